@@ -1,0 +1,16 @@
+"""The two ways a stage may stop that are not bugs."""
+
+from __future__ import annotations
+
+__all__ = ["DeepmillError", "UserError"]
+
+
+class DeepmillError(Exception):
+    """Base of the errors Deepmill raises on purpose; its text is shown to the user without a traceback."""
+
+
+class UserError(DeepmillError):
+    """Something the user can mend. The message is one line that names the file, the record and the remedy."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(" ".join(message.split()))

@@ -1,0 +1,89 @@
+"""What a running stage says to the flow that started it: progress, metric series, notes.
+
+A stage calls these functions and knows nothing of who listens. Each call appends one JSON line to the file named by
+``DEEPMILL_EVENTS``; appends of one short line are atomic, so worker processes of a stage may all write. The flow tails
+the file (`EventReader`) and fans the events out to the terminal, Prefect and MLflow. Without that variable (a test, a
+notebook) the calls do nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+__all__ = ["ENVIRONMENT_KEY", "EventReader", "advance", "begin", "metrics", "note"]
+
+ENVIRONMENT_KEY = "DEEPMILL_EVENTS"
+FLUSH_SECONDS = 0.2
+
+_pending: dict[str, float] = {"amount": 0.0, "since": 0.0}
+
+
+def _write(event: dict[str, Any]) -> None:
+    path = os.environ.get(ENVIRONMENT_KEY)
+    if not path:
+        return
+    line = json.dumps({**event, "at": round(time.time(), 3)}, ensure_ascii=False, allow_nan=True) + "\n"
+    handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    try:
+        os.write(handle, line.encode())
+    finally:
+        os.close(handle)
+
+
+def begin(phase: str, total: float, unit: str, *, done: float = 0) -> None:
+    """Start a phase of `total` `unit` ("documents", "steps", "bytes"), `done` of which a resumed stage already has."""
+    flush()
+    _write({"event": "begin", "phase": phase, "total": total, "unit": unit, "done": done})
+
+
+def advance(amount: float = 1) -> None:
+    """Report `amount` more units of the current phase. Cheap: written at most five times a second per process."""
+    _pending["amount"] += amount
+    if time.monotonic() - _pending["since"] >= FLUSH_SECONDS:
+        flush()
+
+
+def flush() -> None:
+    """Write what `advance` has gathered; worker processes call it before they end."""
+    amount, _pending["amount"] = _pending["amount"], 0.0
+    _pending["since"] = time.monotonic()
+    if amount:
+        _write({"event": "advance", "amount": amount})
+
+
+def metrics(values: Mapping[str, float], step: int) -> None:
+    """One point of some metric series at `step` (training rank 0 only). Non-finite values are kept out."""
+    finite = {name: float(value) for name, value in values.items() if math.isfinite(value)}
+    if finite:
+        _write({"event": "metrics", "step": step, "values": finite})
+
+
+def note(text: str) -> None:
+    """One line that a person watching the run should read."""
+    _write({"event": "note", "text": " ".join(text.split())})
+
+
+class EventReader:
+    """Reads events as they are appended to a file, from where it last stopped; a half-written line is left for later."""
+
+    def __init__(self, path: Path, offset: int = 0) -> None:
+        self.path = path
+        self.offset = offset
+
+    def new(self) -> Iterator[dict[str, Any]]:
+        """The complete events appended since the last call."""
+        if not self.path.exists():
+            return
+        with self.path.open("rb") as handle:
+            handle.seek(self.offset)
+            for line in handle:
+                if not line.endswith(b"\n"):
+                    return
+                self.offset += len(line)
+                yield json.loads(line)
