@@ -2,21 +2,102 @@
 
 from __future__ import annotations
 
-from infra.section import Section
+from pydantic import Field
 
-__all__ = ["CleanConfig", "DecontaminateConfig", "DedupConfig", "ExtractConfig", "ReasoningConfig", "ShardsConfig", "TokenizerConfig"]
+from infra.section import ExternalPaths, Section
+
+__all__ = [
+    "CleanConfig",
+    "CleanRules",
+    "DecontaminateConfig",
+    "DedupConfig",
+    "ExtractConfig",
+    "ReasoningConfig",
+    "ShardsConfig",
+    "TokenizerConfig",
+]
 
 
 class ExtractConfig(Section):
     """Which raw files are read, and how."""
 
 
+class CleanRules(Section):
+    """Which groups of rules a source goes through, in this order; a rule left out costs nothing."""
+
+    url: bool = True
+    """Block lists of domains, addresses and words in the address (RefinedWeb), as datatrove ships them."""
+    language: bool = True
+    """Keep only the languages named by `languages`."""
+    gopher_repetition: bool = True
+    """Repeated lines, paragraphs and n-grams (Gopher, arXiv 2112.11446, table A1)."""
+    gopher_quality: bool = True
+    """Length, symbols, bullets, stop words (Gopher, arXiv 2112.11446, appendix A1.1)."""
+    c4_quality: bool = True
+    """Lines without terminal punctuation go, pages with too few sentences too (C4, arXiv 1910.10683)."""
+    fineweb_quality: bool = True
+    """Line endings, short lines, repeated characters (FineWeb, arXiv 2406.17557)."""
+    pii: bool = True
+    """E-mail and public IP addresses are replaced by reserved ones (FineWeb)."""
+
+
 class CleanConfig(Section):
     """Which documents are good enough to learn from."""
+
+    rules: CleanRules = CleanRules()
+    """Rules of every source that `rules_by_source` does not name."""
+    rules_by_source: dict[str, CleanRules] = Field(
+        default_factory=lambda: {
+            "wiki": CleanRules(url=False, c4_quality=False, fineweb_quality=False),
+            "book": CleanRules(url=False, c4_quality=False, fineweb_quality=False),
+        }
+    )
+    """Rules of single sources: curated text is no web page, so the rules about pages do not fit it."""
+    languages: tuple[str, ...] = ("en",)
+    """Languages kept, as ISO 639-1 codes; none means all."""
+    language_threshold: float = Field(0.65, ge=0, le=1)
+    """Least probability of a kept language (FineWeb)."""
+    fix_encoding: bool = True
+    """Repair mojibake with ftfy before any rule looks at the text."""
+    min_words: int = Field(50, ge=0)
+    """Least words of a document (Gopher)."""
+    max_words: int = Field(100_000, ge=1)
+    """Most words of a document (Gopher)."""
+    min_sentences: int = Field(5, ge=0)
+    """Least sentences left after C4 has dropped lines (C4)."""
+    curly_bracket: bool = True
+    """Drop pages with a curly bracket (C4); false suits corpora with source code."""
+    terminal_punctuation: bool = True
+    """Drop lines that end without . ? ! or a quote (C4); FineWeb leaves this out, for it costs the most text."""
+    line_punctuation: float = Field(0.12, ge=0, le=1)
+    """Least share of lines that end with punctuation (FineWeb)."""
+    short_lines: float = Field(0.67, ge=0, le=1)
+    """Most share of lines of 30 characters or less (FineWeb)."""
+    duplicated_characters: float = Field(0.01, ge=0, le=1)
+    """Most share of characters in repeated lines (FineWeb)."""
+    new_lines_per_word: float = Field(0.3, ge=0)
+    """Most line breaks per word (FineWeb)."""
+    max_failures: float = Field(0.01, ge=0, le=1)
+    """Share of documents on which a rule may break before the stage gives up."""
 
 
 class DedupConfig(Section):
     """Which documents are copies of others."""
+
+    precedence: tuple[str, ...] = ("wiki", "book", "web")
+    """Of two copies, the one whose source comes first here stays; unnamed sources come last."""
+    exact: bool = True
+    """Remove documents that agree in every word once case, punctuation and numbers are set aside."""
+    minhash: bool = True
+    """Remove near copies by MinHash-LSH."""
+    n_grams: int = Field(5, ge=1)
+    """Words in a shingle (FineWeb)."""
+    buckets: int = Field(14, ge=1)
+    """Bands of the signature (FineWeb); with 8 hashes each, copies of similarity 0.75 are found with 77 %."""
+    hashes_per_bucket: int = Field(8, ge=1)
+    """Hashes in a band (FineWeb)."""
+    seed: int = 1
+    """Seed of the hash permutations."""
 
 
 class ReasoningConfig(Section):
@@ -26,10 +107,37 @@ class ReasoningConfig(Section):
 class DecontaminateConfig(Section):
     """How overlap with the evaluation sets is found."""
 
+    n_gram: int = Field(10, ge=2)
+    """A document sharing this many consecutive words with an evaluation text is removed (DeepSeekMath)."""
+    min_n_gram: int = Field(3, ge=1)
+    """Evaluation texts shorter than `n_gram` but of at least this many words must occur whole (DeepSeekMath)."""
+    evaluation_sets: ExternalPaths = ()
+    """Further JSONL files, each row with one of `fields`."""
+    fields: tuple[str, ...] = ("question", "problem", "prompt", "text")
+    """Keys of a row that hold the evaluation text; the first present is taken."""
+
 
 class TokenizerConfig(Section):
     """How text becomes tokens."""
 
+    vocabulary: int = Field(102_400, ge=263)
+    """Tokens, special ones included (DeepSeek-LLM: 100,015, padded to 102,400)."""
+    train_bytes: int = Field(24_000_000_000, ge=1)
+    """Most bytes of documents that training reads, shared evenly by the sources (DeepSeek-LLM: about 24 GB)."""
+    min_frequency: int = Field(2, ge=1)
+    """Least occurrences of a pair that becomes a token."""
+    adopt: ExternalPaths = ()
+    """An existing Hugging Face tokenizer folder to use instead of training one."""
+
 
 class ShardsConfig(Section):
     """How tokens are packed into Parquet rows."""
+
+    sequence_length: int = Field(4096, ge=8)
+    """Tokens in a row (DeepSeek-LLM, DeepSeekMoE: 4 K)."""
+    validation_fraction: float = Field(0.005, ge=0, lt=1)
+    """Share of documents held out, chosen by a hash of their text."""
+    rows_per_file: int = Field(65_536, ge=1)
+    """Most rows of a Parquet file."""
+    seed: int = 1
+    """Seed of the order of documents and of the held-out choice."""
