@@ -1,0 +1,241 @@
+"""The architecture of a model: the fields of a Hugging Face ``config.json``, and how many parameters they make.
+
+One class covers the DeepSeek families, because they differ in two choices only: which attention (plain multi-head or
+latent, MLA) and which gate (softmax or sigmoid). Free of torch, so that a recipe can be planned without loading it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Any, Self
+
+from pydantic import Field, model_validator
+
+from infra.section import Section
+
+__all__ = ["Family", "ModelConfig", "count_parameters"]
+
+
+class Family(StrEnum):
+    """The ``model_type`` of the checkpoint."""
+
+    LLAMA = "llama"
+    """Dense, multi-head or grouped-query attention: DeepSeek-LLM."""
+    DEEPSEEK = "deepseek"
+    """DeepSeekMoE (arXiv 2401.06066): multi-head attention, softmax gate."""
+    DEEPSEEK_V2 = "deepseek_v2"
+    """DeepSeek-V2 (arXiv 2405.04434): latent attention, softmax gate."""
+    DEEPSEEK_V3 = "deepseek_v3"
+    """DeepSeek-V3 (arXiv 2412.19437): latent attention, sigmoid gate with a selection bias."""
+
+
+_ARCHITECTURES = {
+    Family.LLAMA: "LlamaForCausalLM",
+    Family.DEEPSEEK: "DeepseekForCausalLM",
+    Family.DEEPSEEK_V2: "DeepseekV2ForCausalLM",
+    Family.DEEPSEEK_V3: "DeepseekV3ForCausalLM",
+}
+
+
+class ModelConfig(Section):
+    """Architecture, in the field names of Hugging Face; a field that a family does not use is ignored."""
+
+    model_type: Family = Family.DEEPSEEK_V3
+    """The family: which attention and which gate."""
+    vocab_size: int = Field(0, ge=0)
+    """Rows of the embedding; 0 takes the size of the tokenizer."""
+    hidden_size: int = Field(256, ge=1)
+    """Width of the residual stream."""
+    num_hidden_layers: int = Field(4, ge=1)
+    """Layers, dense ones included."""
+    num_attention_heads: int = Field(4, ge=1)
+    """Query heads."""
+    num_key_value_heads: int | None = Field(None, ge=1)
+    """Key and value heads of plain attention; as many as query heads when empty. Latent attention ignores it."""
+    q_lora_rank: int | None = Field(None, ge=1)
+    """Rank of the query compression of latent attention; none when empty."""
+    kv_lora_rank: int = Field(128, ge=1)
+    """Rank of the key-value latent: what the cache holds per token beside the rotary key."""
+    qk_nope_head_dim: int = Field(32, ge=1)
+    """Query and key width per head without position (latent attention)."""
+    qk_rope_head_dim: int = Field(32, ge=2, multiple_of=2)
+    """Query and key width per head with rotary position (latent attention)."""
+    v_head_dim: int = Field(64, ge=1)
+    """Value width per head (latent attention). Equal to the query width, attention runs on the fused CPU kernel."""
+    intermediate_size: int = Field(768, ge=1)
+    """Width of the dense feed-forward layers."""
+    moe_intermediate_size: int = Field(256, ge=1)
+    """Width of one expert."""
+    n_routed_experts: int = Field(8, ge=1)
+    """Routed experts per layer."""
+    n_shared_experts: int = Field(1, ge=0)
+    """Experts that every token passes; 0 for none (not in the deepseek_v3 family, whose readers expect one)."""
+    num_experts_per_tok: int = Field(2, ge=1)
+    """Routed experts that a token passes."""
+    n_group: int = Field(1, ge=1)
+    """Groups (nodes) that the routed experts are laid out in."""
+    topk_group: int = Field(1, ge=1)
+    """Groups that a token may reach."""
+    routed_scaling_factor: float = Field(1.0, gt=0)
+    """Factor on the routed experts' gates (V3: 2.5)."""
+    norm_topk_prob: bool = True
+    """Whether the chosen gates are scaled to sum to one (V3: yes; DeepSeekMoE, Eq 11: no)."""
+    first_k_dense_replace: int = Field(1, ge=0)
+    """Leading layers that stay dense."""
+    max_position_embeddings: int = Field(4096, ge=1)
+    """Longest context the model is meant for."""
+    rope_theta: float = Field(10000.0, gt=0)
+    """Base of the rotary frequencies."""
+    rms_norm_eps: float = Field(1e-6, gt=0)
+    """Added to the mean square in RMSNorm."""
+    initializer_range: float = Field(0.006, gt=0)
+    """Standard deviation of the initial weights (0.006 in every DeepSeek paper)."""
+    tie_word_embeddings: bool = False
+    """Whether the output layer shares the embedding."""
+
+    @property
+    def has_latent_attention(self) -> bool:
+        """Multi-head latent attention (MLA) in place of plain multi-head attention."""
+        return self.model_type in (Family.DEEPSEEK_V2, Family.DEEPSEEK_V3)
+
+    @property
+    def has_selection_bias(self) -> bool:
+        """A sigmoid gate, with a bias that affects which experts are chosen and not their weight."""
+        return self.model_type is Family.DEEPSEEK_V3
+
+    @property
+    def key_value_heads(self) -> int:
+        """Key and value heads of plain attention."""
+        return self.num_key_value_heads or self.num_attention_heads
+
+    @property
+    def head_dim(self) -> int:
+        """Width of one head of plain attention."""
+        return self.hidden_size // self.num_attention_heads
+
+    @property
+    def rotary_dim(self) -> int:
+        """Number of rotated dimensions of a head."""
+        return self.qk_rope_head_dim if self.has_latent_attention else self.head_dim
+
+    def is_moe_layer(self, layer: int) -> bool:
+        """Whether layer number `layer` holds routed experts."""
+        return self.model_type is not Family.LLAMA and layer >= self.first_k_dense_replace
+
+    @property
+    def moe_layers(self) -> tuple[int, ...]:
+        """Numbers of the layers with routed experts."""
+        return tuple(layer for layer in range(self.num_hidden_layers) if self.is_moe_layer(layer))
+
+    def with_vocabulary(self, size: int) -> ModelConfig:
+        """This config with `vocab_size` filled in when it was left to the tokenizer; ValueError when too small."""
+        if self.vocab_size and self.vocab_size < size:
+            raise ValueError(f"vocab_size {self.vocab_size} is smaller than the tokenizer's {size} tokens")
+        return self if self.vocab_size else self.model_copy(update={"vocab_size": size})
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.model_type is not Family.LLAMA:
+            if self.num_experts_per_tok > self.n_routed_experts:
+                raise ValueError("num_experts_per_tok exceeds n_routed_experts")
+            if self.n_routed_experts % self.n_group:
+                raise ValueError("n_routed_experts is not a multiple of n_group")
+            if self.topk_group > self.n_group:
+                raise ValueError("topk_group exceeds n_group")
+            if self.num_experts_per_tok > self.n_routed_experts // self.n_group * self.topk_group:
+                raise ValueError("num_experts_per_tok exceeds the experts of topk_group groups")
+            if self.has_selection_bias and self.n_routed_experts // self.n_group < 2:
+                raise ValueError("the deepseek_v3 gate scores a group by its two best experts: give each group two")
+            if self.model_type is Family.DEEPSEEK_V2 and self.norm_topk_prob:
+                raise ValueError(
+                    "deepseek_v2 scales its gates and does not normalise them: set norm_topk_prob to false"
+                )
+            if self.model_type is Family.DEEPSEEK_V3 and self.n_shared_experts < 1 and self.moe_layers:
+                raise ValueError("deepseek_v3 needs n_shared_experts >= 1")
+        if not self.has_latent_attention:
+            if self.hidden_size % self.num_attention_heads or self.head_dim % 2:
+                raise ValueError("hidden_size / num_attention_heads must be an even whole number")
+            if self.num_attention_heads % self.key_value_heads:
+                raise ValueError("num_attention_heads is not a multiple of num_key_value_heads")
+        return self
+
+    def to_hf(self, *, bos: int | None = None, eos: int | None = None, pad: int | None = None) -> dict[str, Any]:
+        """The contents of ``config.json``; `bos`, `eos` and `pad` are token ids of the tokenizer."""
+        fields = self.model_dump(mode="json")
+        fields |= {
+            "architectures": [_ARCHITECTURES[self.model_type]],
+            "num_key_value_heads": self.num_attention_heads if self.has_latent_attention else self.key_value_heads,
+            "hidden_act": "silu",
+            "attention_bias": False,
+            "attention_dropout": 0.0,
+            "torch_dtype": "float32",
+            "use_cache": True,
+            "bos_token_id": bos,
+            "eos_token_id": eos,
+            "pad_token_id": pad,
+            "rope_scaling": None,
+        }
+        if self.model_type is Family.LLAMA:
+            moe = ("experts", "lora", "qk_", "v_head", "moe_", "group", "routed", "norm_topk", "first_k")
+            fields = {name: value for name, value in fields.items() if not any(part in name for part in moe)}
+            fields["mlp_bias"] = False
+        else:
+            sigmoid = self.has_selection_bias
+            grouped = "group_limited_greedy" if self.n_group > 1 else "greedy"
+            fields |= {
+                "scoring_func": "sigmoid" if sigmoid else "softmax",
+                "topk_method": "noaux_tc" if sigmoid else grouped,
+                "moe_layer_freq": 1,
+            }
+            if sigmoid:
+                fields |= {"rope_interleave": True, "num_nextn_predict_layers": 0}
+        return fields
+
+    @classmethod
+    def from_hf(cls, fields: Mapping[str, Any]) -> ModelConfig:
+        """Read a ``config.json``; keys of no consequence are ignored, what this model cannot compute is refused.
+
+        Raises ValueError for a family, activation, bias or rotary scaling that it does not implement.
+        """
+        family = fields.get("model_type")
+        if family not in list(Family):
+            raise ValueError(f"model_type {family!r} is not one of {', '.join(Family)}")
+        if fields.get("hidden_act", "silu") != "silu":
+            raise ValueError(f"hidden_act {fields['hidden_act']!r} is not silu")
+        if fields.get("attention_bias") or fields.get("mlp_bias"):
+            raise ValueError("biases in attention or feed-forward layers are not supported")
+        rope = fields.get("rope_parameters") or {}
+        scaling = fields.get("rope_scaling") or rope
+        if scaling.get("rope_type", scaling.get("type", "default")) != "default":
+            raise ValueError("scaled rotary embeddings (YaRN and others) are not supported")
+        known = {name: fields[name] for name in cls.model_fields if fields.get(name) is not None}
+        if "rope_theta" in rope:
+            known["rope_theta"] = rope["rope_theta"]
+        return cls.model_validate(known)
+
+
+def count_parameters(config: ModelConfig, *, active: bool = False) -> int:
+    """Number of trained parameters, in all or (`active`) those that one token passes through.
+
+    The embedding counts in both, as in the published totals; the selection bias is no parameter.
+    """
+    hidden = config.hidden_size
+    if config.has_latent_attention:
+        heads, query = config.num_attention_heads, config.qk_nope_head_dim + config.qk_rope_head_dim
+        rank = config.q_lora_rank
+        attention = hidden * heads * query if rank is None else rank * (hidden + 1 + heads * query)
+        attention += hidden * (config.kv_lora_rank + config.qk_rope_head_dim) + config.kv_lora_rank
+        attention += config.kv_lora_rank * heads * (config.qk_nope_head_dim + config.v_head_dim)
+        attention += heads * config.v_head_dim * hidden
+    else:
+        attention = 2 * hidden * hidden + 2 * hidden * config.head_dim * config.key_value_heads
+    dense = 3 * hidden * config.intermediate_size
+    experts = config.num_experts_per_tok if active else config.n_routed_experts
+    expert = 3 * hidden * config.moe_intermediate_size
+    moe = (experts + config.n_shared_experts) * expert + config.n_routed_experts * hidden
+    moe_layers = len(config.moe_layers)
+    layers = config.num_hidden_layers * (attention + 2 * hidden) + moe_layers * moe
+    layers += (config.num_hidden_layers - moe_layers) * dense
+    embeddings = config.vocab_size * hidden * (1 if config.tie_word_embeddings else 2)
+    return layers + embeddings + hidden

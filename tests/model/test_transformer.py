@@ -1,0 +1,188 @@
+"""The model against transformers' own classes, a slow reference of DeepSeekMoE, and itself under masks and caches."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from transformers import AutoModelForCausalLM
+
+from model.cache import KVCache
+from model.checkpoint import load_model, save_model
+from model.config import Family
+from model.transformer import Transformer
+from tests.model.conftest import tiny_config, tiny_model
+
+VARIANTS = {
+    "v3": (Family.DEEPSEEK_V3, {}),
+    "v3-q-lora-groups": (Family.DEEPSEEK_V3, {"q_lora_rank": 24, "n_group": 4, "topk_group": 2}),
+    "v3-tied": (Family.DEEPSEEK_V3, {"tie_word_embeddings": True}),
+    "v2": (Family.DEEPSEEK_V2, {}),
+    "v2-groups": (Family.DEEPSEEK_V2, {"q_lora_rank": 24, "n_group": 4, "topk_group": 2, "routed_scaling_factor": 2.0}),
+    "llama": (Family.LLAMA, {}),
+}
+ALL = {**VARIANTS, "v1": (Family.DEEPSEEK, {})}
+
+
+def _tokens(rows: int, length: int) -> Tensor:
+    return torch.randint(0, 97, (rows, length), generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_transformers_reads_what_we_write(variant: str, tmp_path: Path) -> None:
+    family, changes = VARIANTS[variant]
+    model = tiny_model(family, **changes)
+    save_model(model, tmp_path, None)
+    peer, report = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32, output_loading_info=True)
+    assert not report["missing_keys"]
+    assert not report["unexpected_keys"]
+    tokens_BT = _tokens(3, 40)
+    with torch.no_grad():
+        torch.testing.assert_close(model(tokens_BT), peer(tokens_BT).logits, atol=2e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_we_read_what_transformers_writes(variant: str, tmp_path: Path) -> None:
+    family, changes = VARIANTS[variant]
+    save_model(tiny_model(family, **changes), tmp_path / "ours", None)
+    peer = AutoModelForCausalLM.from_pretrained(tmp_path / "ours", dtype=torch.float32)
+    with torch.no_grad():
+        for parameter in peer.parameters():
+            parameter.mul_(1.1)
+    peer.save_pretrained(tmp_path / "theirs")
+    tokens_BT = _tokens(2, 20)
+    with torch.no_grad():
+        ours = load_model(tmp_path / "theirs")(tokens_BT)
+        torch.testing.assert_close(ours, peer(tokens_BT).logits, atol=2e-5, rtol=1e-5)
+
+
+def _slow_deepseek(model: Transformer, tokens_T: Tensor) -> Tensor:
+    """DeepSeekMoE token by token, from the equations: multi-head attention with rotary halves, Eq 9-11."""
+    config = model.config
+    heads, dim = config.num_attention_heads, config.head_dim
+    weights = model.state_dict()
+
+    def norm(x: Tensor, name: str) -> Tensor:
+        return x / (x.pow(2).mean() + config.rms_norm_eps).sqrt() * weights[f"{name}.weight"]
+
+    def rotate(x: Tensor, position: int) -> Tensor:
+        y = x.clone()
+        for pair in range(dim // 2):
+            angle = torch.tensor(position * config.rope_theta ** (-2 * pair / dim))
+            a, b = x[:, pair], x[:, pair + dim // 2]
+            y[:, pair] = a * angle.cos() - b * angle.sin()
+            y[:, pair + dim // 2] = b * angle.cos() + a * angle.sin()
+        return y
+
+    def swiglu(x: Tensor, gate: Tensor, up: Tensor, down: Tensor) -> Tensor:
+        return down @ (F.silu(gate @ x) * (up @ x))
+
+    def feed_forward(x: Tensor, name: str) -> Tensor:
+        return swiglu(x, *(weights[f"{name}.{part}_proj.weight"] for part in ("gate", "up", "down")))
+
+    stream = [weights["model.embed_tokens.weight"][token] for token in tokens_T]
+    for layer in range(config.num_hidden_layers):
+        name = f"model.layers.{layer}"
+        keys: list[Tensor] = []
+        values: list[Tensor] = []
+        for position, x in enumerate(stream):
+            h = norm(x, f"{name}.input_layernorm")
+            query, key, value = (
+                (weights[f"{name}.self_attn.{part}_proj.weight"] @ h).view(heads, dim) for part in ("q", "k", "v")
+            )
+            keys.append(rotate(key, position))
+            values.append(value)
+            query = rotate(query, position)
+            mixed = []
+            for head in range(heads):
+                scores = torch.stack([query[head] @ k[head] / dim**0.5 for k in keys]).softmax(0)
+                mixed.append(sum(s * v[head] for s, v in zip(scores, values, strict=True)))
+            u = x + weights[f"{name}.self_attn.o_proj.weight"] @ torch.cat(mixed)
+            h = norm(u, f"{name}.post_attention_layernorm")
+            if not config.is_moe_layer(layer):
+                stream[position] = u + feed_forward(h, f"{name}.mlp")
+                continue
+            out = u + feed_forward(h, f"{name}.mlp.shared_experts")
+            s = (weights[f"{name}.mlp.gate.weight"] @ h).softmax(0)
+            for expert in sorted(range(config.n_routed_experts), key=lambda e: -s[e])[: config.num_experts_per_tok]:
+                gate, up = weights[f"{name}.mlp.experts.gate_up_proj"][expert].chunk(2)
+                out = out + s[expert] * swiglu(h, gate, up, weights[f"{name}.mlp.experts.down_proj"][expert])
+            stream[position] = out
+    return torch.stack([weights["lm_head.weight"] @ norm(x, "model.norm") for x in stream])
+
+
+def test_deepseek_v1_equals_the_equations() -> None:
+    model = tiny_model(Family.DEEPSEEK)
+    tokens_BT = _tokens(2, 12)
+    with torch.no_grad():
+        logits_BTV = model(tokens_BT)
+        for row in range(2):
+            torch.testing.assert_close(logits_BTV[row], _slow_deepseek(model, tokens_BT[row]), atol=2e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("variant", ALL)
+def test_packed_documents_do_not_see_each_other(variant: str) -> None:
+    family, changes = ALL[variant]
+    model = tiny_model(family, **changes)
+    tokens_BT = _tokens(2, 30)
+    documents_BT = torch.tensor([[0] * 7 + [1] * 12 + [2] * 11, [0] * 30])
+    with torch.no_grad():
+        packed = model(tokens_BT, documents_BT=documents_BT)
+        apart = torch.cat([model(part) for part in tokens_BT[:1].split((7, 12, 11), dim=1)], dim=1)
+        torch.testing.assert_close(packed[:1], apart, atol=2e-5, rtol=1e-5)
+        torch.testing.assert_close(packed[1:], model(tokens_BT[1:]), atol=2e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("variant", ALL)
+@pytest.mark.parametrize("chunks", [[1] * 24, [15, 1, 1, 5, 1, 1], [24]])
+def test_cached_equals_uncached(variant: str, chunks: list[int]) -> None:
+    family, changes = ALL[variant]
+    model = tiny_model(family, **changes)
+    tokens_BT = _tokens(2, 24)
+    cache = KVCache(model.config, batch=2, capacity=24)
+    with torch.no_grad():
+        cached = torch.cat([model(part, cache=cache) for part in tokens_BT.split(chunks, dim=1)], dim=1)
+        torch.testing.assert_close(cached, model(tokens_BT), atol=2e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("variant", ALL)
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_prompts_of_unequal_length_share_a_cache(variant: str, side: str) -> None:
+    family, changes = ALL[variant]
+    model = tiny_model(family, **changes)
+    lengths, longest, more = [9, 4, 13], 13, 5
+    tokens_BT = _tokens(3, longest + more)
+    prompt_BT = torch.zeros(3, longest, dtype=torch.int64)
+    positions_BT = torch.full((3, longest), -1)
+    for row, length in enumerate(lengths):
+        where = slice(0, length) if side == "right" else slice(longest - length, longest)
+        prompt_BT[row, where] = tokens_BT[row, :length]
+        positions_BT[row, where] = torch.arange(length)
+    cache = KVCache(model.config, batch=3, capacity=longest + more)
+    with torch.no_grad():
+        first = model(prompt_BT, positions_BT=positions_BT, cache=cache)
+        assert first.isfinite().all()
+        cache.select(torch.tensor([2, 0, 1, 0]))  # reordered, and one prompt twice
+        order = [2, 0, 1, 0]
+        steps = []
+        for step in range(more):
+            token = torch.stack([tokens_BT[row, lengths[row] + step] for row in order])
+            steps.append(model(token[:, None], cache=cache))
+        for place, row in enumerate(order):
+            whole = model(tokens_BT[row : row + 1, : lengths[row] + more])[0]
+            torch.testing.assert_close(torch.cat(steps, dim=1)[place], whole[lengths[row] :], atol=2e-5, rtol=1e-5)
+            torch.testing.assert_close(first[row][positions_BT[row] >= 0], whole[: lengths[row]], atol=2e-5, rtol=1e-5)
+
+
+def test_a_full_cache_is_refused() -> None:
+    model = tiny_model()
+    with pytest.raises(ValueError, match="holds 4 tokens"):
+        model(_tokens(1, 5), cache=KVCache(model.config, batch=1, capacity=4))
+
+
+def test_an_unresolved_vocabulary_is_refused() -> None:
+    with pytest.raises(ValueError, match="with_vocabulary"):
+        Transformer(tiny_config(vocab_size=0))
