@@ -105,6 +105,13 @@ class ModelConfig(Section):
         return self.model_type is Family.DEEPSEEK_V3
 
     @property
+    def topk_method(self) -> str:
+        """How experts are chosen, by DeepSeek's name for it."""
+        if self.has_selection_bias:
+            return "noaux_tc"
+        return "group_limited_greedy" if self.n_group > 1 else "greedy"
+
+    @property
     def key_value_heads(self) -> int:
         """Key and value heads of plain attention."""
         return self.num_key_value_heads or self.num_attention_heads
@@ -181,14 +188,12 @@ class ModelConfig(Section):
             fields = {name: value for name, value in fields.items() if not any(part in name for part in moe)}
             fields["mlp_bias"] = False
         else:
-            sigmoid = self.has_selection_bias
-            grouped = "group_limited_greedy" if self.n_group > 1 else "greedy"
             fields |= {
-                "scoring_func": "sigmoid" if sigmoid else "softmax",
-                "topk_method": "noaux_tc" if sigmoid else grouped,
+                "scoring_func": "sigmoid" if self.has_selection_bias else "softmax",
+                "topk_method": self.topk_method,
                 "moe_layer_freq": 1,
             }
-            if sigmoid:
+            if self.has_selection_bias:
                 fields |= {"rope_interleave": True, "num_nextn_predict_layers": 0}
         return fields
 

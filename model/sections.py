@@ -2,13 +2,95 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
+
+from pydantic import Field
+
 from infra.section import Section
+from model.config import ModelConfig
 
-__all__ = ["EvaluateConfig", "ExportConfig", "GrpoConfig", "PretrainConfig", "QuantizeConfig", "SftConfig"]
+__all__ = [
+    "BadStep",
+    "EvaluateConfig",
+    "ExportConfig",
+    "GrpoConfig",
+    "PretrainConfig",
+    "QuantizeConfig",
+    "Schedule",
+    "SftConfig",
+    "TrainingConfig",
+]
 
 
-class PretrainConfig(Section):
+class Schedule(StrEnum):
+    """How the learning rate moves after warm-up."""
+
+    MULTI_STEP = "multi_step"
+    """31.6 % of the peak from 80 % of the steps, 10 % from 90 % (DeepSeek-LLM, section 2.3)."""
+    CONSTANT = "constant"
+    COSINE = "cosine"
+    """Down to 10 % of the peak along a cosine."""
+
+
+class BadStep(StrEnum):
+    """What to do about a step whose loss is not a number, or has jumped."""
+
+    SKIP = "skip"
+    """Leave the weights alone and go on with the next batch."""
+    STOP = "stop"
+    """End the stage with an error; the last checkpoint stays."""
+
+
+class TrainingConfig(Section):
+    """Optimizer, schedule and safeguards: what pretraining and supervised fine-tuning have in common."""
+
+    steps: int = Field(100, ge=1)
+    """Optimizer steps."""
+    batch_size: int = Field(16, ge=1)
+    """Sequences per step, over all ranks."""
+    micro_batch: int = Field(0, ge=0)
+    """Sequences, over all ranks, that go through the model at once; 0 for all of `batch_size`, which it divides."""
+    learning_rate: float = Field(4.2e-4, gt=0)
+    """Peak learning rate (DeepSeek-LLM 7B, DeepSeekMoE 16B: 4.2e-4)."""
+    schedule: Schedule = Schedule.MULTI_STEP
+    """How the learning rate moves after warm-up."""
+    warmup_steps: int = Field(2000, ge=0)
+    """Steps of linear warm-up (2,000 in the DeepSeek papers)."""
+    weight_decay: float = Field(0.1, ge=0)
+    """AdamW weight decay (DeepSeek: 0.1)."""
+    beta1: float = Field(0.9, ge=0, lt=1)
+    """AdamW decay of the first moment."""
+    beta2: float = Field(0.95, ge=0, lt=1)
+    """AdamW decay of the second moment."""
+    clip_norm: float = Field(1.0, gt=0)
+    """Largest norm of the gradient (DeepSeek: 1)."""
+    balance_loss: float = Field(1e-4, ge=0)
+    """Factor of the balance loss: sequence-wise for deepseek_v3 (V3: 1e-4), expert-level else (DeepSeekMoE 16B: 1e-3)."""
+    bias_update_speed: float = Field(1e-3, ge=0)
+    """Step by which deepseek_v3's selection bias moves against the load (V3: gamma = 0.001); 0 leaves it alone."""
+    document_mask: bool = True
+    """Keep the tokens of a packed sequence from seeing other documents (V3 packs without)."""
+    seed: int = Field(0, ge=0)
+    """Of the initial weights and the order of the data."""
+    bad_step: BadStep = BadStep.SKIP
+    """What to do about a step whose loss is not a number, or has jumped."""
+    spike_factor: float = Field(3.0, gt=1)
+    """A loss above this multiple of the recent median has jumped."""
+    validate_every: int = Field(0, ge=0)
+    """Steps between validations; 0 for the first and the last only."""
+    validation_sequences: int = Field(32, ge=1)
+    """Held-out sequences per validation, taken in whole batches of `batch_size`."""
+    checkpoint_seconds: float = Field(300.0, ge=0)
+    """Seconds between checkpoints to resume from (DeepSeek-LLM: 5 minutes); 0 for one at every step."""
+
+
+class PretrainConfig(TrainingConfig):
     """Architecture and schedule of pretraining."""
+
+    model: ModelConfig = ModelConfig()
+    """Architecture, in Hugging Face's field names."""
+    mixture: dict[str, float] | None = None
+    """Weight of each source when sequences are drawn; as they come in the shards when empty."""
 
 
 class SftConfig(Section):
