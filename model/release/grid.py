@@ -1,0 +1,88 @@
+"""The two quantization grids, and their lossless packing into GGUF blocks.
+
+Both are symmetric with one float16 scale per group of 32 weights of a row: `Grid.Q8_0` (codes -127..127) and
+`Grid.Q4_0` (codes -8..7). A weight is worth `scale * code` in float32, exactly what llama.cpp computes.
+
+Shape suffixes: R rows, C columns, G groups of a row (C / 32).
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import numpy as np
+import torch
+from torch import Tensor
+
+__all__ = ["GROUP", "Grid", "dequantize", "encode", "pack", "round_to_nearest", "scales_of", "unpack"]
+
+GROUP = 32
+
+
+class Grid(StrEnum):
+    """A grid, by the name of the GGUF block type it packs into."""
+
+    Q4_0 = "q4_0"
+    Q8_0 = "q8_0"
+
+    @property
+    def limits(self) -> tuple[int, int]:
+        """The least and the greatest code."""
+        return (-8, 7) if self is Grid.Q4_0 else (-127, 127)
+
+
+def scales_of(weight_RC: Tensor, grid: Grid) -> Tensor:
+    """Float16 scales [R, G]; for Q4_0 signed, so that the weight largest in size lands on the code -8, as in GGUF."""
+    rows, columns = weight_RC.shape
+    if columns % GROUP:
+        raise ValueError(f"{columns} columns are no multiple of the group size {GROUP}")
+    groups = weight_RC.float().reshape(rows, columns // GROUP, GROUP)
+    if grid is Grid.Q8_0:
+        return (groups.abs().amax(-1) / 127).half()
+    extreme = groups.gather(-1, groups.abs().argmax(-1, keepdim=True)).squeeze(-1)
+    return (extreme / -8).half()
+
+
+def encode(weight: Tensor, scale: Tensor, grid: Grid) -> Tensor:
+    """Nearest int8 codes of `weight` at the broadcastable `scale`; a zero scale gives code 0."""
+    step = scale.float()
+    ratio = torch.where(step == 0, torch.zeros_like(weight), weight / torch.where(step == 0, 1.0, step))
+    return ratio.round().clamp(*grid.limits).to(torch.int8)
+
+
+def round_to_nearest(weight_RC: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
+    """Codes [R, C] int8 and scales [R, G] float16, without calibration."""
+    scales = scales_of(weight_RC, grid)
+    return encode(weight_RC.float(), scales.repeat_interleave(GROUP, 1), grid), scales
+
+
+def dequantize(codes_RC: Tensor, scales_RG: Tensor) -> Tensor:
+    """The float32 weights [R, C]."""
+    return codes_RC.float() * scales_RG.float().repeat_interleave(GROUP, 1)
+
+
+def pack(codes_RC: Tensor, scales_RG: Tensor, grid: Grid) -> np.ndarray:
+    """GGUF bytes [R, G * block size]: a little-endian float16 scale before the codes of each group."""
+    rows, groups = scales_RG.shape
+    codes = codes_RC.numpy().reshape(rows, groups, GROUP)
+    head = scales_RG.numpy().astype("<f2").reshape(rows, groups, 1).view(np.uint8)
+    if grid is Grid.Q8_0:
+        body = codes.view(np.uint8)
+    else:  # element i is the low half and element i + 16 the high half of byte i, both offset by 8
+        nibbles = (codes + 8).astype(np.uint8)
+        body = nibbles[..., :16] | (nibbles[..., 16:] << 4)
+    return np.concatenate([head, body], axis=-1).reshape(rows, -1)
+
+
+def unpack(blocks: np.ndarray, grid: Grid) -> tuple[Tensor, Tensor]:
+    """The codes and scales that `pack` was given."""
+    size = 2 + (GROUP if grid is Grid.Q8_0 else GROUP // 2)
+    rows = blocks.shape[0]
+    parts = blocks.reshape(rows, -1, size)
+    scales = np.ascontiguousarray(parts[..., :2]).view("<f2")[..., 0].copy()
+    body = np.ascontiguousarray(parts[..., 2:])
+    if grid is Grid.Q8_0:
+        codes = body.view(np.int8).copy()
+    else:
+        codes = np.concatenate([body & 15, body >> 4], axis=-1).astype(np.int8) - 8
+    return torch.from_numpy(codes.reshape(rows, -1)), torch.from_numpy(scales)
