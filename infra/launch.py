@@ -81,12 +81,12 @@ def launch(target: str, argument: Any, ranks: int, *, environment: Mapping[str, 
                 ]
                 env = {**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)}
                 processes.append(subprocess.Popen(command, env=env, stdin=subprocess.DEVNULL))
-            _wait(processes, terminated)
+            killed = _wait(processes, terminated)
         finally:
             _stop(processes, 0.0 if sys.exc_info()[0] else GRACE_SECONDS)
             if previous is not None:
                 signal.signal(signal.SIGTERM, previous)
-        _raise_failure(processes, Path(scratch), terminated.is_set())
+        _raise_failure(processes, killed, Path(scratch), terminated.is_set())
 
 
 def _free_port() -> int:
@@ -95,18 +95,24 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _wait(processes: Sequence[subprocess.Popen[bytes]], terminated: threading.Event) -> None:
-    """Return when all ranks ended, or one failed, or the grace after SIGTERM is over."""
+def _wait(processes: Sequence[subprocess.Popen[bytes]], terminated: threading.Event) -> list[int]:
+    """Return when all ranks ended, or one failed, or the grace after SIGTERM is over: the ranks that a signal killed."""
     deadline: float | None = None
     while any(process.poll() is None for process in processes):
         if terminated.is_set():
             deadline = deadline or time.monotonic() + GRACE_SECONDS
             if time.monotonic() > deadline:
-                return
+                break
         elif any(process.poll() not in (None, 0) for process in processes):
+            killed = _killed(processes)
             time.sleep(0.5)  # the others may be about to say why; the first report counts
-            return
+            return killed
         time.sleep(0.05)
+    return _killed(processes)
+
+
+def _killed(processes: Sequence[subprocess.Popen[bytes]]) -> list[int]:
+    return [rank for rank, process in enumerate(processes) if (process.poll() or 0) < 0]
 
 
 def _stop(processes: Sequence[subprocess.Popen[bytes]], grace: float) -> None:
@@ -122,21 +128,25 @@ def _stop(processes: Sequence[subprocess.Popen[bytes]], grace: float) -> None:
             process.wait()
 
 
-def _raise_failure(processes: Sequence[subprocess.Popen[bytes]], scratch: Path, terminated: bool) -> None:
-    reports = [json.loads(path.read_text()) for path in scratch.glob("error-*.json")]
-    # Peers of a rank that failed lose their connection and fail too: the first to fail is the cause.
-    if reports and not terminated:
+def _raise_failure(
+    processes: Sequence[subprocess.Popen[bytes]], killed: Sequence[int], scratch: Path, terminated: bool
+) -> None:
+    """Raise the cause. Peers of a rank that goes lose their connection and fail too, so the first to go is the cause."""
+    if terminated:
+        raise SystemExit(128 + signal.SIGTERM)
+    many = len(processes)
+    if killed:
+        name = signal.Signals(-processes[killed[0]].returncode).name
+        raise RankError(f"rank {killed[0]} of {many} was killed by {name}")
+    reports: list[dict[str, Any]] = [json.loads(path.read_text()) for path in scratch.glob("error-*.json")]
+    if reports:
         first = min(reports, key=lambda report: report["time"])
         if first["is_user_error"]:
             raise UserError(first["message"])
-        raise RankError(f"rank {first['rank']} of {len(processes)} failed:\n{first['traceback']}")
-    if terminated:
-        raise SystemExit(128 + signal.SIGTERM)
+        raise RankError(f"rank {first['rank']} of {many} failed:\n{first['traceback']}")
     for rank, process in enumerate(processes):
-        if process.returncode:
-            code = process.returncode
-            how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"left with status {code}"
-            raise RankError(f"rank {rank} of {len(processes)} {how}")
+        if process.returncode > 0:
+            raise RankError(f"rank {rank} of {many} left with status {process.returncode}")
 
 
 def _run_rank(target: str, argument: str, scratch: str, parent: str) -> None:
@@ -149,7 +159,7 @@ def _run_rank(target: str, argument: str, scratch: str, parent: str) -> None:
         module, function = target.split(":")
         getattr(importlib.import_module(module), function)(json.loads(argument))
     except Exception as error:
-        report = {
+        report: dict[str, Any] = {
             "rank": int(rank),
             "time": time.time(),
             "is_user_error": isinstance(error, UserError),

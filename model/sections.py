@@ -65,7 +65,7 @@ class TrainingConfig(Section):
     clip_norm: float = Field(1.0, gt=0)
     """Largest norm of the gradient (DeepSeek: 1)."""
     balance_loss: float = Field(1e-4, ge=0)
-    """Factor of the balance loss: sequence-wise for deepseek_v3 (V3: 1e-4), expert-level else (DeepSeekMoE 16B: 1e-3)."""
+    """Factor of the balance loss: sequence-wise for deepseek_v3 (V3: 1e-4), else expert-level (DeepSeekMoE: 1e-3)."""
     bias_update_speed: float = Field(1e-3, ge=0)
     """Step by which deepseek_v3's selection bias moves against the load (V3: gamma = 0.001); 0 leaves it alone."""
     document_mask: bool = True

@@ -52,8 +52,9 @@ class GateWatch:
         self._watched: list[_Watched] = []
         for number in config.moe_layers:
             moe: Any = model.get_submodule(f"model.layers.{number}.mlp")
-            gate = moe.gate if isinstance(moe, MixtureOfExperts) else moe.router
-            weight = gate.weight if isinstance(moe, MixtureOfExperts) else gate.gate.weight
+            is_plain = isinstance(moe, MixtureOfExperts)
+            gate: Any = moe.gate if is_plain else moe.router
+            weight: nn.Parameter = gate.weight if is_plain else gate.gate.weight
             bias_E = gate.e_score_correction_bias if config.has_selection_bias else None
             watched = _Watched(number, weight, bias_E, torch.zeros(config.n_routed_experts, device=weight.device))
             self._watched.append(watched)

@@ -1,7 +1,7 @@
 """What the training loop needs of an engine, and the engine that needs nothing but torch.
 
-An engine owns model, optimizer and ranks: it does the forward and backward passes, steps, adds numbers up over the ranks,
-and saves and restores its state. `SingleEngine` is one process; `model.training.deepspeed_engine` is several.
+An engine owns model, optimizer and ranks: it does the passes and the steps, adds numbers up over the ranks, and
+saves and restores its state. `SingleEngine` is one process; `model.training.deepspeed_engine` is several.
 Losses are given as the share of the global batch's loss that this rank's micro-batch holds, so the sum over ranks and
 micro-batches is the loss of the step whatever the layout.
 """

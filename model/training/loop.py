@@ -1,6 +1,6 @@
 """The training loop of pretraining and supervised fine-tuning, on any number of ranks.
 
-The loss is the sum of token losses over the tokens of the *global* batch, so its value and gradient do not depend on how
+The loss is the sum of token losses over the tokens of the *global* batch, so value and gradient do not depend on how
 rows are shared out among ranks and micro-batches. A token is learned when it belongs to the same document as the one
 before it and its loss mask is set.
 
@@ -55,6 +55,12 @@ class TrainingBatch:
     """int64: number of each token's document within its row. None: every row is one document."""
     loss_mask_BT: Tensor | None = None
     """True for tokens to be learned. None: all."""
+
+    def to(self, device: torch.device) -> TrainingBatch:
+        """The same batch on `device`."""
+        documents_BT = None if self.documents_BT is None else self.documents_BT.to(device)
+        loss_mask_BT = None if self.loss_mask_BT is None else self.loss_mask_BT.to(device)
+        return TrainingBatch(self.tokens_BT.to(device), documents_BT, loss_mask_BT)
 
     def split(self, parts: int) -> list[TrainingBatch]:
         """Cut the rows into micro-batches."""
@@ -309,9 +315,7 @@ class _Run:
 
     def token_loss(self, part: TrainingBatch) -> Tensor:
         """Sum of the losses of this rank's learned tokens of one micro-batch."""
-        part = TrainingBatch(
-            *(value.to(self.engine.device) if value is not None else None for value in vars(part).values())
-        )
+        part = part.to(self.engine.device)
         documents = part.documents_BT if self.config.document_mask else None
         logits_BTV = self.engine.forward(part.tokens_BT, documents)
         targets_BT = part.tokens_BT[:, 1:].masked_fill(~part.learned_BT(), -100)
@@ -364,7 +368,7 @@ class _Run:
     def result(self) -> TrainingResult:
         """Gather what the stage wants."""
         layers = self.engine.watch.layers
-        recent_LE = torch.tensor(self.loads).sum(0) if self.loads else []
+        recent_LE = torch.tensor(self.loads).sum(0).unbind(0) if self.loads else ()
         return TrainingResult(
             model=self.engine.full_model(),
             history=self.history,

@@ -48,7 +48,7 @@ class Snapshots:
             fresh = self._pointer.with_suffix(".tmp")
             fresh.write_text(json.dumps(pointer), encoding="utf-8")
             _digest_and_sync(fresh)
-            os.replace(fresh, self._pointer)
+            fresh.replace(self._pointer)
             for old in self.folder.glob("step-*"):
                 if old != place:
                     shutil.rmtree(old, ignore_errors=True)

@@ -1,0 +1,123 @@
+"""The training loop: engines agree, killed runs go on bit for bit, bad losses are caught."""
+
+from __future__ import annotations
+
+import json
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from infra.errors import UserError
+from infra.execution import ENVIRONMENT_KEY
+from infra.launch import RankError, launch
+from model.sections import BadStep, Schedule
+from model.training.loop import TrainingBatch, train
+from model.training.schedule import learning_rate
+from tests.model.conftest import tiny_model
+from tests.model.synthetic import CountingBatches, small_training
+
+TARGET = "tests.model.synthetic:run_rank"
+
+
+def _train(monkeypatch: pytest.MonkeyPatch, out: Path, ranks: int, expert_parallel: int, **more: object) -> None:
+    out.mkdir(exist_ok=True)
+    monkeypatch.setenv(ENVIRONMENT_KEY, json.dumps({"ranks": ranks, "expert_parallel": expert_parallel}))
+    launch(TARGET, {"out": str(out), "family": "deepseek_v3", **more}, ranks)
+
+
+def _history(out: Path) -> list[dict[str, float]]:
+    return json.loads((out / "history.json").read_text())
+
+
+@pytest.mark.parametrize("family", ["deepseek_v3", "deepseek"])
+def test_two_expert_parallel_ranks_train_as_one_process(
+    family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    training = {"micro_batch": 4}
+    _train(monkeypatch, tmp_path / "one", 1, 1, family=family, training=training)
+    _train(monkeypatch, tmp_path / "two", 2, 2, family=family, training=training)
+    one, two = _history(tmp_path / "one"), _history(tmp_path / "two")
+    assert len(one) == len(two) == 6
+    for mine, other in zip(one, two, strict=True):
+        assert mine == pytest.approx(other, rel=1e-5)
+    assert one[-1]["loss"] < one[0]["loss"]
+    weights = [load_file(tmp_path / name / "model" / "model.safetensors") for name in ("one", "two")]
+    assert weights[0].keys() == weights[1].keys()
+    for name, value in weights[0].items():
+        torch.testing.assert_close(value, weights[1][name], atol=3e-4, rtol=0)
+
+
+@pytest.mark.parametrize(("ranks", "signum"), [(1, signal.SIGKILL), (2, signal.SIGTERM)])
+def test_a_killed_run_goes_on_bit_for_bit(
+    ranks: int, signum: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _train(monkeypatch, tmp_path / "whole", ranks, ranks)
+    with pytest.raises((RankError, SystemExit)):
+        _train(monkeypatch, tmp_path / "cut", ranks, ranks, kill_at=3, signal=signum)
+    pointer = json.loads((tmp_path / "cut" / "snapshots" / "latest.json").read_text())
+    assert pointer["step"] == (3 if signum == signal.SIGKILL else 4)
+    _train(monkeypatch, tmp_path / "cut", ranks, ranks)
+    assert _history(tmp_path / "whole") == _history(tmp_path / "cut")
+    weights = [(tmp_path / name / "model" / "model.safetensors").read_bytes() for name in ("whole", "cut")]
+    assert weights[0] == weights[1]
+
+
+def test_another_layout_and_damage_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(RankError):
+        _train(monkeypatch, tmp_path, 1, 1, kill_at=3)
+    with pytest.raises(UserError, match="ran on 1 ranks with expert_parallel 1, this one on 2 with 2"):
+        _train(monkeypatch, tmp_path, 2, 2)
+    weights = next((tmp_path / "snapshots").glob("step-*/weights-0.safetensors"))
+    weights.write_bytes(weights.read_bytes()[:-1] + b"x")
+    with pytest.raises(UserError, match="missing or damaged"):
+        _train(monkeypatch, tmp_path, 1, 1)
+
+
+class _Spoiled(CountingBatches):
+    """Turns one step's loss into no number by way of the weights of a hook-free model: an empty batch of targets."""
+
+    def batch(self, step: int, rank: int, world: int) -> TrainingBatch:
+        batch = super().batch(step, rank, world)
+        if step == 2:
+            return TrainingBatch(
+                batch.tokens_BT, batch.documents_BT, torch.zeros_like(batch.tokens_BT, dtype=torch.bool)
+            )
+        return batch
+
+
+def test_a_bad_step_is_skipped_or_stops(tmp_path: Path) -> None:
+    result = train(tiny_model(), _Spoiled(), small_training(), tmp_path / "skip")
+    assert result.skipped == [3]
+    assert len(result.history) == 6
+    with pytest.raises(UserError, match="step 3"):
+        train(tiny_model(), _Spoiled(), small_training(bad_step=BadStep.STOP), tmp_path / "stop")
+
+
+def test_a_loss_that_is_no_number_leaves_the_weights_alone(tmp_path: Path) -> None:
+    model = tiny_model()
+    with torch.no_grad():
+        model.model.norm.weight[0] = float("nan")
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    result = train(model, CountingBatches(), small_training(steps=3), tmp_path)
+    assert result.skipped == [1, 2, 3]
+    for name, value in model.state_dict().items():
+        torch.testing.assert_close(value, before[name], rtol=0, atol=0, equal_nan=True)
+
+
+def test_micro_batches_do_not_change_the_gradient(tmp_path: Path) -> None:
+    whole = train(tiny_model(), CountingBatches(), small_training(), tmp_path / "a").history
+    parts = train(tiny_model(), CountingBatches(), small_training(micro_batch=2), tmp_path / "b").history
+    for mine, other in zip(whole, parts, strict=True):
+        assert mine["loss"] == pytest.approx(other["loss"], rel=1e-5)
+        assert mine["grad_norm"] == pytest.approx(other["grad_norm"], rel=1e-4)
+
+
+def test_schedules() -> None:
+    config = small_training(steps=100, warmup_steps=10, learning_rate=1.0, schedule=Schedule.MULTI_STEP)
+    assert [learning_rate(config, step) for step in (0, 9, 10, 79, 80, 90)] == [0.1, 1.0, 1.0, 1.0, 0.316, 0.1]
+    cosine = config.model_copy(update={"schedule": Schedule.COSINE})
+    assert learning_rate(cosine, 10) == pytest.approx(1.0)
+    assert learning_rate(cosine, 55) == pytest.approx(0.55)
