@@ -96,7 +96,7 @@ def _free_port() -> int:
 
 
 def _wait(processes: Sequence[subprocess.Popen[bytes]], terminated: threading.Event) -> list[int]:
-    """Return when all ranks ended, or one failed, or the grace after SIGTERM is over: the ranks that a signal killed."""
+    """Return when all ranks ended, one failed, or the grace after SIGTERM is over: the ranks that a signal killed."""
     deadline: float | None = None
     while any(process.poll() is None for process in processes):
         if terminated.is_set():
@@ -131,7 +131,7 @@ def _stop(processes: Sequence[subprocess.Popen[bytes]], grace: float) -> None:
 def _raise_failure(
     processes: Sequence[subprocess.Popen[bytes]], killed: Sequence[int], scratch: Path, terminated: bool
 ) -> None:
-    """Raise the cause. Peers of a rank that goes lose their connection and fail too, so the first to go is the cause."""
+    """Raise the cause: peers of a rank that goes lose their connection and fail too, so the first to go counts."""
     if terminated:
         raise SystemExit(128 + signal.SIGTERM)
     many = len(processes)

@@ -33,6 +33,7 @@ def pretrain(config: PretrainConfig, inputs: Mapping[str, Path], out_dir: Path) 
     wide = execution()
     if wide.engine is EngineChoice.SINGLE and wide.ranks > 1:
         raise UserError("engine: single runs one rank; set ranks to 1, or engine to auto")
+    (Path(out_dir) / ".work").mkdir(parents=True, exist_ok=True)
     argument = {
         "config": config.model_dump(mode="json"),
         "inputs": {name: str(Path(path).resolve()) for name, path in inputs.items()},
