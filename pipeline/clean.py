@@ -1,0 +1,228 @@
+"""Drops documents that are not worth learning from, by the rules of Gopher, C4 and FineWeb as datatrove has them.
+
+Each source goes through the groups of rules that its `CleanRules` switch on; the first that objects drops the document,
+which is kept among the rejects under `group/reason`. ftfy mends the text first; C4 may drop lines; at the end e-mail and
+IP addresses are masked. A rule that breaks on a document drops it as `failure/group`; more than `max_failures` of these
+stop the stage.
+
+Traded away: datatrove's spaCy word splitter (see `pipeline/words.py`), C4's list of bad words and the fastText language
+model, which would be downloaded. The language model in their place ships in the `py3langid` wheel and is plain NumPy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from datatrove.pipeline.base import PipelineStep
+from datatrove.pipeline.filters.base_filter import BaseFilter, get_filter_result
+
+from infra import events
+from infra.errors import UserError
+from pipeline.documents import (
+    Document,
+    DocumentReader,
+    DocumentWriter,
+    RejectWriter,
+    Tally,
+    document_files,
+    merge_tallies,
+    run_pipeline,
+)
+from pipeline.sections import CleanConfig, CleanRules
+from pipeline.words import WORDS
+
+__all__ = ["LanguageRule", "Rules", "clean"]
+
+GROUPS = ("url", "language", "gopher_repetition", "gopher_quality", "c4_quality", "fineweb_quality")
+"""The order in which rules are asked: FineWeb's, in which the cheap ones happen to come first."""
+
+
+def clean(config: CleanConfig, inputs: Mapping[str, Path], out_dir: Path) -> dict[str, Any]:
+    """Filter the documents of `inputs["extract"]`.
+
+    Raises:
+        UserError: rules broke on too many documents, or no document is left.
+    """
+    artifact = inputs["extract"]
+    total = len(document_files(artifact))
+    work = out_dir / ".work"
+    events.begin("cleaning", _rows(artifact), "documents")
+    steps = [DocumentReader(artifact), Rules(config, out_dir), DocumentWriter(out_dir)]
+    run_pipeline(steps, total, work, "clean")
+    metrics = merge_tallies(work / "tally")
+    failures = sum(count for rule, count in metrics["dropped"].items() if rule.startswith("failure/"))
+    if failures > config.max_failures * metrics["documents_in"]:
+        raise UserError(
+            f"{artifact}: rules broke on {failures} of {metrics['documents_in']} documents; "
+            "see rejects/ for which, or raise clean.max_failures"
+        )
+    if not metrics["documents_out"]:
+        worst = max(metrics["dropped"], key=metrics["dropped"].__getitem__, default="nothing came in")
+        raise UserError(f"{artifact}: no document passed the rules (most often: {worst}); loosen clean.rules")
+    return metrics
+
+
+def _rows(artifact: Path) -> int:
+    import pyarrow.parquet as pq
+
+    return sum(pq.read_metadata(file).num_rows for file in document_files(artifact))
+
+
+class Rules(PipelineStep):
+    """The datatrove step that judges, tallies and writes the rejects."""
+
+    type = "FILTER"
+    name = "rules"
+
+    def __init__(self, config: CleanConfig, out_dir: Path) -> None:
+        super().__init__()
+        self.config, self.out_dir = config, out_dir
+
+    def run(self, data: Iterable[Document], rank: int = 0, world_size: int = 1) -> Iterator[Document]:
+        tally = Tally()
+        with RejectWriter(self.out_dir, rank) as rejects:
+            for document in data:
+                tally.count(document, "in")
+                original = document.text
+                rule = self.judge(document)
+                if rule is None:
+                    tally.count(document, "out")
+                    yield document
+                else:
+                    tally.drop(rule)
+                    document.text = original
+                    rejects.write(document, rule)
+            tally.save(self.out_dir / ".work" / "tally", rank)
+
+    def judge(self, document: Document) -> str | None:
+        """Mend `document` in place; the rule that drops it, or None."""
+        rules = self.config.rules_by_source.get(document.metadata["source"], self.config.rules)
+        group = "encoding"
+        try:
+            if self.config.fix_encoding:
+                document.text = self._fix(document.text)
+            if not document.text.strip():
+                return "empty"
+            for group in _active(rules):
+                keep, reason = get_filter_result(self.filter_of(group).filter(document))
+                if not keep:
+                    return f"{group}/{(reason or 'score').removeprefix('gopher_')}"
+            if rules.pii:
+                group = "pii"
+                self._mask(document)
+        except Exception as error:
+            document.metadata["failure"] = f"{type(error).__name__}: {error}"
+            return f"failure/{group}"
+        return None
+
+    @cached_property
+    def _fix(self) -> Callable[[str], str]:
+        from datatrove.pipeline.formatters.ftfy import FTFYFormatter
+
+        return FTFYFormatter().format
+
+    def _mask(self, document: Document) -> None:
+        # The stand-ins rotate; from the first again in each document, whatever the documents before it held.
+        self._pii.emails_replacer._replace_i = self._pii.ip_replacer._replace_i = 0
+        document.text = self._pii.format(document.text)
+
+    @cached_property
+    def _pii(self) -> Any:
+        from datatrove.pipeline.formatters.pii import PIIFormatter
+
+        return PIIFormatter()
+
+    @cached_property
+    def _filters(self) -> dict[str, BaseFilter]:
+        return {}
+
+    def filter_of(self, group: str) -> BaseFilter:
+        """The datatrove filter of a group, made when a document first needs it: some load lists or a model."""
+        if group not in self._filters:
+            self._filters[group] = _BUILDERS[group](self.config)
+        return self._filters[group]
+
+
+def _active(rules: CleanRules) -> Iterator[str]:
+    return (group for group in GROUPS if getattr(rules, group))
+
+
+class LanguageRule(BaseFilter):
+    """Keeps documents in the wanted languages, and notes what it saw in `metadata["language"]`."""
+
+    name = "language"
+    HEAD = 4000
+    """Characters looked at: the model's cost is by the byte, and more adds nothing."""
+
+    def __init__(self, languages: tuple[str, ...], threshold: float) -> None:
+        super().__init__()
+        from py3langid.langid import MODEL_FILE, LanguageIdentifier
+
+        self.languages, self.threshold = set(languages), threshold
+        self.model = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
+
+    def filter(self, doc: Document) -> bool | tuple[bool, str]:
+        middle = max(0, (len(doc.text) - self.HEAD) // 2)
+        language, score = self.model.classify(doc.text[middle : middle + self.HEAD])
+        doc.metadata["language"] = language
+        doc.metadata["language_score"] = round(score, 3)
+        if self.languages and language not in self.languages:
+            return False, "other"
+        return (True, "") if score >= self.threshold else (False, "unsure")
+
+
+def _url(config: CleanConfig) -> BaseFilter:
+    from datatrove.pipeline.filters.url_filter import URLFilter
+    from tldextract import TLDExtract
+
+    rule = URLFilter()
+    rule.tldextractor = TLDExtract(suffix_list_urls=(), cache_dir=None)  # the list in the wheel, no download
+    return rule
+
+
+def _gopher_repetition(config: CleanConfig) -> BaseFilter:
+    from datatrove.pipeline.filters.gopher_repetition_filter import GopherRepetitionFilter
+
+    return GopherRepetitionFilter(language=WORDS)
+
+
+def _gopher_quality(config: CleanConfig) -> BaseFilter:
+    from datatrove.pipeline.filters.gopher_quality_filter import GopherQualityFilter
+
+    return GopherQualityFilter(min_doc_words=config.min_words, max_doc_words=config.max_words, language=WORDS)
+
+
+def _c4_quality(config: CleanConfig) -> BaseFilter:
+    from datatrove.pipeline.filters.c4_filters import C4QualityFilter
+
+    return C4QualityFilter(
+        filter_no_terminal_punct=config.terminal_punctuation,
+        min_num_sentences=config.min_sentences,
+        filter_curly_bracket=config.curly_bracket,
+        language=WORDS,
+    )
+
+
+def _fineweb_quality(config: CleanConfig) -> BaseFilter:
+    from datatrove.pipeline.filters.fineweb_quality_filter import FineWebQualityFilter
+
+    return FineWebQualityFilter(
+        line_punct_thr=config.line_punctuation,
+        short_line_thr=config.short_lines,
+        char_duplicates_ratio=config.duplicated_characters,
+        new_line_ratio=config.new_lines_per_word,
+        language=WORDS,
+    )
+
+
+_BUILDERS: dict[str, Callable[[CleanConfig], BaseFilter]] = {
+    "url": _url,
+    "language": lambda config: LanguageRule(config.languages, config.language_threshold),
+    "gopher_repetition": _gopher_repetition,
+    "gopher_quality": _gopher_quality,
+    "c4_quality": _c4_quality,
+    "fineweb_quality": _fineweb_quality,
+}

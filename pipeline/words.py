@@ -1,0 +1,49 @@
+"""A fast word splitter with datatrove's interface, for every script.
+
+datatrove's rules split words with spaCy, which is most of their time. This one is a regular expression: a run of
+letters, digits and combining marks is a word (with inner apostrophes and hyphenless), each punctuation mark is one, and
+each character of a script that does not space its words (Han, kana, Thai, Lao, Khmer, Burmese) is one. datatrove takes a
+splitter wherever it takes a language: `GopherQualityFilter(language=WORDS)`.
+
+On English it makes a few per cent more words than spaCy, far from the rules' thresholds, which are shares.
+"""
+
+from __future__ import annotations
+
+import re
+
+from datatrove.utils.word_tokenizers import WordTokenizer
+
+__all__ = ["WORDS", "RegexWordTokenizer"]
+
+UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+WORD = re.compile(rf"[{UNSPACED}]|[^\W_{UNSPACED}]+(?:['’][^\W_{UNSPACED}]+)*|[^\w\s]|_")
+SENTENCE_END = re.compile(r"""[.!?…。！？؟।]+["'”’)\]]*(?=\s|$)|[。！？]|\n+""")
+
+
+class RegexWordTokenizer(WordTokenizer):
+    """Words and sentences by regular expression; instances are equal, so datatrove's caches work across copies."""
+
+    def word_tokenize(self, text: str) -> list[str]:
+        """The words of a text, punctuation marks being words as well."""
+        return WORD.findall(text)
+
+    def sent_tokenize(self, text: str) -> list[str]:
+        """The sentences of a text, without the space around them."""
+        return [sentence for a, b in self.span_tokenize(text) if (sentence := text[a:b].strip())]
+
+    def span_tokenize(self, text: str) -> list[tuple[int, int]]:
+        """Begin and end of each sentence; together they cover the text."""
+        ends = [match.end() for match in SENTENCE_END.finditer(text)]
+        if not ends or ends[-1] < len(text):
+            ends.append(len(text))
+        return list(zip([0, *ends[:-1]], ends, strict=True))
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self)
+
+    def __hash__(self) -> int:
+        return hash(type(self))
+
+
+WORDS = RegexWordTokenizer()
