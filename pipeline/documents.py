@@ -1,9 +1,9 @@
-"""Documents between stages: Parquet files, datatrove steps that read and write them, and the executor that runs the steps.
+"""Documents between stages: Parquet files, datatrove steps that read and write them, the executor that runs the steps.
 
 An artifact has a folder `documents/` of files `00000.parquet`, `00001.parquet`, ... with the columns of `SCHEMA`, and,
-where a stage drops documents, `rejects/` with the further column `rule`. A stage runs one datatrove task per input file,
-and task n writes file n: what is written depends on the input alone, not on how many tasks run at once. A file appears
-under its name when its task is done, so a killed stage goes on with the tasks that are left.
+where a stage drops documents, `rejects/` with the further column `rule`. A stage runs one datatrove task per input
+file, and task n writes file n: what is written depends on the input alone, not on how many tasks run at once. A file
+appears under its name when its task is done, so a killed stage goes on with the tasks that are left.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 from datatrove.data import Document
 from datatrove.executor.local import LocalPipelineExecutor
 from datatrove.pipeline.base import PipelineStep
+from loguru import logger
 
 from infra import events
 from infra.errors import UserError
@@ -134,7 +135,7 @@ class _ParquetFile:
             self._flush()
         self.writer.close()
         if complete:
-            os.replace(self.partial, self.path)
+            self.partial.replace(self.path)
         else:
             self.partial.unlink(missing_ok=True)
 
@@ -231,9 +232,12 @@ def merge_tallies(folder: Path) -> dict[str, Any]:
 class _QuietExecutor(LocalPipelineExecutor):
     """datatrove's executor, whose log goes to its own files and not to the stage's standard error as well."""
 
-    def _run_for_rank(self, rank: int, local_rank: int = 0, node_rank: int = -1) -> Any:
+    def _launch_run_for_rank(self, *arguments: Any, **named: Any) -> Any:
         with Path(os.devnull).open("w") as sink, contextlib.redirect_stderr(sink):
-            return super()._run_for_rank(rank, local_rank, node_rank)
+            try:
+                return super()._launch_run_for_rank(*arguments, **named)
+            finally:
+                logger.remove()
 
 
 def run_pipeline(steps: list[PipelineStep | Callable[..., Any]], tasks: int, work: Path, name: str) -> None:
@@ -241,8 +245,6 @@ def run_pipeline(steps: list[PipelineStep | Callable[..., Any]], tasks: int, wor
 
     Logs and the marks of finished tasks are in `work / name`, which belongs to a stage's `.work`.
     """
-    from loguru import logger
-
     logger.remove()
     workers = max(1, min(execution().processes, tasks))
     _QuietExecutor(pipeline=steps, tasks=tasks, workers=workers, logging_dir=str(work / name)).run()

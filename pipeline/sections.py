@@ -63,6 +63,8 @@ class CleanConfig(Section):
     """Least words of a document (Gopher)."""
     max_words: int = Field(100_000, ge=1)
     """Most words of a document (Gopher)."""
+    min_alpha_words: float = Field(0.8, ge=0, le=1)
+    """Least share of words with a letter in them (Gopher)."""
     min_sentences: int = Field(5, ge=0)
     """Least sentences left after C4 has dropped lines (C4)."""
     curly_bracket: bool = True
