@@ -29,6 +29,7 @@ from pipeline.documents import (
     DocumentWriter,
     RejectWriter,
     Tally,
+    count_documents,
     document_files,
     merge_tallies,
     run_pipeline,
@@ -51,7 +52,7 @@ def clean(config: CleanConfig, inputs: Mapping[str, Path], out_dir: Path) -> dic
     artifact = inputs["extract"]
     total = len(document_files(artifact))
     work = out_dir / ".work"
-    events.begin("cleaning", _rows(artifact), "documents")
+    events.begin("cleaning", count_documents(artifact), "documents")
     steps = [DocumentReader(artifact), Rules(config, out_dir), DocumentWriter(out_dir)]
     run_pipeline(steps, total, work, "clean")
     metrics = merge_tallies(work / "tally")
@@ -65,12 +66,6 @@ def clean(config: CleanConfig, inputs: Mapping[str, Path], out_dir: Path) -> dic
         worst = max(metrics["dropped"], key=metrics["dropped"].__getitem__, default="nothing came in")
         raise UserError(f"{artifact}: no document passed the rules (most often: {worst}); loosen clean.rules")
     return metrics
-
-
-def _rows(artifact: Path) -> int:
-    import pyarrow.parquet as pq
-
-    return sum(pq.read_metadata(file).num_rows for file in document_files(artifact))
 
 
 class Rules(PipelineStep):

@@ -35,9 +35,11 @@ __all__ = [
     "DocumentWriter",
     "RejectWriter",
     "Tally",
+    "count_documents",
     "document_files",
     "merge_tallies",
     "read_documents",
+    "read_file",
     "run_pipeline",
 ]
 
@@ -240,11 +242,19 @@ class _QuietExecutor(LocalPipelineExecutor):
                 logger.remove()
 
 
-def run_pipeline(steps: list[PipelineStep | Callable[..., Any]], tasks: int, work: Path, name: str) -> None:
+def run_pipeline(
+    steps: list[PipelineStep | Callable[..., Any]], tasks: int, work: Path, name: str, *, processes: int | None = None
+) -> None:
     """Run datatrove steps as `tasks` tasks, as many at once as the execution says; tasks done before are skipped.
 
-    Logs and the marks of finished tasks are in `work / name`, which belongs to a stage's `.work`.
+    Logs and the marks of finished tasks are in `work / name`, which belongs to a stage's `.work`. With `processes=1` the
+    tasks run in this process, for work that is less than starting others.
     """
     logger.remove()
-    workers = max(1, min(execution().processes, tasks))
+    workers = max(1, min(processes or execution().processes, tasks))
     _QuietExecutor(pipeline=steps, tasks=tasks, workers=workers, logging_dir=str(work / name)).run()
+
+
+def count_documents(artifact: Path) -> int:
+    """How many documents an artifact has, from the files' footers."""
+    return sum(pq.read_metadata(file).num_rows for file in document_files(artifact))

@@ -1,0 +1,150 @@
+"""Removes documents that hold a text of an evaluation set.
+
+DeepSeekMath (arXiv 2402.03300, section 2.1): a document goes when any 10 consecutive words of it are 10 consecutive
+words of an evaluation text; evaluation texts of 3 to 9 words must occur whole; shorter ones are not looked for. Words
+are compared in lower case and without punctuation. The match is exact: no hash can collide.
+
+The evaluation texts are the validation and test questions of the `reasoning` artifact and any further sets. A
+reject's metadata tells the matching words, where in the document they are, and which set they came from.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from datatrove.pipeline.base import PipelineStep
+
+from infra import events
+from infra.errors import UserError
+from pipeline.documents import (
+    Document,
+    DocumentReader,
+    DocumentWriter,
+    RejectWriter,
+    Tally,
+    count_documents,
+    document_files,
+    merge_tallies,
+    run_pipeline,
+)
+from pipeline.sections import DecontaminateConfig
+
+__all__ = ["Index", "Match", "decontaminate", "evaluation_texts"]
+
+WORD = re.compile(r"\w+")
+FEW_BYTES = 32_000_000
+"""Text up to which one process is done sooner than others start."""
+
+
+def decontaminate(config: DecontaminateConfig, inputs: Mapping[str, Path], out_dir: Path) -> dict[str, Any]:
+    """Remove from the documents of `inputs["dedup"]` those that hold evaluation texts of `inputs["reasoning"]`.
+
+    Raises:
+        UserError: an evaluation set cannot be read, or no document is left.
+    """
+    artifact = inputs["dedup"]
+    texts = list(evaluation_texts(config, inputs["reasoning"]))
+    files = document_files(artifact)
+    events.begin("decontaminating", count_documents(artifact), "documents")
+    steps = [DocumentReader(artifact), DropContaminated(config, texts, out_dir), DocumentWriter(out_dir)]
+    small = sum(file.stat().st_size for file in files) <= FEW_BYTES
+    run_pipeline(steps, len(files), out_dir / ".work", "decontaminate", processes=1 if small else None)
+    metrics = merge_tallies(out_dir / ".work" / "tally")
+    if not metrics["documents_out"]:
+        raise UserError(f"{artifact}: no document is free of evaluation texts; check decontaminate.evaluation_sets")
+    return {**metrics, "evaluation_texts": len(texts)}
+
+
+def evaluation_texts(config: DecontaminateConfig, reasoning: Path) -> Iterator[tuple[str, str]]:
+    """Set name and text of everything that training must not see."""
+    files = [(f"reasoning/{split}", reasoning / f"{split}.jsonl") for split in ("validation", "test")]
+    files += [(Path(path).stem, Path(path)) for path in config.evaluation_sets]
+    for name, file in files:
+        try:
+            lines = file.read_text(encoding="utf-8").splitlines()
+        except FileNotFoundError:
+            raise UserError(f"{file}: no such evaluation set; see decontaminate.evaluation_sets") from None
+        for number, line in enumerate(lines, 1):
+            try:
+                row = json.loads(line)
+                text = next(row[field] for field in config.fields if field in row)
+            except (ValueError, TypeError, StopIteration):
+                wanted = ", ".join(config.fields)
+                raise UserError(f"{file}: record {number}: not a JSON object with one of {wanted}") from None
+            yield name, text
+
+
+class Match(NamedTuple):
+    """Where a document holds an evaluation text."""
+
+    set: str
+    span: tuple[int, int]
+    """Characters of the document."""
+
+
+class Index:
+    """The n-grams of the evaluation texts, over a vocabulary of their own words.
+
+    A document's words outside the vocabulary end every run, so that most documents are seen through at the cost of one
+    dictionary look-up per word.
+    """
+
+    def __init__(self, texts: Iterable[tuple[str, str]], n_gram: int = 10, min_n_gram: int = 3) -> None:
+        self.words: dict[str, int] = {}
+        self.grams: dict[int, dict[tuple[int, ...], str]] = {}
+        for name, text in texts:
+            ids = tuple(self.words.setdefault(word, len(self.words)) for word in map(str.lower, WORD.findall(text)))
+            length = min(len(ids), n_gram)
+            if length < min_n_gram:
+                continue
+            for start in range(len(ids) - length + 1):
+                self.grams.setdefault(length, {}).setdefault(ids[start : start + length], name)
+
+    def find(self, text: str) -> Match | None:
+        """The first evaluation text in `text`, the longest n-grams first."""
+        ids = [self.words.get(word.lower(), -1) for word in WORD.findall(text)]
+        for length, grams in sorted(self.grams.items(), reverse=True):
+            run = 0
+            for end, word in enumerate(ids, 1):
+                run = run + 1 if word >= 0 else 0
+                if run >= length and (name := grams.get(tuple(ids[end - length : end]))):
+                    spans = [match.span() for match in WORD.finditer(text)][end - length : end]
+                    return Match(name, (spans[0][0], spans[-1][1]))
+        return None
+
+
+class DropContaminated(PipelineStep):
+    """Drops documents in which the index finds something, and tallies."""
+
+    type = "FILTER"
+    name = "decontaminate"
+
+    def __init__(self, config: DecontaminateConfig, texts: list[tuple[str, str]], out_dir: Path) -> None:
+        super().__init__()
+        self.config, self.texts, self.out_dir = config, texts, out_dir
+
+    @cached_property
+    def index(self) -> Index:
+        return Index(self.texts, self.config.n_gram, self.config.min_n_gram)
+
+    def run(self, data: Iterable[Document], rank: int = 0, world_size: int = 1) -> Iterator[Document]:
+        tally = Tally()
+        with RejectWriter(self.out_dir, rank) as rejects:
+            for document in data:
+                tally.count(document, "in")
+                match = self.index.find(document.text)
+                if match is None:
+                    tally.count(document, "out")
+                    yield document
+                else:
+                    span = document.text[slice(*match.span)]
+                    document.metadata |= {"evaluation_set": match.set, "span": list(match.span), "span_text": span}
+                    rule = f"{len(WORD.findall(span))}-gram"
+                    tally.drop(rule)
+                    rejects.write(document, rule)
+            tally.save(self.out_dir / ".work" / "tally", rank)
