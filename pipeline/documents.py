@@ -247,8 +247,8 @@ def run_pipeline(
 ) -> None:
     """Run datatrove steps as `tasks` tasks, as many at once as the execution says; tasks done before are skipped.
 
-    Logs and the marks of finished tasks are in `work / name`, which belongs to a stage's `.work`. With `processes=1` the
-    tasks run in this process, for work that is less than starting others.
+    Logs and the marks of finished tasks are in `work / name`, which belongs to a stage's `.work`. With `processes=1`
+    the tasks run in this process, for work that is less than starting others.
     """
     logger.remove()
     workers = max(1, min(processes or execution().processes, tasks))

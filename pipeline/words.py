@@ -2,8 +2,8 @@
 
 datatrove's rules split words with spaCy, which is most of their time. This one is a regular expression: a run of
 letters and digits is a word (inner apostrophes and full stops included), a run of punctuation is one, and so is each
-character of a script that puts no space between words (Han, kana, Thai, Lao, Khmer, Burmese). datatrove takes a splitter wherever it
-takes a language: `GopherQualityFilter(language=WORDS)`.
+character of a script that puts no space between words (Han, kana, Thai, Lao, Khmer, Burmese). datatrove takes a
+splitter wherever it takes a language: `GopherQualityFilter(language=WORDS)`.
 
 On English it makes a few per cent more words than spaCy; the rules' thresholds are shares and hardly notice.
 """
@@ -17,7 +17,10 @@ from datatrove.utils.word_tokenizers import WordTokenizer
 __all__ = ["WORDS", "RegexWordTokenizer"]
 
 UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
-WORD = re.compile(rf"[{UNSPACED}]|[^\W{UNSPACED}]+(?:['’.][^\W{UNSPACED}]+)*|[^\w\s]+")
+MARKS = "\u0300-\u036f\u0591-\u05bd\u05bf-\u05c7\u0610-\u061a\u064b-\u065f\u0670\u06d6-\u06ed\u0900-\u0963\u0966-\u0dff"
+"""Vowel signs and diacritics of alphabets and of the scripts of India, which Python does not count as word characters."""
+LETTER = rf"[^\W{UNSPACED}]"
+WORD = re.compile(rf"[{UNSPACED}]|{LETTER}+(?:(?:['’.](?={LETTER})|[{MARKS}]+){LETTER}*)*|[^\w\s]+")
 SENTENCE_END = re.compile(r"""[.!?…。！？؟।]+["'”’)\]]*(?=\s|$)|[。！？]|\n+""")
 
 

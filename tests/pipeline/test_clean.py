@@ -1,0 +1,173 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from datatrove.data import Document
+
+from infra.errors import UserError
+from pipeline.clean import Rules, clean
+from pipeline.documents import read_documents
+from pipeline.sections import CleanConfig, CleanRules
+from tests.pipeline.corpus import only, published, set_workers, write_documents
+
+SENTENCES = [
+    "The harbour of the old town lies open to the west, and the wind comes in with the tide.",
+    "Fishermen mend their nets on the quay while children watch the boats that have come home.",
+    "In winter, few ships dare to leave, for the rocks outside are many and the light is poor.",
+    "A lighthouse was built to mark the channel, and its keeper has lived there with his family.",
+    "Every spring a market is held in the square, to which farmers bring cheese, wool and honey.",
+    "Travellers who stay for a night often remain a week, charmed by the calm of the place.",
+]
+GOOD = "\n".join(SENTENCES)
+GERMAN = "Der alte Hafen der Stadt liegt nach Westen offen, und der Wind kommt mit der Flut herein. " * 8
+
+
+def _config(**rules: bool) -> CleanConfig:
+    """Only the named groups of rules, for every source."""
+    return CleanConfig(rules=CleanRules(**{name: rules.get(name, False) for name in CleanRules.model_fields}))
+
+
+def _judge(
+    config: CleanConfig, text: str, source: str = "web", url: str = "http://example.com/a"
+) -> tuple[str | None, str]:
+    document = Document(text=text, id="x", metadata={"source": source, "url": url})
+    return Rules(config, Path("unused")).judge(document), document.text
+
+
+def test_good_text_passes_every_rule_unchanged() -> None:
+    config = CleanConfig(rules=CleanRules(url=False))
+    assert _judge(config, GOOD) == (None, GOOD)
+
+
+@pytest.mark.parametrize(
+    ("group", "text", "rule"),
+    [
+        ("language", GERMAN, "language/other"),
+        ("gopher_repetition", "\n".join([SENTENCES[0]] * 9), "gopher_repetition/dup_line_frac"),
+        ("gopher_quality", "Too short to be of use.", "gopher_quality/short_doc"),
+        ("gopher_quality", "12345 34567 === 9876 the and " * 40, "gopher_quality/below_alpha_threshold"),
+        ("c4_quality", "\n".join(["Menu entry without a stop"] * 20), "c4_quality/too_few_sentences"),
+        ("c4_quality", GOOD + "\nint main() { return 0; }.", "c4_quality/curly_bracket"),
+        ("fineweb_quality", "\n".join(f"item {i}" for i in range(50)), "fineweb_quality/line_punct_ratio"),
+        ("gopher_quality", "", "empty"),
+    ],
+)
+def test_each_group_drops_what_it_is_for_and_only_where_switched_on(group: str, text: str, rule: str) -> None:
+    assert _judge(_config(**{group: True}), text)[0] == rule
+    if text:
+        assert _judge(_config(), text)[0] is None
+
+
+def test_url_rule_works_without_a_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("datatrove.pipeline.filters.url_filter.URLFilter.download_data", lambda self: None)
+    config = _config(url=True)
+    rules = Rules(config, tmp_path)
+    rules.filter_of("url").block_listed_domains = {"bad.co.uk"}
+    for url, expected in (("http://www.bad.co.uk/x", "url/domain"), ("http://good.co.uk/x", None)):
+        document = Document(text=GOOD, id="x", metadata={"source": "web", "url": url})
+        assert rules.judge(document) == expected
+
+
+def test_curated_sources_escape_the_page_rules() -> None:
+    text = GOOD.replace(".", "")
+    config = CleanConfig(rules=CleanRules(url=False))
+    assert _judge(config, text, "web")[0] == "c4_quality/too_few_sentences"
+    assert _judge(config, text, "wiki")[0] is None
+
+
+def test_text_is_mended_and_masked_the_same_in_every_document() -> None:
+    config = _config(pii=True)
+    rules = Rules(config, Path("unused"))
+    for _ in range(3):
+        text = "The caf\u00c3\u00a9 answers at jane@corp.io and 8.8.8.8, not at 10.0.0.1."
+        document = Document(text=text, id="x", metadata={"source": "web", "url": ""})
+        assert rules.judge(document) is None
+        assert document.text == "The café answers at email@example.com and 22.214.171.124, not at 10.0.0.1."
+
+
+def _rows() -> list[tuple[str, str, str]]:
+    return [
+        ("good", "web", GOOD),
+        ("german", "web", GERMAN),
+        ("stub", "wiki", "This is only a short stub of an article about an old harbour town."),
+        ("kept", "wiki", GOOD + "!"),
+    ]
+
+
+def _run(root: Path, config: CleanConfig, *files: list[tuple[str, str, str]]) -> tuple[Path, dict]:  # type: ignore[type-arg]
+    (root / "out").mkdir(parents=True)
+    return root / "out", clean(config, {"extract": write_documents(root / "in", *files)}, root / "out")
+
+
+def test_stage_counts_and_keeps_rejects_as_they_came(tmp_path: Path) -> None:
+    out, metrics = _run(tmp_path, CleanConfig(rules=CleanRules(url=False)), _rows())
+    assert [document.id for document in read_documents(out)] == ["good", "kept"]
+    assert metrics["dropped"] == {"gopher_quality/short_doc": 1, "language/other": 1}
+    assert metrics["by_source"]["wiki"] == {"documents_in": 2, "documents_out": 1}
+    assert metrics["bytes_in"] > metrics["bytes_out"] > 0
+    rejects = {document.id: document for document in read_documents(out, "rejects")}
+    assert rejects["german"].text == GERMAN
+    assert rejects["german"].metadata["language"] == "de"
+    assert rejects["stub"].metadata["rule"] == "gopher_quality/short_doc"
+
+
+def test_same_bytes_for_any_number_of_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    results = []
+    for workers in (1, 2):
+        set_workers(monkeypatch, workers)
+        rows = _rows()
+        out, metrics = _run(tmp_path / str(workers), CleanConfig(rules=CleanRules(url=False)), rows[:2], rows[2:])
+        results.append((published(out), metrics))
+    assert results[0] == results[1]
+
+
+def test_killed_stage_resumes_with_the_same_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    set_workers(monkeypatch, 1)
+    config, rows = CleanConfig(rules=CleanRules(url=False)), _rows()
+    whole = _run(tmp_path / "whole", config, rows[:2], rows[2:])
+    inputs = {"extract": write_documents(tmp_path / "in", rows[:2], rows[2:])}
+    out = tmp_path / "out"
+    out.mkdir()
+    judge = Rules.judge
+
+    def killed(self: Rules, document: Document) -> str | None:
+        if document.id == "kept":
+            raise KeyboardInterrupt
+        return judge(self, document)
+
+    monkeypatch.setattr(Rules, "judge", killed)
+    with pytest.raises(KeyboardInterrupt):
+        clean(config, inputs, out)
+    assert [file.name for file in (out / "documents").glob("*.parquet")] == ["00000.parquet"]
+    monkeypatch.setattr(Rules, "judge", judge)
+    metrics = clean(config, inputs, out)
+    assert (published(out), metrics) == (published(whole[0]), whole[1])
+
+
+def test_one_breaking_document_is_counted_and_many_stop_the_stage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from datatrove.pipeline.filters.gopher_quality_filter import GopherQualityFilter
+
+    passing = GopherQualityFilter.filter
+
+    def breaks(self: GopherQualityFilter, document: Document) -> object:
+        if document.id == "good":
+            raise ZeroDivisionError("division by zero")
+        return passing(self, document)
+
+    monkeypatch.setattr(GopherQualityFilter, "filter", breaks)
+    set_workers(monkeypatch, 1)
+    config = CleanConfig(rules=CleanRules(url=False), max_failures=0.5)
+    out, metrics = _run(tmp_path / "a", config, _rows())
+    assert metrics["dropped"]["failure/gopher_quality"] == 1
+    broken = only(d for d in read_documents(out, "rejects") if d.id == "good")
+    assert broken.metadata["failure"] == "ZeroDivisionError: division by zero"
+    with pytest.raises(UserError, match="rules broke on 1 of 4 documents"):
+        _run(tmp_path / "b", config.model_copy(update={"max_failures": 0.1}), _rows())
+
+
+def test_nothing_left_is_a_users_error(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no document passed"):
+        _run(tmp_path, CleanConfig(rules=CleanRules(url=False)), [("german", "web", GERMAN)])

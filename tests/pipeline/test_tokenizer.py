@@ -1,0 +1,153 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tokenizers import Tokenizer
+
+from infra.errors import UserError
+from pipeline.sections import TokenizerConfig
+from pipeline.tokenizer import SPECIAL_TOKENS, _shares, chat_text, tokenizer, train_tokenizer
+from tests.pipeline.corpus import published, words, write_documents, write_reasoning
+
+PROSE = "The cat sat on the mat, and the dog sat on the log.\nIt cost 12 dollars; they're 1234 in all. "
+
+
+@cache
+def _trained() -> Tokenizer:
+    return train_tokenizer(TokenizerConfig(vocabulary=400), iter([PROSE * 5, words(0, 400)]))
+
+
+def small_tokenizer(folder: Path) -> Path:
+    """A tokenizer artifact of 400 tokens, for other tests."""
+    folder.mkdir(parents=True)
+    _trained().save(str(folder / "tokenizer.json"))
+    (folder / "tokenizer_config.json").write_text(json.dumps({"eos_token": "<|eos|>"}))
+    return folder
+
+
+def _run(root: Path, config: TokenizerConfig) -> tuple[Path, dict]:  # type: ignore[type-arg]
+    rows = [(f"d{i}", "web" if i % 2 else "wiki", words(i, 200) + PROSE) for i in range(20)]
+    inputs = {
+        "decontaminate": write_documents(root / "documents", rows[:7], rows[7:]),
+        "reasoning": write_reasoning(root / "reasoning", train=["What is 1 + 1?"] * 50),
+    }
+    (root / "out").mkdir()
+    return root / "out", tokenizer(config, inputs, root / "out")
+
+
+@pytest.fixture(scope="module")
+def artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return _run(tmp_path_factory.mktemp("tokenizer"), TokenizerConfig(vocabulary=600))[0]
+
+
+@given(st.text())
+@settings(deadline=None)
+def test_any_text_survives(text: str) -> None:
+    assert _trained().decode(_trained().encode(text).ids, skip_special_tokens=False) == text
+
+
+def test_special_tokens_come_first() -> None:
+    assert [_trained().token_to_id(token) for token in SPECIAL_TOKENS] == list(range(7))
+    assert _trained().get_vocab_size() == 400
+
+
+def test_digits_stand_alone_and_nothing_crosses_a_line() -> None:
+    vocabulary = [token for token in _trained().get_vocab() if token not in SPECIAL_TOKENS]
+    assert not [token for token in vocabulary if len(token) > 1 and any(c.isdigit() and c.isascii() for c in token)]
+    assert not [token for token in vocabulary if "Ċ" in token and len(token) > 1]
+    assert _trained().encode("x1234").tokens[-4:] == ["1", "2", "3", "4"]
+
+
+@pytest.mark.parametrize(
+    ("text", "pieces"),
+    [
+        ("Hello, world 12\n\nx", ["Hello", ",", "Ġworld", "Ġ", "1", "2", "Ċ", "Ċ", "x"]),
+        # The published punctuation class reaches from ":" to "~", so it splits letters outside ASCII from those within.
+        ("naïve", ["na", "Ã¯", "ve"]),
+        ("a = b", ["a", "Ġ=", "Ġb"]),
+        ("end  ", ["end", "ĠĠ"]),
+    ],
+)
+def test_pieces_are_deepseeks(text: str, pieces: list[str]) -> None:
+    assert [piece for piece, _ in _trained().pre_tokenizer.pre_tokenize_str(text)] == pieces
+
+
+def test_transformers_loads_it_and_renders_the_chat(artifact: Path) -> None:
+    from transformers import AutoTokenizer
+
+    loaded = AutoTokenizer.from_pretrained(artifact, local_files_only=True)
+    question, reasoning, answer = "What is 12 + 5?", "12 + 5 = 17", "17"
+    prompt = [{"role": "user", "content": question}]
+    solved = chat_text(question, reasoning, answer)
+    for reply in (
+        {"role": "assistant", "reasoning_content": reasoning, "content": answer},
+        {"role": "assistant", "content": f"<think>{reasoning}</think>{answer}"},
+    ):
+        assert loaded.apply_chat_template([*prompt, reply], tokenize=False) == solved
+    opened = loaded.apply_chat_template(prompt, tokenize=False, add_generation_prompt=True)
+    assert opened == f"<|bos|><|user|>{question}<|assistant|><think>"
+    assert solved.startswith(opened)
+    ids = loaded(solved)["input_ids"]
+    assert ids == Tokenizer.from_file(str(artifact / "tokenizer.json")).encode(solved).ids
+    assert [i for i in ids if i < 7] == [0, 3, 4, 5, 6, 1]
+    # The marks of the reasoning are visible text, the control tokens are not.
+    assert loaded.decode(ids, skip_special_tokens=True) == f"{question}<think>{reasoning}</think>{answer}"
+    assert (loaded.bos_token_id, loaded.eos_token_id, loaded.pad_token_id) == (0, 1, 2)
+
+
+def test_same_bytes_in_other_processes_and_threads(artifact: Path, tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from tests.pipeline.test_tokenizer import _run; "
+        "from pipeline.sections import TokenizerConfig; _run(Path(sys.argv[1]), TokenizerConfig(vocabulary=600))"
+    )
+    for workers in (1, 3):
+        environment = {
+            **os.environ,
+            "DEEPMILL_EXECUTION": json.dumps({"workers": workers}),
+            "PYTHONHASHSEED": str(workers),
+        }
+        folder = tmp_path / str(workers)
+        folder.mkdir()
+        subprocess.run([sys.executable, "-c", code, str(folder)], check=True, env=environment)
+        assert published(folder / "out") == published(artifact)
+
+
+def test_metrics_and_bounded_sample(tmp_path: Path) -> None:
+    _, metrics = _run(tmp_path, TokenizerConfig(vocabulary=300, train_bytes=5000))
+    assert metrics["vocabulary"] == 300
+    assert metrics["train_bytes"] == {"web": 2500, "wiki": 2500}
+    assert set(metrics["bytes_per_token"]) == {"web", "wiki", "reasoning"}
+    assert all(value > 1 for value in metrics["bytes_per_token"].values())
+
+
+def test_shares_pour_over() -> None:
+    assert _shares({"a": 10, "b": 100, "c": 1000}, 300) == {"a": 10, "b": 100, "c": 190}
+    assert _shares({"a": 10, "b": 100}, 1000) == {"a": 10, "b": 100}
+
+
+def test_adopt(artifact: Path, tmp_path: Path) -> None:
+    out, metrics = _run(tmp_path, TokenizerConfig(adopt=(str(artifact),)))
+    assert metrics["adopted"]
+    assert published(out) == published(artifact)
+
+
+def test_adopt_refuses_what_is_no_tokenizer(artifact: Path, tmp_path: Path) -> None:
+    for name in ("a", "b", "bare"):
+        (tmp_path / name).mkdir()
+    with pytest.raises(UserError, match=r"no tokenizer\.json"):
+        _run(tmp_path / "a", TokenizerConfig(adopt=(str(tmp_path / "a"),)))
+    state = json.loads((artifact / "tokenizer.json").read_text())
+    state["added_tokens"] = [token for token in state["added_tokens"] if token["content"] != "<think>"]
+    del state["model"]["vocab"]["<think>"]
+    (tmp_path / "bare" / "tokenizer.json").write_text(json.dumps(state))
+    (tmp_path / "bare" / "tokenizer_config.json").write_text("{}")
+    with pytest.raises(UserError, match="lacks <think>"):
+        _run(tmp_path / "b", TokenizerConfig(adopt=(str(tmp_path / "bare"),)))
