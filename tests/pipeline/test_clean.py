@@ -90,7 +90,7 @@ def _rows() -> list[tuple[str, str, str]]:
     return [
         ("good", "web", GOOD),
         ("german", "web", GERMAN),
-        ("stub", "wiki", "This is only a short stub of an article about an old harbour town."),
+        ("stub", "wiki", " ".join(SENTENCES[:2])),
         ("kept", "wiki", GOOD + "!"),
     ]
 
