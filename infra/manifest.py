@@ -1,0 +1,70 @@
+"""The manifest: the record that makes an artifact real, and all that is needed to make it again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from infra.hashing import digest, file_digest, tree_files
+
+__all__ = ["LOGS", "MANIFEST", "WORK", "FileRecord", "Manifest", "record_files"]
+
+MANIFEST = "manifest.json"
+LOGS = ".logs"
+"""Folder of an artifact for what was said while it was made: events and the stage's own output. Not checksummed."""
+WORK = ".work"
+"""Folder of a stage's own for resuming; never published."""
+
+
+class FileRecord(BaseModel):
+    """One file of an artifact."""
+
+    model_config = ConfigDict(frozen=True)
+
+    path: str
+    size: int
+    sha256: str
+
+
+class Manifest(BaseModel):
+    """What an artifact is, what it was made from and by, and what it holds."""
+
+    model_config = ConfigDict(frozen=True)
+
+    stage: str
+    version: int
+    identity: str
+    config: dict[str, Any]
+    inputs: dict[str, str] = Field(default_factory=dict)
+    """Identity of the input artifact, by stage."""
+    external: dict[str, str] = Field(default_factory=dict)
+    """SHA-256 of every file read from outside the store, by its path at the time."""
+    files: tuple[FileRecord, ...]
+    content: str
+    """One digest over all files: two artifacts with equal `content` hold the same bytes."""
+    fingerprint: str
+    """Digest of the source code that ran."""
+    packages: dict[str, str] = Field(default_factory=dict)
+    environment: dict[str, str] = Field(default_factory=dict)
+    execution: dict[str, Any] = Field(default_factory=dict)
+    metrics: dict[str, Any] = Field(default_factory=dict)
+    started: str
+    """UTC, ISO 8601."""
+    seconds: float
+    run_id: str
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files."""
+        return sum(file.size for file in self.files)
+
+
+def record_files(folder: Path) -> tuple[tuple[FileRecord, ...], str]:
+    """The records of every file of an artifact in `folder`, and the content digest over them."""
+    records = tuple(
+        FileRecord(path=path.as_posix(), size=(folder / path).stat().st_size, sha256=file_digest(folder / path))
+        for path in tree_files(folder, skip=(LOGS, WORK, MANIFEST))
+    )
+    return records, digest([[record.path, record.sha256] for record in records])
