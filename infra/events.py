@@ -70,7 +70,7 @@ def note(text: str) -> None:
 
 
 class EventReader:
-    """Reads events as they are appended to a file, from where it last stopped; a half-written line is left for later."""
+    """Reads events as they are appended to a file, from where it last stopped; half a line is left for later."""
 
     def __init__(self, path: Path, offset: int = 0) -> None:
         self.path = path

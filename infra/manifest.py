@@ -39,6 +39,8 @@ class Manifest(BaseModel):
     config: dict[str, Any]
     inputs: dict[str, str] = Field(default_factory=dict)
     """Identity of the input artifact, by stage."""
+    input_contents: dict[str, str] = Field(default_factory=dict)
+    """Content digest of the input artifact, by stage: tells whether an input was made again and came out different."""
     external: dict[str, str] = Field(default_factory=dict)
     """SHA-256 of every file read from outside the store, by its path at the time."""
     files: tuple[FileRecord, ...]

@@ -1,0 +1,138 @@
+"""Which code a stage is: a digest of the source that its entry point reaches, and the versions of what it imports.
+
+Only what the interpreter would run counts: the syntax tree without docstrings, comments and layout. Recipe sections
+are left out, because their values are in the identity already.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib.metadata
+import importlib.util
+import platform
+import sys
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+
+from infra.hashing import digest
+
+__all__ = ["environment", "fingerprint", "packages", "reached_modules"]
+
+FLOORS = ("infra", "pipeline", "model")
+NOT_BYTES = frozenset(
+    {"infra.events", "infra.errors", "infra.execution", "infra.section", "infra.launch", "infra.storage"}
+)
+"""Modules that cannot change what a stage writes: reporting, errors, and how processes are started."""
+RECORDED = (
+    "torch",
+    "deepspeed",
+    "transformers",
+    "tokenizers",
+    "datatrove",
+    "pyarrow",
+    "numpy",
+    "safetensors",
+    "gguf",
+    "fastwarc",
+    "resiliparse",
+    "mwxml",
+    "mwparserfromhell",
+    "ftfy",
+    "reasoning-gym",
+    "prefect",
+    "mlflow",
+)
+
+
+@cache
+def fingerprint(entrypoint: str) -> str:
+    """Digest of all project source that ``module:function`` reaches through imports, at the top or inside functions."""
+    return digest([[name, _code(name)] for name in reached_modules(entrypoint.split(":")[0])])[:16]
+
+
+def reached_modules(module: str) -> list[str]:
+    """Names of the project's modules that `module` imports, itself included, sorted."""
+    seen: set[str] = set()
+    waiting = [module]
+    while waiting:
+        name = waiting.pop()
+        if name in seen or name in NOT_BYTES or name.endswith(".sections"):
+            continue
+        source = _source(name)
+        if source is None:
+            continue
+        seen.add(name)
+        waiting += _imports(ast.parse(source.read_text(encoding="utf-8")), name)
+    return sorted(seen)
+
+
+@cache
+def _source(name: str) -> Path | None:
+    if name.split(".")[0] not in FLOORS:
+        return None
+    try:
+        spec = importlib.util.find_spec(name)
+    except ModuleNotFoundError:
+        return None
+    return Path(spec.origin) if spec and spec.origin and spec.origin.endswith(".py") else None
+
+
+def _imports(tree: ast.AST, importer: str) -> Iterable[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            # launch("model.training.pretrain:run_rank", ...) names its target in a string
+            name, colon, _ = node.value.partition(":")
+            if colon and name != importer and name.replace(".", "_").isidentifier() and name.split(".")[0] in FLOORS:
+                yield name
+
+
+@cache
+def _code(name: str) -> str:
+    source = _source(name)
+    assert source is not None
+    tree = ast.parse(source.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            body = [
+                statement
+                for statement in node.body
+                if not (isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant))
+            ]
+            node.body = body or [ast.Pass()]
+    return ast.dump(tree, annotate_fields=False)
+
+
+def packages() -> dict[str, str]:
+    """Installed versions of the packages whose code decides what a stage writes."""
+    found = {}
+    for name in RECORDED:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def environment() -> dict[str, str]:
+    """The interpreter and the machine."""
+    return {
+        "python": platform.python_version(),
+        "platform": f"{sys.platform} {platform.machine()}",
+        "processor": _processor(),
+    }
+
+
+def _processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor()

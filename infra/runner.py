@@ -1,0 +1,214 @@
+"""Makes one artifact: lease, staging, supervised process, publication. The flows call `make` and are told of progress.
+
+What can go wrong ends in one of three ways: `UserError` (one line, the user can mend it), `StageError` (the stage
+broke; its log is named) or `StageKilledError` (a signal; running again resumes).
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from infra import events
+from infra import execution as execution_module
+from infra.errors import DeepmillError, UserError
+from infra.execution import Execution
+from infra.fingerprint import environment, fingerprint, packages
+from infra.manifest import Manifest, record_files
+from infra.store import Staging, Store
+
+__all__ = ["Job", "StageError", "StageKilledError", "make", "remake"]
+
+POLL_SECONDS = 0.05
+STOP_SECONDS = 12.0
+"""How long the supervisor may take to end a stage's processes, its own grace included."""
+
+Listener = Callable[[dict[str, Any]], None]
+
+
+class StageError(DeepmillError):
+    """A stage broke; the text names what and where its log is."""
+
+
+class StageKilledError(DeepmillError):
+    """A signal ended a stage; the same command resumes it."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """All that is needed to make one artifact."""
+
+    stage: str
+    version: int
+    identity: str
+    entrypoint: str
+    config: dict[str, Any]
+    inputs: Mapping[str, str] = field(default_factory=dict)
+    """Identity of each input artifact, by stage."""
+    external: Mapping[str, str] = field(default_factory=dict)
+    """SHA-256 of each file from outside the store."""
+    execution: Execution = field(default_factory=Execution)
+    run_id: str = ""
+
+
+def make(store: Store, job: Job, listen: Listener, *, replace_drifted: bool = False) -> tuple[Manifest, bool]:
+    """The manifest of the artifact of `job`, and whether it was there already.
+
+    `listen` gets the stage's events, and ``{"event": "wait", "holder": ...}`` while another run makes the artifact.
+
+    Raises:
+        UserError, StageError, StageKilledError: there is no artifact; what was done so far is kept for the next attempt.
+    """
+
+    def found() -> Manifest | None:
+        manifest = store.find(job.stage, job.identity)
+        stale = manifest is not None and replace_drifted and manifest.fingerprint != fingerprint(job.entrypoint)
+        return None if stale else manifest
+
+    if manifest := found():
+        return manifest, True
+    with store.lease(job.stage, job.identity, lambda holder: listen({"event": "wait", "holder": holder})) as lease:
+        if manifest := found():
+            return manifest, True
+        staging = store.staging(job.stage, job.identity)
+        manifest = _build(store, job, staging, listen, lease)
+        try:
+            if replace_drifted:
+                store.withdraw(job.stage, job.identity)
+            store.publish(staging, manifest)
+        except OSError as error:
+            raise _disk_error(error, staging.folder) from error
+        return manifest, False
+
+
+def remake(store: Store, job: Job, listen: Listener) -> Manifest:
+    """Make the artifact of `job` again from its published inputs, look at the bytes, and throw them away."""
+    with store.lease(f"rerun-{job.stage}", job.identity, lambda holder: None) as lease:
+        staging = store.staging(job.stage, job.identity, ".rerun")
+        staging.remove()
+        try:
+            return _build(store, job, staging, listen, lease)
+        finally:
+            staging.remove()
+
+
+def _build(store: Store, job: Job, staging: Staging, listen: Listener, lease: int | None) -> Manifest:
+    code = fingerprint(job.entrypoint)
+    started, clock = datetime.now(UTC), time.monotonic()
+    try:
+        staging.prepare(code)
+        inputs = {stage: str(store.path(stage, identity)) for stage, identity in job.inputs.items()}
+        staging.job.write_text(
+            json.dumps(
+                {
+                    "entrypoint": job.entrypoint,
+                    "config": job.config,
+                    "inputs": inputs,
+                    "out_dir": str(staging.artifact),
+                    "result": str(staging.result),
+                }
+            )
+        )
+        status = _run(job, staging, listen, lease)
+        metrics = _metrics(job.stage, staging, status)
+        listen({"event": "begin", "phase": "checksums", "total": 0, "unit": "files"})
+        files, content = record_files(staging.artifact)
+    except OSError as error:
+        raise _disk_error(error, staging.folder) from error
+    return Manifest(
+        stage=job.stage,
+        version=job.version,
+        identity=job.identity,
+        config=job.config,
+        inputs=dict(job.inputs),
+        external=dict(job.external),
+        files=files,
+        content=content,
+        fingerprint=code,
+        packages=packages(),
+        environment=environment(),
+        execution=job.execution.model_dump(mode="json"),
+        metrics=metrics,
+        started=started.isoformat(timespec="seconds"),
+        seconds=round(time.monotonic() - clock, 2),
+        run_id=job.run_id,
+    )
+
+
+def _run(job: Job, staging: Staging, listen: Listener, lease: int | None) -> int:
+    """Run the stage's process under the supervisor and pass its events on; its exit status."""
+    command = [sys.executable, "-m", "infra.supervisor", str(os.getpid())]
+    command += [sys.executable, "-m", "infra.worker", str(staging.job)]
+    variables = {
+        **os.environ,
+        events.ENVIRONMENT_KEY: str(staging.events),
+        execution_module.ENVIRONMENT_KEY: job.execution.model_dump_json(),
+        "PYTHONPATH": os.pathsep.join(filter(None, (str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH")))),
+        "PYTHONWARNINGS": "ignore",
+    }
+    reader = events.EventReader(staging.events)
+    with staging.log.open("ab") as log:
+        process = subprocess.Popen(
+            command,
+            env=variables,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            pass_fds=() if lease is None else (lease,),
+            start_new_session=True,  # Ctrl-C is for the flow alone, which then stops the stage in order
+        )
+        try:
+            while process.poll() is None:
+                for event in reader.new():
+                    listen(event)
+                time.sleep(POLL_SECONDS)
+        except BaseException:
+            _stop(process)
+            raise
+    for event in reader.new():
+        listen(event)
+    return process.returncode
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """End the whole tree: the supervisor does it on SIGTERM."""
+    process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def _metrics(stage: str, staging: Staging, status: int) -> dict[str, Any]:
+    if staging.result.exists():
+        outcome = json.loads(staging.result.read_text())
+        if "metrics" in outcome:
+            return dict(outcome["metrics"])
+        if outcome["kind"] == "user":
+            raise UserError(outcome["error"])
+        raise StageError(f"{stage}: {outcome['error']}; the whole story is in {staging.log}")
+    if status > 128:
+        name = signal.Signals(status - 128).name
+        hint = " (out of memory?)" if name == "SIGKILL" else ""
+        raise StageKilledError(f"{stage}: stopped by {name}{hint}; run the same command to go on from where it was")
+    raise StageError(f"{stage}: left with status {status} and no result; the whole story is in {staging.log}")
+
+
+def _disk_error(error: OSError, folder: Path) -> DeepmillError:
+    where = error.filename or folder
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return UserError(f"{where}: the disk is full; free space and run the same command: finished stages are kept")
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return UserError(f"{where}: {error.strerror}; make it writable or choose another folder with --root")
+    return StageError(f"{where}: {error}")

@@ -1,0 +1,59 @@
+"""Settings of the machine, not of the recipe: where things are kept and who is talked to. All from ``DEEPMILL_*``.
+
+Secrets and addresses never enter a recipe, a manifest or a log; S3 credentials come from the usual ``AWS_*`` variables.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import MutableMapping
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+__all__ = ["Settings", "quiet_network"]
+
+
+class Settings(BaseSettings):
+    """Read from the environment, prefix ``DEEPMILL_``."""
+
+    model_config = SettingsConfigDict(env_prefix="DEEPMILL_", use_attribute_docstrings=True)
+
+    root: str = "store"
+    """The artifact store: a folder or ``s3://bucket/prefix``."""
+    scratch: Path = Path(".deepmill")
+    """Local folder for staging and fetched inputs when the store is on S3."""
+    tracking_uri: str = Field("")
+    """MLflow's tracking and registry address; empty means SQLite and files beside the store."""
+    experiment: str = "deepmill"
+    """MLflow experiment that the runs go to."""
+
+    @property
+    def local_root(self) -> Path:
+        """A local folder for what must be local: the store itself, or the scratch folder of a store on S3."""
+        return (self.scratch if "://" in self.root else Path(self.root)).absolute()
+
+    @property
+    def mlflow_uri(self) -> str:
+        """`tracking_uri`, or the SQLite file beside the store."""
+        return self.tracking_uri or f"sqlite:///{self.local_root / 'mlflow.db'}"
+
+
+QUIET = {
+    "DO_NOT_TRACK": "true",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
+    "HF_HUB_OFFLINE": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "TRANSFORMERS_OFFLINE": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+}
+"""Nothing calls home: neither this process nor the ones it starts."""
+
+
+def quiet_network(environment: MutableMapping[str, str] = os.environ) -> None:
+    """Switch off every telemetry and hub access, where the user has not chosen otherwise."""
+    for name, value in QUIET.items():
+        environment.setdefault(name, value)

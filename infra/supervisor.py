@@ -1,0 +1,92 @@
+"""Stands between a flow and the process of a stage, so that the whole tree ends when either does.
+
+``python -m infra.supervisor PARENT COMMAND...`` runs COMMAND and ends with its status. It adopts every orphan below it
+(PR_SET_CHILD_SUBREAPER). On SIGTERM, or when the flow that started it is gone (kill -9 included), it asks all
+descendants to stop, gives them time to save, and kills what is left. Knows nothing of stages.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import time
+from types import FrameType
+
+import psutil
+
+__all__ = ["GRACE_SECONDS", "supervise"]
+
+GRACE_SECONDS = 8.0
+"""From SIGTERM to SIGKILL: a training checkpoint fits in, and a cancelled flow ends within 10 seconds."""
+POLL_SECONDS = 0.1
+PR_SET_PDEATHSIG = 1
+PR_SET_CHILD_SUBREAPER = 36
+
+
+def die_with_parent() -> None:
+    """Have the kernel kill this process when the thread that started it ends."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def supervise(parent: int, command: list[str]) -> int:
+    """Run `command` until it ends, `parent` is gone or SIGTERM arrives; returns the status of a shell."""
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    stopping = False
+
+    def stop(signum: int, frame: FrameType | None) -> None:
+        nonlocal stopping
+        stopping = True
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the flow, which then sends SIGTERM
+    child = subprocess.Popen(command, start_new_session=True, preexec_fn=die_with_parent)
+    while child.poll() is None:
+        # Polled, not PR_SET_PDEATHSIG: that one fires when the starting *thread* ends, and flows use threads.
+        if stopping or os.getppid() != parent:
+            _end_descendants(GRACE_SECONDS)
+            child.wait()
+            return 128 + signal.SIGTERM
+        time.sleep(POLL_SECONDS)
+    _end_descendants(0.0)
+    return child.returncode if child.returncode >= 0 else 128 - child.returncode
+
+
+def _end_descendants(grace: float) -> None:
+    me = psutil.Process()
+    for process in me.children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.terminate() if grace else process.kill()
+    deadline = time.monotonic() + grace
+    while time.monotonic() < deadline and _alive(me):
+        _reap()
+        time.sleep(POLL_SECONDS)
+    while alive := _alive(me):
+        for process in alive:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        _reap()
+        time.sleep(0.02)
+
+
+def _alive(me: psutil.Process) -> list[psutil.Process]:
+    found = []
+    for process in me.children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+    return found
+
+
+def _reap() -> None:
+    """Collect adopted orphans; the direct child's status stays for `Popen`, which copes with having lost it."""
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+
+
+if __name__ == "__main__":
+    sys.exit(supervise(int(sys.argv[1]), sys.argv[2:]))

@@ -1,0 +1,157 @@
+"""MLflow, spoken to through its client alone: a parent run per flow run, a child per stage, metrics in batches.
+
+Tracking is a record, not a dependency: when the server is away the work goes on and one line says what was not logged.
+The registry, in contrast, is where promotion lives, so its errors are raised (`registry_client`).
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from infra.errors import UserError
+from infra.settings import Settings
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+__all__ = ["RunLog", "Tracker", "registry_client"]
+
+FLUSH_SECONDS = 3.0
+BATCH = 900
+"""Metrics per request (MLflow takes 1,000)."""
+PARAMETER_LENGTH = 500
+
+
+def registry_client(settings: Settings) -> MlflowClient:
+    """A client of the tracking server and registry that the settings name; MLflow's chatter is silenced."""
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    import mlflow
+
+    if not settings.tracking_uri:
+        settings.local_root.mkdir(parents=True, exist_ok=True)
+    mlflow.set_tracking_uri(settings.mlflow_uri)
+    for name in ("mlflow", "alembic"):  # importing mlflow sets its own levels
+        logging.getLogger(name).setLevel(logging.ERROR)
+    try:
+        return mlflow.MlflowClient(settings.mlflow_uri)
+    except Exception as error:
+        raise UserError(f"{settings.mlflow_uri}: cannot reach MLflow ({error}); check DEEPMILL_TRACKING_URI") from None
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as one level of dotted keys."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{name}.")
+        else:
+            flat[name] = value
+    return flat
+
+
+class RunLog:
+    """One MLflow run, written in batches."""
+
+    def __init__(self, client: MlflowClient, run_id: str) -> None:
+        self.client, self.run_id = client, run_id
+        self._pending: list[Any] = []
+        self._since = time.monotonic()
+
+    def parameters(self, values: Mapping[str, Any]) -> None:
+        """Log nested values as dotted parameters."""
+        from mlflow.entities import Param
+
+        params = [Param(key, str(value)[:PARAMETER_LENGTH]) for key, value in flatten(values).items()]
+        for start in range(0, len(params), 100):
+            self.client.log_batch(self.run_id, params=params[start : start + 100])
+
+    def metrics(self, values: Mapping[str, Any], step: int = 0) -> None:
+        """Log the numbers among nested values; sent when enough time has passed."""
+        from mlflow.entities import Metric
+
+        now = int(time.time() * 1000)
+        self._pending += [
+            Metric(_metric_name(key), float(value), now, step)
+            for key, value in flatten(values).items()
+            if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        ]
+        if time.monotonic() - self._since > FLUSH_SECONDS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Send what `metrics` has gathered."""
+        pending, self._pending = self._pending, []
+        self._since = time.monotonic()
+        for start in range(0, len(pending), BATCH):
+            self.client.log_batch(self.run_id, metrics=pending[start : start + BATCH])
+
+    def dataset(self, name: str, digest: str, source: str, profile: str, context: str) -> None:
+        """Record an artifact this run read or wrote as an MLflow dataset input."""
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        entity = Dataset(name, digest[:36], "local", source, profile=profile)
+        self.client.log_inputs(self.run_id, [DatasetInput(entity, [InputTag("mlflow.data.context", context)])])
+
+    def tags(self, values: Mapping[str, Any]) -> None:
+        from mlflow.entities import RunTag
+
+        self.client.log_batch(self.run_id, tags=[RunTag(key, str(value)) for key, value in values.items()])
+
+    def text(self, text: str, name: str) -> None:
+        self.client.log_text(self.run_id, text, name)
+
+    def file(self, path: Path) -> None:
+        self.client.log_artifact(self.run_id, str(path))
+
+    def end(self, status: str = "FINISHED") -> None:
+        """`status` is FINISHED, FAILED or KILLED."""
+        self.flush()
+        self.client.set_terminated(self.run_id, status)
+
+
+class Tracker:
+    """Opens runs in the experiment of the settings."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.client = registry_client(settings)
+        self._experiment = self._find_experiment()
+
+    def _find_experiment(self) -> str:
+        from mlflow.exceptions import MlflowException
+
+        name = self.settings.experiment
+        for _ in range(2):
+            found = self.client.get_experiment_by_name(name)
+            if found:
+                return str(found.experiment_id)
+            location = None if self.settings.tracking_uri else (self.settings.local_root / "mlartifacts").as_uri()
+            try:
+                return str(self.client.create_experiment(name, artifact_location=location))
+            except MlflowException:  # another run created it in between
+                time.sleep(0.5)
+        raise UserError(f"{self.settings.mlflow_uri}: cannot create the experiment {name}; is it deleted in MLflow?")
+
+    @property
+    def experiment(self) -> str:
+        return self._experiment
+
+    def start(self, name: str, tags: Mapping[str, str], parent: str | None = None) -> RunLog:
+        """Open a run, below `parent` where given."""
+        tags = {**tags, "mlflow.source.name": "deepmill"}
+        if parent:
+            tags["mlflow.parentRunId"] = parent
+        run = self.client.create_run(self._experiment, run_name=name, tags=tags)
+        return RunLog(self.client, run.info.run_id)
+
+
+def _metric_name(key: str) -> str:
+    """MLflow takes letters, digits and ``_-. /:`` in names."""
+    return "".join(character if character.isalnum() or character in "_-. /:" else "_" for character in key)
