@@ -27,7 +27,7 @@ from infra.fingerprint import environment, fingerprint, packages
 from infra.manifest import Manifest, record_files
 from infra.store import Staging, Store
 
-__all__ = ["Job", "StageError", "StageKilledError", "make", "remake"]
+__all__ = ["Job", "StageError", "StageKilledError", "drift", "make", "remake"]
 
 POLL_SECONDS = 0.05
 STOP_SECONDS = 12.0
@@ -61,19 +61,21 @@ class Job:
     run_id: str = ""
 
 
-def make(store: Store, job: Job, listen: Listener, *, replace_drifted: bool = False) -> tuple[Manifest, bool]:
+def make(
+    store: Store, job: Job, listen: Listener, *, stale: Callable[[Manifest], bool] = lambda manifest: False
+) -> tuple[Manifest, bool]:
     """The manifest of the artifact of `job`, and whether it was there already.
 
     `listen` gets the stage's events, and ``{"event": "wait", "holder": ...}`` while another run makes the artifact.
+    An artifact that is `stale` is made again and replaced once the new one is ready.
 
     Raises:
-        UserError, StageError, StageKilledError: there is no artifact; what was done so far is kept for the next attempt.
+        UserError, StageError, StageKilledError: there is no artifact; what was done is kept for the next attempt.
     """
 
     def found() -> Manifest | None:
         manifest = store.find(job.stage, job.identity)
-        stale = manifest is not None and replace_drifted and manifest.fingerprint != fingerprint(job.entrypoint)
-        return None if stale else manifest
+        return None if manifest and stale(manifest) else manifest
 
     if manifest := found():
         return manifest, True
@@ -83,12 +85,23 @@ def make(store: Store, job: Job, listen: Listener, *, replace_drifted: bool = Fa
         staging = store.staging(job.stage, job.identity)
         manifest = _build(store, job, staging, listen, lease)
         try:
-            if replace_drifted:
+            if store.find(job.stage, job.identity):
                 store.withdraw(job.stage, job.identity)
             store.publish(staging, manifest)
         except OSError as error:
             raise _disk_error(error, staging.folder) from error
         return manifest, False
+
+
+def drift(store: Store, job: Job, manifest: Manifest) -> str:
+    """Why an artifact is not what today's code would make of today's inputs; empty when it is."""
+    if manifest.fingerprint != fingerprint(job.entrypoint):
+        return "the code has changed since it was made"
+    for stage, identity in job.inputs.items():
+        current = store.find(stage, identity)
+        if current and manifest.input_contents.get(stage, current.content) != current.content:
+            return f"{stage} was made again and came out different"
+    return ""
 
 
 def remake(store: Store, job: Job, listen: Listener) -> Manifest:
@@ -131,6 +144,7 @@ def _build(store: Store, job: Job, staging: Staging, listen: Listener, lease: in
         identity=job.identity,
         config=job.config,
         inputs=dict(job.inputs),
+        input_contents={stage: found.content for stage, key in job.inputs.items() if (found := store.find(stage, key))},
         external=dict(job.external),
         files=files,
         content=content,

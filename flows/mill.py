@@ -1,0 +1,164 @@
+"""The Prefect flows: one per family, and `mill`, which chains them. Each stage is a task.
+
+No ``from __future__ import annotations`` here: Prefect reads the annotations of flows to validate parameters and to
+draw the form. Stages run from the flow's own thread, one after the other, in a supervised process each.
+"""
+
+import time
+from typing import Any
+
+from prefect import flow, get_run_logger, task
+from prefect.artifacts import create_markdown_artifact, create_progress_artifact, create_table_artifact
+from prefect.artifacts import update_progress_artifact as update_progress
+from prefect.cache_policies import NO_CACHE
+from prefect.context import FlowRunContext
+from prefect.states import Completed
+
+from flows.plan import State
+from flows.recipe import Recipe, load_recipe
+from flows.release import promote_version, register_version
+from flows.session import Session, active_session, current_session, open_session
+from flows.stages import ACTIONS, Family, family_stages
+from infra.errors import DeepmillError
+from infra.tracking import flatten
+
+__all__ = ["corpus", "finetune", "mill", "pretrain", "release"]
+
+PROGRESS_SECONDS = 2.0
+SAMPLE = load_recipe("sample")
+
+
+class _PrefectListener:
+    """Shows a stage's events in the Prefect UI: notes and phases as logs, progress as an artifact."""
+
+    def __init__(self, name: str) -> None:
+        self._name, self._logger = name, get_run_logger()
+        self._artifact: Any = None
+        self._done = self._total = 0.0
+        self._shown = time.monotonic()
+
+    def __call__(self, event: dict[str, Any]) -> None:
+        kind = event["event"]
+        if kind == "begin":
+            self._done, self._total = event.get("done", 0), event["total"]
+            self._logger.info("%s: %s %s", event["phase"], event["total"] or "", event["unit"])
+        elif kind == "advance":
+            self._done += event["amount"]
+            if self._total and time.monotonic() - self._shown > PROGRESS_SECONDS:
+                self._show(min(100.0, 100 * self._done / self._total))
+        elif kind == "note":
+            self._logger.info("%s", event["text"])
+        elif kind == "wait":
+            self._logger.info("waiting for %s, which makes the same artifact", event["holder"])
+
+    def _show(self, percent: float) -> None:
+        self._shown = time.monotonic()
+        if self._artifact is None:
+            self._artifact = create_progress_artifact(percent, key=f"{self._name}-progress")
+        else:
+            update_progress(self._artifact, percent)
+
+    def finish(self) -> None:
+        if self._artifact is not None:
+            self._show(100.0)
+
+
+def _is_transient(task: Any, task_run: Any, state: Any) -> bool:
+    """Whether trying again can mend it: a lost connection, say, but never a bad recipe or a broken stage."""
+    error = state.data if isinstance(state.data, BaseException) else getattr(state.data, "exception", None)
+    return isinstance(error, ConnectionError | TimeoutError) and not isinstance(error, DeepmillError)
+
+
+@task(
+    name="stage",
+    task_run_name="{name}",
+    cache_policy=NO_CACHE,
+    persist_result=False,
+    retries=2,
+    retry_delay_seconds=[5, 30],
+    retry_condition_fn=_is_transient,
+)
+def run_stage(name: str, identity: str) -> Any:
+    """Make or find one artifact."""
+    session = active_session()
+    listener = _PrefectListener(name)
+    manifest, state = session.run_stage(name, listener)
+    listener.finish()
+    row = {"identity": identity, "seconds": manifest.seconds, "bytes": manifest.size}
+    numbers = {key: value for key, value in flatten(manifest.metrics).items() if isinstance(value, int | float | str)}
+    create_table_artifact(
+        [{"metric": key, "value": value} for key, value in (row | numbers).items()],
+        key=f"{name}-metrics",
+        description=f"`{name}` → {session.store.place(name, identity)}",
+    )
+    if state is State.RUN:
+        return Completed(message=f"made in {manifest.seconds} s", name="Completed")
+    return Completed(message=session.plan[name].why, name="Cached")
+
+
+@task(name="action", task_run_name="{name}", cache_policy=NO_CACHE, persist_result=False)
+def run_action(name: str) -> Any:
+    """Register the exported model, or move the alias to it."""
+    session = active_session()
+    outcome = register_version(session) if name == "register" else promote_version(session)
+    if name == "promote":
+        gates = session.record["release"]["gates"]
+        create_table_artifact(gates, key="gates", description="Gates of the promotion")
+    return Completed(message=outcome.message, name="Completed" if outcome.changed else "Cached")
+
+
+def _run_family(recipe: Recipe, family: Family) -> None:
+    with current_session(recipe, family) as session:
+        _link(session)
+        for row in family_stages(family):
+            run_stage(row.name, session.identity(row.name))
+        if family is Family.RELEASE:
+            for action in ACTIONS:
+                run_action(action)
+
+
+def _link(session: Session) -> None:
+    context = FlowRunContext.get()
+    if context and context.flow_run and not session.record["prefect"]:
+        session.record["prefect"] = {"flow_run_id": str(context.flow_run.id)}
+        session.save()
+
+
+@flow(name="corpus", persist_result=False)
+def corpus(recipe: Recipe = SAMPLE) -> None:
+    """Raw web, wiki and book text to token shards."""
+    _run_family(recipe, Family.CORPUS)
+
+
+@flow(name="pretrain", persist_result=False)
+def pretrain(recipe: Recipe = SAMPLE) -> None:
+    """Token shards to a base model."""
+    _run_family(recipe, Family.PRETRAIN)
+
+
+@flow(name="finetune", persist_result=False)
+def finetune(recipe: Recipe = SAMPLE) -> None:
+    """Chains of thought, reinforcement learning, evaluation."""
+    _run_family(recipe, Family.FINETUNE)
+
+
+@flow(name="release", persist_result=False)
+def release(recipe: Recipe = SAMPLE) -> None:
+    """Quantize, export, register, promote."""
+    _run_family(recipe, Family.RELEASE)
+
+
+FAMILIES = {Family.CORPUS: corpus, Family.PRETRAIN: pretrain, Family.FINETUNE: finetune, Family.RELEASE: release}
+
+
+@flow(name="mill", persist_result=False)
+def mill(recipe: Recipe = SAMPLE, restart_from: str | None = None) -> str:
+    """Raw text to a promoted, quantized, reasoning model. Returns the identifier of the run."""
+    with open_session(recipe, restart_from=restart_from) as session:
+        _link(session)
+        for family_flow in FAMILIES.values():
+            family_flow(recipe)
+        create_markdown_artifact(
+            f"Run `{session.run_id}`: `deepmill report {session.run_id}`", key="run", description="The run's record"
+        )
+        return session.run_id

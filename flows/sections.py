@@ -1,0 +1,31 @@
+"""Recipe sections of the release: what is registered, and what the gates ask for."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from infra.section import Section
+
+__all__ = ["PromoteConfig", "RegisterConfig"]
+
+
+class RegisterConfig(Section):
+    """How the released model is named."""
+
+    model: str = Field("", pattern=r"^[^/:]*$")
+    """Name in MLflow's registry; ``deepmill-`` and the recipe's name when empty."""
+
+
+class PromoteConfig(Section):
+    """Gates a version must pass before the alias `champion` moves to it."""
+
+    alias: str = "champion"
+    """The alias that serving follows."""
+    min_accuracy: float = Field(0.0, ge=0, le=1)
+    """Least share of held-out problems answered right."""
+    min_format_rate: float = Field(0.0, ge=0, le=1)
+    """Least share of answers in the asked-for format."""
+    max_quantization_kl: float = Field(0.1, gt=0)
+    """Most Kullback-Leibler divergence (nats per token) of the registered weights to full precision."""
+    must_match_champion: bool = True
+    """Refuse a version whose accuracy interval (95 %) lies wholly below the champion's."""
