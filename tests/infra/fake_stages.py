@@ -1,0 +1,64 @@
+"""Stages small enough to kill, fail and race in tests of the runner."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from infra import events
+from infra.errors import UserError
+from infra.section import Section
+
+
+class FakeConfig(Section):
+    text: str = "hello"
+    seconds: float = 0.0
+    pid_file: str = ""
+
+
+def write(config: FakeConfig, inputs: Mapping[str, Path], out_dir: Path) -> dict[str, Any]:
+    """Writes `text` and what its inputs hold; counts how often it ran in a file beside the store."""
+    events.begin("writing", 2, "files")
+    if config.pid_file:
+        with Path(config.pid_file).open("a") as handle:
+            handle.write(f"{os.getpid()}\n")
+    parts = [config.text] + [(path / "out.txt").read_text() for path in inputs.values()]
+    attempts = out_dir / ".work" / "attempts"
+    attempts.parent.mkdir(exist_ok=True)
+    before = int(attempts.read_text()) if attempts.exists() else 0
+    attempts.write_text(str(before + 1))
+    time.sleep(config.seconds)
+    (out_dir / "out.txt").write_text("+".join(parts))
+    events.advance(2)
+    events.metrics({"loss": 1.5}, step=3)
+    return {"length": len(parts), "attempts": before + 1}
+
+
+def refuse(config: FakeConfig, inputs: Mapping[str, Path], out_dir: Path) -> dict[str, Any]:
+    raise UserError("corpus.xml: record 7: not closed; fetch the file again")
+
+
+def crash(config: FakeConfig, inputs: Mapping[str, Path], out_dir: Path) -> dict[str, Any]:
+    raise RuntimeError("first line\nlast line")
+
+
+def fill_disk(config: FakeConfig, inputs: Mapping[str, Path], out_dir: Path) -> dict[str, Any]:
+    raise OSError(errno.ENOSPC, "No space left on device", str(out_dir / "big"))
+
+
+def with_descendants(config: FakeConfig, inputs: Mapping[str, Path], out_dir: Path) -> dict[str, Any]:
+    """Starts a grandchild that ignores SIGTERM and has left the session, and waits."""
+    code = "import os,signal,time;signal.signal(15,signal.SIG_IGN);os.setsid();time.sleep(600)"
+    orphan = f"import subprocess,sys;p=subprocess.Popen([sys.executable,'-c',{code!r}]);print(p.pid,flush=True)"
+    process = subprocess.Popen([sys.executable, "-c", orphan], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    grandchild = process.stdout.readline().strip()
+    Path(config.pid_file).write_text(f"{os.getpid()}\n{grandchild}\n")
+    time.sleep(600)
+    return {}
