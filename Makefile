@@ -1,0 +1,38 @@
+# The two commands of a fresh machine with Python 3.11: `make run` and `make test`.
+PYTHON ?= python3.11
+VENV ?= .venv
+BIN := $(VENV)/bin
+export DO_NOT_TRACK = true
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+
+.PHONY: run test lint setup sample clean
+
+run: setup sample ## set up, then the sample recipe end to end
+	@$(BIN)/deepmill run sample
+
+test: setup ## set up, then every test whose components are here
+	@$(BIN)/python -m pytest
+
+lint: setup
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+setup: $(VENV)/.ready
+
+# Made anew when the dependencies change; half a virtual environment is never taken for a whole one.
+$(VENV)/.ready: pyproject.toml constraints.txt
+	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is not installed; install Python 3.11 or name it: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Setting up $(VENV): a few minutes the first time"
+	@$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[sample,dev]'
+	@touch $@
+
+sample: data/sample/manifest.json
+
+data/sample/manifest.json: $(VENV)/.ready
+	@$(BIN)/python -m pipeline.sample data/sample
+	@touch $@
+
+clean: ## forget the environment, the sample and every artifact
+	rm -rf $(VENV) data/sample store
