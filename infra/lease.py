@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-__all__ = ["LEASE_SECONDS", "file_lease", "object_lease"]
+__all__ = ["LEASE_SECONDS", "create_object", "file_lease", "object_lease"]
 
 LEASE_SECONDS = 30.0
 RENEW_SECONDS = 8.0
@@ -64,7 +64,7 @@ def object_lease(filesystem: Any, path: str, on_wait: Callable[[str], None]) -> 
     body = json.dumps(mine).encode()
     seen: bytes | None = None
     unchanged_since = time.monotonic()
-    while not _create(filesystem, path, body):
+    while not create_object(filesystem, path, body):
         current = _read(filesystem, path)
         if current != seen:
             if seen is None and current is not None:
@@ -98,12 +98,18 @@ def object_lease(filesystem: Any, path: str, on_wait: Callable[[str], None]) -> 
             filesystem.rm_file(path)
 
 
-def _create(filesystem: Any, path: str, body: bytes) -> bool:
+def create_object(filesystem: Any, path: str, body: bytes) -> bool:
     """Write `path` only if it does not exist; whether it was written."""
     try:
         filesystem.pipe_file(path, body, mode="create")
     except FileExistsError:
         return False
+    except OSError:
+        # s3fs has no name for the answer 412 (precondition failed): an object that is there explains it
+        filesystem.invalidate_cache()
+        if filesystem.exists(path):
+            return False
+        raise
     return True
 
 

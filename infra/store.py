@@ -18,7 +18,7 @@ from typing import Any
 
 from infra.errors import UserError
 from infra.hashing import file_digest
-from infra.lease import file_lease, object_lease
+from infra.lease import create_object, file_lease, object_lease
 from infra.manifest import LOGS, MANIFEST, WORK, Manifest
 from infra.settings import Settings
 
@@ -250,9 +250,8 @@ class ObjectStore(Store):
                 relative = path.relative_to(staging.artifact).as_posix()
                 self._fs.put_file(str(path), self._key(manifest.stage, manifest.identity, relative))
         body = (staging.artifact / MANIFEST).read_bytes()
-        with contextlib.suppress(FileExistsError):  # another run was first: the same identity, hence as good
-            self._fs.pipe_file(self._key(manifest.stage, manifest.identity, MANIFEST), body, mode="create")
-        if not keep.exists():
+        first = create_object(self._fs, self._key(manifest.stage, manifest.identity, MANIFEST), body)
+        if first and not keep.exists():
             keep.parent.mkdir(parents=True, exist_ok=True)
             staging.artifact.rename(keep)
         staging.remove()

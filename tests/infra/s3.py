@@ -1,0 +1,90 @@
+"""A real S3 server for tests: SeaweedFS from its wheel, on loopback."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+KEY, SECRET = "deepmill-test", "deepmill-test-secret"
+
+
+def weed() -> str | None:
+    """The server's program, where it is installed."""
+    beside = Path(sys.executable).with_name("weed")
+    return str(beside) if beside.exists() else shutil.which("weed")
+
+
+def free_ports(count: int) -> list[int]:
+    """Free ports whose number plus 10,000 (gRPC of the same service) is free as well."""
+    found: list[int] = []
+    candidate = 20_000 + (time.time_ns() // 1000) % 20_000
+    while len(found) < count:
+        candidate += 1
+        with contextlib.ExitStack() as stack:
+            try:
+                for port in (candidate, candidate + 10_000):
+                    probe = stack.enter_context(socket.socket())
+                    probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        found.append(candidate)
+    return found
+
+
+@contextlib.contextmanager
+def s3_server(folder: Path) -> Iterator[dict[str, str]]:
+    """Serve S3 from `folder`; yields the environment that reaches it."""
+    program = weed()
+    assert program is not None
+    config = folder / "s3.json"
+    actions = ["Admin", "Read", "Write", "List", "Tagging"]
+    credentials = [{"accessKey": KEY, "secretKey": SECRET}]
+    config.write_text(json.dumps({"identities": [{"name": "test", "credentials": credentials, "actions": actions}]}))
+    master, volume, filer, s3 = free_ports(4)
+    data = folder / "data"
+    data.mkdir()
+    command = [program, "server", f"-dir={data}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-filer", "-s3"]
+    command += [f"-master.port={master}", f"-volume.port={volume}", f"-filer.port={filer}", f"-s3.port={s3}"]
+    command += [f"-s3.config={config}", "-master.volumeSizeLimitMB=64"]
+    log = (folder / "weed.log").open("wb")
+    process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=subprocess.STDOUT)
+    environment = {
+        "AWS_ACCESS_KEY_ID": KEY,
+        "AWS_SECRET_ACCESS_KEY": SECRET,
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{s3}",
+    }
+    try:
+        _wait_until_it_takes_a_bucket(environment, process)
+        yield environment
+    finally:
+        process.kill()
+        process.wait()
+        log.close()
+
+
+def _wait_until_it_takes_a_bucket(environment: dict[str, str], process: subprocess.Popen[bytes]) -> None:
+    import s3fs
+
+    deadline = time.monotonic() + 60
+    while True:
+        filesystem = s3fs.S3FileSystem(
+            key=KEY, secret=SECRET, endpoint_url=environment["AWS_ENDPOINT_URL"], skip_instance_cache=True
+        )
+        try:
+            filesystem.mkdir("test")
+            filesystem.pipe_file("test/probe", b"there")
+            assert filesystem.cat_file("test/probe") == b"there"
+            return
+        except Exception:
+            assert process.poll() is None, "the server ended"
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.5)

