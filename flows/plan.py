@@ -169,4 +169,4 @@ def _replace(section: BaseModel, config: dict[str, Any], digests: DigestCache, e
 
 
 def _digest(file: ExternalFile, digests: DigestCache) -> str:
-    return digest_of(file) if "://" in file.path else digests.file(Path(file.path))
+    return digest_of(file) if file.is_remote else digests.file(Path(file.path))

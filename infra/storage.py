@@ -1,0 +1,126 @@
+"""Files from outside the store: local paths, folders, globs, ``s3://`` and ``https://`` addresses, in one order.
+
+What a file is called and what it holds counts; where it lies does not.
+"""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, cast
+
+from infra.errors import UserError
+
+__all__ = ["ExternalFile", "digest_of", "open_file", "resolve"]
+
+CHUNK = 1 << 20
+
+
+@dataclass(frozen=True)
+class ExternalFile:
+    """One file that a recipe names, directly or by its folder."""
+
+    path: str
+    """Absolute path or address."""
+    name: str
+    """Path below the folder or glob that the recipe names: what identities and document ids may contain."""
+    size: int
+
+    @property
+    def is_remote(self) -> bool:
+        return "://" in self.path
+
+
+def resolve(paths: Sequence[str]) -> list[ExternalFile]:
+    """Every file that `paths` name, each once, folders with all below them; hidden files are left out.
+
+    Raises:
+        UserError: a path names nothing, or cannot be read.
+    """
+    found: dict[str, ExternalFile] = {}
+    for path in paths:
+        files = _remote(path) if "://" in path else _local(path)
+        if not files:
+            kind = "folder has no files in it" if Path(path).is_dir() else "no such file"
+            raise UserError(f"{path}: {kind}; correct the path in the recipe (it is relative to {Path.cwd()})")
+        for file in files:
+            found.setdefault(file.path, file)
+    return list(found.values())
+
+
+def _local(path: str) -> list[ExternalFile]:
+    base = Path(path).expanduser()
+    if base.is_file():
+        return [_file(base, base.name)]
+    if base.is_dir():
+        below = sorted(item for item in base.rglob("*") if item.is_file() and not _hidden(item.relative_to(base)))
+        return [_file(item, item.relative_to(base).as_posix()) for item in below]
+    return [
+        file
+        for match in sorted(glob.glob(str(base), recursive=True))
+        if not _hidden(Path(match))
+        for file in _local(match)
+    ]
+
+
+def _hidden(path: Path) -> bool:
+    return any(part.startswith(".") and part not in (".", "..") for part in path.parts)
+
+
+def _file(path: Path, name: str) -> ExternalFile:
+    try:
+        with path.open("rb"):
+            return ExternalFile(str(path.absolute()), name, path.stat().st_size)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); check its permissions") from None
+
+
+def _filesystem(path: str) -> tuple[Any, str]:
+    import fsspec
+
+    try:
+        return cast("tuple[Any, str]", fsspec.core.url_to_fs(path))
+    except (ImportError, ValueError) as error:
+        raise UserError(f"{path}: {error}; use a local path, s3:// or https://") from None
+
+
+def _remote(path: str) -> list[ExternalFile]:
+    filesystem, key = _filesystem(path)
+    try:
+        if any(sign in path for sign in "*?["):
+            keys = sorted(filesystem.glob(key))
+        elif filesystem.isdir(key):
+            keys = sorted(filesystem.find(key))
+        else:
+            keys = [key] if filesystem.exists(key) else []
+        base = key.rstrip("/") + "/"
+        return [
+            ExternalFile(
+                filesystem.unstrip_protocol(item),
+                item.removeprefix(base) if item.startswith(base) else item.rsplit("/", 1)[-1],
+                int(filesystem.info(item).get("size") or 0),
+            )
+            for item in keys
+        ]
+    except OSError as error:
+        raise UserError(f"{path}: cannot be reached ({error}); check the address and AWS_*") from None
+
+
+def open_file(file: ExternalFile) -> IO[bytes]:
+    """The bytes of a file, as a stream."""
+    if not file.is_remote:
+        return Path(file.path).open("rb")
+    filesystem, key = _filesystem(file.path)
+    return cast("IO[bytes]", filesystem.open(key, "rb"))
+
+
+def digest_of(file: ExternalFile) -> str:
+    """SHA-256 of a file's bytes, in hex."""
+    value = hashlib.sha256()
+    with open_file(file) as stream:
+        while chunk := stream.read(CHUNK):
+            value.update(chunk)
+    return value.hexdigest()
