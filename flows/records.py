@@ -83,8 +83,8 @@ class RunRecord(TypedDict, total=False):
     release: Release | None
 
 
-def number(values: Mapping[str, Any], *names: str) -> float | None:
-    """The first of `names` (dotted for nested mappings) that holds a finite number."""
+def number(values: Any, *names: str) -> float | None:
+    """The first of `names` (dotted for nested mappings) that holds a finite number in the mapping `values`."""
     for name in names:
         found: Any = values
         for part in name.split("."):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from rich import box
@@ -20,7 +21,7 @@ from flows.records import Run, StageView, number
 from flows.units import count, decimal, duration, percent, plural, printable, shorten, size
 from infra.store import Store
 
-__all__ = ["LAST_CHECKPOINTS", "drops", "next_commands", "outcome", "print_summary", "samples"]
+__all__ = ["LAST_CHECKPOINTS", "drops", "next_commands", "outcome", "print_summary", "quantization_points", "samples"]
 
 LAST_CHECKPOINTS = ("grpo", "sft", "pretrain")
 """Checkpoints, the most finished first."""
@@ -35,6 +36,7 @@ STATE_STYLES = {
     "failed": "bold red",
 }
 SAMPLES = 3
+PRECISIONS = ("f32", "bf16", "int8", "int4")
 
 
 def print_summary(console: Console, record: Mapping[str, Any], store: Store) -> None:
@@ -201,14 +203,12 @@ def quantization_points(run: Run) -> list[tuple[str, float, float]]:
     """Name, bytes and divergence from full precision (nats per token) of each precision, largest first."""
     stage = run.stage("quantize")
     kept = stage.json("quantization.json")
-    variants: Any = kept.get("variants") or kept.get("formats") or stage.metrics.get("variants") or {}
-    if isinstance(variants, list):
-        variants = {str(row.get("name")): row for row in variants if isinstance(row, Mapping)}
     points = []
-    for name, row in variants.items() if isinstance(variants, Mapping) else ():
-        length = number(row, "bytes", "size", "file_bytes") if isinstance(row, Mapping) else None
+    for name in PRECISIONS:
+        length = number(kept, f"precisions.{name}.bytes", f"variants.{name}.bytes") or stage.number(f"bytes_{name}")
         if length is not None:
-            points.append((str(name), length, number(row, "kl", "kl_divergence", "mean_kl") or 0.0))
+            divergence = number(kept, f"precisions.{name}.kl", f"variants.{name}.kl") or stage.number(f"kl_{name}")
+            points.append((name, length, divergence or 0.0))
     return sorted(points, key=lambda point: (-point[1], point[0]))
 
 
@@ -288,7 +288,8 @@ def _print_samples(console: Console, rows: list[dict[str, Any]]) -> None:
 def _print_places(console: Console, run: Run) -> None:
     console.print()
     places = []
-    report = run.record.get("report")
+    page = store_page(run)
+    report = run.record.get("report") or (page if page.exists() else None)
     if report:
         places.append(("Report", shorten(report, 4096)))
     tracking = (run.record.get("mlflow") or {}).get("uri")
@@ -304,6 +305,11 @@ def _print_places(console: Console, run: Run) -> None:
     console.print(Text("Next", style="bold"))
     for command in next_commands(run):
         console.print(Text(f"        {command}"), soft_wrap=True)
+
+
+def store_page(run: Run) -> Path:
+    """Where the report of a run lies unless it was wanted elsewhere."""
+    return run.store.local / "runs" / f"{run.run_id}.html"
 
 
 def next_commands(run: Run) -> list[str]:

@@ -141,7 +141,7 @@ FILES: dict[str, dict[str, Any]] = {
     "evaluate": {"evaluation.json": EVALUATION},
     "quantize": {
         "quantization.json": {
-            "variants": {
+            "precisions": {
                 "f32": {"bytes": 19_600_000, "kl": 0.0},
                 "int8": {"bytes": 5_400_000, "kl": 0.0004},
                 "int4": {"bytes": 3_200_000, "kl": 0.012},
