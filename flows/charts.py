@@ -134,10 +134,12 @@ def lines(
     x_label: str = "step",
     form: Form = decimal,
     dotted: Sequence[str] = (),
+    dashed: Mapping[str, Sequence[Point]] | None = None,
     floor: float | None = None,
     height: float = 2.5,
 ) -> str:
-    """Series over steps. Those `dotted` are few measurements, drawn as points on a line."""
+    """Series over steps. Those `dotted` are few measurements, drawn as points on a line; those in `dashed` belong to
+    the series of the same name and share its colour."""
     drawn = {key: _thin(points) for key, points in series.items() if points}
     if not drawn:
         return ""
@@ -146,8 +148,11 @@ def lines(
         for key, points in drawn.items():
             xs, ys = zip(*points, strict=True)
             marker = "o" if key in dotted or len(points) == 1 else ""
-            axes.plot(xs, ys, label=shorten(key, 30), marker=marker, markersize=4.5)
-        axes.set_xlabel(x_label)
+            (line,) = axes.plot(xs, ys, label=shorten(key, 30), marker=marker, markersize=4.5)
+            if dashed and dashed.get(key):
+                xs, ys = zip(*_thin(dashed[key]), strict=True)
+                axes.plot(xs, ys, linestyle="--", linewidth=1.2, color=line.get_color())
+        axes.set_xlabel(printable(x_label))
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: count(value)))
         axes.grid(visible=False, axis="x")
@@ -269,8 +274,8 @@ def scatter(name: str, points: Sequence[tuple[str, float, float]], *, label: str
             axes.plot([x], [y], marker="o", markersize=9, color=SERIES[number % len(SERIES)])
             text = f"{shorten(key, 20)}  {size(x)}"
             axes.annotate(text, (x, y), (0, 9), textcoords="offset points", ha="center")
-        axes.set_xlabel(x_label)
-        axes.set_ylabel(y_label)
+        axes.set_xlabel(printable(x_label))
+        axes.set_ylabel(printable(y_label))
         axes.xaxis.set_major_locator(MaxNLocator(5))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: size(value)))
         axes.margins(x=0.2, y=0.25)
@@ -304,7 +309,7 @@ def heat_map(
         axes.spines["bottom"].set_visible(False)
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         bar = figure.colorbar(image, ax=axes, pad=0.02, aspect=max(6 * len(drawn), 8))
-        bar.set_label(bar_label)
+        bar.set_label(printable(bar_label))
         bar.outline.set_visible(False)
         bar.ax.yaxis.set_major_locator(MaxNLocator(3))
         bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: form(value)))

@@ -31,7 +31,7 @@ ROW = 54
 SAMPLES_SHOWN = 12
 FILES_SHOWN = 50
 RULES_SHOWN = 12
-LAYERS_AS_LINES = 3
+LAYERS_AS_LINES = 6
 SMOOTHING = 0.9
 
 
@@ -286,12 +286,11 @@ def _expert_load(series: Mapping[str, list[Point]]) -> list[Chart]:
             charts.heat_map("experts", greatest, label="Load of the busiest expert, by layer", bar_label="× even"),
             caption,
         )
-    least = {f"layer {n}, least": series.get(f"expert_load_min/layer_{n}", []) for n in layers}
-    shown = {f"{name}, most": points for name, points in greatest.items()} | least
+    least = {f"layer {layer}": series.get(f"expert_load_min/layer_{layer}", []) for layer in layers}
     return _chart(
         "Expert load",
-        charts.lines("experts", shown, label="Load of the busiest and the idlest expert, by layer", floor=0),
-        "Load of the busiest and the idlest expert of each layer as a multiple of an even share.",
+        charts.lines("experts", greatest, label="Load of the busiest and the idlest expert, by layer", dashed=least),
+        "The busiest (solid) and the idlest expert (dashed), as multiples of an even share; 1 is perfect balance.",
     )
 
 
