@@ -34,7 +34,7 @@ class StageRecord(TypedDict, total=False):
 
     identity: str
     state: str
-    """cached, made, waited, failed or pinned"""
+    """running, made, cached, pinned, drifted (cached, but made by other code) or failed"""
     seconds: float
     started: str
     why: str
@@ -118,7 +118,7 @@ class StageView:
     @property
     def reused(self) -> bool:
         """Whether the artifact was there before this run."""
-        return self.state in ("cached", "pinned")
+        return self.state in ("cached", "pinned", "drifted")
 
     @property
     def metrics(self) -> dict[str, Any]:

@@ -6,7 +6,10 @@ the metrics of a stage into that line; the report uses it too.
 
 from __future__ import annotations
 
+import re
 import shlex
+import shutil
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +22,7 @@ from rich.text import Text
 
 from flows.records import Run, StageView, number
 from flows.units import count, decimal, duration, percent, plural, printable, shorten, size
+from infra.settings import Settings
 from infra.store import Store
 
 __all__ = ["LAST_CHECKPOINTS", "drops", "next_commands", "outcome", "print_summary", "quantization_points", "samples"]
@@ -30,6 +34,7 @@ STATE_STYLES = {
     "completed": "green",
     "cached": "cyan",
     "pinned": "cyan",
+    "drifted": "cyan",
     "waited": "yellow",
     "running": "yellow",
     "cancelled": "yellow",
@@ -292,9 +297,11 @@ def _print_places(console: Console, run: Run) -> None:
     report = run.record.get("report") or (page if page.exists() else None)
     if report:
         places.append(("Report", shorten(report, 4096)))
-    tracking = (run.record.get("mlflow") or {}).get("uri")
-    if tracking:
-        places.append(("MLflow", f"mlflow ui --backend-store-uri {shlex.quote(shorten(tracking, 4096))}"))
+    tracking = shorten((run.record.get("mlflow") or {}).get("uri") or "", 4096)
+    if tracking.startswith(("http://", "https://")):
+        places.append(("MLflow", re.sub(r"//[^/@]*@", "//", tracking)))
+    elif tracking:
+        places.append(("MLflow", f"{_program('mlflow')} ui --backend-store-uri {shlex.quote(tracking)}"))
     if run.release:
         places.append(("Model", _release_outcome("promote", run)))
     elif run.record.get("root"):
@@ -303,7 +310,7 @@ def _print_places(console: Console, run: Run) -> None:
         line = Text(f"{name:8}", style="bold").append(text, style="not bold")
         console.print(line, soft_wrap=True)
     console.print(Text("Next", style="bold"))
-    for command in next_commands(run):
+    for command in next_commands(run, _program("deepmill")):
         console.print(Text(f"        {command}"), soft_wrap=True)
 
 
@@ -312,12 +319,26 @@ def store_page(run: Run) -> Path:
     return run.store.local / "runs" / f"{run.run_id}.html"
 
 
-def next_commands(run: Run) -> list[str]:
-    """Three commands worth trying after this run; the first two about what there is, the last one a change."""
+def _program(name: str) -> str:
+    """How to call a program from the shell: by name where that works, else by the path beside this Python."""
+    beside = Path(sys.executable).parent / name
+    if shutil.which(name) or not beside.exists():
+        return name
+    return shlex.quote(str(beside.relative_to(Path.cwd()) if beside.is_relative_to(Path.cwd()) else beside))
+
+
+def next_commands(run: Run, program: str = "deepmill") -> list[str]:
+    """Three commands worth trying after this run; the first two about what there is, the last one a change.
+
+    They name the store where it is not the one that a command without settings takes.
+    """
     recipe = shlex.quote(shorten(run.recipe_name, 200))
-    report = f"deepmill report {shlex.quote(shorten(run.run_id, 200))}"
+    root = str(run.record.get("root") or "")
+    if root and root != Settings.model_fields["root"].default:
+        program = f"DEEPMILL_ROOT={shlex.quote(shorten(root, 4096))} {program}"
+    report = f"{program} report {shlex.quote(shorten(run.run_id, 200))}"
     if run.state != "completed":
-        return [f"deepmill run {recipe}", report, f"deepmill plan {recipe}"]
+        return [f"{program} run {recipe}", report, f"{program} plan {recipe}"]
     model = shorten(run.release.get("model") or f"deepmill-{run.recipe_name}", 200)
     version = run.release.get("version")
     reference = f"{model}@{run.release.get('alias') or 'champion'}"
@@ -325,4 +346,4 @@ def next_commands(run: Run) -> list[str]:
         reference = f"{model}/{shorten(version, 40)}"
     steps = number(run.recipe, "pretrain.steps")
     setting = f"pretrain.steps={2 * int(steps) if steps else 200}"
-    return [f"deepmill chat {shlex.quote(reference)}", report, f"deepmill plan {recipe} --set {setting}"]
+    return [f"{program} chat {shlex.quote(reference)}", report, f"{program} plan {recipe} --set {setting}"]

@@ -2,6 +2,9 @@ from __future__ import annotations
 
 import io
 import json
+import re
+import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,11 @@ from flows.records import Run
 from flows.summary import drops, next_commands, print_summary, samples
 from infra.store import LocalStore, Store
 from tests.flows.example import HOSTILE, example_run
+
+
+@pytest.fixture(autouse=True)
+def _programs_on_the_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "which", lambda name: name)
 
 
 def printed(record: dict[str, Any], store: Store, width: int = 120, *, colours: bool = False) -> str:
@@ -31,7 +39,7 @@ def test_every_stage_has_its_numbers(tmp_path: Path, width: int) -> None:
                   "31 % → 47 %", "grpo 48 %", "19.6 MB", "version 3 is champion", "cached", "made"):  # fmt: skip
         assert all(word in text for word in words.split()), words
     assert "mlflow ui --backend-store-uri sqlite:///" in text
-    assert "deepmill chat deepmill-sample@champion" in text
+    assert f"DEEPMILL_ROOT={tmp_path}/store deepmill chat deepmill-sample@champion" in text
     assert "deepmill report 20261124-114612-sample-3f2a" in text
     assert "deepmill plan sample --set pretrain.steps=200" in text
 
@@ -42,7 +50,7 @@ def test_lines_fit_but_commands_are_never_broken(tmp_path: Path, width: int) -> 
     record["report"] = "/somewhere/" + "deep/" * 40 + "report.html"
     lines = printed(record, store, width).splitlines()
     assert [line for line in lines if record["report"] in line]
-    assert all(len(line) <= width for line in lines if "report.html" not in line and "mlflow ui" not in line)
+    assert all(len(line) <= width for line in lines if "report.html" not in line and str(tmp_path) not in line)
 
 
 def test_text_of_the_model_cannot_steer_the_terminal(tmp_path: Path) -> None:
@@ -54,8 +62,6 @@ def test_text_of_the_model_cannot_steer_the_terminal(tmp_path: Path) -> None:
 
 
 def test_colours_only_repeat_the_words(tmp_path: Path) -> None:
-    import re
-
     record, store = example_run(tmp_path)
     plain, coloured = printed(record, store), printed(record, store, colours=True)
     assert re.sub(r"\x1b\[[0-9;]*m", "", coloured) == plain
@@ -109,5 +115,26 @@ def test_drops_are_sorted_and_samples_mixed(tmp_path: Path) -> None:
 
 def test_names_are_quoted_for_the_shell(tmp_path: Path) -> None:
     record, store = example_run(tmp_path)
+    record["root"] = "store"
     record["release"]["model"] = "my model; rm -rf"
     assert next_commands(Run(record, store))[0] == "deepmill chat 'my model; rm -rf@champion'"
+
+
+def test_programs_beside_this_python_are_called_by_their_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    record, store = example_run(tmp_path)
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    assert "\n        deepmill report" in printed(record | {"root": "store"}, store)
+    beside = tmp_path / "some venv" / "bin"
+    beside.mkdir(parents=True)
+    (beside / "deepmill").touch()
+    monkeypatch.setattr(sys, "executable", str(beside / "python"))
+    monkeypatch.chdir(tmp_path)
+    assert "\n        'some venv/bin/deepmill' report" in printed(record | {"root": "store"}, store)
+
+
+def test_the_password_of_a_tracking_server_is_not_shown(tmp_path: Path) -> None:
+    record, store = example_run(tmp_path)
+    record["mlflow"]["uri"] = "https://me:secret@tracking.example:5000"
+    text = printed(record, store)
+    assert "secret" not in text
+    assert "https://tracking.example:5000" in text
