@@ -1,0 +1,187 @@
+"""Text from a model: batched sampling with a key-value cache, and the prompt of a question.
+
+Rows of a batch may have prompts of any length, and leave the batch as they finish. Each row draws from random numbers
+of its own, made from the seed and the row's place among the prompts: what a row says does not depend on how the rows
+are cut into batches, but for near-ties that rounding decides. Samples come from the inverse of the cumulative
+distribution, so one uniform number is one token.
+
+Shapes: N unique prompts, B rows alive, T tokens of the longest prompt, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from model.cache import KVCache
+from model.transformer import Transformer
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+__all__ = ["Completion", "Sampling", "generate", "prompt_text", "prompt_tokens", "split_reasoning", "stream"]
+
+COMPACT_BELOW = 0.75
+"""Share of rows alive below which the finished ones are dropped; dropping copies the cache."""
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How tokens are chosen."""
+
+    max_new_tokens: int = 128
+    temperature: float = 0.0
+    """0 takes the likeliest token."""
+    top_p: float = 1.0
+    """Sample from the likeliest tokens that together have this probability."""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.max_new_tokens < 1 or self.temperature < 0 or not 0 < self.top_p <= 1:
+            raise ValueError(f"max_new_tokens >= 1, temperature >= 0 and 0 < top_p <= 1 are wanted, not {self}")
+
+
+@dataclass
+class Completion:
+    """What the model wrote after a prompt."""
+
+    tokens: list[int] = field(default_factory=list)
+    """New tokens, the stop token included."""
+    logprobs: list[float] = field(default_factory=list)
+    """Log probability of each token under the model itself, without temperature and top-p."""
+    finished: bool = False
+    """Whether the stop token came before `max_new_tokens`."""
+
+
+def generate(
+    model: Transformer,
+    prompts: Sequence[Sequence[int]],
+    sampling: Sampling,
+    *,
+    stop: int,
+    batch_size: int = 64,
+) -> list[Completion]:
+    """Continue each of `prompts` until the token `stop` or the length limit; the same prompt may occur many times.
+
+    Raises:
+        ValueError: an empty prompt.
+    """
+    completions = [Completion() for _ in prompts]
+    # Prompts of like length share a batch: less padding. Stable, so that the batches are determined.
+    order = sorted(range(len(prompts)), key=lambda row: len(prompts[row]))
+    for start in range(0, len(order), batch_size):
+        rows = order[start : start + batch_size]
+        for row, token, logprob in _decode(model, [prompts[row] for row in rows], rows, sampling, stop):
+            completion = completions[row]
+            completion.tokens.append(token)
+            completion.logprobs.append(logprob)
+            completion.finished = token == stop
+    return completions
+
+
+def stream(model: Transformer, prompt: Sequence[int], sampling: Sampling, *, stop: int) -> Iterator[int]:
+    """Continue one prompt token by token, without the stop token: what `generate` says for it, as it comes."""
+    for _, token, _ in _decode(model, [prompt], [0], sampling, stop):
+        if token != stop:
+            yield token
+
+
+def prompt_text(question: str) -> str:
+    """The chat format up to where the model takes over; it writes ``<think>`` itself."""
+    return f"<|bos|><|user|>{question}<|assistant|>"
+
+
+def prompt_tokens(tokenizer: Tokenizer, question: str) -> list[int]:
+    """Tokens of `prompt_text`."""
+    return list(tokenizer.encode(prompt_text(question), add_special_tokens=False).ids)
+
+
+def split_reasoning(text: str) -> tuple[str, str]:
+    """A decoded completion as (reasoning, answer).
+
+    Without tags everything is answer; reasoning that never ends leaves no answer.
+    """
+    before, opened, rest = text.partition("<think>")
+    reasoning, closed, answer = (rest if opened else before).partition("</think>")
+    if closed:
+        return reasoning.strip(), answer.strip()
+    return (reasoning.strip(), "") if opened else ("", text.strip())
+
+
+@torch.inference_mode()
+def _decode(
+    model: Transformer, prompts: Sequence[Sequence[int]], rows: Sequence[int], sampling: Sampling, stop: int
+) -> Iterator[tuple[int, int, float]]:
+    """(row, token, log probability) of one batch as the tokens come; `rows` names the prompts and seeds their noise."""
+    if not all(prompts):
+        raise ValueError("a prompt is empty: it needs one token at least, such as <|bos|>")
+    device = model.lm_head.weight.device
+    cache, logits_BV = _prefill(model, prompts, sampling.max_new_tokens, device)
+    noise = np.stack([np.random.default_rng((sampling.seed, row)).random(sampling.max_new_tokens) for row in rows])
+    alive = list(rows)
+    slots = list(range(len(rows)))  # of the rows alive, within the batch; noise stays put, the batch shrinks
+    for step in range(sampling.max_new_tokens):
+        uniform_B1 = torch.from_numpy(noise[:, step : step + 1]).to(device)
+        tokens_B1 = choose(logits_BV, sampling, uniform_B1)
+        logprobs_B = (logits_BV.gather(1, tokens_B1) - logits_BV.logsumexp(1, keepdim=True))[:, 0].tolist()
+        tokens = tokens_B1[:, 0].tolist()
+        for row, slot in zip(alive, slots, strict=True):
+            yield row, tokens[slot], logprobs_B[slot]
+        living = [place for place, slot in enumerate(slots) if tokens[slot] != stop]
+        alive, slots = [alive[place] for place in living], [slots[place] for place in living]
+        if not alive or step + 1 == sampling.max_new_tokens:
+            return
+        if len(alive) < COMPACT_BELOW * len(tokens):
+            kept_B = torch.tensor(slots, device=device)
+            cache.select(kept_B)
+            tokens_B1, noise = tokens_B1[kept_B], noise[slots]
+            slots = list(range(len(slots)))
+        logits_BV = model(tokens_B1, cache=cache)[:, -1]
+
+
+def _prefill(
+    model: Transformer, prompts: Sequence[Sequence[int]], new_tokens: int, device: torch.device
+) -> tuple[KVCache, Tensor]:
+    """A cache that has seen the prompts, and the logits [B, V] of what follows; equal prompts are computed once."""
+    unique = list(dict.fromkeys(map(tuple, prompts)))
+    lengths_N = torch.tensor([len(prompt) for prompt in unique], device=device)
+    longest = int(lengths_N.max())
+    tokens_NT = torch.tensor([[*prompt, *[0] * (longest - len(prompt))] for prompt in unique], device=device)
+    positions_NT = torch.arange(longest, device=device).expand_as(tokens_NT)
+    positions_NT = positions_NT.masked_fill(positions_NT >= lengths_N[:, None], -1)
+    cache = KVCache(model.config, len(unique), longest + new_tokens, dtype=model.lm_head.weight.dtype, device=device)
+    hidden_NTD = model.hidden(tokens_NT, positions_BT=positions_NT, cache=cache)
+    last_ND = hidden_NTD[torch.arange(len(unique), device=device), lengths_N - 1]
+    logits_NV = model.lm_head(last_ND).float()
+    if len(unique) == len(prompts):
+        return cache, logits_NV
+    place = {prompt: number for number, prompt in enumerate(unique)}
+    copies_B = torch.tensor([place[tuple(prompt)] for prompt in prompts], device=device)
+    cache.select(copies_B)
+    return cache, logits_NV[copies_B]
+
+
+def choose(logits_BV: Tensor, sampling: Sampling, uniform_B1: Tensor) -> Tensor:
+    """The next tokens [B, 1]: the likeliest, or where the cumulative distribution passes `uniform_B1` (in [0, 1))."""
+    if sampling.temperature == 0:
+        return logits_BV.argmax(1, keepdim=True)
+    probs_BV = (logits_BV.double() / sampling.temperature).softmax(1)
+    if sampling.top_p == 1:
+        return _invert(probs_BV, uniform_B1)
+    probs_BV, tokens_BV = probs_BV.sort(stable=True, dim=1, descending=True)
+    # a token stays when those before it fall short of top_p, so the likeliest always does
+    before_BV = probs_BV.cumsum(1) - probs_BV
+    probs_BV = probs_BV.masked_fill(before_BV >= sampling.top_p, 0.0)
+    return tokens_BV.gather(1, _invert(probs_BV, uniform_B1))
+
+
+def _invert(weights_BV: Tensor, uniform_B1: Tensor) -> Tensor:
+    """Index [B, 1] of the first weight at which the running sum exceeds the given share of the whole."""
+    sums_BV = weights_BV.cumsum(1)
+    target_B1 = uniform_B1 * sums_BV[:, -1:]
+    return torch.searchsorted(sums_BV, target_B1, right=True).clamp(max=weights_BV.shape[1] - 1)
