@@ -13,6 +13,7 @@ __all__ = [
     "DedupConfig",
     "ExtractConfig",
     "ReasoningConfig",
+    "ReasoningTask",
     "ShardsConfig",
     "TokenizerConfig",
 ]
@@ -102,8 +103,39 @@ class DedupConfig(Section):
     """Seed of the hash permutations."""
 
 
+class ReasoningTask(Section):
+    """One kind of generated task."""
+
+    name: str
+    """Data set of reasoning-gym; chain_sum, gcd, products and spell_backward come with chains of thought."""
+    weight: float = Field(1.0, gt=0)
+    """Share of the tasks, relative to the other kinds."""
+    options: dict[str, bool | int | float | str] = Field(default_factory=dict)
+    """Options of the data set: how hard its questions are."""
+
+
 class ReasoningConfig(Section):
     """Which verifiable reasoning tasks are generated."""
+
+    tasks: tuple[ReasoningTask, ...] = (
+        ReasoningTask(name="chain_sum", weight=4, options={"max_terms": 4, "max_digits": 3}),
+        ReasoningTask(name="products", weight=2, options={"min_digits": 2, "max_digits": 3}),
+        ReasoningTask(name="gcd", weight=2),
+        ReasoningTask(name="spell_backward", weight=1),
+    )
+    """Kinds of tasks; none when `files` alone are wanted."""
+    train: int = Field(50_000, ge=1)
+    """Generated tasks to learn from."""
+    validation: int = Field(500, ge=1)
+    """Generated tasks that training is watched with."""
+    test: int = Field(1_000, ge=1)
+    """Generated tasks for the evaluation alone."""
+    files: ExternalPaths = ()
+    """Own tasks: JSONL files of rows with question, answer and, if known, reasoning; dealt out in the same ratio."""
+    max_failures: float = Field(0.01, ge=0, le=1)
+    """Share of unusable rows in `files` above which the stage gives up."""
+    seed: int = 0
+    """Of the tasks and their order."""
 
 
 class DecontaminateConfig(Section):

@@ -1,0 +1,124 @@
+"""Chains of thought, written by programs: the working of arithmetic as pupils do it, a digit at a time.
+
+Each writer takes the metadata of a `reasoning-gym` task and returns (reasoning, answer), the answer computed by the
+very steps it has written. The form is terse, one line per operation, because a small model pays for every token; a
+digit, a carry and a borrow are each one token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+__all__ = ["WRITERS", "write_addition", "write_product"]
+
+
+def _digits(number: int) -> list[int]:
+    """Digits of a number >= 0 from the units on."""
+    return [int(digit) for digit in reversed(str(number))]
+
+
+def _by_digits(left: int, right: int, sign: int) -> str:
+    """Steps of ``left + sign * right`` for left >= right >= 0, or in any order when `sign` is 1.
+
+    ``47+38: 7+8=15, 4+3+1=8`` and ``52-38: 12-8=4, 5-3-1=1``: the carry comes last, a borrowed ten first.
+    """
+    symbol = "+" if sign > 0 else "-"
+    upper, lower = sorted((_digits(left), _digits(right)), key=len, reverse=True)  # stable: left stays above
+    steps, carry = [], 0
+    for place, digit in enumerate(upper):
+        operands = [digit, *lower[place : place + 1], *([1] if carry else [])]
+        result = digit + sign * sum(operands[1:])
+        if sign > 0:
+            carry = result // 10
+        else:
+            carry = int(result < 0)
+            operands[0] += 10 * carry
+            result += 10 * carry
+        steps.append(f"{symbol.join(map(str, operands))}={result}")
+    return ", ".join(steps)
+
+
+def write_addition(left: int, right: int, *, minus_zero: bool = False) -> tuple[str, int]:
+    """One line that adds two numbers of any sign, and the sum: ``12-47=-(47-12): 7-2=5, 4-1=3, -35``.
+
+    `minus_zero` writes a `right` of 0 as ``-0``, as the question did.
+    """
+    total = left + right
+    problem = f"{left}-0" if minus_zero and not right else f"{left}{right:+d}"
+    if max(abs(left), abs(right)) < 10 and (left >= 0 or right >= 0):
+        return f"{problem}={total}", total
+    big, small = max(abs(left), abs(right)), min(abs(left), abs(right))
+    if (left < 0) == (right < 0):
+        steps = _by_digits(abs(left), abs(right), 1)
+        rewritten = f"-({-left}+{-right})" if left < 0 else problem
+    else:
+        steps = _by_digits(big, small, -1)
+        rewritten = f"{big}-{small}" if total >= 0 else f"-({big}-{small})"
+    head = problem if rewritten == problem else f"{problem}={rewritten}"
+    return f"{head}: {steps}, {total}", total
+
+
+def write_product(left: int, right: int) -> tuple[list[str], int]:
+    """Lines of a long multiplication, and the product: one partial product per digit of `right`, then their sum."""
+    product = left * right
+    if min(abs(left), abs(right)) < 10 and max(abs(left), abs(right)) < 100:
+        return [f"{left}*{right}={product}"], product
+    parts = [
+        (abs(left) * digit * 10**place, digit * 10**place) for place, digit in enumerate(_digits(abs(right))) if digit
+    ] or [(0, 0)]
+    lines = [f"{abs(left)}*{factor}={part}" for part, factor in parts]
+    total = parts[0][0]
+    for part, _ in parts[1:]:
+        line, total = write_addition(total, part)
+        lines.append(line)
+    if product < 0:
+        lines.append(f"{left}*{right}=-{total}")
+    return lines, product
+
+
+def _chain_sum(metadata: Mapping[str, Any]) -> tuple[str, str]:
+    first, *rest = metadata["expression"].split()
+    total, lines = int(first), []
+    for symbol, term in zip(rest[::2], rest[1::2], strict=True):
+        minus = symbol == "-"
+        line, total = write_addition(total, -int(term) if minus else int(term), minus_zero=minus)
+        lines.append(line)
+    return "\n".join(lines), str(total)
+
+
+def _products(metadata: Mapping[str, Any]) -> tuple[str, str]:
+    first, *rest = map(int, metadata["expression"].split(" * "))
+    total, lines = first, list[str]()
+    for factor in rest:
+        written, total = write_product(total, factor)
+        lines += written
+    return "\n".join(lines), str(total)
+
+
+def _gcd(metadata: Mapping[str, Any]) -> tuple[str, str]:
+    """Euclid's algorithm."""
+    divisor, *rest = metadata["numbers"]
+    lines = []
+    for number in rest:
+        left, right = max(divisor, number), min(divisor, number)
+        while right:
+            times, remainder = divmod(left, right)
+            lines.append(f"{left}-{times}*{right}={remainder}")
+            left, right = right, remainder
+        divisor = left
+    return "\n".join(lines), str(divisor)
+
+
+def _spell_backward(metadata: Mapping[str, Any]) -> tuple[str, str]:
+    word = metadata["word"]
+    return f"{' '.join(word)}\n{' '.join(reversed(word))}", word[::-1]
+
+
+WRITERS: Mapping[str, Callable[[Mapping[str, Any]], tuple[str, str]]] = {
+    "chain_sum": _chain_sum,
+    "gcd": _gcd,
+    "products": _products,
+    "spell_backward": _spell_backward,
+}
+"""By the name of the data set in `reasoning-gym`."""
