@@ -156,6 +156,63 @@ def _add_generated(
         if key in taken:
             continue
         taken.add(key)
+        split = next(iter(left))
+        left[split] -= 1
+        splits[split].append(_row(task.name, entry))
+        events.advance()
+
+
+def _dataset(task: ReasoningTask, seed: int) -> Any:
+    import reasoning_gym
+    from reasoning_gym.factory import DATASETS
+
+    if task.name not in DATASETS:
+        raise UserError(f"reasoning.tasks: reasoning-gym has no {task.name!r}; with chains of thought: {list(WRITERS)}")
+    try:
+        return reasoning_gym.create_dataset(task.name, **{**task.options, "seed": seed})
+    except (AssertionError, TypeError, ValueError) as error:
+        fields = [name for name in DATASETS[task.name][1].__dataclass_fields__ if name not in ("seed", "size")]
+        raise UserError(
+            f"reasoning.tasks: {task.name}: {error or 'wrong options'}; it has {', '.join(fields)}"
+        ) from None
+
+
+def _row(name: str, entry: Mapping[str, Any]) -> Row:
+    written, answer = "", str(entry["answer"])
+    if name in WRITERS:
+        written, found = WRITERS[name](entry["metadata"])
+        assert found == answer, f"{name}: {entry['question']}: the chain of thought ends in {found}, not {answer}"
+    return {
+        "id": _identifier(name, entry["question"]),
+        "task": name,
+        "question": entry["question"],
+        "reasoning": written,
+        "answer": answer,
+        "metadata": entry["metadata"],
+    }
+
+
+def _add_files(config: ReasoningConfig, splits: Mapping[str, list[Row]], taken: set[str]) -> list[Row]:
+    """Deal the rows of the user's files out by a hash of the question, in the ratio of the splits' sizes.
+
+    Returns the rejected rows; UserError when they are too many.
+    """
+    sizes = (config.train, config.validation, config.test)
+    edges = (sizes[0], sizes[0] + sizes[1])
+    rejects: list[Row] = []
+    good, example = 0, ""
+    for name, line_number, line in _lines(config.files):
+        row, why = _user_row(name, line)
+        if row is not None and _key(row["question"]) in taken:
+            row, why = None, "question seen before"
+        if row is None:
+            example = example or f"{name}: record {line_number}: {why}"
+            rejects.append({"file": name, "record": line_number, "rule": why, "text": line.strip()})
+            continue
+        good += 1
+        taken.add(_key(row["question"]))
+        digest = hashlib.blake2b(_key(row["question"]).encode(), digest_size=8).digest()
+        place = int.from_bytes(digest) / 2**64 * sum(sizes)
         splits[SPLITS[bisect(edges, place)]].append(row)
     broken = sum(row["rule"] != "question seen before" for row in rejects)
     if not good or broken > config.max_failures * (good + broken):
