@@ -27,6 +27,7 @@ from typing import Any
 from infra import events
 from infra.errors import UserError
 from infra.storage import open_file, resolve
+from pipeline.chains import WRITERS
 from pipeline.sections import ReasoningConfig, ReasoningTask
 
 __all__ = ["SPLITS", "read_tasks", "reasoning", "score"]
