@@ -18,13 +18,23 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from infra.errors import UserError
 from model.cache import KVCache
 from model.transformer import Transformer
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-__all__ = ["Completion", "Sampling", "generate", "prompt_text", "prompt_tokens", "split_reasoning", "stream"]
+__all__ = [
+    "Completion",
+    "Sampling",
+    "generate",
+    "prompt_text",
+    "prompt_tokens",
+    "split_reasoning",
+    "stream",
+    "token_id",
+]
 
 COMPACT_BELOW = 0.75
 """Share of rows alive below which the finished ones are dropped; dropping copies the cache."""
@@ -99,6 +109,14 @@ def prompt_text(question: str) -> str:
 def prompt_tokens(tokenizer: Tokenizer, question: str) -> list[int]:
     """Tokens of `prompt_text`."""
     return list(tokenizer.encode(prompt_text(question), add_special_tokens=False).ids)
+
+
+def token_id(tokenizer: Tokenizer, token: str) -> int:
+    """Number of a special token; UserError when the vocabulary lacks it."""
+    number = tokenizer.token_to_id(token)
+    if number is None:
+        raise UserError(f"the tokenizer has no {token}, which the chat format needs; see tokenizer.adopt")
+    return int(number)
 
 
 def split_reasoning(text: str) -> tuple[str, str]:

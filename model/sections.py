@@ -93,8 +93,25 @@ class PretrainConfig(TrainingConfig):
     """Weight of each source when sequences are drawn; as they come in the shards when empty."""
 
 
-class SftConfig(Section):
-    """Supervised fine-tuning on chains of thought."""
+class SftConfig(TrainingConfig):
+    """Supervised fine-tuning on chains of thought (defaults: DeepSeekMath, arXiv 2402.03300, section 3.2)."""
+
+    steps: int = Field(500, ge=1)
+    """Optimizer steps (DeepSeekMath: 500)."""
+    batch_size: int = Field(256, ge=1)
+    """Sequences per step, over all ranks (DeepSeekMath: 256)."""
+    sequence_length: int = Field(4096, ge=8)
+    """Tokens of a sequence that tasks are packed into (DeepSeekMath: 4 K); a longer task is left out."""
+    learning_rate: float = Field(5e-5, gt=0)
+    """Peak learning rate (DeepSeekMath: 5e-5)."""
+    schedule: Schedule = Schedule.CONSTANT
+    """How the learning rate moves after warm-up (DeepSeekMath: not at all)."""
+    warmup_steps: int = Field(0, ge=0)
+    """Steps of linear warm-up."""
+    accuracy_tasks: int = Field(256, ge=0)
+    """Held-out tasks that the finished model is asked, for the stage's report; 0 for none."""
+    max_new_tokens: int = Field(1024, ge=1)
+    """Most tokens it may write for one of them."""
 
 
 class GrpoConfig(Section):

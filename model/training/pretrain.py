@@ -6,18 +6,15 @@ norm and expert load of every step, and the validations).
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from infra.errors import UserError
-from infra.execution import Engine as EngineChoice
-from infra.execution import execution
-from infra.launch import launch
 from model.config import count_parameters
 from model.sections import PretrainConfig
+from model.training.ranks import run_ranks
 
 __all__ = ["pretrain"]
 
@@ -30,20 +27,7 @@ def pretrain(config: PretrainConfig, inputs: Mapping[str, Path], out_dir: Path) 
     Raises:
         UserError: the shards do not fit the config, or training went wrong.
     """
-    wide = execution()
-    if wide.engine is EngineChoice.SINGLE and wide.ranks > 1:
-        raise UserError("engine: single runs one rank; set ranks to 1, or engine to auto")
-    (Path(out_dir) / ".work").mkdir(parents=True, exist_ok=True)
-    argument = {
-        "config": config.model_dump(mode="json"),
-        "inputs": {name: str(Path(path).resolve()) for name, path in inputs.items()},
-        "out_dir": str(Path(out_dir).resolve()),
-    }
-    if wide.ranks > 1 or wide.engine is EngineChoice.DEEPSPEED:
-        launch("model.training.pretrain:run_rank", argument, wide.ranks)
-    else:
-        run_rank(argument)
-    return json.loads((Path(out_dir) / ".work" / "metrics.json").read_text(encoding="utf-8"))
+    return run_ranks("model.training.pretrain:run_rank", config, inputs, out_dir)
 
 
 def run_rank(argument: dict[str, Any]) -> None:

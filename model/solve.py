@@ -1,0 +1,46 @@
+"""Lets a model solve tasks and marks the answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from model.generate import Completion, Sampling, generate, prompt_tokens, split_reasoning, token_id
+from model.transformer import Transformer
+from pipeline.reasoning import score
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+__all__ = ["Solution", "solve"]
+
+
+@dataclass(frozen=True)
+class Solution:
+    """What a model made of one task."""
+
+    completion: Completion
+    reasoning: str
+    answer: str
+    score: float
+    """1 for a right answer that has an end, else 0."""
+
+
+def solve(
+    model: Transformer,
+    tokenizer: Tokenizer,
+    rows: Sequence[Mapping[str, Any]],
+    sampling: Sampling,
+    *,
+    batch_size: int = 64,
+) -> list[Solution]:
+    """Ask the questions of `rows` (of a reasoning split) and score what comes back."""
+    prompts = [prompt_tokens(tokenizer, row["question"]) for row in rows]
+    stop = token_id(tokenizer, "<|eos|>")
+    solutions = []
+    for row, completion in zip(rows, generate(model, prompts, sampling, stop=stop, batch_size=batch_size), strict=True):
+        thought, answer = split_reasoning(tokenizer.decode(completion.tokens))
+        marks = score(row["task"], answer, row) if completion.finished else 0.0
+        solutions.append(Solution(completion, thought, answer, marks))
+    return solutions
