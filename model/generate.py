@@ -35,15 +35,6 @@ __all__ = [
     "stream",
     "token_id",
 ]
-    "Completion",
-    "Sampling",
-    "generate",
-    "prompt_text",
-    "prompt_tokens",
-    "split_reasoning",
-    "stream",
-    "token_id",
-]
 
 COMPACT_BELOW = 0.75
 """Share of rows alive below which the finished ones are dropped; dropping copies the cache."""
