@@ -7,10 +7,11 @@ digit, a carry and a borrow are each one token.
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Callable, Mapping
 from typing import Any
 
-__all__ = ["WRITERS", "write_addition", "write_product"]
+__all__ = ["WRITERS", "write_addition", "write_expression", "write_product"]
 
 
 def _digits(number: int) -> list[int]:
@@ -46,7 +47,7 @@ def write_addition(left: int, right: int, *, minus_zero: bool = False) -> tuple[
     """
     total = left + right
     problem = f"{left}-0" if minus_zero and not right else f"{left}{right:+d}"
-    if max(abs(left), abs(right)) < 10 and (left >= 0 or right >= 0):
+    if max(abs(left), abs(right)) <= 20 and min(abs(left), abs(right)) <= 10:
         return f"{problem}={total}", total
     big, small = max(abs(left), abs(right)), min(abs(left), abs(right))
     if (left < 0) == (right < 0):
@@ -77,23 +78,44 @@ def write_product(left: int, right: int) -> tuple[list[str], int]:
     return lines, product
 
 
-def _chain_sum(metadata: Mapping[str, Any]) -> tuple[str, str]:
-    first, *rest = metadata["expression"].split()
-    total, lines = int(first), []
-    for symbol, term in zip(rest[::2], rest[1::2], strict=True):
-        minus = symbol == "-"
-        line, total = write_addition(total, -int(term) if minus else int(term), minus_zero=minus)
-        lines.append(line)
-    return "\n".join(lines), str(total)
+def write_expression(expression: str) -> tuple[list[str], int]:
+    """Lines that work an expression of whole numbers out, inner parts first and from the left, and its value.
+
+    ValueError for anything but numbers, parentheses and the four operations.
+    """
+    return _write_node(ast.parse(expression.replace(" ", ""), mode="eval").body)
 
 
-def _products(metadata: Mapping[str, Any]) -> tuple[str, str]:
-    first, *rest = map(int, metadata["expression"].split(" * "))
-    total, lines = first, list[str]()
-    for factor in rest:
-        written, total = write_product(total, factor)
-        lines += written
-    return "\n".join(lines), str(total)
+def _write_node(node: ast.expr) -> tuple[list[str], int]:
+    match node:
+        case ast.Constant(value=int(number)):
+            return [], number
+        case ast.UnaryOp(op=ast.USub(), operand=operand):
+            lines, number = _write_node(operand)
+            return lines, -number
+        case ast.BinOp(left=left, op=operation, right=right):
+            lines, first = _write_node(left)
+            more, second = _write_node(right)
+            match operation:
+                case ast.Add():
+                    written, result = write_addition(first, second)
+                case ast.Sub():
+                    written, result = write_addition(first, -second, minus_zero=True)
+                case ast.Mult():
+                    product, result = write_product(first, second)
+                    written = "\n".join(product)
+                case ast.Div() if second:
+                    result = first // second
+                    written = f"{first}/{second}={result}"
+                case _:
+                    raise ValueError(f"cannot work {ast.unparse(node)} out")
+            return [*lines, *more, written], result
+    raise ValueError(f"cannot work {ast.unparse(node)} out")
+
+
+def _expression(metadata: Mapping[str, Any]) -> tuple[str, str]:
+    lines, value = write_expression(metadata["expression"])
+    return "\n".join(lines), str(value)
 
 
 def _gcd(metadata: Mapping[str, Any]) -> tuple[str, str]:
@@ -116,9 +138,10 @@ def _spell_backward(metadata: Mapping[str, Any]) -> tuple[str, str]:
 
 
 WRITERS: Mapping[str, Callable[[Mapping[str, Any]], tuple[str, str]]] = {
-    "chain_sum": _chain_sum,
+    "basic_arithmetic": _expression,
+    "chain_sum": _expression,
     "gcd": _gcd,
-    "products": _products,
+    "products": _expression,
     "spell_backward": _spell_backward,
 }
 """By the name of the data set in `reasoning-gym`."""

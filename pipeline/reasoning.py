@@ -154,12 +154,13 @@ def _add_generated(
             )
         entry = dataset[index]
         key = _key(entry["question"])
-        if key in taken:
+        row = None if key in taken else _row(task.name, entry)
+        if row is None:
             continue
         taken.add(key)
         split = next(iter(left))
         left[split] -= 1
-        splits[split].append(_row(task.name, entry))
+        splits[split].append(row)
         events.advance()
 
 
@@ -178,11 +179,13 @@ def _dataset(task: ReasoningTask, seed: int) -> Any:
         ) from None
 
 
-def _row(name: str, entry: Mapping[str, Any]) -> Row:
+def _row(name: str, entry: Mapping[str, Any]) -> Row | None:
+    """The entry in our form; None when working it out leads to another answer than the expected one."""
     written, answer = "", str(entry["answer"])
     if name in WRITERS:
         written, found = WRITERS[name](entry["metadata"])
-        assert found == answer, f"{name}: {entry['question']}: the chain of thought ends in {found}, not {answer}"
+        if found != answer:  # basic_arithmetic with "/" asks for other numbers than it answers for
+            return None
     return {
         "id": _identifier(name, entry["question"]),
         "task": name,

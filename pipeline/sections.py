@@ -107,10 +107,10 @@ class ReasoningTask(Section):
     """One kind of generated task."""
 
     name: str
-    """Data set of reasoning-gym; chain_sum, gcd, products and spell_backward come with chains of thought."""
+    """Data set of reasoning-gym; with working: basic_arithmetic, chain_sum, gcd, products and spell_backward."""
     weight: float = Field(1.0, gt=0)
     """Share of the tasks, relative to the other kinds."""
-    options: dict[str, bool | int | float | str] = Field(default_factory=dict)
+    options: dict[str, bool | int | float | str | tuple[str, ...]] = Field(default_factory=dict)
     """Options of the data set: how hard its questions are."""
 
 
