@@ -60,7 +60,7 @@ def _local(path: str) -> list[ExternalFile]:
         return [_file(item, item.relative_to(base).as_posix()) for item in below]
     return [
         file
-        for match in sorted(glob.glob(str(base), recursive=True))
+        for match in sorted(glob.glob(str(base), recursive=True))  # noqa: PTH207  (Path.glob takes no absolute pattern)
         if not _hidden(Path(match))
         for file in _local(match)
     ]
