@@ -33,12 +33,13 @@ PACKAGES = frozenset(
     }
 )
 """Packages whose modules have pages too."""
-OWN = frozenset(  # noqa: SIM905  (one word a line would hide the list)
-    """antigravity crypt curses dbm distutils ensurepip getpass grp idlelib lib2to3 msilib msvcrt multiprocessing nis nt
+_LEFT_OUT = """
+    antigravity crypt curses dbm distutils ensurepip getpass grp idlelib lib2to3 msilib msvcrt multiprocessing nis nt
     ntpath opcode os ossaudiodev platform posix pwd pydoc pydoc_data readline resource rlcompleter site sitecustomize
     spwd sqlite3 ssl sys sysconfig syslog tempfile test this tkinter tracemalloc turtle turtledemo usercustomize venv
-    winreg winsound zoneinfo""".split()
-)
+    winreg winsound zoneinfo
+"""
+OWN = frozenset(_LEFT_OUT.split())
 """Left out: not in every build, of one platform, or describing the machine rather than the library."""
 ADDRESS = re.compile(r"\bat 0x[0-9a-fA-F]+")
 LINK_TO_FILE = re.compile(r'<a href="file:[^"]*">([^<]*)</a>')
