@@ -12,7 +12,13 @@ HOUSE = Path(__file__).parents[1]
 FLOORS = ("infra", "pipeline", "model", "flows")
 OWNERS = {
     "prefect": ("flows/",),
-    "mlflow": ("infra/tracking.py", "flows/release.py", "flows/chat.py", "model/release/pyfunc.py", "model/release/serving"),
+    "mlflow": (
+        "infra/tracking.py",
+        "flows/release.py",
+        "flows/chat.py",
+        "model/release/pyfunc.py",
+        "model/release/serving",
+    ),
     "deepspeed": ("model/training/", "infra/launch.py"),
     "torch": ("model/", "pipeline/reader.py"),
 }

@@ -40,7 +40,10 @@ def _now() -> str:
 
 def test_comments_and_docstrings_do_not_count(house: Path) -> None:
     before = _now()
-    (house / "stage.py").write_text('"""Other."""\nfrom fakefloor.helper import f\n\n# why\ndef stage():\n\n    return f()\n')
+    text = '"""Other."""\nfrom fakefloor.helper import f\n\n# why\ndef stage():\n\n    return f()\n'
+    (house / "stage.py").write_text(text)
+        '"""Other."""\nfrom fakefloor.helper import f\n\n# why\ndef stage():\n\n    return f()\n'
+    )
     assert _now() == before
 
 
