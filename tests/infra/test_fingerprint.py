@@ -42,8 +42,6 @@ def test_comments_and_docstrings_do_not_count(house: Path) -> None:
     before = _now()
     text = '"""Other."""\nfrom fakefloor.helper import f\n\n# why\ndef stage():\n\n    return f()\n'
     (house / "stage.py").write_text(text)
-        '"""Other."""\nfrom fakefloor.helper import f\n\n# why\ndef stage():\n\n    return f()\n'
-    )
     assert _now() == before
 
 
