@@ -61,7 +61,6 @@ def _local(path: str) -> list[ExternalFile]:
     return [
         file
         for match in sorted(glob.glob(str(base), recursive=True))  # noqa: PTH207  (Path.glob takes no absolute pattern)
-        if not _hidden(Path(match))
         for file in _local(match)
     ]
 
@@ -90,10 +89,13 @@ def _filesystem(path: str) -> tuple[Any, str]:
 def _remote(path: str) -> list[ExternalFile]:
     filesystem, key = _filesystem(path)
     try:
-        if any(sign in path for sign in "*?["):
-            keys = sorted(filesystem.glob(key))
+        if path.startswith(("http://", "https://")):  # no folders: asking for one would fetch the file for its links
+            keys = [key] if filesystem.exists(key) else []
+        elif any(sign in path for sign in "*?["):
+            keys = sorted(item for item in filesystem.glob(key) if filesystem.isfile(item))
         elif filesystem.isdir(key):
-            keys = sorted(filesystem.find(key))
+            below = len(key.rstrip("/")) + 1
+            keys = sorted(item for item in filesystem.find(key) if not _hidden(Path(item[below:])))
         else:
             keys = [key] if filesystem.exists(key) else []
         base = key.rstrip("/") + "/"

@@ -7,6 +7,7 @@ addresses redirect, some pages are gone, and some are there under two names.
 
 from __future__ import annotations
 
+import os
 import pydoc
 import re
 import sys
@@ -41,7 +42,8 @@ _LEFT_OUT = """
 """
 OWN = frozenset(_LEFT_OUT.split())
 """Left out: not in every build, of one platform, or describing the machine rather than the library."""
-ADDRESS = re.compile(r"\bat 0x[0-9a-fA-F]+")
+ADDRESS = re.compile(r"\b(at|handle)(\s|&nbsp;)(0x)?[0-9a-fA-F]{6,}")
+"""Of an object in memory, as `repr` writes it; pydoc makes some spaces unbreakable."""
 LINK_TO_FILE = re.compile(r'<a href="file:[^"]*">([^<]*)</a>')
 
 
@@ -64,9 +66,10 @@ def page(name: str) -> str | None:
         return None
     body = pydoc.html.page(pydoc.describe(module), pydoc.html.document(module, name))
     body = LINK_TO_FILE.sub(r"\1", body)
-    for folder in (sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib"), sys.base_prefix, sys.prefix):
+    # Not the bare prefix: where that is /usr, it would change what pages say of /usr/local.
+    for folder in (sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")):
         body = body.replace(folder, "python")
-    return ADDRESS.sub("at 0x0", body)
+    return ADDRESS.sub(r"\1\g<2>0x0", body)
 
 
 def index() -> str:
@@ -107,6 +110,7 @@ class Handler(BaseHTTPRequestHandler):
 
 def main() -> None:
     """Serve on a free port until standard input ends."""
+    os.environ.clear()  # a few pages show it
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     print(server.server_port, flush=True)

@@ -2,25 +2,157 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+import codecs
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator
 
 from infra.section import ExternalPaths, Section
 
 __all__ = [
+    "BookSource",
     "CleanConfig",
     "CleanRules",
     "DecontaminateConfig",
     "DedupConfig",
     "ExtractConfig",
+    "JsonlSource",
+    "OnDamaged",
+    "ParquetSource",
     "ReasoningConfig",
     "ReasoningTask",
     "ShardsConfig",
+    "Source",
     "TokenizerConfig",
+    "WebSource",
+    "WikiSource",
 ]
+
+
+class OnDamaged(StrEnum):
+    """What to do about a file that breaks off or cannot be read on."""
+
+    STOP = "stop"
+    """Fail with one line that names the file and the place."""
+    SKIP = "skip"
+    """Keep what was read before the damage, and count the file among the rejects."""
+
+
+class WebSource(Section):
+    """Crawled pages: WARC files (responses) or WET files (text), plain or gzip."""
+
+    kind: Literal["web"] = "web"
+    paths: ExternalPaths = Field(min_length=1)
+    """Files, folders, globs or addresses."""
+    statuses: tuple[int, ...] = (200,)
+    """HTTP statuses accepted, from the HTTP headers themselves."""
+    types: tuple[str, ...] = ("text/html", "application/xhtml+xml", "text/plain")
+    """Media types accepted, from the HTTP headers themselves."""
+    main_content: bool = True
+    """Leave out navigation, banners and footers (Resiliparse's rules); false keeps all visible text."""
+    min_characters: int = Field(200, ge=1)
+    """Least characters of text; shorter pages are rejected."""
+
+
+class WikiSource(Section):
+    """MediaWiki XML dumps, plain, gzip or bzip2."""
+
+    kind: Literal["wiki"] = "wiki"
+    paths: ExternalPaths = Field(min_length=1)
+    """Files, folders, globs or addresses."""
+    namespaces: tuple[int, ...] = (0,)
+    """Namespaces kept; 0 holds the articles."""
+    drop_redirects: bool = True
+    """Reject pages that only point to others."""
+    drop_sections: tuple[str, ...] = (
+        "Bibliography",
+        "External links",
+        "Further reading",
+        "Gallery",
+        "Notes",
+        "References",
+        "See also",
+        "Sources",
+    )
+    """Sections left out with all below them: lists of links, not prose."""
+    min_characters: int = Field(200, ge=1)
+    """Least characters of an article; shorter ones are rejected."""
+
+
+class BookSource(Section):
+    """Books as plain text, plain or compressed; the header and licence of Project Gutenberg are taken off."""
+
+    kind: Literal["book"] = "book"
+    paths: ExternalPaths = Field(min_length=1)
+    """Files, folders, globs or addresses."""
+    encoding: str = "utf-8"
+    """Character encoding of the files; older Gutenberg files are latin-1."""
+    split_chapters: bool = True
+    """A document per chapter; false cuts by length alone."""
+    max_characters: int = Field(20_000, ge=1000)
+    """Most characters of a document; longer chapters are cut between paragraphs."""
+    min_characters: int = Field(200, ge=1)
+    """Shorter pieces (a title, a line of contents) join the piece after them; a shorter book is rejected."""
+
+    @field_validator("encoding")
+    @classmethod
+    def _is_known(cls, value: str) -> str:
+        try:
+            codecs.lookup(value)
+        except LookupError:
+            raise ValueError(f"{value} is no character encoding; utf-8, latin-1 and cp1252 are usual") from None
+        return value
+
+
+class JsonlSource(Section):
+    """One JSON object per line, plain, gzip or bzip2."""
+
+    kind: Literal["jsonl"] = "jsonl"
+    paths: ExternalPaths = Field(min_length=1)
+    """Files, folders, globs or addresses."""
+    text_field: str = "text"
+    """Key that holds the text."""
+    url_field: str = "url"
+    """Key that holds the address, where there is one."""
+    metadata_fields: tuple[str, ...] = ("id", "title")
+    """Keys kept as metadata, where there are any."""
+    min_characters: int = Field(1, ge=1)
+    """Least characters of text; shorter records are rejected."""
+
+
+class ParquetSource(Section):
+    """One document per row."""
+
+    kind: Literal["parquet"] = "parquet"
+    paths: ExternalPaths = Field(min_length=1)
+    """Files, folders, globs or addresses."""
+    text_field: str = "text"
+    """Column that holds the text."""
+    url_field: str = "url"
+    """Column that holds the address, where there is one."""
+    metadata_fields: tuple[str, ...] = ("id", "title")
+    """Columns kept as metadata, where there are any."""
+    min_characters: int = Field(1, ge=1)
+    """Least characters of text; shorter rows are rejected."""
+
+
+Source = Annotated[WebSource | WikiSource | BookSource | JsonlSource | ParquetSource, Field(discriminator="kind")]
+"""Where documents come from; `kind` says what the files are."""
+SourceName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 
 
 class ExtractConfig(Section):
     """Which raw files are read, and how."""
+
+    sources: dict[SourceName, Source] = Field(default_factory=dict)
+    """Sources by name: the name is the documents' `source`, by which later stages choose rules and mixture weights."""
+    on_damaged: OnDamaged = OnDamaged.STOP
+    """What to do about a truncated or malformed file."""
+    max_failure_rate: float = Field(0.01, ge=0, le=1)
+    """Share of a source's records that may be unreadable before the stage gives up."""
+    max_record_bytes: int = Field(16_000_000, ge=1000)
+    """Larger records (decoded pages, articles, lines, rows) are rejected; a larger book is refused."""
 
 
 class CleanRules(Section):

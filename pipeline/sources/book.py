@@ -1,0 +1,138 @@
+"""Books from plain text files, a document per chapter or piece of one.
+
+Project Gutenberg's header and licence go, by the markers that its files have carried since 1991; title and author are
+taken from the header. Chapters are found by their headings; pieces too small to stand alone (a title page, the lines of
+a table of contents) join what follows, and long ones are cut between paragraphs.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import PurePosixPath
+
+from infra.storage import ExternalFile
+from pipeline.documents import Document
+from pipeline.sections import BookSource
+from pipeline.sources.stream import Damaged, Found, open_stream, tidy
+
+__all__ = ["chapters", "cut", "read", "strip_licence"]
+
+_START = re.compile(
+    r"^\*\*\* ?START OF (?:THE|THIS) PROJECT GUTENBERG [^*]*\*\*\*[^\n]*\n|^\*END[* ]*THE SMALL PRINT![^\n]*\n",
+    re.MULTILINE | re.IGNORECASE,
+)
+_END = re.compile(
+    r"^(?:\*\*\* ?END OF (?:THE|THIS) PROJECT GUTENBERG|\*{0,3} ?End of (?:the |this )?Project Gutenberg)",
+    re.MULTILINE | re.IGNORECASE,
+)
+_FIELD = re.compile(r"^(Title|Author): *(\S[^\n]*)", re.MULTILINE)
+_CREDITS = re.compile(r"\s*(?:Produced by|E-?text prepared by|Transcribed (?:by|from))\b.*?(?:\n\s*\n|\Z)", re.DOTALL)
+_NUMBER = r"(?:\d{1,3}|[IVXLC]{1,8}|(?:the )?[a-z]+(?:-[a-z]+)?)"
+_KIND = r"(?:chapter|book|part|act|letter|stave|canto|volume|psalm|section)"
+_HEADING = re.compile(rf"(?:^|\n\n)({_KIND} {_NUMBER}\b[.:]?[^\n]{{0,80}})(?=\n|$)", re.IGNORECASE)
+_SENTENCE = re.compile(r"[a-z,;] ?$")
+LONGEST_TITLE = 120
+
+
+def read(source: BookSource, file: ExternalFile, limit: int) -> Iterator[Found]:
+    """The chapters of the book in `file`.
+
+    Raises:
+        Damaged: it is too large, not in the source's encoding, or breaks off before its Gutenberg licence.
+    """
+    with open_stream(file) as stream:
+        raw = stream.read(limit + 1)
+    if len(raw) > limit:
+        raise Damaged(f"byte {limit}", "too large for one book; split it, or raise extract.max_record_bytes")
+    text, fields = strip_licence(_decode(raw, source.encoding))
+    text = tidy(text)
+    first = text.partition("\n")[0].strip()
+    name = PurePosixPath(file.name).name.partition(".")[0]
+    title = fields.get("title") or (first if 0 < len(first) <= LONGEST_TITLE else name)
+    book = {"url": "", "title": title} | ({"author": fields["author"]} if "author" in fields else {})
+    found = False
+    for chapter, body in chapters(text, source.min_characters) if source.split_chapters else [("", text)]:
+        for piece in cut(body, source.max_characters):
+            found = True
+            metadata = book | ({"chapter": chapter} if chapter else {})
+            yield Document(text=piece, id="", metadata=metadata), _rule(piece, source)
+    if not found:
+        yield Document(text="", id="", metadata=dict(book)), "too_short"
+
+
+def _rule(piece: str, source: BookSource) -> str | None:
+    return None if len(piece) >= source.min_characters else "too_short"
+
+
+def _decode(raw: bytes, encoding: str) -> str:
+    try:
+        return raw.decode(encoding).removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        problem = f"byte {error.start} is not {encoding}; convert the file, or set the source's encoding (latin-1?)"
+        raise Damaged(f"line {line}", problem) from None
+
+
+def strip_licence(text: str) -> tuple[str, dict[str, str]]:
+    """The book alone, and `title` and `author` where its Gutenberg header says so.
+
+    Raises:
+        Damaged: there is a header and no licence, so the end is missing.
+    """
+    start = _START.search(text)
+    if start is None:
+        return text, {}
+    fields = {name.lower(): value.strip() for name, value in _FIELD.findall(text[: start.start()])}
+    end = _END.search(text, start.end())
+    if end is None:
+        line = text.count("\n") + 1
+        raise Damaged(f"line {line}", "truncated: the Gutenberg header is there, its END marker is not")
+    return _CREDITS.sub("", text[start.end() : end.start()], count=1), fields
+
+
+def chapters(text: str, least: int) -> Iterator[tuple[str, str]]:
+    """Heading and text (heading included) of each chapter; what has less than `least` characters joins the next."""
+    headings = [match for match in _HEADING.finditer(text) if not _SENTENCE.search(match[1])]
+    starts = [0, *(match.start(1) for match in headings), len(text)]
+    titles = ["", *(" ".join(match[1].split()) for match in headings)]
+    held = ""
+    waiting: tuple[str, str] | None = None
+    for title, begin, end in zip(titles, starts, starts[1:], strict=False):
+        piece = held + text[begin:end]
+        if len(piece.strip()) < least:
+            held = piece
+            continue
+        held = ""
+        if waiting:
+            yield waiting
+        waiting = (title, piece.strip())
+    if waiting:
+        yield waiting[0], (waiting[1] + "\n\n" + held.strip()).strip()
+    elif held.strip():
+        yield "", held.strip()
+
+
+def cut(text: str, most: int) -> Iterator[str]:
+    """`text` in pieces of about equal length and at most `most` characters, between paragraphs where it can be."""
+    while text:
+        count = -(-len(text) // most)
+        if count == 1:
+            yield text
+            return
+        aim = -(-len(text) // count)
+        end = next(
+            (at for sign in ("\n\n", "\n", " ") if (at := _nearest(text, sign, aim, most)) is not None),
+            most,
+        )
+        piece, text = text[:end].strip(), text[end:].strip()
+        if piece:
+            yield piece
+
+
+def _nearest(text: str, sign: str, aim: int, most: int) -> int | None:
+    """Where `sign` is, between half of `aim` and `most`: the place closest to `aim`."""
+    before = text.rfind(sign, aim // 2, aim)
+    after = text.find(sign, aim, most)
+    places = [place for place in (before, after) if place > 0]
+    return min(places, key=lambda place: (abs(place - aim), place), default=None)

@@ -1,0 +1,65 @@
+"""Documents from JSON lines. A line that is no record is a failure; only a file that breaks off is damaged."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from infra.storage import ExternalFile
+from pipeline.documents import Document
+from pipeline.sections import JsonlSource, ParquetSource
+from pipeline.sources.stream import CHUNK, Damaged, Found, open_stream
+
+__all__ = ["from_row", "read"]
+
+SHOWN = 2000
+"""Characters of an unreadable line kept among the rejects."""
+
+
+def read(source: JsonlSource, file: ExternalFile, limit: int) -> Iterator[Found]:
+    """A document per line of `file`; empty lines are passed over.
+
+    Raises:
+        Damaged: the last line breaks off.
+    """
+    number = 0
+    with open_stream(file) as stream:
+        while line := stream.readline(limit + 1):
+            number += 1
+            place: dict[str, Any] = {"url": "", "line": number}
+            if len(line) > limit and not line.endswith(b"\n"):
+                while (rest := stream.readline(CHUNK)) and not rest.endswith(b"\n"):
+                    pass
+                yield Document(text="", id="", metadata=place), "too_large"
+            elif line.strip():
+                yield _parse(source, line, place)
+
+
+def _parse(source: JsonlSource, line: bytes, place: dict[str, Any]) -> Found:
+    try:
+        row = json.loads(line.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        problem, rule = f"byte {error.start} is not UTF-8", "failure/encoding"
+    except (ValueError, RecursionError) as error:
+        if not line.endswith(b"\n"):
+            raise Damaged(f"line {place['line']}", "truncated: the last line is not whole") from None
+        problem, rule = str(error), "failure/json"
+    else:
+        if isinstance(row, dict):
+            return from_row(source, row, place)
+        problem, rule = f"{type(row).__name__} where an object should be", "failure/json"
+    shown = line[:SHOWN].decode("utf-8", "backslashreplace").rstrip("\n")
+    return Document(text=shown, id="", metadata=place | {"failure": problem}), rule
+
+
+def from_row(source: JsonlSource | ParquetSource, row: dict[str, Any], place: dict[str, Any]) -> Found:
+    """The document of a row, whose `place` in the file it keeps only if it cannot be read."""
+    text = row.get(source.text_field)
+    if not isinstance(text, str):
+        kind = "missing" if text is None else type(text).__name__
+        return Document(text="", id="", metadata=place | {"failure": f"{source.text_field} is {kind}"}), "failure/field"
+    metadata = {name: row[name] for name in source.metadata_fields if row.get(name) is not None}
+    metadata["url"] = str(row.get(source.url_field) or "")
+    rule = None if len(text.strip()) >= source.min_characters else "too_short"
+    return Document(text=text, id="", metadata=metadata), rule
