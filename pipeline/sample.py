@@ -37,6 +37,8 @@ HOST = "pydoc.localhost"
 """Name of the site in the WARC: the port it happened to have does not belong there."""
 CRAWLED = "2026-01-01T00:00:00Z"
 MOST_PAGES = 230
+COPIES = ("/abc.html?print=1", "/bisect.html?print=1", "/textwrap.html?print=1", "/heapq.html?from=index")
+"""Addresses at which a page is there a second time, as in any real crawl."""
 HEADERS_OF_A_CRAWL = {"software": "deepmill", "format": "WARC File Format 1.1", "robots": "ignored on loopback"}
 
 
@@ -162,7 +164,7 @@ class _Links(HTMLParser):
 
 def _crawl(port: int) -> Iterator[tuple[str, int, list[tuple[str, str]], bytes]]:
     """Breadth first from the index, in the order of the links: path, status, headers, body."""
-    waiting = deque(["/", "/index.html", "/json", "/argparse"])
+    waiting = deque(["/", "/index.html", "/json", "/argparse", *COPIES])
     seen = set(waiting)
     connection = HTTPConnection("127.0.0.1", port, timeout=60)
     fetched = 0

@@ -32,6 +32,12 @@ _NO_PROSE = frozenset({"table", "ref", "references", "gallery", "timeline", "sco
 _LANGUAGE = re.compile(r"[a-z]{2,3}(-[a-z]+)*:")
 _SWITCH = re.compile(r"__[A-Z]+__")
 _EMPTY_BRACKETS = re.compile(r" ?\([\s,;:–-]*\)")
+# What the parser takes for text because the writer left it open: references, tags, table rows, quotes, brackets.
+_LEFTOVERS = re.compile(
+    r"<ref\b[^>]*/>|<ref\b[^>]*>(?s:.{0,2000}?)</ref>|</?[a-zA-Z][^<>\n]*>"
+    r"|^[ \t]*(?:\{\||\||!).*$|'{2,}|\[\[(?:[^\[\]|\n]*\|)*|\]\]",
+    re.MULTILINE,
+)
 _REDIRECT = re.compile(r"\s*#redirect\b", re.IGNORECASE)
 
 
@@ -97,7 +103,7 @@ def plain_text(markup: str, drop_sections: Iterable[str] = (), no_text: frozense
                 parts.append(f"\n\n{title}\n\n")
         elif not below:
             parts.append(_node(node, no_text))
-    text = _SWITCH.sub("", "".join(parts)).replace("\xa0", " ")
+    text = _LEFTOVERS.sub("", _SWITCH.sub("", "".join(parts)).replace("\xa0", " "))
     return tidy(_EMPTY_BRACKETS.sub("", text))
 
 
