@@ -14,9 +14,12 @@ __all__ = [
     "EvaluateConfig",
     "ExportConfig",
     "GrpoConfig",
+    "OptimizerConfig",
+    "Precision",
     "PretrainConfig",
     "QuantizeConfig",
     "Schedule",
+    "ServedPrecision",
     "SftConfig",
     "TrainingConfig",
 ]
@@ -41,15 +44,11 @@ class BadStep(StrEnum):
     """End the stage with an error; the last checkpoint stays."""
 
 
-class TrainingConfig(Section):
-    """Optimizer, schedule and safeguards: what pretraining and supervised fine-tuning have in common."""
+class OptimizerConfig(Section):
+    """Optimizer and schedule: what all training has in common."""
 
     steps: int = Field(100, ge=1)
     """Optimizer steps."""
-    batch_size: int = Field(16, ge=1)
-    """Sequences per step, over all ranks."""
-    micro_batch: int = Field(0, ge=0)
-    """Sequences, over all ranks, that go through the model at once; 0 for all of `batch_size`, which it divides."""
     learning_rate: float = Field(4.2e-4, gt=0)
     """Peak learning rate (DeepSeek-LLM 7B, DeepSeekMoE 16B: 4.2e-4)."""
     schedule: Schedule = Schedule.MULTI_STEP
@@ -68,20 +67,29 @@ class TrainingConfig(Section):
     """Factor of the balance loss: sequence-wise for deepseek_v3 (V3: 1e-4), else expert-level (DeepSeekMoE: 1e-3)."""
     bias_update_speed: float = Field(1e-3, ge=0)
     """Step by which deepseek_v3's selection bias moves against the load (V3: gamma = 0.001); 0 leaves it alone."""
+    seed: int = Field(0, ge=0)
+    """Of all that is drawn: initial weights, order of the data, samples."""
+    validate_every: int = Field(0, ge=0)
+    """Steps between validations; 0 for the first and the last only."""
+    checkpoint_seconds: float = Field(300.0, ge=0)
+    """Seconds between checkpoints to resume from (DeepSeek-LLM: 5 minutes); 0 for one at every step."""
+
+
+class TrainingConfig(OptimizerConfig):
+    """Batches and safeguards: what pretraining and supervised fine-tuning have in common."""
+
+    batch_size: int = Field(16, ge=1)
+    """Sequences per step, over all ranks."""
+    micro_batch: int = Field(0, ge=0)
+    """Sequences, over all ranks, that go through the model at once; 0 for all of `batch_size`, which it divides."""
     document_mask: bool = True
     """Keep the tokens of a packed sequence from seeing other documents (V3 packs without)."""
-    seed: int = Field(0, ge=0)
-    """Of the initial weights and the order of the data."""
     bad_step: BadStep = BadStep.SKIP
     """What to do about a step whose loss is not a number, or has jumped."""
     spike_factor: float = Field(3.0, gt=1)
     """A loss above this multiple of the recent median has jumped."""
-    validate_every: int = Field(0, ge=0)
-    """Steps between validations; 0 for the first and the last only."""
     validation_sequences: int = Field(32, ge=1)
     """Held-out sequences per validation, taken in whole batches of `batch_size`."""
-    checkpoint_seconds: float = Field(300.0, ge=0)
-    """Seconds between checkpoints to resume from (DeepSeek-LLM: 5 minutes); 0 for one at every step."""
 
 
 class PretrainConfig(TrainingConfig):
@@ -114,17 +122,132 @@ class SftConfig(TrainingConfig):
     """Most tokens it may write for one of them."""
 
 
-class GrpoConfig(Section):
-    """Group relative policy optimization with verifiable rewards."""
+class GrpoConfig(OptimizerConfig):
+    """Group relative policy optimization with verifiable rewards (defaults: DeepSeekMath, arXiv 2402.03300, section 4.2).
+
+    Answers are sampled from the policy itself, at temperature 1 (DeepSeek-R1), so that its probabilities are those of
+    the samples.
+    """
+
+    steps: int = Field(1000, ge=1)
+    """Rollouts, each followed by `minibatches` updates."""
+    questions: int = Field(16, ge=1)
+    """Questions per step (DeepSeekMath: 1,024 answers of 64 each)."""
+    group_size: int = Field(64, ge=2)
+    """Answers per question, judged against each other (DeepSeekMath: 64; R1: 16)."""
+    max_new_tokens: int = Field(1024, ge=1)
+    """Most tokens of an answer (DeepSeekMath: 1,024); one without an end earns nothing."""
+    minibatches: int = Field(1, ge=1)
+    """Updates per step, each on a share of its questions (DeepSeekMath: 1; R1: 16)."""
+    micro_tokens: int = Field(16_384, ge=1)
+    """Most tokens that go through the model at once in an update; a longer answer goes alone."""
+    learning_rate: float = Field(1e-6, gt=0)
+    """Peak learning rate (DeepSeekMath: 1e-6; R1-Zero: 3e-6)."""
+    schedule: Schedule = Schedule.CONSTANT
+    """How the learning rate moves after warm-up."""
+    warmup_steps: int = Field(0, ge=0)
+    """Steps of linear warm-up."""
+    balance_loss: float = Field(0.0, ge=0)
+    """Factor of the balance loss; none, for the gates come balanced from pretraining."""
+    bias_update_speed: float = Field(0.0, ge=0)
+    """Step by which deepseek_v3's selection bias moves; not at all, for it would change the policy from outside."""
+    clip: float = Field(0.2, gt=0)
+    """How far the probability ratio of a token may move before its gradient ends (PPO: 0.2; R1's first stage: 10)."""
+    kl_weight: float = Field(0.04, ge=0)
+    """Weight of the divergence from the reference model (DeepSeekMath: 0.04; R1-Zero: 0.001); 0 for no reference."""
+    reference_every: int = Field(0, ge=0)
+    """Steps after which the policy becomes its own reference (R1-Zero: 400); 0 keeps the fine-tuned model."""
+    accuracy_reward: float = Field(1.0, ge=0)
+    """Reward of a right answer."""
+    format_reward: float = Field(1.0, ge=0)
+    """Reward of one piece of reasoning inside its tags, an answer after it and an end (R1: as much as accuracy)."""
+    accuracy_tasks: int = Field(256, ge=1)
+    """Held-out tasks asked at a validation, greedily."""
+    kept_answers: int = Field(4, ge=0)
+    """Answers per step that `rollouts.jsonl` keeps, all to one question."""
+    collapse_below: float = Field(0.5, ge=0, lt=1)
+    """The stage ends with an error when the mean reward of 10 steps falls below this share of its best; 0: never."""
 
 
 class EvaluateConfig(Section):
     """What is measured on each checkpoint."""
 
+    problems: int = Field(1000, ge=1)
+    """Tasks of the test split that are asked."""
+    max_new_tokens: int = Field(1024, ge=1)
+    """Most tokens of an answer."""
+    temperature: float = Field(0.0, ge=0)
+    """0 takes the likeliest token; R1 is evaluated at 0.6."""
+    top_p: float = Field(1.0, gt=0, le=1)
+    """Sample from the likeliest tokens that together have this probability (R1: 0.95)."""
+    seed: int = Field(0, ge=0)
+    """Of the samples, where the temperature is not 0."""
+    sequences: int = Field(64, ge=1)
+    """Held-out rows of each source that bits per byte are measured on."""
+    batch_size: int = Field(64, ge=1)
+    """Answers written at once; rows of text go in proportion."""
+    samples: int = Field(8, ge=0)
+    """Answers of each checkpoint that are kept to be read, to the same questions."""
+    prompts: tuple[str, ...] = ("In the beginning", "The city of", "Return the")
+    """Beginnings of text that each checkpoint continues."""
+    continuation_tokens: int = Field(48, ge=1)
+    """Most tokens of a continuation."""
+
+
+class Precision(StrEnum):
+    """How a weight matrix is kept."""
+
+    Q4_0 = "q4_0"
+    """4-bit codes with a 16-bit scale per 32 weights of a row: 4.5 bits per weight."""
+    Q8_0 = "q8_0"
+    """8-bit codes with a 16-bit scale per 32 weights of a row: 8.5 bits per weight."""
+    F16 = "f16"
+
 
 class QuantizeConfig(Section):
-    """Post-training quantization of the weights."""
+    """Post-training quantization of the weights: GPTQ (arXiv 2210.17323), calibrated layer by layer.
+
+    Two models come of it: `int8`, 8 bits throughout, and `int4`, whose make-up the first three keys choose. Router,
+    norms and selection bias stay in fp32 in both.
+    """
+
+    experts: Precision = Precision.Q4_0
+    """Routed experts of the int4 model."""
+    linear: Precision = Precision.Q4_0
+    """Attention, dense layers and shared experts of the int4 model."""
+    embeddings: Precision = Precision.Q8_0
+    """Embedding and output layer of the int4 model."""
+    calibration_sequences: int = Field(128, ge=1)
+    """Rows of training text and solved tasks that calibration sees (GPTQ: 128)."""
+    reasoning_share: float = Field(0.5, ge=0, le=1)
+    """Share of these rows that are solved reasoning tasks."""
+    evaluation_sequences: int = Field(32, ge=1)
+    """Held-out rows, of text and of tasks each, that the divergence is measured on."""
+    expert_tokens: int = Field(128, ge=0)
+    """An expert that fewer calibration tokens chose is starved: it is calibrated on all tokens of its layer instead."""
+    damping: float = Field(0.01, gt=0)
+    """Share of the mean added to the diagonal of a Hessian (GPTQ: 1 %); raised where that is not enough."""
+    batch_size: int = Field(16, ge=1)
+    """Rows that go through a layer at once."""
+    seed: int = Field(0, ge=0)
+    """Of the choice of calibration rows."""
+
+
+class ServedPrecision(StrEnum):
+    """Which of the quantized models is registered and served."""
+
+    INT4 = "int4"
+    INT8 = "int8"
 
 
 class ExportConfig(Section):
-    """Formats that other engines read."""
+    """Formats that other engines read, and the folder that MLflow serves."""
+
+    precision: ServedPrecision = ServedPrecision.INT4
+    """Which of the quantized models is registered and served."""
+    gguf: bool = True
+    """Write GGUF files (llama.cpp and what is built on it)."""
+    title: str = "deepmill"
+    """Name of the model in its card and inside the GGUF files."""
+    licence: str = ""
+    """Licence of the weights, for the card; unstated when empty."""

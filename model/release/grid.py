@@ -66,6 +66,7 @@ def pack(codes_RC: Tensor, scales_RG: Tensor, grid: Grid) -> np.ndarray:
     rows, groups = scales_RG.shape
     codes = codes_RC.numpy().reshape(rows, groups, GROUP)
     head = scales_RG.numpy().astype("<f2").reshape(rows, groups, 1).view(np.uint8)
+    body: np.ndarray
     if grid is Grid.Q8_0:
         body = codes.view(np.uint8)
     else:  # element i is the low half and element i + 16 the high half of byte i, both offset by 8

@@ -1,0 +1,281 @@
+"""Quantizes a model layer by layer, each layer seeing what the quantized ones before it make of the calibration rows.
+
+Within a layer, in the order data flows: the input projections of attention, what follows them, the output projection,
+then gate and up, then down; each group is calibrated on inputs that the quantized groups before it made. An expert is
+calibrated on the tokens that the gate sends it. One that got too few is calibrated on all tokens of its layer, as if
+every token had chosen it: rough statistics, but of full rank; plain rounding is for matrices without any usable ones.
+
+Embedding and output layer are rounded to nearest: a table look-up has no Hessian, and 8 bits lose nothing there.
+
+All Hessians of a layer are held at once, and the hidden states of all rows.
+
+Shapes: B rows, T positions, t valid tokens, D hidden, E experts, F expert width, N heads, P query width without
+position, C columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from infra import events
+from model.attention import LatentAttention, rotary_tables
+from model.moe import FeedForward, MixtureOfExperts
+from model.release.gptq import factor, round_columns
+from model.release.grid import Grid
+from model.release.quantized import Plan, Unit, plain_unit, rounded_unit
+from model.release.units import units
+from model.sections import Precision
+from model.transformer import Layer, Transformer
+
+__all__ = ["Calibrated", "CalibrationBatch", "calibrate", "rounded"]
+
+
+@dataclass(frozen=True)
+class CalibrationBatch:
+    """Rows that go through the model together."""
+
+    tokens_BT: Tensor
+    documents_BT: Tensor
+    """Number of the document of each token: a token sees its own document only."""
+    valid_BT: Tensor
+    """False for padding, which counts for nothing."""
+
+
+@dataclass
+class Calibrated:
+    """What calibration made and saw."""
+
+    stored: dict[str, Unit] = field(default_factory=dict)
+    errors: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """By unit: the output's squared error relative to the output, of GPTQ (`error`) and of plain rounding
+    (`error_rounded`), and the damping where it had to be raised."""
+    expert_tokens: dict[str, list[int]] = field(default_factory=dict)
+    """By layer: calibration tokens that chose each expert."""
+    starved: list[dict[str, Any]] = field(default_factory=list)
+    """Experts that too few tokens chose: layer, expert, tokens."""
+    rounded: list[str] = field(default_factory=list)
+    """Matrices whose statistics were of no use, rounded to nearest."""
+
+
+def rounded(model: Transformer, plan: Plan) -> dict[str, Unit]:
+    """All units at the precisions of `plan`, without calibration."""
+    return {name: _plain(weight, plan[name]) for name, weight in units(model).items()}
+
+
+@torch.no_grad()
+def calibrate(
+    model: Transformer,
+    batches: Sequence[CalibrationBatch],
+    plan: Plan,
+    *,
+    damping: float,
+    expert_tokens: int,
+) -> Calibrated:
+    """Quantize `model` in place, as `plan` says.
+
+    Returns:
+        The stored weights, which `model` then has exactly, and how it went.
+    """
+    worker = _Calibration(model, batches, plan, damping, expert_tokens)
+    worker.store("model.embed_tokens.weight")
+    states = [model.model.embed_tokens(batch.tokens_BT) for batch in batches]
+    for number, layer in enumerate(model.model.layers):
+        assert isinstance(layer, Layer)
+        states = worker.layer(number, layer, states)
+        events.advance()
+    for name in worker.views:
+        if name not in worker.result.stored:
+            worker.store(name)
+    worker.result.stored = {name: worker.result.stored[name] for name in worker.views}
+    return worker.result
+
+
+def _plain(weight: Tensor, precision: Precision | None) -> Unit:
+    if precision in (None, Precision.F16):
+        return plain_unit(weight, precision)
+    return rounded_unit(weight, Grid(precision))
+
+
+class _Calibration:
+    """The state of one `calibrate`."""
+
+    def __init__(
+        self,
+        model: Transformer,
+        batches: Sequence[CalibrationBatch],
+        plan: Plan,
+        damping: float,
+        expert_tokens: int,
+    ) -> None:
+        self.config = model.config
+        self.batches, self.plan = batches, plan
+        self.damping, self.expert_tokens = damping, expert_tokens
+        self.views = units(model)
+        self.result = Calibrated()
+        length = max(batch.tokens_BT.shape[1] for batch in batches)
+        cos, sin = rotary_tables(torch.arange(length)[None], model.config.rotary_dim, model.config.rope_theta)
+        self.rotary = (cos, sin)
+        causal_TT = torch.ones(length, length, dtype=torch.bool).tril()
+        self.masks = [
+            (batch.documents_BT[:, :, None] == batch.documents_BT[:, None, :]) & causal_TT for batch in batches
+        ]
+
+    def layer(self, number: int, layer: Layer, states: list[Tensor]) -> list[Tensor]:
+        """Quantize one layer; the hidden states after it."""
+        prefix = f"model.layers.{number}."
+        attention, normed = layer.self_attn, [layer.input_layernorm(x_BTD) for x_BTD in states]
+
+        def attend() -> Iterator[Tensor]:
+            for x_BTD, mask_BTS in zip(normed, self.masks, strict=True):
+                yield attention(x_BTD, self.rotary, mask_BTS, None)
+
+        for modules, names in _attention_groups(attention):
+            hessians = self._watch(attention, modules, attend)
+            for module, unit in names:
+                self._linear(f"{prefix}self_attn.{unit}.weight", hessians[module])
+        states = [x_BTD + y_BTD for x_BTD, y_BTD in zip(states, attend(), strict=True)]
+        normed = [layer.post_attention_layernorm(x_BTD) for x_BTD in states]
+        inputs = [x_BTD[batch.valid_BT] for x_BTD, batch in zip(normed, self.batches, strict=True)]
+        if isinstance(layer.mlp, MixtureOfExperts):
+            self._experts(prefix, layer.mlp, inputs)
+            if layer.mlp.shared_experts is not None:
+                self._feed_forward(f"{prefix}mlp.shared_experts.", layer.mlp.shared_experts, inputs)
+        else:
+            assert isinstance(layer.mlp, FeedForward)
+            self._feed_forward(f"{prefix}mlp.", layer.mlp, inputs)
+        return [x_BTD + layer.mlp(y_BTD) for x_BTD, y_BTD in zip(states, normed, strict=True)]
+
+    def store(self, name: str) -> None:
+        """Store a unit without calibration."""
+        self._put(name, _plain(self.views[name], self.plan[name]))
+
+    def _put(self, name: str, unit: Unit) -> None:
+        self.views[name].copy_(unit.weight())
+        self.result.stored[name] = unit
+
+    def _watch(
+        self, attention: nn.Module, modules: Iterable[str], run: Callable[[], Iterator[Tensor]]
+    ) -> dict[str, Tensor]:
+        """Hessians [1, C, C] of the inputs of submodules; under ``queries`` [N, P, P] of queries, unrotated part."""
+        sums: dict[str, Tensor] = {}
+        place = 0
+
+        def add(key: str, rows_Btx: Tensor) -> None:
+            gram = _gram(rows_Btx)
+            sums[key] = sums[key] + gram if key in sums else gram
+
+        def valid(x_BTx: Tensor) -> Tensor:
+            return x_BTx[self.batches[place].valid_BT]
+
+        def add_queries(module: nn.Module, args: Any, q_BTx: Tensor) -> None:
+            assert isinstance(attention, LatentAttention)
+            q_tNQ = valid(q_BTx).unflatten(-1, (attention.heads, -1))
+            add("queries", q_tNQ[..., : attention.nope].transpose(0, 1))
+
+        handles = []
+        for key in modules:
+            if key == "queries":
+                source = attention.get_submodule("q_b_proj" if attention.is_query_compressed else "q_proj")
+                handles.append(source.register_forward_hook(add_queries))
+            else:
+                handles.append(
+                    attention.get_submodule(key).register_forward_pre_hook(
+                        lambda module, args, key=key: add(key, valid(args[0])[None])
+                    )
+                )
+        for place, _ in enumerate(run()):  # noqa: B007  the hooks look at place: `run` computes batch by batch
+            pass
+        for handle in handles:
+            handle.remove()
+        return sums
+
+    def _feed_forward(self, prefix: str, module: FeedForward, inputs: list[Tensor]) -> None:
+        hessian = sum((_gram(x_tD[None]) for x_tD in inputs), torch.zeros(()))
+        for name in ("gate_proj", "up_proj"):
+            self._linear(f"{prefix}{name}.weight", hessian)
+        middle = (F.silu(module.gate_proj(x_tD)) * module.up_proj(x_tD) for x_tD in inputs)
+        self._linear(f"{prefix}down_proj.weight", sum((_gram(x_tF[None]) for x_tF in middle), torch.zeros(())))
+
+    def _experts(self, prefix: str, module: MixtureOfExperts, inputs: list[Tensor]) -> None:
+        experts = module.experts
+        x_tD = torch.cat(inputs)
+        chosen_tK = module.gate(x_tD)[1]
+        counts = chosen_tK.flatten().bincount(minlength=len(experts.down_proj)).tolist()
+        layer = prefix.split(".")[2]
+        self.result.expert_tokens[layer] = counts
+        rows = []
+        for expert, count in enumerate(counts):
+            if count < self.expert_tokens:
+                self.result.starved.append({"layer": int(layer), "expert": expert, "tokens": count})
+                rows.append(torch.arange(len(x_tD)))
+            else:
+                rows.append((chosen_tK == expert).any(1).nonzero()[:, 0])
+        hessian_EDD = torch.cat([_gram(x_tD[None, row]) for row in rows])
+        for name in ("gate_proj", "up_proj"):
+            self._linear(f"{prefix}mlp.experts.{name}.weight", hessian_EDD)
+        hessians = []
+        for expert, row in enumerate(rows):
+            gate, up = F.linear(x_tD[row], experts.gate_up_proj[expert]).chunk(2, dim=-1)
+            hessians.append(_gram((F.silu(gate) * up)[None]))
+        self._linear(f"{prefix}mlp.experts.down_proj.weight", torch.cat(hessians))
+
+    def _linear(self, name: str, hessian_BCC: Tensor) -> None:
+        """Quantize a unit of B matrices, or one that shares a Hessian among its matrices."""
+        weight, precision = self.views[name], self.plan[name]
+        if precision in (None, Precision.F16):
+            self._put(name, plain_unit(weight, precision))
+            return
+        grid = Grid(precision)
+        matrices_BRC = weight if weight.dim() == 3 else weight[None]
+        if len(hessian_BCC) != len(matrices_BRC):  # one Hessian for all heads: their rows are rows of one matrix
+            matrices_BRC = matrices_BRC.reshape(1, -1, matrices_BRC.shape[-1])
+        upper_BCC, used = factor(hessian_BCC, self.damping)
+        codes, scales = round_columns(matrices_BRC, upper_BCC, grid)
+        unit = Unit.packed(codes.view(weight.shape), scales.view(*weight.shape[:-1], -1), grid)
+        plain = rounded_unit(weight, grid).weight()
+        entry: dict[str, Any] = {
+            "error": _relative(unit.weight().view_as(matrices_BRC), matrices_BRC, hessian_BCC),
+            "error_rounded": _relative(plain.view_as(matrices_BRC), matrices_BRC, hessian_BCC),
+        }
+        for place, damping in enumerate(used):
+            matrix = f"{name}[{place}]" if len(used) > 1 else name
+            if damping is None:
+                self.result.rounded.append(matrix)
+            elif damping != self.damping:
+                entry.setdefault("damping", {})[matrix] = damping
+        self.result.errors[name] = entry
+        self._put(name, unit)
+
+
+def _attention_groups(attention: nn.Module) -> Iterator[tuple[list[str], list[tuple[str, str]]]]:
+    """Groups of units that are calibrated together: what to watch, and (watched, unit) of each."""
+    if isinstance(attention, LatentAttention):
+        if attention.is_query_compressed:
+            yield ["q_a_proj"], [("q_a_proj", "q_a_proj"), ("q_a_proj", "kv_a_proj_with_mqa")]
+            yield ["q_b_proj"], [("q_b_proj", "q_b_proj")]
+        else:
+            yield ["q_proj"], [("q_proj", "q_proj"), ("q_proj", "kv_a_proj_with_mqa")]
+        # The key half meets the query first when absorbed, so the queries are its inputs.
+        yield ["queries", "kv_b_proj"], [("queries", "k_b_proj"), ("kv_b_proj", "v_b_proj")]
+    else:
+        yield ["q_proj"], [("q_proj", "q_proj"), ("q_proj", "k_proj"), ("q_proj", "v_proj")]
+    yield ["o_proj"], [("o_proj", "o_proj")]
+
+
+def _gram(x_Btx: Tensor) -> Tensor:
+    """X^T X [B, x, x] in float64."""
+    x = x_Btx.double()
+    return x.transpose(1, 2) @ x
+
+
+def _relative(quantized_BRC: Tensor, weight_BRC: Tensor, hessian_BCC: Tensor) -> float:
+    """Squared error of the outputs relative to the outputs, over all matrices."""
+    weight, delta = weight_BRC.double(), quantized_BRC.double() - weight_BRC.double()
+    whole = float(((weight @ hessian_BCC) * weight).sum())
+    return float(((delta @ hessian_BCC) * delta).sum()) / whole if whole > 0 else 0.0

@@ -1,0 +1,135 @@
+"""A quantized model on disk: ``config.json``, ``model.safetensors``, ``generation_config.json`` and the tokenizer.
+
+Quantized matrices are stored as llama.cpp's blocks (a float16 scale before the codes of 32 weights of a row), uint8
+[..., R, bytes of a row], under the names of `model.release.units`; ``config.json`` is the checkpoint's with one key
+more, ``deepmill_quantization``, that names the precision of each. The same weights give the same bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from infra.errors import UserError
+from model.checkpoint import TOKENIZER_FILES, load_config, write_json
+from model.config import ModelConfig
+from model.release.grid import GROUP, Grid, dequantize, pack, round_to_nearest, unpack
+from model.release.units import Role, role_of, units
+from model.sections import Precision
+from model.transformer import Transformer
+
+__all__ = ["Plan", "Unit", "load_quantized", "make_plan", "plain_unit", "read_units", "rounded_unit", "save_quantized"]
+
+KEY = "deepmill_quantization"
+FORMAT = 1
+WEIGHTS = "model.safetensors"
+
+Plan = dict[str, Precision | None]
+"""Precision of each unit; None keeps it in fp32."""
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One stored weight: packed blocks with their grid, or plain numbers."""
+
+    stored: Tensor
+    """uint8 [..., R, bytes] where `grid` is given, else float32 or float16 in the weight's own shape."""
+    grid: Grid | None = None
+
+    @classmethod
+    def packed(cls, codes: Tensor, scales: Tensor, grid: Grid) -> Unit:
+        """From codes [..., R, C] and scales [..., R, G]."""
+        blocks = torch.from_numpy(pack(codes.reshape(-1, codes.shape[-1]), scales.reshape(-1, scales.shape[-1]), grid))
+        return cls(blocks.view(*codes.shape[:-1], -1), grid)
+
+    @property
+    def precision(self) -> str:
+        """``q4_0``, ``q8_0``, ``f16`` or ``f32``."""
+        return self.grid.value if self.grid else {torch.float16: "f16", torch.float32: "f32"}[self.stored.dtype]
+
+    def weight(self) -> Tensor:
+        """The float32 weights."""
+        if self.grid is None:
+            return self.stored.float()
+        codes, scales = unpack(self.stored.flatten(0, -2).numpy(), self.grid)
+        return dequantize(codes, scales).view(*self.stored.shape[:-1], -1)
+
+
+def make_plan(model: Transformer, precisions: Mapping[Role, Precision]) -> Plan:
+    """The precision of every unit by its role. Rows that do not divide into groups stay in 16 bits."""
+    plan: Plan = {}
+    for name, weight in units(model).items():
+        precision = precisions.get(role_of(name, weight))
+        plan[name] = Precision.F16 if precision and weight.shape[-1] % GROUP else precision
+    return plan
+
+
+def rounded_unit(weight: Tensor, grid: Grid) -> Unit:
+    """Rounded to nearest, without calibration."""
+    codes, scales = round_to_nearest(weight.reshape(-1, weight.shape[-1]), grid)
+    return Unit.packed(codes.view(weight.shape), scales.view(*weight.shape[:-1], -1), grid)
+
+
+def plain_unit(weight: Tensor, precision: Precision | None) -> Unit:
+    """Not quantized: fp32, or 16 bits."""
+    return Unit((weight.half() if precision is Precision.F16 else weight.float()).contiguous().clone())
+
+
+def save_quantized(folder: Path, stored: Mapping[str, Unit], checkpoint: Path) -> None:
+    """Write `stored`; all else is copied from the folder of the checkpoint that it was made from."""
+    folder.mkdir(parents=True, exist_ok=True)
+    config = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))
+    config[KEY] = {"format": FORMAT, "group": GROUP, "tensors": {name: unit.precision for name, unit in stored.items()}}
+    write_json(folder / "config.json", config)
+    for name in ("generation_config.json", *TOKENIZER_FILES):
+        if (checkpoint / name).exists():
+            shutil.copyfile(checkpoint / name, folder / name)
+    save_file({name: unit.stored for name, unit in stored.items()}, folder / WEIGHTS, metadata={"format": "pt"})
+
+
+def read_units(folder: Path) -> tuple[ModelConfig, dict[str, Unit]]:
+    """The architecture and the stored weights; UserError when the folder holds none of ours, or a damaged one."""
+    config = load_config(folder)
+    settings: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8")).get(KEY, {})
+    if settings.get("format") != FORMAT:
+        raise UserError(
+            f"{folder / 'config.json'}: no {KEY} of format {FORMAT}; no model of the quantize stage is here"
+        )
+    try:
+        tensors = load_file(folder / WEIGHTS)
+    except (SafetensorError, FileNotFoundError) as error:
+        raise UserError(f"{folder / WEIGHTS}: not readable ({error}); make the quantize artifact again") from None
+    grids = {grid.value: grid for grid in Grid}
+    return config, {name: Unit(tensors[name], grids.get(precision)) for name, precision in settings["tensors"].items()}
+
+
+def load_quantized(folder: Path) -> Transformer:
+    """The model with its weights worked out in fp32, in eval mode: the very numbers that the blocks stand for."""
+    config, stored = read_units(folder)
+    with torch.device("meta"):
+        model = Transformer(config)
+    model.to_empty(device="cpu")
+    if config.tie_word_embeddings:
+        model.lm_head.weight = model.model.embed_tokens.weight
+    fill(model, stored, folder)
+    return model.eval()
+
+
+@torch.no_grad()
+def fill(model: Transformer, stored: Mapping[str, Unit], folder: Path | str = "weights") -> None:
+    """Write the stored weights into `model`; UserError when they are not exactly the ones it has."""
+    wanted = units(model)
+    if stored.keys() != wanted.keys():
+        odd = sorted(stored.keys() ^ wanted.keys())[0]
+        raise UserError(f"{folder}: the weights do not fit config.json: {odd}; make the quantize artifact again")
+    for name, view in wanted.items():
+        view.copy_(stored[name].weight())
