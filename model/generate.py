@@ -10,6 +10,7 @@ Shapes: N unique prompts, B rows alive, T tokens of the longest prompt, V vocabu
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -29,6 +30,7 @@ __all__ = [
     "Completion",
     "Sampling",
     "generate",
+    "is_well_formed",
     "prompt_text",
     "prompt_tokens",
     "split_reasoning",
@@ -129,6 +131,12 @@ def split_reasoning(text: str) -> tuple[str, str]:
     if closed:
         return reasoning.strip(), answer.strip()
     return (reasoning.strip(), "") if opened else ("", text.strip())
+
+
+def is_well_formed(text: str) -> bool:
+    """Whether a decoded completion is one piece of reasoning inside its tags, and an answer after it."""
+    found = re.fullmatch(r"<think>(.*)</think>(.*)", text, re.DOTALL)
+    return found is not None and all(part.strip() and "think>" not in part for part in found.groups())
 
 
 @torch.inference_mode()

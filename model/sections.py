@@ -123,7 +123,7 @@ class SftConfig(TrainingConfig):
 
 
 class GrpoConfig(OptimizerConfig):
-    """Group relative policy optimization with verifiable rewards (defaults: DeepSeekMath, arXiv 2402.03300, section 4.2).
+    """Group relative policy optimization with verifiable rewards (defaults: DeepSeekMath, section 4.2).
 
     Answers are sampled from the policy itself, at temperature 1 (DeepSeek-R1), so that its probabilities are those of
     the samples.

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from model.generate import Completion, Sampling, generate, prompt_tokens, split_reasoning, token_id
+from model.generate import Completion, Sampling, generate, is_well_formed, prompt_tokens, split_reasoning, token_id
 from model.transformer import Transformer
 from pipeline.reasoning import score
 
@@ -25,6 +25,8 @@ class Solution:
     answer: str
     score: float
     """1 for a right answer that has an end, else 0."""
+    is_well_formed: bool
+    """One piece of reasoning inside its tags, an answer after it, and an end."""
 
 
 def solve(
@@ -40,7 +42,8 @@ def solve(
     stop = token_id(tokenizer, "<|eos|>")
     solutions = []
     for row, completion in zip(rows, generate(model, prompts, sampling, stop=stop, batch_size=batch_size), strict=True):
-        thought, answer = split_reasoning(tokenizer.decode(completion.tokens))
+        text = tokenizer.decode(completion.tokens)
+        thought, answer = split_reasoning(text)
         marks = score(row["task"], answer, row) if completion.finished else 0.0
-        solutions.append(Solution(completion, thought, answer, marks))
+        solutions.append(Solution(completion, thought, answer, marks, completion.finished and is_well_formed(text)))
     return solutions

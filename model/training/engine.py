@@ -19,11 +19,11 @@ from torch import Tensor, nn
 
 from infra.execution import Engine as EngineChoice
 from infra.execution import execution
-from model.sections import TrainingConfig
+from model.sections import OptimizerConfig, TrainingConfig
 from model.training.balance import GateWatch
 from model.transformer import Transformer
 
-__all__ = ["Engine", "SingleEngine", "make_engine"]
+__all__ = ["Engine", "SingleEngine", "make_engine", "own_weights", "set_weights"]
 
 
 class Engine(Protocol):
@@ -82,10 +82,23 @@ def threads_for(ranks: int) -> int:
     return max(1, len(os.sched_getaffinity(0)) // ranks)
 
 
+def own_weights(model: Transformer) -> dict[str, Tensor]:
+    """The state dict without a tied output layer, which safetensors would refuse."""
+    tied = {"lm_head.weight"} if model.config.tie_word_embeddings else set()
+    return {name: value for name, value in model.state_dict().items() if name not in tied}
+
+
+def set_weights(model: Transformer, weights: dict[str, Tensor]) -> None:
+    """Copy what `own_weights` gave into `model`."""
+    if model.config.tie_word_embeddings:
+        weights = weights | {"lm_head.weight": weights["model.embed_tokens.weight"]}
+    model.load_state_dict(weights)
+
+
 class SingleEngine:
     """One process, torch's own AdamW; fp32 on a CPU, bf16 autocast where a GPU has it."""
 
-    def __init__(self, model: Transformer, config: TrainingConfig) -> None:
+    def __init__(self, model: Transformer, config: OptimizerConfig) -> None:
         self.rank, self.world = 0, 1
         self.layout = {"ranks": 1, "expert_parallel": 1}
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -125,8 +138,7 @@ class SingleEngine:
 
     def save(self, folder: Path) -> None:
         """Write weights and moments."""
-        weights = {name: value for name, value in self.model.state_dict().items() if not self._is_tied(name)}
-        save_file(weights, folder / "weights-0.safetensors")
+        save_file(own_weights(self.model), folder / "weights-0.safetensors")
         moments = {
             f"{key}/{name}": value
             for name, parameter in self.model.named_parameters()
@@ -136,19 +148,13 @@ class SingleEngine:
 
     def load(self, folder: Path) -> None:
         """Restore what `save` wrote."""
-        weights = load_file(folder / "weights-0.safetensors")
-        if self.model.config.tie_word_embeddings:
-            weights["lm_head.weight"] = weights["model.embed_tokens.weight"]
-        self.model.load_state_dict(weights)
+        set_weights(self.model, load_file(folder / "weights-0.safetensors"))
         parameters = dict(self.model.named_parameters())
         for name, value in load_file(folder / "optimizer-0.safetensors").items():
             key, parameter = name.split("/", 1)
             self.optimizer.state[parameters[parameter]][key] = value.to(
                 "cpu" if key == "step" and self.device.type == "cpu" else self.device
             )
-
-    def _is_tied(self, name: str) -> bool:
-        return self.model.config.tie_word_embeddings and name == "lm_head.weight"
 
     def full_model(self) -> Transformer | None:
         """The whole model on rank 0."""

@@ -39,7 +39,7 @@ from model.training.schedule import learning_rate
 from model.training.snapshots import Snapshots
 from model.transformer import Transformer
 
-__all__ = ["BatchSource", "TrainingBatch", "TrainingResult", "Validation", "train"]
+__all__ = ["BatchSource", "TrainingBatch", "TrainingResult", "Validation", "sigterm_event", "train"]
 
 RECENT = 20
 """Losses whose median a new one is compared with."""
@@ -179,13 +179,13 @@ def train(
         run.set_state(state)
     if engine.rank == 0:
         events.begin(phase, config.steps, "steps", done=first)
-    with _sigterm() as terminated:
+    with sigterm_event() as terminated:
         run.loop(first, snapshots, terminated)
     return run.result()
 
 
 @contextmanager
-def _sigterm() -> Iterator[threading.Event]:
+def sigterm_event() -> Iterator[threading.Event]:
     """An event that SIGTERM sets, while the block runs (in a main thread; elsewhere signals are not ours to take)."""
     terminated = threading.Event()
     if threading.current_thread() is not threading.main_thread():

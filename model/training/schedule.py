@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 
-from model.sections import Schedule, TrainingConfig
+from model.sections import OptimizerConfig, Schedule
 
 __all__ = ["learning_rate"]
 
 
-def learning_rate(config: TrainingConfig, step: int) -> float:
+def learning_rate(config: OptimizerConfig, step: int) -> float:
     """Learning rate of `step` (from 0): linear warm-up from 1 / warmup_steps of the peak, then the schedule."""
     if step < config.warmup_steps:
         return config.learning_rate * (step + 1) / config.warmup_steps
