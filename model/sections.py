@@ -227,8 +227,8 @@ class QuantizeConfig(Section):
     """An expert that fewer calibration tokens chose is starved: it is calibrated on all tokens of its layer instead."""
     damping: float = Field(0.01, gt=0)
     """Share of the mean added to the diagonal of a Hessian (GPTQ: 1 %); raised where that is not enough."""
-    batch_size: int = Field(16, ge=1)
-    """Rows that go through a layer at once."""
+    batch_size: int = Field(4, ge=1)
+    """Rows that go through a layer at once. Small ones keep to memory that a process already has, which is faster."""
     seed: int = Field(0, ge=0)
     """Of the choice of calibration rows."""
 

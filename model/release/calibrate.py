@@ -135,10 +135,10 @@ class _Calibration:
             for x_BTD, mask_BTS in zip(normed, self.masks, strict=True):
                 yield attention(x_BTD, self.rotary, mask_BTS, None)
 
-        for modules, names in _attention_groups(attention):
-            hessians = self._watch(attention, modules, attend)
-            for module, unit in names:
-                self._linear(f"{prefix}self_attn.{unit}.weight", hessians[module])
+        for units_of in _attention_groups(attention):
+            hessians = self._watch(attention, units_of, attend)
+            for module, parts in units_of.items():
+                self._linear([f"{prefix}self_attn.{part}.weight" for part in parts], hessians[module])
         states = [x_BTD + y_BTD for x_BTD, y_BTD in zip(states, attend(), strict=True)]
         normed = [layer.post_attention_layernorm(x_BTD) for x_BTD in states]
         inputs = [x_BTD[batch.valid_BT] for x_BTD, batch in zip(normed, self.batches, strict=True)]
@@ -197,10 +197,9 @@ class _Calibration:
 
     def _feed_forward(self, prefix: str, module: FeedForward, inputs: list[Tensor]) -> None:
         hessian = sum((_gram(x_tD[None]) for x_tD in inputs), torch.zeros(()))
-        for name in ("gate_proj", "up_proj"):
-            self._linear(f"{prefix}{name}.weight", hessian)
+        self._linear([f"{prefix}{name}.weight" for name in ("gate_proj", "up_proj")], hessian)
         middle = (F.silu(module.gate_proj(x_tD)) * module.up_proj(x_tD) for x_tD in inputs)
-        self._linear(f"{prefix}down_proj.weight", sum((_gram(x_tF[None]) for x_tF in middle), torch.zeros(())))
+        self._linear([f"{prefix}down_proj.weight"], sum((_gram(x_tF[None]) for x_tF in middle), torch.zeros(())))
 
     def _experts(self, prefix: str, module: MixtureOfExperts, inputs: list[Tensor]) -> None:
         experts = module.experts
@@ -217,25 +216,34 @@ class _Calibration:
             else:
                 rows.append((chosen_tK == expert).any(1).nonzero()[:, 0])
         hessian_EDD = torch.cat([_gram(x_tD[None, row]) for row in rows])
-        for name in ("gate_proj", "up_proj"):
-            self._linear(f"{prefix}mlp.experts.{name}.weight", hessian_EDD)
+        self._linear([f"{prefix}mlp.experts.{name}.weight" for name in ("gate_proj", "up_proj")], hessian_EDD)
         hessians = []
         for expert, row in enumerate(rows):
             gate, up = F.linear(x_tD[row], experts.gate_up_proj[expert]).chunk(2, dim=-1)
             hessians.append(_gram((F.silu(gate) * up)[None]))
-        self._linear(f"{prefix}mlp.experts.down_proj.weight", torch.cat(hessians))
+        self._linear([f"{prefix}mlp.experts.down_proj.weight"], torch.cat(hessians))
 
-    def _linear(self, name: str, hessian_BCC: Tensor) -> None:
-        """Quantize a unit of B matrices, or one that shares a Hessian among its matrices."""
-        weight, precision = self.views[name], self.plan[name]
-        if precision in (None, Precision.F16):
-            self._put(name, plain_unit(weight, precision))
-            return
-        grid = Grid(precision)
-        matrices_BRC = weight if weight.dim() == 3 else weight[None]
-        if len(hessian_BCC) != len(matrices_BRC):  # one Hessian for all heads: their rows are rows of one matrix
-            matrices_BRC = matrices_BRC.reshape(1, -1, matrices_BRC.shape[-1])
-        upper_BCC, used = factor(hessian_BCC, self.damping)
+    def _linear(self, names: Sequence[str], hessian_BCC: Tensor) -> None:
+        """Quantize units that have the same inputs: of B matrices each, or all of whose rows share one Hessian."""
+        factors: tuple[Tensor, list[float | None]] | None = None
+        for name in names:
+            weight, precision = self.views[name], self.plan[name]
+            if precision in (None, Precision.F16):
+                self._put(name, plain_unit(weight, precision))
+                continue
+            factors = factors or factor(hessian_BCC, self.damping)
+            self._round(name, weight, Grid(precision), hessian_BCC, *factors)
+
+    def _round(
+        self,
+        name: str,
+        weight: Tensor,
+        grid: Grid,
+        hessian_BCC: Tensor,
+        upper_BCC: Tensor,
+        dampings: Sequence[float | None],
+    ) -> None:
+        matrices_BRC = weight.reshape(len(hessian_BCC), -1, weight.shape[-1])
         codes, scales = round_columns(matrices_BRC, upper_BCC, grid)
         unit = Unit.packed(codes.view(weight.shape), scales.view(*weight.shape[:-1], -1), grid)
         plain = rounded_unit(weight, grid).weight()
@@ -243,8 +251,8 @@ class _Calibration:
             "error": _relative(unit.weight().view_as(matrices_BRC), matrices_BRC, hessian_BCC),
             "error_rounded": _relative(plain.view_as(matrices_BRC), matrices_BRC, hessian_BCC),
         }
-        for place, damping in enumerate(used):
-            matrix = f"{name}[{place}]" if len(used) > 1 else name
+        for place, damping in enumerate(dampings):
+            matrix = f"{name}[{place}]" if len(dampings) > 1 else name
             if damping is None:
                 self.result.rounded.append(matrix)
             elif damping != self.damping:
@@ -253,19 +261,19 @@ class _Calibration:
         self._put(name, unit)
 
 
-def _attention_groups(attention: nn.Module) -> Iterator[tuple[list[str], list[tuple[str, str]]]]:
-    """Groups of units that are calibrated together: what to watch, and (watched, unit) of each."""
+def _attention_groups(attention: nn.Module) -> Iterator[dict[str, list[str]]]:
+    """Groups calibrated together, in the order data flows: the units that read the inputs of each submodule."""
     if isinstance(attention, LatentAttention):
         if attention.is_query_compressed:
-            yield ["q_a_proj"], [("q_a_proj", "q_a_proj"), ("q_a_proj", "kv_a_proj_with_mqa")]
-            yield ["q_b_proj"], [("q_b_proj", "q_b_proj")]
+            yield {"q_a_proj": ["q_a_proj", "kv_a_proj_with_mqa"]}
+            yield {"q_b_proj": ["q_b_proj"]}
         else:
-            yield ["q_proj"], [("q_proj", "q_proj"), ("q_proj", "kv_a_proj_with_mqa")]
+            yield {"q_proj": ["q_proj", "kv_a_proj_with_mqa"]}
         # The key half meets the query first when absorbed, so the queries are its inputs.
-        yield ["queries", "kv_b_proj"], [("queries", "k_b_proj"), ("kv_b_proj", "v_b_proj")]
+        yield {"queries": ["k_b_proj"], "kv_b_proj": ["v_b_proj"]}
     else:
-        yield ["q_proj"], [("q_proj", "q_proj"), ("q_proj", "k_proj"), ("q_proj", "v_proj")]
-    yield ["o_proj"], [("o_proj", "o_proj")]
+        yield {"q_proj": ["q_proj", "k_proj", "v_proj"]}
+    yield {"o_proj": ["o_proj"]}
 
 
 def _gram(x_Btx: Tensor) -> Tensor:

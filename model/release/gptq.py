@@ -39,7 +39,8 @@ def factor(hessian_BCC: Tensor, damping: float = 0.01) -> tuple[Tensor, list[flo
     not finite or still no good gives the identity (rounding to nearest) and None.
     """
     columns = hessian_BCC.shape[-1]
-    upper_BCC = torch.eye(columns, dtype=torch.float64).repeat(len(hessian_BCC), 1, 1)
+    identity = torch.eye(columns, dtype=torch.float64)
+    upper_BCC = identity.repeat(len(hessian_BCC), 1, 1)
     used: list[float | None] = [None] * len(hessian_BCC)
     mean_B = hessian_BCC.double().diagonal(dim1=-2, dim2=-1).mean(-1)
     finite_B = hessian_BCC.isfinite().all(-1).all(-1)
@@ -50,11 +51,13 @@ def factor(hessian_BCC: Tensor, damping: float = 0.01) -> tuple[Tensor, list[flo
         share = damping * 10**attempt
         damped = hessian_BCC[pending].double()  # indexing by a list copies
         damped.diagonal(dim1=-2, dim2=-1).add_((share * mean_B[pending])[:, None])
-        lower, failed = torch.linalg.cholesky_ex(damped)
-        # a lower factor of a failed one is no number: keep the batch going with the identity in its place
-        lower[failed != 0] = torch.eye(columns, dtype=torch.float64)
-        upper, failed_again = torch.linalg.cholesky_ex(torch.cholesky_inverse(lower), upper=True)
-        good = (failed == 0) & (failed_again == 0) & upper.isfinite().all(-1).all(-1)
+        # H = M M^T with M upper is a Cholesky factor of H turned over both ways, and U is its inverse: nothing is
+        # inverted but a triangle
+        lower, failed = torch.linalg.cholesky_ex(damped.flip(-1, -2))
+        # a failed factor is no number: keep the batch going with the identity in its place
+        lower[failed != 0] = identity
+        upper = torch.linalg.solve_triangular(lower.flip(-1, -2), identity, upper=True)
+        good = (failed == 0) & upper.isfinite().all(-1).all(-1)
         for place, is_good, matrix in zip(pending, good.tolist(), upper, strict=True):
             if is_good:
                 upper_BCC[place], used[place] = matrix, share
