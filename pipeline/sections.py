@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import codecs
+import encodings
 from enum import StrEnum
 from typing import Annotated, Literal
 
@@ -99,9 +99,12 @@ class BookSource(Section):
     @classmethod
     def _is_known(cls, value: str) -> str:
         try:
-            codecs.lookup(value)
+            known = encodings.search_function(value.lower()) is not None  # not codecs.lookup: packages add to it
+            b"ab".decode(value, "replace")  # refuses hex, zlib and the like
         except LookupError:
-            raise ValueError(f"{value} is no character encoding; utf-8, latin-1 and cp1252 are usual") from None
+            known = False
+        if not known:
+            raise ValueError(f"{value} is no character encoding; utf-8, latin-1 and cp1252 are usual")
         return value
 
 

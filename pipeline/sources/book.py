@@ -28,10 +28,16 @@ _END = re.compile(
 )
 _FIELD = re.compile(r"^(Title|Author): *(\S[^\n]*)", re.MULTILINE)
 _CREDITS = re.compile(r"\s*(?:Produced by|E-?text prepared by|Transcribed (?:by|from))\b.*?(?:\n\s*\n|\Z)", re.DOTALL)
-_NUMBER = r"(?:\d{1,3}|[IVXLC]{1,8}|(?:the )?[a-z]+(?:-[a-z]+)?)"
-_KIND = r"(?:chapter|book|part|act|letter|stave|canto|volume|psalm|section)"
-_HEADING = re.compile(rf"(?:^|\n\n)({_KIND} {_NUMBER}\b[.:]?[^\n]{{0,80}})(?=\n|$)", re.IGNORECASE)
-_SENTENCE = re.compile(r"[a-z,;] ?$")
+_KIND = "chapter|book|part|act|letter|stave|canto|volume|psalm|section"
+_NUMBERS = (
+    "one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|thirteen|fourteen|fifteen|sixteen|seventeen|eighteen"
+    "|nineteen|twenty|thirty|forty|fifty|first|second|third|fourth|fifth|sixth|seventh|eighth|ninth|tenth|last"
+)
+_HEADING = re.compile(
+    rf"(?:^|\n\n)((?i:(?:{_KIND}) (?:\d{{1,3}}|[ivxlc]{{1,8}}|(?:the )?(?:{_NUMBERS})(?:-[a-z]+)?))"
+    # Then a title or nothing; a sentence that begins so goes on in lower case.
+    r"(?:[.:—–-][^\n]{0,80}| +[^\sa-z][^\n]{0,80})?)(?=\n\n|\n[^\n]{0,80}\n\n|\n?\Z)"
+)
 LONGEST_TITLE = 120
 
 
@@ -93,7 +99,7 @@ def strip_licence(text: str) -> tuple[str, dict[str, str]]:
 
 def chapters(text: str, least: int) -> Iterator[tuple[str, str]]:
     """Heading and text (heading included) of each chapter; what has less than `least` characters joins the next."""
-    headings = [match for match in _HEADING.finditer(text) if not _SENTENCE.search(match[1])]
+    headings = list(_HEADING.finditer(text))
     starts = [0, *(match.start(1) for match in headings), len(text)]
     titles = ["", *(" ".join(match[1].split()) for match in headings)]
     held = ""

@@ -40,10 +40,12 @@ def _parse(source: JsonlSource, line: bytes, place: dict[str, Any]) -> Found:
     try:
         row = json.loads(line.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
+        if error.end == len(error.object) and not line.endswith(b"\n"):
+            raise _cut(place) from None
         problem, rule = f"byte {error.start} is not UTF-8", "failure/encoding"
     except (ValueError, RecursionError) as error:
         if not line.endswith(b"\n"):
-            raise Damaged(f"line {place['line']}", "truncated: the last line is not whole") from None
+            raise _cut(place) from None
         problem, rule = str(error), "failure/json"
     else:
         if isinstance(row, dict):
@@ -51,6 +53,10 @@ def _parse(source: JsonlSource, line: bytes, place: dict[str, Any]) -> Found:
         problem, rule = f"{type(row).__name__} where an object should be", "failure/json"
     shown = line[:SHOWN].decode("utf-8", "backslashreplace").rstrip("\n")
     return Document(text=shown, id="", metadata=place | {"failure": problem}), rule
+
+
+def _cut(place: dict[str, Any]) -> Damaged:
+    return Damaged(f"line {place['line']}", "truncated: the last line is not whole")
 
 
 def from_row(source: JsonlSource | ParquetSource, row: dict[str, Any], place: dict[str, Any]) -> Found:

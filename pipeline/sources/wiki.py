@@ -58,9 +58,14 @@ def read(source: WikiSource, file: ExternalFile, limit: int) -> Iterator[Found]:
                 number, title = number + 1, page.title
                 yield _page(page, base, no_text, source, limit)
         except ParseError as error:
-            line, column = error.position
+            line, column = getattr(
+                error, "position", (1, 0)
+            )  # mwxml makes its own where not even the first tag is whole
             after = f"page {number + 1}" + (f", after {title!r}" if title else "")
-            raise Damaged(f"line {line}, column {column}", f"malformed or truncated XML in {after} ({error})") from None
+            problem = str(error).partition(":")[0]
+            raise Damaged(
+                f"line {line}, column {column}", f"malformed or truncated XML in {after} ({problem})"
+            ) from None
         except (MalformedXML, AssertionError, AttributeError, KeyError, TypeError, ValueError) as error:
             problem = str(error) or "this is no MediaWiki dump"
             raise Damaged(f"page {number + 1}", f"not what a MediaWiki dump has ({problem})") from None

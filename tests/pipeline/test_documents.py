@@ -68,7 +68,7 @@ def test_a_killed_task_leaves_no_file(tmp_path: Path) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         list(DocumentWriter(tmp_path).run(breaking()))  # type: ignore[arg-type]
-    with pytest.raises(KeyboardInterrupt), RejectWriter(tmp_path, 0) as rejects:
+    with pytest.raises(KeyboardInterrupt), RejectWriter(tmp_path, 0) as rejects:  # noqa: PT012  (what is tested)
         rejects.write(_document("a"), "rule")
         raise KeyboardInterrupt
     assert published(tmp_path) == {}

@@ -1,0 +1,72 @@
+"""JSON lines: a bad line is kept and counted, a file that breaks off is damaged."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+from pipeline.sections import JsonlSource
+from pipeline.sources.jsonl import read
+from tests.pipeline.sources.raw import LIMIT, external, read_all
+
+SOURCE = JsonlSource(paths=("unused",))
+
+
+def _read(tmp_path: Path, content: bytes, **options: Any) -> tuple[list[Any], str]:
+    return read_all(read, SOURCE.model_copy(update=options), external(tmp_path / "f.jsonl", content))
+
+
+def test_fields(tmp_path: Path) -> None:
+    row = {"body": "words", "link": "http://h", "id": 5, "n": [1, {"x": None}], "other": "no"}
+    options = {"text_field": "body", "url_field": "link", "metadata_fields": ("id", "n", "absent")}
+    for content in (json.dumps(row).encode(), gzip.compress(json.dumps(row).encode() + b"\n\n")):
+        ((document, rule),), damage = _read(tmp_path, content, **options)
+        assert (document.text, rule, damage) == ("words", None, "")
+        assert document.metadata == {"url": "http://h", "id": 5, "n": [1, {"x": None}]}
+
+
+def test_bad_lines_are_kept_with_their_reason(tmp_path: Path) -> None:
+    lines = [
+        b'{"text": "good"}',
+        b'{"text": "caf\xe9"}',
+        b'{"text": ',
+        b"[1, 2]",
+        b'{"title": "none"}',
+        b'{"text": 5}',
+        b'{"text": " "}',
+        b"[" * 100_000,
+        b"1" * 5000,
+        b'{"text": "' + b"x" * LIMIT + b'"}',
+        b'{"text": "last"}',
+    ]
+    found, damage = _read(tmp_path, b"\n".join(lines) + b"\n")
+    assert not damage
+    assert [rule for _, rule in found] == [
+        None,
+        "failure/encoding",
+        "failure/json",
+        "failure/json",
+        "failure/field",
+        "failure/field",
+        "too_short",
+        "failure/json",
+        "failure/json",
+        "too_large",
+        None,
+    ]
+    bad = found[1][0]
+    assert bad.text == '{"text": "caf\\xe9"}'
+    assert bad.metadata == {"url": "", "line": 2, "failure": "byte 13 is not UTF-8"}
+    assert [document.text for document, rule in found if rule is None] == ["good", "last"]
+
+
+def test_a_last_line_that_breaks_off_is_damage(tmp_path: Path) -> None:
+    found, damage = _read(tmp_path, b'{"text": "a"}\n{"text": "b')
+    assert (len(found), damage) == (1, "line 2: truncated: the last line is not whole")
+    assert "truncated" in _read(tmp_path, gzip.compress(b'{"text": "a"}\n')[:-3])[1]
+
+
+def test_a_cut_in_the_middle_of_a_character_is_damage(tmp_path: Path) -> None:
+    assert "truncated" in _read(tmp_path, '{"text": "a"}\n{"text": "é'.encode()[:-1])[1]

@@ -1,0 +1,167 @@
+"""WARC and WET: what is accepted, why the rest is not, and that no cut goes unnoticed."""
+
+from __future__ import annotations
+
+import gzip
+import io
+from pathlib import Path
+from typing import Any
+
+import pytest
+from warcio.statusandheaders import StatusAndHeaders
+from warcio.warcwriter import WARCWriter
+
+from pipeline.sections import WebSource
+from pipeline.sources.web import read, records
+from tests.pipeline.corpus import only
+from tests.pipeline.sources.raw import LIMIT, external, page, read_all, warc_record
+
+WORDS = "The harbour of the old town lies open to the west, and the wind comes in with the tide. " * 4
+SOURCE = WebSource(paths=("unused",))
+
+
+def _one(tmp_path: Path, record: bytes, **options: Any) -> tuple[Any, str | None]:
+    found, damage = read_all(read, SOURCE.model_copy(update=options), external(tmp_path / "f.warc", record))
+    assert not damage
+    return only(found)
+
+
+def test_a_page(tmp_path: Path) -> None:
+    document, rule = _one(tmp_path, warc_record("<http://h/a>", page(WORDS), type="text/html; charset=utf-8"))
+    assert rule is None
+    assert document.text == WORDS.strip()
+    assert document.metadata == {
+        "url": "http://h/a",
+        "title": "A title",
+        "type": "text/html",
+        "date": "2026-01-01T00:00:00Z",
+    }
+
+
+@pytest.mark.parametrize(
+    ("record", "expected"),
+    [
+        ({"http": "404 Not Found"}, "status/404"),
+        ({"http": "301 Moved"}, "status/301"),
+        ({"type": "image/png"}, "type"),
+        ({"http": "", "type": "text/dns"}, "not_http"),
+        ({"http": "", "kind": "resource"}, None),
+        ({"http": "", "kind": "conversion", "type": "text/plain"}, None),
+        ({"type": "TEXT/HTML"}, None),
+        ({"type": "text/plain"}, None),
+        ({"http": "no status at all"}, "failure/http"),
+    ],
+)
+def test_status_and_type_of_the_http_headers_decide(
+    tmp_path: Path, record: dict[str, str], expected: str | None
+) -> None:
+    assert _one(tmp_path, warc_record("http://h/a", page(WORDS), **record))[1] == expected
+
+
+def test_short_and_large_pages(tmp_path: Path) -> None:
+    assert _one(tmp_path, warc_record("http://h/a", page("Too short.")))[1] == "too_short"
+    large = warc_record("http://h/big", b"x" * (LIMIT + 1)) + warc_record("http://h/a", page(WORDS))
+    found, damage = read_all(read, SOURCE, external(tmp_path / "f.warc", large))
+    assert [(document.metadata["url"], rule) for document, rule in found] == [
+        ("http://h/big", "too_large"),
+        ("http://h/a", None),
+    ]
+    assert not damage
+    bomb = b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Encoding: gzip\r\n\r\n" + gzip.compress(
+        bytes(LIMIT * 2)
+    )
+    assert _one(tmp_path, _raw(bomb))[1] == "too_large"
+
+
+def _raw(block: bytes) -> bytes:
+    head = "WARC/1.0\r\nWARC-Type: response\r\nWARC-Target-URI: http://h/a\r\nContent-Type: application/http\r\n"
+    return f"{head}Content-Length: {len(block)}\r\n\r\n".encode() + block + b"\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("header", "body"),
+    [
+        ("Content-Encoding: gzip", gzip.compress(page(WORDS), mtime=0)),
+        ("Content-Encoding: gzip", page(WORDS)),
+        ("Transfer-Encoding: chunked", b"%x\r\n%b\r\n0\r\n\r\n" % (len(page(WORDS)), page(WORDS))),
+        ("Transfer-Encoding: chunked", page(WORDS)),
+    ],
+    ids=["gzip", "decoded before, says gzip", "chunked", "decoded before, says chunked"],
+)
+def test_encodings_of_http(tmp_path: Path, header: str, body: bytes) -> None:
+    block = f"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n{header}\r\n\r\n".encode() + body
+    document, rule = _one(tmp_path, _raw(block))
+    assert (document.text, rule) == (WORDS.strip(), None)
+
+
+@pytest.mark.parametrize(
+    ("type", "prefix", "encoding"),
+    [
+        ("text/html; charset=iso-8859-1", "", "latin-1"),
+        ("text/html", '<meta charset="windows-1251">', "cp1251"),
+        ("text/html", "", "utf-8"),
+        ("text/html; charset=no-such-charset", "", "utf-8"),
+    ],
+)
+def test_characters(tmp_path: Path, type: str, prefix: str, encoding: str) -> None:
+    words = ("Гавань старого города открыта на запад. " if encoding == "cp1251" else "Füße im Café, señor. ") * 12
+    body = f"<html><head>{prefix}</head><body><p>{words}</p></body></html>".encode(encoding)
+    assert _one(tmp_path, warc_record("http://h/a", body, type=type))[0].text == words.strip()
+
+
+def test_navigation_goes_unless_wanted(tmp_path: Path) -> None:
+    body = page(WORDS).replace(b"<body>", b"<body><nav><a href='/'>Home</a> <a href='/x'>Elsewhere</a></nav>")
+    assert "Elsewhere" not in _one(tmp_path, warc_record("u", body))[0].text
+    assert "Elsewhere" in _one(tmp_path, warc_record("u", body), main_content=False)[0].text
+
+
+def test_what_warcio_writes_is_read(tmp_path: Path) -> None:
+    stream = io.BytesIO()
+    writer = WARCWriter(stream, gzip=True, warc_version="1.1")
+    writer.write_record(writer.create_warcinfo_record("f", {"software": "test"}))
+    for number in range(3):
+        headers = StatusAndHeaders("200 OK", [("Content-Type", "text/html")], protocol="HTTP/1.1")
+        payload = io.BytesIO(page(f"{number} {WORDS}"))
+        writer.write_record(writer.create_warc_record(f"http://h/{number}", "response", payload, http_headers=headers))
+    found, damage = read_all(read, SOURCE, external(tmp_path / "f.warc.gz", stream.getvalue()))
+    assert [document.text[0] for document, _ in found] == ["0", "1", "2"]
+    assert not damage
+
+
+@pytest.mark.parametrize("compress", [bytes, lambda data: gzip.compress(data, mtime=0)], ids=["plain", "gzip"])
+def test_no_cut_goes_unnoticed(tmp_path: Path, compress: Any) -> None:
+    """At every byte: either the cut is noticed, or it is where a record ends and nothing is missing before it."""
+    whole = [warc_record(f"http://h/{number}", page(WORDS[:60])) for number in range(3)]
+    parts = [compress(record) for record in whole]
+    data = b"".join(parts)
+    ends = {sum(map(len, parts[:count])): count for count in range(4)}
+    silent = set()
+    for end in range(len(data)):
+        found, damage = read_all(read, SOURCE, external(tmp_path / "f", data[:end]))
+        if damage:
+            assert damage.startswith(("record ", "byte "))
+            assert "truncated" in damage or end == 1, "from one byte nobody knows what it was to be"
+        else:
+            silent.add(end)
+            # In a plain file, up to four line ends after a record may be missing without loss.
+            nearest = min(ends, key=lambda at: abs(at - end))
+            assert len(found) == ends[nearest]
+    slack = 0 if compress is not bytes else 4
+    assert silent <= {at - less for at in ends for less in range(slack + 1)}
+
+
+def test_what_is_no_warc_is_named_with_its_place(tmp_path: Path) -> None:
+    good = warc_record("http://h/a", page(WORDS))
+    for rubbish, message in (
+        (b"nonsense\r\n", "record 2: no WARC record here"),
+        (b"WARC/1.0\r\nWARC-Type: response\r\n\r\n", "record 2: the header Content-Length is 'missing'"),
+        (b"WARC/1.0\r\nContent-Length: -5\r\n\r\n", "record 2: the header Content-Length is '-5'"),
+        (b"WARC/1.0\r\nX: " + b"x" * 70_000, "record 2: a header line is too long"),
+    ):
+        found, damage = read_all(read, SOURCE, external(tmp_path / "f", good + rubbish))
+        assert (len(found), damage) == (1, message)
+
+
+def test_folded_headers() -> None:
+    raw = b"WARC/1.0\r\nWARC-Type: a\r\n  b\r\nContent-Length: 0\r\n\r\n\r\n\r\n"
+    assert only(records(io.BytesIO(raw), LIMIT))[0] == {"warc-type": "a b", "content-length": "0"}

@@ -1,0 +1,231 @@
+"""The stage: which files which task reads, what is kept and what not, and when it stops."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from pydantic import ValidationError
+
+from infra.errors import UserError
+from pipeline import extract as stage
+from pipeline.documents import read_documents
+from pipeline.extract import deal, extract
+from pipeline.sections import ExtractConfig
+from tests.pipeline.corpus import published, set_workers
+from tests.pipeline.sources.raw import page, warc_record, wiki_dump, wiki_page
+
+WORDS = "The harbour of the old town lies open to the west, and the wind comes in with the tide. " * 4
+
+
+@pytest.fixture(autouse=True)
+def one_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Starting others takes longer than these files."""
+    set_workers(monkeypatch, 1)
+
+
+def _corpus(folder: Path) -> Path:
+    """A file or two of every kind."""
+    pages = [warc_record(f"http://h/{number}", page(f"{number} {WORDS}")) for number in range(3)]
+    pages.append(warc_record("http://h/gone", page(WORDS), http="404 Not Found"))
+    texts = pa.table({"text": [f"row {number}" for number in range(3)], "id": ["x", "y", "z"]})
+    folder.mkdir(parents=True)
+    for name, content in {
+        "web/a.warc.gz": b"".join(map(gzip.compress, pages)),
+        "wiki/dump.xml": wiki_dump(wiki_page("A", WORDS), wiki_page("B", "", redirect="A")),
+        "book/one.txt": f"One\n\n{WORDS}".encode(),
+        "book/two.txt": f"Two\n\n{WORDS}".encode(),
+        "jsonl/rows.jsonl": "".join(json.dumps({"text": f"line {number}"}) + "\n" for number in range(4)).encode(),
+    }.items():
+        path = folder / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(content)
+    (folder / "parquet").mkdir()
+    pq.write_table(texts, folder / "parquet" / "rows.parquet")
+    return folder
+
+
+def _config(folder: Path, kinds: tuple[str, ...] = ("web", "wiki", "book", "jsonl", "parquet"), **more: Any) -> Any:
+    sources = {f"my-{kind}": {"kind": kind, "paths": [str(folder / kind)]} for kind in kinds}
+    return ExtractConfig.model_validate({"sources": sources, **more})
+
+
+def _run(config: ExtractConfig, out: Path) -> dict[str, Any]:
+    out.mkdir(parents=True, exist_ok=True)
+    return extract(config, {}, out)
+
+
+def test_all_kinds(tmp_path: Path) -> None:
+    corpus = _corpus(tmp_path / "raw")
+    metrics = _run(_config(corpus), tmp_path / "out")
+    assert [document.id for document in read_documents(tmp_path / "out")] == [
+        "my-book/one.txt/1",
+        "my-book/two.txt/1",
+        *(f"my-jsonl/rows.jsonl/{number}" for number in (1, 2, 3, 4)),
+        *(f"my-parquet/rows.parquet/{number}" for number in (1, 2, 3)),
+        *(f"my-web/a.warc.gz/{number}" for number in (1, 2, 3)),
+        "my-wiki/dump.xml/1",
+    ]
+    assert {document.id: document.metadata["rule"] for document in read_documents(tmp_path / "out", "rejects")} == {
+        "my-web/a.warc.gz/4": "status/404",
+        "my-wiki/dump.xml/2": "redirect",
+    }
+    assert metrics["documents_in"] == 15
+    assert metrics["documents_out"] == 13
+    assert metrics["bytes_in"] == sum(file.stat().st_size for file in corpus.rglob("*") if file.is_file())
+    assert metrics["bytes_out"] == sum(len(document.text.encode()) for document in read_documents(tmp_path / "out"))
+    assert metrics["dropped"] == {"redirect": 1, "status/404": 1}
+    assert metrics["by_source"]["my-web"] == {"documents_in": 4, "documents_out": 3}
+
+
+def test_same_bytes_for_any_workers_and_wherever_the_files_lie(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    results = []
+    for workers in (1, 2):
+        set_workers(monkeypatch, workers)
+        corpus = _corpus(tmp_path / str(workers) / "raw")
+        monkeypatch.chdir(corpus.parent)
+        metrics = _run(_config(corpus if workers == 1 else Path("raw")), corpus.parent / "out")
+        results.append((published(corpus.parent / "out"), metrics))
+        assert len(results[-1][0]) == 7, "five tasks, two of them with rejects"
+    assert results[0] == results[1]
+    assert not any(str(tmp_path).encode() in content for content in results[0][0].values())
+
+
+def test_a_killed_stage_resumes_with_the_same_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    set_workers(monkeypatch, 1)
+    config = _config(_corpus(tmp_path / "raw"))
+    metrics = _run(config, tmp_path / "whole")
+    read = stage.Reader._read
+
+    def killed(self: Any, piece: Any) -> Any:
+        for number, found in enumerate(read(self, piece)):
+            if (piece.source, number) == ("my-web", 1):
+                raise KeyboardInterrupt
+            yield found
+
+    monkeypatch.setattr(stage.Reader, "_read", killed)
+    with pytest.raises(KeyboardInterrupt):
+        _run(config, tmp_path / "out")
+    assert len(list((tmp_path / "out" / "documents").iterdir())) == 3
+    monkeypatch.setattr(stage.Reader, "_read", read)
+    assert _run(config, tmp_path / "out") == metrics
+    assert published(tmp_path / "out") == published(tmp_path / "whole")
+
+
+def test_tasks_follow_from_names_and_sizes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stage, "TASK_BYTES", 100)
+    for name, size in (("a", 60), ("b", 40), ("c", 1), ("d", 500), ("e", 500)):
+        (tmp_path / "x").mkdir(exist_ok=True)
+        (tmp_path / "x" / name).write_bytes(bytes(size))
+    (tmp_path / "y").mkdir()
+    (tmp_path / "y" / "a").write_bytes(b"1")
+    sources = {
+        "z": {"kind": "book", "paths": [str(tmp_path / "x")]},
+        "b": {"kind": "book", "paths": [str(tmp_path / "y" / "a"), str(tmp_path / "x" / "a")]},
+    }
+    tasks = deal(ExtractConfig.model_validate({"sources": sources}))
+    assert [[f"{piece.source}/{piece.name}" for piece in task] for task in tasks] == [
+        ["b/a", "b/a~2"],
+        ["z/a", "z/b"],
+        ["z/c"],
+        ["z/d"],
+        ["z/e"],
+    ]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize(
+    ("name", "place"),
+    [
+        ("web/a.warc.gz", "truncated: the gzip data breaks off"),
+        ("wiki/dump.xml", "malformed or truncated XML in page"),
+        ("jsonl/rows.jsonl", "line 4: truncated"),
+        ("parquet/rows.parquet", "not a whole Parquet file"),
+    ],
+)
+def test_a_file_that_breaks_off_stops_the_stage_or_is_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int, name: str, place: str
+) -> None:
+    set_workers(monkeypatch, workers)
+    corpus = _corpus(tmp_path / "raw")
+    file = corpus / name
+    file.write_bytes(file.read_bytes()[:-12])
+    with pytest.raises(UserError) as problem:
+        _run(_config(corpus), tmp_path / "stopped")
+    message = str(problem.value)
+    assert message.startswith(f"{file}: ")
+    assert place in message
+    assert message.endswith("get the file again, or set extract.on_damaged=skip to keep the rest")
+    assert "\n" not in message
+    if name.startswith("parquet"):  # nothing of it can be read
+        (corpus / "parquet" / "whole.parquet").write_bytes(_parquet(tmp_path))
+    metrics = _run(_config(corpus, on_damaged="skip"), tmp_path / "skipped")
+    assert metrics["dropped"]["damaged_file"] == 1
+    (reject,) = (
+        document
+        for document in read_documents(tmp_path / "skipped", "rejects")
+        if document.metadata["rule"] == "damaged_file"
+    )
+    assert place in reject.metadata["failure"]
+    assert str(tmp_path) not in json.dumps(reject.metadata)
+
+
+def _parquet(folder: Path) -> bytes:
+    pq.write_table(pa.table({"text": ["a"]}), folder / "x.parquet")
+    return (folder / "x.parquet").read_bytes()
+
+
+def test_a_bad_record_is_kept_and_many_stop_the_stage(tmp_path: Path) -> None:
+    (tmp_path / "jsonl").mkdir()
+    file = tmp_path / "jsonl" / "a.jsonl"
+    file.write_bytes(
+        b'{"text": "good \\ud83d\\ude00"}\n{"text": "caf\xe9"}\n{"text": "half \\ud800"}\n{"text": "fine"}\n'
+    )
+    metrics = _run(_config(tmp_path, ("jsonl",), max_failure_rate=0.5), tmp_path / "out")
+    assert metrics["dropped"] == {"failure/encoding": 2}
+    assert [document.text for document in read_documents(tmp_path / "out")] == ["good 😀", "fine"]
+    assert [document.text for document in read_documents(tmp_path / "out", "rejects")][1] == "half \\ud800"
+    with pytest.raises(UserError, match=r"extract\.sources\.my-jsonl .*: 2 of 4 records cannot be read \(failure/enc"):
+        _run(_config(tmp_path, ("jsonl",)), tmp_path / "strict")
+
+
+def test_one_source_cannot_hide_behind_another(tmp_path: Path) -> None:
+    corpus = _corpus(tmp_path / "raw")
+    (corpus / "jsonl" / "rows.jsonl").write_text('{"title": "no text"}\n')
+    with pytest.raises(UserError, match=r"my-jsonl .*1 of 1 records cannot be read"):
+        _run(_config(corpus, max_failure_rate=0.5), tmp_path / "a")
+    (corpus / "jsonl" / "rows.jsonl").write_text("\n")
+    with pytest.raises(
+        UserError, match=r"my-jsonl .*no document among 0 records \(the files are empty\); is jsonl the"
+    ):
+        _run(_config(corpus), tmp_path / "b")
+
+
+def test_nothing_to_read(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no source is named"):
+        _run(ExtractConfig(), tmp_path / "out")
+    with pytest.raises(UserError, match="none/web: no such file"):
+        _run(_config(tmp_path / "none", ("web",)), tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        {"kind": "webb", "paths": ["x"]},
+        {"kind": "web", "paths": []},
+        {"kind": "web", "paths": ["x"], "text_field": "of another kind"},
+    ],
+)
+def test_what_no_source_is_is_refused(source: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        ExtractConfig.model_validate({"sources": {"a": source}})
+
+
+def test_names_that_cannot_be_part_of_an_id_are_refused() -> None:
+    with pytest.raises(ValidationError):
+        ExtractConfig.model_validate({"sources": {"a/b": {"kind": "web", "paths": ["x"]}}})
