@@ -1,0 +1,140 @@
+"""The model card: what the model is, how good it is and how to load it. The same inputs give the same text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from model.config import Family, ModelConfig, count_parameters
+from model.sections import ExportConfig
+
+__all__ = ["card"]
+
+_FAMILIES = {
+    Family.LLAMA: "dense transformer (DeepSeek-LLM, arXiv 2401.02954)",
+    Family.DEEPSEEK: "mixture of experts (DeepSeekMoE, arXiv 2401.06066)",
+    Family.DEEPSEEK_V2: "mixture of experts with latent attention (DeepSeek-V2, arXiv 2405.04434)",
+    Family.DEEPSEEK_V3: "mixture of experts with latent attention (DeepSeek-V3, arXiv 2412.19437)",
+}
+
+
+def card(
+    config: ExportConfig,
+    architecture: ModelConfig,
+    quantization: Mapping[str, Any],
+    evaluation: Mapping[str, Any],
+    summary: Mapping[str, Any],
+) -> str:
+    """The Markdown of ``MODEL_CARD.md``; `summary` is the contents of ``export.json``."""
+    sections = [
+        f"# {config.title}",
+        "A language model that reasons between `<think>` and `</think>` before it answers, made from raw text by "
+        "Deepmill. The recipe, the inputs and the code are named by the run that the registry's version points to.",
+        "## Architecture",
+        _table(("", ""), _architecture(architecture)),
+        *_evaluation(evaluation),
+        "## Precision and size",
+        "Divergence is KL(full precision || quantized) on held-out text, in nats per token; "
+        "*to nearest* is the same without calibration.",
+        _table(
+            ("precision", "bytes", "bits per weight", "divergence", "to nearest", "on tasks", "top-1 agreement"),
+            _quantization(quantization),
+        ),
+        *_weak_spots(quantization),
+        "## Files",
+        _table(("file", "bytes"), [(f"`{name}`", f"{size:,}") for name, size in sorted(summary["files"].items())]),
+        *[f"Not written: {what}: {why}." for what, why in sorted(summary["left_out"].items())],
+        "## Loading",
+        _loading(summary),
+        "## Limits and licence",
+        "It knows the sources listed above and little else, and says wrong things with ease. Nothing but the corpus "
+        "rules of its recipe has kept harmful content out.",
+        f"Weights: {config.licence}." if config.licence else "No licence is stated for the weights.",
+        "The licences of the training texts are those of their sources.",
+    ]
+    return "\n\n".join(sections) + "\n"
+
+
+def _architecture(config: ModelConfig) -> list[tuple[str, str]]:
+    rows = [
+        ("family", f"`{config.model_type.value}`: {_FAMILIES[config.model_type]}"),
+        ("parameters", f"{count_parameters(config):,}"),
+        ("parameters per token", f"{count_parameters(config, active=True):,}"),
+        ("layers", str(config.num_hidden_layers)),
+        ("hidden size", str(config.hidden_size)),
+        ("attention heads", str(config.num_attention_heads)),
+        ("vocabulary", f"{config.vocab_size:,}"),
+        ("context", f"{config.max_position_embeddings:,} tokens"),
+    ]
+    if config.moe_layers:
+        experts = f"{config.n_routed_experts} routed, {config.num_experts_per_tok} per token"
+        rows.append(("experts", f"{experts}, {config.n_shared_experts} shared"))
+    return rows
+
+
+def _evaluation(evaluation: Mapping[str, Any]) -> Iterable[str]:
+    checkpoints = evaluation.get("checkpoints")
+    if not isinstance(checkpoints, Mapping) or not checkpoints:
+        return
+    rows = []
+    sources: list[str] = sorted({name for found in checkpoints.values() for name in found.get("bits_per_byte") or ()})
+    for name in (*(known for known in ("pretrain", "sft", "grpo") if known in checkpoints),):
+        found = checkpoints[name]
+        interval = ""
+        if "accuracy_low" in found:
+            interval = f" ({found['accuracy_low']:.1%} to {found['accuracy_high']:.1%})"
+        accuracy = f"{found['accuracy']:.1%}{interval}" if "accuracy" in found else ""
+        bits = found.get("bits_per_byte") or {}
+        rows.append((name, accuracy, *(f"{bits[source]:.3f}" if source in bits else "" for source in sources)))
+    problems = next((found["problems"] for found in checkpoints.values() if "problems" in found), None)
+    yield "## Evaluation"
+    counted = f"{problems} held-out problems (95 % interval)" if problems else "held-out problems"
+    yield f"Accuracy: share of {counted} answered exactly right. Bits per byte of held-out text, by source."
+    yield _table(("checkpoint", "accuracy", *sources), rows)
+
+
+def _quantization(quantization: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    rows: list[tuple[str, ...]] = []
+    for name, found in sorted(quantization["precisions"].items(), key=lambda item: -item[1]["bytes"]):
+        size, bits = f"{found['bytes']:,}", f"{found['bits_per_weight']:.2f}"
+        if "rounded_to_nearest" not in found:
+            rows.append((name, size, bits, "", "", "", ""))
+            continue
+        kls = (found["kl"], found["rounded_to_nearest"]["kl"], found["reasoning"]["kl"])
+        rows.append((name, size, bits, *(f"{kl:.3g}" for kl in kls), f"{found['top1']:.1%}"))
+    return rows
+
+
+def _weak_spots(quantization: Mapping[str, Any]) -> Iterable[str]:
+    for name, found in sorted(quantization["precisions"].items()):
+        starved = found.get("starved_experts") or []
+        if starved:
+            listed = ", ".join(f"layer {one['layer']} expert {one['expert']} ({one['tokens']})" for one in starved[:20])
+            more = f" and {len(starved) - 20} more" if len(starved) > 20 else ""
+            yield f"{name}: experts with few calibration tokens, calibrated on their layer's: {listed}{more}."
+        if matrices := found.get("uncalibrated_matrices"):
+            yield f"{name}: {len(matrices)} matrices had no usable statistics and are rounded to nearest."
+
+
+def _loading(summary: Mapping[str, Any]) -> str:
+    lines = []
+    if "transformers" not in summary["left_out"]:
+        lines += [
+            "```python",
+            "from transformers import AutoModelForCausalLM, AutoTokenizer",
+            "",
+            'model, tokenizer = AutoModelForCausalLM.from_pretrained("hf"), AutoTokenizer.from_pretrained("hf")',
+            'chat = [{"role": "user", "content": "Calculate 4 + 8 + 4."}]',
+            'inputs = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_tensors="pt")',
+            "```",
+            "",
+        ]
+    if "gguf" not in summary["left_out"]:
+        lines += ["```sh", "llama-cli --model gguf/model-q4_0.gguf --jinja", "```", ""]
+    lines.append(f"`model/` holds the {summary['precision']} weights that the registry's version serves.")
+    return "\n".join(lines)
+
+
+def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    lines = [head, tuple("---" for _ in head), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)

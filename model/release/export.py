@@ -1,0 +1,102 @@
+"""The stage `export`: the released model in the formats that other programs read.
+
+Artifact: ``hf/`` (full precision, for transformers and what loads its checkpoints), ``gguf/`` (full, 8 and 4 bits, for
+llama.cpp), ``model/`` (what MLflow registers and serves: one of the quantized models), ``MODEL_CARD.md`` and
+``export.json``, which also says what was left out and why. Every GGUF file is read back and compared.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from infra import events
+from infra.errors import UserError
+from model.sections import ExportConfig
+
+__all__ = ["export"]
+
+
+def export(config: ExportConfig, inputs: Mapping[str, Path], out_dir: Path) -> dict[str, Any]:
+    """Write all formats of the models in `grpo` and `quantize`.
+
+    Raises:
+        UserError: an input is no model, or a written file does not read back as it was written.
+    """
+    from model.checkpoint import load_config, write_json
+    from model.config import Family
+    from model.release.card import card
+    from model.release.gguf import unsupported
+
+    checkpoint, quantized = inputs["grpo"] / "model", inputs["quantize"]
+    architecture = load_config(checkpoint)
+    quantization = _read_json(quantized / "quantization.json")
+    evaluation = _read_json(inputs["evaluate"] / "evaluation.json")
+    _copy(checkpoint, out_dir / "hf", inputs["tokenizer"])
+    _copy(quantized / config.precision.value, out_dir / "model", inputs["tokenizer"])
+    left_out: dict[str, str] = {}
+    if architecture.model_type is Family.DEEPSEEK:
+        left_out["transformers"] = "it has no class for model_type deepseek; the files are in its layout all the same"
+    reason = unsupported(architecture) if config.gguf else "export.gguf is false"
+    if reason:
+        left_out["gguf"] = reason
+        events.note(f"no GGUF files: {reason}")
+    else:
+        _write_ggufs(checkpoint, quantized, inputs["tokenizer"], out_dir / "gguf", config.title)
+    files = {
+        path.relative_to(out_dir).as_posix(): path.stat().st_size
+        for path in sorted(out_dir.rglob("*"))
+        if path.suffix in (".gguf", ".safetensors") and ".work" not in path.parts
+    }
+    summary = {"files": files, "left_out": left_out, "precision": config.precision.value}
+    text = card(config, architecture, quantization, evaluation, summary)
+    (out_dir / "MODEL_CARD.md").write_text(text, encoding="utf-8")
+    write_json(out_dir / "export.json", summary)
+    metrics: dict[str, Any] = {"precision": config.precision.value, "left_out": left_out}
+    for kind in ("gguf", "safetensors"):
+        metrics[f"bytes_{kind}"] = sum(size for name, size in files.items() if name.endswith(kind))
+    return metrics
+
+
+def _write_ggufs(checkpoint: Path, quantized: Path, tokenizer: Path, folder: Path, name: str) -> None:
+    from model.checkpoint import load_model
+    from model.release.gguf import check_gguf, write_gguf
+    from model.release.quantized import plain_unit, read_units
+    from model.release.units import units
+
+    folder.mkdir(parents=True, exist_ok=True)
+    model = load_model(checkpoint)
+    full = {unit: plain_unit(weight, None) for unit, weight in units(model).items()}
+    events.begin("writing", 3, "files")
+    for kind, stored in (
+        ("f32", full),
+        ("q8_0", read_units(quantized / "int8")[1]),
+        ("q4_0", read_units(quantized / "int4")[1]),
+    ):
+        path = folder / f"model-{kind}.gguf"
+        write_gguf(path, model.config, stored, tokenizer, name=name)
+        check_gguf(path, model.config, stored)
+        events.advance()
+    events.flush()
+
+
+def _copy(source: Path, target: Path, tokenizer: Path) -> None:
+    """A model folder, with the tokenizer of the run."""
+    from model.checkpoint import TOKENIZER_FILES
+
+    target.mkdir(parents=True, exist_ok=True)
+    for name in ("config.json", "generation_config.json", "model.safetensors"):
+        shutil.copyfile(source / name, target / name)
+    for name in TOKENIZER_FILES:
+        if (tokenizer / name).exists():
+            shutil.copyfile(tokenizer / name, target / name)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (FileNotFoundError, json.JSONDecodeError) as error:
+        raise UserError(f"{path}: not readable ({error}); make the stage that writes it again") from None

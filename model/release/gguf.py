@@ -1,0 +1,217 @@
+"""GGUF files: what llama.cpp and the engines built on it read.
+
+Packed weights go in byte for byte, so the file computes with the very numbers that calibration chose. The metadata
+names everything about the gate (function, normalisation, scale, selection bias), for llama.cpp guesses what is missing.
+Attention of the latent families is written in the absorbed form (key and value halves apart), which llama.cpp wants.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from gguf import ExpertGatingFuncType, GGMLQuantizationType, GGUFReader, GGUFWriter, LlamaFileType, TokenType
+from gguf import dequantize as gguf_dequantize
+
+from infra.errors import UserError
+from model.config import Family, ModelConfig
+from model.release.quantized import Unit
+
+__all__ = ["FILE_TYPES", "check_gguf", "unsupported", "write_gguf"]
+
+PRE_TOKENIZER = "deepseek-llm"
+"""llama.cpp's name for the regular expressions of `pipeline.tokenizer`."""
+FILE_TYPES = {
+    "f32": LlamaFileType.ALL_F32,
+    "q8_0": LlamaFileType.MOSTLY_Q8_0,
+    "q4_0": LlamaFileType.MOSTLY_Q4_0,
+}
+LATENT_CACHE_KEYS = 1
+"""Key-value heads of absorbed latent attention: all query heads read one latent."""
+
+_NAMES = {
+    "model.embed_tokens.weight": "token_embd.weight",
+    "model.norm.weight": "output_norm.weight",
+    "lm_head.weight": "output.weight",
+}
+_LAYER_NAMES = {
+    "input_layernorm": "attn_norm",
+    "post_attention_layernorm": "ffn_norm",
+    "self_attn.q_proj": "attn_q",
+    "self_attn.k_proj": "attn_k",
+    "self_attn.v_proj": "attn_v",
+    "self_attn.o_proj": "attn_output",
+    "self_attn.q_a_proj": "attn_q_a",
+    "self_attn.q_a_layernorm": "attn_q_a_norm",
+    "self_attn.q_b_proj": "attn_q_b",
+    "self_attn.kv_a_proj_with_mqa": "attn_kv_a_mqa",
+    "self_attn.kv_a_layernorm": "attn_kv_a_norm",
+    "self_attn.k_b_proj": "attn_k_b",
+    "self_attn.v_b_proj": "attn_v_b",
+    "mlp.gate_proj": "ffn_gate",
+    "mlp.up_proj": "ffn_up",
+    "mlp.down_proj": "ffn_down",
+    "mlp.gate": "ffn_gate_inp",
+    "mlp.gate.e_score_correction_bias": "exp_probs_b.bias",
+    "mlp.experts.gate_proj": "ffn_gate_exps",
+    "mlp.experts.up_proj": "ffn_up_exps",
+    "mlp.experts.down_proj": "ffn_down_exps",
+    "mlp.shared_experts.gate_proj": "ffn_gate_shexp",
+    "mlp.shared_experts.up_proj": "ffn_up_shexp",
+    "mlp.shared_experts.down_proj": "ffn_down_shexp",
+}
+
+
+def unsupported(config: ModelConfig) -> str | None:
+    """Why llama.cpp cannot compute this architecture, or None when it can."""
+    if config.model_type is Family.DEEPSEEK:
+        return "llama.cpp's deepseek architecture has no keys for the normalisation and the scale of the gate"
+    if config.model_type is Family.DEEPSEEK_V2 and config.n_group > 1:
+        return "llama.cpp ranks groups of experts as DeepSeek-V3 does, not by their best expert as V2"
+    return None
+
+
+def write_gguf(path: Path, config: ModelConfig, stored: Mapping[str, Unit], tokenizer: Path, *, name: str) -> None:
+    """Write one model with its tokenizer.
+
+    Args:
+        stored: units by their names in `model.release.units`.
+        tokenizer: folder with ``tokenizer.json`` and ``tokenizer_config.json``.
+        name: shown by the engines.
+
+    Raises:
+        ValueError: `unsupported` has a reason.
+    """
+    if reason := unsupported(config):
+        raise ValueError(reason)
+    logging.getLogger("gguf").setLevel(logging.WARNING)
+    architecture = "llama" if config.model_type is Family.LLAMA else "deepseek2"
+    writer = GGUFWriter(path, architecture)
+    kind = path.stem.rpartition("-")[2]
+    writer.add_name(name)
+    writer.add_file_type(FILE_TYPES[kind])
+    if kind != "f32":
+        writer.add_quantization_version(2)
+    _add_architecture(writer, config)
+    _add_tokenizer(writer, config, tokenizer)
+    for unit_name, unit in stored.items():
+        stored_array = _rotary_order(unit_name, unit.stored, config).contiguous().numpy()
+        writer.add_tensor(gguf_name(unit_name), stored_array, raw_dtype=_type(unit) if unit.grid else None)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def check_gguf(path: Path, config: ModelConfig, stored: Mapping[str, Unit]) -> None:
+    """Read a file back and compare every weight with `stored`.
+
+    Raises:
+        UserError: a tensor is missing, one too many, or differs.
+    """
+    found = {tensor.name: tensor for tensor in GGUFReader(path).tensors}
+    wanted = {gguf_name(name): (name, unit) for name, unit in stored.items()}
+    if found.keys() != wanted.keys():
+        odd = sorted(found.keys() ^ wanted.keys())[0]
+        raise UserError(f"{path}: tensor {odd} is missing or one too many; report this as a bug")
+    for name, tensor in found.items():
+        unit_name, unit = wanted[name]
+        theirs = gguf_dequantize(tensor.data, tensor.tensor_type)
+        ours = _rotary_order(unit_name, unit.weight(), config).numpy()
+        if tensor.tensor_type != _type(unit) or not np.array_equal(theirs.reshape(ours.shape), ours):
+            raise UserError(f"{path}: tensor {name} is not what was written; the disk may be failing")
+
+
+def gguf_name(name: str) -> str:
+    """The GGUF name of a unit."""
+    if name in _NAMES:
+        return _NAMES[name]
+    _, _, number, rest = name.split(".", 3)
+    suffix = "" if rest.endswith("bias") else ".weight"
+    return f"blk.{number}.{_LAYER_NAMES[rest.removesuffix('.weight')]}{suffix}"
+
+
+def _type(unit: Unit) -> GGMLQuantizationType:
+    return GGMLQuantizationType[unit.precision.upper()]
+
+
+def _rotary_order(name: str, weight: torch.Tensor, config: ModelConfig) -> torch.Tensor:
+    """Rows of Llama's query and key projections in the order that llama.cpp rotates: pairs side by side."""
+    if config.model_type is not Family.LLAMA or not name.endswith(("q_proj.weight", "k_proj.weight")):
+        return weight
+    heads = config.num_attention_heads if name.endswith("q_proj.weight") else config.key_value_heads
+    return weight.unflatten(0, (heads, 2, -1)).transpose(1, 2).flatten(0, 2)
+
+
+def _add_architecture(writer: GGUFWriter, config: ModelConfig) -> None:
+    writer.add_block_count(config.num_hidden_layers)
+    writer.add_context_length(config.max_position_embeddings)
+    writer.add_embedding_length(config.hidden_size)
+    writer.add_feed_forward_length(config.intermediate_size)
+    writer.add_head_count(config.num_attention_heads)
+    writer.add_rope_freq_base(config.rope_theta)
+    writer.add_rope_dimension_count(config.rotary_dim)
+    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+    writer.add_vocab_size(config.vocab_size)
+    if config.model_type is Family.LLAMA:
+        writer.add_head_count_kv(config.key_value_heads)
+        return
+    writer.add_head_count_kv(LATENT_CACHE_KEYS)
+    writer.add_q_lora_rank(config.q_lora_rank or 0)
+    writer.add_kv_lora_rank(config.kv_lora_rank)
+    writer.add_key_length(config.kv_lora_rank + config.qk_rope_head_dim)
+    writer.add_value_length(config.kv_lora_rank)
+    writer.add_key_length_mla(config.qk_nope_head_dim + config.qk_rope_head_dim)
+    writer.add_value_length_mla(config.v_head_dim)
+    writer.add_leading_dense_block_count(min(config.first_k_dense_replace, config.num_hidden_layers))
+    writer.add_expert_feed_forward_length(config.moe_intermediate_size)
+    writer.add_expert_count(config.n_routed_experts)
+    writer.add_expert_used_count(config.num_experts_per_tok)
+    writer.add_expert_shared_count(config.n_shared_experts)
+    writer.add_expert_weights_scale(config.routed_scaling_factor)
+    writer.add_expert_weights_norm(config.norm_topk_prob)
+    if config.n_group > 1:
+        writer.add_expert_group_count(config.n_group)
+        writer.add_expert_group_used_count(config.topk_group)
+    writer.add_expert_gating_func(
+        ExpertGatingFuncType.SIGMOID if config.has_selection_bias else ExpertGatingFuncType.SOFTMAX
+    )
+
+
+def _add_tokenizer(writer: GGUFWriter, config: ModelConfig, folder: Path) -> None:
+    state: dict[str, Any] = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
+    settings: dict[str, Any] = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+    tokens = [f"[PAD{number}]" for number in range(config.vocab_size)]
+    types = [TokenType.UNUSED] * config.vocab_size
+    for token, number in state["model"]["vocab"].items():
+        tokens[number], types[number] = token, TokenType.NORMAL
+    for added in state["added_tokens"]:
+        # user-defined tokens are matched in text and shown in output; control tokens are not shown
+        tokens[added["id"]] = added["content"]
+        types[added["id"]] = TokenType.CONTROL if added["special"] else TokenType.USER_DEFINED
+    merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in state["model"]["merges"]]
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre(PRE_TOKENIZER)
+    writer.add_token_list(tokens)
+    writer.add_token_types(types)
+    writer.add_token_merges(merges)
+    numbers = {token: number for number, token in enumerate(tokens)}
+    for role, add in (
+        ("bos", writer.add_bos_token_id),
+        ("eos", writer.add_eos_token_id),
+        ("pad", writer.add_pad_token_id),
+    ):
+        token = settings.get(f"{role}_token")
+        content = token["content"] if isinstance(token, dict) else token
+        if content in numbers:
+            add(numbers[content])
+    writer.add_add_bos_token(False)  # the chat format writes it
+    writer.add_add_eos_token(False)
+    writer.add_add_space_prefix(False)
+    if settings.get("chat_template"):
+        writer.add_chat_template(settings["chat_template"])
