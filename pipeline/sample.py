@@ -44,7 +44,7 @@ SEEDS = (
     *("/", "/index.html", "/json", "/argparse", "/os.html"),
     *("/abc.html?print=1", "/bisect.html?print=1", "/textwrap.html?print=1", "/heapq.html?from=index"),
 )
-"""Where the crawl starts. As in any real one, some lead elsewhere, one leads nowhere, and some pages are there twice."""
+"""Where the crawl starts. As in any real one, some lead elsewhere, one leads nowhere, some are pages seen before."""
 HEADERS_OF_A_CRAWL = {"software": "deepmill", "format": "WARC File Format 1.1", "robots": "ignored on loopback"}
 
 

@@ -98,24 +98,32 @@ def strip_licence(text: str) -> tuple[str, dict[str, str]]:
 
 
 def chapters(text: str, least: int) -> Iterator[tuple[str, str]]:
-    """Heading and text (heading included) of each chapter; what has less than `least` characters joins the next."""
+    """Heading and text (heading included) of each chapter; what has less than `least` characters joins the next.
+
+    Many small pieces in a row, as a table of contents makes them, are one piece without a heading.
+    """
     headings = list(_HEADING.finditer(text))
     starts = [0, *(match.start(1) for match in headings), len(text)]
     titles = ["", *(" ".join(match[1].split()) for match in headings)]
     held = ""
     waiting: tuple[str, str] | None = None
     for title, begin, end in zip(titles, starts, starts[1:], strict=False):
-        piece = held + text[begin:end]
+        piece = text[begin:end]
         if len(piece.strip()) < least:
-            held = piece
+            held += piece
             continue
-        held = ""
         if waiting:
             yield waiting
-        waiting = (title, piece.strip())
-    if waiting:
+        if len(held.strip()) >= least:
+            yield "", held.strip()
+            held = ""
+        waiting, held = (title, (held + piece).strip()), ""
+    if waiting and len(held.strip()) < least:
         yield waiting[0], (waiting[1] + "\n\n" + held.strip()).strip()
-    elif held.strip():
+        return
+    if waiting:
+        yield waiting
+    if held.strip():
         yield "", held.strip()
 
 

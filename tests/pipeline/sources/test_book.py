@@ -92,6 +92,14 @@ def test_a_sentence_that_begins_like_a_heading_is_none(words: str) -> None:
     assert [title for title, _ in chapters(text, 10)] == ["Chapter 1"]
 
 
+def test_a_table_of_contents_makes_no_chapters() -> None:
+    lines = "\n\n".join(f"CHAPTER {number}. Name" for number in range(1, 31))
+    text = f"CONTENTS\n\n{lines}\n\nCHAPTER 1. Name\n\n{PARAGRAPH}\n\nCHAPTER 2. Name\n\n{PARAGRAPH}"
+    found = list(chapters(text, 200))
+    assert [title for title, _ in found] == ["", "CHAPTER 1. Name", "CHAPTER 2. Name"]
+    assert found[0][1] == f"CONTENTS\n\n{lines}"
+
+
 def test_encoding(tmp_path: Path) -> None:
     text = f"Title\n\nThe café {PARAGRAPH}".encode("latin-1")
     found, damage = _read(tmp_path, text)
