@@ -1,0 +1,45 @@
+"""What MLflow needs to log the model so that it loads anywhere: signature, example, code and requirements.
+
+The packages of this house that the model needs are copied beside it, so it loads where Deepmill is not installed.
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+__all__ = ["PARAMETERS", "REQUIREMENTS", "pyfunc_spec"]
+
+HOUSE = Path(__file__).parents[2]
+CODE = ("infra", "pipeline", "model")
+REQUIREMENTS = ("torch", "tokenizers", "safetensors", "numpy", "pandas", "pydantic", "mlflow")
+"""Packages that loading and predicting import."""
+EXAMPLE = {"question": ["Calculate 4 + 8 + 4."]}
+PARAMETERS: tuple[tuple[str, str, int | float], ...] = (
+    ("max_new_tokens", "long", 256),
+    ("temperature", "double", 0.0),
+    ("seed", "long", 0),
+)
+"""Name, MLflow type and default of what a caller may pass as `params`. Temperature 0 takes the likeliest token."""
+
+
+def pyfunc_spec(folder: Path) -> dict[str, Any]:
+    """Arguments of ``mlflow.pyfunc.log_model``, but for the name, for the served `folder` of an export artifact."""
+    import pandas as pd
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
+
+    signature = ModelSignature(
+        inputs=Schema([ColSpec("string", "question", required=False), ColSpec("string", "prompt", required=False)]),
+        outputs=Schema([ColSpec("string", name) for name in ("reasoning", "answer", "text")]),
+        params=ParamSchema([ParamSpec(name, kind, default) for name, kind, default in PARAMETERS]),
+    )
+    return {
+        "python_model": str(Path(__file__).with_name("pyfunc.py")),
+        "artifacts": {"model": str(folder.resolve())},
+        "code_paths": [str(HOUSE / package) for package in CODE],
+        "signature": signature,
+        "input_example": pd.DataFrame(EXAMPLE),
+        "pip_requirements": [f"{package}=={version(package).split('+')[0]}" for package in REQUIREMENTS],
+    }
