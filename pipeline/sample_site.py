@@ -59,9 +59,11 @@ def page(name: str) -> str | None:
     if not known or "." in below or below.startswith("_"):
         return None
     try:
-        module, _ = pydoc.resolve(name)
+        found = pydoc.resolve(name)
     except (ImportError, pydoc.ErrorDuringImport):  # of another platform
         return None
+    assert found is not None
+    module = found[0]
     if not hasattr(module, "__file__") and name not in sys.builtin_module_names:
         return None
     body = pydoc.html.page(pydoc.describe(module), pydoc.html.document(module, name))
