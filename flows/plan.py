@@ -58,6 +58,7 @@ def make_plan(recipe: Recipe, store: Store, *, restart_from: str | None = None, 
         UserError: a source file is missing, or a pin names nothing.
     """
     _check_names(recipe.pins, "pins")
+    _check_names(recipe.execution.stages, "execution.stages")
     if restart_from:
         _check_names([restart_from], "--from")
     again = downstream([restart_from]) if restart_from else set()
@@ -80,7 +81,7 @@ def make_plan(recipe: Recipe, store: Store, *, restart_from: str | None = None, 
                 config=section.model_dump(mode="json"),
                 inputs=inputs,
                 external=external,
-                execution=recipe.execution,
+                execution=recipe.execution.of(row.name),
                 run_id=run_id,
             )
             planned.append(_decide(row, job, recipe, store, planned, row.name in again))

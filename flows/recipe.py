@@ -12,9 +12,9 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, Field, ValidationError
 
-from flows.sections import PromoteConfig, RegisterConfig
+from flows.sections import PromoteConfig, RegistryConfig
 from infra.errors import UserError
-from infra.execution import Execution
+from infra.execution import Layout
 from infra.section import Section
 from model.sections import EvaluateConfig, ExportConfig, GrpoConfig, PretrainConfig, QuantizeConfig, SftConfig
 from pipeline.sections import (
@@ -45,14 +45,14 @@ class Recipe(Section):
     """Everything that decides what comes out, a section per stage, and how wide it runs."""
 
     name: str = Field("recipe", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
-    """Names the runs and, unless `register.model` does, the model."""
+    """Names the runs and, unless `registry.model` does, the model."""
     description: str = ""
     """One line for people."""
     on_drift: OnDrift = OnDrift.KEEP
     """What to do about an artifact that was made by other code than today's."""
     pins: dict[str, str] = Field(default_factory=dict)
     """Stage to identity: artifacts to adopt as they are."""
-    execution: Execution = Execution()
+    execution: Layout = Layout()
     """How wide the stages run; no part of any identity."""
     extract: ExtractConfig = ExtractConfig()
     """Raw files to documents."""
@@ -80,7 +80,7 @@ class Recipe(Section):
     """8 and 4 bits per weight."""
     export: ExportConfig = ExportConfig()
     """Hugging Face, GGUF and MLflow formats."""
-    register: RegisterConfig = RegisterConfig()  # type: ignore[assignment]  # hides ABCMeta.register, which nobody calls
+    registry: RegistryConfig = RegistryConfig()
     """A version in MLflow's registry."""
     promote: PromoteConfig = PromoteConfig()
     """The gates before the champion."""
@@ -88,7 +88,7 @@ class Recipe(Section):
     @property
     def model_name(self) -> str:
         """Name of the registered model."""
-        return self.register.model or f"deepmill-{self.name}"
+        return self.registry.model or f"deepmill-{self.name}"
 
 
 def preset_names() -> list[str]:

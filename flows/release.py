@@ -306,7 +306,8 @@ def _move(client: MlflowClient, name: str, version: str, previous: str | None, a
         "from": previous,
         "why": why,
     }
-    client.set_registered_model_tag(name, f"deepmill.audit.{now}", json.dumps(entry))
+    key = f"deepmill.audit.{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}"  # a tag's name may not hold the + of an offset
+    client.set_registered_model_tag(name, key, json.dumps(entry))
 
 
 def _verify(folder: Path, manifest: Manifest) -> None:

@@ -6,10 +6,10 @@ from pydantic import Field
 
 from infra.section import Section
 
-__all__ = ["PromoteConfig", "RegisterConfig"]
+__all__ = ["PromoteConfig", "RegistryConfig"]
 
 
-class RegisterConfig(Section):
+class RegistryConfig(Section):
     """How the released model is named."""
 
     model: str = Field("", pattern=r"^[^/:]*$")

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from infra.section import Section
 
-__all__ = ["ENVIRONMENT_KEY", "Engine", "Execution", "execution"]
+__all__ = ["ENVIRONMENT_KEY", "Engine", "Execution", "Layout", "execution"]
 
 ENVIRONMENT_KEY = "DEEPMILL_EXECUTION"
 
@@ -41,6 +41,18 @@ class Execution(Section):
     def processes(self) -> int:
         """Data-stage processes, with 0 resolved to the cores this process may use."""
         return self.workers or len(os.sched_getaffinity(0))
+
+
+class Layout(Execution):
+    """How wide the stages run, and which of them run otherwise."""
+
+    stages: dict[str, Execution] = Field(default_factory=dict)
+    """Stage to the layout of its own: ``{sft: {ranks: 1}}``; what it does not name has the default."""
+
+    def of(self, stage: str) -> Execution:
+        """The layout of one stage."""
+        shared = Execution.model_validate({name: getattr(self, name) for name in Execution.model_fields})
+        return self.stages.get(stage, shared)
 
 
 def execution() -> Execution:
