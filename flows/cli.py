@@ -15,6 +15,7 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from infra.errors import DeepmillError, UserError
@@ -202,17 +203,22 @@ def status(root: RootOption = None, limit: Annotated[int, typer.Option(help="How
         console.print(f"No run in {store.address} yet: deepmill run sample")
         return
     table = Table(box=None, pad_edge=False, header_style="dim")
-    for column in ("run", "state", "stages", "model", ""):
-        table.add_column(column, overflow="fold")
+    for column in ("run", "state", "made", "cached", "model"):
+        table.add_column(
+            column, no_wrap=column in ("run", "state"), justify="right" if column in ("made", "cached") else "left"
+        )
     for name in reversed(names):
         record = store.read_run(name) or {}
         stages, release = record["stages"], record["release"]
         made = sum(stage["state"] == "made" for stage in stages.values())
-        model = f"{release['model']} v{release['version']}" if release.get("version") else ""
-        champion = " [green]champion[/]" if release.get("promoted") else ""
-        table.add_row(
-            name, record["state"], f"{made} made, {len(stages) - made} cached", model + champion, record["error"] or ""
-        )
+        failed = [stage for stage, entry in stages.items() if entry["state"] in ("failed", "running")]
+        outcome = f"{release['model']} v{release['version']}" if release.get("version") else ""
+        if release.get("promoted"):
+            outcome += " [green]champion[/]"
+        elif record["error"]:
+            first_line = record["error"].splitlines()[0]
+            outcome = f"[red]{escape(', '.join(failed) or 'error')}[/]: {escape(first_line)}"
+        table.add_row(name, record["state"], str(made), str(len(stages) - made - len(failed)), outcome)
     console.print(table)
 
 
@@ -242,7 +248,7 @@ def models() -> None:
 
     client = registry_client(_settings())
     table = Table(box=None, pad_edge=False, header_style="dim")
-    for column in ("model", "version", "alias", "accuracy", "precision", "size", "run"):
+    for column in ("model", "version", "alias", "accuracy", "precision", "size"):
         table.add_column(column, justify="right" if column in ("version", "accuracy", "size") else "left")
     from flows.units import size
 
@@ -258,7 +264,6 @@ def models() -> None:
                 f"{facts['accuracy']:.1%}" if facts else "",
                 facts.get("precision", ""),
                 size(facts["bytes"]) if facts else "",
-                version.tags.get("deepmill.run_id", ""),
             )
     console.print(table if table.row_count else "No model is registered yet: deepmill run sample")
 
@@ -316,7 +321,7 @@ def main() -> None:
     try:
         app(standalone_mode=False)
     except DeepmillError as error:
-        Console(stderr=True, highlight=False, soft_wrap=True).print(f"[red]error[/] {error}", markup=True)
+        Console(stderr=True, highlight=False, soft_wrap=True).print(f"[red]error[/] {escape(str(error))}")
         sys.exit(1)
     except (KeyboardInterrupt, typer.Abort):
         Console(stderr=True).print("stopped; the same command goes on from where it was")

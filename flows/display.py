@@ -101,7 +101,7 @@ class TerminalDisplay:
             if self._task is not None:
                 self._progress.remove_task(self._task)
             self._task = self._progress.add_task(
-                phase, total=total or None, completed=done, stage=self._stage, unit=unit
+                phase, total=total or None, completed=int(done), stage=self._stage, unit=unit
             )
 
     def stage_ends(self, name: str, state: str, seconds: float, metrics: dict[str, Any]) -> None:

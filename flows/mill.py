@@ -107,14 +107,19 @@ def run_action(name: str) -> Any:
     return Completed(message=outcome.message, name="Completed" if outcome.changed else "Cached")
 
 
+def _run(stage_task: Any, *arguments: str) -> None:
+    """Call a task here and now. Prefect types every task as perhaps asynchronous; these are not."""
+    stage_task(*arguments)
+
+
 def _run_family(recipe: Recipe, family: Family) -> None:
     with current_session(recipe, family) as session:
         _link(session)
         for row in family_stages(family):
-            run_stage(row.name, session.identity(row.name))
+            _run(run_stage, row.name, session.identity(row.name))
         if family is Family.RELEASE:
             for action in ACTIONS:
-                run_action(action)
+                _run(run_action, action)
 
 
 def _link(session: Session) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 from flows.plan import PlannedStage
 from infra.manifest import Manifest
-from infra.settings import Settings
+from infra.settings import Settings, without_password
 from infra.tracking import RunLog, Tracker, flatten
 
 __all__ = ["MlflowLog", "StageLog"]
@@ -67,7 +67,7 @@ class MlflowLog:
         if self._tracker is None or self._parent is None:
             return {}
         return {
-            "uri": self._settings.mlflow_uri,
+            "uri": without_password(self._settings.mlflow_uri),
             "experiment_id": self._tracker.experiment,
             "run_id": self._parent.run_id,
         }

@@ -21,7 +21,7 @@ from infra.errors import UserError
 from infra.hashing import file_digest
 from infra.lease import file_lease
 from infra.manifest import Manifest
-from infra.settings import Settings
+from infra.settings import Settings, without_password
 from infra.tracking import RunLog, registry_client
 
 if TYPE_CHECKING:
@@ -99,7 +99,9 @@ def _create_version(session: Session, client: MlflowClient, name: str, manifest:
     ids = session.mlflow.ids
     tracker = RunLog(client, ids["run_id"]) if ids else None
     if tracker is None:
-        raise UserError(f"{session.settings.mlflow_uri}: MLflow cannot be reached, so nothing was registered")
+        raise UserError(
+            f"{without_password(session.settings.mlflow_uri)}: MLflow cannot be reached, so nothing was registered"
+        )
     with mlflow.start_run(run_id=tracker.run_id):
         info = mlflow.pyfunc.log_model(name=name, **pyfunc_spec(folder / "model"))
     with contextlib.suppress(Exception):  # there already

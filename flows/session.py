@@ -128,13 +128,14 @@ class Session:
         names = stage_names()
         self.display.stage_begins(name, item.stage.title, names.index(name) + 1, len(names))
         tracked = self.mlflow.stage(item, {up: self.manifest(up) for up in item.stage.inputs})
-        entry = self.record["stages"][name] = {
+        entry: dict[str, Any] = {
             "identity": item.job.identity,
             "state": "running",
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
             "seconds": 0.0,
             "why": item.why,
         }
+        self.record["stages"][name] = entry
         self.save()
 
         def fan_out(event: dict[str, Any]) -> None:

@@ -8,11 +8,12 @@ from __future__ import annotations
 import os
 from collections.abc import MutableMapping
 from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-__all__ = ["Settings", "quiet_network"]
+__all__ = ["Settings", "quiet_network", "without_password"]
 
 
 class Settings(BaseSettings):
@@ -38,6 +39,12 @@ class Settings(BaseSettings):
     def mlflow_uri(self) -> str:
         """`tracking_uri`, or the SQLite file beside the store."""
         return self.tracking_uri or f"sqlite:///{self.local_root / 'mlflow.db'}"
+
+
+def without_password(address: str) -> str:
+    """An address as it may be kept and shown: what stands before the host's @ is left out."""
+    parts = urlsplit(address)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])) if "@" in parts.netloc else address
 
 
 QUIET = {

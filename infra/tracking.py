@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from infra.errors import UserError
-from infra.settings import Settings
+from infra.settings import Settings, without_password
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -41,7 +41,9 @@ def registry_client(settings: Settings) -> MlflowClient:
     try:
         return mlflow.MlflowClient(settings.mlflow_uri)
     except Exception as error:
-        raise UserError(f"{settings.mlflow_uri}: cannot reach MLflow ({error}); check DEEPMILL_TRACKING_URI") from None
+        raise UserError(
+            f"{without_password(settings.mlflow_uri)}: cannot reach MLflow ({error}); check DEEPMILL_TRACKING_URI"
+        ) from None
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -137,7 +139,8 @@ class Tracker:
                 return str(self.client.create_experiment(name, artifact_location=location))
             except MlflowException:  # another run created it in between
                 time.sleep(0.5)
-        raise UserError(f"{self.settings.mlflow_uri}: cannot create the experiment {name}; is it deleted in MLflow?")
+        address = without_password(self.settings.mlflow_uri)
+        raise UserError(f"{address}: cannot create the experiment {name}; is it deleted in MLflow?")
 
     @property
     def experiment(self) -> str:

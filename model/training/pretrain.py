@@ -34,6 +34,7 @@ def run_rank(argument: dict[str, Any]) -> None:
     """One rank's part; rank 0 writes the artifact. Its metrics go through a file in ``.work``."""
     import torch
 
+    from infra.hashing import file_digest
     from model.checkpoint import save_model, write_json
     from model.training.engine import threads_for
     from model.training.loop import Validation, train
@@ -56,7 +57,14 @@ def run_rank(argument: dict[str, Any]) -> None:
         validation = Validation(ShardBatches(held_out), batches, bytes_V)
         torch.manual_seed(config.seed)
         model = Transformer(architecture)
-        result = train(model, ShardBatches(training), config, out_dir / ".work" / "snapshots", validation=validation)
+        result = train(
+            model,
+            ShardBatches(training),
+            config,
+            out_dir / ".work" / "snapshots",
+            validation=validation,
+            identity=file_digest(shards / "shards.json"),  # it lists the checksums of the rows
+        )
     except ValueError as error:
         raise UserError(f"pretrain: {error}") from error
     if result.model is not None:

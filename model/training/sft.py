@@ -34,6 +34,7 @@ def run_rank(argument: dict[str, Any]) -> None:
     import torch
     from tokenizers import Tokenizer
 
+    from infra.hashing import file_digest
     from model.checkpoint import load_model, save_model, write_json
     from model.generate import Sampling, token_id
     from model.solve import solve
@@ -64,7 +65,7 @@ def run_rank(argument: dict[str, Any]) -> None:
             config,
             out_dir / ".work" / "snapshots",
             validation=Validation(validating, batches),
-            identity=training.identity,
+            identity=training.identity + file_digest(inputs["pretrain"] / "model" / "model.safetensors"),
         )
     except ValueError as error:
         raise UserError(f"sft: {error}") from error

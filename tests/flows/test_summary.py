@@ -123,6 +123,7 @@ def test_names_are_quoted_for_the_shell(tmp_path: Path) -> None:
 def test_programs_beside_this_python_are_called_by_their_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     record, store = example_run(tmp_path)
     monkeypatch.setattr(shutil, "which", lambda name: None)
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))  # a Python without programs beside it
     assert "\n        deepmill report" in printed(record | {"root": "store"}, store)
     beside = tmp_path / "some venv" / "bin"
     beside.mkdir(parents=True)
