@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import warnings
 from typing import Any
 
 from rich.console import Console
@@ -33,9 +32,7 @@ def load_version(settings: Settings, model: str) -> tuple[Any, str]:
     try:
         if version is None:
             version = str(client.get_model_version_by_alias(name, alias or "champion").version)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # advice to the author of the model class
-            return mlflow.pyfunc.load_model(f"models:/{name}/{version}"), version
+        return mlflow.pyfunc.load_model(f"models:/{name}/{version}"), version
     except MlflowException as error:
         first = str(error).splitlines()[0]
         raise UserError(f"{model}: not in the registry ({first}); see deepmill models") from None

@@ -90,11 +90,11 @@ def run(
 
     loaded = load_recipe(recipe, set_ or [])
     settings = _settings(root)
-    if from_ or not _show_finished(loaded, settings):
-        _run_flow(loaded, settings, from_)
+    if from_ or not _show_finished(loaded, settings, recipe):
+        _run_flow(loaded, settings, from_, recipe)
 
 
-def _show_finished(recipe: Any, settings: Settings) -> bool:
+def _show_finished(recipe: Any, settings: Settings, source: str) -> bool:
     """If nothing is left to do for `recipe`, show the summary of the run that did it; whether it was so."""
     from flows.plan import make_plan
     from infra.store import open_store
@@ -125,11 +125,11 @@ def _show_finished(recipe: Any, settings: Settings) -> bool:
     for stage in record["stages"].values():
         stage["state"], stage["seconds"] = "cached", 0.0
     console.print(f"Everything is there already, from run {run_id}.\n")
-    _finish(record, store)
+    _finish(record, store, source)
     return True
 
 
-def _run_flow(recipe: Any, settings: Settings, restart_from: str | None) -> None:
+def _run_flow(recipe: Any, settings: Settings, restart_from: str | None, source: str) -> None:
     """Run the flow `mill` in this process, on the Prefect server the environment names, or none."""
     from infra.store import open_store
 
@@ -153,14 +153,14 @@ def _run_flow(recipe: Any, settings: Settings, restart_from: str | None) -> None
             run_id = mill(recipe, restart_from=restart_from)
     record = store.read_run(run_id)
     assert record is not None
-    _finish(record, store)
+    _finish(record, store, source)
 
 
 def _interrupt(signum: int, frame: Any) -> None:
     raise KeyboardInterrupt
 
 
-def _finish(record: dict[str, Any], store: Any) -> None:
+def _finish(record: dict[str, Any], store: Any, source: str) -> None:
     """The summary, and the report if it is not there yet."""
     from flows.report import write_report
     from flows.summary import print_summary
@@ -168,7 +168,7 @@ def _finish(record: dict[str, Any], store: Any) -> None:
     path = store.local / "runs" / f"{record['run_id']}.html"
     if not path.exists():
         write_report(record, store, path)
-    print_summary(console, record, store)
+    print_summary(console, record, store, source)
 
 
 @app.command()
@@ -195,6 +195,7 @@ def rerun(
 @app.command()
 def status(root: RootOption = None, limit: Annotated[int, typer.Option(help="How many runs.")] = 15) -> None:
     """The latest runs, how they stand and what they made."""
+    from flows.records import state_now
     from infra.store import open_store
 
     store = open_store(_settings(root))
@@ -218,7 +219,7 @@ def status(root: RootOption = None, limit: Annotated[int, typer.Option(help="How
         elif record["error"]:
             first_line = record["error"].splitlines()[0]
             outcome = f"[red]{escape(', '.join(failed) or 'error')}[/]: {escape(first_line)}"
-        table.add_row(name, record["state"], str(made), str(len(stages) - made - len(failed)), outcome)
+        table.add_row(name, state_now(record), str(made), str(len(stages) - made - len(failed)), outcome)
     console.print(table)
 
 

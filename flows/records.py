@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import socket
 from collections.abc import Mapping
 from datetime import datetime
 from functools import cached_property
@@ -20,7 +21,7 @@ from infra.events import EventReader
 from infra.manifest import LOGS, Manifest
 from infra.store import Store
 
-__all__ = ["Gate", "Point", "Release", "Run", "RunRecord", "StageRecord", "StageView", "number"]
+__all__ = ["Gate", "Point", "Release", "Run", "RunRecord", "StageRecord", "StageView", "number", "state_now"]
 
 _ORDER = {name: place for place, name in enumerate([*stage_names(), *ACTIONS])}
 """The record is kept with sorted keys, so the order of the stages comes from their table."""
@@ -81,6 +82,16 @@ class RunRecord(TypedDict, total=False):
     prefect: dict[str, str]
     stages: dict[str, StageRecord]
     release: Release | None
+    process: dict[str, Any]
+    """Host and process number of the flow."""
+
+
+def state_now(record: Mapping[str, Any]) -> str:
+    """The recorded state, or `interrupted` where the process of a run that did not end is gone from this machine."""
+    process = record.get("process") or {}
+    if record["state"] != "running" or process.get("host") != socket.gethostname():
+        return str(record["state"])
+    return "running" if Path(f"/proc/{process['pid']}").exists() else "interrupted"
 
 
 def number(values: Any, *names: str) -> float | None:

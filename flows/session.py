@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import os
 import secrets
+import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -86,6 +88,7 @@ class Session:
             "revision": revision,
             "dirty": dirty,
             "root": store.address,
+            "process": {"host": socket.gethostname(), "pid": os.getpid()},
             "mlflow": {},
             "prefect": {},
             "stages": {},

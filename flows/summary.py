@@ -44,8 +44,8 @@ SAMPLES = 3
 PRECISIONS = ("f32", "bf16", "int8", "int4")
 
 
-def print_summary(console: Console, record: Mapping[str, Any], store: Store) -> None:
-    """Print the summary of a run that has ended, well or not."""
+def print_summary(console: Console, record: Mapping[str, Any], store: Store, recipe: str = "") -> None:
+    """Print the summary of a run that has ended, well or not; `recipe` is what the command line called its recipe."""
     run = Run(record, store)
     console.print()
     console.print(_headline(run))
@@ -56,7 +56,7 @@ def print_summary(console: Console, record: Mapping[str, Any], store: Store) -> 
     chosen = samples(run)
     if chosen:
         _print_samples(console, chosen)
-    _print_places(console, run)
+    _print_places(console, run, recipe)
     console.print()
 
 
@@ -290,7 +290,7 @@ def _print_samples(console: Console, rows: list[dict[str, Any]]) -> None:
         console.print(Padding(text, (0, 0, 0, 2), expand=False))
 
 
-def _print_places(console: Console, run: Run) -> None:
+def _print_places(console: Console, run: Run, recipe: str) -> None:
     console.print()
     places = []
     page = store_page(run)
@@ -304,13 +304,16 @@ def _print_places(console: Console, run: Run) -> None:
         places.append(("MLflow", f"{_program('mlflow')} ui --backend-store-uri {shlex.quote(tracking)}"))
     if run.release:
         places.append(("Model", _release_outcome("promote", run)))
+        exported = run.stage("export")
+        if exported and exported.identity:
+            places.append(("", f"files in {run.store.place('export', exported.identity)}"))
     elif run.record.get("root"):
         places.append(("Store", shorten(run.record["root"], 4096)))
     for name, text in places:
         line = Text(f"{name:8}", style="bold").append(text, style="not bold")
         console.print(line, soft_wrap=True)
     console.print(Text("Next", style="bold"))
-    for command in next_commands(run, _program("deepmill")):
+    for command in next_commands(run, _program("deepmill"), recipe):
         console.print(Text(f"        {command}"), soft_wrap=True)
 
 
@@ -327,12 +330,12 @@ def _program(name: str) -> str:
     return shlex.quote(str(beside.relative_to(Path.cwd()) if beside.is_relative_to(Path.cwd()) else beside))
 
 
-def next_commands(run: Run, program: str = "deepmill") -> list[str]:
+def next_commands(run: Run, program: str = "deepmill", recipe: str = "") -> list[str]:
     """Three commands worth trying after this run; the first two about what there is, the last one a change.
 
     They name the store where it is not the one that a command without settings takes.
     """
-    recipe = shlex.quote(shorten(run.recipe_name, 200))
+    recipe = shlex.quote(shorten(recipe or run.recipe_name, 200))
     root = str(run.record.get("root") or "")
     if root and root != Settings.model_fields["root"].default:
         program = f"DEEPMILL_ROOT={shlex.quote(shorten(root, 4096))} {program}"

@@ -49,6 +49,7 @@ def without_password(address: str) -> str:
 
 QUIET = {
     "DO_NOT_TRACK": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
@@ -57,7 +58,7 @@ QUIET = {
     "TRANSFORMERS_OFFLINE": "1",
     "TOKENIZERS_PARALLELISM": "false",
 }
-"""Nothing calls home: neither this process nor the ones it starts."""
+"""Nothing calls home, and no library draws over our lines: neither this process nor the ones it starts."""
 
 
 def quiet_network(environment: MutableMapping[str, str] = os.environ) -> None:

@@ -1,23 +1,21 @@
 """The model as MLflow serves it: question in, reasoning and answer out. Logged as code (no pickle), with its packages.
 
-`predict` carries no type hints on purpose: MLflow would take them for a signature and drop `params`.
+MLflow takes no signature from the type hint `pandas.DataFrame`, so the one logged with the model holds, `params` and all.
 """
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 from typing import Any
 
 import mlflow
 import pandas as pd
-
-warnings.filterwarnings("ignore", message=".*Add type hints to the `predict` method")
+from mlflow.pyfunc import PythonModel
 
 DEFAULTS: dict[str, Any] = {"max_new_tokens": 256, "temperature": 0.0, "seed": 0}
 
 
-class ReasoningModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
+class ReasoningModel(PythonModel):  # type: ignore[misc]
     """Answers questions with the quantized weights of the artifact ``model``."""
 
     def load_context(self, context: Any) -> None:
@@ -30,7 +28,7 @@ class ReasoningModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
         self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         self.model = load_quantized(folder).requires_grad_(False)
 
-    def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
+    def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
         """A row `reasoning, answer, text` for each `question` (or `prompt`, taken as it is, chat tokens and all).
 
         Raises:

@@ -80,8 +80,9 @@ def run_rank(argument: dict[str, Any]) -> None:
     }
     if config.accuracy_tasks:
         torch.set_num_threads(threads_for(1))  # the other ranks are done
-        events.note("asking the held-out questions")
+        asked = held_out[: config.accuracy_tasks]
+        events.begin("held-out tasks", 0, f"{len(asked)} tasks")
         sampling = Sampling(max_new_tokens=config.max_new_tokens)
-        solutions = solve(result.model.eval(), tokenizer, held_out[: config.accuracy_tasks], sampling)
+        solutions = solve(result.model.eval(), tokenizer, asked, sampling)
         metrics["accuracy"] = fmean(solution.score for solution in solutions)
     write_json(out_dir / ".work" / "metrics.json", metrics)

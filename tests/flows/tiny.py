@@ -80,7 +80,9 @@ def write_corpus(folder: Path) -> Path:
         "</revision></page>"
         for number in range(1, 31)
     )
-    dump = f'<mediawiki xmlns="http://www.mediawiki.org/xml/export-0.10/" xml:lang="en">{pages}</mediawiki>'
+    site = "<siteinfo><sitename>Tiny</sitename><namespaces><namespace key='0'/></namespaces></siteinfo>"
+    opening = "<mediawiki xmlns='http://www.mediawiki.org/xml/export-0.10/' version='0.10' xml:lang='en'>"
+    dump = f"{opening}{site}{pages}</mediawiki>"
     (folder / "wiki.xml.bz2").write_bytes(bz2.compress(dump.encode()))
     rows = [{"id": str(number), "text": words(100 + number % 29, 120)} for number in range(30)]
     (folder / "notes.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))

@@ -1,0 +1,95 @@
+"""What a user gets wrong: one clear line that names the file, the record and the remedy, and no artifact."""
+
+from __future__ import annotations
+
+import gzip
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.flows.tiny import deepmill, write_recipe
+
+
+def refused(root: Path, *arguments: str) -> str:
+    """The one line of error."""
+    printed = deepmill(root, *arguments, status=1)
+    assert "Traceback" not in printed
+    lines = [line for line in printed.splitlines() if line.startswith("error ")]
+    assert len(lines) == 1, printed
+    assert not [path for path in (root / "store" / "extract").glob("*") if path.is_dir()]
+    return lines[0]
+
+
+def with_source(root: Path, name: str, kind: str, content: bytes) -> str:
+    """A recipe whose only source is one file."""
+    write_recipe(root)
+    (root / name).write_bytes(content)
+    recipe: dict[str, Any] = yaml.safe_load((root / "tiny.yaml").read_text())
+    recipe["extract"] = {"sources": {"it": {"kind": kind, "paths": [name]}}}
+    (root / "tiny.yaml").write_text(yaml.safe_dump(recipe))
+    return "tiny.yaml"
+
+
+def warc() -> bytes:
+    body = b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n<html><body>" + b"<p>Some words here.</p>" * 500
+    head = (
+        b"WARC/1.0\r\nWARC-Type: response\r\nWARC-Target-URI: http://example.test/\r\n"
+        b"WARC-Record-ID: <urn:uuid:00000000-0000-0000-0000-000000000001>\r\nWARC-Date: 2026-01-01T00:00:00Z\r\n"
+        b"Content-Type: application/http; msgtype=response\r\nContent-Length: %d\r\n\r\n" % len(body)
+    )
+    return gzip.compress(head + body + b"\r\n\r\n")
+
+
+def test_a_typo_in_a_key(tmp_path: Path) -> None:
+    write_recipe(tmp_path)
+    assert "did you mean steps?" in refused(tmp_path, "run", "tiny.yaml", "--set", "pretrain.stepz=3")
+
+
+def test_a_missing_file(tmp_path: Path) -> None:
+    write_recipe(tmp_path)
+    (tmp_path / "corpus" / "notes.jsonl").unlink()
+    assert "notes.jsonl" in refused(tmp_path, "run", "tiny.yaml")
+
+
+def test_a_root_that_cannot_be_written(tmp_path: Path) -> None:
+    write_recipe(tmp_path)
+    (tmp_path / "file").write_text("not a folder")
+    assert "file/store" in refused(tmp_path, "run", "tiny.yaml", "--root", "file/store")
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "content", "expected"),
+    [
+        ("pages.warc.gz", "web", warc()[:-40], "pages.warc.gz"),
+        ("dump.xml", "wiki", b"<mediawiki><page><title>A</titl", "dump.xml"),
+        ("book.txt", "book", b"Chapter 1\n\nGood text, then \xff\xfe\xfa bad.\n" * 20, "book.txt"),
+        ("rows.jsonl", "jsonl", b"", "rows.jsonl"),
+        ("rows.jsonl", "jsonl", b'{"text": "good"}\n{"text": \n', "rows.jsonl"),
+    ],
+    ids=["truncated WARC", "malformed XML", "invalid UTF-8", "empty corpus", "broken row"],
+)
+def test_damaged_sources(tmp_path: Path, name: str, kind: str, content: bytes, expected: str) -> None:
+    recipe = with_source(tmp_path, name, kind, content)
+    assert expected in refused(tmp_path, "run", recipe)
+
+
+@pytest.mark.drill
+def test_a_full_disk_keeps_what_is_done(tmp_path: Path) -> None:
+    small = tmp_path / "small"
+    small.mkdir()
+    mount = shutil.which("mount")
+    if (
+        not mount
+        or subprocess.run([mount, "-t", "tmpfs", "-o", "size=900k", "tmpfs", str(small)], check=False).returncode
+    ):
+        pytest.skip("mounting a small file system is not allowed here")
+    try:
+        write_recipe(tmp_path)
+        line = deepmill(tmp_path, "run", "tiny.yaml", "--root", str(small / "store"), status=1).splitlines()[-1]
+        assert "the disk is full; free space and run the same command" in line
+    finally:
+        subprocess.run(["umount", str(small)], check=True)
