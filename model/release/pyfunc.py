@@ -1,6 +1,6 @@
 """The model as MLflow serves it: question in, reasoning and answer out. Logged as code (no pickle), with its packages.
 
-MLflow takes no signature from the type hint `pandas.DataFrame`, so the one logged with the model holds, `params` and all.
+MLflow takes no signature from the hint `pandas.DataFrame`: the one logged with the model holds, `params` and all.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ from typing import Any
 
 import mlflow
 import pandas as pd
-from mlflow.pyfunc import PythonModel
+from mlflow.pyfunc.model import PythonModel
 
 DEFAULTS: dict[str, Any] = {"max_new_tokens": 256, "temperature": 0.0, "seed": 0}
 
 
-class ReasoningModel(PythonModel):  # type: ignore[misc]
+class ReasoningModel(PythonModel):
     """Answers questions with the quantized weights of the artifact ``model``."""
 
     def load_context(self, context: Any) -> None:
