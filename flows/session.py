@@ -153,7 +153,8 @@ class Session:
             entry |= {"state": "failed", "seconds": round(time.monotonic() - clock, 2)}
             self.display.stage_ends(name, "failed", entry["seconds"], {})
             tracked.end("FAILED" if isinstance(error, DeepmillError) else "KILLED", None)
-            self.save()
+            with contextlib.suppress(OSError):  # the disk may be full: what went wrong matters more than its record
+                self.save()
             raise
         state = (item.state if not item.runs else State.CACHED) if was_there else State.RUN
         entry |= {
@@ -176,7 +177,11 @@ class Session:
         """Close the record and the MLflow run."""
         self.record |= {"state": state, "error": error, "ended": datetime.now(UTC).isoformat(timespec="seconds")}
         self.record["mlflow"] = self.mlflow.close(state)
-        self.save()
+        try:
+            self.save()
+        except OSError:
+            if error is None:
+                raise
 
 
 @contextlib.contextmanager

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -30,6 +31,8 @@ from infra.store import Staging, Store
 __all__ = ["Job", "StageError", "StageKilledError", "drift", "make", "remake"]
 
 POLL_SECONDS = 0.05
+FULL = 1 << 20
+"""Bytes free on a disk that counts as full."""
 STOP_SECONDS = 12.0
 """How long the supervisor may take to end a stage's processes, its own grace included."""
 
@@ -216,6 +219,8 @@ def _metrics(stage: str, staging: Staging, status: int) -> dict[str, Any]:
         name = signal.Signals(status - 128).name
         hint = " (out of memory?)" if name == "SIGKILL" else ""
         raise StageKilledError(f"{stage}: stopped by {name}{hint}; run the same command to go on from where it was")
+    if shutil.disk_usage(staging.folder).free < FULL:  # no room for the stage to say so
+        raise _disk_error(OSError(errno.ENOSPC, "No space left on device"), staging.folder)
     raise StageError(f"{stage}: left with status {status} and no result; the whole story is in {staging.log}")
 
 

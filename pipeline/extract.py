@@ -78,7 +78,7 @@ def deal(config: ExtractConfig) -> list[list[Piece]]:
         for file in resolve(options.paths):
             seen[file.name] += 1
             name = file.name if seen[file.name] == 1 else f"{file.name}~{seen[file.name]}"
-            if file.size > room:
+            if not tasks or file.size > room:
                 tasks.append([])
                 room = TASK_BYTES
             room -= file.size
