@@ -130,7 +130,7 @@ def _show_finished(recipe: Any, settings: Settings, source: str) -> bool:
 
 
 def _run_flow(recipe: Any, settings: Settings, restart_from: str | None, source: str) -> None:
-    """Run the flow `mill` in this process, on the Prefect server the environment names, or none."""
+    """Run the flow `mill` in this process, on the Prefect server that its settings name or one for this run alone."""
     from infra.store import open_store
 
     store = open_store(settings)  # an unwritable root is told before anything starts
@@ -144,11 +144,13 @@ def _run_flow(recipe: Any, settings: Settings, restart_from: str | None, source:
     os.environ.setdefault("PREFECT_SERVER_LOGGING_LEVEL", "CRITICAL")
     signal.signal(signal.SIGTERM, _interrupt)
     from flows.display import TerminalDisplay
+    from flows.server import PrefectServer
     from flows.session import watched_by
 
-    with TerminalDisplay(console) as display:
+    with PrefectServer() as server, TerminalDisplay(console) as display:
         from flows.mill import mill
 
+        server.wait()
         with watched_by(display):
             run_id = mill(recipe, restart_from=restart_from)
     record = store.read_run(run_id)

@@ -131,15 +131,15 @@ class _Calibration:
         prefix = f"model.layers.{number}."
         attention, normed = layer.self_attn, [layer.input_layernorm(x_BTD) for x_BTD in states]
 
-        def attend() -> Iterator[Tensor]:
-            for x_BTD, mask_BTS in zip(normed, self.masks, strict=True):
-                yield attention(x_BTD, self.rotary, mask_BTS, None)
+        def attend(place: int) -> Tensor:
+            y_BTD: Tensor = attention(normed[place], self.rotary, self.masks[place], None)
+            return y_BTD
 
         for units_of in _attention_groups(attention):
             hessians = self._watch(attention, units_of, attend)
             for module, parts in units_of.items():
                 self._linear([f"{prefix}self_attn.{part}.weight" for part in parts], hessians[module])
-        states = [x_BTD + y_BTD for x_BTD, y_BTD in zip(states, attend(), strict=True)]
+        states = [x_BTD + attend(place) for place, x_BTD in enumerate(states)]
         normed = [layer.post_attention_layernorm(x_BTD) for x_BTD in states]
         inputs = [x_BTD[batch.valid_BT] for x_BTD, batch in zip(normed, self.batches, strict=True)]
         if isinstance(layer.mlp, MixtureOfExperts):
@@ -159,9 +159,7 @@ class _Calibration:
         self.views[name].copy_(unit.weight())
         self.result.stored[name] = unit
 
-    def _watch(
-        self, attention: nn.Module, modules: Iterable[str], run: Callable[[], Iterator[Tensor]]
-    ) -> dict[str, Tensor]:
+    def _watch(self, attention: nn.Module, modules: Iterable[str], run: Callable[[int], Tensor]) -> dict[str, Tensor]:
         """Hessians [1, C, C] of the inputs of submodules; under ``queries`` [N, P, P] of queries, unrotated part."""
         sums: dict[str, Tensor] = {}
         place = 0
@@ -189,8 +187,8 @@ class _Calibration:
                         lambda module, args, key=key: add(key, valid(args[0])[None])
                     )
                 )
-        for place, _ in enumerate(run()):  # noqa: B007  the hooks look at place: `run` computes batch by batch
-            pass
+        for place in range(len(self.batches)):  # the hooks look at place
+            run(place)
         for handle in handles:
             handle.remove()
         return sums

@@ -1,0 +1,34 @@
+"""Artifacts of the corpus stages and an untrained checkpoint, for the tests of the stages that read them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tokenizers import Tokenizer
+
+from model.checkpoint import save_model
+from pipeline.reasoning import reasoning
+from pipeline.sections import ReasoningConfig, ReasoningTask, ShardsConfig, TokenizerConfig
+from pipeline.shards import shards
+from pipeline.tokenizer import tokenizer
+from tests.model.conftest import tiny_model
+from tests.pipeline.corpus import words, write_documents
+
+
+def make_artifacts(root: Path) -> dict[str, Path]:
+    """`reasoning`, `decontaminate`, `tokenizer`, `shards` and three checkpoints of the same shape, by name."""
+    made = {name: root / name for name in ("reasoning", "tokenizer", "shards", "pretrain", "sft", "grpo")}
+    for folder in made.values():
+        folder.mkdir(parents=True)
+    options = {"min_terms": 2, "max_terms": 2, "max_digits": 1, "operators": ("+",), "allow_parentheses": False}
+    tasks = (ReasoningTask(name="basic_arithmetic", options=options),)
+    reasoning(ReasoningConfig(tasks=tasks, train=60, validation=16, test=16), {}, made["reasoning"])
+    rows = [(f"d{number}", "wiki" if number % 2 else "book", words(number, 80)) for number in range(40)]
+    made["decontaminate"] = write_documents(root / "decontaminate", rows)
+    tokenizer(TokenizerConfig(vocabulary=300), made, made["tokenizer"])
+    shards(ShardsConfig(sequence_length=48, validation_fraction=0.2), made, made["shards"])
+    size = Tokenizer.from_file(str(made["tokenizer"] / "tokenizer.json")).get_vocab_size()
+    for seed, name in enumerate(("pretrain", "sft", "grpo")):
+        model = tiny_model(seed=seed, vocab_size=size, kv_lora_rank=32, moe_intermediate_size=32, v_head_dim=16)
+        save_model(model, made[name] / "model", made["tokenizer"])
+    return made

@@ -1,0 +1,123 @@
+"""Quantize and export on a tiny model: judged against plain arithmetic, read back by the engines that will run them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from gguf import GGUFReader
+from tokenizers import Tokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from infra.errors import UserError
+from model.checkpoint import load_model
+from model.evaluate import evaluate
+from model.release.export import export
+from model.release.quantize import quantize
+from model.release.quantized import load_quantized, read_units
+from model.sections import EvaluateConfig, ExportConfig, QuantizeConfig
+from tests.model.artifacts import make_artifacts
+from tests.pipeline.corpus import published
+
+CONFIG = QuantizeConfig(calibration_sequences=12, evaluation_sequences=4, expert_tokens=8)
+HOSTILE = ["1234567 + 89", "naïve 漢字 🦙\u200b", "  two  spaces\n\n\ttab", "<|user|> <think>", "a" * 300, "don't I'LL"]
+
+
+@pytest.fixture(scope="module")
+def artifacts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    made = make_artifacts(tmp_path_factory.mktemp("release"))
+    for name in ("evaluate", "quantize", "export"):
+        made[name] = made["sft"].parent / name
+        made[name].mkdir()
+    evaluate(EvaluateConfig(problems=4, max_new_tokens=4, sequences=2), made, made["evaluate"])
+    quantize(CONFIG, made, made["quantize"])
+    export(ExportConfig(title="Tiny"), made, made["export"])
+    return made
+
+
+def test_quantize_twice_gives_the_same_bytes(artifacts: dict[str, Path], tmp_path: Path) -> None:
+    quantize(CONFIG, artifacts, tmp_path)
+    assert published(tmp_path) == published(artifacts["quantize"])
+
+
+def test_calibration_beats_rounding_and_fewer_bits_cost_more(artifacts: dict[str, Path]) -> None:
+    report = json.loads((artifacts["quantize"] / "quantization.json").read_text())["precisions"]
+    assert report["int4"]["kl"] < report["int4"]["rounded_to_nearest"]["kl"]
+    assert 0 <= report["int8"]["kl"] < report["int4"]["kl"]
+    assert report["int4"]["bytes"] < report["int8"]["bytes"] < report["f32"]["bytes"]
+    assert report["f32"]["kl"] == pytest.approx(0.0, abs=1e-9)
+
+
+def test_starved_experts_are_listed(artifacts: dict[str, Path], tmp_path: Path) -> None:
+    hungry = CONFIG.model_copy(update={"expert_tokens": 100_000})
+    metrics = quantize(hungry, artifacts, tmp_path)
+    report = json.loads((tmp_path / "quantization.json").read_text())["precisions"]["int4"]
+    assert metrics["starved_experts_int4"] == len(report["starved_experts"]) > 0
+    assert load_quantized(tmp_path / "int4") is not None
+
+
+def test_the_divergence_is_that_of_plain_arithmetic(artifacts: dict[str, Path]) -> None:
+    from model.release.quantize import _held_out_rows
+
+    words = Tokenizer.from_file(str(artifacts["tokenizer"] / "tokenizer.json"))
+    rows = _held_out_rows(CONFIG, artifacts, words)["text"]
+    whole, four = load_model(artifacts["grpo"] / "model"), load_quantized(artifacts["quantize"] / "int4")
+    total, count = 0.0, 0
+    with torch.no_grad():
+        p_BTV = whole.lm_head(whole.hidden(rows.tokens_BT, rows.documents_BT)).double().log_softmax(-1)
+        q_BTV = four.lm_head(four.hidden(rows.tokens_BT, rows.documents_BT)).double().log_softmax(-1)
+    for row in range(len(rows.tokens_BT)):
+        for place in range(rows.tokens_BT.shape[1] - 1):
+            if rows.documents_BT[row, place] == rows.documents_BT[row, place + 1]:
+                p_V, q_V = p_BTV[row, place], q_BTV[row, place]
+                total += (p_V.exp() * (p_V - q_V)).sum().item()
+                count += 1
+    report = json.loads((artifacts["quantize"] / "quantization.json").read_text())["precisions"]
+    assert report["int4"]["kl"] == pytest.approx(total / count, rel=1e-3)
+
+
+def test_a_damaged_quantized_model_is_refused(artifacts: dict[str, Path], tmp_path: Path) -> None:
+    for name in ("config.json", "model.safetensors"):
+        (tmp_path / name).write_bytes((artifacts["quantize"] / "int4" / name).read_bytes())
+    (tmp_path / "model.safetensors").write_bytes(b"\0" * 100)
+    with pytest.raises(UserError, match=r"model\.safetensors: not readable"):
+        read_units(tmp_path)
+
+
+def test_transformers_computes_the_same(artifacts: dict[str, Path]) -> None:
+    folder = artifacts["export"] / "hf"
+    theirs = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    ours = load_model(artifacts["grpo"] / "model")
+    words = AutoTokenizer.from_pretrained(folder)
+    tokens_BT = torch.tensor([words("Calculate 12 + 34.")["input_ids"]])
+    with torch.no_grad():
+        wanted = theirs(tokens_BT).logits
+        found = ours.lm_head(ours.hidden(tokens_BT))
+    torch.testing.assert_close(found, wanted, atol=1e-4, rtol=0)
+    mine = Tokenizer.from_file(str(artifacts["tokenizer"] / "tokenizer.json"))
+    for text in HOSTILE:
+        ids = words(text, add_special_tokens=False)["input_ids"]
+        assert ids == mine.encode(text, add_special_tokens=False).ids
+
+
+def test_gguf_files_hold_the_calibrated_blocks_and_the_gate(artifacts: dict[str, Path]) -> None:
+    reader = GGUFReader(artifacts["export"] / "gguf" / "model-q4_0.gguf")
+    tensors = {tensor.name: tensor for tensor in reader.tensors}
+    _, stored = read_units(artifacts["quantize"] / "int4")
+    name = next(name for name in stored if name.endswith("mlp.experts.gate_proj.weight") or "experts.gate_proj" in name)
+    layer = name.split(".")[2]
+    packed = tensors[f"blk.{layer}.ffn_gate_exps.weight"]
+    assert packed.data.tobytes() == stored[name].stored.numpy().tobytes()
+    architecture = bytes(reader.fields["general.architecture"].parts[-1]).decode()
+    assert f"{architecture}.expert_gating_func" in reader.fields
+    assert f"{architecture}.expert_weights_scale" in reader.fields
+
+
+def test_the_card_says_what_a_user_must_know(artifacts: dict[str, Path]) -> None:
+    card = (artifacts["export"] / "MODEL_CARD.md").read_text()
+    for word in ("Tiny", "int4", "accuracy", "GGUF"):
+        assert word.lower() in card.lower()
+    summary = json.loads((artifacts["export"] / "export.json").read_text())
+    assert all((artifacts["export"] / name).stat().st_size == size for name, size in summary["files"].items())

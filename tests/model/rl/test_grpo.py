@@ -1,0 +1,110 @@
+"""The stage `grpo` on a tiny model: the same bytes twice, killed in between or not; a collapse is told."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from infra.errors import UserError
+from model.rl.grpo import collapsed, grpo
+from model.sections import GrpoConfig
+from tests.model.artifacts import make_artifacts
+from tests.pipeline.corpus import published
+
+DYING = """
+import itertools, json, os, signal, sys
+from pathlib import Path
+import torch
+from model.rl.grpo import grpo
+from model.sections import GrpoConfig
+from model.training.engine import SingleEngine
+torch.set_num_threads(1)
+whole, steps = SingleEngine.step, itertools.count()
+def step(engine, rate):
+    if next(steps) == 7:  # in the third rollout's updates
+        os.kill(os.getpid(), signal.SIGKILL)
+    return whole(engine, rate)
+SingleEngine.step = step
+config, inputs = json.loads(sys.argv[1])
+grpo(GrpoConfig.model_validate(config), {name: Path(path) for name, path in inputs.items()}, Path(sys.argv[2]))
+"""
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    return make_artifacts(tmp_path_factory.mktemp("grpo"))
+
+
+def config(**changes: Any) -> GrpoConfig:
+    fields: dict[str, Any] = {
+        "steps": 4,
+        "questions": 3,
+        "group_size": 4,
+        "max_new_tokens": 12,
+        "accuracy_tasks": 4,
+        "learning_rate": 1e-3,
+        "checkpoint_seconds": 0,
+        "minibatches": 3,
+    }
+    return GrpoConfig.model_validate(fields | changes)
+
+
+@pytest.fixture(scope="module")
+def finished(inputs: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("finished")
+    grpo(config(), inputs, out)
+    return out
+
+
+def test_the_artifact(inputs: dict[str, Path], finished: Path) -> None:
+    history = json.loads((finished / "history.json").read_text())
+    assert [row["step"] for row in history["steps"]] == [1, 2, 3, 4]
+    assert {"reward", "accuracy", "format", "kl", "entropy", "length", "loss"} <= history["steps"][0].keys()
+    assert 0 < history["steps"][0]["kl"] < 0.1  # the later of its three updates have moved
+    kept = [json.loads(line) for line in (finished / "rollouts.jsonl").read_text().splitlines()]
+    assert {row["step"] for row in kept} == {1, 2, 3, 4}
+    assert (finished / "model" / "tokenizer.json").exists()
+    before = (inputs["sft"] / "model" / "model.safetensors").read_bytes()
+    assert (finished / "model" / "model.safetensors").read_bytes() != before
+
+
+def test_a_run_that_was_killed_ends_with_the_same_bytes(
+    inputs: dict[str, Path], finished: Path, tmp_path: Path
+) -> None:
+    argument = json.dumps([config().model_dump(mode="json"), {name: str(path) for name, path in inputs.items()}])
+    dying = subprocess.run([sys.executable, "-c", DYING, argument, str(tmp_path)], check=False)
+    assert dying.returncode == -signal.SIGKILL
+    assert (tmp_path / ".work").exists()
+    grpo(config(), inputs, tmp_path)
+    assert published(tmp_path) == published(finished)
+
+
+def test_reference_renewed(inputs: dict[str, Path], tmp_path: Path) -> None:
+    grpo(config(steps=2, reference_every=1, minibatches=1), inputs, tmp_path)
+    steps = json.loads((tmp_path / "history.json").read_text())["steps"]
+    assert steps[1]["kl"] == pytest.approx(0.0, abs=1e-3)
+
+
+def test_collapse() -> None:
+    assert not collapsed([1.0] * 30, 0.5)
+    assert collapsed([1.0] * 10 + [0.4] * 10, 0.5)
+    assert not collapsed([1.0] * 10 + [0.4] * 10, 0.0)
+    assert not collapsed([1.0] * 3, 0.5)
+
+
+def test_a_tokenizer_that_does_not_fit(inputs: dict[str, Path], tmp_path: Path) -> None:
+    other = tmp_path / "tokenizer"
+    shutil.copytree(inputs["tokenizer"], other)
+    document = json.loads((other / "tokenizer.json").read_text())
+    for number in range(2000):
+        document["model"]["vocab"][f"more{number}"] = len(document["model"]["vocab"]) + 10
+    (other / "tokenizer.json").write_text(json.dumps(document))
+    with pytest.raises(UserError, match="vocabulary is smaller than the tokenizer's"):
+        grpo(config(), inputs | {"tokenizer": other}, tmp_path / "out")

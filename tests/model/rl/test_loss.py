@@ -1,0 +1,138 @@
+"""GRPO's objective against the paper's equations, written out a token at a time."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from model.rl.loss import group_advantages, grpo_loss, log_probabilities
+from model.rl.rewards import reward
+from model.rl.rollout import Answer, micro_batches, questions_of_step
+from model.sections import GrpoConfig
+from tests.model.conftest import tiny_model
+
+
+def slow_loss(
+    policy: list[list[float]],
+    old: list[list[float]],
+    reference: list[list[float]],
+    advantages: list[float],
+    clip: float,
+    beta: float,
+) -> float:
+    """Eq 3 and 4 of DeepSeekMath for answers as lists of log probabilities."""
+    total = 0.0
+    for answer in range(len(policy)):
+        inner = 0.0
+        for p, o, r in zip(policy[answer], old[answer], reference[answer], strict=True):
+            ratio = math.exp(p - o)
+            clipped = min(max(ratio, 1 - clip), 1 + clip)
+            divergence = math.exp(r - p) - (r - p) - 1
+            inner += min(ratio * advantages[answer], clipped * advantages[answer]) - beta * divergence
+        total += inner / len(policy[answer])
+    return -total / len(policy)
+
+
+def test_loss_and_gradient_are_the_papers() -> None:
+    source = torch.Generator().manual_seed(0)
+    lengths = [3, 1, 5, 2]
+    draw = lambda: [(torch.rand(n, generator=source, dtype=torch.float64) - 2).tolist() for n in lengths]  # noqa: E731
+    policy, old, reference = draw(), draw(), draw()
+    advantages = [1.2, -0.7, 0.0, -1.5]
+
+    def flat(values: list[list[float]]) -> torch.Tensor:
+        return torch.tensor([value for row in values for value in row], dtype=torch.float64)
+
+    weights_N = torch.tensor([1 / (len(lengths) * n) for n in lengths for _ in range(n)], dtype=torch.float64)
+    spread_N = torch.tensor(
+        [a for a, n in zip(advantages, lengths, strict=True) for _ in range(n)], dtype=torch.float64
+    )
+    logprobs_N = flat(policy).requires_grad_()
+    terms = grpo_loss(logprobs_N, flat(old), flat(reference), spread_N, weights_N, clip=0.2, kl_weight=0.04)
+    terms.loss.backward()
+    assert terms.loss.item() == pytest.approx(slow_loss(policy, old, reference, advantages, 0.2, 0.04), abs=1e-12)
+    assert 0 < terms.clipped < 1
+    assert logprobs_N.grad is not None
+    gradient = logprobs_N.grad.tolist()
+    step, place = 1e-6, 0
+    for row in range(len(lengths)):
+        for column in range(lengths[row]):
+            kept = policy[row][column]
+            policy[row][column] = kept + step
+            above = slow_loss(policy, old, reference, advantages, 0.2, 0.04)
+            policy[row][column] = kept - step
+            below = slow_loss(policy, old, reference, advantages, 0.2, 0.04)
+            policy[row][column] = kept
+            assert gradient[place] == pytest.approx((above - below) / (2 * step), abs=1e-8)
+            place += 1
+
+
+def test_without_a_reference_there_is_no_divergence() -> None:
+    logprobs_N = torch.tensor([-1.0, -2.0], requires_grad=True)
+    terms = grpo_loss(
+        logprobs_N, logprobs_N.detach(), None, torch.ones(2), torch.full((2,), 0.5), clip=0.2, kl_weight=0.04
+    )
+    assert (terms.loss.item(), terms.kl.item()) == (-1.0, 0.0)
+
+
+@given(st.lists(st.lists(st.sampled_from([0.0, 1.0, 2.0]), min_size=4, max_size=4), min_size=1, max_size=5))
+def test_advantages_are_standard_scores_of_the_group(rewards: list[list[float]]) -> None:
+    found = group_advantages(torch.tensor(rewards, dtype=torch.float64)).tolist()
+    for group, scores in zip(rewards, found, strict=True):
+        mean = sum(group) / 4
+        spread = math.sqrt(sum((value - mean) ** 2 for value in group) / 4)
+        wanted = [(value - mean) / spread if spread else 0.0 for value in group]
+        assert scores == pytest.approx(wanted)
+
+
+def test_log_probabilities_and_entropy() -> None:
+    logits_NV = torch.randn(5, 7, generator=torch.Generator().manual_seed(1))
+    tokens_N = torch.tensor([0, 6, 3, 3, 1])
+    found, entropy = log_probabilities(logits_NV, tokens_N)
+    wanted_NV = logits_NV.log_softmax(1)
+    torch.testing.assert_close(found, wanted_NV[torch.arange(5), tokens_N])
+    torch.testing.assert_close(entropy, -(wanted_NV.exp() * wanted_NV).sum(1))
+
+
+def test_micro_batches_give_every_answer_token_its_probability_and_weight() -> None:
+    model = tiny_model()
+    source = torch.Generator().manual_seed(3)
+    answers = []
+    for prompt, length in ((3, 4), (5, 1), (2, 9)):
+        tokens = torch.randint(0, 97, (prompt + length,), generator=source).tolist()
+        answers.append(Answer(tokens[:prompt], tokens[prompt:], [0.0] * length, float(length)))
+    seen: dict[float, list[float]] = {}
+    weight = 0.0
+    with torch.no_grad():
+        for part in micro_batches(answers, 16, torch.device("cpu")):
+            logprobs_N, _ = part.log_probabilities(model)
+            weight += part.weights_N.sum().item()
+            for edge, value in zip(part.advantages_N.tolist(), logprobs_N.tolist(), strict=True):
+                seen.setdefault(edge, []).append(value)
+        for answer in answers:
+            whole = torch.tensor([answer.prompt + answer.tokens])
+            logits_TV = model.lm_head(model.hidden(whole))[0].log_softmax(-1)
+            first = len(answer.prompt) - 1
+            alone = [logits_TV[first + place, token].item() for place, token in enumerate(answer.tokens)]
+            assert seen[answer.advantage] == pytest.approx(alone, abs=1e-5)
+    assert weight == pytest.approx(1.0)
+
+
+def test_every_question_is_asked_once_per_lap_in_another_order() -> None:
+    laps = [[q for step in range(5 * lap, 5 * lap + 5) for q in questions_of_step(step, 4, 20, 0)] for lap in range(2)]
+    assert sorted(laps[0]) == sorted(laps[1]) == list(range(20))
+    assert laps[0] != laps[1]
+
+
+def test_rewards_add_up() -> None:
+    class Solved:
+        score, is_well_formed = 1.0, False
+
+    config = GrpoConfig(accuracy_reward=2.0, format_reward=0.5)
+    assert reward(Solved(), config).total == 2.0  # type: ignore[arg-type]
+    Solved.is_well_formed = True
+    assert reward(Solved(), config).total == 2.5  # type: ignore[arg-type]
