@@ -25,7 +25,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is not installed; install Python 3.11 or name it: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)"; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "Setting up $(VENV): a few minutes the first time"
-	@$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[sample,dev]'
+	@$(BIN)/pip install --quiet --quiet --constraint constraints.txt --editable '.[sample,dev]'
 	@touch $@
 
 sample: data/sample/manifest.json
