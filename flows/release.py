@@ -290,6 +290,8 @@ def _facts_of(client: MlflowClient, name: str, version: str) -> dict[str, Any]:
 
 
 def _move(client: MlflowClient, name: str, version: str, previous: str | None, alias: str, why: str) -> None:
+    """Move the alias; `previous` is where a later rollback goes, the audit names what really was replaced."""
+    replaced = _alias(client, name, alias)
     now = datetime.now(UTC).isoformat(timespec="seconds")
     tags = {
         PREVIOUS: previous or "",
@@ -305,7 +307,7 @@ def _move(client: MlflowClient, name: str, version: str, previous: str | None, a
         "by": tags["deepmill.promoted_by"],
         "alias": alias,
         "version": version,
-        "from": previous,
+        "from": replaced,
         "why": why,
     }
     key = f"deepmill.audit.{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}"  # a tag's name may not hold the + of an offset

@@ -104,13 +104,18 @@ def write_recipe(folder: Path, **changes: Any) -> Path:
 def environment(root: Path) -> dict[str, str]:
     """Of a process whose store is below `root`, and whose Prefect database is beside it."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("DEEPMILL_", "PREFECT_"))}
-    return kept | {
-        "DEEPMILL_ROOT": str(root / "store"),
-        "PREFECT_HOME": str(root.parent / "prefect"),  # shared by the tests: making its database takes seconds
-        "PYTHONPATH": str(HOUSE),
-        "COLUMNS": "120",
-        "OMP_NUM_THREADS": "1",
-    }
+    server = os.environ.get("DEEPMILL_TEST_PREFECT_API_URL")  # else each run has its own
+    return (
+        kept
+        | ({"PREFECT_API_URL": server} if server else {})
+        | {
+            "DEEPMILL_ROOT": str(root / "store"),
+            "PREFECT_HOME": str(root.parent / "prefect"),  # shared by the tests: making its database takes seconds
+            "PYTHONPATH": str(HOUSE),
+            "COLUMNS": "120",
+            "OMP_NUM_THREADS": "1",
+        }
+    )
 
 
 def start(root: Path, *arguments: str) -> subprocess.Popen[str]:
