@@ -23,6 +23,7 @@ __all__ = ["PrefectServer"]
 
 START_SECONDS = 90.0
 POLL_SECONDS = 0.05
+DRAIN_SECONDS = 5.0
 
 
 class PrefectServer:
@@ -78,6 +79,15 @@ class PrefectServer:
 
         refresh_global_settings_context()
 
+    def _drain(self) -> None:
+        """Let Prefect send the logs and events it has queued, as long as there is someone to take them."""
+        from prefect.events.worker import EventsWorker
+        from prefect.logging.handlers import APILogWorker
+
+        if self._answers():
+            for worker in (APILogWorker, EventsWorker):
+                worker.drain_all(timeout=DRAIN_SECONDS)
+
     def _answers(self) -> bool:
         try:
             with urllib.request.urlopen(f"{self._url}/health", timeout=5) as response:
@@ -89,6 +99,7 @@ class PrefectServer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._process is not None:
+            self._drain()
             if os.environ.get("PREFECT_API_URL") == self._url:
                 del os.environ["PREFECT_API_URL"]
             self._process.terminate()
