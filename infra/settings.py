@@ -13,7 +13,10 @@ from urllib.parse import urlsplit, urlunsplit
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-__all__ = ["Settings", "quiet_network", "without_password"]
+__all__ = ["DATABASE", "Settings", "quiet_network", "without_password"]
+
+DATABASE = "mlflow.db"
+"""MLflow's SQLite file beside the store."""
 
 
 class Settings(BaseSettings):
@@ -38,7 +41,7 @@ class Settings(BaseSettings):
     @property
     def mlflow_uri(self) -> str:
         """`tracking_uri`, or the SQLite file beside the store."""
-        return self.tracking_uri or f"sqlite:///{self.local_root / 'mlflow.db'}"
+        return self.tracking_uri or f"sqlite:///{self.local_root / DATABASE}"
 
 
 def without_password(address: str) -> str:

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from infra.errors import UserError
-from infra.settings import Settings, without_password
+from infra.lease import file_lease
+from infra.settings import DATABASE, Settings, without_password
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -34,16 +35,32 @@ def registry_client(settings: Settings) -> MlflowClient:
     import mlflow
 
     if not settings.tracking_uri:
-        settings.local_root.mkdir(parents=True, exist_ok=True)
+        _make_database(settings.local_root)
     mlflow.set_tracking_uri(settings.mlflow_uri)
     for name in ("mlflow", "alembic"):  # importing mlflow sets its own levels
         logging.getLogger(name).setLevel(logging.ERROR)
     try:
         return mlflow.MlflowClient(settings.mlflow_uri)
     except Exception as error:
-        raise UserError(
-            f"{without_password(settings.mlflow_uri)}: cannot reach MLflow ({error}); check DEEPMILL_TRACKING_URI"
-        ) from None
+        address = without_password(settings.mlflow_uri)
+        reason = (str(error).splitlines() or [type(error).__name__])[0].replace(settings.mlflow_uri, address)
+        raise UserError(f"{address}: cannot reach MLflow ({reason}); check DEEPMILL_TRACKING_URI") from None
+
+
+def _make_database(root: Path) -> None:
+    """Make MLflow's SQLite file where there is none, all or nothing: its migrations do not survive a kill."""
+    whole, growing = root / DATABASE, root / f".{DATABASE}"
+    if whole.exists():
+        return
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    with file_lease(root / ".leases" / "mlflow", lambda holder: None):
+        if whole.exists():
+            return
+        for leaving in root.glob(f"{growing.name}*"):
+            leaving.unlink()
+        SqlAlchemyStore(f"sqlite:///{growing}", (root / "mlartifacts").as_uri()).engine.dispose()
+        growing.replace(whole)
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -1,0 +1,48 @@
+"""MLflow's local database comes to be whole or not at all, also when two ask at once and one is killed over it."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from infra.errors import UserError
+from infra.settings import Settings
+from infra.tracking import Tracker, registry_client
+
+OPEN = """
+from infra.settings import Settings
+from infra.tracking import Tracker
+print(Tracker(Settings()).start("run", {}).run_id)
+"""
+
+
+def test_killed_while_it_is_made_and_two_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DEEPMILL_ROOT", str(tmp_path))
+    dying = subprocess.Popen([sys.executable, "-c", OPEN], stdout=subprocess.DEVNULL)
+    growing = tmp_path / ".mlflow.db"
+    while not (growing.exists() and growing.stat().st_size > 8192):
+        assert dying.poll() is None
+        time.sleep(0.001)
+    dying.send_signal(signal.SIGKILL)
+    dying.wait()
+    assert not (tmp_path / "mlflow.db").exists()
+    both = [subprocess.Popen([sys.executable, "-c", OPEN], stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    runs = {process.communicate(timeout=120)[0].strip() for process in both}
+    assert [process.returncode for process in both] == [0, 0]
+    assert len(runs) == 2
+    client = Tracker(Settings()).client
+    assert {client.get_run(run).info.run_name for run in runs} == {"run"}
+    assert not list(tmp_path.glob(".mlflow.db*"))
+
+
+def test_a_server_that_is_away_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DEEPMILL_TRACKING_URI", "nonsense://me:secret@away")
+    with pytest.raises(UserError, match="cannot reach MLflow") as caught:
+        registry_client(Settings())
+    assert "secret" not in str(caught.value)
+    assert "\n" not in str(caught.value)
