@@ -5,7 +5,7 @@ group the document stays whose source comes first in `precedence`, among those t
 does not depend on how many workers ran or how the documents lie in files. A removed document is among the rejects under
 `exact` or `minhash`, with the id and source of the one that stays in its metadata.
 
-Four passes: keys and signatures (a task per file), pairs (a task per band, datatrove's), groups (here, in memory: only
+Four passes: keys and signatures (a task per file), pairs (a task per band), groups (here, in memory: only
 documents that have a copy), and the filter (a task per file).
 """
 
@@ -19,7 +19,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 from datatrove.pipeline.base import PipelineStep
-from datatrove.pipeline.dedup.minhash import MinhashConfig, MinhashDedupBuckets
+from datatrove.pipeline.dedup.minhash import MinhashConfig
 
 from infra import events
 from infra.errors import UserError
@@ -34,9 +34,9 @@ from pipeline.documents import (
     merge_tallies,
     run_pipeline,
 )
-from pipeline.minhash import FastMinhashSignature, clusters, pairs, simplify
+from pipeline.minhash import FastMinhashBuckets, FastMinhashSignature, clusters, pairs
 from pipeline.sections import DedupConfig
-from pipeline.words import WORDS
+from pipeline.shingles import simplified_words
 
 __all__ = ["dedup"]
 
@@ -71,9 +71,7 @@ def dedup(config: DedupConfig, inputs: Mapping[str, Path], out_dir: Path) -> dic
 
     if config.minhash:
         events.begin("pairs", config.buckets, "buckets")
-        buckets = MinhashDedupBuckets(
-            str(work / "signatures"), str(work / "pairs"), config=minhash, lines_to_buffer=1000
-        )
+        buckets = FastMinhashBuckets(work / "signatures", work / "pairs", minhash)
         run_pipeline([buckets], config.buckets, work, "pairing", processes=1 if total <= FEW else None)
 
     _write_removals(_removals(config, work), work / "removals", files)
@@ -98,8 +96,8 @@ class Keys(PipelineStep):
         for document in data:
             rows["id"].append(document.id)
             rows["source"].append(document.metadata["source"])
-            words = " ".join(WORDS.word_tokenize(simplify(document.text, self.config)))
-            rows["words"].append(hashlib.blake2b(words.encode(errors="surrogatepass"), digest_size=16).digest())
+            words, _ = simplified_words(document.text, self.config)
+            rows["words"].append(hashlib.blake2b(words.data, digest_size=16).digest())
             yield document
         self.folder.mkdir(parents=True, exist_ok=True)
         schema = pa.schema([("id", pa.string()), ("source", pa.string()), ("words", pa.binary(16))])

@@ -19,8 +19,10 @@ __all__ = ["WORDS", "RegexWordTokenizer"]
 UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
 MARKS = "\u0300-\u036f\u0591-\u05bd\u05bf-\u05c7\u0610-\u061a\u064b-\u065f\u0670\u06d6-\u06ed\u0900-\u0963\u0966-\u0dff"
 """Vowel signs and diacritics of alphabets and of the scripts of India, which are no word characters to Python."""
+JOINERS = "'’."
+"""Between two letters they are part of the word."""
 LETTER = rf"[^\W{UNSPACED}]"
-WORD = re.compile(rf"[{UNSPACED}]|{LETTER}+(?:(?:['’.](?={LETTER})|[{MARKS}]+){LETTER}*)*|[^\w\s]+")
+WORD = re.compile(rf"[{UNSPACED}]|{LETTER}+(?:(?:[{JOINERS}](?={LETTER})|[{MARKS}]+){LETTER}*)*|[^\w\s]+")
 SENTENCE_END = re.compile(r"""[.!?…。！？؟।]+["'”’)\]]*(?=\s|$)|[。！？]|\n+""")
 
 
