@@ -12,7 +12,16 @@ from pydantic import Field
 
 from infra.section import Section
 
-__all__ = ["ENVIRONMENT_KEY", "Engine", "Execution", "Layout", "execution"]
+__all__ = [
+    "ENVIRONMENT_KEY",
+    "Engine",
+    "Execution",
+    "Executor",
+    "Layout",
+    "RayOptions",
+    "SlurmOptions",
+    "execution",
+]
 
 ENVIRONMENT_KEY = "DEEPMILL_EXECUTION"
 
@@ -26,11 +35,54 @@ class Engine(StrEnum):
     SINGLE = "single"
 
 
+class Executor(StrEnum):
+    """What runs the tasks of a data stage: datatrove's executors."""
+
+    LOCAL = "local"
+    """Processes on this machine."""
+    RAY = "ray"
+    """A Ray cluster, or a Ray of the stage's own on this machine."""
+    SLURM = "slurm"
+    """A job array; the store or `DEEPMILL_SCRATCH` must lie on a file system that the nodes share."""
+
+
+class SlurmOptions(Section):
+    """How jobs are submitted."""
+
+    partition: str = ""
+    """Empty: the cluster's default."""
+    account: str = ""
+    """Empty: the user's default."""
+    qos: str = ""
+    """Empty: the account's default."""
+    time_limit: str = "1-00:00:00"
+    """Of a job; tasks that it cuts off run again with the same command."""
+    arguments: dict[str, str] = Field(default_factory=dict)
+    """Further options of sbatch by their long names: ``{constraint: cpu, nice: "100"}``."""
+    tasks_per_job: int = Field(1, ge=1)
+    """Tasks of a data stage that one job of the array runs in turn; raise it where tasks take seconds."""
+
+
+class RayOptions(Section):
+    """Which Ray runs the tasks."""
+
+    address: str = ""
+    """``host:port`` or ``auto`` of a cluster that shares the file system; empty: one on this machine, for the stage."""
+
+
 class Execution(Section):
     """How wide the stages run."""
 
+    executor: Executor = Executor.LOCAL
+    """What runs the tasks of data stages."""
     workers: int = Field(0, ge=0)
-    """Processes for a data stage; 0 means one per core."""
+    """Tasks of a data stage at once; 0 means one per core here, and no limit on a cluster."""
+    task_memory_gb: float = Field(2.0, gt=0)
+    """Memory that a cluster sets aside for a task of a data stage, in GiB."""
+    slurm: SlurmOptions = SlurmOptions()
+    """With `executor: slurm`."""
+    ray: RayOptions = RayOptions()
+    """With `executor: ray`."""
     ranks: int = Field(1, ge=1)
     """Training processes on this machine."""
     expert_parallel: int = Field(1, ge=1)

@@ -20,7 +20,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from infra import events
+from infra import endings, events
 from infra import execution as execution_module
 from infra.errors import DeepmillError, UserError
 from infra.execution import Execution
@@ -168,6 +168,7 @@ def _run(job: Job, staging: Staging, listen: Listener, lease: int | None) -> int
     command += [sys.executable, "-m", "infra.worker", str(staging.job)]
     variables = {
         **os.environ,
+        endings.ENVIRONMENT_KEY: str(staging.endings),
         events.ENVIRONMENT_KEY: str(staging.events),
         execution_module.ENVIRONMENT_KEY: job.execution.model_dump_json(),
         "PYTHONPATH": os.pathsep.join(filter(None, (str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH")))),

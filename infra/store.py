@@ -35,6 +35,8 @@ class Staging:
         self.artifact = folder / "artifact"
         """What the stage writes into."""
         self.events = folder / "events.jsonl"
+        self.endings = folder.with_name(f"{folder.name}.endings")
+        """See `infra.endings`; apart, for it must outlive the leavings of other code."""
         self.log = folder / "stage.log"
         self.job = folder / "job.json"
         self.result = folder / "result.json"
@@ -62,7 +64,8 @@ class Staging:
         write_durably(self.artifact / MANIFEST, manifest.model_dump_json(indent=2).encode())
 
     def remove(self) -> None:
-        shutil.rmtree(self.folder, ignore_errors=True)
+        for folder in (self.folder, self.endings):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 class Store(ABC):

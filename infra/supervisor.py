@@ -2,7 +2,8 @@
 
 ``python -m infra.supervisor PARENT COMMAND...`` runs COMMAND and ends with its status. It adopts every orphan below it
 (PR_SET_CHILD_SUBREAPER). On SIGTERM, or when the flow that started it is gone (kill -9 included), it asks all
-descendants to stop, gives them time to save, and kills what is left. Knows nothing of stages.
+descendants to stop, gives them time to save, and kills what is left. Work elsewhere, which COMMAND has registered
+(`infra.endings`), ends the same way. Knows nothing of stages.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ from types import FrameType
 
 import psutil
 
-__all__ = ["GRACE_SECONDS", "supervise"]
+from infra.endings import run_endings
+
+__all__ = ["GRACE_SECONDS", "die_with_parent", "supervise"]
 
 GRACE_SECONDS = 8.0
 """From SIGTERM to SIGKILL: a training checkpoint fits in, and a cancelled flow ends within 10 seconds."""
@@ -43,15 +46,18 @@ def supervise(parent: int, command: list[str]) -> int:
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the flow, which then sends SIGTERM
+    run_endings()  # of an attempt whose supervisor was killed
     child = subprocess.Popen(command, start_new_session=True, preexec_fn=die_with_parent)
     while child.poll() is None:
         # Polled, not PR_SET_PDEATHSIG: that one fires when the starting *thread* ends, and flows use threads.
         if stopping or os.getppid() != parent:
             _end_descendants(GRACE_SECONDS)
             child.wait()
+            run_endings()
             return 128 + signal.SIGTERM
         time.sleep(POLL_SECONDS)
     _end_descendants(0.0)
+    run_endings()
     return child.returncode if child.returncode >= 0 else 128 - child.returncode
 
 

@@ -8,25 +8,23 @@ appears under its name when its task is done, so a killed stage goes on with the
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
+import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from datatrove.data import Document
-from datatrove.executor.local import LocalPipelineExecutor
 from datatrove.pipeline.base import PipelineStep
-from loguru import logger
 
 from infra import events
 from infra.errors import UserError
 from infra.execution import execution
+from pipeline.executors import run_tasks
 
 __all__ = [
     "SCHEMA",
@@ -102,12 +100,17 @@ class DocumentReader(PipelineStep):
 
 
 class _ParquetFile:
-    """Gathers documents into one Parquet file that takes its name when complete."""
+    """Gathers documents into one Parquet file that takes its name when complete.
+
+    Until then it lies in `.work`, under a name that no other attempt has: a cluster may start a task again before it
+    knows that the first attempt has ended, and the bytes of either are right.
+    """
 
     def __init__(self, path: Path, schema: pa.Schema) -> None:
         self.path, self.schema = path, schema
-        self.partial = path.with_suffix(".partial")
-        path.parent.mkdir(parents=True, exist_ok=True)
+        self.partial = path.parents[1] / ".work" / "partial" / f"{path.parent.name}-{path.stem}-{uuid.uuid4().hex}"
+        for folder in (path.parent, self.partial.parent):
+            folder.mkdir(parents=True, exist_ok=True)
         self.writer = pq.ParquetWriter(self.partial, schema, compression="zstd")
         self.rows: list[dict[str, str]] = []
         self.size = 0
@@ -231,28 +234,20 @@ def merge_tallies(folder: Path) -> dict[str, Any]:
     }
 
 
-class _QuietExecutor(LocalPipelineExecutor):
-    """datatrove's executor, whose log goes to its own files and not to the stage's standard error as well."""
-
-    def _launch_run_for_rank(self, *arguments: Any, **named: Any) -> Any:
-        with Path(os.devnull).open("w") as sink, contextlib.redirect_stderr(sink):
-            try:
-                return super()._launch_run_for_rank(*arguments, **named)
-            finally:
-                logger.remove()
-
-
 def run_pipeline(
-    steps: list[PipelineStep | Callable[..., Any]], tasks: int, work: Path, name: str, *, processes: int | None = None
+    steps: list[PipelineStep | Callable[..., Any]],
+    tasks: int,
+    work: Path,
+    name: str,
+    *,
+    processes: Literal[1] | None = None,
 ) -> None:
-    """Run datatrove steps as `tasks` tasks, as many at once as the execution says; tasks done before are skipped.
+    """Run datatrove steps as `tasks` tasks, where and as many at once as the execution says; finished ones are skipped.
 
     Logs and the marks of finished tasks are in `work / name`, which belongs to a stage's `.work`. With `processes=1`
     the tasks run in this process, for work that is less than starting others.
     """
-    logger.remove()
-    workers = max(1, min(processes or execution().processes, tasks))
-    _QuietExecutor(pipeline=steps, tasks=tasks, workers=workers, logging_dir=str(work / name)).run()
+    run_tasks(steps, tasks, work / name, execution(), here=processes == 1)
 
 
 def count_documents(artifact: Path) -> int:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from infra import events
+from infra.endings import ended_by
 from infra.errors import UserError
 from infra.section import Section
 
@@ -61,4 +62,15 @@ def with_descendants(config: FakeConfig, inputs: Mapping[str, Path], out_dir: Pa
     grandchild = process.stdout.readline().strip()
     Path(config.pid_file).write_text(f"{os.getpid()}\n{grandchild}\n")
     time.sleep(600)
+    return {}
+
+
+def with_work_elsewhere(config: FakeConfig, inputs: Mapping[str, Path], out_dir: Path) -> dict[str, Any]:
+    """Says who it is and waits, to be killed; the second time, tells whether the ending ran before it started."""
+    pids = Path(config.pid_file)
+    if pids.exists():
+        return {"ran": Path(config.text).exists()}
+    with ended_by(["touch", config.text]):
+        pids.write_text(f"{os.getpid()}\n")
+        time.sleep(600)
     return {}

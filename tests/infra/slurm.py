@@ -12,13 +12,16 @@ import pwd
 import shutil
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from infra.supervisor import die_with_parent
 from tests.infra.s3 import free_ports
 
+HOUSE = Path(__file__).parents[2]
 NODES = ("nd1", "nd2")
 CPUS = 2
 """Of each node, whatever the machine has."""
@@ -88,7 +91,7 @@ def slurm_cluster() -> Iterator[dict[str, str]]:
         daemons.append(_start(folder, "slurmctld", "-D", "-c", "-f", str(config), environment=variables))
         for name in NODES:
             (folder / f"spool-{name}").mkdir()
-            daemons.append(_start(folder, "slurmd", "-D", "-N", name, "-f", str(config), environment=variables))
+            daemons.append(_slurmd(folder, name, variables))
         _wait_until_idle(variables, daemons, folder)
         yield environment
     finally:
@@ -130,7 +133,16 @@ def _start(
             stdout=log,
             stderr=subprocess.STDOUT,
             user=user,
-            start_new_session=True,
+            preexec_fn=die_with_parent,
+        )
+
+
+def _slurmd(folder: Path, node: str, environment: dict[str, str]) -> subprocess.Popen[bytes]:
+    """A node, and below it every job that it starts, none of which outlives this process."""
+    command = [sys.executable, "-m", "infra.supervisor", str(os.getpid()), _program("slurmd"), "-D", "-N", node]
+    with (folder / f"slurmd-{node}.out").open("ab") as log:
+        return subprocess.Popen(
+            command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, cwd=HOUSE
         )
 
 
