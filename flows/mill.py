@@ -18,7 +18,7 @@ from flows.plan import State
 from flows.recipe import Recipe, load_recipe
 from flows.release import promote_version, register_version
 from flows.session import Session, active_session, current_session, open_session
-from flows.stages import ACTIONS, Family, family_stages
+from flows.stages import ACTIONS, Family
 from infra.errors import DeepmillError
 from infra.tracking import flatten
 
@@ -115,9 +115,10 @@ def _run(stage_task: Any, *arguments: str) -> None:
 def _run_family(recipe: Recipe, family: Family) -> None:
     with current_session(recipe, family) as session:
         _link(session)
-        for row in family_stages(family):
-            _run(run_stage, row.name, session.identity(row.name))
-        if family is Family.RELEASE:
+        for item in session.plan.values():
+            if item.stage.family is family:
+                _run(run_stage, item.stage.name, item.job.identity)
+        if family is Family.RELEASE and recipe.has("export"):
             for action in ACTIONS:
                 _run(run_action, action)
 

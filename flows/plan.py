@@ -11,10 +11,10 @@ from typing import Any
 from pydantic import BaseModel
 
 from flows.recipe import OnDrift, Recipe
-from flows.stages import STAGES, Stage, downstream, stage_names
+from flows.stages import Stage, downstream, graph, stage_names
 from infra.errors import UserError
 from infra.hashing import DigestCache, identity_of
-from infra.manifest import Manifest
+from infra.manifest import Manifest, address, split_address
 from infra.runner import Job, drift
 from infra.section import External
 from infra.storage import ExternalFile, digest_of, resolve
@@ -57,20 +57,22 @@ def make_plan(recipe: Recipe, store: Store, *, restart_from: str | None = None, 
     Raises:
         UserError: a source file is missing, or a pin names nothing.
     """
-    _check_names(recipe.pins, "pins")
+    _check_names(recipe.pins, "pins", recipe)
     _check_names(recipe.execution.stages, "execution.stages")
     if restart_from:
-        _check_names([restart_from], "--from")
-    again = downstream([restart_from]) if restart_from else set()
+        _check_names([restart_from], "--from", recipe)
+    nodes = graph(recipe.has)
+    again = downstream([restart_from], nodes) if restart_from else set()
     digests = DigestCache(store.local / "digests.db")
     identities: dict[str, str] = {}
     planned: list[PlannedStage] = []
     try:
-        for row in STAGES:
+        for node in nodes:
+            row = node.stage
             section = getattr(recipe, row.name)
             external: dict[str, str] = {}
             config = _identity_config(section, digests, external)
-            inputs = {name: identities[name] for name in row.inputs}
+            inputs = {role: address(name, identities[name]) for role, name in node.inputs.items()}
             identity = recipe.pins.get(row.name) or identity_of(row.name, row.version, config, inputs)
             identities[row.name] = identity
             job = Job(
@@ -127,7 +129,7 @@ def _reason(job: Job, store: Store, before: list[PlannedStage]) -> str:
     if changes:
         return ", ".join(changes[:2]) + (f" and {len(changes) - 2} more" if len(changes) > 2 else "")
     running = {item.stage.name for item in before if item.runs}
-    inputs = [name for name, identity in job.inputs.items() if latest.inputs.get(name) != identity]
+    inputs = [split_address(where)[0] for role, where in job.inputs.items() if latest.inputs.get(role) != where]
     if inputs:
         verb = "is" if len(inputs) == 1 else "are"
         return f"{' and '.join(inputs)} {verb} {'made anew' if running.intersection(inputs) else 'another'}"
@@ -141,10 +143,14 @@ def _short(value: Any) -> str:
     return text if len(text) <= 40 else f"{text[:37]}..."
 
 
-def _check_names(names: Iterable[str], where: str) -> None:
+def _check_names(names: Iterable[str], where: str, recipe: Recipe | None = None) -> None:
+    known = [name for name in stage_names() if recipe is None or recipe.has(name)]
     for name in names:
-        if name not in stage_names():
-            raise UserError(f"{where}: {name} is no stage; there are {', '.join(stage_names())}")
+        if name in known:
+            continue
+        if name in stage_names():
+            raise UserError(f"{where}: the recipe leaves out the stage {name}")
+        raise UserError(f"{where}: {name} is no stage; there are {', '.join(known)}")
 
 
 def _identity_config(section: BaseModel, digests: DigestCache, external: dict[str, str]) -> dict[str, Any]:

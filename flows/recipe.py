@@ -70,20 +70,24 @@ class Recipe(Section):
     """Packed token rows in Parquet."""
     pretrain: PretrainConfig = PretrainConfig()
     """The base model."""
-    sft: SftConfig = SftConfig()
-    """Supervised fine-tuning on chains of thought."""
-    grpo: GrpoConfig = GrpoConfig()
-    """Reinforcement learning with verifiable rewards."""
-    evaluate: EvaluateConfig = EvaluateConfig()
-    """Held-out quality of each checkpoint."""
-    quantize: QuantizeConfig = QuantizeConfig()
-    """8 and 4 bits per weight."""
-    export: ExportConfig = ExportConfig()
-    """Hugging Face, GGUF and MLflow formats."""
+    sft: SftConfig | None = SftConfig()
+    """Supervised fine-tuning on chains of thought; null leaves it out."""
+    grpo: GrpoConfig | None = GrpoConfig()
+    """Reinforcement learning with verifiable rewards; null leaves it out."""
+    evaluate: EvaluateConfig | None = EvaluateConfig()
+    """Held-out quality of each checkpoint; null leaves it out."""
+    quantize: QuantizeConfig | None = QuantizeConfig()
+    """8 and 4 bits per weight; null leaves it out."""
+    export: ExportConfig | None = ExportConfig()
+    """Hugging Face, GGUF and MLflow formats; null leaves it out, and the registry with it."""
     registry: RegistryConfig = RegistryConfig()
     """A version in MLflow's registry."""
     promote: PromoteConfig = PromoteConfig()
     """The gates before the champion."""
+
+    def has(self, stage: str) -> bool:
+        """Whether the recipe has this stage: its section is not null."""
+        return getattr(self, stage) is not None
 
     @property
     def model_name(self) -> str:

@@ -21,6 +21,7 @@ from flows.records import Point, Run, StageView, number
 from flows.stages import STAGES
 from flows.summary import LAST_CHECKPOINTS, drops, next_commands, outcome, quantization_points
 from flows.units import count, decimal, duration, percent, printable, shorten, size
+from infra.manifest import split_address
 from infra.store import Store, write_durably
 
 __all__ = ["write_report"]
@@ -147,12 +148,14 @@ def _seen(run: Run) -> float | None:
 
 
 def _lineage(run: Run) -> Markup:
-    table = {row.name: row.inputs for row in STAGES}
+    table = {row.name: tuple(each.choices[-1] for each in row.reads()) for row in STAGES}
     nodes = [
         charts.Node(
             stage.name,
             stage.state,
-            tuple(stage.manifest.inputs if stage.manifest else table.get(stage.name, ())),
+            tuple(split_address(where)[0] for where in stage.manifest.inputs.values())
+            if stage.manifest
+            else table.get(stage.name, ()),
         )
         for stage in run.stages
     ]

@@ -20,9 +20,9 @@ from typing import Any, Protocol
 from flows.mlflow_log import MlflowLog
 from flows.plan import PlannedStage, State, make_plan
 from flows.recipe import OnDrift, Recipe
-from flows.stages import Family, stage_names
+from flows.stages import Family
 from infra.errors import DeepmillError, UserError
-from infra.manifest import Manifest
+from infra.manifest import Manifest, split_address
 from infra.runner import drift, make
 from infra.settings import Settings
 from infra.store import Store, open_store
@@ -123,14 +123,14 @@ class Session:
             StageError, StageKilledError: it broke, or was stopped.
         """
         item = self.plan[name]
-        for upstream in item.stage.inputs:
+        inputs = {role: split_address(where)[0] for role, where in item.job.inputs.items()}
+        for upstream in inputs.values():
             if self.store.find(upstream, self.identity(upstream)) is None:
                 raise UserError(
                     f"{name} reads {upstream}, not made yet for this recipe; run the flow of {upstream} first"
                 )
-        names = stage_names()
-        self.display.stage_begins(name, item.stage.title, names.index(name) + 1, len(names))
-        tracked = self.mlflow.stage(item, {up: self.manifest(up) for up in item.stage.inputs})
+        self.display.stage_begins(name, item.stage.title, list(self.plan).index(name) + 1, len(self.plan))
+        tracked = self.mlflow.stage(item, {role: self.manifest(upstream) for role, upstream in inputs.items()})
         entry: dict[str, Any] = {
             "identity": item.job.identity,
             "state": "running",

@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-__all__ = ["ACTIONS", "STAGES", "Family", "Stage", "downstream", "family_stages", "stage", "stage_names"]
+from infra.errors import UserError
+
+__all__ = [
+    "ACTIONS",
+    "CHECKPOINTS",
+    "STAGES",
+    "Family",
+    "Input",
+    "Node",
+    "Stage",
+    "downstream",
+    "graph",
+    "stage",
+    "stage_names",
+]
 
 
 class Family(StrEnum):
@@ -26,9 +40,38 @@ class Stage:
     family: Family
     entrypoint: str
     inputs: tuple[str, ...]
+    """What it reads: ``stage``; ``role=this|that`` for the first of several stages that the recipe has, known to the
+    function by its role; with ``?`` after the name where it may be absent."""
     version: int
     """Raised when the meaning of the artifact changes in a way that older ones must not be reused."""
     title: str
+
+    def reads(self) -> Iterator[Input]:
+        """`inputs`, taken apart."""
+        for text in self.inputs:
+            role, _, stages = text.rstrip("?").rpartition("=")
+            choices = tuple(stages.split("|"))
+            yield Input(role or choices[0], choices, optional=text.endswith("?"))
+
+
+@dataclass(frozen=True)
+class Input:
+    """One input of a stage."""
+
+    role: str
+    """What the stage's function calls it."""
+    choices: tuple[str, ...]
+    """Stages that can fill the role: the first that the recipe has does."""
+    optional: bool = False
+
+
+@dataclass(frozen=True)
+class Node:
+    """A stage as it stands in the graph of one recipe."""
+
+    stage: Stage
+    inputs: Mapping[str, str]
+    """Role to stage."""
 
 
 STAGES: tuple[Stage, ...] = (
@@ -58,7 +101,7 @@ STAGES: tuple[Stage, ...] = (
         "sft",
         Family.FINETUNE,
         "model.training.sft:sft",
-        ("pretrain", "tokenizer", "reasoning"),
+        ("start=pretrain", "tokenizer", "reasoning"),
         1,
         "fine-tuned on chains of thought",
     ),
@@ -66,7 +109,7 @@ STAGES: tuple[Stage, ...] = (
         "grpo",
         Family.FINETUNE,
         "model.rl.grpo:grpo",
-        ("sft", "tokenizer", "reasoning"),
+        ("start=sft|pretrain", "tokenizer", "reasoning"),
         1,
         "reinforced by verified answers",
     ),
@@ -74,7 +117,7 @@ STAGES: tuple[Stage, ...] = (
         "evaluate",
         Family.FINETUNE,
         "model.evaluate:evaluate",
-        ("pretrain", "sft", "grpo", "shards", "reasoning", "tokenizer"),
+        ("pretrain", "sft?", "grpo?", "shards", "reasoning", "tokenizer"),
         1,
         "held-out quality",
     ),
@@ -82,7 +125,7 @@ STAGES: tuple[Stage, ...] = (
         "quantize",
         Family.RELEASE,
         "model.release.quantize:quantize",
-        ("grpo", "shards", "reasoning", "tokenizer"),
+        ("model=grpo|sft|pretrain", "shards", "reasoning", "tokenizer"),
         1,
         "8 and 4 bits per weight",
     ),
@@ -90,7 +133,7 @@ STAGES: tuple[Stage, ...] = (
         "export",
         Family.RELEASE,
         "model.release.export:export",
-        ("quantize", "grpo", "evaluate", "tokenizer"),
+        ("quantize", "model=grpo|sft|pretrain", "evaluate", "tokenizer"),
         1,
         "Hugging Face, GGUF, MLflow",
     ),
@@ -98,6 +141,11 @@ STAGES: tuple[Stage, ...] = (
 
 ACTIONS = ("register", "promote")
 """What the release flow does in the registry after its last stage: not artifacts, but safe to repeat."""
+
+CHECKPOINTS = tuple(
+    row.name for row in STAGES if row.family in (Family.PRETRAIN, Family.FINETUNE) and row.name != "evaluate"
+)
+"""Stages that end in a model, in order."""
 
 _BY_NAME = {row.name: row for row in STAGES}
 
@@ -112,15 +160,32 @@ def stage_names() -> list[str]:
     return [row.name for row in STAGES]
 
 
-def family_stages(family: Family) -> list[Stage]:
-    """The stages of one flow, in order."""
-    return [row for row in STAGES if row.family is family]
+def graph(has: Callable[[str], bool]) -> list[Node]:
+    """The stages that a recipe has, in order, each with the stages that fill its inputs.
+
+    Raises:
+        UserError: the recipe leaves out a stage that another one reads.
+    """
+    nodes: list[Node] = []
+    for row in STAGES:
+        if not has(row.name):
+            continue
+        inputs: dict[str, str] = {}
+        for each in row.reads():
+            filled = next((name for name in each.choices if has(name)), None)
+            if filled:
+                inputs[each.role] = filled
+            elif not each.optional:
+                needed = " or ".join(each.choices)
+                raise UserError(f"{row.name} reads {needed}, which the recipe leaves out; leave out {row.name} as well")
+        nodes.append(Node(row, inputs))
+    return nodes
 
 
-def downstream(names: Iterable[str]) -> set[str]:
-    """The named stages and every stage that reads from them, however far."""
+def downstream(names: Iterable[str], nodes: Iterable[Node]) -> set[str]:
+    """The named stages and every one of `nodes` that reads from them, however far."""
     found = set(names)
-    for row in STAGES:  # the table is in order, so one pass is enough; a test holds it
-        if found.intersection(row.inputs):
-            found.add(row.name)
+    for node in nodes:  # the table is in order, so one pass is enough; a test holds it
+        if found.intersection(node.inputs.values()):
+            found.add(node.stage.name)
     return found

@@ -21,13 +21,14 @@ from rich.table import Table
 from rich.text import Text
 
 from flows.records import Run, StageView, number
+from flows.stages import CHECKPOINTS
 from flows.units import count, decimal, duration, percent, plural, printable, shorten, size
 from infra.settings import Settings
 from infra.store import Store
 
 __all__ = ["LAST_CHECKPOINTS", "drops", "next_commands", "outcome", "print_summary", "quantization_points", "samples"]
 
-LAST_CHECKPOINTS = ("grpo", "sft", "pretrain")
+LAST_CHECKPOINTS = CHECKPOINTS[::-1]
 """Checkpoints, the most finished first."""
 STATE_STYLES = {
     "made": "green",

@@ -33,7 +33,7 @@ def file_digest(path: Path) -> str:
 
 
 def identity_of(stage: str, version: int, config: Any, inputs: dict[str, str]) -> str:
-    """What an artifact is: the hash of its stage, the stage's version, its configuration and its inputs' identities."""
+    """What an artifact is: the hash of its stage, the stage's version, its configuration and its inputs by role."""
     return digest({"stage": stage, "version": version, "config": config, "inputs": inputs})[:IDENTITY_LENGTH]
 
 

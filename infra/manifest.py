@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from infra.hashing import digest, file_digest, tree_files
 
-__all__ = ["LOGS", "MANIFEST", "WORK", "FileRecord", "Manifest", "record_files"]
+__all__ = ["LOGS", "MANIFEST", "WORK", "FileRecord", "Manifest", "address", "record_files", "split_address"]
 
 MANIFEST = "manifest.json"
 LOGS = ".logs"
@@ -38,9 +38,9 @@ class Manifest(BaseModel):
     identity: str
     config: dict[str, Any]
     inputs: dict[str, str] = Field(default_factory=dict)
-    """Identity of the input artifact, by stage."""
+    """``stage/identity`` of the input artifact, by the role it plays."""
     input_contents: dict[str, str] = Field(default_factory=dict)
-    """Content digest of the input artifact, by stage: tells whether an input was made again and came out different."""
+    """Content digest of the input artifact, by role: tells whether an input was made again and came out different."""
     external: dict[str, str] = Field(default_factory=dict)
     """SHA-256 of every file read from outside the store, by its path at the time."""
     files: tuple[FileRecord, ...]
@@ -61,6 +61,17 @@ class Manifest(BaseModel):
     def size(self) -> int:
         """Bytes of all files."""
         return sum(file.size for file in self.files)
+
+
+def address(stage: str, identity: str) -> str:
+    """Where an artifact lies in its store: ``stage/identity``."""
+    return f"{stage}/{identity}"
+
+
+def split_address(text: str) -> tuple[str, str]:
+    """Stage and identity of an `address`."""
+    stage, _, identity = text.partition("/")
+    return stage, identity
 
 
 def record_files(folder: Path) -> tuple[tuple[FileRecord, ...], str]:

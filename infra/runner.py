@@ -25,7 +25,7 @@ from infra import execution as execution_module
 from infra.errors import DeepmillError, UserError
 from infra.execution import Execution
 from infra.fingerprint import environment, fingerprint, packages
-from infra.manifest import Manifest, record_files
+from infra.manifest import Manifest, record_files, split_address
 from infra.store import Staging, Store
 
 __all__ = ["Job", "StageError", "StageKilledError", "drift", "make", "remake"]
@@ -57,7 +57,7 @@ class Job:
     entrypoint: str
     config: dict[str, Any]
     inputs: Mapping[str, str] = field(default_factory=dict)
-    """Identity of each input artifact, by stage."""
+    """``stage/identity`` of each input artifact, by the role it plays."""
     external: Mapping[str, str] = field(default_factory=dict)
     """SHA-256 of each file from outside the store."""
     execution: Execution = field(default_factory=Execution)
@@ -100,10 +100,10 @@ def drift(store: Store, job: Job, manifest: Manifest) -> str:
     """Why an artifact is not what today's code would make of today's inputs; empty when it is."""
     if manifest.fingerprint != fingerprint(job.entrypoint):
         return "the code has changed since it was made"
-    for stage, identity in job.inputs.items():
-        current = store.find(stage, identity)
-        if current and manifest.input_contents.get(stage, current.content) != current.content:
-            return f"{stage} was made again and came out different"
+    for role, where in job.inputs.items():
+        current = store.find(*split_address(where))
+        if current and manifest.input_contents.get(role, current.content) != current.content:
+            return f"{current.stage} was made again and came out different"
     return ""
 
 
@@ -123,7 +123,7 @@ def _build(store: Store, job: Job, staging: Staging, listen: Listener, lease: in
     started, clock = datetime.now(UTC), time.monotonic()
     try:
         staging.prepare(code)
-        inputs = {stage: str(store.path(stage, identity)) for stage, identity in job.inputs.items()}
+        inputs = {role: str(store.path(*split_address(where))) for role, where in job.inputs.items()}
         staging.job.write_text(
             json.dumps(
                 {
@@ -147,7 +147,9 @@ def _build(store: Store, job: Job, staging: Staging, listen: Listener, lease: in
         identity=job.identity,
         config=job.config,
         inputs=dict(job.inputs),
-        input_contents={stage: found.content for stage, key in job.inputs.items() if (found := store.find(stage, key))},
+        input_contents={
+            role: found.content for role, where in job.inputs.items() if (found := store.find(*split_address(where)))
+        },
         external=dict(job.external),
         files=files,
         content=content,

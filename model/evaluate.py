@@ -17,6 +17,7 @@ from statistics import NormalDist, fmean
 from typing import TYPE_CHECKING, Any
 
 from infra import events
+from infra.errors import UserError
 from model.sections import EvaluateConfig
 
 if TYPE_CHECKING:
@@ -26,9 +27,7 @@ if TYPE_CHECKING:
     from model.training.loop import TrainingBatch
     from model.transformer import Transformer
 
-__all__ = ["CHECKPOINTS", "evaluate", "text_loss", "wilson"]
-
-CHECKPOINTS = ("pretrain", "sft", "grpo")
+__all__ = ["evaluate", "text_loss", "wilson"]
 
 
 def evaluate(config: EvaluateConfig, inputs: Mapping[str, Path], out_dir: Path) -> dict[str, Any]:
@@ -55,8 +54,11 @@ def evaluate(config: EvaluateConfig, inputs: Mapping[str, Path], out_dir: Path) 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     sampling = Sampling(config.max_new_tokens, config.temperature, config.top_p, config.seed)
     found: dict[str, Any] = {"checkpoints": {}, "samples": [], "continuations": []}
-    events.begin("checkpoints", len(CHECKPOINTS), "checkpoints")
-    for name in CHECKPOINTS:
+    checkpoints = [name for name, folder in inputs.items() if (folder / "model" / "config.json").exists()]
+    if not checkpoints:
+        raise UserError(f"evaluate: no checkpoint among {', '.join(inputs)}; train one first")
+    events.begin("checkpoints", len(checkpoints), "checkpoints")
+    for name in checkpoints:
         model = load_model(inputs[name] / "model").to(device)
         solutions = solve(model, tokenizer, tasks, sampling, batch_size=config.batch_size)
         found["checkpoints"][name] = _marks(tasks, solutions) | _reading(model, text, bytes_V)

@@ -31,7 +31,7 @@ def export(config: ExportConfig, inputs: Mapping[str, Path], out_dir: Path) -> d
     from model.release.card import card
     from model.release.gguf import unsupported
 
-    checkpoint, quantized = inputs["grpo"] / "model", inputs["quantize"]
+    checkpoint, quantized = inputs["model"] / "model", inputs["quantize"]
     architecture = load_config(checkpoint)
     quantization = _read_json(quantized / "quantization.json")
     evaluation = _read_json(inputs["evaluate"] / "evaluation.json")

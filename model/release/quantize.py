@@ -45,7 +45,7 @@ def quantize(config: QuantizeConfig, inputs: Mapping[str, Path], out_dir: Path) 
     from model.training.engine import threads_for
 
     torch.set_num_threads(threads_for(1))
-    checkpoint = inputs["grpo"] / "model"
+    checkpoint = inputs["model"] / "model"
     model = load_model(checkpoint).requires_grad_(False)
     tokenizer = Tokenizer.from_file(str(inputs["tokenizer"] / "tokenizer.json"))
     if tokenizer.get_vocab_size() > model.config.vocab_size:

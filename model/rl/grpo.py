@@ -57,13 +57,13 @@ def grpo(config: GrpoConfig, inputs: Mapping[str, Path], out_dir: Path) -> dict[
 
     torch.set_num_threads(threads_for(1))
     tokenizer = Tokenizer.from_file(str(inputs["tokenizer"] / "tokenizer.json"))
-    model = load_model(inputs["sft"] / "model")
+    model = load_model(inputs["start"] / "model")
     if tokenizer.get_vocab_size() > model.config.vocab_size:
-        raise UserError(f"{inputs['sft']}: its vocabulary is smaller than the tokenizer's; fine-tune again")
+        raise UserError(f"{inputs['start']}: its vocabulary is smaller than the tokenizer's; fine-tune again")
     splits = [inputs["reasoning"] / f"{split}.jsonl" for split in ("train", "validation")]
     engine = PolicyEngine(model, config)
     run = _Run(engine, tokenizer, config, read_tasks(splits[0]), read_tasks(splits[1]), out_dir / ".work")
-    files = [inputs["sft"] / "model" / "model.safetensors", inputs["tokenizer"] / "tokenizer.json", *splits]
+    files = [inputs["start"] / "model" / "model.safetensors", inputs["tokenizer"] / "tokenizer.json", *splits]
     snapshots = Snapshots(out_dir / ".work" / "snapshots", engine, _fingerprint(config, files))
     restored = snapshots.restore()
     first = run.restore(*restored) if restored is not None else 0

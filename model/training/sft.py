@@ -48,9 +48,9 @@ def run_rank(argument: dict[str, Any]) -> None:
     out_dir = Path(argument["out_dir"])
     torch.set_num_threads(threads_for(int(os.environ.get("WORLD_SIZE", "1"))))
     tokenizer = Tokenizer.from_file(str(inputs["tokenizer"] / "tokenizer.json"))
-    model = load_model(inputs["pretrain"] / "model")
+    model = load_model(inputs["start"] / "model")
     if tokenizer.get_vocab_size() > model.config.vocab_size:
-        raise UserError(f"{inputs['pretrain']}: its vocabulary is smaller than the tokenizer's; pretrain again")
+        raise UserError(f"{inputs['start']}: its vocabulary is smaller than the tokenizer's; pretrain again")
     held_out = read_tasks(inputs["reasoning"] / "validation.jsonl")
     pad = token_id(tokenizer, "<|pad|>")
     try:
@@ -65,7 +65,7 @@ def run_rank(argument: dict[str, Any]) -> None:
             config,
             out_dir / ".work" / "snapshots",
             validation=Validation(validating, batches),
-            identity=training.identity + file_digest(inputs["pretrain"] / "model" / "model.safetensors"),
+            identity=training.identity + file_digest(inputs["start"] / "model" / "model.safetensors"),
         )
     except ValueError as error:
         raise UserError(f"sft: {error}") from error

@@ -7,8 +7,8 @@ import math
 from pathlib import Path
 from typing import Any
 
-from flows.stages import STAGES
-from infra.manifest import Manifest, record_files
+from flows.stages import graph
+from infra.manifest import Manifest, address, record_files
 from infra.store import LocalStore, Store
 
 HOSTILE = "<script>alert('x')</script>\x1b[31m\u202e$x_$ [bold]"
@@ -151,6 +151,9 @@ FILES: dict[str, dict[str, Any]] = {
 }
 
 
+NODES = {node.stage.name: node for node in graph(METRICS.__contains__)}
+
+
 def identity(stage: str) -> str:
     """The made-up identity of a stage."""
     return f"{sum(map(ord, stage)):016x}"
@@ -158,7 +161,6 @@ def identity(stage: str) -> str:
 
 def publish(store: Store, stage: str, run_id: str = "20261124-114612-sample-3f2a") -> Manifest:
     """Put the example's artifact of `stage` into the store."""
-    row = next(row for row in STAGES if row.name == stage)
     staging = store.staging(stage, identity(stage))
     staging.prepare("code")
     for name, content in {"data.bin": stage * 1000, **FILES.get(stage, {})}.items():
@@ -174,7 +176,7 @@ def publish(store: Store, stage: str, run_id: str = "20261124-114612-sample-3f2a
         version=1,
         identity=identity(stage),
         config={},
-        inputs={name: identity(name) for name in row.inputs},
+        inputs={role: address(name, identity(name)) for role, name in NODES[stage].inputs.items()},
         external={"/data/<b>web</b>.warc.gz": "ab" * 32} if stage == "extract" else {},
         files=files,
         content=content,
@@ -194,7 +196,7 @@ def example_run(folder: Path, *, until: str = "export", state: str = "completed"
     """A run whose stages up to `until` have artifacts, and its store; a failed one breaks at `until`."""
     store = LocalStore(folder / "store")
     stages: dict[str, Any] = {}
-    for row in STAGES:
+    for row in (node.stage for node in NODES.values()):
         broke = state == "failed" and row.name == until
         if not broke:
             publish(store, row.name)

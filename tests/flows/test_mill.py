@@ -19,9 +19,8 @@ from typing import Any
 import psutil
 import pytest
 
-from flows.stages import stage_names
 from infra.store import LocalStore
-from tests.flows.tiny import deepmill, environment, start, write_recipe
+from tests.flows.tiny import STAGES, deepmill, environment, start, write_recipe
 
 
 class Milled:
@@ -37,7 +36,7 @@ class Milled:
 
     def contents(self) -> dict[str, list[str]]:
         """Content digests of every artifact, by stage."""
-        return {name: sorted(item.content for item in self.store.manifests(name)) for name in stage_names()}
+        return {name: sorted(item.content for item in self.store.manifests(name)) for name in STAGES}
 
 
 @pytest.fixture(scope="module")
@@ -56,12 +55,12 @@ def unchanged(milled: Milled) -> Milled:
 def test_every_stage_made_an_artifact(milled: Milled) -> None:
     (record,) = milled.records
     assert record["state"] == "completed"
-    assert {name for name, entry in record["stages"].items() if entry["state"] == "made"} == set(stage_names())
+    assert {name for name, entry in record["stages"].items() if entry["state"] == "made"} == set(STAGES)
     assert all(len(contents) == 1 for contents in milled.contents().values())
 
 
 def test_the_terminal_tells_the_story_without_noise(milled: Milled) -> None:
-    for name in stage_names():
+    for name in STAGES:
         assert re.search(rf"✓ {name} +made", milled.printed), milled.printed
     for word in ("Warning", "Traceback", "Downloading", "%|", "DEBUG", "http://127"):
         assert word not in milled.printed
@@ -90,7 +89,7 @@ def test_the_report_needs_nothing_else(milled: Milled) -> None:
     page = path.read_text()
     assert run_id in page
     assert not re.search(r"""(src|href)=["']?(https?:)?//""", page)
-    for name in stage_names():
+    for name in STAGES:
         assert name in page
 
 
@@ -104,7 +103,7 @@ def test_mlflow_has_a_parent_and_a_child_per_stage(milled: Milled) -> None:
             (parent,),
         )
     )
-    assert set(children) == set(stage_names())
+    assert set(children) == set(STAGES)
     params = dict(base.execute("select key, value from params where run_uuid = ?", (children["pretrain"],)))
     assert params["steps"] == "4"
     assert params["model.hidden_size"] == "32"
@@ -174,7 +173,7 @@ def test_two_runs_at_once_make_each_stage_once(unchanged: Milled) -> None:
 @pytest.mark.timeout(900)
 def test_killed_in_every_stage_it_ends_with_the_same_artifacts(milled: Milled, tmp_path: Path) -> None:
     write_recipe(tmp_path)
-    for name in stage_names():
+    for name in STAGES:
         process = start(tmp_path, "run", "tiny.yaml")
         staging = tmp_path / "store" / ".staging" / name
         deadline = time.monotonic() + 120
@@ -193,11 +192,11 @@ def test_killed_in_every_stage_it_ends_with_the_same_artifacts(milled: Milled, t
     golden = {
         entry["identity"]: milled.store.find(name, entry["identity"]).content  # type: ignore[union-attr]
         for name, entry in milled.records[0]["stages"].items()
-        if name in stage_names()
+        if name in STAGES
     }
-    found = {item.identity: item.content for name in stage_names() for item in again.store.manifests(name)}
+    found = {item.identity: item.content for name in STAGES for item in again.store.manifests(name)}
     assert found == golden
-    assert deepmill(tmp_path, "status").count("interrupted") == len(stage_names())
+    assert deepmill(tmp_path, "status").count("interrupted") == len(STAGES)
 
 
 @pytest.fixture
@@ -248,10 +247,10 @@ def test_a_server_shows_flows_tasks_logs_and_tables(
     ]
     assert {run["state_type"] for run in flows.values()} == {"COMPLETED"}
     tasks = {run["name"]: run["state_name"] for run in ask(f"{server}/task_runs/filter")}
-    assert {tasks[name] for name in stage_names()[:11]} == {"Cached"}
+    assert {tasks[name] for name in STAGES[: STAGES.index("quantize")]} == {"Cached"}
     assert {tasks[name] for name in ("quantize", "export", "register")} == {"Completed"}
     keys = {artifact["key"] for artifact in ask(f"{server}/artifacts/filter")}
-    assert {f"{name}-metrics" for name in stage_names()} | {"gates", "run"} <= keys
+    assert {f"{name}-metrics" for name in STAGES} | {"gates", "run"} <= keys
     assert any("calibrating" in log["message"] for log in ask(f"{server}/logs/filter"))
     top = next(run for run in flows.values() if names[run["flow_id"]] == "mill")
     assert top["parameters"]["recipe"]["quantize"]["seed"] == 9

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from flows.plan import PlannedStage, State, make_plan
-from flows.recipe import load_recipe
-from flows.stages import downstream, stage_names
+from flows.recipe import Recipe, load_recipe
+from flows.stages import downstream, graph
 from infra.errors import UserError
 from infra.fingerprint import fingerprint
 from infra.manifest import Manifest, record_files
@@ -30,6 +30,9 @@ def store(tmp_path: Path) -> LocalStore:
 def planned(recipe: Path, store: LocalStore, *settings: str, **options: str) -> dict[str, PlannedStage]:
     plan = make_plan(load_recipe(str(recipe), settings), store, restart_from=options.get("restart_from"))
     return {item.stage.name: item for item in plan}
+
+
+NODES = graph(Recipe().has)
 
 
 def publish(store: LocalStore, item: PlannedStage, code: str | None = None) -> None:
@@ -63,7 +66,7 @@ def publish(store: LocalStore, item: PlannedStage, code: str | None = None) -> N
 
 def test_a_first_run_makes_everything_and_a_second_nothing(recipe: Path, store: LocalStore) -> None:
     first = planned(recipe, store)
-    assert list(first) == stage_names()
+    assert list(first) == [node.stage.name for node in NODES]
     assert all(item.runs and item.why == "first time" for item in first.values())
     for item in first.values():
         publish(store, item)
@@ -85,7 +88,7 @@ def test_a_changed_key_reruns_what_depends_on_it_and_says_why(
     for item in planned(recipe, store).values():
         publish(store, item)
     after = planned(recipe, store, setting)
-    assert {name for name, item in after.items() if item.runs} == downstream([changed])
+    assert {name for name, item in after.items() if item.runs} == downstream([changed], NODES)
     assert why in after[changed].why
     below = [item for name, item in after.items() if item.runs and name != changed]
     assert all("made anew" in item.why for item in below)
@@ -125,7 +128,7 @@ def test_restarting_from_a_stage_makes_it_and_all_after_it(recipe: Path, store: 
     for item in planned(recipe, store).values():
         publish(store, item)
     again = planned(recipe, store, restart_from="grpo")
-    assert {name for name, item in again.items() if item.runs} == downstream(["grpo"])
+    assert {name for name, item in again.items() if item.runs} == downstream(["grpo"], NODES)
 
 
 def test_pins_adopt_an_artifact(recipe: Path, store: LocalStore) -> None:
@@ -135,7 +138,7 @@ def test_pins_adopt_an_artifact(recipe: Path, store: LocalStore) -> None:
     publish(store, other)
     pinned = planned(recipe, store, f"pins.pretrain='{other.job.identity}'")
     assert pinned["pretrain"].state is State.PINNED
-    assert pinned["sft"].job.inputs["pretrain"] == other.job.identity
+    assert pinned["sft"].job.inputs["start"] == f"pretrain/{other.job.identity}"
 
 
 def test_names_that_are_no_stages(recipe: Path, store: LocalStore) -> None:
@@ -143,6 +146,8 @@ def test_names_that_are_no_stages(recipe: Path, store: LocalStore) -> None:
         planned(recipe, store, "pins.pretain=abc")
     with pytest.raises(UserError, match=r"execution\.stages: sfft is no stage"):
         planned(recipe, store, "execution.stages.sfft.ranks=1")
+    with pytest.raises(UserError, match=r"--from: the recipe leaves out the stage grpo"):
+        planned(recipe, store, "grpo=null", restart_from="grpo")
     with pytest.raises(UserError, match=r"--from: grop is no stage"):
         planned(recipe, store, restart_from="grop")
 

@@ -12,6 +12,8 @@ from typing import Any
 
 import yaml
 
+from flows.recipe import Recipe
+from flows.stages import graph
 from tests.pipeline.corpus import words
 
 HOUSE = Path(__file__).parents[2]
@@ -69,6 +71,8 @@ RECIPE: dict[str, Any] = {
     "quantize": {"calibration_sequences": 4, "evaluation_sequences": 2},
     "promote": {"max_quantization_kl": 1.0},
 }
+STAGES = [node.stage.name for node in graph(Recipe.model_validate(RECIPE).has)]
+"""Of the recipe, in order."""
 
 
 def write_corpus(folder: Path) -> Path:

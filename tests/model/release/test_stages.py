@@ -32,6 +32,7 @@ def artifacts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         made[name] = made["sft"].parent / name
         made[name].mkdir()
     evaluate(EvaluateConfig(problems=4, max_new_tokens=4, sequences=2), made, made["evaluate"])
+    made["model"] = made["grpo"]
     quantize(CONFIG, made, made["quantize"])
     export(ExportConfig(title="Tiny"), made, made["export"])
     return made

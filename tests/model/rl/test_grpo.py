@@ -39,7 +39,8 @@ grpo(GrpoConfig.model_validate(config), {name: Path(path) for name, path in inpu
 
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    return make_artifacts(tmp_path_factory.mktemp("grpo"))
+    made = make_artifacts(tmp_path_factory.mktemp("grpo"))
+    return made | {"start": made["sft"]}
 
 
 def config(**changes: Any) -> GrpoConfig:

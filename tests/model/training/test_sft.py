@@ -35,7 +35,7 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     root = tmp_path_factory.mktemp("sft")
     options = {"max_terms": 2, "max_digits": 2, "operators": ("+",), "allow_parentheses": False}
     tasks = (ReasoningTask(name="basic_arithmetic", options=options),)
-    inputs = {name: root / name for name in ("reasoning", "tokenizer", "pretrain")}
+    inputs = {name: root / name for name in ("reasoning", "tokenizer", "start")}
     for folder in inputs.values():
         folder.mkdir()
     reasoning(ReasoningConfig(tasks=tasks, train=200, validation=16, test=8), {}, inputs["reasoning"])
@@ -44,7 +44,7 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     tokenizer(TokenizerConfig(vocabulary=300), read, inputs["tokenizer"])
     size = Tokenizer.from_file(str(inputs["tokenizer"] / "tokenizer.json")).get_vocab_size()
     model = tiny_model(vocab_size=size, initializer_range=0.02)
-    save_model(model, inputs["pretrain"] / "model", inputs["tokenizer"])
+    save_model(model, inputs["start"] / "model", inputs["tokenizer"])
     return inputs
 
 
@@ -156,7 +156,7 @@ def test_tasks_that_fit_nowhere_are_said(inputs: dict[str, Path], tmp_path: Path
 
 
 def test_only_a_finished_answer_counts(inputs: dict[str, Path], words: Tokenizer) -> None:
-    model = load_model(inputs["pretrain"] / "model")
+    model = load_model(inputs["start"] / "model")
     with torch.no_grad():  # a model that says "2" for ever, whatever the question
         model.lm_head.weight.zero_()
         model.model.norm.weight.fill_(1.0)

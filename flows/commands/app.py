@@ -1,0 +1,64 @@
+"""What every command shares: the Typer app, the console, common options and the run that a name means."""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from infra.errors import UserError
+from infra.settings import Settings
+
+__all__ = [
+    "FromOption",
+    "RecipeArgument",
+    "RootOption",
+    "RunArgument",
+    "SetOption",
+    "app",
+    "console",
+    "find_record",
+    "settings_for",
+]
+
+app = typer.Typer(
+    help="Raw text in; a promoted, quantized, reasoning MoE model out.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+)
+console = Console(highlight=False)
+
+RecipeArgument = Annotated[str, typer.Argument(help="Name of a preset, or a YAML file.")]
+RunArgument = Annotated[str, typer.Argument(help="A run, or the beginning of its name.")]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", help="Lay a value over the recipe: section.key=value.", metavar="KEY=VALUE")
+]
+RootOption = Annotated[
+    str | None, typer.Option("--root", help="The artifact store: a folder or s3://bucket/prefix (DEEPMILL_ROOT).")
+]
+FromOption = Annotated[str | None, typer.Option("--from", help="Make this stage, and all after it, again.")]
+
+
+def settings_for(root: str | None = None) -> Settings:
+    """The settings, with the store of a command's ``--root``."""
+    if root:
+        os.environ["DEEPMILL_ROOT"] = root  # stages and flows read the same settings
+    return Settings()
+
+
+def find_record(store: Any, name: str) -> dict[str, Any]:
+    """The record of the latest run whose name begins with `name`.
+
+    Raises:
+        UserError: there is none.
+    """
+    found = [run for run in store.runs() if run.startswith(name)]
+    if not found:
+        raise UserError(f"{name}: no such run in {store.address}; see deepmill status")
+    record = store.read_run(found[-1])
+    assert record is not None
+    return dict(record)

@@ -1,0 +1,78 @@
+"""Commands about registered models: models, promote, rollback, chat."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from flows.commands.app import app, console, settings_for
+
+
+@app.command()
+def models() -> None:
+    """Registered models, their versions, aliases and numbers."""
+    import json
+
+    from flows.release import FACTS
+    from infra.tracking import registry_client
+
+    client = registry_client(settings_for())
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for column in ("model", "version", "alias", "accuracy", "precision", "size"):
+        table.add_column(column, justify="right" if column in ("version", "accuracy", "size") else "left")
+    from flows.units import size
+
+    for registered in client.search_registered_models():
+        versions = client.search_model_versions(f"name = '{registered.name}'")
+        for version in sorted(versions, key=lambda each: -int(each.version)):
+            facts = json.loads(version.tags.get(FACTS, "{}"))
+            aliases = [alias for alias, number in registered.aliases.items() if str(number) == str(version.version)]
+            table.add_row(
+                registered.name,
+                str(version.version),
+                ", ".join(sorted(aliases)),
+                f"{facts['accuracy']:.1%}" if facts else "",
+                facts.get("precision", ""),
+                size(facts["bytes"]) if facts else "",
+            )
+    console.print(table if table.row_count else "No model is registered yet: deepmill run sample")
+
+
+@app.command()
+def promote(
+    model: Annotated[str, typer.Argument(help="Name of a registered model.")],
+    version: Annotated[str, typer.Argument(help="Its version.")],
+    force: Annotated[bool, typer.Option("--force", help="Against the gates; the tags record it.")] = False,
+    recipe: Annotated[str, typer.Option("--recipe", help="Whose gates.")] = "sample",
+) -> None:
+    """Judge a version and make it the champion if the gates pass."""
+    from flows.recipe import load_recipe
+    from flows.release import promote_by_hand
+
+    config = load_recipe(recipe).promote
+    for gate in promote_by_hand(settings_for(), model, version, config, force=force):
+        mark = "[green]✓[/]" if gate.passed else "[red]✗[/]"
+        console.print(f"{mark} {gate.gate:<13} {gate.value:.4g}  [dim]{gate.text} {gate.limit:.4g}[/]")
+    console.print(f"{model} version {version} is the {config.alias}")
+
+
+@app.command()
+def rollback(model: Annotated[str, typer.Argument(help="Name of a registered model.")]) -> None:
+    """Make the version before the champion the champion again."""
+    from flows.release import rollback as move_back
+
+    console.print(f"{model} version {move_back(settings_for(), model)} is the champion again")
+
+
+@app.command()
+def chat(
+    model: Annotated[str, typer.Argument(help="MODEL@ALIAS or MODEL/VERSION.")] = "deepmill-sample@champion",
+    question: Annotated[str | None, typer.Option("--question", "-q", help="Ask one question and leave.")] = None,
+    temperature: Annotated[float, typer.Option(min=0, help="0 takes the likeliest token.")] = 0.0,
+) -> None:
+    """Talk to a registered model; its thoughts are shown apart from the answer."""
+    from flows.chat import converse
+
+    converse(settings_for(), console, model, question, temperature)

@@ -1,0 +1,217 @@
+"""Commands about runs: plan, run, rerun, status, report."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from flows.commands.app import (
+    FromOption,
+    RecipeArgument,
+    RootOption,
+    RunArgument,
+    SetOption,
+    app,
+    console,
+    find_record,
+    settings_for,
+)
+from infra.settings import Settings
+
+
+@app.command()
+def plan(
+    recipe: RecipeArgument = "sample", set_: SetOption = None, root: RootOption = None, from_: FromOption = None
+) -> None:
+    """What would run, what is there already, and why. Runs nothing."""
+    from flows.plan import make_plan
+    from flows.recipe import load_recipe
+    from infra.store import open_store
+
+    loaded = load_recipe(recipe, set_ or [])
+    store = open_store(settings_for(root))
+    planned = make_plan(loaded, store, restart_from=from_)
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for column in ("stage", "", "identity", "why"):
+        table.add_column(column, overflow="fold")
+    styles = {"run": "[yellow]run[/]", "cached": "[green]cached[/]", "pinned": "[cyan]pinned[/]"}
+    for item in planned:
+        state = styles.get(item.state, f"[magenta]{item.state}[/]")
+        table.add_row(item.stage.name, state, f"[dim]{item.job.identity}[/]", item.why)
+    console.print(table)
+    waiting = [item for item in planned if item.runs]
+    console.print(
+        f"\n{len(waiting)} of {len(planned)} stages would run, "
+        f"then {loaded.model_name} is registered and its gates decide."
+        if waiting
+        else f"\nEverything is there already: {store.address}"
+    )
+
+
+@app.command()
+def run(
+    recipe: RecipeArgument = "sample",
+    set_: SetOption = None,
+    root: RootOption = None,
+    from_: FromOption = None,
+) -> None:
+    """Run a recipe end to end; what is there already is not made again."""
+    from flows.recipe import load_recipe
+
+    loaded = load_recipe(recipe, set_ or [])
+    settings = settings_for(root)
+    if from_ or not _show_finished(loaded, settings, recipe):
+        _run_flow(loaded, settings, from_, recipe)
+
+
+def _show_finished(recipe: Any, settings: Settings, source: str) -> bool:
+    """If nothing is left to do for `recipe`, show the summary of the run that did it; whether it was so."""
+    from flows.plan import make_plan
+    from infra.store import open_store
+
+    store = open_store(settings)
+    planned = make_plan(recipe, store)
+    if any(item.runs for item in planned):
+        return False
+    wanted = {item.stage.name: item.job.identity for item in planned}
+    for run_id in reversed(store.runs()):
+        record = store.read_run(run_id) or {}
+        made = {name: stage["identity"] for name, stage in record.get("stages", {}).items()}
+        if record.get("state") == "completed" and made == wanted and record["release"].get("promoted"):
+            break
+    else:
+        return False
+    from flows.release import released_version
+    from infra.tracking import registry_client
+
+    client = registry_client(settings)
+    name = recipe.model_name
+    version = released_version(client, name, wanted["export"])
+    if version is None or record["release"]["version"] != version:
+        return False
+    registered = client.get_registered_model(name)
+    if str(registered.aliases.get(recipe.promote.alias)) != version:
+        return False
+    for stage in record["stages"].values():
+        stage["state"], stage["seconds"] = "cached", 0.0
+    console.print(f"Everything is there already, from run {run_id}.\n")
+    _finish(record, store, source)
+    return True
+
+
+def _run_flow(recipe: Any, settings: Settings, restart_from: str | None, source: str) -> None:
+    """Run the flow `mill` in this process, on the Prefect server that its settings name or one for this run alone."""
+    from infra.store import open_store
+
+    store = open_store(settings)  # an unwritable root is told before anything starts
+    from flows.plan import make_plan
+
+    left = [item for item in make_plan(recipe, store, restart_from=restart_from) if item.runs]
+    console.print(f"[bold]{recipe.name}[/]  {recipe.description}")
+    console.print(f"[dim]{len(left)} stages to run; artifacts go to {store.address}[/]\n")
+    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
+    os.environ.setdefault("PREFECT_LOGGING_LEVEL", "INFO")
+    os.environ.setdefault("PREFECT_SERVER_LOGGING_LEVEL", "CRITICAL")
+    signal.signal(signal.SIGTERM, _interrupt)
+    from flows.display import TerminalDisplay
+    from flows.server import PrefectServer
+    from flows.session import watched_by
+
+    with PrefectServer() as server, TerminalDisplay(console) as display:
+        from flows.mill import mill
+
+        server.wait()
+        with watched_by(display):
+            run_id = mill(recipe, restart_from=restart_from)
+    record = store.read_run(run_id)
+    assert record is not None
+    _finish(record, store, source)
+
+
+def _interrupt(signum: int, frame: Any) -> None:
+    raise KeyboardInterrupt
+
+
+def _finish(record: dict[str, Any], store: Any, source: str) -> None:
+    """The summary, and the report if it is not there yet."""
+    from flows.report import write_report
+    from flows.summary import print_summary
+
+    path = store.local / "runs" / f"{record['run_id']}.html"
+    if not path.exists():
+        write_report(record, store, path)
+    print_summary(console, record, store, source)
+
+
+@app.command()
+def rerun(
+    run_id: RunArgument,
+    stage: Annotated[str | None, typer.Option("--stage", help="Only this stage.")] = None,
+    root: RootOption = None,
+) -> None:
+    """Make a recorded run's artifacts again from the record and say whether the bytes agree."""
+    from flows.rerun import rerun_stages
+    from infra.store import open_store
+
+    store = open_store(settings_for(root))
+    record = find_record(store, run_id)
+    agreed = True
+    for result in rerun_stages(store, record, stage):
+        mark = "[green]same bytes[/]" if result.same else "[red]different[/]"
+        console.print(f"{result.stage:<14} {mark}  {result.seconds:6.1f} s  [dim]{result.text}[/]")
+        agreed = agreed and result.same
+    if not agreed:
+        raise typer.Exit(1)
+
+
+@app.command()
+def status(root: RootOption = None, limit: Annotated[int, typer.Option(help="How many runs.")] = 15) -> None:
+    """The latest runs, how they stand and what they made."""
+    from flows.records import state_now
+    from infra.store import open_store
+
+    store = open_store(settings_for(root))
+    names = store.runs()[-limit:]
+    if not names:
+        console.print(f"No run in {store.address} yet: deepmill run sample")
+        return
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for column in ("run", "state", "made", "cached", "model"):
+        table.add_column(
+            column, no_wrap=column in ("run", "state"), justify="right" if column in ("made", "cached") else "left"
+        )
+    for name in reversed(names):
+        record = store.read_run(name) or {}
+        stages, release = record["stages"], record["release"]
+        made = sum(stage["state"] == "made" for stage in stages.values())
+        failed = [stage for stage, entry in stages.items() if entry["state"] in ("failed", "running")]
+        outcome = f"{release['model']} v{release['version']}" if release.get("version") else ""
+        if release.get("promoted"):
+            outcome += " [green]champion[/]"
+        elif record["error"]:
+            first_line = record["error"].splitlines()[0]
+            outcome = f"[red]{escape(', '.join(failed) or 'error')}[/]: {escape(first_line)}"
+        table.add_row(name, state_now(record), str(made), str(len(stages) - made - len(failed)), outcome)
+    console.print(table)
+
+
+@app.command()
+def report(
+    run_id: Annotated[str, typer.Argument(help="A run, or the beginning of its name; the latest when left out.")] = "",
+    root: RootOption = None,
+    to: Annotated[Path | None, typer.Option("--to", help="Where to write the page.")] = None,
+) -> None:
+    """Write one self-contained HTML page about a run."""
+    from flows.report import write_report
+    from infra.store import open_store
+
+    store = open_store(settings_for(root))
+    record = find_record(store, run_id)
+    path = write_report(record, store, to or store.local / "runs" / f"{record['run_id']}.html")
+    console.print(str(path), soft_wrap=True)
