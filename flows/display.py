@@ -17,6 +17,8 @@ from flows.units import count, duration
 __all__ = ["TerminalDisplay"]
 
 LINE_SECONDS = 10.0
+STEADY_SECONDS = 2.0
+"""A phase younger than this has no rate worth telling."""
 MARKS = {"made": "[green]✓[/]", "cached": "[dim]·[/]", "failed": "[red]✗[/]", "held back": "[yellow]![/]"}
 
 
@@ -49,8 +51,8 @@ class TerminalDisplay:
         self._task: Any = None
         self._stage = ""
         self._phase, self._unit = "", ""
-        self._done = self._total = 0.0
-        self._began = self._line = time.monotonic()
+        self._done = self._done_before = self._total = 0.0
+        self._began = self._phase_began = self._line = time.monotonic()
         self._series: dict[str, float] = {}
 
     def __enter__(self) -> TerminalDisplay:
@@ -87,22 +89,27 @@ class TerminalDisplay:
             self.note(f"{self._stage}: waiting for {event['holder']}, which makes the same artifact")
         if not self._live and self._total and time.monotonic() - self._line > LINE_SECONDS:
             self._line = time.monotonic()
-            elapsed = max(0.001, time.monotonic() - self._began)
-            rate = self._done / elapsed
-            left = duration((self._total - self._done) / rate) if rate else "?"
             self._console.print(
-                f"  {self._stage} {self._phase} {count(self._done)}/{count(self._total)} {self._unit}, {left} left",
+                f"  {self._stage} {self._phase} {count(self._done)}/{count(self._total)} {self._unit}{self._left()}",
                 highlight=False,
             )
 
     def _begin(self, phase: str, total: float, unit: str, done: float = 0) -> None:
         self._phase, self._unit, self._total, self._done = phase, unit, total, done
+        self._phase_began, self._done_before = time.monotonic(), done
         if self._live:
             if self._task is not None:
                 self._progress.remove_task(self._task)
             self._task = self._progress.add_task(
                 phase, total=total or None, completed=int(done), stage=self._stage, unit=unit
             )
+
+    def _left(self) -> str:
+        """Time left at the rate of this phase, once there is one that says something."""
+        elapsed, done = time.monotonic() - self._phase_began, self._done - self._done_before
+        if done <= 0 or elapsed < STEADY_SECONDS:
+            return ""
+        return f", {duration((self._total - self._done) * elapsed / done)} left"
 
     def stage_ends(self, name: str, state: str, seconds: float, metrics: dict[str, Any]) -> None:
         if self._live and self._task is not None:

@@ -34,11 +34,11 @@ def registry_client(settings: Settings) -> MlflowClient:
         logging.getLogger(name).setLevel(logging.ERROR)
     import mlflow
 
+    for name in ("mlflow", "alembic"):  # importing mlflow sets its own levels
+        logging.getLogger(name).setLevel(logging.ERROR)
     if not settings.tracking_uri:
         _make_database(settings.local_root)
     mlflow.set_tracking_uri(settings.mlflow_uri)
-    for name in ("mlflow", "alembic"):  # importing mlflow sets its own levels
-        logging.getLogger(name).setLevel(logging.ERROR)
     try:
         return mlflow.MlflowClient(settings.mlflow_uri)
     except Exception as error:
