@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from rich.console import Console
 from rich.padding import Padding
 
+from flows.registry import parse_name, resolve
 from infra.errors import UserError
 from infra.settings import Settings
 from infra.tracking import registry_client
@@ -25,14 +25,10 @@ def load_version(settings: Settings, model: str) -> tuple[Any, str]:
     import mlflow
     from mlflow.exceptions import MlflowException
 
-    match = re.fullmatch(r"([^@/]+)(?:@([^@/]+)|/(\d+))?", model)
-    if match is None:
-        raise UserError(f"{model}: write the model as NAME@ALIAS or NAME/VERSION")
-    name, alias, version = match[1], match[2], match[3]
+    name = parse_name(model)
+    version = resolve(client, name)
     try:
-        if version is None:
-            version = str(client.get_model_version_by_alias(name, alias or "champion").version)
-        return mlflow.pyfunc.load_model(f"models:/{name}/{version}"), version
+        return mlflow.pyfunc.load_model(f"models:/{name.model}/{version}"), version
     except MlflowException as error:
         first = str(error).splitlines()[0]
         raise UserError(f"{model}: not in the registry ({first}); see deepmill models") from None

@@ -16,6 +16,7 @@ OWNERS = {
         "infra/tracking.py",
         "flows/release.py",
         "flows/chat.py",
+        "flows/registry.py",
         "model/release/pyfunc.py",
         "model/release/serving",
     ),

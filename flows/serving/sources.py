@@ -1,0 +1,59 @@
+"""Where served versions come from: MLflow's registry, or a folder on disk."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from flows.registry import Name, alias_holder, download, parse_name
+from flows.serving.house import Source, Version
+from infra.errors import UserError
+from infra.settings import Settings
+from infra.tracking import registry_client
+
+__all__ = ["find_source"]
+
+KEPT_VERSIONS = 3
+"""Fetched versions that stay in the cache, for a way back without a download."""
+
+
+def find_source(text: str, settings: Settings, cache: Path) -> tuple[str, Source]:
+    """The name to serve under, and the source, of ``NAME@ALIAS``, ``NAME/VERSION`` or a folder.
+
+    Raises:
+        UserError: it is neither.
+    """
+    folder = Path(text)
+    if folder.is_dir() and (folder / "config.json").is_file():
+        return folder.resolve().name, _folder(folder.resolve())
+    if folder.exists():
+        raise UserError(f"{text}: no folder of a model: it has no config.json; name the folder `model` of an export")
+    name = parse_name(text)
+    return name.model, _registry(name, settings, cache)
+
+
+def _folder(folder: Path) -> Source:
+    return Source(current=lambda: "", fetch=lambda number: Version(folder.name, number, folder))
+
+
+def _registry(name: Name, settings: Settings, cache: Path) -> Source:
+    client = registry_client(settings)
+
+    def current() -> str | None:
+        return name.version or alias_holder(client, name.model, name.alias)
+
+    def fetch(number: str) -> Version:
+        target = cache / f"{name.model}-{number}" / "files"
+        shutil.rmtree(target, ignore_errors=True)  # half a download is none
+        version = Version(name.model, number, download(client, name.model, number, target))
+        _forget(cache, name.model)
+        return version
+
+    return Source(current, fetch)
+
+
+def _forget(cache: Path, model: str) -> None:
+    """Leave the latest few versions of `model` in the cache."""
+    found = sorted(cache.glob(f"{model}-*"), key=lambda path: path.stat().st_mtime)
+    for old in found[:-KEPT_VERSIONS]:
+        shutil.rmtree(old, ignore_errors=True)

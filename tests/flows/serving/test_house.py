@@ -1,0 +1,124 @@
+"""Following the alias: versions swap without a dropped request, and trouble never stops what serves."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from infra.errors import UserError
+from tests.flows.serving.live import Live, Shelf, live
+from tests.model.serving.talker import ANSWER, QUESTION, save_talker
+
+ASK: dict[str, Any] = {"model": "talker", "messages": [{"role": "user", "content": QUESTION}]}
+
+
+def until(true: Callable[[], bool], seconds: float = 60.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def version(server: Live) -> str:
+    with server.client() as client:
+        return str(client.get("/health").json().get("version"))
+
+
+def trouble(server: Live) -> str:
+    with server.client() as client:
+        return str(client.get("/health").json()["trouble"])
+
+
+def test_models_swap_without_a_dropped_request(talkers: dict[str, Path], tmp_path: Path) -> None:
+    shelf = Shelf(talkers)
+    with live(shelf, tmp_path) as server:
+        seen: list[tuple[int, str, str]] = []
+        stop = threading.Event()
+
+        def keep_asking() -> None:
+            with server.client() as client:
+                while not stop.is_set():
+                    answer = client.post("/v1/chat/completions", json=ASK)
+                    found = answer.json()
+                    seen.append((answer.status_code, found["model"], found["choices"][0]["message"]["content"]))
+
+        askers = [threading.Thread(target=keep_asking) for _ in range(3)]
+        for asker in askers:
+            asker.start()
+        for wanted in ("2", "1", "2"):
+            shelf.wanted = wanted
+            until(lambda wanted=wanted: version(server) == wanted)
+            count = len(seen) + 5
+            until(lambda count=count: len(seen) > count)
+        stop.set()
+        for asker in askers:
+            asker.join()
+        assert {status for status, _, _ in seen} == {200}
+        assert {content for _, _, content in seen} == {ANSWER}
+        assert {label for _, label, _ in seen} == {"talker/1", "talker/2"}
+        me = psutil.Process()
+        until(lambda: sum("infra.supervisor" in " ".join(child.cmdline()) for child in me.children()) == 1)
+
+
+def test_what_goes_wrong_changes_nothing(talkers: dict[str, Path], tmp_path: Path) -> None:
+    broken = save_talker(tmp_path / "broken")
+    (broken / "model.safetensors").write_bytes(b"\0" * 64)
+    foreign = save_talker(tmp_path / "foreign")
+    text = (foreign / "tokenizer.json").read_text()
+    (foreign / "tokenizer.json").write_text(text.replace('"vocab":{', '"vocab":{"toomany":5000,', 1))
+    shelf = Shelf(talkers | {"7": broken, "8": foreign})
+    with live(shelf, tmp_path / "cache") as server, server.client() as client:
+        for wanted, told in ((None, "names no version any more"), ("7", "not readable"), ("9", "not in the registry")):
+            shelf.wanted = wanted
+            until(lambda told=told: told in trouble(server))
+            assert client.post("/v1/chat/completions", json=ASK).json()["model"] == "talker/1"
+        shelf.wanted = "2"
+        until(lambda: version(server) == "2")
+        assert trouble(server) == "None"
+        assert shelf.fetched.count("7") == 1  # not tried again and again
+
+
+@pytest.mark.parametrize("damage", ["weights", "vocabulary", "config", "tokenizer"])
+def test_a_damaged_model_is_not_served(tmp_path: Path, damage: str) -> None:
+    folder = save_talker(tmp_path)
+    file = {"weights": "model.safetensors", "config": "config.json"}.get(damage, "tokenizer.json")
+    if damage == "vocabulary":
+        text = (folder / "config.json").read_text()
+        config = text.replace('"vocab_size": 3', '"vocab_size": 2')
+        assert config != text
+        (folder / "config.json").write_text(config)
+    else:
+        (folder / file).write_text("{")
+    with pytest.raises(UserError) as told, live(Shelf({"1": folder}), tmp_path / "cache"):
+        pass
+    assert file in str(told.value)
+    assert "\n" not in str(told.value)
+
+
+def test_a_damaged_cache_is_made_again(talkers: dict[str, Path], tmp_path: Path) -> None:
+    for damage in (None, b"GGUF" + b"\0" * 100):
+        (found,) = list(tmp_path.rglob("*.gguf")) or [None]
+        if found is not None and damage is not None:
+            found.write_bytes(damage)
+        with live(Shelf(talkers), tmp_path) as server, server.client() as client:
+            assert client.post("/v1/chat/completions", json=ASK).status_code == 200
+
+
+def test_a_dead_engine_is_started_again(talkers: dict[str, Path], tmp_path: Path) -> None:
+    with live(Shelf(talkers), tmp_path) as server, server.client() as client:
+        served = server.house.served
+        assert served is not None
+        supervisor = psutil.Process(served.engine._process.pid)
+        (child,) = supervisor.children(recursive=True)
+        os.kill(child.pid, signal.SIGKILL)
+        until(lambda: not served.engine.alive)
+        assert client.post("/v1/chat/completions", json=ASK).status_code == 200
+        assert "deepmill_engine_restarts_total 1.0" in client.get("/metrics").text

@@ -1,0 +1,143 @@
+"""Engines as processes: the same answer from each, damaged files refused in one line, nothing left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from infra.errors import UserError
+from model.config import Family
+from model.generate import prompt_tokens
+from model.release.gguf import write_gguf
+from model.release.quantized import read_units
+from model.serving.engine import Engine, EngineError, EngineKind, Request
+from tests.model.serving.talker import ANSWER, QUESTION, THOUGHT, save_talker, taught, words
+
+SAID = f"<think>{THOUGHT}</think>{ANSWER}"
+PLACE = {"context": 96, "slots": 2, "threads": 1}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_talker(tmp_path_factory.mktemp("talker"))
+
+
+@pytest.fixture(scope="module")
+def gguf(folder: Path) -> Path:
+    path = folder.parent / "model-q8_0.gguf"
+    config, stored = read_units(folder)
+    write_gguf(path, config, stored, folder, name="talker")
+    return path
+
+
+async def said(engine: Engine, request: Request) -> tuple[str, str | None, int | None]:
+    text, finish, tokens = "", None, None
+    async for delta in engine.complete(request):
+        text, finish = text + delta.text, delta.finish or finish
+        tokens = delta.completion_tokens or tokens
+    return text, finish, tokens
+
+
+def with_engine(kind: EngineKind, path: Path, use: Callable[[Engine], Awaitable[None]]) -> None:
+    async def main() -> None:
+        engine = await Engine.start(kind, path, **PLACE)
+        try:
+            await use(engine)
+        finally:
+            await engine.close()
+        assert not engine.alive
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("kind", [EngineKind.LLAMA, EngineKind.OWN])
+def test_both_engines_say_what_was_taught(kind: EngineKind, folder: Path, gguf: Path) -> None:
+    prompt = prompt_tokens(words(), QUESTION)
+    length = len(words().encode(SAID + "<|eos|>", add_special_tokens=False).ids)
+
+    async def use(engine: Engine) -> None:
+        text, finish, tokens = await said(engine, Request(prompt, 60))
+        assert (text, finish) == (SAID, "stop")
+        assert tokens in (length, length - 1)  # llama.cpp counts the end
+        text, finish, _ = await said(engine, Request(prompt, 4))
+        assert finish == "length"
+        assert SAID.startswith(text)
+        text, finish, _ = await said(engine, Request(prompt, 60, stop=("12 12",)))
+        assert (text, finish) == (SAID.partition("12 12")[0], "stop")
+        sampled = [await said(engine, Request(prompt, 8, temperature=2.0, seed=seed)) for seed in (1, 2, 3)]
+        assert len(set(sampled)) > 1
+        both = await asyncio.gather(*(said(engine, Request(prompt, 60)) for _ in range(5)))
+        assert {text for text, _, _ in both} == {SAID}
+        with pytest.raises(EngineError, match="400"):
+            await said(engine, Request(prompt * 60, 60))
+        assert await engine.healthy()
+
+    with_engine(kind, gguf if kind is EngineKind.LLAMA else folder, use)
+
+
+def test_the_own_engine_serves_what_llama_cpp_cannot(tmp_path: Path) -> None:
+    model = taught(Family.DEEPSEEK)
+    folder = save_talker(tmp_path, model)
+
+    async def use(engine: Engine) -> None:
+        assert (await said(engine, Request(prompt_tokens(words(), QUESTION), 60)))[0] == SAID
+
+    with_engine(EngineKind.OWN, folder, use)
+
+
+def start(kind: EngineKind, path: Path) -> None:
+    with_engine(kind, path, lambda engine: asyncio.sleep(0))
+
+
+@pytest.mark.parametrize("damage", ["cut", "noise", "foreign"])
+def test_a_damaged_gguf_is_refused(gguf: Path, tmp_path: Path, damage: str) -> None:
+    whole = gguf.read_bytes()
+    path = tmp_path / "model-q8_0.gguf"
+    changed = {"cut": whole[: len(whole) // 2], "noise": os.urandom(5000), "foreign": None}[damage]
+    if changed is None:
+        changed = whole.replace(b"deepseek2", b"deepstar2")
+    path.write_bytes(changed)
+    with pytest.raises(UserError, match=r"model-q8_0\.gguf: cannot be served") as told:
+        start(EngineKind.LLAMA, path)
+    assert "\n" not in str(told.value)
+
+
+def test_damaged_safetensors_are_refused(folder: Path, tmp_path: Path) -> None:
+    for file in folder.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    (tmp_path / "model.safetensors").write_bytes(b"\0" * 100)
+    with pytest.raises(UserError, match=r"model\.safetensors: not readable"):
+        start(EngineKind.OWN, tmp_path)
+
+
+def test_vllm_where_there_is_none(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DEEPMILL_VLLM", "/no/such/vllm")
+    with pytest.raises(UserError, match="no such command"):
+        start(EngineKind.VLLM, folder)
+
+
+@pytest.mark.parametrize("kind", [EngineKind.LLAMA, EngineKind.OWN])
+def test_a_killed_engine_is_an_error_and_leaves_nothing(kind: EngineKind, folder: Path, gguf: Path) -> None:
+    async def use(engine: Engine) -> None:
+        supervisor = psutil.Process(engine._process.pid)
+        (child,) = supervisor.children(recursive=True)
+        request = Request(prompt_tokens(words(), "Say it in full."), 70, temperature=5.0)
+        answer = engine.complete(request)
+        await anext(answer)
+        os.kill(child.pid, signal.SIGKILL)
+        if kind is EngineKind.OWN:  # llama.cpp has written everything by now
+            with pytest.raises(EngineError, match="broke off"):
+                async for _ in answer:
+                    pass
+        with pytest.raises(EngineError):
+            await said(engine, request)
+        await asyncio.wait_for(engine.ended(), 5)
+        assert not child.is_running()
+
+    with_engine(kind, gguf if kind is EngineKind.LLAMA else folder, use)
