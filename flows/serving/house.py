@@ -125,7 +125,7 @@ def _gguf(version: Version, place: Place) -> Path:
 
     config, stored = read_units(version.folder)
     kind = max((unit.grid for unit in stored.values() if unit.grid), key=lambda grid: -grid.limits[1], default="f32")
-    path = place.cache / version.label.replace("/", "-") / f"model-{kind}.gguf"
+    path = place.cache / version.label.replace("/", "-") / "engine" / f"model-{kind}.gguf"
     if path.exists():
         try:
             check_gguf(path, config, stored)
@@ -151,7 +151,7 @@ def _checkpoint(version: Version, place: Place) -> Path:
 
     if KEY not in (version.folder / "config.json").read_text(encoding="utf-8"):
         return version.folder
-    path = place.cache / version.label.replace("/", "-") / "checkpoint"
+    path = place.cache / version.label.replace("/", "-") / "engine" / "checkpoint"
     shutil.rmtree(path, ignore_errors=True)
     save_model(load_quantized(version.folder), path, version.folder)
     return path

@@ -196,7 +196,7 @@ class Engine:
                     event = json.loads(line.removeprefix("data:"))
                     if "error" in event:
                         raise EngineError(f"{self.spec.kind}: {event['error']}")
-                    choice = next(iter(event.get("choices") or ()), {})
+                    choice: dict[str, Any] = next(iter(event.get("choices") or ()), {})
                     finish = choice.get("finish_reason") or finish
                     tokens = (event.get("usage") or {}).get("completion_tokens")
                     if choice.get("text") or tokens is not None:

@@ -1,0 +1,150 @@
+"""`deepmill serve` as a user runs it: a registered model, an alias that moves, an end that leaves nothing behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import openai
+import psutil
+import pytest
+
+from flows.cli import app
+from flows.release import FACTS, IDENTITY
+from infra.errors import UserError
+from infra.settings import Settings, quiet_network
+from infra.tracking import Tracker
+from model.release.serving_spec import pyfunc_spec
+from tests.model.serving.talker import ANSWER, QUESTION, THOUGHT
+
+
+@pytest.fixture(scope="module")
+def environment(talkers: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """A registry with two versions of the talker, the first of them champion."""
+    root = tmp_path_factory.mktemp("store")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DEEPMILL_ROOT", str(root))
+        quiet_network()
+        import mlflow
+
+        tracker = Tracker(Settings())
+        run = tracker.start("talkers", {})
+        with mlflow.start_run(run_id=run.run_id):
+            for number, folder in talkers.items():
+                info = mlflow.pyfunc.log_model(name=f"talker{number}", **pyfunc_spec(folder))
+                if number == "1":
+                    tracker.client.create_registered_model("talker")
+                facts = {"accuracy": 1.0, "accuracy_low": 0.9, "accuracy_high": 1.0, "format_rate": 1.0}
+                facts |= {"quantization_kl": 0.0}
+                tags = {IDENTITY: f"artifact{number}", FACTS: json.dumps(facts)}
+                tracker.client.create_model_version("talker", info.model_uri, model_id=info.model_id, tags=tags)
+        tracker.client.set_registered_model_alias("talker", "champion", "1")
+        yield dict(os.environ) | {"OMP_NUM_THREADS": "1"}
+
+
+def test_a_registered_model_is_served_and_followed(environment: dict[str, str], tmp_path: Path) -> None:
+    from infra.tracking import registry_client
+
+    log = tmp_path / "log"
+    command = [sys.executable, "-m", "flows.cli", "serve", "talker@champion", "--port", "0", "--poll-seconds", "0.2"]
+    with log.open("w") as handle:
+        server = subprocess.Popen(
+            [*command, "--threads", "1", "--context", "128"], env=environment, stdout=handle, stderr=subprocess.STDOUT
+        )
+    try:
+        deadline = time.monotonic() + 120
+        while "http://" not in log.read_text():
+            assert server.poll() is None, log.read_text()
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        url = next(word for word in log.read_text().split() if word.startswith("http://"))
+        client = openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0)
+        ask = {"model": "talker", "messages": [{"role": "user", "content": QUESTION}]}
+        found = client.chat.completions.create(**ask)
+        assert (found.model, found.choices[0].message.content) == ("talker/1", ANSWER)
+        registry = registry_client(Settings())
+        registry.set_registered_model_alias("talker", "champion", "2")
+        while (found := client.chat.completions.create(**ask)).model == "talker/1":
+            assert time.monotonic() < deadline
+        assert found.choices[0].message.model_extra["reasoning_content"] == THOUGHT
+        registry.delete_registered_model_alias("talker", "champion")
+        while not (health := httpx.get(f"{url}/health", trust_env=False).json())["trouble"]:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        assert (health["status"], health["version"]) == ("ok", "2")
+        assert client.chat.completions.create(**ask).choices[0].message.content == ANSWER
+        children = psutil.Process(server.pid).children(recursive=True)
+        server.send_signal(signal.SIGTERM)
+        server.wait(30)
+        assert not psutil.wait_procs(children, timeout=20)[1]
+    finally:
+        server.kill()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("../../etc/passwd",), "write the model as NAME@ALIAS"),
+        (("nobody@champion",), "the alias names no version yet"),
+        (("talker/77",), "not in the registry"),
+        (("talker@champion", "--engine", "warp"), "there are auto"),
+        (("talker@champion", "--host", "0.0.0.0"), "set DEEPMILL_API_KEYS"),
+        (("pyproject.toml",), "no folder of a model"),
+    ],
+)
+def test_what_cannot_be_served_is_one_line(environment: dict[str, str], arguments: tuple[str, ...], told: str) -> None:
+    with pytest.raises(UserError, match=told) as error:
+        app(["serve", *arguments, "--port", "0"], standalone_mode=False)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.drill
+def test_mlflow_serves_it_too(environment: dict[str, str], tmp_path: Path) -> None:
+    from infra.tracking import registry_client
+
+    registry_client(Settings())
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", "models:/talker/1", "--env-manager", "local"]
+    settings = Settings()
+    uvicorn = tmp_path / "uvicorn"  # which MLflow calls by this name
+    uvicorn.write_text(f'#!/bin/sh\nexec {sys.executable} -m uvicorn "$@"\n')
+    uvicorn.chmod(0o755)
+    path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
+    with (tmp_path / "log").open("w") as handle:
+        server = subprocess.Popen(
+            [*command, "--host", "127.0.0.1", "--port", str(port)],
+            env=environment | {"MLFLOW_TRACKING_URI": settings.mlflow_uri, "PATH": path},
+            stdout=handle,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        deadline = time.monotonic() + 150
+        while True:
+            assert server.poll() is None, (tmp_path / "log").read_text()
+            assert time.monotonic() < deadline, (tmp_path / "log").read_text()
+            try:
+                if httpx.get(f"http://127.0.0.1:{port}/health", trust_env=False).status_code == 200:
+                    break
+            except httpx.HTTPError:
+                time.sleep(0.5)
+        body = {"dataframe_records": [{"question": QUESTION}], "params": {"max_new_tokens": 60}}
+        answer = httpx.post(f"http://127.0.0.1:{port}/invocations", json=body, timeout=120, trust_env=False).json()
+        assert answer["predictions"][0] == {
+            "reasoning": THOUGHT,
+            "answer": ANSWER,
+            "text": f"<think>{THOUGHT}</think>{ANSWER}",
+        }
+    finally:
+        for process in psutil.Process().children(recursive=True):
+            if str(port) in process.cmdline():
+                process.kill()
+        server.wait(30)
