@@ -36,7 +36,7 @@ RECORDED = (
     "gguf",
     "fastwarc",
     "resiliparse",
-    "mwxml",
+    "backports.zstd",
     "mwparserfromhell",
     "ftfy",
     "reasoning-gym",

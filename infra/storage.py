@@ -44,6 +44,8 @@ def resolve(paths: Sequence[str]) -> list[ExternalFile]:
     for path in paths:
         files = _remote(path) if "://" in path else _local(path)
         if not files:
+            if "://" in path:
+                raise UserError(f"{path}: no such file, or redirects lead in a circle; check the address")
             kind = "folder has no files in it" if Path(path).is_dir() else "no such file"
             raise UserError(f"{path}: {kind}; correct the path in the recipe (it is relative to {Path.cwd()})")
         for file in files:
@@ -109,6 +111,10 @@ def _remote(path: str) -> list[ExternalFile]:
         ]
     except OSError as error:
         raise UserError(f"{path}: cannot be reached ({error}); check the address and AWS_*") from None
+    except Exception as error:  # aiohttp's, of which redirects in a circle are one, are no OSErrors
+        if type(error).__module__.partition(".")[0] != "aiohttp":
+            raise
+        raise UserError(f"{path}: cannot be reached ({type(error).__name__}); check the address") from None
 
 
 def open_file(file: ExternalFile) -> IO[bytes]:
@@ -116,6 +122,8 @@ def open_file(file: ExternalFile) -> IO[bytes]:
     if not file.is_remote:
         return Path(file.path).open("rb")
     filesystem, key = _filesystem(file.path)
+    if file.path.startswith(("http://", "https://")) and not filesystem.info(key).get("partial"):
+        return cast("IO[bytes]", filesystem.open(key, "rb", block_size=0))  # from the beginning only
     return cast("IO[bytes]", filesystem.open(key, "rb"))
 
 

@@ -1,21 +1,21 @@
-"""Reads raw files (web, wiki, book, jsonl, parquet) into documents: the first stage.
+"""Reads raw files (web, wiki, book, code, jsonl, parquet, data sets) into documents: the first stage.
 
-Files are dealt out to tasks by the recipe and their sizes alone: sources by name, files in their order, small ones
-together. A document's id is `<source>/<file>/<number of the record>`, so it can be found again in the raw file, and
-says nothing of the folder the file lay in. What is not text to learn from (a 404, a redirect, an image) is among the
-rejects under the rule that says why, and so is a record that cannot be read (`failure/...`), up to `max_failure_rate`
-of a source.
+Files are dealt out to tasks by the recipe and their bytes alone: sources by name, files in their order, small ones
+together, large ones in parts of `split_bytes`. A killed stage goes on with the tasks that are left. A document's id is
+`<source>/<file>/<number of the record>`, or `<source>/<file>/<part>.<number>` where there are parts, so it can be found
+again in the raw file, and says nothing of the folder the file lay in.
 
-Traded away: one huge file is one task. Dumps and crawls of that size come in many files.
+What is not text to learn from (a 404, a redirect, an image) is among the rejects under the rule that says why, and so
+is a record that cannot be read (`failure/...`), up to `max_failure_rate` of a source's records, and a file that breaks
+off (`damaged_file`), up to that share of its files.
 """
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -23,17 +23,24 @@ from datatrove.pipeline.base import PipelineStep
 
 from infra import events
 from infra.errors import UserError
-from infra.storage import ExternalFile, resolve
-from pipeline.documents import Document, DocumentWriter, RejectWriter, Tally, merge_tallies, run_pipeline
+from infra.storage import resolve
+from pipeline.documents import (
+    Document,
+    DocumentWriter,
+    RejectWriter,
+    Tally,
+    merge_tallies,
+    read_documents,
+    run_pipeline,
+)
 from pipeline.sections import ExtractConfig, OnDamaged
-from pipeline.sources.stream import Damaged, Found
+from pipeline.sources.charset import MOST_NULS
+from pipeline.sources.stream import Damaged, Found, Limits, Part
 
 __all__ = ["Piece", "Reader", "deal", "extract"]
 
 TASK_BYTES = 2_000_000
 """Files of a source share a task while they are smaller than this together."""
-
-
 DROPPED = "dropped/"
 """Before a rule, in the tally of a source."""
 
@@ -44,8 +51,8 @@ class Piece:
 
     source: str
     name: str
-    """In ids: the file's own, with ~2, ~3, ... where a source has several of the name."""
-    file: ExternalFile
+    """In ids: the file's own, with ~2, ~3 and so on where a source has several of it, and the part if there are any."""
+    part: Part
 
 
 def extract(config: ExtractConfig, inputs: Mapping[str, Path], out_dir: Path) -> dict[str, Any]:
@@ -58,10 +65,10 @@ def extract(config: ExtractConfig, inputs: Mapping[str, Path], out_dir: Path) ->
         raise UserError("extract.sources: no source is named; give at least one, with its kind and paths")
     tasks = deal(config)
     work = out_dir / ".work"
-    events.begin("extracting", sum(piece.file.size for task in tasks for piece in task), "bytes")
+    events.begin("extracting", sum(piece.part.size for task in tasks for piece in task), "bytes")
     run_pipeline([Reader(config, tasks, out_dir), DocumentWriter(out_dir)], len(tasks), work, "extract")
     metrics = merge_tallies(work / "tally")
-    _check(config, metrics, work / "tally")
+    _check(config, _files(tasks), metrics, out_dir)
     return metrics
 
 
@@ -75,15 +82,38 @@ def deal(config: ExtractConfig) -> list[list[Piece]]:
     for source, options in sorted(config.sources.items()):
         room = 0
         seen: Counter[str] = Counter()
-        for file in resolve(options.paths):
+        module = _module(options.kind)
+        files = resolve(options.paths)
+        for file in module.choose(options, files) if hasattr(module, "choose") else files:
             seen[file.name] += 1
             name = file.name if seen[file.name] == 1 else f"{file.name}~{seen[file.name]}"
+            if file.size > config.split_bytes:
+                parts = module.parts(options, file, config.split_bytes)
+                names = [f"{name}/{number}" if len(parts) > 1 else name for number in range(1, len(parts) + 1)]
+                tasks += [[Piece(source, *named)] for named in zip(names, parts, strict=True)]
+                room = -1
+                continue
             if not tasks or file.size > room:
                 tasks.append([])
                 room = TASK_BYTES
             room -= file.size
-            tasks[-1].append(Piece(source, name, file))
+            tasks[-1].append(Piece(source, name, Part(file)))
     return tasks
+
+
+def _module(kind: str) -> Any:
+    """The module that reads a kind of source: it has `parts` and `read`, and `choose` where not every file is data."""
+    from pipeline.sources import book, code, dataset, jsonl, parquet, web, wiki  # heavy, so not at the top
+
+    return {
+        "book": book,
+        "code": code,
+        "dataset": dataset,
+        "jsonl": jsonl,
+        "parquet": parquet,
+        "web": web,
+        "wiki": wiki,
+    }[kind]
 
 
 class Reader(PipelineStep):
@@ -95,19 +125,18 @@ class Reader(PipelineStep):
     def __init__(self, config: ExtractConfig, tasks: list[list[Piece]], out_dir: Path) -> None:
         super().__init__()
         self.config, self.tasks, self.out_dir = config, tasks, out_dir
+        self.files = _files(tasks)
 
     def run(self, data: Iterable[Document] | None = None, rank: int = 0, world_size: int = 1) -> Iterator[Document]:
         tally = Tally()
         with RejectWriter(self.out_dir, rank) as rejects:
             for piece in self.tasks[rank]:
-                tally.counts["bytes_in"] += piece.file.size
+                tally.counts["bytes_in"] += piece.part.size
+                separator = "/" if piece.part.begin == 0 and piece.part.end is None else "."
                 for number, (document, rule) in enumerate(self._read(piece), 1):
-                    document.id = f"{piece.source}/{piece.name}/{number}"
+                    document.id = f"{piece.source}/{piece.name}{separator}{number}"
                     document.metadata = _encodable(document.metadata | {"source": piece.source})
-                    text = _encodable(document.text)
-                    if text != document.text and rule is None:
-                        document.metadata["failure"], rule = "half of a surrogate pair", "failure/encoding"
-                    document.text = text
+                    rule = _mend(document, rule)
                     tally.counts["documents_in"] += 1
                     by_source = tally.by_source.setdefault(piece.source, Counter())
                     by_source["documents_in"] += 1
@@ -123,15 +152,35 @@ class Reader(PipelineStep):
 
     def _read(self, piece: Piece) -> Iterator[Found]:
         options = self.config.sources[piece.source]
-        read: Callable[..., Iterator[Found]] = import_module(f"pipeline.sources.{options.kind}").read
+        limits = Limits(self.config.max_record_bytes, self.config.max_record_seconds)
         try:
-            yield from read(options, piece.file, self.config.max_record_bytes)
+            yield from _module(options.kind).read(options, piece.part, limits)
         except Damaged as damage:
-            if self.config.on_damaged is OnDamaged.STOP:
+            if self.config.on_damaged is OnDamaged.STOP and self.config.max_failure_rate * self.files[piece.source] < 1:
                 raise UserError(
-                    f"{piece.file.path}: {damage}; get the file again, or set extract.on_damaged=skip to keep the rest"
+                    f"{piece.part.file.path}: {damage}; "
+                    "get the file again, or set extract.on_damaged=skip to keep the rest"
                 ) from None
             yield Document(text="", id="", metadata={"url": "", "failure": str(damage)}), "damaged_file"
+
+
+def _files(tasks: list[list[Piece]]) -> Counter[str]:
+    """How many files each source has."""
+    return Counter(source for source, _ in {(piece.source, piece.part.file.path) for task in tasks for piece in task})
+
+
+def _mend(document: Document, rule: str | None) -> str | None:
+    """Take out of the text what no later stage can hold; the rule that rejects it, which may be a new one."""
+    text = _encodable(document.text)
+    problem = "half of a surrogate pair" if text != document.text else ""
+    if "\0" in text:
+        if text.count("\0") > MOST_NULS * len(text):
+            problem = "NUL bytes"
+        text = text.replace("\0", "")
+    document.text = text
+    if problem and rule is None:
+        document.metadata["failure"], rule = problem, "failure/encoding"
+    return rule
 
 
 def _encodable(value: Any) -> Any:
@@ -145,10 +194,10 @@ def _encodable(value: Any) -> Any:
     return value if value is None or isinstance(value, (bool, int, float)) else str(value)
 
 
-def _check(config: ExtractConfig, metrics: dict[str, Any], tallies: Path) -> None:
+def _check(config: ExtractConfig, files: Counter[str], metrics: dict[str, Any], out_dir: Path) -> None:
     """Raise a UserError where a source gave nothing, or failed too often."""
     dropped: dict[str, Counter[str]] = {source: Counter() for source in config.sources}
-    for file in sorted(tallies.glob("*.json")):
+    for file in sorted((out_dir / ".work" / "tally").glob("*.json")):
         for source, counts in json.loads(file.read_text())["by_source"].items():
             dropped[source].update({key.removeprefix(DROPPED): n for key, n in counts.items() if DROPPED in key})
     for source, options in sorted(config.sources.items()):
@@ -156,13 +205,28 @@ def _check(config: ExtractConfig, metrics: dict[str, Any], tallies: Path) -> Non
         failures = sum(n for rule, n in dropped[source].items() if rule.startswith("failure/"))
         rules = ", ".join(f"{rule} {n}" for rule, n in dropped[source].most_common(3))
         where = f"extract.sources.{source} ({', '.join(options.paths)})"
+        damaged = dropped[source]["damaged_file"]
+        if config.on_damaged is OnDamaged.STOP and damaged > config.max_failure_rate * files[source]:
+            raise UserError(
+                f"{where}: {damaged} of {files[source]} files are damaged, "
+                f"{_example(out_dir, source, 'damaged_file')}; "
+                "get them again, set extract.on_damaged=skip to keep the rest, or raise extract.max_failure_rate"
+            )
         if failures > config.max_failure_rate * counts["documents_in"]:
             raise UserError(
-                f"{where}: {failures} of {counts['documents_in']} records cannot be read ({rules}); "
-                "mend the files, or raise extract.max_failure_rate"
+                f"{where}: {failures} of {counts['documents_in']} records cannot be read ({rules}), "
+                f"{_example(out_dir, source, 'failure/')}; mend the files, or raise extract.max_failure_rate"
             )
         if not counts["documents_out"]:
             raise UserError(
                 f"{where}: no document among {counts['documents_in']} records ({rules or 'the files are empty'}); "
                 f"is {options.kind} the right kind, and do its options fit?"
             )
+
+
+def _example(out_dir: Path, source: str, rule: str) -> str:
+    """The first reject of a source by a rule that begins so."""
+    for document in read_documents(out_dir, "rejects"):
+        if document.metadata["source"] == source and document.metadata["rule"].startswith(rule):
+            return f"as {document.id} ({document.metadata.get('failure') or document.metadata['rule']})"
+    return "see rejects/"

@@ -14,6 +14,8 @@ __all__ = [
     "BookSource",
     "CleanConfig",
     "CleanRules",
+    "CodeSource",
+    "DatasetSource",
     "DecontaminateConfig",
     "DedupConfig",
     "ExtractConfig",
@@ -81,13 +83,13 @@ class WikiSource(Section):
 
 
 class BookSource(Section):
-    """Books as plain text, plain or compressed; the header and licence of Project Gutenberg are taken off."""
+    """Books as plain text, plain or compressed, or as EPUB; Project Gutenberg's header and licence are taken off."""
 
     kind: Literal["book"] = "book"
     paths: ExternalPaths = Field(min_length=1)
     """Files, folders, globs or addresses."""
-    encoding: str = "utf-8"
-    """Character encoding of the files; older Gutenberg files are latin-1."""
+    encoding: str = "auto"
+    """Character encoding of text files; auto is UTF-8, or what a byte order mark or a Gutenberg header says."""
     split_chapters: bool = True
     """A document per chapter; false cuts by length alone."""
     max_characters: int = Field(20_000, ge=1000)
@@ -98,6 +100,8 @@ class BookSource(Section):
     @field_validator("encoding")
     @classmethod
     def _is_known(cls, value: str) -> str:
+        if value == "auto":
+            return value
         try:
             known = encodings.search_function(value.lower()) is not None  # not codecs.lookup: packages add to it
             b"ab".decode(value, "replace")  # refuses hex, zlib and the like
@@ -106,6 +110,31 @@ class BookSource(Section):
         if not known:
             raise ValueError(f"{value} is no character encoding; utf-8, latin-1 and cp1252 are usual")
         return value
+
+
+class CodeSource(Section):
+    """Source code: files of programming languages, also within tar and zip archives (wheels, source distributions)."""
+
+    kind: Literal["code"] = "code"
+    paths: ExternalPaths = Field(min_length=1)
+    """Files, folders, archives, globs or addresses."""
+    languages: tuple[str, ...] = ()
+    """Languages kept, by the names in pipeline/sources/languages.py; none means all of them."""
+    skip: tuple[str, ...] = (
+        *("node_modules", "vendor", "third_party", "site-packages", "dist", "build", "__pycache__", "target"),
+        *("*.min.js", "*.min.css", "*_pb2.py", "*.lock"),
+    )
+    """Names of folders and files that hold other people's or machines' code; shell patterns."""
+    max_line: int = Field(1000, ge=1)
+    """Most characters of a line (DeepSeek-Coder, arXiv 2401.14196, section 2.1, after StarCoder)."""
+    max_mean_line: float = Field(100, gt=0)
+    """Most characters of the average line (DeepSeek-Coder)."""
+    min_letters: float = Field(0.25, ge=0, le=1)
+    """Least share of letters among the characters (DeepSeek-Coder)."""
+    data_characters: tuple[int, int] = (50, 5000)
+    """Least and most characters of JSON and YAML files, most of which are data (DeepSeek-Coder)."""
+    min_characters: int = Field(50, ge=1)
+    """Least characters of a file; shorter ones are rejected."""
 
 
 class JsonlSource(Section):
@@ -140,7 +169,30 @@ class ParquetSource(Section):
     """Least characters of text; shorter rows are rejected."""
 
 
-Source = Annotated[WebSource | WikiSource | BookSource | JsonlSource | ParquetSource, Field(discriminator="kind")]
+class DatasetSource(Section):
+    """A data set in a folder as the Hugging Face Hub keeps them: Parquet, Arrow, JSON lines or CSV files by split."""
+
+    kind: Literal["dataset"] = "dataset"
+    paths: ExternalPaths = Field(min_length=1)
+    """Folders of data sets, or addresses of such."""
+    config: str = ""
+    """Configuration that the README's `configs` name; the default one when left out."""
+    split: str = "train"
+    """Split to read."""
+    text_field: str = "text"
+    """Column that holds the text."""
+    url_field: str = "url"
+    """Column that holds the address, where there is one."""
+    metadata_fields: tuple[str, ...] = ("id", "title")
+    """Columns kept as metadata, where there are any."""
+    min_characters: int = Field(1, ge=1)
+    """Least characters of text; shorter rows are rejected."""
+
+
+Source = Annotated[
+    WebSource | WikiSource | BookSource | CodeSource | JsonlSource | ParquetSource | DatasetSource,
+    Field(discriminator="kind"),
+]
 """Where documents come from; `kind` says what the files are."""
 SourceName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 
@@ -151,11 +203,15 @@ class ExtractConfig(Section):
     sources: dict[SourceName, Source] = Field(default_factory=dict)
     """Sources by name: the name is the documents' `source`, by which later stages choose rules and mixture weights."""
     on_damaged: OnDamaged = OnDamaged.STOP
-    """What to do about a truncated or malformed file."""
+    """What to do once more than `max_failure_rate` of a source's files are truncated or malformed."""
     max_failure_rate: float = Field(0.01, ge=0, le=1)
-    """Share of a source's records that may be unreadable before the stage gives up."""
+    """Share of a source's records, and of its files, that may be unreadable before the stage gives up."""
     max_record_bytes: int = Field(16_000_000, ge=1000)
-    """Larger records (decoded pages, articles, lines, rows) are rejected; a larger book is refused."""
+    """Larger records (decoded pages, articles, lines, rows, books) are rejected."""
+    max_record_seconds: float = Field(30.0, gt=0)
+    """Processor time to turn one record into text; an extractor that takes longer is ended, the record rejected."""
+    split_bytes: int = Field(128_000_000, ge=1000)
+    """Larger files are read in parts of about this size, each a task of its own."""
 
 
 class CleanRules(Section):

@@ -1,22 +1,25 @@
-"""Books from plain text files, a document per chapter or piece of one.
+"""Books from plain text files and EPUBs, a document per chapter or piece of one.
 
 Project Gutenberg's header and licence go, by the markers that its files have carried since 1991; title and author are
-taken from the header. Chapters are found by their headings; pieces too small to stand alone (a title page, the lines of
-a table of contents) join what follows, and long ones are cut between paragraphs.
+taken from the header. An EPUB's chapters are the files of its reading order; elsewhere they are found by their
+headings. Pieces too small to stand alone (a title page, the lines of a table of contents) join what follows, and long
+ones are cut between paragraphs.
 """
 
 from __future__ import annotations
 
+import codecs
 import re
 from collections.abc import Iterator
 from pathlib import PurePosixPath
+from typing import Any
 
-from infra.storage import ExternalFile
+from infra.storage import ExternalFile, open_file
 from pipeline.documents import Document
 from pipeline.sections import BookSource
-from pipeline.sources.stream import Damaged, Found, open_stream, tidy
+from pipeline.sources.stream import Found, Limits, Part, open_stream, tidy
 
-__all__ = ["chapters", "cut", "read", "strip_licence"]
+__all__ = ["chapters", "cut", "parts", "read", "strip_licence"]
 
 _START = re.compile(
     r"^\*\*\* ?START OF (?:THE|THIS) PROJECT GUTENBERG [^*]*\*\*\*[^\n]*\n|^\*END[* ]*THE SMALL PRINT![^\n]*\n",
@@ -41,50 +44,107 @@ _HEADING = re.compile(
 LONGEST_TITLE = 120
 
 
-def read(source: BookSource, file: ExternalFile, limit: int) -> Iterator[Found]:
-    """The chapters of the book in `file`.
+_CHARSET = re.compile(rb"^Character set encoding: *([A-Za-z0-9_-]+)", re.MULTILINE)
+_NAMES = {b"ISO-LATIN-1": "latin-1", b"ISO LATIN-1": "latin-1", b"UNICODE": "utf-8"}
+"""What Gutenberg's older headers call some encodings."""
+AUTO = "auto"
+
+
+class Unreadable(Exception):  # noqa: N818  (a finding about the book)
+    """A book cannot be read; `rule` rejects it."""
+
+    def __init__(self, rule: str, problem: str) -> None:
+        super().__init__(problem)
+        self.rule = rule
+
+
+def parts(source: BookSource, file: ExternalFile, size: int) -> list[Part]:
+    """One: a book is a record."""
+    return [Part(file)]
+
+
+def read(source: BookSource, part: Part, limits: Limits) -> Iterator[Found]:
+    """The chapters of a book.
 
     Raises:
-        Damaged: it is too large, not in the source's encoding, or breaks off before its Gutenberg licence.
+        Damaged: the file breaks off.
     """
-    with open_stream(file) as stream:
-        raw = stream.read(limit + 1)
-    if len(raw) > limit:
-        raise Damaged(f"byte {limit}", "too large for one book; split it, or raise extract.max_record_bytes")
-    text, fields = strip_licence(_decode(raw, source.encoding))
-    text = tidy(text)
-    first = text.partition("\n")[0].strip()
-    name = PurePosixPath(file.name).name.partition(".")[0]
-    title = fields.get("title") or (first if 0 < len(first) <= LONGEST_TITLE else name)
-    book = {"url": "", "title": title} | ({"author": fields["author"]} if "author" in fields else {})
-    found = False
-    for chapter, body in chapters(text, source.min_characters) if source.split_chapters else [("", text)]:
+    book: dict[str, Any] = {"url": ""}
+    try:
+        found = list(_chapters(source, part, limits, book))
+    except Unreadable as finding:
+        yield Document(text="", id="", metadata=book | {"failure": str(finding)}), finding.rule
+        return
+    some = False
+    for chapter, body in found:
         for piece in cut(body, source.max_characters):
-            found = True
+            some = True
             metadata = book | ({"chapter": chapter} if chapter else {})
-            yield Document(text=piece, id="", metadata=metadata), _rule(piece, source)
-    if not found:
+            yield (
+                Document(text=piece, id="", metadata=metadata),
+                None if len(piece) >= source.min_characters else "too_short",
+            )
+    if not some:
         yield Document(text="", id="", metadata=dict(book)), "too_short"
 
 
-def _rule(piece: str, source: BookSource) -> str | None:
-    return None if len(piece) >= source.min_characters else "too_short"
+def _chapters(source: BookSource, part: Part, limits: Limits, book: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Heading and text of each chapter; fills in what is known of the book."""
+    with open_file(part.file) as raw:
+        is_epub = raw.read(4) == b"PK\x03\x04"
+    if is_epub:
+        from pipeline.sources import epub
+
+        book |= {"title": PurePosixPath(part.file.name).name.partition(".")[0]}
+        yield from epub.chapters(source, part, limits, book)
+        return
+    with open_stream(part) as stream:
+        content = stream.read(limits.bytes + 1)
+    if len(content) > limits.bytes:
+        raise Unreadable("too_large", "too large for one book; split it, or raise extract.max_record_bytes")
+    text, fields = strip_licence(_decode(content, source.encoding))
+    text = tidy(text)
+    first = text.partition("\n")[0].strip()
+    name = PurePosixPath(part.file.name).name.partition(".")[0]
+    book["title"] = fields.get("title") or (first if 0 < len(first) <= LONGEST_TITLE else name)
+    if "author" in fields:
+        book["author"] = fields["author"]
+    yield from chapters(text, source.min_characters) if source.split_chapters else [("", text)]
 
 
 def _decode(raw: bytes, encoding: str) -> str:
+    """The text of a book; `auto` takes a byte order mark, UTF-8, or what a Gutenberg header declares, in this order.
+
+    Raises:
+        Unreadable: it is not in that encoding.
+    """
+    if encoding == AUTO:
+        declared = _CHARSET.search(raw[:20_000])
+        named = _NAMES.get(declared[1].upper(), declared[1].decode()) if declared else ""
+        encoding = "utf-16" if raw[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8"
+        if encoding == "utf-8" and named and not _is(raw, "utf-8") and _is(raw, named):
+            encoding = named
     try:
         return raw.decode(encoding).removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
-        problem = f"byte {error.start} is not {encoding}; convert the file, or set the source's encoding (latin-1?)"
-        raise Damaged(f"line {line}", problem) from None
+        problem = f"line {line}: byte {error.start} is not {encoding}; convert it, or set its encoding (latin-1?)"
+        raise Unreadable("failure/encoding", problem) from None
+
+
+def _is(raw: bytes, encoding: str) -> bool:
+    try:
+        raw.decode(encoding)
+    except (UnicodeDecodeError, LookupError):
+        return False
+    return True
 
 
 def strip_licence(text: str) -> tuple[str, dict[str, str]]:
     """The book alone, and `title` and `author` where its Gutenberg header says so.
 
     Raises:
-        Damaged: there is a header and no licence, so the end is missing.
+        Unreadable: there is a header and no licence, so the end is missing.
     """
     start = _START.search(text)
     if start is None:
@@ -93,7 +153,9 @@ def strip_licence(text: str) -> tuple[str, dict[str, str]]:
     end = _END.search(text, start.end())
     if end is None:
         line = text.count("\n") + 1
-        raise Damaged(f"line {line}", "truncated: the Gutenberg header is there, its END marker is not")
+        raise Unreadable(
+            "failure/truncated", f"line {line}: truncated: the Gutenberg header is there, its END marker is not"
+        )
     return _CREDITS.sub("", text[start.end() : end.start()], count=1), fields
 
 

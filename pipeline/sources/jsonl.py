@@ -9,31 +9,54 @@ from typing import Any
 from infra.storage import ExternalFile
 from pipeline.documents import Document
 from pipeline.sections import JsonlSource, ParquetSource
-from pipeline.sources.stream import CHUNK, Damaged, Found, open_stream
+from pipeline.sources.parts import split
+from pipeline.sources.stream import CHUNK, Damaged, Found, Limits, Part, Stream, open_stream
 
-__all__ = ["from_row", "read"]
+__all__ = ["from_row", "parts", "read"]
 
 SHOWN = 2000
 """Characters of an unreadable line kept among the rejects."""
 
 
-def read(source: JsonlSource, file: ExternalFile, limit: int) -> Iterator[Found]:
-    """A document per line of `file`; empty lines are passed over.
+def parts(source: JsonlSource, file: ExternalFile, size: int) -> list[Part]:
+    """`file` in parts of about `size` bytes."""
+    return split(file, size)
+
+
+def read(source: JsonlSource, part: Part, limits: Limits) -> Iterator[Found]:
+    """A document per line of `part`, to which belong the lines after its line ends; empty ones are passed over.
 
     Raises:
         Damaged: the last line breaks off.
     """
-    number = 0
-    with open_stream(file) as stream:
-        while line := stream.readline(limit + 1):
-            number += 1
-            place: dict[str, Any] = {"url": "", "line": number}
-            if len(line) > limit and not line.endswith(b"\n"):
-                while (rest := stream.readline(CHUNK)) and not rest.endswith(b"\n"):
-                    pass
-                yield Document(text="", id="", metadata=place), "too_large"
-            elif line.strip():
-                yield _parse(source, line, place)
+    number, lost = 0, bool(part.begin)
+    with open_stream(part) as stream:
+        while True:
+            try:
+                if lost:
+                    _pass(stream)
+                    lost = False
+                while stream.mine(1):
+                    number += 1
+                    place: dict[str, Any] = {"url": "", "line": number}
+                    line = stream.readline(limits.bytes + 1)
+                    if len(line) > limits.bytes and not line.endswith(b"\n"):
+                        _pass(stream)
+                        yield Document(text="", id="", metadata=place), "too_large"
+                    elif line.strip():
+                        yield _parse(source, line, place)
+                return
+            except Damaged as damage:
+                if not stream.resync():
+                    raise
+                yield Document(text="", id="", metadata={"url": "", "failure": str(damage)}), "failure/damaged"
+                lost = True
+
+
+def _pass(stream: Stream) -> None:
+    """Pass over the rest of a line."""
+    while (rest := stream.readline(CHUNK)) and not rest.endswith(b"\n"):
+        pass
 
 
 def _parse(source: JsonlSource, line: bytes, place: dict[str, Any]) -> Found:

@@ -1,29 +1,49 @@
-"""Bytes of a raw file as its reader wants them: decompressed, counted, and never silently cut short.
+"""Bytes of a raw file, or of a part of one, as its reader wants them: decompressed, counted, never silently cut short.
 
-gzip and bzip2 are known by their first bytes, and may have any number of members. The libraries in between each have a
-case in which a file that breaks off looks like one that ends, so the ends are checked here.
+A part is a range of the file's own bytes. What it holds are the records that begin in it, so it may read on beyond its
+end. Every decompressed byte has an origin: its place in a plain file, the beginning of its member where members are
+many, the place of the chunk that it came out of where there is only one (such a part decodes the file from its
+beginning, which costs little beside what is then done with the text). All parts of a file see the same origins.
+
+The libraries in between each have a case in which a file that breaks off looks like one that ends, so the ends are
+checked here. After a corrupt member `resync` goes on with the next one that is whole.
 """
 
 from __future__ import annotations
 
-import bz2
+import codecs
 import contextlib
-import io
+import itertools
 import re
-import zlib
-from collections.abc import Callable, Iterator
-from typing import IO, Any, Protocol
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from types import TracebackType
+from typing import IO
 
 from infra import events
 from infra.storage import ExternalFile, open_file
 from pipeline.documents import Document
+from pipeline.sources.codecs import CHUNK, DECODER_ERRORS, Codec, codec_of, find_member
 
-__all__ = ["Damaged", "Found", "open_stream", "tidy"]
+__all__ = ["CHUNK", "Damaged", "Found", "Limits", "Part", "Stream", "Walk", "open_stream", "tidy"]
 
-CHUNK = 1 << 20
+LONGEST_MARK = 32
+"""Bytes of the longest mark that a reader looks for."""
+TAIL = 256
 
 Found = tuple[Document, str | None]
 """What a reader yields: a document, and the rule that rejects it or None. `failure/...` says it could not be read."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one record may cost."""
+
+    bytes: int = 16_000_000
+    """Larger ones are rejected; no more than a few times this is held in memory."""
+    seconds: float = 30.0
+    """Of processor time to turn one into text."""
 
 
 class Damaged(Exception):  # noqa: N818  (the state of a file, raised where reading it ends)
@@ -33,106 +53,254 @@ class Damaged(Exception):  # noqa: N818  (the state of a file, raised where read
         super().__init__(f"{place}: {problem}")
 
 
-class _Decoder(Protocol):
+class Walk(StrEnum):
+    """How a part of a file is reached."""
+
+    SEEK = "seek"
+    """Its first byte is read first: the file is not compressed."""
+    MEMBERS = "members"
+    """It begins with a member."""
+    DECODE = "decode"
+    """What comes before is decoded first: the file has a single member."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """The records of `file` that begin from byte `begin` on and, if there is an `end`, before it."""
+
+    file: ExternalFile
+    begin: int = 0
+    end: int | None = None
+    walk: Walk = Walk.SEEK
+    hop: bool = False
+    """The stream begins with the file, for its reader must hop from record to record, each of which says how long it
+    is: where one begins cannot be told from the bytes. Without meaning where a part begins with a member."""
+
     @property
-    def eof(self) -> bool: ...
-    @property
-    def unused_data(self) -> bytes: ...
-    def decompress(self, data: bytes, max_length: int) -> bytes: ...
+    def size(self) -> int:
+        """Bytes of the file in it."""
+        return (self.file.size if self.end is None else self.end) - self.begin
 
 
-class _Gzip:
-    """zlib's decompressor with the manners of bz2's: it keeps the input that it has not used."""
+class Stream:
+    """Decompressed bytes of a part and of what follows it, with the few ways of reading that the formats need."""
 
-    def __init__(self) -> None:
-        self._inner = zlib.decompressobj(wbits=31)
+    def __init__(self, raw: IO[bytes], part: Part, signature: bytes = b"") -> None:
+        self._raw, self._part, self._signature = raw, part, signature
+        self._ahead = head = raw.read(16)
+        """Read before the beginning was asked for: not every web server can send a file from the middle."""
+        if head.startswith(b"PK\x03\x04"):
+            raise Damaged("byte 0", "zip is not read here; unpack it")
+        self.codec: Codec | None = codec_of(head)
+        self._member = 0
+        self._hops = part.hop and part.walk is not Walk.MEMBERS
+        self._plain_at = 0 if self._hops else part.begin
+        self._blocks: Iterator[tuple[int, bytes]] = self._decoded(part.begin) if self.codec else self._plain()
+        self._buffer = bytearray()
+        self.position = 0
+        """Decompressed bytes consumed since the part's first."""
+        self.tail = b""
+        """The last bytes that `skip_to` has passed over."""
+        self._begin: int | None = part.begin if self._hops and not self.codec else None
+        """Where the reader hops: position of the first byte whose origin is in the part, once it is known."""
+        self._end: int | None = None
+        """Position of the first byte whose origin is beyond the part, once it is known."""
 
-    @property
-    def eof(self) -> bool:
-        return self._inner.eof
-
-    @property
-    def unused_data(self) -> bytes:
-        return self._inner.unused_data
-
-    def decompress(self, data: bytes, max_length: int) -> bytes:
-        return self._inner.decompress(self._inner.unconsumed_tail + data, max_length)
-
-
-_DECODERS: dict[bytes, tuple[str, Callable[[], _Decoder]]] = {
-    b"\x1f\x8b": ("gzip", _Gzip),
-    b"BZh": ("bzip2", bz2.BZ2Decompressor),
-}
-_UNKNOWN = {b"\x28\xb5\x2f\xfd": "zstd", b"\xfd7zXZ\x00": "xz", b"PK\x03\x04": "zip"}
-
-
-class _Stream(io.RawIOBase):
-    """Decompressed bytes of a file. Reports the raw bytes as progress."""
-
-    def __init__(self, raw: IO[bytes]) -> None:
-        self._raw = raw
-        self._used = 0
-        self._input = self._next()
-        for magic, name in _UNKNOWN.items():
-            if self._input.startswith(magic):
-                raise Damaged("byte 0", f"{name} is not read here; decompress it, or compress it with gzip or bzip2")
-        found = [kind for magic, kind in _DECODERS.items() if self._input.startswith(magic)]
-        self._name = found[0][0] if found else ""
-        self._new: Callable[[], _Decoder] | None = found[0][1] if found else None
-        self._decoder: _Decoder | None = None
-
-    def readable(self) -> bool:
-        return True
-
-    def _next(self) -> bytes:
-        data = self._raw.read(CHUNK)
-        self._used += len(data)
-        events.advance(len(data))
+    def _read(self, at: int, size: int = 0) -> bytes:
+        size = size or CHUNK
+        data = self._ahead[:size] + self._raw.read(max(0, size - len(self._ahead)))
+        self._ahead = self._ahead[size:]
+        if self._part.begin <= at and (self._part.end is None or at < self._part.end):
+            events.advance(len(data))
         return data
 
-    def readinto(self, buffer: Any) -> int:
-        view = memoryview(buffer).cast("B")
-        data = self._read(len(view))
-        view[: len(data)] = data
-        return len(data)
+    def _seek(self, at: int) -> None:
+        if at or not self._ahead:
+            self._ahead = b""
+            self._raw.seek(at)
 
-    def _read(self, size: int) -> bytes:
-        if self._new is None:
-            data, self._input = self._input or self._next(), b""
-            data, self._input = data[:size], data[size:]
-            return data
+    def _plain(self) -> Iterator[tuple[int, bytes]]:
+        """Blocks with the origin of their first byte; none spans the end of the part."""
+        end = self._part.end
+        self._seek(self._plain_at)
         while True:
-            if self._decoder is None:
-                self._input = self._input.lstrip(b"\0") or self._next()  # tapes are padded with zeros
-                if not self._input:
-                    return b""
-                if not self._input.strip(b"\0"):
-                    continue
-                self._decoder = self._new()
-            given, self._input = self._input, b""
-            try:
-                data = self._decoder.decompress(given, size)
-                if not data and not self._decoder.eof:
-                    given = self._next()
-                    data = self._decoder.decompress(given, size)
-                    if not given and not data:
-                        raise Damaged(f"byte {self._used}", f"truncated: the {self._name} data breaks off")
-            except (zlib.error, OSError) as error:
-                raise Damaged(f"before byte {self._used}", f"corrupt {self._name} data ({error})") from None
-            if self._decoder.eof:
-                self._input, self._decoder = self._decoder.unused_data, None
+            at = self._plain_at
+            data = self._read(at, CHUNK if end is None or at >= end else min(CHUNK, end - at))
+            if not data:
+                return
+            self._plain_at += len(data)
+            yield at, data
+
+    def _decoded(self, start: int) -> Iterator[tuple[int, bytes]]:
+        """Blocks with their origin; an empty one where a member begins."""
+        assert self.codec
+        whole = self._part.walk is Walk.DECODE
+        at = 0 if whole else start
+        self._seek(at)
+        given = b""
+        while True:
+            while not (given := given.lstrip(b"\0")):  # tapes are padded with zeros
+                given = self._read(at)
+                if not given:
+                    return
+                at += len(given)
+            self._member = origin = at - len(given)
+            decoder = self.codec.new()
+            yield origin, b""
+            while not decoder.eof:
+                try:
+                    data = decoder.decompress(given, CHUNK)
+                    given = b""
+                    if not data and not decoder.eof:
+                        origin = at if whole else origin
+                        given = self._read(at)
+                        at += len(given)
+                        if not given:
+                            raise Damaged(f"byte {at}", f"truncated: the {self.codec.name} data breaks off")
+                except DECODER_ERRORS as error:
+                    problem = f"corrupt {self.codec.name} data ({error})"
+                    raise Damaged(f"between bytes {self._member} and {at}", problem) from None
+                if data and (origin >= start or self._hops or not whole):
+                    yield origin, data
+            given = decoder.unused_data
+
+    def _more(self) -> bool:
+        """Take a further block in; whether there was one."""
+        for origin, data in self._blocks:
+            if self._hops and self._begin is None and origin >= self._part.begin:
+                self._begin = self.position + len(self._buffer)
+            end = self._part.end
+            if end is not None and self._end is None and origin >= end:
+                self._end = self.position + len(self._buffer)
+                if self._part.walk is Walk.MEMBERS and origin != end:
+                    raise Damaged(
+                        f"byte {end}",
+                        "what looks like the start of a member lies within another; "
+                        "set extract.split_bytes larger than the file",
+                    )
             if data:
-                return data
+                self._buffer += data
+                return True
+        return False
+
+    def mine(self, back: int = 0) -> bool:
+        """Whether there is a further byte, and the one `back` before it is of this part and not of the next."""
+        while not self._buffer:
+            if not self._more():
+                return False
+        return self._end is None or self.position - back < self._end
+
+    def resync(self) -> bool:
+        """After damage: go on with the next whole member, if there is one. What was not consumed is lost."""
+        if self.codec is None or self._part.walk is Walk.DECODE:
+            return False
+        try:
+            place = find_member(self._raw, self.codec, self._member + 1, None, self._signature)
+        except (OSError, ValueError):  # a web server that cannot send a part of a file
+            return False
+        if place is None:
+            return False
+        self.position += len(self._buffer)
+        self._buffer.clear()
+        self._blocks = self._decoded(place)
+        return True
+
+    def _take(self, size: int) -> bytes:
+        data = bytes(self._buffer[:size])
+        del self._buffer[:size]
+        self.position += len(data)
+        return data
+
+    def read(self, size: int = -1) -> bytes:
+        """`size` bytes, or all that are left."""
+        while (size < 0 or len(self._buffer) < size) and self._more():
+            pass
+        return self._take(len(self._buffer) if size < 0 else size)
+
+    def skip(self, size: int) -> int:
+        """Pass over `size` bytes without holding them; how many there were."""
+        left = size - len(self._take(min(size, len(self._buffer))))
+        far = min(left, self._part.file.size - self._plain_at) // CHUNK * CHUNK
+        if self.codec is None and self._hops and far > 0:
+            self._plain_at += far
+            self.position += far
+            self._seek(self._plain_at)
+            left -= far
+        while left and (self._buffer or self._more()):
+            left -= len(self._take(min(left, len(self._buffer))))
+        return size - left
+
+    @property
+    def before(self) -> bool:
+        """Whether the next byte (`mine` has seen to it) is of an earlier part: only where a reader hops."""
+        return self._hops and (self._begin is None or self.position < self._begin)
+
+    def readline(self, most: int) -> bytes:
+        """A line with its end, or the first `most` bytes of it."""
+        searched = 0
+        while True:
+            at = self._buffer.find(b"\n", searched)
+            if at >= 0 or len(self._buffer) >= most:
+                return self._take(min(at + 1, most) if at >= 0 else most)
+            searched = len(self._buffer)
+            if not self._more():
+                return self._take(len(self._buffer))
+
+    def take_through(self, mark: re.Pattern[bytes], most: int) -> bytes:
+        """What comes before `mark` and the mark; empty where that is more than `most` bytes or has no end."""
+        searched = 0
+        while True:
+            found = mark.search(self._buffer, searched)
+            end = found.end() if found else 0
+            del found  # it holds the buffer
+            if 0 < end <= most:
+                return self._take(end)
+            searched = max(0, len(self._buffer) - LONGEST_MARK)
+            if end or searched > most or not self._more():
+                return b""
+
+    def skip_to(self, mark: re.Pattern[bytes]) -> bool:
+        """Pass over what comes before `mark`; False where there is none, and then everything is passed over."""
+        while True:
+            found = mark.search(self._buffer)
+            begin = found.start() if found else -1
+            del found
+            if begin >= 0:
+                self.tail = (self.tail + self._take(begin)[-TAIL:])[-TAIL:]
+                return True
+            self.tail = (self.tail + self._take(max(0, len(self._buffer) - LONGEST_MARK))[-TAIL:])[-TAIL:]
+            if not self._more():
+                self.tail = (self.tail + self._take(len(self._buffer)))[-TAIL:]
+                return False
+
+    def recode(self) -> None:
+        """Go over to UTF-8, once, at the beginning of a file that a byte order mark shows to be UTF-16."""
+        while len(self._buffer) < 2 and self._more():
+            pass
+        if self._buffer[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+            blocks = itertools.chain([(0, bytes(self._buffer))], self._blocks)
+            self._buffer.clear()
+            decoder = codecs.getincrementaldecoder("utf-16")("replace")
+            self._blocks = ((origin, decoder.decode(data).encode("utf-8", "replace")) for origin, data in blocks)
+
+    def __enter__(self) -> Stream:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if isinstance(self._blocks, Generator):
+            self._blocks.close()
 
 
 @contextlib.contextmanager
-def open_stream(file: ExternalFile) -> Iterator[IO[bytes]]:
-    """The decompressed bytes of `file`.
+def open_stream(part: Part, signature: bytes = b"") -> Iterator[Stream]:
+    """The decompressed bytes of `part`. `signature` is how the content of a member begins, where that is known.
 
     Raises:
         Damaged: while reading, where the compressed data is corrupt or breaks off.
     """
-    with open_file(file) as raw, io.BufferedReader(_Stream(raw), CHUNK) as stream:
+    with open_file(part.file) as raw, Stream(raw, part, signature) as stream:
         yield stream
 
 

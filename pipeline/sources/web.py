@@ -3,75 +3,118 @@
 The records are cut apart here, by their lengths, for FastWARC ends in silence where a file breaks off; each whole
 record then goes through FastWARC for its HTTP headers and encodings, and through Resiliparse for its text. Status and
 type are those of the HTTP headers: crawlers leave out WARC's own note of the type, or guess it.
+
+A record that cannot be read costs itself: reading goes on with the next member of a compressed file, or with the next
+line of a plain one that begins a record.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
-from typing import IO, Any
+from typing import Any
 
 from infra.storage import ExternalFile
 from pipeline.documents import Document
 from pipeline.sections import WebSource
-from pipeline.sources.stream import CHUNK, Damaged, Found, open_stream, tidy
+from pipeline.sources.charset import NotText, decode
+from pipeline.sources.guard import Extracted, Job, guarded
+from pipeline.sources.html import TooDeep, text_of
+from pipeline.sources.parts import split
+from pipeline.sources.stream import Damaged, Found, Limits, Part, Stream, open_stream, tidy
 
-__all__ = ["read", "records"]
+__all__ = ["parts", "read", "records"]
 
 LINE = 1 << 16
 """Most bytes of a header line."""
+MOST_LINES = 1000
+"""Most of these in a record."""
+MAGIC = b"WARC/"
+NEXT = re.compile(rb"(?:\A|(?<=\n))WARC/1\.")
 Headers = dict[str, str]
 """By name in lower case."""
 
 
-def read(source: WebSource, file: ExternalFile, limit: int) -> Iterator[Found]:
-    """The pages of `file`, those larger than `limit` bytes rejected.
+def parts(source: WebSource, file: ExternalFile, size: int) -> list[Part]:
+    """`file` in parts of about `size` bytes."""
+    return split(file, size, MAGIC, hop=True)
+
+
+def read(source: WebSource, part: Part, limits: Limits) -> Iterator[Found]:
+    """The pages of `part`, those larger than `limits.bytes` rejected.
 
     Raises:
         Damaged: the file breaks off, or is no WARC file.
     """
-    with open_stream(file) as stream:
-        for headers, raw in records(stream, limit):
-            kind = headers.get("warc-type", "")
-            if kind in ("response", "resource", "conversion"):
+    with open_stream(part, MAGIC) as stream:
+        yield from guarded(_extract, _jobs(source, stream, limits), limits)
+
+
+def _jobs(source: WebSource, stream: Stream, limits: Limits) -> Iterator[Job]:
+    found = records(stream, limits.bytes)
+    while True:
+        try:
+            for headers, raw in found:
+                kind = headers.get("warc-type", "")
+                if kind not in ("response", "resource", "conversion"):
+                    continue
                 url = headers.get("warc-target-uri", "").strip("<>")  # wget writes the brackets of the first standard
-                document = Document(text="", id="", metadata={"url": url})
-                if date := headers.get("warc-date"):
-                    document.metadata["date"] = date
-                yield document, "too_large" if raw is None else _fill(document, kind, headers, raw, source, limit)
+                metadata = {"url": url} | {
+                    name: headers[header]
+                    for name, header in (("date", "warc-date"), ("languages", "warc-identified-content-language"))
+                    if headers.get(header)
+                }
+                document = Document(text="", id="", metadata=metadata)
+                if raw is None:
+                    yield document, None, "too_large"
+                else:
+                    yield document, (source, kind, headers, raw, limits.bytes), None
+            return
+        except Damaged as damage:
+            if not (stream.resync() if stream.codec else stream.skip_to(NEXT)):
+                raise
+            yield Document(text="", id="", metadata={"url": "", "failure": str(damage)}), None, "failure/damaged"
+            found = records(stream, limits.bytes)
 
 
-def records(stream: IO[bytes], limit: int) -> Iterator[tuple[Headers, bytes | None]]:
+def records(stream: Stream, limit: int) -> Iterator[tuple[Headers, bytes | None]]:
     """Each record of a WARC file: its headers, and its bytes from `WARC/1.0` on, None if more than `limit`.
 
     Raises:
         Damaged: a record is malformed or breaks off.
     """
     number = 0
-    while line := stream.readline(LINE):
+    while stream.mine():
+        before = stream.before
+        line = stream.readline(LINE)
         if not line.strip():  # the two empty lines after a record
             continue
         number += 1
         place = f"record {number}"
-        if not line.startswith(b"WARC/"):
-            problem = "truncated" if not line.endswith(b"\n") and b"WARC/".startswith(line) else "no WARC record here"
+        if not line.startswith(MAGIC):
+            problem = "truncated" if not line.endswith(b"\n") and MAGIC.startswith(line) else "no WARC record here"
             raise Damaged(place, problem)
         lines = [line]
         while lines[-1].strip():
             lines.append(stream.readline(LINE))
             if not lines[-1].endswith(b"\n"):
                 raise Damaged(place, "a header line is too long" if len(lines[-1]) == LINE else "truncated headers")
+            if len(lines) > MOST_LINES:
+                raise Damaged(place, "its headers have no end")
         headers = _headers(lines[1:-1])
         length = headers.get("content-length", "")
-        if not (length.isascii() and length.isdigit()):
+        if not (length.isascii() and length.isdigit() and len(length) < 19):
             raise Damaged(place, f"the header Content-Length is {length or 'missing'!r}")
-        if int(length) > limit:
-            _skip(stream, int(length), place)
-            yield headers, None
-            continue
-        block = stream.read(int(length))
-        if len(block) < int(length):
-            raise Damaged(place, f"truncated: {len(block)} of {length} bytes are there")
-        yield headers, b"".join([*lines, block, b"\r\n\r\n"])
+        if before or int(length) > limit:
+            there = stream.skip(int(length))
+            block = None
+        else:
+            block = stream.read(int(length))
+            there = len(block)
+        if there < int(length):
+            raise Damaged(place, f"truncated: {there} of {length} bytes are there")
+        if not before:
+            yield headers, None if block is None else b"".join([*lines, block, b"\r\n\r\n"])
 
 
 def _headers(lines: list[bytes]) -> Headers:
@@ -88,62 +131,56 @@ def _headers(lines: list[bytes]) -> Headers:
     return headers
 
 
-def _skip(stream: IO[bytes], length: int, place: str) -> None:
-    left = length
-    while left:
-        part = len(stream.read(min(left, CHUNK)))
-        if not part:
-            raise Damaged(place, f"truncated: {length - left} of {length} bytes are there")
-        left -= part
-
-
-def _fill(document: Document, kind: str, headers: Headers, raw: bytes, source: WebSource, limit: int) -> str | None:
-    """Give `document` its text; the rule that rejects it, or None."""
+def _extract(payload: tuple[WebSource, str, Headers, bytes, int]) -> Extracted:
+    """The text of a record, further metadata, and the rule that rejects it or None."""
+    source, kind, headers, raw, limit = payload
     media_type, charset = _media_type(headers.get("content-type", ""))
+    metadata: dict[str, Any] = {}
     try:
         if kind == "response" and media_type == "application/http":
-            record = _parse(raw)
-            if record.http_headers is None or record.http_headers.status_code is None:
-                return "failure/http"
-            status = record.http_headers.status_code
-            if status not in source.statuses:
-                return f"status/{status}"
-            media_type, charset = record.http_content_type or "", record.http_charset
-            body = record.reader.read(limit + 1)
+            http, body = _parse(raw, limit)
+            if http is None or http.status_code is None:
+                return "", {}, "failure/http"
+            if http.status_code not in source.statuses:
+                return "", {}, f"status/{http.status_code}"
+            media_type, charset = _media_type(http.get("Content-Type") or "")
         elif kind == "response":
-            return "not_http"
+            return "", {}, "not_http"
         else:
             body = raw[raw.index(b"\r\n\r\n") + 4 : -4] if b"\r\n\r\n" in raw else b""
-            if kind == "conversion":
-                charset = charset or "utf-8"
-        document.metadata["type"] = media_type
-        if kind != "conversion" and media_type.lower() not in source.types:
-            return "type"
-        if len(body) > limit:
-            return "too_large"
+            charset = charset or ("utf-8" if kind == "conversion" else None)
     except (OSError, ValueError) as error:
-        document.metadata["failure"] = str(error)
-        return "failure/http"
+        return "", {"failure": str(error)}, "failure/http"
+    metadata["type"] = media_type
+    if kind != "conversion" and media_type not in source.types:
+        return "", metadata, "type"
+    if len(body) > limit:
+        return "", metadata, "too_large"
     try:
-        text = _decode(body, charset)
-        if kind != "conversion" and media_type.lower() != "text/plain":
-            text = _extract(text, document, source)
-        document.text = tidy(text)
-    except Exception as error:  # whatever a page of the open web brings the extractor to
-        document.metadata["failure"] = f"{type(error).__name__}: {error}"
-        return "failure/text"
-    return None if len(document.text) >= source.min_characters else "too_short"
+        is_html = kind != "conversion" and media_type != "text/plain"
+        text, charset = decode(body, charset, html=is_html)
+        if charset != "utf-8":
+            metadata["charset"] = charset
+        if is_html:
+            title, text = text_of(text, main_content=source.main_content)
+            if title:
+                metadata["title"] = title
+    except (NotText, TooDeep) as finding:
+        rule = "failure/encoding" if isinstance(finding, NotText) else "failure/nested"
+        return "", metadata | {"failure": str(finding)}, rule
+    text = tidy(text)
+    return text, metadata, None if len(text) >= source.min_characters else "too_short"
 
 
 def _media_type(value: str) -> tuple[str, str | None]:
     """`text/html; charset=utf-8` as type and charset."""
     media_type, _, parameters = value.partition(";")
-    _, _, charset = parameters.partition("charset=")
+    _, _, charset = parameters.lower().partition("charset=")
     return media_type.strip().lower(), charset.partition(";")[0].strip(" \"'") or None
 
 
-def _parse(raw: bytes) -> Any:
-    """A FastWARC record whose reader gives the decoded body.
+def _parse(raw: bytes, limit: int) -> tuple[Any, bytes]:
+    """The HTTP headers, and the decoded body or the first bytes of it, one more than `limit`.
 
     Raises:
         OSError: there are no HTTP headers.
@@ -153,27 +190,10 @@ def _parse(raw: bytes) -> Any:
     record = WarcRecord.from_bytes(raw)
     try:
         record.parse_http(auto_decode="all")
-        record.freeze()  # decodes, and so finds out
-        return record
+        body = record.reader.read(limit + 1)
     except OSError:
         # Many crawlers store the decoded body under the headers of the encoded one.
         record = WarcRecord.from_bytes(raw)
         record.parse_http(auto_decode="none")
-        return record
-
-
-def _decode(body: bytes, charset: str | None) -> str:
-    from resiliparse.parse.encoding import bytes_to_str, detect_encoding, map_encoding_to_html5
-
-    name = map_encoding_to_html5(charset, fallback_utf8=False) if charset else None
-    return str(bytes_to_str(body, name or detect_encoding(body, from_html_meta=True) or "utf-8"))
-
-
-def _extract(html: str, document: Document, source: WebSource) -> str:
-    from resiliparse.extract.html2text import extract_plain_text
-    from resiliparse.parse.html import HTMLTree
-
-    tree = HTMLTree.parse(html)
-    if title := " ".join((tree.title or "").split()):
-        document.metadata["title"] = title
-    return str(extract_plain_text(tree, main_content=source.main_content))
+        body = record.reader.read(limit + 1)
+    return record.http_headers, body

@@ -89,6 +89,25 @@ def test_web_addresses(address: str) -> None:
         resolve([f"{address}/none.txt"])
 
 
+class _Circle(_Quiet):
+    """Two addresses that each send to the other."""
+
+    def do_GET(self) -> None:
+        self.send_response(302)
+        self.send_header("Location", "/b" if self.path == "/a" else "/a")
+        self.end_headers()
+
+    do_HEAD = do_GET  # noqa: N815
+
+
+def test_redirects_in_a_circle_are_the_users_error() -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Circle) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        with pytest.raises(UserError, match="redirects lead in a circle; check the address"):
+            resolve([f"http://127.0.0.1:{server.server_port}/a"])
+        server.shutdown()
+
+
 @pytest.mark.drill
 def test_s3_folders_globs_and_files(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if weed() is None:

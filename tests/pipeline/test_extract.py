@@ -143,7 +143,7 @@ def test_tasks_follow_from_names_and_sizes(tmp_path: Path, monkeypatch: pytest.M
     ("name", "place"),
     [
         ("web/a.warc.gz", "truncated: the gzip data breaks off"),
-        ("wiki/dump.xml", "malformed or truncated XML in page"),
+        ("wiki/dump.xml", "truncated: the dump ends without </mediawiki>"),
         ("jsonl/rows.jsonl", "line 4: truncated"),
         ("parquet/rows.parquet", "not a whole Parquet file"),
     ],

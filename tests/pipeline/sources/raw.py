@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from infra.storage import ExternalFile
-from pipeline.sources.stream import Damaged, Found
+from pipeline.sources.stream import Damaged, Found, Limits, Part
 
 LIMIT = 1_000_000
+LIMITS = Limits(LIMIT, 2.0)
 
 
 def external(path: Path, content: bytes) -> ExternalFile:
@@ -18,11 +19,12 @@ def external(path: Path, content: bytes) -> ExternalFile:
     return ExternalFile(str(path), path.name, len(content))
 
 
-def read_all(read: Callable[..., Iterator[Found]], source: Any, file: ExternalFile) -> tuple[list[Found], str]:
+def read_all(read: Callable[..., Iterator[Found]], source: Any, file: ExternalFile | Part) -> tuple[list[Found], str]:
     """What could be read, and what was then found damaged ('' if nothing)."""
+    part = file if isinstance(file, Part) else Part(file)
     found: list[Found] = []
     try:
-        for item in read(source, file, LIMIT):
+        for item in read(source, part, LIMITS):
             found.append(item)  # noqa: PERF402  (what came before the damage counts)
     except Damaged as damage:
         return found, str(damage)

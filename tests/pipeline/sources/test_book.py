@@ -55,8 +55,9 @@ def test_markers_of_all_ages(start: str, end: str) -> None:
 
 
 def test_a_gutenberg_file_without_its_end_is_cut(tmp_path: Path) -> None:
-    found, damage = _read(tmp_path, f"{HEADER}{START}{PARAGRAPH}")
-    assert (found, damage) == ([], "line 8: truncated: the Gutenberg header is there, its END marker is not")
+    document, rule = only(_read(tmp_path, f"{HEADER}{START}{PARAGRAPH}")[0])
+    assert rule == "failure/truncated"
+    assert document.metadata["failure"] == "line 8: truncated: the Gutenberg header is there, its END marker is not"
 
 
 def test_plain_books_have_the_first_line_for_a_title(tmp_path: Path) -> None:
@@ -102,16 +103,27 @@ def test_a_table_of_contents_makes_no_chapters() -> None:
 
 def test_encoding(tmp_path: Path) -> None:
     text = f"Title\n\nThe café {PARAGRAPH}".encode("latin-1")
-    found, damage = _read(tmp_path, text)
-    assert not found
-    assert damage == "line 3: byte 14 is not utf-8; convert the file, or set the source's encoding (latin-1?)"
+    document, rule = only(_read(tmp_path, text)[0])
+    assert rule == "failure/encoding"
+    problem = "line 3: byte 14 is not utf-8; convert it, or set its encoding (latin-1?)"
+    assert document.metadata["failure"] == problem
     assert "café" in only(_read(tmp_path, text, encoding="latin-1")[0])[0].text
     with pytest.raises(ValueError, match="no-such is no character encoding"):
         BookSource(paths=("x",), encoding="no-such")
 
 
+@pytest.mark.parametrize("name", ["ISO-8859-1", "ISO-Latin-1", "windows-1252"])
+def test_a_declared_encoding_is_taken_where_utf8_does_not_fit(tmp_path: Path, name: str) -> None:
+    header = HEADER.removeprefix("\ufeff").replace("Author", f"Character set encoding: {name}\n\nAuthor")
+    text = f"{header}{START}A café. {PARAGRAPH}\n{END}"
+    for content in (text.encode("latin-1"), text.encode(), text.encode("utf-16")):
+        assert "café" in only(_read(tmp_path, content)[0])[0].text
+
+
 def test_a_book_beyond_the_limit_is_refused(tmp_path: Path) -> None:
-    assert "too large for one book" in _read(tmp_path, "x" * (LIMIT + 1))[1]
+    document, rule = only(_read(tmp_path, "x" * (LIMIT + 1))[0])
+    assert rule == "too_large"
+    assert "too large for one book" in document.metadata["failure"]
 
 
 def test_long_chapters_are_cut_between_paragraphs(tmp_path: Path) -> None:

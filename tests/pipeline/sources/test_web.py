@@ -12,6 +12,7 @@ from warcio.statusandheaders import StatusAndHeaders
 from warcio.warcwriter import WARCWriter
 
 from pipeline.sections import WebSource
+from pipeline.sources.stream import Part, open_stream
 from pipeline.sources.web import read, records
 from tests.pipeline.corpus import only
 from tests.pipeline.sources.raw import LIMIT, external, page, read_all, warc_record
@@ -162,6 +163,63 @@ def test_what_is_no_warc_is_named_with_its_place(tmp_path: Path) -> None:
         assert (len(found), damage) == (1, message)
 
 
-def test_folded_headers() -> None:
+def test_folded_headers(tmp_path: Path) -> None:
     raw = b"WARC/1.0\r\nWARC-Type: a\r\n  b\r\nContent-Length: 0\r\n\r\n\r\n\r\n"
-    assert only(records(io.BytesIO(raw), LIMIT))[0] == {"warc-type": "a b", "content-length": "0"}
+    with open_stream(Part(external(tmp_path / "f", raw))) as stream:
+        assert only(records(stream, LIMIT))[0] == {"warc-type": "a b", "content-length": "0"}
+
+
+@pytest.mark.parametrize("compress", [bytes, lambda data: gzip.compress(data, mtime=0)], ids=["plain", "gzip"])
+def test_a_record_that_is_none_costs_itself(tmp_path: Path, compress: Any) -> None:
+    whole = [compress(warc_record(f"http://h/{number}", page(WORDS))) for number in range(3)]
+    for rubbish in (compress(b"no record\r\n\r\n"), compress(b"WARC/1.0\r\nContent-Length: x\r\n\r\n")):
+        found, damage = read_all(read, SOURCE, external(tmp_path / "f", whole[0] + rubbish + whole[1] + whole[2]))
+        assert [rule for _, rule in found] == [None, "failure/damaged", None, None]
+        assert not damage
+    if compress is not bytes:
+        corrupt = bytearray(whole[1])
+        corrupt[len(corrupt) // 2] ^= 0x55
+        found, damage = read_all(read, SOURCE, external(tmp_path / "f", whole[0] + bytes(corrupt) + whole[2]))
+        assert [rule for _, rule in found] == [None, "failure/damaged", None]
+        assert found[2][0].metadata["url"] == "http://h/2"
+        assert not damage
+
+
+RUSSIAN = "Гавань старого города открыта на запад, и ветер приходит вместе с приливом. " * 5
+
+
+@pytest.mark.parametrize(
+    ("declared", "actual"),
+    [
+        ("", "utf-8"),
+        ("", "cp1251"),
+        ("utf-8", "cp1251"),
+        ("iso-8859-1", "utf-8"),
+        ("koi8-r", "koi8-r"),
+        ("no-such-charset", "utf-8"),
+        ("utf-16", "utf-16"),
+        ("", "utf-16"),
+    ],
+)
+def test_charsets_that_are_not_what_is_said(tmp_path: Path, declared: str, actual: str) -> None:
+    body = page(RUSSIAN).decode().encode(actual)
+    type_ = f"text/html; charset={declared}" if declared else "text/html"
+    document, rule = _one(tmp_path, warc_record("http://h/a", body, type=type_))
+    assert (document.text, rule) == (RUSSIAN.strip(), None)
+
+
+def test_bytes_that_are_no_text_are_a_failure(tmp_path: Path) -> None:
+    import random
+
+    noise = random.Random(1).randbytes(5000)
+    assert _one(tmp_path, warc_record("http://h/a", noise, type="text/plain"))[1] == "failure/encoding"
+    nuls = _one(tmp_path, warc_record("http://h/a", page(WORDS + "\0")))
+    assert (nuls[0].text, nuls[1]) == (WORDS.strip(), None)
+    assert _one(tmp_path, warc_record("http://h/a", page("a\0b" * 500)))[1] == "failure/encoding"
+
+
+def test_wet_files_have_their_text_and_languages(tmp_path: Path) -> None:
+    record = warc_record("http://h/a", f"{RUSSIAN}\n".encode(), kind="conversion", http="", type="text/plain")
+    record = record.replace(b"Content-Type", b"WARC-Identified-Content-Language: rus,eng\r\nContent-Type", 1)
+    document, rule = _one(tmp_path, record)
+    assert (document.text, rule, document.metadata["languages"]) == (RUSSIAN.strip(), None, "rus,eng")

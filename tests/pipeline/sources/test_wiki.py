@@ -13,7 +13,7 @@ import pytest
 from pipeline.sections import WikiSource
 from pipeline.sources.wiki import plain_text, read
 from tests.pipeline.corpus import only
-from tests.pipeline.sources.raw import external, read_all, wiki_dump, wiki_page
+from tests.pipeline.sources.raw import LIMIT, external, read_all, wiki_dump, wiki_page
 
 WORDS = "The harbour of the old town lies open to the west, and the wind comes in with the tide. " * 4
 SOURCE = WikiSource(paths=("unused",))
@@ -79,18 +79,64 @@ def test_the_latest_revision_counts(tmp_path: Path) -> None:
     assert only(_read(tmp_path, wiki_dump(history))[0])[0].text.endswith(WORDS.strip())
 
 
-def test_cut_and_malformed_dumps_are_named_with_their_place(tmp_path: Path) -> None:
+def test_cut_dumps_are_named_with_their_place(tmp_path: Path) -> None:
     whole = wiki_dump(wiki_page("First", WORDS), wiki_page("Second", WORDS))
     cut = whole[: whole.index(b"Second") + 30]
     found, damage = _read(tmp_path, cut)
     assert [rule for _, rule in found] == [None]
-    assert damage.startswith("line 4, column ")
-    assert "malformed or truncated XML in page 2, after 'First'" in damage
+    assert damage == "page 2: truncated: the dump ends within a page"
     without_end = whole.removesuffix(b"</mediawiki>\n")
-    assert "truncated XML in page 3, after 'Second'" in _read(tmp_path, without_end)[1]
-    assert "malformed" in _read(tmp_path, whole.replace(b"<ns>0</ns>", b"<ns>0</xx>", 1))[1]
-    assert "malformed" in _read(tmp_path, whole.replace(b"harbour", b"harb\xffr", 1))[1]
+    assert _read(tmp_path, without_end)[1] == "page 3: truncated: the dump ends without </mediawiki>"
     assert "truncated: the bzip2 data breaks off" in _read(tmp_path, bz2.compress(whole)[:-20])[1]
+
+
+@pytest.mark.parametrize(
+    ("there", "instead"),
+    [
+        ("<ns>0</ns>", "<ns>0</xx>"),
+        ("harbour", "&lol9;"),
+        ("<id>1</id>", "<id>1"),
+        ("<id>7</id>", "<id>seven</id>"),
+        ("</revision></page>", ""),
+        ("<revision>", ""),
+    ],
+)
+def test_a_malformed_page_costs_itself(tmp_path: Path, there: str, instead: str) -> None:
+    bad = wiki_page("Bad", WORDS).replace(there, instead, 1)
+    found, damage = _read(tmp_path, wiki_dump(wiki_page("A", WORDS), bad, wiki_page("B", WORDS)))
+    assert not damage
+    assert [rule for _, rule in found] == [None, "failure/xml", None]
+    assert [found[place][0].metadata["title"] for place in (0, 2)] == ["A", "B"]
+
+
+def test_an_entity_bomb_is_never_defined(tmp_path: Path) -> None:
+    bomb = '<!DOCTYPE mediawiki [<!ENTITY a "aaaaaaaaaa">' + "".join(
+        f'<!ENTITY {chr(98 + level)} "{f"&{chr(97 + level)};" * 10}">' for level in range(9)
+    )
+    dump = f"{bomb}]>\n".encode() + wiki_dump(wiki_page("Bomb", "&j;"), wiki_page("B", WORDS))
+    found, damage = _read(tmp_path, dump)
+    assert [rule for _, rule in found] == ["failure/xml", None]
+    assert not damage
+
+
+def test_a_giant_revision_costs_itself_and_a_long_history_nothing(tmp_path: Path) -> None:
+    old = "<revision><id>0</id><text>" + "x" * (LIMIT // 2) + "</text></revision>"
+    long = wiki_page("Long", WORDS).replace("<revision>", old * 10 + "<revision>")
+    giant = wiki_page("Giant", "x" * (LIMIT * 3))
+    found, damage = _read(tmp_path, wiki_dump(long, giant, wiki_page("B", WORDS)))
+    assert [rule for _, rule in found] == [None, "too_large", None]
+    assert found[0][0].text.endswith(WORDS.strip())
+    assert not damage
+
+
+def test_a_dump_in_utf16(tmp_path: Path) -> None:
+    document, rule = only(_read(tmp_path, wiki_dump(wiki_page("Café", WORDS)).decode().encode("utf-16"))[0])
+    assert (document.metadata["title"], rule) == ("Café", None)
+
+
+def test_redirects_that_point_to_each_other_are_two_rejects(tmp_path: Path) -> None:
+    pages = [wiki_page("A", "#REDIRECT [[B]]", redirect="B"), wiki_page("B", "#REDIRECT [[A]]", redirect="A")]
+    assert [rule for _, rule in _read(tmp_path, wiki_dump(*pages))[0]] == ["redirect", "redirect"]
 
 
 @pytest.mark.parametrize("content", [b"", b"<html></html>", b"plain words", b"<mediawiki></mediawiki>"])

@@ -1,0 +1,137 @@
+"""Compressed files by their first bytes: gzip, bzip2, xz and Zstandard, all with the manners of `bz2.BZ2Decompressor`.
+
+A compressed file is a row of members, each readable by itself. Crawls have a member per record, Wikipedia's dumps one
+per hundred pages, parallel compressors one per megabyte; other writers make a single one. `find_member` finds the next
+that is whole, which is how a file can be read from the middle, and how reading goes on after one that is corrupt.
+"""
+
+from __future__ import annotations
+
+import bz2
+import functools
+import lzma
+import re
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import IO, Protocol
+
+from backports import zstd
+
+__all__ = ["CHUNK", "CODECS", "DECODER_ERRORS", "Codec", "Decoder", "codec_of", "find_member", "first_member"]
+
+CHUNK = 1 << 20
+"""Bytes asked of a file at once."""
+PROBE = 8 << 20
+"""Compressed bytes after which a member counts as one that has no near end."""
+_LONGEST_MAGIC = 10
+_XZ_MEMORY = 256 << 20
+"""Bytes a dictionary may ask for; `xz -9` asks for 65 MiB."""
+
+DECODER_ERRORS = (zlib.error, OSError, lzma.LZMAError, zstd.ZstdError, EOFError)
+
+
+class Decoder(Protocol):
+    """Decodes one member; what it has not used is its own affair until `eof`, then `unused_data`."""
+
+    @property
+    def eof(self) -> bool: ...
+    @property
+    def unused_data(self) -> bytes: ...
+    def decompress(self, data: bytes, max_length: int) -> bytes: ...
+
+
+class _Gzip:
+    """zlib's decompressor with the manners of bz2's: it keeps the input that it has not used."""
+
+    def __init__(self) -> None:
+        self._inner = zlib.decompressobj(wbits=31)
+
+    @property
+    def eof(self) -> bool:
+        return self._inner.eof
+
+    @property
+    def unused_data(self) -> bytes:
+        return self._inner.unused_data
+
+    def decompress(self, data: bytes, max_length: int) -> bytes:
+        return self._inner.decompress(self._inner.unconsumed_tail + data, max_length)
+
+
+@dataclass(frozen=True)
+class Codec:
+    """A kind of compression."""
+
+    name: str
+    magic: bytes
+    """How a file of it begins."""
+    member: re.Pattern[bytes]
+    """How each member begins, as exactly as can be said."""
+    new: Callable[[], Decoder]
+
+
+CODECS = (
+    Codec("gzip", b"\x1f\x8b", re.compile(rb"\x1f\x8b\x08[\x00-\x1f]"), _Gzip),
+    Codec("bzip2", b"BZh", re.compile(rb"BZh[1-9]1AY&SY"), bz2.BZ2Decompressor),
+    Codec(
+        "xz",
+        b"\xfd7zXZ\x00",
+        re.compile(rb"\xfd7zXZ\x00"),
+        functools.partial(lzma.LZMADecompressor, lzma.FORMAT_XZ, memlimit=_XZ_MEMORY),
+    ),
+    Codec("zstd", b"\x28\xb5\x2f\xfd", re.compile(rb"\x28\xb5\x2f\xfd"), zstd.ZstdDecompressor),
+)
+
+
+def codec_of(head: bytes) -> Codec | None:
+    """What a file that begins so is compressed with; None when it is not, or in no way known here."""
+    return next((codec for codec in CODECS if head.startswith(codec.magic)), None)
+
+
+def first_member(raw: IO[bytes], codec: Codec, at: int = 0, signature: bytes = b"") -> tuple[bool, int | None]:
+    """Whether a member begins at byte `at`, its content with `signature`; and the byte after it if that is near."""
+    raw.seek(at)
+    decoder, head, used, data = codec.new(), b"", 0, b""
+    try:
+        while not decoder.eof:
+            out, data = decoder.decompress(data, CHUNK), b""
+            head += out[: len(signature) - len(head)]
+            if not signature.startswith(head):
+                return False, None
+            if not out and not decoder.eof:
+                if used > PROBE:
+                    return True, None
+                data = raw.read(CHUNK)
+                used += len(data)
+                if not data:
+                    return False, None  # breaks off
+    except DECODER_ERRORS:
+        return False, None
+    return head == signature, at + used - len(decoder.unused_data)
+
+
+def find_member(
+    raw: IO[bytes], codec: Codec, start: int, until: int | None = None, signature: bytes = b""
+) -> int | None:
+    """The first byte from `start` on (and before `until`) at which a whole member begins; None if there is none.
+
+    A whole member may also lie inside another, as the file that a crawled page was; whoever splits a file must check
+    that the member before ends where the found one begins.
+    """
+    window, at = b"", start
+    while until is None or at < until:
+        raw.seek(at + len(window))
+        data = raw.read(CHUNK)
+        window += data
+        for match in codec.member.finditer(window):
+            place = at + match.start()
+            if until is not None and place >= until:
+                return None
+            if first_member(raw, codec, place, signature)[0]:
+                return place
+        if not data:
+            return None
+        kept = min(len(window), _LONGEST_MAGIC - 1)
+        at, window = at + len(window) - kept, window[len(window) - kept :]
+    return None

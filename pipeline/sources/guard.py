@@ -1,0 +1,181 @@
+"""Turns records into text in a process of its own, which is ended when one hangs, breaks down or eats the memory.
+
+Extractors of HTML and wiki markup are C; what hangs or crashes there cannot be stopped from Python, and would take the
+task with it. The record that did it is rejected (`failure/timeout`, `failure/crash`), and another process goes on with
+the next. Records go over in batches, so that the talk costs little.
+
+The limit is of processor time, which depends less on a busy machine than the clock does. It is the last resort: what is
+known to be slow is refused by a rule that counts (see `pipeline/sources/html.py`), so that the bytes that come out do
+not depend on the machine.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import multiprocessing
+import os
+import resource
+import signal
+import time
+from collections.abc import Callable, Iterable, Iterator
+from multiprocessing.connection import Connection
+from typing import Any
+
+import psutil
+
+from pipeline.documents import Document
+from pipeline.sources.stream import Damaged, Found, Limits
+
+__all__ = ["Extracted", "Job", "Work", "guarded"]
+
+Extracted = tuple[str, dict[str, Any], str | None]
+"""Text, further metadata, and the rule that rejects the record or None."""
+Work = Callable[[Any], Extracted]
+"""A function of a module, of what a job carries; it may raise whatever it likes."""
+Job = tuple[Document, Any | None, str | None]
+"""A document without text; what to make its text of, or None where a rule rejects it already; that rule."""
+
+BATCH_RECORDS, BATCH_BYTES = 32, 2_000_000
+POLL_SECONDS = 0.5
+SLOWEST = 10
+"""Times the limit that the clock may show: for a process that waits, and uses no time."""
+MEMORY = 6 << 30
+"""Address space that the process may use beyond what it begins with."""
+
+_CONTEXT = multiprocessing.get_context("fork")
+
+
+class _Child:
+    """The process, and what is known of it."""
+
+    def __init__(self) -> None:
+        self.pipe, theirs = _CONTEXT.Pipe()
+        self.at = _CONTEXT.RawValue("q", -1)
+        """Which record of its batch it is at."""
+        self.process = _CONTEXT.Process(target=_serve, args=(theirs, self.at, self.pipe), daemon=True)
+        self.process.start()
+        theirs.close()
+        self.owner = os.getpid()
+        self.usage = psutil.Process(self.process.pid)
+
+    def seconds(self) -> float:
+        """Processor time that it has used."""
+        with contextlib.suppress(psutil.Error):
+            times = self.usage.cpu_times()
+            return float(times.user + times.system)
+        return 0.0
+
+    def end(self) -> None:
+        self.pipe.close()
+        self.process.kill()
+        self.process.join()
+
+
+_child: _Child | None = None
+
+
+def _end() -> None:
+    global _child
+    if _child is not None and _child.owner == os.getpid():
+        _child.end()
+        _child = None
+
+
+atexit.register(_end)
+
+
+def _serve(pipe: Connection, at: Any, other: Connection) -> None:
+    other.close()  # so that the end of the parent ends the pipe
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    size = psutil.Process().memory_info().vms + MEMORY
+    resource.setrlimit(resource.RLIMIT_AS, (size, size))
+    while True:
+        try:
+            work, payloads = pipe.recv()
+        except (EOFError, OSError):
+            return
+        results: list[Extracted] = []
+        for number, payload in enumerate(payloads):
+            at.value = number
+            try:
+                results.append(work(payload))
+            except Exception as error:  # whatever a record of the open web brings the extractor to
+                results.append(("", {"failure": f"{type(error).__name__}: {error}"[:500]}, "failure/text"))
+        pipe.send(results)
+
+
+def guarded(work: Work, jobs: Iterable[Job], limits: Limits) -> Iterator[Found]:
+    """The documents of `jobs`, in order, with the text that `work` makes of what they carry.
+
+    Raises:
+        Damaged: what `jobs` raises, once the jobs before it are done.
+    """
+    batch: list[Job] = []
+    size = 0
+    source = iter(jobs)
+    while True:
+        damage = None
+        try:
+            job = next(source, None)
+        except Damaged as error:
+            job, damage = None, error
+        if job is not None:
+            batch.append(job)
+            size += _size(job[1])
+        if job is None or len(batch) >= BATCH_RECORDS or size >= BATCH_BYTES:
+            results = iter(_extract(work, [each[1] for each in batch if each[1] is not None], limits))
+            for document, payload, rule in batch:
+                if payload is not None:
+                    document.text, metadata, rule = next(results)
+                    document.metadata |= metadata
+                yield document, rule
+            batch, size = [], 0
+        if damage:
+            raise damage
+        if job is None:
+            return
+
+
+def _size(payload: Any) -> int:
+    if isinstance(payload, (bytes, str)):
+        return len(payload)
+    return sum(map(_size, payload)) if isinstance(payload, tuple) else 0
+
+
+def _extract(work: Work, payloads: list[Any], limits: Limits) -> Iterator[Extracted]:
+    """The results of `payloads`; a record that ends the process is done without, and the others anew."""
+    global _child
+    while payloads:
+        if _child is None or _child.owner != os.getpid():  # a process that was forked has its own
+            _child = _Child()
+        try:
+            results, culprit, why = _ask(_child, work, payloads, limits)
+        except BaseException:  # Ctrl-C between question and answer: the next answer would be to this question
+            _end()
+            raise
+        if results is not None:
+            yield from results
+            return
+        _end()
+        yield from _extract(work, payloads[:culprit], limits)
+        problem = {"timeout": f"no text after {limits.seconds:g} s of processor time", "crash": "the extractor died"}
+        yield "", {"failure": problem[why]}, f"failure/{why}"
+        payloads = payloads[culprit + 1 :]
+
+
+def _ask(child: _Child, work: Work, payloads: list[Any], limits: Limits) -> tuple[list[Extracted] | None, int, str]:
+    """The results, or which record ended the process and how."""
+    child.at.value = 0
+    try:
+        child.pipe.send((work, payloads))
+        at, used, clock = 0, child.seconds(), time.monotonic()
+        while not child.pipe.poll(min(POLL_SECONDS, limits.seconds / 2)):
+            if child.at.value != at:
+                at, used, clock = child.at.value, child.seconds(), time.monotonic()
+            elif child.seconds() - used > limits.seconds or time.monotonic() - clock > SLOWEST * limits.seconds:
+                return None, at, "timeout"
+        return child.pipe.recv(), 0, ""
+    except (EOFError, OSError):
+        return None, child.at.value, "crash"

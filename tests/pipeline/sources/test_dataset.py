@@ -1,0 +1,130 @@
+"""Data sets in folders: which files are of which split, and every format that they come in."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from infra.errors import UserError
+from infra.storage import resolve
+from pipeline.sections import DatasetSource
+from pipeline.sources.dataset import choose, parts, read
+from tests.pipeline.sources.raw import read_all
+
+SCHEMA = pa.schema([("text", pa.string()), ("id", pa.int64())])
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rows = [{"text": f"{text} {number}", "id": number} for number in range(2)]
+    table = pa.Table.from_pylist(rows, SCHEMA)
+    lines = "".join(json.dumps(row) + "\n" for row in rows).encode()
+    match path.name.partition(".")[2]:
+        case "parquet":
+            pq.write_table(table, path)
+        case "arrow":
+            with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, SCHEMA) as writer:
+                writer.write_table(table)
+        case "jsonl.gz":
+            path.write_bytes(gzip.compress(lines))
+        case "json" | "jsonl":
+            path.write_bytes(lines)
+        case "csv":
+            path.write_text(f'text,id\n"{text} 0",0\n"{text} 1",1\n')
+        case "tsv":
+            path.write_text(f"text\tid\n{text} 0\t0\n{text} 1\t1\n")
+
+
+def _texts(folder: Path, **options: Any) -> list[str]:
+    source = DatasetSource(paths=(str(folder),), **options)
+    found = []
+    for file in choose(source, resolve(source.paths)):
+        for part in parts(source, file, 10**9):
+            documents, damage = read_all(read, source, part)
+            assert not damage
+            assert [document.metadata["id"] for document, _ in documents] in ([0, 1], ["0", "1"])
+            found += [document.text for document, rule in documents if rule is None]
+    return sorted({text.partition(" ")[0] for text in found})
+
+
+@pytest.mark.parametrize("ending", ["parquet", "arrow", "jsonl", "jsonl.gz", "json", "csv", "tsv"])
+def test_splits_by_name_in_every_format(tmp_path: Path, ending: str) -> None:
+    for name in ("train-00000-of-00002", "train-00001-of-00002", "validation-00000-of-00001", "test"):
+        _write(tmp_path / "data" / f"{name}.{ending}", name)
+    (tmp_path / "README.md").write_text("# A data set\n")
+    assert _texts(tmp_path) == ["train-00000-of-00002", "train-00001-of-00002"]
+    assert _texts(tmp_path, split="validation") == ["validation-00000-of-00001"]
+
+
+def test_folders_can_be_the_splits_and_without_any_all_is_train(tmp_path: Path) -> None:
+    _write(tmp_path / "a" / "dev" / "x.jsonl", "dev")
+    _write(tmp_path / "a" / "train" / "x.jsonl", "train")
+    assert _texts(tmp_path / "a") == ["train"]
+    assert _texts(tmp_path / "a", split="validation") == ["dev"]
+    _write(tmp_path / "b" / "one.jsonl", "one")
+    _write(tmp_path / "b" / "sub" / "two.parquet", "two")
+    assert _texts(tmp_path / "b") == ["one", "two"]
+    assert _texts(tmp_path / "b", config="sub") == ["two"]
+
+
+README = """---
+license: mit
+configs:
+- config_name: web
+  data_files:
+  - {split: train, path: "web/*.parquet"}
+  - {split: held, path: [web2/a.parquet]}
+- config_name: books
+  default: true
+  data_files: "books/**/*.jsonl"
+---
+Text.
+"""
+
+
+def test_the_readme_says_which_files(tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_text(README)
+    for name in ("web/a.parquet", "web2/a.parquet", "books/x/y/a.jsonl", "books/b.jsonl", "other/train.jsonl"):
+        _write(tmp_path / name, name)
+    assert _texts(tmp_path) == ["books/b.jsonl", "books/x/y/a.jsonl"]
+    assert _texts(tmp_path, config="web") == ["web/a.parquet"]
+    assert _texts(tmp_path, config="web", split="held") == ["web2/a.parquet"]
+    with pytest.raises(UserError, match="no configuration films among web, books"):
+        _texts(tmp_path, config="films")
+
+
+def test_what_save_to_disk_leaves(tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        _write(tmp_path / split / "data-00000-of-00001.arrow", split)
+        _write(tmp_path / split / "cache-1.arrow", "cache")
+        files = [{"filename": "data-00000-of-00001.arrow"}]
+        (tmp_path / split / "state.json").write_text(json.dumps({"_data_files": files}))
+    (tmp_path / "dataset_dict.json").write_text('{"splits": ["train", "test"]}')
+    assert _texts(tmp_path) == ["train"]
+    assert _texts(tmp_path, split="test") == ["test"]
+    assert _texts(tmp_path / "train") == ["train"]
+
+
+def test_a_split_that_is_not_there_is_named(tmp_path: Path) -> None:
+    _write(tmp_path / "train.jsonl", "x")
+    with pytest.raises(UserError, match=r"no file of the split test \(files: train\.jsonl\); set the source's split"):
+        _texts(tmp_path, split="test")
+
+
+def test_bad_rows_of_a_csv_are_failures(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text('text,id\ngood,1\n"' + "x" * 2_000_000 + '",2\nlast,3\n')
+    source = DatasetSource(paths=(str(tmp_path),))
+    found, damage = read_all(read, source, parts(source, resolve(source.paths)[0], 10**9)[0])
+    assert [document.text for document, rule in found if rule is None] == ["good", "last"]
+    assert "failure/csv" in [rule for _, rule in found]
+    assert not damage
+    other = DatasetSource(paths=(str(tmp_path),), text_field="body")
+    (part,) = parts(other, resolve(other.paths)[0], 10**9)
+    with pytest.raises(UserError, match="no column body among text, id"):
+        read_all(read, other, part)
