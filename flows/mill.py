@@ -4,21 +4,26 @@ No ``from __future__ import annotations`` here: Prefect reads the annotations of
 draw the form. Stages run from the flow's own thread, one after the other, in a supervised process each.
 """
 
+import contextlib
 import time
-from typing import Any
+from collections.abc import Iterator
+from typing import Annotated, Any
 
 from prefect import flow, get_run_logger, task
-from prefect.artifacts import create_markdown_artifact, create_progress_artifact, create_table_artifact
+from prefect.artifacts import create_progress_artifact, create_table_artifact
 from prefect.artifacts import update_progress_artifact as update_progress
 from prefect.cache_policies import NO_CACHE
 from prefect.context import FlowRunContext
 from prefect.states import Completed
+from pydantic import Field
 
+from flows.operations.links import link_run, links_of, links_text
+from flows.operations.notify import Topic, notify
 from flows.plan import State
 from flows.recipe import Recipe, load_recipe
 from flows.release import promote_version, register_version
 from flows.session import Session, active_session, current_session, open_session
-from flows.stages import ACTIONS, Family
+from flows.stages import ACTIONS, Family, StageName
 from infra.errors import DeepmillError
 from infra.tracking import flatten
 
@@ -26,6 +31,10 @@ __all__ = ["corpus", "finetune", "mill", "pretrain", "release"]
 
 PROGRESS_SECONDS = 2.0
 SAMPLE = load_recipe("sample")
+RestartFrom = Annotated[
+    StageName | None,
+    Field(description="Make this stage, and all after it, again; nothing is made again where it is left empty."),
+]
 
 
 class _PrefectListener:
@@ -48,6 +57,10 @@ class _PrefectListener:
                 self._show(min(100.0, 100 * self._done / self._total))
         elif kind == "note":
             self._logger.info("%s", event["text"])
+        elif kind == "stuck":
+            text = f"{self._name} has reported no progress for {event['minutes']:.3g} minutes"
+            self._logger.warning(text)
+            notify(Topic.STUCK, text, {"run": active_session().run_id, "stage": self._name}, self._logger.warning)
         elif kind == "wait":
             self._logger.info("waiting for %s, which makes the same artifact", event["holder"])
 
@@ -102,8 +115,11 @@ def run_action(name: str) -> Any:
     session = active_session()
     outcome = register_version(session) if name == "register" else promote_version(session)
     if name == "promote":
-        gates = session.record["release"]["gates"]
-        create_table_artifact(gates, key="gates", description="Gates of the promotion")
+        released = session.record["release"]
+        create_table_artifact(released["gates"], key="gates", description="Gates of the promotion")
+        if outcome.changed and released.get("promoted"):
+            facts = {"model": released["model"], "version": released["version"], "run": session.run_id}
+            notify(Topic.PROMOTED, outcome.message, facts | links_of(session.record), get_run_logger().warning)
     return Completed(message=outcome.message, name="Completed" if outcome.changed else "Cached")
 
 
@@ -113,8 +129,7 @@ def _run(stage_task: Any, *arguments: str) -> None:
 
 
 def _run_family(recipe: Recipe, family: Family) -> None:
-    with current_session(recipe, family) as session:
-        _link(session)
+    with current_session(recipe, family) as session, _linked(session):
         for item in session.plan.values():
             if item.stage.family is family:
                 _run(run_stage, item.stage.name, item.job.identity)
@@ -123,11 +138,24 @@ def _run_family(recipe: Recipe, family: Family) -> None:
                 _run(run_action, action)
 
 
-def _link(session: Session) -> None:
+@contextlib.contextmanager
+def _linked(session: Session) -> Iterator[None]:
+    """Tie the flow run, the record and the MLflow run to each other, now and, with what was made, at the end."""
     context = FlowRunContext.get()
-    if context and context.flow_run and not session.record["prefect"]:
-        session.record["prefect"] = {"flow_run_id": str(context.flow_run.id)}
-        session.save()
+    if not context or not context.flow_run or session.record["prefect"]:
+        yield  # the flow that this one is part of did it
+        return
+    session.record["prefect"] = {"flow_run_id": str(context.flow_run.id)}
+    session.save()
+    session.mlflow.describe(lambda: links_text(session.record))
+    shown = link_run(session.record)
+    try:
+        yield
+    finally:
+        session.record["mlflow"] = session.mlflow.ids
+        session.mlflow.describe(lambda: links_text(session.record))
+        with contextlib.suppress(Exception):  # the server may be what is gone; the run matters more than its links
+            link_run(session.record, shown)
 
 
 @flow(name="corpus", persist_result=False)
@@ -158,13 +186,9 @@ FAMILIES = {Family.CORPUS: corpus, Family.PRETRAIN: pretrain, Family.FINETUNE: f
 
 
 @flow(name="mill", persist_result=False)
-def mill(recipe: Recipe = SAMPLE, restart_from: str | None = None) -> str:
+def mill(recipe: Recipe = SAMPLE, restart_from: RestartFrom = None) -> str:
     """Raw text to a promoted, quantized, reasoning model. Returns the identifier of the run."""
-    with open_session(recipe, restart_from=restart_from) as session:
-        _link(session)
+    with open_session(recipe, restart_from=restart_from and str(restart_from)) as session, _linked(session):
         for family_flow in FAMILIES.values():
             family_flow(recipe)
-        create_markdown_artifact(
-            f"Run `{session.run_id}`: `deepmill report {session.run_id}`", key="run", description="The run's record"
-        )
         return session.run_id

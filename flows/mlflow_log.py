@@ -19,6 +19,8 @@ from infra.tracking import RunLog, Tracker, flatten
 __all__ = ["MlflowLog", "StageLog"]
 
 CLOSE_SECONDS = 60.0
+HURRY_SECONDS = 4.0
+"""For a run that was cancelled or failed: whoever stopped it waits for the process to be gone."""
 
 
 class MlflowLog:
@@ -76,6 +78,10 @@ class MlflowLog:
         """Open the child run of a stage."""
         return StageLog(self, item, inputs)
 
+    def describe(self, text: Callable[[], str]) -> None:
+        """Show Markdown as the description of the parent run; `text` is asked for once the run is there."""
+        self._put(lambda: self._parent.tags({"mlflow.note.content": text()}) if self._parent else None)
+
     def settle(self) -> dict[str, str]:
         """Wait until everything so far is written; where the parent run is."""
         done = threading.Event()
@@ -89,7 +95,7 @@ class MlflowLog:
         status = {"completed": "FINISHED", "failed": "FAILED"}.get(state, "KILLED")
         self._put(lambda: self._parent.end(status) if self._parent else None)
         self._queue.put(None)
-        self._thread.join(CLOSE_SECONDS)
+        self._thread.join(CLOSE_SECONDS if state == "completed" else HURRY_SECONDS)
         return self.ids
 
 

@@ -21,7 +21,19 @@ from infra.events import EventReader
 from infra.manifest import LOGS, Manifest
 from infra.store import Store
 
-__all__ = ["Gate", "Point", "Release", "Run", "RunRecord", "StageRecord", "StageView", "number", "state_now"]
+__all__ = [
+    "Gate",
+    "Point",
+    "Release",
+    "Run",
+    "RunRecord",
+    "StageRecord",
+    "StageView",
+    "find_record",
+    "number",
+    "seconds_of",
+    "state_now",
+]
 
 _ORDER = {name: place for place, name in enumerate([*stage_names(), *ACTIONS])}
 """The record is kept with sorted keys, so the order of the stages comes from their table."""
@@ -92,6 +104,30 @@ def state_now(record: Mapping[str, Any]) -> str:
     if record["state"] != "running" or process.get("host") != socket.gethostname():
         return str(record["state"])
     return "running" if Path(f"/proc/{process['pid']}").exists() else "interrupted"
+
+
+def find_record(store: Store, name: str) -> dict[str, Any]:
+    """The record of the latest run whose name begins with `name`.
+
+    Raises:
+        UserError: there is none.
+    """
+    found = [run for run in store.runs() if run.startswith(name)]
+    if not found:
+        raise UserError(f"{name}: no such run in {store.address}; see deepmill status")
+    record = store.read_run(found[-1])
+    assert record is not None
+    return dict(record)
+
+
+def seconds_of(record: Mapping[str, Any]) -> float | None:
+    """How long a run took, or has been going on; None when that is not known."""
+    try:
+        started = datetime.fromisoformat(record["started"])
+        ended = datetime.fromisoformat(record["ended"]) if record.get("ended") else datetime.now(started.tzinfo)
+    except (KeyError, TypeError, ValueError):
+        return None
+    return (ended - started).total_seconds() if record.get("ended") or state_now(record) == "running" else None
 
 
 def number(values: Any, *names: str) -> float | None:

@@ -26,6 +26,11 @@ class Comparison:
     seconds: float
     text: str
 
+    @property
+    def verdict(self) -> str:
+        """In two words."""
+        return "same bytes" if self.same else "other bytes"
+
 
 def rerun_stages(store: Store, record: Mapping[str, Any], only: str | None = None) -> Iterator[Comparison]:
     """Make every stage of a run again, or `only` one, each from the published inputs of that run.

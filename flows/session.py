@@ -91,6 +91,7 @@ class Session:
             "process": {"host": socket.gethostname(), "pid": os.getpid()},
             "mlflow": {},
             "prefect": {},
+            "plan": {name: item.job.identity for name, item in self.plan.items()},
             "stages": {},
             "release": {},
         }

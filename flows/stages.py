@@ -16,6 +16,7 @@ __all__ = [
     "Input",
     "Node",
     "Stage",
+    "StageName",
     "downstream",
     "graph",
     "stage",
@@ -146,6 +147,9 @@ CHECKPOINTS = tuple(
     row.name for row in STAGES if row.family in (Family.PRETRAIN, Family.FINETUNE) and row.name != "evaluate"
 )
 """Stages that end in a model, in order."""
+
+StageName = StrEnum("StageName", [(row.name, row.name) for row in STAGES])  # type: ignore[misc]
+"""The names, as a form offers them."""
 
 _BY_NAME = {row.name: row for row in STAGES}
 

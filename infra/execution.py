@@ -88,6 +88,12 @@ class Execution(Section):
     expert_parallel: int = Field(1, ge=1)
     """How many ranks share one copy of the experts; divides `ranks`."""
     engine: Engine = Engine.AUTO
+    time_limit_minutes: float = Field(0, ge=0)
+    """A stage that takes longer is stopped, and goes on from there when run again; 0 means no limit."""
+    stuck_minutes: float = Field(30, gt=0)
+    """A stage that reports no progress for so long is called stuck, and people are told."""
+    stop_stuck: bool = False
+    """Stop a stuck stage, rather than only tell."""
 
     @property
     def processes(self) -> int:

@@ -28,7 +28,7 @@ from infra.fingerprint import environment, fingerprint, packages
 from infra.manifest import Manifest, record_files, split_address
 from infra.store import Staging, Store
 
-__all__ = ["Job", "StageError", "StageKilledError", "drift", "make", "remake"]
+__all__ = ["Job", "StageError", "StageKilledError", "StageTimeoutError", "drift", "make", "remake"]
 
 POLL_SECONDS = 0.05
 FULL = 1 << 20
@@ -45,6 +45,10 @@ class StageError(DeepmillError):
 
 class StageKilledError(DeepmillError):
     """A signal ended a stage; the same command resumes it."""
+
+
+class StageTimeoutError(StageKilledError):
+    """A stage was stopped because it took too long, or reported nothing for too long."""
 
 
 @dataclass(frozen=True)
@@ -187,10 +191,13 @@ def _run(job: Job, staging: Staging, listen: Listener, lease: int | None) -> int
             pass_fds=() if lease is None else (lease,),
             start_new_session=True,  # Ctrl-C is for the flow alone, which then stops the stage in order
         )
+        watch = _Watch(job, listen)
         try:
             while process.poll() is None:
                 for event in reader.new():
                     listen(event)
+                    watch.progress()
+                watch.look()
                 time.sleep(POLL_SECONDS)
         except BaseException:
             _stop(process)
@@ -198,6 +205,40 @@ def _run(job: Job, staging: Staging, listen: Listener, lease: int | None) -> int
     for event in reader.new():
         listen(event)
     return process.returncode
+
+
+class _Watch:
+    """Notices a stage that takes too long, or that says nothing any more."""
+
+    def __init__(self, job: Job, listen: Listener) -> None:
+        self._job, self._listen = job, listen
+        self._began = self._heard = self._told = time.monotonic()
+
+    def progress(self) -> None:
+        self._heard = self._told = time.monotonic()
+
+    def look(self) -> None:
+        """Tell of a stuck stage, once per `stuck_minutes`.
+
+        Raises:
+            StageTimeoutError: it has to be stopped.
+        """
+        now, execution = time.monotonic(), self._job.execution
+        limit = execution.time_limit_minutes
+        if limit and now - self._began > 60 * limit:
+            raise StageTimeoutError(
+                f"{self._job.stage}: stopped after {limit:g} minutes, its execution.time_limit_minutes; "
+                "run the same command to go on from where it was"
+            )
+        if now - self._told > 60 * execution.stuck_minutes:
+            self._told = now
+            minutes = (now - self._heard) / 60
+            if execution.stop_stuck:
+                raise StageTimeoutError(
+                    f"{self._job.stage}: stopped, for it reported no progress for {minutes:.3g} minutes; "
+                    "run the same command to go on from where it was"
+                )
+            self._listen({"event": "stuck", "minutes": minutes})
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:

@@ -25,6 +25,9 @@ from infra.settings import Settings
 __all__ = ["LocalStore", "ObjectStore", "Staging", "Store", "open_store", "write_durably"]
 
 OnWait = Callable[[str], None]
+NOTES = ".notes"
+NOT_STAGES = ("runs", "mlartifacts")
+"""Folders of a local store that hold no artifacts."""
 
 
 class Staging:
@@ -112,6 +115,22 @@ class Store(ABC):
         """Every published artifact of a stage, oldest first."""
 
     @abstractmethod
+    def artifacts(self) -> Iterator[tuple[str, str]]:
+        """Stage and identity of everything that is published or being published; opens no manifest."""
+
+    @abstractmethod
+    def write_note(self, name: str, body: dict[str, Any]) -> None:
+        """Keep a small JSON object that belongs to no run; whole or not at all."""
+
+    @abstractmethod
+    def read_note(self, name: str) -> dict[str, Any] | None:
+        """A note; None where there is none."""
+
+    @abstractmethod
+    def delete_note(self, name: str) -> None:
+        """Take a note away."""
+
+    @abstractmethod
     def write_run(self, run_id: str, record: dict[str, Any]) -> None:
         """Keep the record of a run; whole or not at all."""
 
@@ -180,6 +199,25 @@ class LocalStore(Store):
     def manifests(self, stage: str) -> list[Manifest]:
         found = [Manifest.model_validate_json(path.read_bytes()) for path in (self.root / stage).glob(f"*/{MANIFEST}")]
         return sorted(found, key=lambda manifest: manifest.started)
+
+    def artifacts(self) -> Iterator[tuple[str, str]]:
+        for stage in sorted(os.scandir(self.root), key=lambda entry: entry.name):
+            if stage.is_dir() and not stage.name.startswith(".") and stage.name not in NOT_STAGES:
+                yield from ((stage.name, entry.name) for entry in os.scandir(stage.path) if entry.is_dir())
+
+    def write_note(self, name: str, body: dict[str, Any]) -> None:
+        folder = self.root / NOTES
+        folder.mkdir(exist_ok=True)
+        write_durably(folder / f"{name}.json", json.dumps(body, indent=2, sort_keys=True).encode())
+
+    def read_note(self, name: str) -> dict[str, Any] | None:
+        try:
+            return dict(json.loads((self.root / NOTES / f"{name}.json").read_bytes()))
+        except FileNotFoundError:
+            return None
+
+    def delete_note(self, name: str) -> None:
+        (self.root / NOTES / f"{name}.json").unlink(missing_ok=True)
 
     def write_run(self, run_id: str, record: dict[str, Any]) -> None:
         folder = self.root / "runs"
@@ -286,6 +324,23 @@ class ObjectStore(Store):
             keys = []
         found = [Manifest.model_validate_json(self._fs.cat_file(key)) for key in keys]
         return sorted(found, key=lambda manifest: manifest.started)
+
+    def artifacts(self) -> Iterator[tuple[str, str]]:
+        self._fs.invalidate_cache()
+        for key in self._fs.glob(self._key("*", "*", MANIFEST)):
+            stage, identity = key.split("/")[-3:-1]
+            yield stage, identity
+
+    def write_note(self, name: str, body: dict[str, Any]) -> None:
+        self._fs.pipe_file(self._key(NOTES, f"{name}.json"), json.dumps(body, indent=2, sort_keys=True).encode())
+
+    def read_note(self, name: str) -> dict[str, Any] | None:
+        body = self._read(self._key(NOTES, f"{name}.json"))
+        return dict(json.loads(body)) if body else None
+
+    def delete_note(self, name: str) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            self._fs.rm_file(self._key(NOTES, f"{name}.json"))
 
     def write_run(self, run_id: str, record: dict[str, Any]) -> None:
         self._fs.pipe_file(self._key("runs", f"{run_id}.json"), json.dumps(record, indent=2, sort_keys=True).encode())

@@ -3,7 +3,8 @@
 ``python -m infra.supervisor PARENT COMMAND...`` runs COMMAND and ends with its status. It adopts every orphan below it
 (PR_SET_CHILD_SUBREAPER). On SIGTERM, or when the flow that started it is gone (kill -9 included), it asks all
 descendants to stop, gives them time to save, and kills what is left. Work elsewhere, which COMMAND has registered
-(`infra.endings`), ends the same way. Knows nothing of stages.
+(`infra.endings`), ends the same way. ``--child-first SECONDS`` asks COMMAND alone first and gives it that long to end
+what it started in its own order, as a Prefect worker does. Knows nothing of stages.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ def die_with_parent() -> None:
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def supervise(parent: int, command: list[str]) -> int:
+def supervise(parent: int, command: list[str], child_first: float = 0.0) -> int:
     """Run `command` until it ends, `parent` is gone or SIGTERM arrives; returns the status of a shell."""
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     stopping = False
@@ -51,6 +52,10 @@ def supervise(parent: int, command: list[str]) -> int:
     while child.poll() is None:
         # Polled, not PR_SET_PDEATHSIG: that one fires when the starting *thread* ends, and flows use threads.
         if stopping or os.getppid() != parent:
+            if child_first:
+                child.terminate()
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    child.wait(child_first)
             _end_descendants(GRACE_SECONDS)
             child.wait()
             run_endings()
@@ -94,5 +99,13 @@ def _reap() -> None:
             pass
 
 
+def main(arguments: list[str]) -> int:
+    """``[--child-first SECONDS] PARENT COMMAND...``"""
+    child_first = 0.0
+    if arguments[0] == "--child-first":
+        child_first, arguments = float(arguments[1]), arguments[2:]
+    return supervise(int(arguments[0]), arguments[1:], child_first)
+
+
 if __name__ == "__main__":
-    sys.exit(supervise(int(sys.argv[1]), sys.argv[2:]))
+    sys.exit(main(sys.argv[1:]))

@@ -20,7 +20,7 @@ from infra.settings import DATABASE, Settings, without_password
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-__all__ = ["RunLog", "Tracker", "registry_client"]
+__all__ = ["RunLog", "Tracker", "make_database", "registry_client"]
 
 FLUSH_SECONDS = 3.0
 BATCH = 900
@@ -37,7 +37,7 @@ def registry_client(settings: Settings) -> MlflowClient:
     for name in ("mlflow", "alembic"):  # importing mlflow sets its own levels
         logging.getLogger(name).setLevel(logging.ERROR)
     if not settings.tracking_uri:
-        _make_database(settings.local_root)
+        make_database(settings.local_root)
     mlflow.set_tracking_uri(settings.mlflow_uri)
     try:
         return mlflow.MlflowClient(settings.mlflow_uri)
@@ -47,7 +47,7 @@ def registry_client(settings: Settings) -> MlflowClient:
         raise UserError(f"{address}: cannot reach MLflow ({reason}); check DEEPMILL_TRACKING_URI") from None
 
 
-def _make_database(root: Path) -> None:
+def make_database(root: Path) -> None:
     """Make MLflow's SQLite file where there is none, all or nothing: its migrations do not survive a kill."""
     whole, growing = root / DATABASE, root / f".{DATABASE}"
     if whole.exists():

@@ -1,0 +1,1 @@
+"""Running the mill as a service: servers, deployments, links, notifications, retention, checks."""

@@ -1,0 +1,266 @@
+"""Deploys every flow on the Prefect server of the settings: ``python -m flows.operations.deployments``.
+
+What somebody changed in the UI stays: a deployment that is there already keeps its schedules and its pause. Heavy runs
+go to the queue `runs` of a pool, which takes a few at a time; upkeep never waits behind them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, cast
+
+from flows.operations.settings import ServerSettings
+from flows.recipe import Recipe, load_recipe
+
+__all__ = ["Deployment", "deploy", "deploy_all", "plan_deployments"]
+
+RUNS, UPKEEP = "runs", "upkeep"
+"""Queues of every pool."""
+TOLD_OF = ["mill", "corpus", "pretrain", "finetune", "release", "rerun", "retention", "heartbeat"]
+"""Flows whose failure people are told of."""
+ZOMBIE_SECONDS = 300
+"""A flow run that says nothing for so long has no process any more."""
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """One deployment: which flow, with what, when and where."""
+
+    flow: str
+    """``module:function``"""
+    name: str
+    description: str
+    parameters: dict[str, Any] = field(default_factory=dict)
+    cron: str = ""
+    timezone: str = "UTC"
+    active: bool = True
+    """Whether its schedule starts anything before somebody switches it on in the UI."""
+    pool: str = "default"
+    queue: str = RUNS
+    at_once: int | None = 1
+    """Runs of this deployment at the same time; the others wait."""
+    tags: tuple[str, ...] = ()
+
+
+def recipe_deployments(recipe: Recipe, servers: ServerSettings, *, first: bool) -> list[Deployment]:
+    """The flows of one recipe: the whole mill and, of the first recipe, each family. The first mill runs nightly; the
+    schedules of the others wait to be switched on."""
+    pool = (servers.pool_names or ["default"])[0]
+    parameters = {"recipe": recipe.model_dump(mode="json")}
+    shared: dict[str, Any] = {"parameters": parameters, "timezone": servers.timezone, "pool": pool}
+    families = {
+        "corpus": "raw text to token shards",
+        "pretrain": "token shards to a base model",
+        "finetune": "a base model to a reasoning one",
+        "release": "quantize, export, register, promote",
+    }
+    found = [
+        Deployment(
+            "flows.mill:mill",
+            recipe.name,
+            f"{recipe.description or recipe.name}. The whole path; what is there already is not made again.",
+            cron=servers.cron,
+            active=first,
+            tags=("recipe",),
+            **shared,
+        )
+    ]
+    if not first:
+        return found
+    found += [
+        Deployment(
+            f"flows.mill:{family}", recipe.name, f"{recipe.name}: {text}.", cron=servers.cron, active=False, **shared
+        )
+        for family, text in families.items()
+    ]
+    return found
+
+
+def plan_deployments(servers: ServerSettings) -> list[Deployment]:
+    """Everything that `deepmill up` deploys.
+
+    Raises:
+        UserError: one of the recipes of the settings cannot be read.
+    """
+    pool = (servers.pool_names or ["default"])[0]
+    found = []
+    for number, source in enumerate(servers.recipe_names):
+        found += recipe_deployments(load_recipe(source), servers, first=number == 0)
+    upkeep: dict[str, Any] = {"pool": pool, "queue": UPKEEP, "tags": ("upkeep",), "timezone": servers.timezone}
+    found += [
+        Deployment("flows.upkeep:rerun", "by-hand", "Make a recorded run again and compare the bytes.", **upkeep),
+        Deployment(
+            "flows.upkeep:retention",
+            "weekly",
+            "Show what no kept run and no registered model needs; deletes only when told to.",
+            cron="0 5 * * 0",
+            **upkeep,
+        ),
+        Deployment(
+            "flows.upkeep:heartbeat", "hourly", "Can the mill run: store, MLflow, disk.", cron="17 * * * *", **upkeep
+        ),
+        Deployment(
+            "flows.upkeep:tell_failure", "failures", "Sends the notifications of failed runs.", at_once=None, **upkeep
+        ),
+    ]
+    return found
+
+
+def deploy_all(servers: ServerSettings) -> list[str]:
+    """Make the pools, every deployment and the automations; the names of what was deployed."""
+    _make_pools(servers.pool_names or ["default"], servers.runs_at_once)
+    names = [deploy(item) for item in plan_deployments(servers)]
+    _make_automations(names)
+    return names
+
+
+def _make_pools(pools: Sequence[str], runs_at_once: int) -> None:
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.actions import WorkPoolCreate
+    from prefect.exceptions import ObjectAlreadyExists
+    from prefect.workers.process import ProcessWorker
+
+    with get_client(sync_client=True) as client:
+        for pool in pools:
+            template = ProcessWorker.get_default_base_job_template()
+            with contextlib.suppress(ObjectAlreadyExists):
+                client.create_work_pool(WorkPoolCreate(name=pool, type="process", base_job_template=template))
+            _make_queue(client, pool, RUNS, runs_at_once)
+            _make_queue(client, pool, UPKEEP, None)
+
+
+def _make_queue(client: Any, pool: str, name: str, limit: int | None) -> None:
+    body = {"name": name, "concurrency_limit": limit}
+    answer = client._client.post(f"/work_pools/{pool}/queues", json=body)
+    if answer.status_code not in (201, 409):
+        answer.raise_for_status()
+
+
+def deploy(item: Deployment) -> str:
+    """Make or renew one deployment; its full name."""
+    import importlib
+
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy
+    from prefect.exceptions import ObjectNotFound
+    from prefect.schedules import Cron
+
+    module, function = item.flow.split(":")
+    flow = getattr(importlib.import_module(module), function)
+    with get_client(sync_client=True) as client:
+        try:
+            client.read_deployment_by_name(f"{flow.name}/{item.name}")
+            fresh = False
+        except ObjectNotFound:
+            fresh = True
+    from prefect.types.entrypoint import EntrypointType
+
+    limit = item.at_once and ConcurrencyLimitConfig(
+        limit=item.at_once, collision_strategy=ConcurrencyLimitStrategy.ENQUEUE
+    )
+    when: dict[str, Any] = {}
+    if fresh and item.cron:
+        when["schedule"] = Cron(item.cron, timezone=item.timezone, active=item.active)
+    deployment = flow.to_deployment(
+        name=item.name,
+        parameters=item.parameters,
+        description=item.description,
+        tags=list(item.tags),
+        concurrency_limit=limit,
+        work_pool_name=item.pool,
+        work_queue_name=item.queue,
+        job_variables={"working_dir": str(Path.cwd())},  # paths in a recipe are relative to where `up` was started
+        entrypoint_type=EntrypointType.MODULE_PATH,
+        **when,
+    )
+    deployment.apply()
+    return f"{flow.name}/{item.name}"
+
+
+def _make_automations(deployments: Sequence[str]) -> None:
+    """Two watchers in the server: one for flow runs whose process is gone, one that tells people of failures."""
+    from prefect.automations import Automation
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.objects import StateType
+    from prefect.events.actions import ChangeFlowRunState, RunDeployment
+    from prefect.events.schemas.automations import EventTrigger, Posture
+
+    with get_client(sync_client=True) as client:
+        tell = client.read_deployment_by_name("tell/failures")
+    ended = [f"prefect.flow-run.{state}" for state in ("Completed", "Failed", "Crashed", "Cancelled", "Cancelling")]
+    every_run = {"prefect.resource.id": ["prefect.flow-run.*"]}
+    wanted = [
+        Automation(
+            name="deepmill: a run without a process has crashed",
+            description="Its worker or machine died. Start it again: it goes on from where it was.",
+            trigger=EventTrigger(
+                after={"prefect.flow-run.heartbeat"},
+                expect={"prefect.flow-run.heartbeat", *ended},
+                match=every_run,
+                for_each={"prefect.resource.id"},
+                posture=Posture.Proactive,
+                threshold=1,
+                within=timedelta(seconds=ZOMBIE_SECONDS),
+            ),
+            actions=[
+                ChangeFlowRunState(
+                    state=StateType.CRASHED,
+                    message="its process is gone; start it again and it goes on from where it was",
+                )
+            ],
+        ),
+        Automation(
+            name="deepmill: tell of failures",
+            description="By webhook and mail, as DEEPMILL_NOTIFY_WEBHOOK and DEEPMILL_NOTIFY_EMAIL say.",
+            trigger=EventTrigger(
+                expect={"prefect.flow-run.Failed", "prefect.flow-run.Crashed", "prefect.flow-run.TimedOut"},
+                match=every_run,
+                match_related={
+                    "prefect.resource.role": "flow",
+                    "prefect.resource.name": TOLD_OF,
+                },
+                posture=Posture.Reactive,
+                threshold=1,
+            ),
+            actions=[
+                RunDeployment(
+                    source="selected",
+                    deployment_id=tell.id,
+                    parameters={
+                        "flow_run_name": _template("{{ flow_run.name }}"),
+                        "flow_run_id": _template("{{ flow_run.id }}"),
+                        "state": _template("{{ flow_run.state.name }}"),
+                        "message": _template("{{ flow_run.state.message }}"),
+                    },
+                )
+            ],
+        ),
+    ]
+    for automation in wanted:
+        try:
+            there = cast("Automation", Automation.read(name=automation.name))
+        except ValueError:
+            automation.create()
+            continue
+        automation.id = there.id
+        automation.enabled = there.enabled
+        automation.update()
+
+
+def _template(text: str) -> dict[str, str]:
+    return {"__prefect_kind": "jinja", "template": text}
+
+
+if __name__ == "__main__":
+    import sys
+
+    from infra.errors import DeepmillError
+
+    try:
+        print("\n".join(deploy_all(ServerSettings())))
+    except DeepmillError as problem:
+        sys.exit(str(problem))

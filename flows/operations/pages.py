@@ -1,0 +1,227 @@
+"""Serves what no other UI shows: an overview of the runs, their reports, the artifacts, and numbers for Prometheus.
+
+``python -m flows.operations.pages``. Reads the store at every request and writes nothing but reports. Asks for the
+login of the settings, as Prefect and MLflow do; ``/health`` is open.
+"""
+
+from __future__ import annotations
+
+import base64
+import hmac
+import shutil
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.responses import HTMLResponse, PlainTextResponse, Response
+from jinja2 import Environment, FileSystemLoader
+from markupsafe import Markup
+
+from flows.operations.links import links_of
+from flows.operations.settings import ServerSettings
+from flows.records import seconds_of, state_now
+from flows.report import TEMPLATES, write_report
+from flows.units import duration, percent, printable, shorten, size
+from infra.errors import UserError
+from infra.settings import Settings
+from infra.store import Store, open_store, write_durably
+
+__all__ = ["create_app", "overview_page", "overview_rows", "prometheus_text", "write_overview"]
+
+RUNS_SHOWN = 60
+CONTENT = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; form-action 'none'; frame-ancestors 'none'"
+
+
+def create_app(settings: Settings, servers: ServerSettings) -> FastAPI:
+    """The application; the store is opened once."""
+    app = FastAPI(title="Deepmill", docs_url=None, redoc_url=None, openapi_url=None)
+    store = open_store(settings)
+    credentials = servers.credentials()
+    expected = base64.b64encode(":".join(credentials).encode()).decode() if credentials else ""
+
+    @app.middleware("http")
+    async def guard(request: Request, proceed: Callable[[Request], Awaitable[Response]]) -> Response:
+        given = request.headers.get("authorization", "").removeprefix("Basic ")
+        if expected and request.url.path != "/health" and not hmac.compare_digest(given, expected):
+            return PlainTextResponse("log in", 401, {"WWW-Authenticate": 'Basic realm="deepmill"'})
+        response = await proceed(request)
+        response.headers["Content-Security-Policy"] = CONTENT
+        response.headers["X-Content-Type-Options"] = "nosniff"
+        return response
+
+    @app.get("/health")
+    def health() -> PlainTextResponse:
+        return PlainTextResponse("ok")
+
+    @app.get("/", response_class=HTMLResponse)
+    def overview() -> str:
+        return overview_page(
+            store, {"Prefect": servers.prefect_url, "MLflow": servers.mlflow_url, "metrics": "/metrics"}
+        )
+
+    @app.get("/runs/{run_id}")
+    def report(run_id: str) -> Response:
+        record = store.read_run(run_id) if run_id in store.runs() else None
+        if record is None:
+            return PlainTextResponse(f"{run_id}: no such run", 404)
+        path = store.local / "runs" / f"{run_id}.html"
+        if record["state"] == "running" or not path.exists():
+            write_report(record, store, path)
+        return HTMLResponse(path.read_text(encoding="utf-8"))
+
+    @app.get("/artifacts/{stage}/{identity}")
+    def artifact(stage: str, identity: str) -> Response:
+        manifest = store.find(stage, identity) if stage.isidentifier() and identity.isalnum() else None
+        if manifest is None:
+            return PlainTextResponse(f"{stage}/{identity}: no such artifact", 404)
+        page = _templates().get_template("artifact.html").render(manifest=manifest, place=store.place(stage, identity))
+        return HTMLResponse(page)
+
+    @app.get("/metrics")
+    def metrics() -> Response:
+        from prometheus_client import CONTENT_TYPE_LATEST
+
+        return Response(prometheus_text(store), media_type=CONTENT_TYPE_LATEST)
+
+    return app
+
+
+@lru_cache(maxsize=1)
+def _templates() -> Environment:
+    found = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=lambda value: value if isinstance(value, Markup) else printable(value),
+    )
+    found.filters |= {"size": size, "duration": duration, "shorten": shorten, "percent": percent}
+    return found
+
+
+def overview_page(store: Store, elsewhere: Mapping[str, str]) -> str:
+    """The latest runs as one HTML page; `elsewhere` are links of its head, title to address."""
+    rows = overview_rows(store, RUNS_SHOWN)
+    return (
+        _templates()
+        .get_template("overview.html")
+        .render(
+            rows=rows,
+            cards=_cards(rows, store),
+            elsewhere=elsewhere,
+            store=store.address,
+            served=bool(elsewhere),
+            now=datetime.now(UTC).strftime("%-d %B %Y, %H:%M UTC"),
+        )
+    )
+
+
+def write_overview(store: Store) -> Path:
+    """The overview as a file beside the reports, for where nothing is served."""
+    path = store.local / "runs" / "index.html"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for row in overview_rows(store, RUNS_SHOWN):
+        report = path.parent / f"{row['run_id']}.html"
+        record = store.read_run(row["run_id"])
+        if record and not report.exists():
+            write_report(record, store, report)
+    write_durably(path, overview_page(store, {}).encode())
+    return path
+
+
+def overview_rows(store: Store, limit: int) -> list[dict[str, Any]]:
+    """The latest runs, newest first, each with what a person wants to see of it."""
+    rows = []
+    for name in reversed(store.runs()[-limit:]):
+        record = store.read_run(name)
+        if record is None:
+            continue
+        stages, release = record["stages"], record.get("release") or {}
+        rows.append(
+            {
+                "run_id": name,
+                "recipe": record["recipe_name"],
+                "state": state_now(record),
+                "started": record["started"],
+                "seconds": seconds_of(record),
+                "made": sum(entry["state"] == "made" for entry in stages.values()),
+                "stages": len(stages),
+                "model": f"{release['model']} v{release['version']}" if release.get("version") else "",
+                "promoted": bool(release.get("promoted")),
+                "accuracy": next(
+                    (gate["value"] for gate in release.get("gates", []) if gate["gate"] == "accuracy"), None
+                ),
+                "error": (record.get("error") or "").split("\n")[0],
+                "links": {title: where for title, where in links_of(record).items() if title != "Report"},
+            }
+        )
+    return rows
+
+
+def _cards(rows: list[dict[str, Any]], store: Store) -> list[tuple[str, str, str]]:
+    """The few numbers at the top: value, what it is, and a remark."""
+    ended = [row for row in rows if row["state"] != "running"]
+    good = [row for row in ended if row["state"] == "completed"]
+    champion = next((row for row in rows if row["promoted"]), None)
+    cards = [
+        (str(len(rows) - len(ended)), "running", ""),
+        (percent(len(good) / len(ended)) if ended else "–", "of the latest runs completed", f"{len(ended)} ended"),
+        (size(shutil.disk_usage(store.local).free), "free", str(store.local)),
+    ]
+    if champion:
+        cards.append((champion["model"], "latest promotion", champion["started"][:10]))
+    return cards
+
+
+def prometheus_text(store: Store) -> bytes:
+    """The state of the mill in Prometheus' format, from the records of the runs."""
+    from prometheus_client import CollectorRegistry, Gauge, generate_latest
+
+    registry = CollectorRegistry()
+
+    def gauge(name: str, text: str, *labels: str) -> Gauge:
+        return Gauge(f"deepmill_{name}", text, labels, registry=registry)
+
+    runs = gauge("runs", "Runs on record, by state", "recipe", "state")
+    last = gauge("last_run_seconds", "Duration of the latest run that ended", "recipe")
+    success = gauge("last_success_timestamp_seconds", "When a run last completed", "recipe")
+    stages = gauge("stage_seconds", "What a stage took when it was last made", "recipe", "stage")
+    gauge("store_free_bytes", "Free on the disk of the local store").set(shutil.disk_usage(store.local).free)
+    for name in store.runs():
+        record = store.read_run(name)
+        if record is None:
+            continue
+        recipe = record["recipe_name"]
+        runs.labels(recipe, state_now(record)).inc()
+        if record.get("ended"):
+            last.labels(recipe).set(seconds_of(record) or 0.0)
+        if record["state"] == "completed":
+            success.labels(recipe).set(datetime.fromisoformat(record["ended"]).timestamp())
+        _stage_seconds(stages, record)
+    return bytes(generate_latest(registry))
+
+
+def _stage_seconds(gauge: Any, record: Mapping[str, Any]) -> None:
+    for stage, entry in record["stages"].items():
+        if entry["state"] == "made":
+            gauge.labels(record["recipe_name"], stage).set(entry["seconds"])
+
+
+def main() -> None:
+    """Serve until SIGTERM."""
+    import uvicorn
+
+    servers = ServerSettings()
+    uvicorn.run(create_app(Settings(), servers), host=servers.host, port=servers.pages_port, log_level="warning")
+
+
+if __name__ == "__main__":
+    import sys
+
+    try:
+        main()
+    except UserError as problem:
+        sys.exit(str(problem))

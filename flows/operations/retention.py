@@ -1,0 +1,148 @@
+"""What may go: artifacts that no kept run and no registered model needs. Shown first, deleted on demand.
+
+Kept are the artifacts of the latest runs and of every run that is not over, of every version in the registry, whatever
+recipe files pin, and what is younger than a number of days. If the registry cannot be asked, nothing is deleted.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from flows.stages import ACTIONS, stage_names
+from infra.errors import UserError
+from infra.settings import Settings
+from infra.store import Store
+
+__all__ = ["LINEAGE", "Doomed", "Sweep", "apply_sweep", "needed_by", "plan_sweep"]
+
+LINEAGE = "deepmill.lineage"
+"""Tag of a registered version: stage to identity, as JSON."""
+LEAVINGS = (".staging", ".rerun", ".fetched")
+"""Local folders of unfinished work and fetched copies."""
+
+Key = tuple[str, str]
+"""Stage and identity."""
+
+
+@dataclass(frozen=True)
+class Doomed:
+    """One artifact, or a folder of leavings, that nothing needs."""
+
+    stage: str
+    identity: str
+    bytes: int
+    made: str
+    leaving: Path | None = None
+
+    @property
+    def name(self) -> str:
+        return str(self.leaving) if self.leaving else f"{self.stage}/{self.identity}"
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What a retention run would delete."""
+
+    items: list[Doomed] = field(default_factory=list)
+    looked_at: int = 0
+    kept: dict[str, int] = field(default_factory=dict)
+    """Reason to number of artifacts kept for it; an artifact counts for the first that holds."""
+    last_run: str = ""
+    """The latest run there was; later ones are looked at again before anything goes."""
+
+    @property
+    def bytes(self) -> int:
+        return sum(item.bytes for item in self.items)
+
+
+def needed_by(record: dict[str, Any]) -> set[Key]:
+    """The artifacts that a run made, used, or planned."""
+    planned = set(record.get("plan", {}).items())
+    return planned | {(name, entry["identity"]) for name, entry in record.get("stages", {}).items()}
+
+
+def plan_sweep(store: Store, settings: Settings, keep_runs: int, keep_days: float) -> Sweep:
+    """Decide what may go. Reads run records and the registry, and the manifests of what nobody named.
+
+    Raises:
+        UserError: MLflow cannot be reached, so it is not known what registered models need.
+    """
+    runs = store.runs()
+    reasons: dict[str, set[Key]] = {
+        "a registered model": _registered(settings),
+        f"one of the latest {keep_runs} runs": set(),
+        "a run that is not over": set(),
+    }
+    latest = set(runs[-keep_runs:])
+    for name in runs:
+        if name in latest:
+            reasons[f"one of the latest {keep_runs} runs"] |= needed_by(store.read_run(name) or {})
+        elif (record := store.read_run(name)) and record.get("state") == "running":
+            reasons["a run that is not over"] |= needed_by(record)
+    youngest = (datetime.now(UTC) - timedelta(days=keep_days)).isoformat(timespec="seconds")
+    kept = dict.fromkeys([*reasons, f"younger than {keep_days:g} days"], 0)
+    items, looked_at = [], 0
+    known = {*stage_names(), *ACTIONS}
+    for stage, identity in store.artifacts():
+        looked_at += 1
+        why = next((reason for reason, keys in reasons.items() if (stage, identity) in keys), None)
+        if why is None:
+            manifest = store.find(stage, identity)
+            if manifest is None or stage not in known:
+                continue  # being made at this moment, or not ours
+            if manifest.started < youngest:
+                items.append(Doomed(stage, identity, manifest.size, manifest.started))
+                continue
+            why = f"younger than {keep_days:g} days"
+        kept[why] += 1
+    items += _leavings(store, keep_days)
+    return Sweep(items, looked_at, kept, runs[-1] if runs else "")
+
+
+def _registered(settings: Settings) -> set[Key]:
+    from infra.tracking import registry_client
+
+    try:
+        versions = registry_client(settings).search_model_versions()
+    except UserError:
+        raise
+    except Exception as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"MLflow cannot say what registered models need ({reason}); nothing may be deleted") from None
+    return {key for version in versions for key in json.loads(version.tags.get(LINEAGE, "{}")).items()}
+
+
+def _leavings(store: Store, keep_days: float) -> list[Doomed]:
+    """Unfinished work that nobody went on with, and fetched copies that nobody read, for so many days."""
+    found = []
+    oldest = time.time() - keep_days * 86_400
+    for name in LEAVINGS:
+        for folder in sorted((store.local / name).glob("*/*")):
+            touched = max((path.lstat().st_mtime for path in [folder, *folder.rglob("*")]), default=0.0)
+            if touched < oldest:
+                length = sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file())
+                made = datetime.fromtimestamp(touched, UTC).isoformat(timespec="seconds")
+                found.append(Doomed(folder.parent.name, folder.name, length, made, folder))
+    return found
+
+
+def apply_sweep(store: Store, sweep: Sweep) -> int:
+    """Delete what `sweep` shows, but for what runs that began since then want; the bytes freed."""
+    freed = 0
+    for item in sweep.items:
+        with store.lease(item.stage, item.identity, lambda holder: None):
+            since = [name for name in store.runs() if name > sweep.last_run]
+            if any((item.stage, item.identity) in needed_by(store.read_run(name) or {}) for name in since):
+                continue
+            if item.leaving:
+                shutil.rmtree(item.leaving, ignore_errors=True)
+            else:
+                store.withdraw(item.stage, item.identity)
+            freed += item.bytes
+    return freed

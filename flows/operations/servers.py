@@ -1,0 +1,174 @@
+"""What `deepmill up` runs: Prefect, MLflow, the pages, the deployments, a worker per pool."""
+
+from __future__ import annotations
+
+import secrets
+import socket
+import sys
+from pathlib import Path
+from urllib.parse import quote, urlsplit, urlunsplit
+
+from flows.operations.connection import client_environment
+from flows.operations.settings import ServerSettings
+from infra.services import Group, Service
+from infra.settings import DATABASE, Settings
+
+__all__ = ["database_url", "service_group"]
+
+WORKER_STOP_SECONDS = 20.0
+"""A worker first stops its flows, which stop their stages, which save; then it goes."""
+FIXED = ("--type", "process", "--no-create-pool-if-not-found", "--install-policy", "never")
+WORKER = {
+    "PREFECT_WORKER_QUERY_SECONDS": "2",
+    "PREFECT_WORKER_CANCELLATION_POLL_SECONDS": "3",
+}
+"""A run that someone starts in the UI should begin soon, and one that they cancel should end soon."""
+
+
+def service_group(settings: Settings, servers: ServerSettings) -> Group:
+    """Every program of this machine, in the order it starts."""
+    folder = servers.folder(settings)
+    client = _client(settings, servers)
+    python = sys.executable
+    prefect = [python, "-m", "prefect"]
+    services = [
+        Service(
+            name="databases",
+            command=[python, "-m", "flows.operations.databases"],
+            environment=client,
+            once=True,
+        ),
+        Service(
+            name="prefect",
+            wave=1 if servers.database.get_secret_value() else 0,
+            command=[*prefect, "server", "start", "--host", servers.host, "--port", str(servers.prefect_port)],
+            environment=_prefect_environment(folder, servers),
+            ready=f"{servers.prefect_url}/api/health",
+            address=servers.prefect_url,
+        ),
+        Service(
+            name="mlflow",
+            wave=1,
+            command=_mlflow_command(settings, servers),
+            environment=_mlflow_environment(folder, servers),
+            ready=f"{servers.mlflow_url}/health",
+            address=servers.mlflow_url,
+        ),
+        Service(
+            name="pages",
+            command=[python, "-m", "flows.operations.pages"],
+            environment=client,
+            ready=f"{servers.pages_url}/health",
+            address=servers.pages_url,
+        ),
+        Service(
+            name="deployments",
+            wave=2,
+            command=[python, "-m", "flows.operations.deployments"],
+            environment=client,
+            once=True,
+        ),
+    ]
+    services += [
+        Service(
+            name=f"worker-{pool}",
+            wave=3,
+            # no --limit: the pool's queue `runs` has one, and upkeep must not wait behind it
+            command=[*prefect, "worker", "start", "--pool", pool, "--name", f"{socket.gethostname()}-{pool}", *FIXED],
+            environment=client | WORKER | {"DEEPMILL_POOL": pool},
+            child_first=WORKER_STOP_SECONDS,
+        )
+        for pool in servers.pool_names
+    ]
+    return Group(services=services, facts=_facts(settings, servers))
+
+
+def _facts(settings: Settings, servers: ServerSettings) -> dict[str, str]:
+    return {
+        "prefect": servers.prefect_url,
+        "mlflow": servers.mlflow_url,
+        "pages": servers.pages_url,
+        "store": settings.root,
+    }
+
+
+def _client(settings: Settings, servers: ServerSettings) -> dict[str, str]:
+    """The environment of the workers, their flows and the pages, with every path made absolute."""
+    return client_environment(_facts(settings, servers), servers.credentials()) | {
+        "DEEPMILL_HOME": str(servers.folder(settings)),
+        "DEEPMILL_ROOT": settings.root if "://" in settings.root else str(settings.local_root),
+        "DEEPMILL_SCRATCH": str(settings.scratch.absolute()),
+    }
+
+
+def database_url(servers: ServerSettings, name: str, driver: str) -> str:
+    """The address of one of the databases, with the driver that its program wants."""
+    parts = urlsplit(servers.database.get_secret_value())
+    return urlunsplit(parts._replace(scheme=f"postgresql+{driver}" if driver else "postgresql", path=f"/{name}"))
+
+
+def _prefect_environment(folder: Path, servers: ServerSettings) -> dict[str, str]:
+    found = {
+        "PREFECT_HOME": str(folder / "prefect"),
+        "PREFECT_API_URL": f"{servers.prefect_url}/api",
+        "PREFECT_SERVER_API_PORT": str(servers.prefect_port),
+        "PREFECT_SERVER_UI_API_URL": f"{servers.prefect_url}/api",
+        "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_SERVER_LOGGING_LEVEL": "WARNING",
+    }
+    if servers.database.get_secret_value():
+        found["PREFECT_SERVER_DATABASE_CONNECTION_URL"] = database_url(servers, "prefect", "asyncpg")
+    if credentials := servers.credentials():
+        found["PREFECT_SERVER_API_AUTH_STRING"] = ":".join(credentials)
+        found["PREFECT_API_AUTH_STRING"] = ":".join(credentials)
+    return found
+
+
+def mlflow_database(settings: Settings, servers: ServerSettings) -> str:
+    """Address of MLflow's own database."""
+    if servers.database.get_secret_value():
+        return database_url(servers, "mlflow", "psycopg")
+    return f"sqlite:///{settings.local_root / DATABASE}"
+
+
+def _mlflow_command(settings: Settings, servers: ServerSettings) -> list[str]:
+    artifacts = servers.artifacts or (settings.local_root / "mlartifacts").as_uri()
+    # Clients write artifacts where the experiment says, with their own credentials: the same with and without a server.
+    command = [sys.executable, "-m", "mlflow", "server", "--host", servers.host, "--port", str(servers.mlflow_port)]
+    command += ["--no-serve-artifacts", "--default-artifact-root", artifacts, "--workers", "1"]
+    hosts = [f"{servers.reached_at}:{servers.mlflow_port}", "localhost", "127.0.0.1", servers.reached_at]
+    hosts += [name.strip() for name in servers.allowed_hosts.split(",") if name.strip()]
+    command += ["--allowed-hosts", ",".join(dict.fromkeys(hosts + [f"{host}:*" for host in hosts if ":" not in host]))]
+    if servers.credentials():
+        command += ["--app-name", "basic-auth"]
+    return command
+
+
+def _mlflow_environment(folder: Path, servers: ServerSettings) -> dict[str, str]:
+    found = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    # the address may hold a password, so it goes by the environment, which `ps` does not show
+    found["MLFLOW_BACKEND_STORE_URI"] = mlflow_database(Settings(), servers)
+    if credentials := servers.credentials():
+        user, password = credentials
+        found |= {
+            "MLFLOW_AUTH_ADMIN_USERNAME": user,
+            "MLFLOW_AUTH_ADMIN_PASSWORD": password,
+            "MLFLOW_AUTH_CONFIG_PATH": str(_auth_config(folder)),
+            "MLFLOW_FLASK_SERVER_SECRET_KEY": secrets.token_hex(32),
+        }
+    return found
+
+
+def _auth_config(folder: Path) -> Path:
+    """MLflow's configuration of logins: who is not named may read nothing."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "mlflow-auth.ini"
+    path.write_text(
+        "[mlflow]\n"
+        "default_permission = NO_PERMISSIONS\n"
+        f"database_uri = sqlite:///{quote(str(folder / 'mlflow-auth.db'))}\n"
+        "authorization_function = mlflow.server.auth:authenticate_request_basic_auth\n"
+    )
+    path.chmod(0o600)
+    return path

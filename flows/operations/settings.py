@@ -1,0 +1,133 @@
+"""Settings of the servers that `deepmill up` runs: all from ``DEEPMILL_*``, and secrets from nowhere else."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from infra.errors import UserError
+from infra.settings import Settings
+
+__all__ = ["LOOPBACK", "ServerSettings"]
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+DEFAULT_CRON = "0 2 * * *"
+
+
+class ServerSettings(BaseSettings):
+    """Read from the environment, prefix ``DEEPMILL_``."""
+
+    model_config = SettingsConfigDict(env_prefix="DEEPMILL_", use_attribute_docstrings=True)
+
+    home: Path | None = None
+    """Folder for the servers' state and logs; beside the store when left out."""
+    host: str = "127.0.0.1"
+    """What the servers bind to. Anything but loopback needs `login`."""
+    prefect_port: int = 4200
+    mlflow_port: int = 5000
+    pages_port: int = 4280
+    """Overview, reports and metrics."""
+    login: SecretStr = SecretStr("")
+    """``user:password`` that Prefect, MLflow and the pages then ask for."""
+    database: SecretStr = SecretStr("")
+    """``postgresql://user:password@host:port``: the databases `prefect` and `mlflow` there; empty means SQLite."""
+    artifacts: str = ""
+    """Where MLflow keeps its artifacts, ``s3://bucket/prefix`` say; empty means beside the store."""
+    pools: str = "default"
+    """Work pools that this machine serves, separated by commas; empty means none (servers only)."""
+    runs_at_once: int = Field(2, ge=1)
+    """Flow runs that one worker takes on at the same time."""
+    cron: str = DEFAULT_CRON
+    """When the nightly run of the first recipe starts; empty switches it off."""
+    timezone: str = "UTC"
+    """Of `cron`."""
+    recipes: str = ""
+    """Recipes to deploy (presets or files), separated by commas; the first one runs nightly. All presets when empty."""
+    allowed_hosts: str = ""
+    """Names under which MLflow may be reached besides loopback, separated by commas."""
+    notify_webhook: SecretStr = SecretStr("")
+    """Address that gets a JSON POST when a run fails, a stage is stuck, or a model is promoted."""
+    notify_email: str = ""
+    """Addresses, separated by commas, that get the same as mail, through `smtp`."""
+    smtp: SecretStr = SecretStr("")
+    """``smtp://user:password@host:port`` or ``smtps://``."""
+    stuck_minutes: float = Field(30, gt=0)
+    """A stage that reports no progress for so long is called stuck."""
+
+    def folder(self, settings: Settings) -> Path:
+        """Where the servers keep their state."""
+        return self.home or settings.local_root / ".services"
+
+    @property
+    def pool_names(self) -> list[str]:
+        return _list(self.pools)
+
+    @property
+    def recipe_names(self) -> list[str]:
+        from flows.recipe import preset_names
+
+        return _list(self.recipes) or sorted(preset_names(), key=lambda name: name != "sample")
+
+    @property
+    def reached_at(self) -> str:
+        """Host that people and clients on this machine use."""
+        return "127.0.0.1" if self.host in (*LOOPBACK, "0.0.0.0", "::") else self.host
+
+    @property
+    def prefect_url(self) -> str:
+        return f"http://{self.reached_at}:{self.prefect_port}"
+
+    @property
+    def mlflow_url(self) -> str:
+        return f"http://{self.reached_at}:{self.mlflow_port}"
+
+    @property
+    def pages_url(self) -> str:
+        return f"http://{self.reached_at}:{self.pages_port}"
+
+    def credentials(self) -> tuple[str, str] | None:
+        """User and password; None where nobody is asked.
+
+        Raises:
+            UserError: `login` has no colon, or the password is too short for MLflow.
+        """
+        text = self.login.get_secret_value()
+        if not text:
+            return None
+        user, colon, password = text.partition(":")
+        if not colon or not user or len(password) < 12:
+            raise UserError("DEEPMILL_LOGIN: write it as user:password, the password with 12 characters or more")
+        return user, password
+
+    def check(self) -> None:
+        """Refuse what would be unsafe or cannot work.
+
+        Raises:
+            UserError: the servers would be open to others, or a port is taken.
+        """
+        if self.host not in LOOPBACK and self.credentials() is None:
+            raise UserError(
+                f"DEEPMILL_HOST={self.host}: the servers would be open to the network; "
+                "set DEEPMILL_LOGIN=user:password first, or stay on 127.0.0.1"
+            )
+        address = self.database.get_secret_value()
+        if address and urlsplit(address).scheme not in ("postgresql", "postgres"):
+            raise UserError("DEEPMILL_DATABASE: write it as postgresql://user:password@host:port")
+        for name in ("prefect_port", "mlflow_port", "pages_port"):
+            port = getattr(self, name)
+            with socket.socket() as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                try:
+                    probe.bind((self.host, port))
+                except OSError as error:
+                    raise UserError(
+                        f"port {port}: {error.strerror}; free it or choose another with DEEPMILL_{name.upper()}"
+                    ) from None
+
+
+def _list(text: str) -> list[str]:
+    return [item.strip() for item in text.split(",") if item.strip()]

@@ -1,0 +1,118 @@
+"""`deepmill up` in a folder of its own, on free ports, for tests."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.flows.tiny import environment
+
+
+def free_ports(count: int) -> list[int]:
+    with contextlib.ExitStack() as stack:
+        return [stack.enter_context(socket.create_server(("127.0.0.1", 0))).getsockname()[1] for _ in range(count)]
+
+
+@dataclass
+class House:
+    """Servers that are up, and what it takes to talk to them."""
+
+    root: Path
+    environment: dict[str, str]
+    prefect: str
+    mlflow: str
+    pages: str
+
+    def deepmill(self, *arguments: str, status: int = 0, seconds: float = 400) -> str:
+        done = subprocess.run(
+            [sys.executable, "-m", "flows.cli", *arguments],
+            env=self.environment,
+            cwd=self.root,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            timeout=seconds,
+            check=False,
+        )
+        assert done.returncode == status, done.stdout
+        return done.stdout
+
+    def ask(self, path: str, body: Any = None, *, method: str = "") -> Any:
+        """Prefect's API: a POST where there is a body, else a GET."""
+        request = urllib.request.Request(
+            f"{self.prefect}/api{path}",
+            None if body is None else json.dumps(body).encode(),
+            {"Content-Type": "application/json"},
+            method=method or ("GET" if body is None else "POST"),
+        )
+        with urllib.request.urlopen(request, timeout=60) as response:
+            text = response.read()
+            return json.loads(text) if text else None
+
+    def deployment(self, name: str) -> dict[str, Any]:
+        return dict(self.ask(f"/deployments/name/{name}"))
+
+    def start(self, name: str, **parameters: Any) -> str:
+        """Start a run of a deployment, as the form does; its identifier."""
+        body = {"state": {"type": "SCHEDULED"}, "parameters": parameters}
+        return str(self.ask(f"/deployments/{self.deployment(name)['id']}/create_flow_run", body)["id"])
+
+    def state(self, run: str) -> dict[str, Any]:
+        return dict(self.ask(f"/flow_runs/{run}")["state"])
+
+    def wait(self, run: str, *types: str, seconds: float = 300) -> dict[str, Any]:
+        """Until the run is in one of the states; the state."""
+        until(lambda: self.state(run)["type"] in types, seconds, lambda: f"{self.state(run)}\n{self.worker_log()}")
+        return self.state(run)
+
+    def worker_log(self) -> str:
+        text = (self.root / "store" / ".services" / "logs" / "worker-default.log").read_text(errors="replace")
+        return "\n".join(text.splitlines()[-25:])
+
+    def records(self) -> list[dict[str, Any]]:
+        return [json.loads(path.read_bytes()) for path in sorted((self.root / "store" / "runs").glob("*.json"))]
+
+    def services(self) -> dict[str, Any]:
+        state = json.loads((self.root / "store" / ".services" / "state.json").read_bytes())
+        return dict(state["services"]) | {"keeper": {"pid": state["pid"]}}
+
+
+def until(condition: Callable[[], object], seconds: float, why: Callable[[], str] = lambda: "") -> None:
+    """Wait for it."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, why()
+        time.sleep(0.25)
+
+
+@contextlib.contextmanager
+def house(root: Path, **settings: str) -> Iterator[House]:
+    """Bring the servers of `root`'s store up; they are down again after the block."""
+    prefect, mlflow, pages = free_ports(3)
+    variables = environment(root) | {
+        "DEEPMILL_PREFECT_PORT": str(prefect),
+        "DEEPMILL_MLFLOW_PORT": str(mlflow),
+        "DEEPMILL_PAGES_PORT": str(pages),
+        "DEEPMILL_RECIPES": "tiny.yaml",
+        **settings,
+    }
+    for name in ("PREFECT_API_URL", "DEEPMILL_TRACKING_URI"):
+        variables.pop(name, None)
+    at = House(
+        root, variables, f"http://127.0.0.1:{prefect}", f"http://127.0.0.1:{mlflow}", f"http://127.0.0.1:{pages}"
+    )
+    at.deepmill("up")
+    try:
+        yield at
+    finally:
+        at.deepmill("down")

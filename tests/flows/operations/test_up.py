@@ -1,0 +1,171 @@
+"""The mill as a service, as its users see it: in the Prefect UI, by schedule, from the command line."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from infra.services import answers
+from tests.flows.operations.house import House, house, until
+from tests.flows.tiny import write_recipe
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+pytestmark = [
+    pytest.mark.drill,
+    pytest.mark.timeout(900),
+    pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed"),
+]
+CANCEL_SECONDS = 10.0
+
+
+@pytest.fixture(scope="module")
+def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    root = tmp_path_factory.mktemp("up")
+    write_recipe(root)
+    with house(root) as at:
+        yield at
+    assert not answers(f"{at.prefect}/api/health")
+    assert not [process for process in psutil.process_iter() if _belongs(process, root)]
+
+
+def _belongs(process: psutil.Process, root: Path) -> bool:
+    try:
+        return process.environ().get("DEEPMILL_ROOT") == str(root / "store")
+    except psutil.Error:
+        return False
+
+
+@pytest.fixture
+def page() -> Iterator[Any]:
+    """A tab of a browser that fails the test when a page asks for anything beyond this machine."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as player:
+        browser = player.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        tab = browser.new_page(viewport={"width": 1300, "height": 1000})
+        tab.set_default_timeout(60_000)
+        outside: list[str] = []
+        tab.on("request", lambda request: outside.append(request.url) if _outside(request.url) else None)
+        yield tab
+        browser.close()
+        assert not outside
+
+
+def _outside(address: str) -> bool:
+    return not re.match(r"(https?|wss?)://127\.0\.0\.1[:/]|data:|blob:|about:", address)
+
+
+def test_a_run_from_the_form(up: House, page: Any) -> None:
+    """The form is filled in with the recipe, explains its keys, refuses what is wrong, and starts the CLI's run."""
+    deployment = up.deployment("corpus/tiny")
+    page.goto(f"{up.prefect}/deployments/deployment/{deployment['id']}/run")
+    page.get_by_text("Least characters", exact=False).first.wait_for()
+    assert "Byte-level BPE" in page.content()  # the help texts of the recipe's sections and keys
+    steps = page.get_by_label(re.compile("^Vocabulary")).first
+    assert steps.input_value() == "400"
+    steps.fill("3")
+    page.get_by_role("button", name="Submit").click()
+    page.get_by_text(re.compile("greater than or equal|minimum", re.IGNORECASE)).first.wait_for()
+    steps.fill("410")
+    page.get_by_role("button", name="Submit").click()
+    page.get_by_text("scheduled", exact=False).first.wait_for()
+    (run,) = up.ask("/flow_runs/filter", {"deployments": {"id": {"any_": [deployment["id"]]}}})
+    up.wait(run["id"], "COMPLETED")
+    (record,) = [record for record in up.records() if record["prefect"].get("flow_run_id") == run["id"]]
+    assert record["recipe"]["tokenizer"]["vocabulary"] == 410
+    assert record["state"] == "completed"
+    plan = up.deepmill("plan", "tiny.yaml", "--set", "tokenizer.vocabulary=410")
+    assert len(re.findall(r"^(?:extract|clean|dedup|decontaminate|tokenizer|shards) .*cached", plan, re.MULTILINE)) == 6
+
+
+def test_links_lead_from_each_place_to_the_others(up: House, page: Any) -> None:
+    record = up.records()[0]
+    page.goto(f"{up.prefect}/runs/flow-run/{record['prefect']['flow_run_id']}?tab=Artifacts")
+    page.get_by_text("run", exact=True).first.click()
+    link = page.get_by_role("link", name="MLflow run").first
+    link.wait_for()
+    address = link.get_attribute("href")
+    page.goto(str(address))
+    page.get_by_role("link", name="Prefect run").first.wait_for()
+    page.get_by_role("link", name="Report").first.wait_for()
+    page.goto(str(page.get_by_role("link", name="Report").first.get_attribute("href")))
+    assert record["run_id"] in page.content()
+    identity = record["stages"]["tokenizer"]["identity"]
+    page.goto(f"{up.pages}/artifacts/tokenizer/{identity}")
+    assert "tokenizer.json" in page.content()
+    page.goto(up.pages)
+    assert page.get_by_role("link", name="tiny").count() >= 1
+
+
+def test_cancelled_in_the_ui_it_is_gone_and_goes_on(up: House, page: Any) -> None:
+    run = up.start("mill/tiny")
+    page.goto(f"{up.prefect}/runs/flow-run/{run}")
+    staging = up.root / "store" / ".staging" / "pretrain"
+    until(lambda: list(staging.glob("*/events*")), 240, up.worker_log)
+    stages = [
+        process for process in psutil.process_iter(["cmdline"]) if "infra.worker" in (process.info["cmdline"] or [])
+    ]
+    family = [process for process in stages if _belongs(process, up.root)]
+    assert family
+    page.get_by_role("button", name="Cancel", exact=True).click()
+    page.get_by_role("button", name="Confirm").click()
+    clicked = time.monotonic()
+    _, alive = psutil.wait_procs(family, timeout=3 * CANCEL_SECONDS)  # the machine of the tests may be busy
+    assert not alive
+    print(f"stage gone after {time.monotonic() - clicked:.1f} s")
+    assert up.wait(run, "CANCELLED")["type"] == "CANCELLED"
+    record = up.records()[-1]
+    assert record["state"] == "cancelled"
+    assert record["stages"]["pretrain"]["state"] == "failed"
+    again = up.start("mill/tiny")
+    up.wait(again, "COMPLETED", "FAILED", "CRASHED", seconds=400)
+    record = up.records()[-1]
+    assert record["state"] == "completed"
+    assert record["stages"]["extract"]["state"] == "cached"
+    assert record["stages"]["pretrain"]["state"] == "made"
+    assert record["release"]["promoted"]
+
+
+def test_the_same_run_from_the_command_line(up: House) -> None:
+    """Nothing is left to do for the recipe that the worker ran; a changed key runs on the same servers."""
+    assert "Everything is there already" in up.deepmill("run", "tiny.yaml")
+    printed = up.deepmill("run", "tiny.yaml", "--set", "export.title=Other")
+    assert "deepmill-tiny version 2" in printed
+    record = up.records()[-1]
+    assert up.state(record["prefect"]["flow_run_id"])["type"] == "COMPLETED"
+    assert record["mlflow"]["uri"] == up.mlflow
+
+
+def test_a_stage_made_again_from_the_ui(up: House) -> None:
+    run = up.start("rerun/by-hand", run_id="", stage="tokenizer")
+    assert up.wait(run, "COMPLETED", "FAILED", "CRASHED")["message"] == "1 stages, the same bytes"
+
+
+def test_a_cron_run_completes(up: House) -> None:
+    printed = up.deepmill("doctor", "--cron")
+    assert "✗" not in printed
+    assert "a cron run completed" in printed
+    assert not [item for item in up.ask("/deployments/filter", {}) if item["name"].startswith("doctor")]
+
+
+def test_the_pages_tell_prometheus(up: House) -> None:
+    text = urllib.request.urlopen(f"{up.pages}/metrics", timeout=10).read().decode()
+    assert re.search(r'deepmill_runs\{recipe="tiny",state="completed"\} [23]', text)
+    assert 'deepmill_stage_seconds{recipe="tiny",stage="pretrain"}' in text
+
+
+def test_status_and_logs(up: House) -> None:
+    printed = up.deepmill("status")
+    for name in ("prefect", "mlflow", "pages", "worker-default"):
+        assert re.search(rf"{name} +up", printed)
+    assert "already up" in up.deepmill("up", status=1)
+    assert "Finished in state" in up.deepmill("logs", "worker-default", "--lines", "400")
+    assert "no such log" in up.deepmill("logs", "nobody", status=1)

@@ -1,0 +1,109 @@
+"""The keeper of services: order, readiness, restart, failure, stop, and what a kill of the keeper leaves: nothing."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from infra.errors import UserError
+from infra.services import Group, Service, answers, log_file, read_state, start_group, stop_group
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return int(free.getsockname()[1])
+
+
+def web(name: str, port: int, wave: int = 0) -> Service:
+    """A small HTTP server."""
+    command = [sys.executable, "-u", "-m", "http.server", "--bind", "127.0.0.1", str(port)]
+    address = f"http://127.0.0.1:{port}/"
+    return Service(name=name, command=command, ready=address, address=address, wave=wave)
+
+
+def step(name: str, program: str, wave: int = 0) -> Service:
+    return Service(name=name, command=[sys.executable, "-c", program], once=True, wave=wave)
+
+
+def until(condition: Callable[[], object], seconds: float = 20) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def below(pid: int) -> list[psutil.Process]:
+    return psutil.Process(pid).children(recursive=True)
+
+
+def test_waves_restart_and_stop(tmp_path: Path) -> None:
+    port = free_port()
+    ask = f"import urllib.request; urllib.request.urlopen('http://127.0.0.1:{port}/')"
+    group = Group(services=[web("web", port), step("after", ask, wave=1)], facts={"web": f"port {port}"})
+    last = list(start_group(tmp_path, group))[-1]
+    assert last["state"] == "up"
+    assert last["services"]["after"]["state"] == "done"  # it would have failed before the server answered
+    assert last["facts"] == {"web": f"port {port}"}
+    with pytest.raises(UserError, match="already up"):
+        list(start_group(tmp_path, group))
+
+    (server,) = [process for process in below(last["pid"]) if "http.server" in process.cmdline()[3:4]]
+    server.kill()
+    until(lambda: (read_state(tmp_path) or {})["services"]["web"]["restarts"] == 1)
+    until(lambda: answers(f"http://127.0.0.1:{port}/"))
+    assert log_file(tmp_path, "web").read_text().count("start of web") == 2
+
+    family = below(last["pid"])
+    assert stop_group(tmp_path)
+    assert read_state(tmp_path) is None
+    assert not psutil.wait_procs(family, timeout=5)[1]
+    assert not stop_group(tmp_path)
+
+
+def test_a_step_that_fails_stops_it_all_and_is_named(tmp_path: Path) -> None:
+    port = free_port()
+    group = Group(services=[web("web", port), step("bad", "import sys; sys.exit('the reason')", wave=1)])
+    with pytest.raises(UserError, match="bad does not come up: the reason; its log is"):
+        list(start_group(tmp_path, group))
+    assert read_state(tmp_path) is None
+    assert not answers(f"http://127.0.0.1:{port}/")
+
+
+def test_a_killed_keeper_leaves_no_process(tmp_path: Path) -> None:
+    port = free_port()
+    last = list(start_group(tmp_path, Group(services=[web("web", port)])))[-1]
+    family = below(last["pid"])
+    os.kill(last["pid"], signal.SIGKILL)
+    assert not psutil.wait_procs(family, timeout=15)[1]
+    assert read_state(tmp_path) is None
+    assert list(start_group(tmp_path, Group(services=[web("web", port)])))[-1]["state"] == "up"  # and it starts again
+    assert stop_group(tmp_path)
+
+
+def test_the_child_is_asked_first(tmp_path: Path) -> None:
+    """A worker ends what it started in its own order: its children get their SIGTERM from it, not from above."""
+    child = (
+        "import signal, time; signal.signal(15, lambda *a: (print('child asked', flush=True), exit())); time.sleep(60)"
+    )
+    parent = (
+        "import signal, subprocess, sys, time\n"
+        f"child = subprocess.Popen([sys.executable, '-c', {child!r}])\n"
+        "def leave(*a):\n"
+        "    print('parent asked', flush=True); time.sleep(0.5); print('parent asks', flush=True)\n"
+        "    child.terminate(); child.wait(); sys.exit()\n"
+        "signal.signal(15, leave); time.sleep(0.5); print('ready', flush=True); time.sleep(60)"
+    )
+    service = Service(name="worker", command=[sys.executable, "-c", parent], child_first=5)
+    assert list(start_group(tmp_path, Group(services=[service])))[-1]["state"] == "up"
+    until(lambda: "ready" in log_file(tmp_path, "worker").read_text())
+    stop_group(tmp_path)
+    told = [line for line in log_file(tmp_path, "worker").read_text().splitlines() if "ask" in line]
+    assert told == ["parent asked", "parent asks", "child asked"]
