@@ -24,7 +24,7 @@ from flows.recipe import Recipe, load_recipe
 from flows.release import promote_version, register_version
 from flows.session import Session, active_session, current_session, open_session
 from flows.stages import ACTIONS, Family, StageName
-from infra.errors import DeepmillError
+from infra.errors import DeepmillError, TransientError
 from infra.tracking import flatten
 
 __all__ = ["corpus", "finetune", "mill", "pretrain", "release"]
@@ -79,7 +79,9 @@ class _PrefectListener:
 def _is_transient(task: Any, task_run: Any, state: Any) -> bool:
     """Whether trying again can mend it: a lost connection, say, but never a bad recipe or a broken stage."""
     error = state.data if isinstance(state.data, BaseException) else getattr(state.data, "exception", None)
-    return isinstance(error, ConnectionError | TimeoutError) and not isinstance(error, DeepmillError)
+    if isinstance(error, DeepmillError):
+        return isinstance(error, TransientError)
+    return isinstance(error, ConnectionError | TimeoutError)
 
 
 @task(

@@ -1,8 +1,8 @@
-"""The two ways a stage may stop that are not bugs."""
+"""The ways a stage may stop that are not bugs."""
 
 from __future__ import annotations
 
-__all__ = ["DeepmillError", "UserError"]
+__all__ = ["DeepmillError", "TransientError", "UserError"]
 
 
 class DeepmillError(Exception):
@@ -14,3 +14,7 @@ class UserError(DeepmillError):
 
     def __init__(self, message: str) -> None:
         super().__init__(" ".join(message.split()))
+
+
+class TransientError(DeepmillError):
+    """A server that did not answer, or did not keep what it was given: trying again later may mend it."""

@@ -20,6 +20,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from infra.errors import TransientError
+
 __all__ = ["LEASE_SECONDS", "create_object", "file_lease", "object_lease"]
 
 LEASE_SECONDS = 30.0
@@ -66,6 +68,8 @@ def object_lease(filesystem: Any, path: str, on_wait: Callable[[str], None]) -> 
     unchanged_since = time.monotonic()
     while not create_object(filesystem, path, body):
         current = _read(filesystem, path)
+        if current == body:
+            break  # it was taken, and the answer that said so got lost
         if current != seen:
             if seen is None and current is not None:
                 holder = json.loads(current)
@@ -84,6 +88,8 @@ def object_lease(filesystem: Any, path: str, on_wait: Callable[[str], None]) -> 
             beat += 1
             # A store that is away for a moment must not kill the work: the next beat tries again.
             with contextlib.suppress(Exception):
+                if _nonce(_read(filesystem, path)) != mine["nonce"]:
+                    return  # taken over while this process was frozen: what it publishes now comes second
                 filesystem.pipe_file(path, json.dumps({**mine, "beat": beat}).encode())
 
     thread = threading.Thread(target=renew, name="lease", daemon=True)
@@ -93,9 +99,9 @@ def object_lease(filesystem: Any, path: str, on_wait: Callable[[str], None]) -> 
     finally:
         ended.set()
         thread.join()
-        current = _read(filesystem, path)
-        if current is not None and json.loads(current)["nonce"] == mine["nonce"]:
-            filesystem.rm_file(path)
+        with contextlib.suppress(TransientError):  # the lease runs out by itself
+            if _nonce(_read(filesystem, path)) == mine["nonce"]:
+                filesystem.rm_file(path)
 
 
 def create_object(filesystem: Any, path: str, body: bytes) -> bool:
@@ -111,6 +117,10 @@ def create_object(filesystem: Any, path: str, body: bytes) -> bool:
             return False
         raise
     return True
+
+
+def _nonce(body: bytes | None) -> str:
+    return str(json.loads(body)["nonce"]) if body else ""
 
 
 def _read(filesystem: Any, path: str) -> bytes | None:

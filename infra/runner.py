@@ -92,7 +92,10 @@ def make(
         staging = store.staging(job.stage, job.identity)
         manifest = _build(store, job, staging, listen, lease)
         try:
-            if store.find(job.stage, job.identity):
+            if present := store.find(job.stage, job.identity):
+                if not stale(present):  # this process was frozen, its lease ran out, and another run was quicker
+                    staging.remove()
+                    return present, True
                 store.withdraw(job.stage, job.identity)
             store.publish(staging, manifest)
         except OSError as error:
@@ -126,8 +129,9 @@ def _build(store: Store, job: Job, staging: Staging, listen: Listener, lease: in
     code = fingerprint(job.entrypoint)
     started, clock = datetime.now(UTC), time.monotonic()
     try:
-        staging.prepare(code)
-        inputs = {role: str(store.path(*split_address(where))) for role, where in job.inputs.items()}
+        if staging.prepare(code) and (finished := staging.finished()):
+            return finished  # made before, but the store could not take it
+        inputs = {role: str(store.verified(*split_address(where))) for role, where in job.inputs.items()}
         staging.job.write_text(
             json.dumps(
                 {

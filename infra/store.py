@@ -18,13 +18,14 @@ from typing import Any
 
 from infra.errors import UserError
 from infra.hashing import file_digest
-from infra.lease import create_object, file_lease, object_lease
+from infra.lease import file_lease
 from infra.manifest import LOGS, MANIFEST, WORK, Manifest
 from infra.settings import Settings
 
-__all__ = ["LocalStore", "ObjectStore", "Staging", "Store", "open_store", "write_durably"]
+__all__ = ["DAMAGED", "NOTES", "LocalStore", "OnWait", "Staging", "Store", "open_store", "write_durably"]
 
 OnWait = Callable[[str], None]
+DAMAGED = "the checksum differs from the manifest's; delete the artifact and run again"
 NOTES = ".notes"
 NOT_STAGES = ("runs", "mlartifacts")
 """Folders of a local store that hold no artifacts."""
@@ -66,6 +67,13 @@ class Staging:
                 shutil.copyfile(path, logs / path.name)
         write_durably(self.artifact / MANIFEST, manifest.model_dump_json(indent=2).encode())
 
+    def finished(self) -> Manifest | None:
+        """The manifest of an artifact that was made here and never published."""
+        try:
+            return Manifest.model_validate_json((self.artifact / MANIFEST).read_bytes())
+        except FileNotFoundError:
+            return None
+
     def remove(self) -> None:
         for folder in (self.folder, self.endings):
             shutil.rmtree(folder, ignore_errors=True)
@@ -93,6 +101,14 @@ class Store(ABC):
         Raises:
             UserError: a file does not have the checksum that its manifest records.
         """
+
+    def verified(self, stage: str, identity: str) -> Path:
+        """`path`, for a stage that reads it: every file is compared with its checksum, once per process.
+
+        Raises:
+            UserError: a file is missing, or does not have the checksum that its manifest records.
+        """
+        return self.path(stage, identity)
 
     @abstractmethod
     def place(self, stage: str, identity: str) -> str:
@@ -149,6 +165,7 @@ class LocalStore(Store):
     def __init__(self, root: Path) -> None:
         self.root = self.local = root.absolute()
         self.address = str(root)
+        self._verified: set[tuple[str, str]] = set()
         try:
             self.root.mkdir(parents=True, exist_ok=True)
             probe = self.root / f".probe-{os.getpid()}"
@@ -171,6 +188,14 @@ class LocalStore(Store):
 
     def path(self, stage: str, identity: str) -> Path:
         return self._folder(stage, identity)
+
+    def verified(self, stage: str, identity: str) -> Path:
+        folder, manifest = self._folder(stage, identity), self.find(stage, identity)
+        key = (stage, manifest.content if manifest else "")
+        if manifest is not None and key not in self._verified:
+            _verify(folder, manifest)
+            self._verified.add(key)
+        return folder
 
     def place(self, stage: str, identity: str) -> str:
         return str(self._folder(stage, identity))
@@ -234,129 +259,6 @@ class LocalStore(Store):
         return sorted(path.stem for path in (self.root / "runs").glob("*.json"))
 
 
-class ObjectStore(Store):
-    """A store on S3 (or any fsspec file system with a conditional put), worked on through a local folder."""
-
-    def __init__(self, address: str, local: Path, filesystem: Any = None) -> None:
-        import fsspec
-
-        self.address = address.rstrip("/")
-        self.local = local.absolute()
-        self.local.mkdir(parents=True, exist_ok=True)
-        self._fs = filesystem or fsspec.filesystem(address.split("://")[0])
-        self._root = self._fs._strip_protocol(self.address)
-
-    def _key(self, *parts: str) -> str:
-        return "/".join((self._root, *parts))
-
-    def _read(self, key: str) -> bytes | None:
-        self._fs.invalidate_cache()
-        try:
-            return bytes(self._fs.cat_file(key))
-        except FileNotFoundError:
-            return None
-
-    def find(self, stage: str, identity: str) -> Manifest | None:
-        body = self._read(self._key(stage, identity, MANIFEST))
-        return Manifest.model_validate_json(body) if body else None
-
-    def path(self, stage: str, identity: str) -> Path:
-        folder = self.local / ".fetched" / stage / identity
-        if (folder / MANIFEST).exists():
-            return folder
-        manifest = self.find(stage, identity)
-        assert manifest is not None, f"{stage}/{identity} is not in the store"
-        for file in manifest.files:
-            target = folder / file.path
-            if target.exists() and file_digest(target) == file.sha256:
-                continue
-            target.parent.mkdir(parents=True, exist_ok=True)
-            self._fs.get_file(self._key(stage, identity, file.path), str(target))
-            if file_digest(target) != file.sha256:
-                raise UserError(
-                    f"{self.place(stage, identity)}/{file.path}: the checksum differs from the manifest's; delete "
-                    f"the artifact and run again"
-                )
-        write_durably(folder / MANIFEST, manifest.model_dump_json(indent=2).encode())
-        return folder
-
-    def place(self, stage: str, identity: str) -> str:
-        return f"{self.address}/{stage}/{identity}"
-
-    def publish(self, staging: Staging, manifest: Manifest) -> None:
-        staging.finish(manifest)
-        keep = self.local / ".fetched" / manifest.stage / manifest.identity
-        for path in sorted(staging.artifact.rglob("*")):
-            if path.is_file() and path.name != MANIFEST:
-                relative = path.relative_to(staging.artifact).as_posix()
-                self._fs.put_file(str(path), self._key(manifest.stage, manifest.identity, relative))
-        body = (staging.artifact / MANIFEST).read_bytes()
-        first = create_object(self._fs, self._key(manifest.stage, manifest.identity, MANIFEST), body)
-        if first and not keep.exists():
-            keep.parent.mkdir(parents=True, exist_ok=True)
-            staging.artifact.rename(keep)
-        staging.remove()
-
-    def withdraw(self, stage: str, identity: str) -> None:
-        with contextlib.suppress(FileNotFoundError):
-            self._fs.rm_file(self._key(stage, identity, MANIFEST))
-        with contextlib.suppress(FileNotFoundError):
-            self._fs.rm(self._key(stage, identity), recursive=True)
-        shutil.rmtree(self.local / ".fetched" / stage / identity, ignore_errors=True)
-
-    def lease(self, stage: str, identity: str, on_wait: OnWait) -> contextlib.AbstractContextManager[int | None]:
-        return self._both_leases(stage, identity, on_wait)
-
-    @contextlib.contextmanager
-    def _both_leases(self, stage: str, identity: str, on_wait: OnWait) -> Iterator[int]:
-        """The object for other machines, and the kernel's lock for the staging folder that runs here share."""
-        with (
-            file_lease(self.local / ".leases" / f"{stage}-{identity}", on_wait) as descriptor,
-            object_lease(self._fs, self._key(".leases", f"{stage}-{identity}"), on_wait),
-        ):
-            yield descriptor
-
-    def manifests(self, stage: str) -> list[Manifest]:
-        self._fs.invalidate_cache()
-        try:
-            keys = self._fs.glob(self._key(stage, "*", MANIFEST))
-        except FileNotFoundError:
-            keys = []
-        found = [Manifest.model_validate_json(self._fs.cat_file(key)) for key in keys]
-        return sorted(found, key=lambda manifest: manifest.started)
-
-    def artifacts(self) -> Iterator[tuple[str, str]]:
-        self._fs.invalidate_cache()
-        for key in self._fs.glob(self._key("*", "*", MANIFEST)):
-            stage, identity = key.split("/")[-3:-1]
-            yield stage, identity
-
-    def write_note(self, name: str, body: dict[str, Any]) -> None:
-        self._fs.pipe_file(self._key(NOTES, f"{name}.json"), json.dumps(body, indent=2, sort_keys=True).encode())
-
-    def read_note(self, name: str) -> dict[str, Any] | None:
-        body = self._read(self._key(NOTES, f"{name}.json"))
-        return dict(json.loads(body)) if body else None
-
-    def delete_note(self, name: str) -> None:
-        with contextlib.suppress(FileNotFoundError):
-            self._fs.rm_file(self._key(NOTES, f"{name}.json"))
-
-    def write_run(self, run_id: str, record: dict[str, Any]) -> None:
-        self._fs.pipe_file(self._key("runs", f"{run_id}.json"), json.dumps(record, indent=2, sort_keys=True).encode())
-
-    def read_run(self, run_id: str) -> dict[str, Any] | None:
-        body = self._read(self._key("runs", f"{run_id}.json"))
-        return dict(json.loads(body)) if body else None
-
-    def runs(self) -> list[str]:
-        self._fs.invalidate_cache()
-        try:
-            return sorted(Path(key).stem for key in self._fs.glob(self._key("runs", "*.json")))
-        except FileNotFoundError:
-            return []
-
-
 def open_store(settings: Settings) -> Store:
     """The store that the settings name.
 
@@ -365,10 +267,21 @@ def open_store(settings: Settings) -> Store:
     """
     if "://" not in settings.root:
         return LocalStore(Path(settings.root))
+    from infra.object_store import ObjectStore
+
     try:
         return ObjectStore(settings.root, settings.scratch)
     except (ImportError, ValueError, OSError) as error:
         raise UserError(f"{settings.root}: cannot open the store ({error}); check the address and AWS_*") from None
+
+
+def _verify(folder: Path, manifest: Manifest) -> None:
+    for file in manifest.files:
+        path = folder / file.path
+        if not path.exists():
+            raise UserError(f"{path}: the file is gone; delete the artifact's folder and run again")
+        if path.stat().st_size != file.size or file_digest(path) != file.sha256:
+            raise UserError(f"{path}: {DAMAGED}")
 
 
 def write_durably(path: Path, body: bytes) -> None:

@@ -38,36 +38,53 @@ def free_ports(count: int) -> list[int]:
     return found
 
 
+class S3Server:
+    """A server that can be killed and started again with what it held."""
+
+    def __init__(self, folder: Path) -> None:
+        program = weed()
+        assert program is not None
+        config = folder / "s3.json"
+        actions = ["Admin", "Read", "Write", "List", "Tagging"]
+        credentials = [{"accessKey": KEY, "secretKey": SECRET}]
+        config.write_text(
+            json.dumps({"identities": [{"name": "test", "credentials": credentials, "actions": actions}]})
+        )
+        master, volume, filer, s3 = free_ports(4)
+        data = folder / "data"
+        data.mkdir(exist_ok=True)
+        command = [program, "server", f"-dir={data}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-filer", "-s3"]
+        command += [f"-master.port={master}", f"-volume.port={volume}", f"-filer.port={filer}", f"-s3.port={s3}"]
+        self._command = [*command, f"-s3.config={config}", "-master.volumeSizeLimitMB=64"]
+        self._folder = folder
+        self._process: subprocess.Popen[bytes] | None = None
+        self.environment = {
+            "AWS_ACCESS_KEY_ID": KEY,
+            "AWS_SECRET_ACCESS_KEY": SECRET,
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{s3}",
+        }
+
+    def start(self) -> None:
+        with (self._folder / "weed.log").open("ab") as log:
+            self._process = subprocess.Popen(self._command, cwd=self._folder, stdout=log, stderr=subprocess.STDOUT)
+        _wait_until_it_takes_a_bucket(self.environment, self._process)
+
+    def kill(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+
 @contextlib.contextmanager
 def s3_server(folder: Path) -> Iterator[dict[str, str]]:
     """Serve S3 from `folder`; yields the environment that reaches it."""
-    program = weed()
-    assert program is not None
-    config = folder / "s3.json"
-    actions = ["Admin", "Read", "Write", "List", "Tagging"]
-    credentials = [{"accessKey": KEY, "secretKey": SECRET}]
-    config.write_text(json.dumps({"identities": [{"name": "test", "credentials": credentials, "actions": actions}]}))
-    master, volume, filer, s3 = free_ports(4)
-    data = folder / "data"
-    data.mkdir()
-    command = [program, "server", f"-dir={data}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-filer", "-s3"]
-    command += [f"-master.port={master}", f"-volume.port={volume}", f"-filer.port={filer}", f"-s3.port={s3}"]
-    command += [f"-s3.config={config}", "-master.volumeSizeLimitMB=64"]
-    log = (folder / "weed.log").open("wb")
-    process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=subprocess.STDOUT)
-    environment = {
-        "AWS_ACCESS_KEY_ID": KEY,
-        "AWS_SECRET_ACCESS_KEY": SECRET,
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{s3}",
-    }
+    server = S3Server(folder)
+    server.start()
     try:
-        _wait_until_it_takes_a_bucket(environment, process)
-        yield environment
+        yield server.environment
     finally:
-        process.kill()
-        process.wait()
-        log.close()
+        server.kill()
 
 
 def _wait_until_it_takes_a_bucket(environment: dict[str, str], process: subprocess.Popen[bytes]) -> None:
@@ -79,7 +96,8 @@ def _wait_until_it_takes_a_bucket(environment: dict[str, str], process: subproce
             key=KEY, secret=SECRET, endpoint_url=environment["AWS_ENDPOINT_URL"], skip_instance_cache=True
         )
         try:
-            filesystem.mkdir("test")
+            with contextlib.suppress(FileExistsError):
+                filesystem.mkdir("test")
             filesystem.pipe_file("test/probe", b"there")
             assert filesystem.cat_file("test/probe") == b"there"
             return

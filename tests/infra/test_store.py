@@ -11,8 +11,9 @@ import pytest
 
 from infra.errors import UserError
 from infra.manifest import Manifest, record_files
+from infra.object_store import ObjectStore
 from infra.settings import Settings
-from infra.store import LocalStore, ObjectStore, Staging, Store, open_store
+from infra.store import LocalStore, Staging, Store, open_store
 from tests.infra.s3 import s3_server, weed
 
 IDENTITY = "0123456789abcdef"

