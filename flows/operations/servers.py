@@ -50,7 +50,7 @@ def service_group(settings: Settings, servers: ServerSettings) -> Group:
             name="mlflow",
             wave=1,
             command=_mlflow_command(settings, servers),
-            environment=_mlflow_environment(folder, servers),
+            environment=_mlflow_environment(settings, servers),
             ready=f"{servers.mlflow_url}/health",
             address=servers.mlflow_url,
         ),
@@ -145,16 +145,16 @@ def _mlflow_command(settings: Settings, servers: ServerSettings) -> list[str]:
     return command
 
 
-def _mlflow_environment(folder: Path, servers: ServerSettings) -> dict[str, str]:
+def _mlflow_environment(settings: Settings, servers: ServerSettings) -> dict[str, str]:
     found = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
     # the address may hold a password, so it goes by the environment, which `ps` does not show
-    found["MLFLOW_BACKEND_STORE_URI"] = mlflow_database(Settings(), servers)
+    found["MLFLOW_BACKEND_STORE_URI"] = mlflow_database(settings, servers)
     if credentials := servers.credentials():
         user, password = credentials
         found |= {
             "MLFLOW_AUTH_ADMIN_USERNAME": user,
             "MLFLOW_AUTH_ADMIN_PASSWORD": password,
-            "MLFLOW_AUTH_CONFIG_PATH": str(_auth_config(folder)),
+            "MLFLOW_AUTH_CONFIG_PATH": str(_auth_config(servers.folder(settings))),
             "MLFLOW_FLASK_SERVER_SECRET_KEY": secrets.token_hex(32),
         }
     return found
