@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
 
-from infra.errors import UserError
+from flows.records import find_record
 from infra.settings import Settings
 
 __all__ = [
@@ -44,21 +44,10 @@ FromOption = Annotated[str | None, typer.Option("--from", help="Make this stage,
 
 
 def settings_for(root: str | None = None) -> Settings:
-    """The settings, with the store of a command's ``--root``."""
+    """The settings, with the store of a command's ``--root``, and with the servers of that store if they are up."""
+    from flows.operations.connection import connect
+
     if root:
         os.environ["DEEPMILL_ROOT"] = root  # stages and flows read the same settings
+    connect(Settings())
     return Settings()
-
-
-def find_record(store: Any, name: str) -> dict[str, Any]:
-    """The record of the latest run whose name begins with `name`.
-
-    Raises:
-        UserError: there is none.
-    """
-    found = [run for run in store.runs() if run.startswith(name)]
-    if not found:
-        raise UserError(f"{name}: no such run in {store.address}; see deepmill status")
-    record = store.read_run(found[-1])
-    assert record is not None
-    return dict(record)

@@ -125,10 +125,11 @@ def _run_flow(recipe: Any, settings: Settings, restart_from: str | None, source:
 
     with PrefectServer() as server, TerminalDisplay(console) as display:
         from flows.mill import mill
+        from flows.stages import StageName
 
         server.wait()
         with watched_by(display):
-            run_id = mill(recipe, restart_from=restart_from)
+            run_id = mill(recipe, restart_from=StageName(restart_from) if restart_from else None)
     record = store.read_run(run_id)
     assert record is not None
     _finish(record, store, source)
@@ -156,11 +157,15 @@ def rerun(
     root: RootOption = None,
 ) -> None:
     """Make a recorded run's artifacts again from the record and say whether the bytes agree."""
+    from flows.diff import differences_today
     from flows.rerun import rerun_stages
     from infra.store import open_store
 
     store = open_store(settings_for(root))
     record = find_record(store, run_id)
+    for change in differences_today(store, record):
+        told = escape(f"{change.key}: {change.before} → {change.after}")
+        console.print(f"[yellow]differs today[/] {change.section} {told}", soft_wrap=True)
     agreed = True
     for result in rerun_stages(store, record, stage):
         mark = "[green]same bytes[/]" if result.same else "[red]different[/]"
@@ -173,10 +178,13 @@ def rerun(
 @app.command()
 def status(root: RootOption = None, limit: Annotated[int, typer.Option(help="How many runs.")] = 15) -> None:
     """The latest runs, how they stand and what they made."""
+    from flows.commands.servers import show_servers
     from flows.records import state_now
     from infra.store import open_store
 
-    store = open_store(settings_for(root))
+    settings = settings_for(root)
+    show_servers(settings)
+    store = open_store(settings)
     names = store.runs()[-limit:]
     if not names:
         console.print(f"No run in {store.address} yet: deepmill run sample")

@@ -1,0 +1,197 @@
+"""Commands about the servers: up, down, logs, deploy, doctor."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from flows.commands.app import RecipeArgument, RootOption, SetOption, app, console, settings_for
+from infra.errors import UserError
+
+__all__ = ["show_servers"]
+
+
+@app.command()
+def up(
+    root: RootOption = None,
+    foreground: Annotated[
+        bool, typer.Option("--foreground", help="Stay, and stop everything on Ctrl-C or SIGTERM; for containers.")
+    ] = False,
+) -> None:
+    """Start Prefect, MLflow, the pages and a worker, and deploy every flow with its schedule."""
+    from flows.operations.servers import service_group
+    from flows.operations.settings import ServerSettings
+    from infra.services import start_group, stop_group
+
+    settings, servers = settings_for(root), ServerSettings()
+    folder = servers.folder(settings)
+    if not _is_up(folder):
+        servers.check()
+    told: dict[str, str] = {}
+    started = time.monotonic()
+    group = service_group(settings, servers)
+    try:
+        for state in start_group(folder, group):
+            for name, entry in state["services"].items():
+                if entry["state"] in ("up", "done", "restarting") and told.get(name) != entry["state"]:
+                    told[name] = entry["state"]
+                    address = f"  [dim]{entry['address']}[/]" if entry["address"] else ""
+                    mark = "[yellow]again[/]" if entry["state"] == "restarting" else "[green]✓[/]"
+                    console.print(
+                        f"{mark} {name:<16}{address}  [dim]{time.monotonic() - started:.0f} s[/]", soft_wrap=True
+                    )
+    except KeyboardInterrupt:
+        stop_group(folder)
+        raise
+    console.print(
+        f"\nPrefect   {servers.prefect_url}\nMLflow    {servers.mlflow_url}\nOverview  {servers.pages_url}\n"
+        "\n[dim]Start a run: Prefect → Deployments → mill/… → Run, or deepmill run. Stop it all: deepmill down[/]",
+        soft_wrap=True,
+    )
+    if foreground:
+        _stay(folder)
+
+
+def _is_up(folder: Any) -> bool:
+    from infra.services import read_state
+
+    return read_state(folder) is not None
+
+
+def _stay(folder: Any) -> None:
+    """Until a signal, then stop everything."""
+    import signal
+
+    from infra.services import read_state, stop_group
+
+    def leave(signum: int, frame: Any) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, leave)
+    try:
+        while read_state(folder) is not None:
+            time.sleep(1)
+        raise UserError(f"the keeper of the servers is gone; its log is {folder / 'keeper.log'}")
+    except KeyboardInterrupt:
+        stop_group(folder)
+
+
+@app.command()
+def down(root: RootOption = None) -> None:
+    """Stop what `up` started, workers first; runs stop where they can go on, and everything is kept."""
+    from flows.operations.settings import ServerSettings
+    from infra.services import stop_group
+
+    folder = ServerSettings().folder(settings_for(root))
+    console.print("everything is stopped" if stop_group(folder) else "nothing was up")
+
+
+@app.command()
+def logs(
+    name: Annotated[str, typer.Argument(help="prefect, mlflow, pages, worker-POOL …; all of them when left out.")] = "",
+    root: RootOption = None,
+    lines: Annotated[int, typer.Option("--lines", "-n", min=1, help="How many of the last lines.")] = 40,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on printing what comes.")] = False,
+) -> None:
+    """What the servers and workers said."""
+    from flows.operations.settings import ServerSettings
+    from infra.services import log_file
+
+    folder = ServerSettings().folder(settings_for(root))
+    there = sorted(path.stem for path in (folder / "logs").glob("*.log"))
+    if not there:
+        raise UserError(f"{folder / 'logs'}: no logs; deepmill up has not run for this store")
+    if name and name not in there:
+        raise UserError(f"{name}: no such log; there are {', '.join(there)}")
+    chosen = [name] if name else there
+    places = {}
+    for each in chosen:
+        text = log_file(folder, each).read_text(errors="replace")
+        places[each] = log_file(folder, each).stat().st_size
+        for line in text.splitlines()[-lines:]:
+            _print_line(each, line, alone=bool(name))
+    while follow:
+        time.sleep(0.5)
+        for each in chosen:
+            with log_file(folder, each).open("rb") as handle:
+                handle.seek(min(places[each], handle.seek(0, 2)))
+                fresh = handle.read()
+                places[each] = handle.tell()
+            for line in fresh.decode(errors="replace").splitlines():
+                _print_line(each, line, alone=bool(name))
+
+
+def _print_line(name: str, line: str, *, alone: bool) -> None:
+    console.print(escape(line) if alone else f"[dim]{name:<15}[/] {escape(line)}", soft_wrap=True)
+
+
+@app.command()
+def deploy(
+    recipe: RecipeArgument,
+    set_: SetOption = None,
+    root: RootOption = None,
+    cron: Annotated[str, typer.Option("--cron", help="When it starts by itself: minute hour day month weekday.")] = "",
+    pool: Annotated[str, typer.Option("--pool", help="The work pool its runs go to.")] = "",
+) -> None:
+    """Put a recipe into the Prefect UI, as a form that is filled in, with a schedule where one is given."""
+    from flows.operations.connection import connect
+    from flows.operations.deployments import Deployment
+    from flows.operations.deployments import deploy as put
+    from flows.operations.settings import ServerSettings
+    from flows.recipe import load_recipe
+
+    loaded = load_recipe(recipe, set_ or [])
+    servers = ServerSettings()
+    if not connect(settings_for(root)):
+        raise UserError("the servers of this store are not up; start them with deepmill up")
+    name = put(
+        Deployment(
+            "flows.mill:mill",
+            loaded.name,
+            loaded.description or f"The recipe {loaded.name}.",
+            parameters={"recipe": loaded.model_dump(mode="json")},
+            cron=cron,
+            timezone=servers.timezone,
+            pool=pool or (servers.pool_names or ["default"])[0],
+            tags=("recipe",),
+        )
+    )
+    console.print(f"deployed {name}{f', starts by itself at {cron} ({servers.timezone})' if cron else ''}")
+
+
+@app.command()
+def doctor(
+    root: RootOption = None,
+    cron: Annotated[bool, typer.Option("--cron", help="Wait until a scheduled run completes: up to 150 s.")] = False,
+) -> None:
+    """Look at all that a run needs: versions, memory, GPU, disk, store, MLflow, servers, a cron run that completes."""
+    from flows.operations.doctor import examine
+
+    well = True
+    for finding in examine(settings_for(root), cron=cron):
+        mark = "[green]✓[/]" if finding.good else "[red]✗[/]"
+        console.print(f"{mark} {finding.what:<11} {escape(finding.text)}", soft_wrap=True)
+        well = well and finding.good
+    if not well:
+        raise typer.Exit(1)
+
+
+def show_servers(settings: Any) -> None:
+    """What of the servers runs, above the runs in `status`; nothing where they are not up."""
+    from flows.operations.connection import servers_up
+
+    state = servers_up(settings)
+    if state is None:
+        return
+    table = Table(box=None, pad_edge=False, show_header=False)
+    for name, entry in state["services"].items():
+        if not entry["once"]:
+            colour = "green" if entry["state"] == "up" else "yellow"
+            again = f"restarted {entry['restarts']} times" if entry["restarts"] else ""
+            table.add_row(name, f"[{colour}]{entry['state']}[/]", f"[dim]{entry['address']}[/]", again)
+    console.print(table)
+    console.print()

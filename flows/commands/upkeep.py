@@ -1,0 +1,91 @@
+"""Commands that look after what is there: diff, gc, overview."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from flows.commands.app import RootOption, RunArgument, app, console, find_record, settings_for
+from flows.units import size
+
+__all__: list[str] = []
+
+
+@app.command()
+def diff(
+    first: RunArgument,
+    second: Annotated[str, typer.Argument(help="Another run; today's code, packages and files when left out.")] = "",
+    root: RootOption = None,
+) -> None:
+    """Explain what changed between two runs: recipe, data, code, packages, machine, artifacts, metrics."""
+    from flows.diff import compare_runs, differences_today
+    from infra.store import open_store
+
+    store = open_store(settings_for(root))
+    before = find_record(store, first)
+    if second:
+        changes = list(compare_runs(store, before, find_record(store, second)))
+    else:
+        changes = list(differences_today(store, before))
+    if not changes:
+        console.print("nothing differs")
+        return
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for column in ("", "what", before["run_id"], second or "today"):
+        table.add_column(column, overflow="fold")
+    section = ""
+    for change in changes:
+        table.add_row(
+            f"[bold]{change.section}[/]" if change.section != section else "",
+            escape(change.key),
+            escape(change.before),
+            escape(change.after),
+        )
+        section = change.section
+    console.print(table)
+
+
+@app.command()
+def gc(
+    root: RootOption = None,
+    keep_runs: Annotated[int, typer.Option("--keep-runs", min=1, help="Keep what the latest runs need.")] = 20,
+    keep_days: Annotated[float, typer.Option("--keep-days", min=0, help="Keep what is younger.")] = 14,
+    delete: Annotated[bool, typer.Option("--delete", help="Delete what is shown.")] = False,
+) -> None:
+    """Show what no kept run and no registered model needs; with --delete, delete it."""
+    from flows.operations.connection import connect
+    from flows.operations.retention import apply_sweep, plan_sweep
+    from infra.settings import Settings
+    from infra.store import open_store
+
+    settings = settings_for(root)
+    connect(settings)
+    store = open_store(settings)
+    sweep = plan_sweep(store, Settings(), keep_runs, keep_days)
+    for item in sweep.items:
+        console.print(
+            f"{item.name}  [dim]{size(item.bytes)}, made {item.made[:16].replace('T', ' ')}[/]", soft_wrap=True
+        )
+    for reason, number in sweep.kept.items():
+        if number:
+            console.print(f"[dim]{number} kept for {reason}[/]")
+    if not sweep.items:
+        console.print(f"nothing to delete among {sweep.looked_at} artifacts")
+    elif delete:
+        console.print(f"deleted {len(sweep.items)}, {size(apply_sweep(store, sweep))} freed")
+    else:
+        console.print(
+            f"{len(sweep.items)} of {sweep.looked_at} could go, {size(sweep.bytes)}: add --delete to delete them"
+        )
+
+
+@app.command()
+def overview(root: RootOption = None) -> None:
+    """Write the overview of the latest runs as one HTML page, as the servers show it."""
+    from flows.operations.pages import write_overview
+    from infra.store import open_store
+
+    console.print(str(write_overview(open_store(settings_for(root)))), soft_wrap=True)
