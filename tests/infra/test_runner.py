@@ -89,7 +89,7 @@ def test_makes_once_then_finds(store: LocalStore) -> None:
 
 def test_inputs_are_folders_of_published_artifacts(store: LocalStore) -> None:
     first, _ = make(store, job_of("write", "one", text="a"), lambda event: None)
-    second, _ = make(store, job_of("write", "two", {"one": first.identity}, text="b"), lambda event: None)
+    second, _ = make(store, job_of("write", "two", {"one": f"one/{first.identity}"}, text="b"), lambda event: None)
     assert (store.path("two", second.identity) / "out.txt").read_text() == "b+a"
     assert second.input_contents == {"one": first.content}
 
