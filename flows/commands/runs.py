@@ -100,6 +100,7 @@ def _show_finished(recipe: Any, settings: Settings, source: str) -> bool:
         return False
     for stage in record["stages"].values():
         stage["state"], stage["seconds"] = "cached", 0.0
+    record["ended"] = record["started"]  # this command made nothing, so it took no time
     console.print(f"Everything is there already, from run {run_id}.\n")
     _finish(record, store, source)
     return True
