@@ -1,11 +1,11 @@
 """Attention: plain multi-head (DeepSeek-LLM, DeepSeekMoE) and multi-head latent attention (DeepSeek-V2 and V3).
 
-Everything ends in one `scaled_dot_product_attention` call. Latent attention has two forms of the same arithmetic: for
-many new tokens keys and values are expanded from the latents; for few (generation) the expansion matrix is moved to the
-query and output sides (the absorption of DeepSeek-V2, section 2.1.2), so that a step costs no work on the past's keys.
+The kernel is chosen in `model.packed`. Latent attention has two forms of the same arithmetic: for many new tokens keys
+and values are expanded from the latents; for few (generation) the expansion matrix is moved to the query and output
+sides (the absorption of DeepSeek-V2, section 2.1.2), so that a step costs no work on the past's keys.
 
 Shapes: B rows, T new tokens, S seen tokens, D hidden, N heads, G key-value heads, Q query width (P without position +
-R rotary), V value width, C latent width. `mask_BTS` is true where a token may look; None means causal.
+R rotary), V value width, C latent width. `mask` says what a token may see; with a cache it is a boolean [B, T, S].
 """
 
 from __future__ import annotations
@@ -16,8 +16,10 @@ from torch import Tensor, nn
 
 from model.cache import KVCache
 from model.config import ModelConfig
+from model.packed import Mask, attend
+from model.rotary import logit_scale, rotate_halves, rotate_interleaved
 
-__all__ = ["LatentAttention", "MultiHeadAttention", "RMSNorm", "rotary_tables"]
+__all__ = ["LatentAttention", "MultiHeadAttention", "RMSNorm"]
 
 ABSORB_BELOW = 8
 """New tokens per row from which on latent attention expands keys and values instead of absorbing."""
@@ -36,35 +38,6 @@ class RMSNorm(nn.Module):
         return F.rms_norm(x.float(), self.weight.shape, self.weight.float(), self.eps).to(x.dtype)
 
 
-def rotary_tables(positions_BT: Tensor, dim: int, theta: float) -> tuple[Tensor, Tensor]:
-    """Cosines and sines [B, T, dim / 2] in fp32 of the rotary embedding."""
-    frequencies = 1.0 / theta ** (torch.arange(0, dim, 2, dtype=torch.float32, device=positions_BT.device) / dim)
-    angles = positions_BT[..., None].float() * frequencies
-    return angles.cos(), angles.sin()
-
-
-def _rotate(first: Tensor, second: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
-
-
-def rotate_interleaved(x_BTNR: Tensor, cos_BTr: Tensor, sin_BTr: Tensor) -> Tensor:
-    """Rotate the pairs (0, 1), (2, 3), ... as DeepSeek's weights have them; the result is laid out in halves."""
-    cos, sin = cos_BTr[:, :, None].to(x_BTNR.dtype), sin_BTr[:, :, None].to(x_BTNR.dtype)
-    return _rotate(x_BTNR[..., 0::2], x_BTNR[..., 1::2], cos, sin)
-
-
-def rotate_halves(x_BTNR: Tensor, cos_BTr: Tensor, sin_BTr: Tensor) -> Tensor:
-    """Rotate the pairs (0, R/2), (1, R/2 + 1), ... as Llama's weights have them."""
-    cos, sin = cos_BTr[:, :, None].to(x_BTNR.dtype), sin_BTr[:, :, None].to(x_BTNR.dtype)
-    first, second = x_BTNR.chunk(2, dim=-1)
-    return _rotate(first, second, cos, sin)
-
-
-def _attend(q_BNTQ: Tensor, k_BNSQ: Tensor, v_BNSV: Tensor, mask_BTS: Tensor | None, scale: float) -> Tensor:
-    mask = None if mask_BTS is None else mask_BTS[:, None]
-    return F.scaled_dot_product_attention(q_BNTQ, k_BNSQ, v_BNSV, mask, is_causal=mask is None, scale=scale)
-
-
 class MultiHeadAttention(nn.Module):
     """Multi-head attention, or grouped-query attention when there are fewer key-value heads."""
 
@@ -77,9 +50,7 @@ class MultiHeadAttention(nn.Module):
         self.v_proj = nn.Linear(config.hidden_size, self.kv_heads * self.head_dim, bias=False)
         self.o_proj = nn.Linear(self.heads * self.head_dim, config.hidden_size, bias=False)
 
-    def forward(
-        self, x_BTD: Tensor, rotary: tuple[Tensor, Tensor], mask_BTS: Tensor | None, cache: KVCache | None
-    ) -> Tensor:
+    def forward(self, x_BTD: Tensor, rotary: tuple[Tensor, Tensor], mask: Mask, cache: KVCache | None) -> Tensor:
         """[B, T, D] to [B, T, D]."""
         shape = (*x_BTD.shape[:2], -1, self.head_dim)
         q_BTNQ = rotate_halves(self.q_proj(x_BTD).view(shape), *rotary)
@@ -87,11 +58,7 @@ class MultiHeadAttention(nn.Module):
         v_BSGQ = self.v_proj(x_BTD).view(shape)
         if cache is not None:
             k_BSGQ, v_BSGQ = cache.update(self.layer, k_BSGQ, v_BSGQ)
-        groups = self.heads // self.kv_heads
-        k_BNSQ = k_BSGQ.repeat_interleave(groups, dim=2).transpose(1, 2)
-        v_BNSQ = v_BSGQ.repeat_interleave(groups, dim=2).transpose(1, 2)
-        y_BNTQ = _attend(q_BTNQ.transpose(1, 2), k_BNSQ, v_BNSQ, mask_BTS, self.head_dim**-0.5)
-        return self.o_proj(y_BNTQ.transpose(1, 2).flatten(2))
+        return self.o_proj(attend(q_BTNQ, k_BSGQ, v_BSGQ, mask, self.head_dim**-0.5).flatten(2))
 
 
 class LatentAttention(nn.Module):
@@ -115,11 +82,9 @@ class LatentAttention(nn.Module):
         self.kv_a_layernorm = RMSNorm(self.latent, 1e-6)
         self.kv_b_proj = nn.Linear(self.latent, self.heads * (self.nope + self.value), bias=False)
         self.o_proj = nn.Linear(self.heads * self.value, hidden, bias=False)
-        self.scale = (self.nope + self.rope) ** -0.5
+        self.scale = (self.nope + self.rope) ** -0.5 * logit_scale(config)
 
-    def forward(
-        self, x_BTD: Tensor, rotary: tuple[Tensor, Tensor], mask_BTS: Tensor | None, cache: KVCache | None
-    ) -> Tensor:
+    def forward(self, x_BTD: Tensor, rotary: tuple[Tensor, Tensor], mask: Mask, cache: KVCache | None) -> Tensor:
         """[B, T, D] to [B, T, D]."""
         batch, length = x_BTD.shape[:2]
         if self.is_query_compressed:
@@ -134,25 +99,24 @@ class LatentAttention(nn.Module):
         if cache is not None:
             (stored,) = cache.update(self.layer, torch.cat((c_BSC, k_BSR), dim=-1))
             if length < ABSORB_BELOW:
-                return self.o_proj(self._absorbed(q_BTNP, q_BTNR, stored, mask_BTS))
+                assert isinstance(mask, Tensor)
+                return self.o_proj(self._absorbed(q_BTNP, q_BTNR, stored, mask))
             c_BSC, k_BSR = stored.split((self.latent, self.rope), dim=-1)
 
         kv_BSNx = self.kv_b_proj(c_BSC).view(batch, c_BSC.shape[1], self.heads, -1)
         k_BSNP, v_BSNV = kv_BSNx.split((self.nope, self.value), dim=-1)
         k_BSNQ = torch.cat((k_BSNP, k_BSR[:, :, None].expand(-1, -1, self.heads, -1)), dim=-1)
         q_BTNQ = torch.cat((q_BTNP, q_BTNR), dim=-1)
-        y_BNTV = _attend(q_BTNQ.transpose(1, 2), k_BSNQ.transpose(1, 2), v_BSNV.transpose(1, 2), mask_BTS, self.scale)
-        return self.o_proj(y_BNTV.transpose(1, 2).flatten(2))
+        return self.o_proj(attend(q_BTNQ, k_BSNQ, v_BSNV, mask, self.scale).flatten(2))
 
-    def _absorbed(self, q_BTNP: Tensor, q_BTNR: Tensor, stored_BSx: Tensor, mask_BTS: Tensor | None) -> Tensor:
+    def _absorbed(self, q_BTNP: Tensor, q_BTNR: Tensor, stored_BSx: Tensor, mask_BTS: Tensor) -> Tensor:
         """Attention over the latents themselves, as one key-value head shared by all query heads: [B, T, N V]."""
         up_NxC = self.kv_b_proj.weight.view(self.heads, self.nope + self.value, self.latent)
         up_k_NPC, up_v_NVC = up_NxC.split((self.nope, self.value), dim=1)
         q_BNTC = torch.einsum("btnp,npc->bntc", q_BTNP, up_k_NPC)
         q_BNTx = torch.cat((q_BNTC, q_BTNR.transpose(1, 2)), dim=-1)
         scores_BNTS = (q_BNTx.flatten(1, 2) @ stored_BSx.transpose(1, 2)).unflatten(1, q_BNTx.shape[1:3]) * self.scale
-        if mask_BTS is not None:
-            scores_BNTS = scores_BNTS.masked_fill(~mask_BTS[:, None], float("-inf"))
+        scores_BNTS = scores_BNTS.masked_fill(~mask_BTS[:, None], float("-inf"))
         weights_BNTS = scores_BNTS.softmax(dim=-1, dtype=torch.float32).to(stored_BSx.dtype)
         y_BNTC = (weights_BNTS.flatten(1, 2) @ stored_BSx[..., : self.latent]).unflatten(1, q_BNTx.shape[1:3])
         return torch.einsum("bntc,nvc->btnv", y_BNTC, up_v_NVC).flatten(2)

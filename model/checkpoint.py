@@ -2,7 +2,8 @@
 
 ``config.json``, ``generation_config.json``, ``model.safetensors`` and the tokenizer's files. Experts are stored one by
 one (``mlp.experts.0.gate_proj.weight``), the published DeepSeek layout, and stacked on loading; stacked files are read
-too. The same weights give the same bytes. Nothing is ever unpickled.
+too. Layers of multi-token prediction follow the model's own, with copies of embedding and output layer, as published.
+The same weights give the same bytes. Nothing is ever unpickled.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ __all__ = ["TOKENIZER_FILES", "from_hf_names", "load_config", "load_model", "sav
 WEIGHTS = "model.safetensors"
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
 
+_COPY = re.compile(r"model\.layers\.\d+\.(embed_tokens|shared_head\.head)\.weight")
 _EXPERT = re.compile(r"(.+\.mlp\.experts)\.(\d+)\.(gate_proj|up_proj|down_proj)\.weight")
 
 
@@ -106,6 +108,9 @@ def save_model(model: Transformer, folder: Path, tokenizer: Path | None) -> None
     weights = model.state_dict()
     if model.config.tie_word_embeddings:
         weights.pop("lm_head.weight")
+    for number in model.config.prediction_layers:
+        weights[f"model.layers.{number}.embed_tokens.weight"] = model.model.embed_tokens.weight
+        weights[f"model.layers.{number}.shared_head.head.weight"] = model.lm_head.weight
     # clone: slices of the stacked experts must not drag their whole storage along
     plain = {name: weight.detach().float().cpu().clone() for name, weight in to_hf_names(weights).items()}
     save_file(plain, folder / WEIGHTS, metadata={"format": "pt"})
@@ -125,9 +130,21 @@ def load_config(folder: Path) -> ModelConfig:
         raise UserError(f"{path}: {error}") from None
 
 
-def load_model(folder: Path) -> Transformer:
-    """The model of a checkpoint, fp32 on the CPU, in eval mode. UserError when weights are missing or do not fit."""
+def _is_left_out(name: str, layers: tuple[int, ...]) -> bool:
+    """Whether a stored weight belongs to one of `layers`, or is a copy of another."""
+    return bool(_COPY.fullmatch(name)) or name.startswith(tuple(f"model.layers.{number}." for number in layers))
+
+
+def load_model(folder: Path, *, prediction: bool = False) -> Transformer:
+    """The model of a checkpoint, fp32 on the CPU, in eval mode. UserError when weights are missing or do not fit.
+
+    Layers of multi-token prediction are left out unless `prediction` asks for them: they serve training, and the model
+    is whole without them (DeepSeek-V3, section 2.2).
+    """
     config = load_config(folder)
+    left_out = () if prediction else config.prediction_layers
+    if left_out:
+        config = config.model_copy(update={"num_nextn_predict_layers": 0})
     files = sorted(folder.glob("*.safetensors"))
     if not files:
         raise UserError(f"{folder}: no safetensors weights; other formats are not read, convert the checkpoint first")
@@ -137,6 +154,7 @@ def load_model(folder: Path) -> Transformer:
             weights |= load_file(file)
         except SafetensorError as error:
             raise UserError(f"{file}: not a readable safetensors file ({error}); copy it again") from None
+    weights = {name: weight for name, weight in weights.items() if not _is_left_out(name, left_out)}
     weights = {name: weight.float() for name, weight in from_hf_names(weights).items()}
     with torch.device("meta"):
         model = Transformer(config)

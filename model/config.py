@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 
 from infra.section import Section
 
-__all__ = ["Family", "ModelConfig", "count_parameters"]
+__all__ = ["Family", "ModelConfig", "YarnScaling", "count_parameters"]
 
 
 class Family(StrEnum):
@@ -36,6 +36,23 @@ _ARCHITECTURES = {
     Family.DEEPSEEK_V2: "DeepseekV2ForCausalLM",
     Family.DEEPSEEK_V3: "DeepseekV3ForCausalLM",
 }
+
+
+class YarnScaling(Section):
+    """How YaRN (arXiv 2309.00071) stretches the rotary embedding to a longer context."""
+
+    factor: float = Field(40.0, ge=1)
+    """Longest context over the original one (V3: 40, of which 4 K to 128 K use 32)."""
+    original_max_position_embeddings: int = Field(4096, ge=1)
+    """Longest context of pretraining."""
+    beta_fast: float = Field(32.0, gt=0)
+    """Frequencies that turn more often than this within the original context stay as they are."""
+    beta_slow: float = Field(1.0, gt=0)
+    """Those that turn less often than this are divided by `factor`."""
+    mscale: float = Field(1.0, ge=0)
+    """Weight of the logarithmic scale of keys and queries (V2: 0.707)."""
+    mscale_all_dim: float = Field(1.0, ge=0)
+    """Weight of the logarithmic scale of the logits (V2: 0.707); 0 leaves all of it to the rotary part."""
 
 
 class ModelConfig(Section):
@@ -87,6 +104,10 @@ class ModelConfig(Section):
     """Longest context the model is meant for."""
     rope_theta: float = Field(10000.0, gt=0)
     """Base of the rotary frequencies."""
+    rope_scaling: YarnScaling | None = None
+    """YaRN, for contexts longer than those of pretraining; none when empty."""
+    num_nextn_predict_layers: int = Field(0, ge=0)
+    """Depth of multi-token prediction: layers that are trained to predict further tokens (V3: 1; deepseek_v3 only)."""
     rms_norm_eps: float = Field(1e-6, gt=0)
     """Added to the mean square in RMSNorm."""
     initializer_range: float = Field(0.006, gt=0)
@@ -135,6 +156,18 @@ class ModelConfig(Section):
         """Numbers of the layers with routed experts."""
         return tuple(layer for layer in range(self.num_hidden_layers) if self.is_moe_layer(layer))
 
+    @property
+    def prediction_layers(self) -> tuple[int, ...]:
+        """Numbers of the layers of multi-token prediction, which follow the model's own."""
+        return tuple(range(self.num_hidden_layers, self.num_hidden_layers + self.num_nextn_predict_layers))
+
+    @property
+    def attention_width(self) -> int:
+        """Widest of a head's query, key and value."""
+        if self.has_latent_attention:
+            return max(self.qk_nope_head_dim + self.qk_rope_head_dim, self.v_head_dim)
+        return self.head_dim
+
     def with_vocabulary(self, size: int) -> ModelConfig:
         """This config with `vocab_size` filled in when it was left to the tokenizer; ValueError when too small."""
         if self.vocab_size and self.vocab_size < size:
@@ -160,6 +193,8 @@ class ModelConfig(Section):
                 )
             if self.model_type is Family.DEEPSEEK_V3 and self.n_shared_experts < 1 and self.moe_layers:
                 raise ValueError("deepseek_v3 needs n_shared_experts >= 1")
+        if self.num_nextn_predict_layers and self.model_type is not Family.DEEPSEEK_V3:
+            raise ValueError("num_nextn_predict_layers is for deepseek_v3 alone")
         if not self.has_latent_attention:
             if self.hidden_size % self.num_attention_heads or self.head_dim % 2:
                 raise ValueError("hidden_size / num_attention_heads must be an even whole number")
@@ -181,10 +216,11 @@ class ModelConfig(Section):
             "bos_token_id": bos,
             "eos_token_id": eos,
             "pad_token_id": pad,
-            "rope_scaling": None,
         }
+        if self.rope_scaling is not None:
+            fields["rope_scaling"] |= {"type": "yarn", "rope_type": "yarn"}
         if self.model_type is Family.LLAMA:
-            moe = ("experts", "lora", "qk_", "v_head", "moe_", "group", "routed", "norm_topk", "first_k")
+            moe = ("experts", "lora", "qk_", "v_head", "moe_", "group", "routed", "norm_topk", "first_k", "nextn")
             fields = {name: value for name, value in fields.items() if not any(part in name for part in moe)}
             fields["mlp_bias"] = False
         else:
@@ -194,7 +230,7 @@ class ModelConfig(Section):
                 "moe_layer_freq": 1,
             }
             if self.has_selection_bias:
-                fields |= {"rope_interleave": True, "num_nextn_predict_layers": 0}
+                fields["rope_interleave"] = True
         return fields
 
     @classmethod
@@ -211,19 +247,36 @@ class ModelConfig(Section):
         if fields.get("attention_bias") or fields.get("mlp_bias"):
             raise ValueError("biases in attention or feed-forward layers are not supported")
         rope = fields.get("rope_parameters") or {}
-        scaling = fields.get("rope_scaling") or rope
-        if scaling.get("rope_type", scaling.get("type", "default")) != "default":
-            raise ValueError("scaled rotary embeddings (YaRN and others) are not supported")
+        scaling = dict(fields.get("rope_scaling") or rope)
         known = {name: fields[name] for name in cls.model_fields if fields.get(name) is not None}
+        known.pop("rope_scaling", None)
+        if family != Family.DEEPSEEK_V3:
+            known.pop("num_nextn_predict_layers", None)
+        kind = scaling.get("rope_type", scaling.get("type", "default"))
+        if kind == "yarn":
+            known["rope_scaling"] = _yarn(scaling, fields)
+        elif kind != "default":
+            raise ValueError(f"rotary scaling {kind!r} is not supported; YaRN is")
         if "rope_theta" in rope:
             known["rope_theta"] = rope["rope_theta"]
         return cls.model_validate(known)
 
 
-def count_parameters(config: ModelConfig, *, active: bool = False) -> int:
+def _yarn(scaling: dict[str, Any], fields: Mapping[str, Any]) -> dict[str, Any]:
+    """YaRN's part of a ``config.json``, where absent keys mean what `transformers` takes them to mean."""
+    if scaling.get("attention_factor") is not None or scaling.get("truncate", True) is not True:
+        raise ValueError("YaRN with attention_factor or without truncation is not supported")
+    known = {name: scaling[name] for name in YarnScaling.model_fields if scaling.get(name) is not None}
+    if "factor" not in known:
+        known["factor"] = fields["max_position_embeddings"] / scaling["original_max_position_embeddings"]
+    return {"mscale": 0.0, "mscale_all_dim": 0.0} | known
+
+
+def count_parameters(config: ModelConfig, *, active: bool = False, prediction: bool = False) -> int:
     """Number of trained parameters, in all or (`active`) those that one token passes through.
 
-    The embedding counts in both, as in the published totals; the selection bias is no parameter.
+    The embedding counts in both, as in the published totals; the selection bias is no parameter. `prediction` adds the
+    layers of multi-token prediction, which the published totals leave out (V3: 671 B without).
     """
     hidden = config.hidden_size
     if config.has_latent_attention:
@@ -241,6 +294,8 @@ def count_parameters(config: ModelConfig, *, active: bool = False) -> int:
     moe = (experts + config.n_shared_experts) * expert + config.n_routed_experts * hidden
     moe_layers = len(config.moe_layers)
     layers = config.num_hidden_layers * (attention + 2 * hidden) + moe_layers * moe
+    if prediction:  # each with a projection of 2 D to D and three norms more
+        layers += config.num_nextn_predict_layers * (attention + moe + 2 * hidden * hidden + 5 * hidden)
     layers += (config.num_hidden_layers - moe_layers) * dense
     embeddings = config.vocab_size * hidden * (1 if config.tie_word_embeddings else 2)
     return layers + embeddings + hidden

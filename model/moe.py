@@ -17,7 +17,15 @@ from torch import Tensor, nn
 
 from model.config import ModelConfig
 
-__all__ = ["FeedForward", "Gate", "MixtureOfExperts", "RoutedExperts", "expert_balance_loss", "sequence_balance_loss"]
+__all__ = [
+    "FeedForward",
+    "Gate",
+    "MixtureOfExperts",
+    "RoutedExperts",
+    "device_balance_loss",
+    "expert_balance_loss",
+    "sequence_balance_loss",
+]
 
 
 class FeedForward(nn.Module):
@@ -124,28 +132,52 @@ class MixtureOfExperts(nn.Module):
 
 
 def expert_balance_loss(
-    scores_TE: Tensor, experts_TK: Tensor, mean_over_ranks: Callable[[Tensor], Tensor] | None = None
+    shares_TE: Tensor, experts_TK: Tensor, mean_over_ranks: Callable[[Tensor], Tensor] | None = None
 ) -> Tensor:
     """Expert-level balance loss without its factor alpha1 (DeepSeekMoE, Eq 12-14); 1 when all experts are used alike.
 
-    f counts choices over all tokens of the batch, so it is averaged over the ranks: a rank-local f would make the
-    gradient depend on how many ranks share the batch. P needs no such care: gradients are averaged anyway.
+    `shares_TE` are the scores of a softmax gate, or those of a sigmoid gate divided by their sum. f counts choices over
+    all tokens of the micro-batch, so it is averaged over the ranks: a rank-local f would make the gradient depend on
+    how many ranks share the batch. P needs no such care: gradients are averaged anyway.
     """
-    tokens, experts = scores_TE.shape
+    f_E, p_E = _loads(shares_TE, experts_TK, mean_over_ranks)
+    return (f_E * p_E).sum()
+
+
+def device_balance_loss(
+    shares_TE: Tensor,
+    experts_TK: Tensor,
+    devices: int,
+    mean_over_ranks: Callable[[Tensor], Tensor] | None = None,
+) -> Tensor:
+    """Device-level balance loss without its factor alpha2 (DeepSeekMoE, Eq 15-17); 1 when all devices are used alike.
+
+    Neighbouring experts share a device. Where they really are does not matter: the loss is part of what is trained, so
+    it must not depend on the layout of a run.
+    """
+    f_E, p_E = _loads(shares_TE, experts_TK, mean_over_ranks)
+    return (f_E.unflatten(0, (devices, -1)).mean(1) * p_E.unflatten(0, (devices, -1)).sum(1)).sum()
+
+
+def _loads(
+    shares_TE: Tensor, experts_TK: Tensor, mean_over_ranks: Callable[[Tensor], Tensor] | None
+) -> tuple[Tensor, Tensor]:
+    """f (Eq 13: choices of each expert over those of an even load) and P (Eq 14: its mean score)."""
+    tokens, experts = shares_TE.shape
     f_E = experts_TK.flatten().bincount(minlength=experts).float() * (experts / (experts_TK.shape[1] * tokens))
-    if mean_over_ranks is not None:
-        f_E = mean_over_ranks(f_E)
-    return (f_E * scores_TE.mean(0)).sum()
+    return f_E if mean_over_ranks is None else mean_over_ranks(f_E), shares_TE.mean(0)
 
 
-def sequence_balance_loss(scores_TE: Tensor, top_k: int, rows: int) -> Tensor:
-    """Complementary sequence-wise balance loss without its factor alpha (DeepSeek-V3, Eq 17-20), mean over rows.
+def sequence_balance_loss(shares_TE: Tensor, experts_TK: Tensor, rows: int) -> Tensor:
+    """Sequence-wise balance loss without its factor alpha (DeepSeek-V3, Eq 17-20), mean over rows.
 
-    Each sequence is judged alone, by the experts its scores would choose without the bias.
+    Each sequence is judged alone, so the loss does not depend on micro-batches and ranks. `experts_TK` are the experts
+    that the scores choose, which for V3 means without the selection bias (Eq 18).
     """
-    scores_BLE = scores_TE.unflatten(0, (rows, -1))
-    _, length, experts = scores_BLE.shape
-    chosen_BLE = torch.zeros_like(scores_BLE).scatter_(2, scores_BLE.detach().topk(top_k).indices, 1.0)
-    f_BE = chosen_BLE.sum(1) * (experts / (top_k * length))
-    p_BE = (scores_BLE / scores_BLE.sum(-1, keepdim=True)).mean(1)
-    return (f_BE * p_BE).sum(-1).mean()
+    shares_BLE = shares_TE.unflatten(0, (rows, -1))
+    _, length, experts = shares_BLE.shape
+    chosen_BX = experts_TK.reshape(rows, -1)
+    counts_BE = torch.zeros(rows, experts, device=shares_TE.device)
+    counts_BE.scatter_add_(1, chosen_BX, torch.ones_like(chosen_BX, dtype=counts_BE.dtype))
+    f_BE = counts_BE * (experts / (experts_TK.shape[1] * length))
+    return (f_BE * shares_BLE.mean(1)).sum(-1).mean()

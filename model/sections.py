@@ -11,6 +11,7 @@ from model.config import ModelConfig
 
 __all__ = [
     "BadStep",
+    "BalanceScope",
     "EvaluateConfig",
     "ExportConfig",
     "GrpoConfig",
@@ -44,6 +45,17 @@ class BadStep(StrEnum):
     """End the stage with an error; the last checkpoint stays."""
 
 
+class BalanceScope(StrEnum):
+    """Over which tokens the balance loss asks for an even use of the experts."""
+
+    AUTO = "auto"
+    """`sequence` for deepseek_v3, as its paper has it, else `batch`."""
+    SEQUENCE = "sequence"
+    """Each sequence alone (DeepSeek-V3, Eq 17-20; `seq_aux` in the published configs). Same for all micro-batches."""
+    BATCH = "batch"
+    """All sequences of a micro-batch, over all ranks (DeepSeekMoE, Eq 12-14)."""
+
+
 class OptimizerConfig(Section):
     """Optimizer and schedule: what all training has in common."""
 
@@ -64,7 +76,13 @@ class OptimizerConfig(Section):
     clip_norm: float = Field(1.0, gt=0)
     """Largest norm of the gradient (DeepSeek: 1)."""
     balance_loss: float = Field(1e-4, ge=0)
-    """Factor of the balance loss: sequence-wise for deepseek_v3 (V3: 1e-4), else expert-level (DeepSeekMoE: 1e-3)."""
+    """Factor of the balance loss over experts (V3: 1e-4; DeepSeekMoE 2B: 0.01, 16B: 0.001, 145B: 0.003)."""
+    balance_scope: BalanceScope = BalanceScope.AUTO
+    """Over which tokens experts are to be used evenly."""
+    device_balance_loss: float = Field(0.0, ge=0)
+    """Factor of the balance loss over devices (DeepSeekMoE 145B: 0.05, Eq 15-17)."""
+    balance_devices: int = Field(1, ge=1)
+    """Devices that this loss spreads the routed experts over (145B: 4); part of what is trained, not of where."""
     bias_update_speed: float = Field(1e-3, ge=0)
     """Step by which deepseek_v3's selection bias moves against the load (V3: gamma = 0.001); 0 leaves it alone."""
     seed: int = Field(0, ge=0)
@@ -88,6 +106,12 @@ class TrainingConfig(OptimizerConfig):
     """What to do about a step whose loss is not a number, or has jumped."""
     spike_factor: float = Field(3.0, gt=1)
     """A loss above this multiple of the recent median has jumped."""
+    prediction_loss: float = Field(0.3, ge=0)
+    """Weight of multi-token prediction, where the model has layers for it (V3: 0.3 for its first 10 T tokens)."""
+    prediction_loss_late: float = Field(0.1, ge=0)
+    """The same for the rest of the steps (V3: 0.1 for the last 4.8 T tokens)."""
+    prediction_loss_until: float = Field(0.676, ge=0, le=1)
+    """Share of the steps after which the weight changes (V3: 10 of 14.8 T tokens)."""
     validation_sequences: int = Field(32, ge=1)
     """Held-out sequences per validation, taken in whole batches of `batch_size`."""
 

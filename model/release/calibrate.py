@@ -24,12 +24,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from infra import events
-from model.attention import LatentAttention, rotary_tables
+from model.attention import LatentAttention
 from model.moe import FeedForward, MixtureOfExperts
 from model.release.gptq import factor, round_columns
 from model.release.grid import Grid
 from model.release.quantized import Plan, Unit, plain_unit, rounded_unit
 from model.release.units import units
+from model.rotary import rotary_tables
 from model.sections import Precision
 from model.transformer import Layer, Transformer
 
@@ -119,7 +120,7 @@ class _Calibration:
         self.views = units(model)
         self.result = Calibrated()
         length = max(batch.tokens_BT.shape[1] for batch in batches)
-        cos, sin = rotary_tables(torch.arange(length)[None], model.config.rotary_dim, model.config.rope_theta)
+        cos, sin = rotary_tables(torch.arange(length)[None], model.config)
         self.rotary = (cos, sin)
         causal_TT = torch.ones(length, length, dtype=torch.bool).tril()
         self.masks = [

@@ -49,7 +49,7 @@ class PolicyEngine(SingleEngine):
         parts = list(micro_batches(answers, config.micro_tokens, self.device))
         sums = torch.zeros(4, dtype=torch.float64)
         for number, part in enumerate(parts):
-            self.watch.rows = len(part.tokens_BT)
+            self.watch.begin(len(part.tokens_BT))
             reference_N = None
             if self.reference is not None:
                 with torch.no_grad():

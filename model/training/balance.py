@@ -17,7 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from model.config import Family, ModelConfig
-from model.moe import MixtureOfExperts, expert_balance_loss, sequence_balance_loss
+from model.moe import MixtureOfExperts, device_balance_loss, expert_balance_loss, sequence_balance_loss
+from model.sections import BalanceScope, OptimizerConfig
 
 __all__ = ["GateWatch", "load_statistics"]
 
@@ -33,54 +34,94 @@ class _Watched:
 class GateWatch:
     """Collects balance losses and expert loads of all gates of a model while it is in training mode.
 
+    `begin` a micro-batch before its forward pass and `take_loss` after it. A gate that runs outside of the two runs for
+    the second time, in the backward pass of activation checkpointing, and is not counted again.
+
     Args:
         model: a `Transformer`, after AutoEP has replaced its layers if it has.
-        config: the architecture.
-        loss_factor: of the balance loss; 0 skips its computation.
-        mean_over_ranks: averages a tensor over the ranks; needed by the expert-level loss alone.
+        architecture: of that model.
+        config: factors and scope of the losses; losses of factor 0 are not computed.
+        mean_over_ranks: averages a tensor over the ranks; needed by the losses over a batch alone.
+
+    Raises:
+        ValueError: `balance_devices` does not divide the routed experts.
     """
 
     def __init__(
-        self, model: nn.Module, config: ModelConfig, loss_factor: float, mean_over_ranks: Callable[[Tensor], Tensor]
+        self,
+        model: nn.Module,
+        architecture: ModelConfig,
+        config: OptimizerConfig,
+        mean_over_ranks: Callable[[Tensor], Tensor],
     ) -> None:
-        self._config = config
-        self._factor = loss_factor
+        self._architecture, self._config = architecture, config
+        self._is_sigmoid = architecture.has_selection_bias
+        self._by_sequence = config.balance_scope is BalanceScope.SEQUENCE or (
+            config.balance_scope is BalanceScope.AUTO and architecture.model_type is Family.DEEPSEEK_V3
+        )
         self._mean_over_ranks = mean_over_ranks
         self._losses: list[Tensor] = []
-        self.rows = 1
-        """Sequences in the current micro-batch of this rank; set before each forward pass."""
+        self._rows = self._last_rows = 0
         self._watched: list[_Watched] = []
-        for number in config.moe_layers:
+        if architecture.moe_layers and architecture.n_routed_experts % config.balance_devices:
+            raise ValueError(
+                f"balance_devices {config.balance_devices} does not divide the {architecture.n_routed_experts} "
+                "routed experts"
+            )
+        for number in (*architecture.moe_layers, *architecture.prediction_layers):
             moe: Any = model.get_submodule(f"model.layers.{number}.mlp")
             is_plain = isinstance(moe, MixtureOfExperts)
             gate: Any = moe.gate if is_plain else moe.router
             weight: nn.Parameter = gate.weight if is_plain else gate.gate.weight
-            bias_E = gate.e_score_correction_bias if config.has_selection_bias else None
-            watched = _Watched(number, weight, bias_E, torch.zeros(config.n_routed_experts, device=weight.device))
+            bias_E = gate.e_score_correction_bias if architecture.has_selection_bias else None
+            counts_E = torch.zeros(architecture.n_routed_experts, device=weight.device)
+            watched = _Watched(number, weight, bias_E, counts_E)
             self._watched.append(watched)
             gate.register_forward_hook(self._hook(watched))
+
+    def begin(self, rows: int) -> None:
+        """A micro-batch of `rows` sequences of this rank comes next."""
+        self._rows = self._last_rows = rows
 
     def _hook(self, watched: _Watched) -> Callable[..., None]:
         def collect(gate: nn.Module, inputs: tuple[Tensor, ...], outputs: tuple[Tensor, ...]) -> None:
             if not torch.is_grad_enabled():
                 return
-            x_TD, experts_TK = inputs[0], outputs[1]
-            watched.counts_E += experts_TK.flatten().bincount(minlength=len(watched.counts_E))
-            if not self._factor:
+            # A recomputation has to save the tensors that the first computation saved, so it ends up here too.
+            loss = self._loss(watched, inputs[0], outputs[1])
+            if not self._rows:
                 return
-            logits_TE = F.linear(x_TD.float(), watched.weight.float())
-            if self._config.model_type is Family.DEEPSEEK_V3:
-                loss = sequence_balance_loss(logits_TE.sigmoid(), self._config.num_experts_per_tok, self.rows)
-            else:
-                loss = expert_balance_loss(logits_TE.softmax(-1), experts_TK, self._mean_over_ranks)
-            self._losses.append(loss)
+            watched.counts_E += outputs[1].flatten().bincount(minlength=len(watched.counts_E))
+            if loss is not None:
+                self._losses.append(loss)
 
         return collect
 
+    def _loss(self, watched: _Watched, x_TD: Tensor, experts_TK: Tensor) -> Tensor | None:
+        """The factored losses of one gate; None where nothing is asked for."""
+        config = self._config
+        if not config.balance_loss and not config.device_balance_loss:
+            return None
+        logits_TE = F.linear(x_TD.float(), watched.weight.float())
+        scores_TE = logits_TE.sigmoid() if self._is_sigmoid else logits_TE.softmax(-1)
+        shares_TE = scores_TE / scores_TE.sum(-1, keepdim=True) if self._is_sigmoid else scores_TE
+        loss = shares_TE.new_zeros(())
+        if config.balance_loss and self._by_sequence:
+            chosen_TK = scores_TE.detach().topk(experts_TK.shape[1]).indices if self._is_sigmoid else experts_TK
+            loss = loss + config.balance_loss * sequence_balance_loss(shares_TE, chosen_TK, self._last_rows)
+        elif config.balance_loss:
+            loss = loss + config.balance_loss * expert_balance_loss(shares_TE, experts_TK, self._mean_over_ranks)
+        if config.device_balance_loss:
+            loss = loss + config.device_balance_loss * device_balance_loss(
+                shares_TE, experts_TK, config.balance_devices, self._mean_over_ranks
+            )
+        return loss
+
     def take_loss(self) -> Tensor | float:
-        """The factored balance loss of the last forward pass, summed over the layers."""
+        """The factored balance loss of the micro-batch that `begin` announced, summed over the layers."""
         losses, self._losses = self._losses, []
-        return self._factor * torch.stack(losses).sum() if losses else 0.0
+        self._rows = 0
+        return torch.stack(losses).sum() if losses else 0.0
 
     def counts(self) -> Tensor | None:
         """This rank's tokens per layer and expert since `finish_step`, stacked; None for a dense model."""

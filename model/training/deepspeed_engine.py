@@ -101,12 +101,13 @@ class DeepSpeedEngine:
         self._plain = model.config
         self.engine, *_ = deepspeed.initialize(model=model, config=settings)
         self.engine.train()
-        self.watch = GateWatch(self.engine.module, architecture, config.balance_loss, self._mean)
+        self.watch = GateWatch(self.engine.module, architecture, config, self._mean)
 
-    def forward(self, tokens_BT: Tensor, documents_BT: Tensor | None) -> Tensor:
-        """Logits [B, T, V] of this rank's rows."""
+    def forward(self, tokens_BT: Tensor, documents_BT: Tensor | None, *, further: bool = False) -> tuple[Tensor, ...]:
+        """Logits [B, T, V] of this rank's rows; with `further`, those of each depth of multi-token prediction too."""
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
-            return self.engine(tokens_BT, documents_BT=documents_BT)
+            logits = self.engine(tokens_BT, documents_BT=documents_BT, further=further)
+        return logits if further else (logits,)
 
     def backward(self, loss: Tensor, *, last: bool) -> None:
         """Add the gradient of this rank's share of the step's loss."""

@@ -36,8 +36,8 @@ class Engine(Protocol):
     watch: GateWatch
     device: torch.device
 
-    def forward(self, tokens_BT: Tensor, documents_BT: Tensor | None) -> Tensor:
-        """Logits [B, T, V]."""
+    def forward(self, tokens_BT: Tensor, documents_BT: Tensor | None, *, further: bool = False) -> tuple[Tensor, ...]:
+        """Logits [B, T, V]; with `further`, those of each depth of multi-token prediction after them."""
 
     def backward(self, loss: Tensor, *, last: bool) -> None:
         """Add the gradient of this rank's share of the step's loss; `last` marks its last micro-batch."""
@@ -108,12 +108,13 @@ class SingleEngine:
         self.optimizer = torch.optim.AdamW(
             model.parameters(), config.learning_rate, betas, weight_decay=config.weight_decay, fused=True
         )
-        self.watch = GateWatch(model, model.config, config.balance_loss, lambda values: values)
+        self.watch = GateWatch(model, model.config, config, lambda values: values)
 
-    def forward(self, tokens_BT: Tensor, documents_BT: Tensor | None) -> Tensor:
-        """Logits [B, T, V]."""
+    def forward(self, tokens_BT: Tensor, documents_BT: Tensor | None, *, further: bool = False) -> tuple[Tensor, ...]:
+        """Logits [B, T, V]; with `further`, those of each depth of multi-token prediction after them."""
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
-            return self.model(tokens_BT, documents_BT=documents_BT)
+            logits = self.model(tokens_BT, documents_BT=documents_BT, further=further)
+        return logits if further else (logits,)
 
     def backward(self, loss: Tensor, *, last: bool) -> None:
         """Add the gradient of this rank's share of the step's loss."""

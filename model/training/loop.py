@@ -35,6 +35,7 @@ from infra.errors import UserError
 from model.sections import BadStep, TrainingConfig
 from model.training.balance import load_statistics
 from model.training.engine import Engine, make_engine, peak_memory_bytes
+from model.training.prediction import learned_at, prediction_loss, prediction_weight
 from model.training.schedule import learning_rate
 from model.training.snapshots import Snapshots
 from model.transformer import Transformer
@@ -72,12 +73,7 @@ class TrainingBatch:
 
     def learned_BT(self) -> Tensor:
         """True [B, T - 1] where the token after position t is learned from it."""
-        mask_BT = torch.ones_like(self.tokens_BT[:, 1:], dtype=torch.bool)
-        if self.documents_BT is not None:
-            mask_BT &= self.documents_BT[:, 1:] == self.documents_BT[:, :-1]
-        if self.loss_mask_BT is not None:
-            mask_BT &= self.loss_mask_BT[:, 1:].bool()
-        return mask_BT
+        return learned_at(0, self.tokens_BT, self.documents_BT, self.loss_mask_BT)
 
 
 class BatchSource(Protocol):
@@ -166,10 +162,11 @@ def train(
     micro = config.micro_batch or config.batch_size
     if config.batch_size % micro:
         raise ValueError(f"batch_size {config.batch_size} is not a multiple of micro_batch {micro}")
+    depths = model.config.num_nextn_predict_layers
     engine = make_engine(model, config)
     if micro % engine.world:
         raise ValueError(f"micro_batch {micro} does not divide among {engine.world} ranks")
-    run = _Run(engine, source, config, config.batch_size // micro, validation, evaluate)
+    run = _Run(engine, source, config, config.batch_size // micro, depths, validation, evaluate)
     fingerprint = hashlib.sha256((config.model_dump_json() + identity).encode()).hexdigest()
     snapshots = Snapshots(work_dir, engine, fingerprint)
     restored = snapshots.restore()
@@ -211,11 +208,13 @@ class _Run:
         source: BatchSource,
         config: TrainingConfig,
         accumulation: int,
+        depths: int,
         validation: Validation | None,
         evaluate: Callable[[Engine, int], dict[str, float]] | None,
     ) -> None:
         self.engine, self.source, self.config = engine, source, config
         self.accumulation, self.validation, self.evaluate = accumulation, validation, evaluate
+        self.depths = depths
         self.history: list[dict[str, float]] = []
         self.validated: list[dict[str, float]] = []
         self.skipped: list[int] = []
@@ -280,15 +279,18 @@ class _Run:
         self.tokens += batch.tokens_BT.numel() * engine.world
         count = engine.total(batch.learned_BT().sum().double().to(engine.device)).item()
         rate = learning_rate(config, step)
-        loss, is_good, norm = 0.0, count > 0, 0.0
+        loss, further, is_good, norm = 0.0, 0.0, count > 0, 0.0
         parts = batch.split(self.accumulation)
         for number, part in enumerate(parts):
-            engine.watch.rows = len(part.tokens_BT)
-            share = self.token_loss(part) / max(count, 1)
+            engine.watch.begin(len(part.tokens_BT))
+            share, deeper = (value / max(count, 1) for value in self.token_losses(part))
             # The loss is known to all ranks before its gradient is taken, so all throw the step away or none does.
             loss += engine.total(share.detach().double()).item()
             is_good = is_good and self.is_good(loss * len(parts) / (number + 1))
             balance = engine.watch.take_loss()
+            if self.depths:
+                further += engine.total(deeper.detach().double()).item()
+                share = share + prediction_weight(config, step) * deeper
             if is_good:
                 share = share + balance / (engine.world * len(parts))
                 engine.backward(share, last=number + 1 == len(parts))
@@ -305,6 +307,8 @@ class _Run:
             self.bad(step, loss)
         engine.watch.finish_step(counts_LE if is_good else None, config.bias_update_speed)
         row: dict[str, float] = {"step": step + 1, "loss": loss, "learning_rate": rate, "grad_norm": norm}
+        if self.depths:
+            row["prediction_loss"] = further
         if counts_LE is not None:
             spread = [load_statistics(counts_E) for counts_E in counts_LE.cpu()]
             for layer, load in zip(engine.watch.layers, spread, strict=True):
@@ -313,13 +317,17 @@ class _Run:
         self.history.append(row)
         return row
 
-    def token_loss(self, part: TrainingBatch) -> Tensor:
-        """Sum of the losses of this rank's learned tokens of one micro-batch."""
+    def token_losses(self, part: TrainingBatch) -> tuple[Tensor, Tensor]:
+        """Sum of the losses of this rank's learned tokens of one micro-batch, and that of multi-token prediction."""
         part = part.to(self.engine.device)
         documents = part.documents_BT if self.config.document_mask else None
-        logits_BTV = self.engine.forward(part.tokens_BT, documents)
+        further = self.depths > 0 and torch.is_grad_enabled()
+        logits_BTV, *deeper = self.engine.forward(part.tokens_BT, documents, further=further)
         targets_BT = part.tokens_BT[:, 1:].masked_fill(~part.learned_BT(), -100)
-        return F.cross_entropy(logits_BTV[:, :-1].flatten(0, 1).float(), targets_BT.flatten(), reduction="sum")
+        loss = F.cross_entropy(logits_BTV[:, :-1].flatten(0, 1).float(), targets_BT.flatten(), reduction="sum")
+        if not further:
+            return loss, torch.zeros_like(loss)
+        return loss, prediction_loss(deeper, part.tokens_BT, part.documents_BT, part.loss_mask_BT)
 
     def is_good(self, loss: float) -> bool:
         """Whether a loss is a number, and no spike against the recent ones."""
@@ -349,7 +357,7 @@ class _Run:
                 batch = self.validation.source.batch(number, engine.rank, engine.world)
                 for part in batch.split(self.accumulation):
                     learned_BT = part.learned_BT()
-                    sums[0] += self.token_loss(part).double()
+                    sums[0] += self.token_losses(part)[0].double()
                     sums[1] += learned_BT.sum()
                     if self.validation.bytes_V is not None:
                         sums[2] += self.validation.bytes_V[part.tokens_BT[:, 1:][learned_BT]].sum()

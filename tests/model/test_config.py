@@ -84,7 +84,8 @@ def test_hf_round_trip(family: Family) -> None:
         ({"model_type": "gpt2"}, "model_type 'gpt2'"),
         ({"hidden_act": "gelu"}, "hidden_act"),
         ({"attention_bias": True}, "biases"),
-        ({"rope_scaling": {"type": "yarn", "factor": 40}}, "YaRN"),
+        ({"rope_scaling": {"type": "linear", "factor": 40}}, "linear"),
+        ({"rope_scaling": {"type": "yarn", "factor": 40, "attention_factor": 1.0}}, "attention_factor"),
     ],
 )
 def test_what_cannot_be_computed_is_refused(change: dict[str, object], message: str) -> None:

@@ -8,7 +8,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from model.config import Family
-from model.moe import Gate, MixtureOfExperts, RoutedExperts, expert_balance_loss, sequence_balance_loss
+from model.moe import (
+    Gate,
+    MixtureOfExperts,
+    RoutedExperts,
+    device_balance_loss,
+    expert_balance_loss,
+    sequence_balance_loss,
+)
+from model.sections import BalanceScope, OptimizerConfig
 from model.training.balance import GateWatch, load_statistics
 from tests.model.conftest import tiny_config, tiny_model
 
@@ -99,19 +107,90 @@ def test_sequence_balance_loss_equals_eq_17_to_20() -> None:
             f = 6 / (2 * 10) * sum(int(i in s.topk(2).indices.tolist()) for s in row)
             loss += f * sum((s[i] / s.sum()).item() for s in row) / 10
         losses.append(loss)
-    assert sequence_balance_loss(scores_TE, 2, 3).item() == pytest.approx(sum(losses) / 3, rel=1e-5)
+    shares_TE = scores_TE / scores_TE.sum(1, keepdim=True)
+    ours = sequence_balance_loss(shares_TE, scores_TE.topk(2).indices, 3).item()
+    assert ours == pytest.approx(sum(losses) / 3, rel=1e-5)
+
+
+def test_device_balance_loss_equals_eq_15_to_17() -> None:
+    scores_TE = torch.rand(30, 6).softmax(-1)
+    experts_TK = scores_TE.topk(2).indices
+    f = [6 / (2 * 30) * sum(int(i in row) for row in experts_TK.tolist()) for i in range(6)]
+    p = [sum(scores_TE[t, i].item() for t in range(30)) / 30 for i in range(6)]
+    slow = sum(sum(f[i] for i in group) / 2 * sum(p[i] for i in group) for group in ((0, 1), (2, 3), (4, 5)))
+    assert device_balance_loss(scores_TE, experts_TK, 3).item() == pytest.approx(slow, rel=1e-5)
+    assert device_balance_loss(scores_TE, experts_TK, 6).item() == pytest.approx(
+        expert_balance_loss(scores_TE, experts_TK).item(), rel=1e-6
+    )
 
 
 def test_an_even_load_has_loss_one() -> None:
     scores_TE = torch.full((12, 4), 0.25)
     experts_TK = torch.arange(24).view(12, 2) % 4
     assert expert_balance_loss(scores_TE, experts_TK).item() == pytest.approx(1.0)
+    assert device_balance_loss(scores_TE, experts_TK, 2).item() == pytest.approx(1.0)
+    assert sequence_balance_loss(scores_TE, experts_TK, 3).item() == pytest.approx(1.0)
+
+
+LOSSES = {
+    "sequence": (Family.DEEPSEEK_V3, {"balance_loss": 0.1}),
+    "sequence-softmax": (Family.DEEPSEEK_V2, {"balance_loss": 0.1, "balance_scope": BalanceScope.SEQUENCE}),
+    "batch": (Family.DEEPSEEK, {"balance_loss": 0.1}),
+    "batch-sigmoid": (Family.DEEPSEEK_V3, {"balance_loss": 0.1, "balance_scope": BalanceScope.BATCH}),
+    "device": (Family.DEEPSEEK, {"balance_loss": 0.1, "device_balance_loss": 0.2, "balance_devices": 4}),
+}
+
+
+def _gradients(name: str, *, recomputes: bool = False, parts: int = 1) -> tuple[list[Tensor], Tensor, list[int]]:
+    """Gradients, loads and token counts of one step whose loss is the balance loss and a sum of logits."""
+    family, factors = LOSSES[name]
+    model = tiny_model(family).train()
+    model.recomputes = recomputes
+    watch = GateWatch(model, model.config, OptimizerConfig.model_validate(factors), lambda values: values)
+    tokens_BT = torch.randint(0, 97, (4, 20), generator=torch.Generator().manual_seed(2))
+    seen = []
+    for part in tokens_BT.chunk(parts):
+        watch.begin(len(part))
+        logits_BTV = model(part)
+        loss = watch.take_loss()
+        assert torch.as_tensor(loss).item() > 0
+        (logits_BTV.square().mean() / parts + loss / parts).backward()
+        seen.append(len(watch._losses))
+    counts_LE = watch.counts()
+    assert counts_LE is not None
+    gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in model.parameters()]
+    return gradients, counts_LE, seen
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_activation_checkpointing_changes_neither_losses_nor_loads(name: str) -> None:
+    plain, plain_counts, _ = _gradients(name, parts=2)
+    again, again_counts, left = _gradients(name, parts=2, recomputes=True)
+    assert left == [0, 0], "a recomputed gate is not counted"
+    assert torch.equal(plain_counts, again_counts)
+    for mine, other in zip(plain, again, strict=True):
+        torch.testing.assert_close(mine, other, atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["sequence", "sequence-softmax"])
+def test_sequence_losses_do_not_depend_on_micro_batches(name: str) -> None:
+    whole, whole_counts, _ = _gradients(name)
+    parts, part_counts, _ = _gradients(name, parts=4)
+    assert torch.equal(whole_counts, part_counts)
+    for mine, other in zip(whole, parts, strict=True):
+        torch.testing.assert_close(mine, other, atol=1e-6, rtol=1e-4)
+
+
+def test_devices_that_do_not_divide_the_experts_are_refused() -> None:
+    model = tiny_model()
+    with pytest.raises(ValueError, match="balance_devices 3"):
+        GateWatch(model, model.config, OptimizerConfig(balance_devices=3), lambda values: values)
 
 
 def test_the_watch_counts_and_moves_the_bias_against_the_load() -> None:
     model = tiny_model()
-    watch = GateWatch(model, model.config, 0.1, lambda values: values)
-    watch.rows = 2
+    watch = GateWatch(model, model.config, OptimizerConfig(balance_loss=0.1), lambda values: values)
+    watch.begin(2)
     model(torch.randint(0, 97, (2, 20)))
     assert torch.as_tensor(watch.take_loss()).item() > 0
     counts_LE = watch.counts()

@@ -1,4 +1,7 @@
-"""The model against transformers' own classes, a slow reference of DeepSeekMoE, and itself under masks and caches."""
+"""The model against transformers' own classes, a slow reference of DeepSeekMoE, and itself under masks and caches.
+
+Largest differences of logits seen on these weights (fp32, one thread) stand in docs/experiments.md.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from transformers import AutoModelForCausalLM
+from transformers.modeling_layers import MtpModel
 
 from model.cache import KVCache
 from model.checkpoint import load_model, save_model
@@ -16,13 +20,18 @@ from model.config import Family
 from model.transformer import Transformer
 from tests.model.conftest import tiny_config, tiny_model
 
+YARN: dict[str, object] = {"factor": 4.0, "original_max_position_embeddings": 64, "beta_fast": 8.0}
 VARIANTS = {
     "v3": (Family.DEEPSEEK_V3, {}),
     "v3-q-lora-groups": (Family.DEEPSEEK_V3, {"q_lora_rank": 24, "n_group": 4, "topk_group": 2}),
     "v3-tied": (Family.DEEPSEEK_V3, {"tie_word_embeddings": True}),
     "v2": (Family.DEEPSEEK_V2, {}),
     "v2-groups": (Family.DEEPSEEK_V2, {"q_lora_rank": 24, "n_group": 4, "topk_group": 2, "routed_scaling_factor": 2.0}),
+    "v3-yarn": (Family.DEEPSEEK_V3, {"q_lora_rank": 24, "rope_scaling": YARN}),
+    "v2-yarn": (Family.DEEPSEEK_V2, {"rope_scaling": YARN | {"mscale": 0.707, "mscale_all_dim": 0.707}}),
+    "v2-yarn-uneven": (Family.DEEPSEEK_V2, {"rope_scaling": YARN | {"mscale": 1.0, "mscale_all_dim": 0.5}}),
     "llama": (Family.LLAMA, {}),
+    "llama-yarn": (Family.LLAMA, {"rope_scaling": YARN | {"mscale": 0, "mscale_all_dim": 0}}),
 }
 ALL = {**VARIANTS, "v1": (Family.DEEPSEEK, {})}
 
@@ -121,6 +130,63 @@ def test_deepseek_v1_equals_the_equations() -> None:
         logits_BTV = model(tokens_BT)
         for row in range(2):
             torch.testing.assert_close(logits_BTV[row], _slow_deepseek(model, tokens_BT[row]), atol=2e-5, rtol=1e-5)
+
+
+def test_multi_token_prediction_equals_transformers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny_model(Family.DEEPSEEK_V3, num_nextn_predict_layers=2)
+    save_model(model, tmp_path, None)
+    main = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32)
+    # transformers knows by name the one layer of V3 itself, number 61
+    monkeypatch.setattr(main, "_keys_to_ignore_on_load_unexpected", [r"model\.layers\.[34]\."])
+    peer = MtpModel.from_pretrained(main)
+    tokens_BT = _tokens(1, 20)
+    with torch.no_grad():
+        _, *ours = model(tokens_BT, further=True)
+        state_BTD = main.model(tokens_BT).last_hidden_state
+        for depth, logits_BtV in enumerate(ours, 1):
+            length = 20 - depth
+            assert logits_BtV.shape == (1, length, 97)
+            positions = torch.arange(depth, 20)[None]
+            state_BTD = peer.forward_layer(
+                depth - 1, state_BTD[:, :length], positions, None, input_ids=tokens_BT[:, depth:]
+            )
+            torch.testing.assert_close(logits_BtV, peer.shared_head(state_BTD), atol=2e-5, rtol=1e-5)
+
+
+def test_the_model_is_whole_without_its_prediction_layers(tmp_path: Path) -> None:
+    model = tiny_model(Family.DEEPSEEK_V3, num_nextn_predict_layers=1)
+    save_model(model, tmp_path, None)
+    tokens_BT = _tokens(2, 12)
+    with torch.no_grad():
+        torch.testing.assert_close(load_model(tmp_path)(tokens_BT), model(tokens_BT), atol=0, rtol=0)
+        again = load_model(tmp_path, prediction=True)
+        for mine, other in zip(again(tokens_BT, further=True), model(tokens_BT, further=True), strict=True):
+            torch.testing.assert_close(mine, other, atol=0, rtol=0)
+
+
+def test_prediction_layers_keep_documents_apart() -> None:
+    model = tiny_model(Family.DEEPSEEK_V3, num_nextn_predict_layers=1)
+    tokens_BT = _tokens(1, 20)
+    documents_BT = torch.tensor([[0] * 9 + [1] * 11])
+    with torch.no_grad():
+        _, packed = model(tokens_BT, documents_BT=documents_BT, further=True)
+        _, first = model(tokens_BT[:, :9], further=True)
+        _, second = model(tokens_BT[:, 9:], further=True)
+    torch.testing.assert_close(packed[:, :8], first, atol=2e-5, rtol=1e-5)  # position 8 takes the next document's token
+    torch.testing.assert_close(packed[:, 9:], second, atol=2e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("variant", ALL)
+def test_recomputing_changes_no_gradient(variant: str) -> None:
+    family, changes = ALL[variant]
+    gradients = []
+    for recomputes in (False, True):
+        model = tiny_model(family, **changes).train()
+        model.recomputes = recomputes
+        model(_tokens(2, 16)).square().mean().backward()
+        gradients.append([p.grad for p in model.parameters()])
+    for mine, other in zip(*gradients, strict=True):
+        torch.testing.assert_close(mine, other, atol=0, rtol=0)
 
 
 @pytest.mark.parametrize("variant", ALL)

@@ -1,0 +1,172 @@
+"""What `plan` says about the training of a recipe: size, work, memory by layout, time, cost, and the scaling laws' view.
+
+Everything is worked out from the recipe; nothing is run and torch is not loaded.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from rich.table import Table
+
+from flows.recipe import Recipe
+from flows.units import count, duration, size
+from infra.errors import UserError
+from model.cluster import DEVICES, Cluster, ScalingAdvice, Suggestion, scaling_advice, suggest, training_days
+from model.config import ModelConfig, count_parameters
+from model.costs import Layout, Memory, flops_per_token, scaled_flops_per_token, training_memory
+
+__all__ = ["TrainingPlan", "cluster_of", "layout_table", "plan_training", "training_lines"]
+
+SHOWN = 4
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """The pretraining of one recipe in numbers."""
+
+    parameters: int
+    active: int
+    prediction: int
+    """Parameters of multi-token prediction, on top."""
+    tokens: int
+    batch_tokens: int
+    flops_per_token: float
+    learning_rate: float
+    advice: ScalingAdvice
+    scaled_flops: float
+    memory: Memory
+    """Of one rank, as the recipe's `execution` has it."""
+    layout: Layout
+    cluster: Cluster | None
+    suggestions: tuple[Suggestion, ...]
+    days: float
+
+
+def cluster_of(text: str, *, per_node: int = 8, utilisation: float | None = None, price: float = 0.0) -> Cluster:
+    """A cluster from ``64xh100``; UserError when it is written otherwise or the device is unknown."""
+    number, _, kind = text.lower().partition("x")
+    if not number.isdigit() or int(number) < 1 or kind not in DEVICES:
+        raise UserError(f"--cluster {text}: write it as 8xh100; there are {', '.join(DEVICES)}")
+    cluster = Cluster(int(number), DEVICES[kind], min(per_node, int(number)), price=price)
+    return cluster if utilisation is None else Cluster(cluster.devices, cluster.device, per_node, utilisation, price)
+
+
+def plan_training(recipe: Recipe, cluster: Cluster | None = None) -> TrainingPlan:
+    """Work out the pretraining of `recipe`, on `cluster` if there is one."""
+    training, length = recipe.pretrain, recipe.shards.sequence_length
+    config = _resolved(recipe)
+    tokens = training.steps * training.batch_size * length
+    wide = recipe.execution.of("pretrain")
+    micro = training.micro_batch or training.batch_size
+    layout = Layout(
+        devices=wide.ranks,
+        expert_parallel=wide.expert_parallel if config.moe_layers else 1,
+        zero=1 if wide.ranks > 1 else 0,
+        rows=max(1, micro // wide.ranks),
+        accumulation=training.batch_size // micro,
+    )
+    suggestions = suggest(config, length, training.batch_size, cluster) if cluster else []
+    recompute = bool(suggestions) and suggestions[0].layout.recompute
+    total = count_parameters(config)
+    scaled = scaled_flops_per_token(config, length)
+    return TrainingPlan(
+        parameters=total,
+        active=count_parameters(config, active=True),
+        prediction=count_parameters(config, prediction=True) - total,
+        tokens=tokens,
+        batch_tokens=training.batch_size * length,
+        flops_per_token=flops_per_token(config, length),
+        learning_rate=training.learning_rate,
+        advice=scaling_advice(scaled * tokens),
+        scaled_flops=scaled,
+        memory=training_memory(config, length, layout, documents=training.document_mask),
+        layout=layout,
+        cluster=cluster,
+        suggestions=tuple(suggestions),
+        days=training_days(config, length, tokens, cluster, recompute=recompute) if cluster else 0.0,
+    )
+
+
+def _resolved(recipe: Recipe) -> ModelConfig:
+    """The architecture with the vocabulary that the tokenizer is asked for."""
+    model = recipe.pretrain.model
+    return model if model.vocab_size else model.model_copy(update={"vocab_size": recipe.tokenizer.vocabulary})
+
+
+def training_lines(plan: TrainingPlan) -> list[str]:
+    """The plan as sentences."""
+    more = f", and {count(plan.prediction)} for multi-token prediction" if plan.prediction else ""
+    one, advice = plan.memory, plan.advice
+    lines = [
+        f"{count(plan.parameters)} parameters, {count(plan.active)} active{more}",
+        f"{count(plan.tokens)} tokens in batches of {count(plan.batch_tokens)}; {count(plan.flops_per_token)}FLOP per "
+        f"token, {plan.flops_per_token * plan.tokens:.2e} in all",
+        f"memory of a rank as the recipe runs it ({_layout(plan.layout)}): {size(one.peak)} at the peak; "
+        f"weights {size(one.weights)}, gradients {size(one.gradients)}, optimizer {size(one.optimizer)}, activations "
+        f"{size(one.activations)}, logits {size(one.logits)}",
+        f"scaling laws (DeepSeek-LLM, fitted to dense models) for this much compute: learning rate "
+        f"{advice.learning_rate:.2g} (recipe: {plan.learning_rate:.2g}), batch {count(advice.batch_tokens)} tokens, "
+        f"{count(advice.tokens)} tokens through a model of {count(advice.flops_per_token)}FLOP per token "
+        f"(recipe: {count(plan.scaled_flops)})",
+    ]
+    cluster = plan.cluster
+    if cluster is None:
+        return lines
+    if not plan.suggestions:
+        return [*lines, _why_nothing_fits(plan, cluster)]
+    hours = plan.days * 24 * cluster.devices
+    cost = f", {hours * cluster.price:,.0f} at {cluster.price:g} an hour" if cluster.price else ""
+    return [
+        *lines,
+        f"{cluster.devices} devices at {cluster.utilisation:.0%} of their peak: {duration(plan.days * 86_400)}, "
+        f"{count(hours)} device hours{cost}",
+    ]
+
+
+def _why_nothing_fits(plan: TrainingPlan, cluster: Cluster) -> str:
+    batch = plan.batch_tokens
+    if plan.batch_tokens and (plan.batch_tokens // _row(plan)) % cluster.devices:
+        return f"the batch of {batch // _row(plan)} sequences does not divide among {cluster.devices} devices"
+    return f"no layout fits {size(cluster.device.memory)} a device; take more devices, or larger ones"
+
+
+def _row(plan: TrainingPlan) -> int:
+    return plan.batch_tokens // (plan.layout.rows * plan.layout.devices * plan.layout.accumulation) or 1
+
+
+def _layout(layout: Layout) -> str:
+    parts = [f"{layout.devices} device{'s' if layout.devices > 1 else ''}"]
+    if layout.expert_parallel > 1:
+        parts.append(f"ep {layout.expert_parallel}")
+    if layout.zero:
+        parts.append(f"ZeRO-{layout.zero}")
+    parts.append(f"{layout.rows} rows at once")
+    if layout.recompute:
+        parts.append("recomputed")
+    return ", ".join(parts)
+
+
+def layout_table(plan: TrainingPlan) -> Table:
+    """The best layouts of a cluster, best first."""
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for column in ("layout", "peak", "weights", "gradients", "optimizer", "activations", "logits", "sent", "step"):
+        table.add_column(column, justify="left" if column == "layout" else "right")
+    for each in _distinct(plan.suggestions):
+        memory = each.memory
+        table.add_row(
+            _layout(each.layout),
+            *(size(value) for value in (memory.peak, memory.weights, memory.gradients, memory.optimizer)),
+            *(size(value) for value in (memory.activations, memory.logits, each.sent)),
+            duration(each.step_seconds),
+        )
+    return table
+
+
+def _distinct(suggestions: tuple[Suggestion, ...]) -> list[Suggestion]:
+    """The best of each combination of expert parallelism and ZeRO."""
+    best: dict[Any, Suggestion] = {}
+    for each in suggestions:
+        best.setdefault((each.layout.expert_parallel, each.layout.zero), each)
+    return list(best.values())[:SHOWN]

@@ -1,0 +1,177 @@
+"""What training a model costs: floating point operations per token, and memory per device by layout.
+
+Plain arithmetic on the architecture, free of torch, so that a recipe is planned at once. Memory counts what the code
+of `model/` and torch's autograd really keep; `tests/model/test_costs.py` holds it to within 10 % of what small runs on
+a CPU allocate. On a GPU the same elements are taken at 2 bytes where autocast has them so; that is an estimate.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from model.config import ModelConfig, count_parameters
+
+__all__ = ["Layout", "Memory", "expert_parameters", "flops_per_token", "scaled_flops_per_token", "training_memory"]
+
+FP32 = 4
+LOSS_COPIES = 3
+"""Times the logits are there at once in the cross entropy: as input, as log softmax, as output or gradient."""
+BACKWARD = 2
+"""Operations of a backward pass over those of its forward pass."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How one copy of the training is spread over devices."""
+
+    devices: int = 1
+    expert_parallel: int = 1
+    """Devices that share one copy of the routed experts."""
+    zero: int = 0
+    """ZeRO stage: 1 shares out the optimizer's state, 2 the gradients too, 3 the weights too."""
+    rows: int = 1
+    """Sequences that go through a device at once."""
+    accumulation: int = 1
+    """Micro-batches per step."""
+    recompute: bool = False
+    """Activation checkpointing: a third more operations, hardly any activations."""
+    gpu: bool = False
+    """bf16 autocast and FlashAttention; else fp32 and SDPA."""
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes on one device, at their peak within a step."""
+
+    weights: int
+    gradients: int
+    optimizer: int
+    activations: int
+    logits: int
+    """Logits, and what the loss makes of them."""
+    recomputed: int
+    """Activations of one layer that runs again in the backward pass."""
+    is_accumulating: bool
+
+    @property
+    def peak(self) -> int:
+        """With one micro-batch gradients come as activations go; with several, those of the earlier ones stay."""
+        lasting = self.weights + self.optimizer
+        if self.is_accumulating:
+            return lasting + self.gradients + self.activations + max(self.logits, self.recomputed)
+        return lasting + max(self.activations + self.logits, self.gradients + self.recomputed)
+
+
+def expert_parameters(config: ModelConfig) -> int:
+    """Parameters of the routed experts, which expert parallelism shares out."""
+    layers = len(config.moe_layers) + config.num_nextn_predict_layers
+    return layers * config.n_routed_experts * 3 * config.hidden_size * config.moe_intermediate_size if layers else 0
+
+
+def flops_per_token(config: ModelConfig, length: int, *, training: bool = True) -> float:
+    """Operations per token in rows of `length` tokens: two per weight it meets, and the attention to half of its row.
+
+    Training takes three times those of a forward pass. Multi-token prediction adds its layers and output layers.
+    """
+    embedding = config.vocab_size * config.hidden_size
+    met = count_parameters(config, active=True) - (0 if config.tie_word_embeddings else embedding)
+    depths = config.num_nextn_predict_layers
+    if depths:
+        met += count_parameters(config, active=True, prediction=True) - count_parameters(config, active=True)
+        met += depths * embedding
+    query, value = _widths(config)
+    attention = (config.num_hidden_layers + depths) * config.num_attention_heads * (query + value) * length
+    return (2 * met + attention) * (1 + BACKWARD if training else 1)
+
+
+def scaled_flops_per_token(config: ModelConfig, length: int) -> float:
+    """M of the scaling laws (DeepSeek-LLM, section 3.2): training operations per token without the vocabulary's, with
+    attention counted in full. Of a mixture of experts, those of what a token meets."""
+    vocabulary = config.vocab_size * config.hidden_size * (1 if config.tie_word_embeddings else 2)
+    query, value = _widths(config)
+    attention = config.num_hidden_layers * config.num_attention_heads * (query + value) * length
+    return 6 * (count_parameters(config, active=True) - vocabulary) + 6 * attention
+
+
+def _widths(config: ModelConfig) -> tuple[int, int]:
+    """Query and value width of a head."""
+    if config.has_latent_attention:
+        return config.qk_nope_head_dim + config.qk_rope_head_dim, config.v_head_dim
+    return config.head_dim, config.head_dim
+
+
+def training_memory(config: ModelConfig, length: int, layout: Layout, *, documents: bool = True) -> Memory:
+    """Memory of one device with AdamW: fp32 weights and moments; `documents` masks packed documents apart.
+
+    ZeRO shares dense parameters out over all devices and experts over the devices that hold the same ones. On a GPU,
+    autocast keeps a bf16 copy of the weights of the layer at work, which is left out.
+    """
+    total = count_parameters(config, prediction=True)
+    experts = expert_parameters(config)
+    local_experts = experts // layout.expert_parallel
+    dense = total - experts
+    copies = layout.devices // layout.expert_parallel
+
+    def share(stage: int) -> int:
+        if layout.zero < stage:
+            return dense + local_experts
+        return dense // layout.devices + local_experts // copies
+
+    moments = 2 if layout.devices == 1 or not layout.zero else 3  # ZeRO keeps fp32 weights of its own beside them
+    tokens = layout.rows * length
+    logits = tokens * config.vocab_size * (1 + config.num_nextn_predict_layers)
+    kept, layers = _activations(config, length, layout, documents)
+    return Memory(
+        weights=share(3) * FP32,
+        gradients=share(2) * FP32,
+        optimizer=share(1) * moments * FP32,
+        activations=tokens * (kept + (len(layers) * config.hidden_size * FP32 if layout.recompute else sum(layers))),
+        logits=logits * LOSS_COPIES * FP32,
+        recomputed=tokens * max(layers) if layout.recompute else 0,
+        is_accumulating=layout.accumulation > 1,
+    )
+
+
+def activations_per_token(config: ModelConfig, length: int, *, documents: bool = True) -> int:
+    """Bytes that autograd keeps per token between the passes on a CPU, the output layer's input included."""
+    kept, layers = _activations(config, length, Layout(), documents)
+    return kept + sum(layers)
+
+
+def _activations(config: ModelConfig, length: int, layout: Layout, documents: bool) -> tuple[int, list[int]]:
+    """Bytes per token that are kept outside of the layers, and in each layer."""
+    hidden, depths = config.hidden_size, config.num_nextn_predict_layers
+    wide = 2 if layout.gpu else FP32
+    norm = 2 * hidden * FP32  # its input, and the normed input before the weight, in fp32
+    layers = [
+        _attention(config, length, layout) * wide
+        + (_experts(config) if config.is_moe_layer(number) else hidden + 4 * config.intermediate_size) * wide
+        + 2 * norm
+        for number in range(config.num_hidden_layers + depths)
+    ]
+    kept = (1 + depths) * (norm + hidden * wide)  # before the output layer
+    kept += depths * (2 * norm + 2 * hidden * wide)  # of two inputs, and their joint projection
+    if documents and not layout.gpu:
+        kept += length * FP32 * (1 + depths)  # the mask, once for all layers
+    return kept, layers
+
+
+def _attention(config: ModelConfig, length: int, layout: Layout) -> int:
+    """Elements kept by one layer's attention: inputs of the projections; queries, keys, values and outputs."""
+    hidden, heads = config.hidden_size, config.num_attention_heads
+    query, value = _widths(config)
+    # The CPU's fused kernel wants one width; without it the probabilities are kept.
+    is_fused = layout.gpu or query == value
+    kernel = heads * (2 * query + 2 * value) + (heads if is_fused else heads * length)
+    if not config.has_latent_attention:
+        return hidden + kernel
+    latent = 3 * config.kv_lora_rank + config.qk_rope_head_dim
+    return hidden + kernel + latent + 3 * (config.q_lora_rank or 0)
+
+
+def _experts(config: ModelConfig) -> int:
+    """Elements kept by one mixture of experts: its input, the shared experts, K copies of each token with what the
+    experts make of them, the gate's scores and those of the balance loss."""
+    hidden, width, chosen = config.hidden_size, config.moe_intermediate_size, config.num_experts_per_tok
+    shared = 4 * width * config.n_shared_experts
+    return hidden + shared + chosen * (3 * hidden + 4 * width + 8) + 4 * config.n_routed_experts

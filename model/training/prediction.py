@@ -1,0 +1,51 @@
+"""The loss of multi-token prediction (DeepSeek-V3, section 2.2, Eq 24-25).
+
+Shapes: B rows of this rank, T tokens, V vocabulary; depth k = 1, 2, ... predicts k tokens beyond the next one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from model.sections import TrainingConfig
+
+__all__ = ["learned_at", "prediction_loss", "prediction_weight"]
+
+
+def learned_at(
+    depth: int, tokens_BT: Tensor, documents_BT: Tensor | None = None, loss_mask_BT: Tensor | None = None
+) -> Tensor:
+    """True [B, T - depth - 1] where the token `depth` + 1 places after a position is learned from it: it belongs to the
+    same document, a run of equal numbers, and its loss mask is set. Depth 0 is the next token."""
+    ahead = depth + 1
+    mask_BT = torch.ones_like(tokens_BT[:, ahead:], dtype=torch.bool)
+    if documents_BT is not None:
+        mask_BT &= documents_BT[:, ahead:] == documents_BT[:, :-ahead]
+    if loss_mask_BT is not None:
+        mask_BT &= loss_mask_BT[:, ahead:].bool()
+    return mask_BT
+
+
+def prediction_loss(
+    logits_BtV: Sequence[Tensor], tokens_BT: Tensor, documents_BT: Tensor | None, loss_mask_BT: Tensor | None
+) -> Tensor:
+    """Sum over the learned tokens of this rank, mean over the depths (Eq 25 without its factor lambda).
+
+    `logits_BtV` are [B, T - k, V] for k = 1, 2, ..., as ``Transformer.forward(further=True)`` gives them.
+    """
+    losses = []
+    for depth, logits in enumerate(logits_BtV, 1):
+        learned_BT = learned_at(depth, tokens_BT, documents_BT, loss_mask_BT)
+        targets_BT = tokens_BT[:, depth + 1 :].masked_fill(~learned_BT, -100)
+        losses.append(F.cross_entropy(logits[:, :-1].flatten(0, 1).float(), targets_BT.flatten(), reduction="sum"))
+    return torch.stack(losses).mean()
+
+
+def prediction_weight(config: TrainingConfig, step: int) -> float:
+    """Lambda at a step: V3 takes 0.3 for two thirds of its tokens, then 0.1."""
+    is_late = step >= config.prediction_loss_until * config.steps
+    return config.prediction_loss_late if is_late else config.prediction_loss
