@@ -1,4 +1,4 @@
-"""What `plan` says about the training of a recipe: size, work, memory by layout, time, cost, and the scaling laws' view.
+"""What `plan` says about the training of a recipe: size, work, memory by layout, time, cost, the scaling laws' view.
 
 Everything is worked out from the recipe; nothing is run and torch is not loaded.
 """
@@ -8,16 +8,26 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from rich.console import Console
 from rich.table import Table
 
 from flows.recipe import Recipe
 from flows.units import count, duration, size
 from infra.errors import UserError
-from model.cluster import DEVICES, Cluster, ScalingAdvice, Suggestion, scaling_advice, suggest, training_days
+from model.cluster import (
+    DEVICES,
+    UTILISATION,
+    Cluster,
+    ScalingAdvice,
+    Suggestion,
+    scaling_advice,
+    suggest,
+    training_days,
+)
 from model.config import ModelConfig, count_parameters
 from model.costs import Layout, Memory, flops_per_token, scaled_flops_per_token, training_memory
 
-__all__ = ["TrainingPlan", "cluster_of", "layout_table", "plan_training", "training_lines"]
+__all__ = ["TrainingPlan", "cluster_of", "layout_table", "plan_training", "show_training", "training_lines"]
 
 SHOWN = 4
 
@@ -31,6 +41,8 @@ class TrainingPlan:
     prediction: int
     """Parameters of multi-token prediction, on top."""
     tokens: int
+    batch_size: int
+    """Sequences."""
     batch_tokens: int
     flops_per_token: float
     learning_rate: float
@@ -49,8 +61,7 @@ def cluster_of(text: str, *, per_node: int = 8, utilisation: float | None = None
     number, _, kind = text.lower().partition("x")
     if not number.isdigit() or int(number) < 1 or kind not in DEVICES:
         raise UserError(f"--cluster {text}: write it as 8xh100; there are {', '.join(DEVICES)}")
-    cluster = Cluster(int(number), DEVICES[kind], min(per_node, int(number)), price=price)
-    return cluster if utilisation is None else Cluster(cluster.devices, cluster.device, per_node, utilisation, price)
+    return Cluster(int(number), DEVICES[kind], per_node, utilisation or UTILISATION, price)
 
 
 def plan_training(recipe: Recipe, cluster: Cluster | None = None) -> TrainingPlan:
@@ -76,6 +87,7 @@ def plan_training(recipe: Recipe, cluster: Cluster | None = None) -> TrainingPla
         active=count_parameters(config, active=True),
         prediction=count_parameters(config, prediction=True) - total,
         tokens=tokens,
+        batch_size=training.batch_size,
         batch_tokens=training.batch_size * length,
         flops_per_token=flops_per_token(config, length),
         learning_rate=training.learning_rate,
@@ -96,14 +108,14 @@ def _resolved(recipe: Recipe) -> ModelConfig:
 
 
 def training_lines(plan: TrainingPlan) -> list[str]:
-    """The plan as sentences."""
+    """The plan as sentences, one aspect each."""
     more = f", and {count(plan.prediction)} for multi-token prediction" if plan.prediction else ""
     one, advice = plan.memory, plan.advice
     lines = [
         f"{count(plan.parameters)} parameters, {count(plan.active)} active{more}",
         f"{count(plan.tokens)} tokens in batches of {count(plan.batch_tokens)}; {count(plan.flops_per_token)}FLOP per "
         f"token, {plan.flops_per_token * plan.tokens:.2e} in all",
-        f"memory of a rank as the recipe runs it ({_layout(plan.layout)}): {size(one.peak)} at the peak; "
+        f"memory of a rank as the recipe has it ({_layout(plan.layout)}): {size(one.peak)} at the peak; "
         f"weights {size(one.weights)}, gradients {size(one.gradients)}, optimizer {size(one.optimizer)}, activations "
         f"{size(one.activations)}, logits {size(one.logits)}",
         f"scaling laws (DeepSeek-LLM, fitted to dense models) for this much compute: learning rate "
@@ -126,14 +138,12 @@ def training_lines(plan: TrainingPlan) -> list[str]:
 
 
 def _why_nothing_fits(plan: TrainingPlan, cluster: Cluster) -> str:
-    batch = plan.batch_tokens
-    if plan.batch_tokens and (plan.batch_tokens // _row(plan)) % cluster.devices:
-        return f"the batch of {batch // _row(plan)} sequences does not divide among {cluster.devices} devices"
+    if plan.batch_size % cluster.devices:
+        fitting = next(number for number in range(cluster.devices, 0, -1) if plan.batch_size % number == 0)
+        return (
+            f"{plan.batch_size} sequences of a batch do not divide among {cluster.devices} devices; {fitting} would do"
+        )
     return f"no layout fits {size(cluster.device.memory)} a device; take more devices, or larger ones"
-
-
-def _row(plan: TrainingPlan) -> int:
-    return plan.batch_tokens // (plan.layout.rows * plan.layout.devices * plan.layout.accumulation) or 1
 
 
 def _layout(layout: Layout) -> str:
@@ -170,3 +180,13 @@ def _distinct(suggestions: tuple[Suggestion, ...]) -> list[Suggestion]:
     for each in suggestions:
         best.setdefault((each.layout.expert_parallel, each.layout.zero), each)
     return list(best.values())[:SHOWN]
+
+
+def show_training(recipe: Recipe, cluster: Cluster | None, console: Console) -> None:
+    """Print what the pretraining of `recipe` takes."""
+    plan = plan_training(recipe, cluster)
+    console.print("\n[bold]training[/]")
+    for line in training_lines(plan):
+        console.print(f"  {line}")
+    if plan.suggestions:
+        console.print(layout_table(plan))

@@ -18,8 +18,8 @@ from model.costs import Layout, Memory, expert_parameters, flops_per_token, scal
 __all__ = ["DEVICES", "Cluster", "Device", "ScalingAdvice", "Suggestion", "scaling_advice", "suggest", "training_days"]
 
 UTILISATION = 0.34
-"""Share of the bf16 peak that DeepSeek-V3's pretraining reached: 6 x 36.6 B x 14.8 T operations in 2.664 M hours of an
-H800 (arXiv 2412.19437, table 1)."""
+"""Share of the bf16 peak that DeepSeek-V3's pretraining reached, with its matrices in FP8: 6 x 36.6 B x 14.8 T
+operations in 2.664 M hours of an H800 (arXiv 2412.19437, table 1); 0.41 with attention and all predictions counted."""
 RESERVED = 0.1
 """Share of a device's memory left to the allocator, the kernels' workspaces and the communication library."""
 MOST_ROWS = 64

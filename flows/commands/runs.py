@@ -27,14 +27,25 @@ from infra.settings import Settings
 
 @app.command()
 def plan(
-    recipe: RecipeArgument = "sample", set_: SetOption = None, root: RootOption = None, from_: FromOption = None
+    recipe: RecipeArgument = "sample",
+    set_: SetOption = None,
+    root: RootOption = None,
+    from_: FromOption = None,
+    cluster: Annotated[str | None, typer.Option("--cluster", help="Where training would run, as 64xh100.")] = None,
+    per_node: Annotated[int, typer.Option("--per-node", min=1, help="Devices of a node.")] = 8,
+    utilisation: Annotated[
+        float | None, typer.Option("--utilisation", min=0.01, max=1, help="Share of the devices' peak that is reached.")
+    ] = None,
+    price: Annotated[float, typer.Option("--price", min=0, help="Of one device for one hour.")] = 0.0,
 ) -> None:
-    """What would run, what is there already, and why. Runs nothing."""
+    """What would run, what is there already, and why; what training takes, and how to spread it. Runs nothing."""
     from flows.plan import make_plan
     from flows.recipe import load_recipe
+    from flows.training_plan import cluster_of, show_training
     from infra.store import open_store
 
     loaded = load_recipe(recipe, set_ or [])
+    where = cluster_of(cluster, per_node=per_node, utilisation=utilisation, price=price) if cluster else None
     store = open_store(settings_for(root))
     planned = make_plan(loaded, store, restart_from=from_)
     table = Table(box=None, pad_edge=False, header_style="dim")
@@ -45,6 +56,7 @@ def plan(
         state = styles.get(item.state, f"[magenta]{item.state}[/]")
         table.add_row(item.stage.name, state, f"[dim]{item.job.identity}[/]", item.why)
     console.print(table)
+    show_training(loaded, where, console)
     waiting = [item for item in planned if item.runs]
     console.print(
         f"\n{len(waiting)} of {len(planned)} stages would run, "
