@@ -43,6 +43,8 @@ def inputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Path]:
     description = {"model": {"vocab": vocabulary}, "added_tokens": special}
     (tokenizer / "tokenizer.json").write_text(json.dumps(description))
     (tokenizer / "tokenizer_config.json").write_text(json.dumps({"eos_token": "<|eos|>"}))
+    (tmp_path / "shards").mkdir()
+    (tmp_path / "shards" / "shards.json").write_text("{}")
     return {"tokenizer": tokenizer, "shards": tmp_path / "shards"}
 
 
