@@ -93,10 +93,10 @@ STAGES: tuple[Stage, ...] = (
         Family.CORPUS,
         "pipeline.tokenizer:tokenizer",
         ("decontaminate", "reasoning"),
-        1,
+        2,
         "byte-level BPE",
     ),
-    Stage("shards", Family.CORPUS, "pipeline.shards:shards", ("decontaminate", "tokenizer"), 1, "packed token rows"),
+    Stage("shards", Family.CORPUS, "pipeline.shards:shards", ("decontaminate", "tokenizer"), 2, "packed token rows"),
     Stage("pretrain", Family.PRETRAIN, "model.training.pretrain:pretrain", ("shards", "tokenizer"), 1, "base model"),
     Stage(
         "sft",

@@ -21,7 +21,7 @@ from pipeline.characters import (
     SPACE,
 )
 
-__all__ = ["COMPLETE", "IMPOSSIBLE", "min_hashes", "shingle_hashes", "simplify_bytes", "split_words", "xxh64"]
+__all__ = ["COMPLETE", "IMPOSSIBLE", "decode", "min_hashes", "shingle_hashes", "simplify_bytes", "split_words", "xxh64"]
 
 COMPLETE, IMPOSSIBLE = -1, -2
 """In place of the page that a kernel needs built: nothing is missing; the text needs the slow way."""
@@ -40,7 +40,7 @@ _SEPARATORS = np.asarray(SEPARATORS, dtype=np.int64)
 
 
 @njit(inline="always")
-def _decode(text, i):  # type: ignore[no-untyped-def]  # compiled: Numba infers the types
+def decode(text, i):  # type: ignore[no-untyped-def]  # compiled: Numba infers the types
     """Code point at byte i of valid UTF-8, and where the next begins."""
     first = np.int64(text[i])
     if first < 0x80:
@@ -67,7 +67,7 @@ def simplify_bytes(text, out, built, action, begin, length, spelling):  # type: 
     i = k = 0
     space = False  # white space is due before the next character, whatever becomes of that
     while i < n:
-        code, after = _decode(text, i)
+        code, after = decode(text, i)
         if not built[code >> 8]:
             return 0, 0, code >> 8
         what = action[code]
@@ -85,7 +85,7 @@ def simplify_bytes(text, out, built, action, begin, length, spelling):  # type: 
             i = after
             fraction = False
             while i < n:
-                code, after = _decode(text, i)
+                code, after = decode(text, i)
                 if not built[code >> 8]:
                     return 0, 0, code >> 8
                 if action[code] == DIGIT:
@@ -93,7 +93,7 @@ def simplify_bytes(text, out, built, action, begin, length, spelling):  # type: 
                     continue
                 if fraction or after >= n or not np.any(code == _SEPARATORS):
                     break
-                code, beyond = _decode(text, after)
+                code, beyond = decode(text, after)
                 if not built[code >> 8]:
                     return 0, 0, code >> 8
                 if action[code] != DIGIT:
@@ -126,7 +126,7 @@ def split_words(text, out, ends, built, kind):  # type: ignore[no-untyped-def]
     i = k = count = 0
     while i < n:
         begin = i
-        code, i = _decode(text, i)
+        code, i = decode(text, i)
         if not built[code >> 8]:
             return 0, code >> 8
         what = kind[code]
@@ -135,7 +135,7 @@ def split_words(text, out, ends, built, kind):  # type: ignore[no-untyped-def]
         if what & IS_UNSPACED == 0:
             letter = what & IS_LETTER != 0
             while i < n:
-                code, after = _decode(text, i)
+                code, after = decode(text, i)
                 if not built[code >> 8]:
                     return 0, code >> 8
                 what = kind[code]
@@ -143,7 +143,7 @@ def split_words(text, out, ends, built, kind):  # type: ignore[no-untyped-def]
                     if what & (IS_LETTER | IS_MARK) == 0:
                         if what & IS_JOINER == 0 or after >= n:
                             break
-                        code, _ = _decode(text, after)
+                        code, _ = decode(text, after)
                         if not built[code >> 8]:
                             return 0, code >> 8
                         if kind[code] & IS_LETTER == 0:

@@ -9,31 +9,32 @@ mixture: sources alternate in proportion to their weights, exactly so in every `
 goes through its own epochs, so a small source with a large weight repeats sooner. Both orders come from a keyed
 permutation that is evaluated pointwise (a Feistel network with cycle walking), so no shuffled list is ever held.
 
-Row groups are read as needed and a few are kept. On S3 or a slow disk, copy the artifact first.
+A row is fetched by itself, from a mapped file or by a range of an object on S3 (`pipeline.rows`), and its checksum is
+compared as it is read; opening reads `shards.json` and nothing else. `batches` reads ahead in a thread.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections import OrderedDict
-from collections.abc import Mapping
+import queue
+import threading
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
 from infra.errors import UserError
+from pipeline.rows import checksum, open_files
 
 __all__ = ["MIXTURE_PERIOD", "Batch", "ShardReader", "permute"]
 
 MIXTURE_PERIOD = 1024
-CACHE_BYTES = 256 << 20
+FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -81,16 +82,16 @@ class ShardReader:
     """Global batches of one split of a `shards` artifact.
 
     Args:
-        folder: the artifact.
+        folder: the artifact, a local folder or an address that fsspec knows.
         split: "train" or "validation".
         global_batch: rows of a step, over all ranks.
         seed: of the order.
         sequence_length: tokens of a row, where smaller than stored: a stored row then counts as several.
         mixture: weight of each source; a source left out is not read. None reads every row once per epoch.
-        verify: compare every file of the split with its recorded checksum.
+        verify: compare every row that is read with its checksum.
 
     Raises:
-        UserError: a file is missing or damaged.
+        UserError: a file is missing or cut short.
         ValueError: the split has no rows, or an argument does not fit the shards.
     """
 
@@ -105,7 +106,8 @@ class ShardReader:
         mixture: Mapping[str, float] | None = None,
         verify: bool = True,
     ) -> None:
-        self.folder = Path(folder)
+        self.folder = str(folder)
+        self.verify = verify
         self.split = split
         self.global_batch = global_batch
         self.seed = seed
@@ -124,30 +126,27 @@ class ShardReader:
             )
         self._pieces = stored // self.sequence_length
         self._dtype = np.dtype(self.card["dtype"]).newbyteorder("<")
-        self._open(verify)
+        self._width = stored * self._dtype.itemsize
+        self._open()
         if not self.rows:
             raise ValueError(
                 f"{self.folder}: split {split!r} has no rows; add text or raise shards.validation_fraction"
             )
         self._weights(mixture)
 
-    def _open(self, verify: bool) -> None:
+    def _open(self) -> None:
         """Lay the files of all sources end to end: file f holds the stored rows first[f] to first[f + 1]."""
-        self._files: list[Path] = []
+        files: list[dict[str, Any]] = []
         first = [0]
         self._source_rows: dict[str, tuple[int, int]] = {}
         for source, entry in sorted(self.card["splits"][self.split].items()):
             begin = first[-1]
-            for file in entry["files"]:
-                path = self.folder / file["name"]
-                if verify:
-                    _verify(path, file["sha256"])
-                self._files.append(path)
-                first.append(first[-1] + file["rows"])
+            files += entry["files"]
+            first += (begin + np.cumsum([file["rows"] for file in entry["files"]], dtype=np.int64)).tolist()
             self._source_rows[source] = (begin * self._pieces, (first[-1] - begin) * self._pieces)
         self._first = np.asarray(first)
-        self._handles: dict[int, tuple[pq.ParquetFile, int]] = {}
-        self._cache: OrderedDict[tuple[int, int], tuple[np.ndarray, pa.Array, pa.Array]] = OrderedDict()
+        self._entries = files
+        self._files = open_files(self.folder, files)
 
     def _weights(self, mixture: Mapping[str, float] | None) -> None:
         self.mixture = None
@@ -224,14 +223,50 @@ class ShardReader:
         if self.global_batch % world:
             raise ValueError(f"a global batch of {self.global_batch} rows does not divide among {world} ranks")
         rows = self.step_rows(step)[rank::world]
-        tokens = np.empty((len(rows), self.sequence_length), dtype=np.int64)
-        documents = np.empty_like(tokens)
-        for place, row in enumerate(rows):
-            tokens[place], starts, _ = self._row(row)
-            marks = np.zeros(self.sequence_length, dtype=np.int64)
-            marks[starts[1:]] = 1
-            documents[place] = np.cumsum(marks)
+        tokens = self._tokens(rows)
+        # A document ends with the end-of-sequence token, which no text contains.
+        ends = np.zeros(tokens.shape, dtype=np.int64)
+        np.equal(tokens[:, :-1], self.card["eos"], out=ends[:, 1:], casting="unsafe")
+        documents = np.cumsum(ends, axis=1, out=ends)
         return Batch(torch.from_numpy(tokens), torch.from_numpy(documents), rows)
+
+    def batches(self, rank: int = 0, world: int = 1, *, ahead: int = 2) -> Iterator[Batch]:
+        """Batches from `state` on, without end, `ahead` of them read before they are wanted.
+
+        `state` is the step of the batch that comes next, however far the thread has read. The thread ends when the
+        iterator is closed or forgotten; an error in it is raised here.
+        """
+        ready: queue.Queue[tuple[int, Batch | BaseException]] = queue.Queue(maxsize=max(1, ahead))
+        stop = threading.Event()
+
+        def read(step: int) -> None:
+            while not stop.is_set():
+                item: Batch | BaseException
+                try:
+                    item = self.batch(step, rank, world)
+                except BaseException as error:  # handed over, to be raised where the batch is wanted
+                    item = error
+                while not stop.is_set():
+                    try:
+                        ready.put((step + 1, item), timeout=0.1)
+                        break
+                    except queue.Full:
+                        continue
+                if isinstance(item, BaseException):
+                    return
+                step += 1
+
+        thread = threading.Thread(target=read, args=(self.state,), name="shard-reader", daemon=True)
+        thread.start()
+        try:
+            while True:
+                state, item = ready.get()
+                if isinstance(item, BaseException):
+                    raise item
+                self.state = state
+                yield item
+        finally:
+            stop.set()
 
     def next(self, rank: int = 0, world: int = 1) -> Batch:
         """The batch at `state`, which moves on by one."""
@@ -239,69 +274,99 @@ class ShardReader:
         self.state += 1
         return batch
 
+    def _tokens(self, rows: Sequence[int]) -> np.ndarray:
+        """The tokens of some rows of the split, int64 [rows, T].
+
+        Raises:
+            UserError: a row does not have its checksum.
+        """
+        stored, pieces = np.divmod(np.asarray(rows, dtype=np.int64), self._pieces)
+        files = np.searchsorted(self._first, stored, side="right") - 1
+        within = stored - self._first[files]
+        wanted: list[tuple[int, int, int]] = []
+        for column, width in (("tokens_at", self._width), ("checksums_at", 8))[: 2 if self.verify else 1]:
+            for file, row in zip(files.tolist(), within.tolist(), strict=True):
+                group, place = divmod(row, self.card["rows_per_group"])
+                wanted.append((file, self._entries[file][column][group] + place * width, width))
+        found = self._files.ranges(wanted)
+        tokens = np.empty((len(rows), self.sequence_length), dtype=np.int64)
+        for place, piece in enumerate(pieces.tolist()):
+            data = found[place]
+            if self.verify and checksum(data) != int.from_bytes(found[len(rows) + place], "little"):
+                raise UserError(
+                    f"{self._files.name(int(files[place]))}: damaged (row {within[place]} does not have its checksum); "
+                    "make the shards again"
+                )
+            begin = piece * self.sequence_length
+            tokens[place] = np.frombuffer(data, self._dtype)[begin : begin + self.sequence_length]
+        return tokens
+
     def documents(self, step: int) -> list[dict[str, Any]]:
-        """The documents that `step` trains on: `{"row", "index", "id", "url", "source"}`, in the order of the batch."""
+        """The documents that `step` trains on: `{"row", "index", "id", "url", "source"}`, in the order of the batch.
+
+        Raises:
+            UserError: a file is missing, or not the one that the card describes.
+        """
         found = []
+        index = _Index(self.folder, self.card["documents"]["files"])
+        groups: dict[tuple[int, int], Any] = {}
         for row in self.step_rows(step):
-            for index in self._row(row)[2].tolist():
-                entry = self._index.slice(index, 1).to_pylist()[0]
-                found.append({"row": row, **{key: entry[key] for key in ("index", "id", "url", "source")}})
+            stored, piece = divmod(row, self._pieces)
+            file = int(np.searchsorted(self._first, stored, side="right")) - 1
+            group, place = divmod(stored - int(self._first[file]), self.card["rows_per_group"])
+            if (file, group) not in groups:
+                with _open(self.folder, self._entries[file]["name"]) as handle:
+                    groups[file, group] = pq.ParquetFile(handle).read_row_group(group, ["documents", "offsets"])
+            here = groups[file, group].slice(place, 1).to_pylist()[0]
+            begin, end = piece * self.sequence_length, (piece + 1) * self.sequence_length
+            ends = [*here["offsets"][1:], self.sequence_length * self._pieces]
+            for number, first, last in zip(here["documents"], here["offsets"], ends, strict=True):
+                if first < end and last > begin:
+                    found.append({"row": row, "index": number, **index[number]})
         return found
 
-    @cached_property
-    def _index(self) -> pa.Table:
-        _verify(self.folder / "documents.parquet", self.card["documents"]["sha256"])
-        return pq.read_table(self.folder / "documents.parquet", memory_map=True)
 
-    def _row(self, row: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Tokens [T], where each document starts, and the documents' indices, of one row of the split."""
-        stored, piece = divmod(row, self._pieces)
-        file = int(np.searchsorted(self._first, stored, side="right")) - 1
-        tokens, documents, offsets, place = self._group(file, stored - int(self._first[file]))
-        starts = np.asarray(offsets[place].values)
-        indices = np.asarray(documents[place].values)
-        begin, end = piece * self.sequence_length, (piece + 1) * self.sequence_length
-        first, last = (
-            int(np.searchsorted(starts, begin, side="right")) - 1,
-            int(np.searchsorted(starts, end, side="left")),
-        )
-        starts = np.maximum(starts[first:last].astype(np.int64) - begin, 0)
-        return tokens[place, begin:end], starts, indices[first:last]
+class _Index:
+    """Documents by their index; the files that were asked for are kept."""
 
-    def _group(self, file: int, row: int) -> tuple[np.ndarray, pa.Array, pa.Array, int]:
-        """The row group that holds row `row` of a file: tokens [rows, T], documents, offsets; and the place in it."""
-        if file not in self._handles:
-            handle = pq.ParquetFile(self._files[file], memory_map=True)
-            self._handles[file] = (handle, handle.metadata.row_group(0).num_rows)
-        handle, size = self._handles[file]
-        key = (file, row // size)
-        if key in self._cache:
-            self._cache.move_to_end(key)
-        else:
-            table = handle.read_row_group(key[1], columns=["tokens", "documents", "offsets"]).combine_chunks()
-            data = table["tokens"].chunk(0)
-            width = data.type.byte_width
-            count = len(data) * width // self._dtype.itemsize
-            buffer = np.frombuffer(data.buffers()[1], self._dtype, offset=data.offset * width, count=count)
-            tokens = buffer.reshape(len(data), -1)
-            self._cache[key] = (tokens, table["documents"].chunk(0), table["offsets"].chunk(0))
-            while len(self._cache) > max(1, CACHE_BYTES // tokens.nbytes):
-                self._cache.popitem(last=False)
-        return (*self._cache[key], row % size)
+    def __init__(self, folder: str, files: Sequence[Mapping[str, Any]]) -> None:
+        self.folder, self.files = folder, files
+        self.first = np.concatenate(([0], np.cumsum([file["rows"] for file in files], dtype=np.int64)))
+        self.tables: dict[int, Any] = {}
+
+    def __getitem__(self, index: int) -> dict[str, str]:
+        file = int(np.searchsorted(self.first, index, side="right")) - 1
+        if file not in self.tables:
+            with _open(self.folder, self.files[file]["name"]) as handle:
+                found = hashlib.file_digest(handle, "sha256").hexdigest()
+                if found != self.files[file]["sha256"]:
+                    raise UserError(
+                        f"{self.folder}/{self.files[file]['name']}: damaged (its checksum differs from shards.json); "
+                        "make the shards again"
+                    )
+                handle.seek(0)
+                self.tables[file] = pq.ParquetFile(handle).read(["id", "url", "source"])
+        entry: dict[str, str] = self.tables[file].slice(index - int(self.first[file]), 1).to_pylist()[0]
+        return entry
 
 
-def _read_card(folder: Path) -> dict[str, Any]:
+def _open(folder: str, name: str) -> Any:
+    """A file of the artifact, for reading."""
     try:
-        return json.loads((folder / "shards.json").read_text(encoding="utf-8"))
+        if "://" in folder:
+            import fsspec
+
+            return fsspec.open(f"{folder.rstrip('/')}/{name}", "rb").open()
+        return Path(folder, name).open("rb")
     except FileNotFoundError:
-        raise UserError(f"{folder}: no shards.json; this is not a shards artifact") from None
+        raise UserError(f"{folder}/{name}: missing; make the shards again") from None
 
 
-def _verify(path: Path, sha256: str) -> None:
-    try:
-        with path.open("rb") as handle:
-            found = hashlib.file_digest(handle, "sha256").hexdigest()
-    except FileNotFoundError:
-        raise UserError(f"{path}: missing; make the shards again") from None
-    if found != sha256:
-        raise UserError(f"{path}: damaged (its checksum differs from shards.json); make the shards again")
+def _read_card(folder: str) -> dict[str, Any]:
+    if "://" not in folder and not Path(folder, "shards.json").is_file():
+        raise UserError(f"{folder}: no shards.json; this is not a shards artifact")
+    with _open(folder, "shards.json") as handle:
+        card: dict[str, Any] = json.loads(handle.read())
+    if card["format"] != FORMAT:
+        raise UserError(f"{folder}/shards.json: format {card['format']}, {FORMAT} is wanted; make the shards again")
+    return card

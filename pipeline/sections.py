@@ -345,12 +345,14 @@ class DecontaminateConfig(Section):
 class TokenizerConfig(Section):
     """How text becomes tokens."""
 
-    vocabulary: int = Field(102_400, ge=263)
+    vocabulary: int = Field(102_400, ge=266)
     """Tokens, special ones included (DeepSeek-LLM: 100,015, padded to 102,400)."""
     train_bytes: int = Field(24_000_000_000, ge=1)
     """Most bytes of documents that training reads, shared evenly by the sources (DeepSeek-LLM: about 24 GB)."""
     min_frequency: int = Field(2, ge=1)
     """Least occurrences of a pair that becomes a token."""
+    fill_in_middle: bool = False
+    """Add the three control tokens of filling in the middle (DeepSeek-Coder, arXiv 2401.14196)."""
     adopt: ExternalPaths = ()
     """An existing Hugging Face tokenizer folder to use instead of training one."""
 
@@ -365,4 +367,9 @@ class ShardsConfig(Section):
     rows_per_file: int = Field(65_536, ge=1)
     """Most rows of a Parquet file."""
     seed: int = 1
-    """Seed of the order of documents and of the held-out choice."""
+    """Seed of the order of documents, of the held-out choice and of the cuts for filling in."""
+    fim_rate: float = Field(0.0, ge=0, le=1)
+    """Share of the documents of `fim_sources` turned into prefix, suffix, middle (DeepSeek-Coder: 0.5); needs
+    `tokenizer.fill_in_middle`."""
+    fim_sources: tuple[str, ...] = ("code",)
+    """Sources whose documents may be turned."""

@@ -7,117 +7,135 @@ less than one row, is dropped and counted.
 
     train/<source>-00000.parquet, validation/<source>-00000.parquet
         tokens     fixed_size_binary: little-endian uint16 or uint32, by vocabulary
-        documents  list<uint32>: for each document in the row, its index in documents.parquet
+        checksum   uint64: XXH3 of the row's bytes
+        documents  list<uint64>: for each document in the row, its index
         offsets    list<uint32>: where in the row each of them starts
         source     string
-    documents.parquet   index (the row number), id, url, source, split, tokens
-    shards.json         what is there, with a checksum of every file
+    index/00000.parquet ...   id, url, source, split, tokens; rows counted through the files are the documents' indices
+    shards.json               what is there, with a checksum of every file
+    README.md                 the dataset card: what is there, for people and for Hugging Face `datasets`
 
-Tokens are stored uncompressed and in small row groups: the reader fetches rows in random order, and then copying beats
-decompressing. The token ids wait in flat files under `.work` while the order is found, so memory holds one batch of
-documents or one row group, never the corpus.
+Two rounds of tasks, `pipeline.tokenise` and `pipeline.packing`: neither holds more than a file's worth of anything.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Literal
 
-import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from infra import events
 from infra.errors import UserError
 from infra.execution import execution
-from pipeline.documents import document_files
+from pipeline.documents import DocumentReader, document_files, read_file, run_pipeline
+from pipeline.encoder import Encoder
+from pipeline.packing import ROWS_PER_GROUP, Pack, Tokenised, file_sha256, plan
 from pipeline.sections import ShardsConfig
+from pipeline.shard_card import write_readme
+from pipeline.tokenise import SPLITS, Tokenise, token_dtype
 
-if TYPE_CHECKING:
-    from tokenizers import Tokenizer
+__all__ = ["SPLITS", "shards"]
 
-__all__ = ["ROWS_PER_GROUP", "SPLITS", "shards", "token_dtype"]
-
-SPLITS = ("train", "validation")
-ROWS_PER_GROUP = 64
-BATCH_BYTES = 4_000_000
-"""Text tokenised at once: enough to keep the threads busy, little enough to hold."""
-
-
-def token_dtype(vocabulary: int) -> np.dtype:
-    """The smallest little-endian unsigned type that holds every id of a vocabulary of this size."""
-    return np.dtype("<u2") if vocabulary <= 1 << 16 else np.dtype("<u4")
+FEW = 20_000
+"""Documents up to which one process is done sooner than others start."""
+SAMPLE_FILES, SAMPLE_DOCUMENTS, SAMPLE_CHARACTERS = 16, 8, 4000
+"""Files, documents of each, and characters of each of those, on which the fast encoder is compared with the plain."""
 
 
 def shards(config: ShardsConfig, inputs: Mapping[str, Path], out_dir: Path) -> dict[str, Any]:
     """Tokenise `inputs["decontaminate"]` with `inputs["tokenizer"]` and pack it.
 
     Raises:
-        UserError: no document, or too little text for one training row.
+        UserError: no document, or too little text for one training row; the tokenizer lacks a token that is needed.
     """
-    # Read by the tokenizers library when its thread pool starts; the ids do not depend on the number of threads.
-    os.environ["RAYON_NUM_THREADS"] = str(execution().processes)
-    os.environ["TOKENIZERS_PARALLELISM"] = "true"
-    tokenizer, eos = _load_tokenizer(inputs["tokenizer"])
-    dtype = token_dtype(tokenizer.get_vocab_size())
-    work = out_dir / ".work"
-    work.mkdir(parents=True, exist_ok=True)
+    documents, folder, work = inputs["decontaminate"], inputs["tokenizer"], out_dir / ".work"
+    files = document_files(documents)
+    rows = [pq.read_metadata(file).num_rows for file in files]
+    if not sum(rows):
+        raise UserError(f"{documents}: no documents to pack; look at what the stages before dropped")
+    encoder = Encoder(folder)
+    dtype = token_dtype(encoder.vocabulary)
+    plain = not encoder.agrees(_sample(files))
+    if plain:
+        events.note("the fast encoder differs from the tokenizers library on this text: the library does all of it")
 
-    table, lengths, text_bytes = _tokenise(config, inputs["decontaminate"], tokenizer, eos, dtype, work / "tokens.bin")
-    starts = np.concatenate(([0], np.cumsum(lengths)))
-    tokens = np.memmap(work / "tokens.bin", dtype=dtype, mode="r", shape=(int(starts[-1]),))
-
-    card: dict[str, Any] = {
-        "format": 1,
-        "sequence_length": config.sequence_length,
-        "vocabulary": tokenizer.get_vocab_size(),
-        "eos": eos,
-        "dtype": dtype.name,
-        "splits": {},
-    }
-    sources = sorted(table["source"].unique().to_pylist())
-    source_of = np.asarray(table["source"].to_pylist(), dtype=object)
-    split_of = np.asarray(table["split"].to_pylist(), dtype=object)
-    order_of = table["order"].to_numpy()
-    events.begin("packing", len(lengths), "documents")
-    for split in SPLITS:
-        (out_dir / split).mkdir(exist_ok=True)
-        card["splits"][split] = {}
-        for source in sources:
-            chosen = np.flatnonzero((source_of == source) & (split_of == split))
-            # The seeded hash decides; the index (order of the input documents) only settles equal texts.
-            chosen = chosen[np.argsort(order_of[chosen], kind="stable")]
-            rows, files = _pack(config, tokens, starts, chosen, source, out_dir, split)
-            count = int(lengths[chosen].sum())
-            card["splits"][split][source] = {
-                "documents": len(chosen),
-                "files": files,
-                "rows": rows,
-                "tokens": rows * config.sequence_length,
-                "tokens_dropped": count - rows * config.sequence_length,
-            }
-            events.advance(len(chosen))
-    events.flush()
-    if not sum(entry["rows"] for entry in card["splits"]["train"].values()):
+    events.begin("tokenising", sum(rows), "documents")
+    here: Literal[1] | None = 1 if sum(rows) <= FEW else None
+    threads = execution().processes if here else max(1, execution().processes // len(files))
+    steps: list[Any] = [DocumentReader(documents), Tokenise(config, folder, out_dir, threads, plain)]
+    run_pipeline(steps, len(files), work, "tokenising", processes=here)
+    tokenised = Tokenised.read(work)
+    tasks, totals = plan(tokenised, config.sequence_length, config.rows_per_file)
+    if not any(task.split == "train" for task in tasks):
         raise UserError(
-            f"{inputs['decontaminate']}: {int(starts[-1])} tokens do not fill one row of {config.sequence_length}; "
+            f"{documents}: {tokenised.total('tokens')} tokens do not fill one row of {config.sequence_length}; "
             "add text or set a smaller shards.sequence_length"
         )
-    del tokens
-    (work / "tokens.bin").unlink()
+    events.begin("packing", sum(task.rows[1] - task.rows[0] for task in tasks), "rows")
+    steps = [Pack(tokenised, tasks, config.sequence_length, dtype, out_dir)]
+    run_pipeline(steps, len(tasks), work, "packing", processes=here)
 
-    index = table.drop_columns(["order"]).append_column("tokens", pa.array(lengths, pa.uint32()))
-    pq.write_table(index, out_dir / "documents.parquet", compression="zstd")
-    card["documents"] = {"documents": len(lengths), **_file(out_dir, "documents.parquet")}
-    (out_dir / "shards.json").write_text(json.dumps(card, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    return _metrics(card, text_bytes, int(starts[-1]))
+    card = {
+        "format": 2,
+        "sequence_length": config.sequence_length,
+        "vocabulary": encoder.vocabulary,
+        "eos": encoder.eos,
+        "dtype": dtype.name,
+        "rows_per_group": ROWS_PER_GROUP,
+        "splits": _splits(config, tokenised, totals, work),
+        "documents": _index(tokenised, out_dir),
+        "text_bytes": tokenised.total("text_bytes"),
+    }
+    (out_dir / "shards.json").write_text(json.dumps(card, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    write_readme(card, tokenised, out_dir)
+    for file in (work / "tokens").glob("*.bin"):
+        file.unlink()
+    return _metrics(card, tokenised)
 
 
-def _metrics(card: dict[str, Any], text_bytes: int, tokens: int) -> dict[str, Any]:
+def _sample(files: list[Path]) -> Iterator[str]:
+    """The beginnings of some documents of some files."""
+    for file in files[:: -(-len(files) // SAMPLE_FILES)]:
+        for document in islice(read_file(file), SAMPLE_DOCUMENTS):
+            yield document.text[:SAMPLE_CHARACTERS]
+
+
+def _splits(
+    config: ShardsConfig, tokenised: Tokenised, totals: Mapping[tuple[str, str], tuple[int, int]], work: Path
+) -> dict[str, Any]:
+    entries = [json.loads(file.read_text()) for file in sorted((work / "packed").glob("*.json"))]
+    splits: dict[str, Any] = {split: {} for split in SPLITS}
+    for (split, source), (documents, tokens) in sorted(totals.items()):
+        mine = [entry for entry in entries if entry["name"].rpartition("-")[0] == f"{split}/{source}"]
+        rows = sum(entry["rows"] for entry in mine)
+        splits[split][source] = {
+            "documents": documents,
+            "files": mine,
+            "rows": rows,
+            "tokens": rows * config.sequence_length,
+            "tokens_dropped": tokens - rows * config.sequence_length,
+        }
+    return splits
+
+
+def _index(tokenised: Tokenised, out_dir: Path) -> dict[str, Any]:
+    files = [
+        {
+            "name": f"index/{number:05d}.parquet",
+            "rows": task["documents"],
+            "bytes": (path := out_dir / "index" / f"{number:05d}.parquet").stat().st_size,
+            "sha256": file_sha256(path),
+        }
+        for number, task in enumerate(tokenised.tasks)
+    ]
+    return {"documents": tokenised.total("documents"), "files": files}
+
+
+def _metrics(card: dict[str, Any], tokenised: Tokenised) -> dict[str, Any]:
     by_source = {
         source: {
             f"{split}_{key}": card["splits"][split][source][key]
@@ -128,151 +146,5 @@ def _metrics(card: dict[str, Any], text_bytes: int, tokens: int) -> dict[str, An
     }
     totals = {f"{split}_{key}": sum(entry[key] for entry in card["splits"][split].values())
               for split in SPLITS for key in ("rows", "tokens", "documents", "tokens_dropped")}  # fmt: skip
-    return {**totals, "by_source": by_source, "bytes_per_token": round(text_bytes / max(tokens, 1), 4)}
-
-
-def _load_tokenizer(folder: Path) -> tuple[Tokenizer, int]:
-    from tokenizers import Tokenizer
-
-    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    settings = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
-    token = settings.get("eos_token")
-    token = token["content"] if isinstance(token, dict) else token
-    eos = tokenizer.token_to_id(token) if token else None
-    if eos is None:
-        raise UserError(f"{folder / 'tokenizer_config.json'}: no usable eos_token; name one of the vocabulary")
-    # Text of the corpus never becomes a control token: "<|eos|>" in a web page is seven ordinary characters.
-    tokenizer.encode_special_tokens = True
-    return tokenizer, eos
-
-
-def _batches(folder: Path) -> Iterator[list[dict[str, str]]]:
-    """Batches of `{"id", "text", "source", "url"}`, in the order of the files."""
-    batch: list[dict[str, str]] = []
-    size = 0
-    for file in document_files(folder):
-        for record in pq.ParquetFile(file).iter_batches(256, columns=["id", "text", "source", "url"]):
-            for row in record.to_pylist():
-                batch.append(row)
-                size += len(row["text"])
-                if size >= BATCH_BYTES:
-                    yield batch
-                    batch, size = [], 0
-    if batch:
-        yield batch
-
-
-def _tokenise(
-    config: ShardsConfig, folder: Path, tokenizer: Tokenizer, eos: int, dtype: np.dtype, path: Path
-) -> tuple[pa.Table, np.ndarray, int]:
-    """Write the tokens of all documents one after another to `path`; return the document table, lengths and bytes."""
-    columns: dict[str, list[Any]] = {name: [] for name in ("id", "url", "source", "split", "order")}
-    lengths: list[int] = []
-    text_bytes = 0
-    held_out = int(config.validation_fraction * 2**64)
-    total = sum(pq.ParquetFile(file).metadata.num_rows for file in document_files(folder))
-    events.begin("tokenising", total, "documents")
-    with path.open("wb") as out:
-        for batch in _batches(folder):
-            encodings = tokenizer.encode_batch_fast([row["text"] for row in batch], add_special_tokens=False)
-            for row, encoding in zip(batch, encodings, strict=True):
-                ids = np.asarray([*encoding.ids, eos], dtype=dtype)
-                out.write(ids.tobytes())
-                lengths.append(len(ids))
-                text = row["text"].encode()
-                text_bytes += len(text)
-                split_key, order_key = _keys(text, config.seed)
-                columns["split"].append(SPLITS[split_key < held_out])
-                columns["order"].append(order_key)
-                for name in ("id", "url", "source"):
-                    columns[name].append(row[name] or "")
-            events.advance(len(batch))
-    events.flush()
-    if not lengths:
-        raise UserError(f"{folder}: no documents to pack; look at what the stages before dropped")
-    types = {"id": pa.string(), "url": pa.string(), "source": pa.string(), "split": pa.string(), "order": pa.uint64()}
-    table = pa.table(
-        {"index": pa.array(range(len(lengths)), pa.uint32())} | {k: pa.array(columns[k], t) for k, t in types.items()}
-    )
-    return table, np.asarray(lengths, dtype=np.int64), text_bytes
-
-
-def _keys(text: bytes, seed: int) -> tuple[int, int]:
-    """Two independent 64-bit numbers of a text: one chooses the split, one the place in the order."""
-    digest = hashlib.blake2b(text, digest_size=16, salt=seed.to_bytes(16, "little", signed=True)).digest()
-    return int.from_bytes(digest[:8], "little"), int.from_bytes(digest[8:], "little")
-
-
-def _pack(
-    config: ShardsConfig,
-    tokens: np.ndarray,
-    starts: np.ndarray,
-    chosen: np.ndarray,
-    source: str,
-    out_dir: Path,
-    split: str,
-) -> tuple[int, list[dict[str, Any]]]:
-    """Write the rows of one source of one split; return how many, and the files."""
-    length = config.sequence_length
-    bounds = np.concatenate(([0], np.cumsum(starts[chosen + 1] - starts[chosen])))  # in the shuffled stream
-    rows = int(bounds[-1]) // length
-    schema = pa.schema(
-        [
-            ("tokens", pa.binary(length * tokens.dtype.itemsize)),
-            ("documents", pa.list_(pa.uint32())),
-            ("offsets", pa.list_(pa.uint32())),
-            ("source", pa.string()),
-        ]
-    )
-    files = []
-    for number, first in enumerate(range(0, rows, config.rows_per_file)):
-        name = f"{split}/{source}-{number:05d}.parquet"
-        last = min(first + config.rows_per_file, rows)
-        compression = {"tokens": "none", "documents": "zstd", "offsets": "zstd", "source": "zstd"}
-        with pq.ParquetWriter(out_dir / name, schema, compression=compression, use_dictionary=["source"]) as writer:
-            for low in range(first, last, ROWS_PER_GROUP):
-                high = min(low + ROWS_PER_GROUP, last)
-                writer.write_table(_group(schema, length, tokens, starts, chosen, bounds, low, high, source))
-        files.append({"rows": last - first, **_file(out_dir, name)})
-    return rows, files
-
-
-def _group(
-    schema: pa.Schema,
-    length: int,
-    tokens: np.ndarray,
-    starts: np.ndarray,
-    chosen: np.ndarray,
-    bounds: np.ndarray,
-    low: int,
-    high: int,
-    source: str,
-) -> pa.Table:
-    """Rows `low` to `high` of the shuffled stream: document k of it is `chosen[k]`, at `bounds[k]:bounds[k + 1]`."""
-    begin, end = low * length, high * length
-    first = int(np.searchsorted(bounds, begin, side="right")) - 1
-    last = int(np.searchsorted(bounds, end, side="left"))
-    pieces = []
-    for k in range(first, last):
-        shift = starts[chosen[k]] - bounds[k]
-        pieces.append(tokens[shift + max(begin, bounds[k]) : shift + min(end, bounds[k + 1])])
-    stream = np.concatenate(pieces)
-    documents, offsets = [], []
-    for row in range(low, high):
-        a = int(np.searchsorted(bounds, row * length, side="right")) - 1
-        b = int(np.searchsorted(bounds, (row + 1) * length, side="left"))
-        documents.append(chosen[a:b])
-        offsets.append(np.maximum(bounds[a:b] - row * length, 0))
-    width = length * tokens.dtype.itemsize
-    data = pa.FixedSizeBinaryArray.from_buffers(pa.binary(width), high - low, [None, pa.py_buffer(stream.tobytes())])
-    return pa.table(
-        [data, pa.array(documents, schema.field("documents").type), pa.array(offsets, schema.field("offsets").type),
-         pa.array([source] * (high - low))],
-        schema=schema,
-    )  # fmt: skip
-
-
-def _file(folder: Path, name: str) -> dict[str, Any]:
-    path = folder / name
-    with path.open("rb") as handle:
-        return {"bytes": path.stat().st_size, "name": name, "sha256": hashlib.file_digest(handle, "sha256").hexdigest()}
+    bytes_per_token = round(card["text_bytes"] / max(tokenised.total("tokens"), 1), 4)
+    return {**totals, "by_source": by_source, "bytes_per_token": bytes_per_token}

@@ -13,25 +13,36 @@ hash of the text, and the reasoning tasks of the training split. BPE counts word
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from infra import events
 from infra.errors import UserError
 from infra.execution import execution
-from pipeline.documents import read_documents
 from pipeline.sections import TokenizerConfig
+from pipeline.tokenizer_sample import MEASURED, Sample
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
+    from tokenizers.pre_tokenizers import Sequence
 
-__all__ = ["CHAT_TEMPLATE", "SPECIAL_TOKENS", "chat_text", "tokenizer", "train_tokenizer"]
+__all__ = [
+    "CHAT_TEMPLATE",
+    "FIM_TOKENS",
+    "SPECIAL_TOKENS",
+    "chat_text",
+    "pre_tokenizer",
+    "tokenizer",
+    "train_tokenizer",
+]
 
+FIM_TOKENS = ("<|fim_begin|>", "<|fim_hole|>", "<|fim_end|>")
+"""Before the prefix, the suffix and the middle; they come after `SPECIAL_TOKENS` where the recipe asks for them."""
 SPECIAL_TOKENS = ("<|bos|>", "<|eos|>", "<|pad|>", "<|user|>", "<|assistant|>", "<think>", "</think>")
 VISIBLE_TOKENS = ("<think>", "</think>")
 
@@ -95,42 +106,61 @@ def tokenizer(config: TokenizerConfig, inputs: Mapping[str, Path], out_dir: Path
     # Read by the tokenizers library when its thread pool starts; the result does not depend on the number of threads.
     os.environ["RAYON_NUM_THREADS"] = str(execution().processes)
     os.environ["TOKENIZERS_PARALLELISM"] = "true"
-    sample = _sample(inputs["decontaminate"], config.train_bytes)
-    tasks = list(_tasks(inputs["reasoning"] / "train.jsonl"))
+    sample = Sample(inputs["decontaminate"], config.train_bytes)
+    tasks = inputs["reasoning"] / "train.jsonl"
+    events.begin("reading" if config.adopt else "training", sum(sample.shares.values()), "bytes")
     if config.adopt:
         trained = _adopt(config.adopt, out_dir)
+        for text in sample.texts():
+            events.advance(len(text))
     else:
-        events.begin("training", sum(map(len, sample.values())), "documents")
         trained = train_tokenizer(config, _texts(sample, tasks))
         if trained.get_vocab_size() < config.vocabulary:
             events.note(f"the text yields {trained.get_vocab_size()} tokens of the {config.vocabulary} asked for")
         trained.save(str(out_dir / "tokenizer.json"))
         _write_settings(out_dir)
+    events.flush()
+    measured = {**sample.measured(), "reasoning": "\n".join(islice(_tasks(tasks), 1000))[:MEASURED]}
     return {
         "adopted": bool(config.adopt),
-        "bytes_per_token": _bytes_per_token(trained, {**sample, "reasoning": tasks}),
-        "train_bytes": {source: sum(len(text.encode()) for text in texts) for source, texts in sample.items()},
+        "bytes_per_token": _bytes_per_token(trained, measured),
+        "train_bytes": sample.taken,
         "vocabulary": trained.get_vocab_size(),
     }
 
 
-def train_tokenizer(config: TokenizerConfig, texts: Iterator[str]) -> Tokenizer:
-    """A byte-level BPE tokenizer of at most `config.vocabulary` tokens."""
-    from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+def _texts(sample: Sample, tasks: Path) -> Iterator[str]:
+    for text in sample.texts():
+        yield text
+        events.advance(len(text))
+    yield from _tasks(tasks)
 
-    built = Tokenizer(models.BPE())
-    built.pre_tokenizer = pre_tokenizers.Sequence(
+
+def pre_tokenizer() -> Sequence:
+    """DeepSeek-LLM's pre-tokenization, digits one by one, then bytes."""
+    from tokenizers import Regex, pre_tokenizers
+
+    return pre_tokenizers.Sequence(
         [
             *(pre_tokenizers.Split(Regex(pattern), behavior="isolated") for pattern in SPLITS),
             pre_tokenizers.Digits(individual_digits=True),
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )
+
+
+def train_tokenizer(config: TokenizerConfig, texts: Iterator[str]) -> Tokenizer:
+    """A byte-level BPE tokenizer of at most `config.vocabulary` tokens."""
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    built = Tokenizer(models.BPE())
+    built.pre_tokenizer = pre_tokenizer()
     built.decoder = decoders.ByteLevel()
+    special_tokens = SPECIAL_TOKENS + (FIM_TOKENS if config.fill_in_middle else ())
     trainer = trainers.BpeTrainer(
         vocab_size=config.vocabulary,
         min_frequency=config.min_frequency,
-        special_tokens=[AddedToken(token, special=True, normalized=False) for token in SPECIAL_TOKENS],
+        special_tokens=[AddedToken(token, special=True, normalized=False) for token in special_tokens],
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
@@ -142,44 +172,6 @@ def train_tokenizer(config: TokenizerConfig, texts: Iterator[str]) -> Tokenizer:
     return Tokenizer.from_str(json.dumps(state))
 
 
-def _sample(folder: Path, budget: int) -> dict[str, list[str]]:
-    """Texts by source, of at most `budget` bytes in all: those with the least hashes, the last one cut short."""
-    sizes: dict[str, list[tuple[bytes, int]]] = {}
-    for document in read_documents(folder):
-        text = document.text.encode()
-        sizes.setdefault(document.metadata["source"], []).append((_hash(text), len(text)))
-    if not sizes:
-        raise UserError(f"{folder}: no documents to train a tokenizer on; look at what the stages before dropped")
-    shares = _shares({source: sum(size for _, size in entries) for source, entries in sizes.items()}, budget)
-    taken: dict[bytes, int] = {}
-    for source, entries in sizes.items():
-        left = shares[source]
-        for key, size in sorted(entries):
-            if left <= 0:
-                break
-            taken[key] = min(size, left)
-            left -= size
-    chosen: dict[str, list[tuple[bytes, str]]] = {source: [] for source in sorted(sizes)}
-    for document in read_documents(folder):
-        text = document.text.encode()
-        key = _hash(text)
-        if key in taken:
-            chosen[document.metadata["source"]].append((key, text[: taken[key]].decode(errors="ignore")))
-    return {source: [text for _, text in sorted(entries)] for source, entries in chosen.items()}
-
-
-def _shares(sizes: Mapping[str, int], budget: int) -> dict[str, int]:
-    """Divide `budget` evenly; what a small source cannot use is divided among the others."""
-    shares: dict[str, int] = {}
-    for place, (source, size) in enumerate(sorted(sizes.items(), key=lambda item: (item[1], item[0]))):
-        shares[source] = min(size, (budget - sum(shares.values())) // (len(sizes) - place))
-    return shares
-
-
-def _hash(text: bytes) -> bytes:
-    return hashlib.blake2b(text, digest_size=16).digest()
-
-
 def _tasks(file: Path) -> Iterator[str]:
     """The training tasks in the chat format without its control tokens."""
     with file.open(encoding="utf-8") as handle:
@@ -188,23 +180,13 @@ def _tasks(file: Path) -> Iterator[str]:
             yield "\n".join((row["question"], row["reasoning"], row["answer"]))
 
 
-def _texts(sample: Mapping[str, list[str]], tasks: list[str]) -> Iterator[str]:
-    for texts in sample.values():
-        for text in texts:
-            yield text
-            events.advance()
-    events.flush()
-    yield from tasks
-
-
-def _bytes_per_token(trained: Tokenizer, sample: Mapping[str, list[str]], budget: int = 200_000) -> dict[str, float]:
-    """By source, over the first `budget` characters of its sample."""
-    result = {}
-    for source, texts in sample.items():
-        text = "\n".join(texts[:1000])[:budget]
-        if text:
-            result[source] = round(len(text.encode()) / len(trained.encode(text, add_special_tokens=False).ids), 4)
-    return result
+def _bytes_per_token(trained: Tokenizer, measured: Mapping[str, str]) -> dict[str, float]:
+    """By source."""
+    return {
+        source: round(len(text.encode()) / len(trained.encode(text, add_special_tokens=False).ids), 4)
+        for source, text in measured.items()
+        if text
+    }
 
 
 def _write_settings(out_dir: Path) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -151,21 +152,63 @@ def _documents(artifact: Path):  # type: ignore[no-untyped-def]
     return read_documents(artifact.parent / "documents")
 
 
-def test_damage_is_found_at_open(artifact: Path, tmp_path: Path) -> None:
-    import shutil
-
+def test_damage_is_found_when_it_is_read(artifact: Path, tmp_path: Path) -> None:
     copy = tmp_path / "shards"
     shutil.copytree(artifact, copy)
     file = copy / "train" / "web-00000.parquet"
     content = bytearray(file.read_bytes())
-    content[len(content) // 2] ^= 1
+    row, width = 5, 2 * LENGTH
+    begin = json.loads((copy / "shards.json").read_text())["splits"]["train"]["web"]["files"][0]["tokens_at"][0]
+    content[begin + row * width + 3] ^= 1
     file.write_bytes(content)
+    reader = ShardReader(copy, "train", global_batch=1)
+    number = reader._source_rows["web"][0] + row
+    for step in range(len(reader)):
+        if reader.step_rows(step) == [number]:
+            with pytest.raises(UserError, match=r"web-00000\.parquet: damaged \(row 5 "):
+                reader.batch(step)
+        else:
+            reader.batch(step)
+    file.write_bytes(content[:-1])
     with pytest.raises(UserError, match=r"web-00000\.parquet: damaged"):
         ShardReader(copy, "train", global_batch=1)
     ShardReader(copy, "validation", global_batch=1)
     file.unlink()
     with pytest.raises(UserError, match="missing"):
         ShardReader(copy, "train", global_batch=1)
+
+
+def test_reading_ahead_changes_nothing(artifact: Path) -> None:
+    reader = ShardReader(artifact, "train", global_batch=4)
+    reader.state = 3
+    ahead = reader.batches(1, 2, ahead=3)
+    for step in range(3, 9):
+        batch, plain = next(ahead), ShardReader(artifact, "train", global_batch=4).batch(step, 1, 2)
+        assert batch.rows == plain.rows
+        assert batch.tokens.equal(plain.tokens)
+        assert reader.state == step + 1
+    ahead.close()
+    with pytest.raises(ValueError, match="among 3 ranks"):
+        next(reader.batches(0, 3))
+
+
+def test_an_address_reads_as_a_folder_does(artifact: Path) -> None:
+    local, remote = (ShardReader(place, "train", global_batch=6) for place in (artifact, f"file://{artifact}"))
+    for step in (0, 7, 1000):
+        assert remote.batch(step).tokens.equal(local.batch(step).tokens)
+        assert remote.documents(step) == local.documents(step)
+
+
+def test_documents_of_a_batch_are_those_of_the_files(artifact: Path) -> None:
+    """The reader finds documents by their end; the files say where each begins."""
+    reader = ShardReader(artifact, "train", global_batch=1)
+    files = [file for _, entry in sorted(reader.card["splits"]["train"].items()) for file in entry["files"]]
+    offsets = [row for file in files for row in pq.read_table(artifact / file["name"])["offsets"].to_pylist()]
+    for step in range(len(reader)):
+        batch = reader.batch(step)
+        marks = np.zeros(LENGTH, dtype=np.int64)
+        marks[offsets[batch.rows[0]][1:]] = 1
+        assert batch.documents[0].tolist() == np.cumsum(marks).tolist()
 
 
 def test_arguments_that_do_not_fit_are_refused(artifact: Path, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
@@ -14,7 +15,8 @@ from tokenizers import Tokenizer
 
 from infra.errors import UserError
 from pipeline.sections import TokenizerConfig
-from pipeline.tokenizer import SPECIAL_TOKENS, _shares, chat_text, tokenizer, train_tokenizer
+from pipeline.tokenizer import SPECIAL_TOKENS, chat_text, tokenizer, train_tokenizer
+from pipeline.tokenizer_sample import Sample, shares
 from tests.pipeline.corpus import published, words, write_documents, write_reasoning
 
 PROSE = "The cat sat on the mat, and the dog sat on the log.\nIt cost 12 dollars; they're 1234 in all. "
@@ -129,8 +131,8 @@ def test_metrics_and_bounded_sample(tmp_path: Path) -> None:
 
 
 def test_shares_pour_over() -> None:
-    assert _shares({"a": 10, "b": 100, "c": 1000}, 300) == {"a": 10, "b": 100, "c": 190}
-    assert _shares({"a": 10, "b": 100}, 1000) == {"a": 10, "b": 100}
+    assert shares({"a": 10, "b": 100, "c": 1000}, 300) == {"a": 10, "b": 100, "c": 190}
+    assert shares({"a": 10, "b": 100}, 1000) == {"a": 10, "b": 100}
 
 
 def test_adopt(artifact: Path, tmp_path: Path) -> None:
@@ -151,3 +153,22 @@ def test_adopt_refuses_what_is_no_tokenizer(artifact: Path, tmp_path: Path) -> N
     (tmp_path / "bare" / "tokenizer_config.json").write_text("{}")
     with pytest.raises(UserError, match="lacks <think>"):
         _run(tmp_path / "b", TokenizerConfig(adopt=(str(tmp_path / "bare"),)))
+
+
+def test_sample_is_of_the_least_hashes(tmp_path: Path) -> None:
+    """Against the plain way: sort all documents by hash, take from the front."""
+    rows = [(f"d{i}", "web" if i % 3 else "wiki", words(i, 20 + i % 7)) for i in range(200)]
+    artifact = write_documents(tmp_path / "documents", rows[:90], [], rows[90:])
+    sample = Sample(artifact, 20_000)
+    taken = sorted(sample.texts())
+    expected = []
+    for source in ("web", "wiki"):
+        left = sample.shares[source]
+        texts = [text.encode() for _, name, text in rows if name == source]
+        for text in sorted(texts, key=lambda text: hashlib.blake2b(text, digest_size=16).digest()):
+            if left > 0:
+                expected.append(text[:left].decode())
+                left -= min(len(text), left)
+    assert taken == sorted(expected)
+    assert sample.taken == sample.shares
+    assert sum(sample.taken.values()) == 20_000

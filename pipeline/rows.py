@@ -1,0 +1,128 @@
+"""Where the rows of token shards lie in their Parquet files, so that one can be fetched without its neighbours.
+
+The columns `tokens` and `checksum` are stored plain, uncompressed, without nulls and with one page to a row group:
+their values are then the last bytes of the column chunk, row after row. The shards' card records where each chunk's
+values begin; row r of a file is at `begin[r // rows_per_group] + (r % rows_per_group) * width`. Any Parquet reader
+still opens the files; this one reads the bytes of a row, not a row group, from a mapped file or by ranges from S3.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import xxhash
+
+from infra.errors import UserError
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+__all__ = ["LocalFiles", "RemoteFiles", "checksum", "open_files", "value_offsets"]
+
+OPEN_FILES = 256
+"""Mapped files kept open."""
+
+
+def checksum(row: Buffer) -> int:
+    """The 64-bit XXH3 of a row's bytes; kept beside each row and compared when it is read."""
+    return xxhash.xxh3_64_intdigest(row)
+
+
+def value_offsets(path: Path, column: str, width: int) -> list[int]:
+    """Where in a Parquet file the values of `column` begin, for each row group.
+
+    Raises:
+        ValueError: the column is not stored plain, in one page to a group.
+    """
+    metadata = pq.read_metadata(path)
+    place = metadata.schema.names.index(column)
+    begins = []
+    with path.open("rb") as file:
+        for group in range(metadata.num_row_groups):
+            chunk = metadata.row_group(group).column(place)
+            size = metadata.row_group(group).num_rows * width
+            end = chunk.data_page_offset + chunk.total_compressed_size
+            plain = chunk.compression == "UNCOMPRESSED" and set(chunk.encodings) <= {"PLAIN", "RLE"}
+            # All that a single page holds beside the values is its header, some tens of bytes.
+            if not plain or chunk.has_dictionary_page or not 0 < chunk.total_compressed_size - size < 256:
+                raise ValueError(f"{path}: column {column} of row group {group} is not one plain page")
+            file.seek(end - size)
+            if group == 0 and file.read(width) != _first_value(path, column, width):
+                raise ValueError(f"{path}: column {column} does not lie where it was sought")
+            begins.append(end - size)
+    return begins
+
+
+def _first_value(path: Path, column: str, width: int) -> bytes:
+    value = pq.ParquetFile(path).read_row_group(0, columns=[column])[column][0].as_py()
+    return value if isinstance(value, bytes) else int(value).to_bytes(width, "little")
+
+
+class LocalFiles:
+    """Files under a local folder, mapped into memory when first needed."""
+
+    def __init__(self, folder: str, files: Sequence[dict[str, Any]]) -> None:
+        self.paths = [Path(folder, file["name"]) for file in files]
+        self.open: OrderedDict[int, np.ndarray] = OrderedDict()
+        for path, file in zip(self.paths, files, strict=True):
+            try:
+                size = path.stat().st_size
+            except FileNotFoundError:
+                raise UserError(f"{path}: missing; make the shards again") from None
+            if size != file["bytes"]:
+                raise UserError(f"{path}: damaged ({size} of {file['bytes']} bytes); make the shards again")
+
+    def name(self, file: int) -> str:
+        """What to call a file in a message."""
+        return str(self.paths[file])
+
+    def ranges(self, wanted: Sequence[tuple[int, int, int]]) -> list[memoryview | bytes]:
+        """The bytes of each `(file, begin, size)`."""
+        return [self._map(file).data[begin : begin + size] for file, begin, size in wanted]
+
+    def _map(self, file: int) -> np.ndarray:
+        if file in self.open:
+            self.open.move_to_end(file)
+        else:
+            self.open[file] = np.memmap(self.paths[file], dtype=np.uint8, mode="r")
+            if len(self.open) > OPEN_FILES:
+                self.open.popitem(last=False)
+        return self.open[file]
+
+
+class RemoteFiles:
+    """Files under an address that fsspec knows (`s3://bucket/prefix`); ranges are fetched at once, not one by one."""
+
+    def __init__(self, folder: str, files: Sequence[dict[str, Any]]) -> None:
+        import fsspec
+
+        self.system, root = fsspec.url_to_fs(folder)
+        self.paths = [f"{root.rstrip('/')}/{file['name']}" for file in files]
+
+    def name(self, file: int) -> str:
+        """What to call a file in a message."""
+        return str(self.system.unstrip_protocol(self.paths[file]))
+
+    def ranges(self, wanted: Sequence[tuple[int, int, int]]) -> list[memoryview | bytes]:
+        """The bytes of each `(file, begin, size)`.
+
+        Raises:
+            UserError: a file is not there.
+        """
+        paths = [self.paths[file] for file, _, _ in wanted]
+        begins = [begin for _, begin, _ in wanted]
+        ends = [begin + size for _, begin, size in wanted]
+        try:
+            return list(self.system.cat_ranges(paths, begins, ends, on_error="raise"))
+        except FileNotFoundError as error:
+            raise UserError(f"{error}: missing; make the shards again") from None
+
+
+def open_files(folder: str, files: Sequence[dict[str, Any]]) -> LocalFiles | RemoteFiles:
+    """The files of an artifact, wherever it is; `files` are entries `{"name", "bytes"}` of its card."""
+    return RemoteFiles(folder, files) if "://" in folder else LocalFiles(folder, files)
