@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 export DO_NOT_TRACK = true
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: run test lint setup sample clean
+.PHONY: run test lint setup sample sbom clean
 
 run: setup sample ## set up, then the sample recipe end to end
 	@$(BIN)/deepmill run sample
@@ -25,7 +25,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is not installed; install Python 3.11 or name it: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)"; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "Setting up $(VENV): a few minutes the first time"
-	@$(BIN)/pip install --quiet --quiet --constraint constraints.txt --editable '.[sample,dev]'
+	@$(BIN)/pip install --quiet --quiet --constraint constraints.txt --editable '.[sample,cluster,operations,dev]'
 	@touch $@
 
 sample: data/sample/manifest.json
@@ -33,6 +33,11 @@ sample: data/sample/manifest.json
 data/sample/manifest.json: $(VENV)/.ready
 	@$(BIN)/python -m pipeline.sample data/sample
 	@touch $@
+
+sbom: setup ## what is installed, as a CycloneDX bill of materials
+	@$(BIN)/pip install --quiet --quiet --constraint constraints.txt --editable '.[audit]'
+	@$(BIN)/cyclonedx-py environment --of JSON --output-file sbom.json $(BIN)/python
+	@echo sbom.json
 
 clean: ## forget the environment, the sample and every artifact
 	rm -rf $(VENV) data/sample store

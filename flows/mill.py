@@ -17,6 +17,7 @@ from prefect.context import FlowRunContext
 from prefect.states import Completed
 from pydantic import Field
 
+from flows.elsewhere import pool_elsewhere, run_elsewhere
 from flows.operations.links import link_run, links_of, links_text
 from flows.operations.notify import Topic, notify
 from flows.plan import State
@@ -191,6 +192,9 @@ FAMILIES = {Family.CORPUS: corpus, Family.PRETRAIN: pretrain, Family.FINETUNE: f
 def mill(recipe: Recipe = SAMPLE, restart_from: RestartFrom = None) -> str:
     """Raw text to a promoted, quantized, reasoning model. Returns the identifier of the run."""
     with open_session(recipe, restart_from=restart_from and str(restart_from)) as session, _linked(session):
-        for family_flow in FAMILIES.values():
-            family_flow(recipe)
+        for family, family_flow in FAMILIES.items():
+            if pool := pool_elsewhere(recipe, family):
+                run_elsewhere(session, recipe, family, pool)
+            else:
+                family_flow(recipe)
         return session.run_id

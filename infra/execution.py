@@ -106,6 +106,8 @@ class Layout(Execution):
 
     stages: dict[str, Execution] = Field(default_factory=dict)
     """Stage to the layout of its own: ``{sft: {ranks: 1}}``; what it does not name has the default."""
+    pools: dict[str, str] = Field(default_factory=dict)
+    """Flow to the work pool whose workers run it: ``{corpus: cpu, pretrain: gpu}``; others stay where the run began."""
 
     def of(self, stage: str) -> Execution:
         """The layout of one stage."""

@@ -30,7 +30,7 @@ from pydantic import BaseModel
 from infra.errors import UserError
 from infra.store import write_durably
 
-__all__ = ["Group", "Service", "answers", "log_file", "read_state", "start_group", "stop_group"]
+__all__ = ["Group", "Service", "answers", "keep", "log_file", "read_state", "start_group", "stop_group"]
 
 POLL_SECONDS = 0.2
 START_SECONDS = 300.0
@@ -65,6 +65,8 @@ class Group(BaseModel):
     """Services that belong together."""
 
     services: list[Service]
+    echo: bool = False
+    """What the services say goes to this process' output, for containers, rather than to a log each."""
     facts: dict[str, str] = {}
     """Kept in the state file for clients; no secrets."""
 
@@ -72,8 +74,8 @@ class Group(BaseModel):
 class _Kept:
     """A service while it is kept."""
 
-    def __init__(self, service: Service, logs: Path) -> None:
-        self.service, self._log = service, logs / f"{service.name}.log"
+    def __init__(self, service: Service, logs: Path, echo: bool) -> None:
+        self.service, self._log, self._echo = service, logs / f"{service.name}.log", echo
         self.process: subprocess.Popen[bytes] | None = None
         self.state, self.restarts = "waiting", 0
         self.since = self._retry_at = 0.0
@@ -91,7 +93,7 @@ class _Kept:
                 [*command, str(os.getpid()), *self.service.command],
                 env=os.environ | self.service.environment,
                 stdin=subprocess.DEVNULL,
-                stdout=log,
+                stdout=None if self._echo else log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
@@ -160,7 +162,7 @@ def keep(folder: Path, group: Group) -> int:
 
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, stop)
-        kept = [_Kept(service, folder / "logs") for service in group.services]
+        kept = [_Kept(service, folder / "logs", group.echo) for service in group.services]
         started = datetime.now(UTC).isoformat(timespec="seconds")
 
         def tell(state: str) -> None:

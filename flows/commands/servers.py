@@ -1,4 +1,4 @@
-"""Commands about the servers: up, down, logs, deploy, doctor."""
+"""Commands about the servers: up, down, worker, logs, deploy, doctor."""
 
 from __future__ import annotations
 
@@ -25,15 +25,17 @@ def up(
     """Start Prefect, MLflow, the pages and a worker, and deploy every flow with its schedule."""
     from flows.operations.servers import service_group
     from flows.operations.settings import ServerSettings
-    from infra.services import start_group, stop_group
+    from infra.services import keep, start_group, stop_group
 
     settings, servers = settings_for(root), ServerSettings()
     folder = servers.folder(settings)
     if not _is_up(folder):
         servers.check()
+    group = service_group(settings, servers)
+    if foreground:
+        raise typer.Exit(keep(folder, group.model_copy(update={"echo": True})))
     told: dict[str, str] = {}
     started = time.monotonic()
-    group = service_group(settings, servers)
     try:
         for state in start_group(folder, group):
             for name, entry in state["services"].items():
@@ -52,8 +54,6 @@ def up(
         "\n[dim]Start a run: Prefect → Deployments → mill/… → Run, or deepmill run. Stop it all: deepmill down[/]",
         soft_wrap=True,
     )
-    if foreground:
-        _stay(folder)
 
 
 def _is_up(folder: Any) -> bool:
@@ -62,22 +62,23 @@ def _is_up(folder: Any) -> bool:
     return read_state(folder) is not None
 
 
-def _stay(folder: Any) -> None:
-    """Until a signal, then stop everything."""
-    import signal
+@app.command()
+def worker(root: RootOption = None) -> None:
+    """Serve the work pools of DEEPMILL_POOLS for servers elsewhere (DEEPMILL_SERVERS), until Ctrl-C or SIGTERM."""
+    from flows.operations.connection import connect
+    from flows.operations.servers import worker_group
+    from flows.operations.settings import ServerSettings
+    from infra.services import keep
 
-    from infra.services import read_state, stop_group
-
-    def leave(signum: int, frame: Any) -> None:
-        raise KeyboardInterrupt
-
-    signal.signal(signal.SIGTERM, leave)
-    try:
-        while read_state(folder) is not None:
-            time.sleep(1)
-        raise UserError(f"the keeper of the servers is gone; its log is {folder / 'keeper.log'}")
-    except KeyboardInterrupt:
-        stop_group(folder)
+    settings, servers = settings_for(root), ServerSettings()
+    if not servers.pool_names:
+        raise UserError("DEEPMILL_POOLS is empty; name the pools that this machine serves")
+    if not connect(settings):
+        raise UserError(
+            f"{servers.prefect_url}: Prefect does not answer; set DEEPMILL_SERVERS to the host of deepmill up"
+        )
+    group = worker_group(settings, servers).model_copy(update={"echo": True})
+    raise typer.Exit(keep(servers.folder(settings).with_name(".workers") / "-".join(servers.pool_names), group))
 
 
 @app.command()
@@ -156,7 +157,7 @@ def deploy(
             parameters={"recipe": loaded.model_dump(mode="json")},
             cron=cron,
             timezone=servers.timezone,
-            pool=pool or (servers.pool_names or ["default"])[0],
+            pool=pool or servers.deployed_pools[0],
             tags=("recipe",),
         )
     )

@@ -29,13 +29,17 @@ def servers_up(settings: Settings) -> dict[str, Any] | None:
 
 def connect(settings: Settings) -> bool:
     """Have this process and its children use the servers of `settings`' store, if they are up; whether they are."""
+    servers = ServerSettings()
     state = servers_up(settings)
-    if state is None:
+    if servers.servers:
+        facts = servers.addresses
+    elif state is not None:
+        facts = state["facts"]
+    else:
         return False
-    facts = state["facts"]
     if not answers(f"{facts['prefect']}{WHERE['prefect']}") or not answers(f"{facts['mlflow']}{WHERE['mlflow']}"):
         return False
-    found = client_environment(facts, ServerSettings().credentials())
+    found = client_environment(facts, servers.credentials())
     for name, value in found.items():
         os.environ.setdefault(name, value)
     return True

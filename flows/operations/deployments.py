@@ -15,6 +15,7 @@ from typing import Any, cast
 
 from flows.operations.settings import ServerSettings
 from flows.recipe import Recipe, load_recipe
+from flows.stages import Family
 
 __all__ = ["Deployment", "deploy", "deploy_all", "plan_deployments"]
 
@@ -49,7 +50,7 @@ class Deployment:
 def recipe_deployments(recipe: Recipe, servers: ServerSettings, *, first: bool) -> list[Deployment]:
     """The flows of one recipe: the whole mill and, of the first recipe, each family. The first mill runs nightly; the
     schedules of the others wait to be switched on."""
-    pool = (servers.pool_names or ["default"])[0]
+    pool = servers.deployed_pools[0]
     parameters = {"recipe": recipe.model_dump(mode="json")}
     shared: dict[str, Any] = {"parameters": parameters, "timezone": servers.timezone, "pool": pool}
     families = {
@@ -86,10 +87,18 @@ def plan_deployments(servers: ServerSettings) -> list[Deployment]:
     Raises:
         UserError: one of the recipes of the settings cannot be read.
     """
-    pool = (servers.pool_names or ["default"])[0]
+    pool = servers.deployed_pools[0]
     found = []
     for number, source in enumerate(servers.recipe_names):
         found += recipe_deployments(load_recipe(source), servers, first=number == 0)
+    if len(servers.deployed_pools) > 1:  # `execution.pools` of a recipe sends a family to one of them
+        found += [
+            Deployment(
+                f"flows.mill:{family}", f"on-{pool}", f"Part of a run of the mill, on {pool}.", pool=pool, at_once=None
+            )
+            for family in Family
+            for pool in servers.deployed_pools
+        ]
     upkeep: dict[str, Any] = {"pool": pool, "queue": UPKEEP, "tags": ("upkeep",), "timezone": servers.timezone}
     found += [
         Deployment("flows.upkeep:rerun", "by-hand", "Make a recorded run again and compare the bytes.", **upkeep),
@@ -112,7 +121,7 @@ def plan_deployments(servers: ServerSettings) -> list[Deployment]:
 
 def deploy_all(servers: ServerSettings) -> list[str]:
     """Make the pools, every deployment and the automations; the names of what was deployed."""
-    _make_pools(servers.pool_names or ["default"], servers.runs_at_once)
+    _make_pools(servers.deployed_pools, servers.runs_at_once)
     names = [deploy(item) for item in plan_deployments(servers)]
     _make_automations(names)
     return names

@@ -164,7 +164,7 @@ def _cron(settings: Settings) -> tuple[bool, str]:
         return False, "the servers are not up, so nothing is scheduled; deepmill up starts them"
     from flows.operations.deployments import UPKEEP, Deployment, deploy
 
-    pool = (ServerSettings().pool_names or ["default"])[0]
+    pool = ServerSettings().deployed_pools[0]
     name = deploy(
         Deployment(
             "flows.upkeep:heartbeat",

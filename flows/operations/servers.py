@@ -13,7 +13,7 @@ from flows.operations.settings import ServerSettings
 from infra.services import Group, Service
 from infra.settings import DATABASE, Settings
 
-__all__ = ["database_url", "service_group"]
+__all__ = ["database_url", "service_group", "worker_group"]
 
 WORKER_STOP_SECONDS = 20.0
 """A worker first stops its flows, which stop their stages, which save; then it goes."""
@@ -69,27 +69,32 @@ def service_group(settings: Settings, servers: ServerSettings) -> Group:
             once=True,
         ),
     ]
-    services += [
+    services += _workers(settings, servers)
+    return Group(services=services, facts=_facts(settings, servers))
+
+
+def worker_group(settings: Settings, servers: ServerSettings) -> Group:
+    """The workers of this machine alone, for servers that are elsewhere."""
+    return Group(services=_workers(settings, servers), facts=_facts(settings, servers))
+
+
+def _workers(settings: Settings, servers: ServerSettings) -> list[Service]:
+    prefect = [sys.executable, "-m", "prefect"]
+    return [
         Service(
             name=f"worker-{pool}",
             wave=3,
             # no --limit: the pool's queue `runs` has one, and upkeep must not wait behind it
             command=[*prefect, "worker", "start", "--pool", pool, "--name", f"{socket.gethostname()}-{pool}", *FIXED],
-            environment=client | WORKER | {"DEEPMILL_POOL": pool},
+            environment=_client(settings, servers) | WORKER | {"DEEPMILL_POOL": pool},
             child_first=WORKER_STOP_SECONDS,
         )
         for pool in servers.pool_names
     ]
-    return Group(services=services, facts=_facts(settings, servers))
 
 
 def _facts(settings: Settings, servers: ServerSettings) -> dict[str, str]:
-    return {
-        "prefect": servers.prefect_url,
-        "mlflow": servers.mlflow_url,
-        "pages": servers.pages_url,
-        "store": settings.root,
-    }
+    return servers.addresses | {"store": settings.root}
 
 
 def _client(settings: Settings, servers: ServerSettings) -> dict[str, str]:

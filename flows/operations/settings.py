@@ -39,6 +39,10 @@ class ServerSettings(BaseSettings):
     """Where MLflow keeps its artifacts, ``s3://bucket/prefix`` say; empty means beside the store."""
     pools: str = "default"
     """Work pools that this machine serves, separated by commas; empty means none (servers only)."""
+    deploy_pools: str = ""
+    """Work pools that flows are deployed to; those that this machine serves when left out."""
+    servers: str = ""
+    """Host where `deepmill up` runs, for workers and runs on other machines; empty means this one."""
     runs_at_once: int = Field(2, ge=1)
     """Flow runs that one worker takes on at the same time."""
     cron: str = DEFAULT_CRON
@@ -67,6 +71,15 @@ class ServerSettings(BaseSettings):
         return _list(self.pools)
 
     @property
+    def deployed_pools(self) -> list[str]:
+        return _list(self.deploy_pools) or self.pool_names or ["default"]
+
+    @property
+    def addresses(self) -> dict[str, str]:
+        """Of the servers, for clients."""
+        return {"prefect": self.prefect_url, "mlflow": self.mlflow_url, "pages": self.pages_url}
+
+    @property
     def recipe_names(self) -> list[str]:
         from flows.recipe import preset_names
 
@@ -74,7 +87,9 @@ class ServerSettings(BaseSettings):
 
     @property
     def reached_at(self) -> str:
-        """Host that people and clients on this machine use."""
+        """Host that people and clients use."""
+        if self.servers:
+            return self.servers
         return "127.0.0.1" if self.host in (*LOOPBACK, "0.0.0.0", "::") else self.host
 
     @property

@@ -30,7 +30,7 @@ CANCEL_SECONDS = 10.0
 def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     root = tmp_path_factory.mktemp("up")
     write_recipe(root)
-    with house(root) as at:
+    with house(root, DEEPMILL_POOLS="default,gpu") as at:
         yield at
     assert not answers(f"{at.prefect}/api/health")
     assert not [process for process in psutil.process_iter() if _belongs(process, root)]
@@ -148,6 +148,23 @@ def test_the_same_run_from_the_command_line(up: House) -> None:
     record = up.records()[-1]
     assert up.state(record["prefect"]["flow_run_id"])["type"] == "COMPLETED"
     assert record["mlflow"]["uri"] == up.mlflow
+
+
+def test_a_recipe_sends_a_flow_to_another_pool(up: House) -> None:
+    """The corpus is there already; training runs on the workers of the pool `gpu`, and the run's record has it all."""
+    recipe = up.deployment("mill/tiny")["parameters"]["recipe"]
+    recipe["execution"]["pools"] = {"pretrain": "gpu"}
+    recipe["pretrain"]["steps"] = 3
+    recipe |= {"sft": None, "grpo": None, "export": None}
+    run = up.start("mill/tiny", recipe=recipe)
+    up.wait(run, "COMPLETED", "FAILED", "CRASHED")
+    record = next(record for record in reversed(up.records()) if record["prefect"].get("flow_run_id") == run)
+    assert record["state"] == "completed", record["error"]
+    assert record["stages"]["pretrain"]["state"] == "made"
+    (other,) = up.ask("/flow_runs/filter", {"deployments": {"name": {"any_": ["on-gpu"]}}})
+    assert (other["state_type"], other["work_pool_name"]) == ("COMPLETED", "gpu")
+    assert other["parent_task_run_id"]  # it stands below the run in the UI
+    assert up.ask("/flow_runs/filter", {"flow_runs": {"id": {"any_": [run]}}})[0]["work_pool_name"] == "default"
 
 
 def test_a_stage_made_again_from_the_ui(up: House) -> None:
