@@ -17,6 +17,7 @@ from infra.errors import UserError
 from infra.execution import Layout
 from infra.section import Section
 from model.sections import EvaluateConfig, ExportConfig, GrpoConfig, PretrainConfig, QuantizeConfig, SftConfig
+from pipeline.recall.section import RecallConfig
 from pipeline.sections import (
     CleanConfig,
     DecontaminateConfig,
@@ -60,6 +61,8 @@ class Recipe(Section):
     """Quality rules."""
     dedup: DedupConfig = DedupConfig()
     """Exact and near duplicates."""
+    recall: RecallConfig | None = None
+    """Pages of a field (maths, code) found by a classifier and set apart; not done unless asked for."""
     reasoning: ReasoningConfig = ReasoningConfig()
     """Verifiable problems with chains of thought."""
     decontaminate: DecontaminateConfig = DecontaminateConfig()

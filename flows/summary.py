@@ -126,6 +126,14 @@ def drops(stage: StageView) -> list[tuple[str, float]]:
     return sorted(hits, key=lambda item: (-item[1], item[0]))
 
 
+def _recall(stage: StageView, run: Run) -> Iterator[str]:
+    found, rounds = stage.metrics.get("recalled"), stage.metrics.get("rounds")
+    if isinstance(found, Mapping):
+        for name in sorted(found):
+            pages, took = number(found, name), number(rounds, name)
+            yield f"{plural(pages or 0, 'page')} of {name}" + (f" in {plural(took, 'round')}" if took else "")
+
+
 def _reasoning(stage: StageView, run: Run) -> Iterator[str]:
     splits = [(split, stage.number(split, f"{split}_tasks", f"{split}_rows", f"splits.{split}")) for split in SPLITS]
     known = [f"{count(value)} {split}" for split, value in splits if value is not None]
@@ -247,6 +255,7 @@ def _release_outcome(name: str, run: Run) -> str:
 
 SPLITS = ("train", "validation", "test")
 _OUTCOMES = {
+    "recall": _recall,
     "reasoning": _reasoning,
     "tokenizer": _tokenizer,
     "shards": _shards,

@@ -12,18 +12,23 @@ its Python must lie on a file system that the nodes share. Raw files on S3 are r
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import json
+import multiprocessing
 import os
 import shlex
 import shutil
 import sys
 import tempfile
 import traceback
-from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
+import dill
 from datatrove.executor.base import PipelineExecutor
 from datatrove.executor.local import LocalPipelineExecutor
 from datatrove.executor.ray import RayPipelineExecutor
@@ -39,6 +44,8 @@ from infra.supervisor import die_with_parent
 __all__ = ["TaskError", "run_tasks"]
 
 GIB = 1 << 30
+ATTEMPTS = 4
+"""At starting a Ray: on a busy machine it gives up too soon."""
 PASSED_ON = ("DEEPMILL_", "AWS_", "PYTHON", "OMP_", "HF_", "LD_")
 """Variables that the workers of a Ray cluster get from the stage; Slurm passes all of them on."""
 
@@ -86,14 +93,47 @@ class _Reporting(PipelineExecutor):
 
 
 class _Local(LocalPipelineExecutor):
-    """datatrove's executor, whose log goes to its own files and not to the stage's standard error as well."""
+    """datatrove's executor on a pool that notices when a worker is killed: datatrove's own then waits for ever."""
 
-    def _launch_run_for_rank(self, *arguments: Any, **named: Any) -> Any:
+    def run(self) -> None:
+        ranks = self.get_incomplete_ranks()
+        if self.workers == 1:
+            for rank in ranks:
+                deepcopy(self).run_quietly(rank)
+            return
+        if not ranks:
+            return
+        pickled = dill.dumps(self, byref=True)
+        context = multiprocessing.get_context("forkserver")
+        # Imported once, by the server that all pools of this process fork from, and not by each worker.
+        context.set_forkserver_preload(
+            sorted({"pipeline.documents", *(type(step).__module__ for step in self.pipeline)})
+        )
+        with ProcessPoolExecutor(min(self.workers, len(ranks)), mp_context=context) as pool:
+            futures = [pool.submit(_run_pickled, pickled, rank) for rank in ranks]
+            try:
+                for future in as_completed(futures):
+                    future.result()
+            except BrokenProcessPool:
+                missing = self.get_incomplete_ranks()
+                raise TaskError(
+                    f"a worker was killed (out of memory?) while {len(missing)} of {self.world_size} tasks were left; "
+                    "the same command runs these; fewer execution.workers need less memory"
+                ) from None
+            finally:
+                pool.shutdown(cancel_futures=True)
+
+    def run_quietly(self, rank: int) -> None:
+        """Run a task; its log goes to its own file and not to the stage's standard error as well."""
         with Path(os.devnull).open("w") as sink, contextlib.redirect_stderr(sink):
             try:
-                return super()._launch_run_for_rank(*arguments, **named)
+                self._run_for_rank(rank)
             finally:
                 logger.remove()
+
+
+def _run_pickled(executor: bytes, rank: int) -> None:
+    dill.loads(executor).run_quietly(rank)
 
 
 class _Ray(_Reporting, RayPipelineExecutor):
@@ -170,17 +210,15 @@ def _run_on_ray(steps: list[Any], tasks: int, folder: Path, execution: Execution
     )
     if not executor.get_incomplete_ranks():
         return
-    with _ray(execution):
-        executor.run()
+    _check_room(_connect(execution), execution)
+    executor.run()
     _raise_failure(folder)
     _check_complete(executor, folder, "logs")
 
 
-@contextlib.contextmanager
-def _ray(execution: Execution) -> Iterator[None]:
-    """A connection to the cluster, or a Ray of this process's own on loopback, that lasts as long as the block."""
+def _connect(execution: Execution) -> Any:
+    """Join the cluster, or start a Ray of this process's own on loopback; either lasts as long as the process."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    os.environ.setdefault("RAY_raylet_start_wait_time_s", "120")  # 30 are too few on a busy machine
     os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"  # what Ray asks for lest it warns
     try:
         import ray
@@ -189,40 +227,52 @@ def _ray(execution: Execution) -> Iterator[None]:
             "ray is not installed; pip install 'deepmill[ray]', or choose another execution.executor"
         ) from None
 
-    common: dict[str, Any] = {"log_to_driver": False, "logging_level": "error", "include_dashboard": None}
-    variables = {name: value for name, value in os.environ.items() if name.startswith(PASSED_ON)}
-    variables["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
-    with contextlib.ExitStack() as stack:
-        if address := execution.ray.address:
-            try:
-                ray.init(address=address, runtime_env={"env_vars": variables}, **common)
-            except (ConnectionError, RuntimeError, ValueError) as error:
-                raise UserError(f"execution.ray.address {address}: no Ray answers there ({error})") from None
-        else:
-            # Below /tmp, for Ray makes sockets in it, whose paths have at most 107 bytes.
-            scratch = stack.enter_context(
-                tempfile.TemporaryDirectory(prefix="deepmill-ray-", ignore_cleanup_errors=True)
-            )
-            stack.enter_context(ended_by(["rm", "-rf", scratch]))
-            workers = execution.processes
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
+    if ray.is_initialized():
+        return ray
+    if address := execution.ray.address:
+        variables = {name: value for name, value in os.environ.items() if name.startswith(PASSED_ON)}
+        variables["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
+        try:
+            ray.init(address=address, runtime_env={"env_vars": variables}, **quiet)
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            raise UserError(f"execution.ray.address {address}: no Ray answers there ({error})") from None
+        return ray
+    workers = execution.processes
+    last = contextlib.ExitStack()
+    atexit.register(last.close)
+    # Below /tmp, for Ray makes sockets in it, whose paths have at most 107 bytes.
+    scratch = last.enter_context(tempfile.TemporaryDirectory(prefix="deepmill-ray-", ignore_cleanup_errors=True))
+    last.enter_context(ended_by(["rm", "-rf", scratch]))
+    last.callback(ray.shutdown)
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
             ray.init(
                 num_cpus=workers,
                 object_store_memory=100 << 20,
+                include_dashboard=False,
                 _memory=int(workers * execution.task_memory_gb * GIB) + GIB,
                 _node_ip_address="127.0.0.1",
                 _temp_dir=scratch,  # its workers inherit the variables of this process
-                **(common | {"include_dashboard": False}),
+                **quiet,
             )
-        try:
-            room = ray.cluster_resources()
-            if room.get("CPU", 0) < 1 or room.get("memory", 0) < execution.task_memory_gb * GIB:
-                raise UserError(
-                    f"Ray has {room.get('CPU', 0):g} cores and {room.get('memory', 0) / GIB:.1f} GiB: no room for a "
-                    f"task of 1 core and {execution.task_memory_gb:g} GiB; lower execution.task_memory_gb or add nodes"
-                )
-            yield
-        finally:
+            break
+        except Exception:  # a bare Exception is what says that it did not start within Ray's 30 seconds
             ray.shutdown()
+            if attempt == ATTEMPTS:
+                raise
+            events.note("Ray does not start; once more")
+    return ray
+
+
+def _check_room(ray: Any, execution: Execution) -> None:
+    """Raise a UserError where Ray would wait for ever."""
+    room = ray.cluster_resources()
+    if room.get("CPU", 0) < 1 or room.get("memory", 0) < execution.task_memory_gb * GIB:
+        raise UserError(
+            f"Ray has {room.get('CPU', 0):g} cores and {room.get('memory', 0) / GIB:.1f} GiB: no room for a task of "
+            f"1 core and {execution.task_memory_gb:g} GiB; lower execution.task_memory_gb or add nodes"
+        )
 
 
 def _raise_failure(folder: Path) -> None:

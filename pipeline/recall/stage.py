@@ -1,0 +1,376 @@
+"""Recalls the pages of a field from the corpus: DeepSeekMath's loop (arXiv 2402.03300, section 2.1), as a stage.
+
+A classifier learns the seeds of a field against pages chosen by chance; it ranks all candidate pages, and the first of
+the ranking are recalled. Hosts and paths of which many pages were recalled give their other pages as further
+examples, and the next round begins; it ends when a round finds what the one before had found. Several fields are
+searched one after another, each for itself.
+
+The artifact holds all documents of its input, in its files; those recalled carry the field's name as their source,
+and `from_source`, `recall_score` in their metadata. `recall.json` tells each round, the hosts and the paths, for a
+person to correct by `urls` and `not_urls`.
+
+Passes over the documents are datatrove tasks, one per file: per round one that gathers examples and one that judges. A
+killed stage resumes with the round, and the tasks, that were left. Held in memory here: a score and a size for each
+candidate (8 bytes), and the counts of hosts and paths.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from datatrove.pipeline.base import PipelineStep
+
+from infra import events
+from infra.errors import UserError
+from infra.storage import open_file, resolve
+from pipeline.documents import (
+    Document,
+    DocumentReader,
+    DocumentWriter,
+    RejectWriter,
+    Tally,
+    count_documents,
+    document_files,
+    merge_tallies,
+    run_pipeline,
+)
+from pipeline.recall.classifier import Judge, line_of, train
+from pipeline.recall.discovery import Pages, below
+from pipeline.recall.section import Domain, RecallConfig
+
+__all__ = ["recall"]
+
+BATCH = 256
+"""Pages judged at once."""
+FEW_BYTES = 8_000_000
+"""Files of documents up to which one process is done sooner than others start."""
+Before = tuple[Path | None, float]
+"""The folder of the round before, and its threshold."""
+SCORES = pa.schema([("url", pa.string()), ("bytes", pa.uint32()), ("score", pa.float32())])
+EXAMPLES = pa.schema([("key", pa.binary(16)), ("kind", pa.string()), ("line", pa.string())])
+
+
+def recall(config: RecallConfig, inputs: Mapping[str, Path], out_dir: Path) -> dict[str, Any]:
+    """Find the pages of `config.domains` among the documents of `inputs["dedup"]`.
+
+    Raises:
+        UserError: a seed file cannot be read, a field has no examples, or nothing to search is there.
+    """
+    artifact, work = inputs["dedup"], out_dir / ".work"
+    search = _Search(config, artifact, work)
+    report = {name: search.rounds(name, domain) for name, domain in sorted(config.domains.items())}
+    thresholds = {name: found[-1]["threshold"] for name, found in report.items()}
+    last = {name: search.folder(name, len(found)) / "scores" for name, found in report.items()}
+    events.begin("sorting", count_documents(artifact), "documents")
+    steps = [DocumentReader(artifact), Relabel(config, thresholds, last, out_dir), DocumentWriter(out_dir)]
+    search.run(steps, work, "sorting")
+    (out_dir / "recall.json").write_text(json.dumps(report, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
+    metrics = merge_tallies(work / "tally")
+    if not metrics["documents_out"]:
+        raise UserError(
+            f"{artifact}: nothing was recalled and keep_others is false; add seeds, or lower recall.min_score"
+        )
+    return {
+        **metrics,
+        "recalled": {name: found[-1]["pages"] for name, found in report.items()},
+        "rounds": {name: len(found) for name, found in report.items()},
+    }
+
+
+class _Search:
+    """The rounds of one corpus."""
+
+    def __init__(self, config: RecallConfig, artifact: Path, work: Path) -> None:
+        self.config, self.artifact, self.work = config, artifact, work
+        files = document_files(artifact)
+        self.files, self.total = len(files), count_documents(artifact)
+        self.small = sum(file.stat().st_size for file in files) <= FEW_BYTES
+
+    def run(self, steps: list[Any], work: Path, name: str) -> None:
+        """A pass over all documents."""
+        run_pipeline(steps, self.files, work, name, processes=1 if self.small else None)
+
+    def folder(self, name: str, number: int) -> Path:
+        """Of a round, counted from 1."""
+        return self.work / name / f"round-{number}"
+
+    def rounds(self, name: str, domain: Domain) -> list[dict[str, Any]]:
+        """Search for one field until nothing new turns up; what each round did."""
+        done: list[dict[str, Any]] = []
+        for number in range(1, self.config.max_rounds + 1):
+            folder = self.folder(name, number)
+            if not (folder / "round.json").exists():
+                before = done[-1] if done else None
+                if not (folder / "model.bin").exists():
+                    self._learn(name, domain, folder, before)
+                events.begin(f"{name}: judging, round {number}", self.total, "documents")
+                self.run([DocumentReader(self.artifact), Scores(self.config, folder)], folder, "judging")
+                told = self._look(domain, folder, before)
+                unfinished = folder / "round.tmp"
+                unfinished.write_text(json.dumps(told))
+                unfinished.replace(folder / "round.json")
+                (folder / "model.bin").unlink()
+            done.append(json.loads((folder / "round.json").read_text()))
+            events.note(
+                f"{name}, round {number}: {done[-1]['pages']} of {done[-1]['candidates']} pages, "
+                f"{done[-1]['known']:.1%} of them known before"
+            )
+            if done[-1]["known"] >= self.config.saturation or not done[-1]["pages"]:
+                break
+        return done
+
+    def _learn(self, name: str, domain: Domain, folder: Path, before: Mapping[str, Any] | None) -> None:
+        """Gather the examples of a round and train its model."""
+        events.begin(f"{name}: examples", self.total, "documents")
+        urls = [*domain.urls, *(before["paths"] if before else ())]
+        earlier: Before = (folder.parent / before["folder"], before["threshold"]) if before else (None, 0.0)
+        gather = Examples(self.config, domain, urls, self.total, folder, earlier)
+        self.run([DocumentReader(self.artifact), gather], folder, "gathering")
+        chosen = _Sample(self.config)
+        for key, line in _seeds(self.config, domain):
+            chosen.add("in", key, line)
+        for file in sorted((folder / "examples").glob("*.parquet")):
+            for row in pq.read_table(file).to_pylist():
+                chosen.add(row["kind"], row["key"], row["line"])
+        rows = sorted((row["key"], row["line"], row["kind"] == "in") for row in chosen.rows())  # by hash: mixed
+        count = {"in": sum(is_in for *_, is_in in rows), "out": sum(not is_in for *_, is_in in rows)}
+        if not all(count.values()):
+            lack = "of the field" if not count["in"] else "of anything else"
+            raise UserError(
+                f"{self.artifact}: recall.domains.{name} has no examples {lack} to learn from; "
+                f"see its seeds, and recall.candidates ({', '.join(self.config.candidates)})"
+            )
+        events.note(f"{name}: learning from {count['in']} pages of the field and {count['out']} others")
+        train(((line, is_in) for _, line, is_in in rows), self.config.classifier, folder, folder / "model.bin")
+        (folder / "counts.json").write_text(json.dumps(count))
+        shutil.rmtree(folder / "examples")
+
+    def _look(self, domain: Domain, folder: Path, before: Mapping[str, Any] | None) -> dict[str, Any]:
+        """What the scores of a round say: who is recalled, how much is new, and where to look next."""
+        files = sorted((folder / "scores").glob("*.parquet"))
+        scores, sizes = (
+            np.concatenate([pq.read_table(file, columns=[column])[column].to_numpy() for file in files])
+            for column in ("score", "bytes")
+        )
+        threshold = _threshold(scores, sizes, self.config)
+        recalled = scores >= threshold
+        known = np.zeros(len(scores), dtype=bool)
+        if before:
+            earlier = [folder.parent / before["folder"] / "scores" / file.name for file in files]
+            known = np.concatenate([pq.read_table(file)["score"].to_numpy() for file in earlier]) >= before["threshold"]
+        pages = Pages()
+        start = 0
+        for file in files:
+            urls = pq.read_table(file, columns=["url"])["url"].to_pylist()
+            for url, hit in zip(urls, recalled[start : start + len(urls)].tolist(), strict=True):
+                pages.count(url, hit)
+            start += len(urls)
+        config = self.config
+        hosts = pages.hosts(config.host_share, config.min_pages)
+        paths = [path for path in pages.paths(hosts, config.path_share, config.min_pages) if not _refused(path, domain)]
+        found = int(recalled.sum())
+        return {
+            "folder": folder.name,
+            "examples": json.loads((folder / "counts.json").read_text()),
+            "candidates": int((scores >= 0).sum()),
+            "pages": found,
+            "bytes": int(sizes[recalled].sum()),
+            "threshold": threshold,
+            "known": round(float((known & recalled).sum()) / found, 6) if found else 0.0,
+            "hosts": {host: [pages.recalled[host], pages.all[host]] for host in hosts},
+            "paths": paths,
+        }
+
+
+def _refused(path: str, domain: Domain) -> bool:
+    return below(f"://{path}/", domain.not_urls)
+
+
+def _threshold(scores: np.ndarray, sizes: np.ndarray, config: RecallConfig) -> float:
+    """The least score that is recalled: `min_score`, or that of the last page that fits `max_bytes`."""
+    chosen = np.flatnonzero(scores >= config.min_score)
+    if config.max_bytes is None or not len(chosen):
+        return config.min_score
+    order = chosen[np.argsort(-scores[chosen], kind="stable")]
+    fit = int(np.searchsorted(np.cumsum(sizes[order].astype(np.int64)), config.max_bytes, side="right"))
+    if fit == len(order):
+        return config.min_score
+    # Pages of one score stand or fall together: the bytes must not depend on their order.
+    return float(np.nextafter(scores[order[fit]], np.float32(2), dtype=np.float32))
+
+
+def _key(line: str, seed: int) -> bytes:
+    return hashlib.blake2b(
+        line.encode(errors="surrogatepass"), digest_size=16, salt=seed.to_bytes(8, "little")
+    ).digest()
+
+
+class _Sample:
+    """Examples of both kinds, of each as many as are wanted: those with the least hashes, each line once."""
+
+    def __init__(self, config: RecallConfig) -> None:
+        self.limits = {"in": config.positives, "out": config.negatives}
+        self.kept: dict[str, dict[bytes, str]] = {kind: {} for kind in self.limits}
+
+    def add(self, kind: str, key: bytes, line: str) -> None:
+        found = self.kept[kind]
+        found[key] = line
+        if len(found) > 2 * self.limits[kind]:
+            self.kept[kind] = dict(sorted(found.items())[: self.limits[kind]])
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """Rows of `EXAMPLES`."""
+        for kind, found in self.kept.items():
+            for key, line in sorted(found.items())[: self.limits[kind]]:
+                yield {"key": key, "kind": kind, "line": line}
+
+
+def _seeds(config: RecallConfig, domain: Domain) -> Iterator[tuple[bytes, str]]:
+    """The texts of a field's seed files."""
+    for file in resolve(domain.seeds) if domain.seeds else ():
+        with open_file(file) as raw, gzip.open(raw) if file.name.endswith(".gz") else raw as stream:
+            for number, record in enumerate(stream, 1):
+                try:
+                    line = line_of(json.loads(record)["text"], config.classifier.characters)
+                except (ValueError, KeyError, TypeError, AttributeError):
+                    raise UserError(
+                        f"{file.path}: record {number}: not a JSON object with a text; recall's seeds are JSONL files"
+                    ) from None
+                yield _key(line, config.seed), line
+
+
+class Examples(PipelineStep):
+    """Writes the examples that a file has: pages known to be of the field, and others chosen by chance.
+
+    By chance is by hash. Of the others a file writes those below a bound under which the corpus has about twice as many
+    as are wanted, and nothing is sought in what an earlier round recalled (DeepSeekMath chooses by chance alone).
+    """
+
+    type = "FILTER"
+    name = "examples"
+
+    def __init__(
+        self, config: RecallConfig, domain: Domain, urls: list[str], total: int, folder: Path, before: Before
+    ) -> None:
+        super().__init__()
+        self.config, self.domain, self.urls, self.total, self.folder = config, domain, urls, total, folder
+        self.before, self.threshold = before
+
+    def run(self, data: Iterable[Document], rank: int = 0, world_size: int = 1) -> Iterator[Document]:
+        sample = _Sample(self.config)
+        bound = min(1.0, 2 * self.config.negatives / self.total)
+        scores = pq.read_table(_of_task(self.before / "scores", rank))["score"].to_pylist() if self.before else None
+        for number, document in enumerate(data):
+            kind = self._kind(document, scores[number] if scores else 0.0)
+            if kind:
+                line = line_of(document.text, self.config.classifier.characters)
+                key = _key(line, self.config.seed)
+                if kind == "in" or int.from_bytes(key[:8], "big") <= bound * (1 << 64):
+                    sample.add(kind, key, line)
+            yield document
+        _write(pa.Table.from_pylist(list(sample.rows()), EXAMPLES), _of_task(self.folder / "examples", rank))
+
+    def _kind(self, document: Document, score: float) -> str | None:
+        source, url = document.metadata["source"], document.metadata["url"]
+        if source in self.domain.seed_sources:
+            return "in"
+        if source not in self.config.candidates:
+            return None
+        if below(url, self.domain.not_urls):
+            return "out"
+        if below(url, self.urls):
+            return "in"
+        return None if self.before and score >= self.threshold else "out"
+
+
+class Scores(PipelineStep):
+    """Writes the score, size and address of each document; -1 for those that are not searched."""
+
+    type = "FILTER"
+    name = "scores"
+
+    def __init__(self, config: RecallConfig, folder: Path) -> None:
+        super().__init__()
+        self.config, self.folder = config, folder
+
+    def run(self, data: Iterable[Document], rank: int = 0, world_size: int = 1) -> Iterator[Document]:
+        judge = Judge(self.folder / "model.bin")
+        columns: dict[str, list[Any]] = {name: [] for name in SCORES.names}
+        waiting: list[str] = []
+        places: list[int] = []
+
+        def settle() -> None:
+            for place, score in zip(places, judge.scores(waiting).tolist() if waiting else (), strict=True):
+                columns["score"][place] = score
+            waiting.clear()
+            places.clear()
+
+        for document in data:
+            is_candidate = document.metadata["source"] in self.config.candidates
+            if is_candidate:
+                places.append(len(columns["score"]))
+                waiting.append(line_of(document.text, self.config.classifier.characters))
+            columns["score"].append(-1.0)
+            columns["url"].append(document.metadata["url"] if is_candidate else "")
+            columns["bytes"].append(len(document.text.encode()))
+            if len(waiting) == BATCH:
+                settle()
+            yield document
+        settle()
+        _write(pa.table(columns, schema=SCORES), _of_task(self.folder / "scores", rank))
+
+
+class Relabel(PipelineStep):
+    """Gives recalled documents the name of their field, drops the others if they are not kept, and tallies."""
+
+    type = "FILTER"
+    name = "relabel"
+
+    def __init__(
+        self, config: RecallConfig, thresholds: Mapping[str, float], scores: Mapping[str, Path], out_dir: Path
+    ) -> None:
+        super().__init__()
+        self.config, self.thresholds, self.scores, self.out_dir = config, dict(thresholds), dict(scores), out_dir
+
+    def run(self, data: Iterable[Document], rank: int = 0, world_size: int = 1) -> Iterator[Document]:
+        scores = {
+            name: pq.read_table(_of_task(folder, rank))["score"].to_pylist() for name, folder in self.scores.items()
+        }
+        tally = Tally()
+        with RejectWriter(self.out_dir, rank) as rejects:
+            for number, document in enumerate(data):
+                tally.count(document, "in")
+                found = {
+                    name: column[number] for name, column in scores.items() if column[number] >= self.thresholds[name]
+                }
+                source = document.metadata["source"]
+                if found:
+                    name = max(found, key=lambda each: (found[each], each))
+                    document.metadata |= {"source": name, "from_source": source, "recall_score": round(found[name], 4)}
+                elif source in self.config.candidates and not self.config.keep_others:
+                    tally.drop("not_recalled")
+                    rejects.write(document, "not_recalled")
+                    continue
+                tally.count(document, "out")
+                yield document
+            tally.save(self.out_dir / ".work" / "tally", rank)
+
+
+def _of_task(folder: Path, rank: int) -> Path:
+    return folder / f"{rank:05d}.parquet"
+
+
+def _write(table: pa.Table, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_suffix(".partial")
+    pq.write_table(table, unfinished)
+    unfinished.replace(path)
