@@ -12,14 +12,14 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from flows.commands import models, runs, serve, servers, study, upkeep
+from flows.commands import corpus, models, runs, serve, servers, study, upkeep
 from flows.commands.app import app
 from infra.errors import DeepmillError
 from infra.settings import quiet_network
 
 __all__ = ["COMMANDS", "app", "main"]
 
-COMMANDS = (runs, models, serve, servers, study, upkeep)
+COMMANDS = (runs, corpus, models, serve, servers, study, upkeep)
 """The groups, in the order of the help."""
 
 

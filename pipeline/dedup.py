@@ -1,21 +1,23 @@
-"""Removes copies: exact ones, and near ones by MinHash-LSH, across all sources.
+"""Removes copies across all sources: exact ones, near ones by MinHash-LSH, and by choice repeated sentences.
 
 Documents that agree in every word, or that share a band of their MinHash signatures, are joined; of each connected
 group the document stays whose source comes first in `precedence`, among those the one with the least id. So what stays
 does not depend on how many workers ran or how the documents lie in files. A removed document is among the rejects under
-`exact` or `minhash`, with the id and source of the one that stays in its metadata.
+`exact` or `minhash`, with the id and source of the one that stays in its metadata: `deepmill duplicates` shows them.
 
-Four passes: keys and signatures (a task per file), pairs (a task per band), groups (here, in memory: only
-documents that have a copy), and the filter (a task per file).
+Four passes: keys and signatures (a task per file), pairs (a task per band), clusters (here: only documents that have a
+copy are held), and the filter (a task per file). Sentences take two more (see `pipeline/sentences.py`).
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from datatrove.pipeline.base import PipelineStep
@@ -23,6 +25,7 @@ from datatrove.pipeline.dedup.minhash import MinhashConfig
 
 from infra import events
 from infra.errors import UserError
+from pipeline.clusters import KEYS, KeyFiles, join, near_edges, same_words
 from pipeline.documents import (
     Document,
     DocumentReader,
@@ -34,14 +37,14 @@ from pipeline.documents import (
     merge_tallies,
     run_pipeline,
 )
-from pipeline.minhash import FastMinhashBuckets, FastMinhashSignature, clusters, pairs
+from pipeline.minhash import FastMinhashBuckets, FastMinhashSignature
 from pipeline.sections import DedupConfig
+from pipeline.sentences import PARTITIONS, Cuts, Repeats, Spans, cut
 from pipeline.shingles import simplified_words
+from pipeline.words import WORDS
 
 __all__ = ["dedup"]
 
-Place = tuple[int, int]
-"""File and document within it."""
 FEW = 50_000
 """Documents up to which one process finds the pairs sooner than others start."""
 
@@ -74,11 +77,25 @@ def dedup(config: DedupConfig, inputs: Mapping[str, Path], out_dir: Path) -> dic
         buckets = FastMinhashBuckets(work / "signatures", work / "pairs", minhash)
         run_pipeline([buckets], config.buckets, work, "pairing", processes=1 if total <= FEW else None)
 
-    _write_removals(_removals(config, work), work / "removals", files)
+    events.begin("clusters", 1, "passes")
+    _write_removals(config, work)
+    if config.sentences:
+        events.begin("sentences", total, "documents")
+        spans = Spans(work / "spans", config.precedence, config.sentence_span, work / "removals")
+        run_pipeline([DocumentReader(artifact), spans], files, work, "spans")
+        events.begin("repeats", PARTITIONS, "partitions")
+        repeats = Repeats(work / "spans", work / "cuts")
+        run_pipeline([repeats], PARTITIONS, work, "repeats", processes=1 if total <= FEW else None)
     events.begin("filtering", total, "documents")
-    steps = [DocumentReader(artifact), DropCopies(out_dir), DocumentWriter(out_dir)]
+    steps = [DocumentReader(artifact), DropCopies(config, out_dir), DocumentWriter(out_dir)]
     run_pipeline(steps, files, work, "filtering", processes=1 if total <= FEW else None)
-    return merge_tallies(work / "tally")
+    metrics = merge_tallies(work / "tally")
+    if config.sentences:
+        metrics["sentences_removed"] = sum(
+            json.loads(file.read_text())["counts"].get("sentences_removed", 0)
+            for file in (work / "tally").glob("*.json")
+        )
+    return metrics
 
 
 class Keys(PipelineStep):
@@ -100,70 +117,50 @@ class Keys(PipelineStep):
             rows["words"].append(hashlib.blake2b(words.data, digest_size=16).digest())
             yield document
         self.folder.mkdir(parents=True, exist_ok=True)
-        schema = pa.schema([("id", pa.string()), ("source", pa.string()), ("words", pa.binary(16))])
-        pq.write_table(pa.table(rows, schema=schema), self.folder / f"{rank:05d}.parquet")
+        pq.write_table(pa.table(rows, schema=KEYS), self.folder / f"{rank:05d}.parquet")
 
 
-def _removals(config: DedupConfig, work: Path) -> dict[Place, tuple[str, str, str]]:
-    """For each document to remove: the rule, and the id and source of the one that stays."""
-    tables = [pq.read_table(file) for file in sorted((work / "keys").glob("*.parquet"))]
-    ranks = {source: rank for rank, source in enumerate(config.precedence)}
-    keys: dict[Place, tuple[int, str, str, bytes, Place]] = {}
-    first_with: dict[bytes, Place] = {}
-    edges: list[tuple[Place, Place]] = list(pairs(work / "pairs")) if config.minhash else []
-    for number, table in enumerate(tables):
-        columns = (table[name].to_pylist() for name in ("id", "source", "words"))
-        for row, (name, source, words) in enumerate(zip(*columns, strict=True)):
-            place = (number, row)
-            keys[place] = (ranks.get(source, len(ranks)), source, name, words, place)
-            if config.exact and (twin := first_with.setdefault(words, place)) != place:
-                edges.append((twin, place))
-    kept = clusters(edges, keys)
-    same_words: dict[bytes, Place] = {}
-    for place in kept:
-        words = keys[place][3]
-        same_words[words] = min(same_words.get(words, place), place, key=keys.__getitem__)
-    return {
-        place: (
-            "exact" if config.exact and same_words[keys[place][3]] != place else "minhash",
-            keys[stays][2],
-            keys[stays][1],
-        )
-        for place, stays in kept.items()
-        if stays != place
-    }
-
-
-def _write_removals(removals: Mapping[Place, tuple[str, str, str]], folder: Path, files: int) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    by_file: list[list[tuple[int, tuple[str, str, str]]]] = [[] for _ in range(files)]
-    for (file, row), entry in sorted(removals.items()):
-        by_file[file].append((row, entry))
-    for file, entries in enumerate(by_file):
-        columns: dict[str, list[Any]] = {
-            "row": [row for row, _ in entries],
-            "rule": [entry[0] for _, entry in entries],
-            "kept": [entry[1] for _, entry in entries],
-            "kept_source": [entry[2] for _, entry in entries],
+def _write_removals(config: DedupConfig, work: Path) -> None:
+    """For each file the rows to remove, each with its rule, and the id and source of the document that stays."""
+    keys = KeyFiles(work / "keys")
+    exact = same_words(keys) if config.exact else np.empty((0, 2), dtype=np.int64)
+    near = near_edges(work / "pairs", keys.begins) if config.minhash else np.empty((0, 2), dtype=np.int64)
+    all_ = join(np.concatenate((exact, near)))
+    stays, kept = all_.winners(keys, config.precedence)
+    # A document goes as exact where another of the same words comes before it; that other may go as a near copy.
+    same = join(exact)
+    firsts, _ = same.winners(keys, config.precedence)
+    is_exact = np.isin(all_.nodes, same.nodes[firsts[same.labels] != same.nodes])
+    is_gone = stays[all_.labels] != all_.nodes
+    (work / "removals").mkdir(parents=True, exist_ok=True)
+    sources = pa.array([source for source, _ in kept], pa.string())
+    names = pa.array([name for _, name in kept], pa.string())
+    for number, where in keys.split(all_.nodes):
+        gone = is_gone[where]
+        labels = pa.array(all_.labels[where][gone])
+        columns = {
+            "row": pa.array(all_.nodes[where][gone] - keys.begins[number], pa.uint32()),
+            "rule": pa.array(np.where(is_exact[where][gone], "exact", "minhash").tolist(), pa.string()),
+            "kept": names.take(labels),
+            "kept_source": sources.take(labels),
         }
-        names = ("rule", "kept", "kept_source")
-        schema = pa.schema([("row", pa.uint32()), *((name, pa.string()) for name in names)])
-        pq.write_table(pa.table(columns, schema=schema), folder / f"{file:05d}.parquet")
+        pq.write_table(pa.table(columns), work / "removals" / f"{number:05d}.parquet")
 
 
 class DropCopies(PipelineStep):
-    """Drops the documents that the removals name, and tallies."""
+    """Drops the documents that the removals name, cuts repeated sentences out of the others, and tallies."""
 
     type = "FILTER"
     name = "copies"
 
-    def __init__(self, out_dir: Path) -> None:
+    def __init__(self, config: DedupConfig, out_dir: Path) -> None:
         super().__init__()
-        self.out_dir = out_dir
+        self.config, self.out_dir = config, out_dir
 
     def run(self, data: Iterable[Document], rank: int = 0, world_size: int = 1) -> Iterator[Document]:
         work = self.out_dir / ".work"
         removals = {row.pop("row"): row for row in pq.read_table(work / "removals" / f"{rank:05d}.parquet").to_pylist()}
+        cuts = Cuts(work / "cuts", rank).places if self.config.sentences else {}
         tally = Tally()
         with RejectWriter(self.out_dir, rank) as rejects:
             for row, document in enumerate(data):
@@ -172,7 +169,16 @@ class DropCopies(PipelineStep):
                     document.metadata |= {"kept": removal["kept"], "kept_source": removal["kept_source"]}
                     tally.drop(removal["rule"])
                     rejects.write(document, removal["rule"])
-                else:
-                    tally.count(document, "out")
-                    yield document
+                    continue
+                if row in cuts:
+                    text, removed = cut(document.text, cuts[row], self.config.sentence_span)
+                    document.metadata["sentences_removed"] = removed
+                    tally.counts["sentences_removed"] += removed
+                    if len(WORDS.word_tokenize(text)) < self.config.sentence_min_words:
+                        tally.drop("sentences")
+                        rejects.write(document, "sentences")
+                        continue
+                    document.text = text
+                tally.count(document, "out")
+                yield document
             tally.save(work / "tally", rank)

@@ -1,20 +1,20 @@
-"""MinHash signatures and pairs, as datatrove's but faster, and clusters whose survivor follows a stated precedence.
+"""MinHash signatures and pairs, as datatrove's but faster.
 
 `FastMinhashSignature` writes the very bytes of datatrove's first stage given the same words, by the compiled loops of
 `pipeline.kernels`; it checks what it wrote as datatrove does. `FastMinhashBuckets` writes the very pairs of datatrove's
 second stage (same files where there is one task per bucket), by sorting arrays in place of merging Python tuples; it
 takes the hashes range by range, so that memory does not grow with the corpus. datatrove's third keeps whichever
-document its union-find happens to make the root; `clusters` keeps the one with the least key instead.
+document its union-find happens to make the root; `pipeline.clusters` keeps the one with the least key instead.
 """
 
 from __future__ import annotations
 
 import struct
 from bisect import bisect_left
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from datatrove.pipeline.base import PipelineStep
@@ -25,9 +25,8 @@ from pipeline.kernels import min_hashes
 from pipeline.shingles import Words, shingles, simplified_words
 from pipeline.words import WORDS
 
-__all__ = ["FastMinhashBuckets", "FastMinhashSignature", "clusters", "pairs", "record_dtype"]
+__all__ = ["FastMinhashBuckets", "FastMinhashSignature", "pairs", "record_dtype"]
 
-Node = TypeVar("Node", bound=Hashable)
 BUFFERED = 4096
 """Signatures held before they are written: 4 MB."""
 RANGE_RECORDS = 1_000_000
@@ -207,26 +206,3 @@ def pairs(folder: Path) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
     for file in sorted(folder.glob("*.dups")):
         for file_a, document_a, file_b, document_b in struct.iter_unpack("<4I", file.read_bytes()):
             yield (file_a, document_a), (file_b, document_b)
-
-
-def clusters(edges: Iterable[tuple[Node, Node]], keys: Any) -> dict[Node, Node]:
-    """For each node that has an edge, the node of its connected component with the least `keys[node]`.
-
-    Neither the order nor the direction of the edges matters.
-    """
-    parent: dict[Node, Node] = {}
-
-    def root(node: Node) -> Node:
-        parent.setdefault(node, node)
-        while parent[node] != node:
-            parent[node] = parent[parent[node]]
-            node = parent[node]
-        return node
-
-    for a, b in edges:
-        a, b = root(a), root(b)
-        if a != b:
-            if keys[b] < keys[a]:
-                a, b = b, a
-            parent[b] = a
-    return {node: root(node) for node in parent}

@@ -292,6 +292,12 @@ class DedupConfig(Section):
     """Hashes in a band (FineWeb)."""
     seed: int = 1
     """Seed of the hash permutations."""
+    sentences: bool = False
+    """Remove repeated spans of sentences as well, all but one of each (C4, arXiv 1910.10683, section 2.2)."""
+    sentence_span: int = Field(3, ge=1)
+    """Sentences in a span (C4)."""
+    sentence_min_words: int = Field(50, ge=0)
+    """Least words that must be left of a document that lost sentences (Gopher's least document)."""
 
 
 class ReasoningTask(Section):

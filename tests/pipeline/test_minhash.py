@@ -1,17 +1,14 @@
 from __future__ import annotations
 
-import random
 from pathlib import Path
 
 import numpy as np
 import pytest
 from datatrove.data import Document
 from datatrove.pipeline.dedup.minhash import MinhashConfig, MinhashDedupBuckets, MinhashDedupSignature
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 import pipeline.minhash
-from pipeline.minhash import FastMinhashBuckets, FastMinhashSignature, clusters, pairs
+from pipeline.minhash import FastMinhashBuckets, FastMinhashSignature, pairs
 from pipeline.words import WORDS
 from tests.pipeline.corpus import published, words
 
@@ -86,18 +83,3 @@ def test_remainder_by_shifts_at_the_edges() -> None:
         out = np.empty(step.num_hashes, dtype=np.uint64)
         min_hashes(hashes, a[0], b[0], out)
         assert out.tolist() == [h for bucket in step.get_signature(hashes.reshape(-1, 1)) for h in bucket]
-
-
-@given(st.lists(st.tuples(st.integers(0, 20), st.integers(0, 20)), max_size=40), st.randoms())
-@settings(deadline=None)
-def test_clusters_do_not_depend_on_order(edges: list[tuple[int, int]], source: random.Random) -> None:
-    keys = {node: (node * 7) % 23 for node in range(21)}
-    expected = {node: {node} for edge in edges for node in edge}
-    for _ in edges:  # slow and plain: spread the reachable sets until nothing changes
-        for a, b in edges:
-            joined = expected[a] | expected[b]
-            for node in joined:
-                expected[node] = joined
-    shuffled = [edge[::-1] if source.random() < 0.5 else edge for edge in source.sample(edges, len(edges))]
-    found = clusters(shuffled, keys)
-    assert found == {node: min(group, key=keys.__getitem__) for node, group in expected.items()}
