@@ -73,6 +73,8 @@ def unsupported(config: ModelConfig) -> str | None:
         return "llama.cpp's deepseek architecture has no keys for the normalisation and the scale of the gate"
     if config.model_type is Family.DEEPSEEK_V2 and config.n_group > 1:
         return "llama.cpp ranks groups of experts as DeepSeek-V3 does, not by their best expert as V2"
+    if config.rope_scaling is not None:
+        return "the keys of YaRN are not written yet, and without them a long context would go wrong silently"
     return None
 
 
