@@ -19,8 +19,27 @@ from infra.settings import quiet_network
 
 __all__ = ["COMMANDS", "app", "main"]
 
-COMMANDS = (runs, corpus, models, serve, servers, study, upkeep)
-"""The groups, in the order of the help."""
+COMMANDS = {
+    "Runs": (runs, corpus, study),
+    "Models": (models, serve),
+    "Servers and upkeep": (servers, upkeep),
+}
+"""The groups of commands, by their heading in the help."""
+
+
+def _arrange() -> None:
+    """Put every command under its heading, in the order of `COMMANDS`; a group that is not named there is an error."""
+    headings = {module.__name__: heading for heading, modules in COMMANDS.items() for module in modules}
+    places = {name: place for place, name in enumerate(headings)}
+    for command in app.registered_commands:
+        assert command.callback is not None
+        command.rich_help_panel = headings[command.callback.__module__]
+    app.registered_commands.sort(
+        key=lambda command: places[command.callback.__module__] if command.callback else len(places)
+    )
+
+
+_arrange()
 
 
 def main() -> None:
