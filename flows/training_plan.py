@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Console
+from rich.padding import Padding
 from rich.table import Table
 
 from flows.recipe import Recipe
@@ -110,14 +111,12 @@ def _resolved(recipe: Recipe) -> ModelConfig:
 def training_lines(plan: TrainingPlan) -> list[str]:
     """The plan as sentences, one aspect each."""
     more = f", and {count(plan.prediction)} for multi-token prediction" if plan.prediction else ""
-    one, advice = plan.memory, plan.advice
+    advice = plan.advice
     lines = [
         f"{count(plan.parameters)} parameters, {count(plan.active)} active{more}",
         f"{count(plan.tokens)} tokens in batches of {count(plan.batch_tokens)}; {count(plan.flops_per_token)}FLOP per "
         f"token, {plan.flops_per_token * plan.tokens:.2e} in all",
-        f"memory of a rank as the recipe has it ({_layout(plan.layout)}): {size(one.peak)} at the peak; "
-        f"weights {size(one.weights)}, gradients {size(one.gradients)}, optimizer {size(one.optimizer)}, activations "
-        f"{size(one.activations)}, logits {size(one.logits)}",
+        *([] if plan.cluster else [_memory_line(plan)]),
         f"scaling laws (DeepSeek-LLM, fitted to dense models) for this much compute: learning rate "
         f"{advice.learning_rate:.2g} (recipe: {plan.learning_rate:.2g}), batch {count(advice.batch_tokens)} tokens, "
         f"{count(advice.tokens)} tokens through a model of {count(advice.flops_per_token)}FLOP per token "
@@ -137,6 +136,16 @@ def training_lines(plan: TrainingPlan) -> list[str]:
     ]
 
 
+def _memory_line(plan: TrainingPlan) -> str:
+    one = plan.memory
+    ranks = f"{plan.layout.devices} rank{'s' if plan.layout.devices > 1 else ''}, {_layout(plan.layout)}"
+    return (
+        f"memory of a rank as the recipe has it ({ranks}): {size(one.peak)} at the peak; weights {size(one.weights)}, "
+        f"gradients {size(one.gradients)}, optimizer {size(one.optimizer)}, activations {size(one.activations)}, "
+        f"logits {size(one.logits)}"
+    )
+
+
 def _why_nothing_fits(plan: TrainingPlan, cluster: Cluster) -> str:
     if plan.batch_size % cluster.devices:
         fitting = next(number for number in range(cluster.devices, 0, -1) if plan.batch_size % number == 0)
@@ -147,28 +156,23 @@ def _why_nothing_fits(plan: TrainingPlan, cluster: Cluster) -> str:
 
 
 def _layout(layout: Layout) -> str:
-    parts = [f"{layout.devices} device{'s' if layout.devices > 1 else ''}"]
-    if layout.expert_parallel > 1:
-        parts.append(f"ep {layout.expert_parallel}")
-    if layout.zero:
-        parts.append(f"ZeRO-{layout.zero}")
-    parts.append(f"{layout.rows} rows at once")
-    if layout.recompute:
-        parts.append("recomputed")
-    return ", ".join(parts)
+    parts = [f"ep {layout.expert_parallel}"] if layout.expert_parallel > 1 else []
+    parts += [f"ZeRO-{layout.zero}"] if layout.zero else []
+    parts.append(f"{layout.rows} row{'s' if layout.rows > 1 else ''}")
+    return ", ".join(parts) + (" *" if layout.recompute else "")
 
 
 def layout_table(plan: TrainingPlan) -> Table:
-    """The best layouts of a cluster, best first."""
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for column in ("layout", "peak", "weights", "gradients", "optimizer", "activations", "logits", "sent", "step"):
-        table.add_column(column, justify="left" if column == "layout" else "right")
+    """The best layouts of a cluster, best first: memory of a device and the time of a step."""
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="dim")
+    for column in ("layout", "peak", "weights", "grads", "Adam", "kept", "logits", "step"):
+        table.add_column(column, justify="left" if column == "layout" else "right", no_wrap=True)
     for each in _distinct(plan.suggestions):
         memory = each.memory
         table.add_row(
             _layout(each.layout),
             *(size(value) for value in (memory.peak, memory.weights, memory.gradients, memory.optimizer)),
-            *(size(value) for value in (memory.activations, memory.logits, each.sent)),
+            *(size(value) for value in (memory.activations, memory.logits)),
             duration(each.step_seconds),
         )
     return table
@@ -187,6 +191,7 @@ def show_training(recipe: Recipe, cluster: Cluster | None, console: Console) -> 
     plan = plan_training(recipe, cluster)
     console.print("\n[bold]training[/]")
     for line in training_lines(plan):
-        console.print(f"  {line}")
+        console.print(Padding(line, (0, 0, 0, 2)))
     if plan.suggestions:
         console.print(layout_table(plan))
+        console.print("[dim]of one device; kept: activations, * recomputed in the backward pass[/]")
