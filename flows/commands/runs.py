@@ -58,9 +58,9 @@ def plan(
     console.print(table)
     show_training(loaded, where, console)
     waiting = [item for item in planned if item.runs]
+    then = f", then {loaded.model_name} is registered and its gates decide" if loaded.has("export") else ""
     console.print(
-        f"\n{len(waiting)} of {len(planned)} stages would run, "
-        f"then {loaded.model_name} is registered and its gates decide."
+        f"\n{len(waiting)} of {len(planned)} stages would run{then}."
         if waiting
         else f"\nEverything is there already: {store.address}"
     )
