@@ -11,7 +11,7 @@ import ast
 from collections.abc import Callable, Mapping
 from typing import Any
 
-__all__ = ["WRITERS", "write_addition", "write_expression", "write_product"]
+__all__ = ["PROGRAMS", "WRITERS", "write_addition", "write_expression", "write_product"]
 
 
 def _digits(number: int) -> list[int]:
@@ -145,3 +145,27 @@ WRITERS: Mapping[str, Callable[[Mapping[str, Any]], tuple[str, str]]] = {
     "spell_backward": _spell_backward,
 }
 """By the name of the data set in `reasoning-gym`."""
+
+
+def _expression_program(metadata: Mapping[str, Any]) -> tuple[str, str]:
+    expression = metadata["expression"]
+    return expression, f"print({expression.replace('/', '//')})"
+
+
+def _gcd_program(metadata: Mapping[str, Any]) -> tuple[str, str]:
+    numbers = ", ".join(map(str, metadata["numbers"]))
+    return f"gcd({numbers})", f"import math\nprint(math.gcd({numbers}))"
+
+
+def _spell_program(metadata: Mapping[str, Any]) -> tuple[str, str]:
+    return f"reverse {metadata['word']}", f"print({metadata['word']!r}[::-1])"
+
+
+PROGRAMS: Mapping[str, Callable[[Mapping[str, Any]], tuple[str, str]]] = {
+    "basic_arithmetic": _expression_program,
+    "chain_sum": _expression_program,
+    "gcd": _gcd_program,
+    "products": _expression_program,
+    "spell_backward": _spell_program,
+}
+"""Program of thought: (the plan, a program that prints the answer)."""

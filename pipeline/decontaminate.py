@@ -10,6 +10,7 @@ reject's metadata tells the matching words, where in the document they are, and 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -32,10 +33,12 @@ from pipeline.documents import (
     merge_tallies,
     run_pipeline,
 )
+from pipeline.problem_files import question_key
 from pipeline.sections import DecontaminateConfig
 
-__all__ = ["Index", "Match", "decontaminate", "evaluation_texts"]
+__all__ = ["Index", "Match", "decontaminate", "evaluation_texts", "what_was_removed"]
 
+REMOVED = "evaluation_texts.json"
 WORD = re.compile(r"\w+")
 FEW_BYTES = 32_000_000
 """Text up to which one process is done sooner than others start."""
@@ -49,6 +52,7 @@ def decontaminate(config: DecontaminateConfig, inputs: Mapping[str, Path], out_d
     """
     artifact = inputs["dedup"]
     texts = list(evaluation_texts(config, inputs["reasoning"]))
+    _note_texts(texts, out_dir)
     files = document_files(artifact)
     events.begin("decontaminating", count_documents(artifact), "documents")
     steps = [DocumentReader(artifact), DropContaminated(config, texts, out_dir), DocumentWriter(out_dir)]
@@ -58,6 +62,42 @@ def decontaminate(config: DecontaminateConfig, inputs: Mapping[str, Path], out_d
     if not metrics["documents_out"]:
         raise UserError(f"{artifact}: no document is free of evaluation texts; check decontaminate.evaluation_sets")
     return {**metrics, "evaluation_texts": len(texts)}
+
+
+def _note_texts(texts: Iterable[tuple[str, str]], out_dir: Path) -> None:
+    """Write down what was looked for, so that an evaluation can say whether it was."""
+    keys: dict[str, list[str]] = {}
+    for name, text in texts:
+        keys.setdefault(name, []).append(hashlib.blake2b(question_key(text).encode(), digest_size=8).hexdigest())
+    content = {name: sorted(set(found)) for name, found in sorted(keys.items())}
+    (out_dir / REMOVED).write_text(json.dumps(content) + "\n", encoding="utf-8")
+
+
+def what_was_removed(
+    sets: Mapping[str, Iterable[Mapping[str, Any]]], training: Iterable[Mapping[str, Any]], artifact: Path | None
+) -> dict[str, dict[str, Any]]:
+    """Of each set of problems: how many there are, whether documents with one of them were removed from the training
+    text (None where it is not known), and how many are training questions themselves.
+
+    Args:
+        training: the tasks that were trained on.
+        artifact: of the stage `decontaminate`.
+    """
+    looked_for: set[str] | None = None
+    if artifact is not None and (artifact / REMOVED).exists():
+        found = json.loads((artifact / REMOVED).read_text(encoding="utf-8"))
+        looked_for = {key for keys in found.values() for key in keys}
+    trained = {question_key(row["question"]) for row in training}
+    report: dict[str, dict[str, Any]] = {}
+    for name, rows in sets.items():
+        keys = [question_key(row["question"]) for row in rows]
+        digests = {hashlib.blake2b(key.encode(), digest_size=8).hexdigest() for key in keys}
+        report[name] = {
+            "problems": len(keys),
+            "removed_from_text": None if looked_for is None else digests <= looked_for,
+            "in_training_questions": sum(key in trained for key in keys),
+        }
+    return report
 
 
 def evaluation_texts(config: DecontaminateConfig, reasoning: Path) -> Iterator[tuple[str, str]]:

@@ -2,35 +2,33 @@
 
 Questions and answers come from `reasoning-gym`; `pipeline.chains` writes the reasoning for the tasks it knows, and its
 result must agree with the answer. Tasks without a writer are kept with empty reasoning: reinforcement learning can use
-them, fine-tuning learns to answer them at once. Own tasks come from JSONL files.
+them, fine-tuning learns to answer them at once. Own tasks come from JSONL and Parquet files (`pipeline.problem_files`).
+A share of the training tasks may be solved by a program instead (program of thought; DeepSeekMath, section 3.1).
 
 Artifact: ``train.jsonl``, ``validation.jsonl`` and ``test.jsonl``, rows ``{"id", "task", "question", "reasoning",
-"answer", "metadata"}``; no question, but for case and spacing, is in two of them. Rejected rows of own files are in
-``rejects.jsonl``. Light on purpose: `score` runs where rewards are computed, and loads `reasoning-gym` only when an
-answer is not the expected one to the letter.
+"answer", "metadata"}`` and, where the solution ends in something else than the answer, ``"response"``; no question,
+but for case and spacing, is in two of them. Rejected rows of own files are in ``rejects.jsonl``.
 """
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import json
 import random
-import re
 from bisect import bisect
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import count
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any
 
 from infra import events
 from infra.errors import UserError
-from infra.storage import open_file, resolve
-from pipeline.chains import WRITERS
+from pipeline.chains import PROGRAMS, WRITERS
+from pipeline.problem_files import identifier, question_key, read_problems
 from pipeline.sections import ReasoningConfig, ReasoningTask
 
-__all__ = ["SPLITS", "read_tasks", "reasoning", "score"]
+__all__ = ["SPLITS", "generate_problems", "read_tasks", "reasoning"]
 
 SPLITS = ("train", "validation", "test")
 TRIES = 20
@@ -60,6 +58,8 @@ def reasoning(config: ReasoningConfig, inputs: Mapping[str, Path], out_dir: Path
         if not rows:
             raise UserError(f"reasoning: the {split} split is empty; raise reasoning.{split} or add tasks")
         random.Random(f"{config.seed} {split}").shuffle(rows)
+        if split == "train":
+            styles = _in_styles(config, rows)
         _write(out_dir / f"{split}.jsonl", rows)
     if rejects:
         _write(out_dir / "rejects.jsonl", rejects)
@@ -71,6 +71,7 @@ def reasoning(config: ReasoningConfig, inputs: Mapping[str, Path], out_dir: Path
             task: {split: by_task[split][task] for split in SPLITS}
             for task in sorted({row["task"] for rows in splits.values() for row in rows})
         },
+        **{f"train_{style}": number for style, number in sorted(styles.items())},
         "rejected": len(rejects),
     }
 
@@ -81,41 +82,15 @@ def read_tasks(file: Path) -> list[Row]:
         return [json.loads(line) for line in handle]
 
 
-def score(task: str, answer: str, row: Mapping[str, Any]) -> float:
-    """1 when `answer` is right for `row`, else 0: equal to the letter but for commas and spacing, or full marks from
-    reasoning-gym's own judge of the task (which may accept other solutions, and other ways to write a number).
+def generate_problems(name: str, options: Mapping[str, Any], seed: int, wanted: int, where: str) -> list[Row]:
+    """`wanted` distinct problems of one data set of reasoning-gym, in the form of a split's rows.
 
-    Its partial marks are not given: they reward answers that merely contain the right one.
+    Raises:
+        UserError: no such data set or options, too few distinct questions.
     """
-    given = _normal(answer)
-    if given == _normal(row["answer"]):
-        return 1.0
-    source = row.get("metadata", {}).get("source_dataset")
-    if not given or source is None or source != task:
-        return 0.0
-    entry = {"question": row["question"], "answer": row["answer"], "metadata": row["metadata"]}
-    return float(_judge(source)(answer.strip(), entry) >= 1.0)
-
-
-def _normal(text: str) -> str:
-    return re.sub(r"\s+", " ", text.replace(",", "")).strip()
-
-
-@functools.cache
-def _judge(source: str) -> Callable[[str, Row], float]:
-    import reasoning_gym
-
-    judge: Callable[[str, Row], float] = reasoning_gym.get_score_answer_fn(source)
-    return judge
-
-
-def _key(question: str) -> str:
-    """What makes two questions the same one."""
-    return " ".join(question.casefold().split())
-
-
-def _identifier(task: str, question: str) -> str:
-    return f"{task}-{hashlib.blake2b(_key(question).encode(), digest_size=8).hexdigest()}"
+    rows: dict[str, list[Row]] = {"test": []}
+    _add_generated(ReasoningTask(name=name, options=dict(options)), 0, seed, {"test": wanted}, rows, set(), where=where)
+    return rows["test"]
 
 
 def _shares(weights: Sequence[float], size: int) -> list[int]:
@@ -137,10 +112,11 @@ def _add_generated(
     wanted: Mapping[str, int],
     splits: Mapping[str, list[Row]],
     taken: set[str],
+    where: str = "reasoning.tasks",
 ) -> None:
     """Draw distinct questions of one task and deal them out; which go where is up to the random draw alone."""
-    dataset = _dataset(task, random.Random(f"{seed} {number}").getrandbits(40))
-    left = {split: wanted[split] for split in reversed(SPLITS)}
+    dataset = _dataset(task, random.Random(f"{seed} {number}").getrandbits(40), where)
+    left = {split: wanted[split] for split in reversed(SPLITS) if split in wanted}
     needed = sum(wanted.values())
     for index in count():
         left = {split: open_places for split, open_places in left.items() if open_places}
@@ -149,11 +125,11 @@ def _add_generated(
         if index > TRIES * needed + 100:
             found = needed - sum(left.values())
             raise UserError(
-                f"reasoning.tasks: {task.name} has only about {found} distinct questions with these options, "
+                f"{where}: {task.name} has only about {found} distinct questions with these options, "
                 f"{needed} are wanted; lower its weight, or widen its options"
             )
         entry = dataset[index]
-        key = _key(entry["question"])
+        key = question_key(entry["question"])
         row = None if key in taken else _row(task.name, entry)
         if row is None:
             continue
@@ -164,19 +140,17 @@ def _add_generated(
         events.advance()
 
 
-def _dataset(task: ReasoningTask, seed: int) -> Any:
+def _dataset(task: ReasoningTask, seed: int, where: str) -> Any:
     import reasoning_gym
     from reasoning_gym.factory import DATASETS
 
     if task.name not in DATASETS:
-        raise UserError(f"reasoning.tasks: reasoning-gym has no {task.name!r}; with chains of thought: {list(WRITERS)}")
+        raise UserError(f"{where}: reasoning-gym has no {task.name!r}; with chains of thought: {list(WRITERS)}")
     try:
         return reasoning_gym.create_dataset(task.name, **{**task.options, "seed": seed})
     except (AssertionError, TypeError, ValueError) as error:
         fields = [name for name in DATASETS[task.name][1].__dataclass_fields__ if name not in ("seed", "size")]
-        raise UserError(
-            f"reasoning.tasks: {task.name}: {error or 'wrong options'}; it has {', '.join(fields)}"
-        ) from None
+        raise UserError(f"{where}: {task.name}: {error or 'wrong options'}; it has {', '.join(fields)}") from None
 
 
 def _row(name: str, entry: Mapping[str, Any]) -> Row | None:
@@ -187,7 +161,7 @@ def _row(name: str, entry: Mapping[str, Any]) -> Row | None:
         if found != answer:  # basic_arithmetic with "/" asks for other numbers than it answers for
             return None
     return {
-        "id": _identifier(name, entry["question"]),
+        "id": identifier(name, entry["question"]),
         "task": name,
         "question": entry["question"],
         "reasoning": written,
@@ -199,62 +173,38 @@ def _row(name: str, entry: Mapping[str, Any]) -> Row | None:
 def _add_files(config: ReasoningConfig, splits: Mapping[str, list[Row]], taken: set[str]) -> list[Row]:
     """Deal the rows of the user's files out by a hash of the question, in the ratio of the splits' sizes.
 
-    Returns the rejected rows; UserError when they are too many.
+    Returns the rejected rows.
     """
     sizes = (config.train, config.validation, config.test)
     edges = (sizes[0], sizes[0] + sizes[1])
-    rejects: list[Row] = []
-    good, example = 0, ""
-    for name, line_number, line in _lines(config.files):
-        row, why = _user_row(name, line)
-        if row is not None and _key(row["question"]) in taken:
-            row, why = None, "question seen before"
-        if row is None:
-            example = example or f"{name}: record {line_number}: {why}"
-            rejects.append({"file": name, "record": line_number, "rule": why, "text": line.strip()})
-            continue
-        good += 1
-        taken.add(_key(row["question"]))
-        digest = hashlib.blake2b(_key(row["question"]).encode(), digest_size=8).digest()
+    rows, rejects = read_problems(config.files, max_failures=config.max_failures, where="reasoning.files", taken=taken)
+    for row in rows:
+        digest = hashlib.blake2b(question_key(row["question"]).encode(), digest_size=8).digest()
         place = int.from_bytes(digest) / 2**64 * sum(sizes)
         splits[SPLITS[bisect(edges, place)]].append(row)
-    broken = sum(row["rule"] != "question seen before" for row in rejects)
-    if not good or broken > config.max_failures * (good + broken):
-        raise UserError(
-            f"{example or 'reasoning.files: no rows'}; {broken} of {good + broken} records are unusable, "
-            "each wants a JSON object with a question and an answer"
-        )
     return rejects
 
 
-def _lines(paths: Sequence[str]) -> Iterator[tuple[str, int, str]]:
-    for file in sorted(resolve(paths), key=lambda file: file.name):
-        with open_file(file) as handle:
-            for number, line in enumerate(handle, 1):
-                if line.strip():
-                    yield file.name, number, line.decode("utf-8", errors="replace")
+def _in_styles(config: ReasoningConfig, rows: Sequence[Row]) -> Counter[str]:
+    """Give a share of the training rows other solutions, in place: a program, or none at all.
 
-
-def _user_row(name: str, line: str) -> tuple[Row | None, str]:
-    """A row in our form, or None and what is wrong with it."""
-    try:
-        given = json.loads(line)
-    except ValueError as error:
-        return None, f"no JSON ({error})"
-    if not isinstance(given, dict):
-        return None, "no JSON object"
-    texts = {}
-    for field, default in (("question", None), ("answer", None), ("reasoning", ""), ("task", PurePath(name).stem)):
-        value = given.get(field, default)
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            value = str(value)
-        if not isinstance(value, str) or (default is None and not value.strip()):
-            return None, f"no text in {field}"
-        texts[field] = value.strip()
-    known = {"id", *texts}
-    identifier = str(given.get("id") or _identifier(texts["task"], texts["question"]))
-    metadata = {key: value for key, value in given.items() if key not in known}
-    return {"id": identifier, **texts, "metadata": {**metadata, "file": name}}, ""
+    Which rows is up to a hash of their ids; only rows with a chain of thought lose it.
+    """
+    found: Counter[str] = Counter()
+    for row in rows:
+        if not row["reasoning"]:
+            continue
+        digest = hashlib.blake2b(f"{config.seed} {row['id']}".encode(), digest_size=8).digest()
+        place = int.from_bytes(digest) / 2**64
+        style = "chain"
+        if place < config.direct_share:
+            style, row["reasoning"] = "direct", ""
+        elif place < config.direct_share + config.program_share and row["task"] in PROGRAMS:
+            style = "program"
+            plan, program = PROGRAMS[row["task"]](row["metadata"])
+            row |= {"reasoning": plan, "response": f"```python\n{program}\n```"}
+        found[style] += 1
+    return found
 
 
 def _write(path: Path, rows: Sequence[Row]) -> None:

@@ -328,7 +328,14 @@ class ReasoningConfig(Section):
     test: int = Field(1_000, ge=1)
     """Generated tasks for the evaluation alone."""
     files: ExternalPaths = ()
-    """Own tasks: JSONL files of rows with question, answer and, if known, reasoning; dealt out in the same ratio."""
+    """Own tasks: JSONL or Parquet files of rows with question, answer and, if known, reasoning, or in the forms of
+    GSM8K and MATH (see docs/domain.md); dealt out in the same ratio."""
+    program_share: float = Field(0.0, ge=0, le=1)
+    """Share of the training tasks solved by a program that prints the answer (program of thought, DeepSeekMath 3.1),
+    where a writer of such programs knows the task."""
+    direct_share: float = Field(0.0, ge=0, le=1)
+    """Share of the training tasks answered at once, without reasoning: as where answers are plenty and worked
+    solutions are dear."""
     max_failures: float = Field(0.01, ge=0, le=1)
     """Share of unusable rows in `files` above which the stage gives up."""
     seed: int = 0

@@ -17,7 +17,9 @@ from hypothesis import strategies as st
 
 from infra.errors import UserError
 from pipeline.chains import WRITERS, write_addition, write_product
-from pipeline.reasoning import SPLITS, read_tasks, reasoning, score
+from pipeline.problem_files import read_problems
+from pipeline.reasoning import SPLITS, read_tasks, reasoning
+from pipeline.scoring import score
 from pipeline.sections import ReasoningConfig, ReasoningTask
 
 
@@ -198,3 +200,57 @@ def test_a_file_of_another_kind_names_the_record(tmp_path: Path) -> None:
     file.write_text('{"question": "1 + 1?", "answer": "2"}\n{"question": "1 + 2?"}\n')
     with pytest.raises(UserError, match=r"mine\.jsonl: record 2: no text in answer"):
         reasoning(_config(files=(str(file),)), {}, tmp_path)
+
+
+def test_files_in_the_forms_of_the_field(tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    gsm8k = {"question": "2 + 2?", "answer": "Two and two is <<2+2=4>>4.\n#### 4"}
+    maths = {"problem": "Half of one?", "solution": r"It is $\boxed{\frac{1}{2}}$.", "level": "Level 1"}
+    (tmp_path / "a.jsonl").write_text(json.dumps(gsm8k) + "\n" + json.dumps(maths) + "\n")
+    pq.write_table(pa.Table.from_pylist([{"prompt": "3 + 3?", "answer": 6, "task": "sums"}]), tmp_path / "b.parquet")
+    rows, rejects = read_problems([str(tmp_path / "*.*")], max_failures=0, where="x")
+    assert rejects == []
+    assert [(row["question"], row["answer"], row["reasoning"], row["task"]) for row in rows] == [
+        ("2 + 2?", "4", "Two and two is 4.", "a"),
+        ("Half of one?", r"\frac{1}{2}", r"It is $\boxed{\frac{1}{2}}$.", "a"),
+        ("3 + 3?", "6", "", "sums"),
+    ]
+    assert score("a", "0.5", rows[1]) == 1
+
+
+@pytest.mark.parametrize(
+    ("row", "place"),
+    [
+        ({"choices": ["x", "y"], "answer": 1}, 1),
+        ({"choices": ["x", "y"], "answer": "B"}, 1),
+        ({"choices": ["x", "y"], "answer": "x"}, 0),
+        ({"choices": {"text": ["x", "y"], "label": ["1", "2"]}, "answerKey": "2"}, 1),
+        ({"choices": ["x", "y"], "answer": "Z"}, None),
+        ({"choices": ["x"], "answer": 0}, None),
+        ({"answer": 0}, None),
+    ],
+)
+def test_multiple_choice(row: dict[str, Any], place: int | None, tmp_path: Path) -> None:
+    file = tmp_path / "choice.jsonl"
+    file.write_text(json.dumps({"question": "Which?"} | row) + "\n")
+    if place is None:
+        with pytest.raises(UserError, match=r"choice\.jsonl: record 1: (the answer is none|no list)"):
+            read_problems([str(file)], max_failures=0, where="x", choices=True)
+    else:
+        assert read_problems([str(file)], max_failures=0, where="x", choices=True)[0][0]["answer"] == place
+
+
+def test_some_tasks_are_solved_by_programs_and_some_at_once(tmp_path: Path) -> None:
+    tasks = tuple(ReasoningTask(name=name) for name in ("chain_sum", "gcd", "products", "spell_backward"))
+    shares = {"program_share": 0.3, "direct_share": 0.3}
+    metrics, splits = _make(_config(tasks=tasks, train=200, **shares), tmp_path / "out")
+    programs = [row for row in splits["train"] if "response" in row]
+    assert metrics["train_program"] == len(programs)
+    assert 30 < len(programs) < 90
+    assert 30 < metrics["train_direct"] < 90
+    for row in programs[:12]:
+        assert score(row["task"], row["response"], row) == 1, row
+    assert not any("response" in row for row in splits["test"])
+    assert all(row["reasoning"] for row in splits["test"])
