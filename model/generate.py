@@ -77,8 +77,12 @@ def generate(
     *,
     stop: int,
     batch_size: int = 64,
+    numbers: Sequence[int] | None = None,
 ) -> list[Completion]:
     """Continue each of `prompts` until the token `stop` or the length limit; the same prompt may occur many times.
+
+    Args:
+        numbers: seed the random numbers of each prompt in place of its position, where `prompts` are a part of more.
 
     Raises:
         ValueError: an empty prompt.
@@ -88,8 +92,10 @@ def generate(
     order = sorted(range(len(prompts)), key=lambda row: len(prompts[row]))
     for start in range(0, len(order), batch_size):
         rows = order[start : start + batch_size]
-        for row, token, logprob in _decode(model, [prompts[row] for row in rows], rows, sampling, stop):
-            completion = completions[row]
+        seeds = rows if numbers is None else [numbers[row] for row in rows]
+        place = dict(zip(seeds, rows, strict=True))
+        for seed, token, logprob in _decode(model, [prompts[row] for row in rows], seeds, sampling, stop):
+            completion = completions[place[seed]]
             completion.tokens.append(token)
             completion.logprobs.append(logprob)
             completion.finished = token == stop

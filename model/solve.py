@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from model.generate import Completion, Sampling, generate, is_well_formed, prompt_tokens, split_reasoning, token_id
 from model.transformer import Transformer
-from pipeline.reasoning import score
+from pipeline.sandbox import LIMITS, Limits
+from pipeline.scoring import mark_answers
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -27,6 +28,10 @@ class Solution:
     """1 for a right answer that has an end, else 0."""
     is_well_formed: bool
     """One piece of reasoning inside its tags, an answer after it, and an end."""
+    value: str = ""
+    """What the answer comes to: what a program printed, else the answer."""
+    program: str = ""
+    """How a program ended; empty where the answer is none."""
 
 
 def solve(
@@ -36,14 +41,35 @@ def solve(
     sampling: Sampling,
     *,
     batch_size: int = 64,
+    numbers: Sequence[int] | None = None,
+    programs: bool = True,
+    limits: Limits = LIMITS,
 ) -> list[Solution]:
-    """Ask the questions of `rows` (of a reasoning split) and score what comes back."""
+    """Ask the questions of `rows` (of a reasoning split) and score what comes back.
+
+    Args:
+        numbers: see `model.generate.generate`.
+        programs: run answers that are programs, within `limits` each.
+    """
     prompts = [prompt_tokens(tokenizer, row["question"]) for row in rows]
     stop = token_id(tokenizer, "<|eos|>")
-    solutions = []
-    for row, completion in zip(rows, generate(model, prompts, sampling, stop=stop, batch_size=batch_size), strict=True):
-        text = tokenizer.decode(completion.tokens)
-        thought, answer = split_reasoning(text)
-        marks = score(row["task"], answer, row) if completion.finished else 0.0
-        solutions.append(Solution(completion, thought, answer, marks, completion.finished and is_well_formed(text)))
-    return solutions
+    completions = generate(model, prompts, sampling, stop=stop, batch_size=batch_size, numbers=numbers)
+    texts = [tokenizer.decode(completion.tokens) for completion in completions]
+    parts = [split_reasoning(text) for text in texts]
+    # an answer that has no end is none
+    answers = [
+        answer if completion.finished else "" for (_, answer), completion in zip(parts, completions, strict=True)
+    ]
+    marks = mark_answers(answers, rows, programs=programs, limits=limits)
+    return [
+        Solution(
+            completion=completion,
+            reasoning=thought,
+            answer=answer,
+            score=mark.score,
+            is_well_formed=completion.finished and is_well_formed(text),
+            value=mark.value,
+            program=mark.program,
+        )
+        for completion, text, (thought, answer), mark in zip(completions, texts, parts, marks, strict=True)
+    ]

@@ -1,8 +1,8 @@
-"""The stage `grpo`: a fine-tuned model gets better at what a program can check (DeepSeekMath, section 4; DeepSeek-R1).
+"""The stage `grpo`: a model gets better at what a program can check (DeepSeekMath, section 4; DeepSeek-R1).
 
 Each step asks questions of the training split, several answers to each, rewards them by rule, and moves the policy
-towards the better ones of every group. It runs in the stage's own process on all its cores, or its GPU, however many
-ranks other stages have.
+towards the better ones of every group. From a fine-tuned model it is R1's reasoning reinforcement, from a base model
+R1-Zero. Ranks share the questions and the updates; experts may be spread over them.
 
 Artifact: ``model/`` (a Hugging Face checkpoint with the tokenizer), ``history.json`` (every step and validation) and
 ``rollouts.jsonl`` (some answers of every step, with what they earned).
@@ -13,85 +13,112 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 import signal
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from infra import events
 from infra.errors import UserError
-from model.sections import GrpoConfig
+from model.finetune_sections import GrpoConfig
+from model.rl.watch import WINDOW, reason_to_stop
+from model.training.ranks import run_ranks
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-    from model.rl.policy import PolicyEngine
+    from model.rl.policy import Policy
     from model.rl.rollout import Rollout
+    from model.training.engine import Engine
 
-__all__ = ["collapsed", "grpo"]
+__all__ = ["grpo"]
 
-WINDOW = 10
-"""Steps whose mean reward tells a collapse."""
 MAX_SKIPPED = 10
 """Updates thrown away in a row after which going on is no use."""
 
 
 def grpo(config: GrpoConfig, inputs: Mapping[str, Path], out_dir: Path) -> dict[str, Any]:
-    """Reinforce the model of `sft` on the training split of `reasoning`; its validation split is the measure.
+    """Reinforce the model of `start` on the training split of `reasoning`; its validation split is the measure.
 
     Raises:
-        UserError: inputs that do not fit together, a policy that collapsed.
+        UserError: inputs that do not fit together, a policy that went wrong.
         SystemExit: 143, saved after SIGTERM.
     """
+    return run_ranks("model.rl.grpo:run_rank", config, inputs, out_dir)
+
+
+def run_rank(argument: dict[str, Any]) -> None:
+    """One rank's part; rank 0 writes the artifact. Its metrics go through a file in ``.work``."""
     import torch
     from tokenizers import Tokenizer
 
     from model.checkpoint import load_model, save_model, write_json
-    from model.rl.policy import PolicyEngine
+    from model.rl.policy import Policy
     from model.training.engine import threads_for
     from model.training.loop import sigterm_event
     from model.training.snapshots import Snapshots
     from pipeline.reasoning import read_tasks
 
-    torch.set_num_threads(threads_for(1))
+    config = GrpoConfig.model_validate(argument["config"])
+    inputs = {name: Path(path) for name, path in argument["inputs"].items()}
+    out_dir = Path(argument["out_dir"])
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    torch.set_num_threads(threads_for(world))
     tokenizer = Tokenizer.from_file(str(inputs["tokenizer"] / "tokenizer.json"))
     model = load_model(inputs["start"] / "model")
     if tokenizer.get_vocab_size() > model.config.vocab_size:
-        raise UserError(f"{inputs['start']}: its vocabulary is smaller than the tokenizer's; fine-tune again")
+        raise UserError(f"{inputs['start']}: its vocabulary is smaller than the tokenizer's; train it again")
     splits = [inputs["reasoning"] / f"{split}.jsonl" for split in ("train", "validation")]
-    engine = PolicyEngine(model, config)
-    run = _Run(engine, tokenizer, config, read_tasks(splits[0]), read_tasks(splits[1]), out_dir / ".work")
+    tasks, held_out = (_chosen(read_tasks(split), config) for split in splits)
+    try:
+        policy = Policy(model, config, world)
+    except ValueError as error:
+        raise UserError(f"grpo: {error}") from error
+    run = _Run(policy, tokenizer, config, tasks, held_out, out_dir / ".work")
     files = [inputs["start"] / "model" / "model.safetensors", inputs["tokenizer"] / "tokenizer.json", *splits]
-    snapshots = Snapshots(out_dir / ".work" / "snapshots", engine, _fingerprint(config, files))
+    snapshots = Snapshots(out_dir / ".work" / "snapshots", cast("Engine", policy), _fingerprint(config, files))
     restored = snapshots.restore()
     first = run.restore(*restored) if restored is not None else 0
-    events.begin("steps", config.steps, "steps", done=first)
+    if policy.rank == 0:
+        events.begin("steps", config.steps, "steps", done=first)
     started = saved = time.monotonic()
     with sigterm_event() as terminated:
         run.begin()
         for step in range(first, config.steps):
             run.step(step)
             done = step + 1
+            # one clock and one signal decide for all ranks, so that they save the same step
             is_due = time.monotonic() - saved >= config.checkpoint_seconds and done < config.steps
-            if is_due or terminated.is_set():
+            wishes = policy.gather((terminated.is_set(), is_due and policy.rank == 0))
+            is_ending = any(ending for ending, _ in wishes)
+            if is_ending or any(due for _, due in wishes):
                 snapshots.save(done, run.state())
                 saved = time.monotonic()
-            if terminated.is_set():
-                events.note(f"stopped by SIGTERM after step {done}; the next run goes on from there")
+            if is_ending:
+                if policy.rank == 0:
+                    events.note(f"stopped by SIGTERM after step {done}; the next run goes on from there")
                 raise SystemExit(128 + signal.SIGTERM)
     events.flush()
-    save_model(engine.model.cpu().eval(), out_dir / "model", inputs["tokenizer"])
+    finished = policy.full_model()
+    if finished is None:
+        return
+    save_model(finished.cpu().eval(), out_dir / "model", inputs["tokenizer"])
     write_json(out_dir / "history.json", {"steps": run.history, "validation": run.validated})
     (out_dir / "rollouts.jsonl").write_bytes(run.kept.read_bytes())
-    return run.metrics() | {"seconds": round(time.monotonic() - started, 2)}
+    seconds = {"seconds": round(time.monotonic() - started, 2), "layout": policy.layout}
+    write_json(out_dir / ".work" / "metrics.json", run.metrics() | seconds)
 
 
-def collapsed(rewards: Sequence[float], share: float) -> bool:
-    """Whether the mean of the last `WINDOW` rewards is below `share` of the best such mean."""
-    means = [fmean(rewards[end - WINDOW : end]) for end in range(WINDOW, len(rewards) + 1)]
-    return bool(means) and means[-1] < share * max(means)
+def _chosen(rows: list[dict[str, Any]], config: GrpoConfig) -> list[dict[str, Any]]:
+    """The rows of the kinds of tasks that are asked."""
+    found = [row for row in rows if not config.tasks or row["task"] in config.tasks]
+    if not found:
+        there = sorted({row["task"] for row in rows})
+        raise UserError(f"grpo.tasks: no task is named {' or '.join(config.tasks)}; there are {', '.join(there)}")
+    return found
 
 
 def _fingerprint(config: GrpoConfig, files: Sequence[Path]) -> str:
@@ -107,7 +134,7 @@ class _Run:
 
     def __init__(
         self,
-        engine: PolicyEngine,
+        policy: Policy,
         tokenizer: Tokenizer,
         config: GrpoConfig,
         tasks: list[dict[str, Any]],
@@ -115,7 +142,7 @@ class _Run:
         work: Path,
     ) -> None:
         work.mkdir(parents=True, exist_ok=True)
-        self.engine, self.tokenizer, self.config = engine, tokenizer, config
+        self.policy, self.tokenizer, self.config = policy, tokenizer, config
         self.tasks, self.held_out = tasks, held_out[: config.accuracy_tasks]
         self.kept = work / "rollouts.jsonl"
         self.kept.touch()
@@ -123,6 +150,8 @@ class _Run:
         self.history: list[dict[str, float]] = []
         self.validated: list[dict[str, float]] = []
         self.skipped: list[int] = []
+        self.spent = [0.0, 0.0, 0.0]
+        """Seconds of rollouts, of updates, and of all, in this process."""
 
     def state(self) -> dict[str, Any]:
         """What a snapshot keeps beside the engine."""
@@ -141,8 +170,9 @@ class _Run:
 
     def begin(self) -> None:
         """Before the first step of this process: drop the answers kept after the snapshot, and validate if fresh."""
-        with self.kept.open("r+b") as handle:
-            handle.truncate(self.kept_bytes)
+        if self.policy.rank == 0:
+            with self.kept.open("r+b") as handle:
+                handle.truncate(self.kept_bytes)
         if not self.validated:
             self.validate(0)
 
@@ -154,18 +184,23 @@ class _Run:
         config = self.config
         started = time.monotonic()
         if config.reference_every and step and step % config.reference_every == 0:
-            self.engine.renew_reference()
-        rollout = roll_out(self.engine.model, self.tokenizer, self.tasks, config, step)
+            self.policy.renew_reference()
+        rollout = roll_out(self.policy, self.tokenizer, self.tasks, config, step)
         wrote = time.monotonic() - started
         rate = learning_rate(config, step)
         row = {"step": float(step + 1), "learning_rate": rate, **_summary(rollout), **self.update(rollout, step, rate)}
         self.history.append(row)
-        self.keep(rollout, step)
+        updated = time.monotonic() - started - wrote
+        self.policy.refresh()
         tokens = sum(len(answer.tokens) for answer in rollout.answers)
         seconds = time.monotonic() - started
-        events.metrics({name: value for name, value in row.items() if name != "step"}, step + 1)
-        events.metrics({"sampled_tokens_per_second": tokens / wrote, "seconds_per_step": seconds}, step + 1)
-        events.advance()
+        self.spent = [total + part for total, part in zip(self.spent, (wrote, updated, seconds), strict=True)]
+        if self.policy.rank == 0:
+            self.keep(rollout, step)
+            events.metrics({name: value for name, value in row.items() if name != "step"}, step + 1)
+            speeds = {"sampled_tokens_per_second": tokens / wrote, "seconds_per_step": seconds}
+            events.metrics(speeds | {"seconds_per_rollout": wrote, "seconds_per_update": updated}, step + 1)
+            events.advance()
         done = step + 1
         if done == config.steps or (config.validate_every and done % config.validate_every == 0):
             self.validate(done)
@@ -173,14 +208,14 @@ class _Run:
 
     def update(self, rollout: Rollout, step: int, rate: float) -> dict[str, float]:
         """The updates of one step, each on a share of the questions; what they had to say, in the mean."""
-        config, engine = self.config, self.engine
+        config, policy = self.config, self.policy
         per_update = -(-config.questions // config.minibatches) * config.group_size
         rows = []
         for start in range(0, len(rollout.answers), per_update):
-            row = engine.update(rollout.answers[start : start + per_update], rate)
+            row = policy.update(rollout.answers[start : start + per_update], rate)
             if row is None:
                 self.skipped.append(step + 1)
-                events.note(f"step {step + 1}: the loss is not a number, skipped")
+                self.note(f"step {step + 1}: the loss is not a number, skipped")
             else:
                 rows.append(row)
         recent = list(dict.fromkeys(self.skipped))[-MAX_SKIPPED:]
@@ -200,9 +235,12 @@ class _Run:
                 "question": task["question"],
                 "reasoning": solution.reasoning,
                 "answer": solution.answer,
+                "value": solution.value,
+                "program": solution.program,
                 "expected": task["answer"],
                 "accuracy": mark.accuracy,
                 "format": mark.format,
+                "language": mark.language,
                 "reward": mark.total,
                 "advantage": round(rollout.answers[number].advantage, 4),
                 "tokens": len(solution.completion.tokens),
@@ -214,38 +252,50 @@ class _Run:
         self.kept_bytes += len(text)
 
     def validate(self, done: int) -> None:
-        """Ask the held-out questions, greedily, after `done` steps."""
+        """Ask the held-out questions, greedily, after `done` steps; ranks share them out."""
         from model.generate import Sampling
         from model.rl.rewards import reward
+        from model.rl.rollout import program_limits
         from model.solve import solve
 
-        sampling = Sampling(self.config.max_new_tokens)
-        solutions = solve(self.engine.model, self.tokenizer, self.held_out, sampling)
-        marks = [reward(solution, self.config) for solution in solutions]
+        policy, config = self.policy, self.config
+        solutions = solve(
+            policy.actor,
+            self.tokenizer,
+            self.held_out[policy.rank :: policy.world],
+            Sampling(config.max_new_tokens),
+            programs=config.programs,
+            limits=program_limits(config),
+        )
+        marks = [(reward(solution, config), len(solution.completion.tokens)) for solution in solutions]
+        everyone = [mark for part in policy.gather(marks) for mark in part]
         row = {
             "step": float(done),
-            "reward": fmean(mark.total for mark in marks),
-            "accuracy": fmean(mark.accuracy for mark in marks),
-            "format": fmean(mark.format for mark in marks),
-            "length": fmean(len(solution.completion.tokens) for solution in solutions),
+            "reward": fmean(mark.total for mark, _ in everyone),
+            "accuracy": fmean(mark.accuracy for mark, _ in everyone),
+            "format": fmean(mark.format for mark, _ in everyone),
+            "length": fmean(length for _, length in everyone),
         }
         self.validated.append(row)
-        events.metrics({f"validation_{name}": value for name, value in row.items() if name != "step"}, done)
+        if policy.rank == 0:
+            events.metrics({f"validation_{name}": value for name, value in row.items() if name != "step"}, done)
 
     def guard(self, done: int) -> None:
-        """End a run whose policy has fallen apart; say so when there is nothing left to learn from."""
-        rewards = [row["reward"] for row in self.history]
-        if collapsed(rewards, self.config.collapse_below):
-            raise UserError(
-                f"grpo: the policy has collapsed: mean reward {fmean(rewards[-WINDOW:]):.3f} over the {WINDOW} steps "
-                f"up to {done}; lower grpo.learning_rate, raise grpo.kl_weight, or end before with grpo.steps"
-            )
+        """End a run whose policy goes wrong; say so when there is nothing left to learn from."""
+        reason = reason_to_stop(self.history, self.validated, self.config)
+        if reason:
+            raise UserError(f"grpo: step {done}: {reason}")
         recent = [row["informative"] for row in self.history[-WINDOW:]]
         if len(self.history) == WINDOW and not any(recent):
-            events.note(
+            self.note(
                 f"no group of {WINDOW} steps had answers of different rewards: there is nothing to learn from; "
-                "choose tasks that the fine-tuned model solves sometimes"
+                "choose tasks that the model solves sometimes"
             )
+
+    def note(self, text: str) -> None:
+        """Tell the person watching, once."""
+        if self.policy.rank == 0:
+            events.note(text)
 
     def metrics(self) -> dict[str, Any]:
         """The numbers that the stage reports."""
@@ -258,7 +308,12 @@ class _Run:
             "reward_first": self.history[0]["reward"],
             "reward_last": fmean(row["reward"] for row in last),
         }
-        for name in ("kl", "entropy", "informative"):
+        if self.history and self.spent[2]:
+            found |= {
+                f"{name}_seconds_share": round(part / self.spent[2], 3)
+                for name, part in zip(("rollout", "update"), self.spent, strict=False)
+            }
+        for name in ("kl", "entropy", "informative", "length", "program_share"):
             found[f"{name}_last"] = fmean(row.get(name, math.nan) for row in last)
         for place, row in (("before", self.validated[0]), ("after", self.validated[-1])):
             found |= {f"{name}_{place}": value for name, value in row.items() if name != "step"}
@@ -277,4 +332,7 @@ def _summary(rollout: Rollout) -> dict[str, float]:
         "length": fmean(len(answer.tokens) for answer in rollout.answers),
         "finished": fmean(solution.completion.finished for solution in rollout.solutions),
         "informative": rollout.informative,
+        "distinct": len({tuple(answer.tokens) for answer in rollout.answers}) / len(rollout.answers),
+        "language": fmean(mark.language for mark in rollout.rewards),
+        "program_share": fmean(bool(solution.program) for solution in rollout.solutions),
     }

@@ -1,60 +1,121 @@
-"""The policy that GRPO trains, and the reference it must not stray far from."""
+"""The policy that GRPO trains, on any number of ranks, and the reference it must not stray far from.
+
+Training goes through the engine, whose experts may be spread over ranks. Answers are written by the `actor`, a whole
+model that every rank holds: on one rank it is the model in training itself, on several a copy that `refresh` brings up
+to date. So ranks write answers of different lengths without waiting for each other at every token; the price is memory
+for one whole copy per rank, and for the reference one more.
+"""
 
 from __future__ import annotations
 
 import copy
+import dataclasses
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
-from model.rl.loss import grpo_loss
-from model.rl.rollout import Answer, micro_batches
-from model.sections import GrpoConfig
-from model.training.engine import SingleEngine, own_weights, set_weights
+from model.finetune_sections import GrpoConfig
+from model.rl.loss import grpo_loss, log_probabilities
+from model.rl.rollout import Answer, MicroBatch, micro_batches
+from model.sections import OptimizerConfig, TrainingConfig
+from model.training.engine import SingleEngine, make_engine, own_weights, set_weights
 from model.transformer import Transformer
 
-__all__ = ["PolicyEngine"]
+__all__ = ["Policy", "policy_engine_config"]
 
 REFERENCE = "reference-0.safetensors"
 
 
-class PolicyEngine(SingleEngine):
-    """One process with a policy, its optimizer and, where the divergence has a weight, a reference model."""
+def policy_engine_config(config: OptimizerConfig, world: int) -> TrainingConfig:
+    """What the training engine wants to know, of a stage whose micro-batches are not counted in rows."""
+    shared = {name: getattr(config, name) for name in OptimizerConfig.model_fields}
+    return TrainingConfig.model_validate(shared | {"batch_size": world, "micro_batch": world})
 
-    def __init__(self, model: Transformer, config: GrpoConfig) -> None:
+
+class Policy:
+    """A model in training with its optimizer, the actor and, where the divergence has a weight, a reference."""
+
+    def __init__(self, model: Transformer, config: GrpoConfig, world: int = 1) -> None:
+        self.config = config
+        self._is_renewed = False
         self.reference: Transformer | None = None
         if config.kl_weight:
             self.reference = copy.deepcopy(model).requires_grad_(False).eval()  # before the gates are hooked
-        super().__init__(model, config)
+        actor = None if world == 1 else copy.deepcopy(model).requires_grad_(False).eval()
+        self.engine = make_engine(model, policy_engine_config(config, world))
+        if actor is None and not isinstance(self.engine, SingleEngine):  # engine: deepspeed on one rank
+            actor = copy.deepcopy(self.reference or self.engine.full_model())
+        self._single = self.engine if isinstance(self.engine, SingleEngine) else None
+        self.actor: Transformer = self._single.model if self._single else actor.to(self.engine.device)  # type: ignore[union-attr]
         if self.reference is not None:
-            self.reference.to(self.device)
-        self.config = config
-        self._is_renewed = False
+            self.reference.to(self.engine.device)
+
+    @property
+    def rank(self) -> int:
+        """Of this process."""
+        return self.engine.rank
+
+    @property
+    def world(self) -> int:
+        """Ranks."""
+        return self.engine.world
+
+    @property
+    def layout(self) -> dict[str, int]:
+        """Ranks and expert-parallel width."""
+        return self.engine.layout
+
+    def gather(self, mine: Any) -> list[Any]:
+        """What each rank has, in the order of ranks. Every rank calls it."""
+        if self.world == 1:
+            return [mine]
+        import torch.distributed as dist
+
+        everyone: list[Any] = [None] * self.world
+        dist.all_gather_object(everyone, mine)
+        return everyone
+
+    @torch.no_grad()
+    def refresh(self) -> None:
+        """Make the actor the model of now. Every rank calls it."""
+        if self._single is not None:
+            return
+        whole = self.engine.full_model()
+        newest = whole.state_dict() if whole is not None else {}
+        for name, value in self.actor.state_dict().items():
+            if whole is not None:
+                value.copy_(newest[name])
+            if self.world > 1:
+                import torch.distributed as dist
+
+                dist.broadcast(value, 0)
 
     def renew_reference(self) -> None:
         """Make the policy of now the reference."""
         if self.reference is not None:
-            set_weights(self.reference, own_weights(self.model))
+            set_weights(self.reference, own_weights(self.actor))
             self._is_renewed = True
 
     def update(self, answers: Sequence[Answer], rate: float) -> dict[str, float] | None:
-        """One optimizer step on `answers`; loss, kl, clipped share, entropy and gradient norm.
+        """One optimizer step on `answers`, the same on every rank; loss, kl, clipped share, entropy, gradient norm.
 
         None, and the weights as they were, when the loss is not a number.
         """
-        config = self.config
-        parts = list(micro_batches(answers, config.micro_tokens, self.device))
-        sums = torch.zeros(4, dtype=torch.float64)
+        config, engine = self.config, self.engine
+        parts = self._share(list(micro_batches(answers, config.micro_tokens, engine.device)))
+        sums = torch.zeros(4, dtype=torch.float64, device=engine.device)
         for number, part in enumerate(parts):
-            self.watch.begin(len(part.tokens_BT))
+            engine.watch.begin(len(part.tokens_BT))
             reference_N = None
             if self.reference is not None:
                 with torch.no_grad():
                     reference_N, _ = part.log_probabilities(self.reference)
-            logprobs_N, entropy_N = part.log_probabilities(self.model)
+            logprobs_N, entropy_N = self._log_probabilities(part)
             terms = grpo_loss(
                 logprobs_N,
                 part.old_N,
@@ -65,30 +126,53 @@ class PolicyEngine(SingleEngine):
                 kl_weight=config.kl_weight,
             )
             entropy = (part.weights_N * entropy_N).sum()
-            sums += torch.stack([terms.loss.detach(), terms.kl, terms.clipped, entropy]).double().cpu()
+            found = torch.stack([terms.loss.detach(), terms.kl, terms.clipped, entropy]).double()
+            sums += engine.total(found)  # known to all ranks, so all throw the step away or none does
             if not math.isfinite(float(sums[0])):
-                self.watch.take_loss()
-                self.watch.finish_step(None, 0.0)
-                self.discard()
+                engine.watch.take_loss()
+                engine.watch.finish_step(None, 0.0)
+                engine.discard()
                 return None
-            loss = terms.loss + self.watch.take_loss() / len(parts)
-            self.backward(loss, last=number + 1 == len(parts))
-        norm = self.step(rate)
-        self.watch.finish_step(self.watch.counts(), config.bias_update_speed)
+            loss = terms.loss + engine.watch.take_loss() / (len(parts) * engine.world)
+            engine.backward(loss, last=number + 1 == len(parts))
+        norm = engine.step(rate)
+        counts_LE = engine.watch.counts()
+        engine.watch.finish_step(
+            None if counts_LE is None else engine.total(counts_LE.clone()), config.bias_update_speed
+        )
         row = dict(zip(("loss", "kl", "clipped", "entropy"), sums.tolist(), strict=True))
         if self.reference is None:
             del row["kl"]
         return row | {"grad_norm": norm}
 
+    def _share(self, parts: list[MicroBatch]) -> list[MicroBatch]:
+        """This rank's micro-batches: as many on every rank, for experts are exchanged; what is wanting counts for 0."""
+        wanted = -(-len(parts) // self.world)
+        mine = parts[self.rank :: self.world]
+        idle = dataclasses.replace(parts[-1], weights_N=torch.zeros_like(parts[-1].weights_N))
+        return mine + [idle] * (wanted - len(mine))
+
+    def _log_probabilities(self, part: MicroBatch) -> tuple[Tensor, Tensor]:
+        if self._single is not None:
+            return part.log_probabilities(self._single.model)
+        (logits_BTV,) = self.engine.forward(part.tokens_BT, None)
+        logits_NV = logits_BTV.flatten(0, 1).index_select(0, part.places_N)
+        return log_probabilities(logits_NV.float(), part.targets_N)
+
     def save(self, folder: Path) -> None:
         """Write weights, moments and a renewed reference."""
-        super().save(folder)
-        if self.reference is not None and self._is_renewed:
+        self.engine.save(folder)
+        if self.reference is not None and self._is_renewed and self.rank == 0:
             save_file(own_weights(self.reference), folder / REFERENCE)
 
     def load(self, folder: Path) -> None:
         """Restore what `save` wrote."""
-        super().load(folder)
+        self.engine.load(folder)
         self._is_renewed = self.reference is not None and (folder / REFERENCE).exists()
         if self.reference is not None and self._is_renewed:
             set_weights(self.reference, load_file(folder / REFERENCE))
+        self.refresh()
+
+    def full_model(self) -> Transformer | None:
+        """The whole model on rank 0, None elsewhere. Every rank calls it, at the end."""
+        return self.engine.full_model()

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from model.sections import GrpoConfig
+from model.finetune_sections import GrpoConfig
 from model.solve import Solution
+from pipeline.language import consistency
 
 __all__ = ["Reward", "reward"]
 
@@ -18,12 +19,17 @@ class Reward:
     """1 when the answer is right."""
     format: float
     """1 when reasoning, answer and end are all there, in this order."""
+    language: float
+    """Share of the words of reasoning in the wanted language; 1 where none is wanted."""
     total: float
     """The weighted sum."""
 
 
 def reward(solution: Solution, config: GrpoConfig) -> Reward:
-    """Accuracy and format, weighted as configured."""
+    """Accuracy, format and language, weighted as configured (R1 adds them up, section 2.3.2)."""
     shape = float(solution.is_well_formed)
+    language = consistency(solution.reasoning, config.language) if config.language else 1.0
     total = config.accuracy_reward * solution.score + config.format_reward * shape
-    return Reward(solution.score, shape, total)
+    if config.language:
+        total += config.language_reward * language
+    return Reward(solution.score, shape, language, total)

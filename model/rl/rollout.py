@@ -12,26 +12,52 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from model.finetune_sections import GrpoConfig
 from model.generate import Sampling, prompt_tokens
 from model.rl.loss import group_advantages, log_probabilities
 from model.rl.rewards import Reward, reward
-from model.sections import GrpoConfig
 from model.solve import Solution, solve
 from model.transformer import Transformer
+from pipeline.sandbox import Limits
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-__all__ = ["Answer", "MicroBatch", "Rollout", "micro_batches", "questions_of_step", "roll_out"]
+__all__ = [
+    "Answer",
+    "MicroBatch",
+    "Rollout",
+    "Writer",
+    "micro_batch",
+    "micro_batches",
+    "program_limits",
+    "questions_of_step",
+    "roll_out",
+]
 
 GENERATION_BATCH = 256
 """Answers written at once."""
+
+
+class Writer(Protocol):
+    """Who writes answers: `model.rl.policy.Policy`, or one process with a model."""
+
+    @property
+    def actor(self) -> Transformer: ...
+
+    @property
+    def rank(self) -> int: ...
+
+    @property
+    def world(self) -> int: ...
+
+    def gather(self, mine: Any) -> list[Any]: ...
 
 
 @dataclass(frozen=True)
@@ -98,24 +124,47 @@ def _order(lap: int, total: int, seed: int) -> np.ndarray:
 
 
 def roll_out(
-    model: Transformer, tokenizer: Tokenizer, tasks: Sequence[Mapping[str, Any]], config: GrpoConfig, step: int
+    policy: Writer, tokenizer: Tokenizer, tasks: Sequence[Mapping[str, Any]], config: GrpoConfig, step: int
 ) -> Rollout:
-    """Let the policy answer the questions of `step`, `group_size` times each."""
+    """Let the policy answer the questions of `step`, `group_size` times each; every rank gets all the answers.
+
+    Ranks share the questions out. The random numbers of an answer follow from its place in the step alone, so what is
+    said does not depend on how many ranks there are, but for near-ties that rounding decides.
+    """
     asked = questions_of_step(step, config.questions, len(tasks), config.seed)
     rows = [tasks[number] for number in asked for _ in range(config.group_size)]
+    mine = [
+        place for place in range(len(rows)) if place // config.group_size % policy.world == policy.rank
+    ]  # whole groups: equal prompts are computed once
     noise = int(np.random.SeedSequence((config.seed, step)).generate_state(1, np.uint64)[0])
-    sampling = Sampling(config.max_new_tokens, temperature=1.0, seed=noise)
-    solutions = solve(model, tokenizer, rows, sampling, batch_size=GENERATION_BATCH)
+    found = solve(
+        policy.actor,
+        tokenizer,
+        [rows[place] for place in mine],
+        Sampling(config.max_new_tokens, temperature=1.0, seed=noise),
+        batch_size=GENERATION_BATCH,
+        numbers=mine,
+        programs=config.programs,
+        limits=program_limits(config),
+    )
+    by_place = dict(pair for part in policy.gather(list(zip(mine, found, strict=True))) for pair in part)
+    solutions = [by_place[place] for place in range(len(rows))]
     rewards = [reward(solution, config) for solution in solutions]
     rewards_QG = torch.tensor([mark.total for mark in rewards], dtype=torch.float64).view(-1, config.group_size)
     advantages_QG = group_advantages(rewards_QG)
+    prompts = {number: prompt_tokens(tokenizer, tasks[number]["question"]) for number in asked}
     answers = [
         Answer(
-            prompt_tokens(tokenizer, row["question"]), solution.completion.tokens, solution.completion.logprobs, edge
+            prompts[asked[place // config.group_size]], solution.completion.tokens, solution.completion.logprobs, edge
         )
-        for row, solution, edge in zip(rows, solutions, advantages_QG.flatten().tolist(), strict=True)
+        for place, (solution, edge) in enumerate(zip(solutions, advantages_QG.flatten().tolist(), strict=True))
     ]
     return Rollout(rows, solutions, rewards, answers, advantages_QG.any(1).double().mean().item())
+
+
+def program_limits(config: GrpoConfig) -> Limits:
+    """What a program that an answer is may use."""
+    return Limits(seconds=config.program_seconds, memory_bytes=config.program_megabytes << 20)
 
 
 def micro_batches(answers: Sequence[Answer], max_tokens: int, device: torch.device) -> Iterator[MicroBatch]:
@@ -129,11 +178,12 @@ def micro_batches(answers: Sequence[Answer], max_tokens: int, device: torch.devi
         longest = len(answers[order[start]])
         end = start + max(1, max_tokens // longest)
         chosen = [answers[number] for number in order[start:end]]
-        yield _micro_batch(chosen, longest, len(answers), device)
+        yield micro_batch(chosen, longest, len(answers), device)
         start = end
 
 
-def _micro_batch(chosen: Sequence[Answer], longest: int, total: int, device: torch.device) -> MicroBatch:
+def micro_batch(chosen: Sequence[Answer], longest: int, total: int, device: torch.device) -> MicroBatch:
+    """`chosen`, of an update of `total` answers, as one micro-batch of rows of `longest` tokens."""
     tokens = np.zeros((len(chosen), longest), dtype=np.int64)
     places: list[int] = []
     for row, answer in enumerate(chosen):

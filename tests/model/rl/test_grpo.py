@@ -13,8 +13,10 @@ from typing import Any
 import pytest
 
 from infra.errors import UserError
-from model.rl.grpo import collapsed, grpo
-from model.sections import GrpoConfig
+from infra.execution import ENVIRONMENT_KEY
+from model.checkpoint import load_model
+from model.finetune_sections import GrpoConfig
+from model.rl.grpo import grpo
 from tests.model.artifacts import make_artifacts
 from tests.pipeline.corpus import published
 
@@ -23,7 +25,7 @@ import itertools, json, os, signal, sys
 from pathlib import Path
 import torch
 from model.rl.grpo import grpo
-from model.sections import GrpoConfig
+from model.finetune_sections import GrpoConfig
 from model.training.engine import SingleEngine
 torch.set_num_threads(1)
 whole, steps = SingleEngine.step, itertools.count()
@@ -40,7 +42,7 @@ grpo(GrpoConfig.model_validate(config), {name: Path(path) for name, path in inpu
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     made = make_artifacts(tmp_path_factory.mktemp("grpo"))
-    return made | {"start": made["sft"]}
+    return {name: made[name] for name in ("tokenizer", "reasoning")} | {"start": made["sft"]}
 
 
 def config(**changes: Any) -> GrpoConfig:
@@ -72,7 +74,7 @@ def test_the_artifact(inputs: dict[str, Path], finished: Path) -> None:
     kept = [json.loads(line) for line in (finished / "rollouts.jsonl").read_text().splitlines()]
     assert {row["step"] for row in kept} == {1, 2, 3, 4}
     assert (finished / "model" / "tokenizer.json").exists()
-    before = (inputs["sft"] / "model" / "model.safetensors").read_bytes()
+    before = (inputs["start"] / "model" / "model.safetensors").read_bytes()
     assert (finished / "model" / "model.safetensors").read_bytes() != before
 
 
@@ -93,13 +95,6 @@ def test_reference_renewed(inputs: dict[str, Path], tmp_path: Path) -> None:
     assert steps[1]["kl"] == pytest.approx(0.0, abs=1e-3)
 
 
-def test_collapse() -> None:
-    assert not collapsed([1.0] * 30, 0.5)
-    assert collapsed([1.0] * 10 + [0.4] * 10, 0.5)
-    assert not collapsed([1.0] * 10 + [0.4] * 10, 0.0)
-    assert not collapsed([1.0] * 3, 0.5)
-
-
 def test_a_tokenizer_that_does_not_fit(inputs: dict[str, Path], tmp_path: Path) -> None:
     other = tmp_path / "tokenizer"
     shutil.copytree(inputs["tokenizer"], other)
@@ -109,3 +104,26 @@ def test_a_tokenizer_that_does_not_fit(inputs: dict[str, Path], tmp_path: Path) 
     (other / "tokenizer.json").write_text(json.dumps(document))
     with pytest.raises(UserError, match="vocabulary is smaller than the tokenizer's"):
         grpo(config(), inputs | {"tokenizer": other}, tmp_path / "out")
+
+
+@pytest.mark.parametrize("width", [1, 2])
+def test_two_ranks_write_and_learn_what_one_does(
+    inputs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, width: int
+) -> None:
+    changes: dict[str, Any] = {"steps": 2, "minibatches": 1, "reference_every": 1, "micro_tokens": 60}
+    grpo(config(**changes), inputs, tmp_path / "one")
+    monkeypatch.setenv(ENVIRONMENT_KEY, json.dumps({"ranks": 2, "expert_parallel": width}))
+    metrics = grpo(config(**changes), inputs, tmp_path / "two")
+    assert metrics["layout"] == {"ranks": 2, "expert_parallel": width}
+    one, two = (json.loads((tmp_path / name / "history.json").read_text()) for name in ("one", "two"))
+    # the first update from equal weights; after it Adam has made whole steps of what rounding left of tiny gradients
+    for (left, right), tolerance in zip(zip(one["steps"], two["steps"], strict=True), (1e-4, 1e-2), strict=True):
+        assert left == pytest.approx(right, rel=tolerance, abs=tolerance)
+    weights = [load_model(tmp_path / name / "model").state_dict() for name in ("one", "two")]
+    for name, value in weights[0].items():
+        assert (weights[1][name] - value).abs().mean() < 2e-4, name
+
+
+def test_kinds_of_tasks_that_are_not_there(inputs: dict[str, Path], tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"grpo\.tasks: .*there are basic_arithmetic"):
+        grpo(config(tasks=("nonsense",)), inputs, tmp_path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 
 import pytest
@@ -9,10 +10,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from model.finetune_sections import GrpoConfig
 from model.rl.loss import group_advantages, grpo_loss, log_probabilities
+from model.rl.policy import Policy
 from model.rl.rewards import reward
 from model.rl.rollout import Answer, micro_batches, questions_of_step
-from model.sections import GrpoConfig
 from tests.model.conftest import tiny_model
 
 
@@ -136,3 +138,62 @@ def test_rewards_add_up() -> None:
     assert reward(Solved(), config).total == 2.0  # type: ignore[arg-type]
     Solved.is_well_formed = True
     assert reward(Solved(), config).total == 2.5  # type: ignore[arg-type]
+
+
+def test_the_gradient_of_an_update_is_that_of_the_plain_formula(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Through the whole model, in micro-batches, against one answer and one token at a time."""
+    config = GrpoConfig(kl_weight=0.04, clip=0.2, micro_tokens=24)
+    model, reference = tiny_model(), tiny_model(seed=1)
+    source = torch.Generator().manual_seed(5)
+    answers = []
+    for prompt, length, edge in ((3, 4, 1.3), (5, 1, -0.4), (2, 9, -0.9), (4, 3, 0.0)):
+        tokens = torch.randint(0, 97, (prompt + length,), generator=source).tolist()
+        old = (torch.rand(length, generator=source) * 0.6 - 4.9).tolist()  # some ratios are beyond the clip
+        answers.append(Answer(tokens[:prompt], tokens[prompt:], old, edge))
+    plain = copy.deepcopy(model)
+    policy = Policy(model, config)
+    policy.reference = reference
+    found: dict[str, torch.Tensor] = {}
+
+    def keep(rate: float) -> float:
+        found.update({name: p.grad.clone() for name, p in policy.actor.named_parameters() if p.grad is not None})
+        return 0.0
+
+    monkeypatch.setattr(policy.engine, "step", keep)
+    row = policy.update(answers, 1e-6)
+    assert row is not None
+    total = torch.zeros(())
+    clipped = 0
+    for answer in answers:
+        whole = torch.tensor([answer.prompt + answer.tokens])
+        mine = plain(whole)[0].log_softmax(-1)
+        with torch.no_grad():
+            theirs = reference(whole)[0].log_softmax(-1)
+        inner = torch.zeros(())
+        for place, token in enumerate(answer.tokens):
+            at = len(answer.prompt) - 1 + place
+            ratio = (mine[at, token] - answer.logprobs[place]).exp()
+            bounded = ratio.clamp(0.8, 1.2)
+            clipped += bool(bounded * answer.advantage < ratio * answer.advantage)
+            log_ratio = theirs[at, token] - mine[at, token]
+            divergence = log_ratio.exp() - log_ratio - 1
+            inner = inner + torch.minimum(ratio * answer.advantage, bounded * answer.advantage) - 0.04 * divergence
+        total = total - inner / len(answer.tokens) / len(answers)
+    total.backward()
+    assert clipped > 0
+    assert row["loss"] == pytest.approx(total.item(), abs=1e-5)
+    for name, parameter in plain.named_parameters():
+        if parameter.grad is not None:
+            torch.testing.assert_close(found[name], parameter.grad, atol=1e-5, rtol=1e-3, msg=name)
+
+
+def test_language_is_rewarded_where_one_is_wanted() -> None:
+    class Solved:
+        score, is_well_formed, reasoning = 1.0, True, "two 加 two"
+
+    config = GrpoConfig(language="en", language_reward=0.3, format_reward=0.5)
+    found = reward(Solved(), config)  # type: ignore[arg-type]
+    assert found.language == pytest.approx(2 / 3)
+    assert found.total == pytest.approx(1.5 + 0.2)
+    with pytest.raises(ValueError, match="there are ar, bg"):
+        GrpoConfig(language="klingon")

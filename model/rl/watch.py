@@ -1,0 +1,97 @@
+"""Sees a policy go wrong: collapse, flight from the reference, endless answers, and rewards earned by a trick.
+
+All judge means over a window of steps, so that one unlucky rollout ends nothing. What they find is a reason to stop, in
+words for the person who started the run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from statistics import fmean
+
+from model.finetune_sections import GrpoConfig
+
+__all__ = ["WINDOW", "reason_to_stop"]
+
+WINDOW = 10
+"""Steps whose mean is judged."""
+
+Rows = Sequence[Mapping[str, float]]
+
+
+def reason_to_stop(history: Rows, validated: Rows, config: GrpoConfig) -> str | None:
+    """Why the run should not go on, or None.
+
+    Args:
+        history: a row per step: reward, accuracy, format, finished and, with a reference, kl.
+        validated: a row per validation: step and accuracy on held-out questions.
+    """
+    checks = (_collapse(history, config), _distance(history, config), _endless(history, config))
+    tricks = (_trick(history, config), _memory(history, validated, config))
+    return next((reason for reason in (*checks, *tricks) if reason), None)
+
+
+def windows(history: Rows, name: str) -> list[float]:
+    """Mean of each run of `WINDOW` steps; steps without the value are passed over."""
+    values = [row[name] for row in history if name in row]
+    return [fmean(values[end - WINDOW : end]) for end in range(WINDOW, len(values) + 1)]
+
+
+def _collapse(history: Rows, config: GrpoConfig) -> str | None:
+    means = windows(history, "reward")
+    if not means or means[-1] >= config.collapse_below * max(means):
+        return None
+    return (
+        f"the policy has collapsed: mean reward {means[-1]:.3f} over {WINDOW} steps, {max(means):.3f} at its best; "
+        "lower learning_rate, raise kl_weight, or end before with steps"
+    )
+
+
+def _distance(history: Rows, config: GrpoConfig) -> str | None:
+    means = windows(history, "kl")
+    if not config.max_kl or not means or means[-1] <= config.max_kl:
+        return None
+    return (
+        f"the policy has left its reference: {means[-1]:.3g} nats per token over {WINDOW} steps, max_kl is "
+        f"{config.max_kl:g}; lower learning_rate or raise kl_weight"
+    )
+
+
+def _endless(history: Rows, config: GrpoConfig) -> str | None:
+    means = windows(history, "finished")
+    if not means or max(means) < 2 * config.min_finished or means[-1] >= config.min_finished:
+        return None
+    return (
+        f"answers no longer end: {means[-1]:.0%} over {WINDOW} steps did, {max(means):.0%} at best; "
+        "raise max_new_tokens, or lower learning_rate"
+    )
+
+
+def _trick(history: Rows, config: GrpoConfig) -> str | None:
+    """The reward holds, and accuracy is gone: something else is being rewarded."""
+    rewards, right = windows(history, "reward"), windows(history, "accuracy")
+    if not config.collapse_below or not rewards or rewards[-1] < 0.95 * max(rewards):
+        return None
+    if max(right) < 0.1 or right[-1] >= config.collapse_below * max(right):
+        return None
+    return (
+        f"the reward is earned by a trick: it is {rewards[-1]:.3f}, near its best, while accuracy fell from "
+        f"{max(right):.0%} to {right[-1]:.0%}; lower format_reward and language_reward, and read rollouts.jsonl"
+    )
+
+
+def _memory(history: Rows, validated: Rows, config: GrpoConfig) -> str | None:
+    """Accuracy rises on the questions it trains on, and falls on those it does not."""
+    if not config.hacking_margin or len(validated) < 2 or len(history) < WINDOW:
+        return None
+    best = max(validated, key=lambda row: row["accuracy"])
+    drop = best["accuracy"] - validated[-1]["accuracy"]
+    then = [row["accuracy"] for row in history if row["step"] <= max(best["step"], WINDOW)][-WINDOW:]
+    now = [row["accuracy"] for row in history[-WINDOW:]]
+    if drop <= config.hacking_margin or fmean(now) < fmean(then):
+        return None
+    return (
+        f"rewards rise and held-out accuracy falls, from {best['accuracy']:.0%} after step {best['step']:.0f} to "
+        f"{validated[-1]['accuracy']:.0%}: the policy learns its questions by heart, or a hole in a scorer; use more "
+        f"questions, end at step {best['step']:.0f}, and read rollouts.jsonl"
+    )
