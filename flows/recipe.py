@@ -16,7 +16,9 @@ from flows.sections import PromoteConfig, RegistryConfig
 from infra.errors import UserError
 from infra.execution import Layout
 from infra.section import Section
-from model.sections import EvaluateConfig, ExportConfig, GrpoConfig, PretrainConfig, QuantizeConfig, SftConfig
+from model.evaluate_sections import EvaluateConfig
+from model.finetune_sections import ContinuedConfig, DpoConfig, GrpoConfig, RejectionConfig, SftConfig
+from model.sections import ExportConfig, PretrainConfig, QuantizeConfig
 from pipeline.recall.section import RecallConfig
 from pipeline.sections import (
     CleanConfig,
@@ -71,12 +73,26 @@ class Recipe(Section):
     """Byte-level BPE."""
     shards: ShardsConfig = ShardsConfig()
     """Packed token rows in Parquet."""
-    pretrain: PretrainConfig = PretrainConfig()
-    """The base model."""
+    pretrain: PretrainConfig | None = PretrainConfig()
+    """The base model; null leaves it out, for `continued` to start from a checkpoint."""
+    student: PretrainConfig | None = None
+    """A small base model, dense by choice, to distil into; left out unless it is given."""
+    continued: ContinuedConfig | None = None
+    """Continued pretraining on a domain; left out unless it is given."""
     sft: SftConfig | None = SftConfig()
     """Supervised fine-tuning on chains of thought; null leaves it out."""
+    dpo: DpoConfig | None = None
+    """Direct preference optimization; left out unless it is given."""
     grpo: GrpoConfig | None = GrpoConfig()
     """Reinforcement learning with verifiable rewards; null leaves it out."""
+    rejection: RejectionConfig | None = None
+    """Rejection sampling: the policy's right answers as data (R1's third stage); left out unless it is given."""
+    distill: SftConfig | None = None
+    """`student` fine-tuned on the answers of `rejection`; left out unless it is given."""
+    sft_second: SftConfig | None = None
+    """The base model fine-tuned anew on the answers of `rejection`; left out unless it is given."""
+    grpo_second: GrpoConfig | None = None
+    """Reinforcement on all tasks (R1's fourth stage); left out unless it is given."""
     evaluate: EvaluateConfig | None = EvaluateConfig()
     """Held-out quality of each checkpoint; null leaves it out."""
     quantize: QuantizeConfig | None = QuantizeConfig()

@@ -20,7 +20,7 @@ from flows.sections import PromoteConfig
 from infra.errors import UserError
 from infra.hashing import file_digest
 from infra.lease import file_lease
-from infra.manifest import Manifest
+from infra.manifest import Manifest, split_address
 from infra.settings import Settings, without_password
 from infra.tracking import RunLog, registry_client
 
@@ -127,7 +127,9 @@ def _create_version(session: Session, client: MlflowClient, name: str, manifest:
 def _facts(session: Session) -> dict[str, Any]:
     """The numbers that gates, `models` and `compare` look at."""
     evaluation = json.loads((session.folder("evaluate") / "evaluation.json").read_text(encoding="utf-8"))
-    checkpoint = evaluation["checkpoints"]["grpo"]
+    released = split_address(session.plan["export"].job.inputs["model"])[0]
+    checkpoint = evaluation["checkpoints"][released]
+    base = "pretrain" if session.recipe.has("pretrain") else "continued"
     quantization = session.manifest("quantize").metrics
     exported = session.manifest("export").metrics
     precision = str(exported.get("precision", "int4"))
@@ -139,7 +141,7 @@ def _facts(session: Session) -> dict[str, Any]:
         "precision": precision,
         "quantization_kl": quantization[f"kl_{precision}"] if precision != "f32" else 0.0,
         "bytes": quantization[f"bytes_{precision}"],
-        "parameters": session.manifest("pretrain").metrics.get("parameters", 0),
+        "parameters": session.manifest(base).metrics.get("parameters", 0),
     }
 
 

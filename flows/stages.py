@@ -75,6 +75,9 @@ class Node:
     """Role to stage."""
 
 
+RELEASED = "grpo_second|sft_second|grpo|dpo|sft|continued|pretrain"
+"""What is quantized and served: the most finished model."""
+
 STAGES: tuple[Stage, ...] = (
     Stage("extract", Family.CORPUS, "pipeline.extract:extract", (), 2, "raw files to documents"),
     Stage("clean", Family.CORPUS, "pipeline.clean:clean", ("extract",), 1, "quality rules"),
@@ -86,7 +89,7 @@ STAGES: tuple[Stage, ...] = (
         Family.CORPUS,
         "pipeline.decontaminate:decontaminate",
         ("dedup=recall|dedup", "reasoning"),
-        1,
+        2,
         "no evaluation text in training",
     ),
     Stage(
@@ -100,34 +103,88 @@ STAGES: tuple[Stage, ...] = (
     Stage("shards", Family.CORPUS, "pipeline.shards:shards", ("decontaminate", "tokenizer"), 2, "packed token rows"),
     Stage("pretrain", Family.PRETRAIN, "model.training.pretrain:pretrain", ("shards", "tokenizer"), 1, "base model"),
     Stage(
+        "student", Family.PRETRAIN, "model.training.pretrain:pretrain", ("shards", "tokenizer"), 1, "small base model"
+    ),
+    Stage(
+        "continued",
+        Family.PRETRAIN,
+        "model.training.continued:continued",
+        ("start=pretrain?", "shards", "tokenizer"),
+        1,
+        "base model of a domain",
+    ),
+    Stage(
         "sft",
         Family.FINETUNE,
         "model.training.sft:sft",
-        ("start=pretrain", "tokenizer", "reasoning"),
+        ("start=continued|pretrain", "tokenizer", "reasoning"),
         1,
         "fine-tuned on chains of thought",
+    ),
+    Stage(
+        "dpo",
+        Family.FINETUNE,
+        "model.rl.dpo:dpo",
+        ("start=sft|continued|pretrain", "tokenizer", "reasoning"),
+        1,
+        "taught preferences",
     ),
     Stage(
         "grpo",
         Family.FINETUNE,
         "model.rl.grpo:grpo",
-        ("start=sft|pretrain", "tokenizer", "reasoning"),
-        1,
+        ("start=dpo|sft|continued|pretrain", "tokenizer", "reasoning"),
+        2,
         "reinforced by verified answers",
+    ),
+    Stage(
+        "rejection",
+        Family.FINETUNE,
+        "model.rl.rejection:rejection",
+        ("start=grpo|dpo|sft", "tokenizer", "reasoning"),
+        1,
+        "right answers of its own",
+    ),
+    Stage(
+        "distill",
+        Family.FINETUNE,
+        "model.training.sft:sft",
+        ("start=student", "tokenizer", "reasoning=rejection"),
+        1,
+        "student taught by the model",
+    ),
+    Stage(
+        "sft_second",
+        Family.FINETUNE,
+        "model.training.sft:sft",
+        ("start=continued|pretrain", "tokenizer", "reasoning=rejection"),
+        1,
+        "fine-tuned anew on its own answers",
+    ),
+    Stage(
+        "grpo_second",
+        Family.FINETUNE,
+        "model.rl.grpo:grpo",
+        ("start=sft_second|grpo|sft", "tokenizer", "reasoning"),
+        1,
+        "reinforced on all tasks",
     ),
     Stage(
         "evaluate",
         Family.FINETUNE,
         "model.evaluate:evaluate",
-        ("pretrain", "sft?", "grpo?", "shards", "reasoning", "tokenizer"),
-        1,
+        (
+            *(f"{name}?" for name in ("pretrain", "continued", "sft", "dpo", "grpo", "sft_second", "grpo_second")),
+            *("student?", "distill?", "shards", "reasoning", "tokenizer", "decontaminate"),
+        ),
+        2,
         "held-out quality",
     ),
     Stage(
         "quantize",
         Family.RELEASE,
         "model.release.quantize:quantize",
-        ("model=grpo|sft|pretrain", "shards", "reasoning", "tokenizer"),
+        (f"model={RELEASED}", "shards", "reasoning", "tokenizer"),
         1,
         "8 and 4 bits per weight",
     ),
@@ -135,7 +192,7 @@ STAGES: tuple[Stage, ...] = (
         "export",
         Family.RELEASE,
         "model.release.export:export",
-        ("quantize", "model=grpo|sft|pretrain", "evaluate", "tokenizer"),
+        ("quantize", f"model={RELEASED}", "evaluate", "tokenizer"),
         1,
         "Hugging Face, GGUF, MLflow",
     ),
@@ -144,10 +201,8 @@ STAGES: tuple[Stage, ...] = (
 ACTIONS = ("register", "promote")
 """What the release flow does in the registry after its last stage: not artifacts, but safe to repeat."""
 
-CHECKPOINTS = tuple(
-    row.name for row in STAGES if row.family in (Family.PRETRAIN, Family.FINETUNE) and row.name != "evaluate"
-)
-"""Stages that end in a model, in order."""
+CHECKPOINTS = ("student", "distill", *reversed(RELEASED.split("|")))
+"""Stages that end in a model, the most finished last; the small model stands apart from the line, before it."""
 
 StageName = StrEnum("StageName", [(row.name, row.name) for row in STAGES])  # type: ignore[misc]
 """The names, as a form offers them."""

@@ -20,6 +20,7 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from flows.recipe import Recipe, load_recipe
+from flows.stages import stage_names
 from flows.training_plan import plan_training
 from infra.errors import UserError
 from infra.section import Section
@@ -27,7 +28,8 @@ from infra.section import Section
 __all__ = ["Arm", "Budget", "Contrast", "Study", "Trial", "budgets", "contrast", "load_study", "study_names", "trials"]
 
 STUDIES = Path(__file__).parent / "studies"
-AFTER_PRETRAINING = ("sft", "grpo", "evaluate", "quantize", "export")
+_NAMES = stage_names()
+AFTER_PRETRAINING = tuple(_NAMES[_NAMES.index("pretrain") + 1 :])
 T_95 = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26)
 """Two-sided 95 % points of Student's t for 1, 2, ... degrees of freedom."""
 Z_95 = 1.96

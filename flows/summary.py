@@ -167,6 +167,9 @@ def _training(stage: StageView, run: Run) -> Iterator[str]:
         yield f"{count(total)} parameters" + (f" ({count(active)} active)" if active and active != total else "")
     yield _change(stage, "loss", ("loss_before", "train_loss_first"), ("loss_after", "train_loss_last"), decimal)
     yield _change(stage, "bits per byte", ("bits_per_byte_before",), ("bits_per_byte_after",), decimal)
+    for part in ("domain", "general"):
+        name = f"bits_per_byte_{part}"
+        yield _change(stage, f"{part} bits per byte", (f"{name}_before",), (f"{name}_after",), decimal)
     yield _change(stage, "accuracy", ("accuracy_before",), ("accuracy_after", "accuracy"), percent)
     tokens, speed = stage.number("tokens"), stage.number("tokens_per_second")
     if tokens:
@@ -179,6 +182,14 @@ def _grpo(stage: StageView, run: Run) -> Iterator[str]:
     divergence = stage.number("kl_after", "kl_last", "kl")
     if divergence is not None:
         yield f"KL {decimal(divergence)}"
+
+
+def _rejection(stage: StageView, run: Run) -> Iterator[str]:
+    share, rows = stage.number("accepted_share"), stage.number("train_tasks")
+    if share is not None:
+        yield f"{percent(share)} of {count(stage.number('answers') or 0)} answers right"
+    if rows is not None:
+        yield f"{count(rows)} kept to learn from"
 
 
 def _change(stage: StageView, what: str, before: tuple[str, ...], after: tuple[str, ...], form: Any) -> str:
@@ -260,8 +271,15 @@ _OUTCOMES = {
     "tokenizer": _tokenizer,
     "shards": _shards,
     "pretrain": _training,
+    "student": _training,
+    "continued": _training,
     "sft": _training,
+    "sft_second": _training,
+    "distill": _training,
+    "dpo": _grpo,
     "grpo": _grpo,
+    "grpo_second": _grpo,
+    "rejection": _rejection,
     "evaluate": _evaluate,
     "quantize": _quantize,
     "export": _export,

@@ -66,9 +66,15 @@ def cluster_of(text: str, *, per_node: int = 8, utilisation: float | None = None
 
 
 def plan_training(recipe: Recipe, cluster: Cluster | None = None) -> TrainingPlan:
-    """Work out the pretraining of `recipe`, on `cluster` if there is one."""
+    """Work out the pretraining of `recipe`, on `cluster` if there is one.
+
+    Raises:
+        UserError: the recipe leaves pretraining out.
+    """
     training, length = recipe.pretrain, recipe.shards.sequence_length
-    config = _resolved(recipe)
+    if training is None:
+        raise UserError(f"{recipe.name}: the recipe leaves pretraining out: there is no training to plan")
+    config = _resolved(training.model, recipe.tokenizer.vocabulary)
     tokens = training.steps * training.batch_size * length
     wide = recipe.execution.of("pretrain")
     micro = training.micro_batch or training.batch_size
@@ -102,10 +108,9 @@ def plan_training(recipe: Recipe, cluster: Cluster | None = None) -> TrainingPla
     )
 
 
-def _resolved(recipe: Recipe) -> ModelConfig:
+def _resolved(model: ModelConfig, vocabulary: int) -> ModelConfig:
     """The architecture with the vocabulary that the tokenizer is asked for."""
-    model = recipe.pretrain.model
-    return model if model.vocab_size else model.model_copy(update={"vocab_size": recipe.tokenizer.vocabulary})
+    return model if model.vocab_size else model.model_copy(update={"vocab_size": vocabulary})
 
 
 def training_lines(plan: TrainingPlan) -> list[str]:

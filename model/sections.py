@@ -12,16 +12,13 @@ from model.config import ModelConfig
 __all__ = [
     "BadStep",
     "BalanceScope",
-    "EvaluateConfig",
     "ExportConfig",
-    "GrpoConfig",
     "OptimizerConfig",
     "Precision",
     "PretrainConfig",
     "QuantizeConfig",
     "Schedule",
     "ServedPrecision",
-    "SftConfig",
     "TrainingConfig",
 ]
 
@@ -123,99 +120,6 @@ class PretrainConfig(TrainingConfig):
     """Architecture, in Hugging Face's field names."""
     mixture: dict[str, float] | None = None
     """Weight of each source when sequences are drawn; as they come in the shards when empty."""
-
-
-class SftConfig(TrainingConfig):
-    """Supervised fine-tuning on chains of thought (defaults: DeepSeekMath, arXiv 2402.03300, section 3.2)."""
-
-    steps: int = Field(500, ge=1)
-    """Optimizer steps (DeepSeekMath: 500)."""
-    batch_size: int = Field(256, ge=1)
-    """Sequences per step, over all ranks (DeepSeekMath: 256)."""
-    sequence_length: int = Field(4096, ge=8)
-    """Tokens of a sequence that tasks are packed into (DeepSeekMath: 4 K); a longer task is left out."""
-    learning_rate: float = Field(5e-5, gt=0)
-    """Peak learning rate (DeepSeekMath: 5e-5)."""
-    schedule: Schedule = Schedule.CONSTANT
-    """How the learning rate moves after warm-up (DeepSeekMath: not at all)."""
-    warmup_steps: int = Field(0, ge=0)
-    """Steps of linear warm-up."""
-    accuracy_tasks: int = Field(256, ge=0)
-    """Held-out tasks that the finished model is asked, for the stage's report; 0 for none."""
-    max_new_tokens: int = Field(1024, ge=1)
-    """Most tokens it may write for one of them."""
-
-
-class GrpoConfig(OptimizerConfig):
-    """Group relative policy optimization with verifiable rewards (defaults: DeepSeekMath, section 4.2).
-
-    Answers are sampled from the policy itself, at temperature 1 (DeepSeek-R1), so that its probabilities are those of
-    the samples.
-    """
-
-    steps: int = Field(1000, ge=1)
-    """Rollouts, each followed by `minibatches` updates."""
-    questions: int = Field(16, ge=1)
-    """Questions per step (DeepSeekMath: 1,024 answers of 64 each)."""
-    group_size: int = Field(64, ge=2)
-    """Answers per question, judged against each other (DeepSeekMath: 64; R1: 16)."""
-    max_new_tokens: int = Field(1024, ge=1)
-    """Most tokens of an answer (DeepSeekMath: 1,024); one without an end earns nothing."""
-    minibatches: int = Field(1, ge=1)
-    """Updates per step, each on a share of its questions (DeepSeekMath: 1; R1: 16)."""
-    micro_tokens: int = Field(16_384, ge=1)
-    """Most tokens that go through the model at once in an update; a longer answer goes alone."""
-    learning_rate: float = Field(1e-6, gt=0)
-    """Peak learning rate (DeepSeekMath: 1e-6; R1-Zero: 3e-6)."""
-    schedule: Schedule = Schedule.CONSTANT
-    """How the learning rate moves after warm-up."""
-    warmup_steps: int = Field(0, ge=0)
-    """Steps of linear warm-up."""
-    balance_loss: float = Field(0.0, ge=0)
-    """Factor of the balance loss; none, for the gates come balanced from pretraining."""
-    bias_update_speed: float = Field(0.0, ge=0)
-    """Step by which deepseek_v3's selection bias moves; not at all, for it would change the policy from outside."""
-    clip: float = Field(0.2, gt=0)
-    """How far the probability ratio of a token may move before its gradient ends (PPO: 0.2; R1's first stage: 10)."""
-    kl_weight: float = Field(0.04, ge=0)
-    """Weight of the divergence from the reference model (DeepSeekMath: 0.04; R1-Zero: 0.001); 0 for no reference."""
-    reference_every: int = Field(0, ge=0)
-    """Steps after which the policy becomes its own reference (R1-Zero: 400); 0 keeps the fine-tuned model."""
-    accuracy_reward: float = Field(1.0, ge=0)
-    """Reward of a right answer."""
-    format_reward: float = Field(1.0, ge=0)
-    """Reward of one piece of reasoning inside its tags, an answer after it and an end (R1: as much as accuracy)."""
-    accuracy_tasks: int = Field(256, ge=1)
-    """Held-out tasks asked at a validation, greedily."""
-    kept_answers: int = Field(4, ge=0)
-    """Answers per step that `rollouts.jsonl` keeps, all to one question."""
-    collapse_below: float = Field(0.5, ge=0, lt=1)
-    """The stage ends with an error when the mean reward of 10 steps falls below this share of its best; 0: never."""
-
-
-class EvaluateConfig(Section):
-    """What is measured on each checkpoint."""
-
-    problems: int = Field(1000, ge=1)
-    """Tasks of the test split that are asked."""
-    max_new_tokens: int = Field(1024, ge=1)
-    """Most tokens of an answer."""
-    temperature: float = Field(0.0, ge=0)
-    """0 takes the likeliest token; R1 is evaluated at 0.6."""
-    top_p: float = Field(1.0, gt=0, le=1)
-    """Sample from the likeliest tokens that together have this probability (R1: 0.95)."""
-    seed: int = Field(0, ge=0)
-    """Of the samples, where the temperature is not 0."""
-    sequences: int = Field(64, ge=1)
-    """Held-out rows of each source that bits per byte are measured on."""
-    batch_size: int = Field(64, ge=1)
-    """Answers written at once; rows of text go in proportion."""
-    samples: int = Field(8, ge=0)
-    """Answers of each checkpoint that are kept to be read, to the same questions."""
-    prompts: tuple[str, ...] = ("In the beginning", "The city of", "Return the")
-    """Beginnings of text that each checkpoint continues."""
-    continuation_tokens: int = Field(48, ge=1)
-    """Most tokens of a continuation."""
 
 
 class Precision(StrEnum):

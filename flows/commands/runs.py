@@ -56,7 +56,8 @@ def plan(
         state = styles.get(item.state, f"[magenta]{item.state}[/]")
         table.add_row(item.stage.name, state, f"[dim]{item.job.identity}[/]", item.why)
     console.print(table)
-    show_training(loaded, where, console)
+    if loaded.has("pretrain"):
+        show_training(loaded, where, console)
     waiting = [item for item in planned if item.runs]
     then = f", then {loaded.model_name} is registered and its gates decide" if loaded.has("export") else ""
     console.print(

@@ -44,7 +44,7 @@ def encode_chats(tokenizer: Tokenizer, rows: Sequence[Mapping[str, Any]]) -> lis
     prompts = [prompt_text(row["question"]) for row in rows]
     # The response begins with an added token, so cutting the text there cuts no token.
     responses = [
-        chat_text(row["question"], row["reasoning"], row["answer"])[len(prompt) :]
+        chat_text(row["question"], row["reasoning"], row.get("response", row["answer"]))[len(prompt) :]
         for row, prompt in zip(rows, prompts, strict=True)
     ]
     encoded = [tokenizer.encode_batch(texts, add_special_tokens=False) for texts in (prompts, responses)]

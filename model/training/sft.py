@@ -1,7 +1,10 @@
-"""The stage `sft`: a base model learns the chat format and to reason before it answers.
+"""The stage `sft`: a model learns the chat format and to reason before it answers.
 
-Artifact: ``model/`` (a Hugging Face checkpoint with the tokenizer) and ``history.json`` (loss, learning rate, gradient
-norm and expert load of every step, and the validations).
+It serves the stages `sft_second` and `distill` too, which learn from the answers of a stronger model.
+
+Artifact: ``model/`` (a Hugging Face checkpoint with the tokenizer), ``history.json`` (loss, learning rate, gradient
+norm and expert load of every step, and the validations) and, with expert-selective fine-tuning, ``experts.json`` (how
+much the tasks use each expert, and which were trained).
 """
 
 from __future__ import annotations
@@ -14,14 +17,14 @@ from typing import Any
 
 from infra import events
 from infra.errors import UserError
-from model.sections import SftConfig
+from model.finetune_sections import SftConfig, Trained
 from model.training.ranks import run_ranks
 
 __all__ = ["sft"]
 
 
 def sft(config: SftConfig, inputs: Mapping[str, Path], out_dir: Path) -> dict[str, Any]:
-    """Fine-tune the model of `pretrain` on the training split of `reasoning`; its validation split is the measure.
+    """Fine-tune the model of `start` on the training split of `reasoning`; its validation split is the measure.
 
     Raises:
         UserError: inputs that do not fit together, tasks that do not fit a sequence, training that went wrong.
@@ -40,6 +43,7 @@ def run_rank(argument: dict[str, Any]) -> None:
     from model.solve import solve
     from model.training.chats import ChatBatches, encode_chats
     from model.training.engine import threads_for
+    from model.training.esft import frozen_gates, select_experts
     from model.training.loop import Validation, train
     from pipeline.reasoning import read_tasks
 
@@ -50,7 +54,7 @@ def run_rank(argument: dict[str, Any]) -> None:
     tokenizer = Tokenizer.from_file(str(inputs["tokenizer"] / "tokenizer.json"))
     model = load_model(inputs["start"] / "model")
     if tokenizer.get_vocab_size() > model.config.vocab_size:
-        raise UserError(f"{inputs['start']}: its vocabulary is smaller than the tokenizer's; pretrain again")
+        raise UserError(f"{inputs['pretrain']}: its vocabulary is smaller than the tokenizer's; train it again")
     held_out = read_tasks(inputs["reasoning"] / "validation.jsonl")
     pad = token_id(tokenizer, "<|pad|>")
     try:
@@ -58,11 +62,14 @@ def run_rank(argument: dict[str, Any]) -> None:
             ChatBatches(encode_chats(tokenizer, rows), config.sequence_length, config.batch_size, pad, seed)
             for rows, seed in ((read_tasks(inputs["reasoning"] / "train.jsonl"), config.seed), (held_out, None))
         )
+        experts = None
+        if config.trained is Trained.EXPERTS:
+            experts = select_experts(model, training, config, pad)
         batches = min(-(-config.validation_sequences // config.batch_size), validating.batches)
         result = train(
             model.train(),
             training,
-            config,
+            config if experts is None else frozen_gates(config),
             out_dir / ".work" / "snapshots",
             validation=Validation(validating, batches),
             identity=training.identity + file_digest(inputs["start"] / "model" / "model.safetensors"),
@@ -73,11 +80,17 @@ def run_rank(argument: dict[str, Any]) -> None:
         return
     save_model(result.model, out_dir / "model", inputs["tokenizer"])
     write_json(out_dir / "history.json", {"steps": result.history, "validation": result.validation})
-    metrics = result.metrics() | {
-        "rows": training.rows,
-        "epochs": round(config.steps * config.batch_size / training.rows, 3),
-        "tasks_too_long": training.left_out,
-    }
+    if experts is not None:
+        write_json(out_dir / "experts.json", experts.report())
+    metrics = (
+        result.metrics()
+        | (experts.metrics() if experts is not None else {})
+        | {
+            "rows": training.rows,
+            "epochs": round(config.steps * config.batch_size / training.rows, 3),
+            "tasks_too_long": training.left_out,
+        }
+    )
     if config.accuracy_tasks:
         torch.set_num_threads(threads_for(1))  # the other ranks are done
         asked = held_out[: config.accuracy_tasks]

@@ -15,8 +15,8 @@ from tokenizers import Tokenizer
 from infra.errors import UserError
 from infra.execution import ENVIRONMENT_KEY
 from model.checkpoint import load_model, save_model
+from model.finetune_sections import SftConfig
 from model.generate import Sampling, token_id
-from model.sections import SftConfig
 from model.solve import solve
 from model.training.chats import Chat, ChatBatches, encode_chats, pack
 from model.training.sft import sft
@@ -167,3 +167,29 @@ def test_only_a_finished_answer_counts(inputs: dict[str, Path], words: Tokenizer
         model.lm_head.weight[words.token_to_id("2")] = 1.0
     (solution,) = solve(model, words, [TASK], Sampling(max_new_tokens=1))
     assert (solution.answer, solution.score) == ("2", 0.0)
+
+
+def test_packed_and_masked_is_what_it_is_unpacked() -> None:
+    """Loss and gradient of a row of several chats are the sums of those of every chat alone."""
+    generator = torch.Generator().manual_seed(3)
+    draw = lambda size: torch.randint(0, 97, (size,), generator=generator).tolist()  # noqa: E731
+    chats = [Chat(draw(prompt), draw(response)) for prompt, response in ((4, 6), (7, 2), (3, 5))]
+    packed, alone = tiny_model(), tiny_model()
+    batch = ChatBatches(chats, 32, 1, 0, None).batch(0, 0, 1)
+    logits_BTV = packed(batch.tokens_BT, documents_BT=batch.documents_BT)
+    learned_BT = batch.learned_BT()
+    targets = batch.tokens_BT[:, 1:][learned_BT]
+    loss = torch.nn.functional.cross_entropy(logits_BTV[:, :-1][learned_BT], targets, reduction="sum")
+    loss.backward()
+    total = torch.zeros(())
+    for chat in chats:
+        logprobs_TV = alone(torch.tensor([chat.prompt + chat.response]))[0].log_softmax(-1)
+        first = len(chat.prompt) - 1
+        for place, token in enumerate(chat.response):  # of the prompt nothing is learned
+            total = total - logprobs_TV[first + place, token]
+    total.backward()
+    assert len(targets) == sum(len(chat.response) for chat in chats)
+    torch.testing.assert_close(loss, total)
+    for (name, left), right in zip(packed.named_parameters(), alone.parameters(), strict=True):
+        if left.grad is not None or right.grad is not None:
+            torch.testing.assert_close(left.grad, right.grad, atol=1e-5, rtol=1e-3, msg=name)

@@ -1,0 +1,224 @@
+"""Recipe sections of the stages that make a domain expert and a reasoner of a base model.
+
+Light on purpose: the command line loads them to plan.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from pydantic import Field, field_validator
+
+from infra.section import ExternalPaths, Section
+from model.sections import OptimizerConfig, Schedule, TrainingConfig
+from pipeline.language import LANGUAGES
+
+__all__ = [
+    "ContinuedConfig",
+    "DpoConfig",
+    "EsftScore",
+    "GrpoConfig",
+    "RejectionConfig",
+    "SftConfig",
+    "Trained",
+]
+
+
+class ContinuedConfig(TrainingConfig):
+    """Continued pretraining on a mixture of domain and general text (defaults: DeepSeekMath, section 2.3)."""
+
+    checkpoint: ExternalPaths = ()
+    """A Hugging Face checkpoint folder to start from instead of `pretrain`'s model; its tokenizer is the one to
+    `tokenizer.adopt`."""
+    steps: int = Field(50_000, ge=1)
+    """Optimizer steps (DeepSeekMath: 500 B tokens at 10 M a batch)."""
+    batch_size: int = Field(2_500, ge=1)
+    """Sequences per step, over all ranks (DeepSeekMath: 10 M tokens of 4 K)."""
+    mixture: dict[str, float] | None = None
+    """Weight of each source when sequences are drawn (DeepSeekMath: 56 % maths, 4 % AlgebraicStack, 10 % arXiv, 20 %
+    code, 10 % natural language); as they come in the shards when empty."""
+    domain: tuple[str, ...] = ()
+    """Sources that are the domain; all others are general, and are watched for what is forgotten."""
+    max_forgetting: float = Field(0.0, ge=0)
+    """The stage ends with an error when general bits per byte end this share above where they began; 0: never."""
+
+
+class Trained(StrEnum):
+    """Which weights fine-tuning moves."""
+
+    ALL = "all"
+    EXPERTS = "experts"
+    """The routed experts that the tasks use most, and nothing else: expert-selective fine-tuning (ESFT)."""
+
+
+class EsftScore(StrEnum):
+    """How the use of an expert is measured."""
+
+    GATE = "gate"
+    """Mean gate value over the tokens (ESFT-Gate)."""
+    TOKEN = "token"
+    """Share of the tokens' choices (ESFT-Token)."""
+
+
+class SftConfig(TrainingConfig):
+    """Supervised fine-tuning on chains of thought (defaults: DeepSeekMath, arXiv 2402.03300, section 3.2)."""
+
+    steps: int = Field(500, ge=1)
+    """Optimizer steps (DeepSeekMath: 500)."""
+    batch_size: int = Field(256, ge=1)
+    """Sequences per step, over all ranks (DeepSeekMath: 256)."""
+    sequence_length: int = Field(4096, ge=8)
+    """Tokens of a sequence that tasks are packed into (DeepSeekMath: 4 K); a longer task is left out."""
+    learning_rate: float = Field(5e-5, gt=0)
+    """Peak learning rate (DeepSeekMath: 5e-5)."""
+    schedule: Schedule = Schedule.CONSTANT
+    """How the learning rate moves after warm-up (DeepSeekMath: not at all)."""
+    warmup_steps: int = Field(0, ge=0)
+    """Steps of linear warm-up."""
+    trained: Trained = Trained.ALL
+    """Which weights move."""
+    esft_score: EsftScore = EsftScore.TOKEN
+    """How much a task uses an expert (ESFT, arXiv 2407.01906, section 3.2)."""
+    esft_threshold: float = Field(0.2, gt=0, le=1)
+    """Experts of a layer are trained, the most used first, until together they have this share of the use (ESFT: 0.2
+    for token selection, 0.1 for gate scores, of 66 experts; few experts want more)."""
+    esft_rows: int = Field(32, ge=1)
+    """Packed rows on which the use of experts is measured (ESFT: 32 samples of 4,096 tokens)."""
+    accuracy_tasks: int = Field(256, ge=0)
+    """Held-out tasks that the finished model is asked, for the stage's report; 0 for none."""
+    max_new_tokens: int = Field(1024, ge=1)
+    """Most tokens it may write for one of them."""
+
+
+class GrpoConfig(OptimizerConfig):
+    """Group relative policy optimization with verifiable rewards (defaults: DeepSeekMath, section 4.2).
+
+    Answers are sampled from the policy itself, at temperature 1 (DeepSeek-R1), so that its probabilities are those of
+    the samples.
+    """
+
+    steps: int = Field(1000, ge=1)
+    """Rollouts, each followed by `minibatches` updates."""
+    questions: int = Field(16, ge=1)
+    """Questions per step (DeepSeekMath: 1,024 answers of 64 each)."""
+    group_size: int = Field(64, ge=2)
+    """Answers per question, judged against each other (DeepSeekMath: 64; R1: 16)."""
+    max_new_tokens: int = Field(1024, ge=1)
+    """Most tokens of an answer (DeepSeekMath: 1,024); one without an end earns nothing."""
+    minibatches: int = Field(1, ge=1)
+    """Updates per step, each on a share of its questions (DeepSeekMath: 1; R1: 16)."""
+    micro_tokens: int = Field(16_384, ge=1)
+    """Most tokens that go through the model at once in an update; a longer answer goes alone."""
+    learning_rate: float = Field(1e-6, gt=0)
+    """Peak learning rate (DeepSeekMath: 1e-6; R1-Zero: 3e-6)."""
+    schedule: Schedule = Schedule.CONSTANT
+    """How the learning rate moves after warm-up."""
+    warmup_steps: int = Field(0, ge=0)
+    """Steps of linear warm-up."""
+    balance_loss: float = Field(0.0, ge=0)
+    """Factor of the balance loss; none, for the gates come balanced from pretraining."""
+    bias_update_speed: float = Field(0.0, ge=0)
+    """Step by which deepseek_v3's selection bias moves; not at all, for it would change the policy from outside."""
+    clip: float = Field(0.2, gt=0)
+    """How far the probability ratio of a token may move before its gradient ends (PPO: 0.2; R1's first stage: 10)."""
+    kl_weight: float = Field(0.04, ge=0)
+    """Weight of the divergence from the reference model (DeepSeekMath: 0.04; R1-Zero: 0.001); 0 for no reference."""
+    reference_every: int = Field(0, ge=0)
+    """Steps after which the policy becomes its own reference (R1-Zero: 400); 0 keeps the fine-tuned model."""
+    accuracy_reward: float = Field(1.0, ge=0)
+    """Reward of a right answer."""
+    format_reward: float = Field(1.0, ge=0)
+    """Reward of one piece of reasoning inside its tags, an answer after it and an end (R1: as much as accuracy)."""
+    language: str = ""
+    """Language that reasoning should keep to, by its code, such as en or zh; empty for no such reward (R1, 2.3.2)."""
+    language_reward: float = Field(1.0, ge=0)
+    """Reward of reasoning all of whose words are in `language`; of a part of them, that part of it."""
+    programs: bool = True
+    """Run answers that are one block of Python, locked in; what they print is the answer. Else they are wrong."""
+    program_seconds: float = Field(1.0, gt=0)
+    """Most processor time of such a program."""
+    program_megabytes: int = Field(128, ge=16)
+    """Most memory of such a program."""
+    accuracy_tasks: int = Field(256, ge=1)
+    """Held-out tasks asked at a validation, greedily."""
+    tasks: tuple[str, ...] = ()
+    """Kinds of tasks that are asked, by name; all when empty."""
+    kept_answers: int = Field(4, ge=0)
+    """Answers per step that `rollouts.jsonl` keeps, all to one question."""
+    collapse_below: float = Field(0.5, ge=0, lt=1)
+    """The stage ends with an error when the mean reward of 10 steps falls below this share of its best, or accuracy
+    does while the reward holds; 0: never."""
+    max_kl: float = Field(2.0, ge=0)
+    """The stage ends with an error when the mean divergence of 10 steps exceeds this (nats per token); 0: never."""
+    min_finished: float = Field(0.05, ge=0, le=0.5)
+    """The stage ends with an error when fewer answers of 10 steps than this share end, and twice as many once did."""
+    hacking_margin: float = Field(0.2, ge=0, le=1)
+    """The stage ends with an error when held-out accuracy falls this far below its best while that of the questions
+    trained on does not; 0: never."""
+
+    @field_validator("language")
+    @classmethod
+    def _known_language(cls, value: str) -> str:
+        if value and value not in LANGUAGES:
+            raise ValueError(f"there are {', '.join(sorted(LANGUAGES))}")
+        return value
+
+
+class RejectionConfig(Section):
+    """Rejection sampling: of the policy's own answers the right ones become training data (R1, section 2.3.3)."""
+
+    questions: int = Field(0, ge=0)
+    """Questions of the training split that are asked; 0 for all."""
+    samples: int = Field(16, ge=1)
+    """Answers to each."""
+    kept: int = Field(4, ge=1)
+    """Most answers to a question that are kept: right, well-formed, different from each other, the shortest first."""
+    temperature: float = Field(0.6, gt=0)
+    """Of the samples (R1's recommendation: 0.6)."""
+    top_p: float = Field(0.95, gt=0, le=1)
+    """Sample from the likeliest tokens that together have this probability (R1: 0.95)."""
+    max_new_tokens: int = Field(1024, ge=1)
+    """Most tokens of an answer."""
+    general_share: float = Field(0.25, ge=0, lt=1)
+    """Share of the data that is the tasks as they came, for what sampling does not reach (R1: 200 K of 800 K)."""
+    batch_size: int = Field(256, ge=1)
+    """Answers written at once."""
+    seed: int = Field(0, ge=0)
+    """Of questions and samples."""
+
+
+class DpoConfig(OptimizerConfig):
+    """Direct preference optimization (arXiv 2305.18290; defaults: DeepSeek-LLM, section 4).
+
+    Pairs come from files, or from the model's own answers to the training tasks: a right one is preferred to a wrong
+    one.
+    """
+
+    files: ExternalPaths = ()
+    """JSONL or Parquet files of rows with prompt, chosen and rejected; without any, pairs are sampled."""
+    questions: int = Field(1000, ge=1)
+    """Training questions that are asked for pairs."""
+    samples: int = Field(8, ge=2)
+    """Answers to each, at temperature 1."""
+    max_new_tokens: int = Field(1024, ge=1)
+    """Most tokens of an answer."""
+    steps: int = Field(200, ge=1)
+    """Optimizer steps."""
+    batch_size: int = Field(512, ge=1)
+    """Pairs per step (DeepSeek-LLM: 512)."""
+    micro_tokens: int = Field(16_384, ge=1)
+    """Most tokens that go through the model at once; a longer pair goes alone."""
+    beta: float = Field(0.1, gt=0)
+    """How dearly the distance from the reference is paid for (DPO: 0.1)."""
+    learning_rate: float = Field(5e-6, gt=0)
+    """Peak learning rate (DeepSeek-LLM: 5e-6)."""
+    schedule: Schedule = Schedule.COSINE
+    """How the learning rate moves after warm-up (DeepSeek-LLM: cosine)."""
+    warmup_steps: int = Field(10, ge=0)
+    """Steps of linear warm-up."""
+    balance_loss: float = Field(0.0, ge=0)
+    """Factor of the balance loss; none, for the gates come balanced from pretraining."""
+    bias_update_speed: float = Field(0.0, ge=0)
+    """Step by which deepseek_v3's selection bias moves."""
+    accuracy_tasks: int = Field(256, ge=1)
+    """Held-out tasks asked before and after, greedily."""

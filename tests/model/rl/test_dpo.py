@@ -1,0 +1,91 @@
+"""DPO: the loss against the paper's equation, its gradient through the model, and the stage."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from infra.errors import UserError
+from model.finetune_sections import DpoConfig
+from model.rl.dpo import Pair, _batch, _cut, answer_log_probabilities, dpo, dpo_loss
+from tests.model.artifacts import make_artifacts
+from tests.model.conftest import tiny_model
+from tests.pipeline.corpus import published
+
+
+def test_the_loss_is_the_papers() -> None:
+    policy = torch.tensor([[-3.0, -5.0], [-7.0, -2.0]], requires_grad=True)
+    reference = torch.tensor([[-4.0, -4.0], [-6.0, -3.0]])
+    losses, margins = dpo_loss(policy, reference, 0.1)
+    for place, ((pc, pr), (rc, rr)) in enumerate(zip(policy.tolist(), reference.tolist(), strict=True)):
+        margin = 0.1 * (pc - rc) - 0.1 * (pr - rr)
+        assert margins[place].item() == pytest.approx(margin)
+        assert losses[place].item() == pytest.approx(-math.log(1 / (1 + math.exp(-margin))), rel=1e-5)
+    losses.sum().backward()
+    assert policy.grad is not None
+    weight = 1 / (1 + math.exp(0.2))  # sigma of the negative margin, Eq 8
+    assert policy.grad[0].tolist() == pytest.approx([-0.1 * weight, 0.1 * weight])
+
+
+def test_answers_in_batches_have_the_likelihoods_they_have_alone() -> None:
+    model = tiny_model()
+    pairs = [Pair([1, 2, 3], [4, 5], [6]), Pair([7], [8, 9, 10, 11], [12, 13])]
+    with torch.no_grad():
+        found = answer_log_probabilities(_batch(pairs, torch.device("cpu")), model, pairs)
+        for place, pair in enumerate(pairs):
+            for column, answer in enumerate((pair.chosen, pair.rejected)):
+                logprobs_TV = model(torch.tensor([pair.prompt + answer]))[0].log_softmax(-1)
+                alone = sum(float(logprobs_TV[len(pair.prompt) - 1 + n, token]) for n, token in enumerate(answer))
+                assert found[place, column].item() == pytest.approx(alone, abs=1e-4)
+
+
+def test_micro_batches_hold_every_pair_once() -> None:
+    pairs = [Pair([1] * n, [2], [3]) for n in (5, 1, 9, 2, 7)]
+    parts = _cut(range(5), pairs, 40)
+    assert sorted(place for part in parts for place in part) == list(range(5))
+    assert all(len(part) == 1 or len(part) * len(pairs[part[0]]) <= 40 for part in parts)
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    made = make_artifacts(tmp_path_factory.mktemp("dpo"))
+    return {name: made[name] for name in ("tokenizer", "reasoning")} | {"start": made["sft"]}
+
+
+def _config(tmp_path: Path, **changes: Any) -> DpoConfig:
+    file = tmp_path / "pairs.jsonl"
+    rows = [{"prompt": f"{n} + 1?", "chosen": f"<think>{n}</think>{n + 1}", "rejected": "no"} for n in range(8)]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    fields: dict[str, Any] = {
+        "files": (str(file),), "steps": 12, "batch_size": 4, "learning_rate": 1e-3, "warmup_steps": 0,
+        "max_new_tokens": 4, "accuracy_tasks": 2,
+    }  # fmt: skip
+    return DpoConfig.model_validate(fields | changes)
+
+
+def test_the_stage_learns_to_prefer_and_gives_the_same_bytes(inputs: dict[str, Path], tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        metrics = dpo(_config(tmp_path), inputs, tmp_path / name)
+    assert metrics["pairs"] == 8
+    assert metrics["train_loss_first"] == pytest.approx(math.log(2), abs=1e-4)
+    assert metrics["train_loss_last"] < 0.6
+    assert metrics["preferred_last"] > 0.8
+    assert published(tmp_path / "a") == published(tmp_path / "b")
+
+
+def test_without_anything_to_prefer(inputs: dict[str, Path], tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no question got both a right and a wrong answer"):
+        dpo(_config(tmp_path, files=(), questions=2, samples=2), inputs, tmp_path)
+
+
+def test_a_file_of_another_kind(inputs: dict[str, Path], tmp_path: Path) -> None:
+    config = _config(tmp_path)
+    Path(config.files[0]).write_text('{"prompt": "x", "chosen": "y"}\n')
+    with pytest.raises(UserError, match=r"pairs\.jsonl: record 1: not an object"):
+        dpo(config, inputs, tmp_path)
