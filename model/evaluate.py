@@ -1,10 +1,10 @@
 """The stage `evaluate`: what each checkpoint can do, measured on what none of them was trained on.
 
-All three are asked the same questions of the test split in the same chat format, read the same held-out text of every
-source, and continue the same beginnings. A base model has never seen the chat format, and is judged all the same: that
-is where fine-tuning starts from.
+All are asked the same questions of the test split in the same chat format, read the same held-out text of every source,
+take the same further suites, and continue the same beginnings. A base model has never seen the chat format, and is
+judged all the same: that is where fine-tuning starts from.
 
-Artifact: ``evaluation.json``.
+Artifact: ``evaluation.json`` (which says, too, what was removed from the training text) and ``samples.html``.
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from statistics import NormalDist, fmean
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from infra import events
 from infra.errors import UserError
-from model.sections import EvaluateConfig
+from model.evaluate_sections import EvaluateConfig, Suite, SuiteKind
+from model.measures import majority, mean_interval, pass_at_k, wilson
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -27,51 +28,64 @@ if TYPE_CHECKING:
     from model.training.loop import TrainingBatch
     from model.transformer import Transformer
 
-__all__ = ["evaluate", "text_loss", "wilson"]
+__all__ = ["evaluate", "text_loss"]
+
+CHAT_SHARE = 0.5
+"""Share of well-formed answers from which on a model is taken to speak the chat format."""
 
 
 def evaluate(config: EvaluateConfig, inputs: Mapping[str, Path], out_dir: Path) -> dict[str, Any]:
-    """Measure the checkpoints; accuracy comes with the limits of its 95 % interval.
+    """Measure the checkpoints among `inputs`, in their order; shares come with the limits of their 95 % interval.
 
     Raises:
-        UserError: an input that is no artifact of its stage.
+        UserError: an input that is no artifact of its stage, a suite that cannot be read.
     """
     import torch
     from tokenizers import Tokenizer
 
     from model.checkpoint import load_model, write_json
-    from model.generate import Sampling
-    from model.solve import solve
+    from model.samples_page import samples_page
     from model.training.engine import threads_for
     from model.training.sources import token_bytes
+    from pipeline.decontaminate import what_was_removed
     from pipeline.reasoning import read_tasks
 
     torch.set_num_threads(threads_for(1))
     tokenizer = Tokenizer.from_file(str(inputs["tokenizer"] / "tokenizer.json"))
     bytes_V = token_bytes(inputs["tokenizer"])
     tasks = read_tasks(inputs["reasoning"] / "test.jsonl")[: config.problems]
+    suites = {name: _suite_rows(name, suite) for name, suite in config.suites.items()}
     text = _held_out_text(config, inputs["shards"])
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    sampling = Sampling(config.max_new_tokens, config.temperature, config.top_p, config.seed)
-    found: dict[str, Any] = {"checkpoints": {}, "samples": [], "continuations": []}
-    checkpoints = [name for name, folder in inputs.items() if (folder / "model" / "config.json").exists()]
-    if not checkpoints:
+    names = [name for name, folder in inputs.items() if (folder / "model" / "config.json").exists()]
+    if not names:
         raise UserError(f"evaluate: no checkpoint among {', '.join(inputs)}; train one first")
-    events.begin("checkpoints", len(checkpoints), "checkpoints")
-    for name in checkpoints:
+    sets = {"reasoning/test": tasks, **suites}
+    found: dict[str, Any] = {
+        "checkpoints": {},
+        "order": names,
+        "samples": [],
+        "continuations": [],
+        "decontamination": what_was_removed(
+            sets, read_tasks(inputs["reasoning"] / "train.jsonl"), inputs.get("decontaminate")
+        ),
+    }
+    events.begin("checkpoints", len(names), "checkpoints")
+    for name in names:
         model = load_model(inputs[name] / "model").to(device)
-        solutions = solve(model, tokenizer, tasks, sampling, batch_size=config.batch_size)
-        found["checkpoints"][name] = _marks(tasks, solutions) | _reading(model, text, bytes_V)
-        found["samples"] += [
-            {
-                "checkpoint": name,
-                "question": task["question"],
-                "reasoning": solution.reasoning,
-                "answer": solution.answer,
-                "expected": task["answer"],
-                "correct": solution.score == 1,
+        solutions = _solve(model, tokenizer, tasks, config)
+        marks = _marks(tasks, solutions) | _sampled(model, tokenizer, tasks, config) | _reading(model, text, bytes_V)
+        if config.domain:
+            marks |= _by_domain(model, text, bytes_V, config.domain)
+        if suites:
+            is_chat = marks["format_rate"] >= CHAT_SHARE
+            marks["suites"] = {
+                suite: _take(model, tokenizer, config.suites[suite], rows, config, is_chat)
+                for suite, rows in suites.items()
             }
-            for task, solution in zip(tasks[: config.samples], solutions, strict=False)
+        found["checkpoints"][name] = marks
+        found["samples"] += [
+            _sample(name, task, solution) for task, solution in zip(tasks[: config.samples], solutions, strict=False)
         ]
         found["continuations"] += [
             {"checkpoint": name, "prompt": prompt, "text": continuation}
@@ -80,16 +94,112 @@ def evaluate(config: EvaluateConfig, inputs: Mapping[str, Path], out_dir: Path) 
         events.advance()
     events.flush()
     write_json(out_dir / "evaluation.json", found)
+    page = samples_page(found["samples"], found["checkpoints"], _how(config, found["decontamination"]))
+    (out_dir / "samples.html").write_text(page, encoding="utf-8")
     return _flat(found["checkpoints"])
 
 
-def wilson(right: float, total: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Limits of the interval for a share of `right` in `total` (Wilson, 1927): sound for few and for extreme cases."""
-    z = NormalDist().inv_cdf((1 + confidence) / 2)
-    share = right / total
-    middle = (share + z * z / (2 * total)) / (1 + z * z / total)
-    half = z / (1 + z * z / total) * math.sqrt(share * (1 - share) / total + z * z / (4 * total * total))
-    return max(0.0, middle - half), min(1.0, middle + half)
+def _how(config: EvaluateConfig, removed: Mapping[str, Any]) -> str:
+    """How the numbers came to be, in words."""
+    way = "greedy" if not config.temperature else f"temperature {config.temperature:g}, top-p {config.top_p:g}"
+    clean = [name for name, row in removed.items() if row["removed_from_text"] and not row["in_training_questions"]]
+    rest = [name for name in removed if name not in clean]
+    said = f"Answers are {way}, at most {config.max_new_tokens} tokens."
+    if clean:
+        said += f" Of {', '.join(clean)} every text with a question in it was removed from the training text."
+    if rest:
+        said += f" Not known to be absent from training: {', '.join(rest)}."
+    return said
+
+
+def _sample(name: str, task: Mapping[str, Any], solution: Solution) -> dict[str, Any]:
+    return {
+        "checkpoint": name,
+        "question": task["question"],
+        "reasoning": solution.reasoning,
+        "answer": solution.answer,
+        "value": solution.value,
+        "program": solution.program,
+        "expected": task["answer"],
+        "correct": solution.score == 1,
+    }
+
+
+def _solve(
+    model: Transformer, tokenizer: Tokenizer, rows: Sequence[Mapping[str, Any]], config: EvaluateConfig
+) -> list[Solution]:
+    from model.generate import Sampling
+    from model.solve import solve
+
+    sampling = Sampling(config.max_new_tokens, config.temperature, config.top_p, config.seed)
+    return solve(model, tokenizer, rows, sampling, batch_size=config.batch_size, programs=config.programs)
+
+
+def _sampled(
+    model: Transformer, tokenizer: Tokenizer, tasks: Sequence[Mapping[str, Any]], config: EvaluateConfig
+) -> dict[str, Any]:
+    """Mean accuracy, maj@k and pass@k of sampled answers, each with its interval over the problems."""
+    from model.generate import Sampling
+    from model.solve import solve
+
+    many = config.samples_per_problem
+    if not many:
+        return {}
+    asked = tasks[: config.sampled_problems]
+    sampling = Sampling(config.max_new_tokens, config.sampled_temperature, config.sampled_top_p, config.seed)
+    rows = [task for task in asked for _ in range(many)]
+    solutions = solve(model, tokenizer, rows, sampling, batch_size=4 * config.batch_size, programs=config.programs)
+    groups = [solutions[start : start + many] for start in range(0, len(solutions), many)]
+    right = [sum(solution.score == 1 for solution in group) for group in groups]
+    voted = [group[majority([solution.value for solution in group])].score for group in groups]
+    found: dict[str, Any] = {"samples_per_problem": many, "sampled_problems": len(asked)}
+    steps = [k for k in (1, 2, 4, 8, 16, 32, 64, 128) if k < many] + [many]
+    for k in steps:
+        values = [pass_at_k(count, many, k) for count in right]
+        found[f"pass@{k}"] = fmean(values)
+        found[f"pass@{k}_interval"] = list(mean_interval(values))
+    found[f"maj@{many}"] = fmean(voted)
+    found[f"maj@{many}_interval"] = list(wilson(sum(voted), len(voted)))
+    return found
+
+
+def _suite_rows(name: str, suite: Suite) -> list[dict[str, Any]]:
+    from pipeline.problem_files import read_problems
+    from pipeline.reasoning import generate_problems
+
+    where = f"evaluate.suites.{name}"
+    if suite.kind is SuiteKind.REASONING_GYM:
+        return generate_problems(suite.dataset, suite.options, suite.seed, suite.problems, where)
+    is_choice = suite.kind is SuiteKind.CHOICE
+    rows, _ = read_problems(suite.paths, max_failures=0.01, where=where, choices=is_choice)
+    return rows[: suite.problems]
+
+
+def _take(
+    model: Transformer,
+    tokenizer: Tokenizer,
+    suite: Suite,
+    rows: Sequence[Mapping[str, Any]],
+    config: EvaluateConfig,
+    is_chat: bool,
+) -> dict[str, Any]:
+    """One suite's numbers."""
+    from model.choices import choose_answers
+
+    if suite.kind is not SuiteKind.CHOICE:
+        return _marks(rows, _solve(model, tokenizer, rows, config))
+    chosen = choose_answers(model, tokenizer, rows, chat=is_chat)
+    right = sum(first == row["answer"] for (first, _), row in zip(chosen, rows, strict=True))
+    normalised = sum(second == row["answer"] for (_, second), row in zip(chosen, rows, strict=True))
+    low, high = wilson(right, len(rows))
+    return {
+        "accuracy": right / len(rows),
+        "accuracy_low": low,
+        "accuracy_high": high,
+        "accuracy_normalised": normalised / len(rows),
+        "chance": fmean(1 / len(row["choices"]) for row in rows),
+        "problems": len(rows),
+    }
 
 
 def text_loss(model: Transformer, batches: Sequence[TrainingBatch], bytes_V: Any) -> tuple[float, int, int]:
@@ -146,6 +256,7 @@ def _marks(tasks: Sequence[Mapping[str, Any]], solutions: Sequence[Solution]) ->
         "accuracy_by_task": {name: fmean(scores) for name, scores in sorted(by_task.items())},
         "problems": len(solutions),
         "format_rate": fmean(solution.is_well_formed for solution in solutions),
+        "program_rate": fmean(bool(solution.program) for solution in solutions),
         "answer_tokens": fmean(len(solution.completion.tokens) for solution in solutions),
     }
 
@@ -159,6 +270,24 @@ def _reading(model: Transformer, text: Mapping[str, Sequence[TrainingBatch]], by
             source: loss / size / math.log(2) for source, (loss, _, size) in sorted(measured.items()) if size
         },
     }
+
+
+def _by_domain(
+    model: Transformer, text: Mapping[str, Sequence[TrainingBatch]], bytes_V: Any, domain: Sequence[str]
+) -> dict[str, Any]:
+    """Bits per byte of the domain's sources together, and of all others."""
+    unknown = set(domain) - set(text)
+    if unknown:
+        raise UserError(
+            f"evaluate.domain: no source is named {', '.join(sorted(unknown))}; there are {', '.join(text)}"
+        )
+    found = {}
+    for name, sources in (("domain", set(domain)), ("general", set(text) - set(domain))):
+        measured = [text_loss(model, batches, bytes_V) for source, batches in text.items() if source in sources]
+        size = sum(count for _, _, count in measured)
+        if size:
+            found[f"bits_per_byte_{name}"] = sum(loss for loss, _, _ in measured) / size / math.log(2)
+    return found
 
 
 def _continue(model: Transformer, tokenizer: Tokenizer, config: EvaluateConfig) -> list[str]:
@@ -177,6 +306,11 @@ def _flat(checkpoints: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     for name, values in checkpoints.items():
         for measure in ("accuracy", "accuracy_low", "accuracy_high", "format_rate", "loss"):
             flat[f"{measure}_{name}"] = values[measure]
+        for measure, value in values.items():
+            if measure.startswith(("pass@", "maj@", "bits_per_byte_")) and isinstance(value, float):
+                flat[f"{measure.replace('@', '_at_')}_{name}"] = value
+        for suite, marks in values.get("suites", {}).items():
+            flat[f"accuracy_{name}_{suite}"] = marks["accuracy"]
         for source, bits in values["bits_per_byte"].items():
             flat[f"bits_per_byte_{name}_{source}"] = bits
     flat["problems"] = next(iter(checkpoints.values()))["problems"]

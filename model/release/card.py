@@ -78,7 +78,7 @@ def _evaluation(evaluation: Mapping[str, Any]) -> Iterable[str]:
         return
     rows = []
     sources: list[str] = sorted({name for found in checkpoints.values() for name in found.get("bits_per_byte") or ()})
-    for name in (*(known for known in ("pretrain", "sft", "grpo") if known in checkpoints),):
+    for name in evaluation.get("order") or sorted(checkpoints):
         found = checkpoints[name]
         interval = ""
         if "accuracy_low" in found:

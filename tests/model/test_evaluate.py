@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from tokenizers import Tokenizer
 
+from infra.errors import UserError
 from model.checkpoint import load_model
-from model.evaluate import evaluate, wilson
-from model.sections import EvaluateConfig
+from model.evaluate import evaluate
+from model.evaluate_sections import EvaluateConfig
 from pipeline.reader import ShardReader
 from tests.model.artifacts import make_artifacts
 from tests.pipeline.corpus import published
@@ -23,14 +25,6 @@ CONFIG = EvaluateConfig(problems=5, max_new_tokens=8, sequences=3, samples=2, co
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return make_artifacts(tmp_path_factory.mktemp("evaluate"))
-
-
-def test_wilson() -> None:
-    low, high = wilson(50, 100)
-    assert (low, high) == (pytest.approx(0.4038, abs=1e-4), pytest.approx(0.5962, abs=1e-4))
-    assert wilson(0, 10)[0] == pytest.approx(0.0, abs=1e-12)
-    assert wilson(0, 10)[1] == pytest.approx(0.2775, abs=1e-4)
-    assert wilson(10, 10)[1] == pytest.approx(1.0)
 
 
 def test_the_artifact_is_complete_and_the_same_twice(inputs: dict[str, Path], tmp_path: Path) -> None:
@@ -44,6 +38,50 @@ def test_the_artifact_is_complete_and_the_same_twice(inputs: dict[str, Path], tm
     assert len(found["samples"]) == 6
     assert [row["prompt"] for row in found["continuations"][:3]] == list(CONFIG.prompts)
     assert metrics["accuracy_sft"] == found["checkpoints"]["sft"]["accuracy"]
+    assert found["order"] == ["pretrain", "sft", "grpo"]
+    clean = {"problems": 5, "removed_from_text": None, "in_training_questions": 0}
+    assert found["decontamination"] == {"reasoning/test": clean}
+    page = (tmp_path / "a" / "samples.html").read_text()
+    assert page.count("<article>") == 2
+    assert "http" not in page
+
+
+def test_suites_samples_and_the_domain(inputs: dict[str, Path], tmp_path: Path) -> None:
+    gsm8k = [
+        {"question": f"What is {n} + 1? <b>", "answer": f"It is <<{n}+1={n + 1}>>{n + 1}.\n#### {n + 1}"}
+        for n in range(6)
+    ]
+    (tmp_path / "gsm8k.jsonl").write_text("".join(json.dumps(row) + "\n" for row in gsm8k))
+    choice = [{"question": f"Which is {n}?", "choices": ["a", str(n)], "answer": "B"} for n in range(4)]
+    (tmp_path / "choice.jsonl").write_text("".join(json.dumps(row) + "\n" for row in choice))
+    suites = {
+        "gsm8k": {"paths": [str(tmp_path / "gsm8k.jsonl")], "problems": 4},
+        "choice": {"kind": "choice", "paths": [str(tmp_path / "choice.jsonl")]},
+        "gcd": {"kind": "reasoning_gym", "dataset": "gcd", "problems": 3},
+    }
+    changes = {"suites": suites, "samples_per_problem": 3, "sampled_problems": 4, "domain": ("book",)}
+    out = tmp_path / "out"
+    out.mkdir()
+    metrics = evaluate(EvaluateConfig.model_validate(CONFIG.model_dump() | changes), inputs, out)
+    found = json.loads((out / "evaluation.json").read_text())["checkpoints"]["sft"]
+    assert {name: marks["problems"] for name, marks in found["suites"].items()} == {"choice": 4, "gcd": 3, "gsm8k": 4}
+    assert found["suites"]["choice"]["chance"] == 0.5
+    assert found["pass@1"] <= found["pass@2"] <= found["pass@3"]
+    assert {"maj@3", "bits_per_byte_domain", "bits_per_byte_general", "pass@3_interval"} <= found.keys()
+    assert metrics["pass_at_3_sft"] == found["pass@3"]
+    assert metrics["bits_per_byte_domain_sft"] == pytest.approx(metrics["bits_per_byte_sft_book"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"domain": ("nonsense",)}, r"evaluate\.domain: no source is named nonsense; there are book, wiki"),
+        ({"suites": {"x": {"kind": "reasoning_gym", "dataset": "no"}}}, r"evaluate\.suites\.x: reasoning-gym has no"),
+    ],
+)
+def test_wrong_recipes(inputs: dict[str, Path], tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        evaluate(EvaluateConfig.model_validate(CONFIG.model_dump() | changes), inputs, tmp_path)
 
 
 def test_bits_per_byte_are_those_of_plain_arithmetic(inputs: dict[str, Path], tmp_path: Path) -> None:

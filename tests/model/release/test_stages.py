@@ -14,10 +14,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from infra.errors import UserError
 from model.checkpoint import load_model
 from model.evaluate import evaluate
+from model.evaluate_sections import EvaluateConfig
 from model.release.export import export
 from model.release.quantize import quantize
 from model.release.quantized import load_quantized, read_units
-from model.sections import EvaluateConfig, ExportConfig, QuantizeConfig
+from model.sections import ExportConfig, QuantizeConfig
 from tests.model.artifacts import make_artifacts
 from tests.pipeline.corpus import published
 
