@@ -1,0 +1,227 @@
+"""The ladder of `bench.reasoning`: a model of two million parameters through every reasoning stage, once per seed.
+
+    base → continued (maths text) → SFT → GRPO              accuracy rises at each step
+                                     GRPO → rejection → SFT again → GRPO again (R1's four stages)
+    student → distillation, against the same student reinforced alone
+
+The stages are the project's own, called as the flow calls them. The general text is books, the domain GSM8K's training
+questions with their solutions (`DEEPMILL_CORPORA`); the problems are sums of a few digits, held out by question. Half
+of the training problems come with a worked solution and half with the answer alone, as in the field, where answers are
+plenty and worked solutions are dear; that fine-tuning learns both, and reinforcement what pays, is what is measured.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from model.config import Family, ModelConfig
+from model.evaluate import evaluate
+from model.evaluate_sections import EvaluateConfig
+from model.finetune_sections import ContinuedConfig, GrpoConfig, RejectionConfig, SftConfig
+from model.rl.grpo import grpo
+from model.rl.rejection import rejection
+from model.sections import PretrainConfig, Schedule
+from model.training.continued import continued
+from model.training.pretrain import pretrain
+from model.training.sft import sft
+from pipeline.documents import SCHEMA
+from pipeline.reasoning import reasoning
+from pipeline.sections import ReasoningConfig, ReasoningTask, ShardsConfig, TokenizerConfig
+from pipeline.shards import shards
+from pipeline.tokenizer import tokenizer
+
+__all__ = ["LAPTOP", "QUICK", "Scale", "climb", "prepare"]
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How much of everything."""
+
+    text_bytes: int
+    train: int
+    test: int
+    pretrain: int
+    continued: int
+    sft: int
+    grpo: int
+    questions: int
+    group: int
+    student: int
+    hidden: int = 192
+    direct_share: float = 0.5
+
+
+LAPTOP = Scale(
+    text_bytes=3_000_000, train=4000, test=400, pretrain=150, continued=80, sft=700, grpo=60, questions=16, group=8,
+    student=60,
+)  # fmt: skip
+QUICK = Scale(
+    text_bytes=60_000, train=200, test=32, pretrain=3, continued=2, sft=4, grpo=2, questions=4, group=4, student=2,
+    hidden=64,
+)  # fmt: skip
+NEW_TOKENS = 64
+
+
+def prepare(scale: Scale, seed: int, root: Path) -> dict[str, Path]:
+    """Corpus, problems, vocabulary and shards."""
+    made = {name: root / name for name in ("reasoning", "decontaminate", "tokenizer", "shards")}
+    if (made["shards"] / "shards.json").exists():
+        return made
+    for folder in made.values():
+        folder.mkdir(parents=True, exist_ok=True)
+    options = {"min_terms": 3, "max_terms": 4, "max_digits": 1, "allow_parentheses": False, "operators": ("+",)}
+    config = ReasoningConfig(
+        tasks=(ReasoningTask(name="basic_arithmetic", options=options),),
+        train=scale.train,
+        validation=128,
+        test=scale.test,
+        direct_share=scale.direct_share,
+        seed=seed,
+    )
+    reasoning(config, {}, made["reasoning"])
+    _write_documents(made["decontaminate"], scale)
+    tokenizer(TokenizerConfig(vocabulary=1024, train_bytes=1_000_000), made, made["tokenizer"])
+    shards(ShardsConfig(sequence_length=128, validation_fraction=0.03, seed=seed), made, made["shards"])
+    return made
+
+
+def climb(scale: Scale, seed: int, root: Path, say: Callable[[str], None]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every stage of one seed: its name and metrics. What is there already is read, so a run can be cut and go on."""
+    made = prepare(scale, seed, root)
+
+    def stage(name: str, run: Callable[..., dict[str, Any]], config: Any, **inputs: str) -> dict[str, Any]:
+        out = root / name
+        made[name] = out
+        if (out / "metrics.json").exists():
+            found: dict[str, Any] = json.loads((out / "metrics.json").read_text())
+            return found
+        out.mkdir(parents=True, exist_ok=True)
+        started = time.monotonic()
+        read = {"tokenizer": made["tokenizer"], "reasoning": made["reasoning"], "shards": made["shards"]}
+        found = run(config, read | {role: made[of] for role, of in inputs.items()}, out)
+        found["bench_seconds"] = round(time.monotonic() - started, 1)
+        (out / "metrics.json").write_text(json.dumps(found))
+        say(f"seed {seed} {name}: {found['bench_seconds']} s")
+        return found
+
+    yield "pretrain", stage("pretrain", pretrain, _pretrain(scale, seed, _moe(scale)))
+    yield "continued", stage("continued", continued, _continued(scale, seed), start="pretrain")
+    yield "sft", stage("sft", sft, _sft(scale, seed), start="continued")
+    yield "grpo", stage("grpo", grpo, _grpo(scale, seed), start="sft")
+    yield "rejection", stage("rejection", rejection, _rejection(scale, seed), start="grpo")
+    yield "sft_second", stage("sft_second", sft, _sft(scale, seed), start="continued", reasoning="rejection")
+    second = _grpo(scale, seed + 100)
+    yield "grpo_second", stage("grpo_second", grpo, second, start="sft_second")
+    yield "student", stage("student", pretrain, _pretrain(scale, seed, _dense(scale), scale.student))
+    yield "distill", stage("distill", sft, _sft(scale, seed), start="student", reasoning="rejection")
+    yield "student_rl", stage("student_rl", grpo, _grpo(scale, seed), start="student")
+    names = ("pretrain", "continued", "sft", "grpo", "sft_second", "grpo_second", "distill", "student_rl")
+    config = EvaluateConfig(
+        problems=scale.test, max_new_tokens=NEW_TOKENS, sequences=16, domain=("math",), samples_per_problem=4,
+        sampled_problems=min(100, scale.test),
+    )  # fmt: skip
+    yield "evaluate", stage("evaluate", evaluate, config, **{name: name for name in names})
+
+
+def _moe(scale: Scale) -> ModelConfig:
+    return ModelConfig(
+        hidden_size=scale.hidden,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        kv_lora_rank=64,
+        moe_intermediate_size=scale.hidden // 2,
+        intermediate_size=2 * scale.hidden,
+        initializer_range=0.02,
+    )
+
+
+def _dense(scale: Scale) -> ModelConfig:
+    return ModelConfig(
+        model_type=Family.LLAMA,
+        hidden_size=scale.hidden * 2 // 3,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        intermediate_size=2 * scale.hidden,
+        initializer_range=0.02,
+    )
+
+
+def _pretrain(scale: Scale, seed: int, model: ModelConfig, steps: int = 0) -> PretrainConfig:
+    return PretrainConfig(
+        model=model, steps=steps or scale.pretrain, batch_size=8, learning_rate=1.5e-3, warmup_steps=10, seed=seed,
+        validation_sequences=16, bias_update_speed=0.01, mixture={"book": 0.95, "math": 0.05},
+    )  # fmt: skip
+
+
+def _continued(scale: Scale, seed: int) -> ContinuedConfig:
+    return ContinuedConfig(
+        steps=scale.continued, batch_size=8, learning_rate=6e-4, schedule=Schedule.COSINE, warmup_steps=5, seed=seed,
+        validation_sequences=24, bias_update_speed=0.01, mixture={"book": 0.4, "math": 0.6}, domain=("math",),
+    )  # fmt: skip
+
+
+def _sft(scale: Scale, seed: int) -> SftConfig:
+    return SftConfig(
+        steps=scale.sft, batch_size=4, sequence_length=192, learning_rate=1e-3, checkpoint_seconds=40,
+        beta2=0.99, schedule=Schedule.COSINE,
+        warmup_steps=10, spike_factor=10, validation_sequences=8, accuracy_tasks=128, max_new_tokens=NEW_TOKENS,
+        seed=seed,
+    )  # fmt: skip
+
+
+def _grpo(scale: Scale, seed: int) -> GrpoConfig:
+    return GrpoConfig(
+        steps=scale.grpo, questions=scale.questions, group_size=scale.group, max_new_tokens=NEW_TOKENS,
+        learning_rate=1e-4, beta2=0.99, warmup_steps=3, kl_weight=0.01, format_reward=0.2, accuracy_tasks=128,
+        validate_every=20, seed=seed, checkpoint_seconds=40,
+    )  # fmt: skip
+
+
+def _rejection(scale: Scale, seed: int) -> RejectionConfig:
+    return RejectionConfig(
+        questions=min(scale.train, 800), samples=4, kept=1, temperature=1.0, top_p=1.0, max_new_tokens=NEW_TOKENS,
+        general_share=0.0, seed=seed,
+    )  # fmt: skip
+
+
+def _write_documents(artifact: Path, scale: Scale) -> None:
+    """Books in pieces of a few paragraphs, and GSM8K's training problems solved."""
+    corpora = Path(os.environ["DEEPMILL_CORPORA"])
+    rows: list[dict[str, str]] = []
+    size = 0
+    for book in sorted((corpora / "book").glob("*.txt")):
+        paragraphs = book.read_text(encoding="utf-8", errors="replace").split("\n\n")[20:220]
+        for start in range(0, len(paragraphs), 8):
+            rows.append(_document("book", f"{book.stem}-{start}", "\n\n".join(paragraphs[start : start + 8])))
+            size += len(rows[-1]["text"])
+        if size > scale.text_bytes / 2:
+            break
+    size = 0
+    with (corpora / "math" / "gsm8k_train.jsonl").open(encoding="utf-8") as handle:
+        for number, line in enumerate(handle):
+            row = json.loads(line)
+            rows.append(_document("math", f"gsm8k-{number}", f"{row['question']}\n{row['answer']}"))
+            size += len(rows[-1]["text"])
+            if size > scale.text_bytes / 2:
+                break
+    (artifact / "documents").mkdir(exist_ok=True)
+    pq.write_table(pa.Table.from_pylist(rows, SCHEMA), artifact / "documents" / "00000.parquet")
+
+
+def _document(source: str, name: str, text: str) -> dict[str, str]:
+    return {"id": name, "text": text, "source": source, "url": "", "metadata": "{}"}
+
+
+def mean(values: list[float]) -> float:
+    """Of one number over the seeds."""
+    return fmean(values)
