@@ -193,8 +193,8 @@ STAGES: tuple[Stage, ...] = (
         Family.RELEASE,
         "model.release.export:export",
         ("quantize", f"model={RELEASED}", "evaluate", "tokenizer"),
-        1,
-        "Hugging Face, GGUF, MLflow",
+        2,
+        "Hugging Face, vLLM, GGUF, MLflow",
     ),
 )
 

@@ -141,8 +141,9 @@ class QuantizeConfig(Section):
 
     experts: Precision = Precision.Q4_0
     """Routed experts of the int4 model."""
-    linear: Precision = Precision.Q4_0
-    """Attention, dense layers and shared experts of the int4 model."""
+    linear: Precision = Precision.Q8_0
+    """Attention, dense layers and shared experts of the int4 model: few weights that every token passes. With the
+    experts at 4 bits this mixture is the recommended one; ``q4_0`` for 4 bits throughout."""
     embeddings: Precision = Precision.Q8_0
     """Embedding and output layer of the int4 model."""
     calibration_sequences: int = Field(128, ge=1)
@@ -174,7 +175,9 @@ class ExportConfig(Section):
     precision: ServedPrecision = ServedPrecision.INT4
     """Which of the quantized models is registered and served."""
     gguf: bool = True
-    """Write GGUF files (llama.cpp and what is built on it)."""
+    """Write GGUF files (llama.cpp and what is built on it), and have llama.cpp compute with the full one."""
+    compressed: bool = True
+    """Write the served precision as a compressed-tensors checkpoint (vLLM, SGLang)."""
     title: str = "deepmill"
     """Name of the model in its card and inside the GGUF files."""
     licence: str = ""

@@ -110,8 +110,8 @@ class _Front:
                 response = Response(status_code=499)
             except Exception:
                 log.exception("%s", request.url.path)
-                error = ApiError(500, "an error of the server; its log tells more", code="internal_error")
-                response = JSONResponse(error.body(), 500)
+                bug = ApiError(500, "an error of the server; its log tells more", code="internal_error")
+                response = JSONResponse(bug.body(), 500)
             route = request.scope["route"].path
             self.metrics.requests.labels(route, response.status_code).inc()
             self.metrics.seconds.labels(route).observe(time.monotonic() - began)

@@ -44,6 +44,7 @@ def card(
         "## Files",
         _table(("file", "bytes"), [(f"`{name}`", f"{size:,}") for name, size in sorted(summary["files"].items())]),
         *[f"Not written: {what}: {why}." for what, why in sorted(summary["left_out"].items())],
+        *_agreement(summary.get("verified") or {}),
         "## Loading",
         _loading(summary),
         "## Limits and licence",
@@ -116,6 +117,14 @@ def _weak_spots(quantization: Mapping[str, Any]) -> Iterable[str]:
             yield f"{name}: {len(matrices)} matrices had no usable statistics and are rounded to nearest."
 
 
+def _agreement(verified: Mapping[str, Any]) -> Iterable[str]:
+    for engine, found in sorted(verified.items()):
+        yield (
+            f"Checked with {engine}: log probabilities within {found['log_probability_difference']:.1e} of ours on the "
+            "full-precision file, the same likeliest tokens, and the same tokens from hostile text."
+        )
+
+
 def _loading(summary: Mapping[str, Any]) -> str:
     lines = []
     if "transformers" not in summary["left_out"]:
@@ -129,6 +138,8 @@ def _loading(summary: Mapping[str, Any]) -> str:
             "```",
             "",
         ]
+    if "compressed" not in summary["left_out"]:
+        lines += ["```sh", "vllm serve compressed", "```", ""]
     if "gguf" not in summary["left_out"]:
         lines += ["```sh", "llama-cli --model gguf/model-q4_0.gguf --jinja", "```", ""]
     lines.append(f"`model/` holds the {summary['precision']} weights that the registry's version serves.")

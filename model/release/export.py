@@ -1,8 +1,10 @@
 """The stage `export`: the released model in the formats that other programs read.
 
-Artifact: ``hf/`` (full precision, for transformers and what loads its checkpoints), ``gguf/`` (full, 8 and 4 bits, for
-llama.cpp), ``model/`` (what MLflow registers and serves: one of the quantized models), ``MODEL_CARD.md`` and
-``export.json``, which also says what was left out and why. Every GGUF file is read back and compared.
+Artifact: ``hf/`` (full precision, for transformers and what loads its checkpoints), ``compressed/`` (the served
+precision as compressed-tensors, for vLLM and SGLang), ``gguf/`` (full, 8 and 4 bits, for llama.cpp), ``model/`` (what
+MLflow registers and serves: one of the quantized models), ``MODEL_CARD.md`` and ``export.json``, which also says what
+was left out and why, and how closely llama.cpp agrees. Every GGUF file is read back and compared; llama.cpp itself
+computes prompts with the full one, and must find our probabilities and our tokens.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ __all__ = ["export"]
 
 
 def export(config: ExportConfig, inputs: Mapping[str, Path], out_dir: Path) -> dict[str, Any]:
-    """Write all formats of the models in `grpo` and `quantize`.
+    """Write all formats of the models in `model` and `quantize`.
 
     Raises:
         UserError: an input is no model, or a written file does not read back as it was written.
@@ -29,6 +31,7 @@ def export(config: ExportConfig, inputs: Mapping[str, Path], out_dir: Path) -> d
     from model.checkpoint import load_config, write_json
     from model.config import Family
     from model.release.card import card
+    from model.release.compressed import write_compressed
     from model.release.gguf import unsupported
 
     checkpoint, quantized = inputs["model"] / "model", inputs["quantize"]
@@ -38,6 +41,11 @@ def export(config: ExportConfig, inputs: Mapping[str, Path], out_dir: Path) -> d
     _copy(checkpoint, out_dir / "hf", inputs["tokenizer"])
     _copy(quantized / config.precision.value, out_dir / "model", inputs["tokenizer"])
     left_out: dict[str, str] = {}
+    verified: dict[str, Any] = {}
+    if config.compressed:
+        write_compressed(out_dir / "model", out_dir / "compressed")
+    else:
+        left_out["compressed"] = "export.compressed is false"
     if architecture.model_type is Family.DEEPSEEK:
         left_out["transformers"] = "it has no class for model_type deepseek; the files are in its layout all the same"
     reason = unsupported(architecture) if config.gguf else "export.gguf is false"
@@ -45,13 +53,13 @@ def export(config: ExportConfig, inputs: Mapping[str, Path], out_dir: Path) -> d
         left_out["gguf"] = reason
         events.note(f"no GGUF files: {reason}")
     else:
-        _write_ggufs(checkpoint, quantized, inputs["tokenizer"], out_dir / "gguf", config.title)
+        verified["llama.cpp"] = _write_ggufs(checkpoint, quantized, inputs["tokenizer"], out_dir / "gguf", config.title)
     files = {
         path.relative_to(out_dir).as_posix(): path.stat().st_size
         for path in sorted(out_dir.rglob("*"))
         if path.suffix in (".gguf", ".safetensors") and ".work" not in path.parts
     }
-    summary = {"files": files, "left_out": left_out, "precision": config.precision.value}
+    summary = {"files": files, "left_out": left_out, "precision": config.precision.value, "verified": verified}
     text = card(config, architecture, quantization, evaluation, summary)
     (out_dir / "MODEL_CARD.md").write_text(text, encoding="utf-8")
     write_json(out_dir / "export.json", summary)
@@ -61,11 +69,15 @@ def export(config: ExportConfig, inputs: Mapping[str, Path], out_dir: Path) -> d
     return metrics
 
 
-def _write_ggufs(checkpoint: Path, quantized: Path, tokenizer: Path, folder: Path, name: str) -> None:
+def _write_ggufs(checkpoint: Path, quantized: Path, tokenizer: Path, folder: Path, name: str) -> dict[str, Any]:
+    """Write and check the files; how closely llama.cpp agrees with the model."""
+    from tokenizers import Tokenizer
+
     from model.checkpoint import load_model
     from model.release.gguf import check_gguf, write_gguf
     from model.release.quantized import plain_unit, read_units
     from model.release.units import units
+    from model.release.verify import verify_gguf
 
     folder.mkdir(parents=True, exist_ok=True)
     model = load_model(checkpoint)
@@ -81,6 +93,13 @@ def _write_ggufs(checkpoint: Path, quantized: Path, tokenizer: Path, folder: Pat
         check_gguf(path, model.config, stored)
         events.advance()
     events.flush()
+    words = Tokenizer.from_file(str(tokenizer / "tokenizer.json"))
+    found = verify_gguf(folder / "model-f32.gguf", model, words)
+    return {
+        "log_probability_difference": float(f"{found.difference:.1e}"),
+        "top1_equal": found.top1,
+        "tokens_equal": found.tokens,
+    }
 
 
 def _copy(source: Path, target: Path, tokenizer: Path) -> None:

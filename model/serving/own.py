@@ -10,7 +10,7 @@ import asyncio
 import json
 import socket
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Generator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -49,7 +49,7 @@ class Writer:
         self.model = load(folder)
         self.stop = token_id(self.tokenizer, "<|eos|>")
 
-    def write(self, body: dict[str, Any]) -> Iterator[tuple[str, str | None, int]]:
+    def write(self, body: dict[str, Any]) -> Generator[tuple[str, str | None, int], None, None]:
         """(text, reason to finish, tokens so far), a piece per token that completes a character."""
         sampling = Sampling(
             max_new_tokens=int(body["max_tokens"]),

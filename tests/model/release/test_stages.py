@@ -12,17 +12,19 @@ from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from infra.errors import UserError
-from model.checkpoint import load_model
+from model.checkpoint import load_model, save_model
 from model.evaluate import evaluate
 from model.evaluate_sections import EvaluateConfig
 from model.release.export import export
 from model.release.quantize import quantize
 from model.release.quantized import load_quantized, read_units
-from model.sections import ExportConfig, QuantizeConfig
+from model.sections import ExportConfig, Precision, QuantizeConfig
 from tests.model.artifacts import make_artifacts
 from tests.pipeline.corpus import published
 
-CONFIG = QuantizeConfig(calibration_sequences=12, evaluation_sequences=4, expert_tokens=8)
+CONFIG = QuantizeConfig(
+    linear=Precision.Q4_0, calibration_sequences=12, evaluation_sequences=4, expert_tokens=8
+)  # 4 bits throughout: an untrained model hides what less would do
 HOSTILE = ["1234567 + 89", "naïve 漢字 🦙\u200b", "  two  spaces\n\n\ttab", "<|user|> <think>", "a" * 300, "don't I'LL"]
 
 
@@ -123,3 +125,28 @@ def test_the_card_says_what_a_user_must_know(artifacts: dict[str, Path]) -> None
         assert word.lower() in card.lower()
     summary = json.loads((artifacts["export"] / "export.json").read_text())
     assert all((artifacts["export"] / name).stat().st_size == size for name, size in summary["files"].items())
+
+
+def test_an_expert_that_nobody_chooses_is_calibrated_all_the_same(artifacts: dict[str, Path], tmp_path: Path) -> None:
+    """Starved on purpose: a selection bias keeps every token away from one expert."""
+    model = load_model(artifacts["grpo"] / "model").requires_grad_(False)
+    layer, expert = model.config.moe_layers[0], 3
+    model.model.layers[layer].mlp.gate.e_score_correction_bias[expert] = -100.0
+    save_model(model, tmp_path / "starved" / "model", artifacts["tokenizer"])
+    (tmp_path / "out").mkdir()
+    quantize(CONFIG, artifacts | {"model": tmp_path / "starved"}, tmp_path / "out")
+    report = json.loads((tmp_path / "out" / "quantization.json").read_text())["precisions"]["int4"]
+    assert report["expert_tokens"][str(layer)][expert] == 0
+    assert {"layer": layer, "expert": expert, "tokens": 0} in report["starved_experts"]
+    assert report["uncalibrated_matrices"] == []  # its layer's tokens stand in
+    weights = load_quantized(tmp_path / "out" / "int4").model.layers[layer].mlp.experts.down_proj[expert]
+    original = model.model.layers[layer].mlp.experts.down_proj[expert]
+    assert 0 < float((weights - original).norm() / original.norm()) < 0.2
+
+
+def test_llama_cpp_has_checked_the_export(artifacts: dict[str, Path]) -> None:
+    verified = json.loads((artifacts["export"] / "export.json").read_text())["verified"]["llama.cpp"]
+    assert verified["log_probability_difference"] < 1e-4
+    assert verified["top1_equal"]
+    assert verified["tokens_equal"]
+    assert (artifacts["export"] / "compressed" / "model.safetensors").exists()

@@ -1,0 +1,122 @@
+"""Are the exported files the model? llama.cpp itself computes prompts, and its answer is compared with ours.
+
+Next-token log probabilities after prompts of several lengths, over the whole vocabulary, with a 32-bit key-value cache
+(llama.cpp's default of 16 bits alone costs a hundred times the tolerance), and the ids of hostile texts.
+"""
+
+from __future__ import annotations
+
+import json
+import urllib.request
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from infra.errors import UserError
+from model.transformer import Transformer
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+__all__ = ["HOSTILE", "Agreement", "agreement", "verify_gguf"]
+
+TOLERANCE = 5e-3
+"""Most difference of a log probability between llama.cpp in f32 and us."""
+HOSTILE = (
+    "1234567 + 89 = 3.14e-10",
+    "naïve façade — “quotes” … ‘x’",
+    "漢字かな交じり文 한국어 العربية हिन्दी עברית",
+    "🦙👩‍👩‍👧‍👦🏳️‍🌈 \u200b\u200d\ufeff",
+    "  two  spaces\n\n\n\ttab\r\nline \u00a0end   ",
+    "don't I'LL we've O'Neill's",
+    "a" * 200,
+    "https://example.org/a?b=c&d=%20#e_f",
+    "def f(x):\n    return {**x, 'y': [1, 2]}  # \\n",
+    "e\u0301 \u1e9b\u0323 ﬁ Ⅷ ½",
+    "\x00\x01\x7f",
+    "ＦＵＬＬ ｗｉｄｔｈ　text。、",
+)
+"""Texts on which tokenizers are known to differ."""
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Of one file with the model that it was made from."""
+
+    difference: float
+    """Greatest difference of a log probability."""
+    top1: bool
+    """Whether both find the same token likeliest, everywhere."""
+    tokens: bool
+    """Whether all hostile texts get the same ids."""
+
+
+def agreement(path: Path, model: Transformer, tokenizer: Tokenizer, prompts: Sequence[Sequence[int]]) -> Agreement:
+    """Let llama.cpp compute `prompts` with the file and compare with `model`."""
+    import xllamacpp
+
+    from model.serving.llama import parameters
+
+    longest = max(map(len, prompts))
+    chosen: Any = parameters(path, context=longest + 16, slots=1, threads=torch.get_num_threads())
+    chosen.cache_type_k = chosen.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32
+    chosen.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
+    server = xllamacpp.Server(chosen)
+
+    def ask(route: str, body: dict[str, Any]) -> Any:
+        request = urllib.request.Request(
+            f"{server.listening_address}{route}", json.dumps(body).encode(), {"Content-Type": "application/json"}
+        )
+        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=300) as answer:
+            return json.load(answer)
+
+    # A partial character would come without probabilities: have it write a plain letter, whatever they say.
+    letter = tokenizer.encode("a", add_special_tokens=False).ids[0]
+    size = model.config.vocab_size
+    worst, same = 0.0, True
+    for prompt in prompts:
+        asked = {"prompt": list(prompt), "n_predict": 1, "n_probs": size, "temperature": -1, "cache_prompt": False}
+        found = ask("/completion", asked | {"logit_bias": [[letter, 1000.0]]})
+        theirs_V = torch.full((size,), float("nan"), dtype=torch.float64)
+        for entry in found["completion_probabilities"][0]["top_logprobs"]:
+            theirs_V[entry["id"]] = entry["logprob"]
+        with torch.no_grad():
+            ours_V = model.lm_head(model.hidden(torch.tensor([list(prompt)])))[0, -1].double().log_softmax(-1)
+        difference = float((ours_V - theirs_V).abs().max())
+        worst = max(worst, difference) if difference == difference else float("inf")
+        same = same and bool(ours_V.argmax() == theirs_V.argmax())
+    tokens = all(
+        ask("/tokenize", {"content": text, "add_special": False, "parse_special": True})["tokens"]
+        == tokenizer.encode(text, add_special_tokens=False).ids
+        for text in HOSTILE
+    )
+    return Agreement(worst, same, tokens)
+
+
+def verify_gguf(path: Path, model: Transformer, tokenizer: Tokenizer) -> Agreement:
+    """`agreement` on prompts drawn from the vocabulary, for the full-precision file.
+
+    Raises:
+        UserError: llama.cpp computes something else, or reads text as other tokens.
+    """
+    generator = torch.Generator().manual_seed(0)
+    most = tokenizer.get_vocab_size()
+    limit = min(64, model.config.max_position_embeddings)
+    prompts = [
+        torch.randint(7, most, (length,), generator=generator).tolist() for length in (1, 2, 7, limit // 2, limit)
+    ]
+    found = agreement(path, model, tokenizer, prompts)
+    if found.difference > TOLERANCE or not found.top1:
+        raise UserError(
+            f"{path}: llama.cpp computes other probabilities (by {found.difference:.2g}, {TOLERANCE:g} is allowed); "
+            "set export.gguf to false, and report this as a bug"
+        )
+    if not found.tokens:
+        raise UserError(
+            f"{path}: llama.cpp reads text as other tokens than the tokenizer does; set export.gguf to false, or use "
+            "the pipeline's own pre-tokenization"
+        )
+    return found
