@@ -172,6 +172,11 @@ class StageView:
         """What the stage reported."""
         return self.manifest.metrics if self.manifest else {}
 
+    @property
+    def cost(self) -> dict[str, float]:
+        """What the artifact took to make, in this run or the one that made it."""
+        return self.manifest.cost if self.manifest else {}
+
     def number(self, *names: str) -> float | None:
         """The first of these metrics that holds a number."""
         return number(self.metrics, *names)

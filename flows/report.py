@@ -138,6 +138,10 @@ def _cards(run: Run) -> Iterator[tuple[str, str, str]]:
     if points:
         name, length, divergence = points[-1]
         yield size(length), f"at {name}", f"KL {decimal(divergence)} from {points[0][0]}"
+    spent = [stage.cost for stage in run.stages if stage.state == "made" and stage.cost]
+    if spent:
+        cpu, gpu = (sum(cost.get(name, 0.0) for cost in spent) / 3600 for name in ("cpu_seconds", "gpu_seconds"))
+        yield decimal(cpu), "CPU hours", f"{decimal(gpu)} GPU hours" if gpu else "of the stages made"
     if run.seconds is not None:
         saved = run.saved_seconds
         yield duration(run.seconds), "in all", f"{duration(saved)} saved by the cache" if saved >= 1 else ""

@@ -21,6 +21,7 @@ from flows.mlflow_log import MlflowLog
 from flows.plan import PlannedStage, State, make_plan
 from flows.recipe import OnDrift, Recipe
 from flows.stages import Family
+from infra import tracing
 from infra.errors import DeepmillError, UserError
 from infra.manifest import Manifest, split_address
 from infra.runner import drift, make
@@ -149,7 +150,10 @@ class Session:
 
         clock = time.monotonic()
         try:
-            manifest, was_there = make(self.store, item.job, fan_out, stale=lambda found: self._stale(item, found))
+            with tracing.span(name, {"deepmill.identity": item.job.identity}) as span:
+                manifest, was_there = make(self.store, item.job, fan_out, stale=lambda found: self._stale(item, found))
+                if span is not None:
+                    span.set_attribute("deepmill.cached", was_there)
         except BaseException as error:
             entry |= {"state": "failed", "seconds": round(time.monotonic() - clock, 2)}
             self.display.stage_ends(name, "failed", entry["seconds"], {})
@@ -204,7 +208,8 @@ def open_session(
     session = Session(recipe, settings, open_store(settings), _display.get(), restart_from)
     token = _current.set(session)
     try:
-        yield session
+        with tracing.span("run", {"deepmill.run_id": session.run_id, "deepmill.recipe": recipe.name}):
+            yield session
     except DeepmillError as error:
         session.end("failed", str(error))
         raise
@@ -214,6 +219,7 @@ def open_session(
     else:
         session.end("completed")
     finally:
+        tracing.flush()
         _current.reset(token)
 
 

@@ -52,6 +52,8 @@ class Manifest(BaseModel):
     environment: dict[str, str] = Field(default_factory=dict)
     execution: dict[str, Any] = Field(default_factory=dict)
     metrics: dict[str, Any] = Field(default_factory=dict)
+    cost: dict[str, float] = Field(default_factory=dict)
+    """What it took: `cpu_seconds` of all its processes, `gpu_seconds` held. Of the attempt that finished."""
     started: str
     """UTC, ISO 8601."""
     seconds: float

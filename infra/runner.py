@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -143,7 +144,9 @@ def _build(store: Store, job: Job, staging: Staging, listen: Listener, lease: in
                 }
             )
         )
+        spent = _cpu_seconds()
         status = _run(job, staging, listen, lease)
+        spent = _cpu_seconds() - spent
         metrics = _metrics(job.stage, staging, status)
         listen({"event": "begin", "phase": "checksums", "total": 0, "unit": "files"})
         files, content = record_files(staging.artifact)
@@ -166,10 +169,22 @@ def _build(store: Store, job: Job, staging: Staging, listen: Listener, lease: in
         environment=environment(),
         execution=job.execution.model_dump(mode="json"),
         metrics=metrics,
+        cost=_cost(job, spent, time.monotonic() - clock),
         started=started.isoformat(timespec="seconds"),
         seconds=round(time.monotonic() - clock, 2),
         run_id=job.run_id,
     )
+
+
+def _cpu_seconds() -> float:
+    """Of every process that this one started and that has ended, with all below it."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
+
+def _cost(job: Job, cpu_seconds: float, seconds: float) -> dict[str, float]:
+    gpus = len(list(Path("/proc/driver/nvidia/gpus").glob("*"))) if job.entrypoint.startswith("model.") else 0
+    return {"cpu_seconds": round(cpu_seconds, 2), "gpu_seconds": round(seconds * min(gpus, job.execution.ranks), 2)}
 
 
 def _run(job: Job, staging: Staging, listen: Listener, lease: int | None) -> int:

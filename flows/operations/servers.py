@@ -121,6 +121,7 @@ def _prefect_environment(folder: Path, servers: ServerSettings) -> dict[str, str
         "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_SERVER_LOGGING_LEVEL": "WARNING",
+        "PREFECT_SERVER_DATABASE_TIMEOUT": "60",  # SQLite on a busy machine
     }
     if servers.database.get_secret_value():
         found["PREFECT_SERVER_DATABASE_CONNECTION_URL"] = database_url(servers, "prefect", "asyncpg")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import socket
@@ -52,12 +53,16 @@ class House:
         request = urllib.request.Request(
             f"{self.prefect}/api{path}",
             None if body is None else json.dumps(body).encode(),
-            {"Content-Type": "application/json"},
+            {"Content-Type": "application/json"} | self._login(),
             method=method or ("GET" if body is None else "POST"),
         )
         with urllib.request.urlopen(request, timeout=60) as response:
             text = response.read()
             return json.loads(text) if text else None
+
+    def _login(self) -> dict[str, str]:
+        login = self.environment.get("DEEPMILL_LOGIN", "")
+        return {"Authorization": f"Basic {base64.b64encode(login.encode()).decode()}"} if login else {}
 
     def deployment(self, name: str) -> dict[str, Any]:
         return dict(self.ask(f"/deployments/name/{name}"))

