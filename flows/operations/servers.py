@@ -31,6 +31,7 @@ def service_group(settings: Settings, servers: ServerSettings) -> Group:
     client = _client(settings, servers)
     python = sys.executable
     prefect = [python, "-m", "prefect"]
+    first = 1 if servers.database.get_secret_value() else 0  # Prefect makes its SQLite file itself
     services = [
         Service(
             name="databases",
@@ -40,7 +41,7 @@ def service_group(settings: Settings, servers: ServerSettings) -> Group:
         ),
         Service(
             name="prefect",
-            wave=1 if servers.database.get_secret_value() else 0,
+            wave=first,
             command=[*prefect, "server", "start", "--host", servers.host, "--port", str(servers.prefect_port)],
             environment=_prefect_environment(folder, servers),
             ready=f"{servers.prefect_url}/api/health",
@@ -63,7 +64,7 @@ def service_group(settings: Settings, servers: ServerSettings) -> Group:
         ),
         Service(
             name="deployments",
-            wave=2,
+            wave=first + 1,
             command=[python, "-m", "flows.operations.deployments"],
             environment=client,
             once=True,
