@@ -5,13 +5,16 @@ BIN := $(VENV)/bin
 export DO_NOT_TRACK = true
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: run test lint setup sample sbom clean
+.PHONY: run test drill lint setup sample sbom clean
 
 run: setup sample ## set up, then the sample recipe end to end
 	@$(BIN)/deepmill run sample
 
 test: setup ## set up, then every test whose components are here
 	@$(BIN)/python -m pytest
+
+drill: setup ## the servers in a browser, with PostgreSQL, S3 and a login, killed and restarted: ten minutes of a quiet machine
+	@DEEPMILL_DRILL=1 $(BIN)/python -m pytest tests/flows/operations
 
 lint: setup
 	@$(BIN)/ruff check .

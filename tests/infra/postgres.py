@@ -52,9 +52,8 @@ class Postgres:
     def start(self) -> None:
         command = [str(self._programs / "postgres"), "-D", str(self._data), "-h", "127.0.0.1", "-p", str(self.port)]
         command += ["-k", str(self._data), "-c", "max_connections=60"]
-        self._process = subprocess.Popen(
-            command, user=self._user, cwd=self._data, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
+        with (self._data.parent / "postgres.log").open("ab") as log:
+            self._process = subprocess.Popen(command, user=self._user, cwd=self._data, stdout=log, stderr=log)
         import psycopg
 
         deadline = time.monotonic() + 60
@@ -63,7 +62,7 @@ class Postgres:
                 psycopg.connect(f"{self.address}/postgres", connect_timeout=5).close()
                 return
             assert time.monotonic() < deadline
-            assert self._process.poll() is None
+            assert self._process.poll() is None, (self._data.parent / "postgres.log").read_text()
             time.sleep(0.2)
 
     def kill(self) -> None:

@@ -50,25 +50,46 @@ class S3Server:
         config.write_text(
             json.dumps({"identities": [{"name": "test", "credentials": credentials, "actions": actions}]})
         )
-        master, volume, filer, s3 = free_ports(4)
-        data = folder / "data"
-        data.mkdir(exist_ok=True)
-        command = [program, "server", f"-dir={data}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-filer", "-s3"]
-        command += [f"-master.port={master}", f"-volume.port={volume}", f"-filer.port={filer}", f"-s3.port={s3}"]
-        self._command = [*command, f"-s3.config={config}", "-master.volumeSizeLimitMB=64"]
-        self._folder = folder
+        self._base = [
+            program,
+            "server",
+            f"-dir={folder / 'data'}",
+            "-ip=127.0.0.1",
+            "-ip.bind=127.0.0.1",
+            "-filer",
+            "-s3",
+        ]
+        self._base += [f"-s3.config={config}", "-master.volumeSizeLimitMB=64"]
+        (folder / "data").mkdir(exist_ok=True)
+        self._folder, self._started = folder, False
         self._process: subprocess.Popen[bytes] | None = None
         self.environment = {
             "AWS_ACCESS_KEY_ID": KEY,
             "AWS_SECRET_ACCESS_KEY": SECRET,
             "AWS_DEFAULT_REGION": "us-east-1",
-            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{s3}",
         }
+        self._choose_ports()
+
+    def _choose_ports(self) -> None:
+        master, volume, filer, s3 = free_ports(4)
+        ports = [f"-master.port={master}", f"-volume.port={volume}", f"-filer.port={filer}", f"-s3.port={s3}"]
+        self._command = self._base + ports
+        self.environment["AWS_ENDPOINT_URL"] = f"http://127.0.0.1:{s3}"
 
     def start(self) -> None:
-        with (self._folder / "weed.log").open("ab") as log:
-            self._process = subprocess.Popen(self._command, cwd=self._folder, stdout=log, stderr=subprocess.STDOUT)
-        _wait_until_it_takes_a_bucket(self.environment, self._process)
+        """On the same ports as before; the first time on others when somebody took one of them in between."""
+        for attempt in range(3):
+            with (self._folder / "weed.log").open("ab") as log:
+                self._process = subprocess.Popen(self._command, cwd=self._folder, stdout=log, stderr=subprocess.STDOUT)
+            try:
+                _wait_until_it_takes_a_bucket(self.environment, self._process)
+            except AssertionError:
+                if self._started or attempt == 2:
+                    raise
+                self._choose_ports()
+            else:
+                self._started = True
+                return
 
     def kill(self) -> None:
         if self._process is not None:

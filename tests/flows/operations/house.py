@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -15,7 +16,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.flows.tiny import environment
+
+ASKED_FOR = pytest.mark.skipif(
+    not os.environ.get("DEEPMILL_DRILL"),
+    reason="drives whole servers for minutes and wants a machine to itself: make drill",
+)
 
 
 def free_ports(count: int) -> list[int]:

@@ -7,18 +7,17 @@ import signal
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from pathlib import Path
 
 import psutil
 import pytest
 
-from tests.flows.operations.house import House, house, until
-from tests.flows.tiny import deepmill, write_recipe
+from tests.flows.operations.house import ASKED_FOR, House, house, until
+from tests.flows.tiny import write_recipe
 from tests.infra.postgres import PASSWORD, Postgres, postgres, postgres_bin
 from tests.infra.s3 import SECRET, s3_server, weed
 
 LOGIN = "team:not-a-secret-in-a-test"
-pytestmark = [pytest.mark.drill, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.drill, ASKED_FOR, pytest.mark.timeout(900)]
 
 
 @pytest.fixture(scope="module")
@@ -117,16 +116,3 @@ def test_servers_and_database_are_killed_and_the_run_goes_on(up: House, database
         up.wait(again, "COMPLETED", "FAILED", "CRASHED")
     assert up.records()[-1]["state"] == "completed"
     assert run
-
-
-def test_open_to_the_network_only_with_a_login(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "200")
-    from flows.operations.settings import ServerSettings
-    from infra.errors import UserError
-
-    with pytest.raises(UserError, match="would be open to the network; set DEEPMILL_LOGIN=user:password first"):
-        ServerSettings(host="0.0.0.0").check()
-    with pytest.raises(UserError, match="12 characters or more"):
-        ServerSettings(host="0.0.0.0", login="admin:short").check()  # type: ignore[arg-type]
-    ServerSettings(host="0.0.0.0", login=LOGIN, prefect_port=0, mlflow_port=0, pages_port=0).check()  # type: ignore[arg-type]
-    assert "nothing was up" in deepmill(tmp_path, "down")

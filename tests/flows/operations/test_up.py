@@ -14,12 +14,13 @@ import psutil
 import pytest
 
 from infra.services import answers
-from tests.flows.operations.house import House, house, until
+from tests.flows.operations.house import ASKED_FOR, House, house, until
 from tests.flows.tiny import write_recipe
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = [
     pytest.mark.drill,
+    ASKED_FOR,
     pytest.mark.timeout(900),
     pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed"),
 ]
