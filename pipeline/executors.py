@@ -17,6 +17,7 @@ import contextlib
 import json
 import multiprocessing
 import os
+import secrets
 import shlex
 import shutil
 import sys
@@ -220,6 +221,10 @@ def _connect(execution: Execution) -> Any:
     """Join the cluster, or start a Ray of this process's own on loopback; either lasts as long as the process."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"  # what Ray asks for lest it warns
+    if not execution.ray.address:  # a key that only its own processes know, and no file in the user's home
+        os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    elif (Path.home() / ".ray" / "auth_token").exists():  # where Ray keeps the key of a cluster
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
     try:
         import ray
     except ImportError:
@@ -236,7 +241,9 @@ def _connect(execution: Execution) -> Any:
         try:
             ray.init(address=address, runtime_env={"env_vars": variables}, **quiet)
         except (ConnectionError, RuntimeError, ValueError) as error:
-            raise UserError(f"execution.ray.address {address}: no Ray answers there ({error})") from None
+            raise UserError(
+                f"execution.ray.address {address}: no Ray answers there ({error}); check the address and RAY_AUTH_TOKEN"
+            ) from None
         return ray
     workers = execution.processes
     last = contextlib.ExitStack()

@@ -20,6 +20,8 @@ from pipeline.words import WORDS
 __all__ = ["Judge", "line_of", "train"]
 
 IN, OUT = "__label__in", "__label__out"
+END = "</s>"
+"""fastText's word for the end of a line."""
 NUMBER = re.compile(r"\d+")
 
 
@@ -32,7 +34,7 @@ def train(examples: Iterable[tuple[str, bool]], options: ClassifierOptions, work
     """Write a model that tells the lines that are of the field from those that are not to `model`.
 
     Raises:
-        UserError: the examples have no word that is frequent enough.
+        UserError: the examples have no word that is frequent enough, or training diverges.
     """
     import fasttext
 
@@ -53,10 +55,12 @@ def train(examples: Iterable[tuple[str, bool]], options: ClassifierOptions, work
             thread=1,
             verbose=0,
         )
-    except ValueError as error:
+    except RuntimeError as error:
+        raise UserError(f"recall: fastText cannot learn ({error}); lower recall.classifier.learning_rate") from None
+    if set(trained.words) <= {END}:
         raise UserError(
-            f"recall: fastText cannot learn from the examples ({error}); lower recall.classifier.min_count or add seeds"
-        ) from None
+            "recall: no word of the examples is frequent enough; lower recall.classifier.min_count or add seeds"
+        )
     partial = model.with_suffix(".partial")
     trained.save_model(str(partial))
     partial.replace(model)

@@ -56,11 +56,11 @@ def slurm_variables() -> Iterator[dict[str, str]]:
 
 
 @pytest.fixture(scope="module")
-def ray_address(s3: dict[str, str]) -> Iterator[str]:
+def ray_place(s3: dict[str, str]) -> Iterator[tuple[str, dict[str, str]]]:
     if why := ray.missing():
         pytest.skip(why)
-    with ray.ray_cluster() as address:
-        yield address
+    with ray.ray_cluster() as place:
+        yield place
 
 
 def milled(folder: Path, raw: str, root: str, execution: dict[str, Any]) -> Contents:
@@ -106,7 +106,9 @@ def test_the_bytes_are_the_same(
     if executor == "slurm":
         variables |= request.getfixturevalue("slurm_variables")
     if executor == "ray":
-        execution["ray"] = {"address": request.getfixturevalue("ray_address")}
+        address, key = request.getfixturevalue("ray_place")
+        execution["ray"] = {"address": address}
+        variables |= key
     files, root = str(raw), str(tmp_path / "store")
     if place == "s3":
         import s3fs

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import os
+import re
+import secrets
 import shutil
 import subprocess
 import sys
@@ -13,21 +15,19 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.infra.s3 import free_ports
-
 HOUSE = Path(__file__).parents[2]
-FLAGS = (
-    "--head",
-    "--block",
-    "--node-ip-address=127.0.0.1",
-    "--num-cpus=2",
-    f"--memory={4 << 30}",
-    f"--object-store-memory={100 << 20}",
-    "--include-dashboard=false",
-    "--disable-usage-stats",
-    "--dashboard-agent-listen-port=0",
-    "--dashboard-agent-grpc-port=0",
+ATTEMPTS = 4
+"""Ray gives up starting after 30 seconds, which a busy machine needs."""
+HEAD = """
+import os, sys, time
+import ray
+context = ray.init(
+    num_cpus=2, _memory=4 << 30, object_store_memory=100 << 20, include_dashboard=False, log_to_driver=False,
+    logging_level="error", _node_ip_address="127.0.0.1", _temp_dir=sys.argv[1],
 )
+print("address", context.address_info["gcs_address"], flush=True)
+time.sleep(3600)
+"""
 
 
 def missing() -> str:
@@ -36,30 +36,26 @@ def missing() -> str:
 
 
 @contextlib.contextmanager
-def ray_cluster() -> Iterator[str]:
-    """Run a cluster; yields its address."""
-    (port,) = free_ports(1)
-    address = f"127.0.0.1:{port}"
+def ray_cluster() -> Iterator[tuple[str, dict[str, str]]]:
+    """Run a cluster; yields its address and the environment that may use it."""
     folder = Path(tempfile.mkdtemp(prefix="ray-", dir="/var/tmp"))  # short: a socket's path has at most 107 bytes
-    ray = [sys.executable, "-m", "ray.scripts.scripts", "start", *FLAGS, f"--port={port}", f"--temp-dir={folder}"]
-    command = [sys.executable, "-m", "infra.supervisor", str(os.getpid()), *ray]
-    variables = os.environ | {"PYTHONPATH": str(HOUSE), "RAY_USAGE_STATS_ENABLED": "0"}
-    with (folder / "ray.out").open("wb") as log:
-        process = subprocess.Popen(
-            command, env=variables, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, cwd=HOUSE
-        )
+    command = [sys.executable, "-m", "infra.supervisor", str(os.getpid()), sys.executable, "-c", HEAD, str(folder)]
+    key = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    variables = os.environ | key | {"PYTHONPATH": str(HOUSE), "RAY_USAGE_STATS_ENABLED": "0"}
+    log = folder / "head.out"
+    for attempt in range(1, ATTEMPTS + 1):
+        with log.open("wb") as out:
+            process = subprocess.Popen(
+                command, env=variables, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, cwd=HOUSE
+            )
+        while process.poll() is None and not (found := re.search(r"^address (\S+)$", log.read_text(), re.MULTILINE)):
+            time.sleep(0.2)
+        if process.poll() is None and found:
+            break
+        assert attempt < ATTEMPTS, log.read_text()
     try:
-        _wait_until_started(process, folder / "ray.out")
-        yield address
+        yield found[1], key
     finally:
         process.terminate()
         process.wait()
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _wait_until_started(process: subprocess.Popen[bytes], log: Path, seconds: float = 200) -> None:
-    deadline = time.monotonic() + seconds
-    while "Ray runtime started" not in (told := log.read_text(errors="replace")):
-        assert process.poll() is None, told
-        assert time.monotonic() < deadline, told
-        time.sleep(0.2)

@@ -52,11 +52,11 @@ def slurm_variables() -> Iterator[dict[str, str]]:
 
 
 @pytest.fixture(scope="module")
-def ray_address() -> Iterator[str]:
+def ray_place() -> Iterator[tuple[str, dict[str, str]]]:
     if why := ray.missing():
         pytest.skip(why)
-    with ray.ray_cluster() as address:
-        yield address
+    with ray.ray_cluster() as place:
+        yield place
         import ray as client
 
         client.shutdown()
@@ -71,7 +71,10 @@ def executor(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
     if name == "ray" and (why := ray.missing()):
         pytest.skip(why)
     if wanted == "ray":
-        execution["ray"] = {"address": request.getfixturevalue("ray_address")}
+        address, key = request.getfixturevalue("ray_place")
+        execution["ray"] = {"address": address}
+        for variable, value in key.items():
+            monkeypatch.setenv(variable, value)
     if name == "slurm":
         for key, value in request.getfixturevalue("slurm_variables").items():
             monkeypatch.setenv(key, value)
