@@ -62,6 +62,9 @@ class RecallConfig(Section):
     """Most examples of the field in a round (DeepSeekMath)."""
     negatives: int = Field(500_000, ge=1)
     """Most examples of anything else in a round (DeepSeekMath)."""
+    negative_share: float = Field(0.2, gt=0, le=1)
+    """Most share of the corpus among those: of a small corpus, `negatives` would be nearly all, and what has been an
+    example of anything else is hardly ever recalled."""
     min_score: float = Field(0.5, ge=0, le=1)
     """Least probability of a recalled page."""
     max_bytes: int | None = Field(None, ge=1)

@@ -135,7 +135,7 @@ class _Search:
         earlier: Before = (folder.parent / before["folder"], before["threshold"]) if before else (None, 0.0)
         gather = Examples(self.config, domain, urls, self.total, folder, earlier)
         self.run([DocumentReader(self.artifact), gather], folder, "gathering")
-        chosen = _Sample(self.config)
+        chosen = _Sample(self.config, self.total)
         for key, line in _seeds(self.config, domain):
             chosen.add("in", key, line)
         for file in sorted((folder / "examples").glob("*.parquet")):
@@ -217,8 +217,9 @@ def _key(line: str, seed: int) -> bytes:
 class _Sample:
     """Examples of both kinds, of each as many as are wanted: those with the least hashes, each line once."""
 
-    def __init__(self, config: RecallConfig) -> None:
-        self.limits = {"in": config.positives, "out": config.negatives}
+    def __init__(self, config: RecallConfig, total: int) -> None:
+        negatives = min(config.negatives, max(1, int(config.negative_share * total)))
+        self.limits = {"in": config.positives, "out": negatives}
         self.kept: dict[str, dict[bytes, str]] = {kind: {} for kind in self.limits}
 
     def add(self, kind: str, key: bytes, line: str) -> None:
@@ -266,8 +267,8 @@ class Examples(PipelineStep):
         self.before, self.threshold = before
 
     def run(self, data: Iterable[Document], rank: int = 0, world_size: int = 1) -> Iterator[Document]:
-        sample = _Sample(self.config)
-        bound = min(1.0, 2 * self.config.negatives / self.total)
+        sample = _Sample(self.config, self.total)
+        bound = min(1.0, 2 * sample.limits["out"] / self.total)
         scores = pq.read_table(_of_task(self.before / "scores", rank))["score"].to_pylist() if self.before else None
         for number, document in enumerate(data):
             kind = self._kind(document, scores[number] if scores else 0.0)
