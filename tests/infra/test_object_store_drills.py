@@ -146,8 +146,8 @@ def test_a_frozen_holder_is_taken_over_and_comes_second_when_thawed(faults: Faul
 
     first = holder("one")
     assert first.stdout is not None
-    while "begin" not in first.stdout.readline():  # the stage works
-        pass
+    while "begin" not in (line := first.stdout.readline()):  # the stage works
+        assert line, "the first holder ended before its stage began"
     first.send_signal(signal.SIGSTOP)
     second = holder("two")
     told = second.communicate(timeout=100)[0].splitlines()
