@@ -80,7 +80,7 @@ RELEASED = "grpo_second|sft_second|grpo|dpo|sft|continued|pretrain"
 
 STAGES: tuple[Stage, ...] = (
     Stage("extract", Family.CORPUS, "pipeline.extract:extract", (), 2, "raw files to documents"),
-    Stage("clean", Family.CORPUS, "pipeline.clean:clean", ("extract",), 1, "quality rules"),
+    Stage("clean", Family.CORPUS, "pipeline.clean:clean", ("extract",), 2, "quality rules"),
     Stage("dedup", Family.CORPUS, "pipeline.dedup:dedup", ("clean",), 2, "exact and near duplicates"),
     Stage("recall", Family.CORPUS, "pipeline.recall.stage:recall", ("dedup",), 1, "pages of a field: maths, code"),
     Stage("reasoning", Family.CORPUS, "pipeline.reasoning:reasoning", (), 1, "problems with chains of thought"),

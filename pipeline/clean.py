@@ -3,7 +3,12 @@
 Each source goes through the groups of rules that its `CleanRules` switch on; the first that objects drops the
 document, which is kept among the rejects under `group/reason`. ftfy mends the text first; C4 may drop lines; at the end
 e-mail and IP addresses are masked. A rule that breaks on a document drops it as `failure/group`; more than
-`max_failures` of these stop the stage.
+`max_failures` of these stop the stage. Under `noted` the metrics count what rules did without dropping a document:
+lines that C4 took out, texts mended and masked, and the languages of what stays.
+
+The rules were written for English. For a document in another language Gopher's stop words are those of that language
+(see `pipeline/languages.py`), and what means nothing in its script is left out: the length of words and repeated runs
+of them where words have no spaces between, C4's terminal punctuation where sentences end otherwise.
 
 Traded away: datatrove's spaCy word splitter (see `pipeline/words.py`), C4's list of bad words and the fastText language
 model, which would be downloaded. The language model in their place ships in the `py3langid` wheel and is plain NumPy.
@@ -34,6 +39,7 @@ from pipeline.documents import (
     merge_tallies,
     run_pipeline,
 )
+from pipeline.languages import OTHER_STOPS, STOP_WORDS, UNSPACED, base_code
 from pipeline.sections import CleanConfig, CleanRules
 from pipeline.words import WORDS
 
@@ -77,9 +83,10 @@ class Rules(PipelineStep):
     def __init__(self, config: CleanConfig, out_dir: Path) -> None:
         super().__init__()
         self.config, self.out_dir = config, out_dir
+        self.tally = Tally()
 
     def run(self, data: Iterable[Document], rank: int = 0, world_size: int = 1) -> Iterator[Document]:
-        tally = Tally()
+        tally = self.tally = Tally()
         with RejectWriter(self.out_dir, rank) as rejects:
             for document in data:
                 tally.count(document, "in")
@@ -87,6 +94,8 @@ class Rules(PipelineStep):
                 rule = self.judge(document)
                 if rule is None:
                     tally.count(document, "out")
+                    if language := document.metadata.get("language"):
+                        tally.note(f"language/{language}")
                     yield document
                 else:
                     tally.drop(rule)
@@ -100,11 +109,13 @@ class Rules(PipelineStep):
         group = "encoding"
         try:
             if self.config.fix_encoding:
-                document.text = self._fix(document.text)
+                text = self._fix(document.text)
+                self.tally.note("mended", int(text != document.text))
+                document.text = text
             if not document.text.strip():
                 return "empty"
             for group in _active(rules):
-                keep, reason = get_filter_result(self.filter_of(group).filter(document))
+                keep, reason = get_filter_result(self.filter_of(group, self._language(document)).filter(document))
                 if not keep:
                     return f"{group}/{(reason or 'score').removeprefix('gopher_')}"
             if rules.pii:
@@ -125,7 +136,9 @@ class Rules(PipelineStep):
     def _mask(self, document: Document) -> None:
         # The stand-ins rotate; from the first again in each document, whatever the documents before it held.
         self._pii.emails_replacer._replace_i = self._pii.ip_replacer._replace_i = 0
-        document.text = self._pii.format(document.text)
+        text = self._pii.format(document.text)
+        self.tally.note("masked", int(text != document.text))
+        document.text = text
 
     @cached_property
     def _pii(self) -> Any:
@@ -134,14 +147,26 @@ class Rules(PipelineStep):
         return PIIFormatter()
 
     @cached_property
-    def _filters(self) -> dict[str, BaseFilter]:
+    def _filters(self) -> dict[tuple[str, str], BaseFilter]:
         return {}
 
-    def filter_of(self, group: str) -> BaseFilter:
+    def _language(self, document: Document) -> str:
+        """That of the document where it is known, else the first of those wanted."""
+        found = document.metadata.get("language") or next(iter(self.config.languages), "en")
+        return base_code(str(found))
+
+    def filter_of(self, group: str, language: str = "en") -> BaseFilter:
         """The datatrove filter of a group, made when a document first needs it: some load lists or a model."""
-        if group not in self._filters:
-            self._filters[group] = _BUILDERS[group](self.config)
-        return self._filters[group]
+        key = (group, language if group in _BY_LANGUAGE else "")
+        if key not in self._filters:
+            self._filters[key] = _BUILDERS[group](self.config, language)
+            self._filters[key].stat_update = self._note_lines  # C4's filter counts its lines so
+        return self._filters[key]
+
+    def _note_lines(self, *names: str, value: int = 1, unit: str | None = None) -> None:
+        for name in names:
+            if name.startswith("line-filter-"):
+                self.tally.note(f"c4_lines/{name.removeprefix('line-filter-')}", value)
 
 
 def _active(rules: CleanRules) -> Iterator[str]:
@@ -168,11 +193,13 @@ class LanguageRule(BaseFilter):
     HEAD = 4000
     """Characters looked at: the model's cost is by the byte, and more adds nothing."""
 
-    def __init__(self, languages: tuple[str, ...], threshold: float) -> None:
+    def __init__(
+        self, languages: tuple[str, ...], threshold: float, thresholds: Mapping[str, float] | None = None
+    ) -> None:
         super().__init__()
         from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
-        self.languages, self.threshold = set(languages), threshold
+        self.languages, self.threshold, self.thresholds = set(languages), threshold, thresholds or {}
         self.model = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
 
     def filter(self, doc: Document) -> bool | tuple[bool, str]:
@@ -182,10 +209,10 @@ class LanguageRule(BaseFilter):
         doc.metadata["language_score"] = round(score, 3)
         if self.languages and language not in self.languages:
             return False, "other"
-        return (True, "") if score >= self.threshold else (False, "unsure")
+        return (True, "") if score >= self.thresholds.get(language, self.threshold) else (False, "unsure")
 
 
-def _url(config: CleanConfig) -> BaseFilter:
+def _url(config: CleanConfig, language: str) -> BaseFilter:
     from datatrove.pipeline.filters.url_filter import URLFilter
     from tldextract import TLDExtract
 
@@ -194,35 +221,41 @@ def _url(config: CleanConfig) -> BaseFilter:
     return rule
 
 
-def _gopher_repetition(config: CleanConfig) -> BaseFilter:
+def _gopher_repetition(config: CleanConfig, language: str) -> BaseFilter:
     from datatrove.pipeline.filters.gopher_repetition_filter import GopherRepetitionFilter
 
+    if language in UNSPACED:
+        return GopherRepetitionFilter(top_n_grams=(), dup_n_grams=(), language=WORDS)
     return GopherRepetitionFilter(language=WORDS)
 
 
-def _gopher_quality(config: CleanConfig) -> BaseFilter:
+def _gopher_quality(config: CleanConfig, language: str) -> BaseFilter:
     from datatrove.pipeline.filters.gopher_quality_filter import GopherQualityFilter
 
     return GopherQualityFilter(
         min_doc_words=config.min_words,
         max_doc_words=config.max_words,
         max_non_alpha_words_ratio=config.min_alpha_words,  # datatrove's name has it the wrong way round
+        min_avg_word_length=None if language in UNSPACED else 3,
+        min_stop_words=2 if language in STOP_WORDS else None,
+        stop_words=list(STOP_WORDS.get(language, ())),
         language=WORDS,
     )
 
 
-def _c4_quality(config: CleanConfig) -> BaseFilter:
+def _c4_quality(config: CleanConfig, language: str) -> BaseFilter:
     from datatrove.pipeline.filters.c4_filters import C4QualityFilter
 
     return C4QualityFilter(
-        filter_no_terminal_punct=config.terminal_punctuation,
+        filter_no_terminal_punct=config.terminal_punctuation and language not in OTHER_STOPS,
+        min_words_per_line=-1 if language in UNSPACED else 3,
         min_num_sentences=config.min_sentences,
         filter_curly_bracket=config.curly_bracket,
         language=WORDS,
     )
 
 
-def _fineweb_quality(config: CleanConfig) -> BaseFilter:
+def _fineweb_quality(config: CleanConfig, language: str) -> BaseFilter:
     from datatrove.pipeline.filters.fineweb_quality_filter import FineWebQualityFilter
 
     return FineWebQualityFilter(
@@ -234,9 +267,11 @@ def _fineweb_quality(config: CleanConfig) -> BaseFilter:
     )
 
 
-_BUILDERS: dict[str, Callable[[CleanConfig], BaseFilter]] = {
+_BY_LANGUAGE = ("gopher_repetition", "gopher_quality", "c4_quality")
+"""Groups whose filter differs from language to language."""
+_BUILDERS: dict[str, Callable[[CleanConfig, str], BaseFilter]] = {
     "url": _url,
-    "language": lambda config: LanguageRule(config.languages, config.language_threshold),
+    "language": lambda config, _: LanguageRule(config.languages, config.language_threshold, config.language_thresholds),
     "gopher_repetition": _gopher_repetition,
     "gopher_quality": _gopher_quality,
     "c4_quality": _c4_quality,

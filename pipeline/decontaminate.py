@@ -2,10 +2,11 @@
 
 DeepSeekMath (arXiv 2402.03300, section 2.1): a document goes when any 10 consecutive words of it are 10 consecutive
 words of an evaluation text; evaluation texts of 3 to 9 words must occur whole; shorter ones are not looked for. Words
-are compared in lower case and without punctuation. The match is exact: no hash can collide.
+are compared in lower case and without punctuation, a character each where a script has no spaces between them. The
+match is exact: no hash can collide.
 
 The evaluation texts are the validation and test questions of the `reasoning` artifact and any further sets. A
-reject's metadata tells the matching words, where in the document they are, and which set they came from.
+reject's metadata tells every offending span: the words, where in the document they are, and which set they came from.
 """
 
 from __future__ import annotations
@@ -15,13 +16,16 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 from datatrove.pipeline.base import PipelineStep
 
 from infra import events
 from infra.errors import UserError
+from infra.storage import ExternalFile, open_file, resolve
 from pipeline.documents import (
     Document,
     DocumentReader,
@@ -35,11 +39,15 @@ from pipeline.documents import (
 )
 from pipeline.problem_files import question_key
 from pipeline.sections import DecontaminateConfig
+from pipeline.sources.stream import Damaged, Part, open_stream
+from pipeline.words import UNSPACED
 
 __all__ = ["Index", "Match", "decontaminate", "evaluation_texts", "what_was_removed"]
 
 REMOVED = "evaluation_texts.json"
-WORD = re.compile(r"\w+")
+WORD = re.compile(rf"[{UNSPACED}]|[^\W{UNSPACED}]+")
+MOST_SPANS = 20
+"""Offending spans recorded of a document."""
 FEW_BYTES = 32_000_000
 """Text up to which one process is done sooner than others start."""
 
@@ -102,21 +110,38 @@ def what_was_removed(
 
 def evaluation_texts(config: DecontaminateConfig, reasoning: Path) -> Iterator[tuple[str, str]]:
     """Set name and text of everything that training must not see."""
-    files = [(f"reasoning/{split}", reasoning / f"{split}.jsonl") for split in ("validation", "test")]
-    files += [(Path(path).stem, Path(path)) for path in config.evaluation_sets]
+    files = [
+        (f"reasoning/{split}", file)
+        for split in ("validation", "test")
+        for file in resolve([str(reasoning / f"{split}.jsonl")])
+    ]
+    files += [(PurePosixPath(file.name).name.partition(".")[0], file) for file in resolve(config.evaluation_sets)]
     for name, file in files:
-        try:
-            lines = file.read_text(encoding="utf-8").splitlines()
-        except FileNotFoundError:
-            raise UserError(f"{file}: no such evaluation set; see decontaminate.evaluation_sets") from None
-        for number, line in enumerate(lines, 1):
-            try:
-                row = json.loads(line)
-                text = next(row[field] for field in config.fields if field in row)
-            except (ValueError, TypeError, StopIteration):
+        for number, row in enumerate(_rows(file), 1):
+            text = (
+                next((row[field] for field in config.fields if field in row), None) if isinstance(row, dict) else None
+            )
+            if not isinstance(text, str):
                 wanted = ", ".join(config.fields)
-                raise UserError(f"{file}: record {number}: not a JSON object with one of {wanted}") from None
+                raise UserError(f"{file.path}: record {number}: not an object with the text in one of {wanted}")
             yield name, text
+
+
+def _rows(file: ExternalFile) -> Iterator[Any]:
+    """The rows of a Parquet file or of JSON lines, plain or compressed; None for a line that is no JSON."""
+    try:
+        if file.name.endswith(".parquet"):
+            with open_file(file) as raw:
+                yield from pq.read_table(raw).to_pylist()
+            return
+        with open_stream(Part(file)) as stream:
+            for line in stream.read().splitlines():
+                try:
+                    yield json.loads(line)
+                except ValueError:
+                    yield None
+    except (Damaged, pa.ArrowException) as error:
+        raise UserError(f"{file.path}: {error}; get the evaluation set again") from None
 
 
 class Match(NamedTuple):
@@ -147,15 +172,34 @@ class Index:
 
     def find(self, text: str) -> Match | None:
         """The first evaluation text in `text`, the longest n-grams first."""
+        for length, begin, name in self._hits(text):
+            spans = [match.span() for match in WORD.finditer(text)][begin : begin + length]
+            return Match(name, (spans[0][0], spans[-1][1]))
+        return None
+
+    def find_all(self, text: str) -> list[Match]:
+        """Every stretch of `text` that is of an evaluation text, in order; n-grams that follow each other are one."""
+        hits = sorted((begin, begin + length, name) for length, begin, name in self._hits(text))
+        if not hits:
+            return []
+        stretches: list[tuple[int, int, str]] = []
+        for begin, end, name in hits:
+            if stretches and stretches[-1][2] == name and begin <= stretches[-1][1]:
+                stretches[-1] = (stretches[-1][0], max(end, stretches[-1][1]), name)
+            else:
+                stretches.append((begin, end, name))
+        spans = [match.span() for match in WORD.finditer(text)]
+        return [Match(name, (spans[begin][0], spans[end - 1][1])) for begin, end, name in stretches]
+
+    def _hits(self, text: str) -> Iterator[tuple[int, int, str]]:
+        """Length, first word and set of each n-gram in `text`, the longest first."""
         ids = [self.words.get(word.lower(), -1) for word in WORD.findall(text)]
         for length, grams in sorted(self.grams.items(), reverse=True):
             run = 0
             for end, word in enumerate(ids, 1):
                 run = run + 1 if word >= 0 else 0
                 if run >= length and (name := grams.get(tuple(ids[end - length : end]))):
-                    spans = [match.span() for match in WORD.finditer(text)][end - length : end]
-                    return Match(name, (spans[0][0], spans[-1][1]))
-        return None
+                    yield length, end - length, name
 
 
 class DropContaminated(PipelineStep):
@@ -183,7 +227,14 @@ class DropContaminated(PipelineStep):
                     yield document
                 else:
                     span = document.text[slice(*match.span)]
+                    found = self.index.find_all(document.text)
+                    for name in sorted({each.set for each in found}):
+                        tally.note(f"documents_with/{name}")
                     document.metadata |= {"evaluation_set": match.set, "span": list(match.span), "span_text": span}
+                    document.metadata["spans"] = [
+                        {"set": each.set, "span": list(each.span), "text": document.text[slice(*each.span)]}
+                        for each in found[:MOST_SPANS]
+                    ]
                     rule = f"{len(WORD.findall(span))}-gram"
                     tally.drop(rule)
                     rejects.write(document, rule)

@@ -12,7 +12,6 @@ copy are held), and the filter (a task per file). Sentences take two more (see `
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -89,13 +88,7 @@ def dedup(config: DedupConfig, inputs: Mapping[str, Path], out_dir: Path) -> dic
     events.begin("filtering", total, "documents")
     steps = [DocumentReader(artifact), DropCopies(config, out_dir), DocumentWriter(out_dir)]
     run_pipeline(steps, files, work, "filtering", processes=1 if total <= FEW else None)
-    metrics = merge_tallies(work / "tally")
-    if config.sentences:
-        metrics["sentences_removed"] = sum(
-            json.loads(file.read_text())["counts"].get("sentences_removed", 0)
-            for file in (work / "tally").glob("*.json")
-        )
-    return metrics
+    return merge_tallies(work / "tally")
 
 
 class Keys(PipelineStep):
@@ -173,7 +166,7 @@ class DropCopies(PipelineStep):
                 if row in cuts:
                     text, removed = cut(document.text, cuts[row], self.config.sentence_span)
                     document.metadata["sentences_removed"] = removed
-                    tally.counts["sentences_removed"] += removed
+                    tally.note("sentences_removed", removed)
                     if len(WORDS.word_tokenize(text)) < self.config.sentence_min_words:
                         tally.drop("sentences")
                         rejects.write(document, "sentences")

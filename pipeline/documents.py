@@ -204,6 +204,10 @@ class Tally:
         self.counts[f"bytes_{side}"] += len(document.text.encode())
         self.by_source.setdefault(document.metadata["source"], Counter())[f"documents_{side}"] += 1
 
+    def note(self, name: str, amount: int = 1) -> None:
+        """Count something else that is worth a number, under `noted` in the metrics."""
+        self.counts[f"noted/{name}"] += amount
+
     def drop(self, rule: str) -> None:
         """Count a document dropped by `rule`."""
         self.dropped[rule] += 1
@@ -225,12 +229,14 @@ def merge_tallies(folder: Path) -> dict[str, Any]:
         for source, counts in content["by_source"].items():
             total.by_source.setdefault(source, Counter()).update(counts)
     names = ("documents_in", "documents_out", "bytes_in", "bytes_out")
+    noted = {key.removeprefix("noted/"): n for key, n in sorted(total.counts.items()) if key.startswith("noted/")}
     return {
         **{name: total.counts[name] for name in names},
         "dropped": dict(sorted(total.dropped.items())),
         "by_source": {
             source: {name: counts[name] for name in names[:2]} for source, counts in sorted(total.by_source.items())
         },
+        **({"noted": noted} if noted else {}),
     }
 
 

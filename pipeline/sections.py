@@ -242,6 +242,14 @@ class CleanConfig(Section):
         default_factory=lambda: {
             "wiki": CleanRules(url=False, c4_quality=False, fineweb_quality=False),
             "book": CleanRules(url=False, c4_quality=False, fineweb_quality=False),
+            "code": CleanRules(
+                url=False,
+                language=False,
+                gopher_repetition=False,
+                gopher_quality=False,
+                c4_quality=False,
+                fineweb_quality=False,
+            ),
         }
     )
     """Rules of single sources: curated text is no web page, so the rules about pages do not fit it."""
@@ -249,6 +257,8 @@ class CleanConfig(Section):
     """Languages kept, as ISO 639-1 codes; none means all."""
     language_threshold: float = Field(0.65, ge=0, le=1)
     """Least probability of a kept language (FineWeb)."""
+    language_thresholds: dict[str, float] = Field(default_factory=dict)
+    """The same for single languages, where it differs."""
     fix_encoding: bool = True
     """Repair mojibake with ftfy before any rule looks at the text."""
     min_words: int = Field(50, ge=0)
@@ -350,7 +360,7 @@ class DecontaminateConfig(Section):
     min_n_gram: int = Field(3, ge=1)
     """Evaluation texts shorter than `n_gram` but of at least this many words must occur whole (DeepSeekMath)."""
     evaluation_sets: ExternalPaths = ()
-    """Further JSONL files, each row with one of `fields`."""
+    """Further sets: JSON lines (plain or compressed) or Parquet files, folders or globs, with one of `fields`."""
     fields: tuple[str, ...] = ("question", "problem", "prompt", "text")
     """Keys of a row that hold the evaluation text; the first present is taken."""
 

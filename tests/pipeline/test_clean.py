@@ -8,7 +8,9 @@ from datatrove.data import Document
 from infra.errors import UserError
 from pipeline.clean import Rules, clean
 from pipeline.documents import read_documents
+from pipeline.languages import STOP_WORDS
 from pipeline.sections import CleanConfig, CleanRules
+from pipeline.words import WORDS
 from tests.pipeline.corpus import only, published, set_workers, write_documents
 
 SENTENCES = [
@@ -57,6 +59,69 @@ def test_each_group_drops_what_it_is_for_and_only_where_switched_on(group: str, 
     assert _judge(_config(**{group: True}), text)[0] == rule
     if text:
         assert _judge(_config(), text)[0] is None
+
+
+JAPANESE = (
+    "港は西に開いていて、風は潮とともにやって来る。漁師たちは岸で網を繕い、子どもたちは帰って来た船を見ている。\n"
+)
+RUSSIAN = (
+    "Гавань старого города открыта на запад и ветер приходит сюда вместе с приливом.",
+    "Рыбаки чинят сети на берегу и дети смотрят на лодки которые вернулись домой.",
+    "Зимой не многие корабли уходят в море потому что там камни и слабый свет.",
+    "На входе стоит маяк и его смотритель живёт там с семьёй уже много лет.",
+    "Каждую весну на площади бывает ярмарка и крестьяне привозят туда сыр и мёд.",
+)
+OTHERS = {
+    "ru": "\n".join(RUSSIAN),
+    "de": "Der alte Hafen der Stadt liegt nach Westen offen, und der Wind kommt mit der Flut herein.\n"
+    "Die Fischer flicken am Ufer ihre Netze, und Kinder sehen den Booten zu, die von der See heimkehren.\n"
+    "Im Winter fahren wenige Schiffe aus, denn draußen sind viele Felsen, und das Licht ist schwach.\n"
+    "Ein Leuchtturm steht an der Einfahrt, und sein Wärter wohnt dort seit Jahren mit der Familie.\n"
+    "In jedem Frühling ist Markt auf dem Platz, zu dem die Bauern Käse, Wolle und Honig bringen.\n",
+    "ja": "".join(f"{number}日目、{JAPANESE}" for number in range(6)),
+}
+
+
+@pytest.mark.parametrize("language", OTHERS)
+def test_the_rules_fit_other_languages(language: str) -> None:
+    rules = CleanRules(url=False, gopher_repetition=False)
+    text = OTHERS[language]
+    assert _judge(CleanConfig(rules=rules, languages=(language, "en")), text)[0] is None
+    assert _judge(CleanConfig(rules=rules), text)[0] == "language/other"
+    stripped = CleanRules(**(dict.fromkeys(CleanRules.model_fields, False) | {"gopher_quality": True}))
+    assert _judge(CleanConfig(rules=stripped, languages=()), text)[0] is not None, "as English it is none"
+
+
+def test_every_language_has_its_own_eight_words() -> None:
+    from py3langid.langid import MODEL_FILE, LanguageIdentifier
+
+    known = LanguageIdentifier.from_model_file(MODEL_FILE).nb_classes
+    assert set(STOP_WORDS) <= set(known)
+    assert {len(set(words)) for words in STOP_WORDS.values()} == {8}
+    assert all(WORDS.word_tokenize(word) == [word] for words in STOP_WORDS.values() for word in words)
+
+
+def test_thresholds_of_single_languages() -> None:
+    sure = CleanConfig(rules=CleanRules(url=False), languages=("de", "en"), language_thresholds={"de": 1.0})
+    unsure = sure.model_copy(update={"language_thresholds": {"de": 1.01}})
+    short = "Haus und Hof."
+    assert _judge(unsure, GERMAN)[0] == "language/unsure"
+    assert _judge(sure.model_copy(update={"language_thresholds": {}}), short)[0] != "language/other"
+
+
+def test_what_the_rules_did_is_counted(tmp_path: Path) -> None:
+    rows = [
+        ("a", "web", GOOD + "\nMenu entry without a stop\nWe use cookies to improve this site.\n"),
+        ("b", "web", GOOD.replace("old", "caf\u00c3\u00a9") + "\nWrite to jane@corp.io at any time."),
+    ]
+    _, metrics = _run(tmp_path, CleanConfig(rules=CleanRules(url=False)), rows)
+    assert metrics["noted"] == {
+        "c4_lines/no_terminal_punc": 1,
+        "c4_lines/policy": 1,
+        "language/en": 2,
+        "masked": 1,
+        "mended": 1,
+    }
 
 
 def test_url_rule_works_without_a_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import gzip
 import json
 import re
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -85,6 +88,26 @@ def test_stage_drops_documents_with_test_questions_but_not_with_training_ones(tm
     assert rejects["leak"]["rule"] == "10-gram"
     assert rejects["leak"]["span_text"].startswith("A farmer has 12")
     assert rejects["extra"]["evaluation_set"] == "more"
+
+
+def test_every_span_is_told_with_its_set(tmp_path: Path) -> None:
+    other = "Find the least prime above one hundred and name it."
+    table = pa.table({"problem": [other]})
+    (tmp_path / "sets").mkdir()
+    pq.write_table(table, tmp_path / "sets" / "primes.parquet")
+    (tmp_path / "sets" / "sheep.jsonl.gz").write_bytes(gzip.compress(json.dumps({"question": QUESTION}).encode()))
+    text = f"{QUESTION} And then: {other} Once more: {QUESTION}"
+    out = _run(tmp_path, [("a", "web", text), ("b", "web", "clean")], (str(tmp_path / "sets"),))
+    spans = only(read_documents(out, "rejects")).metadata["spans"]
+    assert [each["set"] for each in spans] == ["sheep", "primes", "sheep"]
+    assert [each["text"] for each in spans] == [QUESTION[:-1], other[:-1], QUESTION[:-1]]
+    assert all(text[slice(*each["span"])] == each["text"] for each in spans)
+
+
+def test_scripts_without_spaces_are_compared_by_character() -> None:
+    index = Index([("zh", "一个农夫有十二只羊，又买了七只")])
+    assert index.find("问题：一个农夫有十二只羊，又买了")
+    assert not index.find("一个农夫有十二只鸡")
 
 
 def test_bad_evaluation_set_is_named_with_its_record(tmp_path: Path) -> None:

@@ -48,7 +48,7 @@ def test_a_span_stays_once_where_precedence_says(tmp_path: Path) -> None:
     assert texts["other"] == _text(6)
     (reject,) = read_documents(out, "rejects")
     assert (reject.id, reject.text, reject.metadata["rule"]) == ("s", ROWS[3][2], "sentences")
-    assert metrics["sentences_removed"] == 3 + 3 + 3 + 8
+    assert metrics["noted"]["sentences_removed"] == 3 + 3 + 3 + 8
     assert metrics["dropped"] == {"sentences": 1}
 
 
