@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from flows.commands import corpus, models, runs, serve, servers, study, upkeep
+from flows.commands import compare, corpus, models, runs, serve, servers, study, upkeep
 from flows.commands.app import app
 from infra.errors import DeepmillError
 from infra.settings import quiet_network
@@ -21,7 +21,7 @@ __all__ = ["COMMANDS", "app", "main"]
 
 COMMANDS = {
     "Runs": (runs, corpus, study),
-    "Models": (models, serve),
+    "Models": (models, serve, compare),
     "Servers and upkeep": (servers, upkeep),
 }
 """The groups of commands, by their heading in the help."""

@@ -32,10 +32,13 @@ if TYPE_CHECKING:
 __all__ = [
     "Gate",
     "Outcome",
+    "facts_of",
     "judge",
+    "move_alias",
     "promote_by_hand",
     "promote_version",
     "register_version",
+    "registry_lock",
     "released_version",
     "rollback",
 ]
@@ -43,6 +46,8 @@ __all__ = [
 CHALLENGER = "challenger"
 IDENTITY = "deepmill.identity"
 PREVIOUS = "deepmill.previous"
+GATES = "deepmill.gates"
+"""Tag with the gates of the recipe that made the version, as JSON."""
 FACTS = "deepmill.facts"
 """Tag with the numbers that the gates look at, as JSON."""
 
@@ -77,7 +82,7 @@ def register_version(session: Session) -> Outcome:
     session.display.stage_begins("register", f"{name} in MLflow's registry", 0, 0)
     session.mlflow.settle()
     client = registry_client(session.settings)
-    with _lock(session.settings, name):
+    with registry_lock(session.settings, name):
         version = released_version(client, name, manifest.identity)
         fresh = version is None
         if version is None:
@@ -117,6 +122,8 @@ def _create_version(session: Session, client: MlflowClient, name: str, manifest:
             "deepmill.run_id": session.run_id,
             "deepmill.lineage": json.dumps({stage: item.job.identity for stage, item in session.plan.items()}),
             FACTS: json.dumps(_facts(session)),
+            GATES: session.recipe.promote.model_dump_json(),
+            "deepmill.licence": session.recipe.export.licence or "not stated",
         },
     )
     # mlflow leaves the given run running at the end of `start_run`, or finished: the session ends it in its own time
@@ -142,6 +149,7 @@ def _facts(session: Session) -> dict[str, Any]:
         "quantization_kl": quantization[f"kl_{precision}"] if precision != "f32" else 0.0,
         "bytes": quantization[f"bytes_{precision}"],
         "parameters": session.manifest(base).metrics.get("parameters", 0),
+        "bits_per_byte": checkpoint.get("bits_per_byte") or {},
     }
 
 
@@ -180,7 +188,20 @@ def judge(config: PromoteConfig, facts: dict[str, Any], champion: dict[str, Any]
                 "upper end of its accuracy (95 %) against the lower end of the champion's",
             )
         )
+    if champion:
+        gates += _regressions(config, facts.get("bits_per_byte") or {}, champion.get("bits_per_byte") or {})
     return gates
+
+
+def _regressions(config: PromoteConfig, ours: dict[str, float], theirs: dict[str, float]) -> list[Gate]:
+    """A gate per source of text that both versions were measured on."""
+    found = []
+    for source in sorted(ours.keys() & theirs.keys()):
+        rise = ours[source] / theirs[source] - 1
+        text = f"rise of bits per byte on {source} against the champion's, at most"
+        limit = config.max_domain_regression
+        found.append(Gate(f"domain {source}", rise <= limit, rise, limit, text))
+    return found
 
 
 def promote_version(session: Session) -> Outcome:
@@ -193,18 +214,18 @@ def promote_version(session: Session) -> Outcome:
     session.display.stage_begins("promote", "gates, then the alias", 0, 0)
     client = registry_client(session.settings)
     why = f"run {session.run_id}"
-    with _lock(session.settings, name):
+    with registry_lock(session.settings, name):
         champion = _alias(client, name, config.alias)
         if champion == version:
-            gates = judge(config, _facts_of(client, name, version), None)
+            gates = judge(config, facts_of(client, name, version), None)
             outcome = Outcome(f"{name} version {version} is the {config.alias} already", False)
             promoted = True
         else:
-            facts = _facts_of(client, name, champion) if champion else None
-            gates = judge(config, _facts_of(client, name, version), facts)
+            facts = facts_of(client, name, champion) if champion else None
+            gates = judge(config, facts_of(client, name, version), facts)
             promoted = all(gate.passed for gate in gates)
             if promoted:
-                _move(client, name, version, champion, config.alias, why)
+                move_alias(client, name, version, champion, config.alias, why)
                 outcome = Outcome(f"{name} version {version} is the {config.alias} now", True)
             else:
                 failed = ", ".join(gate.gate for gate in gates if not gate.passed)
@@ -228,10 +249,10 @@ def promote_by_hand(settings: Settings, name: str, version: str, config: Promote
         UserError: there is no such version, or a gate does not pass.
     """
     client = registry_client(settings)
-    with _lock(settings, name):
-        facts = _facts_of(client, name, version)
+    with registry_lock(settings, name):
+        facts = facts_of(client, name, version)
         champion = _alias(client, name, config.alias)
-        gates = judge(config, facts, _facts_of(client, name, champion) if champion not in (None, version) else None)
+        gates = judge(config, facts, facts_of(client, name, champion) if champion not in (None, version) else None)
         failed = [gate for gate in gates if not gate.passed]
         if failed and not force:
             first = failed[0]
@@ -240,7 +261,7 @@ def promote_by_hand(settings: Settings, name: str, version: str, config: Promote
                 f"{first.limit:.4g} ({first.text}); --force overrides and records it"
             )
         if champion != version:
-            _move(client, name, version, champion, config.alias, "forced by hand" if failed else "by hand")
+            move_alias(client, name, version, champion, config.alias, "forced by hand" if failed else "by hand")
     return gates
 
 
@@ -251,7 +272,7 @@ def rollback(settings: Settings, name: str, alias: str = "champion") -> str:
         UserError: there is nothing to go back to.
     """
     client = registry_client(settings)
-    with _lock(settings, name):
+    with registry_lock(settings, name):
         champion = _alias(client, name, alias)
         if champion is None:
             raise UserError(f"{name}: no version is its {alias}; see deepmill models")
@@ -259,7 +280,7 @@ def rollback(settings: Settings, name: str, alias: str = "champion") -> str:
         if not previous:
             raise UserError(f"{name}: version {champion} is its first {alias}; there is nothing to go back to")
         before = client.get_model_version(name, previous).tags.get(PREVIOUS)
-        _move(client, name, previous, before, alias, f"rolled back from version {champion}")
+        move_alias(client, name, previous, before, alias, f"rolled back from version {champion}")
         return str(previous)
 
 
@@ -279,7 +300,8 @@ def _alias(client: MlflowClient, name: str, alias: str) -> str | None:
         return None
 
 
-def _facts_of(client: MlflowClient, name: str, version: str) -> dict[str, Any]:
+def facts_of(client: MlflowClient, name: str, version: str) -> dict[str, Any]:
+    """The numbers that a version was registered with; UserError when it is not there, or not ours."""
     from mlflow.exceptions import MlflowException
 
     try:
@@ -291,7 +313,7 @@ def _facts_of(client: MlflowClient, name: str, version: str) -> dict[str, Any]:
     return dict(json.loads(tags[FACTS]))
 
 
-def _move(client: MlflowClient, name: str, version: str, previous: str | None, alias: str, why: str) -> None:
+def move_alias(client: MlflowClient, name: str, version: str, previous: str | None, alias: str, why: str) -> None:
     """Move the alias; `previous` is where a later rollback goes, the audit names what really was replaced."""
     replaced = _alias(client, name, alias)
     now = datetime.now(UTC).isoformat(timespec="seconds")
@@ -323,7 +345,7 @@ def _verify(folder: Path, manifest: Manifest) -> None:
 
 
 @contextlib.contextmanager
-def _lock(settings: Settings, name: str) -> Iterator[None]:
+def registry_lock(settings: Settings, name: str) -> Iterator[None]:
     """Two promotions at once on this machine: one at a time."""
     with file_lease(settings.local_root / ".leases" / f"registry-{name}", lambda holder: None):
         yield

@@ -29,3 +29,5 @@ class PromoteConfig(Section):
     """Most Kullback-Leibler divergence (nats per token) of the registered weights to full precision."""
     must_match_champion: bool = True
     """Refuse a version whose accuracy interval (95 %) lies wholly below the champion's."""
+    max_domain_regression: float = Field(0.1, ge=0)
+    """Most relative rise of bits per byte against the champion, on any source that both were measured on."""

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 from pathlib import Path
 
-from flows.registry import Name, alias_holder, download, parse_name
+from flows.registry import Name, download, parse_name
 from flows.serving.house import Source, Version
+from flows.vetting import vet
 from infra.errors import UserError
 from infra.settings import Settings
 from infra.tracking import registry_client
 
 __all__ = ["find_source"]
 
+log = logging.getLogger("deepmill.serve")
 KEPT_VERSIONS = 3
 """Fetched versions that stay in the cache, for a way back without a download."""
 
@@ -40,7 +43,12 @@ def _registry(name: Name, settings: Settings, cache: Path) -> Source:
     client = registry_client(settings)
 
     def current() -> str | None:
-        return name.version or alias_holder(client, name.model, name.alias)
+        if name.version:
+            return name.version
+        verdict = vet(settings, name.model, name.alias)  # what was promoted by hand is judged before it is served
+        if verdict.message:
+            log.warning("%s", verdict.message)
+        return verdict.version
 
     def fetch(number: str) -> Version:
         target = cache / f"{name.model}-{number}" / "files"

@@ -1,0 +1,42 @@
+"""Promotion, rollback and vetting as Prefect flows, for schedules and for the form; the commands do the same.
+
+No ``from __future__ import annotations`` here: Prefect reads the annotations of flows at run time.
+"""
+
+from prefect import flow, get_run_logger
+from prefect.artifacts import create_table_artifact
+
+from flows.registry import parse_name
+from flows.release import promote_by_hand
+from flows.release import rollback as move_back
+from flows.sections import PromoteConfig
+from flows.vetting import vet
+from infra.settings import Settings
+
+__all__ = ["promote", "rollback", "vet_champion"]
+
+
+@flow(name="promote", persist_result=False)
+def promote(model: str, version: str, gates: PromoteConfig = PromoteConfig(), force: bool = False) -> None:  # noqa: B008
+    """Judge a version and move the alias to it if its gates pass; `force` moves it all the same, and is recorded."""
+    judged = promote_by_hand(Settings(), parse_name(model).model, version, gates, force=force)
+    rows = [gate.__dict__ for gate in judged]
+    create_table_artifact(rows, key="gates", description=f"Gates of {model} version {version}")
+    get_run_logger().info("%s version %s is the %s", model, version, gates.alias)
+
+
+@flow(name="rollback", persist_result=False)
+def rollback(model: str, alias: str = "champion") -> str:
+    """Move the alias back to the version that its holder replaced; that version."""
+    version = move_back(Settings(), parse_name(model).model, alias)
+    get_run_logger().info("%s version %s is the %s again", model, version, alias)
+    return version
+
+
+@flow(name="vet-champion", persist_result=False)
+def vet_champion(model: str, alias: str = "champion") -> str | None:
+    """Notice a promotion made by hand in MLflow, judge it, and undo it if its gates do not pass."""
+    verdict = vet(Settings(), parse_name(model).model, alias)
+    if verdict.message:
+        get_run_logger().warning("%s", verdict.message)
+    return verdict.version
