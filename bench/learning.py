@@ -18,7 +18,6 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 import pyarrow as pa
@@ -49,6 +48,7 @@ class Scale:
 
     text_bytes: int
     train: int
+    validation: int
     test: int
     pretrain: int
     continued: int
@@ -59,15 +59,20 @@ class Scale:
     student: int
     hidden: int = 192
     direct_share: float = 0.5
+    terms: tuple[int, int] = (3, 4)
+    """Fewest and most numbers of a sum."""
+    sft_rate: float = 1e-3
+    samples: int = 4
+    """Answers to a question in rejection sampling."""
 
 
 LAPTOP = Scale(
-    text_bytes=3_000_000, train=4000, test=400, pretrain=150, continued=80, sft=700, grpo=60, questions=16, group=8,
-    student=60,
+    text_bytes=3_000_000, train=4000, validation=128, test=400, pretrain=150, continued=80, sft=700, grpo=60,
+    questions=16, group=8, student=60,
 )  # fmt: skip
 QUICK = Scale(
-    text_bytes=60_000, train=200, test=32, pretrain=3, continued=2, sft=4, grpo=2, questions=4, group=4, student=2,
-    hidden=64,
+    text_bytes=60_000, train=60, validation=12, test=16, pretrain=3, continued=2, sft=60, grpo=2, questions=4, group=4,
+    student=2, hidden=64, direct_share=0.0, terms=(2, 2), sft_rate=1e-2, samples=16,
 )  # fmt: skip
 NEW_TOKENS = 64
 
@@ -79,11 +84,17 @@ def prepare(scale: Scale, seed: int, root: Path) -> dict[str, Path]:
         return made
     for folder in made.values():
         folder.mkdir(parents=True, exist_ok=True)
-    options = {"min_terms": 3, "max_terms": 4, "max_digits": 1, "allow_parentheses": False, "operators": ("+",)}
+    options = {
+        "min_terms": scale.terms[0],
+        "max_terms": scale.terms[1],
+        "max_digits": 1,
+        "allow_parentheses": False,
+        "operators": ("+",),
+    }
     config = ReasoningConfig(
         tasks=(ReasoningTask(name="basic_arithmetic", options=options),),
         train=scale.train,
-        validation=128,
+        validation=scale.validation,
         test=scale.test,
         direct_share=scale.direct_share,
         seed=seed,
@@ -172,7 +183,7 @@ def _continued(scale: Scale, seed: int) -> ContinuedConfig:
 
 def _sft(scale: Scale, seed: int) -> SftConfig:
     return SftConfig(
-        steps=scale.sft, batch_size=4, sequence_length=192, learning_rate=1e-3, checkpoint_seconds=40,
+        steps=scale.sft, batch_size=4, sequence_length=192, learning_rate=scale.sft_rate, checkpoint_seconds=40,
         beta2=0.99, schedule=Schedule.COSINE,
         warmup_steps=10, spike_factor=10, validation_sequences=8, accuracy_tasks=128, max_new_tokens=NEW_TOKENS,
         seed=seed,
@@ -189,8 +200,8 @@ def _grpo(scale: Scale, seed: int) -> GrpoConfig:
 
 def _rejection(scale: Scale, seed: int) -> RejectionConfig:
     return RejectionConfig(
-        questions=min(scale.train, 800), samples=4, kept=1, temperature=1.0, top_p=1.0, max_new_tokens=NEW_TOKENS,
-        general_share=0.0, seed=seed,
+        questions=min(scale.train, 800), samples=scale.samples, kept=1, temperature=1.0, top_p=1.0,
+        max_new_tokens=NEW_TOKENS, general_share=0.0, seed=seed,
     )  # fmt: skip
 
 
@@ -220,8 +231,3 @@ def _write_documents(artifact: Path, scale: Scale) -> None:
 
 def _document(source: str, name: str, text: str) -> dict[str, str]:
     return {"id": name, "text": text, "source": source, "url": "", "metadata": "{}"}
-
-
-def mean(values: list[float]) -> float:
-    """Of one number over the seeds."""
-    return fmean(values)
