@@ -62,6 +62,8 @@ class Scale:
     terms: tuple[int, int] = (3, 4)
     """Fewest and most numbers of a sum."""
     sft_rate: float = 1e-3
+    held_out: float = 0.03
+    """Share of the documents."""
     samples: int = 4
     """Answers to a question in rejection sampling."""
 
@@ -72,7 +74,7 @@ LAPTOP = Scale(
 )  # fmt: skip
 QUICK = Scale(
     text_bytes=60_000, train=60, validation=12, test=16, pretrain=3, continued=2, sft=60, grpo=2, questions=4, group=4,
-    student=2, hidden=64, direct_share=0.0, terms=(2, 2), sft_rate=1e-2, samples=16,
+    student=2, hidden=64, direct_share=0.0, terms=(2, 2), sft_rate=1e-2, samples=16, held_out=0.2,
 )  # fmt: skip
 NEW_TOKENS = 64
 
@@ -102,7 +104,7 @@ def prepare(scale: Scale, seed: int, root: Path) -> dict[str, Path]:
     reasoning(config, {}, made["reasoning"])
     _write_documents(made["decontaminate"], scale)
     tokenizer(TokenizerConfig(vocabulary=1024, train_bytes=1_000_000), made, made["tokenizer"])
-    shards(ShardsConfig(sequence_length=128, validation_fraction=0.03, seed=seed), made, made["shards"])
+    shards(ShardsConfig(sequence_length=128, validation_fraction=scale.held_out, seed=seed), made, made["shards"])
     return made
 
 
@@ -159,7 +161,7 @@ def _moe(scale: Scale) -> ModelConfig:
 def _dense(scale: Scale) -> ModelConfig:
     return ModelConfig(
         model_type=Family.LLAMA,
-        hidden_size=scale.hidden * 2 // 3,
+        hidden_size=scale.hidden * 2 // 3 // 8 * 8,
         num_hidden_layers=3,
         num_attention_heads=4,
         intermediate_size=2 * scale.hidden,
