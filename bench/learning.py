@@ -1,4 +1,4 @@
-"""The ladder of `bench.reasoning`: a model of two million parameters through every reasoning stage, once per seed.
+"""The ladder of `bench.reasoning`: a model of half a million parameters through every reasoning stage, once per seed.
 
     base → continued (maths text) → SFT → GRPO              accuracy rises at each step
                                      GRPO → rejection → SFT again → GRPO again (R1's four stages)
@@ -57,11 +57,11 @@ class Scale:
     questions: int
     group: int
     student: int
-    hidden: int = 192
+    hidden: int = 96
     direct_share: float = 0.5
-    terms: tuple[int, int] = (3, 4)
+    terms: tuple[int, int] = (2, 3)
     """Fewest and most numbers of a sum."""
-    sft_rate: float = 1e-3
+    sft_rate: float = 2e-3
     held_out: float = 0.03
     """Share of the documents."""
     samples: int = 4
@@ -69,14 +69,14 @@ class Scale:
 
 
 LAPTOP = Scale(
-    text_bytes=3_000_000, train=4000, validation=128, test=400, pretrain=150, continued=80, sft=700, grpo=60,
-    questions=16, group=8, student=60,
+    text_bytes=400_000, train=900, validation=128, test=200, pretrain=40, continued=20, sft=900, grpo=30,
+    questions=16, group=8, student=40,
 )  # fmt: skip
 QUICK = Scale(
     text_bytes=60_000, train=60, validation=12, test=16, pretrain=3, continued=2, sft=60, grpo=2, questions=4, group=4,
     student=2, hidden=64, direct_share=0.0, terms=(2, 2), sft_rate=1e-2, samples=16, held_out=0.2,
 )  # fmt: skip
-NEW_TOKENS = 64
+NEW_TOKENS = 40
 
 
 def prepare(scale: Scale, seed: int, root: Path) -> dict[str, Path]:
@@ -86,15 +86,10 @@ def prepare(scale: Scale, seed: int, root: Path) -> dict[str, Path]:
         return made
     for folder in made.values():
         folder.mkdir(parents=True, exist_ok=True)
-    options = {
-        "min_terms": scale.terms[0],
-        "max_terms": scale.terms[1],
-        "max_digits": 1,
-        "allow_parentheses": False,
-        "operators": ("+",),
-    }
+    low, high = scale.terms
+    options = {"min_terms": low, "max_terms": high, "min_digits": 1, "max_digits": 1}
     config = ReasoningConfig(
-        tasks=(ReasoningTask(name="basic_arithmetic", options=options),),
+        tasks=(ReasoningTask(name="chain_sum", options=options),),
         train=scale.train,
         validation=scale.validation,
         test=scale.test,
@@ -103,7 +98,7 @@ def prepare(scale: Scale, seed: int, root: Path) -> dict[str, Path]:
     )
     reasoning(config, {}, made["reasoning"])
     _write_documents(made["decontaminate"], scale)
-    tokenizer(TokenizerConfig(vocabulary=1024, train_bytes=1_000_000), made, made["tokenizer"])
+    tokenizer(TokenizerConfig(vocabulary=400, train_bytes=200_000), made, made["tokenizer"])
     shards(ShardsConfig(sequence_length=128, validation_fraction=scale.held_out, seed=seed), made, made["shards"])
     return made
 
@@ -151,7 +146,10 @@ def _moe(scale: Scale) -> ModelConfig:
         hidden_size=scale.hidden,
         num_hidden_layers=3,
         num_attention_heads=4,
-        kv_lora_rank=64,
+        kv_lora_rank=32,
+        qk_nope_head_dim=16,
+        qk_rope_head_dim=16,
+        v_head_dim=32,
         moe_intermediate_size=scale.hidden // 2,
         intermediate_size=2 * scale.hidden,
         initializer_range=0.02,
@@ -185,7 +183,7 @@ def _continued(scale: Scale, seed: int) -> ContinuedConfig:
 
 def _sft(scale: Scale, seed: int) -> SftConfig:
     return SftConfig(
-        steps=scale.sft, batch_size=4, sequence_length=192, learning_rate=scale.sft_rate, checkpoint_seconds=40,
+        steps=scale.sft, batch_size=4, sequence_length=128, learning_rate=scale.sft_rate, checkpoint_seconds=40,
         beta2=0.99, schedule=Schedule.COSINE,
         warmup_steps=10, spike_factor=10, validation_sequences=8, accuracy_tasks=128, max_new_tokens=NEW_TOKENS,
         seed=seed,
@@ -196,7 +194,7 @@ def _grpo(scale: Scale, seed: int) -> GrpoConfig:
     return GrpoConfig(
         steps=scale.grpo, questions=scale.questions, group_size=scale.group, max_new_tokens=NEW_TOKENS,
         learning_rate=1e-4, beta2=0.99, warmup_steps=3, kl_weight=0.01, format_reward=0.2, accuracy_tasks=128,
-        validate_every=20, seed=seed, checkpoint_seconds=40,
+        validate_every=10, seed=seed, checkpoint_seconds=40,
     )  # fmt: skip
 
 
