@@ -183,7 +183,7 @@ def _continued(scale: Scale, seed: int) -> ContinuedConfig:
 
 def _sft(scale: Scale, seed: int) -> SftConfig:
     return SftConfig(
-        steps=scale.sft, batch_size=4, sequence_length=128, learning_rate=scale.sft_rate, checkpoint_seconds=40,
+        steps=scale.sft, batch_size=4, sequence_length=128, learning_rate=scale.sft_rate,
         beta2=0.99, schedule=Schedule.COSINE,
         warmup_steps=10, spike_factor=10, validation_sequences=8, accuracy_tasks=128, max_new_tokens=NEW_TOKENS,
         seed=seed,
@@ -194,7 +194,7 @@ def _grpo(scale: Scale, seed: int) -> GrpoConfig:
     return GrpoConfig(
         steps=scale.grpo, questions=scale.questions, group_size=scale.group, max_new_tokens=NEW_TOKENS,
         learning_rate=1e-4, beta2=0.99, warmup_steps=3, kl_weight=0.01, format_reward=0.2, accuracy_tasks=128,
-        validate_every=10, seed=seed, checkpoint_seconds=40,
+        validate_every=10, seed=seed,
     )  # fmt: skip
 
 

@@ -8,6 +8,8 @@ notebook) the calls do nothing.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import math
 import os
@@ -32,6 +34,9 @@ def _write(event: dict[str, Any]) -> None:
     handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     try:
         os.write(handle, line.encode())
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):  # a full disk is not to end what can go on without
+            raise
     finally:
         os.close(handle)
 
@@ -86,4 +91,5 @@ class EventReader:
                 if not line.endswith(b"\n"):
                     return
                 self.offset += len(line)
-                yield json.loads(line)
+                with contextlib.suppress(ValueError):  # half a line, from a disk that was full
+                    yield json.loads(line)

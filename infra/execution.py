@@ -14,10 +14,14 @@ from infra.section import Section
 
 __all__ = [
     "ENVIRONMENT_KEY",
+    "Checkpoints",
     "Engine",
     "Execution",
     "Executor",
+    "KubernetesJob",
+    "Launcher",
     "Layout",
+    "Precision",
     "RayOptions",
     "SlurmOptions",
     "execution",
@@ -70,6 +74,56 @@ class RayOptions(Section):
     """``host:port`` or ``auto`` of a cluster that shares the file system; empty: one on this machine, for the stage."""
 
 
+class Launcher(StrEnum):
+    """What starts the ranks of a training stage."""
+
+    LOCAL = "local"
+    """Processes on this machine."""
+    SLURM = "slurm"
+    """One `srun` over `nodes` nodes, which see the same file system."""
+    KUBERNETES = "kubernetes"
+    """A JobSet of `nodes` pods that mount the store's volume, applied with kubectl."""
+
+
+class Precision(StrEnum):
+    """Of matrix products in training; weights, gradients and optimizer are fp32."""
+
+    AUTO = "auto"
+    """bf16 on a GPU that has it, fp32 on a CPU."""
+    BF16 = "bf16"
+    FP32 = "fp32"
+
+
+class Checkpoints(Section):
+    """Checkpoints that a killed training goes on from."""
+
+    seconds: float = Field(300.0, ge=0)
+    """Seconds between them (DeepSeek-LLM: 5 minutes); 0 for one at every step. SIGTERM writes one besides."""
+    keep: int = Field(2, ge=1)
+    """How many are kept; a damaged one is passed over for the one before it."""
+    asynchronous: bool = False
+    """Copy to memory and write while training goes on; costs memory for one copy of each rank's state."""
+
+
+class KubernetesJob(Section):
+    """What the pods of a JobSet are made of."""
+
+    image: str = "deepmill:latest"
+    """Image with Deepmill installed."""
+    namespace: str = "default"
+    """Namespace the JobSet goes into."""
+    volume: str = "deepmill"
+    """Claim of a ReadWriteMany volume that holds the store."""
+    mount: str = "/deepmill"
+    """Where the volume is mounted; the store must lie below it, here and in the pods."""
+    gpus: int = Field(0, ge=0)
+    """GPUs per pod (`nvidia.com/gpu`)."""
+    cpu: str = ""
+    """CPUs per pod, as Kubernetes writes them; unlimited when empty."""
+    memory: str = ""
+    """Memory per pod, as Kubernetes writes it; unlimited when empty."""
+
+
 class Execution(Section):
     """How wide the stages run."""
 
@@ -80,11 +134,11 @@ class Execution(Section):
     task_memory_gb: float = Field(2.0, gt=0)
     """Memory that a cluster sets aside for a task of a data stage, in GiB."""
     slurm: SlurmOptions = SlurmOptions()
-    """With `executor: slurm`."""
+    """With `executor: slurm`, and with `launcher: slurm`."""
     ray: RayOptions = RayOptions()
     """With `executor: ray`."""
     ranks: int = Field(1, ge=1)
-    """Training processes on this machine."""
+    """Training processes, over all nodes."""
     expert_parallel: int = Field(1, ge=1)
     """How many ranks share one copy of the experts; divides `ranks`."""
     engine: Engine = Engine.AUTO
@@ -94,6 +148,29 @@ class Execution(Section):
     """A stage that reports no progress for so long is called stuck, and people are told."""
     stop_stuck: bool = False
     """Stop a stuck stage, rather than only tell."""
+    zero: int | None = Field(None, ge=0, le=3)
+    """ZeRO stage: what ranks share out besides the data (1: optimizer, 2: gradients, 3: weights). Empty: 1 for AdamW,
+    0 for Muon, which needs whole matrices."""
+    offload: bool = False
+    """Keep the optimizer's state in the CPU's memory (ZeRO 1 to 3)."""
+    recompute: bool = False
+    """Activation checkpointing: keep one activation per layer and compute the rest again, a third more work."""
+    compile: bool = False
+    """Compile attention with torch.compile: minutes at the start, and a C++ compiler on a CPU."""
+    precision: Precision = Precision.AUTO
+    """Of matrix products in training."""
+    checkpoints: Checkpoints = Checkpoints()
+    """Checkpoints that a killed training goes on from."""
+    launcher: Launcher = Launcher.LOCAL
+    """What starts the ranks."""
+    nodes: int = Field(1, ge=1)
+    """Machines for the ranks of a training stage; divides `ranks`."""
+    restarts: int = Field(3, ge=0)
+    """How often a training whose rank or node was killed starts again from its last checkpoint."""
+    kubernetes: KubernetesJob = KubernetesJob()
+    """With `launcher: kubernetes`."""
+    timeout_seconds: float = Field(600.0, gt=0)
+    """How long ranks wait for each other before they report the network as lost."""
 
     @property
     def processes(self) -> int:

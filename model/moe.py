@@ -56,6 +56,8 @@ class Gate(nn.Module):
         self.is_sigmoid = config.has_selection_bias
         self.is_normalised = config.norm_topk_prob
         self.scale = config.routed_scaling_factor
+        self.logits_TE: Tensor | None = None
+        """Of the last training pass, with their graph, for the balance losses; whoever reads them sets None."""
         self.weight = nn.Parameter(torch.zeros(config.n_routed_experts, config.hidden_size))
         if self.is_sigmoid:
             self.e_score_correction_bias: Tensor
@@ -64,6 +66,7 @@ class Gate(nn.Module):
     def scores(self, x_TD: Tensor) -> Tensor:
         """Affinity [T, E] of every token to every routed expert."""
         logits_TE = F.linear(x_TD.float(), self.weight.float())
+        self.logits_TE = logits_TE if torch.is_grad_enabled() else None
         return logits_TE.sigmoid() if self.is_sigmoid else logits_TE.softmax(dim=-1)
 
     def forward(self, x_TD: Tensor) -> tuple[Tensor, Tensor]:

@@ -14,6 +14,7 @@ __all__ = [
     "BalanceScope",
     "ExportConfig",
     "OptimizerConfig",
+    "OptimizerKind",
     "Precision",
     "PretrainConfig",
     "QuantizeConfig",
@@ -53,9 +54,19 @@ class BalanceScope(StrEnum):
     """All sequences of a micro-batch, over all ranks (DeepSeekMoE, Eq 12-14)."""
 
 
+class OptimizerKind(StrEnum):
+    """What turns gradients into updates."""
+
+    ADAMW = "adamw"
+    MUON = "muon"
+    """Orthogonalised momentum for hidden matrices, AdamW for the rest (arXiv 2502.16982); not with ZeRO."""
+
+
 class OptimizerConfig(Section):
     """Optimizer and schedule: what all training has in common."""
 
+    optimizer: OptimizerKind = OptimizerKind.ADAMW
+    """What turns gradients into updates (DeepSeek: AdamW); learning rate and weight decay carry over to Muon."""
     steps: int = Field(100, ge=1)
     """Optimizer steps."""
     learning_rate: float = Field(4.2e-4, gt=0)
@@ -86,8 +97,6 @@ class OptimizerConfig(Section):
     """Of all that is drawn: initial weights, order of the data, samples."""
     validate_every: int = Field(0, ge=0)
     """Steps between validations; 0 for the first and the last only."""
-    checkpoint_seconds: float = Field(300.0, ge=0)
-    """Seconds between checkpoints to resume from (DeepSeek-LLM: 5 minutes); 0 for one at every step."""
 
 
 class TrainingConfig(OptimizerConfig):

@@ -21,7 +21,7 @@ OWNERS = {
         "model/release/pyfunc.py",
         "model/release/serving",
     ),
-    "deepspeed": ("model/training/", "infra/launch.py"),
+    "deepspeed": ("model/training/",),
     "torch": ("model/", "pipeline/reader.py"),
 }
 

@@ -28,6 +28,7 @@ from torch import Tensor
 
 from infra import events
 from infra.errors import UserError
+from infra.execution import execution
 from infra.hashing import file_digest
 from model.checkpoint import load_model, save_model, write_json
 from model.finetune_sections import DpoConfig
@@ -110,7 +111,7 @@ def dpo(config: DpoConfig, inputs: Mapping[str, Path], out_dir: Path) -> dict[st
     with sigterm_event() as terminated:
         for step in range(first, config.steps):
             run.step(step)
-            is_due = time.monotonic() - saved >= config.checkpoint_seconds and step + 1 < config.steps
+            is_due = time.monotonic() - saved >= execution().checkpoints.seconds and step + 1 < config.steps
             if is_due or terminated.is_set():
                 snapshots.save(step + 1, {"history": run.history, "accuracy": run.accuracy})
                 saved = time.monotonic()

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from infra import events
 from infra.errors import UserError
+from infra.execution import execution
 from model.finetune_sections import GrpoConfig
 from model.rl.watch import WINDOW, reason_to_stop
 from model.training.ranks import run_ranks
@@ -91,7 +92,7 @@ def run_rank(argument: dict[str, Any]) -> None:
             run.step(step)
             done = step + 1
             # one clock and one signal decide for all ranks, so that they save the same step
-            is_due = time.monotonic() - saved >= config.checkpoint_seconds and done < config.steps
+            is_due = time.monotonic() - saved >= execution().checkpoints.seconds and done < config.steps
             wishes = policy.gather((terminated.is_set(), is_due and policy.rank == 0))
             is_ending = any(ending for ending, _ in wishes)
             if is_ending or any(due for _, due in wishes):

@@ -11,12 +11,10 @@ from __future__ import annotations
 import copy
 import dataclasses
 import math
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from model.finetune_sections import GrpoConfig
@@ -24,11 +22,13 @@ from model.rl.loss import grpo_loss, log_probabilities
 from model.rl.rollout import Answer, MicroBatch, micro_batches
 from model.sections import OptimizerConfig, TrainingConfig
 from model.training.engine import SingleEngine, make_engine, own_weights, set_weights
+from model.training.universal import Fragment, Reader
 from model.transformer import Transformer
 
 __all__ = ["Policy", "policy_engine_config"]
 
-REFERENCE = "reference-0.safetensors"
+REFERENCE = "reference"
+"""Kind of the renewed reference model's weights in a checkpoint."""
 
 
 def policy_engine_config(config: OptimizerConfig, world: int) -> TrainingConfig:
@@ -159,18 +159,41 @@ class Policy:
         logits_NV = logits_BTV.flatten(0, 1).index_select(0, part.places_N)
         return log_probabilities(logits_NV.float(), part.targets_N)
 
-    def save(self, folder: Path) -> None:
-        """Write weights, moments and a renewed reference."""
-        self.engine.save(folder)
-        if self.reference is not None and self._is_renewed and self.rank == 0:
-            save_file(own_weights(self.reference), folder / REFERENCE)
+    @property
+    def shapes(self) -> dict[str, list[int]]:
+        """Of the plain model's parameters and buffers."""
+        return self.engine.shapes
 
-    def load(self, folder: Path) -> None:
-        """Restore what `save` wrote."""
-        self.engine.load(folder)
-        self._is_renewed = self.reference is not None and (folder / REFERENCE).exists()
+    @property
+    def optimizer_step(self) -> int:
+        """Updates that the optimizer has made."""
+        return self.engine.optimizer_step
+
+    @property
+    def device(self) -> torch.device:
+        """Of this rank."""
+        return self.engine.device
+
+    def total(self, values: Tensor) -> Tensor:
+        """Sum over the ranks."""
+        return self.engine.total(values)
+
+    def fragments(self) -> Iterator[Fragment]:
+        """The pieces of weights, moments and a renewed reference that this rank writes into a checkpoint."""
+        yield from self.engine.fragments()
+        if self.reference is not None and self._is_renewed and self.rank == 0:
+            for name, value in own_weights(self.reference).items():
+                yield Fragment(REFERENCE, name, 0, value.flatten())
+
+    def load(self, reader: Reader) -> None:
+        """Take what `fragments` gave from a checkpoint, whatever layout wrote it."""
+        self.engine.load(reader)
+        self._is_renewed = self.reference is not None and reader.has(REFERENCE, "model.norm.weight")
         if self.reference is not None and self._is_renewed:
-            set_weights(self.reference, load_file(folder / REFERENCE))
+            weights = own_weights(self.reference)
+            set_weights(
+                self.reference, {name: reader.read(REFERENCE, name).view_as(value) for name, value in weights.items()}
+            )
         self.refresh()
 
     def full_model(self) -> Transformer | None:

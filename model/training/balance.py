@@ -13,11 +13,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from model.config import Family, ModelConfig
-from model.moe import MixtureOfExperts, device_balance_loss, expert_balance_loss, sequence_balance_loss
+from model.moe import Gate, MixtureOfExperts, device_balance_loss, expert_balance_loss, sequence_balance_loss
 from model.sections import BalanceScope, OptimizerConfig
 
 __all__ = ["GateWatch", "load_statistics"]
@@ -26,9 +25,21 @@ __all__ = ["GateWatch", "load_statistics"]
 @dataclass
 class _Watched:
     layer: int
-    weight: nn.Parameter
+    gate: Any
     bias_E: Tensor | None
     counts_E: Tensor
+    logits_TE: Tensor | None = None
+
+    def keep(self, linear: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        """Hook of the linear layer inside AutoEP's router."""
+        self.logits_TE = output if torch.is_grad_enabled() else None
+
+    def take_logits(self) -> Tensor:
+        """The gate's own logits of this pass: under ZeRO-3 its weight is gone again when the gate has run."""
+        holder: Any = self.gate if isinstance(self.gate, Gate) else self
+        logits_TE, holder.logits_TE = holder.logits_TE, None
+        assert logits_TE is not None, "the gate has not run"
+        return logits_TE.float()
 
 
 class GateWatch:
@@ -72,10 +83,11 @@ class GateWatch:
             moe: Any = model.get_submodule(f"model.layers.{number}.mlp")
             is_plain = isinstance(moe, MixtureOfExperts)
             gate: Any = moe.gate if is_plain else moe.router
-            weight: nn.Parameter = gate.weight if is_plain else gate.gate.weight
             bias_E = gate.e_score_correction_bias if architecture.has_selection_bias else None
-            counts_E = torch.zeros(architecture.n_routed_experts, device=weight.device)
-            watched = _Watched(number, weight, bias_E, counts_E)
+            device = next(gate.parameters()).device
+            watched = _Watched(number, gate, bias_E, torch.zeros(architecture.n_routed_experts, device=device))
+            if not is_plain:
+                gate.gate.register_forward_hook(watched.keep)
             self._watched.append(watched)
             gate.register_forward_hook(self._hook(watched))
 
@@ -88,7 +100,7 @@ class GateWatch:
             if not torch.is_grad_enabled():
                 return
             # A recomputation has to save the tensors that the first computation saved, so it ends up here too.
-            loss = self._loss(watched, inputs[0], outputs[1])
+            loss = self._loss(watched.take_logits(), outputs[1])
             if not self._rows:
                 return
             watched.counts_E += outputs[1].flatten().bincount(minlength=len(watched.counts_E))
@@ -97,12 +109,11 @@ class GateWatch:
 
         return collect
 
-    def _loss(self, watched: _Watched, x_TD: Tensor, experts_TK: Tensor) -> Tensor | None:
+    def _loss(self, logits_TE: Tensor, experts_TK: Tensor) -> Tensor | None:
         """The factored losses of one gate; None where nothing is asked for."""
         config = self._config
         if not config.balance_loss and not config.device_balance_loss:
             return None
-        logits_TE = F.linear(x_TD.float(), watched.weight.float())
         scores_TE = logits_TE.sigmoid() if self._is_sigmoid else logits_TE.softmax(-1)
         shares_TE = scores_TE / scores_TE.sum(-1, keepdim=True) if self._is_sigmoid else scores_TE
         loss = shares_TE.new_zeros(())

@@ -1,111 +1,72 @@
-"""Several ranks with DeepSpeed: ZeRO-1 data parallelism, and expert parallelism by AutoEP.
+"""Several ranks with DeepSpeed: data parallelism under ZeRO 0 to 3, and expert parallelism by AutoEP.
 
 AutoEP swaps each mixture-of-experts block for one that holds this rank's experts and exchanges tokens; balancing is
-added by `GateWatch`. State is saved rank by rank as safetensors, not through DeepSpeed's checkpoints, which pickle, and
-which load under another expert-parallel width without an error and then train on wrong moments.
+added by `GateWatch`. State goes into checkpoints in pieces of the plain model (`model.training.pieces`), not through
+DeepSpeed's checkpoints, which pickle, and which load under another expert-parallel width without an error and then
+train on wrong moments.
 """
 
 from __future__ import annotations
 
-import datetime
-import logging
+import math
 import os
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 import torch.distributed as dist
-from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor
 
-from infra.execution import execution
-from model.config import Family
 from model.sections import TrainingConfig
 from model.training.balance import GateWatch
+from model.training.deepspeed_setup import initialise, layout_of, settings_for
+from model.training.engine import make_optimizer
+from model.training.pieces import is_expert, pieces_of, plain_name
+from model.training.prepare import autocast, prepare
+from model.training.universal import BUFFER, MASTER, MOMENTS, Fragment, Reader, kept_buffers, shapes_of
 from model.transformer import Transformer
 
 __all__ = ["DeepSpeedEngine"]
-
-TIMEOUT = datetime.timedelta(minutes=10)
-
-
-def _import_deepspeed() -> Any:
-    """Import DeepSpeed quietly, and without the C++ ops that it would compile on first use (100 s)."""
-    os.environ.setdefault("DS_SKIP_CUDA_CHECK", "1")
-    logging.disable(logging.WARNING)
-    import deepspeed
-    from deepspeed.ops import __compatible_ops__
-
-    logging.disable(logging.NOTSET)
-    __compatible_ops__["deepspeed_shm_comm"] = False
-    logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
-    return deepspeed
 
 
 class DeepSpeedEngine:
     """This process is one rank of ``WORLD_SIZE``, started by `infra.launch` or torchrun.
 
-    Raises ValueError when the expert-parallel width divides neither ranks nor experts.
+    Raises:
+        UserError: the execution's widths do not go together.
     """
 
     def __init__(self, model: Transformer, config: TrainingConfig) -> None:
-        os.environ.setdefault("RANK", "0")
-        os.environ.setdefault("WORLD_SIZE", "1")
-        os.environ.setdefault("LOCAL_RANK", "0")
-        os.environ.setdefault("MASTER_ADDR", "127.0.0.1")
-        os.environ.setdefault("MASTER_PORT", "29500")
-        self.rank, self.world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-        architecture = model.config
-        width = execution().expert_parallel if architecture.moe_layers else 1
-        if self.world % width or (architecture.moe_layers and architecture.n_routed_experts % width):
-            raise ValueError(
-                f"expert_parallel {width} must divide the {self.world} ranks and the {architecture.n_routed_experts} "
-                "routed experts"
-            )
-        self.layout = {"ranks": self.world, "expert_parallel": width}
+        self.rank, self.world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+        self.layout = layout_of(model.config, config, self.world)
         is_cuda = torch.cuda.is_available()
-        self.device = torch.device(f"cuda:{os.environ['LOCAL_RANK']}" if is_cuda else "cpu")
-        deepspeed = _import_deepspeed()
-        deepspeed.init_distributed("nccl" if is_cuda else "gloo", timeout=TIMEOUT, verbose=False)
+        self.device = torch.device(f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if is_cuda else "cpu")
+        deepspeed = initialise(self.device)
+        self._plain, self.shapes = model.config, shapes_of(model)
+        self._zero, self._clip_norm = self.layout["zero"], config.clip_norm
+        self._accumulation = config.batch_size // (config.micro_batch or config.batch_size)
+        self._has_gradient = False
+        prepare(model)
 
-        micro = config.micro_batch or config.batch_size
-        settings: dict[str, Any] = {
-            "train_micro_batch_size_per_gpu": micro // self.world,
-            "gradient_accumulation_steps": config.batch_size // micro,
-            "gradient_clipping": config.clip_norm,
-            "optimizer": {
-                "type": "AdamW",
-                "params": {
-                    "lr": config.learning_rate,
-                    "betas": [config.beta1, config.beta2],
-                    "weight_decay": config.weight_decay,
-                    "torch_adam": True,
-                },
-            },
-            "zero_optimization": {"stage": 1},
-            "steps_per_print": 1 << 60,
-        }
-        if width > 1:
-            sigmoid = architecture.model_type is Family.DEEPSEEK_V3
-            settings["expert_parallel"] = {
-                "enabled": True,
-                "autoep_size": width,
-                "preset_model": "deepseek_v3" if sigmoid else "deepseek_v2",
-                "moe_layer_pattern": r"model\.layers\.\d+\.mlp",
-                "score_func": "sigmoid" if sigmoid else "softmax",
-                "route_norm": architecture.norm_topk_prob,
-                "has_shared_experts": architecture.n_shared_experts > 0,
-                "shared_experts_pattern": "shared_experts",
-            }
-        self._accumulation = config.batch_size // micro
-        self._plain = model.config
-        self.engine, *_ = deepspeed.initialize(model=model, config=settings)
+        def whole_optimizer(parameters: Any) -> torch.optim.Optimizer:
+            return make_optimizer([(plain_name(name), value) for name, value in model.named_parameters()], config)
+
+        self.engine, *_ = deepspeed.initialize(
+            model=model,
+            config=settings_for(model.config, config, self.layout),
+            optimizer=None if self._zero else whole_optimizer,
+        )
         self.engine.train()
-        self.watch = GateWatch(self.engine.module, architecture, config, self._mean)
+        self.watch = GateWatch(self.engine.module, model.config, config, self._mean)
+        experts = next((part for part in self.engine.module.modules() if hasattr(part, "ep_group")), None)
+        self._ep_group = experts.ep_group if experts is not None else None
+        self._ep_rank = dist.get_rank(self._ep_group) if self._ep_group is not None else 0
+
+    # -- passes and steps --------------------------------------------------------------------------------------------
 
     def forward(self, tokens_BT: Tensor, documents_BT: Tensor | None, *, further: bool = False) -> tuple[Tensor, ...]:
         """Logits [B, T, V] of this rank's rows; with `further`, those of each depth of multi-token prediction too."""
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
+        with autocast(self.device):
             logits = self.engine(tokens_BT, documents_BT=documents_BT, further=further)
         return logits if further else (logits,)
 
@@ -114,17 +75,55 @@ class DeepSpeedEngine:
         self.engine.set_gradient_accumulation_boundary(last)
         # DeepSpeed averages over ranks and micro-batches; shares are to be summed.
         self.engine.backward(loss * (self.world * self._accumulation))
+        self._has_gradient = True
 
     def step(self, learning_rate: float) -> float:
-        """Clip, update the weights, clear the gradients; returns the norm of the gradient before clipping."""
+        """Clip, update the weights, clear the gradients; returns the norm of the gradient before clipping.
+
+        ZeRO leaves the weights alone when the norm is not finite; without ZeRO this method does.
+        """
+        self._has_gradient = False
         for group in self.engine.optimizer.param_groups:
             group["lr"] = learning_rate
+        if not self._zero:
+            norm = self._clip()
+            if not math.isfinite(norm):
+                self.engine.optimizer.zero_grad(set_to_none=True)
+                return norm
+            self.engine.step()
+            return norm
         self.engine.step()
-        return float(self.engine.get_global_grad_norm())
+        norm = float(self.engine.get_global_grad_norm())
+        return math.inf if self.engine.optimizer.overflow else norm
 
-    def discard(self) -> None:
-        """Throw the gradients of an unfinished step away."""
-        self.engine.optimizer.zero_grad(set_to_none=True)
+    def _clip(self) -> float:
+        """Clip the averaged gradients by their norm over all ranks: the same on each."""
+        named = [(name, value) for name, value in self.engine.module.named_parameters() if value.grad is not None]
+        sums = torch.zeros(2, dtype=torch.float64, device=self.device)
+        for name, parameter in named:
+            sums[int(is_expert(name))] += parameter.grad.double().square().sum()
+        if self._ep_group is not None:
+            experts = sums[1].clone()
+            dist.all_reduce(experts, group=self._ep_group)
+            sums[1] = experts
+        norm = math.sqrt(float(sums.sum())) if bool(sums.isfinite().all()) else math.inf
+        if norm > self._clip_norm and math.isfinite(norm):
+            for _, parameter in named:
+                parameter.grad.mul_(self._clip_norm / (norm + 1e-6))
+        return norm
+
+    def discard(self, loss: Tensor | None = None) -> None:
+        """Throw the gradients of an unfinished step away.
+
+        ZeRO keeps gradients of earlier micro-batches in places of its own, and clears them when a norm is not finite:
+        so the last micro-batch is given such a gradient.
+        """
+        if self._has_gradient and self._zero and loss is not None:
+            self.backward(loss * math.nan, last=True)
+            self.step(0.0)
+        else:
+            self.engine.optimizer.zero_grad(set_to_none=True)
+        self._has_gradient = False
 
     def total(self, values: Tensor) -> Tensor:
         """Sum over the ranks."""
@@ -134,70 +133,162 @@ class DeepSpeedEngine:
     def _mean(self, values: Tensor) -> Tensor:
         return self.total(values) / self.world
 
-    def _state(self) -> dict[str, Tensor]:
-        """This rank's share of the optimizer: master weights and moments of every parameter group."""
-        optimizer = self.engine.optimizer
-        state: dict[str, Tensor] = {}
-        for number, master in enumerate(optimizer.single_partition_of_fp32_groups):
-            state[f"{number}/master"] = master.data
-            for key, value in optimizer.optimizer.state[master].items():
-                state[f"{number}/{key}"] = value
-        return state
+    # -- state -------------------------------------------------------------------------------------------------------
 
-    def save(self, folder: Path) -> None:
-        """Write this rank's weights and share of the optimizer; returns when every rank has."""
-        weights = dict(self.engine.module.state_dict())
-        if self._plain.tie_word_embeddings:
-            weights.pop("lm_head.weight")
-        save_file({name: value.clone() for name, value in weights.items()}, folder / f"weights-{self.rank}.safetensors")
-        moments = {name: value.clone() for name, value in self._state().items()}
-        save_file(moments, folder / f"optimizer-{self.rank}.safetensors")
-        dist.barrier()
+    @property
+    def optimizer_step(self) -> int:
+        """Updates that the optimizer has made."""
+        inner = self.engine.optimizer.optimizer if self._zero else self.engine.optimizer
+        return max((int(state["step"]) for state in inner.state.values() if "step" in state), default=0)
+
+    def _owned(self) -> Iterator[tuple[str, Any, int, int]]:
+        """Parameters of which this rank writes flat values: name, parameter, start and length of the run.
+
+        ZeRO's partitions have one owner each; whole parameters that several ranks hold alike go round among them.
+        """
+        copies = self.world // self.layout["expert_parallel"]
+        for number, (name, parameter) in enumerate(self.engine.module.named_parameters()):
+            if self._zero == 0:
+                group, mine = (copies, self.rank // self.layout["expert_parallel"])
+                if not is_expert(name):
+                    group, mine = self.world, self.rank
+                if number % group == mine:
+                    yield name, parameter, 0, parameter.numel()
+            elif self._zero == 3:
+                size = parameter.ds_tensor.ds_numel
+                start = size * dist.get_rank(parameter.ds_process_group)
+                if start < parameter.ds_numel:
+                    yield name, parameter, start, min(size, parameter.ds_numel - start)
+            elif (address := getattr(parameter, "_hp_mapping", None)) is not None:
+                yield name, parameter, address.lp_fragment_address.start, address.lp_fragment_address.numel
+
+    def _state(self, parameter: Any, *, create: bool = False) -> dict[str, Tensor]:
+        """The optimizer's share of one parameter by kind, each flat, in live memory; `create` makes missing moments."""
+        if self._zero == 0:
+            state = self.engine.optimizer.state[parameter]
+            if create and not state:
+                raise AssertionError("made by load itself")
+            found = {kind: state[kind].flatten() for kind in MOMENTS if kind in state}
+            return {MASTER: parameter.data.flatten(), **found}
+        optimizer = self.engine.optimizer
+        if self._zero == 3:
+            group, offset, length = optimizer.grad_position[optimizer.get_param_id(parameter)]
+            flat = optimizer.fp32_partitioned_groups_flat[group]
+        else:
+            mapping = parameter._hp_mapping
+            flat = optimizer.single_partition_of_fp32_groups[mapping.param_group_index]
+            offset, length = mapping.hp_fragment_address.start, mapping.hp_fragment_address.numel
+        state = optimizer.optimizer.state[flat]
+        if create and "exp_avg" not in state:
+            state.update(step=torch.zeros(()), exp_avg=torch.zeros_like(flat), exp_avg_sq=torch.zeros_like(flat))
+        found = {kind: state[kind] for kind in MOMENTS if kind in state}
+        return {kind: value.narrow(0, offset, length) for kind, value in {MASTER: flat.data, **found}.items()}
+
+    def _pieces(self, name: str, parameter: Any, start: int, length: int) -> list[Any]:
+        shape = getattr(parameter, "ds_shape", parameter.shape)
+        return pieces_of(name, shape, self.shapes, self._ep_rank, start, length)
+
+    def fragments(self) -> Iterator[Fragment]:
+        """The pieces of weights, moments and buffers that this rank writes."""
+        for name, parameter, start, length in self._owned():
+            state = self._state(parameter)
+            for offset, piece in self._pieces(name, parameter, start, length):
+                for kind, values in state.items():
+                    yield Fragment(kind, piece.name, piece.start, values[offset : offset + piece.length])
+        if self.rank == 0:
+            for name, buffer in kept_buffers(self.engine.module):
+                yield Fragment(BUFFER, plain_name(name), 0, buffer.flatten())
 
     @torch.no_grad()
-    def load(self, folder: Path) -> None:
-        """Restore what `save` wrote, in the same layout."""
-        weights = load_file(folder / f"weights-{self.rank}.safetensors")
-        if self._plain.tie_word_embeddings:
-            weights["lm_head.weight"] = weights["model.embed_tokens.weight"]
-        self.engine.module.load_state_dict(weights)
+    def load(self, reader: Reader) -> None:
+        """Take this rank's weights, moments and buffers from a checkpoint, whatever layout wrote it."""
+        step = float(reader.index["optimizer_step"])
+        for name, buffer in kept_buffers(self.engine.module):
+            buffer.copy_(reader.read(BUFFER, plain_name(name)).view_as(buffer))
+        if self._zero == 0:
+            self._load_whole(reader, step)
+            dist.barrier()
+            return
         optimizer = self.engine.optimizer
-        masters = optimizer.single_partition_of_fp32_groups
-        for name, value in load_file(folder / f"optimizer-{self.rank}.safetensors").items():
-            number, key = name.split("/")
-            if key == "master":
-                masters[int(number)].data.copy_(value)
-            else:
-                optimizer.optimizer.state[masters[int(number)]][key] = value.to(self.device) if value.dim() else value
+        persistent = getattr(optimizer, "persistent_parameters", [])
+        if persistent:
+            persistent[0].partition(persistent)
+        for name, parameter, start, length in self._owned():
+            state = self._state(parameter, create=step > 0)
+            for offset, piece in self._pieces(name, parameter, start, length):
+                for kind, values in state.items():
+                    if kind == MASTER or reader.has(kind, piece.name):
+                        values[offset : offset + piece.length].copy_(
+                            reader.read(kind, piece.name, piece.start, piece.length)
+                        )
+            if self._zero == 3:
+                parameter.ds_tensor.data[:length].copy_(state[MASTER][:length])
+        for state in optimizer.optimizer.state.values():
+            if "step" in state:
+                state["step"].fill_(step)
+        if self._zero < 3:
+            optimizer.update_lp_params()
+        elif persistent:
+            persistent[0].all_gather(persistent)
         dist.barrier()
+
+    def _load_whole(self, reader: Reader, step: float) -> None:
+        for name, parameter in self.engine.module.named_parameters():
+            pieces = [piece for _, piece in self._pieces(name, parameter, 0, parameter.numel())]
+            parameter.copy_(torch.cat([*reader.read_pieces(MASTER, pieces)]).view_as(parameter))
+            kinds = [kind for kind in MOMENTS if reader.has(kind, pieces[0].name)]
+            if kinds:
+                moments = {kind: torch.cat([*reader.read_pieces(kind, pieces)]).view_as(parameter) for kind in kinds}
+                self.engine.optimizer.state[parameter] = {
+                    "step": torch.tensor(step, device=self.device),
+                    **{kind: value.to(self.device) for kind, value in moments.items()},
+                }
 
     def full_model(self) -> Transformer | None:
         """The whole model on rank 0, its experts gathered from the ranks that hold them; None elsewhere."""
-        module: nn.Module = self.engine.module
         weights: dict[str, Tensor] = {}
-        for name, value in module.state_dict().items():
-            if ".mlp.experts.w" not in name:
-                weights[name.replace(".mlp.router.gate.", ".mlp.gate.").replace(".mlp.router.", ".mlp.gate.")] = value
-        if self.layout["expert_parallel"] > 1:
-            for number in self.watch.layers:
-                moe: Any = module.get_submodule(f"model.layers.{number}.mlp")
-                gate, down, up = (
-                    self._gathered(part, moe.ep_group) for part in (moe.experts.w1, moe.experts.w2, moe.experts.w3)
+        for name, parameter in self.engine.module.named_parameters():
+            whole = self._whole(parameter)
+            if is_expert(name):
+                whole = self._all_experts(whole)
+            if self.rank:
+                continue
+            whole = whole.detach().cpu()
+            prefix, _, which = name.rpartition(".")
+            if not is_expert(name):
+                weights[plain_name(name)] = whole.clone()  # the live weights are slices of one flat buffer
+            elif which == "w2":
+                weights[f"{prefix}.down_proj"] = whole
+            else:
+                fused = weights.setdefault(
+                    f"{prefix}.gate_up_proj", torch.empty(whole.shape[0], 2 * whole.shape[1], whole.shape[2])
                 )
-                weights[f"model.layers.{number}.mlp.experts.gate_up_proj"] = torch.cat((gate, up), dim=1)
-                weights[f"model.layers.{number}.mlp.experts.down_proj"] = down
+                fused[:, (0 if which == "w1" else whole.shape[1]) :][:, : whole.shape[1]] = whole
         dist.barrier()
         if self.rank:
             return None
+        for name, buffer in kept_buffers(self.engine.module):
+            weights[plain_name(name)] = buffer.detach().cpu().clone()
+        if self._plain.tie_word_embeddings:
+            weights["lm_head.weight"] = weights["model.embed_tokens.weight"]
         with torch.device("meta"):
             model = Transformer(self._plain)
-        # assign from clones: the live weights are slices of one flat buffer
-        model.load_state_dict({name: value.detach().cpu().clone() for name, value in weights.items()}, assign=True)
+        model.load_state_dict(weights, assign=True)
         if self._plain.tie_word_embeddings:
             model.lm_head.weight = model.model.embed_tokens.weight
         return model.eval()
 
-    def _gathered(self, part_exx: Tensor, group: Any) -> Tensor:
+    def _whole(self, parameter: Any) -> Tensor:
+        """All values of one parameter of this rank's model."""
+        if self._zero < 3:
+            return parameter.data
+        group = parameter.ds_process_group
+        mine = parameter.ds_tensor.data.to(self.device)
+        parts = [torch.empty_like(mine) for _ in range(dist.get_world_size(group))]
+        dist.all_gather(parts, mine, group=group)
+        return torch.cat(parts)[: parameter.ds_numel].view(parameter.ds_shape)
+
+    def _all_experts(self, part_exx: Tensor) -> Tensor:
         parts = [torch.empty_like(part_exx) for _ in range(self.layout["expert_parallel"])]
-        dist.all_gather(parts, part_exx.detach().contiguous(), group=group)
+        dist.all_gather(parts, part_exx.detach().contiguous(), group=self._ep_group)
         return torch.cat(parts)

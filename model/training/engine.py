@@ -1,26 +1,29 @@
 """What the training loop needs of an engine, and the engine that needs nothing but torch.
 
-An engine owns model, optimizer and ranks: it does the passes and the steps, adds numbers up over the ranks, and
-saves and restores its state. `SingleEngine` is one process; `model.training.deepspeed_engine` is several.
-Losses are given as the share of the global batch's loss that this rank's micro-batch holds, so the sum over ranks and
-micro-batches is the loss of the step whatever the layout.
+An engine owns model, optimizer and ranks: it does the passes and the steps, adds numbers up over the ranks, and tells
+and takes its state in pieces that know no layout (`model.training.universal`). `SingleEngine` is one process;
+`model.training.deepspeed_engine` is several. Losses are given as the share of the global batch's loss that this rank's
+micro-batch holds, so the sum over ranks and micro-batches is the loss of the step whatever the layout.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import resource
-from pathlib import Path
-from typing import Protocol
+from collections.abc import Iterator
+from typing import Any, Protocol
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from infra.execution import Engine as EngineChoice
 from infra.execution import execution
-from model.sections import OptimizerConfig, TrainingConfig
+from model.sections import OptimizerConfig, OptimizerKind, TrainingConfig
 from model.training.balance import GateWatch
+from model.training.muon import Muon
+from model.training.prepare import autocast, prepare
+from model.training.universal import BUFFER, MASTER, MOMENTS, Fragment, Reader, kept_buffers, shapes_of
 from model.transformer import Transformer
 
 __all__ = ["Engine", "SingleEngine", "make_engine", "own_weights", "set_weights"]
@@ -32,9 +35,15 @@ class Engine(Protocol):
     rank: int
     world: int
     layout: dict[str, int]
-    """Ranks and expert-parallel width: a checkpoint resumes in the same layout only."""
+    """Ranks, expert-parallel width and ZeRO stage."""
+    shapes: dict[str, list[int]]
+    """Of the plain model's parameters and buffers: what a checkpoint must have."""
     watch: GateWatch
     device: torch.device
+
+    @property
+    def optimizer_step(self) -> int:
+        """Updates that the optimizer has made."""
 
     def forward(self, tokens_BT: Tensor, documents_BT: Tensor | None, *, further: bool = False) -> tuple[Tensor, ...]:
         """Logits [B, T, V]; with `further`, those of each depth of multi-token prediction after them."""
@@ -43,19 +52,22 @@ class Engine(Protocol):
         """Add the gradient of this rank's share of the step's loss; `last` marks its last micro-batch."""
 
     def step(self, learning_rate: float) -> float:
-        """Clip, update the weights, clear the gradients; returns the norm of the gradient before clipping."""
+        """Clip, update the weights, clear the gradients; returns the norm of the gradient before clipping.
 
-    def discard(self) -> None:
-        """Throw the gradients of an unfinished step away."""
+        With a norm that is not finite nothing was updated.
+        """
+
+    def discard(self, loss: Tensor | None = None) -> None:
+        """Throw the gradients of an unfinished step away; `loss`: of its last micro-batch, with its graph."""
 
     def total(self, values: Tensor) -> Tensor:
         """Sum over the ranks."""
 
-    def save(self, folder: Path) -> None:
-        """Write this rank's state into `folder`; returns when every rank has."""
+    def fragments(self) -> Iterator[Fragment]:
+        """The pieces of the state that this rank writes into a checkpoint: live memory, not copies."""
 
-    def load(self, folder: Path) -> None:
-        """Restore what `save` wrote."""
+    def load(self, reader: Reader) -> None:
+        """Take this rank's state from a checkpoint, whatever layout wrote it."""
 
     def full_model(self) -> Transformer | None:
         """The whole model on rank 0, None elsewhere. Every rank must call it."""
@@ -95,24 +107,42 @@ def set_weights(model: Transformer, weights: dict[str, Tensor]) -> None:
     model.load_state_dict(weights)
 
 
+def make_optimizer(named: list[tuple[str, nn.Parameter]], config: OptimizerConfig) -> torch.optim.Optimizer:
+    """AdamW or Muon over whole parameters, as the recipe says."""
+    betas = (config.beta1, config.beta2)
+    if config.optimizer is OptimizerKind.MUON:
+        return Muon(named, config.learning_rate, betas, config.weight_decay)
+    parameters = [parameter for _, parameter in named]
+    return torch.optim.AdamW(parameters, config.learning_rate, betas, weight_decay=config.weight_decay, fused=True)
+
+
+def moments(state: dict[str, Any]) -> dict[str, Tensor]:
+    """What an optimizer keeps for a parameter, without the count of its steps."""
+    return {kind: value for kind, value in state.items() if kind != "step"}
+
+
 class SingleEngine:
-    """One process, torch's own AdamW; fp32 on a CPU, bf16 autocast where a GPU has it."""
+    """One process and torch's own optimizers; fp32, with products in bf16 where the hardware has it."""
 
     def __init__(self, model: Transformer, config: OptimizerConfig) -> None:
         self.rank, self.world = 0, 1
-        self.layout = {"ranks": 1, "expert_parallel": 1}
+        self.layout = {"ranks": 1, "expert_parallel": 1, "zero": 0}
+        self.shapes = shapes_of(model)
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.model = model.to(self.device).train()
+        prepare(model)
         self._clip_norm = config.clip_norm
-        betas = (config.beta1, config.beta2)
-        self.optimizer = torch.optim.AdamW(
-            model.parameters(), config.learning_rate, betas, weight_decay=config.weight_decay, fused=True
-        )
+        self.optimizer = make_optimizer(list(model.named_parameters()), config)
         self.watch = GateWatch(model, model.config, config, lambda values: values)
+
+    @property
+    def optimizer_step(self) -> int:
+        """Updates that the optimizer has made."""
+        return max((int(state["step"]) for state in self.optimizer.state.values()), default=0)
 
     def forward(self, tokens_BT: Tensor, documents_BT: Tensor | None, *, further: bool = False) -> tuple[Tensor, ...]:
         """Logits [B, T, V]; with `further`, those of each depth of multi-token prediction after them."""
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
+        with autocast(self.device):
             logits = self.model(tokens_BT, documents_BT=documents_BT, further=further)
         return logits if further else (logits,)
 
@@ -125,11 +155,12 @@ class SingleEngine:
         norm = float(nn.utils.clip_grad_norm_(self.model.parameters(), self._clip_norm))
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
-        self.optimizer.step()
+        if math.isfinite(norm):
+            self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         return norm
 
-    def discard(self) -> None:
+    def discard(self, loss: Tensor | None = None) -> None:
         """Throw the gradients of an unfinished step away."""
         self.optimizer.zero_grad(set_to_none=True)
 
@@ -137,25 +168,30 @@ class SingleEngine:
         """Sum over the ranks: itself."""
         return values
 
-    def save(self, folder: Path) -> None:
-        """Write weights and moments."""
-        save_file(own_weights(self.model), folder / "weights-0.safetensors")
-        moments = {
-            f"{key}/{name}": value
-            for name, parameter in self.model.named_parameters()
-            for key, value in self.optimizer.state[parameter].items()
-        }
-        save_file(moments, folder / "optimizer-0.safetensors")
+    def fragments(self) -> Iterator[Fragment]:
+        """Weights, moments and buffers, each in one piece."""
+        for name, parameter in self.model.named_parameters():
+            yield Fragment(MASTER, name, 0, parameter.data.flatten())
+            for kind, value in moments(self.optimizer.state.get(parameter, {})).items():
+                yield Fragment(kind, name, 0, value.flatten())
+        for name, buffer in kept_buffers(self.model):
+            yield Fragment(BUFFER, name, 0, buffer.flatten())
 
-    def load(self, folder: Path) -> None:
-        """Restore what `save` wrote."""
-        set_weights(self.model, load_file(folder / "weights-0.safetensors"))
-        parameters = dict(self.model.named_parameters())
-        for name, value in load_file(folder / "optimizer-0.safetensors").items():
-            key, parameter = name.split("/", 1)
-            self.optimizer.state[parameters[parameter]][key] = value.to(
-                "cpu" if key == "step" and self.device.type == "cpu" else self.device
-            )
+    @torch.no_grad()
+    def load(self, reader: Reader) -> None:
+        """Take weights, moments and buffers from a checkpoint, whatever layout wrote it."""
+        for name, parameter in self.model.named_parameters():
+            parameter.copy_(reader.read(MASTER, name).view_as(parameter))
+            found = {
+                kind: reader.read(kind, name).view_as(parameter).to(self.device)
+                for kind in MOMENTS
+                if reader.has(kind, name)
+            }
+            if found:
+                step = torch.tensor(float(reader.index["optimizer_step"]), device=self.device)
+                self.optimizer.state[parameter] = {"step": step, **found}
+        for name, buffer in kept_buffers(self.model):
+            buffer.copy_(reader.read(BUFFER, name).view_as(buffer))
 
     def full_model(self) -> Transformer | None:
         """The whole model on rank 0."""

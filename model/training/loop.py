@@ -32,6 +32,7 @@ from torch import Tensor
 
 from infra import events
 from infra.errors import UserError
+from infra.execution import execution
 from model.sections import BadStep, TrainingConfig
 from model.training.balance import load_statistics
 from model.training.engine import Engine, make_engine, peak_memory_bytes
@@ -77,7 +78,11 @@ class TrainingBatch:
 
 
 class BatchSource(Protocol):
-    """Where batches come from: a pure function of the step."""
+    """Where batches come from: a pure function of the step.
+
+    Two attributes are optional: ``steps``, after which there is no more, and ``epoch_steps``, after which the data come
+    round again.
+    """
 
     def batch(self, step: int, rank: int, world: int) -> TrainingBatch:
         """The rows ``rank::world`` of the global batch of `step`."""
@@ -112,6 +117,10 @@ class TrainingResult:
     seconds: float = 0.0
     tokens_per_second: float = 0.0
     peak_memory: int = 0
+    checkpoints: int = 0
+    """Checkpoints written by this process."""
+    checkpoint_seconds: float = 0.0
+    """How long they held training up."""
 
     def metrics(self) -> dict[str, Any]:
         """The numbers that a stage reports."""
@@ -124,6 +133,8 @@ class TrainingResult:
             "seconds": round(self.seconds, 2),
             "tokens_per_second": round(self.tokens_per_second, 1),
             "peak_memory_bytes": self.peak_memory,
+            "checkpoints": self.checkpoints,
+            "checkpoint_seconds": round(self.checkpoint_seconds, 3),
             "layout": self.layout,
         }
         if self.validation:
@@ -166,6 +177,8 @@ def train(
     engine = make_engine(model, config)
     if micro % engine.world:
         raise ValueError(f"micro_batch {micro} does not divide among {engine.world} ranks")
+    if (there := getattr(source, "steps", None)) is not None and there < config.steps:
+        raise UserError(f"{config.steps} steps, but the data end after {there}; lower steps, or add data")
     run = _Run(engine, source, config, config.batch_size // micro, depths, validation, evaluate)
     fingerprint = hashlib.sha256((config.model_dump_json() + identity).encode()).hexdigest()
     snapshots = Snapshots(work_dir, engine, fingerprint)
@@ -176,9 +189,14 @@ def train(
         run.set_state(state)
     if engine.rank == 0:
         events.begin(phase, config.steps, "steps", done=first)
-    with sigterm_event() as terminated:
-        run.loop(first, snapshots, terminated)
-    return run.result()
+        if (once := getattr(source, "epoch_steps", None)) and config.steps > once and not first:
+            events.note(f"{config.steps} steps read the data {config.steps / once:.1f} times over")
+    try:
+        with sigterm_event() as terminated:
+            run.loop(first, snapshots, terminated)
+        return run.result()
+    finally:
+        snapshots.close()
 
 
 @contextmanager
@@ -220,6 +238,8 @@ class _Run:
         self.skipped: list[int] = []
         self.tokens = 0
         self.loads: list[list[list[float]]] = []
+        self.stalls: list[float] = []
+        """Seconds that each checkpoint of this process held training up."""
         self.seconds, self.new_tokens, self.evaluating = 0.0, 0, 0.0
 
     def state(self) -> dict[str, Any]:
@@ -239,7 +259,7 @@ class _Run:
 
     def loop(self, first: int, snapshots: Snapshots, terminated: threading.Event) -> None:
         """Steps `first` to the end."""
-        config, engine = self.config, self.engine
+        config, engine, policy = self.config, self.engine, execution().checkpoints
         begun = saved = time.monotonic()
         if not self.validated:
             self.validate(0)
@@ -257,14 +277,19 @@ class _Run:
             done = step + 1
             if done == config.steps or (config.validate_every and done % config.validate_every == 0):
                 self.validate(done)
-            # One clock and one signal decide for all ranks, so that they save the same step.
-            due = time.monotonic() - saved >= config.checkpoint_seconds and done < config.steps
-            wishes = engine.total(
-                torch.tensor([terminated.is_set(), due and engine.rank == 0], device=engine.device).int()
-            )
-            if wishes.any():
-                snapshots.save(done, self.state())
+            # One clock and one signal decide for all ranks, so that they save the same step. The clock is monotonic.
+            due = time.monotonic() - saved >= policy.seconds and done < config.steps
+            mine = [terminated.is_set(), due and engine.rank == 0, snapshots.is_writing]
+            wishes = engine.total(torch.tensor(mine, device=engine.device).int()).tolist()
+            if snapshots.pending and not wishes[2]:
+                snapshots.finish()
+            if wishes[0] or (wishes[1] and not wishes[2]):
+                stalled = time.monotonic()
+                snapshots.begin(done, self.state())
+                if wishes[0] or not policy.asynchronous:
+                    snapshots.finish()
                 saved = time.monotonic()
+                self.stalls.append(saved - stalled)
             if wishes[0]:
                 if engine.rank == 0:
                     events.note(f"stopped by SIGTERM after step {done}; the next run goes on from there")
@@ -276,11 +301,15 @@ class _Run:
         """One optimizer step; its row of the history."""
         config, engine = self.config, self.engine
         batch = self.source.batch(step, engine.rank, engine.world)
+        known = engine.shapes["model.embed_tokens.weight"][0]
+        if (token := int(batch.tokens_BT.max())) >= known:
+            raise UserError(f"step {step + 1}: token {token} in the data, the model knows {known}: other tokenizer?")
         self.tokens += batch.tokens_BT.numel() * engine.world
         count = engine.total(batch.learned_BT().sum().double().to(engine.device)).item()
         rate = learning_rate(config, step)
         loss, further, is_good, norm = 0.0, 0.0, count > 0, 0.0
         parts = batch.split(self.accumulation)
+        share: Tensor | None = None
         for number, part in enumerate(parts):
             engine.watch.begin(len(part.tokens_BT))
             share, deeper = (value / max(count, 1) for value in self.token_losses(part))
@@ -301,10 +330,11 @@ class _Run:
             norm = engine.step(rate)
             is_good = math.isfinite(norm)
             if not is_good:
-                raise UserError(f"step {step + 1}: the gradient is not a number; lower learning_rate")
+                self.bad(step, f"a gradient that is not a number (loss {loss:.4g})")
+                norm = 0.0
         else:
-            engine.discard()
-            self.bad(step, loss)
+            engine.discard(share)
+            self.bad(step, f"loss {loss:.4g}" if count else "nothing to learn")
         engine.watch.finish_step(counts_LE if is_good else None, config.bias_update_speed)
         row: dict[str, float] = {"step": step + 1, "loss": loss, "learning_rate": rate, "grad_norm": norm}
         if self.depths:
@@ -335,12 +365,12 @@ class _Run:
         is_spike = len(recent) == RECENT and loss > self.config.spike_factor * statistics.median(recent)
         return math.isfinite(loss) and not is_spike
 
-    def bad(self, step: int, loss: float) -> None:
+    def bad(self, step: int, why: str) -> None:
         """Record a step thrown away; UserError when the run should not go on."""
         self.skipped.append(step + 1)
-        what = f"step {step + 1}: loss {loss:.4g}"
+        what = f"step {step + 1}: {why}"
         if self.config.bad_step is BadStep.STOP:
-            raise UserError(f"{what} is not a number or a spike; lower learning_rate, or set bad_step to skip")
+            raise UserError(f"{what}: not a number or a spike; lower learning_rate, or set bad_step to skip")
         if self.skipped[-10:] == list(range(step - 8, step + 2)):
             raise UserError(f"{what}: the tenth bad step in a row; lower learning_rate or look at the data")
         if self.engine.rank == 0:
@@ -388,4 +418,6 @@ class _Run:
             seconds=self.wall,
             tokens_per_second=self.new_tokens / self.seconds if self.seconds else 0.0,
             peak_memory=peak_memory_bytes(),
+            checkpoints=len(self.stalls),
+            checkpoint_seconds=sum(self.stalls),
         )

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from infra.errors import UserError
-from infra.execution import Engine, execution
-from infra.launch import launch
+from infra.execution import Engine, Launcher, execution
+from infra.launch import run_job
 from infra.section import Section
 
-__all__ = ["run_ranks"]
+__all__ = ["leave", "run_ranks", "run_target"]
 
 
 def run_ranks(target: str, config: Section, inputs: Mapping[str, Path], out_dir: Path) -> dict[str, Any]:
@@ -36,10 +36,26 @@ def run_ranks(target: str, config: Section, inputs: Mapping[str, Path], out_dir:
         "out_dir": str(out_dir),
     }
     # Always a name, never a function: ranks of their own must be able to import it.
-    if wide.ranks > 1 or wide.engine is Engine.DEEPSPEED:
-        launch(target, argument, wide.ranks)
+    call = {"target": target, "argument": argument}
+    if wide.ranks > 1 or wide.engine is Engine.DEEPSPEED or wide.launcher is not Launcher.LOCAL:
+        run_job("model.training.ranks:run_target", call, wide, out_dir / ".work")
     else:
-        module, function = target.split(":")
-        getattr(importlib.import_module(module), function)(argument)
+        run_target(call)
     metrics: dict[str, Any] = json.loads((out_dir / ".work" / "metrics.json").read_text(encoding="utf-8"))
     return metrics
+
+
+def run_target(call: Mapping[str, Any]) -> None:
+    """What each rank does: call ``call["target"]`` with ``call["argument"]``, and leave the others in order."""
+    module, function = call["target"].split(":")
+    getattr(importlib.import_module(module), function)(call["argument"])
+    leave()
+
+
+def leave() -> None:
+    """Wait for the other ranks and part from them: a process that just ends may abort in the threads of its network."""
+    import torch.distributed as dist
+
+    if dist.is_available() and dist.is_initialized():
+        dist.barrier()
+        dist.destroy_process_group()

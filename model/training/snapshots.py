@@ -1,97 +1,284 @@
 """Checkpoints to resume from, in a stage's ``.work`` folder: complete or absent, checked before use, never pickled.
 
-``latest.json`` names the newest complete snapshot with the checksums of its files, and is replaced in one step after
-everything it names is on disk. A snapshot resumes in the layout (ranks, expert-parallel width) it was made in.
+Each is a layout-free checkpoint (`model.training.universal`) with the loop's state beside it. It is written under
+another name, in the background if the execution says so, and renamed when every rank's part is on disk; ``latest.json``
+then names it and the oldest go. A full disk costs that checkpoint only. On the way back a damaged checkpoint is passed
+over for the one before it. One training at a time writes to a folder.
 """
 
 from __future__ import annotations
 
-import hashlib
+import contextlib
+import errno
+import fcntl
 import json
 import os
 import shutil
+import socket
+import threading
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
+import torch
+
+from infra import events
 from infra.errors import UserError
+from infra.execution import execution
 from model.training.engine import Engine
+from model.training.universal import INDEX, Fragment, Reader, digest, write_fragments
 
-__all__ = ["Snapshots"]
+__all__ = ["FORMAT", "Snapshots"]
+
+FORMAT = 2
+POINTER = "latest.json"
+
+
+class _Writer:
+    """One rank's part of a checkpoint in the making."""
+
+    def __init__(self, place: Path, rank: int, fragments: list[Fragment]) -> None:
+        self.place, self.rank, self._fragments = place, rank, fragments
+        self.error: OSError | None = None
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Write in a thread; the fragments must be copies."""
+        self._thread = threading.Thread(target=self.write, name="checkpoint")
+        self._thread.start()
+
+    def write(self) -> None:
+        """Write the rank's file and its checksum; what the disk says is kept in `error`."""
+        try:
+            self.place.mkdir(parents=True, exist_ok=True)
+            name = f"rank-{self.rank:05d}.safetensors"
+            checksum = write_fragments(self.place / name, self._fragments)
+            _write_synced(self.place / f"rank-{self.rank:05d}.json", {name: checksum})
+        except OSError as error:
+            self.error = error
+        except Exception as error:  # safetensors wraps what the system says
+            self.error = OSError(errno.ENOSPC if "No space left" in str(error) else errno.EIO, str(error))
+        finally:
+            self._fragments = []
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether the thread is still writing."""
+        return self._thread is not None and self._thread.is_alive()
+
+    def wait(self) -> None:
+        """Until the thread has ended."""
+        if self._thread is not None:
+            self._thread.join()
 
 
 class Snapshots:
-    """Saves and restores an engine together with the loop's own state."""
+    """Saves and restores an engine together with the loop's own state. Every rank has one and calls it alike."""
 
     def __init__(self, folder: Path, engine: Engine, fingerprint: str) -> None:
-        """`fingerprint` identifies the run: another run's leavings in the folder are ignored."""
-        self.folder, self._engine, self._fingerprint = folder, engine, fingerprint
-        self._pointer = folder / "latest.json"
+        """`fingerprint` identifies the run: another run's leavings in the folder are ignored.
 
-    def save(self, step: int, state: dict[str, Any]) -> None:
-        """Write a snapshot of `step` finished steps; every rank calls it, with the same arguments."""
-        place = self.folder / f"step-{step:08d}"
+        Raises:
+            UserError: another training is writing to the folder.
+        """
+        self.folder, self._engine, self._fingerprint = folder, engine, fingerprint
+        self._policy = execution().checkpoints
+        self._writer: _Writer | None = None
+        self._step = 0
+        self._state: dict[str, Any] = {}
+        self._lock: IO[str] | None = None
+        message = ""
+        if engine.rank == 0:
+            folder.mkdir(parents=True, exist_ok=True)
+            message = self._take_lock()
+        if self._any(bool(message)):
+            raise UserError(message or f"{folder}: another training is writing to this folder")
+
+    def _take_lock(self) -> str:
+        """Lock the folder for the life of this process; who holds it if that is another."""
+        handle = (self.folder / ".lock").open("a+")
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            handle.seek(0)
+            holder = handle.read().strip() or "another process"
+            handle.close()
+            return f"{self.folder}: another training ({holder}) is writing to this folder; wait for it, or stop it"
+        handle.truncate(0)
+        handle.write(f"process {os.getpid()} on {socket.gethostname()}")
+        handle.flush()
+        self._lock = handle  # held by the open file: the kernel lets go when the process ends, whatever way
+        return ""
+
+    def close(self) -> None:
+        """Finish what is being written, and let others use the folder."""
+        self.finish()
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    # -- writing -----------------------------------------------------------------------------------------------------
+
+    def begin(self, step: int, state: dict[str, Any]) -> None:
+        """Start a checkpoint of `step` finished steps; a background one is committed by a later `poll` or `finish`."""
+        self.finish()
+        self._step = step
+        # The loop goes on and changes what it handed over, as it changes the weights.
+        self._state = json.loads(json.dumps(state)) if self._engine.rank == 0 else {}
+        fragments = list(self._engine.fragments())
+        place = self.folder / f"step-{step:08d}.part"
         if self._engine.rank == 0:
             shutil.rmtree(place, ignore_errors=True)
-            place.mkdir(parents=True)
         self._barrier()
-        self._engine.save(place)
-        if self._engine.rank == 0:
-            (place / "state.json").write_text(json.dumps(state), encoding="utf-8")
-            files = {path.name: _digest_and_sync(path) for path in sorted(place.iterdir())}
-            pointer = {
-                "snapshot": place.name,
-                "step": step,
-                "layout": self._engine.layout,
-                "fingerprint": self._fingerprint,
-                "files": files,
-            }
-            fresh = self._pointer.with_suffix(".tmp")
-            fresh.write_text(json.dumps(pointer), encoding="utf-8")
-            _digest_and_sync(fresh)
-            fresh.replace(self._pointer)
-            for old in self.folder.glob("step-*"):
-                if old != place:
-                    shutil.rmtree(old, ignore_errors=True)
-        self._barrier()
+        if self._policy.asynchronous:
+            fragments = [
+                Fragment(piece.kind, piece.name, piece.start, piece.values.detach().to("cpu", copy=True))
+                for piece in fragments
+            ]
+        self._writer = _Writer(place, self._engine.rank, fragments)
+        if self._policy.asynchronous:
+            self._writer.start()
+        else:
+            self._writer.write()
+
+    def save(self, step: int, state: dict[str, Any]) -> bool:
+        """Write a checkpoint now; whether it is there."""
+        self.begin(step, state)
+        return self.finish()
+
+    @property
+    def pending(self) -> bool:
+        """Whether a checkpoint waits to be committed; the same on every rank."""
+        return self._writer is not None
+
+    @property
+    def is_writing(self) -> bool:
+        """Whether this rank's part is still being written."""
+        return self._writer is not None and self._writer.is_busy
+
+    def finish(self) -> bool:
+        """Wait for the checkpoint begun last, on all ranks, and commit it; False when it could not be written."""
+        if self._writer is None:
+            return True
+        self._writer.wait()
+        writer, self._writer = self._writer, None
+        error: OSError | None = writer.error
+        failed = self._any(error is not None)
+        if not failed and self._engine.rank == 0:
+            try:
+                self._commit(writer.place)
+            except OSError as problem:
+                error = problem
+        failed = failed or self._any(error is not None)
+        if failed and self._engine.rank == 0:
+            shutil.rmtree(writer.place, ignore_errors=True)
+        if error is not None:
+            reason = "the disk is full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else str(error)
+            with contextlib.suppress(OSError):  # the same full disk
+                events.note(f"the checkpoint of step {self._step} was not written ({reason}); training goes on without")
+        return not failed
+
+    def _commit(self, part: Path) -> None:
+        _write_synced(part / "state.json", self._state)
+        files = {"state.json": digest(part / "state.json")}
+        for path in sorted(part.glob("rank-*.json")):
+            files |= json.loads(path.read_text(encoding="utf-8"))
+        index = {
+            "format": FORMAT,
+            "step": self._step,
+            "fingerprint": self._fingerprint,
+            "layout": self._engine.layout,
+            "optimizer_step": self._engine.optimizer_step,
+            "shapes": self._engine.shapes,
+            "files": files,
+        }
+        _write_synced(part / INDEX, index)
+        place = part.with_suffix("")
+        shutil.rmtree(place, ignore_errors=True)
+        part.rename(place)
+        _sync_folder(self.folder)
+        pointer = {"snapshot": place.name, **{key: index[key] for key in ("step", "layout", "fingerprint")}}
+        _write_synced(self.folder / "latest.tmp", pointer)
+        (self.folder / "latest.tmp").replace(self.folder / POINTER)
+        _sync_folder(self.folder)
+        complete = sorted(path for path in self.folder.glob("step-*") if path.suffix != ".part")
+        for old in complete[: -self._policy.keep]:
+            shutil.rmtree(old, ignore_errors=True)
+
+    # -- reading -----------------------------------------------------------------------------------------------------
 
     def restore(self) -> tuple[int, dict[str, Any]] | None:
-        """Load the newest snapshot into the engine: (finished steps, state), or None when there is none to use.
+        """Load the newest usable checkpoint into the engine: (finished steps, state), or None when there is none.
 
-        Raises UserError when it was made in another layout, or a file does not match its checksum.
+        In the layout that wrote it every bit comes back; in another the same values are dealt out anew.
+
+        Raises:
+            UserError: checkpoints of this run are there and all are damaged; the model is another one.
         """
-        if not self._pointer.exists():
-            return None
-        pointer = json.loads(self._pointer.read_text(encoding="utf-8"))
-        if pointer["fingerprint"] != self._fingerprint:
-            return None
-        if pointer["layout"] != self._engine.layout:
-            there, here = pointer["layout"], self._engine.layout
-            raise UserError(
-                f"{self.folder}: the unfinished training ran on {there['ranks']} ranks with expert_parallel "
-                f"{there['expert_parallel']}, this one on {here['ranks']} with {here['expert_parallel']}; "
-                "run it as before, or delete the folder to start again"
-            )
-        place = self.folder / pointer["snapshot"]
-        for name, digest in pointer["files"].items():
-            mine = name == "state.json" or name.endswith(f"-{self._engine.rank}.safetensors")
-            if mine and (not (place / name).exists() or _digest(place / name) != digest):
-                raise UserError(f"{place / name}: missing or damaged; delete {self.folder} to start the training again")
-        self._engine.load(place)
-        return pointer["step"], json.loads((place / "state.json").read_text(encoding="utf-8"))
+        candidates = [place for place in self._complete() if self._is_ours(place)]
+        damage: list[str] = []
+        for place in candidates:
+            problem, reader = "", None
+            try:
+                reader = Reader(place)
+                reader.verify(self._engine.rank, self._engine.world)
+            except UserError as error:
+                problem = str(error)
+            if self._any(bool(problem)):
+                damage.append(problem or f"{place}: damaged")
+                continue
+            assert reader is not None
+            reader.check_shapes(self._engine.shapes)
+            self._engine.load(reader)
+            if self._engine.rank == 0:
+                self._tell(place, reader, damage)
+            return reader.index["step"], json.loads((place / "state.json").read_text(encoding="utf-8"))
+        if damage:
+            raise UserError(f"{damage[0]}; no older checkpoint is whole: delete {self.folder} to start again")
+        return None
+
+    def _complete(self) -> list[Path]:
+        """Folders that were committed, newest first."""
+        return sorted(
+            (path for path in self.folder.glob("step-*") if path.suffix != ".part" and (path / INDEX).exists()),
+            reverse=True,
+        )
+
+    def _is_ours(self, place: Path) -> bool:
+        try:
+            index = json.loads((place / INDEX).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return False
+        return index.get("format") == FORMAT and index.get("fingerprint") == self._fingerprint
+
+    def _tell(self, place: Path, reader: Reader, damage: list[str]) -> None:
+        for line in damage:
+            events.note(f"{line}; going on from {place.name} instead")
+        there, here = reader.index["layout"], self._engine.layout
+        if there != here:
+            events.note(f"{place.name} was written in the layout {_words(there)}; resharded to {_words(here)}")
+
+    # -- ranks -------------------------------------------------------------------------------------------------------
+
+    def _any(self, mine: bool) -> bool:
+        """Whether it is so on any rank."""
+        return bool(self._engine.total(torch.tensor([float(mine)], device=self._engine.device)).item())
 
     def _barrier(self) -> None:
-        if self._engine.world > 1:
-            import torch.distributed as dist
-
-            dist.barrier()
+        self._any(False)
 
 
-def _digest(path: Path) -> str:
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
+def _words(layout: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in layout.items())
 
 
-def _digest_and_sync(path: Path) -> str:
-    with path.open("rb") as handle:
-        os.fsync(handle.fileno())
-        return hashlib.file_digest(handle, "sha256").hexdigest()
+def _write_synced(path: Path, value: Any) -> None:
+    path.write_text(json.dumps(value), encoding="utf-8")
+    digest(path, sync=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

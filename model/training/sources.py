@@ -19,6 +19,8 @@ class ShardBatches:
 
     def __init__(self, reader: ShardReader) -> None:
         self.reader = reader
+        self.epoch_steps = len(reader) if reader.mixture is None else None
+        """Steps that read every row once; with a mixture each source has a pace of its own."""
 
     def batch(self, step: int, rank: int, world: int) -> TrainingBatch:
         """The rows ``rank::world`` of the global batch of `step`."""

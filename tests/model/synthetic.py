@@ -13,6 +13,7 @@ import torch
 from model.checkpoint import save_model
 from model.sections import TrainingConfig
 from model.training.loop import TrainingBatch, train
+from model.training.ranks import leave
 from tests.model.conftest import tiny_config, tiny_model
 
 
@@ -55,7 +56,6 @@ def small_training(**changes: object) -> TrainingConfig:
         "batch_size": 8,
         "learning_rate": 3e-3,
         "warmup_steps": 2,
-        "checkpoint_seconds": 0,
         "balance_loss": 0.01,
         "bias_update_speed": 0.01,
     }
@@ -75,6 +75,7 @@ def run_rank(argument: dict[str, Any]) -> None:
     if result.model is not None:
         save_model(result.model, out / "model", None)
         (out / "history.json").write_text(json.dumps(result.history))
+    leave()
 
 
 __all__ = ["CountingBatches", "PoisonedBatches", "run_rank", "small_training", "tiny_config"]

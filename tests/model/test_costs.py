@@ -52,7 +52,7 @@ def _peak_of_run(config: ModelConfig, folder: Path, *, micro: int, recomputes: b
     torch.manual_seed(0)
     model = Transformer(config)
     model.recomputes = recomputes
-    training = TrainingConfig(steps=3, batch_size=8, micro_batch=micro, checkpoint_seconds=1e9, warmup_steps=1)
+    training = TrainingConfig(steps=3, batch_size=8, micro_batch=micro, warmup_steps=1)
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
         train(model, _Rows(), training, folder)
     held = peak = 0

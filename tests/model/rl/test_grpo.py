@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,13 @@ grpo(GrpoConfig.model_validate(config), {name: Path(path) for name, path in inpu
 """
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _a_checkpoint_every_step() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(ENVIRONMENT_KEY, json.dumps({"checkpoints": {"seconds": 0}}))
+        yield
+
+
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     made = make_artifacts(tmp_path_factory.mktemp("grpo"))
@@ -53,7 +61,6 @@ def config(**changes: Any) -> GrpoConfig:
         "max_new_tokens": 12,
         "accuracy_tasks": 4,
         "learning_rate": 1e-3,
-        "checkpoint_seconds": 0,
         "minibatches": 3,
     }
     return GrpoConfig.model_validate(fields | changes)

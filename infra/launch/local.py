@@ -1,15 +1,11 @@
 """Starts the ranks of a distributed stage on this machine and sees all of them end.
 
-Each rank is a fresh interpreter that calls ``module:function(argument)``, argument a JSON value, under torch's
-environment contract (RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR, MASTER_PORT). A rank dies with its parent, whatever way
-the parent goes; when one rank fails the others are stopped and its error is raised here; SIGTERM is passed on, so that
-ranks can save and leave. Knows neither torch nor Prefect.
+Each rank is a fresh interpreter (`infra.launch.rank`). It dies with its parent, whatever way the parent goes; when one
+rank fails the others are stopped and its error is raised here; SIGTERM is passed on, so that ranks can save and leave.
 """
 
 from __future__ import annotations
 
-import ctypes
-import importlib
 import json
 import os
 import signal
@@ -19,23 +15,17 @@ import sys
 import tempfile
 import threading
 import time
-import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from infra.errors import DeepmillError, UserError
+from infra.launch.reports import PARENT, RankError, RankKilledError, newest_report, raise_report
 
-__all__ = ["RankError", "launch"]
+__all__ = ["launch"]
 
 GRACE_SECONDS = 20.0
 """How long the ranks may take to save after SIGTERM before they are killed."""
-_PR_SET_PDEATHSIG = 1
-
-
-class RankError(DeepmillError):
-    """A rank failed; the text is its traceback."""
 
 
 def launch(target: str, argument: Any, ranks: int, *, environment: Mapping[str, str] | None = None) -> None:
@@ -43,7 +33,8 @@ def launch(target: str, argument: Any, ranks: int, *, environment: Mapping[str, 
 
     Raises:
         UserError: what the first failing rank raised as such.
-        RankError: any other failure of a rank, with its traceback or signal.
+        RankKilledError: a signal ended a rank, or it lost the others.
+        RankError: any other failure of a rank, with its traceback.
         SystemExit: 143, when SIGTERM arrived and the ranks have left.
     """
     with tempfile.TemporaryDirectory(prefix="deepmill-launch-") as scratch:
@@ -56,11 +47,14 @@ def launch(target: str, argument: Any, ranks: int, *, environment: Mapping[str, 
                 if process.poll() is None:
                     process.send_signal(signal.SIGTERM)
 
+        job = Path(scratch, "job.json")
+        job.write_text(json.dumps({"target": target, "argument": argument, "reports": scratch}), encoding="utf-8")
         is_main = threading.current_thread() is threading.main_thread()
         previous = signal.signal(signal.SIGTERM, forward) if is_main else None
         shared = {
             **os.environ,
             **(environment or {}),
+            PARENT: str(os.getpid()),
             "WORLD_SIZE": str(ranks),
             "LOCAL_WORLD_SIZE": str(ranks),
             "MASTER_ADDR": "127.0.0.1",
@@ -70,15 +64,7 @@ def launch(target: str, argument: Any, ranks: int, *, environment: Mapping[str, 
         shared.setdefault("OMP_NUM_THREADS", str(max(1, len(os.sched_getaffinity(0)) // ranks)))
         try:
             for rank in range(ranks):
-                command = [
-                    sys.executable,
-                    "-m",
-                    "infra.launch",
-                    target,
-                    json.dumps(argument),
-                    scratch,
-                    str(os.getpid()),
-                ]
+                command = [sys.executable, "-m", "infra.launch.rank", str(job)]
                 env = {**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)}
                 processes.append(subprocess.Popen(command, env=env, stdin=subprocess.DEVNULL))
             killed = _wait(processes, terminated)
@@ -137,42 +123,9 @@ def _raise_failure(
     many = len(processes)
     if killed:
         name = signal.Signals(-processes[killed[0]].returncode).name
-        raise RankError(f"rank {killed[0]} of {many} was killed by {name}")
-    reports: list[dict[str, Any]] = [json.loads(path.read_text()) for path in scratch.glob("error-*.json")]
-    if reports:
-        first = min(reports, key=lambda report: report["time"])
-        if first["is_user_error"]:
-            raise UserError(first["message"])
-        raise RankError(f"rank {first['rank']} of {many} failed:\n{first['traceback']}")
+        raise RankKilledError(f"rank {killed[0]} of {many} was killed by {name}")
+    if report := newest_report(scratch):
+        raise_report(report)
     for rank, process in enumerate(processes):
         if process.returncode > 0:
             raise RankError(f"rank {rank} of {many} left with status {process.returncode}")
-
-
-def _run_rank(target: str, argument: str, scratch: str, parent: str) -> None:
-    """What a rank's process does."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != int(parent):  # the parent died before prctl took effect
-        os._exit(1)
-    rank = os.environ["RANK"]
-    try:
-        module, function = target.split(":")
-        getattr(importlib.import_module(module), function)(json.loads(argument))
-    except Exception as error:
-        report: dict[str, Any] = {
-            "rank": int(rank),
-            "time": time.time(),
-            "is_user_error": isinstance(error, UserError),
-            "message": str(error),
-            "traceback": traceback.format_exc(),
-        }
-        unfinished = Path(scratch, f"{rank}.tmp")
-        unfinished.write_text(json.dumps(report))
-        unfinished.replace(Path(scratch, f"error-{rank}.json"))
-        sys.stderr.write(report["traceback"])
-        sys.stderr.flush()
-        os._exit(1)  # collectives that wait for other ranks must not hold up the end
-
-
-if __name__ == "__main__":
-    _run_rank(*sys.argv[1:])

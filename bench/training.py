@@ -1,0 +1,276 @@
+"""How fast training is, against its peers: ``python -m bench.training [--quick] [--json FILE]``.
+
+One deepseek_v3 architecture with the same weights throughout, fp32, forward + backward + AdamW, rounds interleaved. One
+process with two threads: ours, and transformers with `grouped_mm` and with eager experts. Two processes with one thread
+each: ours with the experts split (EP=2) and whole (data parallel), and AutoEP on transformers' model. DeepSpeed's MoE
+layer is no peer: it renormalises gates and has no shared experts, so it computes another model. Besides: share of the
+machine's fp32 matrix peak, start-up, and how long a checkpoint holds training up.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from bench.table import Row, print_table, row
+
+STEPS, BATCH, LENGTH = 4, 8, 256
+MODEL: dict[str, Any] = {
+    "vocab_size": 4096,
+    "hidden_size": 256,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 8,
+    "kv_lora_rank": 128,
+    "q_lora_rank": None,
+    "qk_nope_head_dim": 32,
+    "qk_rope_head_dim": 32,
+    "v_head_dim": 32,
+    "intermediate_size": 1024,
+    "moe_intermediate_size": 128,
+    "n_routed_experts": 32,
+    "n_shared_experts": 2,
+    "num_experts_per_tok": 6,
+    "norm_topk_prob": True,
+}
+
+
+def main() -> None:
+    """Measure and print; with ``--json`` write the rows."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="two rounds instead of five")
+    parser.add_argument("--json", type=Path, help="where the rows go")
+    chosen = parser.parse_args()
+    rounds = 2 if chosen.quick else 5
+    rows = [*_one_process(rounds), *_two_processes(rounds), *_checkpoints()]
+    print_table(rows)
+    if chosen.json:
+        chosen.json.write_text(json.dumps(rows, indent=2) + "\n")
+
+
+def _tokens(step: int) -> Any:
+    import torch
+
+    generator = torch.Generator().manual_seed(step)
+    return torch.randint(0, MODEL["vocab_size"], (BATCH, LENGTH), generator=generator)
+
+
+def _interleaved(contenders: dict[str, Callable[[int], None]], rounds: int) -> dict[str, float]:
+    """Median tokens/s of each: one unmeasured turn, then rounds of `STEPS` steps in turn."""
+    times: dict[str, list[float]] = {name: [] for name in contenders}
+    for number in range(rounds + 1):
+        for name, step in contenders.items():
+            begun = time.perf_counter()
+            for turn in range(STEPS):
+                step(number * STEPS + turn)
+            if number:
+                times[name].append(time.perf_counter() - begun)
+    return {name: STEPS * BATCH * LENGTH / statistics.median(found) for name, found in times.items()}
+
+
+def _ours(folder: Path) -> Callable[[int], None]:
+    """One optimizer step of ours, by whichever engine the environment asks for."""
+    import torch.nn.functional as F
+
+    from model.checkpoint import load_model
+    from model.sections import TrainingConfig
+    from model.training.engine import make_engine
+
+    engine = make_engine(load_model(folder), TrainingConfig(batch_size=BATCH, balance_loss=0.0))
+
+    def step(number: int) -> None:
+        tokens = _tokens(number)[engine.rank :: engine.world]
+        engine.watch.begin(len(tokens))
+        (logits,) = engine.forward(tokens, None)
+        loss = F.cross_entropy(logits[:, :-1].flatten(0, 1), tokens[:, 1:].flatten()) / engine.world
+        engine.watch.take_loss()
+        engine.backward(loss, last=True)
+        engine.step(1e-4)
+        engine.watch.finish_step(None, 0.0)
+
+    return step
+
+
+def _peer(folder: Path, experts: str) -> Callable[[int], None]:
+    """The same with transformers' class, its experts computed by `experts`."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(folder, experts_implementation=experts, dtype=torch.float32).train()
+    optimizer = torch.optim.AdamW(model.parameters(), 1e-4, (0.9, 0.95), weight_decay=0.1, fused=True)
+
+    def step(number: int) -> None:
+        tokens = _tokens(number)
+        model(input_ids=tokens, labels=tokens, use_cache=False).loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+    return step
+
+
+def _peak() -> float:
+    """fp32 matrix peak of this process's threads, FLOP/s: the best of some large products."""
+    import torch
+
+    a, b = torch.randn(2048, 2048), torch.randn(2048, 2048)
+    best = 0.0
+    for _ in range(8):
+        begun = time.perf_counter()
+        a @ b
+        best = max(best, 2 * 2048**3 / (time.perf_counter() - begun))
+    return best
+
+
+def _write_model(folder: Path) -> int:
+    """The weights that everybody starts from; returns how many work on a token, the embedding left out."""
+    import torch
+
+    from model.checkpoint import save_model
+    from model.config import ModelConfig, count_parameters
+    from model.transformer import Transformer
+
+    torch.manual_seed(0)
+    config = ModelConfig.model_validate(MODEL)
+    save_model(Transformer(config), folder, None)
+    return count_parameters(config, active=True) - MODEL["vocab_size"] * MODEL["hidden_size"]
+
+
+def _one_process(rounds: int) -> list[Row]:
+    import torch
+
+    torch.set_num_threads(2)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        active = _write_model(folder)
+        contenders = {"ours": _ours(folder)}
+        for name, experts in (("transformers grouped_mm", "grouped_mm"), ("transformers eager", "eager")):
+            contenders[name] = _peer(folder, experts)
+        found = _interleaved(contenders, rounds)
+    ours = found.pop("ours")
+    heads = MODEL["num_attention_heads"]
+    width = MODEL["qk_nope_head_dim"] + MODEL["qk_rope_head_dim"] + MODEL["v_head_dim"]
+    # 6 FLOPs per weight and token; attention's scores and sums, causal: half of all pairs
+    work = 6 * active + 3 * MODEL["num_hidden_layers"] * heads * width * LENGTH
+    return [
+        row("tokens per second, 1 process x 2 threads", "tokens/s", ours, dict(found), 1.2),
+        row("share of the fp32 matrix peak", "", ours * work / _peak(), {}, 0.65),
+    ]
+
+
+def run_rank(argument: dict[str, Any]) -> None:
+    """One of two ranks: the contenders of two processes, in turn; rank 0 writes what was found."""
+    import torch
+
+    torch.set_num_threads(1)
+    folder = Path(argument["folder"])
+    begun = time.perf_counter()
+    contenders: dict[str, Callable[[int], None]] = {}
+    for name, width in (("ep", 2), ("dp", 1)):
+        os.environ["DEEPMILL_EXECUTION"] = json.dumps({"ranks": 2, "expert_parallel": width})
+        contenders[name] = _ours(folder)
+        if name == "ep":
+            contenders["ep"](0)
+            start_up = time.perf_counter() - begun
+    contenders["AutoEP on transformers"] = _autoep_peer(folder)
+    found = _interleaved(contenders, argument["rounds"])
+    if os.environ["RANK"] == "0":
+        (folder / "found.json").write_text(json.dumps(found | {"start_up": start_up}))
+    from model.training.ranks import leave
+
+    leave()
+
+
+def _autoep_peer(folder: Path) -> Callable[[int], None]:
+    """transformers' model with its experts split by DeepSpeed's AutoEP, ZeRO-1."""
+    import deepspeed
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).train()
+    adamw = {"lr": 1e-4, "betas": [0.9, 0.95], "weight_decay": 0.1, "torch_adam": True}
+    settings = {
+        "train_micro_batch_size_per_gpu": BATCH // 2,
+        "gradient_clipping": 1.0,
+        "optimizer": {"type": "AdamW", "params": adamw},
+        "zero_optimization": {"stage": 1},
+        "expert_parallel": {"enabled": True, "autoep_size": 2, "preset_model": "deepseek_v3"},
+        "steps_per_print": 1 << 60,
+    }
+    engine, *_ = deepspeed.initialize(model=model, config=settings)
+    rank = int(os.environ["RANK"])
+
+    def step(number: int) -> None:
+        tokens = _tokens(number)[rank::2]
+        engine.backward(engine(input_ids=tokens, labels=tokens, use_cache=False).loss)
+        engine.step()
+
+    return step
+
+
+def _two_processes(rounds: int) -> list[Row]:
+    from infra.launch import launch
+
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        _write_model(folder)
+        launch("bench.training:run_rank", {"folder": scratch, "rounds": rounds}, 2)
+        found = json.loads((folder / "found.json").read_text())
+    start_up, ep, dp = found.pop("start_up"), found.pop("ep"), found.pop("dp")
+    return [
+        row("tokens per second, 2 processes, experts split", "tokens/s", ep, dict(found), 1.2),
+        row("experts split against data parallel", "tokens/s", ep, {"data parallel": dp}, 1.0),
+        row("start-up to the first step, 2 processes", "s", start_up, {}, None, most=True),
+    ]
+
+
+def _checkpoints() -> list[Row]:
+    """Seconds that a checkpoint of the benched model holds one process up, written at once and in the background."""
+    import torch
+
+    from model.checkpoint import load_model
+    from model.sections import TrainingConfig
+    from model.training.engine import SingleEngine
+    from model.training.snapshots import Snapshots
+
+    torch.set_num_threads(2)
+    stalls = {}
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        _write_model(folder / "model")
+        os.environ.pop("DEEPMILL_EXECUTION", None)
+        engine = SingleEngine(load_model(folder / "model"), TrainingConfig(batch_size=BATCH))
+        tokens = _tokens(0)
+        engine.watch.begin(BATCH)
+        (logits,) = engine.forward(tokens, None)
+        engine.backward(logits.square().mean(), last=True)
+        engine.step(1e-4)
+        for name, background in (("written at once", False), ("in the background", True)):
+            os.environ["DEEPMILL_EXECUTION"] = json.dumps({"checkpoints": {"asynchronous": background}})
+            snapshots = Snapshots(folder / name, engine, "bench")
+            stalls[name] = statistics.median(_stall(snapshots, step) for step in range(3))
+            snapshots.close()
+    os.environ.pop("DEEPMILL_EXECUTION", None)
+    return [row(f"a checkpoint holds training up, {name}", "s", stall, {}, None) for name, stall in stalls.items()]
+
+
+def _stall(snapshots: Any, step: int) -> float:
+    stall = _timed(lambda: snapshots.begin(step, {}))
+    snapshots.finish()
+    return stall
+
+
+def _timed(call: Callable[[], object]) -> float:
+    begun = time.perf_counter()
+    call()
+    return time.perf_counter() - begun
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,70 @@
+"""What the process of a rank does: calls ``module:function(argument)`` and leaves word of how it failed.
+
+``python -m infra.launch.rank JOB`` reads JOB, a JSON file ``{"target", "argument", "reports"}``, and works under the
+environment contract of torch (RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR, MASTER_PORT), whoever set it: torchrun or
+`infra.launch.local`. A failure becomes ``error-*.json`` in the folder `reports`. Knows neither torch nor Prefect.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+import json
+import os
+import re
+import signal
+import socket
+import sys
+import time
+import traceback
+from pathlib import Path
+from typing import Any
+
+from infra.errors import DeepmillError, UserError
+from infra.launch.reports import PARENT
+
+_PR_SET_PDEATHSIG = 1
+_LOST = re.compile(
+    r"gloo/transport|Connection (closed|reset)|NCCL|Broken pipe|[Tt]imed out|No route to host|unreachable"
+)
+"""What the collectives say when the other end is gone."""
+
+
+def main(job_file: str) -> None:
+    """Do the job of one rank."""
+    job = json.loads(Path(job_file).read_text(encoding="utf-8"))
+    if parent := os.environ.get(PARENT):
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != int(parent):  # the parent died before prctl took effect
+            os._exit(1)
+    reports, rank = Path(job["reports"]), os.environ["RANK"]
+    if any(reports.glob("user-*")):  # torchrun starts again whatever the failure was; this one would come back
+        os._exit(1)
+    try:
+        module, function = job["target"].split(":")
+        getattr(importlib.import_module(module), function)(job["argument"])
+    except Exception as error:
+        attempt = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
+        report: dict[str, Any] = {
+            "rank": int(rank),
+            "ranks": int(os.environ["WORLD_SIZE"]),
+            "host": socket.gethostname(),
+            "attempt": attempt,
+            "time": time.time(),
+            "is_user_error": isinstance(error, UserError),
+            "is_lost": not isinstance(error, DeepmillError) and bool(_LOST.search(str(error))),
+            "message": str(error),
+            "traceback": traceback.format_exc(),
+        }
+        unfinished = reports / f"{attempt}-{rank}.tmp"
+        unfinished.write_text(json.dumps(report), encoding="utf-8")
+        unfinished.replace(reports / f"error-{attempt}-{rank}.json")
+        if report["is_user_error"]:
+            (reports / f"user-{rank}").touch()
+        sys.stderr.write(report["traceback"])
+        sys.stderr.flush()
+        os._exit(1)  # collectives that wait for other ranks must not hold up the end
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

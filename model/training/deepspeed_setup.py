@@ -1,0 +1,106 @@
+"""DeepSpeed, imported quietly, and its configuration for one of our layouts."""
+
+from __future__ import annotations
+
+import datetime
+import logging
+import os
+from typing import Any
+
+import torch
+
+from infra.errors import UserError
+from infra.execution import Execution, execution
+from model.config import Family, ModelConfig
+from model.sections import OptimizerKind, TrainingConfig
+
+__all__ = ["initialise", "layout_of", "settings_for"]
+
+
+def initialise(device: torch.device) -> Any:
+    """Import DeepSpeed without the C++ ops that it would compile on first use (100 s), and join the other ranks."""
+    os.environ.setdefault("DS_SKIP_CUDA_CHECK", "1")
+    for name, value in (("RANK", "0"), ("WORLD_SIZE", "1"), ("LOCAL_RANK", "0"), ("MASTER_ADDR", "127.0.0.1")):
+        os.environ.setdefault(name, value)
+    os.environ.setdefault("MASTER_PORT", "29500")
+    logging.disable(logging.WARNING)
+    import deepspeed
+    from deepspeed.ops import __compatible_ops__
+
+    logging.disable(logging.NOTSET)
+    __compatible_ops__["deepspeed_shm_comm"] = False
+    logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
+    timeout = datetime.timedelta(seconds=execution().timeout_seconds)
+    # Groups made later (the experts') would wait for half an hour, whatever the first group's time is.
+    torch.distributed.distributed_c10d.default_pg_timeout = timeout
+    torch.distributed.distributed_c10d.default_pg_nccl_timeout = timeout
+    deepspeed.init_distributed("nccl" if device.type == "cuda" else "gloo", timeout=timeout, verbose=False)
+    return deepspeed
+
+
+def layout_of(architecture: ModelConfig, config: TrainingConfig, world: int) -> dict[str, int]:
+    """Ranks, expert-parallel width and ZeRO stage of this run.
+
+    Raises:
+        UserError: what the execution asks for does not go together.
+    """
+    wide: Execution = execution()
+    width = wide.expert_parallel if architecture.moe_layers else 1
+    if world % width or (architecture.moe_layers and architecture.n_routed_experts % width):
+        raise UserError(
+            f"execution.expert_parallel {width} must divide the {world} ranks and the "
+            f"{architecture.n_routed_experts} routed experts"
+        )
+    is_muon = config.optimizer is OptimizerKind.MUON
+    zero = wide.zero if wide.zero is not None else 0 if is_muon else 1
+    if is_muon and zero:
+        raise UserError(f"optimizer muon needs whole matrices, and execution.zero {zero} splits them; set it to 0")
+    if wide.offload and not zero:
+        raise UserError("execution.offload moves what ZeRO has split; set execution.zero to 1, 2 or 3")
+    return {"ranks": world, "expert_parallel": width, "zero": zero}
+
+
+def settings_for(architecture: ModelConfig, config: TrainingConfig, layout: dict[str, int]) -> dict[str, Any]:
+    """DeepSpeed's configuration."""
+    micro = config.micro_batch or config.batch_size
+    zero: dict[str, Any] = {"stage": layout["zero"]}
+    if layout["zero"] == 3:
+        # It replaces torch's `linear` by one that does not keep weights for the backward pass. Recomputation keeps
+        # nothing anyway, and fails with it ("backward through the graph a second time").
+        zero["memory_efficient_linear"] = not execution().recompute
+    if execution().offload:
+        zero["offload_optimizer"] = {"device": "cpu"}
+        if layout["zero"] == 3:
+            zero["offload_param"] = {"device": "cpu"}
+    settings: dict[str, Any] = {
+        "train_micro_batch_size_per_gpu": max(1, micro // layout["ranks"]),
+        "gradient_accumulation_steps": config.batch_size // micro,
+        # without ZeRO the engine clips itself, for DeepSpeed then clips before anyone could look at the norm
+        "gradient_clipping": config.clip_norm if layout["zero"] else 0.0,
+        "zero_optimization": zero,
+        "zero_force_ds_cpu_optimizer": False,  # that one is compiled on first use
+        "steps_per_print": 1 << 60,
+    }
+    if layout["zero"]:
+        settings["optimizer"] = {
+            "type": "AdamW",
+            "params": {
+                "lr": config.learning_rate,
+                "betas": [config.beta1, config.beta2],
+                "weight_decay": config.weight_decay,
+                "torch_adam": True,  # DeepSpeed's own is compiled on first use
+            },
+        }
+    if layout["expert_parallel"] > 1:
+        sigmoid = architecture.model_type is Family.DEEPSEEK_V3
+        settings["expert_parallel"] = {
+            "enabled": True,
+            "autoep_size": layout["expert_parallel"],
+            "preset_model": "deepseek_v3" if sigmoid else "deepseek_v2",
+            "moe_layer_pattern": r"model\.layers\.\d+\.mlp",
+            "score_func": "sigmoid" if sigmoid else "softmax",
+            "route_norm": architecture.norm_topk_prob,
+            "has_shared_experts": architecture.n_shared_experts > 0,
+            "shared_experts_pattern": "shared_experts",
+        }
+    return settings

@@ -1,0 +1,56 @@
+"""What the execution does to a model before it trains: recomputation, compilation, and the precision of its products.
+
+None of it changes what is computed beyond rounding.
+"""
+
+from __future__ import annotations
+
+import functools
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from infra.errors import UserError
+from infra.execution import Precision, execution
+from model.transformer import Transformer
+
+__all__ = ["autocast", "prepare"]
+
+
+def prepare(model: Transformer) -> None:
+    """Make `model` recompute its layers' activations, and compile their dense parts, as the execution asks."""
+    wide = execution()
+    model.recomputes = model.recomputes or wide.recompute
+    layers: Any = model.model.layers
+    for layer in layers if wide.compile else ():
+        # Attention alone: the experts' shapes change from batch to batch, and each would be compiled anew.
+        layer.self_attn.compile(dynamic=False)
+
+
+@functools.cache
+def _cpu_has_bf16() -> bool:
+    try:
+        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return False
+    return "amx_bf16" in flags or "avx512_bf16" in flags
+
+
+def autocast(device: torch.device) -> AbstractContextManager[Any]:
+    """Matrix products in bf16 on a GPU that has it; weights, gradients and optimizer stay in fp32.
+
+    A CPU computes in fp32 unless the execution says bf16.
+
+    Raises:
+        UserError: bf16 was asked for on a CPU without it, which would be a hundred times slower.
+    """
+    choice = execution().precision
+    if device.type == "cuda":
+        enabled = choice is not Precision.FP32 and torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        enabled = choice is Precision.BF16
+        if enabled and not _cpu_has_bf16():
+            raise UserError("execution.precision bf16: this CPU has neither avx512_bf16 nor amx_bf16; set it to auto")
+    return torch.autocast(device.type, torch.bfloat16, enabled=enabled)

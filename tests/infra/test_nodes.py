@@ -1,0 +1,151 @@
+"""Training over two nodes, in network namespaces and in Slurm: killed ranks and nodes cost nothing but time."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from infra.execution import ENVIRONMENT_KEY, Execution
+from infra.launch import launch, run_job
+from infra.launch.node_job import ADDRESS, HEAD, NODE, NodeJob
+from tests.infra import namespaces, slurm
+from tests.infra.namespaces import Namespaces, two_namespaces
+from tests.infra.s3 import free_ports
+
+TARGET = "tests.model.training.crashes:run_rank"
+HOUSE = Path(__file__).parents[2]
+WIDE = {"ranks": 2, "expert_parallel": 2, "nodes": 2, "checkpoints": {"seconds": 0}, "timeout_seconds": 30}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What two ranks on one machine make of it."""
+    out = tmp_path_factory.mktemp("undisturbed")
+    launch(TARGET, {"out": str(out)}, 2, environment={ENVIRONMENT_KEY: json.dumps(WIDE)})
+    return out
+
+
+def _same(out: Path, undisturbed: Path) -> None:
+    for name in ("history.json", "model/model.safetensors"):
+        assert (out / name).read_bytes() == (undisturbed / name).read_bytes()
+
+
+@pytest.fixture(scope="module")
+def spaces() -> Iterator[Namespaces]:
+    if reason := namespaces.missing():
+        pytest.skip(reason)
+    with two_namespaces() as made:
+        yield made
+
+
+class _Nodes:
+    """The two nodes of a job in two namespaces, each started as a scheduler would."""
+
+    def __init__(self, spaces: Namespaces, out: Path, timeout_seconds: float, **argument: Any) -> None:
+        self.spaces, self.out = spaces, out
+        self.reports = out / "reports"
+        self.reports.mkdir()
+        wide = json.dumps(WIDE | {"timeout_seconds": timeout_seconds})
+        job = NodeJob(
+            target=TARGET,
+            argument={"out": str(out), **argument},
+            nodes=2,
+            ranks_per_node=1,
+            restarts=2,
+            timeout_seconds=timeout_seconds,
+            reports=str(self.reports),
+            environment={ENVIRONMENT_KEY: wide},
+        )
+        self.job = out / "job.json"
+        self.job.write_text(job.model_dump_json())
+        self.head = f"{spaces.addresses[0]}:{free_ports(1)[0]}"
+        self.processes = [self.start(0), self.start(1)]
+
+    def start(self, node: int) -> subprocess.Popen[bytes]:
+        variables = os.environ | {
+            NODE: str(node),
+            HEAD: self.head,
+            ADDRESS: self.spaces.addresses[node],
+            "GLOO_SOCKET_IFNAME": "eth0",
+            "PYTHONPATH": str(HOUSE),
+        }
+        command = self.spaces.inside(node, [sys.executable, "-m", "infra.launch.node", str(self.job)])
+        with (self.out / f"node-{node}.log").open("ab") as log:
+            return subprocess.Popen(command, env=variables, stdout=log, stderr=log, start_new_session=True)
+
+    def wait(self, seconds: float) -> list[int]:
+        deadline = time.monotonic() + seconds
+        return [process.wait(max(0.1, deadline - time.monotonic())) for process in self.processes]
+
+    def until(self, sign: str, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while not (self.out / sign).exists():
+            assert time.monotonic() < deadline, f"no sign of {sign}"
+            time.sleep(0.1)
+
+    def end(self) -> None:
+        for process in self.processes:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+
+
+@pytest.mark.drill
+@pytest.mark.timeout(600)
+def test_two_namespaces_survive_a_killed_rank_and_a_killed_node(
+    spaces: Namespaces, undisturbed: Path, tmp_path: Path
+) -> None:
+    nodes = _Nodes(spaces, tmp_path, 60, rank_at=2, node_at=4)
+    try:
+        nodes.until("node", 300)
+        nodes.processes[1].wait(60)  # torchrun of node 1 is gone with its rank: the scheduler starts it anew
+        nodes.processes[1] = nodes.start(1)
+        assert nodes.wait(300) == [0, 0]
+    finally:
+        nodes.end()
+    assert (tmp_path / "rank").exists()
+    _same(tmp_path, undisturbed)
+
+
+@pytest.mark.drill
+@pytest.mark.timeout(600)
+def test_a_lost_network_is_reported_in_bounded_time(spaces: Namespaces, tmp_path: Path) -> None:
+    nodes = _Nodes(spaces, tmp_path, 10, steps=100_000, wait_at=3)
+    try:
+        nodes.until("waiting", 300)
+        spaces.cut(1, off=True)
+        assert all(status != 0 for status in nodes.wait(200))
+    finally:
+        nodes.end()
+        spaces.cut(1, off=False)
+    reports = [json.loads(path.read_text()) for path in nodes.reports.glob("error-*.json")]
+    assert {report["rank"] for report in reports} == {0, 1}
+    assert all(report["is_lost"] for report in reports)
+
+
+@pytest.mark.drill
+@pytest.mark.timeout(600)
+def test_a_slurm_of_two_nodes_survives_a_killed_rank_and_a_killed_node(
+    undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if reason := slurm.missing():
+        pytest.skip(reason)
+    with slurm.slurm_cluster() as variables:
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+        wide = Execution.model_validate(WIDE | {"launcher": "slurm", "restarts": 2})
+        monkeypatch.setenv(ENVIRONMENT_KEY, wide.model_dump_json())
+        monkeypatch.chdir(HOUSE)
+        run_job(TARGET, {"out": str(tmp_path), "rank_at": 2, "node_at": 4}, wide, tmp_path / "work")
+    assert (tmp_path / "rank").exists()
+    assert (tmp_path / "node").exists()
+    _same(tmp_path, undisturbed)

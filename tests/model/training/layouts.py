@@ -1,0 +1,62 @@
+"""One process group trains through many layouts, one after the other; importable by ranks.
+
+A job is ``{"name", "execution", "family", "training", "stop"}``: train the tiny model in that layout, in the folder of
+that name (jobs with the same name go on from each other's checkpoints), and stop before step `stop` if there is one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from infra.execution import ENVIRONMENT_KEY
+from model.checkpoint import save_model
+from model.training.loop import TrainingBatch, train
+from model.training.ranks import leave
+from tests.model.conftest import tiny_model
+from tests.model.synthetic import CountingBatches, small_training
+
+
+class StoppedError(Exception):
+    """The job was to stop here."""
+
+
+class StoppingBatches(CountingBatches):
+    """As the base class, up to a step."""
+
+    def __init__(self, stop: int | None) -> None:
+        super().__init__()
+        self.stop = stop
+
+    def batch(self, step: int, rank: int, world: int) -> TrainingBatch:
+        """As the base class; raises `StoppedError` at the step."""
+        if step == self.stop:
+            raise StoppedError
+        return super().batch(step, rank, world)
+
+
+def run_job(job: dict[str, Any], folder: Path) -> None:
+    """Train as one rank; rank 0 leaves ``history.json`` and the model in the job's folder when it came to the end."""
+    os.environ[ENVIRONMENT_KEY] = json.dumps({"checkpoints": {"seconds": 0}} | job["execution"])
+    out = folder / job["name"]
+    model = tiny_model(job.get("family", "deepseek_v3"))
+    config = small_training(**job.get("training", {}))
+    try:
+        result = train(model, StoppingBatches(job.get("stop")), config, out / "snapshots")
+    except StoppedError:
+        return
+    if result.model is not None:
+        save_model(result.model, out / "model", None)
+        (out / "history.json").write_text(json.dumps(result.history))
+
+
+def run_rank(argument: dict[str, Any]) -> None:
+    """Do all jobs as one rank."""
+    torch.set_num_threads(1)
+    for job in argument["jobs"]:
+        run_job(job, Path(argument["folder"]))
+    leave()

@@ -1,0 +1,141 @@
+"""Layouts agree: ranks, expert parallelism, ZeRO, offload and recomputation give the same losses and weights, and a
+checkpoint of one goes on in another."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from infra.errors import UserError
+from infra.execution import ENVIRONMENT_KEY
+from infra.launch import launch
+from tests.model.training.layouts import run_job
+
+TARGET = "tests.model.training.layouts:run_rank"
+STOCK = {"training": {"micro_batch": 4}}
+
+
+def _two(**more: Any) -> dict[str, Any]:
+    return {"ranks": 2, **more}
+
+
+MATRIX: dict[str, dict[str, Any]] = (
+    {
+        # first: ZeRO-3 without recomputation replaces torch's `linear` for the rest of a process
+        "recompute1": {"execution": _two(zero=1, expert_parallel=2, recompute=True)},
+        "recompute3": {"execution": _two(zero=3, expert_parallel=2, recompute=True)},
+    }
+    | {
+        f"zero{zero}-ep{ep}": {"execution": _two(zero=zero, expert_parallel=ep)}
+        for zero, ep in itertools.product(range(4), (1, 2))
+    }
+    | {
+        "offload2": {"execution": _two(zero=2, expert_parallel=2, offload=True)},
+        "offload3": {"execution": _two(zero=3, expert_parallel=2, offload=True)},
+        "background": {"execution": _two(expert_parallel=2, checkpoints={"seconds": 0, "asynchronous": True})},
+        "softmax-ep2": {"execution": _two(expert_parallel=2), "family": "deepseek"},
+        "muon-ep1": {"execution": _two(), "training": {"optimizer": "muon", "micro_batch": 4}},
+        "muon-ep2": {"execution": _two(expert_parallel=2), "training": {"optimizer": "muon", "micro_batch": 4}},
+    }
+)
+REFERENCES = {"softmax-ep2": "softmax", "muon-ep1": "muon", "muon-ep2": "muon"}
+SINGLES: dict[str, dict[str, Any]] = {
+    "single": {"execution": {}},
+    "softmax": {"execution": {}, "family": "deepseek"},
+    "muon": {"execution": {}, "training": {"optimizer": "muon", "micro_batch": 4}},
+}
+EP2, DP3 = _two(zero=1, expert_parallel=2), _two(zero=3)
+
+
+def _launch(jobs: list[dict[str, Any]], folder: Path) -> None:
+    launch(TARGET, {"jobs": [STOCK | job for job in jobs], "folder": str(folder)}, 2)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Every layout of the matrix, and a chain of checkpoints through 2, 1 and 2 ranks, as far as two launches go."""
+    folder = tmp_path_factory.mktemp("layouts")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(ENVIRONMENT_KEY, "{}")  # restored afterwards; the jobs set their own
+        for name, job in SINGLES.items():
+            run_job(STOCK | {"name": name} | job, folder)
+        jobs = [{"name": name} | job for name, job in MATRIX.items()]
+        _launch(
+            [
+                *jobs,
+                {"name": "again3", "execution": _two(zero=3, expert_parallel=2), "stop": 3},
+                {"name": "again3", "execution": _two(zero=3, expert_parallel=2)},
+                {"name": "chain", "execution": EP2, "stop": 2},
+            ],
+            folder,
+        )
+        run_job(STOCK | {"name": "chain", "execution": {}, "stop": 4}, folder)
+        _launch([{"name": "chain", "execution": EP2, "stop": 5}, {"name": "chain", "execution": DP3}], folder)
+    return folder
+
+
+def _history(folder: Path, name: str) -> list[dict[str, float]]:
+    return json.loads((folder / name / "history.json").read_text())
+
+
+def _agree(folder: Path, name: str, reference: str) -> None:
+    ours, theirs = _history(folder, name), _history(folder, reference)
+    assert len(ours) == len(theirs) == 6
+    for mine, other in zip(ours, theirs, strict=True):
+        assert mine == pytest.approx(other, rel=1e-5)
+    weights = [load_file(folder / run / "model" / "model.safetensors") for run in (name, reference)]
+    assert weights[0].keys() == weights[1].keys()
+    for parameter, value in weights[0].items():
+        torch.testing.assert_close(value, weights[1][parameter], atol=3e-4, rtol=0)
+
+
+@pytest.mark.parametrize("name", MATRIX)
+def test_a_layout_trains_as_one_process(name: str, folder: Path) -> None:
+    _agree(folder, name, REFERENCES.get(name, "single"))
+    history = _history(folder, name)
+    assert history[-1]["loss"] < history[0]["loss"]
+
+
+def test_checkpoints_go_from_two_ranks_to_one_and_back(folder: Path) -> None:
+    """Experts over 2 ranks under ZeRO-1, one process, 2 ranks again, then data parallelism under ZeRO-3."""
+    _agree(folder, "chain", "single")
+
+
+def test_the_same_layout_goes_on_bit_for_bit_under_zero_3(folder: Path) -> None:
+    assert _history(folder, "again3") == _history(folder, "zero3-ep2")
+    weights = [(folder / name / "model" / "model.safetensors").read_bytes() for name in ("again3", "zero3-ep2")]
+    assert weights[0] == weights[1]
+
+
+def test_kept_checkpoints(folder: Path) -> None:
+    for name in ("zero3-ep2", "background"):
+        kept = sorted(path.name for path in (folder / name / "snapshots").iterdir() if path.is_dir())
+        assert kept == ["step-00000004", "step-00000005"], name  # none after the last step
+        pointer = json.loads((folder / name / "snapshots" / "latest.json").read_text())
+        assert (pointer["snapshot"], pointer["layout"]["ranks"]) == ("step-00000005", 2)
+
+
+@pytest.mark.parametrize(
+    ("execution", "training", "message"),
+    [
+        ({"expert_parallel": 3}, {}, "expert_parallel 3 must divide the 1 ranks and the 8 routed experts"),
+        ({"zero": 2}, {"optimizer": "muon"}, "muon needs whole matrices"),
+        ({"zero": 0, "offload": True}, {}, "offload moves what ZeRO has split"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(
+    execution: dict[str, Any], training: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from model.training.deepspeed_setup import layout_of
+    from tests.model.conftest import tiny_config
+    from tests.model.synthetic import small_training
+
+    monkeypatch.setenv(ENVIRONMENT_KEY, json.dumps(execution))
+    with pytest.raises(UserError, match=message):
+        layout_of(tiny_config(), small_training(**training), 1)
