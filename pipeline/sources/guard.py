@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import faulthandler
 import multiprocessing
 import os
 import resource
@@ -87,6 +88,7 @@ atexit.register(_end)
 
 def _serve(pipe: Connection, at: Any, other: Connection) -> None:
     other.close()  # so that the end of the parent ends the pipe
+    faulthandler.disable()  # the crash is told with the record
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     size = psutil.Process().memory_info().vms + MEMORY
