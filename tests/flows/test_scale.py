@@ -90,6 +90,7 @@ def reference(raw: Path, tmp_path_factory: pytest.TempPathFactory) -> Contents:
 
 
 @pytest.mark.drill
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("place", ["disk", "s3"])
 @pytest.mark.parametrize("executor", ["local", "slurm", "ray"])
 def test_the_bytes_are_the_same(

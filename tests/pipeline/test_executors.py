@@ -118,6 +118,7 @@ def run_touchy(artifact: Path, folder: Path, mood: str) -> list[int]:
 
 
 @pytest.mark.drill
+@pytest.mark.timeout(900)
 def test_errors_arrive_and_what_is_done_is_not_repeated(executor: str, artifact: Path, tmp_path: Path) -> None:
     folder = tmp_path / "out"
     with pytest.raises(UserError, match=r"^copy: this one is not to be had; take another$"):
@@ -136,6 +137,7 @@ def test_errors_arrive_and_what_is_done_is_not_repeated(executor: str, artifact:
 
 
 @pytest.mark.drill
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("executor", ["slurm", "ray"], indirect=True)
 def test_stages_of_several_passes_give_the_same_bytes(
     executor: str, artifact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -202,6 +204,7 @@ def runs(pid: int) -> bool:
 
 
 @pytest.mark.drill
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize(
     ("executor", "victim"), [("slurm", "cancelled"), ("slurm", "killed"), ("ray", "killed")], indirect=["executor"]
 )
