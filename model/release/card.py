@@ -120,7 +120,7 @@ def _weak_spots(quantization: Mapping[str, Any]) -> Iterable[str]:
 def _agreement(verified: Mapping[str, Any]) -> Iterable[str]:
     for engine, found in sorted(verified.items()):
         yield (
-            f"Checked with {engine}: log probabilities within {found['log_probability_difference']:.1e} of ours on the "
+            f"Checked with {engine}: log probabilities within {found['log_probabilities_within']:g} of ours on the "
             "full-precision file, the same likeliest tokens, and the same tokens from hostile text."
         )
 

@@ -77,7 +77,7 @@ def _write_ggufs(checkpoint: Path, quantized: Path, tokenizer: Path, folder: Pat
     from model.release.gguf import check_gguf, write_gguf
     from model.release.quantized import plain_unit, read_units
     from model.release.units import units
-    from model.release.verify import verify_gguf
+    from model.release.verify import TOLERANCE, verify_gguf
 
     folder.mkdir(parents=True, exist_ok=True)
     model = load_model(checkpoint)
@@ -95,8 +95,10 @@ def _write_ggufs(checkpoint: Path, quantized: Path, tokenizer: Path, folder: Pat
     events.flush()
     words = Tokenizer.from_file(str(tokenizer / "tokenizer.json"))
     found = verify_gguf(folder / "model-f32.gguf", model, words)
+    events.note(f"llama.cpp's log probabilities are within {found.difference:.1e} of ours")
+    # the measured figure moves with the number of threads, and an artifact's bytes must not
     return {
-        "log_probability_difference": float(f"{found.difference:.1e}"),
+        "log_probabilities_within": TOLERANCE,
         "top1_equal": found.top1,
         "tokens_equal": found.tokens,
     }
