@@ -153,6 +153,7 @@ def test_stages_of_several_passes_give_the_same_bytes(
             monkeypatch.setattr(dedup_stage, "FEW", 0)
             monkeypatch.setattr(decontaminate_stage, "FEW_BYTES", 0)
         metrics = dedup_stage.dedup(DedupConfig(buckets=3, hashes_per_bucket=2), {"clean": artifact}, out / "dedup")
+        (out / "decontaminate").mkdir()
         inputs = {"dedup": out / "dedup", "reasoning": reasoning}
         more = decontaminate_stage.decontaminate(DecontaminateConfig(), inputs, out / "decontaminate")
         made.append((metrics, more, published(out / "dedup"), published(out / "decontaminate")))
