@@ -204,6 +204,9 @@ def many_artifacts(root: Path, count: int) -> list[dict[str, Any]]:
     from flows.operations.retention import plan_sweep
 
     settings = Settings(root=str(folder))
+    from infra.tracking import registry_client
+
+    registry_client(settings)  # importing MLflow and making its database is no part of the question
     sweep = timed(lambda: plan_sweep(store, settings, 20, 14))
     return [
         row(f"plan, {count} artifacts", "s", timed(deepmill(root, "plan", "tiny.yaml")), 2.0),

@@ -83,7 +83,7 @@ class House:
     def state(self, run: str) -> dict[str, Any]:
         return dict(self.ask(f"/flow_runs/{run}")["state"])
 
-    def wait(self, run: str, *types: str, seconds: float = 300) -> dict[str, Any]:
+    def wait(self, run: str, *types: str, seconds: float = 600) -> dict[str, Any]:
         """Until the run is in one of the states; the state."""
         until(lambda: self.state(run)["type"] in types, seconds, lambda: f"{self.state(run)}\n{self.worker_log()}")
         return self.state(run)

@@ -17,7 +17,7 @@ from tests.infra.postgres import PASSWORD, Postgres, postgres, postgres_bin
 from tests.infra.s3 import SECRET, s3_server, weed
 
 LOGIN = "team:not-a-secret-in-a-test"
-pytestmark = [pytest.mark.drill, ASKED_FOR, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.drill, ASKED_FOR, pytest.mark.timeout(1800)]
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,7 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 pytestmark = [
     pytest.mark.drill,
     ASKED_FOR,
-    pytest.mark.timeout(900),
+    pytest.mark.timeout(1800),
     pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed"),
 ]
 CANCEL_SECONDS = 10.0
