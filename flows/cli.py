@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from flows.commands import compare, corpus, models, runs, serve, servers, study, upkeep
+from flows.commands import compare, corpus, models, runs, serve, servers, study, trace, upkeep
 from flows.commands.app import app
 from infra.errors import DeepmillError
 from infra.settings import quiet_network
@@ -20,7 +20,7 @@ from infra.settings import quiet_network
 __all__ = ["COMMANDS", "app", "main"]
 
 COMMANDS = {
-    "Runs": (runs, corpus, study),
+    "Runs": (runs, corpus, trace, study),
     "Models": (models, serve, compare),
     "Servers and upkeep": (servers, upkeep),
 }

@@ -224,9 +224,11 @@ def _url(config: CleanConfig, language: str) -> BaseFilter:
 def _gopher_repetition(config: CleanConfig, language: str) -> BaseFilter:
     from datatrove.pipeline.filters.gopher_repetition_filter import GopherRepetitionFilter
 
+    from pipeline.repetition import FastGopherRepetition
+
     if language in UNSPACED:
         return GopherRepetitionFilter(top_n_grams=(), dup_n_grams=(), language=WORDS)
-    return GopherRepetitionFilter(language=WORDS)
+    return FastGopherRepetition()
 
 
 def _gopher_quality(config: CleanConfig, language: str) -> BaseFilter:

@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flows.trace import trace
+from infra.errors import UserError
+from infra.manifest import Manifest, address, record_files
+from infra.settings import Settings
+from infra.store import LocalStore
+from pipeline.documents import read_documents
+from pipeline.reader import ShardReader
+from pipeline.sections import ShardsConfig
+from pipeline.shards import shards
+from tests.pipeline.corpus import words, write_documents
+from tests.pipeline.test_tokenizer import small_tokenizer
+
+PRETRAIN = {"steps": 30, "batch_size": 4, "seed": 5, "mixture": {"web": 3.0, "wiki": 1.0}}
+
+
+def _publish(store: LocalStore, stage: str, folder: Path, **fields: Any) -> None:
+    files, content = record_files(folder)
+    manifest = Manifest(
+        stage=stage,
+        version=1,
+        identity=f"{stage}-1",
+        files=files,
+        content=content,
+        fingerprint="",
+        started="2026-01-01T00:00:00+00:00",
+        seconds=1.0,
+        run_id="run-1",
+        **fields,
+    )
+    staging = store.staging(stage, manifest.identity)
+    staging.prepare("")
+    for file in files:
+        target = staging.artifact / file.path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes((folder / file.path).read_bytes())
+    store.publish(staging, manifest)
+
+
+@pytest.fixture
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    rows = [(f"d{i}", "web" if i % 3 else "wiki", words(i, 30)) for i in range(40)]
+    inputs = {
+        "decontaminate": write_documents(tmp_path / "documents", rows),
+        "tokenizer": small_tokenizer(tmp_path / "tokenizer"),
+    }
+    (tmp_path / "shards").mkdir()
+    shards(ShardsConfig(sequence_length=32, validation_fraction=0), inputs, tmp_path / "shards")
+    shutil.rmtree(tmp_path / "shards" / ".work")
+    (tmp_path / "pretrain").mkdir()
+    (tmp_path / "pretrain" / "model.txt").write_text("weights")
+    monkeypatch.setenv("DEEPMILL_ROOT", str(tmp_path / "store"))
+    store = LocalStore(tmp_path / "store")
+    _publish(store, "shards", tmp_path / "shards", config={})
+    _publish(
+        store,
+        "pretrain",
+        tmp_path / "pretrain",
+        config=PRETRAIN,
+        inputs={"shards": address("shards", "shards-1")},
+    )
+    store.write_run("run-1", {"run_id": "run-1", "stages": {"pretrain": {"identity": "pretrain-1"}}})
+    return Settings()
+
+
+def test_a_step_names_what_its_batch_holds(settings: Settings, tmp_path: Path) -> None:
+    from tokenizers import Tokenizer
+
+    found = trace(settings, "run-1", 17)
+    assert (found.identity, found.step, found.steps) == ("pretrain-1", 17, 30)
+    reader = ShardReader(
+        tmp_path / "shards",
+        "train",
+        global_batch=4,
+        seed=5,
+        mixture=PRETRAIN["mixture"],  # type: ignore[arg-type]
+    )
+    batch = reader.batch(17)
+    assert [entry["row"] for entry in found.documents] == sorted(
+        (entry["row"] for entry in found.documents), key=batch.rows.index
+    )
+    texts = {document.id: document.text for document in read_documents(tmp_path / "documents")}
+    tokenizer = Tokenizer.from_file(str(tmp_path / "tokenizer" / "tokenizer.json"))
+    for place, row in enumerate(batch.rows):
+        named = [entry for entry in found.documents if entry["row"] == row]
+        assert len(named) == int(batch.documents[place].max()) + 1
+        for number, entry in enumerate(named):
+            ids = batch.tokens[place][batch.documents[place] == number].tolist()
+            assert tokenizer.decode([token for token in ids if token != 1]) in texts[entry["id"]]
+            assert entry["url"] == f"http://h/{entry['id']}"
+
+
+def test_what_is_not_there_is_told(settings: Settings) -> None:
+    with pytest.raises(UserError, match="steps 0 to 29"):
+        trace(settings, "run-1", 30)
+    LocalStore(Path(settings.root)).write_run("empty", {"run_id": "empty", "stages": {}})
+    with pytest.raises(UserError, match="its pretraining is not in"):
+        trace(settings, "empty", 0)
