@@ -23,6 +23,10 @@ class _Reader:
     """As `ShardReader`, over made-up rows."""
 
     rows = 40
+    mixture = None
+
+    def __len__(self) -> int:
+        return 5
 
     def __init__(self, folder: Path, split: str, *, global_batch: int, **rest: object) -> None:
         self._source = CountingBatches(global_batch)
@@ -65,7 +69,7 @@ def test_the_artifact_is_a_checkpoint_with_a_history(inputs: dict[str, Path], tm
     assert metrics["bits_per_byte_after"] > 0
     assert metrics["parameters"] == sum(parameter.numel() for parameter in model.parameters())
     assert metrics["tokens"] == 8 * 8 * 16
-    assert metrics["layout"] == {"ranks": 1, "expert_parallel": 1}
+    assert metrics["layout"] == {"ranks": 1, "expert_parallel": 1, "zero": 0}
     assert set(metrics["expert_load"]) == {"1", "2"}
 
 

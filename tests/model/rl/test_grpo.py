@@ -121,7 +121,7 @@ def test_two_ranks_write_and_learn_what_one_does(
     grpo(config(**changes), inputs, tmp_path / "one")
     monkeypatch.setenv(ENVIRONMENT_KEY, json.dumps({"ranks": 2, "expert_parallel": width}))
     metrics = grpo(config(**changes), inputs, tmp_path / "two")
-    assert metrics["layout"] == {"ranks": 2, "expert_parallel": width}
+    assert metrics["layout"] == {"ranks": 2, "expert_parallel": width, "zero": 1}
     one, two = (json.loads((tmp_path / name / "history.json").read_text()) for name in ("one", "two"))
     # the first update from equal weights; after it Adam has made whole steps of what rounding left of tiny gradients
     for (left, right), tolerance in zip(zip(one["steps"], two["steps"], strict=True), (1e-4, 1e-2), strict=True):
