@@ -123,7 +123,7 @@ def _create_version(session: Session, client: MlflowClient, name: str, manifest:
             "deepmill.lineage": json.dumps({stage: item.job.identity for stage, item in session.plan.items()}),
             FACTS: json.dumps(_facts(session)),
             GATES: session.recipe.promote.model_dump_json(),
-            "deepmill.licence": session.recipe.export.licence or "not stated",
+            "deepmill.licence": (session.recipe.export.licence if session.recipe.export else "") or "not stated",
         },
     )
     # mlflow leaves the given run running at the end of `start_run`, or finished: the session ends it in its own time

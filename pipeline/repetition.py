@@ -119,7 +119,7 @@ class FastGopherRepetition(GopherRepetitionFilter):
 
     def __init__(self) -> None:
         super().__init__(language=WORDS)
-        limits = vars(self)
+        limits = self.__dict__
         self.tops: dict[int, float] = dict(limits["top_n_grams"])
         self.duplicates: dict[int, float] = dict(limits["dup_n_grams"])
         limits.update(top_n_grams=(), dup_n_grams=())  # left for `filter` below

@@ -33,7 +33,7 @@ def initialise(device: torch.device) -> Any:
     timeout = datetime.timedelta(seconds=execution().timeout_seconds)
     # Groups made later (the experts') would wait for half an hour, whatever the first group's time is.
     torch.distributed.distributed_c10d.default_pg_timeout = timeout
-    torch.distributed.distributed_c10d.default_pg_nccl_timeout = timeout
+    vars(torch.distributed.distributed_c10d)["default_pg_nccl_timeout"] = timeout
     deepspeed.init_distributed("nccl" if device.type == "cuda" else "gloo", timeout=timeout, verbose=False)
     return deepspeed
 
