@@ -113,9 +113,9 @@ class StageLog:
             tags = {"deepmill.stage": name, "deepmill.identity": job.identity, "deepmill.why": item.why}
             self._run = log._tracker.start(name, tags, parent=log._parent.run_id)
             self._run.parameters(job.config)
-            for stage, manifest in inputs.items():
+            for manifest in inputs.values():
                 profile = json.dumps({"files": len(manifest.files), "bytes": manifest.size})
-                self._run.dataset(stage, manifest.content, f"{stage}/{manifest.identity}", profile, "input")
+                self._run.dataset(manifest.stage, manifest.content, manifest.address, profile, "input")
 
         log._put(begin)
 

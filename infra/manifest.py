@@ -60,6 +60,11 @@ class Manifest(BaseModel):
     run_id: str
 
     @property
+    def address(self) -> str:
+        """``stage/identity``: where it lies in its store."""
+        return address(self.stage, self.identity)
+
+    @property
     def size(self) -> int:
         """Bytes of all files."""
         return sum(file.size for file in self.files)

@@ -92,7 +92,7 @@ def test_a_registered_model_is_served_and_followed(environment: dict[str, str], 
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (("../../etc/passwd",), "write the model as NAME@ALIAS"),
+        (("../../no/such/model",), "write the model as NAME@ALIAS"),
         (("nobody@champion",), "the alias names no version yet"),
         (("talker/77",), "not in the registry"),
         (("talker@champion", "--engine", "warp"), "there are auto"),
