@@ -116,7 +116,8 @@ class Engine:
             base_url=address,
             headers={"Authorization": f"Bearer {spec.key}"},
             timeout=httpx.Timeout(None, connect=10.0),
-            limits=httpx.Limits(max_connections=None, max_keepalive_connections=spec.slots),
+            # The engine may close a kept connection just as the next request is sent; on loopback a new one is cheap.
+            limits=httpx.Limits(max_connections=None, max_keepalive_connections=0),
             trust_env=False,  # no proxy stands between two ends of a loopback
         )
 
