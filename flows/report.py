@@ -13,20 +13,19 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from jinja2 import Environment, FileSystemLoader
 from markupsafe import Markup
 
 from flows import charts
+from flows.pages import templates
 from flows.records import Point, Run, StageView, number
 from flows.stages import STAGES
 from flows.summary import LAST_CHECKPOINTS, drops, next_commands, outcome, quantization_points
-from flows.units import count, decimal, duration, percent, printable, shorten, size
+from flows.units import count, decimal, duration, percent, size
 from infra.manifest import split_address
 from infra.store import Store, write_durably
 
 __all__ = ["write_report"]
 
-TEMPLATES = Path(__file__).parent / "templates"
 ROW = 54
 """Height in pixels of a stage's row, which the lineage beside it must meet."""
 SAMPLES_SHOWN = 12
@@ -58,15 +57,8 @@ class Section:
 def write_report(record: Mapping[str, Any], store: Store, path: Path) -> Path:
     """Write the page of a run to `path`, whole or not at all, and return `path`."""
     run = Run(record, store)
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=lambda value: value if isinstance(value, Markup) else printable(value),
-    )
-    environment.filters |= {"size": size, "duration": duration, "shorten": shorten}
-    page = environment.get_template("report.html").render(
+    template = templates().get_template("report.html")
+    page = template.render(
         run=run,
         revision=str(run.record.get("revision") or ""),
         dirty=bool(run.record.get("dirty")),

@@ -12,19 +12,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader
 from markupsafe import Markup
 
 from flows import charts
+from flows.pages import templates
 from flows.records import Point, Run
 from flows.study import Budget, Contrast, Study, Trial, budgets, contrast
-from flows.units import count, printable
+from flows.units import count
 from infra.errors import UserError
 from infra.store import Store, write_durably
 
 __all__ = ["Comparison", "compare", "comparison_rows", "write_comparison"]
-
-TEMPLATES = Path(__file__).parent / "templates"
 
 
 @dataclass(frozen=True)
@@ -100,17 +98,11 @@ def _difference(each: Contrast) -> str:
 
 def write_comparison(comparison: Comparison, path: Path) -> Path:
     """Write the page to `path` and the numbers beside it; returns `path`."""
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=lambda value: value if isinstance(value, Markup) else printable(value),
-    )
+    template = templates().get_template("study.html")
     rows = comparison_rows(comparison)
     curves = charts.lines("study", comparison.curves, label="Validation loss by step", dotted=list(comparison.curves))
     loads = charts.bars("load", list(comparison.loads.items()), label="Load of the busiest expert", form=_times)
-    page = environment.get_template("study.html").render(
+    page = template.render(
         study=comparison.study,
         rows=rows,
         runs=comparison.runs,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,6 +20,7 @@ from flows.commands.app import (
     find_record,
     settings_for,
 )
+from flows.commands.watch import watched_flow
 from infra.settings import Settings
 
 
@@ -129,28 +128,19 @@ def _run_flow(recipe: Any, settings: Settings, restart_from: str | None, source:
     left = [item for item in make_plan(recipe, store, restart_from=restart_from) if item.runs]
     console.print(f"[bold]{recipe.name}[/]  {recipe.description}")
     console.print(f"[dim]{len(left)} stages to run; artifacts go to {store.address}[/]\n")
-    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
-    os.environ.setdefault("PREFECT_LOGGING_LEVEL", "INFO")
-    os.environ.setdefault("PREFECT_SERVER_LOGGING_LEVEL", "CRITICAL")
-    signal.signal(signal.SIGTERM, _interrupt)
-    from flows.display import TerminalDisplay
-    from flows.server import PrefectServer
-    from flows.session import watched_by
+    from flows.stages import StageName
 
-    with PrefectServer() as server, TerminalDisplay(console) as display:
-        from flows.mill import mill
-        from flows.stages import StageName
-
-        server.wait()
-        with watched_by(display):
-            run_id = mill(recipe, restart_from=StageName(restart_from) if restart_from else None)
+    with watched_flow(_mill) as mill:
+        run_id = mill(recipe, restart_from=StageName(restart_from) if restart_from else None)
     record = store.read_run(run_id)
     assert record is not None
     _finish(record, store, source)
 
 
-def _interrupt(signum: int, frame: Any) -> None:
-    raise KeyboardInterrupt
+def _mill() -> Any:
+    from flows.mill import mill
+
+    return mill
 
 
 def _finish(record: dict[str, Any], store: Any, source: str) -> None:

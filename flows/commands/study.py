@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import signal
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,6 +11,7 @@ import typer
 from rich.table import Table
 
 from flows.commands.app import RootOption, app, console, settings_for
+from flows.commands.watch import watched_flow
 
 
 @app.command()
@@ -40,20 +39,8 @@ def study(
     if plan:
         return
     open_store(settings)  # an unwritable root is told before anything starts
-    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
-    os.environ.setdefault("PREFECT_LOGGING_LEVEL", "INFO")
-    os.environ.setdefault("PREFECT_SERVER_LOGGING_LEVEL", "CRITICAL")
-    signal.signal(signal.SIGTERM, _interrupt)
-    from flows.display import TerminalDisplay
-    from flows.server import PrefectServer
-    from flows.session import watched_by
-
-    with PrefectServer() as server, TerminalDisplay(console) as display:
-        from flows.study_flow import study as study_flow
-
-        server.wait()
-        with watched_by(display):
-            page = Path(study_flow(config))
+    with watched_flow(_study_flow) as study_flow:
+        page = Path(study_flow(config))
     for arm in json.loads(page.with_suffix(".json").read_text(encoding="utf-8"))["arms"]:
         reach = f" ± {arm['reach_95']:.4f}" if arm["reach_95"] is not None else ""
         losses = ", ".join(f"{loss:.4f}" for loss in arm["losses"])
@@ -63,5 +50,7 @@ def study(
     console.print(f"\n{to or page}", soft_wrap=True)
 
 
-def _interrupt(signum: int, frame: Any) -> None:
-    raise KeyboardInterrupt
+def _study_flow() -> Any:
+    from flows.study_flow import study as study_flow
+
+    return study_flow

@@ -11,20 +11,18 @@ import hmac
 import shutil
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.responses import HTMLResponse, PlainTextResponse, Response
-from jinja2 import Environment, FileSystemLoader
-from markupsafe import Markup
 
 from flows.operations.links import links_of
 from flows.operations.settings import ServerSettings
+from flows.pages import templates
 from flows.records import seconds_of, state_now
-from flows.report import TEMPLATES, write_report
-from flows.units import duration, percent, printable, shorten, size
+from flows.report import write_report
+from flows.units import percent, size
 from infra.errors import UserError
 from infra.settings import Settings
 from infra.store import Store, open_store, write_durably
@@ -77,7 +75,7 @@ def create_app(settings: Settings, servers: ServerSettings) -> FastAPI:
         manifest = store.find(stage, identity) if stage.isidentifier() and identity.isalnum() else None
         if manifest is None:
             return PlainTextResponse(f"{stage}/{identity}: no such artifact", 404)
-        page = _templates().get_template("artifact.html").render(manifest=manifest, place=store.place(stage, identity))
+        page = templates().get_template("artifact.html").render(manifest=manifest, place=store.place(stage, identity))
         return HTMLResponse(page)
 
     @app.get("/metrics")
@@ -89,24 +87,11 @@ def create_app(settings: Settings, servers: ServerSettings) -> FastAPI:
     return app
 
 
-@lru_cache(maxsize=1)
-def _templates() -> Environment:
-    found = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=lambda value: value if isinstance(value, Markup) else printable(value),
-    )
-    found.filters |= {"size": size, "duration": duration, "shorten": shorten, "percent": percent}
-    return found
-
-
 def overview_page(store: Store, elsewhere: Mapping[str, str]) -> str:
     """The latest runs as one HTML page; `elsewhere` are links of its head, title to address."""
     rows = overview_rows(store, RUNS_SHOWN)
     return (
-        _templates()
+        templates()
         .get_template("overview.html")
         .render(
             rows=rows,
