@@ -101,12 +101,16 @@ class S3Server:
 @contextlib.contextmanager
 def s3_server(folder: Path) -> Iterator[dict[str, str]]:
     """Serve S3 from `folder`; yields the environment that reaches it."""
+    import s3fs
+
     server = S3Server(folder)
     server.start()
+    s3fs.S3FileSystem.clear_instance_cache()  # it keys by arguments, not by the endpoint of an earlier module's server
     try:
         yield server.environment
     finally:
         server.kill()
+        s3fs.S3FileSystem.clear_instance_cache()
 
 
 def _wait_until_it_takes_a_bucket(environment: dict[str, str], process: subprocess.Popen[bytes]) -> None:
