@@ -19,7 +19,7 @@ from __future__ import annotations
 import codecs
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -129,9 +129,9 @@ class Rules(PipelineStep):
     @cached_property
     def _fix(self) -> Callable[[str], str]:
         _free_codec_names()
-        from datatrove.pipeline.formatters.ftfy import FTFYFormatter
+        from pipeline.mending import FastFTFY
 
-        return FTFYFormatter().format
+        return FastFTFY().format
 
     def _mask(self, document: Document) -> None:
         # The stand-ins rotate; from the first again in each document, whatever the documents before it held.
@@ -197,10 +197,8 @@ class LanguageRule(BaseFilter):
         self, languages: tuple[str, ...], threshold: float, thresholds: Mapping[str, float] | None = None
     ) -> None:
         super().__init__()
-        from py3langid.langid import MODEL_FILE, LanguageIdentifier
-
         self.languages, self.threshold, self.thresholds = set(languages), threshold, thresholds or {}
-        self.model = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
+        self.model = _language_model()
 
     def filter(self, doc: Document) -> bool | tuple[bool, str]:
         middle = max(0, (len(doc.text) - self.HEAD) // 2)
@@ -212,13 +210,18 @@ class LanguageRule(BaseFilter):
         return (True, "") if score >= self.thresholds.get(language, self.threshold) else (False, "unsure")
 
 
-def _url(config: CleanConfig, language: str) -> BaseFilter:
-    from datatrove.pipeline.filters.url_filter import URLFilter
-    from tldextract import TLDExtract
+@cache
+def _language_model() -> Any:
+    """Of this process: every task asks for it anew."""
+    from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
-    rule = URLFilter()
-    rule.tldextractor = TLDExtract(suffix_list_urls=(), cache_dir=None)  # the list in the wheel, no download
-    return rule
+    return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
+
+
+def _url(config: CleanConfig, language: str) -> BaseFilter:
+    from pipeline.blocklist import FastURLFilter
+
+    return FastURLFilter()
 
 
 def _gopher_repetition(config: CleanConfig, language: str) -> BaseFilter:
@@ -232,9 +235,9 @@ def _gopher_repetition(config: CleanConfig, language: str) -> BaseFilter:
 
 
 def _gopher_quality(config: CleanConfig, language: str) -> BaseFilter:
-    from datatrove.pipeline.filters.gopher_quality_filter import GopherQualityFilter
+    from pipeline.quality import FastGopherQuality
 
-    return GopherQualityFilter(
+    return FastGopherQuality(
         min_doc_words=config.min_words,
         max_doc_words=config.max_words,
         max_non_alpha_words_ratio=config.min_alpha_words,  # datatrove's name has it the wrong way round

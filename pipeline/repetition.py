@@ -92,10 +92,11 @@ def _laid_out(words: list[str], between: str) -> tuple[np.ndarray, np.ndarray, n
     text = np.frombuffer((between.join(words) + between).encode(errors="surrogatepass"), dtype=np.uint8)
     lengths = np.fromiter(map(len, words), dtype=np.int64, count=len(words))
     letters = np.concatenate(([0], np.cumsum(lengths)))
-    if len(text) != letters[-1] + len(between) * len(words):  # not ASCII
-        sizes = (len(word.encode(errors="surrogatepass")) for word in words)
-        lengths = np.fromiter(sizes, dtype=np.int64, count=len(words))
-    return text, np.concatenate(([0], np.cumsum(lengths + len(between)))), letters
+    bounds = letters + len(between) * np.arange(len(words) + 1)
+    if len(text) != bounds[-1]:  # not ASCII: from characters to bytes
+        first_bytes = np.flatnonzero((text & 0xC0) != 0x80)
+        bounds = np.append(first_bytes, len(text))[bounds]
+    return text, bounds, letters
 
 
 def _slots(words: int) -> np.ndarray:
