@@ -17,6 +17,7 @@ model, which would be downloaded. The language model in their place ships in the
 from __future__ import annotations
 
 import codecs
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache, cached_property
@@ -47,6 +48,9 @@ __all__ = ["LanguageRule", "Rules", "clean"]
 
 GROUPS = ("url", "language", "gopher_repetition", "gopher_quality", "c4_quality", "fineweb_quality")
 """The order in which rules are asked: FineWeb's, in which the cheap ones happen to come first."""
+
+DOTTED = re.compile(r"[0-9]\.[0-9]{1,3}\.[0-9]")
+"""Within every IP address."""
 
 
 def clean(config: CleanConfig, inputs: Mapping[str, Path], out_dir: Path) -> dict[str, Any]:
@@ -134,6 +138,8 @@ class Rules(PipelineStep):
         return FastFTFY().format
 
     def _mask(self, document: Document) -> None:
+        if "@" not in document.text and not DOTTED.search(document.text):
+            return  # most texts: datatrove's patterns are tried at every word
         # The stand-ins rotate; from the first again in each document, whatever the documents before it held.
         self._pii.emails_replacer._replace_i = self._pii.ip_replacer._replace_i = 0
         text = self._pii.format(document.text)

@@ -6,24 +6,43 @@ to end, found again by its hash and compared byte by byte: decisions and reasons
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from datatrove.data import Document
 from datatrove.pipeline.filters.gopher_repetition_filter import GopherRepetitionFilter
 from datatrove.utils.text import split_into_words
 from numba import njit
 
-from pipeline.kernels import xxh64
 from pipeline.words import WORDS
 
 __all__ = ["FastGopherRepetition", "duplicate_characters", "top_characters"]
 
 
+FACTOR = np.uint64(0x9E3779B97F4A7C15)
+"""Odd, so that it keeps all bits of what it multiplies."""
+HALF = np.uint64(32)
+
+
 @njit(cache=True)
-def _find(text, begin, end, slots, hashes, begins, ends, used):  # type: ignore[no-untyped-def]  # Numba infers the types
+def _prefixes(text, most):  # type: ignore[no-untyped-def]  # Numba infers the types
+    """Hashes of all beginnings of `text`, from which that of any stretch follows; powers of FACTOR up to `most`."""
+    hashes = np.zeros(len(text) + 1, dtype=np.uint64)
+    for i in range(len(text)):
+        hashes[i + 1] = hashes[i] * FACTOR + np.uint64(text[i]) + np.uint64(1)
+    powers = np.ones(most + 1, dtype=np.uint64)
+    for i in range(most):
+        powers[i + 1] = powers[i] * FACTOR
+    return hashes, powers
+
+
+@njit(cache=True)
+def _find(text, prefixes, powers, begin, end, slots, hashes, begins, ends, used):  # type: ignore[no-untyped-def]
     """The entry of `text[begin:end]`, which is `used` and made if there was none."""
-    hashed = xxh64(text, begin, end)
+    hashed = prefixes[end] - prefixes[begin] * powers[end - begin]
     mask = len(slots) - 1
-    slot = np.int64(hashed) & mask
+    mixed = (hashed ^ (hashed >> HALF)) * FACTOR  # the low bits of the sum hang on the last characters alone
+    slot = np.int64(mixed >> HALF) & mask
     while slots[slot] >= 0:
         entry = slots[slot]
         if hashes[entry] == hashed and ends[entry] - begins[entry] == end - begin:
@@ -43,7 +62,7 @@ def _find(text, begin, end, slots, hashes, begins, ends, used):  # type: ignore[
 
 
 @njit(cache=True)
-def _top(text, bounds, letters, n, slots):  # type: ignore[no-untyped-def]
+def _top(text, prefixes, powers, bounds, letters, n, slots):  # type: ignore[no-untyped-def]
     """Characters of the most frequent n-gram, the first of several, times its count.
 
     Word i is `text[bounds[i]:bounds[i + 1] - 1]`, a space after it, and has `letters[i + 1] - letters[i]` characters.
@@ -56,7 +75,7 @@ def _top(text, bounds, letters, n, slots):  # type: ignore[no-untyped-def]
     sizes = np.empty(grams, dtype=np.int64)
     used = 0
     for i in range(grams):
-        entry = _find(text, bounds[i], bounds[i + n] - 1, slots, hashes, begins, ends, used)
+        entry = _find(text, prefixes, powers, bounds[i], bounds[i + n] - 1, slots, hashes, begins, ends, used)
         if entry == used:
             sizes[entry] = letters[i + n] - letters[i] + n - 1
             used += 1
@@ -69,7 +88,7 @@ def _top(text, bounds, letters, n, slots):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def _duplicates(text, bounds, letters, n, slots):  # type: ignore[no-untyped-def]
+def _duplicates(text, prefixes, powers, bounds, letters, n, slots):  # type: ignore[no-untyped-def]
     """Characters in n-grams that occurred before, none counted twice; word i is `text[bounds[i]:bounds[i + 1]]`."""
     grams = len(bounds) - n
     hashes = np.empty(grams, dtype=np.uint64)
@@ -77,7 +96,7 @@ def _duplicates(text, bounds, letters, n, slots):  # type: ignore[no-untyped-def
     ends = np.empty(grams, dtype=np.int64)
     used = repeated = i = 0
     while i < grams:
-        entry = _find(text, bounds[i], bounds[i + n], slots, hashes, begins, ends, used)
+        entry = _find(text, prefixes, powers, bounds[i], bounds[i + n], slots, hashes, begins, ends, used)
         if entry == used:
             used += 1
             i += 1
@@ -103,16 +122,23 @@ def _slots(words: int) -> np.ndarray:
     return np.full(1 << (2 * words).bit_length(), -1, dtype=np.int32)
 
 
+def _counted(count: Any, words: list[str], between: str, sizes: tuple[int, ...]) -> list[int]:
+    text, bounds, letters = _laid_out(words, between)
+    possible = [n for n in sizes if n <= len(words)]
+    most = max((int((bounds[n:] - bounds[:-n]).max()) for n in possible), default=0)
+    prefixes, powers = _prefixes(text, most)
+    found = {n: int(count(text, prefixes, powers, bounds, letters, n, _slots(len(words)))) for n in possible}
+    return [found.get(n, 0) for n in sizes]
+
+
 def top_characters(words: list[str], sizes: tuple[int, ...]) -> list[int]:
     """For each n, datatrove's `find_top_duplicate` of the n-grams; 0 where there are none."""
-    text, bounds, letters = _laid_out(words, " ")
-    return [int(_top(text, bounds, letters, n, _slots(len(words)))) if len(words) >= n else 0 for n in sizes]
+    return _counted(_top, words, " ", sizes)
 
 
 def duplicate_characters(words: list[str], sizes: tuple[int, ...]) -> list[int]:
     """For each n, datatrove's `find_all_duplicate`."""
-    text, bounds, letters = _laid_out(words, "")
-    return [int(_duplicates(text, bounds, letters, n, _slots(len(words)))) if len(words) >= n else 0 for n in sizes]
+    return _counted(_duplicates, words, "", sizes)
 
 
 class FastGopherRepetition(GopherRepetitionFilter):
