@@ -9,13 +9,18 @@ the difference is what bytes cost, the rest is what a task costs however small. 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import subprocess
 import sys
 import tempfile
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from infra.execution import ENVIRONMENT_KEY
 
@@ -30,26 +35,39 @@ STAGES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
 )
 UNJUDGED = {"ratio": None, "target": None, "holds": None}
 CHILD = """
-import importlib, json, resource, sys, typing
+import importlib, json, sys, typing
 from pathlib import Path
+import psutil
 module, _, name = sys.argv[1].partition(":")
 function = getattr(importlib.import_module(module), name)
 hints = typing.get_type_hints(function)
 config = hints[next(iter(hints))].model_validate(json.loads(sys.argv[2]))
 inputs = {key: Path(value) for key, value in json.loads(sys.argv[3]).items()}
-before = resource.getrusage(resource.RUSAGE_SELF)
+def used():
+    me = psutil.Process()
+    living = sum(sum(child.cpu_times()[:4]) for child in me.children(recursive=True))
+    return sum(me.cpu_times()[:4]) + living
+before = used()
 metrics = function(config, inputs, Path(sys.argv[4]))
-after = resource.getrusage(resource.RUSAGE_SELF)
-children = resource.getrusage(resource.RUSAGE_CHILDREN)
-seconds = sum(u.ru_utime + u.ru_stime for u in (after, children)) - before.ru_utime - before.ru_stime
-print("\\n" + json.dumps({"seconds": seconds, "peak": max(after.ru_maxrss, children.ru_maxrss) * 1024}))
+# The kernel's own record, and not ru_maxrss, which a process has from the one that started it.
+peak = next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM"))
+told = {"seconds": used() - before, "process": peak * 1024, "documents": metrics.get("documents_out")}
+print("\\n" + json.dumps(told))
 """
 
 
 def measure(quick: bool) -> list[dict[str, Any]]:
     """Stage, bytes in and out, processor seconds (of which `start` for any task) and peak memory, in order."""
     crawls = sorted(CORPORA.glob("web/*.warc.gz"), key=lambda path: path.stat().st_size)
-    few, many = chain(crawls[:1]), chain(crawls[:2] if quick else crawls)
+    few, many = (
+        chain({"web": {"kind": "web", "paths": [str(path.resolve()) for path in paths]}})
+        for paths in (crawls[:1], crawls[:2] if quick else crawls)
+    )
+    return with_rates(few, many)
+
+
+def with_rates(few: list[dict[str, Any]], many: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """`many`, with the processor seconds that a byte costs beyond those that a task costs however small."""
     for small, large in zip(few, many, strict=True):
         bytes_more, seconds_more = large["in"] - small["in"], large["seconds"] - small["seconds"]
         rate = max(seconds_more, 0.0) / bytes_more if bytes_more > 0 else large["seconds"] / large["in"]
@@ -57,41 +75,67 @@ def measure(quick: bool) -> list[dict[str, Any]]:
     return many
 
 
-def chain(crawls: list[Path]) -> list[dict[str, Any]]:
-    """Run every stage on these files."""
-    paths = [str(path.resolve()) for path in crawls]
+def chain(
+    sources: dict[str, Any], tell: Callable[[dict[str, Any]], None] | None = None, within: Path | None = None
+) -> list[dict[str, Any]]:
+    """Run every stage on these sources, in a temporary folder below `within`; `tell` gets each stage's numbers."""
     configs: dict[str, Any] = {
-        "extract": {"sources": {"web": {"kind": "web", "paths": paths}}, "on_damaged": "skip", "max_failure_rate": 0.1},
+        "extract": {"sources": sources, "on_damaged": "skip", "max_failure_rate": 0.1},
         "clean": {"rules": {"url": True, "c4_quality": False}},
         "tokenizer": {"vocabulary": 32_768, "train_bytes": 10_000_000},
         "shards": {"sequence_length": 2048},
     }
     found = []
-    with tempfile.TemporaryDirectory() as temporary:
+    with tempfile.TemporaryDirectory(dir=within) as temporary:
         folder = Path(temporary)
         (folder / "reasoning").mkdir()
         for split in ("train", "validation", "test"):
             row = {"question": "How many apples are left if seven of twelve are eaten by three children?"}
             (folder / "reasoning" / f"{split}.jsonl").write_text(json.dumps(row | {"reasoning": "12-7", "answer": "5"}))
-        sizes = {"raw": sum(Path(path).stat().st_size for path in paths), "reasoning": 0}
+        raw = [Path(path) for source in sources.values() for path in source["paths"]]
+        sizes = {"raw": sum(path.stat().st_size if path.is_file() else _size(path) for path in raw), "reasoning": 0}
         for name, entrypoint, inputs in STAGES:
             out = folder / name
             out.mkdir()
             arguments = [entrypoint, json.dumps(configs.get(name, {}))]
             arguments += [json.dumps({key: str(folder / key) for key in inputs}), str(out)]
-            environment = os.environ | {ENVIRONMENT_KEY: json.dumps({"workers": 1}), "OMP_NUM_THREADS": "1"}
-            done = subprocess.run(
-                [sys.executable, "-W", "ignore", "-c", CHILD, *arguments],
-                env=environment, capture_output=True, text=True, check=False,
-            )  # fmt: skip
-            if done.returncode:
-                raise SystemExit(f"{name}: {done.stderr.strip().splitlines()[-1]}")
-            told = json.loads(done.stdout.strip().splitlines()[-1])
+            told = _run(name, arguments)
             work = out / ".work"
             sizes[name] = _size(out) - _size(work)
             reads = sizes[inputs[0] if inputs else "raw"]
             found.append({"stage": name, "in": reads, "out": sizes[name], "work": _size(work), **told})
+            if tell:
+                tell(found[-1])
     return found
+
+
+def _run(name: str, arguments: list[str]) -> dict[str, Any]:
+    """Run a stage; what it says of itself, and the peak of the memory of all its processes."""
+    environment = os.environ | {ENVIRONMENT_KEY: json.dumps({"workers": 1}), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-W", "ignore", "-c", CHILD, *arguments]
+    with tempfile.TemporaryFile("w+") as said, tempfile.TemporaryFile("w+") as complained:
+        process = subprocess.Popen(command, env=environment, stdout=said, stderr=complained)
+        tree = 0
+        while process.poll() is None:
+            tree = max(tree, _memory(process.pid))
+            time.sleep(0.5)
+        for file in (said, complained):
+            file.seek(0)
+        if process.returncode:
+            raise SystemExit(f"{name}: {complained.read().strip().splitlines()[-1]}")
+        told: dict[str, Any] = json.loads(said.read().strip().splitlines()[-1])
+    return {**told, "peak": max(tree, told["process"])}
+
+
+def _memory(pid: int) -> int:
+    """Bytes that a process and all below it hold, a page that several share counted once."""
+    total = 0
+    with contextlib.suppress(psutil.Error):
+        process = psutil.Process(pid)
+        for each in (process, *process.children(recursive=True)):
+            with contextlib.suppress(psutil.Error):
+                total += each.memory_full_info().pss
+    return total
 
 
 def _size(folder: Path) -> int:
@@ -140,7 +184,7 @@ def main() -> None:
         sizes = " ".join(f"{row[key]:8.2f}" for key in ("in_tb", "out_tb", "work_tb"))
         print(f"{row['stage']:14} {sizes} {row['core_hours']:11.0f}")
     if options.json:
-        units = {"seconds": "cpu s", "peak": "bytes", "in": "bytes", "out": "bytes"}
+        units = {"seconds": "cpu s", "peak": "bytes", "process": "bytes", "in": "bytes", "out": "bytes"}
         rows_of = [
             {"metric": f"{row['stage']}.{key}", "unit": unit, "ours": row[key], "peers": {}} | UNJUDGED
             for row in measured

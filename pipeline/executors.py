@@ -12,17 +12,12 @@ its Python must lie on a file system that the nodes share. Raw files on S3 are r
 
 from __future__ import annotations
 
-import atexit
 import contextlib
-import json
 import multiprocessing
 import os
-import secrets
 import shlex
 import shutil
 import sys
-import tempfile
-import traceback
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from copy import deepcopy
@@ -30,29 +25,17 @@ from pathlib import Path
 from typing import Any
 
 import dill
-from datatrove.executor.base import PipelineExecutor
 from datatrove.executor.local import LocalPipelineExecutor
-from datatrove.executor.ray import RayPipelineExecutor
 from datatrove.executor.slurm import SlurmPipelineExecutor
 from loguru import logger
 
 from infra import events, slurm
-from infra.endings import ended_by
-from infra.errors import DeepmillError, UserError
+from infra.errors import UserError
 from infra.execution import Execution, Executor
-from infra.supervisor import die_with_parent
+from pipeline.ray_tasks import run_on_ray
+from pipeline.task_reports import Reporting, TaskError, check_complete, raise_failure
 
 __all__ = ["TaskError", "run_tasks"]
-
-GIB = 1 << 30
-ATTEMPTS = 4
-"""At starting a Ray: on a busy machine it gives up too soon."""
-PASSED_ON = ("DEEPMILL_", "AWS_", "PYTHON", "OMP_", "HF_", "LD_")
-"""Variables that the workers of a Ray cluster get from the stage; Slurm passes all of them on."""
-
-
-class TaskError(DeepmillError):
-    """A task broke, or was lost; the text names which and where its log is."""
 
 
 def run_tasks(steps: list[Any], tasks: int, folder: Path, execution: Execution, *, here: bool = False) -> None:
@@ -68,29 +51,10 @@ def run_tasks(steps: list[Any], tasks: int, folder: Path, execution: Execution, 
         workers = 1 if here else max(1, min(execution.processes, tasks))
         _Local(pipeline=steps, tasks=tasks, workers=workers, logging_dir=str(folder)).run()
         return
-    run = _run_on_ray if execution.executor is Executor.RAY else _run_on_slurm
-    run(steps, tasks, folder, execution)
-    _raise_failure(folder)
-
-
-class _Reporting(PipelineExecutor):
-    """Writes why a task failed to where the stage looks for it."""
-
-    def _run_for_rank(self, rank: int, local_rank: int = 0, node_rank: int = -1) -> Any:
-        try:
-            return super()._run_for_rank(rank, local_rank, node_rank)
-        except Exception as error:
-            report = {
-                "is_user_error": isinstance(error, UserError),
-                "message": str(error) or type(error).__name__,
-                "traceback": traceback.format_exc(),
-            }
-            failures = Path(self.logging_dir.resolve_paths("failures"))
-            failures.mkdir(parents=True, exist_ok=True)
-            unfinished = failures / f".{rank:05d}"
-            unfinished.write_text(json.dumps(report))
-            unfinished.replace(failures / f"{rank:05d}.json")
-            raise
+    if execution.executor is Executor.RAY:
+        run_on_ray(steps, tasks, folder, execution)
+    else:
+        _run_on_slurm(steps, tasks, folder, execution)
 
 
 class _Local(LocalPipelineExecutor):
@@ -137,15 +101,7 @@ def _run_pickled(executor: bytes, rank: int) -> None:
     dill.loads(executor).run_quietly(rank)
 
 
-class _Ray(_Reporting, RayPipelineExecutor):
-    """Actors of one task each."""
-
-    def _run_for_rank(self, rank: int, local_rank: int = 0, node_rank: int = -1) -> Any:
-        die_with_parent()  # this is a process of the actor's pool, which would outlive a killed actor
-        return super()._run_for_rank(rank, local_rank, node_rank)
-
-
-class _Slurm(_Reporting, SlurmPipelineExecutor):
+class _Slurm(Reporting, SlurmPipelineExecutor):
     """An array of jobs that call this very Python, with no job after it to add up statistics."""
 
     def launch_merge_stats(self) -> None:
@@ -192,110 +148,10 @@ def _run_on_slurm(steps: list[Any], tasks: int, folder: Path, execution: Executi
                 raise UserError(f"sbatch refused the job ({error}); see the log, and execution.slurm") from error
         told = False
         for jobs in slurm.while_queued(name):
-            _raise_failure(folder)
+            raise_failure(folder)
             reasons = {reason for reason in jobs.values() if reason not in ("RUNNING", "COMPLETING", "None")}
             if not told and len(reasons) and not any(state == "RUNNING" for state in jobs.values()):
                 events.note(f"{len(jobs)} jobs wait in Slurm's queue: {', '.join(sorted(reasons))}")
                 told = True
-    _raise_failure(folder)
-    _check_complete(executor, folder, "slurm_logs")
-
-
-def _run_on_ray(steps: list[Any], tasks: int, folder: Path, execution: Execution) -> None:
-    executor = _Ray(
-        pipeline=steps,
-        tasks=tasks,
-        workers=execution.workers or (-1 if execution.ray.address else execution.processes),
-        mem_per_cpu_gb=execution.task_memory_gb,
-        logging_dir=str(folder),
-    )
-    if not executor.get_incomplete_ranks():
-        return
-    _check_room(_connect(execution), execution)
-    executor.run()
-    _raise_failure(folder)
-    _check_complete(executor, folder, "logs")
-
-
-def _connect(execution: Execution) -> Any:
-    """Join the cluster, or start a Ray of this process's own on loopback; either lasts as long as the process."""
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"  # what Ray asks for lest it warns
-    if not execution.ray.address:  # a key that only its own processes know, and no file in the user's home
-        os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-    elif (Path.home() / ".ray" / "auth_token").exists():  # where Ray keeps the key of a cluster
-        os.environ.setdefault("RAY_AUTH_MODE", "token")
-    try:
-        import ray
-    except ImportError:
-        raise UserError(
-            "ray is not installed; pip install 'deepmill[ray]', or choose another execution.executor"
-        ) from None
-
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
-    if ray.is_initialized():
-        return ray
-    if address := execution.ray.address:
-        variables = {name: value for name, value in os.environ.items() if name.startswith(PASSED_ON)}
-        variables["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
-        try:
-            ray.init(address=address, runtime_env={"env_vars": variables}, **quiet)
-        except (ConnectionError, RuntimeError, ValueError) as error:
-            raise UserError(
-                f"execution.ray.address {address}: no Ray answers there ({error}); check the address and RAY_AUTH_TOKEN"
-            ) from None
-        return ray
-    workers = execution.processes
-    last = contextlib.ExitStack()
-    atexit.register(last.close)
-    # Below /tmp, for Ray makes sockets in it, whose paths have at most 107 bytes.
-    scratch = last.enter_context(tempfile.TemporaryDirectory(prefix="deepmill-ray-", ignore_cleanup_errors=True))
-    last.enter_context(ended_by(["rm", "-rf", scratch]))
-    last.callback(ray.shutdown)
-    for attempt in range(1, ATTEMPTS + 1):
-        try:
-            ray.init(
-                num_cpus=workers,
-                object_store_memory=100 << 20,
-                include_dashboard=False,
-                _memory=int(workers * execution.task_memory_gb * GIB) + GIB,
-                _node_ip_address="127.0.0.1",
-                _temp_dir=scratch,  # its workers inherit the variables of this process
-                **quiet,
-            )
-            break
-        except Exception:  # a bare Exception is what says that it did not start within Ray's 30 seconds
-            ray.shutdown()
-            if attempt == ATTEMPTS:
-                raise
-            events.note("Ray does not start; once more")
-    return ray
-
-
-def _check_room(ray: Any, execution: Execution) -> None:
-    """Raise a UserError where Ray would wait for ever."""
-    room = ray.cluster_resources()
-    if room.get("CPU", 0) < 1 or room.get("memory", 0) < execution.task_memory_gb * GIB:
-        raise UserError(
-            f"Ray has {room.get('CPU', 0):g} cores and {room.get('memory', 0) / GIB:.1f} GiB: no room for a task of "
-            f"1 core and {execution.task_memory_gb:g} GiB; lower execution.task_memory_gb or add nodes"
-        )
-
-
-def _raise_failure(folder: Path) -> None:
-    """Raise what the first of the failed tasks reported."""
-    for path in sorted((folder / "failures").glob("*.json"))[:1]:
-        report = json.loads(path.read_text())
-        if report["is_user_error"]:
-            raise UserError(report["message"])
-        sys.stderr.write(report["traceback"])
-        raise TaskError(f"task {int(path.stem)} failed: {report['message']}; its log is in {folder / 'logs'}")
-
-
-def _check_complete(executor: PipelineExecutor, folder: Path, logs: str) -> None:
-    if missing := executor.get_incomplete_ranks():
-        raise TaskError(
-            f"{len(missing)} of {executor.world_size} tasks did not end (the first is {missing[0]}): out of memory or "
-            f"time, a lost node, or one that does not share {folder}? See {folder / logs}; the same command runs these "
-            "again"
-        )
+    raise_failure(folder)
+    check_complete(executor, folder, "slurm_logs")
