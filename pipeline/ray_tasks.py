@@ -81,7 +81,8 @@ class _Ray(Reporting):
 
         run = ray.remote(num_cpus=1, memory=self.memory, max_retries=LOST)(_run_rank)
         pickled = ray.put(dill.dumps(self, byref=True))
-        left, running = deque(self.get_incomplete_ranks()), []
+        left = deque(self.get_incomplete_ranks())
+        running: list[Any] = []
         while left or running:
             while left and len(running) < self.at_once:
                 running.append(run.remote(pickled, left.popleft()))

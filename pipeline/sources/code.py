@@ -10,7 +10,6 @@ import fnmatch
 import re
 import tarfile
 import zipfile
-import zlib
 from collections.abc import Iterator
 from pathlib import PurePosixPath
 from typing import IO, Any, cast
@@ -18,6 +17,7 @@ from typing import IO, Any, cast
 from infra.storage import ExternalFile, open_file
 from pipeline.documents import Document
 from pipeline.sections import CodeSource
+from pipeline.sources.broken import ARCHIVE_ERRORS, is_of_the_file
 from pipeline.sources.charset import NotText, decode
 from pipeline.sources.languages import DATA, language_of
 from pipeline.sources.stream import Damaged, Found, Limits, Part, open_stream
@@ -50,7 +50,9 @@ def read(source: CodeSource, part: Part, limits: Limits) -> Iterator[Found]:
             metadata["programming_language"] = language
         document = Document(text="", id="", metadata=metadata)
         rule = _by_name(path, language, source) or ("too_large" if content is None else None)
-        if rule is None and content is not None:
+        if isinstance(content, Exception):
+            metadata["failure"], rule = f"{type(content).__name__}: {content}"[:500], rule or "failure/archive"
+        elif rule is None and content is not None:
             try:
                 document.text = decode(content)[0].replace("\r\n", "\n")
                 rule = _by_text(document.text, str(language), source)
@@ -59,8 +61,8 @@ def read(source: CodeSource, part: Part, limits: Limits) -> Iterator[Found]:
         yield document, rule
 
 
-def _files(part: Part, most: int) -> Iterator[tuple[str, bytes | None]]:
-    """Path and content of each file, None for the content of one that is larger than `most`."""
+def _files(part: Part, most: int) -> Iterator[tuple[str, bytes | Exception | None]]:
+    """Path and content of each file; in place of the content None where it is larger than `most`, or what is wrong."""
     name = part.file.name.lower()
     try:
         if name.endswith(_ARCHIVES):
@@ -73,15 +75,27 @@ def _files(part: Part, most: int) -> Iterator[tuple[str, bytes | None]]:
             with open_file(part.file) as raw, zipfile.ZipFile(raw) as archive_:
                 for info in archive_.infolist():
                     if not info.is_dir():
-                        with archive_.open(info) as file_:
-                            content = file_.read(most + 1)
-                        yield info.filename, content if len(content) <= most else None
+                        yield info.filename, _member(archive_, info, most)
         else:
             with open_stream(part) as stream:
                 content = stream.read(most + 1)
             yield part.file.name, content if len(content) <= most else None
-    except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+    except ARCHIVE_ERRORS as error:
+        if not is_of_the_file(error):
+            raise
         raise Damaged("archive", f"not whole ({error})") from None
+
+
+def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, most: int) -> bytes | Exception | None:
+    """The content of a file in a zip archive, which says where each begins: one that is broken costs no other."""
+    try:
+        with archive.open(info) as file:
+            content = file.read(most + 1)
+    except ARCHIVE_ERRORS as error:
+        if not is_of_the_file(error):
+            raise
+        return error
+    return content if len(content) <= most else None
 
 
 def _by_name(path: str, language: str | None, source: CodeSource) -> str | None:

@@ -22,6 +22,7 @@ from infra.storage import ExternalFile, open_file
 from pipeline.documents import Document
 from pipeline.sections import DatasetSource, JsonlSource, ParquetSource
 from pipeline.sources import jsonl, parquet
+from pipeline.sources.broken import is_of_the_file
 from pipeline.sources.stream import Damaged, Found, Limits, Part, Stream, open_stream
 
 __all__ = ["choose", "parts", "read"]
@@ -137,7 +138,7 @@ def read(source: DatasetSource, part: Part, limits: Limits) -> Iterator[Found]:
         case "parquet":
             yield from parquet.read(_as(ParquetSource, source), part, limits)
         case "arrow":
-            yield from _numbered(source, _arrow(part), limits)
+            yield from _numbered(source, _arrow(part, source.text_field), limits)
         case format_:
             yield from _csv(source, part, limits, "\t" if format_ == "tsv" else ",")
 
@@ -146,16 +147,21 @@ def _as(kind: type[Any], source: DatasetSource) -> Any:
     return kind(**{name: getattr(source, name) for name in kind.model_fields if name != "kind"})
 
 
-def _numbered(source: DatasetSource, rows: Iterable[dict[str, Any]], limits: Limits) -> Iterator[Found]:
+def _numbered(source: DatasetSource, rows: Iterable[dict[str, Any] | None], limits: Limits) -> Iterator[Found]:
     options = _as(ParquetSource, source)
     for number, row in enumerate(rows, 1):
+        if row is None:
+            problem = {"url": "", "row": number, "failure": "a column is not UTF-8"}
+            yield Document(text="", id="", metadata=problem), "failure/encoding"
+            continue
         found, rule = jsonl.from_row(options, row, {"url": "", "row": number})
         if len(found.text.encode("utf-8", "replace")) > limits.bytes:
             found, rule = Document(text="", id="", metadata={"url": "", "row": number}), "too_large"
         yield found, rule
 
 
-def _arrow(part: Part) -> Iterator[dict[str, Any]]:
+def _arrow(part: Part, text: str) -> Iterator[dict[str, Any] | None]:
+    """The rows of a file; None for one whose strings are not UTF-8."""
     with open_file(part.file) as stream:
         try:
             is_file = stream.read(6) == b"ARROW1"
@@ -166,12 +172,29 @@ def _arrow(part: Part) -> Iterator[dict[str, Any]]:
             else:
                 batches = pa.ipc.open_stream(stream)
             for batch in batches:
+                _check(batch)
                 for start in range(0, batch.num_rows, 256):
-                    yield from batch.slice(start, 256).to_pylist()
+                    rows = batch.slice(start, 256)
+                    yield from parquet.rows_of(rows, text) if text in batch.schema.names else rows.to_pylist()
         except (pa.ArrowException, OSError) as error:
-            if isinstance(error, OSError) and error.errno is not None:
-                raise  # of the disk or the network, not of the file
+            if not is_of_the_file(error):
+                raise
             raise Damaged("rows", f"not a whole Arrow file ({error})") from None
+
+
+def _check(batch: Any) -> None:
+    """Raise an ArrowInvalid where offsets point out of the batch: Arrow trusts them, and would read there.
+
+    Strings are looked at as bytes: those that are not UTF-8 cost their own row.
+    """
+    columns = [
+        column.cast(pa.binary() if pa.types.is_string(column.type) else pa.large_binary())
+        if pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
+        else column
+        for column in batch.columns
+    ]
+    for column in columns:
+        column.validate(full=True)
 
 
 def _csv(source: DatasetSource, part: Part, limits: Limits, delimiter: str) -> Iterator[Found]:
@@ -179,8 +202,12 @@ def _csv(source: DatasetSource, part: Part, limits: Limits, delimiter: str) -> I
     options = _as(JsonlSource, source)
     with open_stream(part) as stream:
         rows = csv.DictReader(_lines(stream, limits.bytes), delimiter=delimiter)
-        if source.text_field not in (rows.fieldnames or ()):
-            columns = ", ".join(rows.fieldnames or ()) or "none"
+        try:
+            names = rows.fieldnames or ()
+        except csv.Error as error:
+            raise Damaged("line 1", f"no line of names ({error})") from None
+        if source.text_field not in names:
+            columns = ", ".join(names) or "none"
             raise UserError(
                 f"{part.file.path}: no column {source.text_field} among {columns}; set the source's text_field"
             )

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import posixpath
 import zipfile
-import zlib
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import unquote
@@ -17,6 +16,7 @@ from infra.storage import open_file
 from pipeline.documents import Document
 from pipeline.sections import BookSource
 from pipeline.sources.book import LONGEST_TITLE, Unreadable, strip_licence
+from pipeline.sources.broken import ARCHIVE_ERRORS, is_of_the_file
 from pipeline.sources.charset import decode
 from pipeline.sources.guard import Extracted, guarded
 from pipeline.sources.html import text_of
@@ -43,7 +43,9 @@ def chapters(source: BookSource, part: Part, limits: Limits, book: dict[str, Any
     try:
         with open_file(part.file) as raw, zipfile.ZipFile(raw) as archive:
             pages = _pages(_Archive(archive, limits.bytes), book)
-    except (zipfile.BadZipFile, zlib.error, KeyError, ValueError, EOFError, NotImplementedError, RuntimeError) as error:
+    except ARCHIVE_ERRORS as error:
+        if not is_of_the_file(error):
+            raise
         raise Unreadable("failure/epub", f"not a whole EPUB ({error})") from None
     jobs = ((Document(text="", id="", metadata={}), page, None) for page in pages)
     texts = []

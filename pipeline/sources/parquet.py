@@ -13,11 +13,12 @@ from infra.errors import UserError
 from infra.storage import ExternalFile, open_file
 from pipeline.documents import Document
 from pipeline.sections import ParquetSource
+from pipeline.sources.broken import is_of_the_file
 from pipeline.sources.jsonl import from_row
 from pipeline.sources.parts import split
 from pipeline.sources.stream import Damaged, Found, Limits, Part
 
-__all__ = ["parts", "read"]
+__all__ = ["parts", "read", "rows_of"]
 
 ROWS = 256
 """Rows in memory at once, where the file's row groups allow it."""
@@ -54,7 +55,7 @@ def read(source: ParquetSource, part: Part, limits: Limits) -> Iterator[Found]:
             groups = [group for group in range(table.num_row_groups) if _is_in(part, table.metadata.row_group(group))]
             columns = [name for name in there if name in wanted]
             for batch in table.iter_batches(ROWS, groups, columns=columns) if groups else ():
-                for row in _rows(batch, source.text_field):
+                for row in rows_of(batch, source.text_field):
                     number += 1
                     place = {"url": "", "row": number}
                     if row is None:
@@ -66,8 +67,8 @@ def read(source: ParquetSource, part: Part, limits: Limits) -> Iterator[Found]:
                         found, rule = Document(text="", id="", metadata=place), "too_large"
                     yield found, rule
         except (pa.ArrowException, OSError) as error:
-            if isinstance(error, OSError) and error.errno is not None:
-                raise  # of the disk or the network, not of the file
+            if not is_of_the_file(error):
+                raise
             raise Damaged(f"row {number + 1}", f"not a whole Parquet file ({error})") from None
     events.advance(part.size)
 
@@ -78,7 +79,7 @@ def _is_in(part: Part, group: Any) -> bool:
     return bool(part.begin <= begin and (part.end is None or begin < part.end))
 
 
-def _rows(batch: Any, text: str) -> Iterator[dict[str, Any] | None]:
+def rows_of(batch: Any, text: str) -> Iterator[dict[str, Any] | None]:
     """The rows of a batch; None for one whose strings are not UTF-8, which Parquet's writers need not check."""
     column = batch.column(text)
     values, places = column, list(range(batch.num_rows))

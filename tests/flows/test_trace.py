@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from flows.trace import trace
+from flows.cli import app
+from flows.commands.app import console
+from flows.trace import LINEAGE, trace
 from infra.errors import UserError
 from infra.manifest import Manifest, address, record_files
 from infra.settings import Settings
@@ -15,13 +18,15 @@ from pipeline.documents import read_documents
 from pipeline.reader import ShardReader
 from pipeline.sections import ShardsConfig
 from pipeline.shards import shards
+from tests.flows.test_release import GOOD, versions
 from tests.pipeline.corpus import words, write_documents
 from tests.pipeline.test_tokenizer import small_tokenizer
 
 PRETRAIN = {"steps": 30, "batch_size": 4, "seed": 5, "mixture": {"web": 3.0, "wiki": 1.0}}
 
 
-def _publish(store: LocalStore, stage: str, folder: Path, **fields: Any) -> None:
+def publish(store: LocalStore, stage: str, folder: Path, **fields: Any) -> None:
+    """Store a folder as the artifact of `stage`, for these tests and others."""
     files, content = record_files(folder)
     manifest = Manifest(
         stage=stage,
@@ -58,8 +63,8 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     (tmp_path / "pretrain" / "model.txt").write_text("weights")
     monkeypatch.setenv("DEEPMILL_ROOT", str(tmp_path / "store"))
     store = LocalStore(tmp_path / "store")
-    _publish(store, "shards", tmp_path / "shards", config={})
-    _publish(
+    publish(store, "shards", tmp_path / "shards", config={})
+    publish(
         store,
         "pretrain",
         tmp_path / "pretrain",
@@ -103,3 +108,32 @@ def test_what_is_not_there_is_told(settings: Settings) -> None:
     LocalStore(Path(settings.root)).write_run("empty", {"run_id": "empty", "stages": {}})
     with pytest.raises(UserError, match="its pretraining is not in"):
         trace(settings, "empty", 0)
+
+
+def test_the_command_shows_it_for_a_run_and_for_a_registered_model(
+    settings: Settings, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(console, "width", 200)
+    client = versions(settings, "traced", GOOD, GOOD)
+    client.set_model_version_tag("traced", "2", LINEAGE, json.dumps({"pretrain": "pretrain-1"}))
+    client.set_registered_model_alias("traced", "champion", "2")
+    expected = [(entry["id"], entry["url"]) for entry in trace(settings, "run-1", 3).documents]
+    for name in ("run-1", "traced@champion", "traced/2", "traced"):
+        app(["trace", name, "--step", "3"], standalone_mode=False)
+        shown = capsys.readouterr().out
+        assert "pretrain pretrain-1, step 3 of 30" in shown
+        rows = [line.split() for line in shown.splitlines() if "http://h/" in line]
+        assert [(row[-3], row[-1]) for row in rows] == expected
+    for name, why in (
+        ("traced/1", "its pretraining is not in"),  # registered by hand, without a lineage
+        ("traced/7", "not in the registry"),
+        ("none@champion", "not in the registry"),
+    ):
+        with pytest.raises(UserError, match=why):
+            app(["trace", name], standalone_mode=False)
+
+
+def test_shards_that_are_gone_are_named(settings: Settings) -> None:
+    shutil.rmtree(Path(settings.root) / "shards")
+    with pytest.raises(UserError, match=r"its shards shards/shards-1 are not in .*; make them again"):
+        trace(settings, "run-1", 0)
