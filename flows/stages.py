@@ -185,7 +185,7 @@ STAGES: tuple[Stage, ...] = (
         Family.RELEASE,
         "model.release.quantize:quantize",
         (f"model={RELEASED}", "shards", "reasoning", "tokenizer"),
-        1,
+        2,
         "8 and 4 bits per weight",
     ),
     Stage(
@@ -193,7 +193,7 @@ STAGES: tuple[Stage, ...] = (
         Family.RELEASE,
         "model.release.export:export",
         ("quantize", f"model={RELEASED}", "evaluate", "tokenizer"),
-        2,
+        3,
         "Hugging Face, vLLM, GGUF, MLflow",
     ),
 )

@@ -155,12 +155,22 @@ class QuantizeConfig(Section):
     experts at 4 bits this mixture is the recommended one; ``q4_0`` for 4 bits throughout."""
     embeddings: Precision = Precision.Q8_0
     """Embedding and output layer of the int4 model."""
+    bits: float | None = Field(None, gt=0)
+    """Bits per weight of the int4 model to fill up, embeddings apart: beyond what the keys above make, the 4-bit
+    matrices whose rounding changes predictions most for their size keep 8 bits while this holds. Q4_K_M has about 4.85.
+    With ``linear: q4_0`` all of it goes where it helps most. None when empty."""
+    sensitivity_sequences: int = Field(16, ge=1)
+    """Calibration rows that this is measured on, once per matrix."""
     calibration_sequences: int = Field(128, ge=1)
     """Rows of training text and solved tasks that calibration sees (GPTQ: 128)."""
     reasoning_share: float = Field(0.5, ge=0, le=1)
     """Share of these rows that are solved reasoning tasks."""
     evaluation_sequences: int = Field(32, ge=1)
     """Held-out rows, of text and of tasks each, that the divergence is measured on."""
+    accuracy_problems: int = Field(64, ge=0)
+    """Held-out problems that each model solves, full precision too; 0 for none."""
+    max_new_tokens: int = Field(96, ge=1)
+    """Longest answer to them."""
     expert_tokens: int = Field(128, ge=0)
     """An expert that fewer calibration tokens chose is starved: it is calibrated on all tokens of its layer instead."""
     damping: float = Field(0.01, gt=0)
@@ -185,6 +195,8 @@ class ExportConfig(Section):
     """Which of the quantized models is registered and served."""
     gguf: bool = True
     """Write GGUF files (llama.cpp and what is built on it), and have llama.cpp compute with the full one."""
+    q4_k_m: bool = True
+    """Among them llama.cpp's own mixture Q4_K_M, weighed with what calibration saw."""
     compressed: bool = True
     """Write the served precision as a compressed-tensors checkpoint (vLLM, SGLang)."""
     title: str = "deepmill"

@@ -60,6 +60,8 @@ class Calibrated:
     """By layer: calibration tokens that chose each expert."""
     starved: list[dict[str, Any]] = field(default_factory=list)
     """Experts that too few tokens chose: layer, expert, tokens."""
+    importance: dict[str, Tensor] = field(default_factory=dict)
+    """By calibrated unit, and of the output layer: mean square of each input column [B, C], relative to all columns."""
     rounded: list[str] = field(default_factory=list)
     """Matrices whose statistics were of no use, rounded to nearest."""
 
@@ -90,6 +92,8 @@ def calibrate(
         assert isinstance(layer, Layer)
         states = worker.layer(number, layer, states)
         events.advance()
+    last_tD = torch.cat([model.model.norm(x_BTD)[batch.valid_BT] for x_BTD, batch in zip(states, batches, strict=True)])
+    worker.see("lm_head.weight", last_tD.double().square().sum(0, keepdim=True))
     for name in worker.views:
         if name not in worker.result.stored:
             worker.store(name)
@@ -155,6 +159,11 @@ class _Calibration:
     def store(self, name: str) -> None:
         """Store a unit without calibration."""
         self._put(name, _plain(self.views[name], self.plan[name]))
+
+    def see(self, name: str, squares_BC: Tensor) -> None:
+        """Note how much each input column of a unit matters; columns that were never used count a little too."""
+        mean_B1 = squares_BC.mean(-1, keepdim=True).clamp(min=torch.finfo(torch.float64).tiny)
+        self.result.importance[name] = (squares_BC / mean_B1 + 1e-6).float()
 
     def _put(self, name: str, unit: Unit) -> None:
         self.views[name].copy_(unit.weight())
@@ -226,6 +235,7 @@ class _Calibration:
         """Quantize units that have the same inputs: of B matrices each, or all of whose rows share one Hessian."""
         factors: tuple[Tensor, list[float | None]] | None = None
         for name in names:
+            self.see(name, hessian_BCC.diagonal(dim1=-2, dim2=-1))
             weight, precision = self.views[name], self.plan[name]
             if precision in (None, Precision.F16):
                 self._put(name, plain_unit(weight, precision))

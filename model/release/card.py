@@ -37,9 +37,13 @@ def card(
         "Divergence is KL(full precision || quantized) on held-out text, in nats per token; "
         "*to nearest* is the same without calibration.",
         _table(
-            ("precision", "bytes", "bits per weight", "divergence", "to nearest", "on tasks", "top-1 agreement"),
+            (
+                *("precision", "bytes", "bits per weight", "divergence", "to nearest", "on tasks", "top-1 agreement"),
+                "tasks solved",
+            ),
             _quantization(quantization),
         ),
+        *_by_source(quantization),
         *_weak_spots(quantization),
         "## Files",
         _table(("file", "bytes"), [(f"`{name}`", f"{size:,}") for name, size in sorted(summary["files"].items())]),
@@ -98,12 +102,29 @@ def _quantization(quantization: Mapping[str, Any]) -> list[tuple[str, ...]]:
     rows: list[tuple[str, ...]] = []
     for name, found in sorted(quantization["precisions"].items(), key=lambda item: -item[1]["bytes"]):
         size, bits = f"{found['bytes']:,}", f"{found['bits_per_weight']:.2f}"
+        solved = f"{found['accuracy']:.1%}" if "accuracy" in found else ""
         if "rounded_to_nearest" not in found:
-            rows.append((name, size, bits, "", "", "", ""))
+            rows.append((name, size, bits, "", "", "", "", solved))
             continue
         kls = (found["kl"], found["rounded_to_nearest"]["kl"], found["reasoning"]["kl"])
-        rows.append((name, size, bits, *(f"{kl:.3g}" for kl in kls), f"{found['top1']:.1%}"))
+        rows.append((name, size, bits, *(f"{kl:.3g}" for kl in kls), f"{found['top1']:.1%}", solved))
     return rows
+
+
+def _by_source(quantization: Mapping[str, Any]) -> Iterable[str]:
+    """Divergence of each quantized model on every source of text."""
+    found = {
+        name: values["kl_by_source"]
+        for name, values in sorted(quantization["precisions"].items())
+        if values.get("kl_by_source") and "rounded_to_nearest" in values
+    }
+    if not found:
+        return
+    sources = sorted(next(iter(found.values())))
+    yield "Divergence by source of the text:"
+    yield _table(
+        ("precision", *sources), [(name, *(f"{kls[source]:.3g}" for source in sources)) for name, kls in found.items()]
+    )
 
 
 def _weak_spots(quantization: Mapping[str, Any]) -> Iterable[str]:

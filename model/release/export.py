@@ -53,7 +53,7 @@ def export(config: ExportConfig, inputs: Mapping[str, Path], out_dir: Path) -> d
         left_out["gguf"] = reason
         events.note(f"no GGUF files: {reason}")
     else:
-        verified["llama.cpp"] = _write_ggufs(checkpoint, quantized, inputs["tokenizer"], out_dir / "gguf", config.title)
+        verified["llama.cpp"] = _write_ggufs(config, checkpoint, quantized, inputs["tokenizer"], out_dir / "gguf")
     files = {
         path.relative_to(out_dir).as_posix(): path.stat().st_size
         for path in sorted(out_dir.rglob("*"))
@@ -69,32 +69,42 @@ def export(config: ExportConfig, inputs: Mapping[str, Path], out_dir: Path) -> d
     return metrics
 
 
-def _write_ggufs(checkpoint: Path, quantized: Path, tokenizer: Path, folder: Path, name: str) -> dict[str, Any]:
+def _write_ggufs(
+    config: ExportConfig, checkpoint: Path, quantized: Path, tokenizer: Path, folder: Path
+) -> dict[str, Any]:
     """Write and check the files; how closely llama.cpp agrees with the model."""
+    from safetensors.torch import load_file
     from tokenizers import Tokenizer
 
     from model.checkpoint import load_model
-    from model.release.gguf import check_gguf, write_gguf
+    from model.release.gguf import Stored, check_gguf, write_gguf
+    from model.release.kquants import k_quants
+    from model.release.quantize import IMPORTANCE
     from model.release.quantized import plain_unit, read_units
     from model.release.units import units
-    from model.release.verify import TOLERANCE, verify_gguf
+    from model.release.verify import TOLERANCE, check_runs, verify_gguf
 
     folder.mkdir(parents=True, exist_ok=True)
     model = load_model(checkpoint)
-    full = {unit: plain_unit(weight, None) for unit, weight in units(model).items()}
-    events.begin("writing", 3, "files")
-    for kind, stored in (
-        ("f32", full),
-        ("q8_0", read_units(quantized / "int8")[1]),
-        ("q4_0", read_units(quantized / "int4")[1]),
-    ):
+    weights = units(model)
+    kinds: dict[str, Mapping[str, Stored]] = {
+        "f32": {unit: plain_unit(weight, None) for unit, weight in weights.items()},
+        "q8_0": read_units(quantized / "int8")[1],
+        "q4_0": read_units(quantized / "int4")[1],
+    }
+    if config.q4_k_m:
+        kinds["q4_k_m"] = k_quants(weights, model.config, load_file(quantized / IMPORTANCE))
+    events.begin("writing", len(kinds), "files")
+    for kind, stored in kinds.items():
         path = folder / f"model-{kind}.gguf"
-        write_gguf(path, model.config, stored, tokenizer, name=name)
+        write_gguf(path, model.config, stored, tokenizer, name=config.title)
         check_gguf(path, model.config, stored)
         events.advance()
     events.flush()
     words = Tokenizer.from_file(str(tokenizer / "tokenizer.json"))
     found = verify_gguf(folder / "model-f32.gguf", model, words)
+    for kind in kinds.keys() - {"f32"}:
+        check_runs(folder / f"model-{kind}.gguf", model, words)
     events.note(f"llama.cpp's log probabilities are within {found.difference:.1e} of ours")
     # the measured figure moves with the number of threads, and an artifact's bytes must not
     return {

@@ -11,7 +11,7 @@ import json
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -20,9 +20,8 @@ from gguf import dequantize as gguf_dequantize
 
 from infra.errors import UserError
 from model.config import Family, ModelConfig
-from model.release.quantized import Unit
 
-__all__ = ["FILE_TYPES", "check_gguf", "unsupported", "write_gguf"]
+__all__ = ["FILE_TYPES", "Stored", "check_gguf", "gguf_name", "unsupported", "write_gguf"]
 
 PRE_TOKENIZER = "deepseek-llm"
 """llama.cpp's name for the regular expressions of `pipeline.tokenizer`."""
@@ -30,6 +29,7 @@ FILE_TYPES = {
     "f32": LlamaFileType.ALL_F32,
     "q8_0": LlamaFileType.MOSTLY_Q8_0,
     "q4_0": LlamaFileType.MOSTLY_Q4_0,
+    "q4_k_m": LlamaFileType.MOSTLY_Q4_K_M,
 }
 LATENT_CACHE_KEYS = 1
 """Key-value heads of absorbed latent attention: all query heads read one latent."""
@@ -67,6 +67,21 @@ _LAYER_NAMES = {
 }
 
 
+class Stored(Protocol):
+    """One weight as it goes into the file: `model.release.quantized.Unit`, `model.release.kquants.Blocks`."""
+
+    @property
+    def stored(self) -> torch.Tensor:
+        """Plain numbers, or uint8 blocks."""
+
+    @property
+    def precision(self) -> str:
+        """The GGUF type's name in small letters."""
+
+    def weight(self) -> torch.Tensor:
+        """The float32 weights."""
+
+
 def unsupported(config: ModelConfig) -> str | None:
     """Why llama.cpp cannot compute this architecture, or None when it can."""
     if config.model_type is Family.DEEPSEEK:
@@ -78,10 +93,11 @@ def unsupported(config: ModelConfig) -> str | None:
     return None
 
 
-def write_gguf(path: Path, config: ModelConfig, stored: Mapping[str, Unit], tokenizer: Path, *, name: str) -> None:
+def write_gguf(path: Path, config: ModelConfig, stored: Mapping[str, Stored], tokenizer: Path, *, name: str) -> None:
     """Write one model with its tokenizer.
 
     Args:
+        path: its name ends in ``-`` and one of `FILE_TYPES`.
         stored: units by their names in `model.release.units`.
         tokenizer: folder with ``tokenizer.json`` and ``tokenizer_config.json``.
         name: shown by the engines.
@@ -103,14 +119,16 @@ def write_gguf(path: Path, config: ModelConfig, stored: Mapping[str, Unit], toke
     _add_tokenizer(writer, config, tokenizer)
     for unit_name, unit in stored.items():
         stored_array = _rotary_order(unit_name, unit.stored, config).contiguous().numpy()
-        writer.add_tensor(gguf_name(unit_name), stored_array, raw_dtype=_type(unit) if unit.grid else None)
+        writer.add_tensor(
+            gguf_name(unit_name), stored_array, raw_dtype=_type(unit) if unit.stored.dtype == torch.uint8 else None
+        )
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
 
 
-def check_gguf(path: Path, config: ModelConfig, stored: Mapping[str, Unit]) -> None:
+def check_gguf(path: Path, config: ModelConfig, stored: Mapping[str, Stored]) -> None:
     """Read a file back and compare every weight with `stored`.
 
     Raises:
@@ -138,7 +156,7 @@ def gguf_name(name: str) -> str:
     return f"blk.{number}.{_LAYER_NAMES[rest.removesuffix('.weight')]}{suffix}"
 
 
-def _type(unit: Unit) -> GGMLQuantizationType:
+def _type(unit: Stored) -> GGMLQuantizationType:
     return GGMLQuantizationType[unit.precision.upper()]
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from model.release.grid import GROUP, Grid, encode, scales_of
+from model.release.grid import GROUP, Grid, best_scales, encode
 
 __all__ = ["factor", "gptq", "round_columns"]
 
@@ -23,8 +23,10 @@ RETRIES = 4
 def gptq(weight_RC: Tensor, hessian_CC: Tensor, grid: Grid, *, damping: float = 0.01) -> tuple[Tensor, Tensor]:
     """Codes [R, C] int8 and scales [R, G] float16 for inputs of Hessian [C, C].
 
-    `damping` is the share of the mean diagonal added to the diagonal. A group's scales are taken from its weights as
-    they stand when the group is reached. An all-zero Hessian (no tokens seen) is plain rounding to nearest.
+    `damping` is the share of the mean diagonal added to the diagonal. A group's scales are chosen for its weights as
+    they stand when the group is reached, each weighed by what an error in it costs that later columns cannot mend
+    (1 / U_cc^2; Frantar et al. take the plain range). An all-zero Hessian (no tokens seen) is rounding to nearest,
+    at the scales with the least squared error.
     """
     upper_1CC, _ = factor(hessian_CC[None], damping)
     codes_1RC, scales_1RG = round_columns(weight_RC[None], upper_1CC, grid)
@@ -74,7 +76,9 @@ def round_columns(weight_BRC: Tensor, upper_BCC: Tensor, grid: Grid) -> tuple[Te
     for start in range(0, columns, GROUP):
         end, group = start + GROUP, start // GROUP
         block = weight[..., start:end].clone()
-        scales[..., group] = scales_of(block.flatten(0, 1), grid).view(batch, rows)
+        cost_BC = upper_BCC.diagonal(dim1=-2, dim2=-1)[:, start:end] ** -2
+        cost_nC = cost_BC[:, None].expand(batch, rows, GROUP).flatten(0, 1)
+        scales[..., group] = best_scales(block.flatten(0, 1), cost_nC, grid).view(batch, rows)
         step_BR = scales[..., group]
         errors = torch.empty_like(block)
         for place in range(GROUP):

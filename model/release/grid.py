@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["GROUP", "Grid", "dequantize", "encode", "pack", "round_to_nearest", "scales_of", "unpack"]
+__all__ = ["GROUP", "Grid", "best_scales", "dequantize", "encode", "pack", "round_to_nearest", "scales_of", "unpack"]
 
 GROUP = 32
 
@@ -41,6 +41,35 @@ def scales_of(weight_RC: Tensor, grid: Grid) -> Tensor:
         return (groups.abs().amax(-1) / 127).half()
     extreme = groups.gather(-1, groups.abs().argmax(-1, keepdim=True)).squeeze(-1)
     return (extreme / -8).half()
+
+
+SHARES = (*(step / 16 for step in range(9, 19)), *(-step / 16 for step in range(14, 22)))
+"""Scales tried for 4 bits, as shares of the one that puts the extreme weight on -8; negative ones put it on 7."""
+
+
+def best_scales(groups_nC: Tensor, importance_nC: Tensor, grid: Grid) -> Tensor:
+    """Float16 scales [n] of the groups [n, 32] with the least error, squared and weighed by `importance`.
+
+    Several scales are tried, and each again as the least squares solution for the codes that it gave. Eight bits are so
+    many that the plain scale is as good.
+    """
+    plain_n = scales_of(groups_nC, grid)[:, 0]
+    if grid is Grid.Q8_0:
+        return plain_n
+    best_n = plain_n.clone()
+    least_n = torch.full_like(best_n, float("inf"), dtype=torch.float64)
+    for share in SHARES:
+        scale_n = (plain_n.double() * share).half()
+        for _ in range(2):
+            codes_nC = encode(groups_nC, scale_n[:, None], grid).double()
+            error_n = (importance_nC * (groups_nC - codes_nC * scale_n.double()[:, None]).square()).sum(-1)
+            better_n = error_n < least_n
+            least_n, best_n = torch.where(better_n, error_n, least_n), torch.where(better_n, scale_n, best_n)
+            weighed_nC = importance_nC * codes_nC
+            size_n = (weighed_nC * codes_nC).sum(-1)
+            solved_n = (weighed_nC * groups_nC).sum(-1) / size_n
+            scale_n = torch.where(size_n > 0, solved_n, scale_n.double()).half()
+    return best_n
 
 
 def encode(weight: Tensor, scale: Tensor, grid: Grid) -> Tensor:

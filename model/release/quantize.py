@@ -1,6 +1,7 @@
 """The stage `quantize`: the finished model in 8 and in 4 bits per weight, and what that costs in quality.
 
-Artifact: ``int8/`` and ``int4/`` (`model.release.quantized`) and ``quantization.json``: per model its size, its
+Artifact: ``int8/`` and ``int4/`` (`model.release.quantized`), ``importance.safetensors`` (mean square of every input
+column, which llama.cpp's K-quants are weighed with) and ``quantization.json``: per model its size, its
 divergence from full precision on held-out text and on held-out solved tasks, the same for plain rounding, the error of
 every matrix, the calibration tokens of every expert and the experts that had too few.
 
@@ -10,8 +11,7 @@ The bytes do not depend on the number of workers; another number of cores, or an
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,11 +23,13 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
     from model.release.calibrate import CalibrationBatch
-    from model.release.divergence import Reference
+    from model.release.quality import Judge
     from model.release.quantized import Plan
     from model.transformer import Transformer
 
-__all__ = ["quantize"]
+__all__ = ["IMPORTANCE", "quantize"]
+
+IMPORTANCE = "importance.safetensors"
 
 
 def quantize(config: QuantizeConfig, inputs: Mapping[str, Path], out_dir: Path) -> dict[str, Any]:
@@ -41,7 +43,7 @@ def quantize(config: QuantizeConfig, inputs: Mapping[str, Path], out_dir: Path) 
 
     from model.checkpoint import load_model, write_json
     from model.config import count_parameters
-    from model.release.divergence import Reference
+    from model.release.quality import Judge
     from model.training.engine import threads_for
 
     torch.set_num_threads(threads_for(1))
@@ -51,18 +53,16 @@ def quantize(config: QuantizeConfig, inputs: Mapping[str, Path], out_dir: Path) 
     if tokenizer.get_vocab_size() > model.config.vocab_size:
         raise UserError(f"{checkpoint}: its vocabulary is smaller than the tokenizer's; train it with this tokenizer")
     calibration = _calibration_rows(config, inputs, tokenizer)
-    references = {
-        name: Reference(model, list(_cut(rows, config.batch_size)))
-        for name, rows in _held_out_rows(config, inputs, tokenizer).items()
-    }
+    events.begin("judging", 1, "models")
+    judge = Judge(config, model, inputs, tokenizer)
     parameters = count_parameters(model.config)
     original = (checkpoint / "model.safetensors").stat().st_size
     whole = {"bytes": original, "bits_per_weight": round(8 * original / parameters, 3)}
-    precisions: dict[str, Any] = {"f32": whole | _measure(references, model)}
-    plans = _plans(config, model)
+    precisions: dict[str, Any] = {"f32": whole | judge(model)}
+    plans, costs = _plans(config, model, calibration)
     events.begin("calibrating", len(plans) * model.config.num_hidden_layers, "layers")
     for name, plan in plans.items():
-        precisions[name] = _one(config, model, plan, calibration, references, checkpoint, out_dir / name)
+        precisions[name] = _one(config, model, plan, calibration, judge, checkpoint, out_dir / name)
         precisions[name]["bits_per_weight"] = round(8 * precisions[name]["bytes"] / parameters, 3)
     events.flush()
     report = {
@@ -70,7 +70,8 @@ def quantize(config: QuantizeConfig, inputs: Mapping[str, Path], out_dir: Path) 
             "rows": sum(len(batch.tokens_BT) for batch in calibration),
             "tokens": sum(int(batch.valid_BT.sum()) for batch in calibration),
         },
-        "held_out_tokens": {name: reference.tokens for name, reference in references.items()},
+        "cost_at_4_bits": costs,
+        "held_out_tokens": judge.tokens,
         "parameters": parameters,
         "precisions": precisions,
     }
@@ -78,13 +79,23 @@ def quantize(config: QuantizeConfig, inputs: Mapping[str, Path], out_dir: Path) 
     return _flat(report)
 
 
-def _plans(config: QuantizeConfig, model: Transformer) -> dict[str, Plan]:
+def _plans(
+    config: QuantizeConfig, model: Transformer, calibration: Sequence[CalibrationBatch]
+) -> tuple[dict[str, Plan], dict[str, float]]:
+    """The plans by name, and what matrices cost at 4 bits where that was asked."""
+    from model.release.allocate import allocate
     from model.release.quantized import make_plan
     from model.release.units import Role
 
     eight = dict.fromkeys((Role.EXPERTS, Role.LINEAR, Role.EMBEDDINGS), Precision.Q8_0)
     four = {Role.EXPERTS: config.experts, Role.LINEAR: config.linear, Role.EMBEDDINGS: config.embeddings}
-    return {"int8": make_plan(model, eight), "int4": make_plan(model, four)}
+    plans = {"int8": make_plan(model, eight), "int4": make_plan(model, four)}
+    costs: dict[str, float] = {}
+    if config.bits is not None:
+        rows = max(1, config.sensitivity_sequences // config.batch_size)
+        # of either kind of row: text comes first, tasks last
+        costs = allocate(model, plans["int4"], config.bits, calibration[:: max(1, len(calibration) // rows)][:rows])
+    return plans, costs
 
 
 def _one(
@@ -92,18 +103,22 @@ def _one(
     model: Transformer,
     plan: Plan,
     calibration: list[CalibrationBatch],
-    references: Mapping[str, Reference],
+    judge: Judge,
     checkpoint: Path,
     folder: Path,
 ) -> dict[str, Any]:
     """Make and judge one quantized model. Judged is what was written, read back."""
+    from safetensors.torch import save_file
+
     from model.release.calibrate import calibrate, rounded
     from model.release.quantized import fill, load_quantized, save_quantized
 
     work = copy.deepcopy(model)
     made = calibrate(work, calibration, plan, damping=config.damping, expert_tokens=config.expert_tokens)
     save_quantized(folder, made.stored, checkpoint)
-    measured = _measure(references, load_quantized(folder))
+    if folder.name == "int8":  # calibrated on inputs that are nearest to full precision
+        save_file(made.importance, folder.with_name(IMPORTANCE), metadata={"format": "pt"})
+    measured = judge(load_quantized(folder))
     fill(work, rounded(model, plan))
     if made.starved:
         events.note(
@@ -112,7 +127,7 @@ def _one(
     return {
         "bytes": (folder / "model.safetensors").stat().st_size,
         **measured,
-        "rounded_to_nearest": _measure(references, work),
+        "rounded_to_nearest": judge.divergence(work),
         "matrices": {name: entry | {"precision": made.stored[name].precision} for name, entry in made.errors.items()},
         "expert_tokens": made.expert_tokens,
         "starved_experts": made.starved,
@@ -121,84 +136,20 @@ def _one(
     }
 
 
-def _measure(references: Mapping[str, Reference], model: Transformer) -> dict[str, Any]:
-    """Divergence on held-out text, and on held-out solved tasks under `reasoning`."""
-    by_kind = {name: asdict(reference.compare(model)) for name, reference in references.items()}
-    return by_kind.pop("text") | by_kind
-
-
 def _calibration_rows(
     config: QuantizeConfig, inputs: Mapping[str, Path], tokenizer: Tokenizer
 ) -> list[CalibrationBatch]:
+    from model.release.rows import cut, sequence_length, task_rows, text_rows
+
     tasks = round(config.calibration_sequences * config.reasoning_share)
     text = config.calibration_sequences - tasks
-    length = _sequence_length(inputs["shards"])
+    length = sequence_length(inputs["shards"])
     rows = []
     if text:
-        rows.append(_text_rows(inputs["shards"], "train", text, config.seed))
+        rows.append(text_rows(inputs["shards"], "train", text, config.seed))
     if tasks:
-        rows.append(_task_rows(inputs["reasoning"] / "train.jsonl", tokenizer, length, tasks, config.seed))
-    return [batch for kind in rows for batch in _cut(kind, config.batch_size)]
-
-
-def _held_out_rows(
-    config: QuantizeConfig, inputs: Mapping[str, Path], tokenizer: Tokenizer
-) -> dict[str, CalibrationBatch]:
-    length, count = _sequence_length(inputs["shards"]), config.evaluation_sequences
-    return {
-        "text": _text_rows(inputs["shards"], "validation", count, 0),
-        "reasoning": _task_rows(inputs["reasoning"] / "validation.jsonl", tokenizer, length, count, 0),
-    }
-
-
-def _sequence_length(shards: Path) -> int:
-    from pipeline.reader import ShardReader
-
-    return ShardReader(shards, "train", global_batch=1, verify=False).sequence_length
-
-
-def _text_rows(shards: Path, split: str, count: int, seed: int) -> CalibrationBatch:
-    """At most `count` different rows of packed text."""
-    import torch
-
-    from model.release.calibrate import CalibrationBatch
-    from pipeline.reader import ShardReader
-
-    try:
-        rows = ShardReader(shards, split, global_batch=1).rows
-        batch = ShardReader(shards, split, global_batch=min(count, rows), seed=seed, verify=False).batch(0)
-    except ValueError as error:
-        raise UserError(f"quantize: {error}") from None
-    return CalibrationBatch(batch.tokens, batch.documents, torch.ones_like(batch.tokens, dtype=torch.bool))
-
-
-def _task_rows(file: Path, tokenizer: Tokenizer, length: int, count: int, seed: int) -> CalibrationBatch:
-    """At most `count` rows of packed solved tasks."""
-    import torch
-
-    from model.generate import token_id
-    from model.release.calibrate import CalibrationBatch
-    from model.training.chats import ChatBatches, encode_chats
-    from pipeline.reasoning import read_tasks
-
-    tasks = read_tasks(file)
-    pad = token_id(tokenizer, "<|pad|>")
-    try:
-        packed = ChatBatches(encode_chats(tokenizer, tasks), length, 1, pad, seed)
-    except ValueError as error:
-        raise UserError(f"{file}: {error}") from None
-    chosen = [packed.batch(step, 0, 1) for step in range(min(count, packed.rows))]
-    tokens_BT = torch.cat([row.tokens_BT for row in chosen])
-    documents_BT = torch.cat([row.documents_BT for row in chosen if row.documents_BT is not None])
-    return CalibrationBatch(tokens_BT, documents_BT, tokens_BT != pad)
-
-
-def _cut(rows: CalibrationBatch, size: int) -> Iterator[CalibrationBatch]:
-    from model.release.calibrate import CalibrationBatch
-
-    columns = (rows.tokens_BT, rows.documents_BT, rows.valid_BT)
-    for parts in zip(*(column.split(size) for column in columns), strict=True):
-        yield CalibrationBatch(*parts)
+        rows.append(task_rows(inputs["reasoning"] / "train.jsonl", tokenizer, length, tasks, config.seed))
+    return [batch for kind in rows for batch in cut(kind, config.batch_size)]
 
 
 def _flat(report: Mapping[str, Any]) -> dict[str, Any]:
@@ -206,9 +157,12 @@ def _flat(report: Mapping[str, Any]) -> dict[str, Any]:
     metrics: dict[str, Any] = {"calibration_tokens": report["calibration"]["tokens"]}
     for name, values in report["precisions"].items():
         metrics |= {f"bytes_{name}": values["bytes"], f"perplexity_{name}": values["perplexity"]}
+        if "accuracy" in values:
+            metrics[f"accuracy_{name}"] = values["accuracy"]
         if name != "f32":
             metrics |= {f"kl_{name}": values["kl"], f"top1_{name}": values["top1"]}
             metrics[f"kl_{name}_reasoning"] = values["reasoning"]["kl"]
+            metrics |= {f"kl_{name}_{source}": kl for source, kl in values["kl_by_source"].items()}
             metrics[f"kl_{name}_rtn"] = values["rounded_to_nearest"]["kl"]
             metrics[f"bits_per_weight_{name}"] = values["bits_per_weight"]
             metrics[f"starved_experts_{name}"] = len(values["starved_experts"])

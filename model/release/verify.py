@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,10 +21,12 @@ from model.transformer import Transformer
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-__all__ = ["HOSTILE", "Agreement", "agreement", "verify_gguf"]
+__all__ = ["HOSTILE", "TOLERANCE", "Agreement", "agreement", "check_runs", "verify_gguf"]
 
 TOLERANCE = 5e-3
 """Most difference of a log probability between llama.cpp in f32 and us."""
+RUNS_WITHIN = 1.0
+"""Most divergence (nats per token) of a quantized file: llama.cpp rounds activations too, but garbage is far off."""
 HOSTILE = (
     "1234567 + 89 = 3.14e-10",
     "naïve façade — “quotes” … ‘x’",
@@ -54,46 +56,93 @@ class Agreement:
     """Whether all hostile texts get the same ids."""
 
 
-def agreement(path: Path, model: Transformer, tokenizer: Tokenizer, prompts: Sequence[Sequence[int]]) -> Agreement:
-    """Let llama.cpp compute `prompts` with the file and compare with `model`."""
-    import xllamacpp
+class _Llama:
+    """llama.cpp with one file, for questions."""
 
-    from model.serving.llama import parameters
+    def __init__(self, path: Path, *, context: int) -> None:
+        import xllamacpp
 
-    longest = max(map(len, prompts))
-    chosen: Any = parameters(path, context=longest + 16, slots=1, threads=torch.get_num_threads())
-    chosen.cache_type_k = chosen.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32
-    chosen.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
-    server = xllamacpp.Server(chosen)
+        from model.serving.llama import parameters
 
-    def ask(route: str, body: dict[str, Any]) -> Any:
+        chosen: Any = parameters(path, context=context, slots=1, threads=torch.get_num_threads())
+        chosen.cache_type_k = chosen.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32
+        chosen.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
+        self._server = xllamacpp.Server(chosen)
+
+    def _ask(self, route: str, body: dict[str, Any]) -> Any:
         request = urllib.request.Request(
-            f"{server.listening_address}{route}", json.dumps(body).encode(), {"Content-Type": "application/json"}
+            f"{self._server.listening_address}{route}", json.dumps(body).encode(), {"Content-Type": "application/json"}
         )
         with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=300) as answer:
             return json.load(answer)
 
-    # A partial character would come without probabilities: have it write a plain letter, whatever they say.
-    letter = tokenizer.encode("a", add_special_tokens=False).ids[0]
-    size = model.config.vocab_size
-    worst, same = 0.0, True
-    for prompt in prompts:
+    def next_token(self, prompt: Sequence[int], size: int, letter: int) -> torch.Tensor:
+        """Log probabilities [V] after `prompt`; what llama.cpp does not tell is NaN.
+
+        A partial character would come without probabilities: have it write a plain `letter`, whatever they say.
+        """
         asked = {"prompt": list(prompt), "n_predict": 1, "n_probs": size, "temperature": -1, "cache_prompt": False}
-        found = ask("/completion", asked | {"logit_bias": [[letter, 1000.0]]})
-        theirs_V = torch.full((size,), float("nan"), dtype=torch.float64)
+        found = self._ask("/completion", asked | {"logit_bias": [[letter, 1000.0]]})
+        told_V = torch.full((size,), float("nan"), dtype=torch.float64)
         for entry in found["completion_probabilities"][0]["top_logprobs"]:
-            theirs_V[entry["id"]] = entry["logprob"]
+            # an infinity has no number in JSON
+            told_V[entry["id"]] = float("nan") if entry["logprob"] is None else entry["logprob"]
+        return told_V
+
+    def tokens(self, text: str) -> list[int]:
+        """The ids of a text."""
+        body = {"content": text, "add_special": False, "parse_special": True}
+        return [int(token) for token in self._ask("/tokenize", body)["tokens"]]
+
+
+def _pairs(
+    llama: _Llama, model: Transformer, tokenizer: Tokenizer, prompts: Sequence[Sequence[int]]
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Our log probabilities [V] and llama.cpp's, after each prompt."""
+    letter = tokenizer.encode("a", add_special_tokens=False).ids[0]
+    for prompt in prompts:
         with torch.no_grad():
             ours_V = model.lm_head(model.hidden(torch.tensor([list(prompt)])))[0, -1].double().log_softmax(-1)
+        yield ours_V, llama.next_token(prompt, model.config.vocab_size, letter)
+
+
+def agreement(path: Path, model: Transformer, tokenizer: Tokenizer, prompts: Sequence[Sequence[int]]) -> Agreement:
+    """Let llama.cpp compute `prompts` with the file and compare with `model`."""
+    llama = _Llama(path, context=max(map(len, prompts)) + 16)
+    worst, same = 0.0, True
+    for ours_V, theirs_V in _pairs(llama, model, tokenizer, prompts):
         difference = float((ours_V - theirs_V).abs().max())
         worst = max(worst, difference) if difference == difference else float("inf")
         same = same and bool(ours_V.argmax() == theirs_V.argmax())
-    tokens = all(
-        ask("/tokenize", {"content": text, "add_special": False, "parse_special": True})["tokens"]
-        == tokenizer.encode(text, add_special_tokens=False).ids
-        for text in HOSTILE
-    )
+    tokens = all(llama.tokens(text) == tokenizer.encode(text, add_special_tokens=False).ids for text in HOSTILE)
     return Agreement(worst, same, tokens)
+
+
+def check_runs(path: Path, model: Transformer, tokenizer: Tokenizer) -> float:
+    """Divergence (nats per token) of a quantized file, as llama.cpp computes it, from the full-precision `model`.
+
+    Raises:
+        UserError: it computes something else altogether.
+    """
+    prompts = _prompts(model, tokenizer)[-2:]
+    llama = _Llama(path, context=max(map(len, prompts)) + 16)
+    pairs = _pairs(llama, model, tokenizer, prompts)
+    found = sum(float((ours_V.exp() * (ours_V - theirs_V)).sum()) for ours_V, theirs_V in pairs) / len(prompts)
+    if not found < RUNS_WITHIN:
+        raise UserError(
+            f"{path}: llama.cpp computes something else with it (divergence {found:.3g} nats per token, "
+            f"{RUNS_WITHIN:g} is allowed); set export.gguf to false, and report this as a bug"
+        )
+    return found
+
+
+def _prompts(model: Transformer, tokenizer: Tokenizer) -> list[list[int]]:
+    """Of several lengths, drawn from the vocabulary."""
+    generator = torch.Generator().manual_seed(0)
+    most = tokenizer.get_vocab_size()
+    limit = min(64, model.config.max_position_embeddings)
+    lengths = (1, 2, 7, limit // 2, limit)
+    return [torch.randint(7, most, (length,), generator=generator).tolist() for length in lengths]
 
 
 def verify_gguf(path: Path, model: Transformer, tokenizer: Tokenizer) -> Agreement:
@@ -102,13 +151,7 @@ def verify_gguf(path: Path, model: Transformer, tokenizer: Tokenizer) -> Agreeme
     Raises:
         UserError: llama.cpp computes something else, or reads text as other tokens.
     """
-    generator = torch.Generator().manual_seed(0)
-    most = tokenizer.get_vocab_size()
-    limit = min(64, model.config.max_position_embeddings)
-    prompts = [
-        torch.randint(7, most, (length,), generator=generator).tolist() for length in (1, 2, 7, limit // 2, limit)
-    ]
-    found = agreement(path, model, tokenizer, prompts)
+    found = agreement(path, model, tokenizer, _prompts(model, tokenizer))
     if found.difference > TOLERANCE or not found.top1:
         raise UserError(
             f"{path}: llama.cpp computes other probabilities (by {found.difference:.2g}, {TOLERANCE:g} is allowed); "

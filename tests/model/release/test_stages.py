@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from gguf import GGUFReader
+from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -18,12 +19,18 @@ from model.evaluate_sections import EvaluateConfig
 from model.release.export import export
 from model.release.quantize import quantize
 from model.release.quantized import load_quantized, read_units
+from model.release.rows import text_rows
 from model.sections import ExportConfig, Precision, QuantizeConfig
 from tests.model.artifacts import make_artifacts
 from tests.pipeline.corpus import published
 
 CONFIG = QuantizeConfig(
-    linear=Precision.Q4_0, calibration_sequences=12, evaluation_sequences=4, expert_tokens=8
+    linear=Precision.Q4_0,
+    calibration_sequences=12,
+    evaluation_sequences=4,
+    expert_tokens=8,
+    accuracy_problems=2,
+    max_new_tokens=4,
 )  # 4 bits throughout: an untrained model hides what less would do
 HOSTILE = ["1234567 + 89", "naïve 漢字 🦙\u200b", "  two  spaces\n\n\ttab", "<|user|> <think>", "a" * 300, "don't I'LL"]
 
@@ -63,10 +70,7 @@ def test_starved_experts_are_listed(artifacts: dict[str, Path], tmp_path: Path) 
 
 
 def test_the_divergence_is_that_of_plain_arithmetic(artifacts: dict[str, Path]) -> None:
-    from model.release.quantize import _held_out_rows
-
-    words = Tokenizer.from_file(str(artifacts["tokenizer"] / "tokenizer.json"))
-    rows = _held_out_rows(CONFIG, artifacts, words)["text"]
+    rows = text_rows(artifacts["shards"], "validation", CONFIG.evaluation_sequences, 0)
     whole, four = load_model(artifacts["grpo"] / "model"), load_quantized(artifacts["quantize"] / "int4")
     total, count = 0.0, 0
     with torch.no_grad():
@@ -150,3 +154,43 @@ def test_llama_cpp_has_checked_the_export(artifacts: dict[str, Path]) -> None:
     assert verified["top1_equal"]
     assert verified["tokens_equal"]
     assert (artifacts["export"] / "compressed" / "model.safetensors").exists()
+
+
+def test_a_budget_of_bits_goes_where_rounding_hurts_most(artifacts: dict[str, Path], tmp_path: Path) -> None:
+    quantize(CONFIG.model_copy(update={"bits": 6.0, "sensitivity_sequences": 4}), artifacts, tmp_path)
+    report = json.loads((tmp_path / "quantization.json").read_text())
+    plain = json.loads((artifacts["quantize"] / "quantization.json").read_text())
+    _, stored = read_units(tmp_path / "int4")
+    cost, spent, raised = report["cost_at_4_bits"], 0.0, []
+    weights = {name: unit.weight().numel() for name, unit in stored.items()}
+    for name in cost:
+        spent += weights[name] * {"q4_0": 4.5, "q8_0": 8.5}[stored[name].precision]
+        raised += [name] if stored[name].precision == "q8_0" else []
+    total = sum(weights[name] for name in cost)
+    assert 5.0 < spent / total <= 6.0
+    # nothing that was left would have fitted and was worth more
+    worth = {name: cost[name] / weights[name] for name in cost}
+    least = min(worth[name] for name in raised)
+    assert all(worth[name] <= least or spent + 4 * weights[name] > 6.0 * total for name in cost if name not in raised)
+    assert report["precisions"]["int4"]["kl"] < plain["precisions"]["int4"]["kl"]
+
+
+def test_the_report_goes_by_source_and_has_tasks_solved(artifacts: dict[str, Path]) -> None:
+    report = json.loads((artifacts["quantize"] / "quantization.json").read_text())["precisions"]
+    for found in report.values():
+        assert set(found["kl_by_source"]) == {"book", "wiki"}
+        assert 0 <= found["accuracy"] <= 1
+    assert all(kl == pytest.approx(0, abs=1e-9) for kl in report["f32"]["kl_by_source"].values())
+
+
+def test_q4_k_m_is_there_and_runs(artifacts: dict[str, Path]) -> None:
+    """`export` had llama.cpp compute with each file; here the file's own words."""
+    reader = GGUFReader(artifacts["export"] / "gguf" / "model-q4_k_m.gguf")
+    kinds = {tensor.name: tensor.tensor_type.name for tensor in reader.tensors}
+    assert kinds["blk.0.attn_output.weight"] == "Q8_0" or kinds["blk.0.attn_output.weight"].startswith("Q5")
+    assert reader.fields["general.file_type"].parts[-1][0] == 15
+    assert "gguf/model-q4_k_m.gguf" in json.loads((artifacts["export"] / "export.json").read_text())["files"]
+    importance = load_file(artifacts["quantize"] / "importance.safetensors")
+    _, stored = read_units(artifacts["quantize"] / "int4")
+    assert importance["model.layers.1.mlp.experts.down_proj.weight"].shape == (8, 32)
+    assert set(importance) < set(stored)

@@ -1,0 +1,69 @@
+"""Rows of tokens for calibration and for judging: packed text, and solved tasks in the chat format."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from infra.errors import UserError
+from model.release.calibrate import CalibrationBatch
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+__all__ = ["cut", "sequence_length", "task_rows", "text_rows"]
+
+
+def sequence_length(shards: Path) -> int:
+    """Tokens in a row."""
+    from pipeline.reader import ShardReader
+
+    return ShardReader(shards, "train", global_batch=1, verify=False).sequence_length
+
+
+def text_rows(shards: Path, split: str, count: int, seed: int, source: str | None = None) -> CalibrationBatch:
+    """At most `count` different rows of packed text, of one source where it is named.
+
+    Raises:
+        UserError: there are none.
+    """
+    from pipeline.reader import ShardReader
+
+    mixture = None if source is None else {source: 1.0}
+    try:
+        reader = ShardReader(shards, split, global_batch=1)
+        rows = reader.rows if source is None else reader.source_rows[source]
+        batch = ShardReader(
+            shards, split, global_batch=min(count, rows), seed=seed, verify=False, mixture=mixture
+        ).batch(0)
+    except ValueError as error:
+        raise UserError(f"quantize: {error}") from None
+    return CalibrationBatch(batch.tokens, batch.documents, torch.ones_like(batch.tokens, dtype=torch.bool))
+
+
+def task_rows(file: Path, tokenizer: Tokenizer, length: int, count: int, seed: int) -> CalibrationBatch:
+    """At most `count` rows of packed solved tasks."""
+    from model.generate import token_id
+    from model.training.chats import ChatBatches, encode_chats
+    from pipeline.reasoning import read_tasks
+
+    tasks = read_tasks(file)
+    pad = token_id(tokenizer, "<|pad|>")
+    try:
+        packed = ChatBatches(encode_chats(tokenizer, tasks), length, 1, pad, seed)
+    except ValueError as error:
+        raise UserError(f"{file}: {error}") from None
+    chosen = [packed.batch(step, 0, 1) for step in range(min(count, packed.rows))]
+    tokens_BT = torch.cat([row.tokens_BT for row in chosen])
+    documents_BT = torch.cat([row.documents_BT for row in chosen if row.documents_BT is not None])
+    return CalibrationBatch(tokens_BT, documents_BT, tokens_BT != pad)
+
+
+def cut(rows: CalibrationBatch, size: int) -> Iterator[CalibrationBatch]:
+    """Batches of `size` rows."""
+    columns = (rows.tokens_BT, rows.documents_BT, rows.valid_BT)
+    for parts in zip(*(column.split(size) for column in columns), strict=True):
+        yield CalibrationBatch(*parts)

@@ -1,0 +1,93 @@
+"""K-quants: llama.cpp's own kernels, read back by the `gguf` package; types and bytes as its `llama_model_quantize`.
+
+The digests were taken from files that `llama_model_quantize` (llama.cpp as node-llama-cpp 3.22.1 ships it) wrote for
+the same weights, with and without importance matrix: 349 tensors of four architectures agreed byte for byte.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import pytest
+import torch
+from gguf import GGMLQuantizationType
+
+from model.config import Family
+from model.release.kquants import Blocks, k_quantize, k_quants, k_type
+from model.release.units import units
+from tests.model.conftest import tiny_config, tiny_model
+
+Type = GGMLQuantizationType
+WIDE = {"hidden_size": 256, "kv_lora_rank": 256, "moe_intermediate_size": 256, "intermediate_size": 512}
+
+
+def ramp(rows: int, columns: int) -> torch.Tensor:
+    """Weights without a random generator: the same everywhere."""
+    places = torch.arange(rows * columns, dtype=torch.float64).view(rows, columns)
+    return (torch.sin(places * 0.37) * torch.cos(places * 0.011) * 0.1).float()
+
+
+@pytest.mark.parametrize("kind", [Type.Q4_K, Type.Q5_K, Type.Q6_K, Type.Q5_0, Type.Q5_1, Type.Q8_0])
+def test_gguf_reads_back_what_was_meant(kind: Type) -> None:
+    weight = torch.randn(2, 8, 512, generator=torch.Generator().manual_seed(0))
+    blocks = k_quantize(weight, kind)
+    error = float((blocks.weight() - weight).norm() / weight.norm())
+    assert blocks.weight().shape == weight.shape
+    assert error < {Type.Q4_K: 0.08, Type.Q6_K: 0.02, Type.Q8_0: 0.006}.get(kind, 0.045)
+    assert torch.equal(k_quantize(weight[1], kind).stored, blocks.stored[1])
+
+
+def test_importance_moves_the_error_to_where_it_matters_less() -> None:
+    weight = torch.randn(2, 16, 256, generator=torch.Generator().manual_seed(1))
+    importance = torch.ones(2, 256)
+    importance[1, ::8] = 50.0
+    plain, weighed = (k_quantize(weight, Type.Q4_K, seen).weight() - weight for seen in (None, importance))
+    assert weighed[1, :, ::8].norm() < 0.9 * plain[1, :, ::8].norm()
+    shared = k_quantize(weight, Type.Q4_K, importance[1:])
+    assert torch.equal(shared.stored[1], k_quantize(weight, Type.Q4_K, importance).stored[1])
+
+
+@pytest.mark.parametrize(
+    ("kind", "importance", "digest"),
+    [
+        (Type.Q4_K, False, "06a2492305299f4d"),
+        (Type.Q4_K, True, "e7be154c82bf5b9b"),
+        (Type.Q6_K, False, "beb6959f668ffc98"),
+        (Type.Q6_K, True, "a6c8516187bd1957"),
+    ],
+)
+def test_the_bytes_are_llama_cpp_s(kind: Type, importance: bool, digest: str) -> None:
+    seen = (torch.arange(512) % 7 + 1.0)[None] if importance else None
+    blocks = k_quantize(ramp(16, 512), kind, seen)
+    assert hashlib.sha256(blocks.stored.numpy().tobytes()).hexdigest()[:16] == digest
+
+
+def test_the_mixture_is_llama_cpp_s() -> None:
+    """As it printed them for nine layers of eight experts, and for ten dense ones."""
+    config = tiny_config(Family.DEEPSEEK_V3, **WIDE, v_head_dim=64, num_hidden_layers=9, n_routed_experts=8)
+    model = tiny_model(Family.DEEPSEEK_V3, **WIDE, v_head_dim=64, num_hidden_layers=9, n_routed_experts=8)
+    found = {name: k_type(name, weight, config) for name, weight in units(model).items()}
+    down = [found[f"model.layers.{layer}.mlp.experts.down_proj.weight"] for layer in range(1, 9)]
+    assert down == [Type.Q4_K, Type.Q4_K, Type.Q6_K, Type.Q4_K, Type.Q4_K, Type.Q6_K, Type.Q6_K, Type.Q6_K]
+    assert found["model.layers.4.self_attn.o_proj.weight"] is Type.Q5_K
+    assert found["model.layers.4.self_attn.k_b_proj.weight"] is Type.F16  # 8 columns
+    assert found["model.layers.4.self_attn.v_b_proj.weight"] is Type.Q4_K
+    assert (found["model.embed_tokens.weight"], found["lm_head.weight"]) == (Type.Q4_K, Type.Q6_K)
+    assert found["model.layers.4.mlp.gate.weight"] is found["model.norm.weight"] is None
+    dense = tiny_config(Family.LLAMA, hidden_size=256, intermediate_size=512, num_hidden_layers=10)
+    value = torch.empty(128, 256)
+    kinds = [k_type(f"model.layers.{layer}.self_attn.v_proj.weight", value, dense) for layer in range(10)]
+    assert [kind is Type.Q6_K for kind in kinds] == [True, False, False, True, False, False, True, False, True, True]
+
+
+def test_rows_that_do_not_divide_take_what_fits() -> None:
+    config = tiny_config(Family.DEEPSEEK_V2, n_routed_experts=8)
+    for columns, kind in ((256, Type.Q5_K), (96, Type.Q5_1), (48, Type.F16)):
+        assert k_type("model.layers.1.self_attn.o_proj.weight", torch.empty(4, columns), config) is kind
+    made = k_quants({"model.layers.0.mlp.gate.weight": torch.ones(8, 48)}, config, {})
+    assert made["model.layers.0.mlp.gate.weight"].precision == "f32"
+    with pytest.raises(ValueError, match="48 columns are no multiple of 256"):
+        k_quantize(torch.ones(2, 48), Type.Q4_K)
+    half = k_quantize(torch.full((2, 48), 0.1), Type.F16)
+    assert isinstance(half, Blocks)
+    assert torch.equal(half.weight(), torch.full((2, 48), 0.1).half().float())
