@@ -5,16 +5,23 @@ What a file is called and what it holds counts; where it lies does not.
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import hashlib
+import shutil
+import tempfile
+import urllib.error
+import urllib.request
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
+from http import HTTPStatus
 from pathlib import Path
 from typing import IO, Any, cast
 
 from infra.errors import UserError
 
-__all__ = ["ExternalFile", "digest_of", "open_file", "resolve"]
+__all__ = ["ExternalFile", "digest_of", "open_file", "open_seekable", "resolve"]
 
 CHUNK = 1 << 20
 
@@ -122,9 +129,42 @@ def open_file(file: ExternalFile) -> IO[bytes]:
     if not file.is_remote:
         return Path(file.path).open("rb")
     filesystem, key = _filesystem(file.path)
-    if file.path.startswith(("http://", "https://")) and not filesystem.info(key).get("partial"):
-        return cast("IO[bytes]", filesystem.open(key, "rb", block_size=0))  # from the beginning only
+    if _is_streamed(file):
+        return cast("IO[bytes]", filesystem.open(key, "rb", block_size=0))
     return cast("IO[bytes]", filesystem.open(key, "rb"))
+
+
+def open_seekable(file: ExternalFile) -> IO[bytes]:
+    """The same for formats that are read from their end: what can only be had whole is fetched first."""
+    if not _is_streamed(file):
+        return open_file(file)
+    with contextlib.ExitStack() as failing:
+        local = cast("IO[bytes]", failing.enter_context(tempfile.TemporaryFile()))
+        with open_file(file) as stream:
+            shutil.copyfileobj(stream, local, CHUNK)
+        local.seek(0)
+        failing.pop_all()
+    return local
+
+
+def _is_streamed(file: ExternalFile) -> bool:
+    return file.path.startswith(("http://", "https://")) and not _sends_ranges(file.path)
+
+
+@cache
+def _sends_ranges(address: str) -> bool:
+    """Whether a web server sends parts of a file: asked for one byte, it says so. What its headers promise is no help.
+
+    Raises:
+        OSError: the server does not answer, or not with the file. Whether a file has parts must not depend on that.
+    """
+    try:
+        with urllib.request.urlopen(urllib.request.Request(address, headers={"Range": "bytes=0-0"})) as answer:
+            return int(answer.status) == HTTPStatus.PARTIAL_CONTENT
+    except urllib.error.HTTPError as error:
+        if error.code != HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:  # of an empty file
+            raise
+        return False
 
 
 def digest_of(file: ExternalFile) -> str:

@@ -25,7 +25,7 @@ from datatrove.pipeline.base import PipelineStep
 
 from infra import events
 from infra.errors import UserError
-from infra.storage import ExternalFile, open_file, resolve
+from infra.storage import ExternalFile, open_seekable, resolve
 from pipeline.documents import (
     Document,
     DocumentReader,
@@ -131,7 +131,7 @@ def _rows(file: ExternalFile) -> Iterator[Any]:
     """The rows of a Parquet file or of JSON lines, plain or compressed; None for a line that is no JSON."""
     try:
         if file.name.endswith(".parquet"):
-            with open_file(file) as raw:
+            with open_seekable(file) as raw:
                 yield from pq.read_table(raw).to_pylist()
             return
         with open_stream(Part(file)) as stream:

@@ -14,6 +14,7 @@ import secrets
 import sys
 import tempfile
 from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +34,12 @@ ATTEMPTS = 4
 """At starting a Ray: on a busy machine it gives up too soon."""
 LOST = 3
 """Times that a task is tried again whose process or node was lost."""
-LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
-"""What has Ray bind to loopback, and to nothing else; read when it is imported."""
-PASSED_ON = ("DEEPMILL_", "AWS_", "PYTHON", "OMP_", "HF_", "LD_")
-"""Variables that the workers of a cluster get from the stage."""
+OWN = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_worker_niceness": "0"}
+"""Has a Ray of one's own bind to loopback and to nothing else, and run its tasks as urgently as the stage itself, where
+Ray gives way to all else on the machine; read when it is imported."""
+PASSED_ON = ("DEEPMILL_", "AWS_", "OMP_", "HF_")
+"""Variables that the tasks get from the stage. They go with the task, not as a runtime environment of Ray's, for which
+it would have to start processes other than those that it has ready."""
 
 
 def run_on_ray(steps: list[Any], tasks: int, folder: Path, execution: Execution) -> None:
@@ -79,13 +82,14 @@ class _Ray(Reporting):
     def run(self) -> None:
         import ray
 
-        run = ray.remote(num_cpus=1, memory=self.memory, max_retries=LOST)(_run_rank)
-        pickled = ray.put(dill.dumps(self, byref=True))
+        run = ray.remote(num_cpus=1, memory=self.memory, max_retries=LOST)(_task())
+        variables = {name: value for name, value in os.environ.items() if name.startswith(PASSED_ON)}
+        given = ray.put((variables, [path for path in sys.path if path], dill.dumps(self, byref=True)))
         left = deque(self.get_incomplete_ranks())
         running: list[Any] = []
         while left or running:
             while left and len(running) < self.at_once:
-                running.append(run.remote(pickled, left.popleft()))
+                running.append(run.remote(given, left.popleft()))
             done, running = ray.wait(running)
             try:
                 ray.get(done)
@@ -99,8 +103,21 @@ class _Ray(Reporting):
                 continue
 
 
-def _run_rank(executor: bytes, rank: int) -> None:
-    dill.loads(executor)._run_for_rank(rank, local_rank=1)  # of which only the first, 0, would write to the console
+def _task() -> Callable[[tuple[dict[str, str], list[str], bytes], int], None]:
+    """What a process of Ray's calls. No function of this module, for which it would have to find the module first."""
+
+    def run_rank(given: tuple[dict[str, str], list[str], bytes], rank: int) -> None:
+        import os
+        import sys
+
+        variables, paths, executor = given
+        os.environ.update(variables)
+        sys.path += [path for path in paths if path not in sys.path]
+        import dill
+
+        dill.loads(executor)._run_for_rank(rank, local_rank=1)  # the first, 0, would write to the console
+
+    return run_rank
 
 
 def _connect(execution: Execution) -> Any:
@@ -108,7 +125,7 @@ def _connect(execution: Execution) -> Any:
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"  # what Ray asks for lest it warns
     if not execution.ray.address:  # a key that only its own processes know, and no file in the user's home
-        os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32), **LOOPBACK}
+        os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32), **OWN}
     elif (Path.home() / ".ray" / "auth_token").exists():  # where Ray keeps the key of a cluster
         os.environ.setdefault("RAY_AUTH_MODE", "token")
     try:
@@ -122,10 +139,8 @@ def _connect(execution: Execution) -> Any:
     if ray.is_initialized():
         return ray
     if address := execution.ray.address:
-        variables = {name: value for name, value in os.environ.items() if name.startswith(PASSED_ON)}
-        variables["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
         try:
-            ray.init(address=address, runtime_env={"env_vars": variables}, **quiet)
+            ray.init(address=address, **quiet)
         except (ConnectionError, RuntimeError, ValueError) as error:
             raise UserError(
                 f"execution.ray.address {address}: no Ray answers there ({error}); check the address and RAY_AUTH_TOKEN"

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import PurePosixPath
 from typing import IO, Any, cast
 
-from infra.storage import ExternalFile, open_file
+from infra.storage import ExternalFile, open_seekable
 from pipeline.documents import Document
 from pipeline.sections import CodeSource
 from pipeline.sources.broken import ARCHIVE_ERRORS, is_of_the_file
@@ -72,7 +72,7 @@ def _files(part: Part, most: int) -> Iterator[tuple[str, bytes | Exception | Non
                         file = archive.extractfile(member) if member.size <= most else None
                         yield member.name, file.read() if file else None
         elif name.endswith((".zip", ".whl")):
-            with open_file(part.file) as raw, zipfile.ZipFile(raw) as archive_:
+            with open_seekable(part.file) as raw, zipfile.ZipFile(raw) as archive_:
                 for info in archive_.infolist():
                     if not info.is_dir():
                         yield info.filename, _member(archive_, info, most)

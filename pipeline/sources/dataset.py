@@ -18,7 +18,7 @@ import pyarrow as pa
 import yaml
 
 from infra.errors import UserError
-from infra.storage import ExternalFile, open_file
+from infra.storage import ExternalFile, open_file, open_seekable
 from pipeline.documents import Document
 from pipeline.sections import DatasetSource, JsonlSource, ParquetSource
 from pipeline.sources import jsonl, parquet
@@ -162,7 +162,7 @@ def _numbered(source: DatasetSource, rows: Iterable[dict[str, Any] | None], limi
 
 def _arrow(part: Part, text: str) -> Iterator[dict[str, Any] | None]:
     """The rows of a file; None for one whose strings are not UTF-8."""
-    with open_file(part.file) as stream:
+    with open_seekable(part.file) as stream:
         try:
             is_file = stream.read(6) == b"ARROW1"
             stream.seek(0)

@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import unquote
 from xml.etree import ElementTree
 
-from infra.storage import open_file
+from infra.storage import open_seekable
 from pipeline.documents import Document
 from pipeline.sections import BookSource
 from pipeline.sources.book import LONGEST_TITLE, Unreadable, strip_licence
@@ -41,7 +41,7 @@ def chapters(source: BookSource, part: Part, limits: Limits, book: dict[str, Any
         Unreadable: this is no EPUB, it is encrypted, or too large.
     """
     try:
-        with open_file(part.file) as raw, zipfile.ZipFile(raw) as archive:
+        with open_seekable(part.file) as raw, zipfile.ZipFile(raw) as archive:
             pages = _pages(_Archive(archive, limits.bytes), book)
     except ARCHIVE_ERRORS as error:
         if not is_of_the_file(error):

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from infra import events
 from infra.errors import UserError
-from infra.storage import ExternalFile, open_file
+from infra.storage import ExternalFile, open_seekable
 from pipeline.documents import Document
 from pipeline.sections import ParquetSource
 from pipeline.sources.broken import is_of_the_file
@@ -37,7 +37,7 @@ def read(source: ParquetSource, part: Part, limits: Limits) -> Iterator[Found]:
         UserError: there is no text column.
     """
     number, file = 0, part.file
-    with open_file(file) as stream:
+    with open_seekable(file) as stream:
         try:
             metadata = pq.read_metadata(stream)
             schema = metadata.schema.to_arrow_schema()

@@ -15,8 +15,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
-"""To be set for all who use it as well; see `pipeline/ray_tasks.py`."""
+from pipeline.ray_tasks import OWN
+
 HOUSE = Path(__file__).parents[2]
 ATTEMPTS = 4
 """Ray gives up starting after 30 seconds, which a busy machine needs."""
@@ -42,7 +42,7 @@ def ray_cluster() -> Iterator[tuple[str, dict[str, str]]]:
     """Run a cluster; yields its address and the environment that may use it."""
     folder = Path(tempfile.mkdtemp(prefix="ray-", dir="/var/tmp"))  # short: a socket's path has at most 107 bytes
     command = [sys.executable, "-m", "infra.supervisor", str(os.getpid()), sys.executable, "-c", HEAD, str(folder)]
-    key = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32), **LOOPBACK}
+    key = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32), **OWN}
     variables = os.environ | key | {"PYTHONPATH": str(HOUSE), "RAY_USAGE_STATS_ENABLED": "0"}
     log = folder / "head.out"
     for attempt in range(1, ATTEMPTS + 1):

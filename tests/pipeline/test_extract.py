@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
+import random
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +20,11 @@ from pipeline import extract as stage
 from pipeline.documents import read_documents
 from pipeline.extract import deal, extract
 from pipeline.sections import ExtractConfig
+from pipeline.sources import stream
+from tests.infra.web import Ranges, WholeFiles, web_server
 from tests.pipeline.corpus import published, set_workers
 from tests.pipeline.sources.raw import page, warc_record, wiki_dump, wiki_page
+from tests.pipeline.sources.test_epub import epub
 
 WORDS = "The harbour of the old town lies open to the west, and the wind comes in with the tide. " * 4
 
@@ -115,6 +121,68 @@ def test_a_killed_stage_resumes_with_the_same_result(tmp_path: Path, monkeypatch
     monkeypatch.setattr(stage.Reader, "_read", read)
     assert _run(config, tmp_path / "out") == metrics
     assert published(tmp_path / "out") == published(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("compress", [bytes, gzip.compress], ids=["plain", "one member"])
+def test_a_killed_stage_resumes_inside_a_large_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compress: Callable[[bytes], bytes]
+) -> None:
+    """Its parts are tasks: those that were done are not read again, and the records are those of the whole."""
+    lines = [json.dumps({"text": f"{number} {random.Random(number).randbytes(300).hex()}"}) for number in range(300)]
+    (tmp_path / "raw" / "jsonl").mkdir(parents=True)
+    file = tmp_path / "raw" / "jsonl" / "large.jsonl"
+    file.write_bytes(compress("".join(f"{line}\n" for line in lines).encode()))
+    monkeypatch.setattr(stream, "CHUNK", 1000)
+    config = _config(tmp_path / "raw", ("jsonl",), split_bytes=file.stat().st_size // 5 + 1)
+    _run(config, tmp_path / "whole")
+    assert [document.text.partition(" ")[0] for document in read_documents(tmp_path / "whole")] == [
+        *map(str, range(300))
+    ]
+    read, seen = stage.Reader._read, []
+
+    def watched(self: Any, piece: Any) -> Any:
+        for number, found in enumerate(read(self, piece)):
+            if (len(seen), number) == (3, 5):
+                raise KeyboardInterrupt
+            yield found
+        seen.append(piece.name)
+
+    monkeypatch.setattr(stage.Reader, "_read", watched)
+    with pytest.raises(KeyboardInterrupt):
+        _run(config, tmp_path / "out")
+    assert seen == ["large.jsonl/1", "large.jsonl/2", "large.jsonl/3"]
+    seen[:] = ["killed"]
+    _run(config, tmp_path / "out")
+    assert seen == ["killed", "large.jsonl/4", "large.jsonl/5"]
+    assert published(tmp_path / "out") == published(tmp_path / "whole")
+
+
+def test_files_behind_an_address_are_those_of_the_folder(tmp_path: Path) -> None:
+    """In parts where the server sends ranges, whole where it does not, which formats that are read from their end need."""
+    lines = "".join(json.dumps({"text": f"{number} {WORDS}"}) + "\n" for number in range(100))
+    (tmp_path / "rows.jsonl").write_text(lines)
+    (tmp_path / "book.txt").write_text(f"A title\n\n{WORDS}")
+    (tmp_path / "town.epub").write_bytes(epub({"a": f"<html><body><p>{WORDS}</p></body></html>"}))
+    pq.write_table(pa.table({"text": [WORDS, "short"]}), tmp_path / "table.parquet")
+    found = []
+    for server in (None, Ranges, WholeFiles):
+        with web_server(tmp_path, server) if server else contextlib.nullcontext(str(tmp_path)) as base:
+            sources = {
+                "rows": {"kind": "jsonl", "paths": [f"{base}/rows.jsonl"]},
+                "shelf": {"kind": "book", "paths": [f"{base}/book.txt", f"{base}/town.epub"]},
+                "table": {"kind": "parquet", "paths": [f"{base}/table.parquet"]},
+            }
+            out = tmp_path / f"out{len(found)}"
+            _run(ExtractConfig.model_validate({"sources": sources, "split_bytes": 10_000}), out)
+        found.append([(document.id, document.text) for document in read_documents(out)])
+    assert len(found[0]) == 104
+    assert found[0] == found[1]
+    assert [text for _, text in found[1]] == [text for _, text in found[2]]
+    assert [found[at][9][0] for at in range(3)] == [
+        "rows/rows.jsonl/1.10",
+        "rows/rows.jsonl/1.10",
+        "rows/rows.jsonl/10",
+    ]
 
 
 def test_tasks_follow_from_names_and_sizes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
