@@ -19,7 +19,7 @@ from pathlib import PurePath
 from typing import Any
 
 from infra.errors import UserError
-from infra.storage import ExternalFile, open_file, resolve
+from infra.storage import ExternalFile, open_file, open_seekable, resolve
 from pipeline.scoring import boxed
 
 __all__ = ["identifier", "question_key", "read_problems", "read_records"]
@@ -108,7 +108,7 @@ def _parquet(file: ExternalFile) -> Iterator[tuple[str, int, Any]]:
     import pyarrow.parquet as pq
 
     try:
-        with open_file(file) as handle:
+        with open_seekable(file) as handle:
             number = 0
             for batch in pq.ParquetFile(pa.PythonFile(handle, mode="r")).iter_batches(1024):
                 for row in batch.to_pylist():

@@ -158,7 +158,7 @@ def test_a_killed_stage_resumes_inside_a_large_file(
 
 
 def test_files_behind_an_address_are_those_of_the_folder(tmp_path: Path) -> None:
-    """In parts where the server sends ranges, whole where it does not, which formats that are read from their end need."""
+    """In parts where the server sends ranges, else whole, also in formats that are read from their end."""
     lines = "".join(json.dumps({"text": f"{number} {WORDS}"}) + "\n" for number in range(100))
     (tmp_path / "rows.jsonl").write_text(lines)
     (tmp_path / "book.txt").write_text(f"A title\n\n{WORDS}")
