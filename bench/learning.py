@@ -29,7 +29,7 @@ from model.evaluate_sections import EvaluateConfig
 from model.finetune_sections import ContinuedConfig, GrpoConfig, RejectionConfig, SftConfig
 from model.rl.grpo import grpo
 from model.rl.rejection import rejection
-from model.sections import PretrainConfig, Schedule
+from model.sections import OptimizerKind, PretrainConfig, Schedule
 from model.training.continued import continued
 from model.training.pretrain import pretrain
 from model.training.sft import sft
@@ -61,7 +61,8 @@ class Scale:
     direct_share: float = 0.5
     terms: tuple[int, int] = (2, 3)
     """Fewest and most numbers of a sum."""
-    sft_rate: float = 2e-3
+    sft_rate: float = 5e-3
+    sft_batch: int = 8
     held_out: float = 0.03
     """Share of the documents."""
     samples: int = 4
@@ -69,12 +70,12 @@ class Scale:
 
 
 LAPTOP = Scale(
-    text_bytes=400_000, train=900, validation=128, test=200, pretrain=40, continued=20, sft=900, grpo=30,
-    questions=16, group=8, student=40,
+    text_bytes=800_000, train=1200, validation=128, test=400, pretrain=100, continued=30, sft=250, grpo=30,
+    questions=16, group=8, student=60,
 )  # fmt: skip
 QUICK = Scale(
     text_bytes=60_000, train=60, validation=12, test=16, pretrain=3, continued=2, sft=60, grpo=2, questions=4, group=4,
-    student=2, hidden=64, direct_share=0.0, terms=(2, 2), sft_rate=1e-2, samples=16, held_out=0.2,
+    student=2, hidden=64, direct_share=0.0, terms=(2, 2), sft_rate=1e-2, sft_batch=4, samples=16, held_out=0.2,
 )  # fmt: skip
 NEW_TOKENS = 40
 
@@ -87,9 +88,12 @@ def prepare(scale: Scale, seed: int, root: Path) -> dict[str, Path]:
     for folder in made.values():
         folder.mkdir(parents=True, exist_ok=True)
     low, high = scale.terms
-    options = {"min_terms": low, "max_terms": high, "min_digits": 1, "max_digits": 1}
+    options = {
+        "min_terms": low, "max_terms": high, "min_digits": 1, "max_digits": 1, "operators": ["+", "-"],
+        "allow_parentheses": False, "allow_negation": False,
+    }  # fmt: skip
     config = ReasoningConfig(
-        tasks=(ReasoningTask(name="chain_sum", options=options),),
+        tasks=(ReasoningTask(name="basic_arithmetic", options=options),),
         train=scale.train,
         validation=scale.validation,
         test=scale.test,
@@ -122,23 +126,41 @@ def climb(scale: Scale, seed: int, root: Path, say: Callable[[str], None]) -> It
         say(f"seed {seed} {name}: {found['bench_seconds']} s")
         return found
 
-    yield "pretrain", stage("pretrain", pretrain, _pretrain(scale, seed, _moe(scale)))
-    yield "continued", stage("continued", continued, _continued(scale, seed), start="pretrain")
-    yield "sft", stage("sft", sft, _sft(scale, seed), start="continued")
-    yield "grpo", stage("grpo", grpo, _grpo(scale, seed), start="sft")
+    def asked(name: str) -> dict[str, Any]:
+        """The checkpoint `name`, measured; each for itself, so that a ladder cut short has something to say."""
+        config = EvaluateConfig(
+            problems=scale.test, max_new_tokens=NEW_TOKENS, sequences=16, domain=("math",), samples_per_problem=0,
+            prompts=(),
+        )  # fmt: skip
+        return stage(f"evaluate_{name}", evaluate, config, **{name: name})
+
+    def rung(name: str, run: Callable[..., dict[str, Any]], config: Any, **inputs: str) -> tuple[str, dict[str, Any]]:
+        return name, {**stage(name, run, config, **inputs), "evaluation": asked(name)}
+
+    yield rung("pretrain", pretrain, _pretrain(scale, seed, _moe(scale)))
+    yield rung("continued", continued, _continued(scale, seed), start="pretrain")
+    yield rung("sft", sft, _sft(scale, seed), start="continued")
+    yield rung("grpo", grpo, _grpo(scale, seed), start="sft")
+    made["chains"] = _worked_alone(made["reasoning"], root / "chains")
+    yield rung("sft_chains", sft, _sft(scale, seed), start="continued", reasoning="chains")
     yield "rejection", stage("rejection", rejection, _rejection(scale, seed), start="grpo")
-    yield "sft_second", stage("sft_second", sft, _sft(scale, seed), start="continued", reasoning="rejection")
-    second = _grpo(scale, seed + 100)
-    yield "grpo_second", stage("grpo_second", grpo, second, start="sft_second")
-    yield "student", stage("student", pretrain, _pretrain(scale, seed, _dense(scale), scale.student))
-    yield "distill", stage("distill", sft, _sft(scale, seed), start="student", reasoning="rejection")
-    yield "student_rl", stage("student_rl", grpo, _grpo(scale, seed), start="student")
-    names = ("pretrain", "continued", "sft", "grpo", "sft_second", "grpo_second", "distill", "student_rl")
-    config = EvaluateConfig(
-        problems=scale.test, max_new_tokens=NEW_TOKENS, sequences=16, domain=("math",), samples_per_problem=4,
-        sampled_problems=min(100, scale.test),
-    )  # fmt: skip
-    yield "evaluate", stage("evaluate", evaluate, config, **{name: name for name in names})
+    yield rung("sft_second", sft, _sft(scale, seed), start="continued", reasoning="rejection")
+    yield rung("grpo_second", grpo, _grpo(scale, seed + 100), start="sft_second")
+    yield rung("student", pretrain, _pretrain(scale, seed, _dense(scale), scale.student))
+    yield rung("distill", sft, _sft(scale, seed), start="student", reasoning="rejection")
+    yield rung("student_rl", grpo, _grpo(scale, seed), start="student")
+    yield rung("student_sft", sft, _sft(scale, seed), start="student")
+    yield rung("student_sft_rl", grpo, _grpo(scale, seed), start="student_sft")
+
+
+def _worked_alone(reasoning: Path, out: Path) -> Path:
+    """The same problems, to train on those with a worked solution alone: what one would do without reinforcement."""
+    out.mkdir(exist_ok=True)
+    for split in ("validation", "test"):
+        (out / f"{split}.jsonl").write_bytes((reasoning / f"{split}.jsonl").read_bytes())
+    lines = (reasoning / "train.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+    (out / "train.jsonl").write_text("".join(line for line in lines if json.loads(line)["reasoning"]), encoding="utf-8")
+    return out
 
 
 def _moe(scale: Scale) -> ModelConfig:
@@ -183,9 +205,9 @@ def _continued(scale: Scale, seed: int) -> ContinuedConfig:
 
 def _sft(scale: Scale, seed: int) -> SftConfig:
     return SftConfig(
-        steps=scale.sft, batch_size=4, sequence_length=128, learning_rate=scale.sft_rate,
-        beta2=0.99, schedule=Schedule.COSINE,
-        warmup_steps=10, spike_factor=10, validation_sequences=8, accuracy_tasks=128, max_new_tokens=NEW_TOKENS,
+        steps=scale.sft, batch_size=scale.sft_batch, sequence_length=128, learning_rate=scale.sft_rate,
+        optimizer=OptimizerKind.MUON, beta2=0.99, schedule=Schedule.COSINE, warmup_steps=10,
+        spike_factor=10, validation_sequences=8, accuracy_tasks=128, max_new_tokens=NEW_TOKENS,
         seed=seed,
     )  # fmt: skip
 

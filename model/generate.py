@@ -17,10 +17,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from infra.errors import UserError
 from model.cache import KVCache
+from model.decode import Decoder
 from model.transformer import Transformer
 
 if TYPE_CHECKING:
@@ -38,6 +40,8 @@ __all__ = [
     "token_id",
 ]
 
+BLOCKS_FROM, BLOCK = 2048, 64
+"""Size of a vocabulary from which on it is sampled in blocks, and that of a block."""
 COMPACT_BELOW = 0.75
 """Share of rows alive below which the finished ones are dropped; dropping copies the cache."""
 
@@ -155,12 +159,13 @@ def _decode(
     device = model.lm_head.weight.device
     cache, logits_BV = _prefill(model, prompts, sampling.max_new_tokens, device)
     noise = np.stack([np.random.default_rng((sampling.seed, row)).random(sampling.max_new_tokens) for row in rows])
+    decoder = Decoder(model, cache.capacity)
     alive = list(rows)
     slots = list(range(len(rows)))  # of the rows alive, within the batch; noise stays put, the batch shrinks
     for step in range(sampling.max_new_tokens):
         uniform_B1 = torch.from_numpy(noise[:, step : step + 1]).to(device)
         tokens_B1 = choose(logits_BV, sampling, uniform_B1)
-        logprobs_B = (logits_BV.gather(1, tokens_B1) - logits_BV.logsumexp(1, keepdim=True))[:, 0].tolist()
+        logprobs_B = logits_BV.log_softmax(1).gather(1, tokens_B1)[:, 0].tolist()
         tokens = tokens_B1[:, 0].tolist()
         for row, slot in zip(alive, slots, strict=True):
             yield row, tokens[slot], logprobs_B[slot]
@@ -173,7 +178,7 @@ def _decode(
             cache.select(kept_B)
             tokens_B1, noise = tokens_B1[kept_B], noise[slots]
             slots = list(range(len(slots)))
-        logits_BV = model(tokens_B1, cache=cache)[:, -1]
+        logits_BV = decoder(tokens_B1[:, 0], cache)
 
 
 def _prefill(
@@ -202,18 +207,37 @@ def choose(logits_BV: Tensor, sampling: Sampling, uniform_B1: Tensor) -> Tensor:
     """The next tokens [B, 1]: the likeliest, or where the cumulative distribution passes `uniform_B1` (in [0, 1))."""
     if sampling.temperature == 0:
         return logits_BV.argmax(1, keepdim=True)
-    probs_BV = (logits_BV.double() / sampling.temperature).softmax(1)
+    scaled_BV = logits_BV if sampling.temperature == 1 else logits_BV / sampling.temperature
+    probs_BV = scaled_BV.softmax(1)
     if sampling.top_p == 1:
         return _invert(probs_BV, uniform_B1)
     probs_BV, tokens_BV = probs_BV.sort(stable=True, dim=1, descending=True)
     # a token stays when those before it fall short of top_p, so the likeliest always does
-    before_BV = probs_BV.cumsum(1) - probs_BV
+    before_BV = probs_BV.cumsum(1, dtype=torch.float64) - probs_BV
     probs_BV = probs_BV.masked_fill(before_BV >= sampling.top_p, 0.0)
     return tokens_BV.gather(1, _invert(probs_BV, uniform_B1))
 
 
 def _invert(weights_BV: Tensor, uniform_B1: Tensor) -> Tensor:
-    """Index [B, 1] of the first weight at which the running sum exceeds the given share of the whole."""
-    sums_BV = weights_BV.cumsum(1)
-    target_B1 = uniform_B1 * sums_BV[:, -1:]
-    return torch.searchsorted(sums_BV, target_B1, right=True).clamp(max=weights_BV.shape[1] - 1)
+    """Index [B, 1] of the first weight at which the running sum exceeds the given share of the whole.
+
+    A running sum is slow, for every addition waits for the one before. Large vocabularies are summed in blocks, and
+    within the block that is hit.
+    """
+    if weights_BV.shape[1] < BLOCKS_FROM:
+        sums_BV = weights_BV.cumsum(1, dtype=torch.float64)
+        return _first_beyond(sums_BV, uniform_B1 * sums_BV[:, -1:])
+    blocks_Bbw = F.pad(weights_BV, (0, -weights_BV.shape[1] % BLOCK)).unflatten(1, (-1, BLOCK))
+    sums_Bb = blocks_Bbw.sum(2, dtype=torch.float64).cumsum(1)
+    target_B1 = uniform_B1 * sums_Bb[:, -1:]
+    block_B1 = _first_beyond(sums_Bb, target_B1)
+    left_B1 = target_B1 - F.pad(sums_Bb, (1, 0)).gather(1, block_B1)
+    hit_Bw = blocks_Bbw.gather(1, block_B1[:, :, None].expand(-1, 1, BLOCK))[:, 0]
+    sums_Bw = hit_Bw.cumsum(1, dtype=torch.float64)
+    left_B1 = left_B1.minimum(sums_Bw[:, -1:] * (1 - 2**-53))  # rounding may have left the whole of the block
+    return block_B1 * BLOCK + _first_beyond(sums_Bw, left_B1)
+
+
+def _first_beyond(sums_BV: Tensor, target_B1: Tensor) -> Tensor:
+    """Index [B, 1] of the first running sum above the target; the last where none is."""
+    return torch.searchsorted(sums_BV, target_B1, right=True).clamp(max=sums_BV.shape[1] - 1)

@@ -98,6 +98,23 @@ def test_no_token_of_probability_zero_is_drawn() -> None:
     assert choose(logits_BV, Sampling(temperature=1.0), uniform_B1).flatten().tolist() == [1, 3, 3]
 
 
+@pytest.mark.parametrize("size", [2048, 5000])
+def test_a_large_vocabulary_is_sampled_like_a_small_one(size: int) -> None:
+    """In blocks: the very token at which the running sum of all passes the drawn share."""
+    generator = torch.Generator().manual_seed(size)
+    logits_BV = torch.randn(400, size, generator=generator) * 4
+    logits_BV[:, torch.rand(size, generator=generator) < 0.5] = float("-inf")
+    uniform_B1 = torch.rand(400, 1, generator=generator, dtype=torch.float64)
+    uniform_B1[0], uniform_B1[1] = 0.0, 1 - 2**-53
+    found_B = choose(logits_BV, Sampling(temperature=1.0), uniform_B1)[:, 0]
+    probs_BV = logits_BV.double().softmax(1)
+    sums_BV = probs_BV.cumsum(1)
+    place = torch.arange(400)
+    assert (probs_BV[place, found_B] > 0).all()
+    assert (sums_BV[place, found_B] >= uniform_B1[:, 0] - 1e-6).all()
+    assert (sums_BV[place, found_B] - probs_BV[place, found_B] <= uniform_B1[:, 0] + 1e-6).all()
+
+
 def test_wrong_use_is_refused() -> None:
     with pytest.raises(ValueError, match="empty"):
         generate(tiny_model(), [[1], []], Sampling(), stop=0)
