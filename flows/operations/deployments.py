@@ -23,6 +23,9 @@ RUNS, UPKEEP = "runs", "upkeep"
 """Queues of every pool."""
 TOLD_OF = ["mill", "corpus", "pretrain", "finetune", "release", "rerun", "retention", "heartbeat"]
 """Flows whose failure people are told of."""
+COMMAND = "python -m prefect.engine"
+"""What a worker starts for a flow run, with its own interpreter (the worker's PATH says which). Left to itself it would
+start two more processes around it, to look for a project to install; they double the start and the end of a run."""
 ZOMBIE_SECONDS = 300
 """A flow run that says nothing for so long has no process any more."""
 
@@ -182,7 +185,10 @@ def deploy(item: Deployment) -> str:
         concurrency_limit=limit,
         work_pool_name=item.pool,
         work_queue_name=item.queue,
-        job_variables={"working_dir": str(Path.cwd())},  # paths in a recipe are relative to where `up` was started
+        job_variables={
+            "working_dir": str(Path.cwd()),  # paths in a recipe are relative to where `up` was started
+            "command": COMMAND,
+        },
         entrypoint_type=EntrypointType.MODULE_PATH,
         **when,
     )
