@@ -1,8 +1,9 @@
 """kill -9 at random moments: ``python -m bench.drill [--quick] [--kills N] [--seed N] [--json FILE]``.
 
-Runs the sample recipe undisturbed in one store, and in another kills the run with SIGKILL at random moments, N times
-(50), always starting it again. At the end both stores must hold the same bytes, nothing half-made may be visible, and
-no process may be left. `--quick` takes a recipe of seconds and five kills.
+Runs the sample recipe undisturbed in one store, and in another kills the run with SIGKILL at random moments, starting
+it again each time; when it gets through in spite of that, it begins anew in an empty store, until it was killed N times
+(50). Every store must end with the same bytes, nothing half-made may be visible, and no process may be left. `--quick`
+takes a recipe of seconds, and five kills unless `--kills` says otherwise.
 """
 
 from __future__ import annotations
@@ -11,11 +12,13 @@ import argparse
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -54,35 +57,51 @@ def contents(folder: Path) -> dict[str, str]:
 
 def drill(folder: Path, recipe: str, kills: int, seed: int) -> dict[str, Any]:
     """Do it all; what came out."""
-    calm, rough = folder / "calm", folder / "rough"
-    for place in (calm, rough):
-        place.mkdir()
-    started = time.monotonic()
-    if start(calm, recipe).wait():
-        sys.exit(f"the undisturbed run failed: {(calm / 'run.log').read_text()[-2000:]}")
-    seconds = time.monotonic() - started
-    chance, done, left, finished = random.Random(seed), 0, 0, 0
-    while done < kills:
+    calm = folder / "calm"
+    calm.mkdir()
+    first, seconds = _undisturbed(calm, recipe)
+    wanted = contents(calm)
+    chance, found = random.Random(seed), {"kills": 0, "stores": 0, "left_running": 0, "others": 0}
+    stages = Counter[str]()
+    while found["kills"] < kills:
+        found["stores"] += 1
+        rough = folder / f"rough{found['stores']}"
+        rough.mkdir()
         process = start(rough, recipe)
-        try:
-            process.wait(chance.uniform(0.5, 2.5 * seconds / kills + 5))
-        except subprocess.TimeoutExpired:
-            left += kill(process)
-            done += 1
-            print(f"kill {done}: {len(contents(rough))} artifacts there", flush=True)
-            continue
-        finished += 1
-        if finished > 3:  # everything is there long since: the moments were too late
-            break
-    status = start(rough, recipe).wait()
-    return {
-        "undisturbed_seconds": round(seconds, 1),
-        "kills": done,
-        "left_running": left,
-        "status": status,
-        "same": contents(calm) == contents(rough),
-        "artifacts": len(contents(rough)),
-    }
+        while found["kills"] < kills:
+            try:  # one in five falls while the run still starts
+                process.wait(chance.uniform(0.5, first) if chance.random() < 0.2 else first + chance.uniform(0, 15))
+                break
+            except subprocess.TimeoutExpired:
+                at = _stage_at_work(rough)
+                found["left_running"] += kill(process)
+                found["kills"] += 1
+                stages[at] += 1
+                print(f"kill {found['kills']} in {at}: {len(contents(rough))} artifacts there", flush=True)
+                process = start(rough, recipe)
+        if process.wait():
+            sys.exit(f"a run that was not killed failed: {(rough / 'run.log').read_text()[-2000:]}")
+        found["others"] += contents(rough) != wanted
+        shutil.rmtree(rough)
+    return found | {"undisturbed_seconds": round(seconds, 1), "killed_in": dict(stages), "artifacts": len(wanted)}
+
+
+def _undisturbed(folder: Path, recipe: str) -> tuple[float, float]:
+    """Seconds until the first stage is at work, and until the end."""
+    started = time.monotonic()
+    process = start(folder, recipe)
+    while not (first := (folder / "store" / ".staging").exists()) and process.poll() is None:
+        time.sleep(0.05)
+    first_seconds = time.monotonic() - started
+    if process.wait() or not first:
+        sys.exit(f"the undisturbed run failed: {(folder / 'run.log').read_text()[-2000:]}")
+    return first_seconds, time.monotonic() - started
+
+
+def _stage_at_work(folder: Path) -> str:
+    """The stage whose staging folder was touched last, or where the run is otherwise."""
+    there = [path for path in (folder / "store" / ".staging").glob("*/*/events.jsonl") if path.exists()]
+    return there[-1].parts[-3] if there else "between stages"
 
 
 def main() -> None:
@@ -100,7 +119,7 @@ def main() -> None:
 
             recipe = str(write_recipe(Path(name)))
         found = drill(Path(name), recipe, chosen.kills or (5 if chosen.quick else 50), chosen.seed)
-    holds = found["same"] and not found["left_running"] and not found["status"]
+    holds = not found["others"] and not found["left_running"]
     print(found, "holds" if holds else "MISSES")
     if chosen.json:
         shared = {"unit": "", "peers": {}, "ratio": None, "target": None, "holds": holds}

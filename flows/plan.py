@@ -114,10 +114,9 @@ def _decide(
 
 def _reason(job: Job, store: Store, before: list[PlannedStage]) -> str:
     """Why there is no artifact yet: what differs from the latest one of the stage."""
-    earlier = store.manifests(job.stage)
-    if not earlier:
+    latest = store.latest(job.stage)
+    if latest is None:
         return "first time"
-    latest = earlier[-1]
     if latest.version != job.version:
         return f"version {latest.version} → {job.version} of the stage"
     old, new = flatten(latest.config), flatten(job.config)

@@ -6,11 +6,12 @@ No ``from __future__ import annotations`` here: Prefect reads the annotations of
 from prefect import flow, get_run_logger
 from prefect.artifacts import create_table_artifact
 
+from flows.operations.notify import Topic, notify
 from flows.registry import parse_name
 from flows.release import promote_by_hand
 from flows.release import rollback as move_back
 from flows.sections import PromoteConfig
-from flows.vetting import vet
+from flows.vetting import our_models, vet
 from infra.settings import Settings
 
 __all__ = ["promote", "rollback", "vet_champion"]
@@ -34,9 +35,18 @@ def rollback(model: str, alias: str = "champion") -> str:
 
 
 @flow(name="vet-champion", persist_result=False)
-def vet_champion(model: str, alias: str = "champion") -> str | None:
-    """Notice a promotion made by hand in MLflow, judge it, and undo it if its gates do not pass."""
-    verdict = vet(Settings(), parse_name(model).model, alias)
-    if verdict.message:
-        get_run_logger().warning("%s", verdict.message)
-    return verdict.version
+def vet_champion(model: str = "", alias: str = "champion") -> str | None:
+    """Notice a promotion made by hand in MLflow, judge it, and undo it if its gates do not pass.
+
+    Of one model, or of every one that Deepmill registered; returns the version of the one that holds the alias then.
+    """
+    settings, logger = Settings(), get_run_logger()
+    names = [parse_name(model).model] if model else our_models(settings)
+    version = None
+    for name in names:
+        verdict = vet(settings, name, alias)
+        version = verdict.version
+        if verdict.message:
+            logger.warning("%s", verdict.message)
+            notify(Topic.PROMOTED, verdict.message, {"model": name, "version": version}, logger.warning)
+    return version if model else None

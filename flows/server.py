@@ -21,7 +21,7 @@ from infra.errors import UserError
 
 __all__ = ["PrefectServer"]
 
-START_SECONDS = 90.0
+START_SECONDS = 180.0
 POLL_SECONDS = 0.05
 DRAIN_SECONDS = 5.0
 

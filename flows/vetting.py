@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from flows.registry import alias_holder
-from flows.release import GATES, PREVIOUS, Gate, facts_of, judge, move_alias, registry_lock
+from flows.release import GATES, IDENTITY, PREVIOUS, Gate, facts_of, judge, move_alias, registry_lock
 from flows.sections import PromoteConfig
 from infra.errors import UserError
 from infra.settings import Settings
@@ -22,7 +22,7 @@ from infra.tracking import registry_client
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-__all__ = ["Verdict", "audit_of", "vet"]
+__all__ = ["Verdict", "audit_of", "our_models", "vet"]
 
 AUDIT = "deepmill.audit."
 
@@ -41,6 +41,12 @@ def audit_of(client: MlflowClient, model: str) -> list[dict[str, Any]]:
     """All moves of a model's aliases, the oldest first."""
     tags = client.get_registered_model(model).tags
     return [json.loads(text) for key, text in sorted(tags.items()) if key.startswith(AUDIT)]
+
+
+def our_models(settings: Settings) -> list[str]:
+    """The models that Deepmill registered a version of; others in the same registry are nobody's business here."""
+    versions = registry_client(settings).search_model_versions()
+    return sorted({version.name for version in versions if IDENTITY in version.tags})
 
 
 def vet(settings: Settings, model: str, alias: str = "champion") -> Verdict:

@@ -140,6 +140,17 @@ class ObjectStore(Store):
         found = [Manifest.model_validate_json(self._fs.cat_file(key)) for key in keys]
         return sorted(found, key=lambda manifest: manifest.started)
 
+    def latest(self, stage: str) -> Manifest | None:
+        self._fs.invalidate_cache()
+        try:
+            entries = self._fs.glob(self._key(stage, "*", MANIFEST), detail=True)
+        except FileNotFoundError:
+            entries = {}
+        if not entries:
+            return None
+        newest = max(entries, key=lambda key: (str(entries[key].get("LastModified", "")), key))
+        return Manifest.model_validate_json(self._fs.cat_file(newest))
+
     def artifacts(self) -> Iterator[tuple[str, str]]:
         self._fs.invalidate_cache()
         for key in self._fs.glob(self._key("*", "*", MANIFEST)):

@@ -131,6 +131,10 @@ class Store(ABC):
         """Every published artifact of a stage, oldest first."""
 
     @abstractmethod
+    def latest(self, stage: str) -> Manifest | None:
+        """The artifact of a stage that was published last; reads one manifest, however many there are."""
+
+    @abstractmethod
     def artifacts(self) -> Iterator[tuple[str, str]]:
         """Stage and identity of everything that is published or being published; opens no manifest."""
 
@@ -224,6 +228,14 @@ class LocalStore(Store):
     def manifests(self, stage: str) -> list[Manifest]:
         found = [Manifest.model_validate_json(path.read_bytes()) for path in (self.root / stage).glob(f"*/{MANIFEST}")]
         return sorted(found, key=lambda manifest: manifest.started)
+
+    def latest(self, stage: str) -> Manifest | None:
+        times: list[tuple[float, str]] = []
+        with contextlib.suppress(FileNotFoundError), os.scandir(self.root / stage) as entries:
+            for entry in entries:
+                with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                    times.append((Path(entry.path, MANIFEST).stat().st_mtime, entry.name))
+        return self.find(stage, max(times)[1]) if times else None
 
     def artifacts(self) -> Iterator[tuple[str, str]]:
         for stage in sorted(os.scandir(self.root), key=lambda entry: entry.name):

@@ -46,7 +46,9 @@ def supervise(parent: int, command: list[str], child_first: float = 0.0) -> int:
         stopping = True
 
     signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the flow, which then sends SIGTERM
+    # Ctrl-C reaches the flow, which then sends SIGTERM. A handler, not SIG_IGN: that one COMMAND would inherit, and a
+    # Prefect worker, which turns its SIGTERM into SIGINT, would never stop.
+    signal.signal(signal.SIGINT, lambda signum, frame: None)
     run_endings()  # of an attempt whose supervisor was killed
     child = subprocess.Popen(command, start_new_session=True, preexec_fn=die_with_parent)
     while child.poll() is None:

@@ -26,6 +26,7 @@ TOLD_OF = ["mill", "corpus", "pretrain", "finetune", "release", "rerun", "retent
 COMMAND = "python -m prefect.engine"
 """What a worker starts for a flow run, with its own interpreter (the worker's PATH says which). Left to itself it would
 start two more processes around it, to look for a project to install; they double the start and the end of a run."""
+VETTING_CRON = "*/10 * * * *"
 ZOMBIE_SECONDS = 300
 """A flow run that says nothing for so long has no process any more."""
 
@@ -105,6 +106,15 @@ def plan_deployments(servers: ServerSettings) -> list[Deployment]:
     upkeep: dict[str, Any] = {"pool": pool, "queue": UPKEEP, "tags": ("upkeep",), "timezone": servers.timezone}
     found += [
         Deployment("flows.upkeep:rerun", "by-hand", "Make a recorded run again and compare the bytes.", **upkeep),
+        Deployment("flows.promotion:promote", "by-hand", "Make a version champion if its gates pass.", **upkeep),
+        Deployment("flows.promotion:rollback", "by-hand", "Give the alias back to the champion before.", **upkeep),
+        Deployment(
+            "flows.promotion:vet_champion",
+            "every-model",
+            "Judge what somebody made champion in MLflow itself; undo it if its gates do not pass.",
+            cron=VETTING_CRON,
+            **upkeep,
+        ),
         Deployment(
             "flows.upkeep:retention",
             "weekly",

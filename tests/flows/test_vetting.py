@@ -85,3 +85,19 @@ def test_the_flows_move_the_alias(settings: Settings) -> None:
         client.set_registered_model_alias("flows", "champion", "2")
         assert vet_champion.fn("flows") == "2"
         assert rollback.fn("flows") == "1"
+
+
+def test_every_model_of_ours_is_looked_at_and_no_other(settings: Settings) -> None:
+    from prefect.logging import disable_run_logger
+
+    from flows.promotion import vet_champion
+
+    client = versions(settings, "nightly", GOOD | {"quantization_kl": 0.4})
+    client.create_registered_model("theirs")
+    client.create_model_version("theirs", "file:///nowhere")
+    for name in ("nightly", "theirs"):
+        client.set_registered_model_alias(name, "champion", "1")
+    with disable_run_logger():
+        vet_champion.fn()
+    assert alias_holder(client, "nightly", "champion") is None
+    assert alias_holder(client, "theirs", "champion") == "1"

@@ -107,3 +107,19 @@ def test_the_child_is_asked_first(tmp_path: Path) -> None:
     stop_group(tmp_path)
     told = [line for line in log_file(tmp_path, "worker").read_text().splitlines() if "ask" in line]
     assert told == ["parent asked", "parent asks", "child asked"]
+
+
+def test_a_program_may_stop_on_sigint(tmp_path: Path) -> None:
+    """As Prefect's worker does, which sends itself one when it is asked to stop."""
+    program = (
+        "import os, signal, time\n"
+        "signal.signal(15, lambda *a: os.kill(os.getpid(), 2))\n"
+        "print('ready', flush=True)\n"
+        "try: time.sleep(60)\n"
+        "except KeyboardInterrupt: print('stopped in order', flush=True)"
+    )
+    service = Service(name="worker", command=[sys.executable, "-c", program], child_first=20)
+    assert list(start_group(tmp_path, Group(services=[service])))[-1]["state"] == "up"
+    until(lambda: "ready" in log_file(tmp_path, "worker").read_text())
+    stop_group(tmp_path)
+    assert "stopped in order" in log_file(tmp_path, "worker").read_text()

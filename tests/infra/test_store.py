@@ -160,3 +160,15 @@ def test_unpublished_folder_is_no_artifact(tmp_path: Path) -> None:
     staging, manifest = stage_files(store)
     store.publish(staging, manifest)
     assert store.find("fake", IDENTITY) == manifest
+
+
+def test_the_latest_is_found_without_reading_the_others(store: Store) -> None:
+    assert store.latest("fake") is None
+    _, manifest = stage_files(store)
+    for number in (1, 2, 3):
+        staging = store.staging("fake", f"{number}")
+        staging.prepare("code")
+        store.publish(staging, manifest.model_copy(update={"identity": f"{number}", "files": ()}))
+    found = store.latest("fake")
+    assert found is not None
+    assert found.identity == "3"

@@ -111,9 +111,7 @@ def test_a_password_never_goes_in_the_clear(monkeypatch: pytest.MonkeyPatch, mai
     assert base64.b64encode(b"secret").decode() not in "".join(told)
 
 
-def test_a_stuck_stage_and_a_failed_run_are_told(
-    posted: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_stuck_stage_and_a_failed_run_are_told(posted: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
     """What the flows send: the listener of a stage, and the flow that Prefect's automation starts."""
     from prefect.logging import disable_run_logger
 

@@ -1,4 +1,4 @@
-"""The pages beside Prefect and MLflow: overview, reports, artifacts, numbers for Prometheus; with and without a login."""
+"""The pages beside Prefect and MLflow: overview, reports, artifacts, numbers for Prometheus, behind the login."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from fastapi.testclient import TestClient
 from prometheus_client.parser import text_string_to_metric_families
 
-from flows.operations.pages import create_app, prometheus_text, write_overview
+from flows.operations.pages import create_app, write_overview
 from flows.operations.settings import ServerSettings
 from infra.settings import Settings
 from infra.store import LocalStore
@@ -53,7 +53,6 @@ def test_a_login_is_asked_for(store: LocalStore) -> None:
 
 def test_prometheus_reads_the_metrics(store: LocalStore) -> None:
     text = client(store).get("/metrics").text
-    assert text == prometheus_text(store).decode() or "deepmill_runs" in text
     found = {
         (sample.name, tuple(sorted(sample.labels.items()))): sample.value
         for family in text_string_to_metric_families(text)

@@ -74,7 +74,7 @@ def test_nothing_goes_when_mlflow_cannot_be_asked(
 ) -> None:
     monkeypatch.setenv("DEEPMILL_TRACKING_URI", "http://127.0.0.1:9")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    with pytest.raises(UserError, match="MLflow cannot say what registered models need .* nothing may be deleted"):
+    with pytest.raises(UserError, match=r"MLflow cannot say what registered models need .* nothing may be deleted"):
         app(["gc", "--keep-runs", "1", "--delete"], standalone_mode=False)
     assert names(store) == EVERYTHING
 
