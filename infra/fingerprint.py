@@ -7,10 +7,12 @@ are left out, because their values are in the identity already.
 from __future__ import annotations
 
 import ast
+import contextlib
 import importlib.metadata
 import importlib.util
 import platform
 import sys
+import time
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
@@ -24,6 +26,8 @@ NOT_BYTES = frozenset(
     {"infra.events", "infra.errors", "infra.execution", "infra.section", "infra.launch", "infra.storage"}
 )
 """Modules that cannot change what a stage writes: reporting, errors, and how processes are started."""
+PAUSES = (0.01, 0.05, 0.2, 0.5)
+"""Seconds before parsing again what another thread disturbed."""
 RECORDED = (
     "torch",
     "deepspeed",
@@ -63,7 +67,7 @@ def reached_modules(module: str) -> list[str]:
         if source is None:
             continue
         seen.add(name)
-        waiting += _imports(ast.parse(source.read_text(encoding="utf-8")), name)
+        waiting += _imports(_parse(source), name)
     return sorted(seen)
 
 
@@ -76,6 +80,17 @@ def _source(name: str) -> Path | None:
     except ModuleNotFoundError:
         return None
     return Path(spec.origin) if spec and spec.origin and spec.origin.endswith(".py") else None
+
+
+def _parse(source: Path) -> ast.Module:
+    """The syntax tree. CPython 3.11 counts the depth of all threads' parsing together (its issue 106905), so that a
+    thread of Prefect's which parses at the same moment makes this one fail."""
+    text = source.read_text(encoding="utf-8")
+    for pause in PAUSES:
+        with contextlib.suppress(SystemError):
+            return ast.parse(text)
+        time.sleep(pause)
+    return ast.parse(text)
 
 
 def _imports(tree: ast.AST, importer: str) -> Iterable[str]:
@@ -96,7 +111,7 @@ def _imports(tree: ast.AST, importer: str) -> Iterable[str]:
 def _code(name: str) -> str:
     source = _source(name)
     assert source is not None
-    tree = ast.parse(source.read_text(encoding="utf-8"))
+    tree = _parse(source)
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             body = [

@@ -53,8 +53,8 @@ class Sweep:
     looked_at: int = 0
     kept: dict[str, int] = field(default_factory=dict)
     """Reason to number of artifacts kept for it; an artifact counts for the first that holds."""
-    last_run: str = ""
-    """The latest run there was; later ones are looked at again before anything goes."""
+    runs: frozenset[str] = frozenset()
+    """The runs there were; others are looked at before anything goes, however their machine's clock names them."""
 
     @property
     def bytes(self) -> int:
@@ -102,7 +102,7 @@ def plan_sweep(store: Store, settings: Settings, keep_runs: int, keep_days: floa
             why = f"younger than {keep_days:g} days"
         kept[why] += 1
     items += _leavings(store, keep_days)
-    return Sweep(items, looked_at, kept, runs[-1] if runs else "")
+    return Sweep(items, looked_at, kept, frozenset(runs))
 
 
 def _registered(settings: Settings) -> set[Key]:
@@ -137,7 +137,7 @@ def apply_sweep(store: Store, sweep: Sweep) -> int:
     freed = 0
     for item in sweep.items:
         with store.lease(item.stage, item.identity, lambda holder: None):
-            since = [name for name in store.runs() if name > sweep.last_run]
+            since = [name for name in store.runs() if name not in sweep.runs]
             if any((item.stage, item.identity) in needed_by(store.read_run(name) or {}) for name in since):
                 continue
             if item.leaving:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ast
+import contextlib
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -63,3 +66,25 @@ def test_imports_inside_functions_and_launch_targets_are_reached() -> None:
     assert {"model.training.loop", "model.transformer", "pipeline.reader"} <= set(reached)
     assert "infra.events" not in reached
     assert "model.sections" not in reached
+
+
+def test_parsing_in_other_threads_disturbs_nothing() -> None:
+    """CPython 3.11 mixes up the depths of threads that parse at the same time and raises SystemError."""
+    stop = threading.Event()
+    text = Path(ast.__file__).read_text()
+
+    def parse() -> None:
+        while not stop.is_set():
+            with contextlib.suppress(SystemError):
+                ast.parse(text)
+
+    others = [threading.Thread(target=parse) for _ in range(2)]
+    for thread in others:
+        thread.start()
+    try:
+        found = {ast.dump(module._parse(Path(ast.__file__))) for _ in range(20)}
+    finally:
+        stop.set()
+        for thread in others:
+            thread.join()
+    assert len(found) == 1

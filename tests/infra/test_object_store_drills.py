@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -132,24 +133,37 @@ print(json.dumps({"there": there, "content": manifest.content}), flush=True)
 """
 
 
-def test_a_frozen_holder_is_taken_over_and_comes_second_when_thawed(faults: Faults, tmp_path: Path) -> None:
-    """Two machines: the first is frozen in the middle of the stage, the second makes the artifact, the first wakes."""
-    address = f"s3://test/{tmp_path.name}"
-    wanted = job("frozen", seconds=3.0)
-    described = json.dumps(
-        {name: getattr(wanted, name) for name in ("stage", "version", "identity", "entrypoint", "config")}
-    )
+@dataclass
+class Machines:
+    """Processes that make the same artifact, each with a scratch folder of its own."""
 
-    def holder(name: str) -> subprocess.Popen[str]:
-        command = [sys.executable, "-c", HOLDER, address, str(tmp_path / name), described]
+    address: str
+    wanted: Job
+    folder: Path
+
+    def start(self, name: str, *before: str) -> subprocess.Popen[str]:
+        described = json.dumps(
+            {key: getattr(self.wanted, key) for key in ("stage", "version", "identity", "entrypoint", "config")}
+        )
+        command = [*before, sys.executable, "-c", HOLDER, self.address, str(self.folder / name), described]
         return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
-    first = holder("one")
-    assert first.stdout is not None
-    while "begin" not in (line := first.stdout.readline()):  # the stage works
-        assert line, "the first holder ended before its stage began"
+
+def works(process: subprocess.Popen[str]) -> None:
+    """Wait until its stage has begun."""
+    assert process.stdout is not None
+    while "begin" not in (line := process.stdout.readline()):
+        assert line, "it ended before its stage began"
+
+
+def test_a_frozen_holder_is_taken_over_and_comes_second_when_thawed(faults: Faults, tmp_path: Path) -> None:
+    """Two machines: the first is frozen in the middle of the stage, the second makes the artifact, the first wakes."""
+    address, wanted = f"s3://test/{tmp_path.name}", job("frozen", seconds=3.0)
+    machines = Machines(address, wanted, tmp_path)
+    first = machines.start("one")
+    works(first)
     first.send_signal(signal.SIGSTOP)
-    second = holder("two")
+    second = machines.start("two")
     told = second.communicate(timeout=100)[0].splitlines()
     assert any("wait" in line for line in told)
     assert json.loads(told[-1])["there"] is False
@@ -160,3 +174,19 @@ def test_a_frozen_holder_is_taken_over_and_comes_second_when_thawed(faults: Faul
     after = ObjectStore(address, tmp_path / "four")
     assert after.find("fake", wanted.identity) == published
     assert not after._fs.exists(f"test/{tmp_path.name}/.leases/fake-{wanted.identity}")
+
+
+@pytest.mark.skipif(not shutil.which("faketime"), reason="faketime is not installed")
+@pytest.mark.parametrize("skew", ["+10m", "-10m"])  # S3 itself refuses a quarter of an hour
+def test_a_clock_that_is_wrong_takes_no_lease_away(faults: Faults, tmp_path: Path, skew: str) -> None:
+    """A lease is judged by how long the waiter saw it unchanged, never by what either's clock says it is."""
+    machines = Machines(f"s3://test/{tmp_path.name}", job(f"skew {skew}", seconds=6.0), tmp_path)  # twice the lease
+    both = [machines.start("right"), machines.start("wrong", "faketime", "-f", skew)]
+    told = [process.communicate(timeout=100)[0].splitlines() for process in both]
+    made, waited = sorted(told, key=lambda lines: any("'wait'" in line for line in lines))
+    assert any("'begin'" in line for line in made)
+    assert any("'wait'" in line for line in waited)
+    assert not any("'begin'" in line for line in waited)
+    last = [json.loads(lines[-1]) for lines in (made, waited)]
+    assert [each["there"] for each in last] == [False, True]
+    assert last[0]["content"] == last[1]["content"]

@@ -79,10 +79,11 @@ def test_nothing_goes_when_mlflow_cannot_be_asked(
     assert names(store) == EVERYTHING
 
 
-def test_what_a_run_wants_since_then_stays(store: LocalStore) -> None:
-    """Between showing and deleting somebody starts a run that uses an old artifact."""
+@pytest.mark.parametrize("run", ["20260104-000000-d", "20250101-000000-slow-clock"])
+def test_what_a_run_wants_since_then_stays(store: LocalStore, run: str) -> None:
+    """Between showing and deleting somebody starts a run that uses an old artifact, its clock right or late."""
     sweep = plan_sweep(store, Settings(), keep_runs=1, keep_days=14)
-    record(store, "20260104-000000-d", {}, plan={"tokenizer": "old"}, state="running", ended=None)
+    record(store, run, {}, plan={"tokenizer": "old"}, state="running", ended=None)
     assert apply_sweep(store, sweep) == 5  # the orphan's bytes alone
     assert names(store) == EVERYTHING - {"orphan"}
 
