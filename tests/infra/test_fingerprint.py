@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import ast
-import contextlib
 import sys
-import threading
 from pathlib import Path
 
 import pytest
@@ -68,23 +66,16 @@ def test_imports_inside_functions_and_launch_targets_are_reached() -> None:
     assert "model.sections" not in reached
 
 
-def test_parsing_in_other_threads_disturbs_nothing() -> None:
-    """CPython 3.11 mixes up the depths of threads that parse at the same time and raises SystemError."""
-    stop = threading.Event()
-    text = Path(ast.__file__).read_text()
+def test_parsing_that_another_thread_disturbed_is_repeated(house: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """CPython 3.11 then raises SystemError; seen once, in a flow of Prefect."""
+    calm, parse, calls = fingerprint("fakefloor.stage:stage"), ast.parse, iter(range(100))
 
-    def parse() -> None:
-        while not stop.is_set():
-            with contextlib.suppress(SystemError):
-                ast.parse(text)
+    def disturbed(text: str) -> ast.Module:
+        if next(calls) % 2 == 0:
+            raise SystemError("AST constructor recursion depth mismatch (before=60, after=74)")
+        return parse(text)
 
-    others = [threading.Thread(target=parse) for _ in range(2)]
-    for thread in others:
-        thread.start()
-    try:
-        found = {ast.dump(module._parse(Path(ast.__file__))) for _ in range(20)}
-    finally:
-        stop.set()
-        for thread in others:
-            thread.join()
-    assert len(found) == 1
+    for cached in (fingerprint, module._code):
+        cached.cache_clear()
+    monkeypatch.setattr(ast, "parse", disturbed)
+    assert fingerprint("fakefloor.stage:stage") == calm
