@@ -83,8 +83,8 @@ def _source(name: str) -> Path | None:
 
 
 def _parse(source: Path) -> ast.Module:
-    """The syntax tree. CPython 3.11 counts the depth of all threads' trees together (its issue 106905): where the garbage
-    collector lets another thread in that makes one too, as happened in a flow of Prefect, this one is refused."""
+    """The syntax tree. CPython 3.11 counts the depth of all threads' trees together (its issue 106905): where another
+    thread makes one in the middle of this, as happened in a flow of Prefect, it refuses."""
     text = source.read_text(encoding="utf-8")
     for pause in PAUSES:
         with contextlib.suppress(SystemError):
