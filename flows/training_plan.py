@@ -15,6 +15,7 @@ from rich.table import Table
 from flows.recipe import Recipe
 from flows.units import count, duration, size
 from infra.errors import UserError
+from infra.execution import Engine, Execution
 from model.cluster import (
     DEVICES,
     UTILISATION,
@@ -27,6 +28,7 @@ from model.cluster import (
 )
 from model.config import ModelConfig, count_parameters
 from model.costs import Layout, Memory, flops_per_token, scaled_flops_per_token, training_memory
+from model.sections import OptimizerKind
 
 __all__ = ["TrainingPlan", "cluster_of", "layout_table", "plan_training", "show_training", "training_lines"]
 
@@ -81,9 +83,10 @@ def plan_training(recipe: Recipe, cluster: Cluster | None = None) -> TrainingPla
     layout = Layout(
         devices=wide.ranks,
         expert_parallel=wide.expert_parallel if config.moe_layers else 1,
-        zero=1 if wide.ranks > 1 else 0,
+        zero=_zero(wide, training.optimizer),
         rows=max(1, micro // wide.ranks),
         accumulation=training.batch_size // micro,
+        recompute=wide.recompute,
     )
     suggestions = suggest(config, length, training.batch_size, cluster) if cluster else []
     recompute = bool(suggestions) and suggestions[0].layout.recompute
@@ -106,6 +109,15 @@ def plan_training(recipe: Recipe, cluster: Cluster | None = None) -> TrainingPla
         suggestions=tuple(suggestions),
         days=training_days(config, length, tokens, cluster, recompute=recompute) if cluster else 0.0,
     )
+
+
+def _zero(wide: Execution, optimizer: OptimizerKind) -> int:
+    """The ZeRO stage that the engine would take."""
+    if wide.ranks == 1 and wide.engine is not Engine.DEEPSPEED:
+        return 0
+    if wide.zero is not None:
+        return wide.zero
+    return 0 if optimizer is OptimizerKind.MUON else 1
 
 
 def _resolved(model: ModelConfig, vocabulary: int) -> ModelConfig:

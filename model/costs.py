@@ -14,8 +14,12 @@ from model.config import ModelConfig, count_parameters
 __all__ = ["Layout", "Memory", "expert_parameters", "flops_per_token", "scaled_flops_per_token", "training_memory"]
 
 FP32 = 4
-LOSS_COPIES = 3
-"""Times the logits are there at once in the cross entropy: as input, as log softmax, as output or gradient."""
+LOSS_COPIES = 2
+"""Times the logits of a chunk are there at once in the cross entropy: as input, and as log softmax or gradient."""
+LOSS_ROWS, CPU_LOGITS, GPU_LOGITS = 128, 1 << 20, 1 << 27
+"""Least rows, else logits of a chunk (`model.output`)."""
+BLOCK, LONGEST = 128, 2048
+"""Queries of a block, and tokens up to which a CPU attends in blocks (`model.causal`)."""
 BACKWARD = 2
 """Operations of a backward pass over those of its forward pass."""
 
@@ -48,7 +52,13 @@ class Memory:
     optimizer: int
     activations: int
     logits: int
-    """Logits, and what the loss makes of them."""
+    """Logits of a chunk of rows."""
+    loss: int
+    """Gradients of the output layer's states and weights, which are taken with the loss."""
+    working: int
+    """What the backward pass of one feed-forward layer makes and drops again."""
+    stacked: int
+    """Gradients of that layer's weights."""
     recomputed: int
     """Activations of one layer that runs again in the backward pass."""
     is_accumulating: bool
@@ -57,9 +67,10 @@ class Memory:
     def peak(self) -> int:
         """With one micro-batch gradients come as activations go; with several, those of the earlier ones stay."""
         lasting = self.weights + self.optimizer
+        last = max(self.logits, self.working + self.stacked + self.recomputed)
         if self.is_accumulating:
-            return lasting + self.gradients + self.activations + max(self.logits, self.recomputed)
-        return lasting + max(self.activations + self.logits, self.gradients + self.recomputed)
+            return lasting + self.gradients + self.activations + self.loss + last
+        return lasting + max(self.activations + self.loss + last, self.gradients + self.working + self.recomputed)
 
 
 def expert_parameters(config: ModelConfig) -> int:
@@ -118,18 +129,36 @@ def training_memory(config: ModelConfig, length: int, layout: Layout, *, documen
         return dense // layout.devices + local_experts // copies
 
     moments = 2 if layout.devices == 1 or not layout.zero else 3  # ZeRO keeps fp32 weights of its own beside them
-    tokens = layout.rows * length
-    logits = tokens * config.vocab_size * (1 + config.num_nextn_predict_layers)
+    tokens, numbers = layout.rows * length, range(config.num_hidden_layers)
+    chunk = max(LOSS_ROWS, (GPU_LOGITS if layout.gpu else CPU_LOGITS) // config.vocab_size)
     kept, layers = _activations(config, length, layout, documents)
     return Memory(
         weights=share(3) * FP32,
         gradients=share(2) * FP32,
         optimizer=share(1) * moments * FP32,
         activations=tokens * (kept + (len(layers) * config.hidden_size * FP32 if layout.recompute else sum(layers))),
-        logits=logits * LOSS_COPIES * FP32,
+        logits=min(tokens, chunk) * config.vocab_size * LOSS_COPIES * FP32,
+        loss=(tokens + config.vocab_size) * config.hidden_size * (1 + config.num_nextn_predict_layers) * FP32,
+        working=max(_working(config, number) for number in numbers) * tokens * FP32,
+        stacked=max(_feed_forward(config, number, layout.expert_parallel) for number in numbers) * FP32,
         recomputed=tokens * max(layers) if layout.recompute else 0,
         is_accumulating=layout.accumulation > 1,
     )
+
+
+def _working(config: ModelConfig, number: int) -> int:
+    """Elements per token that the backward pass of one feed-forward layer makes: for every expert of a token, the
+    gradients of its input and output and of the hidden layer."""
+    if not config.is_moe_layer(number):
+        return 3 * config.intermediate_size
+    return config.num_experts_per_tok * (2 * config.hidden_size + 6 * config.moe_intermediate_size)
+
+
+def _feed_forward(config: ModelConfig, number: int, expert_parallel: int) -> int:
+    """Parameters of one feed-forward layer on a device, without the shared experts and the gate."""
+    if not config.is_moe_layer(number):
+        return 3 * config.intermediate_size * config.hidden_size
+    return config.n_routed_experts // expert_parallel * 3 * config.hidden_size * config.moe_intermediate_size
 
 
 def activations_per_token(config: ModelConfig, length: int, *, documents: bool = True) -> int:
@@ -144,7 +173,7 @@ def _activations(config: ModelConfig, length: int, layout: Layout, documents: bo
     wide = 2 if layout.gpu else FP32
     norm = 2 * hidden * FP32  # its input, and the normed input before the weight, in fp32
     layers = [
-        _attention(config, length, layout) * wide
+        int(_attention(config, length, layout)) * wide
         + (_experts(config) if config.is_moe_layer(number) else hidden + 4 * config.intermediate_size) * wide
         + 2 * norm
         for number in range(config.num_hidden_layers + depths)
@@ -156,13 +185,25 @@ def _activations(config: ModelConfig, length: int, layout: Layout, documents: bo
     return kept, layers
 
 
-def _attention(config: ModelConfig, length: int, layout: Layout) -> int:
+def _seen_in_blocks(length: int) -> float:
+    """Keys per query, when each block of queries meets those up to its own end."""
+    blocks = -(-length // BLOCK)
+    size = -(-length // blocks)
+    ends = [min(start + size, length) for start in range(0, length, size)]
+    return sum((end - start) * end for start, end in zip([0, *ends], ends, strict=False)) / length
+
+
+def _attention(config: ModelConfig, length: int, layout: Layout) -> float:
     """Elements kept by one layer's attention: inputs of the projections; queries, keys, values and outputs."""
     hidden, heads = config.hidden_size, config.num_attention_heads
     query, value = _widths(config)
-    # The CPU's fused kernel wants one width; without it the probabilities are kept.
-    is_fused = layout.gpu or query == value
-    kernel = heads * (2 * query + 2 * value) + (heads if is_fused else heads * length)
+    if layout.gpu or (length > LONGEST and query == value):
+        weights = 1.0  # a fused kernel: the logarithm of each query's sum
+    elif length > LONGEST:
+        weights = length
+    else:
+        weights = _seen_in_blocks(length)
+    kernel = heads * (2 * query + 2 * value + weights)
     if not config.has_latent_attention:
         return hidden + kernel
     latent = 3 * config.kv_lora_rank + config.qk_rope_head_dim
@@ -170,8 +211,8 @@ def _attention(config: ModelConfig, length: int, layout: Layout) -> int:
 
 
 def _experts(config: ModelConfig) -> int:
-    """Elements kept by one mixture of experts: its input, the shared experts, K copies of each token with what the
-    experts make of them, the gate's scores and those of the balance loss."""
+    """Elements kept by one mixture of experts: its input, the shared experts, the hidden layers of each token's
+    experts, the gate's scores and those of the balance loss."""
     hidden, width, chosen = config.hidden_size, config.moe_intermediate_size, config.num_experts_per_tok
     shared = 4 * width * config.n_shared_experts
-    return hidden + shared + chosen * (3 * hidden + 4 * width + 8) + 4 * config.n_routed_experts
+    return hidden + shared + chosen * (2 * width + 8) + 4 * config.n_routed_experts

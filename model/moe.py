@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from model.config import ModelConfig
+from model.grouped import Routing, gated_experts
 
 __all__ = [
     "FeedForward",
@@ -96,22 +97,9 @@ class RoutedExperts(nn.Module):
         self.down_proj = nn.Parameter(torch.empty(experts, hidden, width))
 
     def forward(self, x_TD: Tensor, gates_TK: Tensor, experts_TK: Tensor) -> Tensor:
-        """The gated sum [T, D] of the chosen experts' outputs.
-
-        A loop over the unbound weights trains as fast as grouped matrix products on a CPU and, unlike indexing, does
-        not zero a full-size gradient per expert.
-        """
-        order = experts_TK.flatten().argsort(stable=True)
-        counts = experts_TK.flatten().bincount(minlength=len(self.gate_up_proj)).tolist()
-        tokens = order // experts_TK.shape[1]
-        outputs = []
-        weights = zip(self.gate_up_proj.unbind(0), self.down_proj.unbind(0), strict=True)
-        # index_select, for the gradient of x_TD[tokens] is added up in any order by several threads (and 20x slower)
-        for x_tD, (up_2FD, down_DF) in zip(x_TD.index_select(0, tokens).split(counts), weights, strict=True):
-            gate, up = F.linear(x_tD, up_2FD).chunk(2, dim=-1)
-            outputs.append(F.linear(F.silu(gate) * up, down_DF))
-        y_tD = torch.cat(outputs) * gates_TK.flatten()[order, None].to(x_TD.dtype)
-        return torch.zeros_like(x_TD).index_add(0, tokens, y_tD)
+        """The gated sum [T, D] of the chosen experts' outputs."""
+        routing = Routing(experts_TK.flatten(), len(self.down_proj), experts_TK.shape[1])
+        return gated_experts(x_TD, gates_TK.flatten(), routing, self.down_proj, self.gate_up_proj)
 
 
 class MixtureOfExperts(nn.Module):

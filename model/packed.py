@@ -1,7 +1,8 @@
-"""The attention kernel: FlashAttention over packed documents on CUDA, scaled dot product attention elsewhere.
+"""The attention kernel: FlashAttention over packed documents on CUDA, blocks of queries where a CPU trains
+(`model.causal`), scaled dot product attention elsewhere.
 
 Which one runs is chosen here and nowhere else. A packed row holds several documents, each of which sees itself alone.
-SDPA is told so by a boolean mask [T, T] per row, which costs T^2 work and memory; FlashAttention's variable-length
+The others are told so by a mask [T, T] per row, which costs T^2 work and memory; FlashAttention's variable-length
 kernel takes the lengths of the documents instead and never looks across. Both give the same numbers up to rounding.
 
 Shapes: B rows, T new tokens, S seen tokens, N heads, G key-value heads, Q query and key width, V value width,
@@ -17,6 +18,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from model.causal import attend_in_blocks, suits_blocks
 
 __all__ = ["Documents", "Mask", "attend", "document_mask", "takes_flash"]
 
@@ -74,6 +77,8 @@ def attend(q_BTNQ: Tensor, k_BSGQ: Tensor, v_BSGV: Tensor, mask: Mask, scale: fl
     shared = q_BTNQ.shape[2] // k_BSGQ.shape[2]
     if shared > 1:
         k_BSGQ, v_BSGV = k_BSGQ.repeat_interleave(shared, dim=2), v_BSGV.repeat_interleave(shared, dim=2)
+    if suits_blocks(q_BTNQ, k_BSGQ, mask):
+        return attend_in_blocks(q_BTNQ, k_BSGQ, v_BSGV, mask, scale)
     q_BNTQ, k_BNSQ, v_BNSV = q_BTNQ.transpose(1, 2), k_BSGQ.transpose(1, 2), v_BSGV.transpose(1, 2)
     seen_B1TS = None if mask is None else mask[:, None]
     y_BNTV = F.scaled_dot_product_attention(q_BNTQ, k_BNSQ, v_BNSV, seen_B1TS, is_causal=mask is None, scale=scale)

@@ -8,6 +8,8 @@ Shapes: B rows, T new tokens, S seen tokens, D hidden, V vocabulary.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
@@ -16,6 +18,7 @@ from model.attention import LatentAttention, MultiHeadAttention, RMSNorm
 from model.cache import KVCache
 from model.config import ModelConfig
 from model.moe import FeedForward, MixtureOfExperts
+from model.output import OutputLayer
 from model.packed import Mask, document_mask
 from model.rotary import rotary_tables
 
@@ -98,7 +101,7 @@ class Transformer(nn.Module):
         self.recomputes = False
         """Activation checkpointing: layers keep their input alone and run again in the backward pass."""
         self.model = Decoder(config)
-        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.lm_head = OutputLayer(config.hidden_size, config.vocab_size)
         if config.tie_word_embeddings:
             self.lm_head.weight = self.model.embed_tokens.weight
         self._initialise()
@@ -117,6 +120,7 @@ class Transformer(nn.Module):
         positions_BT: Tensor | None = None,
         cache: KVCache | None = None,
         further: bool = False,
+        targets: Sequence[Tensor] | None = None,
     ) -> Tensor | tuple[Tensor, ...]:
         """Logits [B, T, V] in fp32 of the token after each position.
 
@@ -127,8 +131,14 @@ class Transformer(nn.Module):
 
         With `further`, a tuple: these logits, then for each depth k of multi-token prediction the logits [B, T - k, V]
         of the token k + 1 places after each position.
+
+        With `targets` [B, T - k] for k = 0 and as many depths as are wanted, a tuple of their summed losses instead
+        (`model.output`).
         """
         h_BTD = self.hidden(tokens_BT, documents_BT, positions_BT, cache)
+        if targets is not None:
+            states = [h_BTD, *(self.further_hidden(h_BTD, tokens_BT, documents_BT) if len(targets) > 1 else ())]
+            return tuple(self.lm_head(x_BtD, wanted) for x_BtD, wanted in zip(states, targets, strict=True))
         logits_BTV = self.lm_head(h_BTD).float()
         if not further:
             return logits_BTV

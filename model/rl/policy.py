@@ -155,7 +155,7 @@ class Policy:
     def _log_probabilities(self, part: MicroBatch) -> tuple[Tensor, Tensor]:
         if self._single is not None:
             return part.log_probabilities(self._single.model)
-        (logits_BTV,) = self.engine.forward(part.tokens_BT, None)
+        logits_BTV = self.engine.forward(part.tokens_BT, None)
         logits_NV = logits_BTV.flatten(0, 1).index_select(0, part.places_N)
         return log_probabilities(logits_NV.float(), part.targets_N)
 

@@ -135,7 +135,7 @@ def _reading(config: ContinuedConfig, shards: Path, bytes_V: torch.Tensor) -> Ca
                 number = turn * engine.world + engine.rank
                 row = readers[source].batch(min(number, rows - 1))
                 batch = TrainingBatch(row.tokens, row.documents).to(engine.device)
-                (logits_BTV,) = engine.forward(batch.tokens_BT, batch.documents_BT if config.document_mask else None)
+                logits_BTV = engine.forward(batch.tokens_BT, batch.documents_BT if config.document_mask else None)
                 learned_BT = batch.learned_BT()
                 targets_N = batch.tokens_BT[:, 1:][learned_BT]
                 loss = F.cross_entropy(logits_BTV[:, :-1][learned_BT].float(), targets_N, reduction="sum")

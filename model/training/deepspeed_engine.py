@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -21,6 +21,7 @@ from model.sections import TrainingConfig
 from model.training.balance import GateWatch
 from model.training.deepspeed_setup import initialise, layout_of, settings_for
 from model.training.engine import make_optimizer
+from model.training.exchange import exchange_compactly
 from model.training.pieces import is_expert, pieces_of, plain_name
 from model.training.prepare import autocast, prepare
 from model.training.universal import BUFFER, MASTER, MOMENTS, Fragment, Reader, kept_buffers, shapes_of
@@ -57,6 +58,8 @@ class DeepSpeedEngine:
             optimizer=None if self._zero else whole_optimizer,
         )
         self.engine.train()
+        if self.device.type == "cpu":
+            exchange_compactly(self.engine.module)
         self.watch = GateWatch(self.engine.module, model.config, config, self._mean)
         experts = next((part for part in self.engine.module.modules() if hasattr(part, "ep_group")), None)
         self._ep_group = experts.ep_group if experts is not None else None
@@ -64,11 +67,17 @@ class DeepSpeedEngine:
 
     # -- passes and steps --------------------------------------------------------------------------------------------
 
-    def forward(self, tokens_BT: Tensor, documents_BT: Tensor | None, *, further: bool = False) -> tuple[Tensor, ...]:
-        """Logits [B, T, V] of this rank's rows; with `further`, those of each depth of multi-token prediction too."""
+    def forward(self, tokens_BT: Tensor, documents_BT: Tensor | None) -> Tensor:
+        """Logits [B, T, V] of this rank's rows."""
         with autocast(self.device):
-            logits = self.engine(tokens_BT, documents_BT=documents_BT, further=further)
-        return logits if further else (logits,)
+            logits: Tensor = self.engine(tokens_BT, documents_BT=documents_BT)
+        return logits
+
+    def losses(self, tokens_BT: Tensor, documents_BT: Tensor | None, targets: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """The summed loss of each of `targets`, of this rank's rows."""
+        with autocast(self.device):
+            found: tuple[Tensor, ...] = self.engine(tokens_BT, documents_BT=documents_BT, targets=targets)
+        return found
 
     def backward(self, loss: Tensor, *, last: bool) -> None:
         """Add the gradient of this rank's share of the step's loss."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import os
 import resource
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -22,7 +22,7 @@ from infra.execution import execution
 from model.sections import OptimizerConfig, OptimizerKind, TrainingConfig
 from model.training.balance import GateWatch
 from model.training.muon import Muon
-from model.training.prepare import autocast, prepare
+from model.training.prepare import autocast, keep_memory, prepare
 from model.training.universal import BUFFER, MASTER, MOMENTS, Fragment, Reader, kept_buffers, shapes_of
 from model.transformer import Transformer
 
@@ -45,8 +45,11 @@ class Engine(Protocol):
     def optimizer_step(self) -> int:
         """Updates that the optimizer has made."""
 
-    def forward(self, tokens_BT: Tensor, documents_BT: Tensor | None, *, further: bool = False) -> tuple[Tensor, ...]:
-        """Logits [B, T, V]; with `further`, those of each depth of multi-token prediction after them."""
+    def forward(self, tokens_BT: Tensor, documents_BT: Tensor | None) -> Tensor:
+        """Logits [B, T, V]."""
+
+    def losses(self, tokens_BT: Tensor, documents_BT: Tensor | None, targets: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """The summed loss of each of `targets` (`Transformer.forward`), of the rows of this rank."""
 
     def backward(self, loss: Tensor, *, last: bool) -> None:
         """Add the gradient of this rank's share of the step's loss; `last` marks its last micro-batch."""
@@ -75,6 +78,7 @@ class Engine(Protocol):
 
 def make_engine(model: Transformer, config: TrainingConfig) -> Engine:
     """The engine that the execution asks for; distributed ranks and `engine: deepspeed` take DeepSpeed."""
+    keep_memory()
     world = int(os.environ.get("WORLD_SIZE", "1"))
     choice = execution().engine
     if world > 1 or choice is EngineChoice.DEEPSPEED:
@@ -140,11 +144,17 @@ class SingleEngine:
         """Updates that the optimizer has made."""
         return max((int(state["step"]) for state in self.optimizer.state.values()), default=0)
 
-    def forward(self, tokens_BT: Tensor, documents_BT: Tensor | None, *, further: bool = False) -> tuple[Tensor, ...]:
-        """Logits [B, T, V]; with `further`, those of each depth of multi-token prediction after them."""
+    def forward(self, tokens_BT: Tensor, documents_BT: Tensor | None) -> Tensor:
+        """Logits [B, T, V]."""
         with autocast(self.device):
-            logits = self.model(tokens_BT, documents_BT=documents_BT, further=further)
-        return logits if further else (logits,)
+            logits: Tensor = self.model(tokens_BT, documents_BT=documents_BT)
+        return logits
+
+    def losses(self, tokens_BT: Tensor, documents_BT: Tensor | None, targets: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """The summed loss of each of `targets`."""
+        with autocast(self.device):
+            found: tuple[Tensor, ...] = self.model(tokens_BT, documents_BT=documents_BT, targets=targets)
+        return found
 
     def backward(self, loss: Tensor, *, last: bool) -> None:
         """Add the gradient of this rank's share of the step's loss."""

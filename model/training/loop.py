@@ -27,7 +27,6 @@ from types import FrameType
 from typing import Any, Protocol
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from infra import events
@@ -36,7 +35,7 @@ from infra.execution import execution
 from model.sections import BadStep, TrainingConfig
 from model.training.balance import load_statistics
 from model.training.engine import Engine, make_engine, peak_memory_bytes
-from model.training.prediction import learned_at, prediction_loss, prediction_weight
+from model.training.prediction import learned_at, prediction_weight, targets_at
 from model.training.schedule import learning_rate
 from model.training.snapshots import Snapshots
 from model.transformer import Transformer
@@ -351,13 +350,12 @@ class _Run:
         """Sum of the losses of this rank's learned tokens of one micro-batch, and that of multi-token prediction."""
         part = part.to(self.engine.device)
         documents = part.documents_BT if self.config.document_mask else None
-        further = self.depths > 0 and torch.is_grad_enabled()
-        logits_BTV, *deeper = self.engine.forward(part.tokens_BT, documents, further=further)
-        targets_BT = part.tokens_BT[:, 1:].masked_fill(~part.learned_BT(), -100)
-        loss = F.cross_entropy(logits_BTV[:, :-1].flatten(0, 1).float(), targets_BT.flatten(), reduction="sum")
-        if not further:
-            return loss, torch.zeros_like(loss)
-        return loss, prediction_loss(deeper, part.tokens_BT, part.documents_BT, part.loss_mask_BT)
+        depths = self.depths if torch.is_grad_enabled() else 0
+        targets = [
+            targets_at(depth, part.tokens_BT, part.documents_BT, part.loss_mask_BT) for depth in range(depths + 1)
+        ]
+        loss, *deeper = self.engine.losses(part.tokens_BT, documents, targets)
+        return loss, torch.stack(deeper).mean() if deeper else torch.zeros_like(loss)
 
     def is_good(self, loss: float) -> bool:
         """Whether a loss is a number, and no spike against the recent ones."""

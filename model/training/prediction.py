@@ -1,19 +1,18 @@
-"""The loss of multi-token prediction (DeepSeek-V3, section 2.2, Eq 24-25).
+"""What is learned by next-token and by multi-token prediction (DeepSeek-V3, section 2.2, Eq 24-25).
 
 Shapes: B rows of this rank, T tokens, V vocabulary; depth k = 1, 2, ... predicts k tokens beyond the next one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from model.output import IGNORED
 from model.sections import TrainingConfig
 
-__all__ = ["learned_at", "prediction_loss", "prediction_weight"]
+__all__ = ["learned_at", "prediction_weight", "targets_at"]
 
 
 def learned_at(
@@ -30,19 +29,13 @@ def learned_at(
     return mask_BT
 
 
-def prediction_loss(
-    logits_BtV: Sequence[Tensor], tokens_BT: Tensor, documents_BT: Tensor | None, loss_mask_BT: Tensor | None
+def targets_at(
+    depth: int, tokens_BT: Tensor, documents_BT: Tensor | None = None, loss_mask_BT: Tensor | None = None
 ) -> Tensor:
-    """Sum over the learned tokens of this rank, mean over the depths (Eq 25 without its factor lambda).
-
-    `logits_BtV` are [B, T - k, V] for k = 1, 2, ..., as ``Transformer.forward(further=True)`` gives them.
-    """
-    losses = []
-    for depth, logits in enumerate(logits_BtV, 1):
-        learned_BT = learned_at(depth, tokens_BT, documents_BT, loss_mask_BT)
-        targets_BT = tokens_BT[:, depth + 1 :].masked_fill(~learned_BT, -100)
-        losses.append(F.cross_entropy(logits[:, :-1].flatten(0, 1).float(), targets_BT.flatten(), reduction="sum"))
-    return torch.stack(losses).mean()
+    """The target [B, T - depth] of each state of a depth: the token `depth` + 1 places on, or `IGNORED` where it is not
+    learned. The last state predicts nothing that is there; it stays, for cutting it off would copy all states."""
+    learned_BT = learned_at(depth, tokens_BT, documents_BT, loss_mask_BT)
+    return F.pad(tokens_BT[:, depth + 1 :].masked_fill(~learned_BT, IGNORED), (0, 1), value=IGNORED)
 
 
 def prediction_weight(config: TrainingConfig, step: int) -> float:

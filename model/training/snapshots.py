@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import torch
+from torch import Tensor
 
 from infra import events
 from infra.errors import UserError
@@ -51,7 +52,7 @@ class _Writer:
         try:
             self.place.mkdir(parents=True, exist_ok=True)
             name = f"rank-{self.rank:05d}.safetensors"
-            checksum = write_fragments(self.place / name, self._fragments)
+            checksum = write_fragments(self.place / name, self._fragments, are_copies=self._thread is not None)
             _write_synced(self.place / f"rank-{self.rank:05d}.json", {name: checksum})
         except OSError as error:
             self.error = error
@@ -83,6 +84,7 @@ class Snapshots:
         self.folder, self._engine, self._fingerprint = folder, engine, fingerprint
         self._policy = execution().checkpoints
         self._writer: _Writer | None = None
+        self._buffers: dict[str, Tensor] = {}
         self._step = 0
         self._state: dict[str, Any] = {}
         self._lock: IO[str] | None = None
@@ -130,15 +132,22 @@ class Snapshots:
             shutil.rmtree(place, ignore_errors=True)
         self._barrier()
         if self._policy.asynchronous:
-            fragments = [
-                Fragment(piece.kind, piece.name, piece.start, piece.values.detach().to("cpu", copy=True))
-                for piece in fragments
-            ]
+            fragments = [self._copied(piece) for piece in fragments]
         self._writer = _Writer(place, self._engine.rank, fragments)
         if self._policy.asynchronous:
             self._writer.start()
         else:
             self._writer.write()
+
+    def _copied(self, piece: Fragment) -> Fragment:
+        """The piece in memory of its own, which the next checkpoint takes again: fresh memory would cost more time than
+        the copy itself."""
+        buffer = self._buffers.get(piece.key)
+        if buffer is None or buffer.shape != piece.values.shape:
+            buffer = torch.empty_like(piece.values, device="cpu", memory_format=torch.contiguous_format)
+            self._buffers[piece.key] = buffer
+        buffer.copy_(piece.values.detach())
+        return Fragment(piece.kind, piece.name, piece.start, buffer)
 
     def save(self, step: int, state: dict[str, Any]) -> bool:
         """Write a checkpoint now; whether it is there."""

@@ -88,9 +88,15 @@ def shapes_of(model: torch.nn.Module) -> dict[str, list[int]]:
     return {name: list(value.shape) for name, value in (*model.named_parameters(), *kept_buffers(model))}
 
 
-def write_fragments(path: Path, fragments: Iterable[Fragment]) -> str:
-    """Write one rank's file and see it on disk; returns its checksum. The values are copied to memory of their own."""
-    tensors = {piece.key: piece.values.detach().to("cpu", copy=True).contiguous() for piece in fragments}
+def write_fragments(path: Path, fragments: Iterable[Fragment], *, are_copies: bool = False) -> str:
+    """Write one rank's file and see it on disk; returns its checksum.
+
+    The values are copied to memory of their own, as safetensors wants them, unless they `are_copies` already.
+    """
+    tensors = {
+        piece.key: piece.values if are_copies else piece.values.detach().to("cpu", copy=True).contiguous()
+        for piece in fragments
+    }
     save_file(tensors, path)
     return digest(path, sync=True)
 

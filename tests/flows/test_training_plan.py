@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 
 import pytest
 from rich.console import Console
@@ -55,6 +56,27 @@ def test_one_device_sends_nothing() -> None:
     model = recipe.pretrain.model.with_vocabulary(4096)
     best = suggest(model, 256, 8, cluster_of("1xa100"))[0]
     assert (best.layout.zero, best.layout.expert_parallel, best.sent) == (0, 1, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("execution", "optimizer", "zero", "recompute"),
+    [
+        ({"ranks": 2}, "adamw", 1, False),
+        ({"ranks": 2}, "muon", 0, False),
+        ({"ranks": 2, "zero": 3, "recompute": True}, "adamw", 3, True),
+        ({"ranks": 1, "zero": 3}, "adamw", 0, False),
+        ({"ranks": 1, "zero": 2, "engine": "deepspeed"}, "adamw", 2, False),
+    ],
+)
+def test_the_layout_is_the_one_of_the_recipe(
+    execution: dict[str, object], optimizer: str, zero: int, recompute: bool
+) -> None:
+    wide = {"execution.expert_parallel": 1, **{f"execution.{name}": value for name, value in execution.items()}}
+    settings = [f"{name}={json.dumps(value)}" for name, value in wide.items()]
+    plan = plan_training(load_recipe("sample", [*settings, f"pretrain.optimizer={optimizer}"]))
+    assert (plan.layout.zero, plan.layout.recompute) == (zero, recompute)
+    if zero == 3:
+        assert plan.memory.weights == pytest.approx(plan.parameters * 4 / 2, rel=0.01)
 
 
 def test_what_is_printed() -> None:

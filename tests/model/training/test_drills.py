@@ -159,6 +159,24 @@ def test_a_loss_spike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         train(tiny_model(), _Spiking(), config.model_copy(update={"bad_step": BadStep.STOP}), tmp_path / "stop")
 
 
+def test_a_loss_that_is_not_a_number(tmp_path: Path, notes: Path) -> None:
+    """NaN in one forward pass: no backward pass is made of it, and the weights stay what they were."""
+    model, calls, seen = tiny_model(), iter(range(100)), []
+
+    def poison(module: torch.nn.Module, inputs: Any, output: torch.Tensor) -> torch.Tensor:
+        if next(calls) != 2:
+            return output
+        seen.extend(value.detach().clone() for value in model.parameters())
+        return output * float("nan")
+
+    model.model.norm.register_forward_hook(poison)
+    result = train(model, CountingBatches(), small_training(steps=3), tmp_path)
+    assert result.skipped == [3]
+    assert _told(notes) == ["step 3: loss nan, skipped"]
+    for value, before in zip(model.parameters(), seen, strict=True):
+        assert torch.equal(value, before)
+
+
 @pytest.mark.parametrize("policy", BadStep)
 def test_a_gradient_that_is_not_a_number(policy: BadStep, tmp_path: Path) -> None:
     """The loss is finite, so it is found only after the backward pass; nothing is updated with it."""

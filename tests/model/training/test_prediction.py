@@ -12,25 +12,28 @@ from infra.execution import ENVIRONMENT_KEY
 from infra.launch import launch
 from model.checkpoint import load_model
 from model.training.loop import train
-from model.training.prediction import learned_at, prediction_loss, prediction_weight
+from model.training.prediction import learned_at, prediction_weight, targets_at
 from tests.model.conftest import tiny_model
 from tests.model.synthetic import CountingBatches, small_training
 
 
-def test_loss_equals_a_loop_over_tokens() -> None:
-    torch.manual_seed(0)
-    tokens_BT = torch.randint(0, 7, (2, 9))
+def test_losses_equal_a_loop_over_tokens() -> None:
+    model = tiny_model(num_nextn_predict_layers=2)
+    tokens_BT = torch.randint(0, 97, (2, 9), generator=torch.Generator().manual_seed(0))
     documents_BT = torch.tensor([[0] * 4 + [1] * 5, [0] * 9])
-    mask_BT = torch.rand(2, 9) < 0.7
-    logits = [torch.randn(2, 9 - depth, 7) for depth in (1, 2)]
-    slow = 0.0
-    for depth, logits_BtV in enumerate(logits, 1):
+    mask_BT = torch.rand(2, 9, generator=torch.Generator().manual_seed(1)) < 0.7
+    targets = [targets_at(depth, tokens_BT, documents_BT, mask_BT) for depth in range(3)]
+    with torch.no_grad():
+        losses = model(tokens_BT, documents_BT=documents_BT, targets=targets)
+        logits = model(tokens_BT, documents_BT=documents_BT, further=True)
+    for depth, (loss, logits_BtV) in enumerate(zip(losses, logits, strict=True)):
+        slow = 0.0
         for row in range(2):
             for i in range(9 - depth - 1):
                 target = i + depth + 1
                 if documents_BT[row, target] == documents_BT[row, i] and mask_BT[row, target]:
-                    slow -= logits_BtV[row, i].log_softmax(-1)[tokens_BT[row, target]].item() / 2
-    assert prediction_loss(logits, tokens_BT, documents_BT, mask_BT).item() == pytest.approx(slow, rel=1e-5)
+                    slow -= logits_BtV[row, i].log_softmax(-1)[tokens_BT[row, target]].item()
+        assert loss.item() == pytest.approx(slow, rel=1e-5)
 
 
 def test_what_is_learned_at_depth_zero_is_the_next_token() -> None:

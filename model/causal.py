@@ -1,0 +1,100 @@
+"""Causal attention on a CPU, trained in fp32: in blocks of queries, each against the keys up to its own end.
+
+torch's CPU kernels either compute what the mask hides (unequal widths of query and value, as latent attention has them)
+or recompute the scores in the backward pass. This one does neither: the hidden half beyond the diagonal blocks is never
+computed, the weights of the rest are kept. Measured in
+docs/experiments.md, "Training speed".
+
+Shapes: B rows, T tokens, N heads, h = B N, Q query and key width, V value width, b queries of a block, S keys up to its
+end.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+__all__ = ["BLOCK", "LONGEST", "attend_in_blocks", "suits_blocks"]
+
+BLOCK = 128
+"""Queries of a block."""
+LONGEST = 2048
+"""Tokens up to which keeping the weights pays; beyond, the fused kernels' memory, linear in T, is worth its work."""
+
+
+def suits_blocks(q: Tensor, k: Tensor, mask: Tensor | None) -> bool:
+    """Whether this is the kernel for [B, T, N, Q] queries, keys of as many heads, and an additive mask."""
+    return (
+        q.device.type == "cpu"
+        and torch.is_grad_enabled()
+        and q.dtype is torch.float32
+        and q.shape == k.shape
+        and 1 < q.shape[1] <= LONGEST
+        and (mask is None or mask.dtype is torch.float32)
+    )
+
+
+def attend_in_blocks(q_BTNQ: Tensor, k_BTNQ: Tensor, v_BTNV: Tensor, mask_BTT: Tensor | None, scale: float) -> Tensor:
+    """Attention [B, T, N, V] of every token to those before it; `mask_BTT` is added to the logits besides."""
+    y_BTNV: Tensor = _CausalBlocks.apply(q_BTNQ, k_BTNQ, v_BTNV, mask_BTT, scale)
+    return y_BTNV
+
+
+def _blocks(length: int) -> Iterator[slice]:
+    parts = math.ceil(length / BLOCK)
+    size = math.ceil(length / parts)
+    return (slice(start, min(start + size, length)) for start in range(0, length, size))
+
+
+def _by_head(x_BTNx: Tensor) -> Tensor:
+    return x_BTNx.transpose(1, 2).flatten(0, 1)
+
+
+class _CausalBlocks(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, q_BTNQ: Tensor, k_BTNQ: Tensor, v_BTNV: Tensor, mask_BTT: Tensor | None, scale: float
+    ) -> Tensor:
+        q_BNTQ, k_BNTQ, v_BNTV = (x.transpose(1, 2).contiguous() for x in (q_BTNQ, k_BTNQ, v_BTNV))
+        y_BNTV = torch.empty_like(v_BNTV)
+        weights = []
+        blocks = [(block, _hidden(block)) for block in _blocks(q_BTNQ.shape[1])]
+        for row, (q_NTQ, k_NTQ, v_NTV, y_NTV) in enumerate(zip(q_BNTQ, k_BNTQ, v_BNTV, y_BNTV, strict=True)):
+            for block, hidden_bS in blocks:
+                seen = slice(0, block.stop)
+                bias_1bS = (hidden_bS if mask_BTT is None else hidden_bS + mask_BTT[row, block, seen])[None]
+                scores_NbS = torch.baddbmm(bias_1bS, q_NTQ[:, block], k_NTQ[:, seen].transpose(1, 2), alpha=scale)
+                weights_NbS = scores_NbS.softmax(-1)
+                torch.bmm(weights_NbS, v_NTV[:, seen], out=y_NTV[:, block])
+                weights.append(weights_NbS)
+        ctx.save_for_backward(q_BNTQ, k_BNTQ, v_BNTV, *weights)
+        ctx.scale = scale
+        return y_BNTV.transpose(1, 2)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        (dy_BTNV,) = gradients
+        q_BNTQ, k_BNTQ, v_BNTV, *weights = ctx.saved_tensors
+        dy_BNTV = dy_BTNV.transpose(1, 2).contiguous()
+        dq_BNTQ, dk_BNTQ, dv_BNTV = torch.empty_like(q_BNTQ), torch.zeros_like(k_BNTQ), torch.zeros_like(v_BNTV)
+        every = zip(q_BNTQ, k_BNTQ, v_BNTV, dy_BNTV, dq_BNTQ, dk_BNTQ, dv_BNTV, strict=True)
+        kept = iter(weights)
+        for q_NTQ, k_NTQ, v_NTV, dy_NTV, dq_NTQ, dk_NTQ, dv_NTV in every:
+            for block in _blocks(q_NTQ.shape[1]):
+                seen, weights_NbS = slice(0, block.stop), next(kept)
+                dv_NTV[:, seen].baddbmm_(weights_NbS.transpose(1, 2), dy_NTV[:, block])
+                d_weights_NbS = dy_NTV[:, block] @ v_NTV[:, seen].transpose(1, 2)
+                d_scores_NbS = torch.ops.aten._softmax_backward_data(d_weights_NbS, weights_NbS, -1, torch.float32)
+                torch.bmm(d_scores_NbS, k_NTQ[:, seen], out=dq_NTQ[:, block])
+                dk_NTQ[:, seen].baddbmm_(d_scores_NbS.transpose(1, 2), q_NTQ[:, block], alpha=ctx.scale)
+        dq_BNTQ.mul_(ctx.scale)
+        return dq_BNTQ.transpose(1, 2), dk_BNTQ.transpose(1, 2), dv_BNTV.transpose(1, 2), None, None
+
+
+def _hidden(block: slice) -> Tensor:
+    """[b, S]: minus infinity for the keys after each query of a block."""
+    return torch.full((block.stop - block.start, block.stop), -torch.inf).triu_(block.start + 1)
