@@ -26,6 +26,7 @@ __all__ = ["exchange_compactly"]
 
 def exchange_compactly(model: nn.Module) -> None:
     """Let the AutoEP layers of `model` work as this module says; to be called once they have their group."""
+    layer: Any
     for layer in model.modules():
         if getattr(layer, "_is_autoep_layer", False) and layer.ep_size > 1:
             layer.forward = functools.partial(_layer, layer)
