@@ -108,7 +108,8 @@ def _watched(arguments: list[str], environment: dict[str, str], limit: float) ->
     agent, seen = psutil.Process(process.pid), time.monotonic()
     while process.poll() is None:
         with contextlib.suppress(psutil.NoSuchProcess):
-            if agent.children():
+            # torchrun, when it is stuck, does not collect ranks that have ended
+            if any(rank.status() != psutil.STATUS_ZOMBIE for rank in agent.children()):
                 seen = time.monotonic()
         if time.monotonic() - seen > limit:
             sys.stderr.write(f"no rank for {limit:.0f} s: the other nodes cannot be reached; this node gives up\n")
