@@ -377,7 +377,8 @@ class TokenizerConfig(Section):
     fill_in_middle: bool = False
     """Add the three control tokens of filling in the middle (DeepSeek-Coder, arXiv 2401.14196)."""
     adopt: ExternalPaths = ()
-    """An existing Hugging Face tokenizer folder to use instead of training one."""
+    """An existing Hugging Face tokenizer folder to use instead of training one; the control tokens that it lacks are
+    added behind its own."""
 
 
 class ShardsConfig(Section):

@@ -101,7 +101,7 @@ def tokenizer(config: TokenizerConfig, inputs: Mapping[str, Path], out_dir: Path
     """Train on `inputs["decontaminate"]` and `inputs["reasoning"]`, or adopt an existing tokenizer.
 
     Raises:
-        UserError: the folder to adopt is no tokenizer or lacks a special token; there is nothing to train on.
+        UserError: the folder to adopt is no tokenizer; there is nothing to train on.
     """
     # Read by the tokenizers library when its thread pool starts; the result does not depend on the number of threads.
     os.environ["RAYON_NUM_THREADS"] = str(execution().processes)
@@ -110,7 +110,7 @@ def tokenizer(config: TokenizerConfig, inputs: Mapping[str, Path], out_dir: Path
     tasks = inputs["reasoning"] / "train.jsonl"
     events.begin("reading" if config.adopt else "training", sum(sample.shares.values()), "bytes")
     if config.adopt:
-        trained = _adopt(config.adopt, out_dir)
+        trained = _adopt(config, out_dir)
         for text in sample.texts():
             events.advance(len(text))
     else:
@@ -205,20 +205,42 @@ def _write_settings(out_dir: Path) -> None:
         (out_dir / name).write_text(text + "\n", encoding="utf-8")
 
 
-def _adopt(paths: tuple[str, ...], out_dir: Path) -> Tokenizer:
-    """Copy the tokenizer files out of a folder, having seen that they can carry the chat format."""
-    from tokenizers import Tokenizer
+def _adopt(config: TokenizerConfig, out_dir: Path) -> Tokenizer:
+    """The tokenizer of a folder, with the tokens of the chat format behind its own where it lacks them.
 
-    if len(paths) != 1:
-        raise UserError(f"tokenizer.adopt: {len(paths)} folders given; name one")
-    folder = Path(paths[0])
+    What it makes of text stays the same. One that lacks nothing is copied as it is; else the settings are ours.
+    """
+    from tokenizers import AddedToken, Tokenizer
+
+    if len(config.adopt) != 1:
+        raise UserError(f"tokenizer.adopt: {len(config.adopt)} folders given; name one")
+    folder = Path(config.adopt[0])
     for name in ("tokenizer.json", "tokenizer_config.json"):
         if not (folder / name).is_file():
             raise UserError(f"{folder}: no {name}; tokenizer.adopt wants a Hugging Face tokenizer folder")
-    adopted = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    if missing := [token for token in SPECIAL_TOKENS if adopted.token_to_id(token) is None]:
-        raise UserError(f"{folder / 'tokenizer.json'}: lacks {', '.join(missing)}; add these tokens to it")
-    for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"):
-        if (folder / name).is_file():
-            shutil.copyfile(folder / name, out_dir / name)
+    try:
+        adopted = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    except Exception as error:  # a bare Exception is what the library raises
+        raise UserError(f"{folder / 'tokenizer.json'}: cannot be read ({error}); save it again") from None
+    wanted = SPECIAL_TOKENS + (FIM_TOKENS if config.fill_in_middle else ())
+    missing = [token for token in wanted if adopted.token_to_id(token) is None]
+    last = max(adopted.get_vocab().values())
+    if last >= adopted.get_vocab_size():
+        raise UserError(
+            f"{folder / 'tokenizer.json'}: ids reach {last}, but there are {adopted.get_vocab_size()} tokens; "
+            "give the ids between to tokens of no use"
+        )
+    if not missing:
+        for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"):
+            if (folder / name).is_file():
+                shutil.copyfile(folder / name, out_dir / name)
+        return adopted
+    adopted.add_tokens([AddedToken(token, special=token not in VISIBLE_TOKENS, normalized=False) for token in missing])
+    state = json.loads(adopted.to_str())
+    # The chat format places its own control tokens, and rows are packed to their full length.
+    state |= {"post_processor": None, "truncation": None, "padding": None}
+    adopted = Tokenizer.from_str(json.dumps(state))
+    adopted.save(str(out_dir / "tokenizer.json"))
+    _write_settings(out_dir)
+    events.note(f"{folder}: the tokens {', '.join(missing)} were added, as ids {last + 1} and after")
     return adopted

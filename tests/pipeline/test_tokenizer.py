@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
 from infra.errors import UserError
+from pipeline.encoder import Encoder
 from pipeline.sections import TokenizerConfig
-from pipeline.tokenizer import SPECIAL_TOKENS, chat_text, tokenizer, train_tokenizer
+from pipeline.tokenizer import FIM_TOKENS, SPECIAL_TOKENS, chat_text, tokenizer, train_tokenizer
 from pipeline.tokenizer_sample import Sample, shares
 from tests.pipeline.corpus import published, words, write_documents, write_reasoning
 
@@ -141,18 +142,65 @@ def test_adopt(artifact: Path, tmp_path: Path) -> None:
     assert published(out) == published(artifact)
 
 
+def _foreign(folder: Path) -> Tokenizer:
+    """A tokenizer as others make them: a normalizer, a way of its own to split, a BOS before whatever it encodes."""
+    from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
+
+    built = Tokenizer(models.BPE(byte_fallback=False))
+    built.normalizer = normalizers.NFC()
+    built.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    built.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=500,
+        special_tokens=["<s>", "</s>", "<|user|>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    built.train_from_iterator([PROSE * 20], trainer)
+    built.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
+    folder.mkdir()
+    built.save(str(folder / "tokenizer.json"))
+    (folder / "tokenizer_config.json").write_text(json.dumps({"bos_token": "<s>", "eos_token": "</s>"}))
+    return built
+
+
+def test_a_foreign_tokenizer_gets_what_the_chat_format_needs(tmp_path: Path) -> None:
+    from transformers import AutoTokenizer
+
+    foreign = _foreign(tmp_path / "foreign")
+    out, metrics = _run(tmp_path, TokenizerConfig(adopt=(str(tmp_path / "foreign"),), fill_in_middle=True))
+    adopted = Tokenizer.from_file(str(out / "tokenizer.json"))
+    own = foreign.get_vocab_size()
+    added = [token for token in SPECIAL_TOKENS + FIM_TOKENS if token != "<|user|>"]
+    assert metrics["vocabulary"] == own + len(added)
+    assert [adopted.token_to_id(token) for token in added] == list(range(own, own + len(added)))
+    assert adopted.token_to_id("<|user|>") == 2
+    assert adopted.encode(PROSE).ids == foreign.encode(PROSE, add_special_tokens=False).ids
+    loaded = AutoTokenizer.from_pretrained(out, local_files_only=True)
+    solved = chat_text("What is 12 + 5?", "12 + 5 = 17", "17")
+    ids = loaded(solved)["input_ids"]
+    assert loaded.decode(ids) == solved
+    assert ids[0] == loaded.bos_token_id == adopted.token_to_id("<|bos|>")
+    assert ids[-1] == loaded.eos_token_id == Encoder(out).eos
+    assert loaded.decode(ids, skip_special_tokens=True) == "What is 12 + 5?<think>12 + 5 = 17</think>17"
+
+
 def test_adopt_refuses_what_is_no_tokenizer(artifact: Path, tmp_path: Path) -> None:
-    for name in ("a", "b", "bare"):
+    for name in ("a", "b", "c", "torn", "gap"):
         (tmp_path / name).mkdir()
     with pytest.raises(UserError, match=r"no tokenizer\.json"):
         _run(tmp_path / "a", TokenizerConfig(adopt=(str(tmp_path / "a"),)))
-    state = json.loads((artifact / "tokenizer.json").read_text())
-    state["added_tokens"] = [token for token in state["added_tokens"] if token["content"] != "<think>"]
-    del state["model"]["vocab"]["<think>"]
-    (tmp_path / "bare" / "tokenizer.json").write_text(json.dumps(state))
-    (tmp_path / "bare" / "tokenizer_config.json").write_text("{}")
-    with pytest.raises(UserError, match="lacks <think>"):
-        _run(tmp_path / "b", TokenizerConfig(adopt=(str(tmp_path / "bare"),)))
+    for name in ("torn", "gap"):
+        (tmp_path / name / "tokenizer_config.json").write_text("{}")
+    content = (artifact / "tokenizer.json").read_text()
+    (tmp_path / "torn" / "tokenizer.json").write_text(content[: len(content) // 2])
+    with pytest.raises(UserError, match=r"torn/tokenizer\.json: cannot be read"):
+        _run(tmp_path / "b", TokenizerConfig(adopt=(str(tmp_path / "torn"),)))
+    state = json.loads(content)
+    state["model"]["vocab"]["far"] = 1000
+    (tmp_path / "gap" / "tokenizer.json").write_text(json.dumps(state))
+    with pytest.raises(UserError, match="ids reach 1000, but there are 601 tokens"):
+        _run(tmp_path / "c", TokenizerConfig(adopt=(str(tmp_path / "gap"),)))
 
 
 def test_sample_is_of_the_least_hashes(tmp_path: Path) -> None:
