@@ -12,11 +12,13 @@ A stage is flat if its peak on the largest input is at most half as much again a
 from __future__ import annotations
 
 import argparse
+import contextlib
 import gzip
 import json
 import os
 import random
 import re
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -60,7 +62,7 @@ def web(corpora: Path, copy: int, source: random.Random) -> Iterator[bytes]:
                 body = record.reader.read()
                 if copy:
                     body = edited(body.decode("utf-8", "replace"), source, MARKUP).encode()
-                address = record.headers.get("WARC-Target-URI", "").strip("<>").replace("127.0.0.1", f"copy{copy}.org")
+                address = str(record.headers.get("WARC-Target-URI")).strip("<>").replace("127.0.0.1", f"copy{copy}.org")
                 http = b"HTTP/1.1 200 OK\r\nContent-Type: text/html; charset=utf-8\r\n\r\n"
                 head = (
                     f"WARC/1.0\r\nWARC-Type: response\r\nWARC-Target-URI: {address}\r\n"
@@ -163,28 +165,36 @@ def judge(sizes: list[int], found: dict[int, list[dict[str, Any]]]) -> list[Row]
     return rows
 
 
+def _measure(folder: Path, size: int) -> list[dict[str, Any]]:
+    """Make `size` MB and run the stages, as far as that has not been done in `folder`."""
+    recorded = folder / "sources.json"
+    if not recorded.exists():
+        shutil.rmtree(folder, ignore_errors=True)
+        if (process := os.fork()) == 0:  # its memory must not count as that of the stages
+            sources = make(folder / "raw", CORPORA, size * 1_000_000)
+            recorded.write_text(json.dumps(sources))
+            os._exit(0)
+        if os.waitpid(process, 0)[1]:
+            raise SystemExit("the input could not be made")
+    return chain(json.loads(recorded.read_text()), lambda entry: print(size, json.dumps(entry), flush=True), folder)
+
+
 def main() -> None:
     """Make, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="3 and 10 MB")
     parser.add_argument("--sizes", default="10,100,1000", help="MB of raw input, least first")
-    parser.add_argument("--folder", type=Path, help="where the inputs and artifacts lie meanwhile: five times the size")
+    parser.add_argument(
+        "--folder", type=Path, help="keep all here; the same command goes on with the rest"
+    )
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     sizes = [3, 10] if options.quick else [int(text) for text in options.sizes.split(",")]
     found: dict[int, list[dict[str, Any]]] = {}
     for size in sizes:
-        with tempfile.TemporaryDirectory(dir=options.folder) as temporary:
-            if (process := os.fork()) == 0:  # its memory must not count as that of the stages
-                sources = make(Path(temporary) / "raw", CORPORA, size * 1_000_000)
-                (Path(temporary) / "sources.json").write_text(json.dumps(sources))
-                os._exit(0)
-            if os.waitpid(process, 0)[1]:
-                raise SystemExit("the input could not be made")
-            sources = json.loads((Path(temporary) / "sources.json").read_text())
-            found[size] = chain(
-                sources, lambda entry, size=size: print(size, json.dumps(entry), flush=True), options.folder
-            )
+        with contextlib.ExitStack() as last:
+            folder = options.folder or Path(last.enter_context(tempfile.TemporaryDirectory()))
+            found[size] = _measure(folder / f"{size}mb", size)
         if options.json:
             options.json.write_text(json.dumps(judge(sizes, found), indent=2) + "\n")
     print_table(judge(sizes, found))

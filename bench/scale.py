@@ -12,6 +12,7 @@ import argparse
 import contextlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -76,9 +77,15 @@ def with_rates(few: list[dict[str, Any]], many: list[dict[str, Any]]) -> list[di
 
 
 def chain(
-    sources: dict[str, Any], tell: Callable[[dict[str, Any]], None] | None = None, within: Path | None = None
+    sources: dict[str, Any], tell: Callable[[dict[str, Any]], None] | None = None, folder: Path | None = None
 ) -> list[dict[str, Any]]:
-    """Run every stage on these sources, in a temporary folder below `within`; `tell` gets each stage's numbers."""
+    """Run every stage on these sources; `tell` gets each stage's numbers.
+
+    They run in `folder`, where those that an earlier call has ended are not run again; else in a temporary one.
+    """
+    if folder is None:
+        with tempfile.TemporaryDirectory() as temporary:
+            return chain(sources, tell, Path(temporary))
     configs: dict[str, Any] = {
         "extract": {"sources": sources, "on_damaged": "skip", "max_failure_rate": 0.1},
         "clean": {"rules": {"url": True, "c4_quality": False}},
@@ -86,26 +93,27 @@ def chain(
         "shards": {"sequence_length": 2048},
     }
     found = []
-    with tempfile.TemporaryDirectory(dir=within) as temporary:
-        folder = Path(temporary)
-        (folder / "reasoning").mkdir()
-        for split in ("train", "validation", "test"):
-            row = {"question": "How many apples are left if seven of twelve are eaten by three children?"}
-            (folder / "reasoning" / f"{split}.jsonl").write_text(json.dumps(row | {"reasoning": "12-7", "answer": "5"}))
-        raw = [Path(path) for source in sources.values() for path in source["paths"]]
-        sizes = {"raw": sum(path.stat().st_size if path.is_file() else _size(path) for path in raw), "reasoning": 0}
-        for name, entrypoint, inputs in STAGES:
-            out = folder / name
+    (folder / "reasoning").mkdir(parents=True, exist_ok=True)
+    for split in ("train", "validation", "test"):
+        row = {"question": "How many apples are left if seven of twelve are eaten by three children?"}
+        (folder / "reasoning" / f"{split}.jsonl").write_text(json.dumps(row | {"reasoning": "12-7", "answer": "5"}))
+    raw = [Path(path) for source in sources.values() for path in source["paths"]]
+    sizes = {"raw": sum(path.stat().st_size if path.is_file() else _size(path) for path in raw), "reasoning": 0}
+    for name, entrypoint, inputs in STAGES:
+        out, done = folder / name, folder / f"{name}.json"
+        if not done.exists():
+            shutil.rmtree(out, ignore_errors=True)
             out.mkdir()
             arguments = [entrypoint, json.dumps(configs.get(name, {}))]
             arguments += [json.dumps({key: str(folder / key) for key in inputs}), str(out)]
             told = _run(name, arguments)
-            work = out / ".work"
-            sizes[name] = _size(out) - _size(work)
-            reads = sizes[inputs[0] if inputs else "raw"]
-            found.append({"stage": name, "in": reads, "out": sizes[name], "work": _size(work), **told})
-            if tell:
-                tell(found[-1])
+            work = _size(out / ".work")
+            sides = {"in": sizes[inputs[0] if inputs else "raw"], "out": _size(out) - work, "work": work}
+            done.write_text(json.dumps({"stage": name, **sides, **told}))
+        found.append(json.loads(done.read_text()))
+        sizes[name] = found[-1]["out"]
+        if tell:
+            tell(found[-1])
     return found
 
 
