@@ -184,9 +184,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="3 and 10 MB")
     parser.add_argument("--sizes", default="10,100,1000", help="MB of raw input, least first")
-    parser.add_argument(
-        "--folder", type=Path, help="keep all here; the same command goes on with the rest"
-    )
+    parser.add_argument("--folder", type=Path, help="keep all here; the same command goes on with the rest")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     sizes = [3, 10] if options.quick else [int(text) for text in options.sizes.split(",")]
