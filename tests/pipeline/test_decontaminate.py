@@ -121,3 +121,12 @@ def test_nothing_left_is_a_users_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no document"):
         _run(tmp_path, [("a", "web", QUESTION)], test=[QUESTION])
     assert only(read_documents(tmp_path / "out", "rejects")).id == "a"
+
+
+@pytest.mark.parametrize("length", range(1, 13))
+def test_lengths_as_deepseekmath_has_them(length: int) -> None:
+    """Whole from 3 to 9 words, any ten of longer texts, nothing of shorter ones."""
+    wanted = [f"w{number}" for number in range(length)]
+    index = Index([("set", " ".join(wanted))])
+    assert bool(index.find(f"before {' '.join(wanted)} after")) == (length >= 3)
+    assert not index.find(f"before {' '.join(wanted[: min(length, 10) - 1])} after")

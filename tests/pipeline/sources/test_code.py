@@ -105,3 +105,19 @@ def test_archives(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize("name", ARCHIVES)
 def test_archives_that_break_off_are_damaged(tmp_path: Path, name: str) -> None:
     assert _read(tmp_path, name, ARCHIVES[name][: len(ARCHIVES[name]) // 3])[1]
+
+
+def test_a_broken_member_of_a_zip_costs_itself(tmp_path: Path) -> None:
+    data = io.BytesIO()
+    with zipfile.ZipFile(data, "w") as archive:  # stored, so that the content can be found
+        for name in ("a.py", "b.py", "c.py"):
+            archive.writestr(name, f"# {name}\n{CODE}")
+    content = data.getvalue().replace(b"# b.py", b"# B.py")
+    found, damage = _read(tmp_path, "x.zip", content)
+    assert not damage
+    assert [(document.metadata["path"], rule) for document, rule in found] == [
+        ("a.py", None),
+        ("b.py", "failure/archive"),
+        ("c.py", None),
+    ]
+    assert "CRC" in found[1][0].metadata["failure"]

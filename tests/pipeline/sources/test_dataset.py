@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -128,3 +129,31 @@ def test_bad_rows_of_a_csv_are_failures(tmp_path: Path) -> None:
     (part,) = parts(other, resolve(other.paths)[0], 10**9)
     with pytest.raises(UserError, match="no column body among text, id"):
         read_all(read, other, part)
+
+
+def test_a_row_of_an_arrow_file_that_is_not_utf8_costs_itself_and_wild_offsets_are_damage(tmp_path: Path) -> None:
+    texts = pa.array([b"first", b"caf\xe9", b"last"], pa.binary()).view(pa.string())
+    path = tmp_path / "train.arrow"
+    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, pa.schema([("text", pa.string())])) as writer:
+        writer.write_table(pa.table({"text": texts}))
+    source = DatasetSource(paths=(str(path),))
+    (file_,) = resolve(source.paths)
+    found, damage = read_all(read, source, file_)
+    assert not damage
+    assert [(document.text, rule) for document, rule in found] == [
+        ("first", None),
+        ("", "failure/encoding"),
+        ("last", None),
+    ]
+    offsets = np.array([0, 5, 9, 13], dtype="<i4").tobytes()
+    content = path.read_bytes()
+    assert content.count(offsets) == 1
+    path.write_bytes(content.replace(offsets, np.array([0, 5, 1 << 30, 13], dtype="<i4").tobytes()))
+    assert "not a whole Arrow file" in read_all(read, source, file_)[1]
+
+
+def test_a_csv_without_a_line_of_names_is_damaged(tmp_path: Path) -> None:
+    (tmp_path / "train.csv").write_bytes(b"te\rxt,id\nfirst,1\n")
+    source = DatasetSource(paths=(str(tmp_path),))
+    (file,) = resolve(source.paths)
+    assert "no line of names" in read_all(read, source, file)[1]
