@@ -16,6 +16,7 @@ import pytest
 
 from infra.execution import ENVIRONMENT_KEY, Execution
 from infra.launch import launch, run_job
+from infra.launch.node import LOST
 from infra.launch.node_job import ADDRESS, HEAD, NODE, NodeJob
 from tests.infra import namespaces, slurm
 from tests.infra.namespaces import Namespaces, two_namespaces
@@ -125,6 +126,11 @@ def test_a_lost_network_is_reported_in_bounded_time(spaces: Namespaces, tmp_path
         spaces.cut(1, off=True)
         for rank in (0, 1):  # the ranks' time is 10 seconds; the rest is for a busy machine
             nodes.until(f"reports/error-0-{rank}.json", 90)
+        reported = time.monotonic()
+        ended = nodes.wait(120)  # torchrun alone would wait for the lost node for minutes
+        assert LOST in ended
+        assert 0 not in ended
+        print(f"both nodes gave up {time.monotonic() - reported:.0f} s after their ranks")
     finally:
         nodes.end()
         spaces.cut(1, off=False)
