@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import math
 import os
 import signal
 import subprocess
@@ -90,7 +91,7 @@ def waits_for(job: NodeJob) -> int:
 
 
 def _watched(arguments: list[str], environment: dict[str, str], limit: float) -> int:
-    """Run torchrun to its end; its status, or `LOST` once it has had no rank for `limit` seconds.
+    """Run torchrun to its end; its status, or `LOST` once it has been without ranks for `limit` seconds.
 
     It waits for the other nodes before it starts ranks, and is told how long; but with the network gone it waits in
     calls that know of no such limit.
@@ -105,7 +106,8 @@ def _watched(arguments: list[str], environment: dict[str, str], limit: float) ->
     process = subprocess.Popen(arguments, env=environment, preexec_fn=bind)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda received, frame: process.send_signal(received))
-    agent, seen = psutil.Process(process.pid), time.monotonic()
+    agent = psutil.Process(process.pid)
+    seen = math.inf  # a busy machine may take long to the first ranks
     while process.poll() is None:
         with contextlib.suppress(psutil.NoSuchProcess):
             # torchrun, when it is stuck, does not collect ranks that have ended
