@@ -2,7 +2,8 @@
 
     base → continued (maths text) → SFT → GRPO              accuracy rises at each step
                                      GRPO → rejection → SFT again → GRPO again (R1's four stages)
-    student → distillation, against the same student reinforced alone
+                                  → SFT on the worked solutions alone, which R1's flow has to beat
+    student → distillation, against the same student reinforced alone, and reinforced after the same SFT
 
 The stages are the project's own, called as the flow calls them. The general text is books, the domain GSM8K's training
 questions with their solutions (`DEEPMILL_CORPORA`); the problems are sums of a few digits, held out by question. Half

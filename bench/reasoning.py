@@ -195,7 +195,7 @@ def learning(seeds: int, folder: Path, *, quick: bool) -> list[Row]:
     found = [dict(climb(scale, seed, folder / f"seed-{seed}", print)) for seed in range(seeds)]
 
     def accuracy(name: str) -> list[float]:
-        return [100 * stages["evaluate"][f"accuracy_{name}"] for stages in found]
+        return [100 * stages[name]["evaluation"][f"accuracy_{name}"] for stages in found]
 
     def gain(of: str, over: str) -> list[float]:
         return [a - b for a, b in zip(accuracy(of), accuracy(over), strict=True)]
@@ -204,7 +204,7 @@ def learning(seeds: int, folder: Path, *, quick: bool) -> list[Row]:
         entry = row(f"{name} ({len(values)} seeds)", unit, statistics.fmean(values), {}, target, most=most)
         return entry | {"by_seed": [round(value, 4) for value in values]}
 
-    names = ("continued", "sft", "grpo", "sft_second", "grpo_second", "distill", "student_rl")
+    names = [name for name, stage in found[0].items() if "evaluation" in stage]
     rows = [over_seeds(f"accuracy: {name}", "%", accuracy(name), None) for name in names]
     forgotten = [100 * stages["continued"]["forgetting"] for stages in found]
     learned = [
@@ -212,7 +212,7 @@ def learning(seeds: int, folder: Path, *, quick: bool) -> list[Row]:
         * (1 - stages["continued"]["bits_per_byte_domain_after"] / stages["continued"]["bits_per_byte_domain_before"])
         for stages in found
     ]
-    shape = [100 * stages["evaluate"]["format_rate_grpo"] for stages in found]
+    shape = [100 * stages["grpo"]["evaluation"]["format_rate_grpo"] for stages in found]
     rows += [
         over_seeds("continued: domain bits per byte fall by", "%", learned, 0.0),
         over_seeds("continued: general bits per byte rise by", "%", forgotten, 2.0, most=True),
@@ -220,7 +220,9 @@ def learning(seeds: int, folder: Path, *, quick: bool) -> list[Row]:
         over_seeds("GRPO over SFT", "points", gain("grpo", "sft"), 10.0),
         over_seeds("format after GRPO", "%", shape, 95.0),
         over_seeds("R1's flow over SFT alone", "points", gain("grpo_second", "sft"), 0.0),
+        over_seeds("R1's flow over SFT on worked solutions alone", "points", gain("grpo_second", "sft_chains"), 0.0),
         over_seeds("student: distilled over reinforced alone", "points", gain("distill", "student_rl"), 0.0),
+        over_seeds("student: distilled over cold start and RL", "points", gain("distill", "student_sft_rl"), 0.0),
     ]
     return rows
 
