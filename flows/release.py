@@ -10,16 +10,17 @@ from __future__ import annotations
 import contextlib
 import getpass
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from flows.evidence import evidence_gates, file_digests
+from flows.gates import Gate, judge
+from flows.registry_lock import registry_lock
 from flows.sections import PromoteConfig
 from infra.errors import UserError
 from infra.hashing import file_digest
-from infra.lease import file_lease
 from infra.manifest import Manifest, split_address
 from infra.settings import Settings, without_password
 from infra.tracking import RunLog, registry_client
@@ -30,15 +31,12 @@ if TYPE_CHECKING:
     from flows.session import Session
 
 __all__ = [
-    "Gate",
     "Outcome",
     "facts_of",
-    "judge",
     "move_alias",
     "promote_by_hand",
     "promote_version",
     "register_version",
-    "registry_lock",
     "released_version",
     "rollback",
 ]
@@ -48,6 +46,8 @@ IDENTITY = "deepmill.identity"
 PREVIOUS = "deepmill.previous"
 GATES = "deepmill.gates"
 """Tag with the gates of the recipe that made the version, as JSON."""
+SERVED = {"int4": "q4_0", "int8": "q8_0"}
+"""The GGUF file of a served precision, whose speed the version records."""
 FACTS = "deepmill.facts"
 """Tag with the numbers that the gates look at, as JSON."""
 
@@ -58,17 +58,6 @@ class Outcome:
 
     message: str
     changed: bool
-
-
-@dataclass(frozen=True)
-class Gate:
-    """One condition of promotion."""
-
-    gate: str
-    passed: bool
-    value: float
-    limit: float
-    text: str
 
 
 def register_version(session: Session) -> Outcome:
@@ -121,7 +110,7 @@ def _create_version(session: Session, client: MlflowClient, name: str, manifest:
             IDENTITY: manifest.identity,
             "deepmill.run_id": session.run_id,
             "deepmill.lineage": json.dumps({stage: item.job.identity for stage, item in session.plan.items()}),
-            FACTS: json.dumps(_facts(session)),
+            FACTS: json.dumps(_facts(session) | {"files": file_digests(folder / "model")}),
             GATES: session.recipe.promote.model_dump_json(),
             "deepmill.licence": (session.recipe.export.licence if session.recipe.export else "") or "not stated",
         },
@@ -148,60 +137,10 @@ def _facts(session: Session) -> dict[str, Any]:
         "precision": precision,
         "quantization_kl": quantization[f"kl_{precision}"] if precision != "f32" else 0.0,
         "bytes": quantization[f"bytes_{precision}"],
+        "tokens_per_second": exported.get(f"decode_tokens_per_second_{SERVED[precision]}", 0.0),
         "parameters": session.manifest(base).metrics.get("parameters", 0),
         "bits_per_byte": checkpoint.get("bits_per_byte") or {},
     }
-
-
-def judge(config: PromoteConfig, facts: dict[str, Any], champion: dict[str, Any] | None) -> list[Gate]:
-    """Every gate of `config` on the numbers of a version, beside those of the present champion."""
-    gates = [
-        Gate(
-            "accuracy",
-            facts["accuracy"] >= config.min_accuracy,
-            facts["accuracy"],
-            config.min_accuracy,
-            "share of held-out problems answered right, at least",
-        ),
-        Gate(
-            "format",
-            facts["format_rate"] >= config.min_format_rate,
-            facts["format_rate"],
-            config.min_format_rate,
-            "share of answers in the asked-for format, at least",
-        ),
-        Gate(
-            "quantization",
-            facts["quantization_kl"] <= config.max_quantization_kl,
-            facts["quantization_kl"],
-            config.max_quantization_kl,
-            "divergence from full precision in nats per token, at most",
-        ),
-    ]
-    if champion and config.must_match_champion:
-        gates.append(
-            Gate(
-                "champion",
-                facts["accuracy_high"] >= champion["accuracy_low"],
-                facts["accuracy_high"],
-                champion["accuracy_low"],
-                "upper end of its accuracy (95 %) against the lower end of the champion's",
-            )
-        )
-    if champion:
-        gates += _regressions(config, facts.get("bits_per_byte") or {}, champion.get("bits_per_byte") or {})
-    return gates
-
-
-def _regressions(config: PromoteConfig, ours: dict[str, float], theirs: dict[str, float]) -> list[Gate]:
-    """A gate per source of text that both versions were measured on."""
-    found = []
-    for source in sorted(ours.keys() & theirs.keys()):
-        rise = ours[source] / theirs[source] - 1
-        text = f"rise of bits per byte on {source} against the champion's, at most"
-        limit = config.max_domain_regression
-        found.append(Gate(f"domain {source}", rise <= limit, rise, limit, text))
-    return found
 
 
 def promote_version(session: Session) -> Outcome:
@@ -214,7 +153,7 @@ def promote_version(session: Session) -> Outcome:
     session.display.stage_begins("promote", "gates, then the alias", 0, 0)
     client = registry_client(session.settings)
     why = f"run {session.run_id}"
-    with registry_lock(session.settings, name):
+    with registry_lock(session.settings, name) as check:
         champion = _alias(client, name, config.alias)
         if champion == version:
             gates = judge(config, facts_of(client, name, version), None)
@@ -222,9 +161,11 @@ def promote_version(session: Session) -> Outcome:
             promoted = True
         else:
             facts = facts_of(client, name, champion) if champion else None
-            gates = judge(config, facts_of(client, name, version), facts)
+            ours = facts_of(client, name, version)
+            gates = [*judge(config, ours, facts), *evidence_gates(config, client, name, version, ours)]
             promoted = all(gate.passed for gate in gates)
             if promoted:
+                check()
                 move_alias(client, name, version, champion, config.alias, why)
                 outcome = Outcome(f"{name} version {version} is the {config.alias} now", True)
             else:
@@ -249,10 +190,11 @@ def promote_by_hand(settings: Settings, name: str, version: str, config: Promote
         UserError: there is no such version, or a gate does not pass.
     """
     client = registry_client(settings)
-    with registry_lock(settings, name):
+    with registry_lock(settings, name) as check:
         facts = facts_of(client, name, version)
         champion = _alias(client, name, config.alias)
         gates = judge(config, facts, facts_of(client, name, champion) if champion not in (None, version) else None)
+        gates += evidence_gates(config, client, name, version, facts)
         failed = [gate for gate in gates if not gate.passed]
         if failed and not force:
             first = failed[0]
@@ -261,6 +203,7 @@ def promote_by_hand(settings: Settings, name: str, version: str, config: Promote
                 f"{first.limit:.4g} ({first.text}); --force overrides and records it"
             )
         if champion != version:
+            check()
             move_alias(client, name, version, champion, config.alias, "forced by hand" if failed else "by hand")
     return gates
 
@@ -272,7 +215,7 @@ def rollback(settings: Settings, name: str, alias: str = "champion") -> str:
         UserError: there is nothing to go back to.
     """
     client = registry_client(settings)
-    with registry_lock(settings, name):
+    with registry_lock(settings, name) as check:
         champion = _alias(client, name, alias)
         if champion is None:
             raise UserError(f"{name}: no version is its {alias}; see deepmill models")
@@ -280,6 +223,7 @@ def rollback(settings: Settings, name: str, alias: str = "champion") -> str:
         if not previous:
             raise UserError(f"{name}: version {champion} is its first {alias}; there is nothing to go back to")
         before = client.get_model_version(name, previous).tags.get(PREVIOUS)
+        check()
         move_alias(client, name, previous, before, alias, f"rolled back from version {champion}")
         return str(previous)
 
@@ -342,10 +286,3 @@ def _verify(folder: Path, manifest: Manifest) -> None:
     for file in manifest.files:
         if file_digest(folder / file.path) != file.sha256:
             raise UserError(f"{folder / file.path}: the checksum differs from the manifest's; run with --from export")
-
-
-@contextlib.contextmanager
-def registry_lock(settings: Settings, name: str) -> Iterator[None]:
-    """Two promotions at once on this machine: one at a time."""
-    with file_lease(settings.local_root / ".leases" / f"registry-{name}", lambda holder: None):
-        yield

@@ -31,3 +31,9 @@ class PromoteConfig(Section):
     """Refuse a version whose accuracy interval (95 %) lies wholly below the champion's."""
     max_domain_regression: float = Field(0.1, ge=0)
     """Most relative rise of bits per byte against the champion, on any source that both were measured on."""
+    check_files: bool = True
+    """Fetch the registered files and compare them with the checksums they were registered with."""
+    require_card: bool = True
+    """Refuse a version whose model card lacks a section."""
+    require_licence: bool = False
+    """Refuse a version whose card states no licence for the weights."""

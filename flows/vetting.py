@@ -12,8 +12,11 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from flows.evidence import evidence_gates
+from flows.gates import Gate, judge
 from flows.registry import alias_holder
-from flows.release import GATES, IDENTITY, PREVIOUS, Gate, facts_of, judge, move_alias, registry_lock
+from flows.registry_lock import registry_lock
+from flows.release import GATES, IDENTITY, PREVIOUS, facts_of, move_alias
 from flows.sections import PromoteConfig
 from infra.errors import UserError
 from infra.settings import Settings
@@ -59,12 +62,13 @@ def vet(settings: Settings, model: str, alias: str = "champion") -> Verdict:
     version = alias_holder(client, model, alias)
     if version is None or version == _audited(client, model, alias):
         return Verdict(version)
-    with registry_lock(settings, model):
+    with registry_lock(settings, model) as check:
         version = alias_holder(client, model, alias)  # the lock's last holder may have moved it
         known = _audited(client, model, alias)
         if version is None or version == known:
             return Verdict(version)
         failed = _failed(client, model, version, known, alias)
+        check()
         if failed is None:
             move_alias(client, model, version, known, alias, "by hand in MLflow; its gates pass")
             return Verdict(version, f"{model} version {version} was made {alias} by hand; its gates pass")
@@ -91,6 +95,7 @@ def _failed(client: MlflowClient, model: str, version: str, known: str | None, a
     try:
         facts = facts_of(client, model, version)
         gates: list[Gate] = judge(config, facts, facts_of(client, model, known) if known else None)
+        gates += evidence_gates(config, client, model, version, facts)
     except (UserError, KeyError) as error:
         return str(error)
     return ", ".join(gate.gate for gate in gates if not gate.passed) or None

@@ -3,7 +3,7 @@
 On a local disk the kernel keeps the lease (`flock`): it ends with its holder, however that dies. On an object store a
 small object written with a conditional put is the lease; its holder renews it, and a lease that nobody renewed for
 `LEASE_SECONDS`, as seen by the waiter's own clock, is taken over. Taking over is safe because publishing is itself a
-conditional put of the manifest.
+conditional put of the manifest. Any other place that makes a record for one caller alone will do (`Place`).
 """
 
 from __future__ import annotations
@@ -17,12 +17,13 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from infra.errors import TransientError
 
-__all__ = ["LEASE_SECONDS", "create_object", "file_lease", "object_lease"]
+__all__ = ["LEASE_SECONDS", "Place", "create_object", "file_lease", "object_lease", "shared_lease"]
 
 LEASE_SECONDS = 30.0
 RENEW_SECONDS = 8.0
@@ -59,15 +60,65 @@ def file_lease(path: Path, on_wait: Callable[[str], None]) -> Iterator[int]:
         os.close(descriptor)
 
 
+class Place(Protocol):
+    """Where a lease is kept that several hosts share: one small record, made by one of them alone."""
+
+    def create(self, body: bytes) -> bool:
+        """Write the record only if there is none; whether it was written."""
+
+    def read(self) -> bytes | None:
+        """The record, or None."""
+
+    def write(self, body: bytes) -> None:
+        """Overwrite the record."""
+
+    def remove(self) -> None:
+        """Take the record away; none may be there."""
+
+
+@dataclass(frozen=True)
+class ObjectPlace:
+    """An object of an fsspec object store."""
+
+    filesystem: Any
+    path: str
+
+    def create(self, body: bytes) -> bool:
+        return create_object(self.filesystem, self.path, body)
+
+    def read(self) -> bytes | None:
+        self.filesystem.invalidate_cache()
+        try:
+            return bytes(self.filesystem.cat_file(self.path))
+        except FileNotFoundError:
+            return None
+
+    def write(self, body: bytes) -> None:
+        self.filesystem.pipe_file(self.path, body)
+
+    def remove(self) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            self.filesystem.rm_file(self.path)
+
+
+def object_lease(filesystem: Any, path: str, on_wait: Callable[[str], None]) -> contextlib.AbstractContextManager[Any]:
+    """Hold the lease object `path` on an fsspec object store: `shared_lease`."""
+    return shared_lease(ObjectPlace(filesystem, path), on_wait)
+
+
 @contextlib.contextmanager
-def object_lease(filesystem: Any, path: str, on_wait: Callable[[str], None]) -> Iterator[None]:
-    """Hold the lease object `path` on an fsspec object store, renewing it from a thread until the block ends."""
+def shared_lease(place: Place, on_wait: Callable[[str], None]) -> Iterator[Callable[[], bool]]:
+    """Hold the lease at `place`, renewing it from a thread until the block ends.
+
+    Yields:
+        Whether it is still held: a process that was frozen for long may have lost it, and must not finish its work.
+    """
     mine = _holder()
     body = json.dumps(mine).encode()
     seen: bytes | None = None
     unchanged_since = time.monotonic()
-    while not create_object(filesystem, path, body):
-        current = _read(filesystem, path)
+    while not place.create(body):
+        current = place.read()
         if current == body:
             break  # it was taken, and the answer that said so got lost
         if current != seen:
@@ -76,11 +127,13 @@ def object_lease(filesystem: Any, path: str, on_wait: Callable[[str], None]) -> 
                 on_wait(f"process {holder['pid']} on {holder['host']}")
             seen, unchanged_since = current, time.monotonic()
         elif current is not None and time.monotonic() - unchanged_since > LEASE_SECONDS:
-            with contextlib.suppress(FileNotFoundError):
-                filesystem.rm_file(path)
+            place.remove()
             continue
         time.sleep(POLL_SECONDS * 4)
     ended = threading.Event()
+
+    def is_mine() -> bool:
+        return _nonce(place.read()) == mine["nonce"]
 
     def renew() -> None:
         beat = 0
@@ -88,20 +141,20 @@ def object_lease(filesystem: Any, path: str, on_wait: Callable[[str], None]) -> 
             beat += 1
             # A store that is away for a moment must not kill the work: the next beat tries again.
             with contextlib.suppress(Exception):
-                if _nonce(_read(filesystem, path)) != mine["nonce"]:
+                if not is_mine():
                     return  # taken over while this process was frozen: what it publishes now comes second
-                filesystem.pipe_file(path, json.dumps({**mine, "beat": beat}).encode())
+                place.write(json.dumps({**mine, "beat": beat}).encode())
 
     thread = threading.Thread(target=renew, name="lease", daemon=True)
     thread.start()
     try:
-        yield
+        yield is_mine
     finally:
         ended.set()
         thread.join()
         with contextlib.suppress(TransientError):  # the lease runs out by itself
-            if _nonce(_read(filesystem, path)) == mine["nonce"]:
-                filesystem.rm_file(path)
+            if is_mine():
+                place.remove()
 
 
 def create_object(filesystem: Any, path: str, body: bytes) -> bool:
@@ -121,11 +174,3 @@ def create_object(filesystem: Any, path: str, body: bytes) -> bool:
 
 def _nonce(body: bytes | None) -> str:
     return str(json.loads(body)["nonce"]) if body else ""
-
-
-def _read(filesystem: Any, path: str) -> bytes | None:
-    filesystem.invalidate_cache()
-    try:
-        return bytes(filesystem.cat_file(path))
-    except FileNotFoundError:
-        return None

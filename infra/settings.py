@@ -43,6 +43,11 @@ class Settings(BaseSettings):
         """`tracking_uri`, or the SQLite file beside the store."""
         return self.tracking_uri or f"sqlite:///{self.local_root / DATABASE}"
 
+    @property
+    def has_own_registry(self) -> bool:
+        """Whether no other host can move this registry's aliases: a SQLite file."""
+        return self.mlflow_uri.startswith("sqlite:")
+
 
 def without_password(address: str) -> str:
     """An address as it may be kept and shown: what stands before the host's @ is left out."""

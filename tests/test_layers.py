@@ -17,6 +17,7 @@ OWNERS = {
         "flows/release.py",
         "flows/chat.py",
         "flows/registry.py",
+        "flows/registry_lock.py",
         "flows/vetting.py",
         "model/release/pyfunc.py",
         "model/release/serving",

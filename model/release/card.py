@@ -8,7 +8,11 @@ from typing import Any
 from model.config import Family, ModelConfig, count_parameters
 from model.sections import ExportConfig
 
-__all__ = ["card"]
+__all__ = ["NO_LICENCE", "card", "missing_sections"]
+
+SECTIONS = ("Architecture", "Evaluation", "Precision and size", "Files", "Loading", "Limits and licence")
+"""What a complete card has."""
+NO_LICENCE = "No licence is stated for the weights."
 
 _FAMILIES = {
     Family.LLAMA: "dense transformer (DeepSeek-LLM, arXiv 2401.02954)",
@@ -54,10 +58,19 @@ def card(
         "## Limits and licence",
         "It knows the sources listed above and little else, and says wrong things with ease. Nothing but the corpus "
         "rules of its recipe has kept harmful content out.",
-        f"Weights: {config.licence}." if config.licence else "No licence is stated for the weights.",
+        f"Weights: {config.licence}." if config.licence else NO_LICENCE,
         "The licences of the training texts are those of their sources.",
     ]
     return "\n\n".join(sections) + "\n"
+
+
+def missing_sections(text: str) -> list[str]:
+    """Sections that a card lacks, or has nothing in."""
+    bodies: dict[str, str] = {}
+    for part in f"\n{text}".split("\n## ")[1:]:
+        title, _, body = part.partition("\n")
+        bodies[title.strip()] = body.strip()
+    return [title for title in SECTIONS if not bodies.get(title)]
 
 
 def _architecture(config: ModelConfig) -> list[tuple[str, str]]:

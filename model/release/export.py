@@ -42,6 +42,7 @@ def export(config: ExportConfig, inputs: Mapping[str, Path], out_dir: Path) -> d
     _copy(quantized / config.precision.value, out_dir / "model", inputs["tokenizer"])
     left_out: dict[str, str] = {}
     verified: dict[str, Any] = {}
+    speeds: dict[str, float] = {}
     if config.compressed:
         write_compressed(out_dir / "model", out_dir / "compressed")
     else:
@@ -53,7 +54,9 @@ def export(config: ExportConfig, inputs: Mapping[str, Path], out_dir: Path) -> d
         left_out["gguf"] = reason
         events.note(f"no GGUF files: {reason}")
     else:
-        verified["llama.cpp"] = _write_ggufs(config, checkpoint, quantized, inputs["tokenizer"], out_dir / "gguf")
+        verified["llama.cpp"], speeds = _write_ggufs(
+            config, checkpoint, quantized, inputs["tokenizer"], out_dir / "gguf"
+        )
     files = {
         path.relative_to(out_dir).as_posix(): path.stat().st_size
         for path in sorted(out_dir.rglob("*"))
@@ -66,13 +69,15 @@ def export(config: ExportConfig, inputs: Mapping[str, Path], out_dir: Path) -> d
     metrics: dict[str, Any] = {"precision": config.precision.value, "left_out": left_out}
     for kind in ("gguf", "safetensors"):
         metrics[f"bytes_{kind}"] = sum(size for name, size in files.items() if name.endswith(kind))
+    for kind, speed in speeds.items():  # a metric, for it moves with the machine: no part of the artifact's bytes
+        metrics[f"decode_tokens_per_second_{kind}"] = round(speed, 1)
     return metrics
 
 
 def _write_ggufs(
     config: ExportConfig, checkpoint: Path, quantized: Path, tokenizer: Path, folder: Path
-) -> dict[str, Any]:
-    """Write and check the files; how closely llama.cpp agrees with the model."""
+) -> tuple[dict[str, Any], dict[str, float]]:
+    """Write and check the files; how closely llama.cpp agrees with the model, and how fast it writes with each."""
     from safetensors.torch import load_file
     from tokenizers import Tokenizer
 
@@ -103,15 +108,12 @@ def _write_ggufs(
     events.flush()
     words = Tokenizer.from_file(str(tokenizer / "tokenizer.json"))
     found = verify_gguf(folder / "model-f32.gguf", model, words)
-    for kind in kinds.keys() - {"f32"}:
-        check_runs(folder / f"model-{kind}.gguf", model, words)
+    quantized_kinds = [kind for kind in kinds if kind != "f32"]
+    speeds = {kind: check_runs(folder / f"model-{kind}.gguf", model, words)[1] for kind in quantized_kinds}
     events.note(f"llama.cpp's log probabilities are within {found.difference:.1e} of ours")
     # the measured figure moves with the number of threads, and an artifact's bytes must not
-    return {
-        "log_probabilities_within": TOLERANCE,
-        "top1_equal": found.top1,
-        "tokens_equal": found.tokens,
-    }
+    agreed = {"log_probabilities_within": TOLERANCE, "top1_equal": found.top1, "tokens_equal": found.tokens}
+    return agreed, speeds
 
 
 def _copy(source: Path, target: Path, tokenizer: Path) -> None:

@@ -25,6 +25,8 @@ __all__ = ["HOSTILE", "TOLERANCE", "Agreement", "agreement", "check_runs", "veri
 
 TOLERANCE = 5e-3
 """Most difference of a log probability between llama.cpp in f32 and us."""
+DECODED = 32
+"""Tokens that a speed is measured over."""
 RUNS_WITHIN = 1.0
 """Most divergence (nats per token) of a quantized file: llama.cpp rounds activations too, but garbage is far off."""
 HOSTILE = (
@@ -89,6 +91,11 @@ class _Llama:
             told_V[entry["id"]] = float("nan") if entry["logprob"] is None else entry["logprob"]
         return told_V
 
+    def decode_speed(self, prompt: Sequence[int]) -> float:
+        """Tokens per second that are written after `prompt`, one at a time."""
+        asked = {"prompt": list(prompt), "n_predict": DECODED, "ignore_eos": True, "temperature": 0}
+        return float(self._ask("/completion", asked)["timings"]["predicted_per_second"])
+
     def tokens(self, text: str) -> list[int]:
         """The ids of a text."""
         body = {"content": text, "add_special": False, "parse_special": True}
@@ -118,14 +125,17 @@ def agreement(path: Path, model: Transformer, tokenizer: Tokenizer, prompts: Seq
     return Agreement(worst, same, tokens)
 
 
-def check_runs(path: Path, model: Transformer, tokenizer: Tokenizer) -> float:
-    """Divergence (nats per token) of a quantized file, as llama.cpp computes it, from the full-precision `model`.
+def check_runs(path: Path, model: Transformer, tokenizer: Tokenizer) -> tuple[float, float]:
+    """Let llama.cpp compute with a quantized file.
+
+    Returns:
+        Divergence (nats per token) from the full-precision `model`, and tokens per second that it writes here.
 
     Raises:
         UserError: it computes something else altogether.
     """
     prompts = _prompts(model, tokenizer)[-2:]
-    llama = _Llama(path, context=max(map(len, prompts)) + 16)
+    llama = _Llama(path, context=max(map(len, prompts)) + DECODED)
     pairs = _pairs(llama, model, tokenizer, prompts)
     found = sum(float((ours_V.exp() * (ours_V - theirs_V)).sum()) for ours_V, theirs_V in pairs) / len(prompts)
     if not found < RUNS_WITHIN:
@@ -133,7 +143,7 @@ def check_runs(path: Path, model: Transformer, tokenizer: Tokenizer) -> float:
             f"{path}: llama.cpp computes something else with it (divergence {found:.3g} nats per token, "
             f"{RUNS_WITHIN:g} is allowed); set export.gguf to false, and report this as a bug"
         )
-    return found
+    return found, llama.decode_speed(prompts[0])
 
 
 def _prompts(model: Transformer, tokenizer: Tokenizer) -> list[list[int]]:

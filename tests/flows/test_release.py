@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,11 +11,14 @@ from typing import Any
 
 import pytest
 
-from flows.release import CHALLENGER, FACTS, IDENTITY, judge, promote_by_hand, released_version, rollback
+from flows.evidence import file_digests
+from flows.gates import judge
+from flows.release import CHALLENGER, FACTS, IDENTITY, promote_by_hand, released_version, rollback
 from flows.sections import PromoteConfig
 from infra.errors import UserError
 from infra.settings import Settings, without_password
 from infra.tracking import registry_client
+from model.release.card import NO_LICENCE, SECTIONS
 
 GOOD: dict[str, Any] = {
     "accuracy": 0.6,
@@ -35,13 +39,13 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
         yield Settings()
 
 
-def versions(settings: Settings, name: str, *facts: dict[str, Any] | None) -> Any:
+def versions(settings: Settings, name: str, *facts: dict[str, Any] | None, source: str = "") -> Any:
     """A registered model with a version for each of `facts`."""
     client = registry_client(settings)
     client.create_registered_model(name)
     for number, each in enumerate(facts, 1):
         tags = {IDENTITY: f"artifact{number}"} | ({FACTS: json.dumps(each)} if each else {})
-        client.create_model_version(name, f"file://{Path(settings.root)}/m{number}", tags=tags)
+        client.create_model_version(name, f"{source or Path(settings.root).as_uri()}/m{number}", tags=tags)
     return client
 
 
@@ -126,3 +130,39 @@ def test_a_version_is_found_by_its_artifact(settings: Settings) -> None:
 def test_passwords_are_not_kept() -> None:
     assert without_password("https://me:secret@host:5000/x") == "https://host:5000/x"
     assert without_password("sqlite:////a/b@c.db") == "sqlite:////a/b@c.db"
+
+
+CARD = "\n\n".join(f"## {title}\n\nsomething" for title in SECTIONS)
+
+
+def registered(settings: Settings, name: str, folder: Path, card: str) -> Any:
+    """A version with real files and a card."""
+    (folder / "weights").mkdir(parents=True)
+    (folder / "config.json").write_text("{}")
+    (folder / "weights" / "model.safetensors").write_bytes(b"weights")
+    client = registry_client(settings)
+    artifact = Path(settings.root) / "files" / name
+    (artifact / "artifacts").mkdir(parents=True)
+    shutil.copytree(folder, artifact / "artifacts" / "model")
+    client.create_registered_model(name)
+    tags = {IDENTITY: "one", FACTS: json.dumps(GOOD | {"files": file_digests(folder)})}
+    client.create_model_version(name, artifact.as_uri(), tags=tags, description=card)
+    return artifact / "artifacts" / "model"
+
+
+def test_files_and_card_are_judged(settings: Settings, tmp_path: Path) -> None:
+    there = registered(settings, "whole", tmp_path / "a", CARD)
+    gates = promote_by_hand(settings, "whole", "1", PromoteConfig(), force=False)
+    assert [(gate.gate, gate.passed) for gate in gates[-2:]] == [("checksums", True), ("card", True)]
+    (there / "weights" / "model.safetensors").write_bytes(b"weights, but others")
+    (there / "more.bin").write_bytes(b"")
+    with pytest.raises(UserError, match=r"gate checksums: 2, .*\(more\.bin, weights/model\.safetensors\)"):
+        promote_by_hand(settings, "whole", "1", PromoteConfig(), force=False)
+    assert promote_by_hand(settings, "whole", "1", PromoteConfig(check_files=False), force=False)
+    registered(settings, "silent", tmp_path / "b", CARD.replace("## Loading\n\nsomething", "## Loading"))
+    with pytest.raises(UserError, match=r"gate card: 1, .*\(Loading\)"):
+        promote_by_hand(settings, "silent", "1", PromoteConfig(), force=False)
+    registered(settings, "free", tmp_path / "c", f"{CARD}\n{NO_LICENCE}")
+    promote_by_hand(settings, "free", "1", PromoteConfig(), force=False)
+    with pytest.raises(UserError, match=r"\(licence\)"):
+        promote_by_hand(settings, "free", "1", PromoteConfig(require_licence=True), force=False)

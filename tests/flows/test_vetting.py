@@ -7,8 +7,9 @@ from collections.abc import Iterator
 import pytest
 
 from flows.cli import app
+from flows.gates import judge
 from flows.registry import alias_holder
-from flows.release import judge, promote_by_hand
+from flows.release import promote_by_hand
 from flows.sections import PromoteConfig
 from flows.vetting import audit_of, vet
 from infra.settings import Settings
