@@ -46,7 +46,7 @@ class Scale:
     tasks: int
 
 
-LAPTOP = Scale(source_bytes=2_500_000, steps=300, batch=8, length=256, vocabulary=4096, layers=4, expert=256, tasks=400)
+LAPTOP = Scale(source_bytes=2_500_000, steps=150, batch=8, length=256, vocabulary=4096, layers=4, expert=256, tasks=400)
 QUICK = Scale(source_bytes=80_000, steps=8, batch=4, length=128, vocabulary=512, layers=2, expert=256, tasks=40)
 
 

@@ -21,7 +21,7 @@ from model.transformer import Transformer
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-__all__ = ["HOSTILE", "TOLERANCE", "Agreement", "agreement", "check_runs", "verify_gguf"]
+__all__ = ["HOSTILE", "TOLERANCE", "Agreement", "Llama", "agreement", "check_runs", "verify_gguf"]
 
 TOLERANCE = 5e-3
 """Most difference of a log probability between llama.cpp in f32 and us."""
@@ -58,7 +58,7 @@ class Agreement:
     """Whether all hostile texts get the same ids."""
 
 
-class _Llama:
+class Llama:
     """llama.cpp with one file, for questions."""
 
     def __init__(self, path: Path, *, context: int) -> None:
@@ -103,7 +103,7 @@ class _Llama:
 
 
 def _pairs(
-    llama: _Llama, model: Transformer, tokenizer: Tokenizer, prompts: Sequence[Sequence[int]]
+    llama: Llama, model: Transformer, tokenizer: Tokenizer, prompts: Sequence[Sequence[int]]
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Our log probabilities [V] and llama.cpp's, after each prompt."""
     letter = tokenizer.encode("a", add_special_tokens=False).ids[0]
@@ -115,7 +115,7 @@ def _pairs(
 
 def agreement(path: Path, model: Transformer, tokenizer: Tokenizer, prompts: Sequence[Sequence[int]]) -> Agreement:
     """Let llama.cpp compute `prompts` with the file and compare with `model`."""
-    llama = _Llama(path, context=max(map(len, prompts)) + 16)
+    llama = Llama(path, context=max(map(len, prompts)) + 16)
     worst, same = 0.0, True
     for ours_V, theirs_V in _pairs(llama, model, tokenizer, prompts):
         difference = float((ours_V - theirs_V).abs().max())
@@ -135,7 +135,7 @@ def check_runs(path: Path, model: Transformer, tokenizer: Tokenizer) -> tuple[fl
         UserError: it computes something else altogether.
     """
     prompts = _prompts(model, tokenizer)[-2:]
-    llama = _Llama(path, context=max(map(len, prompts)) + DECODED)
+    llama = Llama(path, context=max(map(len, prompts)) + DECODED)
     pairs = _pairs(llama, model, tokenizer, prompts)
     found = sum(float((ours_V.exp() * (ours_V - theirs_V)).sum()) for ours_V, theirs_V in pairs) / len(prompts)
     if not found < RUNS_WITHIN:

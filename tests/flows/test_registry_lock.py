@@ -85,7 +85,7 @@ def shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
 
 def race(settings: Settings, name: str, folder: Path) -> None:
     """Two hosts promote four versions each at once: the history is one line, and ends where the alias stands."""
-    source = "mlflow-artifacts:/models" if settings.mlflow_uri.startswith("http") else ""
+    source = "s3://models" if settings.mlflow_uri.startswith("http") else ""
     client = versions(settings, name, *(GOOD for _ in range(8)), source=source)
     both = [
         host(PROMOTE, folder / f"host{number}", settings.mlflow_uri, name, ",".join(list_of))
