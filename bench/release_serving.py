@@ -86,15 +86,12 @@ async def _measure(url: str, requests: int) -> list[Row]:
 
 
 async def _first_token(client: httpx.AsyncClient, body: dict[str, Any]) -> float:
-    begun = time.perf_counter()
+    begun, found = time.perf_counter(), None
     async with client.stream("POST", "/v1/chat/completions", json=body) as response:
         async for line in response.aiter_lines():
-            if line.startswith("data: {"):
+            if found is None and line.startswith("data: {"):
                 choices = json.loads(line.removeprefix("data: "))["choices"]
                 delta = choices[0]["delta"] if choices else {}
                 if delta.get("content") or delta.get("reasoning_content"):
-                    break
-        found = time.perf_counter() - begun
-        async for _ in response.aiter_lines():
-            pass
-    return found
+                    found = time.perf_counter() - begun
+    return time.perf_counter() - begun if found is None else found

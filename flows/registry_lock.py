@@ -34,6 +34,7 @@ class RegisteredLease:
     name: str
 
     def create(self, body: bytes) -> bool:
+        """See `infra.lease.Place`."""
         from mlflow.exceptions import MlflowException
 
         try:
@@ -47,6 +48,7 @@ class RegisteredLease:
         return True
 
     def read(self) -> bytes | None:
+        """See `infra.lease.Place`."""
         from mlflow.exceptions import MlflowException
 
         try:
@@ -60,9 +62,11 @@ class RegisteredLease:
         return str(held).encode()
 
     def write(self, body: bytes) -> None:
+        """See `infra.lease.Place`."""
         self.client.set_registered_model_tag(self.name, HOLDER, body.decode())
 
     def remove(self) -> None:
+        """See `infra.lease.Place`."""
         from mlflow.exceptions import MlflowException
 
         try:

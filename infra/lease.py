@@ -84,9 +84,11 @@ class ObjectPlace:
     path: str
 
     def create(self, body: bytes) -> bool:
+        """See `Place`."""
         return create_object(self.filesystem, self.path, body)
 
     def read(self) -> bytes | None:
+        """See `Place`."""
         self.filesystem.invalidate_cache()
         try:
             return bytes(self.filesystem.cat_file(self.path))
@@ -94,9 +96,11 @@ class ObjectPlace:
             return None
 
     def write(self, body: bytes) -> None:
+        """See `Place`."""
         self.filesystem.pipe_file(self.path, body)
 
     def remove(self) -> None:
+        """See `Place`."""
         with contextlib.suppress(FileNotFoundError):
             self.filesystem.rm_file(self.path)
 

@@ -10,6 +10,7 @@ from infra.section import Section
 from model.config import ModelConfig
 
 __all__ = [
+    "Activations",
     "BadStep",
     "BalanceScope",
     "ExportConfig",
@@ -141,6 +142,15 @@ class Precision(StrEnum):
     F16 = "f16"
 
 
+class Activations(StrEnum):
+    """How the inputs of quantized matrices are computed with."""
+
+    FLOAT = "float"
+    """As they are: only weights are quantized."""
+    INT8 = "int8"
+    """Also a third model, `w8a8`: 8-bit weights with a scale per row, activations in 8 bits with a scale per token."""
+
+
 class QuantizeConfig(Section):
     """Post-training quantization of the weights: GPTQ (arXiv 2210.17323), calibrated layer by layer.
 
@@ -155,6 +165,8 @@ class QuantizeConfig(Section):
     experts at 4 bits this mixture is the recommended one; ``q4_0`` for 4 bits throughout."""
     embeddings: Precision = Precision.Q8_0
     """Embedding and output layer of the int4 model."""
+    activations: Activations = Activations.FLOAT
+    """Int8 adds the model `w8a8`, for engines that compute in 8 bits; its divergence counts the rounded inputs."""
     bits: float | None = Field(None, gt=0)
     """Bits per weight of the int4 model to fill up, embeddings apart: beyond what the keys above make, the 4-bit
     matrices whose rounding changes predictions most for their size keep 8 bits while this holds. Q4_K_M has about 4.85.

@@ -14,6 +14,7 @@ OWNERS = {
     "prefect": ("flows/",),
     "mlflow": (
         "infra/tracking.py",
+        "flows/evidence.py",
         "flows/release.py",
         "flows/chat.py",
         "flows/registry.py",

@@ -48,6 +48,7 @@ def card(
             _quantization(quantization),
         ),
         *_by_source(quantization),
+        *_w8a8(quantization),
         *_weak_spots(quantization),
         "## Files",
         _table(("file", "bytes"), [(f"`{name}`", f"{size:,}") for name, size in sorted(summary["files"].items())]),
@@ -122,6 +123,15 @@ def _quantization(quantization: Mapping[str, Any]) -> list[tuple[str, ...]]:
         kls = (found["kl"], found["rounded_to_nearest"]["kl"], found["reasoning"]["kl"])
         rows.append((name, size, bits, *(f"{kl:.3g}" for kl in kls), f"{found['top1']:.1%}", solved))
     return rows
+
+
+def _w8a8(quantization: Mapping[str, Any]) -> Iterable[str]:
+    if found := quantization.get("w8a8"):
+        solved = f", {found['accuracy']:.1%} of tasks solved" if "accuracy" in found else ""
+        yield (
+            f"`w8a8/` has 8-bit weights by row and 8-bit activations by token: {found['bytes']:,} bytes, divergence "
+            f"{found['kl']:.3g}, top-1 agreement {found['top1']:.1%}{solved}."
+        )
 
 
 def _by_source(quantization: Mapping[str, Any]) -> Iterable[str]:

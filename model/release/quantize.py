@@ -1,9 +1,10 @@
 """The stage `quantize`: the finished model in 8 and in 4 bits per weight, and what that costs in quality.
 
-Artifact: ``int8/`` and ``int4/`` (`model.release.quantized`), ``importance.safetensors`` (mean square of every input
-column, which llama.cpp's K-quants are weighed with) and ``quantization.json``: per model its size, its
-divergence from full precision on held-out text and on held-out solved tasks, the same for plain rounding, the error of
-every matrix, the calibration tokens of every expert and the experts that had too few.
+Artifact: ``int8/`` and ``int4/`` (`model.release.quantized`), by choice ``w8a8/`` (`model.release.activations`),
+``importance.safetensors`` (mean square of every input column, which llama.cpp's K-quants are weighed with) and
+``quantization.json``: per model its size, its divergence from full precision on held-out text, by source too, and on
+held-out solved tasks, the share of tasks it solves, the divergence of plain rounding, the error of every matrix, the
+calibration tokens of every expert and the experts that had too few.
 
 The bytes do not depend on the number of workers; another number of cores, or another kind, may move a code by one.
 """
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from infra import events
 from infra.errors import UserError
-from model.sections import Precision, QuantizeConfig
+from model.sections import Activations, Precision, QuantizeConfig
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -65,7 +66,7 @@ def quantize(config: QuantizeConfig, inputs: Mapping[str, Path], out_dir: Path) 
         precisions[name] = _one(config, model, plan, calibration, judge, checkpoint, out_dir / name)
         precisions[name]["bits_per_weight"] = round(8 * precisions[name]["bytes"] / parameters, 3)
     events.flush()
-    report = {
+    report: dict[str, Any] = {
         "calibration": {
             "rows": sum(len(batch.tokens_BT) for batch in calibration),
             "tokens": sum(int(batch.valid_BT.sum()) for batch in calibration),
@@ -75,8 +76,19 @@ def quantize(config: QuantizeConfig, inputs: Mapping[str, Path], out_dir: Path) 
         "parameters": parameters,
         "precisions": precisions,
     }
+    if config.activations is Activations.INT8:
+        report["w8a8"] = _w8a8(model, judge, checkpoint, out_dir / "w8a8")
     write_json(out_dir / "quantization.json", _short(report))
     return _flat(report)
+
+
+def _w8a8(model: Transformer, judge: Judge, checkpoint: Path, folder: Path) -> dict[str, Any]:
+    from model.release.activations import int8_activations, write_w8a8
+
+    write_w8a8(model, checkpoint, folder)
+    with int8_activations(model):
+        measured = judge(model)
+    return {"bytes": (folder / "model.safetensors").stat().st_size, **measured}
 
 
 def _plans(
@@ -155,6 +167,8 @@ def _calibration_rows(
 def _flat(report: Mapping[str, Any]) -> dict[str, Any]:
     """The numbers that gates and summaries look at."""
     metrics: dict[str, Any] = {"calibration_tokens": report["calibration"]["tokens"]}
+    if "w8a8" in report:
+        metrics |= {f"{name}_w8a8": report["w8a8"][name] for name in ("bytes", "kl", "top1", "perplexity")}
     for name, values in report["precisions"].items():
         metrics |= {f"bytes_{name}": values["bytes"], f"perplexity_{name}": values["perplexity"]}
         if "accuracy" in values:

@@ -20,7 +20,7 @@ from model.release.export import export
 from model.release.quantize import quantize
 from model.release.quantized import load_quantized, read_units
 from model.release.rows import text_rows
-from model.sections import ExportConfig, Precision, QuantizeConfig
+from model.sections import Activations, ExportConfig, Precision, QuantizeConfig
 from tests.model.artifacts import make_artifacts
 from tests.pipeline.corpus import published
 
@@ -157,7 +157,8 @@ def test_llama_cpp_has_checked_the_export(artifacts: dict[str, Path]) -> None:
 
 
 def test_a_budget_of_bits_goes_where_rounding_hurts_most(artifacts: dict[str, Path], tmp_path: Path) -> None:
-    quantize(CONFIG.model_copy(update={"bits": 6.0, "sensitivity_sequences": 4}), artifacts, tmp_path)
+    changes = {"bits": 6.0, "sensitivity_sequences": 4, "activations": Activations.INT8}
+    quantize(CONFIG.model_copy(update=changes), artifacts, tmp_path)
     report = json.loads((tmp_path / "quantization.json").read_text())
     plain = json.loads((artifacts["quantize"] / "quantization.json").read_text())
     _, stored = read_units(tmp_path / "int4")
@@ -173,6 +174,8 @@ def test_a_budget_of_bits_goes_where_rounding_hurts_most(artifacts: dict[str, Pa
     least = min(worth[name] for name in raised)
     assert all(worth[name] <= least or spent + 4 * weights[name] > 6.0 * total for name in cost if name not in raised)
     assert report["precisions"]["int4"]["kl"] < plain["precisions"]["int4"]["kl"]
+    assert 0 < report["w8a8"]["kl"] < plain["precisions"]["int4"]["kl"]
+    assert (tmp_path / "w8a8" / "model.safetensors").stat().st_size == report["w8a8"]["bytes"]
 
 
 def test_the_report_goes_by_source_and_has_tasks_solved(artifacts: dict[str, Path]) -> None:

@@ -1,0 +1,142 @@
+"""8-bit weights and 8-bit activations (W8A8): what int8 matrix units compute, as a compressed-tensors checkpoint.
+
+Weights have one scale per output row, rounded to nearest (8 bits leave GPTQ nothing to gain); activations get a scale
+per token while the model runs. That is compressed-tensors' ``int-quantized`` format, which vLLM computes with in int8.
+`int8_activations` rounds the inputs of every quantized matrix in our own model just so, to measure what it costs.
+
+Not quantized: embedding, head, router, norms, and the key-value expansion of latent attention.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from model.checkpoint import TOKENIZER_FILES, to_hf_names, write_json
+from model.config import ModelConfig
+from model.moe import RoutedExperts
+from model.transformer import Transformer
+
+__all__ = ["int8_activations", "round_rows", "write_w8a8"]
+
+LIMIT = 127
+KEPT = ("lm_head", "embed_tokens", "mlp.gate", "kv_b_proj")
+"""Ends of the names of modules whose weights stay as they are."""
+
+
+def round_rows(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Codes int8 [..., R, C] and float32 scales [..., R, 1], symmetric; a row of zeros has scale 1."""
+    scale = x.float().abs().amax(-1, keepdim=True) / LIMIT
+    scale = torch.where(scale == 0, torch.ones_like(scale), scale)
+    return (x.float() / scale).round().clamp(-LIMIT, LIMIT).to(torch.int8), scale
+
+
+def _as_int8(x: Tensor) -> Tensor:
+    codes, scale = round_rows(x)
+    return codes.float() * scale
+
+
+def _is_quantized(module: str) -> bool:
+    return not module.endswith(KEPT)
+
+
+@contextlib.contextmanager
+def int8_activations(model: Transformer) -> Iterator[None]:
+    """Round weights by row and, in every forward pass, the inputs of these matrices by token; undone at the end."""
+    kept: list[tuple[Tensor, Tensor]] = []
+    handles: list[Any] = []
+    swapped: list[RoutedExperts] = []
+
+    def round_weight(weight: Tensor) -> None:
+        kept.append((weight, weight.detach().clone()))
+        weight.copy_(_as_int8(weight))
+
+    with torch.no_grad():
+        for name, module in model.named_modules():
+            if isinstance(module, RoutedExperts):
+                round_weight(module.gate_up_proj)
+                round_weight(module.down_proj)
+                module.forward = _experts_forward.__get__(module)  # type: ignore[method-assign]
+                swapped.append(module)
+            elif isinstance(module, nn.Linear) and _is_quantized(name):
+                round_weight(module.weight)
+                handles.append(module.register_forward_pre_hook(lambda module, args: (_as_int8(args[0]), *args[1:])))
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+        for module in swapped:
+            del module.forward
+        with torch.no_grad():
+            for weight, original in kept:
+                weight.copy_(original)
+
+
+def _experts_forward(self: RoutedExperts, x_TD: Tensor, gates_TK: Tensor, experts_TK: Tensor) -> Tensor:
+    """`RoutedExperts.forward`, in the open, with both inputs of each expert rounded."""
+    x_TD, y_TD = _as_int8(x_TD), torch.zeros_like(x_TD)
+    for expert, (up_2FD, down_DF) in enumerate(zip(self.gate_up_proj, self.down_proj, strict=True)):
+        token_t, choice_t = (experts_TK == expert).nonzero(as_tuple=True)
+        gate, up = F.linear(x_TD[token_t], up_2FD).chunk(2, dim=-1)
+        out_tD = F.linear(_as_int8(F.silu(gate) * up), down_DF)
+        y_TD.index_add_(0, token_t, out_tD * gates_TK[token_t, choice_t][:, None])
+    return y_TD
+
+
+def write_w8a8(model: Transformer, checkpoint: Path, folder: Path) -> None:
+    """Write `model`, whose checkpoint's folder has the rest, for engines that compute in int8."""
+    tensors: dict[str, Tensor] = {}
+    for name, weight in to_hf_names(model.state_dict()).items():
+        module = name.removesuffix(".weight")
+        if name == "lm_head.weight" and model.config.tie_word_embeddings:
+            continue
+        if weight.dim() == 2 and _is_quantized(module):
+            codes, scale = round_rows(weight)
+            tensors |= {name: codes.contiguous(), f"{module}.weight_scale": scale.contiguous()}
+        else:
+            is_small = weight.dim() < 2 or name.endswith(".mlp.gate.weight")
+            tensors[name] = (weight.float() if is_small else weight.half()).contiguous().clone()
+    folder.mkdir(parents=True, exist_ok=True)
+    settings: dict[str, Any] = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))
+    settings["torch_dtype"] = "float16"
+    settings["quantization_config"] = _scheme(model.config)
+    write_json(folder / "config.json", settings)
+    for file in ("generation_config.json", *TOKENIZER_FILES):
+        if (checkpoint / file).exists():
+            shutil.copyfile(checkpoint / file, folder / file)
+    save_file(dict(sorted(tensors.items())), folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def _scheme(config: ModelConfig) -> dict[str, Any]:
+    def eight_bits(strategy: str, *, dynamic: bool) -> dict[str, Any]:
+        return {"num_bits": 8, "type": "int", "symmetric": True, "strategy": strategy, "dynamic": dynamic}
+
+    ignored = ["lm_head", "re:.*mlp\\.gate$"]
+    if config.has_latent_attention:
+        ignored.append("re:.*kv_b_proj$")
+    return {
+        "quant_method": "compressed-tensors",
+        "format": "int-quantized",
+        "quantization_status": "compressed",
+        "global_compression_ratio": None,
+        "kv_cache_scheme": None,
+        "config_groups": {
+            "group_0": {
+                "targets": ["Linear"],
+                "weights": eight_bits("channel", dynamic=False),
+                "input_activations": eight_bits("token", dynamic=True),
+                "output_activations": None,
+            }
+        },
+        "ignore": ignored,
+    }
