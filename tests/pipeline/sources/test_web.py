@@ -132,10 +132,10 @@ def test_what_warcio_writes_is_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize("compress", [bytes, lambda data: gzip.compress(data, mtime=0)], ids=["plain", "gzip"])
 def test_no_cut_goes_unnoticed(tmp_path: Path, compress: Any) -> None:
     """At every byte: either the cut is noticed, or it is where a record ends and nothing is missing before it."""
-    whole = [warc_record(f"http://h/{number}", page(WORDS[:60])) for number in range(3)]
+    whole = [warc_record(f"http://h/{number}", page(WORDS[:60])) for number in range(2)]
     parts = [compress(record) for record in whole]
     data = b"".join(parts)
-    ends = {sum(map(len, parts[:count])): count for count in range(4)}
+    ends = {sum(map(len, parts[:count])): count for count in range(3)}
     silent = set()
     for end in range(len(data)):
         found, damage = read_all(read, SOURCE, external(tmp_path / "f", data[:end]))
