@@ -64,9 +64,15 @@ class House:
             {"Content-Type": "application/json"} | self._login(),
             method=method or ("GET" if body is None else "POST"),
         )
-        with urllib.request.urlopen(request, timeout=60) as response:
-            text = response.read()
-            return json.loads(text) if text else None
+        for patience in (60, 60, 120):
+            try:
+                with urllib.request.urlopen(request, timeout=patience) as response:
+                    text = response.read()
+                    return json.loads(text) if text else None
+            except TimeoutError:
+                if body is not None and not path.endswith("/filter"):
+                    raise  # it may have been done
+        raise TimeoutError(path)
 
     def _login(self) -> dict[str, str]:
         login = self.environment.get("DEEPMILL_LOGIN", "")

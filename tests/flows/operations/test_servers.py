@@ -13,19 +13,11 @@ import pytest
 
 from tests.flows.operations.house import ASKED_FOR, House, house, until
 from tests.flows.tiny import write_recipe
-from tests.infra.postgres import PASSWORD, Postgres, postgres, postgres_bin
+from tests.infra.postgres import PASSWORD, Postgres
 from tests.infra.s3 import SECRET, s3_server, weed
 
 LOGIN = "team:not-a-secret-in-a-test"
 pytestmark = [pytest.mark.drill, ASKED_FOR, pytest.mark.timeout(1800)]
-
-
-@pytest.fixture(scope="module")
-def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
-    if postgres_bin() is None:
-        pytest.skip("PostgreSQL is not installed (apt-get install postgresql)")
-    with postgres(tmp_path_factory.mktemp("postgres")) as server:
-        yield server
 
 
 @pytest.fixture(scope="module")

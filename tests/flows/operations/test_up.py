@@ -18,6 +18,7 @@ import pytest
 from infra.services import answers
 from tests.flows.operations.house import ASKED_FOR, House, house, until
 from tests.flows.tiny import write_recipe
+from tests.infra.postgres import Postgres
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = [
@@ -30,10 +31,10 @@ CANCEL_SECONDS = 10.0
 
 
 @pytest.fixture(scope="module")
-def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+def up(tmp_path_factory: pytest.TempPathFactory, database: Postgres) -> Iterator[House]:
     root = tmp_path_factory.mktemp("up")
     write_recipe(root)
-    with house(root, DEEPMILL_POOLS="default,gpu") as at:
+    with house(root, DEEPMILL_POOLS="default,gpu", DEEPMILL_DATABASE=database.address) as at:
         yield at
     assert not answers(f"{at.prefect}/api/health")
     assert not [process for process in psutil.process_iter() if _belongs(process, root)]
