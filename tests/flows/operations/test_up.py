@@ -206,7 +206,8 @@ def test_a_recipe_sends_a_flow_to_another_pool(up: House) -> None:
 
 
 def test_a_stage_made_again_from_the_ui(up: House) -> None:
-    run = up.start("rerun/by-hand", run_id="", stage="tokenizer")
+    made = next(each["run_id"] for each in up.records() if "tokenizer" in each["stages"])
+    run = up.start("rerun/by-hand", run_id=made, stage="tokenizer")
     assert up.wait(run, "COMPLETED", "FAILED", "CRASHED")["message"] == "1 stages, the same bytes"
 
 
