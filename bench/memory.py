@@ -32,7 +32,7 @@ SHARES = {"web": 0.40, "wiki": 0.15, "book": 0.25, "code": 0.20}
 EDITS, SMALL_EDITS, SMALL_SHARE = 0.25, 0.005, 0.2
 """Share of the words exchanged in most copies, in the others, and the share of those others."""
 FLAT = 1.5
-MARKUP = re.compile(r"(<script.*?</script>|<style.*?</style>|<[^>]*>|&\w+;|\W+)", re.DOTALL)
+MARKUP = re.compile(r"(<script.*?</script>|<style.*?</style>|<[^>]*>|&\w+;|[^\w<&]+|[<&])", re.DOTALL)
 PLAIN = re.compile(r"(\W+)")
 
 
