@@ -255,7 +255,7 @@ def test_two_workers_and_a_schedule_make_everything_once(up: House) -> None:
 
 def test_the_pages_tell_prometheus(up: House) -> None:
     text = urllib.request.urlopen(f"{up.pages}/metrics", timeout=10).read().decode()
-    assert re.search(r'deepmill_runs\{recipe="tiny",state="completed"\} [23]', text)
+    assert re.search(r'deepmill_runs\{recipe="tiny",state="completed"\} [1-9]', text)
     assert 'deepmill_stage_seconds{recipe="tiny",stage="pretrain"}' in text
 
 
