@@ -71,7 +71,7 @@ class Scale:
 
 
 LAPTOP = Scale(
-    text_bytes=800_000, train=1200, validation=128, test=400, pretrain=100, continued=30, sft=250, grpo=30,
+    text_bytes=800_000, train=1200, validation=128, test=400, pretrain=100, continued=30, sft=400, grpo=80,
     questions=16, group=8, student=60,
 )  # fmt: skip
 QUICK = Scale(
