@@ -72,8 +72,15 @@ def test_transformers_computes_with_it(tmp_path: Path) -> None:
     for weight in (model.model.embed_tokens.weight, model.lm_head.weight):  # stored in 16 bits there
         weight.copy_(weight.half())
     tokens_BT = torch.randint(7, model.config.vocab_size, (2, 24), generator=torch.Generator().manual_seed(1))
-    with torch.no_grad(), int8_activations(model):
-        wanted = model.lm_head(model.hidden(tokens_BT))
+    with torch.no_grad():
+        exact = model.lm_head(model.hidden(tokens_BT))
         found = theirs(tokens_BT).logits
-    # a rounding may fall the other way; the mean must not move
-    assert float((found - wanted).abs().mean()) < 0.02 * float(wanted.std())
+        with int8_activations(model):
+            ours = model.lm_head(model.hidden(tokens_BT))
+            for name, module in theirs.named_modules():
+                if name.endswith("_proj"):
+                    assert torch.equal(module.weight, model.get_submodule(name).weight), name
+    # compressed-tensors scales activations by 127.5 where we and vLLM take 127: other roundings, of the same size
+    harm, their_harm = (float((logits - exact).abs().mean()) for logits in (ours, found))
+    assert 0.8 < their_harm / harm < 1.25
+    assert float((found - ours).abs().mean()) < harm
