@@ -9,7 +9,6 @@ no longer.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import math
 import os
 import signal
@@ -23,6 +22,7 @@ import psutil
 
 from infra.errors import UserError
 from infra.launch.node_job import ADDRESS, FIRST_PORT, HEAD, NODE, PORTS, NodeJob
+from infra.supervisor import die_with_parent
 
 __all__ = ["LOST", "command", "place"]
 
@@ -99,8 +99,8 @@ def _watched(arguments: list[str], environment: dict[str, str], limit: float) ->
     ours = os.getpid()
 
     def bind() -> None:
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-        if os.getppid() != ours:
+        die_with_parent()
+        if os.getppid() != ours:  # it died before that took effect
             os._exit(1)
 
     process = subprocess.Popen(arguments, env=environment, preexec_fn=bind)

@@ -11,19 +11,17 @@ from __future__ import annotations
 
 import contextlib
 import json
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from model.checkpoint import TOKENIZER_FILES, to_hf_names, write_json
-from model.config import ModelConfig
+from model.checkpoint import to_hf_names
 from model.moe import RoutedExperts
+from model.release.compressed import scheme, unquantized, write_folder
 from model.transformer import Transformer
 
 __all__ = ["int8_activations", "round_rows", "write_w8a8"]
@@ -104,39 +102,22 @@ def write_w8a8(model: Transformer, checkpoint: Path, folder: Path) -> None:
             codes, scale = round_rows(weight)
             tensors |= {name: codes.contiguous(), f"{module}.weight_scale": scale.contiguous()}
         else:
-            is_small = weight.dim() < 2 or name.endswith(".mlp.gate.weight")
-            tensors[name] = (weight.float() if is_small else weight.half()).contiguous().clone()
-    folder.mkdir(parents=True, exist_ok=True)
+            tensors[name] = unquantized(name, weight)
     settings: dict[str, Any] = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))
-    settings["torch_dtype"] = "float16"
-    settings["quantization_config"] = _scheme(model.config)
-    write_json(folder / "config.json", settings)
-    for file in ("generation_config.json", *TOKENIZER_FILES):
-        if (checkpoint / file).exists():
-            shutil.copyfile(checkpoint / file, folder / file)
-    save_file(dict(sorted(tensors.items())), folder / "model.safetensors", metadata={"format": "pt"})
+    write_folder(folder, tensors, settings, scheme(model.config, "int-quantized", _groups()), checkpoint)
 
 
-def _scheme(config: ModelConfig) -> dict[str, Any]:
+def _groups() -> dict[str, Any]:
+    """``config_groups``: every linear layer, weights by row and inputs by token."""
+
     def eight_bits(strategy: str, *, dynamic: bool) -> dict[str, Any]:
         return {"num_bits": 8, "type": "int", "symmetric": True, "strategy": strategy, "dynamic": dynamic}
 
-    ignored = ["lm_head", "re:.*mlp\\.gate$"]
-    if config.has_latent_attention:
-        ignored.append("re:.*kv_b_proj$")
     return {
-        "quant_method": "compressed-tensors",
-        "format": "int-quantized",
-        "quantization_status": "compressed",
-        "global_compression_ratio": None,
-        "kv_cache_scheme": None,
-        "config_groups": {
-            "group_0": {
-                "targets": ["Linear"],
-                "weights": eight_bits("channel", dynamic=False),
-                "input_activations": eight_bits("token", dynamic=True),
-                "output_activations": None,
-            }
-        },
-        "ignore": ignored,
+        "group_0": {
+            "targets": ["Linear"],
+            "weights": eight_bits("channel", dynamic=False),
+            "input_activations": eight_bits("token", dynamic=True),
+            "output_activations": None,
+        }
     }

@@ -24,7 +24,7 @@ from model.config import ModelConfig
 from model.release.grid import GROUP, Grid, unpack
 from model.release.quantized import KEY, Unit, load_quantized, read_units
 
-__all__ = ["compress", "write_compressed"]
+__all__ = ["compress", "scheme", "unquantized", "write_compressed", "write_folder"]
 
 BITS = {Grid.Q4_0: 4, Grid.Q8_0: 8}
 
@@ -48,17 +48,27 @@ def write_compressed(quantized: Path, folder: Path) -> None:
     for name, weight in to_hf_names(whole.state_dict()).items():
         module = name.removesuffix(".weight")
         if module not in grids and not (name == "lm_head.weight" and config.tie_word_embeddings):
-            keep = weight.dim() < 2 or name.endswith(".mlp.gate.weight")
-            tensors[name] = (weight.float() if keep else weight.half()).contiguous().clone()
-    folder.mkdir(parents=True, exist_ok=True)
+            tensors[name] = unquantized(name, weight)
     settings: dict[str, Any] = json.loads((quantized / "config.json").read_text(encoding="utf-8"))
     settings.pop(KEY)
-    settings["torch_dtype"] = "float16"
-    settings["quantization_config"] = _scheme(config, grids)
-    write_json(folder / "config.json", settings)
+    write_folder(folder, tensors, settings, scheme(config, "pack-quantized", _groups(grids)), quantized)
+
+
+def unquantized(name: str, weight: Tensor) -> Tensor:
+    """A weight that stays as it is, as these engines compute: 16 bits, but 32 for vectors and the router."""
+    keep = weight.dim() < 2 or name.endswith(".mlp.gate.weight")
+    return (weight.float() if keep else weight.half()).contiguous().clone()
+
+
+def write_folder(
+    folder: Path, tensors: Mapping[str, Tensor], settings: dict[str, Any], quantization: dict[str, Any], rest: Path
+) -> None:
+    """Write a checkpoint that says how it is quantized; its tokenizer and generation settings are those of `rest`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "config.json", settings | {"torch_dtype": "float16", "quantization_config": quantization})
     for file in ("generation_config.json", *TOKENIZER_FILES):
-        if (quantized / file).exists():
-            shutil.copyfile(quantized / file, folder / file)
+        if (rest / file).exists():
+            shutil.copyfile(rest / file, folder / file)
     save_file(dict(sorted(tensors.items())), folder / "model.safetensors", metadata={"format": "pt"})
 
 
@@ -93,8 +103,8 @@ def _matrices(name: str, unit: Unit) -> list[tuple[str, Unit]]:
     return [(f"{prefix}.{number}.{projection}", Unit(part, unit.grid)) for number, part in enumerate(unit.stored)]
 
 
-def _scheme(config: ModelConfig, grids: Mapping[str, Grid]) -> dict[str, Any]:
-    """``quantization_config``: a group per number of bits, and what is left alone."""
+def _groups(grids: Mapping[str, Grid]) -> dict[str, Any]:
+    """``config_groups``: one per number of bits."""
     groups: dict[str, Any] = {}
     for number, grid in enumerate(sorted(set(grids.values()))):
         modules = {re.sub(r"\.\d+\.", r".N.", module) for module, of in grids.items() if of is grid}
@@ -116,12 +126,17 @@ def _scheme(config: ModelConfig, grids: Mapping[str, Grid]) -> dict[str, Any]:
                 "observer_kwargs": {},
             },
         }
+    return groups
+
+
+def scheme(config: ModelConfig, layout: str, groups: dict[str, Any]) -> dict[str, Any]:
+    """``quantization_config`` in the compressed-tensors format `layout`: its groups, and what is left alone."""
     ignored = ["lm_head", "re:.*mlp\\.gate$"]
     if config.has_latent_attention:
         ignored.append("re:.*kv_b_proj$")
     return {
         "quant_method": "compressed-tensors",
-        "format": "pack-quantized",
+        "format": layout,
         "quantization_status": "compressed",
         "global_compression_ratio": None,
         "kv_cache_scheme": None,

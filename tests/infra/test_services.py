@@ -88,6 +88,14 @@ def test_a_killed_keeper_leaves_no_process(tmp_path: Path) -> None:
     assert stop_group(tmp_path)
 
 
+def start_and_stop(root: Path, program: str, child_first: float) -> None:
+    """Run `program` as a service until it says that it is ready, then stop it in order."""
+    service = Service(name="worker", command=[sys.executable, "-c", program], child_first=child_first)
+    assert list(start_group(root, Group(services=[service])))[-1]["state"] == "up"
+    until(lambda: "ready" in log_file(root, "worker").read_text())
+    stop_group(root)
+
+
 def test_the_child_is_asked_first(tmp_path: Path) -> None:
     """A worker ends what it started in its own order: its children get their SIGTERM from it, not from above."""
     child = (
@@ -101,10 +109,7 @@ def test_the_child_is_asked_first(tmp_path: Path) -> None:
         "    child.terminate(); child.wait(); sys.exit()\n"
         "signal.signal(15, leave); time.sleep(0.5); print('ready', flush=True); time.sleep(60)"
     )
-    service = Service(name="worker", command=[sys.executable, "-c", parent], child_first=5)
-    assert list(start_group(tmp_path, Group(services=[service])))[-1]["state"] == "up"
-    until(lambda: "ready" in log_file(tmp_path, "worker").read_text())
-    stop_group(tmp_path)
+    start_and_stop(tmp_path, parent, child_first=5)
     told = [line for line in log_file(tmp_path, "worker").read_text().splitlines() if "ask" in line]
     assert told == ["parent asked", "parent asks", "child asked"]
 
@@ -118,8 +123,5 @@ def test_a_program_may_stop_on_sigint(tmp_path: Path) -> None:
         "try: time.sleep(60)\n"
         "except KeyboardInterrupt: print('stopped in order', flush=True)"
     )
-    service = Service(name="worker", command=[sys.executable, "-c", program], child_first=20)
-    assert list(start_group(tmp_path, Group(services=[service])))[-1]["state"] == "up"
-    until(lambda: "ready" in log_file(tmp_path, "worker").read_text())
-    stop_group(tmp_path)
+    start_and_stop(tmp_path, program, child_first=20)
     assert "stopped in order" in log_file(tmp_path, "worker").read_text()
