@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,7 @@ import numpy as np
 from infra.errors import UserError
 from pipeline.pretokenise import PieceTable
 
-__all__ = ["Encoder"]
+__all__ = ["Encoder", "kept_encoder"]
 
 
 class Encoder:
@@ -112,3 +112,18 @@ class Encoder:
             return [encoding.ids for encoding in alone.encode_batch_fast(pieces, add_special_tokens=False)]
 
         return PieceTable(bpe)
+
+
+def kept_encoder(folder: Path, threads: int = 1, plain: bool = False) -> Encoder:
+    """The encoder of `folder` that this process made before, or a new one.
+
+    A process tokenises many files: what it learnt of pieces from one serves the next, and the tokenizers library does
+    not give back all memory of a tokenizer that is let go (some 4 MB each).
+    """
+    state = (folder / "tokenizer.json").stat()
+    return _kept(folder, threads, plain, state.st_mtime_ns, state.st_size)
+
+
+@lru_cache(maxsize=1)
+def _kept(folder: Path, threads: int, plain: bool, *_state: int) -> Encoder:
+    return Encoder(folder, threads, plain)

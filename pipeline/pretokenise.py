@@ -25,8 +25,8 @@ WHITE_SPACE = "9-D 20 85 A0 1680 2000-200A 2028-2029 202F 205F 3000"
 CODE_POINTS = 0x110000
 LAST_NUMBER = 0x20000
 """No character from here on is a number to Unicode."""
-MOST_PIECES = 1 << 20
-MOST_BYTES = 64 << 20
+MOST_PIECES = 1 << 19
+MOST_BYTES = 32 << 20
 """Pieces, and their bytes, that a table holds before it starts anew."""
 
 
@@ -177,7 +177,7 @@ class PieceTable:
         self._clear()
 
     def _clear(self) -> None:
-        self.seen: set[bytes] = set()
+        self.pieces = 0
         self.slots = np.full(1 << 12, -1, dtype=np.int32)
         self.hashes = np.zeros(1 << 11, dtype=np.uint64)
         self.places = np.zeros(1 << 11, dtype=np.int64)
@@ -203,7 +203,7 @@ class PieceTable:
             count, missed = find_ids(data, n, at, cut, *tables, out, misses)
             if not missed:
                 return out[:count].copy()
-            if len(self.seen) + missed > MOST_PIECES or self.used + len(data) > MOST_BYTES:
+            if self.pieces + missed > MOST_PIECES or self.used + len(data) > MOST_BYTES:
                 self._clear()
                 misses = np.empty((np.count_nonzero(cut[: n + 1]), 2), dtype=np.int32)
                 self._add(data, self._spans(n, at, cut))
@@ -216,22 +216,22 @@ class PieceTable:
         return np.stack([edges[:-1], edges[1:]], axis=1)
 
     def _add(self, data: np.ndarray, spans: np.ndarray) -> None:
+        """Learn the pieces at `spans`, none of which the table holds."""
         text = data.tobytes()
-        pieces = {piece: None for begin, end in spans.tolist() if (piece := text[begin:end]) not in self.seen}
-        new = list(pieces)
+        new = list(dict.fromkeys(text[begin:end] for begin, end in spans.tolist()))
         found = self.bpe([piece.decode() for piece in new])
-        first = len(self.seen)
-        self.seen.update(new)
+        first = self.pieces
+        self.pieces += len(new)
         sizes = np.asarray([len(piece) for piece in new], dtype=np.int64)
         counts = np.asarray([len(ids) for ids in found], dtype=np.int64)
         places, ends = self.used + np.cumsum(sizes), self.id_count + np.cumsum(counts)
-        self._reserve(len(self.seen), int(places[-1]), int(ends[-1]))
-        inside = slice(first, len(self.seen))
+        self._reserve(self.pieces, int(places[-1]), int(ends[-1]))
+        inside = slice(first, self.pieces)
         self.places[inside], self.sizes[inside], self.ends[inside] = places - sizes, sizes, ends
         self.known[self.used : places[-1]] = np.frombuffer(b"".join(new), dtype=np.uint8)
         self.ids[self.id_count : ends[-1]] = np.concatenate([np.asarray(ids, dtype=np.uint32) for ids in found])
         self.used, self.id_count = int(places[-1]), int(ends[-1])
-        place_entries(self.slots, self.hashes, self.places, self.sizes, self.known, first, len(self.seen), True)
+        place_entries(self.slots, self.hashes, self.places, self.sizes, self.known, first, self.pieces, True)
 
     def _reserve(self, entries: int, size: int, ids: int) -> None:
         """Make room for this many in all."""

@@ -5,7 +5,7 @@ Below the stage's work folder, for task n: `tokens/n.bin`, the tokens of its doc
 order of that number within each split and source; `entries/n.json`, what is where, and counts. In the artifact:
 `index/n.parquet`, the id, address, source, split and length of every document, in the order of the file.
 
-Memory holds one batch of documents and the entries of one file.
+Memory holds one batch of documents, the entries of one file, and what the encoder remembers of pieces.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from datatrove.pipeline.base import PipelineStep
 
 from infra import events
 from pipeline.documents import Document
-from pipeline.encoder import Encoder
+from pipeline.encoder import Encoder, kept_encoder
 from pipeline.sections import ShardsConfig
 from pipeline.tokenizer import FIM_TOKENS
 
@@ -70,7 +70,7 @@ class Tokenise(PipelineStep):
         self.threads, self.plain = threads, plain
 
     def run(self, data: Iterable[Document], rank: int = 0, world_size: int = 1) -> None:
-        encoder = Encoder(self.tokenizer, self.threads, self.plain)
+        encoder = kept_encoder(self.tokenizer, self.threads, self.plain)
         dtype = token_dtype(encoder.vocabulary)
         fill = FillInTheMiddle(self.config, encoder) if self.config.fim_rate else None
         held_out = int(self.config.validation_fraction * 2**64)
