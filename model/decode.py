@@ -145,8 +145,16 @@ class _MultiHead:
         return torch.addmm(x_BD, y_BGnQ.flatten(1), self.out_DH.t())
 
 
+FOLDED_AT_MOST = 1.5
+"""How much larger a product of two weights may be than the two of them, to take their place."""
+
+
 class _Latent:
-    """The attention half of a layer with latent attention, absorbed (DeepSeek-V2, section 2.1.2)."""
+    """The attention half of a layer with latent attention, absorbed (DeepSeek-V2, section 2.1.2).
+
+    Where the latent is narrow the up-projections of keys and values go into those of the query and the output, once and
+    for all; elsewhere they are products of their own at each step.
+    """
 
     def __init__(self, attention: LatentAttention, norm: _Norm) -> None:
         self.layer, self.norm, self.latent_norm = attention.layer, norm, _Norm(attention.kv_a_layernorm)
@@ -161,6 +169,17 @@ class _Latent:
         # Of each head, queries without position and rotary ones; the latter as halves, scaled like the former.
         query_NQx = (query * attention.scale).unflatten(0, (self.heads, -1))
         nope_x, rope_x = query_NQx.split((self.nope, self.rope), dim=1)
+        up_NxC = attention.kv_b_proj.weight.detach().view(self.heads, -1, self.latent)
+        up_k_NPC, up_v_NVC = up_NxC.split((self.nope, up_NxC.shape[1] - self.nope), dim=1)
+        out_NVD = attention.o_proj.weight.detach().t().unflatten(0, (self.heads, -1))
+        self.up_k_NPC = None if _folds(nope_x, up_k_NPC) else up_k_NPC
+        self.up_v_NCV = None if _folds(out_NVD, up_v_NVC) else up_v_NVC.transpose(1, 2)
+        if self.up_k_NPC is None:
+            nope_x = up_k_NPC.transpose(1, 2) @ nope_x
+        if self.up_v_NCV is None:
+            out_NVD = up_v_NVC.transpose(1, 2) @ out_NVD
+        self.out_xD = out_NVD.flatten(0, 1)
+        self.query_width = nope_x.shape[1]
         latent_D, key_D = attention.kv_a_proj_with_mqa.weight.detach().split((self.latent, self.rope))
         # the rotary queries and the rotary key lie side by side, to be turned at once
         query_x = torch.cat((nope_x.flatten(0, 1), _halves(rope_x).flatten(0, 1)))
@@ -169,31 +188,40 @@ class _Latent:
             self.in_xD, self.query_x = torch.cat((query_x, key_x)), None
         else:
             self.in_xD, self.query_x = torch.cat((first, key_x)), query_x
-        up_NxC = attention.kv_b_proj.weight.detach().view(self.heads, -1, self.latent)
-        self.up_k_NPC = up_NxC[:, : self.nope]
-        self.up_v_NCV = up_NxC[:, self.nope :].transpose(1, 2)
-        self.out_DH = attention.o_proj.weight.detach()
 
     def __call__(self, x_BD: Tensor, now: Now) -> Tensor:
         """[B, D] to [B, D], the residual added."""
-        batch, heads = len(x_BD), self.heads
+        heads = self.heads
         in_Bx = F.linear(self.norm(x_BD), self.in_xD)
         if self.query_x is not None:
             assert self.query_norm is not None
             first = in_Bx.shape[1] - self.rope - self.latent
             query_Bx = F.linear(self.query_norm(in_Bx[:, :first]), self.query_x)
             in_Bx = torch.cat((query_Bx, in_Bx[:, first:]), dim=1)
-        q_BNP, turned_BHR, c_BC = in_Bx.split((heads * self.nope, (heads + 1) * self.rope, self.latent), dim=1)
+        q_Bx, turned_BHR, c_BC = in_Bx.split((heads * self.query_width, (heads + 1) * self.rope, self.latent), dim=1)
         turned_BHR = now.rotate(turned_BHR.unflatten(1, (heads + 1, self.rope)))
         new_Bx = torch.cat((self.latent_norm(c_BC), turned_BHR[:, heads]), dim=1)
         (stored_BSx,) = now.store(self.layer, new_Bx)
-        q_NBC = torch.bmm(q_BNP.unflatten(1, (heads, -1)).transpose(0, 1), self.up_k_NPC)
-        q_BNx = torch.cat((q_NBC.transpose(0, 1), turned_BHR[:, :heads]), dim=2)
+        q_BNC = q_Bx.unflatten(1, (heads, -1))
+        if self.up_k_NPC is not None:
+            q_BNC = torch.bmm(q_BNC.transpose(0, 1), self.up_k_NPC).transpose(0, 1)
+        q_BNx = torch.cat((q_BNC, turned_BHR[:, :heads]), dim=2)
         scores_BNS = torch.baddbmm(now.bias_B11S[:, 0], q_BNx, stored_BSx.transpose(1, 2))
         weights_BNS = scores_BNS.softmax(-1, dtype=torch.float32).to(x_BD.dtype)
-        y_BNC = torch.bmm(weights_BNS, stored_BSx[:, :, : self.latent])
-        y_NBV = torch.bmm(y_BNC.transpose(0, 1), self.up_v_NCV)
-        return torch.addmm(x_BD, y_NBV.transpose(0, 1).reshape(batch, -1), self.out_DH.t())
+        y_BNx = torch.bmm(weights_BNS, stored_BSx[:, :, : self.latent])
+        if self.up_v_NCV is not None:
+            y_BNx = torch.bmm(y_BNx.transpose(0, 1), self.up_v_NCV).transpose(0, 1)
+        return torch.addmm(x_BD, y_BNx.flatten(1), self.out_xD)
+
+
+def _folds(weight_Nxy: Tensor, up_NxC: Tensor) -> bool:
+    """Whether a weight [N, x, y] and an up-projection [N, x, C] are better kept as their product [N, C, y].
+
+    In fewer than 32 bits the product would be rounded once more.
+    """
+    apart = weight_Nxy.numel() + up_NxC.numel()
+    folded = weight_Nxy[:, 0].numel() * up_NxC.shape[2]
+    return weight_Nxy.dtype == torch.float32 and folded <= FOLDED_AT_MOST * apart
 
 
 def _halves(weight: Tensor) -> Tensor:
@@ -213,15 +241,15 @@ def _feed_forward(layer: Layer) -> Callable[[Tensor], Tensor]:
     return feed
 
 
-DENSE_BELOW = 10e6
+DENSE_BELOW = 20e6
 """Floating point operations that are less than the calls of operators which they save."""
 
 
 class _Experts:
     """The other half of a layer with routed experts.
 
-    Few rows of a small model go through all experts at once, those not chosen with a gate of 0: arithmetic in vain, and
-    fewer operators. Else tokens are sorted by expert, for grouped matrix products.
+    Few rows of a small model go through all experts at once, those not chosen with a gate of 0 and shared ones with a
+    gate of 1: arithmetic in vain, and fewer operators. Else tokens are sorted by expert, for grouped matrix products.
     """
 
     def __init__(self, experts: MixtureOfExperts, norm: _Norm) -> None:
@@ -230,27 +258,34 @@ class _Experts:
         self.down_EDF = experts.experts.down_proj.detach()
         self.numbers_E = torch.arange(len(self.down_EDF), device=self.down_EDF.device)
         self.dense_rows = DENSE_BELOW / (6 * (len(self.down_EDF) - self.gate.top_k + 1) * self.down_EDF[0].numel())
-        if self.dense_rows >= 1:
-            self.down_xD = self.down_EDF.transpose(1, 2).flatten(0, 1)
         self.shared = experts.shared_experts
         if self.shared is not None:
-            weights = (self.shared.gate_proj.weight.detach(), self.shared.up_proj.weight.detach())
-            self.shared_in = torch.cat(weights)
+            shared_2xD = torch.stack((self.shared.gate_proj.weight.detach(), self.shared.up_proj.weight.detach()))
+            self.shared_in = shared_2xD.flatten(0, 1)
             self.shared_out = self.shared.down_proj.weight.detach().t()
+        if self.dense_rows >= 1:
+            self.all_in, self.all_out = self.up_E2FD.flatten(0, 1), self.down_EDF.transpose(1, 2).flatten(0, 1)
+            self.gates_1e = self.all_in.new_zeros(1, len(self.down_EDF))
+            if self.shared is not None:  # one after the other, each as wide as a routed one
+                shared_e2FD = shared_2xD.unflatten(1, (-1, self.down_EDF.shape[2])).transpose(0, 1)
+                self.all_in = torch.cat((self.all_in, shared_e2FD.flatten(0, 2)))
+                self.all_out = torch.cat((self.all_out, self.shared_out))
+                self.gates_1e = F.pad(self.gates_1e, (0, len(shared_e2FD)), value=1.0)
 
     def __call__(self, x_BD: Tensor) -> Tensor:
         """[B, D] to [B, D], the residual added."""
         y_BD = self.norm(x_BD)
+        if len(x_BD) <= self.dense_rows:
+            return self._dense(x_BD, y_BD, *self.gate(y_BD))
         if self.shared is not None:
             x_BD = torch.addmm(x_BD, _swiglu(F.linear(y_BD, self.shared_in)), self.shared_out)
-        routed = self._dense if len(x_BD) <= self.dense_rows else self._grouped
-        return routed(x_BD, y_BD, *self.gate(y_BD))
+        return self._grouped(x_BD, y_BD, *self.gate(y_BD))
 
     def _dense(self, x_BD: Tensor, y_BD: Tensor, gates_BK: Tensor, experts_BK: Tensor) -> Tensor:
-        gates_BE = gates_BK.new_zeros(len(x_BD), len(self.down_EDF)).scatter_(1, experts_BK, gates_BK)
-        all_BE2F = F.linear(y_BD, self.up_E2FD.flatten(0, 1)).unflatten(1, (len(self.down_EDF), -1))
-        inner_BEF = _swiglu(all_BE2F) * gates_BE[:, :, None].to(x_BD.dtype)
-        return torch.addmm(x_BD, inner_BEF.flatten(1), self.down_xD)
+        gates_Be = self.gates_1e.expand(len(x_BD), -1).scatter(1, experts_BK, gates_BK.to(x_BD.dtype))
+        all_Be2F = F.linear(y_BD, self.all_in).unflatten(1, (gates_Be.shape[1], -1))
+        inner_BeF = _swiglu(all_Be2F).mul_(gates_Be[:, :, None])
+        return torch.addmm(x_BD, inner_BeF.flatten(1), self.all_out)
 
     def _grouped(self, x_BD: Tensor, y_BD: Tensor, gates_BK: Tensor, experts_BK: Tensor) -> Tensor:
         chosen_t, order_t = experts_BK.flatten().sort(stable=True)

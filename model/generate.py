@@ -98,17 +98,18 @@ def generate(
         rows = order[start : start + batch_size]
         seeds = rows if numbers is None else [numbers[row] for row in rows]
         place = dict(zip(seeds, rows, strict=True))
-        for seed, token, logprob in _decode(model, [prompts[row] for row in rows], seeds, sampling, stop):
-            completion = completions[place[seed]]
-            completion.tokens.append(token)
-            completion.logprobs.append(logprob)
-            completion.finished = token == stop
+        for step in _decode(model, [prompts[row] for row in rows], seeds, sampling, stop):
+            for seed, token, logprob in step:
+                completion = completions[place[seed]]
+                completion.tokens.append(token)
+                completion.logprobs.append(logprob)
+                completion.finished = token == stop
     return completions
 
 
 def stream(model: Transformer, prompt: Sequence[int], sampling: Sampling, *, stop: int) -> Iterator[int]:
     """Continue one prompt token by token, without the stop token: what `generate` says for it, as it comes."""
-    for _, token, _ in _decode(model, [prompt], [0], sampling, stop):
+    for [(_, token, _)] in _decode(model, [prompt], [0], sampling, stop):
         if token != stop:
             yield token
 
@@ -152,8 +153,8 @@ def is_well_formed(text: str) -> bool:
 @torch.inference_mode()
 def _decode(
     model: Transformer, prompts: Sequence[Sequence[int]], rows: Sequence[int], sampling: Sampling, stop: int
-) -> Iterator[tuple[int, int, float]]:
-    """(row, token, log probability) of one batch as the tokens come; `rows` names the prompts and seeds their noise."""
+) -> Iterator[list[tuple[int, int, float]]]:
+    """(row, token, log probability) of each row alive, step by step; `rows` names the prompts and seeds their noise."""
     if not all(prompts):
         raise ValueError("a prompt is empty: it needs one token at least, such as <|bos|>")
     device = model.lm_head.weight.device
@@ -167,8 +168,7 @@ def _decode(
         tokens_B1 = choose(logits_BV, sampling, uniform_B1)
         logprobs_B = logits_BV.log_softmax(1).gather(1, tokens_B1)[:, 0].tolist()
         tokens = tokens_B1[:, 0].tolist()
-        for row, slot in zip(alive, slots, strict=True):
-            yield row, tokens[slot], logprobs_B[slot]
+        yield [(row, tokens[slot], logprobs_B[slot]) for row, slot in zip(alive, slots, strict=True)]
         living = [place for place, slot in enumerate(slots) if tokens[slot] != stop]
         alive, slots = [alive[place] for place in living], [slots[place] for place in living]
         if not alive or step + 1 == sampling.max_new_tokens:

@@ -26,10 +26,11 @@ VARIANTS: dict[str, tuple[Family, dict[str, object]]] = {
 }
 
 
-@pytest.mark.parametrize("dense_below", [0.0, 1e9], ids=["grouped", "all experts"])
+@pytest.mark.parametrize("least", [0.0, 1e9], ids=["grouped", "all experts, products of weights"])
 @pytest.mark.parametrize("name", VARIANTS)
-def test_a_step_equals_the_model(name: str, dense_below: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decode, "DENSE_BELOW", dense_below)
+def test_a_step_equals_the_model(name: str, least: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decode, "DENSE_BELOW", least)
+    monkeypatch.setattr(decode, "FOLDED_AT_MOST", least)
     family, changes = VARIANTS[name]
     model = tiny_model(family, **changes)
     lengths, steps = [9, 4, 13], 4
