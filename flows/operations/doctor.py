@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from flows.operations.connection import connect, servers_up
@@ -173,6 +174,7 @@ def _cron(settings: Settings) -> tuple[bool, str]:
             cron="* * * * *",
             pool=pool,
             queue=UPKEEP,
+            at_once=None,  # a deployment's limit goes with it, and a run that holds it could then not report its end
         )
     )
     started = time.monotonic()
@@ -194,17 +196,28 @@ def _cron(settings: Settings) -> tuple[bool, str]:
 
 
 def _watch(name: str) -> Iterator[list[Any]]:
-    """The runs of a deployment that are due or ended, again and again, newest first."""
+    """The latest runs of a deployment that are due or ended, again and again, newest first.
+
+    Not simply its newest runs: the scheduler makes those of the next hour beforehand, sixty of them.
+    """
     from prefect.client.orchestration import get_client
-    from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId
+    from prefect.client.schemas.filters import (
+        DeploymentFilter,
+        DeploymentFilterId,
+        FlowRunFilter,
+        FlowRunFilterExpectedStartTime,
+    )
+    from prefect.client.schemas.sorting import FlowRunSort
 
     deadline = time.monotonic() + CRON_SECONDS
     with get_client(sync_client=True) as client:
         deployment = client.read_deployment_by_name(name)
         wanted = DeploymentFilter(id=DeploymentFilterId(any_=[deployment.id]))
         while time.monotonic() < deadline:
-            runs = client.read_flow_runs(deployment_filter=wanted, limit=50)
-            yield sorted(runs, key=lambda run: run.state_name == "Scheduled")
+            due = FlowRunFilter(expected_start_time=FlowRunFilterExpectedStartTime(before_=datetime.now(UTC)))
+            yield client.read_flow_runs(
+                flow_run_filter=due, deployment_filter=wanted, sort=FlowRunSort.EXPECTED_START_TIME_DESC, limit=5
+            )
             time.sleep(2)
 
 
