@@ -24,6 +24,7 @@ from model.measures import majority, mean_interval, pass_at_k, wilson
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
+    from model.harness import Harness
     from model.solve import Solution
     from model.training.loop import TrainingBatch
     from model.transformer import Transformer
@@ -54,13 +55,13 @@ def evaluate(config: EvaluateConfig, inputs: Mapping[str, Path], out_dir: Path) 
     tokenizer = Tokenizer.from_file(str(inputs["tokenizer"] / "tokenizer.json"))
     bytes_V = token_bytes(inputs["tokenizer"])
     tasks = read_tasks(inputs["reasoning"] / "test.jsonl")[: config.problems]
-    suites = {name: _suite_rows(name, suite) for name, suite in config.suites.items()}
+    suites = {name: _suite_problems(name, suite) for name, suite in config.suites.items()}
     text = _held_out_text(config, inputs["shards"])
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     names = [name for name, folder in inputs.items() if (folder / "model" / "config.json").exists()]
     if not names:
         raise UserError(f"evaluate: no checkpoint among {', '.join(inputs)}; train one first")
-    sets = {"reasoning/test": tasks, **suites}
+    sets = {"reasoning/test": tasks, **{name: _questions(suite) for name, suite in suites.items()}}
     found: dict[str, Any] = {
         "checkpoints": {},
         "order": names,
@@ -80,8 +81,8 @@ def evaluate(config: EvaluateConfig, inputs: Mapping[str, Path], out_dir: Path) 
         if suites:
             is_chat = marks["format_rate"] >= CHAT_SHARE
             marks["suites"] = {
-                suite: _take(model, tokenizer, config.suites[suite], rows, config, is_chat)
-                for suite, rows in suites.items()
+                suite: _take(model, tokenizer, config.suites[suite], problems, config, is_chat)
+                for suite, problems in suites.items()
             }
         found["checkpoints"][name] = marks
         found["samples"] += [
@@ -163,11 +164,17 @@ def _sampled(
     return found
 
 
-def _suite_rows(name: str, suite: Suite) -> list[dict[str, Any]]:
+def _suite_problems(name: str, suite: Suite) -> list[dict[str, Any]] | Harness:
     from pipeline.problem_files import read_problems
     from pipeline.reasoning import generate_problems
 
     where = f"evaluate.suites.{name}"
+    if suite.kind is SuiteKind.LM_EVAL:
+        from model.harness import Harness
+
+        if len(suite.paths) != 1:
+            raise UserError(f"{where}.paths: name one local folder of lm-eval task files")
+        return Harness(suite.paths[0], suite.tasks, suite.problems, where)
     if suite.kind is SuiteKind.REASONING_GYM:
         return generate_problems(suite.dataset, suite.options, suite.seed, suite.problems, where)
     is_choice = suite.kind is SuiteKind.CHOICE
@@ -175,30 +182,43 @@ def _suite_rows(name: str, suite: Suite) -> list[dict[str, Any]]:
     return rows[: suite.problems]
 
 
+def _questions(problems: list[dict[str, Any]] | Harness) -> list[dict[str, Any]]:
+    return problems if isinstance(problems, list) else problems.rows()
+
+
 def _take(
     model: Transformer,
     tokenizer: Tokenizer,
     suite: Suite,
-    rows: Sequence[Mapping[str, Any]],
+    problems: list[dict[str, Any]] | Harness,
     config: EvaluateConfig,
     is_chat: bool,
 ) -> dict[str, Any]:
     """One suite's numbers."""
     from model.choices import choose_answers
 
+    if not isinstance(problems, list):
+        return problems.measure(
+            model,
+            tokenizer,
+            chat=is_chat,
+            max_new_tokens=config.max_new_tokens,
+            batch_size=config.batch_size,
+            seed=config.seed,
+        )
     if suite.kind is not SuiteKind.CHOICE:
-        return _marks(rows, _solve(model, tokenizer, rows, config))
-    chosen = choose_answers(model, tokenizer, rows, chat=is_chat)
-    right = sum(first == row["answer"] for (first, _), row in zip(chosen, rows, strict=True))
-    normalised = sum(second == row["answer"] for (_, second), row in zip(chosen, rows, strict=True))
-    low, high = wilson(right, len(rows))
+        return _marks(problems, _solve(model, tokenizer, problems, config))
+    chosen = choose_answers(model, tokenizer, problems, chat=is_chat)
+    right = sum(first == row["answer"] for (first, _), row in zip(chosen, problems, strict=True))
+    normalised = sum(second == row["answer"] for (_, second), row in zip(chosen, problems, strict=True))
+    low, high = wilson(right, len(problems))
     return {
-        "accuracy": right / len(rows),
+        "accuracy": right / len(problems),
         "accuracy_low": low,
         "accuracy_high": high,
-        "accuracy_normalised": normalised / len(rows),
-        "chance": fmean(1 / len(row["choices"]) for row in rows),
-        "problems": len(rows),
+        "accuracy_normalised": normalised / len(problems),
+        "chance": fmean(1 / len(row["choices"]) for row in problems),
+        "problems": len(problems),
     }
 
 
@@ -310,7 +330,11 @@ def _flat(checkpoints: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
             if measure.startswith(("pass@", "maj@", "bits_per_byte_")) and isinstance(value, float):
                 flat[f"{measure.replace('@', '_at_')}_{name}"] = value
         for suite, marks in values.get("suites", {}).items():
-            flat[f"accuracy_{name}_{suite}"] = marks["accuracy"]
+            if "accuracy" in marks:
+                flat[f"accuracy_{name}_{suite}"] = marks["accuracy"]
+            for task, measures in marks.get("tasks", {}).items():
+                shares = {measure: value for measure, value in measures.items() if isinstance(value, float)}
+                flat |= {f"{measure}_{name}_{suite}_{task}": value for measure, value in shares.items()}
         for source, bits in values["bits_per_byte"].items():
             flat[f"bits_per_byte_{name}_{source}"] = bits
     flat["problems"] = next(iter(checkpoints.values()))["problems"]

@@ -20,6 +20,8 @@ class SuiteKind(StrEnum):
     """Multiple choice, from files."""
     REASONING_GYM = "reasoning_gym"
     """Questions that reasoning-gym makes."""
+    LM_EVAL = "lm_eval"
+    """Tasks of EleutherAI's harness, from a folder of its task files; wants the extra lm-eval (see docs/domain.md)."""
 
 
 class Suite(Section):
@@ -28,13 +30,16 @@ class Suite(Section):
     kind: SuiteKind = SuiteKind.PROBLEMS
     """What it holds."""
     paths: ExternalPaths = ()
-    """JSONL or Parquet files, for problems and multiple choice. Name them in `decontaminate.evaluation_sets` too."""
+    """JSONL or Parquet files, for problems and multiple choice. For lm_eval one local folder of task files (YAML) and
+    their data; code that a task file names is run. Name the data in `decontaminate.evaluation_sets` too."""
+    tasks: tuple[str, ...] = ()
+    """Tasks, groups or tags of that folder; all tasks when empty."""
     dataset: str = ""
     """Data set of reasoning-gym."""
     options: dict[str, bool | int | float | str | tuple[str, ...]] = Field(default_factory=dict)
     """Options of that data set."""
     problems: int = Field(1000, ge=1)
-    """Most problems that are asked, the first ones."""
+    """Most problems that are asked, the first ones; of each task of lm_eval."""
     seed: int = Field(7, ge=0)
     """Of generated problems; another than that of `reasoning`."""
 
@@ -44,6 +49,8 @@ class Suite(Section):
             raise ValueError("kind reasoning_gym wants a dataset")
         if self.kind is not SuiteKind.REASONING_GYM and not self.paths:
             raise ValueError(f"kind {self.kind} wants paths")
+        if self.tasks and self.kind is not SuiteKind.LM_EVAL:
+            raise ValueError("tasks are of kind lm_eval")
         return self
 
 

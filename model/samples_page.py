@@ -25,7 +25,7 @@ def samples_page(samples: Sequence[Mapping[str, Any]], marks: Mapping[str, Mappi
 
     Args:
         samples: rows with checkpoint, question, reasoning, answer, value, expected, correct.
-        marks: of each checkpoint, with accuracy and its interval.
+        marks: of each checkpoint: accuracy with its interval and, where they were taken, pass@k, maj@k and suites.
         note: one paragraph on how the numbers came to be.
     """
     by_question: dict[str, list[Mapping[str, Any]]] = {}
@@ -50,11 +50,25 @@ def samples_page(samples: Sequence[Mapping[str, Any]], marks: Mapping[str, Mappi
 
 
 def _mark(name: str, mark: Mapping[str, Any]) -> str:
-    low, high = mark["accuracy_low"], mark["accuracy_high"]
-    return (
-        f"<li><b>{escape(name)}</b>: {mark['accuracy']:.1%} of {mark['problems']} right "
-        f'<span class="quiet">(95 % interval {low:.1%} to {high:.1%})</span></li>'
-    )
+    sampled = [
+        f"{measure} {value:.1%} {_interval(*mark[f'{measure}_interval'])}"
+        for measure, value in mark.items()
+        if measure.startswith(("pass@", "maj@")) and not measure.endswith("_interval")
+    ]
+    suites = [
+        f"{escape(suite)}: {_share(marks)}" for suite, marks in mark.get("suites", {}).items() if "accuracy" in marks
+    ]
+    more = "".join(f"<li>{line}</li>" for line in ([", ".join(sampled)] if sampled else []) + suites)
+    return f"<li><b>{escape(name)}</b>: {_share(mark)}{f'<ul>{more}</ul>' if more else ''}</li>"
+
+
+def _share(marks: Mapping[str, Any]) -> str:
+    interval = _interval(marks["accuracy_low"], marks["accuracy_high"])
+    return f"{marks['accuracy']:.1%} of {marks['problems']} right {interval}"
+
+
+def _interval(low: float, high: float) -> str:
+    return f'<span class="quiet">(95 % interval {low:.1%} to {high:.1%})</span>'
 
 
 def _answer(row: Mapping[str, Any]) -> str:

@@ -61,7 +61,8 @@ def test_every_part_is_there(whole: tuple[str, Page]) -> None:
         "completed", "24 November 2026, 11:46 UTC", "deepmill-sample version 3", "champion", "1,398", "1.2 M", "4.9 M",
         "48 %", "3.2 MB", "4 m 12 s", "gopher_repetition", "Duplicates", "Mixture", "Learning rate", "Expert load",
         "Fine-tuning: loss", "GRPO: reward", "GRPO: accuracy", "GRPO: format", "GRPO: KL", "GRPO: length",
-        "Accuracy by checkpoint", "Size against quality", "Bits per byte by source", "7 + 5 = 12", "✓ right", "✗ wrong",
+        "Accuracy by checkpoint", "Accuracy by suite", "gsm8k",
+        "Size against quality", "Bits per byte by source", "7 + 5 = 12", "✓ right", "✗ wrong",
         "best of times", "✓ passed", "took the place of version 2", "pretrain: steps: 100", "3.11.9", "2.13.0",
         "with local changes", "0123456789",
     ):  # fmt: skip

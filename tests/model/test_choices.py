@@ -22,7 +22,12 @@ def test_likelihoods_are_those_of_each_row_alone() -> None:
         for context, continuation, value in zip(contexts, continuations, found, strict=True):
             logprobs_TV = model(torch.tensor([context + continuation]))[0].log_softmax(-1)
             alone = sum(float(logprobs_TV[len(context) - 1 + place, token]) for place, token in enumerate(continuation))
-            assert value == pytest.approx(alone, abs=1e-4)
+            assert value.logprob == pytest.approx(alone, abs=1e-4)
+    likeliest = int(model(torch.tensor([contexts[0]]))[0, -1].argmax())
+    assert [one.is_greedy for one in log_likelihoods(model, [contexts[0]] * 2, [[likeliest], [likeliest ^ 1]])] == [
+        True,
+        False,
+    ]
     with pytest.raises(ValueError, match="an empty context"):
         log_likelihoods(model, [[]], [[1]])
 

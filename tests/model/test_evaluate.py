@@ -69,6 +69,9 @@ def test_suites_samples_and_the_domain(inputs: dict[str, Path], tmp_path: Path) 
     assert found["pass@1"] <= found["pass@2"] <= found["pass@3"]
     assert {"maj@3", "bits_per_byte_domain", "bits_per_byte_general", "pass@3_interval"} <= found.keys()
     assert metrics["pass_at_3_sft"] == found["pass@3"]
+    page = (out / "samples.html").read_text()
+    assert page.count("choice: ") == page.count("pass@3 ") == 3
+    assert f"gsm8k: {found['suites']['gsm8k']['accuracy']:.1%} of 4 right" in page
     assert metrics["bits_per_byte_domain_sft"] == pytest.approx(metrics["bits_per_byte_sft_book"])
 
 
