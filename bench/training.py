@@ -6,16 +6,20 @@ each: ours with the experts split (EP=2) and whole (data parallel), and AutoEP o
 layer is no peer: it renormalises gates and has no shared experts, so it computes another model. Besides: share of the
 machine's fp32 matrix peak, start-up, the loader's share of a step, and how long a checkpoint holds training up.
 
-The model has 13 million parameters, 5.4 of which work on a token: what a CPU can train. Contenders of one row share a
-process, so that peers gain from the memory that ours tells glibc to keep.
+The model has 13 million parameters, 5.4 of which work on a token: what a CPU can train. Each contender has processes of
+its own, and works while the others wait or are not there: ours tells glibc to keep freed memory, of which a peer in the
+same process would have the good.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -25,6 +29,10 @@ from typing import Any
 from bench.table import Row, print_table, row
 
 STEPS, BATCH, LENGTH = 2, 8, 512
+TURNS = 4
+"""Steps of a launch that are counted."""
+WIDTHS = {"experts split": 2, "data parallel": 1}
+"""Ours on two ranks, and how many share the experts."""
 MODEL: dict[str, Any] = {
     "vocab_size": 4096,
     "hidden_size": 256,
@@ -49,7 +57,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="two rounds instead of five")
     parser.add_argument("--json", type=Path, help="where the rows go")
+    parser.add_argument("--contender", nargs=2, help=argparse.SUPPRESS)
     chosen = parser.parse_args()
+    if chosen.contender:
+        _contend(*chosen.contender)
+        return
     rounds = 2 if chosen.quick else 5
     rows = [*_one_process(rounds), *_two_processes(rounds), *_checkpoints()]
     print_table(rows)
@@ -144,17 +156,48 @@ def _write_model(folder: Path) -> int:
     return count_parameters(config, active=True) - MODEL["vocab_size"] * MODEL["hidden_size"]
 
 
+def _contend(name: str, folder: str) -> None:
+    """One contender in this process: a step for each number that a line of the input asks for, answered when done."""
+    import torch
+
+    torch.set_num_threads(2)
+    step = _ours(Path(folder)) if name == "ours" else _peer(Path(folder), name.split()[-1])
+    for line in sys.stdin:
+        step(int(line))
+        print("done", flush=True)
+
+
+def _beside(name: str, folder: Path, close: contextlib.ExitStack) -> Callable[[int], None]:
+    """A contender in a process of its own, which does nothing between its turns."""
+    command = [sys.executable, "-m", "bench.training", "--contender", name, str(folder)]
+    process = close.enter_context(
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    asked, answers = process.stdin, process.stdout
+    close.callback(asked.close)
+
+    def step(number: int) -> None:
+        print(number, file=asked, flush=True)
+        for answer in answers:  # libraries may say something of their own first
+            if answer == "done\n":
+                return
+        raise SystemExit(f"{name} ended without an answer")
+
+    return step
+
+
 def _one_process(rounds: int) -> list[Row]:
     import torch
 
     torch.set_num_threads(2)
-    with tempfile.TemporaryDirectory() as scratch:
+    with tempfile.TemporaryDirectory() as scratch, contextlib.ExitStack() as close:
         folder = Path(scratch)
         active = _write_model(folder)
-        contenders = {"ours": _ours(folder)}
-        for name, experts in (("transformers grouped_mm", "grouped_mm"), ("transformers eager", "eager")):
-            contenders[name] = _peer(folder, experts)
-        found = _interleaved(contenders, rounds)
+        names = ("ours", "transformers grouped_mm", "transformers eager")
+        found = _interleaved({name: _beside(name, folder, close) for name in names}, rounds)
+        peak = _peak()
     ours = found.pop("ours")
     heads = MODEL["num_attention_heads"]
     width = MODEL["qk_nope_head_dim"] + MODEL["qk_rope_head_dim"] + MODEL["v_head_dim"]
@@ -163,7 +206,7 @@ def _one_process(rounds: int) -> list[Row]:
     loading = _loading_seconds()
     return [
         row("tokens per second, 1 process x 2 threads", "tokens/s", ours, dict(found), 1.2),
-        row("share of the fp32 matrix peak", "", ours * work / _peak(), {}, 0.65),
+        row("share of the fp32 matrix peak", "", ours * work / peak, {}, 0.65),
         row("the loader's share of a step", "", loading * ours / (BATCH * LENGTH), {}, 0.01, most=True),
     ]
 
@@ -203,23 +246,20 @@ def _loading_seconds() -> float:
 
 
 def run_rank(argument: dict[str, Any]) -> None:
-    """One of two ranks: the contenders of two processes, in turn; rank 0 writes what was found."""
+    """One of two ranks of a contender: a step that is not counted, and some that are; rank 0 writes the seconds."""
     import torch
 
     torch.set_num_threads(1)
-    folder = Path(argument["folder"])
+    folder, name = Path(argument["folder"]), argument["name"]
     begun = time.perf_counter()
-    contenders: dict[str, Callable[[int], None]] = {}
-    for name, width in (("ep", 2), ("dp", 1)):
-        os.environ["DEEPMILL_EXECUTION"] = json.dumps({"ranks": 2, "expert_parallel": width})
-        contenders[name] = _ours(folder)
-        if name == "ep":
-            contenders["ep"](0)
-            start_up = time.perf_counter() - begun
-    contenders["AutoEP on transformers"] = _autoep_peer(folder)
-    found = _interleaved(contenders, argument["rounds"])
+    if name in WIDTHS:
+        os.environ["DEEPMILL_EXECUTION"] = json.dumps({"ranks": 2, "expert_parallel": WIDTHS[name]})
+    step = _ours(folder) if name in WIDTHS else _autoep_peer(folder)
+    step(0)
+    started = time.perf_counter() - begun
+    seconds = [_timed(lambda number=number: step(number)) for number in range(1, TURNS + 1)]
     if os.environ["RANK"] == "0":
-        (folder / "found.json").write_text(json.dumps(found | {"start_up": start_up}))
+        (folder / "found.json").write_text(json.dumps({"start_up": started, "seconds": seconds}))
     from model.training.ranks import leave
 
     leave()
@@ -253,18 +293,27 @@ def _autoep_peer(folder: Path) -> Callable[[int], None]:
 
 
 def _two_processes(rounds: int) -> list[Row]:
+    """The contenders launched in turn, for two sets of ranks at a time would be in each other's way."""
     from infra.launch import launch
 
+    found: dict[str, list[float]] = {name: [] for name in (*WIDTHS, "AutoEP on transformers")}
+    start_ups = []
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         _write_model(folder)
-        launch("bench.training:run_rank", {"folder": scratch, "rounds": rounds}, 2)
-        found = json.loads((folder / "found.json").read_text())
-    start_up, ep, dp = found.pop("start_up"), found.pop("ep"), found.pop("dp")
+        for _ in range(rounds):
+            for name, seconds in found.items():
+                launch("bench.training:run_rank", {"folder": scratch, "name": name}, 2)
+                told = json.loads((folder / "found.json").read_text())
+                seconds += told["seconds"]
+                if name == "experts split":
+                    start_ups.append(told["start_up"])
+    speeds = {name: BATCH * LENGTH / statistics.median(seconds) for name, seconds in found.items()}
+    ep, dp = (speeds.pop(name) for name in WIDTHS)
     return [
-        row("tokens per second, 2 processes, experts split", "tokens/s", ep, dict(found), 1.2),
+        row("tokens per second, 2 processes, experts split", "tokens/s", ep, dict(speeds), 1.2),
         row("experts split against data parallel", "tokens/s", ep, {"data parallel": dp}, 1.0),
-        row("start-up to the first step, 2 processes", "s", start_up, {}, None, most=True),
+        row("start-up to the first step, 2 processes", "s", statistics.median(start_ups), {}, None, most=True),
     ]
 
 

@@ -1,12 +1,11 @@
 """Causal attention on a CPU, trained in fp32: in blocks of queries, each against the keys up to its own end.
 
 torch's CPU kernels either compute what the mask hides (unequal widths of query and value, as latent attention has them)
-or recompute the scores in the backward pass. This one does neither: the hidden half beyond the diagonal blocks is never
-computed, the weights of the rest are kept. Measured in
-docs/experiments.md, "Training speed".
+or recompute the scores in the backward pass. This one does neither: a block of queries meets the keys from the first
+that any of it sees to its own end, so that neither the future nor other documents of a packed row are computed, and the
+weights are kept. Measured in docs/experiments.md, "Training speed".
 
-Shapes: B rows, T tokens, N heads, h = B N, Q query and key width, V value width, b queries of a block, S keys up to its
-end.
+Shapes: B rows, T tokens, N heads, Q query and key width, V value width, b queries of a block, S keys that it meets.
 """
 
 from __future__ import annotations
@@ -62,12 +61,15 @@ class _CausalBlocks(torch.autograd.Function):
         q_BNTQ, k_BNTQ, v_BNTV = (x.transpose(1, 2).contiguous() for x in (q_BTNQ, k_BTNQ, v_BTNV))
         y_BNTV = torch.empty_like(v_BNTV)
         weights = []
-        blocks = [(block, _hidden(block)) for block in _blocks(q_BTNQ.shape[1])]
+        blocks = list(_blocks(q_BTNQ.shape[1]))
+        firsts = [[0] * len(q_BNTQ) if mask_BTT is None else _first_seen(mask_BTT, block) for block in blocks]
         for row, (q_NTQ, k_NTQ, v_NTV, y_NTV) in enumerate(zip(q_BNTQ, k_BNTQ, v_BNTV, y_BNTV, strict=True)):
-            for block, hidden_bS in blocks:
-                seen = slice(0, block.stop)
-                bias_1bS = (hidden_bS if mask_BTT is None else hidden_bS + mask_BTT[row, block, seen])[None]
-                scores_NbS = torch.baddbmm(bias_1bS, q_NTQ[:, block], k_NTQ[:, seen].transpose(1, 2), alpha=scale)
+            for block, first in zip(blocks, firsts, strict=True):
+                seen = slice(first[row], block.stop)
+                bias_bS = _hidden(block, seen)
+                if mask_BTT is not None:
+                    bias_bS += mask_BTT[row, block, seen]
+                scores_NbS = torch.baddbmm(bias_bS[None], q_NTQ[:, block], k_NTQ[:, seen].transpose(1, 2), alpha=scale)
                 weights_NbS = scores_NbS.softmax(-1)
                 torch.bmm(weights_NbS, v_NTV[:, seen], out=y_NTV[:, block])
                 weights.append(weights_NbS)
@@ -85,7 +87,8 @@ class _CausalBlocks(torch.autograd.Function):
         kept = iter(weights)
         for q_NTQ, k_NTQ, v_NTV, dy_NTV, dq_NTQ, dk_NTQ, dv_NTV in every:
             for block in _blocks(q_NTQ.shape[1]):
-                seen, weights_NbS = slice(0, block.stop), next(kept)
+                weights_NbS = next(kept)
+                seen = slice(block.stop - weights_NbS.shape[2], block.stop)
                 dv_NTV[:, seen].baddbmm_(weights_NbS.transpose(1, 2), dy_NTV[:, block])
                 d_weights_NbS = dy_NTV[:, block] @ v_NTV[:, seen].transpose(1, 2)
                 d_scores_NbS = torch.ops.aten._softmax_backward_data(d_weights_NbS, weights_NbS, -1, torch.float32)
@@ -95,6 +98,14 @@ class _CausalBlocks(torch.autograd.Function):
         return dq_BNTQ.transpose(1, 2), dk_BNTQ.transpose(1, 2), dv_BNTV.transpose(1, 2), None, None
 
 
-def _hidden(block: slice) -> Tensor:
+def _hidden(block: slice, seen: slice) -> Tensor:
     """[b, S]: minus infinity for the keys after each query of a block."""
-    return torch.full((block.stop - block.start, block.stop), -torch.inf).triu_(block.start + 1)
+    hidden_bS = torch.full((block.stop - block.start, seen.stop - seen.start), -torch.inf)
+    return hidden_bS.triu_(block.start + 1 - seen.start)
+
+
+def _first_seen(mask_BTT: Tensor, block: slice) -> list[int]:
+    """For each row the first key that any query of a block sees."""
+    is_seen_BS = (mask_BTT[:, block, : block.stop] > -torch.inf).any(1)
+    first: list[int] = is_seen_BS.to(torch.uint8).argmax(1).tolist()
+    return first
