@@ -119,6 +119,9 @@ class Rules(PipelineStep):
             if not document.text.strip():
                 return "empty"
             for group in _active(rules):
+                if group == "url" and not document.metadata.get("url"):
+                    self.tally.note("without_address")  # text from files, of which the lists have nothing to say
+                    continue
                 keep, reason = get_filter_result(self.filter_of(group, self._language(document)).filter(document))
                 if not keep:
                     return f"{group}/{(reason or 'score').removeprefix('gopher_')}"

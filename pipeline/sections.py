@@ -218,7 +218,8 @@ class CleanRules(Section):
     """Which groups of rules a source goes through, in this order; a rule left out costs nothing."""
 
     url: bool = True
-    """Block lists of domains, addresses and words in the address (RefinedWeb), as datatrove ships them."""
+    """Block lists of domains, addresses and words in the address (RefinedWeb), as datatrove ships them; text without an
+    address passes."""
     language: bool = True
     """Keep only the languages named by `languages`."""
     gopher_repetition: bool = True

@@ -126,7 +126,7 @@ def test_what_the_rules_did_is_counted(tmp_path: Path) -> None:
 
 def test_url_rule_drops_what_the_lists_name(tmp_path: Path) -> None:
     rules = Rules(_config(url=True), tmp_path)
-    for url, expected in (("http://www.0-1avsex.com/x", "url/domain"), ("http://good.co.uk/x", None)):
+    for url, expected in (("http://www.0-1avsex.com/x", "url/domain"), ("http://good.co.uk/x", None), ("", None)):
         document = Document(text=GOOD, id="x", metadata={"source": "web", "url": url})
         assert rules.judge(document) == expected
 
