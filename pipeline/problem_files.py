@@ -3,9 +3,11 @@ r"""Problems from the user's files, JSONL or Parquet, in the forms that the fiel
     {"question", "answer", "reasoning"?}           own tasks; "problem" and "prompt" are other names for the question
     {"question", "answer": "... #### 42"}          GSM8K: the working, then the answer after ####
     {"problem", "solution": "... \boxed{42} ..."}  MATH: the answer is what the last box holds
+    {"question", "answer", "program"}              program of thought: Python that prints the answer
     {"question", "choices": [...], "answer"}       multiple choice; the answer is a letter, a position or the text
 
-Everything else in a row is kept as metadata; ``"judge": "exact"`` there asks for the answer to the letter, where
+A program is run, locked in, and its row rejected when it prints something else than the answer; `reasoning` is its plan
+then. Everything else in a row is kept as metadata; ``"judge": "exact"`` there asks for the answer to the letter, where
 math-verify would take ``1/2`` for ``0.5``.
 """
 
@@ -15,17 +17,20 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import PurePath
 from typing import Any
 
 from infra.errors import UserError
 from infra.storage import ExternalFile, open_file, open_seekable, resolve
-from pipeline.scoring import boxed
+from pipeline.scoring import boxed, mark_answers
 
 __all__ = ["identifier", "question_key", "read_problems", "read_records"]
 
 Row = dict[str, Any]
 SEEN = "question seen before"
+CHUNK = 4096
+"""Records whose programs are run together."""
 QUESTIONS = ("question", "problem", "prompt")
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _CALCULATOR = re.compile(r"<<[^<>]*>>")
@@ -65,8 +70,7 @@ def read_problems(
     example = ""
     seen = set() if taken is None else taken
     repeated = 0
-    for name, number, given in read_records(paths):
-        row, why = _row(name, given, choices)
+    for name, number, given, row, why in _rows(paths, choices):
         if row is not None and question_key(row["question"]) in seen:
             row, why = None, SEEN
             repeated += 1
@@ -118,6 +122,21 @@ def _parquet(file: ExternalFile) -> Iterator[tuple[str, int, Any]]:
         raise UserError(f"{file.name}: not a readable Parquet file ({error}); write it again") from None
 
 
+def _rows(paths: Sequence[str], choices: bool) -> Iterator[tuple[str, int, Any, Row | None, str]]:
+    """Every record with its row, or None and what is wrong; programs have been run, many at a time."""
+    records = read_records(paths)
+    while chunk := list(islice(records, CHUNK)):
+        rows = [_row(name, given, choices) for name, _, given in chunk]
+        programs = [(place, row) for place, (row, _) in enumerate(rows) if row is not None and "response" in row]
+        marks = mark_answers([row["response"] for _, row in programs], [row for _, row in programs])
+        for (place, _), mark in zip(programs, marks, strict=True):
+            if mark.score < 1:
+                ended = f"printed {mark.value[:80]!r}" if mark.program == "ok" else mark.program or "too long to be run"
+                rows[place] = (None, f"the program does not print the answer: {ended}")
+        for (name, number, given), (row, why) in zip(chunk, rows, strict=True):
+            yield name, number, given, row, why
+
+
 def _row(name: str, given: Any, choices: bool) -> tuple[Row | None, str]:
     """A row in our form, or None and what is wrong with it."""
     if isinstance(given, str):
@@ -142,6 +161,9 @@ def _row(name: str, given: Any, choices: bool) -> tuple[Row | None, str]:
         if not answer:
             return None, "no text in answer"
         row |= {"reasoning": reasoning, "answer": answer}
+        if program := _text(given.get("program")):
+            row["response"] = f"```python\n{program}\n```"
+            used.add("program")
     metadata = {name: value for name, value in given.items() if name not in used}
     row["metadata"] = metadata | {"file": name}
     return row, ""

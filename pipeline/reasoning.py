@@ -188,11 +188,13 @@ def _add_files(config: ReasoningConfig, splits: Mapping[str, list[Row]], taken: 
 def _in_styles(config: ReasoningConfig, rows: Sequence[Row]) -> Counter[str]:
     """Give a share of the training rows other solutions, in place: a program, or none at all.
 
-    Which rows is up to a hash of their ids; only rows with a chain of thought lose it.
+    Which rows is up to a hash of their ids; only rows with a chain of thought lose it, and programs of the user's stay.
     """
     found: Counter[str] = Counter()
     for row in rows:
-        if not row["reasoning"]:
+        if "response" in row:
+            found["program"] += 1
+        if not row["reasoning"] or "response" in row:
             continue
         digest = hashlib.blake2b(f"{config.seed} {row['id']}".encode(), digest_size=8).digest()
         place = int.from_bytes(digest) / 2**64

@@ -1,8 +1,9 @@
 """Whether an answer is right: by rule, the same for training's rewards and for the evaluation.
 
-In this order: what is asked for to the letter (commas and spacing aside), the same number, then the judge of the task:
-the scorer of `reasoning-gym` for its tasks, `math-verify` for tasks from files. An answer that is one fenced block of
-Python is run, and what it prints is the answer (program of thought). A judge or a program runs in `pipeline.sandbox`.
+In this order: what is asked for to the letter (spacing and the commas of thousands aside), the same number, then the
+judge of the task: the scorer of `reasoning-gym` for its tasks, `math-verify` for tasks from files. An answer that is
+one fenced block of Python is run, and what it prints is the answer (program of thought). A judge or a program runs in
+`pipeline.sandbox`.
 
 Every rule is made to be scored against by a policy that looks for its holes: partial marks are not given, for they
 reward answers that merely contain the right one; an answer that hedges between several values is wrong; so is one too
@@ -30,6 +31,7 @@ ONE_ANSWER = frozenset({"basic_arithmetic", "chain_sum", "gcd", "products", "spe
 """Tasks of reasoning-gym with a single right answer, which need no judge."""
 _NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)")
 _PROGRAM = re.compile(r"\s*```(?:python|py)?[ \t]*\n(?P<code>.*?)\n?```\s*", re.DOTALL)
+_THOUSANDS = re.compile(r"(?<=[0-9]),(?=[0-9]{3}(?![0-9]))")
 _CODE = re.compile(r"__|\b(?:exec|eval|compile|import|lambda|getattr|open|globals|os|sys)\b")
 
 
@@ -150,4 +152,8 @@ def boxed(text: str) -> list[str]:
 
 
 def _normal(text: str) -> str:
-    return re.sub(r"\s+", " ", text[: 4 * LONGEST_ANSWER].replace(",", "")).strip()
+    """`text` without commas of thousands, and with spacing that tells nothing made the same: ``1, 2`` is ``1,2``, and
+    neither is ``12``.
+    """
+    kept = _THOUSANDS.sub("", text[: 4 * LONGEST_ANSWER])
+    return re.sub(r"\s*,\s*", ",", re.sub(r"\s+", " ", kept)).strip()

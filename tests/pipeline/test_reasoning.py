@@ -220,6 +220,29 @@ def test_files_in_the_forms_of_the_field(tmp_path: Path) -> None:
     assert score("a", "0.5", rows[1]) == 1
 
 
+def test_programs_of_thought_from_a_file_are_run_and_kept(tmp_path: Path) -> None:
+    told = [
+        {"question": "2 + 2?", "answer": "4", "program": "print(2 + 2)", "reasoning": "add them"},
+        {"question": "2 + 3?", "answer": "5", "program": "print(2 * 3)"},
+        {"question": "2 + 4?", "answer": "6", "program": "import os\nos.listdir('/')"},
+        *({"question": f"{n}?", "answer": str(n), "program": f"print({n})"} for n in range(30)),
+    ]
+    file = tmp_path / "mine.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in told))
+    made = reasoning(_config(files=(str(file),), max_failures=0.1, direct_share=1.0), {}, tmp_path)
+    rows = [row for split in ("train", "validation", "test") for row in read_tasks(tmp_path / f"{split}.jsonl")]
+    mine = {row["question"]: row for row in rows if row["task"] == "mine"}
+    assert mine["2 + 2?"]["response"] == "```python\nprint(2 + 2)\n```"
+    assert mine["2 + 2?"]["reasoning"] == "add them"
+    assert len(mine) == 31
+    assert made["train_program"] == sum(row in mine.values() for row in read_tasks(tmp_path / "train.jsonl"))
+    wrong = [json.loads(line)["rule"] for line in (tmp_path / "rejects.jsonl").read_text().splitlines()]
+    assert wrong == [
+        "the program does not print the answer: printed '6'",
+        "the program does not print the answer: error",
+    ]
+
+
 @pytest.mark.parametrize(
     ("row", "place"),
     [

@@ -26,6 +26,11 @@ def _file_row(answer: str, **metadata: Any) -> dict[str, Any]:
         ("3.0", "3", 1),
         ("1,000", "1000", 1),
         (r"(1, 2)", r"(1,2)", 1),
+        ("1,234,567", "1234567", 1),
+        ("(1, 2)", "12", 0),
+        ("4,2", "42", 0),
+        ("12", "1,2", 0),
+        ("1,00", "100", 0),
         ("43", "42", 0),
         (r"\frac{1}{3}", "0.5", 0),
         ("", "42", 0),
@@ -85,6 +90,11 @@ def test_programs_are_run_or_are_wrong() -> None:
     assert mark_answers([good], [row], programs=False)[0].score == 0
     # the right value from a program that failed counts for nothing
     assert mark_answers(["```python\nprint(12)\n1/0\n```"], [row])[0].score == 0
+
+
+def test_lists_may_be_spaced_as_one_likes() -> None:
+    row = {"task": "sort", "question": "?", "answer": "1, 2, 3", "metadata": {}}
+    assert [score("sort", answer, row) for answer in ("1,2,3", "1 , 2,  3", "123", "1, 23")] == [1, 1, 0, 0]
 
 
 def test_what_is_a_program() -> None:
