@@ -2,7 +2,7 @@
 
 Two numbers are watched side by side, bits per byte of the domain's held-out text and of all the other sources': what is
 gained, and what is forgotten for it. It starts from `pretrain`'s model, or from any Hugging Face checkpoint of a family
-that this project knows.
+that this project knows, whose vocabulary grows by the tokens of the chat format where it lacks them.
 
 Artifact: as of `pretrain`; the validations in ``history.json`` hold the bits per byte of every source.
 """
@@ -52,6 +52,7 @@ def run_rank(argument: dict[str, Any]) -> None:
     from model.training.engine import threads_for
     from model.training.loop import train
     from model.training.sources import ShardBatches, token_bytes
+    from model.vocabulary import fit_vocabulary
     from pipeline.reader import ShardReader
 
     config = ContinuedConfig.model_validate(argument["config"])
@@ -59,10 +60,8 @@ def run_rank(argument: dict[str, Any]) -> None:
     out_dir = Path(argument["out_dir"])
     torch.set_num_threads(threads_for(int(os.environ.get("WORLD_SIZE", "1"))))
     start = _start(config, inputs)
-    model = load_model(start)
+    model = fit_vocabulary(load_model(start), start, inputs["tokenizer"])
     bytes_V = token_bytes(inputs["tokenizer"])
-    if len(bytes_V) > model.config.vocab_size:
-        raise UserError(f"{start}: its vocabulary is smaller than the tokenizer's; adopt the checkpoint's tokenizer")
     try:
         reader = ShardReader(
             inputs["shards"], "train", global_batch=config.batch_size, seed=config.seed, mixture=config.mixture

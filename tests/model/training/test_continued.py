@@ -7,14 +7,23 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from infra.errors import UserError
 from infra.execution import ENVIRONMENT_KEY
+from model.checkpoint import load_model, save_model
+from model.config import Family
 from model.evaluate import evaluate
 from model.evaluate_sections import EvaluateConfig
 from model.finetune_sections import ContinuedConfig
 from model.training.continued import continued
+from model.vocabulary import fit_vocabulary
+from pipeline.sections import ShardsConfig, TokenizerConfig
+from pipeline.shards import shards
+from pipeline.tokenizer import SPECIAL_TOKENS, tokenizer
 from tests.model.artifacts import make_artifacts
+from tests.model.conftest import tiny_model
 from tests.pipeline.corpus import published
 
 
@@ -56,6 +65,44 @@ def test_a_checkpoint_folder_is_as_good_as_a_stage(inputs: dict[str, Path], tmp_
     read = {name: inputs[name] for name in ("shards", "tokenizer")}
     continued(_config(checkpoint=(folder,)), read, tmp_path / "folder")
     assert published(tmp_path / "stage") == published(tmp_path / "folder")
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_a_model_from_elsewhere_gets_rows_for_the_tokens_it_lacks(
+    inputs: dict[str, Path], tmp_path: Path, tied: bool
+) -> None:
+    """A llama of another maker with a tokenizer that knows no chat format, made ready for ours and trained."""
+    foreign = tmp_path / "foreign"
+    words = Tokenizer(models.BPE())
+    words.pre_tokenizer, words.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=257, special_tokens=["</s>"], initial_alphabet=alphabet)
+    words.train_from_iterator(["some text"], trainer)
+    own = words.get_vocab_size()
+    model = tiny_model(Family.LLAMA, vocab_size=own, tie_word_embeddings=tied)
+    save_model(model, foreign, None)
+    words.save(str(foreign / "tokenizer.json"))
+    (foreign / "tokenizer_config.json").write_text('{"eos_token": "</s>"}')
+    made = inputs | {name: tmp_path / name for name in ("tokenizer", "shards")}
+    for name in ("tokenizer", "shards", "out"):
+        (tmp_path / name).mkdir()
+    tokenizer(TokenizerConfig(adopt=(str(foreign),)), made, made["tokenizer"])
+    shards(ShardsConfig(sequence_length=96, validation_fraction=0.2), made, made["shards"])
+    read = {name: made[name] for name in ("shards", "tokenizer")}
+    before = fit_vocabulary(load_model(foreign), foreign, made["tokenizer"])
+    assert before.config.vocab_size == own + len(SPECIAL_TOKENS)
+    assert torch.equal(before.lm_head.weight[:own], model.lm_head.weight)
+    assert torch.allclose(before.lm_head.weight[own:], model.lm_head.weight.mean(0))
+    assert (before.lm_head.weight is before.model.embed_tokens.weight) == tied
+    text = torch.tensor([words.encode("some text").ids])
+    assert torch.allclose(before(text)[..., :own], model(text), atol=1e-5)
+    metrics = continued(_config(checkpoint=(str(foreign),)), read, tmp_path / "out")
+    assert metrics["bits_per_byte_domain_after"] < metrics["bits_per_byte_domain_before"]
+    after = load_model(tmp_path / "out" / "model")
+    assert after.config.vocab_size == own + len(SPECIAL_TOKENS)
+    (foreign / "tokenizer.json").write_bytes((inputs["tokenizer"] / "tokenizer.json").read_bytes())
+    with pytest.raises(UserError, match="which is not its own; name the checkpoint's folder"):
+        fit_vocabulary(load_model(foreign), foreign, made["tokenizer"])
 
 
 def test_two_ranks_measure_what_one_does(
