@@ -14,8 +14,8 @@ run: setup sample ## set up, then the sample recipe end to end
 test: setup ## set up, then every test whose components are here
 	@$(BIN)/python -m pytest
 
-drill: setup ## the servers in a browser, with PostgreSQL, S3 and a login, killed and restarted: ten minutes of a quiet machine
-	@DEEPMILL_DRILL=1 $(BIN)/python -m pytest tests/flows/operations
+drill: setup ## only the servers, in a browser, with PostgreSQL, S3 and a login, killed and restarted
+	@$(BIN)/python -m pytest tests/flows/operations
 
 lint: setup
 	@$(BIN)/ruff check .

@@ -1,8 +1,9 @@
-"""What orchestration costs: ``python -m bench.operations [--quick] [--json FILE]``.
+"""What orchestration costs: ``python -m bench.operations [--quick] [--part PART ...] [--folder F] [--json FILE]``.
 
 Start-up of `plan` and of a run in which everything is cached, the price of a stage against its bare function, a store
 of ten thousand artifacts, and the same chain of five copying stages in DVC and Metaflow, interleaved. The peers live in
-an environment of their own, ``DEEPMILL_PEERS=/path/to/venv`` (``pip install dvc metaflow``), or are missing.
+an environment of their own, ``DEEPMILL_PEERS=/path/to/venv`` (``pip install dvc metaflow``), or are missing. With
+`--folder`, what `start` made the first time is there the second time.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from infra.store import LocalStore
 
 HOUSE = Path(__file__).parents[1]
 STAGES = 5
+PARTS = ("chain", "many", "log", "start")
 STEP = "import sys; open(sys.argv[2], 'w').write(open(sys.argv[1]).read() + '+')"
 METAFLOW = """
 from metaflow import FlowSpec, step
@@ -229,31 +231,42 @@ def log_throughput(root: Path) -> list[dict[str, Any]]:
     return [row("milliseconds per 1,000 metric points", "ms", 1e6 * seconds / points, 1000.0)]
 
 
+def measure(root: Path, parts: Sequence[str], quick: bool) -> list[dict[str, Any]]:
+    """The rows of the parts, each in a folder of its own below `root`."""
+    times = 2 if quick else 5
+    for name in parts:
+        (root / name).mkdir(parents=True, exist_ok=True)
+    rows: list[dict[str, Any]] = []
+    if "chain" in parts:
+        rows += chains(root / "chain", times)
+    if "many" in parts:
+        rows += many_artifacts(root / "many", 1_000 if quick else 10_000)
+    if "log" in parts:
+        rows += log_throughput(root / "log")
+    if "start" in parts:
+        recipe = "sample"
+        if quick:
+            from tests.flows.tiny import write_recipe
+
+            write_recipe(root / "start")
+            recipe = "tiny.yaml"
+        rows += start_up(root / "start", recipe, times)
+    return rows
+
+
 def main() -> None:
     """Measure, print a table, write the rows."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
         "--quick", action="store_true", help="a recipe of seconds, fewer turns, a tenth of the artifacts"
     )
+    parser.add_argument("--part", nargs="+", choices=PARTS, default=PARTS, help="which measurements; all of them")
+    parser.add_argument("--folder", type=Path, help="kept, for one that is made and thrown away")
     parser.add_argument("--json", type=Path, help="where the rows go")
     chosen = parser.parse_args()
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(HOUSE), os.environ.get("PYTHONPATH"))))
-    times = 2 if chosen.quick else 5
-    rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
-        root = Path(folder)
-        for name in ("start", "chain", "many", "log"):
-            (root / name).mkdir()
-        recipe = "sample"
-        if chosen.quick:
-            from tests.flows.tiny import write_recipe
-
-            write_recipe(root / "start")
-            recipe = "tiny.yaml"
-        rows += chains(root / "chain", times)
-        rows += many_artifacts(root / "many", 1_000 if chosen.quick else 10_000)
-        rows += log_throughput(root / "log")
-        rows += start_up(root / "start", recipe, times)
+        rows = measure((chosen.folder or Path(folder)).absolute(), chosen.part, chosen.quick)
     for entry in rows:
         told = ", ".join(f"{name} {value}" for name, value in entry["peers"].items())
         limit = f"limit {entry['target']:g}" if entry["target"] is not None else told

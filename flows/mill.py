@@ -157,6 +157,8 @@ def _linked(session: Session) -> Iterator[None]:
     finally:
         session.record["mlflow"] = session.mlflow.ids
         session.mlflow.describe(lambda: links_text(session.record))
+        if session.mlflow.trouble:
+            get_run_logger().warning("%s", session.mlflow.trouble)
         with contextlib.suppress(Exception):  # the server may be what is gone; the run matters more than its links
             link_run(session.record, shown)
 

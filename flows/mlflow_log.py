@@ -31,7 +31,8 @@ class MlflowLog:
         self._queue: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._tracker: Tracker | None = None
         self._parent: RunLog | None = None
-        self._broken = False
+        self.trouble = ""
+        """Why the run is not, or not wholly, in MLflow; empty as long as all goes well."""
         self._thread = threading.Thread(target=self._work, name="mlflow", daemon=True)
         self._thread.start()
         name, recipe = str(record["run_id"]), record["recipe"]
@@ -54,14 +55,17 @@ class MlflowLog:
 
     def _work(self) -> None:
         while (action := self._queue.get()) is not None:
-            if self._broken:
+            if self.trouble:
                 continue
             try:
                 action()
             except Exception as error:
-                self._broken = True
                 first = str(error).splitlines()[0] if str(error) else type(error).__name__
-                self._tell(f"MLflow does not take the log of this run ({first}); the run goes on without")
+                self._fail(first)
+
+    def _fail(self, reason: str) -> None:
+        self.trouble = f"MLflow does not take the log of this run ({reason}); the run goes on without"
+        self._tell(self.trouble)
 
     @property
     def ids(self) -> dict[str, str]:
@@ -86,17 +90,20 @@ class MlflowLog:
         """Wait until everything so far is written; where the parent run is."""
         done = threading.Event()
         self._queue.put(done.set)
-        if not self._broken:
+        if not self.trouble:
             done.wait(CLOSE_SECONDS)
         return self.ids
 
     def close(self, state: str) -> dict[str, str]:
-        """End the parent run; where it is."""
+        """End the parent run; where it is, and what trouble there was."""
         status = {"completed": "FINISHED", "failed": "FAILED"}.get(state, "KILLED")
         self._put(lambda: self._parent.end(status) if self._parent else None)
         self._queue.put(None)
-        self._thread.join(CLOSE_SECONDS if state == "completed" else HURRY_SECONDS)
-        return self.ids
+        seconds = CLOSE_SECONDS if state == "completed" else HURRY_SECONDS
+        self._thread.join(seconds)
+        if self._thread.is_alive() and not self.trouble:
+            self._fail(f"it was not done {seconds:.0f} s after the end")
+        return self.ids | ({"trouble": self.trouble} if self.trouble else {})
 
 
 class StageLog:

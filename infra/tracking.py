@@ -20,7 +20,7 @@ from infra.settings import DATABASE, Settings, without_password
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-__all__ = ["RunLog", "Tracker", "make_database", "registry_client"]
+__all__ = ["RunLog", "Tracker", "look_at_artifacts", "make_database", "registry_client"]
 
 FLUSH_SECONDS = 3.0
 BATCH = 900
@@ -45,6 +45,17 @@ def registry_client(settings: Settings) -> MlflowClient:
         address = without_password(settings.mlflow_uri)
         reason = (str(error).splitlines() or [type(error).__name__])[0].replace(settings.mlflow_uri, address)
         raise UserError(f"{address}: cannot reach MLflow ({reason}); check DEEPMILL_TRACKING_URI") from None
+
+
+def look_at_artifacts(client: MlflowClient, experiment: str) -> str:
+    """Where the artifacts of an experiment, or of one to come, lie; whatever hinders this process from listing them is
+    raised, for clients write them there themselves."""
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+    found = client.get_experiment_by_name(experiment) or client.get_experiment("0")
+    location = str(found.artifact_location)
+    get_artifact_repository(location).list_artifacts()
+    return location
 
 
 def make_database(root: Path) -> None:

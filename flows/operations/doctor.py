@@ -139,14 +139,16 @@ def _store(settings: Settings) -> tuple[bool, str]:
 
 
 def _mlflow(settings: Settings) -> tuple[bool, str]:
-    from infra.tracking import registry_client
+    from infra.tracking import look_at_artifacts, registry_client
 
     connect(settings)
     now = Settings()
     if not now.tracking_uri and not (now.local_root / DATABASE).exists():
         return True, "no database yet; the first run makes it"
-    models = registry_client(now).search_registered_models()
-    return True, f"{without_password(now.mlflow_uri)} answers; {len(models)} registered models"
+    client = registry_client(now)
+    models = client.search_registered_models()
+    place = look_at_artifacts(client, now.experiment)
+    return True, f"{without_password(now.mlflow_uri)} answers; {len(models)} registered models; artifacts in {place}"
 
 
 def _servers(settings: Settings, servers: ServerSettings) -> tuple[bool, str]:

