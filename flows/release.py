@@ -23,7 +23,7 @@ from infra.errors import UserError
 from infra.hashing import file_digest
 from infra.manifest import Manifest, split_address
 from infra.settings import Settings, without_password
-from infra.tracking import RunLog, registry_client
+from infra.tracking import registry_client
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -91,19 +91,22 @@ def _create_version(session: Session, client: MlflowClient, name: str, manifest:
     folder = session.store.path("export", manifest.identity)
     _verify(folder, manifest)
     ids = session.mlflow.ids
-    tracker = RunLog(client, ids["run_id"]) if ids else None
-    if tracker is None:
+    if not ids:
         raise UserError(
             f"{without_password(session.settings.mlflow_uri)}: MLflow cannot be reached, so nothing was registered"
         )
-    with mlflow.start_run(run_id=tracker.run_id):
-        info = mlflow.pyfunc.log_model(name=name, **pyfunc_spec(folder / "model"))
+    run_id = ids["run_id"]
+    # Not within `start_run`: there, log_model asks for the history of every metric of the run, one request each.
+    parameters = client.get_run(run_id).data.params
+    model = client.create_logged_model(ids["experiment_id"], name=name, source_run_id=run_id, params=parameters)
+    info = mlflow.pyfunc.log_model(name=name, model_id=model.model_id, **pyfunc_spec(folder / "model"))
+    client.log_outputs(run_id, [mlflow.entities.LoggedModelOutput(model.model_id, step=0)])
     with contextlib.suppress(Exception):  # there already
         client.create_registered_model(name, description=session.recipe.description)
     version = client.create_model_version(
         name,
         info.model_uri,
-        run_id=tracker.run_id,
+        run_id=run_id,
         model_id=info.model_id,
         description=(folder / "MODEL_CARD.md").read_text(encoding="utf-8"),
         tags={
@@ -115,8 +118,6 @@ def _create_version(session: Session, client: MlflowClient, name: str, manifest:
             "deepmill.licence": (session.recipe.export.licence if session.recipe.export else "") or "not stated",
         },
     )
-    # mlflow leaves the given run running at the end of `start_run`, or finished: the session ends it in its own time
-    client.update_run(tracker.run_id, status="RUNNING")
     return str(version.version)
 
 

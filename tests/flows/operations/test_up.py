@@ -88,7 +88,7 @@ def test_cancelled_in_the_ui_it_is_gone_and_goes_on(up: House, page: Any) -> Non
     recipe["pretrain"]["steps"] = 100_000  # it must not be over before the button is found
     run = up.start("mill/tiny", recipe=recipe)
     staging = up.root / "store" / ".staging" / "pretrain"
-    until(lambda: list(staging.glob("*/events*")), 240, up.worker_log)
+    until(lambda: list(staging.glob("*/events*")), 600, up.worker_log)
     page.goto(f"{up.prefect}/runs/flow-run/{run}")
     page.get_by_role("button", name="Cancel", exact=True).wait_for()
     family = [process for process in psutil.process_iter() if _of_run(process, run)]
@@ -186,7 +186,7 @@ def second_worker(up: House, tmp_path: Path) -> Iterator[None]:
     with (tmp_path / "worker.log").open("wb") as log:
         command = [sys.executable, "-m", "flows.cli", "worker"]
         process = subprocess.Popen(command, env=variables, cwd=up.root, stdout=log, stderr=log)
-    until(lambda: "started!" in (tmp_path / "worker.log").read_text(), 120, (tmp_path / "worker.log").read_text)
+    until(lambda: "started!" in (tmp_path / "worker.log").read_text(), 300, (tmp_path / "worker.log").read_text)
     yield
     process.terminate()
     assert process.wait(60) == 0
@@ -217,7 +217,7 @@ def test_two_workers_and_a_schedule_make_everything_once(up: House) -> None:
         body = {"deployments": {"id": {"any_": [heartbeat]}}, "flow_runs": {"state": {"type": {"any_": ["COMPLETED"]}}}}
         return [run["expected_start_time"] for run in up.ask("/flow_runs/filter", body)]
 
-    until(due, 120, up.worker_log)
+    until(due, 300, up.worker_log)
     up.ask(f"/deployments/{heartbeat}/schedules/{schedule['id']}", method="DELETE")
     assert len(due()) == len(set(due()))
 

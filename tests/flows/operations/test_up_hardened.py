@@ -79,21 +79,21 @@ def test_servers_and_database_are_killed_and_the_run_goes_on(up: House, database
     recipe = up.recipe()
     recipe["extract"]["sources"].pop("notes")
     run = up.start("corpus/tiny", recipe=recipe)
-    until(lambda: list((up.root / "store" / ".staging").glob("*/*/events*")), 200, up.worker_log)
+    until(lambda: list((up.root / "store" / ".staging").glob("*/*/events*")), 600, up.worker_log)
     services = up.services()
     for name in ("prefect", "mlflow"):
         for process in psutil.Process(services[name]["pid"]).children(recursive=True):
             os.kill(process.pid, signal.SIGKILL)
     database.kill()
     database.start()
-    until(lambda: all(up.services()[name]["restarts"] >= 1 for name in ("prefect", "mlflow")), 120)
+    until(lambda: all(up.services()[name]["restarts"] >= 1 for name in ("prefect", "mlflow")), 300)
     until(
         lambda: all(
             entry["state"] == "up" for entry in up.services().values() if "state" in entry and not entry["once"]
         ),
-        200,
+        400,
     )
-    until(lambda: up.records()[-1]["state"] != "running", 300, up.worker_log)
+    until(lambda: up.records()[-1]["state"] != "running", 600, up.worker_log)
     if up.records()[-1]["state"] != "completed":  # the flow noticed; whoever starts it again goes on from there
         again = up.start("corpus/tiny", recipe=recipe)
         up.wait(again, "COMPLETED", "FAILED", "CRASHED")
