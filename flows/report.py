@@ -21,8 +21,9 @@ from flows.records import Point, Run, StageView, number
 from flows.stages import STAGES
 from flows.summary import LAST_CHECKPOINTS, drops, next_commands, outcome, quantization_points
 from flows.units import count, decimal, duration, percent, size
+from infra.durable import write_durably
 from infra.manifest import split_address
-from infra.store import Store, write_durably
+from infra.store import Store
 
 __all__ = ["write_report"]
 

@@ -19,8 +19,9 @@ from flows.pages import templates
 from flows.records import Point, Run
 from flows.study import Budget, Contrast, Study, Trial, budgets, contrast
 from flows.units import count
+from infra.durable import write_durably
 from infra.errors import UserError
-from infra.store import Store, write_durably
+from infra.store import Store
 
 __all__ = ["Comparison", "compare", "comparison_rows", "write_comparison"]
 

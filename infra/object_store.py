@@ -13,12 +13,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from infra.durable import write_durably
 from infra.errors import TransientError, UserError
 from infra.hashing import file_digest
 from infra.lease import create_object, file_lease, object_lease
 from infra.manifest import MANIFEST, Manifest
 from infra.patience import Patient
-from infra.store import DAMAGED, NOTES, OnWait, Staging, Store, write_durably
+from infra.store import DAMAGED, NOTES, OnWait, Staging, Store
 
 __all__ = ["ObjectStore"]
 

@@ -27,8 +27,8 @@ from typing import IO, Any
 
 from pydantic import BaseModel
 
+from infra.durable import write_durably
 from infra.errors import UserError
-from infra.store import write_durably
 
 __all__ = ["Group", "Service", "answers", "keep", "log_file", "read_state", "start_group", "stop_group"]
 

@@ -16,13 +16,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from infra.durable import sync_folder, write_durably
 from infra.errors import UserError
 from infra.hashing import file_digest
 from infra.lease import file_lease
 from infra.manifest import LOGS, MANIFEST, WORK, Manifest
 from infra.settings import Settings
 
-__all__ = ["DAMAGED", "NOTES", "LocalStore", "OnWait", "Staging", "Store", "open_store", "write_durably"]
+__all__ = ["DAMAGED", "NOTES", "LocalStore", "OnWait", "Staging", "Store", "open_store"]
 
 OnWait = Callable[[str], None]
 DAMAGED = "the checksum differs from the manifest's; delete the artifact and run again"
@@ -213,7 +214,7 @@ class LocalStore(Store):
         with contextlib.suppress(FileExistsError):
             if not target.exists():
                 staging.artifact.rename(target)
-                _sync_folder(target.parent)
+                sync_folder(target.parent)
         staging.remove()
 
     def withdraw(self, stage: str, identity: str) -> None:
@@ -294,25 +295,3 @@ def _verify(folder: Path, manifest: Manifest) -> None:
             raise UserError(f"{path}: the file is gone; delete the artifact's folder and run again")
         if path.stat().st_size != file.size or file_digest(path) != file.sha256:
             raise UserError(f"{path}: {DAMAGED}")
-
-
-def write_durably(path: Path, body: bytes) -> None:
-    """Write a file whole or not at all, and have it on disk when this returns."""
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with unfinished.open("wb") as handle:
-            handle.write(body)
-            handle.flush()
-            os.fsync(handle.fileno())
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
-    _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

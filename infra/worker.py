@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from infra import events
+from infra.durable import write_durably
 from infra.errors import DeepmillError, UserError
-from infra.store import write_durably
 
 __all__ = ["main"]
 

@@ -23,9 +23,10 @@ from flows.pages import templates
 from flows.records import seconds_of, state_now
 from flows.report import write_report
 from flows.units import percent, size
+from infra.durable import write_durably
 from infra.errors import UserError
 from infra.settings import Settings
-from infra.store import Store, open_store, write_durably
+from infra.store import Store, open_store
 
 __all__ = ["create_app", "overview_page", "overview_rows", "prometheus_text", "write_overview"]
 
