@@ -8,6 +8,7 @@ import pwd
 import shutil
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -36,9 +37,6 @@ class Postgres:
         if os.geteuid() == 0:  # PostgreSQL refuses to run as root
             self._user = pwd.getpwnam("postgres").pw_uid
             os.chown(folder, self._user, -1)
-            for parent in folder.parents:
-                if parent.stat().st_uid == 0 and str(parent).startswith("/tmp/"):
-                    parent.chmod(parent.stat().st_mode | 0o055)
         secret = folder / "password"
         secret.write_text(PASSWORD)
         if self._user is not None:
@@ -79,10 +77,15 @@ class Postgres:
 
 
 @contextlib.contextmanager
-def postgres(folder: Path) -> Iterator[Postgres]:
-    server = Postgres(folder)
-    server.start()
-    try:
-        yield server
-    finally:
-        server.kill()
+def postgres() -> Iterator[Postgres]:
+    """A server in a folder of its own, which is gone with it.
+
+    Not below pytest's: another user could not reach it there, for every session of pytest closes its folder again.
+    """
+    with tempfile.TemporaryDirectory(prefix="postgres-") as folder:
+        server = Postgres(Path(folder))
+        server.start()
+        try:
+            yield server
+        finally:
+            server.kill()
