@@ -285,7 +285,13 @@ def scatter(name: str, points: Sequence[tuple[str, float, float]], *, label: str
 
 
 def heat_map(
-    name: str, rows: Mapping[str, Sequence[Point]], *, label: str, bar_label: str, form: Form = decimal
+    name: str,
+    rows: Mapping[str, Sequence[Point]],
+    *,
+    label: str,
+    bar_label: str,
+    x_label: str = "step",
+    form: Form = decimal,
 ) -> str:
     """One band per row over the steps: the darker, the greater."""
     drawn = {key: _thin(points) for key, points in rows.items() if points}
@@ -304,7 +310,7 @@ def heat_map(
             extent=(steps[0] - 0.5, steps[-1] + 0.5, len(drawn) - 0.5, -0.5),
         )
         axes.set_yticks(range(len(drawn)), [shorten(key, 24) for key in drawn])
-        axes.set_xlabel("step")
+        axes.set_xlabel(x_label)
         axes.grid(visible=False)
         axes.spines["bottom"].set_visible(False)
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))

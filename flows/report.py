@@ -16,6 +16,7 @@ import yaml
 from markupsafe import Markup
 
 from flows import charts
+from flows.domain_figures import experts_of_the_tasks, gained_and_forgotten
 from flows.pages import templates
 from flows.records import Point, Run, StageView, number
 from flows.stages import STAGES
@@ -324,6 +325,8 @@ def _reasoning(run: Run) -> Section | None:
         "reasoning",
         "Reasoning",
         "Fine-tuned on chains of thought, then reinforced by answers that a program can check (GRPO).",
+        _chart("Domain and general text", *gained_and_forgotten(run.stage("continued").history())),
+        _chart("Experts that the tasks use", *experts_of_the_tasks(run.stage("sft").json("experts.json"))),
         tuned,
         figures,
     )

@@ -138,7 +138,10 @@ def _events() -> str:
 
 FILES: dict[str, dict[str, Any]] = {
     "pretrain": {"history.json": _history(0.08)},
-    "sft": {"history.json": _history(0.2)},
+    "sft": {
+        "history.json": _history(0.2),
+        "experts.json": {"1": {"use": [0.5, 0.2, 0.3], "trained": [0]}, "2": {"use": "none", "trained": 3}},
+    },
     "evaluate": {"evaluation.json": EVALUATION},
     "quantize": {
         "quantization.json": {

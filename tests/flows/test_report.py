@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from flows.domain_figures import gained_and_forgotten
 from flows.report import write_report
 from infra.store import LocalStore, Store
 from tests.flows.example import HOSTILE, example_run, identity
@@ -61,9 +62,10 @@ def test_every_part_is_there(whole: tuple[str, Page]) -> None:
         "completed", "24 November 2026, 11:46 UTC", "deepmill-sample version 3", "champion", "1,398", "1.2 M", "4.9 M",
         "48 %", "3.2 MB", "4 m 12 s", "gopher_repetition", "Duplicates", "Mixture", "Learning rate", "Expert load",
         "Fine-tuning: loss", "GRPO: reward", "GRPO: accuracy", "GRPO: format", "GRPO: KL", "GRPO: length",
-        "Accuracy by checkpoint", "Accuracy by suite", "gsm8k",
-        "Size against quality", "Bits per byte by source", "7 + 5 = 12", "✓ right", "✗ wrong",
-        "best of times", "✓ passed", "took the place of version 2", "pretrain: steps: 100", "3.11.9", "2.13.0",
+        "Accuracy by checkpoint", "Accuracy by suite", "gsm8k", "Experts that the tasks use",
+        "1 were trained: layer 1: 0.", "Size against quality", "Bits per byte by source", "7 + 5 = 12",
+        "✓ right", "✗ wrong", "best of times", "✓ passed", "took the place of version 2", "pretrain: steps: 100",
+        "3.11.9", "2.13.0",
         "with local changes", "0123456789",
     ):  # fmt: skip
         assert words in said, words
@@ -123,6 +125,18 @@ def test_a_record_with_next_to_nothing(tmp_path: Path) -> None:
     store = LocalStore(tmp_path / "store")
     for record in ({}, {"run_id": "r", "state": "running", "stages": {}, "release": {}, "error": None}):
         written(record, store, tmp_path)
+
+
+def test_what_a_domain_gained_and_cost() -> None:
+    series = {
+        "validation_bits_per_byte_domain": [(0.0, 2.0), (10.0, 1.5)],
+        "validation_bits_per_byte_general": [(0.0, 2.0), (10.0, 2.02)],
+    }
+    svg, caption = gained_and_forgotten(series)
+    assert "domain" in svg
+    assert "general" in svg
+    assert "lost: +1.00%" in caption
+    assert gained_and_forgotten({})[0] == ""
 
 
 def test_a_version_held_back(tmp_path: Path) -> None:
