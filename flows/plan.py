@@ -16,12 +16,12 @@ from infra.errors import UserError
 from infra.hashing import DigestCache, identity_of
 from infra.manifest import Manifest, address, split_address
 from infra.runner import Job, drift
-from infra.section import External
+from infra.section import Added, External
 from infra.storage import ExternalFile, digest_of, resolve
 from infra.store import Store
 from infra.tracking import flatten
 
-__all__ = ["PlannedStage", "State", "make_plan"]
+__all__ = ["PlannedStage", "State", "identity_config", "make_plan"]
 
 
 class State(StrEnum):
@@ -71,7 +71,7 @@ def make_plan(recipe: Recipe, store: Store, *, restart_from: str | None = None, 
             row = node.stage
             section = getattr(recipe, row.name)
             external: dict[str, str] = {}
-            config = _identity_config(section, digests, external)
+            config = identity_config(section, digests, external)
             inputs = {role: address(name, identities[name]) for role, name in node.inputs.items()}
             identity = recipe.pins.get(row.name) or identity_of(row.name, row.version, config, inputs)
             identities[row.name] = identity
@@ -152,7 +152,7 @@ def _check_names(names: Iterable[str], where: str, recipe: Recipe | None = None)
         raise UserError(f"{where}: {name} is no stage; there are {', '.join(known)}")
 
 
-def _identity_config(section: BaseModel, digests: DigestCache, external: dict[str, str]) -> dict[str, Any]:
+def identity_config(section: BaseModel, digests: DigestCache, external: dict[str, str]) -> dict[str, Any]:
     """A section as it enters an identity: contents stand in for external paths. Fills `external` path by path."""
     config: dict[str, Any] = section.model_dump(mode="json")
     _replace(section, config, digests, external)
@@ -162,7 +162,9 @@ def _identity_config(section: BaseModel, digests: DigestCache, external: dict[st
 def _replace(section: BaseModel, config: dict[str, Any], digests: DigestCache, external: dict[str, str]) -> None:
     for name, description in type(section).model_fields.items():
         value = getattr(section, name)
-        if any(isinstance(marker, External) or marker is External for marker in description.metadata):
+        if any(marker is Added for marker in description.metadata) and value == description.default:
+            del config[name]
+        elif any(isinstance(marker, External) or marker is External for marker in description.metadata):
             files = resolve(value) if value else []
             config[name] = [[file.name, _digest(file, digests)] for file in files]
             external |= {file.path: digest for file, (_, digest) in zip(files, config[name], strict=True)}

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict
 
-__all__ = ["External", "ExternalPaths", "Section"]
+__all__ = ["Added", "External", "ExternalPaths", "Section"]
 
 
 class Section(BaseModel):
@@ -17,6 +17,12 @@ class Section(BaseModel):
 
 class External:
     """Marks a field that names external files: in a stage's identity their content digests stand in for the paths."""
+
+
+class Added:
+    """Marks a field that came after artifacts had been made: at its default it is no part of an identity, so that they
+    are still found.
+    """
 
 
 ExternalPaths = Annotated[tuple[str, ...], External()]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from infra.section import ExternalPaths, Section
+from infra.section import Added, ExternalPaths, Section
 
 __all__ = ["EvaluateConfig", "Suite", "SuiteKind"]
 
@@ -32,7 +33,7 @@ class Suite(Section):
     paths: ExternalPaths = ()
     """JSONL or Parquet files, for problems and multiple choice. For lm_eval one local folder of task files (YAML) and
     their data; code that a task file names is run. Name the data in `decontaminate.evaluation_sets` too."""
-    tasks: tuple[str, ...] = ()
+    tasks: Annotated[tuple[str, ...], Added] = ()
     """Tasks, groups or tags of that folder; all tasks when empty."""
     dataset: str = ""
     """Data set of reasoning-gym."""

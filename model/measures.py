@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
-from statistics import NormalDist, fmean, stdev
+from statistics import NormalDist
 
 __all__ = ["majority", "mean_interval", "pass_at_k", "wilson"]
 
@@ -20,11 +20,17 @@ def wilson(right: float, total: int, confidence: float = 0.95) -> tuple[float, f
 
 
 def mean_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float]:
-    """Limits of the interval for the mean of values in [0, 1], one per problem (normal approximation)."""
-    if len(values) < 2:
-        return 0.0, 1.0
-    half = NormalDist().inv_cdf((1 + confidence) / 2) * stdev(values) / math.sqrt(len(values))
-    return max(0.0, fmean(values) - half), min(1.0, fmean(values) + half)
+    """Limits of the interval for the mean of values in [0, 1], one per problem.
+
+    Agresti and Coull's (1998), carried over from shares to means: z^2/2 zeros and as many ones are added to the values,
+    so that few values, or equal ones, do not look certain.
+    """
+    z = NormalDist().inv_cdf((1 + confidence) / 2)
+    total, added = len(values) + z * z, z * z / 2
+    mean = (sum(values) + added) / total
+    spread = sum((value - mean) ** 2 for value in values) + added * (mean**2 + (1 - mean) ** 2)
+    half = z * math.sqrt(spread) / total
+    return max(0.0, mean - half), min(1.0, mean + half)
 
 
 def pass_at_k(right: int, samples: int, k: int) -> float:

@@ -25,7 +25,7 @@ from infra.errors import UserError
 from infra.storage import ExternalFile, open_file, open_seekable, resolve
 from pipeline.scoring import boxed, mark_answers
 
-__all__ = ["identifier", "question_key", "read_problems", "read_records"]
+__all__ = ["identifier", "question_key", "question_keys", "read_problems", "read_records"]
 
 Row = dict[str, Any]
 SEEN = "question seen before"
@@ -120,6 +120,22 @@ def _parquet(file: ExternalFile) -> Iterator[tuple[str, int, Any]]:
                     yield file.name, number, row
     except (pa.ArrowException, OSError) as error:
         raise UserError(f"{file.name}: not a readable Parquet file ({error}); write it again") from None
+
+
+def question_keys(paths: Sequence[str], where: str) -> set[str]:
+    """`question_key` of every record's question, whatever else it holds.
+
+    Raises:
+        UserError: a record without one, a file that cannot be read.
+    """
+    found = set()
+    for name, number, given in read_records(paths):
+        texts = [_text(given.get(key)) for key in QUESTIONS] if isinstance(given, Mapping) else []
+        question = next((text for text in texts if text), "")
+        if not question:
+            raise UserError(f"{where}: {name}: record {number}: no text in {', '.join(QUESTIONS)}")
+        found.add(question_key(question))
+    return found
 
 
 def _rows(paths: Sequence[str], choices: bool) -> Iterator[tuple[str, int, Any, Row | None, str]]:

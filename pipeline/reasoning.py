@@ -25,7 +25,7 @@ from typing import Any
 from infra import events
 from infra.errors import UserError
 from pipeline.chains import PROGRAMS, WRITERS
-from pipeline.problem_files import identifier, question_key, read_problems
+from pipeline.problem_files import identifier, question_key, question_keys, read_problems
 from pipeline.sections import ReasoningConfig, ReasoningTask
 
 __all__ = ["SPLITS", "generate_problems", "read_tasks", "reasoning"]
@@ -46,7 +46,7 @@ def reasoning(config: ReasoningConfig, inputs: Mapping[str, Path], out_dir: Path
     sizes = {"train": config.train, "validation": config.validation, "test": config.test}
     events.begin("tasks", sum(sizes.values()) if config.tasks else 0, "tasks")
     splits: dict[str, list[Row]] = {split: [] for split in SPLITS}
-    taken: set[str] = set()
+    taken = question_keys(config.exclude, "reasoning.exclude") if config.exclude else set()
     rejects: list[Row] = []
     if config.files:
         rejects = _add_files(config, splits, taken)

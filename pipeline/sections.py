@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from infra.section import ExternalPaths, Section
+from infra.section import Added, ExternalPaths, Section
 
 __all__ = [
     "BookSource",
@@ -341,6 +341,8 @@ class ReasoningConfig(Section):
     files: ExternalPaths = ()
     """Own tasks: JSONL or Parquet files of rows with question, answer and, if known, reasoning, or in the forms of
     GSM8K and MATH (see docs/domain.md); dealt out in the same ratio."""
+    exclude: Annotated[ExternalPaths, Added] = ()
+    """JSONL or Parquet files whose questions are in no split, such as those of `evaluate.suites`."""
     program_share: float = Field(0.0, ge=0, le=1)
     """Share of the training tasks solved by a program that prints the answer (program of thought, DeepSeekMath 3.1),
     where a writer of such programs knows the task."""

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from flows.plan import PlannedStage, State, make_plan
+from flows.plan import PlannedStage, State, identity_config, make_plan
 from flows.recipe import Recipe, load_recipe
 from flows.stages import downstream, graph
 from infra.errors import UserError
 from infra.fingerprint import fingerprint
+from infra.hashing import DigestCache
 from infra.manifest import Manifest, record_files
 from infra.store import LocalStore
 from tests.flows.tiny import write_recipe
@@ -113,6 +116,17 @@ def test_contents_of_the_sources_count_and_not_their_place(recipe: Path, store: 
     assert after["extract"].runs
     assert after["extract"].why == "the source files have changed"
     assert not after["reasoning"].runs
+
+
+def test_a_key_that_came_later_keeps_what_was_made_before_it(recipe: Path, tmp_path: Path) -> None:
+    """`reasoning.exclude` is such a key: at its default it is not told to the hash, and its content counts."""
+    section, file = load_recipe(str(recipe)).reasoning, recipe.parent / "corpus" / "notes.jsonl"
+    changed = section.model_copy(update={"exclude": (str(file),)})
+    with closing(DigestCache(None)) as digests:
+        assert section.exclude == ()
+        assert "exclude" not in identity_config(section, digests, {})
+        ((name, digest),) = identity_config(changed, digests, {})["exclude"]
+    assert (name, digest) == ("notes.jsonl", hashlib.sha256(file.read_bytes()).hexdigest())
 
 
 def test_other_code_is_told_and_kept_unless_the_recipe_says_rerun(recipe: Path, store: LocalStore) -> None:

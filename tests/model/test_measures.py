@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import combinations
-from statistics import fmean
+from statistics import fmean, stdev
 
 import pytest
 
@@ -39,5 +39,10 @@ def test_majority() -> None:
 def test_an_interval_holds_the_mean() -> None:
     low, high = mean_interval([0.0, 1.0, 1.0, 0.5])
     assert low < fmean([0.0, 1.0, 1.0, 0.5]) < high
-    assert mean_interval([1.0]) == (0.0, 1.0)
-    assert mean_interval([1.0, 1.0, 1.0]) == (1.0, 1.0)
+    low, high = mean_interval([1.0] * 8)  # eight of eight are not certain
+    assert (low, high) == (pytest.approx(0.628, abs=1e-3), 1.0)
+    low, high = mean_interval([0.0, 1.0] * 50)  # of shares it is Agresti and Coull's, here nearly Wilson's
+    assert (low, high) == (pytest.approx(wilson(50, 100)[0], abs=1e-3), pytest.approx(wilson(50, 100)[1], abs=1e-3))
+    plain = 1.96 * stdev([0.4, 0.6] * 200) / 400**0.5
+    low, high = mean_interval([0.4, 0.6] * 200)
+    assert (high - low) / 2 == pytest.approx(plain, rel=0.2)

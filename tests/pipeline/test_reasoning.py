@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from infra.errors import UserError
 from pipeline.chains import WRITERS, write_addition, write_product
-from pipeline.problem_files import read_problems
+from pipeline.problem_files import question_key, question_keys, read_problems
 from pipeline.reasoning import SPLITS, read_tasks, reasoning
 from pipeline.scoring import score
 from pipeline.sections import ReasoningConfig, ReasoningTask
@@ -218,6 +218,25 @@ def test_files_in_the_forms_of_the_field(tmp_path: Path) -> None:
         ("3 + 3?", "6", "", "sums"),
     ]
     assert score("a", "0.5", rows[1]) == 1
+
+
+def test_questions_of_other_sets_are_in_no_split(tmp_path: Path) -> None:
+    plain, excluded = tmp_path / "plain", tmp_path / "excluded"
+    file, other = tmp_path / "mine.jsonl", tmp_path / "benchmark.jsonl"
+    file.write_text("".join(json.dumps({"question": f"{n} ?", "answer": "1"}) + "\n" for n in range(9)))
+    _make(_config(files=(str(file),)), plain)
+    of_both = [
+        {"problem": read_tasks(plain / "train.jsonl")[3]["question"].upper()},
+        {"question": "4  ?", "choices": []},
+    ]
+    other.write_text("".join(json.dumps(row) + "\n" for row in of_both))
+    made, splits = _make(_config(files=(str(file),), exclude=(str(other),)), excluded)
+    asked = {question_key(row["question"]) for rows in splits.values() for row in rows}
+    assert not asked & question_keys([str(other)], "x")
+    assert made["rejected"] == 1
+    other.write_text('{"text": "?"}\n')
+    with pytest.raises(UserError, match=r"reasoning\.exclude: benchmark\.jsonl: record 1: no text in question"):
+        _make(_config(exclude=(str(other),)), tmp_path / "wrong")
 
 
 def test_programs_of_thought_from_a_file_are_run_and_kept(tmp_path: Path) -> None:
