@@ -286,11 +286,11 @@ class _Run:
         reason = reason_to_stop(self.history, self.validated, self.config)
         if reason:
             raise UserError(f"grpo: step {done}: {reason}")
-        recent = [row["informative"] for row in self.history[-WINDOW:]]
-        if len(self.history) == WINDOW and not any(recent):
+        taught = [any(row["informative"] for row in self.history[-back - WINDOW : -back or None]) for back in (0, 1)]
+        if len(self.history) >= WINDOW and not taught[0] and (len(self.history) == WINDOW or taught[1]):
             self.note(
-                f"no group of {WINDOW} steps had answers of different rewards: there is nothing to learn from; "
-                "choose tasks that the model solves sometimes"
+                f"step {done}: no group of {WINDOW} steps had answers of different rewards: there is nothing to learn "
+                "from; choose tasks that the model solves sometimes"
             )
 
     def note(self, text: str) -> None:

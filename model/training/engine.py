@@ -94,8 +94,14 @@ def peak_memory_bytes() -> int:
 
 
 def threads_for(ranks: int) -> int:
-    """torch threads of one of `ranks` processes on this machine: the cores this process may use, shared out."""
-    return max(1, len(os.sched_getaffinity(0)) // ranks)
+    """torch threads of one of `ranks` processes on this machine: the cores this process may use, shared out.
+
+    A single process keeps to ``OMP_NUM_THREADS`` where that is set: among other programs, threads that wait for each
+    other cost more than they bring.
+    """
+    cores = len(os.sched_getaffinity(0))
+    told = os.environ.get("OMP_NUM_THREADS", "") if "WORLD_SIZE" not in os.environ else ""  # a launcher sets it itself
+    return min(cores, int(told)) if told.isdigit() and int(told) else max(1, cores // ranks)
 
 
 def own_weights(model: Transformer) -> dict[str, Tensor]:

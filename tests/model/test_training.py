@@ -13,6 +13,7 @@ from infra.errors import UserError
 from infra.execution import ENVIRONMENT_KEY
 from infra.launch import RankError, launch
 from model.sections import BadStep, Schedule
+from model.training.engine import threads_for
 from model.training.loop import TrainingBatch, train
 from model.training.schedule import learning_rate
 from tests.model.conftest import tiny_model
@@ -92,3 +93,18 @@ def test_schedules() -> None:
     cosine = config.model_copy(update={"schedule": Schedule.COSINE})
     assert learning_rate(cosine, 10) == pytest.approx(1.0)
     assert learning_rate(cosine, 55) == pytest.approx(0.55)
+
+
+@pytest.mark.parametrize(
+    ("environment", "ranks", "threads"),
+    [({}, 1, 4), ({}, 2, 2), ({"OMP_NUM_THREADS": "1"}, 1, 1), ({"OMP_NUM_THREADS": "9"}, 1, 4),
+     ({"OMP_NUM_THREADS": "x"}, 1, 4), ({"OMP_NUM_THREADS": "1", "WORLD_SIZE": "2"}, 1, 4),
+     ({"WORLD_SIZE": "8"}, 8, 1)],
+)  # fmt: skip
+def test_threads(monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], ranks: int, threads: int) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(4)))
+    for name in ("OMP_NUM_THREADS", "WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert threads_for(ranks) == threads

@@ -9,6 +9,7 @@ import pytest
 import torch
 from tokenizers import Tokenizer
 
+import model.solve as solving
 from infra.errors import UserError
 from model.checkpoint import load_model, save_model
 from model.finetune_sections import RejectionConfig
@@ -22,6 +23,13 @@ def test_the_shortest_different_ones_are_kept() -> None:
     answers = [("a long way", "4"), ("short", "4"), ("short", "4"), ("middle one", "4")]
     assert choose_answers(answers, 2) == [("short", "4"), ("a long way", "4")]
     assert choose_answers(answers, 9) == [("short", "4"), ("a long way", "4"), ("middle one", "4")]
+
+
+def _cut_short(file: Path) -> None:
+    """What a run leaves that is killed while it writes down its second chunk."""
+    lines = file.read_text().splitlines(keepends=True)
+    assert len(lines) == 3
+    file.write_text("".join(lines[:2]) + lines[2][:40])
 
 
 def test_the_artifact(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -53,6 +61,14 @@ def test_the_artifact(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         metrics = rejection(
             RejectionConfig(samples=12, kept=1, max_new_tokens=12, general_share=0.5), inputs, tmp_path / name
         )
+    assert published(tmp_path / "a") == published(tmp_path / "b")
+    _cut_short(tmp_path / "b" / ".work" / "chunks.jsonl")
+    asked: list[int] = []
+    whole = solving.solve
+    monkeypatch.setattr(solving, "solve", lambda *given, **how: (asked.append(len(given[2])), whole(*given, **how))[1])
+    again = rejection(RejectionConfig(samples=12, kept=1, max_new_tokens=12, general_share=0.5), inputs, tmp_path / "b")
+    assert again == metrics
+    assert asked == [12 * (len(tasks) - 32)]
     assert published(tmp_path / "a") == published(tmp_path / "b")
     rows = read_tasks(tmp_path / "a" / "train.jsonl")
     own = [row for row in rows if row["id"].endswith("-0")]
