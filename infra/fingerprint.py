@@ -52,7 +52,7 @@ RECORDED = (
 @cache
 def fingerprint(entrypoint: str) -> str:
     """Digest of all project source that ``module:function`` reaches through imports, at the top or inside functions."""
-    return digest([[name, _code(name)] for name in reached_modules(entrypoint.split(":")[0])])[:16]
+    return digest([[name, _read(name)[1]] for name in reached_modules(entrypoint.split(":")[0])])[:16]
 
 
 def reached_modules(module: str) -> list[str]:
@@ -63,23 +63,25 @@ def reached_modules(module: str) -> list[str]:
         name = waiting.pop()
         if name in seen or name in NOT_BYTES or name.endswith(".sections"):
             continue
-        source = _source(name)
-        if source is None:
+        if _source(name) is None:
             continue
         seen.add(name)
-        waiting += _imports(_parse(source), name)
+        waiting += _read(name)[0]
     return sorted(seen)
 
 
 @cache
 def _source(name: str) -> Path | None:
-    if name.split(".")[0] not in FLOORS:
-        return None
-    try:
-        spec = importlib.util.find_spec(name)
-    except ModuleNotFoundError:
-        return None
-    return Path(spec.origin) if spec and spec.origin and spec.origin.endswith(".py") else None
+    """The file of a module of the project; None for what is none. `find_spec` of a name with dots would import what is
+    before the last dot, torch with it."""
+    top, *below = name.split(".")
+    spec = importlib.util.find_spec(top) if top in FLOORS else None
+    for folder in spec.submodule_search_locations or () if spec else ():
+        place = Path(folder, *below)
+        for path in (place / "__init__.py", place.with_name(f"{place.name}.py")):
+            if path.is_file() and (below or path.name == "__init__.py"):
+                return path
+    return None
 
 
 def _parse(source: Path) -> ast.Module:
@@ -108,10 +110,12 @@ def _imports(tree: ast.AST, importer: str) -> Iterable[str]:
 
 
 @cache
-def _code(name: str) -> str:
+def _read(name: str) -> tuple[tuple[str, ...], str]:
+    """What a module imports, and its code without docstrings."""
     source = _source(name)
     assert source is not None
     tree = _parse(source)
+    imports = tuple(_imports(tree, name))
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             body = [
@@ -120,7 +124,7 @@ def _code(name: str) -> str:
                 if not (isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant))
             ]
             node.body = body or [ast.Pass()]
-    return ast.dump(tree, annotate_fields=False)
+    return imports, ast.dump(tree, annotate_fields=False)
 
 
 def packages() -> dict[str, str]:

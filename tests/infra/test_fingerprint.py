@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import subprocess
 import sys
 from pathlib import Path
 
@@ -30,7 +31,7 @@ def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def _forget() -> None:
-    for function in (module.fingerprint, module._source, module._code):
+    for function in (module.fingerprint, module._source, module._read):
         function.cache_clear()
 
 
@@ -75,7 +76,16 @@ def test_parsing_that_another_thread_disturbed_is_repeated(house: Path, monkeypa
             raise SystemError("AST constructor recursion depth mismatch (before=60, after=74)")
         return parse(text)
 
-    for cached in (fingerprint, module._code):
+    for cached in (fingerprint, module._read):
         cached.cache_clear()
     monkeypatch.setattr(ast, "parse", disturbed)
     assert fingerprint("fakefloor.stage:stage") == calm
+
+
+def test_looking_imports_nothing() -> None:
+    """`plan` asks for the fingerprints of all stages; importing torch for that took most of its time."""
+    code = (
+        "import sys; from infra.fingerprint import fingerprint; fingerprint('model.training.pretrain:pretrain'); "
+        "sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
