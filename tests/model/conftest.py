@@ -57,4 +57,5 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("os.sched_getaffinity", lambda _: {0})
+        patch.setenv("OMP_NUM_THREADS", "1")  # and for the processes that tests start: rounding must be the same
         yield
