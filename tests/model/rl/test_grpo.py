@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from infra.errors import UserError
@@ -35,6 +39,15 @@ def step(engine, rate):
         os.kill(os.getpid(), signal.SIGKILL)
     return whole(engine, rate)
 SingleEngine.step = step
+config, inputs = json.loads(sys.argv[1])
+grpo(GrpoConfig.model_validate(config), {name: Path(path) for name, path in inputs.items()}, Path(sys.argv[2]))
+"""
+
+RUNNING = """
+import json, sys
+from pathlib import Path
+from model.rl.grpo import grpo
+from model.finetune_sections import GrpoConfig
 config, inputs = json.loads(sys.argv[1])
 grpo(GrpoConfig.model_validate(config), {name: Path(path) for name, path in inputs.items()}, Path(sys.argv[2]))
 """
@@ -113,22 +126,62 @@ def test_a_tokenizer_that_does_not_fit(inputs: dict[str, Path], tmp_path: Path) 
         grpo(config(), inputs | {"tokenizer": other}, tmp_path / "out")
 
 
+TWO_STEPS: dict[str, Any] = {"steps": 2, "minibatches": 1, "reference_every": 1, "micro_tokens": 60}
+
+
+@pytest.fixture(scope="module")
+def two_ranks(inputs: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Path]:
+    """An artifact of two ranks, that many of whom share the experts."""
+
+    @cache
+    def made(width: int) -> Path:
+        out = tmp_path_factory.mktemp("two")
+        with pytest.MonkeyPatch.context() as patch:
+            _on_two_ranks(patch, width)
+            metrics = grpo(config(**TWO_STEPS), inputs, out)
+        assert metrics["layout"] == {"ranks": 2, "expert_parallel": width, "zero": 1}
+        return out
+
+    return made
+
+
+def _on_two_ranks(patch: pytest.MonkeyPatch, width: int) -> None:
+    patch.setenv(ENVIRONMENT_KEY, json.dumps({"ranks": 2, "expert_parallel": width, "checkpoints": {"seconds": 0}}))
+
+
 @pytest.mark.parametrize("width", [1, 2])
 def test_two_ranks_write_and_learn_what_one_does(
-    inputs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, width: int
+    inputs: dict[str, Path], two_ranks: Callable[[int], Path], tmp_path: Path, width: int
 ) -> None:
-    changes: dict[str, Any] = {"steps": 2, "minibatches": 1, "reference_every": 1, "micro_tokens": 60}
-    grpo(config(**changes), inputs, tmp_path / "one")
-    monkeypatch.setenv(ENVIRONMENT_KEY, json.dumps({"ranks": 2, "expert_parallel": width}))
-    metrics = grpo(config(**changes), inputs, tmp_path / "two")
-    assert metrics["layout"] == {"ranks": 2, "expert_parallel": width, "zero": 1}
-    one, two = (json.loads((tmp_path / name / "history.json").read_text()) for name in ("one", "two"))
+    grpo(config(**TWO_STEPS), inputs, tmp_path)
+    one, two = (json.loads((folder / "history.json").read_text()) for folder in (tmp_path, two_ranks(width)))
     # the first update from equal weights; after it Adam has made whole steps of what rounding left of tiny gradients
     for (left, right), tolerance in zip(zip(one["steps"], two["steps"], strict=True), (1e-4, 1e-2), strict=True):
         assert left == pytest.approx(right, rel=tolerance, abs=tolerance)
-    weights = [load_model(tmp_path / name / "model").state_dict() for name in ("one", "two")]
+    weights = [load_model(folder / "model").state_dict() for folder in (tmp_path, two_ranks(width))]
     for name, value in weights[0].items():
         assert (weights[1][name] - value).abs().mean() < 2e-4, name
+
+
+def test_two_ranks_with_split_experts_go_on_where_they_were_killed(
+    inputs: dict[str, Path], two_ranks: Callable[[int], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _on_two_ranks(monkeypatch, 2)
+    argument = json.dumps(
+        [config(**TWO_STEPS).model_dump(mode="json"), {name: str(path) for name, path in inputs.items()}]
+    )
+    running = subprocess.Popen([sys.executable, "-c", RUNNING, argument, str(tmp_path)])
+    snapshots = tmp_path / ".work" / "snapshots"
+    while not (snapshots / "step-00000001").exists():
+        assert running.poll() is None
+        time.sleep(0.01)
+    for process in [psutil.Process(running.pid), *psutil.Process(running.pid).children(recursive=True)]:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    assert running.wait() == -signal.SIGKILL
+    assert not (snapshots / "step-00000002").exists()
+    grpo(config(**TWO_STEPS), inputs, tmp_path)
+    assert published(tmp_path) == published(two_ranks(2))
 
 
 def test_kinds_of_tasks_that_are_not_there(inputs: dict[str, Path], tmp_path: Path) -> None:
