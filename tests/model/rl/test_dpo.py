@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from pathlib import Path
@@ -11,8 +12,10 @@ import pytest
 import torch
 
 from infra.errors import UserError
+from infra.execution import ENVIRONMENT_KEY
 from model.finetune_sections import DpoConfig
 from model.rl.dpo import Pair, _batch, _cut, answer_log_probabilities, dpo, dpo_loss
+from model.training.engine import SingleEngine
 from tests.model.artifacts import make_artifacts
 from tests.model.conftest import tiny_model
 from tests.pipeline.corpus import published
@@ -68,10 +71,25 @@ def _config(tmp_path: Path, **changes: Any) -> DpoConfig:
     return DpoConfig.model_validate(fields | changes)
 
 
-def test_the_stage_learns_to_prefer_and_gives_the_same_bytes(inputs: dict[str, Path], tmp_path: Path) -> None:
+def test_the_stage_learns_to_prefer_and_goes_on_to_the_same_bytes(
+    inputs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(ENVIRONMENT_KEY, json.dumps({"checkpoints": {"seconds": 0}}))
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
-        metrics = dpo(_config(tmp_path), inputs, tmp_path / name)
+    metrics = dpo(_config(tmp_path), inputs, tmp_path / "a")
+    whole, steps = SingleEngine.step, itertools.count()
+
+    def step(engine: SingleEngine, rate: float) -> float:
+        if next(steps) == 7:
+            raise KeyboardInterrupt
+        return whole(engine, rate)
+
+    monkeypatch.setattr(SingleEngine, "step", step)
+    with pytest.raises(KeyboardInterrupt):
+        dpo(_config(tmp_path), inputs, tmp_path / "b")
+    dpo(_config(tmp_path), inputs, tmp_path / "b")
+    assert next(steps) == 13  # the twelve, and the one that was cut short
     assert metrics["pairs"] == 8
     assert metrics["train_loss_first"] == pytest.approx(math.log(2), abs=1e-4)
     assert metrics["train_loss_last"] < 0.6
