@@ -167,8 +167,11 @@ def create_object(filesystem: Any, path: str, body: bytes) -> bool:
         filesystem.pipe_file(path, body, mode="create")
     except FileExistsError:
         return False
-    except OSError:
-        # s3fs has no name for the answer 412 (precondition failed): an object that is there explains it
+    except OSError as error:
+        # s3fs has no exception for it. The object may be gone by now, for whoever held a lease may have let go of it.
+        answer = getattr(error.__cause__, "response", {})
+        if answer.get("Error", {}).get("Code") in ("PreconditionFailed", "ConditionalRequestConflict"):
+            return False
         filesystem.invalidate_cache()
         if filesystem.exists(path):
             return False

@@ -11,10 +11,12 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from infra.errors import TransientError
+from infra.lease import create_object
 from infra.object_store import ObjectStore
 from infra.patience import Patient, passes
 from infra.runner import Job, make
@@ -62,6 +64,33 @@ def built(store: ObjectStore, wanted: Job) -> bool:
     manifest, there = make(store, wanted, lambda event: None)
     elsewhere = ObjectStore(store.address, store.local.with_name(f"elsewhere-{time.monotonic_ns()}"))
     return (elsewhere.path("fake", manifest.identity) / "out.txt").read_text() == wanted.config["text"] and not there
+
+
+class LetGo:
+    """A file system on which an object that is in the way is gone right after the server has said that it is there."""
+
+    def __init__(self, filesystem: Any) -> None:
+        self.filesystem = filesystem
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.filesystem, name)
+
+    def pipe_file(self, path: str, body: bytes, mode: str) -> None:
+        try:
+            self.filesystem.pipe_file(path, body, mode=mode)
+        except OSError:
+            self.filesystem.rm_file(path)
+            raise
+
+
+def test_a_lease_let_go_while_it_is_asked_for(faults: Faults, tmp_path: Path) -> None:
+    import s3fs
+
+    filesystem, path = s3fs.S3FileSystem(), f"test/{tmp_path.name}/lease"
+    assert create_object(filesystem, path, b"first")
+    assert not create_object(LetGo(filesystem), path, b"second")
+    assert create_object(filesystem, path, b"third")
+    assert filesystem.cat_file(path) == b"third"
 
 
 def test_slow_and_failing(faults: Faults, tmp_path: Path) -> None:
