@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from infra import events
+from infra.durable import sync_folder, write_durably
 from infra.errors import UserError
 from infra.execution import execution
 from model.training.engine import Engine
@@ -204,11 +205,9 @@ class Snapshots:
         place = part.with_suffix("")
         shutil.rmtree(place, ignore_errors=True)
         part.rename(place)
-        _sync_folder(self.folder)
+        sync_folder(self.folder)
         pointer = {"snapshot": place.name, **{key: index[key] for key in ("step", "layout", "fingerprint")}}
-        _write_synced(self.folder / "latest.tmp", pointer)
-        (self.folder / "latest.tmp").replace(self.folder / POINTER)
-        _sync_folder(self.folder)
+        write_durably(self.folder / POINTER, json.dumps(pointer).encode())
         complete = sorted(path for path in self.folder.glob("step-*") if path.suffix != ".part")
         for old in complete[: -self._policy.keep]:
             shutil.rmtree(old, ignore_errors=True)
@@ -283,11 +282,3 @@ def _words(layout: dict[str, Any]) -> str:
 def _write_synced(path: Path, value: Any) -> None:
     path.write_text(json.dumps(value), encoding="utf-8")
     digest(path, sync=True)
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

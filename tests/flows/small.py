@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from flows.recipe import Recipe, load_recipe
+from tests.flows.tiny import NARROW
 from tests.pipeline.sources.raw import page, warc_record, wiki_dump, wiki_page
 
 ONE_DIGIT = {"name": "chain_sum", "options": {"min_terms": 2, "max_terms": 2, "min_digits": 1, "max_digits": 1}}
@@ -20,20 +21,7 @@ WORDS = {
     "adverb": "slowly often never carefully again always quietly early together seldom",
     "place": "near behind above under beside along against between",
 }
-SIZES: dict[str, Any] = {
-    "hidden_size": 32,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "kv_lora_rank": 16,
-    "qk_nope_head_dim": 8,
-    "qk_rope_head_dim": 8,
-    "v_head_dim": 16,
-    "moe_intermediate_size": 32,
-    "intermediate_size": 64,
-    "n_routed_experts": 8,
-    "num_experts_per_tok": 2,
-    "max_position_embeddings": 256,
-}
+SIZES = NARROW | {"n_routed_experts": 8, "max_position_embeddings": 256}
 TRAINED = {"steps": 3, "batch_size": 4, "validate_every": 2, "validation_sequences": 2, "warmup_steps": 1}
 ASKED = {"max_new_tokens": 24, "accuracy_tasks": 4}
 SMALL: dict[str, dict[str, Any]] = {

@@ -20,6 +20,19 @@ HOUSE = Path(__file__).parents[2]
 NO_RULES = dict.fromkeys(
     ("url", "language", "gopher_repetition", "gopher_quality", "c4_quality", "fineweb_quality", "pii"), False
 )
+NARROW: dict[str, Any] = {
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "kv_lora_rank": 16,
+    "qk_nope_head_dim": 8,
+    "qk_rope_head_dim": 8,
+    "v_head_dim": 16,
+    "moe_intermediate_size": 32,
+    "intermediate_size": 64,
+    "num_experts_per_tok": 2,
+}
+"""The least model with latent attention and experts."""
 RECIPE: dict[str, Any] = {
     "name": "tiny",
     "description": "for the tests",
@@ -43,20 +56,7 @@ RECIPE: dict[str, Any] = {
         "batch_size": 4,
         "warmup_steps": 1,
         "validation_sequences": 4,
-        "model": {
-            "hidden_size": 32,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 2,
-            "kv_lora_rank": 16,
-            "qk_nope_head_dim": 8,
-            "qk_rope_head_dim": 8,
-            "v_head_dim": 16,
-            "moe_intermediate_size": 32,
-            "intermediate_size": 64,
-            "n_routed_experts": 4,
-            "num_experts_per_tok": 2,
-            "n_shared_experts": 1,
-        },
+        "model": NARROW | {"n_routed_experts": 4, "n_shared_experts": 1},
     },
     "sft": {
         "steps": 4,

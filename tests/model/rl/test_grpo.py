@@ -25,24 +25,6 @@ from model.rl.grpo import grpo
 from tests.model.artifacts import make_artifacts
 from tests.pipeline.corpus import published
 
-DYING = """
-import itertools, json, os, signal, sys
-from pathlib import Path
-import torch
-from model.rl.grpo import grpo
-from model.finetune_sections import GrpoConfig
-from model.training.engine import SingleEngine
-torch.set_num_threads(1)
-whole, steps = SingleEngine.step, itertools.count()
-def step(engine, rate):
-    if next(steps) == 7:  # in the third rollout's updates
-        os.kill(os.getpid(), signal.SIGKILL)
-    return whole(engine, rate)
-SingleEngine.step = step
-config, inputs = json.loads(sys.argv[1])
-grpo(GrpoConfig.model_validate(config), {name: Path(path) for name, path in inputs.items()}, Path(sys.argv[2]))
-"""
-
 RUNNING = """
 import json, sys
 from pathlib import Path
@@ -51,6 +33,18 @@ from model.finetune_sections import GrpoConfig
 config, inputs = json.loads(sys.argv[1])
 grpo(GrpoConfig.model_validate(config), {name: Path(path) for name, path in inputs.items()}, Path(sys.argv[2]))
 """
+DYING = f"""
+import itertools, os, signal
+import torch
+from model.training.engine import SingleEngine
+torch.set_num_threads(1)
+whole, steps = SingleEngine.step, itertools.count()
+def step(engine, rate):
+    if next(steps) == 7:  # in the third rollout's updates
+        os.kill(os.getpid(), signal.SIGKILL)
+    return whole(engine, rate)
+SingleEngine.step = step
+{RUNNING}"""
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -98,11 +92,15 @@ def test_the_artifact(inputs: dict[str, Path], finished: Path) -> None:
     assert (finished / "model" / "model.safetensors").read_bytes() != before
 
 
+def _arguments(wanted: GrpoConfig, inputs: dict[str, Path], out: Path) -> list[str]:
+    """Of `RUNNING`."""
+    return [json.dumps([wanted.model_dump(mode="json"), {name: str(path) for name, path in inputs.items()}]), str(out)]
+
+
 def test_a_run_that_was_killed_ends_with_the_same_bytes(
     inputs: dict[str, Path], finished: Path, tmp_path: Path
 ) -> None:
-    argument = json.dumps([config().model_dump(mode="json"), {name: str(path) for name, path in inputs.items()}])
-    dying = subprocess.run([sys.executable, "-c", DYING, argument, str(tmp_path)], check=False)
+    dying = subprocess.run([sys.executable, "-c", DYING, *_arguments(config(), inputs, tmp_path)], check=False)
     assert dying.returncode == -signal.SIGKILL
     assert (tmp_path / ".work").exists()
     grpo(config(), inputs, tmp_path)
@@ -167,10 +165,7 @@ def test_two_ranks_with_split_experts_go_on_where_they_were_killed(
     inputs: dict[str, Path], two_ranks: Callable[[int], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _on_two_ranks(monkeypatch, 2)
-    argument = json.dumps(
-        [config(**TWO_STEPS).model_dump(mode="json"), {name: str(path) for name, path in inputs.items()}]
-    )
-    running = subprocess.Popen([sys.executable, "-c", RUNNING, argument, str(tmp_path)])
+    running = subprocess.Popen([sys.executable, "-c", RUNNING, *_arguments(config(**TWO_STEPS), inputs, tmp_path)])
     snapshots = tmp_path / ".work" / "snapshots"
     while not (snapshots / "step-00000001").exists():
         assert running.poll() is None
