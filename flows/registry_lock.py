@@ -51,15 +51,22 @@ class RegisteredLease:
         """See `infra.lease.Place`."""
         from mlflow.exceptions import MlflowException
 
-        try:
-            held = self.client.get_registered_model(self.name).tags.get(HOLDER)
-        except MlflowException as error:
-            if error.error_code in TAKEN:
-                return None
-            raise
-        if held is None:
-            raise UserError(f"{self.name}: a registered model of this name is in the way of promotions; rename it")
-        return str(held).encode()
+        seen: int | None = None
+        while True:
+            try:
+                model = self.client.get_registered_model(self.name)
+            except MlflowException as error:
+                if error.error_code in TAKEN:
+                    return None
+                raise
+            held = model.tags.get(HOLDER)
+            if held is not None:
+                return str(held).encode()
+            # MLflow reads a model and then its tags: one let go in between has none. The next read sees neither, or a
+            # younger lease; only somebody's model is still the same.
+            if model.creation_timestamp == seen:
+                raise UserError(f"{self.name}: a registered model of this name is in the way of promotions; rename it")
+            seen = model.creation_timestamp
 
     def write(self, body: bytes) -> None:
         """See `infra.lease.Place`."""

@@ -10,12 +10,15 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import pytest
 
+from flows.registry_lock import HOLDER, RegisteredLease
+from infra.errors import UserError
 from infra.settings import Settings
+from infra.tracking import registry_client
 from tests.flows.test_release import GOOD, versions
 
 HOST = """
@@ -108,6 +111,33 @@ def race(settings: Settings, name: str, folder: Path) -> None:
 
 def test_two_hosts_promote_at_once(shared: Settings, tmp_path: Path) -> None:
     race(shared, "race", tmp_path)
+
+
+class Torn:
+    """A registry in which a lease is let go between the two queries by which MLflow reads a model and its tags."""
+
+    def __init__(self, client: Any) -> None:
+        self.client = client
+
+    def get_registered_model(self, name: str) -> Any:
+        model = self.client.get_registered_model(name)
+        if HOLDER in model.tags:
+            model.tags.clear()
+            self.client.delete_registered_model(name)
+        return model
+
+
+def test_a_lease_let_go_while_it_is_read_is_none(shared: Settings) -> None:
+    client = registry_client(shared)
+    assert RegisteredLease(client, "torn.lease").create(b"{}")
+    assert RegisteredLease(cast("Any", Torn(client)), "torn.lease").read() is None
+
+
+def test_a_model_in_the_way_is_named(shared: Settings) -> None:
+    client = registry_client(shared)
+    client.create_registered_model("mine.lease")
+    with pytest.raises(UserError, match=r"mine\.lease: .* rename it"):
+        RegisteredLease(client, "mine.lease").read()
 
 
 def test_a_dead_host_is_taken_over_and_a_frozen_one_told(shared: Settings, tmp_path: Path) -> None:
