@@ -90,7 +90,8 @@ def generation(model_folder: Path, made: Path, scratch: Path, *, quick: bool) ->
 
         def run_ours(most: int = most, end: int = end, sampled: bool = sampled) -> int:
             sampling = Sampling(most, temperature=1.0 if sampled else 0.0)
-            found = generate(ours, prompts, sampling, stop=end, batch_size=len(prompts))
+            # rollouts want to know how likely their tokens were, which the peer does not say
+            found = generate(ours, prompts, sampling, stop=end, batch_size=len(prompts), logprobs=sampled)
             return sum(len(completion.tokens) for completion in found)
 
         def run_peer(most: int = most, end: int = end, sampled: bool = sampled) -> int:

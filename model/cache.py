@@ -74,19 +74,6 @@ class KVCache:
             whole[self._rows_B1, self._slots_BT] = part.to(whole.dtype)
         return tuple(whole[:, : self._seen] for whole in stored)
 
-    def advance_by_one(self) -> tuple[Tensor, Tensor, int]:
-        """Make room for the token that continues each row, as `advance` does, for who writes the layers himself.
-
-        Returns positions [B], their places [B] in a layer laid out as [B * slots, ...], and S. ValueError when a row
-        runs out of slots.
-        """
-        positions_B = self.lengths_B
-        self.lengths_B = positions_B + 1
-        self._seen = int(self.lengths_B.max())
-        if self._seen > self.capacity:
-            raise ValueError(f"the cache holds {self.capacity} tokens a row, {self._seen} are needed")
-        return positions_B, self._rows_B1[:, 0] * (self.capacity + 1) + positions_B, self._seen
-
     def select(self, rows_B: Tensor) -> None:
         """Keep only `rows_B`, in that order; a row named twice is copied (sampling several answers to one prompt)."""
         self.layers = [tuple(part[rows_B] for part in parts) for parts in self.layers]

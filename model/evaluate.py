@@ -316,7 +316,7 @@ def _continue(model: Transformer, tokenizer: Tokenizer, config: EvaluateConfig) 
 
     sampling = Sampling(config.continuation_tokens, temperature=0.6, top_p=0.95, seed=config.seed)
     prompts = [tokenizer.encode(prompt, add_special_tokens=False).ids for prompt in config.prompts]
-    completions = generate(model, prompts, sampling, stop=token_id(tokenizer, "<|eos|>"))
+    completions = generate(model, prompts, sampling, stop=token_id(tokenizer, "<|eos|>"), logprobs=False)
     return [tokenizer.decode(completion.tokens) for completion in completions]
 
 

@@ -259,6 +259,7 @@ class HarnessModel(TemplateLM):
                 stop=self.eot_token_id,
                 batch_size=self.batch_size,
                 numbers=places,
+                logprobs=False,
             )
             for place, completion in zip(places, completions, strict=True):
                 text = self.words.decode(completion.tokens)

@@ -44,16 +44,19 @@ def solve(
     numbers: Sequence[int] | None = None,
     programs: bool = True,
     limits: Limits = LIMITS,
+    logprobs: bool = False,
 ) -> list[Solution]:
     """Ask the questions of `rows` (of a reasoning split) and score what comes back.
 
     Args:
-        numbers: see `model.generate.generate`.
+        numbers, logprobs: see `model.generate.generate`.
         programs: run answers that are programs, within `limits` each.
     """
     prompts = [prompt_tokens(tokenizer, row["question"]) for row in rows]
     stop = token_id(tokenizer, "<|eos|>")
-    completions = generate(model, prompts, sampling, stop=stop, batch_size=batch_size, numbers=numbers)
+    completions = generate(
+        model, prompts, sampling, stop=stop, batch_size=batch_size, numbers=numbers, logprobs=logprobs
+    )
     texts = [tokenizer.decode(completion.tokens) for completion in completions]
     parts = [split_reasoning(text) for text in texts]
     # an answer that has no end is none

@@ -52,7 +52,7 @@ class ReasoningModel(PythonModel):
         stop = token_id(self.tokenizer, "<|eos|>")
         texts = [
             self.tokenizer.decode([token for token in completion.tokens if token != stop])
-            for completion in generate(self.model, prompts, sampling, stop=stop)
+            for completion in generate(self.model, prompts, sampling, stop=stop, logprobs=False)
         ]
         rows = [(*split_reasoning(text), text) for text in texts]
         return pd.DataFrame(rows, columns=["reasoning", "answer", "text"], dtype=str)

@@ -146,6 +146,7 @@ def roll_out(
         numbers=mine,
         programs=config.programs,
         limits=program_limits(config),
+        logprobs=True,
     )
     by_place = dict(pair for part in policy.gather(list(zip(mine, found, strict=True))) for pair in part)
     solutions = [by_place[place] for place in range(len(rows))]

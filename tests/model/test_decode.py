@@ -8,7 +8,7 @@ import torch
 from model import decode
 from model.cache import KVCache
 from model.config import Family
-from model.decode import Decoder
+from model.decode import Decoder, Past
 from tests.model.conftest import tiny_model
 
 VARIANTS: dict[str, tuple[Family, dict[str, object]]] = {
@@ -17,6 +17,7 @@ VARIANTS: dict[str, tuple[Family, dict[str, object]]] = {
     "deepseek": (Family.DEEPSEEK, {}),
     "deepseek_v2, in groups": (Family.DEEPSEEK_V2, {"n_group": 4, "topk_group": 2}),
     "deepseek_v3": (Family.DEEPSEEK_V3, {}),
+    "deepseek_v3, latents of odd width": (Family.DEEPSEEK_V3, {"kv_lora_rank": 15}),
     "deepseek_v3, queries compressed": (Family.DEEPSEEK_V3, {"q_lora_rank": 12}),
     "deepseek_v3, stretched": (
         Family.DEEPSEEK_V3,
@@ -37,20 +38,20 @@ def test_a_step_equals_the_model(name: str, least: float, monkeypatch: pytest.Mo
     tokens_BT = torch.randint(97, (3, 17), generator=torch.Generator().manual_seed(1))
     positions_BT = torch.arange(13).expand(3, -1)
     positions_BT = positions_BT.masked_fill(positions_BT >= torch.tensor(lengths)[:, None], -1)
-    cache = KVCache(model.config, batch=3, capacity=17)
-    decoder = Decoder(model, cache.capacity)
+    cache = KVCache(model.config, batch=3, capacity=13)
+    decoder = Decoder(model)
     with torch.no_grad():
         model(tokens_BT[:, :13], positions_BT=positions_BT, cache=cache)
         order = [2, 0, 1, 0]
-        cache.select(torch.tensor(order))
+        past = Past(model, cache, torch.tensor(order), capacity=17)
         for step in range(steps):
             new_B = torch.stack([tokens_BT[row, lengths[row] + step] for row in order])
-            logits_BV = decoder(new_B, cache)
+            logits_BV = decoder(new_B, past)
             for place, row in enumerate(order):
                 whole = model(tokens_BT[row : row + 1, : lengths[row] + step + 1])[0, -1]
                 torch.testing.assert_close(logits_BV[place], whole, atol=2e-5, rtol=1e-5)
     with pytest.raises(ValueError, match="holds 17 tokens"):
-        decoder(new_B, cache)
+        decoder(new_B, past)
 
 
 def test_a_step_in_sixteen_bits_is_near_that_in_thirty_two() -> None:
@@ -58,7 +59,8 @@ def test_a_step_in_sixteen_bits_is_near_that_in_thirty_two() -> None:
     cache = KVCache(model.config, batch=2, capacity=8, dtype=torch.bfloat16)
     with torch.no_grad():
         model(torch.tensor([[5, 6, 7], [8, 9, 10]]), cache=cache)
-        found_BV = Decoder(model, 8)(torch.tensor([11, 12]), cache)
+        past = Past(model, cache, torch.arange(2), capacity=8)
+        found_BV = Decoder(model)(torch.tensor([11, 12]), past)
         whole_BV = model.float()(torch.tensor([[5, 6, 7, 11], [8, 9, 10, 12]]))[:, -1]
     assert found_BV.dtype == torch.float32
     assert torch.nn.functional.cosine_similarity(found_BV, whole_BV).min() > 0.99

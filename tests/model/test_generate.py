@@ -48,6 +48,14 @@ def test_a_row_does_not_depend_on_its_batch(top_p: float) -> None:
             assert left.logprobs == pytest.approx(right.logprobs, abs=1e-4)
 
 
+def test_how_likely_the_tokens_were_can_be_left_out() -> None:
+    model = tiny_model()
+    for sampling in (Sampling(8), Sampling(8, temperature=1.0)):
+        found = generate(model, PROMPTS, sampling, stop=2, logprobs=False)
+        assert [row.tokens for row in found] == [row.tokens for row in generate(model, PROMPTS, sampling, stop=2)]
+        assert not any(row.logprobs for row in found)
+
+
 def test_equal_prompts_get_noise_of_their_own_and_a_seed_repeats_it() -> None:
     model = tiny_model()
     rows = generate(model, [[7, 8, 9]] * 8, Sampling(16, temperature=1.0), stop=NEVER)
