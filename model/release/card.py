@@ -48,7 +48,7 @@ def card(
             _quantization(quantization),
         ),
         *_by_source(quantization),
-        *_w8a8(quantization),
+        *_further(quantization),
         *_weak_spots(quantization),
         "## Files",
         _table(("file", "bytes"), [(f"`{name}`", f"{size:,}") for name, size in sorted(summary["files"].items())]),
@@ -125,13 +125,20 @@ def _quantization(quantization: Mapping[str, Any]) -> list[tuple[str, ...]]:
     return rows
 
 
-def _w8a8(quantization: Mapping[str, Any]) -> Iterable[str]:
+def _further(quantization: Mapping[str, Any]) -> Iterable[str]:
+    """Models that only other engines run."""
     if found := quantization.get("w8a8"):
-        solved = f", {found['accuracy']:.1%} of tasks solved" if "accuracy" in found else ""
+        yield f"`w8a8/` has 8-bit weights by row and 8-bit activations by token: {_measured(found)}."
+    if found := quantization.get("llmcompressor"):
         yield (
-            f"`w8a8/` has 8-bit weights by row and 8-bit activations by token: {found['bytes']:,} bytes, divergence "
-            f"{found['kl']:.3g}, top-1 agreement {found['top1']:.1%}{solved}."
+            f"`llmcompressor/` was quantized by llmcompressor {found['version']}, each matrix to the bits it has in "
+            f"int4, but 16 for the embeddings and the expansion of the latent: {_measured(found)}."
         )
+
+
+def _measured(found: Mapping[str, Any]) -> str:
+    solved = f", {found['accuracy']:.1%} of tasks solved" if "accuracy" in found else ""
+    return f"{found['bytes']:,} bytes, divergence {found['kl']:.3g}, top-1 agreement {found['top1']:.1%}{solved}"
 
 
 def _by_source(quantization: Mapping[str, Any]) -> Iterable[str]:

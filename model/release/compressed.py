@@ -16,17 +16,33 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from model.checkpoint import TOKENIZER_FILES, to_hf_names, write_json
+from infra.errors import UserError
+from model.checkpoint import TOKENIZER_FILES, from_hf_names, load_config, to_hf_names, write_json
 from model.config import ModelConfig
 from model.release.grid import GROUP, Grid, unpack
-from model.release.quantized import KEY, Unit, load_quantized, read_units
+from model.release.quantized import KEY, Plan, Unit, load_quantized, read_units
+from model.release.units import units
+from model.sections import Precision
+from model.transformer import Transformer
 
-__all__ = ["compress", "scheme", "unquantized", "write_compressed", "write_folder"]
+__all__ = [
+    "compress",
+    "groups",
+    "linear_bits",
+    "load_compressed",
+    "scheme",
+    "unquantized",
+    "write_compressed",
+    "write_folder",
+]
 
 BITS = {Grid.Q4_0: 4, Grid.Q8_0: 8}
+_NUMBER = re.compile(r"\.\d+\.")
+_EXPERT_NUMBER = re.compile(r"(?<=\.experts)\.\d+\.")
 
 
 def write_compressed(quantized: Path, folder: Path) -> None:
@@ -51,7 +67,59 @@ def write_compressed(quantized: Path, folder: Path) -> None:
             tensors[name] = unquantized(name, weight)
     settings: dict[str, Any] = json.loads((quantized / "config.json").read_text(encoding="utf-8"))
     settings.pop(KEY)
-    write_folder(folder, tensors, settings, scheme(config, "pack-quantized", _groups(grids)), quantized)
+    bits = {module: BITS[grid] for module, grid in grids.items()}
+    write_folder(folder, tensors, settings, scheme(config, "pack-quantized", groups(bits)), quantized)
+
+
+def linear_bits(model: Transformer, plan: Plan) -> dict[str, int]:
+    """What this format can quantize of a plan: its modules, experts one by one, with their bits."""
+    found: dict[str, int] = {}
+    for name, weight in units(model).items():
+        precision = plan[name]
+        if precision in (Precision.Q4_0, Precision.Q8_0) and _is_linear(name):
+            for module in _modules(name, len(weight) if weight.dim() > 2 else None):
+                found[module] = BITS[Grid(precision)]
+    return found
+
+
+def load_compressed(folder: Path) -> Transformer:
+    """The model of such a checkpoint, ours or another tool's, with its weights worked out in fp32.
+
+    Raises:
+        UserError: weights are missing, damaged, or coded otherwise (asymmetric, reordered).
+    """
+    config = load_config(folder)
+    try:
+        stored = load_file(folder / "model.safetensors")
+    except (SafetensorError, FileNotFoundError) as error:
+        raise UserError(f"{folder / 'model.safetensors'}: not readable ({error}); make it again") from None
+    model = Transformer(config)
+    weights: dict[str, Tensor] = {}
+    for name, tensor in stored.items():
+        module, _, kind = name.rpartition(".")
+        if kind == "weight_packed":
+            shape, scale = stored[f"{module}.weight_shape"].tolist(), stored[f"{module}.weight_scale"]
+            weights[f"{module}.weight"] = _unpacked(tensor, scale, *shape)
+        elif kind not in ("weight_scale", "weight_shape"):
+            weights[name] = tensor.float()
+    if config.tie_word_embeddings:
+        weights["lm_head.weight"] = weights["model.embed_tokens.weight"]
+    try:
+        model.load_state_dict(from_hf_names(weights))
+    except RuntimeError as error:
+        reason = str(error).splitlines()[-1].strip()
+        raise UserError(f"{folder}: its weights are not those of config.json ({reason})") from None
+    return model.requires_grad_(False).eval()
+
+
+def _unpacked(words_RW: Tensor, scales_RG: Tensor, rows: int, columns: int) -> Tensor:
+    """Weights [R, C] from codes in int32, as many to a word as have room."""
+    per_word = -(-columns // words_RW.shape[1])
+    bits = 32 // per_word
+    shifts = torch.arange(per_word) * bits
+    codes = (words_RW.to(torch.int64)[..., None] >> shifts) & ((1 << bits) - 1)
+    codes_RC = codes.flatten(-2)[:rows, :columns] - (1 << (bits - 1))
+    return codes_RC.float() * scales_RG.float().repeat_interleave(columns // scales_RG.shape[1], 1)
 
 
 def unquantized(name: str, weight: Tensor) -> Tensor:
@@ -95,26 +163,32 @@ def _is_linear(name: str) -> bool:
 
 
 def _matrices(name: str, unit: Unit) -> list[tuple[str, Unit]]:
-    """A unit as single matrices by the names of their modules: stacked experts one by one."""
-    module = name.removesuffix(".weight")
+    """A unit as single matrices by the names of their modules."""
     if unit.stored.dim() == 2:
-        return [(module, unit)]
+        return list(zip(_modules(name, None), [unit], strict=True))
+    parts = [Unit(part, unit.grid) for part in unit.stored]
+    return list(zip(_modules(name, len(parts)), parts, strict=True))
+
+
+def _modules(name: str, stacked: int | None) -> list[str]:
+    """The modules whose weights a unit holds: one, or as many experts as are `stacked` in it."""
+    module = name.removesuffix(".weight")
+    if stacked is None:
+        return [module]
     prefix, _, projection = module.rpartition(".")
-    return [(f"{prefix}.{number}.{projection}", Unit(part, unit.grid)) for number, part in enumerate(unit.stored)]
+    return [f"{prefix}.{number}.{projection}" for number in range(stacked)]
 
 
-def _groups(grids: Mapping[str, Grid]) -> dict[str, Any]:
-    """``config_groups``: one per number of bits."""
-    groups: dict[str, Any] = {}
-    for number, grid in enumerate(sorted(set(grids.values()))):
-        modules = {re.sub(r"\.\d+\.", r".N.", module) for module, of in grids.items() if of is grid}
-        targets = sorted("re:" + re.escape(module).replace(r"\.N\.", r"\.\d+\.") + "$" for module in modules)
-        groups[f"group_{number}"] = {
-            "targets": targets,
+def groups(bits: Mapping[str, int]) -> dict[str, Any]:
+    """``config_groups`` for modules with their bits: one group per number of bits."""
+    found: dict[str, Any] = {}
+    for number, each in enumerate(sorted(set(bits.values()))):
+        found[f"group_{number}"] = {
+            "targets": _targets(bits, each),
             "input_activations": None,
             "output_activations": None,
             "weights": {
-                "num_bits": BITS[grid],
+                "num_bits": each,
                 "type": "int",
                 "symmetric": True,
                 "strategy": "group",
@@ -126,7 +200,23 @@ def _groups(grids: Mapping[str, Grid]) -> dict[str, Any]:
                 "observer_kwargs": {},
             },
         }
-    return groups
+    return found
+
+
+def _targets(bits: Mapping[str, int], wanted: int) -> list[str]:
+    """Expressions for the modules of `wanted` bits and for no other: of all layers at once where these agree."""
+    others = {_pattern(module, _NUMBER) for module, each in bits.items() if each != wanted}
+    patterns = set()
+    for module, each in bits.items():
+        if each == wanted:
+            pattern = _pattern(module, _NUMBER)
+            patterns.add(_pattern(module, _EXPERT_NUMBER) if pattern in others else pattern)
+    return sorted(f"re:{pattern}$" for pattern in patterns)
+
+
+def _pattern(module: str, number: re.Pattern[str]) -> str:
+    """The name of a module as a regular expression, with any number in place of the ones that `number` finds."""
+    return re.escape(number.sub(".N.", module)).replace(r"\.N\.", r"\.\d+\.")
 
 
 def scheme(config: ModelConfig, layout: str, groups: dict[str, Any]) -> dict[str, Any]:

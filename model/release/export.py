@@ -1,11 +1,11 @@
 """The stage `export`: the released model in the formats that other programs read.
 
 Artifact: ``hf/`` (full precision, for transformers and what loads its checkpoints), ``compressed/`` (the served
-precision as compressed-tensors, for vLLM and SGLang), ``w8a8/`` (by choice of `quantize`: with 8-bit activations),
-``gguf/`` (full, 8 and 4 bits, for llama.cpp), ``model/`` (what
-MLflow registers and serves: one of the quantized models), ``MODEL_CARD.md`` and ``export.json``, which also says what
-was left out and why, and how closely llama.cpp agrees. Every GGUF file is read back and compared; llama.cpp itself
-computes prompts with the full one, and must find our probabilities and our tokens.
+precision as compressed-tensors, for vLLM and SGLang), ``w8a8/`` and ``llmcompressor/`` (by choice of `quantize`: with
+8-bit activations; quantized by that library), ``gguf/`` (full, 8 and 4 bits, for llama.cpp), ``model/`` (what MLflow
+registers and serves: one of the quantized models), ``MODEL_CARD.md`` and ``export.json``, which also says what was left
+out and why, and how closely llama.cpp agrees. Every GGUF file is read back and compared; llama.cpp itself computes
+prompts with the full one, and must find our probabilities and our tokens.
 """
 
 from __future__ import annotations
@@ -48,8 +48,9 @@ def export(config: ExportConfig, inputs: Mapping[str, Path], out_dir: Path) -> d
         write_compressed(out_dir / "model", out_dir / "compressed")
     else:
         left_out["compressed"] = "export.compressed is false"
-    if (quantized / "w8a8").is_dir():
-        _copy(quantized / "w8a8", out_dir / "w8a8", inputs["tokenizer"])
+    for kind in ("w8a8", "llmcompressor"):
+        if (quantized / kind).is_dir():
+            _copy(quantized / kind, out_dir / kind, inputs["tokenizer"])
     if architecture.model_type is Family.DEEPSEEK:
         left_out["transformers"] = "it has no class for model_type deepseek; the files are in its layout all the same"
     reason = unsupported(architecture) if config.gguf else "export.gguf is false"

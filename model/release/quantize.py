@@ -1,10 +1,10 @@
 """The stage `quantize`: the finished model in 8 and in 4 bits per weight, and what that costs in quality.
 
-Artifact: ``int8/`` and ``int4/`` (`model.release.quantized`), by choice ``w8a8/`` (`model.release.activations`),
-``importance.safetensors`` (mean square of every input column, which llama.cpp's K-quants are weighed with) and
-``quantization.json``: per model its size, its divergence from full precision on held-out text, by source too, and on
-held-out solved tasks, the share of tasks it solves, the divergence of plain rounding, the error of every matrix, the
-calibration tokens of every expert and the experts that had too few.
+Artifact: ``int8/`` and ``int4/`` (`model.release.quantized`), by choice ``w8a8/`` (`model.release.activations`) and
+``llmcompressor/`` (`model.release.compressor`), ``importance.safetensors`` (mean square of every input column, which
+llama.cpp's K-quants are weighed with) and ``quantization.json``: per model its size, its divergence from full precision
+on held-out text, by source too, and on held-out solved tasks, the share of tasks it solves, the divergence of plain
+rounding, the error of every matrix, the calibration tokens of every expert and the experts that had too few.
 
 The bytes do not depend on the number of workers; another number of cores, or another kind, may move a code by one.
 """
@@ -44,11 +44,13 @@ def quantize(config: QuantizeConfig, inputs: Mapping[str, Path], out_dir: Path) 
 
     from model.checkpoint import load_model, write_json
     from model.config import count_parameters
+    from model.release.compressor import check_compressor
     from model.release.quality import Judge
     from model.training.engine import threads_for
 
     torch.set_num_threads(threads_for(1))
     checkpoint = inputs["model"] / "model"
+    compressor = check_compressor(config.llmcompressor, checkpoint) if config.llmcompressor else ""
     model = load_model(checkpoint).requires_grad_(False)
     tokenizer = Tokenizer.from_file(str(inputs["tokenizer"] / "tokenizer.json"))
     if tokenizer.get_vocab_size() > model.config.vocab_size:
@@ -78,6 +80,10 @@ def quantize(config: QuantizeConfig, inputs: Mapping[str, Path], out_dir: Path) 
     }
     if config.activations is Activations.INT8:
         report["w8a8"] = _w8a8(model, judge, checkpoint, out_dir / "w8a8")
+    if compressor:
+        report["llmcompressor"] = {"version": config.llmcompressor} | _llmcompressor(
+            config, compressor, model, plans["int4"], calibration, judge, checkpoint, out_dir
+        )
     write_json(out_dir / "quantization.json", _short(report))
     return _flat(report)
 
@@ -89,6 +95,32 @@ def _w8a8(model: Transformer, judge: Judge, checkpoint: Path, folder: Path) -> d
     with int8_activations(model):
         measured = judge(model)
     return {"bytes": (folder / "model.safetensors").stat().st_size, **measured}
+
+
+def _llmcompressor(
+    config: QuantizeConfig,
+    python: str,
+    model: Transformer,
+    plan: Plan,
+    calibration: Sequence[CalibrationBatch],
+    judge: Judge,
+    checkpoint: Path,
+    out_dir: Path,
+) -> dict[str, Any]:
+    from model.config import count_parameters
+    from model.release.compressed import load_compressed
+    from model.release.compressor import write_llmcompressor
+    from model.training.engine import threads_for
+
+    folder, work = out_dir / "llmcompressor", out_dir / ".work" / "llmcompressor"
+    events.begin("llmcompressor", 1, "models")
+    write_llmcompressor(
+        python, model, plan, calibration, checkpoint, folder, work, damping=config.damping, threads=threads_for(1)
+    )
+    events.advance()
+    size = (folder / "model.safetensors").stat().st_size
+    bits = round(8 * size / count_parameters(model.config), 3)
+    return {"bytes": size, "bits_per_weight": bits, **judge(load_compressed(folder))}
 
 
 def _plans(
@@ -167,8 +199,9 @@ def _calibration_rows(
 def _flat(report: Mapping[str, Any]) -> dict[str, Any]:
     """The numbers that gates and summaries look at."""
     metrics: dict[str, Any] = {"calibration_tokens": report["calibration"]["tokens"]}
-    if "w8a8" in report:
-        metrics |= {f"{name}_w8a8": report["w8a8"][name] for name in ("bytes", "kl", "top1", "perplexity")}
+    for kind in ("w8a8", "llmcompressor"):
+        if kind in report:
+            metrics |= {f"{name}_{kind}": report[kind][name] for name in ("bytes", "kl", "top1", "perplexity")}
     for name, values in report["precisions"].items():
         metrics |= {f"bytes_{name}": values["bytes"], f"perplexity_{name}": values["perplexity"]}
         if "accuracy" in values:
