@@ -1,4 +1,5 @@
-"""What the report shows of a domain: what was gained and forgotten for it, and which experts its tasks use."""
+"""What the report shows of a domain: what was gained and forgotten for it, which experts its tasks use, how its suites
+were solved."""
 
 from __future__ import annotations
 
@@ -7,9 +8,9 @@ from typing import Any
 
 from flows import charts
 from flows.records import Point, number
-from flows.units import percent
+from flows.units import count, percent
 
-__all__ = ["experts_of_the_tasks", "gained_and_forgotten"]
+__all__ = ["accuracy_by_suite", "experts_of_the_tasks", "gained_and_forgotten"]
 
 LAYERS_NAMED = 8
 """Layers whose trained experts the caption names."""
@@ -52,3 +53,20 @@ def experts_of_the_tasks(experts: Mapping[str, Any]) -> tuple[str, str]:
     )
     named = "; ".join(trained[:LAYERS_NAMED]) + ("; ..." if len(trained) > LAYERS_NAMED else "")
     return svg, f"Share of the tasks' tokens (or gates) that go to each expert. {total} were trained: {named}."
+
+
+def accuracy_by_suite(checkpoints: Mapping[str, Mapping[str, Any]], left_out: Any) -> tuple[str, str]:
+    """Figure and caption of the evaluation's further suites, and how many training questions each did without."""
+    shares: dict[str, dict[str, float]] = {}
+    for name, values in checkpoints.items():
+        taken = values.get("suites")
+        for suite, marks in taken.items() if isinstance(taken, Mapping) else ():
+            if (value := number(marks, "accuracy")) is not None:
+                shares.setdefault(name, {})[str(suite)] = value
+    svg = charts.group_bars("suites", shares, label="Share right of further suites, by checkpoint", form=percent)
+    caption = "Intervals and further measures are in samples.html and evaluation.json of the stage evaluate."
+    numbers = {suite: number(left_out, suite) for suite in left_out} if isinstance(left_out, Mapping) else {}
+    passed = [f"{count(value)} of {suite}" for suite, value in numbers.items() if value]
+    if passed:
+        caption += f" Left out, for they are training questions: {', '.join(passed)}."
+    return svg, caption

@@ -16,7 +16,7 @@ import yaml
 from markupsafe import Markup
 
 from flows import charts
-from flows.domain_figures import experts_of_the_tasks, gained_and_forgotten
+from flows.domain_figures import accuracy_by_suite, experts_of_the_tasks, gained_and_forgotten
 from flows.pages import templates
 from flows.records import Point, Run, StageView, number
 from flows.stages import STAGES
@@ -353,12 +353,6 @@ def _quality(run: Run) -> Section | None:
             value = number(by_source, source)
             if value is not None:
                 bits.setdefault(name, {})[str(source)] = value
-    suites: dict[str, dict[str, float]] = {}
-    for name, values in checkpoints.items():
-        taken = values.get("suites")
-        for suite, marks in taken.items() if isinstance(taken, Mapping) else ():
-            if (value := number(marks, "accuracy")) is not None:
-                suites.setdefault(name, {})[str(suite)] = value
     formats = [
         (name, rate) for name, values in checkpoints.items() if (rate := number(values, "format_rate")) is not None
     ]
@@ -372,11 +366,7 @@ def _quality(run: Run) -> Section | None:
             charts.intervals("accuracy", accuracy, label="Share of held-out problems solved, by checkpoint"),
             f"{count(problems)} held-out problems; 95 % intervals." if problems else "",
         ),
-        _chart(
-            "Accuracy by suite",
-            charts.group_bars("suites", suites, label="Share right of further suites, by checkpoint", form=percent),
-            "Intervals and further measures are in samples.html and evaluation.json of the stage evaluate.",
-        ),
+        _chart("Accuracy by suite", *accuracy_by_suite(checkpoints, run.evaluation.get("training_questions_left_out"))),
         _chart(
             "Size against quality",
             charts.scatter(

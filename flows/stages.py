@@ -177,7 +177,7 @@ STAGES: tuple[Stage, ...] = (
             *(f"{name}?" for name in ("pretrain", "continued", "sft", "dpo", "grpo", "sft_second", "grpo_second")),
             *("student?", "distill?", "shards", "reasoning", "tokenizer", "decontaminate"),
         ),
-        2,
+        3,
         "held-out quality",
     ),
     Stage(

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
@@ -49,13 +49,19 @@ def evaluate(config: EvaluateConfig, inputs: Mapping[str, Path], out_dir: Path) 
     from model.training.engine import threads_for
     from model.training.sources import token_bytes
     from pipeline.decontaminate import what_was_removed
+    from pipeline.problem_files import question_key
     from pipeline.reasoning import read_tasks
 
     torch.set_num_threads(threads_for(1))
     tokenizer = Tokenizer.from_file(str(inputs["tokenizer"] / "tokenizer.json"))
     bytes_V = token_bytes(inputs["tokenizer"])
     tasks = read_tasks(inputs["reasoning"] / "test.jsonl")[: config.problems]
-    suites = {name: _suite_problems(name, suite) for name, suite in config.suites.items()}
+    training = read_tasks(inputs["reasoning"] / "train.jsonl")
+    trained = {question_key(row["question"]) for row in training}
+    suites: dict[str, list[dict[str, Any]] | Harness] = {}
+    left_out: dict[str, int] = {}
+    for name, suite in config.suites.items():
+        suites[name], left_out[name] = _suite_problems(name, suite, set() if suite.training_questions else trained)
     text = _held_out_text(config, inputs["shards"])
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     names = [name for name, folder in inputs.items() if (folder / "model" / "config.json").exists()]
@@ -67,9 +73,8 @@ def evaluate(config: EvaluateConfig, inputs: Mapping[str, Path], out_dir: Path) 
         "order": names,
         "samples": [],
         "continuations": [],
-        "decontamination": what_was_removed(
-            sets, read_tasks(inputs["reasoning"] / "train.jsonl"), inputs.get("decontaminate")
-        ),
+        "decontamination": what_was_removed(sets, training, inputs.get("decontaminate")),
+        "training_questions_left_out": left_out,
     }
     events.begin("checkpoints", len(names), "checkpoints")
     for name in names:
@@ -95,12 +100,12 @@ def evaluate(config: EvaluateConfig, inputs: Mapping[str, Path], out_dir: Path) 
         events.advance()
     events.flush()
     write_json(out_dir / "evaluation.json", found)
-    page = samples_page(found["samples"], found["checkpoints"], _how(config, found["decontamination"]))
+    page = samples_page(found["samples"], found["checkpoints"], _how(config, found["decontamination"], left_out))
     (out_dir / "samples.html").write_text(page, encoding="utf-8")
     return _flat(found["checkpoints"])
 
 
-def _how(config: EvaluateConfig, removed: Mapping[str, Any]) -> str:
+def _how(config: EvaluateConfig, removed: Mapping[str, Any], left_out: Mapping[str, int]) -> str:
     """How the numbers came to be, in words."""
     way = "greedy" if not config.temperature else f"temperature {config.temperature:g}, top-p {config.top_p:g}"
     clean = [name for name, row in removed.items() if row["removed_from_text"] and not row["in_training_questions"]]
@@ -110,6 +115,9 @@ def _how(config: EvaluateConfig, removed: Mapping[str, Any]) -> str:
         said += f" Of {', '.join(clean)} every text with a question in it was removed from the training text."
     if rest:
         said += f" Not known to be absent from training: {', '.join(rest)}."
+    passed = [f"{count} of {name}" for name, count in left_out.items() if count]
+    if passed:
+        said += f" Left out, for they are training questions: {', '.join(passed)}."
     return said
 
 
@@ -164,8 +172,9 @@ def _sampled(
     return found
 
 
-def _suite_problems(name: str, suite: Suite) -> list[dict[str, Any]] | Harness:
-    from pipeline.problem_files import read_problems
+def _suite_problems(name: str, suite: Suite, avoid: Set[str]) -> tuple[list[dict[str, Any]] | Harness, int]:
+    """A suite's problems, and how many were passed over, for their questions are among `avoid`."""
+    from pipeline.problem_files import question_key, read_problems
     from pipeline.reasoning import generate_problems
 
     where = f"evaluate.suites.{name}"
@@ -174,12 +183,16 @@ def _suite_problems(name: str, suite: Suite) -> list[dict[str, Any]] | Harness:
 
         if len(suite.paths) != 1:
             raise UserError(f"{where}.paths: name one local folder of lm-eval task files")
-        return Harness(suite.paths[0], suite.tasks, suite.problems, where)
+        return Harness(suite.paths[0], suite.tasks, suite.problems, where), 0
     if suite.kind is SuiteKind.REASONING_GYM:
-        return generate_problems(suite.dataset, suite.options, suite.seed, suite.problems, where)
+        return generate_problems(suite.dataset, suite.options, suite.seed, suite.problems, where, avoid)
     is_choice = suite.kind is SuiteKind.CHOICE
     rows, _ = read_problems(suite.paths, max_failures=0.01, where=where, choices=is_choice)
-    return rows[: suite.problems]
+    new = [place for place, row in enumerate(rows) if question_key(row["question"]) not in avoid][: suite.problems]
+    if not new:
+        raise UserError(f"{where}: all its {len(rows)} questions are training questions; see reasoning.exclude")
+    passed = (new[-1] + 1 if len(new) == suite.problems else len(rows)) - len(new)
+    return [rows[place] for place in new], passed
 
 
 def _questions(problems: list[dict[str, Any]] | Harness) -> list[dict[str, Any]]:

@@ -43,6 +43,9 @@ class Suite(Section):
     """Most problems that are asked, the first ones; of each task of lm_eval."""
     seed: int = Field(7, ge=0)
     """Of generated problems; another than that of `reasoning`."""
+    training_questions: bool = False
+    """Ask questions of the training split too. Else they are passed over, with the next ones in their place as far as
+    there are; those of lm_eval are asked all the same, and the report says how many they are."""
 
     @model_validator(mode="after")
     def _complete(self) -> Suite:

@@ -17,8 +17,8 @@ import json
 import random
 from bisect import bisect
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from itertools import count
+from collections.abc import Iterator, Mapping, Sequence, Set
+from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ __all__ = ["SPLITS", "generate_problems", "read_tasks", "reasoning"]
 
 SPLITS = ("train", "validation", "test")
 TRIES = 20
-"""Candidates drawn per question wanted, before a task is taken to have no more."""
+"""Candidates drawn in vain one after the other, per question wanted, before a task is taken to have no more."""
 
 Row = dict[str, Any]
 
@@ -82,15 +82,35 @@ def read_tasks(file: Path) -> list[Row]:
         return [json.loads(line) for line in handle]
 
 
-def generate_problems(name: str, options: Mapping[str, Any], seed: int, wanted: int, where: str) -> list[Row]:
+def generate_problems(
+    name: str, options: Mapping[str, Any], seed: int, wanted: int, where: str, avoid: Set[str] = frozenset()
+) -> tuple[list[Row], int]:
     """`wanted` distinct problems of one data set of reasoning-gym, in the form of a split's rows.
+
+    Args:
+        avoid: keys of questions (`question_key`) that are passed over, and others drawn for them as far as there are.
+
+    Returns:
+        The rows, and how many questions were passed over.
 
     Raises:
         UserError: no such data set or options, too few distinct questions.
     """
-    rows: dict[str, list[Row]] = {"test": []}
-    _add_generated(ReasoningTask(name=name, options=dict(options)), 0, seed, {"test": wanted}, rows, set(), where=where)
-    return rows["test"]
+    task = ReasoningTask(name=name, options=dict(options))
+    rows: list[Row] = []
+    passed = 0
+    for row in _distinct(task, 0, seed, wanted, where, set()):
+        if question_key(row["question"]) in avoid:
+            passed += 1
+            continue
+        rows.append(row)
+        if len(rows) == wanted:
+            break
+    if not rows and passed:
+        raise UserError(f"{where}: all {passed} questions of {name} are training questions; widen its options")
+    if len(rows) + passed < wanted:
+        raise _too_few(task, len(rows) + passed, wanted, where)
+    return rows, passed
 
 
 def _shares(weights: Sequence[float], size: int) -> list[int]:
@@ -112,32 +132,43 @@ def _add_generated(
     wanted: Mapping[str, int],
     splits: Mapping[str, list[Row]],
     taken: set[str],
-    where: str = "reasoning.tasks",
 ) -> None:
     """Draw distinct questions of one task and deal them out; which go where is up to the random draw alone."""
-    dataset = _dataset(task, random.Random(f"{seed} {number}").getrandbits(40), where)
-    left = {split: wanted[split] for split in reversed(SPLITS) if split in wanted}
+    left = {split: wanted[split] for split in reversed(SPLITS)}
     needed = sum(wanted.values())
+    questions = _distinct(task, number, seed, needed, "reasoning.tasks", taken)
+    for split, places in left.items():
+        rows = list(islice(questions, places))
+        splits[split] += rows
+        needed -= len(rows)
+    if needed:
+        raise _too_few(task, sum(wanted.values()) - needed, sum(wanted.values()), "reasoning.tasks")
+
+
+def _distinct(task: ReasoningTask, number: int, seed: int, needed: int, where: str, taken: set[str]) -> Iterator[Row]:
+    """Questions of one task that are not among `taken`, which they enter, until there seem to be no more."""
+    dataset = _dataset(task, random.Random(f"{seed} {number}").getrandbits(40), where)
+    in_vain = 0
     for index in count():
-        left = {split: open_places for split, open_places in left.items() if open_places}
-        if not left:
-            return
-        if index > TRIES * needed + 100:
-            found = needed - sum(left.values())
-            raise UserError(
-                f"{where}: {task.name} has only about {found} distinct questions with these options, "
-                f"{needed} are wanted; lower its weight, or widen its options"
-            )
         entry = dataset[index]
         key = question_key(entry["question"])
         row = None if key in taken else _row(task.name, entry)
-        if row is None:
-            continue
-        taken.add(key)
-        split = next(iter(left))
-        left[split] -= 1
-        splits[split].append(row)
-        events.advance()
+        if row is not None:
+            in_vain = 0
+            taken.add(key)
+            events.advance()
+            yield row
+        elif in_vain == TRIES * needed + 100:
+            return
+        else:
+            in_vain += 1
+
+
+def _too_few(task: ReasoningTask, found: int, wanted: int, where: str) -> UserError:
+    return UserError(
+        f"{where}: {task.name} has only about {found} distinct questions with these options, "
+        f"{wanted} are wanted; lower its weight, or widen its options"
+    )
 
 
 def _dataset(task: ReasoningTask, seed: int, where: str) -> Any:

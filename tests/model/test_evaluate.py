@@ -16,6 +16,7 @@ from model.checkpoint import load_model
 from model.evaluate import evaluate
 from model.evaluate_sections import EvaluateConfig
 from pipeline.reader import ShardReader
+from pipeline.reasoning import read_tasks
 from tests.model.artifacts import make_artifacts
 from tests.pipeline.corpus import published
 
@@ -73,6 +74,44 @@ def test_suites_samples_and_the_domain(inputs: dict[str, Path], tmp_path: Path) 
     assert page.count("choice: ") == page.count("pass@3 ") == 3
     assert f"gsm8k: {found['suites']['gsm8k']['accuracy']:.1%} of 4 right" in page
     assert metrics["bits_per_byte_domain_sft"] == pytest.approx(metrics["bits_per_byte_sft_book"])
+
+
+def test_suites_pass_over_training_questions(inputs: dict[str, Path], tmp_path: Path) -> None:
+    """Sixty of the few sums of two digits that there are."""
+    trained = [row["question"] for row in read_tasks(inputs["reasoning"] / "train.jsonl")]
+    options = {"min_terms": 2, "max_terms": 2, "max_digits": 1, "operators": ("+",), "allow_parentheses": False}
+    made = {"kind": "reasoning_gym", "dataset": "basic_arithmetic", "options": options}
+    own = [{"question": question, "answer": "1"} for question in (trained[0], "New?", trained[1].upper(), "Newer?")]
+    (tmp_path / "own.jsonl").write_text("".join(json.dumps(row) + "\n" for row in own))
+    suites = {
+        "some": made | {"problems": 15},
+        "all": made | {"problems": 100},
+        "trained": made | {"problems": 80, "training_questions": True},
+        "own": {"paths": [str(tmp_path / "own.jsonl")], "problems": 1},
+    }
+    evaluate(EvaluateConfig.model_validate(CONFIG.model_dump() | {"suites": suites}), inputs, tmp_path)
+    found = json.loads((tmp_path / "evaluation.json").read_text())
+    asked = {name: marks["problems"] for name, marks in found["checkpoints"]["sft"]["suites"].items()}
+    left_out = found["training_questions_left_out"]
+    assert asked == {"some": 15, "all": asked["all"], "trained": 80, "own": 1}
+    assert asked["all"] < 100 <= asked["all"] + 60
+    assert left_out == {"some": left_out["some"], "all": 60, "trained": 0, "own": 1}
+    assert 0 < left_out["some"] < 60
+    overlap = {name: row["in_training_questions"] for name, row in found["decontamination"].items()}
+    assert overlap["trained"] > 20
+    assert [overlap[name] for name in ("some", "all", "own")] == [0, 0, 0]
+    assert (
+        f"training questions: {left_out['some']} of some, 60 of all, 1 of own."
+        in (tmp_path / "samples.html").read_text()
+    )
+
+
+def test_a_suite_of_training_questions_alone_is_refused(inputs: dict[str, Path], tmp_path: Path) -> None:
+    trained = read_tasks(inputs["reasoning"] / "train.jsonl")[0]["question"]
+    (tmp_path / "own.jsonl").write_text(json.dumps({"question": trained, "answer": "1"}) + "\n")
+    changes = {"suites": {"own": {"paths": [str(tmp_path / "own.jsonl")]}}}
+    with pytest.raises(UserError, match=r"suites\.own: all its 1 questions are training questions"):
+        evaluate(EvaluateConfig.model_validate(CONFIG.model_dump() | changes), inputs, tmp_path)
 
 
 @pytest.mark.parametrize(
