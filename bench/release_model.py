@@ -18,6 +18,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from infra.manifest import MANIFEST, Manifest
 from model.config import ModelConfig
 from model.sections import PretrainConfig, Schedule
 from model.training.pretrain import pretrain
@@ -27,7 +28,7 @@ from pipeline.sections import ReasoningConfig, ReasoningTask, ShardsConfig, Toke
 from pipeline.shards import shards
 from pipeline.tokenizer import tokenizer
 
-__all__ = ["LAPTOP", "QUICK", "Scale", "make_model"]
+__all__ = ["LAPTOP", "QUICK", "Scale", "make_model", "model_of"]
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,20 @@ def make_model(scale: Scale, root: Path, say: Callable[[str], None]) -> dict[str
         (made[name] / "done").touch()
         say(f"{name}: {time.monotonic() - started:.0f} s")
     return made
+
+
+def model_of(artifact: Path) -> dict[str, Path]:
+    """The same artifacts of a run in a local store, from that of a stage that makes or reads the model."""
+    folder = artifact.absolute()
+    store, found, pending = folder.parent.parent, {"model": folder}, [folder]
+    while pending:
+        manifest = Manifest.model_validate_json((pending.pop() / MANIFEST).read_text(encoding="utf-8"))
+        for role, address in manifest.inputs.items():
+            if role in ("shards", "tokenizer", "reasoning") or (role == "model" and found["model"] == folder):
+                found[role] = store / address
+            if role in ("model", "start", "shards", "tokenizer"):
+                pending.append(store / address)
+    return found
 
 
 def _training(scale: Scale) -> PretrainConfig:

@@ -24,14 +24,17 @@ from tests.model.conftest import tiny_model
 from tests.model.serving.talker import save_tokenizer, words
 
 
-def save(folder: Path, family: Family) -> Path:
+def save(folder: Path, family: Family, *, fewer: str = "") -> Path:
     widths = {"kv_lora_rank": 32, "moe_intermediate_size": 32, "v_head_dim": 16, "intermediate_size": 64}
     if family is Family.LLAMA:
         widths = {"intermediate_size": 64}
     model = tiny_model(family, **widths, vocab_size=words().get_vocab_size())
     save_model(model, folder / "checkpoint", save_tokenizer(folder / "tokenizer"))
     plan = {Role.EXPERTS: Precision.Q4_0, Role.LINEAR: Precision.Q8_0, Role.EMBEDDINGS: Precision.Q8_0}
-    save_quantized(folder / "int4", rounded(model, make_plan(model, plan)), folder / "checkpoint")
+    chosen = make_plan(model, plan)
+    if fewer:
+        chosen[fewer] = Precision.Q4_0
+    save_quantized(folder / "int4", rounded(model, chosen), folder / "checkpoint")
     write_compressed(folder / "int4", folder / "packed")
     return folder
 
@@ -64,8 +67,10 @@ def test_their_library_unpacks_the_very_weights(family: Family, tmp_path: Path) 
     assert set(tensors) >= {name for name in wanted if name.endswith(("norm.weight", "embed_tokens.weight"))}
 
 
-def test_transformers_computes_with_it(tmp_path: Path) -> None:
-    folder = save(tmp_path, Family.LLAMA)
+@pytest.mark.parametrize("fewer", ["", "model.layers.1.self_attn.o_proj.weight"])
+def test_transformers_computes_with_it(fewer: str, tmp_path: Path) -> None:
+    """Also where one layer's matrix has other bits than those of the rest, as a budget of bits makes it."""
+    folder = save(tmp_path, Family.LLAMA, fewer=fewer)
     theirs = AutoModelForCausalLM.from_pretrained(folder / "packed", dtype=torch.float32).eval()
     ours = load_quantized(folder / "int4").requires_grad_(False)
     for weight in (ours.model.embed_tokens.weight, ours.lm_head.weight):  # stored in 16 bits there
