@@ -4,7 +4,9 @@ Every question of the training split is answered several times; what is right, w
 the shortest first, and a share of the tasks as they came is mixed in. A model that starts over from the base learns
 from it (R1's third stage), and so does a smaller one (distillation).
 
-What was kept of the questions so far lies in ``.work``: a run that was killed goes on from there.
+Ranks share the questions out, in chunks that are asked alike on whichever rank, so what is kept does not depend on how
+many there are, but for near-ties that rounding decides (as in `model.rl.rollout`). What came of the chunks so far lies
+in ``.work``: a run that was killed goes on from there, with as many ranks as it then has.
 
 Artifact: in the form of `reasoning`: ``train.jsonl``, and its ``validation.jsonl`` and ``test.jsonl`` unchanged.
 """
@@ -13,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import random
 import shutil
 from collections.abc import Mapping, Sequence
@@ -20,14 +23,17 @@ from pathlib import Path
 from typing import Any
 
 from infra import events
+from infra.durable import write_durably
 from infra.errors import UserError
 from infra.hashing import file_digest
 from model.finetune_sections import RejectionConfig
+from model.training.ranks import run_ranks
+from pipeline.reasoning import read_tasks
 
 __all__ = ["choose_answers", "rejection"]
 
 CHUNK = 32
-"""Questions between two reports of progress."""
+"""Questions that one rank asks together."""
 
 
 def rejection(config: RejectionConfig, inputs: Mapping[str, Path], out_dir: Path) -> dict[str, Any]:
@@ -36,52 +42,17 @@ def rejection(config: RejectionConfig, inputs: Mapping[str, Path], out_dir: Path
     Raises:
         UserError: no answer is right, inputs that do not fit together.
     """
-    import torch
-    from tokenizers import Tokenizer
-
-    from model.checkpoint import load_model
-    from model.generate import Sampling
-    from model.solve import solve
-    from model.training.engine import threads_for
-    from pipeline.reasoning import read_tasks
-
-    torch.set_num_threads(threads_for(1))
-    tokenizer = Tokenizer.from_file(str(inputs["tokenizer"] / "tokenizer.json"))
-    model = load_model(inputs["start"] / "model")
-    model.to("cuda" if torch.cuda.is_available() else "cpu")
     tasks = read_tasks(inputs["reasoning"] / "train.jsonl")
-    asked = list(tasks)
-    if config.questions:
-        random.Random(f"{config.seed} questions").shuffle(asked)
-        asked = asked[: config.questions]
-    sampling = Sampling(config.max_new_tokens, config.temperature, config.top_p, config.seed)
-    progress = _Progress(out_dir / ".work", config, inputs)
-    rows: list[dict[str, Any]] = []
-    right = answers = solved = 0
-    for found in progress.done:
-        rows += found["rows"]
-        right, answers, solved = right + found["right"], answers + found["answers"], solved + found["solved"]
-    first = len(progress.done) * CHUNK
-    events.begin("questions", len(asked), "questions", done=min(first, len(asked)))
-    for start in range(first, len(asked), CHUNK):
-        chunk = asked[start : start + CHUNK]
-        repeated = [task for task in chunk for _ in range(config.samples)]
-        numbers = range(start * config.samples, start * config.samples + len(repeated))
-        solutions = solve(model, tokenizer, repeated, sampling, batch_size=config.batch_size, numbers=numbers)
-        kept_rows: list[dict[str, Any]] = []
-        found = {"right": sum(solution.score == 1 for solution in solutions), "answers": len(solutions), "solved": 0}
-        for place, task in enumerate(chunk):
-            mine = solutions[place * config.samples : (place + 1) * config.samples]
-            kept = choose_answers(
-                [(s.reasoning, s.answer) for s in mine if s.score == 1 and s.is_well_formed], config.kept
-            )
-            found["solved"] += bool(kept)
-            kept_rows += [_row(task, number, *pair) for number, pair in enumerate(kept)]
-        rows += kept_rows
-        right, answers, solved = right + found["right"], answers + found["answers"], solved + found["solved"]
-        progress.add(found | {"rows": kept_rows})
-        events.advance(len(chunk))
-    events.flush()
+    chunks = _chunks(config, tasks)
+    files = _files(config, inputs, out_dir, len(chunks))
+    done = [len(chunk) for chunk, file in zip(chunks, files, strict=True) if file.exists()]
+    questions = sum(map(len, chunks))
+    events.begin("questions", questions, "questions", done=sum(done))
+    if len(done) < len(chunks):
+        run_ranks("model.rl.rejection:run_rank", config, inputs, out_dir)
+    found = [json.loads(file.read_text(encoding="utf-8")) for file in files]
+    rows: list[dict[str, Any]] = [row for part in found for row in part["rows"]]
+    right, answers, solved = (sum(part[name] for part in found) for name in ("right", "answers", "solved"))
     if not rows:
         raise UserError(
             f"rejection: none of {answers} answers is right and well-formed; reinforce the model first, "
@@ -97,7 +68,7 @@ def rejection(config: RejectionConfig, inputs: Mapping[str, Path], out_dir: Path
     for split in ("validation", "test"):
         shutil.copyfile(inputs["reasoning"] / f"{split}.jsonl", out_dir / f"{split}.jsonl")
     return {
-        "questions": len(asked),
+        "questions": questions,
         "answers": answers,
         "accepted_share": round(right / answers, 4),
         "questions_solved": solved,
@@ -107,32 +78,76 @@ def rejection(config: RejectionConfig, inputs: Mapping[str, Path], out_dir: Path
     }
 
 
+def run_rank(argument: dict[str, Any]) -> None:
+    """One rank's chunks, a file each; those that are there already are passed over."""
+    import torch
+    from tokenizers import Tokenizer
+
+    from model.checkpoint import load_model, write_json
+    from model.generate import Sampling
+    from model.solve import solve
+    from model.training.engine import threads_for
+
+    config = RejectionConfig.model_validate(argument["config"])
+    inputs = {name: Path(path) for name, path in argument["inputs"].items()}
+    out_dir = Path(argument["out_dir"])
+    rank, world, local = (int(os.environ.get(name, "0")) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
+    world = max(world, 1)
+    torch.set_num_threads(threads_for(world))
+    tokenizer = Tokenizer.from_file(str(inputs["tokenizer"] / "tokenizer.json"))
+    model = load_model(inputs["start"] / "model")
+    model.to(f"cuda:{local}" if torch.cuda.is_available() else "cpu")
+    chunks = _chunks(config, read_tasks(inputs["reasoning"] / "train.jsonl"))
+    files = _files(config, inputs, out_dir, len(chunks))
+    sampling = Sampling(config.max_new_tokens, config.temperature, config.top_p, config.seed)
+    for number in range(rank, len(chunks), world):
+        if files[number].exists():
+            continue
+        repeated = [task for task in chunks[number] for _ in range(config.samples)]
+        first = number * CHUNK * config.samples
+        places = range(first, first + len(repeated))
+        solutions = solve(model, tokenizer, repeated, sampling, batch_size=config.batch_size, numbers=places)
+        rows: list[dict[str, Any]] = []
+        solved = 0
+        for place, task in enumerate(chunks[number]):
+            mine = solutions[place * config.samples : (place + 1) * config.samples]
+            kept = choose_answers(
+                [(s.reasoning, s.answer) for s in mine if s.score == 1 and s.is_well_formed], config.kept
+            )
+            solved += bool(kept)
+            rows += [_row(task, variant, *pair) for variant, pair in enumerate(kept)]
+        right = sum(solution.score == 1 for solution in solutions)
+        found = {"right": right, "answers": len(solutions), "solved": solved, "rows": rows}
+        write_durably(files[number], json.dumps(found, ensure_ascii=False, sort_keys=True).encode())
+        events.advance(len(chunks[number]))
+    events.flush()
+    if rank == 0:
+        write_json(out_dir / ".work" / "metrics.json", {})
+
+
+def _chunks(config: RejectionConfig, tasks: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+    """The questions that are asked, in the order that their random numbers follow from."""
+    asked = list(tasks)
+    if config.questions:
+        random.Random(f"{config.seed} questions").shuffle(asked)
+        asked = asked[: config.questions]
+    return [asked[start : start + CHUNK] for start in range(0, len(asked), CHUNK)]
+
+
+def _files(config: RejectionConfig, inputs: Mapping[str, Path], out_dir: Path, chunks: int) -> list[Path]:
+    """Where what comes of each chunk is kept: a folder for this configuration and these inputs."""
+    files = (inputs["start"] / "model" / "model.safetensors", inputs["tokenizer"] / "tokenizer.json")
+    contents = "".join(map(file_digest, (*files, inputs["reasoning"] / "train.jsonl")))
+    digest = hashlib.sha256((config.model_dump_json() + contents).encode()).hexdigest()
+    folder = out_dir / ".work" / "chunks" / digest[:16]
+    folder.mkdir(parents=True, exist_ok=True)
+    return [folder / f"{number:06d}.json" for number in range(chunks)]
+
+
 def choose_answers(answers: Sequence[tuple[str, str]], most: int) -> list[tuple[str, str]]:
     """Different answers, the shortest first: what is long among the right ones mostly wanders."""
     distinct = list(dict.fromkeys(answers))
     return sorted(distinct, key=lambda pair: (len(pair[0]) + len(pair[1]), pair))[:most]
-
-
-class _Progress:
-    """What came of the chunks so far, a line each, under a first line that says of what configuration and inputs."""
-
-    def __init__(self, work: Path, config: RejectionConfig, inputs: Mapping[str, Path]) -> None:
-        work.mkdir(parents=True, exist_ok=True)
-        self.path = work / "chunks.jsonl"
-        files = (inputs["start"] / "model" / "model.safetensors", inputs["tokenizer"] / "tokenizer.json")
-        contents = "".join(map(file_digest, (*files, inputs["reasoning"] / "train.jsonl")))
-        head = json.dumps(hashlib.sha256((config.model_dump_json() + contents).encode()).hexdigest()) + "\n"
-        lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True) if self.path.exists() else []
-        whole = [line for line in lines if line.endswith("\n")]  # the last one may be torn
-        if whole[:1] != [head]:
-            whole = [head]
-        self.done: list[dict[str, Any]] = [json.loads(line) for line in whole[1:]]
-        self.path.write_text("".join(whole), encoding="utf-8")
-
-    def add(self, found: Mapping[str, Any]) -> None:
-        """Keep what came of one more chunk."""
-        with self.path.open("a", encoding="utf-8") as handle:
-            handle.write(json.dumps(found, ensure_ascii=False, sort_keys=True) + "\n")
 
 
 def _row(task: Mapping[str, Any], number: int, reasoning: str, answer: str) -> dict[str, Any]:
