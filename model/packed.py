@@ -21,7 +21,10 @@ from torch import Tensor
 
 from model.causal import attend_in_blocks, suits_blocks
 
-__all__ = ["Documents", "Mask", "attend", "document_mask", "takes_flash"]
+__all__ = ["BEGINNING", "Documents", "Mask", "attend", "document_mask", "takes_flash"]
+
+BEGINNING = -1
+"""Number of the document that a row begins with and all others of the row go on from."""
 
 FLASH_WIDTH = 256
 """Widest head of the FlashAttention kernels."""
@@ -59,13 +62,19 @@ def takes_flash(device: torch.device, dtype: torch.dtype, width: int) -> bool:
     return torch.cuda.get_device_capability(device) >= (8, 0)
 
 
-def document_mask(documents_BT: Tensor, dtype: torch.dtype, width: int) -> Mask:
-    """The mask of packed rows, in the form that the kernel for this device, `dtype` and head width takes."""
-    if takes_flash(documents_BT.device, dtype, width):
+def document_mask(documents_BT: Tensor, dtype: torch.dtype, width: int, *, branches: bool = False) -> Mask:
+    """The mask of packed rows, in the form that the kernel for this device, `dtype` and head width takes.
+
+    With `branches` documents see `BEGINNING` besides themselves, which no kernel but the masked one can do.
+    """
+    if not branches and takes_flash(documents_BT.device, dtype, width):
         return Documents.of(documents_BT)
     length = documents_BT.shape[1]
     causal_TT = torch.ones(length, length, dtype=torch.bool, device=documents_BT.device).tril()
-    hidden_BTT = ((documents_BT[:, :, None] == documents_BT[:, None, :]) & causal_TT).logical_not_()
+    seen_BTT = documents_BT[:, :, None] == documents_BT[:, None, :]
+    if branches:
+        seen_BTT |= (documents_BT == BEGINNING)[:, None, :]
+    hidden_BTT = (seen_BTT & causal_TT).logical_not_()
     # What SDPA would make of a boolean mask in every layer anew, and keep for the backward pass.
     return torch.zeros(hidden_BTT.shape, dtype=dtype, device=documents_BT.device).masked_fill_(hidden_BTT, -torch.inf)
 

@@ -127,7 +127,8 @@ class Transformer(nn.Module):
         `documents_BT` numbers the document of each token of a packed row: a token then sees its own document only.
         Positions run on over the row all the same; rotary attention depends on their differences, so restarting them
         would change nothing but rounding. `positions_BT` overrides them; with a `cache` it also says where the tokens
-        belong, -1 marking padding, and defaults to the continuation of every row.
+        belong, -1 marking padding, and defaults to the continuation of every row; with `documents_BT` it says that the
+        documents of a row branch off from its document -1 (`model.packed.BEGINNING`), which all of them see.
 
         With `further`, a tuple: these logits, then for each depth k of multi-token prediction the logits [B, T - k, V]
         of the token k + 1 places after each position.
@@ -154,6 +155,7 @@ class Transformer(nn.Module):
     ) -> Tensor:
         """The normed last hidden state [B, T, D]: what the output layer reads."""
         mask: Mask = None
+        branches = positions_BT is not None
         if cache is not None:
             if documents_BT is not None:
                 raise ValueError("packed documents and a cache do not go together")
@@ -164,7 +166,7 @@ class Transformer(nn.Module):
         elif positions_BT is None:
             positions_BT = torch.arange(tokens_BT.shape[1], device=tokens_BT.device)[None]
         if documents_BT is not None:
-            mask = self._document_mask(documents_BT)
+            mask = self._document_mask(documents_BT, branches=branches)
         rotary = rotary_tables(positions_BT, self.config)
         x_BTD = self.model.embed_tokens(tokens_BT)
         for layer in self.model.layers[: self.config.num_hidden_layers]:
@@ -197,7 +199,7 @@ class Transformer(nn.Module):
         output: Tensor = layer(*inputs)
         return output
 
-    def _document_mask(self, documents_BT: Tensor) -> Mask:
+    def _document_mask(self, documents_BT: Tensor, *, branches: bool = False) -> Mask:
         kind = documents_BT.device.type
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else self.lm_head.weight.dtype
-        return document_mask(documents_BT, dtype, self.config.attention_width)
+        return document_mask(documents_BT, dtype, self.config.attention_width, branches=branches)

@@ -33,7 +33,8 @@ from infra.hashing import file_digest
 from model.checkpoint import load_model, save_model, write_json
 from model.finetune_sections import DpoConfig
 from model.generate import Sampling, prompt_text, token_id
-from model.rl.rollout import Answer, MicroBatch, micro_batch, questions_of_step
+from model.rl.batches import Answer, MicroBatch, micro_batch
+from model.rl.rollout import questions_of_step
 from model.solve import solve
 from model.training.engine import SingleEngine, threads_for
 from model.training.loop import sigterm_event
@@ -254,12 +255,12 @@ def _cut(chosen: Sequence[int], pairs: Sequence[Pair], max_tokens: int) -> list[
 
 
 def _batch(pairs: Sequence[Pair], device: torch.device) -> MicroBatch:
-    answers = [
-        Answer(pair.prompt, tokens, [0.0] * len(tokens), 0.0)
+    rows = [
+        [Answer(pair.prompt, tokens, [0.0] * len(tokens), 0.0)]
         for pair in pairs
         for tokens in (pair.chosen, pair.rejected)
     ]
-    return micro_batch(answers, max(map(len, answers)), len(answers), device)
+    return micro_batch(rows, len(rows), device)
 
 
 def answer_log_probabilities(batch: MicroBatch, model: Transformer, pairs: Sequence[Pair]) -> Tensor:

@@ -9,7 +9,6 @@ for one whole copy per rank, and for the reference one more.
 from __future__ import annotations
 
 import copy
-import dataclasses
 import math
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -18,8 +17,8 @@ import torch
 from torch import Tensor
 
 from model.finetune_sections import GrpoConfig
+from model.rl.batches import Answer, MicroBatch, micro_batches
 from model.rl.loss import grpo_loss, log_probabilities
-from model.rl.rollout import Answer, MicroBatch, micro_batches
 from model.sections import OptimizerConfig, TrainingConfig
 from model.training.engine import SingleEngine, make_engine, own_weights, set_weights
 from model.training.universal import Fragment, Reader
@@ -107,7 +106,7 @@ class Policy:
         None, and the weights as they were, when the loss is not a number.
         """
         config, engine = self.config, self.engine
-        parts = self._share(list(micro_batches(answers, config.micro_tokens, engine.device)))
+        parts = micro_batches(answers, config.micro_tokens, engine.device, rank=self.rank, world=self.world)
         sums = torch.zeros(4, dtype=torch.float64, device=engine.device)
         for number, part in enumerate(parts):
             engine.watch.begin(len(part.tokens_BT))
@@ -145,17 +144,10 @@ class Policy:
             del row["kl"]
         return row | {"grad_norm": norm}
 
-    def _share(self, parts: list[MicroBatch]) -> list[MicroBatch]:
-        """This rank's micro-batches: as many on every rank, for experts are exchanged; what is wanting counts for 0."""
-        wanted = -(-len(parts) // self.world)
-        mine = parts[self.rank :: self.world]
-        idle = dataclasses.replace(parts[-1], weights_N=torch.zeros_like(parts[-1].weights_N))
-        return mine + [idle] * (wanted - len(mine))
-
     def _log_probabilities(self, part: MicroBatch) -> tuple[Tensor, Tensor]:
         if self._single is not None:
             return part.log_probabilities(self._single.model)
-        logits_BTV = self.engine.forward(part.tokens_BT, None)
+        logits_BTV = self.engine.forward(part.tokens_BT, part.documents_BT, part.positions_BT)
         logits_NV = logits_BTV.flatten(0, 1).index_select(0, part.places_N)
         return log_probabilities(logits_NV.float(), part.targets_N)
 

@@ -67,10 +67,10 @@ class DeepSpeedEngine:
 
     # -- passes and steps --------------------------------------------------------------------------------------------
 
-    def forward(self, tokens_BT: Tensor, documents_BT: Tensor | None) -> Tensor:
+    def forward(self, tokens_BT: Tensor, documents_BT: Tensor | None, positions_BT: Tensor | None = None) -> Tensor:
         """Logits [B, T, V] of this rank's rows."""
         with autocast(self.device):
-            logits: Tensor = self.engine(tokens_BT, documents_BT=documents_BT)
+            logits: Tensor = self.engine(tokens_BT, documents_BT=documents_BT, positions_BT=positions_BT)
         return logits
 
     def losses(self, tokens_BT: Tensor, documents_BT: Tensor | None, targets: Sequence[Tensor]) -> tuple[Tensor, ...]:

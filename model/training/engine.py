@@ -45,7 +45,7 @@ class Engine(Protocol):
     def optimizer_step(self) -> int:
         """Updates that the optimizer has made."""
 
-    def forward(self, tokens_BT: Tensor, documents_BT: Tensor | None) -> Tensor:
+    def forward(self, tokens_BT: Tensor, documents_BT: Tensor | None, positions_BT: Tensor | None = None) -> Tensor:
         """Logits [B, T, V]."""
 
     def losses(self, tokens_BT: Tensor, documents_BT: Tensor | None, targets: Sequence[Tensor]) -> tuple[Tensor, ...]:
@@ -150,10 +150,10 @@ class SingleEngine:
         """Updates that the optimizer has made."""
         return max((int(state["step"]) for state in self.optimizer.state.values()), default=0)
 
-    def forward(self, tokens_BT: Tensor, documents_BT: Tensor | None) -> Tensor:
+    def forward(self, tokens_BT: Tensor, documents_BT: Tensor | None, positions_BT: Tensor | None = None) -> Tensor:
         """Logits [B, T, V]."""
         with autocast(self.device):
-            logits: Tensor = self.model(tokens_BT, documents_BT=documents_BT)
+            logits: Tensor = self.model(tokens_BT, documents_BT=documents_BT, positions_BT=positions_BT)
         return logits
 
     def losses(self, tokens_BT: Tensor, documents_BT: Tensor | None, targets: Sequence[Tensor]) -> tuple[Tensor, ...]:

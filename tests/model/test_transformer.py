@@ -17,6 +17,7 @@ from transformers.modeling_layers import MtpModel
 from model.cache import KVCache
 from model.checkpoint import load_model, save_model
 from model.config import Family
+from model.packed import BEGINNING
 from model.transformer import Transformer
 from tests.model.conftest import tiny_config, tiny_model
 
@@ -200,6 +201,22 @@ def test_packed_documents_do_not_see_each_other(variant: str) -> None:
         apart = torch.cat([model(part) for part in tokens_BT[:1].split((7, 12, 11), dim=1)], dim=1)
         torch.testing.assert_close(packed[:1], apart, atol=2e-5, rtol=1e-5)
         torch.testing.assert_close(packed[1:], model(tokens_BT[1:]), atol=2e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("variant", ALL)
+def test_branches_of_one_beginning_equal_separate_ones(variant: str) -> None:
+    family, changes = ALL[variant]
+    model = tiny_model(family, **changes)
+    start_BT, one_BT, two_BT = _tokens(1, 30).split((7, 12, 11), dim=1)
+    documents_BT = torch.tensor([[BEGINNING] * 7 + [0] * 12 + [1] * 11])
+    positions_BT = torch.tensor([[*range(7), *range(7, 19), *range(7, 18)]])
+    row_BT = torch.cat([start_BT, one_BT, two_BT], dim=1)
+    for is_trained in (False, True):  # two kernels
+        with torch.set_grad_enabled(is_trained):
+            together = model(row_BT, documents_BT=documents_BT, positions_BT=positions_BT)
+            one, two = (model(torch.cat([start_BT, branch_BT], dim=1)) for branch_BT in (one_BT, two_BT))
+            torch.testing.assert_close(together[:, :19], one, atol=2e-5, rtol=1e-5)
+            torch.testing.assert_close(together[:, 19:], two[:, 7:], atol=2e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("variant", ALL)

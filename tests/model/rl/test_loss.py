@@ -11,10 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model.finetune_sections import GrpoConfig
+from model.rl.batches import SHARED_UP_TO, Answer, micro_batches
 from model.rl.loss import group_advantages, grpo_loss, log_probabilities
 from model.rl.policy import Policy
 from model.rl.rewards import reward
-from model.rl.rollout import Answer, micro_batches, questions_of_step
+from model.rl.rollout import questions_of_step
 from tests.model.conftest import tiny_model
 
 
@@ -100,17 +101,25 @@ def test_log_probabilities_and_entropy() -> None:
     torch.testing.assert_close(entropy, -(wanted_NV.exp() * wanted_NV).sum(1))
 
 
-def test_micro_batches_give_every_answer_token_its_probability_and_weight() -> None:
+@pytest.mark.parametrize(("max_tokens", "world"), [(16, 1), (300, 1), (10_000, 1), (300, 2), (10_000, 9)])
+def test_micro_batches_give_every_answer_token_its_probability_and_weight(max_tokens: int, world: int) -> None:
     model = tiny_model()
     source = torch.Generator().manual_seed(3)
     answers = []
-    for prompt, length in ((3, 4), (5, 1), (2, 9)):
-        tokens = torch.randint(0, 97, (prompt + length,), generator=source).tolist()
-        answers.append(Answer(tokens[:prompt], tokens[prompt:], [0.0] * length, float(length)))
+    for number, (size, lengths) in enumerate(((3, (4, 6)), (5, (1,)), (2, (9, 140, 1, 5)), (4, (40, 50, 60)))):
+        prompt = torch.randint(0, 97, (size,), generator=source).tolist()
+        for length in lengths:
+            tokens = torch.randint(0, 97, (length,), generator=source).tolist()
+            answers.append(Answer(prompt, tokens, [0.0] * length, 1000.0 * number + length))
     seen: dict[float, list[float]] = {}
     weight = 0.0
     with torch.no_grad():
-        for part in micro_batches(answers, 16, torch.device("cpu")):
+        parts = [
+            micro_batches(answers, max_tokens, torch.device("cpu"), rank=rank, world=world) for rank in range(world)
+        ]
+        assert len({len(share) for share in parts}) == 1, "as many for each rank"
+        for part in (part for share in parts for part in share if part.weights_N.any()):
+            assert part.tokens_BT.shape[1] <= SHARED_UP_TO or part.documents_BT is None
             logprobs_N, _ = part.log_probabilities(model)
             weight += part.weights_N.sum().item()
             for edge, value in zip(part.advantages_N.tolist(), logprobs_N.tolist(), strict=True):
@@ -146,10 +155,11 @@ def test_the_gradient_of_an_update_is_that_of_the_plain_formula(monkeypatch: pyt
     model, reference = tiny_model(), tiny_model(seed=1)
     source = torch.Generator().manual_seed(5)
     answers = []
-    for prompt, length, edge in ((3, 4, 1.3), (5, 1, -0.4), (2, 9, -0.9), (4, 3, 0.0)):
-        tokens = torch.randint(0, 97, (prompt + length,), generator=source).tolist()
+    for size, length, edge in ((3, 4, 1.3), (0, 6, 0.2), (5, 1, -0.4), (2, 9, -0.9), (0, 2, 1.1), (4, 3, 0.0)):
+        prompt = torch.randint(0, 97, (size,), generator=source).tolist() if size else answers[-1].prompt
+        tokens = torch.randint(0, 97, (length,), generator=source).tolist()
         old = (torch.rand(length, generator=source) * 0.6 - 4.9).tolist()  # some ratios are beyond the clip
-        answers.append(Answer(tokens[:prompt], tokens[prompt:], old, edge))
+        answers.append(Answer(prompt, tokens, old, edge))
     plain = copy.deepcopy(model)
     policy = Policy(model, config)
     policy.reference = reference
