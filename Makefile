@@ -15,7 +15,7 @@ test: setup ## set up, then every test whose components are here
 	@$(BIN)/python -m pytest
 
 drill: setup ## only the servers, in a browser, with PostgreSQL, S3 and a login, killed and restarted
-	@DEEPMILL_DRILL=1 $(BIN)/python -m pytest tests/flows/operations
+	@$(BIN)/python -m pytest tests/flows/operations
 
 lint: setup
 	@$(BIN)/ruff check .

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import socket
 from collections.abc import Mapping
 from datetime import datetime
 from functools import cached_property
@@ -19,6 +18,7 @@ from flows.stages import ACTIONS, stage_names
 from infra.errors import UserError
 from infra.events import EventReader
 from infra.manifest import LOGS, Manifest
+from infra.processes import is_alive_here
 from infra.store import Store
 
 __all__ = [
@@ -83,7 +83,7 @@ class RunRecord(TypedDict, total=False):
     started: str
     ended: str | None
     state: str
-    """running, completed, failed or cancelled"""
+    """running, completed, failed, cancelled, or interrupted: killed, as somebody found out later"""
     error: str | None
     revision: str
     dirty: bool
@@ -95,15 +95,14 @@ class RunRecord(TypedDict, total=False):
     stages: dict[str, StageRecord]
     release: Release | None
     process: dict[str, Any]
-    """Host and process number of the flow."""
+    """Of the flow; see `infra.processes`."""
 
 
 def state_now(record: Mapping[str, Any]) -> str:
     """The recorded state, or `interrupted` where the process of a run that did not end is gone from this machine."""
-    process = record.get("process") or {}
-    if record["state"] != "running" or process.get("host") != socket.gethostname():
-        return str(record["state"])
-    return "running" if Path(f"/proc/{process['pid']}").exists() else "interrupted"
+    if record["state"] == "running" and is_alive_here(record.get("process") or {}) is False:
+        return "interrupted"
+    return str(record["state"])
 
 
 def find_record(store: Store, name: str) -> dict[str, Any]:

@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
-import os
 import secrets
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -24,6 +22,7 @@ from flows.stages import Family
 from infra import tracing
 from infra.errors import DeepmillError, UserError
 from infra.manifest import Manifest, split_address
+from infra.processes import this_process
 from infra.runner import drift, make
 from infra.settings import Settings
 from infra.store import Store, open_store
@@ -89,7 +88,7 @@ class Session:
             "revision": revision,
             "dirty": dirty,
             "root": store.address,
-            "process": {"host": socket.gethostname(), "pid": os.getpid()},
+            "process": this_process(),
             "mlflow": {},
             "prefect": {},
             "plan": {name: item.job.identity for name, item in self.plan.items()},

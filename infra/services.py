@@ -39,6 +39,8 @@ BACKOFF = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 """Seconds before a restart, longer each time it falls over again soon."""
 SETTLED_SECONDS = 60.0
 """Up this long, a service counts as healthy again."""
+GUILTY = ("failed", "restarting", "starting")
+"""States of a service that may be why the others do not come up, the likeliest first."""
 LOG_BYTES = 32 << 20
 """A log that grows beyond is set aside as NAME.log.1."""
 
@@ -265,14 +267,11 @@ def start_group(folder: Path, group: Group) -> Iterator[dict[str, Any]]:
         if state and state["state"] == "up":
             return
         if keeper.poll() is not None or time.monotonic() > deadline:
-            culprits = [name for name, entry in (last or {"services": {}})["services"].items() if _guilty(entry)]
+            services = (last or {"services": {}})["services"]
+            culprits = [name for state in GUILTY for name, entry in services.items() if entry["state"] == state]
             stop_group(folder)
             raise UserError(_failure(folder, culprits))
         time.sleep(POLL_SECONDS)
-
-
-def _guilty(entry: dict[str, Any]) -> bool:
-    return entry["state"] in ("failed", "restarting", "starting")
 
 
 def _failure(folder: Path, names: list[str]) -> str:

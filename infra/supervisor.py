@@ -62,6 +62,7 @@ def supervise(parent: int, command: list[str], child_first: float = 0.0) -> int:
             child.wait()
             run_endings()
             return 128 + signal.SIGTERM
+        _bury_orphans(child.pid)
         time.sleep(POLL_SECONDS)
     _end_descendants(0.0)
     run_endings()
@@ -92,6 +93,13 @@ def _alive(me: psutil.Process) -> list[psutil.Process]:
             if process.status() != psutil.STATUS_ZOMBIE:
                 found.append(process)
     return found
+
+
+def _bury_orphans(child: int) -> None:
+    """Collect the adopted ones that have ended: below a worker that stays up for weeks they would pile up."""
+    with contextlib.suppress(ChildProcessError):
+        while (ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)) and ended.si_pid != child:
+            os.waitpid(ended.si_pid, 0)
 
 
 def _reap() -> None:

@@ -156,10 +156,13 @@ def _make_pools(pools: Sequence[str], runs_at_once: int) -> None:
 
 
 def _make_queue(client: Any, pool: str, name: str, limit: int | None) -> None:
-    body = {"name": name, "concurrency_limit": limit}
-    answer = client._client.post(f"/work_pools/{pool}/queues", json=body)
-    if answer.status_code not in (201, 409):
-        answer.raise_for_status()
+    import httpx
+
+    try:
+        client._client.post(f"/work_pools/{pool}/queues", json={"name": name, "concurrency_limit": limit})
+    except httpx.HTTPStatusError as error:
+        if error.response.status_code != httpx.codes.CONFLICT:  # it is there, with what somebody made of it in the UI
+            raise
 
 
 def deploy(item: Deployment) -> str:
@@ -207,7 +210,7 @@ def deploy(item: Deployment) -> str:
 
 
 def _make_automations(deployments: Sequence[str]) -> None:
-    """Two watchers in the server: one for flow runs whose process is gone, one that tells people of failures."""
+    """Watchers in the server: for runs whose process is gone or never began, and one that tells people of failures."""
     from prefect.automations import Automation
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.objects import StateType
@@ -237,6 +240,20 @@ def _make_automations(deployments: Sequence[str]) -> None:
                     message="its process is gone; start it again and it goes on from where it was",
                 )
             ],
+        ),
+        Automation(
+            name="deepmill: a run that a worker took and never began waits again",
+            description="The worker died between taking it and starting its process.",
+            trigger=EventTrigger(
+                after={"prefect.flow-run.Pending"},
+                expect={"prefect.flow-run.Running", "prefect.flow-run.Scheduled", *ended},
+                match=every_run,
+                for_each={"prefect.resource.id"},
+                posture=Posture.Proactive,
+                threshold=1,
+                within=timedelta(seconds=ZOMBIE_SECONDS),
+            ),
+            actions=[ChangeFlowRunState(state=StateType.SCHEDULED, message="its worker went away before it began")],
         ),
         Automation(
             name="deepmill: tell of failures",

@@ -83,14 +83,14 @@ def worker_group(settings: Settings, servers: ServerSettings) -> Group:
 
 
 def _workers(settings: Settings, servers: ServerSettings) -> list[Service]:
-    prefect = [sys.executable, "-m", "prefect"]
+    worker = [sys.executable, "-m", "flows.operations.worker"]
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])  # finds our python
     return [
         Service(
             name=f"worker-{pool}",
             wave=3,
             # no --limit: the pool's queue `runs` has one, and upkeep must not wait behind it
-            command=[*prefect, "worker", "start", "--pool", pool, "--name", f"{socket.gethostname()}-{pool}", *FIXED],
+            command=[*worker, "--pool", pool, "--name", f"{socket.gethostname()}-{pool}", *FIXED],
             environment=_client(settings, servers) | WORKER | {"DEEPMILL_POOL": pool, "PATH": path},
             child_first=WORKER_STOP_SECONDS,
         )

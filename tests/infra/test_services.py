@@ -77,6 +77,27 @@ def test_a_step_that_fails_stops_it_all_and_is_named(tmp_path: Path) -> None:
     assert not answers(f"http://127.0.0.1:{port}/")
 
 
+def test_a_step_that_fails_is_named_before_one_that_still_starts(tmp_path: Path) -> None:
+    deaf = Service(name="deaf", command=["sleep", "60"], ready=f"http://127.0.0.1:{free_port()}/")
+    group = Group(services=[deaf, step("bad", "import sys; sys.exit('the reason')")])
+    with pytest.raises(UserError, match="bad does not come up: the reason"):
+        list(start_group(tmp_path, group))
+
+
+def test_orphans_that_end_are_buried(tmp_path: Path) -> None:
+    """A worker that stays up for weeks leaves many behind: grandchildren whose parent went first."""
+    program = (
+        "import subprocess, sys, time\n"
+        "for _ in range(5): subprocess.run(['sh', '-c', 'sleep 0.2 &'])\n"
+        "print('ready', flush=True); time.sleep(60)"
+    )
+    group = Group(services=[Service(name="worker", command=[sys.executable, "-c", program])])
+    last = list(start_group(tmp_path, group))[-1]
+    until(lambda: "ready" in log_file(tmp_path, "worker").read_text())
+    until(lambda: len(below(last["pid"])) == 2)  # the supervisor and the program
+    assert stop_group(tmp_path)
+
+
 def test_a_killed_keeper_leaves_no_process(tmp_path: Path) -> None:
     port = free_port()
     last = list(start_group(tmp_path, Group(services=[web("web", port)])))[-1]

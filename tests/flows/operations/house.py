@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
+import re
 import socket
 import subprocess
 import sys
@@ -14,6 +15,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from tests.flows.tiny import environment
 
@@ -111,6 +114,24 @@ class House:
     def services(self) -> dict[str, Any]:
         state = json.loads((self.root / "store" / ".services" / "state.json").read_bytes())
         return dict(state["services"]) | {"keeper": {"pid": state["pid"]}}
+
+
+def field(page: Any, label: str) -> Any:
+    """The input of the innermost field of Prefect's form whose label begins so."""
+    named = page.locator("span.schema-form-property__label", has_text=re.compile(f"^{label}"))
+    return page.locator(".schema-form-property", has=named).last.locator("input, textarea").first
+
+
+def belonging_to(root: Path) -> list[psutil.Process]:
+    """The processes that work on the store of `root`."""
+    return [process for process in psutil.process_iter() if _belongs(process, root)]
+
+
+def _belongs(process: psutil.Process, root: Path) -> bool:
+    try:
+        return process.environ().get("DEEPMILL_ROOT") == str(root / "store")
+    except psutil.Error:
+        return False
 
 
 def until(condition: Callable[[], object], seconds: float, why: Callable[[], str] = lambda: "") -> None:

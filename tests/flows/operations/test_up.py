@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from tests.flows.chromium import CHROMIUM
-from tests.flows.operations.house import LOGIN, VOCABULARY, House, until
+from tests.flows.operations.house import LOGIN, VOCABULARY, House, field, until
 
 pytestmark = [
     pytest.mark.drill,
@@ -31,12 +31,6 @@ def _of_run(process: psutil.Process, run: str) -> bool:
         return process.environ().get("PREFECT__FLOW_RUN_ID") == run
     except psutil.Error:
         return False
-
-
-def field(page: Any, label: str) -> Any:
-    """The input of the innermost field of the form whose label begins so."""
-    named = page.locator("span.schema-form-property__label", has_text=re.compile(f"^{label}"))
-    return page.locator(".schema-form-property", has=named).last.locator("input, textarea").first
 
 
 def test_a_run_from_the_form(up: House, page: Any) -> None:

@@ -101,3 +101,32 @@ def test_servers_and_database_are_killed_and_the_run_goes_on(up: House, database
     assert record["state"] == "completed"
     assert "trouble" not in record["mlflow"]
     assert run
+
+
+def test_a_worker_is_killed_and_its_run_is_told_of_at_once(up: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it was running dies with it, is told in Prefect and MLflow once the next worker is there, and goes on."""
+    import mlflow
+
+    recipe = up.recipe()
+    recipe["pretrain"]["steps"] = 100_000  # it must not be over before the kill
+    run = up.start("mill/tiny", recipe=recipe)
+    until(lambda: list((up.root / "store" / ".staging" / "pretrain").glob("*/events*")), 600, up.worker_log)
+    worker, *family = psutil.Process(up.services()["worker-default"]["pid"]).children(recursive=True)
+    family = [process for process in family if process.status() != psutil.STATUS_ZOMBIE]
+    assert len(family) >= 3  # flow, supervisor, stage
+    worker.kill()
+    assert not psutil.wait_procs(family, timeout=30)[1]
+    told = up.wait(run, "CRASHED", seconds=100)  # not the minutes after which heartbeats count as missing
+    assert told["message"].startswith("its process was killed")
+    record = next(record for record in up.records() if record["prefect"].get("flow_run_id") == run)
+    assert record["state"] == "interrupted"
+    for name, value in zip(("USERNAME", "PASSWORD"), LOGIN.split(":"), strict=True):
+        monkeypatch.setenv(f"MLFLOW_TRACKING_{name}", value)
+    client = mlflow.MlflowClient(up.mlflow)
+    where = [item.experiment_id for item in client.search_experiments()]
+    (logged,) = client.search_runs(where, f"tags.`deepmill.run_id` = '{record['run_id']}'")
+    stages = client.search_runs(where, f"tags.mlflow.parentRunId = '{logged.info.run_id}'")
+    assert {item.info.status for item in (logged, *stages)} <= {"KILLED", "FINISHED"}
+    assert logged.info.status == "KILLED"
+    again = up.start("corpus/tiny", recipe=up.recipe())
+    assert up.wait(again, "COMPLETED", "FAILED", "CRASHED")["type"] == "COMPLETED", up.worker_log()
