@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -63,7 +64,7 @@ class House:
             {"Content-Type": "application/json"} | self._login(),
             method=method or ("GET" if body is None else "POST"),
         )
-        for patience in (60, 60, 120):
+        for patience in (60, 60, 60, 60, 120):
             try:
                 with urllib.request.urlopen(request, timeout=patience) as response:
                     text = response.read()
@@ -71,6 +72,9 @@ class House:
             except TimeoutError:
                 if body is not None and not path.endswith("/filter"):
                     raise  # it may have been done
+            except urllib.error.HTTPError as error:
+                if error.code != 503:  # SQLite was busy; nothing was done, as Prefect's own client knows
+                    raise
         raise TimeoutError(path)
 
     def _login(self) -> dict[str, str]:
@@ -96,6 +100,14 @@ class House:
         body = {"state": {"type": "SCHEDULED"}, "parameters": parameters}
         return str(self.ask(f"/deployments/{self.deployment(name)['id']}/create_flow_run", body)["id"])
 
+    def start_training(self) -> str:
+        """Start a run that will not be over by itself, and wait until it trains."""
+        recipe = self.recipe()
+        recipe["pretrain"]["steps"] = 100_000
+        run = self.start("mill/tiny", recipe=recipe)
+        until(lambda: list((self.root / "store" / ".staging" / "pretrain").glob("*/events*")), 600, self.worker_log)
+        return run
+
     def state(self, run: str) -> dict[str, Any]:
         return dict(self.ask(f"/flow_runs/{run}")["state"])
 
@@ -110,6 +122,9 @@ class House:
 
     def records(self) -> list[dict[str, Any]]:
         return [json.loads(path.read_bytes()) for path in sorted((self.root / "store" / "runs").glob("*.json"))]
+
+    def record(self, run_id: str) -> dict[str, Any]:
+        return dict(json.loads((self.root / "store" / "runs" / f"{run_id}.json").read_bytes()))
 
     def services(self) -> dict[str, Any]:
         state = json.loads((self.root / "store" / ".services" / "state.json").read_bytes())

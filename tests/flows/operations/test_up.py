@@ -78,11 +78,7 @@ def test_links_lead_from_each_place_to_the_others(up: House, page: Any) -> None:
 
 
 def test_cancelled_in_the_ui_it_is_gone_and_goes_on(up: House, page: Any) -> None:
-    recipe = up.recipe()
-    recipe["pretrain"]["steps"] = 100_000  # it must not be over before the button is found
-    run = up.start("mill/tiny", recipe=recipe)
-    staging = up.root / "store" / ".staging" / "pretrain"
-    until(lambda: list(staging.glob("*/events*")), 600, up.worker_log)
+    run = up.start_training()
     page.goto(f"{up.prefect}/runs/flow-run/{run}")
     page.get_by_role("button", name="Cancel", exact=True).wait_for()
     family = [process for process in psutil.process_iter() if _of_run(process, run)]

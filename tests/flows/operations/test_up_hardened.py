@@ -107,10 +107,7 @@ def test_a_worker_is_killed_and_its_run_is_told_of_at_once(up: House, monkeypatc
     """What it was running dies with it, is told in Prefect and MLflow once the next worker is there, and goes on."""
     import mlflow
 
-    recipe = up.recipe()
-    recipe["pretrain"]["steps"] = 100_000  # it must not be over before the kill
-    run = up.start("mill/tiny", recipe=recipe)
-    until(lambda: list((up.root / "store" / ".staging" / "pretrain").glob("*/events*")), 600, up.worker_log)
+    run = up.start_training()
     worker, *family = psutil.Process(up.services()["worker-default"]["pid"]).children(recursive=True)
     family = [process for process in family if process.status() != psutil.STATUS_ZOMBIE]
     assert len(family) >= 3  # flow, supervisor, stage
@@ -118,8 +115,8 @@ def test_a_worker_is_killed_and_its_run_is_told_of_at_once(up: House, monkeypatc
     assert not psutil.wait_procs(family, timeout=30)[1]
     told = up.wait(run, "CRASHED", seconds=100)  # not the minutes after which heartbeats count as missing
     assert told["message"].startswith("its process was killed")
-    record = next(record for record in up.records() if record["prefect"].get("flow_run_id") == run)
-    assert record["state"] == "interrupted"
+    (record,) = [record for record in up.records() if record["prefect"].get("flow_run_id") == run]
+    until(lambda: up.record(record["run_id"])["state"] == "interrupted", 100, up.worker_log)
     for name, value in zip(("USERNAME", "PASSWORD"), LOGIN.split(":"), strict=True):
         monkeypatch.setenv(f"MLFLOW_TRACKING_{name}", value)
     client = mlflow.MlflowClient(up.mlflow)
