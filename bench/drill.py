@@ -2,8 +2,9 @@
 
 Runs the sample recipe undisturbed in one store, and in another kills the run with SIGKILL at random moments, starting
 it again each time; when it gets through in spite of that, it begins anew in an empty store, until it was killed N times
-(50). Every store must end with the same bytes, nothing half-made may be visible, and no process may be left. `--quick`
-takes a recipe of seconds, and five kills unless `--kills` says otherwise.
+(50). The moments lie in every stage alike, whatever a stage takes. Every store must end with the same bytes, nothing
+half-made may be visible, and no process may be left. `--quick` takes a recipe of seconds, and five kills unless
+`--kills` says otherwise.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ def drill(folder: Path, recipe: str, kills: int, seed: int) -> dict[str, Any]:
     calm = folder / "calm"
     calm.mkdir()
     first, seconds = _undisturbed(calm, recipe)
-    wanted = contents(calm)
+    wanted, lengths = contents(calm), {name: stage["seconds"] for name, stage in _stages(calm).items()}
     chance, found = random.Random(seed), {"kills": 0, "stores": 0, "left_running": 0, "others": 0}
     stages = Counter[str]()
     while found["kills"] < kills:
@@ -70,7 +71,7 @@ def drill(folder: Path, recipe: str, kills: int, seed: int) -> dict[str, Any]:
         process = start(rough, recipe)
         while found["kills"] < kills:
             try:
-                _let_live(process, rough, chance, first)
+                _let_live(process, rough, chance, first, lengths)
                 break
             except subprocess.TimeoutExpired:
                 at = _stage_at_work(rough)
@@ -98,27 +99,41 @@ def _undisturbed(folder: Path, recipe: str) -> tuple[float, float]:
     return first_seconds, time.monotonic() - started
 
 
-def _let_live(process: subprocess.Popen[bytes], folder: Path, chance: random.Random, first: float) -> None:
+def _let_live(
+    process: subprocess.Popen[bytes], folder: Path, chance: random.Random, first: float, lengths: dict[str, float]
+) -> None:
     """Return once the run has ended; raise TimeoutExpired when its moment has come.
 
-    One in five dies while it starts, the others within 15 seconds of having begun: starting takes its time.
+    One in five dies while it starts, the others in the middle of a stage: of the one that is made next, or two times in
+    five of the one after, and so on, for else none would ever be finished.
     """
     if chance.random() < 0.2:
         process.wait(chance.uniform(0.5, first))
         return
-    records = folder / "store" / "runs"
-    before = len(list(records.glob("*.json")))
-    while len(list(records.glob("*.json"))) == before:
-        if process.poll() is not None:
+    before, later = len(_records(folder)), 0
+    while chance.random() < 0.4:
+        later += 1
+    while process.poll() is None:
+        stages = _stages(folder) if len(_records(folder)) > before else {}
+        if sum(stage["state"] != "cached" for stage in stages.values()) > later:
+            process.wait(chance.uniform(0.0, lengths.get(_stage_at_work(folder), 1.0)))
             return
         time.sleep(0.05)
-    process.wait(chance.uniform(0.0, 15.0))
+
+
+def _records(folder: Path) -> list[Path]:
+    return sorted((folder / "store" / "runs").glob("*.json"))
+
+
+def _stages(folder: Path) -> dict[str, Any]:
+    """What the latest run has done about each stage."""
+    latest = _records(folder)[-1:]
+    return dict(json.loads(latest[0].read_bytes())["stages"]) if latest else {}
 
 
 def _stage_at_work(folder: Path) -> str:
-    """The stage whose staging folder was touched last, or where the run is otherwise."""
-    there = [path for path in (folder / "store" / ".staging").glob("*/*/events.jsonl") if path.exists()]
-    return there[-1].parts[-3] if there else "between stages"
+    """Where the latest run is."""
+    return next((name for name, stage in _stages(folder).items() if stage["state"] == "running"), "between stages")
 
 
 def main() -> None:
