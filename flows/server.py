@@ -67,7 +67,12 @@ class PrefectServer:
             return
         deadline = time.monotonic() + START_SECONDS
         while not self._answers():
-            if self._process.poll() is not None or time.monotonic() > deadline:
+            if time.monotonic() > deadline:
+                raise UserError(
+                    f"the Prefect server of this run has not answered for {START_SECONDS:.0f} s; this machine may have "
+                    "too much to do: run the same command again, or set PREFECT_API_URL to one that runs"
+                )
+            if self._process.poll() is not None:
                 self._log.seek(0)
                 told = self._log.read().decode(errors="replace").strip().splitlines() or ["no reason given"]
                 raise UserError(
