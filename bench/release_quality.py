@@ -14,9 +14,9 @@ from model.release.rows import cut, text_rows
 __all__ = ["quality"]
 
 EIGHT = ("q8_0", "rtn8", "torchao8")
-ROUNDING = ("rtn4", "rtn4 g16", "rtn4 as ours")
+ROUNDING = ("rtn4", "rtn4 as 4.5", "rtn4 g16", "rtn4 as ours")
 LIBRARIES = ("torchao4 g64", "torchao4 g32", "q4_k", "q4_k_m", "q4_k_m imatrix", "llmcompressor")
-OURS = ("int8", "int4", "int4_uniform")
+OURS = ("int8", "int4", "int4 4.5", "int4_uniform")
 SAME = 0.01
 """Bits per weight within which two count as equal."""
 
@@ -73,8 +73,11 @@ def quality(contenders: Contenders) -> list[Row]:
         lost("of 8-bit peers'", "int8", ("rtn8",), None),
         lost("of rounding's", "int4", ROUNDING, 0.25),
         lost("of the libraries'", "int4", LIBRARIES, 1.0),
-        lost("of rounding's", "int4_uniform", ROUNDING[:1], 0.25),
-        lost("of the libraries'", "int4_uniform", ("torchao4 g64", "q4_k", "llmcompressor"), 1.0),
+        lost("of rounding's", "int4 4.5", ROUNDING[:1], 0.25),
+        lost("of rounding's with our types", "int4 4.5", ROUNDING[1:2], None),
+        lost("of the libraries'", "int4 4.5", ("torchao4 g64", "q4_k", "llmcompressor"), 1.0),
+        lost("of rounding's, 4 bits everywhere", "int4_uniform", ROUNDING[:1], 0.25),
+        lost("of llmcompressor's, 4 bits everywhere", "int4_uniform", ("llmcompressor",), 1.0),
         row("perplexity rise, 8 bits", "%", rise("int8"), {}, 0.1, most=True),
         row("perplexity rise, 4 bits", "%", rise("int4"), {}, 1.0, most=True),
         row("time to quantize, 4 bits", "s", contenders.seconds["int4"], times, None),

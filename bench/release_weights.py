@@ -59,10 +59,12 @@ class Contenders:
         self._makers: dict[str, Callable[[], Made]] = {
             "int8": lambda: self._sized(self._calibrated(self.plan(Precision.Q8_0))),
             "int4": lambda: self._sized(self._calibrated(self.budget_plan(self.bits("q4_k_m")))),
+            "int4 4.5": lambda: self._sized(self._calibrated(self.budget_plan(4.5, k_quants=True))),
             "int4_uniform": lambda: self._sized(self._calibrated(self.plan(Precision.Q4_0))),
             "rtn8": lambda: self._sized(rounded(self.model, self.plan(Precision.Q8_0))),
             "rtn4": lambda: self._sized(rounded(self.model, self.plan(Precision.Q4_0))),
             "rtn4 g16": lambda: self._by(_rounded_by_group(16), lambda columns: 4 + 16 / 16),
+            "rtn4 as 4.5": lambda: self._sized(rounded(self.model, self.budget_plan(4.5, k_quants=True))),
             "rtn4 as ours": lambda: self._sized(rounded(self.model, self.budget_plan(self.bits("q4_k_m")))),
             "q8_0": lambda: self._sized(self._all(kinds.Q8_0)),
             "q4_k": lambda: self._sized(self._all(kinds.Q4_K)),
@@ -101,11 +103,11 @@ class Contenders:
         kinds = {Role.EXPERTS: precision, Role.LINEAR: precision, Role.EMBEDDINGS: Precision.Q8_0}
         return make_plan(self.model, kinds)
 
-    def budget_plan(self, bits: float) -> Plan:
-        """Four bits, and eight where measured harm says so, within `bits`."""
+    def budget_plan(self, bits: float, *, k_quants: bool = False) -> Plan:
+        """Four bits, and eight (or llama.cpp's three and six) where measured harm says so, within `bits`."""
         if bits not in self._plans:
             plan = self.plan(Precision.Q4_0)
-            allocate(self.model, plan, bits, self.calibration[::4][:4])
+            allocate(self.model, plan, bits, self.calibration[::4][:4], k_quants=k_quants)
             self._plans[bits] = plan
         return self._plans[bits]
 

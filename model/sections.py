@@ -140,6 +140,11 @@ class Precision(StrEnum):
     """4-bit codes with a 16-bit scale per 32 weights of a row: 4.5 bits per weight."""
     Q8_0 = "q8_0"
     """8-bit codes with a 16-bit scale per 32 weights of a row: 8.5 bits per weight."""
+    Q3_K = "q3_k"
+    """3-bit codes as llama.cpp makes them, not calibrated: 3.44 bits per weight, in rows of a multiple of 256 (others
+    get q4_0). For llama.cpp alone."""
+    Q6_K = "q6_k"
+    """Likewise 6-bit codes: 6.56 bits per weight (other rows get q8_0)."""
     F16 = "f16"
 
 
@@ -172,6 +177,9 @@ class QuantizeConfig(Section):
     """Bits per weight of the int4 model to fill up, embeddings apart: beyond what the keys above make, the 4-bit
     matrices whose rounding changes predictions most for their size keep 8 bits while this holds. Q4_K_M has about 4.85.
     With ``linear: q4_0`` all of it goes where it helps most. None when empty."""
+    k_quants: Annotated[bool, Added] = False
+    """Let `bits` also give those matrices q3_k, where that hardly matters, and q6_k, so that more of the others have 8
+    bits: closer to the original at the same size, and the int4 model is then for llama.cpp alone."""
     sensitivity_sequences: int = Field(16, ge=1)
     """Calibration rows that this is measured on, once per matrix."""
     calibration_sequences: int = Field(128, ge=1)

@@ -124,7 +124,8 @@ def _gguf(version: Version, place: Place) -> Path:
     from model.release.quantized import read_units
 
     config, stored = read_units(version.folder)
-    kind = max((unit.grid for unit in stored.values() if unit.grid), key=lambda grid: -grid.limits[1], default="f32")
+    precisions = {unit.precision for unit in stored.values()}
+    kind = "q4_0" if precisions & {"q4_0", "q3_k", "q6_k"} else "q8_0" if "q8_0" in precisions else "f32"
     path = place.cache / version.label.replace("/", "-") / "engine" / f"model-{kind}.gguf"
     if path.exists():
         try:

@@ -1,50 +1,71 @@
-"""Which matrices of the 4-bit model keep 8 bits: those whose rounding costs most for their size, within a budget.
+"""Which matrices of the 4-bit model keep more bits: those whose rounding costs most for their size, within a budget.
 
-The cost of a matrix is what it does to the model's predictions when it alone is rounded to 4 bits: the divergence on
-calibration rows. Such costs are close to additive, and they lie far apart (the first layer's attention costs a hundred
-times an expert of the last), which is why a rule by kind of matrix leaves most of the gain behind.
+The cost of a matrix is what it does to the model's predictions when it alone is rounded: the divergence on calibration
+rows. Such costs are close to additive, and they lie far apart (the first layer's attention costs a hundred times an
+expert of the last), which is why a rule by kind of matrix leaves most of the gain behind. With llama.cpp's K-quants to
+choose from, matrices that hardly matter pay for those that do, so that a budget of 4.5 bits has something to choose.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
+from gguf import QK_K
 from torch import Tensor
 
-from model.release.calibrate import CalibrationBatch
+from model.release.calibrate import CalibrationBatch, rounded_to
 from model.release.divergence import Reference
-from model.release.grid import GROUP, Grid
-from model.release.quantized import Plan, rounded_unit
+from model.release.grid import GROUP
+from model.release.quantized import Plan
 from model.release.units import Role, role_of, units
 from model.sections import Precision
 from model.transformer import Transformer
 
-__all__ = ["allocate", "costs"]
+__all__ = ["allocate", "chosen_within", "costs"]
 
-BITS: dict[Precision | None, float] = {Precision.Q4_0: 4 + 16 / GROUP, Precision.Q8_0: 8 + 16 / GROUP}
+BITS: dict[Precision | None, float] = {
+    Precision.Q3_K: 3 + 7 / 16,
+    Precision.Q4_0: 4 + 16 / GROUP,
+    Precision.Q6_K: 6 + 9 / 16,
+    Precision.Q8_0: 8 + 16 / GROUP,
+}
 """Per weight, with the scales."""
+CALIBRATED = 0.4
+"""What calibration leaves of the divergence that rounding to 4 bits costs (measured: 0.39). K-quants are not
+calibrated, and at 8 bits it changes little."""
+CHOICES = (Precision.Q3_K, Precision.Q4_0, Precision.Q6_K, Precision.Q8_0)
 
 
 @torch.no_grad()
-def costs(model: Transformer, batches: Sequence[CalibrationBatch], names: Sequence[str]) -> dict[str, float]:
-    """Divergence (nats per token) of `model` with one matrix rounded to 4 bits, for each of `names`."""
+def costs(
+    model: Transformer, batches: Sequence[CalibrationBatch], names: Sequence[str], precision: Precision = Precision.Q4_0
+) -> dict[str, float]:
+    """Divergence (nats per token) of `model` with one matrix rounded, for each of `names`."""
     reference, views = Reference(model, batches), units(model)
     found = {}
     for name in names:
         kept: Tensor = views[name].clone()
-        views[name].copy_(rounded_unit(kept, Grid.Q4_0).weight())
+        views[name].copy_(rounded_to(kept, precision).weight())
         found[name] = reference.compare(model).kl
         views[name].copy_(kept)
     return found
 
 
-def allocate(model: Transformer, plan: Plan, budget: float, batches: Sequence[CalibrationBatch]) -> dict[str, float]:
+def allocate(
+    model: Transformer,
+    plan: Plan,
+    budget: float,
+    batches: Sequence[CalibrationBatch],
+    *,
+    k_quants: bool = False,
+) -> dict[str, float]:
     """Raise matrices of `plan` from 4 to 8 bits while all of them but the embeddings stay within `budget`.
 
     Args:
         plan: changed in place.
         budget: bits per weight, over the quantized matrices without embedding and output layer.
+        k_quants: the 4-bit matrices may also get 3.4 and 6.6 bits, where their rows divide into such blocks.
 
     Returns:
         What each candidate costs at 4 bits (`costs`).
@@ -55,10 +76,56 @@ def allocate(model: Transformer, plan: Plan, budget: float, batches: Sequence[Ca
         if plan[name] in BITS and role_of(name, weight) is not Role.EMBEDDINGS
     }
     left = budget * sum(weights.values()) - sum(BITS[plan[name]] * count for name, count in weights.items())
-    found = costs(model, batches, [name for name in weights if plan[name] is Precision.Q4_0])
+    free = [name for name in weights if plan[name] is Precision.Q4_0]
+    found = costs(model, batches, free)
+    if k_quants:
+        blocks = [name for name in free if units(model)[name].shape[-1] % QK_K == 0]
+        others = {
+            precision: costs(model, batches, free if precision is Precision.Q8_0 else blocks, precision)
+            for precision in CHOICES
+            if precision is not Precision.Q4_0
+        }
+        calibrated = {name: CALIBRATED * cost for name, cost in found.items()}
+        by_precision = {Precision.Q4_0: calibrated} | others
+        left += sum(BITS[Precision.Q4_0] * weights[name] for name in free)
+        plan |= chosen_within({name: weights[name] for name in free}, by_precision, left)
+        return found
     step = BITS[Precision.Q8_0] - BITS[Precision.Q4_0]
     for name in sorted(found, key=lambda name: (-found[name] / weights[name], name)):
         if step * weights[name] <= left:
             plan[name] = Precision.Q8_0
             left -= step * weights[name]
     return found
+
+
+def chosen_within(
+    weights: Mapping[str, int], by_precision: Mapping[Precision, Mapping[str, float]], budget: float
+) -> dict[str, Precision]:
+    """The precisions of least cost in all whose bits stay within `budget`: the steepest steps of each matrix first.
+
+    From its least bits a matrix goes up along the lower convex hull of its costs, whose steps are ever less steep.
+    """
+    chosen, steps = {}, []
+    for name, count in weights.items():
+        choices = [precision for precision in CHOICES if name in by_precision.get(precision, {})]
+        at, number = choices[0], 0
+        chosen[name], budget = at, budget - BITS[at] * count
+        while above := [precision for precision in choices if BITS[precision] > BITS[at]]:
+            gains = {
+                precision: (by_precision[at][name] - by_precision[precision][name])
+                / ((BITS[precision] - BITS[at]) * count)
+                for precision in above
+            }
+            to = max(above, key=lambda precision: gains[precision])
+            if gains[to] <= 0:
+                break
+            steps.append((-gains[to], name, number, at, to))
+            at, number = to, number + 1
+    stuck = set()
+    for _, name, _, at, to in sorted(steps):
+        price = (BITS[to] - BITS[at]) * weights[name]
+        if name in stuck or price > budget:
+            stuck.add(name)
+            continue
+        chosen[name], budget = to, budget - price
+    return chosen

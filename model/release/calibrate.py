@@ -21,6 +21,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from gguf import GGMLQuantizationType
 from torch import Tensor, nn
 
 from infra import events
@@ -28,13 +29,14 @@ from model.attention import LatentAttention
 from model.moe import FeedForward, MixtureOfExperts
 from model.release.gptq import factor, round_columns
 from model.release.grid import Grid
-from model.release.quantized import Plan, Unit, plain_unit, rounded_unit
+from model.release.kquants import k_quantize
+from model.release.quantized import K_QUANTS, Plan, Unit, plain_unit, rounded_unit
 from model.release.units import units
 from model.rotary import rotary_tables
 from model.sections import Precision
 from model.transformer import Layer, Transformer
 
-__all__ = ["Calibrated", "CalibrationBatch", "calibrate", "rounded"]
+__all__ = ["Calibrated", "CalibrationBatch", "calibrate", "rounded", "rounded_to"]
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ class Calibrated:
 
 def rounded(model: Transformer, plan: Plan) -> dict[str, Unit]:
     """All units at the precisions of `plan`, without calibration."""
-    return {name: _plain(weight, plan[name]) for name, weight in units(model).items()}
+    return {name: rounded_to(weight, plan[name]) for name, weight in units(model).items()}
 
 
 @torch.no_grad()
@@ -101,9 +103,12 @@ def calibrate(
     return worker.result
 
 
-def _plain(weight: Tensor, precision: Precision | None) -> Unit:
-    if precision in (None, Precision.F16):
+def rounded_to(weight: Tensor, precision: Precision | None) -> Unit:
+    """A weight at a precision, without calibration."""
+    if precision is None or precision is Precision.F16:
         return plain_unit(weight, precision)
+    if precision in K_QUANTS:
+        return k_quantize(weight, GGMLQuantizationType[precision.name])
     return rounded_unit(weight, Grid(precision))
 
 
@@ -158,7 +163,7 @@ class _Calibration:
 
     def store(self, name: str) -> None:
         """Store a unit without calibration."""
-        self._put(name, _plain(self.views[name], self.plan[name]))
+        self._put(name, rounded_to(self.views[name], self.plan[name]))
 
     def see(self, name: str, squares_BC: Tensor) -> None:
         """Note how much each input column of a unit matters; columns that were never used count a little too."""
@@ -237,8 +242,11 @@ class _Calibration:
         for name in names:
             self.see(name, hessian_BCC.diagonal(dim1=-2, dim2=-1))
             weight, precision = self.views[name], self.plan[name]
-            if precision in (None, Precision.F16):
+            if precision is None or precision is Precision.F16:
                 self._put(name, plain_unit(weight, precision))
+                continue
+            if precision in K_QUANTS:  # as it is: weighed with `see`'s squares they cost more in the whole model
+                self._keep(name, rounded_to(weight, precision), precision, hessian_BCC)
                 continue
             factors = factors or factor(hessian_BCC, self.damping)
             self._round(name, weight, Grid(precision), hessian_BCC, *factors)
@@ -255,19 +263,26 @@ class _Calibration:
         matrices_BRC = weight.reshape(len(hessian_BCC), -1, weight.shape[-1])
         codes, scales = round_columns(matrices_BRC, upper_BCC, grid)
         unit = Unit.packed(codes.view(weight.shape), scales.view(*weight.shape[:-1], -1), grid)
-        plain = rounded_unit(weight, grid).weight()
-        entry: dict[str, Any] = {
-            "error": _relative(unit.weight().view_as(matrices_BRC), matrices_BRC, hessian_BCC),
-            "error_rounded": _relative(plain.view_as(matrices_BRC), matrices_BRC, hessian_BCC),
-        }
+        entry = self._keep(name, unit, Precision(grid), hessian_BCC)
         for place, damping in enumerate(dampings):
             matrix = f"{name}[{place}]" if len(dampings) > 1 else name
             if damping is None:
                 self.result.rounded.append(matrix)
             elif damping != self.damping:
                 entry.setdefault("damping", {})[matrix] = damping
+
+    def _keep(self, name: str, unit: Unit, precision: Precision, hessian_BCC: Tensor) -> dict[str, Any]:
+        """Store a unit and its errors, and return these."""
+        weight = self.views[name]
+        matrices_BRC = weight.reshape(len(hessian_BCC), -1, weight.shape[-1])
+        plain = rounded_to(weight, precision).weight()
+        entry: dict[str, Any] = {
+            "error": _relative(unit.weight().view_as(matrices_BRC), matrices_BRC, hessian_BCC),
+            "error_rounded": _relative(plain.view_as(matrices_BRC), matrices_BRC, hessian_BCC),
+        }
         self.result.errors[name] = entry
         self._put(name, unit)
+        return entry
 
 
 def _attention_groups(attention: nn.Module) -> Iterator[dict[str, list[str]]]:

@@ -35,14 +35,23 @@ __all__ = [
     "linear_bits",
     "load_compressed",
     "scheme",
+    "unknown",
     "unquantized",
     "write_compressed",
     "write_folder",
 ]
 
 BITS = {Grid.Q4_0: 4, Grid.Q8_0: 8}
+NEAREST: dict[Precision | None, int] = {Precision.Q4_0: 4, Precision.Q3_K: 4, Precision.Q8_0: 8, Precision.Q6_K: 8}
+"""Bits of this format that stand for each precision, where another tool quantizes."""
 _NUMBER = re.compile(r"\.\d+\.")
 _EXPERT_NUMBER = re.compile(r"(?<=\.experts)\.\d+\.")
+
+
+def unknown(quantized: Path) -> str | None:
+    """Why the model of a folder does not go into this format, or None when it does."""
+    kinds = sorted({unit.precision for unit in read_units(quantized)[1].values() if unit.kind})
+    return f"compressed-tensors knows no {' and '.join(kinds)}, which only llama.cpp reads" if kinds else None
 
 
 def write_compressed(quantized: Path, folder: Path) -> None:
@@ -76,9 +85,9 @@ def linear_bits(model: Transformer, plan: Plan) -> dict[str, int]:
     found: dict[str, int] = {}
     for name, weight in units(model).items():
         precision = plan[name]
-        if precision in (Precision.Q4_0, Precision.Q8_0) and _is_linear(name):
+        if precision in NEAREST and _is_linear(name):
             for module in _modules(name, len(weight) if weight.dim() > 2 else None):
-                found[module] = BITS[Grid(precision)]
+                found[module] = NEAREST[precision]
     return found
 
 

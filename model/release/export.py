@@ -32,7 +32,7 @@ def export(config: ExportConfig, inputs: Mapping[str, Path], out_dir: Path) -> d
     from model.checkpoint import load_config, write_json
     from model.config import Family
     from model.release.card import card
-    from model.release.compressed import write_compressed
+    from model.release.compressed import unknown, write_compressed
     from model.release.gguf import unsupported
 
     checkpoint, quantized = inputs["model"] / "model", inputs["quantize"]
@@ -44,10 +44,11 @@ def export(config: ExportConfig, inputs: Mapping[str, Path], out_dir: Path) -> d
     left_out: dict[str, str] = {}
     verified: dict[str, Any] = {}
     speeds: dict[str, float] = {}
-    if config.compressed:
-        write_compressed(out_dir / "model", out_dir / "compressed")
+    reason = unknown(out_dir / "model") if config.compressed else "export.compressed is false"
+    if reason:
+        left_out["compressed"] = reason
     else:
-        left_out["compressed"] = "export.compressed is false"
+        write_compressed(out_dir / "model", out_dir / "compressed")
     for kind in ("w8a8", "llmcompressor"):
         if (quantized / kind).is_dir():
             _copy(quantized / kind, out_dir / kind, inputs["tokenizer"])

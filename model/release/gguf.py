@@ -68,7 +68,7 @@ _LAYER_NAMES = {
 
 
 class Stored(Protocol):
-    """One weight as it goes into the file: `model.release.quantized.Unit`, `model.release.kquants.Blocks`."""
+    """One weight as it goes into the file: `model.release.quantized.Unit`."""
 
     @property
     def stored(self) -> torch.Tensor:

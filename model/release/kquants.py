@@ -11,19 +11,17 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cache
 
 import torch
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
-from gguf import dequantize as gguf_dequantize
 from torch import Tensor
 
 from model.config import Family, ModelConfig
 from model.release.quantized import Unit, plain_unit
 from model.release.units import Role, role_of
 
-__all__ = ["Blocks", "k_quantize", "k_quants"]
+__all__ = ["k_quantize", "k_quants"]
 
 Type = GGMLQuantizationType
 NARROWER = {Type.Q4_K: Type.Q5_0, Type.Q5_K: Type.Q5_1, Type.Q6_K: Type.Q8_0}
@@ -32,31 +30,13 @@ MIXTRAL = 8
 """llama.cpp gives models of eight experts, as Mixtral is, more bits in attention."""
 
 
-@dataclass(frozen=True)
-class Blocks:
-    """One weight in blocks of a GGUF type; a `model.release.quantized.Unit` for the writer of GGUF files."""
-
-    stored: Tensor
-    """uint8 [..., R, bytes of a row]."""
-    kind: GGMLQuantizationType
-
-    @property
-    def precision(self) -> str:
-        """The type's name, in small letters."""
-        return self.kind.name.lower()
-
-    def weight(self) -> Tensor:
-        """The float32 weights."""
-        return torch.from_numpy(gguf_dequantize(self.stored.numpy(), self.kind))
-
-
 def k_quants(
     weights: Mapping[str, Tensor],
     config: ModelConfig,
     importance: Mapping[str, Tensor],
     *,
     embeddings: GGMLQuantizationType | None = None,
-) -> dict[str, Blocks | Unit]:
+) -> dict[str, Unit]:
     """Units in the mixture Q4_K_M; what llama.cpp leaves alone stays in fp32.
 
     Args:
@@ -64,7 +44,7 @@ def k_quants(
         importance: `Calibrated.importance`; a matrix without one is quantized without.
         embeddings: type of embedding and output layer, in place of llama.cpp's own.
     """
-    made: dict[str, Blocks | Unit] = {}
+    made: dict[str, Unit] = {}
     for name, weight in weights.items():
         kind = k_type(name, weight, config)
         if kind is not None and embeddings is not None and role_of(name, weight) is Role.EMBEDDINGS:
@@ -101,7 +81,7 @@ def _more_bits(layer: int, layers: int) -> bool:
     return layer < layers // 8 or layer >= 7 * layers // 8 or (layer - layers // 8) % 3 == 2
 
 
-def k_quantize(weight: Tensor, kind: GGMLQuantizationType, importance_BC: Tensor | None = None) -> Blocks:
+def k_quantize(weight: Tensor, kind: GGMLQuantizationType, importance_BC: Tensor | None = None) -> Unit:
     """Quantize a matrix [R, C], or [B, R, C] with importance [B, C] or [1, C].
 
     Raises:
@@ -113,14 +93,14 @@ def k_quantize(weight: Tensor, kind: GGMLQuantizationType, importance_BC: Tensor
         raise ValueError(f"{columns} columns are no multiple of {block}, the block of {kind.name}")
     matrices_BRC = weight.float().reshape(-1, *weight.shape[-2:]).contiguous()
     if kind is Type.F16:
-        return Blocks(weight.half().contiguous().view(torch.uint8), kind)
+        return Unit(weight.half().contiguous().view(torch.uint8), kind=kind)
     stored = torch.empty(*matrices_BRC.shape[:2], columns // block * size, dtype=torch.uint8)
     weighs = None if importance_BC is None else importance_BC.float().expand(len(matrices_BRC), -1).contiguous()
     for place, matrix_RC in enumerate(matrices_BRC):
         row = None if weighs is None else weighs[place].data_ptr()
         pointers = (matrix_RC.data_ptr(), stored[place].data_ptr())
         _quantizer()(kind.value, *pointers, 0, len(matrix_RC), columns, row)
-    return Blocks(stored.view(*weight.shape[:-1], -1), kind)
+    return Unit(stored.view(*weight.shape[:-1], -1), kind=kind)
 
 
 @cache

@@ -138,7 +138,8 @@ def _plans(
     if config.bits is not None:
         rows = max(1, config.sensitivity_sequences // config.batch_size)
         # of either kind of row: text comes first, tasks last
-        costs = allocate(model, plans["int4"], config.bits, calibration[:: max(1, len(calibration) // rows)][:rows])
+        seen = calibration[:: max(1, len(calibration) // rows)][:rows]
+        costs = allocate(model, plans["int4"], config.bits, seen, k_quants=config.k_quants)
     return plans, costs
 
 

@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from gguf import QK_K, GGMLQuantizationType
+from gguf import dequantize as gguf_dequantize
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -27,10 +29,22 @@ from model.release.units import Role, role_of, units
 from model.sections import Precision
 from model.transformer import Transformer
 
-__all__ = ["Plan", "Unit", "load_quantized", "make_plan", "plain_unit", "read_units", "rounded_unit", "save_quantized"]
+__all__ = [
+    "K_QUANTS",
+    "Plan",
+    "Unit",
+    "load_quantized",
+    "make_plan",
+    "plain_unit",
+    "read_units",
+    "rounded_unit",
+    "save_quantized",
+]
 
 KEY = "deepmill_quantization"
-FORMAT = 1
+FORMAT, FORMAT_K = 1, 2
+"""The second has K-quants among its precisions."""
+K_QUANTS = (Precision.Q3_K, Precision.Q6_K)
 WEIGHTS = "model.safetensors"
 
 Plan = dict[str, Precision | None]
@@ -39,11 +53,14 @@ Plan = dict[str, Precision | None]
 
 @dataclass(frozen=True)
 class Unit:
-    """One stored weight: packed blocks with their grid, or plain numbers."""
+    """One stored weight: packed blocks with their grid, blocks of another GGUF type, or plain numbers."""
 
     stored: Tensor
-    """uint8 [..., R, bytes] where `grid` is given, else float32 or float16 in the weight's own shape."""
+    """uint8 [..., R, bytes] in blocks, else float32 or float16 in the weight's own shape."""
     grid: Grid | None = None
+    """Ours: blocks of codes with their scale."""
+    kind: GGMLQuantizationType | None = None
+    """Blocks that llama.cpp made (`model.release.kquants`)."""
 
     @classmethod
     def packed(cls, codes: Tensor, scales: Tensor, grid: Grid) -> Unit:
@@ -53,11 +70,15 @@ class Unit:
 
     @property
     def precision(self) -> str:
-        """``q4_0``, ``q8_0``, ``f16`` or ``f32``."""
+        """The GGUF type's name, in small letters."""
+        if self.kind is not None:
+            return self.kind.name.lower()
         return self.grid.value if self.grid else {torch.float16: "f16", torch.float32: "f32"}[self.stored.dtype]
 
     def weight(self) -> Tensor:
         """The float32 weights."""
+        if self.kind is not None:
+            return torch.from_numpy(gguf_dequantize(self.stored.numpy(), self.kind))
         if self.grid is None:
             return self.stored.float()
         codes, scales = unpack(self.stored.flatten(0, -2).numpy(), self.grid)
@@ -69,6 +90,8 @@ def make_plan(model: Transformer, precisions: Mapping[Role, Precision]) -> Plan:
     plan: Plan = {}
     for name, weight in units(model).items():
         precision = precisions.get(role_of(name, weight))
+        if precision in K_QUANTS and weight.shape[-1] % QK_K:
+            precision = Precision.Q4_0 if precision is Precision.Q3_K else Precision.Q8_0
         plan[name] = Precision.F16 if precision and weight.shape[-1] % GROUP else precision
     return plan
 
@@ -88,7 +111,8 @@ def save_quantized(folder: Path, stored: Mapping[str, Unit], checkpoint: Path) -
     """Write `stored`; all else is copied from the folder of the checkpoint that it was made from."""
     folder.mkdir(parents=True, exist_ok=True)
     config = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))
-    config[KEY] = {"format": FORMAT, "group": GROUP, "tensors": {name: unit.precision for name, unit in stored.items()}}
+    form = FORMAT_K if any(unit.kind for unit in stored.values()) else FORMAT
+    config[KEY] = {"format": form, "group": GROUP, "tensors": {name: unit.precision for name, unit in stored.items()}}
     write_json(folder / "config.json", config)
     for name in ("generation_config.json", *TOKENIZER_FILES):
         if (checkpoint / name).exists():
@@ -100,16 +124,22 @@ def read_units(folder: Path) -> tuple[ModelConfig, dict[str, Unit]]:
     """The architecture and the stored weights; UserError when the folder holds none of ours, or a damaged one."""
     config = load_config(folder)
     settings: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8")).get(KEY, {})
-    if settings.get("format") != FORMAT:
+    if settings.get("format") not in (FORMAT, FORMAT_K):
         raise UserError(
-            f"{folder / 'config.json'}: no {KEY} of format {FORMAT}; no model of the quantize stage is here"
+            f"{folder / 'config.json'}: no {KEY} of format {FORMAT} or {FORMAT_K}; no model of the quantize stage "
+            "is here"
         )
     try:
         tensors = load_file(folder / WEIGHTS)
     except (SafetensorError, FileNotFoundError) as error:
         raise UserError(f"{folder / WEIGHTS}: not readable ({error}); make the quantize artifact again") from None
     grids = {grid.value: grid for grid in Grid}
-    return config, {name: Unit(tensors[name], grids.get(precision)) for name, precision in settings["tensors"].items()}
+    kinds = {kind.value: GGMLQuantizationType[kind.name] for kind in K_QUANTS}
+    stored = {
+        name: Unit(tensors[name], grids.get(precision), kinds.get(precision))
+        for name, precision in settings["tensors"].items()
+    }
+    return config, stored
 
 
 def load_quantized(folder: Path) -> Transformer:

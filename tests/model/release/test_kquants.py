@@ -7,15 +7,26 @@ the same weights, with and without importance matrix: 349 tensors of four archit
 from __future__ import annotations
 
 import hashlib
+import itertools
+from pathlib import Path
 
 import pytest
 import torch
 from gguf import GGMLQuantizationType
 
+from model.checkpoint import save_model
 from model.config import Family
-from model.release.kquants import Blocks, k_quantize, k_quants, k_type
-from model.release.units import units
+from model.release.allocate import BITS, chosen_within
+from model.release.calibrate import rounded
+from model.release.compressed import unknown
+from model.release.gguf import check_gguf, write_gguf
+from model.release.kquants import k_quantize, k_quants, k_type
+from model.release.quantized import load_quantized, make_plan, read_units, save_quantized
+from model.release.units import Role, units
+from model.release.verify import check_runs
+from model.sections import Precision
 from tests.model.conftest import tiny_config, tiny_model
+from tests.model.serving.talker import save_tokenizer, words
 
 Type = GGMLQuantizationType
 WIDE = {"hidden_size": 256, "kv_lora_rank": 256, "moe_intermediate_size": 256, "intermediate_size": 512}
@@ -89,5 +100,51 @@ def test_rows_that_do_not_divide_take_what_fits() -> None:
     with pytest.raises(ValueError, match="48 columns are no multiple of 256"):
         k_quantize(torch.ones(2, 48), Type.Q4_K)
     half = k_quantize(torch.full((2, 48), 0.1), Type.F16)
-    assert isinstance(half, Blocks)
+    assert half.kind is Type.F16
     assert torch.equal(half.weight(), torch.full((2, 48), 0.1).half().float())
+
+
+def test_three_bits_run_in_llama_cpp_and_are_left_out_elsewhere(tmp_path: Path) -> None:
+    """Q3_K and Q6_K among our own 4 and 8 bits: stored, read back, written as GGUF and computed with."""
+    tokenizer = save_tokenizer(tmp_path / "tokenizer")
+    model = tiny_model(Family.DEEPSEEK_V3, **WIDE, v_head_dim=64, vocab_size=words().get_vocab_size())
+    model.requires_grad_(False)
+    save_model(model, tmp_path / "checkpoint", tokenizer)
+    kinds = {Role.EXPERTS: Precision.Q3_K, Role.LINEAR: Precision.Q6_K, Role.EMBEDDINGS: Precision.Q8_0}
+    plan = make_plan(model, kinds)
+    assert plan["model.layers.1.self_attn.k_b_proj.weight"] in (Precision.F16, Precision.Q8_0)  # narrow rows
+    plan["model.layers.1.self_attn.o_proj.weight"] = Precision.Q4_0
+    stored = rounded(model, plan)
+    save_quantized(tmp_path / "int4", stored, tmp_path / "checkpoint")
+    config, found = read_units(tmp_path / "int4")
+    assert {unit.precision for unit in found.values()} >= {"q3_k", "q6_k", "q4_0", "q8_0"}
+    assert all(torch.equal(unit.weight(), stored[name].weight()) for name, unit in found.items())
+    write_gguf(tmp_path / "model-q4_0.gguf", config, found, tokenizer, name="three")
+    check_gguf(tmp_path / "model-q4_0.gguf", config, found)
+    quantized = load_quantized(tmp_path / "int4").requires_grad_(False)
+    assert check_runs(tmp_path / "model-q4_0.gguf", quantized, words())[0] < 0.3  # 4 bits alone have 0.06 there
+    assert unknown(tmp_path / "int4") == "compressed-tensors knows no q3_k and q6_k, which only llama.cpp reads"
+
+
+def test_a_budget_is_spent_where_it_saves_most() -> None:
+    """Within 2 % of the best of all combinations: the last step that does not fit is the difference."""
+    weights = {"a": 4, "b": 4, "c": 8}
+    costs = {
+        Precision.Q3_K: {"a": 9.0, "c": 0.1},
+        Precision.Q4_0: {"a": 4.0, "b": 6.0, "c": 0.05},
+        Precision.Q6_K: {"a": 3.9, "c": 0.04},
+        Precision.Q8_0: {"a": 0.1, "b": 0.2, "c": 0.04},
+    }
+    budget = 5.5 * 16
+    chosen = chosen_within(weights, costs, budget)
+    best = min(
+        (
+            sum(costs[kind][name] for name, kind in zip(weights, kinds, strict=True))
+            for kinds in itertools.product(costs, repeat=3)
+            if all(name in costs[kind] for name, kind in zip(weights, kinds, strict=True))
+            and sum(BITS[kind] * weights[name] for name, kind in zip(weights, kinds, strict=True)) <= budget
+        ),
+    )
+    assert best <= sum(costs[kind][name] for name, kind in chosen.items()) <= 1.02 * best
+    assert sum(BITS[kind] * weights[name] for name, kind in chosen.items()) <= budget
+    assert chosen["b"] is Precision.Q8_0
