@@ -104,9 +104,19 @@ class House:
         """Start a run that will not be over by itself, and wait until it trains."""
         recipe = self.recipe()
         recipe["pretrain"]["steps"] = 100_000
+        begun = time.time()
         run = self.start("mill/tiny", recipe=recipe)
-        until(lambda: list((self.root / "store" / ".staging" / "pretrain").glob("*/events*")), 600, self.worker_log)
+        self.wait_for_stage("pretrain", begun)
         return run
+
+    def wait_for_stage(self, name: str, begun: float) -> None:
+        """Until the stage (or any: ``*``) has said something since `begun`; others may have left their events."""
+        staging = self.root / "store" / ".staging"
+        until(
+            lambda: any(path.stat().st_mtime > begun for path in staging.glob(f"{name}/*/events*") if path.exists()),
+            600,
+            self.worker_log,
+        )
 
     def state(self, run: str) -> dict[str, Any]:
         return dict(self.ask(f"/flow_runs/{run}")["state"])

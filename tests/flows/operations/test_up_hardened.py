@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 import urllib.error
 import urllib.request
 from typing import Any
@@ -78,8 +79,9 @@ def test_servers_and_database_are_killed_and_the_run_goes_on(up: House, database
     """Prefect, MLflow, the worker's server connection and PostgreSQL go away in the middle of a run."""
     recipe = up.recipe()
     recipe["extract"]["sources"].pop("notes")
+    begun = time.time()
     run = up.start("corpus/tiny", recipe=recipe)
-    until(lambda: list((up.root / "store" / ".staging").glob("*/*/events*")), 600, up.worker_log)
+    up.wait_for_stage("*", begun)
     services = up.services()
     for name in ("prefect", "mlflow"):
         for process in psutil.Process(services[name]["pid"]).children(recursive=True):
