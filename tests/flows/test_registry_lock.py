@@ -15,7 +15,7 @@ from typing import Any, cast
 import httpx
 import pytest
 
-from flows.registry_lock import HOLDER, RegisteredLease
+from flows.registry_lock import RegisteredLease
 from infra.errors import UserError
 from infra.settings import Settings
 from infra.tracking import registry_client
@@ -120,11 +120,11 @@ class Torn:
         self.client = client
 
     def get_registered_model(self, name: str) -> Any:
+        from mlflow.entities.model_registry import RegisteredModel
+
         model = self.client.get_registered_model(name)
-        if HOLDER in model.tags:
-            model.tags.clear()
-            self.client.delete_registered_model(name)
-        return model
+        self.client.delete_registered_model(name)
+        return RegisteredModel(name, model.creation_timestamp)
 
 
 def test_a_lease_let_go_while_it_is_read_is_none(shared: Settings) -> None:
