@@ -74,7 +74,7 @@ def _files(part: Part, most: int) -> Iterator[tuple[str, bytes | Exception | Non
         elif name.endswith((".zip", ".whl")):
             with open_seekable(part.file) as raw, zipfile.ZipFile(raw) as archive_:
                 for info in archive_.infolist():
-                    if not info.is_dir():
+                    if not info.filename.endswith("/"):  # is_dir() fails where a broken archive names nothing
                         yield info.filename, _member(archive_, info, most)
         else:
             with open_stream(part) as stream:
