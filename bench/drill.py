@@ -110,25 +110,23 @@ def _let_live(
     if chance.random() < 0.2:
         process.wait(chance.uniform(0.5, first))
         return
-    before, later = len(_records(folder)), 0
+    store = LocalStore(folder / "store")
+    before, later = len(store.runs()), 0
     while chance.random() < 0.4:
         later += 1
     while process.poll() is None:
-        stages = _stages(folder) if len(_records(folder)) > before else {}
+        stages = _stages(folder) if len(store.runs()) > before else {}
         if sum(stage["state"] != "cached" for stage in stages.values()) > later:
             process.wait(chance.uniform(0.0, lengths.get(_stage_at_work(folder), 1.0)))
             return
         time.sleep(0.05)
 
 
-def _records(folder: Path) -> list[Path]:
-    return sorted((folder / "store" / "runs").glob("*.json"))
-
-
 def _stages(folder: Path) -> dict[str, Any]:
     """What the latest run has done about each stage."""
-    latest = _records(folder)[-1:]
-    return dict(json.loads(latest[0].read_bytes())["stages"]) if latest else {}
+    store = LocalStore(folder / "store")
+    latest = store.runs()[-1:]
+    return dict((store.read_run(latest[0]) or {})["stages"]) if latest else {}
 
 
 def _stage_at_work(folder: Path) -> str:

@@ -58,31 +58,31 @@ def supervise(parent: int, command: list[str], child_first: float = 0.0) -> int:
                 child.terminate()
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     child.wait(child_first)
-            _end_descendants(GRACE_SECONDS)
+            _end_descendants(child.pid, GRACE_SECONDS)
             child.wait()
             run_endings()
             return 128 + signal.SIGTERM
-        _bury_orphans(child.pid)
+        _reap(child.pid)
         time.sleep(POLL_SECONDS)
-    _end_descendants(0.0)
+    _end_descendants(child.pid, 0.0)
     run_endings()
     return child.returncode if child.returncode >= 0 else 128 - child.returncode
 
 
-def _end_descendants(grace: float) -> None:
+def _end_descendants(child: int, grace: float) -> None:
     me = psutil.Process()
     for process in me.children(recursive=True):
         with contextlib.suppress(psutil.NoSuchProcess):
             process.terminate() if grace else process.kill()
     deadline = time.monotonic() + grace
     while time.monotonic() < deadline and _alive(me):
-        _reap()
+        _reap(child)
         time.sleep(POLL_SECONDS)
     while alive := _alive(me):
         for process in alive:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
-        _reap()
+        _reap(child)
         time.sleep(0.02)
 
 
@@ -95,18 +95,12 @@ def _alive(me: psutil.Process) -> list[psutil.Process]:
     return found
 
 
-def _bury_orphans(child: int) -> None:
-    """Collect the adopted ones that have ended: below a worker that stays up for weeks they would pile up."""
+def _reap(child: int) -> None:
+    """Collect the adopted ones that have ended, which below a worker that stays up for weeks would pile up; `child` is
+    left to its `Popen`."""
     with contextlib.suppress(ChildProcessError):
         while (ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)) and ended.si_pid != child:
             os.waitpid(ended.si_pid, 0)
-
-
-def _reap() -> None:
-    """Collect adopted orphans; the direct child's status stays for `Popen`, which copes with having lost it."""
-    with contextlib.suppress(ChildProcessError):
-        while os.waitpid(-1, os.WNOHANG)[0]:
-            pass
 
 
 def main(arguments: list[str]) -> int:

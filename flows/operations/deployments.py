@@ -219,21 +219,26 @@ def _make_automations(deployments: Sequence[str]) -> None:
 
     with get_client(sync_client=True) as client:
         tell = client.read_deployment_by_name("tell/failures")
-    ended = [f"prefect.flow-run.{state}" for state in ("Completed", "Failed", "Crashed", "Cancelled", "Cancelling")]
     every_run = {"prefect.resource.id": ["prefect.flow-run.*"]}
+
+    def nothing_after(event: str, *expected: str) -> EventTrigger:
+        """A run of which neither what is expected after an event nor an end is heard in time."""
+        ended = ("Completed", "Failed", "Crashed", "Cancelled", "Cancelling")
+        return EventTrigger(
+            after={f"prefect.flow-run.{event}"},
+            expect={f"prefect.flow-run.{name}" for name in (*expected, *ended)},
+            match=every_run,
+            for_each={"prefect.resource.id"},
+            posture=Posture.Proactive,
+            threshold=1,
+            within=timedelta(seconds=ZOMBIE_SECONDS),
+        )
+
     wanted = [
         Automation(
             name="deepmill: a run without a process has crashed",
             description="Its worker or machine died. Start it again: it goes on from where it was.",
-            trigger=EventTrigger(
-                after={"prefect.flow-run.heartbeat"},
-                expect={"prefect.flow-run.heartbeat", *ended},
-                match=every_run,
-                for_each={"prefect.resource.id"},
-                posture=Posture.Proactive,
-                threshold=1,
-                within=timedelta(seconds=ZOMBIE_SECONDS),
-            ),
+            trigger=nothing_after("heartbeat", "heartbeat"),
             actions=[
                 ChangeFlowRunState(
                     state=StateType.CRASHED,
@@ -244,15 +249,7 @@ def _make_automations(deployments: Sequence[str]) -> None:
         Automation(
             name="deepmill: a run that a worker took and never began waits again",
             description="The worker died between taking it and starting its process.",
-            trigger=EventTrigger(
-                after={"prefect.flow-run.Pending"},
-                expect={"prefect.flow-run.Running", "prefect.flow-run.Scheduled", *ended},
-                match=every_run,
-                for_each={"prefect.resource.id"},
-                posture=Posture.Proactive,
-                threshold=1,
-                within=timedelta(seconds=ZOMBIE_SECONDS),
-            ),
+            trigger=nothing_after("Pending", "Running", "Scheduled"),
             actions=[ChangeFlowRunState(state=StateType.SCHEDULED, message="its worker went away before it began")],
         ),
         Automation(

@@ -29,7 +29,7 @@ def settle(settings: Settings) -> list[str]:
     settled = []
     for name in store.runs()[-LATEST:]:
         record = store.read_run(name)
-        if record is None or state_now(record) != "interrupted" or record["state"] == "interrupted":
+        if record is None or state_now(record) == record["state"]:
             continue
         _close_in_prefect(record["prefect"].get("flow_run_id"))
         _close_in_mlflow(settings, name)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from mlflow import MlflowClient
 
 from infra.services import answers
 from tests.flows.chromium import CHROMIUM
@@ -47,6 +48,14 @@ def up(tmp_path_factory: pytest.TempPathFactory, database: Postgres) -> Iterator
             yield at
         assert not answers(f"{at.prefect}/api/health")
         assert not belonging_to(root)
+
+
+@pytest.fixture
+def client(up: House, monkeypatch: pytest.MonkeyPatch) -> MlflowClient:
+    """Of MLflow, by somebody who has the login."""
+    for name, value in zip(("USERNAME", "PASSWORD"), LOGIN.split(":"), strict=True):
+        monkeypatch.setenv(f"MLFLOW_TRACKING_{name}", value)
+    return MlflowClient(up.mlflow)
 
 
 @pytest.fixture(scope="package")

@@ -13,9 +13,10 @@ from typing import Any
 
 import psutil
 import pytest
+from mlflow import MlflowClient
 
 from tests.flows.chromium import CHROMIUM
-from tests.flows.operations.house import LOGIN, VOCABULARY, House, field, until
+from tests.flows.operations.house import VOCABULARY, House, field, until
 
 pytestmark = [
     pytest.mark.drill,
@@ -117,13 +118,8 @@ def test_the_same_run_from_the_command_line(up: House) -> None:
     assert record["mlflow"]["uri"] == up.mlflow
 
 
-def test_a_promotion_in_mlflow_itself_is_judged(up: House, page: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_promotion_in_mlflow_itself_is_judged(up: House, page: Any, client: MlflowClient) -> None:
     """Somebody makes a version champion that nobody measured; the next look at the registry gives the alias back."""
-    import mlflow
-
-    for name, value in zip(("USERNAME", "PASSWORD"), LOGIN.split(":"), strict=True):
-        monkeypatch.setenv(f"MLFLOW_TRACKING_{name}", value)
-    client = mlflow.MlflowClient(up.mlflow)
     before = client.get_model_version_by_alias("deepmill-tiny", "champion")
     logged = before.source.removeprefix("models:/")
     new = client.create_model_version("deepmill-tiny", before.source, before.run_id, model_id=logged)

@@ -11,6 +11,7 @@ from typing import Any
 
 import psutil
 import pytest
+from mlflow import MlflowClient
 
 from tests.flows.operations.house import LOGIN, House, until
 from tests.infra.postgres import PASSWORD, Postgres
@@ -105,10 +106,8 @@ def test_servers_and_database_are_killed_and_the_run_goes_on(up: House, database
     assert run
 
 
-def test_a_worker_is_killed_and_its_run_is_told_of_at_once(up: House, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_is_killed_and_its_run_is_told_of_at_once(up: House, client: MlflowClient) -> None:
     """What it was running dies with it, is told in Prefect and MLflow once the next worker is there, and goes on."""
-    import mlflow
-
     run = up.start_training()
     worker, *family = psutil.Process(up.services()["worker-default"]["pid"]).children(recursive=True)
     family = [process for process in family if process.status() != psutil.STATUS_ZOMBIE]
@@ -119,9 +118,6 @@ def test_a_worker_is_killed_and_its_run_is_told_of_at_once(up: House, monkeypatc
     assert told["message"].startswith("its process was killed")
     (record,) = [record for record in up.records() if record["prefect"].get("flow_run_id") == run]
     until(lambda: up.record(record["run_id"])["state"] == "interrupted", 100, up.worker_log)
-    for name, value in zip(("USERNAME", "PASSWORD"), LOGIN.split(":"), strict=True):
-        monkeypatch.setenv(f"MLFLOW_TRACKING_{name}", value)
-    client = mlflow.MlflowClient(up.mlflow)
     where = [item.experiment_id for item in client.search_experiments()]
     (logged,) = client.search_runs(where, f"tags.`deepmill.run_id` = '{record['run_id']}'")
     stages = client.search_runs(where, f"tags.mlflow.parentRunId = '{logged.info.run_id}'")

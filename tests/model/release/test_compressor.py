@@ -23,9 +23,10 @@ from model.release.export import export
 from model.release.quantize import quantize
 from model.release.quantized import load_quantized, make_plan, save_quantized
 from model.release.units import Role
-from model.sections import ExportConfig, Precision, QuantizeConfig
+from model.sections import ExportConfig, Precision
 from tests.model.artifacts import make_artifacts
 from tests.model.conftest import tiny_model
+from tests.model.release.test_stages import CONFIG
 from tests.pipeline.corpus import published
 
 WIDE = {"kv_lora_rank": 32, "moe_intermediate_size": 32, "v_head_dim": 16, "intermediate_size": 64}
@@ -93,15 +94,7 @@ def test_it_quantizes_is_judged_and_exported(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"it has llmcompressor \d.*asks for 0\.0\.1; install that one or set"):
         check_compressor("0.0.1", made["grpo"] / "model")
     version = os.environ.get(f"{PYTHON}_VERSION", "0.14.0.1")
-    config = QuantizeConfig(
-        linear=Precision.Q4_0,
-        calibration_sequences=8,
-        evaluation_sequences=4,
-        expert_tokens=8,
-        accuracy_problems=2,
-        max_new_tokens=4,
-        llmcompressor=version,
-    )
+    config = CONFIG.model_copy(update={"calibration_sequences": 8, "llmcompressor": version})
     for name in ("evaluate", "quantize", "again", "export"):
         made[name] = tmp_path / name
         made[name].mkdir()
