@@ -1,15 +1,20 @@
-"""What a GPU is needed to verify: ``python -m bench.gpu [--quick] [--json FILE]``.
+"""What only a GPU can verify: ``python -m bench.gpu [--quick] [--json FILE] [--only SECTION ...]``.
 
-FlashAttention against masked SDPA on packed documents, in value, gradient and time, for the head shapes of the
-families; and the gradient of a small model with both. Without a GPU it says so and verifies nothing: there, the CPU
-tests of `tests/model/test_packed.py` hold the wrapper's shapes and masks.
+`kernels`: FlashAttention on packed documents and the experts' grouped products against plain versions, in value,
+gradient and time. `exactness` (`bench.gpu_exactness`): one training in every layout that one GPU has, against the
+CPU's losses; twice the same bits; a resumed run. `speed` (`bench.gpu_speed`): tokens per second against transformers,
+the share of the GPU's matrix peak, memory against `deepmill plan`, generation. A section that fails is told at the end,
+and the others run. Without a GPU it says so and verifies nothing: there, CPU tests hold the wrappers' shapes and masks
+(`tests/model/test_packed.py`, `tests/model/test_grouped.py`). ``--device cpu`` goes through the motions in small.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,131 +22,185 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bench.table import Row, print_table, row
+
+SECTIONS = {"kernels": "bench.gpu", "exactness": "bench.gpu_exactness", "speed": "bench.gpu_speed"}
+"""Where each section's `measure(device, quick)` is."""
 SHAPES = {
     # query heads, key-value heads, query width, value width
     "DeepSeekMoE 16B": (16, 16, 128, 128),
     "DeepSeek-LLM 67B (grouped queries)": (64, 8, 128, 128),
     "DeepSeek-V2-Lite (latent, expanded)": (16, 16, 192, 128),
 }
+EXPERTS = {
+    # tokens, routed experts, experts per token, hidden, expert width
+    "DeepSeekMoE 16B": (8192, 64, 6, 2048, 1408),
+    "DeepSeek-V3, 32 of its experts": (8192, 32, 8, 7168, 2048),
+}
 TOLERANCE = 2e-2
-"""bf16 keeps 8 bits; both paths are compared with fp32 SDPA, whose values are of order one."""
+"""bf16 keeps 8 bits; both paths are compared with fp32, whose values are of order one."""
 
 
 def main() -> None:
-    """Verify and print; with ``--json`` write the rows."""
+    """Verify and print; with ``--json`` write the rows. Ends with status 1 when a section failed."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="shorter rows")
+    parser.add_argument("--quick", action="store_true", help="shorter rows, fewer rounds")
     parser.add_argument("--json", type=Path, help="where the rows go")
+    parser.add_argument("--only", nargs="+", choices=SECTIONS, default=list(SECTIONS))
+    parser.add_argument("--device", default="cuda", choices=("cuda", "cpu"), help=argparse.SUPPRESS)
     chosen = parser.parse_args()
-    if not torch.cuda.is_available():
-        print("no CUDA device here: nothing of the GPU path was verified (tests/model/test_packed.py holds its logic)")
-        rows: list[dict[str, Any]] = []
+    rows: list[Row] = []
+    failed = []
+    if chosen.device == "cuda" and not torch.cuda.is_available():
+        print("no CUDA device here: nothing of the GPU path was verified (CPU tests hold its shapes and masks)")
     else:
-        print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}")
-        length = 1024 if chosen.quick else 4096
-        rows = [row for name in SHAPES for row in attention(name, length)] + model_step(length // 2)
-        for row in rows:
-            mark = "holds" if row["holds"] else "MISSES"
-            peers = ", ".join(f"{name} {value:.4g}" for name, value in row["peers"].items())
-            print(f"{row['metric']:<64} {row['ours']:.4g} {row['unit']}   {peers}   {mark}")
+        device = torch.device(chosen.device)
+        name = torch.cuda.get_device_name() if device.type == "cuda" else "the CPU, for practice"
+        print(f"{name}, torch {torch.__version__}")
+        for section in chosen.only:
+            begun = time.perf_counter()
+            try:
+                found = importlib.import_module(SECTIONS[section]).measure(device, chosen.quick)
+                print_table(found)
+                rows += found
+            except Exception:  # the other sections are worth having
+                traceback.print_exc()
+                failed.append(section)
+            print(f"{section}: {time.perf_counter() - begun:.0f} s", flush=True)
     if chosen.json:
         chosen.json.write_text(json.dumps(rows, indent=2) + "\n")
+    if failed:
+        raise SystemExit(f"failed: {', '.join(failed)}")
 
 
-def documents_of(rows: int, length: int) -> Tensor:
-    """Packed rows of documents of unequal length."""
-    generator = torch.Generator().manual_seed(0)
-    starts = torch.rand(rows, length, generator=generator) < 6 / length
-    return starts.long().cumsum(1).cuda()
+def measure(device: torch.device, quick: bool) -> list[Row]:
+    """The kernels."""
+    if device.type == "cpu":
+        return experts("a small one", (64, 8, 2, 32, 16), device)
+    length = 1024 if quick else 4096
+    rows = [found for name in SHAPES for found in attention(name, length, device)]
+    return rows + [found for name, shape in EXPERTS.items() for found in experts(name, shape, device)]
 
 
-def milliseconds(call: Callable[[], object]) -> float:
-    """Best of five, after one to warm up."""
+def milliseconds(call: Callable[[], object], device: torch.device) -> float:
+    """Best of five, after two to warm up."""
+
+    def wait() -> None:
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+
     best = float("inf")
-    for attempt in range(6):
-        torch.cuda.synchronize()
+    for attempt in range(7):
+        wait()
         started = time.perf_counter()
         call()
-        torch.cuda.synchronize()
-        if attempt:
+        wait()
+        if attempt > 1:
             best = min(best, (time.perf_counter() - started) * 1000)
     return best
 
 
-def attention(name: str, length: int) -> list[dict[str, Any]]:
-    """Values and gradients of both paths against fp32, and their times."""
+def error(found: list[Tensor], exact: list[Tensor]) -> float:
+    """The largest difference, of the largest value of each tensor."""
+    return max(((a - b).abs().max() / b.abs().max()).item() for a, b in zip(found, exact, strict=True))
+
+
+def attention(name: str, length: int, device: torch.device) -> list[Row]:
+    """Values and gradients of both kernels against fp32, and their times; what repeatable gradients cost."""
     from model.packed import Documents, attend, document_mask
 
     heads, shared, query, value = SHAPES[name]
     torch.manual_seed(0)
     inputs = [
-        torch.randn(2, length, count, width, device="cuda", dtype=torch.bfloat16, requires_grad=True)
+        torch.randn(2, length, count, width, device=device, dtype=torch.bfloat16, requires_grad=True)
         for count, width in ((heads, query), (shared, query), (shared, value))
     ]
-    ids = documents_of(2, length)
+    starts = torch.rand(2, length, generator=torch.Generator().manual_seed(0)) < 6 / length
+    ids = starts.long().cumsum(1).to(device)
     chosen = document_mask(ids, torch.bfloat16, max(query, value))
     if not isinstance(chosen, Documents):
         raise SystemExit("this GPU is not given FlashAttention (it is older than Ampere): nothing to verify")
     masked = document_mask(ids, torch.float32, max(query, value))
-    scale = query**-0.5
+    masked_bf16 = masked.to(torch.bfloat16) if isinstance(masked, Tensor) else masked
+    dy = torch.randn(2, length, heads, value, device=device)
 
     def run(mask: Any, dtype: torch.dtype = torch.bfloat16) -> list[Tensor]:
-        out = attend(*(x.to(dtype) for x in inputs), mask, scale)
-        return [out, *torch.autograd.grad(out.float().square().sum(), inputs)]
+        out = attend(*(x.to(dtype) for x in inputs), mask, query**-0.5)
+        return [out, *torch.autograd.grad(out, inputs, dy.to(dtype))]
 
-    exact, flash, plain = run(masked, torch.float32), run(chosen), run(masked)
-    errors = [
-        max(((a - b).abs().max() / b.abs().max()).item() for a, b in zip(result, exact, strict=True))
-        for result in (flash, plain)
-    ]
-    fast, slow = milliseconds(lambda: run(chosen)), milliseconds(lambda: run(masked))
+    exact, flash, plain = run(masked, torch.float32), run(chosen), run(masked_bf16)
+    slow = milliseconds(lambda: run(masked_bf16), device)
+    free = milliseconds(lambda: run(chosen), device)
+    torch.use_deterministic_algorithms(True)
+    fast = milliseconds(lambda: run(chosen), device)
+    is_same = all(torch.equal(a, b) for a, b in zip(run(chosen), run(chosen), strict=True))
+    torch.use_deterministic_algorithms(False)
+    what = f"{name}, 2 x {length} tokens: "
+    off = {"masked SDPA": error(plain, exact)}
     return [
-        result_row(f"{name}: error of values and gradients", "of the largest", errors[0], errors[1], TOLERANCE),
-        result_row(f"{name}: forward and backward, {length} tokens", "ms", fast, slow, slow),
+        row(what + "error of values and gradients", "of max", error(flash, exact), {}, TOLERANCE, most=True),
+        row(what + "that error against masked SDPA's", "of max", error(flash, exact), off, 1.5, most=True),
+        row(what + "same bits twice", "", float(is_same), {}, 1.0),
+        row(
+            what + "forward and backward, repeatable",
+            "ms",
+            fast,
+            {"masked SDPA": slow, "FlashAttention, not repeatable": free},
+            None,
+            most=True,
+        ),
     ]
 
 
-def model_step(length: int) -> list[dict[str, Any]]:
-    """Loss and gradient of a small latent-attention model with FlashAttention and without."""
-    import model.packed
-    from model.config import ModelConfig
-    from model.transformer import Transformer
+def experts(name: str, shape: tuple[int, int, int, int, int], device: torch.device) -> list[Row]:
+    """The grouped kernel against one product per expert and against fp32; one expert has no token."""
+    import model.grouped
+    from model.grouped import Routing, gated_experts
 
+    tokens, count, chosen, hidden, width = shape
     torch.manual_seed(0)
-    config = ModelConfig(vocab_size=1024, hidden_size=512, num_hidden_layers=4, initializer_range=0.02)
-    transformer = Transformer(config).cuda().train()
-    tokens, ids = torch.randint(0, 1024, (4, length), device="cuda"), documents_of(4, length)
+    dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
 
-    def gradient() -> Tensor:
-        transformer.zero_grad(set_to_none=True)
-        with torch.autocast("cuda", torch.bfloat16):
-            logits = transformer(tokens, documents_BT=ids)
-        torch.nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), tokens[:, 1:].flatten()).backward()
-        return torch.cat([p.grad.flatten() for p in transformer.parameters() if p.grad is not None])
+    def draw(*sizes: int, scale: float = 1.0) -> Tensor:
+        return torch.randn(*sizes, device=device).mul_(scale).to(dtype).requires_grad_()
 
-    flash, fast = gradient(), milliseconds(gradient)
-    choose = model.packed.takes_flash
-    model.packed.takes_flash = lambda device, dtype, width: False
-    plain, slow = gradient(), milliseconds(gradient)
-    model.packed.takes_flash = choose
-    difference = ((flash - plain).norm() / plain.norm()).item()
-    return [
-        result_row("small model: gradient against masked SDPA", "of its norm", difference, 0.0, 5e-2),
-        result_row(f"small model: forward and backward, 4 x {length} tokens", "ms", fast, slow, slow),
+    inputs = [
+        draw(tokens, hidden),
+        torch.rand(tokens * chosen, device=device).to(dtype).requires_grad_(),
+        draw(count, hidden, width, scale=width**-0.5),
+        draw(count, 2 * width, hidden, scale=hidden**-0.5),
     ]
+    experts_t = torch.rand(tokens, count - 1, device=device).topk(chosen).indices.flatten()
+    dy = torch.randn(tokens, hidden, device=device)
 
+    def run(*operands: Tensor) -> list[Tensor]:
+        routing = Routing(experts_t, count, chosen)
+        y = gated_experts(operands[0], operands[1], routing, *operands[2:])
+        return [y, *torch.autograd.grad(y, operands, dy.to(y.dtype))]
 
-def result_row(metric: str, unit: str, ours: float, peer: float, target: float) -> dict[str, Any]:
-    """One line of the table."""
-    return {
-        "metric": metric,
-        "unit": unit,
-        "ours": ours,
-        "peers": {"masked SDPA": peer},
-        "ratio": ours / peer if peer else None,
-        "target": target,
-        "holds": ours <= target,
-    }
+    takes = model.grouped.takes_grouped
+    grouped = run(*inputs)
+    fast = milliseconds(lambda: run(*inputs), device)
+    is_same = all(torch.equal(a, b) for a, b in zip(run(*inputs), grouped, strict=True))
+    model.grouped.takes_grouped = lambda *operands: False
+    try:
+        apart = run(*inputs)
+        slow = milliseconds(lambda: run(*inputs), device)
+        exact = run(*(x.detach().float().requires_grad_() for x in inputs))
+    finally:
+        model.grouped.takes_grouped = takes
+    a, b = draw(tokens * chosen, hidden), draw(hidden, 3 * width)
+    with torch.no_grad():
+        limit = 3 * milliseconds(lambda: a @ b, device)
+    what = f"experts of {name}, {tokens} tokens: "
+    peers = {"one product per expert": slow, "three dense products of their size": limit}
+    return [
+        row(what + "error of values and gradients", "of max", error(grouped, exact), {}, TOLERANCE, most=True),
+        row(what + "that error against one by one", "of max", error(grouped, exact),
+            {"one by one": error(apart, exact)}, 1.5, most=True),
+        row(what + "same bits twice", "", float(is_same), {}, 1.0),
+        row(what + "forward and backward", "ms", fast, peers, None, most=True),
+    ]  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -42,6 +42,8 @@ __all__ = [
 
 BLOCKS_FROM, BLOCK = 2048, 64
 """Size of a vocabulary from which on it is sampled in blocks, and that of a block."""
+SHARE = 2.0**52
+"""Parts of one that a running sum of whole numbers counts in."""
 COMPACT_BELOW = 0.75
 """Share of rows alive below which the finished ones are dropped; dropping copies the cache."""
 
@@ -225,7 +227,7 @@ def choose(logits_BV: Tensor, sampling: Sampling, uniform_B1: Tensor | None) -> 
         return _invert(probs_BV, uniform_B1)
     probs_BV, tokens_BV = probs_BV.sort(stable=True, dim=1, descending=True)
     # a token stays when those before it fall short of top_p, so the likeliest always does
-    before_BV = probs_BV.cumsum(1, dtype=torch.float64) - probs_BV
+    before_BV = running_sum(probs_BV) - probs_BV
     probs_BV = probs_BV.masked_fill(before_BV >= sampling.top_p, 0.0)
     return tokens_BV.gather(1, _invert(probs_BV, uniform_B1))
 
@@ -237,17 +239,28 @@ def _invert(weights_BV: Tensor, uniform_B1: Tensor) -> Tensor:
     within the block that is hit.
     """
     if weights_BV.shape[1] < BLOCKS_FROM:
-        sums_BV = weights_BV.cumsum(1, dtype=torch.float64)
+        sums_BV = running_sum(weights_BV)
         return _first_beyond(sums_BV, uniform_B1 * sums_BV[:, -1:])
     blocks_Bbw = F.pad(weights_BV, (0, -weights_BV.shape[1] % BLOCK)).unflatten(1, (-1, BLOCK))
-    sums_Bb = blocks_Bbw.sum(2, dtype=torch.float64).cumsum(1)
+    sums_Bb = running_sum(blocks_Bbw.sum(2, dtype=torch.float64))
     target_B1 = uniform_B1 * sums_Bb[:, -1:]
     block_B1 = _first_beyond(sums_Bb, target_B1)
     left_B1 = target_B1 - F.pad(sums_Bb, (1, 0)).gather(1, block_B1)
     hit_Bw = blocks_Bbw.gather(1, block_B1[:, :, None].expand(-1, 1, BLOCK))[:, 0]
-    sums_Bw = hit_Bw.cumsum(1, dtype=torch.float64)
+    sums_Bw = running_sum(hit_Bw)
     left_B1 = left_B1.minimum(sums_Bw[:, -1:] * (1 - 2**-53))  # rounding may have left the whole of the block
     return block_B1 * BLOCK + _first_beyond(sums_Bw, left_B1)
+
+
+def running_sum(shares_Bx: Tensor, *, exact: bool | None = None) -> Tensor:
+    """Cumulative sums in float64 of shares, which add up to one at most.
+
+    With `exact`, the default on a GPU, as a count of `SHARE`s: there a running sum of floats has no fixed order, and
+    an answer would not be the same every time.
+    """
+    if shares_Bx.is_cuda if exact is None else exact:
+        return (shares_Bx.double() * SHARE).long().cumsum(1).double() / SHARE
+    return shares_Bx.cumsum(1, dtype=torch.float64)
 
 
 def _first_beyond(sums_BV: Tensor, target_B1: Tensor) -> Tensor:

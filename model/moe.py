@@ -66,7 +66,8 @@ class Gate(nn.Module):
 
     def scores(self, x_TD: Tensor) -> Tensor:
         """Affinity [T, E] of every token to every routed expert."""
-        logits_TE = F.linear(x_TD.float(), self.weight.float())
+        with torch.autocast(x_TD.device.type, enabled=False):  # in 16 bits near-ties would choose other experts
+            logits_TE = F.linear(x_TD.float(), self.weight.float())
         self.logits_TE = logits_TE if torch.is_grad_enabled() else None
         return logits_TE.sigmoid() if self.is_sigmoid else logits_TE.softmax(dim=-1)
 

@@ -23,7 +23,7 @@ from model.training.deepspeed_setup import initialise, layout_of, settings_for
 from model.training.engine import make_optimizer
 from model.training.exchange import exchange_compactly
 from model.training.pieces import is_expert, pieces_of, plain_name
-from model.training.prepare import autocast, prepare
+from model.training.prepare import autocast, prepare, repeat_exactly
 from model.training.universal import BUFFER, MASTER, MOMENTS, Fragment, Reader, kept_buffers, shapes_of
 from model.transformer import Transformer
 
@@ -42,6 +42,7 @@ class DeepSpeedEngine:
         self.layout = layout_of(model.config, config, self.world)
         is_cuda = torch.cuda.is_available()
         self.device = torch.device(f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if is_cuda else "cpu")
+        repeat_exactly(self.device)
         deepspeed = initialise(self.device)
         self._plain, self.shapes = model.config, shapes_of(model)
         self._zero, self._clip_norm = self.layout["zero"], config.clip_norm

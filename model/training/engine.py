@@ -22,7 +22,7 @@ from infra.execution import execution
 from model.sections import OptimizerConfig, OptimizerKind, TrainingConfig
 from model.training.balance import GateWatch
 from model.training.muon import Muon
-from model.training.prepare import autocast, keep_memory, prepare
+from model.training.prepare import autocast, keep_memory, prepare, repeat_exactly
 from model.training.universal import BUFFER, MASTER, MOMENTS, Fragment, Reader, kept_buffers, shapes_of
 from model.transformer import Transformer
 
@@ -89,7 +89,9 @@ def make_engine(model: Transformer, config: TrainingConfig) -> Engine:
 
 
 def peak_memory_bytes() -> int:
-    """Most memory that this process has held."""
+    """Most memory that this process has held: of its GPU where it has one, else of the machine."""
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        return torch.cuda.max_memory_allocated()
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
@@ -139,6 +141,7 @@ class SingleEngine:
         self.layout = {"ranks": 1, "expert_parallel": 1, "zero": 0}
         self.shapes = shapes_of(model)
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        repeat_exactly(self.device)
         self.model = model.to(self.device).train()
         prepare(model)
         self._clip_norm = config.clip_norm

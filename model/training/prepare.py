@@ -1,4 +1,5 @@
-"""What the execution does to a model before it trains: recomputation, compilation, and the precision of its products.
+"""What the execution does to a model before it trains: recomputation, compilation, the precision of its products, and
+on a GPU the choice of kernels that give the same bits every time.
 
 None of it changes what is computed beyond rounding.
 """
@@ -7,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import os
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ from infra.errors import UserError
 from infra.execution import Precision, execution
 from model.transformer import Transformer
 
-__all__ = ["autocast", "keep_memory", "prepare"]
+__all__ = ["autocast", "keep_memory", "prepare", "repeat_exactly"]
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 """Of malloc.h."""
@@ -45,6 +47,20 @@ def keep_memory() -> None:
     if mallopt is not None:
         mallopt(M_MMAP_THRESHOLD, 1 << 30)
         mallopt(M_TRIM_THRESHOLD, (1 << 31) - 1)
+
+
+def repeat_exactly(device: torch.device) -> None:
+    """On a GPU, let torch take only kernels that give the same bits every time: a resumed run depends on it.
+
+    FlashAttention's backward pass and sums in place otherwise add in the order in which blocks finish. What it costs is
+    in docs/experiments.md, "On a GPU".
+    """
+    if device.type != "cuda":
+        return
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when cuBLAS is first used
+    torch.use_deterministic_algorithms(True)
+    settings: Any = torch.utils.deterministic
+    settings.fill_uninitialized_memory = False  # we read nothing that we have not written
 
 
 @functools.cache

@@ -6,7 +6,16 @@ import pytest
 import torch
 
 from model.config import Family
-from model.generate import Completion, Sampling, choose, generate, prompt_text, split_reasoning, stream
+from model.generate import (
+    Completion,
+    Sampling,
+    choose,
+    generate,
+    prompt_text,
+    running_sum,
+    split_reasoning,
+    stream,
+)
 from model.transformer import Transformer
 from pipeline.tokenizer import chat_text
 from tests.model.conftest import tiny_model
@@ -147,3 +156,14 @@ def test_split_reasoning(text: str, expected: tuple[str, str]) -> None:
 
 def test_a_prompt_begins_the_chat_format() -> None:
     assert chat_text("1 + 1?", "easy", "2") == prompt_text("1 + 1?") + "<think>easy</think>2<|eos|>"
+
+
+@pytest.mark.parametrize("width", [1, 97, 3000])
+def test_running_sums_in_whole_numbers(width: int) -> None:
+    """What a GPU counts in, so that the order of additions cannot matter."""
+    shares_BV = torch.randn(4, width).mul(3).softmax(1)
+    sums_BV = running_sum(shares_BV, exact=True)
+    torch.testing.assert_close(sums_BV, running_sum(shares_BV, exact=False), rtol=0, atol=1e-12)
+    assert (sums_BV.diff(dim=1) >= 0).all()
+    backwards_BV = running_sum(shares_BV.flip(1), exact=True)
+    assert torch.equal(backwards_BV[:, -1], sums_BV[:, -1])

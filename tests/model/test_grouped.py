@@ -48,6 +48,37 @@ def test_experts_and_their_gradients(parts: int) -> None:
     assert not gradients[3][EXPERTS - 1].any()
 
 
+@pytest.mark.parametrize("parts", [1, 2])
+def test_the_grouped_kernel_is_handed_the_same_products(parts: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What runs on a GPU, on the CPU's version of the same kernel; `bench/gpu.py` runs the real one."""
+    torch.manual_seed(0)
+    inputs = [
+        torch.randn(shape).requires_grad_()
+        for shape in ((5, HIDDEN), (5 * CHOSEN,), (EXPERTS, HIDDEN, WIDTH), (EXPERTS, 2 * WIDTH, HIDDEN))
+    ]
+    experts_t = torch.stack([torch.randperm(EXPERTS - 1)[:CHOSEN] for _ in range(5)]).flatten()
+    dy_TD = torch.randn(5, HIDDEN)
+    found = []
+    for takes in (False, True):
+        monkeypatch.setattr("model.grouped.takes_grouped", lambda *operands, takes=takes: takes)
+        x_TD, gates_t, down_EDF, up_EXD = inputs
+        routing = Routing(experts_t, EXPERTS, CHOSEN)
+        y_TD = gated_experts(x_TD, gates_t, routing, down_EDF, *up_EXD.chunk(parts, dim=1))
+        found.append((y_TD, *torch.autograd.grad(y_TD, inputs, dy_TD)))
+        assert ("slices" in vars(routing)) is not takes, "the grouped kernel waits for no length"
+    torch.testing.assert_close(*found)
+    assert not found[1][4][EXPERTS - 1].any()
+
+
+def test_rows_brought_together() -> None:
+    experts_t = torch.tensor([2, 0, 1, 2, 0, 1])
+    routing = Routing(experts_t, 3, 2)
+    rows_tD = torch.randn(6, HIDDEN)
+    together_TKD = routing.brought_together(rows_tD, 2)
+    assert torch.equal(together_TKD.flatten(0, 1)[routing.order_t], rows_tD)
+    torch.testing.assert_close(together_TKD.sum(1), routing.summed(rows_tD, torch.zeros(3, HIDDEN)))
+
+
 def test_no_token_at_all() -> None:
     y_TD = gated_experts(
         torch.zeros(0, HIDDEN), torch.zeros(0), Routing(torch.zeros(0, dtype=torch.int64), EXPERTS, CHOSEN),

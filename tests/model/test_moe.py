@@ -38,6 +38,16 @@ def _reference(gate: Gate, x_D: Tensor) -> dict[int, float]:
     return {e: scores[e] / total * gate.scale for e in experts}
 
 
+@pytest.mark.parametrize("family", [Family.DEEPSEEK, Family.DEEPSEEK_V3])
+def test_gate_computes_in_fp32_under_autocast(family: Family) -> None:
+    gate = tiny_model(family).get_submodule("model.layers.1.mlp.gate")
+    assert isinstance(gate, Gate)
+    x_TD = torch.randn(7, gate.weight.shape[1])
+    exact_TE = gate.scores(x_TD)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(gate.scores(x_TD), exact_TE)
+
+
 @pytest.mark.parametrize("groups", [1, 4])
 @pytest.mark.parametrize("family", [Family.DEEPSEEK, Family.DEEPSEEK_V2, Family.DEEPSEEK_V3])
 def test_gate_equals_the_reference(family: Family, groups: int) -> None:
