@@ -182,6 +182,10 @@ def experts(name: str, shape: tuple[int, int, int, int, int], device: torch.devi
     grouped = run(*inputs)
     fast = milliseconds(lambda: run(*inputs), device)
     is_same = all(torch.equal(a, b) for a, b in zip(run(*inputs), grouped, strict=True))
+    plain, model.grouped._activation = model.grouped._activation, model.grouped._Activation()
+    model.grouped.compile_activations()
+    compiled = milliseconds(lambda: run(*inputs), device)
+    model.grouped._activation = plain
     model.grouped.takes_grouped = lambda *operands: False
     try:
         apart = run(*inputs)
@@ -199,7 +203,10 @@ def experts(name: str, shape: tuple[int, int, int, int, int], device: torch.devi
         row(what + "that error against one by one", "of max", error(grouped, exact),
             {"one by one": error(apart, exact)}, 1.5, most=True),
         row(what + "same bits twice", "", float(is_same), {}, 1.0),
+        row(what + "gradients of the expert without a token", "", max(g[-1].abs().max().item() for g in grouped[3:]),
+            {}, 0.0, most=True),
         row(what + "forward and backward", "ms", fast, peers, None, most=True),
+        row(what + "the same, compiled", "ms", compiled, {"not compiled": fast}, None, most=True),
     ]  # fmt: skip
 
 

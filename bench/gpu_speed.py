@@ -16,7 +16,7 @@ from torch import Tensor
 
 from bench.table import Row, row
 
-LENGTH, ROWS, ROUNDS, STEPS = 2048, 4, 5, 3
+LENGTH, ROWS, ROUNDS, STEPS = 2048, 8, 5, 3
 MODEL: dict[str, Any] = {
     "vocab_size": 32000,
     "hidden_size": 2048,
@@ -81,6 +81,7 @@ def matrix_peak(device: torch.device) -> float:
 def training(length: int, rounds: int, device: torch.device) -> list[Row]:
     """Tokens per second of ours, repeatable and not, with layers recomputed, and of transformers."""
     from model.costs import flops_per_token
+    from model.grouped import compile_activations
 
     transformer = _transformer(device)
     config = transformer.config
@@ -124,12 +125,21 @@ def training(length: int, rounds: int, device: torch.device) -> list[Row]:
             seconds = _seconds(lambda step=step: [step(tokens) for _ in range(STEPS)], device)
             if number:
                 found[name].append(seconds)
+    for layer in transformer.model.layers:
+        layer.self_attn.compile()
+    compile_activations()
+    whole = repeatable(our_step, True)
+    found["ours, compiled"] = [
+        _seconds(lambda: [whole(tokens) for _ in range(STEPS)], device) for _ in range(rounds + 1)
+    ][1:]
     torch.use_deterministic_algorithms(False)
     profiled = _profile(lambda: our_step(tokens), device)
     speeds = {name: STEPS * tokens.numel() / statistics.median(times) for name, times in found.items()}
     ours = speeds.pop("ours")
     peak = matrix_peak(device)
-    share = ours * flops_per_token(config, length) / peak
+    share, compiled_share = (
+        speed * flops_per_token(config, length) / peak for speed in (ours, speeds["ours, compiled"])
+    )
     print(f"matrix peak {peak / 1e12:.0f} TFLOP/s; times per round {found}\n{profiled}")
     peers = {name: speed for name, speed in speeds.items() if name.startswith("transformers")}
     return [
@@ -137,8 +147,10 @@ def training(length: int, rounds: int, device: torch.device) -> list[Row]:
             2e-2, most=True),
         row("training, repeatable", "tokens/s", ours, dict(peers), 1.2),
         row("training, not repeatable", "tokens/s", speeds["ours, not repeatable"], {"repeatable": ours}, None),
+        row("training, compiled", "tokens/s", speeds["ours, compiled"], {"not compiled": ours}, None),
         row("training with layers recomputed", "tokens/s", speeds["ours, recomputed"], {"all kept": ours}, None),
         row("share of the matrix peak", "", share, {}, None),
+        row("share of the matrix peak, compiled", "", compiled_share, {}, None),
     ]  # fmt: skip
 
 

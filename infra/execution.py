@@ -156,7 +156,8 @@ class Execution(Section):
     recompute: bool = False
     """Activation checkpointing: keep one activation per layer and compute the rest again, a third more work."""
     compile: bool = False
-    """Compile attention with torch.compile: minutes at the start, and a C++ compiler on a CPU."""
+    """Compile attention, and on a GPU what lies between the experts' products, with torch.compile: up to minutes at the
+    start, and a C++ compiler on a CPU."""
     precision: Precision = Precision.AUTO
     """Of matrix products in training."""
     checkpoints: Checkpoints = Checkpoints()

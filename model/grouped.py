@@ -14,14 +14,15 @@ F expert width; X and Y the widths of a product's input and output.
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["Routing", "gated_experts", "takes_grouped"]
+__all__ = ["Routing", "compile_activations", "gated_experts", "takes_grouped"]
 
 ALIGNED = 16
 """Bytes that a row of each operand of the grouped kernel is a multiple of."""
@@ -62,9 +63,9 @@ class Routing:
         ]
 
     @property
-    def idle_E(self) -> Tensor:
-        """True for experts without a token."""
-        return self.ends_E.diff(prepend=self.ends_E.new_zeros(1)) == 0
+    def counts_E(self) -> Tensor:
+        """Pairs of each expert, int32."""
+        return self.ends_E.diff(prepend=self.ends_E.new_zeros(1))
 
     def summed(self, y_tD: Tensor, like_TD: Tensor) -> Tensor:
         """Each token's sum [T, D] over its pairs.
@@ -107,8 +108,7 @@ class _GatedExperts(torch.autograd.Function):
         multiply: _OneByOne | _Grouped = _Grouped(routing) if takes else _OneByOne(routing)
         x_tD = x_TD.index_select(0, routing.tokens_t)
         gate_up_tX = multiply.forward(x_tD, *up_EXD)
-        gate_tF, up_tF = gate_up_tX.chunk(2, dim=1)
-        inner_tF = F.silu(gate_tF).mul_(up_tF).mul_(gates_t[routing.order_t, None])
+        inner_tF = _activation.forward(gate_up_tX, gates_t[routing.order_t, None])
         y_tD = multiply.forward(inner_tF, down_EDF, spare=x_tD)
         ctx.save_for_backward(x_TD, gates_t, gate_up_tX, down_EDF, *up_EXD)
         ctx.routing, ctx.multiply = routing, multiply
@@ -122,27 +122,57 @@ class _GatedExperts(torch.autograd.Function):
         x_TD, gates_t, gate_up_tX, down_EDF, *up_EXD = ctx.saved_tensors
         tokens_t, order_t = routing.tokens_t, routing.order_t
         dy_tD = dy_TD.to(x_TD.dtype).index_select(0, tokens_t)
-        gates_t1 = gates_t[order_t, None]
-        gate_tF, up_tF = gate_up_tX.chunk(2, dim=1)
-        silu_tF = F.silu(gate_tF)
-        inner_tF = silu_tF * up_tF
-
         d_inner_tF = multiply.to_input((dy_tD,), (down_EDF,))
+        inner_tF, d_pairs_t, d_gate_up_tX = _activation.backward(gate_up_tX, gates_t[order_t, None], d_inner_tF)
         d_gates_t = torch.empty_like(gates_t)
-        d_gates_t[order_t] = (d_inner_tF * inner_tF).sum(1)
-        inner_tF.mul_(gates_t1)
+        d_gates_t[order_t] = d_pairs_t
         d_down_EDF = multiply.to_weight(dy_tD, inner_tF, down_EDF)
-
-        d_inner_tF.mul_(gates_t1)
-        d_gate_up_tX = torch.empty_like(gate_up_tX)
-        d_gate_tF, d_up_tF = d_gate_up_tX.chunk(2, dim=1)
-        torch.mul(d_inner_tF, silu_tF, out=d_up_tF)
-        d_gate_tF.copy_(torch.ops.aten.silu_backward(d_inner_tF.mul_(up_tF), gate_tF))
         parts = d_gate_up_tX.chunk(len(up_EXD), dim=1)
         x_tD = x_TD.index_select(0, tokens_t)
         d_up_EXD = [multiply.to_weight(part, x_tD, weight) for part, weight in zip(parts, up_EXD, strict=True)]
         dx_tD = multiply.to_input(parts, up_EXD, spare=dy_tD)
         return routing.summed(dx_tD, x_TD), d_gates_t, None, d_down_EDF, *d_up_EXD
+
+
+def _swiglu(gate_up_tX: Tensor, gates_t1: Tensor) -> Tensor:
+    """The inner layer [t, F], times the gates."""
+    gate_tF, up_tF = gate_up_tX.chunk(2, dim=1)
+    return F.silu(gate_tF).mul_(up_tF).mul_(gates_t1)
+
+
+def _swiglu_backward(gate_up_tX: Tensor, gates_t1: Tensor, d_inner_tF: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The inner layer anew, and the gradients of the gates [t] and of `gate_up_tX`; overwrites `d_inner_tF`."""
+    gate_tF, up_tF = gate_up_tX.chunk(2, dim=1)
+    silu_tF = F.silu(gate_tF)
+    inner_tF = silu_tF * up_tF
+    d_gates_t = (d_inner_tF * inner_tF).sum(1)
+    inner_tF.mul_(gates_t1)
+    d_inner_tF.mul_(gates_t1)
+    d_gate_up_tX = torch.empty_like(gate_up_tX)
+    d_gate_tF, d_up_tF = d_gate_up_tX.chunk(2, dim=1)
+    torch.mul(d_inner_tF, silu_tF, out=d_up_tF)
+    d_gate_tF.copy_(torch.ops.aten.silu_backward(d_inner_tF.mul_(up_tF), gate_tF))
+    return inner_tF, d_gates_t, d_gate_up_tX
+
+
+@dataclass
+class _Activation:
+    """What runs between the experts' products."""
+
+    forward: Callable[[Tensor, Tensor], Tensor] = _swiglu
+    backward: Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor]] = _swiglu_backward
+
+
+_activation = _Activation()
+
+
+def compile_activations() -> None:
+    """Let torch.compile make one kernel of each pass over the inner layers, in this process from now on.
+
+    On a GPU alone, where all experts' rows are one shape; on a CPU the passes cost little beside the products.
+    """
+    if torch.cuda.is_available():
+        _activation.forward, _activation.backward = torch.compile(_swiglu), torch.compile(_swiglu_backward)
 
 
 class _OneByOne:
@@ -188,7 +218,7 @@ class _Grouped:
     """The same, all experts in one kernel."""
 
     def __init__(self, routing: Routing) -> None:
-        self.ends_E, self.idle_E = routing.ends_E, routing.idle_E
+        self.ends_E = routing.ends_E
 
     def forward(self, x_tX: Tensor, *weights_EYX: Tensor, spare: Tensor | None = None) -> Tensor:
         """Rows times the transposed weights, those of several weights side by side."""
@@ -206,6 +236,5 @@ class _Grouped:
         return dx_tX
 
     def to_weight(self, dy_tY: Tensor, x_tX: Tensor, weight_EYX: Tensor) -> Tensor:
-        """The gradient of a weight: zero where an expert has no token, whose memory no kernel need have written."""
-        gradient_EYX = F.grouped_mm(dy_tY.t(), x_tX, offs=self.ends_E)
-        return gradient_EYX.masked_fill_(self.idle_E[:, None, None], 0.0)
+        """The gradient of a weight: zero where an expert has no token, as a sum over nothing is."""
+        return F.grouped_mm(dy_tY.t(), x_tX, offs=self.ends_E)

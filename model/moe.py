@@ -25,6 +25,7 @@ __all__ = [
     "RoutedExperts",
     "device_balance_loss",
     "expert_balance_loss",
+    "expert_counts",
     "sequence_balance_loss",
 ]
 
@@ -123,6 +124,14 @@ class MixtureOfExperts(nn.Module):
         return y_BLD if self.shared_experts is None else y_BLD + self.shared_experts(x_BLD)
 
 
+def expert_counts(experts_TK: Tensor, experts: int) -> Tensor:
+    """How often each of `experts` was chosen [E], int64."""
+    chosen_t = experts_TK.flatten()
+    if not chosen_t.is_cuda:
+        return chosen_t.bincount(minlength=experts)
+    return Routing(chosen_t, experts).counts_E.long()  # `bincount` waits for the device to know the largest number
+
+
 def expert_balance_loss(
     shares_TE: Tensor, experts_TK: Tensor, mean_over_ranks: Callable[[Tensor], Tensor] | None = None
 ) -> Tensor:
@@ -156,7 +165,7 @@ def _loads(
 ) -> tuple[Tensor, Tensor]:
     """f (Eq 13: choices of each expert over those of an even load) and P (Eq 14: its mean score)."""
     tokens, experts = shares_TE.shape
-    f_E = experts_TK.flatten().bincount(minlength=experts).float() * (experts / (experts_TK.shape[1] * tokens))
+    f_E = expert_counts(experts_TK, experts).float() * (experts / (experts_TK.shape[1] * tokens))
     return f_E if mean_over_ranks is None else mean_over_ranks(f_E), shares_TE.mean(0)
 
 

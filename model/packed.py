@@ -38,7 +38,7 @@ class Documents:
     starts_M1: Tensor
     """int32: the first token of each document, and the number of all tokens."""
     longest: int
-    """Tokens of the longest document."""
+    """Tokens that no document has more of: those of a row. Asking for the longest would wait for the device."""
 
     @classmethod
     def of(cls, documents_BT: Tensor) -> Documents:
@@ -47,7 +47,7 @@ class Documents:
         is_first_BT[:, 1:] = documents_BT[:, 1:] != documents_BT[:, :-1]
         starts_M = is_first_BT.flatten().nonzero().flatten()
         starts_M1 = torch.cat((starts_M, starts_M.new_tensor([documents_BT.numel()])))
-        return cls(starts_M1.to(torch.int32), int(starts_M1.diff().max()))
+        return cls(starts_M1.to(torch.int32), documents_BT.shape[1])
 
 
 Mask = Tensor | Documents | None

@@ -16,7 +16,14 @@ import torch
 from torch import Tensor, nn
 
 from model.config import Family, ModelConfig
-from model.moe import Gate, MixtureOfExperts, device_balance_loss, expert_balance_loss, sequence_balance_loss
+from model.moe import (
+    Gate,
+    MixtureOfExperts,
+    device_balance_loss,
+    expert_balance_loss,
+    expert_counts,
+    sequence_balance_loss,
+)
 from model.sections import BalanceScope, OptimizerConfig
 
 __all__ = ["GateWatch", "load_statistics"]
@@ -103,7 +110,7 @@ class GateWatch:
             loss = self._loss(watched.take_logits(), outputs[1])
             if not self._rows:
                 return
-            watched.counts_E += outputs[1].flatten().bincount(minlength=len(watched.counts_E))
+            watched.counts_E += expert_counts(outputs[1], len(watched.counts_E))
             if loss is not None:
                 self._losses.append(loss)
 

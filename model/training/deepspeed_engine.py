@@ -23,7 +23,7 @@ from model.training.deepspeed_setup import initialise, layout_of, settings_for
 from model.training.engine import make_optimizer
 from model.training.exchange import exchange_compactly
 from model.training.pieces import is_expert, pieces_of, plain_name
-from model.training.prepare import autocast, prepare, repeat_exactly
+from model.training.prepare import computing_under_autocast, prepare, repeat_exactly, without_autocast
 from model.training.universal import BUFFER, MASTER, MOMENTS, Fragment, Reader, kept_buffers, shapes_of
 from model.transformer import Transformer
 
@@ -54,13 +54,16 @@ class DeepSpeedEngine:
             return make_optimizer([(plain_name(name), value) for name, value in model.named_parameters()], config)
 
         self.engine, *_ = deepspeed.initialize(
-            model=model,
+            model=computing_under_autocast(model, self.device),
             config=settings_for(model.config, config, self.layout),
             optimizer=None if self._zero else whole_optimizer,
         )
         self.engine.train()
         if self.device.type == "cpu":
             exchange_compactly(self.engine.module)
+        for layer in self.engine.module.modules():
+            if getattr(layer, "_is_autoep_layer", False):
+                without_autocast(layer.router)
         self.watch = GateWatch(self.engine.module, model.config, config, self._mean)
         experts = next((part for part in self.engine.module.modules() if hasattr(part, "ep_group")), None)
         self._ep_group = experts.ep_group if experts is not None else None
@@ -70,14 +73,12 @@ class DeepSpeedEngine:
 
     def forward(self, tokens_BT: Tensor, documents_BT: Tensor | None, positions_BT: Tensor | None = None) -> Tensor:
         """Logits [B, T, V] of this rank's rows."""
-        with autocast(self.device):
-            logits: Tensor = self.engine(tokens_BT, documents_BT=documents_BT, positions_BT=positions_BT)
+        logits: Tensor = self.engine(tokens_BT, documents_BT=documents_BT, positions_BT=positions_BT)
         return logits
 
     def losses(self, tokens_BT: Tensor, documents_BT: Tensor | None, targets: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """The summed loss of each of `targets`, of this rank's rows."""
-        with autocast(self.device):
-            found: tuple[Tensor, ...] = self.engine(tokens_BT, documents_BT=documents_BT, targets=targets)
+        found: tuple[Tensor, ...] = self.engine(tokens_BT, documents_BT=documents_BT, targets=targets)
         return found
 
     def backward(self, loss: Tensor, *, last: bool) -> None:

@@ -29,6 +29,10 @@ from model.transformer import Transformer
 __all__ = ["Engine", "SingleEngine", "make_engine", "own_weights", "set_weights"]
 
 
+CLIP_MARGIN = 1e-6
+"""What torch adds to the norm that it divides by."""
+
+
 class Engine(Protocol):
     """Model, optimizer and ranks behind one face."""
 
@@ -171,10 +175,14 @@ class SingleEngine:
 
     def step(self, learning_rate: float) -> float:
         """Clip, update the weights, clear the gradients; returns the norm of the gradient before clipping."""
-        norm = float(nn.utils.clip_grad_norm_(self.model.parameters(), self._clip_norm))
+        gradients = [value.grad for value in self.model.parameters() if value.grad is not None]
+        total = nn.utils.get_total_norm(gradients)
+        norm = float(total)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
         if math.isfinite(norm):
+            if norm + CLIP_MARGIN > self._clip_norm:  # else a pass over all gradients would multiply them by one
+                nn.utils.clip_grads_with_norm_(self.model.parameters(), self._clip_norm, total)
             self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         return norm

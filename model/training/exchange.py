@@ -52,7 +52,7 @@ def _layer(layer: Any, x_BLD: Tensor) -> Tensor:
     message_mX = _AllToAll.apply(message_nX, layer.ep_group, sent, received)
     y_mD = layer.experts(message_mX, x_TD.shape[1])
     y_nD = _AllToAll.apply(y_mD, layer.ep_group, received, sent)
-    y_TD = torch.zeros_like(x_TD).index_add(0, token_n, y_nD)
+    y_TD = torch.zeros_like(x_TD).index_add(0, token_n, y_nD.to(x_TD.dtype))  # autocast may have made it bf16
     y_BLD: Tensor = layer._finalize_output(y_TD.view_as(x_BLD), x_TD, x_BLD, x_TD.shape[1])
     return y_BLD
 

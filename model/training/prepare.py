@@ -14,25 +14,52 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from infra.errors import UserError
 from infra.execution import Precision, execution
+from model.grouped import compile_activations
 from model.transformer import Transformer
 
-__all__ = ["autocast", "keep_memory", "prepare", "repeat_exactly"]
+__all__ = ["autocast", "computing_under_autocast", "keep_memory", "prepare", "repeat_exactly", "without_autocast"]
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 """Of malloc.h."""
 
 
 def prepare(model: Transformer) -> None:
-    """Make `model` recompute its layers' activations, and compile their dense parts, as the execution asks."""
+    """Make `model` recompute its layers' activations, and compile parts of them, as the execution asks."""
     wide = execution()
     model.recomputes = model.recomputes or wide.recompute
     layers: Any = model.model.layers
     for layer in layers if wide.compile else ():
-        # Attention alone: the experts' shapes change from batch to batch, and each would be compiled anew.
-        layer.self_attn.compile(dynamic=False)
+        # Of the experts, what lies between their products; whole layers have hooks, which would cut the graph.
+        layer.self_attn.compile()
+    if wide.compile:
+        compile_activations()
+
+
+def computing_under_autocast(model: Transformer, device: torch.device) -> Transformer:
+    """`model`, whose forward pass opens `autocast` itself: DeepSpeed closes what is open around its engine."""
+    plain = model.forward
+
+    def forward(*inputs: Any, **options: Any) -> Any:
+        with autocast(device):
+            return plain(*inputs, **options)
+
+    model.forward = forward  # type: ignore[method-assign]
+    return model
+
+
+def without_autocast(gate: Any) -> None:
+    """Let a gate compute in fp32 as ours do: in 16 bits, near-ties choose other experts."""
+    plain = gate.forward
+
+    def forward(x_TD: Tensor, *rest: Any) -> Any:
+        with torch.autocast(x_TD.device.type, enabled=False):
+            return plain(x_TD.float(), *rest)
+
+    gate.forward = forward
 
 
 @functools.cache

@@ -50,6 +50,12 @@ SINGLES: dict[str, dict[str, Any]] = {
     "softmax": {"execution": {}, "family": "deepseek"},
     "muon": {"execution": {}, "training": {"optimizer": "muon", "micro_batch": 4}},
 }
+ROUNDED: dict[str, dict[str, Any]] = {
+    "bf16": {"execution": _two(precision="bf16", zero=0)},
+    "bf16-zero3": {"execution": _two(precision="bf16", zero=3)},
+    "bf16-ep2": {"execution": _two(precision="bf16", expert_parallel=2)},
+}
+"""Products in bf16, by choice: what a GPU does by itself."""
 EP2, DP3 = _two(zero=1, expert_parallel=2), _two(zero=3)
 
 
@@ -65,7 +71,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setenv(ENVIRONMENT_KEY, "{}")  # restored afterwards; the jobs set their own
         for name, job in SINGLES.items():
             run_job(STOCK | {"name": name} | job, folder)
-        jobs = [{"name": name} | job for name, job in MATRIX.items()]
+        has_bf16 = "avx512_bf16" in Path("/proc/cpuinfo").read_text()
+        jobs = [{"name": name} | job for name, job in (MATRIX | (ROUNDED if has_bf16 else {})).items()]
         _launch(
             [
                 *jobs,
@@ -100,6 +107,18 @@ def test_a_layout_trains_as_one_process(name: str, folder: Path) -> None:
     _agree(folder, name, REFERENCES.get(name, "single"))
     history = _history(folder, name)
     assert history[-1]["loss"] < history[0]["loss"]
+
+
+@pytest.mark.parametrize("name", ROUNDED)
+def test_bf16_reaches_the_layers_of_deepspeed(name: str, folder: Path) -> None:
+    """DeepSpeed closes an autocast around its engine: the losses would be those of fp32 to the last bits."""
+    if not (folder / name).exists():
+        pytest.skip("this CPU has no bf16 products (avx512_bf16)")
+    rounded, exact = _history(folder, name), _history(folder, "single")
+    apart = [abs(a["loss"] - b["loss"]) for a, b in zip(rounded, exact, strict=True)]
+    assert 1e-5 < max(apart) < 2e-2
+    loads = [key for key in exact[0] if key.startswith("expert_load_max")]
+    assert [rounded[0][key] for key in loads[:1]] == [exact[0][key] for key in loads[:1]], "gates compute in fp32"
 
 
 def test_checkpoints_go_from_two_ranks_to_one_and_back(folder: Path) -> None:
