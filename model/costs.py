@@ -2,7 +2,7 @@
 
 Plain arithmetic on the architecture, free of torch, so that a recipe is planned at once. Memory counts what the code
 of `model/` and torch's autograd really keep; `tests/model/test_costs.py` holds it to within 10 % of what small runs on
-a CPU allocate. On a GPU the same elements are taken at 2 bytes where autocast has them so; that is an estimate.
+a CPU allocate, and of what an H200 allocated (`bench/gpu_speed.py`), where elements are 2 bytes as autocast has them.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from model.config import ModelConfig, count_parameters
 
 __all__ = ["Layout", "Memory", "expert_parameters", "flops_per_token", "scaled_flops_per_token", "training_memory"]
 
-FP32 = 4
+FP32, BF16 = 4, 2
+"""Bytes of a number."""
 LOSS_COPIES = 2
 """Times the logits of a chunk are there at once in the cross entropy: as input, and as log softmax or gradient."""
 LOSS_ROWS, CPU_LOGITS, GPU_LOGITS = 128, 1 << 20, 1 << 27
@@ -61,6 +62,8 @@ class Memory:
     """Gradients of that layer's weights."""
     recomputed: int
     """Activations of one layer that runs again in the backward pass."""
+    rounded: int
+    """bf16 copies of the weights that a GPU's products read: all are kept, or with recomputation those of a layer."""
     is_accumulating: bool
 
     @property
@@ -69,8 +72,9 @@ class Memory:
         lasting = self.weights + self.optimizer
         last = max(self.logits, self.working + self.stacked + self.recomputed)
         if self.is_accumulating:
-            return lasting + self.gradients + self.activations + self.loss + last
-        return lasting + max(self.activations + self.loss + last, self.gradients + self.working + self.recomputed)
+            return lasting + self.gradients + self.activations + self.rounded + self.loss + last
+        ending = self.gradients + self.working + self.recomputed + (self.rounded if self.recomputed else 0)
+        return lasting + max(self.activations + self.rounded + self.loss + last, ending)
 
 
 def expert_parameters(config: ModelConfig) -> int:
@@ -114,8 +118,7 @@ def _widths(config: ModelConfig) -> tuple[int, int]:
 def training_memory(config: ModelConfig, length: int, layout: Layout, *, documents: bool = True) -> Memory:
     """Memory of one device with AdamW: fp32 weights and moments; `documents` masks packed documents apart.
 
-    ZeRO shares dense parameters out over all devices and experts over the devices that hold the same ones. On a GPU,
-    autocast keeps a bf16 copy of the weights of the layer at work, which is left out.
+    ZeRO shares dense parameters out over all devices and experts over the devices that hold the same ones.
     """
     total = count_parameters(config, prediction=True)
     experts = expert_parameters(config)
@@ -132,6 +135,9 @@ def training_memory(config: ModelConfig, length: int, layout: Layout, *, documen
     tokens, numbers = layout.rows * length, range(config.num_hidden_layers)
     chunk = max(LOSS_ROWS, (GPU_LOGITS if layout.gpu else CPU_LOGITS) // config.vocab_size)
     kept, layers = _activations(config, length, layout, documents)
+    wide = BF16 if layout.gpu else FP32
+    largest = max(_feed_forward(config, number, layout.expert_parallel) for number in numbers)
+    rounded = (largest if layout.recompute else dense + local_experts) * BF16 if layout.gpu else 0
     return Memory(
         weights=share(3) * FP32,
         gradients=share(2) * FP32,
@@ -139,9 +145,10 @@ def training_memory(config: ModelConfig, length: int, layout: Layout, *, documen
         activations=tokens * (kept + (len(layers) * config.hidden_size * FP32 if layout.recompute else sum(layers))),
         logits=min(tokens, chunk) * config.vocab_size * LOSS_COPIES * FP32,
         loss=(tokens + config.vocab_size) * config.hidden_size * (1 + config.num_nextn_predict_layers) * FP32,
-        working=max(_working(config, number) for number in numbers) * tokens * FP32,
-        stacked=max(_feed_forward(config, number, layout.expert_parallel) for number in numbers) * FP32,
+        working=max(_working(config, number) for number in numbers) * tokens * wide,
+        stacked=largest * FP32,
         recomputed=tokens * max(layers) if layout.recompute else 0,
+        rounded=rounded,
         is_accumulating=layout.accumulation > 1,
     )
 
@@ -170,7 +177,7 @@ def activations_per_token(config: ModelConfig, length: int, *, documents: bool =
 def _activations(config: ModelConfig, length: int, layout: Layout, documents: bool) -> tuple[int, list[int]]:
     """Bytes per token that are kept outside of the layers, and in each layer."""
     hidden, depths = config.hidden_size, config.num_nextn_predict_layers
-    wide = 2 if layout.gpu else FP32
+    wide = BF16 if layout.gpu else FP32
     norm = 2 * hidden * FP32  # its input, and the normed input before the weight, in fp32
     layers = [
         int(_attention(config, length, layout)) * wide

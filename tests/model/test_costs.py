@@ -142,3 +142,18 @@ def test_layouts_share_out_what_they_should(family: Family) -> None:
     third = training_memory(config, LENGTH, Layout(devices=8, expert_parallel=4, zero=3))
     assert third.weights == third.gradients == 4 * (dense // 8 + experts // 4 // 2)
     assert third.optimizer == wide.optimizer
+
+
+@pytest.mark.parametrize(
+    ("rows", "recompute", "measured"),
+    [(4, False, 25.49e9), (4, True, 24.14e9), (8, False, 29.98e9), (8, True, 26.44e9)],
+)
+def test_memory_of_a_gpu(rows: int, recompute: bool, measured: float) -> None:
+    """What `bench.gpu` read off an H200 (2026-11-26): layers of DeepSeek-V2-Lite, rows of 2048 tokens, bf16."""
+    config = ModelConfig(
+        vocab_size=32000, hidden_size=2048, num_hidden_layers=3, num_attention_heads=16, kv_lora_rank=512,
+        qk_nope_head_dim=128, qk_rope_head_dim=64, v_head_dim=128, intermediate_size=10944, moe_intermediate_size=1408,
+        n_routed_experts=64, n_shared_experts=2, num_experts_per_tok=6,
+    )  # fmt: skip
+    planned = training_memory(config, 2048, Layout(rows=rows, recompute=recompute, gpu=True)).peak
+    assert planned == pytest.approx(measured, rel=0.1)
