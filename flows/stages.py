@@ -193,7 +193,7 @@ STAGES: tuple[Stage, ...] = (
         Family.RELEASE,
         "model.release.export:export",
         ("quantize", f"model={RELEASED}", "evaluate", "tokenizer"),
-        3,
+        4,
         "Hugging Face, vLLM, GGUF, MLflow",
     ),
 )

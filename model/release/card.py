@@ -7,6 +7,7 @@ from typing import Any
 
 from model.config import Family, ModelConfig, count_parameters
 from model.sections import ExportConfig
+from model.serving.vllm import needs_writing_out
 
 __all__ = ["NO_LICENCE", "card", "missing_sections"]
 
@@ -55,7 +56,7 @@ def card(
         *[f"Not written: {what}: {why}." for what, why in sorted(summary["left_out"].items())],
         *_agreement(summary.get("verified") or {}),
         "## Loading",
-        _loading(summary),
+        _loading(summary, architecture),
         "## Limits and licence",
         "It knows the sources listed above and little else, and says wrong things with ease. Nothing but the corpus "
         "rules of its recipe has kept harmful content out.",
@@ -176,7 +177,7 @@ def _agreement(verified: Mapping[str, Any]) -> Iterable[str]:
         )
 
 
-def _loading(summary: Mapping[str, Any]) -> str:
+def _loading(summary: Mapping[str, Any], architecture: ModelConfig) -> str:
     lines = []
     if "transformers" not in summary["left_out"]:
         lines += [
@@ -190,7 +191,8 @@ def _loading(summary: Mapping[str, Any]) -> str:
             "",
         ]
     if "compressed" not in summary["left_out"]:
-        lines += ["```sh", "vllm serve compressed", "```", ""]
+        written_out = "VLLM_MLA_DISABLE=1 " if needs_writing_out(architecture) else ""
+        lines += ["```sh", f"{written_out}vllm serve compressed  # without a GPU: hf", "```", ""]
     if "gguf" not in summary["left_out"]:
         lines += ["```sh", "llama-cli --model gguf/model-q4_0.gguf --jinja", "```", ""]
     lines.append(f"`model/` holds the {summary['precision']} weights that the registry's version serves.")

@@ -3,7 +3,8 @@
 The calibrated codes and scales go in as they are: symmetric groups of 32, 4 or 8 bits, eight or four codes in an int32.
 Not quantized here: router, norms and head, as everywhere; the embedding, which the format does not know; and the
 key-value expansion of latent attention, whose blocks run along another axis than the checkpoint's matrix does. What
-is not quantized is stored in 16 bits, as those engines compute.
+is not quantized is stored in 16 bits, as those engines compute. Matrices that they compute as one layer have the bits
+of the widest (`model.release.fused`).
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from torch import Tensor
 from infra.errors import UserError
 from model.checkpoint import TOKENIZER_FILES, from_hf_names, load_config, to_hf_names, write_json
 from model.config import ModelConfig
+from model.release.fused import shared_bits, widened
 from model.release.grid import GROUP, Grid, unpack
 from model.release.quantized import KEY, Plan, Unit, load_quantized, read_units
 from model.release.units import units
@@ -37,11 +39,13 @@ __all__ = [
     "scheme",
     "unknown",
     "unquantized",
+    "whole_modules",
     "write_compressed",
     "write_folder",
 ]
 
 BITS = {Grid.Q4_0: 4, Grid.Q8_0: 8}
+GRIDS = {bits: grid for grid, bits in BITS.items()}
 NEAREST: dict[Precision | None, int] = {Precision.Q4_0: 4, Precision.Q3_K: 4, Precision.Q8_0: 8, Precision.Q6_K: 8}
 """Bits of this format that stand for each precision, where another tool quantizes."""
 _NUMBER = re.compile(r"\.\d+\.")
@@ -61,34 +65,36 @@ def write_compressed(quantized: Path, folder: Path) -> None:
         UserError: `quantized` is no model of the quantize stage.
     """
     config, stored = read_units(quantized)
-    packed = {name: unit for name, unit in stored.items() if unit.grid and _is_linear(name)}
+    matrices = {name: unit for name, unit in stored.items() if _may_quantize(name, unit.stored)}
+    shared = shared_bits({name: BITS[unit.grid] if unit.grid else 0 for name, unit in matrices.items()})
     tensors: dict[str, Tensor] = {}
-    grids: dict[str, Grid] = {}
-    for name, unit in packed.items():
-        for single, part in _matrices(name, unit):
-            assert part.grid is not None
-            tensors |= compress(single, part)
-            grids[single] = part.grid
+    bits: dict[str, int] = {}
+    for name, each in shared.items():
+        unit = widened(stored[name], GRIDS[each]) if each else stored[name]
+        for module, part in _parts(name, unit):
+            bits[module] = each
+            if each:
+                tensors |= compress(module, part)
     whole = load_quantized(quantized)
     for name, weight in to_hf_names(whole.state_dict()).items():
-        module = name.removesuffix(".weight")
-        if module not in grids and not (name == "lm_head.weight" and config.tie_word_embeddings):
+        if not bits.get(name.removesuffix(".weight")) and not (name == "lm_head.weight" and config.tie_word_embeddings):
             tensors[name] = unquantized(name, weight)
     settings: dict[str, Any] = json.loads((quantized / "config.json").read_text(encoding="utf-8"))
     settings.pop(KEY)
-    bits = {module: BITS[grid] for module, grid in grids.items()}
-    write_folder(folder, tensors, settings, scheme(config, "pack-quantized", groups(bits)), quantized)
+    write_folder(
+        folder, tensors, settings, scheme(config, "pack-quantized", groups(bits), whole_modules(bits)), quantized
+    )
 
 
 def linear_bits(model: Transformer, plan: Plan) -> dict[str, int]:
-    """What this format can quantize of a plan: its modules, experts one by one, with their bits."""
-    found: dict[str, int] = {}
-    for name, weight in units(model).items():
-        precision = plan[name]
-        if precision in NEAREST and _is_linear(name):
-            for module in _modules(name, len(weight) if weight.dim() > 2 else None):
-                found[module] = NEAREST[precision]
-    return found
+    """Bits of a plan in this format, by module, experts one by one; 0 where one stays whole."""
+    weights = {name: weight for name, weight in units(model).items() if _may_quantize(name, weight)}
+    shared = shared_bits({name: NEAREST.get(plan[name], 0) for name in weights})
+    return {
+        module: each
+        for name, each in shared.items()
+        for module in _modules(name, len(weights[name]) if weights[name].dim() > 2 else None)
+    }
 
 
 def load_compressed(folder: Path) -> Transformer:
@@ -167,11 +173,13 @@ def compress(module: str, unit: Unit) -> dict[str, Tensor]:
     }
 
 
-def _is_linear(name: str) -> bool:
-    return not name.endswith(("embed_tokens.weight", "lm_head.weight", ".k_b_proj.weight", ".v_b_proj.weight"))
+def _may_quantize(name: str, stored: Tensor) -> bool:
+    """Whether a unit, stored in whatever form, is one of the matrices that this format may quantize."""
+    kept = ("embed_tokens.weight", "lm_head.weight", ".k_b_proj.weight", ".v_b_proj.weight", ".mlp.gate.weight")
+    return stored.dim() > 1 and not name.endswith(kept)
 
 
-def _matrices(name: str, unit: Unit) -> list[tuple[str, Unit]]:
+def _parts(name: str, unit: Unit) -> list[tuple[str, Unit]]:
     """A unit as single matrices by the names of their modules."""
     if unit.stored.dim() == 2:
         return list(zip(_modules(name, None), [unit], strict=True))
@@ -189,9 +197,9 @@ def _modules(name: str, stacked: int | None) -> list[str]:
 
 
 def groups(bits: Mapping[str, int]) -> dict[str, Any]:
-    """``config_groups`` for modules with their bits: one group per number of bits."""
+    """``config_groups`` for modules with their bits: one group per number of bits, none for 0."""
     found: dict[str, Any] = {}
-    for number, each in enumerate(sorted(set(bits.values()))):
+    for number, each in enumerate(sorted(set(bits.values()) - {0})):
         found[f"group_{number}"] = {
             "targets": _targets(bits, each),
             "input_activations": None,
@@ -212,6 +220,11 @@ def groups(bits: Mapping[str, int]) -> dict[str, Any]:
     return found
 
 
+def whole_modules(bits: Mapping[str, int]) -> list[str]:
+    """Expressions for the modules of 0 bits, which engines must be told to leave alone."""
+    return _targets(bits, 0)
+
+
 def _targets(bits: Mapping[str, int], wanted: int) -> list[str]:
     """Expressions for the modules of `wanted` bits and for no other: of all layers at once where these agree."""
     others = {_pattern(module, _NUMBER) for module, each in bits.items() if each != wanted}
@@ -228,9 +241,9 @@ def _pattern(module: str, number: re.Pattern[str]) -> str:
     return re.escape(number.sub(".N.", module)).replace(r"\.N\.", r"\.\d+\.")
 
 
-def scheme(config: ModelConfig, layout: str, groups: dict[str, Any]) -> dict[str, Any]:
+def scheme(config: ModelConfig, layout: str, groups: dict[str, Any], whole: Sequence[str] = ()) -> dict[str, Any]:
     """``quantization_config`` in the compressed-tensors format `layout`: its groups, and what is left alone."""
-    ignored = ["lm_head", "re:.*mlp\\.gate$"]
+    ignored = ["lm_head", "re:.*mlp\\.gate$", *whole]
     if config.has_latent_attention:
         ignored.append("re:.*kv_b_proj$")
     return {

@@ -14,7 +14,6 @@ import asyncio
 import json
 import os
 import secrets
-import shutil
 import signal
 import socket
 import sys
@@ -28,6 +27,7 @@ from typing import IO, Any
 import httpx
 
 from infra.errors import DeepmillError, UserError
+from model.serving.vllm import environment, first_error, vllm_command
 
 __all__ = ["Delta", "Engine", "EngineError", "EngineKind", "EngineSpec", "Request"]
 
@@ -44,7 +44,7 @@ class EngineKind(StrEnum):
     LLAMA = "llama"
     OWN = "own"
     VLLM = "vllm"
-    """The command `vllm`, in the PATH or named by DEEPMILL_VLLM; it wants a GPU and the full-precision checkpoint."""
+    """vLLM, installed in an environment of its own (`model.serving.vllm`); it reads a checkpoint's folder."""
 
 
 class EngineError(DeepmillError):
@@ -134,9 +134,9 @@ class Engine:
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "infra.supervisor", str(os.getpid()), *_command(spec, port)),
             stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
+            stdout=log if kind is EngineKind.VLLM else asyncio.subprocess.PIPE,  # vLLM's has its log, no answer
             stderr=log,
-            env=os.environ | {"VLLM_API_KEY": spec.key, "PYTHONUNBUFFERED": "1"},
+            env=os.environ | {"PYTHONUNBUFFERED": "1"} | (environment(spec) if kind is EngineKind.VLLM else {}),
             start_new_session=True,  # Ctrl-C is for the server, which still has requests to finish
         )
         assert process.stdin is not None
@@ -148,6 +148,8 @@ class Engine:
                 address = await asyncio.wait_for(_address(process, path, log), START_SECONDS)
             engine = cls(process, spec, address, log)
             await engine._wait_healthy(path)
+            if kind is EngineKind.VLLM:
+                await engine._try(path)
         except BaseException:
             await _end(process)
             raise
@@ -157,11 +159,19 @@ class Engine:
         deadline = asyncio.get_running_loop().time() + START_SECONDS
         while asyncio.get_running_loop().time() < deadline:
             if self._process.returncode is not None:
-                raise UserError(f"{path}: {self.spec.kind} could not load the model ({_last_line(self._log)})")
+                raise UserError(f"{path}: {self.spec.kind} could not load the model ({_reason(self._log)})")
             if await self.healthy():
                 return
             await asyncio.sleep(0.05)
         raise UserError(f"{path}: {self.spec.kind} did not come up within {START_SECONDS:.0f} s")
+
+    async def _try(self, path: Path) -> None:
+        """Compute a token: vLLM finds out only then that it has no kernel for a model."""
+        try:
+            async for _ in self.complete(Request([0], 1)):
+                pass
+        except EngineError:
+            raise UserError(f"{path}: {self.spec.kind} cannot compute the model ({_reason(self._log)})") from None
 
     async def healthy(self) -> bool:
         """Whether the child answers."""
@@ -218,22 +228,7 @@ class Engine:
 def _command(spec: EngineSpec, port: int) -> list[str]:
     if spec.kind != EngineKind.VLLM:
         return [sys.executable, "-m", f"model.serving.{spec.kind}"]
-    program = os.environ.get("DEEPMILL_VLLM", "vllm")
-    if shutil.which(program) is None:
-        raise UserError(f"{program}: no such command; install vLLM in its own environment and name it in DEEPMILL_VLLM")
-    options = ["--max-model-len", str(spec.context), "--max-num-seqs", str(spec.slots)]
-    return [
-        program,
-        "serve",
-        spec.path,
-        "--served-model-name",
-        "model",
-        "--host",
-        "127.0.0.1",
-        "--port",
-        str(port),
-        *options,
-    ]
+    return vllm_command(spec, port)
 
 
 async def _address(process: asyncio.subprocess.Process, path: Path, log: IO[bytes]) -> str:
@@ -242,13 +237,14 @@ async def _address(process: asyncio.subprocess.Process, path: Path, log: IO[byte
     told: dict[str, str] = json.loads(line) if line.startswith(b"{") else {}
     if "address" in told:
         return told["address"]
-    raise UserError(f"{path}: cannot be served ({told.get('error') or _last_line(log)})")
+    raise UserError(f"{path}: cannot be served ({told.get('error') or _reason(log)})")
 
 
-def _last_line(log: IO[bytes]) -> str:
+def _reason(log: IO[bytes]) -> str:
     log.seek(0)
-    lines = log.read().decode(errors="replace").strip().splitlines()
-    return lines[-1][:300] if lines else "no reason given"
+    text = log.read().decode(errors="replace")
+    lines = text.strip().splitlines()
+    return (first_error(text) or lines[-1])[:300] if lines else "no reason given"
 
 
 def _free_port() -> int:

@@ -125,7 +125,7 @@ def test_gguf_files_hold_the_calibrated_blocks_and_the_gate(artifacts: dict[str,
 
 def test_the_card_says_what_a_user_must_know(artifacts: dict[str, Path]) -> None:
     card = (artifacts["export"] / "MODEL_CARD.md").read_text()
-    for word in ("Tiny", "int4", "accuracy", "GGUF"):
+    for word in ("Tiny", "int4", "accuracy", "GGUF", "VLLM_MLA_DISABLE=1 vllm serve compressed"):
         assert word.lower() in card.lower()
     summary = json.loads((artifacts["export"] / "export.json").read_text())
     assert all((artifacts["export"] / name).stat().st_size == size for name, size in summary["files"].items())

@@ -23,7 +23,8 @@ from tests.model.conftest import tiny_config
 QUESTION = "Calculate 4 + 8 + 4."
 THOUGHT, ANSWER = "4+8=12 12+4=16", "16"
 CHATS = {QUESTION: (THOUGHT, ANSWER), "Say it in full.": ("one two three", "one two three four five six seven eight")}
-WIDTHS = {"hidden_size": 64, "kv_lora_rank": 32, "v_head_dim": 32, "moe_intermediate_size": 64, "intermediate_size": 64}
+WIDTHS = {"hidden_size": 64, "kv_lora_rank": 32, "qk_nope_head_dim": 16, "qk_rope_head_dim": 16, "v_head_dim": 32}
+WIDTHS |= {"moe_intermediate_size": 64, "intermediate_size": 64}
 
 
 @cache

@@ -1,0 +1,90 @@
+"""How vLLM is started, without one: its command, its environment, and what is told of its failures."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from infra.errors import UserError
+from model.config import Family
+from model.serving.engine import EngineSpec
+from model.serving.vllm import environment, first_error, vllm_command
+from tests.model.conftest import tiny_config
+
+NAMES = ("DEEPMILL_VLLM", "DEEPMILL_VLLM_OPTIONS", "VLLM_MLA_DISABLE", "VLLM_CPU_KVCACHE_SPACE", "OMP_NUM_THREADS")
+
+
+@pytest.fixture(autouse=True)
+def _clean(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in NAMES:
+        monkeypatch.delenv(name, raising=False)
+    for name in ("vllm", "python3.11"):
+        (tmp_path / name).write_text("#!/bin/sh\n")
+        (tmp_path / name).chmod(0o755)
+
+
+def spec(folder: Path, family: Family = Family.DEEPSEEK_V3, **changes: object) -> EngineSpec:
+    (folder / "config.json").write_text(json.dumps(tiny_config(family, **changes).to_hf()))
+    return EngineSpec("vllm", str(folder), "secret", context=4096, slots=4, threads=3)
+
+
+def test_the_command_or_the_python_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DEEPMILL_VLLM_OPTIONS", "--dtype bfloat16 --chat-template 'a file'")
+    for name, start in (
+        ("vllm", ["serve", str(tmp_path)]),
+        ("python3.11", ["-m", "vllm.entrypoints.openai.api_server", "--model", str(tmp_path)]),
+    ):
+        monkeypatch.setenv("DEEPMILL_VLLM", str(tmp_path / name))
+        command = vllm_command(spec(tmp_path), 1234)
+        assert command[: len(start) + 1] == [str(tmp_path / name), *start]
+        assert command[-4:] == ["--dtype", "bfloat16", "--chat-template", "a file"]
+        assert "secret" not in " ".join(command)
+        assert {"--port", "1234", "--max-model-len", "4096", "--max-num-seqs", "4"} <= set(command)
+    monkeypatch.setenv("DEEPMILL_VLLM_OPTIONS", "--dtype 'bfloat16")
+    with pytest.raises(UserError, match="DEEPMILL_VLLM_OPTIONS: No closing quotation"):
+        vllm_command(spec(tmp_path), 1234)
+    monkeypatch.setenv("DEEPMILL_VLLM", str(tmp_path / "none"))
+    with pytest.raises(UserError, match=r"none: no such command; install vLLM .* its Python, in DEEPMILL_VLLM"):
+        vllm_command(spec(tmp_path), 1234)
+
+
+def test_latent_attention_is_computed_where_there_is_no_right_kernel(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DEEPMILL_VLLM", str(tmp_path / "vllm"))
+    small = spec(tmp_path)
+    assert json.loads(vllm_command(small, 1)[-1]) == {"custom_ops": ["-rotary_embedding"]}
+    assert environment(small)["VLLM_MLA_DISABLE"] == "1"
+    monkeypatch.setenv("VLLM_MLA_DISABLE", "0")
+    assert "VLLM_MLA_DISABLE" not in environment(small)
+    monkeypatch.delenv("VLLM_MLA_DISABLE")
+    assert "VLLM_MLA_DISABLE" not in environment(spec(tmp_path, kv_lora_rank=512, qk_rope_head_dim=64))
+    dense = spec(tmp_path, Family.LLAMA)
+    assert "VLLM_MLA_DISABLE" not in environment(dense)
+    assert "--compilation-config" not in vllm_command(dense, 1)
+
+
+def test_silence_threads_and_as_much_memory_as_the_requests_need(tmp_path: Path) -> None:
+    found = environment(spec(tmp_path))
+    assert (found["VLLM_API_KEY"], found["OMP_NUM_THREADS"]) == ("secret", "3")
+    assert found["VLLM_NO_USAGE_STATS"] == found["HF_HUB_OFFLINE"] == "1"
+    assert found["VLLM_CPU_KVCACHE_SPACE"] == "1"
+    # 3 layers, keys and values of 4 heads in float32, 4 requests of 4096 tokens: 640 wide they are 0.94 GiB, 768 1.13
+    assert environment(spec(tmp_path, qk_nope_head_dim=576, qk_rope_head_dim=64))["VLLM_CPU_KVCACHE_SPACE"] == "1"
+    assert environment(spec(tmp_path, qk_nope_head_dim=704, qk_rope_head_dim=64))["VLLM_CPU_KVCACHE_SPACE"] == "2"
+
+
+def test_the_first_error_of_a_log_is_told() -> None:
+    log = """
+(APIServer pid=1) WARNING 11-26 10:57:05 [system_utils.py:255] errors like `OSError: [Errno 24] Too many open files`
+(VllmWorker-0 pid=3) ERROR 11-26 11:31:09 [multiproc_executor.py:953] Traceback (most recent call last):
+(VllmWorker-0 pid=3) ERROR 11-26 11:31:09 [multiproc_executor.py:953] ValueError: Head dimension 160 is not supported
+(EngineCore pid=2) ERROR 11-26 11:31:09 [core.py:1] Exception: WorkerProc failed. See stack trace for root cause.
+(APIServer pid=1) RuntimeError: Engine core initialization failed. See root cause above.
+"""
+    assert first_error(log) == "ValueError: Head dimension 160 is not supported"
+    assert first_error("(APIServer pid=1) pydantic.ValidationError: 1 error\n") is None
+    assert first_error("ImportError: libtorch\n") == "ImportError: libtorch"
+    assert first_error("usage: vllm\nvllm: error: unrecognized arguments\n") is None
