@@ -132,6 +132,11 @@ def _build(store: Store, job: Job, staging: Staging, listen: Listener, lease: in
     try:
         if staging.prepare(code) and (finished := staging.finished()):
             return finished  # made before, but the store could not take it
+        if staging.set_aside is not None:
+            text = (
+                f"begins anew: the code has changed; what was half made waits in {staging.set_aside} for the old code"
+            )
+            listen({"event": "note", "text": text})
         inputs = {role: str(store.verified(*split_address(where))) for role, where in job.inputs.items()}
         staging.job.write_text(
             json.dumps(

@@ -45,13 +45,26 @@ class Staging:
         self.log = folder / "stage.log"
         self.job = folder / "job.json"
         self.result = folder / "result.json"
+        self.set_aside: Path | None = None
+        """Where `prepare` left the unfinished work of other code."""
 
     def prepare(self, fingerprint: str) -> bool:
-        """Make ready for an attempt; whether leavings of an earlier one, by the same code, are there to resume."""
+        """Make ready for an attempt; whether leavings of an earlier one, by the same code, are there to resume.
+
+        Work of other code cannot be gone on with, for the bytes would be neither's; it is set aside until the artifact
+        is made, and taken up when that code runs again.
+        """
         marker = self.folder / "fingerprint"
-        resumed = marker.exists() and marker.read_text() == fingerprint
-        if not resumed:
+        before = marker.read_text() if marker.exists() else ""
+        if before != fingerprint:
+            if before and any(self.artifact.rglob(WORK)):
+                self.set_aside = self._by_code(before)
+                shutil.rmtree(self.set_aside, ignore_errors=True)
+                self.folder.rename(self.set_aside)
             shutil.rmtree(self.folder, ignore_errors=True)
+            if (ours := self._by_code(fingerprint)).exists():
+                ours.rename(self.folder)
+        resumed = marker.exists()
         self.artifact.mkdir(parents=True, exist_ok=True)
         marker.write_text(fingerprint)
         for stale in (self.result, self.events):
@@ -75,8 +88,11 @@ class Staging:
         except FileNotFoundError:
             return None
 
+    def _by_code(self, fingerprint: str) -> Path:
+        return self.folder.with_name(f"{self.folder.name}.code-{fingerprint}")
+
     def remove(self) -> None:
-        for folder in (self.folder, self.endings):
+        for folder in (self.folder, self.endings, *self.folder.parent.glob(f"{self.folder.name}.code-*")):
             shutil.rmtree(folder, ignore_errors=True)
 
 

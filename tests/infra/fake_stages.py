@@ -26,14 +26,14 @@ class FakeConfig(Section):
 def write(config: FakeConfig, inputs: Mapping[str, Path], out_dir: Path) -> dict[str, Any]:
     """Writes `text` and what its inputs hold; counts how often it ran in a file beside the store."""
     events.begin("writing", 2, "files")
-    if config.pid_file:
-        with Path(config.pid_file).open("a") as handle:
-            handle.write(f"{os.getpid()}\n")
     parts = [config.text] + [(path / "out.txt").read_text() for path in inputs.values()]
     attempts = out_dir / ".work" / "attempts"
     attempts.parent.mkdir(exist_ok=True)
     before = int(attempts.read_text()) if attempts.exists() else 0
     attempts.write_text(str(before + 1))
+    if config.pid_file:  # last: whoever waits for it kills
+        with Path(config.pid_file).open("a") as handle:
+            handle.write(f"{os.getpid()}\n")
     time.sleep(config.seconds)
     (out_dir / "out.txt").write_text("+".join(parts))
     events.advance(2)

@@ -125,8 +125,21 @@ def test_leavings_of_other_code_are_not_resumed(store: Store) -> None:
     staging, _ = stage_files(store)
     assert staging.prepare("code")
     assert (staging.artifact / ".work" / "half").exists()
+    assert staging.set_aside is None
     assert not staging.prepare("other code")
     assert not (staging.artifact / ".work").exists()
+    assert staging.set_aside is not None
+    assert (staging.set_aside / "artifact" / ".work" / "half").exists()
+
+
+def test_work_of_other_code_waits_for_it(store: Store) -> None:
+    staging, _ = stage_files(store)
+    staging.prepare("other code")
+    assert staging.prepare("code")
+    assert (staging.artifact / ".work" / "half").exists()
+    staging.prepare("other code")
+    staging.remove()
+    assert not list(staging.folder.parent.glob(f"{staging.folder.name}*"))
 
 
 @pytest.mark.drill
