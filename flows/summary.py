@@ -359,7 +359,7 @@ def _program(name: str) -> str:
 
 
 def next_commands(run: Run, program: str = "deepmill", recipe: str = "") -> list[str]:
-    """Three commands worth trying after this run; the first two about what there is, the last one a change.
+    """Commands worth trying after this run; the first about what there is, the last one a change.
 
     They name the store where it is not the one that a command without settings takes.
     """
@@ -376,5 +376,7 @@ def next_commands(run: Run, program: str = "deepmill", recipe: str = "") -> list
     if run.release and not run.release.get("promoted") and version:
         reference = f"{model}/{shorten(version, 40)}"
     steps = number(run.recipe, "pretrain.steps")
-    setting = f"pretrain.steps={2 * int(steps) if steps else 200}"
-    return [f"{program} chat {shlex.quote(reference)}", report, f"{program} plan {recipe} --set {setting}"]
+    change = f"{program} plan {recipe}" + (f" --set pretrain.steps={2 * int(steps)}" if steps else "")
+    if not run.release:
+        return [report, change]
+    return [f"{program} chat {shlex.quote(reference)}", report, change]

@@ -139,3 +139,9 @@ def test_the_password_of_a_tracking_server_is_not_shown(tmp_path: Path) -> None:
     text = printed(record, store)
     assert "secret" not in text
     assert "https://tracking.example:5000" in text
+
+
+def test_a_run_without_a_model_offers_none_to_chat_with(tmp_path: Path) -> None:
+    record = {"run_id": "r1", "state": "completed", "recipe": {"name": "corpus"}, "stages": []}
+    offered = next_commands(Run(record, LocalStore(tmp_path)))
+    assert [command.split()[1] for command in offered] == ["report", "plan"]
