@@ -45,6 +45,7 @@ def evaluate(config: EvaluateConfig, inputs: Mapping[str, Path], out_dir: Path) 
     from tokenizers import Tokenizer
 
     from model.checkpoint import load_model, write_json
+    from model.devices import own_device
     from model.samples_page import samples_page
     from model.training.engine import threads_for
     from model.training.sources import token_bytes
@@ -63,7 +64,7 @@ def evaluate(config: EvaluateConfig, inputs: Mapping[str, Path], out_dir: Path) 
     for name, suite in config.suites.items():
         suites[name], left_out[name] = _suite_problems(name, suite, set() if suite.training_questions else trained)
     text = _held_out_text(config, inputs["shards"])
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = own_device()
     names = [name for name, folder in inputs.items() if (folder / "model" / "config.json").exists()]
     if not names:
         raise UserError(f"evaluate: no checkpoint among {', '.join(inputs)}; train one first")

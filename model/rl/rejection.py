@@ -84,6 +84,7 @@ def run_rank(argument: dict[str, Any]) -> None:
     from tokenizers import Tokenizer
 
     from model.checkpoint import load_model, write_json
+    from model.devices import own_device
     from model.generate import Sampling
     from model.solve import solve
     from model.training.engine import threads_for
@@ -91,12 +92,12 @@ def run_rank(argument: dict[str, Any]) -> None:
     config = RejectionConfig.model_validate(argument["config"])
     inputs = {name: Path(path) for name, path in argument["inputs"].items()}
     out_dir = Path(argument["out_dir"])
-    rank, world, local = (int(os.environ.get(name, "0")) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
+    rank, world = (int(os.environ.get(name, "0")) for name in ("RANK", "WORLD_SIZE"))
     world = max(world, 1)
     torch.set_num_threads(threads_for(world))
     tokenizer = Tokenizer.from_file(str(inputs["tokenizer"] / "tokenizer.json"))
     model = load_model(inputs["start"] / "model")
-    model.to(f"cuda:{local}" if torch.cuda.is_available() else "cpu")
+    model.to(own_device())
     chunks = _chunks(config, read_tasks(inputs["reasoning"] / "train.jsonl"))
     files = _files(config, inputs, out_dir, len(chunks))
     sampling = Sampling(config.max_new_tokens, config.temperature, config.top_p, config.seed)

@@ -17,6 +17,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from model.devices import own_device
 from model.sections import TrainingConfig
 from model.training.balance import GateWatch
 from model.training.deepspeed_setup import initialise, layout_of, settings_for
@@ -40,8 +41,7 @@ class DeepSpeedEngine:
     def __init__(self, model: Transformer, config: TrainingConfig) -> None:
         self.rank, self.world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
         self.layout = layout_of(model.config, config, self.world)
-        is_cuda = torch.cuda.is_available()
-        self.device = torch.device(f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if is_cuda else "cpu")
+        self.device = own_device()
         repeat_exactly(self.device)
         deepspeed = initialise(self.device)
         self._plain, self.shapes = model.config, shapes_of(model)

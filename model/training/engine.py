@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from infra.execution import Engine as EngineChoice
 from infra.execution import execution
+from model.devices import own_device
 from model.sections import OptimizerConfig, OptimizerKind, TrainingConfig
 from model.training.balance import GateWatch
 from model.training.muon import Muon
@@ -144,7 +145,7 @@ class SingleEngine:
         self.rank, self.world = 0, 1
         self.layout = {"ranks": 1, "expert_parallel": 1, "zero": 0}
         self.shapes = shapes_of(model)
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.device = own_device()
         repeat_exactly(self.device)
         self.model = model.to(self.device).train()
         prepare(model)

@@ -39,6 +39,7 @@ def run_rank(argument: dict[str, Any]) -> None:
 
     from infra.hashing import file_digest
     from model.checkpoint import load_model, save_model, write_json
+    from model.devices import own_device
     from model.generate import Sampling, token_id
     from model.solve import solve
     from model.training.chats import ChatBatches, encode_chats
@@ -96,6 +97,6 @@ def run_rank(argument: dict[str, Any]) -> None:
         asked = held_out[: config.accuracy_tasks]
         events.begin("held-out tasks", 0, f"{len(asked)} tasks")
         sampling = Sampling(max_new_tokens=config.max_new_tokens)
-        solutions = solve(result.model.eval(), tokenizer, asked, sampling)
+        solutions = solve(result.model.to(own_device()).eval(), tokenizer, asked, sampling)
         metrics["accuracy"] = fmean(solution.score for solution in solutions)
     write_json(out_dir / ".work" / "metrics.json", metrics)
