@@ -113,7 +113,7 @@ class TrainingConfig(OptimizerConfig):
     bad_step: BadStep = BadStep.SKIP
     """What to do about a step whose loss is not a number, or has jumped."""
     spike_factor: float = Field(3.0, gt=1)
-    """A loss above this multiple of the recent median has jumped."""
+    """A loss above this multiple of the recent median, and half a nat above it, has jumped."""
     prediction_loss: float = Field(0.3, ge=0)
     """Weight of multi-token prediction, where the model has layers for it (V3: 0.3 for its first 10 T tokens)."""
     prediction_loss_late: float = Field(0.1, ge=0)

@@ -44,6 +44,8 @@ __all__ = ["BatchSource", "TrainingBatch", "TrainingResult", "Validation", "sigt
 
 RECENT = 20
 """Losses whose median a new one is compared with."""
+LEAST_JUMP = 0.5
+"""Nats by which a spike is above that median: what is learnt to the last digit varies by large factors."""
 
 
 @dataclass(frozen=True)
@@ -360,7 +362,8 @@ class _Run:
     def is_good(self, loss: float) -> bool:
         """Whether a loss is a number, and no spike against the recent ones."""
         recent = [row["loss"] for row in self.history[-RECENT:] if math.isfinite(row["loss"])]
-        is_spike = len(recent) == RECENT and loss > self.config.spike_factor * statistics.median(recent)
+        usual = statistics.median(recent) if len(recent) == RECENT else math.inf
+        is_spike = loss > max(self.config.spike_factor * usual, usual + LEAST_JUMP)
         return math.isfinite(loss) and not is_spike
 
     def bad(self, step: int, why: str) -> None:

@@ -18,7 +18,8 @@ from infra import events
 from infra.errors import UserError
 from infra.execution import ENVIRONMENT_KEY
 from model.sections import BadStep
-from model.training.loop import TrainingBatch, train
+from model.training.engine import SingleEngine
+from model.training.loop import RECENT, TrainingBatch, _Run, train
 from tests.model.conftest import tiny_model
 from tests.model.synthetic import CountingBatches, small_training
 from tests.model.training.layouts import StoppedError, StoppingBatches
@@ -157,6 +158,19 @@ def test_a_loss_spike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert result.history[60]["grad_norm"] == 0.0
     with pytest.raises(UserError, match="step 61: loss"):
         train(tiny_model(), _Spiking(), config.model_copy(update={"bad_step": BadStep.STOP}), tmp_path / "stop")
+
+
+def test_what_is_learnt_by_heart_has_no_spikes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten times next to nothing is next to nothing: such a step has something left to teach."""
+    monkeypatch.setenv(ENVIRONMENT_KEY, "{}")
+    engine = SingleEngine(tiny_model(), small_training())
+    run = _Run(engine, CountingBatches(), small_training(spike_factor=3.0), 1, 0, None, None)
+    run.history = [{"loss": 0.001}] * RECENT
+    assert run.is_good(0.015)
+    assert not run.is_good(0.6)
+    run.history = [{"loss": 2.0}] * RECENT
+    assert run.is_good(5.9)
+    assert not run.is_good(6.1)
 
 
 def test_a_loss_that_is_not_a_number(tmp_path: Path, notes: Path) -> None:
