@@ -149,12 +149,14 @@ def _checkpoint(version: Version, place: Place) -> Path:
     """The version's weights as a checkpoint that vLLM loads: the numbers that the blocks stand for, in full."""
     from model.checkpoint import save_model
     from model.release.quantized import KEY, load_quantized
+    from model.serving.vllm import write_config
 
     if KEY not in (version.folder / "config.json").read_text(encoding="utf-8"):
-        return version.folder
+        return version.folder  # an export's has all that vLLM needs
     path = place.cache / version.label.replace("/", "-") / "engine" / "checkpoint"
     shutil.rmtree(path, ignore_errors=True)
     save_model(load_quantized(version.folder), path, version.folder)
+    write_config(path)
     return path
 
 

@@ -192,7 +192,8 @@ def _loading(summary: Mapping[str, Any], architecture: ModelConfig) -> str:
         ]
     if "compressed" not in summary["left_out"]:
         written_out = "VLLM_MLA_DISABLE=1 " if needs_writing_out(architecture) else ""
-        lines += ["```sh", f"{written_out}vllm serve compressed  # without a GPU: hf", "```", ""]
+        config = " --hf-config-path compressed/vllm-config" if architecture.model_type is Family.DEEPSEEK else ""
+        lines += ["```sh", f"{written_out}vllm serve compressed{config}  # without a GPU: hf", "```", ""]
     if "gguf" not in summary["left_out"]:
         lines += ["```sh", "llama-cli --model gguf/model-q4_0.gguf --jinja", "```", ""]
     lines.append(f"`model/` holds the {summary['precision']} weights that the registry's version serves.")

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from infra.errors import UserError
 from model.checkpoint import TOKENIZER_FILES, from_hf_names, load_config, to_hf_names, write_json
-from model.config import ModelConfig
+from model.config import Family, ModelConfig
 from model.release.fused import shared_bits, widened
 from model.release.grid import GROUP, Grid, unpack
 from model.release.quantized import KEY, Plan, Unit, load_quantized, read_units
@@ -66,7 +66,10 @@ def write_compressed(quantized: Path, folder: Path) -> None:
     """
     config, stored = read_units(quantized)
     matrices = {name: unit for name, unit in stored.items() if _may_quantize(name, unit.stored)}
-    shared = shared_bits({name: BITS[unit.grid] if unit.grid else 0 for name, unit in matrices.items()})
+    first = config.model_type is Family.DEEPSEEK
+    own = {name: BITS[unit.grid] if unit.grid else 0 for name, unit in matrices.items()}
+    shared = shared_bits(own, one_attention=first)
+    nameless = next(each for name, each in shared.items() if ".self_attn." in name) if first else 0
     tensors: dict[str, Tensor] = {}
     bits: dict[str, int] = {}
     for name, each in shared.items():
@@ -81,9 +84,8 @@ def write_compressed(quantized: Path, folder: Path) -> None:
             tensors[name] = unquantized(name, weight)
     settings: dict[str, Any] = json.loads((quantized / "config.json").read_text(encoding="utf-8"))
     settings.pop(KEY)
-    write_folder(
-        folder, tensors, settings, scheme(config, "pack-quantized", groups(bits), whole_modules(bits)), quantized
-    )
+    found = scheme(config, "pack-quantized", groups(bits, nameless), whole_modules(bits))
+    write_folder(folder, tensors, settings, found, quantized)
 
 
 def linear_bits(model: Transformer, plan: Plan) -> dict[str, int]:
@@ -196,12 +198,15 @@ def _modules(name: str, stacked: int | None) -> list[str]:
     return [f"{prefix}.{number}.{projection}" for number in range(stacked)]
 
 
-def groups(bits: Mapping[str, int]) -> dict[str, Any]:
-    """``config_groups`` for modules with their bits: one group per number of bits, none for 0."""
+def groups(bits: Mapping[str, int], nameless: int = 0) -> dict[str, Any]:
+    """``config_groups`` for modules with their bits: one group per number of bits, none for 0.
+
+    The group of `nameless` bits takes every linear layer, too, that no other names.
+    """
     found: dict[str, Any] = {}
     for number, each in enumerate(sorted(set(bits.values()) - {0})):
         found[f"group_{number}"] = {
-            "targets": _targets(bits, each),
+            "targets": _targets(bits, each) + ["Linear"] * (each == nameless),
             "input_activations": None,
             "output_activations": None,
             "weights": {

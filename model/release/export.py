@@ -34,6 +34,7 @@ def export(config: ExportConfig, inputs: Mapping[str, Path], out_dir: Path) -> d
     from model.release.card import card
     from model.release.compressed import unknown, write_compressed
     from model.release.gguf import unsupported
+    from model.serving.vllm import write_config
 
     checkpoint, quantized = inputs["model"] / "model", inputs["quantize"]
     architecture = load_config(checkpoint)
@@ -53,6 +54,9 @@ def export(config: ExportConfig, inputs: Mapping[str, Path], out_dir: Path) -> d
         if (quantized / kind).is_dir():
             _copy(quantized / kind, out_dir / kind, inputs["tokenizer"])
     if architecture.model_type is Family.DEEPSEEK:
+        for kind in ("hf", "compressed", "w8a8"):
+            if (out_dir / kind).is_dir():
+                write_config(out_dir / kind)
         left_out["transformers"] = "it has no class for model_type deepseek; the files are in its layout all the same"
     reason = unsupported(architecture) if config.gguf else "export.gguf is false"
     if reason:

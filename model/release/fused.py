@@ -26,13 +26,22 @@ def fused_layer(name: str) -> str:
     return f"{prefix}.{next((names[0] for names in JOINED if projection in names), projection)}"
 
 
-def shared_bits(bits: Mapping[str, int]) -> dict[str, int]:
-    """Bits of each matrix as an engine takes them: the most in its layer, or 0 (not quantized) where a part has 0."""
+def shared_bits(bits: Mapping[str, int], *, one_attention: bool = False) -> dict[str, int]:
+    """Bits of each matrix as an engine takes them: the most in its layer, or 0 (not quantized) where a part has 0.
+
+    Args:
+        one_attention: the attention of all layers has the same bits. vLLM (0.32) forgets the names of these matrices in
+            the first DeepSeekMoE, so that nothing can be said of one of them alone.
+    """
+
+    def layer_of(name: str) -> str:
+        return "attention" if one_attention and ".self_attn." in name else fused_layer(name)
+
     layers: dict[str, list[int]] = defaultdict(list)
     for name, each in bits.items():
-        layers[fused_layer(name)].append(each)
+        layers[layer_of(name)].append(each)
     shared = {layer: max(parts) if all(parts) else 0 for layer, parts in layers.items()}
-    return {name: shared[fused_layer(name)] for name in bits}
+    return {name: shared[layer_of(name)] for name in bits}
 
 
 def widened(unit: Unit, grid: Grid) -> Unit:

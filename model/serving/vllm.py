@@ -7,12 +7,13 @@ options of ``vllm serve``. Variables of vLLM's own that are set already are left
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from infra.errors import UserError
 
@@ -20,13 +21,15 @@ if TYPE_CHECKING:
     from model.config import ModelConfig
     from model.serving.engine import EngineSpec
 
-__all__ = ["LATENT_WIDTH", "environment", "first_error", "needs_writing_out", "vllm_command"]
+__all__ = ["LATENT_WIDTH", "environment", "first_error", "needs_writing_out", "vllm_command", "write_config"]
 
 PROGRAM, OPTIONS = "DEEPMILL_VLLM", "DEEPMILL_VLLM_OPTIONS"
 LATENT_WIDTH = 576
 """``kv_lora_rank + qk_rope_head_dim`` of DeepSeek-V2 and V3: the one width that every kernel of vLLM's for latent
 attention knows (0.32). Models of another are computed with their keys and values written out, which is as exact."""
 GIB = 1 << 30
+CONFIG = "vllm-config"
+"""Folder of a checkpoint with the config.json that vLLM needs, where the checkpoint's own is not for it."""
 
 
 def vllm_command(spec: EngineSpec, port: int) -> list[str]:
@@ -53,7 +56,9 @@ def vllm_command(spec: EngineSpec, port: int) -> list[str]:
     # are compiled, which is the default, this is the default too.
     latent = _config(spec).has_latent_attention
     exact = ["--compilation-config", '{"custom_ops": ["-rotary_embedding"]}'] if latent else []
-    return [program, *start, *place, *limits, *exact, *more]
+    own = Path(spec.path) / CONFIG
+    config = ["--hf-config-path", str(own)] if own.is_dir() else []
+    return [program, *start, *place, *limits, *config, *exact, *more]
 
 
 def environment(spec: EngineSpec) -> dict[str, str]:
@@ -77,6 +82,23 @@ def environment(spec: EngineSpec) -> dict[str, str]:
     cache = config.num_hidden_layers * numbers * 4 * spec.slots * spec.context  # else it takes 0.92 of the memory
     chosen["VLLM_CPU_KVCACHE_SPACE"] = str(-(-cache // GIB))
     return found | {name: value for name, value in chosen.items() if name not in os.environ}
+
+
+def write_config(folder: Path) -> bool:
+    """Give a checkpoint of the family `deepseek` (v1) a configuration that vLLM reads; whether it is one.
+
+    vLLM computes the family, but leaves reading its configuration to transformers, which has none. As DeepSeek-V2
+    with heads that have no latent at all it is the same model to vLLM.
+    """
+    from model.checkpoint import write_json
+
+    config: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    if config["model_type"] != "deepseek":
+        return False
+    (folder / CONFIG).mkdir(exist_ok=True)
+    latent = ("qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim", "kv_lora_rank")
+    write_json(folder / CONFIG / "config.json", config | {"model_type": "deepseek_v2"} | dict.fromkeys(latent, 0))
+    return True
 
 
 def needs_writing_out(config: ModelConfig) -> bool:

@@ -12,7 +12,7 @@ import torch
 from model.checkpoint import save_model, to_hf_names
 from model.config import Family
 from model.release.calibrate import rounded
-from model.release.compressed import load_compressed, write_compressed
+from model.release.compressed import groups, load_compressed, write_compressed
 from model.release.fused import fused_layer, shared_bits, widened
 from model.release.grid import Grid
 from model.release.quantized import load_quantized, make_plan, rounded_unit, save_quantized
@@ -42,6 +42,13 @@ def test_the_most_bits_of_a_layer_or_none() -> None:
     bits = {"a.self_attn.q_proj": 4, "a.self_attn.k_proj": 8, "a.self_attn.v_proj": 4, "a.self_attn.o_proj": 4}
     assert list(shared_bits(bits).values()) == [8, 8, 8, 4]
     assert list(shared_bits(bits | {"a.self_attn.v_proj": 0}).values()) == [0, 0, 0, 4]
+
+
+def test_the_attention_of_the_first_family_is_alike_and_the_rest() -> None:
+    bits = {"a.0.self_attn.q_proj": 4, "a.1.self_attn.o_proj": 8, "a.1.mlp.up_proj": 4}
+    assert list(shared_bits(bits, one_attention=True).values()) == [8, 8, 4]
+    found = groups({"a.0.self_attn.q_proj": 8, "a.1.mlp.up_proj": 4, "a.1.mlp.down_proj": 0}, nameless=8)
+    assert ["Linear" in group["targets"] for group in found.values()] == [False, True]
 
 
 @pytest.mark.parametrize("shape", [(6, 64), (3, 6, 64)])

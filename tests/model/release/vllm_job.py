@@ -121,8 +121,10 @@ def answers(folder, dtype, plain, prompts, new_tokens):
     config = json.loads((Path(folder) / "config.json").read_text())
     # its kernels for latent attention know DeepSeek's own width only
     os.environ["VLLM_MLA_DISABLE"] = str(int(config.get("kv_lora_rank") != 512))
+    own = Path(folder) / "vllm-config"
     model = LLM(
         folder,
+        hf_config_path=str(own) if own.is_dir() else None,
         dtype=dtype,
         enforce_eager=True,
         # its own kernel turns queries of several heads wrongly (0.32.0)

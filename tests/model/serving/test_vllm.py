@@ -10,7 +10,7 @@ import pytest
 from infra.errors import UserError
 from model.config import Family
 from model.serving.engine import EngineSpec
-from model.serving.vllm import environment, first_error, vllm_command
+from model.serving.vllm import environment, first_error, vllm_command, write_config
 from tests.model.conftest import tiny_config
 
 NAMES = ("DEEPMILL_VLLM", "DEEPMILL_VLLM_OPTIONS", "VLLM_MLA_DISABLE", "VLLM_CPU_KVCACHE_SPACE", "OMP_NUM_THREADS")
@@ -64,6 +64,24 @@ def test_latent_attention_is_computed_where_there_is_no_right_kernel(
     dense = spec(tmp_path, Family.LLAMA)
     assert "VLLM_MLA_DISABLE" not in environment(dense)
     assert "--compilation-config" not in vllm_command(dense, 1)
+
+
+def test_the_first_family_is_told_to_vllm_as_one_without_a_latent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DEEPMILL_VLLM", str(tmp_path / "vllm"))
+    other = spec(tmp_path)
+    assert not write_config(tmp_path)
+    assert "--hf-config-path" not in vllm_command(other, 1)
+    first = spec(tmp_path, Family.DEEPSEEK)
+    assert write_config(tmp_path)
+    command = vllm_command(first, 1)
+    assert command[command.index("--hf-config-path") + 1] == str(tmp_path / "vllm-config")
+    own = json.loads((tmp_path / "config.json").read_text())
+    told = json.loads((tmp_path / "vllm-config" / "config.json").read_text())
+    changed = {name for name in told if told[name] != own.get(name)}
+    assert changed == {"model_type", "qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim", "kv_lora_rank"}
+    assert (told["model_type"], told["architectures"]) == ("deepseek_v2", ["DeepseekForCausalLM"])
 
 
 def test_silence_threads_and_as_much_memory_as_the_requests_need(tmp_path: Path) -> None:
