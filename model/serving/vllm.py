@@ -74,11 +74,12 @@ def environment(spec: EngineSpec) -> dict[str, str]:
     chosen = {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": str(spec.threads)}
     if needs_writing_out(config):
         chosen["VLLM_MLA_DISABLE"] = "1"
-        numbers = 2 * config.num_attention_heads * (config.qk_nope_head_dim + config.qk_rope_head_dim)
-    elif config.has_latent_attention:
-        numbers = LATENT_WIDTH
-    else:
+    if not config.has_latent_attention:
         numbers = 2 * (config.num_key_value_heads or config.num_attention_heads) * config.head_dim
+    elif needs_writing_out(config):
+        numbers = 2 * config.num_attention_heads * (config.qk_nope_head_dim + config.qk_rope_head_dim)
+    else:
+        numbers = LATENT_WIDTH
     cache = config.num_hidden_layers * numbers * 4 * spec.slots * spec.context  # else it takes 0.92 of the memory
     chosen["VLLM_CPU_KVCACHE_SPACE"] = str(-(-cache // GIB))
     return found | {name: value for name, value in chosen.items() if name not in os.environ}
@@ -102,8 +103,14 @@ def write_config(folder: Path) -> bool:
 
 
 def needs_writing_out(config: ModelConfig) -> bool:
-    """Whether vLLM has no kernel for the latent attention of a model, and must be told (``VLLM_MLA_DISABLE=1``)."""
-    return config.has_latent_attention and config.kv_lora_rank + config.qk_rope_head_dim != LATENT_WIDTH
+    """Whether vLLM must be told to keep from its kernels for latent attention (``VLLM_MLA_DISABLE=1``).
+
+    It has none for the width of the model, or takes the first DeepSeekMoE, by `write_config`, for a model with a latent.
+    """
+    from model.config import Family
+
+    latent = config.has_latent_attention and config.kv_lora_rank + config.qk_rope_head_dim != LATENT_WIDTH
+    return latent or config.model_type is Family.DEEPSEEK
 
 
 def _config(spec: EngineSpec) -> ModelConfig:

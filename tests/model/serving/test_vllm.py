@@ -75,6 +75,7 @@ def test_the_first_family_is_told_to_vllm_as_one_without_a_latent(
     assert "--hf-config-path" not in vllm_command(other, 1)
     first = spec(tmp_path, Family.DEEPSEEK)
     assert write_config(tmp_path)
+    assert environment(first)["VLLM_MLA_DISABLE"] == "1"
     command = vllm_command(first, 1)
     assert command[command.index("--hf-config-path") + 1] == str(tmp_path / "vllm-config")
     own = json.loads((tmp_path / "config.json").read_text())
