@@ -105,7 +105,7 @@ def write_config(folder: Path) -> bool:
 def needs_writing_out(config: ModelConfig) -> bool:
     """Whether vLLM must be told to keep from its kernels for latent attention (``VLLM_MLA_DISABLE=1``).
 
-    It has none for the width of the model, or takes the first DeepSeekMoE, by `write_config`, for a model with a latent.
+    It has none for the width of the model, or takes the first DeepSeekMoE (`write_config`) for one with a latent.
     """
     from model.config import Family
 
