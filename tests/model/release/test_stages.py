@@ -13,7 +13,8 @@ from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from infra.errors import UserError
-from model.checkpoint import load_model, save_model
+from model.checkpoint import load_config, load_model, save_model
+from model.config import Family
 from model.evaluate import evaluate
 from model.evaluate_sections import EvaluateConfig
 from model.release.export import export
@@ -22,6 +23,7 @@ from model.release.quantized import load_quantized, read_units
 from model.release.rows import text_rows
 from model.sections import Activations, ExportConfig, Precision, QuantizeConfig
 from tests.model.artifacts import make_artifacts
+from tests.model.conftest import tiny_model
 from tests.pipeline.corpus import published
 
 CONFIG = QuantizeConfig(
@@ -197,3 +199,21 @@ def test_q4_k_m_is_there_and_runs(artifacts: dict[str, Path]) -> None:
     _, stored = read_units(artifacts["quantize"] / "int4")
     assert importance["model.layers.1.mlp.experts.down_proj.weight"].shape == (8, 32)
     assert set(importance) < set(stored)
+
+
+def test_the_first_family_has_a_configuration_for_vllm(artifacts: dict[str, Path], tmp_path: Path) -> None:
+    made = artifacts | {name: tmp_path / name for name in ("model", "quantize", "export")}
+    size = load_config(artifacts["grpo"] / "model").vocab_size
+    model = tiny_model(Family.DEEPSEEK, vocab_size=size, moe_intermediate_size=32, hidden_size=64)
+    save_model(model, made["model"] / "model", artifacts["tokenizer"])
+    quantize(CONFIG.model_copy(update={"calibration_sequences": 4, "evaluation_sequences": 2}), made, made["quantize"])
+    export(ExportConfig(gguf=False), made, made["export"])
+    for kind in ("hf", "compressed"):
+        own, told = (
+            json.loads((made["export"] / kind / name).read_text())
+            for name in ("config.json", "vllm-config/config.json")
+        )
+        assert (own["model_type"], told["model_type"]) == ("deepseek", "deepseek_v2")
+        assert own.get("quantization_config") == told.get("quantization_config")
+    card = (made["export"] / "MODEL_CARD.md").read_text()
+    assert "VLLM_MLA_DISABLE=1 vllm serve compressed --hf-config-path compressed/vllm-config" in card
