@@ -273,7 +273,8 @@ def scatter(name: str, points: Sequence[tuple[str, float, float]], *, label: str
         for number, (key, x, y) in enumerate(points):
             axes.plot([x], [y], marker="o", markersize=9, color=SERIES[number % len(SERIES)])
             text = f"{shorten(key, 20)}  {size(x)}"
-            axes.annotate(text, (x, y), (0, 9), textcoords="offset points", ha="center")
+            above = 9 if number % 2 == 0 else -17  # precisions of like size lie side by side
+            axes.annotate(text, (x, y), (0, above), textcoords="offset points", ha="center")
         axes.set_xlabel(printable(x_label))
         axes.set_ylabel(printable(y_label))
         axes.xaxis.set_major_locator(MaxNLocator(5))
