@@ -29,9 +29,9 @@ for _variable in ("RAYON_NUM_THREADS", "OMP_NUM_THREADS", "NUMBA_NUM_THREADS"):
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ["DEEPMILL_EXECUTION"] = json.dumps({"workers": 1})
 
+from bench.corpora import corpora  # noqa: E402
 from bench.table import Row, print_table, row  # noqa: E402  # after the threads were limited
 
-CORPORA = Path(os.environ.get("DEEPMILL_CORPORA", "../shared/corpora"))
 DOCUMENT = 5_000
 """Characters of a document that is cut out of a book."""
 
@@ -43,8 +43,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="where the rows go")
     parser.add_argument("--only", choices=sorted(BENCHES), action="append", help="these benches alone")
     chosen = parser.parse_args()
-    if not CORPORA.is_dir():
-        sys.exit(f"{CORPORA}: no such folder; set DEEPMILL_CORPORA to one with web/, book/ and code/")
+    corpora("web", "book", "code")  # before anything is measured
     size = 300_000 if chosen.quick else 3_000_000
     rows: list[Row] = []
     for name in chosen.only or BENCHES:
@@ -97,13 +96,13 @@ def prose(size: int) -> list[str]:
     """Documents of books and of source code, half and half, of some `size` bytes in all."""
     books = itertools.chain.from_iterable(
         [text[i : i + DOCUMENT] for i in range(0, len(text), DOCUMENT)]
-        for text in (file.read_text(encoding="utf-8") for file in sorted((CORPORA / "book").glob("*.txt")))
+        for text in (file.read_text(encoding="utf-8") for file in sorted((corpora() / "book").glob("*.txt")))
     )
     return [*_take(books, size // 2), *_take(_code(), size // 2)]
 
 
 def _code() -> Iterator[str]:
-    for file in sorted((CORPORA / "code").glob("*.jsonl.gz")):
+    for file in sorted((corpora() / "code").glob("*.jsonl.gz")):
         with gzip.open(file, "rt", encoding="utf-8") as lines:
             for line in lines:
                 record = json.loads(line)
@@ -317,7 +316,7 @@ def bench_extraction(size: int, folder: Path) -> list[Row]:
     from resiliparse.extract.html2text import extract_plain_text
 
     pages: list[str] = []
-    for file in sorted((CORPORA / "web").glob("*.warc.gz")):
+    for file in sorted((corpora() / "web").glob("*.warc.gz")):
         with file.open("rb") as stream:
             for record in itertools.islice(ArchiveIterator(stream, record_types=WarcRecordType.response), 400):
                 if record.http_headers and record.http_headers.status_code == 200:
@@ -361,7 +360,7 @@ def bench_chain(size: int, folder: Path) -> list[Row]:
     """A crawl to token shards: the project's stages, and the same chain of datatrove's blocks with their defaults."""
     from bench.chain import ours, theirs
 
-    crawl = _small_crawl(CORPORA / "web" / "deb_postgresql-00000.warc.gz", folder / "crawl.warc.gz", 4 * size)
+    crawl = _small_crawl(corpora() / "web" / "deb_postgresql-00000.warc.gz", folder / "crawl.warc.gz", 4 * size)
     works: dict[str, Callable[[], Any]] = {"ours": lambda: ours(crawl, folder / "ours")}
     if all(map(find_spec, ("spacy", "trafilatura", "lxml_html_clean", "magic", "cchardet"))):
         works["datatrove"] = lambda: theirs(crawl, folder / "theirs")

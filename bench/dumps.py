@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import random
 import tempfile
 from pathlib import Path
 
+from bench.corpora import corpora
 from bench.table import Row, print_table, row
 from pipeline.dedup import dedup
 from pipeline.documents import Document, DocumentWriter, read_documents
@@ -68,8 +68,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="up to 6 dumps, not 16")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    corpora = Path(os.environ.get("DEEPMILL_CORPORA", "../shared/corpora"))
-    sources = {"wiki": {"kind": "wiki", "paths": [str(corpora / "wiki" / "enwiki*.bz2")]}}
+    sources = {"wiki": {"kind": "wiki", "paths": [str(corpora("wiki") / "wiki" / "enwiki*.bz2")]}}
     with tempfile.TemporaryDirectory() as folder:
         extract(ExtractConfig.model_validate({"sources": sources}), {}, Path(folder))
         pages = list(read_documents(Path(folder)))

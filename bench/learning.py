@@ -14,7 +14,6 @@ plenty and worked solutions are dear; that fine-tuning learns both, and reinforc
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from bench.corpora import corpora
 from model.config import Family, ModelConfig
 from model.evaluate import evaluate
 from model.evaluate_sections import EvaluateConfig
@@ -230,10 +230,10 @@ def _rejection(scale: Scale, seed: int) -> RejectionConfig:
 
 def _write_documents(artifact: Path, scale: Scale) -> None:
     """Books in pieces of a few paragraphs, and GSM8K's training problems solved."""
-    corpora = Path(os.environ["DEEPMILL_CORPORA"])
+    texts = corpora("book", "math")
     rows: list[dict[str, str]] = []
     size = 0
-    for book in sorted((corpora / "book").glob("*.txt")):
+    for book in sorted((texts / "book").glob("*.txt")):
         paragraphs = book.read_text(encoding="utf-8", errors="replace").split("\n\n")[20:220]
         for start in range(0, len(paragraphs), 8):
             rows.append(_document("book", f"{book.stem}-{start}", "\n\n".join(paragraphs[start : start + 8])))
@@ -241,7 +241,7 @@ def _write_documents(artifact: Path, scale: Scale) -> None:
         if size > scale.text_bytes / 2:
             break
     size = 0
-    with (corpora / "math" / "gsm8k_train.jsonl").open(encoding="utf-8") as handle:
+    with (texts / "math" / "gsm8k_train.jsonl").open(encoding="utf-8") as handle:
         for number, line in enumerate(handle):
             row = json.loads(line)
             rows.append(_document("math", f"gsm8k-{number}", f"{row['question']}\n{row['answer']}"))

@@ -24,7 +24,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from bench.scale import CORPORA, chain
+from bench.corpora import corpora
+from bench.scale import chain
 from bench.table import Row, print_table, row
 
 SHARES = {"web": 0.40, "wiki": 0.15, "book": 0.25, "code": 0.20}
@@ -50,11 +51,11 @@ def edited(text: str, source: random.Random, pattern: re.Pattern[str] = PLAIN) -
     return "".join(pieces)
 
 
-def web(corpora: Path, copy: int, source: random.Random) -> Iterator[bytes]:
+def web(folder: Path, copy: int, source: random.Random) -> Iterator[bytes]:
     """WARC records of pages."""
     from fastwarc.warc import ArchiveIterator, WarcRecordType
 
-    for crawl in sorted(corpora.glob("web/*.warc.gz")):
+    for crawl in sorted(folder.glob("web/*.warc.gz")):
         with crawl.open("rb") as raw:
             for record in ArchiveIterator(raw, record_types=WarcRecordType.response, parse_http=True):
                 if "html" not in (record.http_content_type or ""):
@@ -73,11 +74,11 @@ def web(corpora: Path, copy: int, source: random.Random) -> Iterator[bytes]:
                 yield head.encode() + http + body + b"\r\n\r\n"
 
 
-def wiki(corpora: Path, copy: int, source: random.Random) -> Iterator[bytes]:
+def wiki(folder: Path, copy: int, source: random.Random) -> Iterator[bytes]:
     """`<page>` elements."""
     import bz2
 
-    for dump in sorted(corpora.glob("wiki/*.bz2")):
+    for dump in sorted(folder.glob("wiki/*.bz2")):
         text = bz2.decompress(dump.read_bytes()).decode("utf-8", "replace")
         for page in re.findall(r" *<page>.*?</page>\n", text, re.DOTALL):
             if copy:
@@ -89,16 +90,16 @@ def wiki(corpora: Path, copy: int, source: random.Random) -> Iterator[bytes]:
             yield page.encode()
 
 
-def book(corpora: Path, copy: int, source: random.Random) -> Iterator[bytes]:
+def book(folder: Path, copy: int, source: random.Random) -> Iterator[bytes]:
     """Whole books."""
-    for path in sorted(corpora.glob("book/se_*.txt")):
+    for path in sorted(folder.glob("book/se_*.txt")):
         text = path.read_text(encoding="utf-8")
         yield (edited(text, source) if copy else text).encode()
 
 
-def code(corpora: Path, copy: int, source: random.Random) -> Iterator[bytes]:
+def code(folder: Path, copy: int, source: random.Random) -> Iterator[bytes]:
     """Lines of JSON."""
-    for path in sorted(corpora.glob("code/*.jsonl.gz")):
+    for path in sorted(folder.glob("code/*.jsonl.gz")):
         with gzip.open(path, "rt", encoding="utf-8") as lines:
             for line in lines:
                 record = json.loads(line)
@@ -116,7 +117,7 @@ SITE = (
 )
 
 
-def make(folder: Path, corpora: Path, size: int) -> dict[str, Any]:
+def make(folder: Path, texts: Path, size: int) -> dict[str, Any]:
     """Write `size` bytes of raw files; the section `extract.sources` that reads them."""
     sources: dict[str, Any] = {}
     for kind, share in SHARES.items():
@@ -125,7 +126,7 @@ def make(folder: Path, corpora: Path, size: int) -> dict[str, Any]:
         (folder / kind).mkdir(parents=True)
         if kind == "book":
             while written < budget:
-                for number, text in enumerate(MAKERS[kind](corpora, copy, random_source)):
+                for number, text in enumerate(MAKERS[kind](texts, copy, random_source)):
                     if written < budget:
                         (folder / kind / f"{copy:04d}-{number:02d}.txt").write_bytes(text)
                         written += len(text)
@@ -135,7 +136,7 @@ def make(folder: Path, corpora: Path, size: int) -> dict[str, Any]:
             with (folder / kind / name).open("wb") as out:
                 out.write(SITE if kind == "wiki" else b"")
                 while written < budget:
-                    for piece in MAKERS[kind](corpora, copy, random_source):
+                    for piece in MAKERS[kind](texts, copy, random_source):
                         if written < budget:
                             written += out.write(piece)
                     copy += 1
@@ -171,7 +172,7 @@ def _measure(folder: Path, size: int) -> list[dict[str, Any]]:
     if not recorded.exists():
         shutil.rmtree(folder, ignore_errors=True)
         if (process := os.fork()) == 0:  # its memory must not count as that of the stages
-            sources = make(folder / "raw", CORPORA, size * 1_000_000)
+            sources = make(folder / "raw", corpora("web", "wiki", "book", "code"), size * 1_000_000)
             recorded.write_text(json.dumps(sources))
             os._exit(0)
         if os.waitpid(process, 0)[1]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from bench.corpora import corpora
 from infra.manifest import MANIFEST, Manifest
 from model.config import ModelConfig
 from model.sections import PretrainConfig, Schedule
@@ -120,9 +120,9 @@ def _training(scale: Scale) -> PretrainConfig:
 
 
 def _write_documents(artifact: Path, most: int) -> None:
-    corpora = Path(os.environ["DEEPMILL_CORPORA"])
+    folder = corpora("book", "math", "code")
     rows: list[dict[str, str]] = []
-    for source, texts in (("book", _books(corpora)), ("math", _problems(corpora)), ("code", _programs(corpora))):
+    for source, texts in (("book", _books(folder)), ("math", _problems(folder)), ("code", _programs(folder))):
         size = 0
         for number, text in enumerate(texts):
             rows.append({"id": f"{source}-{number}", "text": text, "source": source, "url": "", "metadata": "{}"})
@@ -133,23 +133,23 @@ def _write_documents(artifact: Path, most: int) -> None:
     pq.write_table(pa.Table.from_pylist(rows, SCHEMA), artifact / "documents" / "00000.parquet")
 
 
-def _books(corpora: Path) -> Iterable[str]:
+def _books(folder: Path) -> Iterable[str]:
     """A few paragraphs at a time."""
-    for book in sorted((corpora / "book").glob("*.txt")):
+    for book in sorted((folder / "book").glob("*.txt")):
         paragraphs = book.read_text(encoding="utf-8", errors="replace").split("\n\n")[20:]
         for start in range(0, min(len(paragraphs), 1600), 8):
             yield "\n\n".join(paragraphs[start : start + 8])
 
 
-def _problems(corpora: Path) -> Iterable[str]:
-    with (corpora / "math" / "gsm8k_train.jsonl").open(encoding="utf-8") as handle:
+def _problems(folder: Path) -> Iterable[str]:
+    with (folder / "math" / "gsm8k_train.jsonl").open(encoding="utf-8") as handle:
         for line in handle:
             row = json.loads(line)
             yield f"{row['question']}\n{row['answer']}"
 
 
-def _programs(corpora: Path) -> Iterable[str]:
-    for archive in sorted((corpora / "code").glob("*.jsonl.gz")):
+def _programs(folder: Path) -> Iterable[str]:
+    for archive in sorted((folder / "code").glob("*.jsonl.gz")):
         with gzip.open(archive, "rt", encoding="utf-8") as handle:
             for line in handle:
                 yield str(json.loads(line)["text"])[:6000]

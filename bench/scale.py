@@ -23,9 +23,9 @@ from typing import Any
 
 import psutil
 
+from bench.corpora import corpora
 from infra.execution import ENVIRONMENT_KEY
 
-CORPORA = Path(os.environ.get("DEEPMILL_CORPORA", "../shared/corpora"))
 STAGES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("extract", "pipeline.extract:extract", ()),
     ("clean", "pipeline.clean:clean", ("extract",)),
@@ -59,7 +59,7 @@ print("\\n" + json.dumps(told))
 
 def measure(quick: bool) -> list[dict[str, Any]]:
     """Stage, bytes in and out, processor seconds (of which `start` for any task) and peak memory, in order."""
-    crawls = sorted(CORPORA.glob("web/*.warc.gz"), key=lambda path: path.stat().st_size)
+    crawls = sorted(corpora("web").glob("web/*.warc.gz"), key=lambda path: path.stat().st_size)
     few, many = (
         chain({"web": {"kind": "web", "paths": [str(path.resolve()) for path in paths]}})
         for paths in (crawls[:1], crawls[:2] if quick else crawls)

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import tempfile
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from bench.corpora import corpora
 from bench.table import Row, print_table, row
 from pipeline.clean import Rules
 from pipeline.documents import Document, read_documents
@@ -30,10 +30,10 @@ SOURCES = {
 }
 
 
-def documents(corpora: Path, count: int) -> list[Document]:
+def documents(folder: Path, count: int) -> list[Document]:
     """`count` documents of each source, evenly from its beginning to its end."""
     sources = {
-        name: source | {"paths": [str(corpora / path) for path in source["paths"]]} for name, source in SOURCES.items()
+        name: source | {"paths": [str(folder / path) for path in source["paths"]]} for name, source in SOURCES.items()
     }
     with tempfile.TemporaryDirectory() as folder:
         extract(ExtractConfig.model_validate({"sources": sources}), {}, Path(folder))
@@ -85,8 +85,7 @@ def main() -> None:
     except ImportError:
         print("missing: spacy is not installed, so there is nothing to compare with")
         return
-    corpora = Path(os.environ.get("DEEPMILL_CORPORA", "../shared/corpora"))
-    given = documents(corpora, 40 if arguments.quick else 400)
+    given = documents(corpora("web", "wiki", "book"), 40 if arguments.quick else 400)
     text = "\n".join(document.text for document in given[::7])[:400_000]
     from datatrove.utils.text import split_into_words
     from datatrove.utils.typeshelper import Languages
