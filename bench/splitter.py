@@ -30,10 +30,10 @@ SOURCES = {
 }
 
 
-def documents(folder: Path, count: int) -> list[Document]:
+def documents(texts: Path, count: int) -> list[Document]:
     """`count` documents of each source, evenly from its beginning to its end."""
     sources = {
-        name: source | {"paths": [str(folder / path) for path in source["paths"]]} for name, source in SOURCES.items()
+        name: source | {"paths": [str(texts / path) for path in source["paths"]]} for name, source in SOURCES.items()
     }
     with tempfile.TemporaryDirectory() as folder:
         extract(ExtractConfig.model_validate({"sources": sources}), {}, Path(folder))

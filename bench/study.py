@@ -73,8 +73,8 @@ def main() -> None:
     for study in studies:
         print(f"\n{study.name}: {study.description}")
         losses = {arm: {s: one["loss"] for s, one in seeds.items()} for arm, seeds in found[study.name].items()}
-        for entry in contrast(study, losses):
-            print(_line(entry, found[study.name][entry.arm]))
+        for compared in contrast(study, losses):
+            print(_line(compared, found[study.name][compared.arm]))
 
 
 def scaled(study: Study, steps: int, seeds: int) -> Study:
