@@ -82,22 +82,20 @@ def measure(device: torch.device, quick: bool) -> list[Row]:
     return rows + [found for name, shape in EXPERTS.items() for found in experts(name, shape, device)]
 
 
+def seconds(call: Callable[[], object], device: torch.device) -> float:
+    """From an idle device until it is idle again."""
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    begun = time.perf_counter()
+    call()
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - begun
+
+
 def milliseconds(call: Callable[[], object], device: torch.device) -> float:
     """Best of five, after two to warm up."""
-
-    def wait() -> None:
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-
-    best = float("inf")
-    for attempt in range(7):
-        wait()
-        started = time.perf_counter()
-        call()
-        wait()
-        if attempt > 1:
-            best = min(best, (time.perf_counter() - started) * 1000)
-    return best
+    return 1000 * min([seconds(call, device) for _ in range(7)][2:])
 
 
 def error(found: list[Tensor], exact: list[Tensor]) -> float:

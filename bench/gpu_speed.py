@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import gc
 import statistics
-import time
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from bench.gpu import seconds
 from bench.table import Row, row
 
 LENGTH, ROWS, ROUNDS, STEPS = 2048, 8, 5, 3
@@ -75,13 +75,13 @@ def matrix_peak(device: torch.device) -> float:
     """Of products in the type that training uses, FLOP/s: the best of some large ones."""
     size, dtype = (8192, torch.bfloat16) if device.type == "cuda" else (1024, torch.float32)
     a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
-    return 2 * size**3 / min(_seconds(lambda: a @ b, device) for _ in range(12))
+    return 2 * size**3 / min(seconds(lambda: a @ b, device) for _ in range(12))
 
 
 def training(length: int, rounds: int, device: torch.device) -> list[Row]:
     """Tokens per second of ours, repeatable and not, with layers recomputed, and of transformers."""
     from model.costs import flops_per_token
-    from model.grouped import compile_activations
+    from model.training.prepare import compile_parts
 
     transformer = _transformer(device)
     config = transformer.config
@@ -122,15 +122,13 @@ def training(length: int, rounds: int, device: torch.device) -> list[Row]:
     found: dict[str, list[float]] = {name: [] for name in contenders}
     for number in range(rounds + 1):
         for name, step in contenders.items():
-            seconds = _seconds(lambda step=step: [step(tokens) for _ in range(STEPS)], device)
+            spent = seconds(lambda step=step: [step(tokens) for _ in range(STEPS)], device)
             if number:
-                found[name].append(seconds)
-    for layer in transformer.model.layers:
-        layer.self_attn.compile()
-    compile_activations()
+                found[name].append(spent)
+    compile_parts(transformer)
     whole = repeatable(our_step, True)
     found["ours, compiled"] = [
-        _seconds(lambda: [whole(tokens) for _ in range(STEPS)], device) for _ in range(rounds + 1)
+        seconds(lambda: [whole(tokens) for _ in range(STEPS)], device) for _ in range(rounds + 1)
     ][1:]
     torch.use_deterministic_algorithms(False)
     profiled = _profile(lambda: our_step(tokens), device)
@@ -259,23 +257,13 @@ def generation(rounds: int, device: torch.device) -> list[Row]:
         for name, call in (("ours", ours), ("transformers", theirs)):
             answers[name] = call() if not number else answers[name]
             if number:
-                found[name].append(_seconds(call, device))
+                found[name].append(seconds(call, device))
     first = [a[0] == b[0] for a, b in zip(answers["ours"], answers["transformers"], strict=True)]
     ours_fast, theirs_fast = (PROMPTS * NEW_TOKENS / statistics.median(times) for times in found.values())
     return [
         row("generation: first tokens that agree", "", sum(first) / len(first), {}, 0.9),
         row(f"generation, {PROMPTS} prompts", "tokens/s", ours_fast, {"transformers": theirs_fast}, 1.2),
     ]
-
-
-def _seconds(call: Callable[[], object], device: torch.device) -> float:
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    begun = time.perf_counter()
-    call()
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter() - begun
 
 
 def _profile(call: Callable[[], object], device: torch.device) -> str:

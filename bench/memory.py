@@ -171,8 +171,9 @@ def _measure(folder: Path, size: int) -> list[dict[str, Any]]:
     recorded = folder / "sources.json"
     if not recorded.exists():
         shutil.rmtree(folder, ignore_errors=True)
+        texts = corpora("web", "wiki", "book", "code")
         if (process := os.fork()) == 0:  # its memory must not count as that of the stages
-            sources = make(folder / "raw", corpora("web", "wiki", "book", "code"), size * 1_000_000)
+            sources = make(folder / "raw", texts, size * 1_000_000)
             recorded.write_text(json.dumps(sources))
             os._exit(0)
         if os.waitpid(process, 0)[1]:

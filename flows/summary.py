@@ -370,13 +370,13 @@ def next_commands(run: Run, program: str = "deepmill", recipe: str = "") -> list
     report = f"{program} report {shlex.quote(shorten(run.run_id, 200))}"
     if run.state != "completed":
         return [f"{program} run {recipe}", report, f"{program} plan {recipe}"]
-    model = shorten(run.release.get("model") or f"deepmill-{run.recipe_name}", 200)
-    version = run.release.get("version")
-    reference = f"{model}@{run.release.get('alias') or 'champion'}"
-    if run.release and not run.release.get("promoted") and version:
-        reference = f"{model}/{shorten(version, 40)}"
     steps = number(run.recipe, "pretrain.steps")
     change = f"{program} plan {recipe}" + (f" --set pretrain.steps={2 * int(steps)}" if steps else "")
     if not run.release:
         return [report, change]
+    model = shorten(run.release.get("model") or f"deepmill-{run.recipe_name}", 200)
+    version = run.release.get("version")
+    reference = f"{model}@{run.release.get('alias') or 'champion'}"
+    if not run.release.get("promoted") and version:
+        reference = f"{model}/{shorten(version, 40)}"
     return [f"{program} chat {shlex.quote(reference)}", report, change]

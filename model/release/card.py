@@ -7,7 +7,7 @@ from typing import Any
 
 from model.config import Family, ModelConfig, count_parameters
 from model.sections import ExportConfig
-from model.serving.vllm import needs_writing_out
+from model.serving.vllm import CONFIG, needs_writing_out
 
 __all__ = ["NO_LICENCE", "card", "missing_sections"]
 
@@ -192,7 +192,7 @@ def _loading(summary: Mapping[str, Any], architecture: ModelConfig) -> str:
         ]
     if "compressed" not in summary["left_out"]:
         written_out = "VLLM_MLA_DISABLE=1 " if needs_writing_out(architecture) else ""
-        config = " --hf-config-path compressed/vllm-config" if architecture.model_type is Family.DEEPSEEK else ""
+        config = f" --hf-config-path compressed/{CONFIG}" if architecture.model_type is Family.DEEPSEEK else ""
         lines += ["```sh", f"{written_out}vllm serve compressed{config}  # without a GPU: hf", "```", ""]
     if "gguf" not in summary["left_out"]:
         lines += ["```sh", "llama-cli --model gguf/model-q4_0.gguf --jinja", "```", ""]

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from model.config import ModelConfig
     from model.serving.engine import EngineSpec
 
-__all__ = ["LATENT_WIDTH", "environment", "first_error", "needs_writing_out", "vllm_command", "write_config"]
+__all__ = ["CONFIG", "LATENT_WIDTH", "environment", "first_error", "needs_writing_out", "vllm_command", "write_config"]
 
 PROGRAM, OPTIONS = "DEEPMILL_VLLM", "DEEPMILL_VLLM_OPTIONS"
 LATENT_WIDTH = 576
@@ -72,11 +72,12 @@ def environment(spec: EngineSpec) -> dict[str, str]:
     }
     config = _config(spec)
     chosen = {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": str(spec.threads)}
-    if needs_writing_out(config):
+    written_out = needs_writing_out(config)
+    if written_out:
         chosen["VLLM_MLA_DISABLE"] = "1"
     if not config.has_latent_attention:
         numbers = 2 * (config.num_key_value_heads or config.num_attention_heads) * config.head_dim
-    elif needs_writing_out(config):
+    elif written_out:
         numbers = 2 * config.num_attention_heads * (config.qk_nope_head_dim + config.qk_rope_head_dim)
     else:
         numbers = LATENT_WIDTH

@@ -21,10 +21,10 @@ from model.devices import own_device
 from model.sections import TrainingConfig
 from model.training.balance import GateWatch
 from model.training.deepspeed_setup import initialise, layout_of, settings_for
-from model.training.engine import make_optimizer
+from model.training.engine import CLIP_MARGIN, make_optimizer
 from model.training.exchange import exchange_compactly
 from model.training.pieces import is_expert, pieces_of, plain_name
-from model.training.prepare import computing_under_autocast, prepare, repeat_exactly, without_autocast
+from model.training.prepare import computing_under_autocast, prepare, without_autocast
 from model.training.universal import BUFFER, MASTER, MOMENTS, Fragment, Reader, kept_buffers, shapes_of
 from model.transformer import Transformer
 
@@ -42,13 +42,12 @@ class DeepSpeedEngine:
         self.rank, self.world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
         self.layout = layout_of(model.config, config, self.world)
         self.device = own_device()
-        repeat_exactly(self.device)
+        prepare(model, self.device)
         deepspeed = initialise(self.device)
         self._plain, self.shapes = model.config, shapes_of(model)
         self._zero, self._clip_norm = self.layout["zero"], config.clip_norm
         self._accumulation = config.batch_size // (config.micro_batch or config.batch_size)
         self._has_gradient = False
-        prepare(model)
 
         def whole_optimizer(parameters: Any) -> torch.optim.Optimizer:
             return make_optimizer([(plain_name(name), value) for name, value in model.named_parameters()], config)
@@ -120,7 +119,7 @@ class DeepSpeedEngine:
         norm = math.sqrt(float(sums.sum())) if bool(sums.isfinite().all()) else math.inf
         if norm > self._clip_norm and math.isfinite(norm):
             for _, parameter in named:
-                parameter.grad.mul_(self._clip_norm / (norm + 1e-6))
+                parameter.grad.mul_(self._clip_norm / (norm + CLIP_MARGIN))
         return norm
 
     def discard(self, loss: Tensor | None = None) -> None:

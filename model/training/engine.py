@@ -23,7 +23,7 @@ from model.devices import own_device
 from model.sections import OptimizerConfig, OptimizerKind, TrainingConfig
 from model.training.balance import GateWatch
 from model.training.muon import Muon
-from model.training.prepare import autocast, keep_memory, prepare, repeat_exactly
+from model.training.prepare import autocast, keep_memory, prepare
 from model.training.universal import BUFFER, MASTER, MOMENTS, Fragment, Reader, kept_buffers, shapes_of
 from model.transformer import Transformer
 
@@ -95,7 +95,7 @@ def make_engine(model: Transformer, config: TrainingConfig) -> Engine:
 
 def peak_memory_bytes() -> int:
     """Most memory that this process has held: of its GPU where it has one, else of the machine."""
-    if torch.cuda.is_available() and torch.cuda.is_initialized():
+    if torch.cuda.is_initialized():
         return torch.cuda.max_memory_allocated()
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
@@ -146,9 +146,8 @@ class SingleEngine:
         self.layout = {"ranks": 1, "expert_parallel": 1, "zero": 0}
         self.shapes = shapes_of(model)
         self.device = own_device()
-        repeat_exactly(self.device)
+        prepare(model, self.device)
         self.model = model.to(self.device).train()
-        prepare(model)
         self._clip_norm = config.clip_norm
         self.optimizer = make_optimizer(list(model.named_parameters()), config)
         self.watch = GateWatch(model, model.config, config, lambda values: values)

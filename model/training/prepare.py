@@ -21,22 +21,29 @@ from infra.execution import Precision, execution
 from model.grouped import compile_activations
 from model.transformer import Transformer
 
-__all__ = ["autocast", "computing_under_autocast", "keep_memory", "prepare", "repeat_exactly", "without_autocast"]
+__all__ = ["autocast", "compile_parts", "computing_under_autocast", "keep_memory", "prepare", "without_autocast"]
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 """Of malloc.h."""
 
 
-def prepare(model: Transformer) -> None:
-    """Make `model` recompute its layers' activations, and compile parts of them, as the execution asks."""
+def prepare(model: Transformer, device: torch.device) -> None:
+    """Make `model` recompute its layers' activations, and compile parts of them, as the execution asks; on a GPU, take
+    kernels that repeat. To be called before anything is computed."""
     wide = execution()
+    _repeat_exactly(device)
     model.recomputes = model.recomputes or wide.recompute
-    layers: Any = model.model.layers
-    for layer in layers if wide.compile else ():
-        # Of the experts, what lies between their products; whole layers have hooks, which would cut the graph.
-        layer.self_attn.compile()
     if wide.compile:
-        compile_activations()
+        compile_parts(model)
+
+
+def compile_parts(model: Transformer) -> None:
+    """Compile attention and, of the experts, what lies between their products; whole layers have hooks, which would
+    cut the graph."""
+    layers: Any = model.model.layers
+    for layer in layers:
+        layer.self_attn.compile()
+    compile_activations()
 
 
 def computing_under_autocast(model: Transformer, device: torch.device) -> Transformer:
@@ -76,7 +83,7 @@ def keep_memory() -> None:
         mallopt(M_TRIM_THRESHOLD, (1 << 31) - 1)
 
 
-def repeat_exactly(device: torch.device) -> None:
+def _repeat_exactly(device: torch.device) -> None:
     """On a GPU, let torch take only kernels that give the same bits every time: a resumed run depends on it.
 
     FlashAttention's backward pass and sums in place otherwise add in the order in which blocks finish. What it costs is

@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from infra.errors import UserError
 from infra.execution import ENVIRONMENT_KEY
 from infra.launch import launch
+from model.training.prepare import _cpu_has_bf16
 from tests.model.training.layouts import run_job
 
 TARGET = "tests.model.training.layouts:run_rank"
@@ -71,8 +72,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setenv(ENVIRONMENT_KEY, "{}")  # restored afterwards; the jobs set their own
         for name, job in SINGLES.items():
             run_job(STOCK | {"name": name} | job, folder)
-        has_bf16 = "avx512_bf16" in Path("/proc/cpuinfo").read_text()
-        jobs = [{"name": name} | job for name, job in (MATRIX | (ROUNDED if has_bf16 else {})).items()]
+        jobs = [{"name": name} | job for name, job in (MATRIX | (ROUNDED if _cpu_has_bf16() else {})).items()]
         _launch(
             [
                 *jobs,
@@ -113,7 +113,7 @@ def test_a_layout_trains_as_one_process(name: str, folder: Path) -> None:
 def test_bf16_reaches_the_layers_of_deepspeed(name: str, folder: Path) -> None:
     """DeepSpeed closes an autocast around its engine: the losses would be those of fp32 to the last bits."""
     if not (folder / name).exists():
-        pytest.skip("this CPU has no bf16 products (avx512_bf16)")
+        pytest.skip("this CPU has no bf16 products (avx512_bf16 or amx_bf16)")
     rounded, exact = _history(folder, name), _history(folder, "single")
     apart = [abs(a["loss"] - b["loss"]) for a, b in zip(rounded, exact, strict=True)]
     assert 1e-5 < max(apart) < 2e-2
