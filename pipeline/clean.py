@@ -143,17 +143,16 @@ class Rules(PipelineStep):
     def _mask(self, document: Document) -> None:
         if "@" not in document.text and not DOTTED.search(document.text):
             return  # most texts: datatrove's patterns are tried at every word
-        # The stand-ins rotate; from the first again in each document, whatever the documents before it held.
-        self._pii.emails_replacer._replace_i = self._pii.ip_replacer._replace_i = 0
+        self._pii.restart()  # in each document, whatever the documents before it held
         text = self._pii.format(document.text)
         self.tally.note("masked", int(text != document.text))
         document.text = text
 
     @cached_property
-    def _pii(self) -> Any:
-        from datatrove.pipeline.formatters.pii import PIIFormatter
+    def _pii(self) -> FastPII:
+        from pipeline.masking import FastPII
 
-        return PIIFormatter()
+        return FastPII()
 
     @cached_property
     def _filters(self) -> dict[tuple[str, str], BaseFilter]:

@@ -304,10 +304,11 @@ def open_stream(part: Part, signature: bytes = b"") -> Iterator[Stream]:
         yield stream
 
 
-_TRAILING = re.compile(r"[^\S\n]+$", re.MULTILINE)
 _GAPS = re.compile(r"\n{3,}")
 
 
 def tidy(text: str) -> str:
     """Without white space at the ends of lines and of the text, and with at most one empty line in a row."""
-    return _GAPS.sub("\n\n", _TRAILING.sub("", text.replace("\r\n", "\n"))).strip()
+    # Line by line: a pattern for the spaces before a line end is tried anew at each space of a long run.
+    lines = [line.rstrip() for line in text.replace("\r\n", "\n").split("\n")]
+    return _GAPS.sub("\n\n", "\n".join(lines)).strip()
