@@ -1,8 +1,8 @@
 """Masks e-mail and IP addresses: datatrove's formatter, with its pattern of e-mail addresses asked only at an `@`.
 
 The pattern begins at every word and runs to the end of what may be a name, so that a long row of letters and hyphens
-takes it the square of its length. Here each `@` is looked at once, first to its right, where the pattern is linear, then
-to its left. What is found, and what stands for it, is what datatrove finds.
+takes it the square of its length. Here each `@` is looked at once, first to its right, where the pattern is linear,
+then to its left. What is found, and what stands for it, is what datatrove finds.
 """
 
 from __future__ import annotations
