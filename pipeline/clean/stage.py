@@ -151,7 +151,7 @@ class Rules(PipelineStep):
 
     @cached_property
     def _pii(self) -> FastPII:
-        from pipeline.masking import FastPII
+        from pipeline.clean.masking import FastPII
 
         return FastPII()
 
