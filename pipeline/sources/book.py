@@ -19,7 +19,7 @@ from pipeline.sections import BookSource
 from pipeline.sources.stream import Found, Limits, Part, open_stream, tidy
 from pipeline.tasks.documents import Document
 
-__all__ = ["chapters", "cut", "parts", "read", "strip_licence"]
+__all__ = ["LONGEST_FIELD", "LONGEST_TITLE", "Unreadable", "chapters", "cut", "parts", "read", "strip_licence"]
 
 _START = re.compile(
     r"^\*\*\* ?START OF (?:THE|THIS) PROJECT GUTENBERG [^*]*\*\*\*[^\n]*\n|^\*END[* ]*THE SMALL PRINT![^\n]*\n",
@@ -43,6 +43,8 @@ _HEADING = re.compile(
 )
 _INK = re.compile(r"\S")
 LONGEST_TITLE = 120
+LONGEST_FIELD = 1000
+"""Characters kept of a book's title and author: every piece of it carries them."""
 
 
 _CHARSET = re.compile(rb"^Character set encoding: *([A-Za-z0-9_-]+)", re.MULTILINE)
@@ -154,7 +156,7 @@ def strip_licence(text: str) -> tuple[str, dict[str, str]]:
     start = _START.search(text)
     if start is None:
         return text, {}
-    fields = {name.lower(): value.strip() for name, value in _FIELD.findall(text[: start.start()])}
+    fields = {name.lower(): value.strip()[:LONGEST_FIELD] for name, value in _FIELD.findall(text[: start.start()])}
     end = _END.search(text, start.end())
     if end is None:
         line = text.count("\n") + 1

@@ -26,8 +26,16 @@ from infra.storage import ExternalFile, open_file
 from pipeline.sources.codecs import CHUNK, DECODER_ERRORS, Codec, codec_of, find_member
 from pipeline.tasks.documents import Document
 
-__all__ = ["CHUNK", "Damaged", "Found", "Limits", "Part", "Stream", "Walk", "open_stream", "tidy"]
+__all__ = ["CHUNK", "Damaged", "Found", "Limits", "Part", "Stream", "Walk", "most_decoded", "open_stream", "tidy"]
 
+FREE = 1 << 30
+"""Bytes that any compressed file may become."""
+EXPANSION = 200
+"""Times its own size that a larger one may become: text compresses to a third, and to a hundredth if it repeats itself."""
+READS = 1_000_000
+"""Lines and records that any file may have beyond two for each of its bytes, empty ones included."""
+MOST_DAMAGES = 1000
+"""Times that reading goes on after damage."""
 LONGEST_MARK = 32
 """Bytes of the longest mark that a reader looks for."""
 TAIL = 256
@@ -51,6 +59,11 @@ class Damaged(Exception):  # noqa: N818  (the state of a file, raised where read
 
     def __init__(self, place: str, problem: str) -> None:
         super().__init__(f"{place}: {problem}")
+
+
+def most_decoded(size: int) -> int:
+    """Bytes that a compressed file of `size` bytes may become: more than any text does, and less than a bomb."""
+    return max(FREE, EXPANSION * size)
 
 
 class Walk(StrEnum):
@@ -93,6 +106,11 @@ class Stream:
             raise Damaged("byte 0", "zip is not read here; unpack it")
         self.codec: Codec | None = codec_of(head)
         self._member = 0
+        self._room = most_decoded(part.file.size)
+        """Decoded bytes that may still come."""
+        self._reads = READS + 2 * part.file.size
+        """Times that it may still be read from."""
+        self._damages = 0
         self._hops = part.hop and part.walk is not Walk.MEMBERS
         self._plain_at = 0 if self._hops else part.begin
         self._blocks: Iterator[tuple[int, bytes]] = self._decoded(part.begin) if self.codec else self._plain()
@@ -160,6 +178,9 @@ class Stream:
                 except DECODER_ERRORS as error:
                     problem = f"corrupt {self.codec.name} data ({error})"
                     raise Damaged(f"between bytes {self._member} and {at}", problem) from None
+                self._room -= len(data)
+                if self._room < 0:
+                    raise Damaged(f"byte {at}", f"the {self.codec.name} data becomes more than a text of this size can")
                 if data and (origin >= start or self._hops or not whole):
                     yield origin, data
             given = decoder.unused_data
@@ -192,7 +213,9 @@ class Stream:
 
     def resync(self) -> bool:
         """After damage: go on with the next whole member, if there is one. What was not consumed is lost."""
-        if self.codec is None or self._part.walk is Walk.DECODE:
+        self._damages += 1
+        spent = self._room < 0 or self._reads < 0 or self._damages > MOST_DAMAGES
+        if self.codec is None or self._part.walk is Walk.DECODE or spent:
             return False
         try:
             place = find_member(self._raw, self.codec, self._member + 1, None, self._signature)
@@ -206,6 +229,9 @@ class Stream:
         return True
 
     def _take(self, size: int) -> bytes:
+        self._reads -= 1
+        if self._reads < 0:
+            raise Damaged(f"decoded byte {self.position}", "more lines or records than a file of this size can hold")
         data = bytes(self._buffer[:size])
         del self._buffer[:size]
         self.position += len(data)

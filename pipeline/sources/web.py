@@ -29,6 +29,8 @@ LINE = 1 << 16
 """Most bytes of a header line."""
 MOST_LINES = 1000
 """Most of these in a record."""
+HEADERS = 1 << 20
+"""Most bytes of them together."""
 MAGIC = b"WARC/"
 NEXT = re.compile(rb"(?:\A|(?<=\n))WARC/1\.")
 Headers = dict[str, str]
@@ -94,12 +96,13 @@ def records(stream: Stream, limit: int) -> Iterator[tuple[Headers, bytes | None]
         if not line.startswith(MAGIC):
             problem = "truncated" if not line.endswith(b"\n") and MAGIC.startswith(line) else "no WARC record here"
             raise Damaged(place, problem)
-        lines = [line]
+        lines, size = [line], len(line)
         while lines[-1].strip():
             lines.append(stream.readline(LINE))
+            size += len(lines[-1])
             if not lines[-1].endswith(b"\n"):
                 raise Damaged(place, "a header line is too long" if len(lines[-1]) == LINE else "truncated headers")
-            if len(lines) > MOST_LINES:
+            if len(lines) > MOST_LINES or size > HEADERS:
                 raise Damaged(place, "its headers have no end")
         headers = _headers(lines[1:-1])
         length = headers.get("content-length", "")
@@ -118,17 +121,17 @@ def records(stream: Stream, limit: int) -> Iterator[tuple[Headers, bytes | None]
 
 
 def _headers(lines: list[bytes]) -> Headers:
-    headers: Headers = {}
+    found: dict[str, list[str]] = {}
     name = ""
     for line in lines:
         text = line.decode("utf-8", "replace").rstrip("\r\n")
         if text[:1].isspace() and name:
-            headers[name] += " " + text.strip()
+            found[name].append(text.strip())
         else:
             name, _, value = text.partition(":")
             name = name.strip().lower()
-            headers[name] = value.strip()
-    return headers
+            found[name] = [value.strip()]
+    return {name: " ".join(values) for name, values in found.items()}
 
 
 def _extract(payload: tuple[WebSource, str, Headers, bytes, int]) -> Extracted:

@@ -41,7 +41,7 @@ _SWITCH = re.compile(r"__[A-Z]+__")
 _EMPTY_BRACKETS = re.compile(r" ?\([\s,;:–-]*\)")
 # What the parser takes for text because the writer left it open: references, tags, table rows, quotes, brackets.
 _LEFTOVERS = re.compile(
-    r"<ref\b[^>]*/>|<ref\b[^>]*>(?s:.{0,2000}?)</ref>|</?[a-zA-Z][^<>\n]*>"
+    r"<ref\b[^>]{0,1000}/>|<ref\b[^>]{0,1000}>(?s:.{0,2000}?)</ref>|</?[a-zA-Z][^<>\n]*>"
     r"|^[ \t]*(?:\{\||\||!).*$|'{2,}|\[\[(?:[^\[\]|\n]*\|)*|\]\]",
     re.MULTILINE,
 )
