@@ -83,7 +83,7 @@ def deal(config: ExtractConfig) -> list[list[Piece]]:
         room = 0
         seen: Counter[str] = Counter()
         module = _module(options.kind)
-        files = resolve(options.paths)
+        files = resolve(options.paths, config.max_download_bytes)
         for file in module.choose(options, files) if hasattr(module, "choose") else files:
             seen[file.name] += 1
             name = file.name if seen[file.name] == 1 else f"{file.name}~{seen[file.name]}"

@@ -210,6 +210,8 @@ class ExtractConfig(Section):
     """Larger records (decoded pages, articles, lines, rows, books) are rejected."""
     max_record_seconds: float = Field(30.0, gt=0)
     """Processor time to turn one record into text; an extractor that takes longer is ended, the record rejected."""
+    max_download_bytes: Annotated[int, Added] = Field(100_000_000_000, ge=1000)
+    """Most bytes of a file behind http or https; of one whose size the server does not tell, no more are read."""
     split_bytes: int = Field(128_000_000, ge=1000)
     """Larger files are read in parts of about this size, each a task of its own."""
 

@@ -150,7 +150,7 @@ class Rules(PipelineStep):
         document.text = text
 
     @cached_property
-    def _pii(self) -> FastPII:
+    def _pii(self) -> Any:
         from pipeline.clean.masking import FastPII
 
         return FastPII()

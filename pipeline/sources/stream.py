@@ -23,6 +23,7 @@ from typing import IO
 
 from infra import events
 from infra.storage import ExternalFile, open_file
+from infra.web_files import TooLargeError
 from pipeline.sources.codecs import CHUNK, DECODER_ERRORS, Codec, codec_of, find_member
 from pipeline.tasks.documents import Document
 
@@ -31,7 +32,7 @@ __all__ = ["CHUNK", "Damaged", "Found", "Limits", "Part", "Stream", "Walk", "mos
 FREE = 1 << 30
 """Bytes that any compressed file may become."""
 EXPANSION = 200
-"""Times its own size that a larger one may become: text compresses to a third, and to a hundredth if it repeats itself."""
+"""Times its own size that a larger one may become: text becomes three, and a hundred if it repeats itself."""
 READS = 1_000_000
 """Lines and records that any file may have beyond two for each of its bytes, empty ones included."""
 MOST_DAMAGES = 1000
@@ -126,7 +127,10 @@ class Stream:
 
     def _read(self, at: int, size: int = 0) -> bytes:
         size = size or CHUNK
-        data = self._ahead[:size] + self._raw.read(max(0, size - len(self._ahead)))
+        try:
+            data = self._ahead[:size] + self._raw.read(max(0, size - len(self._ahead)))
+        except TooLargeError as error:
+            raise Damaged(f"byte {at}", str(error)) from None
         self._ahead = self._ahead[size:]
         if self._part.begin <= at and (self._part.end is None or at < self._part.end):
             events.advance(len(data))
