@@ -284,6 +284,8 @@ class CleanConfig(Section):
     """Most share of characters in repeated lines (FineWeb)."""
     new_lines_per_word: float = Field(0.3, ge=0)
     """Most line breaks per word (FineWeb)."""
+    max_document_seconds: Annotated[float, Added] = Field(60.0, gt=0)
+    """Processor time in which the rules must be done with a document; one that takes longer is rejected."""
     max_failures: float = Field(0.01, ge=0, le=1)
     """Share of documents on which a rule may break before the stage gives up."""
 

@@ -24,6 +24,7 @@ class _Emails(PIIReplacer):
 
     def __init__(self, pattern: str, replacements: tuple[str, ...]) -> None:
         super().__init__(pattern, replacements)
+        self._replace_i: int = 0
         self.domain = re.compile(pattern[pattern.index("@") :])
 
     def replace(self, text: str) -> str:
@@ -58,8 +59,8 @@ class FastPII(PIIFormatter):
 
     def __init__(self) -> None:
         super().__init__()
-        emails = self.emails_replacer
-        self.emails_replacer = _Emails(emails.regex.pattern, emails.replacements)
+        emails: PIIReplacer = self.emails_replacer
+        self.emails_replacer: PIIReplacer = _Emails(emails.regex.pattern, emails.replacements)
 
     def restart(self) -> None:
         """Begin again with the first of the replacements, which rotate."""

@@ -17,10 +17,10 @@ from pipeline.sources.archives import ZipArchive
 from pipeline.sources.book import LONGEST_FIELD, LONGEST_TITLE, Unreadable, strip_licence
 from pipeline.sources.broken import ARCHIVE_ERRORS, is_of_the_file
 from pipeline.sources.charset import decode
-from pipeline.sources.guard import Extracted, guarded
 from pipeline.sources.html import text_of
 from pipeline.sources.stream import Limits, Part, tidy
 from pipeline.tasks.documents import Document
+from pipeline.tasks.guard import Extracted, guarded
 
 __all__ = ["chapters"]
 
@@ -51,7 +51,7 @@ def chapters(source: BookSource, part: Part, limits: Limits, book: dict[str, Any
         raise Unreadable("failure/epub", f"not a whole EPUB ({error})") from None
     jobs = ((Document(text="", id="", metadata={}), page, None) for page in pages)
     texts = []
-    for document, rule in guarded(_extract, jobs, limits):
+    for document, rule in guarded(_extract, jobs, limits.seconds):
         if rule:
             raise Unreadable(rule, f"a chapter: {document.metadata.get('failure', rule)}")
         texts.append(document.text)

@@ -17,11 +17,11 @@ from typing import Any
 from infra.storage import ExternalFile
 from pipeline.sections import WebSource
 from pipeline.sources.charset import NotText, decode
-from pipeline.sources.guard import Extracted, Job, guarded
 from pipeline.sources.html import TooDeep, text_of
 from pipeline.sources.parts import split
 from pipeline.sources.stream import Damaged, Found, Limits, Part, Stream, open_stream, tidy
 from pipeline.tasks.documents import Document
+from pipeline.tasks.guard import Extracted, Job, guarded
 
 __all__ = ["parts", "read", "records"]
 
@@ -49,7 +49,7 @@ def read(source: WebSource, part: Part, limits: Limits) -> Iterator[Found]:
         Damaged: the file breaks off, or is no WARC file.
     """
     with open_stream(part, MAGIC) as stream:
-        yield from guarded(_extract, _jobs(source, stream, limits), limits)
+        yield from guarded(_extract, _jobs(source, stream, limits), limits.seconds)
 
 
 def _jobs(source: WebSource, stream: Stream, limits: Limits) -> Iterator[Job]:
