@@ -187,7 +187,8 @@ def _read(name: str) -> _Module:
     source = _source(name)
     assert source is not None
     taken = _Importless(name)
-    tree = taken.visit(_parse(source))
+    tree = _parse(source)
+    taken.visit(tree)
     code = (
         "" if all(isinstance(node, ast.Pass) for node in tree.body) else digest(ast.dump(tree, annotate_fields=False))
     )
