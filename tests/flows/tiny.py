@@ -14,9 +14,12 @@ import yaml
 
 from flows.recipe import Recipe
 from flows.stages import graph
+from tests.flows.prepared import prepare_prefect
 from tests.pipeline.corpus import words
 
 HOUSE = Path(__file__).parents[2]
+SERVER = "DEEPMILL_TEST_PREFECT_API_URL"
+"""Names Prefect's server for what the tests run; without it each run has one of its own."""
 NO_RULES = dict.fromkeys(
     ("url", "language", "gopher_repetition", "gopher_quality", "c4_quality", "fineweb_quality", "pii"), False
 )
@@ -108,13 +111,13 @@ def write_recipe(folder: Path, **changes: Any) -> Path:
 def environment(root: Path) -> dict[str, str]:
     """Of a process whose store is below `root`, and whose Prefect database is beside it."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("DEEPMILL_", "PREFECT_"))}
-    server = os.environ.get("DEEPMILL_TEST_PREFECT_API_URL")  # else each run has its own
+    server = os.environ.get(SERVER)
     return (
         kept
         | ({"PREFECT_API_URL": server} if server else {})
         | {
             "DEEPMILL_ROOT": str(root / "store"),
-            "PREFECT_HOME": str(root.parent / "prefect"),  # shared by the tests: making its database takes seconds
+            "PREFECT_HOME": str(root.parent / "prefect"),
             "PYTHONPATH": str(HOUSE),
             "COLUMNS": "120",
             "OMP_NUM_THREADS": "1",
@@ -124,6 +127,8 @@ def environment(root: Path) -> dict[str, str]:
 
 def start(root: Path, *arguments: str) -> subprocess.Popen[str]:
     """`deepmill ...` in a process of its own, its output and errors together."""
+    if arguments[0] in ("run", "study", "rerun"):
+        prepare_prefect(root.parent / "prefect")
     return subprocess.Popen(
         [sys.executable, "-m", "flows.cli", *arguments],
         env=environment(root),
