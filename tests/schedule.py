@@ -19,12 +19,12 @@ TOGETHER = {
         "tests/infra/test_slurm.py",
         "tests/infra/test_storage.py",
         "tests/infra/test_store.py",
-        "tests/pipeline/test_executors.py",
-        "tests/pipeline/test_reader_s3.py",
+        "tests/pipeline/tasks/test_executors.py",
+        "tests/pipeline/tokens/test_reader_s3.py",
     ),
 }
 """What begins so is the work of one worker, by the name of the group."""
-APART = ("tests/flows/test_preset_runs.py",)
+APART = ("tests/flows/recipe/test_preset_runs.py",)
 """Files whose tests share nothing and take long: each is handed out by itself."""
 LONGEST = ("operations", "tests/flows/test_mill.py", "cluster")
 """Groups that are handed out first, in this order: what takes minutes and begins last would end alone."""
