@@ -16,11 +16,12 @@ KEY = "DEEPMILL_TEST_SHARED"
 def made_once(name: str, make: Callable[[Path], object]) -> Path:
     """The folder `name` of this session, filled by `make` for the first who asks. Read it; copy what you change."""
     folder = Path(os.environ[KEY], name)
-    done = folder.with_name(f"{name}.done")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    done = folder.with_name(f"{folder.name}.done")
     with FileLock(f"{folder}.lock"):
         if not done.exists():
             shutil.rmtree(folder, ignore_errors=True)  # of one who was killed at it
-            folder.mkdir(parents=True)
+            folder.mkdir()
             make(folder)
             done.touch()
     return folder

@@ -65,8 +65,18 @@ def reference(raw: Path, tmp_path_factory: pytest.TempPathFactory) -> Contents:
 
 @pytest.mark.drill
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("place", ["disk", "s3"])
-@pytest.mark.parametrize("executor", ["local", "slurm", "ray"])
+@pytest.mark.parametrize(
+    ("executor", "place"),
+    [
+        ("local", "s3"),
+        ("slurm", "disk"),
+        ("ray", "s3"),
+        *(
+            pytest.param(*pair, marks=pytest.mark.nightly)
+            for pair in (("local", "disk"), ("slurm", "s3"), ("ray", "disk"))
+        ),
+    ],
+)
 def test_the_bytes_are_the_same(
     executor: str,
     place: str,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import bz2
+import contextlib
+import io
 import json
 import os
 import subprocess
@@ -10,8 +12,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
+from flows.cli import app
 from flows.recipe.recipe import Recipe
 from flows.recipe.stages import graph
 from tests.flows.prepared import prepare_prefect
@@ -146,3 +150,14 @@ def deepmill(root: Path, *arguments: str, status: int = 0) -> str:
     printed, _ = process.communicate(timeout=280)
     assert process.returncode == status, printed
     return printed
+
+
+def ask(root: Path, *arguments: str) -> str:
+    """What `deepmill ...` prints, in this process, which has MLflow imported already; errors are raised."""
+    printed = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(printed):
+        patch.setenv("DEEPMILL_ROOT", str(root / "store"))
+        patch.setenv("COLUMNS", "120")
+        patch.chdir(root)
+        app(list(arguments), standalone_mode=False)
+    return printed.getvalue()

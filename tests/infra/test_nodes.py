@@ -101,6 +101,7 @@ class _Nodes:
 
 
 @pytest.mark.drill
+@pytest.mark.nightly  # Slurm's below does the same, and the lost network has two namespaces
 @pytest.mark.timeout(600)
 def test_two_namespaces_survive_a_killed_rank_and_a_killed_node(
     spaces: Namespaces, undisturbed: Path, tmp_path: Path

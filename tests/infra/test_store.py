@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -79,17 +78,20 @@ def test_withdrawn_artifact_is_gone(store: Store) -> None:
 def test_lease_is_exclusive_and_told(store: Store) -> None:
     order: list[str] = []
     told: list[str] = []
-    entered = threading.Event()
+    waits = threading.Event()
+
+    def hear(holder: str) -> None:
+        told.append(holder)
+        waits.set()
 
     def second() -> None:
-        with store.lease("fake", IDENTITY, told.append):
+        with store.lease("fake", IDENTITY, hear):
             order.append("second")
 
     with store.lease("fake", IDENTITY, told.append):
-        entered.set()
         waiter = threading.Thread(target=second)
         waiter.start()
-        time.sleep(1.0)
+        assert waits.wait(30)
         order.append("first")
     waiter.join(30)
     assert order == ["first", "second"]
