@@ -8,10 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from infra.open_store import open_store
 from infra.settings import Settings
+<<<<<<< HEAD
 from infra.store import open_store
 from tests.flows.golden import golden
 from tests.flows.prepared import prepare_mlflow, prepare_prefect
+=======
+>>>>>>> main
 from tests.flows.tiny import deepmill, environment, write_recipe
 
 

@@ -10,8 +10,9 @@ import pytest
 from infra.errors import UserError
 from infra.manifest import Manifest, record_files
 from infra.object_store import ObjectStore
+from infra.open_store import open_store
 from infra.settings import Settings
-from infra.store import LocalStore, Staging, Store, open_store
+from infra.store import LocalStore, Staging, Store
 
 IDENTITY = "0123456789abcdef"
 

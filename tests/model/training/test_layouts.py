@@ -20,6 +20,7 @@ from model.training.prepare import _cpu_has_bf16
 from tests.model.training.layouts import run_job
 
 TARGET = "tests.model.training.layouts:run_rank"
+pytestmark = pytest.mark.timeout(900)  # the fixture trains in every layout
 STOCK = {"training": {"micro_batch": 4}}
 BALANCED = {"micro_batch": 4, "balance_loss": 0.3, "device_balance_loss": 0.3, "balance_devices": 4}
 PREDICTING = {"num_nextn_predict_layers": 1}
