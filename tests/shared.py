@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,14 +13,22 @@ KEY = "DEEPMILL_TEST_SHARED"
 
 
 def made_once(name: str, make: Callable[[Path], object]) -> Path:
-    """The folder `name` of this session, filled by `make` for the first who asks. Read it; copy what you change."""
+    """The folder `name` of this session, filled by `make` for the first who asks. Read it; copy what you change.
+
+    Raises:
+        AssertionError: it could not be made for somebody before; trying again would take as long.
+    """
     folder = Path(os.environ[KEY], name)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    done = folder.with_name(f"{folder.name}.done")
+    done, failed = (folder.with_name(f"{folder.name}.{how}") for how in ("done", "failed"))
     with FileLock(f"{folder}.lock"):
+        assert not failed.exists(), f"{name} could not be made: {failed.read_text()}"
         if not done.exists():
-            shutil.rmtree(folder, ignore_errors=True)  # of one who was killed at it
             folder.mkdir()
-            make(folder)
+            try:
+                make(folder)
+            except BaseException as error:
+                failed.write_text(f"{type(error).__name__}: {error}")
+                raise
             done.touch()
     return folder

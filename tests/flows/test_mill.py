@@ -13,7 +13,7 @@ import pytest
 
 from infra.errors import UserError
 from tests.flows.golden import Milled, golden
-from tests.flows.tiny import SERVER, STAGES, ask, deepmill, start
+from tests.flows.tiny import SECONDS, SERVER, STAGES, ask, deepmill, start
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +126,7 @@ def test_two_runs_at_once_make_each_stage_once(unchanged: Milled) -> None:
     known = set(unchanged.store.runs())
     settings = ["--set", "evaluate.problems=3", "--set", "quantize.seed=4"]
     processes = [start(unchanged.root, "run", "tiny.yaml", *settings) for _ in range(2)]
-    printed = [process.communicate(timeout=280)[0] for process in processes]
+    printed = [process.communicate(timeout=SECONDS)[0] for process in processes]
     assert [process.returncode for process in processes] == [0, 0], printed
     records = [unchanged.store.read_run(name) or {} for name in unchanged.store.runs() if name not in known]
     assert len(records) == 2

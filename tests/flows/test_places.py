@@ -10,13 +10,9 @@ import pytest
 
 from infra.open_store import open_store
 from infra.settings import Settings
-<<<<<<< HEAD
-from infra.store import open_store
 from tests.flows.golden import golden
 from tests.flows.prepared import prepare_mlflow, prepare_prefect
-=======
->>>>>>> main
-from tests.flows.tiny import deepmill, environment, write_recipe
+from tests.flows.tiny import SECONDS, deepmill, environment, write_recipe
 
 
 def corpus_only(root: Path) -> str:
@@ -35,7 +31,7 @@ def test_the_corpus_flow_gives_the_golden_artifacts_on_s3(tmp_path: Path, monkey
     program = corpus_only(tmp_path)
     places = {"DEEPMILL_ROOT": "s3://test/places", "DEEPMILL_SCRATCH": str(tmp_path / "scratch")}
     subprocess.run(
-        [sys.executable, "-c", program], env=environment(tmp_path) | places, cwd=tmp_path, check=True, timeout=280
+        [sys.executable, "-c", program], env=environment(tmp_path) | places, cwd=tmp_path, check=True, timeout=SECONDS
     )
     for name, value in places.items():
         monkeypatch.setenv(name, value)
@@ -64,7 +60,7 @@ def test_without_a_network_it_is_the_same(tmp_path: Path) -> None:
         capture_output=True,
         text=True,
         check=False,
-        timeout=280,
+        timeout=SECONDS,
     )
     assert done.returncode == 0, done.stderr
     assert "All connection attempts failed" not in done.stderr

@@ -78,6 +78,8 @@ RECIPE: dict[str, Any] = {
     "quantize": {"calibration_sequences": 4, "evaluation_sequences": 2, "accuracy_problems": 2, "max_new_tokens": 8},
     "promote": {"max_quantization_kl": 1.0},
 }
+SECONDS = 550
+"""That a command may take: ten times what it does, for a machine with other work."""
 STAGES = [node.stage.name for node in graph(Recipe.model_validate(RECIPE).has)]
 """Of the recipe, in order."""
 
@@ -147,7 +149,7 @@ def start(root: Path, *arguments: str) -> subprocess.Popen[str]:
 def deepmill(root: Path, *arguments: str, status: int = 0) -> str:
     """What `deepmill ...` prints; it must leave with `status`."""
     process = start(root, *arguments)
-    printed, _ = process.communicate(timeout=280)
+    printed, _ = process.communicate(timeout=SECONDS)
     assert process.returncode == status, printed
     return printed
 
