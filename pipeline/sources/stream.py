@@ -37,6 +37,9 @@ READS = 1_000_000
 """Lines and records that any file may have beyond two for each of its bytes, empty ones included."""
 MOST_DAMAGES = 1000
 """Times that reading goes on after damage."""
+SLICE = 1 << 16
+"""Bytes given to a decoder at once."""
+_INK = re.compile(rb"[^\0]")
 LONGEST_MARK = 32
 """Bytes of the longest mark that a reader looks for."""
 TAIL = 256
@@ -159,25 +162,28 @@ class Stream:
         whole = self._part.walk is Walk.DECODE
         at = 0 if whole else start
         self._seek(at)
-        given = b""
+        chunk, used = b"", 0
         while True:
-            while not (given := given.lstrip(b"\0")):  # tapes are padded with zeros
-                given = self._read(at)
-                if not given:
+            while not (begin := _INK.search(chunk, used)):  # tapes are padded with zeros
+                chunk, used = self._read(at), 0
+                if not chunk:
                     return
-                at += len(given)
-            self._member = origin = at - len(given)
+                at += len(chunk)
+            used = begin.start()
+            self._member = origin = at - len(chunk) + used
             decoder = self.codec.new()
             yield origin, b""
             while not decoder.eof:
                 try:
-                    data = decoder.decompress(given, CHUNK)
-                    given = b""
-                    if not data and not decoder.eof:
+                    # Little at once: what a decoder does not use it gives back as a copy, and members may be small.
+                    piece = chunk[used : used + SLICE]
+                    used += len(piece)
+                    data = decoder.decompress(piece, CHUNK)
+                    if not data and not decoder.eof and used == len(chunk):
                         origin = at if whole else origin
-                        given = self._read(at)
-                        at += len(given)
-                        if not given:
+                        chunk, used = self._read(at), 0
+                        at += len(chunk)
+                        if not chunk:
                             raise Damaged(f"byte {at}", f"truncated: the {self.codec.name} data breaks off")
                 except DECODER_ERRORS as error:
                     problem = f"corrupt {self.codec.name} data ({error})"
@@ -187,7 +193,7 @@ class Stream:
                     raise Damaged(f"byte {at}", f"the {self.codec.name} data becomes more than a text of this size can")
                 if data and (origin >= start or self._hops or not whole):
                     yield origin, data
-            given = decoder.unused_data
+            used -= len(decoder.unused_data)
 
     def _more(self) -> bool:
         """Take a further block in; whether there was one."""

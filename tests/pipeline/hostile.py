@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import random
+import resource
 import time
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -90,7 +91,28 @@ TEXTS: dict[str, tuple[str, str, str]] = {
     "tags": ("", "<a", ""),
     "underscores": ("", "__A", ""),
 }
-EMPTY_UNITS = ("a", "é", " ", "\n", ".", "-", "@", "&", ";", "<", "[", "'", '"', "1", "_", "!", "\t", "\u0301", "漢", "#")
+EMPTY_UNITS = (
+    "a",
+    "é",
+    " ",
+    "\n",
+    ".",
+    "-",
+    "@",
+    "&",
+    ";",
+    "<",
+    "[",
+    "'",
+    '"',
+    "1",
+    "_",
+    "!",
+    "\t",
+    "\u0301",
+    "漢",
+    "#",
+)
 
 
 def text_of(shape: tuple[str, str, str], size: int) -> str:
@@ -177,7 +199,7 @@ def _index() -> Any:
 
 
 def _sentences(text: str) -> object:
-    from pipeline.text.sentences import sentences
+    from pipeline.dedup.sentences import sentences
 
     return sentences(text)
 
@@ -216,10 +238,10 @@ RULES: dict[str, Callable[[str], object]] = {
 
 
 def cpu_seconds() -> float:
-    """Processor time of this process and of its guarded one."""
-    child = guard._child
-    used = child.seconds() if child is not None else 0.0
-    return time.process_time() + used
+    """Processor time of this process, of its guarded one, and of those that were ended."""
+    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+    running = guard._child.seconds() if guard._child is not None else 0.0
+    return time.process_time() + ended.ru_utime + ended.ru_stime + running
 
 
 def growth(work: Callable[[int], Callable[[], object]], size: int, repeats: int = 3) -> tuple[float, float]:

@@ -145,15 +145,15 @@ def _zip(size: int) -> bytes:
 def _spine(size: int) -> bytes:
     """A book whose one page is listed again and again."""
     buffer = io.BytesIO()
-    with zipfile.ZipFile(io.BytesIO(epub({"a": f"<html><body><p>{WORDS * 20}</p></body></html>"}))) as good:
-        with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-            for name in good.namelist():
-                content = good.read(name).decode()
-                if name.endswith(".opf"):
-                    begin = content.index("<itemref")
-                    reference = content[begin : content.index(">", begin) + 1]
-                    content = content.replace(reference, reference * (size // len(reference)))
-                archive.writestr(name, content)
+    whole = io.BytesIO(epub({"a": f"<html><body><p>{WORDS * 20}</p></body></html>"}))
+    with zipfile.ZipFile(whole) as good, zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in good.namelist():
+            content = good.read(name).decode()
+            if name.endswith(".opf"):
+                begin = content.index("<itemref")
+                reference = content[begin : content.index(">", begin) + 1]
+                content = content.replace(reference, reference * (size // len(reference)))
+            archive.writestr(name, content)
     return buffer.getvalue()
 
 
@@ -283,7 +283,9 @@ READERS: dict[str, Reader] = {
     "tar: pax headers": _code("a.tar", _tar(lambda: _extended(tarfile.XHDTYPE, _records(2000)) + _member())),
     "tar: global headers": _code("a.tar", _tar(lambda: _extended(tarfile.XGLTYPE, b"9 a1=bcd\n" * 50) + _member())),
     "tar: headers of headers": _code("a.tar", _tar(lambda: _extended(tarfile.XHDTYPE, b"9 a1=bcd\n"))),
-    "tar: a long name": _code("a.tar", lambda size: _extended(tarfile.GNUTYPE_LONGNAME, b"a/" * (size // 2)) + _member()),
+    "tar: a long name": _code(
+        "a.tar", lambda size: _extended(tarfile.GNUTYPE_LONGNAME, b"a/" * (size // 2)) + _member()
+    ),
     "tar: long names": _code("a.tar", _tar(lambda: _extended(tarfile.GNUTYPE_LONGNAME, b"a/" * 2000) + _member())),
     "tar: folders": _code("a.tar", _tar(lambda: _header(tarfile.DIRTYPE, 0))),
     "tar: small files": _code("a.tar", _tar(lambda: _member("a.py", b""))),
