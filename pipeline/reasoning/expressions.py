@@ -40,10 +40,13 @@ _UNARY: dict[type[ast.unaryop], Callable[[Any], Any]] = {
 }
 _ARITHMETIC = re.compile(r"[\w\s.+\-*/%^(),]*")
 _FUNCTIONS = frozenset(
-    "sqrt cbrt root exp log ln sin cos tan cot sec csc asin acos atan acot asec acsc atan2 sinh cosh tanh coth sech "
-    "csch asinh acosh atanh acoth asech acsch Abs sign floor ceiling factorial binomial gamma erf erfi erfc Ei Si Ci "
-    "li Shi Chi Rational Integer Float Max Min".split()
-)
+    {
+        "Abs", "Chi", "Ci", "Ei", "Float", "Integer", "Max", "Min", "Rational", "Shi", "Si", "acos", "acosh", "acot",
+        "acoth", "acsc", "acsch", "asec", "asech", "asin", "asinh", "atan", "atan2", "atanh", "binomial", "cbrt",
+        "ceiling", "cos", "cosh", "cot", "coth", "csc", "csch", "erf", "erfc", "erfi", "exp", "factorial", "floor",
+        "gamma", "li", "ln", "log", "root", "sec", "sech", "sign", "sin", "sinh", "sqrt", "tan", "tanh",
+    }
+)  # fmt: skip
 _CONSTANTS = frozenset({"pi", "E", "I", "oo"})
 
 

@@ -67,7 +67,7 @@ class Ending:
     output: bytes = b""
 
 
-class _ServerDied(Exception):
+class _ServerDiedError(Exception):
     """It, or the way to it, is gone."""
 
 
@@ -162,7 +162,7 @@ class _Batch:
             while len(self._endings) < len(self._jobs):
                 try:
                     self._run()
-                except (_ServerDied, BrokenPipeError, ConnectionError):
+                except (_ServerDiedError, BrokenPipeError, ConnectionError):
                     for running in list(self._running.values()):
                         self._again(running)
                     self._server.close()
@@ -185,7 +185,7 @@ class _Batch:
                     self._begin(control, selector)
                 events = selector.select(patience)
                 if not events and time.monotonic() - heard > patience:
-                    raise _ServerDied
+                    raise _ServerDiedError
                 heard = time.monotonic()
                 for key, _ in events:
                     if key.data is None:
@@ -258,7 +258,7 @@ class _Batch:
         """Take in how a child has ended."""
         word = control.recv(4096)
         if not word:
-            raise _ServerDied
+            raise _ServerDiedError
         number, how, detail = json.loads(word)
         running = self._running[number]
         for descriptor in (running.job_fd, running.outcome_fd):

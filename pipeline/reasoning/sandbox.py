@@ -26,6 +26,7 @@ __all__ = ["LIMITS", "Limits", "Outcome", "judge", "run_programs"]
 
 LIMITS = Limits()
 JUDGE_LIMITS = Limits(seconds=2.0)
+_VERDICT = struct.Struct("<d")
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,10 @@ def run_programs(programs: Sequence[str], limits: Limits = LIMITS) -> list[Outco
         UserError: this machine cannot lock programs in; none has run then.
     """
     jobs = [{"code": program} for program in programs]
-    return [_outcome(ending) for ending in _by_kind(["sympy" if "sympy" in p else "program" for p in programs], jobs, limits)]
+    return [
+        _outcome(ending)
+        for ending in _by_kind(["sympy" if "sympy" in p else "program" for p in programs], jobs, limits)
+    ]
 
 
 def judge(requests: Sequence[Mapping[str, Any]], limits: Limits = JUDGE_LIMITS) -> list[float]:
@@ -89,6 +93,3 @@ def _mark(ending: Ending) -> float:
         return 0.0
     (mark,) = _VERDICT.unpack(ending.output)
     return mark if 0.0 <= mark <= 1.0 else 0.0
-
-
-_VERDICT = struct.Struct("<d")
