@@ -16,7 +16,8 @@ from model.architecture.config import Family
 from model.generation.generate import prompt_tokens
 from model.release.gguf import write_gguf
 from model.release.quantized import read_units
-from model.serving.engine import Engine, EngineError, EngineKind, Request
+from model.serving.engine import Engine, EngineError, Request
+from model.serving.spec import EngineKind
 from tests.model.serving.talker import ANSWER, QUESTION, THOUGHT, save_talker, taught, words
 
 SAID = f"<think>{THOUGHT}</think>{ANSWER}"
@@ -130,8 +131,7 @@ def test_a_killed_engine_is_an_error_and_leaves_nothing(kind: EngineKind, folder
         request = Request(prompt_tokens(words(), "Say it in full."), 70, temperature=5.0)
         os.kill(child.pid, signal.SIGSTOP)  # in the middle of an answer, however fast the machine
         waiting = asyncio.ensure_future(anext(engine.complete(request)))
-        await asyncio.sleep(0.2)
-        assert not waiting.done()
+        assert not (await asyncio.wait({waiting}, timeout=0.2))[0]
         os.kill(child.pid, signal.SIGKILL)
         with pytest.raises(EngineError):
             await asyncio.wait_for(waiting, 10)
