@@ -102,7 +102,7 @@ def _sympy_parse_expr() -> Callable[..., Any]:
     """sympy's own function, which is looked up once, before `disarm` puts another in its place."""
     from sympy.parsing.sympy_parser import parse_expr
 
-    return parse_expr  # type: ignore[no-any-return]
+    return parse_expr
 
 
 @functools.cache

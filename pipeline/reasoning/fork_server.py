@@ -227,9 +227,7 @@ class _Batch:
     def _listen(self, running: _Running, control: socket.socket, selector: selectors.BaseSelector) -> None:
         """Take in what the child has told; once it is locked, give it its job."""
         is_open = _drain(running)
-        if running.told and not running.is_sent:
-            if running.told[:1] != LOCKED:
-                return  # the reason is read when it has ended
+        if running.told[:1] == LOCKED and not running.is_sent:
             running.is_sent = True
             selector.register(running.job_fd, selectors.EVENT_WRITE, running)
             self._send(running, selector)

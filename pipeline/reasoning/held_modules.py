@@ -71,7 +71,7 @@ class HeldModules(MetaPathFinder, InspectLoader):
         """What executing the module runs."""
         held = self._held[fullname]
         if held.code:
-            return marshal.loads(held.code)  # type: ignore[no-any-return]
+            return marshal.loads(held.code)
         found: CodeType = compile(held.source, str(held.path), "exec", dont_inherit=True)
         return found
 

@@ -81,6 +81,7 @@ class Server:
         self._wake, far = os.pipe()
         for end in (self._wake, far):
             os.set_blocking(end, False)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a terminal: whoever wants the jobs done decides
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.set_wakeup_fd(far, warn_on_full_buffer=False)
 
@@ -88,12 +89,13 @@ class Server:
         """Work until the other side is gone, which gives None; in each child it returns too, with its order."""
         while True:
             now = time.monotonic()
-            waits = [child.look_at - now for child in self._children.values()]
-            ready, _, _ = select.select([self._control, self._wake], [], [], max(0.0, min(waits)) if waits else None)
+            waits = [child.look_at - now for child in self._children.values() if not child.is_overdue]
+            wait = max(0.0, min(waits)) if waits else None
+            ready, _, _ = select.select([self._control.fileno(), self._wake], [], [], wait)
             if self._wake in ready:
                 os.read(self._wake, 4096)
             self._reap()
-            if self._control in ready:
+            if self._control.fileno() in ready:
                 message, files, _, _ = socket.recv_fds(self._control, 4096, 2)
                 if not message:
                     return None
@@ -160,7 +162,7 @@ def _take_job(order: Order, channel: int) -> Job:
     for end in range(1, 4):
         if end != channel:
             os.closerange(end, end + 1)
-    os.closerange(4, 1 << 20)
+    os.closerange(4, 4096)
     sys.stdin, sys.stdout, sys.stderr = io.StringIO(), io.StringIO(), io.StringIO()
     try:
         lock(order.seconds, order.memory_bytes)
@@ -168,14 +170,15 @@ def _take_job(order: Order, channel: int) -> Job:
         os.write(channel, NOT_LOCKED + str(error).encode()[:200])
         _exit(ERROR)
     os.write(channel, LOCKED)
-    with io.FileIO(0, "r") as file:
-        size = int.from_bytes(_read(file, 4), "little")
-        return json.loads(_read(file, size))  # type: ignore[no-any-return]
+    taken: Job = json.loads(_read(int.from_bytes(_read(4), "little")))
+    os.close(0)
+    return taken
 
 
-def _read(file: io.FileIO, size: int) -> bytes:
+def _read(size: int) -> bytes:
+    """So many bytes of the job's pipe."""
     parts = []
-    while size and (part := file.read(size)):
+    while size and (part := os.read(0, size)):
         parts.append(part)
         size -= len(part)
     return b"".join(parts)
