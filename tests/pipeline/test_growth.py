@@ -42,7 +42,7 @@ def test_rules_grow_with_the_text(rule: str) -> None:
 
     failed = {}
     for name, shape in [*TEXTS.items(), *random_texts(SEED, SHAPES)]:
-        linear, said = _is_linear(lambda shape=shape: growth(ready(shape), SIZE))  # type: ignore[misc]
+        linear, said = _is_linear(lambda shape=shape: growth(ready(shape), SIZE, 1))  # type: ignore[misc]
         if not linear:
             failed[name] = said
     assert not failed
