@@ -46,7 +46,6 @@ def dying(monkeypatch: pytest.MonkeyPatch, events: int) -> Iterator[None]:
         yield
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_each_stage_is_killed_in_the_middle_of_its_work(
     undisturbed: Milled, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
