@@ -45,7 +45,7 @@ SLOW = (
     "tests/model/training/test_layouts.py",
     "tests/model/training/test_sft.py::test_two_ranks",
     "tests/model/training/test_training.py::test_a_killed_run",
-    "tests/pipeline/reasoning/test_hostile.py",
+    "tests/pipeline/test_hostile.py",
     "tests/pipeline/sample/test_sample.py",
     "tests/pipeline/tokens/test_encoder.py::test_every_character",
     "tests/pipeline/tokens/test_encoder.py::test_memory_does_not_grow",
