@@ -123,7 +123,10 @@ def _by_type(value: str, row: Row) -> float:
     metadata = row["metadata"]
     choices = metadata.get("choices")
     texts = [text for text in choices if isinstance(text, str)] if isinstance(choices, list) else []
-    return float(is_right(str(row["answer"]), value, declared_type(metadata), texts))
+    try:
+        return float(is_right(str(row["answer"]), value, declared_type(metadata), texts))
+    except (ArithmeticError, LookupError, RecursionError, ValueError):  # costs the answer its mark, not the run
+        return 0.0
 
 
 def _request(value: str, row: Row) -> dict[str, Any]:

@@ -88,8 +88,8 @@ def _answer_types(splits: Mapping[str, Sequence[Row]]) -> dict[str, dict[str, di
         kind = declared or find_type(str(row["answer"]))
         counts[row["metadata"]["file"], kind, "found" if declared is None else "declared"] += 1
     found: dict[str, dict[str, dict[str, int]]] = {}
-    for (file, kind, how), number in sorted(counts.items()):
-        found.setdefault(file, {}).setdefault(kind, {})[how] = number
+    for (file, name, how), number in sorted(counts.items()):
+        found.setdefault(file, {}).setdefault(name, {})[how] = number
     return found
 
 

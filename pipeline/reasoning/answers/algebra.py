@@ -11,12 +11,12 @@ from __future__ import annotations
 
 from fractions import Fraction
 
-from pipeline.reasoning.answers.syntax import Node, NotAFormula
+from pipeline.reasoning.answers.budget import spend
+from pipeline.reasoning.answers.syntax import Node, NotAFormulaError
 
 __all__ = ["Algebra", "Quotient"]
 
 MOST_TERMS = 400
-MOST_WORK = 30_000
 MOST_BITS = 4_000
 LARGEST_POWER = 40
 SMALL_PRIMES = 100_000
@@ -43,10 +43,9 @@ class Quotient:
 
 
 class Algebra:
-    """Quotients of one comparison; its methods raise `NotAFormula` where the bounds are passed."""
+    """Quotients of one comparison; its methods raise `NotAFormulaError` where the bounds are passed."""
 
     def __init__(self) -> None:
-        self.work = 0
         self.soft: set[str] = set()
         """Atoms that other atoms may equal a combination of."""
         self.roots: dict[str, Polynomial] = {}
@@ -55,11 +54,6 @@ class Algebra:
         """The cosine to each sine."""
 
     # --- polynomials
-
-    def _spend(self, amount: int) -> None:
-        self.work += amount
-        if self.work > MOST_WORK:
-            raise NotAFormula("too much to work out")
 
     def number(self, value: Fraction) -> Quotient:
         """A rational number."""
@@ -70,7 +64,7 @@ class Algebra:
         return Quotient({((name, exponent),): Fraction(1)}, {ONE: Fraction(1)})
 
     def _add(self, left: Polynomial, right: Polynomial) -> Polynomial:
-        self._spend(len(right))
+        spend(len(right))
         found = dict(left)
         for monomial, factor in right.items():
             total = found.get(monomial, Fraction(0)) + factor
@@ -81,13 +75,13 @@ class Algebra:
         return found
 
     def _times(self, left: Polynomial, right: Polynomial) -> Polynomial:
-        self._spend(2 + len(left) * len(right))
+        spend(2 + len(left) * len(right))
         found: Polynomial = {}
         for first, one in left.items():
             for second, other in right.items():
                 factor = one * other
                 if factor.numerator.bit_length() + factor.denominator.bit_length() > MOST_BITS:
-                    raise NotAFormula("too large a number")
+                    raise NotAFormulaError("too large a number")
                 for monomial, more in self._reduced(_merged(first, second)).items():
                     total = found.get(monomial, Fraction(0)) + factor * more
                     if total:
@@ -95,7 +89,7 @@ class Algebra:
                     else:
                         found.pop(monomial, None)
         if len(found) > MOST_TERMS:
-            raise NotAFormula("too many terms")
+            raise NotAFormulaError("too many terms")
         return found
 
     def _reduced(self, monomial: Monomial) -> Polynomial:
@@ -107,7 +101,7 @@ class Algebra:
             whole = exponent.numerator // exponent.denominator
             if name.startswith("#prime ") and whole:
                 if abs(whole) > MOST_BITS:
-                    raise NotAFormula("too large a number")
+                    raise NotAFormulaError("too large a number")
                 factor *= Fraction(int(name[7:])) ** whole
                 exponent -= whole
             elif name == "#i" and exponent.denominator == 1:
@@ -119,7 +113,7 @@ class Algebra:
                 exponent -= 2 * min(LARGEST_POWER, int(exponent // 2))
             elif name in self.roots and whole > 0:
                 if whole > LARGEST_POWER:
-                    raise NotAFormula("too large a power")
+                    raise NotAFormulaError("too large a power")
                 others += [self.roots[name]] * whole
                 exponent -= whole
             if exponent:
@@ -145,13 +139,13 @@ class Algebra:
     def inverse(self, value: Quotient) -> Quotient:
         """One over it."""
         if not value.above:
-            raise NotAFormula("division by zero")
+            raise NotAFormulaError("division by zero")
         return self._quotient(value.below, value.above)
 
     def _quotient(self, above: Polynomial, below: Polynomial) -> Quotient:
         """With a denominator of 1 where it has one term."""
         if not below:
-            raise NotAFormula("division by zero")
+            raise NotAFormulaError("division by zero")
         if set(below) == {ONE} and below[ONE] == 1:
             return Quotient(above, below)
         if len(below) == 1:
@@ -176,7 +170,7 @@ class Algebra:
 
     def value(self, node: Node) -> Quotient:
         """The quotient of a formula."""
-        self._spend(1)
+        spend(1)
         if node.kind == "number":
             return self.number(Fraction(node.value))
         if node.kind == "name":
@@ -202,7 +196,7 @@ class Algebra:
         """`value`; infinity stands alone or not at all."""
         for part in parts:
             if any(name == "#infinity" for monomial in part.above for name, _ in monomial):
-                raise NotAFormula("infinity is no number")
+                raise NotAFormulaError("infinity is no number")
         return value
 
     def power(self, base: Quotient, exponent: Quotient) -> Quotient:
@@ -215,7 +209,7 @@ class Algebra:
         if number.denominator == 1:
             return self._whole_power(base, int(number))
         if number.numerator > LARGEST_POWER * number.denominator or number.denominator > 1000:
-            raise NotAFormula("too large a power")
+            raise NotAFormulaError("too large a power")
         above, below = self._root(base.above, number), self._root(base.below, number)
         return self.times(above, self.inverse(below))
 
@@ -224,14 +218,14 @@ class Algebra:
             ((monomial, factor),) = base.above.items()
             bits = max(abs(factor.numerator), factor.denominator).bit_length()
             if (bits if abs(factor) != 1 else 0) * exponent > MOST_BITS or exponent > 10**6:
-                raise NotAFormula("too large a number")
+                raise NotAFormulaError("too large a number")
             if exponent > LARGEST_POWER and any(name in self.roots for name, _ in monomial):
-                raise NotAFormula("too large a power")
+                raise NotAFormulaError("too large a power")
             raised = tuple((name, power * exponent) for name, power in monomial)
             reduced = self._reduced(raised)
             return self._quotient(self._times(reduced, {ONE: factor**exponent}), {ONE: Fraction(1)})
         if exponent > LARGEST_POWER:
-            raise NotAFormula("too large a power")
+            raise NotAFormulaError("too large a power")
         found = self.number(Fraction(1))
         for _ in range(exponent):
             found = self.times(found, base)
@@ -268,7 +262,7 @@ class Algebra:
             elif exponent.denominator == 2:
                 found = self._whole_power(self.atom("#i"), exponent.numerator % 4)
             else:
-                raise NotAFormula("an even root of a negative number")
+                raise NotAFormulaError("an even root of a negative number")
             number = -number
         for whole, power in ((number.numerator, exponent), (number.denominator, -exponent)):
             for prime, count in self._factors(whole):
@@ -288,7 +282,7 @@ class Algebra:
             if count:
                 found.append((candidate, count))
             candidate += 1 if candidate == 2 else 2
-        self._spend(candidate // 100)
+        spend(candidate // 100)
         if number > 1:
             found.append((number, 1))
             if number > SMALL_PRIMES**2:
@@ -318,7 +312,7 @@ class Algebra:
             above = [(f"#{prime}", Fraction(count)) for prime, count in self._factors(number.numerator)]
             return above + [(f"#{prime}", Fraction(-count)) for prime, count in self._factors(number.denominator)]
         if number == 0:
-            raise NotAFormula("a power of zero")
+            raise NotAFormulaError("a power of zero")
         return [(f"({quotient_key(base)})", Fraction(1))]
 
     def call(self, name: str, parts: list[Quotient]) -> Quotient:
@@ -368,5 +362,5 @@ def quotient_key(value: Quotient) -> str:
     """A text that is the same for the same quotient, as it is written."""
     text = f"{key(value.above)}/{key(value.below)}"
     if len(text) > 4000:
-        raise NotAFormula("too long")
+        raise NotAFormulaError("too long")
     return text

@@ -11,7 +11,9 @@ __all__ = ["equal_choice", "read_choice"]
 
 _LABEL = r"(?:(?:the )?(?:correct |right |best )?(?:option|choice|answer|letter)\s*:?\s*)?"
 _BARE = re.compile(rf"{_LABEL}[(\[{{]?\s*([A-Za-z])\s*[)\]}}]?\s*[.:]?", re.IGNORECASE)
-_WITH_TEXT = re.compile(rf"{_LABEL}(?:[(\[]([A-Za-z])[)\]]|([A-Za-z])(?:[).:]|\s+[-–—:]))\s+(\S.*)", re.IGNORECASE | re.DOTALL)
+_WITH_TEXT = re.compile(
+    rf"{_LABEL}(?:[(\[]([A-Za-z])[)\]]|([A-Za-z])(?:[).:]|\s+[-–—:]))\s+(\S.*)", re.IGNORECASE | re.DOTALL
+)
 _TOO_MUCH = re.compile(
     r"[(\[]?\b(?-i:[A-Z])\b[)\].:]|\b(?:not|wrong|incorrect|or|and|isn't|maybe|either|neither|both|option|choice)\b|\?|\n",
     re.IGNORECASE,
@@ -20,6 +22,7 @@ _TOO_MUCH = re.compile(
 
 def read_choice(text: str) -> tuple[str, str] | None:
     """The letter, in upper case, and the text after it where there is one."""
+    text = re.sub(r"\\[ ,;:]|~", " ", text)
     text = re.sub(r"\\(?:text|mathrm|mathbf|textbf|mbox)\s*\{([^{}]*)\}", r"\1", text).strip().replace("**", "")
     found = _BARE.fullmatch(text)
     if found is not None:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import calendar
 import datetime
 import re
 
 __all__ = ["read_date"]
 
 _MONTHS = {
-    name[:length]: number
-    for number, name in enumerate(
-        "january february march april may june july august september october november december".split(), 1
-    )
-    for length in (3, len(name))
+    name: number
+    for number, month in enumerate(calendar.month_name)
+    for name in (month.lower(), month[:3].lower())
+    if month
 } | {"sept": 9}
 _WEEKDAY = re.compile(
     r"^(?:on )?(?:the )?(?:(?:mon|tues|wednes|thurs|fri|satur|sun)day|mon|tue|wed|thu|fri|sat|sun)\b[,.]?\s+(?=.*\d)"
@@ -23,7 +23,8 @@ _DAY_FIRST = re.compile(r"(?:the )?(\d{1,2})(?:st|nd|rd|th)?(?: of)?[ -]([a-z]{3
 _MONTH_FIRST = re.compile(r"([a-z]{3,9})\.? (?:the )?(\d{1,2})(?:st|nd|rd|th)?(?:,? (\d{4}))?")
 _MONTH_YEAR = re.compile(r"([a-z]{3,9})\.?,? (?:of )?(\d{4})")
 _TIME = re.compile(
-    r"(?:at )?(\d{1,2})(?:[:.](\d{2}))?(?::(\d{2}))?\s*(?:(a|p)\.?\s?m\.?|(o'?clock|hrs?|hours?)?)(?: (?:in the )?(morning|afternoon|evening))?"
+    r"(?:at )?(\d{1,2})(?:[:.](\d{2}))?(?::(\d{2}))?\s*(?:(a|p)\.?\s?m\.?|(o'?clock|hrs?|hours?)?)"
+    r"(?: (?:in the )?(morning|afternoon|evening))?"
 )
 
 Date = tuple[str, ...]

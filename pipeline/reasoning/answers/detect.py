@@ -6,9 +6,10 @@ import re
 from functools import lru_cache
 
 from pipeline.reasoning.answers import formulas
+from pipeline.reasoning.answers.budget import bounded
 from pipeline.reasoning.answers.choices import read_choice
 from pipeline.reasoning.answers.dates import read_date
-from pipeline.reasoning.answers.lists import is_ascending, read_listing
+from pipeline.reasoning.answers.lists import are_conjugate, is_ascending, read_listing
 from pipeline.reasoning.answers.normalise import LONGEST, mathematical, peel
 from pipeline.reasoning.answers.numbers import read_number
 from pipeline.reasoning.answers.quantities import read_quantity
@@ -29,9 +30,14 @@ _CHOICE = re.compile(r"\(?[A-Z]\)?\.?|[(\[]?[A-Z](?:[)\]][.:]?|[.:])\s+\S.*", re
 @lru_cache(4096)
 def find_type(expected: str) -> AnswerType:
     """The type of an answer, from its text alone."""
-    if "\n" in expected.strip() and "\\begin" not in expected:
-        return AnswerType.CODE_OUTPUT
+    with bounded():
+        return _find_type(expected)
+
+
+def _find_type(expected: str) -> AnswerType:
     words = peel(expected)
+    if "\n" in words and "\\begin" not in words:
+        return AnswerType.CODE_OUTPUT
     text = peel(mathematical(words))
     if not text or len(text) > LONGEST:
         return AnswerType.TEXT
@@ -52,25 +58,39 @@ def find_type(expected: str) -> AnswerType:
 def _structure(text: str) -> AnswerType:
     if re.fullmatch(r"\d+(?:\.\d+)?(?:\s*:\s*\d+(?:\.\d+)?)+", text):
         return AnswerType.SEQUENCE
-    if formulas.read_matrix(text) is not None or re.fullmatch(r"\(?\d+\)?_\{?\d+\}?", text):
+    if formulas.read_matrix(text) is not None or formulas.read_in_base(text) is not None:
         return AnswerType.EXPRESSION
     intervals = formulas.read_intervals(text)
-    if intervals is not None and (len(intervals) > 1 or intervals[0][0] + intervals[0][3] not in ("()", "[]")):
+    if intervals is not None and (len(intervals) > 1 or _is_surely_interval(intervals[0])):
         return AnswerType.EXPRESSION
     listing = read_listing(text)
     if listing is not None and (listing.brackets or _are_values(listing.items)):
         return _listing_type(text)
     if formulas.read_relation(text) is not None and all(
-        formulas.formula(side) is not None for side in formulas.read_relation(text).sides  # type: ignore[union-attr]
+        formulas.formula(side) is not None
+        for side in formulas.read_relation(text).sides  # type: ignore[union-attr]
     ):
         return AnswerType.EXPRESSION
     return AnswerType.EXPRESSION if formulas.formula(text) is not None else AnswerType.TEXT
 
 
+def _is_surely_interval(interval: formulas.Interval) -> bool:
+    """Whether it is no pair of numbers: half open, or without an end."""
+    opens, lower, upper, closes = interval
+    return opens + closes not in ("()", "[]") or "\\infty" in lower + upper
+
+
 def _are_values(items: tuple[str, ...]) -> bool:
     """Whether bare items between commas are a list: numbers and formulas, or single words."""
-    return all(read_number(item) is not None or formulas.formula(item) is not None for item in items) or all(
-        re.fullmatch(r"[\w'-]+", item) for item in items
+    return all(_is_value(item) for item in items) or all(re.fullmatch(r"[\w'-]+", item) for item in items)
+
+
+def _is_value(item: str) -> bool:
+    if read_number(item) is not None or formulas.formula(item) is not None:
+        return True
+    inner = read_listing(item)
+    return (
+        inner is not None and inner.brackets == "()" and all(formulas.formula(part) is not None for part in inner.items)
     )
 
 
@@ -78,17 +98,12 @@ def _listing_type(text: str) -> AnswerType:
     """Braces hold a set, brackets a sequence; bare values are a set where their order tells nothing."""
     listing = read_listing(text)
     assert listing is not None
+    if listing.names and not listing.is_one_unknown:
+        return AnswerType.SEQUENCE  # x = 3, y = 4
     is_set = (
         listing.brackets == "{}"
         or listing.is_alternative
         or listing.is_one_unknown
-        or (not listing.brackets and (is_ascending(listing.items) or _is_pair_of_opposites(listing.items)))
+        or (not listing.brackets and (is_ascending(listing.items) or are_conjugate(listing.items)))
     )
     return AnswerType.SET if is_set else AnswerType.SEQUENCE
-
-
-def _is_pair_of_opposites(items: tuple[str, ...]) -> bool:
-    if len(items) != 2:
-        return False
-    first, second = (read_number(item) for item in items)
-    return first is not None and second is not None and first == -second

@@ -8,8 +8,9 @@ from fractions import Fraction
 
 from pipeline.reasoning.answers import numerics
 from pipeline.reasoning.answers.algebra import Algebra, Polynomial
+from pipeline.reasoning.answers.budget import OutOfBudgetError
 from pipeline.reasoning.answers.splitting import split_outside
-from pipeline.reasoning.answers.syntax import Node, NotAFormula, is_unfinished, names, parse_formula
+from pipeline.reasoning.answers.syntax import Node, NotAFormulaError, is_unfinished, names, parse_formula
 
 __all__ = [
     "Relation",
@@ -18,6 +19,7 @@ __all__ = [
     "equal_matrix",
     "equal_relation",
     "formula",
+    "read_in_base",
     "read_intervals",
     "read_matrix",
     "read_relation",
@@ -25,8 +27,8 @@ __all__ = [
 ]
 
 _SAME_SIGN = {
-    "<=": "<=", "\\leqslant": "<=", "\\leq": "<=", "\\le": "<=", ">=": ">=", "\\geqslant": ">=", "\\geq": ">=", "\\ge": ">=",
-    "!=": "!=", "\\neq": "!=", "\\ne": "!=", "\\lt": "<", "\\gt": ">", "<": "<", ">": ">", "=": "=",
+    "<=": "<=", "\\leqslant": "<=", "\\leq": "<=", "\\le": "<=", ">=": ">=", "\\geqslant": ">=", "\\geq": ">=",
+    "\\ge": ">=", "!=": "!=", "\\neq": "!=", "\\ne": "!=", "\\lt": "<", "\\gt": ">", "<": "<", ">": ">", "=": "=",
 }  # fmt: skip
 _SIGN = re.compile(r"\s*(<=|>=|!=|\\(?:leqslant|leq|le|geqslant|geq|ge|neq|ne|lt|gt)(?![A-Za-z])|==?|<|>)\s*")
 _TURNED = {"<": ">", ">": "<", "<=": ">=", ">=": "<=", "=": "=", "!=": "!="}
@@ -39,7 +41,7 @@ def formula(text: str) -> Node | None:
     """The tree of `text`, or None where it is no formula."""
     try:
         return parse_formula(text)
-    except (NotAFormula, RecursionError):
+    except (NotAFormulaError, OutOfBudgetError, RecursionError):
         return None
 
 
@@ -47,10 +49,10 @@ def equal_formula(expected: str, answer: str, *, finished: bool = False) -> bool
     """Whether the two formulas are equal.
 
     Args:
-        finished: an answer that leaves a sum or a product of numbers to be worked out is wrong.
+        finished: an answer that leaves a sum or a product to be worked out, or names in it, is wrong.
     """
     first, second = formula(expected), formula(answer)
-    if first is None or second is None or (finished and is_unfinished(second)):
+    if first is None or second is None or (finished and (names(second) or is_unfinished(second))):
         return False
     return _equal(first, second)
 
@@ -61,7 +63,7 @@ def _equal(first: Node, second: Node) -> bool:
         if algebra.equal(algebra.value(first), algebra.value(second)):
             return True
         return algebra.is_soft() and numerics.agree(first, second)
-    except (NotAFormula, RecursionError):
+    except (NotAFormulaError, OutOfBudgetError, RecursionError):
         return False
 
 
@@ -72,7 +74,7 @@ def value_of(text: str) -> Fraction | None:
         return None
     try:
         return Algebra().value(tree).rational()
-    except (NotAFormula, RecursionError):
+    except (NotAFormulaError, OutOfBudgetError, RecursionError):
         return None
 
 
@@ -114,9 +116,7 @@ def equal_relation(expected: Relation, answer: Relation) -> bool:
         return False
     wanted, given = _solved(expected), _solved(answer)
     if wanted is not None:
-        return (
-            given is not None and wanted[:2] == given[:2] and equal_formula(wanted[2], given[2], finished=False)
-        )
+        return given is not None and wanted[:2] == given[:2] and equal_formula(wanted[2], given[2], finished=False)
     return _is_proportional(expected, answer)
 
 
@@ -129,7 +129,7 @@ def _solved(relation: Relation) -> tuple[str, str, str] | None:
         first, second = formula(left), formula(right)
         if first is not None and second is not None and first.kind in ("name", "call"):
             is_variable = first.kind == "name" or first.value in ("f", "g", "h")
-            if is_variable and not names(first) & names(second) or (first.kind == "call" and is_variable):
+            if (is_variable and not names(first) & names(second)) or (first.kind == "call" and is_variable):
                 return f"{first}", sign, right
     return None
 
@@ -145,7 +145,7 @@ def _is_proportional(expected: Relation, answer: Relation) -> bool:
         if sign in ("<", "<=") and factor < 0:
             return False
         return all(two[monomial] == factor * value for monomial, value in one.items())
-    except (NotAFormula, RecursionError):
+    except (NotAFormulaError, OutOfBudgetError, RecursionError):
         return False
 
 
@@ -158,8 +158,17 @@ def _difference(algebra: Algebra, relation: Relation) -> tuple[str, Polynomial]:
     minus = algebra.times(algebra.number(Fraction(-1)), algebra.value(parse_formula(right)))
     found = algebra.plus(algebra.value(parse_formula(left)), minus)
     if len(found.below) != 1:
-        raise NotAFormula("a fraction of sums")
+        raise NotAFormulaError("a fraction of sums")
     return sign, found.above
+
+
+def read_in_base(text: str) -> tuple[str, str] | None:
+    r"""Digits and base of ``1011_2`` and ``(1011)_{2}``."""
+    found = re.fullmatch(r"\(?(\d+)\)?_(?:\{(?:\\text\s*\{)?(\w+)\}?\}|(\d+))", text.replace(" ", ""))
+    if found is None:
+        return None
+    base = found[2] or found[3]
+    return found[1], {"two": "2", "eight": "8", "ten": "10", "sixteen": "16"}.get(base, base)
 
 
 # --- intervals

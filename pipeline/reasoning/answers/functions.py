@@ -6,7 +6,7 @@ from fractions import Fraction
 from math import comb, factorial
 from typing import TYPE_CHECKING
 
-from pipeline.reasoning.answers.syntax import NotAFormula
+from pipeline.reasoning.answers.syntax import NotAFormulaError
 
 if TYPE_CHECKING:
     from pipeline.reasoning.answers.algebra import Algebra, Quotient
@@ -27,7 +27,7 @@ def exact_value(algebra: Algebra, name: str, parts: list[Quotient]) -> Quotient 
     """The value of the function `name`, or None where it is none that is known.
 
     Raises:
-        NotAFormula: it has no value, or too large a one.
+        NotAFormulaError: it has no value, or too large a one.
     """
     first = parts[0]
     number = first.rational()
@@ -73,16 +73,16 @@ def _arithmetic(algebra: Algebra, name: str, parts: list[Quotient]) -> Quotient 
     if name in ("floor", "ceil"):
         return algebra.number(Fraction(first.__floor__() if name == "floor" else first.__ceil__()))
     if any(number.denominator != 1 or number < 0 for number in (first, *rest)):
-        raise NotAFormula(f"no {name} of it")
+        raise NotAFormulaError(f"no {name} of it")
     if first > (LARGEST_FACTORIAL if name == "factorial" else LARGEST_BINOMIAL):
-        raise NotAFormula(f"too large a {name}")
+        raise NotAFormulaError(f"too large a {name}")
     return algebra.number(Fraction(factorial(int(first)) if name == "factorial" else comb(int(first), int(rest[0]))))
 
 
 def _logarithm(algebra: Algebra, number: Fraction) -> Quotient:
     """The natural logarithm of a rational number as a sum of those of primes."""
     if number <= 0:
-        raise NotAFormula("a logarithm of no positive number")
+        raise NotAFormulaError("a logarithm of no positive number")
     found = algebra.number(Fraction(0))
     for whole, sign in ((number.numerator, 1), (number.denominator, -1)):
         for prime, count in algebra._factors(whole):
@@ -134,7 +134,7 @@ def _sine(algebra: Algebra, value: Quotient) -> Quotient:
 
 def _cosine(algebra: Algebra, value: Quotient) -> Quotient:
     share = _share_of_pi(value)
-    if share is not None and abs(share + Fraction(1, 2)) % 1 in (*_SINES, Fraction(5, 6), Fraction(3, 4), Fraction(2, 3)):
+    if share is not None and min((share + Fraction(1, 2)) % 1, -(share + Fraction(1, 2)) % 1) in _SINES:
         shifted = algebra.times(algebra.number(share + Fraction(1, 2)), algebra.atom("#pi"))
         return _sine(algebra, shifted)
     return _trigonometric(algebra, "cos", value)

@@ -12,14 +12,15 @@ import re
 from collections.abc import Callable, Sequence
 
 from pipeline.reasoning.answers import formulas
+from pipeline.reasoning.answers.budget import bounded
 from pipeline.reasoning.answers.choices import equal_choice, read_choice
 from pipeline.reasoning.answers.dates import read_date
 from pipeline.reasoning.answers.detect import find_type
 from pipeline.reasoning.answers.lists import Listing, equal_in_any_order, equal_in_order, read_listing
-from pipeline.reasoning.answers.normalise import LONGEST, final_value, mathematical, peel, without_lead_in
+from pipeline.reasoning.answers.normalise import LONGEST, boxed, final_value, mathematical, peel, without_lead_in
 from pipeline.reasoning.answers.numbers import read_number
 from pipeline.reasoning.answers.quantities import Quantity, read_quantity
-from pipeline.reasoning.answers.sentences import stated_value
+from pipeline.reasoning.answers.sentences import stated_value, stated_words
 from pipeline.reasoning.answers.syntax import names
 from pipeline.reasoning.answers.text import equal_code_output, equal_text
 from pipeline.reasoning.answers.types import AnswerType
@@ -31,7 +32,6 @@ _NAMED = re.compile(
     r"(?:(?:\\angle|\\triangle)\s*)?(?:\\?[A-Za-z]{1,8}|(?:the )?(?:answer|result|total|sum|area|value))"
     r"(?:_\{?\w+\}?)?'*(?:\s*\([^()=]{1,20}\))?"
 )
-_FIELD = re.compile(r"(?:[A-Za-z](?:_\{?\d\}?)?)(?:\s*,\s*[A-Za-z](?:_\{?\d\}?)?)+")
 
 
 def judge(expected: str, answer: str, answer_type: AnswerType | None = None, choices: Sequence[str] = ()) -> bool:
@@ -44,7 +44,12 @@ def judge(expected: str, answer: str, answer_type: AnswerType | None = None, cho
     """
     if not answer.strip() or len(answer) > LONGEST:
         return False
-    kind = answer_type or find_type(expected)
+    with bounded():
+        expected = _inside_box(expected)
+        return _judge(expected, answer, answer_type or find_type(expected), choices)
+
+
+def _judge(expected: str, answer: str, kind: AnswerType, choices: Sequence[str]) -> bool:
     if kind is AnswerType.CODE_OUTPUT:
         return equal_code_output(expected, answer)
     if _spaced(expected) == _spaced(answer):
@@ -66,7 +71,11 @@ def judge(expected: str, answer: str, answer_type: AnswerType | None = None, cho
 
 def fits(expected: str, answer_type: AnswerType) -> bool:
     """Whether `expected` can be read as a value of the type that is declared for it."""
-    words, text = peel(expected), _formula_text(expected)
+    with bounded():
+        return _fits(peel(expected), _formula_text(expected), answer_type)
+
+
+def _fits(words: str, text: str, answer_type: AnswerType) -> bool:
     match answer_type:
         case AnswerType.CHOICE:
             return read_choice(words) is not None
@@ -78,7 +87,13 @@ def fits(expected: str, answer_type: AnswerType) -> bool:
             return read_listing(text) is not None
         case AnswerType.SEQUENCE:
             return ":" in text or read_listing(text) is not None
-    return bool(expected.strip())
+    return bool(words)
+
+
+def _inside_box(expected: str) -> str:
+    """Some sets box the expected answer too."""
+    found = boxed(expected)
+    return found[0] if len(found) == 1 and peel(expected).startswith(("\\boxed", "\\fbox")) else expected
 
 
 def _spaced(text: str) -> str:
@@ -93,7 +108,8 @@ def _equal_text(expected: str, value: str) -> bool:
     wanted = peel(expected)
     if any(equal_text(wanted, text) for text in (value, without_lead_in(value))):
         return True
-    if wanted == value:
+    stated = stated_words(value)
+    if wanted == value or (stated is not None and equal_text(wanted, peel(stated))):
         return True
     is_formula = "\\" in wanted and "\\text" not in wanted
     return is_formula and re.sub(r"\s", "", mathematical(wanted)) == re.sub(r"\s", "", mathematical(value))
@@ -117,7 +133,7 @@ def _quantity(text: str) -> Quantity | None:
 
 
 def _readings(answer: str) -> list[str]:
-    """The texts that may be the one value of an answer: itself, the right side of ``x = 42``, what a sentence states."""
+    """What may be the one value of an answer: itself, the right side of ``x = 42``, what a sentence states."""
     relation = formulas.read_relation(answer)
     if relation is not None:
         return _right_side(relation)
@@ -133,6 +149,8 @@ def _right_side(relation: formulas.Relation) -> list[str]:
     if _NAMED.fullmatch(before[0]) and not _FUNCTION.match(before[0]):
         before = before[1:]
     last = peel(last)
+    if any(side == last for side in before):  # 42 = 42 says nothing
+        return []
     number = read_number(last)
     if number is None and (found := read_quantity(last)) is not None:
         number = found.number
@@ -211,8 +229,8 @@ def _equal_expression(expected: str, answer: str) -> bool:
     if (matrix := formulas.read_matrix(expected)) is not None:
         given_matrix = formulas.read_matrix(answer)
         return given_matrix is not None and formulas.equal_matrix(matrix, given_matrix)
-    if _in_base(expected) is not None:
-        return _in_base(expected) == _in_base(answer)
+    if (digits := formulas.read_in_base(expected)) is not None:
+        return digits == formulas.read_in_base(answer)
     relation, given = formulas.read_relation(expected), formulas.read_relation(answer)
     if relation is not None and given is not None and _variables(relation) != _variables(given):
         return False
@@ -233,15 +251,6 @@ def _variables(relation: formulas.Relation) -> frozenset[str]:
 def _equal_intervals(intervals: tuple[formulas.Interval, ...], answer: str) -> bool:
     given = formulas.read_intervals(answer)
     return given is not None and formulas.equal_intervals(intervals, given)
-
-
-def _in_base(text: str) -> tuple[str, str] | None:
-    r"""Digits and base of ``1011_2`` and ``(1011)_{2}``."""
-    found = re.fullmatch(r"\(?(\d+)\)?_(?:\{(?:\\text\s*\{)?(\w+)\}?\}|(\d+))", text.replace(" ", ""))
-    if found is None:
-        return None
-    base = found[2] or found[3]
-    return found[1], {"two": "2", "eight": "8", "ten": "10", "sixteen": "16"}.get(base, base)
 
 
 def _equal_relation(expected: formulas.Relation, answer: str) -> bool:
@@ -301,7 +310,7 @@ def _equal_sequence(expected: str, answer: str) -> bool:
     ratio = [part.strip() for part in expected.split(":")]
     if len(ratio) > 1:
         return equal_in_order(ratio, re.split(r"\s*:\s*|\s+to\s+", answer), _equal_plain_item)
-    wanted, given = read_listing(_without_names(expected)), read_listing(_without_names(answer))
+    wanted, given = read_listing(expected), read_listing(answer)
     if wanted is None:
         return False
     if given is None:
@@ -314,16 +323,6 @@ def _equal_sequence(expected: str, answer: str) -> bool:
     if wanted.names:
         return not given.names and _equal_named(given, wanted) if given.brackets else False
     return equal_in_order(wanted.items, given.items, _equal_item)
-
-
-def _without_names(text: str) -> str:
-    """``(x, y) = (3, 4)`` without its left side, where the names stand in their order."""
-    left, equals, right = text.partition("=")
-    inner = left.strip().removeprefix("(").removesuffix(")").strip()
-    if equals and _FIELD.fullmatch(inner):
-        found = [name.strip() for name in inner.split(",")]
-        return right.strip() if found == sorted(found) else text
-    return text
 
 
 def _equal_named(wanted: Listing, given: Listing) -> bool:
@@ -346,7 +345,7 @@ def _are_same_brackets(wanted: Listing, given: Listing) -> bool:
         return True
     if "{}" in (wanted.brackets, given.brackets):
         return False
-    return len(wanted.items) > 2 or not wanted.brackets or wanted.brackets == "[]" and not given.brackets
+    return len(wanted.items) > 2 or not wanted.brackets or (wanted.brackets == "[]" and not given.brackets)
 
 
 _BY_TYPE: dict[AnswerType, Callable[[str, str], bool]] = {

@@ -5,17 +5,19 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from pipeline.reasoning.answers.numbers import read_number
 from pipeline.reasoning.answers.splitting import split_outside
 
-__all__ = ["Listing", "equal_in_any_order", "equal_in_order", "is_ascending", "read_listing"]
+__all__ = ["Listing", "are_conjugate", "equal_in_any_order", "equal_in_order", "is_ascending", "read_listing"]
 
 MOST_ITEMS = 100
 _SET = re.compile(r"\\\{(.*)\\\}|\{(.*)\}", re.DOTALL)
 _BRACKETED = re.compile(r"([\[(])(.*)([\])])", re.DOTALL)
-_OR = re.compile(r"\\(?:text|mbox|mathrm|quad|qquad)?\s*\{\s*(?:or|and)\s*\}|,?\s*\b(?:or|and)\b|\\(?:lor|vee)(?![A-Za-z])")
+_OR = re.compile(r"\\(?:text|mbox|mathrm)\s*\{\s*(?:or|and)\s*\}|,?\s*\b(?:or|and)\b|\\(?:lor|vee)(?![A-Za-z])")
 _ASSIGNED = re.compile(r"\s*([A-Za-z](?:_\{?\d+\}?)?|\\[a-z]+)\s*(?:=|\\in(?![A-Za-z]))\s*(.+)", re.DOTALL)
+_POINT = re.compile(r"\(([A-Za-z](?:_\{?\d\}?)?(?:\s*,\s*[A-Za-z](?:_\{?\d\}?)?)+)\)\s*=\s*(\(.+\))", re.DOTALL)
 _THOUSANDS = re.compile(r"\d{1,3}(?:,\d{3})+(?!\d)")
 
 
@@ -40,14 +42,21 @@ class Listing:
 def read_listing(text: str) -> Listing | None:
     """What `text` lists, or None where it is one value."""
     text = re.sub(r"(?<=\d)\{,\}(?=\d{3})", "", text.strip())
+    text = re.sub(r"\\(?:[ ;:]|q?quad(?![A-Za-z]))|(?<=[,;])\s*\\,", " ", text)
     if "\\begin" in text or len(text) > 2000:
         return None
     if re.fullmatch(r"\\(?:emptyset|varnothing)|\\\{\s*\\\}|\{\s*\}", text):
         return Listing("{}", ())
+    point = _POINT.fullmatch(text)
+    if point is not None:  # (x, y) = (3, 4)
+        names = tuple(name.strip() for name in point[1].split(","))
+        return read_listing(point[2]) if list(names) == sorted(names) else None
     assigned = _ASSIGNED.fullmatch(text)
     if assigned is not None and "=" not in assigned[2]:
         inner = read_listing(assigned[2])
-        return None if inner is None else Listing(inner.brackets, inner.items, (assigned[1],), inner.is_alternative)
+        if inner is None or inner.names:
+            return None
+        return Listing(inner.brackets, inner.items, (assigned[1],) * len(inner.items), inner.is_alternative)
     found = _SET.fullmatch(text)
     if found is not None and _is_one_bracket(text.replace("\\{", "{").replace("\\}", "}")):
         return Listing("{}", _items(found[1] if found[1] is not None else found[2]))
@@ -106,10 +115,22 @@ def _both_signs(text: str) -> list[str]:
 
 
 def is_ascending(items: Sequence[str]) -> bool:
-    """Whether the items are numbers that rise: written so, values may be a set as well as a sequence."""
-    numbers = [read_number(item) for item in items]
-    known = [number for number in numbers if number is not None]
-    return len(known) == len(items) and all(a < b for a, b in zip(known, known[1:], strict=False))
+    """Whether the items are numbers or points that rise: written so, they may be a set as well as a sequence."""
+    points = [_BRACKETED.fullmatch(item.strip()) for item in items]
+    pairs = zip(items, points, strict=True)
+    rows = [[item] if point is None else split_outside(point[2], ",") for item, point in pairs]
+    numbers = [[read_number(cell) for cell in row] for row in rows]
+    known = [[number for number in row if number is not None] for row in numbers]
+    return known == numbers and all(a < b for a, b in pairwise(known))
+
+
+def are_conjugate(items: Sequence[str]) -> bool:
+    r"""Whether two items differ in signs only, as ``2, -2`` and ``1+\sqrt{2}, 1-\sqrt{2}`` do."""
+    if len(items) != 2:
+        return False
+    first, second = (item.replace(" ", "").removeprefix("+") for item in items)
+    is_negative = first == second.removeprefix("-") or second == first.removeprefix("-")
+    return first != second and (is_negative or first.replace("-", "+") == second.replace("-", "+"))
 
 
 def equal_in_order(first: Sequence[str], second: Sequence[str], equal: Callable[[str, str], bool]) -> bool:

@@ -17,11 +17,11 @@ LONGEST = 2_000
 _SUPERSCRIPTS = dict(zip("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ", "0123456789+-n", strict=True))
 _SUBSCRIPTS = dict(zip("₀₁₂₃₄₅₆₇₈₉", "0123456789", strict=True))
 _SIGNS = {
-    **dict.fromkeys("−–‒﹣－", "-"),
-    "×": "\\times ", "÷": "/", "⋅": "\\cdot ", "·": "\\cdot ", "∙": "\\cdot ", "∕": "/", "⁄": "/", "√": "\\sqrt ", "∛": "\\sqrt[3]",
-    "π": "\\pi ", "∞": "\\infty ", "≤": "\\le ", "≥": "\\ge ", "≠": "\\ne ", "⩽": "\\le ", "⩾": "\\ge ", "∪": "\\cup ", "∈": "\\in ",
-    "∅": "\\emptyset ", "±": "\\pm ", "°": "^\\circ ", "º": "^\\circ ", "′": "'", "’": "'", "‘": "'", "“": '"', "”": '"',
-    "≈": "\\approx ", "ℝ": "\\mathbb{R}", "\u00a0": " ", "\u2009": "\\,", "\u202f": "\\,", "∠": "\\angle ", "％": "%",
+    **dict.fromkeys("−–‒﹣－", "-"), **dict.fromkeys("⋅·∙", "\\cdot "), **dict.fromkeys("÷∕⁄", "/"), "×": "\\times ",
+    "√": "\\sqrt ", "∛": "\\sqrt[3]", "π": "\\pi ", "∞": "\\infty ", "≤": "\\le ", "⩽": "\\le ", "≥": "\\ge ",
+    "⩾": "\\ge ", "≠": "\\ne ", "≈": "\\approx ", "±": "\\pm ", "∪": "\\cup ", "∈": "\\in ", "∅": "\\emptyset ",
+    "ℝ": "\\mathbb{R}", "∠": "\\angle ", "°": "^\\circ ", "º": "^\\circ ", "′": "'", "’": "'", "‘": "'", "“": '"',
+    "”": '"', "％": "%", "\u00a0": " ", "\u2009": "\\,", "\u202f": "\\,",
 }  # fmt: skip
 _GREEK = {
     "α": "alpha", "β": "beta", "γ": "gamma", "δ": "delta", "ε": "epsilon", "θ": "theta", "λ": "lambda", "μ": "mu",
@@ -33,25 +33,34 @@ _PAIRS = (
     ("$$", "$$"), ("$", "$"), ("\\(", "\\)"), ("\\[", "\\]"), ("```", "```"), ("`", "`"), ("**", "**"), ("__", "__"),
     ("*", "*"), ('"', '"'), ("'", "'"), ("“", "”"), ("«", "»"),
 )  # fmt: skip
-_WRAPPING = re.compile(r"\\(?:text|textbf|textit|mbox|mathrm|mathbf|mathit|bm|boldsymbol|emph)\s*\{([^{}]*)\}")
+_WRAPPING = re.compile(
+    r"\\(?:text|textbf|textit|mbox|mathrm|mathbf|mathit|bm|boldsymbol|emph|underline)\s*\{([^{}]*)\}"
+)
 _BOLD = re.compile(r"(?<![\w)*])\*\*(?=\S)([^*\n]{1,300}?)(?<=\S)\*\*(?![\w(*])")
+_ENVIRONMENT = re.compile(r"\\begin\{(align|equation|gather|math)\*?\}(.*)\\end\{\1\*?\}", re.DOTALL)
+_HTML = re.compile(r"<(b|strong|i|em|u|p|span|code)>(.*)</\1>", re.DOTALL | re.IGNORECASE)
+_HEADING = re.compile(r"#{1,6} +(?=\S)")
 _NOTHING = re.compile(r"\\(?:displaystyle|textstyle|left|right|limits|big|Big|bigg|Bigg|!)(?![A-Za-z])")
 _NOUN = (
     r"(?:answer|result|solution|value|output|total|sum|product|difference|quotient|remainder|mean|average|median|area|"
     r"perimeter|volume|length|probability|distance|speed|cost|price|number|choice|option|date|time)"
 )
-_OF = r"(?: (?:of|to|for|in) (?:the |this |that |our )?(?:[a-z]+|\$?\\?[a-zA-Z](?:\([a-z]\))?\$?)){0,2}"
+_OF = r"(?:\ (?:of|to|for|in)\ (?:the\ |this\ |that\ |our\ )?(?:[a-z]+|\$?\\?[a-zA-Z](?:\([a-z]\))?\$?)){0,2}"
+_WHOSE = r"(?:my|the|our|your|their|its)?\ ?(?:final\ |correct\ |right\ |exact\ |simplified\ |numerical\ |required\ )?"
+_IS = r"(?:is|are|was|will\ be|would\ be|must\ be|should\ be|equals|is\ equal\ to|comes\ (?:out\ )?to|works\ out\ to)"
 _LEAD_IN = re.compile(
     rf"""(?:(?:so|thus|hence|therefore|then|and|finally|in\ conclusion|consequently)\b,?\ *)*
     (?:
-        (?:(?:my|the|our|your|their|its)?\ ?(?:final\ |correct\ |right\ |exact\ |simplified\ |numerical\ |required\ )?{_NOUN}{_OF.replace(" ", chr(92) + " ")})
-            \s*(?:(?:is|are|was|will\ be|would\ be|must\ be|should\ be|equals|is\ equal\ to|comes\ to|comes\ out\ to|works\ out\ to)\b\s*:?|:|=)
-      | \#\#\#\# | (?:it|this|that|which|he|she|they|we)\ (?:is|equals|gives|makes|comes\ to)\b(?!\ not)
+        {_WHOSE}{_NOUN}{_OF} \s*(?:{_IS}\b\s*:?|:|=)
+      | \#\#\#\# | (?:it|this|that|which|he|she|they|we)\ (?:is|equals|gives|makes|comes\ to)\b
       | it's\b | there\ (?:are|is)\b | we\ (?:get|have|find|obtain)\b | i\ (?:get|got|have|find)\b
     )\s*""",
     re.IGNORECASE | re.VERBOSE,
 )
-_CONNECTIVE = re.compile(r"(?:so|thus|hence|therefore|then|and|finally|in conclusion|consequently)\b,?\s*", re.I)
+_CONNECTIVE = re.compile(r"(?:so|thus|hence|therefore)\b,?\s+", re.IGNORECASE)
+_TURNED = re.compile(
+    r"(.{1,200}?) is (?:the|my|our) (?:final |correct |right )?(?:answer|result|solution)", re.IGNORECASE
+)
 _MARKER = re.compile(
     r"(?:(?<=[.!:\n])\s*|^\s*|(?:so|thus|hence|therefore)\b,?\s*)"
     r"(?:\*\*)?(?:the |my |our )?(?:final |correct |right )?(?:answer|result)(?: is\b:?|:|\s*=)",
@@ -138,7 +147,11 @@ def peel(text: str) -> str:
         found = _WRAPPING.fullmatch(text)
         if found is not None:
             text = found[1].strip()
-        if text.endswith((".", ",", ";", "\\\\")) and not text.endswith(".."):
+        outer = _ENVIRONMENT.fullmatch(text) or _HTML.fullmatch(text)
+        if outer is not None:
+            text = outer[2].strip()
+        text = _HEADING.sub("", text, count=1) if text.startswith("#") else text
+        if text.endswith((".", ",", ";", "。", "\\\\")) and not text.endswith(".."):
             text = text[: -2 if text.endswith("\\\\") else -1].rstrip()
         text = re.sub(r"^(?:\\[,;:! ])+|(?:\\[,;:!])+$", "", text).strip()
         if text == before:
@@ -148,8 +161,14 @@ def peel(text: str) -> str:
 
 def without_lead_in(text: str) -> str:
     """`text` without "The answer is", "So we get", a sign of equality, or what else only leads to the value."""
+    said = re.fullmatch(r"\\text\s*\{([^{}]*)\}(.+)", text, re.DOTALL)
+    if said is not None and _LEAD_IN.fullmatch(said[1]):
+        text = peel(said[2])
+    turned = _TURNED.fullmatch(text)
+    if turned is not None:
+        text = peel(turned[1])
     for _ in range(3):
-        found = _LEAD_IN.match(text)
+        found = _LEAD_IN.match(text) or _CONNECTIVE.match(text)
         if found is None or found.end() == len(text):
             break
         text = peel(text[found.end() :])

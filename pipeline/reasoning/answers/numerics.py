@@ -9,7 +9,8 @@ import random
 from fractions import Fraction
 from typing import Any
 
-from pipeline.reasoning.answers.syntax import Node, NotAFormula, names
+from pipeline.reasoning.answers.budget import spend
+from pipeline.reasoning.answers.syntax import Node, NotAFormulaError, names
 
 __all__ = ["agree"]
 
@@ -22,7 +23,7 @@ def agree(left: Node, right: Node) -> bool:
     """Whether the two have the same value wherever they are tried.
 
     Raises:
-        NotAFormula: they cannot be worked out, or only at a cost beyond the bounds.
+        NotAFormulaError: they cannot be worked out, or only at a cost beyond the bounds.
     """
     import mpmath
 
@@ -41,11 +42,12 @@ def agree(left: Node, right: Node) -> bool:
 def _agree_at(left: Node, right: Node, point: dict[str, Fraction], mpmath: Any) -> bool:
     """At one point; once more with more digits where a number in between is very large or small."""
     while True:
+        spend(5 * mpmath.mp.dps)
         run = _Run(point, mpmath)
         first, second = run.value(left), run.value(right)
         wanted = DIGITS + 2 * run.widest
         if wanted > MOST_DIGITS:
-            raise NotAFormula("too wide a range of numbers")
+            raise NotAFormulaError("too wide a range of numbers")
         if mpmath.mp.dps < wanted:
             mpmath.mp.dps = wanted
             continue
@@ -67,11 +69,11 @@ class _Run:
     def value(self, node: Node) -> Any:
         found = self._value(node)
         if not self.mpmath.isfinite(found):
-            raise NotAFormula("no value")
+            raise NotAFormulaError("no value")
         if found:
             self.widest = max(self.widest, int(abs(self.mpmath.mag(found)) * 0.302))
         if self.widest > MOST_DIGITS:
-            raise NotAFormula("too large a number")
+            raise NotAFormulaError("too large a number")
         return found
 
     def _value(self, node: Node) -> Any:
@@ -81,13 +83,13 @@ class _Run:
             return mp.mpf(exact.numerator) / exact.denominator
         if node.kind == "constant":
             if node.value == "infinity":
-                raise NotAFormula("infinity is no number")
+                raise NotAFormulaError("infinity is no number")
             return {"pi": +mp.pi, "e": +mp.e, "i": mp.mpc(0, 1)}[str(node.value)]
         parts = [self.value(child) for child in node.children]
         try:
             return self._combined(node, parts)
         except (ZeroDivisionError, ValueError, OverflowError, TypeError):
-            raise NotAFormula("no value") from None
+            raise NotAFormulaError("no value") from None
 
     def _combined(self, node: Node, parts: list[Any]) -> Any:
         mp = self.mpmath
@@ -98,13 +100,13 @@ class _Run:
         if node.kind == "power":
             base, exponent = parts
             if base and abs(exponent) * (abs(mp.mag(base)) + 1) > 2000:
-                raise NotAFormula("too large a power")
+                raise NotAFormulaError("too large a power")
             return self._power(base, exponent, node.children[1])
         if node.value == "log_base":
             return mp.ln(parts[0]) / mp.ln(parts[1])
         function = self.functions.get(str(node.value))
-        if function is None or abs(parts[0]) > LARGEST_ARGUMENT and node.value not in ("ln", "log", "abs"):
-            raise NotAFormula(f"{node.value} is not worked out")
+        if function is None or (abs(parts[0]) > LARGEST_ARGUMENT and node.value not in ("ln", "log", "abs")):
+            raise NotAFormulaError(f"{node.value} is not worked out")
         return function(parts[0])
 
     def _power(self, base: Any, exponent: Any, written: Node) -> Any:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from pipeline.reasoning.answers.numbers import read_number
+from pipeline.reasoning.answers.splitting import word_set
 from pipeline.reasoning.answers.units import CURRENCY_SIGNS, SCALE_WORDS, Unit, read_unit
 
 __all__ = ["Quantity", "read_quantity"]
@@ -46,14 +47,16 @@ class Quantity:
 _CURRENCY = re.compile(r"([-+]?)\s*(?:\\?([$€£¥₹])|(?:US|USD)\s*\\?\$?\s?(?=\d))\s*(.+)", re.DOTALL)
 _MONEY_WORDS = re.compile(r"\s*(?:dollars?|USD|euros?|EUR|pounds?|GBP|US dollars?)$", re.IGNORECASE)
 _THING = re.compile(r"(?:[A-Za-z]+[- ]){0,2}(?P<noun>[A-Za-z]{3,})")
-_IRREGULAR = frozenset(
-    "people men women children mice geese feet teeth sheep fish deer dice percent points".split()
+_IRREGULAR = word_set("people men women children mice geese feet teeth sheep fish deer dice percent points")
+_NEVER_COUNTED = (
+    word_set(
+        "wrong perhaps maybe yes always is was as minus plus less unless this thus its his guess false nonsense "
+        "sometimes afterwards besides perhaps approximates not or and but no never either neither than about "
+        "almost nearly over under if equals exceeds misses lies fails does has equations solutions answers "
+        "possibilities digits to of"
+    )
+    | SCALE_WORDS
 )
-_NEVER_COUNTED = frozenset(
-    "wrong perhaps maybe yes always is was as minus plus less unless this thus its his guess false nonsense sometimes "
-    "afterwards besides perhaps approximates not or and but no never either neither than about almost nearly over under "
-    "if equals exceeds misses lies fails does has equations solutions answers possibilities digits to of".split()
-) | SCALE_WORDS  # fmt: skip
 
 
 def read_quantity(text: str) -> Quantity | None:

@@ -1,4 +1,4 @@
-"""The one value that a plain sentence states: ``She makes 18 dollars every day.``
+"""The one value that a plain sentence states: ``She makes 18 dollars every day.``, ``The capital of France is Paris.``
 
 Only sentences that state are read: one number, a verb before it, no word that denies, hedges, compares or computes.
 """
@@ -7,25 +7,33 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["stated_value"]
+from pipeline.reasoning.answers.splitting import word_set
+
+__all__ = ["stated_value", "stated_words"]
 
 _NUMBER = re.compile(r"(?<![\w.,/^])-?\\?[$€£]?\d+(?:,\d{3})*(?:\.\d+)?(?:/\d+)?\\?%?(?![\w/^])")
-_VERBS = frozenset(
-    "is are equals has have makes made earns earned costs cost gets got pays paid sold sells needs needed spent spends "
-    "bought buys gives gave received receives saves saved takes took leaves totals contains weighs measures ate eats "
-    "walked ran drove travels travelled collected picked used uses there".split()
+_SUBJECT = re.compile(
+    r"((?:The|It|Its|His|Her|This) ?[A-Za-z]*(?: [A-Za-z]+){0,7}) (?:is|was|are|were) ([^,;:?]{1,100})"
 )
-_BETWEEN = frozenset("now a total of exactly still only in all altogether equal to".split())
-_DOUBTFUL = frozenset(
-    "not no never neither nor or and either maybe perhaps possibly probably likely might could may if unless whether about "
-    "approximately around roughly nearly almost over under more less fewer greater smaller least most than between within "
-    "from off away except but far close wrong incorrect false doubt guess think thought believe suppose assume half twice "
-    "double triple thrice quarter third dozen hundred thousand million billion squared cubed square root times plus minus "
-    "negative reciprocal inverse opposite cannot can't cant isn't isnt aren't impossible without instead rather other "
-    "another before after above below exceeds rejected reject unlike said says claims claimed mistake mistaken error "
-    "zero one two three four five six seven eight nine ten eleven twelve anything everything nothing something hardly "
-    "barely short extra additional first second power factorial modulo divided multiplied multiple every increased "
-    "decreased up down to".split()
+    r"((?:The|It|Its|His|Her|This) ?[A-Za-z]*(?: [A-Za-z]+){0,7}) (?:is|was|are|were) ([^,;:?]{1,100})"
+)
+_VERBS = word_set(
+    "is are equals has have makes made earns earned costs cost gets got pays paid sold sells needs needed "
+    "spent spends bought buys gives gave received receives saves saved takes took leaves totals contains "
+    "weighs measures ate eats walked ran drove travels travelled collected picked used uses there"
+)
+_BETWEEN = word_set("now a total of exactly still only in all altogether equal to")
+_DOUBTFUL = word_set(
+    "not no never neither nor or and either maybe perhaps possibly probably likely might could may if unless "
+    "whether about approximately around roughly nearly almost over under more less fewer greater smaller least "
+    "most than between within from off away except but far close wrong incorrect false doubt guess think "
+    "thought believe suppose assume half twice double triple thrice quarter third dozen hundred thousand "
+    "million billion squared cubed square root times plus minus negative reciprocal inverse opposite cannot "
+    "can't cant isn't isnt aren't impossible without instead rather other another before after above below "
+    "exceeds rejected reject unlike said says claims claimed mistake mistaken error zero one two three four "
+    "five six seven eight nine ten eleven twelve anything everything nothing something hardly barely short "
+    "extra additional first second power factorial modulo divided multiplied multiple every increased "
+    "decreased up down to"
 )
 
 
@@ -39,7 +47,9 @@ def stated_value(text: str) -> str | None:
         return None
     before = re.findall(r"[a-z']+", text[: found[0].start()].lower())
     after = re.findall(r"[a-z']+", text[found[0].end() :].lower())
-    if not before or len(before) > 15 or len(after) > 6 or (set(before) - _BETWEEN) & _DOUBTFUL or set(after) & _DOUBTFUL:
+    if not before or len(before) > 15 or len(after) > 6:
+        return None
+    if ((set(before) - _BETWEEN) | set(after)) & _DOUBTFUL:
         return None
     while before and before[-1] in _BETWEEN:
         before.pop()
@@ -48,3 +58,11 @@ def stated_value(text: str) -> str | None:
     tail = text[found[0].end() :].strip(" .!")
     noun = re.match(r"[A-Za-z]+", tail)
     return f"{found[0][0]} {noun[0]}" if noun is not None and len(after) == 1 else found[0][0]
+
+
+def stated_words(text: str) -> str | None:
+    """What the sentence says that its subject is, or None."""
+    found = _SUBJECT.fullmatch(" ".join(text.split()))
+    if found is None or set(re.findall(r"[a-z']+", found[1].lower())) & _DOUBTFUL - {"first", "second", "to"}:
+        return None
+    return found[2]

@@ -1,8 +1,8 @@
-"""Splits text where no bracket is open."""
+"""Splits text: where no bracket is open, and into words."""
 
 from __future__ import annotations
 
-__all__ = ["split_outside"]
+__all__ = ["split_outside", "word_set"]
 
 _OPENING, _CLOSING = frozenset("([{"), frozenset(")]}")
 
@@ -25,3 +25,8 @@ def split_outside(text: str, separators: str) -> list[str]:
             start = place + 1
         place += 1
     return [*parts, text[start:]]
+
+
+def word_set(text: str) -> frozenset[str]:
+    """The words of a list that is written as one text."""
+    return frozenset(text.split())

@@ -10,9 +10,11 @@ import re
 from dataclasses import dataclass
 from fractions import Fraction
 
+from pipeline.reasoning.answers.budget import spend
 from pipeline.reasoning.answers.numbers import LONGEST_EXPONENT
+from pipeline.reasoning.answers.splitting import word_set
 
-__all__ = ["Node", "NotAFormula", "is_unfinished", "names", "parse_formula"]
+__all__ = ["Node", "NotAFormulaError", "is_unfinished", "names", "parse_formula"]
 
 LONGEST_FORMULA = 600
 MOST_TOKENS = 300
@@ -20,7 +22,7 @@ DEEPEST = 30
 LONGEST_NUMERAL = 300
 
 
-class NotAFormula(ValueError):
+class NotAFormulaError(ValueError):
     """The text is no formula, or too large a one to be worked out."""
 
 
@@ -36,24 +38,24 @@ class Node:
 
 
 TRIGONOMETRIC = ("sin", "cos", "tan", "cot", "sec", "csc")
-FUNCTIONS = frozenset(
-    (*TRIGONOMETRIC, "arcsin", "arccos", "arctan", "sinh", "cosh", "tanh", "ln", "log", "exp", "abs", "sqrt", "asin")
-    + ("acos", "atan", "floor", "ceil")
+FUNCTIONS = word_set(
+    "sin cos tan cot sec csc arcsin arccos arctan asin acos atan sinh cosh tanh ln log exp abs sqrt floor ceil"
 )
 _RENAMED = {"asin": "arcsin", "acos": "arccos", "atan": "arctan"}
 _CONSTANTS = {"pi": "pi", "infty": "infinity", "infinity": "infinity", "inf": "infinity", "oo": "infinity"}
-_GREEK = frozenset(
-    "alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta iota kappa lambda mu nu xi rho sigma tau "
-    "upsilon phi varphi chi psi omega Gamma Delta Theta Lambda Xi Pi Sigma Phi Psi Omega ell hbar".split()
+_GREEK = word_set(
+    "alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta iota kappa lambda mu nu xi rho sigma "
+    "tau upsilon phi varphi chi psi omega Gamma Delta Theta Lambda Xi Pi Sigma Phi Psi Omega ell hbar"
 )
 _IGNORED = frozenset(("left", "right", "displaystyle", "limits", "big", "Big", "bigl", "bigr", "quad", "qquad"))
 _STYLES = frozenset(("text", "mathrm", "operatorname", "mathbf", "mathit", "mbox", "boldsymbol", "bm", "mathcal"))
 _ACCENTS = frozenset(("vec", "hat", "bar", "tilde", "overline", "overrightarrow", "widehat"))
-_WORDS = frozenset(
-    "of or and is to in at by no not the an as be if it on so up we he me my us do go st nd rd th am pm yes one two six "
-    "ten sum max min mod gcd lcm for are was but any all off out per kg km cm mm ft lb oz hr mi ml mg sec day deg rad "
-    "see red big old new hot cat dog men man sun sea sky car cup pen box bus".split()
+_WORDS = word_set(
+    "of or and is to in at by no not the an as be if it on so up we he me my us do go st nd rd th am pm yes "
+    "one two six ten sum max min mod gcd lcm for are was but any all off out per kg km cm mm ft lb oz hr mi ml "
+    "mg sec day deg rad see red big old new hot cat dog men man sun sea sky car cup pen box bus"
 )
+_NO_FACTORS = ("\\cdot", "\\times", "\\div", "\\}", "\\%", "\\rvert", "\\rfloor", "\\rceil")
 _TOKEN = re.compile(
     r"(?P<space>\s+|\\[,;:! ])|(?P<number>(?:\d+(?:\{,\}\d{3})*(?:\.\d+)?|\.\d+)(?:[eE][-+]?\d+(?![A-Za-z\d]))?)"
     r"|(?P<command>\\[A-Za-z]+|\\[{}|%$])|(?P<word>[A-Za-z]+)|(?P<sign>\*\*|[-+*/^_!|(){}\[\]%'])"
@@ -72,14 +74,16 @@ def parse_formula(text: str) -> Node:
     """The tree of one formula without relations and commas.
 
     Raises:
-        NotAFormula: it is none, or beyond the bounds.
+        NotAFormulaError: it is none, or beyond the bounds.
+        OutOfBudgetError: there is no work left for it (`budget`).
     """
     if len(text) > LONGEST_FORMULA:
-        raise NotAFormula("too long")
+        raise NotAFormulaError("too long")
+    spend(20 + len(text))
     parser = _Parser(_tokens(text))
     found = parser.sum(0)
     if parser.place < len(parser.tokens):
-        raise NotAFormula(f"unexpected {parser.tokens[parser.place].text}")
+        raise NotAFormulaError(f"unexpected {parser.tokens[parser.place].text}")
     return found
 
 
@@ -90,12 +94,14 @@ def _tokens(text: str) -> list[_Token]:
     while place < len(text):
         match = _TOKEN.match(text, place)
         if match is None:
-            raise NotAFormula(f"unexpected {text[place]}")
+            raise NotAFormulaError(f"unexpected {text[place]}")
         place = match.end()
         kind = str(match.lastgroup)
         if kind == "space":
             spaced = spaced or match[0].isspace()
         elif kind == "word":
+            if spaced and not is_formula and found and found[-1].kind == "word":
+                raise NotAFormulaError("words")
             found += _letters(match[0], spaced, is_formula, text[place : place + 1])
             spaced = False
         elif kind == "command" and match[0][1:] in _IGNORED:
@@ -104,7 +110,7 @@ def _tokens(text: str) -> list[_Token]:
             found.append(_Token(kind, match[0], spaced))
             spaced = False
         if len(found) > MOST_TOKENS:
-            raise NotAFormula("too many tokens")
+            raise NotAFormulaError("too many tokens")
     return found
 
 
@@ -113,9 +119,9 @@ def _letters(word: str, spaced: bool, is_formula: bool, after: str) -> list[_Tok
     if word in FUNCTIONS or word in _CONSTANTS or word in _GREEK:
         return [_Token("command", "\\" + word, spaced)]
     if after.isdigit():
-        raise NotAFormula(f"{word}{after} is a code")
+        raise NotAFormulaError(f"{word}{after} is a code")
     if len(word) > 1 and (len(word) > 3 or not word.islower() or not is_formula or word in _WORDS):
-        raise NotAFormula(f"{word} is a word")
+        raise NotAFormulaError(f"{word} is a word")
     return [_Token("word", letter, spaced and not place) for place, letter in enumerate(word)]
 
 
@@ -137,13 +143,13 @@ class _Parser:
         """The next token, which must be one of `wanted` where there are any."""
         text = self.peek()
         if not text or (wanted and text not in wanted):
-            raise NotAFormula(f"{text or 'the end'} where {' or '.join(wanted) or 'more'} is wanted")
+            raise NotAFormulaError(f"{text or 'the end'} where {' or '.join(wanted) or 'more'} is wanted")
         self.place += 1
         return text
 
     def sum(self, depth: int) -> Node:
         if depth > DEEPEST:
-            raise NotAFormula("too deep")
+            raise NotAFormulaError("too deep")
         terms = [self.product(depth + 1)]
         while self.peek() in ("+", "-"):
             sign = self.take()
@@ -185,20 +191,26 @@ class _Parser:
             return True
         if text == "|":
             return not self.bars
-        return kind == "command" and text not in ("\\cdot", "\\times", "\\div", "\\}", "\\%", "\\rvert", "\\rfloor", "\\rceil")
+        return kind == "command" and text not in _NO_FACTORS
 
     def power(self, depth: int) -> Node:
         found = self.postfix(depth)
         if self.peek() in ("^", "**"):
             self.take()
-            if self.peek() == "\\circ" or [token.text for token in self.tokens[self.place : self.place + 3]] == ["{", "\\circ", "}"]:
-                self.place += 1 if self.peek() == "\\circ" else 3
+            if self._degree_sign():
                 return Node("product", "", (found, Node("constant", "pi"), Node("number", Fraction(1, 180))))
             exponent = self._exponent(depth)
             found = Node("power", "", (found, exponent))
             if self.peek() in ("^", "**"):
-                raise NotAFormula("a tower of powers without brackets")
+                raise NotAFormulaError("a tower of powers without brackets")
         return found
+
+    def _degree_sign(self) -> bool:
+        r"""Whether ``\circ`` follows, with or without braces; it is taken then."""
+        texts = [token.text for token in self.tokens[self.place : self.place + 3]]
+        length = 1 if texts[:1] == ["\\circ"] else 3 if texts == ["{", "\\circ", "}"] else 0
+        self.place += length
+        return length > 0
 
     def _exponent(self, depth: int) -> Node:
         negative = False
@@ -212,13 +224,13 @@ class _Parser:
 
     def postfix(self, depth: int) -> Node:
         if depth > DEEPEST:
-            raise NotAFormula("too deep")
+            raise NotAFormulaError("too deep")
         found = self.primary(depth + 1)
         while self.peek() in ("!", "%", "\\%"):
             if self.take() == "!":
                 found = Node("call", "factorial", (found,))
             else:
-                found = Node("product", "", (found, Node("number", Fraction(1, 100))))
+                found = Node("product", "", (found, _inverse(Node("number", Fraction(100)))))
         return found
 
     def primary(self, depth: int) -> Node:
@@ -241,7 +253,7 @@ class _Parser:
             self.take("|")
             self.bars -= 1
             return Node("call", "abs", (found,))
-        raise NotAFormula(f"unexpected {text}")
+        raise NotAFormulaError(f"unexpected {text}")
 
     def _name(self, name: str, depth: int) -> Node:
         if name == "e":
@@ -295,7 +307,7 @@ class _Parser:
             found = self.sum(depth + 1)
             self.take(closing[name])
             return Node("call", {"lvert": "abs", "lfloor": "floor", "lceil": "ceil"}[name], (found,))
-        raise NotAFormula(f"\\{name} is not read")
+        raise NotAFormulaError(f"\\{name} is not read")
 
     def _piece(self, depth: int) -> Node:
         r"""An argument of ``\frac``: a group, or one digit or letter."""
@@ -304,7 +316,7 @@ class _Parser:
             self.tokens[self.place] = _Token("number", text[1:], False)
             return Node("number", Fraction(int(text[0])))
         if self.peek() == "(":
-            raise NotAFormula("brackets where braces are wanted")
+            raise NotAFormulaError("brackets where braces are wanted")
         return self.primary(depth + 1)
 
     def _root(self, depth: int) -> Node:
@@ -313,14 +325,14 @@ class _Parser:
             self.take()
             degree = self.sum(depth + 1)
             self.take("]")
-        return Node("power", "", (self.primary(depth + 1), _inverse(degree)))
+        return Node("power", "", (self.primary(depth + 1), _reciprocal(degree)))
 
     def _styled(self, style: str, depth: int) -> Node:
         self.take("{")
         letters = []
         while self.peek() not in ("}", ""):
             if self.kind() not in ("word", "command"):
-                raise NotAFormula("words are not algebra")
+                raise NotAFormulaError("words are not algebra")
             letters.append(self.take().lstrip("\\"))
         self.take("}")
         name = "".join(letters)
@@ -329,7 +341,7 @@ class _Parser:
         if name in FUNCTIONS:
             return self._call(_RENAMED.get(name, name), depth)
         if len(name) != 1:
-            raise NotAFormula(f"{name} is a word")
+            raise NotAFormulaError(f"{name} is a word")
         return self._name(name, depth)
 
     def _call(self, name: str, depth: int) -> Node:
@@ -340,7 +352,7 @@ class _Parser:
         if self.peek() == "^":
             self.take()
             exponent = self._exponent(depth)
-            if exponent == Node("number", Fraction(-1)) and name in TRIGONOMETRIC[:3]:
+            if exponent == _MINUS_ONE and name in TRIGONOMETRIC[:3]:
                 return Node("call", f"arc{name}", (self._operand(depth),))
             return Node("power", "", (Node("call", name, (self._operand(depth),)), exponent))
         if name == "sqrt":
@@ -352,9 +364,9 @@ class _Parser:
         if self.peek() in ("(", "{"):
             return self._argument(depth)
         if self.peek() in ("-", "+"):
-            raise NotAFormula("a sign where an operand is wanted")
+            raise NotAFormulaError("a sign where an operand is wanted")
         factors = [self.power(depth + 1)]
-        while self._factor_follows() and self.peek().lstrip("\\") not in FUNCTIONS and self.peek() not in ("(", "{", "|"):
+        while self._factor_follows() and self.peek().lstrip("\\") not in {*FUNCTIONS, "(", "{", "|"}:
             factors.append(self.power(depth + 1))
         return factors[0] if len(factors) == 1 else Node("product", "", tuple(factors))
 
@@ -363,20 +375,28 @@ def _numeral(text: str) -> Fraction:
     text = text.replace("{,}", "")
     mantissa, _, exponent = text.lower().partition("e")
     if len(mantissa) > LONGEST_NUMERAL or abs(int(exponent or 0)) > LONGEST_EXPONENT or len(exponent) > 5:
-        raise NotAFormula("too large a number")
+        raise NotAFormulaError("too large a number")
     return Fraction(mantissa) * Fraction(10) ** int(exponent or 0)
+
+
+_MINUS_ONE = Node("number", Fraction(-1))
 
 
 def _negative(node: Node) -> Node:
     if node.kind == "number":
         return Node("number", -Fraction(node.value))
-    return Node("product", "", (Node("number", Fraction(-1)), node))
+    return Node("product", "", (_MINUS_ONE, node))
 
 
 def _inverse(node: Node) -> Node:
+    return Node("power", "", (node, _MINUS_ONE))
+
+
+def _reciprocal(node: Node) -> Node:
+    """As `_inverse`, a number where it is one: the exponent of a root."""
     if node.kind == "number" and node.value:
         return Node("number", 1 / Fraction(node.value))
-    return Node("power", "", (node, Node("number", Fraction(-1))))
+    return _inverse(node)
 
 
 def names(node: Node) -> frozenset[str]:
@@ -385,21 +405,16 @@ def names(node: Node) -> frozenset[str]:
     return own.union(*(names(child) for child in node.children))
 
 
-def _is_whole(node: Node) -> bool:
-    if node.kind == "number":
-        return Fraction(node.value).denominator == 1 and node.value != -1
-    return not names(node) and (node.kind == "sum" or node.value == "factorial" or _is_whole_power(node))
-
-
-def _is_whole_power(node: Node) -> bool:
-    return node.kind == "power" and all(map(_is_whole, node.children))
+def _is_number(node: Node) -> bool:
+    """Whether a factor is a number of its own: no sign, no denominator."""
+    is_inverse = node.kind == "power" and node.children[1] == _MINUS_ONE
+    return not names(node) and node != _MINUS_ONE and not is_inverse
 
 
 def is_unfinished(node: Node) -> bool:
-    """Whether a sum or a product of plain numbers is left to be worked out, as in ``40+2``; ``3/4`` and ``5!`` are values."""
+    """Whether a sum or a product of plain numbers is left to be worked out: ``40+2``, but not ``3/4`` or ``5!``."""
     if node.kind == "sum" and sum(not names(child) for child in node.children) > 1:
         return True
-    if node.kind == "product":
-        if sum(_is_whole(child) for child in node.children) > 1:
-            return True
+    if node.kind == "product" and sum(map(_is_number, node.children)) > 1:
+        return True
     return any(is_unfinished(child) for child in node.children)

@@ -8,12 +8,17 @@ import unicodedata
 __all__ = ["equal_code_output", "equal_text", "read_truth"]
 
 _TRUTHS = {"yes": True, "true": True, "no": False, "false": False}
+_VERB = r"(?:is|are|was|were|does|do|did|can|will|has|have)"
+_YES = re.compile(rf"yes,? (?:it|they|he|she|this|that|there) {_VERB}")
+_NO = re.compile(rf"no,? (?:it|they|he|she|this|that|there) (?:{_VERB} not|{_VERB}n't|cannot|can't|won't)")
+_TYPEWRITTEN = str.maketrans("’‘`“”–‑", "'''\"\"--")
 _COMMAND = re.compile(r"\\(?:text|textbf|textit|mathrm|mathbf|mbox|emph)\s*\{([^{}]*)\}")
 
 
 def read_truth(text: str) -> bool | None:
     """Yes or true, no or false; None for anything else."""
-    return _TRUTHS.get(text.strip(" .!,'\"").casefold())
+    text = text.strip(" .!,'\"").casefold()
+    return _TRUTHS.get(text, True if _YES.fullmatch(text) else False if _NO.fullmatch(text) else None)
 
 
 def equal_text(expected: str, answer: str) -> bool:
@@ -49,13 +54,13 @@ def _is_latin(text: str) -> bool:
 
 def _plain(text: str) -> str:
     text = _COMMAND.sub(r"\1", text)
-    text = re.sub(r"\\[ ,;:]|~", " ", text).replace("\\_", "_").replace("\\%", "%").replace("\\$", "$").replace("\\&", "&")
+    text = re.sub(r"\\([_%$&#])", r"\1", re.sub(r"\\[ ,;:]|~", " ", text))
     return " ".join(unicodedata.normalize("NFC", text).split())
 
 
 def _words(text: str) -> str:
     text = _plain(text).casefold()
-    text = text.translate({ord(sign): "'" for sign in "’‘`"} | {ord(sign): '"' for sign in "“”"} | {0x2013: "-", 0x2011: "-"})
+    text = text.translate(_TYPEWRITTEN)
     text = re.sub(r"(?<=[^\W\d_])\.(?=[^\W\d_]|\s|$)", "", text)  # U.S.A.
     text = re.sub(r"(?<=[^\W\d_])-(?=[^\W\d_])", " ", text)
     text = re.sub(r"\s*([,;:])(?=\s|$)\s*", r"\1 ", text).strip(" .,;:!'\"")
