@@ -15,8 +15,6 @@ _NUMBER = re.compile(r"(?<![\w.,/^])-?\\?[$€£]?\d+(?:,\d{3})*(?:\.\d+)?(?:/\d
 _SUBJECT = re.compile(
     r"((?:The|It|Its|His|Her|This) ?[A-Za-z]*(?: [A-Za-z]+){0,7}) (?:is|was|are|were) ([^,;:?]{1,100})"
 )
-    r"((?:The|It|Its|His|Her|This) ?[A-Za-z]*(?: [A-Za-z]+){0,7}) (?:is|was|are|were) ([^,;:?]{1,100})"
-)
 _VERBS = word_set(
     "is are equals has have makes made earns earned costs cost gets got pays paid sold sells needs needed "
     "spent spends bought buys gives gave received receives saves saved takes took leaves totals contains "
