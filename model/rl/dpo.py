@@ -32,7 +32,7 @@ from infra.execution import execution
 from infra.hashing import file_digest
 from model.checkpoint import load_model, save_model, write_json
 from model.finetune_sections import DpoConfig
-from model.generate import Sampling, prompt_text, token_id
+from model.generate import Sampling
 from model.rl.batches import Answer, MicroBatch, micro_batch
 from model.rl.rollout import questions_of_step
 from model.solve import solve
@@ -41,6 +41,7 @@ from model.training.loop import sigterm_event
 from model.training.schedule import learning_rate
 from model.training.snapshots import Snapshots
 from model.transformer import Transformer
+from pipeline.chat import chat_format
 from pipeline.problem_files import read_records
 from pipeline.reasoning import read_tasks
 
@@ -197,12 +198,12 @@ def _sampled_pairs(
 
 
 def _encode(row: Mapping[str, str], tokenizer: Tokenizer) -> Pair:
-    stop = token_id(tokenizer, "<|eos|>")
-
-    def tokens(text: str) -> list[int]:
-        return list(tokenizer.encode(text, add_special_tokens=False).ids)
-
-    return Pair(tokens(prompt_text(row["prompt"])), [*tokens(row["chosen"]), stop], [*tokens(row["rejected"]), stop])
+    chat = chat_format(tokenizer)
+    return Pair(
+        chat.question(row["prompt"]),
+        [*chat.written(row["chosen"]), chat.eos],
+        [*chat.written(row["rejected"]), chat.eos],
+    )
 
 
 class _Run:
