@@ -2,7 +2,7 @@
 
 What people, data rows and models write is text and stays text: each piece is encoded apart, by a tokenizer that reads
 no control token in it, and the control tokens of the chat format are set between the pieces by number. For text that
-names no control token the ids are those of `pipeline.tokenizer.chat_text`, encoded whole.
+names no control token the ids are those of `pipeline.tokens.tokenizer.chat_text`, encoded whole.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from infra.errors import UserError
-from pipeline.tokenizer import VISIBLE_TOKENS
+from pipeline.tokens.tokenizer import VISIBLE_TOKENS
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -46,7 +46,7 @@ def token_id(tokenizer: Tokenizer, token: str) -> int:
 
 
 class ChatFormat:
-    """The chat format of `pipeline.tokenizer` over one tokenizer, which is left as it is.
+    """The chat format of `pipeline.tokens.tokenizer` over one tokenizer, which is left as it is.
 
     Raises:
         UserError: the vocabulary lacks a token of the format.
