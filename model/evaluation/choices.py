@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 
 from model.architecture.transformer import Transformer
-from pipeline.chat import ChatFormat, chat_format
+from pipeline.tokens.chat import ChatFormat, chat_format
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

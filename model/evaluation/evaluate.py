@@ -327,7 +327,7 @@ def _by_domain(
 def _continue(model: Transformer, tokenizer: Tokenizer, config: EvaluateConfig) -> list[str]:
     """What the model makes of the beginnings, sampled as R1 is (temperature 0.6, top-p 0.95)."""
     from model.generation.generate import Sampling, generate
-    from pipeline.chat import chat_format
+    from pipeline.tokens.chat import chat_format
 
     words = chat_format(tokenizer)
     sampling = Sampling(config.continuation_tokens, temperature=0.6, top_p=0.95, seed=config.seed)

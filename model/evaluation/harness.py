@@ -26,7 +26,7 @@ from model.architecture.transformer import Transformer
 from model.evaluation.choices import log_likelihoods
 from model.evaluation.measures import mean_interval, wilson
 from model.generation.generate import Sampling, generate, split_reasoning, token_id
-from pipeline.chat import chat_format
+from pipeline.tokens.chat import chat_format
 
 try:
     import datasets

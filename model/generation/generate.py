@@ -23,8 +23,8 @@ from torch import Tensor
 from model.architecture.cache import KVCache
 from model.architecture.transformer import Transformer
 from model.generation.decode import Decoder, Past
-from model.reasoning import split_reasoning
-from pipeline.chat import chat_format, token_id
+from model.generation.reasoning import split_reasoning
+from pipeline.tokens.chat import chat_format, token_id
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

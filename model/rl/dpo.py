@@ -41,9 +41,9 @@ from model.training.engine import SingleEngine, threads_for
 from model.training.loop import sigterm_event
 from model.training.schedule import learning_rate
 from model.training.snapshots import Snapshots
-from pipeline.chat import chat_format
 from pipeline.reasoning.problem_files import read_records
 from pipeline.reasoning.stage import read_tasks
+from pipeline.tokens.chat import chat_format
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from model.reasoning import Piece, ReasoningSplitter
-from model.reasoning import split_reasoning as split
-from pipeline.chat import ROLES, ChatFormat, Turn
+from model.generation.reasoning import Piece, ReasoningSplitter
+from model.generation.reasoning import split_reasoning as split
+from pipeline.tokens.chat import ROLES, ChatFormat, Turn
 
 __all__ = ["ROLES", "ChatFormat", "Piece", "ReasoningSplitter", "Turn", "split"]

@@ -201,10 +201,10 @@ class Engine:
                 if response.status_code != 200:
                     told = (await response.aread()).decode(errors="replace")[:300]
                     raise EngineError(f"{self.spec.kind} answered {response.status_code}: {told}")
-                async for line in response.aiter_lines():
-                    if not line.startswith("data:") or line == "data: [DONE]":
+                async for line in _lines(response):
+                    if not line.startswith(b"data:") or line == b"data: [DONE]":
                         continue
-                    event = json.loads(line.removeprefix("data:"))
+                    event = json.loads(line.removeprefix(b"data:"))
                     if "error" in event:
                         raise EngineError(f"{self.spec.kind}: {event['error']}")
                     choice: dict[str, Any] = next(iter(event.get("choices") or ()), {})
@@ -212,7 +212,7 @@ class Engine:
                     tokens = (event.get("usage") or {}).get("completion_tokens")
                     if choice.get("text") or tokens is not None:
                         yield Delta(choice.get("text") or "", None, tokens)
-        except httpx.HTTPError as error:
+        except (httpx.HTTPError, httpx.StreamError, ValueError) as error:
             raise EngineError(f"{self.spec.kind} broke off ({type(error).__name__})") from None
         if finish is None:
             raise EngineError(f"{self.spec.kind} broke off")
@@ -223,6 +223,17 @@ class Engine:
         await self._client.aclose()
         await _end(self._process)
         self._log.close()
+
+
+async def _lines(response: httpx.Response) -> AsyncIterator[bytes]:
+    """The lines of a stream of events. Only a line feed ends one; httpx breaks at what JSON may hold, as U+2028."""
+    held = b""
+    async for part in response.aiter_bytes():
+        *lines, held = (held + part).split(b"\n")
+        for line in lines:
+            yield line.rstrip(b"\r")
+    if held:
+        yield held
 
 
 def _command(spec: EngineSpec, port: int) -> list[str]:

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from model.training.loop import TrainingBatch
-from pipeline.chat import chat_format
+from pipeline.tokens.chat import chat_format
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

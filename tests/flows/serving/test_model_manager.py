@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import threading
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +12,10 @@ import psutil
 import pytest
 
 from infra.errors import UserError
-from tests.flows.serving.live import Live, Shelf, live
+from tests.flows.serving.live import Live, Shelf, live, until
 from tests.model.serving.talker import ANSWER, QUESTION, save_talker
 
-ASK: dict[str, Any] = {"model": "talker", "messages": [{"role": "user", "content": QUESTION}]}
-
-
-def until(true: Callable[[], bool], seconds: float = 60.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+ASK: dict[str, Any] = {"model": "talker", "temperature": 0, "messages": [{"role": "user", "content": QUESTION}]}
 
 
 def version(server: Live) -> str:
@@ -114,7 +105,7 @@ def test_a_damaged_cache_is_made_again(talkers: dict[str, Path], tmp_path: Path)
 
 def test_a_dead_engine_is_started_again(talkers: dict[str, Path], tmp_path: Path) -> None:
     with live(Shelf(talkers), tmp_path) as server, server.client() as client:
-        served = server.house.served
+        served = server.manager.served
         assert served is not None
         supervisor = psutil.Process(served.engine._process.pid)
         (child,) = supervisor.children(recursive=True)
