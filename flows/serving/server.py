@@ -7,6 +7,7 @@ import contextlib
 import logging
 import resource
 import socket
+import struct
 from collections.abc import Callable, Sequence
 
 import uvicorn
@@ -82,10 +83,16 @@ class _BoundedProtocol(H11Protocol):
             self._wait("closing")
         late = {what for what, since in self._since.items() if self.loop.time() - since >= patience}
         if late & {"taking", "closing"} or (self.flow.read_paused and _has_left(self.transport)):
-            self.transport.abort()
+            _reset(self.transport)
         elif late:
             self.transport.close()
         self._next_look = self.loop.call_later(patience / 4, self._look)
+
+
+def _reset(transport: asyncio.Transport) -> None:
+    """End a connection at once; else the kernel would keep for its client what was not taken."""
+    transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    transport.abort()
 
 
 def _has_left(transport: asyncio.Transport) -> bool:

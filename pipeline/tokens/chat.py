@@ -136,6 +136,9 @@ def _copy(tokenizer: Tokenizer, hidden: bool = False) -> Tokenizer:
     for part in (parts, *parts.get("pretokenizers", ())):
         if part.get("type") == "Metaspace" and part.get("prepend_scheme") == "first":
             part["prepend_scheme"] = "never"  # a control token comes first
+        if part.get("type") == "Split" and part["pattern"].get("Regex") == r"\s+$":
+            # The same pieces, but not looked for from every space of a long run anew (quadratic).
+            part["pattern"]["Regex"] = r"(?<!\s)\s+$"
     return Tokenizer.from_str(json.dumps(state))
 
 
