@@ -19,14 +19,15 @@ import pytest
 from flows.serving.app import build
 from flows.serving.metrics import Metrics
 from flows.serving.model_manager import ModelManager, Place, Source
-from model.serving.engine import EngineKind
+from model.serving.spec import EngineKind
 from tests.flows.serving.live import LIMITS, Live, Shelf, frozen_engine, live, post, raw, until
 from tests.model.serving.talker import ANSWER, QUESTION, THOUGHT
 
 ASK: dict[str, Any] = {"model": "talker", "temperature": 0, "messages": [{"role": "user", "content": QUESTION}]}
 WILD = ASK | {"temperature": 2.0, "messages": [{"role": "user", "content": "Say it in full."}], "max_tokens": 80}
+LARGE = (200, 400, 431)
+"""What may be said to large headers, as they arrive at once or not."""
 CHAT = "/v1/chat/completions"
-COUNTED = "deepmill_requests_"
 
 
 @pytest.fixture(scope="module")
