@@ -55,7 +55,7 @@ def build(
 
     Args:
         keys: API keys, one of which a request must bear; none for open access.
-        hosts: names that a request may address the server by (against rebound DNS names); any when empty.
+        hosts: names that a request may address the server by, and that its own pages have; any when empty.
     """
     front = _Front(manager, limits, metrics, keys)
 

@@ -18,6 +18,7 @@ from flows.serving.limits import Limits
 from flows.serving.metrics import Metrics
 from flows.serving.model_manager import ModelManager
 from infra.errors import UserError
+from infra.http_guard import LOOPBACK_NAMES
 
 __all__ = ["listen", "serve"]
 
@@ -110,9 +111,14 @@ def serve(
     listener: socket.socket,
     *,
     keys: Sequence[str],
+    names: Sequence[str] = (),
     ready: Callable[[ModelManager], None],
 ) -> None:
     """Serve until a stop signal; `ready` is called once requests are taken.
+
+    Args:
+        keys: API keys, one of which a request must bear; none for open access.
+        names: that requests may address the server by, besides those of loopback.
 
     Raises:
         UserError: the first version cannot be served.
@@ -121,10 +127,8 @@ def serve(
         most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
         resource.setrlimit(resource.RLIMIT_NOFILE, (most if most != resource.RLIM_INFINITY else 65536, most))
     logging.getLogger("httpx").setLevel(logging.WARNING)
-    address = listener.getsockname()[0]
-    hosts = LOOPBACK if address in LOOPBACK else ()
     config = uvicorn.Config(
-        build(manager, limits, metrics, keys=keys, hosts=hosts),
+        build(manager, limits, metrics, keys=keys, hosts=(*LOOPBACK_NAMES, *names)),
         http=_BoundedProtocol,
         ws="none",
         log_level="error",

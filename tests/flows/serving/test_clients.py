@@ -41,12 +41,8 @@ def impatient(talkers: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
 def requests(server: Live) -> dict[str, int]:
     """Running and waiting, as the metrics say it, which ask no engine."""
     with server.client() as client:
-        lines = [
-            line.split()
-            for line in client.get("/metrics").text.splitlines()
-            if line.startswith((f"{COUNTED}running", f"{COUNTED}waiting"))
-        ]
-        return {name.removeprefix(COUNTED): int(float(value)) for name, value in lines}
+        page = dict(line.rsplit(" ", 1) for line in client.get("/metrics").text.splitlines() if line[0] != "#")
+        return {name: int(float(page[f"deepmill_requests_{name}"])) for name in ("running", "waiting")}
 
 
 def is_idle(server: Live) -> bool:

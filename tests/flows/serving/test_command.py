@@ -66,8 +66,17 @@ def test_a_registered_model_is_served_and_followed(environment: dict[str, str], 
             assert time.monotonic() < deadline
             time.sleep(0.1)
         url = next(word for word in log.read_text().split() if word.startswith("http://"))
-        client = openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0)
-        ask = {"model": "talker", "messages": [{"role": "user", "content": QUESTION}]}
+        key_file = Path(environment["DEEPMILL_ROOT"]) / "serving" / "api-key"
+        key = key_file.read_text().strip()
+        assert key_file.stat().st_mode & 0o777 == 0o600
+        assert f"{url}/#key={key}" in log.read_text()
+        with pytest.raises(openai.AuthenticationError):
+            openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0).models.list()
+        client = openai.OpenAI(base_url=f"{url}/v1", api_key=key, max_retries=0)
+        ask = {"model": "talker", "messages": [{"role": "user", "content": QUESTION}], "temperature": 0}
+        assert client.chat.completions.create(**ask | {"model": "talker@champion"}).model == "talker/1"
+        for headers in ({"Host": "evil.example"}, {"Origin": "http://evil.example"}, {"Origin": "null"}):
+            assert httpx.get(f"{url}/health", headers=headers, trust_env=False).status_code == 403
         found = client.chat.completions.create(**ask)
         assert (found.model, found.choices[0].message.content) == ("talker/1", ANSWER)
         registry = registry_client(Settings())
