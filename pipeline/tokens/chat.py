@@ -121,6 +121,8 @@ class PlainText:
         return [number for number in found if number not in self._control]
 
     def _ids(self, text: str) -> list[int]:
+        if not text.isascii():  # half a character, of JSON or a terminal, is what any decoder makes of it
+            text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
         return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
 
 

@@ -109,5 +109,18 @@ def test_other_added_tokens_stay_what_they_are(words: Tokenizer) -> None:
     assert number in tokenizer.encode("a        b").ids
 
 
+def test_half_a_character_is_a_replacement_character(words: Tokenizer) -> None:
+    plain = PlainText(words)
+    assert plain("a\ud800b") == plain("a\ufffdb")
+    assert plain("\ud83d\ude00") == plain("😀")  # two halves are one
+    assert words.decode(plain("é漢😀\u0301\u2028")) == "é漢😀\u0301\u2028"
+
+
+def test_long_runs_of_white_space_take_linear_time(words: Tokenizer) -> None:
+    """Looked for from every space anew they took minutes, in a thread that nothing could end."""
+    plain = PlainText(words)
+    assert len(plain("\u00a0" * 300_000 + "\x01")) > 300_000
+
+
 def test_the_format_is_made_once(words: Tokenizer) -> None:
     assert chat_format(words) is chat_format(words)
