@@ -21,11 +21,13 @@ from flows.serving.model_manager import ModelManager, Served
 from flows.serving.protocol import ApiError, ChatBody, CompletionBody, answer_head, fault
 from model.serving.chat import ChatFormat, Piece, ReasoningSplitter
 from model.serving.defaults import SamplingDefaults
-from model.serving.engine import EngineError, Request
+from model.serving.engine import EngineError, EngineGoneError, Request
 from model.serving.stops import StopCutter
 
-__all__ = ["Answer", "engine_request"]
+__all__ = ["Answer", "engine_request", "not_served"]
 
+DEATH_SECONDS = 2.0
+"""Within which an engine that broke off is seen to have died, if it has."""
 log = logging.getLogger("deepmill.serve")
 
 
@@ -69,6 +71,17 @@ def _prompt(body: CompletionBody, chat: ChatFormat) -> list[int]:
     return list(chat.tokenizer.encode(prompt, add_special_tokens=False).ids) or [chat.bos]
 
 
+def not_served(name: str, served: Served) -> ApiError:
+    """What a request for another model is told."""
+    label, model = served.version.label, served.version.name
+    return ApiError(
+        404,
+        f"{name[:100]!r} is not served here; {label} is, under the name {model}",
+        code="model_not_found",
+        param="model",
+    )
+
+
 @dataclass
 class Answer:
     """One request's answer as it comes."""
@@ -86,6 +99,8 @@ class Answer:
     finish: str | None = None
     reasoning: str = ""
     content: str = ""
+    _spoken: bool = False
+    """Whether the engine has."""
     _splitter: ReasoningSplitter = field(default_factory=ReasoningSplitter)
     _told: asyncio.Queue[Piece | ApiError | None] = field(default_factory=asyncio.Queue)
     """Pieces, the first of them empty, as soon as the engine speaks; then an error, or None at the end."""
@@ -104,12 +119,9 @@ class Answer:
     async def compute(self, admission: Admission, manager: ModelManager, limits: Limits) -> None:
         """Wait for a turn and let the engine work; how it ends is told in the queue. Cancelled, it frees its turn."""
         try:
-            async with asyncio.timeout_at(self.deadline), admission.turn(), manager.engine(self.deadline) as served:
-                asked = await asyncio.to_thread(
-                    engine_request, self.body, served.chat, served.context, limits, served.defaults
-                )
-                self.prompt_tokens = len(asked.prompt)
-                await self._run(served, asked)
+            async with asyncio.timeout_at(self.deadline), admission.turn():
+                while not await self._try(manager, limits):
+                    pass
             self._told.put_nowait(None)
         except ApiError as error:
             self._told.put_nowait(error)
@@ -120,6 +132,23 @@ class Answer:
         except Exception:
             log.exception("request %s", self.number)
             self._told.put_nowait(fault(self.number))
+
+    async def _try(self, manager: ModelManager, limits: Limits) -> bool:
+        """Let the engine work; False where it died before it said anything: the next one may."""
+        async with manager.engine(self.deadline) as served:
+            if not served.answers_to(self.body.model):  # another version took over meanwhile
+                raise not_served(self.body.model, served)
+            asked = await asyncio.to_thread(
+                engine_request, self.body, served.chat, served.context, limits, served.defaults
+            )
+            self.prompt_tokens = len(asked.prompt)
+            try:
+                await self._run(served, asked)
+            except EngineGoneError:
+                if self._spoken or not await served.engine.has_ended(DEATH_SECONDS):
+                    raise
+                return False
+        return True
 
     def _too_late(self) -> ApiError:
         if self.served is None:
@@ -133,7 +162,8 @@ class Answer:
         try:
             async with contextlib.aclosing(served.engine.complete(asked)) as deltas:
                 async for delta in deltas:
-                    if delta.text and not events:
+                    if delta.text and not self._spoken:
+                        self._spoken = True
                         self.metrics.first_token.observe(asyncio.get_running_loop().time() - self.arrived)
                         self._told.put_nowait(Piece())
                     events += bool(delta.text)

@@ -19,7 +19,7 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from flows.serving.answers import Answer
+from flows.serving.answers import Answer, not_served
 from flows.serving.limits import Admission, Limits, check_key, read_body
 from flows.serving.metrics import CONTENT_TYPE, Metrics
 from flows.serving.model_manager import ModelManager, Served
@@ -176,15 +176,9 @@ class _Front:
         return _Json(_cards(served)[0] | {"id": name})
 
     def _check_name(self, name: str, served: Served) -> None:
-        """A request names the served model, with or without alias or version; names are never paths."""
-        if served.answers_to(name):
-            return
-        raise ApiError(
-            404,
-            f"{name[:100]!r} is not served here; {served.version.label} is, under the name {served.version.name}",
-            code="model_not_found",
-            param="model",
-        )
+        """ApiError 404 unless a request may name the served model so."""
+        if not served.answers_to(name):
+            raise not_served(name, served)
 
     async def chat(self, request: Request) -> Response:
         """``POST /v1/chat/completions``."""

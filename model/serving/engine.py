@@ -29,7 +29,7 @@ from infra.errors import DeepmillError, UserError
 from model.serving.spec import EngineKind, EngineSpec
 from model.serving.vllm import environment, first_error, vllm_command
 
-__all__ = ["Delta", "Engine", "EngineError", "Request"]
+__all__ = ["Delta", "Engine", "EngineError", "EngineGoneError", "Request"]
 
 START_SECONDS = 600.0
 """A large model is read from disk in this time."""
@@ -38,6 +38,10 @@ STOP_SECONDS = 15.0
 
 class EngineError(DeepmillError):
     """The engine is gone, or does not do what it should."""
+
+
+class EngineGoneError(EngineError):
+    """The engine broke off, or could not be reached: it may have died."""
 
 
 @dataclass(frozen=True)
@@ -163,6 +167,14 @@ class Engine:
         """Returns when the child has ended."""
         await self._process.wait()
 
+    async def has_ended(self, seconds: float) -> bool:
+        """Whether the child ends within so many seconds."""
+        try:
+            await asyncio.wait_for(self.ended(), seconds)
+        except TimeoutError:
+            return False
+        return True
+
     async def complete(self, request: Request) -> AsyncIterator[Delta]:
         """Compute a completion; leaving the iterator stops the engine's work on it.
 
@@ -187,9 +199,9 @@ class Engine:
                     if choice.get("text") or tokens is not None:
                         yield Delta(choice.get("text") or "", None, tokens)
         except (httpx.HTTPError, httpx.StreamError, ValueError) as error:
-            raise EngineError(f"{self.spec.kind} broke off ({type(error).__name__})") from None
+            raise EngineGoneError(f"{self.spec.kind} broke off ({type(error).__name__})") from None
         if finish is None:
-            raise EngineError(f"{self.spec.kind} broke off")
+            raise EngineGoneError(f"{self.spec.kind} broke off")
         yield Delta(finish=finish)
 
     async def close(self) -> None:
