@@ -21,11 +21,11 @@ class StopCutter:
         if self.found or not self._endings:
             return "" if self.found else text
         text = self._held + text
-        cut = min((place for ending in self._endings if (place := text.find(ending)) >= 0), default=None)
-        self.found = cut is not None
-        if cut is None:
-            cut = len(text) - max(overlap(text, ending) for ending in self._endings)
-        self._held = "" if self.found else text[cut:]
+        # the first to be complete, as if the text had come letter by letter
+        found = [(place + len(ending), place) for ending in self._endings if (place := text.find(ending)) >= 0]
+        self.found = bool(found)
+        cut = min(found)[1] if found else len(text) - max(overlap(text, ending) for ending in self._endings)
+        self._held = "" if found else text[cut:]
         return text[:cut]
 
     def end(self) -> str:
