@@ -95,8 +95,6 @@ async def _missing(request: Request, error: Any) -> Response:
 
 def _refusal(error: ApiError) -> Response:
     headers = {"Retry-After": str(error.retry)} if error.retry else {}
-    if error.status in (408, 413):  # more of the request may be on its way
-        headers["Connection"] = "close"
     return _Json(error.body(), error.status, headers=headers)
 
 

@@ -59,7 +59,7 @@ class _BoundedProtocol(H11Protocol):
         if self.cycle is not None and not self.cycle.response_complete:
             self._since.pop("head", None)
         elif self.timeout_keep_alive_task is None:
-            self._wait("head")
+            self._wait("head")  # or for the rest of a request that was answered before it had come
 
     def pause_writing(self) -> None:
         super().pause_writing()

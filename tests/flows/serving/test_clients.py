@@ -171,13 +171,14 @@ def test_a_body_that_drips_is_bounded_in_all(talkers: dict[str, Path], tmp_path:
         async def drip() -> bytes:
             reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
             writer.write(whole[:-200])
-            told = asyncio.ensure_future(reader.read())
+            told = asyncio.ensure_future(reader.readline())
             for byte in whole[-200:]:
                 if (await asyncio.wait({told}, timeout=0.05))[0]:
                     break
                 writer.write(bytes([byte]))
+            status = await asyncio.wait_for(told, 20)
             writer.close()
-            return await told
+            return status
 
         assert b" 408 " in asyncio.run(drip())[:20]
         assert is_answered(server)
@@ -324,9 +325,6 @@ def test_a_chunked_body_is_a_body(server: Live) -> None:
         answer = client.post(CHAT, content=chunks, headers={"Content-Type": "Application/JSON; charset=utf-8"})
         assert answer.status_code == 200
         endless = (b"[" * 1000 for _ in range(100))
-        try:
-            refused = client.post(CHAT, content=endless, headers={"Content-Type": "application/json"})
-            assert refused.status_code == 413
-        except httpx.WriteError:  # closed on a client that was still sending
-            pass
+        refused = client.post(CHAT, content=endless, headers={"Content-Type": "application/json"})
+        assert refused.status_code == 413
     assert is_answered(server)
