@@ -35,15 +35,17 @@ def engine_request(
     body: ChatBody | CompletionBody, chat: ChatFormat, context: int, limits: Limits, defaults: SamplingDefaults
 ) -> Request:
     """What the engine is asked; ApiError 400 when the prompt does not fit."""
-    is_chat = isinstance(body, ChatBody)
-    prompt = chat.prompt([message.turn() for message in body.messages]) if is_chat else _prompt(body, chat)
+    if isinstance(body, ChatBody):
+        prompt, param = chat.prompt([message.turn() for message in body.messages]), "messages"
+    else:
+        prompt, param = _prompt(body, chat), "prompt"
     room = context - len(prompt)
     if room < 1:
         raise ApiError(
             400,
             f"the prompt has {len(prompt)} tokens, the context holds {context} with the answer; shorten it",
             code="context_length_exceeded",
-            param="messages" if is_chat else "prompt",
+            param=param,
         )
     return Request(
         prompt=prompt,
@@ -51,7 +53,7 @@ def engine_request(
         temperature=defaults.temperature if body.temperature is None else body.temperature,
         top_p=defaults.top_p if body.top_p is None else body.top_p,
         seed=secrets.randbelow(2**31) if body.seed is None else body.seed % 2**31,
-        stop=() if is_chat else body.endings,  # a chat's hold for what follows the reasoning
+        stop=() if isinstance(body, ChatBody) else body.endings,  # a chat's hold for what follows the reasoning
     )
 
 

@@ -193,16 +193,18 @@ class _Front:
         self._check_name(body.model, self._served())
         answer = Answer(request.state.number, body, self.metrics, arrived, deadline)
         work = asyncio.create_task(answer.compute(self.admission, self.manager, self.limits))
+        is_streamed = False
         try:
             if not body.stream:
                 told = await _unless_gone(request, answer.whole())
                 return _Json(told, headers=_headers(answer))
             pieces = answer.pieces()
             await _unless_gone(request, anext(pieces, None))  # an engine that fails at once is still an honest status
-            stream, work = _EventStream(answer.events(pieces), work, _headers(answer)), None
+            stream = _EventStream(answer.events(pieces), work, _headers(answer))
+            is_streamed = True
             return stream
         finally:
-            if work is not None:
+            if not is_streamed:
                 await _end(work)
 
     async def _json(self, request: Request, deadline: float) -> Any:

@@ -215,8 +215,9 @@ def parse(kind: type[Any], values: Any) -> Any:
         if key in given and not any(_same(given[key], nothing) for nothing in neutral):
             raise _unsupported(key)
         given.pop(key, None)
-    if key := _broken_text(given):
-        raise ApiError(400, f"{key}: holds half a character (a lone surrogate)", param=key, code="invalid_value")
+    if (broken := _broken_text(given)) is not None:
+        told = f"{broken}: holds half a character (a lone surrogate)"
+        raise ApiError(400, told, param=broken, code="invalid_value")
     try:
         return kind.model_validate(given)
     except ValidationError as error:

@@ -18,7 +18,7 @@ import signal
 import socket
 import sys
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -175,7 +175,7 @@ class Engine:
             return False
         return True
 
-    async def complete(self, request: Request) -> AsyncIterator[Delta]:
+    async def complete(self, request: Request) -> AsyncGenerator[Delta, None]:
         """Compute a completion; leaving the iterator stops the engine's work on it.
 
         Raises:
