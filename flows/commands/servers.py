@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -172,9 +173,10 @@ def deploy(
     from flows.operations.deployments import Deployment
     from flows.operations.deployments import deploy as put
     from flows.operations.settings import ServerSettings
+    from flows.recipe.anchor import anchored
     from flows.recipe.recipe import load_recipe
 
-    loaded = load_recipe(recipe, set_ or [])
+    loaded = anchored(load_recipe(recipe, set_ or []), Path.cwd())  # its runs begin where `up` was started
     servers = ServerSettings()
     if not connect(settings_for(root)):
         raise UserError("the servers of this store are not up; start them with deepmill up")

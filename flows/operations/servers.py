@@ -141,6 +141,7 @@ def _prefect_environment(folder: Path, servers: ServerSettings, credential: Cred
         "PREFECT_SERVER_API_PORT": str(servers.prefect_port),
         "PREFECT_SERVER_UI_API_URL": f"{servers.prefect_url}/api",
         "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
+        "PREFECT_SERVER_UI_V2_ENABLED": "false",  # its pages call home; `PAGE_POLICY` keeps them from it as well
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_SERVER_LOGGING_LEVEL": "WARNING",
         "PREFECT_SERVER_DATABASE_TIMEOUT": "60",  # SQLite on a busy machine

@@ -27,6 +27,12 @@ __all__ = ["guarded_prefect", "serve_app"]
 PROBES = ("/api/health", "/api/ready")
 PAGES_OF_PREFECT = ("/docs", "/redoc", "/openapi.json")
 DATABASE = "prefect.db"
+PAGE_POLICY = (
+    "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
+    "img-src 'self' data: blob:; font-src 'self' data:; worker-src 'self' blob:; connect-src 'self'; "
+    "form-action 'self'; base-uri 'self'; frame-ancestors 'self'"
+)
+"""Of Prefect's pages: they ask nobody but this server for anything."""
 
 
 def guarded_prefect(credential: Credential, hosts: tuple[str, ...]) -> ASGIApp:
@@ -39,7 +45,7 @@ def guarded_prefect(credential: Credential, hosts: tuple[str, ...]) -> ASGIApp:
 
     home = Path(get_current_settings().home)
     close_files([path for path in home.glob(f"{DATABASE}*") if path.is_file()])
-    app = _WithoutQuestion(create_app(final=True), credential)
+    app = _Pages(create_app(final=True), credential)
     return guarded(app, credential, hosts, is_open=_is_open, challenge=False)
 
 
@@ -50,10 +56,10 @@ def _is_open(scope: Scope) -> bool:
     return not (path == "/api" or path.startswith(("/api/", *PAGES_OF_PREFECT)))
 
 
-class _WithoutQuestion:
-    """Tells Prefect's page to ask nobody for a password who has shown it already, and where its API is: right here.
+class _Pages:
+    """Tells Prefect's pages to ask nobody for a password who has shown it already, and that their API is right here.
 
-    The page keeps the password where every script of it can read it; with the cookie it needs none.
+    They keep the password where every script of theirs can read it; with the cookie they need none.
     """
 
     def __init__(self, app: ASGIApp, credential: Credential) -> None:
@@ -61,7 +67,7 @@ class _WithoutQuestion:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["method"] != "GET" or not scope["path"].endswith("/ui-settings"):
-            await self._app(scope, receive, send)
+            await self._app(scope, receive, _with_policy(scope, send))
             return
         headers = Headers(scope=scope)
         known = self._credential.matches(headers.get("authorization", ""))
@@ -83,6 +89,19 @@ class _WithoutQuestion:
                 await send({"type": "http.response.body", "body": body})
 
         await self._app({**scope, "headers": plain}, receive, gather)
+
+
+def _with_policy(scope: Scope, send: Send) -> Send:
+    if scope["type"] != "http" or scope["path"].startswith("/api"):
+        return send
+
+    async def add(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            policy = (b"content-security-policy", PAGE_POLICY.encode())
+            message = {**message, "headers": [*message.get("headers", ()), policy]}
+        await send(message)
+
+    return add
 
 
 def _settings(body: bytes, host: str, scheme: str, *, known: bool) -> bytes:
