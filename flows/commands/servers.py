@@ -28,7 +28,7 @@ def up(
     """Start Prefect, MLflow, the pages and a worker, and deploy every flow with its schedule."""
     from flows.operations.connection import known_login
     from flows.operations.servers import service_group
-    from flows.operations.settings import ServerSettings
+    from flows.run.server_settings import ServerSettings
     from infra.services import keep, start_group, stop_group
 
     settings, servers = settings_for(root), ServerSettings()
@@ -76,7 +76,7 @@ def _print_addresses(addresses: Mapping[str, str], credential: Credential | None
 def login(root: RootOption = None) -> None:
     """Print links that log a browser in to Prefect, MLflow and the pages."""
     from flows.operations.connection import known_login, servers_up
-    from flows.operations.settings import ServerSettings
+    from flows.run.server_settings import ServerSettings
 
     settings, servers = settings_for(root), ServerSettings()
     state = servers_up(settings)
@@ -97,7 +97,7 @@ def worker(root: RootOption = None) -> None:
     """Serve the work pools of DEEPMILL_POOLS for servers elsewhere (DEEPMILL_SERVERS), until Ctrl-C or SIGTERM."""
     from flows.operations.connection import connect
     from flows.operations.servers import worker_group
-    from flows.operations.settings import ServerSettings
+    from flows.run.server_settings import ServerSettings
     from infra.services import keep
 
     settings, servers = settings_for(root), ServerSettings()
@@ -114,7 +114,7 @@ def worker(root: RootOption = None) -> None:
 @app.command()
 def down(root: RootOption = None) -> None:
     """Stop what `up` started, workers first; runs stop where they can go on, and everything is kept."""
-    from flows.operations.settings import ServerSettings
+    from flows.run.server_settings import ServerSettings
     from infra.services import stop_group
 
     folder = ServerSettings().folder(settings_for(root))
@@ -129,7 +129,7 @@ def logs(
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on printing what comes.")] = False,
 ) -> None:
     """What the servers and workers said."""
-    from flows.operations.settings import ServerSettings
+    from flows.run.server_settings import ServerSettings
     from infra.services import log_file
 
     folder = ServerSettings().folder(settings_for(root))
@@ -172,9 +172,9 @@ def deploy(
     from flows.operations.connection import connect
     from flows.operations.deployments import Deployment
     from flows.operations.deployments import deploy as put
-    from flows.operations.settings import ServerSettings
     from flows.recipe.anchor import anchored
     from flows.recipe.recipe import load_recipe
+    from flows.run.server_settings import ServerSettings
 
     loaded = anchored(load_recipe(recipe, set_ or []), Path.cwd())  # its runs begin where `up` was started
     servers = ServerSettings()

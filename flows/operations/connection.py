@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from flows.operations.settings import LOOPBACK, ServerSettings
+from flows.run.server_settings import LOOPBACK, ServerSettings
 from infra.credentials import Credential, read_login
 from infra.errors import UserError
 from infra.processes import is_foreign_listener

@@ -11,7 +11,7 @@ import sys
 
 from starlette.types import ASGIApp
 
-from flows.operations.settings import ServerSettings
+from flows.run.server_settings import ServerSettings
 from infra.credentials import Credential
 from infra.errors import DeepmillError, UserError
 from infra.http_guard import OriginGuard

@@ -10,8 +10,8 @@ from pathlib import Path
 from urllib.parse import quote, urlsplit, urlunsplit
 
 from flows.operations.connection import client_environment, known_login
-from flows.operations.settings import ServerSettings
 from flows.run.prefect_server import PREFECT_GUARDED
+from flows.run.server_settings import ServerSettings
 from infra.credentials import Credential, make_login
 from infra.http_guard import LOOPBACK_NAMES
 from infra.private_files import close_files, private_folder
