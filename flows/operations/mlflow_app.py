@@ -47,10 +47,10 @@ def _application(has_users: bool) -> ASGIApp:
     if has_users:
         from mlflow.server.auth import create_app
 
-        return create_app()  # type: ignore[no-any-return]
+        return create_app()
     from mlflow.server.fastapi_app import app
 
-    return app  # type: ignore[no-any-return]
+    return app
 
 
 def _is_open(scope: Scope) -> bool:
