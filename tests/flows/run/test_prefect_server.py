@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.flows.prepared import prepare_prefect
 from tests.flows.tiny import environment
 
 PROGRAM = """
@@ -71,8 +72,8 @@ print(json.dumps(told))
 def test_it_is_for_its_run_alone(tmp_path: Path) -> None:
     variables = environment(tmp_path) | {"PREFECT_HOME": str(tmp_path / "prefect")}
     variables.pop("PREFECT_API_URL", None)
-    (tmp_path / "prefect").mkdir()
-    (tmp_path / "prefect" / "prefect.db").touch(0o644)  # as an older version left it
+    prepare_prefect(tmp_path / "prefect")
+    (tmp_path / "prefect" / "prefect.db").chmod(0o644)  # as an older version left it
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM], env=variables, capture_output=True, text=True, timeout=380, check=False
     )
