@@ -24,6 +24,7 @@ def guarded_mlflow(credential: Credential, hosts: tuple[str, ...]) -> ASGIApp:
 
     Clients write artifacts where the experiment says, with their own credentials: the same with and without a server.
     """
+    from mlflow.environment_variables import _MLFLOW_SGI_NAME
     from mlflow.server.constants import (
         ARTIFACT_ROOT_ENV_VAR,
         BACKEND_STORE_URI_ENV_VAR,
@@ -35,6 +36,7 @@ def guarded_mlflow(credential: Credential, hosts: tuple[str, ...]) -> ASGIApp:
         BACKEND_STORE_URI_ENV_VAR: database,
         REGISTRY_STORE_URI_ENV_VAR: database,
         ARTIFACT_ROOT_ENV_VAR: artifacts,
+        _MLFLOW_SGI_NAME.name: "uvicorn",
     }
     from mlflow.server.handlers import initialize_backend_stores
 
