@@ -231,8 +231,10 @@ def _state_file(folder: Path) -> dict[str, Any] | None:
 
 
 def _is_kept(folder: Path) -> bool:
-    """Whether a keeper holds the lock: true whatever became of the process number in the state file."""
-    with contextlib.suppress(FileNotFoundError, NotADirectoryError), (folder / "lock").open() as lock:
+    """Whether a keeper holds the lock: true whatever became of the process number in the state file. What another user
+    keeps is not for this one."""
+    unseen = (FileNotFoundError, NotADirectoryError, PermissionError)
+    with contextlib.suppress(*unseen), (folder / "lock").open() as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -37,6 +37,7 @@ def up(
         servers.check()
     group = service_group(settings, servers)
     if foreground:
+        _print_addresses(servers.addresses, None)
         raise typer.Exit(keep(folder, group.model_copy(update={"echo": True})))
     told: dict[str, str] = {}
     started = time.monotonic()
@@ -69,7 +70,7 @@ def _print_addresses(addresses: Mapping[str, str], credential: Credential | None
     if credential:
         console.print("[dim]Whoever has these links may do what you may; deepmill login prints them again.[/]")
     else:
-        console.print("[dim]They ask for DEEPMILL_LOGIN; deepmill login prints links that have it.[/]")
+        console.print("[dim]They ask for a login; deepmill login prints links that have it.[/]")
 
 
 @app.command()

@@ -94,6 +94,13 @@ def test_a_body_has_to_say_what_it_is(alone: House, name: str) -> None:
     assert answer(url, data, **alone.login())[0] == 415
 
 
+def test_commands_find_the_login(alone: House) -> None:
+    """Prefect's, MLflow's: with no setting at all."""
+    printed = alone.deepmill("doctor")
+    assert f"{alone.mlflow} answers" in printed
+    assert "✗" not in printed
+
+
 def test_a_forged_request_with_the_login_lacks_the_token(alone: House) -> None:
     url = f"{alone.prefect}/api/deployments/filter"
     assert answer(url, b"{}", Content_Type="application/json", **alone.login())[0] == 403
