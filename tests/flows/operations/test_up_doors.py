@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from infra.services import read_state
 from tests.flows.operations.running import House
 
 pytestmark = [pytest.mark.drill, pytest.mark.timeout(1800)]
@@ -163,6 +164,7 @@ def test_another_user_of_the_machine(alone: House) -> None:
                 found.append(f"{path} is read: {len(path.read_bytes())} bytes")
         with contextlib.suppress(PermissionError):
             found += [f"{path} is listed" for path in services.iterdir()]
+        found += ["their state is seen"] if read_state(services) is not None else []
         for name, path in READS.items():
             status = answer(f"{address(alone, name)}{path}")[0]
             found += [f"{name} answers {status}"] if status != 401 else []
