@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -288,3 +290,30 @@ def test_helpers_that_are_ended_are_started_anew() -> None:
 def test_the_sandbox_leaves_no_process_behind() -> None:
     run_programs([*SPOILED[:20], "while True: pass"], LIMITS)
     assert [child for helper in _helpers() for child in helper.children()] == []
+
+
+WITHOUT_SECCOMP = """
+import ctypes, platform, struct, sys
+from pipeline.reasoning import lockdown
+from pipeline.reasoning.sandbox import run_programs
+prctl = {"x86_64": 157, "aarch64": 167}[platform.machine()]
+rules = [(0x20, 0, 0, 0), (0x15, 0, 3, prctl), (0x20, 0, 0, 16), (0x15, 0, 1, 22), (6, 0, 0, 0x50001)]
+rules.append((6, 0, 0, 0x7FFF0000))
+code = b"".join(struct.pack("HBBI", *rule) for rule in rules)
+held = ctypes.create_string_buffer(code, len(code))
+filter = lockdown._Program(len(rules), ctypes.cast(held, ctypes.c_void_p))
+lockdown._prctl(38, 1)
+lockdown._prctl(22, 2, ctypes.byref(filter))
+try:
+    run_programs(["open({target!r}, 'w')"])
+except Exception as error:
+    print(type(error).__name__, error)
+"""
+
+
+def test_nothing_runs_where_it_cannot_be_locked(tmp_path: Path) -> None:
+    """A kernel that refuses the filter: a filter of our own refuses it."""
+    code = WITHOUT_SECCOMP.replace("{target!r}", repr(str(tmp_path / "reached")).replace('"', "'"))
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.startswith("UserError no sandbox: [Errno 1] prctl 22; programs are run"), found.stdout
+    assert not (tmp_path / "reached").exists()
