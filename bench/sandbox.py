@@ -28,6 +28,10 @@ def _math(number: int) -> Mapping[str, Any]:
     return {"kind": "math", "answer": f"\\frac{{{number + 1}}}{{7}}", "expected": f"{2 * number + 2}/14"}
 
 
+def _typed(number: int) -> Mapping[str, Any]:
+    return {**_math(number), "kind": "typed", "answer_type": None, "choices": []}
+
+
 def _gym(number: int) -> Mapping[str, Any]:
     return {"kind": "gym", "dataset": "countdown", "answer": f"1+2+3+{number}-{number}", "entry": _GYM}
 
@@ -37,6 +41,7 @@ WORK: dict[str, Callable[[int], Any]] = {
     "programs with sympy": lambda count: run_programs(
         [f"import sympy\nx = sympy.Symbol('x')\nprint(sympy.solve(x - {number}, x))" for number in range(count)]
     ),
+    "verdicts by type": lambda count: judge([_typed(number) for number in range(count)]),
     "verdicts of math-verify": lambda count: judge([_math(number) for number in range(count)]),
     "verdicts of reasoning-gym": lambda count: judge([_gym(number) for number in range(count)]),
 }

@@ -1,10 +1,10 @@
 """Runs programs that a model wrote, and judges what it wrote, where they can do no harm.
 
-`run_programs` is the reward of program-of-thought answers (DeepSeekMath, arXiv 2402.03300, section 3.1); `judge` calls
-math-verify and the scorers of reasoning-gym. Each program and each judgement has a process of its own, forked from one
-that never saw another's data (`sandbox_worker`), locked before it is given its job (`lockdown`): no network, no files,
-no other processes, bounded time, memory and output. Programs and judges have different servers to fork them, which have
-none of this process's environment and end with it.
+`run_programs` is the reward of program-of-thought answers (DeepSeekMath, arXiv 2402.03300, section 3.1); `judge` compares
+answers by their type and calls the scorers of reasoning-gym and math-verify. Each program and each judgement has a
+process of its own, forked from one that never saw another's data (`sandbox_worker`), locked before it is given its job
+(`lockdown`): no network, no files, no other processes, bounded time, memory and output. Each kind has its own server to
+fork them, which has none of this process's environment and ends with it.
 
 What a child does costs its own answer: a program's exit status and output say how that program ended, and a verdict
 comes from a process that has run no code of the answer's (`untrusted`).
@@ -56,8 +56,9 @@ def run_programs(programs: Sequence[str], limits: Limits = LIMITS) -> list[Outco
 
 
 def judge(requests: Sequence[Mapping[str, Any]], limits: Limits = JUDGE_LIMITS) -> list[float]:
-    """Marks of the requests: ``{"kind": "math", "answer", "expected"}`` or ``{"kind": "gym", "dataset", "answer",
-    "entry"}``. A judge that fails, or takes too long, gives 0.
+    """Marks of the requests: ``{"kind": "typed", "answer", "expected", "answer_type", "choices"}`` (compared by
+    `pipeline.reasoning.answers`), ``{"kind": "gym", "dataset", "answer", "entry"}`` (by a scorer of reasoning-gym) or
+    ``{"kind": "math", "answer", "expected"}`` (by math-verify). A judge that fails, or takes too long, gives 0.
     """
     bodies = [_body(request) for request in requests]
     distinct = dict(zip(bodies, requests, strict=True))  # the answers of a group are often the same

@@ -208,8 +208,10 @@ def test_no_answer_writes_its_own_verdict(dataset: str) -> None:
     assert score(dataset, "print(1,end='')", row) == 0.0
 
 
-def test_hostile_answers_to_mathematics_are_wrong() -> None:
-    requests = [{"kind": "math", "answer": answer, "expected": "42"} for answer in ("42", *HOSTILE_ANSWERS, "42.0")]
+@pytest.mark.parametrize("kind", ["math", "typed"])
+def test_hostile_answers_to_mathematics_are_wrong(kind: str) -> None:
+    common = {"kind": kind, "expected": "42", "answer_type": None, "choices": []}
+    requests = [{**common, "answer": answer} for answer in ("42", *HOSTILE_ANSWERS, "42.0")]
     marks = judge(requests, Limits(seconds=1.0))
     assert [marks[0], marks[-1]] == [1.0, 1.0]
     assert max(marks[1:-1]) < 1.0
@@ -228,6 +230,7 @@ def test_no_child_is_forked_from_a_process_that_saw_a_job() -> None:
     run_programs([f"print({needle!r})", f"import sympy; print({needle!r})"])
     judge([{"kind": "gym", "dataset": "chain_sum", "answer": needle, "entry": entry}])
     judge([{"kind": "math", "answer": needle, "expected": needle}])
+    assert score("mine", needle + ".", _file_row(needle)) == 1.0
     helpers = [child for child in psutil.Process().children() if "sandbox" in " ".join(child.cmdline())]
     assert helpers
     for helper in helpers:
