@@ -1,10 +1,10 @@
 """Runs programs that a model wrote, and judges what it wrote, where they can do no harm.
 
-`run_programs` is the reward of program-of-thought answers (DeepSeekMath, arXiv 2402.03300, section 3.1); `judge` compares
-answers by their type and calls the scorers of reasoning-gym and math-verify. Each program and each judgement has a
-process of its own, forked from one that never saw another's data (`sandbox_worker`), locked before it is given its job
-(`lockdown`): no network, no files, no other processes, bounded time, memory and output. Each kind has its own server to
-fork them, which has none of this process's environment and ends with it.
+`run_programs` is the reward of program-of-thought answers (DeepSeekMath, arXiv 2402.03300, section 3.1); `judge`
+compares answers by their type, and calls the scorers of reasoning-gym and math-verify. Each program and each judgement
+has a process of its own, forked from one that never saw another's data (`sandbox_worker`), locked before it is given
+its job (`lockdown`): no network, no files, no other processes, bounded time, memory and output. Each kind has its own
+server to fork them, which has none of this process's environment and ends with it.
 
 What a child does costs its own answer: a program's exit status and output say how that program ended, and a verdict
 comes from a process that has run no code of the answer's (`untrusted`).
