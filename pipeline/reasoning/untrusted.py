@@ -129,9 +129,10 @@ def _judged(mark: Callable[[Job], float]) -> Callable[[Job, int], int]:
 def _prepare_typed() -> None:
     from pipeline.reasoning import answers
 
-    for module in pkgutil.iter_modules(answers.__path__, f"{answers.__name__}."):
-        importlib.import_module(module.name)
-    importlib.import_module("_strptime")
+    modules = [module.name for module in pkgutil.iter_modules(answers.__path__, f"{answers.__name__}.")]
+    for module in (*modules, "mpmath", "_strptime"):  # some are imported when they are first called for
+        importlib.import_module(module)
+    HeldModules(("mpmath",)).install()
     for answer in ("1/2", r"\sqrt{8} x", "5 km", "2020-01-02", "(1, 2)", "a, b", "x = 3", "B", "Paris"):
         _typed({"answer": f"The answer is {answer}.", "expected": answer, "answer_type": None, "choices": []})
 
