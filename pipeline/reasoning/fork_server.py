@@ -45,7 +45,7 @@ class Limits:
     """What a child may use."""
 
     seconds: float = 1.0
-    """Processor time. Wall time is twenty times that, and twenty seconds at least: a busy machine changes no verdict."""
+    """Processor time. Wall time is twenty times that, and twenty at least: a busy machine changes no verdict."""
     memory_bytes: int = 128 << 20
     """Beyond what the interpreter has."""
     output_bytes: int = 4096
