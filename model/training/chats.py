@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from model.generate import prompt_text
-from model.training.loop import TrainingBatch
+from model.training.batches import TrainingBatch
 from pipeline.tokenizer import chat_text
 
 if TYPE_CHECKING:
