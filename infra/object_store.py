@@ -1,7 +1,8 @@
 """The artifact store on S3, or any fsspec file system with a conditional put, worked on through a local folder.
 
 An artifact's files go up first, are looked for, and then the manifest makes it real, with a put that fails if another
-run was quicker. What is fetched is verified. A store that is away for a while is waited for (`infra.patience`).
+run was quicker. What is fetched is verified. A store that is away for a while is waited for
+(`infra.retrying_filesystem`).
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from infra.errors import TransientError, UserError
 from infra.hashing import file_digest
 from infra.lease import create_object, file_lease, object_lease
 from infra.manifest import MANIFEST, Manifest
-from infra.patience import Patient
+from infra.retrying_filesystem import RetryingFileSystem
 from infra.store import DAMAGED, NOTES, OnWait, Staging, Store
 
 __all__ = ["ObjectStore"]
@@ -36,7 +37,7 @@ class ObjectStore(Store):
         self.address = address.rstrip("/")
         self.local = local.absolute()
         self.local.mkdir(parents=True, exist_ok=True)
-        self._fs = Patient(filesystem or fsspec.filesystem(address.split("://")[0]), self.address)
+        self._fs = RetryingFileSystem(filesystem or fsspec.filesystem(address.split("://")[0]), self.address)
         self._root = self._fs._strip_protocol(self.address)
 
     def _key(self, *parts: str) -> str:

@@ -41,7 +41,7 @@ class Staging:
         """What the stage writes into."""
         self.events = folder / "events.jsonl"
         self.endings = folder.with_name(f"{folder.name}.endings")
-        """See `infra.endings`; apart, for it must outlive the leavings of other code."""
+        """See `infra.cleanup_hooks`; apart, for it must outlive the leavings of other code."""
         self.log = folder / "stage.log"
         self.job = folder / "job.json"
         self.result = folder / "result.json"

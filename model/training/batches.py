@@ -12,7 +12,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from model.training.prediction import learned_at
+from model.training.prediction import loss_tokens_at
 
 __all__ = ["BatchSource", "ReadAhead", "TrainingBatch"]
 
@@ -46,9 +46,9 @@ class TrainingBatch:
         columns = [value.chunk(parts) if value is not None else [None] * parts for value in self._columns()]
         return [TrainingBatch(*part) for part in zip(*columns, strict=True)]
 
-    def learned_BT(self) -> Tensor:
+    def loss_tokens_BT(self) -> Tensor:
         """True [B, T - 1] where the token after position t is learned from it."""
-        return learned_at(0, self.tokens_BT, self.documents_BT, self.loss_mask_BT)
+        return loss_tokens_at(0, self.tokens_BT, self.documents_BT, self.loss_mask_BT)
 
 
 class BatchSource(Protocol):

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from infra import events
 from infra.errors import UserError
-from model.config import count_parameters
+from model.architecture.config import count_parameters
 from model.finetune_sections import ContinuedConfig
 from model.training.metrics import ContinuedMetrics
 from model.training.ranks import RankJob, run_ranks, user_errors
@@ -46,12 +46,12 @@ def forgetting(before: float, after: float) -> float:
 def run_rank(job: RankJob[ContinuedConfig]) -> ContinuedMetrics | None:
     """One rank's part; rank 0 writes the artifact."""
     from infra.hashing import file_digest
-    from model.checkpoint import load_model
+    from model.architecture.checkpoint import load_model
+    from model.architecture.vocabulary import fit_vocabulary
     from model.training.finish import write_artifact
     from model.training.lineage import weight_files
     from model.training.next_token import train
     from model.training.sources import read_shards, token_bytes
-    from model.vocabulary import fit_vocabulary
 
     config, shards = job.config, job.inputs["shards"]
     start = _start(job)
@@ -111,7 +111,7 @@ def _reading(config: ContinuedConfig, shards: Path, bytes_V: torch.Tensor) -> Ca
 
     from model.training.batches import TrainingBatch
     from model.training.text_loss import TextSums, by_domain, check_domain, losses_of
-    from pipeline.reader import ShardReader
+    from pipeline.tokens.reader import ShardReader
 
     counts = ShardReader(shards, "validation", global_batch=1).source_rows
     check_domain(config.domain, counts)
@@ -124,9 +124,9 @@ def _reading(config: ContinuedConfig, shards: Path, bytes_V: torch.Tensor) -> Ca
     def loss_of(engine: Engine, batch: TrainingBatch) -> torch.Tensor:
         there = batch.to(engine.device)
         logits_BTV = engine.forward(there.tokens_BT, there.documents_BT if config.document_mask else None)
-        learned_BT = there.learned_BT()
-        targets_N = there.tokens_BT[:, 1:][learned_BT]
-        return F.cross_entropy(logits_BTV[:, :-1][learned_BT].float(), targets_N, reduction="sum")
+        loss_tokens_BT = there.loss_tokens_BT()
+        targets_N = there.tokens_BT[:, 1:][loss_tokens_BT]
+        return F.cross_entropy(logits_BTV[:, :-1][loss_tokens_BT].float(), targets_N, reduction="sum")
 
     @torch.no_grad()
     def read(engine: Engine, done: int) -> Row:

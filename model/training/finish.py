@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from model.checkpoint import save_model, write_json
+from model.architecture.checkpoint import save_model, write_json
+from model.architecture.transformer import Transformer
 from model.training.journal import Row
 from model.training.ranks import RankJob
-from model.transformer import Transformer
 
 __all__ = ["write_artifact"]
 

@@ -95,5 +95,3 @@ class BadSteps:
     def restore(self, state: Mapping[str, Any]) -> None:
         """Take up what `state` gave."""
         self.steps = list(state["skipped"])
-
-

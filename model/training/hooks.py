@@ -68,6 +68,7 @@ class Profiler(Hook):
 
 
 def profilers(rank: int, work: Path) -> list[Profiler]:
-    """The profiler that the execution asks for; its trace lies with the stage's log, or in `work` where none is kept."""
+    """The profiler that the execution asks for; its trace lies with the stage's log, or in `work` where none is
+    kept."""
     wanted = execution().profile
     return [Profiler(wanted[0], wanted[1], rank, events.folder() or work)] if wanted else []

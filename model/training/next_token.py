@@ -23,6 +23,7 @@ from torch import Tensor
 
 from infra import events
 from infra.errors import UserError
+from model.architecture.transformer import Transformer
 from model.sections import BadStep, TrainingConfig
 from model.training.balance import ExpertLoads
 from model.training.batches import BatchSource, TrainingBatch
@@ -36,7 +37,6 @@ from model.training.prediction import prediction_weight, targets_at
 from model.training.schedule import learning_rate
 from model.training.text_loss import TextSums, losses_of
 from model.training.trainer import RunFacts, Schedule, StepRecord, StepResult, Task, Trainer
-from model.transformer import Transformer
 
 __all__ = ["NextToken", "TrainingResult", "Validation", "train"]
 
@@ -82,7 +82,7 @@ class NextToken(Task):
         """One optimizer step. Whether its loss is good is known on the device alone."""
         config, engine = self.config, self.engine
         batch = self._batch(step)
-        (count,) = engine.all_reduce_host([float(batch.learned_BT().sum())])
+        (count,) = engine.all_reduce_host([float(batch.loss_tokens_BT().sum())])
         loss = further = torch.zeros((), dtype=torch.float64, device=engine.device)
         is_good = torch.tensor(count > 0, device=engine.device)
         parts = batch.split(self.accumulation)

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from model.config import count_parameters
+from model.architecture.config import count_parameters
 from model.sections import PretrainConfig
 from model.training.metrics import PretrainMetrics
 from model.training.ranks import RankJob, run_ranks, user_errors
@@ -34,10 +34,10 @@ def run_rank(job: RankJob[PretrainConfig]) -> PretrainMetrics | None:
     import torch
 
     from infra.hashing import file_digest
+    from model.architecture.transformer import Transformer
     from model.training.finish import write_artifact
     from model.training.next_token import Validation, train
     from model.training.sources import read_shards, token_bytes
-    from model.transformer import Transformer
 
     config, shards = job.config, job.inputs["shards"]
     with user_errors("pretrain"):

@@ -25,7 +25,7 @@ from model.training.metrics import StageMetrics
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-    from model.transformer import Transformer
+    from model.architecture.transformer import Transformer
 
 __all__ = ["RankJob", "leave", "run_alone", "run_ranks", "run_target", "user_errors"]
 
@@ -65,7 +65,7 @@ class RankJob(Generic[Config]):
         Raises:
             UserError: it does not know all tokens of the tokenizer.
         """
-        from model.checkpoint import load_model
+        from model.architecture.checkpoint import load_model
 
         model = load_model(self.start)
         if self.tokenizer.get_vocab_size() > model.config.vocab_size:
@@ -128,7 +128,7 @@ def run_target(call: Mapping[str, Any]) -> None:
     """What each rank does: take its share of the cores, call the target, keep its metrics, and leave in order."""
     import torch
 
-    from model.checkpoint import write_json
+    from model.architecture.checkpoint import write_json
     from model.training.engine import threads_for
 
     world = int(os.environ.get("WORLD_SIZE", "1"))

@@ -20,7 +20,7 @@ from model.training.metrics import SftMetrics
 from model.training.ranks import RankJob, run_ranks, user_errors
 
 if TYPE_CHECKING:
-    from model.transformer import Transformer
+    from model.architecture.transformer import Transformer
 
 __all__ = ["sft"]
 
@@ -37,14 +37,14 @@ def sft(config: SftConfig, inputs: Mapping[str, Path], out_dir: Path) -> dict[st
 def run_rank(job: RankJob[SftConfig]) -> SftMetrics | None:
     """One rank's part; rank 0 writes the artifact."""
     from infra.hashing import file_digest
-    from model.checkpoint import write_json
-    from model.generate import token_id
+    from model.architecture.checkpoint import write_json
+    from model.generation.generate import token_id
     from model.training.chats import ChatBatches, encode_chats
     from model.training.esft import frozen_gates, select_experts
     from model.training.finish import write_artifact
     from model.training.lineage import weight_files
     from model.training.next_token import Validation, train
-    from pipeline.reasoning import read_tasks
+    from pipeline.reasoning.stage import read_tasks
 
     config, reasoning = job.config, job.inputs["reasoning"]
     model = job.starting_model()
@@ -84,9 +84,9 @@ def _accuracy(job: RankJob[SftConfig], model: Transformer, asked: Sequence[Mappi
     """Share of held-out tasks that the finished model solves."""
     import torch
 
-    from model.devices import own_device
-    from model.generate import Sampling
-    from model.solve import solve
+    from model.architecture.devices import own_device
+    from model.generation.generate import Sampling
+    from model.generation.solve import solve
     from model.training.engine import threads_for
 
     torch.set_num_threads(threads_for(1))  # the other ranks are done

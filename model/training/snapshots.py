@@ -39,7 +39,8 @@ POINTER = "latest.json"
 
 
 class Trainee(Protocol):
-    """What a checkpoint is made of: an engine (`model.training.engine`), or what stands for one and has more to keep."""
+    """What a checkpoint is made of: an engine (`model.training.engine`), or what stands for one and has more to
+    keep."""
 
     @property
     def rank(self) -> int: ...

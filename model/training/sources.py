@@ -14,7 +14,7 @@ from model.sections import TrainingConfig
 from model.training.batches import ReadAhead, TrainingBatch
 
 if TYPE_CHECKING:
-    from pipeline.reader import ShardReader
+    from pipeline.tokens.reader import ShardReader
 
 __all__ = ["ShardBatches", "read_shards", "token_bytes"]
 
@@ -50,7 +50,7 @@ def read_shards(
     Raises:
         ValueError: the split has no rows, or the mixture does not fit it.
     """
-    from pipeline.reader import ShardReader
+    from pipeline.tokens.reader import ShardReader
 
     return ShardBatches(ShardReader(shards, split, global_batch=config.batch_size, seed=config.seed, mixture=mixture))
 

@@ -58,11 +58,11 @@ class TextSums:
 
     def add(self, text: int, batch: TrainingBatch, nats: Tensor) -> None:
         """A batch (on the CPU) of a text, and its summed loss [] wherever that is."""
-        learned_BT = batch.learned_BT()
+        loss_tokens_BT = batch.loss_tokens_BT()
         self._nats[text] += nats.double()
-        self._counts[text, 0] += learned_BT.sum()
+        self._counts[text, 0] += loss_tokens_BT.sum()
         if self._bytes_V is not None:
-            self._counts[text, 1] += self._bytes_V[batch.tokens_BT[:, 1:][learned_BT]].sum()
+            self._counts[text, 1] += self._bytes_V[batch.tokens_BT[:, 1:][loss_tokens_BT]].sum()
 
     def tensor(self) -> Tensor:
         """Nats, tokens and bytes [texts, 3], on the device: what ranks add up."""

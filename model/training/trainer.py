@@ -8,7 +8,8 @@ A run can be killed at any moment: it resumes from its last snapshot and, in the
 SIGTERM makes it save and leave (exit status 143).
 
 A step leaves its numbers on the device; they are read when they are logged, all in one copy, and nothing else waits for
-the device. On a GPU that is every `LOG_EVERY` steps, and before whatever needs them: an evaluation, a snapshot, the end.
+the device. On a GPU that is every `LOG_EVERY` steps, and before whatever needs them: an evaluation, a snapshot, the
+end.
 """
 
 from __future__ import annotations
