@@ -65,6 +65,15 @@ class Journal:
         with contextlib.suppress(OSError):
             self.flush()
 
+    def contents(self) -> bytes:
+        """All that was appended.
+
+        Raises:
+            OSError: the disk cannot take what waits.
+        """
+        self.flush()
+        return self.path.read_bytes() if self._size else b""
+
     def mark(self) -> Mark:
         """The place reached, with everything before it on disk.
 

@@ -143,7 +143,7 @@ def run_target(call: Mapping[str, Any]) -> None:
     )
     function: RankFunction = _named(call["target"])
     metrics = function(job)
-    if metrics is not None:
+    if metrics is not None and job.rank == 0:
         write_json(out_dir / ".work" / "metrics.json", metrics.written())
     leave()
 

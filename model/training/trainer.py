@@ -71,6 +71,8 @@ class Task(ABC):
 
     phase: str
     """What the steps are called for a person who watches."""
+    history: History
+    """Of the run, from `begin` on."""
     logs_each_step = True
     """Whether the numbers of a step are wanted before the next begins."""
 
@@ -96,6 +98,7 @@ class Task(ABC):
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Take up what `state` gave."""
+        assert not state, "nobody takes this up"
 
     def begin(self, history: History) -> None:
         """The first step of this process comes next; `history` is that of the run, and grows with it."""

@@ -14,7 +14,8 @@ import torch
 from infra.errors import UserError
 from infra.execution import ENVIRONMENT_KEY
 from model.finetune_sections import DpoConfig
-from model.rl.dpo import Pair, _batch, _cut, answer_log_probabilities, dpo, dpo_loss
+from model.rl.dpo import _batch, _cut, answer_log_probabilities, dpo, dpo_loss
+from model.rl.pairs import Pair
 from model.training.engine import SingleEngine
 from tests.model.artifacts import make_artifacts
 from tests.model.conftest import tiny_model

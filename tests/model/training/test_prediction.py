@@ -11,7 +11,7 @@ import torch
 from infra.execution import ENVIRONMENT_KEY
 from infra.launch import launch
 from model.architecture.checkpoint import load_model
-from model.training.loop import train
+from model.training.next_token import train
 from model.training.prediction import loss_tokens_at, prediction_weight, targets_at
 from tests.model.conftest import tiny_model
 from tests.model.synthetic import CountingBatches, small_training
