@@ -252,11 +252,11 @@ def text_loss(model: Transformer, batches: Sequence[TrainingBatch], bytes_V: Any
     sums = TextSums(1, bytes_V, device)
     with torch.inference_mode():
         for batch in batches:
-            learned_BT = batch.learned_BT()
-            targets_N = batch.tokens_BT[:, 1:][learned_BT].to(device)
+            loss_tokens_BT = batch.loss_tokens_BT()
+            targets_N = batch.tokens_BT[:, 1:][loss_tokens_BT].to(device)
             there = batch.to(device)
             hidden_BTD = model.hidden(there.tokens_BT, there.documents_BT)
-            logits_NV = model.lm_head(hidden_BTD[:, :-1][learned_BT.to(device)]).float()
+            logits_NV = model.lm_head(hidden_BTD[:, :-1][loss_tokens_BT.to(device)]).float()
             sums.add(0, batch, F.cross_entropy(logits_NV, targets_N, reduction="sum"))
     return losses_of(sums.tensor())[0]
 

@@ -5,6 +5,7 @@ Light on purpose: whoever reads a manifest may load these without torch.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
@@ -154,7 +155,7 @@ class GrpoMetrics(StageMetrics):
     layout: LayoutFacts
 
 
-def before_and_after(first: dict[str, float], last: dict[str, float]) -> dict[str, float]:
+def before_and_after(first: Mapping[str, float], last: Mapping[str, float]) -> dict[str, float]:
     """The measures of two evaluations, as ``NAME_before`` and ``NAME_after``."""
     return {
         f"{name}_{place}": value

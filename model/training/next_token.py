@@ -105,7 +105,7 @@ class NextToken(Task):
         speed = torch.where(is_good & norm.isfinite(), config.bias_update_speed, 0.0)
         engine.watch.finish_step(counts_LE, speed)
         self.guard.add(loss)
-        numbers = {"loss": loss, "grad_norm": norm, "is_good": is_good, "loss_tokens": count}
+        numbers: dict[str, float | Tensor] = {"loss": loss, "grad_norm": norm, "is_good": is_good, "loss_tokens": count}
         if self.depths:
             numbers["prediction_loss"] = further
         return StepResult(numbers, batch.tokens_BT.numel() * engine.world, counts_LE)
