@@ -21,9 +21,8 @@ from infra.errors import UserError
 from infra.hashing import file_digest
 from infra.lease import file_lease
 from infra.manifest import LOGS, MANIFEST, WORK, Manifest
-from infra.settings import Settings
 
-__all__ = ["DAMAGED", "NOTES", "LocalStore", "OnWait", "Staging", "Store", "open_store"]
+__all__ = ["DAMAGED", "NOTES", "LocalStore", "OnWait", "Staging", "Store"]
 
 OnWait = Callable[[str], None]
 DAMAGED = "the checksum differs from the manifest's; delete the artifact and run again"
@@ -288,22 +287,6 @@ class LocalStore(Store):
 
     def runs(self) -> list[str]:
         return sorted(path.stem for path in (self.root / "runs").glob("*.json"))
-
-
-def open_store(settings: Settings) -> Store:
-    """The store that the settings name.
-
-    Raises:
-        UserError: it cannot be written to.
-    """
-    if "://" not in settings.root:
-        return LocalStore(Path(settings.root))
-    from infra.object_store import ObjectStore
-
-    try:
-        return ObjectStore(settings.root, settings.scratch)
-    except (ImportError, ValueError, OSError) as error:
-        raise UserError(f"{settings.root}: cannot open the store ({error}); check the address and AWS_*") from None
 
 
 def _verify(folder: Path, manifest: Manifest) -> None:

@@ -10,8 +10,9 @@ from flows.registry.names import parse_name, resolve
 from flows.run.records import find_record
 from infra.errors import UserError
 from infra.manifest import Manifest, split_address
+from infra.open_store import open_store
 from infra.settings import Settings
-from infra.store import Store, open_store
+from infra.store import Store
 
 __all__ = ["Trace", "trace"]
 
