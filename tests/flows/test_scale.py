@@ -6,7 +6,6 @@ Plan, runner and store are those of every run; Prefect and MLflow, which have th
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +19,7 @@ from infra.open_store import open_store
 from infra.runner import make
 from infra.settings import Settings
 from tests.flows.tiny import RECIPE, write_corpus
-from tests.infra import ray, slurm
-from tests.infra.s3 import s3_server, weed
+from tests.infra import slurm
 
 Contents = dict[str, list[tuple[str, str]]]
 """Path and checksum of the files of each artifact."""
@@ -37,30 +35,6 @@ def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for number in range(NOTES):
         (folder / f"notes{number}.jsonl").write_text("".join(lines[number::NOTES]))
     return folder
-
-
-@pytest.fixture(scope="module")
-def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    if weed() is None:
-        pytest.skip("no S3 server: the wheel of SeaweedFS is not installed")
-    with s3_server(tmp_path_factory.mktemp("s3")) as variables:
-        yield variables
-
-
-@pytest.fixture(scope="module")
-def slurm_variables() -> Iterator[dict[str, str]]:
-    if why := slurm.missing():
-        pytest.skip(why)
-    with slurm.slurm_cluster() as variables:
-        yield variables
-
-
-@pytest.fixture(scope="module")
-def ray_place(s3: dict[str, str]) -> Iterator[tuple[str, dict[str, str]]]:
-    if why := ray.missing():
-        pytest.skip(why)
-    with ray.ray_cluster() as place:
-        yield place
 
 
 def milled(folder: Path, raw: str, root: str, execution: dict[str, Any]) -> Contents:
@@ -91,8 +65,18 @@ def reference(raw: Path, tmp_path_factory: pytest.TempPathFactory) -> Contents:
 
 @pytest.mark.drill
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("place", ["disk", "s3"])
-@pytest.mark.parametrize("executor", ["local", "slurm", "ray"])
+@pytest.mark.parametrize(
+    ("executor", "place"),
+    [
+        ("local", "s3"),
+        ("slurm", "disk"),
+        ("ray", "s3"),
+        *(
+            pytest.param(*pair, marks=pytest.mark.nightly)
+            for pair in (("local", "disk"), ("slurm", "s3"), ("ray", "disk"))
+        ),
+    ],
+)
 def test_the_bytes_are_the_same(
     executor: str,
     place: str,

@@ -19,6 +19,7 @@ from flows.registry.lock import RegisteredLease
 from infra.errors import UserError
 from infra.settings import Settings
 from infra.tracking import registry_client
+from tests.flows.prepared import prepare_mlflow
 from tests.flows.registry.test_release import GOOD, versions
 
 HOST = """
@@ -81,6 +82,7 @@ def told(process: subprocess.Popen[str]) -> str:
 
 @pytest.fixture
 def shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    prepare_mlflow(tmp_path, "shared.db")
     monkeypatch.setenv("DEEPMILL_ROOT", str(tmp_path / "here"))
     monkeypatch.setenv("DEEPMILL_TRACKING_URI", f"sqlite:///{tmp_path / 'shared.db'}")
     return Settings()
@@ -164,6 +166,7 @@ def test_a_dead_host_is_taken_over_and_a_frozen_one_told(shared: Settings, tmp_p
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[str]:
     """A real MLflow server."""
+    prepare_mlflow(tmp_path, "server.db")
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
