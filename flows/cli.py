@@ -11,9 +11,11 @@ import sys
 import typer
 from rich.console import Console
 from rich.markup import escape
+from typer.exceptions import TyperException
 
 from flows.commands import compare, corpus, models, runs, serve, servers, study, trace, upkeep
 from flows.commands.app import app
+from flows.commands.usage import usage_message
 from infra.errors import DeepmillError
 from infra.settings import quiet_network
 
@@ -48,20 +50,20 @@ def main() -> None:
     try:
         app(standalone_mode=False)
     except DeepmillError as error:
-        Console(stderr=True, highlight=False, soft_wrap=True).print(f"[red]error[/] {escape(str(error))}")
+        _complain(str(error))
         sys.exit(1)
     except (KeyboardInterrupt, typer.Abort):
         Console(stderr=True).print("stopped; the same command goes on from where it was")
         sys.exit(130)
     except typer.Exit as leave:
         sys.exit(leave.exit_code)
-    except Exception as error:
-        import click
+    except TyperException as error:
+        _complain(usage_message(error))
+        sys.exit(error.exit_code)
 
-        if isinstance(error, click.ClickException):
-            error.show()
-            sys.exit(error.exit_code)
-        raise
+
+def _complain(text: str) -> None:
+    Console(stderr=True, highlight=False, soft_wrap=True).print(f"[red]error[/] {escape(text)}")
 
 
 if __name__ == "__main__":

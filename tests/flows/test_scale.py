@@ -45,7 +45,7 @@ def milled(folder: Path, raw: str, root: str, execution: dict[str, Any]) -> Cont
     (folder / "recipe.yaml").write_text(yaml.safe_dump(RECIPE | changes))
     store = open_store(Settings(root=root, scratch=folder / "scratch"))
     contents: Contents = {}
-    for item in make_plan(load_recipe(str(folder / "recipe.yaml")), store):
+    for item in make_plan(load_recipe(str(folder / "recipe.yaml")), store).stages:
         if item.stage.family is Family.CORPUS:
             manifest, there = make(store, item.job, lambda event: None)
             assert not there

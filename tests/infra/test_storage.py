@@ -118,6 +118,7 @@ def test_s3_folders_globs_and_files() -> None:
         remote.pipe(f"raw/corpus/{name}", name.encode())
     files = resolve(["s3://raw/corpus"])
     assert [(file.name, file.size) for file in files] == [("a.txt", 5), ("b.txt", 5), ("sub/c.txt", 9)]
+    assert all(file.version for file in files)
     assert [file.path for file in resolve(["s3://raw/corpus/*.txt"])] == [file.path for file in files[:2]]
     assert digest_of(files[2]) == hashlib.sha256(b"sub/c.txt").hexdigest()
     assert resolve(["s3://raw/corpus/a.txt"])[0].name == "a.txt"
