@@ -15,11 +15,12 @@ from infra import events
 from infra.errors import UserError
 from model.architecture.transformer import Transformer
 from model.finetune_sections import DpoConfig
-from model.generation.generate import Sampling, prompt_text, token_id
+from model.generation.generate import Sampling
 from model.generation.solve import solve
 from model.rl.rollout import questions_of_step
 from pipeline.reasoning.problem_files import read_records
 from pipeline.reasoning.stage import read_tasks
+from pipeline.tokens.chat import chat_format
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -98,9 +99,9 @@ def _sampled_pairs(
 
 
 def _encode(row: Mapping[str, str], tokenizer: Tokenizer) -> Pair:
-    stop = token_id(tokenizer, "<|eos|>")
-
-    def tokens(text: str) -> list[int]:
-        return list(tokenizer.encode(text, add_special_tokens=False).ids)
-
-    return Pair(tokens(prompt_text(row["prompt"])), [*tokens(row["chosen"]), stop], [*tokens(row["rejected"]), stop])
+    chat = chat_format(tokenizer)
+    return Pair(
+        chat.question(row["prompt"]),
+        [*chat.written(row["chosen"]), chat.eos],
+        [*chat.written(row["rejected"]), chat.eos],
+    )
