@@ -81,7 +81,7 @@ def test_the_stage_learns_to_prefer_and_goes_on_to_the_same_bytes(
     metrics = dpo(_config(tmp_path), inputs, tmp_path / "a")
     whole, steps = SingleEngine.step, itertools.count()
 
-    def step(engine: SingleEngine, rate: float) -> float:
+    def step(engine: SingleEngine, rate: float) -> torch.Tensor:
         if next(steps) == 7:
             raise KeyboardInterrupt
         return whole(engine, rate)
