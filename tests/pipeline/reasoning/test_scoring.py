@@ -104,6 +104,17 @@ def test_what_is_a_program() -> None:
         assert as_program(text) is None
 
 
+def test_a_value_in_a_block_without_a_language_is_a_value() -> None:
+    assert [score("mine", answer, _file_row("42")) for answer in ("```\n42\n```", "```\n41\n```")] == [1, 0]
+    assert score("mine", "```\nprint(42)\n```", _file_row("42")) == 1
+    assert score("mine", "```python\n42\n```", _file_row("42")) == 0
+
+
+def test_whatever_an_answer_does_to_the_judge_costs_its_own_mark() -> None:
+    hostile = ["\\frac{1}{0}", "x" * 2001, "(" * 1500, "9^{9^{9^9}}", "\ud800", "\x00", "\\boxed{" * 250]
+    assert [mark.score for mark in mark_answers([*hostile, "42"], [_file_row("42")] * 8)] == [0] * 7 + [1]
+
+
 def test_boxes() -> None:
     assert boxed(r"\boxed{1} and \boxed{\frac{1}{2}}") == ["1", r"\frac{1}{2}"]
     assert boxed(r"\boxed{\boxed{3}}") == [r"\boxed{3}"]
