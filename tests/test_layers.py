@@ -18,6 +18,7 @@ OWNERS = {
         "flows/registry/names.py",
         "flows/registry/lock.py",
         "flows/registry/audit.py",
+        "flows/operations/mlflow_app.py",
         "model/release/pyfunc.py",
         "model/release/serving",
     ),
