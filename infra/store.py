@@ -27,6 +27,8 @@ __all__ = ["DAMAGED", "NOTES", "LocalStore", "OnWait", "Staging", "Store"]
 OnWait = Callable[[str], None]
 DAMAGED = "the checksum differs from the manifest's; delete the artifact and run again"
 NOTES = ".notes"
+TRACES = "trace-*"
+"""Files beside a stage's log that are kept with it."""
 NOT_STAGES = ("runs", "mlartifacts")
 """Folders of a local store that hold no artifacts."""
 
@@ -75,7 +77,7 @@ class Staging:
         shutil.rmtree(self.artifact / WORK, ignore_errors=True)
         logs = self.artifact / LOGS
         logs.mkdir(exist_ok=True)
-        for path in (self.events, self.log):
+        for path in (self.events, self.log, *self.folder.glob(TRACES)):
             if path.exists():
                 shutil.copyfile(path, logs / path.name)
         write_durably(self.artifact / MANIFEST, manifest.model_dump_json(indent=2).encode())

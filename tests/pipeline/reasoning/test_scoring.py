@@ -22,6 +22,8 @@ def _file_row(answer: str, **metadata: Any) -> dict[str, Any]:
         (r"\boxed{\frac{1}{2}}", "0.5", 1),
         (r"The answer is \boxed{42}.", "42", 1),
         (r"$\sqrt{8}$", r"2\sqrt{2}", 1),
+        (r"2\sin x\cos x", r"\sin 2x", 1),
+        (r"\cos x", r"\sin 2x", 0),
         ("x = 3", "3", 1),
         ("3.0", "3", 1),
         ("1,000", "1000", 1),
