@@ -32,10 +32,10 @@ AUDIT = "deepmill.audit."
 
 @dataclass(frozen=True)
 class Verdict:
-    """What `vet` found."""
+    """What `audit` found."""
 
     version: str | None
-    """The version that the alias names now, after vetting."""
+    """The version that the alias names now, after the audit."""
     message: str = ""
     """What was noticed; empty when there was nothing."""
 
