@@ -48,8 +48,9 @@ def connect(settings: Settings) -> bool:
         return False
     if not answers(f"{facts['prefect']}{WHERE['prefect']}") or not answers(f"{facts['mlflow']}{WHERE['mlflow']}"):
         return False
-    for address in (facts["prefect"], facts["mlflow"]):
-        _refuse_foreign(address)
+    if not servers.servers:  # who names a host trusts it; another user may serve there, for a team
+        for address in (facts["prefect"], facts["mlflow"]):
+            _refuse_foreign(address)
     for name, value in client_environment(facts, known_login(settings, servers)).items():
         if not _is_for_elsewhere(name, facts):
             os.environ.setdefault(name, value)
