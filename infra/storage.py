@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 from infra.errors import UserError
+from infra.listing import expand
 
 __all__ = ["ExternalFile", "digest_of", "open_file", "open_seekable", "resolve"]
 
@@ -101,7 +102,7 @@ def _remote(path: str) -> list[ExternalFile]:
         if path.startswith(("http://", "https://")):  # no folders: asking for one would fetch the file for its links
             keys = [key] if filesystem.exists(key) else []
         elif any(sign in path for sign in "*?["):
-            keys = sorted(item for item in filesystem.glob(key) if filesystem.isfile(item))
+            keys = expand(filesystem, key)
         elif filesystem.isdir(key):
             below = len(key.rstrip("/")) + 1
             keys = sorted(item for item in filesystem.find(key) if not _hidden(Path(item[below:])))
