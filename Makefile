@@ -35,7 +35,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 sample: data/sample/manifest.json
 
 data/sample/manifest.json: $(VENV)/.ready
-	@$(BIN)/python -m pipeline.sample data/sample
+	@$(BIN)/python -m pipeline.sample.gather data/sample
 	@touch $@
 
 sbom: setup ## what is installed, as a CycloneDX bill of materials

@@ -17,7 +17,7 @@ __all__ = ["ours", "theirs"]
 def tokenizer(folder: Path) -> Path:
     """A small tokenizer in the project's format, made once per process."""
     from pipeline.sections import TokenizerConfig
-    from pipeline.tokenizer import train_tokenizer
+    from pipeline.tokens.tokenizer import train_tokenizer
 
     if not folder.exists():
         folder.mkdir(parents=True)
@@ -29,11 +29,11 @@ def tokenizer(folder: Path) -> Path:
 
 def ours(crawl: Path, folder: Path) -> int:
     """Run the stages; how many documents are left."""
-    from pipeline.clean import clean
-    from pipeline.dedup import dedup
+    from pipeline.clean.stage import clean
+    from pipeline.dedup.stage import dedup
     from pipeline.extract import extract
     from pipeline.sections import CleanConfig, CleanRules, DedupConfig, ExtractConfig, ShardsConfig, WebSource
-    from pipeline.shards import shards
+    from pipeline.tokens.shards import shards
 
     names = ("extract", "clean", "dedup", "shards")
     out = {name: folder / name for name in names}

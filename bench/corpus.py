@@ -127,9 +127,9 @@ def bench_signatures(size: int, folder: Path) -> list[Row]:
     from datatrove.data import Document
     from datatrove.pipeline.dedup.minhash import MinhashConfig, MinhashDedupBuckets, MinhashDedupSignature
 
-    from pipeline.minhash import FastMinhashBuckets, FastMinhashSignature, pairs
-    from pipeline.shingles import shingles, simplified_words
-    from pipeline.words import WORDS
+    from pipeline.dedup.minhash import FastMinhashBuckets, FastMinhashSignature, pairs
+    from pipeline.dedup.shingles import shingles, simplified_words
+    from pipeline.text.words import WORDS
 
     config = MinhashConfig()
     texts, source = prose(size), random.Random(0)
@@ -227,9 +227,9 @@ def bench_tokenization(size: int, folder: Path) -> list[Row]:
     """Text to ids, every one compared."""
     import numpy as np
 
-    from pipeline.encoder import Encoder
     from pipeline.sections import TokenizerConfig
-    from pipeline.tokenizer import train_tokenizer
+    from pipeline.tokens.encoder import Encoder
+    from pipeline.tokens.tokenizer import train_tokenizer
 
     texts = prose(3 * size)
     train_tokenizer(TokenizerConfig(vocabulary=32_000), iter(texts[::3])).save(str(folder / "tokenizer.json"))
@@ -274,11 +274,11 @@ def bench_reader(size: int, folder: Path) -> list[Row]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from pipeline.documents import SCHEMA
-    from pipeline.reader import ShardReader
     from pipeline.sections import ShardsConfig, TokenizerConfig
-    from pipeline.shards import shards
-    from pipeline.tokenizer import train_tokenizer
+    from pipeline.tasks.documents import SCHEMA
+    from pipeline.tokens.reader import ShardReader
+    from pipeline.tokens.shards import shards
+    from pipeline.tokens.tokenizer import train_tokenizer
 
     texts = prose(6 * size)
     inputs = {"tokenizer": folder / "tokenizer", "decontaminate": folder / "documents"}

@@ -25,7 +25,7 @@ from typing import Any
 
 import psutil
 
-from flows.stages import stage_names
+from flows.recipe.stages import stage_names
 from infra.store import LocalStore
 
 HOUSE = Path(__file__).parents[1]

@@ -48,9 +48,9 @@ def compare(name: str, length: int) -> list[dict[str, Any]]:
     import torch
     from transformers import AutoModelForCausalLM
 
-    from model.checkpoint import load_model, save_model
-    from model.config import ModelConfig
-    from model.transformer import Transformer
+    from model.architecture.checkpoint import load_model, save_model
+    from model.architecture.config import ModelConfig
+    from model.architecture.transformer import Transformer
 
     torch.manual_seed(0)
     config = ModelConfig.model_validate({"vocab_size": 512, "initializer_range": 0.05} | VARIANTS[name])

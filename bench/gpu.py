@@ -5,7 +5,8 @@ gradient and time. `exactness` (`bench.gpu_exactness`): one training in every la
 CPU's losses; twice the same bits; a resumed run. `speed` (`bench.gpu_speed`): tokens per second against transformers,
 the share of the GPU's matrix peak, memory against `deepmill plan`, generation. A section that fails is told at the end,
 and the others run. Without a GPU it says so and verifies nothing: there, CPU tests hold the wrappers' shapes and masks
-(`tests/model/test_packed.py`, `tests/model/test_grouped.py`). ``--device cpu`` goes through the motions in small.
+(`tests/model/architecture/test_packed.py`, `tests/model/architecture/test_grouped.py`). ``--device cpu`` goes through
+the motions in small.
 """
 
 from __future__ import annotations
@@ -105,7 +106,7 @@ def error(found: list[Tensor], exact: list[Tensor]) -> float:
 
 def attention(name: str, length: int, device: torch.device) -> list[Row]:
     """Values and gradients of both kernels against fp32, and their times; what repeatable gradients cost."""
-    from model.packed import Documents, attend, document_mask
+    from model.architecture.packed import Documents, attend, document_mask
 
     heads, shared, query, value = SHAPES[name]
     torch.manual_seed(0)
@@ -152,8 +153,8 @@ def attention(name: str, length: int, device: torch.device) -> list[Row]:
 
 def experts(name: str, shape: tuple[int, int, int, int, int], device: torch.device) -> list[Row]:
     """The grouped kernel against one product per expert and against fp32; one expert has no token."""
-    import model.grouped
-    from model.grouped import Routing, gated_experts
+    import model.architecture.grouped
+    from model.architecture.grouped import Routing, gated_experts
 
     tokens, count, chosen, hidden, width = shape
     torch.manual_seed(0)
@@ -176,21 +177,24 @@ def experts(name: str, shape: tuple[int, int, int, int, int], device: torch.devi
         y = gated_experts(operands[0], operands[1], routing, *operands[2:])
         return [y, *torch.autograd.grad(y, operands, dy.to(y.dtype))]
 
-    takes = model.grouped.takes_grouped
+    takes = model.architecture.grouped.takes_grouped
     grouped = run(*inputs)
     fast = milliseconds(lambda: run(*inputs), device)
     is_same = all(torch.equal(a, b) for a, b in zip(run(*inputs), grouped, strict=True))
-    plain, model.grouped._activation = model.grouped._activation, model.grouped._Activation()
-    model.grouped.compile_activations()
+    plain, model.architecture.grouped._activation = (
+        model.architecture.grouped._activation,
+        model.architecture.grouped._Activation(),
+    )
+    model.architecture.grouped.compile_activations()
     compiled = milliseconds(lambda: run(*inputs), device)
-    model.grouped._activation = plain
-    model.grouped.takes_grouped = lambda *operands: False
+    model.architecture.grouped._activation = plain
+    model.architecture.grouped.takes_grouped = lambda *operands: False
     try:
         apart = run(*inputs)
         slow = milliseconds(lambda: run(*inputs), device)
         exact = run(*(x.detach().float().requires_grad_() for x in inputs))
     finally:
-        model.grouped.takes_grouped = takes
+        model.architecture.grouped.takes_grouped = takes
     a, b = draw(tokens * chosen, hidden), draw(hidden, 3 * width)
     with torch.no_grad():
         limit = 3 * milliseconds(lambda: a @ b, device)

@@ -144,10 +144,10 @@ def main() -> None:
 
 
 def _train(name: str, folder: Path, training: dict[str, Any], stop: int | None = None) -> Any:
-    from model.config import ModelConfig
+    from model.architecture.config import ModelConfig
+    from model.architecture.transformer import Transformer
     from model.sections import TrainingConfig
     from model.training.loop import train
-    from model.transformer import Transformer
 
     torch.manual_seed(0)
     transformer = Transformer(ModelConfig.model_validate(MODEL))

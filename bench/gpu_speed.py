@@ -60,8 +60,8 @@ def measure(device: torch.device, quick: bool) -> list[Row]:
 
 def _transformer(device: torch.device) -> Any:
     """A model of its own for each measurement, always with the same weights."""
-    from model.config import ModelConfig
-    from model.transformer import Transformer
+    from model.architecture.config import ModelConfig
+    from model.architecture.transformer import Transformer
 
     gc.collect()
     if device.type == "cuda":
@@ -80,7 +80,7 @@ def matrix_peak(device: torch.device) -> float:
 
 def training(length: int, rounds: int, device: torch.device) -> list[Row]:
     """Tokens per second of ours, repeatable and not, with layers recomputed, and of transformers."""
-    from model.costs import flops_per_token
+    from model.planning.costs import flops_per_token
     from model.training.prepare import compile_parts
 
     transformer = _transformer(device)
@@ -204,7 +204,7 @@ def _transformers(transformer: Any, device: torch.device, dtype: torch.dtype) ->
 
 def memory(length: int, device: torch.device) -> list[Row]:
     """The most memory of a step against what `deepmill plan` says, all kept and recomputed."""
-    from model.costs import Layout, training_memory
+    from model.planning.costs import Layout, training_memory
 
     if device.type != "cuda":
         return []
@@ -231,7 +231,7 @@ def generation(rounds: int, device: torch.device) -> list[Row]:
     """New tokens per second of greedy generation to the limit, bf16 weights on a GPU."""
     from transformers import GenerationConfig
 
-    from model.generate import Sampling, generate
+    from model.generation.generate import Sampling, generate
 
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     transformer = _transformer(device).to(dtype).eval()

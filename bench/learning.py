@@ -24,9 +24,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bench.corpora import corpora
-from model.config import Family, ModelConfig
-from model.evaluate import evaluate
-from model.evaluate_sections import EvaluateConfig
+from model.architecture.config import Family, ModelConfig
+from model.evaluation.evaluate import evaluate
+from model.evaluation.sections import EvaluateConfig
 from model.finetune_sections import ContinuedConfig, GrpoConfig, RejectionConfig, SftConfig
 from model.rl.grpo import grpo
 from model.rl.rejection import rejection
@@ -34,11 +34,11 @@ from model.sections import OptimizerKind, PretrainConfig, Schedule
 from model.training.continued import continued
 from model.training.pretrain import pretrain
 from model.training.sft import sft
-from pipeline.documents import SCHEMA
-from pipeline.reasoning import reasoning
+from pipeline.reasoning.stage import reasoning
 from pipeline.sections import ReasoningConfig, ReasoningTask, ShardsConfig, TokenizerConfig
-from pipeline.shards import shards
-from pipeline.tokenizer import tokenizer
+from pipeline.tasks.documents import SCHEMA
+from pipeline.tokens.shards import shards
+from pipeline.tokens.tokenizer import tokenizer
 
 __all__ = ["LAPTOP", "QUICK", "Scale", "climb", "prepare"]
 

@@ -92,7 +92,7 @@ def start_up(root: Path, recipe: str, times: int) -> list[dict[str, Any]]:
     cached = statistics.median(timed(deepmill(root, "run", recipe)) for _ in range(times))
     rows = [row(f"plan, all cached ({recipe})", "s", plan, 2.0), row(f"run, all cached ({recipe})", "s", cached, 5.0)]
     for what, code in (
-        ("imports of plan", "import flows.cli, flows.plan, flows.recipe, infra.store"),
+        ("imports of plan", "import flows.cli, flows.recipe.plan, flows.recipe.recipe, infra.store"),
         ("import of mlflow", "import mlflow"),
         ("import of prefect and the flows", "import flows.mill"),
     ):

@@ -71,9 +71,9 @@ def generation(model_folder: Path, made: Path, scratch: Path, *, quick: bool) ->
     """Tokens per second of rollouts, with transformers on the same checkpoint, prompts and number of rows."""
     from tokenizers import Tokenizer
 
-    from model.checkpoint import load_model
-    from model.generate import Sampling, generate, prompt_tokens, token_id
-    from pipeline.reasoning import read_tasks
+    from model.architecture.checkpoint import load_model
+    from model.generation.generate import Sampling, generate, prompt_tokens, token_id
+    from pipeline.reasoning.stage import read_tasks
 
     tokenizer = Tokenizer.from_file(str(made / "tokenizer" / "tokenizer.json"))
     stop, pad = token_id(tokenizer, "<|eos|>"), token_id(tokenizer, "<|pad|>")
@@ -156,13 +156,13 @@ def step_by_part(model_folder: Path, made: Path, *, quick: bool) -> list[Row]:
     """Seconds of a GRPO step: writing and marking answers, the update, and of these the rewards alone."""
     from tokenizers import Tokenizer
 
-    from model.checkpoint import load_model
+    from model.architecture.checkpoint import load_model
     from model.finetune_sections import GrpoConfig
     from model.rl.policy import Policy
     from model.rl.rewards import reward
     from model.rl.rollout import roll_out
-    from pipeline.reasoning import read_tasks
-    from pipeline.scoring import mark_answers
+    from pipeline.reasoning.scoring import mark_answers
+    from pipeline.reasoning.stage import read_tasks
 
     tokenizer = Tokenizer.from_file(str(made / "tokenizer" / "tokenizer.json"))
     tasks = read_tasks(made / "reasoning" / "train.jsonl")

@@ -31,10 +31,10 @@ from bench.release_quality import quality
 from bench.release_serving import serving
 from bench.release_weights import Contenders, Weights
 from bench.table import Row, print_table, row
+from model.architecture.transformer import Transformer
 from model.release.gguf import write_gguf
 from model.release.quantized import plain_unit, save_quantized
 from model.release.units import units
-from model.transformer import Transformer
 
 __all__ = ["main"]
 
@@ -126,7 +126,7 @@ class Bench:
 
 
 def _own_speed(model: Transformer, prompt: list[int]) -> float:
-    from model.generate import Sampling, stream
+    from model.generation.generate import Sampling, stream
 
     tokens = stream(model, prompt, Sampling(max_new_tokens=24), stop=-1)
     next(tokens)  # the prompt

@@ -19,14 +19,14 @@ import pyarrow.parquet as pq
 
 from bench.corpora import corpora
 from infra.manifest import MANIFEST, Manifest
-from model.config import ModelConfig
+from model.architecture.config import ModelConfig
 from model.sections import PretrainConfig, Schedule
 from model.training.pretrain import pretrain
-from pipeline.documents import SCHEMA
-from pipeline.reasoning import reasoning
+from pipeline.reasoning.stage import reasoning
 from pipeline.sections import ReasoningConfig, ReasoningTask, ShardsConfig, TokenizerConfig
-from pipeline.shards import shards
-from pipeline.tokenizer import tokenizer
+from pipeline.tasks.documents import SCHEMA
+from pipeline.tokens.shards import shards
+from pipeline.tokens.tokenizer import tokenizer
 
 __all__ = ["LAPTOP", "QUICK", "Scale", "make_model", "model_of"]
 

@@ -18,7 +18,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from infra.errors import UserError
-from model.checkpoint import load_model
+from model.architecture.checkpoint import load_model
 from model.release.allocate import allocate
 from model.release.calibrate import CalibrationBatch, calibrate, rounded
 from model.release.compressed import load_compressed

@@ -28,11 +28,11 @@ from infra.execution import ENVIRONMENT_KEY
 
 STAGES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("extract", "pipeline.extract:extract", ()),
-    ("clean", "pipeline.clean:clean", ("extract",)),
-    ("dedup", "pipeline.dedup:dedup", ("clean",)),
-    ("decontaminate", "pipeline.decontaminate:decontaminate", ("dedup", "reasoning")),
-    ("tokenizer", "pipeline.tokenizer:tokenizer", ("decontaminate", "reasoning")),
-    ("shards", "pipeline.shards:shards", ("decontaminate", "tokenizer")),
+    ("clean", "pipeline.clean.stage:clean", ("extract",)),
+    ("dedup", "pipeline.dedup.stage:dedup", ("clean",)),
+    ("decontaminate", "pipeline.dedup.decontaminate:decontaminate", ("dedup", "reasoning")),
+    ("tokenizer", "pipeline.tokens.tokenizer:tokenizer", ("decontaminate", "reasoning")),
+    ("shards", "pipeline.tokens.shards:shards", ("decontaminate", "tokenizer")),
 )
 UNJUDGED = {"ratio": None, "target": None, "holds": None}
 CHILD = """

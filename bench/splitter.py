@@ -16,11 +16,11 @@ from typing import Any
 
 from bench.corpora import corpora
 from bench.table import Row, print_table, row
-from pipeline.clean import Rules
-from pipeline.documents import Document, read_documents
+from pipeline.clean.stage import Rules
 from pipeline.extract import extract
 from pipeline.sections import CleanConfig, ExtractConfig
-from pipeline.words import WORDS
+from pipeline.tasks.documents import Document, read_documents
+from pipeline.text.words import WORDS
 
 GROUPS = ("gopher_repetition", "gopher_quality", "c4_quality", "fineweb_quality")
 SOURCES = {

@@ -1,9 +1,9 @@
 """The project's studies at the scale of one GPU: ``python -m bench.study experts balance --store DIR [--json FILE]``.
 
-The arms of `flows/studies` with wider layers and some twenty times the tokens, every arm with every seed, as many at
-once as the device can feed. The trials' pretraining stage is called as the flow calls it, over token shards that a run
-has left in the store `DIR`. Printed are the validation losses by seed and the difference to the baseline with its 95 %
-interval, as on the page that `deepmill study` makes.
+The arms of `flows/study/studies` with wider layers and some twenty times the tokens, every arm with every seed, as many
+at once as the device can feed. The trials' pretraining stage is called as the flow calls it, over token shards that a
+run has left in the store `DIR`. Printed are the validation losses by seed and the difference to the baseline with its
+95 % interval, as on the page that `deepmill study` makes.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from flows.study import Contrast, Study, Trial, contrast, load_study, trials
+from flows.study.study import Contrast, Study, Trial, contrast, load_study, trials
 
 LAYERS = 6
 SETTINGS: dict[str, Any] = {

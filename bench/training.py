@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any
 from bench.table import Row, print_table, row
 
 if TYPE_CHECKING:
-    from model.config import ModelConfig
+    from model.architecture.config import ModelConfig
 
 STEPS, BATCH, LENGTH = 2, 8, 512
 TURNS = 4
@@ -95,7 +95,7 @@ def _interleaved(contenders: dict[str, Callable[[int], None]], rounds: int) -> d
 
 def _ours(folder: Path) -> Callable[[int], None]:
     """One optimizer step of ours, by whichever engine the environment asks for."""
-    from model.checkpoint import load_model
+    from model.architecture.checkpoint import load_model
     from model.sections import TrainingConfig
     from model.training.engine import make_engine
     from model.training.prediction import targets_at
@@ -150,9 +150,9 @@ def _write_model(folder: Path, config: ModelConfig | None = None) -> None:
     """The weights that everybody starts from."""
     import torch
 
-    from model.checkpoint import save_model
-    from model.config import ModelConfig
-    from model.transformer import Transformer
+    from model.architecture.checkpoint import save_model
+    from model.architecture.config import ModelConfig
+    from model.architecture.transformer import Transformer
 
     torch.manual_seed(0)
     save_model(Transformer(config or ModelConfig.model_validate(MODEL)), folder, None)
@@ -191,7 +191,7 @@ def _beside(name: str, folder: Path, close: contextlib.ExitStack) -> Callable[[i
 
 
 def _small(rounds: int) -> list[Row]:
-    from model.config import ModelConfig
+    from model.architecture.config import ModelConfig
 
     rows = _one_process(rounds, ModelConfig.model_validate(MODEL), "")
     loading = _loading_seconds()
@@ -200,7 +200,7 @@ def _small(rounds: int) -> list[Row]:
 
 
 def _laptop(rounds: int) -> list[Row]:
-    from flows.recipe import load_recipe
+    from flows.recipe.recipe import load_recipe
 
     recipe = load_recipe("laptop", [])
     assert recipe.pretrain is not None
@@ -211,7 +211,7 @@ def _one_process(rounds: int, config: ModelConfig, whose: str) -> list[Row]:
     """Speed beside transformers, and the share of the peak, of a model."""
     import torch
 
-    from model.costs import flops_per_token
+    from model.planning.costs import flops_per_token
 
     torch.set_num_threads(2)
     with tempfile.TemporaryDirectory() as scratch, contextlib.ExitStack() as close:
@@ -235,11 +235,11 @@ def _loading_seconds() -> float:
     import pyarrow.parquet as pq
 
     from model.training.sources import ShardBatches
-    from pipeline.documents import SCHEMA
-    from pipeline.reader import ShardReader
     from pipeline.sections import ShardsConfig, TokenizerConfig
-    from pipeline.shards import shards
-    from pipeline.tokenizer import train_tokenizer
+    from pipeline.tasks.documents import SCHEMA
+    from pipeline.tokens.reader import ShardReader
+    from pipeline.tokens.shards import shards
+    from pipeline.tokens.tokenizer import train_tokenizer
 
     draw = random.Random(0)
     words = ["".join(draw.choices("etaoinshrdlu", k=draw.randint(2, 9))) for _ in range(3000)]
@@ -337,7 +337,7 @@ def _checkpoints() -> list[Row]:
     """Seconds that a checkpoint of the benched model holds one process up, written at once and in the background."""
     import torch
 
-    from model.checkpoint import load_model
+    from model.architecture.checkpoint import load_model
     from model.sections import TrainingConfig
     from model.training.engine import SingleEngine
     from model.training.snapshots import Snapshots

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from flows.gates import Gate
-from flows.registry import alias_holder, registered_version
-from flows.sections import PromoteConfig
+from flows.recipe.sections import PromoteConfig
+from flows.registry.gates import Gate
+from flows.registry.names import alias_holder, registered_version
 from flows.version_files import FACTS
 from infra.errors import UserError
 

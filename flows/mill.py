@@ -17,14 +17,14 @@ from prefect.context import FlowRunContext
 from prefect.states import Completed
 from pydantic import Field
 
-from flows.elsewhere import pool_elsewhere, run_elsewhere
 from flows.operations.links import link_run, links_of, links_text
-from flows.operations.notify import Topic, notify
-from flows.plan import State
-from flows.recipe import Recipe, load_recipe
-from flows.release import promote_version, register_version
-from flows.session import Session, active_session, current_session, open_session
-from flows.stages import ACTIONS, Family, StageName
+from flows.operations.notifications import Topic, notify
+from flows.recipe.plan import State
+from flows.recipe.recipe import Recipe, load_recipe
+from flows.recipe.stages import ACTIONS, Family, StageName
+from flows.registry.release import promote_version, register_version
+from flows.run.remote_pools import remote_pool, run_in_remote_pool
+from flows.run.session import Session, active_session, current_session, open_session
 from infra.errors import DeepmillError, TransientError
 from infra.tracking import flatten
 
@@ -195,8 +195,8 @@ def mill(recipe: Recipe = SAMPLE, restart_from: RestartFrom = None) -> str:
     """Raw text to a promoted, quantized, reasoning model. Returns the identifier of the run."""
     with open_session(recipe, restart_from=restart_from and str(restart_from)) as session, _linked(session):
         for family, family_flow in FAMILIES.items():
-            if pool := pool_elsewhere(recipe, family):
-                run_elsewhere(session, recipe, family, pool)
+            if pool := remote_pool(recipe, family):
+                run_in_remote_pool(session, recipe, family, pool)
             else:
                 family_flow(recipe)
         return session.run_id

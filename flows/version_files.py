@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flows.registry import registered_version
+from flows.registry.names import registered_version
 from infra.errors import UserError
 from infra.integrity import Difference, differences, folder_digests, plain_files
 from infra.paths import within

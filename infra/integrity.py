@@ -19,7 +19,17 @@ from infra.errors import UserError
 from infra.hashing import file_digest
 from infra.paths import relative_path
 
-__all__ = ["DAMAGED", "GONE", "NOT_LISTED", "Difference", "check_folder", "differences", "folder_digests", "known_digest", "plain_files"]
+__all__ = [
+    "DAMAGED",
+    "GONE",
+    "NOT_LISTED",
+    "Difference",
+    "check_folder",
+    "differences",
+    "folder_digests",
+    "known_digest",
+    "plain_files",
+]
 
 REST_NS = 3_000_000_000
 """Age in nanoseconds from which a file's stamp is trusted; FAT's clock, the coarsest, ticks every two seconds."""

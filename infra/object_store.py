@@ -1,8 +1,9 @@
 """The artifact store on S3, or any fsspec file system with a conditional put, worked on through a local folder.
 
 An artifact's files go up first, are looked for, and then the manifest makes it real, with a put that fails if another
-run was quicker. What is fetched is verified. A store that is away for a while is waited for (`infra.patience`); one
-that answers anything but "there is no such object" is never taken for an empty one (`infra.listing`).
+run was quicker. What is fetched is verified. A store that is away for a while is waited for
+(`infra.retrying_filesystem`); one that answers anything but "there is no such object" is never taken for an empty one
+(`infra.listing`).
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from infra.lease import create_object, file_lease, object_lease
 from infra.listing import children, read_object
 from infra.manifest import MANIFEST, Manifest
 from infra.paths import file_name, relative_path, within
-from infra.patience import Patient
+from infra.retrying_filesystem import RetryingFileSystem
 from infra.store import NOT_STAGES, NOTES, PUBLISHED_BESIDE, REMEDY, OnWait, Staging, Store, own_manifest
 
 __all__ = ["ObjectStore"]
@@ -40,7 +41,7 @@ class ObjectStore(Store):
         self.address = address.rstrip("/")
         self.local = local.absolute()
         self.local.mkdir(parents=True, exist_ok=True)
-        self._fs = Patient(filesystem or fsspec.filesystem(address.split("://")[0]), self.address)
+        self._fs = RetryingFileSystem(filesystem or fsspec.filesystem(address.split("://")[0]), self.address)
         self._root = self._fs._strip_protocol(self.address)
 
     def _key(self, *parts: str) -> str:
@@ -187,7 +188,9 @@ class ObjectStore(Store):
                         yield stage, identity
 
     def write_note(self, name: str, body: dict[str, Any]) -> None:
-        self._fs.pipe_file(self._key(NOTES, f"{file_name(name)}.json"), json.dumps(body, indent=2, sort_keys=True).encode())
+        self._fs.pipe_file(
+            self._key(NOTES, f"{file_name(name)}.json"), json.dumps(body, indent=2, sort_keys=True).encode()
+        )
 
     def read_note(self, name: str) -> dict[str, Any] | None:
         body = self._read(self._key(NOTES, f"{file_name(name)}.json"))
@@ -198,7 +201,9 @@ class ObjectStore(Store):
             self._fs.rm_file(self._key(NOTES, f"{file_name(name)}.json"))
 
     def write_run(self, run_id: str, record: dict[str, Any]) -> None:
-        self._fs.pipe_file(self._key("runs", f"{file_name(run_id)}.json"), json.dumps(record, indent=2, sort_keys=True).encode())
+        self._fs.pipe_file(
+            self._key("runs", f"{file_name(run_id)}.json"), json.dumps(record, indent=2, sort_keys=True).encode()
+        )
 
     def read_run(self, run_id: str) -> dict[str, Any] | None:
         body = self._read(self._key("runs", f"{file_name(run_id)}.json"))

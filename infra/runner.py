@@ -21,7 +21,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from infra import endings, events
+from infra import cleanup_hooks as endings
+from infra import events
 from infra import execution as execution_module
 from infra.errors import DeepmillError, UserError
 from infra.execution import Execution
@@ -29,7 +30,7 @@ from infra.fingerprint import environment, fingerprint, packages
 from infra.manifest import Manifest, record_files, split_address
 from infra.store import Staging, Store
 
-__all__ = ["Job", "StageError", "StageKilledError", "StageTimeoutError", "drift", "make", "remake"]
+__all__ = ["Job", "StageError", "StageKilledError", "StageTimeoutError", "drift", "make", "rebuild"]
 
 POLL_SECONDS = 0.05
 FULL = 1 << 20
@@ -115,7 +116,7 @@ def drift(store: Store, job: Job, manifest: Manifest) -> str:
     return ""
 
 
-def remake(store: Store, job: Job, listen: Listener) -> Manifest:
+def rebuild(store: Store, job: Job, listen: Listener) -> Manifest:
     """Make the artifact of `job` again from its published inputs, look at the bytes, and throw them away."""
     with store.lease(f"rerun-{job.stage}", job.identity, lambda holder: None) as lease:
         staging = store.staging(job.stage, job.identity, ".rerun")

@@ -39,7 +39,7 @@ BACKOFF = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 """Seconds before a restart, longer each time it falls over again soon."""
 SETTLED_SECONDS = 60.0
 """Up this long, a service counts as healthy again."""
-GUILTY = ("failed", "restarting", "starting")
+UNHEALTHY = ("failed", "restarting", "starting")
 """States of a service that may be why the others do not come up, the likeliest first."""
 LOG_BYTES = 32 << 20
 """A log that grows beyond is set aside as NAME.log.1."""
@@ -73,7 +73,7 @@ class Group(BaseModel):
     """Kept in the state file for clients; no secrets."""
 
 
-class _Kept:
+class _SupervisedProcess:
     """A service while it is kept."""
 
     def __init__(self, service: Service, logs: Path, echo: bool) -> None:
@@ -164,7 +164,7 @@ def keep(folder: Path, group: Group) -> int:
 
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, stop)
-        kept = [_Kept(service, folder / "logs", group.echo) for service in group.services]
+        kept = [_SupervisedProcess(service, folder / "logs", group.echo) for service in group.services]
         started = datetime.now(UTC).isoformat(timespec="seconds")
 
         def tell(state: str) -> None:
@@ -268,7 +268,7 @@ def start_group(folder: Path, group: Group) -> Iterator[dict[str, Any]]:
             return
         if keeper.poll() is not None or time.monotonic() > deadline:
             services = (last or {"services": {}})["services"]
-            culprits = [name for state in GUILTY for name, entry in services.items() if entry["state"] == state]
+            culprits = [name for state in UNHEALTHY for name, entry in services.items() if entry["state"] == state]
             stop_group(folder)
             raise UserError(_failure(folder, culprits))
         time.sleep(POLL_SECONDS)

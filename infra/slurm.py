@@ -16,7 +16,7 @@ import time
 import uuid
 from collections.abc import Iterator
 
-from infra.endings import ended_by
+from infra.cleanup_hooks import cleanup_hook
 from infra.errors import UserError
 from infra.execution import SlurmOptions
 
@@ -45,7 +45,7 @@ def cancelled_at_the_end(name: str) -> contextlib.AbstractContextManager[None]:
                 f"{program}: no such program; run deepmill where Slurm's clients are, "
                 "or choose another execution.executor"
             )
-    return ended_by(["scancel", "--quiet", f"--user={getpass.getuser()}", f"--name={name}"])
+    return cleanup_hook(["scancel", "--quiet", f"--user={getpass.getuser()}", f"--name={name}"])
 
 
 def sbatch_options(options: SlurmOptions) -> dict[str, str]:

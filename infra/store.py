@@ -18,13 +18,23 @@ from typing import Any
 
 from infra.durable import sync_folder, write_durably
 from infra.errors import UserError
-from infra.lease import file_lease
 from infra.integrity import check_folder
+from infra.lease import file_lease
 from infra.manifest import LOGS, MANIFEST, WORK, Manifest, read_manifest
 from infra.paths import file_name
 from infra.settings import Settings
 
-__all__ = ["NOTES", "PUBLISHED_BESIDE", "REMEDY", "LocalStore", "OnWait", "Staging", "Store", "open_store", "own_manifest"]
+__all__ = [
+    "NOTES",
+    "PUBLISHED_BESIDE",
+    "REMEDY",
+    "LocalStore",
+    "OnWait",
+    "Staging",
+    "Store",
+    "open_store",
+    "own_manifest",
+]
 
 OnWait = Callable[[str], None]
 REMEDY = "it is not as the artifact's manifest says; delete the artifact's folder and run again"
@@ -44,7 +54,7 @@ class Staging:
         """What the stage writes into."""
         self.events = folder / "events.jsonl"
         self.endings = folder.with_name(f"{folder.name}.endings")
-        """See `infra.endings`; apart, for it must outlive the leavings of other code."""
+        """See `infra.cleanup_hooks`; apart, for it must outlive the leavings of other code."""
         self.log = folder / "stage.log"
         self.job = folder / "job.json"
         self.result = folder / "result.json"

@@ -3,8 +3,8 @@
 ``python -m infra.supervisor PARENT COMMAND...`` runs COMMAND and ends with its status. It adopts every orphan below it
 (PR_SET_CHILD_SUBREAPER). On SIGTERM, or when the flow that started it is gone (kill -9 included), it asks all
 descendants to stop, gives them time to save, and kills what is left. Work elsewhere, which COMMAND has registered
-(`infra.endings`), ends the same way. ``--child-first SECONDS`` asks COMMAND alone first and gives it that long to end
-what it started in its own order, as a Prefect worker does. Knows nothing of stages.
+(`infra.cleanup_hooks`), ends the same way. ``--child-first SECONDS`` asks COMMAND alone first and gives it that long to
+end what it started in its own order, as a Prefect worker does. Knows nothing of stages.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from types import FrameType
 
 import psutil
 
-from infra.endings import run_endings
+from infra.cleanup_hooks import run_cleanup_hooks
 
 __all__ = ["GRACE_SECONDS", "die_with_parent", "supervise"]
 
@@ -49,7 +49,7 @@ def supervise(parent: int, command: list[str], child_first: float = 0.0) -> int:
     # Ctrl-C reaches the flow, which then sends SIGTERM. A handler, not SIG_IGN: that one COMMAND would inherit, and a
     # Prefect worker, which turns its SIGTERM into SIGINT, would never stop.
     signal.signal(signal.SIGINT, lambda signum, frame: None)
-    run_endings()  # of an attempt whose supervisor was killed
+    run_cleanup_hooks()  # of an attempt whose supervisor was killed
     child = subprocess.Popen(command, start_new_session=True, preexec_fn=die_with_parent)
     while child.poll() is None:
         # Polled, not PR_SET_PDEATHSIG: that one fires when the starting *thread* ends, and flows use threads.
@@ -60,12 +60,12 @@ def supervise(parent: int, command: list[str], child_first: float = 0.0) -> int:
                     child.wait(child_first)
             _end_descendants(child.pid, GRACE_SECONDS)
             child.wait()
-            run_endings()
+            run_cleanup_hooks()
             return 128 + signal.SIGTERM
         _reap(child.pid)
         time.sleep(POLL_SECONDS)
     _end_descendants(child.pid, 0.0)
-    run_endings()
+    run_cleanup_hooks()
     return child.returncode if child.returncode >= 0 else 128 - child.returncode
 
 

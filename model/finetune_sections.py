@@ -11,7 +11,7 @@ from pydantic import Field, field_validator
 
 from infra.section import ExternalPaths, Section
 from model.sections import OptimizerConfig, Schedule, TrainingConfig
-from pipeline.language import LANGUAGES
+from pipeline.text.language import LANGUAGES
 
 __all__ = [
     "ContinuedConfig",

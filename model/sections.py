@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import Field
 
 from infra.section import Added, Section
-from model.config import ModelConfig
+from model.architecture.config import ModelConfig
 
 __all__ = [
     "Activations",

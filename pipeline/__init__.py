@@ -1,1 +1,1 @@
-"""Floor 1: raw text to Parquet token shards. Never imports torch, except in `pipeline.reader`."""
+"""Floor 1: raw text to Parquet token shards. Never imports torch, except in `pipeline.tokens.reader`."""

@@ -24,7 +24,10 @@ from datatrove.pipeline.base import PipelineStep
 from infra import events
 from infra.errors import UserError
 from infra.storage import resolve
-from pipeline.documents import (
+from pipeline.sections import ExtractConfig, OnDamaged
+from pipeline.sources.charset import MOST_NULS
+from pipeline.sources.stream import Damaged, Found, Limits, Part
+from pipeline.tasks.documents import (
     Document,
     DocumentWriter,
     RejectWriter,
@@ -33,9 +36,6 @@ from pipeline.documents import (
     read_documents,
     run_pipeline,
 )
-from pipeline.sections import ExtractConfig, OnDamaged
-from pipeline.sources.charset import MOST_NULS
-from pipeline.sources.stream import Damaged, Found, Limits, Part
 
 __all__ = ["Piece", "Reader", "deal", "extract"]
 

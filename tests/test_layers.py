@@ -14,17 +14,17 @@ OWNERS = {
     "prefect": ("flows/",),
     "mlflow": (
         "infra/tracking.py",
-        "flows/evidence.py",
-        "flows/release.py",
-        "flows/chat.py",
-        "flows/registry.py",
-        "flows/registry_lock.py",
-        "flows/vetting.py",
+        "flows/registry/file_gates.py",
+        "flows/registry/release.py",
+        "flows/serving/chat.py",
+        "flows/registry/names.py",
+        "flows/registry/lock.py",
+        "flows/registry/audit.py",
         "model/release/pyfunc.py",
         "model/release/serving",
     ),
     "deepspeed": ("model/training/",),
-    "torch": ("model/", "pipeline/reader.py"),
+    "torch": ("model/", "pipeline/tokens/reader.py"),
 }
 
 

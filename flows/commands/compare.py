@@ -23,8 +23,8 @@ def compare(
     samples: Annotated[bool, typer.Option(help="Whether both are loaded and asked.")] = True,
 ) -> None:
     """Two versions side by side: the numbers that gates look at, then answers to the same questions."""
-    from flows.registry import parse_name, resolve
-    from flows.release import facts_of
+    from flows.registry.names import parse_name, resolve
+    from flows.registry.release import facts_of
     from infra.tracking import registry_client
 
     settings = settings_for()
@@ -66,7 +66,7 @@ def _shown(value: Any) -> str:
 def _ask(settings: Any, labels: list[str], questions: Any) -> None:
     import pandas as pd
 
-    from flows.chat import load_version
+    from flows.serving.chat import load_version
 
     answers = [
         load_version(settings, label)[0].predict(pd.DataFrame({"question": list(questions)})) for label in labels

@@ -23,7 +23,7 @@ def duplicates(
 ) -> None:
     """What was taken for a copy of what, how alike they are, and in what they differ."""
     from infra.store import open_store
-    from pipeline.duplicates import changes, find_clusters, sizes
+    from pipeline.dedup.duplicates import changes, find_clusters, sizes
 
     store = open_store(settings_for(root))
     record = find_record(store, run_id)

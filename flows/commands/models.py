@@ -15,14 +15,14 @@ def models() -> None:
     """Registered models, their versions, aliases and numbers."""
     import json
 
-    from flows.release import FACTS
+    from flows.registry.release import FACTS
     from infra.tracking import registry_client
 
     client = registry_client(settings_for())
     table = Table(box=None, pad_edge=False, header_style="dim")
     for column in ("model", "version", "alias", "accuracy", "precision", "size"):
         table.add_column(column, justify="right" if column in ("version", "accuracy", "size") else "left")
-    from flows.units import size
+    from flows.run.units import size
 
     for registered in client.search_registered_models():
         versions = client.search_model_versions(f"name = '{registered.name}'")
@@ -48,8 +48,8 @@ def promote(
     recipe: Annotated[str, typer.Option("--recipe", help="Whose gates.")] = "sample",
 ) -> None:
     """Judge a version and make it the champion if the gates pass."""
-    from flows.recipe import load_recipe
-    from flows.release import promote_by_hand
+    from flows.recipe.recipe import load_recipe
+    from flows.registry.release import promote_by_hand
 
     config = load_recipe(recipe).promote
     for gate in promote_by_hand(settings_for(), model, version, config, force=force):
@@ -61,7 +61,7 @@ def promote(
 @app.command()
 def rollback(model: Annotated[str, typer.Argument(help="Name of a registered model.")]) -> None:
     """Make the version before the champion the champion again."""
-    from flows.release import rollback as move_back
+    from flows.registry.release import rollback as move_back
 
     console.print(f"{model} version {move_back(settings_for(), model)} is the champion again")
 
@@ -73,6 +73,6 @@ def chat(
     temperature: Annotated[float, typer.Option(min=0, help="0 takes the likeliest token.")] = 0.0,
 ) -> None:
     """Talk to a registered model; its thoughts are shown apart from the answer."""
-    from flows.chat import converse
+    from flows.serving.chat import converse
 
     converse(settings_for(), console, model, question, temperature)

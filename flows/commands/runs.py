@@ -38,9 +38,9 @@ def plan(
     price: Annotated[float, typer.Option("--price", min=0, help="Of one device for one hour.")] = 0.0,
 ) -> None:
     """What would run, what is there already, and why; what training takes, and how to spread it. Runs nothing."""
-    from flows.plan import make_plan
-    from flows.recipe import load_recipe
-    from flows.training_plan import cluster_of, show_training
+    from flows.recipe.plan import make_plan
+    from flows.recipe.recipe import load_recipe
+    from flows.recipe.training_plan import cluster_of, show_training
     from infra.store import open_store
 
     loaded = load_recipe(recipe, set_ or [])
@@ -74,7 +74,7 @@ def run(
     from_: FromOption = None,
 ) -> None:
     """Run a recipe end to end; what is there already is not made again."""
-    from flows.recipe import load_recipe
+    from flows.recipe.recipe import load_recipe
 
     loaded = load_recipe(recipe, set_ or [])
     settings = settings_for(root)
@@ -84,7 +84,7 @@ def run(
 
 def _show_finished(recipe: Any, settings: Settings, source: str) -> bool:
     """If nothing is left to do for `recipe`, show the summary of the run that did it; whether it was so."""
-    from flows.plan import make_plan
+    from flows.recipe.plan import make_plan
     from infra.store import open_store
 
     store = open_store(settings)
@@ -99,7 +99,7 @@ def _show_finished(recipe: Any, settings: Settings, source: str) -> bool:
             break
     else:
         return False
-    from flows.release import released_version
+    from flows.registry.release import released_version
     from infra.tracking import registry_client
 
     client = registry_client(settings)
@@ -123,12 +123,12 @@ def _run_flow(recipe: Any, settings: Settings, restart_from: str | None, source:
     from infra.store import open_store
 
     store = open_store(settings)  # an unwritable root is told before anything starts
-    from flows.plan import make_plan
+    from flows.recipe.plan import make_plan
 
     left = [item for item in make_plan(recipe, store, restart_from=restart_from) if item.runs]
     console.print(f"[bold]{recipe.name}[/]  {recipe.description}")
     console.print(f"[dim]{len(left)} stages to run; artifacts go to {store.address}[/]\n")
-    from flows.stages import StageName
+    from flows.recipe.stages import StageName
 
     with watched_flow(_mill) as mill:
         run_id = mill(recipe, restart_from=StageName(restart_from) if restart_from else None)
@@ -145,8 +145,8 @@ def _mill() -> Any:
 
 def _finish(record: dict[str, Any], store: Any, source: str) -> None:
     """The summary, and the report if it is not there yet."""
-    from flows.report import write_report
-    from flows.summary import print_summary
+    from flows.report.report import write_report
+    from flows.report.summary import print_summary
 
     path = store.local / "runs" / f"{record['run_id']}.html"
     if not path.exists():
@@ -161,8 +161,8 @@ def rerun(
     root: RootOption = None,
 ) -> None:
     """Make a recorded run's artifacts again from the record and say whether the bytes agree."""
-    from flows.diff import differences_today
-    from flows.rerun import rerun_stages
+    from flows.run.diff import differences_today
+    from flows.run.rerun import rerun_stages
     from infra.store import open_store
 
     store = open_store(settings_for(root))
@@ -183,7 +183,7 @@ def rerun(
 def status(root: RootOption = None, limit: Annotated[int, typer.Option(help="How many runs.")] = 15) -> None:
     """The latest runs, how they stand and what they made."""
     from flows.commands.servers import show_servers
-    from flows.records import state_now
+    from flows.run.records import state_now
     from infra.store import open_store
 
     settings = settings_for(root)
@@ -220,7 +220,7 @@ def report(
     to: Annotated[Path | None, typer.Option("--to", help="Where to write the page.")] = None,
 ) -> None:
     """Write one self-contained HTML page about a run."""
-    from flows.report import write_report
+    from flows.report.report import write_report
     from infra.store import open_store
 
     store = open_store(settings_for(root))

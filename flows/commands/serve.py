@@ -15,7 +15,7 @@ from flows.commands.app import app, console, settings_for
 from infra.errors import UserError
 
 if TYPE_CHECKING:
-    from flows.serving.house import House
+    from flows.serving.model_manager import ModelManager
 
 KEYS = "DEEPMILL_API_KEYS"
 
@@ -42,9 +42,9 @@ def serve(
     ] = None,
 ) -> None:
     """Serve a model: OpenAI's API under /v1, a chat page at /, /health, Prometheus at /metrics."""
-    from flows.serving.house import House, Place
     from flows.serving.limits import Limits
     from flows.serving.metrics import Metrics
+    from flows.serving.model_manager import ModelManager, Place
     from flows.serving.server import LOOPBACK, listen
     from flows.serving.server import serve as run
     from flows.serving.sources import find_source
@@ -71,13 +71,13 @@ def serve(
     )
     metrics = Metrics()
     cores = len(os.sched_getaffinity(0))
-    house = House(
+    house = ModelManager(
         source, Place(kind, context, concurrency, threads or cores, cache), metrics, poll_seconds=poll_seconds
     )
     listener = listen(host, port)
     _log_to_terminal()
 
-    def ready(house: House) -> None:
+    def ready(house: ModelManager) -> None:
         assert house.served is not None
         port = listener.getsockname()[1]
         version = house.served.version.label

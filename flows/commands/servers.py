@@ -143,7 +143,7 @@ def deploy(
     from flows.operations.deployments import Deployment
     from flows.operations.deployments import deploy as put
     from flows.operations.settings import ServerSettings
-    from flows.recipe import load_recipe
+    from flows.recipe.recipe import load_recipe
 
     loaded = load_recipe(recipe, set_ or [])
     servers = ServerSettings()

@@ -22,8 +22,8 @@ def study(
     plan: Annotated[bool, typer.Option("--plan", help="Only show the arms and what they cost.")] = False,
 ) -> None:
     """Train every arm of a study with every seed and compare them on one page; what is there stays."""
-    from flows.study import Budget, budgets, load_study, trials
-    from flows.units import count
+    from flows.run.units import count
+    from flows.study.study import Budget, budgets, load_study, trials
     from infra.store import open_store
 
     config = load_study(name)
@@ -51,6 +51,6 @@ def study(
 
 
 def _study_flow() -> Any:
-    from flows.study_flow import study as study_flow
+    from flows.study.flow import study as study_flow
 
     return study_flow

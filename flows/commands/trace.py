@@ -18,7 +18,7 @@ def trace(
     root: RootOption = None,
 ) -> None:
     """Which documents, from which addresses, a training step learned from."""
-    from flows.trace import trace as find
+    from flows.run.trace import trace as find
 
     found = find(settings_for(root), model, step)
     console.print(

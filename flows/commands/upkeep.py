@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from flows.commands.app import RootOption, RunArgument, app, console, find_record, settings_for
-from flows.units import size
+from flows.run.units import size
 
 __all__: list[str] = []
 
@@ -21,7 +21,7 @@ def diff(
     root: RootOption = None,
 ) -> None:
     """Explain what changed between two runs: recipe, data, code, packages, machine, artifacts, metrics."""
-    from flows.diff import compare_runs, differences_today
+    from flows.run.diff import compare_runs, differences_today
     from infra.store import open_store
 
     store = open_store(settings_for(root))

@@ -23,9 +23,9 @@ def watched_flow(load: Callable[[], Any]) -> Iterator[Any]:
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "INFO")
     os.environ.setdefault("PREFECT_SERVER_LOGGING_LEVEL", "CRITICAL")
     signal.signal(signal.SIGTERM, _interrupt)
-    from flows.display import TerminalDisplay
-    from flows.server import PrefectServer
-    from flows.session import watched_by
+    from flows.run.display import TerminalDisplay
+    from flows.run.prefect_server import PrefectServer
+    from flows.run.session import watched_by
 
     with PrefectServer() as server, TerminalDisplay(console) as display:
         flow = load()

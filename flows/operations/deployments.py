@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, cast
 
 from flows.operations.settings import ServerSettings
-from flows.recipe import Recipe, load_recipe
-from flows.stages import Family
+from flows.recipe.recipe import Recipe, load_recipe
+from flows.recipe.stages import Family
 
 __all__ = ["Deployment", "deploy", "deploy_all", "plan_deployments"]
 
@@ -105,28 +105,42 @@ def plan_deployments(servers: ServerSettings) -> list[Deployment]:
         ]
     upkeep: dict[str, Any] = {"pool": pool, "queue": UPKEEP, "tags": ("upkeep",), "timezone": servers.timezone}
     found += [
-        Deployment("flows.upkeep:rerun", "by-hand", "Make a recorded run again and compare the bytes.", **upkeep),
-        Deployment("flows.promotion:promote", "by-hand", "Make a version champion if its gates pass.", **upkeep),
-        Deployment("flows.promotion:rollback", "by-hand", "Give the alias back to the champion before.", **upkeep),
         Deployment(
-            "flows.promotion:vet_champion",
+            "flows.operations.flows:rerun", "by-hand", "Make a recorded run again and compare the bytes.", **upkeep
+        ),
+        Deployment(
+            "flows.registry.promotion:promote", "by-hand", "Make a version champion if its gates pass.", **upkeep
+        ),
+        Deployment(
+            "flows.registry.promotion:rollback", "by-hand", "Give the alias back to the champion before.", **upkeep
+        ),
+        Deployment(
+            "flows.registry.promotion:audit_champion",
             "every-model",
             "Judge what somebody made champion in MLflow itself; undo it if its gates do not pass.",
             cron=VETTING_CRON,
             **upkeep,
         ),
         Deployment(
-            "flows.upkeep:retention",
+            "flows.operations.flows:retention",
             "weekly",
             "Show what no kept run and no registered model needs; deletes only when told to.",
             cron="0 5 * * 0",
             **upkeep,
         ),
         Deployment(
-            "flows.upkeep:heartbeat", "hourly", "Can the mill run: store, MLflow, disk.", cron="17 * * * *", **upkeep
+            "flows.operations.flows:heartbeat",
+            "hourly",
+            "Can the mill run: store, MLflow, disk.",
+            cron="17 * * * *",
+            **upkeep,
         ),
         Deployment(
-            "flows.upkeep:tell_failure", "failures", "Sends the notifications of failed runs.", at_once=None, **upkeep
+            "flows.operations.flows:tell_failure",
+            "failures",
+            "Sends the notifications of failed runs.",
+            at_once=None,
+            **upkeep,
         ),
     ]
     return found

@@ -15,7 +15,7 @@ from typing import Any
 
 from flows.operations.connection import connect, servers_up
 from flows.operations.settings import ServerSettings
-from flows.units import size
+from flows.run.units import size
 from infra.errors import DeepmillError
 from infra.settings import DATABASE, Settings, without_password
 
@@ -170,7 +170,7 @@ def _cron(settings: Settings) -> tuple[bool, str]:
     pool = ServerSettings().deployed_pools[0]
     name = deploy(
         Deployment(
-            "flows.upkeep:heartbeat",
+            "flows.operations.flows:heartbeat",
             f"doctor-{os.getpid()}",
             "Made by doctor.",
             cron="* * * * *",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from flows.records import state_now
+from flows.run.records import state_now
 from infra.settings import Settings
 from infra.store import open_store
 

@@ -19,10 +19,10 @@ from fastapi.responses import HTMLResponse, PlainTextResponse, Response
 
 from flows.operations.links import links_of
 from flows.operations.settings import ServerSettings
-from flows.pages import templates
-from flows.records import seconds_of, state_now
-from flows.report import write_report
-from flows.units import percent, size
+from flows.report.report import write_report
+from flows.report.templating import templates
+from flows.run.records import seconds_of, state_now
+from flows.run.units import percent, size
 from infra.durable import write_durably
 from infra.errors import UserError
 from infra.settings import Settings

@@ -14,12 +14,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from flows.stages import ACTIONS, stage_names
+from flows.recipe.stages import ACTIONS, stage_names
 from infra.errors import UserError
 from infra.settings import Settings
 from infra.store import Store
 
-__all__ = ["LINEAGE", "Doomed", "Sweep", "apply_sweep", "needed_by", "plan_sweep"]
+__all__ = ["LINEAGE", "GCCandidate", "GCPlan", "apply_sweep", "needed_by", "plan_sweep"]
 
 LINEAGE = "deepmill.lineage"
 """Tag of a registered version: stage to identity, as JSON."""
@@ -31,7 +31,7 @@ Key = tuple[str, str]
 
 
 @dataclass(frozen=True)
-class Doomed:
+class GCCandidate:
     """One artifact, or a folder of leavings, that nothing needs."""
 
     stage: str
@@ -46,10 +46,10 @@ class Doomed:
 
 
 @dataclass(frozen=True)
-class Sweep:
+class GCPlan:
     """What a retention run would delete."""
 
-    items: list[Doomed] = field(default_factory=list)
+    items: list[GCCandidate] = field(default_factory=list)
     looked_at: int = 0
     kept: dict[str, int] = field(default_factory=dict)
     """Reason to number of artifacts kept for it; an artifact counts for the first that holds."""
@@ -67,7 +67,7 @@ def needed_by(record: dict[str, Any]) -> set[Key]:
     return planned | {(name, entry["identity"]) for name, entry in record.get("stages", {}).items()}
 
 
-def plan_sweep(store: Store, settings: Settings, keep_runs: int, keep_days: float) -> Sweep:
+def plan_sweep(store: Store, settings: Settings, keep_runs: int, keep_days: float) -> GCPlan:
     """Decide what may go. Reads run records and the registry, and the manifests of what nobody named.
 
     Raises:
@@ -97,12 +97,12 @@ def plan_sweep(store: Store, settings: Settings, keep_runs: int, keep_days: floa
             if manifest is None or stage not in known:
                 continue  # being made at this moment, or not ours
             if manifest.started < youngest:
-                items.append(Doomed(stage, identity, manifest.size, manifest.started))
+                items.append(GCCandidate(stage, identity, manifest.size, manifest.started))
                 continue
             why = f"younger than {keep_days:g} days"
         kept[why] += 1
-    items += _leavings(store, keep_days)
-    return Sweep(items, looked_at, kept, frozenset(runs))
+    items += _leftovers(store, keep_days)
+    return GCPlan(items, looked_at, kept, frozenset(runs))
 
 
 def _registered(settings: Settings) -> set[Key]:
@@ -118,7 +118,7 @@ def _registered(settings: Settings) -> set[Key]:
     return {key for version in versions for key in json.loads(version.tags.get(LINEAGE, "{}")).items()}
 
 
-def _leavings(store: Store, keep_days: float) -> list[Doomed]:
+def _leftovers(store: Store, keep_days: float) -> list[GCCandidate]:
     """Unfinished work that nobody went on with, and fetched copies that nobody read, for so many days."""
     found = []
     oldest = time.time() - keep_days * 86_400
@@ -128,11 +128,11 @@ def _leavings(store: Store, keep_days: float) -> list[Doomed]:
             if touched < oldest:
                 length = sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file())
                 made = datetime.fromtimestamp(touched, UTC).isoformat(timespec="seconds")
-                found.append(Doomed(folder.parent.name, folder.name, length, made, folder))
+                found.append(GCCandidate(folder.parent.name, folder.name, length, made, folder))
     return found
 
 
-def apply_sweep(store: Store, sweep: Sweep) -> int:
+def apply_sweep(store: Store, sweep: GCPlan) -> int:
     """Delete what `sweep` shows, but for what runs that began since then want; the bytes freed."""
     freed = 0
     for item in sweep.items:

@@ -82,7 +82,7 @@ class ServerSettings(BaseSettings):
 
     @property
     def recipe_names(self) -> list[str]:
-        from flows.recipe import preset_names
+        from flows.recipe.recipe import preset_names
 
         return _list(self.recipes) or sorted(preset_names(), key=lambda name: name != "sample")
 

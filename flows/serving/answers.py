@@ -8,9 +8,9 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from flows.serving.house import Served
 from flows.serving.limits import Limits
 from flows.serving.metrics import Metrics
+from flows.serving.model_manager import Served
 from flows.serving.protocol import ApiError, ChatBody, CompletionBody, answer_head
 from model.serving.chat import ChatFormat, Piece, ReasoningSplitter
 from model.serving.engine import EngineError, Request

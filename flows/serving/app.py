@@ -18,15 +18,15 @@ from starlette.responses import FileResponse, JSONResponse, Response, StreamingR
 from starlette.routing import Route
 
 from flows.serving.answers import Answer, engine_request
-from flows.serving.house import House, Served
 from flows.serving.limits import Admission, Limits, SlowClients, check_key
 from flows.serving.metrics import CONTENT_TYPE, Metrics
+from flows.serving.model_manager import ModelManager, Served
 from flows.serving.protocol import ApiError, ChatBody, CompletionBody, parse
 
 __all__ = ["build"]
 
 log = logging.getLogger("deepmill.serve")
-PAGE = Path(__file__).parents[1] / "templates" / "chat"
+PAGE = Path(__file__).parent / "chat_page"
 PAGE_FILES = {
     "/": ("chat.html", "text/html"),
     "/chat.js": ("chat.js", "text/javascript"),
@@ -44,7 +44,7 @@ Handler = Callable[[Request], Any]
 
 
 def build(
-    house: House, limits: Limits, metrics: Metrics, *, keys: Sequence[str] = (), hosts: Sequence[str] = ()
+    house: ModelManager, limits: Limits, metrics: Metrics, *, keys: Sequence[str] = (), hosts: Sequence[str] = ()
 ) -> Any:
     """The ASGI application.
 
@@ -91,7 +91,7 @@ async def _missing(request: Request, error: Any) -> Response:
 class _Front:
     """The routes."""
 
-    def __init__(self, house: House, limits: Limits, metrics: Metrics, keys: Sequence[str]) -> None:
+    def __init__(self, house: ModelManager, limits: Limits, metrics: Metrics, keys: Sequence[str]) -> None:
         self.house, self.limits, self.metrics, self.keys = house, limits, metrics, keys
         self.admission = Admission(limits)
 

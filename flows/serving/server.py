@@ -13,9 +13,9 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from flows.serving.app import build
-from flows.serving.house import House
 from flows.serving.limits import Limits
 from flows.serving.metrics import Metrics
+from flows.serving.model_manager import ModelManager
 from infra.errors import UserError
 
 __all__ = ["listen", "serve"]
@@ -34,7 +34,7 @@ def listen(host: str, port: int) -> socket.socket:
         raise UserError(f"{host}:{port}: cannot listen there ({error.strerror}); choose another --port") from None
 
 
-class _PatientProtocol(H11Protocol):
+class _BoundedProtocol(H11Protocol):
     """Lets a client go whose request line and headers do not arrive in time; uvicorn itself waits for ever."""
 
     _patience: asyncio.TimerHandle | None = None
@@ -65,13 +65,13 @@ class _PatientProtocol(H11Protocol):
 
 
 def serve(
-    house: House,
+    house: ModelManager,
     limits: Limits,
     metrics: Metrics,
     listener: socket.socket,
     *,
     keys: Sequence[str],
-    ready: Callable[[House], None],
+    ready: Callable[[ModelManager], None],
 ) -> None:
     """Serve until a stop signal; `ready` is called once requests are taken.
 
@@ -86,7 +86,7 @@ def serve(
     hosts = LOOPBACK if address in LOOPBACK else ()
     config = uvicorn.Config(
         build(house, limits, metrics, keys=keys, hosts=hosts),
-        http=_PatientProtocol,
+        http=_BoundedProtocol,
         ws="none",
         log_level="error",
         access_log=False,
@@ -97,7 +97,9 @@ def serve(
     asyncio.run(_run(uvicorn.Server(config), house, listener, ready))
 
 
-async def _run(server: uvicorn.Server, house: House, listener: socket.socket, ready: Callable[[House], None]) -> None:
+async def _run(
+    server: uvicorn.Server, house: ModelManager, listener: socket.socket, ready: Callable[[ModelManager], None]
+) -> None:
     try:
         await house.open()
         ready(house)

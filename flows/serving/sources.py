@@ -6,9 +6,9 @@ import logging
 import shutil
 from pathlib import Path
 
-from flows.registry import Name, download, parse_name
-from flows.serving.house import Source, Version
-from flows.vetting import vet
+from flows.registry.audit import audit
+from flows.registry.names import Name, download, parse_name
+from flows.serving.model_manager import Source, Version
 from infra.errors import UserError
 from infra.settings import Settings
 from infra.tracking import registry_client
@@ -45,7 +45,7 @@ def _registry(name: Name, settings: Settings, cache: Path) -> Source:
     def current() -> str | None:
         if name.version:
             return name.version
-        verdict = vet(settings, name.model, name.alias)  # what was promoted by hand is judged before it is served
+        verdict = audit(settings, name.model, name.alias)  # what was promoted by hand is judged before it is served
         if verdict.message:
             log.warning("%s", verdict.message)
         return verdict.version

@@ -19,10 +19,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from model.checkpoint import to_hf_names
-from model.moe import RoutedExperts
+from model.architecture.checkpoint import to_hf_names
+from model.architecture.moe import RoutedExperts
+from model.architecture.transformer import Transformer
 from model.release.compressed import scheme, unquantized, write_folder
-from model.transformer import Transformer
 
 __all__ = ["int8_activations", "round_rows", "write_w8a8"]
 

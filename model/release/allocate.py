@@ -14,13 +14,13 @@ import torch
 from gguf import QK_K
 from torch import Tensor
 
+from model.architecture.transformer import Transformer
 from model.release.calibrate import CalibrationBatch, rounded_to
 from model.release.divergence import Reference
 from model.release.grid import GROUP
 from model.release.quantized import Plan
 from model.release.units import Role, role_of, units
 from model.sections import Precision
-from model.transformer import Transformer
 
 __all__ = ["allocate", "chosen_within", "costs"]
 

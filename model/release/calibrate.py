@@ -25,16 +25,16 @@ from gguf import GGMLQuantizationType
 from torch import Tensor, nn
 
 from infra import events
-from model.attention import LatentAttention
-from model.moe import FeedForward, MixtureOfExperts
+from model.architecture.attention import LatentAttention
+from model.architecture.moe import FeedForward, MixtureOfExperts
+from model.architecture.rotary import rotary_tables
+from model.architecture.transformer import Layer, Transformer
 from model.release.gptq import factor, round_columns
 from model.release.grid import Grid
 from model.release.kquants import k_quantize
 from model.release.quantized import K_QUANTS, Plan, Unit, plain_unit, rounded_unit
 from model.release.units import units
-from model.rotary import rotary_tables
 from model.sections import Precision
-from model.transformer import Layer, Transformer
 
 __all__ = ["Calibrated", "CalibrationBatch", "calibrate", "rounded", "rounded_to"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from model.config import Family, ModelConfig, count_parameters
+from model.architecture.config import Family, ModelConfig, count_parameters
 from model.sections import ExportConfig
 from model.serving.vllm import CONFIG, needs_writing_out
 

@@ -22,14 +22,14 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from infra.errors import UserError
-from model.checkpoint import TOKENIZER_FILES, from_hf_names, load_config, to_hf_names, write_json
-from model.config import Family, ModelConfig
+from model.architecture.checkpoint import TOKENIZER_FILES, from_hf_names, load_config, to_hf_names, write_json
+from model.architecture.config import Family, ModelConfig
+from model.architecture.transformer import Transformer
 from model.release.fused import shared_bits, widened
 from model.release.grid import GROUP, Grid, unpack
 from model.release.quantized import KEY, Plan, Unit, load_quantized, read_units
 from model.release.units import units
 from model.sections import Precision
-from model.transformer import Transformer
 
 __all__ = [
     "compress",

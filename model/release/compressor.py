@@ -19,12 +19,12 @@ from typing import IO
 from safetensors.torch import load_file
 
 from infra.errors import UserError
-from model.checkpoint import load_config
-from model.config import Family
+from model.architecture.checkpoint import load_config
+from model.architecture.config import Family
+from model.architecture.transformer import Transformer
 from model.release.calibrate import CalibrationBatch
 from model.release.compressed import groups, linear_bits, unquantized, write_folder
 from model.release.quantized import Plan
-from model.transformer import Transformer
 
 __all__ = ["PYTHON", "check_compressor", "write_llmcompressor"]
 

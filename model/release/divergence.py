@@ -16,8 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from model.architecture.transformer import Transformer
 from model.release.calibrate import CalibrationBatch
-from model.transformer import Transformer
 
 __all__ = ["Divergence", "Reference"]
 

@@ -29,8 +29,8 @@ def export(config: ExportConfig, inputs: Mapping[str, Path], out_dir: Path) -> d
     Raises:
         UserError: an input is no model, or a written file does not read back as it was written.
     """
-    from model.checkpoint import load_config, write_json
-    from model.config import Family
+    from model.architecture.checkpoint import load_config, write_json
+    from model.architecture.config import Family
     from model.release.card import card
     from model.release.compressed import unknown, write_compressed
     from model.release.gguf import unsupported
@@ -90,7 +90,7 @@ def _write_ggufs(
     from safetensors.torch import load_file
     from tokenizers import Tokenizer
 
-    from model.checkpoint import load_model
+    from model.architecture.checkpoint import load_model
     from model.release.gguf import Stored, check_gguf, write_gguf
     from model.release.kquants import k_quants
     from model.release.quantize import IMPORTANCE
@@ -127,7 +127,7 @@ def _write_ggufs(
 
 def _copy(source: Path, target: Path, tokenizer: Path) -> None:
     """A model folder, with the tokenizer of the run."""
-    from model.checkpoint import TOKENIZER_FILES
+    from model.architecture.checkpoint import TOKENIZER_FILES
 
     target.mkdir(parents=True, exist_ok=True)
     for name in ("config.json", "generation_config.json", "model.safetensors"):

@@ -19,12 +19,12 @@ from gguf import ExpertGatingFuncType, GGMLQuantizationType, GGUFReader, GGUFWri
 from gguf import dequantize as gguf_dequantize
 
 from infra.errors import UserError
-from model.config import Family, ModelConfig
+from model.architecture.config import Family, ModelConfig
 
 __all__ = ["FILE_TYPES", "Stored", "check_gguf", "gguf_name", "unsupported", "write_gguf"]
 
 PRE_TOKENIZER = "deepseek-llm"
-"""llama.cpp's name for the regular expressions of `pipeline.tokenizer`."""
+"""llama.cpp's name for the regular expressions of `pipeline.tokens.tokenizer`."""
 FILE_TYPES = {
     "f32": LlamaFileType.ALL_F32,
     "q8_0": LlamaFileType.MOSTLY_Q8_0,

@@ -17,7 +17,7 @@ import torch
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 from torch import Tensor
 
-from model.config import Family, ModelConfig
+from model.architecture.config import Family, ModelConfig
 from model.release.quantized import Unit, plain_unit
 from model.release.units import Role, role_of
 

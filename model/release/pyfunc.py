@@ -34,7 +34,7 @@ class ReasoningModel(PythonModel):
         Raises:
             ValueError: neither column is there, or a parameter is out of range.
         """
-        from model.generate import Sampling, generate, prompt_tokens, split_reasoning, token_id
+        from model.generation.generate import Sampling, generate, prompt_tokens, split_reasoning, token_id
 
         if "question" in model_input:
             prompts = [prompt_tokens(self.tokenizer, str(text)) for text in model_input["question"]]

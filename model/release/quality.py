@@ -7,10 +7,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from model.architecture.transformer import Transformer
 from model.release.divergence import Reference
 from model.release.rows import cut, sequence_length, task_rows, text_rows
 from model.sections import QuantizeConfig
-from model.transformer import Transformer
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -24,8 +24,8 @@ class Judge:
     def __init__(
         self, config: QuantizeConfig, original: Transformer, inputs: Mapping[str, Path], tokenizer: Tokenizer
     ) -> None:
-        from pipeline.reader import ShardReader
-        from pipeline.reasoning import read_tasks
+        from pipeline.reasoning.stage import read_tasks
+        from pipeline.tokens.reader import ShardReader
 
         self._config, self._tokenizer = config, tokenizer
         shards, count = inputs["shards"], config.evaluation_sequences
@@ -56,8 +56,8 @@ class Judge:
 
     def __call__(self, model: Transformer) -> dict[str, Any]:
         """`divergence`, that of each source, and the share of problems solved."""
-        from model.generate import Sampling
-        from model.solve import solve
+        from model.generation.generate import Sampling
+        from model.generation.solve import solve
 
         found = self.divergence(model)
         found["kl_by_source"] = {name: reference.compare(model).kl for name, reference in self._sources.items()}

@@ -23,10 +23,10 @@ from model.sections import Activations, Precision, QuantizeConfig
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
+    from model.architecture.transformer import Transformer
     from model.release.calibrate import CalibrationBatch
     from model.release.quality import Judge
     from model.release.quantized import Plan
-    from model.transformer import Transformer
 
 __all__ = ["IMPORTANCE", "quantize"]
 
@@ -42,8 +42,8 @@ def quantize(config: QuantizeConfig, inputs: Mapping[str, Path], out_dir: Path) 
     import torch
     from tokenizers import Tokenizer
 
-    from model.checkpoint import load_model, write_json
-    from model.config import count_parameters
+    from model.architecture.checkpoint import load_model, write_json
+    from model.architecture.config import count_parameters
     from model.release.compressor import check_compressor
     from model.release.quality import Judge
     from model.training.engine import threads_for
@@ -107,7 +107,7 @@ def _llmcompressor(
     checkpoint: Path,
     out_dir: Path,
 ) -> dict[str, Any]:
-    from model.config import count_parameters
+    from model.architecture.config import count_parameters
     from model.release.compressed import load_compressed
     from model.release.compressor import write_llmcompressor
     from model.training.engine import threads_for

@@ -22,12 +22,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from infra.errors import UserError
-from model.checkpoint import TOKENIZER_FILES, load_config, write_json
-from model.config import ModelConfig
+from model.architecture.checkpoint import TOKENIZER_FILES, load_config, write_json
+from model.architecture.config import ModelConfig
+from model.architecture.transformer import Transformer
 from model.release.grid import GROUP, Grid, dequantize, pack, round_to_nearest, unpack
 from model.release.units import Role, role_of, units
 from model.sections import Precision
-from model.transformer import Transformer
 
 __all__ = [
     "K_QUANTS",

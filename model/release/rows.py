@@ -19,7 +19,7 @@ __all__ = ["cut", "sequence_length", "task_rows", "text_rows"]
 
 def sequence_length(shards: Path) -> int:
     """Tokens in a row."""
-    from pipeline.reader import ShardReader
+    from pipeline.tokens.reader import ShardReader
 
     return ShardReader(shards, "train", global_batch=1, verify=False).sequence_length
 
@@ -30,7 +30,7 @@ def text_rows(shards: Path, split: str, count: int, seed: int, source: str | Non
     Raises:
         UserError: there are none.
     """
-    from pipeline.reader import ShardReader
+    from pipeline.tokens.reader import ShardReader
 
     mixture = None if source is None else {source: 1.0}
     try:
@@ -46,9 +46,9 @@ def text_rows(shards: Path, split: str, count: int, seed: int, source: str | Non
 
 def task_rows(file: Path, tokenizer: Tokenizer, length: int, count: int, seed: int) -> CalibrationBatch:
     """At most `count` rows of packed solved tasks."""
-    from model.generate import token_id
+    from model.generation.generate import token_id
     from model.training.chats import ChatBatches, encode_chats
-    from pipeline.reasoning import read_tasks
+    from pipeline.reasoning.stage import read_tasks
 
     tasks = read_tasks(file)
     pad = token_id(tokenizer, "<|pad|>")

@@ -14,8 +14,8 @@ from enum import StrEnum
 
 from torch import Tensor
 
-from model.config import ModelConfig
-from model.transformer import Transformer
+from model.architecture.config import ModelConfig
+from model.architecture.transformer import Transformer
 
 __all__ = ["Role", "role_of", "units"]
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from infra.errors import UserError
-from model.transformer import Transformer
+from model.architecture.transformer import Transformer
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

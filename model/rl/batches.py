@@ -19,9 +19,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from model.packed import BEGINNING
+from model.architecture.packed import BEGINNING
+from model.architecture.transformer import Transformer
 from model.rl.loss import log_probabilities
-from model.transformer import Transformer
 
 __all__ = ["Answer", "MicroBatch", "micro_batch", "micro_batches"]
 

@@ -30,19 +30,19 @@ from infra import events
 from infra.errors import UserError
 from infra.execution import execution
 from infra.hashing import file_digest
-from model.checkpoint import load_model, save_model, write_json
+from model.architecture.checkpoint import load_model, save_model, write_json
+from model.architecture.transformer import Transformer
 from model.finetune_sections import DpoConfig
-from model.generate import Sampling, prompt_text, token_id
+from model.generation.generate import Sampling, prompt_text, token_id
+from model.generation.solve import solve
 from model.rl.batches import Answer, MicroBatch, micro_batch
 from model.rl.rollout import questions_of_step
-from model.solve import solve
 from model.training.engine import SingleEngine, threads_for
 from model.training.loop import sigterm_event
 from model.training.schedule import learning_rate
 from model.training.snapshots import Snapshots
-from model.transformer import Transformer
-from pipeline.problem_files import read_records
-from pipeline.reasoning import read_tasks
+from pipeline.reasoning.problem_files import read_records
+from pipeline.reasoning.stage import read_tasks
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

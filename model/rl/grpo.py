@@ -56,12 +56,12 @@ def run_rank(argument: dict[str, Any]) -> None:
     import torch
     from tokenizers import Tokenizer
 
-    from model.checkpoint import load_model, save_model, write_json
+    from model.architecture.checkpoint import load_model, save_model, write_json
     from model.rl.policy import Policy
     from model.training.engine import threads_for
     from model.training.loop import sigterm_event
     from model.training.snapshots import Snapshots
-    from pipeline.reasoning import read_tasks
+    from pipeline.reasoning.stage import read_tasks
 
     config = GrpoConfig.model_validate(argument["config"])
     inputs = {name: Path(path) for name, path in argument["inputs"].items()}
@@ -254,10 +254,10 @@ class _Run:
 
     def validate(self, done: int) -> None:
         """Ask the held-out questions, greedily, after `done` steps; ranks share them out."""
-        from model.generate import Sampling
+        from model.generation.generate import Sampling
+        from model.generation.solve import solve
         from model.rl.rewards import reward
         from model.rl.rollout import program_limits
-        from model.solve import solve
 
         policy, config = self.policy, self.config
         solutions = solve(

@@ -16,13 +16,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from model.architecture.transformer import Transformer
 from model.finetune_sections import GrpoConfig
 from model.rl.batches import Answer, MicroBatch, micro_batches
 from model.rl.loss import grpo_loss, log_probabilities
 from model.sections import OptimizerConfig, TrainingConfig
 from model.training.engine import SingleEngine, make_engine, own_weights, set_weights
 from model.training.universal import Fragment, Reader
-from model.transformer import Transformer
 
 __all__ = ["Policy", "policy_engine_config"]
 

@@ -28,7 +28,7 @@ from infra.errors import UserError
 from infra.hashing import file_digest
 from model.finetune_sections import RejectionConfig
 from model.training.ranks import run_ranks
-from pipeline.reasoning import read_tasks
+from pipeline.reasoning.stage import read_tasks
 
 __all__ = ["choose_answers", "rejection"]
 
@@ -83,10 +83,10 @@ def run_rank(argument: dict[str, Any]) -> None:
     import torch
     from tokenizers import Tokenizer
 
-    from model.checkpoint import load_model, write_json
-    from model.devices import own_device
-    from model.generate import Sampling
-    from model.solve import solve
+    from model.architecture.checkpoint import load_model, write_json
+    from model.architecture.devices import own_device
+    from model.generation.generate import Sampling
+    from model.generation.solve import solve
     from model.training.engine import threads_for
 
     config = RejectionConfig.model_validate(argument["config"])

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from model.finetune_sections import GrpoConfig
-from model.solve import Solution
-from pipeline.language import consistency
+from model.generation.solve import Solution
+from pipeline.text.language import consistency
 
 __all__ = ["Reward", "reward"]
 

@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import torch
 
+from model.architecture.transformer import Transformer
 from model.finetune_sections import GrpoConfig
-from model.generate import Sampling, prompt_tokens
+from model.generation.generate import Sampling, prompt_tokens
+from model.generation.solve import Solution, solve
 from model.rl.batches import Answer
 from model.rl.loss import group_advantages
 from model.rl.rewards import Reward, reward
-from model.solve import Solution, solve
-from model.transformer import Transformer
-from pipeline.sandbox import Limits
+from pipeline.reasoning.sandbox import Limits
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from model.generate import token_id
+from model.generation.generate import token_id
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -35,7 +35,7 @@ class Turn:
 
 
 class ChatFormat:
-    """The chat format of `pipeline.tokenizer` over one tokenizer."""
+    """The chat format of `pipeline.tokens.tokenizer` over one tokenizer."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         from tokenizers import Tokenizer

@@ -23,18 +23,18 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 from tokenizers import Tokenizer
 
-from model.generate import Sampling, stream, token_id
+from model.architecture.transformer import Transformer
+from model.generation.generate import Sampling, stream, token_id
 from model.release.quantized import KEY, load_quantized
 from model.serving.child import run, tell
 from model.serving.engine import EngineSpec
-from model.transformer import Transformer
 
 __all__ = ["Writer", "load", "serve"]
 
 
 def load(folder: Path) -> Transformer:
     """The model of a quantized or a plain checkpoint folder."""
-    from model.checkpoint import load_model
+    from model.architecture.checkpoint import load_model
 
     config: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     model = load_quantized(folder) if KEY in config else load_model(folder)

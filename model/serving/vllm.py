@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from infra.errors import UserError
 
 if TYPE_CHECKING:
-    from model.config import ModelConfig
+    from model.architecture.config import ModelConfig
     from model.serving.engine import EngineSpec
 
 __all__ = ["CONFIG", "LATENT_WIDTH", "environment", "first_error", "needs_writing_out", "vllm_command", "write_config"]
@@ -92,7 +92,7 @@ def write_config(folder: Path) -> bool:
     vLLM computes the family, but leaves reading its configuration to transformers, which has none. As DeepSeek-V2
     with heads that have no latent at all it is the same model to vLLM.
     """
-    from model.checkpoint import write_json
+    from model.architecture.checkpoint import write_json
 
     config: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     if config["model_type"] != "deepseek":
@@ -108,14 +108,14 @@ def needs_writing_out(config: ModelConfig) -> bool:
 
     It has none for the width of the model, or takes the first DeepSeekMoE (`write_config`) for one with a latent.
     """
-    from model.config import Family
+    from model.architecture.config import Family
 
     latent = config.has_latent_attention and config.kv_lora_rank + config.qk_rope_head_dim != LATENT_WIDTH
     return latent or config.model_type is Family.DEEPSEEK
 
 
 def _config(spec: EngineSpec) -> ModelConfig:
-    from model.checkpoint import load_config
+    from model.architecture.checkpoint import load_config
 
     return load_config(Path(spec.path))
 

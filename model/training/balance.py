@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from model.config import Family, ModelConfig
-from model.moe import (
+from model.architecture.config import Family, ModelConfig
+from model.architecture.moe import (
     Gate,
     MixtureOfExperts,
     device_balance_loss,

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from model.generate import prompt_text
+from model.generation.generate import prompt_text
 from model.training.loop import TrainingBatch
-from pipeline.tokenizer import chat_text
+from pipeline.tokens.tokenizer import chat_text
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from infra import events
 from infra.errors import UserError
-from model.config import count_parameters
+from model.architecture.config import count_parameters
 from model.finetune_sections import ContinuedConfig
 from model.training.ranks import run_ranks
 
@@ -48,12 +48,12 @@ def run_rank(argument: dict[str, Any]) -> None:
     import torch
 
     from infra.hashing import file_digest
-    from model.checkpoint import load_model, save_model, write_json
+    from model.architecture.checkpoint import load_model, save_model, write_json
+    from model.architecture.vocabulary import fit_vocabulary
     from model.training.engine import threads_for
     from model.training.loop import train
     from model.training.sources import ShardBatches, token_bytes
-    from model.vocabulary import fit_vocabulary
-    from pipeline.reader import ShardReader
+    from pipeline.tokens.reader import ShardReader
 
     config = ContinuedConfig.model_validate(argument["config"])
     inputs = {name: Path(path) for name, path in argument["inputs"].items()}
@@ -112,7 +112,7 @@ def _reading(config: ContinuedConfig, shards: Path, bytes_V: torch.Tensor) -> Ca
     import torch.nn.functional as F
 
     from model.training.loop import TrainingBatch
-    from pipeline.reader import ShardReader
+    from pipeline.tokens.reader import ShardReader
 
     counts = ShardReader(shards, "validation", global_batch=1).source_rows
     unknown = set(config.domain) - set(counts)
@@ -135,9 +135,9 @@ def _reading(config: ContinuedConfig, shards: Path, bytes_V: torch.Tensor) -> Ca
                 row = readers[source].batch(min(number, rows - 1))
                 batch = TrainingBatch(row.tokens, row.documents).to(engine.device)
                 logits_BTV = engine.forward(batch.tokens_BT, batch.documents_BT if config.document_mask else None)
-                learned_BT = batch.learned_BT()
-                targets_N = batch.tokens_BT[:, 1:][learned_BT]
-                loss = F.cross_entropy(logits_BTV[:, :-1][learned_BT].float(), targets_N, reduction="sum")
+                loss_tokens_BT = batch.loss_tokens_BT()
+                targets_N = batch.tokens_BT[:, 1:][loss_tokens_BT]
+                loss = F.cross_entropy(logits_BTV[:, :-1][loss_tokens_BT].float(), targets_N, reduction="sum")
                 if number < rows:
                     sums[place, 0] += loss.double()
                     sums[place, 1] += bytes_V[targets_N.cpu()].sum()

@@ -17,7 +17,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from model.devices import own_device
+from model.architecture.devices import own_device
+from model.architecture.transformer import Transformer
 from model.sections import TrainingConfig
 from model.training.balance import GateWatch
 from model.training.deepspeed_setup import initialise, layout_of, settings_for
@@ -26,7 +27,6 @@ from model.training.exchange import exchange_compactly
 from model.training.pieces import is_expert, pieces_of, plain_name
 from model.training.prepare import computing_under_autocast, prepare, without_autocast
 from model.training.universal import BUFFER, MASTER, MOMENTS, Fragment, Reader, kept_buffers, shapes_of
-from model.transformer import Transformer
 
 __all__ = ["DeepSpeedEngine"]
 

@@ -11,7 +11,7 @@ import torch
 
 from infra.errors import UserError
 from infra.execution import Execution, execution
-from model.config import Family, ModelConfig
+from model.architecture.config import Family, ModelConfig
 from model.sections import OptimizerKind, TrainingConfig
 
 __all__ = ["initialise", "layout_of", "settings_for"]

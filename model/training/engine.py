@@ -19,13 +19,13 @@ from torch import Tensor, nn
 
 from infra.execution import Engine as EngineChoice
 from infra.execution import execution
-from model.devices import own_device
+from model.architecture.devices import own_device
+from model.architecture.transformer import Transformer
 from model.sections import OptimizerConfig, OptimizerKind, TrainingConfig
 from model.training.balance import GateWatch
 from model.training.muon import Muon
 from model.training.prepare import autocast, keep_memory, prepare
 from model.training.universal import BUFFER, MASTER, MOMENTS, Fragment, Reader, kept_buffers, shapes_of
-from model.transformer import Transformer
 
 __all__ = ["Engine", "SingleEngine", "make_engine", "own_weights", "set_weights"]
 

@@ -21,9 +21,9 @@ from torch import Tensor, nn
 
 from infra import events
 from infra.errors import UserError
+from model.architecture.transformer import Transformer
 from model.finetune_sections import EsftScore, SftConfig
 from model.training.chats import ChatBatches
-from model.transformer import Transformer
 
 __all__ = ["ChosenExperts", "expert_use", "frozen_gates", "select_experts"]
 

@@ -3,8 +3,8 @@
 AutoEP sends a token once for each of its experts and brings every expert's output back. Here a rank is sent a token
 once however many of its experts are wanted, with the gates and the experts' numbers in the same message, and sends back
 the gated sum: with 6 of 32 experts on two ranks a third of the bytes, each way and in both passes. Its experts then
-work by `model.grouped`, where AutoEP pads every expert's tokens and scatters them back. Layers, parameters and groups
-stay AutoEP's. (DeepSeek-V3 sends a token once to a node for the same reason, section 3.2.2.)
+work by `model.architecture.grouped`, where AutoEP pads every expert's tokens and scatters them back. Layers, parameters
+and groups stay AutoEP's. (DeepSeek-V3 sends a token once to a node for the same reason, section 3.2.2.)
 
 Shapes: T tokens of this rank, D hidden, K experts per token, R ranks that share the experts, n tokens sent,
 m tokens received, p pairs of a received token and an expert of this rank.
@@ -19,7 +19,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from model.grouped import Routing, gated_experts
+from model.architecture.grouped import Routing, gated_experts
 
 __all__ = ["exchange_compactly"]
 

@@ -32,13 +32,13 @@ from torch import Tensor
 from infra import events
 from infra.errors import UserError
 from infra.execution import execution
+from model.architecture.transformer import Transformer
 from model.sections import BadStep, TrainingConfig
 from model.training.balance import load_statistics
 from model.training.engine import Engine, make_engine, peak_memory_bytes
-from model.training.prediction import learned_at, prediction_weight, targets_at
+from model.training.prediction import loss_tokens_at, prediction_weight, targets_at
 from model.training.schedule import learning_rate
 from model.training.snapshots import Snapshots
-from model.transformer import Transformer
 
 __all__ = ["BatchSource", "TrainingBatch", "TrainingResult", "Validation", "sigterm_event", "train"]
 
@@ -73,9 +73,9 @@ class TrainingBatch:
         ]
         return [TrainingBatch(*part) for part in zip(*columns, strict=True)]
 
-    def learned_BT(self) -> Tensor:
+    def loss_tokens_BT(self) -> Tensor:
         """True [B, T - 1] where the token after position t is learned from it."""
-        return learned_at(0, self.tokens_BT, self.documents_BT, self.loss_mask_BT)
+        return loss_tokens_at(0, self.tokens_BT, self.documents_BT, self.loss_mask_BT)
 
 
 class BatchSource(Protocol):
@@ -306,7 +306,7 @@ class _Run:
         if (token := int(batch.tokens_BT.max())) >= known:
             raise UserError(f"step {step + 1}: token {token} in the data, the model knows {known}: other tokenizer?")
         self.tokens += batch.tokens_BT.numel() * engine.world
-        count = engine.total(batch.learned_BT().sum().double().to(engine.device)).item()
+        count = engine.total(batch.loss_tokens_BT().sum().double().to(engine.device)).item()
         rate = learning_rate(config, step)
         loss, further, is_good, norm = 0.0, 0.0, count > 0, 0.0
         parts = batch.split(self.accumulation)
@@ -387,11 +387,11 @@ class _Run:
             for number in range(self.validation.batches):
                 batch = self.validation.source.batch(number, engine.rank, engine.world)
                 for part in batch.split(self.accumulation):
-                    learned_BT = part.learned_BT()
+                    loss_tokens_BT = part.loss_tokens_BT()
                     sums[0] += self.token_losses(part)[0].double()
-                    sums[1] += learned_BT.sum()
+                    sums[1] += loss_tokens_BT.sum()
                     if self.validation.bytes_V is not None:
-                        sums[2] += self.validation.bytes_V[part.tokens_BT[:, 1:][learned_BT]].sum()
+                        sums[2] += self.validation.bytes_V[part.tokens_BT[:, 1:][loss_tokens_BT]].sum()
             loss, tokens, size = engine.total(sums).tolist()
             row["loss"] = loss / max(tokens, 1)
             if size:

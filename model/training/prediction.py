@@ -9,13 +9,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from model.output import IGNORED
+from model.architecture.output import IGNORED
 from model.sections import TrainingConfig
 
-__all__ = ["learned_at", "prediction_weight", "targets_at"]
+__all__ = ["loss_tokens_at", "prediction_weight", "targets_at"]
 
 
-def learned_at(
+def loss_tokens_at(
     depth: int, tokens_BT: Tensor, documents_BT: Tensor | None = None, loss_mask_BT: Tensor | None = None
 ) -> Tensor:
     """True [B, T - depth - 1] where the token `depth` + 1 places after a position is learned from it: it belongs to the
@@ -34,8 +34,8 @@ def targets_at(
 ) -> Tensor:
     """The target [B, T - depth] of each state of a depth: the token `depth` + 1 places on, or `IGNORED` where it is not
     learned. The last state predicts nothing that is there; it stays, for cutting it off would copy all states."""
-    learned_BT = learned_at(depth, tokens_BT, documents_BT, loss_mask_BT)
-    return F.pad(tokens_BT[:, depth + 1 :].masked_fill(~learned_BT, IGNORED), (0, 1), value=IGNORED)
+    loss_tokens_BT = loss_tokens_at(depth, tokens_BT, documents_BT, loss_mask_BT)
+    return F.pad(tokens_BT[:, depth + 1 :].masked_fill(~loss_tokens_BT, IGNORED), (0, 1), value=IGNORED)
 
 
 def prediction_weight(config: TrainingConfig, step: int) -> float:

@@ -18,8 +18,8 @@ from torch import Tensor
 
 from infra.errors import UserError
 from infra.execution import Precision, execution
-from model.grouped import compile_activations
-from model.transformer import Transformer
+from model.architecture.grouped import compile_activations
+from model.architecture.transformer import Transformer
 
 __all__ = ["autocast", "compile_parts", "computing_under_autocast", "keep_memory", "prepare", "without_autocast"]
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from infra.errors import UserError
-from model.config import count_parameters
+from model.architecture.config import count_parameters
 from model.sections import PretrainConfig
 from model.training.ranks import run_ranks
 
@@ -35,12 +35,12 @@ def run_rank(argument: dict[str, Any]) -> None:
     import torch
 
     from infra.hashing import file_digest
-    from model.checkpoint import save_model, write_json
+    from model.architecture.checkpoint import save_model, write_json
+    from model.architecture.transformer import Transformer
     from model.training.engine import threads_for
     from model.training.loop import Validation, train
     from model.training.sources import ShardBatches, token_bytes
-    from model.transformer import Transformer
-    from pipeline.reader import ShardReader
+    from pipeline.tokens.reader import ShardReader
 
     config = PretrainConfig.model_validate(argument["config"])
     shards, tokenizer = Path(argument["inputs"]["shards"]), Path(argument["inputs"]["tokenizer"])

@@ -38,15 +38,15 @@ def run_rank(argument: dict[str, Any]) -> None:
     from tokenizers import Tokenizer
 
     from infra.hashing import file_digest
-    from model.checkpoint import load_model, save_model, write_json
-    from model.devices import own_device
-    from model.generate import Sampling, token_id
-    from model.solve import solve
+    from model.architecture.checkpoint import load_model, save_model, write_json
+    from model.architecture.devices import own_device
+    from model.generation.generate import Sampling, token_id
+    from model.generation.solve import solve
     from model.training.chats import ChatBatches, encode_chats
     from model.training.engine import threads_for
     from model.training.esft import frozen_gates, select_experts
     from model.training.loop import Validation, train
-    from pipeline.reasoning import read_tasks
+    from pipeline.reasoning.stage import read_tasks
 
     config = SftConfig.model_validate(argument["config"])
     inputs = {name: Path(path) for name, path in argument["inputs"].items()}

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from model.training.loop import TrainingBatch
-from pipeline.reader import ShardReader
+from pipeline.tokens.reader import ShardReader
 
 __all__ = ["ShardBatches", "token_bytes"]
 

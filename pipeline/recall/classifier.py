@@ -15,7 +15,7 @@ import numpy as np
 
 from infra.errors import UserError
 from pipeline.recall.section import ClassifierOptions
-from pipeline.words import WORDS
+from pipeline.text.words import WORDS
 
 __all__ = ["Judge", "line_of", "train"]
 

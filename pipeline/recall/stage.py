@@ -32,7 +32,10 @@ from datatrove.pipeline.base import PipelineStep
 from infra import events
 from infra.errors import UserError
 from infra.storage import open_file, resolve
-from pipeline.documents import (
+from pipeline.recall.classifier import Judge, line_of, train
+from pipeline.recall.discovery import Pages, below
+from pipeline.recall.section import Domain, RecallConfig
+from pipeline.tasks.documents import (
     Document,
     DocumentReader,
     DocumentWriter,
@@ -43,9 +46,6 @@ from pipeline.documents import (
     merge_tallies,
     run_pipeline,
 )
-from pipeline.recall.classifier import Judge, line_of, train
-from pipeline.recall.discovery import Pages, below
-from pipeline.recall.section import Domain, RecallConfig
 
 __all__ = ["recall"]
 

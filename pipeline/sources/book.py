@@ -15,9 +15,9 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from infra.storage import ExternalFile, open_file
-from pipeline.documents import Document
 from pipeline.sections import BookSource
 from pipeline.sources.stream import Found, Limits, Part, open_stream, tidy
+from pipeline.tasks.documents import Document
 
 __all__ = ["chapters", "cut", "parts", "read", "strip_licence"]
 

@@ -15,12 +15,12 @@ from pathlib import PurePosixPath
 from typing import IO, Any, cast
 
 from infra.storage import ExternalFile, open_seekable
-from pipeline.documents import Document
 from pipeline.sections import CodeSource
 from pipeline.sources.broken import ARCHIVE_ERRORS, is_of_the_file
 from pipeline.sources.charset import NotText, decode
 from pipeline.sources.languages import DATA, language_of
 from pipeline.sources.stream import Damaged, Found, Limits, Part, open_stream
+from pipeline.tasks.documents import Document
 
 __all__ = ["parts", "read"]
 

@@ -19,11 +19,11 @@ import yaml
 
 from infra.errors import UserError
 from infra.storage import ExternalFile, open_file, open_seekable
-from pipeline.documents import Document
 from pipeline.sections import DatasetSource, JsonlSource, ParquetSource
 from pipeline.sources import jsonl, parquet
 from pipeline.sources.broken import is_of_the_file
 from pipeline.sources.stream import Damaged, Found, Limits, Part, Stream, open_stream
+from pipeline.tasks.documents import Document
 
 __all__ = ["choose", "parts", "read"]
 

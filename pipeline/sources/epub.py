@@ -13,7 +13,6 @@ from urllib.parse import unquote
 from xml.etree import ElementTree
 
 from infra.storage import open_seekable
-from pipeline.documents import Document
 from pipeline.sections import BookSource
 from pipeline.sources.book import LONGEST_TITLE, Unreadable, strip_licence
 from pipeline.sources.broken import ARCHIVE_ERRORS, is_of_the_file
@@ -21,6 +20,7 @@ from pipeline.sources.charset import decode
 from pipeline.sources.guard import Extracted, guarded
 from pipeline.sources.html import text_of
 from pipeline.sources.stream import Limits, Part, tidy
+from pipeline.tasks.documents import Document
 
 __all__ = ["chapters"]
 

@@ -25,8 +25,8 @@ from typing import Any
 
 import psutil
 
-from pipeline.documents import Document
 from pipeline.sources.stream import Damaged, Found, Limits
+from pipeline.tasks.documents import Document
 
 __all__ = ["Extracted", "Job", "Work", "guarded"]
 

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from infra.storage import ExternalFile
-from pipeline.documents import Document
 from pipeline.sections import JsonlSource, ParquetSource
 from pipeline.sources.parts import split
 from pipeline.sources.stream import CHUNK, Damaged, Found, Limits, Part, Stream, open_stream
+from pipeline.tasks.documents import Document
 
 __all__ = ["from_row", "parts", "read"]
 

@@ -11,12 +11,12 @@ import pyarrow.parquet as pq
 from infra import events
 from infra.errors import UserError
 from infra.storage import ExternalFile, open_seekable
-from pipeline.documents import Document
 from pipeline.sections import ParquetSource
 from pipeline.sources.broken import is_of_the_file
 from pipeline.sources.jsonl import from_row
 from pipeline.sources.parts import split
 from pipeline.sources.stream import Damaged, Found, Limits, Part
+from pipeline.tasks.documents import Document
 
 __all__ = ["parts", "read", "rows_of"]
 

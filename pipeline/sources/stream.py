@@ -23,8 +23,8 @@ from typing import IO
 
 from infra import events
 from infra.storage import ExternalFile, open_file
-from pipeline.documents import Document
 from pipeline.sources.codecs import CHUNK, DECODER_ERRORS, Codec, codec_of, find_member
+from pipeline.tasks.documents import Document
 
 __all__ = ["CHUNK", "Damaged", "Found", "Limits", "Part", "Stream", "Walk", "open_stream", "tidy"]
 

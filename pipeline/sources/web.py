@@ -15,13 +15,13 @@ from collections.abc import Iterator
 from typing import Any
 
 from infra.storage import ExternalFile
-from pipeline.documents import Document
 from pipeline.sections import WebSource
 from pipeline.sources.charset import NotText, decode
 from pipeline.sources.guard import Extracted, Job, guarded
 from pipeline.sources.html import TooDeep, text_of
 from pipeline.sources.parts import split
 from pipeline.sources.stream import Damaged, Found, Limits, Part, Stream, open_stream, tidy
+from pipeline.tasks.documents import Document
 
 __all__ = ["parts", "read", "records"]
 

@@ -23,11 +23,11 @@ import mwparserfromhell
 from mwparserfromhell import nodes
 
 from infra.storage import ExternalFile
-from pipeline.documents import Document
 from pipeline.sections import WikiSource
 from pipeline.sources.guard import Extracted, Job, guarded
 from pipeline.sources.parts import split
 from pipeline.sources.stream import Damaged, Found, Limits, Part, Stream, open_stream, tidy
+from pipeline.tasks.documents import Document
 
 __all__ = ["pages", "parts", "plain_text", "read"]
 

@@ -7,7 +7,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from flows.stages import graph
+from flows.recipe.stages import graph
 from infra.manifest import Manifest, address, record_files
 from infra.store import LocalStore, Store
 

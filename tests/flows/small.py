@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from flows.recipe import Recipe, load_recipe
+from flows.recipe.recipe import Recipe, load_recipe
 from tests.flows.tiny import NARROW
 from tests.pipeline.sources.raw import page, warc_record, wiki_dump, wiki_page
 

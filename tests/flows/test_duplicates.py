@@ -10,9 +10,9 @@ from flows.cli import app
 from flows.commands.app import console
 from infra.errors import UserError
 from infra.store import LocalStore
-from pipeline.dedup import dedup
+from pipeline.dedup.stage import dedup
 from pipeline.sections import DedupConfig
-from tests.flows.test_trace import publish
+from tests.flows.run.test_trace import publish
 from tests.pipeline.corpus import words, write_documents
 
 LONG = "\n".join(words(seed, 20) for seed in range(15))

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from flows.recipe import Recipe
-from flows.stages import Family, graph
-from model.checkpoint import load_config
-from pipeline.reasoning import read_tasks
+from flows.recipe.recipe import Recipe
+from flows.recipe.stages import Family, graph
+from model.architecture.checkpoint import load_config
+from pipeline.reasoning.stage import read_tasks
 from tests.flows.tiny import RECIPE
 from tests.model.artifacts import make_artifacts
 

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 import yaml
 
-from flows.plan import make_plan
-from flows.recipe import load_recipe
-from flows.stages import Family
+from flows.recipe.plan import make_plan
+from flows.recipe.recipe import load_recipe
+from flows.recipe.stages import Family
 from infra.runner import make
 from infra.settings import Settings
 from infra.store import open_store

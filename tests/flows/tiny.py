@@ -12,8 +12,8 @@ from typing import Any
 
 import yaml
 
-from flows.recipe import Recipe
-from flows.stages import graph
+from flows.recipe.recipe import Recipe
+from flows.recipe.stages import graph
 from tests.pipeline.corpus import words
 
 HOUSE = Path(__file__).parents[2]

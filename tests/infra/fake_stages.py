@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from infra import events
-from infra.endings import ended_by
+from infra.cleanup_hooks import cleanup_hook
 from infra.errors import UserError
 from infra.section import Section
 
@@ -70,7 +70,7 @@ def with_work_elsewhere(config: FakeConfig, inputs: Mapping[str, Path], out_dir:
     pids = Path(config.pid_file)
     if pids.exists():
         return {"ran": Path(config.text).exists()}
-    with ended_by(["touch", config.text]):
+    with cleanup_hook(["touch", config.text]):
         pids.write_text(f"{os.getpid()}\n")
         time.sleep(600)
     return {}

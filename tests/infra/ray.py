@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from pipeline.ray_tasks import OWN
+from pipeline.tasks.ray_tasks import OWN
 
 HOUSE = Path(__file__).parents[2]
 ATTEMPTS = 4

@@ -18,7 +18,7 @@ import pytest
 from infra.errors import TransientError
 from infra.lease import create_object
 from infra.object_store import ObjectStore
-from infra.patience import Patient, passes
+from infra.retrying_filesystem import RetryingFileSystem, passes
 from infra.runner import Job, make
 from tests.infra.fake_stages import FakeConfig
 from tests.infra.faults import Faults, faulty
@@ -141,7 +141,7 @@ def test_a_store_that_stays_away_is_named() -> None:
         def cat_file(self, path: str) -> bytes:
             raise ConnectionRefusedError("connection refused")
 
-    away = Patient(Away(), "s3://bucket/mill", seconds=1.0)
+    away = RetryingFileSystem(Away(), "s3://bucket/mill", seconds=1.0)
     with pytest.raises(TransientError, match=r"s3://bucket/mill: the store has not answered for 1 s \(connection ref"):
         away.cat_file("x")
     assert not passes(PermissionError("no"))

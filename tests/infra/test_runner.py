@@ -17,7 +17,7 @@ import pytest
 from infra.errors import UserError
 from infra.hashing import identity_of
 from infra.manifest import MANIFEST
-from infra.runner import Job, StageError, StageKilledError, make, remake
+from infra.runner import Job, StageError, StageKilledError, make, rebuild
 from infra.store import LocalStore
 
 SCRIPT = """
@@ -173,6 +173,6 @@ def test_remake_compares_and_leaves_the_store_alone(store: LocalStore) -> None:
     job = job_of("write", text="a")
     first, _ = make(store, job, lambda event: None)
     before = (store.path("fake", job.identity) / MANIFEST).read_bytes()
-    assert remake(store, job, lambda event: None).content == first.content
+    assert rebuild(store, job, lambda event: None).content == first.content
     assert (store.path("fake", job.identity) / MANIFEST).read_bytes() == before
     assert not list((store.root / ".rerun").rglob("out.txt"))

@@ -6,11 +6,11 @@ from pathlib import Path
 
 from tokenizers import Tokenizer
 
-from model.checkpoint import save_model
-from pipeline.reasoning import reasoning
+from model.architecture.checkpoint import save_model
+from pipeline.reasoning.stage import reasoning
 from pipeline.sections import ReasoningConfig, ReasoningTask, ShardsConfig, TokenizerConfig
-from pipeline.shards import shards
-from pipeline.tokenizer import tokenizer
+from pipeline.tokens.shards import shards
+from pipeline.tokens.tokenizer import tokenizer
 from tests.model.conftest import tiny_model
 from tests.pipeline.corpus import words, write_documents
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from model.config import Family, ModelConfig
-from model.transformer import Transformer
+from model.architecture.config import Family, ModelConfig
+from model.architecture.transformer import Transformer
 
 
 def tiny_config(family: Family = Family.DEEPSEEK_V3, **changes: object) -> ModelConfig:

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from model.checkpoint import save_model
+from model.architecture.checkpoint import save_model
 from model.sections import TrainingConfig
 from model.training.loop import TrainingBatch, train
 from model.training.ranks import leave

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from infra.execution import ENVIRONMENT_KEY
-from pipeline.documents import SCHEMA
+from pipeline.tasks.documents import SCHEMA
 
 Row = tuple[str, str, str]
 """id, source, text"""

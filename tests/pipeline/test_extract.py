@@ -17,10 +17,10 @@ from pydantic import ValidationError
 
 from infra.errors import UserError
 from pipeline import extract as stage
-from pipeline.documents import read_documents
 from pipeline.extract import deal, extract
 from pipeline.sections import ExtractConfig
 from pipeline.sources import stream
+from pipeline.tasks.documents import read_documents
 from tests.infra.web import Ranges, WholeFiles, web_server
 from tests.pipeline.corpus import published, set_workers
 from tests.pipeline.sources.raw import page, warc_record, wiki_dump, wiki_page

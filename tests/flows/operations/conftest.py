@@ -12,7 +12,7 @@ from mlflow import MlflowClient
 
 from infra.services import answers
 from tests.flows.chromium import CHROMIUM
-from tests.flows.operations.house import LOGIN, House, belonging_to, house
+from tests.flows.operations.running import LOGIN, House, belonging_to, house
 from tests.flows.tiny import write_recipe
 from tests.infra.postgres import Postgres, postgres, postgres_bin
 from tests.infra.s3 import s3_server, weed

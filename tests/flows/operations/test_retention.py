@@ -102,7 +102,7 @@ def test_leavings_that_nobody_goes_on_with(store: LocalStore) -> None:
 
 
 def test_the_flow_deletes_only_when_told(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    from flows import upkeep
+    from flows.operations import flows as upkeep
 
     shown: list[str] = []
     monkeypatch.setattr(upkeep, "create_table_artifact", lambda rows, key, description: shown.append(description))

@@ -16,7 +16,7 @@ import pytest
 from mlflow import MlflowClient
 
 from tests.flows.chromium import CHROMIUM
-from tests.flows.operations.house import VOCABULARY, House, field, until
+from tests.flows.operations.running import VOCABULARY, House, field, until
 
 pytestmark = [
     pytest.mark.drill,

@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from tests.flows.chromium import CHROMIUM
-from tests.flows.operations.house import VOCABULARY, House, belonging_to, field, house, until
+from tests.flows.operations.running import VOCABULARY, House, belonging_to, field, house, until
 from tests.flows.tiny import write_recipe
 
 pytestmark = [

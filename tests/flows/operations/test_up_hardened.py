@@ -13,7 +13,7 @@ import psutil
 import pytest
 from mlflow import MlflowClient
 
-from tests.flows.operations.house import LOGIN, House, until
+from tests.flows.operations.running import LOGIN, House, until
 from tests.infra.postgres import PASSWORD, Postgres
 from tests.infra.s3 import SECRET
 

@@ -14,9 +14,9 @@ from typing import Any
 import httpx
 import uvicorn
 
-from flows.serving.house import House, Place, Source, Version
 from flows.serving.limits import Limits
 from flows.serving.metrics import Metrics
+from flows.serving.model_manager import ModelManager, Place, Source, Version
 from flows.serving.server import listen, serve
 from infra.errors import UserError
 from model.serving.engine import EngineKind
@@ -45,7 +45,7 @@ class Live:
 
     url: str
     port: int
-    house: House
+    house: ModelManager
 
     def client(self, **options: Any) -> httpx.Client:
         return httpx.Client(base_url=self.url, timeout=60.0, trust_env=False, **options)
@@ -64,7 +64,7 @@ def live(
     chosen = replace(LIMITS, **limits)
     metrics = Metrics()
     place = Place(engine, chosen.context, chosen.concurrency, 1, cache)
-    house = House(Source(lambda: shelf.wanted, shelf.fetch), place, metrics, poll_seconds=0.1)
+    house = ModelManager(Source(lambda: shelf.wanted, shelf.fetch), place, metrics, poll_seconds=0.1)
     listener: socket.socket = listen("127.0.0.1", 0)
     port = listener.getsockname()[1]
     up = threading.Event()

@@ -18,7 +18,7 @@ import psutil
 import pytest
 
 from flows.cli import app
-from flows.release import FACTS, IDENTITY
+from flows.registry.release import FACTS, IDENTITY
 from infra.errors import UserError
 from infra.settings import Settings, quiet_network
 from infra.tracking import Tracker

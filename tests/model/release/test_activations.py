@@ -11,8 +11,8 @@ from compressed_tensors.quantization import QuantizationConfig
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-from model.checkpoint import save_model, to_hf_names
-from model.config import Family
+from model.architecture.checkpoint import save_model, to_hf_names
+from model.architecture.config import Family
 from model.release.activations import int8_activations, round_rows, write_w8a8
 from tests.model.conftest import tiny_model
 from tests.model.serving.talker import save_tokenizer, words

@@ -13,8 +13,8 @@ from compressed_tensors.quantization import QuantizationConfig
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-from model.checkpoint import save_model, to_hf_names
-from model.config import Family
+from model.architecture.checkpoint import save_model, to_hf_names
+from model.architecture.config import Family
 from model.release.calibrate import rounded
 from model.release.compressed import write_compressed
 from model.release.quantized import load_quantized, make_plan, save_quantized

@@ -12,10 +12,10 @@ import pytest
 import torch
 
 from infra.errors import UserError
-from model.checkpoint import load_model, save_model, to_hf_names
-from model.config import Family
-from model.evaluate import evaluate
-from model.evaluate_sections import EvaluateConfig
+from model.architecture.checkpoint import load_model, save_model, to_hf_names
+from model.architecture.config import Family
+from model.evaluation.evaluate import evaluate
+from model.evaluation.sections import EvaluateConfig
 from model.release.calibrate import CalibrationBatch, rounded
 from model.release.compressed import groups, linear_bits, load_compressed, write_compressed
 from model.release.compressor import PYTHON, check_compressor, documents

@@ -10,13 +10,13 @@ from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from infra.errors import UserError
-from model.checkpoint import save_model
-from model.config import Family
+from model.architecture.checkpoint import save_model
+from model.architecture.config import Family
+from model.architecture.transformer import Transformer
 from model.release.gguf import write_gguf
 from model.release.quantized import plain_unit
 from model.release.units import units
 from model.release.verify import HOSTILE, verify_gguf
-from model.transformer import Transformer
 from tests.model.conftest import tiny_model
 from tests.model.serving.talker import save_tokenizer, words
 

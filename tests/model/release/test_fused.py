@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from model.checkpoint import save_model, to_hf_names
-from model.config import Family
+from model.architecture.checkpoint import save_model, to_hf_names
+from model.architecture.config import Family
 from model.release.calibrate import rounded
 from model.release.compressed import groups, load_compressed, write_compressed
 from model.release.fused import fused_layer, shared_bits, widened

@@ -14,8 +14,8 @@ import pytest
 import torch
 from gguf import GGMLQuantizationType
 
-from model.checkpoint import save_model
-from model.config import Family
+from model.architecture.checkpoint import save_model
+from model.architecture.config import Family
 from model.release.allocate import BITS, chosen_within
 from model.release.calibrate import rounded
 from model.release.compressed import unknown

@@ -13,10 +13,10 @@ from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from infra.errors import UserError
-from model.checkpoint import load_config, load_model, save_model
-from model.config import Family
-from model.evaluate import evaluate
-from model.evaluate_sections import EvaluateConfig
+from model.architecture.checkpoint import load_config, load_model, save_model
+from model.architecture.config import Family
+from model.evaluation.evaluate import evaluate
+from model.evaluation.sections import EvaluateConfig
 from model.release.export import export
 from model.release.quantize import quantize
 from model.release.quantized import load_quantized, read_units

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
-from model.checkpoint import load_model, save_model
-from model.config import Family
+from model.architecture.checkpoint import load_model, save_model
+from model.architecture.config import Family
+from model.architecture.transformer import Transformer
 from model.release.activations import int8_activations, write_w8a8
 from model.release.calibrate import rounded
 from model.release.compressed import load_compressed, write_compressed
@@ -22,7 +23,6 @@ from model.release.quantized import Plan, make_plan, save_quantized
 from model.release.units import Role
 from model.sections import Precision
 from model.serving.vllm import write_config
-from model.transformer import Transformer
 from tests.model.conftest import tiny_model
 from tests.model.serving.talker import save_tokenizer, words
 

@@ -19,7 +19,7 @@ import pytest
 
 from infra.errors import UserError
 from infra.execution import ENVIRONMENT_KEY
-from model.checkpoint import load_model
+from model.architecture.checkpoint import load_model
 from model.finetune_sections import GrpoConfig
 from model.rl.grpo import grpo
 from tests.model.artifacts import make_artifacts

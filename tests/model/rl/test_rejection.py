@@ -11,14 +11,14 @@ import pytest
 import torch
 from tokenizers import Tokenizer
 
-import model.solve as solving
+import model.generation.solve as solving
 from infra.errors import UserError
 from infra.events import ENVIRONMENT_KEY as EVENTS
 from infra.execution import ENVIRONMENT_KEY
-from model.checkpoint import load_model, save_model
+from model.architecture.checkpoint import load_model, save_model
 from model.finetune_sections import RejectionConfig
 from model.rl.rejection import choose_answers, rejection
-from pipeline.reasoning import read_tasks
+from pipeline.reasoning.stage import read_tasks
 from tests.model.artifacts import make_artifacts
 from tests.pipeline.corpus import published
 

@@ -9,15 +9,15 @@ import torch
 import torch.nn.functional as F
 from tokenizers import Tokenizer
 
-from model.checkpoint import save_model
-from model.config import Family
+from model.architecture.checkpoint import save_model
+from model.architecture.config import Family
+from model.architecture.transformer import Transformer
 from model.release.calibrate import rounded
 from model.release.quantized import make_plan, save_quantized
 from model.release.units import Role
 from model.sections import Precision
-from model.transformer import Transformer
 from pipeline.sections import TokenizerConfig
-from pipeline.tokenizer import _write_settings, chat_text, train_tokenizer
+from pipeline.tokens.tokenizer import _write_settings, chat_text, train_tokenizer
 from tests.model.conftest import tiny_config
 
 QUESTION = "Calculate 4 + 8 + 4."

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
-from model.generate import prompt_tokens, split_reasoning
+from model.generation.generate import prompt_tokens, split_reasoning
 from model.serving.chat import ChatFormat, Piece, ReasoningSplitter, Turn, split
 from pipeline.sections import TokenizerConfig
-from pipeline.tokenizer import CHAT_TEMPLATE, train_tokenizer
+from pipeline.tokens.tokenizer import CHAT_TEMPLATE, train_tokenizer
 
 PIECES = st.sampled_from(["<think>", "</think>", "<", "think>", "</", " ", "\n", "a", "4 + 4", "é", ">", "</thin"])
 

@@ -12,8 +12,8 @@ import psutil
 import pytest
 
 from infra.errors import UserError
-from model.config import Family
-from model.generate import prompt_tokens
+from model.architecture.config import Family
+from model.generation.generate import prompt_tokens
 from model.release.gguf import write_gguf
 from model.release.quantized import read_units
 from model.serving.engine import Engine, EngineError, EngineKind, Request

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from infra.errors import UserError
-from model.config import Family
+from model.architecture.config import Family
 from model.serving.engine import EngineSpec
 from model.serving.vllm import environment, first_error, vllm_command, write_config
 from tests.model.conftest import tiny_config

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from infra.execution import ENVIRONMENT_KEY
-from model.checkpoint import save_model
+from model.architecture.checkpoint import save_model
 from model.training.loop import TrainingBatch, train
 from model.training.ranks import leave
 from tests.model.conftest import tiny_model

@@ -12,16 +12,16 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from infra.errors import UserError
 from infra.execution import ENVIRONMENT_KEY
-from model.checkpoint import load_model, save_model
-from model.config import Family
-from model.evaluate import evaluate
-from model.evaluate_sections import EvaluateConfig
+from model.architecture.checkpoint import load_model, save_model
+from model.architecture.config import Family
+from model.architecture.vocabulary import fit_vocabulary
+from model.evaluation.evaluate import evaluate
+from model.evaluation.sections import EvaluateConfig
 from model.finetune_sections import ContinuedConfig
 from model.training.continued import continued
-from model.vocabulary import fit_vocabulary
 from pipeline.sections import ShardsConfig, TokenizerConfig
-from pipeline.shards import shards
-from pipeline.tokenizer import SPECIAL_TOKENS, tokenizer
+from pipeline.tokens.shards import shards
+from pipeline.tokens.tokenizer import SPECIAL_TOKENS, tokenizer
 from tests.model.artifacts import make_artifacts
 from tests.model.conftest import tiny_model
 from tests.pipeline.corpus import published

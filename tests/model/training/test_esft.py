@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from infra.errors import UserError
-from model.checkpoint import load_model, save_model
-from model.config import Family
+from model.architecture.checkpoint import load_model, save_model
+from model.architecture.config import Family
 from model.finetune_sections import EsftScore, SftConfig
 from model.training.esft import _most_used, expert_use
 from model.training.sft import sft

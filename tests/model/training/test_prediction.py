@@ -10,9 +10,9 @@ import torch
 
 from infra.execution import ENVIRONMENT_KEY
 from infra.launch import launch
-from model.checkpoint import load_model
+from model.architecture.checkpoint import load_model
 from model.training.loop import train
-from model.training.prediction import learned_at, prediction_weight, targets_at
+from model.training.prediction import loss_tokens_at, prediction_weight, targets_at
 from tests.model.conftest import tiny_model
 from tests.model.synthetic import CountingBatches, small_training
 
@@ -37,8 +37,10 @@ def test_losses_equal_a_loop_over_tokens() -> None:
 
 
 def test_what_is_learned_at_depth_zero_is_the_next_token() -> None:
-    learned_BT = learned_at(0, torch.zeros(1, 5), torch.tensor([[0, 0, 1, 1, 1]]), torch.tensor([[1, 1, 1, 0, 1]]))
-    assert learned_BT.tolist() == [[True, False, False, True]]
+    loss_tokens_BT = loss_tokens_at(
+        0, torch.zeros(1, 5), torch.tensor([[0, 0, 1, 1, 1]]), torch.tensor([[1, 1, 1, 0, 1]])
+    )
+    assert loss_tokens_BT.tolist() == [[True, False, False, True]]
 
 
 def test_the_weight_falls_as_in_v3() -> None:

@@ -14,15 +14,15 @@ from tokenizers import Tokenizer
 
 from infra.errors import UserError
 from infra.execution import ENVIRONMENT_KEY
-from model.checkpoint import load_model, save_model
+from model.architecture.checkpoint import load_model, save_model
 from model.finetune_sections import SftConfig
-from model.generate import Sampling, token_id
-from model.solve import solve
+from model.generation.generate import Sampling, token_id
+from model.generation.solve import solve
 from model.training.chats import Chat, ChatBatches, encode_chats, pack
 from model.training.sft import sft
-from pipeline.reasoning import read_tasks, reasoning
+from pipeline.reasoning.stage import read_tasks, reasoning
 from pipeline.sections import ReasoningConfig, ReasoningTask, TokenizerConfig
-from pipeline.tokenizer import chat_text, tokenizer
+from pipeline.tokens.tokenizer import chat_text, tokenizer
 from tests.model.conftest import tiny_model
 from tests.pipeline.corpus import write_documents
 
@@ -87,7 +87,7 @@ def test_a_chat_is_the_chat_text_and_the_model_learns_its_own_part(words: Tokeni
     whole = chat_text(TASK["question"], TASK["reasoning"], TASK["answer"])
     assert chat.prompt + chat.response == words.encode(whole, add_special_tokens=False).ids
     batch = ChatBatches([chat], 64, 1, token_id(words, "<|pad|>"), None).batch(0, 0, 1)
-    learned_T = batch.tokens_BT[0, 1:][batch.learned_BT()[0]]
+    learned_T = batch.tokens_BT[0, 1:][batch.loss_tokens_BT()[0]]
     assert words.decode(learned_T.tolist(), skip_special_tokens=False) == "<think>1+1=2</think>2<|eos|>"
 
 
@@ -100,7 +100,7 @@ def test_chats_of_a_row_are_documents_apart() -> None:
     assert batch.documents_BT is not None
     assert batch.documents_BT[0].tolist() == [0, 0, 0, 0, 1, 1, 2, 2]
     # of position t the token after it; the last row, and the one that nothing is left for, teach nothing
-    assert batch.learned_BT().nonzero().tolist() == [[0, 1], [0, 2], [0, 4]]
+    assert batch.loss_tokens_BT().nonzero().tolist() == [[0, 1], [0, 2], [0, 4]]
 
 
 def test_a_batch_is_the_same_on_any_number_of_ranks_and_a_lap_has_every_row() -> None:
@@ -177,9 +177,9 @@ def test_packed_and_masked_is_what_it_is_unpacked() -> None:
     packed, alone = tiny_model(), tiny_model()
     batch = ChatBatches(chats, 32, 1, 0, None).batch(0, 0, 1)
     logits_BTV = packed(batch.tokens_BT, documents_BT=batch.documents_BT)
-    learned_BT = batch.learned_BT()
-    targets = batch.tokens_BT[:, 1:][learned_BT]
-    loss = torch.nn.functional.cross_entropy(logits_BTV[:, :-1][learned_BT], targets, reduction="sum")
+    loss_tokens_BT = batch.loss_tokens_BT()
+    targets = batch.tokens_BT[:, 1:][loss_tokens_BT]
+    loss = torch.nn.functional.cross_entropy(logits_BTV[:, :-1][loss_tokens_BT], targets, reduction="sum")
     loss.backward()
     total = torch.zeros(())
     for chat in chats:

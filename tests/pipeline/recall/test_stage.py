@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from infra.errors import UserError
-from pipeline.documents import count_documents, read_documents
 from pipeline.recall import stage as recall_stage
 from pipeline.recall.section import RecallConfig
 from pipeline.recall.stage import recall
+from pipeline.tasks.documents import count_documents, read_documents
 from tests.pipeline.corpus import Row, published, set_workers, write_documents
 
 COMMON = "the of and to in is that it was for on are with as at be this from or have an by not but what all were"

@@ -26,7 +26,6 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from infra.errors import UserError
-from pipeline.documents import Document
 from pipeline.sections import (
     BookSource,
     CodeSource,
@@ -37,6 +36,7 @@ from pipeline.sections import (
     WikiSource,
 )
 from pipeline.sources import book, code, dataset, jsonl, parquet, web, wiki
+from pipeline.tasks.documents import Document
 from tests.pipeline.sources.raw import external, page, read_all, warc_record, wiki_dump, wiki_page
 from tests.pipeline.sources.test_epub import epub
 

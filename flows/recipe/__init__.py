@@ -1,0 +1,1 @@
+"""The recipe, the table of stages, and what they plan."""

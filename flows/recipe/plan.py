@@ -1,0 +1,180 @@
+"""What a recipe would run, what is there already, and why: worked out without running anything."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from flows.recipe.recipe import OnDrift, Recipe
+from flows.recipe.stages import Stage, downstream, graph, stage_names
+from infra.errors import UserError
+from infra.hashing import DigestCache, identity_of
+from infra.manifest import Manifest, address, split_address
+from infra.runner import Job, drift
+from infra.section import Added, External
+from infra.storage import ExternalFile, digest_of, resolve
+from infra.store import Store
+from infra.tracking import flatten
+
+__all__ = ["PlannedStage", "State", "identity_config", "make_plan"]
+
+
+class State(StrEnum):
+    """What will happen to a stage."""
+
+    CACHED = "cached"
+    RUN = "run"
+    PINNED = "pinned"
+    DRIFTED = "drifted"
+    """Cached, but made by other code; kept, as the recipe's `on_drift` says."""
+
+
+@dataclass(frozen=True)
+class PlannedStage:
+    """One stage of one recipe."""
+
+    stage: Stage
+    job: Job
+    state: State
+    why: str
+    manifest: Manifest | None = None
+    """Of the artifact, where there is one."""
+    external: tuple[str, ...] = field(default=())
+
+    @property
+    def runs(self) -> bool:
+        return self.state is State.RUN
+
+
+def make_plan(recipe: Recipe, store: Store, *, restart_from: str | None = None, run_id: str = "") -> list[PlannedStage]:
+    """Every stage of `recipe` with its identity, in order. `restart_from` makes that stage and all after it again.
+
+    Raises:
+        UserError: a source file is missing, or a pin names nothing.
+    """
+    _check_names(recipe.pins, "pins", recipe)
+    _check_names(recipe.execution.stages, "execution.stages")
+    if restart_from:
+        _check_names([restart_from], "--from", recipe)
+    nodes = graph(recipe.has)
+    again = downstream([restart_from], nodes) if restart_from else set()
+    digests = DigestCache(store.local / "digests.db")
+    identities: dict[str, str] = {}
+    planned: list[PlannedStage] = []
+    try:
+        for node in nodes:
+            row = node.stage
+            section = getattr(recipe, row.name)
+            external: dict[str, str] = {}
+            config = identity_config(section, digests, external)
+            inputs = {role: address(name, identities[name]) for role, name in node.inputs.items()}
+            identity = recipe.pins.get(row.name) or identity_of(row.name, row.version, config, inputs)
+            identities[row.name] = identity
+            job = Job(
+                stage=row.name,
+                version=row.version,
+                identity=identity,
+                entrypoint=row.entrypoint,
+                config=section.model_dump(mode="json"),
+                inputs=inputs,
+                external=external,
+                execution=recipe.execution.of(row.name),
+                run_id=run_id,
+            )
+            planned.append(_decide(row, job, recipe, store, planned, row.name in again))
+    finally:
+        digests.close()
+    return planned
+
+
+def _decide(
+    row: Stage, job: Job, recipe: Recipe, store: Store, before: list[PlannedStage], again: bool
+) -> PlannedStage:
+    manifest = store.find(row.name, job.identity)
+    if row.name in recipe.pins:
+        if manifest is None:
+            raise UserError(f"pins.{row.name}: there is no artifact {row.name}/{job.identity} in {store.address}")
+        return PlannedStage(row, job, State.PINNED, "the recipe pins it", manifest)
+    if manifest is None:
+        return PlannedStage(row, job, State.RUN, _reason(job, store, before))
+    if again:
+        return PlannedStage(row, job, State.RUN, "asked for by --from", manifest)
+    changed = drift(store, job, manifest)
+    if changed and recipe.on_drift is OnDrift.RERUN:
+        return PlannedStage(row, job, State.RUN, changed, manifest)
+    if changed:
+        return PlannedStage(row, job, State.DRIFTED, f"{changed}; kept (on_drift: keep)", manifest)
+    return PlannedStage(row, job, State.CACHED, f"made {manifest.started[:16].replace('T', ' ')}", manifest)
+
+
+def _reason(job: Job, store: Store, before: list[PlannedStage]) -> str:
+    """Why there is no artifact yet: what differs from the latest one of the stage."""
+    latest = store.latest(job.stage)
+    if latest is None:
+        return "first time"
+    if latest.version != job.version:
+        return f"version {latest.version} → {job.version} of the stage"
+    old, new = flatten(latest.config), flatten(job.config)
+    changes = [
+        f"{job.stage}.{key}: {_short(old.get(key))} → {_short(new.get(key))}"
+        for key in sorted(old.keys() | new.keys())
+        if old.get(key) != new.get(key)
+    ]
+    if changes:
+        return ", ".join(changes[:2]) + (f" and {len(changes) - 2} more" if len(changes) > 2 else "")
+    running = {item.stage.name for item in before if item.runs}
+    inputs = [split_address(where)[0] for role, where in job.inputs.items() if latest.inputs.get(role) != where]
+    if inputs:
+        verb = "is" if len(inputs) == 1 else "are"
+        return f"{' and '.join(inputs)} {verb} {'made anew' if running.intersection(inputs) else 'another'}"
+    if latest.external != dict(job.external):
+        return "the source files have changed"
+    return "not made yet"
+
+
+def _short(value: Any) -> str:
+    text = "unset" if value is None else str(value)
+    return text if len(text) <= 40 else f"{text[:37]}..."
+
+
+def _check_names(names: Iterable[str], where: str, recipe: Recipe | None = None) -> None:
+    known = [name for name in stage_names() if recipe is None or recipe.has(name)]
+    for name in names:
+        if name in known:
+            continue
+        if name in stage_names():
+            raise UserError(f"{where}: the recipe leaves out the stage {name}")
+        raise UserError(f"{where}: {name} is no stage; there are {', '.join(known)}")
+
+
+def identity_config(section: BaseModel, digests: DigestCache, external: dict[str, str]) -> dict[str, Any]:
+    """A section as it enters an identity: contents stand in for external paths. Fills `external` path by path."""
+    config: dict[str, Any] = section.model_dump(mode="json")
+    _replace(section, config, digests, external)
+    return config
+
+
+def _replace(section: BaseModel, config: dict[str, Any], digests: DigestCache, external: dict[str, str]) -> None:
+    for name, description in type(section).model_fields.items():
+        value = getattr(section, name)
+        if any(marker is Added for marker in description.metadata) and value == description.default:
+            del config[name]
+        elif any(isinstance(marker, External) or marker is External for marker in description.metadata):
+            files = resolve(value) if value else []
+            config[name] = [[file.name, _digest(file, digests)] for file in files]
+            external |= {file.path: digest for file, (_, digest) in zip(files, config[name], strict=True)}
+        elif isinstance(value, BaseModel):
+            _replace(value, config[name], digests, external)
+        elif isinstance(value, Mapping):
+            for key, item in value.items():
+                if isinstance(item, BaseModel):
+                    _replace(item, config[name][key], digests, external)
+
+
+def _digest(file: ExternalFile, digests: DigestCache) -> str:
+    return digest_of(file) if file.is_remote else digests.file(Path(file.path))

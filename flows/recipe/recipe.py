@@ -1,0 +1,217 @@
+"""The recipe: one YAML file, one pydantic model, the parameter of every flow and the form that the Prefect UI draws."""
+
+from __future__ import annotations
+
+import difflib
+import typing
+from collections.abc import Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, Field, ValidationError
+
+from flows.recipe.sections import PromoteConfig, RegistryConfig
+from infra.errors import UserError
+from infra.execution import Layout
+from infra.section import Section
+from model.evaluation.sections import EvaluateConfig
+from model.finetune_sections import ContinuedConfig, DpoConfig, GrpoConfig, RejectionConfig, SftConfig
+from model.sections import ExportConfig, PretrainConfig, QuantizeConfig
+from pipeline.recall.section import RecallConfig
+from pipeline.sections import (
+    CleanConfig,
+    DecontaminateConfig,
+    DedupConfig,
+    ExtractConfig,
+    ReasoningConfig,
+    ShardsConfig,
+    TokenizerConfig,
+)
+
+__all__ = ["PRESETS", "OnDrift", "Recipe", "load_recipe", "preset_names"]
+
+PRESETS = Path(__file__).parent / "presets"
+
+
+class OnDrift(StrEnum):
+    """What to do about an artifact that was made by other code than today's."""
+
+    KEEP = "keep"
+    """Use it; `plan` says so."""
+    RERUN = "rerun"
+    """Make it again, and after it whatever then differs."""
+
+
+class Recipe(Section):
+    """Everything that decides what comes out, a section per stage, and how wide it runs."""
+
+    name: str = Field("recipe", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    """Names the runs and, unless `registry.model` does, the model."""
+    description: str = ""
+    """One line for people."""
+    on_drift: OnDrift = OnDrift.KEEP
+    """What to do about an artifact that was made by other code than today's."""
+    pins: dict[str, str] = Field(default_factory=dict)
+    """Stage to identity: artifacts to adopt as they are."""
+    execution: Layout = Layout()
+    """How wide the stages run; no part of any identity."""
+    extract: ExtractConfig = ExtractConfig()
+    """Raw files to documents."""
+    clean: CleanConfig = CleanConfig()
+    """Quality rules."""
+    dedup: DedupConfig = DedupConfig()
+    """Exact and near duplicates."""
+    recall: RecallConfig | None = None
+    """Pages of a field (maths, code) found by a classifier and set apart; not done unless asked for."""
+    reasoning: ReasoningConfig = ReasoningConfig()
+    """Verifiable problems with chains of thought."""
+    decontaminate: DecontaminateConfig = DecontaminateConfig()
+    """No evaluation problem in the training text."""
+    tokenizer: TokenizerConfig = TokenizerConfig()
+    """Byte-level BPE."""
+    shards: ShardsConfig = ShardsConfig()
+    """Packed token rows in Parquet."""
+    pretrain: PretrainConfig | None = PretrainConfig()
+    """The base model; null leaves it out, for `continued` to start from a checkpoint."""
+    student: PretrainConfig | None = None
+    """A small base model, dense by choice, to distil into; left out unless it is given."""
+    continued: ContinuedConfig | None = None
+    """Continued pretraining on a domain; left out unless it is given."""
+    sft: SftConfig | None = SftConfig()
+    """Supervised fine-tuning on chains of thought; null leaves it out."""
+    dpo: DpoConfig | None = None
+    """Direct preference optimization; left out unless it is given."""
+    grpo: GrpoConfig | None = GrpoConfig()
+    """Reinforcement learning with verifiable rewards; null leaves it out."""
+    rejection: RejectionConfig | None = None
+    """Rejection sampling: the policy's right answers as data (R1's third stage); left out unless it is given."""
+    distill: SftConfig | None = None
+    """`student` fine-tuned on the answers of `rejection`; left out unless it is given."""
+    sft_second: SftConfig | None = None
+    """The base model fine-tuned anew on the answers of `rejection`; left out unless it is given."""
+    grpo_second: GrpoConfig | None = None
+    """Reinforcement on all tasks (R1's fourth stage); left out unless it is given."""
+    evaluate: EvaluateConfig | None = EvaluateConfig()
+    """Held-out quality of each checkpoint; null leaves it out."""
+    quantize: QuantizeConfig | None = QuantizeConfig()
+    """8 and 4 bits per weight; null leaves it out."""
+    export: ExportConfig | None = ExportConfig()
+    """Hugging Face, GGUF and MLflow formats; null leaves it out, and the registry with it."""
+    registry: RegistryConfig = RegistryConfig()
+    """A version in MLflow's registry."""
+    promote: PromoteConfig = PromoteConfig()
+    """The gates before the champion."""
+
+    def has(self, stage: str) -> bool:
+        """Whether the recipe has this stage: its section is not null."""
+        return getattr(self, stage) is not None
+
+    @property
+    def model_name(self) -> str:
+        """Name of the registered model."""
+        return self.registry.model or f"deepmill-{self.name}"
+
+
+def preset_names() -> list[str]:
+    """Recipes that come with the project."""
+    return sorted(path.stem for path in PRESETS.glob("*.yaml"))
+
+
+def load_recipe(source: str, settings: Sequence[str] = ()) -> Recipe:
+    """The recipe of a preset name or a YAML file, with ``section.key=value`` settings (values in YAML) laid over it.
+
+    Raises:
+        UserError: no such recipe, unreadable YAML, an unknown key (the nearest right one is named) or a bad value.
+    """
+    path = Path(source)
+    if not path.suffix:
+        path = PRESETS / f"{source}.yaml"
+        if not path.exists():
+            near = difflib.get_close_matches(source, preset_names(), 1)
+            hint = (
+                f"did you mean {near[0]}?" if near else f"there are {', '.join(preset_names())}, or give a .yaml file"
+            )
+            raise UserError(f"{source}: no such recipe; {hint}")
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except OSError as error:
+        raise UserError(f"{path}: cannot read the recipe ({error.strerror}); check the path") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: byte {error.start} is not UTF-8; save the recipe as UTF-8") from None
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: not valid YAML: {error}") from None
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: a recipe is a mapping of sections, not a {type(values).__name__}")
+    values.setdefault("name", path.stem)
+    for setting in settings:
+        _lay_over(values, setting)
+    try:
+        return Recipe.model_validate(values)
+    except ValidationError as error:
+        raise UserError(_explain(error, source, settings)) from None
+
+
+def _lay_over(values: dict[str, Any], setting: str) -> None:
+    key, equals, text = setting.partition("=")
+    if not equals or not key:
+        raise UserError(f"--set {setting}: write it as section.key=value")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise UserError(f"--set {setting}: the value is not valid YAML") from None
+    *parents, last = key.split(".")
+    here = values
+    for parent in parents:
+        below = here.setdefault(parent, {})
+        if not isinstance(below, dict):
+            raise UserError(f"--set {setting}: {parent} holds a value, not a section")
+        here = below
+    if last == "kind" and here.get("kind") != value:
+        here.clear()  # another variant of a union: keys of the old one mean nothing to it
+    here[last] = value
+
+
+def _explain(error: ValidationError, source: str, settings: Sequence[str]) -> str:
+    problems = error.errors(include_url=False)
+    first = problems[0]
+    location = [str(part) for part in first["loc"]]
+    key = ".".join(location)
+    where = "--set" if any(setting.startswith(f"{key}=") for setting in settings) else source
+    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+    if first["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(location[-1], _keys(location[:-1]), 1, 0.5)
+        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(_keys(location[:-1]))}"
+        return f"{where}: {key}: no such key; {hint}{more}"
+    return f"{where}: {key}: {first['msg']}, not {first.get('input')!r}{more}"
+
+
+def _keys(location: Sequence[str]) -> list[str]:
+    """Keys of the section at `location`, through mappings, lists and the variants of unions."""
+    models: list[Any] = [Recipe]
+    for part in location:
+        below: list[Any] = []
+        for model in models:
+            if isinstance(model, type) and issubclass(model, BaseModel):
+                if part in model.model_fields:
+                    below += _variants(model.model_fields[part].annotation)
+                elif part == model.model_fields.get("kind", Field()).default:
+                    below.append(model)  # pydantic names the variant of a tagged union in the location
+            elif typing.get_origin(model) in (dict, list, tuple):
+                below += _variants(typing.get_args(model)[-1])
+        models = below or models
+    found: list[str] = []
+    for model in models:
+        if isinstance(model, type) and issubclass(model, BaseModel):
+            found += [name for name in model.model_fields if name not in found]
+    return found
+
+
+def _variants(annotation: Any) -> list[Any]:
+    origin = typing.get_origin(annotation)
+    if origin is typing.Annotated:
+        return _variants(typing.get_args(annotation)[0])
+    if origin is typing.Union or str(type(annotation)) == "<class 'types.UnionType'>":
+        return [variant for argument in typing.get_args(annotation) for variant in _variants(argument)]
+    return [annotation]

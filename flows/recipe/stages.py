@@ -1,0 +1,253 @@
+"""The table of stages: what each is called, what runs it, and what it reads. The whole graph, at a glance."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from infra.errors import UserError
+
+__all__ = [
+    "ACTIONS",
+    "CHECKPOINTS",
+    "STAGES",
+    "Family",
+    "Input",
+    "Node",
+    "Stage",
+    "StageName",
+    "downstream",
+    "graph",
+    "stage",
+    "stage_names",
+]
+
+
+class Family(StrEnum):
+    """One Prefect flow each."""
+
+    CORPUS = "corpus"
+    PRETRAIN = "pretrain"
+    FINETUNE = "finetune"
+    RELEASE = "release"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One row. The recipe section has the stage's name."""
+
+    name: str
+    family: Family
+    entrypoint: str
+    inputs: tuple[str, ...]
+    """What it reads: ``stage``; ``role=this|that`` for the first of several stages that the recipe has, known to the
+    function by its role; with ``?`` after the name where it may be absent."""
+    version: int
+    """Raised when the meaning of the artifact changes in a way that older ones must not be reused."""
+    title: str
+
+    def reads(self) -> Iterator[Input]:
+        """`inputs`, taken apart."""
+        for text in self.inputs:
+            role, _, stages = text.rstrip("?").rpartition("=")
+            choices = tuple(stages.split("|"))
+            yield Input(role or choices[0], choices, optional=text.endswith("?"))
+
+
+@dataclass(frozen=True)
+class Input:
+    """One input of a stage."""
+
+    role: str
+    """What the stage's function calls it."""
+    choices: tuple[str, ...]
+    """Stages that can fill the role: the first that the recipe has does."""
+    optional: bool = False
+
+
+@dataclass(frozen=True)
+class Node:
+    """A stage as it stands in the graph of one recipe."""
+
+    stage: Stage
+    inputs: Mapping[str, str]
+    """Role to stage."""
+
+
+RELEASED = "grpo_second|sft_second|grpo|dpo|sft|continued|pretrain"
+"""What is quantized and served: the most finished model."""
+
+STAGES: tuple[Stage, ...] = (
+    Stage("extract", Family.CORPUS, "pipeline.extract:extract", (), 2, "raw files to documents"),
+    Stage("clean", Family.CORPUS, "pipeline.clean.stage:clean", ("extract",), 2, "quality rules"),
+    Stage("dedup", Family.CORPUS, "pipeline.dedup.stage:dedup", ("clean",), 2, "exact and near duplicates"),
+    Stage("recall", Family.CORPUS, "pipeline.recall.stage:recall", ("dedup",), 1, "pages of a field: maths, code"),
+    Stage("reasoning", Family.CORPUS, "pipeline.reasoning.stage:reasoning", (), 1, "problems with chains of thought"),
+    Stage(
+        "decontaminate",
+        Family.CORPUS,
+        "pipeline.dedup.decontaminate:decontaminate",
+        ("dedup=recall|dedup", "reasoning"),
+        2,
+        "no evaluation text in training",
+    ),
+    Stage(
+        "tokenizer",
+        Family.CORPUS,
+        "pipeline.tokens.tokenizer:tokenizer",
+        ("decontaminate", "reasoning"),
+        2,
+        "byte-level BPE",
+    ),
+    Stage(
+        "shards", Family.CORPUS, "pipeline.tokens.shards:shards", ("decontaminate", "tokenizer"), 2, "packed token rows"
+    ),
+    Stage("pretrain", Family.PRETRAIN, "model.training.pretrain:pretrain", ("shards", "tokenizer"), 1, "base model"),
+    Stage(
+        "student", Family.PRETRAIN, "model.training.pretrain:pretrain", ("shards", "tokenizer"), 1, "small base model"
+    ),
+    Stage(
+        "continued",
+        Family.PRETRAIN,
+        "model.training.continued:continued",
+        ("start=pretrain?", "shards", "tokenizer"),
+        1,
+        "base model of a domain",
+    ),
+    Stage(
+        "sft",
+        Family.FINETUNE,
+        "model.training.sft:sft",
+        ("start=continued|pretrain", "tokenizer", "reasoning"),
+        1,
+        "fine-tuned on chains of thought",
+    ),
+    Stage(
+        "dpo",
+        Family.FINETUNE,
+        "model.rl.dpo:dpo",
+        ("start=sft|continued|pretrain", "tokenizer", "reasoning"),
+        1,
+        "taught preferences",
+    ),
+    Stage(
+        "grpo",
+        Family.FINETUNE,
+        "model.rl.grpo:grpo",
+        ("start=dpo|sft|continued|pretrain", "tokenizer", "reasoning"),
+        2,
+        "reinforced by verified answers",
+    ),
+    Stage(
+        "rejection",
+        Family.FINETUNE,
+        "model.rl.rejection:rejection",
+        ("start=grpo|dpo|sft", "tokenizer", "reasoning"),
+        1,
+        "right answers of its own",
+    ),
+    Stage(
+        "distill",
+        Family.FINETUNE,
+        "model.training.sft:sft",
+        ("start=student", "tokenizer", "reasoning=rejection"),
+        1,
+        "student taught by the model",
+    ),
+    Stage(
+        "sft_second",
+        Family.FINETUNE,
+        "model.training.sft:sft",
+        ("start=continued|pretrain", "tokenizer", "reasoning=rejection"),
+        1,
+        "fine-tuned anew on its own answers",
+    ),
+    Stage(
+        "grpo_second",
+        Family.FINETUNE,
+        "model.rl.grpo:grpo",
+        ("start=sft_second|grpo|sft", "tokenizer", "reasoning"),
+        1,
+        "reinforced on all tasks",
+    ),
+    Stage(
+        "evaluate",
+        Family.FINETUNE,
+        "model.evaluation.evaluate:evaluate",
+        (
+            *(f"{name}?" for name in ("pretrain", "continued", "sft", "dpo", "grpo", "sft_second", "grpo_second")),
+            *("student?", "distill?", "shards", "reasoning", "tokenizer", "decontaminate"),
+        ),
+        3,
+        "held-out quality",
+    ),
+    Stage(
+        "quantize",
+        Family.RELEASE,
+        "model.release.quantize:quantize",
+        (f"model={RELEASED}", "shards", "reasoning", "tokenizer"),
+        2,
+        "8 and 4 bits per weight",
+    ),
+    Stage(
+        "export",
+        Family.RELEASE,
+        "model.release.export:export",
+        ("quantize", f"model={RELEASED}", "evaluate", "tokenizer"),
+        4,
+        "Hugging Face, vLLM, GGUF, MLflow",
+    ),
+)
+
+ACTIONS = ("register", "promote")
+"""What the release flow does in the registry after its last stage: not artifacts, but safe to repeat."""
+
+CHECKPOINTS = ("student", "distill", *reversed(RELEASED.split("|")))
+"""Stages that end in a model, the most finished last; the small model stands apart from the line, before it."""
+
+StageName = StrEnum("StageName", [(row.name, row.name) for row in STAGES])  # type: ignore[misc]
+"""The names, as a form offers them."""
+
+_BY_NAME = {row.name: row for row in STAGES}
+
+
+def stage(name: str) -> Stage:
+    """The row of a stage."""
+    return _BY_NAME[name]
+
+
+def stage_names() -> list[str]:
+    """All stages, in the order they run."""
+    return [row.name for row in STAGES]
+
+
+def graph(has: Callable[[str], bool]) -> list[Node]:
+    """The stages that a recipe has, in order, each with the stages that fill its inputs.
+
+    Raises:
+        UserError: the recipe leaves out a stage that another one reads.
+    """
+    nodes: list[Node] = []
+    for row in STAGES:
+        if not has(row.name):
+            continue
+        inputs: dict[str, str] = {}
+        for each in row.reads():
+            filled = next((name for name in each.choices if has(name)), None)
+            if filled:
+                inputs[each.role] = filled
+            elif not each.optional:
+                needed = " or ".join(each.choices)
+                raise UserError(f"{row.name} reads {needed}, which the recipe leaves out; leave out {row.name} as well")
+        nodes.append(Node(row, inputs))
+    return nodes
+
+
+def downstream(names: Iterable[str], nodes: Iterable[Node]) -> set[str]:
+    """The named stages and every one of `nodes` that reads from them, however far."""
+    found = set(names)
+    for node in nodes:  # the table is in order, so one pass is enough; a test holds it
+        if found.intersection(node.inputs.values()):
+            found.add(node.stage.name)
+    return found

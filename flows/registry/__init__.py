@@ -1,0 +1,1 @@
+"""The model registry: names, registration, gates, promotion, audit."""

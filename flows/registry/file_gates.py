@@ -1,0 +1,44 @@
+"""Gates that look at what is registered, beside those that look at its numbers: are the files still the ones that were
+judged, and does the card say what a user must know?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from flows.recipe.sections import PromoteConfig
+from flows.registry.gates import Gate
+from flows.registry.names import registered_version
+from flows.version_files import VersionFiles
+from infra.integrity import folder_digests
+
+__all__ = ["evidence_gates", "file_digests"]
+
+
+def file_digests(folder: Path) -> dict[str, str]:
+    """SHA-256 of every file of a model's folder, by its path there."""
+    return folder_digests(folder)
+
+
+def evidence_gates(config: PromoteConfig, files: VersionFiles) -> list[Gate]:
+    """Checksums and card of a version; none for one that was registered before checksums were kept.
+
+    Raises:
+        UserError: the files cannot be reached.
+    """
+    if files.recorded() is None:
+        return []
+    gates = []
+    if config.check_files:
+        wrong = [each.path for each in files.damage() or ()]
+        which = f" ({', '.join(wrong[:3])})" if wrong else ""
+        gates.append(Gate("checksums", not wrong, len(wrong), 0, f"files that are not as registered{which}, at most"))
+    if config.require_card:
+        from model.release.card import NO_LICENCE, missing_sections
+
+        card = registered_version(files.client, files.model, files.version).description or ""
+        missing = missing_sections(card)
+        if config.require_licence and NO_LICENCE in card:
+            missing.append("licence")
+        which = f" ({', '.join(missing)})" if missing else ""
+        gates.append(Gate("card", not missing, len(missing), 0, f"sections that the model card lacks{which}, at most"))
+    return gates

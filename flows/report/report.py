@@ -1,0 +1,432 @@
+"""The report of a run: one HTML page that needs nothing else, and asks nothing of the network.
+
+Everything in it comes from the run's record and the artifacts it names, so it can be written again at any time. A run
+that failed gets the sections that its artifacts allow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+from markupsafe import Markup
+
+from flows.recipe.stages import STAGES
+from flows.report import charts
+from flows.report.domain_figures import accuracy_by_suite, experts_of_the_tasks, gained_and_forgotten
+from flows.report.summary import LAST_CHECKPOINTS, drops, next_commands, outcome, quantization_points
+from flows.report.templating import templates
+from flows.run.records import Point, Run, StageView, number
+from flows.run.units import count, decimal, duration, percent, size
+from infra.durable import write_durably
+from infra.manifest import split_address
+from infra.store import Store
+
+__all__ = ["write_report"]
+
+ROW = 54
+"""Height in pixels of a stage's row, which the lineage beside it must meet."""
+SAMPLES_SHOWN = 12
+FILES_SHOWN = 50
+RULES_SHOWN = 12
+LAYERS_AS_LINES = 6
+SMOOTHING = 0.9
+
+
+@dataclass(frozen=True)
+class Chart:
+    """One figure of the page."""
+
+    title: str
+    svg: Markup
+    caption: str = ""
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading, a sentence, and figures."""
+
+    anchor: str
+    title: str
+    text: str
+    charts: list[Chart]
+
+
+def write_report(record: Mapping[str, Any], store: Store, path: Path) -> Path:
+    """Write the page of a run to `path`, whole or not at all, and return `path`."""
+    run = Run(record, store)
+    template = templates().get_template("report.html")
+    page = template.render(
+        run=run,
+        revision=str(run.record.get("revision") or ""),
+        dirty=bool(run.record.get("dirty")),
+        started=_moment(run.record.get("started")),
+        cards=list(_cards(run)),
+        row=ROW,
+        lineage=_lineage(run),
+        outcomes={
+            stage.name: outcome(stage, run) or (run.error if stage.state == "failed" else stage.why)
+            for stage in run.stages
+        },
+        sections=[section for section in (_corpus(run), _pretraining(run), _reasoning(run), _quality(run)) if section],
+        samples=_samples(run),
+        continuations=_rows(run.evaluation.get("continuations"))[:SAMPLES_SHOWN],
+        gates=[_gate(gate) for gate in run.release.get("gates") or []],
+        recipe=yaml.safe_dump(run.recipe, sort_keys=False, allow_unicode=True, width=100) if run.recipe else "",
+        environment=_environment(run),
+        packages=_packages(run),
+        commands=next_commands(run),
+        files_shown=FILES_SHOWN,
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_durably(path, page.encode("utf-8"))
+    return path
+
+
+def _moment(text: Any) -> str:
+    try:
+        return datetime.fromisoformat(str(text)).astimezone(UTC).strftime("%-d %B %Y, %H:%M UTC")
+    except ValueError:
+        return ""
+
+
+def _chart(title: str, svg: str, caption: str = "") -> list[Chart]:
+    """The figure, or none where there was nothing to draw."""
+    return [Chart(title, Markup(svg), caption)] if svg else []
+
+
+def _section(anchor: str, title: str, text: str, *groups: list[Chart]) -> Section | None:
+    found = [chart for group in groups for chart in group]
+    return Section(anchor, title, text, found) if found else None
+
+
+def _rows(value: Any) -> list[dict[str, Any]]:
+    return [row for row in value if isinstance(row, dict)] if isinstance(value, list) else []
+
+
+def _cards(run: Run) -> Iterator[tuple[str, str, str]]:
+    """The few numbers at the top: value, what it is, and a remark."""
+    first, last = run.stage("extract").number("documents_out"), run.stage("decontaminate").number("documents_out")
+    if last is not None:
+        yield count(last), "documents kept", f"of {count(first)} extracted" if first else ""
+    tokens = run.stage("shards").number("train_tokens")
+    if tokens is not None:
+        yield count(tokens), "training tokens", f"{count(seen)} seen" if (seen := _seen(run)) else ""
+    parameters, active = (run.stage("pretrain").number(name) for name in ("parameters", "parameters_active"))
+    if parameters is not None:
+        yield count(parameters), "parameters", f"{count(active)} active per token" if active else ""
+    found = run.evaluation.get("checkpoints")
+    for name in LAST_CHECKPOINTS:
+        checkpoint = found.get(name) if isinstance(found, Mapping) else None
+        accuracy = number(checkpoint, "accuracy") if isinstance(checkpoint, Mapping) else None
+        if checkpoint and accuracy is not None:
+            low, high = number(checkpoint, "accuracy_low"), number(checkpoint, "accuracy_high")
+            interval = f", {percent(low)} to {percent(high)}" if low is not None and high is not None else ""
+            yield percent(accuracy), "problems solved", f"after {name}{interval}"
+            break
+    points = quantization_points(run)
+    if points:
+        name, length, divergence = points[-1]
+        yield size(length), f"at {name}", f"KL {decimal(divergence)} from {points[0][0]}"
+    spent = [stage.cost for stage in run.stages if stage.state == "made" and stage.cost]
+    if spent:
+        cpu, gpu = (sum(cost.get(name, 0.0) for cost in spent) / 3600 for name in ("cpu_seconds", "gpu_seconds"))
+        yield decimal(cpu), "CPU hours", f"{decimal(gpu)} GPU hours" if gpu else "of the stages made"
+    if run.seconds is not None:
+        saved = run.saved_seconds
+        yield duration(run.seconds), "in all", f"{duration(saved)} saved by the cache" if saved >= 1 else ""
+
+
+def _seen(run: Run) -> float | None:
+    return run.stage("pretrain").number("tokens")
+
+
+def _lineage(run: Run) -> Markup:
+    table = {row.name: tuple(each.choices[-1] for each in row.reads()) for row in STAGES}
+    nodes = [
+        charts.Node(
+            stage.name,
+            stage.state,
+            tuple(split_address(where)[0] for where in stage.manifest.inputs.values())
+            if stage.manifest
+            else table.get(stage.name, ()),
+        )
+        for stage in run.stages
+    ]
+    return Markup(charts.lineage(nodes, row=ROW))
+
+
+def _corpus(run: Run) -> Section | None:
+    stages = [stage for stage in run.stages if stage.number("documents_out") is not None]
+    funnel = []
+    for stage in stages:
+        kept = stage.number("documents_out") or 0.0
+        dropped = max((stage.number("documents_in") or kept) - kept, sum(hits for _, hits in drops(stage)))
+        funnel.append((stage.name, {"kept": kept, "dropped": dropped}))
+    rules = sorted(
+        ((f"{stage.name} · {rule}", hits) for stage in stages for rule, hits in drops(stage)), key=lambda row: -row[1]
+    )
+    sources: dict[str, dict[str, float]] = {}
+    for stage in stages:
+        by_source = stage.metrics.get("by_source")
+        for source, counts in by_source.items() if isinstance(by_source, Mapping) else ():
+            kept_here = number(counts, "documents_out") if isinstance(counts, Mapping) else None
+            if kept_here is not None:
+                sources.setdefault(str(source), {})[stage.name] = kept_here
+    by_stage: dict[str, dict[str, float]] = {}
+    for source, counts_by_stage in sources.items():
+        for name, value in counts_by_stage.items():
+            by_stage.setdefault(name, {})[source] = value
+    shards = run.stage("shards").metrics.get("by_source")
+    mixture = [
+        (str(source), tokens)
+        for source, entry in (shards.items() if isinstance(shards, Mapping) else ())
+        if isinstance(entry, Mapping) and (tokens := number(entry, "train_tokens"))
+    ]
+    ratios = run.stage("tokenizer").metrics.get("bytes_per_token")
+    compression = [
+        (str(source), ratio)
+        for source in (ratios if isinstance(ratios, Mapping) else ())
+        if (ratio := number(ratios, source)) is not None
+    ]
+    duplicates = drops(run.stage("dedup"))
+    return _section(
+        "corpus",
+        "Corpus",
+        "From raw files to packed rows of tokens: what each stage kept, and why it dropped the rest.",
+        _chart("Documents by stage", charts.stacks("funnel", funnel, label="Documents kept and dropped by stage")),
+        _chart(
+            "Why documents were dropped",
+            charts.bars("rules", rules[:RULES_SHOWN], label="Documents dropped by rule"),
+            f"The {RULES_SHOWN} chief rules of {len(rules)}." if len(rules) > RULES_SHOWN else "",
+        ),
+        _chart(
+            "Duplicates",
+            charts.bars("dedup", duplicates, label="Duplicates removed, by how they were found"),
+            "Removed, by how they were found.",
+        ),
+        _chart(
+            "Documents by source",
+            charts.stacks("sources", list(by_stage.items()), label="Documents of each source after each stage")
+            if len(sources) > 1
+            else "",
+            "After each stage.",
+        ),
+        _chart(
+            "Mixture",
+            charts.bars("mixture", sorted(mixture, key=lambda row: -row[1]), label="Training tokens by source"),
+            "Training tokens by source.",
+        ),
+        _chart(
+            "Compression",
+            charts.bars("compression", compression, label="Bytes per token by source", form=decimal),
+            "Bytes of text that one token stands for; more is better.",
+        ),
+    )
+
+
+def _smooth(points: list[Point]) -> list[Point]:
+    """Exponential moving average, corrected for its start."""
+    mean = weight = 0.0
+    found = []
+    for step, value in points:
+        mean = SMOOTHING * mean + (1 - SMOOTHING) * value
+        weight = SMOOTHING * weight + (1 - SMOOTHING)
+        found.append((step, mean / weight))
+    return found
+
+
+def _pretraining(run: Run) -> Section | None:
+    series = run.stage("pretrain").history()
+    return _section(
+        "pretraining",
+        "Pretraining",
+        "The base model, from random weights.",
+        _loss("pretrain", series),
+        _chart(
+            "Learning rate",
+            charts.lines(
+                "rate", {"learning rate": series.get("learning_rate", [])}, label="Learning rate by step", floor=0
+            ),
+        ),
+        _chart(
+            "Bits per byte",
+            charts.lines(
+                "bits",
+                {"validation": series.get("validation_bits_per_byte", [])},
+                label="Validation bits per byte by step",
+                dotted=["validation"],
+            ),
+            "Of held-out text; comparable across tokenizers.",
+        ),
+        _expert_load(series),
+    )
+
+
+def _loss(name: str, series: Mapping[str, list[Point]]) -> list[Chart]:
+    shown = {
+        "training": _smooth(series.get("loss", [])),
+        "validation": series.get("validation_loss", []),
+    }
+    svg = charts.lines(f"{name}-loss", shown, label="Training and validation loss by step", dotted=["validation"])
+    return _chart("Loss", svg, "Nats per token; training is a moving average.")
+
+
+def _expert_load(series: Mapping[str, list[Point]]) -> list[Chart]:
+    start = "expert_load_max/layer_"
+    layers = sorted((name.removeprefix(start) for name in series if name.startswith(start)), key=lambda n: (len(n), n))
+    greatest = {f"layer {layer}": series[f"{start}{layer}"] for layer in layers}
+    caption = "Load of the busiest expert of each layer as a multiple of an even share; 1 is perfect balance."
+    if len(layers) > LAYERS_AS_LINES:
+        return _chart(
+            "Expert load",
+            charts.heat_map("experts", greatest, label="Load of the busiest expert, by layer", bar_label="× even"),
+            caption,
+        )
+    least = {f"layer {layer}": series.get(f"expert_load_min/layer_{layer}", []) for layer in layers}
+    return _chart(
+        "Expert load",
+        charts.lines("experts", greatest, label="Load of the busiest and the idlest expert, by layer", dashed=least),
+        "The busiest (solid) and the idlest expert (dashed), as multiples of an even share; 1 is perfect balance.",
+    )
+
+
+GRPO_SERIES: tuple[tuple[str, str, tuple[str, ...], Any], ...] = (
+    ("Reward", "Mean of a step's completions.", ("reward", "reward_mean", "mean_reward"), decimal),
+    ("Accuracy", "Share of completions with the right answer.", ("accuracy", "reward_accuracy"), percent),
+    ("Format", "Share of completions in the asked-for format.", ("format_rate", "format", "reward_format"), percent),
+    ("KL", "Divergence from the reference model, nats per token.", ("kl", "kl_divergence"), decimal),
+    ("Length", "Tokens per completion.", ("length", "completion_length", "mean_length", "tokens"), count),
+)
+
+
+def _reasoning(run: Run) -> Section | None:
+    series = run.stage("grpo").history()
+    figures = []
+    for title, caption, names, form in GRPO_SERIES:
+        name = next((name for name in names if name in series), None)
+        shown = {"training": series[name]} if name else {}
+        held_out = next((series[f"validation_{n}"] for n in names if f"validation_{n}" in series), None)
+        if held_out:
+            shown["validation"] = held_out
+        svg = charts.lines(
+            f"grpo-{title.lower()}", shown, label=f"{title} by step", form=form, dotted=["validation"], height=2.1
+        )
+        figures += _chart(f"GRPO: {title.lower()}" if title != "KL" else "GRPO: KL", svg, caption)
+    tuned = [
+        Chart(f"Fine-tuning: {chart.title.lower()}", chart.svg, chart.caption)
+        for chart in _loss("sft", run.stage("sft").history())
+    ]
+    return _section(
+        "reasoning",
+        "Reasoning",
+        "Fine-tuned on chains of thought, then reinforced by answers that a program can check (GRPO).",
+        _chart("Domain and general text", *gained_and_forgotten(run.stage("continued").history())),
+        _chart("Experts that the tasks use", *experts_of_the_tasks(run.stage("sft").json("experts.json"))),
+        tuned,
+        figures,
+    )
+
+
+def _quality(run: Run) -> Section | None:
+    found = run.evaluation.get("checkpoints")
+    checkpoints: dict[str, Mapping[str, Any]] = {
+        name: found[name]
+        for name in reversed(LAST_CHECKPOINTS)
+        if isinstance(found, Mapping) and isinstance(found.get(name), Mapping)
+    }
+    accuracy = []
+    for name, values in checkpoints.items():
+        value = number(values, "accuracy")
+        if value is not None:
+            low, high = number(values, "accuracy_low"), number(values, "accuracy_high")
+            accuracy.append((name, value, value if low is None else low, value if high is None else high))
+    problems = next((value for v in checkpoints.values() if (value := number(v, "problems"))), None)
+    bits: dict[str, dict[str, float]] = {}
+    for name, values in checkpoints.items():
+        by_source = values.get("bits_per_byte")
+        for source in by_source if isinstance(by_source, Mapping) else ():
+            value = number(by_source, source)
+            if value is not None:
+                bits.setdefault(name, {})[str(source)] = value
+    formats = [
+        (name, rate) for name, values in checkpoints.items() if (rate := number(values, "format_rate")) is not None
+    ]
+    points = quantization_points(run)
+    return _section(
+        "quality",
+        "Quality",
+        "Measured on problems and text that no stage before had seen.",
+        _chart(
+            "Accuracy by checkpoint",
+            charts.intervals("accuracy", accuracy, label="Share of held-out problems solved, by checkpoint"),
+            f"{count(problems)} held-out problems; 95 % intervals." if problems else "",
+        ),
+        _chart("Accuracy by suite", *accuracy_by_suite(checkpoints, run.evaluation.get("training_questions_left_out"))),
+        _chart(
+            "Size against quality",
+            charts.scatter(
+                "quantization",
+                points,
+                label="Bytes and divergence of each precision",
+                x_label="bytes",
+                y_label="KL, nats per token",
+            ),
+            "Divergence of the quantized weights from full precision; lower and further left is better.",
+        ),
+        _chart(
+            "Answers in the asked-for format",
+            charts.bars("format", formats, label="Share of answers in the asked-for format", form=percent),
+        ),
+        _chart(
+            "Bits per byte by source",
+            charts.group_bars("bits-source", bits, label="Bits per byte of held-out text, by source and checkpoint"),
+            "Of held-out text; less is better.",
+        ),
+    )
+
+
+def _samples(run: Run) -> list[dict[str, Any]]:
+    """Answers of the most finished checkpoint first."""
+    order = {name: place for place, name in enumerate(LAST_CHECKPOINTS)}
+    rows = _rows(run.evaluation.get("samples"))
+    rows.sort(key=lambda row: order.get(str(row.get("checkpoint")), len(order)))
+    return rows[:SAMPLES_SHOWN]
+
+
+def _gate(gate: Mapping[str, Any]) -> dict[str, str | bool]:
+    value, limit = number(gate, "value"), number(gate, "limit")
+    return {
+        "gate": str(gate.get("gate", "")),
+        "passed": bool(gate.get("passed")),
+        "value": "" if value is None else f"{value:.4g}",
+        "limit": "" if limit is None else f"{limit:.4g}",
+        "text": str(gate.get("text", "")),
+    }
+
+
+def _last_made(run: Run) -> StageView | None:
+    return next((stage for stage in reversed(run.stages) if stage.manifest), None)
+
+
+def _environment(run: Run) -> dict[str, str]:
+    stage = _last_made(run)
+    manifest = stage.manifest if stage else None
+    rows = dict(manifest.environment) if manifest else {}
+    execution = run.recipe.get("execution")
+    if isinstance(execution, Mapping):
+        rows |= {f"execution.{key}": str(value) for key, value in execution.items() if value is not None}
+    return rows
+
+
+def _packages(run: Run) -> dict[str, str]:
+    """All packages that some stage of the run recorded."""
+    found: dict[str, str] = {}
+    for stage in run.stages:
+        if stage.manifest:
+            found |= stage.manifest.packages
+    return dict(sorted(found.items(), key=lambda item: item[0].lower()))

@@ -1,0 +1,1 @@
+"""One run of a recipe: its session, its record, where its events go."""

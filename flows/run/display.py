@@ -1,0 +1,125 @@
+"""A run on the terminal: a live bar per stage with rate and time left, and a line for each stage that is done.
+
+Where the output is no terminal (a log file, CI) the bar becomes a line every few seconds.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+from flows.run.units import count, duration
+
+__all__ = ["TerminalDisplay"]
+
+LINE_SECONDS = 10.0
+STEADY_SECONDS = 2.0
+"""A phase younger than this has no rate worth telling."""
+MARKS = {"made": "[green]✓[/]", "cached": "[dim]·[/]", "failed": "[red]✗[/]", "held back": "[yellow]![/]"}
+
+
+class _Amount(ProgressColumn):
+    """Done, total and rate, in units that a person reads."""
+
+    def render(self, task: Task) -> Text:
+        unit = str(task.fields.get("unit", ""))
+        if not task.total:
+            return Text(unit, style="dim")
+        rate = f" · {count(task.speed)}/s" if task.speed else ""
+        return Text(f"{count(task.completed)}/{count(task.total)} {unit}{rate}", style="dim")
+
+
+class TerminalDisplay:
+    """Use as a context manager around the run."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._live = console.is_terminal
+        self._progress = Progress(
+            SpinnerColumn(),
+            TextColumn("[bold]{task.fields[stage]:<14}[/]{task.description:<18}"),
+            BarColumn(24),
+            _Amount(),
+            TimeRemainingColumn(compact=True),
+            console=console,
+            transient=True,
+        )
+        self._task: Any = None
+        self._stage = ""
+        self._phase, self._unit = "", ""
+        self._done = self._done_before = self._total = 0.0
+        self._began = self._phase_began = self._line = time.monotonic()
+        self._series: dict[str, float] = {}
+
+    def __enter__(self) -> TerminalDisplay:
+        if self._live:
+            self._progress.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._live:
+            self._progress.stop()
+
+    def stage_begins(self, name: str, title: str, number: int, of: int) -> None:
+        self._stage, self._series = name, {}
+        self._began = self._line = time.monotonic()
+        self._begin("starting", 0, "")
+
+    def event(self, event: dict[str, Any]) -> None:
+        kind = event["event"]
+        if kind == "begin":
+            self._begin(event["phase"], event["total"], event["unit"], event.get("done", 0))
+        elif kind == "advance":
+            self._done += event["amount"]
+            if self._live:
+                self._progress.update(self._task, completed=self._done)
+        elif kind == "metrics":
+            self._series |= event["values"]
+            loss = self._series.get("loss", self._series.get("reward"))
+            if self._live and loss is not None:
+                name = "loss" if "loss" in self._series else "reward"
+                self._progress.update(self._task, description=f"{self._phase} {name} {loss:.2f}")
+        elif kind == "note":
+            self.note(event["text"])
+        elif kind == "wait":
+            self.note(f"{self._stage}: waiting for {event['holder']}, which makes the same artifact")
+        if not self._live and self._total and time.monotonic() - self._line > LINE_SECONDS:
+            self._line = time.monotonic()
+            self._console.print(
+                f"  {self._stage} {self._phase} {count(self._done)}/{count(self._total)} {self._unit}{self._left()}",
+                highlight=False,
+            )
+
+    def _begin(self, phase: str, total: float, unit: str, done: float = 0) -> None:
+        self._phase, self._unit, self._total, self._done = phase, unit, total, done
+        self._phase_began, self._done_before = time.monotonic(), done
+        if self._live:
+            if self._task is not None:
+                self._progress.remove_task(self._task)
+            self._task = self._progress.add_task(
+                phase, total=total or None, completed=int(done), stage=self._stage, unit=unit
+            )
+
+    def _left(self) -> str:
+        """Time left at the rate of this phase, once there is one that says something."""
+        elapsed, done = time.monotonic() - self._phase_began, self._done - self._done_before
+        if done <= 0 or elapsed < STEADY_SECONDS:
+            return ""
+        return f", {duration((self._total - self._done) * elapsed / done)} left"
+
+    def stage_ends(self, name: str, state: str, seconds: float, metrics: dict[str, Any]) -> None:
+        if self._live and self._task is not None:
+            self._progress.remove_task(self._task)
+            self._task = None
+        self._total = 0.0
+        mark = MARKS.get(state, "[dim]·[/]")
+        seconds = seconds or time.monotonic() - self._began
+        said = f"  [dim]{metrics['message']}[/]" if "message" in metrics else ""
+        self._console.print(f"{mark} [bold]{name:<14}[/] {state:<9} {duration(seconds):>8}{said}", highlight=False)
+
+    def note(self, text: str) -> None:
+        self._console.print(f"  [dim]{text}[/]", highlight=False)

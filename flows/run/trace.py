@@ -1,0 +1,86 @@
+"""From a model or a run to the documents that a step of its pretraining read."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from flows.registry.names import parse_name, resolve
+from flows.run.records import find_record
+from infra.errors import UserError
+from infra.manifest import Manifest, split_address
+from infra.settings import Settings
+from infra.store import Store, open_store
+
+__all__ = ["Trace", "trace"]
+
+LINEAGE = "deepmill.lineage"
+"""Tag of a registered version: the identity of the artifact of each stage."""
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What one step read."""
+
+    identity: str
+    """Of the `pretrain` artifact."""
+    step: int
+    steps: int
+    """That the training took."""
+    epochs: float
+    """Times that the split had been read through before this step; with a mixture, as if there were none."""
+    documents: list[dict[str, Any]]
+    """`{"row", "index", "id", "url", "source"}`, in the order of the batch."""
+
+
+def trace(settings: Settings, name: str, step: int) -> Trace:
+    """The documents of `step` (from 0) of the pretraining behind `name`: a run, MODEL@ALIAS or MODEL/VERSION.
+
+    Raises:
+        UserError: there is no such model or run, its artifacts are gone, or the training has no such step.
+    """
+    from pipeline.tokens.reader import ShardReader
+
+    store = open_store(settings)
+    manifest = _pretraining(settings, store, name)
+    config = manifest.config
+    steps = int(config["steps"])
+    if not 0 <= step < steps:
+        raise UserError(f"{name}: its pretraining has the steps 0 to {steps - 1}; there is no step {step}")
+    stage, identity = split_address(manifest.inputs["shards"])
+    if store.find(stage, identity) is None:
+        raise UserError(f"{name}: its shards {stage}/{identity} are not in {store.address}; make them again")
+    reader = ShardReader(
+        store.path(stage, identity),
+        "train",
+        global_batch=config["batch_size"],
+        seed=config["seed"],
+        mixture=config["mixture"],
+    )
+    epochs = step * reader.global_batch / reader.rows
+    return Trace(manifest.identity, step, steps, epochs, reader.documents(step))
+
+
+def _pretraining(settings: Settings, store: Store, name: str) -> Manifest:
+    identity = _identity(settings, store, name)
+    manifest = store.find("pretrain", identity) if identity else None
+    if manifest is None:
+        raise UserError(f"{name}: its pretraining is not in {store.address}; is --root the store it was made in?")
+    return manifest
+
+
+def _identity(settings: Settings, store: Store, name: str) -> str | None:
+    """Of the `pretrain` artifact; None where the run has none."""
+    if any(run.startswith(name) for run in store.runs()):
+        return (find_record(store, name)["stages"].get("pretrain") or {}).get("identity")
+    from infra.tracking import registry_client
+
+    client = registry_client(settings)
+    parsed = parse_name(name)
+    version = resolve(client, parsed)
+    try:
+        tags = client.get_model_version(parsed.model, version).tags
+    except Exception as error:
+        raise UserError(f"{name}: not in the registry; see deepmill models") from error
+    return dict(json.loads(tags.get(LINEAGE, "{}"))).get("pretrain")

@@ -1,0 +1,291 @@
+"""The model being served: from the registry or a folder to a running engine, and from one version to the next.
+
+A version is prepared beside the one that serves: its files fetched and checked, its engine started and healthy. Then it
+takes over between two requests; those under way end on the engine that they began on, which then leaves. A version
+that cannot be prepared changes nothing. So does an alias that is gone: what served goes on serving.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import shutil
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from flows.serving.metrics import Metrics
+from flows.serving.protocol import ApiError
+from infra.errors import DeepmillError, UserError
+from model.serving.chat import ChatFormat
+from model.serving.engine import Engine, EngineKind
+
+__all__ = ["ModelManager", "Place", "Source", "Version", "prepare"]
+
+log = logging.getLogger("deepmill.serve")
+DRAIN_SECONDS = 600.0
+RESTART_SECONDS = 30.0
+"""How long a request waits for an engine that is being started again."""
+RETRY_SECONDS = 60.0
+"""After which a version that could not be prepared is tried again."""
+
+
+@dataclass(frozen=True)
+class Version:
+    """A version of a model, as its files."""
+
+    name: str
+    number: str
+    folder: Path
+
+    @property
+    def label(self) -> str:
+        """What answers call it."""
+        return f"{self.name}/{self.number}" if self.number else self.name
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where versions come from."""
+
+    current: Callable[[], str | None]
+    """The number to serve now, None while there is none. Called in a thread; may raise."""
+    fetch: Callable[[str], Version]
+    """The files of a number. Called in a thread; UserError when they are not what they should be."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """How engines run here."""
+
+    engine: EngineKind
+    context: int
+    slots: int
+    threads: int
+    cache: Path
+    """Folder for files that engines read and that are made from a version."""
+
+
+@dataclass
+class Served:
+    """A version with its engine."""
+
+    version: Version
+    engine: Engine
+    chat: ChatFormat
+    context: int
+    requests: int = 0
+    idle: asyncio.Event = field(default_factory=asyncio.Event)
+    broken: bool = False
+
+
+def prepare(version: Version, place: Place) -> tuple[EngineKind, Path, ChatFormat, int]:
+    """Look a version's files over and make what its engine reads.
+
+    Returns:
+        The engine that computes it, the file or folder it reads, the chat format, the most tokens of a request.
+
+    Raises:
+        UserError: the files are damaged, or do not fit together.
+    """
+    from tokenizers import Tokenizer
+
+    from model.architecture.checkpoint import load_config
+    from model.release.gguf import unsupported
+
+    config = load_config(version.folder)
+    file = version.folder / "tokenizer.json"
+    try:
+        tokenizer = Tokenizer.from_file(str(file))
+    except Exception as error:
+        raise UserError(f"{file}: no readable tokenizer ({error}); export the model again") from None
+    if tokenizer.get_vocab_size() > config.vocab_size:
+        raise UserError(
+            f"{file}: {tokenizer.get_vocab_size()} tokens, but the model knows {config.vocab_size}: the tokenizer of "
+            "another model; export the model again"
+        )
+    kind = place.engine
+    if kind is EngineKind.AUTO:
+        kind = EngineKind.OWN if unsupported(config) else EngineKind.LLAMA
+    path = version.folder
+    if kind is EngineKind.LLAMA:
+        path = _gguf(version, place)
+    elif kind is EngineKind.VLLM:
+        path = _checkpoint(version, place)
+    return kind, path, ChatFormat(tokenizer), min(place.context, config.max_position_embeddings)
+
+
+def _gguf(version: Version, place: Place) -> Path:
+    """The version's weights as a GGUF file, block by block; made once, and compared before every start."""
+    from model.release.gguf import check_gguf, write_gguf
+    from model.release.quantized import read_units
+
+    config, stored = read_units(version.folder)
+    precisions = {unit.precision for unit in stored.values()}
+    kind = "q4_0" if precisions & {"q4_0", "q3_k", "q6_k"} else "q8_0" if "q8_0" in precisions else "f32"
+    path = place.cache / version.label.replace("/", "-") / "engine" / f"model-{kind}.gguf"
+    if path.exists():
+        try:
+            check_gguf(path, config, stored)
+            return path
+        except Exception as error:
+            log.warning("%s: made again (%s)", path, error)
+    shutil.rmtree(path.parent, ignore_errors=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    growing = path.with_name(f"{os.getpid()}-{kind}.gguf")
+    try:
+        write_gguf(growing, config, stored, version.folder, name=version.label)
+        check_gguf(growing, config, stored)
+        growing.replace(path)
+    finally:
+        growing.unlink(missing_ok=True)
+    return path
+
+
+def _checkpoint(version: Version, place: Place) -> Path:
+    """The version's weights as a checkpoint that vLLM loads: the numbers that the blocks stand for, in full."""
+    from model.architecture.checkpoint import save_model
+    from model.release.quantized import KEY, load_quantized
+    from model.serving.vllm import write_config
+
+    if KEY not in (version.folder / "config.json").read_text(encoding="utf-8"):
+        return version.folder  # an export's has all that vLLM needs
+    path = place.cache / version.label.replace("/", "-") / "engine" / "checkpoint"
+    shutil.rmtree(path, ignore_errors=True)
+    save_model(load_quantized(version.folder), path, version.folder)
+    write_config(path)
+    return path
+
+
+class ModelManager:
+    """Holds the served version, follows its source, and hands engines to requests."""
+
+    def __init__(self, source: Source, place: Place, metrics: Metrics, *, poll_seconds: float = 5.0) -> None:
+        self._source, self._place, self._metrics = source, place, metrics
+        self._poll_seconds = poll_seconds
+        self.served: Served | None = None
+        self.trouble: str | None = None
+        """Why the source's present wish is not what is served."""
+        self._refused: dict[str, float] = {}
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    async def open(self) -> None:
+        """Start serving; UserError when there is nothing to serve."""
+        number = await asyncio.to_thread(self._source.current)
+        if number is None:
+            raise UserError("the alias names no version yet; see deepmill models")
+        self._take_over(await self._start(number))
+        self._keep(asyncio.create_task(self._follow()))
+
+    async def _start(self, number: str) -> Served:
+        version = await asyncio.to_thread(self._source.fetch, number)
+        kind, path, chat, context = await asyncio.to_thread(prepare, version, self._place)
+        engine = await Engine.start(kind, path, context=context, slots=self._place.slots, threads=self._place.threads)
+        return Served(version, engine, chat, context)
+
+    def _take_over(self, new: Served) -> None:
+        old, self.served = self.served, new
+        self._metrics.serving(new.version.name, new.version.number)
+        self._keep(asyncio.create_task(self._watch(new)))
+        log.info("serving %s with %s", new.version.label, new.engine.spec.kind)
+        if old is not None:
+            self._keep(asyncio.create_task(self._retire(old)))
+
+    async def _retire(self, old: Served) -> None:
+        """Let the requests under way end, then end the engine."""
+        old.broken = True  # its end is no accident
+        try:
+            if old.requests:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(old.idle.wait(), DRAIN_SECONDS)
+        finally:
+            await old.engine.close()
+
+    async def _watch(self, served: Served) -> None:
+        """Start an engine that died again."""
+        await served.engine.ended()
+        if served.broken or self.served is not served:
+            return
+        served.broken = True
+        self._metrics.restarts.inc()
+        log.warning("%s: the engine has died; starting it again", served.version.label)
+        wait = 0.5
+        while self.served is served:
+            try:
+                new = await self._start(served.version.number)
+            except (DeepmillError, OSError) as error:
+                log.warning("%s: %s", served.version.label, error)
+                await asyncio.sleep(wait)
+                wait = min(wait * 2, 30.0)
+                continue
+            if self.served is not served:
+                await new.engine.close()
+                return
+            self._take_over(new)
+
+    async def _follow(self) -> None:
+        while True:
+            await asyncio.sleep(self._poll_seconds)
+            await self._look()
+
+    async def _look(self) -> None:
+        """Compare what is served with what the source wants."""
+        assert self.served is not None
+        now = asyncio.get_running_loop().time()
+        try:
+            number = await asyncio.to_thread(self._source.current)
+        except Exception as error:
+            self.trouble = f"the registry does not answer ({type(error).__name__})"
+            return
+        self._metrics.alias.set(number is not None)
+        if number is None:
+            self.trouble = "the alias names no version any more; the last one goes on serving"
+        elif number == self.served.version.number:
+            self.trouble = None
+        elif now >= self._refused.get(number, 0.0):
+            try:
+                new = await self._start(number)
+            except (DeepmillError, OSError) as error:
+                self._refused[number] = now + RETRY_SECONDS
+                self.trouble = f"version {number} cannot be served: {error}"
+                log.warning("%s", self.trouble)
+                return
+            self.trouble = None
+            self._metrics.swaps.inc()
+            self._take_over(new)
+
+    @contextlib.asynccontextmanager
+    async def engine(self, deadline: float) -> AsyncIterator[Served]:
+        """The served version, held for one request; waits for an engine that is being started again."""
+        loop = asyncio.get_running_loop()
+        patience = min(deadline, loop.time() + RESTART_SECONDS)
+        while self.served is None or self.served.broken:
+            if loop.time() > patience:
+                raise ApiError(503, "the engine is being started; try again soon", code="starting", retry=2)
+            await asyncio.sleep(0.05)
+        served = self.served
+        served.requests += 1
+        served.idle.clear()
+        try:
+            yield served
+        finally:
+            served.requests -= 1
+            if not served.requests:
+                served.idle.set()
+
+    def _keep(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def close(self) -> None:
+        """End everything."""
+        if self.served is not None:
+            self.served.broken = True
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self.served is not None:
+            await self.served.engine.close()

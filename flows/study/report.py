@@ -1,0 +1,136 @@
+"""The page of a study: what each arm costs, how it ended, and whether the difference is more than chance.
+
+One self-contained HTML file and, beside it, the same numbers as JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+
+from flows.report import charts
+from flows.report.templating import templates
+from flows.run.records import Point, Run
+from flows.run.units import count
+from flows.study.study import Budget, Contrast, Study, Trial, budgets, contrast
+from infra.durable import write_durably
+from infra.errors import UserError
+from infra.store import Store
+
+__all__ = ["Comparison", "compare", "comparison_rows", "write_comparison"]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All that the page shows."""
+
+    study: Study
+    costs: Mapping[str, Mapping[Budget, float]]
+    contrasts: list[Contrast]
+    curves: Mapping[str, list[Point]]
+    """Validation loss by step, mean over the seeds."""
+    loads: Mapping[str, float]
+    """Load of the busiest expert over an even share, mean over layers and seeds, at the end."""
+    runs: list[tuple[str, int, str, float]]
+    """Arm, seed, run and final loss."""
+
+
+def compare(study: Study, found: list[Trial], run_ids: Mapping[tuple[str, int], str], store: Store) -> Comparison:
+    """Read the finished runs; UserError when one has no validation loss."""
+    curves: dict[str, dict[int, list[Point]]] = {}
+    loads: dict[str, list[float]] = {}
+    losses: dict[str, dict[int, float]] = {}
+    for trial in found:
+        run_id = run_ids[trial.arm, trial.seed]
+        stage = Run(store.read_run(run_id) or {}, store).stage("pretrain")
+        points = stage.history().get("validation_loss", [])
+        if not points:
+            raise UserError(
+                f"study {study.name}: run {run_id} has no validation loss; set pretrain.validation_sequences"
+            )
+        curves.setdefault(trial.arm, {})[trial.seed] = points
+        losses.setdefault(trial.arm, {})[trial.seed] = points[-1][1]
+        layers = (stage.manifest.metrics.get("expert_load") or {}) if stage.manifest else {}
+        if layers:
+            loads.setdefault(trial.arm, []).append(statistics.fmean(layer["max"] for layer in layers.values()))
+    return Comparison(
+        study=study,
+        costs=budgets(study, found),
+        contrasts=contrast(study, losses),
+        curves={arm: _mean_curve(list(by_seed.values())) for arm, by_seed in curves.items()},
+        loads={arm: statistics.fmean(values) for arm, values in loads.items()},
+        runs=[(t.arm, t.seed, run_ids[t.arm, t.seed], losses[t.arm][t.seed]) for t in found],
+    )
+
+
+def _mean_curve(curves: list[list[Point]]) -> list[Point]:
+    return [(points[0][0], statistics.fmean(value for _, value in points)) for points in zip(*curves, strict=True)]
+
+
+def comparison_rows(comparison: Comparison) -> list[dict[str, Any]]:
+    """One row per arm, for tables."""
+    return [
+        {
+            "arm": each.arm,
+            "parameters": count(comparison.costs[each.arm][Budget.PARAMETERS]),
+            "active": count(comparison.costs[each.arm][Budget.ACTIVE]),
+            "FLOP per token": count(comparison.costs[each.arm][Budget.FLOPS]),
+            "tokens": count(comparison.costs[each.arm][Budget.TOKENS]),
+            "validation loss": f"{each.mean:.4f}",
+            "difference": "" if each.arm == comparison.study.reference else _difference(each),
+            "better in": "" if each.arm == comparison.study.reference else f"{each.wins} of {len(each.values)} seeds",
+            "busiest expert": f"{comparison.loads[each.arm]:.2f} ×" if each.arm in comparison.loads else "",
+            "verdict": "baseline" if each.arm == comparison.study.reference else each.verdict,
+        }
+        for each in comparison.contrasts
+    ]
+
+
+def _difference(each: Contrast) -> str:
+    reach = f" ± {each.reach:.4f}" if each.reach != float("inf") else ""
+    return f"{each.difference:+.4f}{reach}"
+
+
+def write_comparison(comparison: Comparison, path: Path) -> Path:
+    """Write the page to `path` and the numbers beside it; returns `path`."""
+    template = templates().get_template("study.html")
+    rows = comparison_rows(comparison)
+    curves = charts.lines("study", comparison.curves, label="Validation loss by step", dotted=list(comparison.curves))
+    loads = charts.bars("load", list(comparison.loads.items()), label="Load of the busiest expert", form=_times)
+    page = template.render(
+        study=comparison.study,
+        rows=rows,
+        runs=comparison.runs,
+        curves=Markup(curves),
+        loads=Markup(loads),
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_durably(path, page.encode("utf-8"))
+    numbers = {
+        "study": comparison.study.model_dump(mode="json"),
+        "arms": [
+            {
+                "arm": each.arm,
+                "budget": comparison.costs[each.arm],
+                "losses": each.values,
+                "difference": each.difference,
+                "reach_95": None if each.reach == float("inf") else each.reach,
+                "wins": each.wins,
+                "busiest_expert": comparison.loads.get(each.arm),
+            }
+            for each in comparison.contrasts
+        ],
+        "runs": [{"arm": arm, "seed": seed, "run": run, "loss": loss} for arm, seed, run, loss in comparison.runs],
+    }
+    write_durably(path.with_suffix(".json"), (json.dumps(numbers, indent=2) + "\n").encode("utf-8"))
+    return path
+
+
+def _times(value: float) -> str:
+    return f"{value:.2f} ×"

@@ -1,0 +1,170 @@
+"""Checkpoints on disk: a folder that `transformers` and other engines open as it is.
+
+``config.json``, ``generation_config.json``, ``model.safetensors`` and the tokenizer's files. Experts are stored one by
+one (``mlp.experts.0.gate_proj.weight``), the published DeepSeek layout, and stacked on loading; stacked files are read
+too. Layers of multi-token prediction follow the model's own, with copies of embedding and output layer, as published.
+The same weights give the same bytes. Nothing is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections import defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from infra.errors import UserError
+from model.architecture.config import ModelConfig
+from model.architecture.transformer import Transformer
+
+__all__ = ["TOKENIZER_FILES", "from_hf_names", "load_config", "load_model", "save_model", "to_hf_names"]
+
+WEIGHTS = "model.safetensors"
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
+
+_COPY = re.compile(r"model\.layers\.\d+\.(embed_tokens|shared_head\.head)\.weight")
+_EXPERT = re.compile(r"(.+\.mlp\.experts)\.(\d+)\.(gate_proj|up_proj|down_proj)\.weight")
+
+
+def to_hf_names(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Split stacked experts [E, 2F, D] and [E, D, F] into one matrix per expert and projection."""
+    split: dict[str, Tensor] = {}
+    for name, weight in weights.items():
+        if name.endswith(".experts.gate_up_proj"):
+            prefix = name.removesuffix(".gate_up_proj")
+            for expert, matrix in enumerate(weight.unbind(0)):
+                split[f"{prefix}.{expert}.gate_proj.weight"], split[f"{prefix}.{expert}.up_proj.weight"] = matrix.chunk(
+                    2
+                )
+        elif name.endswith(".experts.down_proj"):
+            prefix = name.removesuffix(".down_proj")
+            for expert, matrix in enumerate(weight.unbind(0)):
+                split[f"{prefix}.{expert}.down_proj.weight"] = matrix
+        else:
+            split[name] = weight
+    return split
+
+
+def from_hf_names(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Stack single experts; the inverse of `to_hf_names`."""
+    stacked: dict[str, Tensor] = {}
+    experts: dict[str, dict[str, dict[int, Tensor]]] = defaultdict(lambda: defaultdict(dict))
+    for name, weight in weights.items():
+        if match := _EXPERT.fullmatch(name):
+            prefix, expert, projection = match.groups()
+            experts[prefix][projection][int(expert)] = weight
+        else:
+            stacked[name] = weight
+    for prefix, projections in experts.items():
+        gate, up, down = (
+            torch.stack([matrices[expert] for expert in range(len(matrices))])
+            for matrices in (projections["gate_proj"], projections["up_proj"], projections["down_proj"])
+        )
+        stacked[f"{prefix}.gate_up_proj"] = torch.cat((gate, up), dim=1)
+        stacked[f"{prefix}.down_proj"] = down
+    return stacked
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` as this project writes all its JSON."""
+    path.write_text(json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _special_tokens(tokenizer: Path) -> dict[str, int]:
+    """Ids of the bos, eos and pad tokens by those names, as the tokenizer's files say."""
+    settings = json.loads((tokenizer / "tokenizer_config.json").read_text(encoding="utf-8"))
+    added = json.loads((tokenizer / "tokenizer.json").read_text(encoding="utf-8"))["added_tokens"]
+    ids = {token["content"]: token["id"] for token in added}
+    special = {}
+    for role in ("bos", "eos", "pad"):
+        token = settings.get(f"{role}_token")
+        content = token["content"] if isinstance(token, dict) else token
+        if content in ids:
+            special[role] = ids[content]
+    return special
+
+
+def save_model(model: Transformer, folder: Path, tokenizer: Path | None) -> None:
+    """Write a checkpoint of fp32 weights to `folder`, with the tokenizer's files copied from the folder `tokenizer`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    special: dict[str, int] = {}
+    if tokenizer is not None:
+        special = _special_tokens(tokenizer)
+        for name in TOKENIZER_FILES:
+            if (tokenizer / name).exists() and tokenizer.resolve() != folder.resolve():
+                shutil.copyfile(tokenizer / name, folder / name)
+    write_json(folder / "config.json", model.config.to_hf(**special))
+    generation = {f"{role}_token_id": token for role, token in special.items()}
+    write_json(folder / "generation_config.json", generation)
+    weights = model.state_dict()
+    if model.config.tie_word_embeddings:
+        weights.pop("lm_head.weight")
+    for number in model.config.prediction_layers:
+        weights[f"model.layers.{number}.embed_tokens.weight"] = model.model.embed_tokens.weight
+        weights[f"model.layers.{number}.shared_head.head.weight"] = model.lm_head.weight
+    # clone: slices of the stacked experts must not drag their whole storage along
+    plain = {name: weight.detach().float().cpu().clone() for name, weight in to_hf_names(weights).items()}
+    save_file(plain, folder / WEIGHTS, metadata={"format": "pt"})
+
+
+def load_config(folder: Path) -> ModelConfig:
+    """The architecture of a checkpoint; UserError when there is none or it is of another kind."""
+    path = folder / "config.json"
+    try:
+        return ModelConfig.from_hf(json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        raise UserError(f"{folder}: no config.json; name the folder of a Hugging Face checkpoint") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise UserError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+    except ValueError as error:
+        raise UserError(f"{path}: {error}") from None
+
+
+def _is_left_out(name: str, layers: tuple[int, ...]) -> bool:
+    """Whether a stored weight belongs to one of `layers`, or is a copy of another."""
+    return bool(_COPY.fullmatch(name)) or name.startswith(tuple(f"model.layers.{number}." for number in layers))
+
+
+def load_model(folder: Path, *, prediction: bool = False) -> Transformer:
+    """The model of a checkpoint, fp32 on the CPU, in eval mode. UserError when weights are missing or do not fit.
+
+    Layers of multi-token prediction are left out unless `prediction` asks for them: they serve training, and the model
+    is whole without them (DeepSeek-V3, section 2.2).
+    """
+    config = load_config(folder)
+    left_out = () if prediction else config.prediction_layers
+    if left_out:
+        config = config.model_copy(update={"num_nextn_predict_layers": 0})
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        raise UserError(f"{folder}: no safetensors weights; other formats are not read, convert the checkpoint first")
+    weights: dict[str, Tensor] = {}
+    for file in files:
+        try:
+            weights |= load_file(file)
+        except SafetensorError as error:
+            raise UserError(f"{file}: not a readable safetensors file ({error}); copy it again") from None
+    weights = {name: weight for name, weight in weights.items() if not _is_left_out(name, left_out)}
+    weights = {name: weight.float() for name, weight in from_hf_names(weights).items()}
+    with torch.device("meta"):
+        model = Transformer(config)
+    if config.tie_word_embeddings:
+        weights.setdefault("lm_head.weight", weights["model.embed_tokens.weight"])
+    try:
+        model.load_state_dict(weights, assign=True)
+    except RuntimeError as error:
+        raise UserError(f"{folder}: the weights do not fit config.json: {error}") from None
+    if config.tie_word_embeddings:
+        model.lm_head.weight = model.model.embed_tokens.weight
+    model.requires_grad_(True)
+    return model.eval()

@@ -1,0 +1,355 @@
+"""The stage `evaluate`: what each checkpoint can do, measured on what none of them was trained on.
+
+All are asked the same questions of the test split in the same chat format, read the same held-out text of every source,
+take the same further suites, and continue the same beginnings. A base model has never seen the chat format, and is
+judged all the same: that is where fine-tuning starts from.
+
+Artifact: ``evaluation.json`` (which says, too, what was removed from the training text) and ``samples.html``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence, Set
+from pathlib import Path
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
+
+from infra import events
+from infra.errors import UserError
+from model.evaluation.measures import majority, mean_interval, pass_at_k, wilson
+from model.evaluation.sections import EvaluateConfig, Suite, SuiteKind
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+    from model.architecture.transformer import Transformer
+    from model.evaluation.harness import Harness
+    from model.generation.solve import Solution
+    from model.training.loop import TrainingBatch
+
+__all__ = ["evaluate", "text_loss"]
+
+CHAT_SHARE = 0.5
+"""Share of well-formed answers from which on a model is taken to speak the chat format."""
+
+
+def evaluate(config: EvaluateConfig, inputs: Mapping[str, Path], out_dir: Path) -> dict[str, Any]:
+    """Measure the checkpoints among `inputs`, in their order; shares come with the limits of their 95 % interval.
+
+    Raises:
+        UserError: an input that is no artifact of its stage, a suite that cannot be read.
+    """
+    import torch
+    from tokenizers import Tokenizer
+
+    from model.architecture.checkpoint import load_model, write_json
+    from model.architecture.devices import own_device
+    from model.evaluation.samples_page import samples_page
+    from model.training.engine import threads_for
+    from model.training.sources import token_bytes
+    from pipeline.dedup.decontaminate import what_was_removed
+    from pipeline.reasoning.problem_files import question_key
+    from pipeline.reasoning.stage import read_tasks
+
+    torch.set_num_threads(threads_for(1))
+    tokenizer = Tokenizer.from_file(str(inputs["tokenizer"] / "tokenizer.json"))
+    bytes_V = token_bytes(inputs["tokenizer"])
+    tasks = read_tasks(inputs["reasoning"] / "test.jsonl")[: config.problems]
+    training = read_tasks(inputs["reasoning"] / "train.jsonl")
+    trained = {question_key(row["question"]) for row in training}
+    suites: dict[str, list[dict[str, Any]] | Harness] = {}
+    left_out: dict[str, int] = {}
+    for name, suite in config.suites.items():
+        suites[name], left_out[name] = _suite_problems(name, suite, set() if suite.training_questions else trained)
+    text = _held_out_text(config, inputs["shards"])
+    device = own_device()
+    names = [name for name, folder in inputs.items() if (folder / "model" / "config.json").exists()]
+    if not names:
+        raise UserError(f"evaluate: no checkpoint among {', '.join(inputs)}; train one first")
+    sets = {"reasoning/test": tasks, **{name: _questions(suite) for name, suite in suites.items()}}
+    found: dict[str, Any] = {
+        "checkpoints": {},
+        "order": names,
+        "samples": [],
+        "continuations": [],
+        "decontamination": what_was_removed(sets, training, inputs.get("decontaminate")),
+        "training_questions_left_out": left_out,
+    }
+    events.begin("checkpoints", len(names), "checkpoints")
+    for name in names:
+        model = load_model(inputs[name] / "model").to(device)
+        solutions = _solve(model, tokenizer, tasks, config)
+        marks = _marks(tasks, solutions) | _sampled(model, tokenizer, tasks, config) | _reading(model, text, bytes_V)
+        if config.domain:
+            marks |= _by_domain(model, text, bytes_V, config.domain)
+        if suites:
+            is_chat = marks["format_rate"] >= CHAT_SHARE
+            marks["suites"] = {
+                suite: _take(model, tokenizer, config.suites[suite], problems, config, is_chat)
+                for suite, problems in suites.items()
+            }
+        found["checkpoints"][name] = marks
+        found["samples"] += [
+            _sample(name, task, solution) for task, solution in zip(tasks[: config.samples], solutions, strict=False)
+        ]
+        found["continuations"] += [
+            {"checkpoint": name, "prompt": prompt, "text": continuation}
+            for prompt, continuation in zip(config.prompts, _continue(model, tokenizer, config), strict=True)
+        ]
+        events.advance()
+    events.flush()
+    write_json(out_dir / "evaluation.json", found)
+    page = samples_page(found["samples"], found["checkpoints"], _how(config, found["decontamination"], left_out))
+    (out_dir / "samples.html").write_text(page, encoding="utf-8")
+    return _flat(found["checkpoints"])
+
+
+def _how(config: EvaluateConfig, removed: Mapping[str, Any], left_out: Mapping[str, int]) -> str:
+    """How the numbers came to be, in words."""
+    way = "greedy" if not config.temperature else f"temperature {config.temperature:g}, top-p {config.top_p:g}"
+    clean = [name for name, row in removed.items() if row["removed_from_text"] and not row["in_training_questions"]]
+    rest = [name for name in removed if name not in clean]
+    said = f"Answers are {way}, at most {config.max_new_tokens} tokens."
+    if clean:
+        said += f" Of {', '.join(clean)} every text with a question in it was removed from the training text."
+    if rest:
+        said += f" Not known to be absent from training: {', '.join(rest)}."
+    passed = [f"{count} of {name}" for name, count in left_out.items() if count]
+    if passed:
+        said += f" Left out, for they are training questions: {', '.join(passed)}."
+    return said
+
+
+def _sample(name: str, task: Mapping[str, Any], solution: Solution) -> dict[str, Any]:
+    return {
+        "checkpoint": name,
+        "question": task["question"],
+        "reasoning": solution.reasoning,
+        "answer": solution.answer,
+        "value": solution.value,
+        "program": solution.program,
+        "expected": task["answer"],
+        "correct": solution.score == 1,
+    }
+
+
+def _solve(
+    model: Transformer, tokenizer: Tokenizer, rows: Sequence[Mapping[str, Any]], config: EvaluateConfig
+) -> list[Solution]:
+    from model.generation.generate import Sampling
+    from model.generation.solve import solve
+
+    sampling = Sampling(config.max_new_tokens, config.temperature, config.top_p, config.seed)
+    return solve(model, tokenizer, rows, sampling, batch_size=config.batch_size, programs=config.programs)
+
+
+def _sampled(
+    model: Transformer, tokenizer: Tokenizer, tasks: Sequence[Mapping[str, Any]], config: EvaluateConfig
+) -> dict[str, Any]:
+    """Mean accuracy, maj@k and pass@k of sampled answers, each with its interval over the problems."""
+    from model.generation.generate import Sampling
+    from model.generation.solve import solve
+
+    many = config.samples_per_problem
+    if not many:
+        return {}
+    asked = tasks[: config.sampled_problems]
+    sampling = Sampling(config.max_new_tokens, config.sampled_temperature, config.sampled_top_p, config.seed)
+    rows = [task for task in asked for _ in range(many)]
+    solutions = solve(model, tokenizer, rows, sampling, batch_size=4 * config.batch_size, programs=config.programs)
+    groups = [solutions[start : start + many] for start in range(0, len(solutions), many)]
+    right = [sum(solution.score == 1 for solution in group) for group in groups]
+    voted = [group[majority([solution.value for solution in group])].score for group in groups]
+    found: dict[str, Any] = {"samples_per_problem": many, "sampled_problems": len(asked)}
+    steps = [k for k in (1, 2, 4, 8, 16, 32, 64, 128) if k < many] + [many]
+    for k in steps:
+        values = [pass_at_k(count, many, k) for count in right]
+        found[f"pass@{k}"] = fmean(values)
+        found[f"pass@{k}_interval"] = list(mean_interval(values))
+    found[f"maj@{many}"] = fmean(voted)
+    found[f"maj@{many}_interval"] = list(wilson(sum(voted), len(voted)))
+    return found
+
+
+def _suite_problems(name: str, suite: Suite, avoid: Set[str]) -> tuple[list[dict[str, Any]] | Harness, int]:
+    """A suite's problems, and how many were passed over, for their questions are among `avoid`."""
+    from pipeline.reasoning.problem_files import question_key, read_problems
+    from pipeline.reasoning.stage import generate_problems
+
+    where = f"evaluate.suites.{name}"
+    if suite.kind is SuiteKind.LM_EVAL:
+        from model.evaluation.harness import Harness
+
+        if len(suite.paths) != 1:
+            raise UserError(f"{where}.paths: name one local folder of lm-eval task files")
+        return Harness(suite.paths[0], suite.tasks, suite.problems, where), 0
+    if suite.kind is SuiteKind.REASONING_GYM:
+        return generate_problems(suite.dataset, suite.options, suite.seed, suite.problems, where, avoid)
+    is_choice = suite.kind is SuiteKind.CHOICE
+    rows, _ = read_problems(suite.paths, max_failures=0.01, where=where, choices=is_choice)
+    new = [place for place, row in enumerate(rows) if question_key(row["question"]) not in avoid][: suite.problems]
+    if not new:
+        raise UserError(f"{where}: all its {len(rows)} questions are training questions; see reasoning.exclude")
+    passed = (new[-1] + 1 if len(new) == suite.problems else len(rows)) - len(new)
+    return [rows[place] for place in new], passed
+
+
+def _questions(problems: list[dict[str, Any]] | Harness) -> list[dict[str, Any]]:
+    return problems if isinstance(problems, list) else problems.rows()
+
+
+def _take(
+    model: Transformer,
+    tokenizer: Tokenizer,
+    suite: Suite,
+    problems: list[dict[str, Any]] | Harness,
+    config: EvaluateConfig,
+    is_chat: bool,
+) -> dict[str, Any]:
+    """One suite's numbers."""
+    from model.evaluation.choices import choose_answers
+
+    if not isinstance(problems, list):
+        return problems.measure(
+            model,
+            tokenizer,
+            chat=is_chat,
+            max_new_tokens=config.max_new_tokens,
+            batch_size=config.batch_size,
+            seed=config.seed,
+        )
+    if suite.kind is not SuiteKind.CHOICE:
+        return _marks(problems, _solve(model, tokenizer, problems, config))
+    chosen = choose_answers(model, tokenizer, problems, chat=is_chat)
+    right = sum(first == row["answer"] for (first, _), row in zip(chosen, problems, strict=True))
+    normalised = sum(second == row["answer"] for (_, second), row in zip(chosen, problems, strict=True))
+    low, high = wilson(right, len(problems))
+    return {
+        "accuracy": right / len(problems),
+        "accuracy_low": low,
+        "accuracy_high": high,
+        "accuracy_normalised": normalised / len(problems),
+        "chance": fmean(1 / len(row["choices"]) for row in problems),
+        "problems": len(problems),
+    }
+
+
+def text_loss(model: Transformer, batches: Sequence[TrainingBatch], bytes_V: Any) -> tuple[float, int, int]:
+    """Summed loss in nats of the learned tokens of `batches`, how many there are, and the bytes they stand for."""
+    import torch
+    import torch.nn.functional as F
+
+    device = model.lm_head.weight.device
+    loss, tokens, size = 0.0, 0, 0
+    with torch.inference_mode():
+        for batch in batches:
+            loss_tokens_BT = batch.loss_tokens_BT()
+            targets_N = batch.tokens_BT[:, 1:][loss_tokens_BT]
+            on_device = batch.to(device)
+            hidden_BTD = model.hidden(on_device.tokens_BT, on_device.documents_BT)
+            logits_NV = model.lm_head(hidden_BTD[:, :-1][loss_tokens_BT.to(device)]).float()
+            loss += float(F.cross_entropy(logits_NV, targets_N.to(device), reduction="sum").double())
+            tokens += len(targets_N)
+            size += int(bytes_V[targets_N].sum())
+    return loss, tokens, size
+
+
+def _held_out_text(config: EvaluateConfig, shards: Path) -> dict[str, list[TrainingBatch]]:
+    """The first rows of each source's held-out text, in the reader's order, four to a batch."""
+    import torch
+
+    from model.training.loop import TrainingBatch
+    from pipeline.tokens.reader import ShardReader
+
+    text: dict[str, list[TrainingBatch]] = {}
+    rows = ShardReader(shards, "validation", global_batch=1).source_rows
+    for source in sorted(source for source, count in rows.items() if count):
+        reader = ShardReader(shards, "validation", global_batch=1, mixture={source: 1.0}, verify=False)
+        singles = [reader.batch(step) for step in range(min(config.sequences, rows[source]))]
+        groups = [singles[start : start + 4] for start in range(0, len(singles), 4)]
+        text[source] = [
+            TrainingBatch(torch.cat([row.tokens for row in group]), torch.cat([row.documents for row in group]))
+            for group in groups
+        ]
+    return text
+
+
+def _marks(tasks: Sequence[Mapping[str, Any]], solutions: Sequence[Solution]) -> dict[str, Any]:
+    """Accuracy with its interval, and the share of answers in the asked-for format."""
+    right = sum(solution.score for solution in solutions)
+    low, high = wilson(right, len(solutions))
+    by_task: dict[str, list[float]] = defaultdict(list)
+    for task, solution in zip(tasks, solutions, strict=True):
+        by_task[task["task"]].append(solution.score)
+    return {
+        "accuracy": right / len(solutions),
+        "accuracy_low": low,
+        "accuracy_high": high,
+        "accuracy_by_task": {name: fmean(scores) for name, scores in sorted(by_task.items())},
+        "problems": len(solutions),
+        "format_rate": fmean(solution.is_well_formed for solution in solutions),
+        "program_rate": fmean(bool(solution.program) for solution in solutions),
+        "answer_tokens": fmean(len(solution.completion.tokens) for solution in solutions),
+    }
+
+
+def _reading(model: Transformer, text: Mapping[str, Sequence[TrainingBatch]], bytes_V: Any) -> dict[str, Any]:
+    """Loss per token over all text, and bits per byte of each source."""
+    measured = {source: text_loss(model, batches, bytes_V) for source, batches in text.items()}
+    return {
+        "loss": sum(loss for loss, _, _ in measured.values()) / max(1, sum(count for _, count, _ in measured.values())),
+        "bits_per_byte": {
+            source: loss / size / math.log(2) for source, (loss, _, size) in sorted(measured.items()) if size
+        },
+    }
+
+
+def _by_domain(
+    model: Transformer, text: Mapping[str, Sequence[TrainingBatch]], bytes_V: Any, domain: Sequence[str]
+) -> dict[str, Any]:
+    """Bits per byte of the domain's sources together, and of all others."""
+    unknown = set(domain) - set(text)
+    if unknown:
+        raise UserError(
+            f"evaluate.domain: no source is named {', '.join(sorted(unknown))}; there are {', '.join(text)}"
+        )
+    found = {}
+    for name, sources in (("domain", set(domain)), ("general", set(text) - set(domain))):
+        measured = [text_loss(model, batches, bytes_V) for source, batches in text.items() if source in sources]
+        size = sum(count for _, _, count in measured)
+        if size:
+            found[f"bits_per_byte_{name}"] = sum(loss for loss, _, _ in measured) / size / math.log(2)
+    return found
+
+
+def _continue(model: Transformer, tokenizer: Tokenizer, config: EvaluateConfig) -> list[str]:
+    """What the model makes of the beginnings, sampled as R1 is (temperature 0.6, top-p 0.95)."""
+    from model.generation.generate import Sampling, generate, token_id
+
+    sampling = Sampling(config.continuation_tokens, temperature=0.6, top_p=0.95, seed=config.seed)
+    prompts = [tokenizer.encode(prompt, add_special_tokens=False).ids for prompt in config.prompts]
+    completions = generate(model, prompts, sampling, stop=token_id(tokenizer, "<|eos|>"), logprobs=False)
+    return [tokenizer.decode(completion.tokens) for completion in completions]
+
+
+def _flat(checkpoints: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """The numbers as metrics of a run."""
+    flat: dict[str, Any] = {}
+    for name, values in checkpoints.items():
+        for measure in ("accuracy", "accuracy_low", "accuracy_high", "format_rate", "loss"):
+            flat[f"{measure}_{name}"] = values[measure]
+        for measure, value in values.items():
+            if measure.startswith(("pass@", "maj@", "bits_per_byte_")) and isinstance(value, float):
+                flat[f"{measure.replace('@', '_at_')}_{name}"] = value
+        for suite, marks in values.get("suites", {}).items():
+            if "accuracy" in marks:
+                flat[f"accuracy_{name}_{suite}"] = marks["accuracy"]
+            for task, measures in marks.get("tasks", {}).items():
+                shares = {measure: value for measure, value in measures.items() if isinstance(value, float)}
+                flat |= {f"{measure}_{name}_{suite}_{task}": value for measure, value in shares.items()}
+        for source, bits in values["bits_per_byte"].items():
+            flat[f"bits_per_byte_{name}_{source}"] = bits
+    flat["problems"] = next(iter(checkpoints.values()))["problems"]
+    return flat

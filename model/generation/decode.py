@@ -1,0 +1,351 @@
+"""One new token per row, with as few operators as the model allows: the inner loop of generation.
+
+With small models, and with few rows of large ones, a step's time is that of calling operators and not of their
+arithmetic. So the model is laid out once per batch of prompts: projections that read the same input are one matrix, the
+query's scale and the order of rotary pairs go into the weights, rows end in the same slot of the cache so that a step
+writes one column and hides the same slots as the last, the inner products of experts lie token by column. The numbers
+are those of `Transformer.forward` with a `KVCache`, but for rounding. Copied are the weights of attention and of the
+shared experts; routed experts, unless they are tiny, and dense layers are used where they lie.
+
+Shapes: B rows, S seen tokens, D hidden, N heads, G key-value heads (1 with latent attention), b = B G, n = N / G, Q
+query width (P without position + R rotary), C latent width, V value width, E routed experts, K experts per token, F
+expert width, t = B K.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from model.architecture.attention import LatentAttention, MultiHeadAttention, RMSNorm
+from model.architecture.cache import KVCache
+from model.architecture.moe import FeedForward, MixtureOfExperts
+from model.architecture.rotary import rotary_tables
+from model.architecture.transformer import Layer, Transformer
+
+__all__ = ["Decoder", "Past"]
+
+
+class Past:
+    """What rows that grow in step have seen: their last tokens share a slot, shorter rows begin later.
+
+    The parts of a layer are those of `KVCache`, as [B, G, slots, x], their rotary pairs side by side.
+    """
+
+    def __init__(self, model: Transformer, cache: KVCache, rows_B: Tensor, capacity: int) -> None:
+        """Take over the rows `rows_B` of `cache`, in that order and as often as named; `capacity` as there."""
+        config = model.config
+        self.capacity, self.seen = capacity, int(cache.lengths_B.max())
+        self.first_B = self.seen - cache.lengths_B[rows_B]
+        """The slot of each row's first token."""
+        from_BS = (torch.arange(self.seen, device=rows_B.device) - self.first_B[:, None]).clamp(min=0)
+        turned = config.qk_rope_head_dim if config.has_latent_attention else config.head_dim
+        self.layers: list[list[Tensor]] = []
+        for parts in cache.layers[: config.num_hidden_layers]:
+            self.layers.append([])
+            for number, part in enumerate(parts):
+                old_BSGx = part[rows_B[:, None], from_BS]
+                if old_BSGx.dim() == 3:
+                    old_BSGx = old_BSGx[:, :, None]
+                new_BGSx = old_BSGx.new_zeros(len(rows_B), old_BSGx.shape[2], capacity, old_BSGx.shape[3])
+                filled_BSGx = new_BGSx[:, :, : self.seen].transpose(1, 2)
+                if number == 0:  # latents with the rotary key, or keys
+                    filled_BSGx[..., :-turned] = old_BSGx[..., :-turned]
+                    filled_BSGx[..., -turned:] = _paired(old_BSGx[..., -turned:])
+                else:
+                    filled_BSGx.copy_(old_BSGx)
+                self.layers[-1].append(new_BGSx)
+        # (cosine, sine) as one complex number: turning a pair is a multiplication
+        self.turns_Sr = torch.complex(
+            *(table[0] for table in rotary_tables(torch.arange(capacity, device=rows_B.device)[None], config))
+        )
+        self._settle()
+
+    def _settle(self) -> None:
+        """What stays the same until rows leave."""
+        self.flat = [[part.flatten(0, 1) for part in parts] for parts in self.layers]
+        self.bias_b1S: Tensor | None = None
+        """-inf for the slots before a row begins, else 0; None where all rows begin in the first."""
+        if bool(self.first_B.any()):
+            some = self.layers[0][0]
+            hidden_BS = torch.arange(self.capacity, device=some.device) < self.first_B[:, None]
+            bias_BS = torch.zeros_like(hidden_BS, dtype=some.dtype).masked_fill_(hidden_BS, -torch.inf)
+            self.bias_b1S = bias_BS.repeat_interleave(some.shape[1], dim=0)[:, None]
+
+    def select(self, rows_B: Tensor) -> None:
+        """Keep only `rows_B`, in that order."""
+        self.layers = [[part[rows_B] for part in parts] for parts in self.layers]
+        self.first_B = self.first_B[rows_B]
+        self._settle()
+
+    def advance(self) -> None:
+        """Make room for one token per row. ValueError when there is none."""
+        if self.seen == self.capacity:
+            raise ValueError(f"the cache holds {self.capacity} tokens a row, {self.seen + 1} are needed")
+        self.turns_B1r = self.turns_Sr.index_select(0, self.seen - self.first_B)[:, None]
+        self.seen += 1
+        self.now_b1S = None if self.bias_b1S is None else self.bias_b1S[:, :, : self.seen]
+
+    def rotate_(self, x_BHR: Tensor) -> None:
+        """Rotary embedding, in place, of heads whose pairs lie side by side."""
+        if x_BHR.dtype == torch.float32 and not any(size % 2 for size in (*x_BHR.stride()[:2], x_BHR.storage_offset())):
+            torch.view_as_complex(x_BHR.unflatten(-1, (-1, 2))).mul_(self.turns_B1r)
+        else:
+            pairs_BHr = torch.view_as_complex(x_BHR.float().contiguous().unflatten(-1, (-1, 2)))
+            x_BHR.copy_(torch.view_as_real(pairs_BHr * self.turns_B1r).flatten(-2))
+
+    def store(self, layer: int, *parts_BGx: Tensor) -> list[Tensor]:
+        """Keep the new tokens' parts of a layer; the views [b, S, x] of all that was seen."""
+        for whole_BGSx, part_BGx in zip(self.layers[layer], parts_BGx, strict=True):
+            whole_BGSx[:, :, self.seen - 1].copy_(part_BGx)
+        return [whole_bSx[:, : self.seen] for whole_bSx in self.flat[layer]]
+
+    def attend(self, q_bnx: Tensor, keys_bSx: Tensor, values_bSv: Tensor) -> Tensor:
+        """[b, n, v]; the scale is in the queries."""
+        keys_bxS = keys_bSx.transpose(1, 2)
+        bias_b1S = self.now_b1S
+        scores_bnS = torch.bmm(q_bnx, keys_bxS) if bias_b1S is None else torch.baddbmm(bias_b1S, q_bnx, keys_bxS)
+        return torch.bmm(scores_bnS.softmax(-1, dtype=torch.float32).to(q_bnx.dtype), values_bSv)
+
+
+def _paired(x: Tensor) -> Tensor:
+    """Rotary pairs half a width apart, as caches have them and Llama's weights, put side by side (last dimension)."""
+    return x.unflatten(-1, (2, -1)).transpose(-1, -2).flatten(-2)
+
+
+class Decoder:
+    """`model`, laid out for steps of one token per row. Its weights must not change meanwhile."""
+
+    def __init__(self, model: Transformer) -> None:
+        self.model = model
+        self.layers = [
+            (_attention(layer), _feed_forward(layer))
+            for layer in cast(list[Layer], model.model.layers[: model.config.num_hidden_layers])
+        ]
+        self.norm = _Norm(model.model.norm)
+
+    @torch.inference_mode()
+    def __call__(self, tokens_B: Tensor, past: Past) -> Tensor:
+        """Logits [B, V] in fp32 after the tokens that follow each row of `past`, which they enter."""
+        past.advance()
+        x_BD = self.model.model.embed_tokens(tokens_B)
+        for attend, feed in self.layers:
+            x_BD = feed(attend(x_BD, past))
+        logits_BV: Tensor = self.model.lm_head(self.norm(x_BD)).float()
+        return logits_BV
+
+
+class _Norm:
+    """`model.architecture.attention.RMSNorm` in five operators where the type is 32 bits."""
+
+    def __init__(self, norm: RMSNorm) -> None:
+        self.norm, self.weight_D = norm, norm.weight.detach()
+        self.eps = self.weight_D.new_full((1,), norm.eps)
+
+    def __call__(self, x_BD: Tensor) -> Tensor:
+        if x_BD.dtype != torch.float32:
+            normed_BD: Tensor = self.norm(x_BD)
+            return normed_BD
+        return (x_BD * self._scale(x_BD)).mul_(self.weight_D)
+
+    def in_place(self, x_BD: Tensor) -> None:
+        """The same, written over `x_BD`."""
+        if x_BD.dtype != torch.float32:
+            x_BD.copy_(self.norm(x_BD))
+        else:
+            x_BD.mul_(self._scale(x_BD)).mul_(self.weight_D)
+
+    def _scale(self, x_BD: Tensor) -> Tensor:
+        length_B1 = torch.linalg.vector_norm(x_BD, dim=-1, keepdim=True)
+        return torch.addcmul(self.eps, length_B1, length_B1, value=1 / x_BD.shape[-1]).rsqrt_()
+
+
+def _attention(layer: Layer) -> Callable[[Tensor, Past], Tensor]:
+    attention = layer.self_attn
+    if isinstance(attention, LatentAttention):
+        return _Latent(attention, _Norm(layer.input_layernorm))
+    return _MultiHead(cast(MultiHeadAttention, attention), _Norm(layer.input_layernorm))
+
+
+class _MultiHead:
+    """The attention half of a layer with plain heads; heads that share a key are laid out as if they were tokens."""
+
+    def __init__(self, attention: MultiHeadAttention, norm: _Norm) -> None:
+        self.layer, self.norm = attention.layer, norm
+        self.heads, self.kv_heads, self.width = attention.heads, attention.kv_heads, attention.head_dim
+        q_NQD = attention.q_proj.weight.detach().unflatten(0, (-1, self.width)) * self.width**-0.5
+        k_GQD = attention.k_proj.weight.detach().unflatten(0, (-1, self.width))
+        turned_HQD = _paired(torch.cat((q_NQD, k_GQD)).transpose(1, 2)).transpose(1, 2)
+        self.in_HD = torch.cat((turned_HQD.flatten(0, 1), attention.v_proj.weight.detach()))
+        self.out_DH = attention.o_proj.weight.detach()
+
+    def __call__(self, x_BD: Tensor, past: Past) -> Tensor:
+        """[B, D] to [B, D], the residual added."""
+        all_BHQ = F.linear(self.norm(x_BD), self.in_HD).unflatten(-1, (-1, self.width))
+        past.rotate_(all_BHQ[:, : self.heads + self.kv_heads])
+        q_BNQ, k_BGQ, v_BGQ = all_BHQ.split((self.heads, self.kv_heads, self.kv_heads), dim=1)
+        k_bSQ, v_bSQ = past.store(self.layer, k_BGQ, v_BGQ)
+        y_bnQ = past.attend(q_BNQ.reshape(k_bSQ.shape[0], -1, self.width), k_bSQ, v_bSQ)
+        return torch.addmm(x_BD, y_bnQ.view(len(x_BD), -1), self.out_DH.t())
+
+
+FOLDED_AT_MOST = 1.5
+"""How much larger a product of two weights may be than the two of them, to take their place."""
+
+
+class _Latent:
+    """The attention half of a layer with latent attention, absorbed (DeepSeek-V2, section 2.1.2).
+
+    Where the latent is narrow the up-projections of keys and values go into those of the query and the output, once and
+    for all; elsewhere they are products of their own at each step.
+    """
+
+    def __init__(self, attention: LatentAttention, norm: _Norm) -> None:
+        self.layer, self.norm, self.latent_norm = attention.layer, norm, _Norm(attention.kv_a_layernorm)
+        self.heads, self.nope, self.rope = attention.heads, attention.nope, attention.rope
+        self.latent = attention.latent
+        if attention.is_query_compressed:
+            self.query_norm: _Norm | None = _Norm(attention.q_a_layernorm)
+            first, query = attention.q_a_proj.weight.detach(), attention.q_b_proj.weight.detach()
+        else:
+            self.query_norm = None
+            first, query = None, attention.q_proj.weight.detach()
+        # Of each head, queries without position and rotary ones, scaled.
+        query_NQx = (query * attention.scale).unflatten(0, (self.heads, -1))
+        nope_x, rope_x = query_NQx.split((self.nope, self.rope), dim=1)
+        up_NxC = attention.kv_b_proj.weight.detach().view(self.heads, -1, self.latent)
+        up_k_NPC, up_v_NVC = up_NxC.split((self.nope, up_NxC.shape[1] - self.nope), dim=1)
+        out_NVD = attention.o_proj.weight.detach().t().unflatten(0, (self.heads, -1))
+        self.up_k_NPC = None if _folds(nope_x, up_k_NPC) else up_k_NPC
+        self.up_v_NCV = None if _folds(out_NVD, up_v_NVC) else up_v_NVC.transpose(1, 2)
+        if self.up_k_NPC is None:
+            nope_x = up_k_NPC.transpose(1, 2) @ nope_x
+        if self.up_v_NCV is None:
+            out_NVD = up_v_NVC.transpose(1, 2) @ out_NVD
+        self.out_xD = out_NVD.flatten(0, 1)
+        query_x = torch.cat((nope_x, rope_x), dim=1).flatten(0, 1)
+        key_x = attention.kv_a_proj_with_mqa.weight.detach()
+        if first is None:
+            self.in_xD, self.query_x = torch.cat((query_x, key_x)), None
+        else:
+            self.in_xD, self.query_x = torch.cat((first, key_x)), query_x
+
+    def __call__(self, x_BD: Tensor, past: Past) -> Tensor:
+        """[B, D] to [B, D], the residual added."""
+        in_Bx = F.linear(self.norm(x_BD), self.in_xD)
+        if self.query_x is not None:
+            assert self.query_norm is not None
+            first = in_Bx.shape[1] - self.latent - self.rope
+            query_Bx = F.linear(self.query_norm(in_Bx[:, :first]), self.query_x)
+            in_Bx = torch.cat((query_Bx, in_Bx[:, first:]), dim=1)
+        if self.up_k_NPC is None:  # queries are as wide as the key, and turned with it
+            all_BHx = in_Bx.unflatten(1, (self.heads + 1, -1))
+            past.rotate_(all_BHx[:, :, self.latent :])
+            q_BNx, new_B1x = all_BHx[:, : self.heads], all_BHx[:, self.heads :]
+        else:
+            queries = in_Bx.shape[1] - self.latent - self.rope
+            q_BNQ, new_B1x = in_Bx[:, :queries].unflatten(1, (self.heads, -1)), in_Bx[:, None, queries:]
+            past.rotate_(q_BNQ[:, :, self.nope :])
+            past.rotate_(new_B1x[:, :, self.latent :])
+            q_BNC = torch.bmm(q_BNQ[:, :, : self.nope].transpose(0, 1), self.up_k_NPC).transpose(0, 1)
+            q_BNx = torch.cat((q_BNC, q_BNQ[:, :, self.nope :]), dim=2)
+        self.latent_norm.in_place(new_B1x[:, :, : self.latent])
+        (stored_BSx,) = past.store(self.layer, new_B1x)
+        y_BNx = past.attend(q_BNx, stored_BSx, stored_BSx[:, :, : self.latent])
+        if self.up_v_NCV is not None:
+            y_BNx = torch.bmm(y_BNx.transpose(0, 1), self.up_v_NCV).transpose(0, 1)
+        return torch.addmm(x_BD, y_BNx.flatten(1), self.out_xD)
+
+
+def _folds(weight_Nxy: Tensor, up_NxC: Tensor) -> bool:
+    """Whether a weight [N, x, y] and an up-projection [N, x, C] are better kept as their product [N, C, y].
+
+    In fewer than 32 bits the product would be rounded once more.
+    """
+    apart = weight_Nxy.numel() + up_NxC.numel()
+    folded = weight_Nxy[:, 0].numel() * up_NxC.shape[2]
+    return weight_Nxy.dtype == torch.float32 and folded <= FOLDED_AT_MOST * apart
+
+
+def _feed_forward(layer: Layer) -> Callable[[Tensor], Tensor]:
+    norm = _Norm(layer.post_attention_layernorm)
+    if isinstance(layer.mlp, MixtureOfExperts):
+        return _Experts(layer.mlp, norm)
+    dense = cast(FeedForward, layer.mlp)
+    gate_FD, up_FD, down_DF = (linear.weight.detach() for linear in (dense.gate_proj, dense.up_proj, dense.down_proj))
+
+    def feed(x_BD: Tensor) -> Tensor:
+        y_DB = norm(x_BD).t()
+        inner_FB = F.silu(gate_FD @ y_DB, inplace=True).mul_(up_FD @ y_DB)
+        return torch.addmm(x_BD, inner_FB.t(), down_DF.t())
+
+    return feed
+
+
+DENSE_BELOW = 20e6
+"""Floating point operations that are less than the calls of operators which they save."""
+
+
+class _Experts:
+    """The other half of a layer with routed experts.
+
+    Few rows of a small model go through all experts at once, those not chosen with a gate of 0 and shared ones with a
+    gate of 1: arithmetic in vain, and fewer operators. Else tokens are sorted by expert, for grouped matrix products.
+    """
+
+    def __init__(self, experts: MixtureOfExperts, norm: _Norm) -> None:
+        self.norm, self.gate = norm, experts.gate
+        self.up_E2FD = experts.experts.gate_up_proj.detach()
+        self.down_EDF = experts.experts.down_proj.detach()
+        self.numbers_E = torch.arange(len(self.down_EDF), device=self.down_EDF.device)
+        self.dense_rows = DENSE_BELOW / (6 * (len(self.down_EDF) - self.gate.top_k + 1) * self.down_EDF[0].numel())
+        self.shared = experts.shared_experts
+        if self.shared is not None:
+            shared_2xD = torch.stack((self.shared.gate_proj.weight.detach(), self.shared.up_proj.weight.detach()))
+            self.shared_in = shared_2xD.flatten(0, 1)
+            self.shared_out = self.shared.down_proj.weight.detach().t()
+        if self.dense_rows >= 1:
+            # first the gates of all experts, then what they gate: halves that operators run through in one go
+            all_2xD = self.up_E2FD.unflatten(1, (2, -1)).transpose(0, 1).flatten(1, 2)
+            self.all_out = self.down_EDF.transpose(1, 2).flatten(0, 1)
+            self.gates_e1 = self.all_out.new_zeros(len(self.down_EDF), 1)
+            if self.shared is not None:  # as experts of the same width as the routed ones
+                all_2xD = torch.cat((all_2xD, shared_2xD), dim=1)
+                self.all_out = torch.cat((self.all_out, self.shared_out))
+                count = len(self.all_out) // self.down_EDF.shape[2]
+                self.gates_e1 = F.pad(self.gates_e1, (0, 0, 0, count - len(self.down_EDF)), value=1.0)
+            self.all_in = all_2xD.flatten(0, 1)
+
+    def __call__(self, x_BD: Tensor) -> Tensor:
+        """[B, D] to [B, D], the residual added."""
+        y_BD = self.norm(x_BD)
+        if len(x_BD) <= self.dense_rows:
+            return self._dense(x_BD, y_BD, *self.gate(y_BD))
+        if self.shared is not None:
+            x_BD = torch.addmm(x_BD, _swiglu(F.linear(y_BD, self.shared_in)), self.shared_out)
+        return self._grouped(x_BD, y_BD, *self.gate(y_BD))
+
+    def _dense(self, x_BD: Tensor, y_BD: Tensor, gates_BK: Tensor, experts_BK: Tensor) -> Tensor:
+        gates_eB = self.gates_e1.expand(-1, len(x_BD)).scatter(0, experts_BK.t(), gates_BK.t().to(x_BD.dtype))
+        gate_xB, up_xB = torch.mm(self.all_in, y_BD.t()).chunk(2)
+        inner_xB = F.silu(gate_xB, inplace=True).mul_(up_xB)
+        inner_xB.view(len(gates_eB), -1, len(x_BD)).mul_(gates_eB[:, None])
+        return torch.addmm(x_BD, inner_xB.t(), self.all_out)
+
+    def _grouped(self, x_BD: Tensor, y_BD: Tensor, gates_BK: Tensor, experts_BK: Tensor) -> Tensor:
+        chosen_t, order_t = experts_BK.flatten().sort(stable=True)
+        tokens_t = order_t // experts_BK.shape[1]
+        ends_E = torch.searchsorted(chosen_t, self.numbers_E, right=True, out_int32=True)
+        both_t2F = F.grouped_mm(y_BD.index_select(0, tokens_t), self.up_E2FD.transpose(1, 2), offs=ends_E)
+        out_tD = F.grouped_mm(_swiglu(both_t2F), self.down_EDF.transpose(1, 2), offs=ends_E)
+        gates_t1 = gates_BK.flatten()[order_t, None].to(out_tD.dtype)
+        return x_BD.index_add(0, tokens_t, out_tD * gates_t1)
+
+
+def _swiglu(both_x2F: Tensor) -> Tensor:
+    gate_xF, up_xF = both_x2F.chunk(2, dim=-1)
+    return F.silu(gate_xF) * up_xF

@@ -1,0 +1,86 @@
+"""Lets a model solve tasks and marks the answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from model.architecture.transformer import Transformer
+from model.generation.generate import (
+    Completion,
+    Sampling,
+    generate,
+    is_well_formed,
+    prompt_tokens,
+    split_reasoning,
+    token_id,
+)
+from pipeline.reasoning.sandbox import LIMITS, Limits
+from pipeline.reasoning.scoring import mark_answers
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+__all__ = ["Solution", "solve"]
+
+
+@dataclass(frozen=True)
+class Solution:
+    """What a model made of one task."""
+
+    completion: Completion
+    reasoning: str
+    answer: str
+    score: float
+    """1 for a right answer that has an end, else 0."""
+    is_well_formed: bool
+    """One piece of reasoning inside its tags, an answer after it, and an end."""
+    value: str = ""
+    """What the answer comes to: what a program printed, else the answer."""
+    program: str = ""
+    """How a program ended; empty where the answer is none."""
+
+
+def solve(
+    model: Transformer,
+    tokenizer: Tokenizer,
+    rows: Sequence[Mapping[str, Any]],
+    sampling: Sampling,
+    *,
+    batch_size: int = 64,
+    numbers: Sequence[int] | None = None,
+    programs: bool = True,
+    limits: Limits = LIMITS,
+    logprobs: bool = False,
+) -> list[Solution]:
+    """Ask the questions of `rows` (of a reasoning split) and score what comes back.
+
+    Args:
+        numbers, logprobs: see `model.generation.generate.generate`.
+        programs: run answers that are programs, within `limits` each.
+    """
+    prompts = [prompt_tokens(tokenizer, row["question"]) for row in rows]
+    stop = token_id(tokenizer, "<|eos|>")
+    completions = generate(
+        model, prompts, sampling, stop=stop, batch_size=batch_size, numbers=numbers, logprobs=logprobs
+    )
+    texts = [tokenizer.decode(completion.tokens) for completion in completions]
+    parts = [split_reasoning(text) for text in texts]
+    # an answer that has no end is none
+    answers = [
+        answer if completion.finished else "" for (_, answer), completion in zip(parts, completions, strict=True)
+    ]
+    marks = mark_answers(answers, rows, programs=programs, limits=limits)
+    return [
+        Solution(
+            completion=completion,
+            reasoning=thought,
+            answer=answer,
+            score=mark.score,
+            is_well_formed=completion.finished and is_well_formed(text),
+            value=mark.value,
+            program=mark.program,
+        )
+        for completion, text, (thought, answer), mark in zip(completions, texts, parts, marks, strict=True)
+    ]

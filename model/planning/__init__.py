@@ -1,0 +1,1 @@
+"""What a training costs and how to spread it, without torch."""

@@ -1,0 +1,1 @@
+"""Quality rules: Gopher, C4, FineWeb, addresses, mending."""

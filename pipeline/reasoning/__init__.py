@@ -1,0 +1,1 @@
+"""Problems with chains of thought, and the judges of answers."""

@@ -1,0 +1,249 @@
+"""The stage `reasoning`: tasks whose answers a program can check, each with a chain of thought.
+
+Questions and answers come from `reasoning-gym`; `pipeline.reasoning.chains` writes the reasoning for the tasks it
+knows, and its result must agree with the answer. Tasks without a writer are kept with empty reasoning: reinforcement
+learning can use them, fine-tuning learns to answer them at once. Own tasks come from JSONL and Parquet files
+(`pipeline.reasoning.problem_files`). A share of the training tasks may be solved by a program instead (program of
+thought; DeepSeekMath, section 3.1).
+
+Artifact: ``train.jsonl``, ``validation.jsonl`` and ``test.jsonl``, rows ``{"id", "task", "question", "reasoning",
+"answer", "metadata"}`` and, where the solution ends in something else than the answer, ``"response"``; no question,
+but for case and spacing, is in two of them. Rejected rows of own files are in ``rejects.jsonl``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+from bisect import bisect
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence, Set
+from itertools import count, islice
+from pathlib import Path
+from typing import Any
+
+from infra import events
+from infra.errors import UserError
+from pipeline.reasoning.chains import PROGRAMS, WRITERS
+from pipeline.reasoning.problem_files import identifier, question_key, question_keys, read_problems
+from pipeline.sections import ReasoningConfig, ReasoningTask
+
+__all__ = ["SPLITS", "generate_problems", "read_tasks", "reasoning"]
+
+SPLITS = ("train", "validation", "test")
+TRIES = 20
+"""Candidates drawn in vain one after the other, per question wanted, before a task is taken to have no more."""
+
+Row = dict[str, Any]
+
+
+def reasoning(config: ReasoningConfig, inputs: Mapping[str, Path], out_dir: Path) -> dict[str, Any]:
+    """Make the tasks; the number of each kind follows the weights.
+
+    Raises:
+        UserError: an unknown task or option, a task with too few distinct questions, unusable files.
+    """
+    sizes = {"train": config.train, "validation": config.validation, "test": config.test}
+    events.begin("tasks", sum(sizes.values()) if config.tasks else 0, "tasks")
+    splits: dict[str, list[Row]] = {split: [] for split in SPLITS}
+    taken = question_keys(config.exclude, "reasoning.exclude") if config.exclude else set()
+    rejects: list[Row] = []
+    if config.files:
+        rejects = _add_files(config, splits, taken)
+    shares = {split: _shares([task.weight for task in config.tasks], size) for split, size in sizes.items()}
+    for number, task in enumerate(config.tasks):
+        wanted = {split: shares[split][number] for split in SPLITS}
+        _add_generated(task, number, config.seed, wanted, splits, taken)
+    for split, rows in splits.items():
+        if not rows:
+            raise UserError(f"reasoning: the {split} split is empty; raise reasoning.{split} or add tasks")
+        random.Random(f"{config.seed} {split}").shuffle(rows)
+        if split == "train":
+            styles = _in_styles(config, rows)
+        _write(out_dir / f"{split}.jsonl", rows)
+    if rejects:
+        _write(out_dir / "rejects.jsonl", rejects)
+    events.flush()
+    by_task = {split: Counter(row["task"] for row in rows) for split, rows in splits.items()}
+    return {
+        **{f"{split}_tasks": len(rows) for split, rows in splits.items()},
+        "by_task": {
+            task: {split: by_task[split][task] for split in SPLITS}
+            for task in sorted({row["task"] for rows in splits.values() for row in rows})
+        },
+        **{f"train_{style}": number for style, number in sorted(styles.items())},
+        "rejected": len(rejects),
+    }
+
+
+def read_tasks(file: Path) -> list[Row]:
+    """The rows of one split."""
+    with file.open(encoding="utf-8") as handle:
+        return [json.loads(line) for line in handle]
+
+
+def generate_problems(
+    name: str, options: Mapping[str, Any], seed: int, wanted: int, where: str, avoid: Set[str] = frozenset()
+) -> tuple[list[Row], int]:
+    """`wanted` distinct problems of one data set of reasoning-gym, in the form of a split's rows.
+
+    Args:
+        avoid: keys of questions (`question_key`) that are passed over, and others drawn for them as far as there are.
+
+    Returns:
+        The rows, and how many questions were passed over.
+
+    Raises:
+        UserError: no such data set or options, too few distinct questions.
+    """
+    task = ReasoningTask(name=name, options=dict(options))
+    rows: list[Row] = []
+    passed = 0
+    for row in _distinct(task, 0, seed, wanted, where, set()):
+        if question_key(row["question"]) in avoid:
+            passed += 1
+            continue
+        rows.append(row)
+        if len(rows) == wanted:
+            break
+    if not rows and passed:
+        raise UserError(f"{where}: all {passed} questions of {name} are training questions; widen its options")
+    if len(rows) + passed < wanted:
+        raise _too_few(task, len(rows) + passed, wanted, where)
+    return rows, passed
+
+
+def _shares(weights: Sequence[float], size: int) -> list[int]:
+    """Whole numbers in the proportion of `weights` that add up to `size`; the largest remainders are rounded up."""
+    if not weights:
+        return []
+    exact = [size * weight / sum(weights) for weight in weights]
+    shares = [int(share) for share in exact]
+    by_remainder = sorted(range(len(weights)), key=lambda number: (shares[number] - exact[number], number))
+    for number in by_remainder[: size - sum(shares)]:
+        shares[number] += 1
+    return shares
+
+
+def _add_generated(
+    task: ReasoningTask,
+    number: int,
+    seed: int,
+    wanted: Mapping[str, int],
+    splits: Mapping[str, list[Row]],
+    taken: set[str],
+) -> None:
+    """Draw distinct questions of one task and deal them out; which go where is up to the random draw alone."""
+    left = {split: wanted[split] for split in reversed(SPLITS)}
+    needed = sum(wanted.values())
+    questions = _distinct(task, number, seed, needed, "reasoning.tasks", taken)
+    for split, places in left.items():
+        rows = list(islice(questions, places))
+        splits[split] += rows
+        needed -= len(rows)
+    if needed:
+        raise _too_few(task, sum(wanted.values()) - needed, sum(wanted.values()), "reasoning.tasks")
+
+
+def _distinct(task: ReasoningTask, number: int, seed: int, needed: int, where: str, taken: set[str]) -> Iterator[Row]:
+    """Questions of one task that are not among `taken`, which they enter, until there seem to be no more."""
+    dataset = _dataset(task, random.Random(f"{seed} {number}").getrandbits(40), where)
+    in_vain = 0
+    for index in count():
+        entry = dataset[index]
+        key = question_key(entry["question"])
+        row = None if key in taken else _row(task.name, entry)
+        if row is not None:
+            in_vain = 0
+            taken.add(key)
+            events.advance()
+            yield row
+        elif in_vain == TRIES * needed + 100:
+            return
+        else:
+            in_vain += 1
+
+
+def _too_few(task: ReasoningTask, found: int, wanted: int, where: str) -> UserError:
+    return UserError(
+        f"{where}: {task.name} has only about {found} distinct questions with these options, "
+        f"{wanted} are wanted; lower its weight, or widen its options"
+    )
+
+
+def _dataset(task: ReasoningTask, seed: int, where: str) -> Any:
+    import reasoning_gym
+    from reasoning_gym.factory import DATASETS
+
+    if task.name not in DATASETS:
+        raise UserError(f"{where}: reasoning-gym has no {task.name!r}; with chains of thought: {list(WRITERS)}")
+    try:
+        return reasoning_gym.create_dataset(task.name, **{**task.options, "seed": seed})
+    except (AssertionError, TypeError, ValueError) as error:
+        fields = [name for name in DATASETS[task.name][1].__dataclass_fields__ if name not in ("seed", "size")]
+        raise UserError(f"{where}: {task.name}: {error or 'wrong options'}; it has {', '.join(fields)}") from None
+
+
+def _row(name: str, entry: Mapping[str, Any]) -> Row | None:
+    """The entry in our form; None when working it out leads to another answer than the expected one."""
+    written, answer = "", str(entry["answer"])
+    if name in WRITERS:
+        written, found = WRITERS[name](entry["metadata"])
+        if found != answer:  # basic_arithmetic with "/" asks for other numbers than it answers for
+            return None
+    return {
+        "id": identifier(name, entry["question"]),
+        "task": name,
+        "question": entry["question"],
+        "reasoning": written,
+        "answer": answer,
+        "metadata": entry["metadata"],
+    }
+
+
+def _add_files(config: ReasoningConfig, splits: Mapping[str, list[Row]], taken: set[str]) -> list[Row]:
+    """Deal the rows of the user's files out by a hash of the question, in the ratio of the splits' sizes.
+
+    Returns the rejected rows.
+    """
+    sizes = (config.train, config.validation, config.test)
+    edges = (sizes[0], sizes[0] + sizes[1])
+    rows, rejects = read_problems(config.files, max_failures=config.max_failures, where="reasoning.files", taken=taken)
+    for row in rows:
+        digest = hashlib.blake2b(question_key(row["question"]).encode(), digest_size=8).digest()
+        place = int.from_bytes(digest) / 2**64 * sum(sizes)
+        splits[SPLITS[bisect(edges, place)]].append(row)
+    return rejects
+
+
+def _in_styles(config: ReasoningConfig, rows: Sequence[Row]) -> Counter[str]:
+    """Give a share of the training rows other solutions, in place: a program, or none at all.
+
+    Which rows is up to a hash of their ids; only rows with a chain of thought lose it, and programs of the user's stay.
+    """
+    found: Counter[str] = Counter()
+    for row in rows:
+        if "response" in row:
+            found["program"] += 1
+        if not row["reasoning"] or "response" in row:
+            continue
+        digest = hashlib.blake2b(f"{config.seed} {row['id']}".encode(), digest_size=8).digest()
+        place = int.from_bytes(digest) / 2**64
+        style = "chain"
+        if place < config.direct_share:
+            style, row["reasoning"] = "direct", ""
+        elif place < config.direct_share + config.program_share and row["task"] in PROGRAMS:
+            style = "program"
+            plan, program = PROGRAMS[row["task"]](row["metadata"])
+            row |= {"reasoning": plan, "response": f"```python\n{program}\n```"}
+        found[style] += 1
+    return found
+
+
+def _write(path: Path, rows: Sequence[Row]) -> None:
+    try:
+        lines = [json.dumps(row, ensure_ascii=False, sort_keys=True) + "\n" for row in rows]
+    except TypeError as error:
+        raise UserError(f"reasoning: a task's metadata cannot be kept as JSON ({error}); leave that task out") from None
+    path.write_text("".join(lines), encoding="utf-8")

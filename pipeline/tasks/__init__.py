@@ -1,0 +1,1 @@
+"""Documents between stages, and the executors that run a stage's tasks."""

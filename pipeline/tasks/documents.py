@@ -1,0 +1,261 @@
+"""Documents between stages: Parquet files, datatrove steps that read and write them, the executor that runs the steps.
+
+An artifact has a folder `documents/` of files `00000.parquet`, `00001.parquet`, ... with the columns of `SCHEMA`, and,
+where a stage drops documents, `rejects/` with the further column `rule`. A stage runs one datatrove task per input
+file, and task n writes file n: what is written depends on the input alone, not on how many tasks run at once. A file
+appears under its name when its task is done, so a killed stage goes on with the tasks that are left.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from datatrove.data import Document
+from datatrove.pipeline.base import PipelineStep
+
+from infra import events
+from infra.errors import UserError
+from infra.execution import execution
+from pipeline.tasks.executors import run_tasks
+
+__all__ = [
+    "SCHEMA",
+    "Document",
+    "DocumentReader",
+    "DocumentWriter",
+    "RejectWriter",
+    "Tally",
+    "count_documents",
+    "document_files",
+    "merge_tallies",
+    "read_documents",
+    "read_file",
+    "run_pipeline",
+]
+
+SCHEMA = pa.schema(
+    [
+        ("id", pa.string()),
+        ("text", pa.string()),
+        ("source", pa.string()),
+        ("url", pa.string()),
+        ("metadata", pa.string()),
+    ]
+)
+REJECT_SCHEMA = SCHEMA.append(pa.field("rule", pa.string()))
+ROW_GROUP_BYTES = 8_000_000
+"""Text held before a row group is written."""
+
+
+def document_files(artifact: Path, kind: str = "documents") -> list[Path]:
+    """The Parquet files of an artifact's `documents` or `rejects`, in order."""
+    return sorted((artifact / kind).glob("*.parquet"))
+
+
+def read_file(file: Path) -> Iterator[Document]:
+    """The documents of one file; `metadata` holds `source`, `url`, what the column holds, and `rule` of a reject."""
+    try:
+        handle = pq.ParquetFile(file)
+    except pa.ArrowInvalid as error:
+        raise UserError(f"{file}: not a Parquet file of documents ({error}); make the stage again") from None
+    with handle:
+        for batch in handle.iter_batches(256):
+            for row in batch.to_pylist():
+                metadata = {**json.loads(row["metadata"] or "{}"), "source": row["source"], "url": row["url"]}
+                if "rule" in row:
+                    metadata["rule"] = row["rule"]
+                yield Document(text=row["text"], id=row["id"], metadata=metadata)
+
+
+def read_documents(artifact: Path, kind: str = "documents") -> Iterator[Document]:
+    """Every document of an artifact, file by file."""
+    for file in document_files(artifact, kind):
+        yield from read_file(file)
+
+
+class DocumentReader(PipelineStep):
+    """Reads the file of its task; world size is the number of files."""
+
+    type = "READER"
+    name = "documents"
+
+    def __init__(self, artifact: Path) -> None:
+        super().__init__()
+        self.files = document_files(artifact)
+
+    def run(self, data: Iterable[Document] | None = None, rank: int = 0, world_size: int = 1) -> Iterator[Document]:
+        assert world_size == len(self.files), "one task per file"
+        for document in read_file(self.files[rank]):
+            yield document
+            events.advance()
+        events.flush()
+
+
+class _ParquetFile:
+    """Gathers documents into one Parquet file that takes its name when complete.
+
+    Until then it lies in `.work`, under a name that no other attempt has: a cluster may start a task again before it
+    knows that the first attempt has ended, and the bytes of either are right.
+    """
+
+    def __init__(self, path: Path, schema: pa.Schema) -> None:
+        self.path, self.schema = path, schema
+        self.partial = path.parents[1] / ".work" / "partial" / f"{path.parent.name}-{path.stem}-{uuid.uuid4().hex}"
+        for folder in (path.parent, self.partial.parent):
+            folder.mkdir(parents=True, exist_ok=True)
+        self.writer = pq.ParquetWriter(self.partial, schema, compression="zstd")
+        self.rows: list[dict[str, str]] = []
+        self.size = 0
+
+    def write(self, document: Document, **further: str) -> None:
+        metadata = {key: value for key, value in document.metadata.items() if key not in ("source", "url")}
+        self.rows.append(
+            {
+                "id": document.id,
+                "text": document.text,
+                "source": document.metadata["source"],
+                "url": document.metadata.get("url") or "",
+                "metadata": json.dumps(metadata, ensure_ascii=False, sort_keys=True),
+                **further,
+            }
+        )
+        self.size += len(document.text)
+        if self.size >= ROW_GROUP_BYTES:
+            self._flush()
+
+    def _flush(self) -> None:
+        self.writer.write_table(pa.Table.from_pylist(self.rows, self.schema))
+        self.rows, self.size = [], 0
+
+    def close(self, complete: bool) -> None:
+        if complete and self.rows:
+            self._flush()
+        self.writer.close()
+        if complete:
+            self.partial.replace(self.path)
+        else:
+            self.partial.unlink(missing_ok=True)
+
+
+class DocumentWriter(PipelineStep):
+    """Writes the documents of its task to `documents/<task>.parquet`, and passes them on."""
+
+    type = "WRITER"
+    name = "documents"
+
+    def __init__(self, out_dir: Path) -> None:
+        super().__init__()
+        self.folder = out_dir / "documents"
+
+    def run(self, data: Iterable[Document], rank: int = 0, world_size: int = 1) -> Iterator[Document]:
+        file = _ParquetFile(self.folder / f"{rank:05d}.parquet", SCHEMA)
+        complete = False
+        try:
+            for document in data:
+                file.write(document)
+                yield document
+            complete = True
+        finally:
+            file.close(complete)
+
+
+class RejectWriter:
+    """Context of a step that drops documents: writes them to `rejects/<task>.parquet`, a file only if there are any."""
+
+    def __init__(self, out_dir: Path, rank: int) -> None:
+        self.path = out_dir / "rejects" / f"{rank:05d}.parquet"
+        self.file: _ParquetFile | None = None
+
+    def __enter__(self) -> RejectWriter:
+        return self
+
+    def write(self, document: Document, rule: str) -> None:
+        """Keep `document` as dropped by `rule`."""
+        if self.file is None:
+            self.file = _ParquetFile(self.path, REJECT_SCHEMA)
+        self.file.write(document, rule=rule)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.file is not None:
+            self.file.close(complete=kind is None)
+
+
+class Tally:
+    """What a task counted, kept in a file so that a resumed stage has the counts of the tasks it did not repeat."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+        self.dropped: Counter[str] = Counter()
+        self.by_source: dict[str, Counter[str]] = {}
+
+    def count(self, document: Document, side: str) -> None:
+        """Count a document on the `"in"` or `"out"` side."""
+        self.counts[f"documents_{side}"] += 1
+        self.counts[f"bytes_{side}"] += len(document.text.encode())
+        self.by_source.setdefault(document.metadata["source"], Counter())[f"documents_{side}"] += 1
+
+    def note(self, name: str, amount: int = 1) -> None:
+        """Count something else that is worth a number, under `noted` in the metrics."""
+        self.counts[f"noted/{name}"] += amount
+
+    def drop(self, rule: str) -> None:
+        """Count a document dropped by `rule`."""
+        self.dropped[rule] += 1
+
+    def save(self, folder: Path, rank: int) -> None:
+        """Write the counts of task `rank`."""
+        folder.mkdir(parents=True, exist_ok=True)
+        content = {"counts": self.counts, "dropped": self.dropped, "by_source": self.by_source}
+        (folder / f"{rank:05d}.json").write_text(json.dumps(content))
+
+
+def merge_tallies(folder: Path) -> dict[str, Any]:
+    """The metrics of a document stage from the tallies of its tasks."""
+    total = Tally()
+    for file in sorted(folder.glob("*.json")):
+        content = json.loads(file.read_text())
+        total.counts.update(content["counts"])
+        total.dropped.update(content["dropped"])
+        for source, counts in content["by_source"].items():
+            total.by_source.setdefault(source, Counter()).update(counts)
+    names = ("documents_in", "documents_out", "bytes_in", "bytes_out")
+    noted = {key.removeprefix("noted/"): n for key, n in sorted(total.counts.items()) if key.startswith("noted/")}
+    return {
+        **{name: total.counts[name] for name in names},
+        "dropped": dict(sorted(total.dropped.items())),
+        "by_source": {
+            source: {name: counts[name] for name in names[:2]} for source, counts in sorted(total.by_source.items())
+        },
+        **({"noted": noted} if noted else {}),
+    }
+
+
+def run_pipeline(
+    steps: list[PipelineStep | Callable[..., Any]],
+    tasks: int,
+    work: Path,
+    name: str,
+    *,
+    processes: Literal[1] | None = None,
+) -> None:
+    """Run datatrove steps as `tasks` tasks, where and as many at once as the execution says; finished ones are skipped.
+
+    Logs and the marks of finished tasks are in `work / name`, which belongs to a stage's `.work`. With `processes=1`
+    the tasks run in this process, for work that is less than starting others.
+    """
+    run_tasks(steps, tasks, work / name, execution(), here=processes == 1)
+
+
+def count_documents(artifact: Path) -> int:
+    """How many documents an artifact has, from the files' footers."""
+    return sum(pq.read_metadata(file).num_rows for file in document_files(artifact))

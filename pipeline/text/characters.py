@@ -1,0 +1,89 @@
+"""What each character becomes and which kind of word it belongs to, as tables for compiled loops.
+
+The tables are filled by Python's own functions, a page of 256 code points when a text first needs it, so they agree
+with `simplify_text` and with the regular expression of `pipeline.text.words` by construction, and a process that reads
+English never pays for the rest of Unicode.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from functools import cache
+
+import numpy as np
+import regex
+from datatrove.utils.text import PUNCTUATION_TRANS
+
+from pipeline.text.words import JOINERS, LETTER, MARKS, UNSPACED
+
+__all__ = ["Characters", "characters"]
+
+CODE_POINTS = 0x110000
+PAGE = 256
+
+# What simplification makes of a character: `action`.
+SPACE, DIGIT, REPLACED, HARD = 0, 1, 2, 3
+# What a character is to the word splitter, a set of bits: `kind`.
+IS_LETTER, IS_MARK, IS_UNSPACED, IS_JOINER, IS_SYMBOL = 1, 2, 4, 8, 16
+
+SEPARATORS = tuple(map(ord, ".,،٫⎖⎗⎘"))
+"""One of these between digits belongs to the number (datatrove's `NUMBERS_PATTERN`)."""
+_NUMBER = regex.compile(r"\p{Nd}")
+_KINDS = (
+    (IS_LETTER, re.compile(LETTER)),
+    (IS_MARK, re.compile(f"[{MARKS}]")),
+    (IS_UNSPACED, re.compile(f"[{UNSPACED}]")),
+    (IS_JOINER, re.compile(f"[{JOINERS}]")),
+    (IS_SYMBOL, re.compile(r"[^\w\s]")),
+)
+
+
+class Characters:
+    """The tables, by code point; `build` fills a page of them."""
+
+    def __init__(self) -> None:
+        self.built = np.zeros(CODE_POINTS // PAGE, dtype=np.bool_)
+        self.action = np.zeros(CODE_POINTS, dtype=np.uint8)
+        self.begin = np.zeros(CODE_POINTS, dtype=np.int32)
+        """Where in `spelling` the UTF-8 of the replacement begins."""
+        self.length = np.zeros(CODE_POINTS, dtype=np.uint8)
+        self.spelling = np.zeros(0, dtype=np.uint8)
+        self.kind = np.zeros(CODE_POINTS, dtype=np.uint8)
+        self.build(0)
+
+    def build(self, page: int) -> None:
+        """Fill in the code points of one page."""
+        spelling = bytearray(self.spelling.tobytes())
+        for code in range(page * PAGE, (page + 1) * PAGE):
+            character = chr(code)
+            self.kind[code] = sum(bit for bit, pattern in _KINDS if pattern.match(character))
+            self.action[code], spelled = _simplified(character)
+            self.begin[code], self.length[code] = len(spelling), len(spelled)
+            spelling += spelled
+        self.spelling = np.frombuffer(bytes(spelling), dtype=np.uint8)
+        self.built[page] = True
+
+
+def _simplified(character: str) -> tuple[int, bytes]:
+    """The action for a character, and what replaces it in UTF-8."""
+    if _NUMBER.match(character):
+        return DIGIT, b"0"
+    lower = character.lower().translate(PUNCTUATION_TRANS)
+    if lower.isspace():
+        return SPACE, b" "
+    decomposed = unicodedata.normalize("NFD", lower)
+    kept = "".join(part for part in decomposed if unicodedata.category(part) != "Mn")
+    spelled = kept.encode(errors="surrogatepass")
+    context = character == "Σ"  # its lower case depends on where in the word it stands
+    moves = any(unicodedata.combining(part) for part in kept)  # canonical order may move it
+    too_long = len(spelled) > 3 * len(character.encode(errors="surrogatepass"))
+    if context or moves or too_long or any(part.isspace() for part in lower):
+        return HARD, b""
+    return REPLACED, spelled
+
+
+@cache
+def characters() -> Characters:
+    """The tables of this process."""
+    return Characters()

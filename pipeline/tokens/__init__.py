@@ -1,0 +1,1 @@
+"""Tokenizer, token shards, and the reader that training has of them."""

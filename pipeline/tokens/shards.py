@@ -1,0 +1,151 @@
+"""Token shards: documents become rows of fixed length in Parquet files that any Parquet reader opens.
+
+A document is its tokens and one end-of-sequence token. Documents are put in an order that a seed and their own text
+decide, held-out ones apart, then cut into rows of `sequence_length` tokens without padding: a document may straddle
+rows, and no row mixes sources, so that mixture weights can be chosen when reading. What is left at the end of a source,
+less than one row, is dropped and counted.
+
+    train/<source>-00000.parquet, validation/<source>-00000.parquet
+        tokens     fixed_size_binary: little-endian uint16 or uint32, by vocabulary
+        checksum   uint64: XXH3 of the row's bytes
+        documents  list<uint64>: for each document in the row, its index
+        offsets    list<uint32>: where in the row each of them starts
+        source     string
+    index/00000.parquet ...   id, url, source, split, tokens; rows counted through the files are the documents' indices
+    shards.json               what is there, with a checksum of every file
+    README.md                 the dataset card: what is there, for people and for Hugging Face `datasets`
+
+Two rounds of tasks, `pipeline.tokens.tokenise` and `pipeline.tokens.packing`: neither holds more than a file's worth of
+anything.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal
+
+import pyarrow.parquet as pq
+
+from infra import events
+from infra.errors import UserError
+from infra.execution import execution
+from pipeline.sections import ShardsConfig
+from pipeline.tasks.documents import DocumentReader, document_files, read_file, run_pipeline
+from pipeline.tokens.encoder import Encoder
+from pipeline.tokens.packing import ROWS_PER_GROUP, Pack, Tokenised, file_sha256, plan
+from pipeline.tokens.shard_card import write_readme
+from pipeline.tokens.tokenise import SPLITS, Tokenise, token_dtype
+
+__all__ = ["SPLITS", "shards"]
+
+FEW = 20_000
+"""Documents up to which one process is done sooner than others start."""
+SAMPLE_FILES, SAMPLE_DOCUMENTS, SAMPLE_CHARACTERS = 16, 8, 4000
+"""Files, documents of each, and characters of each of those, on which the fast encoder is compared with the plain."""
+
+
+def shards(config: ShardsConfig, inputs: Mapping[str, Path], out_dir: Path) -> dict[str, Any]:
+    """Tokenise `inputs["decontaminate"]` with `inputs["tokenizer"]` and pack it.
+
+    Raises:
+        UserError: no document, or too little text for one training row; the tokenizer lacks a token that is needed.
+    """
+    documents, folder, work = inputs["decontaminate"], inputs["tokenizer"], out_dir / ".work"
+    files = document_files(documents)
+    rows = [pq.read_metadata(file).num_rows for file in files]
+    if not sum(rows):
+        raise UserError(f"{documents}: no documents to pack; look at what the stages before dropped")
+    encoder = Encoder(folder)
+    dtype = token_dtype(encoder.vocabulary)
+    plain = not encoder.agrees(_sample(files))
+    if plain:
+        events.note("the fast encoder differs from the tokenizers library on this text: the library does all of it")
+
+    events.begin("tokenising", sum(rows), "documents")
+    here: Literal[1] | None = 1 if sum(rows) <= FEW else None
+    threads = execution().processes if here else max(1, execution().processes // len(files))
+    steps: list[Any] = [DocumentReader(documents), Tokenise(config, folder, out_dir, threads, plain)]
+    run_pipeline(steps, len(files), work, "tokenising", processes=here)
+    tokenised = Tokenised.read(work)
+    tasks, totals = plan(tokenised, config.sequence_length, config.rows_per_file)
+    if not any(task.split == "train" for task in tasks):
+        raise UserError(
+            f"{documents}: {tokenised.total('tokens')} tokens do not fill one row of {config.sequence_length}; "
+            "add text or set a smaller shards.sequence_length"
+        )
+    events.begin("packing", sum(task.rows[1] - task.rows[0] for task in tasks), "rows")
+    steps = [Pack(tokenised, tasks, config.sequence_length, dtype, out_dir)]
+    run_pipeline(steps, len(tasks), work, "packing", processes=here)
+
+    card = {
+        "format": 2,
+        "sequence_length": config.sequence_length,
+        "vocabulary": encoder.vocabulary,
+        "eos": encoder.eos,
+        "dtype": dtype.name,
+        "rows_per_group": ROWS_PER_GROUP,
+        "splits": _splits(config, tokenised, totals, work),
+        "documents": _index(tokenised, out_dir),
+        "text_bytes": tokenised.total("text_bytes"),
+    }
+    (out_dir / "shards.json").write_text(json.dumps(card, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    write_readme(card, tokenised, out_dir)
+    for file in (work / "tokens").glob("*.bin"):
+        file.unlink()
+    return _metrics(card, tokenised)
+
+
+def _sample(files: list[Path]) -> Iterator[str]:
+    """The beginnings of some documents of some files."""
+    for file in files[:: -(-len(files) // SAMPLE_FILES)]:
+        for document in islice(read_file(file), SAMPLE_DOCUMENTS):
+            yield document.text[:SAMPLE_CHARACTERS]
+
+
+def _splits(
+    config: ShardsConfig, tokenised: Tokenised, totals: Mapping[tuple[str, str], tuple[int, int]], work: Path
+) -> dict[str, Any]:
+    entries = [json.loads(file.read_text()) for file in sorted((work / "packed").glob("*.json"))]
+    splits: dict[str, Any] = {split: {} for split in SPLITS}
+    for (split, source), (documents, tokens) in sorted(totals.items()):
+        mine = [entry for entry in entries if entry["name"].rpartition("-")[0] == f"{split}/{source}"]
+        rows = sum(entry["rows"] for entry in mine)
+        splits[split][source] = {
+            "documents": documents,
+            "files": mine,
+            "rows": rows,
+            "tokens": rows * config.sequence_length,
+            "tokens_dropped": tokens - rows * config.sequence_length,
+        }
+    return splits
+
+
+def _index(tokenised: Tokenised, out_dir: Path) -> dict[str, Any]:
+    files = [
+        {
+            "name": f"index/{number:05d}.parquet",
+            "rows": task["documents"],
+            "bytes": (path := out_dir / "index" / f"{number:05d}.parquet").stat().st_size,
+            "sha256": file_sha256(path),
+        }
+        for number, task in enumerate(tokenised.tasks)
+    ]
+    return {"documents": tokenised.total("documents"), "files": files}
+
+
+def _metrics(card: dict[str, Any], tokenised: Tokenised) -> dict[str, Any]:
+    by_source = {
+        source: {
+            f"{split}_{key}": card["splits"][split][source][key]
+            for split in SPLITS
+            for key in ("rows", "tokens", "documents")
+        }
+        for source in card["splits"]["train"]
+    }
+    totals = {f"{split}_{key}": sum(entry[key] for entry in card["splits"][split].values())
+              for split in SPLITS for key in ("rows", "tokens", "documents", "tokens_dropped")}  # fmt: skip
+    bytes_per_token = round(card["text_bytes"] / max(tokenised.total("tokens"), 1), 4)
+    return {**totals, "by_source": by_source, "bytes_per_token": bytes_per_token}

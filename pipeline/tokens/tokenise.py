@@ -1,0 +1,190 @@
+"""The first half of making shards: a task per file of documents turns text into tokens and notes where they are.
+
+Below the stage's work folder, for task n: `tokens/n.bin`, the tokens of its documents one after another;
+`entries/n.bin`, for each document where its tokens are and the number that decides its place in the corpus, in the
+order of that number within each split and source; `entries/n.json`, what is where, and counts. In the artifact:
+`index/n.parquet`, the id, address, source, split and length of every document, in the order of the file.
+
+Memory holds one batch of documents, the entries of one file, and what the encoder remembers of pieces.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from datatrove.pipeline.base import PipelineStep
+
+from infra import events
+from pipeline.sections import ShardsConfig
+from pipeline.tasks.documents import Document
+from pipeline.tokens.encoder import Encoder, kept_encoder
+from pipeline.tokens.tokenizer import FIM_TOKENS
+
+__all__ = ["ENTRY", "SPLITS", "Tokenise", "keys", "token_dtype"]
+
+SPLITS = ("train", "validation")
+ENTRY = np.dtype([("order", "<u8"), ("start", "<u8"), ("length", "<u4"), ("row", "<u4")])
+"""Place in the corpus, first token in the task's file, tokens, row in the task's index."""
+INDEX_SCHEMA = pa.schema(
+    [
+        ("id", pa.string()),
+        ("url", pa.string()),
+        ("source", pa.string()),
+        ("split", pa.string()),
+        ("tokens", pa.uint32()),
+    ]
+)
+BATCH_BYTES = 1_000_000
+"""Text tokenised at once."""
+LENGTH_BINS = 40
+"""Document lengths are counted by their power of two."""
+
+
+def token_dtype(vocabulary: int) -> np.dtype:
+    """The smallest little-endian unsigned type that holds every id of a vocabulary of this size."""
+    return np.dtype("<u2") if vocabulary <= 1 << 16 else np.dtype("<u4")
+
+
+def keys(text: bytes, seed: int) -> tuple[int, int]:
+    """Two independent 64-bit numbers of a text: one chooses the split, one the place in the order."""
+    digest = hashlib.blake2b(text, digest_size=16, salt=seed.to_bytes(16, "little", signed=True)).digest()
+    return int.from_bytes(digest[:8], "little"), int.from_bytes(digest[8:], "little")
+
+
+class Tokenise(PipelineStep):
+    """The datatrove step that does it."""
+
+    type = "TOKENS"
+    name = "tokenise"
+
+    def __init__(self, config: ShardsConfig, tokenizer: Path, out_dir: Path, threads: int, plain: bool) -> None:
+        super().__init__()
+        self.config, self.tokenizer, self.out_dir = config, tokenizer, out_dir
+        self.threads, self.plain = threads, plain
+
+    def run(self, data: Iterable[Document], rank: int = 0, world_size: int = 1) -> None:
+        encoder = kept_encoder(self.tokenizer, self.threads, self.plain)
+        dtype = token_dtype(encoder.vocabulary)
+        fill = FillInTheMiddle(self.config, encoder) if self.config.fim_rate else None
+        held_out = int(self.config.validation_fraction * 2**64)
+        work = self.out_dir / ".work"
+        for folder in (work / "tokens", work / "entries", self.out_dir / "index"):
+            folder.mkdir(parents=True, exist_ok=True)
+        groups: dict[tuple[str, str], list[np.ndarray]] = {}
+        lengths: dict[str, np.ndarray] = {}
+        start = row = text_bytes = 0
+        with (
+            (work / "tokens" / f"{rank:05d}.bin").open("wb") as out,
+            pq.ParquetWriter(self.out_dir / "index" / f"{rank:05d}.parquet", INDEX_SCHEMA, compression="zstd") as index,
+        ):
+            for batch in _batches(data):
+                texts = [document.text for document in batch]
+                rows: dict[str, list[Any]] = {name: [] for name in INDEX_SCHEMA.names}
+                entries: dict[tuple[str, str], list[tuple[int, int, int, int]]] = {}
+                all_ids = fill(batch) if fill else encoder(texts)
+                for document, ids in zip(batch, all_ids, strict=True):
+                    text = document.text.encode()
+                    text_bytes += len(text)
+                    split_key, order_key = keys(text, self.config.seed)
+                    split, source = SPLITS[split_key < held_out], document.metadata["source"]
+                    length = len(ids) + 1
+                    out.write(ids.astype(dtype).tobytes() + dtype.type(encoder.eos).tobytes())
+                    entries.setdefault((split, source), []).append((order_key, start, length, row))
+                    if source not in lengths:
+                        lengths[source] = np.zeros(LENGTH_BINS, dtype=np.int64)
+                    lengths[source][length.bit_length()] += 1
+                    values = (document.id, document.metadata["url"] or "", source, split, length)
+                    for column, value in zip(rows.values(), values, strict=True):
+                        column.append(value)
+                    start, row = start + length, row + 1
+                index.write_table(pa.table(rows, schema=INDEX_SCHEMA))
+                for key, items in entries.items():
+                    groups.setdefault(key, []).append(np.asarray(items, dtype=ENTRY))
+        _save(work / "entries", rank, groups, {"documents": row, "tokens": start, "text_bytes": text_bytes}, lengths)
+
+
+def _save(
+    folder: Path,
+    rank: int,
+    groups: dict[tuple[str, str], list[np.ndarray]],
+    counts: dict[str, int],
+    lengths: dict[str, np.ndarray],
+) -> None:
+    """Write the entries of a task, sorted, and what is where in them."""
+    places: dict[str, dict[str, tuple[int, int]]] = {split: {} for split in SPLITS}
+    begin = 0
+    with (folder / f"{rank:05d}.bin").open("wb") as out:
+        for (split, source), parts in sorted(groups.items()):
+            entries = np.concatenate(parts)
+            parts.clear()
+            # The seeded hash decides; the row only settles equal texts.
+            out.write(entries[np.argsort(entries["order"], kind="stable")].tobytes())
+            places[split][source] = (begin, begin + len(entries))
+            begin += len(entries)
+    content = {**counts, "places": places, "lengths": {source: bins.tolist() for source, bins in lengths.items()}}
+    (folder / f"{rank:05d}.json").write_text(json.dumps(content))
+
+
+def _batches(data: Iterable[Document]) -> Iterator[list[Document]]:
+    batch: list[Document] = []
+    size = 0
+    for document in data:
+        batch.append(document)
+        size += len(document.text)
+        if size >= BATCH_BYTES:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+    events.flush()
+
+
+class FillInTheMiddle:
+    """Turns a share of the documents of some sources into prefix, suffix, middle (DeepSeek-Coder, arXiv 2401.14196).
+
+    Section 3.1.2 there: before packing, at document level, in the order prefix, suffix, middle, for half of the code.
+    Which documents, and where they are cut, the text itself decides, with the seed.
+    """
+
+    def __init__(self, config: ShardsConfig, encoder: Encoder) -> None:
+        self.config, self.encoder = config, encoder
+        self.marks = [np.asarray([encoder.token(content)], dtype=np.uint32) for content in FIM_TOKENS]
+
+    def __call__(self, batch: list[Document]) -> list[np.ndarray]:
+        """The ids of each document."""
+        pieces: list[str] = []
+        counts = []
+        for document in batch:
+            cut = self.cut(document)
+            pieces += cut
+            counts.append(len(cut))
+        encoded = iter(self.encoder(pieces))
+        result = []
+        for count in counts:
+            if count == 1:
+                result.append(next(encoded))
+            else:
+                prefix, middle, suffix = next(encoded), next(encoded), next(encoded)
+                begin, hole, end = self.marks
+                result.append(np.concatenate([begin, prefix, hole, suffix, end, middle]))
+        return result
+
+    def cut(self, document: Document) -> list[str]:
+        """The text whole, or its prefix, middle and suffix."""
+        text = document.text
+        if document.metadata["source"] not in self.config.fim_sources or len(text) < 3:
+            return [text]
+        salt = (self.config.seed ^ 0x46494D).to_bytes(16, "little", signed=True)
+        digest = hashlib.blake2b(text.encode(), digest_size=24, salt=salt).digest()
+        chance, one, other = (int.from_bytes(digest[i : i + 8], "little") for i in (0, 8, 16))
+        if chance >= self.config.fim_rate * 2**64:
+            return [text]
+        low, high = sorted((one % (len(text) + 1), other % (len(text) + 1)))
+        return [text[:low], text[low:high], text[high:]]

@@ -1,0 +1,172 @@
+"""Plans: what runs again after a change, and the reason given."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from flows.recipe.plan import PlannedStage, State, identity_config, make_plan
+from flows.recipe.recipe import Recipe, load_recipe
+from flows.recipe.stages import downstream, graph
+from infra.errors import UserError
+from infra.fingerprint import fingerprint
+from infra.hashing import DigestCache
+from infra.manifest import Manifest, record_files
+from infra.store import LocalStore
+from tests.flows.tiny import write_recipe
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    return write_recipe(tmp_path)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> LocalStore:
+    return LocalStore(tmp_path / "store")
+
+
+def planned(recipe: Path, store: LocalStore, *settings: str, **options: str) -> dict[str, PlannedStage]:
+    plan = make_plan(load_recipe(str(recipe), settings), store, restart_from=options.get("restart_from"))
+    return {item.stage.name: item for item in plan}
+
+
+NODES = graph(Recipe().has)
+
+
+def publish(store: LocalStore, item: PlannedStage, code: str | None = None) -> None:
+    """An artifact with the identity of `item`, as if its stage had run."""
+    job = item.job
+    staging = store.staging(job.stage, job.identity)
+    staging.prepare("code")
+    (staging.artifact / "out.txt").write_text(job.identity)
+    files, content = record_files(staging.artifact)
+    manifest = Manifest(
+        stage=job.stage,
+        version=job.version,
+        identity=job.identity,
+        config=job.config,
+        inputs=dict(job.inputs),
+        input_contents={},
+        external=dict(job.external),
+        files=files,
+        content=content,
+        fingerprint=fingerprint(job.entrypoint) if code is None else code,
+        packages={},
+        environment={},
+        execution={},
+        metrics={},
+        started="2026-11-24T12:00:00+00:00",
+        seconds=1.0,
+        run_id="run",
+    )
+    store.publish(staging, manifest)
+
+
+def test_a_first_run_makes_everything_and_a_second_nothing(recipe: Path, store: LocalStore) -> None:
+    first = planned(recipe, store)
+    assert list(first) == [node.stage.name for node in NODES]
+    assert all(item.runs and item.why == "first time" for item in first.values())
+    for item in first.values():
+        publish(store, item)
+    assert not any(item.runs for item in planned(recipe, store).values())
+
+
+@pytest.mark.parametrize(
+    ("setting", "changed", "why"),
+    [
+        ("grpo.steps=3", "grpo", "grpo.steps: 2 → 3"),
+        ("dedup.seed=5", "dedup", "dedup.seed"),
+        ("export.title=mine", "export", "export.title: deepmill → mine"),
+        ("reasoning.seed=1", "reasoning", "reasoning.seed: 0 → 1"),
+    ],
+)
+def test_a_changed_key_reruns_what_depends_on_it_and_says_why(
+    recipe: Path, store: LocalStore, setting: str, changed: str, why: str
+) -> None:
+    for item in planned(recipe, store).values():
+        publish(store, item)
+    after = planned(recipe, store, setting)
+    assert {name for name, item in after.items() if item.runs} == downstream([changed], NODES)
+    assert why in after[changed].why
+    below = [item for name, item in after.items() if item.runs and name != changed]
+    assert all("made anew" in item.why for item in below)
+
+
+def test_how_wide_it_runs_is_no_part_of_the_identity(recipe: Path, store: LocalStore) -> None:
+    one = planned(recipe, store)
+    other = planned(recipe, store, "execution.workers=1", "execution.ranks=4", "execution.stages.sft.ranks=2")
+    assert [item.job.identity for item in one.values()] == [item.job.identity for item in other.values()]
+    assert (other["sft"].job.execution.ranks, other["pretrain"].job.execution.ranks) == (2, 4)
+
+
+def test_contents_of_the_sources_count_and_not_their_place(recipe: Path, store: LocalStore, tmp_path: Path) -> None:
+    before = planned(recipe, store)
+    moved = write_recipe(tmp_path / "elsewhere")
+    assert planned(moved, store)["extract"].job.identity == before["extract"].job.identity
+    for item in before.values():
+        publish(store, item)
+    with (tmp_path / "corpus" / "notes.jsonl").open("a") as handle:
+        handle.write(json.dumps({"text": "one more"}) + "\n")
+    after = planned(recipe, store)
+    assert after["extract"].runs
+    assert after["extract"].why == "the source files have changed"
+    assert not after["reasoning"].runs
+
+
+def test_a_key_that_came_later_keeps_what_was_made_before_it(recipe: Path, tmp_path: Path) -> None:
+    """`reasoning.exclude` is such a key: at its default it is not told to the hash, and its content counts."""
+    section, file = load_recipe(str(recipe)).reasoning, recipe.parent / "corpus" / "notes.jsonl"
+    changed = section.model_copy(update={"exclude": (str(file),)})
+    with closing(DigestCache(None)) as digests:
+        assert section.exclude == ()
+        assert "exclude" not in identity_config(section, digests, {})
+        ((name, digest),) = identity_config(changed, digests, {})["exclude"]
+    assert (name, digest) == ("notes.jsonl", hashlib.sha256(file.read_bytes()).hexdigest())
+
+
+def test_other_code_is_told_and_kept_unless_the_recipe_says_rerun(recipe: Path, store: LocalStore) -> None:
+    for name, item in planned(recipe, store).items():
+        publish(store, item, "other" if name == "sft" else None)
+    assert planned(recipe, store)["sft"].state is State.DRIFTED
+    assert "the code has changed" in planned(recipe, store)["sft"].why
+    again = planned(recipe, store, "on_drift=rerun")
+    assert [name for name, item in again.items() if item.runs] == ["sft"]
+
+
+def test_restarting_from_a_stage_makes_it_and_all_after_it(recipe: Path, store: LocalStore) -> None:
+    for item in planned(recipe, store).values():
+        publish(store, item)
+    again = planned(recipe, store, restart_from="grpo")
+    assert {name for name, item in again.items() if item.runs} == downstream(["grpo"], NODES)
+
+
+def test_pins_adopt_an_artifact(recipe: Path, store: LocalStore) -> None:
+    other = planned(recipe, store, "pretrain.steps=9")["pretrain"]
+    with pytest.raises(UserError, match=r"pins\.pretrain: there is no artifact pretrain/"):
+        planned(recipe, store, f"pins.pretrain='{other.job.identity}'")
+    publish(store, other)
+    pinned = planned(recipe, store, f"pins.pretrain='{other.job.identity}'")
+    assert pinned["pretrain"].state is State.PINNED
+    assert pinned["sft"].job.inputs["start"] == f"pretrain/{other.job.identity}"
+
+
+def test_names_that_are_no_stages(recipe: Path, store: LocalStore) -> None:
+    with pytest.raises(UserError, match=r"pins: pretain is no stage; there are extract"):
+        planned(recipe, store, "pins.pretain=abc")
+    with pytest.raises(UserError, match=r"execution\.stages: sfft is no stage"):
+        planned(recipe, store, "execution.stages.sfft.ranks=1")
+    with pytest.raises(UserError, match=r"--from: the recipe leaves out the stage grpo"):
+        planned(recipe, store, "grpo=null", restart_from="grpo")
+    with pytest.raises(UserError, match=r"--from: grop is no stage"):
+        planned(recipe, store, restart_from="grop")
+
+
+def test_a_missing_source_is_named(recipe: Path, store: LocalStore, tmp_path: Path) -> None:
+    (tmp_path / "corpus" / "notes.jsonl").unlink()
+    with pytest.raises(UserError, match=r"notes\.jsonl"):
+        planned(recipe, store)

@@ -1,0 +1,90 @@
+"""Recipes: presets load, settings are laid over them, and every mistake is one line that names the remedy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import NoneType
+from typing import get_args
+
+import pytest
+from pydantic import BaseModel
+
+from flows.recipe.recipe import Recipe, load_recipe, preset_names
+from flows.recipe.stages import STAGES
+from infra.errors import UserError
+from tests.flows.tiny import write_recipe
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_presets_load(name: str) -> None:
+    assert load_recipe(name).name == name
+
+
+def test_every_stage_has_a_section_and_every_key_a_help_text() -> None:
+    def bare(model: type[BaseModel], path: str) -> list[str]:
+        return [
+            f"{path}.{name}"
+            for name, field in model.model_fields.items()
+            if not field.description and name not in ("kind", "engine")
+        ]
+
+    missing = []
+    for row in STAGES:
+        annotation = Recipe.model_fields[row.name].annotation
+        (section,) = (part for part in get_args(annotation) or (annotation,) if part is not NoneType)
+        assert isinstance(section, type)
+        assert issubclass(section, BaseModel)
+        missing += bare(section, row.name)
+    assert missing == []
+
+
+def test_settings_are_laid_over_the_file(tmp_path: Path) -> None:
+    path = str(write_recipe(tmp_path))
+    recipe = load_recipe(path, ["pretrain.steps=7", "pretrain.model.hidden_size=64", "registry.model=mine"])
+    assert (recipe.pretrain.steps, recipe.pretrain.model.hidden_size, recipe.model_name) == (7, 64, "mine")
+    assert load_recipe(path).model_name == "deepmill-tiny"
+
+
+def test_the_kind_of_a_source_changes_with_its_keys(tmp_path: Path) -> None:
+    path = str(write_recipe(tmp_path))
+    recipe = load_recipe(path, ["extract.sources.notes.kind=book", "extract.sources.notes.paths=[a.txt]"])
+    assert recipe.extract.sources["notes"].kind == "book"
+
+
+@pytest.mark.parametrize(
+    ("setting", "expected"),
+    [
+        ("pretrain.stpes=7", "--set: pretrain.stpes: no such key; did you mean steps?"),
+        ("pretrain.model.hiden_size=7", "--set: pretrain.model.hiden_size: no such key; did you mean hidden_size?"),
+        ("pretrian.steps=7", "pretrian: no such key; did you mean pretrain?"),
+        ("pretrain.steps=many", "--set: pretrain.steps: Input should be a valid integer"),
+        ("pretrain.steps=0", "--set: pretrain.steps: Input should be greater than or equal to 1, not 0"),
+        ("pretrain.steps", "--set pretrain.steps: write it as section.key=value"),
+        ("pretrain.steps.more=1", "--set pretrain.steps.more=1: steps holds a value, not a section"),
+        ("pretrain.steps=[1", "--set pretrain.steps=[1: the value is not valid YAML"),
+        ("extract.sources.notes.pathz=[a]", "did you mean paths?"),
+        ("execution.stages.sft.rank=1", "did you mean ranks?"),
+    ],
+)
+def test_mistakes_are_one_line(tmp_path: Path, setting: str, expected: str) -> None:
+    with pytest.raises(UserError) as caught:
+        load_recipe(str(write_recipe(tmp_path)), [setting])
+    assert expected in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_files_that_are_no_recipes(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="sampel: no such recipe; did you mean sample"):
+        load_recipe("sampel")
+    with pytest.raises(UserError, match=r"away\.yaml: cannot read the recipe \(No such file"):
+        load_recipe(str(tmp_path / "away.yaml"))
+    broken = tmp_path / "broken.yaml"
+    broken.write_text("pretrain: [")
+    with pytest.raises(UserError, match="not valid YAML"):
+        load_recipe(str(broken))
+    broken.write_text("- a list")
+    with pytest.raises(UserError, match="a recipe is a mapping of sections, not a list"):
+        load_recipe(str(broken))
+    broken.write_bytes(b"name: \xff")
+    with pytest.raises(UserError, match="byte 6 is not UTF-8"):
+        load_recipe(str(broken))

@@ -1,0 +1,51 @@
+"""The stage table: in order, complete, and every entry point there."""
+
+from __future__ import annotations
+
+import importlib
+
+import pytest
+
+from flows.recipe.recipe import Recipe
+from flows.recipe.stages import STAGES, Family, Stage, downstream, graph
+from infra.errors import UserError
+
+
+def test_a_stage_reads_only_what_comes_before_it() -> None:
+    seen: set[str] = set()
+    for row in STAGES:
+        assert {name for each in row.reads() for name in each.choices} <= seen, row.name
+        seen.add(row.name)
+
+
+def test_the_families_in_turn_are_the_table() -> None:
+    assert [row for family in Family for row in STAGES if row.family is family] == list(STAGES)
+
+
+@pytest.mark.parametrize("row", STAGES, ids=lambda row: row.name)
+def test_entry_points_are_there(row: Stage) -> None:
+    module, _, function = row.entrypoint.partition(":")
+    assert callable(getattr(importlib.import_module(module), function))
+    assert row.name in Recipe.model_fields
+
+
+def test_downstream_goes_all_the_way() -> None:
+    nodes = graph(Recipe().has)
+    everything = {node.stage.name for node in nodes}
+    assert downstream(["quantize"], nodes) == {"quantize", "export"}
+    assert downstream(["reasoning"], nodes) == everything - {"extract", "clean", "dedup"}
+
+
+def test_a_role_is_filled_by_the_first_stage_that_the_recipe_has() -> None:
+    left_out = {node.stage.name: dict(node.inputs) for node in graph(Recipe(grpo=None).has)}
+    assert "grpo" not in left_out
+    assert left_out["quantize"]["model"] == "sft"
+    assert "grpo" not in left_out["evaluate"]
+    assert {node.stage.name: node for node in graph(Recipe().has)}["quantize"].inputs["model"] == "grpo"
+
+
+def test_a_stage_that_another_one_reads_cannot_be_left_out() -> None:
+    with pytest.raises(
+        UserError, match=r"export reads quantize, which the recipe leaves out; leave out export as well"
+    ):
+        graph(Recipe(quantize=None).has)

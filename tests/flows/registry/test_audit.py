@@ -1,0 +1,104 @@
+"""Promotions made by hand in MLflow: noticed, judged, kept or undone. On a real MLflow store in SQLite."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from flows.cli import app
+from flows.recipe.sections import PromoteConfig
+from flows.registry.audit import audit, audit_of
+from flows.registry.gates import judge
+from flows.registry.names import alias_holder
+from flows.registry.release import promote_by_hand
+from infra.settings import Settings
+from infra.tracking import registry_client
+from tests.flows.registry.test_release import GOOD, versions
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DEEPMILL_ROOT", str(tmp_path_factory.mktemp("vetting")))
+        yield Settings()
+
+
+def test_a_promotion_by_hand_is_judged(settings: Settings) -> None:
+    client = versions(settings, "hand", GOOD, GOOD, GOOD | {"quantization_kl": 0.4}, None)
+    promote_by_hand(settings, "hand", "1", PromoteConfig(), force=False)
+    assert audit(settings, "hand").message == ""
+    client.set_registered_model_alias("hand", "champion", "2")
+    verdict = audit(settings, "hand")
+    assert (verdict.version, "its gates pass" in verdict.message) == ("2", True)
+    assert audit(settings, "hand").message == ""  # once is enough
+    for bad, told in (("3", "quantization"), ("4", "not registered by deepmill")):
+        client.set_registered_model_alias("hand", "champion", bad)
+        verdict = audit(settings, "hand")
+        assert (verdict.version, told in verdict.message) == ("2", True)
+        assert alias_holder(client, "hand", "champion") == "2"
+    client.set_registered_model_alias("hand", "champion", "1")  # a way back is open, whatever the gates
+    assert audit(settings, "hand").version == "1"
+    assert [entry["version"] for entry in audit_of(client, "hand")] == ["1", "2", "2", "2", "1"]
+
+
+def test_a_first_champion_that_fails_is_none(settings: Settings) -> None:
+    client = versions(settings, "first", GOOD | {"quantization_kl": 0.4})
+    client.set_registered_model_alias("first", "champion", "1")
+    assert audit(settings, "first").version is None
+    assert alias_holder(client, "first", "champion") is None
+
+
+def test_the_registered_gates_judge(settings: Settings) -> None:
+    client = versions(settings, "strict", GOOD)
+    client.set_model_version_tag("strict", "1", "deepmill.gates", PromoteConfig(min_accuracy=0.9).model_dump_json())
+    client.set_registered_model_alias("strict", "champion", "1")
+    assert "accuracy" in audit(settings, "strict").message
+
+
+def test_a_domain_that_got_worse_fails() -> None:
+    ours, theirs = ({"bits_per_byte": {"wiki": wiki, "book": 2.0}} for wiki in (1.5, 1.2))
+    gates = judge(PromoteConfig(), GOOD | ours, GOOD | theirs)
+    assert [gate.gate for gate in gates if not gate.passed] == ["domain wiki"]
+
+
+def test_compare_shows_both(settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:
+    versions(settings, "pair", GOOD, GOOD | {"accuracy": 0.65, "bytes": 900})
+    app(["compare", "pair/1", "pair/2", "--no-samples"], standalone_mode=False)
+    shown = capsys.readouterr().out
+    assert "pair/1" in shown
+    assert "+0.05" in shown
+    assert "-100" in shown
+
+
+def test_the_flows_move_the_alias(settings: Settings) -> None:
+    from flows.registry.promotion import audit_champion, promote, rollback
+
+    client = registry_client(settings)
+    versions(settings, "flows", GOOD, GOOD)
+    for flow in (promote, rollback, audit_champion):
+        assert flow.name in ("promote", "rollback", "vet-champion")
+    from prefect.logging import disable_run_logger
+
+    with disable_run_logger():
+        assert audit_champion.fn("flows") is None
+        promote_by_hand(settings, "flows", "1", PromoteConfig(), force=False)
+        client.set_registered_model_alias("flows", "champion", "2")
+        assert audit_champion.fn("flows") == "2"
+        assert rollback.fn("flows") == "1"
+
+
+def test_every_model_of_ours_is_looked_at_and_no_other(settings: Settings) -> None:
+    from prefect.logging import disable_run_logger
+
+    from flows.registry.promotion import audit_champion
+
+    client = versions(settings, "nightly", GOOD | {"quantization_kl": 0.4})
+    client.create_registered_model("theirs")
+    client.create_model_version("theirs", "file:///nowhere")
+    for name in ("nightly", "theirs"):
+        client.set_registered_model_alias(name, "champion", "1")
+    with disable_run_logger():
+        audit_champion.fn()
+    assert alias_holder(client, "nightly", "champion") is None
+    assert alias_holder(client, "theirs", "champion") == "1"

@@ -1,0 +1,139 @@
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flows.cli import app
+from flows.commands.app import console
+from flows.run.trace import LINEAGE, trace
+from infra.errors import UserError
+from infra.manifest import Manifest, address, record_files
+from infra.settings import Settings
+from infra.store import LocalStore
+from pipeline.sections import ShardsConfig
+from pipeline.tasks.documents import read_documents
+from pipeline.tokens.reader import ShardReader
+from pipeline.tokens.shards import shards
+from tests.flows.registry.test_release import GOOD, versions
+from tests.pipeline.corpus import words, write_documents
+from tests.pipeline.tokens.test_tokenizer import small_tokenizer
+
+PRETRAIN = {"steps": 30, "batch_size": 4, "seed": 5, "mixture": {"web": 3.0, "wiki": 1.0}}
+
+
+def publish(store: LocalStore, stage: str, folder: Path, **fields: Any) -> None:
+    """Store a folder as the artifact of `stage`, for these tests and others."""
+    files, content = record_files(folder)
+    manifest = Manifest(
+        stage=stage,
+        version=1,
+        identity=f"{stage}-1",
+        files=files,
+        content=content,
+        fingerprint="",
+        started="2026-01-01T00:00:00+00:00",
+        seconds=1.0,
+        run_id="run-1",
+        **fields,
+    )
+    staging = store.staging(stage, manifest.identity)
+    staging.prepare("")
+    for file in files:
+        target = staging.artifact / file.path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes((folder / file.path).read_bytes())
+    store.publish(staging, manifest)
+
+
+@pytest.fixture
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    rows = [(f"d{i}", "web" if i % 3 else "wiki", words(i, 30)) for i in range(40)]
+    inputs = {
+        "decontaminate": write_documents(tmp_path / "documents", rows),
+        "tokenizer": small_tokenizer(tmp_path / "tokenizer"),
+    }
+    (tmp_path / "shards").mkdir()
+    shards(ShardsConfig(sequence_length=32, validation_fraction=0), inputs, tmp_path / "shards")
+    shutil.rmtree(tmp_path / "shards" / ".work")
+    (tmp_path / "pretrain").mkdir()
+    (tmp_path / "pretrain" / "model.txt").write_text("weights")
+    monkeypatch.setenv("DEEPMILL_ROOT", str(tmp_path / "store"))
+    store = LocalStore(tmp_path / "store")
+    publish(store, "shards", tmp_path / "shards", config={})
+    publish(
+        store,
+        "pretrain",
+        tmp_path / "pretrain",
+        config=PRETRAIN,
+        inputs={"shards": address("shards", "shards-1")},
+    )
+    store.write_run("run-1", {"run_id": "run-1", "stages": {"pretrain": {"identity": "pretrain-1"}}})
+    return Settings()
+
+
+def test_a_step_names_what_its_batch_holds(settings: Settings, tmp_path: Path) -> None:
+    from tokenizers import Tokenizer
+
+    found = trace(settings, "run-1", 17)
+    assert (found.identity, found.step, found.steps) == ("pretrain-1", 17, 30)
+    reader = ShardReader(
+        tmp_path / "shards",
+        "train",
+        global_batch=4,
+        seed=5,
+        mixture=PRETRAIN["mixture"],  # type: ignore[arg-type]
+    )
+    batch = reader.batch(17)
+    assert [entry["row"] for entry in found.documents] == sorted(
+        (entry["row"] for entry in found.documents), key=batch.rows.index
+    )
+    texts = {document.id: document.text for document in read_documents(tmp_path / "documents")}
+    tokenizer = Tokenizer.from_file(str(tmp_path / "tokenizer" / "tokenizer.json"))
+    for place, row in enumerate(batch.rows):
+        named = [entry for entry in found.documents if entry["row"] == row]
+        assert len(named) == int(batch.documents[place].max()) + 1
+        for number, entry in enumerate(named):
+            ids = batch.tokens[place][batch.documents[place] == number].tolist()
+            assert tokenizer.decode([token for token in ids if token != 1]) in texts[entry["id"]]
+            assert entry["url"] == f"http://h/{entry['id']}"
+
+
+def test_what_is_not_there_is_told(settings: Settings) -> None:
+    with pytest.raises(UserError, match="steps 0 to 29"):
+        trace(settings, "run-1", 30)
+    LocalStore(Path(settings.root)).write_run("empty", {"run_id": "empty", "stages": {}})
+    with pytest.raises(UserError, match="its pretraining is not in"):
+        trace(settings, "empty", 0)
+
+
+def test_the_command_shows_it_for_a_run_and_for_a_registered_model(
+    settings: Settings, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(console, "width", 200)
+    client = versions(settings, "traced", GOOD, GOOD)
+    client.set_model_version_tag("traced", "2", LINEAGE, json.dumps({"pretrain": "pretrain-1"}))
+    client.set_registered_model_alias("traced", "champion", "2")
+    expected = [(entry["id"], entry["url"]) for entry in trace(settings, "run-1", 3).documents]
+    for name in ("run-1", "traced@champion", "traced/2", "traced"):
+        app(["trace", name, "--step", "3"], standalone_mode=False)
+        shown = capsys.readouterr().out
+        assert "pretrain pretrain-1, step 3 of 30" in shown
+        rows = [line.split() for line in shown.splitlines() if "http://h/" in line]
+        assert [(row[-3], row[-1]) for row in rows] == expected
+    for name, why in (
+        ("traced/1", "its pretraining is not in"),  # registered by hand, without a lineage
+        ("traced/7", "not in the registry"),
+        ("none@champion", "not in the registry"),
+    ):
+        with pytest.raises(UserError, match=why):
+            app(["trace", name], standalone_mode=False)
+
+
+def test_shards_that_are_gone_are_named(settings: Settings) -> None:
+    shutil.rmtree(Path(settings.root) / "shards")
+    with pytest.raises(UserError, match=r"its shards shards/shards-1 are not in .*; make them again"):
+        trace(settings, "run-1", 0)

@@ -1,0 +1,108 @@
+"""Studies: arms that cost alike, honest intervals, one flow and one page."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import yaml
+
+from flows.study.study import Budget, Study, budgets, contrast, load_study, study_names, trials
+from infra.errors import UserError
+from tests.flows.tiny import deepmill, write_recipe
+
+
+def _study(folder: Path, **changes: object) -> Path:
+    fields: dict[str, object] = {
+        "base": str(write_recipe(folder)),
+        "settings": {"pretrain.steps": 3, "pretrain.validate_every": 2},
+        "arms": {"one": {}, "other": {"pretrain.learning_rate": 0.01}},
+        "seeds": [0, 1],
+    }
+    path = folder / "pair.yaml"
+    path.write_text(yaml.safe_dump(fields | changes))
+    return path
+
+
+@pytest.mark.parametrize("name", study_names())
+def test_the_projects_studies_match_their_budgets(name: str) -> None:
+    study = load_study(name)
+    found = trials(study)
+    assert len(found) == len(study.arms) * len(study.seeds)
+    costs = budgets(study, found)
+    own = costs[study.reference]
+    for arm, cost in costs.items():
+        for budget in Budget:
+            if budget not in study.unmatched.get(arm, ()):
+                assert cost[budget] == pytest.approx(own[budget], rel=0.03), f"{arm}: {budget}"
+    assert [trial.recipe.pretrain.seed for trial in found[: len(study.arms)]] == [study.seeds[0]] * len(study.arms)
+    assert not any(found[0].recipe.has(stage) for stage in ("sft", "grpo", "export"))
+
+
+def test_arms_that_cost_otherwise_are_refused_unless_it_is_said(tmp_path: Path) -> None:
+    wide = {"one": {}, "wide": {"pretrain.model.moe_intermediate_size": 64}}
+    with pytest.raises(UserError, match=r"wide has 1\.\d\d times the parameters of one"):
+        trials(load_study(str(_study(tmp_path, arms=wide))))
+    every = {"wide": [str(budget) for budget in Budget]}
+    assert trials(load_study(str(_study(tmp_path, arms=wide, unmatched=every))))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"arms": {"one": {}}}, "arms"),
+        ({"baseline": "third"}, "third is no arm; there are one, other"),
+        ({"arms": {"one": {}, "other": {"pretrain.stepps": 1}}}, r"arm other: .*did you mean steps"),
+        ({"seedz": [1]}, "seedz"),
+    ],
+)
+def test_mistakes_are_one_clear_line(tmp_path: Path, changes: dict[str, object], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        trials(load_study(str(_study(tmp_path, **changes))))
+
+
+def test_an_unknown_study_names_the_nearest() -> None:
+    with pytest.raises(UserError, match="did you mean experts"):
+        load_study("expert")
+
+
+def test_differences_are_paired_by_seed() -> None:
+    study = Study(arms={"base": {}, "better": {}, "noise": {}}, seeds=(0, 1, 2))
+    losses = {
+        "base": {0: 3.0, 1: 3.2, 2: 2.9},
+        "better": {0: 2.9, 1: 3.12, 2: 2.79},
+        "noise": {0: 3.1, 1: 3.05, 2: 2.96},
+    }
+    base, better, noise = contrast(study, losses)
+    assert base.difference == 0
+    assert better.difference == pytest.approx(-0.29 / 3)
+    deviation = math.sqrt(sum((d + 0.29 / 3) ** 2 for d in (-0.1, -0.08, -0.11)) / 2)
+    assert better.reach == pytest.approx(4.30 * deviation / math.sqrt(3))
+    assert better.wins == 3
+    assert better.verdict == "better than the baseline"
+    assert noise.verdict == "not told apart from the baseline"
+    (_, alone) = contrast(Study(arms={"a": {}, "b": {}}, seeds=(0,)), {"a": {0: 3.0}, "b": {0: 2.0}})
+    assert alone.reach == math.inf
+    assert alone.verdict == "not told apart from the baseline"
+
+
+def test_a_study_runs_as_one_flow_and_writes_one_page(tmp_path: Path) -> None:
+    path = _study(tmp_path, seeds=[3])
+    printed = deepmill(tmp_path, "study", str(path), "--to", str(tmp_path / "page.html"))
+    assert "2 runs: 2 arms, 1 seeds" in printed
+    page = (tmp_path / "page.html").read_text()
+    assert "<svg" in page
+    assert "http://" not in page.replace("http://www.w3.org", "")
+    numbers = json.loads((tmp_path / "store" / "studies" / "pair.json").read_text())
+    assert [arm["arm"] for arm in numbers["arms"]] == ["one", "other"]
+    one, other = (run["loss"] for run in numbers["runs"])
+    assert one != other
+    assert [arm["losses"] for arm in numbers["arms"]] == [[one], [other]]
+    assert numbers["arms"][1]["difference"] == pytest.approx(other - one)
+    assert numbers["arms"][1]["reach_95"] is None
+    made = {
+        stage: [f for f in (tmp_path / "store" / stage).iterdir() if f.is_dir()] for stage in ("shards", "pretrain")
+    }
+    assert (len(made["shards"]), len(made["pretrain"])) == (1, 2), "what the arms share is made once"

@@ -1,0 +1,56 @@
+"""Checkpoints: the same bytes every time, and clear refusals."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from infra.errors import UserError
+from model.architecture.checkpoint import load_config, load_model, save_model
+from model.architecture.config import Family
+from tests.model.conftest import tiny_model
+
+
+def _files(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("family", list(Family))
+def test_round_trip_keeps_every_byte(family: Family, tmp_path: Path) -> None:
+    model = tiny_model(family)
+    save_model(model, tmp_path / "a", None)
+    again = load_model(tmp_path / "a")
+    save_model(again, tmp_path / "b", None)
+    assert _files(tmp_path / "a") == _files(tmp_path / "b")
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, again.state_dict()[name]), name
+
+
+def test_the_tokenizer_comes_along_and_names_the_special_tokens(tmp_path: Path) -> None:
+    tokenizer = tmp_path / "tokenizer"
+    tokenizer.mkdir()
+    tokens = [{"id": i, "content": c, "special": True} for i, c in enumerate(("<|bos|>", "<|eos|>", "<|pad|>"))]
+    (tokenizer / "tokenizer.json").write_text(json.dumps({"added_tokens": tokens}))
+    settings = {"bos_token": "<|bos|>", "eos_token": {"content": "<|eos|>"}, "pad_token": "<|pad|>"}
+    (tokenizer / "tokenizer_config.json").write_text(json.dumps(settings))
+    save_model(tiny_model(), tmp_path / "model", tokenizer)
+    config = json.loads((tmp_path / "model" / "config.json").read_text())
+    assert [config[f"{role}_token_id"] for role in ("bos", "eos", "pad")] == [0, 1, 2]
+    assert (tmp_path / "model" / "tokenizer.json").exists()
+    assert json.loads((tmp_path / "model" / "generation_config.json").read_text())["eos_token_id"] == 1
+
+
+def test_refusals_name_the_file(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"no config\.json"):
+        load_config(tmp_path)
+    save_model(tiny_model(), tmp_path, None)
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(UserError, match=r"model\.safetensors: not a readable"):
+        load_model(tmp_path)
+    weights.unlink()
+    with pytest.raises(UserError, match="no safetensors"):
+        load_model(tmp_path)

@@ -1,0 +1,146 @@
+"""The attention kernel's choice, and what FlashAttention is handed: shapes, types, lengths and masks, without a GPU.
+
+The kernel itself is replaced by a slow one that follows its documented contract; ``bench/gpu.py`` runs the real one.
+"""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+import model.architecture.packed
+from model.architecture.config import Family
+from model.architecture.packed import Documents, attend, document_mask, takes_flash
+from tests.model.conftest import tiny_model
+
+CPU, CUDA = torch.device("cpu"), torch.device("cuda")
+
+
+def _slow_varlen(
+    q_tNW: Tensor,
+    k_tGW: Tensor,
+    v_tGW: Tensor,
+    starts_q: Tensor,
+    starts_k: Tensor,
+    longest_q: int,
+    longest_k: int,
+    *,
+    scale: float,
+    window_size: tuple[int, int],
+    enable_gqa: bool,
+) -> Tensor:
+    """`torch.nn.attention.varlen.varlen_attn` as its documentation has it, for causal self-attention."""
+    assert q_tNW.dim() == 3
+    assert k_tGW.shape == v_tGW.shape
+    assert q_tNW.shape[::2] == k_tGW.shape[::2]
+    assert q_tNW.shape[-1] % 8 == 0
+    assert starts_q is starts_k
+    assert starts_q.dtype == torch.int32
+    assert starts_q[0] == 0
+    assert starts_q[-1] == len(q_tNW)
+    assert longest_q == longest_k >= int(starts_q.diff().max())
+    assert window_size == (-1, 0)
+    shared = q_tNW.shape[1] // k_tGW.shape[1]
+    assert enable_gqa == (shared > 1)
+    out = torch.empty_like(q_tNW)
+    for first, end in zip(starts_q[:-1].tolist(), starts_q[1:].tolist(), strict=True):
+        for head in range(q_tNW.shape[1]):
+            q, k, v = q_tNW[first:end, head], k_tGW[first:end, head // shared], v_tGW[first:end, head // shared]
+            seen = torch.ones(end - first, end - first, dtype=torch.bool).tril()
+            out[first:end, head] = (q @ k.T * scale).masked_fill(~seen, float("-inf")).softmax(-1) @ v
+    return out
+
+
+@pytest.fixture
+def slow_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(model.packed, "_kernel", lambda: _slow_varlen)
+
+
+DOCUMENTS = torch.tensor([[0] * 5 + [1] * 1 + [2] * 6, [0] * 12, [7] * 11 + [0]])
+
+
+def test_documents_of_packed_rows() -> None:
+    documents = Documents.of(DOCUMENTS)
+    assert documents.starts_M1.tolist() == [0, 5, 6, 12, 24, 35, 36]
+    assert documents.starts_M1.dtype == torch.int32
+    assert documents.longest == 12
+
+
+@pytest.mark.parametrize(
+    ("heads", "shared", "query", "value"), [(4, 1, 16, 16), (4, 2, 16, 16), (4, 4, 8, 8), (4, 1, 20, 12), (2, 1, 8, 24)]
+)
+@pytest.mark.usefixtures("slow_kernel")
+def test_flash_equals_the_mask(heads: int, shared: int, query: int, value: int) -> None:
+    torch.manual_seed(0)
+    q_BTNQ = torch.randn(3, 12, heads, query)
+    k_BTGQ, v_BTGV = (torch.randn(3, 12, heads // shared, width) for width in (query, value))
+    mask_BTT = document_mask(DOCUMENTS, torch.float32, query)
+    assert isinstance(mask_BTT, Tensor), "no FlashAttention on a CPU"
+    masked = attend(q_BTNQ, k_BTGQ, v_BTGV, mask_BTT, 0.3)
+    flash = attend(q_BTNQ, k_BTGQ, v_BTGV, Documents.of(DOCUMENTS), 0.3)
+    assert flash.shape == (3, 12, heads, value)
+    torch.testing.assert_close(flash, masked, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("family", list(Family))
+@pytest.mark.usefixtures("slow_kernel")
+def test_the_whole_model_gives_the_same_on_both_paths(family: Family, monkeypatch: pytest.MonkeyPatch) -> None:
+    transformer = tiny_model(family)
+    tokens_BT = torch.randint(0, 97, (3, 12), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        masked = transformer(tokens_BT, documents_BT=DOCUMENTS)
+        chosen = []
+
+        def yes(device: torch.device, dtype: torch.dtype, width: int) -> bool:
+            chosen.append((device.type, dtype, width))
+            return True
+
+        monkeypatch.setattr(model.packed, "takes_flash", yes)
+        flash = transformer(tokens_BT, documents_BT=DOCUMENTS)
+    torch.testing.assert_close(flash, masked, atol=2e-5, rtol=1e-5)
+    width = 16 if transformer.config.has_latent_attention else 8
+    assert chosen == [("cpu", torch.float32, width)]
+
+
+def test_autocast_decides_the_type(monkeypatch: pytest.MonkeyPatch) -> None:
+    transformer, asked = tiny_model(), []
+    monkeypatch.setattr(model.packed, "takes_flash", lambda device, dtype, width: asked.append(dtype))
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        transformer(torch.zeros(1, 4, dtype=torch.int64), documents_BT=torch.zeros(1, 4, dtype=torch.int64))
+    assert asked == [torch.bfloat16]
+
+
+@pytest.mark.parametrize(
+    ("device", "dtype", "width", "capability", "expected"),
+    [
+        (CUDA, torch.bfloat16, 192, (9, 0), True),
+        (CUDA, torch.float16, 256, (8, 0), True),
+        (CUDA, torch.bfloat16, 128, (7, 5), False),  # Turing
+        (CUDA, torch.float32, 128, (9, 0), False),
+        (CUDA, torch.bfloat16, 320, (9, 0), False),
+        (CPU, torch.bfloat16, 128, (9, 0), False),
+    ],
+)
+def test_where_flash_is_taken(
+    device: torch.device,
+    dtype: torch.dtype,
+    width: int,
+    capability: tuple[int, int],
+    expected: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    assert takes_flash(device, dtype, width) is expected
+
+
+def test_the_real_kernel_takes_what_it_is_given() -> None:
+    """On the meta device nothing is computed, but the operator's own checks of arguments and shapes run."""
+    with torch.device("meta"):
+        q_BTNQ = torch.empty(3, 12, 4, 24, dtype=torch.bfloat16)
+        k_BTGQ = torch.empty(3, 12, 2, 24, dtype=torch.bfloat16)
+        v_BTGV = torch.empty(3, 12, 2, 16, dtype=torch.bfloat16)
+    documents = Documents(Documents.of(DOCUMENTS).starts_M1.to("meta"), 12)
+    out = attend(q_BTNQ, k_BTGQ, v_BTGV, documents, 0.2)
+    assert out.shape == (3, 12, 4, 16)
+    assert out.dtype == torch.bfloat16

@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+import pytest
+from datatrove.data import Document
+from datatrove.pipeline.filters.gopher_quality_filter import GopherQualityFilter
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline.clean.quality import FastGopherQuality
+from pipeline.text.words import WORDS
+from tests.pipeline.corpus import words
+
+PIECES = ["the", "with", "12", "##", "...", "…", "- ", "•", "\n", "日", "é", "a" * 30, "?!", "don't", "№", "\x85"]
+OPTIONS = {"min_doc_words": 3, "language": WORDS}
+
+
+@given(st.lists(st.sampled_from(PIECES), min_size=1, max_size=40).map(" ".join))
+@settings(deadline=None, max_examples=500)
+def test_verdicts_are_datatroves(text: str) -> None:
+    document = Document(text=text, id="")
+    assert FastGopherQuality(**OPTIONS).filter(document) == GopherQualityFilter(**OPTIONS).filter(document)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("two words", "short_doc"),
+        ("the with " * 60_000, "long_doc"),
+        ("of it to be " * 30, "below_avg_threshold"),
+        ("incomprehensibilities " * 60, "above_avg_threshold"),
+        ("the # with # words # " * 30, "too_many_hashes"),
+        ("the ... with words " * 30, "too_many_ellipsis"),
+        ("\n".join(f"- the line with {words(n, 6)}" for n in range(30)), "too_many_bullets"),
+        ("\n".join(f"the line with {words(n, 40)} …" for n in range(30)), "too_many_end_ellipsis"),
+        ("the with words 1234 5678 9012 3456 " * 30, "below_alpha_threshold"),
+        (words(1, 90), "enough_stop_words"),
+    ],
+)
+def test_each_rule_objects(text: str, reason: str) -> None:
+    document = Document(text=text, id="")
+    assert FastGopherQuality(language=WORDS).filter(document) == (False, f"gopher_{reason}")
+    assert GopherQualityFilter(language=WORDS).filter(document) == (False, f"gopher_{reason}")

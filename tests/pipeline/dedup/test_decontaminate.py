@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+import gzip
+import json
+import re
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from infra.errors import UserError
+from pipeline.dedup.decontaminate import Index, decontaminate
+from pipeline.sections import DecontaminateConfig
+from pipeline.tasks.documents import read_documents
+from tests.pipeline.corpus import only, write_documents, write_reasoning
+
+QUESTION = "A farmer has 12 sheep and buys 7 more at the market; how many sheep has he?"
+
+
+def _contaminated(document: str, texts: list[str], n: int = 10, least: int = 3) -> bool:
+    """The definition, slowly."""
+    words = re.findall(r"\w+", document.lower())
+    for text in texts:
+        wanted = re.findall(r"\w+", text.lower())
+        length = min(n, len(wanted))
+        if length < least:
+            continue
+        for i in range(len(wanted) - length + 1):
+            for j in range(len(words) - length + 1):
+                if wanted[i : i + length] == words[j : j + length]:
+                    return True
+    return False
+
+
+TEXTS = st.lists(st.sampled_from("abc"), max_size=8).map(" ".join)
+
+
+@given(TEXTS, st.lists(TEXTS, max_size=3), st.integers(2, 5))
+def test_index_finds_what_the_definition_finds(document: str, texts: list[str], n: int) -> None:
+    match = Index((("set", text) for text in texts), n, 2).find(document)
+    assert (match is not None) == _contaminated(document, texts, n, 2)
+
+
+def test_ten_words_are_found_and_nine_are_not() -> None:
+    index = Index([("test", QUESTION)])
+    ten = "so: FARMER has 12, sheep and buys 7 more at the... and"
+    match = index.find(ten)
+    assert match is not None
+    assert ten[slice(*match.span)] == "FARMER has 12, sheep and buys 7 more at the"
+    assert index.find("farmer has 12 sheep and buys 7 more at a market") is None
+
+
+def test_short_texts_must_occur_whole_and_tiny_ones_are_not_looked_for() -> None:
+    assert Index([("test", "What is 3 + 4?")]).find("we ask what is 3 4 here")
+    assert not Index([("test", "What is 3 + 4?")]).find("we ask what is 3 here")
+    assert not Index([("test", "Sheep?")]).find("a sheep")
+
+
+def _run(tmp_path: Path, rows: list[tuple[str, str, str]], sets: tuple[str, ...] = (), **splits: list[str]) -> Path:
+    inputs = {
+        "dedup": write_documents(tmp_path / "dedup", rows),
+        "reasoning": write_reasoning(tmp_path / "reasoning", **splits),
+    }
+    out = tmp_path / "out"
+    out.mkdir()
+    metrics = decontaminate(DecontaminateConfig(evaluation_sets=sets), inputs, out)
+    assert metrics["documents_out"] == len(list(read_documents(out)))
+    return out
+
+
+def test_stage_drops_documents_with_test_questions_but_not_with_training_ones(tmp_path: Path) -> None:
+    train = "In a wood there are 5 owls and 9 foxes and no other animals at all."
+    extra = tmp_path / "more.jsonl"
+    extra.write_text(json.dumps({"problem": "Find the least prime above one hundred and name it."}) + "\n")
+    rows = [
+        ("leak", "web", f"Forum post. {QUESTION} Please help."),
+        ("train", "web", f"He said: {train}"),
+        ("extra", "book", "They were told to find the least prime above one hundred and name it."),
+        ("clean", "wiki", "Sheep are kept for wool."),
+    ]
+    out = _run(tmp_path, rows, (str(extra),), train=[train], test=[QUESTION])
+    assert {document.id for document in read_documents(out)} == {"train", "clean"}
+    rejects = {document.id: document.metadata for document in read_documents(out, "rejects")}
+    assert rejects["leak"]["evaluation_set"] == "reasoning/test"
+    assert rejects["leak"]["rule"] == "10-gram"
+    assert rejects["leak"]["span_text"].startswith("A farmer has 12")
+    assert rejects["extra"]["evaluation_set"] == "more"
+
+
+def test_every_span_is_told_with_its_set(tmp_path: Path) -> None:
+    other = "Find the least prime above one hundred and name it."
+    table = pa.table({"problem": [other]})
+    (tmp_path / "sets").mkdir()
+    pq.write_table(table, tmp_path / "sets" / "primes.parquet")
+    (tmp_path / "sets" / "sheep.jsonl.gz").write_bytes(gzip.compress(json.dumps({"question": QUESTION}).encode()))
+    text = f"{QUESTION} And then: {other} Once more: {QUESTION}"
+    out = _run(tmp_path, [("a", "web", text), ("b", "web", "clean")], (str(tmp_path / "sets"),))
+    spans = only(read_documents(out, "rejects")).metadata["spans"]
+    assert [each["set"] for each in spans] == ["sheep", "primes", "sheep"]
+    assert [each["text"] for each in spans] == [QUESTION[:-1], other[:-1], QUESTION[:-1]]
+    assert all(text[slice(*each["span"])] == each["text"] for each in spans)
+
+
+def test_scripts_without_spaces_are_compared_by_character() -> None:
+    index = Index([("zh", "一个农夫有十二只羊，又买了七只")])
+    assert index.find("问题：一个农夫有十二只羊，又买了")
+    assert not index.find("一个农夫有十二只鸡")
+
+
+def test_bad_evaluation_set_is_named_with_its_record(tmp_path: Path) -> None:
+    bad = tmp_path / "bad.jsonl"
+    bad.write_text('{"question": "fine enough"}\nnot json\n')
+    with pytest.raises(UserError, match=r"bad\.jsonl: record 2"):
+        _run(tmp_path, [("a", "web", "text")], (str(bad),))
+
+
+def test_nothing_left_is_a_users_error(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no document"):
+        _run(tmp_path, [("a", "web", QUESTION)], test=[QUESTION])
+    assert only(read_documents(tmp_path / "out", "rejects")).id == "a"
+
+
+@pytest.mark.parametrize("length", range(1, 13))
+def test_lengths_as_deepseekmath_has_them(length: int) -> None:
+    """Whole from 3 to 9 words, any ten of longer texts, nothing of shorter ones."""
+    wanted = [f"w{number}" for number in range(length)]
+    index = Index([("set", " ".join(wanted))])
+    assert bool(index.find(f"before {' '.join(wanted)} after")) == (length >= 3)
+    assert not index.find(f"before {' '.join(wanted[: min(length, 10) - 1])} after")

@@ -1,0 +1,298 @@
+"""Reasoning tasks: right answers, chains of thought that a checker can follow, splits that share no question."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from infra.errors import UserError
+from pipeline.reasoning.chains import WRITERS, write_addition, write_product
+from pipeline.reasoning.problem_files import question_key, question_keys, read_problems
+from pipeline.reasoning.scoring import score
+from pipeline.reasoning.stage import SPLITS, read_tasks, reasoning
+from pipeline.sections import ReasoningConfig, ReasoningTask
+
+
+def _config(**changes: Any) -> ReasoningConfig:
+    fields: dict[str, Any] = {"train": 300, "validation": 20, "test": 50}
+    return ReasoningConfig.model_validate(fields | changes)
+
+
+def _make(config: ReasoningConfig, folder: Path) -> tuple[dict[str, Any], dict[str, list[dict[str, Any]]]]:
+    folder.mkdir()
+    metrics = reasoning(config, {}, folder)
+    return metrics, {split: read_tasks(folder / f"{split}.jsonl") for split in SPLITS}
+
+
+def _equations_hold(text: str) -> bool:
+    """Whether every equation of a chain of thought is true."""
+    found = [part for part in re.split(r"[,:\n]", text) if "=" in part]
+    return bool(found) and all(len({eval(side) for side in equation.split("=")}) == 1 for equation in found)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], dict[str, list[dict[str, Any]]]]:
+    return _make(_config(), tmp_path_factory.mktemp("reasoning") / "out")
+
+
+def test_sizes_and_shares_are_as_asked(made: tuple[dict[str, Any], dict[str, list[dict[str, Any]]]]) -> None:
+    metrics, splits = made
+    assert {split: len(rows) for split, rows in splits.items()} == {"train": 300, "validation": 20, "test": 50}
+    assert metrics["test_tasks"] == 50
+    assert {task: sizes["test"] for task, sizes in metrics["by_task"].items()} == {
+        "chain_sum": 22,
+        "gcd": 11,
+        "products": 11,
+        "spell_backward": 6,
+    }
+
+
+def test_no_question_occurs_twice(made: tuple[dict[str, Any], dict[str, list[dict[str, Any]]]]) -> None:
+    rows = [row for rows in made[1].values() for row in rows]
+    assert len({row["question"].casefold() for row in rows}) == len({row["id"] for row in rows}) == len(rows)
+
+
+def test_every_task_has_a_true_chain_of_thought(made: tuple[dict[str, Any], dict[str, list[dict[str, Any]]]]) -> None:
+    for row in made[1]["train"]:
+        assert set(row) == {"id", "task", "question", "reasoning", "answer", "metadata"}
+        assert score(row["task"], row["answer"], row) == 1
+        if row["task"] == "spell_backward":
+            word, reverse = row["reasoning"].split("\n")
+            assert word.split(" ") == list(reversed(reverse.split(" "))) == list(reversed(row["answer"]))
+        else:
+            assert _equations_hold(row["reasoning"]), row
+        if row["task"] == "chain_sum":
+            assert eval(row["metadata"]["expression"]) == int(row["answer"])
+            assert re.split("[ =]", row["reasoning"])[-1] == row["answer"]
+
+
+@given(st.integers(-12_000, 12_000), st.integers(-12_000, 12_000))
+def test_additions_are_true(left: int, right: int) -> None:
+    line, total = write_addition(left, right)
+    assert total == left + right
+    assert _equations_hold(line) or ": " in line
+    assert line.endswith(str(total))
+    assert _equations_hold(line.partition(": ")[2] or line)
+
+
+@given(st.integers(-1_200, 1_200), st.integers(-1_200, 1_200))
+def test_products_are_true(left: int, right: int) -> None:
+    lines, product = write_product(left, right)
+    assert product == left * right
+    assert _equations_hold("\n".join(lines))
+    assert lines[-1].endswith(str(product))
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "line"),
+    [
+        (47, 38, "47+38: 7+8=15, 4+3+1=8, 85"),
+        (52, -38, "52-38: 12-8=4, 5-3-1=1, 14"),
+        (100, -1, "100-1: 10-1=9, 10-1=9, 1-1=0, 99"),
+        (12, -47, "12-47=-(47-12): 7-2=5, 4-1=3, -35"),
+        (-12, -47, "-12-47=-(12+47): 2+7=9, 1+4=5, -59"),
+        (-12, 47, "-12+47=47-12: 7-2=5, 4-1=3, 35"),
+        (7, 8, "7+8=15"),
+        (4, -9, "4-9=-5"),
+    ],
+)
+def test_the_working_of_a_pupil(left: int, right: int, line: str) -> None:
+    assert write_addition(left, right) == (line, left + right)
+
+
+def test_euclid() -> None:
+    text, answer = WRITERS["gcd"]({"numbers": [48, 36, 30]})
+    assert text == "48-1*36=12\n36-3*12=0\n30-2*12=6\n12-2*6=0"
+    assert int(answer) == math.gcd(48, 36, 30)
+
+
+def test_the_bytes_depend_on_the_config_alone(tmp_path: Path) -> None:
+    config = _config(train=60, seed=3)
+    _make(config, tmp_path / "here")
+    program = (
+        "import sys; from pathlib import Path; from pipeline.reasoning.stage import reasoning;"
+        "from pipeline.sections import ReasoningConfig;"
+        "reasoning(ReasoningConfig.model_validate_json(sys.argv[1]), {}, Path(sys.argv[2]))"
+    )
+    (tmp_path / "there").mkdir()
+    environment = {**os.environ, "PYTHONHASHSEED": "7", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    arguments = [sys.executable, "-c", program, config.model_dump_json(), str(tmp_path / "there")]
+    subprocess.run(arguments, check=True, cwd=tmp_path, env=environment)
+    for split in SPLITS:
+        name = f"{split}.jsonl"
+        assert (tmp_path / "here" / name).read_bytes() == (tmp_path / "there" / name).read_bytes()
+    _, other = _make(_config(train=60, seed=4), tmp_path / "other")
+    assert other["test"] != read_tasks(tmp_path / "here" / "test.jsonl")
+
+
+def _row(answer: str, **metadata: Any) -> dict[str, Any]:
+    return {"question": "?", "answer": answer, "metadata": metadata}
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [("1234", 1), (" 1,234\n", 1), ("+01234.0", 1), ("1235", 0), ("it is 1234", 0), ("12345", 0), ("", 0), ("nan", 0)],
+)
+def test_a_number_is_right_however_it_is_written(answer: str, expected: float) -> None:
+    assert score("chain_sum", answer, _row("1234", source_dataset="chain_sum")) == expected
+
+
+def test_a_task_of_ones_own_wants_the_letter() -> None:
+    assert score("mine", "the  answer", _row("the answer")) == 1
+    assert score("mine", "an answer", _row("the answer")) == 0
+
+
+def test_tasks_without_a_writer_are_judged_by_reasoning_gym(tmp_path: Path) -> None:
+    tasks = (ReasoningTask(name="puzzle24"),)
+    _, splits = _make(_config(tasks=tasks, train=4, validation=1, test=1), tmp_path / "out")
+    (row,) = splits["test"]
+    assert row["reasoning"] == ""
+    numbers = row["metadata"]["numbers"]
+    assert score("puzzle24", row["answer"], row) == 1
+    assert score("puzzle24", "+".join(map(str, numbers)), row) == float(sum(numbers) == 24)
+
+
+def test_own_files_are_dealt_out_and_checked(tmp_path: Path) -> None:
+    file = tmp_path / "mine.jsonl"
+    rows = [{"question": f"What is {n}?", "answer": n, "reasoning": f"It is {n}.", "level": 1} for n in range(200)]
+    file.write_text("".join(json.dumps(row) + "\n" for row in [*rows, rows[0]]) + "not json\n")
+    config = _config(tasks=(), files=(str(file),), train=8, validation=1, test=1)
+    metrics, splits = _make(config, tmp_path / "out")
+    assert metrics["rejected"] == 2
+    assert sum(map(len, splits.values())) == 200
+    assert 130 < len(splits["train"]) < 190
+    assert {row["task"] for row in splits["test"]} == {"mine"}
+    assert splits["test"][0]["metadata"] == {"file": "mine.jsonl", "level": 1}
+    rejects = [json.loads(line) for line in (tmp_path / "out" / "rejects.jsonl").read_text().splitlines()]
+    assert [(row["record"], row["rule"].split(" (")[0]) for row in rejects] == [
+        (201, "question seen before"),
+        (202, "no JSON"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"tasks": ({"name": "nonsense"},)}, "no 'nonsense'"),
+        ({"tasks": ({"name": "chain_sum", "options": {"max_term": 2}},)}, "max_terms"),
+        ({"tasks": ({"name": "chain_sum", "options": {"max_digits": 0}},)}, "max_digits must be"),
+        ({"tasks": ({"name": "products", "options": {"max_digits": 1}},)}, "only about 100 distinct questions"),
+        ({"tasks": ()}, "the train split is empty"),
+    ],
+)
+def test_wrong_recipes_are_one_clear_line(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=message):
+        reasoning(_config(**changes), {}, tmp_path)
+
+
+def test_a_file_of_another_kind_names_the_record(tmp_path: Path) -> None:
+    file = tmp_path / "mine.jsonl"
+    file.write_text('{"question": "1 + 1?", "answer": "2"}\n{"question": "1 + 2?"}\n')
+    with pytest.raises(UserError, match=r"mine\.jsonl: record 2: no text in answer"):
+        reasoning(_config(files=(str(file),)), {}, tmp_path)
+
+
+def test_files_in_the_forms_of_the_field(tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    gsm8k = {"question": "2 + 2?", "answer": "Two and two is <<2+2=4>>4.\n#### 4"}
+    maths = {"problem": "Half of one?", "solution": r"It is $\boxed{\frac{1}{2}}$.", "level": "Level 1"}
+    (tmp_path / "a.jsonl").write_text(json.dumps(gsm8k) + "\n" + json.dumps(maths) + "\n")
+    pq.write_table(pa.Table.from_pylist([{"prompt": "3 + 3?", "answer": 6, "task": "sums"}]), tmp_path / "b.parquet")
+    rows, rejects = read_problems([str(tmp_path / "*.*")], max_failures=0, where="x")
+    assert rejects == []
+    assert [(row["question"], row["answer"], row["reasoning"], row["task"]) for row in rows] == [
+        ("2 + 2?", "4", "Two and two is 4.", "a"),
+        ("Half of one?", r"\frac{1}{2}", r"It is $\boxed{\frac{1}{2}}$.", "a"),
+        ("3 + 3?", "6", "", "sums"),
+    ]
+    assert score("a", "0.5", rows[1]) == 1
+
+
+def test_questions_of_other_sets_are_in_no_split(tmp_path: Path) -> None:
+    plain, excluded = tmp_path / "plain", tmp_path / "excluded"
+    file, other = tmp_path / "mine.jsonl", tmp_path / "benchmark.jsonl"
+    file.write_text("".join(json.dumps({"question": f"{n} ?", "answer": "1"}) + "\n" for n in range(9)))
+    _make(_config(files=(str(file),)), plain)
+    of_both = [
+        {"problem": read_tasks(plain / "train.jsonl")[3]["question"].upper()},
+        {"question": "4  ?", "choices": []},
+    ]
+    other.write_text("".join(json.dumps(row) + "\n" for row in of_both))
+    made, splits = _make(_config(files=(str(file),), exclude=(str(other),)), excluded)
+    asked = {question_key(row["question"]) for rows in splits.values() for row in rows}
+    assert not asked & question_keys([str(other)], "x")
+    assert made["rejected"] == 1
+    other.write_text('{"text": "?"}\n')
+    with pytest.raises(UserError, match=r"reasoning\.exclude: benchmark\.jsonl: record 1: no text in question"):
+        _make(_config(exclude=(str(other),)), tmp_path / "wrong")
+
+
+def test_programs_of_thought_from_a_file_are_run_and_kept(tmp_path: Path) -> None:
+    told = [
+        {"question": "2 + 2?", "answer": "4", "program": "print(2 + 2)", "reasoning": "add them"},
+        {"question": "2 + 3?", "answer": "5", "program": "print(2 * 3)"},
+        {"question": "2 + 4?", "answer": "6", "program": "import os\nos.listdir('/')"},
+        *({"question": f"{n}?", "answer": str(n), "program": f"print({n})"} for n in range(30)),
+    ]
+    file = tmp_path / "mine.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in told))
+    made = reasoning(_config(files=(str(file),), max_failures=0.1, direct_share=1.0), {}, tmp_path)
+    rows = [row for split in ("train", "validation", "test") for row in read_tasks(tmp_path / f"{split}.jsonl")]
+    mine = {row["question"]: row for row in rows if row["task"] == "mine"}
+    assert mine["2 + 2?"]["response"] == "```python\nprint(2 + 2)\n```"
+    assert mine["2 + 2?"]["reasoning"] == "add them"
+    assert len(mine) == 31
+    assert made["train_program"] == sum(row in mine.values() for row in read_tasks(tmp_path / "train.jsonl"))
+    wrong = [json.loads(line)["rule"] for line in (tmp_path / "rejects.jsonl").read_text().splitlines()]
+    assert wrong == [
+        "the program does not print the answer: printed '6'",
+        "the program does not print the answer: error",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("row", "place"),
+    [
+        ({"choices": ["x", "y"], "answer": 1}, 1),
+        ({"choices": ["x", "y"], "answer": "B"}, 1),
+        ({"choices": ["x", "y"], "answer": "x"}, 0),
+        ({"choices": {"text": ["x", "y"], "label": ["1", "2"]}, "answerKey": "2"}, 1),
+        ({"choices": ["x", "y"], "answer": "Z"}, None),
+        ({"choices": ["x"], "answer": 0}, None),
+        ({"answer": 0}, None),
+    ],
+)
+def test_multiple_choice(row: dict[str, Any], place: int | None, tmp_path: Path) -> None:
+    file = tmp_path / "choice.jsonl"
+    file.write_text(json.dumps({"question": "Which?"} | row) + "\n")
+    if place is None:
+        with pytest.raises(UserError, match=r"choice\.jsonl: record 1: (the answer is none|no list)"):
+            read_problems([str(file)], max_failures=0, where="x", choices=True)
+    else:
+        assert read_problems([str(file)], max_failures=0, where="x", choices=True)[0][0]["answer"] == place
+
+
+def test_some_tasks_are_solved_by_programs_and_some_at_once(tmp_path: Path) -> None:
+    tasks = tuple(ReasoningTask(name=name) for name in ("chain_sum", "gcd", "products", "spell_backward"))
+    shares = {"program_share": 0.3, "direct_share": 0.3}
+    metrics, splits = _make(_config(tasks=tasks, train=200, **shares), tmp_path / "out")
+    programs = [row for row in splits["train"] if "response" in row]
+    assert metrics["train_program"] == len(programs)
+    assert 30 < len(programs) < 90
+    assert 30 < metrics["train_direct"] < 90
+    for row in programs[:12]:
+        assert score(row["task"], row["response"], row) == 1, row
+    assert not any("response" in row for row in splits["test"])
+    assert all(row["reasoning"] for row in splits["test"])
