@@ -61,6 +61,11 @@ def main() -> None:
         if isinstance(error, click.ClickException):
             error.show()
             sys.exit(error.exit_code)
+        if type(error).__module__.startswith("mlflow."):  # the registry or tracking server, not a bug of ours
+            first = (str(error).splitlines() or [type(error).__name__])[0]
+            line = f"MLflow does not answer as it should ({first}); nothing was changed: run the command again"
+            Console(stderr=True, highlight=False, soft_wrap=True).print(f"[red]error[/] {escape(line)}")
+            sys.exit(1)
         raise
 
 

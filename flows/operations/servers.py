@@ -11,6 +11,7 @@ from urllib.parse import quote, urlsplit, urlunsplit
 
 from flows.operations.connection import client_environment
 from flows.operations.settings import ServerSettings
+from infra.relocation import relocate
 from infra.services import Group, Service
 from infra.settings import DATABASE, Settings
 
@@ -144,6 +145,7 @@ def mlflow_database(settings: Settings, servers: ServerSettings) -> str:
 
 
 def _mlflow_command(settings: Settings, servers: ServerSettings) -> list[str]:
+    relocate(settings.local_root)  # a store that was moved: else runs would write to where it was
     artifacts = servers.artifacts or (settings.local_root / "mlartifacts").as_uri()
     # Clients write artifacts where the experiment says, with their own credentials: the same with and without a server.
     command = [sys.executable, "-m", "mlflow", "server", "--host", servers.host, "--port", str(servers.mlflow_port)]

@@ -14,7 +14,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from flows.aliases import (
+from flows.recipe.sections import PromoteConfig
+from flows.registry.aliases import (
     IDENTITY,
     audit_of,
     drop_alias,
@@ -24,12 +25,11 @@ from flows.aliases import (
     own_gates,
     previous_of,
 )
-from flows.recipe.sections import PromoteConfig
 from flows.registry.file_gates import evidence_gates
+from flows.registry.files import VersionFiles
 from flows.registry.gates import Gate, judge
 from flows.registry.lock import registry_lock
 from flows.registry.names import alias_holder
-from flows.version_files import VersionFiles
 from infra.errors import UserError
 from infra.settings import Settings
 from infra.tracking import registry_client

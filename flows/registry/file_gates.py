@@ -6,9 +6,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from flows.recipe.sections import PromoteConfig
+from flows.registry.files import VersionFiles
 from flows.registry.gates import Gate
 from flows.registry.names import registered_version
-from flows.version_files import VersionFiles
 from infra.integrity import folder_digests
 
 __all__ = ["evidence_gates", "file_digests"]

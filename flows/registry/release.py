@@ -2,7 +2,7 @@
 
 A version carries the identity of the artifact it was made from, so registering twice finds the first. `challenger`
 moves on arrival; the champion's alias moves only when every gate passes, and who, when, why and what it replaced are
-kept (`flows.aliases`). A registry that does not answer stops all of it: nothing is concluded from its silence.
+kept (`flows.registry.aliases`). A registry that does not answer stops all of it: nothing is concluded from its silence.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from flows.aliases import (
+from flows.recipe.sections import PromoteConfig
+from flows.registry.aliases import (
     CHALLENGER,
     FACTS,
     GATES,
@@ -24,12 +25,11 @@ from flows.aliases import (
     own_gates,
     previous_of,
 )
-from flows.recipe.sections import PromoteConfig
 from flows.registry.audit import Registry, failed_gates
+from flows.registry.files import WEIGHTS, file_tags, logged_digests
 from flows.registry.gates import Gate
 from flows.registry.lock import registry_lock
 from flows.registry.names import has_model
-from flows.version_files import WEIGHTS, file_tags, logged_digests
 from infra.errors import UserError
 from infra.manifest import Manifest, split_address
 from infra.settings import Settings, without_password

@@ -18,7 +18,8 @@ def corpus_only(root: Path) -> str:
     """A program that runs the flow `corpus` alone, as a scheduler would."""
     write_recipe(root)
     return (
-        "from flows.mill import corpus; from flows.recipe.recipe import load_recipe; from flows.run.prefect_server import PrefectServer\n"
+        "from flows.mill import corpus; from flows.recipe.recipe import load_recipe\n"
+        "from flows.run.prefect_server import PrefectServer\n"
         "with PrefectServer() as server:\n    server.wait()\n    corpus(load_recipe('tiny.yaml'))\n"
     )
 

@@ -44,7 +44,8 @@ def test_one_that_fails_is_told_and_the_others_run(
 ) -> None:
     code = (
         "import os; from infra.cleanup_hooks import cleanup_hook\n"
-        f"with cleanup_hook(['false']), cleanup_hook(['no-such-program']), cleanup_hook(['touch', {str(tmp_path / 'ran')!r}]):\n"
+        "with cleanup_hook(['false']), cleanup_hook(['no-such-program']), "
+        f"cleanup_hook(['touch', {str(tmp_path / 'ran')!r}]):\n"
         "    os.kill(os.getpid(), 9)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -signal.SIGKILL

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from flows.recipe.sections import PromoteConfig
+from flows.registry.files import FACTS
 from flows.registry.gates import Gate
 from flows.registry.names import alias_holder, registered_version
-from flows.version_files import FACTS
 from infra.errors import UserError
 
 if TYPE_CHECKING:
@@ -151,7 +151,7 @@ def _write_audit(client: MlflowClient, name: str, entry: dict[str, Any], gates: 
     judged = {gate.gate: {"passed": gate.passed, "value": gate.value, "limit": gate.limit} for gate in gates}
     text = json.dumps(entry | ({"gates": judged} if judged else {}))
     if len(text) > LONGEST_ENTRY:
-        told = {gate.gate: {"passed": gate.passed} for gate in gates if not gate.passed} or {"all": {"passed": True}}
-        text = json.dumps(entry | {"gates": told})
+        failed = [gate.gate for gate in gates if not gate.passed]
+        text = json.dumps(entry | {"gates": {name: {"passed": False} for name in failed} or {"all": {"passed": True}}})
     key = f"{AUDIT}{now:%Y%m%dT%H%M%S.%fZ}"  # a tag's name may not hold the + of an offset
     client.set_registered_model_tag(name, key, text)
