@@ -133,6 +133,9 @@ def _moved_to(location: str, root: Path) -> str | None:
     here = _here(recorded, root) if recorded is not None else None
     if recorded is None or here is None or recorded == here:
         return None
-    if recorded.exists() and (not here.exists() or recorded.samefile(here)):
-        return None  # files that were never this store's, or the same folder by another name
+    if recorded.exists() and not here.exists():
+        return None  # files that were never this store's
+    before = Path(*recorded.parts[: len(recorded.parts) - len(here.relative_to(root.absolute()).parts)])
+    if before.exists() and before.samefile(root):
+        return None  # the same folder by another name
     return here.as_uri() if location.startswith("file:") else str(here)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,6 +10,7 @@ from pathlib import Path
 import pytest
 from mlflow.exceptions import MlflowException
 
+from flows.cli import main
 from flows.recipe.sections import PromoteConfig
 from flows.registry.audit import audit
 from flows.registry.names import alias_holder, parse_name, registered_version, resolve
@@ -64,17 +63,21 @@ def test_a_database_that_cannot_be_read(settings: Settings) -> None:
     assert rollback(settings, "broken") == "1"
 
 
-def test_the_command_line_says_it_in_a_line(settings: Settings) -> None:
+def test_the_command_line_says_it_in_a_line(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     versions(settings, "line", GOOD)
     with sqlite3.connect(settings.local_root / "mlflow.db") as rows:
         rows.execute("ALTER TABLE model_versions RENAME TO away")
     for words in (["promote", "line", "1"], ["rollback", "line"], ["chat", "line@champion", "-q", "1"]):
-        command = [sys.executable, "-m", "flows.cli", *words]
-        done = subprocess.run(command, env=os.environ | {"COLUMNS": "400"}, capture_output=True, text=True, check=False)
-        assert done.returncode == 1
-        assert done.stderr.startswith("error MLflow does not answer as it should"), done.stderr
-        assert len(done.stderr.splitlines()) == 1
-        assert "not in the registry" not in done.stderr
+        monkeypatch.setattr(sys, "argv", ["deepmill", *words])
+        with pytest.raises(SystemExit) as left:
+            main()
+        assert left.value.code == 1
+        told = capsys.readouterr().err
+        assert told.startswith("error MLflow does not answer as it should"), told
+        assert len(told.splitlines()) == 1
+        assert "not in the registry" not in told
 
 
 def test_what_is_absent_is_absent(settings: Settings) -> None:
@@ -104,16 +107,17 @@ def test_a_server_that_refuses_the_alias_alone(flaky: tuple[Settings, Faults], s
     settings, faults = flaky
     worse = GOOD | {"accuracy": 0.45, "accuracy_low": 0.4, "accuracy_high": 0.49}
     best = GOOD | {"accuracy_low": 0.55}
-    client = versions(settings, "served", best, best, worse, source="s3://models")
-    promote_by_hand(settings, "served", "1", CONFIG, force=False)
-    promote_by_hand(settings, "served", "2", CONFIG, force=False)
+    name = f"served-{status}"
+    client = versions(settings, name, best, best, worse, source="s3://models")
+    promote_by_hand(settings, name, "1", CONFIG, force=False)
+    promote_by_hand(settings, name, "2", CONFIG, force=False)
     faults.refuse, faults.status = "registered-models/alias", status
     for force in (False, True):
         with pytest.raises(MlflowException):
-            promote_by_hand(settings, "served", "3", CONFIG, force=force)
+            promote_by_hand(settings, name, "3", CONFIG, force=force)
     with pytest.raises(MlflowException):
-        rollback(settings, "served")
+        rollback(settings, name)
     assert faults.refused
     faults.refuse = ""
-    assert alias_holder(client, "served", "champion") == "2"
-    assert rollback(settings, "served") == "1"
+    assert alias_holder(client, name, "champion") == "2"
+    assert rollback(settings, name) == "1"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -206,3 +207,14 @@ def test_a_model_folder_is_compared_with_its_artifact(talker: Path, tmp_path: Pa
     changed(folder / "model.safetensors")
     with pytest.raises(UserError, match=r"model\.safetensors: the checksum differs"):
         source.fetch("")
+
+
+def test_a_store_whose_files_are_elsewhere_says_what_to_do(shop: Shop) -> None:
+    """The registry was moved without the files, or the other way round."""
+    shutil.move(shop.settings.local_root / "mlartifacts", shop.settings.local_root / "elsewhere")
+    with sqlite3.connect(shop.settings.local_root / "mlflow.db") as rows:
+        rows.execute("UPDATE model_versions SET storage_location = replace(storage_location, 'template', 'gone')")
+    for use in (lambda: shop.serve("talker@champion"), lambda: load_version(shop.settings, "talker/1")):
+        with pytest.raises(UserError, match=r"talker/\d: its files are not at .*deepmill doctor --relocate") as told:
+            use()
+        assert "\n" not in str(told.value)
