@@ -17,12 +17,12 @@ from prefect.context import FlowRunContext
 from prefect.states import Completed
 from pydantic import Field
 
-from flows.operations.links import link_run, links_of, links_text
-from flows.operations.notifications import Topic, notify
 from flows.recipe.plan import State
 from flows.recipe.recipe import Recipe, load_recipe
 from flows.recipe.stages import ACTIONS, Family, StageName
 from flows.registry.release import promote_version, register_version
+from flows.run.links import link_run, links_of, links_text
+from flows.run.notifications import Topic, notify
 from flows.run.remote_pools import remote_pool, run_in_remote_pool
 from flows.run.session import Session, active_session, current_session, open_session
 from infra.errors import DeepmillError, TransientError

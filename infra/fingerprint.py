@@ -1,7 +1,8 @@
 """Which code a stage is: a digest of the source that its entry point reaches, and the versions of what it imports.
 
-Only what the interpreter would run counts: the syntax tree without docstrings, comments and layout. Recipe sections
-are left out, because their values are in the identity already.
+Only what the interpreter would run counts: the syntax tree without docstrings, comments and layout. Where a file lies
+does not count: an import of the project's own code stands for the code that it brings, not for the name of a file, so
+that files can be moved and renamed. Recipe sections are left out, because their values are in the identity already.
 """
 
 from __future__ import annotations
@@ -13,19 +14,21 @@ import importlib.util
 import platform
 import sys
 import time
-from collections.abc import Iterable
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 from infra.hashing import digest
 
-__all__ = ["environment", "fingerprint", "packages", "reached_modules"]
+__all__ = ["environment", "fingerprint", "has_changed", "packages", "reached_modules"]
 
 FLOORS = ("infra", "pipeline", "model")
 NOT_BYTES = frozenset(
     {"infra.events", "infra.errors", "infra.execution", "infra.section", "infra.launch", "infra.storage"}
 )
 """Modules that cannot change what a stage writes: reporting, errors, and how processes are started."""
+SCHEME = "v2-"
+"""Begins every fingerprint. Raised when the digest is taken of something else: two schemes cannot be compared."""
 PAUSES = (0.01, 0.05, 0.2, 0.5)
 """Seconds before parsing again what another thread disturbed."""
 RECORDED = (
@@ -52,7 +55,16 @@ RECORDED = (
 @cache
 def fingerprint(entrypoint: str) -> str:
     """Digest of all project source that ``module:function`` reaches through imports, at the top or inside functions."""
-    return digest([[name, _read(name)[1]] for name in reached_modules(entrypoint.split(":")[0])])[:16]
+    modules = [_read(name) for name in reached_modules(entrypoint.split(":")[0])]
+    return SCHEME + digest(sorted({module.meaning() for module in modules if module.code}))[:16]
+
+
+def has_changed(recorded: str, entrypoint: str) -> bool:
+    """Whether the code is another than the one whose fingerprint was recorded.
+
+    A fingerprint of an older scheme tells nothing of today's code, so it counts as unchanged.
+    """
+    return recorded.startswith(SCHEME) and recorded != fingerprint(entrypoint)
 
 
 def reached_modules(module: str) -> list[str]:
@@ -61,12 +73,12 @@ def reached_modules(module: str) -> list[str]:
     waiting = [module]
     while waiting:
         name = waiting.pop()
-        if name in seen or name in NOT_BYTES or name.endswith(".sections"):
+        if name in seen or _is_left_out(name):
             continue
         if _source(name) is None:
             continue
         seen.add(name)
-        waiting += _read(name)[0]
+        waiting += _read(name).imports
     return sorted(seen)
 
 
@@ -95,36 +107,92 @@ def _parse(source: Path) -> ast.Module:
     return ast.parse(text)
 
 
-def _imports(tree: ast.AST, importer: str) -> Iterable[str]:
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            yield node.module
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-            # launch("model.training.pretrain:run_rank", ...) names its target in a string
-            name, colon, _ = node.value.partition(":")
-            if colon and name != importer and name.replace(".", "_").isidentifier() and name.split(".")[0] in FLOORS:
-                yield name
+@dataclass(frozen=True)
+class _Module:
+    """What the fingerprint takes from a file."""
+
+    imports: tuple[str, ...]
+    """Dotted names that may be modules of the project."""
+    references: frozenset[tuple[str, str, str]]
+    """What is taken from the project: module, name in it (empty for the module itself), and what it is called here."""
+    code: str
+    """Digest of its code, without docstrings and without what names another file of the project; empty if none."""
+
+    def meaning(self) -> str:
+        """Digest of its code and of the code behind each reference."""
+        return digest([self.code, sorted([_code_of(module), *names] for module, *names in self.references)])
+
+
+def _code_of(name: str) -> str:
+    return "" if _is_left_out(name) or _source(name) is None else _read(name).code
+
+
+def _is_left_out(name: str) -> bool:
+    return name in NOT_BYTES or name.endswith(".sections")
+
+
+class _Importless(ast.NodeTransformer):
+    """Takes out docstrings, imports from the project and the names of launch targets, and keeps what those said."""
+
+    def __init__(self, module: str) -> None:
+        self.module = module
+        self.imports: list[str] = []
+        self.references: set[tuple[str, str, str]] = set()
+
+    def visit(self, node: ast.AST) -> ast.AST | None:
+        seen = super().visit(node)
+        for field in ("body", "orelse", "finalbody"):
+            if isinstance(statements := getattr(seen, field, None), list):
+                kept = [each for each in statements if not _is_bare_constant(each)]
+                setattr(seen, field, kept or ([ast.Pass()] if field == "body" else []))
+        return seen
+
+    def visit_Import(self, node: ast.Import) -> ast.Import | None:  # ast's name
+        self.imports += [alias.name for alias in node.names]
+        ours = [alias for alias in node.names if _source(alias.name)]
+        self.references |= {(alias.name, "", alias.asname or "") for alias in ours}
+        node.names = [alias for alias in node.names if alias not in ours]
+        return node if node.names else None
+
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> ast.ImportFrom | None:
+        if node.level or not node.module:
+            return node
+        whole = {alias.name: f"{node.module}.{alias.name}" for alias in node.names}
+        self.imports += [node.module, *whole.values()]
+        if node.module.split(".")[0] not in FLOORS:
+            return node
+        for alias in node.names:
+            here = alias.asname or alias.name
+            is_module = _source(whole[alias.name]) is not None
+            self.references.add((whole[alias.name], "", here) if is_module else (node.module, alias.name, here))
+        return None
+
+    def visit_Constant(self, node: ast.Constant) -> ast.Constant:
+        # launch("model.training.pretrain:run_rank", ...) names its target in a string
+        name, colon, target = node.value.partition(":") if isinstance(node.value, str) else ("", "", "")
+        if not colon or not name.replace(".", "_").isidentifier() or name.split(".")[0] not in FLOORS:
+            return node
+        if name != self.module:
+            self.imports.append(name)
+            self.references.add((name, target, "launch"))
+        return ast.Constant(f":{target}")
+
+
+def _is_bare_constant(node: ast.stmt) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
 
 
 @cache
-def _read(name: str) -> tuple[tuple[str, ...], str]:
-    """What a module imports, and its code without docstrings."""
+def _read(name: str) -> _Module:
     source = _source(name)
     assert source is not None
+    taken = _Importless(name)
     tree = _parse(source)
-    imports = tuple(_imports(tree, name))
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            body = [
-                statement
-                for statement in node.body
-                if not (isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant))
-            ]
-            node.body = body or [ast.Pass()]
-    return imports, ast.dump(tree, annotate_fields=False)
+    taken.visit(tree)
+    code = (
+        "" if all(isinstance(node, ast.Pass) for node in tree.body) else digest(ast.dump(tree, annotate_fields=False))
+    )
+    return _Module(tuple(taken.imports), frozenset(taken.references), code)
 
 
 def packages() -> dict[str, str]:

@@ -26,7 +26,7 @@ from infra import events
 from infra import execution as execution_module
 from infra.errors import DeepmillError, UserError
 from infra.execution import Execution
-from infra.fingerprint import environment, fingerprint, packages
+from infra.fingerprint import environment, fingerprint, has_changed, packages
 from infra.manifest import Manifest, record_files, split_address
 from infra.store import Staging, Store
 
@@ -107,7 +107,7 @@ def make(
 
 def drift(store: Store, job: Job, manifest: Manifest) -> str:
     """Why an artifact is not what today's code would make of today's inputs; empty when it is."""
-    if manifest.fingerprint != fingerprint(job.entrypoint):
+    if has_changed(manifest.fingerprint, job.entrypoint):
         return "the code has changed since it was made"
     for role, where in job.inputs.items():
         current = store.find(*split_address(where))

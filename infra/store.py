@@ -22,7 +22,6 @@ from infra.integrity import check_folder
 from infra.lease import file_lease
 from infra.manifest import LOGS, MANIFEST, WORK, Manifest, read_manifest
 from infra.paths import file_name
-from infra.settings import Settings
 
 __all__ = [
     "NOTES",
@@ -32,7 +31,6 @@ __all__ = [
     "OnWait",
     "Staging",
     "Store",
-    "open_store",
     "own_manifest",
 ]
 
@@ -310,22 +308,6 @@ class LocalStore(Store):
 
     def runs(self) -> list[str]:
         return sorted(name.removesuffix(".json") for name in _names(self.root / "runs", ".json"))
-
-
-def open_store(settings: Settings) -> Store:
-    """The store that the settings name.
-
-    Raises:
-        UserError: it cannot be written to.
-    """
-    if "://" not in settings.root:
-        return LocalStore(Path(settings.root))
-    from infra.object_store import ObjectStore
-
-    try:
-        return ObjectStore(settings.root, settings.scratch)
-    except (ImportError, ValueError, OSError) as error:
-        raise UserError(f"{settings.root}: cannot open the store ({error}); check the address and AWS_*") from None
 
 
 def own_manifest(body: bytes, place: str, stage: str, identity: str) -> Manifest:

@@ -22,7 +22,7 @@ def duplicates(
     root: RootOption = None,
 ) -> None:
     """What was taken for a copy of what, how alike they are, and in what they differ."""
-    from infra.store import open_store
+    from infra.open_store import open_store
     from pipeline.dedup.duplicates import changes, find_clusters, sizes
 
     store = open_store(settings_for(root))

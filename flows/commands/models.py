@@ -22,7 +22,7 @@ def models() -> None:
     table = Table(box=None, pad_edge=False, header_style="dim")
     for column in ("model", "version", "alias", "accuracy", "precision", "size"):
         table.add_column(column, justify="right" if column in ("version", "accuracy", "size") else "left")
-    from flows.run.units import size
+    from infra.units import size
 
     for registered in client.search_registered_models():
         versions = client.search_model_versions(f"name = '{registered.name}'")

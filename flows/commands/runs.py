@@ -41,7 +41,7 @@ def plan(
     from flows.recipe.plan import make_plan
     from flows.recipe.recipe import load_recipe
     from flows.recipe.training_plan import cluster_of, show_training
-    from infra.store import open_store
+    from infra.open_store import open_store
 
     loaded = load_recipe(recipe, set_ or [])
     where = cluster_of(cluster, per_node=per_node, utilisation=utilisation, price=price) if cluster else None
@@ -85,7 +85,7 @@ def run(
 def _show_finished(recipe: Any, settings: Settings, source: str) -> bool:
     """If nothing is left to do for `recipe`, show the summary of the run that did it; whether it was so."""
     from flows.recipe.plan import make_plan
-    from infra.store import open_store
+    from infra.open_store import open_store
 
     store = open_store(settings)
     planned = make_plan(recipe, store)
@@ -120,7 +120,7 @@ def _show_finished(recipe: Any, settings: Settings, source: str) -> bool:
 
 def _run_flow(recipe: Any, settings: Settings, restart_from: str | None, source: str) -> None:
     """Run the flow `mill` in this process, on the Prefect server that its settings name or one for this run alone."""
-    from infra.store import open_store
+    from infra.open_store import open_store
 
     store = open_store(settings)  # an unwritable root is told before anything starts
     from flows.recipe.plan import make_plan
@@ -163,7 +163,7 @@ def rerun(
     """Make a recorded run's artifacts again from the record and say whether the bytes agree."""
     from flows.run.diff import differences_today
     from flows.run.rerun import rerun_stages
-    from infra.store import open_store
+    from infra.open_store import open_store
 
     store = open_store(settings_for(root))
     record = find_record(store, run_id)
@@ -184,7 +184,7 @@ def status(root: RootOption = None, limit: Annotated[int, typer.Option(help="How
     """The latest runs, how they stand and what they made."""
     from flows.commands.servers import show_servers
     from flows.run.records import state_now
-    from infra.store import open_store
+    from infra.open_store import open_store
 
     settings = settings_for(root)
     show_servers(settings)
@@ -221,7 +221,7 @@ def report(
 ) -> None:
     """Write one self-contained HTML page about a run."""
     from flows.report.report import write_report
-    from infra.store import open_store
+    from infra.open_store import open_store
 
     store = open_store(settings_for(root))
     record = find_record(store, run_id)

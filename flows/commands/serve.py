@@ -48,7 +48,7 @@ def serve(
     from flows.serving.server import LOOPBACK, listen
     from flows.serving.server import serve as run
     from flows.serving.sources import find_source
-    from model.serving.engine import EngineKind
+    from model.serving.spec import EngineKind
 
     try:
         kind = EngineKind(engine)

@@ -24,7 +24,7 @@ def up(
 ) -> None:
     """Start Prefect, MLflow, the pages and a worker, and deploy every flow with its schedule."""
     from flows.operations.servers import service_group
-    from flows.operations.settings import ServerSettings
+    from flows.run.server_settings import ServerSettings
     from infra.services import keep, start_group, stop_group
 
     settings, servers = settings_for(root), ServerSettings()
@@ -67,7 +67,7 @@ def worker(root: RootOption = None) -> None:
     """Serve the work pools of DEEPMILL_POOLS for servers elsewhere (DEEPMILL_SERVERS), until Ctrl-C or SIGTERM."""
     from flows.operations.connection import connect
     from flows.operations.servers import worker_group
-    from flows.operations.settings import ServerSettings
+    from flows.run.server_settings import ServerSettings
     from infra.services import keep
 
     settings, servers = settings_for(root), ServerSettings()
@@ -84,7 +84,7 @@ def worker(root: RootOption = None) -> None:
 @app.command()
 def down(root: RootOption = None) -> None:
     """Stop what `up` started, workers first; runs stop where they can go on, and everything is kept."""
-    from flows.operations.settings import ServerSettings
+    from flows.run.server_settings import ServerSettings
     from infra.services import stop_group
 
     folder = ServerSettings().folder(settings_for(root))
@@ -99,7 +99,7 @@ def logs(
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on printing what comes.")] = False,
 ) -> None:
     """What the servers and workers said."""
-    from flows.operations.settings import ServerSettings
+    from flows.run.server_settings import ServerSettings
     from infra.services import log_file
 
     folder = ServerSettings().folder(settings_for(root))
@@ -142,8 +142,8 @@ def deploy(
     from flows.operations.connection import connect
     from flows.operations.deployments import Deployment
     from flows.operations.deployments import deploy as put
-    from flows.operations.settings import ServerSettings
     from flows.recipe.recipe import load_recipe
+    from flows.run.server_settings import ServerSettings
 
     loaded = load_recipe(recipe, set_ or [])
     servers = ServerSettings()

@@ -22,9 +22,9 @@ def study(
     plan: Annotated[bool, typer.Option("--plan", help="Only show the arms and what they cost.")] = False,
 ) -> None:
     """Train every arm of a study with every seed and compare them on one page; what is there stays."""
-    from flows.run.units import count
     from flows.study.study import Budget, budgets, load_study, trials
-    from infra.store import open_store
+    from infra.open_store import open_store
+    from infra.units import count
 
     config = load_study(name)
     settings = settings_for(root)

@@ -18,7 +18,7 @@ def trace(
     root: RootOption = None,
 ) -> None:
     """Which documents, from which addresses, a training step learned from."""
-    from flows.run.trace import trace as find
+    from flows.registry.trace import trace as find
 
     found = find(settings_for(root), model, step)
     console.print(

@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from flows.commands.app import RootOption, RunArgument, app, console, find_record, settings_for
-from flows.run.units import size
+from infra.units import size
 
 __all__: list[str] = []
 
@@ -22,7 +22,7 @@ def diff(
 ) -> None:
     """Explain what changed between two runs: recipe, data, code, packages, machine, artifacts, metrics."""
     from flows.run.diff import compare_runs, differences_today
-    from infra.store import open_store
+    from infra.open_store import open_store
 
     store = open_store(settings_for(root))
     before = find_record(store, first)
@@ -58,8 +58,8 @@ def gc(
     """Show what no kept run and no registered model needs; with --delete, delete it."""
     from flows.operations.connection import connect
     from flows.operations.retention import apply_sweep, plan_sweep
+    from infra.open_store import open_store
     from infra.settings import Settings
-    from infra.store import open_store
 
     settings = settings_for(root)
     connect(settings)
@@ -86,6 +86,6 @@ def gc(
 def overview(root: RootOption = None) -> None:
     """Write the overview of the latest runs as one HTML page, as the servers show it."""
     from flows.operations.pages import write_overview
-    from infra.store import open_store
+    from infra.open_store import open_store
 
     console.print(str(write_overview(open_store(settings_for(root)))), soft_wrap=True)

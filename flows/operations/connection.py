@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from flows.operations.settings import ServerSettings
+from flows.run.server_settings import ServerSettings
 from infra.services import answers, read_state
 from infra.settings import Settings
 

@@ -13,7 +13,7 @@ def make_databases() -> None:
     Raises:
         UserError: PostgreSQL cannot be reached, or the login may not create databases.
     """
-    from flows.operations.settings import ServerSettings
+    from flows.run.server_settings import ServerSettings
 
     settings, servers = Settings(), ServerSettings()
     if servers.database.get_secret_value():
@@ -29,7 +29,7 @@ def _make_on_postgres(servers: object) -> None:
     import psycopg
 
     from flows.operations.servers import database_url
-    from flows.operations.settings import ServerSettings
+    from flows.run.server_settings import ServerSettings
     from infra.errors import UserError
 
     assert isinstance(servers, ServerSettings)

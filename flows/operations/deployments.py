@@ -13,9 +13,9 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, cast
 
-from flows.operations.settings import ServerSettings
 from flows.recipe.recipe import Recipe, load_recipe
 from flows.recipe.stages import Family
+from flows.run.server_settings import ServerSettings
 
 __all__ = ["Deployment", "deploy", "deploy_all", "plan_deployments"]
 

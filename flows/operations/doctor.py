@@ -14,11 +14,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 from flows.operations.connection import connect, servers_up
-from flows.operations.settings import ServerSettings
-from flows.run.units import size
+from flows.run.server_settings import ServerSettings
 from infra.errors import DeepmillError
 from infra.relocation import moved
 from infra.settings import DATABASE, Settings, without_password
+from infra.units import size
 
 __all__ = ["Finding", "examine"]
 
@@ -127,7 +127,7 @@ def _disk(settings: Settings) -> tuple[bool, str]:
 
 def _store(settings: Settings) -> tuple[bool, str]:
     """Write, read, list and delete: what a run does, and what rights on a bucket often lack one of."""
-    from infra.store import open_store
+    from infra.open_store import open_store
 
     store = open_store(settings)
     started = time.monotonic()

@@ -16,17 +16,17 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 from pydantic import Field
 
-from flows.operations.links import link_run
-from flows.operations.notifications import Topic, notify
 from flows.operations.retention import apply_sweep, plan_sweep
 from flows.recipe.stages import StageName
 from flows.run.diff import differences_today
+from flows.run.links import link_run
+from flows.run.notifications import Topic, notify
 from flows.run.records import find_record
 from flows.run.rerun import rerun_stages
-from flows.run.units import size
 from infra.errors import UserError
+from infra.open_store import open_store
 from infra.settings import Settings
-from infra.store import open_store
+from infra.units import size
 
 __all__ = ["heartbeat", "rerun", "retention", "tell_failure"]
 

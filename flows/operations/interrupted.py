@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 from flows.run.records import state_now
+from infra.open_store import open_store
 from infra.settings import Settings
-from infra.store import open_store
 
 __all__ = ["settle"]
 

@@ -17,16 +17,17 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.responses import HTMLResponse, PlainTextResponse, Response
 
-from flows.operations.links import links_of
-from flows.operations.settings import ServerSettings
 from flows.report.report import write_report
 from flows.report.templating import templates
+from flows.run.links import links_of
 from flows.run.records import seconds_of, state_now
-from flows.run.units import percent, size
+from flows.run.server_settings import ServerSettings
 from infra.durable import write_durably
 from infra.errors import UserError
+from infra.open_store import open_store
 from infra.settings import Settings
-from infra.store import Store, open_store
+from infra.store import Store
+from infra.units import percent, size
 
 __all__ = ["create_app", "overview_page", "overview_rows", "prometheus_text", "write_overview"]
 

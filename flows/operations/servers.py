@@ -10,7 +10,7 @@ from pathlib import Path
 from urllib.parse import quote, urlsplit, urlunsplit
 
 from flows.operations.connection import client_environment
-from flows.operations.settings import ServerSettings
+from flows.run.server_settings import ServerSettings
 from infra.relocation import relocate
 from infra.services import Group, Service
 from infra.settings import DATABASE, Settings

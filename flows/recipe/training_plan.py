@@ -13,9 +13,9 @@ from rich.padding import Padding
 from rich.table import Table
 
 from flows.recipe.recipe import Recipe
-from flows.run.units import count, duration, size
 from infra.errors import UserError
 from infra.execution import Engine, Execution
+from infra.units import count, duration, size
 from model.architecture.config import ModelConfig, count_parameters
 from model.planning.cluster import (
     DEVICES,

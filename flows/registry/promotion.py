@@ -6,13 +6,13 @@ No ``from __future__ import annotations`` here: Prefect reads the annotations of
 from prefect import flow, get_run_logger
 from prefect.artifacts import create_table_artifact
 
-from flows.operations.notifications import Topic, notify
 from flows.recipe.sections import PromoteConfig
 from flows.registry.aliases import own_gates
 from flows.registry.audit import audit, our_models
 from flows.registry.names import parse_name
 from flows.registry.release import promote_by_hand
 from flows.registry.release import rollback as move_back
+from flows.run.notifications import Topic, notify
 from infra.settings import Settings
 from infra.tracking import registry_client
 

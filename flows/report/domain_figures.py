@@ -8,7 +8,7 @@ from typing import Any
 
 from flows.report import charts
 from flows.run.records import Point, number
-from flows.run.units import count, percent
+from infra.units import count, percent
 
 __all__ = ["accuracy_by_suite", "experts_of_the_tasks", "gained_and_forgotten"]
 

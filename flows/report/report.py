@@ -21,10 +21,10 @@ from flows.report.domain_figures import accuracy_by_suite, experts_of_the_tasks,
 from flows.report.summary import LAST_CHECKPOINTS, drops, next_commands, outcome, quantization_points
 from flows.report.templating import templates
 from flows.run.records import Point, Run, StageView, number
-from flows.run.units import count, decimal, duration, percent, size
 from infra.durable import write_durably
 from infra.manifest import split_address
 from infra.store import Store
+from infra.units import count, decimal, duration, percent, size
 
 __all__ = ["write_report"]
 

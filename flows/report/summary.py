@@ -22,9 +22,9 @@ from rich.text import Text
 
 from flows.recipe.stages import CHECKPOINTS
 from flows.run.records import Run, StageView, number
-from flows.run.units import count, decimal, duration, percent, plural, printable, shorten, size
 from infra.settings import Settings
 from infra.store import Store
+from infra.units import count, decimal, duration, percent, plural, printable, shorten, size
 
 __all__ = ["LAST_CHECKPOINTS", "drops", "next_commands", "outcome", "print_summary", "quantization_points", "samples"]
 

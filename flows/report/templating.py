@@ -8,7 +8,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader
 from markupsafe import Markup
 
-from flows.run.units import duration, percent, printable, shorten, size
+from infra.units import duration, percent, printable, shorten, size
 
 __all__ = ["TEMPLATES", "templates"]
 

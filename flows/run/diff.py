@@ -8,7 +8,7 @@ from typing import Any
 
 from flows.recipe.stages import stage, stage_names
 from infra.errors import DeepmillError
-from infra.fingerprint import environment, fingerprint, packages
+from infra.fingerprint import environment, fingerprint, has_changed, packages
 from infra.manifest import Manifest
 from infra.storage import digest_of, resolve
 from infra.store import Store
@@ -61,9 +61,9 @@ def differences_today(store: Store, record: Mapping[str, Any]) -> Iterator[Chang
     """
     manifests = _manifests(store, record)
     for name, manifest in manifests.items():
-        code = fingerprint(stage(name).entrypoint)
-        if code != manifest.fingerprint:
-            yield Change("code", name, manifest.fingerprint[:HEX], code[:HEX])
+        entrypoint = stage(name).entrypoint
+        if has_changed(manifest.fingerprint, entrypoint):
+            yield Change("code", name, manifest.fingerprint[:HEX], fingerprint(entrypoint)[:HEX])
         if stage(name).version != manifest.version:
             yield Change("code", f"{name} version", str(manifest.version), str(stage(name).version))
     yield from _mapping("packages", _joined(manifests, "packages"), packages(), only_before=True)

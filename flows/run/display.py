@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from flows.run.units import count, duration
+from infra.units import count, duration
 
 __all__ = ["TerminalDisplay"]
 

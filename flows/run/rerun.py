@@ -9,7 +9,7 @@ from typing import Any
 from flows.recipe.stages import stage, stage_names
 from infra.errors import UserError
 from infra.execution import Execution
-from infra.fingerprint import fingerprint, packages
+from infra.fingerprint import has_changed, packages
 from infra.manifest import Manifest
 from infra.runner import Job, rebuild
 from infra.store import Store
@@ -63,7 +63,7 @@ def rerun_stages(store: Store, record: Mapping[str, Any], only: str | None = Non
 def _explain(manifest: Manifest, again: Manifest) -> str:
     """What is different today, and which files."""
     parts = []
-    if manifest.fingerprint != fingerprint(stage(manifest.stage).entrypoint):
+    if has_changed(manifest.fingerprint, stage(manifest.stage).entrypoint):
         parts.append("other code")
     today = packages()
     changed = [f"{name} {old} → {today.get(name)}" for name, old in manifest.packages.items() if today.get(name) != old]

@@ -22,10 +22,11 @@ from flows.run.mlflow_log import MlflowLog
 from infra import tracing
 from infra.errors import DeepmillError, UserError
 from infra.manifest import Manifest, split_address
+from infra.open_store import open_store
 from infra.processes import this_process
 from infra.runner import drift, make
 from infra.settings import Settings
-from infra.store import Store, open_store
+from infra.store import Store
 
 __all__ = ["Display", "Session", "Silent", "active_session", "current_session", "open_session", "watched_by"]
 

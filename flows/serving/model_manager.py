@@ -21,7 +21,8 @@ from flows.serving.metrics import Metrics
 from flows.serving.protocol import ApiError
 from infra.errors import DeepmillError, UserError
 from model.serving.chat import ChatFormat
-from model.serving.engine import Engine, EngineKind
+from model.serving.engine import Engine
+from model.serving.spec import EngineKind
 
 __all__ = ["ModelManager", "Place", "Source", "Version", "prepare"]
 
@@ -149,7 +150,7 @@ def _checkpoint(version: Version, place: Place) -> Path:
     """The version's weights as a checkpoint that vLLM loads: the numbers that the blocks stand for, in full."""
     from model.architecture.checkpoint import save_model
     from model.release.quantized import KEY, load_quantized
-    from model.serving.vllm import write_config
+    from model.release.vllm_config import write_config
 
     if KEY not in (version.folder / "config.json").read_text(encoding="utf-8"):
         return version.folder  # an export's has all that vLLM needs

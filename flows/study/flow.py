@@ -11,8 +11,8 @@ from prefect.artifacts import create_table_artifact
 from flows.mill import mill
 from flows.study.report import compare, comparison_rows, write_comparison
 from flows.study.study import Study, trials
+from infra.open_store import open_store
 from infra.settings import Settings
-from infra.store import open_store
 
 __all__ = ["study"]
 

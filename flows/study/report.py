@@ -17,11 +17,11 @@ from markupsafe import Markup
 from flows.report import charts
 from flows.report.templating import templates
 from flows.run.records import Point, Run
-from flows.run.units import count
 from flows.study.study import Budget, Contrast, Study, Trial, budgets, contrast
 from infra.durable import write_durably
 from infra.errors import UserError
 from infra.store import Store
+from infra.units import count
 
 __all__ = ["Comparison", "compare", "comparison_rows", "write_comparison"]
 

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from model.architecture.config import Family, ModelConfig, count_parameters
+from model.release.vllm_config import CONFIG, needs_writing_out
 from model.sections import ExportConfig
-from model.serving.vllm import CONFIG, needs_writing_out
 
 __all__ = ["NO_LICENCE", "card", "missing_sections"]
 

@@ -34,7 +34,7 @@ def export(config: ExportConfig, inputs: Mapping[str, Path], out_dir: Path) -> d
     from model.release.card import card
     from model.release.compressed import unknown, write_compressed
     from model.release.gguf import unsupported
-    from model.serving.vllm import write_config
+    from model.release.vllm_config import write_config
 
     checkpoint, quantized = inputs["model"] / "model", inputs["quantize"]
     architecture = load_config(checkpoint)

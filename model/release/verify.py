@@ -64,7 +64,7 @@ class Llama:
     def __init__(self, path: Path, *, context: int) -> None:
         import xllamacpp
 
-        from model.serving.llama import parameters
+        from model.release.llama_cpp import parameters
 
         chosen: Any = parameters(path, context=context, slots=1, threads=torch.get_num_threads())
         chosen.cache_type_k = chosen.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32

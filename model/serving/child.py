@@ -8,7 +8,7 @@ import signal
 import sys
 from collections.abc import Callable
 
-from model.serving.engine import EngineSpec
+from model.serving.spec import EngineSpec
 
 __all__ = ["run", "tell"]
 

@@ -20,50 +20,24 @@ import sys
 import tempfile
 from collections.abc import AsyncIterator
 from dataclasses import asdict, dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import IO, Any
 
 import httpx
 
 from infra.errors import DeepmillError, UserError
+from model.serving.spec import EngineKind, EngineSpec
 from model.serving.vllm import environment, first_error, vllm_command
 
-__all__ = ["Delta", "Engine", "EngineError", "EngineKind", "EngineSpec", "Request"]
+__all__ = ["Delta", "Engine", "EngineError", "Request"]
 
 START_SECONDS = 600.0
 """A large model is read from disk in this time."""
 STOP_SECONDS = 15.0
 
 
-class EngineKind(StrEnum):
-    """What computes."""
-
-    AUTO = "auto"
-    """llama.cpp where it can compute the model, else our own."""
-    LLAMA = "llama"
-    OWN = "own"
-    VLLM = "vllm"
-    """vLLM, installed in an environment of its own (`model.serving.vllm`); it reads a checkpoint's folder."""
-
-
 class EngineError(DeepmillError):
     """The engine is gone, or does not do what it should."""
-
-
-@dataclass(frozen=True)
-class EngineSpec:
-    """What a child is told."""
-
-    kind: str
-    path: str
-    """A GGUF file for llama.cpp, else a model folder."""
-    key: str
-    context: int
-    """Most tokens of one request, prompt and answer."""
-    slots: int
-    """Requests computed at once."""
-    threads: int
 
 
 @dataclass(frozen=True)

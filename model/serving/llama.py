@@ -9,46 +9,11 @@ import sys
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from gguf import GGUFReader
-
+from model.release.llama_cpp import parameters
 from model.serving.child import run, tell
-from model.serving.engine import EngineSpec
+from model.serving.spec import EngineSpec
 
-__all__ = ["parameters", "serve"]
-
-ARCHITECTURES = ("deepseek2", "llama")
-
-
-def parameters(path: Path, *, context: int, slots: int, threads: int) -> object:
-    """llama.cpp's parameters for one file: loopback, nothing fetched, no page of its own.
-
-    Raises:
-        ValueError: the file is no GGUF file, or of an architecture that we do not write.
-    """
-    import xllamacpp
-
-    _inspect(path)
-    chosen = xllamacpp.CommonParams()
-    chosen.model.path = str(path)
-    chosen.n_ctx, chosen.n_parallel = context * slots, slots
-    chosen.cpuparams.n_threads = chosen.cpuparams_batch.n_threads = threads
-    chosen.n_threads_http = slots + 2
-    chosen.offline, chosen.ui, chosen.fit_params, chosen.warmup = True, False, False, False
-    chosen.check_tensors = True
-    chosen.cache_ram_mib = 0
-    chosen.verbosity = 0
-    return chosen
-
-
-def _inspect(path: Path) -> None:
-    """llama.cpp ends the whole process over some damaged files: look first."""
-    try:
-        reader = GGUFReader(path)
-        architecture = bytes(reader.fields["general.architecture"].parts[-1]).decode()
-    except Exception as error:
-        raise ValueError(f"no readable GGUF file ({type(error).__name__}: {error})") from None
-    if architecture not in ARCHITECTURES:
-        raise ValueError(f"its architecture is {architecture}, not one of {', '.join(ARCHITECTURES)}")
+__all__ = ["serve"]
 
 
 def serve(spec: EngineSpec) -> None:

@@ -27,7 +27,7 @@ from model.architecture.transformer import Transformer
 from model.generation.generate import Sampling, stream, token_id
 from model.release.quantized import KEY, load_quantized
 from model.serving.child import run, tell
-from model.serving.engine import EngineSpec
+from model.serving.spec import EngineSpec
 
 __all__ = ["Writer", "load", "serve"]
 

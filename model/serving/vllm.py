@@ -7,29 +7,24 @@ options of ``vllm serve``. Variables of vLLM's own that are set already are left
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shlex
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from infra.errors import UserError
+from model.release.vllm_config import CONFIG, LATENT_WIDTH, needs_writing_out
+from model.serving.spec import EngineSpec
 
 if TYPE_CHECKING:
     from model.architecture.config import ModelConfig
-    from model.serving.engine import EngineSpec
 
-__all__ = ["CONFIG", "LATENT_WIDTH", "environment", "first_error", "needs_writing_out", "vllm_command", "write_config"]
+__all__ = ["environment", "first_error", "vllm_command"]
 
 PROGRAM, OPTIONS = "DEEPMILL_VLLM", "DEEPMILL_VLLM_OPTIONS"
-LATENT_WIDTH = 576
-"""``kv_lora_rank + qk_rope_head_dim`` of DeepSeek-V2 and V3: the one width that every kernel of vLLM's for latent
-attention knows (0.32). Models of another are computed with their keys and values written out, which is as exact."""
 GIB = 1 << 30
-CONFIG = "vllm-config"
-"""Folder of a checkpoint with the config.json that vLLM needs, where the checkpoint's own is not for it."""
 
 
 def vllm_command(spec: EngineSpec, port: int) -> list[str]:
@@ -84,34 +79,6 @@ def environment(spec: EngineSpec) -> dict[str, str]:
     cache = config.num_hidden_layers * numbers * 4 * spec.slots * spec.context  # else it takes 0.92 of the memory
     chosen["VLLM_CPU_KVCACHE_SPACE"] = str(-(-cache // GIB))
     return found | {name: value for name, value in chosen.items() if name not in os.environ}
-
-
-def write_config(folder: Path) -> bool:
-    """Give a checkpoint of the family `deepseek` (v1) a configuration that vLLM reads; whether it is one.
-
-    vLLM computes the family, but leaves reading its configuration to transformers, which has none. As DeepSeek-V2
-    with heads that have no latent at all it is the same model to vLLM.
-    """
-    from model.architecture.checkpoint import write_json
-
-    config: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    if config["model_type"] != "deepseek":
-        return False
-    (folder / CONFIG).mkdir(exist_ok=True)
-    latent = ("qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim", "kv_lora_rank")
-    write_json(folder / CONFIG / "config.json", config | {"model_type": "deepseek_v2"} | dict.fromkeys(latent, 0))
-    return True
-
-
-def needs_writing_out(config: ModelConfig) -> bool:
-    """Whether vLLM must be told to keep from its kernels for latent attention (``VLLM_MLA_DISABLE=1``).
-
-    It has none for the width of the model, or takes the first DeepSeekMoE (`write_config`) for one with a latent.
-    """
-    from model.architecture.config import Family
-
-    latent = config.has_latent_attention and config.kv_lora_rank + config.qk_rope_head_dim != LATENT_WIDTH
-    return latent or config.model_type is Family.DEEPSEEK
 
 
 def _config(spec: EngineSpec) -> ModelConfig:

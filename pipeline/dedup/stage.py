@@ -6,7 +6,7 @@ does not depend on how many workers ran or how the documents lie in files. A rem
 `exact` or `minhash`, with the id and source of the one that stays in its metadata: `deepmill duplicates` shows them.
 
 Four passes: keys and signatures (a task per file), pairs (a task per band), clusters (here: only documents that have a
-copy are held), and the filter (a task per file). Sentences take two more (see `pipeline/text/sentences.py`).
+copy are held), and the filter (a task per file). Sentences take two more (see `pipeline/dedup/sentences.py`).
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from infra import events
 from infra.errors import UserError
 from pipeline.dedup.clusters import KEYS, KeyFiles, join, near_edges, same_words
 from pipeline.dedup.minhash import FastMinhashBuckets, FastMinhashSignature
+from pipeline.dedup.sentences import PARTITIONS, Cuts, Repeats, Spans, cut
 from pipeline.dedup.shingles import simplified_words
 from pipeline.sections import DedupConfig
 from pipeline.tasks.documents import (
@@ -39,7 +40,6 @@ from pipeline.tasks.documents import (
     merge_tallies,
     run_pipeline,
 )
-from pipeline.text.sentences import PARTITIONS, Cuts, Repeats, Spans, cut
 from pipeline.text.words import WORDS
 
 __all__ = ["dedup"]

@@ -12,7 +12,7 @@ from infra.errors import UserError
 from infra.store import LocalStore
 from pipeline.dedup.stage import dedup
 from pipeline.sections import DedupConfig
-from tests.flows.run.test_trace import publish
+from tests.flows.registry.test_trace import publish
 from tests.pipeline.corpus import words, write_documents
 
 LONG = "\n".join(words(seed, 20) for seed in range(15))

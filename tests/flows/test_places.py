@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from infra.open_store import open_store
 from infra.settings import Settings
-from infra.store import open_store
 from tests.flows.tiny import deepmill, environment, write_recipe
 from tests.infra.s3 import s3_server, weed
 

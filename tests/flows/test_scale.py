@@ -16,9 +16,9 @@ import yaml
 from flows.recipe.plan import make_plan
 from flows.recipe.recipe import load_recipe
 from flows.recipe.stages import Family
+from infra.open_store import open_store
 from infra.runner import make
 from infra.settings import Settings
-from infra.store import open_store
 from tests.flows.tiny import RECIPE, write_corpus
 from tests.infra import ray, slurm
 from tests.infra.s3 import s3_server, weed

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from infra import fingerprint as module
-from infra.fingerprint import fingerprint, reached_modules
+from infra.fingerprint import fingerprint, has_changed, reached_modules
 
 
 @pytest.fixture
@@ -58,6 +58,47 @@ def test_recipe_sections_do_not_count(house: Path) -> None:
     before = _now()
     (house / "sections.py").write_text("default = 2\n")
     assert _now() == before
+
+
+@pytest.mark.parametrize(
+    "importing",
+    [
+        "from fakefloor.deep.renamed import f",
+        "from fakefloor.deep import renamed\nf = renamed.f",
+    ],
+)
+def test_where_a_file_lies_does_not_count(house: Path, importing: str) -> None:
+    plain = importing.replace("fakefloor.deep.renamed", "fakefloor.helper").replace("fakefloor.deep", "fakefloor")
+    plain = plain.replace("import renamed", "import helper as renamed")
+    stage = "import json\n{}\n\ndef stage():\n    return f(), 'fakefloor.{}:f'\n"
+    (house / "stage.py").write_text(stage.format(plain, "helper"))
+    before = _now()
+    (house / "deep").mkdir()
+    (house / "deep" / "__init__.py").write_text('"""A package."""\n')
+    (house / "helper.py").rename(house / "deep" / "renamed.py")
+    (house / "stage.py").write_text(stage.format(importing, "deep.renamed"))
+    assert _now() == before
+    (house / "deep" / "renamed.py").write_text("def f():\n    return 2\n")
+    assert _now() != before
+
+
+def test_taking_the_same_name_from_other_code_counts(house: Path) -> None:
+    (house / "other.py").write_text("def f():\n    return 3\n")
+    stage = "from fakefloor.helper import f\nfrom fakefloor.other import f as g\n\ndef stage():\n    return f() - g()\n"
+    (house / "stage.py").write_text(stage)
+    before = _now()
+    (house / "stage.py").write_text(
+        stage.replace("helper", "third").replace("other", "helper").replace("third", "other")
+    )
+    assert _now() != before
+
+
+def test_older_schemes_cannot_be_compared(house: Path) -> None:
+    _forget()
+    entrypoint = "fakefloor.stage:stage"
+    assert not has_changed(fingerprint(entrypoint), entrypoint)
+    assert not has_changed("0123456789abcdef", entrypoint)
+    assert has_changed("v2-0123456789abcdef", entrypoint)
 
 
 def test_imports_inside_functions_and_launch_targets_are_reached() -> None:

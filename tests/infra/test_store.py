@@ -12,8 +12,9 @@ import pytest
 from infra.errors import UserError
 from infra.manifest import Manifest, record_files
 from infra.object_store import ObjectStore
+from infra.open_store import open_store
 from infra.settings import Settings
-from infra.store import LocalStore, Staging, Store, open_store
+from infra.store import LocalStore, Staging, Store
 from tests.infra.s3 import s3_server, weed
 
 IDENTITY = "0123456789abcdef"

@@ -9,7 +9,7 @@ from fastapi.testclient import TestClient
 from prometheus_client.parser import text_string_to_metric_families
 
 from flows.operations.pages import create_app, write_overview
-from flows.operations.settings import ServerSettings
+from flows.run.server_settings import ServerSettings
 from infra.settings import Settings
 from infra.store import LocalStore
 from tests.flows.example import example_run, identity

@@ -131,7 +131,7 @@ def test_a_key_that_came_later_keeps_what_was_made_before_it(recipe: Path, tmp_p
 
 def test_other_code_is_told_and_kept_unless_the_recipe_says_rerun(recipe: Path, store: LocalStore) -> None:
     for name, item in planned(recipe, store).items():
-        publish(store, item, "other" if name == "sft" else None)
+        publish(store, item, "v2-other" if name == "sft" else None)
     assert planned(recipe, store)["sft"].state is State.DRIFTED
     assert "the code has changed" in planned(recipe, store)["sft"].why
     again = planned(recipe, store, "on_drift=rerun")

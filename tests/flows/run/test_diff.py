@@ -79,7 +79,7 @@ def test_today_against_then(store: LocalStore, tmp_path: Path, capsys: pytest.Ca
     external = {str(path): file_digest(path) for path in (same, edited)} | {str(tmp_path / "gone.jsonl"): "dd" * 32}
     edited.write_text('{"text": "more"}\n')
     now = {"packages": packages(), "environment": environment()}
-    publish(store, "extract", "e1", external=external, fingerprint="before", version=stage("extract").version, **now)
+    publish(store, "extract", "e1", external=external, fingerprint="v2-before", version=stage("extract").version, **now)
     older = now | {"packages": {"numpy": "1.0"}}
     publish(store, "tokenizer", "t1", fingerprint=CODE["tokenizer"], version=0, **older)
     record(store, "20260101-a", {"extract": "e1", "tokenizer": "t1"})

@@ -19,7 +19,7 @@ from flows.serving.metrics import Metrics
 from flows.serving.model_manager import ModelManager, Place, Source, Version
 from flows.serving.server import listen, serve
 from infra.errors import UserError
-from model.serving.engine import EngineKind
+from model.serving.spec import EngineKind
 
 LIMITS = Limits(concurrency=2, waiting=400, new_tokens=80, context=160, seconds=60.0, request_bytes=20_000)
 

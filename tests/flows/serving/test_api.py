@@ -222,7 +222,7 @@ def frozen_engine() -> Iterator[None]:
 
 
 def test_who_leaves_stops_the_work(talkers: dict[str, Path], tmp_path: Path) -> None:
-    from model.serving.engine import EngineKind
+    from model.serving.spec import EngineKind
 
     wild = ASK | {"temperature": 2.0, "messages": [{"role": "user", "content": "Say it in full."}], "max_tokens": 80}
     with live(Shelf(talkers), tmp_path, engine=EngineKind.OWN, concurrency=1) as server, server.client() as client:
@@ -235,7 +235,7 @@ def test_who_leaves_stops_the_work(talkers: dict[str, Path], tmp_path: Path) -> 
 
 
 def test_too_long_an_answer(talkers: dict[str, Path], tmp_path: Path) -> None:
-    from model.serving.engine import EngineKind
+    from model.serving.spec import EngineKind
 
     with live(Shelf(talkers), tmp_path, engine=EngineKind.OWN, seconds=0.5) as server, server.client() as client:
         with frozen_engine():

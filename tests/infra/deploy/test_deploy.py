@@ -136,7 +136,7 @@ def test_secrets_are_only_named() -> None:
 
 
 def test_the_settings_that_the_files_name_exist() -> None:
-    from flows.operations.settings import ServerSettings
+    from flows.run.server_settings import ServerSettings
     from infra.settings import Settings
 
     known = {f"DEEPMILL_{field.upper()}" for model in (Settings, ServerSettings) for field in model.model_fields}

@@ -21,8 +21,8 @@ from model.release.calibrate import rounded
 from model.release.compressed import load_compressed, write_compressed
 from model.release.quantized import Plan, make_plan, save_quantized
 from model.release.units import Role
+from model.release.vllm_config import write_config
 from model.sections import Precision
-from model.serving.vllm import write_config
 from tests.model.conftest import tiny_model
 from tests.model.serving.talker import save_tokenizer, words
 

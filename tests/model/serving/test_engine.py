@@ -16,7 +16,8 @@ from model.architecture.config import Family
 from model.generation.generate import prompt_tokens
 from model.release.gguf import write_gguf
 from model.release.quantized import read_units
-from model.serving.engine import Engine, EngineError, EngineKind, Request
+from model.serving.engine import Engine, EngineError, Request
+from model.serving.spec import EngineKind
 from tests.model.serving.talker import ANSWER, QUESTION, THOUGHT, save_talker, taught, words
 
 SAID = f"<think>{THOUGHT}</think>{ANSWER}"

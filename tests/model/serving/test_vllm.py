@@ -9,8 +9,9 @@ import pytest
 
 from infra.errors import UserError
 from model.architecture.config import Family
-from model.serving.engine import EngineSpec
-from model.serving.vllm import environment, first_error, vllm_command, write_config
+from model.release.vllm_config import write_config
+from model.serving.spec import EngineSpec
+from model.serving.vllm import environment, first_error, vllm_command
 from tests.model.conftest import tiny_config
 
 NAMES = ("DEEPMILL_VLLM", "DEEPMILL_VLLM_OPTIONS", "VLLM_MLA_DISABLE", "VLLM_CPU_KVCACHE_SPACE", "OMP_NUM_THREADS")

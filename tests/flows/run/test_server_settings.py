@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from flows.operations import settings
-from flows.operations.settings import ServerSettings
+from flows.run import server_settings as settings
+from flows.run.server_settings import ServerSettings
 from infra.errors import UserError
 from tests.flows.tiny import deepmill
 

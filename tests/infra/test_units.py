@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows.run.units import count, decimal, duration, percent, plural, printable, shorten, size
+from infra.units import count, decimal, duration, percent, plural, printable, shorten, size
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.dedup.sentences import cut, sentences
 from pipeline.dedup.stage import dedup
 from pipeline.sections import DedupConfig
 from pipeline.tasks.documents import read_documents
-from pipeline.text.sentences import cut, sentences
 from tests.pipeline.corpus import published, set_workers, words, write_documents
 
 CREDO = "All rights are reserved here. Write to us at any time. Nothing may be copied at all."

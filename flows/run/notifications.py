@@ -17,7 +17,7 @@ from enum import StrEnum
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from flows.operations.settings import ServerSettings
+from flows.run.server_settings import ServerSettings
 
 __all__ = ["Topic", "notify"]
 

@@ -9,7 +9,7 @@ import pytest
 
 from flows.cli import app
 from flows.commands.app import console
-from flows.run.trace import LINEAGE, trace
+from flows.registry.trace import LINEAGE, trace
 from infra.errors import UserError
 from infra.manifest import Manifest, address, record_files
 from infra.settings import Settings

@@ -18,7 +18,7 @@ from uuid import uuid4
 
 import pytest
 
-from flows.operations.notifications import Topic, notify
+from flows.run.notifications import Topic, notify
 
 
 @pytest.fixture

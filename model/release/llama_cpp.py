@@ -1,0 +1,43 @@
+"""How llama.cpp is told to load a GGUF file: loopback, nothing fetched, every tensor checked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from gguf import GGUFReader
+
+__all__ = ["parameters"]
+
+ARCHITECTURES = ("deepseek2", "llama")
+
+
+def parameters(path: Path, *, context: int, slots: int, threads: int) -> object:
+    """llama.cpp's parameters for one file: loopback, nothing fetched, no page of its own.
+
+    Raises:
+        ValueError: the file is no GGUF file, or of an architecture that we do not write.
+    """
+    import xllamacpp
+
+    _inspect(path)
+    chosen = xllamacpp.CommonParams()
+    chosen.model.path = str(path)
+    chosen.n_ctx, chosen.n_parallel = context * slots, slots
+    chosen.cpuparams.n_threads = chosen.cpuparams_batch.n_threads = threads
+    chosen.n_threads_http = slots + 2
+    chosen.offline, chosen.ui, chosen.fit_params, chosen.warmup = True, False, False, False
+    chosen.check_tensors = True
+    chosen.cache_ram_mib = 0
+    chosen.verbosity = 0
+    return chosen
+
+
+def _inspect(path: Path) -> None:
+    """llama.cpp ends the whole process over some damaged files: look first."""
+    try:
+        reader = GGUFReader(path)
+        architecture = bytes(reader.fields["general.architecture"].parts[-1]).decode()
+    except Exception as error:
+        raise ValueError(f"no readable GGUF file ({type(error).__name__}: {error})") from None
+    if architecture not in ARCHITECTURES:
+        raise ValueError(f"its architecture is {architecture}, not one of {', '.join(ARCHITECTURES)}")

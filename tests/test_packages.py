@@ -1,0 +1,97 @@
+"""The packages of a layer stand in an order too, and no two modules import each other."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+ORDER = {
+    "flows": (
+        *("cli", "commands", "study", "serving", "operations", "mill", "registry", "report", "run", "recipe"),
+        *("__init__",),
+    ),
+    "model": (
+        *("evaluation", "rl", "serving", "release", "training", "generation", "planning", "finetune_sections"),
+        *("sections", "architecture", "__init__"),
+    ),
+    "pipeline": (
+        *("extract", "recall", "sample", "dedup", "sources", "clean", "reasoning", "tokens", "text", "tasks"),
+        *("sections", "__init__"),
+    ),
+}
+"""From the top down: each may import what stands after it."""
+CIRCLES: frozenset[frozenset[str]] = frozenset(
+    {
+        frozenset({"model.training.engine", "model.training.deepspeed_engine"}),
+        frozenset({"pipeline.sources.book", "pipeline.sources.epub"}),
+    }
+)
+"""Those that are still there."""
+
+
+def _modules() -> dict[str, Path]:
+    files = (path for layer in ("infra", *ORDER) for path in (ROOT / layer).rglob("*.py"))
+    return {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path for path in files}
+
+
+def _imports(path: Path, modules: Mapping[str, Path]) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name in modules)
+        elif isinstance(node, ast.ImportFrom) and node.module in modules:
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                yield inner if inner in modules else node.module
+
+
+MODULES = _modules()
+GRAPH = {name: sorted(set(_imports(path, MODULES)) - {name}) for name, path in MODULES.items()}
+
+
+def _package(name: str) -> tuple[str, str]:
+    layer, _, rest = name.partition(".")
+    return layer, rest.partition(".")[0] or "__init__"
+
+
+@pytest.mark.parametrize("layer", ORDER)
+def test_packages_import_only_what_stands_below(layer: str) -> None:
+    order = ORDER[layer]
+    assert {package for place, package in map(_package, MODULES) if place == layer} == set(order)
+    upwards = [
+        f"{name} imports {other}"
+        for name, others in GRAPH.items()
+        for other in others
+        if _package(name)[0] == _package(other)[0] == layer
+        and order.index(_package(other)[1]) < order.index(_package(name)[1])
+    ]
+    assert not upwards
+
+
+def test_no_circles() -> None:
+    assert set(_circles(GRAPH)) <= CIRCLES
+
+
+def test_a_circle_would_be_noticed() -> None:
+    assert list(_circles({"a": ["b"], "b": ["c"], "c": ["a"], "d": ["a"]})) == [frozenset("abc")]
+
+
+def _circles(graph: Mapping[str, Iterable[str]]) -> Iterator[frozenset[str]]:
+    """Groups of modules of which each reaches every other."""
+    reached = {name: _reached(graph, name) for name in graph}
+    groups = {frozenset(other for other in reached[name] if name in reached[other]) for name in graph}
+    yield from sorted((group for group in groups if len(group) > 1), key=sorted)
+
+
+def _reached(graph: Mapping[str, Iterable[str]], start: str) -> set[str]:
+    seen: set[str] = set()
+    waiting = [start]
+    while waiting:
+        for name in graph[waiting.pop()]:
+            if name not in seen:
+                seen.add(name)
+                waiting.append(name)
+    return seen
