@@ -148,7 +148,8 @@ def _compare(name: str, files: dict[str, str], manifest: Manifest) -> dict[str, 
 
 def _facts(session: Session) -> dict[str, Any]:
     """The numbers that gates, `models` and `compare` look at."""
-    evaluation = json.loads((session.folder("evaluate") / "evaluation.json").read_text(encoding="utf-8"))
+    evaluated = session.store.verified("evaluate", session.identity("evaluate"))
+    evaluation = json.loads((evaluated / "evaluation.json").read_text(encoding="utf-8"))
     released = split_address(session.plan["export"].job.inputs["model"])[0]
     checkpoint = evaluation["checkpoints"][released]
     base = "pretrain" if session.recipe.has("pretrain") else "continued"

@@ -59,8 +59,9 @@ def load_version(settings: Settings, model: str) -> tuple[Answering, str]:
 
     name = parse_name(model)
     version = resolve(client, name)
-    settings.local_root.mkdir(parents=True, exist_ok=True)
-    scratch = tempfile.mkdtemp(dir=settings.local_root, prefix=".chat-")
+    talks = settings.local_root / ".chat"
+    talks.mkdir(parents=True, exist_ok=True)
+    scratch = tempfile.mkdtemp(dir=talks)
     atexit.register(shutil.rmtree, scratch, ignore_errors=True)  # the code of a pyfunc may be read as late as that
     folder, recorded = VersionFiles(client, settings, name.model, version).fetch(Path(scratch) / "files")
     if recorded is None or not recorded.whole:
