@@ -3,16 +3,31 @@ PYTHON ?= python3.11
 VENV ?= .venv
 AUDIT ?= pypi
 BIN := $(VENV)/bin
+# A file's tests share one worker (tests/schedule.py), and the longest begin first.
+WORKERS ?= -n 2
+PYTEST := $(BIN)/python -m pytest $(WORKERS)
 export DO_NOT_TRACK = true
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: run test drill lint setup sample sbom audit clean
+.PHONY: run test quick nightly coverage drill lint setup sample sbom audit clean
 
 run: setup sample ## set up, then the sample recipe end to end
 	@$(BIN)/deepmill run sample
 
-test: setup ## set up, then every test whose components are here
-	@$(BIN)/python -m pytest
+test: setup ## set up, then every test whose components are here, but for those of the night
+	@$(PYTEST) -m "not nightly"
+
+quick: setup ## the tests of the edit loop: no servers, nothing long
+	@$(PYTEST) -m "not nightly and not drill and not slow"
+
+nightly: setup ## what CI runs once a day besides `make test`
+	@$(PYTEST) -m nightly
+
+coverage: setup ## `make test` with the lines and branches that it reaches, in processes that tests start too
+	@$(BIN)/coverage erase
+	@$(BIN)/coverage run -m pytest $(WORKERS) -m "not nightly"
+	@$(BIN)/coverage combine --quiet
+	@$(BIN)/coverage report --skip-covered
 
 drill: setup ## only the servers, in a browser, with PostgreSQL, S3 and a login, killed and restarted
 	@$(BIN)/python -m pytest tests/flows/operations

@@ -134,7 +134,7 @@ def _line(entry: Contrast, by_seed: dict[int, dict[str, Any]]) -> str:
     busiest = [one["busiest_expert"] for one in by_seed.values() if one["busiest_expert"]]
     load = f"busiest expert {sum(busiest) / len(busiest):.2f} x" if busiest else ""
     return (
-        f"{entry.arm:<16} {losses}   mean {entry.mean:.4f}   {entry.difference:+.4f} ± {entry.reach:.4f}"
+        f"{entry.arm:<16} {losses}   mean {entry.mean:.4f}   {entry.difference:+.4f} ± {entry.half_width:.4f}"
         f"   {entry.wins} of {len(entry.values)}   {entry.verdict}   {load}"
     )
 

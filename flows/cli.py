@@ -11,9 +11,11 @@ import sys
 import typer
 from rich.console import Console
 from rich.markup import escape
+from typer.exceptions import TyperException
 
 from flows.commands import compare, corpus, models, runs, serve, servers, study, trace, upkeep
 from flows.commands.app import app
+from flows.commands.usage import usage_message
 from infra.errors import DeepmillError
 from infra.settings import quiet_network
 
@@ -48,25 +50,27 @@ def main() -> None:
     try:
         app(standalone_mode=False)
     except DeepmillError as error:
-        Console(stderr=True, highlight=False, soft_wrap=True).print(f"[red]error[/] {escape(str(error))}")
+        _complain(str(error))
         sys.exit(1)
     except (KeyboardInterrupt, typer.Abort):
         Console(stderr=True).print("stopped; the same command goes on from where it was")
         sys.exit(130)
     except typer.Exit as leave:
         sys.exit(leave.exit_code)
-    except Exception as error:
-        import click
+    except TyperException as error:
+        _complain(usage_message(error))
+        sys.exit(error.exit_code)
 
-        if isinstance(error, click.ClickException):
-            error.show()
-            sys.exit(error.exit_code)
-        if type(error).__module__.startswith("mlflow."):  # the registry or tracking server, not a bug of ours
-            first = (str(error).splitlines() or [type(error).__name__])[0]
-            line = f"MLflow does not answer as it should ({first}); nothing was changed: run the command again"
-            Console(stderr=True, highlight=False, soft_wrap=True).print(f"[red]error[/] {escape(line)}")
-            sys.exit(1)
-        raise
+    except Exception as error:
+        if not type(error).__module__.startswith("mlflow."):
+            raise
+        first = (str(error).splitlines() or [type(error).__name__])[0]  # the registry's or tracking server's, no bug
+        _complain(f"MLflow does not answer as it should ({first}); nothing was changed: run the command again")
+        sys.exit(1)
+
+
+def _complain(text: str) -> None:
+    Console(stderr=True, highlight=False, soft_wrap=True).print(f"[red]error[/] {escape(text)}")
 
 
 if __name__ == "__main__":

@@ -1,16 +1,15 @@
-"""Digests: of values (canonical JSON), of files, and a cache so that large unchanged files are read once."""
+"""Digests: of values (canonical JSON) and of files."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
-import sqlite3
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-__all__ = ["DigestCache", "canonical_json", "digest", "file_digest", "identity_of"]
+__all__ = ["canonical_json", "digest", "file_digest", "identity_of"]
 
 IDENTITY_LENGTH = 16
 """Hex digits of an identity: 64 bits, far beyond what a store of artifacts can collide in, and short enough to read."""
@@ -35,29 +34,6 @@ def file_digest(path: Path) -> str:
 def identity_of(stage: str, version: int, config: Any, inputs: dict[str, str]) -> str:
     """What an artifact is: the hash of its stage, the stage's version, its configuration and its inputs by role."""
     return digest({"stage": stage, "version": version, "config": config, "inputs": inputs})[:IDENTITY_LENGTH]
-
-
-class DigestCache:
-    """File digests remembered by (path, size, modification time, inode), in one SQLite file beside the store."""
-
-    def __init__(self, path: Path | None) -> None:
-        self._rows = sqlite3.connect(path or ":memory:", timeout=30)
-        self._rows.execute("CREATE TABLE IF NOT EXISTS digests (key TEXT PRIMARY KEY, digest TEXT NOT NULL)")
-
-    def file(self, path: Path) -> str:
-        """SHA-256 of `path`, from memory when the file has not changed since."""
-        status = path.stat()
-        key = f"{path.resolve()}|{status.st_size}|{status.st_mtime_ns}|{status.st_ino}"
-        row = self._rows.execute("SELECT digest FROM digests WHERE key = ?", (key,)).fetchone()
-        if row:
-            return str(row[0])
-        value = file_digest(path)
-        with self._rows:
-            self._rows.execute("INSERT OR REPLACE INTO digests VALUES (?, ?)", (key, value))
-        return value
-
-    def close(self) -> None:
-        self._rows.close()
 
 
 def tree_files(folder: Path, *, skip: Iterable[str] = ()) -> list[Path]:

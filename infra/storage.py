@@ -36,6 +36,8 @@ class ExternalFile:
     name: str
     """Path below the folder or glob that the recipe names: what identities and document ids may contain."""
     size: int
+    version: str = ""
+    """Version or ETag that the server names; empty where it names none, and of local files."""
 
     @property
     def is_remote(self) -> bool:
@@ -109,13 +111,15 @@ def _remote(path: str) -> list[ExternalFile]:
         else:
             keys = [key] if filesystem.exists(key) else []
         base = key.rstrip("/") + "/"
+        found = [(item, filesystem.info(item)) for item in keys]
         return [
             ExternalFile(
                 filesystem.unstrip_protocol(item),
                 item.removeprefix(base) if item.startswith(base) else item.rsplit("/", 1)[-1],
-                int(filesystem.info(item).get("size") or 0),
+                int(facts.get("size") or 0),
+                version=str(facts.get("VersionId") or facts.get("ETag") or ""),
             )
-            for item in keys
+            for item, facts in found
         ]
     except OSError as error:
         raise UserError(f"{path}: cannot be reached ({error}); check the address and AWS_*") from None

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import ast
+import sys
+import tomllib
 from collections.abc import Iterable, Iterator, Mapping
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
+LAYERS = ("infra", "pipeline", "model", "flows")
+SEPARATE = {"llmcompressor"}
+"""What only runs in an environment of its own."""
 ORDER = {
     "flows": (
         *("cli", "commands", "study", "serving", "operations", "mill", "registry", "report", "run", "recipe"),
@@ -34,7 +42,7 @@ CIRCLES: frozenset[frozenset[str]] = frozenset(
 
 
 def _modules() -> dict[str, Path]:
-    files = (path for layer in ("infra", *ORDER) for path in (ROOT / layer).rglob("*.py"))
+    files = (path for layer in LAYERS for path in (ROOT / layer).rglob("*.py"))
     return {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path for path in files}
 
 
@@ -95,3 +103,28 @@ def _reached(graph: Mapping[str, Iterable[str]], start: str) -> set[str]:
                 seen.add(name)
                 waiting.append(name)
     return seen
+
+
+def test_what_is_imported_is_declared() -> None:
+    """A package that comes along with another one may stay away tomorrow."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = project["optional-dependencies"].values()
+    requirements = [*project["dependencies"], *(line for extra in extras for line in extra)]
+    declared = {canonicalize_name(Requirement(line).name) for line in requirements}
+    providers = packages_distributions()
+    undeclared = {
+        f"{path.relative_to(ROOT)} imports {top}"
+        for path in MODULES.values()
+        for top in _tops(path)
+        if top not in sys.stdlib_module_names | set(LAYERS) | SEPARATE
+        and not declared & {canonicalize_name(name) for name in providers.get(top, (top,))}
+    }
+    assert not undeclared
+
+
+def _tops(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module.split(".")[0]

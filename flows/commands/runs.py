@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -22,6 +22,10 @@ from flows.commands.app import (
 )
 from flows.commands.watch import watched_flow
 from infra.settings import Settings
+
+if TYPE_CHECKING:
+    from flows.recipe.plan import Plan
+    from infra.store import Store
 
 
 @app.command()
@@ -51,16 +55,16 @@ def plan(
     for column in ("stage", "", "identity", "why"):
         table.add_column(column, overflow="fold")
     styles = {"run": "[yellow]run[/]", "cached": "[green]cached[/]", "pinned": "[cyan]pinned[/]"}
-    for item in planned:
+    for item in planned.stages:
         state = styles.get(item.state, f"[magenta]{item.state}[/]")
         table.add_row(item.stage.name, state, f"[dim]{item.job.identity}[/]", item.why)
     console.print(table)
     if loaded.has("pretrain"):
         show_training(loaded, where, console)
-    waiting = [item for item in planned if item.runs]
+    waiting = planned.waiting
     then = f", then {loaded.model_name} is registered and its gates decide" if loaded.has("export") else ""
     console.print(
-        f"\n{len(waiting)} of {len(planned)} stages would run{then}."
+        f"\n{len(waiting)} of {len(planned.stages)} stages would run{then}."
         if waiting
         else f"\nEverything is there already: {store.address}"
     )
@@ -74,24 +78,23 @@ def run(
     from_: FromOption = None,
 ) -> None:
     """Run a recipe end to end; what is there already is not made again."""
+    from flows.recipe.plan import make_plan
     from flows.recipe.recipe import load_recipe
+    from infra.open_store import open_store
 
     loaded = load_recipe(recipe, set_ or [])
     settings = settings_for(root)
-    if from_ or not _show_finished(loaded, settings, recipe):
-        _run_flow(loaded, settings, from_, recipe)
+    store = open_store(settings)  # an unwritable root is told before anything starts
+    planned = make_plan(loaded, store, restart_from=from_)
+    if not _show_finished(planned, settings, store, recipe):
+        _run_flow(planned, store, recipe)
 
 
-def _show_finished(recipe: Any, settings: Settings, source: str) -> bool:
-    """If nothing is left to do for `recipe`, show the summary of the run that did it; whether it was so."""
-    from flows.recipe.plan import make_plan
-    from infra.open_store import open_store
-
-    store = open_store(settings)
-    planned = make_plan(recipe, store)
-    if any(item.runs for item in planned):
+def _show_finished(plan: Plan, settings: Settings, store: Store, source: str) -> bool:
+    """If nothing is left to do, show the summary of the run that did it; whether it was so."""
+    if plan.waiting:
         return False
-    wanted = {item.stage.name: item.job.identity for item in planned}
+    recipe, wanted = plan.recipe, plan.identities
     for run_id in reversed(store.runs()):
         record = store.read_run(run_id) or {}
         made = {name: stage["identity"] for name, stage in record.get("stages", {}).items()}
@@ -118,20 +121,16 @@ def _show_finished(recipe: Any, settings: Settings, source: str) -> bool:
     return True
 
 
-def _run_flow(recipe: Any, settings: Settings, restart_from: str | None, source: str) -> None:
+def _run_flow(plan: Plan, store: Store, source: str) -> None:
     """Run the flow `mill` in this process, on the Prefect server that its settings name or one for this run alone."""
-    from infra.open_store import open_store
-
-    store = open_store(settings)  # an unwritable root is told before anything starts
-    from flows.recipe.plan import make_plan
-
-    left = [item for item in make_plan(recipe, store, restart_from=restart_from) if item.runs]
+    recipe = plan.recipe
     console.print(f"[bold]{recipe.name}[/]  {recipe.description}")
-    console.print(f"[dim]{len(left)} stages to run; artifacts go to {store.address}[/]\n")
+    console.print(f"[dim]{len(plan.waiting)} stages to run; artifacts go to {store.address}[/]\n")
     from flows.recipe.stages import StageName
+    from flows.run.session import planned_as
 
-    with watched_flow(_mill) as mill:
-        run_id = mill(recipe, restart_from=StageName(restart_from) if restart_from else None)
+    with watched_flow(_mill) as mill, planned_as(plan):
+        run_id = mill(recipe, restart_from=StageName(plan.restart_from) if plan.restart_from else None)
     record = store.read_run(run_id)
     assert record is not None
     _finish(record, store, source)
@@ -143,7 +142,7 @@ def _mill() -> Any:
     return mill
 
 
-def _finish(record: dict[str, Any], store: Any, source: str) -> None:
+def _finish(record: dict[str, Any], store: Store, source: str) -> None:
     """The summary, and the report if it is not there yet."""
     from flows.report.report import write_report
     from flows.report.summary import print_summary

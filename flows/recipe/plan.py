@@ -5,23 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
 
 from flows.recipe.recipe import OnDrift, Recipe
 from flows.recipe.stages import Stage, downstream, graph, stage_names
+from infra.digests import DigestCache
 from infra.errors import UserError
-from infra.hashing import DigestCache, identity_of
+from infra.hashing import identity_of
 from infra.manifest import Manifest, address, split_address
 from infra.runner import Job, drift
 from infra.section import Added, External
-from infra.storage import ExternalFile, digest_of, resolve
+from infra.storage import resolve
 from infra.store import Store
 from infra.tracking import flatten
 
-__all__ = ["PlannedStage", "State", "identity_config", "make_plan"]
+__all__ = ["Plan", "PlannedStage", "State", "identity_config", "make_plan"]
 
 
 class State(StrEnum):
@@ -51,7 +51,27 @@ class PlannedStage:
         return self.state is State.RUN
 
 
-def make_plan(recipe: Recipe, store: Store, *, restart_from: str | None = None, run_id: str = "") -> list[PlannedStage]:
+@dataclass(frozen=True)
+class Plan:
+    """What a recipe would run on one store, worked out once and passed on."""
+
+    recipe: Recipe
+    restart_from: str | None
+    stages: tuple[PlannedStage, ...]
+    """In the order they run."""
+
+    @property
+    def waiting(self) -> list[PlannedStage]:
+        """The stages that would run."""
+        return [item for item in self.stages if item.runs]
+
+    @property
+    def identities(self) -> dict[str, str]:
+        """Of each stage's artifact."""
+        return {item.stage.name: item.job.identity for item in self.stages}
+
+
+def make_plan(recipe: Recipe, store: Store, *, restart_from: str | None = None) -> Plan:
     """Every stage of `recipe` with its identity, in order. `restart_from` makes that stage and all after it again.
 
     Raises:
@@ -84,12 +104,11 @@ def make_plan(recipe: Recipe, store: Store, *, restart_from: str | None = None, 
                 inputs=inputs,
                 external=external,
                 execution=recipe.execution.of(row.name),
-                run_id=run_id,
             )
             planned.append(_decide(row, job, recipe, store, planned, row.name in again))
     finally:
         digests.close()
-    return planned
+    return Plan(recipe, restart_from, tuple(planned))
 
 
 def _decide(
@@ -166,15 +185,12 @@ def _replace(section: BaseModel, config: dict[str, Any], digests: DigestCache, e
             del config[name]
         elif any(isinstance(marker, External) or marker is External for marker in description.metadata):
             files = resolve(value) if value else []
-            config[name] = [[file.name, _digest(file, digests)] for file in files]
-            external |= {file.path: digest for file, (_, digest) in zip(files, config[name], strict=True)}
+            found = dict(zip(files, digests.of(files), strict=True))
+            config[name] = [[file.name, digest] for file, digest in found.items()]
+            external |= {file.path: digest for file, digest in found.items()}
         elif isinstance(value, BaseModel):
             _replace(value, config[name], digests, external)
         elif isinstance(value, Mapping):
             for key, item in value.items():
                 if isinstance(item, BaseModel):
                     _replace(item, config[name][key], digests, external)
-
-
-def _digest(file: ExternalFile, digests: DigestCache) -> str:
-    return digest_of(file) if file.is_remote else digests.file(Path(file.path))

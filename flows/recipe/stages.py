@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -34,28 +34,6 @@ class Family(StrEnum):
 
 
 @dataclass(frozen=True)
-class Stage:
-    """One row. The recipe section has the stage's name."""
-
-    name: str
-    family: Family
-    entrypoint: str
-    inputs: tuple[str, ...]
-    """What it reads: ``stage``; ``role=this|that`` for the first of several stages that the recipe has, known to the
-    function by its role; with ``?`` after the name where it may be absent."""
-    version: int
-    """Raised when the meaning of the artifact changes in a way that older ones must not be reused."""
-    title: str
-
-    def reads(self) -> Iterator[Input]:
-        """`inputs`, taken apart."""
-        for text in self.inputs:
-            role, _, stages = text.rstrip("?").rpartition("=")
-            choices = tuple(stages.split("|"))
-            yield Input(role or choices[0], choices, optional=text.endswith("?"))
-
-
-@dataclass(frozen=True)
 class Input:
     """One input of a stage."""
 
@@ -64,6 +42,24 @@ class Input:
     choices: tuple[str, ...]
     """Stages that can fill the role: the first that the recipe has does."""
     optional: bool = False
+
+
+def read(*stages: str, role: str = "", optional: bool = False) -> Input:
+    """The first of `stages` that the recipe has; the function knows it by its role, or else by the stage's name."""
+    return Input(role or stages[0], stages, optional)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One row. The recipe section has the stage's name."""
+
+    name: str
+    family: Family
+    entrypoint: str
+    inputs: tuple[Input, ...]
+    version: int
+    """Raised when the meaning of the artifact changes in a way that older ones must not be reused."""
+    title: str
 
 
 @dataclass(frozen=True)
@@ -75,20 +71,22 @@ class Node:
     """Role to stage."""
 
 
-RELEASED = "grpo_second|sft_second|grpo|dpo|sft|continued|pretrain"
+RELEASED = ("grpo_second", "sft_second", "grpo", "dpo", "sft", "continued", "pretrain")
 """What is quantized and served: the most finished model."""
 
 STAGES: tuple[Stage, ...] = (
     Stage("extract", Family.CORPUS, "pipeline.extract:extract", (), 2, "raw files to documents"),
-    Stage("clean", Family.CORPUS, "pipeline.clean.stage:clean", ("extract",), 2, "quality rules"),
-    Stage("dedup", Family.CORPUS, "pipeline.dedup.stage:dedup", ("clean",), 2, "exact and near duplicates"),
-    Stage("recall", Family.CORPUS, "pipeline.recall.stage:recall", ("dedup",), 1, "pages of a field: maths, code"),
+    Stage("clean", Family.CORPUS, "pipeline.clean.stage:clean", (read("extract"),), 2, "quality rules"),
+    Stage("dedup", Family.CORPUS, "pipeline.dedup.stage:dedup", (read("clean"),), 2, "exact and near duplicates"),
+    Stage(
+        "recall", Family.CORPUS, "pipeline.recall.stage:recall", (read("dedup"),), 1, "pages of a field: maths, code"
+    ),
     Stage("reasoning", Family.CORPUS, "pipeline.reasoning.stage:reasoning", (), 1, "problems with chains of thought"),
     Stage(
         "decontaminate",
         Family.CORPUS,
         "pipeline.dedup.decontaminate:decontaminate",
-        ("dedup=recall|dedup", "reasoning"),
+        (read("recall", "dedup", role="dedup"), read("reasoning")),
         2,
         "no evaluation text in training",
     ),
@@ -96,22 +94,39 @@ STAGES: tuple[Stage, ...] = (
         "tokenizer",
         Family.CORPUS,
         "pipeline.tokens.tokenizer:tokenizer",
-        ("decontaminate", "reasoning"),
+        (read("decontaminate"), read("reasoning")),
         2,
         "byte-level BPE",
     ),
     Stage(
-        "shards", Family.CORPUS, "pipeline.tokens.shards:shards", ("decontaminate", "tokenizer"), 2, "packed token rows"
+        "shards",
+        Family.CORPUS,
+        "pipeline.tokens.shards:shards",
+        (read("decontaminate"), read("tokenizer")),
+        2,
+        "packed token rows",
     ),
-    Stage("pretrain", Family.PRETRAIN, "model.training.pretrain:pretrain", ("shards", "tokenizer"), 1, "base model"),
     Stage(
-        "student", Family.PRETRAIN, "model.training.pretrain:pretrain", ("shards", "tokenizer"), 1, "small base model"
+        "pretrain",
+        Family.PRETRAIN,
+        "model.training.pretrain:pretrain",
+        (read("shards"), read("tokenizer")),
+        1,
+        "base model",
+    ),
+    Stage(
+        "student",
+        Family.PRETRAIN,
+        "model.training.pretrain:pretrain",
+        (read("shards"), read("tokenizer")),
+        1,
+        "small base model",
     ),
     Stage(
         "continued",
         Family.PRETRAIN,
         "model.training.continued:continued",
-        ("start=pretrain?", "shards", "tokenizer"),
+        (read("pretrain", role="start", optional=True), read("shards"), read("tokenizer")),
         1,
         "base model of a domain",
     ),
@@ -119,7 +134,7 @@ STAGES: tuple[Stage, ...] = (
         "sft",
         Family.FINETUNE,
         "model.training.sft:sft",
-        ("start=continued|pretrain", "tokenizer", "reasoning"),
+        (read("continued", "pretrain", role="start"), read("tokenizer"), read("reasoning")),
         1,
         "fine-tuned on chains of thought",
     ),
@@ -127,7 +142,7 @@ STAGES: tuple[Stage, ...] = (
         "dpo",
         Family.FINETUNE,
         "model.rl.dpo:dpo",
-        ("start=sft|continued|pretrain", "tokenizer", "reasoning"),
+        (read("sft", "continued", "pretrain", role="start"), read("tokenizer"), read("reasoning")),
         1,
         "taught preferences",
     ),
@@ -135,7 +150,7 @@ STAGES: tuple[Stage, ...] = (
         "grpo",
         Family.FINETUNE,
         "model.rl.grpo:grpo",
-        ("start=dpo|sft|continued|pretrain", "tokenizer", "reasoning"),
+        (read("dpo", "sft", "continued", "pretrain", role="start"), read("tokenizer"), read("reasoning")),
         2,
         "reinforced by verified answers",
     ),
@@ -143,7 +158,7 @@ STAGES: tuple[Stage, ...] = (
         "rejection",
         Family.FINETUNE,
         "model.rl.rejection:rejection",
-        ("start=grpo|dpo|sft", "tokenizer", "reasoning"),
+        (read("grpo", "dpo", "sft", role="start"), read("tokenizer"), read("reasoning")),
         1,
         "right answers of its own",
     ),
@@ -151,7 +166,7 @@ STAGES: tuple[Stage, ...] = (
         "distill",
         Family.FINETUNE,
         "model.training.sft:sft",
-        ("start=student", "tokenizer", "reasoning=rejection"),
+        (read("student", role="start"), read("tokenizer"), read("rejection", role="reasoning")),
         1,
         "student taught by the model",
     ),
@@ -159,7 +174,7 @@ STAGES: tuple[Stage, ...] = (
         "sft_second",
         Family.FINETUNE,
         "model.training.sft:sft",
-        ("start=continued|pretrain", "tokenizer", "reasoning=rejection"),
+        (read("continued", "pretrain", role="start"), read("tokenizer"), read("rejection", role="reasoning")),
         1,
         "fine-tuned anew on its own answers",
     ),
@@ -167,7 +182,7 @@ STAGES: tuple[Stage, ...] = (
         "grpo_second",
         Family.FINETUNE,
         "model.rl.grpo:grpo",
-        ("start=sft_second|grpo|sft", "tokenizer", "reasoning"),
+        (read("sft_second", "grpo", "sft", role="start"), read("tokenizer"), read("reasoning")),
         1,
         "reinforced on all tasks",
     ),
@@ -176,8 +191,8 @@ STAGES: tuple[Stage, ...] = (
         Family.FINETUNE,
         "model.evaluation.evaluate:evaluate",
         (
-            *(f"{name}?" for name in ("pretrain", "continued", "sft", "dpo", "grpo", "sft_second", "grpo_second")),
-            *("student?", "distill?", "shards", "reasoning", "tokenizer", "decontaminate"),
+            *(read(name, optional=True) for name in (*reversed(RELEASED), "student", "distill")),
+            *(read("shards"), read("reasoning"), read("tokenizer"), read("decontaminate")),
         ),
         3,
         "held-out quality",
@@ -186,7 +201,7 @@ STAGES: tuple[Stage, ...] = (
         "quantize",
         Family.RELEASE,
         "model.release.quantize:quantize",
-        (f"model={RELEASED}", "shards", "reasoning", "tokenizer"),
+        (read(*RELEASED, role="model"), read("shards"), read("reasoning"), read("tokenizer")),
         2,
         "8 and 4 bits per weight",
     ),
@@ -194,7 +209,7 @@ STAGES: tuple[Stage, ...] = (
         "export",
         Family.RELEASE,
         "model.release.export:export",
-        ("quantize", f"model={RELEASED}", "evaluate", "tokenizer"),
+        (read("quantize"), read(*RELEASED, role="model"), read("evaluate"), read("tokenizer")),
         4,
         "Hugging Face, vLLM, GGUF, MLflow",
     ),
@@ -203,7 +218,7 @@ STAGES: tuple[Stage, ...] = (
 ACTIONS = ("register", "promote")
 """What the release flow does in the registry after its last stage: not artifacts, but safe to repeat."""
 
-CHECKPOINTS = ("student", "distill", *reversed(RELEASED.split("|")))
+CHECKPOINTS = ("student", "distill", *reversed(RELEASED))
 """Stages that end in a model, the most finished last; the small model stands apart from the line, before it."""
 
 StageName = StrEnum("StageName", [(row.name, row.name) for row in STAGES])  # type: ignore[misc]
@@ -233,7 +248,7 @@ def graph(has: Callable[[str], bool]) -> list[Node]:
         if not has(row.name):
             continue
         inputs: dict[str, str] = {}
-        for each in row.reads():
+        for each in row.inputs:
             filled = next((name for name in each.choices if has(name)), None)
             if filled:
                 inputs[each.role] = filled

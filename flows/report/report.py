@@ -146,7 +146,7 @@ def _seen(run: Run) -> float | None:
 
 
 def _lineage(run: Run) -> Markup:
-    table = {row.name: tuple(each.choices[-1] for each in row.reads()) for row in STAGES}
+    table = {row.name: tuple(each.choices[-1] for each in row.inputs) for row in STAGES}
     nodes = [
         charts.Node(
             stage.name,

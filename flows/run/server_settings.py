@@ -60,8 +60,6 @@ class ServerSettings(BaseSettings):
     """Addresses, separated by commas, that get the same as mail, through `smtp`."""
     smtp: SecretStr = SecretStr("")
     """``smtp://user:password@host:port`` or ``smtps://``."""
-    stuck_minutes: float = Field(30, gt=0)
-    """A stage that reports no progress for so long is called stuck."""
 
     def folder(self, settings: Settings) -> Path:
         """Where the servers keep their state."""

@@ -11,11 +11,12 @@ import secrets
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
-from flows.recipe.plan import PlannedStage, State, make_plan
+from flows.recipe.plan import Plan, PlannedStage, State, make_plan
 from flows.recipe.recipe import OnDrift, Recipe
 from flows.recipe.stages import Family
 from flows.run.mlflow_log import MlflowLog
@@ -28,7 +29,16 @@ from infra.runner import drift, make
 from infra.settings import Settings
 from infra.store import Store
 
-__all__ = ["Display", "Session", "Silent", "active_session", "current_session", "open_session", "watched_by"]
+__all__ = [
+    "Display",
+    "Session",
+    "Silent",
+    "active_session",
+    "current_session",
+    "open_session",
+    "planned_as",
+    "watched_by",
+]
 
 Listener = Callable[[dict[str, Any]], None]
 
@@ -63,6 +73,7 @@ class Silent:
 
 _current: contextvars.ContextVar[Session | None] = contextvars.ContextVar("session", default=None)
 _display: contextvars.ContextVar[Display] = contextvars.ContextVar("display", default=Silent())  # noqa: B039
+_plan: contextvars.ContextVar[Plan | None] = contextvars.ContextVar("plan", default=None)
 
 
 class Session:
@@ -74,9 +85,10 @@ class Session:
         self.recipe, self.settings, self.store, self.display = recipe, settings, store, display
         started = datetime.now(UTC)
         self.run_id = f"{started:%Y%m%d-%H%M%S}-{recipe.name}-{secrets.token_hex(2)}"
-        self.plan = {
-            item.stage.name: item for item in make_plan(recipe, store, restart_from=restart_from, run_id=self.run_id)
-        }
+        plan = _plan.get()
+        if plan is None or plan.recipe != recipe or plan.restart_from != restart_from:
+            plan = make_plan(recipe, store, restart_from=restart_from)
+        self.plan = {item.stage.name: replace(item, job=replace(item.job, run_id=self.run_id)) for item in plan.stages}
         revision, dirty = _revision()
         self.record: dict[str, Any] = {
             "run_id": self.run_id,
@@ -197,6 +209,16 @@ def watched_by(display: Display) -> Iterator[None]:
         yield
     finally:
         _display.reset(token)
+
+
+@contextlib.contextmanager
+def planned_as(plan: Plan) -> Iterator[None]:
+    """Runs of the same recipe that are opened inside the block take `plan` over and work out none of their own."""
+    token = _plan.set(plan)
+    try:
+        yield
+    finally:
+        _plan.reset(token)
 
 
 @contextlib.contextmanager

@@ -93,8 +93,8 @@ def comparison_rows(comparison: Comparison) -> list[dict[str, Any]]:
 
 
 def _difference(each: Contrast) -> str:
-    reach = f" ± {each.reach:.4f}" if each.reach != float("inf") else ""
-    return f"{each.difference:+.4f}{reach}"
+    half_width = f" ± {each.half_width:.4f}" if each.half_width != float("inf") else ""
+    return f"{each.difference:+.4f}{half_width}"
 
 
 def write_comparison(comparison: Comparison, path: Path) -> Path:
@@ -120,7 +120,7 @@ def write_comparison(comparison: Comparison, path: Path) -> Path:
                 "budget": comparison.costs[each.arm],
                 "losses": each.values,
                 "difference": each.difference,
-                "reach_95": None if each.reach == float("inf") else each.reach,
+                "half_width_95": None if each.half_width == float("inf") else each.half_width,
                 "wins": each.wins,
                 "busiest_expert": comparison.loads.get(each.arm),
             }

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import difflib
 import json
+import math
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -30,9 +31,6 @@ __all__ = ["Arm", "Budget", "Contrast", "Study", "Trial", "budgets", "contrast",
 STUDIES = Path(__file__).parent / "studies"
 _NAMES = stage_names()
 AFTER_PRETRAINING = tuple(_NAMES[_NAMES.index("pretrain") + 1 :])
-T_95 = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26)
-"""Two-sided 95 % points of Student's t for 1, 2, ... degrees of freedom."""
-Z_95 = 1.96
 
 Arm = dict[str, Any]
 """Keys of a recipe (``pretrain.model.n_routed_experts``) and what this arm sets them to."""
@@ -104,8 +102,8 @@ class Contrast:
     """By seed."""
     difference: float
     """Mean over the seeds; negative where the arm is better."""
-    reach: float
-    """Half the 95 % interval of that mean (Student's t over paired seeds); infinite with one seed."""
+    half_width: float
+    """Of the 95 % interval of that mean (Student's t over paired seeds); infinite with one seed."""
     wins: int
     """Seeds in which the arm is better."""
 
@@ -119,7 +117,7 @@ class Contrast:
         """What the numbers allow to say."""
         if self.difference == 0:
             return "the baseline, or equal to it"
-        if abs(self.difference) <= self.reach:
+        if abs(self.difference) <= self.half_width:
             return "not told apart from the baseline"
         return "better than the baseline" if self.difference < 0 else "worse than the baseline"
 
@@ -209,9 +207,16 @@ def contrast(study: Study, losses: Mapping[str, Mapping[int, float]]) -> list[Co
     for arm in study.arms:
         values = tuple(losses[arm][seed] for seed in sorted(reference))
         paired = [losses[arm][seed] - reference[seed] for seed in sorted(reference)]
-        reach = float("inf")
-        if len(paired) > 1:
-            factor = T_95[len(paired) - 2] if len(paired) - 2 < len(T_95) else Z_95
-            reach = factor * statistics.stdev(paired) / len(paired) ** 0.5
-        found.append(Contrast(arm, values, statistics.fmean(paired), reach, sum(each < 0 for each in paired)))
+        wins = sum(each < 0 for each in paired)
+        found.append(Contrast(arm, values, statistics.fmean(paired), _half_width(paired), wins))
     return found
+
+
+def _half_width(values: Sequence[float]) -> float:
+    """Half the 95 % interval of the mean of `values` by Student's t; infinite with one value."""
+    if len(values) < 2:
+        return math.inf
+    from scipy.stats import t  # takes half a second to import
+
+    factor: float = t.ppf(0.975, len(values) - 1)
+    return factor * statistics.stdev(values) / math.sqrt(len(values))

@@ -49,10 +49,6 @@ def _blocks(length: int) -> Iterator[slice]:
     return (slice(start, min(start + size, length)) for start in range(0, length, size))
 
 
-def _by_head(x_BTNx: Tensor) -> Tensor:
-    return x_BTNx.transpose(1, 2).flatten(0, 1)
-
-
 class _CausalBlocks(torch.autograd.Function):
     @staticmethod
     def forward(

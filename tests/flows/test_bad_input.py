@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -11,6 +12,11 @@ from typing import Any
 import pytest
 import yaml
 
+from flows.recipe.plan import make_plan
+from flows.recipe.recipe import load_recipe
+from infra.errors import UserError
+from infra.runner import make
+from infra.store import LocalStore
 from tests.flows.tiny import deepmill, write_recipe
 
 
@@ -61,23 +67,35 @@ def test_a_root_that_cannot_be_written(tmp_path: Path) -> None:
     assert "file/store" in refused(tmp_path, "run", "tiny.yaml", "--root", "file/store")
 
 
-@pytest.mark.parametrize(
-    ("name", "kind", "content", "expected"),
-    [
-        ("pages.warc.gz", "web", warc()[:-40], "pages.warc.gz"),
-        ("dump.xml", "wiki", b"<mediawiki><page><title>A</titl", "dump.xml"),
-        ("book.txt", "book", b"Chapter 1\n\nGood text, then \xff\xfe\xfa bad.\n" * 20, "book.txt"),
-        ("rows.jsonl", "jsonl", b"", "rows.jsonl"),
-        ("rows.jsonl", "jsonl", b'{"text": "good"}\n{"text": \n', "rows.jsonl"),
-    ],
-    ids=["truncated WARC", "malformed XML", "invalid UTF-8", "empty corpus", "broken row"],
-)
-def test_damaged_sources(tmp_path: Path, name: str, kind: str, content: bytes, expected: str) -> None:
-    recipe = with_source(tmp_path, name, kind, content)
-    assert expected in refused(tmp_path, "run", recipe)
+DAMAGED = {
+    "truncated WARC": ("pages.warc.gz", "web", warc()[:-40]),
+    "malformed XML": ("dump.xml", "wiki", b"<mediawiki><page><title>A</titl"),
+    "invalid UTF-8": ("book.txt", "book", b"Chapter 1\n\nGood text, then \xff\xfe\xfa bad.\n" * 20),
+    "empty corpus": ("rows.jsonl", "jsonl", b""),
+    "broken row": ("rows.jsonl", "jsonl", b'{"text": "good"}\n{"text": \n'),
+}
+
+
+@pytest.mark.usefixtures("on_prefect")
+def test_a_damaged_source(tmp_path: Path) -> None:
+    recipe = with_source(tmp_path, *DAMAGED["truncated WARC"])
+    assert "pages.warc.gz" in refused(tmp_path, "run", recipe)
+
+
+@pytest.mark.parametrize("kind", list(DAMAGED))
+def test_every_damage_is_named(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As above, where the flow hears of it."""
+    monkeypatch.chdir(tmp_path)
+    store = LocalStore(tmp_path / "store")
+    first, *_ = make_plan(load_recipe(with_source(tmp_path, *DAMAGED[kind])), store)
+    with pytest.raises(UserError, match=re.escape(DAMAGED[kind][0])) as raised:
+        make(store, first.job, lambda event: None)
+    assert "\n" not in str(raised.value)
+    assert not list(store.manifests("extract"))
 
 
 @pytest.mark.drill
+@pytest.mark.usefixtures("on_prefect")
 def test_a_full_disk_keeps_what_is_done(tmp_path: Path) -> None:
     small = tmp_path / "small"
     small.mkdir()

@@ -1,63 +1,37 @@
-"""The whole path on a tiny recipe, through the command line: golden run, cache, kill, race, rerun, registry."""
+"""The whole path on a tiny recipe, through the command line: golden run, cache, race, rerun, registry, server."""
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import re
-import signal
-import socket
 import sqlite3
-import subprocess
-import sys
-import time
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
-from infra.store import LocalStore
-from tests.flows.tiny import STAGES, deepmill, environment, start, write_recipe
-
-
-class Milled:
-    """A finished run and the folder it was made in."""
-
-    def __init__(self, root: Path, printed: str) -> None:
-        self.root, self.printed = root, printed
-        self.store = LocalStore(root / "store")
-
-    @property
-    def records(self) -> list[dict[str, Any]]:
-        return [record for name in self.store.runs() if (record := self.store.read_run(name))]
-
-    def contents(self) -> dict[str, list[str]]:
-        """Content digests of every artifact, by stage."""
-        return {name: sorted(item.content for item in self.store.manifests(name)) for name in STAGES}
+from infra.errors import UserError
+from tests.flows.golden import Milled, golden
+from tests.flows.tiny import SECONDS, SERVER, STAGES, ask, deepmill, start
 
 
 @pytest.fixture(scope="module")
-def milled(tmp_path_factory: pytest.TempPathFactory) -> Milled:
-    root = tmp_path_factory.mktemp("milled")
-    write_recipe(root)
-    return Milled(root, deepmill(root, "run", "tiny.yaml"))
+def milled() -> Milled:
+    return golden()
 
 
 @pytest.fixture
-def unchanged(milled: Milled) -> Milled:
+def unchanged(milled: Milled, on_prefect: str) -> Milled:
     """The golden run, for tests that add to its store; they use names of their own."""
     return milled
 
 
 def test_every_stage_made_an_artifact(milled: Milled) -> None:
-    (record,) = milled.records
+    record = milled.records[0]
     assert record["state"] == "completed"
     assert {name for name, entry in record["stages"].items() if entry["state"] == "made"} == set(STAGES)
-    assert all(len(contents) == 1 for contents in milled.contents().values())
+    assert len(milled.made()) == len(STAGES)
 
 
 def test_the_terminal_tells_the_story_without_noise(milled: Milled) -> None:
@@ -85,10 +59,9 @@ def test_nothing_is_made_twice(unchanged: Milled) -> None:
 
 
 def test_the_report_needs_nothing_else(milled: Milled) -> None:
-    run_id = milled.records[0]["run_id"]
-    path = Path(deepmill(milled.root, "report", run_id).strip())
+    path = Path("".join(ask(milled.root, "report", milled.run_id).splitlines()))
     page = path.read_text()
-    assert run_id in page
+    assert milled.run_id in page
     assert not re.search(r"""(src|href)=["']?(https?:)?//""", page)
     for name in STAGES:
         assert name in page
@@ -121,7 +94,7 @@ def test_mlflow_has_a_parent_and_a_child_per_stage(milled: Milled) -> None:
 
 
 def test_the_registered_model_answers(milled: Milled) -> None:
-    assert "deepmill-tiny" in deepmill(milled.root, "models")
+    assert "deepmill-tiny" in ask(milled.root, "models")
     printed = deepmill(milled.root, "chat", "deepmill-tiny@champion", "--question", "Calculate 1 + 2.")
     assert "mill " in printed
     assert "Warning" not in printed
@@ -130,30 +103,22 @@ def test_the_registered_model_answers(milled: Milled) -> None:
 
 
 def test_a_changed_key_makes_only_what_depends_on_it_and_a_version(unchanged: Milled) -> None:
-    plan = deepmill(unchanged.root, "plan", "tiny.yaml", "--set", "export.title=Other")
+    plan = ask(unchanged.root, "plan", "tiny.yaml", "--set", "export.title=Other")
     assert "export.title: deepmill → Other" in plan
     assert "1 of 13 stages would run" in plan
     printed = deepmill(unchanged.root, "run", "tiny.yaml", "--set", "export.title=Other")
     assert len(re.findall("✓ .* made", printed)) == 3  # export, register, promote
     assert "deepmill-tiny version 2 is the champion now" in printed
-    assert "version 1 is the champion again" in deepmill(unchanged.root, "rollback", "deepmill-tiny")
-    refused = deepmill(unchanged.root, "rollback", "deepmill-tiny", status=1)
-    assert "is its first champion; there is nothing to go back to" in refused
-    deepmill(unchanged.root, "promote", "deepmill-tiny", "2")
-    assert "champion" in deepmill(unchanged.root, "models")
-
-
-def test_a_gate_that_does_not_pass_leaves_a_challenger(unchanged: Milled) -> None:
-    settings = ["--set", "promote.min_accuracy=0.99", "--set", "registry.model=strict"]
-    printed = deepmill(unchanged.root, "run", "tiny.yaml", *settings)
-    assert "strict version 1 stays a challenger: accuracy" in printed
-    assert "not in the registry" in deepmill(unchanged.root, "chat", "strict@champion", "-q", "1", status=1)
+    assert "version 1 is the champion again" in ask(unchanged.root, "rollback", "deepmill-tiny")
+    with pytest.raises(UserError, match="is its first champion; there is nothing to go back to"):
+        ask(unchanged.root, "rollback", "deepmill-tiny")
+    ask(unchanged.root, "promote", "deepmill-tiny", "2")
+    assert "champion" in ask(unchanged.root, "models")
 
 
 def test_rerun_gives_the_same_bytes(milled: Milled) -> None:
-    run_id = milled.records[0]["run_id"]
     for name in ("tokenizer", "pretrain", "grpo"):
-        printed = deepmill(milled.root, "rerun", run_id, "--stage", name)
+        printed = ask(milled.root, "rerun", milled.run_id, "--stage", name)
         assert re.search(rf"{name} +same bytes", printed), printed
 
 
@@ -161,7 +126,7 @@ def test_two_runs_at_once_make_each_stage_once(unchanged: Milled) -> None:
     known = set(unchanged.store.runs())
     settings = ["--set", "evaluate.problems=3", "--set", "quantize.seed=4"]
     processes = [start(unchanged.root, "run", "tiny.yaml", *settings) for _ in range(2)]
-    printed = [process.communicate(timeout=280)[0] for process in processes]
+    printed = [process.communicate(timeout=SECONDS)[0] for process in processes]
     assert [process.returncode for process in processes] == [0, 0], printed
     records = [unchanged.store.read_run(name) or {} for name in unchanged.store.runs() if name not in known]
     assert len(records) == 2
@@ -170,100 +135,47 @@ def test_two_runs_at_once_make_each_stage_once(unchanged: Milled) -> None:
     assert len({record["release"]["version"] for record in records}) == 1
 
 
-def _has_begun(staging: Path, since: float) -> bool:
-    """Whether a stage has, in the run that began then: the run before may have been killed just as it went on to it."""
-    for path in staging.glob("*/events*"):
-        with contextlib.suppress(FileNotFoundError):  # made anew
-            if path.stat().st_mtime > since:
-                return True
-    return False
+@pytest.fixture(scope="module")
+def refused(milled: Milled, prefect: str) -> tuple[str, dict[str, Any]]:
+    """A run on a server that runs before and after it, whose model does not pass its gates: what it printed, and its
+    record."""
+    known = set(milled.store.runs())
+    settings = ["quantize.seed=9", "promote.min_accuracy=0.99", "registry.model=strict"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(SERVER, prefect)
+        printed = deepmill(milled.root, "run", "tiny.yaml", *(word for each in settings for word in ("--set", each)))
+    (name,) = set(milled.store.runs()) - known
+    return printed, milled.store.read_run(name) or {}
 
 
-@pytest.mark.drill
-@pytest.mark.timeout(900)
-def test_killed_in_every_stage_it_ends_with_the_same_artifacts(milled: Milled, tmp_path: Path) -> None:
-    write_recipe(tmp_path)
-    for name in STAGES:
-        begun = time.time()
-        process = start(tmp_path, "run", "tiny.yaml")
-        staging = tmp_path / "store" / ".staging" / name
-        deadline = time.monotonic() + 120
-        while not _has_begun(staging, begun) and process.poll() is None:
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
-        assert process.poll() is None, f"{name}: {process.communicate()[0]}"
-        time.sleep(1.0)  # into the work of the stage
-        family = [process, *psutil.Process(process.pid).children(recursive=True)]
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
-        _, alive = psutil.wait_procs([member for member in family if isinstance(member, psutil.Process)], timeout=15)
-        assert not alive, f"{name}: left running: {alive}"
-    deepmill(tmp_path, "run", "tiny.yaml")
-    again = Milled(tmp_path, "")
-    golden = {
-        entry["identity"]: milled.store.find(name, entry["identity"]).content  # type: ignore[union-attr]
-        for name, entry in milled.records[0]["stages"].items()
-        if name in STAGES
-    }
-    found = {item.identity: item.content for name in STAGES for item in again.store.manifests(name)}
-    assert found == golden
-    assert deepmill(tmp_path, "status").count("interrupted") == len(STAGES)
+def test_a_gate_that_does_not_pass_leaves_a_challenger(milled: Milled, refused: tuple[str, dict[str, Any]]) -> None:
+    assert "strict version 1 stays a challenger: accuracy" in refused[0]
+    with pytest.raises(UserError, match="not in the registry"):
+        ask(milled.root, "chat", "strict@champion", "-q", "1")
 
 
-@pytest.fixture
-def server(milled: Milled, tmp_path: Path) -> Iterator[str]:
-    """A Prefect server that runs before and after the flow."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "uvicorn", "--factory", "prefect.server.api.server:create_app"]
-    process = subprocess.Popen(
-        [*command, "--host", "127.0.0.1", "--port", str(port), "--log-level", "error"],
-        env=environment(milled.root) | {"PREFECT_HOME": str(tmp_path / "prefect")},
-    )
-    url = f"http://127.0.0.1:{port}/api"
-    deadline = time.monotonic() + 90
-    while True:
-        try:
-            if urllib.request.urlopen(f"{url}/health", timeout=5).status == 200:
-                break
-        except OSError:
-            assert process.poll() is None
-            assert time.monotonic() < deadline
-            time.sleep(0.2)
-    yield url
-    process.terminate()
-    process.wait()
-
-
-def ask(url: str, **body: Any) -> Any:
+def post(url: str, **body: Any) -> Any:
     """A POST to Prefect's API."""
     request = urllib.request.Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"})
     with urllib.request.urlopen(request, timeout=30) as response:
         return json.load(response)
 
 
-def test_a_server_shows_flows_tasks_logs_and_tables(
-    unchanged: Milled, server: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("DEEPMILL_TEST_PREFECT_API_URL", server)
-    deepmill(unchanged.root, "run", "tiny.yaml", "--set", "quantize.seed=9", "--set", "promote.min_accuracy=0.9")
-    flows = {run["id"]: run for run in ask(f"{server}/flow_runs/filter")}
-    names = {flow["id"]: flow["name"] for flow in ask(f"{server}/flows/filter")}
-    assert sorted(names[run["flow_id"]] for run in flows.values()) == [
-        "corpus",
-        "finetune",
-        "mill",
-        "pretrain",
-        "release",
-    ]
-    assert {run["state_type"] for run in flows.values()} == {"COMPLETED"}
-    tasks = {run["name"]: run["state_name"] for run in ask(f"{server}/task_runs/filter")}
+def test_a_server_shows_flows_tasks_logs_and_tables(refused: tuple[str, dict[str, Any]], prefect: str) -> None:
+    record = refused[1]
+    (top,) = post(f"{prefect}/flow_runs/filter", flow_runs={"id": {"any_": [record["prefect"]["flow_run_id"]]}})
+    below = post(f"{prefect}/flow_runs/filter", flow_runs={"parent_flow_run_id": {"any_": [top["id"]]}})
+    names = {flow["id"]: flow["name"] for flow in post(f"{prefect}/flows/filter")}
+    assert names[top["flow_id"]] == "mill"
+    assert sorted(names[run["flow_id"]] for run in below) == ["corpus", "finetune", "pretrain", "release"]
+    assert {run["state_type"] for run in (top, *below)} == {"COMPLETED"}
+    ids = [run["id"] for run in (top, *below)]
+    found = post(f"{prefect}/task_runs/filter", task_runs={"flow_run_id": {"any_": ids}})
+    tasks = {run["name"]: run["state_name"] for run in found}
     assert {tasks[name] for name in STAGES[: STAGES.index("quantize")]} == {"Cached"}
     assert {tasks[name] for name in ("quantize", "export", "register")} == {"Completed"}
-    keys = {artifact["key"] for artifact in ask(f"{server}/artifacts/filter")}
-    assert {f"{name}-metrics" for name in STAGES} | {"gates", "run"} <= keys
-    assert any("calibrating" in log["message"] for log in ask(f"{server}/logs/filter"))
-    top = next(run for run in flows.values() if names[run["flow_id"]] == "mill")
+    artifacts = post(f"{prefect}/artifacts/filter", artifacts={"flow_run_id": {"any_": ids}})
+    assert {f"{name}-metrics" for name in STAGES} | {"gates", "run"} <= {artifact["key"] for artifact in artifacts}
+    logs = post(f"{prefect}/logs/filter", logs={"flow_run_id": {"any_": ids}})
+    assert any("calibrating" in log["message"] for log in logs)
     assert top["parameters"]["recipe"]["quantize"]["seed"] == 9
-    record = unchanged.records[-1]
-    assert record["prefect"]["flow_run_id"] == top["id"]

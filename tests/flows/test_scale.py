@@ -6,7 +6,6 @@ Plan, runner and store are those of every run; Prefect and MLflow, which have th
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +19,7 @@ from infra.open_store import open_store
 from infra.runner import make
 from infra.settings import Settings
 from tests.flows.tiny import RECIPE, write_corpus
-from tests.infra import ray, slurm
-from tests.infra.s3 import s3_server, weed
+from tests.infra import slurm
 
 Contents = dict[str, list[tuple[str, str]]]
 """Path and checksum of the files of each artifact."""
@@ -39,30 +37,6 @@ def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    if weed() is None:
-        pytest.skip("no S3 server: the wheel of SeaweedFS is not installed")
-    with s3_server(tmp_path_factory.mktemp("s3")) as variables:
-        yield variables
-
-
-@pytest.fixture(scope="module")
-def slurm_variables() -> Iterator[dict[str, str]]:
-    if why := slurm.missing():
-        pytest.skip(why)
-    with slurm.slurm_cluster() as variables:
-        yield variables
-
-
-@pytest.fixture(scope="module")
-def ray_place(s3: dict[str, str]) -> Iterator[tuple[str, dict[str, str]]]:
-    if why := ray.missing():
-        pytest.skip(why)
-    with ray.ray_cluster() as place:
-        yield place
-
-
 def milled(folder: Path, raw: str, root: str, execution: dict[str, Any]) -> Contents:
     """Make the corpus of the tiny recipe from the files below `raw`, in a store at `root`."""
     sources = {f"notes{n}": {"kind": "jsonl", "paths": [f"{raw}/notes{n}.jsonl"]} for n in range(NOTES)}
@@ -71,7 +45,7 @@ def milled(folder: Path, raw: str, root: str, execution: dict[str, Any]) -> Cont
     (folder / "recipe.yaml").write_text(yaml.safe_dump(RECIPE | changes))
     store = open_store(Settings(root=root, scratch=folder / "scratch"))
     contents: Contents = {}
-    for item in make_plan(load_recipe(str(folder / "recipe.yaml")), store):
+    for item in make_plan(load_recipe(str(folder / "recipe.yaml")), store).stages:
         if item.stage.family is Family.CORPUS:
             manifest, there = make(store, item.job, lambda event: None)
             assert not there
@@ -91,8 +65,18 @@ def reference(raw: Path, tmp_path_factory: pytest.TempPathFactory) -> Contents:
 
 @pytest.mark.drill
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("place", ["disk", "s3"])
-@pytest.mark.parametrize("executor", ["local", "slurm", "ray"])
+@pytest.mark.parametrize(
+    ("executor", "place"),
+    [
+        ("local", "s3"),
+        ("slurm", "disk"),
+        ("ray", "s3"),
+        *(
+            pytest.param(*pair, marks=pytest.mark.nightly)
+            for pair in (("local", "disk"), ("slurm", "s3"), ("ray", "disk"))
+        ),
+    ],
+)
 def test_the_bytes_are_the_same(
     executor: str,
     place: str,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import bz2
+import contextlib
+import io
 import json
 import os
 import subprocess
@@ -10,13 +12,18 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
+from flows.cli import app
 from flows.recipe.recipe import Recipe
 from flows.recipe.stages import graph
+from tests.flows.prepared import prepare_prefect
 from tests.pipeline.corpus import words
 
 HOUSE = Path(__file__).parents[2]
+SERVER = "DEEPMILL_TEST_PREFECT_API_URL"
+"""Names Prefect's server for what the tests run; without it each run has one of its own."""
 NO_RULES = dict.fromkeys(
     ("url", "language", "gopher_repetition", "gopher_quality", "c4_quality", "fineweb_quality", "pii"), False
 )
@@ -71,6 +78,8 @@ RECIPE: dict[str, Any] = {
     "quantize": {"calibration_sequences": 4, "evaluation_sequences": 2, "accuracy_problems": 2, "max_new_tokens": 8},
     "promote": {"max_quantization_kl": 1.0, "min_accuracy": 0},  # it answers nothing right
 }
+SECONDS = 550
+"""That a command may take: ten times what it does, for a machine with other work."""
 STAGES = [node.stage.name for node in graph(Recipe.model_validate(RECIPE).has)]
 """Of the recipe, in order."""
 
@@ -108,13 +117,13 @@ def write_recipe(folder: Path, **changes: Any) -> Path:
 def environment(root: Path) -> dict[str, str]:
     """Of a process whose store is below `root`, and whose Prefect database is beside it."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("DEEPMILL_", "PREFECT_"))}
-    server = os.environ.get("DEEPMILL_TEST_PREFECT_API_URL")  # else each run has its own
+    server = os.environ.get(SERVER)
     return (
         kept
         | ({"PREFECT_API_URL": server} if server else {})
         | {
             "DEEPMILL_ROOT": str(root / "store"),
-            "PREFECT_HOME": str(root.parent / "prefect"),  # shared by the tests: making its database takes seconds
+            "PREFECT_HOME": str(root.parent / "prefect"),
             "PYTHONPATH": str(HOUSE),
             "COLUMNS": "120",
             "OMP_NUM_THREADS": "1",
@@ -124,6 +133,8 @@ def environment(root: Path) -> dict[str, str]:
 
 def start(root: Path, *arguments: str) -> subprocess.Popen[str]:
     """`deepmill ...` in a process of its own, its output and errors together."""
+    if arguments[0] in ("run", "study", "rerun"):
+        prepare_prefect(root.parent / "prefect")
     return subprocess.Popen(
         [sys.executable, "-m", "flows.cli", *arguments],
         env=environment(root),
@@ -138,6 +149,17 @@ def start(root: Path, *arguments: str) -> subprocess.Popen[str]:
 def deepmill(root: Path, *arguments: str, status: int = 0) -> str:
     """What `deepmill ...` prints; it must leave with `status`."""
     process = start(root, *arguments)
-    printed, _ = process.communicate(timeout=280)
+    printed, _ = process.communicate(timeout=SECONDS)
     assert process.returncode == status, printed
     return printed
+
+
+def ask(root: Path, *arguments: str) -> str:
+    """What `deepmill ...` prints, in this process, which has MLflow imported already; errors are raised."""
+    printed = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(printed):
+        patch.setenv("DEEPMILL_ROOT", str(root / "store"))
+        patch.setenv("COLUMNS", "120")
+        patch.chdir(root)
+        app(list(arguments), standalone_mode=False)
+    return printed.getvalue()

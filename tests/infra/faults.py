@@ -32,6 +32,8 @@ class Faults:
     refused: int = 0
     seen: int = 0
     failed: int = 0
+    refused: int = 0
+    """Requests that found the server down."""
     forgotten: list[str] = field(default_factory=list)
 
 
@@ -73,6 +75,8 @@ def faulty(address: str, faults: Faults, seed: int = 1) -> Iterator[str]:
                 answer = connection.getresponse()
                 self._answer(answer.status, dict(answer.getheaders()), answer.read())
             except OSError:
+                with lock:
+                    faults.refused += 1
                 self.close_connection = True  # the server is down: so is the connection
             finally:
                 connection.close()

@@ -30,7 +30,8 @@ def fail(argument: dict[str, Any]) -> None:
     Path(argument["folder"], f"pid-{os.environ['RANK']}").write_text(str(os.getpid()))
     if os.environ["RANK"] == "0":
         time.sleep(1000)
-    time.sleep(0.3)
+    while not Path(argument["folder"], "pid-0").exists():
+        time.sleep(0.01)
     if argument["how"] == "user":
         raise UserError("corpus.txt: record 7: broken; mend it")
     if argument["how"] == "bug":

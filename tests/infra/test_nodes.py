@@ -18,7 +18,7 @@ from infra.execution import ENVIRONMENT_KEY, Execution
 from infra.launch import launch, run_job
 from infra.launch.node import LOST
 from infra.launch.node_job import ADDRESS, HEAD, NODE, NodeJob
-from tests.infra import namespaces, slurm
+from tests.infra import namespaces
 from tests.infra.namespaces import Namespaces, two_namespaces
 from tests.infra.s3 import free_ports
 
@@ -101,6 +101,7 @@ class _Nodes:
 
 
 @pytest.mark.drill
+@pytest.mark.nightly  # Slurm's below does the same, and the lost network has two namespaces
 @pytest.mark.timeout(600)
 def test_two_namespaces_survive_a_killed_rank_and_a_killed_node(
     spaces: Namespaces, undisturbed: Path, tmp_path: Path
@@ -142,17 +143,14 @@ def test_a_lost_network_is_reported_in_bounded_time(spaces: Namespaces, tmp_path
 @pytest.mark.drill
 @pytest.mark.timeout(600)
 def test_a_slurm_of_two_nodes_survives_a_killed_rank_and_a_killed_node(
-    undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    slurm_variables: dict[str, str], undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if reason := slurm.missing():
-        pytest.skip(reason)
-    with slurm.slurm_cluster() as variables:
-        for name, value in variables.items():
-            monkeypatch.setenv(name, value)
-        wide = Execution.model_validate(WIDE | {"launcher": "slurm", "restarts": 2})
-        monkeypatch.setenv(ENVIRONMENT_KEY, wide.model_dump_json())
-        monkeypatch.chdir(HOUSE)
-        run_job(TARGET, {"out": str(tmp_path), "rank_at": 2, "node_at": 4}, wide, tmp_path / "work")
+    for name, value in slurm_variables.items():
+        monkeypatch.setenv(name, value)
+    wide = Execution.model_validate(WIDE | {"launcher": "slurm", "restarts": 2})
+    monkeypatch.setenv(ENVIRONMENT_KEY, wide.model_dump_json())
+    monkeypatch.chdir(HOUSE)
+    run_job(TARGET, {"out": str(tmp_path), "rank_at": 2, "node_at": 4}, wide, tmp_path / "work")
     assert (tmp_path / "rank").exists()
     assert (tmp_path / "node").exists()
     _same(tmp_path, undisturbed)

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -59,9 +59,9 @@ def job(text: str, seconds: float = 0.0) -> Job:
     return Job("fake", 1, f"{abs(hash(text)):016x}"[:16], "tests.infra.fake_stages:write", config)
 
 
-def built(store: ObjectStore, wanted: Job) -> bool:
+def built(store: ObjectStore, wanted: Job, listen: Callable[[dict[str, Any]], None] = lambda event: None) -> bool:
     """Make the artifact; whether it is whole for somebody who has nothing of it yet."""
-    manifest, there = make(store, wanted, lambda event: None)
+    manifest, there = make(store, wanted, listen)
     elsewhere = ObjectStore(store.address, store.local.with_name(f"elsewhere-{time.monotonic_ns()}"))
     return (elsewhere.path("fake", manifest.identity) / "out.txt").read_text() == wanted.config["text"] and not there
 
@@ -125,11 +125,21 @@ def test_what_is_never_kept_is_never_visible_and_not_made_twice(faults: Faults, 
 def test_killed_and_restarted_it_is_waited_for(server: S3Server, faults: Faults, tmp_path: Path) -> None:
     store = ObjectStore(f"s3://test/{tmp_path.name}", tmp_path / "one")
     outcome: list[bool] = []
-    worker = threading.Thread(target=lambda: outcome.append(built(store, job("restart", seconds=2.0))))
+    phases = {name: threading.Event() for name in ("writing", "checksums")}
+
+    def listen(event: dict[str, Any]) -> None:
+        if event["event"] == "begin":
+            phases[event["phase"]].set()
+
+    worker = threading.Thread(target=lambda: outcome.append(built(store, job("restart", seconds=2.0), listen)))
     worker.start()
-    time.sleep(1.5)  # the stage works
+    assert phases["writing"].wait(60)  # the stage works
     server.kill()
-    time.sleep(4)  # it has ended, and wants to publish
+    assert phases["checksums"].wait(60)  # it has ended, and wants to publish
+    before, deadline = faults.refused, time.monotonic() + 60
+    while faults.refused < before + 3:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
     assert worker.is_alive()
     server.start()
     worker.join(100)

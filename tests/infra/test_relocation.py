@@ -13,12 +13,14 @@ from flows.cli import app
 from infra.relocation import COLUMNS, local_path, moved, relocate
 from infra.settings import DATABASE, Settings
 from infra.tracking import Tracker
+from tests.flows.prepared import prepare_mlflow
 
 
 @pytest.fixture(scope="module")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store with a run, a file of it and a registered version; its registry names whole paths, as MLflow does."""
     root = tmp_path_factory.mktemp("made here") / "store"
+    prepare_mlflow(root)
     tracker = Tracker(Settings(root=str(root)))
     log = tracker.start("run", {})
     log.text("hello", "said.txt")

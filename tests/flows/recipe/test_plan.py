@@ -6,15 +6,17 @@ import hashlib
 import json
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from flows.recipe.plan import PlannedStage, State, identity_config, make_plan
+from flows.recipe.plan import Plan, PlannedStage, State, identity_config, make_plan
 from flows.recipe.recipe import Recipe, load_recipe
 from flows.recipe.stages import downstream, graph
+from flows.run import session
+from infra.digests import DigestCache
 from infra.errors import UserError
 from infra.fingerprint import fingerprint
-from infra.hashing import DigestCache
 from infra.manifest import Manifest, record_files
 from infra.store import LocalStore
 from tests.flows.tiny import write_recipe
@@ -32,7 +34,7 @@ def store(tmp_path: Path) -> LocalStore:
 
 def planned(recipe: Path, store: LocalStore, *settings: str, **options: str) -> dict[str, PlannedStage]:
     plan = make_plan(load_recipe(str(recipe), settings), store, restart_from=options.get("restart_from"))
-    return {item.stage.name: item for item in plan}
+    return {item.stage.name: item for item in plan.stages}
 
 
 NODES = graph(Recipe().has)
@@ -170,3 +172,26 @@ def test_a_missing_source_is_named(recipe: Path, store: LocalStore, tmp_path: Pa
     (tmp_path / "corpus" / "notes.jsonl").unlink()
     with pytest.raises(UserError, match=r"notes\.jsonl"):
         planned(recipe, store)
+
+
+def test_a_session_takes_over_the_plan_of_the_command(
+    recipe: Path, store: LocalStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was worked out, and the files that were read for it, once is enough."""
+    loaded = load_recipe(str(recipe))
+    plan = make_plan(loaded, store)
+    made: list[str] = []
+
+    def counted(recipe: Recipe, *arguments: Any, **options: Any) -> Plan:
+        made.append(recipe.name)
+        return make_plan(recipe, *arguments, **options)
+
+    monkeypatch.setattr(session, "make_plan", counted)
+    monkeypatch.setenv("DEEPMILL_ROOT", str(store.root))
+    with session.planned_as(plan):
+        with session.open_session(Recipe.model_validate(loaded.model_dump())) as run:
+            assert {name: item.job.identity for name, item in run.plan.items()} == plan.identities
+            assert {item.job.run_id for item in run.plan.values()} == {run.run_id}
+        assert made == []
+        with session.open_session(loaded, restart_from="sft"):
+            assert made == [loaded.name]  # another question

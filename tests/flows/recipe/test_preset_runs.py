@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 
 from flows.recipe.stages import graph
+from model.architecture.checkpoint import load_config
+from pipeline.reasoning.stage import read_tasks
 from tests.flows.small import small
 from tests.pipeline.corpus import set_workers
 
@@ -47,3 +49,9 @@ def test_it_runs_to_its_end(name: str, tmp_path: Path, monkeypatch: pytest.Monke
     if recipe.export:
         assert (made["export"] / "hf" / "model.safetensors").exists()
         assert list((made["export"] / "gguf").glob("*.gguf"))
+    if recipe.distill:
+        stages = ["pretrain", "sft", "grpo", "sft_second", "grpo_second", "student", "distill"]
+        assert evaluation["order"] == stages
+        assert load_config(made["distill"] / "model").model_type == "llama"
+        assert {row["answer"] for row in read_tasks(made["rejection"] / "train.jsonl")}
+    assert (made["evaluate"] / "samples.html").exists() == bool(recipe.evaluate.samples)

@@ -14,7 +14,7 @@ from infra.errors import UserError
 def test_a_stage_reads_only_what_comes_before_it() -> None:
     seen: set[str] = set()
     for row in STAGES:
-        assert {name for each in row.reads() for name in each.choices} <= seen, row.name
+        assert {name for each in row.inputs for name in each.choices} <= seen, row.name
         seen.add(row.name)
 
 

@@ -13,11 +13,14 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.flows.prepared import prepare_mlflow
+
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A real MLflow server."""
     folder = tmp_path_factory.mktemp("server")
+    prepare_mlflow(folder, "server.db")
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]

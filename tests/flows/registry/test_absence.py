@@ -18,6 +18,7 @@ from flows.registry.release import promote_by_hand, released_version, rollback
 from infra.errors import UserError
 from infra.settings import Settings
 from infra.tracking import registry_client
+from tests.flows.prepared import prepare_mlflow
 from tests.flows.registry.test_release import GOOD, versions
 from tests.infra.faults import Faults, faulty
 
@@ -44,6 +45,7 @@ def silent(name: str, settings: Settings) -> None:
 
 @pytest.fixture
 def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    prepare_mlflow(tmp_path / "store")
     monkeypatch.setenv("DEEPMILL_ROOT", str(tmp_path / "store"))
     return Settings()
 

@@ -15,13 +15,16 @@ from flows.registry.release import PREVIOUS, promote_by_hand, rollback
 from infra.errors import UserError
 from infra.settings import Settings
 from infra.tracking import registry_client
+from tests.flows.prepared import prepare_mlflow
 from tests.flows.registry.test_release import GOOD, versions
 
 
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
+    root = tmp_path_factory.mktemp("vetting")
+    prepare_mlflow(root)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DEEPMILL_ROOT", str(tmp_path_factory.mktemp("vetting")))
+        patch.setenv("DEEPMILL_ROOT", str(root))
         yield Settings()
 
 

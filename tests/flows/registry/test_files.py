@@ -22,6 +22,7 @@ from flows.serving.sources import find_source
 from infra.errors import UserError
 from infra.settings import Settings, quiet_network
 from infra.tracking import registry_client
+from tests.flows.prepared import prepare_mlflow
 from tests.flows.registry.registered import register
 from tests.flows.registry.test_release import GOOD
 from tests.model.serving.talker import ANSWER, QUESTION, save_talker
@@ -76,6 +77,7 @@ def template(talker: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The store, made once; a test works on a copy, which is a test of copied stores too."""
     quiet_network()
     root = tmp_path_factory.mktemp("template") / "store"
+    prepare_mlflow(root)
     settings = Settings(root=str(root))
     for _ in range(2):
         version, _ = register(settings, "talker", talker, GOOD)

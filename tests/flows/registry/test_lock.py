@@ -16,6 +16,7 @@ from flows.registry.lock import RegisteredLease
 from infra.errors import UserError
 from infra.settings import Settings
 from infra.tracking import registry_client
+from tests.flows.prepared import prepare_mlflow
 from tests.flows.registry.test_release import GOOD, versions
 
 HOST = """
@@ -78,6 +79,7 @@ def told(process: subprocess.Popen[str]) -> str:
 
 @pytest.fixture
 def shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    prepare_mlflow(tmp_path, "shared.db")
     monkeypatch.setenv("DEEPMILL_ROOT", str(tmp_path / "here"))
     monkeypatch.setenv("DEEPMILL_TRACKING_URI", f"sqlite:///{tmp_path / 'shared.db'}")
     return Settings()

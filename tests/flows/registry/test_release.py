@@ -21,6 +21,7 @@ from infra.errors import UserError
 from infra.settings import Settings, without_password
 from infra.tracking import registry_client
 from model.release.card import NO_LICENCE, SECTIONS
+from tests.flows.prepared import prepare_mlflow
 
 GOOD: dict[str, Any] = {
     "accuracy": 0.6,
@@ -36,6 +37,7 @@ GOOD: dict[str, Any] = {
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
     root = tmp_path_factory.mktemp("registry")
+    prepare_mlflow(root)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DEEPMILL_ROOT", str(root))
         yield Settings()

@@ -23,6 +23,7 @@ from infra.errors import UserError
 from infra.settings import Settings, quiet_network
 from infra.tracking import Tracker
 from model.release.serving_spec import pyfunc_spec
+from tests.flows.prepared import prepare_mlflow
 from tests.model.serving.talker import ANSWER, QUESTION, THOUGHT
 
 
@@ -30,6 +31,7 @@ from tests.model.serving.talker import ANSWER, QUESTION, THOUGHT
 def environment(talkers: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """A registry with two versions of the talker, the first of them champion."""
     root = tmp_path_factory.mktemp("store")
+    prepare_mlflow(root)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DEEPMILL_ROOT", str(root))
         quiet_network()

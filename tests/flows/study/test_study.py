@@ -79,12 +79,12 @@ def test_differences_are_paired_by_seed() -> None:
     assert base.difference == 0
     assert better.difference == pytest.approx(-0.29 / 3)
     deviation = math.sqrt(sum((d + 0.29 / 3) ** 2 for d in (-0.1, -0.08, -0.11)) / 2)
-    assert better.reach == pytest.approx(4.30 * deviation / math.sqrt(3))
+    assert better.half_width == pytest.approx(4.302653 * deviation / math.sqrt(3))
     assert better.wins == 3
     assert better.verdict == "better than the baseline"
     assert noise.verdict == "not told apart from the baseline"
     (_, alone) = contrast(Study(arms={"a": {}, "b": {}}, seeds=(0,)), {"a": {0: 3.0}, "b": {0: 2.0}})
-    assert alone.reach == math.inf
+    assert alone.half_width == math.inf
     assert alone.verdict == "not told apart from the baseline"
 
 
@@ -101,7 +101,7 @@ def test_a_study_runs_as_one_flow_and_writes_one_page(tmp_path: Path) -> None:
     assert one != other
     assert [arm["losses"] for arm in numbers["arms"]] == [[one], [other]]
     assert numbers["arms"][1]["difference"] == pytest.approx(other - one)
-    assert numbers["arms"][1]["reach_95"] is None
+    assert numbers["arms"][1]["half_width_95"] is None
     made = {
         stage: [f for f in (tmp_path / "store" / stage).iterdir() if f.is_dir()] for stage in ("shards", "pretrain")
     }

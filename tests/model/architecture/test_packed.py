@@ -54,7 +54,7 @@ def _slow_varlen(
 
 @pytest.fixture
 def slow_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(model.packed, "_kernel", lambda: _slow_varlen)
+    monkeypatch.setattr(model.architecture.packed, "_kernel", lambda: _slow_varlen)
 
 
 DOCUMENTS = torch.tensor([[0] * 5 + [1] * 1 + [2] * 6, [0] * 12, [7] * 11 + [0]])
@@ -96,7 +96,7 @@ def test_the_whole_model_gives_the_same_on_both_paths(family: Family, monkeypatc
             chosen.append((device.type, dtype, width))
             return True
 
-        monkeypatch.setattr(model.packed, "takes_flash", yes)
+        monkeypatch.setattr(model.architecture.packed, "takes_flash", yes)
         flash = transformer(tokens_BT, documents_BT=DOCUMENTS)
     torch.testing.assert_close(flash, masked, atol=2e-5, rtol=1e-5)
     width = 16 if transformer.config.has_latent_attention else 8
@@ -105,7 +105,7 @@ def test_the_whole_model_gives_the_same_on_both_paths(family: Family, monkeypatc
 
 def test_autocast_decides_the_type(monkeypatch: pytest.MonkeyPatch) -> None:
     transformer, asked = tiny_model(), []
-    monkeypatch.setattr(model.packed, "takes_flash", lambda device, dtype, width: asked.append(dtype))
+    monkeypatch.setattr(model.architecture.packed, "takes_flash", lambda device, dtype, width: asked.append(dtype))
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         transformer(torch.zeros(1, 4, dtype=torch.int64), documents_BT=torch.zeros(1, 4, dtype=torch.int64))
     assert asked == [torch.bfloat16]

@@ -10,7 +10,7 @@ from tokenizers import Tokenizer
 
 from model.architecture.checkpoint import load_model
 from model.evaluation.choices import choose_answers, log_likelihoods
-from tests.model.artifacts import make_artifacts
+from tests.model.artifacts import shared_artifacts
 from tests.model.conftest import tiny_model
 
 
@@ -34,7 +34,7 @@ def test_likelihoods_are_those_of_each_row_alone() -> None:
 
 @pytest.mark.parametrize("chat", [True, False])
 def test_the_likeliest_choice_is_chosen(tmp_path: Path, chat: bool) -> None:
-    made = make_artifacts(tmp_path)
+    made = shared_artifacts()
     words = Tokenizer.from_file(str(made["tokenizer"] / "tokenizer.json"))
     model = load_model(made["sft"] / "model")
     with torch.no_grad():  # a model that finds "7" likelier than any other token, everywhere

@@ -17,15 +17,15 @@ from model.evaluation.evaluate import evaluate
 from model.evaluation.sections import EvaluateConfig
 from pipeline.reasoning.stage import read_tasks
 from pipeline.tokens.reader import ShardReader
-from tests.model.artifacts import make_artifacts
+from tests.model.artifacts import shared_artifacts
 from tests.pipeline.corpus import published
 
 CONFIG = EvaluateConfig(problems=5, max_new_tokens=8, sequences=3, samples=2, continuation_tokens=4)
 
 
 @pytest.fixture(scope="module")
-def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    return make_artifacts(tmp_path_factory.mktemp("evaluate"))
+def inputs() -> dict[str, Path]:
+    return shared_artifacts()
 
 
 def test_the_artifact_is_complete_and_the_same_twice(inputs: dict[str, Path], tmp_path: Path) -> None:

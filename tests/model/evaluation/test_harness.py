@@ -20,7 +20,7 @@ from model.evaluation.harness import Harness, HarnessModel
 from model.evaluation.sections import EvaluateConfig
 from model.generation.generate import Sampling, split_reasoning
 from model.generation.solve import solve
-from tests.model.artifacts import make_artifacts
+from tests.model.artifacts import shared_artifacts
 
 CHOICES = [
     {
@@ -61,8 +61,8 @@ TASKS["asked"] = TASKS["plain"] | {"doc_to_text": "{{question}}"}
 
 
 @pytest.fixture(scope="module")
-def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    return make_artifacts(tmp_path_factory.mktemp("harness"))
+def inputs() -> dict[str, Path]:
+    return shared_artifacts()
 
 
 @pytest.fixture(scope="module")

@@ -24,7 +24,7 @@ from model.release.quantize import quantize
 from model.release.quantized import load_quantized, make_plan, save_quantized
 from model.release.units import Role
 from model.sections import ExportConfig, Precision
-from tests.model.artifacts import make_artifacts
+from tests.model.artifacts import shared_artifacts
 from tests.model.conftest import tiny_model
 from tests.model.release.test_stages import CONFIG
 from tests.pipeline.corpus import published
@@ -89,7 +89,7 @@ def test_what_is_missing_is_named_with_the_remedy(tmp_path: Path, monkeypatch: p
 
 @pytest.mark.skipif(not os.environ.get(PYTHON), reason=f"{PYTHON} names no Python that has llmcompressor")
 def test_it_quantizes_is_judged_and_exported(tmp_path: Path) -> None:
-    made = make_artifacts(tmp_path)
+    made = shared_artifacts()
     made["model"] = made["grpo"]
     with pytest.raises(UserError, match=r"it has llmcompressor \d.*asks for 0\.0\.1; install that one or set"):
         check_compressor("0.0.1", made["grpo"] / "model")

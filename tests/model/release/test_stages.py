@@ -22,7 +22,7 @@ from model.release.quantize import quantize
 from model.release.quantized import load_quantized, read_units
 from model.release.rows import text_rows
 from model.sections import Activations, ExportConfig, Precision, QuantizeConfig
-from tests.model.artifacts import make_artifacts
+from tests.model.artifacts import shared_artifacts
 from tests.model.conftest import tiny_model
 from tests.pipeline.corpus import published
 
@@ -39,10 +39,9 @@ HOSTILE = ["1234567 + 89", "naïve 漢字 🦙\u200b", "  two  spaces\n\n\ttab",
 
 @pytest.fixture(scope="module")
 def artifacts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    made = make_artifacts(tmp_path_factory.mktemp("release"))
+    made = shared_artifacts()
     for name in ("evaluate", "quantize", "export"):
-        made[name] = made["sft"].parent / name
-        made[name].mkdir()
+        made[name] = tmp_path_factory.mktemp(name)
     evaluate(EvaluateConfig(problems=4, max_new_tokens=4, sequences=2), made, made["evaluate"])
     made["model"] = made["grpo"]
     quantize(CONFIG, made, made["quantize"])

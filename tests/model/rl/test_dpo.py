@@ -16,7 +16,7 @@ from infra.execution import ENVIRONMENT_KEY
 from model.finetune_sections import DpoConfig
 from model.rl.dpo import Pair, _batch, _cut, answer_log_probabilities, dpo, dpo_loss
 from model.training.engine import SingleEngine
-from tests.model.artifacts import make_artifacts
+from tests.model.artifacts import shared_artifacts
 from tests.model.conftest import tiny_model
 from tests.pipeline.corpus import published
 
@@ -55,8 +55,8 @@ def test_micro_batches_hold_every_pair_once() -> None:
 
 
 @pytest.fixture(scope="module")
-def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    made = make_artifacts(tmp_path_factory.mktemp("dpo"))
+def inputs() -> dict[str, Path]:
+    made = shared_artifacts()
     return {name: made[name] for name in ("tokenizer", "reasoning")} | {"start": made["sft"]}
 
 

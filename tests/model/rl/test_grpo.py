@@ -22,7 +22,7 @@ from infra.execution import ENVIRONMENT_KEY
 from model.architecture.checkpoint import load_model
 from model.finetune_sections import GrpoConfig
 from model.rl.grpo import grpo
-from tests.model.artifacts import make_artifacts
+from tests.model.artifacts import shared_artifacts
 from tests.pipeline.corpus import published
 
 RUNNING = """
@@ -55,8 +55,8 @@ def _a_checkpoint_every_step() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    made = make_artifacts(tmp_path_factory.mktemp("grpo"))
+def inputs() -> dict[str, Path]:
+    made = shared_artifacts()
     return {name: made[name] for name in ("tokenizer", "reasoning")} | {"start": made["sft"]}
 
 

@@ -19,7 +19,7 @@ from model.architecture.checkpoint import load_model, save_model
 from model.finetune_sections import RejectionConfig
 from model.rl.rejection import choose_answers, rejection
 from pipeline.reasoning.stage import read_tasks
-from tests.model.artifacts import make_artifacts
+from tests.model.artifacts import shared_artifacts
 from tests.pipeline.corpus import published
 
 CONFIG = RejectionConfig(samples=12, kept=1, max_new_tokens=12, general_share=0.5)
@@ -32,8 +32,8 @@ def test_the_shortest_different_ones_are_kept() -> None:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    return make_artifacts(tmp_path_factory.mktemp("rejection"))
+def made() -> dict[str, Path]:
+    return shared_artifacts()
 
 
 @pytest.fixture(scope="module")

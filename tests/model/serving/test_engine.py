@@ -131,8 +131,7 @@ def test_a_killed_engine_is_an_error_and_leaves_nothing(kind: EngineKind, folder
         request = Request(prompt_tokens(words(), "Say it in full."), 70, temperature=5.0)
         os.kill(child.pid, signal.SIGSTOP)  # in the middle of an answer, however fast the machine
         waiting = asyncio.ensure_future(anext(engine.complete(request)))
-        await asyncio.sleep(0.2)
-        assert not waiting.done()
+        assert not (await asyncio.wait({waiting}, timeout=0.2))[0]
         os.kill(child.pid, signal.SIGKILL)
         with pytest.raises(EngineError):
             await asyncio.wait_for(waiting, 10)

@@ -1,7 +1,8 @@
 """One process group trains through many layouts, one after the other; importable by ranks.
 
-A job is ``{"name", "execution", "family", "training", "stop"}``: train the tiny model in that layout, in the folder of
-that name (jobs with the same name go on from each other's checkpoints), and stop before step `stop` if there is one.
+A job is ``{"name", "execution", "family", "changes", "training", "stop"}``: train the tiny model in that layout, in
+the folder of that name (jobs with the same name go on from each other's checkpoints), and stop before step `stop` if
+there is one.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ def run_job(job: dict[str, Any], folder: Path) -> None:
     """Train as one rank; rank 0 leaves ``history.json`` and the model in the job's folder when it came to the end."""
     os.environ[ENVIRONMENT_KEY] = json.dumps({"checkpoints": {"seconds": 0}} | job["execution"])
     out = folder / job["name"]
-    model = tiny_model(job.get("family", "deepseek_v3"))
+    model = tiny_model(job.get("family", "deepseek_v3"), **job.get("changes", {}))
     config = small_training(**job.get("training", {}))
     try:
         result = train(model, StoppingBatches(job.get("stop")), config, out / "snapshots")

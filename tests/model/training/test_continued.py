@@ -22,14 +22,14 @@ from model.training.continued import continued
 from pipeline.sections import ShardsConfig, TokenizerConfig
 from pipeline.tokens.shards import shards
 from pipeline.tokens.tokenizer import SPECIAL_TOKENS, tokenizer
-from tests.model.artifacts import make_artifacts
+from tests.model.artifacts import shared_artifacts
 from tests.model.conftest import tiny_model
 from tests.pipeline.corpus import published
 
 
 @pytest.fixture(scope="module")
-def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    return make_artifacts(tmp_path_factory.mktemp("continued"))
+def inputs() -> dict[str, Path]:
+    return shared_artifacts()
 
 
 def _config(**changes: Any) -> ContinuedConfig:

@@ -15,7 +15,7 @@ from model.architecture.config import Family
 from model.finetune_sections import EsftScore, SftConfig
 from model.training.esft import _most_used, expert_use
 from model.training.sft import sft
-from tests.model.artifacts import make_artifacts
+from tests.model.artifacts import shared_artifacts
 from tests.model.conftest import tiny_model
 
 
@@ -50,8 +50,8 @@ def test_the_use_of_experts_is_counted(score: EsftScore) -> None:
 
 
 @pytest.fixture(scope="module")
-def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    made = make_artifacts(tmp_path_factory.mktemp("esft"))
+def inputs() -> dict[str, Path]:
+    made = shared_artifacts()
     return {name: made[name] for name in ("tokenizer", "reasoning")} | {"start": made["pretrain"]}
 
 

@@ -15,11 +15,15 @@ from safetensors.torch import load_file
 from infra.errors import UserError
 from infra.execution import ENVIRONMENT_KEY
 from infra.launch import launch
+from model.architecture.checkpoint import load_model
 from model.training.prepare import _cpu_has_bf16
 from tests.model.training.layouts import run_job
 
 TARGET = "tests.model.training.layouts:run_rank"
+pytestmark = pytest.mark.timeout(900)  # the fixture trains in every layout
 STOCK = {"training": {"micro_batch": 4}}
+BALANCED = {"micro_batch": 4, "balance_loss": 0.3, "device_balance_loss": 0.3, "balance_devices": 4}
+PREDICTING = {"num_nextn_predict_layers": 1}
 
 
 def _two(**more: Any) -> dict[str, Any]:
@@ -43,13 +47,24 @@ MATRIX: dict[str, dict[str, Any]] = (
         "softmax-ep2": {"execution": _two(expert_parallel=2), "family": "deepseek"},
         "muon-ep1": {"execution": _two(), "training": {"optimizer": "muon", "micro_batch": 4}},
         "muon-ep2": {"execution": _two(expert_parallel=2), "training": {"optimizer": "muon", "micro_batch": 4}},
+        "balanced-ep2": {"execution": _two(expert_parallel=2), "family": "deepseek", "training": BALANCED},
+        "predicting-ep2": {"execution": _two(expert_parallel=2), "changes": PREDICTING},
     }
 )
-REFERENCES = {"softmax-ep2": "softmax", "muon-ep1": "muon", "muon-ep2": "muon"}
+REFERENCES = {
+    "softmax-ep2": "softmax",
+    "muon-ep1": "muon",
+    "muon-ep2": "muon",
+    "balanced-ep2": "balanced",
+    "predicting-ep2": "predicting",
+}
 SINGLES: dict[str, dict[str, Any]] = {
     "single": {"execution": {}},
     "softmax": {"execution": {}, "family": "deepseek"},
     "muon": {"execution": {}, "training": {"optimizer": "muon", "micro_batch": 4}},
+    "balanced": {"execution": {}, "family": "deepseek", "training": BALANCED},
+    "devices": {"execution": {}, "family": "deepseek", "training": BALANCED | {"device_balance_loss": 0.0}},
+    "predicting": {"execution": {}, "changes": PREDICTING},
 }
 ROUNDED: dict[str, dict[str, Any]] = {
     "bf16": {"execution": _two(precision="bf16", zero=0)},
@@ -107,6 +122,16 @@ def test_a_layout_trains_as_one_process(name: str, folder: Path) -> None:
     _agree(folder, name, REFERENCES.get(name, "single"))
     history = _history(folder, name)
     assert history[-1]["loss"] < history[0]["loss"]
+
+
+def test_the_loss_of_the_devices_is_at_work(folder: Path) -> None:
+    with_it, without = (_history(folder, name)[3]["grad_norm"] for name in ("balanced", "devices"))
+    assert without != pytest.approx(with_it, rel=1e-3)
+
+
+def test_the_prediction_layer_comes_along(folder: Path) -> None:
+    model = load_model(folder / "predicting-ep2" / "model", prediction=True)
+    assert model.config.num_nextn_predict_layers == 1
 
 
 @pytest.mark.parametrize("name", ROUNDED)

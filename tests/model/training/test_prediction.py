@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
 import torch
 
-from infra.execution import ENVIRONMENT_KEY
-from infra.launch import launch
-from model.architecture.checkpoint import load_model
 from model.training.loop import train
 from model.training.prediction import loss_tokens_at, prediction_weight, targets_at
 from tests.model.conftest import tiny_model
@@ -58,21 +54,3 @@ def test_a_run_learns_the_token_after_the_next(tmp_path: Path) -> None:
     alone = train(plain, CountingBatches(), small_training(steps=1), tmp_path / "plain").history[0]
     assert "prediction_loss" not in alone
     assert first["loss"] == pytest.approx(alone["loss"], rel=1e-5), "the main model's loss is its own"
-
-
-def test_two_expert_parallel_ranks_agree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    histories = []
-    for ranks in (1, 2):
-        out = tmp_path / str(ranks)
-        out.mkdir()
-        monkeypatch.setenv(ENVIRONMENT_KEY, json.dumps({"ranks": ranks, "expert_parallel": ranks}))
-        changes = {"num_nextn_predict_layers": 1}
-        launch(
-            "tests.model.synthetic:run_rank",
-            {"out": str(out), "family": "deepseek_v3", "changes": changes, "training": {"steps": 3}},
-            ranks,
-        )
-        histories.append(json.loads((out / "history.json").read_text()))
-        assert load_model(out / "model", prediction=True).config.num_nextn_predict_layers == 1
-    for one, two in zip(*histories, strict=True):
-        assert one == pytest.approx(two, rel=1e-5)

@@ -39,7 +39,7 @@ class _Reader:
 
 @pytest.fixture
 def inputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Path]:
-    monkeypatch.setattr(pipeline.reader, "ShardReader", _Reader)
+    monkeypatch.setattr(pipeline.tokens.reader, "ShardReader", _Reader)
     tokenizer = tmp_path / "tokenizer"
     tokenizer.mkdir()
     vocabulary = {"<|eos|>": 0} | {"x" * number: number for number in range(1, 97)}

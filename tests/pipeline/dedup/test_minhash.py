@@ -31,7 +31,7 @@ def _ours(folder: Path, config: MinhashConfig, files: list[list[str]]) -> None:
 
 @pytest.mark.parametrize("seed", [1, 7])
 def test_signature_files_are_datatroves(tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pipeline.minhash, "BUFFERED", 3)
+    monkeypatch.setattr(pipeline.dedup.minhash, "BUFFERED", 3)
     config = MinhashConfig(seed=seed)
     files = [TEXTS, [], TEXTS[::-1] + [words(n, 60) for n in range(9)]]
     _ours(tmp_path / "ours", config, files)
@@ -54,7 +54,7 @@ def test_equal_first_hashes_are_ordered_by_the_others(tmp_path: Path) -> None:
 @pytest.mark.parametrize("share", [1, 2])
 @pytest.mark.parametrize("records", [1_000_000, 7])
 def test_pairs_are_datatroves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, share: int, records: int) -> None:
-    monkeypatch.setattr(pipeline.minhash, "RANGE_RECORDS", records)
+    monkeypatch.setattr(pipeline.dedup.minhash, "RANGE_RECORDS", records)
     config = MinhashConfig(num_buckets=4, hashes_per_bucket=3)
     variants = [LONG.replace(word, "x", 1) for word in LONG.split()[::20]]
     files = [TEXTS, [], variants, [words(n, 60) for n in range(9)] + variants[:3]]

@@ -60,7 +60,7 @@ def test_twice_gives_the_same_bytes_whatever_the_environment(
 
 def test_no_page_shows_an_address_in_memory() -> None:
     """The modules whose pages did, in the two ways in which pydoc writes them."""
-    command = "from pipeline import sample_site as s; print(*map(s.page, ['difflib', 'ctypes', 'configparser']))"
+    command = "from pipeline.sample import site as s; print(*map(s.page, ['difflib', 'ctypes', 'configparser']))"
     pages = {
         subprocess.run([sys.executable, "-c", command], cwd=HOUSE, capture_output=True, text=True, check=True).stdout
         for _ in range(2)

@@ -43,25 +43,6 @@ def artifact(tmp_path: Path) -> Path:
     return write_documents(tmp_path / "input", *map(rows, range(1, FILES + 1)))
 
 
-@pytest.fixture(scope="module")
-def slurm_variables() -> Iterator[dict[str, str]]:
-    if why := slurm.missing():
-        pytest.skip(why)
-    with slurm.slurm_cluster() as variables:
-        yield variables
-
-
-@pytest.fixture(scope="module")
-def ray_place() -> Iterator[tuple[str, dict[str, str]]]:
-    if why := ray.missing():
-        pytest.skip(why)
-    with ray.ray_cluster() as place:
-        yield place
-        import ray as client
-
-        client.shutdown()
-
-
 @pytest.fixture(params=["local", "slurm", "ray"])
 def executor(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Each executor in turn, two tasks at once; `own ray` is one that the stage itself starts."""

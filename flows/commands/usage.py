@@ -1,0 +1,43 @@
+"""What is said of a command line that cannot be understood: one line, with the nearest right name."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from typing import Any
+
+from typer.exceptions import TyperException
+
+from flows.commands.app import app
+
+__all__ = ["usage_message"]
+
+PROGRAM = "deepmill"
+
+
+def usage_message(error: TyperException) -> str:
+    """One line about a misspelled command or option, a missing argument or a value of the wrong type.
+
+    Typer brings a Click of its own whose classes are private; only what all its usage errors have is read here.
+    """
+    context: Any = getattr(error, "ctx", None)
+    command = context.command.name if context is not None and context.parent is not None else ""
+    place = f"{PROGRAM} {command}".strip()
+    text = error.format_message().rstrip(".")
+    if wrong := getattr(error, "option_name", None) if hasattr(error, "possibilities") else None:
+        text = f"no such option {wrong}"
+        known = [name for parameter in context.command.params for name in parameter.opts + parameter.secondary_opts]
+        return f"{place}: {text}; {_hint(wrong, [name for name in known if name.startswith('--')], place)}"
+    if context is not None and context.parent is None and text.startswith("No such command"):
+        wrong = text.split("'")[1] if "'" in text else ""
+        return f"{PROGRAM}: no such command {wrong}; {_hint(wrong, _commands(), PROGRAM)}"
+    return f"{place}: {text[:1].lower()}{text[1:]}; see {place} --help"
+
+
+def _commands() -> list[str]:
+    return [command.name or command.callback.__name__ for command in app.registered_commands if command.callback]
+
+
+def _hint(wrong: str, known: Iterable[str], place: str) -> str:
+    near = difflib.get_close_matches(wrong, list(known), 1)
+    return f"did you mean {near[0]}?" if near else f"see {place} --help"

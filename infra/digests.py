@@ -1,0 +1,58 @@
+"""Digests of files from outside the store, remembered, so that a file that has not changed is read once."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from infra.storage import ExternalFile, digest_of
+
+__all__ = ["DigestCache"]
+
+WORKERS = 8
+"""Files read at once, at least: hashing leaves Python's lock, and an object store answers many requests at a time."""
+
+
+class DigestCache:
+    """File digests in one SQLite file beside the store.
+
+    A local file is known by path, size, modification time and inode; one of an object store or a web server by address,
+    size and the version (or ETag) that the server names. Where it names none the file is read whole each time.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self._rows = sqlite3.connect(path or ":memory:", timeout=30)
+        self._rows.execute("CREATE TABLE IF NOT EXISTS digests (key TEXT PRIMARY KEY, digest TEXT NOT NULL)")
+
+    def of(self, files: Iterable[ExternalFile]) -> list[str]:
+        """SHA-256 of each file, in order; those not known yet are read by several threads."""
+        wanted = list(files)
+        keys = [_key(file) for file in wanted]
+        found = [self._known(key) for key in keys]
+        unknown = [place for place, digest in enumerate(found) if digest is None]
+        with ThreadPoolExecutor(max(WORKERS, os.cpu_count() or 1)) as threads:
+            for place, digest in zip(unknown, threads.map(digest_of, [wanted[i] for i in unknown]), strict=True):
+                found[place] = digest
+                if key := keys[place]:
+                    with self._rows:
+                        self._rows.execute("INSERT OR REPLACE INTO digests VALUES (?, ?)", (key, digest))
+        return [digest for digest in found if digest is not None]
+
+    def _known(self, key: str) -> str | None:
+        row = self._rows.execute("SELECT digest FROM digests WHERE key = ?", (key,)).fetchone() if key else None
+        return str(row[0]) if row else None
+
+    def close(self) -> None:
+        self._rows.close()
+
+
+def _key(file: ExternalFile) -> str:
+    """What tells that the file is still the same; empty where nothing does."""
+    if file.is_remote:
+        return f"{file.path}|{file.size}|{file.version}" if file.version else ""
+    path = Path(file.path)
+    status = path.stat()
+    return f"{path.resolve()}|{status.st_size}|{status.st_mtime_ns}|{status.st_ino}"

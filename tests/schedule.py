@@ -1,0 +1,55 @@
+"""How two workers share the suite: a file's tests stay together, so do those that share servers; the long come first.
+
+pytest-xdist asks for a scheduler, which lives in the process that hands the work out and knows tests by their names
+alone (its own marks for groups do not work with pytest 9.2).
+"""
+
+from __future__ import annotations
+
+import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
+
+TOGETHER = {
+    "operations": ("tests/flows/operations/test_up",),
+    "cluster": (  # S3, Slurm and Ray, one of each
+        "tests/flows/test_places.py",
+        "tests/flows/test_scale.py",
+        "tests/infra/test_nodes.py",
+        "tests/infra/test_slurm.py",
+        "tests/infra/test_storage.py",
+        "tests/infra/test_store.py",
+        "tests/pipeline/tasks/test_executors.py",
+        "tests/pipeline/tokens/test_reader_s3.py",
+    ),
+}
+"""What begins so is the work of one worker, by the name of the group."""
+APART = ("tests/flows/recipe/test_preset_runs.py",)
+"""Files whose tests share nothing and take long: each is handed out by itself."""
+LONGEST = ("operations", "tests/flows/test_mill.py", "cluster")
+"""Groups that are handed out first, in this order: what takes minutes and begins last would end alone."""
+
+
+def group_of(name: str) -> str:
+    """The group of a test."""
+    for group, members in TOGETHER.items():
+        if name.startswith(members):
+            return group
+    return name if name.startswith(APART) else name.split("::")[0]
+
+
+def arrange(items: list[pytest.Item]) -> None:
+    """Put the groups that take longest first; else the order is kept."""
+    rank = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: rank.get(group_of(item.nodeid), len(LONGEST)))
+
+
+class Schedule(LoadScopeScheduling):
+    """Hands out groups in the order in which they were collected."""
+
+    def __init__(self, config: pytest.Config, log: Producer) -> None:
+        super().__init__(config, log)
+        config.option.loadscopereorder = False  # it would begin with the most tests, not with the longest
+
+    def _split_scope(self, nodeid: str) -> str:
+        return group_of(nodeid)
