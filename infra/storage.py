@@ -10,21 +10,21 @@ import glob
 import hashlib
 import shutil
 import tempfile
-import urllib.error
-import urllib.request
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from http import HTTPStatus
 from pathlib import Path
 from typing import IO, Any, cast
 
 from infra.errors import UserError
 from infra.listing import expand
+from infra.web_files import MOST_BYTES, Facts, TooLargeError, look, open_ranges, open_whole
 
 __all__ = ["ExternalFile", "digest_of", "open_file", "open_seekable", "resolve"]
 
 CHUNK = 1 << 20
+KEPT_FREE = 512 << 20
+"""Bytes of the disk that fetching a file leaves to others."""
 
 
 @dataclass(frozen=True)
@@ -36,23 +36,29 @@ class ExternalFile:
     name: str
     """Path below the folder or glob that the recipe names: what identities and document ids may contain."""
     size: int
+    """0 where a web server does not tell."""
     version: str = ""
     """Version or ETag that the server names; empty where it names none, and of local files."""
+    most: int = MOST_BYTES
+    """Most bytes read of a file whose size is not told."""
 
     @property
     def is_remote(self) -> bool:
         return "://" in self.path
 
 
-def resolve(paths: Sequence[str]) -> list[ExternalFile]:
+def resolve(paths: Sequence[str], most: int = MOST_BYTES) -> list[ExternalFile]:
     """Every file that `paths` name, each once, folders with all below them; hidden files are left out.
 
+    Args:
+        most: bytes that a file behind http or https may have.
+
     Raises:
-        UserError: a path names nothing, or cannot be read.
+        UserError: a path names nothing, cannot be read, or is too large.
     """
     found: dict[str, ExternalFile] = {}
     for path in paths:
-        files = _remote(path) if "://" in path else _local(path)
+        files = _web(path, most) if _is_web(path) else _remote(path) if "://" in path else _local(path)
         if not files:
             if "://" in path:
                 raise UserError(f"{path}: no such file, or redirects lead in a circle; check the address")
@@ -61,6 +67,23 @@ def resolve(paths: Sequence[str]) -> list[ExternalFile]:
         for file in files:
             found.setdefault(file.path, file)
     return list(found.values())
+
+
+def _is_web(path: str) -> bool:
+    return path.startswith(("http://", "https://"))
+
+
+def _web(address: str, most: int) -> list[ExternalFile]:
+    """The file behind an address of the web, where there are no folders."""
+    try:
+        facts = look(address)
+    except OSError as error:
+        raise UserError(f"{address}: cannot be reached ({error}); check the address") from None
+    if facts is None:
+        return []
+    if (facts.size or 0) > most:
+        raise UserError(f"{address}: has {facts.size} bytes, and {most} are allowed; raise extract.max_download_bytes")
+    return [ExternalFile(address, address.rsplit("/", 1)[-1], facts.size or 0, facts.etag, most)]
 
 
 def _local(path: str) -> list[ExternalFile]:
@@ -101,9 +124,7 @@ def _filesystem(path: str) -> tuple[Any, str]:
 def _remote(path: str) -> list[ExternalFile]:
     filesystem, key = _filesystem(path)
     try:
-        if path.startswith(("http://", "https://")):  # no folders: asking for one would fetch the file for its links
-            keys = [key] if filesystem.exists(key) else []
-        elif any(sign in path for sign in "*?["):
+        if any(sign in path for sign in "*?["):
             keys = expand(filesystem, key)
         elif filesystem.isdir(key):
             below = len(key.rstrip("/")) + 1
@@ -123,59 +144,76 @@ def _remote(path: str) -> list[ExternalFile]:
         ]
     except OSError as error:
         raise UserError(f"{path}: cannot be reached ({error}); check the address and AWS_*") from None
-    except Exception as error:  # aiohttp's, of which redirects in a circle are one, are no OSErrors
-        if type(error).__module__.partition(".")[0] != "aiohttp":
-            raise
-        raise UserError(f"{path}: cannot be reached ({type(error).__name__}); check the address") from None
 
 
 def open_file(file: ExternalFile) -> IO[bytes]:
     """The bytes of a file, as a stream."""
     if not file.is_remote:
         return Path(file.path).open("rb")
-    filesystem, key = _filesystem(file.path)
+    if not _is_web(file.path):
+        filesystem, key = _filesystem(file.path)
+        return cast("IO[bytes]", filesystem.open(key, "rb"))
     if _is_streamed(file):
-        return cast("IO[bytes]", filesystem.open(key, "rb", block_size=0))
-    return cast("IO[bytes]", filesystem.open(key, "rb"))
+        return open_whole(file.path, file.size or file.most)
+    return open_ranges(file.path, file.size)
 
 
 def open_seekable(file: ExternalFile) -> IO[bytes]:
-    """The same for formats that are read from their end: what can only be had whole is fetched first."""
+    """The same for formats that are read from their end: what can only be had whole is fetched first.
+
+    Raises:
+        UserError: the disk has no room for it.
+    """
     if not _is_streamed(file):
         return open_file(file)
     with contextlib.ExitStack() as failing:
         local = cast("IO[bytes]", failing.enter_context(tempfile.TemporaryFile()))
+        _check_room(file, file.size)
         with open_file(file) as stream:
-            shutil.copyfileobj(stream, local, CHUNK)
+            while chunk := stream.read(CHUNK):
+                _check_room(file, len(chunk))
+                local.write(chunk)
         local.seek(0)
         failing.pop_all()
     return local
 
 
+def _check_room(file: ExternalFile, size: int) -> None:
+    folder = tempfile.gettempdir()
+    if shutil.disk_usage(folder).free - size < KEPT_FREE:
+        raise UserError(
+            f"{file.path}: {folder} has no room for it, for the server sends it only whole; "
+            "make room, set TMPDIR, or fetch it by other means and name the local file"
+        )
+
+
 def _is_streamed(file: ExternalFile) -> bool:
-    return file.path.startswith(("http://", "https://")) and not _sends_ranges(file.path)
+    return _is_web(file.path) and (not file.size or not _facts(file.path).ranges)
 
 
 @cache
-def _sends_ranges(address: str) -> bool:
-    """Whether a web server sends parts of a file: asked for one byte, it says so. What its headers promise is no help.
+def _facts(address: str) -> Facts:
+    """What the web server tells of a file, asked once in a process.
 
     Raises:
         OSError: the server does not answer, or not with the file. Whether a file has parts must not depend on that.
     """
-    try:
-        with urllib.request.urlopen(urllib.request.Request(address, headers={"Range": "bytes=0-0"})) as answer:
-            return int(answer.status) == HTTPStatus.PARTIAL_CONTENT
-    except urllib.error.HTTPError as error:
-        if error.code != HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:  # of an empty file
-            raise
-        return False
+    if (facts := look(address)) is None:
+        raise FileNotFoundError(address)
+    return facts
 
 
 def digest_of(file: ExternalFile) -> str:
-    """SHA-256 of a file's bytes, in hex."""
+    """SHA-256 of a file's bytes, in hex.
+
+    Raises:
+        UserError: a web server sends more than it may.
+    """
     value = hashlib.sha256()
-    with open_file(file) as stream:
-        while chunk := stream.read(CHUNK):
-            value.update(chunk)
+    try:
+        with open_file(file) as stream:
+            while chunk := stream.read(CHUNK):
+                value.update(chunk)
+    except TooLargeError as error:
+        raise UserError(f"{file.path}: {error}") from None
     return value.hexdigest()

@@ -26,7 +26,7 @@ from infra.errors import UserError
 from infra.storage import resolve
 from pipeline.sections import ExtractConfig, OnDamaged
 from pipeline.sources.charset import MOST_NULS
-from pipeline.sources.stream import Damaged, Found, Limits, Part
+from pipeline.sources.stream import Damaged, Found, Limits, Part, most_decoded
 from pipeline.tasks.documents import (
     Document,
     DocumentWriter,
@@ -41,6 +41,10 @@ __all__ = ["Piece", "Reader", "deal", "extract"]
 
 TASK_BYTES = 2_000_000
 """Files of a source share a task while they are smaller than this together."""
+RECORDS = 1_000_000
+"""Records that any file may have beyond one for each of its bytes."""
+DEEPEST = 32
+"""Levels of lists and objects kept of a record's metadata."""
 DROPPED = "dropped/"
 """Before a rule, in the tally of a source."""
 
@@ -83,7 +87,7 @@ def deal(config: ExtractConfig) -> list[list[Piece]]:
         room = 0
         seen: Counter[str] = Counter()
         module = _module(options.kind)
-        files = resolve(options.paths)
+        files = resolve(options.paths, config.max_download_bytes)
         for file in module.choose(options, files) if hasattr(module, "choose") else files:
             seen[file.name] += 1
             name = file.name if seen[file.name] == 1 else f"{file.name}~{seen[file.name]}"
@@ -154,7 +158,7 @@ class Reader(PipelineStep):
         options = self.config.sources[piece.source]
         limits = Limits(self.config.max_record_bytes, self.config.max_record_seconds)
         try:
-            yield from _module(options.kind).read(options, piece.part, limits)
+            yield from _bounded(_module(options.kind).read(options, piece.part, limits), piece.part)
         except Damaged as damage:
             if self.config.on_damaged is OnDamaged.STOP and self.config.max_failure_rate * self.files[piece.source] < 1:
                 raise UserError(
@@ -162,6 +166,20 @@ class Reader(PipelineStep):
                     "get the file again, or set extract.on_damaged=skip to keep the rest"
                 ) from None
             yield Document(text="", id="", metadata={"url": "", "failure": str(damage)}), "damaged_file"
+
+
+def _bounded(found: Iterable[Found], part: Part) -> Iterator[Found]:
+    """What is found in a file, as far as one of its size can hold it.
+
+    Raises:
+        Damaged: there is more, as where a file holds a text once and says that it has it in a million rows.
+    """
+    records, room = RECORDS + part.file.size, most_decoded(part.file.size)
+    for number, (document, rule) in enumerate(found, 1):
+        room -= len(document.text) + sum(len(each) for each in document.metadata.values() if isinstance(each, str))
+        if number > records or room < 0:
+            raise Damaged(f"record {number}", "more records, or more text, than a file of this size can hold")
+        yield document, rule
 
 
 def _files(tasks: list[list[Piece]]) -> Counter[str]:
@@ -183,14 +201,16 @@ def _mend(document: Document, rule: str | None) -> str | None:
     return rule
 
 
-def _encodable(value: Any) -> Any:
+def _encodable(value: Any, depth: int = DEEPEST) -> Any:
     """`value` with what no encoding can write (lone surrogates) spelled out, and what JSON cannot hold as strings."""
     if isinstance(value, str):
         return value.encode("utf-8", "backslashreplace").decode()
+    if isinstance(value, (dict, list, tuple)) and not depth:
+        return "nested too deep"
     if isinstance(value, dict):
-        return {_encodable(str(key)): _encodable(item) for key, item in value.items()}
+        return {_encodable(str(key)): _encodable(item, depth - 1) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_encodable(item) for item in value]
+        return [_encodable(item, depth - 1) for item in value]
     return value if value is None or isinstance(value, (bool, int, float)) else str(value)
 
 

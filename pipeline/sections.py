@@ -210,6 +210,8 @@ class ExtractConfig(Section):
     """Larger records (decoded pages, articles, lines, rows, books) are rejected."""
     max_record_seconds: float = Field(30.0, gt=0)
     """Processor time to turn one record into text; an extractor that takes longer is ended, the record rejected."""
+    max_download_bytes: Annotated[int, Added] = Field(100_000_000_000, ge=1000)
+    """Most bytes of a file behind http or https; of one whose size the server does not tell, no more are read."""
     split_bytes: int = Field(128_000_000, ge=1000)
     """Larger files are read in parts of about this size, each a task of its own."""
 
@@ -282,6 +284,8 @@ class CleanConfig(Section):
     """Most share of characters in repeated lines (FineWeb)."""
     new_lines_per_word: float = Field(0.3, ge=0)
     """Most line breaks per word (FineWeb)."""
+    max_document_seconds: Annotated[float, Added] = Field(60.0, gt=0)
+    """Processor time in which the rules must be done with a document; one that takes longer is rejected."""
     max_failures: float = Field(0.01, ge=0, le=1)
     """Share of documents on which a rule may break before the stage gives up."""
 

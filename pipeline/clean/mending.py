@@ -13,6 +13,7 @@ import ftfy
 from datatrove.pipeline.formatters.ftfy import FTFYFormatter
 from ftfy.badness import is_bad
 from ftfy.chardata import CONTROL_CHARS
+from ftfy.fixes import unescape_html
 
 __all__ = ["FastFTFY"]
 
@@ -22,6 +23,19 @@ MENDED = re.compile("[&\x1b\x7f-\x9f\ud800-\udfff" + "".join(map(re.escape, map(
 """What ftfy mends besides wrong decodings."""
 SEGMENT = 1_000_000
 """Characters of a line that ftfy looks at together."""
+
+
+MOST_PASSES = 16
+"""Entities within entities (`&amp;amp;lt;`): ftfy takes a pass over the line for each."""
+
+
+def _check_depth(line: str) -> None:
+    """ValueError where entities are nested beyond all reason, which would take ftfy the square of the line's length."""
+    for _ in range(MOST_PASSES):
+        before, line = line, unescape_html(line)
+        if line == before:
+            return
+    raise ValueError(f"entities nested more than {MOST_PASSES} deep")
 
 
 class FastFTFY(FTFYFormatter):
@@ -44,6 +58,8 @@ class FastFTFY(FTFYFormatter):
             if config is self._before_a_tag and "<" in text[done:begin]:
                 config = self._after_a_tag
             line = text[begin:end]
+            if config is self._before_a_tag and "&" in line:
+                _check_depth(line)
             if MENDED.search(line) or len(line) > SEGMENT or is_bad(line):
                 pieces += text[kept:begin], ftfy.fix_text(line, config)
                 kept = end

@@ -18,6 +18,7 @@ NumPy.
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache, cached_property
 from pathlib import Path
@@ -40,6 +41,7 @@ from pipeline.tasks.documents import (
     merge_tallies,
     run_pipeline,
 )
+from pipeline.tasks.guard import Extracted, Job, guarded, renew
 from pipeline.text.languages import OTHER_STOPS, STOP_WORDS, UNSPACED, base_code
 from pipeline.text.words import WORDS
 
@@ -89,12 +91,17 @@ class Rules(PipelineStep):
         self.tally = Tally()
 
     def run(self, data: Iterable[Document], rank: int = 0, world_size: int = 1) -> Iterator[Document]:
-        tally = self.tally = Tally()
+        tally = Tally()
+        key = self.config.model_dump_json()
+        if _prepared(key):
+            renew()
+        originals: deque[str] = deque()
+        jobs = _jobs(key, data, originals, tally)
         with RejectWriter(self.out_dir, rank) as rejects:
-            for document in data:
-                tally.count(document, "in")
-                original = document.text
-                rule = self.judge(document)
+            for document, rule in guarded(_judge, jobs, self.config.max_document_seconds):
+                original = originals.popleft()
+                for name, amount in document.metadata.pop(_NOTED, {}).items():
+                    tally.counts[name] += amount
                 if rule is None:
                     tally.count(document, "out")
                     if language := document.metadata.get("language"):
@@ -141,17 +148,16 @@ class Rules(PipelineStep):
     def _mask(self, document: Document) -> None:
         if "@" not in document.text and not DOTTED.search(document.text):
             return  # most texts: datatrove's patterns are tried at every word
-        # The stand-ins rotate; from the first again in each document, whatever the documents before it held.
-        self._pii.emails_replacer._replace_i = self._pii.ip_replacer._replace_i = 0
+        self._pii.restart()  # in each document, whatever the documents before it held
         text = self._pii.format(document.text)
         self.tally.note("masked", int(text != document.text))
         document.text = text
 
     @cached_property
     def _pii(self) -> Any:
-        from datatrove.pipeline.formatters.pii import PIIFormatter
+        from pipeline.clean.masking import FastPII
 
-        return PIIFormatter()
+        return FastPII()
 
     @cached_property
     def _filters(self) -> dict[tuple[str, str], BaseFilter]:
@@ -174,6 +180,45 @@ class Rules(PipelineStep):
         for name in names:
             if name.startswith("line-filter-"):
                 self.tally.note(f"c4_lines/{name.removeprefix('line-filter-')}", value)
+
+
+_NOTED = "noted by the rules"
+"""Key under which what the rules noted comes back with the metadata."""
+_rules_of: dict[str, Rules] = {}
+"""Rules that are ready, by their section: what they load is loaded once, before the guard's process is forked."""
+
+
+def _prepared(key: str) -> bool:
+    """Load what the rules of a section need; whether there was anything to do."""
+    if key in _rules_of:
+        return False
+    rules = _rules_of[key] = Rules(CleanConfig.model_validate_json(key), Path())
+    sample = __doc__ or ""
+    rules._fix(sample)
+    rules._pii.format(sample)
+    for group in sorted(
+        {group for each in (rules.config.rules, *rules.config.rules_by_source.values()) for group in _active(each)}
+    ):
+        rules.filter_of(group).filter(Document(text=sample, id="", metadata={"url": "http://localhost/"}))
+    return True
+
+
+def _jobs(key: str, data: Iterable[Document], originals: deque[str], tally: Tally) -> Iterator[Job]:
+    for document in data:
+        tally.count(document, "in")
+        originals.append(document.text)
+        yield document, (key, document.id, document.text, document.metadata), None
+
+
+def _judge(payload: tuple[str, str, str, dict[str, Any]]) -> Extracted:
+    """The mended text, the metadata, and the rule that drops the document or None."""
+    key, name, text, metadata = payload
+    _prepared(key)
+    rules = _rules_of[key]
+    rules.tally = Tally()
+    document = Document(text=text, id=name, metadata=metadata)
+    rule = rules.judge(document)
+    return document.text, {**document.metadata, _NOTED: dict(rules.tally.counts)}, rule
 
 
 def _active(rules: CleanRules) -> Iterator[str]:

@@ -19,7 +19,7 @@ from pipeline.sections import BookSource
 from pipeline.sources.stream import Found, Limits, Part, open_stream, tidy
 from pipeline.tasks.documents import Document
 
-__all__ = ["chapters", "cut", "parts", "read", "strip_licence"]
+__all__ = ["LONGEST_FIELD", "LONGEST_TITLE", "Unreadable", "chapters", "cut", "parts", "read", "strip_licence"]
 
 _START = re.compile(
     r"^\*\*\* ?START OF (?:THE|THIS) PROJECT GUTENBERG [^*]*\*\*\*[^\n]*\n|^\*END[* ]*THE SMALL PRINT![^\n]*\n",
@@ -30,7 +30,7 @@ _END = re.compile(
     re.MULTILINE | re.IGNORECASE,
 )
 _FIELD = re.compile(r"^(Title|Author): *(\S[^\n]*)", re.MULTILINE)
-_CREDITS = re.compile(r"\s*(?:Produced by|E-?text prepared by|Transcribed (?:by|from))\b.*?(?:\n\s*\n|\Z)", re.DOTALL)
+_CREDITS = re.compile(r"(?:Produced by|E-?text prepared by|Transcribed (?:by|from))\b.*?(?:\n\s*\n|\Z)", re.DOTALL)
 _KIND = "chapter|book|part|act|letter|stave|canto|volume|psalm|section"
 _NUMBERS = (
     "one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|thirteen|fourteen|fifteen|sixteen|seventeen|eighteen"
@@ -41,12 +41,17 @@ _HEADING = re.compile(
     # Then a title or nothing; a sentence that begins so goes on in lower case.
     r"(?:[.:—–-][^\n]{0,80}| +[^\sa-z][^\n]{0,80})?)(?=\n\n|\n[^\n]{0,80}\n\n|\n?\Z)"
 )
+_INK = re.compile(r"\S")
 LONGEST_TITLE = 120
+LONGEST_FIELD = 1000
+"""Characters kept of a book's title and author: every piece of it carries them."""
 
 
 _CHARSET = re.compile(rb"^Character set encoding: *([A-Za-z0-9_-]+)", re.MULTILINE)
 _NAMES = {b"ISO-LATIN-1": "latin-1", b"ISO LATIN-1": "latin-1", b"UNICODE": "utf-8"}
 """What Gutenberg's older headers call some encodings."""
+_NOT_LINEAR = ("punycode", "idna")
+"""Python's decoders whose time grows with the square of the text; no book is written so."""
 AUTO = "auto"
 
 
@@ -134,6 +139,8 @@ def _decode(raw: bytes, encoding: str) -> str:
 
 def _is(raw: bytes, encoding: str) -> bool:
     try:
+        if codecs.lookup(encoding).name in _NOT_LINEAR:
+            return False
         raw.decode(encoding)
     except (UnicodeDecodeError, LookupError):
         return False
@@ -149,14 +156,20 @@ def strip_licence(text: str) -> tuple[str, dict[str, str]]:
     start = _START.search(text)
     if start is None:
         return text, {}
-    fields = {name.lower(): value.strip() for name, value in _FIELD.findall(text[: start.start()])}
+    fields = {name.lower(): value.strip()[:LONGEST_FIELD] for name, value in _FIELD.findall(text[: start.start()])}
     end = _END.search(text, start.end())
     if end is None:
         line = text.count("\n") + 1
         raise Unreadable(
             "failure/truncated", f"line {line}: truncated: the Gutenberg header is there, its END marker is not"
         )
-    return _CREDITS.sub("", text[start.end() : end.start()], count=1), fields
+    return _without_credits(text[start.end() : end.start()]), fields
+
+
+def _without_credits(text: str) -> str:
+    """`text` without the paragraph that names who prepared it, and without the white space before that."""
+    credits = _CREDITS.search(text)
+    return text if credits is None else text[: credits.start()].rstrip() + text[credits.end() :]
 
 
 def chapters(text: str, least: int) -> Iterator[tuple[str, str]]:
@@ -164,13 +177,9 @@ def chapters(text: str, least: int) -> Iterator[tuple[str, str]]:
 
     Many small pieces in a row, as a table of contents makes them, are one piece without a heading.
     """
-    headings = list(_HEADING.finditer(text))
-    starts = [0, *(match.start(1) for match in headings), len(text)]
-    titles = ["", *(" ".join(match[1].split()) for match in headings)]
     held = ""
     waiting: tuple[str, str] | None = None
-    for title, begin, end in zip(titles, starts, starts[1:], strict=False):
-        piece = text[begin:end]
+    for title, piece in _headed(text):
         if len(piece.strip()) < least:
             held += piece
             continue
@@ -189,26 +198,36 @@ def chapters(text: str, least: int) -> Iterator[tuple[str, str]]:
         yield "", held.strip()
 
 
+def _headed(text: str) -> Iterator[tuple[str, str]]:
+    """Each heading and the text from it to the next; first what comes before all headings, with the title ''."""
+    title, begin = "", 0
+    for match in _HEADING.finditer(text):
+        yield title, text[begin : match.start(1)]
+        title, begin = " ".join(match[1].split()), match.start(1)
+    yield title, text[begin:]
+
+
 def cut(text: str, most: int) -> Iterator[str]:
     """`text` in pieces of about equal length and at most `most` characters, between paragraphs where it can be."""
-    while text:
-        count = -(-len(text) // most)
+    begin, stop, inked = 0, len(text), len(text.rstrip())
+    while begin < stop:
+        left = stop - begin
+        count = -(-left // most)
         if count == 1:
-            yield text
+            yield text[begin:stop]
             return
-        aim = -(-len(text) // count)
-        end = next(
-            (at for sign in ("\n\n", "\n", " ") if (at := _nearest(text, sign, aim, most)) is not None),
-            most,
-        )
-        piece, text = text[:end].strip(), text[end:].strip()
-        if piece:
+        aim = -(-left // count)
+        places = (_nearest(text, sign, begin, aim, most) for sign in ("\n\n", "\n", " "))
+        end = next((at for at in places if at is not None), begin + most)
+        if piece := text[begin:end].strip():
             yield piece
+        ink = _INK.search(text, end)
+        begin, stop = ink.start() if ink else stop, inked
 
 
-def _nearest(text: str, sign: str, aim: int, most: int) -> int | None:
-    """Where `sign` is, between half of `aim` and `most`: the place closest to `aim`."""
-    before = text.rfind(sign, aim // 2, aim)
-    after = text.find(sign, aim, most)
-    places = [place for place in (before, after) if place > 0]
-    return min(places, key=lambda place: (abs(place - aim), place), default=None)
+def _nearest(text: str, sign: str, begin: int, aim: int, most: int) -> int | None:
+    """Where `sign` is, between half of `aim` and `most` characters after `begin`: the place closest to `aim`."""
+    before = text.rfind(sign, begin + aim // 2, begin + aim)
+    after = text.find(sign, begin + aim, begin + most)
+    places = [place for place in (before, after) if place > begin]
+    return min(places, key=lambda place: (abs(place - begin - aim), place), default=None)

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import fnmatch
 import re
-import tarfile
-import zipfile
 from collections.abc import Iterator
+from functools import cache
 from pathlib import PurePosixPath
-from typing import IO, Any, cast
+from typing import Any
 
 from infra.storage import ExternalFile, open_seekable
 from pipeline.sections import CodeSource
+from pipeline.sources.archives import PATH, Content, ZipArchive, tar_files
 from pipeline.sources.broken import ARCHIVE_ERRORS, is_of_the_file
 from pipeline.sources.charset import NotText, decode
 from pipeline.sources.languages import DATA, language_of
@@ -61,21 +61,18 @@ def read(source: CodeSource, part: Part, limits: Limits) -> Iterator[Found]:
         yield document, rule
 
 
-def _files(part: Part, most: int) -> Iterator[tuple[str, bytes | Exception | None]]:
+def _files(part: Part, most: int) -> Iterator[tuple[str, Content]]:
     """Path and content of each file; in place of the content None where it is larger than `most`, or what is wrong."""
     name = part.file.name.lower()
     try:
         if name.endswith(_ARCHIVES):
-            with open_stream(part) as stream, tarfile.open(fileobj=cast("IO[bytes]", stream), mode="r|") as archive:
-                for member in archive:
-                    if member.isfile():
-                        file = archive.extractfile(member) if member.size <= most else None
-                        yield member.name, file.read() if file else None
+            with open_stream(part) as stream:
+                yield from tar_files(stream, most)
         elif name.endswith((".zip", ".whl")):
-            with open_seekable(part.file) as raw, zipfile.ZipFile(raw) as archive_:
-                for info in archive_.infolist():
-                    if not info.filename.endswith("/"):  # is_dir() fails where a broken archive names nothing
-                        yield info.filename, _member(archive_, info, most)
+            with open_seekable(part.file) as raw:
+                archive = ZipArchive(raw, part.file.size)
+                for info in archive.infos:
+                    yield info.filename[:PATH], archive.content(info, most)
         else:
             with open_stream(part) as stream:
                 content = stream.read(most + 1)
@@ -86,23 +83,17 @@ def _files(part: Part, most: int) -> Iterator[tuple[str, bytes | Exception | Non
         raise Damaged("archive", f"not whole ({error})") from None
 
 
-def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, most: int) -> bytes | Exception | None:
-    """The content of a file in a zip archive, which says where each begins: one that is broken costs no other."""
-    try:
-        with archive.open(info) as file:
-            content = file.read(most + 1)
-    except ARCHIVE_ERRORS as error:
-        if not is_of_the_file(error):
-            raise
-        return error
-    return content if len(content) <= most else None
-
-
 def _by_name(path: str, language: str | None, source: CodeSource) -> str | None:
     if language is None or (source.languages and language not in source.languages):
         return "language"
-    names = PurePosixPath(path).parts
-    return "skipped" if any(fnmatch.fnmatch(name, each) for name in names for each in source.skip) else None
+    skipped = _any_of(source.skip)
+    return "skipped" if any(map(skipped.match, PurePosixPath(path).parts)) else None
+
+
+@cache
+def _any_of(patterns: tuple[str, ...]) -> re.Pattern[str]:
+    """What any of the shell patterns matches."""
+    return re.compile("|".join(map(fnmatch.translate, patterns)) or "(?!)")
 
 
 def _by_text(text: str, language: str, source: CodeSource) -> str | None:

@@ -24,6 +24,12 @@ CHUNK = 1 << 20
 """Bytes asked of a file at once."""
 PROBE = 8 << 20
 """Compressed bytes after which a member counts as one that has no near end."""
+PROBE_DECODED = 64 << 20
+"""Decoded bytes after which it does so too: of these a bomb has more than any number of compressed ones."""
+MOST_PROBES = 64
+"""Members that are tried before none counts as whole; each try may take the whole of both."""
+FIRST_WINDOW = 1 << 14
+"""Bytes first looked through for a member: where many are corrupt, the next one is near."""
 _LONGEST_MAGIC = 10
 _XZ_MEMORY = 256 << 20
 """Bytes a dictionary may ask for; `xz -9` asks for 65 MiB."""
@@ -92,10 +98,13 @@ def codec_of(head: bytes) -> Codec | None:
 def first_member(raw: IO[bytes], codec: Codec, at: int = 0, signature: bytes = b"") -> tuple[bool, int | None]:
     """Whether a member begins at byte `at`, its content with `signature`; and the byte after it if that is near."""
     raw.seek(at)
-    decoder, head, used, data = codec.new(), b"", 0, b""
+    decoder, head, used, data, decoded = codec.new(), b"", 0, b"", 0
     try:
         while not decoder.eof:
             out, data = decoder.decompress(data, CHUNK), b""
+            decoded += len(out)
+            if decoded > PROBE_DECODED:
+                return True, None
             head += out[: len(signature) - len(head)]
             if not signature.startswith(head):
                 return False, None
@@ -119,10 +128,11 @@ def find_member(
     A whole member may also lie inside another, as the file that a crawled page was; whoever splits a file must check
     that the member before ends where the found one begins.
     """
-    window, at = b"", start
+    window, at, size, probes = b"", start, FIRST_WINDOW, 0
     while until is None or at < until:
         raw.seek(at + len(window))
-        data = raw.read(CHUNK)
+        data = raw.read(size)
+        size = min(2 * size, CHUNK)
         window += data
         for match in codec.member.finditer(window):
             place = at + match.start()
@@ -130,6 +140,8 @@ def find_member(
                 return None
             if first_member(raw, codec, place, signature)[0]:
                 return place
+            if (probes := probes + 1) > MOST_PROBES:
+                return None
         if not data:
             return None
         kept = min(len(window), _LONGEST_MAGIC - 1)

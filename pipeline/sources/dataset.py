@@ -34,6 +34,8 @@ _SPLITS = {
     "test": ("test", "testing", "eval", "evaluation"),
 }
 """Names that `datasets` takes for a split."""
+MOST_OF_A_ROW = 4
+"""Times the bytes of a record that a row of CSV may have with all its fields."""
 
 
 def choose(source: DatasetSource, files: list[ExternalFile]) -> list[ExternalFile]:
@@ -201,31 +203,56 @@ def _csv(source: DatasetSource, part: Part, limits: Limits, delimiter: str) -> I
     csv.field_size_limit(limits.bytes)
     options = _as(JsonlSource, source)
     with open_stream(part) as stream:
-        rows = csv.DictReader(_lines(stream, limits.bytes), delimiter=delimiter)
+        lines = _Lines(stream, limits.bytes)
+        rows = csv.reader(lines, delimiter=delimiter)
         try:
-            names = rows.fieldnames or ()
+            names = next(filter(None, rows), [])
         except csv.Error as error:
             raise Damaged("line 1", f"no line of names ({error})") from None
         if source.text_field not in names:
-            columns = ", ".join(names) or "none"
+            columns = ", ".join(names[:20]) or "none"
             raise UserError(
                 f"{part.file.path}: no column {source.text_field} among {columns}; set the source's text_field"
             )
+        wanted = {source.text_field, source.url_field, *source.metadata_fields}
+        places = {name: at for at, name in enumerate(names) if name in wanted}
         while True:
+            lines.begin()
             place = {"url": "", "line": rows.line_num + 1}
             try:
-                row = next(rows, None)
+                row = next(filter(None, rows), None)  # empty lines are none
             except csv.Error as error:
                 yield Document(text="", id="", metadata=place | {"failure": str(error)}), "failure/csv"
                 continue
             if row is None:
                 return
-            yield jsonl.from_row(options, row, place)
+            found = {name: row[at] if at < len(row) else None for name, at in places.items()}
+            yield jsonl.from_row(options, found, place)
 
 
-def _lines(stream: Stream, most: int) -> Iterator[str]:
-    """Lines; of a giant one as much as the parser needs to refuse it."""
-    while line := stream.readline(2 * most):
-        yield line.decode("utf-8-sig", "replace")
-        while len(line) == 2 * most and not line.endswith(b"\n"):
-            line = stream.readline(2 * most)
+class _Lines:
+    """Lines; of a giant one as much as the parser needs to refuse it, and no more of a row than a few records hold."""
+
+    def __init__(self, stream: Stream, most: int) -> None:
+        self._stream, self._most, self._room = stream, most, 0
+        self.begin()
+
+    def begin(self) -> None:
+        """A row begins."""
+        self._room = MOST_OF_A_ROW * self._most
+
+    def __iter__(self) -> _Lines:
+        return self
+
+    def __next__(self) -> str:
+        if self._room < 0:
+            raise csv.Error("row larger than extract.max_record_bytes allows")
+        most = 2 * self._most
+        line = self._stream.readline(most)
+        if not line:
+            raise StopIteration
+        self._room -= len(line)
+        rest = line
+        while len(rest) == most and not rest.endswith(b"\n"):
+            rest = self._stream.readline(most)
+        return line.decode("utf-8-sig", "replace")

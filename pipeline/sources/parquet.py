@@ -20,6 +20,7 @@ from pipeline.tasks.documents import Document
 
 __all__ = ["parts", "read", "rows_of"]
 
+_DICTIONARIES = frozenset({"PLAIN_DICTIONARY", "RLE_DICTIONARY"})
 ROWS = 256
 """Rows in memory at once, where the file's row groups allow it."""
 
@@ -40,18 +41,14 @@ def read(source: ParquetSource, part: Part, limits: Limits) -> Iterator[Found]:
     with open_seekable(file) as stream:
         try:
             metadata = pq.read_metadata(stream)
-            schema = metadata.schema.to_arrow_schema()
-            there = schema.names
+            there = metadata.schema.to_arrow_schema().names
             if source.text_field not in there:
                 listed = ", ".join(there)
                 raise UserError(
                     f"{file.path}: no column {source.text_field} among {listed}; set the source's text_field"
                 )
             wanted = {source.text_field, source.url_field, *source.metadata_fields}
-            # A column of many times the same long text is small in the file, and stays small as a dictionary.
-            kind = schema.field(source.text_field).type
-            folded = [source.text_field] if pa.types.is_string(kind) or pa.types.is_large_string(kind) else []
-            table = pq.ParquetFile(stream, metadata=metadata, read_dictionary=folded)
+            table = pq.ParquetFile(stream, metadata=metadata, read_dictionary=_folded(metadata, wanted))
             groups = [group for group in range(table.num_row_groups) if _is_in(part, table.metadata.row_group(group))]
             columns = [name for name in there if name in wanted]
             for batch in table.iter_batches(ROWS, groups, columns=columns) if groups else ():
@@ -79,22 +76,37 @@ def _is_in(part: Part, group: Any) -> bool:
     return bool(part.begin <= begin and (part.end is None or begin < part.end))
 
 
+def _folded(metadata: Any, wanted: set[str]) -> list[str]:
+    """Columns to be read as the dictionaries that they are: many times the same long text is small in the file, and
+    stays small so. What is not a dictionary in the file cannot be read as one.
+    """
+    found = []
+    for number in range(metadata.num_columns):
+        column = metadata.schema.column(number)
+        groups = (metadata.row_group(group).column(number) for group in range(metadata.num_row_groups))
+        is_text = column.path in wanted and column.physical_type == "BYTE_ARRAY"
+        if is_text and all(_DICTIONARIES.intersection(group.encodings) for group in groups):
+            found.append(column.path)
+    return found
+
+
 def rows_of(batch: Any, text: str) -> Iterator[dict[str, Any] | None]:
     """The rows of a batch; None for one whose strings are not UTF-8, which Parquet's writers need not check."""
-    column = batch.column(text)
-    values, places = column, list(range(batch.num_rows))
-    if pa.types.is_dictionary(column.type):
-        values, places = column.dictionary, column.indices.to_pylist()
-    rest = batch.select([name for name in batch.schema.names if name != text])
+    folded = {name: batch.column(name) for name in batch.schema.names if name == text or _is_folded(batch.column(name))}
+    rest = batch.select([name for name in batch.schema.names if name not in folded])
     try:
         rows: list[dict[str, Any] | None] = rest.to_pylist()
     except UnicodeDecodeError:
         rows = [_row(rest.slice(number, 1)) for number in range(batch.num_rows)]
-    for row, place in zip(rows or [{} for _ in places], places, strict=True):
+    for number, row in enumerate(rows or [{} for _ in range(batch.num_rows)]):
         try:
-            yield None if row is None else row | {text: None if place is None else values[place].as_py()}
+            yield None if row is None else row | {name: column[number].as_py() for name, column in folded.items()}
         except UnicodeDecodeError:
             yield None
+
+
+def _is_folded(column: Any) -> bool:
+    return bool(pa.types.is_dictionary(column.type))
 
 
 def _row(slice_of_one: Any) -> dict[str, Any] | None:

@@ -23,11 +23,23 @@ from typing import IO
 
 from infra import events
 from infra.storage import ExternalFile, open_file
+from infra.web_files import TooLargeError
 from pipeline.sources.codecs import CHUNK, DECODER_ERRORS, Codec, codec_of, find_member
 from pipeline.tasks.documents import Document
 
-__all__ = ["CHUNK", "Damaged", "Found", "Limits", "Part", "Stream", "Walk", "open_stream", "tidy"]
+__all__ = ["CHUNK", "Damaged", "Found", "Limits", "Part", "Stream", "Walk", "most_decoded", "open_stream", "tidy"]
 
+FREE = 1 << 30
+"""Bytes that any compressed file may become."""
+EXPANSION = 200
+"""Times its own size that a larger one may become: text becomes three, and a hundred if it repeats itself."""
+READS = 1_000_000
+"""Lines and records that any file may have beyond two for each of its bytes, empty ones included."""
+MOST_DAMAGES = 1000
+"""Times that reading goes on after damage."""
+SLICE = 1 << 16
+"""Bytes given to a decoder at once."""
+_INK = re.compile(rb"[^\0]")
 LONGEST_MARK = 32
 """Bytes of the longest mark that a reader looks for."""
 TAIL = 256
@@ -51,6 +63,11 @@ class Damaged(Exception):  # noqa: N818  (the state of a file, raised where read
 
     def __init__(self, place: str, problem: str) -> None:
         super().__init__(f"{place}: {problem}")
+
+
+def most_decoded(size: int) -> int:
+    """Bytes that a compressed file of `size` bytes may become: more than any text does, and less than a bomb."""
+    return max(FREE, EXPANSION * size)
 
 
 class Walk(StrEnum):
@@ -93,6 +110,11 @@ class Stream:
             raise Damaged("byte 0", "zip is not read here; unpack it")
         self.codec: Codec | None = codec_of(head)
         self._member = 0
+        self._room = most_decoded(part.file.size)
+        """Decoded bytes that may still come."""
+        self._reads = READS + 2 * part.file.size
+        """Times that it may still be read from."""
+        self._damages = 0
         self._hops = part.hop and part.walk is not Walk.MEMBERS
         self._plain_at = 0 if self._hops else part.begin
         self._blocks: Iterator[tuple[int, bytes]] = self._decoded(part.begin) if self.codec else self._plain()
@@ -108,7 +130,10 @@ class Stream:
 
     def _read(self, at: int, size: int = 0) -> bytes:
         size = size or CHUNK
-        data = self._ahead[:size] + self._raw.read(max(0, size - len(self._ahead)))
+        try:
+            data = self._ahead[:size] + self._raw.read(max(0, size - len(self._ahead)))
+        except TooLargeError as error:
+            raise Damaged(f"byte {at}", str(error)) from None
         self._ahead = self._ahead[size:]
         if self._part.begin <= at and (self._part.end is None or at < self._part.end):
             events.advance(len(data))
@@ -137,32 +162,38 @@ class Stream:
         whole = self._part.walk is Walk.DECODE
         at = 0 if whole else start
         self._seek(at)
-        given = b""
+        chunk, used = b"", 0
         while True:
-            while not (given := given.lstrip(b"\0")):  # tapes are padded with zeros
-                given = self._read(at)
-                if not given:
+            while not (begin := _INK.search(chunk, used)):  # tapes are padded with zeros
+                chunk, used = self._read(at), 0
+                if not chunk:
                     return
-                at += len(given)
-            self._member = origin = at - len(given)
+                at += len(chunk)
+            used = begin.start()
+            self._member = origin = at - len(chunk) + used
             decoder = self.codec.new()
             yield origin, b""
             while not decoder.eof:
                 try:
-                    data = decoder.decompress(given, CHUNK)
-                    given = b""
-                    if not data and not decoder.eof:
+                    # Little at once: what a decoder does not use it gives back as a copy, and members may be small.
+                    piece = chunk[used : used + SLICE]
+                    used += len(piece)
+                    data = decoder.decompress(piece, CHUNK)
+                    if not data and not decoder.eof and used == len(chunk):
                         origin = at if whole else origin
-                        given = self._read(at)
-                        at += len(given)
-                        if not given:
+                        chunk, used = self._read(at), 0
+                        at += len(chunk)
+                        if not chunk:
                             raise Damaged(f"byte {at}", f"truncated: the {self.codec.name} data breaks off")
                 except DECODER_ERRORS as error:
                     problem = f"corrupt {self.codec.name} data ({error})"
                     raise Damaged(f"between bytes {self._member} and {at}", problem) from None
+                self._room -= len(data)
+                if self._room < 0:
+                    raise Damaged(f"byte {at}", f"the {self.codec.name} data becomes more than a text of this size can")
                 if data and (origin >= start or self._hops or not whole):
                     yield origin, data
-            given = decoder.unused_data
+            used -= len(decoder.unused_data)
 
     def _more(self) -> bool:
         """Take a further block in; whether there was one."""
@@ -192,7 +223,9 @@ class Stream:
 
     def resync(self) -> bool:
         """After damage: go on with the next whole member, if there is one. What was not consumed is lost."""
-        if self.codec is None or self._part.walk is Walk.DECODE:
+        self._damages += 1
+        spent = self._room < 0 or self._reads < 0 or self._damages > MOST_DAMAGES
+        if self.codec is None or self._part.walk is Walk.DECODE or spent:
             return False
         try:
             place = find_member(self._raw, self.codec, self._member + 1, None, self._signature)
@@ -206,6 +239,9 @@ class Stream:
         return True
 
     def _take(self, size: int) -> bytes:
+        self._reads -= 1
+        if self._reads < 0:
+            raise Damaged(f"decoded byte {self.position}", "more lines or records than a file of this size can hold")
         data = bytes(self._buffer[:size])
         del self._buffer[:size]
         self.position += len(data)
@@ -304,10 +340,11 @@ def open_stream(part: Part, signature: bytes = b"") -> Iterator[Stream]:
         yield stream
 
 
-_TRAILING = re.compile(r"[^\S\n]+$", re.MULTILINE)
 _GAPS = re.compile(r"\n{3,}")
 
 
 def tidy(text: str) -> str:
     """Without white space at the ends of lines and of the text, and with at most one empty line in a row."""
-    return _GAPS.sub("\n\n", _TRAILING.sub("", text.replace("\r\n", "\n"))).strip()
+    # Line by line: a pattern for the spaces before a line end is tried anew at each space of a long run.
+    lines = [line.rstrip() for line in text.replace("\r\n", "\n").split("\n")]
+    return _GAPS.sub("\n\n", "\n".join(lines)).strip()

@@ -17,11 +17,11 @@ from typing import Any
 from infra.storage import ExternalFile
 from pipeline.sections import WebSource
 from pipeline.sources.charset import NotText, decode
-from pipeline.sources.guard import Extracted, Job, guarded
 from pipeline.sources.html import TooDeep, text_of
 from pipeline.sources.parts import split
 from pipeline.sources.stream import Damaged, Found, Limits, Part, Stream, open_stream, tidy
 from pipeline.tasks.documents import Document
+from pipeline.tasks.guard import Extracted, Job, guarded
 
 __all__ = ["parts", "read", "records"]
 
@@ -29,6 +29,8 @@ LINE = 1 << 16
 """Most bytes of a header line."""
 MOST_LINES = 1000
 """Most of these in a record."""
+HEADERS = 1 << 20
+"""Most bytes of them together."""
 MAGIC = b"WARC/"
 NEXT = re.compile(rb"(?:\A|(?<=\n))WARC/1\.")
 Headers = dict[str, str]
@@ -47,7 +49,7 @@ def read(source: WebSource, part: Part, limits: Limits) -> Iterator[Found]:
         Damaged: the file breaks off, or is no WARC file.
     """
     with open_stream(part, MAGIC) as stream:
-        yield from guarded(_extract, _jobs(source, stream, limits), limits)
+        yield from guarded(_extract, _jobs(source, stream, limits), limits.seconds)
 
 
 def _jobs(source: WebSource, stream: Stream, limits: Limits) -> Iterator[Job]:
@@ -94,12 +96,13 @@ def records(stream: Stream, limit: int) -> Iterator[tuple[Headers, bytes | None]
         if not line.startswith(MAGIC):
             problem = "truncated" if not line.endswith(b"\n") and MAGIC.startswith(line) else "no WARC record here"
             raise Damaged(place, problem)
-        lines = [line]
+        lines, size = [line], len(line)
         while lines[-1].strip():
             lines.append(stream.readline(LINE))
+            size += len(lines[-1])
             if not lines[-1].endswith(b"\n"):
                 raise Damaged(place, "a header line is too long" if len(lines[-1]) == LINE else "truncated headers")
-            if len(lines) > MOST_LINES:
+            if len(lines) > MOST_LINES or size > HEADERS:
                 raise Damaged(place, "its headers have no end")
         headers = _headers(lines[1:-1])
         length = headers.get("content-length", "")
@@ -118,17 +121,17 @@ def records(stream: Stream, limit: int) -> Iterator[tuple[Headers, bytes | None]
 
 
 def _headers(lines: list[bytes]) -> Headers:
-    headers: Headers = {}
+    found: dict[str, list[str]] = {}
     name = ""
     for line in lines:
         text = line.decode("utf-8", "replace").rstrip("\r\n")
         if text[:1].isspace() and name:
-            headers[name] += " " + text.strip()
+            found[name].append(text.strip())
         else:
             name, _, value = text.partition(":")
             name = name.strip().lower()
-            headers[name] = value.strip()
-    return headers
+            found[name] = [value.strip()]
+    return {name: " ".join(values) for name, values in found.items()}
 
 
 def _extract(payload: tuple[WebSource, str, Headers, bytes, int]) -> Extracted:

@@ -24,10 +24,10 @@ from mwparserfromhell import nodes
 
 from infra.storage import ExternalFile
 from pipeline.sections import WikiSource
-from pipeline.sources.guard import Extracted, Job, guarded
 from pipeline.sources.parts import split
 from pipeline.sources.stream import Damaged, Found, Limits, Part, Stream, open_stream, tidy
 from pipeline.tasks.documents import Document
+from pipeline.tasks.guard import Extracted, Job, guarded
 
 __all__ = ["pages", "parts", "plain_text", "read"]
 
@@ -41,7 +41,7 @@ _SWITCH = re.compile(r"__[A-Z]+__")
 _EMPTY_BRACKETS = re.compile(r" ?\([\s,;:–-]*\)")
 # What the parser takes for text because the writer left it open: references, tags, table rows, quotes, brackets.
 _LEFTOVERS = re.compile(
-    r"<ref\b[^>]*/>|<ref\b[^>]*>(?s:.{0,2000}?)</ref>|</?[a-zA-Z][^<>\n]*>"
+    r"<ref\b[^>]{0,1000}/>|<ref\b[^>]{0,1000}>(?s:.{0,2000}?)</ref>|</?[a-zA-Z][^<>\n]*>"
     r"|^[ \t]*(?:\{\||\||!).*$|'{2,}|\[\[(?:[^\[\]|\n]*\|)*|\]\]",
     re.MULTILINE,
 )
@@ -86,7 +86,7 @@ def read(source: WikiSource, part: Part, limits: Limits) -> Iterator[Found]:
     with open_stream(part) as stream:
         if not part.begin:
             stream.recode()
-        yield from guarded(_extract, _jobs(source, stream, site, limits, first=part.begin == 0), limits)
+        yield from guarded(_extract, _jobs(source, stream, site, limits, first=part.begin == 0), limits.seconds)
 
 
 def _site(stream: Stream) -> Site:

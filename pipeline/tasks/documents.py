@@ -53,6 +53,8 @@ SCHEMA = pa.schema(
 REJECT_SCHEMA = SCHEMA.append(pa.field("rule", pa.string()))
 ROW_GROUP_BYTES = 8_000_000
 """Text held before a row group is written."""
+OF_A_ROW, MOST_REST = 500, 64_000_000
+"""Memory of a row beside what it holds; most bytes held beside the text: rejects may have none, and be many."""
 
 
 def document_files(artifact: Path, kind: str = "documents") -> list[Path]:
@@ -113,27 +115,27 @@ class _ParquetFile:
             folder.mkdir(parents=True, exist_ok=True)
         self.writer = pq.ParquetWriter(self.partial, schema, compression="zstd")
         self.rows: list[dict[str, str]] = []
-        self.size = 0
+        self.size = self.rest = 0
 
     def write(self, document: Document, **further: str) -> None:
         metadata = {key: value for key, value in document.metadata.items() if key not in ("source", "url")}
-        self.rows.append(
-            {
-                "id": document.id,
-                "text": document.text,
-                "source": document.metadata["source"],
-                "url": document.metadata.get("url") or "",
-                "metadata": json.dumps(metadata, ensure_ascii=False, sort_keys=True),
-                **further,
-            }
-        )
+        row = {
+            "id": document.id,
+            "text": document.text,
+            "source": document.metadata["source"],
+            "url": document.metadata.get("url") or "",
+            "metadata": json.dumps(metadata, ensure_ascii=False, sort_keys=True),
+            **further,
+        }
+        self.rows.append(row)
         self.size += len(document.text)
-        if self.size >= ROW_GROUP_BYTES:
+        self.rest += OF_A_ROW + len(row["metadata"]) + len(row["url"])
+        if self.size >= ROW_GROUP_BYTES or self.rest >= MOST_REST:
             self._flush()
 
     def _flush(self) -> None:
         self.writer.write_table(pa.Table.from_pylist(self.rows, self.schema))
-        self.rows, self.size = [], 0
+        self.rows, self.size, self.rest = [], 0, 0
 
     def close(self, complete: bool) -> None:
         if complete and self.rows:

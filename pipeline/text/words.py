@@ -23,7 +23,9 @@ JOINERS = "'’."
 """Between two letters they are part of the word."""
 LETTER = rf"[^\W{UNSPACED}]"
 WORD = re.compile(rf"[{UNSPACED}]|{LETTER}+(?:(?:[{JOINERS}](?={LETTER})|[{MARKS}]+){LETTER}*)*|[^\w\s]+")
-SENTENCE_END = re.compile(r"""[.!?…。！？؟।]+["'”’)\]]*(?=\s|$)|[。！？]|\n+""")
+STOP = "[.!?…。！？؟।]"
+SENTENCE_END = re.compile(rf"""{STOP}(?<!{STOP}{{2}}){STOP}*+["'”’)\]]*+(?=\s|$)|[。！？]|\n+""")
+"""Tried once at the beginning of a run of marks and never within it, so that long runs take no longer than they are."""
 
 
 class RegexWordTokenizer(WordTokenizer):

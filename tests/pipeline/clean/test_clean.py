@@ -8,7 +8,8 @@ from datatrove.data import Document
 from infra.errors import UserError
 from pipeline.clean.stage import Rules, clean
 from pipeline.sections import CleanConfig, CleanRules
-from pipeline.tasks.documents import read_documents
+from pipeline.tasks.documents import Tally, read_documents
+from pipeline.tasks.guard import renew
 from pipeline.text.languages import STOP_WORDS
 from pipeline.text.words import WORDS
 from tests.pipeline.corpus import only, published, set_workers, write_documents
@@ -191,18 +192,18 @@ def test_killed_stage_resumes_with_the_same_result(tmp_path: Path, monkeypatch: 
     inputs = {"extract": write_documents(tmp_path / "in", rows[:2], rows[2:])}
     out = tmp_path / "out"
     out.mkdir()
-    judge = Rules.judge
+    count = Tally.count
 
-    def killed(self: Rules, document: Document) -> str | None:
+    def killed(self: Tally, document: Document, side: str) -> None:
         if document.id == "kept":
             raise KeyboardInterrupt
-        return judge(self, document)
+        count(self, document, side)
 
-    monkeypatch.setattr(Rules, "judge", killed)
+    monkeypatch.setattr(Tally, "count", killed)
     with pytest.raises(KeyboardInterrupt):
         clean(config, inputs, out)
     assert [file.name for file in (out / "documents").glob("*.parquet")] == ["00000.parquet"]
-    monkeypatch.setattr(Rules, "judge", judge)
+    monkeypatch.setattr(Tally, "count", count)
     metrics = clean(config, inputs, out)
     assert (published(out), metrics) == (published(whole[0]), whole[1])
 
@@ -220,6 +221,7 @@ def test_one_breaking_document_is_counted_and_many_stop_the_stage(
         return passing(self, document)
 
     monkeypatch.setattr(FastGopherQuality, "filter", breaks)
+    renew()
     set_workers(monkeypatch, 1)
     config = CleanConfig(rules=CleanRules(url=False), max_failures=0.5)
     out, metrics = _run(tmp_path / "a", config, _rows())
@@ -228,6 +230,28 @@ def test_one_breaking_document_is_counted_and_many_stop_the_stage(
     assert broken.metadata["failure"] == "ZeroDivisionError: division by zero"
     with pytest.raises(UserError, match="rules broke on 1 of 4 documents"):
         _run(tmp_path / "b", config.model_copy(update={"max_failures": 0.1}), _rows())
+
+
+def test_a_document_on_which_a_rule_hangs_costs_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from pipeline.clean.quality import FastGopherQuality
+
+    passing = FastGopherQuality.filter
+
+    def hangs(self: FastGopherQuality, document: Document) -> object:
+        while document.id == "good":
+            pass
+        return passing(self, document)
+
+    monkeypatch.setattr(FastGopherQuality, "filter", hangs)
+    renew()
+    set_workers(monkeypatch, 1)
+    config = CleanConfig(rules=CleanRules(url=False), max_failures=0.5, max_document_seconds=0.3)
+    out, metrics = _run(tmp_path / "a", config, _rows())
+    assert metrics["dropped"]["failure/timeout"] == 1
+    rejected = only(d for d in read_documents(out, "rejects") if d.id == "good")
+    assert rejected.text == GOOD
+    assert rejected.metadata["failure"] == "not done after 0.3 s of processor time"
+    assert [document.id for document in read_documents(out)] == ["kept"]
 
 
 def test_nothing_left_is_a_users_error(tmp_path: Path) -> None:

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from datatrove.data import Document
 
-from pipeline.sources.guard import BATCH_RECORDS, guarded
-from pipeline.sources.stream import Damaged, Limits
+from pipeline.sources.stream import Damaged
+from pipeline.tasks.guard import BATCH_RECORDS, guarded
 
-LIMITS = Limits(seconds=0.3)
+SECONDS = 0.3
 
 
 def work(payload: Any) -> tuple[str, dict[str, Any], str | None]:
@@ -34,9 +34,9 @@ def work(payload: Any) -> tuple[str, dict[str, Any], str | None]:
     return str(payload), {"pid": os.getpid()}, None
 
 
-def _run(payloads: list[Any], **limits: Any) -> list[tuple[str, str | None]]:
+def _run(payloads: list[Any], seconds: float = SECONDS) -> list[tuple[str, str | None]]:
     jobs = ((Document(text="", id="", metadata={}), payload, None) for payload in payloads)
-    return [(document.text, rule) for document, rule in guarded(work, jobs, Limits(**{"seconds": 0.3} | limits))]
+    return [(document.text, rule) for document, rule in guarded(work, jobs, seconds)]
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ def _run(payloads: list[Any], **limits: Any) -> list[tuple[str, str | None]]:
         ("spin", "failure/timeout"),
         ("crash", "failure/crash"),
         ("leave", "failure/crash"),
-        ("memory", "failure/text"),
+        ("memory", "failure/memory"),
         ("raise", "failure/text"),
     ],
 )
@@ -69,7 +69,7 @@ def test_batches_keep_the_order_and_what_needs_no_work() -> None:
         (Document(text="", id=str(n), metadata={}), n if n % 3 else None, None if n % 3 else "rule")
         for n in range(BATCH_RECORDS * 2 + 5)
     ]
-    found = list(guarded(work, jobs, LIMITS))
+    found = list(guarded(work, jobs, SECONDS))
     assert [(document.id, document.text, rule) for document, rule in found] == [
         (str(n), str(n) if n % 3 else "", None if n % 3 else "rule") for n in range(len(jobs))
     ]
@@ -82,7 +82,7 @@ def test_damage_comes_after_what_was_read_before_it() -> None:
 
     found = []
     with pytest.raises(Damaged, match="here: broken"):  # noqa: PT012  (what is tested)
-        for document, _ in guarded(work, jobs(), LIMITS):
+        for document, _ in guarded(work, jobs(), SECONDS):
             found.append(document.text)
     assert found == ["a"]
 
@@ -90,6 +90,6 @@ def test_damage_comes_after_what_was_read_before_it() -> None:
 def test_one_process_serves_many_calls() -> None:
     def pid() -> int:
         job = (Document(text="", id="", metadata={}), "a", None)
-        return int(next(guarded(work, [job], LIMITS))[0].metadata["pid"])
+        return int(next(guarded(work, [job], SECONDS))[0].metadata["pid"])
 
     assert pid() == pid() != os.getpid()

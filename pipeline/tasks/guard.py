@@ -1,8 +1,9 @@
-"""Turns records into text in a process of its own, which is ended when one hangs, breaks down or eats the memory.
+"""Works on records in a process of its own, which is ended when one hangs, breaks down or eats the memory.
 
 Extractors of HTML and wiki markup are C; what hangs or crashes there cannot be stopped from Python, and would take the
-task with it. The record that did it is rejected (`failure/timeout`, `failure/crash`), and another process goes on with
-the next. Records go over in batches, so that the talk costs little.
+task with it. Rules of other people's make have patterns nobody has tried on everything. The record that did it is
+rejected (`failure/timeout`, `failure/memory`, `failure/crash`), and another process goes on with the next. Records go
+over in batches, so that the talk costs little.
 
 The limit is of processor time, which depends less on a busy machine than the clock does. It is the last resort: what is
 known to be slow is refused by a rule that counts (see `pipeline/sources/html.py`), so that the bytes that come out do
@@ -25,10 +26,9 @@ from typing import Any
 
 import psutil
 
-from pipeline.sources.stream import Damaged, Found, Limits
 from pipeline.tasks.documents import Document
 
-__all__ = ["Extracted", "Job", "Work", "guarded"]
+__all__ = ["Extracted", "Job", "Work", "guarded", "renew"]
 
 Extracted = tuple[str, dict[str, Any], str | None]
 """Text, further metadata, and the rule that rejects the record or None."""
@@ -86,6 +86,11 @@ def _end() -> None:
 atexit.register(_end)
 
 
+def renew() -> None:
+    """Let the next work be done by a process that knows what this one knows by now."""
+    _end()
+
+
 def _serve(pipe: Connection, at: Any, other: Connection) -> None:
     other.close()  # so that the end of the parent ends the pipe
     faulthandler.disable()  # the crash is told with the record
@@ -103,31 +108,34 @@ def _serve(pipe: Connection, at: Any, other: Connection) -> None:
             at.value = number
             try:
                 results.append(work(payload))
+            except MemoryError:
+                results.append(("", {"failure": f"more than {MEMORY >> 30} GiB of memory"}, "failure/memory"))
             except Exception as error:  # whatever a record of the open web brings the extractor to
                 results.append(("", {"failure": f"{type(error).__name__}: {error}"[:500]}, "failure/text"))
         pipe.send(results)
 
 
-def guarded(work: Work, jobs: Iterable[Job], limits: Limits) -> Iterator[Found]:
-    """The documents of `jobs`, in order, with the text that `work` makes of what they carry.
+def guarded(work: Work, jobs: Iterable[Job], seconds: float) -> Iterator[tuple[Document, str | None]]:
+    """The documents of `jobs`, in order, with the text that `work` makes of what they carry, and the rule that rejects
+    them or None. A record may take `seconds` of processor time.
 
     Raises:
-        Damaged: what `jobs` raises, once the jobs before it are done.
+        Exception: what `jobs` raises, once the jobs before it are done.
     """
     batch: list[Job] = []
     size = 0
     source = iter(jobs)
     while True:
-        damage = None
+        damage: Exception | None = None
         try:
             job = next(source, None)
-        except Damaged as error:
+        except Exception as error:  # raised below
             job, damage = None, error
         if job is not None:
             batch.append(job)
             size += _size(job[1])
         if job is None or len(batch) >= BATCH_RECORDS or size >= BATCH_BYTES:
-            results = iter(_extract(work, [each[1] for each in batch if each[1] is not None], limits))
+            results = iter(_extract(work, [each[1] for each in batch if each[1] is not None], seconds))
             for document, payload, rule in batch:
                 if payload is not None:
                     document.text, metadata, rule = next(results)
@@ -146,14 +154,14 @@ def _size(payload: Any) -> int:
     return sum(map(_size, payload)) if isinstance(payload, tuple) else 0
 
 
-def _extract(work: Work, payloads: list[Any], limits: Limits) -> Iterator[Extracted]:
+def _extract(work: Work, payloads: list[Any], seconds: float) -> Iterator[Extracted]:
     """The results of `payloads`; a record that ends the process is done without, and the others anew."""
     global _child
     while payloads:
         if _child is None or _child.owner != os.getpid():  # a process that was forked has its own
             _child = _Child()
         try:
-            results, culprit, why = _ask(_child, work, payloads, limits)
+            results, culprit, why = _ask(_child, work, payloads, seconds)
         except BaseException:  # Ctrl-C between question and answer: the next answer would be to this question
             _end()
             raise
@@ -161,22 +169,22 @@ def _extract(work: Work, payloads: list[Any], limits: Limits) -> Iterator[Extrac
             yield from results
             return
         _end()
-        yield from _extract(work, payloads[:culprit], limits)
-        problem = {"timeout": f"no text after {limits.seconds:g} s of processor time", "crash": "the extractor died"}
+        yield from _extract(work, payloads[:culprit], seconds)
+        problem = {"timeout": f"not done after {seconds:g} s of processor time", "crash": "the process died"}
         yield "", {"failure": problem[why]}, f"failure/{why}"
         payloads = payloads[culprit + 1 :]
 
 
-def _ask(child: _Child, work: Work, payloads: list[Any], limits: Limits) -> tuple[list[Extracted] | None, int, str]:
+def _ask(child: _Child, work: Work, payloads: list[Any], seconds: float) -> tuple[list[Extracted] | None, int, str]:
     """The results, or which record ended the process and how."""
     child.at.value = 0
     try:
         child.pipe.send((work, payloads))
         at, used, clock = 0, child.seconds(), time.monotonic()
-        while not child.pipe.poll(min(POLL_SECONDS, limits.seconds / 2)):
+        while not child.pipe.poll(min(POLL_SECONDS, seconds / 2)):
             if child.at.value != at:
                 at, used, clock = child.at.value, child.seconds(), time.monotonic()
-            elif child.seconds() - used > limits.seconds or time.monotonic() - clock > SLOWEST * limits.seconds:
+            elif child.seconds() - used > seconds or time.monotonic() - clock > SLOWEST * seconds:
                 return None, at, "timeout"
         return child.pipe.recv(), 0, ""
     except (EOFError, OSError):
