@@ -18,10 +18,12 @@ from flows.registry.files import VersionFiles
 from flows.registry.names import alias_holder
 from flows.registry.release import promote_by_hand, rollback
 from flows.serving.chat import load_version
+from flows.serving.model_manager import Place, Version, prepare
 from flows.serving.sources import find_source
 from infra.errors import UserError
 from infra.settings import Settings, quiet_network
 from infra.tracking import registry_client
+from model.serving.spec import EngineKind
 from tests.flows.prepared import prepare_mlflow
 from tests.flows.registry.registered import register
 from tests.flows.registry.test_release import GOOD
@@ -220,3 +222,21 @@ def test_a_store_whose_files_are_elsewhere_says_what_to_do(shop: Shop) -> None:
         with pytest.raises(UserError, match=r"talker/\d: its files are not at .*deepmill doctor --relocate") as told:
             use()
         assert "\n" not in str(told.value)
+
+
+def test_what_an_engine_reads_is_what_was_made_of_the_version(talker: Path, tmp_path: Path) -> None:
+    """The GGUF file beside a fetched version: its tokenizer is compared like its weights."""
+    place = Place(EngineKind.LLAMA, 128, 1, 1, tmp_path / "cache")
+    folder = tmp_path / "model"
+    shutil.copytree(talker, folder)
+    version = Version("model", "", folder)
+    made = prepare(version, place)[1]
+    whole = made.read_bytes()
+    assert prepare(version, place)[1].stat().st_ino == made.stat().st_ino
+    at = whole.index(b"tokenizer.ggml.tokens") + 200
+    made.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+    assert prepare(version, place)[1].read_bytes() == whole
+    tokenizer = folder / "tokenizer.json"  # another model of the same name and weights
+    tokenizer.write_text(tokenizer.read_text() + "\n")
+    before = made.stat().st_ino
+    assert prepare(version, place)[1].stat().st_ino != before
