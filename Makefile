@@ -9,7 +9,7 @@ PYTEST := $(BIN)/python -m pytest $(WORKERS)
 export DO_NOT_TRACK = true
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: run test quick nightly coverage drill lint setup sample sbom audit clean
+.PHONY: run test quick nightly coverage drill lint setup sample sbom audit lock clean
 
 run: setup sample ## set up, then the sample recipe end to end
 	@$(BIN)/deepmill run sample
@@ -62,6 +62,11 @@ sbom: setup ## what is installed, as a CycloneDX bill of materials
 audit: setup ## what is known against the locked versions; asks PyPI, or OSV with AUDIT=osv
 	@$(BIN)/pip install --quiet --quiet --constraint constraints.txt --editable '.[audit]'
 	@$(BIN)/pip-audit --strict --requirement constraints.txt --no-deps --disable-pip --vulnerability-service $(AUDIT)
+
+# Asks the index of your pip configuration for the files of the locked versions, and downloads no more than it must.
+lock: setup ## requirements.lock: the locked versions with hashes, for pip install --require-hashes
+	@$(BIN)/pip install --dry-run --ignore-installed --no-deps --quiet --report .lock.json --requirement constraints.txt
+	@$(BIN)/python infra/deploy/lock.py .lock.json > requirements.lock; status=$$?; rm -f .lock.json; exit $$status
 
 clean: ## forget the environment, the sample and every artifact
 	rm -rf $(VENV) data/sample store

@@ -19,6 +19,7 @@ from bench.table import Row, row
 __all__ = ["serving"]
 
 CLIENTS, TOKENS = 16, 16
+KEY = "bench"
 
 
 def serving(folder: Path, *, requests: int) -> list[Row]:
@@ -27,7 +28,7 @@ def serving(folder: Path, *, requests: int) -> list[Row]:
         command = [sys.executable, "-m", "flows.cli", "serve", str(folder), "--port", "0", "--context", "512"]
         process = subprocess.Popen(
             [*command, "--poll-seconds", "60"],
-            env=os.environ | {"DEEPMILL_ROOT": scratch},
+            env=os.environ | {"DEEPMILL_ROOT": scratch, "DEEPMILL_API_KEYS": KEY},
             stdout=log,
             stderr=subprocess.STDOUT,
         )
@@ -51,12 +52,19 @@ def _address(process: subprocess.Popen[bytes], log: Path) -> str:
 
 
 async def _measure(url: str, requests: int) -> list[Row]:
-    async with httpx.AsyncClient(base_url=url, timeout=120.0, trust_env=False) as client:
+    async with httpx.AsyncClient(
+        base_url=url, timeout=120.0, trust_env=False, headers={"Authorization": f"Bearer {KEY}"}
+    ) as client:
         model = (await client.get("/v1/models")).json()["data"][0]["id"]
 
         def body(number: int, **more: Any) -> dict[str, Any]:
             question = f"Calculate {number} + {number % 7} + 4."
-            return {"model": model, "messages": [{"role": "user", "content": question}], "max_tokens": TOKENS} | more
+            return {
+                "model": model,
+                "messages": [{"role": "user", "content": question}],
+                "max_tokens": TOKENS,
+                "temperature": 0,
+            } | more
 
         first = sorted([await _first_token(client, body(number, stream=True)) for number in range(20)])
         queue = iter(range(requests))

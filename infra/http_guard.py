@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 from starlette.responses import PlainTextResponse
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 __all__ = ["LOOPBACK_NAMES", "OriginGuard", "host_name", "refuse"]
 
@@ -127,12 +127,18 @@ def _body_without_type(scope: Scope, headers: Headers) -> bool:
 
 
 def _with_headers(send: Send) -> Send:
-    async def guarded(message: dict[str, object]) -> None:
+    """Adds `HEADERS`, and takes out what would let pages of other origins read the answer."""
+
+    async def guarded(message: Message) -> None:
         if message["type"] == "http.response.start":
-            given = list(message.get("headers") or [])  # type: ignore[call-overload]
+            given = [(name, value) for name, value in message.get("headers", ()) if not _shares(name)]
             named = {name.lower() for name, _ in given}
             added = [(name.encode(), value.encode()) for name, value in HEADERS.items() if name.encode() not in named]
             message = {**message, "headers": given + added}
         await send(message)
 
-    return guarded  # type: ignore[return-value]
+    return guarded
+
+
+def _shares(name: bytes) -> bool:
+    return name.lower().startswith(b"access-control-")

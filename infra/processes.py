@@ -1,31 +1,38 @@
-"""Which process one is: a number is given again, after a reboot even in the same order."""
+"""Which process one is, and whose: a number is given again, after a reboot even in the same order."""
 
 from __future__ import annotations
 
 import os
+import signal
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-__all__ = ["is_alive_here", "this_process"]
+__all__ = ["birth", "is_alive_here", "is_foreign_listener", "send_signal", "this_process"]
+
+LISTENS = "0A"
+"""State of a socket in /proc/net/tcp."""
 
 
 def this_process() -> dict[str, Any]:
     """Host, number and birth of this process, to be kept as JSON."""
-    return {"host": socket.gethostname(), "pid": os.getpid(), "born": _birth(os.getpid())}
+    return {"host": socket.gethostname(), "pid": os.getpid(), "born": birth(os.getpid())}
 
 
 def is_alive_here(process: Mapping[str, Any]) -> bool | None:
     """Whether the process that once said `this_process` of itself is there; None when it is another machine's."""
     if process.get("host") != socket.gethostname():
         return None
-    born = _birth(process["pid"])
+    born = birth(process["pid"])
     return born is not None and process.get("born", born) == born
 
 
-def _birth(pid: int) -> str | None:
-    """Boot of the machine and ticks since then, which no setting of the clock changes; None without such a process."""
+def birth(pid: int) -> str | None:
+    """When a process was born: the machine's boot and ticks since then, which no setting of the clock changes.
+
+    None without such a process.
+    """
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
@@ -33,3 +40,43 @@ def _birth(pid: int) -> str | None:
         return None
     state, *fields = stat.rpartition(")")[2].split()  # the name before may hold anything
     return None if state == "Z" else f"{boot}/{fields[18]}"
+
+
+def send_signal(process: Mapping[str, Any], number: int) -> bool:
+    """Send a signal to the process that once said `this_process` of itself; False where it is not there any more.
+
+    Never reaches another: the process is held by a descriptor before it is looked at, so its number cannot be given
+    again in between.
+    """
+    try:
+        held = os.pidfd_open(process["pid"])
+    except ProcessLookupError:
+        return False
+    try:
+        if not process.get("born") or is_alive_here(process) is not True:
+            return False
+        signal.pidfd_send_signal(held, number)
+        return True
+    except (ProcessLookupError, PermissionError):
+        return False
+    finally:
+        os.close(held)
+
+
+def is_foreign_listener(port: int) -> bool:
+    """Whether a program of another user (but root) listens on a port of this machine: what is said there, it hears."""
+    return any(owner not in (0, os.geteuid()) for owner in _listeners(port))
+
+
+def _listeners(port: int) -> Iterator[int]:
+    """Users of the listening sockets of a port; none where the system does not tell."""
+    for table in ("tcp", "tcp6"):
+        try:
+            lines = Path(f"/proc/net/{table}").read_text().splitlines()[1:]
+        except OSError:
+            continue
+        for line in lines:
+            fields = line.split()
+            local, state = fields[1], fields[3]
+            if state == LISTENS and int(local.rpartition(":")[2], 16) == port:
+                yield int(fields[7])

@@ -2,7 +2,8 @@
 
 ``python -m infra.services FOLDER`` takes the group as JSON on standard input, so that secrets in it never touch the
 disk, and stays until SIGTERM. FOLDER holds `state.json` (what runs, for people and for the client functions here), a
-lock that the kernel keeps as long as the keeper lives, and a log per service. Knows nothing of what the programs are.
+lock that the kernel keeps as long as the keeper lives, and a log per service; all of it, and what the programs write,
+is for its owner alone. Knows nothing of what the programs are.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ from pydantic import BaseModel
 
 from infra.durable import write_durably
 from infra.errors import UserError
+from infra.private_files import PRIVATE_UMASK, private_folder
+from infra.processes import birth, send_signal, this_process
 
 __all__ = ["Group", "Service", "answers", "keep", "log_file", "read_state", "start_group", "stop_group"]
 
@@ -41,6 +44,8 @@ SETTLED_SECONDS = 60.0
 """Up this long, a service counts as healthy again."""
 UNHEALTHY = ("failed", "restarting", "starting")
 """States of a service that may be why the others do not come up, the likeliest first."""
+KEEPER_SECONDS = 5.0
+"""A keeper that holds the lock has written its state after so long."""
 LOG_BYTES = 32 << 20
 """A log that grows beyond is set aside as NAME.log.1."""
 
@@ -152,7 +157,8 @@ class _SupervisedProcess:
 
 def keep(folder: Path, group: Group) -> int:
     """Keep `group` up until SIGTERM; the status is 1 when a step failed before everything was up."""
-    folder.mkdir(parents=True, exist_ok=True)
+    os.umask(PRIVATE_UMASK)  # of the services, too
+    private_folder(folder)
     (folder / "logs").mkdir(exist_ok=True)
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -170,8 +176,7 @@ def keep(folder: Path, group: Group) -> int:
         def tell(state: str) -> None:
             services = {item.service.name: item.entry() for item in kept}
             body = {
-                "pid": os.getpid(),
-                "host": socket.gethostname(),
+                **this_process(),
                 "started": started,
                 "state": state,
                 "facts": group.facts,
@@ -226,8 +231,10 @@ def _state_file(folder: Path) -> dict[str, Any] | None:
 
 
 def _is_kept(folder: Path) -> bool:
-    """Whether a keeper holds the lock: true whatever became of the process number in the state file."""
-    with contextlib.suppress(FileNotFoundError, NotADirectoryError), (folder / "lock").open() as lock:
+    """Whether a keeper holds the lock: true whatever became of the process number in the state file. What another user
+    keeps is not for this one."""
+    unseen = (FileNotFoundError, NotADirectoryError, PermissionError)
+    with contextlib.suppress(*unseen), (folder / "lock").open() as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -243,9 +250,9 @@ def start_group(folder: Path, group: Group) -> Iterator[dict[str, Any]]:
     """
     if _is_kept(folder):
         raise UserError(f"{folder}: already up; deepmill status shows what runs, deepmill down stops it")
-    folder.mkdir(parents=True, exist_ok=True)
+    private_folder(folder)
     (folder / "state.json").unlink(missing_ok=True)
-    with (folder / "keeper.log").open("ab") as log:
+    with _append_private(folder / "keeper.log") as log:
         keeper = subprocess.Popen(
             [sys.executable, "-m", "infra.services", str(folder)],
             stdin=subprocess.PIPE,
@@ -283,26 +290,59 @@ def _failure(folder: Path, names: list[str]) -> str:
     return f"the services do not come up; the log is {folder / 'keeper.log'}"
 
 
+def _append_private(path: Path) -> IO[bytes]:
+    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600), "ab")
+
+
 def _python_path() -> str:
     house = str(Path(__file__).parents[1])
     return os.pathsep.join(filter(None, (house, os.environ.get("PYTHONPATH"))))
 
 
 def stop_group(folder: Path, seconds: float = 60.0) -> bool:
-    """Stop the keeper of `folder` and all it keeps, last service first; whether one ran."""
-    state = read_state(folder)
-    if state is None:
+    """Stop the keeper of `folder` and all it keeps, last service first; whether one ran.
+
+    Signals nobody but the process that the state file tells of: of this machine, of this boot, born when it was.
+
+    Raises:
+        UserError: a keeper runs there that this process cannot prove to be the one of the state file.
+    """
+    if not _is_kept(folder):
         return False
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(state["pid"], signal.SIGTERM)
+    _signal_keeper(folder, signal.SIGTERM)
     deadline = time.monotonic() + seconds
     while _is_kept(folder):
         if time.monotonic() > deadline:  # its supervisors notice, and end everything below them
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(state["pid"], signal.SIGKILL)
+            _signal_keeper(folder, signal.SIGKILL)
             deadline = time.monotonic() + seconds
         time.sleep(POLL_SECONDS)
     return True
+
+
+def _signal_keeper(folder: Path, number: int) -> None:
+    """Signal the keeper; one that starts just now writes its state in a moment."""
+    deadline = time.monotonic() + KEEPER_SECONDS
+    while _is_kept(folder):
+        state = _state_file(folder) or {}
+        if state.get("host", socket.gethostname()) != socket.gethostname():
+            raise UserError(f"{folder}: up on the machine {state['host']}, and only there it can be stopped")
+        if state and send_signal({"born": _birth_of_older(folder, state["pid"]), **state}, number):
+            return
+        if time.monotonic() > deadline:
+            raise UserError(
+                f"{folder}: something holds its lock, and it is not the process of state.json; "
+                f"`fuser {folder / 'lock'}` shows what to stop"
+            )
+        time.sleep(POLL_SECONDS)
+
+
+def _birth_of_older(folder: Path, pid: int) -> str | None:
+    """When the keeper of an older version, whose state does not say it, was born: known by its command."""
+    with contextlib.suppress(OSError):
+        command = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        if b"infra.services" in command and str(folder).encode() in command:
+            return birth(pid)
+    return None
 
 
 def log_file(folder: Path, name: str) -> Path:

@@ -29,6 +29,31 @@ APART = ("tests/flows/recipe/test_preset_runs.py",)
 LONGEST = ("operations", "tests/flows/test_mill.py", "cluster")
 """Groups that are handed out first, in this order: what takes minutes and begins last would end alone."""
 
+SLOW = (
+    "tests/flows/recipe/test_preset_runs.py",
+    "tests/flows/registry/test_lock.py",
+    "tests/flows/serving/test_command.py",
+    "tests/flows/study/test_study.py::test_a_study_runs_as_one_flow",
+    "tests/flows/test_bad_input.py",
+    "tests/flows/test_kills.py",
+    "tests/flows/test_mill.py",
+    "tests/infra/test_tracking.py::test_killed_while_it_is_made",
+    "tests/model/rl/test_grpo.py::test_two_ranks",
+    "tests/model/rl/test_rejection.py::test_two_ranks",
+    "tests/model/serving/test_engine.py",
+    "tests/model/training/test_continued.py::test_two_ranks",
+    "tests/model/training/test_layouts.py",
+    "tests/model/training/test_sft.py::test_two_ranks",
+    "tests/model/training/test_training.py::test_a_killed_run",
+    "tests/pipeline/test_hostile.py",
+    "tests/pipeline/sample/test_sample.py",
+    "tests/pipeline/tokens/test_encoder.py::test_every_character",
+    "tests/pipeline/tokens/test_encoder.py::test_memory_does_not_grow",
+    "tests/pipeline/tokens/test_shards.py::test_packing_loses_only",
+    "tests/pipeline/tokens/test_tokenizer.py::test_same_bytes_in_other",
+)
+"""What begins so gets the mark `slow`: some seconds of a processor, or a whole process of its own."""
+
 
 def group_of(name: str) -> str:
     """The group of a test."""
@@ -39,7 +64,10 @@ def group_of(name: str) -> str:
 
 
 def arrange(items: list[pytest.Item]) -> None:
-    """Put the groups that take longest first; else the order is kept."""
+    """Mark what is slow, and put the groups that take longest first; else the order is kept."""
+    for item in items:
+        if item.nodeid.startswith(SLOW):
+            item.add_marker("slow")
     rank = {name: place for place, name in enumerate(LONGEST)}
     items.sort(key=lambda item: rank.get(group_of(item.nodeid), len(LONGEST)))
 

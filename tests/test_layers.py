@@ -14,6 +14,7 @@ OWNERS = {
         "infra/tracking.py",
         "flows/registry/",
         "flows/serving/chat.py",
+        "flows/operations/mlflow_app.py",
         "model/release/pyfunc.py",
         "model/release/serving",
     ),

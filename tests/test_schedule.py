@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.schedule import APART, LONGEST, TOGETHER, group_of
+from tests.schedule import APART, LONGEST, SLOW, TOGETHER, group_of
 
 HOUSE = Path(__file__).parents[1]
 
@@ -12,6 +12,9 @@ HOUSE = Path(__file__).parents[1]
 def test_what_it_names_is_there() -> None:
     names = [name for members in TOGETHER.values() for name in members] + [*APART, *LONGEST]
     assert not [name for name in names if name not in TOGETHER and not list(HOUSE.glob(f"{name}*"))]
+    for name in SLOW:
+        file, _, function = name.partition("::")
+        assert f"def {function}" in (HOUSE / file).read_text(), name
 
 
 def test_groups() -> None:

@@ -12,12 +12,11 @@ from rich.console import Console
 from rich.markup import escape
 
 from flows.commands.app import app, console, settings_for
+from flows.serving.keys import KEYS
 from infra.errors import UserError
 
 if TYPE_CHECKING:
     from flows.serving.model_manager import ModelManager
-
-KEYS = "DEEPMILL_API_KEYS"
 
 
 @app.command()
@@ -38,10 +37,12 @@ def serve(
     threads: Annotated[int, typer.Option(min=0, help="Threads of the engine; 0 takes one per core.")] = 0,
     poll_seconds: Annotated[float, typer.Option(min=0.1, help="How often the alias is looked up.")] = 5.0,
     keys_file: Annotated[
-        Path | None, typer.Option(help=f"API keys, one a line; or {KEYS}, separated by commas.")
+        Path | None,
+        typer.Option(help=f"API keys, one a line; or {KEYS}, separated by commas. With neither, one is made."),
     ] = None,
 ) -> None:
     """Serve a model: OpenAI's API under /v1, a chat page at /, /health, Prometheus at /metrics."""
+    from flows.serving.keys import given_keys, own_key
     from flows.serving.limits import Limits
     from flows.serving.metrics import Metrics
     from flows.serving.model_manager import ModelManager, Place
@@ -54,7 +55,7 @@ def serve(
         kind = EngineKind(engine)
     except ValueError:
         raise UserError(f"--engine {engine}: there are {', '.join(EngineKind)}") from None
-    keys = _keys(keys_file)
+    keys = given_keys(keys_file)
     if host not in LOOPBACK and not keys:
         raise UserError(f"--host {host}: anyone could use the model; set {KEYS} or --keys-file first")
     settings = settings_for()
@@ -71,47 +72,50 @@ def serve(
     )
     metrics = Metrics()
     cores = len(os.sched_getaffinity(0))
-    house = ModelManager(
+    manager = ModelManager(
         source, Place(kind, context, concurrency, threads or cores, cache), metrics, poll_seconds=poll_seconds
     )
     listener = listen(host, port)
+    key_file = cache / "api-key"
+    made = "" if keys else own_key(key_file)
     _log_to_terminal()
 
-    def ready(house: ModelManager) -> None:
-        assert house.served is not None
-        port = listener.getsockname()[1]
-        version = house.served.version.label
-        console.print(f"[bold]{version}[/] on {house.served.engine.spec.kind}: http://{host}:{port}", soft_wrap=True)
-        console.print(f'[dim]client = OpenAI(base_url="http://{host}:{port}/v1", api_key=...), model="{name}"[/]')
+    def ready(manager: ModelManager) -> None:
+        assert manager.served is not None
+        address = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
+        version, serves = manager.served.version.label, manager.served.engine.spec.kind
+        console.print(f"[bold]{escape(version)}[/] on {serves}: {address}", soft_wrap=True)
+        if made:
+            console.print(f"chat page: {address}/#key={made}", soft_wrap=True)
+        key = f"of {key_file}" if made else "..."
+        client = f'client = OpenAI(base_url="{address}/v1", api_key={key}), model="{name}"'
+        console.print(f"[dim]{escape(client)}[/]", soft_wrap=True)
 
-    run(house, limits, metrics, listener, keys=keys, ready=ready)
+    run(manager, limits, metrics, listener, keys=keys or [made], names=_names(host), ready=ready)
 
 
-def _keys(file: Path | None) -> list[str]:
-    """The API keys of the file, or of the environment."""
-    if file is None:
-        return [key.strip() for key in os.environ.get(KEYS, "").split(",") if key.strip()]
-    try:
-        keys = [line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{file}: cannot read the API keys ({error})") from None
-    if not keys:
-        raise UserError(f"{file}: holds no API key; write one a line")
-    return keys
+def _names(host: str) -> list[str]:
+    """Names that requests may address the server by: its address, this machine's, and those that are allowed."""
+    import socket
+
+    import psutil
+
+    allowed = [name.strip() for name in os.environ.get("DEEPMILL_ALLOWED_HOSTS", "").split(",") if name.strip()]
+    addresses = [address.address for each in psutil.net_if_addrs().values() for address in each]
+    found = [host, socket.gethostname(), socket.getfqdn(), *(address.partition("%")[0] for address in addresses)]
+    return [*(f"[{name}]" if ":" in name else name for name in found), *allowed]
 
 
 def _log_to_terminal() -> None:
-    """The server's few lines, with the time."""
+    """The server's few lines, with the time; a fault's traceback follows its line."""
     error = Console(stderr=True, highlight=False, soft_wrap=True)
 
     class Lines(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            error.print(
-                f"[dim]{self.formatter.formatTime(record) if self.formatter else ''}[/] {escape(record.getMessage())}"
-            )
+            error.print(escape(self.format(record)))
 
     handler = Lines()
-    handler.setFormatter(logging.Formatter())
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
     logger = logging.getLogger("deepmill.serve")
     logger.setLevel(logging.INFO)
     logger.addHandler(handler)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -10,6 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from flows.commands.app import RecipeArgument, RootOption, SetOption, app, console, settings_for
+from infra.credentials import Credential
 from infra.errors import UserError
 
 __all__ = ["show_servers"]
@@ -23,6 +26,7 @@ def up(
     ] = False,
 ) -> None:
     """Start Prefect, MLflow, the pages and a worker, and deploy every flow with its schedule."""
+    from flows.operations.connection import known_login
     from flows.operations.servers import service_group
     from flows.run.server_settings import ServerSettings
     from infra.services import keep, start_group, stop_group
@@ -33,6 +37,7 @@ def up(
         servers.check()
     group = service_group(settings, servers)
     if foreground:
+        _print_addresses(servers.addresses, None)
         raise typer.Exit(keep(folder, group.model_copy(update={"echo": True})))
     told: dict[str, str] = {}
     started = time.monotonic()
@@ -49,11 +54,37 @@ def up(
     except KeyboardInterrupt:
         stop_group(folder)
         raise
+    console.print()
+    _print_addresses(servers.addresses, None if servers.credentials() else known_login(settings, servers))
     console.print(
-        f"\nPrefect   {servers.prefect_url}\nMLflow    {servers.mlflow_url}\nOverview  {servers.pages_url}\n"
         "\n[dim]Start a run: Prefect → Deployments → mill/… → Run, or deepmill run. Stop it all: deepmill down[/]",
         soft_wrap=True,
     )
+
+
+def _print_addresses(addresses: Mapping[str, str], credential: Credential | None) -> None:
+    """Where people find the servers; with a credential as links that log a browser in."""
+    for title, name in (("Prefect", "prefect"), ("MLflow", "mlflow"), ("Overview", "pages")):
+        address = credential.link(addresses[name]) if credential else addresses[name]
+        console.print(f"{title:<9} {escape(address)}", soft_wrap=True, highlight=False)
+    if credential:
+        console.print("[dim]Whoever has these links may do what you may; deepmill login prints them again.[/]")
+    else:
+        console.print("[dim]They ask for a login; deepmill login prints links that have it.[/]")
+
+
+@app.command()
+def login(root: RootOption = None) -> None:
+    """Print links that log a browser in to Prefect, MLflow and the pages."""
+    from flows.operations.connection import known_login, servers_up
+    from flows.run.server_settings import ServerSettings
+
+    settings, servers = settings_for(root), ServerSettings()
+    state = servers_up(settings)
+    credential = known_login(settings, servers)
+    if credential is None or (state is None and not servers.servers):
+        raise UserError("the servers of this store are not up; start them with deepmill up")
+    _print_addresses(servers.addresses if servers.servers or state is None else state["facts"], credential)
 
 
 def _is_up(folder: Any) -> bool:
@@ -142,10 +173,11 @@ def deploy(
     from flows.operations.connection import connect
     from flows.operations.deployments import Deployment
     from flows.operations.deployments import deploy as put
+    from flows.recipe.anchor import anchored
     from flows.recipe.recipe import load_recipe
     from flows.run.server_settings import ServerSettings
 
-    loaded = load_recipe(recipe, set_ or [])
+    loaded = anchored(load_recipe(recipe, set_ or []), Path.cwd())  # its runs begin where `up` was started
     servers = ServerSettings()
     if not connect(settings_for(root)):
         raise UserError("the servers of this store are not up; start them with deepmill up")

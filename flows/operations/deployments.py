@@ -6,26 +6,20 @@ go to the queue `runs` of a pool, which takes a few at a time; upkeep never wait
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from pathlib import Path
 from typing import Any, cast
 
+from flows.operations.pools import RUNS, UPKEEP, make_pools
 from flows.recipe.recipe import Recipe, load_recipe
 from flows.recipe.stages import Family
 from flows.run.server_settings import ServerSettings
 
 __all__ = ["Deployment", "deploy", "deploy_all", "plan_deployments"]
 
-RUNS, UPKEEP = "runs", "upkeep"
-"""Queues of every pool."""
 TOLD_OF = ["mill", "corpus", "pretrain", "finetune", "release", "rerun", "retention", "heartbeat"]
 """Flows whose failure people are told of."""
-COMMAND = "python -m prefect.engine"
-"""What a worker starts for a flow run, with its own interpreter (the worker's PATH says which). Left to itself it would
-start two more processes around it, to look for a project to install; they double the start and the end of a run."""
 VETTING_CRON = "*/10 * * * *"
 ZOMBIE_SECONDS = 300
 """A flow run that says nothing for so long has no process any more."""
@@ -148,35 +142,10 @@ def plan_deployments(servers: ServerSettings) -> list[Deployment]:
 
 def deploy_all(servers: ServerSettings) -> list[str]:
     """Make the pools, every deployment and the automations; the names of what was deployed."""
-    _make_pools(servers.deployed_pools, servers.runs_at_once)
+    make_pools(servers.deployed_pools, servers.runs_at_once)
     names = [deploy(item) for item in plan_deployments(servers)]
     _make_automations(names)
     return names
-
-
-def _make_pools(pools: Sequence[str], runs_at_once: int) -> None:
-    from prefect.client.orchestration import get_client
-    from prefect.client.schemas.actions import WorkPoolCreate
-    from prefect.exceptions import ObjectAlreadyExists
-    from prefect.workers.process import ProcessWorker
-
-    with get_client(sync_client=True) as client:
-        for pool in pools:
-            template = ProcessWorker.get_default_base_job_template()
-            with contextlib.suppress(ObjectAlreadyExists):
-                client.create_work_pool(WorkPoolCreate(name=pool, type="process", base_job_template=template))
-            _make_queue(client, pool, RUNS, runs_at_once)
-            _make_queue(client, pool, UPKEEP, None)
-
-
-def _make_queue(client: Any, pool: str, name: str, limit: int | None) -> None:
-    import httpx
-
-    try:
-        client._client.post(f"/work_pools/{pool}/queues", json={"name": name, "concurrency_limit": limit})
-    except httpx.HTTPStatusError as error:
-        if error.response.status_code != httpx.codes.CONFLICT:  # it is there, with what somebody made of it in the UI
-            raise
 
 
 def deploy(item: Deployment) -> str:
@@ -212,10 +181,6 @@ def deploy(item: Deployment) -> str:
         concurrency_limit=limit,
         work_pool_name=item.pool,
         work_queue_name=item.queue,
-        job_variables={
-            "working_dir": str(Path.cwd()),  # paths in a recipe are relative to where `up` was started
-            "command": COMMAND,
-        },
         entrypoint_type=EntrypointType.MODULE_PATH,
         **when,
     )

@@ -178,7 +178,8 @@ def _cron(settings: Settings) -> tuple[bool, str]:
     """Deploy the heartbeat once a minute, wait until the scheduler, a worker and MLflow have played their part."""
     if not connect(settings):
         return False, "the servers are not up, so nothing is scheduled; deepmill up starts them"
-    from flows.operations.deployments import UPKEEP, Deployment, deploy
+    from flows.operations.deployments import Deployment, deploy
+    from flows.operations.pools import UPKEEP
 
     pool = ServerSettings().deployed_pools[0]
     name = deploy(

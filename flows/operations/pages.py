@@ -1,13 +1,11 @@
 """Serves what no other UI shows: an overview of the runs, their reports, the artifacts, and numbers for Prometheus.
 
-``python -m flows.operations.pages``. Reads the store at every request and writes nothing but reports. Asks for the
-login of the settings, as Prefect and MLflow do; ``/health`` is open.
+Reads the store at every request and writes nothing but reports. Asks for the login of the settings, as Prefect and
+MLflow do; ``/health`` is open.
 """
 
 from __future__ import annotations
 
-import base64
-import hmac
 import shutil
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
@@ -23,7 +21,7 @@ from flows.run.links import links_of
 from flows.run.records import seconds_of, state_now
 from flows.run.server_settings import ServerSettings
 from infra.durable import write_durably
-from infra.errors import UserError
+from infra.login_guard import LoginGuard
 from infra.open_store import open_store
 from infra.settings import Settings
 from infra.store import Store
@@ -39,18 +37,16 @@ def create_app(settings: Settings, servers: ServerSettings) -> FastAPI:
     """The application; the store is opened once."""
     app = FastAPI(title="Deepmill", docs_url=None, redoc_url=None, openapi_url=None)
     store = open_store(settings)
-    credentials = servers.credentials()
-    expected = base64.b64encode(":".join(credentials).encode()).decode() if credentials else ""
 
     @app.middleware("http")
-    async def guard(request: Request, proceed: Callable[[Request], Awaitable[Response]]) -> Response:
-        given = request.headers.get("authorization", "").removeprefix("Basic ")
-        if expected and request.url.path != "/health" and not hmac.compare_digest(given, expected):
-            return PlainTextResponse("log in", 401, {"WWW-Authenticate": 'Basic realm="deepmill"'})
+    async def harden(request: Request, proceed: Callable[[Request], Awaitable[Response]]) -> Response:
         response = await proceed(request)
         response.headers["Content-Security-Policy"] = CONTENT
         response.headers["X-Content-Type-Options"] = "nosniff"
         return response
+
+    if credential := servers.credentials():
+        app.add_middleware(LoginGuard, credential=credential, is_open=lambda scope: scope["path"] == "/health")
 
     @app.get("/health")
     def health() -> PlainTextResponse:
@@ -195,20 +191,3 @@ def _stage_seconds(gauge: Any, record: Mapping[str, Any]) -> None:
     for stage, entry in record["stages"].items():
         if entry["state"] == "made":
             gauge.labels(record["recipe_name"], stage).set(entry["seconds"])
-
-
-def main() -> None:
-    """Serve until SIGTERM."""
-    import uvicorn
-
-    servers = ServerSettings()
-    uvicorn.run(create_app(Settings(), servers), host=servers.host, port=servers.pages_port, log_level="warning")
-
-
-if __name__ == "__main__":
-    import sys
-
-    try:
-        main()
-    except UserError as problem:
-        sys.exit(str(problem))

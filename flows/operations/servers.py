@@ -9,8 +9,12 @@ import sys
 from pathlib import Path
 from urllib.parse import quote, urlsplit, urlunsplit
 
-from flows.operations.connection import client_environment
+from flows.operations.connection import client_environment, known_login
+from flows.run.prefect_server import PREFECT_GUARDED
 from flows.run.server_settings import ServerSettings
+from infra.credentials import Credential, make_login
+from infra.http_guard import LOOPBACK_NAMES
+from infra.private_files import close_files, private_folder
 from infra.relocation import relocate
 from infra.services import Group, Service
 from infra.settings import DATABASE, Settings
@@ -30,11 +34,17 @@ WORKER = {
 
 
 def service_group(settings: Settings, servers: ServerSettings) -> Group:
-    """Every program of this machine, in the order it starts."""
-    folder = servers.folder(settings)
-    client = _client(settings, servers)
+    """Every program of this machine, in the order it starts; makes the login that they ask for where none is set.
+
+    Raises:
+        UserError: the folder for their state belongs to another user.
+    """
+    folder = private_folder(servers.folder(settings))
+    close_files(_kept_in(settings))
+    credential = servers.credentials() or make_login(folder)
+    client = _client(settings, servers, credential)
     python = sys.executable
-    prefect = [python, "-m", "prefect"]
+    serve = [python, "-m", "flows.operations.serve"]
     first = 1 if servers.database.get_secret_value() else 0  # Prefect makes its SQLite file itself
     services = [
         Service(
@@ -46,23 +56,23 @@ def service_group(settings: Settings, servers: ServerSettings) -> Group:
         Service(
             name="prefect",
             wave=first,
-            command=[*prefect, "server", "start", "--host", servers.host, "--port", str(servers.prefect_port)],
-            environment=_prefect_environment(folder, servers),
+            command=[*serve, "prefect"],
+            environment=_prefect_environment(folder, servers, credential),
             ready=f"{servers.prefect_url}/api/health",
             address=servers.prefect_url,
         ),
         Service(
             name="mlflow",
             wave=1,
-            command=_mlflow_command(settings, servers),
-            environment=_mlflow_environment(settings, servers),
+            command=[*serve, "mlflow"],
+            environment=_mlflow_environment(settings, servers, credential),
             ready=f"{servers.mlflow_url}/health",
             address=servers.mlflow_url,
         ),
         Service(
             name="pages",
-            command=[python, "-m", "flows.operations.pages"],
-            environment=client,
+            command=[*serve, "pages"],
+            environment=client | {"DEEPMILL_LOGIN": credential.text},
             ready=f"{servers.pages_url}/health",
             address=servers.pages_url,
         ),
@@ -74,16 +84,23 @@ def service_group(settings: Settings, servers: ServerSettings) -> Group:
             once=True,
         ),
     ]
-    services += _workers(settings, servers)
+    services += _workers(settings, servers, client)
     return Group(services=services, facts=_facts(settings, servers))
 
 
 def worker_group(settings: Settings, servers: ServerSettings) -> Group:
     """The workers of this machine alone, for servers that are elsewhere."""
-    return Group(services=_workers(settings, servers), facts=_facts(settings, servers))
+    client = _client(settings, servers, known_login(settings, servers))
+    return Group(services=_workers(settings, servers, client), facts=_facts(settings, servers))
 
 
-def _workers(settings: Settings, servers: ServerSettings) -> list[Service]:
+def _kept_in(settings: Settings) -> list[Path]:
+    """What an older version, or runs without servers, left open in the local store: the database, records, logs."""
+    root = settings.local_root
+    return [*root.glob(f"{DATABASE}*"), *(root / name for name in ("runs", ".staging", ".leases"))]
+
+
+def _workers(settings: Settings, servers: ServerSettings, client: dict[str, str]) -> list[Service]:
     worker = [sys.executable, "-m", "flows.operations.worker"]
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])  # finds our python
     return [
@@ -92,7 +109,7 @@ def _workers(settings: Settings, servers: ServerSettings) -> list[Service]:
             wave=3,
             # no --limit: the pool's queue `runs` has one, and upkeep must not wait behind it
             command=[*worker, "--pool", pool, "--name", f"{socket.gethostname()}-{pool}", *FIXED],
-            environment=_client(settings, servers) | WORKER | {"DEEPMILL_POOL": pool, "PATH": path},
+            environment=client | WORKER | {"DEEPMILL_POOL": pool, "PATH": path},
             child_first=WORKER_STOP_SECONDS,
         )
         for pool in servers.pool_names
@@ -103,9 +120,9 @@ def _facts(settings: Settings, servers: ServerSettings) -> dict[str, str]:
     return servers.addresses | {"store": settings.root}
 
 
-def _client(settings: Settings, servers: ServerSettings) -> dict[str, str]:
+def _client(settings: Settings, servers: ServerSettings, credential: Credential | None) -> dict[str, str]:
     """The environment of the workers, their flows and the pages, with every path made absolute."""
-    return client_environment(_facts(settings, servers), servers.credentials()) | {
+    return client_environment(_facts(settings, servers), credential) | {
         "DEEPMILL_HOME": str(servers.folder(settings)),
         "DEEPMILL_ROOT": settings.root if "://" in settings.root else str(settings.local_root),
         "DEEPMILL_SCRATCH": str(settings.scratch.absolute()),
@@ -118,22 +135,24 @@ def database_url(servers: ServerSettings, name: str, driver: str) -> str:
     return urlunsplit(parts._replace(scheme=f"postgresql+{driver}" if driver else "postgresql", path=f"/{name}"))
 
 
-def _prefect_environment(folder: Path, servers: ServerSettings) -> dict[str, str]:
-    found = {
+def _prefect_environment(folder: Path, servers: ServerSettings, credential: Credential) -> dict[str, str]:
+    found = PREFECT_GUARDED | {
         "PREFECT_HOME": str(folder / "prefect"),
         "PREFECT_API_URL": f"{servers.prefect_url}/api",
         "PREFECT_SERVER_API_PORT": str(servers.prefect_port),
         "PREFECT_SERVER_UI_API_URL": f"{servers.prefect_url}/api",
         "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
+        "PREFECT_SERVER_UI_V2_ENABLED": "false",  # its pages call home; `PAGE_POLICY` keeps them from it as well
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_SERVER_LOGGING_LEVEL": "WARNING",
         "PREFECT_SERVER_DATABASE_TIMEOUT": "60",  # SQLite on a busy machine
+        "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": servers.prefect_url,
+        "PREFECT_SERVER_API_AUTH_STRING": credential.text,
+        "PREFECT_API_AUTH_STRING": credential.text,
+        "DEEPMILL_LOGIN": credential.text,
     }
     if servers.database.get_secret_value():
         found["PREFECT_SERVER_DATABASE_CONNECTION_URL"] = database_url(servers, "prefect", "asyncpg")
-    if credentials := servers.credentials():
-        found["PREFECT_SERVER_API_AUTH_STRING"] = ":".join(credentials)
-        found["PREFECT_API_AUTH_STRING"] = ":".join(credentials)
     return found
 
 
@@ -144,33 +163,37 @@ def mlflow_database(settings: Settings, servers: ServerSettings) -> str:
     return f"sqlite:///{settings.local_root / DATABASE}"
 
 
-def _mlflow_command(settings: Settings, servers: ServerSettings) -> list[str]:
+def _mlflow_environment(settings: Settings, servers: ServerSettings, credential: Credential) -> dict[str, str]:
     relocate(settings.local_root)  # a store that was moved: else runs would write to where it was
-    artifacts = servers.artifacts or (settings.local_root / "mlartifacts").as_uri()
-    # Clients write artifacts where the experiment says, with their own credentials: the same with and without a server.
-    command = [sys.executable, "-m", "mlflow", "server", "--host", servers.host, "--port", str(servers.mlflow_port)]
-    command += ["--no-serve-artifacts", "--default-artifact-root", artifacts, "--workers", "1"]
-    hosts = [f"{servers.reached_at}:{servers.mlflow_port}", "localhost", "127.0.0.1", servers.reached_at]
-    hosts += [name.strip() for name in servers.allowed_hosts.split(",") if name.strip()]
-    command += ["--allowed-hosts", ",".join(dict.fromkeys(hosts + [f"{host}:*" for host in hosts if ":" not in host]))]
-    if servers.credentials():
-        command += ["--app-name", "basic-auth"]
-    return command
-
-
-def _mlflow_environment(settings: Settings, servers: ServerSettings) -> dict[str, str]:
-    found = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
     # the address may hold a password, so it goes by the environment, which `ps` does not show
-    found["MLFLOW_BACKEND_STORE_URI"] = mlflow_database(settings, servers)
-    if credentials := servers.credentials():
-        user, password = credentials
+    found = {
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_BACKEND_STORE_URI": mlflow_database(settings, servers),
+        "MLFLOW_DEFAULT_ARTIFACT_ROOT": servers.artifacts or (settings.local_root / "mlartifacts").as_uri(),
+        "MLFLOW_SERVER_ALLOWED_HOSTS": ",".join(_mlflow_hosts(servers)),
+        "MLFLOW_SERVER_CORS_ALLOWED_ORIGINS": ",".join(_mlflow_origins(servers)),
+        "DEEPMILL_LOGIN": credential.text,
+    }
+    if servers.credentials():  # who set a login may want more users beside it
         found |= {
-            "MLFLOW_AUTH_ADMIN_USERNAME": user,
-            "MLFLOW_AUTH_ADMIN_PASSWORD": password,
+            "MLFLOW_AUTH_ADMIN_USERNAME": credential.user,
+            "MLFLOW_AUTH_ADMIN_PASSWORD": credential.password,
             "MLFLOW_AUTH_CONFIG_PATH": str(_auth_config(servers.folder(settings))),
             "MLFLOW_FLASK_SERVER_SECRET_KEY": secrets.token_hex(32),
         }
     return found
+
+
+def _mlflow_hosts(servers: ServerSettings) -> list[str]:
+    """The patterns by which MLflow itself knows its names, with and without a port."""
+    names = servers.host_names
+    return [*names, *(f"{name.replace('[', '[[]', 1)}:*" for name in names)]
+
+
+def _mlflow_origins(servers: ServerSettings) -> list[str]:
+    names = [name for name in servers.host_names if name not in LOOPBACK_NAMES]
+    return [servers.mlflow_url, *(f"{scheme}://{name}" for name in names for scheme in ("https", "http"))]
 
 
 def _auth_config(folder: Path) -> Path:

@@ -1,12 +1,14 @@
 """A Prefect server of its own for a run where the user has none: on loopback, without UI, gone with the run.
 
-Prefect can start one by itself, but that one outlives a flow that is killed (kill -9). This one stands below the same
-supervisor as the stages do, and comes up while the flows are still being imported.
+Prefect can start one by itself, but that one outlives a flow that is killed (kill -9), and answers every page and every
+user of the machine. This one stands below the same supervisor as the stages do, comes up while the flows are still
+being imported, and wants a login that only this run has.
 """
 
 from __future__ import annotations
 
 import os
+import secrets
 import socket
 import subprocess
 import sys
@@ -18,12 +20,15 @@ from types import TracebackType
 from typing import IO
 
 from infra.errors import UserError
+from infra.processes import is_foreign_listener
 
-__all__ = ["PrefectServer"]
+__all__ = ["PREFECT_GUARDED", "PrefectServer"]
 
 START_SECONDS = 180.0
 POLL_SECONDS = 0.05
 DRAIN_SECONDS = 5.0
+PREFECT_GUARDED = {"PREFECT_SERVER_CSRF_PROTECTION_ENABLED": "true", "PREFECT_CLIENT_CSRF_SUPPORT_ENABLED": "true"}
+"""What Prefect itself is told, server and clients. It names no origins, so that it answers none but its own."""
 
 
 class PrefectServer:
@@ -33,6 +38,9 @@ class PrefectServer:
         self._process: subprocess.Popen[bytes] | None = None
         self._log: IO[bytes] | None = None
         self._url = ""
+        self._port = 0
+        self._before: dict[str, str | None] = {}
+        self._login = f"run:{secrets.token_urlsafe(32)}"
 
     def __enter__(self) -> PrefectServer:
         from prefect.settings import get_current_settings
@@ -40,13 +48,18 @@ class PrefectServer:
         if get_current_settings().api.url:
             return self
         with socket.create_server(("127.0.0.1", 0)) as free:
-            port = free.getsockname()[1]
-        self._url = f"http://127.0.0.1:{port}/api"
+            self._port = free.getsockname()[1]
+        self._url = f"http://127.0.0.1:{self._port}/api"
         self._log = tempfile.TemporaryFile()  # read when the start fails
         command = [sys.executable, "-m", "infra.supervisor", str(os.getpid())]
-        command += [sys.executable, "-m", "uvicorn", "--factory", "prefect.server.api.server:create_app"]
-        command += ["--host", "127.0.0.1", "--port", str(port), "--log-level", "error", "--lifespan", "on"]
-        variables = {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"}
+        command += [sys.executable, "-m", "flows.run.prefect_app", str(self._port)]
+        variables = PREFECT_GUARDED | {
+            "PREFECT_UI_ENABLED": "0",
+            "PREFECT__SERVER_EPHEMERAL": "1",
+            "PREFECT__SERVER_FINAL": "1",
+            "PREFECT_SERVER_API_AUTH_STRING": self._login,
+            "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": f"http://127.0.0.1:{self._port}",
+        }
         self._process = subprocess.Popen(
             command,
             env=os.environ | variables,
@@ -79,7 +92,14 @@ class PrefectServer:
                     f"the Prefect server of this run did not start ({told[-1]}); set PREFECT_API_URL to one that runs"
                 )
             time.sleep(POLL_SECONDS)
-        os.environ["PREFECT_API_URL"] = self._url  # for every thread: Prefect's own have no context of ours
+        if is_foreign_listener(self._port):
+            raise UserError(
+                "another user's program took the port of this run's Prefect server; run the same command again"
+            )
+        # for every thread: Prefect's own have no context of ours
+        variables = PREFECT_GUARDED | {"PREFECT_API_URL": self._url, "PREFECT_API_AUTH_STRING": self._login}
+        self._before = {name: os.environ.get(name) for name in variables}
+        os.environ |= variables
         from prefect.context import refresh_global_settings_context
 
         refresh_global_settings_context()
@@ -100,13 +120,19 @@ class PrefectServer:
         except (urllib.error.URLError, OSError):
             return False
 
+    def _restore(self) -> None:
+        for name, value in self._before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._process is not None:
             self._drain()
-            if os.environ.get("PREFECT_API_URL") == self._url:
-                del os.environ["PREFECT_API_URL"]
+            self._restore()
             self._process.terminate()
             self._process.wait()
         if self._log is not None:

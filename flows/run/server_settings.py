@@ -10,12 +10,15 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from infra.credentials import Credential
 from infra.errors import UserError
 from infra.settings import Settings
 
 __all__ = ["LOOPBACK", "ServerSettings"]
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
+WILDCARDS = ("0.0.0.0", "::")
+"""Bound to these, the servers answer on every address of the machine."""
 DEFAULT_CRON = "0 2 * * *"
 
 
@@ -33,7 +36,7 @@ class ServerSettings(BaseSettings):
     pages_port: int = 4280
     """Overview, reports and metrics."""
     login: SecretStr = SecretStr("")
-    """``user:password`` that Prefect, MLflow and the pages then ask for."""
+    """``user:password`` that Prefect, MLflow and the pages ask for; one is made where this is empty."""
     database: SecretStr = SecretStr("")
     """``postgresql://user:password@host:port``: the databases `prefect` and `mlflow` there; empty means SQLite."""
     artifacts: str = ""
@@ -53,7 +56,8 @@ class ServerSettings(BaseSettings):
     recipes: str = ""
     """Recipes to deploy (presets or files), separated by commas; the first one runs nightly. All presets when empty."""
     allowed_hosts: str = ""
-    """Names under which MLflow may be reached besides loopback, separated by commas."""
+    """Names under which the servers may be reached besides their own (``name`` or ``name:port``), separated by commas:
+    that of a proxy before them, say. A request under any other name is turned away."""
     notify_webhook: SecretStr = SecretStr("")
     """Address that gets a JSON POST when a run fails, a stage is stuck, or a model is promoted."""
     notify_email: str = ""
@@ -89,22 +93,33 @@ class ServerSettings(BaseSettings):
         """Host that people and clients use."""
         if self.servers:
             return self.servers
-        return "127.0.0.1" if self.host in (*LOOPBACK, "0.0.0.0", "::") else self.host
+        return "127.0.0.1" if self.host in (*LOOPBACK, *WILDCARDS) else self.host
 
     @property
     def prefect_url(self) -> str:
-        return f"http://{self.reached_at}:{self.prefect_port}"
+        return f"http://{_bracketed(self.reached_at)}:{self.prefect_port}"
 
     @property
     def mlflow_url(self) -> str:
-        return f"http://{self.reached_at}:{self.mlflow_port}"
+        return f"http://{_bracketed(self.reached_at)}:{self.mlflow_port}"
 
     @property
     def pages_url(self) -> str:
-        return f"http://{self.reached_at}:{self.pages_port}"
+        return f"http://{_bracketed(self.reached_at)}:{self.pages_port}"
 
-    def credentials(self) -> tuple[str, str] | None:
-        """User and password; None where nobody is asked.
+    @property
+    def host_names(self) -> tuple[str, ...]:
+        """Names by which a request may address the servers."""
+        from infra.http_guard import LOOPBACK_NAMES
+
+        names = [*LOOPBACK_NAMES, _bracketed(self.reached_at), *_list(self.allowed_hosts)]
+        if self.host not in LOOPBACK:
+            names.append(socket.gethostname())
+            names += _own_addresses() if self.host in WILDCARDS else [_bracketed(self.host)]
+        return tuple(dict.fromkeys(name.lower() for name in names))
+
+    def credentials(self) -> Credential | None:
+        """The login that the environment names; None where it names none.
 
         Raises:
             UserError: `login` has no colon, or the password is too short for MLflow.
@@ -115,7 +130,7 @@ class ServerSettings(BaseSettings):
         user, colon, password = text.partition(":")
         if not colon or not user or len(password) < 12:
             raise UserError("DEEPMILL_LOGIN: write it as user:password, the password with 12 characters or more")
-        return user, password
+        return Credential(user, password)
 
     def check(self) -> None:
         """Refuse what would be unsafe or cannot work.
@@ -148,6 +163,19 @@ class ServerSettings(BaseSettings):
                     raise UserError(
                         f"port {port}: {error.strerror}; free it or choose another with DEEPMILL_{name.upper()}"
                     ) from None
+
+
+def _bracketed(address: str) -> str:
+    """An address as it stands in a URL."""
+    return f"[{address}]" if ":" in address and not address.startswith("[") else address
+
+
+def _own_addresses() -> list[str]:
+    import psutil
+
+    families = (socket.AF_INET, socket.AF_INET6)
+    every = [each for addresses in psutil.net_if_addrs().values() for each in addresses]
+    return [_bracketed(each.address.partition("%")[0]) for each in every if each.family in families]
 
 
 def _list(text: str) -> list[str]:

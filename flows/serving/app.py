@@ -7,23 +7,28 @@ import contextlib
 import json
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+from urllib.parse import quote
 
 from starlette.applications import Starlette
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
+from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
-from flows.serving.answers import Answer, engine_request
-from flows.serving.limits import Admission, Limits, SlowClients, check_key
+from flows.serving.answers import Answer, not_served
+from flows.serving.limits import Admission, Limits, check_key, read_body
 from flows.serving.metrics import CONTENT_TYPE, Metrics
 from flows.serving.model_manager import ModelManager, Served
-from flows.serving.protocol import ApiError, ChatBody, CompletionBody, parse
+from flows.serving.protocol import ApiError, ChatBody, CompletionBody, fault, parse, read_json
+from infra.http_guard import OriginGuard
 
 __all__ = ["build"]
+
+T = TypeVar("T")
 
 log = logging.getLogger("deepmill.serve")
 PAGE = Path(__file__).parent / "chat_page"
@@ -44,22 +49,22 @@ Handler = Callable[[Request], Any]
 
 
 def build(
-    house: ModelManager, limits: Limits, metrics: Metrics, *, keys: Sequence[str] = (), hosts: Sequence[str] = ()
+    manager: ModelManager, limits: Limits, metrics: Metrics, *, keys: Sequence[str] = (), hosts: Sequence[str] = ()
 ) -> Any:
     """The ASGI application.
 
     Args:
         keys: API keys, one of which a request must bear; none for open access.
-        hosts: names that a request may address the server by (against rebound DNS names); any when empty.
+        hosts: names that a request may address the server by, and that its own pages have; any when empty.
     """
-    front = _Front(house, limits, metrics, keys)
+    front = _Front(manager, limits, metrics, keys)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         try:
             yield
         finally:
-            await house.close()
+            await manager.close()
 
     routes = [
         Route("/v1/chat/completions", front.guarded(front.chat), methods=["POST"]),
@@ -72,8 +77,8 @@ def build(
     ]
     app = Starlette(routes=routes, lifespan=lifespan, exception_handlers={404: _missing, 405: _missing})
     if hosts:
-        app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts))
-    return SlowClients(app, limits.client_seconds)
+        app.add_middleware(OriginGuard, hosts=hosts)
+    return app
 
 
 def _page(name: str, kind: str) -> Handler:
@@ -85,14 +90,19 @@ def _page(name: str, kind: str) -> Handler:
 
 async def _missing(request: Request, error: Any) -> Response:
     message = f"{request.method} {request.url.path}: there is no such thing here"
-    return JSONResponse(ApiError(error.status_code, message).body(), error.status_code)
+    return _Json(ApiError(error.status_code, message).body(), error.status_code)
+
+
+def _refusal(error: ApiError) -> Response:
+    headers = {"Retry-After": str(error.retry)} if error.retry else {}
+    return _Json(error.body(), error.status, headers=headers)
 
 
 class _Front:
     """The routes."""
 
-    def __init__(self, house: ModelManager, limits: Limits, metrics: Metrics, keys: Sequence[str]) -> None:
-        self.house, self.limits, self.metrics, self.keys = house, limits, metrics, keys
+    def __init__(self, manager: ModelManager, limits: Limits, metrics: Metrics, keys: Sequence[str]) -> None:
+        self.manager, self.limits, self.metrics, self.keys = manager, limits, metrics, keys
         self.admission = Admission(limits)
 
     def guarded(self, handler: Handler) -> Handler:
@@ -100,18 +110,18 @@ class _Front:
 
         async def guard(request: Request) -> Response:
             began = time.monotonic()
+            number = request.state.number = f"req-{uuid.uuid4().hex}"
             try:
                 check_key(self.keys, request.headers.get("authorization"))
                 response: Response = await handler(request)
             except ApiError as error:
-                retry = {"Retry-After": str(error.retry)} if error.retry else {}
-                response = JSONResponse(error.body(), error.status, headers=retry)
+                response = _refusal(error)
             except ClientDisconnect:
                 response = Response(status_code=499)
             except Exception:
-                log.exception("%s", request.url.path)
-                bug = ApiError(500, "an error of the server; its log tells more", code="internal_error")
-                response = JSONResponse(bug.body(), 500)
+                log.exception("request %s: %s", number, request.url.path)
+                response = _refusal(fault(number))
+            response.headers["X-Request-Id"] = number
             route = request.scope["route"].path
             self.metrics.requests.labels(route, response.status_code).inc()
             self.metrics.seconds.labels(route).observe(time.monotonic() - began)
@@ -121,17 +131,24 @@ class _Front:
 
     async def health(self, request: Request) -> Response:
         """Whether requests can be served, and what is amiss."""
-        served = self.house.served
+        served = self.manager.served
+        requests = {
+            "running": self.admission.running,
+            "slots": self.limits.concurrency,
+            "waiting": self.admission.waiting,
+            "line": self.limits.waiting,
+        }
+        trouble = {"trouble": self.manager.trouble, "requests": requests}
         if served is None or served.broken or not await served.engine.healthy():
-            return JSONResponse({"status": "starting", "trouble": self.house.trouble}, 503)
-        return JSONResponse(
+            return _Json({"status": "starting"} | trouble, 503)
+        return _Json(
             {
-                "status": "ok",
+                "status": "busy" if self.admission.is_full else "ok",
                 "model": served.version.name,
                 "version": served.version.number,
                 "engine": served.engine.spec.kind,
-                "trouble": self.house.trouble,
             }
+            | trouble
         )
 
     async def scrape(self, request: Request) -> Response:
@@ -141,33 +158,25 @@ class _Front:
         return Response(self.metrics.text(), headers={"Content-Type": CONTENT_TYPE})
 
     def _served(self) -> Served:
-        if self.house.served is None:
+        if self.manager.served is None:
             raise ApiError(503, "no model is loaded yet", code="starting", retry=2)
-        return self.house.served
+        return self.manager.served
 
     async def models(self, request: Request) -> Response:
         """The one model, by its name and by the version it is now."""
-        return JSONResponse({"object": "list", "data": _cards(self._served())})
+        return _Json({"object": "list", "data": _cards(self._served())})
 
     async def model(self, request: Request) -> Response:
         """One entry of the list."""
         served = self._served()
         name = request.path_params["name"]
         self._check_name(name, served)
-        return JSONResponse(_cards(served)[0] | {"id": name})
+        return _Json(_cards(served)[0] | {"id": name})
 
     def _check_name(self, name: str, served: Served) -> None:
-        """A request names the served model, with or without alias or version; names are never paths."""
-        model = served.version.name
-        alias, version = name.removeprefix(f"{model}@"), name.removeprefix(f"{model}/")
-        if name == model or (alias != name and alias.isidentifier()) or version == served.version.number:
-            return
-        raise ApiError(
-            404,
-            f"{name[:100]!r} is not served here; {served.version.label} is, under the name {model}",
-            code="model_not_found",
-            param="model",
-        )
+        """ApiError 404 unless a request may name the served model so."""
+        if not served.answers_to(name):
+            raise not_served(name, served)
 
     async def chat(self, request: Request) -> Response:
         """``POST /v1/chat/completions``."""
@@ -179,65 +188,94 @@ class _Front:
 
     async def _answer(self, request: Request, kind: type[ChatBody] | type[CompletionBody]) -> Response:
         arrived = asyncio.get_running_loop().time()
-        body = parse(kind, await self._json(request))
-        self._check_name(body.model, self._served())
         deadline = arrived + self.limits.seconds
-        held = contextlib.AsyncExitStack()
+        body = parse(kind, await self._json(request, deadline))
+        self._check_name(body.model, self._served())
+        answer = Answer(request.state.number, body, self.metrics, arrived, deadline)
+        work = asyncio.create_task(answer.compute(self.admission, self.manager, self.limits))
+        is_streamed = False
         try:
-            async with asyncio.timeout_at(deadline):
-                await held.enter_async_context(self.admission.turn())
-                served = await held.enter_async_context(self.house.engine(deadline))
-                asked = await asyncio.to_thread(engine_request, body, served.chat, served.context, self.limits)
-            answer = Answer(served, body, asked, self.metrics, arrived, deadline)
             if not body.stream:
-                return JSONResponse(await self._unless_gone(request, answer.whole()), headers=_headers(served))
+                told = await _unless_gone(request, answer.whole())
+                return _Json(told, headers=_headers(answer))
             pieces = answer.pieces()
-            first = await anext(pieces, None)  # an engine that fails at once is still an honest status
-            stream = self._streamed(answer.events(pieces, first), held.pop_all())
-            return StreamingResponse(
-                stream, media_type="text/event-stream", headers=_headers(served) | {"Cache-Control": "no-cache"}
-            )
-        except TimeoutError:
-            raise ApiError(503, "no turn came within the time of a request", code="overloaded", retry=5) from None
+            await _unless_gone(request, anext(pieces, None))  # an engine that fails at once is still an honest status
+            stream = _EventStream(answer.events(pieces), work, _headers(answer))
+            is_streamed = True
+            return stream
         finally:
-            await held.aclose()
+            if not is_streamed:
+                await _end(work)
 
-    async def _streamed(self, events: AsyncIterator[str], held: contextlib.AsyncExitStack) -> AsyncIterator[str]:
-        async with held:
-            try:
-                async for event in events:
-                    yield event
-            finally:
-                await events.aclose()  # type: ignore[attr-defined]
-
-    async def _unless_gone(self, request: Request, work: Any) -> Any:
-        """The result of `work`, which is stopped when the client leaves."""
-        task = asyncio.ensure_future(work)
-        leaving = asyncio.ensure_future(request.receive())
-        try:
-            await asyncio.wait({task, leaving}, return_when=asyncio.FIRST_COMPLETED)
-            if not task.done():
-                raise ClientDisconnect
-            return task.result()
-        finally:
-            for each in (task, leaving):
-                each.cancel()
-            await asyncio.gather(task, leaving, return_exceptions=True)
-
-    async def _json(self, request: Request) -> Any:
+    async def _json(self, request: Request, deadline: float) -> Any:
         """The body, in bounds."""
-        most = self.limits.request_bytes
-        if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
+        if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
             raise ApiError(415, "send Content-Type: application/json")
-        body = b""
-        async for part in request.stream():
-            body += part
-            if len(body) > most:
-                raise ApiError(413, f"the request has more than {most:,} bytes; shorten it", code="request_too_large")
+        return await asyncio.to_thread(read_json, await read_body(request, self.limits, deadline))
+
+
+class _Json(JSONResponse):
+    """JSON in ASCII: what a model writes need not be text that UTF-8 can hold."""
+
+    def render(self, content: Any) -> bytes:
+        return json.dumps(content).encode()
+
+
+class _EventStream(Response):
+    """Sends events while the work on them goes on, and ends that work when the client leaves.
+
+    The work holds the turn, not the response: one that is never sent, or never taken, holds nothing.
+    """
+
+    def __init__(self, events: AsyncIterator[str], work: asyncio.Task[None], headers: dict[str, str]) -> None:
+        super().__init__(headers=headers | {"Cache-Control": "no-cache"}, media_type="text/event-stream")
+        del self.headers["content-length"]
+        self._events, self._work = events, work
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        leaving = asyncio.create_task(_gone(receive))
+        sending = asyncio.create_task(self._send(send))
         try:
-            return await asyncio.to_thread(json.loads, body)
-        except (ValueError, RecursionError) as error:
-            raise ApiError(400, f"the body is no JSON: {str(error)[:200]}", code="invalid_json") from None
+            await asyncio.wait({leaving, sending}, return_when=asyncio.FIRST_COMPLETED)
+            if sending.done():
+                sending.result()
+        finally:
+            for task in (leaving, sending, self._work):
+                await _end(task)
+
+    async def _send(self, send: Send) -> None:
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        async for event in self._events:
+            await send({"type": "http.response.body", "body": event.encode(), "more_body": True})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+async def _gone(receive: Receive) -> None:
+    """Returns when the client, whose request has arrived, is gone."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _unless_gone(request: Request, work: Awaitable[T]) -> T:
+    """The result of `work`, which is stopped when the client leaves."""
+    task = asyncio.ensure_future(work)
+    leaving = asyncio.create_task(_gone(request.receive))
+    try:
+        await asyncio.wait({task, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise ClientDisconnect
+        return task.result()
+    finally:
+        await _end(task)
+        await _end(leaving)
+
+
+async def _end(task: asyncio.Future[Any]) -> None:
+    """Cancel `task` and wait for its end; what it raises has been seen, or is of no use any more."""
+    task.cancel()
+    await asyncio.wait({task})
+    if not task.cancelled():
+        task.exception()
 
 
 def _cards(served: Served) -> list[dict[str, Any]]:
@@ -251,5 +289,5 @@ def _cards(served: Served) -> list[dict[str, Any]]:
     return [{"id": name, **shared} for name in dict.fromkeys((served.version.name, served.version.label))]
 
 
-def _headers(served: Served) -> dict[str, str]:
-    return {"X-Deepmill-Model": served.version.label}
+def _headers(answer: Answer) -> dict[str, str]:
+    return {"X-Deepmill-Model": quote(answer.label, safe="/ ()+@")}  # a header holds no other letters

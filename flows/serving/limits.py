@@ -7,11 +7,12 @@ import contextlib
 import hmac
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+
+from starlette.requests import Request
 
 from flows.serving.protocol import ApiError
 
-__all__ = ["Admission", "Limits", "SlowClients", "check_key"]
+__all__ = ["Admission", "Limits", "check_key", "read_body"]
 
 
 @dataclass(frozen=True)
@@ -38,14 +39,19 @@ class Admission:
     """Turns: `concurrency` at once, `waiting` in line."""
 
     def __init__(self, limits: Limits) -> None:
-        self._limits = limits
+        self.limits = limits
         self._turns = asyncio.Semaphore(limits.concurrency)
         self.running = self.waiting = 0
+
+    @property
+    def is_full(self) -> bool:
+        """Whether one more request is sent away."""
+        return self.waiting >= self.limits.waiting and self._turns.locked()
 
     @contextlib.asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:
         """Wait for a turn; ApiError 429 when the line is full."""
-        if self.waiting >= self._limits.waiting:
+        if self.is_full:
             raise ApiError(429, "too many requests wait already; try again soon", code="overloaded", retry=1)
         self.waiting += 1
         try:
@@ -70,39 +76,25 @@ def check_key(keys: Sequence[str], authorization: str | None) -> None:
         raise ApiError(401, "no valid API key; send it as Authorization: Bearer KEY", code="invalid_api_key")
 
 
-class _NotTakenError(Exception):
-    """The client does not take its answer."""
+async def read_body(request: Request, limits: Limits, deadline: float) -> bytes:
+    """The body of a request, in bounds.
 
-
-class SlowClients:
-    """ASGI middleware: a client that stops sending, or stops taking, is let go."""
-
-    def __init__(self, app: Any, seconds: float) -> None:
-        self._app, self._seconds = app, seconds
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """One request."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        complete = False
-
-        async def timed_receive() -> Any:
-            nonlocal complete
-            if complete:  # what follows the body is only ever the client's leaving
-                return await receive()
-            try:
-                message = await asyncio.wait_for(receive(), self._seconds)
-            except TimeoutError:
-                raise ApiError(408, f"the request did not arrive within {self._seconds:g} s of silence") from None
-            complete = message["type"] != "http.request" or not message.get("more_body")
-            return message
-
-        async def timed_send(message: Any) -> None:
-            try:
-                await asyncio.wait_for(send(message), self._seconds)
-            except TimeoutError:
-                raise _NotTakenError from None
-
-        with contextlib.suppress(_NotTakenError):
-            await self._app(scope, timed_receive, timed_send)
+    Raises:
+        ApiError: it is too large (413), its pieces come too slowly, or all of it does (408).
+    """
+    body = bytearray()
+    parts = aiter(request.stream())
+    while True:
+        patience = min(limits.client_seconds, deadline - asyncio.get_running_loop().time())
+        try:
+            body += await asyncio.wait_for(anext(parts), patience)
+        except StopAsyncIteration:
+            return bytes(body)
+        except TimeoutError:
+            raise ApiError(
+                408, f"the request did not arrive within {patience:g} s of silence, or {limits.seconds:g} s in all"
+            ) from None
+        if len(body) > limits.request_bytes:
+            raise ApiError(
+                413, f"the request has more than {limits.request_bytes:,} bytes; shorten it", code="request_too_large"
+            )

@@ -12,7 +12,7 @@ import contextlib
 import logging
 import os
 import shutil
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from infra.errors import DeepmillError, UserError
 from infra.hashing import digest
 from infra.integrity import folder_digests, known_digest
 from model.serving.chat import ChatFormat
+from model.serving.defaults import SamplingDefaults, sampling_defaults
 from model.serving.engine import Engine
 from model.serving.spec import EngineKind
 
@@ -58,6 +59,8 @@ class Source:
     """The number to serve now, None while there is none. Called in a thread; may raise."""
     fetch: Callable[[str], Version]
     """The files of a number. Called in a thread; UserError when they are not what they should be."""
+    aliases: Callable[[str], Collection[str]] = lambda number: ()
+    """The aliases that name a number now. Called in a thread; may raise."""
 
 
 @dataclass(frozen=True)
@@ -80,9 +83,20 @@ class Served:
     engine: Engine
     chat: ChatFormat
     context: int
+    defaults: SamplingDefaults = field(default_factory=SamplingDefaults)
+    aliases: frozenset[str] = frozenset()
+    """What else the version may be asked for by, as ``NAME@ALIAS``."""
     requests: int = 0
+    """Under way."""
     idle: asyncio.Event = field(default_factory=asyncio.Event)
     broken: bool = False
+
+    def answers_to(self, name: str) -> bool:
+        """Whether a request may name the version so; names are never paths."""
+        model, at, alias = name.partition("@")
+        return name in (self.version.name, self.version.label) or (
+            bool(at) and model == self.version.name and alias in self.aliases
+        )
 
 
 def prepare(version: Version, place: Place) -> tuple[EngineKind, Path, ChatFormat, int]:
@@ -197,9 +211,13 @@ class ModelManager:
 
     async def _start(self, number: str) -> Served:
         version = await asyncio.to_thread(self._source.fetch, number)
+        defaults = await asyncio.to_thread(sampling_defaults, version.folder)
         kind, path, chat, context = await asyncio.to_thread(prepare, version, self._place)
         engine = await Engine.start(kind, path, context=context, slots=self._place.slots, threads=self._place.threads)
-        return Served(version, engine, chat, context)
+        served = Served(version, engine, chat, context, defaults)
+        with contextlib.suppress(Exception):  # `_look` says so when the registry does not answer
+            served.aliases = frozenset(await asyncio.to_thread(self._source.aliases, number))
+        return served
 
     def _take_over(self, new: Served) -> None:
         old, self.served = self.served, new
@@ -231,8 +249,8 @@ class ModelManager:
         while self.served is served:
             try:
                 new = await self._start(served.version.number)
-            except (DeepmillError, OSError) as error:
-                log.warning("%s: %s", served.version.label, error)
+            except Exception as error:  # whatever it is: without an engine nothing is served
+                log.warning("%s: %s", served.version.label, error, exc_info=not isinstance(error, DeepmillError))
                 await asyncio.sleep(wait)
                 wait = min(wait * 2, 30.0)
                 continue
@@ -248,25 +266,27 @@ class ModelManager:
 
     async def _look(self) -> None:
         """Compare what is served with what the source wants."""
-        assert self.served is not None
+        served = self.served
+        assert served is not None
         now = asyncio.get_running_loop().time()
         try:
             number = await asyncio.to_thread(self._source.current)
+            served.aliases = frozenset(await asyncio.to_thread(self._source.aliases, served.version.number))
         except Exception as error:
             self.trouble = f"the registry does not answer ({type(error).__name__})"
             return
         self._metrics.alias.set(number is not None)
         if number is None:
             self.trouble = "the alias names no version any more; the last one goes on serving"
-        elif number == self.served.version.number:
+        elif number == served.version.number:
             self.trouble = None
         elif now >= self._refused.get(number, 0.0):
             try:
                 new = await self._start(number)
-            except (DeepmillError, OSError) as error:
+            except Exception as error:
                 self._refused[number] = now + RETRY_SECONDS
                 self.trouble = f"version {number} cannot be served: {error}"
-                log.warning("%s", self.trouble)
+                log.warning("%s", self.trouble, exc_info=not isinstance(error, DeepmillError))
                 return
             self.trouble = None
             self._metrics.swaps.inc()

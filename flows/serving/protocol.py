@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import re
 import time
 import uuid
-from typing import Any, Literal
+from collections import Counter
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from model.serving.chat import ROLES, Turn
 
-__all__ = ["ApiError", "ChatBody", "CompletionBody", "Sampled", "parse"]
+__all__ = ["ApiError", "ChatBody", "CompletionBody", "Sampled", "answer_head", "fault", "parse", "read_json"]
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class ApiError(Exception):
@@ -27,7 +32,13 @@ class ApiError(Exception):
         kind = "server_error" if self.status >= 500 else "invalid_request_error"
         if self.status == 429:
             kind = "rate_limit_error"
-        return {"error": {"message": self.message, "type": kind, "param": self.param, "code": self.code}}
+        message = self.message.encode(errors="replace").decode()  # it may quote half a character
+        return {"error": {"message": message, "type": kind, "param": self.param, "code": self.code}}
+
+
+def fault(number: str) -> ApiError:
+    """What a client is told of an error of ours; the log has its traceback under the same number."""
+    return ApiError(500, f"an error of the server; its log tells more under {number}", code="internal_error")
 
 
 class _Part(BaseModel):
@@ -40,9 +51,22 @@ class _Part(BaseModel):
 class _Message(BaseModel):
     """One message of a conversation."""
 
+    model_config = ConfigDict(extra="allow")
+
     role: Literal["system", "developer", "user", "assistant"]
-    content: str | list[_Part] | None = None
+    content: str | Annotated[list[_Part], Field(min_length=1)] | None = None
     reasoning_content: str | None = None
+    name: str | None = None
+    """Of who speaks; the chat format has no place for it."""
+
+    @model_validator(mode="after")
+    def _is_text(self) -> _Message:
+        """Tool calls and the like are no text; the empty ones that clients send back from an answer are nothing."""
+        if given := next((key for key, value in (self.model_extra or {}).items() if value), None):
+            raise ValueError(f"{given[:100]}: not supported here; leave it out")
+        if self.content is None and self.role != "assistant":
+            raise ValueError("its content is missing")
+        return self
 
     def turn(self) -> Turn:
         """As the chat format takes it."""
@@ -54,13 +78,16 @@ class _Message(BaseModel):
 class _StreamOptions(BaseModel):
     """Of a streamed answer."""
 
+    model_config = ConfigDict(strict=True)
+
     include_usage: bool = False
+    include_obfuscation: bool = False
 
 
 class Sampled(BaseModel):
-    """What chat and plain completions have in common."""
+    """What chat and plain completions have in common, and what clients send along that changes no answer."""
 
-    model_config = ConfigDict(extra="allow", strict=True)
+    model_config = ConfigDict(extra="forbid", strict=True)
 
     model: str = Field(max_length=300)
     max_tokens: int | None = Field(None, ge=1)
@@ -70,7 +97,15 @@ class Sampled(BaseModel):
     stop: str | list[str] | None = None
     stream: bool = False
     stream_options: _StreamOptions | None = None
-    n: Literal[1] | None = None
+    user: str | None = None
+    safety_identifier: str | None = None
+    metadata: dict[str, Any] | None = None
+    store: bool | None = None
+    service_tier: str | None = None
+    prompt_cache_key: str | None = None
+    prompt_cache_retention: str | None = None
+    prediction: dict[str, Any] | None = None
+    parallel_tool_calls: bool | None = None
 
     @field_validator("stop")
     @classmethod
@@ -81,27 +116,51 @@ class Sampled(BaseModel):
         return endings
 
     @property
+    def endings(self) -> tuple[str, ...]:
+        """Texts before which the answer ends."""
+        return tuple(self.stop or ())
+
+    @property
     def wants_usage(self) -> bool:
         """Whether a stream ends with the token counts."""
         return self.stream_options is not None and self.stream_options.include_usage
 
 
-REFUSED: dict[str, tuple[Any, ...]] = {
-    "tools": (None, []),
-    "tool_choice": (None, "none", "auto"),
-    "functions": (None, []),
-    "logprobs": (None, False),
-    "top_logprobs": (None, 0),
-    "logit_bias": (None, {}),
-    "frequency_penalty": (None, 0, 0.0),
-    "presence_penalty": (None, 0, 0.0),
-    "response_format": (None, {"type": "text"}),
-    "echo": (None, False),
-    "best_of": (None, 1),
-    "suffix": (None, ""),
-    "audio": (None,),
+NEUTRAL: dict[str, tuple[Any, ...]] = {
+    "n": (1,),
+    "tools": ([],),
+    "tool_choice": ("none", "auto"),
+    "functions": ([],),
+    "function_call": ("none", "auto"),
+    "logprobs": (False,),
+    "top_logprobs": (0,),
+    "logit_bias": ({},),
+    "frequency_penalty": (0,),
+    "presence_penalty": (0,),
+    "response_format": ({"type": "text"},),
+    "modalities": (["text"],),
+    "echo": (False,),
+    "best_of": (1,),
+    "suffix": ("",),
+    # not OpenAI's own, but llama.cpp's, vLLM's and DeepSeek's
+    "top_k": (0, -1),
+    "min_p": (0,),
+    "typical_p": (1,),
+    "repetition_penalty": (1,),
+    "repeat_penalty": (1,),
+    "length_penalty": (1,),
+    "min_tokens": (0,),
+    "ignore_eos": (False,),
+    "use_beam_search": (False,),
+    "skip_special_tokens": (True,),
+    "add_generation_prompt": (True,),
+    "continue_final_message": (False,),
+    "include_reasoning": (True,),
+    "stop_token_ids": ([],),
+    "bad_words": ([],),
+    "chat_template_kwargs": ({},),
 }
-"""Keys of OpenAI's that would change the answer, with the values that ask for nothing."""
+"""Keys that would change the answer and are not supported, with the values that ask for nothing (as null does)."""
 
 
 class ChatBody(Sampled):
@@ -112,7 +171,7 @@ class ChatBody(Sampled):
 
     @property
     def limit(self) -> int | None:
-        """Most tokens of the answer, thoughts included."""
+        """Maximum completion tokens, reasoning included."""
         return self.max_completion_tokens or self.max_tokens
 
 
@@ -123,26 +182,83 @@ class CompletionBody(Sampled):
 
     @property
     def limit(self) -> int | None:
-        """Most tokens of the continuation."""
+        """Maximum completion tokens."""
         return self.max_tokens
+
+
+def read_json(body: bytes) -> Any:
+    """The value of a JSON text; ApiError 400 for none, and for what readers of JSON take in different ways."""
+    try:
+        return json.loads(body, object_pairs_hook=_object, parse_constant=_constant)
+    except (ValueError, RecursionError) as error:
+        raise ApiError(400, f"the body is no JSON: {str(error)[:200]}", code="invalid_json") from None
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        twice = next(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
+        raise ValueError(f"the key {twice[:100]!r} stands there twice")
+    return found
+
+
+def _constant(name: str) -> Any:
+    raise ValueError(f"{name} is no number of JSON")
 
 
 def parse(kind: type[Any], values: Any) -> Any:
     """`values` as `kind`; ApiError 400 that names the key otherwise."""
     if not isinstance(values, dict):
         raise ApiError(400, f"the body is a JSON object, not a {type(values).__name__}")
-    for key, nothing in REFUSED.items():
-        if values.get(key) not in nothing:
-            raise ApiError(400, f"{key}: not supported here; leave it out", param=key, code="unsupported_parameter")
+    given = {key: value for key, value in values.items() if value is not None}
+    for key, neutral in NEUTRAL.items():
+        if key in given and not any(_same(given[key], nothing) for nothing in neutral):
+            raise _unsupported(key)
+        given.pop(key, None)
+    if (broken := _broken_text(given)) is not None:
+        told = f"{broken}: holds half a character (a lone surrogate)"
+        raise ApiError(400, told, param=broken, code="invalid_value")
     try:
-        return kind.model_validate(values)
+        return kind.model_validate(given)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False)[0]
-        key = ".".join(str(part) for part in first["loc"] if not isinstance(part, str) or part.isidentifier())
-        message = first["msg"]
-        if first["loc"][-1:] == ("role",):
-            message = f"unknown role {str(first['input'])[:40]!r}; there are {', '.join(ROLES)}"
-        raise ApiError(400, f"{key}: {message}", param=key, code="invalid_value") from None
+        raise _told(error) from None
+
+
+def _same(value: Any, other: Any) -> bool:
+    """Whether two JSON values are equal; to Python, true is 1."""
+    return value == other and isinstance(value, bool) == isinstance(other, bool)
+
+
+def _unsupported(key: str) -> ApiError:
+    return ApiError(400, f"{key}: not supported here; leave it out", param=key, code="unsupported_parameter")
+
+
+def _broken_text(values: dict[str, Any]) -> str | None:
+    """The first key whose value has a text in it that no UTF-8 can hold."""
+    for key, value in values.items():
+        waiting = [key, value]
+        while waiting:
+            each = waiting.pop()
+            if isinstance(each, dict):
+                waiting += [*each.keys(), *each.values()]
+            elif isinstance(each, list):
+                waiting += each
+            elif isinstance(each, str) and not each.isascii() and _SURROGATE.search(each):
+                return key[:100].encode(errors="replace").decode()
+    return None
+
+
+def _told(error: ValidationError) -> ApiError:
+    """The first of pydantic's complaints, as an answer."""
+    first = error.errors(include_url=False, include_context=False)[0]
+    key = ".".join(str(part) for part in first["loc"] if not isinstance(part, str) or part.isidentifier())
+    key = key[:200] or str(first["loc"][-1])[:100]
+    if first["type"] == "extra_forbidden":
+        return _unsupported(key)
+    message = first["msg"].removeprefix("Value error, ")
+    if first["loc"][-1:] == ("role",) and isinstance(first["input"], str):
+        message = f"unknown role {first['input'][:40]!r}; there are {', '.join(ROLES)}"
+    return ApiError(400, f"{key}: {message}", param=key, code="invalid_value")
 
 
 def answer_head(kind: str, label: str) -> dict[str, Any]:

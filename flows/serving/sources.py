@@ -76,7 +76,11 @@ def _registry(name: Name, settings: Settings, cache: Path) -> Source:
         _forget(cache, name.model)
         return Version(name.model, number, files / WEIGHTS)
 
-    return Source(current, fetch)
+    def aliases(number: str) -> set[str]:
+        followed = set() if name.version else {name.alias}  # still ours while its new version is prepared
+        return followed | set(client.get_model_version(name.model, number).aliases)
+
+    return Source(current, fetch, aliases)
 
 
 def _forget(cache: Path, model: str) -> None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 
 from model.architecture.transformer import Transformer
-from model.generation.generate import prompt_text
+from pipeline.tokens.chat import ChatFormat, chat_format
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -73,11 +73,9 @@ def choose_answers(
     model: Transformer, tokenizer: Tokenizer, rows: Sequence[Mapping[str, Any]], *, chat: bool
 ) -> list[tuple[int, int]]:
     """Of each row (question, choices) the place of the likeliest choice, and of the likeliest per byte."""
-    pairs = [(_context(row["question"], chat), choice, chat) for row in rows for choice in row["choices"]]
-    contexts = [tokenizer.encode(context, add_special_tokens=False).ids for context, _, _ in pairs]
-    continuations = [
-        tokenizer.encode(choice if chat else f" {choice}", add_special_tokens=False).ids for _, choice, chat in pairs
-    ]
+    words = chat_format(tokenizer)
+    contexts = [_context(words, row["question"], chat) for row in rows for _ in row["choices"]]
+    continuations = [words.encode(choice if chat else f" {choice}") for row in rows for choice in row["choices"]]
     scores = [found.logprob for found in log_likelihoods(model, contexts, continuations)]
     chosen, place = [], 0
     for row in rows:
@@ -88,5 +86,7 @@ def choose_answers(
     return chosen
 
 
-def _context(question: str, chat: bool) -> str:
-    return f"{prompt_text(question)}<think></think>" if chat else f"<|bos|>Question: {question}\nAnswer:"
+def _context(words: ChatFormat, question: str, chat: bool) -> list[int]:
+    if chat:
+        return [*words.question(question), *words.no_reasoning()]
+    return [words.bos, *words.encode(f"Question: {question}\nAnswer:")]

@@ -326,11 +326,13 @@ def _by_domain(
 
 def _continue(model: Transformer, tokenizer: Tokenizer, config: EvaluateConfig) -> list[str]:
     """What the model makes of the beginnings, sampled as R1 is (temperature 0.6, top-p 0.95)."""
-    from model.generation.generate import Sampling, generate, token_id
+    from model.generation.generate import Sampling, generate
+    from pipeline.tokens.chat import chat_format
 
+    words = chat_format(tokenizer)
     sampling = Sampling(config.continuation_tokens, temperature=0.6, top_p=0.95, seed=config.seed)
-    prompts = [tokenizer.encode(prompt, add_special_tokens=False).ids for prompt in config.prompts]
-    completions = generate(model, prompts, sampling, stop=token_id(tokenizer, "<|eos|>"), logprobs=False)
+    prompts = [words.encode(prompt) for prompt in config.prompts]
+    completions = generate(model, prompts, sampling, stop=words.eos, logprobs=False)
     return [tokenizer.decode(completion.tokens) for completion in completions]
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -25,6 +26,7 @@ from model.architecture.transformer import Transformer
 from model.evaluation.choices import log_likelihoods
 from model.evaluation.measures import mean_interval, wilson
 from model.generation.generate import Sampling, generate, split_reasoning, token_id
+from pipeline.tokens.chat import chat_format
 
 try:
     import datasets
@@ -47,6 +49,10 @@ MAIN = ("acc", "exact_match")
 """The measures that are a task's accuracy, the first that it has."""
 SETTINGS = frozenset({"until", "max_gen_toks", "max_new_tokens", "do_sample", "temperature", "top_p"})
 """What a task may say about generation."""
+CONTROL = ("<|bos|>", "<|eos|>", "<|user|>", "<|assistant|>", "<think>", "</think>")
+_NAMES = re.compile(f"({'|'.join(map(re.escape, CONTROL))})")
+BREAK = "\ue000"
+"""Set inside what a task's text has of control tokens, for the harness hands prompts on as text."""
 
 
 class Harness:
@@ -174,17 +180,18 @@ class HarnessModel(TemplateLM):
         super().__init__()
         self.model, self.words, self.chat = model, tokenizer, chat
         self.max_new_tokens, self.batch_size, self.seed = max_new_tokens, batch_size, seed
+        self.format = chat_format(tokenizer)
         self.longest = model.config.max_position_embeddings
 
     @property
     def eot_token_id(self) -> int:
         """Of the end of an answer."""
-        return token_id(self.words, "<|eos|>")
+        return self.format.eos
 
     @property
     def prefix_token_id(self) -> int:
         """What comes before a text without a context: pretraining begins every document so."""
-        return token_id(self.words, "<|bos|>")
+        return self.format.bos
 
     @property
     def tokenizer_name(self) -> str:
@@ -201,21 +208,36 @@ class HarnessModel(TemplateLM):
         """
         text = "<|bos|>"
         for message in chat_history:
+            said = _as_text(message["content"])
             match message["role"]:
                 case "user":
-                    text += f"<|user|>{message['content']}"
+                    text += f"<|user|>{said}"
                 case "assistant":
-                    text += f"<|assistant|><think></think>{message['content']}<|eos|>"
+                    text += f"<|assistant|><think></think>{said}<|eos|>"
                 case _:
-                    text += message["content"]
+                    text += said
         return f"{text}<|assistant|>" if add_generation_prompt else text.removesuffix("<|eos|>")
 
     def tok_encode(self, string: str, add_special_tokens: bool | None = None, **kwargs: Any) -> list[int]:
-        """Tokens of a text, begun by ``<|bos|>`` unless it is already, or `add_special_tokens` is false."""
-        begun = string if add_special_tokens is False or string.startswith("<|bos|>") else f"<|bos|>{string}"
-        return list(self.words.encode(begun, add_special_tokens=False).ids)
+        """Tokens of a text, begun by ``<|bos|>`` unless it is already, or `add_special_tokens` is false.
+
+        In a chat, control tokens are those that `apply_chat_template` has set; in plain text there are none.
+        """
+        if self.chat and string.startswith("<|bos|>"):
+            return self._rendered(string)
+        tokens = self.format.encode(string)
+        return tokens if add_special_tokens is False else [self.format.bos, *tokens]
+
+    def _rendered(self, string: str) -> list[int]:
+        """Tokens of what the template rendered, and what follows it."""
+        tokens = []
+        for place, part in enumerate(_NAMES.split(string)):
+            tokens += [token_id(self.words, part)] if place % 2 else self.format.encode(_restored(part))
+        return tokens
 
     def _encode_pair(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
+        if self.chat and context.startswith("<|bos|>"):
+            continuation = _as_text(continuation)
         if self.chat and context.endswith("<|assistant|>"):
             context += "<think></think>"
         pair: tuple[list[int], list[int]] = super()._encode_pair(context, continuation)
@@ -275,6 +297,15 @@ class HarnessModel(TemplateLM):
             top_p=float(settings.get("top_p", 1.0)) if samples else 1.0,
             seed=self.seed,
         )
+
+
+def _as_text(said: str) -> str:
+    """A text in which no control token is named; `_restored` gives back the text itself."""
+    return _NAMES.sub(lambda name: f"{name[0][0]}{BREAK}{name[0][1:]}", said.replace(BREAK, BREAK * 2))
+
+
+def _restored(said: str) -> str:
+    return re.sub(f"{BREAK}({BREAK}?)", r"\1", said)
 
 
 def _until(text: str, settings: Mapping[str, Any]) -> str:

@@ -20,10 +20,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from infra.errors import UserError
 from model.architecture.cache import KVCache
 from model.architecture.transformer import Transformer
 from model.generation.decode import Decoder, Past
+from model.generation.reasoning import split_reasoning
+from pipeline.tokens.chat import chat_format, token_id
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -121,28 +122,8 @@ def prompt_text(question: str) -> str:
 
 
 def prompt_tokens(tokenizer: Tokenizer, question: str) -> list[int]:
-    """Tokens of `prompt_text`."""
-    return list(tokenizer.encode(prompt_text(question), add_special_tokens=False).ids)
-
-
-def token_id(tokenizer: Tokenizer, token: str) -> int:
-    """Number of a special token; UserError when the vocabulary lacks it."""
-    number = tokenizer.token_to_id(token)
-    if number is None:
-        raise UserError(f"the tokenizer has no {token}, which the chat format needs; see tokenizer.adopt")
-    return int(number)
-
-
-def split_reasoning(text: str) -> tuple[str, str]:
-    """A decoded completion as (reasoning, answer).
-
-    Without tags everything is answer; reasoning that never ends leaves no answer.
-    """
-    before, opened, rest = text.partition("<think>")
-    reasoning, closed, answer = (rest if opened else before).partition("</think>")
-    if closed:
-        return reasoning.strip(), answer.strip()
-    return (reasoning.strip(), "") if opened else ("", text.strip())
+    """Tokens of `prompt_text`, in which nothing of the question is a control token."""
+    return chat_format(tokenizer).question(question)
 
 
 def is_well_formed(text: str) -> bool:

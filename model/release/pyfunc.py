@@ -6,6 +6,8 @@ MLflow takes no signature from the hint `pandas.DataFrame`: the one logged with 
 from __future__ import annotations
 
 import hashlib
+import secrets
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,8 @@ from mlflow.pyfunc.model import PythonModel
 
 CHECKSUMS = "deepmill_checksums"
 """Key of the logged model's configuration: SHA-256 of every file that loading reads, by its path in the model."""
-DEFAULTS: dict[str, Any] = {"max_new_tokens": 256, "temperature": 0.0, "seed": 0}
+DEFAULTS: dict[str, Any] = {"max_new_tokens": 256, "temperature": 0.0, "seed": -1}
+"""Seed -1 draws a new one for each call, where the temperature makes it matter."""
 
 
 def check_files(root: Path, recorded: dict[str, str]) -> None:
@@ -59,15 +62,17 @@ class ReasoningModel(PythonModel):
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
         """A row `reasoning, answer, text` for each `question` (or `prompt`, taken as it is, chat tokens and all).
 
+        MLflow makes one row of ``{"question": ["one", "two"]}``, with a list in it: that is two questions.
+
         Raises:
-            ValueError: neither column is there, or a parameter is out of range.
+            ValueError: neither column is there, a question is no text, or a parameter is out of range.
         """
         from model.generation.generate import Sampling, generate, prompt_tokens, split_reasoning, token_id
 
         if "question" in model_input:
-            prompts = [prompt_tokens(self.tokenizer, str(text)) for text in model_input["question"]]
+            prompts = [prompt_tokens(self.tokenizer, text) for text in _texts(model_input, "question")]
         elif "prompt" in model_input:
-            encoded = self.tokenizer.encode_batch(list(map(str, model_input["prompt"])), add_special_tokens=False)
+            encoded = self.tokenizer.encode_batch(_texts(model_input, "prompt"), add_special_tokens=False)
             prompts = [one.ids for one in encoded]
         else:
             raise ValueError("the input has neither a column 'question' nor 'prompt'")
@@ -75,7 +80,7 @@ class ReasoningModel(PythonModel):
         sampling = Sampling(
             max_new_tokens=int(chosen["max_new_tokens"]),
             temperature=float(chosen["temperature"]),
-            seed=int(chosen["seed"]),
+            seed=secrets.randbits(31) if int(chosen["seed"]) < 0 else int(chosen["seed"]),
         )
         stop = token_id(self.tokenizer, "<|eos|>")
         texts = [
@@ -84,6 +89,18 @@ class ReasoningModel(PythonModel):
         ]
         rows = [(*split_reasoning(text), text) for text in texts]
         return pd.DataFrame(rows, columns=["reasoning", "answer", "text"], dtype=str)
+
+
+def _texts(model_input: pd.DataFrame, column: str) -> list[str]:
+    """The texts of a column, each cell one or a list of them."""
+    found: list[str] = []
+    for cell in model_input[column]:
+        texts = [cell] if isinstance(cell, str) or not isinstance(cell, Iterable) else list(cell)
+        for text in texts:
+            if not isinstance(text, str):
+                raise ValueError(f"{column}: {str(text)[:80]} is no text but {type(text).__name__}")
+            found.append(text)
+    return found
 
 
 mlflow.models.set_model(ReasoningModel())

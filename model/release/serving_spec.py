@@ -24,9 +24,10 @@ EXAMPLE = {"question": ["Calculate 4 + 8 + 4."]}
 PARAMETERS: tuple[tuple[str, str, int | float], ...] = (
     ("max_new_tokens", "long", 256),
     ("temperature", "double", 0.0),
-    ("seed", "long", 0),
+    ("seed", "long", -1),
 )
-"""Name, MLflow type and default of what a caller may pass as `params`. Temperature 0 takes the likeliest token."""
+"""Name, MLflow type and default of what a caller may pass as `params`. Temperature 0 takes the likeliest token, seed -1
+a new one for each call."""
 
 
 def pyfunc_spec(folder: Path) -> dict[str, Any]:

@@ -33,7 +33,7 @@ from infra.hashing import file_digest
 from model.architecture.checkpoint import load_model, save_model, write_json
 from model.architecture.transformer import Transformer
 from model.finetune_sections import DpoConfig
-from model.generation.generate import Sampling, prompt_text, token_id
+from model.generation.generate import Sampling
 from model.generation.solve import solve
 from model.rl.batches import Answer, MicroBatch, micro_batch
 from model.rl.rollout import questions_of_step
@@ -43,6 +43,7 @@ from model.training.schedule import learning_rate
 from model.training.snapshots import Snapshots
 from pipeline.reasoning.problem_files import read_records
 from pipeline.reasoning.stage import read_tasks
+from pipeline.tokens.chat import chat_format
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -197,12 +198,12 @@ def _sampled_pairs(
 
 
 def _encode(row: Mapping[str, str], tokenizer: Tokenizer) -> Pair:
-    stop = token_id(tokenizer, "<|eos|>")
-
-    def tokens(text: str) -> list[int]:
-        return list(tokenizer.encode(text, add_special_tokens=False).ids)
-
-    return Pair(tokens(prompt_text(row["prompt"])), [*tokens(row["chosen"]), stop], [*tokens(row["rejected"]), stop])
+    chat = chat_format(tokenizer)
+    return Pair(
+        chat.question(row["prompt"]),
+        [*chat.written(row["chosen"]), chat.eos],
+        [*chat.written(row["rejected"]), chat.eos],
+    )
 
 
 class _Run:

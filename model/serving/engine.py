@@ -18,7 +18,7 @@ import signal
 import socket
 import sys
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -29,7 +29,7 @@ from infra.errors import DeepmillError, UserError
 from model.serving.spec import EngineKind, EngineSpec
 from model.serving.vllm import environment, first_error, vllm_command
 
-__all__ = ["Delta", "Engine", "EngineError", "Request"]
+__all__ = ["Delta", "Engine", "EngineError", "EngineGoneError", "Request"]
 
 START_SECONDS = 600.0
 """A large model is read from disk in this time."""
@@ -38,6 +38,10 @@ STOP_SECONDS = 15.0
 
 class EngineError(DeepmillError):
     """The engine is gone, or does not do what it should."""
+
+
+class EngineGoneError(EngineError):
+    """The engine broke off, or could not be reached: it may have died."""
 
 
 @dataclass(frozen=True)
@@ -163,7 +167,15 @@ class Engine:
         """Returns when the child has ended."""
         await self._process.wait()
 
-    async def complete(self, request: Request) -> AsyncIterator[Delta]:
+    async def has_ended(self, seconds: float) -> bool:
+        """Whether the child ends within so many seconds."""
+        try:
+            await asyncio.wait_for(self.ended(), seconds)
+        except TimeoutError:
+            return False
+        return True
+
+    async def complete(self, request: Request) -> AsyncGenerator[Delta, None]:
         """Compute a completion; leaving the iterator stops the engine's work on it.
 
         Raises:
@@ -175,10 +187,10 @@ class Engine:
                 if response.status_code != 200:
                     told = (await response.aread()).decode(errors="replace")[:300]
                     raise EngineError(f"{self.spec.kind} answered {response.status_code}: {told}")
-                async for line in response.aiter_lines():
-                    if not line.startswith("data:") or line == "data: [DONE]":
+                async for line in _lines(response):
+                    if not line.startswith(b"data:") or line == b"data: [DONE]":
                         continue
-                    event = json.loads(line.removeprefix("data:"))
+                    event = json.loads(line.removeprefix(b"data:"))
                     if "error" in event:
                         raise EngineError(f"{self.spec.kind}: {event['error']}")
                     choice: dict[str, Any] = next(iter(event.get("choices") or ()), {})
@@ -186,10 +198,10 @@ class Engine:
                     tokens = (event.get("usage") or {}).get("completion_tokens")
                     if choice.get("text") or tokens is not None:
                         yield Delta(choice.get("text") or "", None, tokens)
-        except httpx.HTTPError as error:
-            raise EngineError(f"{self.spec.kind} broke off ({type(error).__name__})") from None
+        except (httpx.HTTPError, httpx.StreamError, ValueError) as error:
+            raise EngineGoneError(f"{self.spec.kind} broke off ({type(error).__name__})") from None
         if finish is None:
-            raise EngineError(f"{self.spec.kind} broke off")
+            raise EngineGoneError(f"{self.spec.kind} broke off")
         yield Delta(finish=finish)
 
     async def close(self) -> None:
@@ -197,6 +209,17 @@ class Engine:
         await self._client.aclose()
         await _end(self._process)
         self._log.close()
+
+
+async def _lines(response: httpx.Response) -> AsyncIterator[bytes]:
+    """The lines of a stream of events. Only a line feed ends one; httpx breaks at what JSON may hold, as U+2028."""
+    held = b""
+    async for part in response.aiter_bytes():
+        *lines, held = (held + part).split(b"\n")
+        for line in lines:
+            yield line.rstrip(b"\r")
+    if held:
+        yield held
 
 
 def _command(spec: EngineSpec, port: int) -> list[str]:

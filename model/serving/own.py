@@ -28,6 +28,7 @@ from model.generation.generate import Sampling, stream, token_id
 from model.release.quantized import KEY, load_quantized
 from model.serving.child import run, tell
 from model.serving.spec import EngineSpec
+from model.serving.stops import overlap
 
 __all__ = ["Writer", "load", "serve"]
 
@@ -67,18 +68,13 @@ class Writer:
             if cut is not None:
                 yield text[len(sent) : cut], "stop", len(tokens)
                 return
-            held = max((_overlap(text, ending) for ending in endings), default=0)
+            held = max((overlap(text, ending) for ending in endings), default=0)
             ready = text[: len(text) - held]
             if not ready.endswith("�") and len(ready) > len(sent):
                 yield ready[len(sent) :], None, len(tokens)
                 sent = ready
         text = self.tokenizer.decode(tokens)
         yield text[len(sent) :], "length" if len(tokens) == sampling.max_new_tokens else "stop", len(tokens)
-
-
-def _overlap(text: str, ending: str) -> int:
-    """Length of the end of `text` with which `ending` may have begun."""
-    return next((n for n in range(min(len(ending) - 1, len(text)), 0, -1) if text.endswith(ending[:n])), 0)
 
 
 def _app(writer: Writer, spec: EngineSpec) -> Starlette:

@@ -18,9 +18,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from model.generation.generate import prompt_text
 from model.training.loop import TrainingBatch
-from pipeline.tokens.tokenizer import chat_text
+from pipeline.tokens.chat import chat_format
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -40,15 +39,15 @@ class Chat:
 
 
 def encode_chats(tokenizer: Tokenizer, rows: Sequence[Mapping[str, Any]]) -> list[Chat]:
-    """The rows of a reasoning split in the chat format."""
-    prompts = [prompt_text(row["question"]) for row in rows]
-    # The response begins with an added token, so cutting the text there cuts no token.
-    responses = [
-        chat_text(row["question"], row["reasoning"], row.get("response", row["answer"]))[len(prompt) :]
-        for row, prompt in zip(rows, prompts, strict=True)
+    """The rows of a reasoning split in the chat format; nothing that a row says is a control token."""
+    chat = chat_format(tokenizer)
+    return [
+        Chat(
+            prompt=chat.question(row["question"]),
+            response=chat.response(row["reasoning"], row.get("response", row["answer"])),
+        )
+        for row in rows
     ]
-    encoded = [tokenizer.encode_batch(texts, add_special_tokens=False) for texts in (prompts, responses)]
-    return [Chat(prompt.ids, response.ids) for prompt, response in zip(*encoded, strict=True)]
 
 
 def pack(lengths: Sequence[int], capacity: int) -> list[list[int]]:

@@ -6,9 +6,10 @@ r"""Problems from the user's files, JSONL or Parquet, in the forms that the fiel
     {"question", "answer", "program"}              program of thought: Python that prints the answer
     {"question", "choices": [...], "answer"}       multiple choice; the answer is a letter, a position or the text
 
-A program is run, locked in, and its row rejected when it prints something else than the answer; `reasoning` is its plan
-then. Everything else in a row is kept as metadata; ``"judge": "exact"`` there asks for the answer to the letter, where
-math-verify would take ``1/2`` for ``0.5``.
+A record may declare the type of its answer (``"answer_type": "quantity"``; `pipeline.reasoning.answers.types` has all);
+else it is found from the answer. A program is run, locked in, and its row rejected when it prints something else than
+the answer; `reasoning` is its plan then. Everything else in a row is kept as metadata; ``"judge": "exact"`` there asks
+for the answer to the letter, where ``1/2`` would be taken for ``0.5``.
 """
 
 from __future__ import annotations
@@ -23,7 +24,10 @@ from typing import Any
 
 from infra.errors import UserError
 from infra.storage import ExternalFile, open_file, open_seekable, resolve
-from pipeline.reasoning.scoring import boxed, mark_answers
+from pipeline.reasoning.answers.judge import fits
+from pipeline.reasoning.answers.normalise import boxed
+from pipeline.reasoning.answers.types import declared_type
+from pipeline.reasoning.scoring import mark_answers
 
 __all__ = ["identifier", "question_key", "question_keys", "read_problems", "read_records"]
 
@@ -142,7 +146,7 @@ def _rows(paths: Sequence[str], choices: bool) -> Iterator[tuple[str, int, Any, 
     """Every record with its row, or None and what is wrong; programs have been run, many at a time."""
     records = read_records(paths)
     while chunk := list(islice(records, CHUNK)):
-        rows = [_row(name, given, choices) for name, _, given in chunk]
+        rows = [_row(name, number, given, choices) for name, number, given in chunk]
         programs = [(place, row) for place, (row, _) in enumerate(rows) if row is not None and "response" in row]
         marks = mark_answers([row["response"] for _, row in programs], [row for _, row in programs])
         for (place, _), mark in zip(programs, marks, strict=True):
@@ -153,8 +157,12 @@ def _rows(paths: Sequence[str], choices: bool) -> Iterator[tuple[str, int, Any, 
             yield name, number, given, row, why
 
 
-def _row(name: str, given: Any, choices: bool) -> tuple[Row | None, str]:
-    """A row in our form, or None and what is wrong with it."""
+def _row(name: str, number: int, given: Any, choices: bool) -> tuple[Row | None, str]:
+    """A row in our form, or None and what is wrong with it.
+
+    Raises:
+        UserError: the record declares a type that there is not.
+    """
     if isinstance(given, str):
         return None, "no JSON"
     if not isinstance(given, Mapping):
@@ -180,6 +188,12 @@ def _row(name: str, given: Any, choices: bool) -> tuple[Row | None, str]:
         if program := _text(given.get("program")):
             row["response"] = f"```python\n{program}\n```"
             used.add("program")
+        try:
+            kind = declared_type(given)
+        except ValueError as error:
+            raise UserError(f"{name}: record {number}: {error}; correct it, or leave it out to have it found") from None
+        if kind is not None and not fits(answer, kind):
+            return None, f"the answer {answer[:40]!r} is no {kind.replace('_', ' ')}, which answer_type says"
     metadata = {name: value for name, value in given.items() if name not in used}
     row["metadata"] = metadata | {"file": name}
     return row, ""

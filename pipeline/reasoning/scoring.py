@@ -1,9 +1,9 @@
 """Whether an answer is right: by rule, the same for training's rewards and for the evaluation.
 
-In this order: what is asked for to the letter (spacing and the commas of thousands aside), the same number, then the
-judge of the task: the scorer of `reasoning-gym` for its tasks, `math-verify` for tasks from files. An answer that is
-one fenced block of Python is run, and what it prints is the answer (program of thought). A judge or a program runs in
-`pipeline.reasoning.sandbox`.
+Answers to questions from files are compared by their type (`pipeline.reasoning.answers`). For tasks of
+`reasoning-gym` counts, in this order, what is asked for to the letter (spacing and the commas of thousands aside), the
+same number, then the task's own scorer, which runs in `pipeline.reasoning.sandbox`. An answer that is one fenced block
+of Python is run there too, and what it prints is the answer (program of thought).
 
 Every rule is made to be scored against by a policy that looks for its holes: partial marks are not given, for they
 reward answers that merely contain the right one; an answer that hedges between several values is wrong; so is one too
@@ -18,13 +18,16 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
+from pipeline.reasoning.answers.judge import judge as is_right
+from pipeline.reasoning.answers.normalise import LONGEST, boxed
+from pipeline.reasoning.answers.types import declared_type
 from pipeline.reasoning.sandbox import LIMITS, Limits, judge, run_programs
 
 __all__ = ["LONGEST_ANSWER", "Mark", "as_program", "boxed", "mark_answers", "score"]
 
 Row = Mapping[str, Any]
 
-LONGEST_ANSWER = 2_000
+LONGEST_ANSWER = LONGEST
 """Characters of an answer above which it is wrong unseen."""
 LONGEST_PROGRAM = 8_000
 ONE_ANSWER = frozenset({"basic_arithmetic", "chain_sum", "gcd", "products", "spell_backward"})
@@ -87,11 +90,13 @@ def _run(values: list[str], ended: list[str], limits: Limits) -> None:
     distinct = list(dict.fromkeys(codes.values()))  # the answers of a group are often the same
     outcomes = dict(zip(distinct, run_programs(distinct, limits), strict=True))
     for place, code in codes.items():
-        values[place], ended[place] = outcomes[code].output.strip(), outcomes[code].status
+        values[place], ended[place] = outcomes[code].output.rstrip(), outcomes[code].status
 
 
 def _at_once(value: str, row: Row) -> float | None:
     """The score where no judge is needed, else None."""
+    if _is_from_file(row):
+        return _by_type(value, row)
     given, expected = _normal(value), _normal(str(row["answer"]))
     if not given or len(given) > LONGEST_ANSWER:
         return 0.0
@@ -104,51 +109,30 @@ def _at_once(value: str, row: Row) -> float | None:
     metadata = row.get("metadata") or {}
     if metadata.get("source_dataset") == task:
         return 0.0 if task in ONE_ANSWER or _CODE.search(value) else None
-    is_math = "file" in metadata and metadata.get("judge", "math") == "math"
-    if not is_math or all(number is not None for number in numbers):
+    return 0.0
+
+
+def _is_from_file(row: Row) -> bool:
+    """Whether a row is judged by its answer's type: it comes from a file and does not ask for the letter."""
+    metadata = row.get("metadata") or {}
+    return "file" in metadata and metadata.get("judge", "math") == "math"
+
+
+def _by_type(value: str, row: Row) -> float:
+    """The score of an answer to a row of a file (`pipeline.reasoning.answers`)."""
+    metadata = row["metadata"]
+    choices = metadata.get("choices")
+    texts = [text for text in choices if isinstance(text, str)] if isinstance(choices, list) else []
+    try:
+        return float(is_right(str(row["answer"]), value, declared_type(metadata), texts))
+    except (ArithmeticError, LookupError, RecursionError, ValueError):  # costs the answer its mark, not the run
         return 0.0
-    return None if _one_value(value) is not None else 0.0
 
 
 def _request(value: str, row: Row) -> dict[str, Any]:
-    """What the judge of the row's task is asked."""
-    metadata = row["metadata"]
-    if metadata.get("source_dataset") == row["task"]:
-        entry = {"question": row["question"], "answer": row["answer"], "metadata": metadata}
-        return {"kind": "gym", "dataset": row["task"], "answer": value.strip(), "entry": entry}
-    return {"kind": "math", "answer": _one_value(value), "expected": str(row["answer"])}
-
-
-def _one_value(answer: str) -> str | None:
-    """The one value that an answer gives: its last box, else all of it; None when it gives several.
-
-    math-verify takes the best of many: ``1=2=3`` and ``$1$ $2$ $3$`` would both be right for 3.
-    """
-    boxes = boxed(answer)
-    if boxes:
-        text = boxes[-1] if len(set(boxes)) == 1 else ""
-    else:
-        text = re.sub(r"\$+", "$", answer).strip()
-        if text.count("$") == 2 and text.startswith("$") and text.endswith("$"):
-            text = text[1:-1]
-    is_several = text.count("=") > 1 or "$" in text or re.search(r"\b(?:or|and)\b|\\(?:text|mbox)\{\s*or", text)
-    return None if not text.strip() or is_several or _CODE.search(text) else text
-
-
-def boxed(text: str) -> list[str]:
-    r"""The contents of every ``\boxed{...}``, braces matched; one that never closes is none."""
-    found, start = [], 0
-    while (start := text.find("\\boxed{", start)) >= 0:
-        depth, end = 1, start + len("\\boxed{")
-        first = end
-        while end < len(text) and depth:
-            depth += {"{": 1, "}": -1}.get(text[end], 0)
-            end += 1
-        if depth:
-            break
-        found.append(text[first : end - 1].strip())
-        start = end
-    return found
+    """What the judge of a task of reasoning-gym is asked."""
+    entry = {"question": row["question"], "answer": row["answer"], "metadata": row["metadata"]}
+    return {"kind": "gym", "dataset": row["task"], "answer": value.strip(), "entry": entry}
 
 
 def _normal(text: str) -> str:

@@ -25,6 +25,8 @@ from typing import Any
 
 from infra import events
 from infra.errors import UserError
+from pipeline.reasoning.answers.detect import find_type
+from pipeline.reasoning.answers.types import declared_type
 from pipeline.reasoning.chains import PROGRAMS, WRITERS
 from pipeline.reasoning.problem_files import identifier, question_key, question_keys, read_problems
 from pipeline.sections import ReasoningConfig, ReasoningTask
@@ -73,8 +75,22 @@ def reasoning(config: ReasoningConfig, inputs: Mapping[str, Path], out_dir: Path
             for task in sorted({row["task"] for rows in splits.values() for row in rows})
         },
         **{f"train_{style}": number for style, number in sorted(styles.items())},
+        **({"answer_types": _answer_types(splits)} if config.files else {}),
         "rejected": len(rejects),
     }
+
+
+def _answer_types(splits: Mapping[str, Sequence[Row]]) -> dict[str, dict[str, dict[str, int]]]:
+    """By file and type: how many answers declare it, and of how many it was found."""
+    counts: Counter[tuple[str, str, str]] = Counter()
+    for row in (row for rows in splits.values() for row in rows if "file" in row["metadata"]):
+        declared = declared_type(row["metadata"])
+        kind = declared or find_type(str(row["answer"]))
+        counts[row["metadata"]["file"], kind, "found" if declared is None else "declared"] += 1
+    found: dict[str, dict[str, dict[str, int]]] = {}
+    for (file, name, how), number in sorted(counts.items()):
+        found.setdefault(file, {}).setdefault(name, {})[how] = number
+    return found
 
 
 def read_tasks(file: Path) -> list[Row]:

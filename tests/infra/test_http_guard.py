@@ -17,7 +17,8 @@ JSON = {"Content-Type": "application/json"}
 
 
 async def answer(request: Request) -> PlainTextResponse:
-    return PlainTextResponse(f"{request.method} {(await request.body()).decode()}")
+    text = f"{request.method} {(await request.body()).decode()}"
+    return PlainTextResponse(text, headers={"Access-Control-Allow-Origin": "*"})  # as Prefect answers
 
 
 async def talk(socket: WebSocket) -> None:
@@ -96,6 +97,7 @@ def test_its_own_page_and_programs() -> None:
         answered = client().post("/", headers=headers | JSON, content=b"{}")
         assert (answered.status_code, answered.text) == (200, "POST {}")
         assert answered.headers["x-frame-options"] == "SAMEORIGIN"
+        assert "access-control-allow-origin" not in answered.headers
 
 
 def test_behind_a_proxy_its_name_is_an_origin_of_ours() -> None:

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import socket
 import subprocess
 import sys
 
-from infra.processes import is_alive_here, this_process
+import pytest
+
+from infra.processes import birth, is_alive_here, is_foreign_listener, send_signal, this_process
 
 
 def test_only_the_same_process_is_alive() -> None:
@@ -32,3 +37,34 @@ def test_one_that_ended_is_not() -> None:
     assert is_alive_here(there) is False  # nobody has collected it yet
     process.wait()
     assert is_alive_here(there) is False
+
+
+def test_a_signal_reaches_nobody_else() -> None:
+    child = subprocess.Popen(["sleep", "600"])
+    told = {**this_process(), "pid": child.pid, "born": birth(child.pid)}
+    for wrong in ({"born": "another boot/1"}, {"born": None}, {"host": "another-machine"}):
+        assert not send_signal(told | wrong, signal.SIGKILL)
+    assert child.poll() is None
+    assert send_signal(told, signal.SIGKILL)
+    child.wait()
+    assert not send_signal(told, signal.SIGKILL)
+
+
+def test_whose_listener_it_is() -> None:
+    """What another user's program listens on is told from our own, on both families."""
+    if os.geteuid():
+        pytest.skip("only root can become another user")
+    program = (
+        "import os, socket, sys\n"
+        "os.setuid(int(sys.argv[1]))\n"
+        "server = socket.create_server((sys.argv[2], 0), family=int(sys.argv[3]))\n"
+        "print(server.getsockname()[1], flush=True); sys.stdin.read()"
+    )
+    for user, foreign in ((0, False), (65534, True)):
+        for address, family in (("127.0.0.1", socket.AF_INET), ("::", socket.AF_INET6)):
+            command = [sys.executable, "-c", program, str(user), address, str(int(family))]
+            with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as listener:
+                assert listener.stdout is not None
+                assert is_foreign_listener(int(listener.stdout.readline())) is foreign
+                listener.communicate("")
+    assert not is_foreign_listener(1)  # nobody listens

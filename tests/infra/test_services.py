@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import signal
 import socket
+import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 
+from infra import services
 from infra.errors import UserError
+from infra.processes import birth
 from infra.services import Group, Service, answers, log_file, read_state, start_group, stop_group
 
 
@@ -146,3 +151,81 @@ def test_a_program_may_stop_on_sigint(tmp_path: Path) -> None:
     )
     start_and_stop(tmp_path, program, child_first=20)
     assert "stopped in order" in log_file(tmp_path, "worker").read_text()
+
+
+@contextlib.contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Somebody else holds the lock of the folder."""
+    program = (
+        "import fcntl, sys, time\n"
+        "lock = open(sys.argv[1], 'w'); fcntl.flock(lock, fcntl.LOCK_EX); print('held', flush=True); time.sleep(600)"
+    )
+    holder = subprocess.Popen([sys.executable, "-c", program, str(folder / "lock")], stdout=subprocess.PIPE)
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == b"held\n"
+    try:
+        yield
+    finally:
+        holder.kill()
+        holder.communicate()
+
+
+@pytest.mark.parametrize(
+    ("told", "says"),
+    [
+        ({"born": "another boot/17"}, "it is not the process of state.json"),
+        ({}, "it is not the process of state.json"),  # as older versions wrote it
+        ({"host": "another-machine"}, "up on the machine another-machine"),
+        ({"host": "another-machine", "born": "itself"}, "up on the machine another-machine"),
+    ],
+)
+def test_a_number_that_was_given_again_is_not_signalled(
+    tmp_path: Path, told: dict[str, str], says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(services, "KEEPER_SECONDS", 0.0)
+    bystander = subprocess.Popen(["sleep", "600"])
+    told = {name: str(birth(bystander.pid)) if value == "itself" else value for name, value in told.items()}
+    state = {"pid": bystander.pid, "host": socket.gethostname(), "state": "up", "services": {}} | told
+    (tmp_path / "state.json").write_text(json.dumps(state))
+    try:
+        with held(tmp_path), pytest.raises(UserError, match=says):
+            stop_group(tmp_path)
+        assert bystander.poll() is None
+    finally:
+        bystander.kill()
+        bystander.wait()
+
+
+def test_a_keeper_of_an_older_version_is_known_by_its_command(tmp_path: Path) -> None:
+    program = "import time; print('ready', flush=True); time.sleep(600)"
+    service = Service(name="worker", command=[sys.executable, "-c", program])
+    last = list(start_group(tmp_path, Group(services=[service])))[-1]
+    older = {name: value for name, value in last.items() if name != "born"}
+    (tmp_path / "state.json").write_text(json.dumps(older))
+    assert stop_group(tmp_path)
+
+
+def test_what_is_kept_is_for_its_owner_alone(tmp_path: Path) -> None:
+    """Made now, or left open by an older version."""
+    folder = tmp_path / "services"
+    (folder / "logs").mkdir(parents=True, mode=0o755)
+    for name in ("keeper.log", "old.db", "logs/writes.log"):
+        (folder / name).write_text("open to all")
+        (folder / name).chmod(0o644)
+    program = "import pathlib, sys; pathlib.Path(sys.argv[1]).write_text('new')"
+    writes = Service(name="writes", command=[sys.executable, "-c", program, str(folder / "new.db")], once=True)
+    list(start_group(folder, Group(services=[writes])))
+    assert stop_group(folder)
+    found = [folder, *folder.rglob("*")]
+    assert {path.name for path in found} >= {"state.json", "keeper.log", "old.db", "new.db", "writes.log", "lock"}
+    assert not [path for path in found if path.stat().st_mode & 0o077]
+
+
+def test_a_folder_of_another_user_is_not_trusted(tmp_path: Path) -> None:
+    if os.geteuid():
+        pytest.skip("only root can give a folder away")
+    folder = tmp_path / "services"
+    folder.mkdir()
+    os.chown(folder, 65534, 65534)
+    with pytest.raises(UserError, match="belongs to another user"):
+        list(start_group(folder, Group(services=[])))

@@ -4,6 +4,13 @@ const find = (id) => document.getElementById(id);
 const talk = find("talk"), question = find("question"), send = find("send");
 let messages = [], underway = null, name = null;
 
+// The link that the server prints logs in: its fragment never leaves the browser.
+const given = new URLSearchParams(location.hash.slice(1)).get("key");
+if (given) {
+  sessionStorage.setItem("key", given);
+  history.replaceState(null, "", location.pathname);
+}
+
 const headers = () => {
   const key = sessionStorage.getItem("key");
   return { "Content-Type": "application/json", ...(key ? { Authorization: `Bearer ${key}` } : {}) };

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import re
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +18,7 @@ from tests.flows.operations.running import LOGIN, House, belonging_to, house
 from tests.flows.tiny import write_recipe
 from tests.infra.postgres import Postgres, postgres, postgres_bin
 
+LIES = "--host-resolver-rules=MAP foreign.example 127.0.0.1, MAP rebound.example 127.0.0.1"
 ACTION_SECONDS = 240
 """What the browser waits for a page: the machine may have other work."""
 
@@ -46,6 +49,22 @@ def up(tmp_path_factory: pytest.TempPathFactory, database: Postgres, s3: dict[st
     assert not belonging_to(root)
 
 
+@pytest.fixture(scope="package")
+def alone() -> Iterator[House]:
+    """The servers as somebody alone starts them: SQLite, and the login that `up` makes.
+
+    Where every user of the machine can get to, unlike pytest's own folders: what keeps them out is the store's own.
+    """
+    with tempfile.TemporaryDirectory(prefix="alone-") as folder:
+        Path(folder).chmod(0o755)
+        root = Path(folder) / "mill"
+        root.mkdir(mode=0o755)
+        write_recipe(root)
+        with house(root) as at:
+            yield at
+        assert not belonging_to(root)
+
+
 @pytest.fixture
 def client(up: House, monkeypatch: pytest.MonkeyPatch) -> MlflowClient:
     """Of MLflow, by somebody who has the login."""
@@ -56,13 +75,16 @@ def client(up: House, monkeypatch: pytest.MonkeyPatch) -> MlflowClient:
 
 @pytest.fixture(scope="package")
 def browser() -> Iterator[Any]:
-    """Headless Chromium; without the software that stands in for a GPU, which would take a core for itself."""
+    """Headless Chromium; without the software that stands in for a GPU, which would take a core for itself.
+
+    It is told that two names are this machine, as a hostile name server would tell it.
+    """
     if CHROMIUM is None:
         pytest.skip("chromium is not installed")
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as player:
-        browser = player.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        browser = player.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu", LIES])
         yield browser
         browser.close()
 

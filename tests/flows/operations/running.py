@@ -12,6 +12,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,11 +59,12 @@ class House:
 
     def ask(self, path: str, body: Any = None, *, method: str = "") -> Any:
         """Prefect's API: a POST where there is a body, else a GET."""
+        method = method or ("GET" if body is None else "POST")
         request = urllib.request.Request(
             f"{self.prefect}/api{path}",
             None if body is None else json.dumps(body).encode(),
-            {"Content-Type": "application/json"} | self._login(),
-            method=method or ("GET" if body is None else "POST"),
+            {"Content-Type": "application/json"} | self.login() | ({} if method == "GET" else self._token()),
+            method=method,
         )
         for patience in (60, 60, 60, 60, 120):
             try:
@@ -77,13 +79,25 @@ class House:
                     raise
         raise TimeoutError(path)
 
-    def _login(self) -> dict[str, str]:
-        login = self.environment.get("DEEPMILL_LOGIN", "")
-        return {"Authorization": f"Basic {base64.b64encode(login.encode()).decode()}"} if login else {}
+    def login(self) -> dict[str, str]:
+        """The header of whoever has the login: the one that was set, or the one that `up` made."""
+        made = self.root / "store" / ".services" / "login"
+        login = self.environment.get("DEEPMILL_LOGIN") or made.read_text().strip()
+        return {"Authorization": f"Basic {base64.b64encode(login.encode()).decode()}"}
+
+    def _token(self) -> dict[str, str]:
+        """What Prefect wants against forged requests, as its own clients do it."""
+        client = uuid.uuid4().hex
+        token = json.loads(self.read(f"{self.prefect}/api/csrf-token?client={client}"))["token"]
+        return {"Prefect-Csrf-Token": token, "Prefect-Csrf-Client": client}
+
+    def links(self) -> dict[str, str]:
+        """Addresses that log a browser in, by the name of the server."""
+        return dict(re.findall(r"^(Prefect|MLflow|Overview) +(http\S+)", self.deepmill("login"), re.MULTILINE))
 
     def read(self, address: str) -> str:
         """A page of those that ask for the login."""
-        with urllib.request.urlopen(urllib.request.Request(address, headers=self._login()), timeout=60) as response:
+        with urllib.request.urlopen(urllib.request.Request(address, headers=self.login()), timeout=60) as response:
             return str(response.read().decode())
 
     def recipe(self) -> dict[str, Any]:

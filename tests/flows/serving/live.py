@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import socket
 import threading
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 import uvicorn
 
 from flows.serving.limits import Limits
@@ -30,13 +33,15 @@ class Shelf:
 
     versions: dict[str, Path]
     wanted: str | None = "1"
+    name: str = "talker"
     fetched: list[str] = field(default_factory=list)
+    aliases: dict[str, set[str]] = field(default_factory=lambda: {"1": {"champion", "night-ly"}, "2": {"challenger"}})
 
     def fetch(self, number: str) -> Version:
         self.fetched.append(number)
         if number not in self.versions:
-            raise UserError(f"talker/{number}: not in the registry")
-        return Version("talker", number, self.versions[number])
+            raise UserError(f"{self.name}/{number}: not in the registry")
+        return Version(self.name, number, self.versions[number])
 
 
 @dataclass
@@ -45,7 +50,8 @@ class Live:
 
     url: str
     port: int
-    house: ModelManager
+    manager: ModelManager
+    shelf: Shelf
 
     def client(self, **options: Any) -> httpx.Client:
         return httpx.Client(base_url=self.url, timeout=60.0, trust_env=False, **options)
@@ -64,7 +70,8 @@ def live(
     chosen = replace(LIMITS, **limits)
     metrics = Metrics()
     place = Place(engine, chosen.context, chosen.concurrency, 1, cache)
-    house = ModelManager(Source(lambda: shelf.wanted, shelf.fetch), place, metrics, poll_seconds=0.1)
+    source = Source(lambda: shelf.wanted, shelf.fetch, lambda number: shelf.aliases.get(number, set()))
+    manager = ModelManager(source, place, metrics, poll_seconds=0.1)
     listener: socket.socket = listen("127.0.0.1", 0)
     port = listener.getsockname()[1]
     up = threading.Event()
@@ -78,7 +85,7 @@ def live(
 
     def run() -> None:
         try:
-            serve(house, chosen, metrics, listener, keys=keys, ready=lambda house: up.set())
+            serve(manager, chosen, metrics, listener, keys=keys, ready=lambda manager: up.set())
         except BaseException as error:
             failed.append(error)
             up.set()
@@ -94,12 +101,44 @@ def live(
         thread.join()
         raise failed[0]
     try:
-        yield Live(f"http://127.0.0.1:{port}", port, house)
+        yield Live(f"http://127.0.0.1:{port}", port, manager, shelf)
     finally:
         servers[0].should_exit = True
         thread.join(60)
         assert not thread.is_alive()
         assert not failed, failed
+
+
+@contextlib.contextmanager
+def frozen_engine() -> Iterator[None]:
+    """The engine stands still meanwhile, however fast the machine."""
+    found = psutil.Process().children(recursive=True)
+    engines = [child for child in found if {"model.serving.own", "model.serving.llama"} & set(child.cmdline())]
+    frozen = [child for child in engines if "infra.supervisor" not in child.cmdline()]
+    assert frozen
+    for child in frozen:
+        child.suspend()
+    try:
+        yield
+    finally:
+        for child in frozen:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                child.resume()
+
+
+def until(true: Callable[[], bool], seconds: float = 60.0) -> None:
+    """Wait for something to become true."""
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def post(body: dict[str, Any], *, path: str = "/v1/chat/completions", more: str = "") -> bytes:
+    """A request as it goes over the wire."""
+    content = json.dumps(body).encode()
+    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n{more}"
+    return f"{head}Content-Length: {len(content)}\r\n\r\n".encode() + content
 
 
 async def raw(port: int, sent: bytes, seconds: float = 20.0) -> bytes:

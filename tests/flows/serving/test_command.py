@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import socket
@@ -18,7 +19,9 @@ import psutil
 import pytest
 
 from flows.cli import app
+from flows.commands.serve import _log_to_terminal
 from flows.registry.release import FACTS, IDENTITY
+from flows.serving.keys import own_key
 from infra.errors import UserError
 from infra.settings import Settings, quiet_network
 from infra.tracking import Tracker
@@ -68,8 +71,17 @@ def test_a_registered_model_is_served_and_followed(environment: dict[str, str], 
             assert time.monotonic() < deadline
             time.sleep(0.1)
         url = next(word for word in log.read_text().split() if word.startswith("http://"))
-        client = openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0)
-        ask = {"model": "talker", "messages": [{"role": "user", "content": QUESTION}]}
+        key_file = Path(environment["DEEPMILL_ROOT"]) / "serving" / "api-key"
+        key = key_file.read_text().strip()
+        assert key_file.stat().st_mode & 0o777 == 0o600
+        assert f"{url}/#key={key}" in log.read_text()
+        with pytest.raises(openai.AuthenticationError):
+            openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0).models.list()
+        client = openai.OpenAI(base_url=f"{url}/v1", api_key=key, max_retries=0)
+        ask = {"model": "talker", "messages": [{"role": "user", "content": QUESTION}], "temperature": 0}
+        assert client.chat.completions.create(**ask | {"model": "talker@champion"}).model == "talker/1"
+        for headers in ({"Host": "evil.example"}, {"Origin": "http://evil.example"}, {"Origin": "null"}):
+            assert httpx.get(f"{url}/health", headers=headers, trust_env=False).status_code == 403
         found = client.chat.completions.create(**ask)
         assert (found.model, found.choices[0].message.content) == ("talker/1", ANSWER)
         registry = registry_client(Settings())
@@ -106,6 +118,38 @@ def test_what_cannot_be_served_is_one_line(environment: dict[str, str], argument
     with pytest.raises(UserError, match=told) as error:
         app(["serve", *arguments, "--port", "0"], standalone_mode=False)
     assert "\n" not in str(error.value)
+
+
+def test_the_terminal_shows_what_went_wrong(capsys: pytest.CaptureFixture[str]) -> None:
+    logger = logging.getLogger("deepmill.serve")
+    before = list(logger.handlers), logger.propagate
+    try:
+        _log_to_terminal()
+        try:
+            raise KeyError("[red]odd[/]")
+        except KeyError:
+            logger.exception("request %s", "req-7")
+        told = capsys.readouterr().err
+        assert "request req-7" in told
+        assert "Traceback" in told
+        assert "KeyError: '[red]odd[/]'" in told
+    finally:
+        logger.handlers, logger.propagate = before
+
+
+def test_the_made_key_is_its_owners_alone(tmp_path: Path) -> None:
+    file = tmp_path / "serving" / "api-key"
+    key = own_key(file)
+    assert (own_key(file), file.stat().st_mode & 0o777) == (key, 0o600)
+    assert len(key) >= 32
+    file.chmod(0o644)
+    other = own_key(file)
+    assert (other != key, file.stat().st_mode & 0o777) == (True, 0o600)
+    file.unlink()
+    (tmp_path / "elsewhere").write_text("known\n")
+    file.symlink_to(tmp_path / "elsewhere")
+    assert own_key(file) != "known"
+    assert (tmp_path / "elsewhere").read_text() == "known\n"
 
 
 @pytest.mark.drill

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import threading
-import time
-from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +14,11 @@ import psutil
 import pytest
 
 from infra.errors import UserError
-from tests.flows.serving.live import Live, Shelf, live
+from model.serving.spec import EngineKind
+from tests.flows.serving.live import Live, Shelf, frozen_engine, live, until
 from tests.model.serving.talker import ANSWER, QUESTION, save_talker
 
-ASK: dict[str, Any] = {"model": "talker", "messages": [{"role": "user", "content": QUESTION}]}
-
-
-def until(true: Callable[[], bool], seconds: float = 60.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+ASK: dict[str, Any] = {"model": "talker", "temperature": 0, "messages": [{"role": "user", "content": QUESTION}]}
 
 
 def version(server: Live) -> str:
@@ -114,7 +108,7 @@ def test_a_damaged_cache_is_made_again(talkers: dict[str, Path], tmp_path: Path)
 
 def test_a_dead_engine_is_started_again(talkers: dict[str, Path], tmp_path: Path) -> None:
     with live(Shelf(talkers), tmp_path) as server, server.client() as client:
-        served = server.house.served
+        served = server.manager.served
         assert served is not None
         supervisor = psutil.Process(served.engine._process.pid)
         (child,) = supervisor.children(recursive=True)
@@ -122,3 +116,39 @@ def test_a_dead_engine_is_started_again(talkers: dict[str, Path], tmp_path: Path
         until(lambda: not served.engine.alive)
         assert client.post("/v1/chat/completions", json=ASK).status_code == 200
         assert "deepmill_engine_restarts_total 1.0" in client.get("/metrics").text
+
+
+def test_a_stream_ends_on_the_version_that_it_began_on(talkers: dict[str, Path], tmp_path: Path) -> None:
+    shelf = Shelf(talkers)
+    with live(shelf, tmp_path) as server, server.client() as client, ThreadPoolExecutor(1) as pool:
+        with frozen_engine():
+            stream = pool.submit(client.post, "/v1/chat/completions", json=ASK | {"stream": True})
+            until(lambda: server.manager.served is not None and server.manager.served.requests == 1)
+            shelf.wanted = "2"
+            until(lambda: version(server) == "2")
+            with server.client() as another:
+                assert another.post("/v1/chat/completions", json=ASK).json()["model"] == "talker/2"
+        told = stream.result(60).text
+        assert told.rstrip().endswith("data: [DONE]")
+        assert "talker/1" in told
+        assert "talker/2" not in told
+
+
+def test_an_engine_killed_in_a_stream_is_told_in_the_stream(talkers: dict[str, Path], tmp_path: Path) -> None:
+    wild = ASK | {"temperature": 2.0, "max_tokens": 80, "stream": True}
+    with live(Shelf(talkers), tmp_path, engine=EngineKind.OWN) as server, server.client() as client:
+        for _ in range(30):
+            served = server.manager.served
+            assert served is not None
+            with client.stream("POST", "/v1/chat/completions", json=wild) as streamed:
+                lines = streamed.iter_lines()
+                events = [next(lines)]
+                (child,) = psutil.Process(served.engine._process.pid).children(recursive=True)
+                child.kill()
+                events += [line for line in lines if line]
+            if events[-1] != "data: [DONE]":  # else it was written before
+                break
+            until(lambda served=served: server.manager.served is not served)
+        assert json.loads(events[-1].removeprefix("data: "))["error"]["code"] == "engine_error"
+        assert client.post("/v1/chat/completions", json=ASK).status_code == 200
+        assert client.get("/health").json()["requests"]["running"] == 0

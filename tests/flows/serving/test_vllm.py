@@ -25,7 +25,11 @@ pytestmark = [
 def test_the_client_gets_thoughts_and_answer(talkers: dict[str, Path], tmp_path: Path) -> None:
     log = tmp_path / "log"
     command = [sys.executable, "-m", "flows.cli", "serve", str(talkers["1"]), "--engine", "vllm", "--port", "0"]
-    place = {"DEEPMILL_ROOT": str(tmp_path / "store"), "DEEPMILL_VLLM_OPTIONS": "--enforce-eager"}
+    place = {
+        "DEEPMILL_API_KEYS": "none",
+        "DEEPMILL_ROOT": str(tmp_path / "store"),
+        "DEEPMILL_VLLM_OPTIONS": "--enforce-eager",
+    }
     with log.open("w") as handle:
         server = subprocess.Popen(
             [*command, "--threads", "1", "--context", "160", "--concurrency", "2"],
@@ -41,7 +45,11 @@ def test_the_client_gets_thoughts_and_answer(talkers: dict[str, Path], tmp_path:
         children = psutil.Process(server.pid).children(recursive=True)
         assert any("vllm" in " ".join(child.cmdline()).lower() for child in children)
         client = openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0)
-        ask = {"model": client.models.list().data[0].id, "messages": [{"role": "user", "content": QUESTION}]}
+        ask = {
+            "model": client.models.list().data[0].id,
+            "messages": [{"role": "user", "content": QUESTION}],
+            "temperature": 0,
+        }
         found = client.chat.completions.create(**ask)
         message = found.choices[0].message
         assert (message.content, message.model_extra["reasoning_content"]) == (ANSWER, THOUGHT)
@@ -53,7 +61,7 @@ def test_the_client_gets_thoughts_and_answer(talkers: dict[str, Path], tmp_path:
                 said[kind] += getattr(piece.choices[0].delta, kind, None) or ""
         assert said == {"content": ANSWER, "reasoning_content": THOUGHT}
         assert len(pieces) > 5
-        cut = client.chat.completions.create(**ask, max_tokens=4, temperature=0.0)
+        cut = client.chat.completions.create(**ask, max_tokens=4)
         assert cut.choices[0].finish_reason == "length"
         with pytest.raises(openai.BadRequestError):
             client.chat.completions.create(model=ask["model"], messages=[{"role": "user", "content": QUESTION * 40}])

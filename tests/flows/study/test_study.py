@@ -11,6 +11,7 @@ import yaml
 
 from flows.study.study import Budget, Study, budgets, contrast, load_study, study_names, trials
 from infra.errors import UserError
+from tests.flows.prepared import prepare_mlflow
 from tests.flows.tiny import deepmill, write_recipe
 
 
@@ -88,7 +89,9 @@ def test_differences_are_paired_by_seed() -> None:
     assert alone.verdict == "not told apart from the baseline"
 
 
+@pytest.mark.usefixtures("on_prefect")
 def test_a_study_runs_as_one_flow_and_writes_one_page(tmp_path: Path) -> None:
+    prepare_mlflow(tmp_path / "store")
     path = _study(tmp_path, seeds=[3])
     printed = deepmill(tmp_path, "study", str(path), "--to", str(tmp_path / "page.html"))
     assert "2 runs: 2 arms, 1 seeds" in printed

@@ -44,9 +44,13 @@ def test_a_stream_cut_anywhere_is_split_as_the_whole(parts: list[str], data: st.
         "no thoughts at all",
         "<think></think>x",
         "",
+        "a</think>b",
+        "a </think> b </think> c",
+        "x<think>a</think>b<think>c</think>",
+        "a</think>b<think>c",
     ],
 )
-def test_well_formed_text_is_split_as_in_evaluation(text: str) -> None:
+def test_text_is_split_as_in_evaluation(text: str) -> None:
     assert split(text) == split_reasoning(text)
 
 

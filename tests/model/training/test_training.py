@@ -18,15 +18,11 @@ from model.training.loop import TrainingBatch, train
 from model.training.schedule import learning_rate
 from tests.model.conftest import tiny_model
 from tests.model.synthetic import CountingBatches, small_training
+from tests.model.training.layouts import run_job
 
-TARGET = "tests.model.synthetic:run_rank"
 
-
-def _train(monkeypatch: pytest.MonkeyPatch, out: Path, ranks: int, expert_parallel: int, **more: object) -> None:
-    out.mkdir(exist_ok=True)
-    wide = {"ranks": ranks, "expert_parallel": expert_parallel, "checkpoints": {"seconds": 0}}
-    monkeypatch.setenv(ENVIRONMENT_KEY, json.dumps(wide))
-    launch(TARGET, {"out": str(out), "family": "deepseek_v3", **more}, ranks)
+def _wide(ranks: int) -> dict[str, object]:
+    return {"ranks": ranks, "expert_parallel": ranks, "checkpoints": {"seconds": 0}}
 
 
 def _history(out: Path) -> list[dict[str, float]]:
@@ -37,12 +33,20 @@ def _history(out: Path) -> list[dict[str, float]]:
 def test_a_killed_run_goes_on_bit_for_bit(
     ranks: int, signum: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _train(monkeypatch, tmp_path / "whole", ranks, ranks)
+    """One job goes on from the checkpoint; another, with the same ranks, trains undisturbed."""
+    monkeypatch.setenv(ENVIRONMENT_KEY, json.dumps(_wide(ranks)))
+    cut = {"out": str(tmp_path / "cut"), "family": "deepseek_v3", "kill_at": 3, "signal": signum}
+    (tmp_path / "cut").mkdir()
     with pytest.raises((RankError, SystemExit)):
-        _train(monkeypatch, tmp_path / "cut", ranks, ranks, kill_at=3, signal=signum)
+        launch("tests.model.synthetic:run_rank", cut, ranks)
     pointer = json.loads((tmp_path / "cut" / "snapshots" / "latest.json").read_text())
     assert pointer["step"] == (3 if signum == signal.SIGKILL else 4)
-    _train(monkeypatch, tmp_path / "cut", ranks, ranks)
+    jobs = [{"name": name, "execution": _wide(ranks)} for name in ("cut", "whole")]
+    if ranks == 1:
+        for job in jobs:
+            run_job(job, tmp_path)
+    else:
+        launch("tests.model.training.layouts:run_rank", {"jobs": jobs, "folder": str(tmp_path)}, ranks)
     assert _history(tmp_path / "whole") == _history(tmp_path / "cut")
     weights = [(tmp_path / name / "model" / "model.safetensors").read_bytes() for name in ("whole", "cut")]
     assert weights[0] == weights[1]

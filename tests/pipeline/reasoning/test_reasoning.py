@@ -220,6 +220,54 @@ def test_files_in_the_forms_of_the_field(tmp_path: Path) -> None:
     assert score("a", "0.5", rows[1]) == 1
 
 
+def test_types_of_answers_are_declared_or_found_and_told_by_file(tmp_path: Path) -> None:
+    mine = [
+        {"question": "How far?", "answer": "5 km"},
+        {"question": "In which order?", "answer": "1, 2, 3", "answer_type": "sequence"},
+        {"question": "Which version?", "answer": "3.10", "answer_type": "text"},
+        *({"question": f"{n} + 1?", "answer": str(n + 1)} for n in range(30)),
+    ]
+    (tmp_path / "mine.jsonl").write_text("".join(json.dumps(row) + "\n" for row in mine))
+    (tmp_path / "other.jsonl").write_text(json.dumps({"question": "Where?", "answer": "Paris"}) + "\n")
+    made, splits = _make(_config(files=(str(tmp_path / "*.jsonl"),)), tmp_path / "out")
+    assert made["answer_types"] == {
+        "mine.jsonl": {
+            "number": {"found": 30},
+            "quantity": {"found": 1},
+            "sequence": {"declared": 1},
+            "text": {"declared": 1},
+        },
+        "other.jsonl": {"text": {"found": 1}},
+    }
+    rows = {row["question"]: row for split in splits.values() for row in split}
+    for question, answer, right in (
+        ("How far?", "5000 m", 1),
+        ("How far?", "5 miles", 0),
+        ("In which order?", "3, 2, 1", 0),
+        ("Which version?", "3.1", 0),
+        ("Where?", "**Paris**.", 1),
+        ("Where?", "Pairs", 0),
+    ):
+        assert score(rows[question]["task"], answer, rows[question]) == right
+
+
+def test_a_declared_type_must_exist_and_fit(tmp_path: Path) -> None:
+    file = tmp_path / "mine.jsonl"
+    file.write_text(json.dumps({"question": "?", "answer": "2", "answer_type": "nmuber"}) + "\n")
+    with pytest.raises(UserError, match=r"mine\.jsonl: record 1: answer_type 'nmuber' is none of number, .*; correct"):
+        read_problems([str(file)], max_failures=1, where="x")
+    file.write_text(json.dumps({"question": "?", "answer": "Paris", "answer_type": "number"}) + "\n")
+    with pytest.raises(UserError, match=r"mine\.jsonl: record 1: the answer 'Paris' is no number, which answer_type"):
+        read_problems([str(file)], max_failures=0, where="x")
+
+
+def test_choices_of_a_free_question_are_known_to_its_judge(tmp_path: Path) -> None:
+    file = tmp_path / "mine.jsonl"
+    file.write_text(json.dumps({"question": "Where?", "choices": ["Rome", "Paris"], "answer": "B"}) + "\n")
+    row = read_problems([str(file)], max_failures=0, where="x")[0][0]
+    assert [score("mine", answer, row) for answer in ("B", "(b) Paris", "Paris", "Rome", "B) Rome")] == [1, 1, 1, 0, 0]
+
+
 def test_questions_of_other_sets_are_in_no_split(tmp_path: Path) -> None:
     plain, excluded = tmp_path / "plain", tmp_path / "excluded"
     file, other = tmp_path / "mine.jsonl", tmp_path / "benchmark.jsonl"

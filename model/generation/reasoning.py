@@ -1,0 +1,90 @@
+"""Reasoning told from the answer in what a model wrote: one way for evaluation, rewards, serving and MLflow."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+
+__all__ = ["Piece", "ReasoningSplitter", "split_reasoning"]
+
+OPEN, CLOSE = "<think>", "</think>"
+_TAG = re.compile(f"{OPEN}|{CLOSE}")
+
+
+@dataclass
+class Piece:
+    """A part of what the model wrote: reasoning, answer, or both."""
+
+    reasoning: str = ""
+    content: str = ""
+
+    def __bool__(self) -> bool:
+        return bool(self.reasoning or self.content)
+
+
+@dataclass
+class ReasoningSplitter:
+    """Tells reasoning from the answer while the text streams in, however it is cut.
+
+    The first tag decides. After ``<think>`` comes reasoning, up to ``</think>`` or to the end, and what stood before it
+    is dropped. A ``</think>`` that nothing opened ends reasoning that began with the text, for the prompt may have
+    opened it. Without tags all is answer, which is known at the end only. White space around either is dropped.
+    """
+
+    _held: str = ""
+    """What cannot be told apart yet: a beginning without tags, what may be part of a tag, white space at an end."""
+    _state: str = field(default="start")
+    _begun: bool = False
+    """Whether something of the present part was told: from then on white space before it counts."""
+
+    def feed(self, text: str) -> Piece:
+        """What of the text so far can be told apart for sure and was not returned before."""
+        self._held += text
+        piece = Piece()
+        if self._state == "start":
+            tag = _TAG.search(self._held, max(0, len(self._held) - len(text) - len(CLOSE)))
+            if tag is None:
+                return piece
+            if tag[0] == OPEN:
+                self._held = self._held[tag.end() :]
+            self._state = "reasoning"
+        if self._state == "reasoning":
+            thought, closed, rest = self._held.partition(CLOSE)
+            sure = len(thought) if closed else len(thought) - _tail_of_tag(thought)
+            piece.reasoning = self._tell(thought[:sure], thought[sure:])
+            if not closed:
+                return piece
+            self._held, self._state, self._begun = rest, "answer", False
+        piece.content = self._tell(self._held)
+        return piece
+
+    def _tell(self, text: str, later: str = "") -> str:
+        """`text` without the white space at its end, which is held with `later`."""
+        text = text if self._begun else text.lstrip()
+        told = text.rstrip()
+        self._held = text[len(told) :] + later
+        self._begun = self._begun or bool(told)
+        return told
+
+    def end(self) -> Piece:
+        """What was held back."""
+        rest = self._tell(self._held)
+        return Piece(reasoning=rest) if self._state == "reasoning" else Piece(content=rest)
+
+
+def split_reasoning(text: str) -> tuple[str, str]:
+    """A whole text as (reasoning, answer): what `ReasoningSplitter` makes of it in any pieces.
+
+    Without tags everything is answer; reasoning that never ends leaves no answer.
+    """
+    splitter = ReasoningSplitter()
+    first, last = splitter.feed(text), splitter.end()
+    return first.reasoning + last.reasoning, first.content + last.content
+
+
+def _tail_of_tag(text: str) -> int:
+    """Length of the end of `text` that may be the beginning of the closing tag."""
+    for length in range(min(len(CLOSE) - 1, len(text)), 0, -1):
+        if CLOSE.startswith(text[-length:]):
+            return length
+    return 0

@@ -1,0 +1,56 @@
+"""Reads the letter of a choice: ``B``, ``(b)``, ``Option B``, ``B) Paris``; two letters are no choice."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from pipeline.reasoning.answers.text import equal_text
+
+__all__ = ["equal_choice", "read_choice"]
+
+_LABEL = r"(?:(?:the )?(?:correct |right |best )?(?:option|choice|answer|letter)\s*:?\s*)?"
+_BARE = re.compile(rf"{_LABEL}[(\[{{]?\s*([A-Za-z])\s*[)\]}}]?\s*[.:]?", re.IGNORECASE)
+_WITH_TEXT = re.compile(
+    rf"{_LABEL}(?:[(\[]([A-Za-z])[)\]]|([A-Za-z])(?:[).:]|\s+[-–—:]))\s+(\S.*)", re.IGNORECASE | re.DOTALL
+)
+_TOO_MUCH = re.compile(
+    r"[(\[]?\b(?-i:[A-Z])\b[)\].:]|\b(?:not|wrong|incorrect|or|and|isn't|maybe|either|neither|both|option|choice)\b|\?|\n",
+    re.IGNORECASE,
+)
+
+
+def read_choice(text: str) -> tuple[str, str] | None:
+    """The letter, in upper case, and the text after it where there is one."""
+    text = re.sub(r"\\[ ,;:]|~", " ", text)
+    text = re.sub(r"\\(?:text|mathrm|mathbf|textbf|mbox)\s*\{([^{}]*)\}", r"\1", text).strip().replace("**", "")
+    found = _BARE.fullmatch(text)
+    if found is not None:
+        return found[1].upper(), ""
+    found = _WITH_TEXT.fullmatch(text)
+    if found is None:
+        return None
+    return (found[1] or found[2]).upper(), found[3].strip()
+
+
+def equal_choice(expected: str, answer: str, choices: Sequence[str] = ()) -> bool:
+    """Whether `answer` names the choice that `expected` names.
+
+    Args:
+        choices: the texts of the choices, A first, where they are known: they may stand for their letter then, and a
+            letter beside another one's text is wrong.
+    """
+    wanted = read_choice(expected)
+    if wanted is None:
+        return False
+    letter, text = wanted
+    place = ord(letter) - ord("A")
+    text = text or (choices[place] if place < len(choices) else "")
+    given = read_choice(answer)
+    if given is None:
+        return bool(text) and equal_text(text, answer)
+    if given[0] != letter:
+        return False
+    if not given[1]:
+        return True
+    return equal_text(text, given[1]) if text else not _TOO_MUCH.search(given[1])

@@ -1,0 +1,109 @@
+"""Finds the type of an expected answer that declares none."""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+
+from pipeline.reasoning.answers import formulas
+from pipeline.reasoning.answers.budget import bounded
+from pipeline.reasoning.answers.choices import read_choice
+from pipeline.reasoning.answers.dates import read_date
+from pipeline.reasoning.answers.lists import are_conjugate, is_ascending, read_listing
+from pipeline.reasoning.answers.normalise import LONGEST, mathematical, peel
+from pipeline.reasoning.answers.numbers import read_number
+from pipeline.reasoning.answers.quantities import read_quantity
+from pipeline.reasoning.answers.text import read_truth
+from pipeline.reasoning.answers.types import AnswerType
+
+__all__ = ["find_type"]
+
+_CODES = re.compile(
+    r"v?\d+(?:\.\d+){2,}\w*|v\d[\w.-]*|\d+(?:-\d+)+|\+?\(?\d{2,4}\)?[- ]\d{2,4}[- ]\d{2,4}|\d+(?:st|nd|rd|th)"
+    r"|[0-9a-f]{0,4}(?::[0-9a-f]{0,4}){2,}|\S+@\S+|https?://\S+|#\S+|0[xb][0-9a-fA-F]+",
+    re.IGNORECASE,
+)
+"""Versions, addresses, scores, telephone numbers, ordinals: digits that are no number."""
+_CHOICE = re.compile(r"\(?[A-Z]\)?\.?|[(\[]?[A-Z](?:[)\]][.:]?|[.:])\s+\S.*", re.DOTALL)
+
+
+@lru_cache(4096)
+def find_type(expected: str) -> AnswerType:
+    """The type of an answer, from its text alone."""
+    with bounded():
+        return _find_type(expected)
+
+
+def _find_type(expected: str) -> AnswerType:
+    words = peel(expected)
+    if "\n" in words and "\\begin" not in words:
+        return AnswerType.CODE_OUTPUT
+    text = peel(mathematical(words))
+    if not text or len(text) > LONGEST:
+        return AnswerType.TEXT
+    if _CHOICE.fullmatch(words) and read_choice(words) is not None:
+        return AnswerType.CHOICE
+    if read_date(words) is not None:
+        return AnswerType.DATE
+    if _CODES.fullmatch(text) or read_truth(words) is not None:
+        return AnswerType.TEXT
+    if read_number(text) is not None:
+        return AnswerType.NUMBER
+    quantity = read_quantity(text)
+    if quantity is not None and (quantity.number is not None or formulas.formula(quantity.value) is not None):
+        return AnswerType.NUMBER if quantity.is_percent else AnswerType.QUANTITY
+    return _structure(text)
+
+
+def _structure(text: str) -> AnswerType:
+    if re.fullmatch(r"\d+(?:\.\d+)?(?:\s*:\s*\d+(?:\.\d+)?)+", text):
+        return AnswerType.SEQUENCE
+    if formulas.read_matrix(text) is not None or formulas.read_in_base(text) is not None:
+        return AnswerType.EXPRESSION
+    intervals = formulas.read_intervals(text)
+    if intervals is not None and (len(intervals) > 1 or _is_surely_interval(intervals[0])):
+        return AnswerType.EXPRESSION
+    listing = read_listing(text)
+    if listing is not None and (listing.brackets or _are_values(listing.items)):
+        return _listing_type(text)
+    if formulas.read_relation(text) is not None and all(
+        formulas.formula(side) is not None
+        for side in formulas.read_relation(text).sides  # type: ignore[union-attr]
+    ):
+        return AnswerType.EXPRESSION
+    return AnswerType.EXPRESSION if formulas.formula(text) is not None else AnswerType.TEXT
+
+
+def _is_surely_interval(interval: formulas.Interval) -> bool:
+    """Whether it is no pair of numbers: half open, or without an end."""
+    opens, lower, upper, closes = interval
+    return opens + closes not in ("()", "[]") or "\\infty" in lower + upper
+
+
+def _are_values(items: tuple[str, ...]) -> bool:
+    """Whether bare items between commas are a list: numbers and formulas, or single words."""
+    return all(_is_value(item) for item in items) or all(re.fullmatch(r"[\w'-]+", item) for item in items)
+
+
+def _is_value(item: str) -> bool:
+    if read_number(item) is not None or formulas.formula(item) is not None:
+        return True
+    inner = read_listing(item)
+    return (
+        inner is not None and inner.brackets == "()" and all(formulas.formula(part) is not None for part in inner.items)
+    )
+
+
+def _listing_type(text: str) -> AnswerType:
+    """Braces hold a set, brackets a sequence; bare values are a set where their order tells nothing."""
+    listing = read_listing(text)
+    assert listing is not None
+    if listing.names and not listing.is_one_unknown:
+        return AnswerType.SEQUENCE  # x = 3, y = 4
+    is_set = (
+        listing.brackets == "{}"
+        or listing.is_alternative
+        or listing.is_one_unknown
+        or (not listing.brackets and (is_ascending(listing.items) or are_conjugate(listing.items)))
+    )
+    return AnswerType.SET if is_set else AnswerType.SEQUENCE

@@ -1,0 +1,209 @@
+r"""Frees the value of an answer from what it is wrapped in: boxes, Markdown, LaTeX delimiters, "The answer is".
+
+Nothing here decides that an answer is right. It must not make two different answers equal either: when it cannot tell
+what the one value is, it says so.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+__all__ = ["LONGEST", "boxed", "final_value", "mathematical", "peel", "without_lead_in"]
+
+LONGEST = 2_000
+"""Characters of an answer above which it is wrong unseen."""
+
+_SUPERSCRIPTS = dict(zip("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ", "0123456789+-n", strict=True))
+_SUBSCRIPTS = dict(zip("₀₁₂₃₄₅₆₇₈₉", "0123456789", strict=True))
+_SIGNS = {
+    **dict.fromkeys("−–‒﹣－", "-"), **dict.fromkeys("⋅·∙", "\\cdot "), **dict.fromkeys("÷∕⁄", "/"), "×": "\\times ",
+    "√": "\\sqrt ", "∛": "\\sqrt[3]", "π": "\\pi ", "∞": "\\infty ", "≤": "\\le ", "⩽": "\\le ", "≥": "\\ge ",
+    "⩾": "\\ge ", "≠": "\\ne ", "≈": "\\approx ", "±": "\\pm ", "∪": "\\cup ", "∈": "\\in ", "∅": "\\emptyset ",
+    "ℝ": "\\mathbb{R}", "∠": "\\angle ", "°": "^\\circ ", "º": "^\\circ ", "′": "'", "’": "'", "‘": "'", "“": '"',
+    "”": '"', "％": "%", "\u00a0": " ", "\u2009": "\\,", "\u202f": "\\,",
+}  # fmt: skip
+_GREEK = {
+    "α": "alpha", "β": "beta", "γ": "gamma", "δ": "delta", "ε": "epsilon", "θ": "theta", "λ": "lambda", "μ": "mu",
+    "ρ": "rho", "σ": "sigma", "τ": "tau", "φ": "phi", "ω": "omega",
+}  # fmt: skip
+_BOX = re.compile(r"\\f?boxed\s*(?:(?P<open>\{)|(?P<bare>[^\s{}\\$]+))|\\fbox\s*(?P<fopen>\{)")
+_TAGGED = re.compile(r"<answer>(.*?)</answer>", re.DOTALL | re.IGNORECASE)
+_PAIRS = (
+    ("$$", "$$"), ("$", "$"), ("\\(", "\\)"), ("\\[", "\\]"), ("```", "```"), ("`", "`"), ("**", "**"), ("__", "__"),
+    ("*", "*"), ('"', '"'), ("'", "'"), ("“", "”"), ("«", "»"),
+)  # fmt: skip
+_WRAPPING = re.compile(
+    r"\\(?:text|textbf|textit|mbox|mathrm|mathbf|mathit|bm|boldsymbol|emph|underline)\s*\{([^{}]*)\}"
+)
+_BOLD = re.compile(r"(?<![\w)*])\*\*(?=\S)([^*\n]{1,300}?)(?<=\S)\*\*(?![\w(*])")
+_ENVIRONMENT = re.compile(r"\\begin\{(align|equation|gather|math)\*?\}(.*)\\end\{\1\*?\}", re.DOTALL)
+_HTML = re.compile(r"<(b|strong|i|em|u|p|span|code)>(.*)</\1>", re.DOTALL | re.IGNORECASE)
+_HEADING = re.compile(r"#{1,6} +(?=\S)")
+_NOTHING = re.compile(r"\\(?:displaystyle|textstyle|left|right|limits|big|Big|bigg|Bigg|!)(?![A-Za-z])")
+_NOUN = (
+    r"(?:answer|result|solution|value|output|total|sum|product|difference|quotient|remainder|mean|average|median|area|"
+    r"perimeter|volume|length|probability|distance|speed|cost|price|number|choice|option|date|time)"
+)
+_OF = r"(?:\ (?:of|to|for|in)\ (?:the\ |this\ |that\ |our\ )?(?:[a-z]+|\$?\\?[a-zA-Z](?:\([a-z]\))?\$?)){0,2}"
+_WHOSE = r"(?:my|the|our|your|their|its)?\ ?(?:final\ |correct\ |right\ |exact\ |simplified\ |numerical\ |required\ )?"
+_IS = r"(?:is|are|was|will\ be|would\ be|must\ be|should\ be|equals|is\ equal\ to|comes\ (?:out\ )?to|works\ out\ to)"
+_LEAD_IN = re.compile(
+    rf"""(?:(?:so|thus|hence|therefore|then|and|finally|in\ conclusion|consequently)\b,?\ *)*
+    (?:
+        {_WHOSE}{_NOUN}{_OF} \s*(?:{_IS}\b\s*:?|:|=)
+      | \#\#\#\# | (?:it|this|that|which|he|she|they|we)\ (?:is|equals|gives|makes|comes\ to)\b
+      | it's\b | there\ (?:are|is)\b | we\ (?:get|have|find|obtain)\b | i\ (?:get|got|have|find)\b
+    )\s*""",
+    re.IGNORECASE | re.VERBOSE,
+)
+_CONNECTIVE = re.compile(r"(?:so|thus|hence|therefore)\b,?\s+", re.IGNORECASE)
+_TURNED = re.compile(
+    r"(.{1,200}?) is (?:the|my|our) (?:final |correct |right )?(?:answer|result|solution)", re.IGNORECASE
+)
+_MARKER = re.compile(
+    r"(?:(?<=[.!:\n])\s*|^\s*|(?:so|thus|hence|therefore)\b,?\s*)"
+    r"(?:\*\*)?(?:the |my |our )?(?:final |correct |right )?(?:answer|result)(?: is\b:?|:|\s*=)",
+    re.IGNORECASE,
+)
+_DENIAL = re.compile(r"\b(?:not|wrong|incorrect|false|never|isn't|no)\b|≠", re.IGNORECASE)
+
+
+def boxed(text: str) -> list[str]:
+    r"""The contents of every ``\boxed{...}``, braces matched; one that never closes is none."""
+    return [content for content in _boxes(text) if content is not None]
+
+
+def _boxes(text: str) -> list[str | None]:
+    r"""As `boxed`, with ``\boxed 42``, and None for a box that never closes."""
+    found: list[str | None] = []
+    start = 0
+    while (box := _BOX.search(text, start)) is not None:
+        start = box.end()
+        if box["bare"] is not None:
+            found.append(box["bare"].rstrip(".,;"))
+            continue
+        depth = 1
+        first = start
+        while start < len(text) and depth:
+            depth += {"{": 1, "}": -1}.get(text[start], 0)
+            start += 1
+        found.append(None if depth else text[first : start - 1].strip())
+        if depth:
+            break
+    return found
+
+
+def mathematical(text: str) -> str:
+    """`text` with the signs of mathematics that Unicode has written as LaTeX writes them."""
+    if text.isascii():
+        return text
+    parts: list[str] = []
+    raised = lowered = ""
+    for char in text + "\0":
+        if raised and char not in _SUPERSCRIPTS:
+            parts.append("^{" + raised + "}")
+            raised = ""
+        if lowered and char not in _SUBSCRIPTS:
+            parts.append("_{" + lowered + "}")
+            lowered = ""
+        if char in _SUPERSCRIPTS:
+            raised += _SUPERSCRIPTS[char]
+        elif char in _SUBSCRIPTS:
+            lowered += _SUBSCRIPTS[char]
+        else:
+            parts.append(_written(char, parts))
+    return "".join(parts)[:-1]
+
+
+def _written(char: str, before: list[str]) -> str:
+    if char in _SIGNS:
+        return _SIGNS[char]
+    if char in _GREEK:
+        return f"\\{_GREEK[char]} "
+    if not char.isascii() and unicodedata.category(char) == "No":  # ½
+        numerator, slash, denominator = unicodedata.normalize("NFKC", char).partition("\u2044")
+        if slash and denominator:
+            mixed = bool(before) and before[-1][-1:].isdigit()
+            return f"{' ' if mixed else ''}{numerator}/{denominator}"
+        return char
+    if not char.isascii() and (digit := unicodedata.decimal(char, None)) is not None:
+        return str(digit)
+    plain = unicodedata.normalize("NFKC", char)
+    return plain if plain.isascii() else char
+
+
+def peel(text: str) -> str:
+    """`text` without the delimiters, the emphasis and the full stop around it."""
+    text = _NOTHING.sub("", _BOLD.sub(r"\1", text)).strip()
+    text = re.sub(r"(?<=[\w})])~(?=[\w\\(])", " ", text)  # LaTeX's space
+    for _ in range(12):
+        before = text
+        for opens, closes in _PAIRS:
+            if len(text) > len(opens) + len(closes) and text.startswith(opens) and text.endswith(closes):
+                inner = text[len(opens) : -len(closes)]
+                if opens not in inner and closes not in inner:
+                    text = inner.strip()
+        found = _WRAPPING.fullmatch(text)
+        if found is not None:
+            text = found[1].strip()
+        outer = _ENVIRONMENT.fullmatch(text) or _HTML.fullmatch(text)
+        if outer is not None:
+            text = outer[2].strip()
+        text = _HEADING.sub("", text, count=1) if text.startswith("#") else text
+        if text.endswith((".", ",", ";", "。", "\\\\")) and not text.endswith(".."):
+            text = text[: -2 if text.endswith("\\\\") else -1].rstrip()
+        text = re.sub(r"^(?:\\[,;:! ])+|(?:\\[,;:!])+$", "", text).strip()
+        if text == before:
+            break
+    return text
+
+
+def without_lead_in(text: str) -> str:
+    """`text` without "The answer is", "So we get", a sign of equality, or what else only leads to the value."""
+    said = re.fullmatch(r"\\text\s*\{([^{}]*)\}(.+)", text, re.DOTALL)
+    if said is not None and _LEAD_IN.fullmatch(said[1]):
+        text = peel(said[2])
+    turned = _TURNED.fullmatch(text)
+    if turned is not None:
+        text = peel(turned[1])
+    for _ in range(3):
+        found = _LEAD_IN.match(text) or _CONNECTIVE.match(text)
+        if found is None or found.end() == len(text):
+            break
+        text = peel(text[found.end() :])
+    if text.startswith("=") and not text.startswith("=="):
+        text = peel(text[1:])
+    return text
+
+
+def final_value(answer: str) -> str | None:
+    """What the answer gives as its value: what its boxes or tags hold, else what a final sentence says, else all of it.
+
+    None where it gives none or several, or denies what it gives.
+    """
+    tagged = {content.strip() for content in _TAGGED.findall(answer)}
+    if tagged:
+        return final_value(tagged.pop()) if len(tagged) == 1 else None
+    boxes = _boxes(answer)
+    if boxes:
+        distinct = {content for content in boxes if content is not None}
+        if None in boxes or len(distinct) != 1 or _is_denied(answer):
+            return None
+        inner = distinct.pop()
+        return final_value(inner) if _BOX.search(inner) else peel(inner) or None
+    text = answer.strip()
+    markers = list(_MARKER.finditer(text))
+    if len(markers) == 1 and markers[0].start() > 0:
+        text = text[markers[0].start() :].strip()
+    text = peel(text)
+    return text or None
+
+
+def _is_denied(answer: str) -> bool:
+    r"""Whether the words beside the boxes take them back: ``not \boxed{42}``, ``\boxed{42} is wrong``."""
+    first = _BOX.search(answer)
+    assert first is not None
+    before = re.split(r"[.!?\n]", answer[: first.start()])[-1]
+    after = answer[answer.rfind("}") + 1 :]
+    return bool(re.search(r"\b(?:not|never|isn't)\W*$", before, re.I) or _DENIAL.search(after) or "?" in after)

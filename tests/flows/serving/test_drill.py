@@ -1,0 +1,10 @@
+"""A day's requests in a minute: what `bench.serving_drill` does with 100,000, with fewer."""
+
+from __future__ import annotations
+
+from bench.serving_drill import run
+
+
+def test_a_tenth_hostile_and_nothing_is_lost() -> None:
+    rows = run(1200)
+    assert not [row for row in rows if row["holds"] is False]

@@ -1,0 +1,142 @@
+"""What a request may say: refused where it would change an answer unnoticed, accepted where it would not."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flows.serving.protocol import ApiError, ChatBody, CompletionBody, parse, read_json
+
+ASK: dict[str, Any] = {"model": "talker", "messages": [{"role": "user", "content": "hello"}]}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"top_k": 5},
+        {"min_p": 0.1},
+        {"guided_json": {"type": "object"}},
+        {"guided_regex": "a"},
+        {"grammar": "root ::= x"},
+        {"logit_bias": {"5": 100}},
+        {"tools": [{"type": "function"}]},
+        {"tool_choice": "required"},
+        {"functions": [{"name": "f"}]},
+        {"frequency_penalty": 0.5},
+        {"frequency_penalty": False},
+        {"presence_penalty": -1},
+        {"repetition_penalty": 1.2},
+        {"logprobs": True},
+        {"top_logprobs": 3},
+        {"response_format": {"type": "json_object"}},
+        {"n": 2},
+        {"n": True},
+        {"n": "1"},
+        {"best_of": 3},
+        {"echo": True},
+        {"ignore_eos": True},
+        {"reasoning_effort": "high"},
+        {"chat_template": "{{ messages }}"},
+        {"chat_template_kwargs": {"enable_thinking": False}},
+        {"modalities": ["text", "audio"]},
+        {"temprature": 0.5},
+        {"web_search_options": {}},
+    ],
+    ids=lambda change: str(change)[:40],
+)
+def test_what_would_change_an_answer_is_refused_by_its_name(change: dict[str, Any]) -> None:
+    with pytest.raises(ApiError) as told:
+        parse(ChatBody, ASK | change)
+    (name,) = change
+    assert (told.value.status, told.value.param, told.value.code) == (400, name, "unsupported_parameter")
+    assert name in told.value.message
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"user": "me"},
+        {"metadata": {"trace": "1"}},
+        {"store": False},
+        {"service_tier": "auto"},
+        {"safety_identifier": "x"},
+        {"prompt_cache_key": "x"},
+        {"parallel_tool_calls": True},
+        {"stream_options": {"include_usage": True, "include_obfuscation": False}},
+        {"top_k": None, "guided_json": None, "seed": None, "stop": None, "n": None, "nonsense": None},
+        {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0, "n": 1, "logprobs": False, "logit_bias": {}},
+        {"frequency_penalty": 0, "presence_penalty": 0.0, "tools": [], "response_format": {"type": "text"}},
+        {"messages": [{"role": "user", "content": [{"type": "text", "text": "a"}], "name": "Ann"}]},
+        {"messages": [{"role": "assistant", "content": "a", "refusal": None, "tool_calls": None, "annotations": []}]},
+        {"messages": [{"role": "developer", "content": "a"}, {"role": "assistant", "reasoning_content": "b"}]},
+        {"max_tokens": 10**30},
+        {"seed": -1},
+    ],
+    ids=lambda change: str(change)[:40],
+)
+def test_what_changes_nothing_is_accepted(change: dict[str, Any]) -> None:
+    parse(ChatBody, ASK | change)
+
+
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        ('{"model": "talker", "messages": [{"role": "user", "content": "\\ud800"}]}', "messages"),
+        ('{"model": "talker", "messages": [{"role": "user", "content": "a", "\\udfff": 0}]}', "messages"),
+        ('{"model": "\\ud800", "messages": [{"role": "user", "content": "a"}]}', "model"),
+        ('{"\\ud800": 1}', "surrogate"),
+        ('{"model": "a", "model": "b"}', "'model' stands there twice"),
+        ('{"messages": [{"role": "user", "role": "system"}]}', "twice"),
+        ('{"temperature": NaN}', "NaN"),
+        ('{"temperature": -Infinity}', "Infinity"),
+        ('{"seed": ' + "9" * 5000 + "}", "no JSON"),
+        ("[" * 100_000, "no JSON"),
+        ('{"a":' * 50_000, "no JSON"),
+        ("", "no JSON"),
+        ('"text"', "not a str"),
+    ],
+    ids=lambda value: str(value)[:30],
+)
+def test_what_is_no_request_is_told(body: str, told: str) -> None:
+    with pytest.raises(ApiError, match=told) as error:
+        parse(ChatBody, read_json(body.encode()))
+    assert error.value.status == 400
+    json.dumps(error.value.body(), ensure_ascii=False).encode()
+
+
+def test_raw_bytes_of_half_a_character_are_told() -> None:
+    with pytest.raises(ApiError) as error:
+        parse(ChatBody, read_json(json.dumps(ASK).encode().replace(b"hello", b"\xed\xa0\x80")))
+    assert error.value.status == 400
+
+
+VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**70), 2**70)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(st.characters(codec=None), max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["role", "content", "type"]), inner),
+    max_leaves=6,
+)
+KEYS = [*ChatBody.model_fields, *CompletionBody.model_fields, "tools", "n", "logit_bias", "top_k", "anything"]
+
+
+@given(st.dictionaries(st.sampled_from(KEYS), VALUES), st.sampled_from([ChatBody, CompletionBody]))
+def test_any_json_is_a_request_or_a_told_mistake(values: dict[str, Any], kind: type[Any]) -> None:
+    for given_values in (values, ASK | values, {"model": "talker", "prompt": "x"} | values):
+        told = _complaint(kind, given_values)
+        assert told is None or told.status == 400
+        json.dumps(told and told.body(), ensure_ascii=False).encode()
+
+
+def _complaint(kind: type[Any], values: Any) -> ApiError | None:
+    try:
+        parse(kind, values)
+    except ApiError as error:
+        return error
+    return None
