@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import sqlite3
 import sys
 from collections.abc import Callable, Iterator
@@ -123,3 +124,19 @@ def test_a_server_that_refuses_the_alias_alone(flaky: tuple[Settings, Faults], s
     faults.refuse = ""
     assert alias_holder(client, name, "champion") == "2"
     assert rollback(settings, name) == "1"
+
+
+def test_no_other_registry_is_read_in_place_of_one_that_is_away(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The servers of `deepmill up` on another machine are down: the empty registry beside the store is not theirs."""
+    from flows.operations.connection import connect
+
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    monkeypatch.setenv("DEEPMILL_SERVERS", "127.0.0.1")
+    monkeypatch.setenv("DEEPMILL_MLFLOW_PORT", str(port))
+    monkeypatch.setenv("DEEPMILL_TRACKING_URI", "to be restored")
+    monkeypatch.delenv("DEEPMILL_TRACKING_URI")
+    assert not connect(settings)
+    assert Settings().tracking_uri == f"http://127.0.0.1:{port}"
