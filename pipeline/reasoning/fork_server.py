@@ -16,15 +16,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from infra.errors import DeepmillError, UserError
 from pipeline.reasoning.sandbox_worker import LOCKED
 
-__all__ = ["Ending", "ForkServer", "Limits"]
+__all__ = ["Ending", "ForkServer", "Job", "Limits"]
 
 _ROOT = Path(__file__).parents[2]
 _ENVIRONMENT = {
@@ -34,6 +33,7 @@ _ENVIRONMENT = {
     "OPENBLAS_NUM_THREADS": "1",
     "HOME": "/",
 }
+ONLY_THERE = "programs are run and judged only under seccomp (Linux, x86-64 or ARM)"
 _ATTEMPTS = 3
 """How often a job is begun whose process, or whose server, was ended from outside."""
 _SLACK = 30.0
@@ -54,6 +54,16 @@ class Limits:
     def wall_seconds(self) -> float:
         """Seconds after which a child is ended even where a busy machine has given it little processor time."""
         return max(5.0, 10 * self.seconds)
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a child is to do."""
+
+    body: bytes
+    """JSON, which nobody but the child reads."""
+    task: str = ""
+    """The name of what has to be loaded for it, before the fork."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +113,7 @@ class ForkServer:
         self._owner = os.getpid()
         self._number = 0
 
-    def run(self, jobs: Sequence[Mapping[str, Any]], limits: Limits) -> list[Ending]:
+    def run(self, jobs: Sequence[Job], limits: Limits) -> list[Ending]:
         """Do the jobs, as many at a time as there are processors.
 
         Raises:
@@ -115,6 +125,8 @@ class ForkServer:
 
     def connect(self) -> socket.socket:
         """The socket of the server, which is started if it is not running."""
+        if sys.platform != "linux":
+            raise UserError(f"no sandbox on {sys.platform}; {ONLY_THERE}")
         if self._control is None or self._owner != os.getpid():  # a forked process must not share the socket
             near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             with far:
@@ -149,7 +161,7 @@ class ForkServer:
 class _Batch:
     """Jobs that are done together."""
 
-    def __init__(self, server: ForkServer, jobs: Sequence[Mapping[str, Any]], limits: Limits) -> None:
+    def __init__(self, server: ForkServer, jobs: Sequence[Job], limits: Limits) -> None:
         self._server, self._jobs, self._limits = server, jobs, limits
         self._width = max(1, len(os.sched_getaffinity(0)))
         self._waiting = collections.deque(range(len(jobs)))
@@ -202,10 +214,10 @@ class _Batch:
         self._attempts[place] += 1
         if self._attempts[place] > _ATTEMPTS:
             raise DeepmillError("a sandboxed process was ended from outside, time and again; is the memory enough?")
-        body = json.dumps(self._jobs[place]).encode()
+        job = self._jobs[place]
         child_job, job_fd = os.pipe()
         outcome_fd, child_outcome = os.pipe()
-        message = memoryview(len(body).to_bytes(4, "little") + body)
+        message = memoryview(len(job.body).to_bytes(4, "little") + job.body)
         running = _Running(place, self._server.next_number(), message, job_fd, outcome_fd, self._limits.output_bytes)
         self._running[running.number] = running
         for descriptor in (job_fd, outcome_fd):
@@ -215,7 +227,7 @@ class _Batch:
             "seconds": self._limits.seconds,
             "wall_seconds": self._limits.wall_seconds,
             "memory_bytes": self._limits.memory_bytes,
-            "task": str(self._jobs[place].get("dataset", ""))[:100],
+            "task": job.task[:100],
         }
         try:
             socket.send_fds(control, [json.dumps(order).encode()], [child_job, child_outcome])
@@ -266,9 +278,7 @@ class _Batch:
             _drain(running)
         if running.told[:1] not in (b"", LOCKED):
             reason = bytes(running.told[1:]).decode(errors="replace")
-            raise UserError(
-                f"no sandbox: {reason}; programs are run and judged only under seccomp (Linux, x86-64 or ARM)"
-            )
+            raise UserError(f"no sandbox: {reason}; {ONLY_THERE}")
         if not running.is_sent:  # the job had no part in it
             self._again(running)
             return

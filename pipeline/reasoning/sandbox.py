@@ -1,10 +1,10 @@
 """Runs programs that a model wrote, and judges what it wrote, where they can do no harm.
 
-`run_programs` is the reward of program-of-thought answers (DeepSeekMath, arXiv 2402.03300, section 3.1); `judge` calls
-math-verify and the scorers of reasoning-gym. Each program and each judgement has a process of its own, forked from one
-that never saw another's data (`sandbox_worker`), locked before it is given its job (`lockdown`): no network, no files,
-no other processes, bounded time, memory and output. Programs and judges have different servers to fork them, which have
-none of this process's environment and end with it.
+`run_programs` is the reward of program-of-thought answers (DeepSeekMath, arXiv 2402.03300, section 3.1); `judge`
+compares answers by their type, and calls the scorers of reasoning-gym and math-verify. Each program and each judgement
+has a process of its own, forked from one that never saw another's data (`sandbox_worker`), locked before it is given
+its job (`lockdown`): no network, no files, no other processes, bounded time, memory and output. Each kind has its own
+server to fork them, which has none of this process's environment and ends with it.
 
 What a child does costs its own answer: a program's exit status and output say how that program ended, and a verdict
 comes from a process that has run no code of the answer's (`untrusted`).
@@ -14,12 +14,13 @@ from __future__ import annotations
 
 import atexit
 import functools
+import json
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.reasoning.fork_server import Ending, ForkServer, Limits
+from pipeline.reasoning.fork_server import Ending, ForkServer, Job, Limits
 from pipeline.reasoning.untrusted import MEMORY
 
 __all__ = ["LIMITS", "Limits", "Outcome", "judge", "run_programs"]
@@ -49,18 +50,27 @@ def run_programs(programs: Sequence[str], limits: Limits = LIMITS) -> list[Outco
     Raises:
         UserError: this machine cannot lock programs in; none has run then.
     """
-    jobs = [{"code": program} for program in programs]
-    return [
-        _outcome(ending)
-        for ending in _by_kind(["sympy" if "sympy" in p else "program" for p in programs], jobs, limits)
-    ]
+    kinds = ["sympy" if "sympy" in program else "program" for program in programs]
+    jobs = [Job(_body({"code": program})) for program in programs]
+    return [_outcome(ending) for ending in _by_kind(kinds, jobs, limits)]
 
 
 def judge(requests: Sequence[Mapping[str, Any]], limits: Limits = JUDGE_LIMITS) -> list[float]:
-    """Marks of the requests: ``{"kind": "math", "answer", "expected"}`` or ``{"kind": "gym", "dataset", "answer",
-    "entry"}``. A judge that fails, or takes too long, gives 0.
+    """Marks of the requests: ``{"kind": "typed", "answer", "expected", "answer_type", "choices"}`` (compared by
+    `pipeline.reasoning.answers`), ``{"kind": "gym", "dataset", "answer", "entry"}`` (by a scorer of reasoning-gym) or
+    ``{"kind": "math", "answer", "expected"}`` (by math-verify). A judge that fails, or takes too long, gives 0.
     """
-    return [_mark(ending) for ending in _by_kind([request["kind"] for request in requests], requests, limits)]
+    bodies = [_body(request) for request in requests]
+    distinct = dict(zip(bodies, requests, strict=True))  # the answers of a group are often the same
+    kinds = [request["kind"] for request in distinct.values()]
+    jobs = [Job(body, str(request.get("dataset", ""))) for body, request in distinct.items()]
+    marks = dict(zip(distinct, map(_mark, _by_kind(kinds, jobs, limits)), strict=True))
+    return [marks[body] for body in bodies]
+
+
+def _body(job: Mapping[str, Any]) -> bytes:
+    """A job as it is sent; metadata that JSON does not have costs the judge its sight of that value alone."""
+    return json.dumps(job, default=str, skipkeys=True).encode()
 
 
 @functools.cache
@@ -70,7 +80,7 @@ def _server(kind: str) -> ForkServer:
     return server
 
 
-def _by_kind(kinds: Sequence[str], jobs: Sequence[Mapping[str, Any]], limits: Limits) -> list[Ending]:
+def _by_kind(kinds: Sequence[str], jobs: Sequence[Job], limits: Limits) -> list[Ending]:
     """Have each job done by the server of its kind."""
     endings: dict[int, Ending] = {}
     for kind in dict.fromkeys(kinds):

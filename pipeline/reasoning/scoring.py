@@ -2,8 +2,9 @@
 
 Answers to questions from files are compared by their type (`pipeline.reasoning.answers`). For tasks of
 `reasoning-gym` counts, in this order, what is asked for to the letter (spacing and the commas of thousands aside), the
-same number, then the task's own scorer, which runs in `pipeline.reasoning.sandbox`. An answer that is one fenced block
-of Python is run there too, and what it prints is the answer (program of thought).
+same number, then the task's own scorer. An answer that is one fenced block of Python is run, and what it prints is the
+answer (program of thought). Programs, comparisons and scorers run in `pipeline.reasoning.sandbox`, each in a process
+of its own.
 
 Every rule is made to be scored against by a policy that looks for its holes: partial marks are not given, for they
 reward answers that merely contain the right one; an answer that hedges between several values is wrong; so is one too
@@ -13,14 +14,13 @@ long to be an answer.
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from pipeline.reasoning.answers.judge import judge as is_right
 from pipeline.reasoning.answers.normalise import LONGEST, boxed
-from pipeline.reasoning.answers.types import declared_type
 from pipeline.reasoning.sandbox import LIMITS, Limits, judge, run_programs
 
 __all__ = ["LONGEST_ANSWER", "Mark", "as_program", "boxed", "mark_answers", "score"]
@@ -96,7 +96,8 @@ def _run(values: list[str], ended: list[str], limits: Limits) -> None:
 def _at_once(value: str, row: Row) -> float | None:
     """The score where no judge is needed, else None."""
     if _is_from_file(row):
-        return _by_type(value, row)
+        is_empty = not value.strip() or len(value) > LONGEST_ANSWER
+        return 0.0 if is_empty else 1.0 if value == str(row["answer"]) else None
     given, expected = _normal(value), _normal(str(row["answer"]))
     if not given or len(given) > LONGEST_ANSWER:
         return 0.0
@@ -108,7 +109,8 @@ def _at_once(value: str, row: Row) -> float | None:
         return 1.0
     metadata = row.get("metadata") or {}
     if metadata.get("source_dataset") == task:
-        return 0.0 if task in ONE_ANSWER or _CODE.search(value) else None
+        is_code = _CODE.search(unicodedata.normalize("NFKC", value))  # the form in which Python reads identifiers
+        return 0.0 if task in ONE_ANSWER or is_code else None
     return 0.0
 
 
@@ -118,21 +120,20 @@ def _is_from_file(row: Row) -> bool:
     return "file" in metadata and metadata.get("judge", "math") == "math"
 
 
-def _by_type(value: str, row: Row) -> float:
-    """The score of an answer to a row of a file (`pipeline.reasoning.answers`)."""
-    metadata = row["metadata"]
-    choices = metadata.get("choices")
-    texts = [text for text in choices if isinstance(text, str)] if isinstance(choices, list) else []
-    try:
-        return float(is_right(str(row["answer"]), value, declared_type(metadata), texts))
-    except (ArithmeticError, LookupError, RecursionError, ValueError):  # costs the answer its mark, not the run
-        return 0.0
-
-
 def _request(value: str, row: Row) -> dict[str, Any]:
-    """What the judge of a task of reasoning-gym is asked."""
-    entry = {"question": row["question"], "answer": row["answer"], "metadata": row["metadata"]}
-    return {"kind": "gym", "dataset": row["task"], "answer": value.strip(), "entry": entry}
+    """What the judge of the row is asked."""
+    metadata = row["metadata"]
+    if not _is_from_file(row):
+        entry = {"question": row["question"], "answer": row["answer"], "metadata": metadata}
+        return {"kind": "gym", "dataset": row["task"], "answer": value.strip(), "entry": entry}
+    choices = metadata.get("choices")
+    return {
+        "kind": "typed",
+        "answer": value,
+        "expected": str(row["answer"]),
+        "answer_type": metadata.get("answer_type"),
+        "choices": [text for text in choices if isinstance(text, str)] if isinstance(choices, list) else [],
+    }
 
 
 def _normal(text: str) -> str:

@@ -10,7 +10,9 @@ from __future__ import annotations
 import contextlib
 import functools
 import gc
+import importlib
 import io
+import pkgutil
 import random
 import struct
 import sys
@@ -124,6 +126,25 @@ def _judged(mark: Callable[[Job], float]) -> Callable[[Job, int], int]:
     return run
 
 
+def _prepare_typed() -> None:
+    from pipeline.reasoning import answers
+
+    modules = [module.name for module in pkgutil.iter_modules(answers.__path__, f"{answers.__name__}.")]
+    for module in (*modules, "mpmath", "_strptime"):  # some are imported when they are first called for
+        importlib.import_module(module)
+    HeldModules(("mpmath",)).install()
+    for answer in ("1/2", r"\sqrt{8} x", "5 km", "2020-01-02", "(1, 2)", "a, b", "x = 3", "B", "Paris"):
+        _typed({"answer": f"The answer is {answer}.", "expected": answer, "answer_type": None, "choices": []})
+
+
+def _typed(job: Job) -> float:
+    """1 when an answer is right by the type of the expected one."""
+    from pipeline.reasoning.answers.judge import judge
+    from pipeline.reasoning.answers.types import declared_type
+
+    return float(judge(job["expected"], job["answer"], declared_type(job), job["choices"]))
+
+
 def _prepare_math() -> None:
     import math_verify.parser
 
@@ -176,6 +197,7 @@ def _gym(job: Job) -> float:
 WORK = {
     "program": Work(1, _prepare_programs, _run_program),
     "sympy": Work(1, _prepare_sympy, _run_program),
+    "typed": Work(3, _prepare_typed, _judged(_typed)),
     "math": Work(3, _prepare_math, _judged(_math)),
     "gym": Work(3, _prepare_gym, _judged(_gym), _prepare_scorer),
 }

@@ -87,7 +87,7 @@ def test_every_damage_is_named(kind: str, tmp_path: Path, monkeypatch: pytest.Mo
     """As above, where the flow hears of it."""
     monkeypatch.chdir(tmp_path)
     store = LocalStore(tmp_path / "store")
-    first, *_ = make_plan(load_recipe(with_source(tmp_path, *DAMAGED[kind])), store)
+    first = make_plan(load_recipe(with_source(tmp_path, *DAMAGED[kind])), store).stages[0]
     with pytest.raises(UserError, match=re.escape(DAMAGED[kind][0])) as raised:
         make(store, first.job, lambda event: None)
     assert "\n" not in str(raised.value)

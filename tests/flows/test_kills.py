@@ -53,7 +53,7 @@ def test_each_stage_is_killed_in_the_middle_of_its_work(
     """Under the runner, which every flow uses: the stage's process is killed when half of its events are told."""
     store = LocalStore(tmp_path / "store")
     monkeypatch.chdir(write_recipe(tmp_path).parent)
-    for item in make_plan(load_recipe("tiny.yaml"), store):
+    for item in make_plan(load_recipe("tiny.yaml"), store).stages:
         name, identity = item.stage.name, item.job.identity
         half = max(1, events_of(undisturbed.store, name, identity) // 2)
         with pytest.raises(StageKilledError, match=f"^{name}: stopped by SIGKILL"), dying(monkeypatch, half):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -206,8 +208,10 @@ def test_no_answer_writes_its_own_verdict(dataset: str) -> None:
     assert score(dataset, "print(1,end='')", row) == 0.0
 
 
-def test_hostile_answers_to_mathematics_are_wrong() -> None:
-    requests = [{"kind": "math", "answer": answer, "expected": "42"} for answer in ("42", *HOSTILE_ANSWERS, "42.0")]
+@pytest.mark.parametrize("kind", ["math", "typed"])
+def test_hostile_answers_to_mathematics_are_wrong(kind: str) -> None:
+    common = {"kind": kind, "expected": "42", "answer_type": None, "choices": []}
+    requests = [{**common, "answer": answer} for answer in ("42", *HOSTILE_ANSWERS, "42.0")]
     marks = judge(requests, Limits(seconds=1.0))
     assert [marks[0], marks[-1]] == [1.0, 1.0]
     assert max(marks[1:-1]) < 1.0
@@ -226,6 +230,7 @@ def test_no_child_is_forked_from_a_process_that_saw_a_job() -> None:
     run_programs([f"print({needle!r})", f"import sympy; print({needle!r})"])
     judge([{"kind": "gym", "dataset": "chain_sum", "answer": needle, "entry": entry}])
     judge([{"kind": "math", "answer": needle, "expected": needle}])
+    assert score("mine", needle + ".", _file_row(needle)) == 1.0
     helpers = [child for child in psutil.Process().children() if "sandbox" in " ".join(child.cmdline())]
     assert helpers
     for helper in helpers:
@@ -288,3 +293,30 @@ def test_helpers_that_are_ended_are_started_anew() -> None:
 def test_the_sandbox_leaves_no_process_behind() -> None:
     run_programs([*SPOILED[:20], "while True: pass"], LIMITS)
     assert [child for helper in _helpers() for child in helper.children()] == []
+
+
+WITHOUT_SECCOMP = """
+import ctypes, platform, struct, sys
+from pipeline.reasoning import lockdown
+from pipeline.reasoning.sandbox import run_programs
+prctl = {"x86_64": 157, "aarch64": 167}[platform.machine()]
+rules = [(0x20, 0, 0, 0), (0x15, 0, 3, prctl), (0x20, 0, 0, 16), (0x15, 0, 1, 22), (6, 0, 0, 0x50001)]
+rules.append((6, 0, 0, 0x7FFF0000))
+code = b"".join(struct.pack("HBBI", *rule) for rule in rules)
+held = ctypes.create_string_buffer(code, len(code))
+filter = lockdown._Program(len(rules), ctypes.cast(held, ctypes.c_void_p))
+lockdown._prctl(38, 1)
+lockdown._prctl(22, 2, ctypes.byref(filter))
+try:
+    run_programs(["open({target!r}, 'w')"])
+except Exception as error:
+    print(type(error).__name__, error)
+"""
+
+
+def test_nothing_runs_where_it_cannot_be_locked(tmp_path: Path) -> None:
+    """A kernel that refuses the filter: a filter of our own refuses it."""
+    code = WITHOUT_SECCOMP.replace("{target!r}", repr(str(tmp_path / "reached")).replace('"', "'"))
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.startswith("UserError no sandbox: [Errno 1] prctl 22; programs are run"), found.stdout
+    assert not (tmp_path / "reached").exists()

@@ -1,0 +1,83 @@
+"""How fast programs are run and answers judged: ``python -m bench.sandbox [--quick] [--json FILE]``.
+
+Each program and each judgement has a process of its own. The processor time of one, its share of the servers' included,
+stands beside: a busy machine changes it less.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from bench.table import Row, print_table, row
+from pipeline.reasoning.sandbox import judge, run_programs
+
+__all__ = ["main"]
+
+_GYM = {"question": "?", "answer": "1+2+3", "metadata": {"numbers": [1, 2, 3], "target": 6}}
+
+
+def _math(number: int) -> Mapping[str, Any]:
+    return {"kind": "math", "answer": f"\\frac{{{number + 1}}}{{7}}", "expected": f"{2 * number + 2}/14"}
+
+
+def _typed(number: int) -> Mapping[str, Any]:
+    return {**_math(number), "kind": "typed", "answer_type": None, "choices": []}
+
+
+def _gym(number: int) -> Mapping[str, Any]:
+    return {"kind": "gym", "dataset": "countdown", "answer": f"1+2+3+{number}-{number}", "entry": _GYM}
+
+
+WORK: dict[str, Callable[[int], Any]] = {
+    "programs": lambda count: run_programs([f"print({number} + 1)" for number in range(count)]),
+    "programs with sympy": lambda count: run_programs(
+        [f"import sympy\nx = sympy.Symbol('x')\nprint(sympy.solve(x - {number}, x))" for number in range(count)]
+    ),
+    "verdicts by type": lambda count: judge([_typed(number) for number in range(count)]),
+    "verdicts of math-verify": lambda count: judge([_math(number) for number in range(count)]),
+    "verdicts of reasoning-gym": lambda count: judge([_gym(number) for number in range(count)]),
+}
+
+
+def main() -> None:
+    """Measure, print a table, and with ``--json`` write its rows."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="a few of each")
+    parser.add_argument("--json", type=Path, help="where the rows go")
+    chosen = parser.parse_args()
+    rows: list[Row] = []
+    for name, work in WORK.items():
+        rows += _measured(name, work, 20 if chosen.quick else 400)
+    print_table(rows)
+    if chosen.json:
+        chosen.json.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+
+
+def _measured(name: str, work: Callable[[int], Any], count: int) -> list[Row]:
+    work(4)  # starts the server
+    spent, started = _spent(), time.perf_counter()
+    work(count)
+    seconds = time.perf_counter() - started
+    return [
+        row(f"{name} a second", "1/s", count / seconds, {}, None),
+        row(f"{name}: processor time of one", "ms", 1000 * (_spent() - spent) / count, {}, None),
+    ]
+
+
+def _spent() -> float:
+    """Processor time of this process, of its children and of theirs that have ended."""
+    times = [child.cpu_times() for child in psutil.Process().children()]
+    own = sum(os.times()[:2])
+    return own + sum(each.user + each.system + each.children_user + each.children_system for each in times)
+
+
+if __name__ == "__main__":
+    main()
