@@ -69,7 +69,7 @@ class _Batches:
         self.stop = stop
 
     def batch(self, step: int, rank: int, world: int) -> Any:
-        from model.training.loop import TrainingBatch
+        from model.training.batches import TrainingBatch
 
         if step == self.stop:
             raise _StoppedError
@@ -147,7 +147,7 @@ def _train(name: str, folder: Path, training: dict[str, Any], stop: int | None =
     from model.architecture.config import ModelConfig
     from model.architecture.transformer import Transformer
     from model.sections import TrainingConfig
-    from model.training.loop import train
+    from model.training.next_token import train
 
     torch.manual_seed(0)
     transformer = Transformer(ModelConfig.model_validate(MODEL))

@@ -114,17 +114,18 @@ def _start(trial: Trial, inputs: dict[str, str], out: Path, chosen: Any) -> subp
 
 
 def _train(job: dict[str, Any]) -> None:
-    from model.training.pretrain import run_rank
+    from model.sections import PretrainConfig
+    from model.training.metrics import PretrainMetrics
+    from model.training.pretrain import pretrain
 
     out = Path(job["out_dir"])
-    run_rank(job)
-    metrics = json.loads((out / ".work" / "metrics.json").read_text())
-    loads = metrics.get("expert_load", {}).values()
+    inputs = {name: Path(folder) for name, folder in job["inputs"].items()}
+    metrics = PretrainMetrics.model_validate(pretrain(PretrainConfig.model_validate(job["config"]), inputs, out))
     result = {
-        "loss": metrics["loss_after"],
-        "tokens": metrics["tokens"],
-        "tokens_per_second": metrics["tokens_per_second"],
-        "busiest_expert": max((load["max"] for load in loads), default=None),
+        "loss": metrics.loss_after,
+        "tokens": metrics.tokens,
+        "tokens_per_second": metrics.tokens_per_second,
+        "busiest_expert": max((load.max for load in (metrics.expert_load or {}).values()), default=None),
     }
     (out / "result.json").write_text(json.dumps(result))
 

@@ -118,10 +118,11 @@ def run_action(name: str) -> Any:
     session = active_session()
     outcome = register_version(session) if name == "register" else promote_version(session)
     if name == "promote":
-        released = session.record["release"]
-        create_table_artifact(released["gates"], key="gates", description="Gates of the promotion")
-        if outcome.changed and released.get("promoted"):
-            facts = {"model": released["model"], "version": released["version"], "run": session.run_id}
+        released = session.record.release
+        gates = [gate.model_dump() for gate in released.gates]
+        create_table_artifact(gates, key="gates", description="Gates of the promotion")
+        if outcome.changed and released.promoted:
+            facts = {"model": released.model, "version": released.version, "run": session.run_id}
             notify(Topic.PROMOTED, outcome.message, facts | links_of(session.record), get_run_logger().warning)
     return Completed(message=outcome.message, name="Completed" if outcome.changed else "Cached")
 
@@ -145,17 +146,17 @@ def _run_family(recipe: Recipe, family: Family) -> None:
 def _linked(session: Session) -> Iterator[None]:
     """Tie the flow run, the record and the MLflow run to each other, now and, with what was made, at the end."""
     context = FlowRunContext.get()
-    if not context or not context.flow_run or session.record["prefect"]:
+    if not context or not context.flow_run or session.record.prefect:
         yield  # the flow that this one is part of did it
         return
-    session.record["prefect"] = {"flow_run_id": str(context.flow_run.id)}
+    session.record.prefect = {"flow_run_id": str(context.flow_run.id)}
     session.save()
     session.mlflow.describe(lambda: links_text(session.record))
     shown = link_run(session.record)
     try:
         yield
     finally:
-        session.record["mlflow"] = session.mlflow.ids
+        session.record.mlflow = session.mlflow.ids
         session.mlflow.describe(lambda: links_text(session.record))
         if session.mlflow.trouble:
             get_run_logger().warning("%s", session.mlflow.trouble)

@@ -52,7 +52,8 @@ class DigestCache:
 def _key(file: ExternalFile) -> str:
     """What tells that the file is still the same; empty where nothing does."""
     if file.is_remote:
-        return f"{file.path}|{file.size}|{file.version}" if file.version else ""
+        weak = file.version.startswith("W/")  # says that the file means the same, not that it has the same bytes
+        return f"{file.path}|{file.size}|{file.version}" if file.version and not weak else ""
     path = Path(file.path)
     status = path.stat()
     return f"{path.resolve()}|{status.st_size}|{status.st_mtime_ns}|{status.st_ino}"

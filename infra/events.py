@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-__all__ = ["ENVIRONMENT_KEY", "EventReader", "advance", "begin", "metrics", "note"]
+__all__ = ["ENVIRONMENT_KEY", "EventReader", "advance", "begin", "flush", "folder", "metrics", "note"]
 
 ENVIRONMENT_KEY = "DEEPMILL_EVENTS"
 FLUSH_SECONDS = 0.2
@@ -72,6 +72,15 @@ def metrics(values: Mapping[str, float], step: int) -> None:
 def note(text: str) -> None:
     """One line that a person watching the run should read."""
     _write({"event": "note", "text": " ".join(text.split())})
+
+
+def folder() -> Path | None:
+    """Where the stage's events and log lie; None where nobody listens.
+
+    What is left there as ``trace-*`` is kept with the artifact's logs, and is no part of its contents.
+    """
+    path = os.environ.get(ENVIRONMENT_KEY)
+    return Path(path).parent if path else None
 
 
 class EventReader:

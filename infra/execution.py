@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from enum import StrEnum
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from infra.section import Section
 
@@ -162,6 +162,9 @@ class Execution(Section):
     """Of matrix products in training."""
     checkpoints: Checkpoints = Checkpoints()
     """Checkpoints that a killed training goes on from."""
+    profile: tuple[int, ...] = Field(default=(), max_length=2)
+    """First and last step of a training to be traced by torch's profiler, such as ``[10, 13]``; the trace lies with the
+    stage's log. None when empty."""
     launcher: Launcher = Launcher.LOCAL
     """What starts the ranks."""
     nodes: int = Field(1, ge=1)
@@ -172,6 +175,13 @@ class Execution(Section):
     """With `launcher: kubernetes`."""
     timeout_seconds: float = Field(600.0, gt=0)
     """How long ranks wait for each other before they report the network as lost."""
+
+    @field_validator("profile")
+    @classmethod
+    def _first_and_last(cls, steps: tuple[int, ...]) -> tuple[int, ...]:
+        if steps and not (len(steps) == 2 and 1 <= steps[0] <= steps[1]):
+            raise ValueError("name the first and the last step, counted from 1, such as [10, 13]")
+        return steps
 
     @property
     def processes(self) -> int:

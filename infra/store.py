@@ -39,6 +39,8 @@ REMEDY = "it is not as the artifact's manifest says; delete the artifact's folde
 PUBLISHED_BESIDE = (LOGS, MANIFEST)
 """What lies in an artifact's folder beside its files; no stage reads it."""
 NOTES = ".notes"
+TRACES = "trace-*"
+"""Files beside a stage's log that are kept with it."""
 NOT_STAGES = ("runs", "mlartifacts")
 """Folders of a local store that hold no artifacts."""
 
@@ -87,7 +89,7 @@ class Staging:
         shutil.rmtree(self.artifact / WORK, ignore_errors=True)
         logs = self.artifact / LOGS
         logs.mkdir(exist_ok=True)
-        for path in (self.events, self.log):
+        for path in (self.events, self.log, *self.folder.glob(TRACES)):
             if path.exists():
                 shutil.copyfile(path, logs / path.name)
         write_durably(self.artifact / MANIFEST, manifest.model_dump_json(indent=2).encode())

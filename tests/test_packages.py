@@ -35,7 +35,6 @@ ORDER = {
 CIRCLES: frozenset[frozenset[str]] = frozenset(
     {
         frozenset({"model.training.engine", "model.training.deepspeed_engine"}),
-        frozenset({"pipeline.sources.book", "pipeline.sources.epub"}),
     }
 )
 """Those that are still there."""

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from flows.run.records import find_record
+from flows.run.record import find_record
 from infra.settings import Settings
 
 __all__ = [

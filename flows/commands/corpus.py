@@ -27,9 +27,9 @@ def duplicates(
 
     store = open_store(settings_for(root))
     record = find_record(store, run_id)
-    identity = record["stages"].get("dedup", {}).get("identity")
+    identity = record.stages["dedup"].identity if "dedup" in record.stages else ""
     if not identity or store.find("dedup", identity) is None:
-        raise UserError(f"{record['run_id']}: it has no dedup artifact; see deepmill status")
+        raise UserError(f"{record.run_id}: it has no dedup artifact; see deepmill status")
     artifact = store.path("dedup", identity)
     found = sizes(artifact)
     if not found:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,6 +22,7 @@ from flows.commands.app import (
     settings_for,
 )
 from flows.commands.watch import watched_flow
+from flows.run.record import RunRecord, read_record, records
 from infra.settings import Settings
 
 if TYPE_CHECKING:
@@ -95,12 +97,8 @@ def _show_finished(plan: Plan, settings: Settings, store: Store, source: str) ->
     if plan.waiting:
         return False
     recipe, wanted = plan.recipe, plan.identities
-    for run_id in reversed(store.runs()):
-        record = store.read_run(run_id) or {}
-        made = {name: stage["identity"] for name, stage in record.get("stages", {}).items()}
-        if record.get("state") == "completed" and made == wanted and record["release"].get("promoted"):
-            break
-    else:
+    record = next((each for each in records(store) if _did(each, wanted)), None)
+    if record is None:
         return False
     from flows.registry.release import released_version
     from infra.tracking import registry_client
@@ -108,17 +106,23 @@ def _show_finished(plan: Plan, settings: Settings, store: Store, source: str) ->
     client = registry_client(settings)
     name = recipe.model_name
     version = released_version(client, name, wanted["export"])
-    if version is None or record["release"]["version"] != version:
+    if version is None or record.release.version != version:
         return False
     registered = client.get_registered_model(name)
     if str(registered.aliases.get(recipe.promote.alias)) != version:
         return False
-    for stage in record["stages"].values():
-        stage["state"], stage["seconds"] = "cached", 0.0
-    record["ended"] = record["started"]  # this command made nothing, so it took no time
-    console.print(f"Everything is there already, from run {run_id}.\n")
+    for stage in record.stages.values():
+        stage.state, stage.seconds = "cached", 0.0
+    record.ended = record.started  # this command made nothing, so it took no time
+    console.print(f"Everything is there already, from run {record.run_id}.\n")
     _finish(record, store, source)
     return True
+
+
+def _did(record: RunRecord, wanted: Mapping[str, str]) -> bool:
+    """Whether a run made or found just these artifacts, and its model became champion."""
+    made = {name: stage.identity for name, stage in record.stages.items()}
+    return record.state == "completed" and made == wanted and record.release.promoted
 
 
 def _run_flow(plan: Plan, store: Store, source: str) -> None:
@@ -131,9 +135,7 @@ def _run_flow(plan: Plan, store: Store, source: str) -> None:
 
     with watched_flow(_mill) as mill, planned_as(plan):
         run_id = mill(recipe, restart_from=StageName(plan.restart_from) if plan.restart_from else None)
-    record = store.read_run(run_id)
-    assert record is not None
-    _finish(record, store, source)
+    _finish(find_record(store, run_id), store, source)
 
 
 def _mill() -> Any:
@@ -142,12 +144,12 @@ def _mill() -> Any:
     return mill
 
 
-def _finish(record: dict[str, Any], store: Store, source: str) -> None:
+def _finish(record: RunRecord, store: Store, source: str) -> None:
     """The summary, and the report if it is not there yet."""
     from flows.report.report import write_report
     from flows.report.summary import print_summary
 
-    path = store.local / "runs" / f"{record['run_id']}.html"
+    path = store.local / "runs" / f"{record.run_id}.html"
     if not path.exists():
         write_report(record, store, path)
     print_summary(console, record, store, source)
@@ -182,7 +184,6 @@ def rerun(
 def status(root: RootOption = None, limit: Annotated[int, typer.Option(help="How many runs.")] = 15) -> None:
     """The latest runs, how they stand and what they made."""
     from flows.commands.servers import show_servers
-    from flows.run.records import state_now
     from infra.open_store import open_store
 
     settings = settings_for(root)
@@ -198,17 +199,19 @@ def status(root: RootOption = None, limit: Annotated[int, typer.Option(help="How
             column, no_wrap=column in ("run", "state"), justify="right" if column in ("made", "cached") else "left"
         )
     for name in reversed(names):
-        record = store.read_run(name) or {}
-        stages, release = record["stages"], record["release"]
-        made = sum(stage["state"] == "made" for stage in stages.values())
-        failed = [stage for stage, entry in stages.items() if entry["state"] in ("failed", "running")]
-        outcome = f"{release['model']} v{release['version']}" if release.get("version") else ""
-        if release.get("promoted"):
+        record = read_record(store, name)
+        if record is None:
+            continue
+        stages, release = record.stages, record.release
+        made = sum(stage.state == "made" for stage in stages.values())
+        failed = [stage for stage, entry in stages.items() if entry.state in ("failed", "running")]
+        outcome = f"{release.model} v{release.version}" if release.version else ""
+        if release.promoted:
             outcome += " [green]champion[/]"
-        elif record["error"]:
-            first_line = record["error"].splitlines()[0]
+        elif record.error:
+            first_line = record.error.splitlines()[0]
             outcome = f"[red]{escape(', '.join(failed) or 'error')}[/]: {escape(first_line)}"
-        table.add_row(name, state_now(record), str(made), str(len(stages) - made - len(failed)), outcome)
+        table.add_row(name, record.state_now, str(made), str(len(stages) - made - len(failed)), outcome)
     console.print(table)
 
 
@@ -224,5 +227,5 @@ def report(
 
     store = open_store(settings_for(root))
     record = find_record(store, run_id)
-    path = write_report(record, store, to or store.local / "runs" / f"{record['run_id']}.html")
+    path = write_report(record, store, to or store.local / "runs" / f"{record.run_id}.html")
     console.print(str(path), soft_wrap=True)

@@ -34,7 +34,7 @@ def diff(
         console.print("nothing differs")
         return
     table = Table(box=None, pad_edge=False, header_style="dim")
-    for column in ("", "what", before["run_id"], second or "today"):
+    for column in ("", "what", before.run_id, second or "today"):
         table.add_column(column, overflow="fold")
     section = ""
     for change in changes:

@@ -21,7 +21,7 @@ from flows.recipe.stages import StageName
 from flows.run.diff import differences_today
 from flows.run.links import link_run
 from flows.run.notifications import Topic, notify
-from flows.run.records import find_record
+from flows.run.record import find_record
 from flows.run.rerun import rerun_stages
 from infra.errors import UserError
 from infra.open_store import open_store
@@ -52,7 +52,7 @@ def rerun(
         logger.info("%s: %s in %.1f s; %s", result.stage, result.verdict, result.seconds, result.text)
         rows.append({"stage": result.stage, "bytes": result.verdict, "seconds": result.seconds, "remark": result.text})
     told = "; ".join(today) or "nothing differs today"
-    create_table_artifact(rows, key="rerun", description=f"Rerun of `{record['run_id']}`: {told}")
+    create_table_artifact(rows, key="rerun", description=f"Rerun of `{record.run_id}`: {told}")
     different = [str(row["stage"]) for row in rows if row["bytes"] != "same bytes"]
     if different:
         return Failed(message=f"other bytes: {', '.join(different)}")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from flows.run.records import state_now
+from flows.run.record import read_record, write_record
 from infra.open_store import open_store
 from infra.settings import Settings
 
@@ -28,12 +28,13 @@ def settle(settings: Settings) -> list[str]:
     store = open_store(settings)
     settled = []
     for name in store.runs()[-LATEST:]:
-        record = store.read_run(name)
-        if record is None or state_now(record) == record["state"]:
+        record = read_record(store, name)
+        if record is None or record.state_now == record.state:
             continue
-        _close_in_prefect(record["prefect"].get("flow_run_id"))
+        _close_in_prefect(record.prefect.get("flow_run_id"))
         _close_in_mlflow(settings, name)
-        store.write_run(name, record | {"state": "interrupted", "error": MESSAGE})
+        record.state, record.error = "interrupted", MESSAGE
+        write_record(store, record)
         settled.append(name)
     return settled
 

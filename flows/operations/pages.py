@@ -18,7 +18,7 @@ from fastapi.responses import HTMLResponse, PlainTextResponse, Response
 from flows.report.report import write_report
 from flows.report.templating import templates
 from flows.run.links import links_of
-from flows.run.records import seconds_of, state_now
+from flows.run.record import RunRecord, read_record
 from flows.run.server_settings import ServerSettings
 from infra.durable import write_durably
 from infra.login_guard import LoginGuard
@@ -60,11 +60,11 @@ def create_app(settings: Settings, servers: ServerSettings) -> FastAPI:
 
     @app.get("/runs/{run_id}")
     def report(run_id: str) -> Response:
-        record = store.read_run(run_id) if run_id in store.runs() else None
+        record = read_record(store, run_id) if run_id in store.runs() else None
         if record is None:
             return PlainTextResponse(f"{run_id}: no such run", 404)
         path = store.local / "runs" / f"{run_id}.html"
-        if record["state"] == "running" or not path.exists():
+        if record.state == "running" or not path.exists():
             write_report(record, store, path)
         return HTMLResponse(path.read_text(encoding="utf-8"))
 
@@ -108,7 +108,7 @@ def write_overview(store: Store) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     for row in overview_rows(store, RUNS_SHOWN):
         report = path.parent / f"{row['run_id']}.html"
-        record = store.read_run(row["run_id"])
+        record = read_record(store, row["run_id"])
         if record and not report.exists():
             write_report(record, store, report)
     write_durably(path, overview_page(store, {}).encode())
@@ -119,25 +119,23 @@ def overview_rows(store: Store, limit: int) -> list[dict[str, Any]]:
     """The latest runs, newest first, each with what a person wants to see of it."""
     rows = []
     for name in reversed(store.runs()[-limit:]):
-        record = store.read_run(name)
+        record = read_record(store, name)
         if record is None:
             continue
-        stages, release = record["stages"], record.get("release") or {}
+        stages, release = record.stages, record.release
         rows.append(
             {
                 "run_id": name,
-                "recipe": record["recipe_name"],
-                "state": state_now(record),
-                "started": record["started"],
-                "seconds": seconds_of(record),
-                "made": sum(entry["state"] == "made" for entry in stages.values()),
+                "recipe": record.recipe_name,
+                "state": record.state_now,
+                "started": record.started,
+                "seconds": record.seconds,
+                "made": sum(entry.state == "made" for entry in stages.values()),
                 "stages": len(stages),
-                "model": f"{release['model']} v{release['version']}" if release.get("version") else "",
-                "promoted": bool(release.get("promoted")),
-                "accuracy": next(
-                    (gate["value"] for gate in release.get("gates", []) if gate["gate"] == "accuracy"), None
-                ),
-                "error": (record.get("error") or "").split("\n")[0],
+                "model": f"{release.model} v{release.version}" if release.version else "",
+                "promoted": release.promoted,
+                "accuracy": next((gate.value for gate in release.gates if gate.gate == "accuracy"), None),
+                "error": (record.error or "").split("\n")[0],
                 "links": {title: where for title, where in links_of(record).items() if title != "Report"},
             }
         )
@@ -174,20 +172,20 @@ def prometheus_text(store: Store) -> bytes:
     stages = gauge("stage_seconds", "What a stage took when it was last made", "recipe", "stage")
     gauge("store_free_bytes", "Free on the disk of the local store").set(shutil.disk_usage(store.local).free)
     for name in store.runs():
-        record = store.read_run(name)
+        record = read_record(store, name)
         if record is None:
             continue
-        recipe = record["recipe_name"]
-        runs.labels(recipe, state_now(record)).inc()
-        if record.get("ended"):
-            last.labels(recipe).set(seconds_of(record) or 0.0)
-        if record["state"] == "completed":
-            success.labels(recipe).set(datetime.fromisoformat(record["ended"]).timestamp())
+        recipe = record.recipe_name
+        runs.labels(recipe, record.state_now).inc()
+        if record.ended:
+            last.labels(recipe).set(record.seconds or 0.0)
+        if record.state == "completed" and record.ended:
+            success.labels(recipe).set(datetime.fromisoformat(record.ended).timestamp())
         _stage_seconds(stages, record)
     return bytes(generate_latest(registry))
 
 
-def _stage_seconds(gauge: Any, record: Mapping[str, Any]) -> None:
-    for stage, entry in record["stages"].items():
-        if entry["state"] == "made":
-            gauge.labels(record["recipe_name"], stage).set(entry["seconds"])
+def _stage_seconds(gauge: Any, record: RunRecord) -> None:
+    for stage, entry in record.stages.items():
+        if entry.state == "made":
+            gauge.labels(record.recipe_name, stage).set(entry.seconds)

@@ -12,9 +12,9 @@ import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 from flows.recipe.stages import ACTIONS, stage_names
+from flows.run.record import RunRecord, read_record
 from infra.errors import UserError
 from infra.settings import Settings
 from infra.store import Store
@@ -61,10 +61,11 @@ class GCPlan:
         return sum(item.bytes for item in self.items)
 
 
-def needed_by(record: dict[str, Any]) -> set[Key]:
+def needed_by(record: RunRecord | None) -> set[Key]:
     """The artifacts that a run made, used, or planned."""
-    planned = set(record.get("plan", {}).items())
-    return planned | {(name, entry["identity"]) for name, entry in record.get("stages", {}).items()}
+    if record is None:
+        return set()
+    return set(record.plan.items()) | {(name, entry.identity) for name, entry in record.stages.items()}
 
 
 def plan_sweep(store: Store, settings: Settings, keep_runs: int, keep_days: float) -> GCPlan:
@@ -82,8 +83,8 @@ def plan_sweep(store: Store, settings: Settings, keep_runs: int, keep_days: floa
     latest = set(runs[-keep_runs:])
     for name in runs:
         if name in latest:
-            reasons[f"one of the latest {keep_runs} runs"] |= needed_by(store.read_run(name) or {})
-        elif (record := store.read_run(name)) and record.get("state") == "running":
+            reasons[f"one of the latest {keep_runs} runs"] |= needed_by(read_record(store, name))
+        elif (record := read_record(store, name)) and record.state == "running":
             reasons["a run that is not over"] |= needed_by(record)
     youngest = (datetime.now(UTC) - timedelta(days=keep_days)).isoformat(timespec="seconds")
     kept = dict.fromkeys([*reasons, f"younger than {keep_days:g} days"], 0)
@@ -138,7 +139,7 @@ def apply_sweep(store: Store, sweep: GCPlan) -> int:
     for item in sweep.items:
         with store.lease(item.stage, item.identity, lambda holder: None):
             since = [name for name in store.runs() if name not in sweep.runs]
-            if any((item.stage, item.identity) in needed_by(store.read_run(name) or {}) for name in since):
+            if any((item.stage, item.identity) in needed_by(read_record(store, name)) for name in since):
                 continue
             if item.leaving:
                 shutil.rmtree(item.leaving, ignore_errors=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from flows.recipe.sections import PromoteConfig
@@ -30,6 +30,7 @@ from flows.registry.files import WEIGHTS, file_tags, logged_digests
 from flows.registry.gates import Gate
 from flows.registry.lock import registry_lock
 from flows.registry.names import has_model
+from flows.run.record import GateRecord
 from infra.errors import UserError
 from infra.manifest import Manifest, split_address
 from infra.settings import Settings, without_password
@@ -86,7 +87,7 @@ def register_version(session: Session) -> Outcome:
         if version is None:
             version = _create_version(session, client, name, manifest)
             client.set_registered_model_alias(name, CHALLENGER, version)
-    session.record["release"] |= {"model": name, "version": version}
+    session.record.release.model, session.record.release.version = name, version
     session.save()
     session.display.stage_ends("register", "made" if fresh else "cached", 0.0, {"model": name, "version": version})
     return Outcome(f"{name} version {version}", fresh)
@@ -175,8 +176,8 @@ def promote_version(session: Session) -> Outcome:
 
     A version that does not pass stays a challenger; that is an outcome, not an error.
     """
-    release, config = session.record["release"], session.recipe.promote
-    name, version = release["model"], release["version"]
+    release, config = session.record.release, session.recipe.promote
+    name, version = release.model, release.version
     session.display.stage_begins("promote", "gates, then the alias", 0, 0)
     client = registry_client(session.settings)
     why = f"run {session.run_id}"
@@ -196,12 +197,9 @@ def promote_version(session: Session) -> Outcome:
             registry.move(version, champion, why, gates)
             outcome = Outcome(f"{name} version {version} is the {config.alias} now", True)
             promoted = True
-    session.record["release"] |= {
-        "alias": config.alias,
-        "promoted": promoted,
-        "gates": [gate.__dict__ for gate in gates],
-        "previous": champion if champion != version else None,
-    }
+    release.alias, release.promoted = config.alias, promoted
+    release.gates = [GateRecord(**asdict(gate)) for gate in gates]
+    release.previous = champion if champion != version else None
     session.save()
     state = "made" if outcome.changed else ("cached" if promoted else "held back")
     session.display.stage_ends("promote", state, 0.0, {"message": outcome.message})

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from flows.registry.names import parse_name, registered_version, resolve
-from flows.run.records import find_record
+from flows.run.record import StageRecord, find_record
 from infra.errors import UserError
 from infra.manifest import Manifest, split_address
 from infra.open_store import open_store
@@ -74,7 +74,7 @@ def _pretraining(settings: Settings, store: Store, name: str) -> Manifest:
 def _identity(settings: Settings, store: Store, name: str) -> str | None:
     """Of the `pretrain` artifact; None where the run has none."""
     if any(run.startswith(name) for run in store.runs()):
-        return (find_record(store, name)["stages"].get("pretrain") or {}).get("identity")
+        return find_record(store, name).stages.get("pretrain", StageRecord()).identity or None
     from infra.tracking import registry_client
 
     client = registry_client(settings)

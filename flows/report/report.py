@@ -20,6 +20,7 @@ from flows.report import charts
 from flows.report.domain_figures import accuracy_by_suite, experts_of_the_tasks, gained_and_forgotten
 from flows.report.summary import LAST_CHECKPOINTS, drops, next_commands, outcome, quantization_points
 from flows.report.templating import templates
+from flows.run.record import GateRecord, RunRecord
 from flows.run.records import Point, Run, StageView, number
 from infra.durable import write_durably
 from infra.manifest import split_address
@@ -56,15 +57,15 @@ class Section:
     charts: list[Chart]
 
 
-def write_report(record: Mapping[str, Any], store: Store, path: Path) -> Path:
+def write_report(record: RunRecord, store: Store, path: Path) -> Path:
     """Write the page of a run to `path`, whole or not at all, and return `path`."""
     run = Run(record, store)
     template = templates().get_template("report.html")
     page = template.render(
         run=run,
-        revision=str(run.record.get("revision") or ""),
-        dirty=bool(run.record.get("dirty")),
-        started=_moment(run.record.get("started")),
+        revision=run.record.revision,
+        dirty=run.record.dirty,
+        started=_moment(run.record.started),
         cards=list(_cards(run)),
         row=ROW,
         lineage=_lineage(run),
@@ -75,7 +76,7 @@ def write_report(record: Mapping[str, Any], store: Store, path: Path) -> Path:
         sections=[section for section in (_corpus(run), _pretraining(run), _reasoning(run), _quality(run)) if section],
         samples=_samples(run),
         continuations=_rows(run.evaluation.get("continuations"))[:SAMPLES_SHOWN],
-        gates=[_gate(gate) for gate in run.release.get("gates") or []],
+        gates=[_gate(gate) for gate in run.release.gates],
         recipe=yaml.safe_dump(run.recipe, sort_keys=False, allow_unicode=True, width=100) if run.recipe else "",
         environment=_environment(run),
         packages=_packages(run),
@@ -398,14 +399,13 @@ def _samples(run: Run) -> list[dict[str, Any]]:
     return rows[:SAMPLES_SHOWN]
 
 
-def _gate(gate: Mapping[str, Any]) -> dict[str, str | bool]:
-    value, limit = number(gate, "value"), number(gate, "limit")
+def _gate(gate: GateRecord) -> dict[str, str | bool]:
     return {
-        "gate": str(gate.get("gate", "")),
-        "passed": bool(gate.get("passed")),
-        "value": "" if value is None else f"{value:.4g}",
-        "limit": "" if limit is None else f"{limit:.4g}",
-        "text": str(gate.get("text", "")),
+        "gate": gate.gate,
+        "passed": gate.passed,
+        "value": "" if gate.value is None else f"{gate.value:.4g}",
+        "limit": "" if gate.limit is None else f"{gate.limit:.4g}",
+        "text": gate.text,
     }
 
 

@@ -21,6 +21,7 @@ from rich.table import Table
 from rich.text import Text
 
 from flows.recipe.stages import CHECKPOINTS
+from flows.run.record import RunRecord
 from flows.run.records import Run, StageView, number
 from infra.settings import Settings
 from infra.store import Store
@@ -45,7 +46,7 @@ SAMPLES = 3
 PRECISIONS = ("f32", "bf16", "int8", "int4")
 
 
-def print_summary(console: Console, record: Mapping[str, Any], store: Store, recipe: str = "") -> None:
+def print_summary(console: Console, record: RunRecord, store: Store, recipe: str = "") -> None:
     """Print the summary of a run that has ended, well or not; `recipe` is what the command line called its recipe."""
     run = Run(record, store)
     console.print()
@@ -250,17 +251,16 @@ def _export(stage: StageView, run: Run) -> Iterator[str]:
 
 def _release_outcome(name: str, run: Run) -> str:
     release = run.release
-    if not release:
+    if not release.model:
         return ""
-    what = f"{release.get('model', 'model')} version {release.get('version', '?')}"
+    what = f"{release.model} version {release.version or '?'}"
     if name == "register":
         return shorten(what, 80)
-    gates = release.get("gates") or []
-    failed = [str(gate.get("gate")) for gate in gates if not gate.get("passed")]
-    alias = release.get("alias") or "champion"
-    if release.get("promoted"):
-        previous = release.get("previous")
-        return shorten(f"{what} is {alias}" + (f", after version {previous}" if previous else ""), 100)
+    failed = [gate.gate for gate in release.gates if not gate.passed]
+    alias = release.alias or "champion"
+    if release.promoted:
+        after = f", after version {release.previous}" if release.previous else ""
+        return shorten(f"{what} is {alias}{after}", 100)
     return shorten(f"{what} is not {alias}: {', '.join(failed) or 'not promoted'}", 100)
 
 
@@ -322,21 +322,21 @@ def _print_places(console: Console, run: Run, recipe: str) -> None:
     console.print()
     places = []
     page = store_page(run)
-    report = run.record.get("report") or (page if page.exists() else None)
+    report = run.record.report or (page if page.exists() else None)
     if report:
         places.append(("Report", shorten(report, 4096)))
-    tracking = shorten((run.record.get("mlflow") or {}).get("uri") or "", 4096)
+    tracking = shorten(run.record.mlflow.get("uri") or "", 4096)
     if tracking.startswith(("http://", "https://")):
         places.append(("MLflow", re.sub(r"//[^/@]*@", "//", tracking)))
     elif tracking:
         places.append(("MLflow", f"{_program('mlflow')} ui --backend-store-uri {shlex.quote(tracking)}"))
-    if run.release:
+    if run.release.model:
         places.append(("Model", _release_outcome("promote", run)))
         exported = run.stage("export")
         if exported and exported.identity:
             places.append(("", f"files in {run.store.place('export', exported.identity)}"))
-    elif run.record.get("root"):
-        places.append(("Store", shorten(run.record["root"], 4096)))
+    elif run.record.root:
+        places.append(("Store", shorten(run.record.root, 4096)))
     for name, text in places:
         line = Text(f"{name:8}", style="bold").append(text, style="not bold")
         console.print(line, soft_wrap=True)
@@ -364,7 +364,7 @@ def next_commands(run: Run, program: str = "deepmill", recipe: str = "") -> list
     They name the store where it is not the one that a command without settings takes.
     """
     recipe = shlex.quote(shorten(recipe or run.recipe_name, 200))
-    root = str(run.record.get("root") or "")
+    root = str(run.record.root or "")
     if root and root != Settings.model_fields["root"].default:
         program = f"DEEPMILL_ROOT={shlex.quote(shorten(root, 4096))} {program}"
     report = f"{program} report {shlex.quote(shorten(run.run_id, 200))}"
@@ -372,11 +372,11 @@ def next_commands(run: Run, program: str = "deepmill", recipe: str = "") -> list
         return [f"{program} run {recipe}", report, f"{program} plan {recipe}"]
     steps = number(run.recipe, "pretrain.steps")
     change = f"{program} plan {recipe}" + (f" --set pretrain.steps={2 * int(steps)}" if steps else "")
-    if not run.release:
+    if not run.release.model:
         return [report, change]
-    model = shorten(run.release.get("model") or f"deepmill-{run.recipe_name}", 200)
-    version = run.release.get("version")
-    reference = f"{model}@{run.release.get('alias') or 'champion'}"
-    if not run.release.get("promoted") and version:
+    model = shorten(run.release.model, 200)
+    version = run.release.version
+    reference = f"{model}@{run.release.alias or 'champion'}"
+    if not run.release.promoted and version:
         reference = f"{model}/{shorten(version, 40)}"
     return [f"{program} chat {shlex.quote(reference)}", report, change]

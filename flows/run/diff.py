@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from flows.recipe.stages import stage, stage_names
+from flows.run.record import RunRecord
 from infra.errors import DeepmillError
 from infra.fingerprint import environment, fingerprint, has_changed, packages
 from infra.manifest import Manifest
@@ -32,12 +33,12 @@ class Change:
     after: str
 
 
-def compare_runs(store: Store, first: Mapping[str, Any], second: Mapping[str, Any]) -> Iterator[Change]:
+def compare_runs(store: Store, first: RunRecord, second: RunRecord) -> Iterator[Change]:
     """Every difference between two recorded runs, causes before consequences; times are no differences."""
-    yield from _mapping("recipe", _without(first["recipe"]), _without(second["recipe"]))
+    yield from _mapping("recipe", _without(first.recipe), _without(second.recipe))
     before, after = _manifests(store, first), _manifests(store, second)
     yield from _mapping("data", _external(before), _external(after), short=True)
-    if first["revision"] != second["revision"] or first["dirty"] or second["dirty"]:
+    if first.revision != second.revision or first.dirty or second.dirty:
         yield Change("code", "revision", _revision(first), _revision(second))
     shared = [name for name in stage_names() if name in before and name in after]
     for name in shared:
@@ -53,7 +54,7 @@ def compare_runs(store: Store, first: Mapping[str, Any], second: Mapping[str, An
         yield from _mapping("metrics", _numbers(before[name]), _numbers(after[name]))
 
 
-def differences_today(store: Store, record: Mapping[str, Any]) -> Iterator[Change]:
+def differences_today(store: Store, record: RunRecord) -> Iterator[Change]:
     """What is not as it was when the run's artifacts were made, and so might change their bytes.
 
     A stage is made again from its recorded configuration and the published artifacts it read, so a recipe file that has
@@ -74,9 +75,9 @@ def differences_today(store: Store, record: Mapping[str, Any]) -> Iterator[Chang
             yield Change("data", path, digest[:HEX], today[:HEX] or "cannot be read any more")
 
 
-def _manifests(store: Store, record: Mapping[str, Any]) -> dict[str, Manifest]:
-    entries = record.get("stages") or {}
-    found = {name: store.find(name, entries[name]["identity"]) for name in stage_names() if name in entries}
+def _manifests(store: Store, record: RunRecord) -> dict[str, Manifest]:
+    entries = record.stages
+    found = {name: store.find(name, entries[name].identity) for name in stage_names() if name in entries}
     return {name: manifest for name, manifest in found.items() if manifest}
 
 
@@ -128,8 +129,8 @@ def _is_time(key: str) -> bool:
     return any(word in key for word in ("second", "per_s", "tokens_per", "utilisation", "memory"))
 
 
-def _revision(record: Mapping[str, Any]) -> str:
-    return f"{record['revision'][:HEX]}{' with local changes' if record['dirty'] else ''}" or ABSENT
+def _revision(record: RunRecord) -> str:
+    return f"{record.revision[:HEX]}{' with local changes' if record.dirty else ''}" or ABSENT
 
 
 def _content(manifest: Manifest | None) -> str:

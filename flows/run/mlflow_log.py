@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from flows.recipe.plan import PlannedStage
+from flows.run.record import RunRecord
 from infra.manifest import Manifest
 from infra.settings import Settings, without_password
 from infra.tracking import RunLog, Tracker, flatten
@@ -26,7 +27,7 @@ HURRY_SECONDS = 4.0
 class MlflowLog:
     """The parent run, and the queue that all writes go through."""
 
-    def __init__(self, settings: Settings, record: dict[str, Any], tell: Callable[[str], None]) -> None:
+    def __init__(self, settings: Settings, record: RunRecord, tell: Callable[[str], None]) -> None:
         self._settings, self._tell = settings, tell
         self._queue: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._tracker: Tracker | None = None
@@ -35,11 +36,11 @@ class MlflowLog:
         """Why the run is not, or not wholly, in MLflow; empty as long as all goes well."""
         self._thread = threading.Thread(target=self._work, name="mlflow", daemon=True)
         self._thread.start()
-        name, recipe = str(record["run_id"]), record["recipe"]
+        name, recipe = record.run_id, record.recipe
         tags = {
             "deepmill.run_id": name,
-            "deepmill.recipe": record["recipe_name"],
-            "deepmill.revision": record["revision"],
+            "deepmill.recipe": record.recipe_name,
+            "deepmill.revision": record.revision,
         }
 
         def begin() -> None:

@@ -9,124 +9,24 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from datetime import datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any
 
 from flows.recipe.stages import ACTIONS, stage_names
+from flows.run.record import RunRecord, StageRecord
 from infra.errors import UserError
 from infra.events import EventReader
 from infra.manifest import LOGS, Manifest
-from infra.processes import is_alive_here
 from infra.store import Store
 
-__all__ = [
-    "Gate",
-    "Point",
-    "Release",
-    "Run",
-    "RunRecord",
-    "StageRecord",
-    "StageView",
-    "find_record",
-    "number",
-    "seconds_of",
-    "state_now",
-]
+__all__ = ["Point", "Run", "StageView", "number"]
 
 _ORDER = {name: place for place, name in enumerate([*stage_names(), *ACTIONS])}
 """The record is kept with sorted keys, so the order of the stages comes from their table."""
 
 Point = tuple[float, float]
 """Step and value."""
-
-
-class StageRecord(TypedDict, total=False):
-    """What one run did about one stage."""
-
-    identity: str
-    state: str
-    """running, made, cached, pinned, drifted (cached, but made by other code) or failed"""
-    seconds: float
-    started: str
-    why: str
-
-
-class Gate(TypedDict, total=False):
-    """One condition of promotion."""
-
-    gate: str
-    passed: bool
-    value: float | None
-    limit: float | None
-    text: str
-
-
-class Release(TypedDict, total=False):
-    """What the run did in the model registry."""
-
-    model: str
-    version: str
-    alias: str
-    promoted: bool
-    gates: list[Gate]
-    previous: str | None
-
-
-class RunRecord(TypedDict, total=False):
-    """The JSON that the store keeps of a run."""
-
-    run_id: str
-    recipe_name: str
-    recipe: dict[str, Any]
-    started: str
-    ended: str | None
-    state: str
-    """running, completed, failed, cancelled, or interrupted: killed, as somebody found out later"""
-    error: str | None
-    revision: str
-    dirty: bool
-    root: str
-    report: str
-    """Where the report lies, once it is written."""
-    mlflow: dict[str, str]
-    prefect: dict[str, str]
-    stages: dict[str, StageRecord]
-    release: Release | None
-    process: dict[str, Any]
-    """Of the flow; see `infra.processes`."""
-
-
-def state_now(record: Mapping[str, Any]) -> str:
-    """The recorded state, or `interrupted` where the process of a run that did not end is gone from this machine."""
-    if record["state"] == "running" and is_alive_here(record.get("process") or {}) is False:
-        return "interrupted"
-    return str(record["state"])
-
-
-def find_record(store: Store, name: str) -> dict[str, Any]:
-    """The record of the latest run whose name begins with `name`.
-
-    Raises:
-        UserError: there is none.
-    """
-    found = [run for run in store.runs() if run.startswith(name)]
-    if not found:
-        raise UserError(f"{name}: no such run in {store.address}; see deepmill status")
-    record = store.read_run(found[-1])
-    assert record is not None
-    return dict(record)
-
-
-def seconds_of(record: Mapping[str, Any]) -> float | None:
-    """How long a run took, or has been going on; None when that is not known."""
-    try:
-        started = datetime.fromisoformat(record["started"])
-        ended = datetime.fromisoformat(record["ended"]) if record.get("ended") else datetime.now(started.tzinfo)
-    except (KeyError, TypeError, ValueError):
-        return None
-    return (ended - started).total_seconds() if record.get("ended") or state_now(record) == "running" else None
 
 
 def number(values: Any, *names: str) -> float | None:
@@ -144,11 +44,9 @@ class StageView:
     """One stage of a run with its artifact, where there is one."""
 
     def __init__(self, name: str, record: StageRecord, store: Store) -> None:
-        self.name, self._record, self._store = name, record, store
-        self.identity = str(record.get("identity") or "")
-        self.state = str(record.get("state") or "")
-        self.why = str(record.get("why") or "")
-        self.seconds = float(record.get("seconds") or 0.0)
+        self.name, self._store = name, store
+        self.identity, self.state, self.why = record.identity, record.state, record.why
+        self.seconds = record.seconds
         """What it took in this run."""
 
     @cached_property
@@ -243,16 +141,11 @@ def rows_to_series(rows: Any) -> dict[str, list[Point]]:
 class Run:
     """A run record and the artifacts it names."""
 
-    def __init__(self, record: Mapping[str, Any], store: Store) -> None:
+    def __init__(self, record: RunRecord, store: Store) -> None:
         self.record, self.store = record, store
-        self.run_id = str(record.get("run_id") or "")
-        self.recipe: dict[str, Any] = dict(record.get("recipe") or {})
-        self.recipe_name = str(record.get("recipe_name") or self.recipe.get("name") or "recipe")
-        self.state = str(record.get("state") or "")
-        self.error = str(record.get("error") or "")
-        self.release: Release = record.get("release") or Release()
-        stages = record.get("stages") or {}
-        self.stages = [StageView(name, stage or StageRecord(), store) for name, stage in stages.items()]
+        self.run_id, self.recipe, self.recipe_name = record.run_id, record.recipe, record.recipe_name
+        self.state, self.error, self.release = record.state, record.error or "", record.release
+        self.stages = [StageView(name, stage, store) for name, stage in record.stages.items()]
         self.stages.sort(key=lambda stage: _ORDER.get(stage.name, len(_ORDER)))
 
     def stage(self, name: str) -> StageView:
@@ -260,16 +153,12 @@ class Run:
         for stage in self.stages:
             if stage.name == name:
                 return stage
-        return StageView(name, {}, self.store)
+        return StageView(name, StageRecord(), self.store)
 
     @property
     def seconds(self) -> float | None:
         """Wall-clock time of the whole run; None while it runs."""
-        try:
-            started = datetime.fromisoformat(str(self.record["started"]))
-            return max((datetime.fromisoformat(str(self.record["ended"])) - started).total_seconds(), 0.0)
-        except (KeyError, ValueError, TypeError):
-            return None
+        return self.record.seconds if self.record.ended else None
 
     @property
     def saved_seconds(self) -> float:

@@ -16,6 +16,7 @@ from prefect.states import Cancelling
 
 from flows.recipe.recipe import Recipe
 from flows.recipe.stages import Family
+from flows.run.record import read_record
 from flows.run.session import Session
 from infra.errors import DeepmillError, UserError
 
@@ -72,9 +73,10 @@ def _wait(run: UUID) -> Any:
 def _adopt(session: Session, run: UUID) -> None:
     """Copy what the record of the other run says of its stages and its release."""
     for name in reversed(session.store.runs()):
-        record = session.store.read_run(name) or {}
-        if record.get("prefect", {}).get("flow_run_id") == str(run):
-            session.record["stages"] |= record["stages"]
-            session.record["release"] |= record["release"] or {}
+        record = read_record(session.store, name)
+        if record and record.prefect.get("flow_run_id") == str(run):
+            session.record.stages |= record.stages
+            if record.release.model:
+                session.record.release = record.release
             session.save()
             return

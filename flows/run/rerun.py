@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from flows.recipe.stages import stage, stage_names
+from flows.run.record import RunRecord
 from infra.errors import UserError
 from infra.execution import Execution
 from infra.fingerprint import has_changed, packages
@@ -32,17 +32,17 @@ class Comparison:
         return "same bytes" if self.same else "other bytes"
 
 
-def rerun_stages(store: Store, record: Mapping[str, Any], only: str | None = None) -> Iterator[Comparison]:
+def rerun_stages(store: Store, record: RunRecord, only: str | None = None) -> Iterator[Comparison]:
     """Make every stage of a run again, or `only` one, each from the published inputs of that run.
 
     Raises:
         UserError: the run has no such stage, or its artifact is gone.
     """
-    names = [name for name in stage_names() if name in record["stages"]]
+    names = [name for name in stage_names() if name in record.stages]
     if only and only not in names:
-        raise UserError(f"{record['run_id']}: the run has no stage {only}; it has {', '.join(names)}")
+        raise UserError(f"{record.run_id}: the run has no stage {only}; it has {', '.join(names)}")
     for name in [only] if only else names:
-        identity = record["stages"][name]["identity"]
+        identity = record.stages[name].identity
         manifest = store.find(name, identity)
         if manifest is None:
             raise UserError(f"{store.place(name, identity)}: the artifact is gone, there is nothing to compare with")

@@ -20,6 +20,7 @@ from flows.recipe.plan import Plan, PlannedStage, State, make_plan
 from flows.recipe.recipe import OnDrift, Recipe
 from flows.recipe.stages import Family
 from flows.run.mlflow_log import MlflowLog
+from flows.run.record import RunRecord, StageRecord, write_record
 from infra import tracing
 from infra.errors import DeepmillError, UserError
 from infra.manifest import Manifest, split_address
@@ -90,30 +91,24 @@ class Session:
             plan = make_plan(recipe, store, restart_from=restart_from)
         self.plan = {item.stage.name: replace(item, job=replace(item.job, run_id=self.run_id)) for item in plan.stages}
         revision, dirty = _revision()
-        self.record: dict[str, Any] = {
-            "run_id": self.run_id,
-            "recipe_name": recipe.name,
-            "recipe": recipe.model_dump(mode="json"),
-            "started": started.isoformat(timespec="seconds"),
-            "ended": None,
-            "state": "running",
-            "error": None,
-            "revision": revision,
-            "dirty": dirty,
-            "root": store.address,
-            "process": this_process(),
-            "mlflow": {},
-            "prefect": {},
-            "plan": {name: item.job.identity for name, item in self.plan.items()},
-            "stages": {},
-            "release": {},
-        }
+        self.record = RunRecord(
+            run_id=self.run_id,
+            recipe_name=recipe.name,
+            recipe=recipe.model_dump(mode="json"),
+            started=started.isoformat(timespec="seconds"),
+            state="running",
+            revision=revision,
+            dirty=dirty,
+            root=store.address,
+            process=this_process(),
+            plan={name: item.job.identity for name, item in self.plan.items()},
+        )
         self.save()
         self.mlflow = MlflowLog(settings, self.record, display.note)
 
     def save(self) -> None:
         """Keep the record as it is now."""
-        self.store.write_run(self.run_id, self.record)
+        write_record(self.store, self.record)
 
     def identity(self, name: str) -> str:
         """Identity of a stage's artifact in this run."""
@@ -145,14 +140,13 @@ class Session:
                 )
         self.display.stage_begins(name, item.stage.title, list(self.plan).index(name) + 1, len(self.plan))
         tracked = self.mlflow.stage(item, {role: self.manifest(upstream) for role, upstream in inputs.items()})
-        entry: dict[str, Any] = {
-            "identity": item.job.identity,
-            "state": "running",
-            "started": datetime.now(UTC).isoformat(timespec="seconds"),
-            "seconds": 0.0,
-            "why": item.why,
-        }
-        self.record["stages"][name] = entry
+        entry = StageRecord(
+            identity=item.job.identity,
+            state="running",
+            started=datetime.now(UTC).isoformat(timespec="seconds"),
+            why=item.why,
+        )
+        self.record.stages[name] = entry
         self.save()
 
         def fan_out(event: dict[str, Any]) -> None:
@@ -167,18 +161,16 @@ class Session:
                 if span is not None:
                     span.set_attribute("deepmill.cached", was_there)
         except BaseException as error:
-            entry |= {"state": "failed", "seconds": round(time.monotonic() - clock, 2)}
-            self.display.stage_ends(name, "failed", entry["seconds"], {})
+            entry.state, entry.seconds = "failed", round(time.monotonic() - clock, 2)
+            self.display.stage_ends(name, "failed", entry.seconds, {})
             tracked.end("FAILED" if isinstance(error, DeepmillError) else "KILLED", None)
             with contextlib.suppress(OSError):  # the disk may be full: what went wrong matters more than its record
                 self.save()
             raise
         state = (item.state if not item.runs else State.CACHED) if was_there else State.RUN
-        entry |= {
-            "state": "made" if state is State.RUN else str(state),
-            "seconds": round(time.monotonic() - clock, 2),
-        }
-        self.display.stage_ends(name, entry["state"], entry["seconds"], manifest.metrics)
+        entry.state = "made" if state is State.RUN else str(state)
+        entry.seconds = round(time.monotonic() - clock, 2)
+        self.display.stage_ends(name, entry.state, entry.seconds, manifest.metrics)
         tracked.end("FINISHED", manifest, self.store.place(name, manifest.identity))
         self.save()
         return manifest, state
@@ -192,8 +184,9 @@ class Session:
 
     def end(self, state: str, error: str | None = None) -> None:
         """Close the record and the MLflow run."""
-        self.record |= {"state": state, "error": error, "ended": datetime.now(UTC).isoformat(timespec="seconds")}
-        self.record["mlflow"] = self.mlflow.close(state)
+        self.record.state, self.record.error = state, error
+        self.record.ended = datetime.now(UTC).isoformat(timespec="seconds")
+        self.record.mlflow = self.mlflow.close(state)
         try:
             self.save()
         except OSError:

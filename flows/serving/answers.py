@@ -178,6 +178,7 @@ class Answer:
             if self.is_chat:
                 self._tell(self._splitter.end(), cutter)
             self._tell(Piece(content=cutter.end()))
+            self.finish = "stop" if cutter.found else self.finish
         finally:
             self.metrics.tokens.labels("prompt").inc(self.prompt_tokens)
             self.metrics.tokens.labels("completion").inc(self.completion_tokens)

@@ -16,6 +16,7 @@ from markupsafe import Markup
 
 from flows.report import charts
 from flows.report.templating import templates
+from flows.run.record import RunRecord, read_record
 from flows.run.records import Point, Run
 from flows.study.study import Budget, Contrast, Study, Trial, budgets, contrast
 from infra.durable import write_durably
@@ -48,7 +49,7 @@ def compare(study: Study, found: list[Trial], run_ids: Mapping[tuple[str, int], 
     losses: dict[str, dict[int, float]] = {}
     for trial in found:
         run_id = run_ids[trial.arm, trial.seed]
-        stage = Run(store.read_run(run_id) or {}, store).stage("pretrain")
+        stage = Run(read_record(store, run_id) or RunRecord(run_id=run_id), store).stage("pretrain")
         points = stage.history().get("validation_loss", [])
         if not points:
             raise UserError(

@@ -9,7 +9,6 @@ Artifact: ``evaluation.json`` (which says, too, what was removed from the traini
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
@@ -27,7 +26,8 @@ if TYPE_CHECKING:
     from model.architecture.transformer import Transformer
     from model.evaluation.harness import Harness
     from model.generation.solve import Solution
-    from model.training.loop import TrainingBatch
+    from model.training.batches import TrainingBatch
+    from model.training.text_loss import TextLoss
 
 __all__ = ["evaluate", "text_loss"]
 
@@ -49,6 +49,7 @@ def evaluate(config: EvaluateConfig, inputs: Mapping[str, Path], out_dir: Path) 
     from model.evaluation.samples_page import samples_page
     from model.training.engine import threads_for
     from model.training.sources import token_bytes
+    from model.training.text_loss import check_domain
     from pipeline.dedup.decontaminate import what_was_removed
     from pipeline.reasoning.problem_files import question_key
     from pipeline.reasoning.stage import read_tasks
@@ -64,6 +65,10 @@ def evaluate(config: EvaluateConfig, inputs: Mapping[str, Path], out_dir: Path) 
     for name, suite in config.suites.items():
         suites[name], left_out[name] = _suite_problems(name, suite, set() if suite.training_questions else trained)
     text = _held_out_text(config, inputs["shards"])
+    try:
+        check_domain(config.domain, text)
+    except ValueError as error:
+        raise UserError(f"evaluate.{error}") from error
     device = own_device()
     names = [name for name, folder in inputs.items() if (folder / "model" / "config.json").exists()]
     if not names:
@@ -81,9 +86,9 @@ def evaluate(config: EvaluateConfig, inputs: Mapping[str, Path], out_dir: Path) 
     for name in names:
         model = load_model(inputs[name] / "model").to(device)
         solutions = _solve(model, tokenizer, tasks, config)
-        marks = _marks(tasks, solutions) | _sampled(model, tokenizer, tasks, config) | _reading(model, text, bytes_V)
-        if config.domain:
-            marks |= _by_domain(model, text, bytes_V, config.domain)
+        marks = _marks(tasks, solutions) | _sampled(model, tokenizer, tasks, config)
+        read = {source: text_loss(model, batches, bytes_V) for source, batches in text.items()}
+        marks |= _reading(read, config.domain)
         if suites:
             is_chat = marks["format_rate"] >= CHAT_SHARE
             marks["suites"] = {
@@ -236,31 +241,31 @@ def _take(
     }
 
 
-def text_loss(model: Transformer, batches: Sequence[TrainingBatch], bytes_V: Any) -> tuple[float, int, int]:
-    """Summed loss in nats of the learned tokens of `batches`, how many there are, and the bytes they stand for."""
+def text_loss(model: Transformer, batches: Sequence[TrainingBatch], bytes_V: Any) -> TextLoss:
+    """The loss of the learned tokens of `batches`, and the bytes that they stand for."""
     import torch
     import torch.nn.functional as F
 
+    from model.training.text_loss import TextSums, losses_of
+
     device = model.lm_head.weight.device
-    loss, tokens, size = 0.0, 0, 0
+    sums = TextSums(1, bytes_V, device)
     with torch.inference_mode():
         for batch in batches:
             loss_tokens_BT = batch.loss_tokens_BT()
-            targets_N = batch.tokens_BT[:, 1:][loss_tokens_BT]
-            on_device = batch.to(device)
-            hidden_BTD = model.hidden(on_device.tokens_BT, on_device.documents_BT)
+            targets_N = batch.tokens_BT[:, 1:][loss_tokens_BT].to(device)
+            there = batch.to(device)
+            hidden_BTD = model.hidden(there.tokens_BT, there.documents_BT)
             logits_NV = model.lm_head(hidden_BTD[:, :-1][loss_tokens_BT.to(device)]).float()
-            loss += float(F.cross_entropy(logits_NV, targets_N.to(device), reduction="sum").double())
-            tokens += len(targets_N)
-            size += int(bytes_V[targets_N].sum())
-    return loss, tokens, size
+            sums.add(0, batch, F.cross_entropy(logits_NV, targets_N, reduction="sum"))
+    return losses_of(sums.tensor())[0]
 
 
 def _held_out_text(config: EvaluateConfig, shards: Path) -> dict[str, list[TrainingBatch]]:
     """The first rows of each source's held-out text, in the reader's order, four to a batch."""
     import torch
 
-    from model.training.loop import TrainingBatch
+    from model.training.batches import TrainingBatch
     from pipeline.tokens.reader import ShardReader
 
     text: dict[str, list[TrainingBatch]] = {}
@@ -295,33 +300,16 @@ def _marks(tasks: Sequence[Mapping[str, Any]], solutions: Sequence[Solution]) ->
     }
 
 
-def _reading(model: Transformer, text: Mapping[str, Sequence[TrainingBatch]], bytes_V: Any) -> dict[str, Any]:
-    """Loss per token over all text, and bits per byte of each source."""
-    measured = {source: text_loss(model, batches, bytes_V) for source, batches in text.items()}
+def _reading(read: Mapping[str, TextLoss], domain: Sequence[str]) -> dict[str, Any]:
+    """Loss per token over all text, and bits per byte of each source, of the domain's together and of all others."""
+    from model.training.text_loss import TextLoss, by_domain
+
+    whole = sum(read.values(), TextLoss())
     return {
-        "loss": sum(loss for loss, _, _ in measured.values()) / max(1, sum(count for _, count, _ in measured.values())),
-        "bits_per_byte": {
-            source: loss / size / math.log(2) for source, (loss, _, size) in sorted(measured.items()) if size
-        },
+        "loss": whole.per_token,
+        "bits_per_byte": {source: text.bits_per_byte for source, text in sorted(read.items()) if text.bytes},
+        **{f"bits_per_byte_{name}": text.bits_per_byte for name, text in by_domain(read, domain).items()},
     }
-
-
-def _by_domain(
-    model: Transformer, text: Mapping[str, Sequence[TrainingBatch]], bytes_V: Any, domain: Sequence[str]
-) -> dict[str, Any]:
-    """Bits per byte of the domain's sources together, and of all others."""
-    unknown = set(domain) - set(text)
-    if unknown:
-        raise UserError(
-            f"evaluate.domain: no source is named {', '.join(sorted(unknown))}; there are {', '.join(text)}"
-        )
-    found = {}
-    for name, sources in (("domain", set(domain)), ("general", set(text) - set(domain))):
-        measured = [text_loss(model, batches, bytes_V) for source, batches in text.items() if source in sources]
-        size = sum(count for _, _, count in measured)
-        if size:
-            found[f"bits_per_byte_{name}"] = sum(loss for loss, _, _ in measured) / size / math.log(2)
-    return found
 
 
 def _continue(model: Transformer, tokenizer: Tokenizer, config: EvaluateConfig) -> list[str]:

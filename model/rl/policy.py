@@ -9,7 +9,6 @@ for one whole copy per rank, and for the reference one more.
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -19,9 +18,10 @@ from torch import Tensor
 from model.architecture.transformer import Transformer
 from model.finetune_sections import GrpoConfig
 from model.rl.batches import Answer, MicroBatch, micro_batches
-from model.rl.loss import grpo_loss, log_probabilities
+from model.rl.loss import GrpoTerms, grpo_loss, log_probabilities
 from model.sections import OptimizerConfig, TrainingConfig
 from model.training.engine import SingleEngine, make_engine, own_weights, set_weights
+from model.training.guard import poisoned
 from model.training.universal import Fragment, Reader
 
 __all__ = ["Policy", "policy_engine_config"]
@@ -103,46 +103,49 @@ class Policy:
     def update(self, answers: Sequence[Answer], rate: float) -> dict[str, float] | None:
         """One optimizer step on `answers`, the same on every rank; loss, kl, clipped share, entropy, gradient norm.
 
-        None, and the weights as they were, when the loss is not a number.
+        None, and the weights as they were, when the loss or its gradient is not a number.
         """
         config, engine = self.config, self.engine
         parts = micro_batches(answers, config.micro_tokens, engine.device, rank=self.rank, world=self.world)
         sums = torch.zeros(4, dtype=torch.float64, device=engine.device)
+        is_good = sums[0].isfinite()
         for number, part in enumerate(parts):
             engine.watch.begin(len(part.tokens_BT))
-            reference_N = None
-            if self.reference is not None:
-                with torch.no_grad():
-                    reference_N, _ = part.log_probabilities(self.reference)
-            logprobs_N, entropy_N = self._log_probabilities(part)
-            terms = grpo_loss(
-                logprobs_N,
-                part.old_N,
-                reference_N,
-                part.advantages_N,
-                part.weights_N,
-                clip=config.clip,
-                kl_weight=config.kl_weight,
-            )
-            entropy = (part.weights_N * entropy_N).sum()
-            found = torch.stack([terms.loss.detach(), terms.kl, terms.clipped, entropy]).double()
-            sums += engine.total(found)  # known to all ranks, so all throw the step away or none does
-            if not math.isfinite(float(sums[0])):
-                engine.watch.take_loss()
-                engine.watch.finish_step(None, 0.0)
-                engine.discard()
-                return None
+            terms, entropy = self._terms(part)
+            sums += engine.all_reduce_sum(torch.stack([terms.loss.detach(), terms.kl, terms.clipped, entropy]).double())
+            is_good = is_good & sums[0].isfinite()
             loss = terms.loss + engine.watch.take_loss() / (len(parts) * engine.world)
-            engine.backward(loss, last=number + 1 == len(parts))
+            is_last = number + 1 == len(parts)
+            engine.backward(poisoned(loss, is_good) if is_last else loss, last=is_last)
         norm = engine.step(rate)
+        is_good = is_good & norm.isfinite()
         counts_LE = engine.watch.counts()
-        engine.watch.finish_step(
-            None if counts_LE is None else engine.total(counts_LE.clone()), config.bias_update_speed
-        )
-        row = dict(zip(("loss", "kl", "clipped", "entropy"), sums.tolist(), strict=True))
+        if counts_LE is not None:
+            counts_LE = engine.all_reduce_sum(counts_LE)
+        engine.watch.finish_step(counts_LE, torch.where(is_good, config.bias_update_speed, 0.0))
+        *found, norm_found, was_good = torch.cat((sums, norm.double()[None], is_good.double()[None])).tolist()
+        row = dict(zip(("loss", "kl", "clipped", "entropy"), found, strict=True)) | {"grad_norm": norm_found}
         if self.reference is None:
             del row["kl"]
-        return row | {"grad_norm": norm}
+        return row if was_good else None
+
+    def _terms(self, part: MicroBatch) -> tuple[GrpoTerms, Tensor]:
+        """The loss of a micro-batch and what is watched of it, and the entropy of its answers."""
+        reference_N = None
+        if self.reference is not None:
+            with torch.no_grad():
+                reference_N, _ = part.log_probabilities(self.reference)
+        logprobs_N, entropy_N = self._log_probabilities(part)
+        terms = grpo_loss(
+            logprobs_N,
+            part.old_N,
+            reference_N,
+            part.advantages_N,
+            part.weights_N,
+            clip=self.config.clip,
+            kl_weight=self.config.kl_weight,
+        )
+        return terms, (part.weights_N * entropy_N).sum()
 
     def _log_probabilities(self, part: MicroBatch) -> tuple[Tensor, Tensor]:
         if self._single is not None:
@@ -166,9 +169,13 @@ class Policy:
         """Of this rank."""
         return self.engine.device
 
-    def total(self, values: Tensor) -> Tensor:
-        """Sum over the ranks."""
-        return self.engine.total(values)
+    def all_reduce_sum(self, values: Tensor) -> Tensor:
+        """Sum over the ranks, on their devices."""
+        return self.engine.all_reduce_sum(values)
+
+    def all_reduce_host(self, values: Sequence[float]) -> list[float]:
+        """Sum over the ranks of numbers that the processes know."""
+        return self.engine.all_reduce_host(values)
 
     def fragments(self) -> Iterator[Fragment]:
         """The pieces of weights, moments and a renewed reference that this rank writes into a checkpoint."""

@@ -13,9 +13,7 @@ Artifact: in the form of `reasoning`: ``train.jsonl``, and its ``validation.json
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 import random
 import shutil
 from collections.abc import Mapping, Sequence
@@ -25,9 +23,10 @@ from typing import Any
 from infra import events
 from infra.durable import write_durably
 from infra.errors import UserError
-from infra.hashing import file_digest
 from model.finetune_sections import RejectionConfig
-from model.training.ranks import run_ranks
+from model.training.lineage import lineage, weight_files
+from model.training.metrics import StageMetrics
+from model.training.ranks import RankJob, run_ranks
 from pipeline.reasoning.stage import read_tasks
 
 __all__ = ["choose_answers", "rejection"]
@@ -78,30 +77,19 @@ def rejection(config: RejectionConfig, inputs: Mapping[str, Path], out_dir: Path
     }
 
 
-def run_rank(argument: dict[str, Any]) -> None:
+def run_rank(job: RankJob[RejectionConfig]) -> StageMetrics:
     """One rank's chunks, a file each; those that are there already are passed over."""
-    import torch
-    from tokenizers import Tokenizer
-
-    from model.architecture.checkpoint import load_model, write_json
     from model.architecture.devices import own_device
     from model.generation.generate import Sampling
     from model.generation.solve import solve
-    from model.training.engine import threads_for
 
-    config = RejectionConfig.model_validate(argument["config"])
-    inputs = {name: Path(path) for name, path in argument["inputs"].items()}
-    out_dir = Path(argument["out_dir"])
-    rank, world = (int(os.environ.get(name, "0")) for name in ("RANK", "WORLD_SIZE"))
-    world = max(world, 1)
-    torch.set_num_threads(threads_for(world))
-    tokenizer = Tokenizer.from_file(str(inputs["tokenizer"] / "tokenizer.json"))
-    model = load_model(inputs["start"] / "model")
+    config, inputs, tokenizer = job.config, job.inputs, job.tokenizer
+    model = job.starting_model()
     model.to(own_device())
     chunks = _chunks(config, read_tasks(inputs["reasoning"] / "train.jsonl"))
-    files = _files(config, inputs, out_dir, len(chunks))
+    files = _files(config, inputs, job.out_dir, len(chunks))
     sampling = Sampling(config.max_new_tokens, config.temperature, config.top_p, config.seed)
-    for number in range(rank, len(chunks), world):
+    for number in range(job.rank, len(chunks), job.world):
         if files[number].exists():
             continue
         repeated = [task for task in chunks[number] for _ in range(config.samples)]
@@ -122,8 +110,7 @@ def run_rank(argument: dict[str, Any]) -> None:
         write_durably(files[number], json.dumps(found, ensure_ascii=False, sort_keys=True).encode())
         events.advance(len(chunks[number]))
     events.flush()
-    if rank == 0:
-        write_json(out_dir / ".work" / "metrics.json", {})
+    return StageMetrics()
 
 
 def _chunks(config: RejectionConfig, tasks: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:
@@ -137,9 +124,8 @@ def _chunks(config: RejectionConfig, tasks: Sequence[dict[str, Any]]) -> list[li
 
 def _files(config: RejectionConfig, inputs: Mapping[str, Path], out_dir: Path, chunks: int) -> list[Path]:
     """Where what comes of each chunk is kept: a folder for this configuration and these inputs."""
-    files = (inputs["start"] / "model" / "model.safetensors", inputs["tokenizer"] / "tokenizer.json")
-    contents = "".join(map(file_digest, (*files, inputs["reasoning"] / "train.jsonl")))
-    digest = hashlib.sha256((config.model_dump_json() + contents).encode()).hexdigest()
+    read = (*weight_files(inputs["start"] / "model"), inputs["tokenizer"] / "tokenizer.json")
+    digest = lineage(config, *read, inputs["reasoning"] / "train.jsonl")
     folder = out_dir / ".work" / "chunks" / digest[:16]
     folder.mkdir(parents=True, exist_ok=True)
     return [folder / f"{number:06d}.json" for number in range(chunks)]

@@ -9,14 +9,46 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from statistics import fmean
 
+from infra import events
+from infra.errors import UserError
 from model.finetune_sections import GrpoConfig
+from model.training.hooks import Hook
+from model.training.trainer import Task
 
-__all__ = ["WINDOW", "reason_to_stop"]
+__all__ = ["WINDOW", "PolicyWatch", "reason_to_stop"]
 
 WINDOW = 10
 """Steps whose mean is judged."""
 
 Rows = Sequence[Mapping[str, float]]
+
+
+class PolicyWatch(Hook):
+    """Ends a run whose policy goes wrong, and says so when there is nothing left to learn from."""
+
+    def __init__(self, config: GrpoConfig, task: Task, *, tells: bool = True) -> None:
+        self._config, self._task, self._tells = config, task, tells
+
+    def step_ended(self, done: int) -> None:
+        """Judge the history so far.
+
+        Raises:
+            UserError: the run should not go on.
+        """
+        history = self._task.history
+        if reason := reason_to_stop(history.steps, history.evaluations, self._config):
+            raise UserError(f"grpo: step {done}: {reason}")
+        if self._tells and _has_dried_up(history.steps):
+            events.note(
+                f"step {done}: no group of {WINDOW} steps had answers of different rewards: there is nothing to learn "
+                "from; choose tasks that the model solves sometimes"
+            )
+
+
+def _has_dried_up(history: Rows) -> bool:
+    """Whether the last `WINDOW` steps taught nothing, and it has not been said: those up to the step before did."""
+    taught = [any(row["informative"] for row in history[-back - WINDOW : -back or None]) for back in (0, 1)]
+    return len(history) >= WINDOW and not taught[0] and (len(history) == WINDOW or taught[1])
 
 
 def reason_to_stop(history: Rows, validated: Rows, config: GrpoConfig) -> str | None:

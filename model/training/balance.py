@@ -8,7 +8,7 @@ Shapes: T tokens of this rank's micro-batch, E routed experts, K experts per tok
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,7 +26,10 @@ from model.architecture.moe import (
 )
 from model.sections import BalanceScope, OptimizerConfig
 
-__all__ = ["GateWatch", "load_statistics"]
+__all__ = ["RECENT", "ExpertLoads", "GateWatch", "load_statistics"]
+
+RECENT = 20
+"""Steps whose loads are reported together."""
 
 
 @dataclass
@@ -146,14 +149,14 @@ class GateWatch:
         return torch.stack([watched.counts_E for watched in self._watched]) if self._watched else None
 
     @torch.no_grad()
-    def finish_step(self, counts_LE: Tensor | None, speed: float) -> None:
+    def finish_step(self, counts_LE: Tensor | None, speed: float | Tensor) -> None:
         """Move the selection biases by `speed` against the loads of all ranks, and start counting anew.
 
-        DeepSeek-V3, section 2.1.2: overloaded experts lose `speed`, underloaded ones gain it. `counts_LE` None (a step
-        that was thrown away) moves nothing.
+        DeepSeek-V3, section 2.1.2: overloaded experts lose `speed`, underloaded ones gain it. A speed on the device (0
+        for a step that was thrown away) is not waited for. `counts_LE` None moves nothing.
         """
         for number, watched in enumerate(self._watched):
-            if counts_LE is not None and watched.bias_E is not None and speed:
+            if counts_LE is not None and watched.bias_E is not None and (isinstance(speed, Tensor) or speed):
                 counts_E = counts_LE[number]
                 watched.bias_E += speed * torch.sign(counts_E.mean() - counts_E)
             watched.counts_E.zero_()
@@ -168,3 +171,39 @@ def load_statistics(counts_E: Tensor) -> dict[str, float]:
     """Least and greatest share of an even load, and the coefficient of variation (0 is perfect balance)."""
     share_E = counts_E.double() / counts_E.double().mean()
     return {"min": share_E.min().item(), "max": share_E.max().item(), "cv": share_E.std(correction=0).item()}
+
+
+class ExpertLoads:
+    """How evenly the experts of each layer are used: step by step, and over the last `RECENT` steps.
+
+    Args:
+        layers: numbers of the layers that have experts.
+    """
+
+    def __init__(self, layers: Sequence[int]) -> None:
+        self._layers = layers
+        self._recent: list[list[list[float]]] = []
+
+    def add(self, counts_LE: Tensor | None) -> dict[str, float]:
+        """The numbers of one step, for its row of the history."""
+        if counts_LE is None:
+            return {}
+        self._recent = [*self._recent, counts_LE.tolist()][-RECENT:]
+        return {
+            f"expert_load_{name}/layer_{layer}": value
+            for layer, counts_E in zip(self._layers, counts_LE, strict=True)
+            for name, value in load_statistics(counts_E).items()
+        }
+
+    def recent(self) -> dict[str, dict[str, float]]:
+        """Per layer, over the last steps: min and max as shares of an even load, and cv."""
+        sums_LE = torch.tensor(self._recent).sum(0).unbind(0) if self._recent else ()
+        return {str(layer): load_statistics(counts_E) for layer, counts_E in zip(self._layers, sums_LE, strict=True)}
+
+    def state(self) -> dict[str, Any]:
+        """For a snapshot."""
+        return {"loads": self._recent}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Take up what `state` gave."""
+        self._recent = state["loads"]

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from model.training.loop import TrainingBatch
+from model.training.batches import TrainingBatch
 from pipeline.tokens.chat import chat_format
 
 if TYPE_CHECKING:

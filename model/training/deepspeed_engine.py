@@ -22,8 +22,8 @@ from model.architecture.transformer import Transformer
 from model.sections import TrainingConfig
 from model.training.balance import GateWatch
 from model.training.deepspeed_setup import initialise, layout_of, settings_for
-from model.training.engine import CLIP_MARGIN, make_optimizer
 from model.training.exchange import exchange_compactly
+from model.training.optimizer import CLIP_MARGIN, make_optimizer
 from model.training.pieces import is_expert, pieces_of, plain_name
 from model.training.prepare import computing_under_autocast, prepare, without_autocast
 from model.training.universal import BUFFER, MASTER, MOMENTS, Fragment, Reader, kept_buffers, shapes_of
@@ -47,7 +47,6 @@ class DeepSpeedEngine:
         self._plain, self.shapes = model.config, shapes_of(model)
         self._zero, self._clip_norm = self.layout["zero"], config.clip_norm
         self._accumulation = config.batch_size // (config.micro_batch or config.batch_size)
-        self._has_gradient = False
 
         def whole_optimizer(parameters: Any) -> torch.optim.Optimizer:
             return make_optimizer([(plain_name(name), value) for name, value in model.named_parameters()], config)
@@ -65,6 +64,7 @@ class DeepSpeedEngine:
                 without_autocast(layer.router)
         self.watch = GateWatch(self.engine.module, model.config, config, self._mean)
         experts = next((part for part in self.engine.module.modules() if hasattr(part, "ep_group")), None)
+        self._host_group = dist.new_group(backend="gloo") if self.device.type != "cpu" else None
         self._ep_group = experts.ep_group if experts is not None else None
         self._ep_rank = dist.get_rank(self._ep_group) if self._ep_group is not None else 0
 
@@ -85,26 +85,24 @@ class DeepSpeedEngine:
         self.engine.set_gradient_accumulation_boundary(last)
         # DeepSpeed averages over ranks and micro-batches; shares are to be summed.
         self.engine.backward(loss * (self.world * self._accumulation))
-        self._has_gradient = True
 
-    def step(self, learning_rate: float) -> float:
-        """Clip, update the weights, clear the gradients; returns the norm of the gradient before clipping.
+    def step(self, learning_rate: float) -> Tensor:
+        """Clip, update the weights unless the norm is not finite, clear the gradients; returns the norm [].
 
-        ZeRO leaves the weights alone when the norm is not finite; without ZeRO this method does.
+        DeepSpeed looks at the norm itself: here the device is waited for.
         """
-        self._has_gradient = False
         for group in self.engine.optimizer.param_groups:
             group["lr"] = learning_rate
-        if not self._zero:
+        if self._zero:
+            self.engine.step()  # ZeRO leaves the weights alone when the norm is not finite
+            norm = math.inf if self.engine.optimizer.overflow else float(self.engine.get_global_grad_norm())
+        else:
             norm = self._clip()
-            if not math.isfinite(norm):
+            if math.isfinite(norm):
+                self.engine.step()
+            else:
                 self.engine.optimizer.zero_grad(set_to_none=True)
-                return norm
-            self.engine.step()
-            return norm
-        self.engine.step()
-        norm = float(self.engine.get_global_grad_norm())
-        return math.inf if self.engine.optimizer.overflow else norm
+        return torch.tensor(norm, dtype=torch.float64, device=self.device)
 
     def _clip(self) -> float:
         """Clip the averaged gradients by their norm over all ranks: the same on each."""
@@ -122,26 +120,21 @@ class DeepSpeedEngine:
                 parameter.grad.mul_(self._clip_norm / (norm + CLIP_MARGIN))
         return norm
 
-    def discard(self, loss: Tensor | None = None) -> None:
-        """Throw the gradients of an unfinished step away.
-
-        ZeRO keeps gradients of earlier micro-batches in places of its own, and clears them when a norm is not finite:
-        so the last micro-batch is given such a gradient.
-        """
-        if self._has_gradient and self._zero and loss is not None:
-            self.backward(loss * math.nan, last=True)
-            self.step(0.0)
-        else:
-            self.engine.optimizer.zero_grad(set_to_none=True)
-        self._has_gradient = False
-
-    def total(self, values: Tensor) -> Tensor:
-        """Sum over the ranks."""
+    def all_reduce_sum(self, values: Tensor) -> Tensor:
+        """Sum over the ranks, on their devices."""
         dist.all_reduce(values)
         return values
 
+    def all_reduce_host(self, values: Sequence[float]) -> list[float]:
+        """Sum over the ranks of numbers that the processes know, over a group that no device takes part in."""
+        if self.world == 1:
+            return list(values)
+        sums = torch.tensor(values, dtype=torch.float64)
+        dist.all_reduce(sums, group=self._host_group)
+        return sums.tolist()
+
     def _mean(self, values: Tensor) -> Tensor:
-        return self.total(values) / self.world
+        return self.all_reduce_sum(values) / self.world
 
     # -- state -------------------------------------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ import math
 import os
 import resource
 from collections.abc import Iterator, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -21,17 +21,21 @@ from infra.execution import Engine as EngineChoice
 from infra.execution import execution
 from model.architecture.devices import own_device
 from model.architecture.transformer import Transformer
-from model.sections import OptimizerConfig, OptimizerKind, TrainingConfig
+from model.sections import OptimizerConfig, TrainingConfig
 from model.training.balance import GateWatch
-from model.training.muon import Muon
+from model.training.optimizer import CLIP_MARGIN, make_optimizer, moments
 from model.training.prepare import autocast, keep_memory, prepare
 from model.training.universal import BUFFER, MASTER, MOMENTS, Fragment, Reader, kept_buffers, shapes_of
 
-__all__ = ["Engine", "SingleEngine", "make_engine", "own_weights", "set_weights"]
-
-
-CLIP_MARGIN = 1e-6
-"""What torch adds to the norm that it divides by."""
+__all__ = [
+    "Engine",
+    "SingleEngine",
+    "make_engine",
+    "own_weights",
+    "peak_memory_bytes",
+    "set_weights",
+    "threads_for",
+]
 
 
 class Engine(Protocol):
@@ -59,17 +63,18 @@ class Engine(Protocol):
     def backward(self, loss: Tensor, *, last: bool) -> None:
         """Add the gradient of this rank's share of the step's loss; `last` marks its last micro-batch."""
 
-    def step(self, learning_rate: float) -> float:
-        """Clip, update the weights, clear the gradients; returns the norm of the gradient before clipping.
+    def step(self, learning_rate: float) -> Tensor:
+        """Clip, update the weights, clear the gradients; returns the norm [] of the gradient before clipping.
 
-        With a norm that is not finite nothing was updated.
+        With a norm that is not finite nothing is updated, and the caller need not look: whoever wants a step thrown
+        away multiplies its loss by NaN.
         """
 
-    def discard(self, loss: Tensor | None = None) -> None:
-        """Throw the gradients of an unfinished step away; `loss`: of its last micro-batch, with its graph."""
+    def all_reduce_sum(self, values: Tensor) -> Tensor:
+        """Sum over the ranks, on their devices."""
 
-    def total(self, values: Tensor) -> Tensor:
-        """Sum over the ranks."""
+    def all_reduce_host(self, values: Sequence[float]) -> list[float]:
+        """Sum over the ranks of numbers that the processes know: no rank waits for its device."""
 
     def fragments(self) -> Iterator[Fragment]:
         """The pieces of the state that this rank writes into a checkpoint: live memory, not copies."""
@@ -124,20 +129,6 @@ def set_weights(model: Transformer, weights: dict[str, Tensor]) -> None:
     model.load_state_dict(weights)
 
 
-def make_optimizer(named: list[tuple[str, nn.Parameter]], config: OptimizerConfig) -> torch.optim.Optimizer:
-    """AdamW or Muon over whole parameters, as the recipe says."""
-    betas = (config.beta1, config.beta2)
-    if config.optimizer is OptimizerKind.MUON:
-        return Muon(named, config.learning_rate, betas, config.weight_decay)
-    parameters = [parameter for _, parameter in named]
-    return torch.optim.AdamW(parameters, config.learning_rate, betas, weight_decay=config.weight_decay, fused=True)
-
-
-def moments(state: dict[str, Any]) -> dict[str, Tensor]:
-    """What an optimizer keeps for a parameter, without the count of its steps."""
-    return {kind: value for kind, value in state.items() if kind != "step"}
-
-
 class SingleEngine:
     """One process and torch's own optimizers; fp32, with products in bf16 where the hardware has it."""
 
@@ -173,27 +164,29 @@ class SingleEngine:
         """Add the gradient of this rank's share of the step's loss."""
         loss.backward()
 
-    def step(self, learning_rate: float) -> float:
-        """Clip, update the weights, clear the gradients; returns the norm of the gradient before clipping."""
-        gradients = [value.grad for value in self.model.parameters() if value.grad is not None]
-        total = nn.utils.get_total_norm(gradients)
-        norm = float(total)
+    def step(self, learning_rate: float) -> Tensor:
+        """Clip, update the weights unless the norm is not finite, clear the gradients; returns the norm []."""
+        norm = nn.utils.get_total_norm([value.grad for value in self.model.parameters() if value.grad is not None])
+        # On a CPU looking at the norm costs nothing, and saves a pass that would multiply all gradients by one.
+        if self.device.type != "cpu" or float(norm) + CLIP_MARGIN > self._clip_norm:
+            nn.utils.clip_grads_with_norm_(self.model.parameters(), self._clip_norm, norm)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
-        if math.isfinite(norm):
-            if norm + CLIP_MARGIN > self._clip_norm:  # else a pass over all gradients would multiply them by one
-                nn.utils.clip_grads_with_norm_(self.model.parameters(), self._clip_norm, total)
+        if isinstance(self.optimizer, torch.optim.AdamW):
+            self.optimizer.found_inf = norm.isfinite().logical_not_().float()  # type: ignore[attr-defined]
+            self.optimizer.step()  # the fused kernel reads it on the device, and leaves all as it is
+        elif math.isfinite(float(norm)):
             self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         return norm
 
-    def discard(self, loss: Tensor | None = None) -> None:
-        """Throw the gradients of an unfinished step away."""
-        self.optimizer.zero_grad(set_to_none=True)
-
-    def total(self, values: Tensor) -> Tensor:
+    def all_reduce_sum(self, values: Tensor) -> Tensor:
         """Sum over the ranks: itself."""
         return values
+
+    def all_reduce_host(self, values: Sequence[float]) -> list[float]:
+        """Sum over the ranks: themselves."""
+        return list(values)
 
     def fragments(self) -> Iterator[Fragment]:
         """Weights, moments and buffers, each in one piece."""

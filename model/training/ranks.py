@@ -1,26 +1,85 @@
-"""How a training stage runs its ranks: in this process when one is enough, else in processes of their own."""
+"""How a training stage runs its ranks: in this process when one is enough, else in processes of their own.
+
+A stage names a function that does one rank's part, ``(job) -> metrics or None``; everything that such functions would
+all begin and end with is here.
+"""
 
 from __future__ import annotations
 
 import importlib
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from infra.errors import UserError
 from infra.execution import Engine, Launcher, execution
 from infra.launch import run_job
 from infra.section import Section
+from model.training.metrics import StageMetrics
 
-__all__ = ["leave", "run_ranks", "run_target"]
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+    from model.architecture.transformer import Transformer
+
+__all__ = ["RankJob", "leave", "run_alone", "run_ranks", "run_target", "user_errors"]
+
+Config = TypeVar("Config", bound=Section)
+
+
+@dataclass(frozen=True)
+class RankJob(Generic[Config]):
+    """What one rank is to do."""
+
+    config: Config
+    inputs: dict[str, Path]
+    out_dir: Path
+    rank: int = 0
+    world: int = 1
+
+    @property
+    def snapshots(self) -> Path:
+        """Folder of what the stage resumes from."""
+        return self.out_dir / ".work" / "snapshots"
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        """That of the input `tokenizer`."""
+        from tokenizers import Tokenizer
+
+        return Tokenizer.from_file(str(self.inputs["tokenizer"] / "tokenizer.json"))
+
+    @property
+    def start(self) -> Path:
+        """The checkpoint of the input `start`."""
+        return self.inputs["start"] / "model"
+
+    def starting_model(self) -> Transformer:
+        """The model of the input `start`.
+
+        Raises:
+            UserError: it does not know all tokens of the tokenizer.
+        """
+        from model.architecture.checkpoint import load_model
+
+        model = load_model(self.start)
+        if self.tokenizer.get_vocab_size() > model.config.vocab_size:
+            raise UserError(f"{self.inputs['start']}: its vocabulary is smaller than the tokenizer's; train it again")
+        return model
+
+
+RankFunction = Callable[[RankJob[Any]], StageMetrics | None]
 
 
 def run_ranks(target: str, config: Section, inputs: Mapping[str, Path], out_dir: Path) -> dict[str, Any]:
     """Call ``target`` ("package.module:function") on every rank of the execution and wait for all.
 
-    The function gets a dictionary with the dumped `config`, the folders `inputs` and `out_dir`; what its rank 0 writes
-    to ``.work/metrics.json`` is returned.
+    The function gets a `RankJob` and gives the metrics of the stage, or None on ranks other than the first.
 
     Raises:
         UserError: the execution contradicts itself, or what a rank raised.
@@ -28,28 +87,80 @@ def run_ranks(target: str, config: Section, inputs: Mapping[str, Path], out_dir:
     wide = execution()
     if wide.engine is Engine.SINGLE and wide.ranks > 1:
         raise UserError("engine: single runs one rank; set ranks to 1, or engine to auto")
-    out_dir = Path(out_dir).resolve()
-    (out_dir / ".work").mkdir(parents=True, exist_ok=True)
-    argument = {
-        "config": config.model_dump(mode="json"),
-        "inputs": {name: str(Path(path).resolve()) for name, path in inputs.items()},
-        "out_dir": str(out_dir),
-    }
-    # Always a name, never a function: ranks of their own must be able to import it.
-    call = {"target": target, "argument": argument}
+    call = _call(target, config, inputs, out_dir)
     if wide.ranks > 1 or wide.engine is Engine.DEEPSPEED or wide.launcher is not Launcher.LOCAL:
-        run_job("model.training.ranks:run_target", call, wide, out_dir / ".work")
+        run_job("model.training.ranks:run_target", call, wide, _work(out_dir))
     else:
         run_target(call)
-    metrics: dict[str, Any] = json.loads((out_dir / ".work" / "metrics.json").read_text(encoding="utf-8"))
-    return metrics
+    return _metrics(out_dir)
+
+
+def run_alone(target: str, config: Section, inputs: Mapping[str, Path], out_dir: Path) -> dict[str, Any]:
+    """`run_ranks` for a stage that has one rank only: in this process, whatever the execution says of others."""
+    run_target(_call(target, config, inputs, out_dir))
+    return _metrics(out_dir)
+
+
+def _work(out_dir: Path) -> Path:
+    work = Path(out_dir).resolve() / ".work"
+    work.mkdir(parents=True, exist_ok=True)
+    return work
+
+
+def _call(target: str, config: Section, inputs: Mapping[str, Path], out_dir: Path) -> dict[str, Any]:
+    """Always names, never functions: ranks of their own must be able to import them."""
+    kind = type(config)
+    return {
+        "target": target,
+        "section": f"{kind.__module__}:{kind.__qualname__}",
+        "config": config.model_dump(mode="json"),
+        "inputs": {name: str(Path(path).resolve()) for name, path in inputs.items()},
+        "out_dir": str(_work(out_dir).parent),
+    }
+
+
+def _metrics(out_dir: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((_work(out_dir) / "metrics.json").read_text(encoding="utf-8"))
+    return found
 
 
 def run_target(call: Mapping[str, Any]) -> None:
-    """What each rank does: call ``call["target"]`` with ``call["argument"]``, and leave the others in order."""
-    module, function = call["target"].split(":")
-    getattr(importlib.import_module(module), function)(call["argument"])
+    """What each rank does: take its share of the cores, call the target, keep its metrics, and leave in order."""
+    import torch
+
+    from model.architecture.checkpoint import write_json
+    from model.training.engine import threads_for
+
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    torch.set_num_threads(threads_for(world))
+    out_dir = Path(call["out_dir"])
+    job = RankJob(
+        config=_named(call["section"]).model_validate(call["config"]),
+        inputs={name: Path(path) for name, path in call["inputs"].items()},
+        out_dir=out_dir,
+        rank=int(os.environ.get("RANK", "0")),
+        world=world,
+    )
+    function: RankFunction = _named(call["target"])
+    metrics = function(job)
+    if metrics is not None and job.rank == 0:
+        write_json(out_dir / ".work" / "metrics.json", metrics.written())
     leave()
+
+
+def _named(name: str) -> Any:
+    """What ``package.module:attribute`` names."""
+    module, attribute = name.split(":")
+    return getattr(importlib.import_module(module), attribute)
+
+
+@contextmanager
+def user_errors(stage: str) -> Iterator[None]:
+    """What is wrong with a value, told as a mistake of the user in that stage's section."""
+    try:
+        yield
+    except ValueError as error:
+        raise UserError(f"{stage}: {error}") from error
 
 
 def leave() -> None:

@@ -1,9 +1,10 @@
 """Checkpoints to resume from, in a stage's ``.work`` folder: complete or absent, checked before use, never pickled.
 
-Each is a layout-free checkpoint (`model.training.universal`) with the loop's state beside it. It is written under
-another name, in the background if the execution says so, and renamed when every rank's part is on disk; ``latest.json``
-then names it and the oldest go. A full disk costs that checkpoint only. On the way back a damaged checkpoint is passed
-over for the one before it. One training at a time writes to a folder.
+Each is a layout-free checkpoint (`model.training.universal`) with the loop's state beside it, and the places that the
+run's journals (`model.training.journal`) had reached, which lie in the folder themselves. It is written under another
+name, in the background if the execution says so, and renamed when every rank's part is on disk; ``latest.json`` then
+names it and the oldest go. A full disk costs that checkpoint only. On the way back a damaged checkpoint is passed over
+for the one before it. One training at a time writes to a folder.
 """
 
 from __future__ import annotations
@@ -16,8 +17,10 @@ import os
 import shutil
 import socket
 import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Protocol
 
 import torch
 from torch import Tensor
@@ -26,13 +29,53 @@ from infra import events
 from infra.durable import sync_folder, write_durably
 from infra.errors import UserError
 from infra.execution import execution
-from model.training.engine import Engine
+from model.training.journal import Journal, Mark
 from model.training.universal import INDEX, Fragment, Reader, digest, write_fragments
 
-__all__ = ["FORMAT", "Snapshots"]
+__all__ = ["FORMAT", "Restored", "Snapshots", "Trainee"]
 
-FORMAT = 2
+FORMAT = 3
 POINTER = "latest.json"
+
+
+class Trainee(Protocol):
+    """What a checkpoint is made of: an engine (`model.training.engine`), or what stands for one and has more to
+    keep."""
+
+    @property
+    def rank(self) -> int: ...
+
+    @property
+    def world(self) -> int: ...
+
+    @property
+    def layout(self) -> dict[str, int]: ...
+
+    @property
+    def shapes(self) -> dict[str, list[int]]: ...
+
+    @property
+    def device(self) -> torch.device: ...
+
+    @property
+    def optimizer_step(self) -> int: ...
+
+    def all_reduce_sum(self, values: Tensor) -> Tensor: ...
+
+    def fragments(self) -> Iterator[Fragment]: ...
+
+    def load(self, reader: Reader) -> None: ...
+
+
+@dataclass(frozen=True)
+class Restored:
+    """What came back from a checkpoint besides the engine."""
+
+    step: int
+    """Finished steps."""
+    state: Mapping[str, Any]
+    lines: Mapping[str, list[Any]]
+    """What each journal held."""
 
 
 class _Writer:
@@ -76,13 +119,14 @@ class _Writer:
 class Snapshots:
     """Saves and restores an engine together with the loop's own state. Every rank has one and calls it alike."""
 
-    def __init__(self, folder: Path, engine: Engine, fingerprint: str) -> None:
+    def __init__(self, folder: Path, engine: Trainee, fingerprint: str, journals: Mapping[str, Journal] = {}) -> None:
         """`fingerprint` identifies the run: another run's leavings in the folder are ignored.
 
         Raises:
             UserError: another training is writing to the folder.
         """
         self.folder, self._engine, self._fingerprint = folder, engine, fingerprint
+        self._journals = journals
         self._policy = execution().checkpoints
         self._writer: _Writer | None = None
         self._buffers: dict[str, Tensor] = {}
@@ -121,12 +165,10 @@ class Snapshots:
 
     # -- writing -----------------------------------------------------------------------------------------------------
 
-    def begin(self, step: int, state: dict[str, Any]) -> None:
-        """Start a checkpoint of `step` finished steps; a background one is committed by a later `poll` or `finish`."""
+    def begin(self, step: int, state: Mapping[str, Any]) -> None:
+        """Start a checkpoint of `step` finished steps; a background one is committed by a later `finish`."""
         self.finish()
         self._step = step
-        # The loop goes on and changes what it handed over, as it changes the weights.
-        self._state = json.loads(json.dumps(state)) if self._engine.rank == 0 else {}
         fragments = list(self._engine.fragments())
         place = self.folder / f"step-{step:08d}.part"
         if self._engine.rank == 0:
@@ -135,10 +177,23 @@ class Snapshots:
         if self._policy.asynchronous:
             fragments = [self._copied(piece) for piece in fragments]
         self._writer = _Writer(place, self._engine.rank, fragments)
+        self._writer.error = self._keep(state)
         if self._policy.asynchronous:
             self._writer.start()
         else:
             self._writer.write()
+
+    def _keep(self, state: Mapping[str, Any]) -> OSError | None:
+        """Hold on to the loop's state and to the journals' places; what the disk says if these cannot be written."""
+        if self._engine.rank:
+            return None
+        try:
+            marks = {name: asdict(journal.mark()) for name, journal in self._journals.items()}
+        except OSError as error:
+            return error
+        # The loop goes on and changes what it handed over, as it changes the weights.
+        self._state = json.loads(json.dumps({"loop": state, "journals": marks}))
+        return None
 
     def _copied(self, piece: Fragment) -> Fragment:
         """The piece in memory of its own, which the next checkpoint takes again: fresh memory would cost more time than
@@ -150,7 +205,7 @@ class Snapshots:
         buffer.copy_(piece.values.detach())
         return Fragment(piece.kind, piece.name, piece.start, buffer)
 
-    def save(self, step: int, state: dict[str, Any]) -> bool:
+    def save(self, step: int, state: Mapping[str, Any]) -> bool:
         """Write a checkpoint now; whether it is there."""
         self.begin(step, state)
         return self.finish()
@@ -214,8 +269,8 @@ class Snapshots:
 
     # -- reading -----------------------------------------------------------------------------------------------------
 
-    def restore(self) -> tuple[int, dict[str, Any]] | None:
-        """Load the newest usable checkpoint into the engine: (finished steps, state), or None when there is none.
+    def restore(self) -> Restored | None:
+        """Load the newest usable checkpoint into the engine and cut the journals back to it; None when there is none.
 
         In the layout that wrote it every bit comes back; in another the same values are dealt out anew.
 
@@ -229,6 +284,8 @@ class Snapshots:
             try:
                 reader = Reader(place)
                 reader.verify(self._engine.rank, self._engine.world)
+                if self._engine.rank == 0:
+                    self._check_journals(place)
             except UserError as error:
                 problem = str(error)
             if self._any(bool(problem)):
@@ -239,10 +296,20 @@ class Snapshots:
             self._engine.load(reader)
             if self._engine.rank == 0:
                 self._tell(place, reader, damage)
-            return reader.index["step"], json.loads((place / "state.json").read_text(encoding="utf-8"))
+            lines = {name: self._journals[name].cut(mark) for name, mark in self._marks(place).items()}
+            return Restored(reader.index["step"], _read_state(place)["loop"], lines)
         if damage:
             raise UserError(f"{damage[0]}; no older checkpoint is whole: delete {self.folder} to start again")
+        for journal in self._journals.values():
+            journal.cut(None)
         return None
+
+    def _marks(self, place: Path) -> dict[str, Mark]:
+        return {name: Mark(**mark) for name, mark in _read_state(place)["journals"].items()}
+
+    def _check_journals(self, place: Path) -> None:
+        for name, mark in self._marks(place).items():
+            self._journals[name].check(mark)
 
     def _complete(self) -> list[Path]:
         """Folders that were committed, newest first."""
@@ -269,10 +336,18 @@ class Snapshots:
 
     def _any(self, mine: bool) -> bool:
         """Whether it is so on any rank."""
-        return bool(self._engine.total(torch.tensor([float(mine)], device=self._engine.device)).item())
+        return bool(self._engine.all_reduce_sum(torch.tensor([float(mine)], device=self._engine.device)).item())
 
     def _barrier(self) -> None:
         self._any(False)
+
+
+def _read_state(place: Path) -> dict[str, Any]:
+    try:
+        state: dict[str, Any] = json.loads((place / "state.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{place / 'state.json'}: missing or damaged ({error})") from None
+    return state
 
 
 def _words(layout: dict[str, Any]) -> str:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from model.training.loop import TrainingBatch
-from pipeline.tokens.reader import ShardReader
+from model.sections import TrainingConfig
+from model.training.batches import ReadAhead, TrainingBatch
 
-__all__ = ["ShardBatches", "token_bytes"]
+if TYPE_CHECKING:
+    from pipeline.tokens.reader import ShardReader
+
+__all__ = ["ShardBatches", "read_shards", "token_bytes"]
 
 
 class ShardBatches:
@@ -22,10 +27,32 @@ class ShardBatches:
         self.epoch_steps = len(reader) if reader.mixture is None else None
         """Steps that read every row once; with a mixture each source has a pace of its own."""
 
+    @property
+    def rows(self) -> int:
+        """Rows of the split."""
+        return self.reader.rows
+
     def batch(self, step: int, rank: int, world: int) -> TrainingBatch:
         """The rows ``rank::world`` of the global batch of `step`."""
         batch = self.reader.batch(step, rank, world)
         return TrainingBatch(batch.tokens, batch.documents)
+
+    def ahead(self, steps: int) -> ReadAhead:
+        """The same batches, read before they are wanted in a run of `steps`."""
+        return ReadAhead(self, steps)
+
+
+def read_shards(
+    shards: Path, split: str, config: TrainingConfig, mixture: Mapping[str, float] | None = None
+) -> ShardBatches:
+    """The batches of a stage from a split of its shards.
+
+    Raises:
+        ValueError: the split has no rows, or the mixture does not fit it.
+    """
+    from pipeline.tokens.reader import ShardReader
+
+    return ShardBatches(ShardReader(shards, split, global_batch=config.batch_size, seed=config.seed, mixture=mixture))
 
 
 def token_bytes(tokenizer: Path) -> Tensor:

@@ -45,15 +45,15 @@ class Limits:
     """What a child may use."""
 
     seconds: float = 1.0
-    """Processor time. Wall time is ten times that, and five seconds at least."""
+    """Processor time. Wall time is twenty times that, and twenty at least: a busy machine changes no verdict."""
     memory_bytes: int = 128 << 20
     """Beyond what the interpreter has."""
     output_bytes: int = 4096
 
     @property
     def wall_seconds(self) -> float:
-        """Seconds after which a child is ended even where a busy machine has given it little processor time."""
-        return max(5.0, 10 * self.seconds)
+        """Seconds after which a child is ended however little processor time it has had; none can wait (`lockdown`)."""
+        return max(20.0, 20 * self.seconds)
 
 
 @dataclass(frozen=True)

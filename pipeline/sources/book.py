@@ -16,21 +16,13 @@ from typing import Any
 
 from infra.storage import ExternalFile, open_file
 from pipeline.sections import BookSource
+from pipeline.sources import epub
+from pipeline.sources.gutenberg import LONGEST_TITLE, Unreadable, strip_licence
 from pipeline.sources.stream import Found, Limits, Part, open_stream, tidy
 from pipeline.tasks.documents import Document
 
-__all__ = ["LONGEST_FIELD", "LONGEST_TITLE", "Unreadable", "chapters", "cut", "parts", "read", "strip_licence"]
+__all__ = ["chapters", "cut", "parts", "read"]
 
-_START = re.compile(
-    r"^\*\*\* ?START OF (?:THE|THIS) PROJECT GUTENBERG [^*]*\*\*\*[^\n]*\n|^\*END[* ]*THE SMALL PRINT![^\n]*\n",
-    re.MULTILINE | re.IGNORECASE,
-)
-_END = re.compile(
-    r"^(?:\*\*\* ?END OF (?:THE|THIS) PROJECT GUTENBERG|\*{0,3} ?End of (?:the |this )?Project Gutenberg)",
-    re.MULTILINE | re.IGNORECASE,
-)
-_FIELD = re.compile(r"^(Title|Author): *(\S[^\n]*)", re.MULTILINE)
-_CREDITS = re.compile(r"(?:Produced by|E-?text prepared by|Transcribed (?:by|from))\b.*?(?:\n\s*\n|\Z)", re.DOTALL)
 _KIND = "chapter|book|part|act|letter|stave|canto|volume|psalm|section"
 _NUMBERS = (
     "one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|thirteen|fourteen|fifteen|sixteen|seventeen|eighteen"
@@ -42,25 +34,12 @@ _HEADING = re.compile(
     r"(?:[.:—–-][^\n]{0,80}| +[^\sa-z][^\n]{0,80})?)(?=\n\n|\n[^\n]{0,80}\n\n|\n?\Z)"
 )
 _INK = re.compile(r"\S")
-LONGEST_TITLE = 120
-LONGEST_FIELD = 1000
-"""Characters kept of a book's title and author: every piece of it carries them."""
-
-
 _CHARSET = re.compile(rb"^Character set encoding: *([A-Za-z0-9_-]+)", re.MULTILINE)
 _NAMES = {b"ISO-LATIN-1": "latin-1", b"ISO LATIN-1": "latin-1", b"UNICODE": "utf-8"}
 """What Gutenberg's older headers call some encodings."""
 _NOT_LINEAR = ("punycode", "idna")
 """Python's decoders whose time grows with the square of the text; no book is written so."""
 AUTO = "auto"
-
-
-class Unreadable(Exception):  # noqa: N818  (a finding about the book)
-    """A book cannot be read; `rule` rejects it."""
-
-    def __init__(self, rule: str, problem: str) -> None:
-        super().__init__(problem)
-        self.rule = rule
 
 
 def parts(source: BookSource, file: ExternalFile, size: int) -> list[Part]:
@@ -98,8 +77,6 @@ def _chapters(source: BookSource, part: Part, limits: Limits, book: dict[str, An
     with open_file(part.file) as raw:
         is_epub = raw.read(4) == b"PK\x03\x04"
     if is_epub:
-        from pipeline.sources import epub
-
         book |= {"title": PurePosixPath(part.file.name).name.partition(".")[0]}
         yield from epub.chapters(source, part, limits, book)
         return
@@ -145,31 +122,6 @@ def _is(raw: bytes, encoding: str) -> bool:
     except (UnicodeDecodeError, LookupError):
         return False
     return True
-
-
-def strip_licence(text: str) -> tuple[str, dict[str, str]]:
-    """The book alone, and `title` and `author` where its Gutenberg header says so.
-
-    Raises:
-        Unreadable: there is a header and no licence, so the end is missing.
-    """
-    start = _START.search(text)
-    if start is None:
-        return text, {}
-    fields = {name.lower(): value.strip()[:LONGEST_FIELD] for name, value in _FIELD.findall(text[: start.start()])}
-    end = _END.search(text, start.end())
-    if end is None:
-        line = text.count("\n") + 1
-        raise Unreadable(
-            "failure/truncated", f"line {line}: truncated: the Gutenberg header is there, its END marker is not"
-        )
-    return _without_credits(text[start.end() : end.start()]), fields
-
-
-def _without_credits(text: str) -> str:
-    """`text` without the paragraph that names who prepared it, and without the white space before that."""
-    credits = _CREDITS.search(text)
-    return text if credits is None else text[: credits.start()].rstrip() + text[credits.end() :]
 
 
 def chapters(text: str, least: int) -> Iterator[tuple[str, str]]:

@@ -14,9 +14,9 @@ from xml.etree import ElementTree
 from infra.storage import open_seekable
 from pipeline.sections import BookSource
 from pipeline.sources.archives import ZipArchive
-from pipeline.sources.book import LONGEST_FIELD, LONGEST_TITLE, Unreadable, strip_licence
 from pipeline.sources.broken import ARCHIVE_ERRORS, is_of_the_file
 from pipeline.sources.charset import decode
+from pipeline.sources.gutenberg import LONGEST_FIELD, LONGEST_TITLE, Unreadable, strip_licence
 from pipeline.sources.html import text_of
 from pipeline.sources.stream import Limits, Part, tidy
 from pipeline.tasks.documents import Document

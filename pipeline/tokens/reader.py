@@ -10,16 +10,14 @@ goes through its own epochs, so a small source with a large weight repeats soone
 permutation that is evaluated pointwise (a Feistel network with cycle walking), so no shuffled list is ever held.
 
 A row is fetched by itself, from a mapped file or by a range of an object on S3 (`pipeline.tokens.rows`), and its
-checksum is compared as it is read; opening reads `shards.json` and nothing else. `batches` reads ahead in a thread.
+checksum is compared as it is read; opening reads `shards.json` and nothing else.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import queue
-import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -111,8 +109,6 @@ class ShardReader:
         self.split = split
         self.global_batch = global_batch
         self.seed = seed
-        self.state = 0
-        """The step that `next` reads; set it to resume."""
         self.card = _read_card(self.folder)
         if split not in self.card["splits"]:
             raise ValueError(f"no split {split!r} in {self.folder}; there are {', '.join(sorted(self.card['splits']))}")
@@ -229,50 +225,6 @@ class ShardReader:
         np.equal(tokens[:, :-1], self.card["eos"], out=ends[:, 1:], casting="unsafe")
         documents = np.cumsum(ends, axis=1, out=ends)
         return Batch(torch.from_numpy(tokens), torch.from_numpy(documents), rows)
-
-    def batches(self, rank: int = 0, world: int = 1, *, ahead: int = 2) -> Iterator[Batch]:
-        """Batches from `state` on, without end, `ahead` of them read before they are wanted.
-
-        `state` is the step of the batch that comes next, however far the thread has read. The thread ends when the
-        iterator is closed or forgotten; an error in it is raised here.
-        """
-        ready: queue.Queue[tuple[int, Batch | BaseException]] = queue.Queue(maxsize=max(1, ahead))
-        stop = threading.Event()
-
-        def read(step: int) -> None:
-            while not stop.is_set():
-                item: Batch | BaseException
-                try:
-                    item = self.batch(step, rank, world)
-                except BaseException as error:  # handed over, to be raised where the batch is wanted
-                    item = error
-                while not stop.is_set():
-                    try:
-                        ready.put((step + 1, item), timeout=0.1)
-                        break
-                    except queue.Full:
-                        continue
-                if isinstance(item, BaseException):
-                    return
-                step += 1
-
-        thread = threading.Thread(target=read, args=(self.state,), name="shard-reader", daemon=True)
-        thread.start()
-        try:
-            while True:
-                state, item = ready.get()
-                if isinstance(item, BaseException):
-                    raise item
-                self.state = state
-                yield item
-        finally:
-            stop.set()
-
-    def next(self, rank: int = 0, world: int = 1) -> Batch:
-        """The batch at `state`, which moves on by one."""
-        batch = self.batch(self.state, rank, world)
-        self.state += 1
-        return batch
 
     def _tokens(self, rows: Sequence[int]) -> np.ndarray:
         """The tokens of some rows of the split, int64 [rows, T].

@@ -66,9 +66,10 @@ def test_a_remote_file_is_known_by_its_version(remote: str, read: list[str]) -> 
         assert len(read) == 3
 
 
-def test_without_a_version_it_is_read_each_time(remote: str, read: list[str]) -> None:
+@pytest.mark.parametrize("version", ["", 'W/"weak"'])
+def test_without_a_version_it_is_read_each_time(remote: str, read: list[str], version: str) -> None:
     with closing(DigestCache(None)) as digests:
-        file = ExternalFile(remote, "one.txt", 3)
+        file = ExternalFile(remote, "one.txt", 3, version=version)
         digests.of([file])
         digests.of([file])
     assert len(read) == 2

@@ -68,6 +68,15 @@ def test_published_artifact_is_found_and_read(store: Store) -> None:
     assert not staging.folder.exists()
 
 
+def test_a_trace_is_kept_with_the_log(store: Store) -> None:
+    staging, manifest = stage_files(store)
+    (staging.folder / "trace-steps-2-3-rank-0.json.gz").write_text("trace")
+    store.publish(staging, manifest)
+    folder = store.path("fake", IDENTITY)
+    assert (folder / ".logs" / "trace-steps-2-3-rank-0.json.gz").read_text() == "trace"
+    assert not [record.path for record in manifest.files if "trace" in record.path]
+
+
 def test_first_to_publish_wins(store: Store) -> None:
     staging, manifest = stage_files(store, "first")
     store.publish(staging, manifest)

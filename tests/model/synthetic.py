@@ -12,7 +12,8 @@ import torch
 
 from model.architecture.checkpoint import save_model
 from model.sections import TrainingConfig
-from model.training.loop import TrainingBatch, train
+from model.training.batches import TrainingBatch
+from model.training.next_token import train
 from model.training.ranks import leave
 from tests.model.conftest import tiny_config, tiny_model
 

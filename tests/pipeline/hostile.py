@@ -17,7 +17,7 @@ from typing import Any
 
 from pipeline.clean.stage import Rules
 from pipeline.sections import CleanConfig, CleanRules, CodeSource, JsonlSource
-from pipeline.sources import book, code, jsonl, wiki
+from pipeline.sources import book, code, gutenberg, jsonl, wiki
 from pipeline.sources.charset import NotText, decode
 from pipeline.sources.stream import tidy
 from pipeline.tasks import guard
@@ -153,8 +153,8 @@ def _url_rules() -> Rules:
 
 def _licence(text: str) -> object:
     try:
-        return book.strip_licence(text)
-    except book.Unreadable:
+        return gutenberg.strip_licence(text)
+    except gutenberg.Unreadable:
         return None
 
 

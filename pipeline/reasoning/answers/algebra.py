@@ -9,12 +9,13 @@ the same polynomial is compared at random points then, to more digits than the n
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from fractions import Fraction
 
 from pipeline.reasoning.answers.budget import spend
 from pipeline.reasoning.answers.syntax import Node, NotAFormulaError
 
-__all__ = ["Algebra", "Quotient"]
+__all__ = ["Algebra", "Functions", "Quotient", "quotient_key"]
 
 MOST_TERMS = 400
 MOST_BITS = 4_000
@@ -42,10 +43,16 @@ class Quotient:
         return None
 
 
+Functions = Callable[["Algebra", str, list[Quotient]], Quotient | None]
+"""The exact value of a function of that name with these arguments; None where there is none that is known."""
+
+
 class Algebra:
     """Quotients of one comparison; its methods raise `NotAFormulaError` where the bounds are passed."""
 
-    def __init__(self) -> None:
+    def __init__(self, functions: Functions) -> None:
+        """`functions` tells the values that are known exactly."""
+        self._functions = functions
         self.soft: set[str] = set()
         """Atoms that other atoms may equal a combination of."""
         self.roots: dict[str, Polynomial] = {}
@@ -317,9 +324,7 @@ class Algebra:
 
     def call(self, name: str, parts: list[Quotient]) -> Quotient:
         """A function's value: exact where it is known to be, else an atom of its own."""
-        from pipeline.reasoning.answers import functions
-
-        exact = functions.exact_value(self, name, parts)
+        exact = self._functions(self, name, parts)
         if exact is not None:
             return exact
         atom = f"{name}({';'.join(quotient_key(part) for part in parts)})"

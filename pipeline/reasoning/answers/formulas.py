@@ -9,6 +9,7 @@ from fractions import Fraction
 from pipeline.reasoning.answers import numerics
 from pipeline.reasoning.answers.algebra import Algebra, Polynomial
 from pipeline.reasoning.answers.budget import OutOfBudgetError
+from pipeline.reasoning.answers.functions import exact_value
 from pipeline.reasoning.answers.splitting import split_outside
 from pipeline.reasoning.answers.syntax import Node, NotAFormulaError, is_unfinished, names, parse_formula
 
@@ -58,7 +59,7 @@ def equal_formula(expected: str, answer: str, *, finished: bool = False) -> bool
 
 
 def _equal(first: Node, second: Node) -> bool:
-    algebra = Algebra()
+    algebra = Algebra(exact_value)
     try:
         if algebra.equal(algebra.value(first), algebra.value(second)):
             return True
@@ -73,7 +74,7 @@ def value_of(text: str) -> Fraction | None:
     if tree is None:
         return None
     try:
-        return Algebra().value(tree).rational()
+        return Algebra(exact_value).value(tree).rational()
     except (NotAFormulaError, OutOfBudgetError, RecursionError):
         return None
 
@@ -136,7 +137,7 @@ def _solved(relation: Relation) -> tuple[str, str, str] | None:
 
 def _is_proportional(expected: Relation, answer: Relation) -> bool:
     try:
-        algebra = Algebra()
+        algebra = Algebra(exact_value)
         (sign, one), (other_sign, two) = (_difference(algebra, relation) for relation in (expected, answer))
         if sign != other_sign or not one or not two or set(one) != set(two):
             return False

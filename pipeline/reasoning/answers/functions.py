@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from fractions import Fraction
 from math import comb, factorial
-from typing import TYPE_CHECKING
 
+from pipeline.reasoning.answers.algebra import Algebra, Quotient, quotient_key
 from pipeline.reasoning.answers.syntax import NotAFormulaError
-
-if TYPE_CHECKING:
-    from pipeline.reasoning.answers.algebra import Algebra, Quotient
 
 __all__ = ["exact_value"]
 
@@ -142,8 +139,6 @@ def _cosine(algebra: Algebra, value: Quotient) -> Quotient:
 
 def _trigonometric(algebra: Algebra, name: str, value: Quotient) -> Quotient:
     """An atom; a negative argument is turned round, and the square of a sine is known by its cosine."""
-    from pipeline.reasoning.answers.algebra import quotient_key
-
     sign = 1
     if value.above and value.above[max(value.above)] < 0:
         value = algebra.times(algebra.number(Fraction(-1)), value)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from flows.report.report import write_report
+from flows.run.record import RunRecord
 from tests.flows.example import example_run
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -19,7 +20,7 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 @pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
 def test_the_report_in_a_browser(tmp_path: Path) -> None:
     record, store = example_run(tmp_path)
-    page = write_report(record, store, tmp_path / "report.html")
+    page = write_report(RunRecord.model_validate(record), store, tmp_path / "report.html")
     command = [str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", "--host-resolver-rules=MAP * ~NOTFOUND"]
     options = [
         f"--user-data-dir={tmp_path / 'profile'}",

@@ -9,6 +9,7 @@ import pytest
 
 from flows.report.domain_figures import gained_and_forgotten
 from flows.report.report import write_report
+from flows.run.record import RunRecord
 from infra.store import LocalStore, Store
 from tests.flows.example import HOSTILE, example_run, identity
 
@@ -43,7 +44,7 @@ class Page(HTMLParser):
 
 
 def written(record: dict[str, Any], store: Store, folder: Path) -> tuple[str, Page]:
-    path = write_report(record, store, folder / "deep" / "report.html")
+    path = write_report(RunRecord.model_validate(record), store, folder / "deep" / "report.html")
     text = path.read_text(encoding="utf-8")
     page = Page(text)
     assert not page.open

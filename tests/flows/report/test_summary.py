@@ -12,6 +12,7 @@ import pytest
 from rich.console import Console
 
 from flows.report.summary import drops, next_commands, print_summary, samples
+from flows.run.record import RunRecord
 from flows.run.records import Run
 from infra.store import LocalStore, Store
 from tests.flows.example import HOSTILE, example_run
@@ -26,7 +27,7 @@ def printed(record: dict[str, Any], store: Store, width: int = 120, *, colours: 
     stream = io.StringIO()
     print_summary(
         Console(file=stream, width=width, force_terminal=colours, color_system="truecolor" if colours else None),
-        record,
+        RunRecord.model_validate(record),
         store,
     )
     return stream.getvalue()
@@ -86,18 +87,23 @@ def test_a_record_with_next_to_nothing(tmp_path: Path) -> None:
 def test_stages_in_order_whatever_the_order_of_the_record(tmp_path: Path) -> None:
     record, store = example_run(tmp_path)
     assert list(record["stages"]) == sorted(record["stages"])
-    assert [stage.name for stage in Run(record, store).stages][:4] == ["extract", "clean", "dedup", "reasoning"]
+    assert [stage.name for stage in Run(RunRecord.model_validate(record), store).stages][:4] == [
+        "extract",
+        "clean",
+        "dedup",
+        "reasoning",
+    ]
 
 
 def test_torn_and_repeated_events(tmp_path: Path) -> None:
     record, store = example_run(tmp_path)
-    series = Run(record, store).stage("grpo").series
+    series = Run(RunRecord.model_validate(record), store).stage("grpo").series
     assert [step for step, _ in series["reward"]] == list(range(1, 21))
 
 
 def test_broken_artifact_files_cost_only_themselves(tmp_path: Path) -> None:
     record, store = example_run(tmp_path)
-    run = Run(record, store)
+    run = Run(RunRecord.model_validate(record), store)
     folder = run.stage("evaluate").folder
     assert folder is not None
     (folder / "evaluation.json").write_text(json.dumps([1, 2]), encoding="utf-8")
@@ -107,7 +113,7 @@ def test_broken_artifact_files_cost_only_themselves(tmp_path: Path) -> None:
 
 def test_drops_are_sorted_and_samples_mixed(tmp_path: Path) -> None:
     record, store = example_run(tmp_path)
-    run = Run(record, store)
+    run = Run(RunRecord.model_validate(record), store)
     assert drops(run.stage("clean")) == [("gopher_repetition", 300), ("c4_lorem", 100), ("language", 60)]
     assert [row["correct"] for row in samples(run)] == [True, False]
     assert samples(run)[1]["question"] == HOSTILE
@@ -117,7 +123,7 @@ def test_names_are_quoted_for_the_shell(tmp_path: Path) -> None:
     record, store = example_run(tmp_path)
     record["root"] = "store"
     record["release"]["model"] = "my model; rm -rf"
-    assert next_commands(Run(record, store))[0] == "deepmill chat 'my model; rm -rf@champion'"
+    assert next_commands(Run(RunRecord.model_validate(record), store))[0] == "deepmill chat 'my model; rm -rf@champion'"
 
 
 def test_programs_beside_this_python_are_called_by_their_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -142,6 +148,6 @@ def test_the_password_of_a_tracking_server_is_not_shown(tmp_path: Path) -> None:
 
 
 def test_a_run_without_a_model_offers_none_to_chat_with(tmp_path: Path) -> None:
-    record = {"run_id": "r1", "state": "completed", "recipe": {"name": "corpus"}, "stages": []}
-    offered = next_commands(Run(record, LocalStore(tmp_path)))
+    record = {"run_id": "r1", "state": "completed", "recipe": {"name": "corpus"}, "stages": {}}
+    offered = next_commands(Run(RunRecord.model_validate(record), LocalStore(tmp_path)))
     assert [command.split()[1] for command in offered] == ["report", "plan"]

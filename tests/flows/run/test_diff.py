@@ -9,6 +9,7 @@ import pytest
 from flows.cli import app
 from flows.recipe.stages import stage
 from flows.run.diff import Change, compare_runs, differences_today
+from flows.run.record import find_record
 from infra.fingerprint import environment, fingerprint, packages
 from infra.hashing import file_digest
 from infra.store import LocalStore
@@ -44,7 +45,7 @@ def two_runs(store: LocalStore) -> None:
 
 def test_two_runs_are_told_apart_causes_first(store: LocalStore) -> None:
     two_runs(store)
-    first, second = (store.read_run(name) or {} for name in store.runs())
+    first, second = (find_record(store, name) for name in store.runs())
     found = list(compare_runs(store, first, second))
     contents = [(store.find("extract", name) or first).content[:10] for name in ("e1", "e2")]  # type: ignore[union-attr]
     assert found == [
@@ -83,7 +84,7 @@ def test_today_against_then(store: LocalStore, tmp_path: Path, capsys: pytest.Ca
     older = now | {"packages": {"numpy": "1.0"}}
     publish(store, "tokenizer", "t1", fingerprint=CODE["tokenizer"], version=0, **older)
     record(store, "20260101-a", {"extract": "e1", "tokenizer": "t1"})
-    changes = {(item.section, item.key): item for item in differences_today(store, store.read_run("20260101-a") or {})}
+    changes = {(item.section, item.key): item for item in differences_today(store, find_record(store, "20260101-a"))}
     assert set(changes) == {
         ("code", "extract"),
         ("code", "tokenizer version"),

@@ -5,14 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 from flows.run.mlflow_log import MlflowLog
+from flows.run.record import RunRecord
 from infra.settings import Settings
 
-RECORD = {"run_id": "one", "recipe_name": "tiny", "revision": "", "recipe": {"name": "tiny", "execution": {}}}
+RECORD = RunRecord(run_id="one", recipe_name="tiny", recipe={"name": "tiny", "execution": {}})
 
 
 def test_trouble_is_told_once_and_stays_in_the_record(tmp_path: Path) -> None:
     told: list[str] = []
-    log = MlflowLog(Settings(root=str(tmp_path), tracking_uri="nobody://knows"), dict(RECORD), told.append)
+    log = MlflowLog(Settings(root=str(tmp_path), tracking_uri="nobody://knows"), RECORD, told.append)
     log.describe(lambda: "more that cannot be written")
     ids = log.close("completed")
     assert told == [ids["trouble"]]

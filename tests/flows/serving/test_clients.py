@@ -20,7 +20,7 @@ from flows.serving.app import build
 from flows.serving.metrics import Metrics
 from flows.serving.model_manager import ModelManager, Place, Source
 from model.serving.spec import EngineKind
-from tests.flows.serving.live import LIMITS, Live, Shelf, frozen_engine, live, post, raw, until
+from tests.flows.serving.live import LIMITS, Live, Shelf, frozen_engine, live, post, raw, sure, until
 from tests.model.serving.talker import ANSWER, QUESTION, THOUGHT
 
 ASK: dict[str, Any] = {"model": "talker", "temperature": 0, "messages": [{"role": "user", "content": QUESTION}]}
@@ -217,13 +217,9 @@ def test_no_seed_is_a_new_one_each_time(server: Live) -> None:
 
 
 def test_no_temperature_is_the_models_own_or_one(talkers: dict[str, Path], tmp_path: Path) -> None:
-    sure = tmp_path / "sure"
-    sure.mkdir()
-    for file in talkers["1"].iterdir():
-        (sure / file.name).write_bytes(file.read_bytes())
-    settings = json.loads((sure / "generation_config.json").read_text())
-    (sure / "generation_config.json").write_text(json.dumps(settings | {"do_sample": False}))
-    with live(Shelf({"1": talkers["1"], "2": sure}, wanted="1"), tmp_path / "cache") as server:
+    with live(
+        Shelf({"1": talkers["1"], "2": sure(talkers["1"], tmp_path / "sure")}, wanted="1"), tmp_path / "cache"
+    ) as server:
         unknown = {"model": "talker", "messages": [{"role": "user", "content": "+ + in"}], "max_tokens": 30}
         found: dict[str, set[str]] = {"1": set(), "2": set()}
         with server.client() as client:

@@ -21,7 +21,8 @@ from model.planning.costs import (
     training_memory,
 )
 from model.sections import TrainingConfig
-from model.training.loop import TrainingBatch, train
+from model.training.batches import TrainingBatch
+from model.training.next_token import train
 
 LENGTH = 128
 VARIANTS = {

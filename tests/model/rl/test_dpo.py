@@ -14,7 +14,8 @@ import torch
 from infra.errors import UserError
 from infra.execution import ENVIRONMENT_KEY
 from model.finetune_sections import DpoConfig
-from model.rl.dpo import Pair, _batch, _cut, answer_log_probabilities, dpo, dpo_loss
+from model.rl.dpo import _batch, _cut, answer_log_probabilities, dpo, dpo_loss
+from model.rl.pairs import Pair
 from model.training.engine import SingleEngine
 from tests.model.artifacts import shared_artifacts
 from tests.model.conftest import tiny_model
@@ -80,7 +81,7 @@ def test_the_stage_learns_to_prefer_and_goes_on_to_the_same_bytes(
     metrics = dpo(_config(tmp_path), inputs, tmp_path / "a")
     whole, steps = SingleEngine.step, itertools.count()
 
-    def step(engine: SingleEngine, rate: float) -> float:
+    def step(engine: SingleEngine, rate: float) -> torch.Tensor:
         if next(steps) == 7:
             raise KeyboardInterrupt
         return whole(engine, rate)

@@ -165,9 +165,9 @@ def test_the_gradient_of_an_update_is_that_of_the_plain_formula(monkeypatch: pyt
     policy.reference = reference
     found: dict[str, torch.Tensor] = {}
 
-    def keep(rate: float) -> float:
+    def keep(rate: float) -> torch.Tensor:
         found.update({name: p.grad.clone() for name, p in policy.actor.named_parameters() if p.grad is not None})
-        return 0.0
+        return torch.tensor(0.0)
 
     monkeypatch.setattr(policy.engine, "step", keep)
     row = policy.update(answers, 1e-6)

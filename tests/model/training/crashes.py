@@ -12,7 +12,8 @@ import psutil
 import torch
 
 from model.architecture.checkpoint import save_model
-from model.training.loop import TrainingBatch, train
+from model.training.batches import TrainingBatch
+from model.training.next_token import train
 from model.training.ranks import leave
 from tests.model.conftest import tiny_model
 from tests.model.synthetic import CountingBatches, small_training

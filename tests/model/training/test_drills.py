@@ -18,8 +18,9 @@ from infra import events
 from infra.errors import UserError
 from infra.execution import ENVIRONMENT_KEY
 from model.sections import BadStep
-from model.training.engine import SingleEngine
-from model.training.loop import RECENT, TrainingBatch, _Run, train
+from model.training.batches import TrainingBatch
+from model.training.guard import RECENT, SpikeGuard
+from model.training.next_token import train
 from tests.model.conftest import tiny_model
 from tests.model.synthetic import CountingBatches, small_training
 from tests.model.training.layouts import StoppedError, StoppingBatches
@@ -133,8 +134,8 @@ class _Jumping(CountingBatches):
 def test_the_clock_jumps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     result = train(tiny_model(), _Jumping(monkeypatch), small_training(), tmp_path / "jumped")
     monkeypatch.undo()
-    assert 0 < result.tokens_per_second < 1e7
-    assert result.checkpoints == 5
+    assert 0 < result.facts.tokens_per_second < 1e7
+    assert result.facts.checkpoints == 5
     assert result.history == train(tiny_model(), CountingBatches(), small_training(), tmp_path / "plain").history
 
 
@@ -160,17 +161,22 @@ def test_a_loss_spike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         train(tiny_model(), _Spiking(), config.model_copy(update={"bad_step": BadStep.STOP}), tmp_path / "stop")
 
 
-def test_what_is_learnt_by_heart_has_no_spikes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_learnt_by_heart_has_no_spikes() -> None:
     """Ten times next to nothing is next to nothing: such a step has something left to teach."""
-    monkeypatch.setenv(ENVIRONMENT_KEY, "{}")
-    engine = SingleEngine(tiny_model(), small_training())
-    run = _Run(engine, CountingBatches(), small_training(spike_factor=3.0), 1, 0, None, None)
-    run.history = [{"loss": 0.001}] * RECENT
-    assert run.is_good(0.015)
-    assert not run.is_good(0.6)
-    run.history = [{"loss": 2.0}] * RECENT
-    assert run.is_good(5.9)
-    assert not run.is_good(6.1)
+    guard = SpikeGuard(3.0, torch.device("cpu"))
+
+    def judge(loss: float) -> bool:
+        return bool(guard.judge(torch.tensor(loss, dtype=torch.float64)))
+
+    guard.restore([0.001] * RECENT)
+    assert judge(0.015)
+    assert not judge(0.6)
+    guard.restore([2.0] * RECENT)
+    assert judge(5.9)
+    assert not judge(6.1)
+    guard.restore([2.0] * (RECENT - 1))  # too few to know what is usual
+    assert judge(100.0)
+    assert not judge(float("nan"))
 
 
 def test_a_loss_that_is_not_a_number(tmp_path: Path, notes: Path) -> None:

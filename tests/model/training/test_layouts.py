@@ -50,6 +50,7 @@ MATRIX: dict[str, dict[str, Any]] = (
         "balanced-ep2": {"execution": _two(expert_parallel=2), "family": "deepseek", "training": BALANCED},
         "predicting-ep2": {"execution": _two(expert_parallel=2), "changes": PREDICTING},
     }
+    | {f"skipping-zero{zero}": {"execution": _two(zero=zero, expert_parallel=2), "idle": 3} for zero in (0, 1, 3)}
 )
 REFERENCES = {
     "softmax-ep2": "softmax",
@@ -57,6 +58,7 @@ REFERENCES = {
     "muon-ep2": "muon",
     "balanced-ep2": "balanced",
     "predicting-ep2": "predicting",
+    **{f"skipping-zero{zero}": "skipping" for zero in (0, 1, 3)},
 }
 SINGLES: dict[str, dict[str, Any]] = {
     "single": {"execution": {}},
@@ -65,6 +67,7 @@ SINGLES: dict[str, dict[str, Any]] = {
     "balanced": {"execution": {}, "family": "deepseek", "training": BALANCED},
     "devices": {"execution": {}, "family": "deepseek", "training": BALANCED | {"device_balance_loss": 0.0}},
     "predicting": {"execution": {}, "changes": PREDICTING},
+    "skipping": {"execution": {}, "idle": 3},
 }
 ROUNDED: dict[str, dict[str, Any]] = {
     "bf16": {"execution": _two(precision="bf16", zero=0)},
@@ -132,6 +135,13 @@ def test_the_loss_of_the_devices_is_at_work(folder: Path) -> None:
 def test_the_prediction_layer_comes_along(folder: Path) -> None:
     model = load_model(folder / "predicting-ep2" / "model", prediction=True)
     assert model.config.num_nextn_predict_layers == 1
+
+
+@pytest.mark.parametrize("name", ["skipping", *(name for name, other in REFERENCES.items() if other == "skipping")])
+def test_a_step_that_is_thrown_away_moves_nothing_in_any_layout(name: str, folder: Path) -> None:
+    """Its first micro-batch has left gradients behind, in places that differ from layout to layout."""
+    history = _history(folder, name)
+    assert [row["step"] for row in history if row["grad_norm"] == 0.0] == [4]
 
 
 @pytest.mark.parametrize("name", ROUNDED)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from model.training.loop import train
+from model.training.next_token import train
 from model.training.prediction import loss_tokens_at, prediction_weight, targets_at
 from tests.model.conftest import tiny_model
 from tests.model.synthetic import CountingBatches, small_training

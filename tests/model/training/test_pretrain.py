@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,6 +14,7 @@ import pipeline.tokens.reader
 from infra.errors import UserError
 from model.architecture.checkpoint import load_model
 from model.sections import PretrainConfig
+from model.training.metrics import PretrainMetrics
 from model.training.pretrain import pretrain
 from model.training.sources import token_bytes
 from tests.model.conftest import tiny_config
@@ -79,6 +81,22 @@ def test_the_same_config_gives_the_same_bytes(inputs: dict[str, Path], tmp_path:
         torch.rand(3)
     for file in ("model/model.safetensors", "model/config.json", "history.json"):
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
+
+
+def test_shards_are_read_ahead_and_the_metrics_come_back_typed(
+    inputs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: list[str] = []
+    plain = _Reader.batch
+
+    def batch(self: _Reader, *where: int) -> SimpleNamespace:
+        threads.append(threading.current_thread().name)
+        return plain(self, *where)
+
+    monkeypatch.setattr(_Reader, "batch", batch)
+    metrics = pretrain(_config(steps=3), inputs, tmp_path / "out")
+    assert sum(name.startswith("read-ahead") for name in threads) == 3
+    assert PretrainMetrics.model_validate(metrics).written() == metrics
 
 
 def test_a_batch_that_does_not_divide_is_one_clear_line(inputs: dict[str, Path], tmp_path: Path) -> None:

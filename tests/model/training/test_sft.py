@@ -155,6 +155,12 @@ def test_tasks_that_fit_nowhere_are_said(inputs: dict[str, Path], tmp_path: Path
         sft(_config(sequence_length=8), inputs, tmp_path)
 
 
+def test_a_model_that_does_not_know_all_tokens(inputs: dict[str, Path], tmp_path: Path) -> None:
+    save_model(tiny_model(vocab_size=64), tmp_path / "small" / "model", inputs["tokenizer"])
+    with pytest.raises(UserError, match=r"small: its vocabulary is smaller than the tokenizer's; train it again"):
+        sft(_config(), inputs | {"start": tmp_path / "small"}, tmp_path / "out")
+
+
 def test_only_a_finished_answer_counts(inputs: dict[str, Path], words: Tokenizer) -> None:
     model = load_model(inputs["start"] / "model")
     with torch.no_grad():  # a model that says "2" for ever, whatever the question

@@ -13,8 +13,9 @@ from infra.errors import UserError
 from infra.execution import ENVIRONMENT_KEY
 from infra.launch import RankError, launch
 from model.sections import BadStep, Schedule
+from model.training.batches import TrainingBatch
 from model.training.engine import threads_for
-from model.training.loop import TrainingBatch, train
+from model.training.next_token import train
 from model.training.schedule import learning_rate
 from tests.model.conftest import tiny_model
 from tests.model.synthetic import CountingBatches, small_training

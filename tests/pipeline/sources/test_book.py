@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.sections import BookSource
-from pipeline.sources.book import chapters, cut, read, strip_licence
+from pipeline.sources.book import chapters, cut, read
+from pipeline.sources.gutenberg import strip_licence
 from tests.pipeline.corpus import only
 from tests.pipeline.sources.raw import LIMIT, external, read_all
 

@@ -114,14 +114,12 @@ def test_mixture_is_exact_in_each_period_and_each_source_keeps_its_epochs(artifa
 
 def test_resume_is_one_integer(artifact: Path) -> None:
     reader = ShardReader(artifact, "train", global_batch=4)
-    batches = [reader.next() for _ in range(9)]
+    batches = [reader.batch(step) for step in range(9)]
     resumed = ShardReader(artifact, "train", global_batch=4)
-    resumed.state = 5
-    for batch in batches[5:]:
-        again = resumed.next()
+    for step, batch in enumerate(batches[5:], 5):
+        again = resumed.batch(step)
         assert again.rows == batch.rows
         assert again.tokens.equal(batch.tokens)
-    assert resumed.state == reader.state == 9
 
 
 @pytest.mark.parametrize("length", [LENGTH, LENGTH // 4])
@@ -178,18 +176,9 @@ def test_damage_is_found_when_it_is_read(artifact: Path, tmp_path: Path) -> None
         ShardReader(copy, "train", global_batch=1)
 
 
-def test_reading_ahead_changes_nothing(artifact: Path) -> None:
-    reader = ShardReader(artifact, "train", global_batch=4)
-    reader.state = 3
-    ahead = reader.batches(1, 2, ahead=3)
-    for step in range(3, 9):
-        batch, plain = next(ahead), ShardReader(artifact, "train", global_batch=4).batch(step, 1, 2)
-        assert batch.rows == plain.rows
-        assert batch.tokens.equal(plain.tokens)
-        assert reader.state == step + 1
-    ahead.close()
+def test_a_batch_that_does_not_divide_among_the_ranks(artifact: Path) -> None:
     with pytest.raises(ValueError, match="among 3 ranks"):
-        next(reader.batches(0, 3))
+        ShardReader(artifact, "train", global_batch=4).batch(0, 0, 3)
 
 
 def test_an_address_reads_as_a_folder_does(artifact: Path) -> None:

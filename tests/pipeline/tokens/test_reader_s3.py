@@ -100,8 +100,7 @@ def test_a_resume_asks_for_the_card_and_its_rows_and_nothing_else(
             requests = Requests(patch)
             remote.invalidate_cache()
             reader = ShardReader(BUCKET, "train", global_batch=BATCH)
-            reader.state = step
-            reader.next()
+            reader.batch(step)
         rows = [size for name, size in requests.seen if name.endswith(".parquet")]
         costs.append((len(requests.seen), rows))
         assert sorted(rows) == [8] * BATCH + [2 * LENGTH] * BATCH

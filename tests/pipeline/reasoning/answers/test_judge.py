@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from pipeline.reasoning.answers.algebra import Algebra
 from pipeline.reasoning.answers.detect import find_type
+from pipeline.reasoning.answers.functions import exact_value
 from pipeline.reasoning.answers.judge import fits, judge
 from pipeline.reasoning.answers.syntax import NotAFormulaError, parse_formula
 from pipeline.reasoning.answers.types import AnswerType, declared_type
@@ -180,7 +181,7 @@ def test_any_formula_gets_a_verdict(parts: list[str], expected: str) -> None:
 ))  # fmt: skip
 def test_algebra_agrees_with_arithmetic(text: str) -> None:
     """Polynomials are equal to zero exactly where they vanish on more points than their degree."""
-    algebra = Algebra()
+    algebra = Algebra(exact_value)
     difference = algebra.value(parse_formula(f"{text}-({text.replace('x', 'y')})"))
     values = [eval(text, {"x": x, "y": y}) - eval(text, {"x": y, "y": y}) for x in range(8) for y in range(20, 28)]
     assert (not difference.above) == (not any(values))

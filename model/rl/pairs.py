@@ -1,0 +1,107 @@
+"""What `dpo` learns from: prompts with a better and a worse answer, from files or from the model itself.
+
+The model's own pairs are a right and well-formed answer against a wrong one, to the same training question.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from infra import events
+from infra.errors import UserError
+from model.architecture.transformer import Transformer
+from model.finetune_sections import DpoConfig
+from model.generation.generate import Sampling
+from model.generation.solve import solve
+from model.rl.rollout import questions_of_step
+from pipeline.reasoning.problem_files import read_records
+from pipeline.reasoning.stage import read_tasks
+from pipeline.tokens.chat import chat_format
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+__all__ = ["Pair", "encode_pairs", "find_pairs"]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A prompt with the better and the worse of two answers, in tokens."""
+
+    prompt: list[int]
+    chosen: list[int]
+    rejected: list[int]
+
+    def __len__(self) -> int:
+        return 2 * (len(self.prompt) + max(len(self.chosen), len(self.rejected)))
+
+
+def find_pairs(config: DpoConfig, reasoning: Path, model: Transformer, tokenizer: Tokenizer) -> list[dict[str, str]]:
+    """Texts `prompt`, `chosen` and `rejected` of each pair.
+
+    Raises:
+        UserError: there are none, or a file holds something else.
+    """
+    rows = _file_pairs(config) if config.files else _sampled_pairs(config, reasoning, model, tokenizer)
+    if not rows:
+        raise UserError(
+            "dpo: no question got both a right and a wrong answer: there is nothing to prefer; ask more questions, "
+            "or give pairs in dpo.files"
+        )
+    return rows
+
+
+def encode_pairs(path: Path, tokenizer: Tokenizer) -> list[Pair]:
+    """The pairs of a file with one JSON object per line, in tokens."""
+    return [_encode(json.loads(line), tokenizer) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def _file_pairs(config: DpoConfig) -> list[dict[str, str]]:
+    rows = []
+    for name, number, given in read_records(config.files):
+        texts = {key: given.get(key) for key in ("prompt", "chosen", "rejected")} if isinstance(given, Mapping) else {}
+        if not texts or not all(isinstance(text, str) and text for text in texts.values()):
+            raise UserError(f"{name}: record {number}: not an object with the texts prompt, chosen and rejected")
+        rows.append({key: str(text) for key, text in texts.items()})
+    return rows
+
+
+def _sampled_pairs(
+    config: DpoConfig, reasoning: Path, model: Transformer, tokenizer: Tokenizer
+) -> list[dict[str, str]]:
+    """The first right and the first wrong of the model's own answers to each question that has both."""
+    tasks = read_tasks(reasoning / "train.jsonl")
+    asked = [
+        tasks[number] for number in questions_of_step(0, min(config.questions, len(tasks)), len(tasks), config.seed)
+    ]
+    rows = []
+    events.begin("pairs", len(asked), "questions")
+    for start in range(0, len(asked), 32):
+        chunk = asked[start : start + 32]
+        repeated = [task for task in chunk for _ in range(config.samples)]
+        numbers = range(start * config.samples, start * config.samples + len(repeated))
+        sampling = Sampling(config.max_new_tokens, temperature=1.0, seed=config.seed)
+        solutions = solve(model, tokenizer, repeated, sampling, batch_size=256, numbers=numbers)
+        for place, task in enumerate(chunk):
+            mine = solutions[place * config.samples : (place + 1) * config.samples]
+            good = [s for s in mine if s.score == 1 and s.is_well_formed]
+            bad = [s for s in mine if s.score < 1]
+            if good and bad:
+                texts = (tokenizer.decode(s.completion.tokens, skip_special_tokens=True) for s in (good[0], bad[0]))
+                rows.append(dict(zip(("prompt", "chosen", "rejected"), (task["question"], *texts), strict=True)))
+        events.advance(len(chunk))
+    events.flush()
+    return rows
+
+
+def _encode(row: Mapping[str, str], tokenizer: Tokenizer) -> Pair:
+    chat = chat_format(tokenizer)
+    return Pair(
+        chat.question(row["prompt"]),
+        [*chat.written(row["chosen"]), chat.eos],
+        [*chat.written(row["rejected"]), chat.eos],
+    )
