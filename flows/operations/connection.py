@@ -51,8 +51,9 @@ def connect(settings: Settings) -> bool:
             # The registry is there and not beside the store: no other may be read, or promoted in, in its place.
             os.environ.setdefault("DEEPMILL_TRACKING_URI", facts["mlflow"])
         return False
-    for address in (facts["prefect"], facts["mlflow"]):
-        _refuse_foreign(address)
+    if not servers.servers:  # who names a host trusts it; another user may serve there, for a team
+        for address in (facts["prefect"], facts["mlflow"]):
+            _refuse_foreign(address)
     for name, value in client_environment(facts, known_login(settings, servers)).items():
         if not _is_for_elsewhere(name, facts):
             os.environ.setdefault(name, value)

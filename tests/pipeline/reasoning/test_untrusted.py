@@ -208,6 +208,19 @@ def test_no_answer_writes_its_own_verdict(dataset: str) -> None:
     assert score(dataset, "print(1,end='')", row) == 0.0
 
 
+@pytest.mark.parametrize("name", ["open", "ｏｐｅｎ"])
+def test_no_answer_reads_a_file(name: str, tmp_path: Path) -> None:
+    """The scorer gives a tenth for a list of the right values, which here stand in a file."""
+    entry = _entry("spiral_matrix")
+    (tmp_path / "answer").write_text(entry["answer"])
+    answer = f"{name}({str(tmp_path / 'answer')!r}).read().split()"
+    listed = repr([int(number) for number in entry["answer"].split()])
+    requests = [
+        {"kind": "gym", "dataset": "spiral_matrix", "answer": text, "entry": entry} for text in (answer, listed)
+    ]
+    assert judge(requests) == [0.0, 0.1]
+
+
 @pytest.mark.parametrize("kind", ["math", "typed"])
 def test_hostile_answers_to_mathematics_are_wrong(kind: str) -> None:
     common = {"kind": kind, "expected": "42", "answer_type": None, "choices": []}
