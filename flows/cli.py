@@ -61,6 +61,13 @@ def main() -> None:
         _complain(usage_message(error))
         sys.exit(error.exit_code)
 
+    except Exception as error:
+        if not type(error).__module__.startswith("mlflow."):
+            raise
+        first = (str(error).splitlines() or [type(error).__name__])[0]  # the registry's or tracking server's, no bug
+        _complain(f"MLflow does not answer as it should ({first}); nothing was changed: run the command again")
+        sys.exit(1)
+
 
 def _complain(text: str) -> None:
     Console(stderr=True, highlight=False, soft_wrap=True).print(f"[red]error[/] {escape(text)}")

@@ -36,6 +36,7 @@ from pipeline.tasks.documents import (
     read_documents,
     run_pipeline,
 )
+from pipeline.tasks.guard import spent
 
 __all__ = ["Piece", "Reader", "deal", "extract"]
 
@@ -43,6 +44,8 @@ TASK_BYTES = 2_000_000
 """Files of a source share a task while they are smaller than this together."""
 RECORDS = 1_000_000
 """Records that any file may have beyond one for each of its bytes."""
+SECONDS, SECONDS_PER_MEGABYTE = 300.0, 60.0
+"""Processor time that making text of a file may take in all, and further for its size: ten times what text takes."""
 DEEPEST = 32
 """Levels of lists and objects kept of a record's metadata."""
 DROPPED = "dropped/"
@@ -175,10 +178,13 @@ def _bounded(found: Iterable[Found], part: Part) -> Iterator[Found]:
         Damaged: there is more, as where a file holds a text once and says that it has it in a million rows.
     """
     records, room = RECORDS + part.file.size, most_decoded(part.file.size)
+    until = spent() + SECONDS + SECONDS_PER_MEGABYTE * part.file.size / 1e6
     for number, (document, rule) in enumerate(found, 1):
         room -= len(document.text) + sum(len(each) for each in document.metadata.values() if isinstance(each, str))
         if number > records or room < 0:
             raise Damaged(f"record {number}", "more records, or more text, than a file of this size can hold")
+        if spent() > until:
+            raise Damaged(f"record {number}", "records that take longer than all of a file of this size should")
         yield document, rule
 
 

@@ -12,12 +12,8 @@ OWNERS = {
     "prefect": ("flows/",),
     "mlflow": (
         "infra/tracking.py",
-        "flows/registry/file_gates.py",
-        "flows/registry/release.py",
+        "flows/registry/",
         "flows/serving/chat.py",
-        "flows/registry/names.py",
-        "flows/registry/lock.py",
-        "flows/registry/audit.py",
         "flows/operations/mlflow_app.py",
         "model/release/pyfunc.py",
         "model/release/serving",

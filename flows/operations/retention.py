@@ -23,7 +23,7 @@ __all__ = ["LINEAGE", "GCCandidate", "GCPlan", "apply_sweep", "needed_by", "plan
 
 LINEAGE = "deepmill.lineage"
 """Tag of a registered version: stage to identity, as JSON."""
-LEAVINGS = (".staging", ".rerun", ".fetched")
+LEAVINGS = (".staging", ".rerun", ".fetched", ".chat")
 """Local folders of unfinished work and fetched copies."""
 
 Key = tuple[str, str]

@@ -24,8 +24,8 @@ from typing import Any
 
 from infra.errors import UserError
 from infra.storage import ExternalFile, open_file, open_seekable, resolve
+from pipeline.reasoning.answers.boxes import boxed
 from pipeline.reasoning.answers.judge import fits
-from pipeline.reasoning.answers.normalise import boxed
 from pipeline.reasoning.answers.types import declared_type
 from pipeline.reasoning.scoring import mark_answers
 

@@ -20,7 +20,8 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from pipeline.reasoning.answers.normalise import LONGEST, boxed
+from pipeline.reasoning.answers.boxes import boxed
+from pipeline.reasoning.answers.normalise import LONGEST
 from pipeline.reasoning.sandbox import LIMITS, Limits, judge, run_programs
 
 __all__ = ["LONGEST_ANSWER", "Mark", "as_program", "boxed", "mark_answers", "score"]
@@ -90,7 +91,9 @@ def _run(values: list[str], ended: list[str], limits: Limits) -> None:
     distinct = list(dict.fromkeys(codes.values()))  # the answers of a group are often the same
     outcomes = dict(zip(distinct, run_programs(distinct, limits), strict=True))
     for place, code in codes.items():
-        values[place], ended[place] = outcomes[code].output.rstrip(), outcomes[code].status
+        output, ended[place] = outcomes[code].output.rstrip(), outcomes[code].status
+        is_value = not output and values[place].lstrip().startswith("```\n")  # a value in a block, as Markdown has it
+        values[place] = code if is_value and ended[place] == "ok" else output
 
 
 def _at_once(value: str, row: Row) -> float | None:

@@ -135,6 +135,8 @@ def _prepare_typed() -> None:
     HeldModules(("mpmath",)).install()
     for answer in ("1/2", r"\sqrt{8} x", "5 km", "2020-01-02", "(1, 2)", "a, b", "x = 3", "B", "Paris"):
         _typed({"answer": f"The answer is {answer}.", "expected": answer, "answer_type": None, "choices": []})
+    identity = {"answer": r"2\sin x\cos x", "expected": r"\sin 2x"}  # it loads mpmath
+    _typed({**identity, "answer_type": None, "choices": []})
 
 
 def _typed(job: Job) -> float:

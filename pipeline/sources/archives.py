@@ -33,18 +33,26 @@ _LOCAL_HEADER = 30
 
 
 def tar_files(stream: Stream, most: int) -> Iterator[tuple[str, Content]]:
-    """Path and content of each file of a tar archive, None in place of more than `most` bytes.
+    """Path and content of each file of a tar archive, or of several one after another; None in place of more than
+    `most` bytes.
 
     Raises:
         tarfile.TarError: a header is malformed or too long, or the archive breaks off.
     """
     told: dict[str, bytes] = {}  # by the headers before the one of the file itself
-    some = False
+    some = ended = False
     while block := stream.read(BLOCK):
         if len(block) == BLOCK and not block.strip(b"\0"):
-            return
+            some = ended = True
+            continue
         some = True
-        info = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
+        try:
+            info = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
+        except tarfile.HeaderError:
+            if ended:  # what follows an archive need not be another
+                return
+            raise
+        ended = False
         if info.size < 0:
             raise tarfile.ReadError("a file of less than no bytes")
         if info.type in (*_EXTENDED, *_NAMED, tarfile.XGLTYPE):
@@ -176,6 +184,8 @@ class ZipArchive:
 
     def read(self, name: str, most: int) -> Content:
         """The member of that name, the last where there are several; KeyError where there is none."""
+        if name not in self:
+            raise KeyError(f"There is no item named {name!r} in the archive")
         return self.content(self._by_name[name], most)
 
     def content(self, info: zipfile.ZipInfo, most: int) -> Content:
@@ -188,13 +198,13 @@ class ZipArchive:
             return zipfile.BadZipFile("the files before it were too large together")
         try:
             with self._archive.open(info) as file:
-                content = file.read(min(most, self._room) + 1)
+                content = file.read((limit := min(most, self._room)) + 1)
         except ARCHIVE_ERRORS as error:
             if not is_of_the_file(error):
                 raise
             return error
         self._room -= len(content)
-        return content if len(content) <= most else None
+        return content if len(content) <= limit else None
 
 
 def _overlapping(infos: list[zipfile.ZipInfo]) -> set[int]:

@@ -74,7 +74,7 @@ def _patterns(source: DatasetSource, readme: ExternalFile) -> list[str] | None:
     head = re.match(r"---\n(.*?)\n---", text, re.DOTALL)
     try:
         configs = (yaml.safe_load(head[1]) or {}).get("configs") if head else None
-    except (yaml.YAMLError, AttributeError):
+    except (yaml.YAMLError, AttributeError, RecursionError):
         configs = None
     if not configs:
         return None

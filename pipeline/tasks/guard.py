@@ -28,7 +28,7 @@ import psutil
 
 from pipeline.tasks.documents import Document
 
-__all__ = ["Extracted", "Job", "Work", "guarded", "renew"]
+__all__ = ["Extracted", "Job", "Work", "guarded", "renew", "spent"]
 
 Extracted = tuple[str, dict[str, Any], str | None]
 """Text, further metadata, and the rule that rejects the record or None."""
@@ -59,6 +59,7 @@ class _Child:
         theirs.close()
         self.owner = os.getpid()
         self.usage = psutil.Process(self.process.pid)
+        self.counted = 0.0
 
     def seconds(self) -> float:
         """Processor time that it has used."""
@@ -67,6 +68,13 @@ class _Child:
             return float(times.user + times.system)
         return 0.0
 
+    def count(self) -> None:
+        """Add what it has used since the last time to what all have."""
+        global _spent
+        now = max(self.seconds(), self.counted)
+        _spent += now - self.counted
+        self.counted = now
+
     def end(self) -> None:
         self.pipe.close()
         self.process.kill()
@@ -74,6 +82,14 @@ class _Child:
 
 
 _child: _Child | None = None
+_spent = 0.0
+
+
+def spent() -> float:
+    """Processor time that guarded work has taken in this process's name: that of one record has a limit, and what many
+    records may take together is for their reader to say.
+    """
+    return _spent
 
 
 def _end() -> None:
@@ -162,6 +178,7 @@ def _extract(work: Work, payloads: list[Any], seconds: float) -> Iterator[Extrac
             _child = _Child()
         try:
             results, culprit, why = _ask(_child, work, payloads, seconds)
+            _child.count()
         except BaseException:  # Ctrl-C between question and answer: the next answer would be to this question
             _end()
             raise

@@ -25,6 +25,13 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
     return ObjectStore(f"s3://test/{tmp_path.name}", tmp_path / "scratch")
 
 
+def bucket(folder: Path, scratch: str) -> ObjectStore:
+    """An object store whose objects are files: fsspec's own, conditional puts and all, without a server."""
+    import fsspec
+
+    return ObjectStore(f"file://{folder}/bucket", folder / scratch, fsspec.filesystem("file", auto_mkdir=True))
+
+
 def stage_files(store: Store, text: str = "hello") -> tuple[Staging, Manifest]:
     staging = store.staging("fake", IDENTITY)
     staging.prepare("code")

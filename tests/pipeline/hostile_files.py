@@ -32,7 +32,7 @@ from pipeline.sources.stream import Damaged, Limits, Part
 from tests.pipeline.sources.raw import warc_record, wiki_dump, wiki_page
 from tests.pipeline.sources.test_epub import epub
 
-__all__ = ["LIMITS", "READERS", "Reader"]
+__all__ = ["LIMITS", "READERS", "Reader", "extended", "header", "member", "overlapping"]
 
 LIMITS = Limits(bytes=4_000_000, seconds=1.0)
 WORDS = "The harbour lies open to the west, and the wind comes in with the tide. "
@@ -99,18 +99,18 @@ def _code(name: str, make: Callable[[int], bytes], **more: Any) -> Reader:
     return Reader(code, CodeSource(paths=("x",)), name, make, **more)
 
 
-def _header(kind: bytes, size: int, name: str = "a") -> bytes:
+def header(kind: bytes, size: int, name: str = "a") -> bytes:
     info = tarfile.TarInfo(name)
     info.type, info.size = kind, size
     return info.tobuf(tarfile.GNU_FORMAT)
 
 
-def _extended(kind: bytes, data: bytes) -> bytes:
-    return _header(kind, len(data)) + data + bytes(-len(data) % 512)
+def extended(kind: bytes, data: bytes) -> bytes:
+    return header(kind, len(data)) + data + bytes(-len(data) % 512)
 
 
-def _member(name: str = "a.py", content: bytes = b"x = 1\n" * 20) -> bytes:
-    return _header(tarfile.REGTYPE, len(content), name) + content + bytes(-len(content) % 512)
+def member(name: str = "a.py", content: bytes = b"abc = de\n" * 20) -> bytes:
+    return header(tarfile.REGTYPE, len(content), name) + content + bytes(-len(content) % 512)
 
 
 def _tar(unit: Callable[[], bytes]) -> Callable[[int], bytes]:
@@ -126,7 +126,7 @@ def overlapping(count: int, size: int, method: int = zipfile.ZIP_DEFLATED) -> by
     """A zip archive that lists one member of `size` bytes `count` times."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", method) as archive:
-        archive.writestr("a.py", b"x = 1\n" * (size // 6))
+        archive.writestr("a.py", b"abc = de\n" * (size // 9))
     content = buffer.getvalue()
     start = content.index(b"PK\x01\x02")
     end = content.index(b"PK\x05\x06")
@@ -279,17 +279,15 @@ READERS: dict[str, Reader] = {
     "csv: an open quote": _csv(lambda size: b'text\n"' + b"a\n" * (size // 2)),
     "csv: quotes": _csv(lambda size: b"text\n" + b'"' * size),
     "csv: a row without end": _csv(lambda size: b"text\n" + b'"a\n",' * (size // 5)),
-    "tar: a pax header": _code("a.tar", lambda size: _extended(tarfile.XHDTYPE, _records(size)) + _member()),
-    "tar: pax headers": _code("a.tar", _tar(lambda: _extended(tarfile.XHDTYPE, _records(2000)) + _member())),
-    "tar: global headers": _code("a.tar", _tar(lambda: _extended(tarfile.XGLTYPE, b"9 a1=bcd\n" * 50) + _member())),
-    "tar: headers of headers": _code("a.tar", _tar(lambda: _extended(tarfile.XHDTYPE, b"9 a1=bcd\n"))),
-    "tar: a long name": _code(
-        "a.tar", lambda size: _extended(tarfile.GNUTYPE_LONGNAME, b"a/" * (size // 2)) + _member()
-    ),
-    "tar: long names": _code("a.tar", _tar(lambda: _extended(tarfile.GNUTYPE_LONGNAME, b"a/" * 2000) + _member())),
-    "tar: folders": _code("a.tar", _tar(lambda: _header(tarfile.DIRTYPE, 0))),
-    "tar: small files": _code("a.tar", _tar(lambda: _member("a.py", b""))),
-    "tar: sparse files": _code("a.tar", _tar(lambda: _header(tarfile.GNUTYPE_SPARSE, 0))),
+    "tar: a pax header": _code("a.tar", lambda size: extended(tarfile.XHDTYPE, _records(size)) + member()),
+    "tar: pax headers": _code("a.tar", _tar(lambda: extended(tarfile.XHDTYPE, _records(2000)) + member())),
+    "tar: global headers": _code("a.tar", _tar(lambda: extended(tarfile.XGLTYPE, b"9 a1=bcd\n" * 50) + member())),
+    "tar: headers of headers": _code("a.tar", _tar(lambda: extended(tarfile.XHDTYPE, b"9 a1=bcd\n"))),
+    "tar: a long name": _code("a.tar", lambda size: extended(tarfile.GNUTYPE_LONGNAME, b"a/" * (size // 2)) + member()),
+    "tar: long names": _code("a.tar", _tar(lambda: extended(tarfile.GNUTYPE_LONGNAME, b"a/" * 2000) + member())),
+    "tar: folders": _code("a.tar", _tar(lambda: header(tarfile.DIRTYPE, 0))),
+    "tar: small files": _code("a.tar", _tar(lambda: member("a.py", b""))),
+    "tar: sparse files": _code("a.tar", _tar(lambda: header(tarfile.GNUTYPE_SPARSE, 0))),
     "zip: one member listed often": _code("a.zip", lambda size: overlapping(size // 5000, size)),
     "zip: empty members": _code("a.zip", _zip),
     "parquet: one text in many rows": _parquet(lambda size: _table(text=_same("x" * 1000, size // 10))),

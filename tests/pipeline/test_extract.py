@@ -296,3 +296,57 @@ def test_what_no_source_is_is_refused(source: dict[str, Any]) -> None:
 def test_names_that_cannot_be_part_of_an_id_are_refused() -> None:
     with pytest.raises(ValidationError):
         ExtractConfig.model_validate({"sources": {"a/b": {"kind": "web", "paths": ["x"]}}})
+
+
+def _rows_of_one_text(path: Path, rows: int, characters: int, **columns: str) -> None:
+    """A table that says the same again and again, which takes next to no room."""
+
+    def same(value: str) -> pa.DictionaryArray:
+        return pa.DictionaryArray.from_arrays(pa.array([0] * rows, pa.int32()), pa.array([value]))
+
+    pq.write_table(pa.table({"text": same("x" * characters), **{k: same(v) for k, v in columns.items()}}), path)
+
+
+def test_a_file_gives_no_more_than_one_of_its_size_can_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _rows_of_one_text(tmp_path / "a.parquet", 3000, 10)
+    options = {"kind": "parquet", "paths": [str(tmp_path / "a.parquet")]}
+    monkeypatch.setattr(stage, "RECORDS", 0)
+    set_workers(monkeypatch, 1)
+    size = (tmp_path / "a.parquet").stat().st_size
+    for config, bound in (({}, size), ({"most_decoded": lambda _: 500}, 50)):
+        for name, value in config.items():
+            monkeypatch.setattr(stage, name, value)
+        out = tmp_path / str(bound)
+        out.mkdir()
+        chosen = ExtractConfig.model_validate({"sources": {"s": options}, "on_damaged": "skip", "max_failure_rate": 1})
+        metrics = extract(chosen, {}, out)
+        assert metrics["documents_out"] == bound
+        assert metrics["dropped"] == {"damaged_file": 1}
+
+
+def test_metadata_is_kept_as_deep_as_is_reasonable(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"text": "words", "id": ' + "[" * 900 + "]" * 900 + ', "title": [["a"]]}\n')
+    out = tmp_path / "out"
+    out.mkdir()
+    options = {"kind": "jsonl", "paths": [str(tmp_path / "a.jsonl")]}
+    extract(ExtractConfig.model_validate({"sources": {"s": options}}), {}, out)
+    (document,) = read_documents(out)
+    assert document.metadata["title"] == [["a"]]
+    assert "nested too deep" in json.dumps(document.metadata["id"])
+
+
+def test_what_records_take_together_has_a_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    slow = "<b><i><p>" * 20_000
+    (tmp_path / "a.warc").write_bytes(b"".join(warc_record(f"http://h/{n}", page(slow)) for n in range(200)))
+    monkeypatch.setattr(stage, "SECONDS", 1.0)
+    monkeypatch.setattr(stage, "SECONDS_PER_MEGABYTE", 0.0)
+    set_workers(monkeypatch, 1)
+    out = tmp_path / "out"
+    out.mkdir()
+    options = {"kind": "web", "paths": [str(tmp_path / "a.warc")]}
+    chosen = {"sources": {"s": options}, "on_damaged": "skip", "max_failure_rate": 1, "max_record_seconds": 0.4}
+    with pytest.raises(UserError, match="no document among"):
+        extract(ExtractConfig.model_validate(chosen), {}, out)
+    failures = [document.metadata["failure"] for document in read_documents(out, "rejects")]
+    assert len(failures) < 200
+    assert failures[-1].endswith("records that take longer than all of a file of this size should")

@@ -15,7 +15,7 @@ _WITH_TEXT = re.compile(
     rf"{_LABEL}(?:[(\[]([A-Za-z])[)\]]|([A-Za-z])(?:[).:]|\s+[-–—:]))\s+(\S.*)", re.IGNORECASE | re.DOTALL
 )
 _TOO_MUCH = re.compile(
-    r"[(\[]?\b(?-i:[A-Z])\b[)\].:]|\b(?:not|wrong|incorrect|or|and|isn't|maybe|either|neither|both|option|choice)\b|\?|\n",
+    r"[(\[]?\b(?-i:[A-Z])\b[)\].:]|\b(?:not|wrong|incorrect|or|and|isn't|maybe|never|either|neither|both|option|choice)\b|\?|\n",
     re.IGNORECASE,
 )
 

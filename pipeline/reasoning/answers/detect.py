@@ -6,6 +6,7 @@ import re
 from functools import lru_cache
 
 from pipeline.reasoning.answers import formulas
+from pipeline.reasoning.answers.boxes import unboxed
 from pipeline.reasoning.answers.budget import bounded
 from pipeline.reasoning.answers.choices import read_choice
 from pipeline.reasoning.answers.dates import read_date
@@ -31,7 +32,7 @@ _CHOICE = re.compile(r"\(?[A-Z]\)?\.?|[(\[]?[A-Z](?:[)\]][.:]?|[.:])\s+\S.*", re
 def find_type(expected: str) -> AnswerType:
     """The type of an answer, from its text alone."""
     with bounded():
-        return _find_type(expected)
+        return _find_type(unboxed(expected))
 
 
 def _find_type(expected: str) -> AnswerType:

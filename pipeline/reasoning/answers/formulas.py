@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from pipeline.reasoning.answers import numerics
-from pipeline.reasoning.answers.algebra import Algebra, Polynomial
+from pipeline.reasoning.answers.algebra import quotient_of
 from pipeline.reasoning.answers.budget import OutOfBudgetError
-from pipeline.reasoning.answers.functions import exact_value
+from pipeline.reasoning.answers.quotients import Algebra, Polynomial
 from pipeline.reasoning.answers.splitting import split_outside
 from pipeline.reasoning.answers.syntax import Node, NotAFormulaError, is_unfinished, names, parse_formula
 
@@ -59,9 +59,9 @@ def equal_formula(expected: str, answer: str, *, finished: bool = False) -> bool
 
 
 def _equal(first: Node, second: Node) -> bool:
-    algebra = Algebra(exact_value)
+    algebra = Algebra()
     try:
-        if algebra.equal(algebra.value(first), algebra.value(second)):
+        if algebra.equal(quotient_of(algebra, first), quotient_of(algebra, second)):
             return True
         return algebra.is_soft() and numerics.agree(first, second)
     except (NotAFormulaError, OutOfBudgetError, RecursionError):
@@ -74,7 +74,7 @@ def value_of(text: str) -> Fraction | None:
     if tree is None:
         return None
     try:
-        return Algebra(exact_value).value(tree).rational()
+        return quotient_of(Algebra(), tree).rational()
     except (NotAFormulaError, OutOfBudgetError, RecursionError):
         return None
 
@@ -137,7 +137,7 @@ def _solved(relation: Relation) -> tuple[str, str, str] | None:
 
 def _is_proportional(expected: Relation, answer: Relation) -> bool:
     try:
-        algebra = Algebra(exact_value)
+        algebra = Algebra()
         (sign, one), (other_sign, two) = (_difference(algebra, relation) for relation in (expected, answer))
         if sign != other_sign or not one or not two or set(one) != set(two):
             return False
@@ -156,8 +156,8 @@ def _difference(algebra: Algebra, relation: Relation) -> tuple[str, Polynomial]:
     sign = relation.signs[0]
     if sign in (">", ">="):
         left, right, sign = right, left, _TURNED[sign]
-    minus = algebra.times(algebra.number(Fraction(-1)), algebra.value(parse_formula(right)))
-    found = algebra.plus(algebra.value(parse_formula(left)), minus)
+    minus = algebra.times(algebra.number(Fraction(-1)), quotient_of(algebra, parse_formula(right)))
+    found = algebra.plus(quotient_of(algebra, parse_formula(left)), minus)
     if len(found.below) != 1:
         raise NotAFormulaError("a fraction of sums")
     return sign, found.above

@@ -5,10 +5,10 @@ from __future__ import annotations
 from fractions import Fraction
 from math import comb, factorial
 
-from pipeline.reasoning.answers.algebra import Algebra, Quotient, quotient_key
+from pipeline.reasoning.answers.quotients import Algebra, Quotient, quotient_key
 from pipeline.reasoning.answers.syntax import NotAFormulaError
 
-__all__ = ["exact_value"]
+__all__ = ["call"]
 
 LARGEST_FACTORIAL = 300
 LARGEST_BINOMIAL = 1000
@@ -20,8 +20,22 @@ _SINES = {
 """By the share of pi between 0 and a half: a rational factor, and the number under the root."""
 
 
-def exact_value(algebra: Algebra, name: str, parts: list[Quotient]) -> Quotient | None:
-    """The value of the function `name`, or None where it is none that is known.
+def call(algebra: Algebra, name: str, parts: list[Quotient]) -> Quotient:
+    """The value of the function `name`: exact where it is known to be, else an atom of its own.
+
+    Raises:
+        NotAFormulaError: it has no value, or too large a one.
+    """
+    exact = _exact_value(algebra, name, parts)
+    if exact is not None:
+        return exact
+    atom = f"{name}({';'.join(quotient_key(part) for part in parts)})"
+    algebra.soft.add(atom)
+    return algebra.atom(atom)
+
+
+def _exact_value(algebra: Algebra, name: str, parts: list[Quotient]) -> Quotient | None:
+    """The value where it is known exactly.
 
     Raises:
         NotAFormulaError: it has no value, or too large a one.
@@ -82,7 +96,7 @@ def _logarithm(algebra: Algebra, number: Fraction) -> Quotient:
         raise NotAFormulaError("a logarithm of no positive number")
     found = algebra.number(Fraction(0))
     for whole, sign in ((number.numerator, 1), (number.denominator, -1)):
-        for prime, count in algebra._factors(whole):
+        for prime, count in algebra.factors(whole):
             term = algebra.times(algebra.number(Fraction(sign * count)), algebra.atom(f"ln {prime}"))
             found = algebra.plus(found, term)
     return found
@@ -103,7 +117,7 @@ def _logarithm_of_power(algebra: Algebra, value: Quotient) -> Quotient | None:
 
 
 def _in_base(algebra: Algebra, value: Quotient, base: Quotient) -> Quotient:
-    return _over(algebra, algebra.call("ln", [value]), algebra.call("ln", [base]))
+    return _over(algebra, call(algebra, "ln", [value]), call(algebra, "ln", [base]))
 
 
 def _share_of_pi(value: Quotient) -> Fraction | None:

@@ -12,12 +12,13 @@ import re
 from collections.abc import Callable, Sequence
 
 from pipeline.reasoning.answers import formulas
+from pipeline.reasoning.answers.boxes import unboxed
 from pipeline.reasoning.answers.budget import bounded
 from pipeline.reasoning.answers.choices import equal_choice, read_choice
 from pipeline.reasoning.answers.dates import read_date
 from pipeline.reasoning.answers.detect import find_type
 from pipeline.reasoning.answers.lists import Listing, equal_in_any_order, equal_in_order, read_listing
-from pipeline.reasoning.answers.normalise import LONGEST, boxed, final_value, mathematical, peel, without_lead_in
+from pipeline.reasoning.answers.normalise import LONGEST, final_value, mathematical, peel, without_lead_in
 from pipeline.reasoning.answers.numbers import read_number
 from pipeline.reasoning.answers.quantities import Quantity, read_quantity
 from pipeline.reasoning.answers.sentences import stated_value, stated_words
@@ -29,7 +30,8 @@ __all__ = ["fits", "judge"]
 
 _FUNCTION = re.compile(r"\\?(?:sin|cos|tan|log|ln|exp|sqrt|not|neg|minus)")
 _NAMED = re.compile(
-    r"(?:(?:\\angle|\\triangle)\s*)?(?:\\?[A-Za-z]{1,8}|(?:the )?(?:answer|result|total|sum|area|value))"
+    r"(?:(?:\\angle|\\triangle)\s*)?(?:[A-Za-z]|[A-Z]{2,3}|\\[a-z]{2,7}|(?i:(?:the )?(?:final )?"
+    r"(?:answer|result|total|sum|product|area|volume|perimeter|length|width|height|value|speed|distance|time|cost|price|mean|average|median)))"
     r"(?:_\{?\w+\}?)?'*(?:\s*\([^()=]{1,20}\))?"
 )
 
@@ -45,7 +47,7 @@ def judge(expected: str, answer: str, answer_type: AnswerType | None = None, cho
     if not answer.strip() or len(answer) > LONGEST:
         return False
     with bounded():
-        expected = _inside_box(expected)
+        expected = unboxed(expected)
         return _judge(expected, answer, answer_type or find_type(expected), choices)
 
 
@@ -71,6 +73,7 @@ def _judge(expected: str, answer: str, kind: AnswerType, choices: Sequence[str])
 
 def fits(expected: str, answer_type: AnswerType) -> bool:
     """Whether `expected` can be read as a value of the type that is declared for it."""
+    expected = unboxed(expected)
     with bounded():
         return _fits(peel(expected), _formula_text(expected), answer_type)
 
@@ -88,12 +91,6 @@ def _fits(words: str, text: str, answer_type: AnswerType) -> bool:
         case AnswerType.SEQUENCE:
             return ":" in text or read_listing(text) is not None
     return bool(words)
-
-
-def _inside_box(expected: str) -> str:
-    """Some sets box the expected answer too."""
-    found = boxed(expected)
-    return found[0] if len(found) == 1 and peel(expected).startswith(("\\boxed", "\\fbox")) else expected
 
 
 def _spaced(text: str) -> str:
@@ -269,6 +266,8 @@ def _equal_relation(expected: formulas.Relation, answer: str) -> bool:
 
 def _equal_item(expected: str, answer: str) -> bool:
     """One value of several."""
+    if _unquoted(expected) != expected.strip():
+        return equal_text(_unquoted(expected), _unquoted(answer))
     expected, answer = peel(expected), peel(answer)
     inner = read_listing(expected) if expected[:1] in ("(", "[", "{", "\\") else None
     if inner is not None:

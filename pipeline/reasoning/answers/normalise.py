@@ -9,7 +9,10 @@ from __future__ import annotations
 import re
 import unicodedata
 
-__all__ = ["LONGEST", "boxed", "final_value", "mathematical", "peel", "without_lead_in"]
+from pipeline.reasoning.answers.boxes import has_box, inner_value
+from pipeline.reasoning.answers.doubt import DENIAL
+
+__all__ = ["LONGEST", "final_value", "mathematical", "peel", "without_lead_in"]
 
 LONGEST = 2_000
 """Characters of an answer above which it is wrong unseen."""
@@ -27,8 +30,6 @@ _GREEK = {
     "α": "alpha", "β": "beta", "γ": "gamma", "δ": "delta", "ε": "epsilon", "θ": "theta", "λ": "lambda", "μ": "mu",
     "ρ": "rho", "σ": "sigma", "τ": "tau", "φ": "phi", "ω": "omega",
 }  # fmt: skip
-_BOX = re.compile(r"\\f?boxed\s*(?:(?P<open>\{)|(?P<bare>[^\s{}\\$]+))|\\fbox\s*(?P<fopen>\{)")
-_TAGGED = re.compile(r"<answer>(.*?)</answer>", re.DOTALL | re.IGNORECASE)
 _PAIRS = (
     ("$$", "$$"), ("$", "$"), ("\\(", "\\)"), ("\\[", "\\]"), ("```", "```"), ("`", "`"), ("**", "**"), ("__", "__"),
     ("*", "*"), ('"', '"'), ("'", "'"), ("“", "”"), ("«", "»"),
@@ -62,36 +63,10 @@ _TURNED = re.compile(
     r"(.{1,200}?) is (?:the|my|our) (?:final |correct |right )?(?:answer|result|solution)", re.IGNORECASE
 )
 _MARKER = re.compile(
-    r"(?:(?<=[.!:\n])\s*|^\s*|(?:so|thus|hence|therefore)\b,?\s*)"
+    r"(?:(?<=[.!:\n])\s*|^\s*|\b(?:so|thus|hence|therefore)\b,?\s*)"
     r"(?:\*\*)?(?:the |my |our )?(?:final |correct |right )?(?:answer|result)(?: is\b:?|:|\s*=)",
     re.IGNORECASE,
 )
-_DENIAL = re.compile(r"\b(?:not|wrong|incorrect|false|never|isn't|no)\b|≠", re.IGNORECASE)
-
-
-def boxed(text: str) -> list[str]:
-    r"""The contents of every ``\boxed{...}``, braces matched; one that never closes is none."""
-    return [content for content in _boxes(text) if content is not None]
-
-
-def _boxes(text: str) -> list[str | None]:
-    r"""As `boxed`, with ``\boxed 42``, and None for a box that never closes."""
-    found: list[str | None] = []
-    start = 0
-    while (box := _BOX.search(text, start)) is not None:
-        start = box.end()
-        if box["bare"] is not None:
-            found.append(box["bare"].rstrip(".,;"))
-            continue
-        depth = 1
-        first = start
-        while start < len(text) and depth:
-            depth += {"{": 1, "}": -1}.get(text[start], 0)
-            start += 1
-        found.append(None if depth else text[first : start - 1].strip())
-        if depth:
-            break
-    return found
 
 
 def mathematical(text: str) -> str:
@@ -182,28 +157,15 @@ def final_value(answer: str) -> str | None:
 
     None where it gives none or several, or denies what it gives.
     """
-    tagged = {content.strip() for content in _TAGGED.findall(answer)}
-    if tagged:
-        return final_value(tagged.pop()) if len(tagged) == 1 else None
-    boxes = _boxes(answer)
-    if boxes:
-        distinct = {content for content in boxes if content is not None}
-        if None in boxes or len(distinct) != 1 or _is_denied(answer):
-            return None
-        inner = distinct.pop()
-        return final_value(inner) if _BOX.search(inner) else peel(inner) or None
+    if has_box(answer) or "<answer>" in answer.lower():
+        inner = inner_value(answer)
+        return None if not inner else final_value(inner) if has_box(inner) else peel(inner) or None
     text = answer.strip()
     markers = list(_MARKER.finditer(text))
     if len(markers) == 1 and markers[0].start() > 0:
+        sentence = re.split(r"[.!?\n]", text[: markers[0].start()])[-1]
+        if DENIAL.search(sentence):
+            return None
         text = text[markers[0].start() :].strip()
     text = peel(text)
     return text or None
-
-
-def _is_denied(answer: str) -> bool:
-    r"""Whether the words beside the boxes take them back: ``not \boxed{42}``, ``\boxed{42} is wrong``."""
-    first = _BOX.search(answer)
-    assert first is not None
-    before = re.split(r"[.!?\n]", answer[: first.start()])[-1]
-    after = answer[answer.rfind("}") + 1 :]
-    return bool(re.search(r"\b(?:not|never|isn't)\W*$", before, re.I) or _DENIAL.search(after) or "?" in after)

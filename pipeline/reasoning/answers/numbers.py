@@ -15,7 +15,7 @@ _GROUP = r"(?:,|\{,\}|\\,|\\!,|\\ |_|')"
 NUMERAL = rf"(?:\d{{1,3}}(?:{_GROUP}\d{{3}})+(?!\d)|\d+)(?:\.\d+)?|\.\d+"
 _NUMERAL = re.compile(rf"([-+]?)\s*({NUMERAL})\.?")
 _SCIENTIFIC = re.compile(
-    rf"([-+]?\s*(?:{NUMERAL}))\s*(?:[eE]\s*([-+]?\d+)"
+    rf"([-+]?\s*(?:{NUMERAL}))\s*(?:(?<!\s)[eE]([-+]?\d+)"
     r"|(?:\\times|\\cdot|\*|x|X)\s*10\s*(?:\^|\*\*)\s*(?:\{\s*([-+]?\d+)\s*\}|\(\s*([-+]?\d+)\s*\)|([-+]?\d+)))"
 )
 _POWER_OF_TEN = re.compile(r"([-+]?)\s*10\s*\^\s*(?:\{\s*([-+]?\d+)\s*\}|([-+]?\d+))")
@@ -121,7 +121,7 @@ def _scaled(text: str) -> Fraction | None:
 def read_words(text: str) -> Fraction | None:
     """A number in English words: ``forty-two``, ``minus five``, ``two thirds``, ``a half``."""
     words = re.findall(r"[a-z]+", text.lower())
-    if not words or len(words) > 20 or re.search(r"[^A-Za-z\s-]", text):
+    if len(words) > 20 or re.fullmatch(r"[A-Za-z]+(?:(?:-|\s+)[A-Za-z]+)*", text.strip()) is None:
         return None
     if words[0] in ("minus", "negative"):
         inner = read_words(" ".join(words[1:]))

@@ -1,6 +1,6 @@
 """Compares formulas at random points, to more digits than the numbers in them have.
 
-Used only where the exact comparison cannot tell equal formulas apart from different ones (`algebra.Algebra.is_soft`).
+Used only where the exact comparison cannot tell equal formulas apart from different ones (`quotients.Algebra.is_soft`).
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from fractions import Fraction
 
+from pipeline.reasoning.answers.doubt import DOUBTFUL
 from pipeline.reasoning.answers.numbers import read_number
 from pipeline.reasoning.answers.splitting import word_set
 from pipeline.reasoning.answers.units import CURRENCY_SIGNS, SCALE_WORDS, Unit, read_unit
@@ -50,11 +51,10 @@ _THING = re.compile(r"(?:[A-Za-z]+[- ]){0,2}(?P<noun>[A-Za-z]{3,})")
 _IRREGULAR = word_set("people men women children mice geese feet teeth sheep fish deer dice percent points")
 _NEVER_COUNTED = (
     word_set(
-        "wrong perhaps maybe yes always is was as minus plus less unless this thus its his guess false nonsense "
-        "sometimes afterwards besides perhaps approximates not or and but no never either neither than about "
-        "almost nearly over under if equals exceeds misses lies fails does has equations solutions answers "
-        "possibilities digits to of"
+        "yes always is was as this thus its his nonsense sometimes afterwards besides approximates does has equals "
+        "misses lies fails equations solutions answers possibilities digits of"
     )
+    | DOUBTFUL
     | SCALE_WORDS
 )
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 
+from pipeline.reasoning.answers.doubt import DOUBTFUL
 from pipeline.reasoning.answers.splitting import word_set
 
 __all__ = ["stated_value", "stated_words"]
@@ -21,18 +22,6 @@ _VERBS = word_set(
     "weighs measures ate eats walked ran drove travels travelled collected picked used uses there"
 )
 _BETWEEN = word_set("now a total of exactly still only in all altogether equal to")
-_DOUBTFUL = word_set(
-    "not no never neither nor or and either maybe perhaps possibly probably likely might could may if unless "
-    "whether about approximately around roughly nearly almost over under more less fewer greater smaller least "
-    "most than between within from off away except but far close wrong incorrect false doubt guess think "
-    "thought believe suppose assume half twice double triple thrice quarter third dozen hundred thousand "
-    "million billion squared cubed square root times plus minus negative reciprocal inverse opposite cannot "
-    "can't cant isn't isnt aren't impossible without instead rather other another before after above below "
-    "exceeds rejected reject unlike said says claims claimed mistake mistaken error zero one two three four "
-    "five six seven eight nine ten eleven twelve anything everything nothing something hardly barely short "
-    "extra additional first second power factorial modulo divided multiplied multiple every increased "
-    "decreased up down to"
-)
 
 
 def stated_value(text: str) -> str | None:
@@ -47,7 +36,9 @@ def stated_value(text: str) -> str | None:
     after = re.findall(r"[a-z']+", text[found[0].end() :].lower())
     if not before or len(before) > 15 or len(after) > 6:
         return None
-    if ((set(before) - _BETWEEN) | set(after)) & _DOUBTFUL:
+    if ((set(before) - _BETWEEN) | set(after)) & DOUBTFUL:
+        return None
+    if re.fullmatch(r"[A-Za-z' ,-]*[.!]?", text[found[0].end() :]) is None:
         return None
     while before and before[-1] in _BETWEEN:
         before.pop()
@@ -61,6 +52,6 @@ def stated_value(text: str) -> str | None:
 def stated_words(text: str) -> str | None:
     """What the sentence says that its subject is, or None."""
     found = _SUBJECT.fullmatch(" ".join(text.split()))
-    if found is None or set(re.findall(r"[a-z']+", found[1].lower())) & _DOUBTFUL - {"first", "second", "to"}:
+    if found is None or set(re.findall(r"[a-z']+", found[1].lower())) & DOUBTFUL - {"first", "second", "to"}:
         return None
     return found[2]

@@ -130,7 +130,7 @@ def read_unit(text: str) -> Unit | None:
     text = re.sub(r"\\cdot|\\times|·", "*", re.sub(r"\\[,;:! ]", " ", text))
     for pattern, written in _PHRASES:
         text = pattern.sub(written, text)
-    text = " ".join(text.split()).replace("(", "").replace(")", "")
+    text = re.sub(r"/\s*\((\w+(?:\^-?\d)?)[ *]+(\w+(?:\^-?\d)?)\)", r"/\1/\2", " ".join(text.split()))
     if not text or len(text) > 60:
         return None
     found, place = PLAIN, 0

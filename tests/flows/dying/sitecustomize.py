@@ -19,6 +19,6 @@ def _watch(events: str, count: int) -> None:
         time.sleep(0.001)
 
 
-if "DEEPMILL_TEST_DIES_AFTER" in os.environ and "infra.worker" in sys.orig_argv:
+if "DEEPMILL_TEST_DIES_AFTER" in os.environ and sys.orig_argv[1:3] == ["-m", "infra.worker"]:
     arguments = (os.environ["DEEPMILL_EVENTS"], int(os.environ["DEEPMILL_TEST_DIES_AFTER"]))
     threading.Thread(target=_watch, args=arguments, daemon=True).start()

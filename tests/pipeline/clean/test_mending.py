@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pytest
 from datatrove.pipeline.formatters.ftfy import FTFYFormatter
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -34,3 +35,10 @@ def test_entities_stay_as_they_are_once_there_was_a_tag() -> None:
     before, after = "a &amp; b\n", "plain\n<i>c</i>\nd &amp; e"
     assert FastFTFY().format(before + after) == "a & b\n" + after
     assert FastFTFY().format("plain") == "plain"
+
+
+@pytest.mark.parametrize("inner", ["amp;", "#38;", "#x26;"])
+def test_entities_within_entities_are_counted(inner: str) -> None:
+    assert FastFTFY().format(f"&{inner * 10}lt; é") == "< é"
+    with pytest.raises(ValueError, match="nested more than 16 deep"):
+        FastFTFY().format(f"&{inner * 200_000}lt;")

@@ -22,6 +22,8 @@ def _file_row(answer: str, **metadata: Any) -> dict[str, Any]:
         (r"\boxed{\frac{1}{2}}", "0.5", 1),
         (r"The answer is \boxed{42}.", "42", 1),
         (r"$\sqrt{8}$", r"2\sqrt{2}", 1),
+        (r"2\sin x\cos x", r"\sin 2x", 1),
+        (r"\cos x", r"\sin 2x", 0),
         ("x = 3", "3", 1),
         ("3.0", "3", 1),
         ("1,000", "1000", 1),
@@ -102,6 +104,17 @@ def test_what_is_a_program() -> None:
     assert as_program("```\nprint(1)```") == "print(1)"
     for text in ("print(1)", "Here: ```python\nprint(1)\n```", "```python\na\n```\n```python\nb\n```", "```python\n1"):
         assert as_program(text) is None
+
+
+def test_a_value_in_a_block_without_a_language_is_a_value() -> None:
+    assert [score("mine", answer, _file_row("42")) for answer in ("```\n42\n```", "```\n41\n```")] == [1, 0]
+    assert score("mine", "```\nprint(42)\n```", _file_row("42")) == 1
+    assert score("mine", "```python\n42\n```", _file_row("42")) == 0
+
+
+def test_whatever_an_answer_does_to_the_judge_costs_its_own_mark() -> None:
+    hostile = ["\\frac{1}{0}", "x" * 2001, "(" * 1500, "9^{9^{9^9}}", "\ud800", "\x00", "\\boxed{" * 250]
+    assert [mark.score for mark in mark_answers([*hostile, "42"], [_file_row("42")] * 8)] == [0] * 7 + [1]
 
 
 def test_boxes() -> None:

@@ -154,3 +154,15 @@ def test_chapters_lose_nothing(parts: list[str], least: int) -> None:
     found = [body for _, body in chapters(text, least)]
     assert "".join("".join(found).split()) == "".join(text.split())
     assert all(len(body) >= least for body in found) or len(found) == 1
+
+
+def test_what_a_book_says_of_itself_is_kept_short() -> None:
+    text = f"Title: {'a' * 100_000}\nAuthor:  B\n\n*** START OF THE PROJECT GUTENBERG EBOOK A ***\nwords\n"
+    _, fields = strip_licence(text + "*** END OF THE PROJECT GUTENBERG EBOOK A ***\n")
+    assert fields == {"title": "a" * 1000, "author": "B"}, "every piece of the book carries it"
+
+
+def test_a_header_cannot_choose_a_slow_decoder(tmp_path: Path) -> None:
+    content = b"Character set encoding: punycode\n" + b"a" * 1_000_000 + b"-\xff" + b"b" * 1_000_000
+    found, _ = read_all(read, SOURCE, external(tmp_path / "a.txt", content[:900_000] + b"\xff"))
+    assert [rule for _, rule in found] == ["failure/encoding"]

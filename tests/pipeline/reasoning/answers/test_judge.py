@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.reasoning.answers.algebra import Algebra
+from pipeline.reasoning.answers.algebra import quotient_of
 from pipeline.reasoning.answers.detect import find_type
-from pipeline.reasoning.answers.functions import exact_value
 from pipeline.reasoning.answers.judge import fits, judge
+from pipeline.reasoning.answers.quotients import Algebra
 from pipeline.reasoning.answers.syntax import NotAFormulaError, parse_formula
 from pipeline.reasoning.answers.types import AnswerType, declared_type
 
@@ -181,8 +181,7 @@ def test_any_formula_gets_a_verdict(parts: list[str], expected: str) -> None:
 ))  # fmt: skip
 def test_algebra_agrees_with_arithmetic(text: str) -> None:
     """Polynomials are equal to zero exactly where they vanish on more points than their degree."""
-    algebra = Algebra(exact_value)
-    difference = algebra.value(parse_formula(f"{text}-({text.replace('x', 'y')})"))
+    difference = quotient_of(Algebra(), parse_formula(f"{text}-({text.replace('x', 'y')})"))
     values = [eval(text, {"x": x, "y": y}) - eval(text, {"x": y, "y": y}) for x in range(8) for y in range(20, 28)]
     assert (not difference.above) == (not any(values))
 
