@@ -53,7 +53,7 @@ def main() -> None:
         _complain(str(error))
         sys.exit(1)
     except (KeyboardInterrupt, typer.Abort):
-        Console(stderr=True).print("stopped; the same command goes on from where it was")
+        Console(stderr=True).print("stopped; the same command resumes")
         sys.exit(130)
     except typer.Exit as leave:
         sys.exit(leave.exit_code)

@@ -54,7 +54,7 @@ class Staging:
         """What the stage writes into."""
         self.events = folder / "events.jsonl"
         self.endings = folder.with_name(f"{folder.name}.endings")
-        """See `infra.cleanup_hooks`; apart, for it must outlive the leavings of other code."""
+        """See `infra.cleanup_hooks`; apart, for it must outlive the leftovers of other code."""
         self.log = folder / "stage.log"
         self.job = folder / "job.json"
         self.result = folder / "result.json"
@@ -62,7 +62,7 @@ class Staging:
         """Where `prepare` left the unfinished work of other code."""
 
     def prepare(self, fingerprint: str) -> bool:
-        """Make ready for an attempt; whether leavings of an earlier one, by the same code, are there to resume.
+        """Make ready for an attempt; whether leftovers of an earlier one, by the same code, are there to resume.
 
         Work of other code cannot be gone on with, for the bytes would be neither's; it is set aside until the artifact
         is made, and taken up when that code runs again.

@@ -77,7 +77,7 @@ def chat(
     question: Annotated[str | None, typer.Option("--question", "-q", help="Ask one question and leave.")] = None,
     temperature: Annotated[float, typer.Option(min=0, help="0 takes the likeliest token.")] = 0.0,
 ) -> None:
-    """Talk to a registered model; its thoughts are shown apart from the answer."""
+    """Talk to a registered model; its reasoning is shown apart from the answer."""
     from flows.serving.chat import converse
 
     converse(settings_for(), console, model, question, temperature)

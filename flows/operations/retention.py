@@ -32,7 +32,7 @@ Key = tuple[str, str]
 
 @dataclass(frozen=True)
 class GCCandidate:
-    """One artifact, or a folder of leavings, that nothing needs."""
+    """One artifact, or a folder of leftovers, that nothing needs."""
 
     stage: str
     identity: str

@@ -42,10 +42,10 @@ __all__ = ["Registry", "Verdict", "audit", "audit_of", "failed_gates", "our_mode
 
 @dataclass(frozen=True)
 class Verdict:
-    """What `vet` found."""
+    """What `audit` found."""
 
     version: str | None
-    """The version that the alias names now, after vetting."""
+    """The version that the alias names now, after the audit."""
     message: str = ""
     """What was noticed; empty when there was nothing."""
 

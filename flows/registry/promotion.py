@@ -1,4 +1,4 @@
-"""Promotion, rollback and vetting as Prefect flows, for schedules and for the form; the commands do the same.
+"""Promotion, rollback and audit as Prefect flows, for schedules and for the form; the commands do the same.
 
 No ``from __future__ import annotations`` here: Prefect reads the annotations of flows at run time.
 """

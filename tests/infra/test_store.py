@@ -126,7 +126,7 @@ def test_run_records(store: Store) -> None:
     assert store.runs() == ["r1", "r2"]
 
 
-def test_leavings_of_other_code_are_not_resumed(store: Store) -> None:
+def test_leftovers_of_other_code_are_not_resumed(store: Store) -> None:
     staging, _ = stage_files(store)
     assert staging.prepare("code")
     assert (staging.artifact / ".work" / "half").exists()
