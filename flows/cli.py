@@ -53,13 +53,20 @@ def main() -> None:
         _complain(str(error))
         sys.exit(1)
     except (KeyboardInterrupt, typer.Abort):
-        Console(stderr=True).print("stopped; the same command goes on from where it was")
+        Console(stderr=True).print("stopped; the same command resumes")
         sys.exit(130)
     except typer.Exit as leave:
         sys.exit(leave.exit_code)
     except TyperException as error:
         _complain(usage_message(error))
         sys.exit(error.exit_code)
+
+    except Exception as error:
+        if not type(error).__module__.startswith("mlflow."):
+            raise
+        first = (str(error).splitlines() or [type(error).__name__])[0]  # the registry's or tracking server's, no bug
+        _complain(f"MLflow does not answer as it should ({first}); nothing was changed: run the command again")
+        sys.exit(1)
 
 
 def _complain(text: str) -> None:

@@ -1,1 +1,1 @@
-"""Floor 0: storage, the artifact store, supervision, tracking and settings. Imports no other floor."""
+"""Layer 0: storage, the artifact store, supervision, tracking and settings. Imports no other layer."""

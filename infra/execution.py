@@ -1,4 +1,4 @@
-"""Where and how wide a stage runs. No part of an artifact's identity: the bytes must not depend on it.
+"""Where a stage runs, and its parallelism. No part of an artifact's identity: the bytes must not depend on it.
 
 The flow writes an `Execution` into the environment of the stage's process; the stage reads it with `execution()`.
 """

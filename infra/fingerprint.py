@@ -22,7 +22,7 @@ from infra.hashing import digest
 
 __all__ = ["environment", "fingerprint", "has_changed", "packages", "reached_modules"]
 
-FLOORS = ("infra", "pipeline", "model")
+LAYERS = ("infra", "pipeline", "model")
 NOT_BYTES = frozenset(
     {"infra.events", "infra.errors", "infra.execution", "infra.section", "infra.launch", "infra.storage"}
 )
@@ -87,7 +87,7 @@ def _source(name: str) -> Path | None:
     """The file of a module of the project; None for what is none. `find_spec` of a name with dots would import what is
     before the last dot, torch with it."""
     top, *below = name.split(".")
-    spec = importlib.util.find_spec(top) if top in FLOORS else None
+    spec = importlib.util.find_spec(top) if top in LAYERS else None
     for folder in spec.submodule_search_locations or () if spec else ():
         place = Path(folder, *below)
         for path in (place / "__init__.py", place.with_name(f"{place.name}.py")):
@@ -159,7 +159,7 @@ class _Importless(ast.NodeTransformer):
             return node
         whole = {alias.name: f"{node.module}.{alias.name}" for alias in node.names}
         self.imports += [node.module, *whole.values()]
-        if node.module.split(".")[0] not in FLOORS:
+        if node.module.split(".")[0] not in LAYERS:
             return node
         for alias in node.names:
             here = alias.asname or alias.name
@@ -170,7 +170,7 @@ class _Importless(ast.NodeTransformer):
     def visit_Constant(self, node: ast.Constant) -> ast.Constant:
         # launch("model.training.pretrain:run_rank", ...) names its target in a string
         name, colon, target = node.value.partition(":") if isinstance(node.value, str) else ("", "", "")
-        if not colon or not name.replace(".", "_").isidentifier() or name.split(".")[0] not in FLOORS:
+        if not colon or not name.replace(".", "_").isidentifier() or name.split(".")[0] not in LAYERS:
             return node
         if name != self.module:
             self.imports.append(name)

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from infra.errors import TransientError
+from infra.listing import read_object
 
 __all__ = ["LEASE_SECONDS", "Place", "create_object", "file_lease", "object_lease", "shared_lease"]
 
@@ -89,11 +90,7 @@ class ObjectPlace:
 
     def read(self) -> bytes | None:
         """See `Place`."""
-        self.filesystem.invalidate_cache()
-        try:
-            return bytes(self.filesystem.cat_file(self.path))
-        except FileNotFoundError:
-            return None
+        return read_object(self.filesystem, self.path)
 
     def write(self, body: bytes) -> None:
         """See `Place`."""

@@ -5,11 +5,24 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from infra.hashing import digest, file_digest, tree_files
+from infra.errors import UserError
+from infra.hashing import digest, file_digest
+from infra.integrity import plain_files
+from infra.paths import file_name, relative_path
 
-__all__ = ["LOGS", "MANIFEST", "WORK", "FileRecord", "Manifest", "address", "record_files", "split_address"]
+__all__ = [
+    "LOGS",
+    "MANIFEST",
+    "WORK",
+    "FileRecord",
+    "Manifest",
+    "address",
+    "read_manifest",
+    "record_files",
+    "split_address",
+]
 
 MANIFEST = "manifest.json"
 LOGS = ".logs"
@@ -24,8 +37,11 @@ class FileRecord(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     path: str
+    """Below the artifact's folder, whoever wrote the manifest."""
     size: int
     sha256: str
+
+    _stays_within = field_validator("path")(relative_path)
 
 
 class Manifest(BaseModel):
@@ -59,6 +75,13 @@ class Manifest(BaseModel):
     seconds: float
     run_id: str
 
+    _stay_within = field_validator("stage", "identity")(file_name)
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """SHA-256 of every file, by its path."""
+        return {file.path: file.sha256 for file in self.files}
+
     @property
     def address(self) -> str:
         """``stage/identity``: where it lies in its store."""
@@ -81,10 +104,29 @@ def split_address(text: str) -> tuple[str, str]:
     return stage, identity
 
 
+def read_manifest(body: bytes, place: str) -> Manifest:
+    """The manifest in `body`, which lies at `place`.
+
+    Raises:
+        UserError: it is damaged, or names files outside of its artifact.
+    """
+    try:
+        return Manifest.model_validate_json(body)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        said = f"{where}: {first['msg']}" if where else str(first["msg"])
+        raise UserError(f"{place}: no valid manifest ({said}); delete the artifact's folder and run again") from None
+
+
 def record_files(folder: Path) -> tuple[tuple[FileRecord, ...], str]:
-    """The records of every file of an artifact in `folder`, and the content digest over them."""
+    """The records of every file of an artifact in `folder`, and the content digest over them.
+
+    Raises:
+        UserError: a file has a name that leads out of the folder elsewhere, or is a link that does so here.
+    """
     records = tuple(
-        FileRecord(path=path.as_posix(), size=(folder / path).stat().st_size, sha256=file_digest(folder / path))
-        for path in tree_files(folder, skip=(LOGS, WORK, MANIFEST))
+        FileRecord(path=relative_path(name), size=(folder / name).stat().st_size, sha256=file_digest(folder / name))
+        for name in plain_files(folder, skip=(LOGS, WORK, MANIFEST))
     )
     return records, digest([[record.path, record.sha256] for record in records])

@@ -2,7 +2,8 @@
 
 An artifact's files go up first, are looked for, and then the manifest makes it real, with a put that fails if another
 run was quicker. What is fetched is verified. A store that is away for a while is waited for
-(`infra.retrying_filesystem`).
+(`infra.retrying_filesystem`); one that answers anything but "there is no such object" is never taken for an empty one
+(`infra.listing`).
 """
 
 from __future__ import annotations
@@ -17,10 +18,13 @@ from typing import Any
 from infra.durable import write_durably
 from infra.errors import TransientError, UserError
 from infra.hashing import file_digest
+from infra.integrity import DAMAGED, differences
 from infra.lease import create_object, file_lease, object_lease
+from infra.listing import children, read_object
 from infra.manifest import MANIFEST, Manifest
+from infra.paths import file_name, relative_path, within
 from infra.retrying_filesystem import RetryingFileSystem
-from infra.store import DAMAGED, NOTES, OnWait, Staging, Store
+from infra.store import NOT_STAGES, NOTES, PUBLISHED_BESIDE, REMEDY, OnWait, Staging, Store, own_manifest
 
 __all__ = ["ObjectStore"]
 
@@ -41,42 +45,66 @@ class ObjectStore(Store):
         self._root = self._fs._strip_protocol(self.address)
 
     def _key(self, *parts: str) -> str:
-        return "/".join((self._root, *parts))
+        return "/".join((self._root, *map(relative_path, parts)))
+
+    def _artifact(self, stage: str, identity: str) -> str:
+        return self._key(file_name(stage), file_name(identity))
 
     def _read(self, key: str) -> bytes | None:
-        self._fs.invalidate_cache()
-        try:
-            return bytes(self._fs.cat_file(key))
-        except FileNotFoundError:
-            return None
+        return read_object(self._fs, key)
 
     def find(self, stage: str, identity: str) -> Manifest | None:
-        body = self._read(self._key(stage, identity, MANIFEST))
-        return Manifest.model_validate_json(body) if body else None
+        body = self._read(f"{self._artifact(stage, identity)}/{MANIFEST}")
+        return None if body is None else own_manifest(body, self.place(stage, identity), stage, identity)
+
+    def _fetched(self, stage: str, identity: str) -> Path:
+        return self.local / ".fetched" / file_name(stage) / file_name(identity)
 
     def path(self, stage: str, identity: str) -> Path:
-        folder = self.local / ".fetched" / stage / identity
+        folder = self._fetched(stage, identity)
         if (folder / MANIFEST).exists():
             return folder
         manifest = self.find(stage, identity)
         assert manifest is not None, f"{stage}/{identity} is not in the store"
+        self._fetch(manifest, folder)
+        return folder
+
+    def verified(self, stage: str, identity: str) -> Path:
+        """See `Store`; a copy on this machine that is not what the store's manifest lists is fetched again."""
+        manifest = self.find(stage, identity)
+        if manifest is None:
+            raise UserError(f"{self.place(stage, identity)}: the artifact is gone; run again to build it")
+        folder = self._fetched(stage, identity)
+        if not (folder / MANIFEST).exists() or differences(folder, manifest.digests, skip=PUBLISHED_BESIDE):
+            self._fetch(manifest, folder)
+        return folder
+
+    def _fetch(self, manifest: Manifest, folder: Path) -> None:
+        """Bring the files that the manifest lists, and no others, into `folder`; what is whole there already stays.
+
+        Raises:
+            UserError: the store holds other bytes than its manifest records, or a link leads out of `folder`.
+        """
+        source = self._artifact(manifest.stage, manifest.identity)
         for file in manifest.files:
-            target = folder / file.path
-            if target.exists() and file_digest(target) == file.sha256:
+            target = within(folder, file.path)
+            if target.is_file() and not target.is_symlink() and file_digest(target) == file.sha256:
                 continue
             target.parent.mkdir(parents=True, exist_ok=True)
-            self._fs.get_file(self._key(stage, identity, file.path), str(target))
+            target.unlink(missing_ok=True)
+            self._fs.get_file(f"{source}/{file.path}", str(target))
             if file_digest(target) != file.sha256:
-                raise UserError(f"{self.place(stage, identity)}/{file.path}: {DAMAGED}")
+                raise UserError(f"{self.place(manifest.stage, manifest.identity)}/{file.path}: {DAMAGED}; {REMEDY}")
+        for extra in differences(folder, manifest.digests, skip=PUBLISHED_BESIDE):
+            (folder / extra.path).unlink(missing_ok=True)
         write_durably(folder / MANIFEST, manifest.model_dump_json(indent=2).encode())
-        return folder
 
     def place(self, stage: str, identity: str) -> str:
         return f"{self.address}/{stage}/{identity}"
 
     def publish(self, staging: Staging, manifest: Manifest) -> None:
         staging.finish(manifest)
-        keep = self.local / ".fetched" / manifest.stage / manifest.identity
+        keep = self._fetched(manifest.stage, manifest.identity)
         first = self.find(manifest.stage, manifest.identity) is None
         if first:
             self._upload(staging.artifact, manifest)
@@ -103,7 +131,7 @@ class ObjectStore(Store):
             for path in sorted(folder.rglob("*"))
             if path.is_file() and path.relative_to(folder).as_posix() != MANIFEST
         }
-        base = self._key(manifest.stage, manifest.identity)
+        base = self._artifact(manifest.stage, manifest.identity)
         for _ in range(UPLOADS):
             for name, path in left.items():
                 self._fs.put_file(str(path), f"{base}/{name}")
@@ -115,11 +143,12 @@ class ObjectStore(Store):
         raise TransientError(f"{base}: the store took {len(left)} files and does not have them; {AGAIN}")
 
     def withdraw(self, stage: str, identity: str) -> None:
+        artifact = self._artifact(stage, identity)
         with contextlib.suppress(FileNotFoundError):
-            self._fs.rm_file(self._key(stage, identity, MANIFEST))
+            self._fs.rm_file(f"{artifact}/{MANIFEST}")
         with contextlib.suppress(FileNotFoundError):
-            self._fs.rm(self._key(stage, identity), recursive=True)
-        shutil.rmtree(self.local / ".fetched" / stage / identity, ignore_errors=True)
+            self._fs.rm(artifact, recursive=True)
+        shutil.rmtree(self._fetched(stage, identity), ignore_errors=True)
 
     def lease(self, stage: str, identity: str, on_wait: OnWait) -> contextlib.AbstractContextManager[int | None]:
         return self._both_leases(stage, identity, on_wait)
@@ -133,53 +162,53 @@ class ObjectStore(Store):
         ):
             yield descriptor
 
+    def _names(self, *parts: str) -> list[str]:
+        """Names of the folders below a key."""
+        entries = children(self._fs, self._key(*parts) if parts else self._root)
+        return [each.name for each in entries if each.is_folder]
+
     def manifests(self, stage: str) -> list[Manifest]:
-        self._fs.invalidate_cache()
-        try:
-            keys = self._fs.glob(self._key(stage, "*", MANIFEST))
-        except FileNotFoundError:
-            keys = []
-        found = [Manifest.model_validate_json(self._fs.cat_file(key)) for key in keys]
-        return sorted(found, key=lambda manifest: manifest.started)
+        found = (self.find(stage, identity) for identity in self._names(file_name(stage)))
+        return sorted(filter(None, found), key=lambda manifest: manifest.started)
 
     def latest(self, stage: str) -> Manifest | None:
-        self._fs.invalidate_cache()
-        try:
-            entries = self._fs.glob(self._key(stage, "*", MANIFEST), detail=True)
-        except FileNotFoundError:
-            entries = {}
-        if not entries:
-            return None
-        newest = max(entries, key=lambda key: (str(entries[key].get("LastModified", "")), key))
-        return Manifest.model_validate_json(self._fs.cat_file(newest))
+        times = [
+            (str(each.modified or ""), identity)
+            for identity in self._names(file_name(stage))
+            for each in children(self._fs, self._artifact(stage, identity))
+            if each.name == MANIFEST
+        ]
+        return self.find(stage, max(times)[1]) if times else None
 
     def artifacts(self) -> Iterator[tuple[str, str]]:
-        self._fs.invalidate_cache()
-        for key in self._fs.glob(self._key("*", "*", MANIFEST)):
-            stage, identity = key.split("/")[-3:-1]
-            yield stage, identity
+        for stage in self._names():
+            if not stage.startswith(".") and stage not in NOT_STAGES:
+                for identity in self._names(stage):
+                    if any(each.name == MANIFEST for each in children(self._fs, self._artifact(stage, identity))):
+                        yield stage, identity
 
     def write_note(self, name: str, body: dict[str, Any]) -> None:
-        self._fs.pipe_file(self._key(NOTES, f"{name}.json"), json.dumps(body, indent=2, sort_keys=True).encode())
+        self._fs.pipe_file(
+            self._key(NOTES, f"{file_name(name)}.json"), json.dumps(body, indent=2, sort_keys=True).encode()
+        )
 
     def read_note(self, name: str) -> dict[str, Any] | None:
-        body = self._read(self._key(NOTES, f"{name}.json"))
-        return dict(json.loads(body)) if body else None
+        body = self._read(self._key(NOTES, f"{file_name(name)}.json"))
+        return None if body is None else dict(json.loads(body))
 
     def delete_note(self, name: str) -> None:
         with contextlib.suppress(FileNotFoundError):
-            self._fs.rm_file(self._key(NOTES, f"{name}.json"))
+            self._fs.rm_file(self._key(NOTES, f"{file_name(name)}.json"))
 
     def write_run(self, run_id: str, record: dict[str, Any]) -> None:
-        self._fs.pipe_file(self._key("runs", f"{run_id}.json"), json.dumps(record, indent=2, sort_keys=True).encode())
+        self._fs.pipe_file(
+            self._key("runs", f"{file_name(run_id)}.json"), json.dumps(record, indent=2, sort_keys=True).encode()
+        )
 
     def read_run(self, run_id: str) -> dict[str, Any] | None:
-        body = self._read(self._key("runs", f"{run_id}.json"))
-        return dict(json.loads(body)) if body else None
+        body = self._read(self._key("runs", f"{file_name(run_id)}.json"))
+        return None if body is None else dict(json.loads(body))
 
     def runs(self) -> list[str]:
-        self._fs.invalidate_cache()
-        try:
-            return sorted(Path(key).stem for key in self._fs.glob(self._key("runs", "*.json")))
-        except FileNotFoundError:
-            return []
+        names = (each.name for each in children(self._fs, self._key("runs")) if not each.is_folder)
+        return sorted(name.removesuffix(".json") for name in names if name.endswith(".json"))

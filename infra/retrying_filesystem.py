@@ -37,6 +37,7 @@ REPEATED = {
     "glob",
     "info",
     "isdir",
+    "ls",
     "pipe_file",
     "put_file",
     "rm",

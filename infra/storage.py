@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 from infra.errors import UserError
+from infra.listing import expand
 from infra.web_files import MOST_BYTES, Facts, TooLargeError, look, open_ranges, open_whole
 
 __all__ = ["ExternalFile", "digest_of", "open_file", "open_seekable", "resolve"]
@@ -124,7 +125,7 @@ def _remote(path: str) -> list[ExternalFile]:
     filesystem, key = _filesystem(path)
     try:
         if any(sign in path for sign in "*?["):
-            keys = sorted(item for item in filesystem.glob(key) if filesystem.isfile(item))
+            keys = expand(filesystem, key)
         elif filesystem.isdir(key):
             below = len(key.rstrip("/")) + 1
             keys = sorted(item for item in filesystem.find(key) if not _hidden(Path(item[below:])))

@@ -18,14 +18,26 @@ from typing import Any
 
 from infra.durable import sync_folder, write_durably
 from infra.errors import UserError
-from infra.hashing import file_digest
+from infra.integrity import check_folder
 from infra.lease import file_lease
-from infra.manifest import LOGS, MANIFEST, WORK, Manifest
+from infra.manifest import LOGS, MANIFEST, WORK, Manifest, read_manifest
+from infra.paths import file_name
 
-__all__ = ["DAMAGED", "NOTES", "LocalStore", "OnWait", "Staging", "Store"]
+__all__ = [
+    "NOTES",
+    "PUBLISHED_BESIDE",
+    "REMEDY",
+    "LocalStore",
+    "OnWait",
+    "Staging",
+    "Store",
+    "own_manifest",
+]
 
 OnWait = Callable[[str], None]
-DAMAGED = "the checksum differs from the manifest's; delete the artifact and run again"
+REMEDY = "it is not as the artifact's manifest says; delete the artifact's folder and run again"
+PUBLISHED_BESIDE = (LOGS, MANIFEST)
+"""What lies in an artifact's folder beside its files; no stage reads it."""
 NOTES = ".notes"
 TRACES = "trace-*"
 """Files beside a stage's log that are kept with it."""
@@ -42,7 +54,7 @@ class Staging:
         """What the stage writes into."""
         self.events = folder / "events.jsonl"
         self.endings = folder.with_name(f"{folder.name}.endings")
-        """See `infra.cleanup_hooks`; apart, for it must outlive the leavings of other code."""
+        """See `infra.cleanup_hooks`; apart, for it must outlive the leftovers of other code."""
         self.log = folder / "stage.log"
         self.job = folder / "job.json"
         self.result = folder / "result.json"
@@ -50,7 +62,7 @@ class Staging:
         """Where `prepare` left the unfinished work of other code."""
 
     def prepare(self, fingerprint: str) -> bool:
-        """Make ready for an attempt; whether leavings of an earlier one, by the same code, are there to resume.
+        """Make ready for an attempt; whether leftovers of an earlier one, by the same code, are there to resume.
 
         Work of other code cannot be gone on with, for the bytes would be neither's; it is set aside until the artifact
         is made, and taken up when that code runs again.
@@ -84,8 +96,9 @@ class Staging:
 
     def finished(self) -> Manifest | None:
         """The manifest of an artifact that was made here and never published."""
+        path = self.artifact / MANIFEST
         try:
-            return Manifest.model_validate_json((self.artifact / MANIFEST).read_bytes())
+            return read_manifest(path.read_bytes(), str(path))
         except FileNotFoundError:
             return None
 
@@ -110,7 +123,12 @@ class Store(ABC):
 
     @abstractmethod
     def find(self, stage: str, identity: str) -> Manifest | None:
-        """The manifest of a published artifact."""
+        """The manifest of a published artifact; None only where the store says that there is none.
+
+        Raises:
+            UserError: the manifest is damaged, or another artifact's.
+            OSError: the store does not answer, or not with the manifest.
+        """
 
     @abstractmethod
     def path(self, stage: str, identity: str) -> Path:
@@ -121,12 +139,20 @@ class Store(ABC):
         """
 
     def verified(self, stage: str, identity: str) -> Path:
-        """`path`, for a stage that reads it: every file is compared with its checksum, once per process.
+        """`path`, for a stage that reads it: it holds what its manifest lists and nothing else.
+
+        Stages read whole folders of an artifact, so a file that the manifest does not list would become their input:
+        it is refused like a damaged one. Files are read once per process while they stay the same (`infra.integrity`).
 
         Raises:
-            UserError: a file is missing, or does not have the checksum that its manifest records.
+            UserError: a file is missing, has another checksum than the manifest records, or is not listed.
         """
-        return self.path(stage, identity)
+        manifest = self.find(stage, identity)
+        if manifest is None:
+            raise UserError(f"{self.place(stage, identity)}: the artifact is gone; run again to build it")
+        folder = self.path(stage, identity)
+        check_folder(folder, manifest.digests, REMEDY, skip=PUBLISHED_BESIDE)
+        return folder
 
     @abstractmethod
     def place(self, stage: str, identity: str) -> str:
@@ -187,7 +213,6 @@ class LocalStore(Store):
     def __init__(self, root: Path) -> None:
         self.root = self.local = root.absolute()
         self.address = str(root)
-        self._verified: set[tuple[str, str]] = set()
         try:
             self.root.mkdir(parents=True, exist_ok=True)
             probe = self.root / f".probe-{os.getpid()}"
@@ -199,25 +224,18 @@ class LocalStore(Store):
             ) from None
 
     def _folder(self, stage: str, identity: str) -> Path:
-        return self.root / stage / identity
+        return self.root / file_name(stage) / file_name(identity)
 
     def find(self, stage: str, identity: str) -> Manifest | None:
+        path = self._folder(stage, identity) / MANIFEST
         try:
-            text = (self._folder(stage, identity) / MANIFEST).read_bytes()
+            body = path.read_bytes()
         except FileNotFoundError:
             return None
-        return Manifest.model_validate_json(text)
+        return own_manifest(body, str(path), stage, identity)
 
     def path(self, stage: str, identity: str) -> Path:
         return self._folder(stage, identity)
-
-    def verified(self, stage: str, identity: str) -> Path:
-        folder, manifest = self._folder(stage, identity), self.find(stage, identity)
-        key = (stage, manifest.content if manifest else "")
-        if manifest is not None and key not in self._verified:
-            _verify(folder, manifest)
-            self._verified.add(key)
-        return folder
 
     def place(self, stage: str, identity: str) -> str:
         return str(self._folder(stage, identity))
@@ -244,55 +262,76 @@ class LocalStore(Store):
         return file_lease(self.root / ".leases" / f"{stage}-{identity}", on_wait)
 
     def manifests(self, stage: str) -> list[Manifest]:
-        found = [Manifest.model_validate_json(path.read_bytes()) for path in (self.root / stage).glob(f"*/{MANIFEST}")]
-        return sorted(found, key=lambda manifest: manifest.started)
+        found = (self.find(stage, name) for name in _names(self.root / stage))
+        return sorted(filter(None, found), key=lambda manifest: manifest.started)
 
     def latest(self, stage: str) -> Manifest | None:
         times: list[tuple[float, str]] = []
-        with contextlib.suppress(FileNotFoundError), os.scandir(self.root / stage) as entries:
-            for entry in entries:
-                with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-                    times.append((Path(entry.path, MANIFEST).stat().st_mtime, entry.name))
+        for name in _names(self.root / stage):
+            with contextlib.suppress(FileNotFoundError):
+                times.append(((self.root / stage / name / MANIFEST).stat().st_mtime, name))
         return self.find(stage, max(times)[1]) if times else None
 
     def artifacts(self) -> Iterator[tuple[str, str]]:
-        for stage in sorted(os.scandir(self.root), key=lambda entry: entry.name):
-            if stage.is_dir() and not stage.name.startswith(".") and stage.name not in NOT_STAGES:
-                yield from ((stage.name, entry.name) for entry in os.scandir(stage.path) if entry.is_dir())
+        for stage in sorted(_names(self.root)):
+            if not stage.startswith(".") and stage not in NOT_STAGES:
+                yield from ((stage, name) for name in _names(self.root / stage))
+
+    def _note(self, name: str) -> Path:
+        return self.root / NOTES / f"{file_name(name)}.json"
 
     def write_note(self, name: str, body: dict[str, Any]) -> None:
         folder = self.root / NOTES
         folder.mkdir(exist_ok=True)
-        write_durably(folder / f"{name}.json", json.dumps(body, indent=2, sort_keys=True).encode())
+        write_durably(self._note(name), json.dumps(body, indent=2, sort_keys=True).encode())
 
     def read_note(self, name: str) -> dict[str, Any] | None:
         try:
-            return dict(json.loads((self.root / NOTES / f"{name}.json").read_bytes()))
+            return dict(json.loads(self._note(name).read_bytes()))
         except FileNotFoundError:
             return None
 
     def delete_note(self, name: str) -> None:
-        (self.root / NOTES / f"{name}.json").unlink(missing_ok=True)
+        self._note(name).unlink(missing_ok=True)
+
+    def _run(self, run_id: str) -> Path:
+        return self.root / "runs" / f"{file_name(run_id)}.json"
 
     def write_run(self, run_id: str, record: dict[str, Any]) -> None:
         folder = self.root / "runs"
         folder.mkdir(exist_ok=True)
-        write_durably(folder / f"{run_id}.json", json.dumps(record, indent=2, sort_keys=True).encode())
+        write_durably(self._run(run_id), json.dumps(record, indent=2, sort_keys=True).encode())
 
     def read_run(self, run_id: str) -> dict[str, Any] | None:
         try:
-            return dict(json.loads((self.root / "runs" / f"{run_id}.json").read_bytes()))
+            return dict(json.loads(self._run(run_id).read_bytes()))
         except FileNotFoundError:
             return None
 
     def runs(self) -> list[str]:
-        return sorted(path.stem for path in (self.root / "runs").glob("*.json"))
+        return sorted(name.removesuffix(".json") for name in _names(self.root / "runs", ".json"))
 
 
-def _verify(folder: Path, manifest: Manifest) -> None:
-    for file in manifest.files:
-        path = folder / file.path
-        if not path.exists():
-            raise UserError(f"{path}: the file is gone; delete the artifact's folder and run again")
-        if path.stat().st_size != file.size or file_digest(path) != file.sha256:
-            raise UserError(f"{path}: {DAMAGED}")
+def own_manifest(body: bytes, place: str, stage: str, identity: str) -> Manifest:
+    """The manifest at `place`, which must be that of the artifact whose place it is.
+
+    Raises:
+        UserError: it is damaged, or another artifact's.
+    """
+    manifest = read_manifest(body, place)
+    if (manifest.stage, manifest.identity) != (stage, identity):
+        raise UserError(f"{place}: the manifest of {manifest.address}; delete the artifact's folder and run again")
+    return manifest
+
+
+def _names(folder: Path, ending: str = "") -> list[str]:
+    """Names of the folders in `folder`, or of the files with this ending; none where there is no such folder.
+
+    Raises:
+        OSError: the folder cannot be read (`Path.glob` would take that for an empty one).
+    """
+    try:
+        with os.scandir(folder) as entries:
+            return [each.name for each in entries if (each.name.endswith(ending) if ending else each.is_dir())]
+    except FileNotFoundError:
+        return []

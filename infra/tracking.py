@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from infra.errors import UserError
 from infra.lease import file_lease
+from infra.relocation import relocate
 from infra.settings import DATABASE, Settings, without_password
 
 if TYPE_CHECKING:
@@ -150,6 +151,8 @@ class Tracker:
     """Opens runs in the experiment of the settings."""
 
     def __init__(self, settings: Settings) -> None:
+        if not settings.tracking_uri:
+            relocate(settings.local_root)  # else the files of a run would go to where the store was
         self.settings = settings
         self.client = registry_client(settings)
         self._experiment = self._find_experiment()

@@ -1,1 +1,1 @@
-"""Floor 2: the DeepSeek-style model, its training, reinforcement learning, quantization and export."""
+"""Layer 2: the DeepSeek-style model, its training, reinforcement learning, quantization and export."""

@@ -134,7 +134,7 @@ class GrpoConfig(OptimizerConfig):
     language_reward: float = Field(1.0, ge=0)
     """Reward of reasoning all of whose words are in `language`; of a part of them, that part of it."""
     programs: bool = True
-    """Run answers that are one block of Python, locked in; what they print is the answer. Else they are wrong."""
+    """Run answers that are one block of Python, sandboxed; what they print is the answer. Else they are wrong."""
     program_seconds: float = Field(1.0, gt=0)
     """Most processor time of such a program."""
     program_megabytes: int = Field(128, ge=16)

@@ -202,7 +202,7 @@ class QuantizeConfig(Section):
     """Of the choice of calibration rows."""
     llmcompressor: Annotated[str, Added] = Field("", pattern=r"^[0-9A-Za-z.+]*$")
     """Version of llmcompressor that makes one model more, `llmcompressor`, of the same make-up and rows as int4, with
-    embeddings in 16 bits; in a Python of its own, which DEEPMILL_LLMCOMPRESSOR names. None when empty."""
+    embeddings in 16 bits; in a separate environment, whose Python DEEPMILL_LLMCOMPRESSOR names. None when empty."""
 
 
 class ServedPrecision(StrEnum):

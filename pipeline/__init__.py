@@ -1,1 +1,1 @@
-"""Floor 1: raw text to Parquet token shards. Never imports torch, except in `pipeline.tokens.reader`."""
+"""Layer 1: raw text to Parquet token shards. Never imports torch, except in `pipeline.tokens.reader`."""

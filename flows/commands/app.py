@@ -35,7 +35,7 @@ console = Console(highlight=False)
 RecipeArgument = Annotated[str, typer.Argument(help="Name of a preset, or a YAML file.")]
 RunArgument = Annotated[str, typer.Argument(help="A run, or the beginning of its name.")]
 SetOption = Annotated[
-    list[str] | None, typer.Option("--set", help="Lay a value over the recipe: section.key=value.", metavar="KEY=VALUE")
+    list[str] | None, typer.Option("--set", help="Override a recipe value: section.key=value.", metavar="KEY=VALUE")
 ]
 RootOption = Annotated[
     str | None, typer.Option("--root", help="The artifact store: a folder or s3://bucket/prefix (DEEPMILL_ROOT).")

@@ -45,14 +45,19 @@ def promote(
     model: Annotated[str, typer.Argument(help="Name of a registered model.")],
     version: Annotated[str, typer.Argument(help="Its version.")],
     force: Annotated[bool, typer.Option("--force", help="Against the gates; the tags record it.")] = False,
-    recipe: Annotated[str, typer.Option("--recipe", help="Whose gates.")] = "sample",
+    recipe: Annotated[
+        str, typer.Option("--recipe", help="A recipe whose gates judge, in place of those the version carries.")
+    ] = "",
 ) -> None:
-    """Judge a version and make it the champion if the gates pass."""
+    """Judge a version by the gates it was registered with, and make it the champion if they pass."""
     from flows.recipe.recipe import load_recipe
+    from flows.registry.aliases import own_gates
     from flows.registry.release import promote_by_hand
+    from infra.tracking import registry_client
 
-    config = load_recipe(recipe).promote
-    for gate in promote_by_hand(settings_for(), model, version, config, force=force):
+    settings = settings_for()
+    config = load_recipe(recipe).promote if recipe else own_gates(registry_client(settings), model, version)
+    for gate in promote_by_hand(settings, model, version, config, force=force):
         mark = "[green]✓[/]" if gate.passed else "[red]✗[/]"
         console.print(f"{mark} {gate.gate:<13} {gate.value:.4g}  [dim]{gate.text} {gate.limit:.4g}[/]")
     console.print(f"{model} version {version} is the {config.alias}")
@@ -72,7 +77,7 @@ def chat(
     question: Annotated[str | None, typer.Option("--question", "-q", help="Ask one question and leave.")] = None,
     temperature: Annotated[float, typer.Option(min=0, help="0 takes the likeliest token.")] = 0.0,
 ) -> None:
-    """Talk to a registered model; its thoughts are shown apart from the answer."""
+    """Talk to a registered model; its reasoning is shown apart from the answer."""
     from flows.serving.chat import converse
 
     converse(settings_for(), console, model, question, temperature)

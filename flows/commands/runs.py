@@ -43,7 +43,7 @@ def plan(
     ] = None,
     price: Annotated[float, typer.Option("--price", min=0, help="Of one device for one hour.")] = 0.0,
 ) -> None:
-    """What would run, what is there already, and why; what training takes, and how to spread it. Runs nothing."""
+    """What would run, what is cached, and why; what training takes, and how to spread it. Runs nothing."""
     from flows.recipe.plan import make_plan
     from flows.recipe.recipe import load_recipe
     from flows.recipe.training_plan import cluster_of, show_training
@@ -68,7 +68,7 @@ def plan(
     console.print(
         f"\n{len(waiting)} of {len(planned.stages)} stages would run{then}."
         if waiting
-        else f"\nEverything is there already: {store.address}"
+        else f"\nEverything is cached: {store.address}"
     )
 
 
@@ -79,7 +79,7 @@ def run(
     root: RootOption = None,
     from_: FromOption = None,
 ) -> None:
-    """Run a recipe end to end; what is there already is not made again."""
+    """Run a recipe end to end; what is cached is not built again."""
     from flows.recipe.plan import make_plan
     from flows.recipe.recipe import load_recipe
     from infra.open_store import open_store
@@ -114,7 +114,7 @@ def _show_finished(plan: Plan, settings: Settings, store: Store, source: str) ->
     for stage in record.stages.values():
         stage.state, stage.seconds = "cached", 0.0
     record.ended = record.started  # this command made nothing, so it took no time
-    console.print(f"Everything is there already, from run {record.run_id}.\n")
+    console.print(f"Everything is cached, from run {record.run_id}.\n")
     _finish(record, store, source)
     return True
 

@@ -200,12 +200,21 @@ def deploy(
 def doctor(
     root: RootOption = None,
     cron: Annotated[bool, typer.Option("--cron", help="Wait until a scheduled run completes: up to 150 s.")] = False,
+    relocate: Annotated[
+        bool, typer.Option("--relocate", help="The store was moved or copied: have the registry name its files here.")
+    ] = False,
 ) -> None:
     """Look at all that a run needs: versions, memory, GPU, disk, store, MLflow, servers, a cron run that completes."""
     from flows.operations.doctor import examine
+    from infra.relocation import relocate as bring_here
 
+    settings = settings_for(root)
+    if relocate:
+        console.print(
+            f"{bring_here(settings.local_root)} recorded paths brought to {settings.local_root}", soft_wrap=True
+        )
     well = True
-    for finding in examine(settings_for(root), cron=cron):
+    for finding in examine(settings, cron=cron):
         mark = "[green]✓[/]" if finding.good else "[red]✗[/]"
         console.print(f"{mark} {finding.what:<11} {escape(finding.text)}", soft_wrap=True)
         well = well and finding.good

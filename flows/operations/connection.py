@@ -47,6 +47,9 @@ def connect(settings: Settings) -> bool:
     else:
         return False
     if not answers(f"{facts['prefect']}{WHERE['prefect']}") or not answers(f"{facts['mlflow']}{WHERE['mlflow']}"):
+        if servers.servers or servers.database.get_secret_value():
+            # The registry is there and not beside the store: no other may be read, or promoted in, in its place.
+            os.environ.setdefault("DEEPMILL_TRACKING_URI", facts["mlflow"])
         return False
     if not servers.servers:  # who names a host trusts it; another user may serve there, for a team
         for address in (facts["prefect"], facts["mlflow"]):

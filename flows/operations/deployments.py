@@ -61,7 +61,7 @@ def recipe_deployments(recipe: Recipe, servers: ServerSettings, *, first: bool) 
         Deployment(
             "flows.mill:mill",
             recipe.name,
-            f"{recipe.description or recipe.name}. The whole path; what is there already is not made again.",
+            f"{recipe.description or recipe.name}. The whole path; what is cached is not built again.",
             cron=servers.cron,
             active=first,
             tags=("recipe",),
@@ -216,12 +216,12 @@ def _make_automations(deployments: Sequence[str]) -> None:
     wanted = [
         Automation(
             name="deepmill: a run without a process has crashed",
-            description="Its worker or machine died. Start it again: it goes on from where it was.",
+            description="Its worker or machine died. Start it again: it resumes.",
             trigger=nothing_after("heartbeat", "heartbeat"),
             actions=[
                 ChangeFlowRunState(
                     state=StateType.CRASHED,
-                    message="its process is gone; start it again and it goes on from where it was",
+                    message="its process is gone; start it again and it resumes",
                 )
             ],
         ),

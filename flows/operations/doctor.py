@@ -16,6 +16,7 @@ from typing import Any
 from flows.operations.connection import connect, servers_up
 from flows.run.server_settings import ServerSettings
 from infra.errors import DeepmillError
+from infra.relocation import moved
 from infra.settings import DATABASE, Settings, without_password
 from infra.units import size
 
@@ -46,6 +47,7 @@ def examine(settings: Settings, *, cron: bool = False) -> Iterator[Finding]:
         ("gpu", _gpu),
         ("disk", lambda: _disk(settings)),
         ("store", lambda: _store(settings)),
+        ("paths", lambda: _paths(settings)),
         ("mlflow", lambda: _mlflow(settings)),
         ("servers", lambda: _servers(settings, servers)),
     ]
@@ -136,6 +138,17 @@ def _store(settings: Settings) -> tuple[bool, str]:
     store.delete_note(name)
     runs = len(store.runs())
     return True, f"{store.address} takes and gives files in {1000 * (time.monotonic() - started):.0f} ms; {runs} runs"
+
+
+def _paths(settings: Settings) -> tuple[bool, str]:
+    """Whether the registry names its files where the store is."""
+    stale = moved(settings.local_root)
+    if stale:
+        return (
+            False,
+            f"{stale} paths in the registry lead to where the store was; mend them: deepmill doctor --relocate",
+        )
+    return True, "the registry names its files in this store"
 
 
 def _mlflow(settings: Settings) -> tuple[bool, str]:

@@ -16,7 +16,7 @@ __all__ = ["settle"]
 
 LATEST = 200
 """Runs that are looked at; of older ones nobody waits for news."""
-MESSAGE = "its process was killed; start it again and it goes on from where it was"
+MESSAGE = "its process was killed; start it again and it resumes"
 
 
 def settle(settings: Settings) -> list[str]:

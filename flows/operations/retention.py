@@ -23,7 +23,7 @@ __all__ = ["LINEAGE", "GCCandidate", "GCPlan", "apply_sweep", "needed_by", "plan
 
 LINEAGE = "deepmill.lineage"
 """Tag of a registered version: stage to identity, as JSON."""
-LEAVINGS = (".staging", ".rerun", ".fetched")
+LEAVINGS = (".staging", ".rerun", ".fetched", ".chat")
 """Local folders of unfinished work and fetched copies."""
 
 Key = tuple[str, str]
@@ -32,7 +32,7 @@ Key = tuple[str, str]
 
 @dataclass(frozen=True)
 class GCCandidate:
-    """One artifact, or a folder of leavings, that nothing needs."""
+    """One artifact, or a folder of leftovers, that nothing needs."""
 
     stage: str
     identity: str

@@ -15,6 +15,7 @@ from flows.run.server_settings import ServerSettings
 from infra.credentials import Credential, make_login
 from infra.http_guard import LOOPBACK_NAMES
 from infra.private_files import close_files, private_folder
+from infra.relocation import relocate
 from infra.services import Group, Service
 from infra.settings import DATABASE, Settings
 
@@ -163,6 +164,7 @@ def mlflow_database(settings: Settings, servers: ServerSettings) -> str:
 
 
 def _mlflow_environment(settings: Settings, servers: ServerSettings, credential: Credential) -> dict[str, str]:
+    relocate(settings.local_root)  # a store that was moved: else runs would write to where it was
     # the address may hold a password, so it goes by the environment, which `ps` does not show
     found = {
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",

@@ -1,4 +1,4 @@
-"""What a recipe would run, what is there already, and why: worked out without running anything."""
+"""What a recipe would run, what is cached, and why: worked out without running anything."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ def _reason(job: Job, store: Store, before: list[PlannedStage]) -> str:
     inputs = [split_address(where)[0] for role, where in job.inputs.items() if latest.inputs.get(role) != where]
     if inputs:
         verb = "is" if len(inputs) == 1 else "are"
-        return f"{' and '.join(inputs)} {verb} {'made anew' if running.intersection(inputs) else 'another'}"
+        return f"{' and '.join(inputs)} {verb} {'rebuilt' if running.intersection(inputs) else 'another'}"
     if latest.external != dict(job.external):
         return "the source files have changed"
     return "not made yet"

@@ -45,7 +45,7 @@ class OnDrift(StrEnum):
 
 
 class Recipe(Section):
-    """Everything that decides what comes out, a section per stage, and how wide it runs."""
+    """Everything that decides what comes out, a section per stage, and its parallelism."""
 
     name: str = Field("recipe", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     """Names the runs and, unless `registry.model` does, the model."""
@@ -90,7 +90,7 @@ class Recipe(Section):
     distill: SftConfig | None = None
     """`student` fine-tuned on the answers of `rejection`; left out unless it is given."""
     sft_second: SftConfig | None = None
-    """The base model fine-tuned anew on the answers of `rejection`; left out unless it is given."""
+    """The base model fine-tuned again on the answers of `rejection`; left out unless it is given."""
     grpo_second: GrpoConfig | None = None
     """Reinforcement on all tasks (R1's fourth stage); left out unless it is given."""
     evaluate: EvaluateConfig | None = EvaluateConfig()

@@ -21,8 +21,8 @@ class PromoteConfig(Section):
 
     alias: str = "champion"
     """The alias that serving follows."""
-    min_accuracy: float = Field(0.0, ge=0, le=1)
-    """Least share of held-out problems answered right."""
+    min_accuracy: float = Field(0.01, ge=0, le=1)
+    """Least share of held-out problems answered right; for a first version too. 0 lets one pass that answers none."""
     min_format_rate: float = Field(0.0, ge=0, le=1)
     """Least share of answers in the asked-for format."""
     max_quantization_kl: float = Field(0.1, gt=0)

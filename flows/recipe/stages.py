@@ -176,7 +176,7 @@ STAGES: tuple[Stage, ...] = (
         "model.training.sft:sft",
         (read("continued", "pretrain", role="start"), read("tokenizer"), read("rejection", role="reasoning")),
         1,
-        "fine-tuned anew on its own answers",
+        "fine-tuned again on its own answers",
     ),
     Stage(
         "grpo_second",

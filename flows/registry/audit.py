@@ -2,22 +2,34 @@
 
 Every move of the alias that Deepmill makes leaves an entry in the model's audit. An alias that names another version
 than the latest entry was moved by other hands. The version is judged by the gates it was registered with, beside the
-version that the audit knows; if it passes, the audit gains the entry, else the alias goes back. A way back to the
-champion before is always open, as it is for `rollback`. An alias that was taken away stays away.
+version that the audit knows; if it passes, the audit gains the entry, else the alias goes back. The version that the
+audit knows as the one before is judged by its own gates alone: it need not be better than what it replaces again.
+An alias goes back only to a version whose files are as registered and whose gates were judged; where there is none, it
+is taken away. An alias that was taken away stays away.
 """
 
 from __future__ import annotations
 
-import json
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from flows.recipe.sections import PromoteConfig
+from flows.registry.aliases import (
+    IDENTITY,
+    audit_of,
+    drop_alias,
+    facts_of,
+    move_alias,
+    moves_of,
+    own_gates,
+    previous_of,
+)
 from flows.registry.file_gates import evidence_gates
+from flows.registry.files import VersionFiles
 from flows.registry.gates import Gate, judge
 from flows.registry.lock import registry_lock
 from flows.registry.names import alias_holder
-from flows.registry.release import GATES, IDENTITY, PREVIOUS, facts_of, move_alias
 from infra.errors import UserError
 from infra.settings import Settings
 from infra.tracking import registry_client
@@ -25,25 +37,17 @@ from infra.tracking import registry_client
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-__all__ = ["Verdict", "audit", "audit_of", "our_models"]
-
-AUDIT = "deepmill.audit."
+__all__ = ["Registry", "Verdict", "audit", "audit_of", "failed_gates", "our_models"]
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What `vet` found."""
+    """What `audit` found."""
 
     version: str | None
-    """The version that the alias names now, after vetting."""
+    """The version that the alias names now, after the audit."""
     message: str = ""
     """What was noticed; empty when there was nothing."""
-
-
-def audit_of(client: MlflowClient, model: str) -> list[dict[str, Any]]:
-    """All moves of a model's aliases, the oldest first."""
-    tags = client.get_registered_model(model).tags
-    return [json.loads(text) for key, text in sorted(tags.items()) if key.startswith(AUDIT)]
 
 
 def our_models(settings: Settings) -> list[str]:
@@ -58,44 +62,104 @@ def audit(settings: Settings, model: str, alias: str = "champion") -> Verdict:
     Raises:
         MlflowException: the registry does not answer.
     """
-    client = registry_client(settings)
-    version = alias_holder(client, model, alias)
-    if version is None or version == _audited(client, model, alias):
+    registry = Registry(registry_client(settings), settings, model, alias)
+    version = registry.holder()
+    if version is None or version == registry.audited():
         return Verdict(version)
     with registry_lock(settings, model) as check:
-        version = alias_holder(client, model, alias)  # the lock's last holder may have moved it
-        known = _audited(client, model, alias)
+        return registry.settle(check)
+
+
+def failed_gates(gates: list[Gate]) -> str:
+    """The names of the gates that did not pass; empty when all did."""
+    return ", ".join(gate.gate for gate in gates if not gate.passed)
+
+
+@dataclass(frozen=True)
+class Registry:
+    """One alias of one model, with what is known of its holders. What changes it wants the `registry_lock`."""
+
+    client: MlflowClient
+    settings: Settings
+    model: str
+    alias: str
+
+    def holder(self) -> str | None:
+        """The version that the alias names; None where the registry states that there is none."""
+        return alias_holder(self.client, self.model, self.alias)
+
+    def audited(self) -> str | None:
+        """The version that the alias should name, by the audit."""
+        moves = moves_of(self.client, self.model, self.alias)
+        return moves[-1].version if moves else None
+
+    def judged(self, version: str, champion: str | None, config: PromoteConfig | None = None) -> list[Gate]:
+        """Every gate on a version, beside the version `champion`; its own gates unless `config` gives others.
+
+        Raises:
+            UserError: there is no such version, it is not ours, or its files cannot be reached.
+        """
+        config = config or own_gates(self.client, self.model, version)
+        facts = facts_of(self.client, self.model, version)
+        theirs = facts_of(self.client, self.model, champion) if champion not in (None, version) else None
+        return [*judge(config, facts, theirs), *evidence_gates(config, self._files(version))]
+
+    def unfit(self, version: str) -> str:
+        """Why the alias may not go back to a version; empty when it may.
+
+        Its files must be as registered. Its gates must pass, alone, unless the audit says that they passed when it was
+        promoted, or that a person overrode them.
+        """
+        try:
+            damage = self._files(version).damage()
+            if damage:
+                return f"{damage[0].path}: {damage[0].what}"
+            moves = [each for each in moves_of(self.client, self.model, self.alias) if each.version == version]
+            if any(each.passed or each.forced for each in moves):
+                return ""
+            return failed_gates(self.judged(version, None))
+        except (UserError, KeyError) as error:
+            return str(error)
+
+    def settle(self, check: Callable[[], None]) -> Verdict:
+        """Judge a holder that the audit does not know, and keep or undo it; `check` is the lock's."""
+        version, known = self.holder(), self.audited()
         if version is None or version == known:
             return Verdict(version)
-        failed = _failed(client, model, version, known, alias)
+        gates, failed = self._judge_stranger(version, known)
         check()
-        if failed is None:
-            move_alias(client, model, version, known, alias, "by hand in MLflow; its gates pass")
-            return Verdict(version, f"{model} version {version} was made {alias} by hand; its gates pass")
-        if known is None:
-            client.delete_registered_model_alias(model, alias)
-        else:
-            before = client.get_model_version(model, known).tags.get(PREVIOUS)
-            why = f"version {version} was made {alias} by hand, against its gates: {failed}"
-            move_alias(client, model, known, before or None, alias, why)
-        return Verdict(known, f"{model} version {version} was made {alias} by hand and is not any more: {failed}")
+        label = f"{self.model} version {version} was made {self.alias} by hand"
+        if not failed:
+            self.move(version, known, "by hand in MLflow; its gates pass", gates)
+            return Verdict(version, f"{label}; its gates pass")
+        return self._undo(f"{label}, against its gates: {failed}", f"{label} and is not any more: {failed}")
 
+    def _judge_stranger(self, version: str, known: str | None) -> tuple[list[Gate], str]:
+        try:
+            held = {move.version for move in moves_of(self.client, self.model, self.alias)}
+            is_way_back = (
+                known is not None and version in held and previous_of(self.client, self.model, known) == version
+            )
+            gates = self.judged(version, None if is_way_back else known)
+        except (UserError, KeyError) as error:
+            return [], str(error)
+        return gates, failed_gates(gates)
 
-def _audited(client: MlflowClient, model: str, alias: str) -> str | None:
-    moves = [entry for entry in audit_of(client, model) if entry["alias"] == alias]
-    return str(moves[-1]["version"]) if moves else None
+    def _undo(self, why: str, told: str) -> Verdict:
+        """Give the alias back to the latest holder that is fit for it."""
+        holders = [move.version for move in moves_of(self.client, self.model, self.alias) if move.version is not None]
+        for version in dict.fromkeys(reversed(holders)):
+            reason = self.unfit(version)
+            if not reason:
+                self.move(version, previous_of(self.client, self.model, version), why)
+                return Verdict(version, told)
+            told += f"; version {version} cannot take its place ({reason})"
+        drop_alias(self.client, self.model, self.alias, why)
+        return Verdict(None, told)
 
+    def move(self, version: str, previous: str | None, why: str, gates: list[Gate] | None = None) -> None:
+        """Move the alias, see `move_alias`."""
+        move_alias(self.client, self.model, version, previous, self.alias, why, gates or ())
 
-def _failed(client: MlflowClient, model: str, version: str, known: str | None, alias: str) -> str | None:
-    """Why a version may not hold the alias, or None when it may."""
-    if known is not None and client.get_model_version(model, known).tags.get(PREVIOUS) == version:
-        return None  # a rollback by hand
-    text = client.get_model_version(model, version).tags.get(GATES)
-    config = PromoteConfig.model_validate_json(text) if text else PromoteConfig(alias=alias)
-    try:
-        facts = facts_of(client, model, version)
-        gates: list[Gate] = judge(config, facts, facts_of(client, model, known) if known else None)
-        gates += evidence_gates(config, client, model, version, facts)
-    except (UserError, KeyError) as error:
-        return str(error)
-    return ", ".join(gate.gate for gate in gates if not gate.passed) or None
+    def _files(self, version: str) -> VersionFiles:
+        return VersionFiles(self.client, self.settings, self.model, version)

@@ -1,18 +1,22 @@
-"""The names of registered models, and their files."""
+"""The names of registered models, their aliases and versions.
+
+That there is no such thing, and that the registry does not say, are never the same value: absence is what the registry
+itself states, every other answer is raised as MLflow's error.
+"""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from infra.errors import UserError
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities.model_registry import ModelVersion
 
-__all__ = ["Name", "alias_holder", "download", "parse_name", "resolve"]
+__all__ = ["Name", "alias_holder", "has_model", "parse_name", "registered_version", "resolve"]
 
 
 @dataclass(frozen=True)
@@ -36,16 +40,52 @@ def parse_name(text: str) -> Name:
     return Name(match[1], match[2] or "champion", match[3])
 
 
+def has_model(client: MlflowClient, model: str) -> bool:
+    """Whether the registry has a model of this name.
+
+    Raises:
+        MlflowException: the registry does not answer.
+    """
+    return bool(client.search_registered_models(f"name = '{model}'", max_results=1))
+
+
 def alias_holder(client: MlflowClient, model: str, alias: str) -> str | None:
-    """The version that an alias names, None when there is none. Other failures of the registry are raised."""
+    """The version that an alias names; None only where the registry states that there is none.
+
+    Raises:
+        MlflowException: the registry does not answer, or not about the alias.
+    """
     from mlflow.exceptions import MlflowException
 
     try:
         return str(client.get_model_version_by_alias(model, alias).version)
     except MlflowException as error:
-        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-            return None
-        raise
+        # MLflow says "invalid parameter" of an alias that is not there, and of much else: ask for the whole list
+        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            raise
+        if has_model(client, model) and alias in client.get_registered_model(model).aliases:
+            raise
+        return None
+
+
+def registered_version(client: MlflowClient, model: str, version: str) -> ModelVersion:
+    """A version of a model.
+
+    Raises:
+        UserError: the registry has no such version.
+        MlflowException: the registry does not answer.
+    """
+    from mlflow.exceptions import MlflowException
+
+    absent = f"{model} version {version}: not in the registry; see deepmill models"
+    if not version.isdigit():
+        raise UserError(absent)
+    try:
+        return client.get_model_version(model, version)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        raise UserError(absent) from None
 
 
 def resolve(client: MlflowClient, name: Name) -> str:
@@ -54,30 +94,3 @@ def resolve(client: MlflowClient, name: Name) -> str:
     if version is None:
         raise UserError(f"{name}: not in the registry; see deepmill models")
     return version
-
-
-def download(client: MlflowClient, model: str, version: str, target: Path) -> Path:
-    """The folder of a version's weights, fetched below `target` where it is not on this machine.
-
-    Raises:
-        UserError: there is no such version, or it is not one of ours.
-    """
-    import mlflow
-    from mlflow.exceptions import MlflowException
-
-    try:
-        client.get_model_version(model, version)
-    except MlflowException:
-        raise UserError(f"{model}/{version}: not in the registry; see deepmill models") from None
-    target.mkdir(parents=True, exist_ok=True)
-    try:
-        root = Path(mlflow.artifacts.download_artifacts(f"models:/{model}/{version}", dst_path=str(target)))
-    except (MlflowException, OSError) as error:
-        first = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(
-            f"{model}/{version}: its files cannot be fetched ({first}); is the artifact store there?"
-        ) from (None)
-    folder = root / "artifacts" / "model"
-    if not (folder / "config.json").is_file():
-        raise UserError(f"{model}/{version}: not registered by deepmill, so there is nothing to serve")
-    return folder

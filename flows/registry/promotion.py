@@ -1,4 +1,4 @@
-"""Promotion, rollback and vetting as Prefect flows, for schedules and for the form; the commands do the same.
+"""Promotion, rollback and audit as Prefect flows, for schedules and for the form; the commands do the same.
 
 No ``from __future__ import annotations`` here: Prefect reads the annotations of flows at run time.
 """
@@ -7,20 +7,27 @@ from prefect import flow, get_run_logger
 from prefect.artifacts import create_table_artifact
 
 from flows.recipe.sections import PromoteConfig
+from flows.registry.aliases import own_gates
 from flows.registry.audit import audit, our_models
 from flows.registry.names import parse_name
 from flows.registry.release import promote_by_hand
 from flows.registry.release import rollback as move_back
 from flows.run.notifications import Topic, notify
 from infra.settings import Settings
+from infra.tracking import registry_client
 
 __all__ = ["audit_champion", "promote", "rollback"]
 
 
 @flow(name="promote", persist_result=False)
-def promote(model: str, version: str, gates: PromoteConfig = PromoteConfig(), force: bool = False) -> None:  # noqa: B008
-    """Judge a version and move the alias to it if its gates pass; `force` moves it all the same, and is recorded."""
-    judged = promote_by_hand(Settings(), parse_name(model).model, version, gates, force=force)
+def promote(model: str, version: str, gates: PromoteConfig | None = None, force: bool = False) -> None:
+    """Judge a version and move the alias to it if its gates pass; `force` moves it all the same, and is recorded.
+
+    The gates are those that the version was registered with, unless others are given.
+    """
+    settings, name = Settings(), parse_name(model).model
+    gates = gates or own_gates(registry_client(settings), name, version)
+    judged = promote_by_hand(settings, name, version, gates, force=force)
     rows = [gate.__dict__ for gate in judged]
     create_table_artifact(rows, key="gates", description=f"Gates of {model} version {version}")
     get_run_logger().info("%s version %s is the %s", model, version, gates.alias)

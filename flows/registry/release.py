@@ -2,26 +2,36 @@
 
 A version carries the identity of the artifact it was made from, so registering twice finds the first. `challenger`
 moves on arrival; the champion's alias moves only when every gate passes, and who, when, why and what it replaced are
-kept as tags of the version, for MLflow keeps no history of aliases.
+kept (`flows.registry.aliases`). A registry that does not answer stops all of it: nothing is concluded from its silence.
 """
 
 from __future__ import annotations
 
-import contextlib
-import getpass
 import json
+import logging
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flows.recipe.sections import PromoteConfig
-from flows.registry.file_gates import evidence_gates, file_digests
-from flows.registry.gates import Gate, judge
+from flows.registry.aliases import (
+    CHALLENGER,
+    FACTS,
+    GATES,
+    IDENTITY,
+    PREVIOUS,
+    facts_of,
+    move_alias,
+    own_gates,
+    previous_of,
+)
+from flows.registry.audit import Registry, failed_gates
+from flows.registry.files import WEIGHTS, file_tags, logged_digests
+from flows.registry.gates import Gate
 from flows.registry.lock import registry_lock
+from flows.registry.names import has_model
 from flows.run.record import GateRecord
 from infra.errors import UserError
-from infra.hashing import file_digest
 from infra.manifest import Manifest, split_address
 from infra.settings import Settings, without_password
 from infra.tracking import registry_client
@@ -32,6 +42,11 @@ if TYPE_CHECKING:
     from flows.run.session import Session
 
 __all__ = [
+    "CHALLENGER",
+    "FACTS",
+    "GATES",
+    "IDENTITY",
+    "PREVIOUS",
     "Outcome",
     "facts_of",
     "move_alias",
@@ -42,15 +57,9 @@ __all__ = [
     "rollback",
 ]
 
-CHALLENGER = "challenger"
-IDENTITY = "deepmill.identity"
-PREVIOUS = "deepmill.previous"
-GATES = "deepmill.gates"
-"""Tag with the gates of the recipe that made the version, as JSON."""
+log = logging.getLogger("deepmill.registry")
 SERVED = {"int4": "q4_0", "int8": "q8_0"}
 """The GGUF file of a served precision, whose speed the version records."""
-FACTS = "deepmill.facts"
-"""Tag with the numbers that the gates look at, as JSON."""
 
 
 @dataclass(frozen=True)
@@ -89,8 +98,7 @@ def _create_version(session: Session, client: MlflowClient, name: str, manifest:
 
     from model.release.serving_spec import pyfunc_spec
 
-    folder = session.store.path("export", manifest.identity)
-    _verify(folder, manifest)
+    folder = session.store.verified("export", manifest.identity)
     ids = session.mlflow.ids
     if not ids:
         raise UserError(
@@ -102,7 +110,9 @@ def _create_version(session: Session, client: MlflowClient, name: str, manifest:
     model = client.create_logged_model(ids["experiment_id"], name=name, source_run_id=run_id, params=parameters)
     info = mlflow.pyfunc.log_model(name=name, model_id=model.model_id, **pyfunc_spec(folder / "model"))
     client.log_outputs(run_id, [mlflow.entities.LoggedModelOutput(model.model_id, step=0)])
-    with contextlib.suppress(Exception):  # there already
+    files = logged_digests(client.get_logged_model(info.model_id).artifact_location, session.settings, name)
+    weights = _compare(name, files, manifest)
+    if not has_model(client, name):
         client.create_registered_model(name, description=session.recipe.description)
     version = client.create_model_version(
         name,
@@ -114,17 +124,33 @@ def _create_version(session: Session, client: MlflowClient, name: str, manifest:
             IDENTITY: manifest.identity,
             "deepmill.run_id": session.run_id,
             "deepmill.lineage": json.dumps({stage: item.job.identity for stage, item in session.plan.items()}),
-            FACTS: json.dumps(_facts(session) | {"files": file_digests(folder / "model")}),
+            FACTS: json.dumps(_facts(session) | {"files": weights}),
             GATES: session.recipe.promote.model_dump_json(),
             "deepmill.licence": (session.recipe.export.licence if session.recipe.export else "") or "not stated",
+            **file_tags(files),
         },
     )
     return str(version.version)
 
 
+def _compare(name: str, files: dict[str, str], manifest: Manifest) -> dict[str, str]:
+    """The checksums of the weights' folder, if what MLflow keeps there is what was exported.
+
+    Raises:
+        UserError: it is not.
+    """
+    kept = {path.removeprefix(f"{WEIGHTS}/"): each for path, each in files.items() if path.startswith(f"{WEIGHTS}/")}
+    ours = {path.removeprefix("model/"): each for path, each in manifest.digests.items() if path.startswith("model/")}
+    wrong = sorted(path for path in kept.keys() | ours.keys() if kept.get(path) != ours.get(path))
+    if wrong:
+        raise UserError(f"{name}: MLflow keeps {wrong[0]} otherwise than it was exported; run the same command again")
+    return kept
+
+
 def _facts(session: Session) -> dict[str, Any]:
     """The numbers that gates, `models` and `compare` look at."""
-    evaluation = json.loads((session.folder("evaluate") / "evaluation.json").read_text(encoding="utf-8"))
+    evaluated = session.store.verified("evaluate", session.identity("evaluate"))
+    evaluation = json.loads((evaluated / "evaluation.json").read_text(encoding="utf-8"))
     released = split_address(session.plan["export"].job.inputs["model"])[0]
     checkpoint = evaluation["checkpoints"][released]
     base = "pretrain" if session.recipe.has("pretrain") else "continued"
@@ -156,23 +182,21 @@ def promote_version(session: Session) -> Outcome:
     client = registry_client(session.settings)
     why = f"run {session.run_id}"
     with registry_lock(session.settings, name) as check:
-        champion = _alias(client, name, config.alias)
+        registry = Registry(client, session.settings, name, config.alias)
+        champion = _settled(registry, check, session.display.note)
+        gates = registry.judged(version, champion, config)
+        failed = failed_gates(gates)
         if champion == version:
-            gates = judge(config, facts_of(client, name, version), None)
             outcome = Outcome(f"{name} version {version} is the {config.alias} already", False)
             promoted = True
+        elif failed:
+            outcome = Outcome(f"{name} version {version} stays a {CHALLENGER}: {failed}", False)
+            promoted = False
         else:
-            facts = facts_of(client, name, champion) if champion else None
-            ours = facts_of(client, name, version)
-            gates = [*judge(config, ours, facts), *evidence_gates(config, client, name, version, ours)]
-            promoted = all(gate.passed for gate in gates)
-            if promoted:
-                check()
-                move_alias(client, name, version, champion, config.alias, why)
-                outcome = Outcome(f"{name} version {version} is the {config.alias} now", True)
-            else:
-                failed = ", ".join(gate.gate for gate in gates if not gate.passed)
-                outcome = Outcome(f"{name} version {version} stays a {CHALLENGER}: {failed}", False)
+            check()
+            registry.move(version, champion, why, gates)
+            outcome = Outcome(f"{name} version {version} is the {config.alias} now", True)
+            promoted = True
     release.alias, release.promoted = config.alias, promoted
     release.gates = [GateRecord(**asdict(gate)) for gate in gates]
     release.previous = champion if champion != version else None
@@ -182,18 +206,36 @@ def promote_version(session: Session) -> Outcome:
     return outcome
 
 
-def promote_by_hand(settings: Settings, name: str, version: str, config: PromoteConfig, *, force: bool) -> list[Gate]:
+def _settled(registry: Registry, check: Callable[[], None], tell: Callable[[str], None]) -> str | None:
+    """The holder of the alias, judged: nothing is built on a promotion by hand that nobody looked at."""
+    verdict = registry.settle(check)
+    if verdict.message:
+        tell(verdict.message)
+    return verdict.version
+
+
+def promote_by_hand(
+    settings: Settings, name: str, version: str, config: PromoteConfig | None = None, *, force: bool
+) -> list[Gate]:
     """Judge a version and move the alias; `force` moves it against the gates, and the tags say so.
+
+    Args:
+        settings: Name the registry.
+        name: The model.
+        version: Judged by the gates that it was registered with,
+        config: unless these are given.
+        force: Move the alias whatever they say.
 
     Raises:
         UserError: there is no such version, or a gate does not pass.
+        MlflowException: the registry does not answer; nothing was changed.
     """
     client = registry_client(settings)
     with registry_lock(settings, name) as check:
-        facts = facts_of(client, name, version)
-        champion = _alias(client, name, config.alias)
-        gates = judge(config, facts, facts_of(client, name, champion) if champion not in (None, version) else None)
-        gates += evidence_gates(config, client, name, version, facts)
+        config = config or own_gates(client, name, version)
+        registry = Registry(client, settings, name, config.alias)
+        champion = _settled(registry, check, log.warning)
+        gates = registry.judged(version, champion, config)
         failed = [gate for gate in gates if not gate.passed]
         if failed and not force:
             first = failed[0]
@@ -203,7 +245,7 @@ def promote_by_hand(settings: Settings, name: str, version: str, config: Promote
             )
         if champion != version:
             check()
-            move_alias(client, name, version, champion, config.alias, "forced by hand" if failed else "by hand")
+            registry.move(version, champion, "forced by hand" if failed else "by hand", gates)
     return gates
 
 
@@ -211,19 +253,27 @@ def rollback(settings: Settings, name: str, alias: str = "champion") -> str:
     """Move the alias back to the version that its present holder replaced; that version.
 
     Raises:
-        UserError: there is nothing to go back to.
+        UserError: there is nothing to go back to, or the version is damaged or failed its gates.
+        MlflowException: the registry does not answer; nothing was changed.
     """
     client = registry_client(settings)
     with registry_lock(settings, name) as check:
-        champion = _alias(client, name, alias)
+        registry = Registry(client, settings, name, alias)
+        champion, known = registry.holder(), registry.audited()
         if champion is None:
             raise UserError(f"{name}: no version is its {alias}; see deepmill models")
-        previous = client.get_model_version(name, champion).tags.get(PREVIOUS)
+        # a holder that was made so by hand, and was not judged yet, replaced the one that the audit knows
+        previous = known if known not in (None, champion) else previous_of(client, name, champion)
         if not previous:
             raise UserError(f"{name}: version {champion} is its first {alias}; there is nothing to go back to")
-        before = client.get_model_version(name, previous).tags.get(PREVIOUS)
+        unfit = registry.unfit(previous)
+        if unfit:
+            raise UserError(
+                f"{name} version {previous} cannot be its {alias} again ({unfit}); choose another with deepmill promote"
+            )
+        before = previous_of(client, name, previous)
         check()
-        move_alias(client, name, previous, before, alias, f"rolled back from version {champion}")
+        registry.move(previous, before, f"rolled back from version {champion}")
         return str(previous)
 
 
@@ -232,56 +282,3 @@ def released_version(client: MlflowClient, name: str, identity: str) -> str | No
     found = client.search_model_versions(f"name = '{name}'")
     versions = [int(version.version) for version in found if version.tags.get(IDENTITY) == identity]
     return str(max(versions)) if versions else None
-
-
-def _alias(client: MlflowClient, name: str, alias: str) -> str | None:
-    from mlflow.exceptions import MlflowException
-
-    try:
-        return str(client.get_model_version_by_alias(name, alias).version)
-    except MlflowException:
-        return None
-
-
-def facts_of(client: MlflowClient, name: str, version: str) -> dict[str, Any]:
-    """The numbers that a version was registered with; UserError when it is not there, or not ours."""
-    from mlflow.exceptions import MlflowException
-
-    try:
-        tags = client.get_model_version(name, version).tags
-    except MlflowException:
-        raise UserError(f"{name} version {version}: not in the registry; see deepmill models") from None
-    if FACTS not in tags:
-        raise UserError(f"{name} version {version}: not registered by deepmill, so there is nothing to judge")
-    return dict(json.loads(tags[FACTS]))
-
-
-def move_alias(client: MlflowClient, name: str, version: str, previous: str | None, alias: str, why: str) -> None:
-    """Move the alias; `previous` is where a later rollback goes, the audit names what really was replaced."""
-    replaced = _alias(client, name, alias)
-    now = datetime.now(UTC).isoformat(timespec="seconds")
-    tags = {
-        PREVIOUS: previous or "",
-        "deepmill.promoted_at": now,
-        "deepmill.promoted_by": getpass.getuser(),
-        "deepmill.promoted_why": why,
-    }
-    for key, value in tags.items():
-        client.set_model_version_tag(name, version, key, value)
-    client.set_registered_model_alias(name, alias, version)
-    entry = {
-        "at": now,
-        "by": tags["deepmill.promoted_by"],
-        "alias": alias,
-        "version": version,
-        "from": replaced,
-        "why": why,
-    }
-    key = f"deepmill.audit.{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}"  # a tag's name may not hold the + of an offset
-    client.set_registered_model_tag(name, key, json.dumps(entry))
-
-
-def _verify(folder: Path, manifest: Manifest) -> None:
-    for file in manifest.files:
-        if file_digest(folder / file.path) != file.sha256:
-            raise UserError(f"{folder / file.path}: the checksum differs from the manifest's; run with --from export")

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from flows.registry.names import parse_name, resolve
+from flows.registry.names import parse_name, registered_version, resolve
 from flows.run.record import StageRecord, find_record
 from infra.errors import UserError
 from infra.manifest import Manifest, split_address
@@ -80,8 +80,5 @@ def _identity(settings: Settings, store: Store, name: str) -> str | None:
     client = registry_client(settings)
     parsed = parse_name(name)
     version = resolve(client, parsed)
-    try:
-        tags = client.get_model_version(parsed.model, version).tags
-    except Exception as error:
-        raise UserError(f"{name}: not in the registry; see deepmill models") from error
+    tags = registered_version(client, parsed.model, version).tags
     return dict(json.loads(tags.get(LINEAGE, "{}"))).get("pretrain")

@@ -82,7 +82,7 @@ def _manifests(store: Store, record: RunRecord) -> dict[str, Manifest]:
 
 
 def _without(recipe: Mapping[str, Any]) -> dict[str, Any]:
-    """The keys of a recipe, but for how wide it ran, which changes nothing."""
+    """The keys of a recipe, but for its parallelism, which changes nothing."""
     return {key: value for key, value in flatten(recipe).items() if not key.startswith("execution.")}
 
 

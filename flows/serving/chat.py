@@ -2,24 +2,56 @@
 
 from __future__ import annotations
 
-from typing import Any
+import atexit
+import shutil
+import tempfile
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, Protocol
 
 from rich.console import Console
 from rich.padding import Padding
 
+from flows.registry.files import WEIGHTS, VersionFiles
 from flows.registry.names import parse_name, resolve
 from infra.errors import UserError
 from infra.settings import Settings
 from infra.tracking import registry_client
 
-__all__ = ["converse", "load_version"]
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["Answering", "converse", "load_version"]
 
 
-def load_version(settings: Settings, model: str) -> tuple[Any, str]:
-    """The loaded pyfunc of ``MODEL@ALIAS`` or ``MODEL/VERSION``, and the version.
+class Answering(Protocol):
+    """What answers: an MLflow pyfunc, or `_OwnCode`."""
+
+    def predict(self, data: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
+        """A row `reasoning, answer, text` for each row of `data`."""
+
+
+class _OwnCode:
+    """A version whose own code was registered without checksums, run by the code of this installation instead."""
+
+    def __init__(self, folder: Path) -> None:
+        from model.release.pyfunc import ReasoningModel
+
+        self._model = ReasoningModel()
+        self._context = SimpleNamespace(artifacts={"model": str(folder / WEIGHTS)}, model_config={})
+        self._model.load_context(self._context)
+
+    def predict(self, data: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
+        """See `Answering`."""
+        return self._model.predict(self._context, data, params)
+
+
+def load_version(settings: Settings, model: str) -> tuple[Answering, str]:
+    """What answers for ``MODEL@ALIAS`` or ``MODEL/VERSION``, and the version. Every file was compared before.
 
     Raises:
-        UserError: it is not in the registry.
+        UserError: it is not in the registry, or a file is not as registered.
+        MlflowException: the registry does not answer.
     """
     client = registry_client(settings)
     import mlflow
@@ -27,11 +59,18 @@ def load_version(settings: Settings, model: str) -> tuple[Any, str]:
 
     name = parse_name(model)
     version = resolve(client, name)
+    talks = settings.local_root / ".chat"
+    talks.mkdir(parents=True, exist_ok=True)
+    scratch = tempfile.mkdtemp(dir=talks)
+    atexit.register(shutil.rmtree, scratch, ignore_errors=True)  # the code of a pyfunc may be read as late as that
+    folder, recorded = VersionFiles(client, settings, name.model, version).fetch(Path(scratch) / "files")
+    if recorded is None or not recorded.whole:
+        return _OwnCode(folder), version
     try:
-        return mlflow.pyfunc.load_model(f"models:/{name.model}/{version}"), version
+        return mlflow.pyfunc.load_model(str(folder)), version
     except MlflowException as error:
-        first = str(error).splitlines()[0]
-        raise UserError(f"{model}: not in the registry ({first}); see deepmill models") from None
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"{model}: cannot be loaded ({first}); register the model again") from None
 
 
 def converse(settings: Settings, console: Console, model: str, question: str | None, temperature: float) -> None:
@@ -51,7 +90,7 @@ def converse(settings: Settings, console: Console, model: str, question: str | N
         _answer(console, loaded, asked, temperature)
 
 
-def _answer(console: Console, loaded: Any, question: str, temperature: float) -> None:
+def _answer(console: Console, loaded: Answering, question: str, temperature: float) -> None:
     import pandas as pd
 
     row = loaded.predict(pd.DataFrame({"question": [question]}), params={"temperature": temperature}).iloc[0]

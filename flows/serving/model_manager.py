@@ -20,6 +20,8 @@ from typing import Any
 from flows.serving.metrics import Metrics
 from flows.serving.protocol import ApiError
 from infra.errors import DeepmillError, UserError
+from infra.hashing import digest
+from infra.integrity import folder_digests, known_digest
 from model.serving.chat import ChatFormat
 from model.serving.defaults import SamplingDefaults, sampling_defaults
 from model.serving.engine import Engine
@@ -134,7 +136,10 @@ def prepare(version: Version, place: Place) -> tuple[EngineKind, Path, ChatForma
 
 
 def _gguf(version: Version, place: Place) -> Path:
-    """The version's weights as a GGUF file, block by block; made once, and compared before every start."""
+    """The version as a GGUF file, block by block; made once, and compared before every start.
+
+    Its weights are compared with the version's, and all of it (tokenizer and template too) with what was written then.
+    """
     from model.release.gguf import check_gguf, write_gguf
     from model.release.quantized import read_units
 
@@ -142,8 +147,11 @@ def _gguf(version: Version, place: Place) -> Path:
     precisions = {unit.precision for unit in stored.values()}
     kind = "q4_0" if precisions & {"q4_0", "q3_k", "q6_k"} else "q8_0" if "q8_0" in precisions else "f32"
     path = place.cache / version.label.replace("/", "-") / "engine" / f"model-{kind}.gguf"
+    record = path.with_suffix(".sha256")
     if path.exists():
         try:
+            if not record.exists() or record.read_text() != _derived(version, path):
+                raise UserError("it is not what was made of this version")
             check_gguf(path, config, stored)
             return path
         except Exception as error:
@@ -155,9 +163,15 @@ def _gguf(version: Version, place: Place) -> Path:
         write_gguf(growing, config, stored, version.folder, name=version.label)
         check_gguf(growing, config, stored)
         growing.replace(path)
+        record.write_text(_derived(version, path))
     finally:
         growing.unlink(missing_ok=True)
     return path
+
+
+def _derived(version: Version, path: Path) -> str:
+    """One digest over a file and all that it was made of."""
+    return digest({"file": known_digest(path), "from": folder_digests(version.folder)})
 
 
 def _checkpoint(version: Version, place: Place) -> Path:

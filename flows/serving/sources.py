@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import logging
 import shutil
+from functools import partial
 from pathlib import Path
 
 from flows.registry.audit import audit
-from flows.registry.names import Name, download, parse_name
+from flows.registry.files import WEIGHTS, VersionFiles
+from flows.registry.names import Name, parse_name
 from flows.serving.model_manager import Source, Version
 from infra.errors import UserError
+from infra.integrity import check_folder
+from infra.manifest import MANIFEST, read_manifest
 from infra.settings import Settings
+from infra.store import REMEDY
 from infra.tracking import registry_client
 
 __all__ = ["find_source"]
@@ -36,7 +41,19 @@ def find_source(text: str, settings: Settings, cache: Path) -> tuple[str, Source
 
 
 def _folder(folder: Path) -> Source:
-    return Source(current=lambda: "", fetch=lambda number: Version(folder.name, number, folder))
+    return Source(current=lambda: "", fetch=partial(_verified, folder))
+
+
+def _verified(folder: Path, number: str) -> Version:
+    """A folder on disk; one that lies in an artifact is compared with the artifact's manifest."""
+    path = folder.parent / MANIFEST
+    if path.is_file():
+        manifest = read_manifest(path.read_bytes(), str(path))
+        below = f"{folder.name}/"
+        recorded = {name.removeprefix(below): each for name, each in manifest.digests.items() if name.startswith(below)}
+        if recorded:
+            check_folder(folder, recorded, REMEDY)
+    return Version(folder.name, number, folder)
 
 
 def _registry(name: Name, settings: Settings, cache: Path) -> Source:
@@ -51,11 +68,13 @@ def _registry(name: Name, settings: Settings, cache: Path) -> Source:
         return verdict.version
 
     def fetch(number: str) -> Version:
-        target = cache / f"{name.model}-{number}" / "files"
-        shutil.rmtree(target, ignore_errors=True)  # half a download is none
-        version = Version(name.model, number, download(client, name.model, number, target))
+        files, recorded = VersionFiles(client, settings, name.model, number).fetch(
+            cache / f"{name.model}-{number}" / "files"
+        )
+        if recorded is None:
+            log.warning("%s/%s: registered without checksums, so its files are not verified", name.model, number)
         _forget(cache, name.model)
-        return version
+        return Version(name.model, number, files / WEIGHTS)
 
     def aliases(number: str) -> set[str]:
         followed = set() if name.version else {name.alias}  # still ours while its new version is prepared

@@ -80,7 +80,7 @@ class EvaluateConfig(Section):
     sampled_top_p: float = Field(0.95, gt=0, le=1)
     """Of these samples (R1: 0.95)."""
     programs: bool = True
-    """Run answers that are one block of Python, locked in; what they print is the answer."""
+    """Run answers that are one block of Python, sandboxed; what they print is the answer."""
     suites: dict[str, Suite] = Field(default_factory=dict)
     """Further sets by name: GSM8K-style files, multiple choice, data sets of reasoning-gym."""
     domain: tuple[str, ...] = ()

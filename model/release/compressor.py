@@ -1,4 +1,4 @@
-"""A 4-bit model by llmcompressor, which a user keeps in a Python of its own: it pins another transformers than ours.
+"""A 4-bit model by llmcompressor, which a user keeps in a separate environment: it pins another transformers than ours.
 
 That Python runs `model.release.compressor_job` on the checkpoint and on our calibration rows, cut into documents, for
 it has no mask between them. Its codes and scales are written as they are, in the layout of `model.release.compressed`,

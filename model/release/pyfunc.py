@@ -5,6 +5,7 @@ MLflow takes no signature from the hint `pandas.DataFrame`: the one logged with 
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 from collections.abc import Iterable
 from pathlib import Path
@@ -14,8 +15,34 @@ import mlflow
 import pandas as pd
 from mlflow.pyfunc.model import PythonModel
 
+CHECKSUMS = "deepmill_checksums"
+"""Key of the logged model's configuration: SHA-256 of every file that loading reads, by its path in the model."""
 DEFAULTS: dict[str, Any] = {"max_new_tokens": 256, "temperature": 0.0, "seed": -1}
 """Seed -1 draws a new one for each call, where the temperature makes it matter."""
+
+
+def check_files(root: Path, recorded: dict[str, str]) -> None:
+    """Compare the files of the logged model in `root` with its checksums, before any of them is used.
+
+    Only with Python's own means: the packages beside it are among what is compared. What Deepmill itself loads was
+    compared with the registry before; this is for whoever calls `mlflow.pyfunc.load_model`.
+
+    Raises:
+        ValueError: a file is damaged or gone, or one was added to the weights or the code.
+    """
+    for name, digest in recorded.items():
+        if not (root / name).is_file() or _digest(root / name) != digest:
+            raise ValueError(f"{root / name}: damaged or gone: not as the model was logged; fetch the model again")
+    for top in {name.split("/")[0] for name in recorded if "/" in name}:
+        for path in sorted((root / top).rglob("*")):
+            name = path.relative_to(root).as_posix()
+            if path.is_file() and name not in recorded and "__pycache__" not in path.parts:
+                raise ValueError(f"{path}: was not logged with the model; delete it, or fetch the model again")
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 class ReasoningModel(PythonModel):
@@ -28,6 +55,7 @@ class ReasoningModel(PythonModel):
         from model.release.quantized import load_quantized
 
         folder = Path(context.artifacts["model"])
+        check_files(folder.parents[1], (context.model_config or {}).get(CHECKSUMS, {}))
         self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         self.model = load_quantized(folder).requires_grad_(False)
 

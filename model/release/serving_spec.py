@@ -9,9 +9,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from infra.hashing import file_digest
+
 __all__ = ["PARAMETERS", "REQUIREMENTS", "pyfunc_spec"]
 
 HOUSE = Path(__file__).parents[2]
+PYFUNC = Path(__file__).with_name("pyfunc.py")
+CHECKSUMS = "deepmill_checksums"
+"""As `model.release.pyfunc` calls it, which imports MLflow."""
 CODE = ("infra", "pipeline", "model")
 REQUIREMENTS = ("torch", "tokenizers", "safetensors", "numpy", "pandas", "pydantic", "mlflow")
 """Packages that loading and predicting import."""
@@ -37,10 +42,24 @@ def pyfunc_spec(folder: Path) -> dict[str, Any]:
         params=ParamSchema([ParamSpec(name, kind, default) for name, kind, default in PARAMETERS]),
     )
     return {
-        "python_model": str(Path(__file__).with_name("pyfunc.py")),
+        "python_model": str(PYFUNC),
+        "model_config": {CHECKSUMS: _checksums(folder)},
         "artifacts": {"model": str(folder.resolve())},
         "code_paths": [str(HOUSE / package) for package in CODE],
         "signature": signature,
         "input_example": pd.DataFrame(EXAMPLE),
         "pip_requirements": [f"{package}=={version(package).split('+')[0]}" for package in REQUIREMENTS],
     }
+
+
+def _checksums(folder: Path) -> dict[str, str]:
+    """SHA-256 of every file that loading reads, by its path in the logged model: weights, code, the pyfunc itself."""
+    files = {f"artifacts/{folder.name}/{path.relative_to(folder).as_posix()}": path for path in _files(folder)}
+    for package in CODE:
+        files |= {f"code/{path.relative_to(HOUSE).as_posix()}": path for path in _files(HOUSE / package)}
+    files[PYFUNC.name] = PYFUNC
+    return {name: file_digest(path) for name, path in sorted(files.items())}
+
+
+def _files(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts]

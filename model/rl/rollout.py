@@ -69,17 +69,17 @@ class Rollout:
 
 
 def questions_of_step(step: int, per_step: int, total: int, seed: int) -> list[int]:
-    """Numbers of the questions that `step` asks: every question once per lap, each lap in an order of its own."""
+    """Numbers of the questions that `step` asks: every question once per epoch, each epoch in an order of its own."""
     chosen = []
     for place in range(step * per_step, (step + 1) * per_step):
-        lap, place_in_lap = divmod(place, total)
-        chosen.append(int(_order(lap, total, seed)[place_in_lap]))
+        epoch, place_in_epoch = divmod(place, total)
+        chosen.append(int(_order(epoch, total, seed)[place_in_epoch]))
     return chosen
 
 
 @functools.lru_cache(maxsize=2)
-def _order(lap: int, total: int, seed: int) -> np.ndarray:
-    return np.random.default_rng((seed, lap)).permutation(total)
+def _order(epoch: int, total: int, seed: int) -> np.ndarray:
+    return np.random.default_rng((seed, epoch)).permutation(total)
 
 
 def roll_out(

@@ -136,10 +136,13 @@ class ChatBatches:
     def _row(self, place: int) -> int:
         if self.seed is None:
             return min(place, self.rows)
-        lap, place = divmod(place, self.rows)
-        return int(self._order(lap)[place])
+        epoch, place = divmod(place, self.rows)
+        return int(self._order(epoch)[place])
 
-    def _order(self, lap: int) -> np.ndarray:
-        if getattr(self, "_lap", None) != lap:
-            self._lap, self._permutation = lap, np.random.default_rng((self.seed or 0, lap)).permutation(self.rows)
+    def _order(self, epoch: int) -> np.ndarray:
+        if getattr(self, "_epoch", None) != epoch:
+            self._epoch, self._permutation = (
+                epoch,
+                np.random.default_rng((self.seed or 0, epoch)).permutation(self.rows),
+            )
         return self._permutation

@@ -120,7 +120,7 @@ class Snapshots:
     """Saves and restores an engine together with the loop's own state. Every rank has one and calls it alike."""
 
     def __init__(self, folder: Path, engine: Trainee, fingerprint: str, journals: Mapping[str, Journal] = {}) -> None:
-        """`fingerprint` identifies the run: another run's leavings in the folder are ignored.
+        """`fingerprint` identifies the run: another run's leftovers in the folder are ignored.
 
         Raises:
             UserError: another training is writing to the folder.

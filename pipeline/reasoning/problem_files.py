@@ -7,7 +7,7 @@ r"""Problems from the user's files, JSONL or Parquet, in the forms that the fiel
     {"question", "choices": [...], "answer"}       multiple choice; the answer is a letter, a position or the text
 
 A record may declare the type of its answer (``"answer_type": "quantity"``; `pipeline.reasoning.answers.types` has all);
-else it is found from the answer. A program is run, locked in, and its row rejected when it prints something else than
+else it is found from the answer. A program is run, sandboxed, and its row rejected when it prints something else than
 the answer; `reasoning` is its plan then. Everything else in a row is kept as metadata; ``"judge": "exact"`` there asks
 for the answer to the letter, where ``1/2`` would be taken for ``0.5``.
 """

@@ -53,7 +53,7 @@ def test_stage_logs_hold_no_warning(milled: Milled) -> None:
 def test_nothing_is_made_twice(unchanged: Milled) -> None:
     runs = len(unchanged.records)
     printed = deepmill(unchanged.root, "run", "tiny.yaml")
-    assert "Everything is there already" in printed
+    assert "Everything is cached" in printed
     assert len(unchanged.records) == runs
     assert "deepmill chat deepmill-tiny@champion" in printed
 

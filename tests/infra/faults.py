@@ -26,6 +26,10 @@ class Faults:
     forget: str = ""
     """A PUT whose path ends so is answered 200 and never reaches the server, `forgets` times."""
     forgets: int = 0
+    refuse: str = ""
+    """A request whose address holds this is answered with `status`, and never reaches the server."""
+    status: int = 403
+    refused: int = 0
     seen: int = 0
     failed: int = 0
     refused: int = 0
@@ -49,6 +53,8 @@ def faulty(address: str, faults: Faults, seed: int = 1) -> Iterator[str]:
                 fails = chance.random() < faults.failing
                 faults.failed += fails
                 path = urlsplit(self.path).path
+                refuses = bool(faults.refuse) and faults.refuse in self.path
+                faults.refused += refuses
                 forgets = self.command == "PUT" and faults.forgets > 0 and path.endswith(faults.forget)
                 if forgets:
                     faults.forgets -= 1
@@ -56,6 +62,11 @@ def faulty(address: str, faults: Faults, seed: int = 1) -> Iterator[str]:
             time.sleep(faults.delay)
             if fails:
                 return self._answer(503, {}, b"<Error><Code>SlowDown</Code><Message>busy</Message></Error>")
+            if refuses:
+                code = {403: b"AccessDenied", 404: b"NoSuchBucket"}.get(faults.status, b"InternalError")
+                return self._answer(
+                    faults.status, {}, b"<Error><Code>" + code + b"</Code><Message>no</Message></Error>"
+                )
             if forgets:
                 return self._answer(200, {"ETag": '"d41d8cd98f00b204e9800998ecf8427e"'}, b"")
             connection = http.client.HTTPConnection(there.hostname or "", there.port, timeout=60)

@@ -15,17 +15,17 @@ from infra.fingerprint import fingerprint, has_changed, reached_modules
 
 @pytest.fixture
 def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A package on its own path that the fingerprint takes for a floor."""
-    package = tmp_path / "fakefloor"
+    """A package on its own path that the fingerprint takes for a layer."""
+    package = tmp_path / "fakelayer"
     package.mkdir()
     (package / "__init__.py").write_text("")
-    (package / "stage.py").write_text('"""Doc."""\nfrom fakefloor.helper import f\n\ndef stage():\n    return f()\n')
+    (package / "stage.py").write_text('"""Doc."""\nfrom fakelayer.helper import f\n\ndef stage():\n    return f()\n')
     (package / "helper.py").write_text("def f():\n    return 1\n")
     (package / "sections.py").write_text("default = 1\n")
-    monkeypatch.setattr(module, "FLOORS", (*module.FLOORS, "fakefloor"))
+    monkeypatch.setattr(module, "LAYERS", (*module.LAYERS, "fakelayer"))
     monkeypatch.syspath_prepend(str(tmp_path))
     yield package
-    for name in [name for name in sys.modules if name.startswith("fakefloor")]:
+    for name in [name for name in sys.modules if name.startswith("fakelayer")]:
         del sys.modules[name]
     _forget()
 
@@ -37,12 +37,12 @@ def _forget() -> None:
 
 def _now() -> str:
     _forget()
-    return fingerprint("fakefloor.stage:stage")
+    return fingerprint("fakelayer.stage:stage")
 
 
 def test_comments_and_docstrings_do_not_count(house: Path) -> None:
     before = _now()
-    text = '"""Other."""\nfrom fakefloor.helper import f\n\n# why\ndef stage():\n\n    return f()\n'
+    text = '"""Other."""\nfrom fakelayer.helper import f\n\n# why\ndef stage():\n\n    return f()\n'
     (house / "stage.py").write_text(text)
     assert _now() == before
 
@@ -54,7 +54,7 @@ def test_code_further_down_counts(house: Path) -> None:
 
 
 def test_recipe_sections_do_not_count(house: Path) -> None:
-    (house / "stage.py").write_text("from fakefloor.sections import default\n\ndef stage():\n    return default\n")
+    (house / "stage.py").write_text("from fakelayer.sections import default\n\ndef stage():\n    return default\n")
     before = _now()
     (house / "sections.py").write_text("default = 2\n")
     assert _now() == before
@@ -63,14 +63,14 @@ def test_recipe_sections_do_not_count(house: Path) -> None:
 @pytest.mark.parametrize(
     "importing",
     [
-        "from fakefloor.deep.renamed import f",
-        "from fakefloor.deep import renamed\nf = renamed.f",
+        "from fakelayer.deep.renamed import f",
+        "from fakelayer.deep import renamed\nf = renamed.f",
     ],
 )
 def test_where_a_file_lies_does_not_count(house: Path, importing: str) -> None:
-    plain = importing.replace("fakefloor.deep.renamed", "fakefloor.helper").replace("fakefloor.deep", "fakefloor")
+    plain = importing.replace("fakelayer.deep.renamed", "fakelayer.helper").replace("fakelayer.deep", "fakelayer")
     plain = plain.replace("import renamed", "import helper as renamed")
-    stage = "import json\n{}\n\ndef stage():\n    return f(), 'fakefloor.{}:f'\n"
+    stage = "import json\n{}\n\ndef stage():\n    return f(), 'fakelayer.{}:f'\n"
     (house / "stage.py").write_text(stage.format(plain, "helper"))
     before = _now()
     (house / "deep").mkdir()
@@ -84,7 +84,7 @@ def test_where_a_file_lies_does_not_count(house: Path, importing: str) -> None:
 
 def test_taking_the_same_name_from_other_code_counts(house: Path) -> None:
     (house / "other.py").write_text("def f():\n    return 3\n")
-    stage = "from fakefloor.helper import f\nfrom fakefloor.other import f as g\n\ndef stage():\n    return f() - g()\n"
+    stage = "from fakelayer.helper import f\nfrom fakelayer.other import f as g\n\ndef stage():\n    return f() - g()\n"
     (house / "stage.py").write_text(stage)
     before = _now()
     (house / "stage.py").write_text(
@@ -95,7 +95,7 @@ def test_taking_the_same_name_from_other_code_counts(house: Path) -> None:
 
 def test_older_schemes_cannot_be_compared(house: Path) -> None:
     _forget()
-    entrypoint = "fakefloor.stage:stage"
+    entrypoint = "fakelayer.stage:stage"
     assert not has_changed(fingerprint(entrypoint), entrypoint)
     assert not has_changed("0123456789abcdef", entrypoint)
     assert has_changed("v2-0123456789abcdef", entrypoint)
@@ -110,7 +110,7 @@ def test_imports_inside_functions_and_launch_targets_are_reached() -> None:
 
 def test_parsing_that_another_thread_disturbed_is_repeated(house: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """CPython 3.11 then raises SystemError; seen once, in a flow of Prefect."""
-    calm, parse, calls = fingerprint("fakefloor.stage:stage"), ast.parse, iter(range(100))
+    calm, parse, calls = fingerprint("fakelayer.stage:stage"), ast.parse, iter(range(100))
 
     def disturbed(text: str) -> ast.Module:
         if next(calls) % 2 == 0:
@@ -120,7 +120,7 @@ def test_parsing_that_another_thread_disturbed_is_repeated(house: Path, monkeypa
     for cached in (fingerprint, module._read):
         cached.cache_clear()
     monkeypatch.setattr(ast, "parse", disturbed)
-    assert fingerprint("fakefloor.stage:stage") == calm
+    assert fingerprint("fakelayer.stage:stage") == calm
 
 
 def test_looking_imports_nothing() -> None:

@@ -25,6 +25,13 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
     return ObjectStore(f"s3://test/{tmp_path.name}", tmp_path / "scratch")
 
 
+def bucket(folder: Path, scratch: str) -> ObjectStore:
+    """An object store whose objects are files: fsspec's own, conditional puts and all, without a server."""
+    import fsspec
+
+    return ObjectStore(f"file://{folder}/bucket", folder / scratch, fsspec.filesystem("file", auto_mkdir=True))
+
+
 def stage_files(store: Store, text: str = "hello") -> tuple[Staging, Manifest]:
     staging = store.staging("fake", IDENTITY)
     staging.prepare("code")
@@ -119,7 +126,7 @@ def test_run_records(store: Store) -> None:
     assert store.runs() == ["r1", "r2"]
 
 
-def test_leavings_of_other_code_are_not_resumed(store: Store) -> None:
+def test_leftovers_of_other_code_are_not_resumed(store: Store) -> None:
     staging, _ = stage_files(store)
     assert staging.prepare("code")
     assert (staging.artifact / ".work" / "half").exists()

@@ -1,4 +1,4 @@
-"""Small models that the tests of this floor share."""
+"""Small models that the tests of this layer share."""
 
 from __future__ import annotations
 

@@ -90,7 +90,7 @@ def test_what_a_run_wants_since_then_stays(store: LocalStore, run: str) -> None:
     assert names(store) == EVERYTHING - {"orphan"}
 
 
-def test_leavings_that_nobody_goes_on_with(store: LocalStore) -> None:
+def test_leftovers_that_nobody_goes_on_with(store: LocalStore) -> None:
     long_ago = time.time() - 30 * 86_400
     for name, age in (("stale", long_ago), ("fresh", time.time())):
         staging = store.staging("pretrain", name)

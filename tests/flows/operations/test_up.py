@@ -110,7 +110,7 @@ def test_cancelled_in_the_ui_it_is_gone_and_goes_on(up: House, page: Any) -> Non
 def test_the_same_run_from_the_command_line(up: House) -> None:
     """Nothing is left to do for the recipe that the worker ran; a changed key runs on the same servers."""
     same = ("run", "tiny.yaml", "--set", f"tokenizer.vocabulary={VOCABULARY}")
-    assert "Everything is there already" in up.deepmill(*same)
+    assert "Everything is cached" in up.deepmill(*same)
     printed = up.deepmill(*same, "--set", "export.title=Other")
     assert "deepmill-tiny version 2" in printed
     record = up.records()[-1]

@@ -96,7 +96,7 @@ def test_a_changed_key_reruns_what_depends_on_it_and_says_why(
     assert {name for name, item in after.items() if item.runs} == downstream([changed], NODES)
     assert why in after[changed].why
     below = [item for name, item in after.items() if item.runs and name != changed]
-    assert all("made anew" in item.why for item in below)
+    assert all("rebuilt" in item.why for item in below)
 
 
 def test_how_wide_it_runs_is_no_part_of_the_identity(recipe: Path, store: LocalStore) -> None:

@@ -11,7 +11,8 @@ from flows.recipe.sections import PromoteConfig
 from flows.registry.audit import audit, audit_of
 from flows.registry.gates import judge
 from flows.registry.names import alias_holder
-from flows.registry.release import promote_by_hand
+from flows.registry.release import PREVIOUS, promote_by_hand, rollback
+from infra.errors import UserError
 from infra.settings import Settings
 from infra.tracking import registry_client
 from tests.flows.prepared import prepare_mlflow
@@ -105,3 +106,62 @@ def test_every_model_of_ours_is_looked_at_and_no_other(settings: Settings) -> No
         audit_champion.fn()
     assert alias_holder(client, "nightly", "champion") is None
     assert alias_holder(client, "theirs", "champion") == "1"
+
+
+def test_no_way_back_to_what_nobody_judged(settings: Settings) -> None:
+    """A version was champion by hand for a moment and became "the one before": that is no judgement."""
+    client = versions(settings, "back", GOOD, GOOD, GOOD | {"quantization_kl": 0.4}, None)
+    promote_by_hand(settings, "back", "1", PromoteConfig(), force=False)
+    for stranger, told in (("3", "quantization"), ("4", "not registered by deepmill")):
+        client.set_registered_model_alias("back", "champion", stranger)
+        client.set_model_version_tag("back", "1", PREVIOUS, stranger)
+        verdict = audit(settings, "back")
+        assert (verdict.version, told in verdict.message) == ("1", True)
+        assert "its gates pass" not in verdict.message
+        with pytest.raises(UserError, match=f"back version {stranger} cannot be its champion again"):
+            rollback(settings, "back")
+    assert alias_holder(client, "back", "champion") == "1"
+
+
+def test_nothing_is_built_on_a_promotion_that_nobody_judged(settings: Settings) -> None:
+    """A promotion looks at the holder first, so that neither its numbers nor a later way back are a stranger's."""
+    client = versions(settings, "built", GOOD, GOOD | {"quantization_kl": 0.4, "accuracy_low": 0.99}, GOOD)
+    promote_by_hand(settings, "built", "1", PromoteConfig(), force=False)
+    client.set_registered_model_alias("built", "champion", "2")
+    promote_by_hand(settings, "built", "3", PromoteConfig(), force=False)
+    assert client.get_model_version("built", "3").tags[PREVIOUS] == "1"
+    assert [entry["version"] for entry in audit_of(client, "built")] == ["1", "1", "3"]
+
+
+def test_a_rollback_after_a_promotion_by_hand_goes_to_the_one_before_it(settings: Settings) -> None:
+    client = versions(settings, "undo", GOOD, GOOD)
+    promote_by_hand(settings, "undo", "1", PromoteConfig(), force=False)
+    client.set_registered_model_alias("undo", "champion", "2")
+    assert rollback(settings, "undo") == "1"
+
+
+def test_what_a_person_forced_may_come_back(settings: Settings) -> None:
+    client = versions(settings, "forced", GOOD | {"quantization_kl": 0.4}, GOOD, GOOD | {"format_rate": 0.0}, None)
+    promote_by_hand(settings, "forced", "1", PromoteConfig(), force=True)
+    promote_by_hand(settings, "forced", "2", PromoteConfig(), force=False)
+    assert rollback(settings, "forced") == "1"
+    client.set_registered_model_alias("forced", "champion", "4")
+    assert audit(settings, "forced").version == "1"
+
+
+def test_the_audit_keeps_what_the_gates_said(settings: Settings) -> None:
+    client = versions(settings, "kept", GOOD)
+    promote_by_hand(settings, "kept", "1", PromoteConfig(min_accuracy=0.3), force=False)
+    (entry,) = audit_of(client, "kept")
+    assert entry["gates"]["accuracy"] == {"passed": True, "value": GOOD["accuracy"], "limit": 0.3}
+    assert set(entry["gates"]) == {"accuracy", "format", "quantization"}
+
+
+def test_an_entry_of_the_audit_fits_into_any_database(settings: Settings) -> None:
+    sources = {f"source {number} of many": 1.0 for number in range(200)}
+    client = versions(settings, "wide", GOOD | {"bits_per_byte": sources}, GOOD | {"bits_per_byte": sources})
+    for version in ("1", "2"):
+        promote_by_hand(settings, "wide", version, PromoteConfig(), force=False)
+    tags = client.get_registered_model("wide").tags
+    assert max(len(text) for key, text in tags.items() if key.startswith("deepmill.audit.")) < 5000
+    assert alias_holder(client, "wide", "champion") == "2"

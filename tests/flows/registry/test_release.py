@@ -11,10 +11,12 @@ from typing import Any
 
 import pytest
 
+from flows.cli import app
 from flows.recipe.sections import PromoteConfig
+from flows.registry.audit import audit
 from flows.registry.file_gates import file_digests
 from flows.registry.gates import judge
-from flows.registry.release import CHALLENGER, FACTS, IDENTITY, promote_by_hand, released_version, rollback
+from flows.registry.release import CHALLENGER, FACTS, GATES, IDENTITY, promote_by_hand, released_version, rollback
 from infra.errors import UserError
 from infra.settings import Settings, without_password
 from infra.tracking import registry_client
@@ -168,3 +170,46 @@ def test_files_and_card_are_judged(settings: Settings, tmp_path: Path) -> None:
     promote_by_hand(settings, "free", "1", PromoteConfig(), force=False)
     with pytest.raises(UserError, match=r"\(licence\)"):
         promote_by_hand(settings, "free", "1", PromoteConfig(require_licence=True), force=False)
+
+
+def test_a_version_that_answers_nothing_is_no_champion(settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:
+    """A floor holds where there is no champion to be compared with; a recipe may lower it."""
+    nothing = GOOD | {"accuracy": 0.0, "accuracy_low": 0.0, "accuracy_high": 0.04}
+    client = versions(settings, "nothing", nothing, nothing)
+    with pytest.raises(UserError, match=r"version 1 does not pass the gate accuracy: 0, the limit is 0\.01"):
+        promote_by_hand(settings, "nothing", "1", force=False)
+    client.set_registered_model_alias("nothing", "champion", "1")
+    assert audit(settings, "nothing").version is None
+    client.set_model_version_tag("nothing", "2", GATES, PromoteConfig(min_accuracy=0).model_dump_json())
+    assert promote_by_hand(settings, "nothing", "2", force=False)
+    app(["models"], standalone_mode=False)
+    assert "0.0%" in capsys.readouterr().out
+
+
+def test_a_version_is_judged_by_the_gates_it_carries(settings: Settings, tmp_path: Path) -> None:
+    """Not by those of the preset `sample`, on any of the ways to promote; another recipe's are asked for by name."""
+    from prefect.logging import disable_run_logger
+
+    from flows.registry.promotion import promote
+
+    client = versions(settings, "own", GOOD, GOOD | {"quantization_kl": 0.4})
+    strict = PromoteConfig(min_accuracy=0.9).model_dump_json()
+    client.set_model_version_tag("own", "1", GATES, strict)
+    client.set_model_version_tag("own", "2", GATES, PromoteConfig(max_quantization_kl=0.5).model_dump_json())
+    with pytest.raises(UserError, match=r"version 1 does not pass the gate accuracy: 0\.6, the limit is 0\.9"):
+        app(["promote", "own", "1"], standalone_mode=False)
+    with disable_run_logger(), pytest.raises(UserError, match="gate accuracy"):
+        promote.fn("own", "1")
+    app(["promote", "own", "2"], standalone_mode=False)
+    assert str(client.get_model_version_by_alias("own", "champion").version) == "2"
+    app(["promote", "own", "1", "--recipe", "sample"], standalone_mode=False)
+    assert str(client.get_model_version_by_alias("own", "champion").version) == "1"
+
+
+def test_gates_that_cannot_be_read_pass_nothing(settings: Settings) -> None:
+    client = versions(settings, "torn", GOOD)
+    client.set_model_version_tag("torn", "1", GATES, '{"min_accuracy": "most"}')
+    with pytest.raises(UserError, match=r"torn version 1: its gates .* cannot be read .*--recipe"):
+        promote_by_hand(settings, "torn", "1", force=False)
+    client.set_registered_model_alias("torn", "champion", "1")
+    assert audit(settings, "torn").version is None

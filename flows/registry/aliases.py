@@ -1,0 +1,157 @@
+"""What a registered version carries, and how an alias moves: facts, gates, the trail of promotions.
+
+MLflow keeps no history of aliases. Every move that Deepmill makes leaves an entry in the model's audit (tags of the
+registered model), with what the gates said, and the version it replaced in a tag of the version.
+"""
+
+from __future__ import annotations
+
+import getpass
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from flows.recipe.sections import PromoteConfig
+from flows.registry.files import FACTS
+from flows.registry.gates import Gate
+from flows.registry.names import alias_holder, registered_version
+from infra.errors import UserError
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+__all__ = [
+    "AUDIT",
+    "CHALLENGER",
+    "FACTS",
+    "GATES",
+    "IDENTITY",
+    "PREVIOUS",
+    "Move",
+    "audit_of",
+    "drop_alias",
+    "facts_of",
+    "move_alias",
+    "moves_of",
+    "own_gates",
+    "previous_of",
+]
+
+CHALLENGER = "challenger"
+IDENTITY = "deepmill.identity"
+PREVIOUS = "deepmill.previous"
+GATES = "deepmill.gates"
+"""Tag with the gates of the recipe that made the version, as JSON."""
+AUDIT = "deepmill.audit."
+LONGEST_ENTRY = 4_500
+"""Characters of an audit entry; MLflow's databases take 5,000."""
+
+
+@dataclass(frozen=True)
+class Move:
+    """One entry of the audit: an alias that was moved."""
+
+    version: str | None
+    """Where to; None when it was taken away."""
+    why: str
+    passed: bool | None
+    """Whether its gates passed; None in entries of earlier releases, and where nothing was judged."""
+
+    @property
+    def forced(self) -> bool:
+        """Whether a person overrode the gates, and the audit says so."""
+        return self.why.startswith("forced by hand")
+
+
+def audit_of(client: MlflowClient, model: str) -> list[dict[str, Any]]:
+    """All moves of a model's aliases, the oldest first."""
+    tags = client.get_registered_model(model).tags
+    return [json.loads(text) for key, text in sorted(tags.items()) if key.startswith(AUDIT)]
+
+
+def moves_of(client: MlflowClient, model: str, alias: str) -> list[Move]:
+    """The moves of one alias, the oldest first."""
+    return [_move(entry) for entry in audit_of(client, model) if entry["alias"] == alias]
+
+
+def _move(entry: dict[str, Any]) -> Move:
+    gates, version = entry.get("gates"), entry["version"]
+    passed = all(gate["passed"] for gate in gates.values()) if gates else None
+    return Move(None if version is None else str(version), str(entry["why"]), passed)
+
+
+def facts_of(client: MlflowClient, name: str, version: str) -> dict[str, Any]:
+    """The numbers that a version was registered with; UserError when it is not there, or not ours."""
+    tags = registered_version(client, name, version).tags
+    if FACTS not in tags:
+        raise UserError(f"{name} version {version}: not registered by deepmill, so there is nothing to judge")
+    return dict(json.loads(tags[FACTS]))
+
+
+def own_gates(client: MlflowClient, name: str, version: str) -> PromoteConfig:
+    """The gates that a version was registered with: those of its recipe; the defaults where it carries none.
+
+    Raises:
+        UserError: there is no such version, or its gates cannot be read.
+    """
+    text = registered_version(client, name, version).tags.get(GATES)
+    try:
+        return PromoteConfig.model_validate_json(text) if text else PromoteConfig()
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise UserError(
+            f"{name} version {version}: its gates (tag {GATES}) cannot be read ({first['msg']}); name a recipe's with "
+            "--recipe"
+        ) from None
+
+
+def previous_of(client: MlflowClient, name: str, version: str) -> str | None:
+    """The version that held the alias before `version`, as the move recorded it."""
+    return registered_version(client, name, version).tags.get(PREVIOUS) or None
+
+
+def move_alias(
+    client: MlflowClient,
+    name: str,
+    version: str,
+    previous: str | None,
+    alias: str,
+    why: str,
+    gates: Sequence[Gate] = (),
+) -> None:
+    """Move the alias; `previous` is where a later rollback goes, the audit names what really was replaced."""
+    replaced = alias_holder(client, name, alias)
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    tags = {
+        PREVIOUS: previous or "",
+        "deepmill.promoted_at": now,
+        "deepmill.promoted_by": getpass.getuser(),
+        "deepmill.promoted_why": why,
+    }
+    for key, value in tags.items():
+        client.set_model_version_tag(name, version, key, value)
+    client.set_registered_model_alias(name, alias, version)
+    _write_audit(client, name, {"version": version, "from": replaced, "alias": alias, "why": why}, gates)
+
+
+def drop_alias(client: MlflowClient, name: str, alias: str, why: str) -> None:
+    """Take the alias away, with an entry in the audit."""
+    replaced = alias_holder(client, name, alias)
+    client.delete_registered_model_alias(name, alias)
+    _write_audit(client, name, {"version": None, "from": replaced, "alias": alias, "why": why}, ())
+
+
+def _write_audit(client: MlflowClient, name: str, entry: dict[str, Any], gates: Sequence[Gate]) -> None:
+    now = datetime.now(UTC)
+    entry = {"at": now.isoformat(timespec="seconds"), "by": getpass.getuser(), **entry}
+    judged = {gate.gate: {"passed": gate.passed, "value": gate.value, "limit": gate.limit} for gate in gates}
+    text = json.dumps(entry | ({"gates": judged} if judged else {}))
+    if len(text) > LONGEST_ENTRY:
+        failed = [gate.gate for gate in gates if not gate.passed]
+        text = json.dumps(entry | {"gates": {name: {"passed": False} for name in failed} or {"all": {"passed": True}}})
+    key = f"{AUDIT}{now:%Y%m%dT%H%M%S.%fZ}"  # a tag's name may not hold the + of an offset
+    client.set_registered_model_tag(name, key, text)
