@@ -24,8 +24,8 @@ from tests.pipeline.hostile_files import READERS
 
 TARGET = 2.5
 """Times the work that twice the input may be."""
-SIZE = 20_000
-SEED, SHAPES = 1, 100
+SIZE = 60_000
+SEED, SHAPES = 1, 20
 
 
 @dataclass(frozen=True)
