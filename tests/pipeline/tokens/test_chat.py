@@ -10,7 +10,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre
 
 from model.evaluation.choices import _context
 from model.generation.generate import prompt_tokens
-from model.rl.dpo import _encode
+from model.rl.pairs import _encode
 from model.training.chats import encode_chats
 from pipeline.sections import TokenizerConfig
 from pipeline.tokens.chat import ChatFormat, PlainText, Turn, chat_format
