@@ -1,7 +1,7 @@
 """Ranks in a Kubernetes cluster: a JobSet (jobset.x-k8s.io/v1alpha2) of one indexed job with a pod per node.
 
-The pods mount the volume that holds the store, so that they see the stage's inputs, its checkpoints and the job's
-job files under the same paths as this process, which applies the manifest with `kubectl` and follows it to its end. A pod
+The pods mount the volume that holds the store, so that they see the stage's inputs, its checkpoints and the job
+files under the same paths as this process, which applies the manifest with `kubectl` and follows it to its end. A pod
 that goes takes the job with it, and the JobSet starts all of them again, as often as the execution allows.
 """
 
