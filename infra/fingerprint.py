@@ -11,6 +11,8 @@ import ast
 import contextlib
 import importlib.metadata
 import importlib.util
+import json
+import os
 import platform
 import sys
 import time
@@ -18,7 +20,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from infra.hashing import digest
+from infra.hashing import digest, file_digest
 
 __all__ = ["environment", "fingerprint", "has_changed", "packages", "reached_modules"]
 
@@ -29,6 +31,8 @@ NOT_BYTES = frozenset(
 """Modules that cannot change what a stage writes: reporting, errors, and how processes are started."""
 SCHEME = "v2-"
 """Begins every fingerprint. Raised when the digest is taken of something else: two schemes cannot be compared."""
+MEMORY = Path(__file__).parent / "__pycache__" / "fingerprint.json"
+"""Beside Python's own memory of the same files. Parsing a hundred of them takes most of a second."""
 PAUSES = (0.01, 0.05, 0.2, 0.5)
 """Seconds before parsing again what another thread disturbed."""
 RECORDED = (
@@ -55,8 +59,12 @@ RECORDED = (
 @cache
 def fingerprint(entrypoint: str) -> str:
     """Digest of all project source that ``module:function`` reaches through imports, at the top or inside functions."""
+    known = len(_memory())
     modules = [_read(name) for name in reached_modules(entrypoint.split(":")[0])]
-    return SCHEME + digest(sorted({module.meaning() for module in modules if module.code}))[:16]
+    found = SCHEME + digest(sorted({module.meaning() for module in modules if module.code}))[:16]
+    if len(_memory()) > known:
+        _remember()
+    return found
 
 
 def has_changed(recorded: str, entrypoint: str) -> bool:
@@ -186,6 +194,44 @@ def _is_bare_constant(node: ast.stmt) -> bool:
 def _read(name: str) -> _Module:
     source = _source(name)
     assert source is not None
+    status = source.stat()
+    key = f"{name}|{source}|{status.st_size}|{status.st_mtime_ns}"
+    known = _memory()
+    if key not in known:
+        known[key] = _taken(name, source)
+    return known[key]
+
+
+@cache
+def _memory() -> dict[str, _Module]:
+    """What was taken from each file, by its name, place, size and modification time; from earlier processes too."""
+    try:
+        kept = json.loads(MEMORY.read_bytes())
+        if kept["by"] != _reader():
+            return {}
+        return {
+            key: _Module(tuple(imports), frozenset((a, b, c) for a, b, c in references), code)
+            for key, (imports, references, code) in kept["files"].items()
+        }
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+
+
+def _remember() -> None:
+    files = {key: [each.imports, sorted(each.references), each.code] for key, each in _memory().items()}
+    unfinished = MEMORY.with_name(f"{MEMORY.name}.{os.getpid()}")
+    with contextlib.suppress(OSError):  # an installation that cannot be written to is read each time
+        MEMORY.parent.mkdir(exist_ok=True)
+        unfinished.write_text(json.dumps({"by": _reader(), "files": files}))
+        unfinished.replace(MEMORY)
+
+
+def _reader() -> str:
+    """Which code read the files, on which Python: another one may take something else from them."""
+    return f"{platform.python_version()} {SCHEME} {file_digest(Path(__file__))}"
+
+
+def _taken(name: str, source: Path) -> _Module:
     taken = _Importless(name)
     tree = _parse(source)
     taken.visit(tree)

@@ -30,13 +30,14 @@ PARAMETER_LENGTH = 500
 
 
 def registry_client(settings: Settings) -> MlflowClient:
-    """A client of the tracking server and registry that the settings name; MLflow's chatter is silenced."""
+    """A client of the tracking server and registry that the settings name; MLflow's chatter is silenced, for what goes
+    wrong is raised."""
     for name in ("mlflow", "alembic"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     import mlflow
 
     for name in ("mlflow", "alembic"):  # importing mlflow sets its own levels
-        logging.getLogger(name).setLevel(logging.ERROR)
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     if not settings.tracking_uri:
         make_database(settings.local_root)
     mlflow.set_tracking_uri(settings.mlflow_uri)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -96,20 +95,11 @@ def _show_finished(plan: Plan, settings: Settings, store: Store, source: str) ->
     """If nothing is left to do, show the summary of the run that did it; whether it was so."""
     if plan.waiting:
         return False
-    recipe, wanted = plan.recipe, plan.identities
-    record = next((each for each in records(store) if _did(each, wanted)), None)
+    recipe = plan.recipe
+    record = next((each for each in records(store) if _did(each, plan)), None)
     if record is None:
         return False
-    from flows.registry.release import released_version
-    from infra.tracking import registry_client
-
-    client = registry_client(settings)
-    name = recipe.model_name
-    version = released_version(client, name, wanted["export"])
-    if version is None or record.release.version != version:
-        return False
-    registered = client.get_registered_model(name)
-    if str(registered.aliases.get(recipe.promote.alias)) != version:
+    if recipe.has("export") and _holder(settings, recipe.model_name, recipe.promote.alias) != record.release.version:
         return False
     for stage in record.stages.values():
         stage.state, stage.seconds = "cached", 0.0
@@ -119,10 +109,24 @@ def _show_finished(plan: Plan, settings: Settings, store: Store, source: str) ->
     return True
 
 
-def _did(record: RunRecord, wanted: Mapping[str, str]) -> bool:
-    """Whether a run made or found just these artifacts, and its model became champion."""
+def _holder(settings: Settings, model: str, alias: str) -> str | None:
+    """The version that holds the alias now; MLflow is imported only where its file cannot tell."""
+    from infra.alias_lookup import CannotTellError, version_behind
+
+    try:
+        return version_behind(settings, model, alias)
+    except CannotTellError:
+        from flows.registry.names import alias_holder
+        from infra.tracking import registry_client
+
+        return alias_holder(registry_client(settings), model, alias)
+
+
+def _did(record: RunRecord, plan: Plan) -> bool:
+    """Whether a run made or found just the artifacts of `plan`, and its model, if there is one, became champion."""
     made = {name: stage.identity for name, stage in record.stages.items()}
-    return record.state == "completed" and made == wanted and record.release.promoted
+    released = record.release.promoted or not plan.recipe.has("export")
+    return record.state == "completed" and made == plan.identities and released
 
 
 def _run_flow(plan: Plan, store: Store, source: str) -> None:
@@ -146,11 +150,12 @@ def _mill() -> Any:
 
 def _finish(record: RunRecord, store: Store, source: str) -> None:
     """The summary, and the report if it is not there yet."""
-    from flows.report.report import write_report
     from flows.report.summary import print_summary
 
     path = store.local / "runs" / f"{record.run_id}.html"
     if not path.exists():
+        from flows.report.report import write_report  # draws charts
+
         write_report(record, store, path)
     print_summary(console, record, store, source)
 

@@ -42,9 +42,9 @@ def study(
     with watched_flow(_study_flow) as study_flow:
         page = Path(study_flow(config))
     for arm in json.loads(page.with_suffix(".json").read_text(encoding="utf-8"))["arms"]:
-        reach = f" ± {arm['reach_95']:.4f}" if arm["reach_95"] is not None else ""
+        half_width = f" ± {arm['half_width_95']:.4f}" if arm["half_width_95"] is not None else ""
         losses = ", ".join(f"{loss:.4f}" for loss in arm["losses"])
-        console.print(f"{arm['arm']:<16} {losses}   {arm['difference']:+.4f}{reach}")
+        console.print(f"{arm['arm']:<16} {losses}   {arm['difference']:+.4f}{half_width}")
     if to is not None:
         shutil.copyfile(page, to)
     console.print(f"\n{to or page}", soft_wrap=True)

@@ -26,7 +26,7 @@ def run_job(target: str, argument: Any, wide: Execution, folder: Path) -> None:
     """Run ``target`` ("package.module:function") with `argument` on the ranks of `wide` and wait for all.
 
     Args:
-        folder: for the job's papers; with more than one node, on a file system that all of them see.
+        folder: for the job's files; with more than one node, on a file system that all of them see.
 
     Raises:
         UserError: a rank raised it, or the execution does not add up.
@@ -54,9 +54,9 @@ def _attempt(target: str, argument: Any, wide: Execution, folder: Path) -> None:
     if wide.launcher is Launcher.LOCAL:
         launch(target, argument, wide.ranks)
         return
-    papers = folder / "launch"
-    shutil.rmtree(papers, ignore_errors=True)
-    papers.mkdir(parents=True)
+    job_files = folder / "launch"
+    shutil.rmtree(job_files, ignore_errors=True)
+    job_files.mkdir(parents=True)
     job = NodeJob(
         target=target,
         argument=argument,
@@ -64,10 +64,10 @@ def _attempt(target: str, argument: Any, wide: Execution, folder: Path) -> None:
         ranks_per_node=wide.ranks // wide.nodes,
         restarts=wide.restarts,
         timeout_seconds=wide.timeout_seconds,
-        reports=str(papers),
+        reports=str(job_files),
         environment={name: value for name, value in os.environ.items() if name.startswith("DEEPMILL_")},
     )
-    path = papers / "job.json"
+    path = job_files / "job.json"
     path.write_text(job.model_dump_json(), encoding="utf-8")
     if wide.launcher is Launcher.SLURM:
         slurm.run(job, path, wide)

@@ -1,7 +1,7 @@
 """Ranks in a Kubernetes cluster: a JobSet (jobset.x-k8s.io/v1alpha2) of one indexed job with a pod per node.
 
-The pods mount the volume that holds the store, so that they see the stage's inputs, its checkpoints and the job's
-papers under the same paths as this process, which applies the manifest with `kubectl` and follows it to its end. A pod
+The pods mount the volume that holds the store, so that they see the stage's inputs, its checkpoints and the job
+files under the same paths as this process, which applies the manifest with `kubectl` and follows it to its end. A pod
 that goes takes the job with it, and the JobSet starts all of them again, as often as the execution allows.
 """
 
@@ -26,7 +26,7 @@ POLL_SECONDS = 5.0
 
 
 def manifest(job: NodeJob, path: Path, wide: Execution) -> dict[str, Any]:
-    """The JobSet of a job whose papers lie at `path`."""
+    """The JobSet of a job whose job file lies at `path`."""
     options = wide.kubernetes
     name = f"deepmill-{zlib.crc32(str(path).encode()):08x}"
     index = {"fieldRef": {"fieldPath": "metadata.annotations['batch.kubernetes.io/job-completion-index']"}}

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import sqlite3
+import subprocess
+import sys
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ import pytest
 
 from infra.errors import UserError
 from tests.flows.golden import Milled, golden
-from tests.flows.tiny import SECONDS, SERVER, STAGES, ask, deepmill, start
+from tests.flows.tiny import SECONDS, SERVER, STAGES, ask, deepmill, environment, start
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +58,18 @@ def test_nothing_is_made_twice(unchanged: Milled) -> None:
     assert "Everything is cached" in printed
     assert len(unchanged.records) == runs
     assert "deepmill chat deepmill-tiny@champion" in printed
+
+
+def test_what_is_cached_is_told_without_the_heavy_packages(unchanged: Milled) -> None:
+    """Importing Prefect and MLflow takes most of such a run."""
+    command = [sys.executable, "-X", "importtime", "-m", "flows.cli", "run", "tiny.yaml"]
+    ended = subprocess.run(
+        command, env=environment(unchanged.root), cwd=unchanged.root, capture_output=True, text=True, check=True
+    )
+    assert "Everything is cached" in ended.stdout
+    imported = {line.rpartition("|")[2].strip() for line in ended.stderr.splitlines()}
+    assert "flows.recipe.plan" in imported
+    assert imported.isdisjoint({"prefect", "mlflow", "torch", "matplotlib", "datatrove"})
 
 
 def test_the_report_needs_nothing_else(milled: Milled) -> None:

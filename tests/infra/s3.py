@@ -61,7 +61,7 @@ class S3Server:
             "-filer",
             "-s3",
         ]
-        self._base += [f"-s3.config={config}", "-master.volumeSizeLimitMB=64"]
+        self._base += [f"-s3.config={config}", "-master.volumeSizeLimitMB=64", "-volume.max=200"]
         self._base += ["-s3.port.iceberg=0", "-s3.port.lance=0"]  # else at fixed ports, where a second server ends
         (folder / "data").mkdir(exist_ok=True)
         self._folder, self._started = folder, False

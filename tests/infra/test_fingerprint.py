@@ -23,6 +23,8 @@ def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (package / "helper.py").write_text("def f():\n    return 1\n")
     (package / "sections.py").write_text("default = 1\n")
     monkeypatch.setattr(module, "LAYERS", (*module.LAYERS, "fakelayer"))
+    monkeypatch.setattr(module, "MEMORY", tmp_path / "memory" / "fingerprint.json")
+    _forget()
     monkeypatch.syspath_prepend(str(tmp_path))
     yield package
     for name in [name for name in sys.modules if name.startswith("fakelayer")]:
@@ -31,7 +33,7 @@ def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def _forget() -> None:
-    for function in (module.fingerprint, module._source, module._read):
+    for function in (module.fingerprint, module._source, module._read, module._memory):
         function.cache_clear()
 
 
@@ -117,10 +119,29 @@ def test_parsing_that_another_thread_disturbed_is_repeated(house: Path, monkeypa
             raise SystemError("AST constructor recursion depth mismatch (before=60, after=74)")
         return parse(text)
 
-    for cached in (fingerprint, module._read):
-        cached.cache_clear()
+    _forget()
+    module.MEMORY.unlink()
     monkeypatch.setattr(ast, "parse", disturbed)
     assert fingerprint("fakelayer.stage:stage") == calm
+
+
+def test_files_that_have_not_changed_are_parsed_once(house: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before, parse, parsed = _now(), module._parse, []
+
+    def counted(source: Path) -> ast.Module:
+        parsed.append(source.name)
+        return parse(source)
+
+    monkeypatch.setattr(module, "_parse", counted)
+    assert _now() == before
+    assert parsed == []
+    (house / "helper.py").write_text("def f():\n    return 22\n")
+    after = _now()
+    assert parsed == ["helper.py"]
+    assert after != before
+    module.MEMORY.write_text("{")
+    assert _now() == after
+    assert set(parsed[1:]) == {"helper.py", "stage.py"}
 
 
 def test_looking_imports_nothing() -> None:

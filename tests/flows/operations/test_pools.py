@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +42,10 @@ def test_whoever_starts_a_run_says_nothing_of_its_process(
     closed = closed_template(template, FOLDER)
     with pytest.raises(ValidationError, match="unexpected"):
         validate(brought, closed["variables"], raise_on_error=True, ignore_required=True)
-    with temporary_settings({PREFECT_API_URL: prefect}):
-        made = asyncio.run(ProcessJobConfiguration.from_template_and_values(closed, brought))
+    # in a thread of its own: a browser of other tests keeps a loop in this one
+    with temporary_settings({PREFECT_API_URL: prefect}), ThreadPoolExecutor(1) as thread:
+        making = ProcessJobConfiguration.from_template_and_values(closed, brought)
+        made = thread.submit(contextvars.copy_context().run, asyncio.run, making).result()
     assert (made.command, made.working_dir, made.env) == (COMMAND, FOLDER, {})
 
 

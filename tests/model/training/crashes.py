@@ -57,5 +57,5 @@ def run_rank(argument: dict[str, Any]) -> None:
     result = train(tiny_model(), source, config, out / "snapshots")
     if result.model is not None:
         save_model(result.model, out / "model", None)
-        (out / "history.json").write_text(json.dumps(result.history))
+        (out / "history.json").write_text(json.dumps(result.history, sort_keys=True))
     leave()
