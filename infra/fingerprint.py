@@ -12,7 +12,6 @@ import contextlib
 import importlib.metadata
 import importlib.util
 import json
-import os
 import platform
 import sys
 import time
@@ -20,6 +19,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from infra.durable import write_durably
 from infra.hashing import digest, file_digest
 
 __all__ = ["environment", "fingerprint", "has_changed", "packages", "reached_modules"]
@@ -219,11 +219,9 @@ def _memory() -> dict[str, _Module]:
 
 def _remember() -> None:
     files = {key: [each.imports, sorted(each.references), each.code] for key, each in _memory().items()}
-    unfinished = MEMORY.with_name(f"{MEMORY.name}.{os.getpid()}")
     with contextlib.suppress(OSError):  # an installation that cannot be written to is read each time
         MEMORY.parent.mkdir(exist_ok=True)
-        unfinished.write_text(json.dumps({"by": _reader(), "files": files}))
-        unfinished.replace(MEMORY)
+        write_durably(MEMORY, json.dumps({"by": _reader(), "files": files}).encode())
 
 
 def _reader() -> str:
