@@ -37,6 +37,7 @@ from pipeline.tasks.documents import (
     run_pipeline,
 )
 from pipeline.tasks.guard import spent
+from pipeline.tasks.ledger import take_record
 
 __all__ = ["Piece", "Reader", "deal", "extract"]
 
@@ -142,6 +143,7 @@ class Reader(PipelineStep):
                 separator = "/" if piece.part.begin == 0 and piece.part.end is None else "."
                 for number, (document, rule) in enumerate(self._read(piece), 1):
                     document.id = f"{piece.source}/{piece.name}{separator}{number}"
+                    take_record(document.metadata, len(document.text))  # ledger: not counted yet
                     document.metadata = _encodable(document.metadata | {"source": piece.source})
                     rule = _mend(document, rule)
                     tally.counts["documents_in"] += 1
