@@ -38,6 +38,7 @@ from pipeline.tasks.documents import (
 )
 from pipeline.tasks.guard import spent
 from pipeline.tasks.ledger import take_record
+from pipeline.tasks.profiles import PROFILE
 
 __all__ = ["Piece", "Reader", "deal", "extract"]
 
@@ -144,7 +145,7 @@ class Reader(PipelineStep):
                 for number, (document, rule) in enumerate(self._read(piece), 1):
                     document.id = f"{piece.source}/{piece.name}{separator}{number}"
                     take_record(document.metadata, len(document.text))  # ledger: not counted yet
-                    document.metadata = _encodable(document.metadata | {"source": piece.source})
+                    document.metadata = _encodable(document.metadata) | self._of_source(piece.source)
                     rule = _mend(document, rule)
                     tally.counts["documents_in"] += 1
                     by_source = tally.by_source.setdefault(piece.source, Counter())
@@ -158,6 +159,9 @@ class Reader(PipelineStep):
                         rejects.write(document, rule)
             tally.save(self.out_dir / ".work" / "tally", rank)
         events.flush()
+
+    def _of_source(self, source: str) -> dict[str, str]:
+        return {"source": source, PROFILE: self.config.sources[source].profile.value}
 
     def _read(self, piece: Piece) -> Iterator[Found]:
         options = self.config.sources[piece.source]
