@@ -83,12 +83,12 @@ def _call(command: list[str], *, may_fail: bool = False) -> None:
 def _together(commands: list[list[str]], *, may_fail: bool = False) -> None:
     """Run commands at once; the first that fails ends the set-up with what it said."""
     with tempfile.TemporaryFile("w+") as said:
-        running = [subprocess.Popen(command, stdout=said, stderr=said) for command in commands]
-        failed = [process.args for process in running if process.wait()]
+        running = [(command, subprocess.Popen(command, stdout=said, stderr=said)) for command in commands]
+        failed = [command for command, process in running if process.wait()]
         if failed and not may_fail:
             said.seek(0)
             sys.stderr.write(said.read())
-            sys.exit(f"error {failed[0][0]} failed; the same command goes on with what is left")  # type: ignore[index]
+            sys.exit(f"error {' '.join(failed[0][:4])} failed; the same command goes on with what is left")
 
 
 @contextmanager

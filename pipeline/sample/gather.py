@@ -176,7 +176,7 @@ def _bible(module: bytes) -> tuple[str, dict[int, int], dict[int, int], list[str
     _, content, starts, ends, _, _, titles, _ = call.args
     assert isinstance(titles, ast.Dict)
     literals = map(ast.literal_eval, (content, starts, ends))
-    return *literals, [ast.literal_eval(title) for title in titles.values]  # type: ignore[return-value]
+    return *literals, [ast.literal_eval(title) for title in titles.values]
 
 
 def _web(folder: Path) -> str:

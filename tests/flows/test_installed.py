@@ -11,7 +11,7 @@ import pytest
 from tests import wheel
 from tests.flows.tiny import environment, write_recipe
 
-AFTER_THE_CORPUS = ("reasoning", "pretrain", "sft", "grpo", "evaluate", "quantize", "export")
+AFTER_THE_CORPUS = ("pretrain", "sft", "grpo", "evaluate", "quantize", "export")
 
 
 @pytest.fixture(scope="module")

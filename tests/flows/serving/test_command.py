@@ -95,6 +95,7 @@ def test_a_registered_model_is_served_and_followed(environment: dict[str, str], 
             [*command, "--threads", "1", "--context", "128"], env=environment, stdout=handle, stderr=subprocess.STDOUT
         )
     try:
+        deadline = time.monotonic() + 120
         url = wait_for_address(server, log)
         key_file = Path(environment["DEEPMILL_ROOT"]) / "serving" / "api-key"
         key = key_file.read_text().strip()
