@@ -62,8 +62,8 @@ def rows_of(batch: Any, paths: Paths, source: ParquetSource, first: int, most: i
     texts = _column(batch, paths[source.text_field])
     sizes = _sizes(texts)
     is_large = bool(sizes) and max(size or 0 for size in sizes) > most
-    values = [_values(_column(batch, path)) for name, path in paths.items() if name != source.text_field or not is_large]
     names = [name for name in paths if name != source.text_field or not is_large]
+    values = [_values(_column(batch, paths[name])) for name in names]
     for number, row in enumerate(zip(*values, strict=True) if values else [()] * batch.num_rows):
         place = {"url": "", "row": first + number}
         named = dict(zip(names, row, strict=True))
@@ -114,4 +114,3 @@ def _value(scalar: Any) -> Any:
         return value.decode() if isinstance(value, bytes) else value
     except UnicodeDecodeError:
         return _NOT_UTF8
-

@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 
 from infra.errors import UserError
-from infra.storage import ExternalFile, open_file, open_seekable
+from infra.storage import ExternalFile, open_file
 from pipeline.sections import DatasetSource, JsonlSource, ParquetSource
 from pipeline.sources import arrow, jsonl, parquet, separated
 from pipeline.sources.stream import Found, Limits, Part

@@ -67,9 +67,7 @@ def _decoded(source: ParquetSource, part: Part, limits: Limits, begun: int) -> I
             raise Damaged(f"row {next_row}", f"not a whole Parquet file ({error})") from None
 
 
-def _rows(
-    table: Any, group: int, first: int, paths: Paths, source: ParquetSource, limits: Limits
-) -> Iterator[Row]:
+def _rows(table: Any, group: int, first: int, paths: Paths, source: ParquetSource, limits: Limits) -> Iterator[Row]:
     columns = [".".join(path) for path in paths.values()]
     for batch in table.iter_batches(ROWS, [group], columns=columns, use_threads=False):
         yield from rows_of(batch, paths, source, first, limits.bytes)

@@ -6,7 +6,7 @@ import csv
 from collections.abc import Iterator
 
 from infra.errors import UserError
-from pipeline.sections import DatasetSource, ParquetSource
+from pipeline.sections import ParquetSource
 from pipeline.sources.stream import Damaged, Found, Limits, Part, Stream, open_stream
 from pipeline.sources.tables import WHOLE, Row, Rows, batched, failed_row, finished_row, found_rows
 
@@ -16,7 +16,7 @@ MOST_OF_A_ROW = 4
 """Times the bytes of a record that a row may have with all its fields."""
 
 
-def read(source: ParquetSource | DatasetSource, part: Part, limits: Limits) -> Iterator[Found]:
+def read(source: ParquetSource, part: Part, limits: Limits) -> Iterator[Found]:
     """A document per row.
 
     Raises:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
-from pipeline.sections import DatasetSource, ParquetSource
+from pipeline.sections import ParquetSource
 from pipeline.sources.jsonl import from_row
 from pipeline.sources.stream import Damaged, Found, Limits, Part
 from pipeline.tasks.documents import Document
@@ -52,9 +52,9 @@ def found_rows(decode: Decode, source: Any, part: Part, limits: Limits) -> Itera
     for _ in range(MOST_BROKEN):
         group = WHOLE
         try:
-            for group, first, rows in guarded_items(decode, (source, part, limits, begun), limits.seconds):
-                row = first
-                for text, metadata, rule in rows:
+            for piece in guarded_items(decode, (source, part, limits, begun), limits.seconds):
+                group, row = piece.group, piece.first
+                for text, metadata, rule in piece.rows:
                     yield Document(text=text, id="", metadata=metadata), rule
                     row += 1
             return
@@ -81,7 +81,7 @@ def batched(group: int, first: int, rows: Iterable[Row]) -> Iterator[Rows]:
         yield Rows(group, first, held)
 
 
-def finished_row(source: ParquetSource | DatasetSource, row: dict[str, Any], place: dict[str, Any], most: int) -> Row:
+def finished_row(source: ParquetSource, row: dict[str, Any], place: dict[str, Any], most: int) -> Row:
     """What becomes of the values of a row, of which no text may have more than `most` bytes."""
     found, rule = from_row(source, row, place)
     if len(found.text) * 4 > most and len(found.text.encode("utf-8", "replace")) > most:

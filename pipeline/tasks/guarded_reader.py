@@ -45,21 +45,19 @@ def guarded_items(make: Callable[..., Iterator[Any]], arguments: tuple[Any, ...]
     child = _taken()
     done = False
     try:
-        child.pipe.send((make, arguments))
-        while True:
-            kind, value = _received(child, seconds)
+        _tell(child, (make, arguments))
+        while (received := _received(child, seconds))[0] == "item":
             child.count()
-            if kind == "item":
-                yield value
-                continue
-            done = kind != "memory"  # after which a process may be anything
-            if kind == "end":
-                return
-            raise Broken("failure/memory", f"more than {guard.MEMORY / (1 << 30):.3g} GiB of memory") if kind == "memory" else value
-    except (EOFError, BrokenPipeError, ConnectionResetError):
-        raise Broken("failure/crash", "the process died") from None
+            yield received[1]
+        child.count()
+        done = received[0] != "memory"  # after which a process may be anything
     finally:
         _give_back(child) if done else child.end()  # what it has sent since would belong to nobody
+    match received[0]:
+        case "memory":
+            raise Broken("failure/memory", f"more than {guard.MEMORY / (1 << 30):.3g} GiB of memory")
+        case "error":
+            raise received[1]
 
 
 def _taken() -> Child:
@@ -88,12 +86,22 @@ def renew() -> None:
 atexit.register(renew)
 
 
+def _tell(child: Child, what: Any) -> None:
+    try:
+        child.pipe.send(what)
+    except OSError:
+        raise Broken("failure/crash", "the process died") from None
+
+
 def _received(child: Child, seconds: float) -> tuple[str, Any]:
     used, clock = child.seconds(), time.monotonic()
-    while not child.pipe.poll(min(POLL_SECONDS, seconds / 2)):
-        if is_over(child, used, clock, seconds):
-            raise Broken("failure/timeout", f"not done after {seconds:g} s of processor time")
-    kind, value = child.pipe.recv()
+    try:
+        while not child.pipe.poll(min(POLL_SECONDS, seconds / 2)):
+            if is_over(child, used, clock, seconds):
+                raise Broken("failure/timeout", f"not done after {seconds:g} s of processor time")
+        kind, value = child.pipe.recv()
+    except (EOFError, OSError):
+        raise Broken("failure/crash", "the process died") from None
     return kind, value
 
 
@@ -113,8 +121,6 @@ def _sent(pipe: Connection, make: Callable[..., Iterator[Any]], arguments: tuple
             pipe.send(("item", item))
     except MemoryError:
         return "memory", None
-    except BrokenPipeError:
-        raise
     except Exception as error:
         return "error", _portable(error)
     return "end", None

@@ -31,7 +31,7 @@ def _read(tmp_path: Path, content: bytes, **options: Any) -> tuple[list[Any], st
 
 
 def test_rows(tmp_path: Path) -> None:
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"text": "one", "url": "http://h", "id": "a", "day": datetime.date(2026, 1, 1)},
         {"text": None, "url": None, "id": "b", "day": None},
         {"text": "x" * (LIMIT + 1), "url": None, "id": "c", "day": None},
@@ -128,18 +128,22 @@ def test_a_column_that_is_there_twice_is_named(tmp_path: Path) -> None:
 
 
 def test_a_path_leads_into_a_column(tmp_path: Path) -> None:
-    rows = [{"page": {"body": {"raw": "one"}, "id": 1}, "a.b": "x"}, {"page": None, "a.b": "y"}, {"page": {"id": 2}}]
+    rows: list[dict[str, Any]] = [
+        {"page": {"body": {"raw": "one"}, "id": 1}, "a.b": "x"},
+        {"page": None, "a.b": "y"},
+        {"page": {"id": 2}},
+    ]
     content = _bytes(tmp_path, rows)
     found, _ = _read(tmp_path, content, text_field="page.body.raw", metadata_fields=("page.id",))
     assert [(document.text, rule) for document, rule in found] == [("one", None), ("", "too_short"), ("", "too_short")]
     assert [document.metadata.get("page.id") for document, _ in found] == [1, None, 2]
     found, _ = _read(tmp_path, content, text_field="a.b")
     assert [document.text for document, _ in found] == ["x", "y", ""]
-    with pytest.raises(UserError, match="no column page.words among page, a.b"):
+    with pytest.raises(UserError, match=r"no column page\.words among page, a\.b"):
         _read(tmp_path, content, text_field="page.words")
 
 
-@pytest.fixture()
+@pytest.fixture
 def little_memory(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The process that decodes has 400 MB beyond what it begins with."""
     monkeypatch.setattr(guard, "MEMORY", 400_000_000)

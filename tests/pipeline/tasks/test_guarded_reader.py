@@ -17,7 +17,7 @@ from pipeline.tasks.guarded_reader import Broken, guarded_items
 SECONDS = 0.3
 
 
-class Unsendable(OSError):
+class UnsendableError(OSError):
     """Cannot be made anew from what it holds."""
 
     def __init__(self, one: str, two: str) -> None:
@@ -38,19 +38,21 @@ def items(what: str) -> Iterator[Any]:
             os.kill(os.getpid(), signal.SIGSEGV)
         case "memory":
             yield len(bytearray(1 << 40))
+        case "network":
+            raise ConnectionResetError("no answer")
         case "user":
             raise UserError("a line")
         case "damage":
             raise Damaged("here", "broken")
         case "unsendable":
-            raise Unsendable("a", "b")
+            raise UnsendableError("a", "b")
 
 
 def _read(what: str) -> tuple[list[int], Exception | None]:
     found = []
     try:
         for number, _ in guarded_items(items, (what,), SECONDS):
-            found.append(number)  # noqa: PERF401  (what came before the error counts)
+            found.append(number)
     except Exception as error:
         return found, error
     return found, None
@@ -78,7 +80,8 @@ def test_what_ends_the_process_is_told_after_what_came_before_it(what: str, rule
     [
         ("user", UserError, "a line"),
         ("damage", Damaged, "here: broken"),
-        ("unsendable", OSError, "Unsendable: ab"),
+        ("network", ConnectionResetError, "no answer"),
+        ("unsendable", OSError, "UnsendableError: ab"),
     ],
 )
 def test_what_is_raised_there_is_raised_here(what: str, kind: type[Exception], said: str) -> None:
