@@ -79,14 +79,13 @@ def _gopher_quality(config: CleanConfig, language: str) -> BaseFilter:
 
 
 def _c4_quality(config: CleanConfig, language: str) -> BaseFilter:
-    from datatrove.pipeline.filters.c4_filters import C4QualityFilter
+    from pipeline.clean.lines import FastC4Quality
 
-    return C4QualityFilter(
-        filter_no_terminal_punct=config.terminal_punctuation and language not in OTHER_STOPS,
+    return FastC4Quality(
+        terminal_punctuation=config.terminal_punctuation and language not in OTHER_STOPS,
         min_words_per_line=-1 if language in UNSPACED else 3,
-        min_num_sentences=config.min_sentences,
-        filter_curly_bracket=config.curly_bracket,
-        language=WORDS,
+        min_sentences=config.min_sentences,
+        curly_bracket=config.curly_bracket,
     )
 
 
