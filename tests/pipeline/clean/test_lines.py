@@ -63,7 +63,8 @@ def test_lines_go_whole_and_every_character_is_accounted_for(text: str) -> None:
 def test_what_stays_is_as_it_was() -> None:
     text = (
         "Menu\n\n  The harbour [3] lies open.\n\n\tIts keeper lives there.\nSubscribe now\n\n\n"
-        "We use cookies on this page.\n\nThe wind comes in.   \n\n\nIn winter few leave.\nThat is all of it.\n\nShare this\n\nNext"
+        "We use cookies on this page.\n\nThe wind comes in.   \n\n\n"
+        "In winter few leave.\nThat is all of it.\n\nShare this\n\nNext"
     )
     left = FastC4Quality().examine(text)
     assert left.text == (
