@@ -1,7 +1,7 @@
 """C4's rules about lines and sentences (arXiv 1910.10683, section 2.2), compiled: whole lines go, the rest stays.
 
-The verdict on a document is that of datatrove's `C4QualityFilter`. Unlike there a line that stays keeps its indentation
-and its citations, blank lines between what stays do so too, and each line that goes is named with the reason. Unlike
+The verdict on a document is that of datatrove's `C4QualityFilter`. Unlike there a line that stays keeps its indentation,
+and its citations if wished, blank lines between what stays do so too, and what goes is told with the reason. Unlike
 there, too, every language's marks and closing quotes end a sentence, as the paper has it ("or end quotation mark").
 """
 
@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from datatrove.data import Document
 from datatrove.pipeline.filters.base_filter import BaseFilter
-from datatrove.pipeline.filters.c4_filters import POLICY_SUBSTRINGS
+from datatrove.pipeline.filters.c4_filters import CITATION_REGEX, POLICY_SUBSTRINGS
 from numba import njit
 
 from pipeline.text.characters import (
@@ -27,10 +27,12 @@ from pipeline.text.characters import (
 )
 from pipeline.text.kernels import COMPLETE, complete, decode, utf8
 
-__all__ = ["FastC4Quality", "LineCut", "LinesLeft"]
+__all__ = ["CITATION", "Cut", "FastC4Quality", "LinesLeft"]
 
 REASONS = ("", "too_long_word", "no_terminal_punc", "too_few_words", "javascript", "policy")
 """Why a line goes, by number, in datatrove's words and order."""
+CITATION = "citation"
+"""Why a mark such as [12] goes out of a line that stays."""
 LONG_WORD, NO_STOP, FEW_WORDS, JAVASCRIPT, POLICY = range(1, len(REASONS))
 OBJECTIONS = ("", "lorem_ipsum", "curly_bracket")
 """Why the whole document goes."""
@@ -47,11 +49,11 @@ LONGEST_WORD = 1000
 """Characters; a line with a longer word goes."""
 
 
-class LineCut(NamedTuple):
-    """A line that went, with its line end."""
+class Cut(NamedTuple):
+    """A line that went, with its line end, or a citation."""
 
     reason: str
-    line: str
+    text: str
 
 
 class LinesLeft(NamedTuple):
@@ -60,8 +62,8 @@ class LinesLeft(NamedTuple):
     objection: str
     """Why the whole document goes; empty where it stays."""
     text: str
-    cuts: list[LineCut]
-    """In the order of the text; with the characters of `text` theirs are those of the document."""
+    cuts: list[Cut]
+    """Lines in their order, then citations; with the characters of `text` theirs are those of the document."""
 
 
 @njit(inline="always")
@@ -115,13 +117,13 @@ def _after_citation(text, i, end, kind):  # type: ignore[no-untyped-def]
 
 
 @njit(inline="always")
-def _simplified(text, first, last, line, lower, kind):  # type: ignore[no-untyped-def]
-    """The line without citations into `line`, with the letters A to Z in lower case into `lower`; its length."""
+def _simplified(text, first, last, line, lower, kind, citations):  # type: ignore[no-untyped-def]
+    """The line, perhaps without citations, into `line`, with A to Z in lower case into `lower`; its length."""
     m = 0
     i = first
     while i < last:
         byte = text[i]
-        if byte == 0x5B:
+        if citations and byte == 0x5B:
             after = _after_citation(text, i, last, kind)
             if after > i:
                 i = after
@@ -210,7 +212,7 @@ def _sentences(line, m, kind):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def _judge(text, begins, reasons, built, kind, stops, fewest_words, curly_bracket):  # type: ignore[no-untyped-def]
+def _judge(text, begins, reasons, built, kind, stops, fewest_words, curly_bracket, line_words, citations):  # type: ignore[no-untyped-def]
     """Where each line begins, and the end, into `begins`; the reason for which it goes, or 0, into `reasons`.
 
     Returns the lines, the sentences of those that stay, the objection to the whole, a page to build or COMPLETE.
@@ -236,7 +238,7 @@ def _judge(text, begins, reasons, built, kind, stops, fewest_words, curly_bracke
                 break
             end = after
         words, longest, first, past = _measure(text, begin, end, kind)
-        m = _simplified(text, first, past, line, lower, kind) if words else 0
+        m = _simplified(text, first, past, line, lower, kind, citations) if words else 0
         lorem, script, policy, curly = _phrases(lower, m)
         reason = 0
         if words == 0:
@@ -248,13 +250,13 @@ def _judge(text, begins, reasons, built, kind, stops, fewest_words, curly_bracke
             reason = NO_STOP
         elif words < fewest_words:
             reason = FEW_WORDS
-        elif lorem:
+        elif line_words and lorem:
             return 0, 0, LOREM_IPSUM, COMPLETE
-        elif script:
+        elif line_words and script:
             reason = JAVASCRIPT
         elif curly_bracket and curly:
             return 0, 0, CURLY_BRACKET, COMPLETE
-        elif policy:
+        elif line_words and policy:
             reason = POLICY
         begins[lines], reasons[lines] = begin, reason
         if reason:
@@ -273,7 +275,7 @@ def _judge(text, begins, reasons, built, kind, stops, fewest_words, curly_bracke
 
 
 class FastC4Quality(BaseFilter):
-    """The rule as a filter: `cuts` are the lines that the last document lost."""
+    """The rule as a filter: `cuts` is what the last document lost."""
 
     name = "c4 quality"
 
@@ -283,26 +285,32 @@ class FastC4Quality(BaseFilter):
         min_words_per_line: int = 3,
         min_sentences: int = 5,
         curly_bracket: bool = True,
+        line_words: bool = True,
+        citations: bool = False,
     ) -> None:
         super().__init__()
         self.terminal_punctuation, self.min_words_per_line = terminal_punctuation, min_words_per_line
         self.min_sentences, self.curly_bracket = min_sentences, curly_bracket
-        self.cuts: list[LineCut] = []
+        self.line_words, self.citations = line_words, citations
+        self.cuts: list[Cut] = []
 
     def filter(self, doc: Document) -> bool | tuple[bool, str]:
         """Whether the document stays, without the lines that go, or the reason why not."""
         left = self.examine(doc.text)
-        self.cuts = left.cuts
-        for cut in left.cuts:
-            self.stat_update(f"line-filter-{cut.reason}")
-        doc.text = left.text
+        self.cuts, doc.text = left.cuts, left.text
         return (False, left.objection) if left.objection else True
 
     def examine(self, text: str) -> LinesLeft:
         """What of a text stays."""
         data, tables = utf8(text), characters()
         begins, reasons = np.empty(len(data) + 1, dtype=np.int64), np.empty(len(data), dtype=np.uint8)
-        options = self.terminal_punctuation, self.min_words_per_line, self.curly_bracket
+        options = (
+            self.terminal_punctuation,
+            self.min_words_per_line,
+            self.curly_bracket,
+            self.line_words,
+            self.citations,
+        )
         lines, sentences, objection, _ = complete(
             lambda: _judge(data, begins, reasons, tables.built, tables.kind, *options)
         )
@@ -314,9 +322,13 @@ class FastC4Quality(BaseFilter):
         for number in np.flatnonzero(reasons[:lines]).tolist():
             begin, end = int(begins[number]), int(begins[number + 1])
             pieces.append(data[done:begin])
-            cuts.append(LineCut(REASONS[reasons[number]], _text(data[begin:end])))
+            cuts.append(Cut(REASONS[reasons[number]], _text(data[begin:end])))
             done = end
-        return LinesLeft("", _text(np.concatenate([*pieces, data[done:]])) if cuts else text, cuts)
+        left = _text(np.concatenate([*pieces, data[done:]])) if cuts else text
+        if self.citations and "[" in left:
+            cuts += [Cut(CITATION, mark) for mark in CITATION_REGEX.findall(left)]
+            left = CITATION_REGEX.sub("", left)
+        return LinesLeft("", left, cuts)
 
 
 def _text(data: np.ndarray) -> str:

@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import pytest
 from datatrove.data import Document
-from datatrove.pipeline.filters.c4_filters import C4QualityFilter
+from datatrove.pipeline.filters.c4_filters import CITATION_REGEX, C4QualityFilter
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from pipeline.clean.lines import FastC4Quality, LineCut
+from pipeline.clean.lines import CITATION, Cut, FastC4Quality
 from pipeline.text.words import WORDS
 from tests.pipeline.corpus import words
 
@@ -26,38 +26,37 @@ TEXTS = st.lists(st.tuples(PROSE, BREAKS), max_size=14).map(lambda pairs: "".joi
 def _both(text: str, **ours: object) -> tuple[object, object, str, str]:
     mine, theirs = Document(text=text, id=""), Document(text=text, id="")
     names = {"min_sentences": "min_num_sentences", "curly_bracket": "filter_curly_bracket"}
-    names |= {"terminal_punctuation": "filter_no_terminal_punct", "min_words_per_line": "min_words_per_line"}
+    names |= {"terminal_punctuation": "filter_no_terminal_punct", "citations": "remove_citations"}
     options = {names[name]: value for name, value in ours.items()}
     a = FastC4Quality(**ours).filter(mine)  # type: ignore[arg-type]
     b = C4QualityFilter(**options, language=WORDS).filter(theirs)
     return a, b, mine.text, theirs.text
 
 
-@given(TEXTS, st.integers(1, 6), st.booleans(), st.booleans())
+@given(TEXTS, st.integers(1, 6), st.booleans(), st.booleans(), st.booleans())
 @settings(deadline=None, max_examples=600)
-def test_verdicts_are_datatroves(text: str, fewest: int, curly: bool, stops: bool) -> None:
-    ours, theirs, left, lines = _both(text, min_sentences=fewest, curly_bracket=curly, terminal_punctuation=stops)
+def test_verdicts_are_datatroves(text: str, fewest: int, curly: bool, stops: bool, citations: bool) -> None:
+    options = {"curly_bracket": curly, "terminal_punctuation": stops, "citations": citations}
+    ours, theirs, left, lines = _both(text, min_sentences=fewest, **options)
     assert ours == theirs
     if ours is True:
-        nothing = dict.fromkeys(("filter_no_terminal_punct", "filter_curly_bracket"), False)
-        without = C4QualityFilter(min_num_sentences=-1, min_words_per_line=-1, **nothing)
-        again = Document(text=left, id="")
-        without.filter(again)
-        assert [line for line in again.text.splitlines() if line] == [line for line in lines.splitlines() if line]
+        assert [bare for line in left.splitlines() if (bare := line.strip())] == [
+            bare for line in lines.splitlines() if (bare := line.strip())
+        ]
 
 
-@given(TEXTS)
+@given(TEXTS, st.booleans())
 @settings(deadline=None, max_examples=300)
-def test_lines_go_whole_and_every_character_is_accounted_for(text: str) -> None:
-    left = FastC4Quality(min_sentences=1).examine(text)
+def test_lines_go_whole_and_every_character_is_accounted_for(text: str, citations: bool) -> None:
+    left = FastC4Quality(min_sentences=1, citations=citations).examine(text)
     if left.objection:
         assert left == (left.objection, text, [])
         return
-    assert len(left.text) + sum(len(cut.line) for cut in left.cuts) == len(text)
-    rest = iter(text.splitlines())
+    assert len(left.text) + sum(len(cut.text) for cut in left.cuts) == len(text)
+    rest = iter((CITATION_REGEX.sub("", text) if citations else text).splitlines())
     assert all(line in rest for line in left.text.splitlines()), "what stays are lines of the text, in their order"
     whole = [line.strip("\r\n\x85\u2028\x0c") for line in text.splitlines(keepends=True)]
-    assert all(cut.line.strip("\r\n\x85\u2028\x0c") in whole for cut in left.cuts)
+    assert all(cut.text.strip("\r\n\x85\u2028\x0c") in whole for cut in left.cuts if cut.reason != CITATION)
 
 
 def test_what_stays_is_as_it_was() -> None:
@@ -72,16 +71,16 @@ def test_what_stays_is_as_it_was() -> None:
         "The wind comes in.   \n\n\nIn winter few leave.\nThat is all of it."
     )
     assert left.cuts == [
-        LineCut("no_terminal_punc", "Menu\n"),
-        LineCut("no_terminal_punc", "\n"),
-        LineCut("no_terminal_punc", "Subscribe now\n"),
-        LineCut("no_terminal_punc", "\n"),
-        LineCut("policy", "We use cookies on this page.\n"),
-        LineCut("policy", "\n"),
-        LineCut("no_terminal_punc", "\n\n"),
-        LineCut("no_terminal_punc", "Share this\n"),
-        LineCut("no_terminal_punc", "\n"),
-        LineCut("no_terminal_punc", "Next"),
+        Cut("no_terminal_punc", "Menu\n"),
+        Cut("no_terminal_punc", "\n"),
+        Cut("no_terminal_punc", "Subscribe now\n"),
+        Cut("no_terminal_punc", "\n"),
+        Cut("policy", "We use cookies on this page.\n"),
+        Cut("policy", "\n"),
+        Cut("no_terminal_punc", "\n\n"),
+        Cut("no_terminal_punc", "Share this\n"),
+        Cut("no_terminal_punc", "\n"),
+        Cut("no_terminal_punc", "Next"),
     ]
 
 

@@ -26,7 +26,8 @@ from infra.storage import resolve
 from infra.store import LocalStore
 from pipeline.dedup import decontaminate as decontaminate_stage
 from pipeline.dedup import stage as dedup_stage
-from pipeline.sections import DecontaminateConfig, DedupConfig
+from pipeline.dedup.section import DedupConfig
+from pipeline.sections import DecontaminateConfig
 from pipeline.tasks.digests import digests_on
 from pipeline.tasks.documents import Document, DocumentReader, DocumentWriter, run_pipeline
 from pipeline.tasks.executors import TaskError
