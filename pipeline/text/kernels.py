@@ -10,6 +10,7 @@ import numpy as np
 from numba import njit, uint64
 
 from pipeline.text.characters import (
+    BEFORE_DIGIT,
     DIGIT,
     HARD,
     IS_JOINER,
@@ -17,6 +18,7 @@ from pipeline.text.characters import (
     IS_MARK,
     IS_SYMBOL,
     IS_UNSPACED,
+    REPLACED,
     SEPARATORS,
     SPACE,
 )
@@ -59,7 +61,7 @@ def decode(text, i):  # type: ignore[no-untyped-def]  # compiled: Numba infers t
 
 @njit(cache=True)
 def simplify_bytes(text, out, built, action, begin, length, spelling):  # type: ignore[no-untyped-def]
-    """datatrove's `simplify_text` of UTF-8 `text` into `out` (three times as long); where it starts and ends there.
+    """`pipeline.text.folding.fold` of UTF-8 `text` into `out` (three times as long); where it starts and ends there.
 
     Third comes the page of characters that has to be built first, or COMPLETE, or IMPOSSIBLE.
     """
@@ -71,6 +73,9 @@ def simplify_bytes(text, out, built, action, begin, length, spelling):  # type: 
         if not built[code >> 8]:
             return 0, 0, code >> 8
         what = action[code]
+        if what == BEFORE_DIGIT:
+            near = after + 1 if after < n and text[after] == 0x20 else after
+            what = REPLACED if near < n and 0x30 <= text[near] <= 0x39 else SPACE
         if what == SPACE:
             space = k > 0 or space
             i = after
