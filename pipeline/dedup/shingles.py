@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,7 @@ import numpy as np
 from pipeline.dedup.section import Folding
 from pipeline.text.characters import Characters, characters
 from pipeline.text.folding import Fold, fold
-from pipeline.text.kernels import COMPLETE, IMPOSSIBLE, shingle_hashes, simplify_bytes, split_words
+from pipeline.text.kernels import IMPOSSIBLE, complete, shingle_hashes, simplify_bytes, split_words, utf8
 
 __all__ = ["Words", "fold_of", "folded_words", "literal", "shingles"]
 
@@ -56,36 +55,23 @@ _simple, _joined, _ends = _Scratch(np.uint8), _Scratch(np.uint8), _Scratch(np.in
 def folded_words(text: str, how: Fold) -> Words:
     """The words of the folded text; the arrays are scratch, good until the next call."""
     tables = characters(how)
-    plain = _bytes(text) if how == NOTHING else _folded(text, tables)
+    plain = utf8(text) if how == NOTHING else _folded(text, tables)
     if plain is None:
-        plain = _bytes(fold(text, how))
+        plain = utf8(fold(text, how))
     joined, ends = _joined(2 * len(plain)), _ends(len(plain))
-    count = _complete(lambda: split_words(plain, joined, ends, tables.built, tables.kind), tables)[0]
+    count = complete(lambda: split_words(plain, joined, ends, tables.built, tables.kind), tables)[0]
     return joined[: ends[count - 1] if count else 0], ends[:count]
 
 
 def _folded(text: str, tables: Characters) -> np.ndarray | None:
     """The folded text in UTF-8, or None where a character asks for the slow way."""
-    data = _bytes(text)
+    data = utf8(text)
     out = _simple(3 * len(data))
-    begin, end, state = _complete(
+    begin, end, state = complete(
         lambda: simplify_bytes(data, out, tables.built, tables.action, tables.begin, tables.length, tables.spelling),
         tables,
     )
     return None if state == IMPOSSIBLE else out[begin:end]
-
-
-def _complete(kernel: Callable[[], tuple[int, ...]], tables: Characters) -> tuple[int, ...]:
-    """Run a kernel, building the pages of characters it asks for."""
-    while True:
-        result = kernel()
-        if result[-1] in (COMPLETE, IMPOSSIBLE):
-            return result
-        tables.build(result[-1])
-
-
-def _bytes(text: str) -> np.ndarray:
-    return np.frombuffer(text.encode(errors="surrogatepass"), dtype=np.uint8)
 
 
 def shingles(words: Words, n: int) -> np.ndarray:
