@@ -13,7 +13,7 @@ from __future__ import annotations
 import codecs
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
 from xml.etree import ElementTree
@@ -49,7 +49,7 @@ class Site:
 
     base: str = ""
     """Address below which the articles are; empty if it is not told."""
-    wiki: Wiki = Wiki()
+    wiki: Wiki = field(default_factory=Wiki)
 
 
 def parts(source: WikiSource, file: ExternalFile, size: int) -> list[Part]:

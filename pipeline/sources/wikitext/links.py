@@ -21,7 +21,31 @@ _EXTERNAL = re.compile(
     rf"\[((?:{_SCHEME}//|(?:mailto|news|tel|urn|magnet|xmpp|bitcoin):)[^\s\[\]<>\x01-\x1f]+)([^\[\]\n]*)\]",
     re.IGNORECASE,
 )
-_ENDINGS = frozenset("jpg jpeg png gif svg tif tiff webp xcf djvu pdf ogg oga ogv webm mp3 mp4 wav mid flac stl".split())
+_ENDINGS = frozenset(
+    (
+        "jpg",
+        "jpeg",
+        "png",
+        "gif",
+        "svg",
+        "tif",
+        "tiff",
+        "webp",
+        "xcf",
+        "djvu",
+        "pdf",
+        "ogg",
+        "oga",
+        "ogv",
+        "webm",
+        "mp3",
+        "mp4",
+        "wav",
+        "mid",
+        "flac",
+        "stl",
+    )
+)
 _IMPOSSIBLE = re.compile(r"[<>{}\[\]\n\x01]")
 _SHELL = re.compile(r"\s+(?:[-!$\"'(]|\S+\s*(?:==?|!=|=~|-[a-z]{2})\s)")
 """A test as bash wants it, with a space after the brackets."""

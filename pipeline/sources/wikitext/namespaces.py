@@ -6,7 +6,7 @@ One line a wiki: its code, then the names of files and media, of categories, of 
 Facts from dbpedia/extraction-framework e3dfe8b (Namespaces.scala and Redirect.scala, which it makes of the siteinfo of
 each Wikipedia) and from wikimedia/mediawiki-services-parsoid 0cd1430 (baseconfig: switches, codes of languages).
 """
-# ruff: noqa: E501
+# ruff: noqa: E501, SIM905
 
 from __future__ import annotations
 

@@ -231,7 +231,9 @@ def _shown(
     else:
         given = _named(numbers, unit, 1.0 if one else 2.0, short)
     long = abbreviate in ("off", "in")
-    others = [_other(quantities, between, unit, target, words, arguments, long=long) for target in _targets(words, unit)]
+    others = [
+        _other(quantities, between, unit, target, words, arguments, long=long) for target in _targets(words, unit)
+    ]
     if arguments.get("sp").lower() == "us":
         given, others = _american(given), [_american(other) for other in others]
     if display in ("out", "output only"):

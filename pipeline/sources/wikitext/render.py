@@ -1,8 +1,8 @@
 """Wikitext to the text that a reader of the article reads, in the order in which MediaWiki's own parser works.
 
 Comments and the tags of extensions go first, then templates, then HTML tags, links, tables, and last what is read line
-by line. Each step reads wikitext and writes wikitext with marks for what is done with (`marks`), so no step sees what an
-earlier one made: what an entity, a listing or `<nowiki>` says is never taken for markup. Each works in linear time.
+by line. Each step reads wikitext and writes wikitext with marks for what is done with (`marks`), so no step sees what
+an earlier one made: what an entity, a listing or `<nowiki>` says is never taken for markup. Each works in linear time.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from pipeline.sources.wikitext.links import without_links
 from pipeline.sources.wikitext.marks import HOLE, Cuts, Kept, unmarked
 from pipeline.sources.wikitext.tables import without_tables
 from pipeline.sources.wikitext.tags import without_switches, without_tags
+from pipeline.sources.wikitext.template_texts import Page
 from pipeline.sources.wikitext.templates import Templates
 from pipeline.sources.wikitext.variants import choose_variants
 from pipeline.sources.wikitext.wikis import Wiki
@@ -52,7 +53,7 @@ def rendered(
     kept, cuts = Kept(), Cuts()
     text = without_extensions(unmarked(markup).replace("\r\n", "\n"), kept, cuts)
     text = choose_variants(text, wiki.code, variant)
-    templates = Templates(wiki.code, title, wiki.templates, kept)
+    templates = Templates(Page(wiki.code, title, kept), wiki.templates)
     text, cuts["templates"] = expanded(text, templates.show, HOLE)
     text = without_links(without_switches(without_tags(text)), wiki, cuts)
     lines = without_tables(text.split("\n"), cuts, rows=tables)

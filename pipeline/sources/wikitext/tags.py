@@ -13,8 +13,8 @@ from pipeline.sources.wikitext.namespaces import SWITCHES
 
 _BLOCKS = "p div blockquote center h1 h2 h3 h4 h5 h6 hr dl dd dt poem pre section"
 _INLINE = (
-    "abbr b bdi bdo big caption cite code data del dfn em font i ins kbd link mark meta q rb rp rt rtc ruby s samp small"
-    " span strike strong sub sup time tt u ul ol var wbr li table tbody thead tr td th a br"
+    "abbr b bdi bdo big caption cite code data del dfn em font i ins kbd link mark meta q rb rp rt rtc ruby s samp"
+    " small span strike strong sub sup time tt u ul ol var wbr li table tbody thead tr td th a br"
 )
 _OTHERS = (
     "noinclude onlyinclude includeonly nowiki ref references gallery math ce chem syntaxhighlight source score timeline"
@@ -24,7 +24,9 @@ _TAG = re.compile(rf"<(/?)({'|'.join(f'{_BLOCKS} {_INLINE} {_OTHERS}'.split())})
 _RAISED = re.compile(r"<sup>\s{0,3}([-+−]?[0-9]{1,9}|n)\s{0,3}</sup>", re.IGNORECASE)
 _READING = re.compile(r"<rp>[^<]{0,20}</rp>", re.IGNORECASE)
 _SWITCH = re.compile(r"(__|＿＿)([^\W_](?:\w{0,60}?[^\W_])?)\1")
-_EITHER_CASE = frozenset({"NOTOC", "TOC", "FORCETOC", "NOGALLERY", "NOEDITSECTION", "NOTITLECONVERT", "NOCONTENTCONVERT"})
+_EITHER_CASE = frozenset(
+    {"NOTOC", "TOC", "FORCETOC", "NOGALLERY", "NOEDITSECTION", "NOTITLECONVERT", "NOCONTENTCONVERT"}
+)
 _SHOWN = {
     **dict.fromkeys(_BLOCKS.split(), BREAK * 2),
     "br": BREAK,

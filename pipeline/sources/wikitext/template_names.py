@@ -10,9 +10,10 @@ __all__ = ["FIXED", "NAMES"]
 
 _WORDS = {
     "first": """
-        nowrap nobr nobreak nobold small smaller big large larger abbr abbrv tooltip strong em var samp kbd mono sc smallcaps
-        smallcaps2 sclass font noitalic italic bold nobold underline strike sup sub resize center centre left right
-        visible_anchor vanchor not_a_typo notatypo proper_name unicode script linktext mvar math bigmath
+        nowrap nobr nobreak nobold small smaller big large larger abbr abbrv tooltip strong em var samp kbd mono
+        sc smallcaps smallcaps2 sclass font noitalic italic bold nobold underline strike sup sub resize center
+        centre left right visible_anchor vanchor not_a_typo notatypo proper_name unicode script linktext mvar
+        math bigmath
         typo as_written keypress key button no_selflink selflink
         flag flagcountry flagu flagdeco noflag country nihongo2 hani link_if_exists
         ill interlanguage_link illm link-interwiki interwiki_link ill2 interlanguage_link_multi
@@ -63,8 +64,8 @@ _WORDS = {
     "quote": """
         quote blockquote quotation cquote bquote rquote quote_frame poemquote poem_quote
         zitat zitat-de citation_bloc citation_bloc2 cita citazione quotation2 cytat citaat citat цитата цитата2
-        引用 引用文 引用2 인용문 인용문2 인용 trích_dẫn kutipan alıntı اقتباس quote-de citação citação2 ציטוט ציטוטון viittaus
-        lainaus idézet citát
+        引用 引用文 引用2 인용문 인용문2 인용 trích_dẫn kutipan alıntı اقتباس quote-de citação citação2 ציטוט ציטוטון
+        viittaus lainaus idézet citát
     """,
     "guillemets": "citation citation_courte guil",
     "list": "plainlist plain_list flatlist unbulleted_list ubl ublist ubli bulleted_list unbulleted flat_list",
@@ -78,14 +79,13 @@ _WORDS = {
     "reading": "読み仮名 読み仮名_ruby不使用",
     "century": "s siècle siecle s-",
     "date": "start_date end_date dts date_table_sorting",
-    "helper": "le tsl",
+    "local": "le",
+    "translated": "tsl",
     "invisible": "anchor anchors shy zwj clear",
 }
 """Words that tell what becomes of a template, and names in lower case, `_` for a space."""
 
-NAMES = {
-    name.replace("_", " "): kind for kind, names in _WORDS.items() for name in names.split()
-}
+NAMES = {name.replace("_", " "): kind for kind, names in _WORDS.items() for name in names.split()}
 """What becomes of a template, by its name in lower case."""
 
 FIXED = {
@@ -102,9 +102,27 @@ FIXED = {
     **{"(!": "{|", "!)": "|}", "[": "[", "]": "]", "bracket": "["},
     **{"okina": "ʻ", "'okina": "ʻ", "hamza": "ʼ", "ayin": "ʿ", "ayn": "ʿ", "asper": "ʽ", "saltillo": "ꞌ"},
     **{"times": "×", "minus": "−", "pm": "±", "plus or minus": "±", "plusmn": "±", "prime": "′", "pprime": "″"},
-    **{"dagger": "†", "ddagger": "‡", "double dagger": "‡", "star": "★", "half": "½", "tick": "✓", "yes": "Yes", "no": "No"},
+    **{
+        "dagger": "†",
+        "ddagger": "‡",
+        "double dagger": "‡",
+        "star": "★",
+        "half": "½",
+        "tick": "✓",
+        "yes": "Yes",
+        "no": "No",
+    },
     **{"pi": "π", "pound sign": "£", "euro": "€", "ae": "Æ", "no.": "No.", "number sign": "#", "numero": "№"},
-    **{"aut": "", "br": "\n", "-": "\n", "brk": "\n", "pb": "\n\n", "break": "\n", "paragraph break": "\n\n", "wbr": ""},
+    **{
+        "aut": "",
+        "br": "\n",
+        "-": "\n",
+        "brk": "\n",
+        "pb": "\n\n",
+        "break": "\n",
+        "paragraph break": "\n\n",
+        "wbr": "",
+    },
     **{"bc": "BC", "bce": "BCE", "ce": "CE", "ad": "AD", "a.d.": "AD", "av jc": "av. J.-C.", "av. j.-c.": "av. J.-C."},
     **{"apr jc": "apr. J.-C.", "ap jc": "apr. J.-C.", "a.c.": "a. C."},
     **{"er": "er", "re": "re", "ier": "Ier", "ire": "Ire", "1er": "1er", "1re": "1re", "mme": "Mme", "mgr": "Mgr"},

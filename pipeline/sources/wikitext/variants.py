@@ -1,7 +1,7 @@
 """`-{...}-`: text that a wiki in several scripts or regions shows in one of them (MediaWiki's LanguageConverter).
 
-After `ConverterRule` of MediaWiki 1.43: flags before `|`, then rules `variant:text;...`. Which variant is wanted decides,
-then those that it falls back on; with none wanted the first rule that the wiki's plain form falls back on.
+After `ConverterRule` of MediaWiki 1.43: flags before `|`, then rules `variant:text;...`. Which variant is wanted
+decides, then those that it falls back on; with none wanted the first rule that the wiki's plain form falls back on.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What one wiki calls things: its language, namespaces, redirects and end sections, from its dump and from our tables."""
+"""What one wiki calls things: namespaces, redirects, end sections, from its dump and from tables by language."""
 
 from __future__ import annotations
 
@@ -15,11 +15,26 @@ __all__ = ["FILES", "Wiki", "code_of", "wiki_of"]
 FILE, CATEGORY, TEMPLATE, MEDIA = 6, 14, 10, -2
 """Numbers of namespaces, the same in every wiki."""
 _ENGLISH = {FILE: ("file", "image", "media"), CATEGORY: ("category",), TEMPLATE: ("template",)}
-_PROJECTS = re.compile(
-    r"(?:wiki|wiktionary|wikibooks|wikinews|wikiquote|wikisource|wikiversity|wikivoyage)(?:-\w+)?$"
-)
-_LIKE = {"simple": "en", "zh-yue": "zh", "yue": "zh", "zh-min-nan": "zh", "zh-classical": "zh", "wuu": "zh", "gan": "zh"} | {
-    **{"arz": "ar", "ary": "ar", "azb": "fa", "nb": "no", "als": "de", "bar": "de", "be-tarask": "be", "be-x-old": "be"},
+_PROJECTS = re.compile(r"(?:wiki|wiktionary|wikibooks|wikinews|wikiquote|wikisource|wikiversity|wikivoyage)(?:-\w+)?$")
+_LIKE = {
+    "simple": "en",
+    "zh-yue": "zh",
+    "yue": "zh",
+    "zh-min-nan": "zh",
+    "zh-classical": "zh",
+    "wuu": "zh",
+    "gan": "zh",
+} | {
+    **{
+        "arz": "ar",
+        "ary": "ar",
+        "azb": "fa",
+        "nb": "no",
+        "als": "de",
+        "bar": "de",
+        "be-tarask": "be",
+        "be-x-old": "be",
+    },
     **{"pnb": "ur", "simplewiki": "en", "hak": "zh", "cdo": "zh", "lzh": "zh", "nan": "zh", "dty": "ne", "war": "ceb"},
 }
 """Wikis whose articles end as those in another language."""
