@@ -1,7 +1,7 @@
 """C4's rules about lines and sentences (arXiv 1910.10683, section 2.2), compiled: whole lines go, the rest stays.
 
-The verdict on a document is that of datatrove's `C4QualityFilter`. Unlike there a line that stays keeps its indentation,
-and its citations if wished, blank lines between what stays do so too, and what goes is told with the reason. Unlike
+The verdict on a document is datatrove's `C4QualityFilter`'s. Unlike there a line that stays keeps its indentation, and
+its citations if wished, blank lines between what stays do so too, and what goes is told with the reason. Unlike
 there, too, every language's marks and closing quotes end a sentence, as the paper has it ("or end quotation mark").
 """
 
