@@ -21,6 +21,7 @@ from typing import Any
 from infra import events
 from infra.durable import write_durably
 from infra.errors import DeepmillError, UserError
+from infra.stage_metrics import StageMetrics
 
 __all__ = ["main"]
 
@@ -61,7 +62,7 @@ def _call(job: dict[str, Any]) -> dict[str, Any]:
     inputs = {stage: Path(path) for stage, path in job["inputs"].items()}
     metrics = function(config, inputs, Path(job["out_dir"]))
     events.flush()
-    return dict(metrics)
+    return metrics.written() if isinstance(metrics, StageMetrics) else dict(metrics)
 
 
 def _leave(signum: int, frame: Any) -> None:

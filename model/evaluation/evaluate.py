@@ -52,7 +52,7 @@ def evaluate(config: EvaluateConfig, inputs: Mapping[str, Path], out_dir: Path) 
     from model.training.text_loss import check_domain
     from pipeline.dedup.decontaminate import what_was_removed
     from pipeline.reasoning.problem_files import question_key
-    from pipeline.reasoning.stage import read_tasks
+    from pipeline.reasoning.problems import read_tasks
 
     torch.set_num_threads(threads_for(1))
     tokenizer = Tokenizer.from_file(str(inputs["tokenizer"] / "tokenizer.json"))

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from model.architecture.transformer import Transformer
 from model.generation.generate import (
@@ -16,6 +16,7 @@ from model.generation.generate import (
     split_reasoning,
     token_id,
 )
+from pipeline.reasoning.problems import Problem
 from pipeline.reasoning.sandbox import LIMITS, Limits
 from pipeline.reasoning.scoring import mark_answers
 
@@ -45,7 +46,7 @@ class Solution:
 def solve(
     model: Transformer,
     tokenizer: Tokenizer,
-    rows: Sequence[Mapping[str, Any]],
+    rows: Sequence[Problem],
     sampling: Sampling,
     *,
     batch_size: int = 64,

@@ -24,7 +24,7 @@ class Judge:
     def __init__(
         self, config: QuantizeConfig, original: Transformer, inputs: Mapping[str, Path], tokenizer: Tokenizer
     ) -> None:
-        from pipeline.reasoning.stage import read_tasks
+        from pipeline.reasoning.problems import read_tasks
         from pipeline.tokens.reader import ShardReader
 
         self._config, self._tokenizer = config, tokenizer

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from model.finetune_sections import GrpoConfig
 from model.generation.generate import Sampling
@@ -18,7 +18,8 @@ from model.sections import BadStep
 from model.training.guard import BadSteps
 from model.training.journal import Journal, Row
 from model.training.schedule import learning_rate
-from model.training.trainer import StepRecord, StepResult, Task
+from model.training.trainer import StepRecord, StepResult, Task, TaskState
+from pipeline.reasoning.problems import Problem
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -40,8 +41,8 @@ class Reinforcement(Task):
         policy: Policy,
         tokenizer: Tokenizer,
         config: GrpoConfig,
-        tasks: Sequence[Mapping[str, Any]],
-        held_out: Sequence[Mapping[str, Any]],
+        tasks: Sequence[Problem],
+        held_out: Sequence[Problem],
         kept: Journal,
     ) -> None:
         self.policy, self.tokenizer, self.config, self.kept = policy, tokenizer, config, kept
@@ -139,13 +140,13 @@ class Reinforcement(Task):
             return {}
         return {"rollout_seconds_share": round(written / whole, 3), "update_seconds_share": round(updated / whole, 3)}
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> TaskState:
         """Steps with updates that were thrown away."""
-        return self.bad.state()
+        return TaskState(skipped=self.bad.steps)
 
-    def restore(self, state: Mapping[str, Any]) -> None:
+    def restore(self, state: TaskState) -> None:
         """Take up what `state` gave."""
-        self.bad.restore(state)
+        self.bad.steps = state.skipped
 
 
 def _summary(rollout: Rollout) -> dict[str, float]:

@@ -7,7 +7,6 @@ all begin and end with is here.
 from __future__ import annotations
 
 import importlib
-import json
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -18,9 +17,10 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from infra.errors import UserError
 from infra.execution import Engine, Launcher, execution
+from infra.json_objects import JsonObject, read_object
 from infra.launch import run_job
 from infra.section import Section
-from model.training.metrics import StageMetrics
+from infra.stage_metrics import StageMetrics
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["RankJob", "leave", "run_alone", "run_ranks", "run_target", "user_errors"]
 
 Config = TypeVar("Config", bound=Section)
+Metrics = TypeVar("Metrics", bound=StageMetrics)
 
 
 @dataclass(frozen=True)
@@ -73,13 +74,16 @@ class RankJob(Generic[Config]):
         return model
 
 
+METRICS = "metrics.json"
+"""In ``.work``: what rank 0 reports to the process that waits for it."""
 RankFunction = Callable[[RankJob[Any]], StageMetrics | None]
 
 
-def run_ranks(target: str, config: Section, inputs: Mapping[str, Path], out_dir: Path) -> dict[str, Any]:
+def run_ranks(target: str, kind: type[Metrics], config: Section, inputs: Mapping[str, Path], out_dir: Path) -> Metrics:
     """Call ``target`` ("package.module:function") on every rank of the execution and wait for all.
 
-    The function gets a `RankJob` and gives the metrics of the stage, or None on ranks other than the first.
+    The function gets a `RankJob` and gives the metrics of the stage, of that kind, or None on ranks other than the
+    first.
 
     Raises:
         UserError: the execution contradicts itself, or what a rank raised.
@@ -92,13 +96,13 @@ def run_ranks(target: str, config: Section, inputs: Mapping[str, Path], out_dir:
         run_job("model.training.ranks:run_target", call, wide, _work(out_dir))
     else:
         run_target(call)
-    return _metrics(out_dir)
+    return kind.model_validate(read_object(_work(out_dir) / METRICS))
 
 
-def run_alone(target: str, config: Section, inputs: Mapping[str, Path], out_dir: Path) -> dict[str, Any]:
+def run_alone(target: str, kind: type[Metrics], config: Section, inputs: Mapping[str, Path], out_dir: Path) -> Metrics:
     """`run_ranks` for a stage that has one rank only: in this process, whatever the execution says of others."""
     run_target(_call(target, config, inputs, out_dir))
-    return _metrics(out_dir)
+    return kind.model_validate(read_object(_work(out_dir) / METRICS))
 
 
 def _work(out_dir: Path) -> Path:
@@ -107,7 +111,7 @@ def _work(out_dir: Path) -> Path:
     return work
 
 
-def _call(target: str, config: Section, inputs: Mapping[str, Path], out_dir: Path) -> dict[str, Any]:
+def _call(target: str, config: Section, inputs: Mapping[str, Path], out_dir: Path) -> JsonObject:
     """Always names, never functions: ranks of their own must be able to import them."""
     kind = type(config)
     return {
@@ -117,11 +121,6 @@ def _call(target: str, config: Section, inputs: Mapping[str, Path], out_dir: Pat
         "inputs": {name: str(Path(path).resolve()) for name, path in inputs.items()},
         "out_dir": str(_work(out_dir).parent),
     }
-
-
-def _metrics(out_dir: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((_work(out_dir) / "metrics.json").read_text(encoding="utf-8"))
-    return found
 
 
 def run_target(call: Mapping[str, Any]) -> None:
@@ -144,7 +143,7 @@ def run_target(call: Mapping[str, Any]) -> None:
     function: RankFunction = _named(call["target"])
     metrics = function(job)
     if metrics is not None and job.rank == 0:
-        write_json(out_dir / ".work" / "metrics.json", metrics.written())
+        write_json(_work(out_dir) / METRICS, metrics.written())
     leave()
 
 

@@ -29,6 +29,7 @@ from infra import events
 from infra.durable import sync_folder, write_durably
 from infra.errors import UserError
 from infra.execution import execution
+from infra.json_objects import JsonObject
 from model.training.journal import Journal, Mark
 from model.training.universal import INDEX, Fragment, Reader, digest, write_fragments
 
@@ -131,7 +132,7 @@ class Snapshots:
         self._writer: _Writer | None = None
         self._buffers: dict[str, Tensor] = {}
         self._step = 0
-        self._state: dict[str, Any] = {}
+        self._state: JsonObject = {}
         self._lock: IO[str] | None = None
         message = ""
         if engine.rank == 0:
@@ -342,15 +343,15 @@ class Snapshots:
         self._any(False)
 
 
-def _read_state(place: Path) -> dict[str, Any]:
+def _read_state(place: Path) -> JsonObject:
     try:
-        state: dict[str, Any] = json.loads((place / "state.json").read_text(encoding="utf-8"))
+        state: JsonObject = json.loads((place / "state.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(f"{place / 'state.json'}: missing or damaged ({error})") from None
     return state
 
 
-def _words(layout: dict[str, Any]) -> str:
+def _words(layout: Mapping[str, int]) -> str:
     return ", ".join(f"{name} {value}" for name, value in layout.items())
 
 

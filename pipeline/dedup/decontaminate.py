@@ -15,6 +15,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
@@ -42,7 +43,7 @@ from pipeline.tasks.documents import (
 )
 from pipeline.text.words import UNSPACED
 
-__all__ = ["Index", "Match", "decontaminate", "evaluation_texts", "what_was_removed"]
+__all__ = ["Index", "Match", "RemovedSet", "decontaminate", "evaluation_texts", "what_was_removed"]
 
 REMOVED = "evaluation_texts.json"
 WORD = re.compile(rf"[{UNSPACED}]|[^\W{UNSPACED}]+")
@@ -81,30 +82,39 @@ def _note_texts(texts: Iterable[tuple[str, str]], out_dir: Path) -> None:
     (out_dir / REMOVED).write_text(json.dumps(content) + "\n", encoding="utf-8")
 
 
+@dataclass(frozen=True)
+class RemovedSet:
+    """What is known of one set of problems and the training data."""
+
+    problems: int
+    removed_from_text: bool | None
+    """Whether documents with one of them were removed; None where it is not known."""
+    in_training_questions: int
+    """How many are training questions themselves."""
+
+
 def what_was_removed(
-    sets: Mapping[str, Iterable[Mapping[str, Any]]], training: Iterable[Mapping[str, Any]], artifact: Path | None
-) -> dict[str, dict[str, Any]]:
-    """Of each set of problems: how many there are, whether documents with one of them were removed from the training
-    text (None where it is not known), and how many are training questions themselves.
+    sets: Mapping[str, Iterable[str]], training: Iterable[str], artifact: Path | None
+) -> dict[str, RemovedSet]:
+    """Whether the questions of each set can have been seen in training.
 
     Args:
-        training: the tasks that were trained on.
+        sets: questions, by the set's name.
+        training: the questions that were trained on.
         artifact: of the stage `decontaminate`.
     """
     looked_for: set[str] | None = None
     if artifact is not None and (artifact / REMOVED).exists():
         found = json.loads((artifact / REMOVED).read_text(encoding="utf-8"))
         looked_for = {key for keys in found.values() for key in keys}
-    trained = {question_key(row["question"]) for row in training}
-    report: dict[str, dict[str, Any]] = {}
-    for name, rows in sets.items():
-        keys = [question_key(row["question"]) for row in rows]
+    trained = set(map(question_key, training))
+    report = {}
+    for name, questions in sets.items():
+        keys = list(map(question_key, questions))
         digests = {hashlib.blake2b(key.encode(), digest_size=8).hexdigest() for key in keys}
-        report[name] = {
-            "problems": len(keys),
-            "removed_from_text": None if looked_for is None else digests <= looked_for,
-            "in_training_questions": sum(key in trained for key in keys),
-        }
+        report[name] = RemovedSet(
+            len(keys), None if looked_for is None else digests <= looked_for, sum(key in trained for key in keys)
+        )
     return report
 
 

@@ -23,6 +23,7 @@ from pathlib import PurePath
 from typing import Any
 
 from infra.errors import UserError
+from infra.json_objects import JsonObject
 from infra.storage import ExternalFile, open_file, open_seekable, resolve
 from pipeline.reasoning.answers.boxes import boxed
 from pipeline.reasoning.answers.judge import fits
@@ -31,7 +32,8 @@ from pipeline.reasoning.scoring import mark_answers
 
 __all__ = ["identifier", "question_key", "question_keys", "read_problems", "read_records"]
 
-Row = dict[str, Any]
+Row = JsonObject
+"""A `Problem` or `ChoiceProblem` in the making, or a record that was rejected."""
 SEEN = "question seen before"
 CHUNK = 4096
 """Records whose programs are run together."""

@@ -15,7 +15,7 @@ import pytest
 
 from flows.recipe.stages import graph
 from model.architecture.checkpoint import load_config
-from pipeline.reasoning.stage import read_tasks
+from pipeline.reasoning.problems import read_tasks
 from tests.flows.small import small
 from tests.pipeline.corpus import set_workers
 

@@ -15,7 +15,7 @@ from infra.errors import UserError
 from model.architecture.checkpoint import load_model
 from model.evaluation.evaluate import evaluate
 from model.evaluation.sections import EvaluateConfig
-from pipeline.reasoning.stage import read_tasks
+from pipeline.reasoning.problems import read_tasks
 from pipeline.tokens.reader import ShardReader
 from tests.model.artifacts import shared_artifacts
 from tests.pipeline.corpus import published
