@@ -24,7 +24,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bench.corpora import corpora
-from infra.stage_metrics import StageMetrics
+from infra.facts import StageMetrics
 from model.architecture.config import Family, ModelConfig
 from model.evaluation.evaluate import evaluate
 from model.evaluation.sections import EvaluateConfig

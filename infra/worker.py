@@ -21,7 +21,7 @@ from typing import Any
 from infra import events
 from infra.durable import write_durably
 from infra.errors import DeepmillError, UserError
-from infra.stage_metrics import StageMetrics
+from infra.facts import StageMetrics
 
 __all__ = ["main"]
 

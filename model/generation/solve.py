@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 from model.architecture.transformer import Transformer
 from model.generation.generate import (
@@ -23,7 +23,7 @@ from pipeline.reasoning.scoring import mark_answers
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-__all__ = ["Solution", "solve"]
+__all__ = ["Answered", "Solution", "answered", "solve"]
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,29 @@ class Solution:
     """What the answer comes to: what a program printed, else the answer."""
     program: str = ""
     """How a program ended; empty where the answer is none."""
+
+
+class Answered(TypedDict):
+    """An answer beside what was asked, as artifacts keep it for people to read."""
+
+    question: str
+    reasoning: str
+    answer: str
+    value: str
+    program: str
+    expected: str
+
+
+def answered(problem: Problem, solution: Solution) -> Answered:
+    """What was asked, said and expected."""
+    return {
+        "question": problem["question"],
+        "reasoning": solution.reasoning,
+        "answer": solution.answer,
+        "value": solution.value,
+        "program": solution.program,
+        "expected": problem["answer"],
+    }
 
 
 def solve(

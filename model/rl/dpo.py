@@ -23,6 +23,7 @@ from torch import Tensor
 
 from infra.durable import write_durably
 from model.architecture.transformer import Transformer
+from model.facts.training import DpoMetrics
 from model.finetune_sections import DpoConfig
 from model.generation.generate import Sampling
 from model.generation.solve import solve
@@ -35,7 +36,6 @@ from model.training.finish import write_artifact
 from model.training.guard import BadSteps, poisoned
 from model.training.journal import Row
 from model.training.lineage import lineage, weight_files
-from model.training.metrics import DpoMetrics
 from model.training.ranks import RankJob, run_alone
 from model.training.schedule import learning_rate
 from model.training.trainer import Schedule, StepRecord, StepResult, Task, Trainer

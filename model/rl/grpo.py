@@ -17,8 +17,8 @@ from statistics import fmean
 from typing import TYPE_CHECKING
 
 from infra.errors import UserError
+from model.facts.training import GrpoMetrics, LayoutFacts, before_and_after
 from model.finetune_sections import GrpoConfig
-from model.training.metrics import GrpoMetrics, LayoutFacts, before_and_after
 from model.training.ranks import RankJob, run_ranks, user_errors
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from model.finetune_sections import GrpoConfig
 from model.generation.generate import Sampling
-from model.generation.solve import solve
+from model.generation.solve import answered, solve
 from model.rl.policy import Policy
 from model.rl.rewards import reward
 from model.rl.rollout import Rollout, program_limits, roll_out
@@ -97,12 +97,7 @@ class Reinforcement(Task):
             answer = {
                 "step": step + 1,
                 "id": task["id"],
-                "question": task["question"],
-                "reasoning": solution.reasoning,
-                "answer": solution.answer,
-                "value": solution.value,
-                "program": solution.program,
-                "expected": task["answer"],
+                **answered(task, solution),
                 "accuracy": mark.accuracy,
                 "format": mark.format,
                 "language": mark.language,

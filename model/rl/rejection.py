@@ -23,10 +23,10 @@ from pydantic import BaseModel
 from infra import events
 from infra.durable import write_durably
 from infra.errors import UserError
-from infra.stage_metrics import StageMetrics
+from infra.facts import StageMetrics
+from model.facts.training import RejectionMetrics
 from model.finetune_sections import RejectionConfig
 from model.training.lineage import lineage, weight_files
-from model.training.metrics import RejectionMetrics
 from model.training.ranks import RankJob, run_ranks
 from pipeline.reasoning.problems import Problem, read_tasks, write_tasks
 

@@ -22,9 +22,9 @@ from model.training.batches import TrainingBatch
 from pipeline.tokens.chat import chat_format
 
 if TYPE_CHECKING:
-    from pipeline.reasoning.problems import Problem
-    from pipeline.reasoning.problems import Problem
     from tokenizers import Tokenizer
+
+    from pipeline.reasoning.problems import Problem
 
 __all__ = ["Chat", "ChatBatches", "encode_chats", "pack"]
 

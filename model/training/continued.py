@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 from infra import events
 from infra.errors import UserError
 from model.architecture.config import count_parameters
+from model.facts.training import ContinuedMetrics
 from model.finetune_sections import ContinuedConfig
-from model.training.metrics import ContinuedMetrics
 from model.training.ranks import RankJob, run_ranks, user_errors
 
 if TYPE_CHECKING:

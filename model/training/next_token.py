@@ -23,6 +23,7 @@ from torch import Tensor
 from infra import events
 from infra.errors import UserError
 from model.architecture.transformer import Transformer
+from model.facts.training import ExpertLoad, LayoutFacts, TrainingMetrics, before_and_after
 from model.sections import BadStep, TrainingConfig
 from model.training.balance import ExpertLoads
 from model.training.batches import BatchSource, TrainingBatch
@@ -31,7 +32,6 @@ from model.training.guard import BadSteps, SpikeGuard, poisoned
 from model.training.hooks import Hook
 from model.training.journal import History, Row
 from model.training.lineage import lineage
-from model.training.metrics import ExpertLoad, LayoutFacts, TrainingMetrics, before_and_after
 from model.training.prediction import prediction_weight, targets_at
 from model.training.schedule import learning_rate
 from model.training.text_loss import TextSums, losses_of

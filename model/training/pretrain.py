@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from model.architecture.config import count_parameters
+from model.facts.training import PretrainMetrics
 from model.sections import PretrainConfig
-from model.training.metrics import PretrainMetrics
 from model.training.ranks import RankJob, run_ranks, user_errors
 
 __all__ = ["pretrain"]

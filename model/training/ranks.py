@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from infra.errors import UserError
 from infra.execution import Engine, Launcher, execution
+from infra.facts import StageMetrics
 from infra.json_objects import JsonObject, read_object
 from infra.launch import run_job
 from infra.section import Section
-from infra.stage_metrics import StageMetrics
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

@@ -15,8 +15,8 @@ from statistics import fmean
 from typing import TYPE_CHECKING
 
 from infra import events
+from model.facts.training import SftMetrics
 from model.finetune_sections import SftConfig, Trained
-from model.training.metrics import SftMetrics
 from model.training.ranks import RankJob, run_ranks, user_errors
 
 if TYPE_CHECKING:

@@ -15,7 +15,6 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
@@ -27,7 +26,8 @@ from datatrove.pipeline.base import PipelineStep
 from infra import events
 from infra.errors import UserError
 from infra.storage import ExternalFile, open_seekable, resolve
-from pipeline.reasoning.problem_files import question_key
+from pipeline.dedup.removed import REMOVED
+from pipeline.reasoning.problems import question_key
 from pipeline.sections import DecontaminateConfig
 from pipeline.sources.stream import Damaged, Part, open_stream
 from pipeline.tasks.documents import (
@@ -43,9 +43,8 @@ from pipeline.tasks.documents import (
 )
 from pipeline.text.words import UNSPACED
 
-__all__ = ["Index", "Match", "RemovedSet", "decontaminate", "evaluation_texts", "what_was_removed"]
+__all__ = ["Index", "Match", "decontaminate", "evaluation_texts"]
 
-REMOVED = "evaluation_texts.json"
 WORD = re.compile(rf"[{UNSPACED}]|[^\W{UNSPACED}]+")
 MOST_SPANS = 20
 """Offending spans recorded of a document."""
@@ -80,42 +79,6 @@ def _note_texts(texts: Iterable[tuple[str, str]], out_dir: Path) -> None:
         keys.setdefault(name, []).append(hashlib.blake2b(question_key(text).encode(), digest_size=8).hexdigest())
     content = {name: sorted(set(found)) for name, found in sorted(keys.items())}
     (out_dir / REMOVED).write_text(json.dumps(content) + "\n", encoding="utf-8")
-
-
-@dataclass(frozen=True)
-class RemovedSet:
-    """What is known of one set of problems and the training data."""
-
-    problems: int
-    removed_from_text: bool | None
-    """Whether documents with one of them were removed; None where it is not known."""
-    in_training_questions: int
-    """How many are training questions themselves."""
-
-
-def what_was_removed(
-    sets: Mapping[str, Iterable[str]], training: Iterable[str], artifact: Path | None
-) -> dict[str, RemovedSet]:
-    """Whether the questions of each set can have been seen in training.
-
-    Args:
-        sets: questions, by the set's name.
-        training: the questions that were trained on.
-        artifact: of the stage `decontaminate`.
-    """
-    looked_for: set[str] | None = None
-    if artifact is not None and (artifact / REMOVED).exists():
-        found = json.loads((artifact / REMOVED).read_text(encoding="utf-8"))
-        looked_for = {key for keys in found.values() for key in keys}
-    trained = set(map(question_key, training))
-    report = {}
-    for name, questions in sets.items():
-        keys = list(map(question_key, questions))
-        digests = {hashlib.blake2b(key.encode(), digest_size=8).hexdigest() for key in keys}
-        report[name] = RemovedSet(
-            len(keys), None if looked_for is None else digests <= looked_for, sum(key in trained for key in keys)
-        )
-    return report
 
 
 def evaluation_texts(config: DecontaminateConfig, reasoning: Path) -> Iterator[tuple[str, str]]:

@@ -28,9 +28,10 @@ from infra.storage import ExternalFile, open_file, open_seekable, resolve
 from pipeline.reasoning.answers.boxes import boxed
 from pipeline.reasoning.answers.judge import fits
 from pipeline.reasoning.answers.types import declared_type
+from pipeline.reasoning.problems import question_key
 from pipeline.reasoning.scoring import mark_answers
 
-__all__ = ["identifier", "question_key", "question_keys", "read_problems", "read_records"]
+__all__ = ["identifier", "question_keys", "read_problems", "read_records"]
 
 Row = JsonObject
 """A `Problem` or `ChoiceProblem` in the making, or a record that was rejected."""
@@ -40,11 +41,6 @@ CHUNK = 4096
 QUESTIONS = ("question", "problem", "prompt")
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _CALCULATOR = re.compile(r"<<[^<>]*>>")
-
-
-def question_key(question: str) -> str:
-    """What makes two questions the same one: their words, case and spacing aside."""
-    return " ".join(question.casefold().split())
 
 
 def identifier(task: str, question: str) -> str:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NotRequired, TypedDict
+from typing import NotRequired
+
+from typing_extensions import TypedDict  # pydantic wants this one before Python 3.12
 
 from infra.json_objects import JsonObject
-from infra.stage_metrics import StageMetrics
+from infra.facts import StageMetrics
 
-__all__ = ["ChoiceProblem", "Problem", "ReasoningMetrics", "read_tasks", "write_tasks"]
+__all__ = ["ChoiceProblem", "Problem", "ReasoningMetrics", "question_key", "read_tasks", "write_tasks"]
 
 
 class ReasoningMetrics(StageMetrics):
@@ -58,6 +60,11 @@ class ChoiceProblem(TypedDict):
     answer: int
     """Position of the right choice."""
     metadata: JsonObject
+
+
+def question_key(question: str) -> str:
+    """What makes two questions the same one: their words, case and spacing aside."""
+    return " ".join(question.casefold().split())
 
 
 def read_tasks(path: Path) -> list[Problem]:

@@ -29,8 +29,8 @@ from infra.json_objects import JsonObject
 from pipeline.reasoning.answers.detect import find_type
 from pipeline.reasoning.answers.types import declared_type
 from pipeline.reasoning.chains import PROGRAMS, WRITERS
-from pipeline.reasoning.problem_files import identifier, question_key, question_keys, read_problems
-from pipeline.reasoning.problems import Problem, ReasoningMetrics
+from pipeline.reasoning.problem_files import identifier, question_keys, read_problems
+from pipeline.reasoning.problems import Problem, ReasoningMetrics, question_key
 from pipeline.sections import ReasoningConfig, ReasoningTask
 
 __all__ = ["SPLITS", "generate_problems", "reasoning"]

@@ -20,9 +20,9 @@ import pytest
 from infra.errors import UserError
 from infra.execution import ENVIRONMENT_KEY
 from model.architecture.checkpoint import load_model
+from model.facts.training import LayoutFacts
 from model.finetune_sections import GrpoConfig
 from model.rl.grpo import grpo
-from model.training.metrics import LayoutFacts
 from tests.model.artifacts import shared_artifacts
 from tests.pipeline.corpus import published
 
@@ -30,7 +30,7 @@ RUNNING = """
 import json, sys
 from pathlib import Path
 from model.rl.grpo import grpo
-from model.training.metrics import LayoutFacts
+from model.facts.training import LayoutFacts
 from model.finetune_sections import GrpoConfig
 config, inputs = json.loads(sys.argv[1])
 grpo(GrpoConfig.model_validate(config), {name: Path(path) for name, path in inputs.items()}, Path(sys.argv[2]))

@@ -56,7 +56,7 @@ def test_domain_and_general_are_tracked_as_the_evaluation_measures_them(
     (tmp_path / "out").mkdir()
     config = EvaluateConfig(problems=1, max_new_tokens=2, sequences=3, prompts=(), samples=0)
     measured = evaluate(config, {**inputs, "continued": tmp_path}, tmp_path / "out")
-    assert measured["bits_per_byte_continued_book"] == pytest.approx(metrics.bits_per_byte_book_after, rel=1e-4)
+    assert measured.named("bits_per_byte_continued_book") == pytest.approx(metrics.bits_per_byte_book_after, rel=1e-4)
 
 
 def test_a_checkpoint_folder_is_as_good_as_a_stage(inputs: dict[str, Path], tmp_path: Path) -> None:

@@ -13,8 +13,8 @@ import torch
 import pipeline.tokens.reader
 from infra.errors import UserError
 from model.architecture.checkpoint import load_model
+from model.facts.training import LayoutFacts, PretrainMetrics
 from model.sections import PretrainConfig
-from model.training.metrics import LayoutFacts, PretrainMetrics
 from model.training.pretrain import pretrain
 from model.training.sources import token_bytes
 from tests.model.conftest import tiny_config

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 from infra.errors import UserError
 from pipeline.reasoning.chains import WRITERS, write_addition, write_product
-from pipeline.reasoning.problem_files import question_key, question_keys, read_problems
-from pipeline.reasoning.problems import Problem, ReasoningMetrics, read_tasks
+from pipeline.reasoning.problem_files import question_keys, read_problems
+from pipeline.reasoning.problems import Problem, ReasoningMetrics, question_key, read_tasks
 from pipeline.reasoning.scoring import score
 from pipeline.reasoning.stage import SPLITS, reasoning
 from pipeline.sections import ReasoningConfig, ReasoningTask

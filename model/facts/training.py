@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from pydantic import BaseModel, ConfigDict
 
-from infra.stage_metrics import StageMetrics
+from infra.facts import StageMetrics
 
 __all__ = [
     "ContinuedMetrics",
