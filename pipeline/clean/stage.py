@@ -30,19 +30,19 @@ from datatrove.pipeline.filters.base_filter import BaseFilter, get_filter_result
 from infra import events
 from infra.errors import UserError
 from pipeline.clean.filters import BUILDERS, BY_LANGUAGE
+from pipeline.clean.findings import FOUND, Findings
 from pipeline.sections import CleanConfig, CleanRules
 from pipeline.tasks.documents import (
     Document,
     DocumentReader,
     DocumentWriter,
     RejectWriter,
-    Tally,
     count_documents,
     document_files,
-    merge_tallies,
     run_pipeline,
 )
 from pipeline.tasks.guard import Extracted, Job, guarded, renew
+from pipeline.tasks.ledger import Ledger
 from pipeline.text.languages import base_code
 
 __all__ = ["Rules", "clean"]
@@ -66,21 +66,21 @@ def clean(config: CleanConfig, inputs: Mapping[str, Path], out_dir: Path) -> dic
     events.begin("cleaning", count_documents(artifact), "documents")
     steps = [DocumentReader(artifact), Rules(config, out_dir), DocumentWriter(out_dir)]
     run_pipeline(steps, total, work, "clean")
-    metrics = merge_tallies(work / "tally")
-    failures = sum(count for rule, count in metrics["dropped"].items() if rule.startswith("failure/"))
-    if failures > config.max_failures * metrics["documents_in"]:
+    metrics = Ledger.merged(work).metrics()
+    failures = sum(count for rule, count in metrics.dropped.items() if rule.startswith("failure/"))
+    if failures > config.max_failures * metrics.documents_in:
         raise UserError(
-            f"{artifact}: rules broke on {failures} of {metrics['documents_in']} documents; "
+            f"{artifact}: rules broke on {failures} of {metrics.documents_in} documents; "
             "see rejects/ for which, or raise clean.max_failures"
         )
-    if not metrics["documents_out"]:
-        worst = max(metrics["dropped"], key=metrics["dropped"].__getitem__, default="nothing came in")
+    if not metrics.documents_out:
+        worst = max(metrics.dropped, key=metrics.dropped.__getitem__, default="nothing came in")
         raise UserError(f"{artifact}: no document passed the rules (most often: {worst}); loosen clean.rules")
-    return metrics
+    return metrics.written()
 
 
 class Rules(PipelineStep):
-    """The datatrove step that judges, tallies and writes the rejects."""
+    """The datatrove step that judges, counts and writes the rejects."""
 
     type = "FILTER"
     name = "rules"
@@ -88,30 +88,31 @@ class Rules(PipelineStep):
     def __init__(self, config: CleanConfig, out_dir: Path) -> None:
         super().__init__()
         self.config, self.out_dir = config, out_dir
-        self.tally = Tally()
+        self.found = Findings()
 
     def run(self, data: Iterable[Document], rank: int = 0, world_size: int = 1) -> Iterator[Document]:
-        tally = Tally()
+        ledger = Ledger()
         key = self.config.model_dump_json()
         if _prepared(key):
             renew()
         originals: deque[str] = deque()
-        jobs = _jobs(key, data, originals, tally)
+        jobs = _jobs(key, data, originals, ledger)
         with RejectWriter(self.out_dir, rank) as rejects:
             for document, rule in guarded(_judge, jobs, self.config.max_document_seconds):
                 original = originals.popleft()
-                for name, amount in document.metadata.pop(_NOTED, {}).items():
-                    tally.counts[name] += amount
+                noted, cut = document.metadata.pop(FOUND, ({}, {}))
+                for name, amount in noted.items():
+                    ledger.note(name, amount)
                 if rule is None:
-                    tally.count(document, "out")
+                    ledger.keep(document, len(original), cut)
                     if language := document.metadata.get("language"):
-                        tally.note(f"language/{language}")
+                        ledger.note(f"language/{language}")
                     yield document
                 else:
-                    tally.drop(rule)
+                    ledger.reject(document.metadata["source"], rule, len(original))
                     document.text = original
                     rejects.write(document, rule)
-            tally.save(self.out_dir / ".work" / "tally", rank)
+            ledger.save(self.out_dir / ".work", rank)
 
     def judge(self, document: Document) -> str | None:
         """Mend `document` in place; the rule that drops it, or None."""
@@ -119,16 +120,16 @@ class Rules(PipelineStep):
         group = "encoding"
         try:
             if self.config.fix_encoding:
-                text = self._fix(document.text)
-                self.tally.note("mended", int(text != document.text))
-                document.text = text
+                self._replace(document, self._fix(document.text), "mended")
             if not document.text.strip():
                 return "empty"
             for group in _active(rules):
                 if group == "url" and not document.metadata.get("url"):
-                    self.tally.note("without_address")  # text from files, of which the lists have nothing to say
+                    self.found.note("without_address")  # text from files, of which the lists have nothing to say
                     continue
+                before = document.text
                 keep, reason = get_filter_result(self.filter_of(group, self._language(document)).filter(document))
+                self.found.lines(before, document.text)
                 if not keep:
                     return f"{group}/{(reason or 'score').removeprefix('gopher_')}"
             if rules.pii:
@@ -149,8 +150,11 @@ class Rules(PipelineStep):
         if "@" not in document.text and not DOTTED.search(document.text):
             return  # most texts: datatrove's patterns are tried at every word
         self._pii.restart()  # in each document, whatever the documents before it held
-        text = self._pii.format(document.text)
-        self.tally.note("masked", int(text != document.text))
+        self._replace(document, self._pii.format(document.text), "masked")
+
+    def _replace(self, document: Document, text: str, rule: str) -> None:
+        self.found.note(rule, int(text != document.text))
+        self.found.cut[rule] += len(document.text) - len(text)
         document.text = text
 
     @cached_property
@@ -179,11 +183,9 @@ class Rules(PipelineStep):
     def _note_lines(self, *names: str, value: int = 1, unit: str | None = None) -> None:
         for name in names:
             if name.startswith("line-filter-"):
-                self.tally.note(f"c4_lines/{name.removeprefix('line-filter-')}", value)
+                self.found.dropped_line(name.removeprefix("line-filter-"), value)
 
 
-_NOTED = "noted by the rules"
-"""Key under which what the rules noted comes back with the metadata."""
 _rules_of: dict[str, Rules] = {}
 """Rules that are ready, by their section: what they load is loaded once, before the guard's process is forked."""
 
@@ -203,9 +205,9 @@ def _prepared(key: str) -> bool:
     return True
 
 
-def _jobs(key: str, data: Iterable[Document], originals: deque[str], tally: Tally) -> Iterator[Job]:
+def _jobs(key: str, data: Iterable[Document], originals: deque[str], ledger: Ledger) -> Iterator[Job]:
     for document in data:
-        tally.count(document, "in")
+        ledger.read(document)
         originals.append(document.text)
         yield document, (key, document.id, document.text, document.metadata), None
 
@@ -215,10 +217,10 @@ def _judge(payload: tuple[str, str, str, dict[str, Any]]) -> Extracted:
     key, name, text, metadata = payload
     _prepared(key)
     rules = _rules_of[key]
-    rules.tally = Tally()
+    rules.found = Findings()
     document = Document(text=text, id=name, metadata=metadata)
     rule = rules.judge(document)
-    return document.text, {**document.metadata, _NOTED: dict(rules.tally.counts)}, rule
+    return document.text, {**document.metadata, FOUND: rules.found.told()}, rule
 
 
 def _active(rules: CleanRules) -> Iterator[str]:

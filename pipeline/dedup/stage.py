@@ -34,12 +34,11 @@ from pipeline.tasks.documents import (
     DocumentReader,
     DocumentWriter,
     RejectWriter,
-    Tally,
     count_documents,
     document_files,
-    merge_tallies,
     run_pipeline,
 )
+from pipeline.tasks.ledger import Ledger
 from pipeline.text.words import WORDS
 
 __all__ = ["dedup"]
@@ -88,7 +87,7 @@ def dedup(config: DedupConfig, inputs: Mapping[str, Path], out_dir: Path) -> dic
     events.begin("filtering", total, "documents")
     steps = [DocumentReader(artifact), DropCopies(config, out_dir), DocumentWriter(out_dir)]
     run_pipeline(steps, files, work, "filtering", processes=1 if total <= FEW else None)
-    return merge_tallies(work / "tally")
+    return Ledger.merged(work).metrics().written()
 
 
 class Keys(PipelineStep):
@@ -141,7 +140,7 @@ def _write_removals(config: DedupConfig, work: Path) -> None:
 
 
 class DropCopies(PipelineStep):
-    """Drops the documents that the removals name, cuts repeated sentences out of the others, and tallies."""
+    """Drops the documents that the removals name, cuts repeated sentences out of the others, and counts."""
 
     type = "FILTER"
     name = "copies"
@@ -154,24 +153,25 @@ class DropCopies(PipelineStep):
         work = self.out_dir / ".work"
         removals = {row.pop("row"): row for row in pq.read_table(work / "removals" / f"{rank:05d}.parquet").to_pylist()}
         cuts = Cuts(work / "cuts", rank).places if self.config.sentences else {}
-        tally = Tally()
+        ledger = Ledger()
         with RejectWriter(self.out_dir, rank) as rejects:
             for row, document in enumerate(data):
-                tally.count(document, "in")
+                before = ledger.read(document)
+                source = document.metadata["source"]
                 if removal := removals.get(row):
                     document.metadata |= {"kept": removal["kept"], "kept_source": removal["kept_source"]}
-                    tally.drop(removal["rule"])
+                    ledger.reject(source, removal["rule"], before)
                     rejects.write(document, removal["rule"])
                     continue
                 if row in cuts:
                     text, removed = cut(document.text, cuts[row], self.config.sentence_span)
                     document.metadata["sentences_removed"] = removed
-                    tally.note("sentences_removed", removed)
+                    ledger.note("sentences_removed", removed)
                     if len(WORDS.word_tokenize(text)) < self.config.sentence_min_words:
-                        tally.drop("sentences")
+                        ledger.reject(source, "sentences", before)
                         rejects.write(document, "sentences")
                         continue
                     document.text = text
-                tally.count(document, "out")
+                ledger.keep(document, before, rest="sentences")
                 yield document
-            tally.save(work / "tally", rank)
+            ledger.save(work, rank)

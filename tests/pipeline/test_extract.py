@@ -86,7 +86,9 @@ def test_all_kinds(tmp_path: Path) -> None:
     assert metrics["bytes_in"] == sum(file.stat().st_size for file in corpus.rglob("*") if file.is_file())
     assert metrics["bytes_out"] == sum(len(document.text.encode()) for document in read_documents(tmp_path / "out"))
     assert metrics["dropped"] == {"redirect": 1, "status/404": 1}
-    assert metrics["by_source"]["my-web"] == {"documents_in": 4, "documents_out": 3}
+    web = metrics["by_source"]["my-web"]
+    assert (web["documents_in"], web["documents_out"]) == (4, 3)
+    assert web["rejected"]["status/404"]["documents"] == 1
 
 
 def test_same_bytes_for_any_workers_and_wherever_the_files_lie(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

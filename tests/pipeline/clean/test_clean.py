@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from datatrove.data import Document
@@ -8,8 +9,9 @@ from datatrove.data import Document
 from infra.errors import UserError
 from pipeline.clean.stage import Rules, clean
 from pipeline.sections import CleanConfig, CleanRules
-from pipeline.tasks.documents import Tally, read_documents
+from pipeline.tasks.documents import read_documents
 from pipeline.tasks.guard import renew
+from pipeline.tasks.ledger import DocumentMetrics, Ledger
 from pipeline.text.languages import STOP_WORDS
 from pipeline.text.words import WORDS
 from tests.pipeline.corpus import only, published, set_workers, write_documents
@@ -123,6 +125,16 @@ def test_what_the_rules_did_is_counted(tmp_path: Path) -> None:
         "masked": 1,
         "mended": 1,
     }
+    account = DocumentMetrics.model_validate(metrics).by_source["web"]
+    assert account.cut == {
+        "c4/lines/no_terminal_punc": len("Menu entry without a stop\n"),
+        "c4/lines/policy": len("We use cookies to improve this site.\n"),
+        "c4/spaces": 1,
+        "mended": 1,
+        "masked": len("jane@corp.io") - len("email@example.com"),
+    }
+    assert account.characters_in == sum(len(text) for _, _, text in rows)
+    assert account.unaccounted == 0
 
 
 def test_url_rule_drops_what_the_lists_name(tmp_path: Path) -> None:
@@ -167,7 +179,15 @@ def test_stage_counts_and_keeps_rejects_as_they_came(tmp_path: Path) -> None:
     out, metrics = _run(tmp_path, CleanConfig(rules=CleanRules(url=False)), _rows())
     assert [document.id for document in read_documents(out)] == ["good", "kept"]
     assert metrics["dropped"] == {"gopher_quality/short_doc": 1, "language/other": 1}
-    assert metrics["by_source"]["wiki"] == {"documents_in": 2, "documents_out": 1}
+    rows = _rows()
+    stub = len(rows[2][2])
+    assert metrics["by_source"]["wiki"] == {
+        "documents_in": 2,
+        "documents_out": 1,
+        "characters_in": stub + len(rows[3][2]),
+        "characters_out": len(rows[3][2]),
+        "rejected": {"gopher_quality/short_doc": {"documents": 1, "characters": stub}},
+    }
     assert metrics["bytes_in"] > metrics["bytes_out"] > 0
     rejects = {document.id: document for document in read_documents(out, "rejects")}
     assert rejects["german"].text == GERMAN
@@ -192,18 +212,18 @@ def test_killed_stage_resumes_with_the_same_result(tmp_path: Path, monkeypatch: 
     inputs = {"extract": write_documents(tmp_path / "in", rows[:2], rows[2:])}
     out = tmp_path / "out"
     out.mkdir()
-    count = Tally.count
+    keep = Ledger.keep
 
-    def killed(self: Tally, document: Document, side: str) -> None:
+    def killed(self: Ledger, document: Document, *counts: Any) -> None:
         if document.id == "kept":
             raise KeyboardInterrupt
-        count(self, document, side)
+        keep(self, document, *counts)
 
-    monkeypatch.setattr(Tally, "count", killed)
+    monkeypatch.setattr(Ledger, "keep", killed)
     with pytest.raises(KeyboardInterrupt):
         clean(config, inputs, out)
     assert [file.name for file in (out / "documents").glob("*.parquet")] == ["00000.parquet"]
-    monkeypatch.setattr(Tally, "count", count)
+    monkeypatch.setattr(Ledger, "keep", keep)
     metrics = clean(config, inputs, out)
     assert (published(out), metrics) == (published(whole[0]), whole[1])
 
