@@ -89,7 +89,7 @@ def register_version(session: Session) -> Outcome:
             client.set_registered_model_alias(name, CHALLENGER, version)
     session.record.release.model, session.record.release.version = name, version
     session.save()
-    session.display.stage_ends("register", "made" if fresh else "cached", 0.0, {"model": name, "version": version})
+    session.display.stage_ends("register", "made" if fresh else "cached", 0.0)
     return Outcome(f"{name} version {version}", fresh)
 
 
@@ -202,7 +202,7 @@ def promote_version(session: Session) -> Outcome:
     release.previous = champion if champion != version else None
     session.save()
     state = "made" if outcome.changed else ("cached" if promoted else "held back")
-    session.display.stage_ends("promote", state, 0.0, {"message": outcome.message})
+    session.display.stage_ends("promote", state, 0.0, outcome.message)
     return outcome
 
 

@@ -16,7 +16,7 @@ from typing import Any
 from flows.recipe.stages import ACTIONS, stage_names
 from flows.run.record import RunRecord, StageRecord
 from infra.errors import UserError
-from infra.events import EventReader
+from infra.events import EventReader, Measured
 from infra.manifest import LOGS, Manifest
 from infra.store import Store
 
@@ -106,12 +106,10 @@ class StageView:
             return {}
         try:
             for event in EventReader(self.folder / LOGS / "events.jsonl").new():
-                if event.get("event") == "metrics":
-                    for name in event["values"]:
-                        value = number(event["values"], name)
-                        if value is not None:
-                            found.setdefault(name, {})[float(event["step"])] = value
-        except (OSError, ValueError, KeyError, TypeError):
+                if isinstance(event, Measured):
+                    for name, value in event.values.items():
+                        found.setdefault(name, {})[float(event.step)] = value
+        except (OSError, ValueError):
             pass  # a torn log costs the points after the tear
         return {name: sorted(points.items()) for name, points in found.items()}
 

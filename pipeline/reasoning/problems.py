@@ -9,8 +9,8 @@ from typing import NotRequired
 
 from typing_extensions import TypedDict  # pydantic wants this one before Python 3.12
 
-from infra.json_objects import JsonObject
 from infra.facts import StageMetrics
+from infra.json_objects import JsonObject
 
 __all__ = ["ChoiceProblem", "Problem", "ReasoningMetrics", "question_key", "read_tasks", "write_tasks"]
 
