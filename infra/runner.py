@@ -7,7 +7,6 @@ broke; its log is named) or `StageKilledError` (a signal; running again resumes)
 from __future__ import annotations
 
 import errno
-import json
 import os
 import resource
 import shutil
@@ -29,6 +28,7 @@ from infra.execution import Execution
 from infra.fingerprint import environment, fingerprint, has_changed, packages
 from infra.json_objects import JsonObject
 from infra.manifest import Manifest, record_files, split_address
+from infra.stage_job import Outcome, StageJob
 from infra.store import Staging, Store
 
 __all__ = ["Job", "StageError", "StageKilledError", "StageTimeoutError", "drift", "make", "rebuild"]
@@ -138,17 +138,14 @@ def _build(store: Store, job: Job, staging: Staging, listen: Listener, lease: in
             )
             listen(Noted(text=text))
         inputs = {role: str(store.verified(*split_address(where))) for role, where in job.inputs.items()}
-        staging.job.write_text(
-            json.dumps(
-                {
-                    "entrypoint": job.entrypoint,
-                    "config": job.config,
-                    "inputs": inputs,
-                    "out_dir": str(staging.artifact),
-                    "result": str(staging.result),
-                }
-            )
+        order = StageJob(
+            entrypoint=job.entrypoint,
+            config=job.config,
+            inputs=inputs,
+            out_dir=str(staging.artifact),
+            result=str(staging.result),
         )
+        staging.job.write_text(order.model_dump_json())
         spent = _cpu_seconds()
         status = _run(job, staging, listen, lease)
         spent = _cpu_seconds() - spent
@@ -277,12 +274,12 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
 
 def _metrics(stage: str, staging: Staging, status: int) -> JsonObject:
     if staging.result.exists():
-        outcome = json.loads(staging.result.read_text())
-        if "metrics" in outcome:
-            return dict(outcome["metrics"])
-        if outcome["kind"] == "user":
-            raise UserError(outcome["error"])
-        raise StageError(f"{stage}: {outcome['error']}; the whole story is in {staging.log}")
+        outcome = Outcome.of(staging.result.read_text())
+        if outcome.failure is None:
+            return outcome.metrics or {}
+        if outcome.failure.kind == "user":
+            raise UserError(outcome.failure.error)
+        raise StageError(f"{stage}: {outcome.failure.error}; the whole story is in {staging.log}")
     if status > 128:
         name = signal.Signals(status - 128).name
         hint = " (out of memory?)" if name == "SIGKILL" else ""
