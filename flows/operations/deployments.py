@@ -15,6 +15,7 @@ from flows.operations.pools import RUNS, UPKEEP, make_pools
 from flows.recipe.recipe import Recipe, load_recipe
 from flows.recipe.stages import Family
 from flows.run.server_settings import ServerSettings
+from infra.json_objects import JsonObject
 
 __all__ = ["Deployment", "deploy", "deploy_all", "plan_deployments"]
 
@@ -33,7 +34,7 @@ class Deployment:
     """``module:function``"""
     name: str
     description: str
-    parameters: dict[str, Any] = field(default_factory=dict)
+    parameters: JsonObject = field(default_factory=dict)
     cron: str = ""
     timezone: str = "UTC"
     active: bool = True

@@ -14,6 +14,7 @@ from flows.recipe.stages import Stage, downstream, graph, stage_names
 from infra.digests import DigestCache
 from infra.errors import UserError
 from infra.hashing import identity_of
+from infra.json_objects import JsonObject
 from infra.manifest import Manifest, address, split_address
 from infra.runner import Job, drift
 from infra.section import Added, External
@@ -171,14 +172,14 @@ def _check_names(names: Iterable[str], where: str, recipe: Recipe | None = None)
         raise UserError(f"{where}: {name} is no stage; there are {', '.join(known)}")
 
 
-def identity_config(section: BaseModel, digests: DigestCache, external: dict[str, str]) -> dict[str, Any]:
+def identity_config(section: BaseModel, digests: DigestCache, external: dict[str, str]) -> JsonObject:
     """A section as it enters an identity: contents stand in for external paths. Fills `external` path by path."""
-    config: dict[str, Any] = section.model_dump(mode="json")
+    config: JsonObject = section.model_dump(mode="json")
     _replace(section, config, digests, external)
     return config
 
 
-def _replace(section: BaseModel, config: dict[str, Any], digests: DigestCache, external: dict[str, str]) -> None:
+def _replace(section: BaseModel, config: JsonObject, digests: DigestCache, external: dict[str, str]) -> None:
     for name, description in type(section).model_fields.items():
         value = getattr(section, name)
         if any(marker is Added for marker in description.metadata) and value == description.default:

@@ -10,7 +10,6 @@ import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from markupsafe import Markup
 
@@ -74,7 +73,7 @@ def _mean_curve(curves: list[list[Point]]) -> list[Point]:
     return [(points[0][0], statistics.fmean(value for _, value in points)) for points in zip(*curves, strict=True)]
 
 
-def comparison_rows(comparison: Comparison) -> list[dict[str, Any]]:
+def comparison_rows(comparison: Comparison) -> list[dict[str, str]]:
     """One row per arm, for tables."""
     return [
         {

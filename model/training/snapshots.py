@@ -31,7 +31,7 @@ from infra.errors import UserError
 from infra.execution import execution
 from infra.json_objects import JsonObject
 from model.training.journal import Journal, Mark
-from model.training.universal import INDEX, Fragment, Reader, digest, write_fragments
+from model.training.universal import INDEX, Fragment, Index, Reader, digest, write_fragments
 
 __all__ = ["FORMAT", "Restored", "Snapshots", "Trainee"]
 
@@ -248,21 +248,21 @@ class Snapshots:
         files = {"state.json": digest(part / "state.json")}
         for path in sorted(part.glob("rank-*.json")):
             files |= json.loads(path.read_text(encoding="utf-8"))
-        index = {
-            "format": FORMAT,
-            "step": self._step,
-            "fingerprint": self._fingerprint,
-            "layout": self._engine.layout,
-            "optimizer_step": self._engine.optimizer_step,
-            "shapes": self._engine.shapes,
-            "files": files,
-        }
-        _write_synced(part / INDEX, index)
+        index = Index(
+            format=FORMAT,
+            step=self._step,
+            fingerprint=self._fingerprint,
+            layout=self._engine.layout,
+            optimizer_step=self._engine.optimizer_step,
+            shapes=self._engine.shapes,
+            files=files,
+        )
+        _write_synced(part / INDEX, asdict(index))
         place = part.with_suffix("")
         shutil.rmtree(place, ignore_errors=True)
         part.rename(place)
         sync_folder(self.folder)
-        pointer = {"snapshot": place.name, **{key: index[key] for key in ("step", "layout", "fingerprint")}}
+        pointer = {"snapshot": place.name, "step": index.step, "layout": index.layout, "fingerprint": index.fingerprint}
         write_durably(self.folder / POINTER, json.dumps(pointer).encode())
         complete = sorted(path for path in self.folder.glob("step-*") if path.suffix != ".part")
         for old in complete[: -self._policy.keep]:
@@ -298,7 +298,7 @@ class Snapshots:
             if self._engine.rank == 0:
                 self._tell(place, reader, damage)
             lines = {name: self._journals[name].cut(mark) for name, mark in self._marks(place).items()}
-            return Restored(reader.index["step"], _read_state(place)["loop"], lines)
+            return Restored(reader.index.step, _read_state(place)["loop"], lines)
         if damage:
             raise UserError(f"{damage[0]}; no older checkpoint is whole: delete {self.folder} to start again")
         for journal in self._journals.values():
@@ -321,15 +321,15 @@ class Snapshots:
 
     def _is_ours(self, place: Path) -> bool:
         try:
-            index = json.loads((place / INDEX).read_text(encoding="utf-8"))
+            index = Index.read(place)
         except (OSError, ValueError):
             return False
-        return index.get("format") == FORMAT and index.get("fingerprint") == self._fingerprint
+        return index.format == FORMAT and index.fingerprint == self._fingerprint
 
     def _tell(self, place: Path, reader: Reader, damage: list[str]) -> None:
         for line in damage:
             events.note(f"{line}; going on from {place.name} instead")
-        there, here = reader.index["layout"], self._engine.layout
+        there, here = reader.index.layout, self._engine.layout
         if there != here:
             events.note(f"{place.name} was written in the layout {_words(there)}; resharded to {_words(here)}")
 

@@ -231,7 +231,7 @@ def test_types_of_answers_are_declared_or_found_and_told_by_file(tmp_path: Path)
     (tmp_path / "mine.jsonl").write_text("".join(json.dumps(row) + "\n" for row in mine))
     (tmp_path / "other.jsonl").write_text(json.dumps({"question": "Where?", "answer": "Paris"}) + "\n")
     made, splits = _make(_config(files=(str(tmp_path / "*.jsonl"),)), tmp_path / "out")
-    assert made["answer_types"] == {
+    assert made.answer_types == {
         "mine.jsonl": {
             "number": {"found": 30},
             "quantity": {"found": 1},
