@@ -1,0 +1,34 @@
+"""Recipe section of the stage `dedup`. Light on purpose, as `pipeline.sections` is."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from infra.section import Section
+
+__all__ = ["DedupConfig"]
+
+
+class DedupConfig(Section):
+    """Which documents are copies of others."""
+
+    precedence: tuple[str, ...] = ("wiki", "book", "web")
+    """Of two copies, the one whose source comes first here stays; unnamed sources come last."""
+    exact: bool = True
+    """Remove documents that agree in every word once case, punctuation and numbers are set aside."""
+    minhash: bool = True
+    """Remove near copies by MinHash-LSH."""
+    n_grams: int = Field(5, ge=1)
+    """Words in a shingle (FineWeb)."""
+    buckets: int = Field(14, ge=1)
+    """Bands of the signature (FineWeb); with 8 hashes each, copies of similarity 0.75 are found with 77 %."""
+    hashes_per_bucket: int = Field(8, ge=1)
+    """Hashes in a band (FineWeb)."""
+    seed: int = 1
+    """Seed of the hash permutations."""
+    sentences: bool = False
+    """Remove repeated spans of sentences as well, all but one of each (C4, arXiv 1910.10683, section 2.2)."""
+    sentence_span: int = Field(3, ge=1)
+    """Sentences in a span (C4)."""
+    sentence_min_words: int = Field(50, ge=0)
+    """Least words that must be left of a document that lost sentences (Gopher's least document)."""
