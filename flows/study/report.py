@@ -16,7 +16,7 @@ from markupsafe import Markup
 from flows.report import charts
 from flows.report.templating import templates
 from flows.run.record import RunRecord, read_record
-from flows.run.records import Point, Run
+from flows.run.run_view import Point, Run
 from flows.study.study import Budget, Contrast, Study, Trial, budgets, contrast
 from infra.durable import write_durably
 from infra.errors import UserError

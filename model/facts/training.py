@@ -6,12 +6,13 @@ from collections.abc import Mapping
 
 from pydantic import BaseModel, ConfigDict
 
-from infra.facts import StageMetrics
+from infra.facts import Facts, StageMetrics
 
 __all__ = [
     "ContinuedMetrics",
     "DpoMetrics",
     "ExpertLoad",
+    "ExpertUse",
     "GrpoMetrics",
     "LayoutFacts",
     "PretrainMetrics",
@@ -20,6 +21,15 @@ __all__ = [
     "TrainingMetrics",
     "before_and_after",
 ]
+
+
+class ExpertUse(Facts):
+    """Of one layer, in the ``experts.json`` of expert-selective fine-tuning."""
+
+    use: list[float]
+    """Share of each expert; they add up to 1."""
+    trained: list[int]
+    """Numbers of the experts that were trained."""
 
 
 class LayoutFacts(BaseModel):
