@@ -18,7 +18,7 @@ from infra.hashing import identity_of
 from infra.json_objects import JsonObject
 from infra.manifest import Manifest, address, split_address
 from infra.runner import Job, drift
-from infra.section import Added, External
+from infra.section import Added, External, earlier_names
 from infra.storage import ExternalFile, resolve
 from infra.store import Store
 from infra.tracking import flatten
@@ -214,3 +214,6 @@ def _replace(
             for key, item in value.items():
                 if isinstance(item, BaseModel):
                     _replace(item, config[name][key], digests, external, elsewhere)
+    for name, earlier in earlier_names(type(section)).items():
+        if name in config:
+            config[earlier] = config.pop(name)

@@ -91,7 +91,7 @@ class Reinforcement(Task):
 
     def _keep(self, rollout: Rollout, step: int) -> None:
         """Some answers to one question, on disk at once for whoever looks why the run was ended."""
-        for number in range(min(self.config.kept_answers, self.config.group_size)):
+        for number in range(min(self.config.logged_completions, self.config.group_size)):
             task, solution = rollout.rows[number], rollout.solutions[number]
             mark = rollout.rewards[number]
             answer = {

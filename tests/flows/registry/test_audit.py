@@ -84,7 +84,7 @@ def test_the_flows_move_the_alias(settings: Settings) -> None:
     client = registry_client(settings)
     versions(settings, "flows", GOOD, GOOD)
     for flow in (promote, rollback, audit_champion):
-        assert flow.name in ("promote", "rollback", "vet-champion")
+        assert flow.name in ("promote", "rollback", "audit-champion")
     from prefect.logging import disable_run_logger
 
     with disable_run_logger():
