@@ -23,12 +23,14 @@ from pathlib import Path
 from typing import IO, Any, Protocol
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from infra import events
 from infra.durable import sync_folder, write_durably
 from infra.errors import UserError
 from infra.execution import execution
+from infra.facts import Facts
 from infra.json_objects import JsonObject
 from model.training.journal import Journal, Mark
 from model.training.universal import INDEX, Fragment, Index, Reader, digest, write_fragments
@@ -37,6 +39,16 @@ __all__ = ["FORMAT", "Restored", "Snapshots", "Trainee"]
 
 FORMAT = 3
 POINTER = "latest.json"
+STATE = "state.json"
+
+
+class _Saved(Facts):
+    """What lies beside the engine's part of a checkpoint."""
+
+    loop: JsonObject = Field(default_factory=dict)
+    """The loop's own state."""
+    journals: dict[str, Mark] = Field(default_factory=dict)
+    """How far each journal was written."""
 
 
 class Trainee(Protocol):
@@ -132,7 +144,7 @@ class Snapshots:
         self._writer: _Writer | None = None
         self._buffers: dict[str, Tensor] = {}
         self._step = 0
-        self._state: JsonObject = {}
+        self._state = _Saved()
         self._lock: IO[str] | None = None
         message = ""
         if engine.rank == 0:
@@ -189,11 +201,11 @@ class Snapshots:
         if self._engine.rank:
             return None
         try:
-            marks = {name: asdict(journal.mark()) for name, journal in self._journals.items()}
+            marks = {name: journal.mark() for name, journal in self._journals.items()}
         except OSError as error:
             return error
         # The loop goes on and changes what it handed over, as it changes the weights.
-        self._state = json.loads(json.dumps({"loop": state, "journals": marks}))
+        self._state = _Saved(loop=json.loads(json.dumps(state)), journals=marks)
         return None
 
     def _copied(self, piece: Fragment) -> Fragment:
@@ -244,8 +256,8 @@ class Snapshots:
         return not failed
 
     def _commit(self, part: Path) -> None:
-        _write_synced(part / "state.json", self._state)
-        files = {"state.json": digest(part / "state.json")}
+        _write_synced(part / STATE, self._state.model_dump())
+        files = {STATE: digest(part / STATE)}
         for path in sorted(part.glob("rank-*.json")):
             files |= json.loads(path.read_text(encoding="utf-8"))
         index = Index(
@@ -298,7 +310,7 @@ class Snapshots:
             if self._engine.rank == 0:
                 self._tell(place, reader, damage)
             lines = {name: self._journals[name].cut(mark) for name, mark in self._marks(place).items()}
-            return Restored(reader.index.step, _read_state(place)["loop"], lines)
+            return Restored(reader.index.step, _read_state(place).loop, lines)
         if damage:
             raise UserError(f"{damage[0]}; no older checkpoint is whole: delete {self.folder} to start again")
         for journal in self._journals.values():
@@ -306,7 +318,7 @@ class Snapshots:
         return None
 
     def _marks(self, place: Path) -> dict[str, Mark]:
-        return {name: Mark(**mark) for name, mark in _read_state(place)["journals"].items()}
+        return _read_state(place).journals
 
     def _check_journals(self, place: Path) -> None:
         for name, mark in self._marks(place).items():
@@ -343,12 +355,11 @@ class Snapshots:
         self._any(False)
 
 
-def _read_state(place: Path) -> JsonObject:
+def _read_state(place: Path) -> _Saved:
     try:
-        state: JsonObject = json.loads((place / "state.json").read_text(encoding="utf-8"))
+        return _Saved.model_validate_json((place / STATE).read_bytes())
     except (OSError, ValueError) as error:
-        raise UserError(f"{place / 'state.json'}: missing or damaged ({error})") from None
-    return state
+        raise UserError(f"{place / STATE}: missing or damaged ({error})") from None
 
 
 def _words(layout: Mapping[str, int]) -> str:

@@ -12,7 +12,15 @@ from typing_extensions import TypedDict  # pydantic wants this one before Python
 from infra.facts import StageMetrics
 from infra.json_objects import JsonObject
 
-__all__ = ["ChoiceProblem", "Problem", "ReasoningMetrics", "question_key", "read_tasks", "write_tasks"]
+__all__ = [
+    "ChoiceProblem",
+    "Problem",
+    "ReasoningMetrics",
+    "RejectedRecord",
+    "question_key",
+    "read_tasks",
+    "write_tasks",
+]
 
 
 class ReasoningMetrics(StageMetrics):
@@ -60,6 +68,17 @@ class ChoiceProblem(TypedDict):
     answer: int
     """Position of the right choice."""
     metadata: JsonObject
+
+
+class RejectedRecord(TypedDict):
+    """A record of a user's file that is no problem."""
+
+    file: str
+    record: int
+    """Its number in the file, from 1."""
+    rule: str
+    """What is wrong with it."""
+    text: str
 
 
 def question_key(question: str) -> str:

@@ -25,12 +25,11 @@ from typing import Any, cast
 
 from infra import events
 from infra.errors import UserError
-from infra.json_objects import JsonObject
 from pipeline.reasoning.answers.detect import find_type
 from pipeline.reasoning.answers.types import declared_type
 from pipeline.reasoning.chains import PROGRAMS, WRITERS
 from pipeline.reasoning.problem_files import identifier, question_keys, read_problems
-from pipeline.reasoning.problems import Problem, ReasoningMetrics, question_key
+from pipeline.reasoning.problems import Problem, ReasoningMetrics, RejectedRecord, question_key
 from pipeline.sections import ReasoningConfig, ReasoningTask
 
 __all__ = ["SPLITS", "generate_problems", "reasoning"]
@@ -50,7 +49,7 @@ def reasoning(config: ReasoningConfig, inputs: Mapping[str, Path], out_dir: Path
     events.begin("tasks", sum(sizes.values()) if config.tasks else 0, "tasks")
     splits: dict[str, list[Problem]] = {split: [] for split in SPLITS}
     taken = question_keys(config.exclude, "reasoning.exclude") if config.exclude else set()
-    rejects: list[JsonObject] = []
+    rejects: list[RejectedRecord] = []
     if config.files:
         rejects = _add_files(config, splits, taken)
     shares = {split: _shares([task.weight for task in config.tasks], size) for split, size in sizes.items()}
@@ -218,7 +217,7 @@ def _row(name: str, entry: Mapping[str, Any]) -> Problem | None:
     }
 
 
-def _add_files(config: ReasoningConfig, splits: Mapping[str, list[Problem]], taken: set[str]) -> list[JsonObject]:
+def _add_files(config: ReasoningConfig, splits: Mapping[str, list[Problem]], taken: set[str]) -> list[RejectedRecord]:
     """Deal the rows of the user's files out by a hash of the question, in the ratio of the splits' sizes.
 
     Returns the rejected rows.
@@ -257,7 +256,7 @@ def _in_styles(config: ReasoningConfig, rows: Sequence[Problem]) -> Counter[str]
     return found
 
 
-def _write(path: Path, rows: Sequence[Problem] | Sequence[JsonObject]) -> None:
+def _write(path: Path, rows: Sequence[Problem] | Sequence[RejectedRecord]) -> None:
     try:
         lines = [json.dumps(row, ensure_ascii=False, sort_keys=True) + "\n" for row in rows]
     except TypeError as error:
