@@ -232,7 +232,7 @@ STAGES: tuple[Stage, ...] = (
             *(read(name, optional=True) for name in (*reversed(RELEASED), "student", "distill")),
             *(read("shards"), read("reasoning"), read("tokenizer"), read("decontaminate")),
         ),
-        3,
+        4,
         "held-out quality",
         EvaluateMetrics,
     ),
