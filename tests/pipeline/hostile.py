@@ -183,11 +183,11 @@ def _markup(text: str) -> object:
 
 
 def _shingles(text: str) -> object:
-    from datatrove.pipeline.dedup.minhash import MinhashConfig
+    from pipeline.dedup.section import FOLDINGS, Folding
+    from pipeline.dedup.shingles import fold_of, folded_words, literal
 
-    from pipeline.dedup.shingles import simplified_words
-
-    return len(simplified_words(text, MinhashConfig())[1])
+    found = [(folding, folded_words(text, fold_of(folding))) for folding in set(FOLDINGS.values())]
+    return [literal(text, words, Folding(literal_words=1 << 40).over(folding)) for folding, words in found]
 
 
 def _contaminated(text: str) -> object:

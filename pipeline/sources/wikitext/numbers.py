@@ -17,7 +17,15 @@ _FEW = frozenset({"bg", "es", "pl", "pt"})
 """Languages whose wikis group from five digits on (CLDR's minimumGroupingDigits 2)."""
 
 
-_LOCALES = {"als": "gsw", "sh": "sr-Latn", "simple": "en", "zh-yue": "yue", "bat-smg": "lt", "map-bms": "jv", "arz": "ar"}
+_LOCALES = {
+    "als": "gsw",
+    "sh": "sr-Latn",
+    "simple": "en",
+    "zh-yue": "yue",
+    "bat-smg": "lt",
+    "map-bms": "jv",
+    "arz": "ar",
+}
 """Wikis whose code is no language's, or another one's."""
 
 
