@@ -269,6 +269,11 @@ def _dollars(page: Page, arguments: Arguments) -> str | None:
     return f"US${arguments.get('1')}" if arguments.count else None
 
 
+def _nuclide(page: Page, arguments: Arguments) -> str | None:
+    """Lithium-7."""
+    return "-".join(value for value in arguments.unnamed[:2] if value) or None
+
+
 def _sic(page: Page, arguments: Arguments) -> str | None:
     text = "".join(arguments.unnamed)
     hidden = arguments.get("hide", "nolink") in ("y", "yes", "1")
@@ -334,6 +339,7 @@ KINDS: dict[str, _Handler] = {
     "korean": _by_label(_KOREAN, "Korean"),
     "music": _music,
     "dollars": _dollars,
+    "nuclide": _nuclide,
     "sic": _sic,
     "reading": _reading,
     "century": _century,

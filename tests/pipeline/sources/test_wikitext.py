@@ -48,6 +48,7 @@ def test_markup(markup: str, text: str) -> None:
     "text",
     [
         "a<x and x>b",
+        "a<b and b>c, p<i or s>u",
         "vector<int> and <T>x</T>",
         "! not a heading of a table",
         "| no cell\n|} no end",
@@ -176,6 +177,7 @@ def test_templates(markup: str, text: str) -> None:
             "1.234.567,89 latein aqua\n\nWorte\n— A",
         ),
         ("fr", "{{langue|en|x}} {{unité|12|km}} au {{s|XIX|e}} {{citation|y}}", "x 12 km au XIXe siècle « y »"),
+        ("lv", "{{vol-en|town}}", "angļu: town"),
         ("ru", "{{lang-en|town}} {{нп5|Город||en|Town}}", "английский: town Город"),
         ("ja", "{{読み仮名|漢字|かんじ}} {{仮リンク|町|en|Town}} {{ルビ|字|じ}}", "漢字（かんじ） 町 字"),
         ("ko", "{{llang|en|Seoul}} {{임시링크|서울|en|Seoul}}", "Seoul 서울"),
@@ -205,6 +207,8 @@ def test_other_languages(language: str, markup: str, text: str) -> None:
         ("-{zh-hans:a&nbsp;b;zh-hant:c&amp;}-", "a b", "c&"),
         ("[[甲|-{zh-hans:[[b]];zh-hant:{{nowrap|c}}}-]]", "b", "c"),
         ("-{left open", "-{left open", "-{left open"),
+        ("-{A|zh-hans:甲;zh-hant:乙}-和甲<nowiki>甲</nowiki>", "甲和甲甲", "乙和乙甲"),
+        ("-{H|zh-cn:甲;zh-tw:乙}-甲", "甲", "乙"),
     ],
 )
 def test_variants(markup: str, plain: str, taiwan: str) -> None:
