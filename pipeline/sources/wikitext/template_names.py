@@ -10,22 +10,17 @@ __all__ = ["FIXED", "NAMES"]
 
 _WORDS = {
     "first": """
-        nowrap nobr nobreak nobold small smaller big large larger abbr abbrv tooltip strong em var samp kbd mono
-        sc smallcaps smallcaps2 sclass font noitalic italic bold nobold underline strike sup sub resize center
-        centre left right visible_anchor vanchor not_a_typo notatypo proper_name unicode script linktext mvar
-        math bigmath
-        typo as_written keypress key button no_selflink selflink
-        flag flagcountry flagu flagdeco noflag country nihongo2 hani link_if_exists
-        ill interlanguage_link illm link-interwiki interwiki_link ill2 interlanguage_link_multi
-        chem2 gloss linkless term avoid_wrap nw nowraplinks ublwrap
-        no_wrap normal noautonum
-        columns-list col-list blockindent block_indent
-        no_break nosplit cvnowrap no-break angbr angle_bracket ruby-ja
-        仮リンク ルビ ruby 임시링크 링크_없음 internal_link_helper/en internal_link_helper
-        нп нп2 нп3 нп4 нп5 не_переведено не_переведено_2 не_переведено_3 не_переведено_5 не_перекладено iw
-        link-en link-ja link-de link-fr link-ko link-ru link-es link-it 要出典範囲 要検証範囲
-         unbreakable petit grand noitalic corr lien
-        liên_kết_ngôn_ngữ mauvais_lien
+        nowrap strikethrough nobr nobreak nobold small smaller big large larger abbr abbrv tooltip strong em var
+        samp kbd mono sc smallcaps smallcaps2 sclass font noitalic italic bold nobold underline strike sup sub
+        resize center centre left right visible_anchor vanchor not_a_typo notatypo proper_name unicode script
+        linktext mvar math bigmath typo as_written keypress key button no_selflink selflink flag flagcountry
+        flagu flagdeco noflag country nihongo2 hani link_if_exists ill interlanguage_link illm link-interwiki
+        interwiki_link ill2 interlanguage_link_multi chem2 gloss linkless term avoid_wrap nw nowraplinks ublwrap
+        no_wrap normal noautonum columns-list col-list blockindent block_indent no_break nosplit cvnowrap
+        no-break angbr angle_bracket ruby-ja 仮リンク ルビ ruby 임시링크 링크_없음 internal_link_helper/en
+        internal_link_helper нп нп2 нп3 нп4 нп5 не_переведено не_переведено_2 не_переведено_3 не_переведено_5
+        не_перекладено iw link-en link-ja link-de link-fr link-ko link-ru link-es link-it 要出典範囲 要検証範囲
+        unbreakable petit grand noitalic corr lien liên_kết_ngôn_ngữ mauvais_lien
     """,
     "last": """
         lang lng language langue foreign_language transl transliteration translit xlit tlit color colour
