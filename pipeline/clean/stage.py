@@ -40,9 +40,11 @@ from pipeline.tasks.documents import (
     count_documents,
     document_files,
     run_pipeline,
+    source_characters,
 )
 from pipeline.tasks.guard import Extracted, Job, guarded, renew
 from pipeline.tasks.ledger import Ledger
+from pipeline.tasks.losses import Losses
 from pipeline.text.languages import base_code
 
 __all__ = ["Rules", "clean"]
@@ -50,6 +52,7 @@ __all__ = ["Rules", "clean"]
 GROUPS = ("url", "language", "gopher_repetition", "gopher_quality", "c4_quality", "fineweb_quality")
 """The order in which rules are asked: FineWeb's, in which the cheap ones happen to come first."""
 
+REMEDY = "give it rules that fit what it is (clean.rules_by_source.{source})"
 DOTTED = re.compile(r"[0-9]\.[0-9]{1,3}\.[0-9]")
 """Within every IP address."""
 
@@ -64,15 +67,18 @@ def clean(config: CleanConfig, inputs: Mapping[str, Path], out_dir: Path) -> dic
     total = len(document_files(artifact))
     work = out_dir / ".work"
     events.begin("cleaning", count_documents(artifact), "documents")
-    steps = [DocumentReader(artifact), Rules(config, out_dir), DocumentWriter(out_dir)]
+    losses = Losses("clean", config, REMEDY, source_characters(artifact))
+    steps = [DocumentReader(artifact), Rules(config, out_dir, losses), DocumentWriter(out_dir)]
     run_pipeline(steps, total, work, "clean")
-    metrics = Ledger.merged(work).metrics()
+    ledger = Ledger.merged(work)
+    metrics = ledger.metrics()
     failures = sum(count for rule, count in metrics.dropped.items() if rule.startswith("failure/"))
     if failures > config.max_failures * metrics.documents_in:
         raise UserError(
             f"{artifact}: rules broke on {failures} of {metrics.documents_in} documents; "
             "see rejects/ for which, or raise clean.max_failures"
         )
+    losses.judge(ledger)
     if not metrics.documents_out:
         worst = max(metrics.dropped, key=metrics.dropped.__getitem__, default="nothing came in")
         raise UserError(f"{artifact}: no document passed the rules (most often: {worst}); loosen clean.rules")
@@ -85,13 +91,13 @@ class Rules(PipelineStep):
     type = "FILTER"
     name = "rules"
 
-    def __init__(self, config: CleanConfig, out_dir: Path) -> None:
+    def __init__(self, config: CleanConfig, out_dir: Path, losses: Losses | None = None) -> None:
         super().__init__()
-        self.config, self.out_dir = config, out_dir
+        self.config, self.out_dir, self.losses = config, out_dir, losses or Losses("clean", config, REMEDY)
         self.found = Findings()
 
     def run(self, data: Iterable[Document], rank: int = 0, world_size: int = 1) -> Iterator[Document]:
-        ledger = Ledger()
+        ledger = self.losses.ledger(self.out_dir / ".work")
         key = self.config.model_dump_json()
         if _prepared(key):
             renew()
@@ -109,8 +115,8 @@ class Rules(PipelineStep):
                         ledger.note(f"language/{language}")
                     yield document
                 else:
-                    ledger.reject(document.metadata["source"], rule, len(original))
                     document.text = original
+                    ledger.reject(document, rule, len(original))
                     rejects.write(document, rule)
             ledger.save(self.out_dir / ".work", rank)
 

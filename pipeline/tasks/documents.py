@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
@@ -36,6 +37,7 @@ __all__ = [
     "read_documents",
     "read_file",
     "run_pipeline",
+    "source_characters",
 ]
 
 SCHEMA = pa.schema(
@@ -48,6 +50,8 @@ SCHEMA = pa.schema(
     ]
 )
 REJECT_SCHEMA = SCHEMA.append(pa.field("rule", pa.string()))
+CHARACTERS = "deepmill.characters"
+"""Key in the footer of a file of documents under which it says how many characters each source has in it."""
 ROW_GROUP_BYTES = 8_000_000
 """Text held before a row group is written."""
 OF_A_ROW, MOST_REST = 500, 64_000_000
@@ -113,6 +117,7 @@ class _ParquetFile:
         self.writer = pq.ParquetWriter(self.partial, schema, compression="zstd")
         self.rows: list[dict[str, str]] = []
         self.size = self.rest = 0
+        self.characters: Counter[str] = Counter()
 
     def write(self, document: Document, **further: str) -> None:
         metadata = {key: value for key, value in document.metadata.items() if key not in ("source", "url")}
@@ -126,6 +131,7 @@ class _ParquetFile:
         }
         self.rows.append(row)
         self.size += len(document.text)
+        self.characters[row["source"]] += len(document.text)
         self.rest += OF_A_ROW + len(row["metadata"]) + len(row["url"])
         if self.size >= ROW_GROUP_BYTES or self.rest >= MOST_REST:
             self._flush()
@@ -137,6 +143,7 @@ class _ParquetFile:
     def close(self, complete: bool) -> None:
         if complete and self.rows:
             self._flush()
+        self.writer.add_key_value_metadata({CHARACTERS: json.dumps(self.characters, sort_keys=True)})
         self.writer.close()
         if complete:
             self.partial.replace(self.path)
@@ -208,3 +215,14 @@ def run_pipeline(
 def count_documents(artifact: Path) -> int:
     """How many documents an artifact has, from the files' footers."""
     return sum(pq.read_metadata(file).num_rows for file in document_files(artifact))
+
+
+def source_characters(artifact: Path) -> dict[str, int]:
+    """How many characters each source has in an artifact, from the files' footers; empty where one does not say."""
+    total: Counter[str] = Counter()
+    for file in document_files(artifact):
+        told = (pq.read_metadata(file).metadata or {}).get(CHARACTERS.encode())
+        if told is None:
+            return {}
+        total.update(json.loads(told))
+    return dict(total)
