@@ -26,9 +26,9 @@ from infra import events
 from infra.errors import UserError
 from pipeline.dedup.clusters import KEYS, KeyFiles, join, near_edges, same_words
 from pipeline.dedup.minhash import FastMinhashBuckets, FastMinhashSignature
+from pipeline.dedup.section import DedupConfig
 from pipeline.dedup.sentences import PARTITIONS, Cuts, Repeats, Spans, cut
 from pipeline.dedup.shingles import simplified_words
-from pipeline.sections import DedupConfig
 from pipeline.tasks.documents import (
     Document,
     DocumentReader,

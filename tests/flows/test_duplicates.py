@@ -10,8 +10,8 @@ from flows.cli import app
 from flows.commands.app import console
 from infra.errors import UserError
 from infra.store import LocalStore
+from pipeline.dedup.section import DedupConfig
 from pipeline.dedup.stage import dedup
-from pipeline.sections import DedupConfig
 from tests.flows.registry.test_trace import publish
 from tests.pipeline.corpus import words, write_documents
 

@@ -16,8 +16,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from pipeline.clean.section import SWITCHES, CleanConfig, CleanRules
 from pipeline.clean.stage import Rules
-from pipeline.sections import CleanConfig, CleanRules, CodeSource, JsonlSource
+from pipeline.sections import CodeSource, JsonlSource
 from pipeline.sources import book, code, gutenberg, jsonl, wiki
 from pipeline.sources.charset import NotText, decode
 from pipeline.sources.stream import tidy
@@ -135,8 +136,8 @@ def _only(group: str) -> Callable[[str], object]:
 
     @cache
     def rules() -> Rules:
-        chosen = CleanRules(**{name: name == group for name in CleanRules.model_fields})
-        return Rules(CleanConfig(rules=chosen, rules_by_source={}, fix_encoding=group == "ftfy", min_words=0), Path())
+        chosen = CleanRules(**{name: name == group for name in SWITCHES}, min_words=0)
+        return Rules(CleanConfig(rules=chosen), Path())
 
     return lambda text: rules().judge(Document(text=text, id="", metadata={"source": "web", "url": "http://h/a"}))
 
@@ -148,8 +149,8 @@ def _address(text: str) -> object:
 
 @cache
 def _url_rules() -> Rules:
-    chosen = CleanRules(**{name: name == "url" for name in CleanRules.model_fields})
-    return Rules(CleanConfig(rules=chosen, fix_encoding=False), Path())
+    chosen = CleanRules(**{name: name == "url" for name in SWITCHES})
+    return Rules(CleanConfig(rules=chosen), Path())
 
 
 def _licence(text: str) -> object:

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from infra.errors import UserError
+from pipeline.dedup.section import DedupConfig
 from pipeline.dedup.stage import dedup
-from pipeline.sections import DedupConfig
 from pipeline.tasks.documents import read_documents
 from tests.pipeline.corpus import only, published, set_workers, words, write_documents
 

@@ -9,7 +9,8 @@ import pytest
 from datatrove.data import Document
 
 from infra.errors import UserError
-from pipeline.sections import DecontaminateConfig, DedupConfig, LossLimits
+from pipeline.dedup.section import DedupConfig
+from pipeline.sections import DecontaminateConfig, LossLimits
 from pipeline.tasks import losses as module
 from pipeline.tasks.ledger import Ledger, note_record, take_record
 from pipeline.tasks.losses import EVERY, Losses
