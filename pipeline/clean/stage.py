@@ -35,6 +35,7 @@ from pipeline.clean.findings import FOUND, Findings
 from pipeline.clean.section import GROUPS, CleanConfig, CleanRules
 from pipeline.sections import Profile
 from pipeline.tasks.documents import (
+    CutWriter,
     Document,
     DocumentReader,
     DocumentWriter,
@@ -106,13 +107,16 @@ class Rules(PipelineStep):
             renew()
         originals: deque[str] = deque()
         jobs = _jobs(key, data, originals, ledger)
-        with RejectWriter(self.out_dir, rank) as rejects:
+        with RejectWriter(self.out_dir, rank) as rejects, CutWriter(self.out_dir, rank) as cuts:
             for document, rule in guarded(_judge, jobs, self.config.max_document_seconds):
                 original = originals.popleft()
-                noted, cut = document.metadata.pop(FOUND, ({}, {}))
+                noted, cut, pieces = document.metadata.pop(FOUND, ({}, {}, {}))
                 for name, amount in noted.items():
                     ledger.note(name, amount)
                 if rule is None:
+                    for name, text in pieces.items():
+                        cuts.cut(document, name, text)
+                        ledger.example(document, name, text)
                     ledger.keep(document, len(original), cut)
                     if language := document.metadata.get("language"):
                         ledger.note(f"language/{language}")
@@ -168,8 +172,7 @@ class Rules(PipelineStep):
         self._replace(document, self._pii.format(document.text), "masked")
 
     def _replace(self, document: Document, text: str, rule: str) -> None:
-        self.found.note(rule, int(text != document.text))
-        self.found.cut[rule] += len(document.text) - len(text)
+        self.found.replaced(document.text, text, rule)
         document.text = text
 
     @cached_property

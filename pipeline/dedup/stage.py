@@ -27,9 +27,10 @@ from infra.errors import UserError
 from pipeline.dedup.clusters import KEYS, KeyFiles, join, near_edges, same_words
 from pipeline.dedup.minhash import FastMinhashBuckets, FastMinhashSignature
 from pipeline.dedup.section import DedupConfig
-from pipeline.dedup.sentences import PARTITIONS, Cuts, Repeats, Spans, cut
+from pipeline.dedup.sentences import PARTITIONS, Cuts, Repeats, Spans, cut, spans_of
 from pipeline.dedup.shingles import simplified_words
 from pipeline.tasks.documents import (
+    CutWriter,
     Document,
     DocumentReader,
     DocumentWriter,
@@ -158,7 +159,7 @@ class DropCopies(PipelineStep):
         removals = {row.pop("row"): row for row in pq.read_table(work / "removals" / f"{rank:05d}.parquet").to_pylist()}
         cuts = Cuts(work / "cuts", rank).places if self.config.sentences else {}
         ledger = self.losses.ledger(work)
-        with RejectWriter(self.out_dir, rank) as rejects:
+        with RejectWriter(self.out_dir, rank) as rejects, CutWriter(self.out_dir, rank) as cut_out:
             for row, document in enumerate(data):
                 before = ledger.read(document)
                 if removal := removals.get(row):
@@ -174,6 +175,9 @@ class DropCopies(PipelineStep):
                         ledger.reject(document, "sentences", before)
                         rejects.write(document, "sentences")
                         continue
+                    repeated = "".join(spans_of(document.text, cuts[row], self.config.sentence_span))
+                    cut_out.cut(document, "sentences", repeated)
+                    ledger.example(document, "sentences", repeated)
                     document.text = text
                 ledger.keep(document, before, rest="sentences")
                 yield document

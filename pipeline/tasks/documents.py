@@ -1,7 +1,8 @@
 """Documents between stages: Parquet files, datatrove steps that read and write them, the executor that runs the steps.
 
 An artifact has a folder `documents/` of files `00000.parquet`, `00001.parquet`, ... with the columns of `SCHEMA`, and,
-where a stage drops documents, `rejects/` with the further column `rule`. A stage runs one datatrove task per input
+where a stage drops documents, `rejects/` with the further column `rule`; likewise `cuts/`, with some of what it cut out
+of documents that stay. A stage runs one datatrove task per input
 file, and task n writes file n: what is written depends on the input alone, not on how many tasks run at once. A file
 appears under its name when its task is done, so a killed stage goes on with the tasks that are left.
 """
@@ -14,7 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -27,7 +28,9 @@ from infra.execution import execution
 from pipeline.tasks.executors import run_tasks
 
 __all__ = [
+    "CUT_SHOWN",
     "SCHEMA",
+    "CutWriter",
     "Document",
     "DocumentReader",
     "DocumentWriter",
@@ -52,6 +55,8 @@ SCHEMA = pa.schema(
 REJECT_SCHEMA = SCHEMA.append(pa.field("rule", pa.string()))
 CHARACTERS = "deepmill.characters"
 """Key in the footer of a file of documents under which it says how many characters each source has in it."""
+MOST_CUTS, CUT_SHOWN = 500, 2000
+"""Documents of a task whose cuts by one rule are kept, and characters of each."""
 ROW_GROUP_BYTES = 8_000_000
 """Text held before a row group is written."""
 OF_A_ROW, MOST_REST = 500, 64_000_000
@@ -59,7 +64,7 @@ OF_A_ROW, MOST_REST = 500, 64_000_000
 
 
 def document_files(artifact: Path, kind: str = "documents") -> list[Path]:
-    """The Parquet files of an artifact's `documents` or `rejects`, in order."""
+    """The Parquet files of an artifact's `documents`, `rejects` or `cuts`, in order."""
     return sorted((artifact / kind).glob("*.parquet"))
 
 
@@ -173,14 +178,14 @@ class DocumentWriter(PipelineStep):
             file.close(complete)
 
 
-class RejectWriter:
-    """Context of a step that drops documents: writes them to `rejects/<task>.parquet`, a file only if there are any."""
+class _SideWriter:
+    """Context of a step that writes documents beside those that stay: a file for its task, only if there are any."""
 
-    def __init__(self, out_dir: Path, rank: int) -> None:
-        self.path = out_dir / "rejects" / f"{rank:05d}.parquet"
+    def __init__(self, out_dir: Path, rank: int, kind: str) -> None:
+        self.path = out_dir / kind / f"{rank:05d}.parquet"
         self.file: _ParquetFile | None = None
 
-    def __enter__(self) -> RejectWriter:
+    def __enter__(self) -> Self:
         return self
 
     def write(self, document: Document, rule: str) -> None:
@@ -194,6 +199,30 @@ class RejectWriter:
     ) -> None:
         if self.file is not None:
             self.file.close(complete=kind is None)
+
+
+class RejectWriter(_SideWriter):
+    """Writes the documents that a step drops to `rejects/<task>.parquet`."""
+
+    def __init__(self, out_dir: Path, rank: int) -> None:
+        super().__init__(out_dir, rank, "rejects")
+
+
+class CutWriter(_SideWriter):
+    """Writes what rules cut out of documents that stay to `cuts/<task>.parquet`: the first `MOST_CUTS` of each source
+    and rule."""
+
+    def __init__(self, out_dir: Path, rank: int) -> None:
+        super().__init__(out_dir, rank, "cuts")
+        self.written: Counter[tuple[str, str]] = Counter()
+
+    def cut(self, document: Document, rule: str, text: str) -> None:
+        """Keep `text`, which `rule` cut out of `document`."""
+        source, url = document.metadata["source"], document.metadata.get("url")
+        self.written[source, rule] += 1
+        if self.written[source, rule] <= MOST_CUTS:
+            metadata = {"source": source, "url": url}
+            self.write(Document(text=text[:CUT_SHOWN], id=document.id, metadata=metadata), rule)
 
 
 def run_pipeline(
