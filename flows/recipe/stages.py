@@ -79,7 +79,7 @@ STAGES: tuple[Stage, ...] = (
     Stage("clean", Family.CORPUS, "pipeline.clean.stage:clean", (read("extract"),), 3, "quality rules"),
     Stage("dedup", Family.CORPUS, "pipeline.dedup.stage:dedup", (read("clean"),), 3, "exact and near duplicates"),
     Stage(
-        "recall", Family.CORPUS, "pipeline.recall.stage:recall", (read("dedup"),), 1, "pages of a field: maths, code"
+        "recall", Family.CORPUS, "pipeline.recall.stage:recall", (read("dedup"),), 2, "pages of a field: maths, code"
     ),
     Stage("reasoning", Family.CORPUS, "pipeline.reasoning.stage:reasoning", (), 1, "problems with chains of thought"),
     Stage(
@@ -87,7 +87,7 @@ STAGES: tuple[Stage, ...] = (
         Family.CORPUS,
         "pipeline.dedup.decontaminate:decontaminate",
         (read("recall", "dedup", role="dedup"), read("reasoning")),
-        2,
+        3,
         "no evaluation text in training",
     ),
     Stage(

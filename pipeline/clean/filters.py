@@ -88,18 +88,15 @@ def _gopher_quality(rules: CleanRules, language: str) -> BaseFilter:
 
 
 def _c4_quality(rules: CleanRules, language: str) -> BaseFilter:
-    from datatrove.pipeline.filters.c4_filters import C4QualityFilter
+    from pipeline.clean.lines import FastC4Quality
 
-    return C4QualityFilter(
-        remove_citations=rules.citations,
-        filter_no_terminal_punct=rules.terminal_punctuation and language not in OTHER_STOPS,
-        min_words_per_line=-1 if language in UNSPACED else rules.min_words_per_line,
-        min_num_sentences=rules.min_sentences,
-        filter_lorem_ipsum=rules.line_words,
-        filter_javascript=rules.line_words,
-        filter_policy=rules.line_words,
-        filter_curly_bracket=rules.curly_bracket,
-        language=WORDS,
+    return FastC4Quality(
+        terminal_punctuation=bool(rules.terminal_punctuation) and language not in OTHER_STOPS,
+        min_words_per_line=0 if language in UNSPACED else rules.min_words_per_line or 0,
+        min_sentences=rules.min_sentences or 0,
+        curly_bracket=bool(rules.curly_bracket),
+        line_words=bool(rules.line_words),
+        citations=bool(rules.citations),
     )
 
 

@@ -115,6 +115,8 @@ class Rules(PipelineStep):
                     ledger.note(name, amount)
                 if rule is None:
                     for name, text in pieces.items():
+                        if not text.strip():
+                            continue  # an empty line
                         cuts.cut(document, name, text)
                         ledger.example(document, name, text)
                     ledger.keep(document, len(original), cut)
@@ -141,9 +143,9 @@ class Rules(PipelineStep):
                     self.found.note("without_address")  # text from files, of which the lists have nothing to say
                     continue
                 asked = self.filter_of(group, _language(document, rules), rules)
-                before = document.text
                 keep, reason = get_filter_result(asked.filter(document))
-                self.found.lines(before, document.text)
+                for cut in getattr(asked, "cuts", ()):  # C4's
+                    self.found.lost(cut.reason, cut.text)
                 if not keep:
                     return f"{group}/{(reason or 'score').removeprefix('gopher_')}"
             if rules.pii:
@@ -194,13 +196,7 @@ class Rules(PipelineStep):
         key = (group, id(rules), language if group in BY_LANGUAGE else "")
         if key not in self._filters:
             self._filters[key] = BUILDERS[group](rules, language)
-            self._filters[key].stat_update = self._note_lines  # C4's filter counts its lines so
         return self._filters[key]
-
-    def _note_lines(self, *names: str, value: int = 1, unit: str | None = None) -> None:
-        for name in names:
-            if name.startswith("line-filter-"):
-                self.found.dropped_line(name.removeprefix("line-filter-"), value)
 
 
 _rules_of: dict[str, Rules] = {}

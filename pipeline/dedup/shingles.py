@@ -7,7 +7,6 @@ loops. The few characters whose simplification depends on their neighbours take 
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 from typing import Any
@@ -17,7 +16,7 @@ from datatrove.pipeline.dedup.minhash import MinhashConfig
 from datatrove.utils.text import simplify_text
 
 from pipeline.text.characters import characters
-from pipeline.text.kernels import COMPLETE, IMPOSSIBLE, shingle_hashes, simplify_bytes, split_words
+from pipeline.text.kernels import IMPOSSIBLE, complete, shingle_hashes, simplify_bytes, split_words, utf8
 
 __all__ = ["Words", "shingles", "simplified_words", "simplify"]
 
@@ -65,33 +64,20 @@ def simplified_words(text: str, config: MinhashConfig) -> Words:
     tables = characters()
     plain = _simplified(text) if config.norm_config == MinhashConfig().norm_config else None
     if plain is None:
-        plain = _bytes(simplify(text, config))
+        plain = utf8(simplify(text, config))
     joined, ends = _joined(2 * len(plain)), _ends(len(plain))
-    count = _complete(lambda: split_words(plain, joined, ends, tables.built, tables.kind))[0]
+    count = complete(lambda: split_words(plain, joined, ends, tables.built, tables.kind))[0]
     return joined[: ends[count - 1] if count else 0], ends[:count]
 
 
 def _simplified(text: str) -> np.ndarray | None:
     """The simplified text in UTF-8, or None where a character asks for the slow way."""
-    tables, data = characters(), _bytes(text)
+    tables, data = characters(), utf8(text)
     out = _simple(3 * len(data))
-    begin, end, state = _complete(
+    begin, end, state = complete(
         lambda: simplify_bytes(data, out, tables.built, tables.action, tables.begin, tables.length, tables.spelling)
     )
     return None if state == IMPOSSIBLE else out[begin:end]
-
-
-def _complete(kernel: Callable[[], tuple[int, ...]]) -> tuple[int, ...]:
-    """Run a kernel, building the pages of characters it asks for."""
-    while True:
-        result = kernel()
-        if result[-1] in (COMPLETE, IMPOSSIBLE):
-            return result
-        characters().build(result[-1])
-
-
-def _bytes(text: str) -> np.ndarray:
-    return np.frombuffer(text.encode(errors="surrogatepass"), dtype=np.uint8)
 
 
 def shingles(words: Words, n: int) -> np.ndarray:

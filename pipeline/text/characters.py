@@ -1,21 +1,31 @@
 """What each character becomes and which kind of word it belongs to, as tables for compiled loops.
 
 The tables are filled by Python's own functions, a page of 256 code points when a text first needs it, so they agree
-with `simplify_text` and with the regular expression of `pipeline.text.words` by construction, and a process that reads
+with `simplify_text` and with the patterns of `pipeline.text.alphabet` by construction, and a process that reads
 English never pays for the rest of Unicode.
 """
 
 from __future__ import annotations
 
-import re
 import unicodedata
+from collections.abc import Callable
 from functools import cache
 
 import numpy as np
 import regex
-from datatrove.utils.text import PUNCTUATION_TRANS
+from datatrove.utils.text import PUNCTUATION_SET, PUNCTUATION_TRANS, TERMINAL_PUNCTUATION
 
-from pipeline.text.words import JOINERS, LETTER, MARKS, UNSPACED
+from pipeline.text.alphabet import (
+    CLOSING,
+    CONTINUING,
+    FORMAT,
+    FULL_STOP,
+    JOINERS,
+    LETTER,
+    STOP,
+    SYMBOL,
+    UNSPACED_LETTER,
+)
 
 __all__ = ["Characters", "characters"]
 
@@ -24,18 +34,34 @@ PAGE = 256
 
 # What simplification makes of a character: `action`.
 SPACE, DIGIT, REPLACED, HARD = 0, 1, 2, 3
-# What a character is to the word splitter, a set of bits: `kind`.
-IS_LETTER, IS_MARK, IS_UNSPACED, IS_JOINER, IS_SYMBOL = 1, 2, 4, 8, 16
+# What a character is to the compiled rules, a set of bits: `kind`.
+IS_LETTER, IS_CONTINUING, IS_UNSPACED, IS_JOINER, IS_SYMBOL, IS_FORMAT, IS_SPACE, IS_LINE_END = (
+    1 << b for b in range(8)
+)
+IS_STOP, IS_FULL_STOP, IS_CLOSING, IS_ALPHA, IS_DIGIT, IS_PUNCTUATION, IS_TERMINAL = (1 << b for b in range(8, 15))
 
 SEPARATORS = tuple(map(ord, ".,،٫⎖⎗⎘"))
 """One of these between digits belongs to the number (datatrove's `NUMBERS_PATTERN`)."""
 _NUMBER = regex.compile(r"\p{Nd}")
-_KINDS = (
-    (IS_LETTER, re.compile(LETTER)),
-    (IS_MARK, re.compile(f"[{MARKS}]")),
-    (IS_UNSPACED, re.compile(f"[{UNSPACED}]")),
-    (IS_JOINER, re.compile(f"[{JOINERS}]")),
-    (IS_SYMBOL, re.compile(r"[^\w\s]")),
+_PATTERNS = (
+    (IS_LETTER, LETTER),
+    (IS_CONTINUING, CONTINUING),
+    (IS_UNSPACED, UNSPACED_LETTER),
+    (IS_JOINER, f"[{JOINERS}]"),
+    (IS_SYMBOL, SYMBOL),
+    (IS_FORMAT, FORMAT),
+    (IS_STOP, STOP),
+    (IS_FULL_STOP, FULL_STOP),
+    (IS_CLOSING, CLOSING),
+)
+_KINDS: tuple[tuple[int, Callable[[str], object]], ...] = (
+    *((bit, regex.compile(pattern, regex.VERSION1).match) for bit, pattern in _PATTERNS),
+    (IS_SPACE, str.isspace),
+    (IS_LINE_END, lambda character: len(f"{character}a".splitlines()) > 1),
+    (IS_ALPHA, str.isalpha),
+    (IS_DIGIT, str.isdecimal),
+    (IS_PUNCTUATION, PUNCTUATION_SET.__contains__),
+    (IS_TERMINAL, TERMINAL_PUNCTUATION.__contains__),
 )
 
 
@@ -49,7 +75,7 @@ class Characters:
         """Where in `spelling` the UTF-8 of the replacement begins."""
         self.length = np.zeros(CODE_POINTS, dtype=np.uint8)
         self.spelling = np.zeros(0, dtype=np.uint8)
-        self.kind = np.zeros(CODE_POINTS, dtype=np.uint8)
+        self.kind = np.zeros(CODE_POINTS, dtype=np.uint16)
         self.build(0)
 
     def build(self, page: int) -> None:
@@ -57,7 +83,7 @@ class Characters:
         spelling = bytearray(self.spelling.tobytes())
         for code in range(page * PAGE, (page + 1) * PAGE):
             character = chr(code)
-            self.kind[code] = sum(bit for bit, pattern in _KINDS if pattern.match(character))
+            self.kind[code] = sum(bit for bit, has in _KINDS if has(character))
             self.action[code], spelled = _simplified(character)
             self.begin[code], self.length[code] = len(spelling), len(spelled)
             spelling += spelled

@@ -133,9 +133,8 @@ def test_what_the_rules_did_is_counted(tmp_path: Path) -> None:
     }
     account = DocumentMetrics.model_validate(metrics).by_source["web"]
     assert account.cut == {
-        "c4/lines/no_terminal_punc": len("Menu entry without a stop\n"),
+        "c4/lines/no_terminal_punc": len("\nMenu entry without a stop\n"),
         "c4/lines/policy": len("We use cookies to improve this site.\n"),
-        "c4/spaces": 1,
         "mended": 1,
         "masked": len("jane@corp.io") - len("email@example.com"),
     }
