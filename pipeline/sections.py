@@ -107,17 +107,14 @@ class WikiSource(Section):
     """Namespaces kept; 0 holds the articles."""
     drop_redirects: bool = True
     """Reject pages that only point to others."""
-    drop_sections: tuple[str, ...] = (
-        "Bibliography",
-        "External links",
-        "Further reading",
-        "Gallery",
-        "Notes",
-        "References",
-        "See also",
-        "Sources",
-    )
-    """Sections left out with all below them: lists of links, not prose."""
+    drop_sections: tuple[str, ...] | None = None
+    """Sections left out with all below them: lists of links, not prose. None means those of the wiki's language
+    (References, See also, ...), an empty list keeps all."""
+    variant: Annotated[str, Added] = ""
+    """Of a wiki written in several scripts or regions, the one whose words are taken (zh-tw, sr-el); empty for its
+    plain form."""
+    tables: Annotated[bool, Added] = False
+    """Keep the cells of tables, a line per row."""
     min_characters: int = Field(200, ge=1)
     """Least characters of an article; shorter ones are rejected."""
 

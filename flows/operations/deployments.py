@@ -35,9 +35,8 @@ class Deployment:
     description: str
     parameters: dict[str, Any] = field(default_factory=dict)
     cron: str = ""
+    """When it starts by itself; empty for what people start. No schedule that is switched off: it looks like one."""
     timezone: str = "UTC"
-    active: bool = True
-    """Whether its schedule starts anything before somebody switches it on in the UI."""
     pool: str = "default"
     queue: str = RUNS
     at_once: int | None = 1
@@ -46,8 +45,10 @@ class Deployment:
 
 
 def recipe_deployments(recipe: Recipe, servers: ServerSettings, *, first: bool) -> list[Deployment]:
-    """The flows of one recipe: the whole mill and, of the first recipe, each family. The first mill runs nightly; the
-    schedules of the others wait to be switched on."""
+    """The flows of one recipe: the whole mill and, of the first recipe, each family.
+
+    The first mill runs nightly; to the others people add a schedule in the UI.
+    """
     pool = servers.deployed_pools[0]
     parameters = {"recipe": recipe.model_dump(mode="json")}
     shared: dict[str, Any] = {"parameters": parameters, "timezone": servers.timezone, "pool": pool}
@@ -62,8 +63,7 @@ def recipe_deployments(recipe: Recipe, servers: ServerSettings, *, first: bool) 
             "flows.mill:mill",
             recipe.name,
             f"{recipe.description or recipe.name}. The whole path; what is cached is not built again.",
-            cron=servers.cron,
-            active=first,
+            cron=servers.cron if first else "",
             tags=("recipe",),
             **shared,
         )
@@ -71,9 +71,7 @@ def recipe_deployments(recipe: Recipe, servers: ServerSettings, *, first: bool) 
     if not first:
         return found
     found += [
-        Deployment(
-            f"flows.mill:{family}", recipe.name, f"{recipe.name}: {text}.", cron=servers.cron, active=False, **shared
-        )
+        Deployment(f"flows.mill:{family}", recipe.name, f"{recipe.name}: {text}.", **shared)
         for family, text in families.items()
     ]
     return found
@@ -172,7 +170,7 @@ def deploy(item: Deployment) -> str:
     )
     when: dict[str, Any] = {}
     if fresh and item.cron:
-        when["schedule"] = Cron(item.cron, timezone=item.timezone, active=item.active)
+        when["schedule"] = Cron(item.cron, timezone=item.timezone)
     deployment = flow.to_deployment(
         name=item.name,
         parameters=item.parameters,

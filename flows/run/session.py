@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import logging
 import secrets
 import subprocess
 import time
@@ -18,6 +19,7 @@ from typing import Any, Protocol
 
 from flows.recipe.plan import Plan, PlannedStage, State, make_plan
 from flows.recipe.recipe import OnDrift, Recipe
+from flows.recipe.sample_text import gather_sample_text
 from flows.recipe.stages import Family
 from flows.run.mlflow_log import MlflowLog
 from flows.run.record import RunRecord, StageRecord, write_record
@@ -40,6 +42,8 @@ __all__ = [
     "planned_as",
     "watched_by",
 ]
+
+log = logging.getLogger("deepmill.run")
 
 Listener = Callable[[dict[str, Any]], None]
 
@@ -220,6 +224,7 @@ def open_session(
 ) -> Iterator[Session]:
     """Begin a run of `recipe`; its record is closed however the block is left."""
     settings = settings or Settings()
+    gather_sample_text(recipe, log.info)
     session = Session(recipe, settings, open_store(settings), _display.get(), restart_from)
     token = _current.set(session)
     try:

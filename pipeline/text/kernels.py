@@ -13,6 +13,7 @@ import numpy as np
 from numba import njit, uint64
 
 from pipeline.text.characters import (
+    BEFORE_DIGIT,
     DIGIT,
     HARD,
     IS_CONTINUING,
@@ -21,8 +22,10 @@ from pipeline.text.characters import (
     IS_LETTER,
     IS_SYMBOL,
     IS_UNSPACED,
+    REPLACED,
     SEPARATORS,
     SPACE,
+    Characters,
     characters,
 )
 
@@ -61,10 +64,10 @@ def utf8(text: str) -> np.ndarray:
     return np.frombuffer(text.encode(errors="surrogatepass"), dtype=np.uint8)
 
 
-def complete(kernel: Callable[[], tuple[int, ...]]) -> tuple[int, ...]:
+def complete(kernel: Callable[[], tuple[int, ...]], tables: Characters | None = None) -> tuple[int, ...]:
     """Run a kernel, building the pages of characters it asks for by the last number it returns."""
     while (result := kernel())[-1] not in (COMPLETE, IMPOSSIBLE):
-        characters().build(result[-1])
+        (tables or characters()).build(result[-1])
     return result
 
 
@@ -88,7 +91,7 @@ def decode(text, i):  # type: ignore[no-untyped-def]  # compiled: Numba infers t
 
 @njit(cache=True)
 def simplify_bytes(text, out, built, action, begin, length, spelling):  # type: ignore[no-untyped-def]
-    """datatrove's `simplify_text` of UTF-8 `text` into `out` (three times as long); where it starts and ends there.
+    """`pipeline.text.folding.fold` of UTF-8 `text` into `out` (three times as long); where it starts and ends there.
 
     Third comes the page of characters that has to be built first, or COMPLETE, or IMPOSSIBLE.
     """
@@ -100,6 +103,9 @@ def simplify_bytes(text, out, built, action, begin, length, spelling):  # type: 
         if not built[code >> 8]:
             return 0, 0, code >> 8
         what = action[code]
+        if what == BEFORE_DIGIT:
+            near = after + 1 if after < n and text[after] == 0x20 else after
+            what = REPLACED if near < n and 0x30 <= text[near] <= 0x39 else SPACE
         if what == SPACE:
             space = k > 0 or space
             i = after
