@@ -53,7 +53,7 @@ __all__ = ["dedup"]
 FEW = 50_000
 """Documents up to which one process finds the pairs sooner than others start."""
 
-REMEDY = "see what its documents are copies of, and whether {source} has the profile that fits (extract.sources.{source}.profile)"
+REMEDY = "see what its documents are copies of, and whether extract.sources.{source}.profile fits"
 
 
 def dedup(config: DedupConfig, inputs: Mapping[str, Path], out_dir: Path) -> dict[str, Any]:
