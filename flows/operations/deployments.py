@@ -15,12 +15,13 @@ from flows.operations.pools import RUNS, UPKEEP, make_pools
 from flows.recipe.recipe import Recipe, load_recipe
 from flows.recipe.stages import Family
 from flows.run.server_settings import ServerSettings
+from infra.json_objects import JsonObject
 
 __all__ = ["Deployment", "deploy", "deploy_all", "plan_deployments"]
 
 TOLD_OF = ["mill", "corpus", "pretrain", "finetune", "release", "rerun", "retention", "heartbeat"]
 """Flows whose failure people are told of."""
-VETTING_CRON = "*/10 * * * *"
+AUDIT_CRON = "*/10 * * * *"
 ZOMBIE_SECONDS = 300
 """A flow run that says nothing for so long has no process any more."""
 
@@ -33,7 +34,7 @@ class Deployment:
     """``module:function``"""
     name: str
     description: str
-    parameters: dict[str, Any] = field(default_factory=dict)
+    parameters: JsonObject = field(default_factory=dict)
     cron: str = ""
     """When it starts by itself; empty for what people start. No schedule that is switched off: it looks like one."""
     timezone: str = "UTC"
@@ -110,7 +111,7 @@ def plan_deployments(servers: ServerSettings) -> list[Deployment]:
             "flows.registry.promotion:audit_champion",
             "every-model",
             "Judge what somebody made champion in MLflow itself; undo it if its gates do not pass.",
-            cron=VETTING_CRON,
+            cron=AUDIT_CRON,
             **upkeep,
         ),
         Deployment(
@@ -138,12 +139,41 @@ def plan_deployments(servers: ServerSettings) -> list[Deployment]:
     return found
 
 
+RENAMED = {"vet-champion/every-model": "audit-champion/every-model"}
+"""Deployments of earlier versions, and what they are called now."""
+
+
 def deploy_all(servers: ServerSettings) -> list[str]:
     """Make the pools, every deployment and the automations; the names of what was deployed."""
     make_pools(servers.deployed_pools, servers.runs_at_once)
     names = [deploy(item) for item in plan_deployments(servers)]
+    for earlier, name in RENAMED.items():
+        replace_deployment(earlier, name)
     _make_automations(names)
     return names
+
+
+def replace_deployment(earlier: str, name: str) -> bool:
+    """Take away a deployment that has another name now, which keeps its schedules and its pause; whether it was there.
+
+    Its runs stay where they are.
+    """
+    from prefect.client.orchestration import get_client
+    from prefect.exceptions import ObjectNotFound
+
+    with get_client(sync_client=True) as client:
+        try:
+            old = client.read_deployment_by_name(earlier)
+        except ObjectNotFound:
+            return False
+        new = client.read_deployment_by_name(name)
+        for schedule in new.schedules:
+            client.delete_deployment_schedule(new.id, schedule.id)
+        client.create_deployment_schedules(new.id, [(each.schedule, each.active) for each in old.schedules])
+        if old.paused:
+            client.pause_deployment(new.id)
+        client.delete_deployment(old.id)
+    return True
 
 
 def deploy(item: Deployment) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from flows.report.flow_chart import Loss, Step, flow
-from flows.run.records import Run
+from flows.run.run_view import Run
 from infra.manifest import Manifest
 from infra.units import count, percent
 from pipeline.tasks.ledger import MARKUP, Account, DocumentMetrics
