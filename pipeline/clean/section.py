@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import Field, model_validator
 
 from infra.section import Section
-from pipeline.sections import Profile
+from pipeline.sections import LossLimits, Profile
 
 __all__ = ["GROUPS", "PROFILES", "SWITCHES", "CleanConfig", "CleanRules"]
 
@@ -128,7 +128,7 @@ tables more; what is written and edited is not judged by how often a line of it 
 """
 
 
-class CleanConfig(Section):
+class CleanConfig(LossLimits):
     """Which documents are good enough to learn from."""
 
     rules: CleanRules = CleanRules()
