@@ -63,7 +63,7 @@ class Piece:
     part: Part
 
 
-def extract(config: ExtractConfig, inputs: Mapping[str, Path], out_dir: Path) -> dict[str, Any]:
+def extract(config: ExtractConfig, inputs: Mapping[str, Path], out_dir: Path) -> DocumentMetrics:
     """Read the files of `config.sources`; `inputs` is empty.
 
     Raises:
@@ -86,7 +86,7 @@ def extract(config: ExtractConfig, inputs: Mapping[str, Path], out_dir: Path) ->
     metrics = ledger.metrics()
     _check(config, _files(tasks), metrics, out_dir)
     losses.judge(ledger)
-    return metrics.written()
+    return metrics
 
 
 def deal(config: ExtractConfig) -> list[list[Piece]]:

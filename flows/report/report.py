@@ -22,13 +22,15 @@ from flows.report.domain_figures import accuracy_by_suite, expert_uses, experts_
 from flows.report.summary import LAST_CHECKPOINTS, drops, next_commands, outcome, quantization_points
 from flows.report.templating import templates
 from flows.run.record import GateRecord, RunRecord
-from flows.run.run_view import Point, Run, StageView, number
+from flows.run.run_view import Point, Run, StageView
 from infra.durable import write_durably
 from infra.manifest import split_address
 from infra.store import Store
 from infra.units import count, decimal, duration, percent, size
 from model.facts.evaluation import Sample
 from model.facts.training import PretrainMetrics
+from pipeline.tasks.ledger import DocumentMetrics
+from pipeline.tokens.metrics import ShardMetrics, TokenizerMetrics
 
 __all__ = ["write_report"]
 
@@ -110,12 +112,12 @@ def _section(anchor: str, title: str, text: str, *groups: list[Chart]) -> Sectio
 
 def _cards(run: Run) -> Iterator[tuple[str, str, str]]:
     """The few numbers at the top: value, what it is, and a remark."""
-    first, last = run.stage("extract").number("documents_out"), run.stage("decontaminate").number("documents_out")
+    first, last = (run.stage(name).measured_as(DocumentMetrics) for name in ("extract", "decontaminate"))
     if last is not None:
-        yield count(last), "documents kept", f"of {count(first)} extracted" if first else ""
-    tokens = run.stage("shards").number("train_tokens")
-    if tokens is not None:
-        yield count(tokens), "training tokens", f"{count(seen)} seen" if (seen := _seen(run)) else ""
+        yield count(last.documents_out), "documents kept", f"of {count(first.documents_out)} extracted" if first else ""
+    shards = run.stage("shards").measured_as(ShardMetrics)
+    if shards is not None:
+        yield count(shards.train_tokens), "training tokens", f"{count(seen)} seen" if (seen := _seen(run)) else ""
     base = run.stage("pretrain").measured_as(PretrainMetrics)
     if base is not None and base.parameters is not None:
         active = base.parameters_active
@@ -160,39 +162,35 @@ def _lineage(run: Run) -> Markup:
 
 
 def _corpus(run: Run) -> Section | None:
-    stages = [stage for stage in run.stages if stage.number("documents_out") is not None]
+    found = {
+        stage.name: metrics
+        for stage in run.stages
+        if (metrics := stage.measured_as(DocumentMetrics)) is not None and not isinstance(metrics, ShardMetrics)
+    }
     funnel = []
-    for stage in stages:
-        kept = stage.number("documents_out") or 0.0
-        dropped = max((stage.number("documents_in") or kept) - kept, sum(hits for _, hits in drops(stage)))
-        funnel.append((stage.name, {"kept": kept, "dropped": dropped}))
+    for name, metrics in found.items():
+        kept = metrics.documents_out
+        dropped = max((metrics.documents_in or kept) - kept, sum(hits for _, hits in drops(metrics)))
+        funnel.append((name, {"kept": float(kept), "dropped": float(dropped)}))
     rules = sorted(
-        ((f"{stage.name} · {rule}", hits) for stage in stages for rule, hits in drops(stage)), key=lambda row: -row[1]
+        ((f"{name} · {rule}", hits) for name, metrics in found.items() for rule, hits in drops(metrics)),
+        key=lambda row: -row[1],
     )
-    sources: dict[str, dict[str, float]] = {}
-    for stage in stages:
-        by_source = stage.metrics.get("by_source")
-        for source, counts in by_source.items() if isinstance(by_source, Mapping) else ():
-            kept_here = number(counts, "documents_out") if isinstance(counts, Mapping) else None
-            if kept_here is not None:
-                sources.setdefault(str(source), {})[stage.name] = kept_here
-    by_stage: dict[str, dict[str, float]] = {}
-    for source, counts_by_stage in sources.items():
-        for name, value in counts_by_stage.items():
-            by_stage.setdefault(name, {})[source] = value
-    shards = run.stage("shards").metrics.get("by_source")
+    by_stage: dict[str, dict[str, float]] = {
+        name: {source: float(account.documents_out) for source, account in metrics.by_source.items()}
+        for name, metrics in found.items()
+    }
+    sources = {source for counts in by_stage.values() for source in counts}
+    shards = run.stage("shards").measured_as(ShardMetrics)
     mixture = [
-        (str(source), tokens)
-        for source, entry in (shards.items() if isinstance(shards, Mapping) else ())
-        if isinstance(entry, Mapping) and (tokens := number(entry, "train_tokens"))
+        (source, float(entry.train_tokens))
+        for source, entry in (shards.by_source.items() if shards else ())
+        if entry.train_tokens
     ]
-    ratios = run.stage("tokenizer").metrics.get("bytes_per_token")
-    compression = [
-        (str(source), ratio)
-        for source in (ratios if isinstance(ratios, Mapping) else ())
-        if (ratio := number(ratios, source)) is not None
-    ]
-    duplicates = drops(run.stage("dedup"))
+    words = run.stage("tokenizer").measured_as(TokenizerMetrics)
+    compression = list(((words and words.bytes_per_token) or {}).items())
+    copies = run.stage("dedup").measured_as(DocumentMetrics)
+    duplicates = drops(copies) if copies else []
     return _section(
         "corpus",
         "Corpus",
