@@ -47,10 +47,10 @@ def write_readme(card: ShardsCard, tokenised: Tokenised, out_dir: Path) -> None:
         "|---|--:|--:|--:|--:|--:|",
     ]
     for source in tokenised.sources:
-        bins = np.sum([task["lengths"][source] for task in tokenised.tasks if source in task["lengths"]], axis=0)
+        bins = np.sum([task.lengths[source] for task in tokenised.tasks if source in task.lengths], axis=0)
         reached = np.cumsum(bins) / bins.sum()
         marks = [1 << int(np.argmax(reached >= share)) for share in (0.5, 0.9, 0.99, 1.0)]
         lines.append(f"| {source} | {int(bins.sum()):,} | " + " | ".join(f"{mark:,}" for mark in marks) + " |")
-    tokens = max(1, tokenised.total("tokens"))
+    tokens = max(1, tokenised.tokens)
     lines += ["", f"{card.text_bytes:,} bytes of text, {card.text_bytes / tokens:.3f} bytes per token.", ""]
     (out_dir / "README.md").write_text("\n".join(lines), encoding="utf-8")

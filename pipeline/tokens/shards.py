@@ -78,7 +78,7 @@ def shards(config: ShardsConfig, inputs: Mapping[str, Path], out_dir: Path) -> S
     tasks, totals = plan(tokenised, config.sequence_length, config.rows_per_file)
     if not any(task.split == "train" for task in tasks):
         raise UserError(
-            f"{documents}: {tokenised.total('tokens')} tokens do not fill one row of {config.sequence_length}; "
+            f"{documents}: {tokenised.tokens} tokens do not fill one row of {config.sequence_length}; "
             "add text or set a smaller shards.sequence_length"
         )
     events.begin("packing", sum(task.rows[1] - task.rows[0] for task in tasks), "rows")
@@ -93,7 +93,7 @@ def shards(config: ShardsConfig, inputs: Mapping[str, Path], out_dir: Path) -> S
         rows_per_group=ROWS_PER_GROUP,
         splits=_splits(config, tokenised, totals, work),
         documents=_index(tokenised, out_dir),
-        text_bytes=tokenised.total("text_bytes"),
+        text_bytes=tokenised.text_bytes,
     )
     (out_dir / CARD).write_bytes(card.written())
     write_readme(card, tokenised, out_dir)
@@ -133,13 +133,13 @@ def _index(tokenised: Tokenised, out_dir: Path) -> DocumentIndex:
     files = [
         IndexFile(
             name=f"index/{number:05d}.parquet",
-            rows=task["documents"],
+            rows=task.documents,
             bytes=(path := out_dir / "index" / f"{number:05d}.parquet").stat().st_size,
             sha256=file_sha256(path),
         )
         for number, task in enumerate(tokenised.tasks)
     ]
-    return DocumentIndex(documents=tokenised.total("documents"), files=files)
+    return DocumentIndex(documents=tokenised.documents, files=files)
 
 
 def _metrics(card: ShardsCard, tokenised: Tokenised, encoder: Encoder, dtype: np.dtype) -> ShardMetrics:
@@ -166,5 +166,5 @@ def _metrics(card: ShardsCard, tokenised: Tokenised, encoder: Encoder, dtype: np
         **counts.model_dump(exclude={"by_source", "bytes_in", "bytes_out"}),
         by_source=by_source,
         **totals,
-        bytes_per_token=round(card.text_bytes / max(tokenised.total("tokens"), 1), 4),
+        bytes_per_token=round(card.text_bytes / max(tokenised.tokens, 1), 4),
     )
