@@ -107,7 +107,6 @@ _PUBLISHED: dict[str, Any] = {
 }
 """Thresholds as Gopher, C4 and FineWeb have them, for whichever profile a rule is switched on in."""
 GROUPS = ("url", "language", "gopher_repetition", "gopher_quality", "c4_quality", "fineweb_quality")
-
 """Rules that drop whole documents, in the order in which they are asked: FineWeb's, in which the cheap ones happen to
 come first."""
 SWITCHES = (*GROUPS, "pii", "fix_encoding", "unescape_html")

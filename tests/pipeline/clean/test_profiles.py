@@ -20,11 +20,14 @@ from pipeline.sections import ExtractConfig
 from pipeline.tasks.documents import read_documents
 from tests.pipeline.corpus import set_workers
 
-WORDS = """the of and a to in he was that it his her with as had for she not at but on be they have from this were all by
-which there him one would said when what so no who their been if more could them into will out little very before other
-time man old must know never house himself upon again over eyes such night long while made way come after went down say
-great last away found might much heart hand day own without here just thought poor nothing lady young room good moment
-father mother door looked sea ship captain light wind harbour keeper sailor water morning voice face words world""".split()
+_ENGLISH = """
+    the of and a to in he was that it his her with as had for she not at but on be they have from this were all by which
+    there him one would said when what so no who their been if more could them into will out little very before other
+    time man old must know never house himself upon again over eyes such night long while made way come after went say
+    great last away found might much heart hand day own without here just thought poor nothing lady young room good
+    moment father mother door looked sea ship captain light wind harbour keeper sailor water morning voice face words
+"""
+WORDS = _ENGLISH.split()
 MARKS = [",", ";", "—", "!—", "?”", ".”", ", “", ";—“"]
 
 
