@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, Field, model_validator
 
 from infra.section import Section
-from pipeline.sections import Profile
+from pipeline.sections import LossLimits, Profile
 from pipeline.text.languages import understood
 
 __all__ = ["GROUPS", "PROFILES", "SWITCHES", "CleanConfig", "CleanRules"]
@@ -139,7 +139,7 @@ to be looked up is not judged by that at all.
 """
 
 
-class CleanConfig(Section):
+class CleanConfig(LossLimits):
     """Which documents are good enough to learn from."""
 
     rules: CleanRules = CleanRules()
