@@ -1,18 +1,24 @@
-"""Commands about recipes themselves: what a key means, and the schema that editors complete by."""
+"""Commands about recipes themselves: a new one for a folder, what a key means, the schema that editors complete by."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from pydantic import BaseModel
+from rich.markup import escape
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
 from flows.commands.app import app, console
+from flows.recipe.stages import stage_names
+from infra.units import size
+
+if TYPE_CHECKING:
+    from pipeline.survey import Survey
 
 
 @app.command()
@@ -58,13 +64,63 @@ def schema(
     to: Annotated[Path | None, typer.Option("--to", help="Where to write it; printed when left out.")] = None,
 ) -> None:
     """The recipe's JSON Schema: editors complete and check recipes by it."""
+    if to is None:
+        print(_schema())
+        return
+    _write_schema(to)
+    console.print(f"{to}; a recipe names it in its first line: # yaml-language-server: $schema={to}", soft_wrap=True)
+
+
+def _schema() -> str:
     from flows.recipe.recipe import Recipe
 
-    text = json.dumps(Recipe.model_json_schema(), indent=1, ensure_ascii=False)
-    if to is None:
-        print(text)
-        return
-    to.write_text(text + "\n", encoding="utf-8")
-    console.print(
-        f"{to}; the first line of a recipe names it: # yaml-language-server: $schema={to.name}", soft_wrap=True
-    )
+    return json.dumps(Recipe.model_json_schema(), indent=1, ensure_ascii=False)
+
+
+def _write_schema(path: Path) -> None:
+    path.write_text(_schema() + "\n", encoding="utf-8")
+
+
+@app.command()
+def new(
+    folder: Annotated[Path, typer.Argument(help="Where your text, or a model, lies.")],
+    to: Annotated[Path | None, typer.Option("--to", help="Recipe to write; FOLDER's name here when left out.")] = None,
+) -> None:
+    """Look at a folder, write a commented recipe for what is in it, and say what it would do. Runs nothing."""
+    from flows.recipe.draft import draft
+    from flows.recipe.recipe import load_recipe
+    from infra.errors import UserError
+    from pipeline.survey import survey
+
+    name = "".join(letter if letter.isalnum() else "-" for letter in folder.resolve().name).strip("-").lower()
+    path = to or Path(f"{name or 'recipe'}.yaml")
+    if path.exists():
+        raise UserError(f"{path}: there already; name another file with --to")
+    found = survey(folder)
+    _show_found(found)
+    written = draft(found, path.stem)
+    path.write_text(written.text, encoding="utf-8")
+    recipe = load_recipe(str(path))
+    _write_schema(path.with_name("recipe.schema.json"))
+    console.print(f"\n[bold]{path}[/] is written: {'; '.join(written.notes)}", soft_wrap=True)
+    stages = [stage for stage in stage_names() if recipe.has(stage)]
+    console.print(f"[dim]it would run {', '.join(stages)}[/]")
+    console.print(f"\nRead it, then:  deepmill plan {path}\n                deepmill run {path}")
+
+
+def _show_found(found: Survey) -> None:
+    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
+    for column, justify in (("source", "left"), ("kind", "left"), ("files", "right"), ("size", "right"), ("", "left")):
+        table.add_column(column, justify=justify)  # type: ignore[arg-type]
+    for name, source in found.sources.items():
+        languages = ", ".join(code for code, _ in source.languages.most_common(3))
+        said = f"[red]not read:[/] {escape(source.trouble)}" if source.trouble else languages
+        table.add_row(name, source.kind, str(source.files), size(source.size), said)
+    for problems in found.problems:
+        table.add_row(Path(problems).stem, "problems", "1", size(Path(problems).stat().st_size), "")
+    for model in found.models:
+        table.add_row(model.name, "model", "", "", "GGUF: for serving alone" if model.is_file() else "")
+    console.print(table)
+    if found.passed_over:
+        listed = ", ".join(f"{number} {ending}" for ending, number in found.passed_over.most_common(6))
+        console.print(f"[dim]passed over: {listed}[/]")

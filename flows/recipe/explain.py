@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel
-from pydantic_core import PydanticUndefined, to_jsonable_python
+from pydantic import BaseModel, TypeAdapter
 
 from flows.recipe.keys import Key, sections_of
 from flows.recipe.recipe import PRESETS, preset_names
@@ -24,6 +23,7 @@ __all__ = ["key_lines", "shown_default", "shown_type"]
 
 ROOT = Path(__file__).parents[2]
 MOST_USES = 6
+MISSING = object()
 BOUNDS = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less than", "min_length": "at least"}
 
 
@@ -56,16 +56,16 @@ def shown_type(key: Key) -> str:
 
 def shown_default(key: Key) -> str:
     """The default as YAML; empty for a section."""
-    value = key.field.get_default(call_default_factory=True)
-    if value is PydanticUndefined:
+    if key.field.is_required():
         return "none: it must be given"
+    value = key.field.get_default(call_default_factory=True)
     if isinstance(value, BaseModel):
         return ""
     return _yaml(value)
 
 
 def _yaml(value: Any) -> str:
-    plain = to_jsonable_python(value)
+    plain = TypeAdapter(Any).dump_python(value, mode="json")
     text = yaml.safe_dump(plain, default_flow_style=True, width=1_000_000, allow_unicode=True)
     return text.removesuffix("\n...\n").strip()
 
@@ -95,8 +95,8 @@ def _presets(key: Key) -> Iterator[tuple[str, str]]:
     for name in preset_names():
         here: Any = _preset(name)
         for part in key.path.split("."):
-            here = here.get(part, PydanticUndefined) if isinstance(here, dict) else PydanticUndefined
-        if here is not PydanticUndefined and not sections_of(key):
+            here = here.get(part, MISSING) if isinstance(here, dict) else MISSING
+        if here is not MISSING and not sections_of(key):
             yield name, _yaml(here)
 
 
