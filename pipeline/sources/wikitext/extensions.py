@@ -23,7 +23,20 @@ _DROPPED = {
     **dict.fromkeys(("hiero", "phonos", "slippymap", "googlemap", "videotranscript"), "media"),
     **dict.fromkeys(("includeonly", "templatedata", "templatestyles", "indicator", "inputbox"), "tags"),
     **dict.fromkeys(("categorytree", "charinsert", "dynamicpagelist", "section", "abschnitt", "quiz"), "tags"),
-    **dict.fromkeys(("langconvert", "page-collection", "languages", "rss", "mapdata", "listing"), "tags"),
+    **dict.fromkeys(
+        (
+            "langconvert",
+            "pages",
+            "pagelist",
+            "pagequality",
+            "page-collection",
+            "languages",
+            "rss",
+            "mapdata",
+            "listing",
+        ),
+        "tags",
+    ),
 }
 """Tags that show no text of the article, and the rule that counts them."""
 _KEPT = ("nowiki", "pre", "syntaxhighlight", "source", "math", "ce", "chem", "code", "poem")
