@@ -18,7 +18,7 @@ from flows.recipe.stages import stage_names
 from infra.units import size
 
 if TYPE_CHECKING:
-    from pipeline.survey import Survey
+    from pipeline.inventory import Inventory
 
 
 @app.command()
@@ -90,13 +90,13 @@ def new(
     from flows.recipe.draft import draft
     from flows.recipe.recipe import load_recipe
     from infra.errors import UserError
-    from pipeline.survey import survey
+    from pipeline.inventory import take_inventory
 
     name = "".join(letter if letter.isalnum() else "-" for letter in folder.resolve().name).strip("-").lower()
     path = to or Path(f"{name or 'recipe'}.yaml")
     if path.exists():
         raise UserError(f"{path}: there already; name another file with --to")
-    found = survey(folder)
+    found = take_inventory(folder)
     _show_found(found)
     written = draft(found, path.stem)
     path.write_text(written.text, encoding="utf-8")
@@ -108,7 +108,7 @@ def new(
     console.print(f"\nRead it, then:  deepmill plan {path}\n                deepmill run {path}")
 
 
-def _show_found(found: Survey) -> None:
+def _show_found(found: Inventory) -> None:
     table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
     for column, justify in (("source", "left"), ("kind", "left"), ("files", "right"), ("size", "right"), ("", "left")):
         table.add_column(column, justify=justify)  # type: ignore[arg-type]

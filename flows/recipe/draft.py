@@ -1,4 +1,4 @@
-"""A recipe for what a survey found, with comments, and of a size that the machine can train."""
+"""A recipe for what an inventory found, with comments, and of a size that the machine can train."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import yaml
 from flows.recipe.recipe import PRESETS, Recipe
 from flows.recipe.training_plan import plan_training
 from infra.units import count, size
-from pipeline.survey import FoundSource, Survey
+from pipeline.inventory import FoundSource, Inventory
 
 __all__ = ["Draft", "draft"]
 
@@ -38,7 +38,7 @@ class Draft:
     notes: tuple[str, ...]
 
 
-def draft(found: Survey, name: str) -> Draft:
+def draft(found: Inventory, name: str) -> Draft:
     """A recipe whose `pretrain` reads the text up to four times, within an hour and a half of this machine."""
     base, steps, hours = _size(found)
     preset: dict[str, Any] = yaml.safe_load((PRESETS / f"{base}.yaml").read_text(encoding="utf-8"))
@@ -68,7 +68,7 @@ def draft(found: Survey, name: str) -> Draft:
     return Draft("".join(parts), tuple(notes))
 
 
-def _size(found: Survey) -> tuple[str, int, float]:
+def _size(found: Inventory) -> tuple[str, int, float]:
     """Preset, steps of pretraining, and hours that these take on this machine."""
     tokens = max(1.0, found.characters / CHARACTERS_PER_TOKEN)
     for base in BASES:
@@ -84,7 +84,7 @@ def _size(found: Survey) -> tuple[str, int, float]:
     return base, steps, steps * plan.batch_tokens / second / 3600
 
 
-def _of(found: Survey) -> str:
+def _of(found: Inventory) -> str:
     return ", ".join(found.sources) or "a model that exists"
 
 
@@ -92,7 +92,7 @@ def _yaml(values: dict[str, Any]) -> str:
     return yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=110)
 
 
-def _sources(found: Survey) -> str:
+def _sources(found: Inventory) -> str:
     lines = ["extract:\n", "  sources:\n"]
     for name, source in found.sources.items():
         lines += [f"    # {_told(source)}\n", *([f"    # not read: {source.trouble}\n"] if source.trouble else [])]
@@ -109,7 +109,7 @@ def _told(source: FoundSource) -> str:
     return f"{files}; about {count(source.characters)} characters of text" + (f" in {languages}" if languages else "")
 
 
-def _clean(found: Survey) -> str:
+def _clean(found: Inventory) -> str:
     if not found.languages:
         return ""
     languages = ", ".join(found.languages)
@@ -117,16 +117,16 @@ def _clean(found: Survey) -> str:
     return f"{told}clean:\n  languages: [{languages}]\n"
 
 
-def _models(found: Survey) -> list[Path]:
+def _models(found: Inventory) -> list[Path]:
     """Checkpoints that training can start from."""
     return [path for path in found.models if path.is_dir()]
 
 
-def _tokenizer(found: Survey, preset: dict[str, Any]) -> dict[str, Any]:
+def _tokenizer(found: Inventory, preset: dict[str, Any]) -> dict[str, Any]:
     return {"adopt": [str(_models(found)[0])]} if _models(found) else preset["tokenizer"]
 
 
-def _start(found: Survey, preset: dict[str, Any]) -> list[str]:
+def _start(found: Inventory, preset: dict[str, Any]) -> list[str]:
     """The base model: trained from nothing, or one that was found."""
     pretrain = _yaml({"pretrain": preset["pretrain"]})
     folders = _models(found)

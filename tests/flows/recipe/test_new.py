@@ -16,7 +16,7 @@ import yaml
 from flows.recipe.recipe import load_recipe
 from infra.errors import UserError
 from pipeline.extract import extract
-from pipeline.survey import survey
+from pipeline.inventory import take_inventory
 from tests.flows.tiny import ask, write_corpus
 
 PROSE = "The mill stands by the river, and the miller grinds the corn that the farmers bring to him every autumn. " * 12
@@ -49,7 +49,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_what_lies_there_is_found(folder: Path) -> None:
-    found = survey(folder)
+    found = take_inventory(folder)
     kinds = {name: source.kind for name, source in found.sources.items()}
     assert kinds == {"books": "book", "notes": "jsonl", "parquet": "parquet", "code": "code", "old": "wiki"}
     assert found.sources["notes"].options == {"text_field": "body"}
@@ -109,16 +109,16 @@ def test_what_cannot_be_read_is_said_and_left_out(tmp_path: Path, monkeypatch: p
 
 def test_a_folder_without_text(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such folder; give the one that your text lies in"):
-        survey(tmp_path / "nowhere")
+        take_inventory(tmp_path / "nowhere")
     (tmp_path / "a.pdf").write_bytes(b"%PDF")
     with pytest.raises(UserError, match=r"nothing in it is text that Deepmill reads \(1 \.pdf\)"):
-        survey(tmp_path)
+        take_inventory(tmp_path)
 
 
 def test_archives_of_code(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "mill-1.0-py3-none-any.whl", "w") as archive:
         archive.writestr("mill.py", "def grind(corn):\n    return corn * 2\n" * 20)
-    (found,) = survey(tmp_path).sources.values()
+    (found,) = take_inventory(tmp_path).sources.values()
     assert (found.kind, found.trouble) == ("code", "")
 
 
@@ -126,5 +126,5 @@ def test_a_dump_of_two_bytes_a_character(tmp_path: Path) -> None:
     text = (write_corpus(tmp_path / "corpus") / "wiki.xml.bz2").read_bytes()
     (tmp_path / "dumps").mkdir()
     (tmp_path / "dumps" / "x.xml.bz2").write_bytes(bz2.compress(bz2.decompress(text).decode().encode("utf-16")))
-    (found,) = survey(tmp_path / "dumps").sources.values()
+    (found,) = take_inventory(tmp_path / "dumps").sources.values()
     assert (found.kind, found.trouble, found.paths) == ("wiki", "", [f"{tmp_path}/dumps/**/*.xml.bz2"])

@@ -24,7 +24,7 @@ from pipeline.sections import ExtractConfig, Profile
 from pipeline.sources.languages import language_of
 from pipeline.sources.stream import Damaged, Part, open_stream
 
-__all__ = ["FoundSource", "Survey", "survey"]
+__all__ = ["FoundSource", "Inventory", "take_inventory"]
 
 PACKED = (".gz", ".bz2", ".xz", ".zst")
 KINDS = {
@@ -91,7 +91,7 @@ class FoundSource:
 
 
 @dataclass
-class Survey:
+class Inventory:
     """Everything below a folder."""
 
     sources: dict[str, FoundSource]
@@ -120,7 +120,7 @@ class Survey:
         return sum(source.characters for source in self.sources.values() if not source.trouble)
 
 
-def survey(folder: Path) -> Survey:
+def take_inventory(folder: Path) -> Inventory:
     """Look at `folder`: every name in it, the first documents of each source.
 
     Raises:
@@ -155,7 +155,7 @@ def survey(folder: Path) -> Survey:
     sources = _named(_without_company(groups))
     for name, source in sources.items():
         _read(name, source)
-    return Survey(sources, problems, sorted(models), passed_over)
+    return Inventory(sources, problems, sorted(models), passed_over)
 
 
 def _files(folder: Path) -> Iterator[Path]:
