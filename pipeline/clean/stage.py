@@ -7,9 +7,8 @@ masked. A rule that breaks on a document drops it as `failure/group`; more than 
 Under `noted` the metrics count what rules did without dropping a document: lines that C4 took out, texts mended and
 masked, and the languages of what stays.
 
-The rules were written for English. For a document in another language Gopher's stop words are those of that language
-(see `pipeline/text/languages.py`), and what means nothing in its script is left out: the length of words and repeated
-runs of them where words have no spaces between, C4's terminal punctuation where sentences end otherwise.
+The rules were written for English. A document in another language is asked what FineWeb-2 asks of that language
+(`pipeline/text/thresholds.py`); C4's rules only where the recipe says so.
 
 Traded away: datatrove's spaCy word splitter (see `pipeline/text/words.py`), C4's list of bad words and the fastText
 language model, which would be downloaded. The language model in their place ships in the `py3langid` wheel and is plain
@@ -30,7 +29,7 @@ from datatrove.pipeline.filters.base_filter import BaseFilter, get_filter_result
 
 from infra import events
 from infra.errors import UserError
-from pipeline.clean.filters import BUILDERS, BY_LANGUAGE
+from pipeline.clean.filters import BUILDERS, BY_LANGUAGE, by_language
 from pipeline.clean.findings import FOUND, Findings
 from pipeline.clean.section import GROUPS, CleanConfig, CleanRules
 from pipeline.sections import Profile
@@ -50,7 +49,8 @@ from pipeline.tasks.ledger import DocumentMetrics, Ledger
 from pipeline.tasks.losses import Losses
 from pipeline.tasks.profiles import profile_of
 from pipeline.tasks.verbatim import note_verbatim, outside, verbatim_of
-from pipeline.text.languages import base_code
+from pipeline.text.languages import base_code, row_of
+from pipeline.text.thresholds import ENGLISH
 
 __all__ = ["Rules", "clean"]
 
@@ -143,7 +143,10 @@ class Rules(PipelineStep):
                 if group == "url" and not document.metadata.get("url"):
                     self.found.note("without_address")  # text from files, of which the lists have nothing to say
                     continue
-                asked = self.filter_of(group, _language(document, rules), rules)
+                language = _language(document, rules)
+                if not by_language(rules, group, language):
+                    continue
+                asked = self.filter_of(group, language, rules)
                 keep, reason = get_filter_result(asked.filter(document if group == "c4_quality" else _prose(document)))
                 for cut in getattr(asked, "cuts", ()):  # C4's
                     self.found.lost(cut.reason, cut.text)
@@ -191,7 +194,7 @@ class Rules(PipelineStep):
     def _filters(self) -> dict[tuple[str, int, str], BaseFilter]:
         return {}
 
-    def filter_of(self, group: str, language: str = "en", rules: CleanRules | None = None) -> BaseFilter:
+    def filter_of(self, group: str, language: str = ENGLISH, rules: CleanRules | None = None) -> BaseFilter:
         """The datatrove filter of a group, made when a document first needs it: some load lists or a model.
 
         Without `rules` those of crawled pages.
@@ -244,7 +247,8 @@ def _judge(payload: tuple[str, str, str, dict[str, Any]]) -> Extracted:
 
 
 def _active(rules: CleanRules) -> Iterator[str]:
-    return (group for group in GROUPS if getattr(rules, group))
+    """Groups that are on, or left open until the language is known."""
+    return (group for group in GROUPS if getattr(rules, group) is not False)
 
 
 def _prose(document: Document) -> Document:
@@ -258,6 +262,6 @@ def _prose(document: Document) -> Document:
 
 
 def _language(document: Document, rules: CleanRules) -> str:
-    """That of the document where it is known, else the first of those wanted."""
+    """The row of thresholds for the document's language where it is known, else for the first of those wanted."""
     found = document.metadata.get("language") or next(iter(rules.languages or ()), "en")
-    return base_code(str(found))
+    return row_of(base_code(str(found)), document.text)
