@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from infra.store import Store
     from pipeline.tasks.ledger import DocumentMetrics
 
+    Found = tuple[DocumentMetrics, Path]
+
 LINES, WIDTH = 12, 200
 """Lines shown of a document, and characters of a line."""
 
@@ -27,15 +29,13 @@ LINES, WIDTH = 12, 200
 @app.command()
 def rejects(
     run_id: RunArgument = "",
-    rule: Annotated[
-        str | None, typer.Option("--rule", help="Show text: a rule, or how it begins, as c4/lines.")
-    ] = None,
+    rule: Annotated[str | None, typer.Option("--rule", help="Show text, by a rule or how it begins.")] = None,
     source: Annotated[str, typer.Option("--source", help="Of this source alone.")] = "",
     stage: Annotated[str, typer.Option("--stage", help="Of this stage alone.")] = "",
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="Documents shown.")] = 20,
     root: RootOption = None,
 ) -> None:
-    """What went, by which rule: a table of all rules, or with --rule the text itself, cut lines as well as documents."""
+    """What went, by which rule: a table of all rules, or with --rule the text, cut lines as well as documents."""
     from infra.open_store import open_store
 
     store = open_store(settings_for(root))
@@ -52,9 +52,7 @@ def rejects(
         _show_text(found, rule, source, limit)
 
 
-def _artifacts(
-    store: Store, identities: dict[str, str], only: str
-) -> Iterator[tuple[str, tuple[DocumentMetrics, Path]]]:
+def _artifacts(store: Store, identities: dict[str, str], only: str) -> Iterator[tuple[str, Found]]:
     """Accounts and folder of each stage that has them, in order."""
     from flows.report.accounts import STAGES
     from pipeline.tasks.ledger import DocumentMetrics
@@ -67,7 +65,7 @@ def _artifacts(
             yield name, (metrics, store.path(name, identities[name]))
 
 
-def _show_rules(found: dict[str, tuple[DocumentMetrics, Path]], source: str) -> None:
+def _show_rules(found: dict[str, Found], source: str) -> None:
     """A row for each stage, source and rule, what took most first."""
     table = Table(box=None, pad_edge=False, header_style="dim")
     for column in ("stage", "source", "rule", "documents", "characters", "of the source"):
@@ -85,7 +83,7 @@ def _show_rules(found: dict[str, tuple[DocumentMetrics, Path]], source: str) -> 
     console.print("\n--rule RULE shows the text; the beginning of a rule's name will do")
 
 
-def _show_text(found: dict[str, tuple[DocumentMetrics, Path]], rule: str, source: str, limit: int) -> None:
+def _show_text(found: dict[str, Found], rule: str, source: str, limit: int) -> None:
     from pipeline.tasks.set_aside import KINDS, set_aside
 
     shown = 0

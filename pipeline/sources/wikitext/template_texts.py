@@ -142,7 +142,7 @@ def _language(page: Page, arguments: Arguments) -> str | None:
 
 def _code(page: Page, arguments: Arguments) -> str | None:
     code = arguments.get("code", "1")
-    return page.kept.inline(decoded(code)) if code else None
+    return page.kept.inline(decoded(code), code=True) if code else None
 
 
 def _tex(page: Page, arguments: Arguments) -> str | None:
@@ -343,7 +343,7 @@ KINDS: dict[str, _Handler] = {
     "code": _code,
     "tex": _tex,
     "raised": _raised,
-    "convert": lambda page, arguments: converted(arguments),
+    "convert": lambda page, arguments: converted(arguments, short=page.language not in ("en", "simple")),
     "cvt": lambda page, arguments: converted(arguments, short=True),
     "number": _number,
     "fraction": _fraction,
