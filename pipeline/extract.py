@@ -12,7 +12,6 @@ off (`damaged_file`), up to that share of its files.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -31,13 +30,12 @@ from pipeline.tasks.documents import (
     Document,
     DocumentWriter,
     RejectWriter,
-    Tally,
-    merge_tallies,
     read_documents,
     run_pipeline,
 )
 from pipeline.tasks.guard import spent
-from pipeline.tasks.ledger import take_record
+from pipeline.tasks.ledger import Account, DocumentMetrics, Ledger, take_record
+from pipeline.tasks.profiles import PROFILE
 
 __all__ = ["Piece", "Reader", "deal", "extract"]
 
@@ -49,8 +47,6 @@ SECONDS, SECONDS_PER_MEGABYTE = 300.0, 60.0
 """Processor time that making text of a file may take in all, and further for its size: ten times what text takes."""
 DEEPEST = 32
 """Levels of lists and objects kept of a record's metadata."""
-DROPPED = "dropped/"
-"""Before a rule, in the tally of a source."""
 
 
 @dataclass(frozen=True)
@@ -75,9 +71,9 @@ def extract(config: ExtractConfig, inputs: Mapping[str, Path], out_dir: Path) ->
     work = out_dir / ".work"
     events.begin("extracting", sum(piece.part.size for task in tasks for piece in task), "bytes")
     run_pipeline([Reader(config, tasks, out_dir), DocumentWriter(out_dir)], len(tasks), work, "extract")
-    metrics = merge_tallies(work / "tally")
+    metrics = Ledger.merged(work).metrics()
     _check(config, _files(tasks), metrics, out_dir)
-    return metrics
+    return metrics.written()
 
 
 def deal(config: ExtractConfig) -> list[list[Piece]]:
@@ -125,7 +121,7 @@ def _module(kind: str) -> Any:
 
 
 class Reader(PipelineStep):
-    """The datatrove step that reads the files of its task, tallies, and writes the rejects."""
+    """The datatrove step that reads the files of its task, counts, and writes the rejects."""
 
     type = "READER"
     name = "sources"
@@ -136,28 +132,29 @@ class Reader(PipelineStep):
         self.files = _files(tasks)
 
     def run(self, data: Iterable[Document] | None = None, rank: int = 0, world_size: int = 1) -> Iterator[Document]:
-        tally = Tally()
+        ledger = Ledger()
         with RejectWriter(self.out_dir, rank) as rejects:
             for piece in self.tasks[rank]:
-                tally.counts["bytes_in"] += piece.part.size
+                ledger.bytes_in += piece.part.size
+                records = ledger.records(piece.source)
                 separator = "/" if piece.part.begin == 0 and piece.part.end is None else "."
                 for number, (document, rule) in enumerate(self._read(piece), 1):
                     document.id = f"{piece.source}/{piece.name}{separator}{number}"
-                    take_record(document.metadata, len(document.text))  # ledger: not counted yet
-                    document.metadata = _encodable(document.metadata | {"source": piece.source})
+                    characters = len(document.text)
+                    record = take_record(document.metadata, characters)
+                    document.metadata = _encodable(document.metadata) | self._of_source(piece.source)
                     rule = _mend(document, rule)
-                    tally.counts["documents_in"] += 1
-                    by_source = tally.by_source.setdefault(piece.source, Counter())
-                    by_source["documents_in"] += 1
+                    records.count(document, rule, record, characters)
                     if rule is None:
-                        tally.count(document, "out")
                         yield document
                     else:
-                        tally.drop(rule)
-                        by_source[DROPPED + rule] += 1
                         rejects.write(document, rule)
-            tally.save(self.out_dir / ".work" / "tally", rank)
+                records.close()
+            ledger.save(self.out_dir / ".work", rank)
         events.flush()
+
+    def _of_source(self, source: str) -> dict[str, str]:
+        return {"source": source, PROFILE: self.config.sources[source].profile.value}
 
     def _read(self, piece: Piece) -> Iterator[Found]:
         options = self.config.sources[piece.source]
@@ -222,32 +219,29 @@ def _encodable(value: Any, depth: int = DEEPEST) -> Any:
     return value if value is None or isinstance(value, (bool, int, float)) else str(value)
 
 
-def _check(config: ExtractConfig, files: Counter[str], metrics: dict[str, Any], out_dir: Path) -> None:
+def _check(config: ExtractConfig, files: Counter[str], metrics: DocumentMetrics, out_dir: Path) -> None:
     """Raise a UserError where a source gave nothing, or failed too often."""
-    dropped: dict[str, Counter[str]] = {source: Counter() for source in config.sources}
-    for file in sorted((out_dir / ".work" / "tally").glob("*.json")):
-        for source, counts in json.loads(file.read_text())["by_source"].items():
-            dropped[source].update({key.removeprefix(DROPPED): n for key, n in counts.items() if DROPPED in key})
     for source, options in sorted(config.sources.items()):
-        counts = metrics["by_source"].get(source, {"documents_in": 0, "documents_out": 0})
-        failures = sum(n for rule, n in dropped[source].items() if rule.startswith("failure/"))
-        rules = ", ".join(f"{rule} {n}" for rule, n in dropped[source].most_common(3))
+        account = metrics.by_source.get(source, Account())
+        dropped = Counter({rule: amount.documents for rule, amount in account.rejected.items()})
+        failures = sum(n for rule, n in dropped.items() if rule.startswith("failure/"))
+        rules = ", ".join(f"{rule} {n}" for rule, n in dropped.most_common(3))
         where = f"extract.sources.{source} ({', '.join(options.paths)})"
-        damaged = dropped[source]["damaged_file"]
+        damaged = dropped["damaged_file"]
         if config.on_damaged is OnDamaged.STOP and damaged > config.max_failure_rate * files[source]:
             raise UserError(
                 f"{where}: {damaged} of {files[source]} files are damaged, "
                 f"{_example(out_dir, source, 'damaged_file')}; "
                 "get them again, set extract.on_damaged=skip to keep the rest, or raise extract.max_failure_rate"
             )
-        if failures > config.max_failure_rate * counts["documents_in"]:
+        if failures > config.max_failure_rate * account.documents_in:
             raise UserError(
-                f"{where}: {failures} of {counts['documents_in']} records cannot be read ({rules}), "
+                f"{where}: {failures} of {account.documents_in} records cannot be read ({rules}), "
                 f"{_example(out_dir, source, 'failure/')}; mend the files, or raise extract.max_failure_rate"
             )
-        if not counts["documents_out"]:
+        if not account.documents_out:
             raise UserError(
-                f"{where}: no document among {counts['documents_in']} records ({rules or 'the files are empty'}); "
+                f"{where}: no document among {account.documents_in} records ({rules or 'the files are empty'}); "
                 f"is {options.kind} the right kind, and do its options fit?"
             )
 

@@ -14,6 +14,7 @@ from rich.table import Table
 from flows.commands.app import RecipeArgument, RootOption, SetOption, app, console, settings_for
 from infra.credentials import Credential
 from infra.errors import UserError
+from infra.extras import require
 
 __all__ = ["show_servers"]
 
@@ -31,6 +32,7 @@ def up(
     from flows.run.server_settings import ServerSettings
     from infra.services import keep, start_group, stop_group
 
+    require("prefect", "mlflow")
     settings, servers = settings_for(root), ServerSettings()
     folder = servers.folder(settings)
     if not _is_up(folder):

@@ -19,16 +19,10 @@ from infra.section import Section
 from model.evaluation.sections import EvaluateConfig
 from model.finetune_sections import ContinuedConfig, DpoConfig, GrpoConfig, RejectionConfig, SftConfig
 from model.sections import ExportConfig, PretrainConfig, QuantizeConfig
+from pipeline.clean.section import CleanConfig
+from pipeline.dedup.section import DedupConfig
 from pipeline.recall.section import RecallConfig
-from pipeline.sections import (
-    CleanConfig,
-    DecontaminateConfig,
-    DedupConfig,
-    ExtractConfig,
-    ReasoningConfig,
-    ShardsConfig,
-    TokenizerConfig,
-)
+from pipeline.sections import DecontaminateConfig, ExtractConfig, ReasoningConfig, ShardsConfig, TokenizerConfig
 
 __all__ = ["PRESETS", "OnDrift", "Recipe", "load_recipe", "preset_names"]
 

@@ -75,11 +75,11 @@ RELEASED = ("grpo_second", "sft_second", "grpo", "dpo", "sft", "continued", "pre
 """What is quantized and served: the most finished model."""
 
 STAGES: tuple[Stage, ...] = (
-    Stage("extract", Family.CORPUS, "pipeline.extract:extract", (), 2, "raw files to documents"),
-    Stage("clean", Family.CORPUS, "pipeline.clean.stage:clean", (read("extract"),), 2, "quality rules"),
-    Stage("dedup", Family.CORPUS, "pipeline.dedup.stage:dedup", (read("clean"),), 2, "exact and near duplicates"),
+    Stage("extract", Family.CORPUS, "pipeline.extract:extract", (), 3, "raw files to documents"),
+    Stage("clean", Family.CORPUS, "pipeline.clean.stage:clean", (read("extract"),), 3, "quality rules"),
+    Stage("dedup", Family.CORPUS, "pipeline.dedup.stage:dedup", (read("clean"),), 3, "exact and near duplicates"),
     Stage(
-        "recall", Family.CORPUS, "pipeline.recall.stage:recall", (read("dedup"),), 1, "pages of a field: maths, code"
+        "recall", Family.CORPUS, "pipeline.recall.stage:recall", (read("dedup"),), 2, "pages of a field: maths, code"
     ),
     Stage("reasoning", Family.CORPUS, "pipeline.reasoning.stage:reasoning", (), 1, "problems with chains of thought"),
     Stage(
@@ -87,7 +87,7 @@ STAGES: tuple[Stage, ...] = (
         Family.CORPUS,
         "pipeline.dedup.decontaminate:decontaminate",
         (read("recall", "dedup", role="dedup"), read("reasoning")),
-        2,
+        3,
         "no evaluation text in training",
     ),
     Stage(

@@ -1,10 +1,11 @@
 """Drops documents that are not worth learning from, by the rules of Gopher, C4 and FineWeb as datatrove has them.
 
-Each source goes through the groups of rules that its `CleanRules` switch on; the first that objects drops the
-document, which is kept among the rejects under `group/reason`. ftfy mends the text first; C4 may drop lines; at the end
-e-mail and IP addresses are masked. A rule that breaks on a document drops it as `failure/group`; more than
-`max_failures` of these stop the stage. Under `noted` the metrics count what rules did without dropping a document:
-lines that C4 took out, texts mended and masked, and the languages of what stays.
+What a text is, its profile, decides which groups of rules it goes through, and the recipe has the last word for a
+profile or a source (`pipeline/clean/section.py`). The first group that objects drops the document, which is kept among
+the rejects under `group/reason`. ftfy mends the text first; C4 may drop lines; at the end e-mail and IP addresses are
+masked. A rule that breaks on a document drops it as `failure/group`; more than `max_failures` of these stop the stage.
+Under `noted` the metrics count what rules did without dropping a document: lines that C4 took out, texts mended and
+masked, and the languages of what stays.
 
 The rules were written for English. For a document in another language Gopher's stop words are those of that language
 (see `pipeline/text/languages.py`), and what means nothing in its script is left out: the length of words and repeated
@@ -20,7 +21,7 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -30,25 +31,24 @@ from datatrove.pipeline.filters.base_filter import BaseFilter, get_filter_result
 from infra import events
 from infra.errors import UserError
 from pipeline.clean.filters import BUILDERS, BY_LANGUAGE
-from pipeline.sections import CleanConfig, CleanRules
+from pipeline.clean.findings import FOUND, Findings
+from pipeline.clean.section import GROUPS, CleanConfig, CleanRules
+from pipeline.sections import Profile
 from pipeline.tasks.documents import (
     Document,
     DocumentReader,
     DocumentWriter,
     RejectWriter,
-    Tally,
     count_documents,
     document_files,
-    merge_tallies,
     run_pipeline,
 )
 from pipeline.tasks.guard import Extracted, Job, guarded, renew
+from pipeline.tasks.ledger import Ledger
+from pipeline.tasks.profiles import profile_of
 from pipeline.text.languages import base_code
 
 __all__ = ["Rules", "clean"]
-
-GROUPS = ("url", "language", "gopher_repetition", "gopher_quality", "c4_quality", "fineweb_quality")
-"""The order in which rules are asked: FineWeb's, in which the cheap ones happen to come first."""
 
 DOTTED = re.compile(r"[0-9]\.[0-9]{1,3}\.[0-9]")
 """Within every IP address."""
@@ -66,21 +66,21 @@ def clean(config: CleanConfig, inputs: Mapping[str, Path], out_dir: Path) -> dic
     events.begin("cleaning", count_documents(artifact), "documents")
     steps = [DocumentReader(artifact), Rules(config, out_dir), DocumentWriter(out_dir)]
     run_pipeline(steps, total, work, "clean")
-    metrics = merge_tallies(work / "tally")
-    failures = sum(count for rule, count in metrics["dropped"].items() if rule.startswith("failure/"))
-    if failures > config.max_failures * metrics["documents_in"]:
+    metrics = Ledger.merged(work).metrics()
+    failures = sum(count for rule, count in metrics.dropped.items() if rule.startswith("failure/"))
+    if failures > config.max_failures * metrics.documents_in:
         raise UserError(
-            f"{artifact}: rules broke on {failures} of {metrics['documents_in']} documents; "
+            f"{artifact}: rules broke on {failures} of {metrics.documents_in} documents; "
             "see rejects/ for which, or raise clean.max_failures"
         )
-    if not metrics["documents_out"]:
-        worst = max(metrics["dropped"], key=metrics["dropped"].__getitem__, default="nothing came in")
+    if not metrics.documents_out:
+        worst = max(metrics.dropped, key=metrics.dropped.__getitem__, default="nothing came in")
         raise UserError(f"{artifact}: no document passed the rules (most often: {worst}); loosen clean.rules")
-    return metrics
+    return metrics.written()
 
 
 class Rules(PipelineStep):
-    """The datatrove step that judges, tallies and writes the rejects."""
+    """The datatrove step that judges, counts and writes the rejects."""
 
     type = "FILTER"
     name = "rules"
@@ -88,47 +88,49 @@ class Rules(PipelineStep):
     def __init__(self, config: CleanConfig, out_dir: Path) -> None:
         super().__init__()
         self.config, self.out_dir = config, out_dir
-        self.tally = Tally()
+        self.found = Findings()
 
     def run(self, data: Iterable[Document], rank: int = 0, world_size: int = 1) -> Iterator[Document]:
-        tally = Tally()
+        ledger = Ledger()
         key = self.config.model_dump_json()
         if _prepared(key):
             renew()
         originals: deque[str] = deque()
-        jobs = _jobs(key, data, originals, tally)
+        jobs = _jobs(key, data, originals, ledger)
         with RejectWriter(self.out_dir, rank) as rejects:
             for document, rule in guarded(_judge, jobs, self.config.max_document_seconds):
                 original = originals.popleft()
-                for name, amount in document.metadata.pop(_NOTED, {}).items():
-                    tally.counts[name] += amount
+                noted, cut = document.metadata.pop(FOUND, ({}, {}))
+                for name, amount in noted.items():
+                    ledger.note(name, amount)
                 if rule is None:
-                    tally.count(document, "out")
+                    ledger.keep(document, len(original), cut)
                     if language := document.metadata.get("language"):
-                        tally.note(f"language/{language}")
+                        ledger.note(f"language/{language}")
                     yield document
                 else:
-                    tally.drop(rule)
+                    ledger.reject(document.metadata["source"], rule, len(original))
                     document.text = original
                     rejects.write(document, rule)
-            tally.save(self.out_dir / ".work" / "tally", rank)
+            ledger.save(self.out_dir / ".work", rank)
 
     def judge(self, document: Document) -> str | None:
         """Mend `document` in place; the rule that drops it, or None."""
-        rules = self.config.rules_by_source.get(document.metadata["source"], self.config.rules)
+        rules = self.rules_of(document.metadata["source"], profile_of(document.metadata))
         group = "encoding"
         try:
-            if self.config.fix_encoding:
-                text = self._fix(document.text)
-                self.tally.note("mended", int(text != document.text))
-                document.text = text
+            if rules.fix_encoding:
+                self._replace(document, self._mending(bool(rules.unescape_html))(document.text), "mended")
             if not document.text.strip():
                 return "empty"
             for group in _active(rules):
                 if group == "url" and not document.metadata.get("url"):
-                    self.tally.note("without_address")  # text from files, of which the lists have nothing to say
+                    self.found.note("without_address")  # text from files, of which the lists have nothing to say
                     continue
-                keep, reason = get_filter_result(self.filter_of(group, self._language(document)).filter(document))
+                asked = self.filter_of(group, _language(document, rules), rules)
+                keep, reason = get_filter_result(asked.filter(document))
+                for cut in getattr(asked, "cuts", ()):  # C4's
+                    self.found.lost(cut.reason, cut.text)
                 if not keep:
                     return f"{group}/{(reason or 'score').removeprefix('gopher_')}"
             if rules.pii:
@@ -140,17 +142,25 @@ class Rules(PipelineStep):
         return None
 
     @cached_property
-    def _fix(self) -> Callable[[str], str]:
+    def rules_of(self) -> Callable[[str, Profile], CleanRules]:
+        """The rules by source and profile, put together once."""
+        return cache(self.config.rules_of)
+
+    @cached_property
+    def _mending(self) -> Callable[[bool], Callable[[str], str]]:
         from pipeline.clean.mending import FastFTFY
 
-        return FastFTFY().format
+        return cache(lambda unescape_html: FastFTFY(unescape_html).format)
 
     def _mask(self, document: Document) -> None:
         if "@" not in document.text and not DOTTED.search(document.text):
             return  # most texts: datatrove's patterns are tried at every word
         self._pii.restart()  # in each document, whatever the documents before it held
-        text = self._pii.format(document.text)
-        self.tally.note("masked", int(text != document.text))
+        self._replace(document, self._pii.format(document.text), "masked")
+
+    def _replace(self, document: Document, text: str, rule: str) -> None:
+        self.found.note(rule, int(text != document.text))
+        self.found.cut[rule] += len(document.text) - len(text)
         document.text = text
 
     @cached_property
@@ -160,30 +170,21 @@ class Rules(PipelineStep):
         return FastPII()
 
     @cached_property
-    def _filters(self) -> dict[tuple[str, str], BaseFilter]:
+    def _filters(self) -> dict[tuple[str, int, str], BaseFilter]:
         return {}
 
-    def _language(self, document: Document) -> str:
-        """That of the document where it is known, else the first of those wanted."""
-        found = document.metadata.get("language") or next(iter(self.config.languages), "en")
-        return base_code(str(found))
+    def filter_of(self, group: str, language: str = "en", rules: CleanRules | None = None) -> BaseFilter:
+        """The datatrove filter of a group, made when a document first needs it: some load lists or a model.
 
-    def filter_of(self, group: str, language: str = "en") -> BaseFilter:
-        """The datatrove filter of a group, made when a document first needs it: some load lists or a model."""
-        key = (group, language if group in BY_LANGUAGE else "")
+        Without `rules` those of crawled pages.
+        """
+        rules = rules or self.rules_of("", Profile.WEB)
+        key = (group, id(rules), language if group in BY_LANGUAGE else "")
         if key not in self._filters:
-            self._filters[key] = BUILDERS[group](self.config, language)
-            self._filters[key].stat_update = self._note_lines  # C4's filter counts its lines so
+            self._filters[key] = BUILDERS[group](rules, language)
         return self._filters[key]
 
-    def _note_lines(self, *names: str, value: int = 1, unit: str | None = None) -> None:
-        for name in names:
-            if name.startswith("line-filter-"):
-                self.tally.note(f"c4_lines/{name.removeprefix('line-filter-')}", value)
 
-
-_NOTED = "noted by the rules"
-"""Key under which what the rules noted comes back with the metadata."""
 _rules_of: dict[str, Rules] = {}
 """Rules that are ready, by their section: what they load is loaded once, before the guard's process is forked."""
 
@@ -194,18 +195,21 @@ def _prepared(key: str) -> bool:
         return False
     rules = _rules_of[key] = Rules(CleanConfig.model_validate_json(key), Path())
     sample = __doc__ or ""
-    rules._fix(sample)
+    for unescape_html in (False, True):
+        rules._mending(unescape_html)(sample)
     rules._pii.format(sample)
-    for group in sorted(
-        {group for each in (rules.config.rules, *rules.config.rules_by_source.values()) for group in _active(each)}
-    ):
-        rules.filter_of(group).filter(Document(text=sample, id="", metadata={"url": "http://localhost/"}))
+    chosen = [rules.rules_of(source, profile) for source in ("", *rules.config.rules_by_source) for profile in Profile]
+    for group in GROUPS:
+        if first := next((each for each in chosen if group in _active(each)), None):
+            rules.filter_of(group, rules=first).filter(
+                Document(text=sample, id="", metadata={"url": "http://localhost/"})
+            )
     return True
 
 
-def _jobs(key: str, data: Iterable[Document], originals: deque[str], tally: Tally) -> Iterator[Job]:
+def _jobs(key: str, data: Iterable[Document], originals: deque[str], ledger: Ledger) -> Iterator[Job]:
     for document in data:
-        tally.count(document, "in")
+        ledger.read(document)
         originals.append(document.text)
         yield document, (key, document.id, document.text, document.metadata), None
 
@@ -215,11 +219,17 @@ def _judge(payload: tuple[str, str, str, dict[str, Any]]) -> Extracted:
     key, name, text, metadata = payload
     _prepared(key)
     rules = _rules_of[key]
-    rules.tally = Tally()
+    rules.found = Findings()
     document = Document(text=text, id=name, metadata=metadata)
     rule = rules.judge(document)
-    return document.text, {**document.metadata, _NOTED: dict(rules.tally.counts)}, rule
+    return document.text, {**document.metadata, FOUND: rules.found.told()}, rule
 
 
 def _active(rules: CleanRules) -> Iterator[str]:
     return (group for group in GROUPS if getattr(rules, group))
+
+
+def _language(document: Document, rules: CleanRules) -> str:
+    """That of the document where it is known, else the first of those wanted."""
+    found = document.metadata.get("language") or next(iter(rules.languages or ()), "en")
+    return base_code(str(found))

@@ -34,12 +34,11 @@ from pipeline.tasks.documents import (
     DocumentReader,
     DocumentWriter,
     RejectWriter,
-    Tally,
     count_documents,
     document_files,
-    merge_tallies,
     run_pipeline,
 )
+from pipeline.tasks.ledger import Ledger
 from pipeline.text.words import UNSPACED
 
 __all__ = ["Index", "Match", "decontaminate", "evaluation_texts", "what_was_removed"]
@@ -66,10 +65,10 @@ def decontaminate(config: DecontaminateConfig, inputs: Mapping[str, Path], out_d
     steps = [DocumentReader(artifact), DropContaminated(config, texts, out_dir), DocumentWriter(out_dir)]
     small = sum(file.stat().st_size for file in files) <= FEW_BYTES
     run_pipeline(steps, len(files), out_dir / ".work", "decontaminate", processes=1 if small else None)
-    metrics = merge_tallies(out_dir / ".work" / "tally")
-    if not metrics["documents_out"]:
+    metrics = Ledger.merged(out_dir / ".work").metrics()
+    if not metrics.documents_out:
         raise UserError(f"{artifact}: no document is free of evaluation texts; check decontaminate.evaluation_sets")
-    return {**metrics, "evaluation_texts": len(texts)}
+    return metrics.written(evaluation_texts=len(texts))
 
 
 def _note_texts(texts: Iterable[tuple[str, str]], out_dir: Path) -> None:
@@ -203,7 +202,7 @@ class Index:
 
 
 class DropContaminated(PipelineStep):
-    """Drops documents in which the index finds something, and tallies."""
+    """Drops documents in which the index finds something, and counts."""
 
     type = "FILTER"
     name = "decontaminate"
@@ -217,25 +216,25 @@ class DropContaminated(PipelineStep):
         return Index(self.texts, self.config.n_gram, self.config.min_n_gram)
 
     def run(self, data: Iterable[Document], rank: int = 0, world_size: int = 1) -> Iterator[Document]:
-        tally = Tally()
+        ledger = Ledger()
         with RejectWriter(self.out_dir, rank) as rejects:
             for document in data:
-                tally.count(document, "in")
+                before = ledger.read(document)
                 match = self.index.find(document.text)
                 if match is None:
-                    tally.count(document, "out")
+                    ledger.keep(document, before)
                     yield document
                 else:
                     span = document.text[slice(*match.span)]
                     found = self.index.find_all(document.text)
                     for name in sorted({each.set for each in found}):
-                        tally.note(f"documents_with/{name}")
+                        ledger.note(f"documents_with/{name}")
                     document.metadata |= {"evaluation_set": match.set, "span": list(match.span), "span_text": span}
                     document.metadata["spans"] = [
                         {"set": each.set, "span": list(each.span), "text": document.text[slice(*each.span)]}
                         for each in found[:MOST_SPANS]
                     ]
                     rule = f"{len(WORD.findall(span))}-gram"
-                    tally.drop(rule)
+                    ledger.reject(document.metadata["source"], rule, before)
                     rejects.write(document, rule)
-            tally.save(self.out_dir / ".work" / "tally", rank)
+            ledger.save(self.out_dir / ".work", rank)

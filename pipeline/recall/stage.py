@@ -40,12 +40,11 @@ from pipeline.tasks.documents import (
     DocumentReader,
     DocumentWriter,
     RejectWriter,
-    Tally,
     count_documents,
     document_files,
-    merge_tallies,
     run_pipeline,
 )
+from pipeline.tasks.ledger import Ledger
 
 __all__ = ["recall"]
 
@@ -74,16 +73,15 @@ def recall(config: RecallConfig, inputs: Mapping[str, Path], out_dir: Path) -> d
     steps = [DocumentReader(artifact), Relabel(config, thresholds, last, out_dir), DocumentWriter(out_dir)]
     search.run(steps, work, "sorting")
     (out_dir / "recall.json").write_text(json.dumps(report, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
-    metrics = merge_tallies(work / "tally")
-    if not metrics["documents_out"]:
+    metrics = Ledger.merged(work).metrics()
+    if not metrics.documents_out:
         raise UserError(
             f"{artifact}: nothing was recalled and keep_others is false; add seeds, or lower recall.min_score"
         )
-    return {
-        **metrics,
-        "recalled": {name: found[-1]["pages"] for name, found in report.items()},
-        "rounds": {name: len(found) for name, found in report.items()},
-    }
+    return metrics.written(
+        recalled={name: found[-1]["pages"] for name, found in report.items()},
+        rounds={name: len(found) for name, found in report.items()},
+    )
 
 
 class _Search:
@@ -331,7 +329,7 @@ class Scores(PipelineStep):
 
 
 class Relabel(PipelineStep):
-    """Gives recalled documents the name of their field, drops the others if they are not kept, and tallies."""
+    """Gives recalled documents the name of their field, drops the others if they are not kept, and counts."""
 
     type = "FILTER"
     name = "relabel"
@@ -346,10 +344,10 @@ class Relabel(PipelineStep):
         scores = {
             name: pq.read_table(_of_task(folder, rank))["score"].to_pylist() for name, folder in self.scores.items()
         }
-        tally = Tally()
+        ledger = Ledger()
         with RejectWriter(self.out_dir, rank) as rejects:
             for number, document in enumerate(data):
-                tally.count(document, "in")
+                before = ledger.read(document)
                 found = {
                     name: column[number] for name, column in scores.items() if column[number] >= self.thresholds[name]
                 }
@@ -358,12 +356,15 @@ class Relabel(PipelineStep):
                     name = max(found, key=lambda each: (found[each], each))
                     document.metadata |= {"source": name, "from_source": source, "recall_score": round(found[name], 4)}
                 elif source in self.config.candidates and not self.config.keep_others:
-                    tally.drop("not_recalled")
+                    ledger.reject(source, "not_recalled", before)
                     rejects.write(document, "not_recalled")
                     continue
-                tally.count(document, "out")
+                if document.metadata["source"] != source:
+                    ledger.move(document, source)
+                else:
+                    ledger.keep(document, before)
                 yield document
-            tally.save(self.out_dir / ".work" / "tally", rank)
+            ledger.save(self.out_dir / ".work", rank)
 
 
 def _of_task(folder: Path, rank: int) -> Path:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
@@ -32,10 +31,8 @@ __all__ = [
     "DocumentReader",
     "DocumentWriter",
     "RejectWriter",
-    "Tally",
     "count_documents",
     "document_files",
-    "merge_tallies",
     "read_documents",
     "read_file",
     "run_pipeline",
@@ -190,56 +187,6 @@ class RejectWriter:
     ) -> None:
         if self.file is not None:
             self.file.close(complete=kind is None)
-
-
-class Tally:
-    """What a task counted, kept in a file so that a resumed stage has the counts of the tasks it did not repeat."""
-
-    def __init__(self) -> None:
-        self.counts: Counter[str] = Counter()
-        self.dropped: Counter[str] = Counter()
-        self.by_source: dict[str, Counter[str]] = {}
-
-    def count(self, document: Document, side: str) -> None:
-        """Count a document on the `"in"` or `"out"` side."""
-        self.counts[f"documents_{side}"] += 1
-        self.counts[f"bytes_{side}"] += len(document.text.encode())
-        self.by_source.setdefault(document.metadata["source"], Counter())[f"documents_{side}"] += 1
-
-    def note(self, name: str, amount: int = 1) -> None:
-        """Count something else that is worth a number, under `noted` in the metrics."""
-        self.counts[f"noted/{name}"] += amount
-
-    def drop(self, rule: str) -> None:
-        """Count a document dropped by `rule`."""
-        self.dropped[rule] += 1
-
-    def save(self, folder: Path, rank: int) -> None:
-        """Write the counts of task `rank`."""
-        folder.mkdir(parents=True, exist_ok=True)
-        content = {"counts": self.counts, "dropped": self.dropped, "by_source": self.by_source}
-        (folder / f"{rank:05d}.json").write_text(json.dumps(content))
-
-
-def merge_tallies(folder: Path) -> dict[str, Any]:
-    """The metrics of a document stage from the tallies of its tasks."""
-    total = Tally()
-    for file in sorted(folder.glob("*.json")):
-        content = json.loads(file.read_text())
-        total.counts.update(content["counts"])
-        total.dropped.update(content["dropped"])
-        for source, counts in content["by_source"].items():
-            total.by_source.setdefault(source, Counter()).update(counts)
-    names = ("documents_in", "documents_out", "bytes_in", "bytes_out")
-    noted = {key.removeprefix("noted/"): n for key, n in sorted(total.counts.items()) if key.startswith("noted/")}
-    return {
-        **{name: total.counts[name] for name in names},
-        "dropped": dict(sorted(total.dropped.items())),
-        "by_source": {
-            source: {name: counts[name] for name in names[:2]} for source, counts in sorted(total.by_source.items())
-        },
-        **({"noted": noted} if noted else {}),
-    }
 
 
 def run_pipeline(

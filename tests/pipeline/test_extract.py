@@ -86,7 +86,9 @@ def test_all_kinds(tmp_path: Path) -> None:
     assert metrics["bytes_in"] == sum(file.stat().st_size for file in corpus.rglob("*") if file.is_file())
     assert metrics["bytes_out"] == sum(len(document.text.encode()) for document in read_documents(tmp_path / "out"))
     assert metrics["dropped"] == {"redirect": 1, "status/404": 1}
-    assert metrics["by_source"]["my-web"] == {"documents_in": 4, "documents_out": 3}
+    web = metrics["by_source"]["my-web"]
+    assert (web["documents_in"], web["documents_out"]) == (4, 3)
+    assert web["rejected"]["status/404"]["documents"] == 1
 
 
 def test_same_bytes_for_any_workers_and_wherever_the_files_lie(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -350,3 +352,17 @@ def test_what_records_take_together_has_a_bound(tmp_path: Path, monkeypatch: pyt
     failures = [document.metadata["failure"] for document in read_documents(out, "rejects")]
     assert len(failures) < 200
     assert failures[-1].endswith("records that take longer than all of a file of this size should")
+
+
+def test_each_document_says_what_it_is_by_its_kind_or_by_the_recipe(tmp_path: Path) -> None:
+    folder = _corpus(tmp_path / "raw")
+    config = _config(folder)
+    extract(config, {}, tmp_path / "a")
+    kinds = {"web": "web", "wiki": "reference", "book": "prose", "jsonl": "prose", "parquet": "prose"}
+    found = {document.metadata["source"]: document.metadata["profile"] for document in read_documents(tmp_path / "a")}
+    assert found == {f"my-{kind}": profile for kind, profile in kinds.items()}
+    values = config.model_dump(mode="json")
+    for source in values["sources"].values():
+        source["profile"] = "maths"
+    extract(ExtractConfig.model_validate(values), {}, tmp_path / "b")
+    assert {document.metadata["profile"] for document in read_documents(tmp_path / "b")} == {"maths"}

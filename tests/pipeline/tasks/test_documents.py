@@ -15,10 +15,8 @@ from pipeline.tasks.documents import (
     DocumentReader,
     DocumentWriter,
     RejectWriter,
-    Tally,
     count_documents,
     document_files,
-    merge_tallies,
     read_documents,
     read_file,
 )
@@ -95,23 +93,3 @@ def test_what_is_no_parquet_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "documents" / "00000.parquet").write_bytes(b"nonsense")
     with pytest.raises(UserError, match=r"00000\.parquet: not a Parquet file of documents"):
         list(read_documents(tmp_path))
-
-
-def test_tallies_add_up(tmp_path: Path) -> None:
-    for rank, text in enumerate(("é", "ab")):
-        tally = Tally()
-        document = _document("a", text)
-        tally.count(document, "in")
-        if rank:
-            tally.drop("rule")
-        else:
-            tally.count(document, "out")
-        tally.save(tmp_path, rank)
-    assert merge_tallies(tmp_path) == {
-        "documents_in": 2,
-        "documents_out": 1,
-        "bytes_in": 4,
-        "bytes_out": 2,
-        "dropped": {"rule": 1},
-        "by_source": {"web": {"documents_in": 2, "documents_out": 1}},
-    }
