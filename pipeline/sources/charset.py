@@ -25,7 +25,7 @@ _MARKS = (
     (codecs.BOM_UTF16_BE, "utf-16be"),
     (codecs.BOM_UTF32_BE, "utf-32be"),
 )
-MOST_STRAY = 0.2
+MOST_STRAY, MOST_STRAY_UTF_8 = 0.02, 0.2
 """Share of the characters beyond ASCII that may mean nothing under an encoding that is still taken."""
 MOST_LOST = 0.5
 """Share of them under the best of all encodings, beyond which the bytes are no text."""
@@ -36,6 +36,8 @@ MOST_CONTROLS = 0.02
 FEW = 4
 """Characters of UTF-8 that a text of another encoding with characters of several bytes may happen to look like."""
 _CONTROLS = re.compile(r"[\x01-\x08\x0b\x0e-\x1a\x1c-\x1f\x7f-\x84\x86-\x9f]")
+_SHIFTS = re.compile(rb"\x1b|\0|~\{")
+"""What ASCII may be that is not text as it stands: ISO 2022, UTF-16, HZ."""
 _OF_SEVERAL_BYTES = frozenset({"gbk", "gb18030", "big5", "euc-kr", "euc-jp", "shift_jis"})
 
 
@@ -66,7 +68,7 @@ def _decode(body: bytes, declared: str | None, html: bool, tld: str) -> tuple[st
     for mark, marked in _MARKS:
         if body.startswith(mark):
             return decode_as(body[len(mark) :], marked), marked
-    if body.isascii() and b"\x1b" not in body and b"\0" not in body and declared != "replacement":
+    if body.isascii() and not _SHIFTS.search(body) and declared != "replacement":
         return body.decode("ascii"), "utf-8"
     if (utf_8 := _as_utf_8(body)) is None:
         return _first_that_fits(body, _names(body, declared, html, tld))
@@ -85,23 +87,27 @@ def _as_utf_8(body: bytes) -> str | None:
     except UnicodeDecodeError:
         text = decode_as(body, "utf-8")
         stray, foreign = _counted(text)
-        return text if stray <= MOST_STRAY * foreign else None
+        return text if stray <= MOST_STRAY_UTF_8 * foreign else None
 
 
 def _first_that_fits(body: bytes, names: Iterator[str]) -> tuple[str, str]:
     """The text under the first encoding under which few bytes mean nothing, or else under the best."""
     tried: dict[str, tuple[float, str]] = {}
     for name in names:
+        if name == "replacement":
+            raise NotText("ISO-2022-KR, ISO-2022-CN or HZ is declared, which no browser reads")
         if name in tried:
             continue
         text = decode_as(body, name)
         stray, foreign = _counted(text)
         tried[name] = (0.0 if stray <= 1 else stray / foreign, text)
-        if name != "replacement" and tried[name][0] <= MOST_STRAY:
+        if tried[name][0] <= MOST_STRAY:
             break
     (lost, text), name = min((found, name) for name, found in tried.items())
-    if lost > MOST_LOST or name == "replacement":
-        raise NotText(f"neither UTF-8 nor {' nor '.join(each for each in tried if each != 'utf-8') or 'anything known'}")
+    if lost > MOST_LOST:
+        raise NotText(
+            f"neither UTF-8 nor {' nor '.join(each for each in tried if each != 'utf-8') or 'anything known'}"
+        )
     if len(_CONTROLS.findall(text)) > MOST_CONTROLS * len(text):
         raise NotText("control characters")
     return text, "utf-8" if text.isascii() else name
@@ -109,7 +115,7 @@ def _first_that_fits(body: bytes, names: Iterator[str]) -> tuple[str, str]:
 
 def _names(body: bytes, declared: str | None, html: bool, tld: str) -> Iterator[str]:
     """What the encoding may be, each found out only when the one before does not fit."""
-    if declared:
+    if declared and (b"\0" in body or not declared.startswith("utf-16")):  # white space and markup have NULs in it
         yield declared
     if html and (own := declared_in(body)):
         yield own

@@ -19,7 +19,7 @@ from itertools import islice, pairwise
 import chardetng_py
 import charset_normalizer
 
-from pipeline.sources.whatwg import decode_as, name_of
+from pipeline.sources.whatwg import REPLACEMENT, decode_as, name_of
 
 __all__ = ["detect"]
 
@@ -31,12 +31,17 @@ BETTER = 0.8
 """Times the faults of an earlier guess that a later one may have to be taken instead."""
 
 _BY_NULS = {
-    (0, 1, 1, 1): "utf-32le",
-    (1, 1, 1, 0): "utf-32be",
-    (0, 1, 0, 1): "utf-16le",
-    (1, 0, 1, 0): "utf-16be",
+    (False, True, True, True): "utf-32le",
+    (True, True, True, False): "utf-32be",
+    (False, True, False, True): "utf-16le",
+    (True, False, True, False): "utf-16be",
 }
 """Which bytes of every four are mostly NUL."""
+DOUBTFUL = 0.1
+"""Faults of the best guess from which on it is doubted."""
+MOST_STRAY = 0.1
+"""Share of a text that may mean nothing."""
+_ENCODERS = {"euc-kr": "cp949", "shift_jis": "cp932", "big5": "big5hkscs"}
 _OF_SEVERAL_BYTES = frozenset({"gbk", "gb18030", "big5", "euc-kr", "euc-jp", "shift_jis", "iso-2022-jp"})
 _LATIN = ("windows-1252", "windows-1250", "iso-8859-2", "windows-1254", "windows-1257", "macintosh")
 """What a text of Latin script is tried as, the most usual first."""
@@ -52,14 +57,12 @@ _ISO_LATIN = frozenset(f"iso-8859-{number}" for number in (2, 3, 4, 10, 13, 14, 
 _SYMBOLS = frozenset({"So", "Sc", "Sm", "Sk", "Co", "Cc", "Cn", "No"})
 
 # Letters beyond ASCII of the languages of Latin script, as the main exemplar sets of Unicode's CLDR have them.
-_ALPHABETS = [
-    frozenset(letters + letters.upper() + ("İ" if "ı" in letters else ""))
-    for letters in (
-        "àâæçèéêëîïôœùûüÿ äöüß áéíñóúüªº áâãàçéêíóôõúüªº àèéìíîòóùú áäéèëïíóöúü åäöéàü åæøéòèêóâôüäö äöåšž áðéíóúýþæö "
-        "äõöüšž ąćęłńóśźż áčďéěíňóřšťúůýž áäčďéíĺľňóôŕšťúýž áéíóöőúüű ăâîșțşţ čćđšž çğıiöşüâîû ąčęėįšųūž āčēģīķļņšūž "
-        "àçèéíïòóúü ñçü çë"
-    ).split()
-]
+_LETTERS = (
+    "àâæçèéêëîïôœùûüÿ äöüß áéíñóúüªº áâãàçéêíóôõúüªº àèéìíîòóùú áäéèëïíóöúü åäöéàü åæøéòèêóâôüäö äöåšž áðéíóúýþæö "
+    "äõöüšž ąćęłńóśźż áčďéěíňóřšťúůýž áäčďéíĺľňóôŕšťúýž áéíóöőúüű ăâîșțşţ čćđšž çğıiöşüâîû ąčęėįšųūž āčēģīķļņšūž "
+    "àçèéíïòóúü ñçü çë"
+)
+_ALPHABETS = [frozenset(each + each.upper() + ("İ" if "ı" in each else "")) for each in _LETTERS.split()]
 
 
 def detect(body: bytes, tld: str = "") -> str | None:
@@ -74,14 +77,33 @@ def detect(body: bytes, tld: str = "") -> str | None:
     if b"\x1b$)C" in head[:1024]:
         return "iso-2022-kr"
     domain = tld.encode() if tld.isascii() and tld.isalpha() and tld.islower() else None
-    first = chardetng_py.detect(head, allow_utf8=False, tld=domain).lower()
-    first = name_of(first) or first
-    return first if first in _OF_SEVERAL_BYTES else _best(head, _guesses(head, first))
+    first = _first(head, domain)
+    if first in _OF_SEVERAL_BYTES:
+        return first
+    best, faults = _best(head, _guesses(head, first))
+    return (_with_stray_bytes(head) if faults > DOUBTFUL else None) or best
+
+
+def _first(head: bytes, domain: bytes | None = None) -> str:
+    told = chardetng_py.detect(head, allow_utf8=False, tld=domain).lower()
+    return "windows-874" if told == "cp874" else name_of(told) or told
+
+
+def _with_stray_bytes(head: bytes) -> str | None:
+    """An encoding of several bytes but for some that mean nothing in it, for which chardetng refuses it."""
+    for name in sorted(_OF_SEVERAL_BYTES):
+        text = decode_as(head, name)
+        if 0 < text.count(REPLACEMENT) <= MOST_STRAY * len(text):
+            mended = text.replace(REPLACEMENT, "").encode(_ENCODERS.get(name, name), "ignore")
+            if not mended.isascii() and _first(mended) == name:
+                return name
+    return None
 
 
 def _by_nuls(head: bytes) -> str | None:
     quarter = len(head) // 4 + 1
-    return _BY_NULS.get(tuple(int(head[place::4].count(0) * 2 > quarter) for place in range(4)))
+    one, two, three, four = (head[place::4].count(0) * 2 > quarter for place in range(4))
+    return _BY_NULS.get((one, two, three, four))
 
 
 def _guesses(head: bytes, first: str) -> list[str]:
@@ -93,13 +115,13 @@ def _guesses(head: bytes, first: str) -> list[str]:
     return list(dict.fromkeys(guesses))
 
 
-def _best(head: bytes, guesses: list[str]) -> str:
+def _best(head: bytes, guesses: list[str]) -> tuple[str, float]:
     best, fewest = guesses[0], float("inf")
     for guess in guesses:
         faults = _faults(decode_as(head, guess)) + _RARE.get(guess, 0.0)
         if faults < BETTER * fewest:
             best, fewest = guess, faults
-    return best
+    return best, fewest
 
 
 def _faults(text: str) -> float:

@@ -1,9 +1,9 @@
 """Bytes as a browser decodes them: labels and tables of the Encoding Standard (encoding.spec.whatwg.org).
 
-The labels are those of `webencodings`. Python's codecs of the same names have other tables, so each encoding here is the
-codec that comes nearest, and what it lacks: compared with the standard's own index files, every sequence of one to four
-bytes gives the same character. A byte that means nothing becomes U+FFFD, and reading goes on where the standard says:
-an ASCII byte is never swallowed by a broken character before it.
+The labels are those of `webencodings`. Python's codecs of the same names have other tables, so each encoding here is
+the codec that comes nearest, and what it lacks: compared with the standard's own index files, every sequence of one to
+four bytes gives the same character. A byte that means nothing becomes U+FFFD, and reading goes on where the standard
+says: an ASCII byte is never swallowed by a broken character before it.
 """
 
 from __future__ import annotations
@@ -132,12 +132,14 @@ _GB18030_AFTER = str.maketrans(
 )
 """What the standard of 2022 took out of private use; two have changed places."""
 _BIG5_ROWS = (
-    "877a㡵𡵓𣚞𦀡㻬 87a1𥣞㫵竼龗𤅡𨤍𣇪𠪊𣉞䌊蒄龖鐯䤰蘓墖靊鈘秐稲晠権袝瑌篅枂稬剏遆㓦珄𥶹瓆鿇垳䤯呌䄱𣚎堘穲𧭥讏䚮𦺈䆁𥶙箮𢒼鿈𢓁𢓉𢓌鿉蔄𣖻䂴鿊䓡𪷿拁灮鿋 "
-    "8e69箸 8e6f簆 8e7e糎 8eab緒 8eb4縝 8ecd者 8ed0耨 8f57菁 8f69蒨 8f6e萏 8fcb覦覩 8ffe起 906d都 907a銹 90dc靜 90f1響 91bf鼖 "
-    "9244蔃 92af兙兛兝兞 92c8鍮 92d1瑹 9447浧 94ca禛 95d9邗 9644靝 96ed瀞 96fc嬨 9b76爁 9b78矗 9b7b纇 9bc6駖 9bde釔 9bec惞 9bf6澶 "
-    "9c42輶 9c53侻 9c62營 9c68鄄 9c6b鷰 9c77菏 9cbc尐秣 9cd0婧 9d57輋 9d5a筑 9dc4拐 9ea9恢 9eef痹 9efd汊 9f60鬮 9f66鼗 9fcb僭 9fd8弌 "
-    "a063蠏 a077拎 a0d5瑨 a0df煢 a0e4牐 a3c0␀␁␂␃␄␅␆␇␈␉␊␋␌␍␎␏␐␑␒␓␔␕␖␗␘␙␚␛␜␝␞␟␡€ c6cf廴 c6d3无 c6d5癶 c6d7隶 c6de〃仝 fa5f倩 fa66偽 "
-    "fabd包 fac5卄 fad5卿 fb48嘅 fbb8婷 fbf3幵 fbf9廐 fc4f彘 fc6c悤 fcb9撐 fce2晴 fcf1杞 fdb7沜渝 fdbb港 fdf1煮 fe52猪 fe6f瑜 feaa瓩 fedd砉"
+    "877a㡵𡵓𣚞𦀡㻬 87a1𥣞㫵竼龗𤅡𨤍𣇪𠪊𣉞䌊蒄龖鐯䤰蘓墖靊鈘秐稲晠権袝瑌篅枂稬剏遆㓦珄𥶹瓆鿇垳䤯呌䄱𣚎堘 "
+    "87c9穲𧭥讏䚮𦺈䆁𥶙箮𢒼鿈𢓁𢓉𢓌鿉蔄𣖻䂴鿊䓡𪷿拁灮鿋 8e69箸 8e6f簆 8e7e糎 8eab緒 8eb4縝 8ecd者 8ed0耨 8f57菁 "
+    "8f69蒨 8f6e萏 8fcb覦覩 8ffe起 906d都 907a銹 90dc靜 90f1響 91bf鼖 9244蔃 92af兙兛兝兞 92c8鍮 92d1瑹 9447浧 "
+    "94ca禛 95d9邗 9644靝 96ed瀞 96fc嬨 9b76爁 9b78矗 9b7b纇 9bc6駖 9bde釔 9bec惞 9bf6澶 9c42輶 9c53侻 9c62營 "
+    "9c68鄄 9c6b鷰 9c77菏 9cbc尐秣 9cd0婧 9d57輋 9d5a筑 9dc4拐 9ea9恢 9eef痹 9efd汊 9f60鬮 9f66鼗 9fcb僭 9fd8弌 "
+    "a063蠏 a077拎 a0d5瑨 a0df煢 a0e4牐 a3c0␀␁␂␃␄␅␆␇␈␉␊␋␌␍␎␏␐␑␒␓␔␕␖␗␘␙␚␛␜␝␞␟␡€ c6cf廴 c6d3无 c6d5癶 c6d7隶 "
+    "c6de〃仝 fa5f倩 fa66偽 fabd包 fac5卄 fad5卿 fb48嘅 fbb8婷 fbf3幵 fbf9廐 fc4f彘 fc6c悤 fcb9撐 fce2晴 fcf1杞 "
+    "fdb7沜渝 fdbb港 fdf1煮 fe52猪 fe6f瑜 feaa瓩 fedd砉"
 )
 """Pairs that Python's Big5-HKSCS lacks: the code of the first of a row, and their characters."""
 _BIG5 = {int(row[:4], 16) + place: character for row in _BIG5_ROWS.split() for place, character in enumerate(row[4:])}
@@ -178,7 +180,9 @@ def _decode_iso_2022_jp(body: bytes) -> str:
             state = part
             continue
         if not part.isascii():
-            part = part.decode("ascii", "replace").replace(REPLACEMENT, "\x1a").encode()  # no byte of 128 or more is of it
+            part = (
+                part.decode("ascii", "replace").replace(REPLACEMENT, "\x1a").encode()
+            )  # no byte of 128 or more is of it
         if state[:1] == b"$":
             text = _decode_euc_jp(part.translate(_HIGH))
         elif state == b"(I":
