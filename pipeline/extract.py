@@ -36,6 +36,7 @@ from pipeline.tasks.documents import (
 from pipeline.tasks.guard import spent
 from pipeline.tasks.ledger import Account, DocumentMetrics, Ledger, take_record
 from pipeline.tasks.profiles import PROFILE
+from pipeline.tasks.verbatim import note_verbatim
 
 __all__ = ["Piece", "Reader", "deal", "extract"]
 
@@ -144,6 +145,8 @@ class Reader(PipelineStep):
                     record = take_record(document.metadata, characters)
                     document.metadata = _encodable(document.metadata) | self._of_source(piece.source)
                     rule = _mend(document, rule)
+                    if len(document.text) != characters:
+                        note_verbatim(document.metadata, ())  # what was mended has moved it
                     records.count(document, rule, record, characters)
                     if rule is None:
                         yield document

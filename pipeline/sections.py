@@ -99,7 +99,8 @@ class WikiSource(Section):
 
 
 class BookSource(Section):
-    """Books as plain text, plain or compressed, or as EPUB; Project Gutenberg's header and licence are taken off."""
+    """Books as plain text, HTML, Markdown or RTF, plain or compressed, or as EPUB; Project Gutenberg's header and
+    licence are taken off."""
 
     kind: Literal["book"] = "book"
     profile: Annotated[Profile, Added] = Profile.PROSE
@@ -110,6 +111,8 @@ class BookSource(Section):
     """Character encoding of text files; auto is UTF-8, or what a byte order mark or a Gutenberg header says."""
     split_chapters: bool = True
     """A document per chapter; false cuts by length alone."""
+    ruby_readings: Annotated[bool, Added] = False
+    """Keep the readings beside the characters of an EPUB (ruby), in brackets; else the characters alone stay."""
     max_characters: int = Field(20_000, ge=1000)
     """Most characters of a document; longer chapters are cut between paragraphs."""
     min_characters: int = Field(200, ge=1)

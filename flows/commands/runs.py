@@ -20,8 +20,8 @@ from flows.commands.app import (
     find_record,
     settings_for,
 )
-from flows.commands.sample_text import gather_sample_text
 from flows.commands.watch import watched_flow
+from flows.recipe.sample_text import gather_sample_text
 from flows.run.record import RunRecord, read_record, records
 from infra.extras import require
 from infra.settings import Settings
@@ -88,7 +88,7 @@ def run(
     loaded = load_recipe(recipe, set_ or [])
     settings = settings_for(root)
     store = open_store(settings)  # an unwritable root is told before anything starts
-    gather_sample_text(loaded)
+    gather_sample_text(loaded, lambda line: console.print(f"[dim]{line}[/]"))
     planned = make_plan(loaded, store, restart_from=from_)
     if not _show_finished(planned, settings, store, recipe):
         _run_flow(planned, store, recipe)

@@ -15,9 +15,10 @@ from infra.digests import DigestCache, Take
 from infra.errors import UserError
 from infra.execution import Execution, Executor
 from infra.hashing import identity_of
+from infra.json_objects import JsonObject
 from infra.manifest import Manifest, address, split_address
 from infra.runner import Job, drift
-from infra.section import Added, External
+from infra.section import Added, External, earlier_names
 from infra.storage import ExternalFile, resolve
 from infra.store import Store
 from infra.tracking import flatten
@@ -188,15 +189,15 @@ def _elsewhere(execution: Execution, store: Store) -> Take | None:
 
 def identity_config(
     section: BaseModel, digests: DigestCache, external: dict[str, str], elsewhere: Take | None = None
-) -> dict[str, Any]:
+) -> JsonObject:
     """A section as it enters an identity: contents stand in for external paths. Fills `external` path by path."""
-    config: dict[str, Any] = section.model_dump(mode="json")
+    config: JsonObject = section.model_dump(mode="json")
     _replace(section, config, digests, external, elsewhere)
     return config
 
 
 def _replace(
-    section: BaseModel, config: dict[str, Any], digests: DigestCache, external: dict[str, str], elsewhere: Take | None
+    section: BaseModel, config: JsonObject, digests: DigestCache, external: dict[str, str], elsewhere: Take | None
 ) -> None:
     for name, description in type(section).model_fields.items():
         value = getattr(section, name)
@@ -213,3 +214,6 @@ def _replace(
             for key, item in value.items():
                 if isinstance(item, BaseModel):
                     _replace(item, config[name][key], digests, external, elsewhere)
+    for name, earlier in earlier_names(type(section)).items():
+        if name in config:
+            config[earlier] = config.pop(name)

@@ -15,6 +15,7 @@ from pydantic import BaseModel, Field, ValidationError
 from flows.recipe.sections import PromoteConfig, RegistryConfig
 from infra.errors import UserError
 from infra.execution import Layout
+from infra.json_objects import JsonObject
 from infra.section import Section
 from model.evaluation.sections import EvaluateConfig
 from model.finetune_sections import ContinuedConfig, DpoConfig, GrpoConfig, RejectionConfig, SftConfig
@@ -147,7 +148,7 @@ def load_recipe(source: str, settings: Sequence[str] = ()) -> Recipe:
         raise UserError(_explain(error, source, settings)) from None
 
 
-def _lay_over(values: dict[str, Any], setting: str) -> None:
+def _lay_over(values: JsonObject, setting: str) -> None:
     key, equals, text = setting.partition("=")
     if not equals or not key:
         raise UserError(f"--set {setting}: write it as section.key=value")

@@ -10,19 +10,19 @@ import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from markupsafe import Markup
 
 from flows.report import charts
 from flows.report.templating import templates
 from flows.run.record import RunRecord, read_record
-from flows.run.records import Point, Run
+from flows.run.run_view import Point, Run
 from flows.study.study import Budget, Contrast, Study, Trial, budgets, contrast
 from infra.durable import write_durably
 from infra.errors import UserError
 from infra.store import Store
 from infra.units import count
+from model.facts.training import PretrainMetrics
 
 __all__ = ["Comparison", "compare", "comparison_rows", "write_comparison"]
 
@@ -57,9 +57,10 @@ def compare(study: Study, found: list[Trial], run_ids: Mapping[tuple[str, int], 
             )
         curves.setdefault(trial.arm, {})[trial.seed] = points
         losses.setdefault(trial.arm, {})[trial.seed] = points[-1][1]
-        layers = (stage.manifest.metrics.get("expert_load") or {}) if stage.manifest else {}
-        if layers:
-            loads.setdefault(trial.arm, []).append(statistics.fmean(layer["max"] for layer in layers.values()))
+        measured = stage.measured_as(PretrainMetrics)
+        if measured is not None and measured.expert_load:
+            greatest = [load.max for load in measured.expert_load.values()]
+            loads.setdefault(trial.arm, []).append(statistics.fmean(greatest))
     return Comparison(
         study=study,
         costs=budgets(study, found),
@@ -74,7 +75,7 @@ def _mean_curve(curves: list[list[Point]]) -> list[Point]:
     return [(points[0][0], statistics.fmean(value for _, value in points)) for points in zip(*curves, strict=True)]
 
 
-def comparison_rows(comparison: Comparison) -> list[dict[str, Any]]:
+def comparison_rows(comparison: Comparison) -> list[dict[str, str]]:
     """One row per arm, for tables."""
     return [
         {

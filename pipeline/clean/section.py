@@ -113,13 +113,19 @@ def _profile(*on: str, **thresholds: Any) -> CleanRules:
 
 PROFILES: Mapping[Profile, CleanRules] = {
     Profile.WEB: _profile(*GROUPS, "pii", "fix_encoding", "unescape_html"),
-    Profile.PROSE: _profile("language", "gopher_repetition", "gopher_quality", "pii", "fix_encoding"),
-    Profile.REFERENCE: _profile("language", "gopher_repetition", "gopher_quality", "pii", "fix_encoding"),
+    Profile.PROSE: _profile(
+        "language", "gopher_repetition", "gopher_quality", "pii", "fix_encoding", min_alpha_words=0.6
+    ),
+    Profile.REFERENCE: _profile("language", "gopher_quality", "pii", "fix_encoding", min_alpha_words=0.4),
     Profile.DIALOGUE: _profile("language", "pii", "fix_encoding", min_words=1),
     Profile.MATHS: _profile("fix_encoding", min_words=1),
     Profile.CODE: _profile(min_words=1),
 }
-"""The rules of each profile, which `clean.rules`, `clean.profiles` and `clean.rules_by_source` are laid over."""
+"""The rules of each profile, which `clean.rules`, `clean.profiles` and `clean.rules_by_source` are laid over.
+
+Gopher's least share of words with a letter counts marks as words, of which speech and plays have many, and lists and
+tables more; what is written and edited is not judged by how often a line of it recurs.
+"""
 
 
 class CleanConfig(Section):

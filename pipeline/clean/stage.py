@@ -46,6 +46,7 @@ from pipeline.tasks.documents import (
 from pipeline.tasks.guard import Extracted, Job, guarded, renew
 from pipeline.tasks.ledger import Ledger
 from pipeline.tasks.profiles import profile_of
+from pipeline.tasks.verbatim import note_verbatim, outside, verbatim_of
 from pipeline.text.languages import base_code
 
 __all__ = ["Rules", "clean"]
@@ -120,7 +121,7 @@ class Rules(PipelineStep):
         group = "encoding"
         try:
             if rules.fix_encoding:
-                self._replace(document, self._mending(bool(rules.unescape_html))(document.text), "mended")
+                self._change(document, self._mending(bool(rules.unescape_html)), "mended")
             if not document.text.strip():
                 return "empty"
             for group in _active(rules):
@@ -128,7 +129,7 @@ class Rules(PipelineStep):
                     self.found.note("without_address")  # text from files, of which the lists have nothing to say
                     continue
                 asked = self.filter_of(group, _language(document, rules), rules)
-                keep, reason = get_filter_result(asked.filter(document))
+                keep, reason = get_filter_result(asked.filter(document if group == "c4_quality" else _prose(document)))
                 for cut in getattr(asked, "cuts", ()):  # C4's
                     self.found.lost(cut.reason, cut.text)
                 if not keep:
@@ -156,9 +157,12 @@ class Rules(PipelineStep):
         if "@" not in document.text and not DOTTED.search(document.text):
             return  # most texts: datatrove's patterns are tried at every word
         self._pii.restart()  # in each document, whatever the documents before it held
-        self._replace(document, self._pii.format(document.text), "masked")
+        self._change(document, self._pii.format, "masked")
 
-    def _replace(self, document: Document, text: str, rule: str) -> None:
+    def _change(self, document: Document, change: Callable[[str], str], rule: str) -> None:
+        """Change all of the text that is not verbatim."""
+        text, spans = outside(document.text, verbatim_of(document.metadata), change)
+        note_verbatim(document.metadata, spans)
         self.found.note(rule, int(text != document.text))
         self.found.cut[rule] += len(document.text) - len(text)
         document.text = text
@@ -227,6 +231,16 @@ def _judge(payload: tuple[str, str, str, dict[str, Any]]) -> Extracted:
 
 def _active(rules: CleanRules) -> Iterator[str]:
     return (group for group in GROUPS if getattr(rules, group))
+
+
+def _prose(document: Document) -> Document:
+    """The document without its verbatim text, of which rules about words have nothing to say."""
+    spans = verbatim_of(document.metadata)
+    if not spans:
+        return document
+    edges = [0, *(edge for span in spans for edge in span), len(document.text)]
+    pieces = (document.text[a:b] for a, b in zip(edges[::2], edges[1::2], strict=True))
+    return Document(text="".join(pieces), id=document.id, metadata=document.metadata)
 
 
 def _language(document: Document, rules: CleanRules) -> str:

@@ -83,7 +83,8 @@ class DedupConfig(Section):
     sentences: bool = False
     """Remove repeated spans of sentences as well, all but one of each (C4, arXiv 1910.10683, section 2.2)."""
     sentence_profiles: tuple[Profile, ...] = (Profile.WEB, Profile.PROSE, Profile.REFERENCE, Profile.DIALOGUE)
-    """Profiles that spans are removed from: what is left of code or of a worked solution is neither."""
+    """Profiles that spans are removed from: what is left of code or of a worked solution is neither. Documents with
+    preformatted text in them keep theirs."""
     sentence_span: int = Field(3, ge=1)
     """Sentences in a span (C4)."""
     sentence_min_words: int = Field(50, ge=0)

@@ -25,6 +25,7 @@ from pipeline.dedup.clusters import rank_of
 from pipeline.dedup.section import DedupConfig
 from pipeline.tasks.documents import Document
 from pipeline.tasks.profiles import profile_of
+from pipeline.tasks.verbatim import verbatim_of
 from pipeline.text.words import WORDS
 
 __all__ = ["PARTITIONS", "Cuts", "Repeats", "Spans", "cut", "sentences"]
@@ -66,7 +67,8 @@ class Spans(PipelineStep):
         gone = set(pq.read_table(self.dropped / f"{rank:05d}.parquet", columns=["row"])["row"].to_pylist())
         found = []
         for row, document in enumerate(data):
-            if row not in gone and profile_of(document.metadata) in self.config.sentence_profiles:
+            chosen = profile_of(document.metadata) in self.config.sentence_profiles
+            if row not in gone and chosen and not verbatim_of(document.metadata):
                 place = rank_of(self.config, document.metadata)
                 name = _hash(document.id)
                 found += [(span, place, name, rank, row, at) for at, span in enumerate(self._spans(document.text))]

@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 from datatrove.pipeline.base import PipelineStep
 
 from infra import events
+from pipeline.tokens.card import ShardFile
 from pipeline.tokens.rows import checksum, value_offsets
 from pipeline.tokens.tokenise import ENTRY, SPLITS
 
@@ -140,17 +141,17 @@ class Pack(PipelineStep):
                 writer.write_table(table, row_group_size=ROWS_PER_GROUP)
                 events.advance(len(table))
         events.flush()
-        entry = {
-            "name": task.name,
-            "rows": task.rows[1] - task.rows[0],
-            "bytes": path.stat().st_size,
-            "sha256": file_sha256(path),
-            "tokens_at": value_offsets(path, "tokens", self.length * self.dtype.itemsize),
-            "checksums_at": value_offsets(path, "checksum", 8),
-        }
+        entry = ShardFile(
+            name=task.name,
+            rows=task.rows[1] - task.rows[0],
+            bytes=path.stat().st_size,
+            sha256=file_sha256(path),
+            tokens_at=value_offsets(path, "tokens", self.length * self.dtype.itemsize),
+            checksums_at=value_offsets(path, "checksum", 8),
+        )
         done = self.out_dir / ".work" / "packed"
         done.mkdir(parents=True, exist_ok=True)
-        (done / f"{rank:05d}.json").write_text(json.dumps(entry))
+        (done / f"{rank:05d}.json").write_text(entry.model_dump_json())
 
     def _groups(self, task: PackTask, schema: pa.Schema) -> Iterable[pa.Table]:
         entries, owner, index = self._documents(task)

@@ -20,7 +20,7 @@ from typing import Any
 from pipeline.clean.section import SWITCHES, CleanConfig, CleanRules
 from pipeline.clean.stage import Rules
 from pipeline.sections import CodeSource, JsonlSource
-from pipeline.sources import book, code, gutenberg, jsonl
+from pipeline.sources import book, code, gutenberg, jsonl, xhtml
 from pipeline.sources.charset import NotText, decode
 from pipeline.sources.prescan import declared_in
 from pipeline.sources.stream import tidy
@@ -157,13 +157,6 @@ def _url_rules() -> Rules:
     return Rules(CleanConfig(rules=chosen), Path())
 
 
-def _licence(text: str) -> object:
-    try:
-        return gutenberg.strip_licence(text)
-    except gutenberg.Unreadable:
-        return None
-
-
 def _bytes(text: str) -> object:
     try:
         return decode(text.encode("utf-8", "surrogatepass"), html=True)
@@ -193,6 +186,13 @@ def _broken(text: str) -> object:
 def _row(text: str) -> object:
     source = JsonlSource(paths=("x",))
     return jsonl._parse(source, json.dumps({"text": text}).encode() + b"\n", {"line": 1})
+
+
+def _page(text: str) -> object:
+    try:
+        return xhtml.as_html(text)
+    except xhtml.TooManyEntities:
+        return None
 
 
 def _code(text: str) -> object:
@@ -236,7 +236,8 @@ def _recall(text: str) -> object:
 
 RULES: dict[str, Callable[[str], object]] = {
     "tidy": tidy,
-    "book: licence": _licence,
+    "book: licence": gutenberg.books,
+    "epub: page": _page,
     "book: chapters": lambda text: list(book.chapters(text, 200)),
     "book: cut": lambda text: list(book.cut(text, 1000)),
     "words": WORDS.word_tokenize,

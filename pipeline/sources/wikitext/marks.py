@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["BREAK", "HOLE", "Cuts", "Kept", "unmarked"]
+__all__ = ["BREAK", "HOLE", "MARK", "Cuts", "Kept", "unmarked"]
 
 _VERBATIM = "\x01"
 HOLE = "\x02"
@@ -17,7 +17,12 @@ HOLE = "\x02"
 BREAK = "\x03"
 """A line end that begins no line of markup."""
 _OWN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f]")
-_KEPT = re.compile(f"{_VERBATIM}([0-9]+){_VERBATIM}")
+_FIRST_DIGIT = 0x0E
+"""The control characters from here on are the digits of numbers: no step takes them for a number of the text."""
+MARK = f"{_VERBATIM}[\x0e-\x17]+{_VERBATIM}"
+"""A pattern of what stands for a text that comes through as it is."""
+_KEPT = re.compile(MARK)
+_DIGITS = str.maketrans("0123456789", "".join(chr(_FIRST_DIGIT + digit) for digit in range(10)))
 
 Cuts = dict[str, int]
 """Characters of wikitext that were left out, by rule."""
@@ -37,7 +42,7 @@ class Kept:
     def inline(self, text: str) -> str:
         """The mark of a text within a line."""
         self._texts.append(text)
-        return f"{_VERBATIM}{len(self._texts) - 1}{_VERBATIM}"
+        return f"{_VERBATIM}{str(len(self._texts) - 1).translate(_DIGITS)}{_VERBATIM}"
 
     def block(self, text: str) -> str:
         """The mark of a text that is a paragraph of its own."""
@@ -45,4 +50,8 @@ class Kept:
 
     def restored(self, text: str) -> str:
         """`text` with every mark replaced by what it stands for."""
-        return _KEPT.sub(lambda mark: self.restored(self._texts[int(mark[1])]), text)
+        return _KEPT.sub(lambda mark: self.restored(self._texts[_number(mark[0])]), text)
+
+
+def _number(mark: str) -> int:
+    return int("".join(str(ord(digit) - _FIRST_DIGIT) for digit in mark[1:-1]))

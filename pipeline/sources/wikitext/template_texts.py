@@ -101,6 +101,25 @@ def _spaced(page: Page, arguments: Arguments) -> str | None:
     return " ".join(value for value in arguments.unnamed if value) or None
 
 
+def _measured(page: Page, arguments: Arguments) -> str | None:
+    """A number with its unit."""
+    number, *units = [value for value in arguments.unnamed if value] or [""]
+    return " ".join([grouped(number, page.language), *units]) or None
+
+
+def _local_measure(page: Page, arguments: Arguments) -> str | None:
+    """`{{M|12|u=km}}` of the Italian wiki."""
+    if page.language != "it" or not arguments.count:
+        return None
+    return f"{grouped(arguments.get('1'), 'it')} {arguments.get('u', 'ul', '3')}".strip()
+
+
+def _quoted(page: Page, arguments: Arguments) -> str | None:
+    """A quotation within a sentence, on the German wiki."""
+    text = arguments.get("text", "1")
+    return (f"„{text}“" if page.language == "de" else f'"{text}"') if text else None
+
+
 def _ship(page: Page, arguments: Arguments) -> str | None:
     return " ".join(value for value in arguments.unnamed[:2] if value) or None
 
@@ -132,7 +151,8 @@ def _tex(page: Page, arguments: Arguments) -> str | None:
 
 
 def _raised(page: Page, arguments: Arguments) -> str | None:
-    return raised(arguments.get("1")) or None
+    text = arguments.get("1")
+    return (raised(text) if text.lstrip("+-−").isdecimal() else text) or None
 
 
 def _number(page: Page, arguments: Arguments) -> str | None:
@@ -215,8 +235,10 @@ def _date(page: Page, arguments: Arguments) -> str | None:
 
 def _quote(page: Page, arguments: Arguments) -> str | None:
     text = arguments.get("text", "quote", "texte", "texto", "testo", "cita", "1", "content")
-    by = arguments.get("author", "sign", "by", "autor", "auteur", "autore", "автор", "2")
-    source = arguments.get("source", "quelle", "3")
+    by = arguments.get("author", "sign", "by", "autor", "auteur", "autore", "автор")
+    source = arguments.get("source", "quelle")
+    unnamed = [value for value in arguments.unnamed[1:] if value and not value.endswith("px")]
+    by, source = by or "".join(unnamed[:1]), source or "".join(unnamed[1:2])
     if not text:
         return None
     signed = ", ".join(part for part in (by, source) if part)
@@ -269,6 +291,11 @@ def _dollars(page: Page, arguments: Arguments) -> str | None:
     return f"US${arguments.get('1')}" if arguments.count else None
 
 
+def _nuclide(page: Page, arguments: Arguments) -> str | None:
+    """Lithium-7."""
+    return "-".join(value for value in arguments.unnamed[:2] if value) or None
+
+
 def _sic(page: Page, arguments: Arguments) -> str | None:
     text = "".join(arguments.unnamed)
     hidden = arguments.get("hide", "nolink") in ("y", "yes", "1")
@@ -283,6 +310,8 @@ def _reading(page: Page, arguments: Arguments) -> str | None:
 
 def _century(page: Page, arguments: Arguments) -> str | None:
     """`{{s|XIX|e}}` of the French wiki."""
+    if page.language in ("ru", "uk", "be"):  # there it keeps words together
+        return arguments.get("1") or None
     if page.language != "fr" or not arguments.count:
         return None
     return f"{arguments.get('1').upper()}{arguments.get('2')} siècle"
@@ -304,6 +333,9 @@ KINDS: dict[str, _Handler] = {
     "second": _second,
     "joined": _joined,
     "spaced": _spaced,
+    "measured": _measured,
+    "local measure": _local_measure,
+    "quoted": _quoted,
     "respell": _respelled,
     "slashes": _slashes,
     "language": _language,
@@ -334,6 +366,7 @@ KINDS: dict[str, _Handler] = {
     "korean": _by_label(_KOREAN, "Korean"),
     "music": _music,
     "dollars": _dollars,
+    "nuclide": _nuclide,
     "sic": _sic,
     "reading": _reading,
     "century": _century,

@@ -14,6 +14,7 @@ from pipeline.tasks.documents import read_documents
 from pipeline.tasks.guard import renew
 from pipeline.tasks.ledger import DocumentMetrics, Ledger
 from pipeline.tasks.profiles import profile_of
+from pipeline.tasks.verbatim import note_verbatim, verbatim_of
 from pipeline.text.languages import STOP_WORDS
 from pipeline.text.words import WORDS
 from tests.pipeline.corpus import only, published, set_workers, write_documents
@@ -196,6 +197,40 @@ def test_thresholds_directly_under_clean_are_still_understood() -> None:
     assert CleanConfig.model_validate({"rules": {"min_words": 9}, "min_words": 7}).rules.min_words == 9
 
 
+CODE = (
+    "def ask(a):\n    # jane@corp.io, 8.8.8.8, &amp;, caf\u00c3\u00a9\n    if a > 1:\n        return {1}\n"
+    "    else:\n\n\n        x=3\n"
+)
+
+
+@pytest.mark.parametrize("profile", Profile)
+def test_preformatted_text_comes_through_to_the_character_or_not_at_all(profile: Profile) -> None:
+    text = f"{GOOD}\nA line without a stop\n{CODE}\nMenu\n{GOOD} caf\u00c3\u00a9 jane@corp.io\n{CODE}"
+    spans = [(text.index(CODE), text.index(CODE) + len(CODE)), (len(text) - len(CODE), len(text))]
+    document = Document(text=text, id="x", metadata={"source": "mine", "url": "", "profile": profile.value})
+    note_verbatim(document.metadata, spans)
+    config = CleanConfig(rules=CleanRules(gopher_repetition=False, duplicated_characters=1, new_lines_per_word=1))
+    assert Rules(config, Path("unused")).judge(document) is None
+    assert document.text.count(CODE) == 2
+    assert [document.text[begin:end] for begin, end in verbatim_of(document.metadata)] == [CODE, CODE]
+    assert ("jane@corp.io" in document.text.replace(CODE, "")) is (profile in (Profile.CODE, Profile.MATHS))
+
+
+def test_code_is_the_same_to_the_byte(tmp_path: Path) -> None:
+    files = sorted(Path(clean.__code__.co_filename).parents[2].joinpath("pipeline").rglob("*.py"))
+    texts = {str(file): file.read_text(encoding="utf-8") for file in files if file.stat().st_size}
+    out, _ = _run(tmp_path, CleanConfig(), [(name, "src", text) for name, text in texts.items()], profile="code")
+    assert {document.id: document.text for document in read_documents(out)} == texts
+
+
+SOLUTION = "Solve x^2 - 10x + 21 = 0.\n(x-3)(x-7)=0.\nx=3\n  or\nx=7\n\nAnswer: 7\n"
+
+
+@pytest.mark.parametrize("text", [SOLUTION, "What is 3 + 4?", "\\frac{a}{b} & = c \\\\ d & = e", "a &lt; b"])
+def test_worked_solutions_keep_every_line(text: str) -> None:
+    assert _judge(CleanConfig(), text, "gsm", "", Profile.MATHS) == (None, text)
+
+
 def test_text_is_mended_and_masked_the_same_in_every_document() -> None:
     config = _config(pii=True)
     rules = Rules(config, Path("unused"))
@@ -215,9 +250,12 @@ def _rows() -> list[tuple[str, str, str]]:
     ]
 
 
-def _run(root: Path, config: CleanConfig, *files: list[tuple[str, str, str]]) -> tuple[Path, dict]:  # type: ignore[type-arg]
+def _run(
+    root: Path, config: CleanConfig, *files: list[tuple[str, str, str]], profile: str | None = None
+) -> tuple[Path, dict[str, Any]]:
     (root / "out").mkdir(parents=True)
-    return root / "out", clean(config, {"extract": write_documents(root / "in", *files)}, root / "out")
+    inputs = {"extract": write_documents(root / "in", *files, profile=profile)}
+    return root / "out", clean(config, inputs, root / "out")
 
 
 def test_stage_counts_and_keeps_rejects_as_they_came(tmp_path: Path) -> None:

@@ -2,12 +2,70 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 
 from pipeline.sources.wikitext.namespaces import NAMES
 from pipeline.sources.wikitext.render import rendered
 from pipeline.sources.wikitext.sections import SECTIONS
+from pipeline.sources.wikitext.template_names import NAMES as NAMES_OF_TEMPLATES
+from pipeline.sources.wikitext.template_texts import KINDS
 from pipeline.sources.wikitext.wikis import code_of, wiki_of
+
+TOKENS = [
+    *(
+        "{{",
+        "}}",
+        "{{{",
+        "}}}",
+        "[[",
+        "]]",
+        "|",
+        "=",
+        "==",
+        "{|",
+        "|}",
+        "|-",
+        "||",
+        "!",
+        "\n",
+        " ",
+        "''",
+        "'''",
+        "a",
+        "b ",
+    ),
+    *(
+        "<ref>",
+        "</ref>",
+        "<ref name=a />",
+        "<!--",
+        "-->",
+        "<nowiki>",
+        "</nowiki>",
+        "<code>",
+        "</code>",
+        "<pre>",
+        "</pre>",
+    ),
+    *(
+        "<math>",
+        "</math>",
+        "<table>",
+        "<td>",
+        "</table>",
+        "<br>",
+        "<poem>",
+        "</poem>",
+        "&amp;",
+        "&#1;",
+        "&lt;",
+        "__TOC__",
+    ),
+    *("-{", "}-", "zh-tw:", "H|", ";", ":", "*", "#", "(", ")", ",", "File:", "Category:", "http://a ", "[http://b c]"),
+    *("convert|1|km", "lang|de|x", "quote|x", "1", "ubl|", "{{x}}", "{{convert|5|m}}", "\x01", "\x020\x01"),
+]
 
 
 def _text(markup: str, language: str = "en", **options: object) -> str:
@@ -24,7 +82,8 @@ def _text(markup: str, language: str = "en", **options: object) -> str:
         ("a<ref>cite {{web|x}}</ref>b<ref name='x' />c", "abc"),
         ("a<ref>[http://x left open {{</ref>b", "ab"),
         ("a{{Infobox|b={{nested}}}}b<!-- hidden -->", "ab"),
-        ("a [http://h label] b [http://h] [//h/x other]", "a label b other"),
+        ("a [http://h label] b [http://h] [//h/x other] [http://h one [1]]", "a label b other one [1]"),
+        ("a[[File:X.jpg\n|thumb\n|on\nlines]]b", "ab"),
         ("tea &amp; cake&nbsp;here", "tea & cake here"),
         ("one<br />two <span>three</span> <div>four</div>", "one\ntwo three\n\nfour"),
         (
@@ -48,6 +107,7 @@ def test_markup(markup: str, text: str) -> None:
     "text",
     [
         "a<x and x>b",
+        "a<b and b>c, p<i or s>u",
         "vector<int> and <T>x</T>",
         "! not a heading of a table",
         "| no cell\n|} no end",
@@ -71,11 +131,14 @@ def test_what_only_looks_like_markup(text: str) -> None:
         ("<nowiki>''[[x]] {{y}} <ref> &lt; __NOTOC__</nowiki>", "''[[x]] {{y}} <ref> < __NOTOC__"),
         ("{{nowrap|<nowiki>}}|</nowiki>}}", "}}|"),
         ("<nowiki>*</nowiki> no item", "* no item"),
+        ("{{10^|<nowiki>x</nowiki>}} {{uc:<nowiki>a</nowiki>}} {{num|<nowiki>1</nowiki>}}", "10x a 1"),
         ("[[a|<nowiki>]]</nowiki>]]", "]]"),
         ("<code>[[ -f $x ]]</code>", "[[ -f $x ]]"),
         ("<code>a = ''</code>, <code>x[[1]]</code>", "a = '', x[[1]]"),
         ("<code>''n''</code> and <code>[[Foo|bar]]</code>", "n and bar"),
         ("<code>&lt;b&gt; a  b</code>", "<b> a  b"),
+        ("<code>a = {{{0}}}; {{ name }} <b>x</code>", "a = {{{0}}}; {{ name }} <b>x"),
+        ("<code>a {{!}} b{{=}}c</code>", "a | b=c"),
         (
             "x\n<syntaxhighlight lang='c'>\n#include <a.h>\n\n\n* b;  \n&lt; [[c]] {{d}}\n</syntaxhighlight>\ny",
             "x\n\n#include <a.h>\n\n\n* b;  \n&lt; [[c]] {{d}}\n\ny",
@@ -145,6 +208,7 @@ def test_no_hole_stays(markup: str, text: str) -> None:
         ("{{convert|1|mi|km|sp=us}}", "1 mile (1.6 km)"),
         ("{{convert|5|m|ft|sp=us}}", "5 meters (16 ft)"),
         ("{{convert|3|parsangs}}", "3 parsangs"),
+        ("{{convert|1.5|e6km2}}", "1.5 million square kilometres (0.58 million sq mi)"),
         ("{{cvt|30|kn|km/h mph}}", "30 kn (56 km/h; 35 mph)"),
         ("{{lang|de|Hafen}} {{lang-de|Hafen}} {{langx|fr|[[port]]}}", "Hafen German: Hafen French: port"),
         ("{{transl|ar|DIN|al-Ǧazāʾir}} {{IPA|/x/}} {{IPAc-en|k|æ|t}}", "al-Ǧazāʾir /x/ /kæt/"),
@@ -155,10 +219,12 @@ def test_no_hole_stays(markup: str, text: str) -> None:
         ("{{circa|1300}} {{as of|2001|5|3}} {{as of|2001|lc=y}}", "c. 1300 As of 3 May 2001 as of 2001"),
         ("5{{nbsp}}km, a{{snd}}b, 1{{ndash}}2", "5 km, a – b, 1–2"),
         ("{{quote|Words here.|A. Author}}", "Words here.\n— A. Author"),
+        ("{{cquote|Words here.|20px|20px|A. Author|Book}}", "Words here.\n— A. Author, Book"),
         ("{{main|Other}}{{see also|More}}text{{sfn|A|2}}{{efn|b}}", "text"),
         ("{{HMS|Victory}} {{USS|Nimitz|CVN-68}} {{US$|5}}", "HMS Victory USS Nimitz (CVN-68) US$5"),
         ("{{Template:nowrap|a}} {{subst:nowrap|b}} {{unknown|{{nowrap|c}}}}", "a b"),
         ("{{{1|default}}} {{{{{1}}}}} {{ left {{nowrap|open}}", "default {{ left open"),
+        ("{{#if:x|yes|no}} {{#if: |yes|no}} {{#ifeq:a|a|same}} {{#tag:math|x^2}}{{#tag:ref|x}}", "yes no same $x^2$"),
         ("{{code|1=a  = ''}} {{tmath|x_1}}", "a  = '' $x_1$"),
         ("{{nowrap|1=a=b}} {{nowrap|[[x|y]]}} {{nowrap|text=z}}", "a=b y z"),
     ],
@@ -176,6 +242,10 @@ def test_templates(markup: str, text: str) -> None:
             "1.234.567,89 latein aqua\n\nWorte\n— A",
         ),
         ("fr", "{{langue|en|x}} {{unité|12|km}} au {{s|XIX|e}} {{citation|y}}", "x 12 km au XIXe siècle « y »"),
+        ("lv", "{{vol-en|town}}", "angļu: town"),
+        ("it", "{{M|1200|u=km}} {{Citazione|Parole.|A}}", "1.200 km\n\nParole.\n— A"),
+        ("de", '{{"|Worte}} {{lang|en|words}}', "„Worte“ words"),
+        ("ru", "{{s|5 км}} {{число|12000}}", "5 км 12 000"),
         ("ru", "{{lang-en|town}} {{нп5|Город||en|Town}}", "английский: town Город"),
         ("ja", "{{読み仮名|漢字|かんじ}} {{仮リンク|町|en|Town}} {{ルビ|字|じ}}", "漢字（かんじ） 町 字"),
         ("ko", "{{llang|en|Seoul}} {{임시링크|서울|en|Seoul}}", "Seoul 서울"),
@@ -205,6 +275,8 @@ def test_other_languages(language: str, markup: str, text: str) -> None:
         ("-{zh-hans:a&nbsp;b;zh-hant:c&amp;}-", "a b", "c&"),
         ("[[甲|-{zh-hans:[[b]];zh-hant:{{nowrap|c}}}-]]", "b", "c"),
         ("-{left open", "-{left open", "-{left open"),
+        ("-{A|zh-hans:甲;zh-hant:乙}-和甲<nowiki>甲</nowiki>", "甲和甲甲", "乙和乙甲"),
+        ("-{H|zh-cn:甲;zh-tw:乙}-甲", "甲", "乙"),
     ],
 )
 def test_variants(markup: str, plain: str, taiwan: str) -> None:
@@ -270,3 +342,26 @@ def test_the_code_of_a_wiki(database: str, language: str, code: str) -> None:
 
 def test_characters_that_could_be_marks_are_none() -> None:
     assert _text("a\x010\x01b\x02c\x03<nowiki>\x010\x01</nowiki>") == "a0bc0"
+
+
+def test_an_argument_is_used_once_at_most() -> None:
+    """Otherwise templates within templates would double their text at each level."""
+    named = "|".join(
+        f"{name}=n{name}" for name in ("text", "author", "source", "u", "e", "t", "s", "p", "hangul", "lt")
+    )
+    assert set(NAMES_OF_TEMPLATES.values()) == set(KINDS)
+    for language in ("en", "fr", "de", "ru", "it"):
+        for name in NAMES_OF_TEMPLATES:
+            text = _text(f"{{{{{name}|q1q|q2q|q3q|q4q|q5q|q6q|{named}}}}}", language)
+            twice = [part for part in (*(f"q{n}q" for n in range(1, 7)), "ntext", "nauthor") if text.count(part) > 1]
+            assert not twice, (name, text)
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_whatever_comes_leaves_no_mark(seed: int) -> None:
+    source = random.Random(seed)
+    for language in ("en", "zh", "fr"):
+        markup = "".join(source.choices(TOKENS, k=source.randint(1, 400)))
+        found = rendered(markup, wiki_of(language), variant="zh-tw", tables=source.random() < 0.5)
+        assert not set(found.text) & set("\x00\x01\x02\x03\x04")
+        assert all(size > 0 for size in found.cuts.values())

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
-from flows.commands.app import console
 from flows.recipe.recipe import Recipe
 
 __all__ = ["gather_sample_text"]
@@ -13,7 +13,7 @@ FOLDER = "data/sample"
 """Where the presets that are made of it look."""
 
 
-def gather_sample_text(recipe: Recipe) -> None:
+def gather_sample_text(recipe: Recipe, tell: Callable[[str], None]) -> None:
     """Gather the sample's text if a source of the recipe lies there and nothing does yet.
 
     Raises:
@@ -24,4 +24,4 @@ def gather_sample_text(recipe: Recipe) -> None:
         return
     from pipeline.sample.gather import gather
 
-    gather(Path(FOLDER), lambda line: console.print(f"[dim]{line}[/]"))
+    gather(Path(FOLDER), tell)
