@@ -25,22 +25,25 @@ _FILES: tuple[tuple[bytes, str, str], ...] = (
     (b"\x89LZO\0\r\n\x1a\n", "compressed with lzop", _UNPACK),
     (b"\x1f\x9d", "compressed with compress", _UNPACK),
     (b"\xff\x06\0\0sNaPpY", "compressed with snappy", _UNPACK),
-    (b"%PDF-", "a PDF file", _TEXT),
-    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an old Microsoft Office file", _TEXT),
-    (b"AT&TFORM", "a DjVu file", _TEXT),
     (b"PAR1\x15", "a Parquet file", "read it as kind: parquet"),
     (b"ARROW1\0\0", "an Arrow file", "read it as kind: dataset"),
     (b"Obj\x01", "an Avro file", "convert it to Parquet"),
     (b"\x89HDF\r\n\x1a\n", "an HDF5 file", "convert it to Parquet"),
     (b"\x93NUMPY", "a NumPy file", _NOT_TEXT),
     (b"SQLite format 3\0", "an SQLite database", "export its texts as JSON Lines"),
+)
+"""How a file begins, what it is, and what to do: archives and tables, of which no reader of bytes makes anything."""
+_DOCUMENTS: tuple[tuple[bytes, str, str], ...] = (
+    (b"%PDF-", "a PDF file", _TEXT),
+    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an old Microsoft Office file", _TEXT),
+    (b"AT&TFORM", "a DjVu file", _TEXT),
     (b"\x7fELF", "a program", _NOT_TEXT),
     (b"\x89PNG\r\n\x1a\n", "a picture", _NOT_TEXT),
     (b"\xff\xd8\xff", "a picture", _NOT_TEXT),
     (b"GIF87a", "a picture", _NOT_TEXT),
     (b"GIF89a", "a picture", _NOT_TEXT),
 )
-"""How a file begins, what it is, and what to do."""
+"""The same of files of which a reader of books or code rejects the one and reads on."""
 
 _CONTENTS: tuple[tuple[re.Pattern[bytes], str, str], ...] = tuple(
     (re.compile(pattern, re.IGNORECASE | re.DOTALL), what, remedy)
@@ -63,16 +66,20 @@ _CONTENTS: tuple[tuple[re.Pattern[bytes], str, str], ...] = tuple(
 
 
 def file_of(head: bytes, name: str = "") -> tuple[str, str] | None:
-    """What a file is that begins so and is not read here, and what to do; None for any other.
+    """What a file is that begins so and that nothing here reads byte by byte, and what to do; None for any other.
 
     Sixteen bytes of it tell.
     """
     if head.startswith(b"PK\x03\x04") and name.lower().endswith(".wacz"):
         return "a WACZ package", "unpack it, and name the WARC files in its folder archive/"
-    return next(((what, remedy) for magic, what, remedy in _FILES if head.startswith(magic)), None)
+    return _told(_FILES, head)
+
+
+def _told(table: tuple[tuple[bytes, str, str], ...], head: bytes) -> tuple[str, str] | None:
+    return next(((what, remedy) for magic, what, remedy in table if head.startswith(magic)), None)
 
 
 def content_of(head: bytes) -> tuple[str, str] | None:
     """What the content of a file is, plain or decompressed, that begins so where a crawl was expected."""
-    told = file_of(head)
+    told = file_of(head) or _told(_DOCUMENTS, head)
     return told or next(((what, remedy) for mark, what, remedy in _CONTENTS if mark.match(head)), None)

@@ -24,6 +24,7 @@ from pipeline.sources import book, code, gutenberg, jsonl, xhtml
 from pipeline.sources.charset import NotText, decode
 from pipeline.sources.prescan import declared_in
 from pipeline.sources.stream import tidy
+from pipeline.sources.whatwg import decode_as
 from pipeline.sources.wikitext.render import rendered
 from pipeline.sources.wikitext.wikis import wiki_of
 from pipeline.tasks import guard
