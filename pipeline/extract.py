@@ -35,6 +35,7 @@ from pipeline.tasks.documents import (
 )
 from pipeline.tasks.guard import spent
 from pipeline.tasks.ledger import Account, DocumentMetrics, Ledger, take_record
+from pipeline.tasks.losses import Losses
 from pipeline.tasks.profiles import PROFILE
 from pipeline.tasks.verbatim import note_verbatim
 
@@ -46,6 +47,8 @@ RECORDS = 1_000_000
 """Records that any file may have beyond one for each of its bytes."""
 SECONDS, SECONDS_PER_MEGABYTE = 300.0, 60.0
 """Processor time that making text of a file may take in all, and further for its size: ten times what text takes."""
+NO_TEXT = ("status/", "type", "redirect", "namespace", "language", "skipped", "failure/", "damaged_file")
+"""How rules begin that reject what nobody asked for, or for which `max_failure_rate` is the limit."""
 DEEPEST = 32
 """Levels of lists and objects kept of a record's metadata."""
 
@@ -70,10 +73,19 @@ def extract(config: ExtractConfig, inputs: Mapping[str, Path], out_dir: Path) ->
         raise UserError("extract.sources: no source is named; give at least one, with its kind and paths")
     tasks = deal(config)
     work = out_dir / ".work"
+    losses = Losses(
+        "extract",
+        config,
+        "see whether extract.sources.{source} has the right kind and options",
+        only_rejects=True,
+        intended=NO_TEXT,
+    )
     events.begin("extracting", sum(piece.part.size for task in tasks for piece in task), "bytes")
-    run_pipeline([Reader(config, tasks, out_dir), DocumentWriter(out_dir)], len(tasks), work, "extract")
-    metrics = Ledger.merged(work).metrics()
+    run_pipeline([Reader(config, tasks, out_dir, losses), DocumentWriter(out_dir)], len(tasks), work, "extract")
+    ledger = Ledger.merged(work)
+    metrics = ledger.metrics()
     _check(config, _files(tasks), metrics, out_dir)
+    losses.judge(ledger)
     return metrics.written()
 
 
@@ -127,13 +139,13 @@ class Reader(PipelineStep):
     type = "READER"
     name = "sources"
 
-    def __init__(self, config: ExtractConfig, tasks: list[list[Piece]], out_dir: Path) -> None:
+    def __init__(self, config: ExtractConfig, tasks: list[list[Piece]], out_dir: Path, losses: Losses) -> None:
         super().__init__()
-        self.config, self.tasks, self.out_dir = config, tasks, out_dir
+        self.config, self.tasks, self.out_dir, self.losses = config, tasks, out_dir, losses
         self.files = _files(tasks)
 
     def run(self, data: Iterable[Document] | None = None, rank: int = 0, world_size: int = 1) -> Iterator[Document]:
-        ledger = Ledger()
+        ledger = self.losses.ledger(self.out_dir / ".work")
         with RejectWriter(self.out_dir, rank) as rejects:
             for piece in self.tasks[rank]:
                 ledger.bytes_in += piece.part.size

@@ -21,6 +21,7 @@ from model.facts.training import (
 )
 from pipeline.reasoning.problems import ReasoningMetrics
 from pipeline.tasks.ledger import DocumentMetrics
+from pipeline.tokens.metrics import ShardMetrics
 
 __all__ = [
     "ACTIONS",
@@ -133,6 +134,7 @@ STAGES: tuple[Stage, ...] = (
         (read("decontaminate"), read("tokenizer")),
         2,
         "packed token rows",
+        ShardMetrics,
     ),
     Stage(
         "pretrain",
