@@ -14,7 +14,7 @@ from warcio.statusandheaders import StatusAndHeaders
 from warcio.warcwriter import WARCWriter
 
 from infra.errors import UserError
-from pipeline.extract import Reader, deal
+from pipeline.extract import extract
 from pipeline.sections import ExtractConfig, WebSource
 from pipeline.sources.stream import Foreign, Limits, Part, open_stream
 from pipeline.sources.web import parts, read, records
@@ -197,12 +197,16 @@ def test_what_lies_about_beside_crawls_is_named(tmp_path: Path, name: str, conte
     with pytest.raises(Foreign, match=what) as caught:
         list(read(SOURCE, Part(written), Limits()))
     assert "get the file again" not in caught.value.remedy
-    config = ExtractConfig.model_validate({"sources": {"s": {"kind": "web", "paths": [written.path]}}})
+
+
+def test_the_stage_says_what_to_do_with_such_a_file(tmp_path: Path) -> None:
+    path = external(tmp_path / "a.warc.7z", b"7z\xbc\xaf\x27\x1c\0\4").path
+    config = ExtractConfig.model_validate({"sources": {"s": {"kind": "web", "paths": [path]}}})
+    (tmp_path / "out").mkdir()
     with pytest.raises(UserError) as told:
-        list(Reader(config, deal(config), tmp_path).run())
-    assert str(told.value).startswith(f"{written.path}: this is ")
-    assert "again" not in str(told.value)
-    assert "\n" not in str(told.value)
+        extract(config, {}, tmp_path / "out")
+    said = "this is a 7z archive, which is not read here; unpack it, or set extract.on_damaged=skip to keep the rest"
+    assert f"{path}: {said}" in str(told.value)
 
 
 @pytest.mark.parametrize("packed", [False, True], ids=["plain", "compressed"])
