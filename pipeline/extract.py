@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +40,10 @@ from pipeline.tasks.losses import Losses
 from pipeline.tasks.profiles import PROFILE
 from pipeline.tasks.verbatim import note_verbatim
 
-__all__ = ["Piece", "Reader", "deal", "extract"]
+__all__ = ["Piece", "Reader", "deal", "extract", "peek"]
 
+PEEKED_FILES = 6
+"""Files of which a look sees the beginning."""
 TASK_BYTES = 2_000_000
 """Files of a source share a task while they are smaller than this together."""
 RECORDS = 1_000_000
@@ -133,6 +136,21 @@ def _module(kind: str) -> Any:
     }[kind]
 
 
+def peek(config: ExtractConfig, most: int) -> list[Document]:
+    """The first documents of the sources, `most` at most, from several files where there are several; for a look.
+
+    Raises:
+        UserError: a path names nothing, or a file is damaged.
+    """
+    tasks = deal(config)
+    reader = Reader(config, tasks, Path())
+    pieces = [piece for task in tasks for piece in task]
+    chosen = pieces[:: max(1, len(pieces) // PEEKED_FILES)][:PEEKED_FILES]
+    share = -(-most // max(1, len(chosen)))
+    kept = ((document for document, rule in reader.read(piece) if rule is None) for piece in chosen)
+    return [document for found in kept for document in islice(found, share)][:most]
+
+
 class Reader(PipelineStep):
     """The datatrove step that reads the files of its task, counts, and writes the rejects."""
 
@@ -151,7 +169,7 @@ class Reader(PipelineStep):
                 ledger.bytes_in += piece.part.size
                 records = ledger.records(piece.source)
                 separator = "/" if piece.part.begin == 0 and piece.part.end is None else "."
-                for number, (document, rule) in enumerate(self._read(piece), 1):
+                for number, (document, rule) in enumerate(self.read(piece), 1):
                     document.id = f"{piece.source}/{piece.name}{separator}{number}"
                     characters = len(document.text)
                     record = take_record(document.metadata, characters)
@@ -171,7 +189,8 @@ class Reader(PipelineStep):
     def _of_source(self, source: str) -> dict[str, str]:
         return {"source": source, PROFILE: self.config.sources[source].profile.value}
 
-    def _read(self, piece: Piece) -> Iterator[Found]:
+    def read(self, piece: Piece) -> Iterator[Found]:
+        """The documents of a file or a part of one, each with the rule that rejects it or None."""
         options = self.config.sources[piece.source]
         limits = Limits(self.config.max_record_bytes, self.config.max_record_seconds)
         try:

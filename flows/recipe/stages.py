@@ -280,6 +280,11 @@ def metrics_of(name: str) -> MetricsKind | None:
     return _BY_NAME[name].metrics if name in _BY_NAME else None
 
 
+def entrypoints() -> dict[str, str]:
+    """Module and function of each stage."""
+    return {stage.name: stage.entrypoint for stage in STAGES}
+
+
 def stage_names() -> list[str]:
     """All stages, in the order they run."""
     return [row.name for row in STAGES]
