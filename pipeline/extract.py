@@ -143,7 +143,7 @@ def peek(config: ExtractConfig, most: int) -> list[Document]:
         UserError: a path names nothing, or a file is damaged.
     """
     tasks = deal(config)
-    reader = Reader(config, tasks, Path())
+    reader = Reader(config, tasks, Path(), Losses("extract", config, ""))
     pieces = [piece for task in tasks for piece in task]
     chosen = pieces[:: max(1, len(pieces) // PEEKED_FILES)][:PEEKED_FILES]
     share = -(-most // max(1, len(chosen)))
