@@ -208,7 +208,7 @@ def test_what_comes_out_of_a_stage_goes_into_the_next(
     seeds = tmp_path / "seeds.jsonl"
     seeds.write_text("".join(json.dumps({"text": f"{n} {PROSE[0]} {PROSE[2]}"}) + "\n" for n in range(20)))
     asked = RecallConfig.model_validate(SEARCH | {"domains": {"harbour": {"seeds": [str(seeds)]}}})
-    metrics = recall(asked, {"dedup": folders["dedup"]}, folders["recall"])
+    metrics = recall(asked, {"dedup": folders["dedup"]}, folders["recall"]).written()
     out = _check(folders["recall"], metrics, out)
 
     inputs = {"dedup": folders["recall"], "reasoning": write_reasoning(tmp_path / "reasoning", test=[QUESTION])}
