@@ -43,7 +43,7 @@ from pipeline.tasks.documents import (
     document_files,
     run_pipeline,
 )
-from pipeline.tasks.guard import Extracted, Job, guarded, renew
+from pipeline.tasks.guard import Budget, Extracted, Job, guarded, renew
 from pipeline.tasks.ledger import Ledger
 from pipeline.tasks.profiles import profile_of
 from pipeline.tasks.verbatim import note_verbatim, outside, verbatim_of
@@ -99,7 +99,7 @@ class Rules(PipelineStep):
         originals: deque[str] = deque()
         jobs = _jobs(key, data, originals, ledger)
         with RejectWriter(self.out_dir, rank) as rejects:
-            for document, rule in guarded(_judge, jobs, self.config.max_document_seconds):
+            for document, rule in guarded(_judge, jobs, Budget(self.config.max_document_seconds)):
                 original = originals.popleft()
                 noted, cut = document.metadata.pop(FOUND, ({}, {}))
                 for name, amount in noted.items():

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from pydantic import ValidationError
 
+from infra import events
 from infra.errors import UserError
 from pipeline import extract as stage
 from pipeline.extract import deal, extract
@@ -366,3 +367,33 @@ def test_each_document_says_what_it_is_by_its_kind_or_by_the_recipe(tmp_path: Pa
         source["profile"] = "maths"
     extract(ExtractConfig.model_validate(values), {}, tmp_path / "b")
     assert {document.metadata["profile"] for document in read_documents(tmp_path / "b")} == {"maths"}
+
+
+def test_what_lies_beside_the_data_is_passed_over_and_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    set_workers(monkeypatch, 1)
+    notes: list[str] = []
+    monkeypatch.setattr(events, "note", notes.append)
+    corpus = _corpus(tmp_path / "raw")
+    whole = _run(_config(corpus), tmp_path / "whole")
+    for name in (
+        *(
+            "web/a.cdx",
+            "web/index/b.cdx.gz",
+            "web/robots.txt",
+            "wiki/dump.xml.md5",
+            "wiki/SHA256SUMS",
+            "book/README.md",
+        ),
+        *("book/LICENSE", "jsonl/README", "jsonl/rows.jsonl.sha256", "parquet/_SUCCESS", "parquet/_metadata"),
+    ):
+        (corpus / name).parent.mkdir(exist_ok=True)
+        (corpus / name).write_bytes(b"no data at all, and long enough to be taken for text. " * 9)
+    metrics = _run(_config(corpus), tmp_path / "out")
+    assert {**metrics, "bytes_in": 0} == {**whole, "bytes_in": 0}
+    assert notes[0] == "extract.sources.my-book: 2 files are passed over by name (LICENSE, README.md)"
+    assert len(notes) == 5
+    source = {"kind": "book", "paths": [str(corpus / "book" / "README.md")]}
+    assert _run(ExtractConfig.model_validate({"sources": {"a": source}}), tmp_path / "one")["documents_out"] == 1
+    index = {"kind": "web", "paths": [str(corpus / "web/index")]}
+    with pytest.raises(UserError, match=r"extract.sources.a: .*: no data beside b\.cdx\.gz; name a file itself"):
+        _run(ExtractConfig.model_validate({"sources": {"a": index}}), tmp_path)
