@@ -21,6 +21,7 @@ from model.facts.training import (
 )
 from pipeline.reasoning.problems import ReasoningMetrics
 from pipeline.tasks.ledger import DocumentMetrics
+from pipeline.tokens.metrics import ShardMetrics
 
 __all__ = [
     "ACTIONS",
@@ -133,6 +134,7 @@ STAGES: tuple[Stage, ...] = (
         (read("decontaminate"), read("tokenizer")),
         2,
         "packed token rows",
+        ShardMetrics,
     ),
     Stage(
         "pretrain",
@@ -276,6 +278,11 @@ def stage(name: str) -> Stage:
 def metrics_of(name: str) -> MetricsKind | None:
     """The model of a stage's metrics; None for what is no stage, of this version."""
     return _BY_NAME[name].metrics if name in _BY_NAME else None
+
+
+def entrypoints() -> dict[str, str]:
+    """Module and function of each stage."""
+    return {stage.name: stage.entrypoint for stage in STAGES}
 
 
 def stage_names() -> list[str]:

@@ -62,6 +62,26 @@ class Tokenised:
         """A count, over all tasks."""
         return sum(task[name] for task in self.tasks)
 
+    def characters(self, split: str, source: str) -> int:
+        """Characters of the documents of one split and source."""
+        return sum(task["characters"][split].get(source, 0) for task in self.tasks)
+
+    def last(self, split: str, source: str, tokens: int, dtype: np.dtype) -> np.ndarray:
+        """The last `tokens` tokens of one split and source, of documents in their order."""
+        found: list[tuple[int, int, int, np.ndarray]] = []
+        base = 0
+        for number, counts in enumerate(self.tasks):
+            entries = self.entries(number, split, source)
+            base, first = base + counts["documents"], base
+            if not len(entries):
+                continue
+            many = int(np.searchsorted(np.cumsum(entries["length"][::-1], dtype=np.int64), tokens)) + 1
+            stream = np.memmap(self.work / "tokens" / f"{number:05d}.bin", dtype=dtype, mode="r")
+            for order, start, length, row in entries[-many:].tolist():
+                found.append((order, first + row, number, stream[start : start + length]))
+        found.sort(key=lambda each: each[:2])
+        return np.concatenate([each[-1] for each in found])[-tokens:] if tokens else np.empty(0, dtype)
+
 
 @dataclass(frozen=True)
 class PackTask:

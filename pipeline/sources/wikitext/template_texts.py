@@ -142,7 +142,7 @@ def _language(page: Page, arguments: Arguments) -> str | None:
 
 def _code(page: Page, arguments: Arguments) -> str | None:
     code = arguments.get("code", "1")
-    return page.kept.inline(decoded(code)) if code else None
+    return page.kept.inline(decoded(code), code=True) if code else None
 
 
 def _tex(page: Page, arguments: Arguments) -> str | None:
