@@ -13,7 +13,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from flows.commands.app import app, console
+from flows.commands.app import app, console, keys_here
 from flows.recipe.stages import stage_names
 from infra.units import size
 
@@ -23,7 +23,12 @@ if TYPE_CHECKING:
 
 @app.command()
 def explain(
-    key: Annotated[str, typer.Argument(help="A key or a section, as grpo.kl_weight; all sections when left out.")] = "",
+    key: Annotated[
+        str,
+        typer.Argument(
+            help="A key or a section, as grpo.kl_weight; all sections when left out.", autocompletion=keys_here
+        ),
+    ] = "",
 ) -> None:
     """What a key of the recipe does: help, type, default, presets that set it, the code that reads it."""
     from flows.recipe.explain import key_lines

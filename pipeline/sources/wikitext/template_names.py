@@ -10,6 +10,7 @@ __all__ = ["FIXED", "NAMES"]
 
 _WORDS = {
     "first": """
+        refnec référence_nécessaire senza_fonte citation_needed_span clarify_span
         nowrap strikethrough comment подсказка сс3 nobr nobreak nobold small smaller big large larger abbr
         abbrv tooltip strong em var samp kbd mono sc smallcaps smallcaps2 sclass font noitalic italic bold
         nobold underline strike sub resize center centre left right visible_anchor vanchor not_a_typo

@@ -343,7 +343,7 @@ KINDS: dict[str, _Handler] = {
     "code": _code,
     "tex": _tex,
     "raised": _raised,
-    "convert": lambda page, arguments: converted(arguments),
+    "convert": lambda page, arguments: converted(arguments, short=page.language not in ("en", "simple")),
     "cvt": lambda page, arguments: converted(arguments, short=True),
     "number": _number,
     "fraction": _fraction,

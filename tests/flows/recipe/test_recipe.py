@@ -30,7 +30,10 @@ def test_the_korean_preset_keeps_korean_and_english() -> None:
     from tests.pipeline.clean.test_clean import GERMAN, GOOD, HARBOUR
 
     rules = Rules(load_recipe("korean").clean, Path("unused"))
-    korean = HARBOUR["ko"] + "\n여름이면 시장이 열리고 농부들이 치즈와 꿀을 가져온다. 하룻밤 머물려던 나그네도 한 주를 머문다."
+    korean = (
+        HARBOUR["ko"]
+        + "\n여름이면 시장이 열리고 농부들이 치즈와 꿀을 가져온다. 하룻밤 머물려던 나그네도 한 주를 머문다."
+    )
 
     def judge(text: str, source: str) -> str | None:
         return rules.judge(Document(text=text, id="x", metadata={"source": source, "profile": "web"}))
