@@ -109,7 +109,7 @@ def test_a_killed_stage_resumes_with_the_same_result(tmp_path: Path, monkeypatch
     set_workers(monkeypatch, 1)
     config = _config(_corpus(tmp_path / "raw"))
     metrics = _run(config, tmp_path / "whole")
-    read = stage.Reader._read
+    read = stage.Reader.read
 
     def killed(self: Any, piece: Any) -> Any:
         for number, found in enumerate(read(self, piece)):
@@ -117,11 +117,11 @@ def test_a_killed_stage_resumes_with_the_same_result(tmp_path: Path, monkeypatch
                 raise KeyboardInterrupt
             yield found
 
-    monkeypatch.setattr(stage.Reader, "_read", killed)
+    monkeypatch.setattr(stage.Reader, "read", killed)
     with pytest.raises(KeyboardInterrupt):
         _run(config, tmp_path / "out")
     assert len(list((tmp_path / "out" / "documents").iterdir())) == 3
-    monkeypatch.setattr(stage.Reader, "_read", read)
+    monkeypatch.setattr(stage.Reader, "read", read)
     assert _run(config, tmp_path / "out") == metrics
     assert published(tmp_path / "out") == published(tmp_path / "whole")
 
@@ -141,7 +141,7 @@ def test_a_killed_stage_resumes_inside_a_large_file(
     assert [document.text.partition(" ")[0] for document in read_documents(tmp_path / "whole")] == [
         *map(str, range(300))
     ]
-    read, seen = stage.Reader._read, []
+    read, seen = stage.Reader.read, []
 
     def watched(self: Any, piece: Any) -> Any:
         for number, found in enumerate(read(self, piece)):
@@ -150,7 +150,7 @@ def test_a_killed_stage_resumes_inside_a_large_file(
             yield found
         seen.append(piece.name)
 
-    monkeypatch.setattr(stage.Reader, "_read", watched)
+    monkeypatch.setattr(stage.Reader, "read", watched)
     with pytest.raises(KeyboardInterrupt):
         _run(config, tmp_path / "out")
     assert seen == ["large.jsonl/1", "large.jsonl/2", "large.jsonl/3"]
