@@ -9,64 +9,66 @@ PYTEST := $(BIN)/python -m pytest $(WORKERS)
 export DO_NOT_TRACK = true
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: run test quick nightly coverage drill lint setup sample sbom audit lock clean
+.PHONY: run test quick nightly coverage drill lint setup setup-tests sample sbom audit lock clean
 
 run: setup sample ## set up, then the sample recipe end to end
 	@$(BIN)/deepmill run sample
 
-test: setup ## set up, then every test whose components are here, but for those of the night
+test: setup-tests ## set up, then every test whose components are here, but for those of the night
 	@$(PYTEST) -m "not nightly"
 
-quick: setup ## the tests of the edit loop: no servers, nothing long
+quick: setup-tests ## the tests of the edit loop: no servers, nothing long
 	@$(PYTEST) -m "not nightly and not drill and not slow"
 
-nightly: setup ## what CI runs once a day besides `make test`
+nightly: setup-tests ## what CI runs once a day besides `make test`
 	@$(PYTEST) -m nightly
 
-coverage: setup ## `make test` with the lines and branches that it reaches, in processes that tests start too
+coverage: setup-tests ## `make test` with the lines and branches that it reaches, in processes that tests start too
 	@$(BIN)/coverage erase
 	@$(BIN)/coverage run -m pytest $(WORKERS) -m "not nightly"
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage report --skip-covered
 
-drill: setup ## only the servers, in a browser, with PostgreSQL, S3 and a login, killed and restarted
+drill: setup-tests ## only the servers, in a browser, with PostgreSQL, S3 and a login, killed and restarted
 	@$(BIN)/python -m pytest tests/flows/operations
 
-lint: setup
+lint: setup-tests
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 
-setup: $(VENV)/.ready
+setup: $(VENV)/.ready-run ## what a run needs
+
+setup-tests: $(VENV)/.ready-test ## and what the tests and linters need
 
 # Made anew when the dependencies change; half a virtual environment is never taken for a whole one.
-$(VENV)/.ready: pyproject.toml constraints.txt
+$(VENV)/.ready-%: pyproject.toml constraints.txt infra/deploy/set_up.py infra/deploy/run.txt infra/deploy/test.txt
 	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is not installed; install Python 3.11 or name it: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)"; exit 1; }
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@echo "Setting up $(VENV): a few minutes the first time"
-	@$(BIN)/pip install --quiet --quiet --constraint constraints.txt --editable '.[sample,cluster,operations,dev]'
+	@$(PYTHON) infra/deploy/set_up.py $* $(VENV)
 	@touch $@
 
 sample: data/sample/manifest.json
 
-data/sample/manifest.json: $(VENV)/.ready
+data/sample/manifest.json: $(VENV)/.ready-run pipeline/sample/gather.py
 	@$(BIN)/python -m pipeline.sample.gather data/sample
 	@touch $@
 
-sbom: setup ## what is installed, as a CycloneDX bill of materials
+sbom: setup-tests ## what is installed, as a CycloneDX bill of materials
 	@$(BIN)/pip install --quiet --quiet --constraint constraints.txt --editable '.[audit]'
 	@$(BIN)/cyclonedx-py environment --of JSON --output-file sbom.json $(BIN)/python
 	@echo sbom.json
 
 # --strict: what the service does not know counts against it, for a mirror without one knows nothing and finds nothing.
-audit: setup ## what is known against the locked versions; asks PyPI, or OSV with AUDIT=osv
+audit: setup-tests ## what is known against the locked versions; asks PyPI, or OSV with AUDIT=osv
 	@$(BIN)/pip install --quiet --quiet --constraint constraints.txt --editable '.[audit]'
 	@$(BIN)/pip-audit --strict --requirement constraints.txt --no-deps --disable-pip --vulnerability-service $(AUDIT)
 
 # Asks the index of your pip configuration for the files of the locked versions, and downloads no more than it must.
-lock: setup ## requirements.lock: the locked versions with hashes, for pip install --require-hashes
+lock: setup-tests ## requirements.lock: the locked versions with hashes, for pip install --require-hashes; what needs what, for set-up
 	@$(BIN)/pip install --dry-run --ignore-installed --no-deps --quiet --report .lock.json --requirement constraints.txt
 	@$(BIN)/python infra/deploy/lock.py .lock.json > requirements.lock; status=$$?; rm -f .lock.json; exit $$status
+	@$(BIN)/python infra/deploy/closure.py all > infra/deploy/run.txt
+	@$(BIN)/python infra/deploy/closure.py all cluster operations dev | comm -23 - infra/deploy/run.txt > infra/deploy/test.txt
 
 clean: ## forget the environment, the sample and every artifact
 	rm -rf $(VENV) data/sample store

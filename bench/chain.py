@@ -29,10 +29,12 @@ def tokenizer(folder: Path) -> Path:
 
 def ours(crawl: Path, folder: Path) -> int:
     """Run the stages; how many documents are left."""
+    from pipeline.clean.section import CleanConfig, CleanRules
     from pipeline.clean.stage import clean
+    from pipeline.dedup.section import DedupConfig
     from pipeline.dedup.stage import dedup
     from pipeline.extract import extract
-    from pipeline.sections import CleanConfig, CleanRules, DedupConfig, ExtractConfig, ShardsConfig, WebSource
+    from pipeline.sections import ExtractConfig, ShardsConfig, WebSource
     from pipeline.tokens.shards import shards
 
     names = ("extract", "clean", "dedup", "shards")

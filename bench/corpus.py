@@ -128,7 +128,8 @@ def bench_signatures(size: int, folder: Path) -> list[Row]:
     from datatrove.pipeline.dedup.minhash import MinhashConfig, MinhashDedupBuckets, MinhashDedupSignature
 
     from pipeline.dedup.minhash import FastMinhashBuckets, FastMinhashSignature, pairs
-    from pipeline.dedup.shingles import shingles, simplified_words
+    from pipeline.dedup.shingles import folded_words, shingles
+    from pipeline.text.folding import FINEWEB
     from pipeline.text.words import WORDS
 
     config = MinhashConfig()
@@ -173,7 +174,7 @@ def bench_signatures(size: int, folder: Path) -> list[Row]:
         row("pairs: precision to datatrove's", "share", same / len(found), {}, 1.0),
         row("pairs: recall of datatrove's", "share", same / len(theirs), {}, 1.0),
     ]
-    sets = [frozenset(shingles(simplified_words(text, config), config.n_grams).tolist()) for text in texts]
+    sets = [frozenset(shingles(folded_words(text, FINEWEB), config.n_grams).tolist()) for text in texts]
     similar = dict(_jaccards(sets))
     close = {pair for pair, jaccard in similar.items() if jaccard >= 0.85}
     joined = _joined(found, len(texts))

@@ -16,9 +16,10 @@ from pathlib import Path
 
 from bench.corpora import corpora
 from bench.table import Row, print_table, row
+from pipeline.dedup.section import DedupConfig
 from pipeline.dedup.stage import dedup
 from pipeline.extract import extract
-from pipeline.sections import DedupConfig, ExtractConfig
+from pipeline.sections import ExtractConfig
 from pipeline.tasks.documents import Document, DocumentWriter, read_documents
 
 PUBLISHED = {1: 22.2, 2: 46.7, 6: 55.7, 12: 69.9, 16: 75.7, 22: 76.3, 41: 81.6, 91: 89.8}

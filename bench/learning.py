@@ -24,6 +24,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bench.corpora import corpora
+from infra.facts import StageMetrics
 from model.architecture.config import Family, ModelConfig
 from model.evaluation.evaluate import evaluate
 from model.evaluation.sections import EvaluateConfig
@@ -112,7 +113,7 @@ def climb(scale: Scale, seed: int, root: Path, say: Callable[[str], None]) -> It
     """Every stage of one seed: its name and metrics. What is there already is read, so a run can be cut and go on."""
     made = prepare(scale, seed, root)
 
-    def stage(name: str, run: Callable[..., dict[str, Any]], config: Any, **inputs: str) -> dict[str, Any]:
+    def stage(name: str, run: Callable[..., StageMetrics], config: Any, **inputs: str) -> dict[str, Any]:
         out = root / name
         made[name] = out
         if (out / "metrics.json").exists():
@@ -121,7 +122,7 @@ def climb(scale: Scale, seed: int, root: Path, say: Callable[[str], None]) -> It
         out.mkdir(parents=True, exist_ok=True)
         started = time.monotonic()
         read = {"tokenizer": made["tokenizer"], "reasoning": made["reasoning"], "shards": made["shards"]}
-        found = run(config, read | {role: made[of] for role, of in inputs.items()}, out)
+        found = run(config, read | {role: made[of] for role, of in inputs.items()}, out).written()
         found["bench_seconds"] = round(time.monotonic() - started, 1)
         (out / "metrics.json").write_text(json.dumps(found))
         say(f"seed {seed} {name}: {found['bench_seconds']} s")
@@ -135,7 +136,7 @@ def climb(scale: Scale, seed: int, root: Path, say: Callable[[str], None]) -> It
         )  # fmt: skip
         return stage(f"evaluate_{name}", evaluate, config, **{name: name})
 
-    def rung(name: str, run: Callable[..., dict[str, Any]], config: Any, **inputs: str) -> tuple[str, dict[str, Any]]:
+    def rung(name: str, run: Callable[..., StageMetrics], config: Any, **inputs: str) -> tuple[str, dict[str, Any]]:
         return name, {**stage(name, run, config, **inputs), "evaluation": asked(name)}
 
     yield rung("pretrain", pretrain, _pretrain(scale, seed, _moe(scale)))

@@ -73,7 +73,7 @@ def generation(model_folder: Path, made: Path, scratch: Path, *, quick: bool) ->
 
     from model.architecture.checkpoint import load_model
     from model.generation.generate import Sampling, generate, prompt_tokens, token_id
-    from pipeline.reasoning.stage import read_tasks
+    from pipeline.reasoning.problems import read_tasks
 
     tokenizer = Tokenizer.from_file(str(made / "tokenizer" / "tokenizer.json"))
     stop, pad = token_id(tokenizer, "<|eos|>"), token_id(tokenizer, "<|pad|>")
@@ -161,8 +161,8 @@ def step_by_part(model_folder: Path, made: Path, *, quick: bool) -> list[Row]:
     from model.rl.policy import Policy
     from model.rl.rewards import reward
     from model.rl.rollout import roll_out
+    from pipeline.reasoning.problems import read_tasks
     from pipeline.reasoning.scoring import mark_answers
-    from pipeline.reasoning.stage import read_tasks
 
     tokenizer = Tokenizer.from_file(str(made / "tokenizer" / "tokenizer.json"))
     tasks = read_tasks(made / "reasoning" / "train.jsonl")

@@ -24,12 +24,9 @@ __all__ = ["main"]
 _GYM = {"question": "?", "answer": "1+2+3", "metadata": {"numbers": [1, 2, 3], "target": 6}}
 
 
-def _math(number: int) -> Mapping[str, Any]:
-    return {"kind": "math", "answer": f"\\frac{{{number + 1}}}{{7}}", "expected": f"{2 * number + 2}/14"}
-
-
 def _typed(number: int) -> Mapping[str, Any]:
-    return {**_math(number), "kind": "typed", "answer_type": None, "choices": []}
+    asked = {"answer": f"\\frac{{{number + 1}}}{{7}}", "expected": f"{2 * number + 2}/14"}
+    return {**asked, "kind": "typed", "answer_type": None, "choices": []}
 
 
 def _gym(number: int) -> Mapping[str, Any]:
@@ -42,7 +39,6 @@ WORK: dict[str, Callable[[int], Any]] = {
         [f"import sympy\nx = sympy.Symbol('x')\nprint(sympy.solve(x - {number}, x))" for number in range(count)]
     ),
     "verdicts by type": lambda count: judge([_typed(number) for number in range(count)]),
-    "verdicts of math-verify": lambda count: judge([_math(number) for number in range(count)]),
     "verdicts of reasoning-gym": lambda count: judge([_gym(number) for number in range(count)]),
 }
 

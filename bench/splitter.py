@@ -16,9 +16,10 @@ from typing import Any
 
 from bench.corpora import corpora
 from bench.table import Row, print_table, row
+from pipeline.clean.section import CleanConfig
 from pipeline.clean.stage import Rules
 from pipeline.extract import extract
-from pipeline.sections import CleanConfig, ExtractConfig
+from pipeline.sections import ExtractConfig
 from pipeline.tasks.documents import Document, read_documents
 from pipeline.text.words import WORDS
 

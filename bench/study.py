@@ -115,12 +115,11 @@ def _start(trial: Trial, inputs: dict[str, str], out: Path, chosen: Any) -> subp
 
 def _train(job: dict[str, Any]) -> None:
     from model.sections import PretrainConfig
-    from model.training.metrics import PretrainMetrics
     from model.training.pretrain import pretrain
 
     out = Path(job["out_dir"])
     inputs = {name: Path(folder) for name, folder in job["inputs"].items()}
-    metrics = PretrainMetrics.model_validate(pretrain(PretrainConfig.model_validate(job["config"]), inputs, out))
+    metrics = pretrain(PretrainConfig.model_validate(job["config"]), inputs, out)
     result = {
         "loss": metrics.loss_after,
         "tokens": metrics.tokens,

@@ -17,6 +17,7 @@ from flows.commands import compare, corpus, models, runs, serve, servers, study,
 from flows.commands.app import app
 from flows.commands.usage import usage_message
 from infra.errors import DeepmillError
+from infra.extras import missing_module_message
 from infra.settings import quiet_network
 
 __all__ = ["COMMANDS", "app", "main"]
@@ -60,7 +61,11 @@ def main() -> None:
     except TyperException as error:
         _complain(usage_message(error))
         sys.exit(error.exit_code)
-
+    except ModuleNotFoundError as error:
+        if not (message := missing_module_message(error.name or "")):
+            raise
+        _complain(message)
+        sys.exit(1)
     except Exception as error:
         if not type(error).__module__.startswith("mlflow."):
             raise

@@ -26,6 +26,7 @@ from flows.run.notifications import Topic, notify
 from flows.run.remote_pools import remote_pool, run_in_remote_pool
 from flows.run.session import Session, active_session, current_session, open_session
 from infra.errors import DeepmillError, TransientError
+from infra.events import Advanced, Begun, Event, Noted, Stuck, Waiting
 from infra.tracking import flatten
 
 __all__ = ["corpus", "finetune", "mill", "pretrain", "release"]
@@ -47,23 +48,23 @@ class _PrefectListener:
         self._done = self._total = 0.0
         self._shown = time.monotonic()
 
-    def __call__(self, event: dict[str, Any]) -> None:
-        kind = event["event"]
-        if kind == "begin":
-            self._done, self._total = event.get("done", 0), event["total"]
-            self._logger.info("%s: %s %s", event["phase"], event["total"] or "", event["unit"])
-        elif kind == "advance":
-            self._done += event["amount"]
-            if self._total and time.monotonic() - self._shown > PROGRESS_SECONDS:
-                self._show(min(100.0, 100 * self._done / self._total))
-        elif kind == "note":
-            self._logger.info("%s", event["text"])
-        elif kind == "stuck":
-            text = f"{self._name} has reported no progress for {event['minutes']:.3g} minutes"
-            self._logger.warning(text)
-            notify(Topic.STUCK, text, {"run": active_session().run_id, "stage": self._name}, self._logger.warning)
-        elif kind == "wait":
-            self._logger.info("waiting for %s, which makes the same artifact", event["holder"])
+    def __call__(self, event: Event) -> None:
+        match event:
+            case Begun():
+                self._done, self._total = event.done, event.total
+                self._logger.info("%s: %s %s", event.phase, event.total or "", event.unit)
+            case Advanced():
+                self._done += event.amount
+                if self._total and time.monotonic() - self._shown > PROGRESS_SECONDS:
+                    self._show(min(100.0, 100 * self._done / self._total))
+            case Noted():
+                self._logger.info("%s", event.text)
+            case Stuck():
+                text = f"{self._name} has reported no progress for {event.minutes:.3g} minutes"
+                self._logger.warning(text)
+                notify(Topic.STUCK, text, {"run": active_session().run_id, "stage": self._name}, self._logger.warning)
+            case Waiting():
+                self._logger.info("waiting for %s, which makes the same artifact", event.holder)
 
     def _show(self, percent: float) -> None:
         self._shown = time.monotonic()

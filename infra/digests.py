@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from infra.storage import ExternalFile, digest_of
 
-__all__ = ["DigestCache"]
+__all__ = ["DigestCache", "Take"]
 
+Take = Callable[[Sequence[ExternalFile]], list[str]]
+"""Reads files and gives their SHA-256, in order."""
 WORKERS = 8
 """Files read at once, at least: hashing leaves Python's lock, and an object store answers many requests at a time."""
+MANY_BYTES = 20_000_000_000
+"""More than this is worth a cluster's work: half a minute of a process that does nothing else."""
 
 
 class DigestCache:
@@ -27,14 +31,21 @@ class DigestCache:
         self._rows = sqlite3.connect(path or ":memory:", timeout=30)
         self._rows.execute("CREATE TABLE IF NOT EXISTS digests (key TEXT PRIMARY KEY, digest TEXT NOT NULL)")
 
-    def of(self, files: Iterable[ExternalFile]) -> list[str]:
-        """SHA-256 of each file, in order; those not known yet are read by several threads."""
+    def of(self, files: Iterable[ExternalFile], elsewhere: Take | None = None) -> list[str]:
+        """SHA-256 of each file, in order.
+
+        Those not known yet are read by several threads, or by `elsewhere` where there are more than `MANY_BYTES` of
+        them.
+        """
         wanted = list(files)
         keys = [_key(file) for file in wanted]
         found = [self._known(key) for key in keys]
         unknown = [place for place, digest in enumerate(found) if digest is None]
+        new = [wanted[place] for place in unknown]
+        many = sum(file.size for file in new) > MANY_BYTES
         with ThreadPoolExecutor(max(WORKERS, os.cpu_count() or 1)) as threads:
-            for place, digest in zip(unknown, threads.map(digest_of, [wanted[i] for i in unknown]), strict=True):
+            digests = elsewhere(new) if elsewhere and many else threads.map(digest_of, new)
+            for place, digest in zip(unknown, digests, strict=True):
                 found[place] = digest
                 if key := keys[place]:
                     with self._rows:

@@ -14,23 +14,99 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Literal, TypeAlias
 
-__all__ = ["ENVIRONMENT_KEY", "EventReader", "advance", "begin", "flush", "folder", "metrics", "note"]
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+__all__ = [
+    "ENVIRONMENT_KEY",
+    "Advanced",
+    "Begun",
+    "Event",
+    "EventReader",
+    "Listener",
+    "Measured",
+    "Noted",
+    "Stuck",
+    "Waiting",
+    "advance",
+    "begin",
+    "flush",
+    "folder",
+    "metrics",
+    "note",
+]
 
 ENVIRONMENT_KEY = "DEEPMILL_EVENTS"
 FLUSH_SECONDS = 0.2
 
+
+class _Event(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class Begun(_Event):
+    """A phase begins."""
+
+    event: Literal["begin"] = "begin"
+    phase: str
+    total: int | float
+    """0 where nobody knows."""
+    unit: str
+    done: int | float = 0
+    """What a resumed stage already has."""
+
+
+class Advanced(_Event):
+    """So many more units of the phase are done."""
+
+    event: Literal["advance"] = "advance"
+    amount: float
+
+
+class Measured(_Event):
+    """One point of some metric series."""
+
+    event: Literal["metrics"] = "metrics"
+    step: int
+    values: dict[str, float]
+
+
+class Noted(_Event):
+    """One line for a person."""
+
+    event: Literal["note"] = "note"
+    text: str
+
+
+class Waiting(_Event):
+    """Another run makes the artifact; this one waits. Said by the runner."""
+
+    event: Literal["wait"] = "wait"
+    holder: str
+
+
+class Stuck(_Event):
+    """The stage has said nothing for so long. Said by the runner."""
+
+    event: Literal["stuck"] = "stuck"
+    minutes: float
+
+
+Event: TypeAlias = Begun | Advanced | Measured | Noted | Waiting | Stuck
+Listener: TypeAlias = Callable[[Event], None]
+_READ: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="event")])
+
 _pending: dict[str, float] = {"amount": 0.0, "since": 0.0}
 
 
-def _write(event: dict[str, Any]) -> None:
+def _write(event: Event) -> None:
     path = os.environ.get(ENVIRONMENT_KEY)
     if not path:
         return
-    line = json.dumps({**event, "at": round(time.time(), 3)}, ensure_ascii=False, allow_nan=True) + "\n"
+    line = json.dumps({**event.model_dump(), "at": round(time.time(), 3)}, ensure_ascii=False, allow_nan=True) + "\n"
     handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     try:
         os.write(handle, line.encode())
@@ -44,7 +120,7 @@ def _write(event: dict[str, Any]) -> None:
 def begin(phase: str, total: float, unit: str, *, done: float = 0) -> None:
     """Start a phase of `total` `unit` ("documents", "steps", "bytes"), `done` of which a resumed stage already has."""
     flush()
-    _write({"event": "begin", "phase": phase, "total": total, "unit": unit, "done": done})
+    _write(Begun(phase=phase, total=total, unit=unit, done=done))
 
 
 def advance(amount: float = 1) -> None:
@@ -59,19 +135,19 @@ def flush() -> None:
     amount, _pending["amount"] = _pending["amount"], 0.0
     _pending["since"] = time.monotonic()
     if amount:
-        _write({"event": "advance", "amount": amount})
+        _write(Advanced(amount=amount))
 
 
 def metrics(values: Mapping[str, float], step: int) -> None:
     """One point of some metric series at `step` (training rank 0 only). Non-finite values are kept out."""
     finite = {name: float(value) for name, value in values.items() if math.isfinite(value)}
     if finite:
-        _write({"event": "metrics", "step": step, "values": finite})
+        _write(Measured(step=step, values=finite))
 
 
 def note(text: str) -> None:
     """One line that a person watching the run should read."""
-    _write({"event": "note", "text": " ".join(text.split())})
+    _write(Noted(text=" ".join(text.split())))
 
 
 def folder() -> Path | None:
@@ -90,7 +166,7 @@ class EventReader:
         self.path = path
         self.offset = offset
 
-    def new(self) -> Iterator[dict[str, Any]]:
+    def new(self) -> Iterator[Event]:
         """The complete events appended since the last call."""
         if not self.path.exists():
             return
@@ -100,5 +176,5 @@ class EventReader:
                 if not line.endswith(b"\n"):
                     return
                 self.offset += len(line)
-                with contextlib.suppress(ValueError):  # half a line, from a disk that was full
-                    yield json.loads(line)
+                with contextlib.suppress(ValueError):  # half a line, from a disk that was full; a later version's
+                    yield _READ.validate_json(line)

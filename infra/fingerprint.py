@@ -48,7 +48,7 @@ RECORDED = (
     "fastwarc",
     "resiliparse",
     "backports.zstd",
-    "mwparserfromhell",
+    "babel",
     "ftfy",
     "reasoning-gym",
     "prefect",

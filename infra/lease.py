@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import json
 import os
 import socket
 import threading
@@ -22,6 +21,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from infra.errors import TransientError
+from infra.facts import Facts
 from infra.listing import read_object
 
 __all__ = ["LEASE_SECONDS", "Place", "create_object", "file_lease", "object_lease", "shared_lease"]
@@ -31,8 +31,17 @@ RENEW_SECONDS = 8.0
 POLL_SECONDS = 0.25
 
 
-def _holder() -> dict[str, Any]:
-    return {"pid": os.getpid(), "host": socket.gethostname(), "nonce": uuid.uuid4().hex}
+class _Holder(Facts):
+    """Who holds a lease, as its record says."""
+
+    pid: int
+    host: str
+    nonce: str
+    beat: int = 0
+    """Renewals so far."""
+
+    def body(self) -> bytes:
+        return self.model_dump_json(exclude_defaults=True).encode()
 
 
 @contextlib.contextmanager
@@ -114,8 +123,8 @@ def shared_lease(place: Place, on_wait: Callable[[str], None]) -> Iterator[Calla
     Yields:
         Whether it is still held: a process that was frozen for long may have lost it, and must not finish its work.
     """
-    mine = _holder()
-    body = json.dumps(mine).encode()
+    mine = _Holder(pid=os.getpid(), host=socket.gethostname(), nonce=uuid.uuid4().hex)
+    body = mine.body()
     seen: bytes | None = None
     unchanged_since = time.monotonic()
     while not place.create(body):
@@ -124,8 +133,8 @@ def shared_lease(place: Place, on_wait: Callable[[str], None]) -> Iterator[Calla
             break  # it was taken, and the answer that said so got lost
         if current != seen:
             if seen is None and current is not None:
-                holder = json.loads(current)
-                on_wait(f"process {holder['pid']} on {holder['host']}")
+                holder = _Holder.model_validate_json(current)
+                on_wait(f"process {holder.pid} on {holder.host}")
             seen, unchanged_since = current, time.monotonic()
         elif current is not None and time.monotonic() - unchanged_since > LEASE_SECONDS:
             place.remove()
@@ -134,7 +143,7 @@ def shared_lease(place: Place, on_wait: Callable[[str], None]) -> Iterator[Calla
     ended = threading.Event()
 
     def is_mine() -> bool:
-        return _nonce(place.read()) == mine["nonce"]
+        return _nonce(place.read()) == mine.nonce
 
     def renew() -> None:
         beat = 0
@@ -144,7 +153,7 @@ def shared_lease(place: Place, on_wait: Callable[[str], None]) -> Iterator[Calla
             with contextlib.suppress(Exception):
                 if not is_mine():
                     return  # taken over while this process was frozen: what it publishes now comes second
-                place.write(json.dumps({**mine, "beat": beat}).encode())
+                place.write(mine.model_copy(update={"beat": beat}).body())
 
     thread = threading.Thread(target=renew, name="lease", daemon=True)
     thread.start()
@@ -177,4 +186,4 @@ def create_object(filesystem: Any, path: str, body: bytes) -> bool:
 
 
 def _nonce(body: bytes | None) -> str:
-    return str(json.loads(body)["nonce"]) if body else ""
+    return _Holder.model_validate_json(body).nonce if body else ""

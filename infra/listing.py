@@ -7,6 +7,7 @@ answer; here only the absence of the object itself is absence, everything else i
 from __future__ import annotations
 
 import fnmatch
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -45,7 +46,7 @@ def children(filesystem: Any, folder: str) -> list[Entry]:
     return sorted((each for each in entries if each.key != folder.rstrip("/")), key=lambda each: each.name)
 
 
-def _entry(info: dict[str, Any]) -> Entry:
+def _entry(info: Mapping[str, Any]) -> Entry:
     key = str(info["name"]).rstrip("/")
     return Entry(key.rsplit("/", 1)[-1], key, info["type"] == "directory", info.get("LastModified"))
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from infra.errors import UserError
 from infra.hashing import digest, file_digest
 from infra.integrity import plain_files
+from infra.json_objects import JsonObject
 from infra.paths import file_name, relative_path
 
 __all__ = [
@@ -52,7 +52,7 @@ class Manifest(BaseModel):
     stage: str
     version: int
     identity: str
-    config: dict[str, Any]
+    config: JsonObject
     inputs: dict[str, str] = Field(default_factory=dict)
     """``stage/identity`` of the input artifact, by the role it plays."""
     input_contents: dict[str, str] = Field(default_factory=dict)
@@ -66,8 +66,8 @@ class Manifest(BaseModel):
     """Digest of the source code that ran."""
     packages: dict[str, str] = Field(default_factory=dict)
     environment: dict[str, str] = Field(default_factory=dict)
-    execution: dict[str, Any] = Field(default_factory=dict)
-    metrics: dict[str, Any] = Field(default_factory=dict)
+    execution: JsonObject = Field(default_factory=dict)
+    metrics: JsonObject = Field(default_factory=dict)
     cost: dict[str, float] = Field(default_factory=dict)
     """What it took: `cpu_seconds` of all its processes, `gpu_seconds` held. Of the attempt that finished."""
     started: str

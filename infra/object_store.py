@@ -19,6 +19,7 @@ from infra.durable import write_durably
 from infra.errors import TransientError, UserError
 from infra.hashing import file_digest
 from infra.integrity import DAMAGED, differences
+from infra.json_objects import JsonObject
 from infra.lease import create_object, file_lease, object_lease
 from infra.listing import children, read_object
 from infra.manifest import MANIFEST, Manifest
@@ -187,12 +188,12 @@ class ObjectStore(Store):
                     if any(each.name == MANIFEST for each in children(self._fs, self._artifact(stage, identity))):
                         yield stage, identity
 
-    def write_note(self, name: str, body: dict[str, Any]) -> None:
+    def write_note(self, name: str, body: JsonObject) -> None:
         self._fs.pipe_file(
             self._key(NOTES, f"{file_name(name)}.json"), json.dumps(body, indent=2, sort_keys=True).encode()
         )
 
-    def read_note(self, name: str) -> dict[str, Any] | None:
+    def read_note(self, name: str) -> JsonObject | None:
         body = self._read(self._key(NOTES, f"{file_name(name)}.json"))
         return None if body is None else dict(json.loads(body))
 
@@ -200,12 +201,12 @@ class ObjectStore(Store):
         with contextlib.suppress(FileNotFoundError):
             self._fs.rm_file(self._key(NOTES, f"{file_name(name)}.json"))
 
-    def write_run(self, run_id: str, record: dict[str, Any]) -> None:
+    def write_run(self, run_id: str, record: JsonObject) -> None:
         self._fs.pipe_file(
             self._key("runs", f"{file_name(run_id)}.json"), json.dumps(record, indent=2, sort_keys=True).encode()
         )
 
-    def read_run(self, run_id: str) -> dict[str, Any] | None:
+    def read_run(self, run_id: str) -> JsonObject | None:
         body = self._read(self._key("runs", f"{file_name(run_id)}.json"))
         return None if body is None else dict(json.loads(body))
 

@@ -5,27 +5,37 @@ from __future__ import annotations
 import os
 import signal
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-__all__ = ["birth", "is_alive_here", "is_foreign_listener", "send_signal", "this_process"]
+from infra.facts import Facts
+
+__all__ = ["ProcessMark", "birth", "is_alive_here", "is_foreign_listener", "send_signal", "this_process"]
 
 LISTENS = "0A"
 """State of a socket in /proc/net/tcp."""
 
 
-def this_process() -> dict[str, Any]:
-    """Host, number and birth of this process, to be kept as JSON."""
-    return {"host": socket.gethostname(), "pid": os.getpid(), "born": birth(os.getpid())}
+class ProcessMark(Facts):
+    """What tells a process from all others, kept as JSON."""
+
+    host: str
+    pid: int
+    born: str | None = None
+    """See `birth`; None in what earlier versions kept."""
 
 
-def is_alive_here(process: Mapping[str, Any]) -> bool | None:
+def this_process() -> ProcessMark:
+    """The mark of this process."""
+    return ProcessMark(host=socket.gethostname(), pid=os.getpid(), born=birth(os.getpid()))
+
+
+def is_alive_here(process: ProcessMark) -> bool | None:
     """Whether the process that once said `this_process` of itself is there; None when it is another machine's."""
-    if process.get("host") != socket.gethostname():
+    if process.host != socket.gethostname():
         return None
-    born = birth(process["pid"])
-    return born is not None and process.get("born", born) == born
+    born = birth(process.pid)
+    return born is not None and process.born in (None, born)
 
 
 def birth(pid: int) -> str | None:
@@ -42,18 +52,18 @@ def birth(pid: int) -> str | None:
     return None if state == "Z" else f"{boot}/{fields[18]}"
 
 
-def send_signal(process: Mapping[str, Any], number: int) -> bool:
+def send_signal(process: ProcessMark, number: int) -> bool:
     """Send a signal to the process that once said `this_process` of itself; False where it is not there any more.
 
     Never reaches another: the process is held by a descriptor before it is looked at, so its number cannot be given
     again in between.
     """
     try:
-        held = os.pidfd_open(process["pid"])
+        held = os.pidfd_open(process.pid)
     except ProcessLookupError:
         return False
     try:
-        if not process.get("born") or is_alive_here(process) is not True:
+        if not process.born or is_alive_here(process) is not True:
             return False
         signal.pidfd_send_signal(held, number)
         return True

@@ -7,7 +7,6 @@ broke; its log is named) or `StageKilledError` (a signal; running again resumes)
 from __future__ import annotations
 
 import errno
-import json
 import os
 import resource
 import shutil
@@ -19,15 +18,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from infra import cleanup_hooks as endings
 from infra import events
 from infra import execution as execution_module
 from infra.errors import DeepmillError, UserError
+from infra.events import Begun, Listener, Noted, Stuck, Waiting
 from infra.execution import Execution
 from infra.fingerprint import environment, fingerprint, has_changed, packages
+from infra.json_objects import JsonObject
 from infra.manifest import Manifest, record_files, split_address
+from infra.stage_job import Outcome, StageJob
 from infra.store import Staging, Store
 
 __all__ = ["Job", "StageError", "StageKilledError", "StageTimeoutError", "drift", "make", "rebuild"]
@@ -37,8 +38,6 @@ FULL = 1 << 20
 """Bytes free on a disk that counts as full."""
 STOP_SECONDS = 12.0
 """How long the supervisor may take to end a stage's processes, its own grace included."""
-
-Listener = Callable[[dict[str, Any]], None]
 
 
 class StageError(DeepmillError):
@@ -61,7 +60,7 @@ class Job:
     version: int
     identity: str
     entrypoint: str
-    config: dict[str, Any]
+    config: JsonObject
     inputs: Mapping[str, str] = field(default_factory=dict)
     """``stage/identity`` of each input artifact, by the role it plays."""
     external: Mapping[str, str] = field(default_factory=dict)
@@ -75,7 +74,7 @@ def make(
 ) -> tuple[Manifest, bool]:
     """The manifest of the artifact of `job`, and whether it was there already.
 
-    `listen` gets the stage's events, and ``{"event": "wait", "holder": ...}`` while another run makes the artifact.
+    `listen` gets the stage's events, and `Waiting` while another run makes the artifact.
     An artifact that is `stale` is made again and replaced once the new one is ready.
 
     Raises:
@@ -88,7 +87,7 @@ def make(
 
     if manifest := found():
         return manifest, True
-    with store.lease(job.stage, job.identity, lambda holder: listen({"event": "wait", "holder": holder})) as lease:
+    with store.lease(job.stage, job.identity, lambda holder: listen(Waiting(holder=holder))) as lease:
         if manifest := found():
             return manifest, True
         staging = store.staging(job.stage, job.identity)
@@ -137,24 +136,21 @@ def _build(store: Store, job: Job, staging: Staging, listen: Listener, lease: in
             text = (
                 f"begins anew: the code has changed; what was half made waits in {staging.set_aside} for the old code"
             )
-            listen({"event": "note", "text": text})
+            listen(Noted(text=text))
         inputs = {role: str(store.verified(*split_address(where))) for role, where in job.inputs.items()}
-        staging.job.write_text(
-            json.dumps(
-                {
-                    "entrypoint": job.entrypoint,
-                    "config": job.config,
-                    "inputs": inputs,
-                    "out_dir": str(staging.artifact),
-                    "result": str(staging.result),
-                }
-            )
+        order = StageJob(
+            entrypoint=job.entrypoint,
+            config=job.config,
+            inputs=inputs,
+            out_dir=str(staging.artifact),
+            result=str(staging.result),
         )
+        staging.job.write_text(order.model_dump_json())
         spent = _cpu_seconds()
         status = _run(job, staging, listen, lease)
         spent = _cpu_seconds() - spent
         metrics = _metrics(job.stage, staging, status)
-        listen({"event": "begin", "phase": "checksums", "total": 0, "unit": "files"})
+        listen(Begun(phase="checksums", total=0, unit="files"))
         files, content = record_files(staging.artifact)
     except OSError as error:
         raise _disk_error(error, staging.folder) from error
@@ -263,7 +259,7 @@ class _Watch:
                     f"{self._job.stage}: stopped, for it reported no progress for {minutes:.3g} minutes; "
                     "run the same command to go on from where it was"
                 )
-            self._listen({"event": "stuck", "minutes": minutes})
+            self._listen(Stuck(minutes=minutes))
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
@@ -276,14 +272,14 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-def _metrics(stage: str, staging: Staging, status: int) -> dict[str, Any]:
+def _metrics(stage: str, staging: Staging, status: int) -> JsonObject:
     if staging.result.exists():
-        outcome = json.loads(staging.result.read_text())
-        if "metrics" in outcome:
-            return dict(outcome["metrics"])
-        if outcome["kind"] == "user":
-            raise UserError(outcome["error"])
-        raise StageError(f"{stage}: {outcome['error']}; the whole story is in {staging.log}")
+        outcome = Outcome.of(staging.result.read_text())
+        if outcome.failure is None:
+            return outcome.metrics or {}
+        if outcome.failure.kind == "user":
+            raise UserError(outcome.failure.error)
+        raise StageError(f"{stage}: {outcome.failure.error}; the whole story is in {staging.log}")
     if status > 128:
         name = signal.Signals(status - 128).name
         hint = " (out of memory?)" if name == "SIGKILL" else ""

@@ -1,18 +1,43 @@
-"""Base class of every recipe section, and the marker for fields that name files outside the store."""
+"""Base class of every recipe section, and the markers of its fields."""
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Mapping
+from functools import lru_cache
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 
-__all__ = ["Added", "External", "ExternalPaths", "Section"]
+__all__ = ["Added", "External", "ExternalPaths", "Formerly", "Section", "earlier_names"]
+
+
+log = logging.getLogger("deepmill.recipe")
 
 
 class Section(BaseModel):
-    """A frozen group of recipe keys; unknown keys are refused."""
+    """A frozen group of recipe keys; unknown keys are refused, names of earlier versions (`Formerly`) understood."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _rename(cls, values: object) -> object:
+        """Give keys with an earlier name their present one.
+
+        Raises:
+            ValueError: both are there.
+        """
+        if not isinstance(values, Mapping):
+            return values
+        found = dict(values)
+        for name, earlier in earlier_names(cls).items():
+            if earlier in found:
+                if name in found:
+                    raise ValueError(f"{earlier} is now called {name}; leave {earlier} out")
+                _deprecate(earlier, name)
+                found[name] = found.pop(earlier)
+        return found
 
 
 class External:
@@ -23,6 +48,30 @@ class Added:
     """Marks a field that came after artifacts had been made: at its default it is no part of an identity, so that they
     are still found.
     """
+
+
+class Formerly:
+    """Marks a field that had another name: that one is still understood, with a warning. Identities keep it, so that
+    artifacts that were made under it are still found.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+
+def earlier_names(section: type[BaseModel]) -> dict[str, str]:
+    """Earlier name of each field that had one, by its present name."""
+    return {
+        name: marker.name
+        for name, field in section.model_fields.items()
+        for marker in field.metadata
+        if isinstance(marker, Formerly)
+    }
+
+
+@lru_cache  # a recipe is validated many times over
+def _deprecate(earlier: str, name: str) -> None:
+    log.warning("the recipe key %s is now called %s; the old name will go", earlier, name)
 
 
 ExternalPaths = Annotated[tuple[str, ...], External()]

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import json
 import os
 import shutil
 import signal
@@ -24,16 +23,31 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
-from typing import IO, Any
+from typing import IO
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from infra.durable import write_durably
 from infra.errors import UserError
+from infra.facts import Facts
 from infra.private_files import PRIVATE_UMASK, private_folder
-from infra.processes import birth, send_signal, this_process
+from infra.processes import ProcessMark, birth, send_signal, this_process
 
-__all__ = ["Group", "Service", "answers", "keep", "log_file", "read_state", "start_group", "stop_group"]
+__all__ = [
+    "Group",
+    "GroupState",
+    "Service",
+    "ServiceState",
+    "answers",
+    "is_kept",
+    "keep",
+    "log_file",
+    "read_state",
+    "start_group",
+    "stop_group",
+]
+
+STATE = "state.json"
 
 POLL_SECONDS = 0.2
 START_SECONDS = 300.0
@@ -76,6 +90,28 @@ class Group(BaseModel):
     """What the services say goes to this process' output, for containers, rather than to a log each."""
     facts: dict[str, str] = {}
     """Kept in the state file for clients; no secrets."""
+
+
+class ServiceState(Facts):
+    """One service, as its keeper sees it."""
+
+    state: str
+    """waiting, starting, running (a step), up, restarting, done, failed or stopped"""
+    restarts: int = 0
+    pid: int | None = None
+    address: str = ""
+    once: bool = False
+
+
+class GroupState(ProcessMark):
+    """What ``state.json`` says: the keeper's process, and how the services do."""
+
+    started: str = ""
+    """UTC, ISO 8601."""
+    state: str = ""
+    """starting, up, failed or stopped"""
+    facts: dict[str, str] = Field(default_factory=dict)
+    services: dict[str, ServiceState] = Field(default_factory=dict)
 
 
 class _SupervisedProcess:
@@ -145,14 +181,14 @@ class _SupervisedProcess:
             self.process.wait()
         self.state = "stopped"
 
-    def entry(self) -> dict[str, Any]:
-        return {
-            "state": self.state,
-            "restarts": self.restarts,
-            "pid": self.process.pid if self.process else None,
-            "address": self.service.address,
-            "once": self.service.once,
-        }
+    def entry(self) -> ServiceState:
+        return ServiceState(
+            state=self.state,
+            restarts=self.restarts,
+            pid=self.process.pid if self.process else None,
+            address=self.service.address,
+            once=self.service.once,
+        )
 
 
 def keep(folder: Path, group: Group) -> int:
@@ -175,14 +211,10 @@ def keep(folder: Path, group: Group) -> int:
 
         def tell(state: str) -> None:
             services = {item.service.name: item.entry() for item in kept}
-            body = {
-                **this_process(),
-                "started": started,
-                "state": state,
-                "facts": group.facts,
-                "services": services,
-            }
-            write_durably(folder / "state.json", json.dumps(body, indent=2).encode())
+            told = GroupState(
+                **dict(this_process()), started=started, state=state, facts=group.facts, services=services
+            )
+            write_durably(folder / STATE, told.model_dump_json(indent=2).encode())
 
         tell("starting")
         state = "starting"
@@ -218,19 +250,19 @@ def answers(address: str) -> bool:
         return False
 
 
-def read_state(folder: Path) -> dict[str, Any] | None:
-    """What the keeper of `folder` last wrote; None when no keeper runs there."""
-    return dict(_state_file(folder) or {}) if _is_kept(folder) else None
+def read_state(folder: Path) -> GroupState | None:
+    """What the keeper of `folder` last wrote; None when no keeper runs there, or it begins just now."""
+    return _state_file(folder) if is_kept(folder) else None
 
 
-def _state_file(folder: Path) -> dict[str, Any] | None:
+def _state_file(folder: Path) -> GroupState | None:
     try:
-        return dict(json.loads((folder / "state.json").read_bytes()))
+        return GroupState.model_validate_json((folder / STATE).read_bytes())
     except FileNotFoundError:
         return None
 
 
-def _is_kept(folder: Path) -> bool:
+def is_kept(folder: Path) -> bool:
     """Whether a keeper holds the lock: true whatever became of the process number in the state file. What another user
     keeps is not for this one."""
     unseen = (FileNotFoundError, NotADirectoryError, PermissionError)
@@ -242,16 +274,16 @@ def _is_kept(folder: Path) -> bool:
     return False
 
 
-def start_group(folder: Path, group: Group) -> Iterator[dict[str, Any]]:
+def start_group(folder: Path, group: Group) -> Iterator[GroupState]:
     """Start a keeper in the background; yields its state as it changes, the last one when everything is up.
 
     Raises:
         UserError: one runs there already, or a service does not come up (everything is stopped again).
     """
-    if _is_kept(folder):
+    if is_kept(folder):
         raise UserError(f"{folder}: already up; deepmill status shows what runs, deepmill down stops it")
     private_folder(folder)
-    (folder / "state.json").unlink(missing_ok=True)
+    (folder / STATE).unlink(missing_ok=True)
     with _append_private(folder / "keeper.log") as log:
         keeper = subprocess.Popen(
             [sys.executable, "-m", "infra.services", str(folder)],
@@ -265,17 +297,17 @@ def start_group(folder: Path, group: Group) -> Iterator[dict[str, Any]]:
     with keeper.stdin as pipe:
         pipe.write(group.model_dump_json().encode())
     deadline = time.monotonic() + START_SECONDS
-    last: dict[str, Any] | None = None
+    last: GroupState | None = None
     while True:
         state = _state_file(folder)
         if state and state != last:
             last = state
             yield state
-        if state and state["state"] == "up":
+        if state and state.state == "up":
             return
         if keeper.poll() is not None or time.monotonic() > deadline:
-            services = (last or {"services": {}})["services"]
-            culprits = [name for state in UNHEALTHY for name, entry in services.items() if entry["state"] == state]
+            services = last.services if last else {}
+            culprits = [name for bad in UNHEALTHY for name, entry in services.items() if entry.state == bad]
             stop_group(folder)
             raise UserError(_failure(folder, culprits))
         time.sleep(POLL_SECONDS)
@@ -307,11 +339,11 @@ def stop_group(folder: Path, seconds: float = 60.0) -> bool:
     Raises:
         UserError: a keeper runs there that this process cannot prove to be the one of the state file.
     """
-    if not _is_kept(folder):
+    if not is_kept(folder):
         return False
     _signal_keeper(folder, signal.SIGTERM)
     deadline = time.monotonic() + seconds
-    while _is_kept(folder):
+    while is_kept(folder):
         if time.monotonic() > deadline:  # its supervisors notice, and end everything below them
             _signal_keeper(folder, signal.SIGKILL)
             deadline = time.monotonic() + seconds
@@ -322,11 +354,13 @@ def stop_group(folder: Path, seconds: float = 60.0) -> bool:
 def _signal_keeper(folder: Path, number: int) -> None:
     """Signal the keeper; one that starts just now writes its state in a moment."""
     deadline = time.monotonic() + KEEPER_SECONDS
-    while _is_kept(folder):
-        state = _state_file(folder) or {}
-        if state.get("host", socket.gethostname()) != socket.gethostname():
-            raise UserError(f"{folder}: up on the machine {state['host']}, and only there it can be stopped")
-        if state and send_signal({"born": _birth_of_older(folder, state["pid"]), **state}, number):
+    while is_kept(folder):
+        state = _state_file(folder)
+        if state and state.host != socket.gethostname():
+            raise UserError(f"{folder}: up on the machine {state.host}, and only there it can be stopped")
+        if state and not state.born:
+            state = state.model_copy(update={"born": _birth_of_older(folder, state.pid)})
+        if state and send_signal(state, number):
             return
         if time.monotonic() > deadline:
             raise UserError(

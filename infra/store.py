@@ -14,11 +14,11 @@ import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 from infra.durable import sync_folder, write_durably
 from infra.errors import UserError
 from infra.integrity import check_folder
+from infra.json_objects import JsonObject
 from infra.lease import file_lease
 from infra.manifest import LOGS, MANIFEST, WORK, Manifest, read_manifest
 from infra.paths import file_name
@@ -183,11 +183,11 @@ class Store(ABC):
         """Stage and identity of everything that is published or being published; opens no manifest."""
 
     @abstractmethod
-    def write_note(self, name: str, body: dict[str, Any]) -> None:
+    def write_note(self, name: str, body: JsonObject) -> None:
         """Keep a small JSON object that belongs to no run; whole or not at all."""
 
     @abstractmethod
-    def read_note(self, name: str) -> dict[str, Any] | None:
+    def read_note(self, name: str) -> JsonObject | None:
         """A note; None where there is none."""
 
     @abstractmethod
@@ -195,11 +195,11 @@ class Store(ABC):
         """Take a note away."""
 
     @abstractmethod
-    def write_run(self, run_id: str, record: dict[str, Any]) -> None:
+    def write_run(self, run_id: str, record: JsonObject) -> None:
         """Keep the record of a run; whole or not at all."""
 
     @abstractmethod
-    def read_run(self, run_id: str) -> dict[str, Any] | None:
+    def read_run(self, run_id: str) -> JsonObject | None:
         """The record of a run."""
 
     @abstractmethod
@@ -280,12 +280,12 @@ class LocalStore(Store):
     def _note(self, name: str) -> Path:
         return self.root / NOTES / f"{file_name(name)}.json"
 
-    def write_note(self, name: str, body: dict[str, Any]) -> None:
+    def write_note(self, name: str, body: JsonObject) -> None:
         folder = self.root / NOTES
         folder.mkdir(exist_ok=True)
         write_durably(self._note(name), json.dumps(body, indent=2, sort_keys=True).encode())
 
-    def read_note(self, name: str) -> dict[str, Any] | None:
+    def read_note(self, name: str) -> JsonObject | None:
         try:
             return dict(json.loads(self._note(name).read_bytes()))
         except FileNotFoundError:
@@ -297,12 +297,12 @@ class LocalStore(Store):
     def _run(self, run_id: str) -> Path:
         return self.root / "runs" / f"{file_name(run_id)}.json"
 
-    def write_run(self, run_id: str, record: dict[str, Any]) -> None:
+    def write_run(self, run_id: str, record: JsonObject) -> None:
         folder = self.root / "runs"
         folder.mkdir(exist_ok=True)
         write_durably(self._run(run_id), json.dumps(record, indent=2, sort_keys=True).encode())
 
-    def read_run(self, run_id: str) -> dict[str, Any] | None:
+    def read_run(self, run_id: str) -> JsonObject | None:
         try:
             return dict(json.loads(self._run(run_id).read_bytes()))
         except FileNotFoundError:

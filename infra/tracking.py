@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from infra.errors import UserError
+from infra.json_objects import JsonObject
 from infra.lease import file_lease
 from infra.relocation import relocate
 from infra.settings import DATABASE, Settings, without_password
@@ -76,9 +77,9 @@ def make_database(root: Path) -> None:
         growing.replace(whole)
 
 
-def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(values: Mapping[str, Any], prefix: str = "") -> JsonObject:
     """Nested mappings as one level of dotted keys."""
-    flat: dict[str, Any] = {}
+    flat: JsonObject = {}
     for key, value in values.items():
         name = f"{prefix}{key}"
         if isinstance(value, Mapping):

@@ -6,10 +6,11 @@ Light on purpose: the command line loads them to plan.
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Annotated
 
 from pydantic import Field, field_validator
 
-from infra.section import ExternalPaths, Section
+from infra.section import ExternalPaths, Formerly, Section
 from model.sections import OptimizerConfig, Schedule, TrainingConfig
 from pipeline.text.language import LANGUAGES
 
@@ -143,8 +144,8 @@ class GrpoConfig(OptimizerConfig):
     """Held-out tasks asked at a validation, greedily."""
     tasks: tuple[str, ...] = ()
     """Kinds of tasks that are asked, by name; all when empty."""
-    kept_answers: int = Field(4, ge=0)
-    """Answers per step that `rollouts.jsonl` keeps, all to one question."""
+    logged_completions: Annotated[int, Formerly("kept_answers")] = Field(4, ge=0)
+    """Completions per step that `rollouts.jsonl` keeps, all to one question."""
     collapse_below: float = Field(0.5, ge=0, lt=1)
     """The stage ends with an error when the mean reward of 10 steps falls below this share of its best, or accuracy
     does while the reward holds; 0: never."""

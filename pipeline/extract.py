@@ -35,6 +35,7 @@ from pipeline.tasks.documents import (
 )
 from pipeline.tasks.guard import spent
 from pipeline.tasks.ledger import Account, DocumentMetrics, Ledger, take_record
+from pipeline.tasks.profiles import PROFILE
 
 __all__ = ["Piece", "Reader", "deal", "extract"]
 
@@ -141,7 +142,7 @@ class Reader(PipelineStep):
                     document.id = f"{piece.source}/{piece.name}{separator}{number}"
                     characters = len(document.text)
                     record = take_record(document.metadata, characters)
-                    document.metadata = _encodable(document.metadata | {"source": piece.source})
+                    document.metadata = _encodable(document.metadata) | self._of_source(piece.source)
                     rule = _mend(document, rule)
                     records.count(document, rule, record, characters)
                     if rule is None:
@@ -151,6 +152,9 @@ class Reader(PipelineStep):
                 records.close()
             ledger.save(self.out_dir / ".work", rank)
         events.flush()
+
+    def _of_source(self, source: str) -> dict[str, str]:
+        return {"source": source, PROFILE: self.config.sources[source].profile.value}
 
     def _read(self, piece: Piece) -> Iterator[Found]:
         options = self.config.sources[piece.source]

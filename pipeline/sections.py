@@ -12,16 +12,14 @@ from infra.section import Added, ExternalPaths, Section
 
 __all__ = [
     "BookSource",
-    "CleanConfig",
-    "CleanRules",
     "CodeSource",
     "DatasetSource",
     "DecontaminateConfig",
-    "DedupConfig",
     "ExtractConfig",
     "JsonlSource",
     "OnDamaged",
     "ParquetSource",
+    "Profile",
     "ReasoningConfig",
     "ReasoningTask",
     "ShardsConfig",
@@ -41,10 +39,29 @@ class OnDamaged(StrEnum):
     """Keep what was read before the damage, and count the file among the rejects."""
 
 
+class Profile(StrEnum):
+    """What a text is: it decides which rules may touch it and what is a copy of it. A source's name decides nothing."""
+
+    WEB = "web"
+    """Crawled pages, of which much is no text: every rule."""
+    PROSE = "prose"
+    """Books and articles: rules about words and repetition, none about lines."""
+    REFERENCE = "reference"
+    """Encyclopaedias, manuals and documentation, with lists and tables."""
+    DIALOGUE = "dialogue"
+    """Questions, answers and conversations, however short."""
+    MATHS = "maths"
+    """Formulas and worked solutions: nothing is cut, and every number counts."""
+    CODE = "code"
+    """Source code: byte for byte, or not at all."""
+
+
 class WebSource(Section):
     """Crawled pages: WARC files (responses) or WET files (text), plain or gzip."""
 
     kind: Literal["web"] = "web"
+    profile: Annotated[Profile, Added] = Profile.WEB
+    """What the text is, for the rules of later stages."""
     paths: ExternalPaths = Field(min_length=1)
     """Files, folders, globs or addresses."""
     statuses: tuple[int, ...] = (200,)
@@ -61,23 +78,22 @@ class WikiSource(Section):
     """MediaWiki XML dumps, plain, gzip or bzip2."""
 
     kind: Literal["wiki"] = "wiki"
+    profile: Annotated[Profile, Added] = Profile.REFERENCE
+    """What the text is, for the rules of later stages."""
     paths: ExternalPaths = Field(min_length=1)
     """Files, folders, globs or addresses."""
     namespaces: tuple[int, ...] = (0,)
     """Namespaces kept; 0 holds the articles."""
     drop_redirects: bool = True
     """Reject pages that only point to others."""
-    drop_sections: tuple[str, ...] = (
-        "Bibliography",
-        "External links",
-        "Further reading",
-        "Gallery",
-        "Notes",
-        "References",
-        "See also",
-        "Sources",
-    )
-    """Sections left out with all below them: lists of links, not prose."""
+    drop_sections: tuple[str, ...] | None = None
+    """Sections left out with all below them: lists of links, not prose. None means those of the wiki's language
+    (References, See also, ...), an empty list keeps all."""
+    variant: Annotated[str, Added] = ""
+    """Of a wiki written in several scripts or regions, the one whose words are taken (zh-tw, sr-el); empty for its
+    plain form."""
+    tables: Annotated[bool, Added] = False
+    """Keep the cells of tables, a line per row."""
     min_characters: int = Field(200, ge=1)
     """Least characters of an article; shorter ones are rejected."""
 
@@ -86,6 +102,8 @@ class BookSource(Section):
     """Books as plain text, plain or compressed, or as EPUB; Project Gutenberg's header and licence are taken off."""
 
     kind: Literal["book"] = "book"
+    profile: Annotated[Profile, Added] = Profile.PROSE
+    """What the text is, for the rules of later stages."""
     paths: ExternalPaths = Field(min_length=1)
     """Files, folders, globs or addresses."""
     encoding: str = "auto"
@@ -116,6 +134,8 @@ class CodeSource(Section):
     """Source code: files of programming languages, also within tar and zip archives (wheels, source distributions)."""
 
     kind: Literal["code"] = "code"
+    profile: Annotated[Profile, Added] = Profile.CODE
+    """What the text is, for the rules of later stages."""
     paths: ExternalPaths = Field(min_length=1)
     """Files, folders, archives, globs or addresses."""
     languages: tuple[str, ...] = ()
@@ -141,6 +161,8 @@ class JsonlSource(Section):
     """One JSON object per line, plain, gzip or bzip2."""
 
     kind: Literal["jsonl"] = "jsonl"
+    profile: Annotated[Profile, Added] = Profile.PROSE
+    """What the text is, for the rules of later stages."""
     paths: ExternalPaths = Field(min_length=1)
     """Files, folders, globs or addresses."""
     text_field: str = "text"
@@ -157,6 +179,8 @@ class ParquetSource(Section):
     """One document per row."""
 
     kind: Literal["parquet"] = "parquet"
+    profile: Annotated[Profile, Added] = Profile.PROSE
+    """What the text is, for the rules of later stages."""
     paths: ExternalPaths = Field(min_length=1)
     """Files, folders, globs or addresses."""
     text_field: str = "text"
@@ -173,6 +197,8 @@ class DatasetSource(Section):
     """A data set in a folder as the Hugging Face Hub keeps them: Parquet, Arrow, JSON lines or CSV files by split."""
 
     kind: Literal["dataset"] = "dataset"
+    profile: Annotated[Profile, Added] = Profile.PROSE
+    """What the text is, for the rules of later stages."""
     paths: ExternalPaths = Field(min_length=1)
     """Folders of data sets, or addresses of such."""
     config: str = ""
@@ -214,105 +240,6 @@ class ExtractConfig(Section):
     """Most bytes of a file behind http or https; of one whose size the server does not tell, no more are read."""
     split_bytes: int = Field(128_000_000, ge=1000)
     """Larger files are read in parts of about this size, each a task of its own."""
-
-
-class CleanRules(Section):
-    """Which groups of rules a source goes through, in this order; a rule left out costs nothing."""
-
-    url: bool = True
-    """Block lists of domains, addresses and words in the address (RefinedWeb), as datatrove ships them; text without an
-    address passes."""
-    language: bool = True
-    """Keep only the languages named by `languages`."""
-    gopher_repetition: bool = True
-    """Repeated lines, paragraphs and n-grams (Gopher, arXiv 2112.11446, table A1)."""
-    gopher_quality: bool = True
-    """Length, symbols, bullets, stop words (Gopher, arXiv 2112.11446, appendix A1.1)."""
-    c4_quality: bool = True
-    """Lines without terminal punctuation go, pages with too few sentences too (C4, arXiv 1910.10683)."""
-    fineweb_quality: bool = True
-    """Line endings, short lines, repeated characters (FineWeb, arXiv 2406.17557)."""
-    pii: bool = True
-    """E-mail and public IP addresses are replaced by reserved ones (FineWeb)."""
-
-
-class CleanConfig(Section):
-    """Which documents are good enough to learn from."""
-
-    rules: CleanRules = CleanRules()
-    """Rules of every source that `rules_by_source` does not name."""
-    rules_by_source: dict[str, CleanRules] = Field(
-        default_factory=lambda: {
-            "wiki": CleanRules(url=False, c4_quality=False, fineweb_quality=False),
-            "book": CleanRules(url=False, c4_quality=False, fineweb_quality=False),
-            "code": CleanRules(
-                url=False,
-                language=False,
-                gopher_repetition=False,
-                gopher_quality=False,
-                c4_quality=False,
-                fineweb_quality=False,
-            ),
-        }
-    )
-    """Rules of single sources: curated text is no web page, so the rules about pages do not fit it."""
-    languages: tuple[str, ...] = ("en",)
-    """Languages kept, as ISO 639-1 codes; none means all."""
-    language_threshold: float = Field(0.65, ge=0, le=1)
-    """Least probability of a kept language (FineWeb)."""
-    language_thresholds: dict[str, float] = Field(default_factory=dict)
-    """The same for single languages, where it differs."""
-    fix_encoding: bool = True
-    """Repair mojibake with ftfy before any rule looks at the text."""
-    min_words: int = Field(50, ge=0)
-    """Least words of a document (Gopher)."""
-    max_words: int = Field(100_000, ge=1)
-    """Most words of a document (Gopher)."""
-    min_alpha_words: float = Field(0.8, ge=0, le=1)
-    """Least share of words with a letter in them (Gopher)."""
-    min_sentences: int = Field(5, ge=0)
-    """Least sentences left after C4 has dropped lines (C4)."""
-    curly_bracket: bool = True
-    """Drop pages with a curly bracket (C4); false suits corpora with source code."""
-    terminal_punctuation: bool = True
-    """Drop lines that end without . ? ! or a quote (C4); FineWeb leaves this out, for it costs the most text."""
-    line_punctuation: float = Field(0.12, ge=0, le=1)
-    """Least share of lines that end with punctuation (FineWeb)."""
-    short_lines: float = Field(0.67, ge=0, le=1)
-    """Most share of lines of 30 characters or less (FineWeb)."""
-    duplicated_characters: float = Field(0.01, ge=0, le=1)
-    """Most share of characters in repeated lines (FineWeb)."""
-    new_lines_per_word: float = Field(0.3, ge=0)
-    """Most line breaks per word (FineWeb)."""
-    max_document_seconds: Annotated[float, Added] = Field(60.0, gt=0)
-    """Processor time in which the rules must be done with a document; one that takes longer is rejected."""
-    max_failures: float = Field(0.01, ge=0, le=1)
-    """Share of documents on which a rule may break before the stage gives up."""
-
-
-class DedupConfig(Section):
-    """Which documents are copies of others."""
-
-    precedence: tuple[str, ...] = ("wiki", "book", "web")
-    """Of two copies, the one whose source comes first here stays; unnamed sources come last."""
-    exact: bool = True
-    """Remove documents that agree in every word once case, punctuation and numbers are set aside."""
-    minhash: bool = True
-    """Remove near copies by MinHash-LSH."""
-    n_grams: int = Field(5, ge=1)
-    """Words in a shingle (FineWeb)."""
-    buckets: int = Field(14, ge=1)
-    """Bands of the signature (FineWeb); with 8 hashes each, copies of similarity 0.75 are found with 77 %."""
-    hashes_per_bucket: int = Field(8, ge=1)
-    """Hashes in a band (FineWeb)."""
-    seed: int = 1
-    """Seed of the hash permutations."""
-    sentences: bool = False
-    """Remove repeated spans of sentences as well, all but one of each (C4, arXiv 1910.10683, section 2.2)."""
-    sentence_span: int = Field(3, ge=1)
-    """Sentences in a span (C4)."""
-    sentence_min_words: int = Field(50, ge=0)
-    """Least words that must be left of a document that lost sentences (Gopher's least document)."""
 
 
 class ReasoningTask(Section):

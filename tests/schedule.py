@@ -35,6 +35,7 @@ SLOW = (
     "tests/flows/serving/test_command.py",
     "tests/flows/study/test_study.py::test_a_study_runs_as_one_flow",
     "tests/flows/test_bad_input.py",
+    "tests/flows/test_installed.py",
     "tests/flows/test_kills.py",
     "tests/flows/test_mill.py",
     "tests/infra/test_tracking.py::test_killed_while_it_is_made",

@@ -24,7 +24,7 @@ ORDER = {
     ),
     "model": (
         *("evaluation", "rl", "serving", "release", "training", "generation", "planning", "finetune_sections"),
-        *("sections", "architecture", "__init__"),
+        *("sections", "architecture", "facts", "__init__"),
     ),
     "pipeline": (
         *("extract", "recall", "sample", "dedup", "sources", "clean", "reasoning", "tokens", "text", "tasks"),

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
 from rich.table import Table
 
 from flows.commands.app import app, console, settings_for
+
+if TYPE_CHECKING:
+    from flows.registry.facts import VersionFacts
 
 QUESTIONS = ("Calculate 4 + 8 + 4.", "Calculate 7 + 5 + 9.")
 
@@ -43,11 +46,11 @@ def compare(
         _ask(settings, labels, question or QUESTIONS)
 
 
-def rows(first: dict[str, Any], second: dict[str, Any]) -> list[tuple[str, str, str, str]]:
+def rows(first: VersionFacts, second: VersionFacts) -> list[tuple[str, str, str, str]]:
     """Name, both values and their difference, for every number that either has."""
     from infra.tracking import flatten
 
-    left, right = flatten(first), flatten(second)
+    left, right = (flatten(facts.model_dump(exclude={"files"}, exclude_none=True)) for facts in (first, second))
     found = []
     for key in dict.fromkeys((*left, *right)):
         one, other = left.get(key), right.get(key)

@@ -13,9 +13,7 @@ from flows.commands.app import app, console, settings_for
 @app.command()
 def models() -> None:
     """Registered models, their versions, aliases and numbers."""
-    import json
-
-    from flows.registry.release import FACTS
+    from flows.registry.facts import facts_in
     from infra.tracking import registry_client
 
     client = registry_client(settings_for())
@@ -27,15 +25,15 @@ def models() -> None:
     for registered in client.search_registered_models():
         versions = client.search_model_versions(f"name = '{registered.name}'")
         for version in sorted(versions, key=lambda each: -int(each.version)):
-            facts = json.loads(version.tags.get(FACTS, "{}"))
+            facts = facts_in(version.tags, f"{registered.name} version {version.version}")
             aliases = [alias for alias, number in registered.aliases.items() if str(number) == str(version.version)]
             table.add_row(
                 registered.name,
                 str(version.version),
                 ", ".join(sorted(aliases)),
-                f"{facts['accuracy']:.1%}" if facts else "",
-                facts.get("precision", ""),
-                size(facts["bytes"]) if facts else "",
+                f"{facts.accuracy:.1%}" if facts else "",
+                facts.precision if facts else "",
+                size(facts.bytes) if facts and facts.bytes is not None else "",
             )
     console.print(table if table.row_count else "No model is registered yet: deepmill run sample")
 

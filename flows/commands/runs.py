@@ -21,7 +21,9 @@ from flows.commands.app import (
     settings_for,
 )
 from flows.commands.watch import watched_flow
+from flows.recipe.sample_text import gather_sample_text
 from flows.run.record import RunRecord, read_record, records
+from infra.extras import require
 from infra.settings import Settings
 
 if TYPE_CHECKING:
@@ -86,6 +88,7 @@ def run(
     loaded = load_recipe(recipe, set_ or [])
     settings = settings_for(root)
     store = open_store(settings)  # an unwritable root is told before anything starts
+    gather_sample_text(loaded, lambda line: console.print(f"[dim]{line}[/]"))
     planned = make_plan(loaded, store, restart_from=from_)
     if not _show_finished(planned, settings, store, recipe):
         _run_flow(planned, store, recipe)
@@ -132,6 +135,7 @@ def _did(record: RunRecord, plan: Plan) -> bool:
 def _run_flow(plan: Plan, store: Store, source: str) -> None:
     """Run the flow `mill` in this process, on the Prefect server that its settings name or one for this run alone."""
     recipe = plan.recipe
+    require("prefect", "mlflow", *(["torch"] if any(item.stage.family != "corpus" for item in plan.waiting) else []))
     console.print(f"[bold]{recipe.name}[/]  {recipe.description}")
     console.print(f"[dim]{len(plan.waiting)} stages to run; artifacts go to {store.address}[/]\n")
     from flows.recipe.stages import StageName

@@ -14,6 +14,7 @@ from rich.table import Table
 from flows.commands.app import RecipeArgument, RootOption, SetOption, app, console, settings_for
 from infra.credentials import Credential
 from infra.errors import UserError
+from infra.extras import require
 
 __all__ = ["show_servers"]
 
@@ -31,6 +32,7 @@ def up(
     from flows.run.server_settings import ServerSettings
     from infra.services import keep, start_group, stop_group
 
+    require("prefect", "mlflow")
     settings, servers = settings_for(root), ServerSettings()
     folder = servers.folder(settings)
     if not _is_up(folder):
@@ -43,11 +45,11 @@ def up(
     started = time.monotonic()
     try:
         for state in start_group(folder, group):
-            for name, entry in state["services"].items():
-                if entry["state"] in ("up", "done", "restarting") and told.get(name) != entry["state"]:
-                    told[name] = entry["state"]
-                    address = f"  [dim]{entry['address']}[/]" if entry["address"] else ""
-                    mark = "[yellow]again[/]" if entry["state"] == "restarting" else "[green]✓[/]"
+            for name, entry in state.services.items():
+                if entry.state in ("up", "done", "restarting") and told.get(name) != entry.state:
+                    told[name] = entry.state
+                    address = f"  [dim]{entry.address}[/]" if entry.address else ""
+                    mark = "[yellow]again[/]" if entry.state == "restarting" else "[green]✓[/]"
                     console.print(
                         f"{mark} {name:<16}{address}  [dim]{time.monotonic() - started:.0f} s[/]", soft_wrap=True
                     )
@@ -84,13 +86,13 @@ def login(root: RootOption = None) -> None:
     credential = known_login(settings, servers)
     if credential is None or (state is None and not servers.servers):
         raise UserError("the servers of this store are not up; start them with deepmill up")
-    _print_addresses(servers.addresses if servers.servers or state is None else state["facts"], credential)
+    _print_addresses(servers.addresses if servers.servers or state is None else state.facts, credential)
 
 
 def _is_up(folder: Any) -> bool:
-    from infra.services import read_state
+    from infra.services import is_kept
 
-    return read_state(folder) is not None
+    return is_kept(folder)
 
 
 @app.command()
@@ -230,10 +232,10 @@ def show_servers(settings: Any) -> None:
     if state is None:
         return
     table = Table(box=None, pad_edge=False, show_header=False)
-    for name, entry in state["services"].items():
-        if not entry["once"]:
-            colour = "green" if entry["state"] == "up" else "yellow"
-            again = f"restarted {entry['restarts']} times" if entry["restarts"] else ""
-            table.add_row(name, f"[{colour}]{entry['state']}[/]", f"[dim]{entry['address']}[/]", again)
+    for name, entry in state.services.items():
+        if not entry.once:
+            colour = "green" if entry.state == "up" else "yellow"
+            again = f"restarted {entry.restarts} times" if entry.restarts else ""
+            table.add_row(name, f"[{colour}]{entry.state}[/]", f"[dim]{entry.address}[/]", again)
     console.print(table)
     console.print()

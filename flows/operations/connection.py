@@ -9,14 +9,13 @@ import os
 import socket
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 from flows.run.server_settings import LOOPBACK, ServerSettings
 from infra.credentials import Credential, read_login
 from infra.errors import UserError
 from infra.processes import is_foreign_listener
-from infra.services import answers, read_state
+from infra.services import GroupState, answers, read_state
 from infra.settings import Settings
 
 __all__ = ["HEARTBEAT_SECONDS", "client_environment", "connect", "known_login", "servers_up"]
@@ -27,7 +26,7 @@ HEARTBEAT_SECONDS = 30
 WHERE = {"prefect": "/api/health", "mlflow": "/health", "pages": "/health"}
 
 
-def servers_up(settings: Settings) -> dict[str, Any] | None:
+def servers_up(settings: Settings) -> GroupState | None:
     """The state of the servers of this store, as their keeper last wrote it; None when it does not run."""
     return read_state(Path(ServerSettings().folder(settings)))
 
@@ -42,8 +41,8 @@ def connect(settings: Settings) -> bool:
     state = servers_up(settings)
     if servers.servers:
         facts = servers.addresses
-    elif state is not None and state.get("host") == socket.gethostname():  # a home may be shared by machines
-        facts = state["facts"]
+    elif state is not None and state.host == socket.gethostname():  # a home may be shared by machines
+        facts = state.facts
     else:
         return False
     if not answers(f"{facts['prefect']}{WHERE['prefect']}") or not answers(f"{facts['mlflow']}{WHERE['mlflow']}"):

@@ -15,12 +15,13 @@ from flows.operations.pools import RUNS, UPKEEP, make_pools
 from flows.recipe.recipe import Recipe, load_recipe
 from flows.recipe.stages import Family
 from flows.run.server_settings import ServerSettings
+from infra.json_objects import JsonObject
 
 __all__ = ["Deployment", "deploy", "deploy_all", "plan_deployments"]
 
 TOLD_OF = ["mill", "corpus", "pretrain", "finetune", "release", "rerun", "retention", "heartbeat"]
 """Flows whose failure people are told of."""
-VETTING_CRON = "*/10 * * * *"
+AUDIT_CRON = "*/10 * * * *"
 ZOMBIE_SECONDS = 300
 """A flow run that says nothing for so long has no process any more."""
 
@@ -33,11 +34,10 @@ class Deployment:
     """``module:function``"""
     name: str
     description: str
-    parameters: dict[str, Any] = field(default_factory=dict)
+    parameters: JsonObject = field(default_factory=dict)
     cron: str = ""
+    """When it starts by itself; empty for what people start. No schedule that is switched off: it looks like one."""
     timezone: str = "UTC"
-    active: bool = True
-    """Whether its schedule starts anything before somebody switches it on in the UI."""
     pool: str = "default"
     queue: str = RUNS
     at_once: int | None = 1
@@ -46,8 +46,10 @@ class Deployment:
 
 
 def recipe_deployments(recipe: Recipe, servers: ServerSettings, *, first: bool) -> list[Deployment]:
-    """The flows of one recipe: the whole mill and, of the first recipe, each family. The first mill runs nightly; the
-    schedules of the others wait to be switched on."""
+    """The flows of one recipe: the whole mill and, of the first recipe, each family.
+
+    The first mill runs nightly; to the others people add a schedule in the UI.
+    """
     pool = servers.deployed_pools[0]
     parameters = {"recipe": recipe.model_dump(mode="json")}
     shared: dict[str, Any] = {"parameters": parameters, "timezone": servers.timezone, "pool": pool}
@@ -62,8 +64,7 @@ def recipe_deployments(recipe: Recipe, servers: ServerSettings, *, first: bool) 
             "flows.mill:mill",
             recipe.name,
             f"{recipe.description or recipe.name}. The whole path; what is cached is not built again.",
-            cron=servers.cron,
-            active=first,
+            cron=servers.cron if first else "",
             tags=("recipe",),
             **shared,
         )
@@ -71,9 +72,7 @@ def recipe_deployments(recipe: Recipe, servers: ServerSettings, *, first: bool) 
     if not first:
         return found
     found += [
-        Deployment(
-            f"flows.mill:{family}", recipe.name, f"{recipe.name}: {text}.", cron=servers.cron, active=False, **shared
-        )
+        Deployment(f"flows.mill:{family}", recipe.name, f"{recipe.name}: {text}.", **shared)
         for family, text in families.items()
     ]
     return found
@@ -112,7 +111,7 @@ def plan_deployments(servers: ServerSettings) -> list[Deployment]:
             "flows.registry.promotion:audit_champion",
             "every-model",
             "Judge what somebody made champion in MLflow itself; undo it if its gates do not pass.",
-            cron=VETTING_CRON,
+            cron=AUDIT_CRON,
             **upkeep,
         ),
         Deployment(
@@ -140,12 +139,41 @@ def plan_deployments(servers: ServerSettings) -> list[Deployment]:
     return found
 
 
+RENAMED = {"vet-champion/every-model": "audit-champion/every-model"}
+"""Deployments of earlier versions, and what they are called now."""
+
+
 def deploy_all(servers: ServerSettings) -> list[str]:
     """Make the pools, every deployment and the automations; the names of what was deployed."""
     make_pools(servers.deployed_pools, servers.runs_at_once)
     names = [deploy(item) for item in plan_deployments(servers)]
+    for earlier, name in RENAMED.items():
+        replace_deployment(earlier, name)
     _make_automations(names)
     return names
+
+
+def replace_deployment(earlier: str, name: str) -> bool:
+    """Take away a deployment that has another name now, which keeps its schedules and its pause; whether it was there.
+
+    Its runs stay where they are.
+    """
+    from prefect.client.orchestration import get_client
+    from prefect.exceptions import ObjectNotFound
+
+    with get_client(sync_client=True) as client:
+        try:
+            old = client.read_deployment_by_name(earlier)
+        except ObjectNotFound:
+            return False
+        new = client.read_deployment_by_name(name)
+        for schedule in new.schedules:
+            client.delete_deployment_schedule(new.id, schedule.id)
+        client.create_deployment_schedules(new.id, [(each.schedule, each.active) for each in old.schedules])
+        if old.paused:
+            client.pause_deployment(new.id)
+        client.delete_deployment(old.id)
+    return True
 
 
 def deploy(item: Deployment) -> str:
@@ -172,7 +200,7 @@ def deploy(item: Deployment) -> str:
     )
     when: dict[str, Any] = {}
     if fresh and item.cron:
-        when["schedule"] = Cron(item.cron, timezone=item.timezone, active=item.active)
+        when["schedule"] = Cron(item.cron, timezone=item.timezone)
     deployment = flow.to_deployment(
         name=item.name,
         parameters=item.parameters,

@@ -169,8 +169,8 @@ def _servers(settings: Settings, servers: ServerSettings) -> tuple[bool, str]:
     if state is None:
         servers.check()
         return True, "not up, and their ports are free; deepmill up starts them"
-    told = ", ".join(f"{name} {entry['state']}" for name, entry in state["services"].items() if not entry["once"])
-    good = state["state"] == "up"
+    told = ", ".join(f"{name} {entry.state}" for name, entry in state.services.items() if not entry.once)
+    good = state.state == "up"
     return good, told if good else f"{told}; deepmill logs NAME says why"
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -107,53 +108,72 @@ def write_overview(store: Store) -> Path:
     path = store.local / "runs" / "index.html"
     path.parent.mkdir(parents=True, exist_ok=True)
     for row in overview_rows(store, RUNS_SHOWN):
-        report = path.parent / f"{row['run_id']}.html"
-        record = read_record(store, row["run_id"])
+        report = path.parent / f"{row.run_id}.html"
+        record = read_record(store, row.run_id)
         if record and not report.exists():
             write_report(record, store, report)
     write_durably(path, overview_page(store, {}).encode())
     return path
 
 
-def overview_rows(store: Store, limit: int) -> list[dict[str, Any]]:
-    """The latest runs, newest first, each with what a person wants to see of it."""
-    rows = []
-    for name in reversed(store.runs()[-limit:]):
-        record = read_record(store, name)
-        if record is None:
-            continue
-        stages, release = record.stages, record.release
-        rows.append(
-            {
-                "run_id": name,
-                "recipe": record.recipe_name,
-                "state": record.state_now,
-                "started": record.started,
-                "seconds": record.seconds,
-                "made": sum(entry.state == "made" for entry in stages.values()),
-                "stages": len(stages),
-                "model": f"{release.model} v{release.version}" if release.version else "",
-                "promoted": release.promoted,
-                "accuracy": next((gate.value for gate in release.gates if gate.gate == "accuracy"), None),
-                "error": (record.error or "").split("\n")[0],
-                "links": {title: where for title, where in links_of(record).items() if title != "Report"},
-            }
+@dataclass(frozen=True)
+class OverviewRow:
+    """What a person wants to see of a run."""
+
+    run_id: str
+    recipe: str
+    state: str
+    started: str
+    seconds: float | None
+    made: int
+    """Stages that the run made,"""
+    stages: int
+    """of so many."""
+    model: str
+    promoted: bool
+    accuracy: float | None
+    error: str
+    links: Mapping[str, str]
+    """Title to address."""
+
+    @classmethod
+    def of(cls, record: RunRecord) -> OverviewRow:
+        """From the record of the run."""
+        release = record.release
+        return cls(
+            run_id=record.run_id,
+            recipe=record.recipe_name,
+            state=record.state_now,
+            started=record.started,
+            seconds=record.seconds,
+            made=sum(entry.state == "made" for entry in record.stages.values()),
+            stages=len(record.stages),
+            model=f"{release.model} v{release.version}" if release.version else "",
+            promoted=release.promoted,
+            accuracy=next((gate.value for gate in release.gates if gate.gate == "accuracy"), None),
+            error=(record.error or "").split("\n")[0],
+            links={title: where for title, where in links_of(record).items() if title != "Report"},
         )
-    return rows
 
 
-def _cards(rows: list[dict[str, Any]], store: Store) -> list[tuple[str, str, str]]:
+def overview_rows(store: Store, limit: int) -> list[OverviewRow]:
+    """The latest runs, newest first."""
+    found = (read_record(store, name) for name in reversed(store.runs()[-limit:]))
+    return [OverviewRow.of(record) for record in found if record is not None]
+
+
+def _cards(rows: list[OverviewRow], store: Store) -> list[tuple[str, str, str]]:
     """The few numbers at the top: value, what it is, and a remark."""
-    ended = [row for row in rows if row["state"] != "running"]
-    good = [row for row in ended if row["state"] == "completed"]
-    champion = next((row for row in rows if row["promoted"]), None)
+    ended = [row for row in rows if row.state != "running"]
+    good = [row for row in ended if row.state == "completed"]
+    champion = next((row for row in rows if row.promoted), None)
     cards = [
         (str(len(rows) - len(ended)), "running", ""),
         (percent(len(good) / len(ended)) if ended else "–", "of the latest runs completed", f"{len(ended)} ended"),
         (size(shutil.disk_usage(store.local).free), "free", str(store.local)),
     ]
     if champion:
-        cards.append((champion["model"], "latest promotion", champion["started"][:10]))
+        cards.append((champion.model, "latest promotion", champion.started[:10]))
     return cards
 
 

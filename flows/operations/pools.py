@@ -13,6 +13,7 @@ from typing import Any
 
 from flows.recipe.anchor import anchored
 from flows.recipe.recipe import Recipe
+from infra.json_objects import JsonObject
 
 __all__ = ["RUNS", "UPKEEP", "closed_template", "make_pools"]
 
@@ -52,7 +53,7 @@ def make_pools(pools: Sequence[str], runs_at_once: int) -> None:
             _make_queue(client, pool, UPKEEP, None)
 
 
-def closed_template(template: dict[str, Any], folder: Path) -> dict[str, Any]:
+def closed_template(template: JsonObject, folder: Path) -> JsonObject:
     """`template` of a pool of processes with command and folder fixed, and with no word of the environment.
 
     No environment at all: Prefect merges one that a run brings into one that the template has, offered or not. A
@@ -86,7 +87,7 @@ def _close_deployments(client: Any, pool: str) -> None:
             client.update_deployment(deployment.id, DeploymentUpdate(job_variables=kept, parameters=parameters))
 
 
-def _anchored_parameters(parameters: dict[str, Any], folder: str | None) -> dict[str, Any]:
+def _anchored_parameters(parameters: JsonObject, folder: str | None) -> JsonObject:
     """The parameters with the recipe's paths as they were meant when runs began in `folder`."""
     if not folder or "recipe" not in parameters:
         return parameters

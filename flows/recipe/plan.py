@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -11,13 +11,15 @@ from pydantic import BaseModel
 
 from flows.recipe.recipe import OnDrift, Recipe
 from flows.recipe.stages import Stage, downstream, graph, stage_names
-from infra.digests import DigestCache
+from infra.digests import DigestCache, Take
 from infra.errors import UserError
+from infra.execution import Execution, Executor
 from infra.hashing import identity_of
+from infra.json_objects import JsonObject
 from infra.manifest import Manifest, address, split_address
 from infra.runner import Job, drift
-from infra.section import Added, External
-from infra.storage import resolve
+from infra.section import Added, External, earlier_names
+from infra.storage import ExternalFile, resolve
 from infra.store import Store
 from infra.tracking import flatten
 
@@ -91,7 +93,8 @@ def make_plan(recipe: Recipe, store: Store, *, restart_from: str | None = None) 
             row = node.stage
             section = getattr(recipe, row.name)
             external: dict[str, str] = {}
-            config = identity_config(section, digests, external)
+            execution = recipe.execution.of(row.name)
+            config = identity_config(section, digests, external, _elsewhere(execution, store))
             inputs = {role: address(name, identities[name]) for role, name in node.inputs.items()}
             identity = recipe.pins.get(row.name) or identity_of(row.name, row.version, config, inputs)
             identities[row.name] = identity
@@ -103,7 +106,7 @@ def make_plan(recipe: Recipe, store: Store, *, restart_from: str | None = None) 
                 config=section.model_dump(mode="json"),
                 inputs=inputs,
                 external=external,
-                execution=recipe.execution.of(row.name),
+                execution=execution,
             )
             planned.append(_decide(row, job, recipe, store, planned, row.name in again))
     finally:
@@ -171,26 +174,46 @@ def _check_names(names: Iterable[str], where: str, recipe: Recipe | None = None)
         raise UserError(f"{where}: {name} is no stage; there are {', '.join(known)}")
 
 
-def identity_config(section: BaseModel, digests: DigestCache, external: dict[str, str]) -> dict[str, Any]:
+def _elsewhere(execution: Execution, store: Store) -> Take | None:
+    """What takes the digests of many files: the tasks of a cluster where the data stages have one."""
+    if execution.executor is Executor.LOCAL:
+        return None
+
+    def take(files: Sequence[ExternalFile]) -> list[str]:
+        from pipeline.tasks.digests import digests_on  # heavy, and hardly ever needed
+
+        return digests_on(execution, files, store.local / ".digests")
+
+    return take
+
+
+def identity_config(
+    section: BaseModel, digests: DigestCache, external: dict[str, str], elsewhere: Take | None = None
+) -> JsonObject:
     """A section as it enters an identity: contents stand in for external paths. Fills `external` path by path."""
-    config: dict[str, Any] = section.model_dump(mode="json")
-    _replace(section, config, digests, external)
+    config: JsonObject = section.model_dump(mode="json")
+    _replace(section, config, digests, external, elsewhere)
     return config
 
 
-def _replace(section: BaseModel, config: dict[str, Any], digests: DigestCache, external: dict[str, str]) -> None:
+def _replace(
+    section: BaseModel, config: JsonObject, digests: DigestCache, external: dict[str, str], elsewhere: Take | None
+) -> None:
     for name, description in type(section).model_fields.items():
         value = getattr(section, name)
         if any(marker is Added for marker in description.metadata) and value == description.default:
             del config[name]
         elif any(isinstance(marker, External) or marker is External for marker in description.metadata):
             files = resolve(value) if value else []
-            found = dict(zip(files, digests.of(files), strict=True))
+            found = dict(zip(files, digests.of(files, elsewhere), strict=True))
             config[name] = [[file.name, digest] for file, digest in found.items()]
             external |= {file.path: digest for file, digest in found.items()}
         elif isinstance(value, BaseModel):
-            _replace(value, config[name], digests, external)
+            _replace(value, config[name], digests, external, elsewhere)
         elif isinstance(value, Mapping):
             for key, item in value.items():
                 if isinstance(item, BaseModel):
-                    _replace(item, config[name][key], digests, external)
+                    _replace(item, config[name][key], digests, external, elsewhere)
+    for name, earlier in earlier_names(type(section)).items():
+        if name in config:
+            config[earlier] = config.pop(name)

@@ -15,20 +15,15 @@ from pydantic import BaseModel, Field, ValidationError
 from flows.recipe.sections import PromoteConfig, RegistryConfig
 from infra.errors import UserError
 from infra.execution import Layout
+from infra.json_objects import JsonObject
 from infra.section import Section
 from model.evaluation.sections import EvaluateConfig
 from model.finetune_sections import ContinuedConfig, DpoConfig, GrpoConfig, RejectionConfig, SftConfig
 from model.sections import ExportConfig, PretrainConfig, QuantizeConfig
+from pipeline.clean.section import CleanConfig
+from pipeline.dedup.section import DedupConfig
 from pipeline.recall.section import RecallConfig
-from pipeline.sections import (
-    CleanConfig,
-    DecontaminateConfig,
-    DedupConfig,
-    ExtractConfig,
-    ReasoningConfig,
-    ShardsConfig,
-    TokenizerConfig,
-)
+from pipeline.sections import DecontaminateConfig, ExtractConfig, ReasoningConfig, ShardsConfig, TokenizerConfig
 
 __all__ = ["PRESETS", "OnDrift", "Recipe", "load_recipe", "preset_names"]
 
@@ -153,7 +148,7 @@ def load_recipe(source: str, settings: Sequence[str] = ()) -> Recipe:
         raise UserError(_explain(error, source, settings)) from None
 
 
-def _lay_over(values: dict[str, Any], setting: str) -> None:
+def _lay_over(values: JsonObject, setting: str) -> None:
     key, equals, text = setting.partition("=")
     if not equals or not key:
         raise UserError(f"--set {setting}: write it as section.key=value")

@@ -5,8 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TypeAlias
 
 from infra.errors import UserError
+from infra.facts import StageMetrics
+from model.facts.evaluation import EvaluateMetrics
+from model.facts.release import ExportMetrics, QuantizeMetrics
+from model.facts.training import (
+    ContinuedMetrics,
+    DpoMetrics,
+    GrpoMetrics,
+    PretrainMetrics,
+    RejectionMetrics,
+    SftMetrics,
+)
+from pipeline.reasoning.problems import ReasoningMetrics
+from pipeline.tasks.ledger import DocumentMetrics
 
 __all__ = [
     "ACTIONS",
@@ -19,9 +33,13 @@ __all__ = [
     "StageName",
     "downstream",
     "graph",
+    "metrics_of",
     "stage",
     "stage_names",
 ]
+
+
+MetricsKind: TypeAlias = type[StageMetrics] | type[DocumentMetrics]
 
 
 class Family(StrEnum):
@@ -60,6 +78,8 @@ class Stage:
     version: int
     """Raised when the meaning of the artifact changes in a way that older ones must not be reused."""
     title: str
+    metrics: MetricsKind = DocumentMetrics
+    """What its metrics are read through, by whatever version of the stage they were written."""
 
 
 @dataclass(frozen=True)
@@ -75,19 +95,27 @@ RELEASED = ("grpo_second", "sft_second", "grpo", "dpo", "sft", "continued", "pre
 """What is quantized and served: the most finished model."""
 
 STAGES: tuple[Stage, ...] = (
-    Stage("extract", Family.CORPUS, "pipeline.extract:extract", (), 2, "raw files to documents"),
-    Stage("clean", Family.CORPUS, "pipeline.clean.stage:clean", (read("extract"),), 2, "quality rules"),
-    Stage("dedup", Family.CORPUS, "pipeline.dedup.stage:dedup", (read("clean"),), 2, "exact and near duplicates"),
+    Stage("extract", Family.CORPUS, "pipeline.extract:extract", (), 3, "raw files to documents"),
+    Stage("clean", Family.CORPUS, "pipeline.clean.stage:clean", (read("extract"),), 3, "quality rules"),
+    Stage("dedup", Family.CORPUS, "pipeline.dedup.stage:dedup", (read("clean"),), 3, "exact and near duplicates"),
     Stage(
-        "recall", Family.CORPUS, "pipeline.recall.stage:recall", (read("dedup"),), 1, "pages of a field: maths, code"
+        "recall", Family.CORPUS, "pipeline.recall.stage:recall", (read("dedup"),), 2, "pages of a field: maths, code"
     ),
-    Stage("reasoning", Family.CORPUS, "pipeline.reasoning.stage:reasoning", (), 1, "problems with chains of thought"),
+    Stage(
+        "reasoning",
+        Family.CORPUS,
+        "pipeline.reasoning.stage:reasoning",
+        (),
+        1,
+        "problems with chains of thought",
+        ReasoningMetrics,
+    ),
     Stage(
         "decontaminate",
         Family.CORPUS,
         "pipeline.dedup.decontaminate:decontaminate",
         (read("recall", "dedup", role="dedup"), read("reasoning")),
-        2,
+        3,
         "no evaluation text in training",
     ),
     Stage(
@@ -113,6 +141,7 @@ STAGES: tuple[Stage, ...] = (
         (read("shards"), read("tokenizer")),
         1,
         "base model",
+        PretrainMetrics,
     ),
     Stage(
         "student",
@@ -121,6 +150,7 @@ STAGES: tuple[Stage, ...] = (
         (read("shards"), read("tokenizer")),
         1,
         "small base model",
+        PretrainMetrics,
     ),
     Stage(
         "continued",
@@ -129,6 +159,7 @@ STAGES: tuple[Stage, ...] = (
         (read("pretrain", role="start", optional=True), read("shards"), read("tokenizer")),
         1,
         "base model of a domain",
+        ContinuedMetrics,
     ),
     Stage(
         "sft",
@@ -137,6 +168,7 @@ STAGES: tuple[Stage, ...] = (
         (read("continued", "pretrain", role="start"), read("tokenizer"), read("reasoning")),
         1,
         "fine-tuned on chains of thought",
+        SftMetrics,
     ),
     Stage(
         "dpo",
@@ -145,6 +177,7 @@ STAGES: tuple[Stage, ...] = (
         (read("sft", "continued", "pretrain", role="start"), read("tokenizer"), read("reasoning")),
         1,
         "taught preferences",
+        DpoMetrics,
     ),
     Stage(
         "grpo",
@@ -153,6 +186,7 @@ STAGES: tuple[Stage, ...] = (
         (read("dpo", "sft", "continued", "pretrain", role="start"), read("tokenizer"), read("reasoning")),
         2,
         "reinforced by verified answers",
+        GrpoMetrics,
     ),
     Stage(
         "rejection",
@@ -161,6 +195,7 @@ STAGES: tuple[Stage, ...] = (
         (read("grpo", "dpo", "sft", role="start"), read("tokenizer"), read("reasoning")),
         1,
         "right answers of its own",
+        RejectionMetrics,
     ),
     Stage(
         "distill",
@@ -169,6 +204,7 @@ STAGES: tuple[Stage, ...] = (
         (read("student", role="start"), read("tokenizer"), read("rejection", role="reasoning")),
         1,
         "student taught by the model",
+        SftMetrics,
     ),
     Stage(
         "sft_second",
@@ -177,6 +213,7 @@ STAGES: tuple[Stage, ...] = (
         (read("continued", "pretrain", role="start"), read("tokenizer"), read("rejection", role="reasoning")),
         1,
         "fine-tuned again on its own answers",
+        SftMetrics,
     ),
     Stage(
         "grpo_second",
@@ -185,6 +222,7 @@ STAGES: tuple[Stage, ...] = (
         (read("sft_second", "grpo", "sft", role="start"), read("tokenizer"), read("reasoning")),
         1,
         "reinforced on all tasks",
+        GrpoMetrics,
     ),
     Stage(
         "evaluate",
@@ -194,8 +232,9 @@ STAGES: tuple[Stage, ...] = (
             *(read(name, optional=True) for name in (*reversed(RELEASED), "student", "distill")),
             *(read("shards"), read("reasoning"), read("tokenizer"), read("decontaminate")),
         ),
-        3,
+        4,
         "held-out quality",
+        EvaluateMetrics,
     ),
     Stage(
         "quantize",
@@ -204,6 +243,7 @@ STAGES: tuple[Stage, ...] = (
         (read(*RELEASED, role="model"), read("shards"), read("reasoning"), read("tokenizer")),
         2,
         "8 and 4 bits per weight",
+        QuantizeMetrics,
     ),
     Stage(
         "export",
@@ -212,6 +252,7 @@ STAGES: tuple[Stage, ...] = (
         (read("quantize"), read(*RELEASED, role="model"), read("evaluate"), read("tokenizer")),
         4,
         "Hugging Face, vLLM, GGUF, MLflow",
+        ExportMetrics,
     ),
 )
 
@@ -230,6 +271,11 @@ _BY_NAME = {row.name: row for row in STAGES}
 def stage(name: str) -> Stage:
     """The row of a stage."""
     return _BY_NAME[name]
+
+
+def metrics_of(name: str) -> MetricsKind | None:
+    """The model of a stage's metrics; None for what is no stage, of this version."""
+    return _BY_NAME[name].metrics if name in _BY_NAME else None
 
 
 def stage_names() -> list[str]:

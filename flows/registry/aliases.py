@@ -7,16 +7,14 @@ registered model), with what the gates said, and the version it replaced in a ta
 from __future__ import annotations
 
 import getpass
-import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
 from flows.recipe.sections import PromoteConfig
-from flows.registry.files import FACTS
+from flows.registry.facts import FACTS, JudgedGate, Move, VersionFacts, facts_in
 from flows.registry.gates import Gate
 from flows.registry.names import alias_holder, registered_version
 from infra.errors import UserError
@@ -51,45 +49,24 @@ LONGEST_ENTRY = 4_500
 """Characters of an audit entry; MLflow's databases take 5,000."""
 
 
-@dataclass(frozen=True)
-class Move:
-    """One entry of the audit: an alias that was moved."""
-
-    version: str | None
-    """Where to; None when it was taken away."""
-    why: str
-    passed: bool | None
-    """Whether its gates passed; None in entries of earlier releases, and where nothing was judged."""
-
-    @property
-    def forced(self) -> bool:
-        """Whether a person overrode the gates, and the audit says so."""
-        return self.why.startswith("forced by hand")
-
-
-def audit_of(client: MlflowClient, model: str) -> list[dict[str, Any]]:
+def audit_of(client: MlflowClient, model: str) -> list[Move]:
     """All moves of a model's aliases, the oldest first."""
     tags = client.get_registered_model(model).tags
-    return [json.loads(text) for key, text in sorted(tags.items()) if key.startswith(AUDIT)]
+    return [Move.model_validate_json(text) for key, text in sorted(tags.items()) if key.startswith(AUDIT)]
 
 
 def moves_of(client: MlflowClient, model: str, alias: str) -> list[Move]:
     """The moves of one alias, the oldest first."""
-    return [_move(entry) for entry in audit_of(client, model) if entry["alias"] == alias]
+    return [move for move in audit_of(client, model) if move.alias == alias]
 
 
-def _move(entry: dict[str, Any]) -> Move:
-    gates, version = entry.get("gates"), entry["version"]
-    passed = all(gate["passed"] for gate in gates.values()) if gates else None
-    return Move(None if version is None else str(version), str(entry["why"]), passed)
-
-
-def facts_of(client: MlflowClient, name: str, version: str) -> dict[str, Any]:
+def facts_of(client: MlflowClient, name: str, version: str) -> VersionFacts:
     """The numbers that a version was registered with; UserError when it is not there, or not ours."""
-    tags = registered_version(client, name, version).tags
-    if FACTS not in tags:
-        raise UserError(f"{name} version {version}: not registered by deepmill, so there is nothing to judge")
-    return dict(json.loads(tags[FACTS]))
+    label = f"{name} version {version}"
+    facts = facts_in(registered_version(client, name, version).tags, label)
+    if facts is None:
+        raise UserError(f"{label}: not registered by deepmill, so there is nothing to judge")
+    return facts
 
 
 def own_gates(client: MlflowClient, name: str, version: str) -> PromoteConfig:
@@ -135,23 +112,24 @@ def move_alias(
     for key, value in tags.items():
         client.set_model_version_tag(name, version, key, value)
     client.set_registered_model_alias(name, alias, version)
-    _write_audit(client, name, {"version": version, "from": replaced, "alias": alias, "why": why}, gates)
+    _write_audit(client, name, Move(version=version, previous=replaced, alias=alias, why=why), gates)
 
 
 def drop_alias(client: MlflowClient, name: str, alias: str, why: str) -> None:
     """Take the alias away, with an entry in the audit."""
     replaced = alias_holder(client, name, alias)
     client.delete_registered_model_alias(name, alias)
-    _write_audit(client, name, {"version": None, "from": replaced, "alias": alias, "why": why}, ())
+    _write_audit(client, name, Move(version=None, previous=replaced, alias=alias, why=why), ())
 
 
-def _write_audit(client: MlflowClient, name: str, entry: dict[str, Any], gates: Sequence[Gate]) -> None:
+def _write_audit(client: MlflowClient, name: str, move: Move, gates: Sequence[Gate]) -> None:
     now = datetime.now(UTC)
-    entry = {"at": now.isoformat(timespec="seconds"), "by": getpass.getuser(), **entry}
-    judged = {gate.gate: {"passed": gate.passed, "value": gate.value, "limit": gate.limit} for gate in gates}
-    text = json.dumps(entry | ({"gates": judged} if judged else {}))
+    judged = {gate.gate: JudgedGate(passed=gate.passed, value=gate.value, limit=gate.limit) for gate in gates}
+    signed = {"at": now.isoformat(timespec="seconds"), "by": getpass.getuser()}
+    text = move.model_copy(update=signed | {"gates": judged}).entry()
     if len(text) > LONGEST_ENTRY:
-        failed = [gate.gate for gate in gates if not gate.passed]
-        text = json.dumps(entry | {"gates": {name: {"passed": False} for name in failed} or {"all": {"passed": True}}})
+        failed = {gate: JudgedGate(passed=False) for gate, mark in judged.items() if not mark.passed}
+        short = failed or {"all": JudgedGate(passed=True)}
+        text = move.model_copy(update=signed | {"gates": short}).entry()
     key = f"{AUDIT}{now:%Y%m%dT%H%M%S.%fZ}"  # a tag's name may not hold the + of an offset
     client.set_registered_model_tag(name, key, text)

@@ -118,7 +118,7 @@ class Registry:
             if any(each.passed or each.forced for each in moves):
                 return ""
             return failed_gates(self.judged(version, None))
-        except (UserError, KeyError) as error:
+        except UserError as error:
             return str(error)
 
     def settle(self, check: Callable[[], None]) -> Verdict:
@@ -141,7 +141,7 @@ class Registry:
                 known is not None and version in held and previous_of(self.client, self.model, known) == version
             )
             gates = self.judged(version, None if is_way_back else known)
-        except (UserError, KeyError) as error:
+        except UserError as error:
             return [], str(error)
         return gates, failed_gates(gates)
 

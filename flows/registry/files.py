@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from flows.registry.facts import facts_in
 from flows.registry.names import registered_version
 from infra.errors import UserError
 from infra.integrity import Difference, differences, folder_digests, plain_files
@@ -25,10 +26,8 @@ from infra.settings import Settings
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-__all__ = ["FACTS", "WEIGHTS", "Recorded", "VersionFiles", "file_tags", "logged_digests"]
+__all__ = ["WEIGHTS", "Recorded", "VersionFiles", "file_tags", "logged_digests"]
 
-FACTS = "deepmill.facts"
-"""Tag with the numbers that the gates look at, as JSON."""
 FILES = "deepmill.files."
 """Tags with the checksums of all files of a version, as JSON, in parts: MLflow limits the length of a tag."""
 FILES_PER_TAG = 400
@@ -56,10 +55,10 @@ class Recorded:
                 digests |= json.loads(text)
         if digests:
             return cls(digests, whole=True)
-        weights: dict[str, str] | None = json.loads(tags.get(FACTS, "{}")).get("files")
-        if weights is None:
+        facts = facts_in(tags, "a version of an earlier release")
+        if facts is None or facts.files is None:
             return None
-        return cls({f"{WEIGHTS}/{path}": digest for path, digest in weights.items()}, whole=False)
+        return cls({f"{WEIGHTS}/{path}": digest for path, digest in facts.files.items()}, whole=False)
 
     def differences(self, folder: Path) -> list[Difference]:
         """What of the version in `folder` is not as registered."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from flows.recipe.sections import PromoteConfig
+from flows.registry.facts import VersionFacts
 
 __all__ = ["Gate", "judge"]
 
@@ -21,27 +21,27 @@ class Gate:
     text: str
 
 
-def judge(config: PromoteConfig, facts: dict[str, Any], champion: dict[str, Any] | None) -> list[Gate]:
+def judge(config: PromoteConfig, facts: VersionFacts, champion: VersionFacts | None) -> list[Gate]:
     """Every gate of `config` on the numbers of a version, beside those of the present champion."""
     gates = [
         Gate(
             "accuracy",
-            facts["accuracy"] >= config.min_accuracy,
-            facts["accuracy"],
+            facts.accuracy >= config.min_accuracy,
+            facts.accuracy,
             config.min_accuracy,
             "share of held-out problems answered right, at least",
         ),
         Gate(
             "format",
-            facts["format_rate"] >= config.min_format_rate,
-            facts["format_rate"],
+            facts.format_rate >= config.min_format_rate,
+            facts.format_rate,
             config.min_format_rate,
             "share of answers in the asked-for format, at least",
         ),
         Gate(
             "quantization",
-            facts["quantization_kl"] <= config.max_quantization_kl,
-            facts["quantization_kl"],
+            facts.quantization_kl <= config.max_quantization_kl,
+            facts.quantization_kl,
             config.max_quantization_kl,
             "divergence from full precision in nats per token, at most",
         ),
@@ -50,14 +50,14 @@ def judge(config: PromoteConfig, facts: dict[str, Any], champion: dict[str, Any]
         gates.append(
             Gate(
                 "champion",
-                facts["accuracy_high"] >= champion["accuracy_low"],
-                facts["accuracy_high"],
-                champion["accuracy_low"],
+                facts.accuracy_high >= champion.accuracy_low,
+                facts.accuracy_high,
+                champion.accuracy_low,
                 "upper end of its accuracy (95 %) against the lower end of the champion's",
             )
         )
     if champion:
-        gates += _regressions(config, facts.get("bits_per_byte") or {}, champion.get("bits_per_byte") or {})
+        gates += _regressions(config, facts.bits_per_byte, champion.bits_per_byte)
     return gates
 
 

@@ -41,7 +41,7 @@ def rollback(model: str, alias: str = "champion") -> str:
     return version
 
 
-@flow(name="vet-champion", persist_result=False)
+@flow(name="audit-champion", persist_result=False)
 def audit_champion(model: str = "", alias: str = "champion") -> str | None:
     """Notice a promotion made by hand in MLflow, judge it, and undo it if its gates do not pass.
 

@@ -11,7 +11,7 @@ import json
 import logging
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from flows.recipe.sections import PromoteConfig
 from flows.registry.aliases import (
@@ -26,6 +26,7 @@ from flows.registry.aliases import (
     previous_of,
 )
 from flows.registry.audit import Registry, failed_gates
+from flows.registry.facts import VersionFacts
 from flows.registry.files import WEIGHTS, file_tags, logged_digests
 from flows.registry.gates import Gate
 from flows.registry.lock import registry_lock
@@ -35,6 +36,9 @@ from infra.errors import UserError
 from infra.manifest import Manifest, split_address
 from infra.settings import Settings, without_password
 from infra.tracking import registry_client
+from model.facts.evaluation import read_evaluation
+from model.facts.release import ExportMetrics, QuantizeMetrics
+from model.facts.training import PretrainMetrics
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -89,7 +93,7 @@ def register_version(session: Session) -> Outcome:
             client.set_registered_model_alias(name, CHALLENGER, version)
     session.record.release.model, session.record.release.version = name, version
     session.save()
-    session.display.stage_ends("register", "made" if fresh else "cached", 0.0, {"model": name, "version": version})
+    session.display.stage_ends("register", "made" if fresh else "cached", 0.0)
     return Outcome(f"{name} version {version}", fresh)
 
 
@@ -124,7 +128,7 @@ def _create_version(session: Session, client: MlflowClient, name: str, manifest:
             IDENTITY: manifest.identity,
             "deepmill.run_id": session.run_id,
             "deepmill.lineage": json.dumps({stage: item.job.identity for stage, item in session.plan.items()}),
-            FACTS: json.dumps(_facts(session) | {"files": weights}),
+            FACTS: _facts(session, weights).tag(),
             GATES: session.recipe.promote.model_dump_json(),
             "deepmill.licence": (session.recipe.export.licence if session.recipe.export else "") or "not stated",
             **file_tags(files),
@@ -147,28 +151,30 @@ def _compare(name: str, files: dict[str, str], manifest: Manifest) -> dict[str, 
     return kept
 
 
-def _facts(session: Session) -> dict[str, Any]:
+def _facts(session: Session, files: dict[str, str]) -> VersionFacts:
     """The numbers that gates, `models` and `compare` look at."""
-    evaluated = session.store.verified("evaluate", session.identity("evaluate"))
-    evaluation = json.loads((evaluated / "evaluation.json").read_text(encoding="utf-8"))
+    evaluation = read_evaluation(session.store.verified("evaluate", session.identity("evaluate")))
     released = split_address(session.plan["export"].job.inputs["model"])[0]
-    checkpoint = evaluation["checkpoints"][released]
-    base = "pretrain" if session.recipe.has("pretrain") else "continued"
-    quantization = session.manifest("quantize").metrics
-    exported = session.manifest("export").metrics
-    precision = str(exported.get("precision", "int4"))
-    return {
-        "accuracy": checkpoint["accuracy"],
-        "accuracy_low": checkpoint["accuracy_low"],
-        "accuracy_high": checkpoint["accuracy_high"],
-        "format_rate": checkpoint["format_rate"],
-        "precision": precision,
-        "quantization_kl": quantization[f"kl_{precision}"] if precision != "f32" else 0.0,
-        "bytes": quantization[f"bytes_{precision}"],
-        "tokens_per_second": exported.get(f"decode_tokens_per_second_{SERVED[precision]}", 0.0),
-        "parameters": session.manifest(base).metrics.get("parameters", 0),
-        "bits_per_byte": checkpoint.get("bits_per_byte") or {},
-    }
+    marks = evaluation.checkpoints[released]
+    base = session.manifest("pretrain" if session.recipe.has("pretrain") else "continued").metrics
+    quantized = QuantizeMetrics.read(session.manifest("quantize").metrics)
+    exported = ExportMetrics.read(session.manifest("export").metrics)
+    precision = exported.precision or "int4"
+    return VersionFacts.model_validate(
+        {
+            "accuracy": marks.accuracy,
+            "accuracy_low": marks.accuracy_low,
+            "accuracy_high": marks.accuracy_high,
+            "format_rate": marks.format_rate,
+            "precision": precision,
+            "quantization_kl": quantized.kl_of(precision),
+            "bytes": quantized.bytes_of(precision),
+            "tokens_per_second": exported.decode_speed(SERVED.get(precision, "")) or 0.0,
+            "parameters": PretrainMetrics.read(base).parameters or 0,
+            "bits_per_byte": marks.bits_per_byte,
+            "files": files,
+        }
+    )
 
 
 def promote_version(session: Session) -> Outcome:
@@ -202,7 +208,7 @@ def promote_version(session: Session) -> Outcome:
     release.previous = champion if champion != version else None
     session.save()
     state = "made" if outcome.changed else ("cached" if promoted else "held back")
-    session.display.stage_ends("promote", state, 0.0, {"message": outcome.message})
+    session.display.stage_ends("promote", state, 0.0, outcome.message)
     return outcome
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 from flows.registry.names import parse_name, registered_version, resolve
 from flows.run.record import StageRecord, find_record
@@ -13,6 +13,9 @@ from infra.manifest import Manifest, split_address
 from infra.open_store import open_store
 from infra.settings import Settings
 from infra.store import Store
+
+if TYPE_CHECKING:
+    from pipeline.tokens.reader import TracedDocument
 
 __all__ = ["Trace", "trace"]
 
@@ -31,8 +34,8 @@ class Trace:
     """That the training took."""
     epochs: float
     """Times that the split had been read through before this step; with a mixture, as if there were none."""
-    documents: list[dict[str, Any]]
-    """`{"row", "index", "id", "url", "source"}`, in the order of the batch."""
+    documents: list[TracedDocument]
+    """In the order of the batch."""
 
 
 def trace(settings: Settings, name: str, step: int) -> Trace:

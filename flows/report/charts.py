@@ -21,7 +21,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
-from flows.run.records import Point
+from flows.run.run_view import Point
 from infra.units import count, decimal, percent, printable, shorten, size
 
 __all__ = ["Node", "bars", "group_bars", "heat_map", "intervals", "lineage", "lines", "scatter", "stacks"]

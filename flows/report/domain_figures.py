@@ -3,14 +3,18 @@ were solved."""
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+
+from pydantic import ValidationError
 
 from flows.report import charts
-from flows.run.records import Point, number
+from flows.run.run_view import Point, StageView
 from infra.units import count, percent
+from model.facts.evaluation import CheckpointMarks
+from model.facts.training import ExpertUse
 
-__all__ = ["accuracy_by_suite", "experts_of_the_tasks", "gained_and_forgotten"]
+__all__ = ["accuracy_by_suite", "expert_uses", "experts_of_the_tasks", "gained_and_forgotten"]
 
 LAYERS_NAMED = 8
 """Layers whose trained experts the caption names."""
@@ -28,21 +32,23 @@ def gained_and_forgotten(series: Mapping[str, Sequence[Point]]) -> tuple[str, st
     return svg, caption
 
 
-def experts_of_the_tasks(experts: Mapping[str, Any]) -> tuple[str, str]:
-    """Figure and caption of expert-selective fine-tuning, from ``experts.json``: the use of each expert, by layer."""
-    use: dict[str, list[Point]] = {}
-    trained: list[str] = []
-    total = 0
-    for layer in sorted(experts, key=lambda name: (len(name), name)):
-        found = experts[layer]
-        shares = found.get("use") if isinstance(found, Mapping) else None
-        chosen = found.get("trained") if isinstance(found, Mapping) else None
-        if not isinstance(shares, list) or not isinstance(chosen, list):
-            continue
-        values = [number({"share": share}, "share") for share in shares]
-        use[f"layer {layer}"] = [(float(expert), value) for expert, value in enumerate(values) if value is not None]
-        trained.append(f"layer {layer}: {', '.join(map(str, chosen))}")
-        total += len(chosen)
+def expert_uses(stage: StageView) -> dict[str, ExpertUse]:
+    """Contents of a stage's ``experts.json``, by layer, as far as they can be read."""
+    found = {}
+    for layer, values in stage.json("experts.json").items():
+        with contextlib.suppress(ValidationError):
+            found[layer] = ExpertUse.model_validate(values)
+    return found
+
+
+def experts_of_the_tasks(experts: Mapping[str, ExpertUse]) -> tuple[str, str]:
+    """Figure and caption of expert-selective fine-tuning: the use of each expert, by layer."""
+    layers = sorted(experts, key=lambda name: (len(name), name))
+    use = {
+        f"layer {layer}": [(float(place), share) for place, share in enumerate(experts[layer].use)] for layer in layers
+    }
+    trained = [f"layer {layer}: {', '.join(map(str, experts[layer].trained))}" for layer in layers]
+    total = sum(len(experts[layer].trained) for layer in layers)
     svg = charts.heat_map(
         "experts-used",
         use,
@@ -55,18 +61,16 @@ def experts_of_the_tasks(experts: Mapping[str, Any]) -> tuple[str, str]:
     return svg, f"Share of the tasks' tokens (or gates) that go to each expert. {total} were trained: {named}."
 
 
-def accuracy_by_suite(checkpoints: Mapping[str, Mapping[str, Any]], left_out: Any) -> tuple[str, str]:
+def accuracy_by_suite(checkpoints: Mapping[str, CheckpointMarks], left_out: Mapping[str, int]) -> tuple[str, str]:
     """Figure and caption of the evaluation's further suites, and how many training questions each did without."""
     shares: dict[str, dict[str, float]] = {}
-    for name, values in checkpoints.items():
-        taken = values.get("suites")
-        for suite, marks in taken.items() if isinstance(taken, Mapping) else ():
-            if (value := number(marks, "accuracy")) is not None:
-                shares.setdefault(name, {})[str(suite)] = value
+    for name, marks in checkpoints.items():
+        for suite, taken in (marks.suites or {}).items():
+            if taken.accuracy is not None:
+                shares.setdefault(name, {})[suite] = taken.accuracy
     svg = charts.group_bars("suites", shares, label="Share right of further suites, by checkpoint", form=percent)
     caption = "Intervals and further measures are in samples.html and evaluation.json of the stage evaluate."
-    numbers = {suite: number(left_out, suite) for suite in left_out} if isinstance(left_out, Mapping) else {}
-    passed = [f"{count(value)} of {suite}" for suite, value in numbers.items() if value]
+    passed = [f"{count(value)} of {suite}" for suite, value in left_out.items() if value]
     if passed:
         caption += f" Left out, for they are training questions: {', '.join(passed)}."
     return svg, caption

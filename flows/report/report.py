@@ -6,7 +6,7 @@ that failed gets the sections that its artifacts allow.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,15 +17,17 @@ from markupsafe import Markup
 
 from flows.recipe.stages import STAGES
 from flows.report import charts
-from flows.report.domain_figures import accuracy_by_suite, experts_of_the_tasks, gained_and_forgotten
+from flows.report.domain_figures import accuracy_by_suite, expert_uses, experts_of_the_tasks, gained_and_forgotten
 from flows.report.summary import LAST_CHECKPOINTS, drops, next_commands, outcome, quantization_points
 from flows.report.templating import templates
 from flows.run.record import GateRecord, RunRecord
-from flows.run.records import Point, Run, StageView, number
+from flows.run.run_view import Point, Run, StageView, number
 from infra.durable import write_durably
 from infra.manifest import split_address
 from infra.store import Store
 from infra.units import count, decimal, duration, percent, size
+from model.facts.evaluation import Sample
+from model.facts.training import PretrainMetrics
 
 __all__ = ["write_report"]
 
@@ -75,7 +77,7 @@ def write_report(record: RunRecord, store: Store, path: Path) -> Path:
         },
         sections=[section for section in (_corpus(run), _pretraining(run), _reasoning(run), _quality(run)) if section],
         samples=_samples(run),
-        continuations=_rows(run.evaluation.get("continuations"))[:SAMPLES_SHOWN],
+        continuations=run.evaluation.continuations[:SAMPLES_SHOWN],
         gates=[_gate(gate) for gate in run.release.gates],
         recipe=yaml.safe_dump(run.recipe, sort_keys=False, allow_unicode=True, width=100) if run.recipe else "",
         environment=_environment(run),
@@ -105,10 +107,6 @@ def _section(anchor: str, title: str, text: str, *groups: list[Chart]) -> Sectio
     return Section(anchor, title, text, found) if found else None
 
 
-def _rows(value: Any) -> list[dict[str, Any]]:
-    return [row for row in value if isinstance(row, dict)] if isinstance(value, list) else []
-
-
 def _cards(run: Run) -> Iterator[tuple[str, str, str]]:
     """The few numbers at the top: value, what it is, and a remark."""
     first, last = run.stage("extract").number("documents_out"), run.stage("decontaminate").number("documents_out")
@@ -117,17 +115,15 @@ def _cards(run: Run) -> Iterator[tuple[str, str, str]]:
     tokens = run.stage("shards").number("train_tokens")
     if tokens is not None:
         yield count(tokens), "training tokens", f"{count(seen)} seen" if (seen := _seen(run)) else ""
-    parameters, active = (run.stage("pretrain").number(name) for name in ("parameters", "parameters_active"))
-    if parameters is not None:
-        yield count(parameters), "parameters", f"{count(active)} active per token" if active else ""
-    found = run.evaluation.get("checkpoints")
+    base = run.stage("pretrain").measured_as(PretrainMetrics)
+    if base is not None and base.parameters is not None:
+        active = base.parameters_active
+        yield count(base.parameters), "parameters", f"{count(active)} active per token" if active else ""
     for name in LAST_CHECKPOINTS:
-        checkpoint = found.get(name) if isinstance(found, Mapping) else None
-        accuracy = number(checkpoint, "accuracy") if isinstance(checkpoint, Mapping) else None
-        if checkpoint and accuracy is not None:
-            low, high = number(checkpoint, "accuracy_low"), number(checkpoint, "accuracy_high")
-            interval = f", {percent(low)} to {percent(high)}" if low is not None and high is not None else ""
-            yield percent(accuracy), "problems solved", f"after {name}{interval}"
+        marks = run.evaluation.checkpoints.get(name)
+        if marks is not None and marks.accuracy is not None:
+            interval = ", {} to {}".format(*map(percent, marks.interval)) if marks.interval else ""
+            yield percent(marks.accuracy), "problems solved", f"after {name}{interval}"
             break
     points = quantization_points(run)
     if points:
@@ -143,7 +139,8 @@ def _cards(run: Run) -> Iterator[tuple[str, str, str]]:
 
 
 def _seen(run: Run) -> float | None:
-    return run.stage("pretrain").number("tokens")
+    base = run.stage("pretrain").measured_as(PretrainMetrics)
+    return base.tokens if base else None
 
 
 def _lineage(run: Run) -> Markup:
@@ -296,24 +293,21 @@ def _expert_load(series: Mapping[str, list[Point]]) -> list[Chart]:
     )
 
 
-GRPO_SERIES: tuple[tuple[str, str, tuple[str, ...], Any], ...] = (
-    ("Reward", "Mean of a step's completions.", ("reward", "reward_mean", "mean_reward"), decimal),
-    ("Accuracy", "Share of completions with the right answer.", ("accuracy", "reward_accuracy"), percent),
-    ("Format", "Share of completions in the asked-for format.", ("format_rate", "format", "reward_format"), percent),
-    ("KL", "Divergence from the reference model, nats per token.", ("kl", "kl_divergence"), decimal),
-    ("Length", "Tokens per completion.", ("length", "completion_length", "mean_length", "tokens"), count),
+GRPO_SERIES: tuple[tuple[str, str, str, Callable[[float], str]], ...] = (
+    ("Reward", "Mean of a step's completions.", "reward", decimal),
+    ("Accuracy", "Share of completions with the right answer.", "accuracy", percent),
+    ("Format", "Share of completions in the asked-for format.", "format", percent),
+    ("KL", "Divergence from the reference model, nats per token.", "kl", decimal),
+    ("Length", "Tokens per completion.", "length", count),
 )
 
 
 def _reasoning(run: Run) -> Section | None:
     series = run.stage("grpo").history()
     figures = []
-    for title, caption, names, form in GRPO_SERIES:
-        name = next((name for name in names if name in series), None)
-        shown = {"training": series[name]} if name else {}
-        held_out = next((series[f"validation_{n}"] for n in names if f"validation_{n}" in series), None)
-        if held_out:
-            shown["validation"] = held_out
+    for title, caption, name, form in GRPO_SERIES:
+        both = {"training": series.get(name), "validation": series.get(f"validation_{name}")}
+        shown = {place: points for place, points in both.items() if points}
         svg = charts.lines(
             f"grpo-{title.lower()}", shown, label=f"{title} by step", form=form, dotted=["validation"], height=2.1
         )
@@ -327,36 +321,23 @@ def _reasoning(run: Run) -> Section | None:
         "Reasoning",
         "Fine-tuned on chains of thought, then reinforced by answers that a program can check (GRPO).",
         _chart("Domain and general text", *gained_and_forgotten(run.stage("continued").history())),
-        _chart("Experts that the tasks use", *experts_of_the_tasks(run.stage("sft").json("experts.json"))),
+        _chart("Experts that the tasks use", *experts_of_the_tasks(expert_uses(run.stage("sft")))),
         tuned,
         figures,
     )
 
 
 def _quality(run: Run) -> Section | None:
-    found = run.evaluation.get("checkpoints")
-    checkpoints: dict[str, Mapping[str, Any]] = {
-        name: found[name]
-        for name in reversed(LAST_CHECKPOINTS)
-        if isinstance(found, Mapping) and isinstance(found.get(name), Mapping)
-    }
-    accuracy = []
-    for name, values in checkpoints.items():
-        value = number(values, "accuracy")
-        if value is not None:
-            low, high = number(values, "accuracy_low"), number(values, "accuracy_high")
-            accuracy.append((name, value, value if low is None else low, value if high is None else high))
-    problems = next((value for v in checkpoints.values() if (value := number(v, "problems"))), None)
-    bits: dict[str, dict[str, float]] = {}
-    for name, values in checkpoints.items():
-        by_source = values.get("bits_per_byte")
-        for source in by_source if isinstance(by_source, Mapping) else ():
-            value = number(by_source, source)
-            if value is not None:
-                bits.setdefault(name, {})[str(source)] = value
-    formats = [
-        (name, rate) for name, values in checkpoints.items() if (rate := number(values, "format_rate")) is not None
+    found = run.evaluation.checkpoints
+    checkpoints = {name: found[name] for name in reversed(LAST_CHECKPOINTS) if name in found}
+    accuracy = [
+        (name, marks.accuracy, *(marks.interval or (marks.accuracy, marks.accuracy)))
+        for name, marks in checkpoints.items()
+        if marks.accuracy is not None
     ]
+    problems = next((marks.problems for marks in checkpoints.values() if marks.problems), None)
+    bits = {name: marks.bits_per_byte for name, marks in checkpoints.items() if marks.bits_per_byte}
+    formats = [(name, marks.format_rate) for name, marks in checkpoints.items() if marks.format_rate is not None]
     points = quantization_points(run)
     return _section(
         "quality",
@@ -367,7 +348,7 @@ def _quality(run: Run) -> Section | None:
             charts.intervals("accuracy", accuracy, label="Share of held-out problems solved, by checkpoint"),
             f"{count(problems)} held-out problems; 95 % intervals." if problems else "",
         ),
-        _chart("Accuracy by suite", *accuracy_by_suite(checkpoints, run.evaluation.get("training_questions_left_out"))),
+        _chart("Accuracy by suite", *accuracy_by_suite(checkpoints, run.evaluation.training_questions_left_out)),
         _chart(
             "Size against quality",
             charts.scatter(
@@ -391,11 +372,10 @@ def _quality(run: Run) -> Section | None:
     )
 
 
-def _samples(run: Run) -> list[dict[str, Any]]:
+def _samples(run: Run) -> list[Sample]:
     """Answers of the most finished checkpoint first."""
     order = {name: place for place, name in enumerate(LAST_CHECKPOINTS)}
-    rows = _rows(run.evaluation.get("samples"))
-    rows.sort(key=lambda row: order.get(str(row.get("checkpoint")), len(order)))
+    rows = sorted(run.evaluation.samples, key=lambda row: order.get(row.checkpoint, len(order)))
     return rows[:SAMPLES_SHOWN]
 
 

@@ -10,9 +10,9 @@ import re
 import shlex
 import shutil
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import singledispatch
 from pathlib import Path
-from typing import Any
 
 from rich import box
 from rich.console import Console
@@ -22,10 +22,22 @@ from rich.text import Text
 
 from flows.recipe.stages import CHECKPOINTS
 from flows.run.record import RunRecord
-from flows.run.records import Run, StageView, number
+from flows.run.run_view import Run, StageView, number
 from infra.settings import Settings
 from infra.store import Store
 from infra.units import count, decimal, duration, percent, plural, printable, shorten, size
+from model.facts.evaluation import EvaluateMetrics, Sample
+from model.facts.release import ExportMetrics, QuantizeMetrics
+from model.facts.training import (
+    ContinuedMetrics,
+    DpoMetrics,
+    GrpoMetrics,
+    PretrainMetrics,
+    RejectionMetrics,
+    SftMetrics,
+    TrainingMetrics,
+)
+from pipeline.reasoning.problems import ReasoningMetrics
 
 __all__ = ["LAST_CHECKPOINTS", "drops", "next_commands", "outcome", "print_summary", "quantization_points", "samples"]
 
@@ -43,7 +55,6 @@ STATE_STYLES = {
     "failed": "bold red",
 }
 SAMPLES = 3
-PRECISIONS = ("f32", "bf16", "int8", "int4")
 
 
 def print_summary(console: Console, record: RunRecord, store: Store, recipe: str = "") -> None:
@@ -98,8 +109,15 @@ def outcome(stage: StageView, run: Run) -> str:
         return _release_outcome(stage.name, run)
     if stage.manifest is None:
         return ""
-    phrases = _OUTCOMES.get(stage.name, _documents)(stage, run)
+    told = _OUTCOMES.get(stage.name)
+    phrases = told(stage, run) if told else _phrases(stage.measured, stage, run)
     return "; ".join(phrase for phrase in phrases if phrase)
+
+
+@singledispatch
+def _phrases(found: object, stage: StageView, run: Run) -> Iterator[str]:
+    """What came of a stage, by the kind of its metrics."""
+    return _documents(stage, run)
 
 
 def _documents(stage: StageView, run: Run) -> Iterator[str]:
@@ -135,8 +153,9 @@ def _recall(stage: StageView, run: Run) -> Iterator[str]:
             yield f"{plural(pages or 0, 'page')} of {name}" + (f" in {plural(took, 'round')}" if took else "")
 
 
-def _reasoning(stage: StageView, run: Run) -> Iterator[str]:
-    splits = [(split, stage.number(split, f"{split}_tasks", f"{split}_rows", f"splits.{split}")) for split in SPLITS]
+@_phrases.register
+def _(found: ReasoningMetrics, stage: StageView, run: Run) -> Iterator[str]:
+    splits = (("train", found.train_tasks), ("validation", found.validation_tasks), ("test", found.test_tasks))
     known = [f"{count(value)} {split}" for split, value in splits if value is not None]
     if known:
         yield f"problems: {', '.join(known)}"
@@ -162,62 +181,72 @@ def _shards(stage: StageView, run: Run) -> Iterator[str]:
         yield f"{decimal(ratio)} bytes per token"
 
 
-def _training(stage: StageView, run: Run) -> Iterator[str]:
-    total, active = stage.number("parameters"), stage.number("parameters_active")
-    if total is not None:
-        yield f"{count(total)} parameters" + (f" ({count(active)} active)" if active and active != total else "")
-    yield _change(stage, "loss", ("loss_before", "train_loss_first"), ("loss_after", "train_loss_last"), decimal)
-    yield _change(stage, "bits per byte", ("bits_per_byte_before",), ("bits_per_byte_after",), decimal)
-    for part in ("domain", "general"):
-        name = f"bits_per_byte_{part}"
-        yield _change(stage, f"{part} bits per byte", (f"{name}_before",), (f"{name}_after",), decimal)
-    yield _change(stage, "accuracy", ("accuracy_before",), ("accuracy_after", "accuracy"), percent)
-    tokens, speed = stage.number("tokens"), stage.number("tokens_per_second")
-    if tokens:
-        yield f"{count(tokens)} tokens" + (f" at {count(speed)}/s" if speed else "")
+@_phrases.register
+def _(found: TrainingMetrics, stage: StageView, run: Run) -> Iterator[str]:
+    if isinstance(found, PretrainMetrics | ContinuedMetrics) and found.parameters is not None:
+        active = found.parameters_active if isinstance(found, PretrainMetrics) else None
+        told = f" ({count(active)} active)" if active and active != found.parameters else ""
+        yield f"{count(found.parameters)} parameters{told}"
+    before, after = found.loss_before, found.loss_after
+    yield _change("loss", before or found.train_loss_first, after or found.train_loss_last, decimal)
+    yield _change("bits per byte", found.bits_per_byte_before, found.bits_per_byte_after, decimal)
+    if isinstance(found, ContinuedMetrics):
+        domain, general = "domain bits per byte", "general bits per byte"
+        yield _change(domain, found.bits_per_byte_domain_before, found.bits_per_byte_domain_after, decimal)
+        yield _change(general, found.bits_per_byte_general_before, found.bits_per_byte_general_after, decimal)
+    if isinstance(found, SftMetrics):
+        yield _change("accuracy", None, found.accuracy, percent)
+    if found.tokens:
+        yield f"{count(found.tokens)} tokens" + (
+            f" at {count(found.tokens_per_second)}/s" if found.tokens_per_second else ""
+        )
 
 
-def _grpo(stage: StageView, run: Run) -> Iterator[str]:
-    yield _change(stage, "accuracy", ("accuracy_before",), ("accuracy_after", "accuracy"), percent)
-    yield _change(stage, "reward", ("reward_before", "reward_first"), ("reward_after", "reward_last"), decimal)
-    divergence = stage.number("kl_after", "kl_last", "kl")
-    if divergence is not None:
-        yield f"KL {decimal(divergence)}"
+@_phrases.register
+def _(found: DpoMetrics, stage: StageView, run: Run) -> Iterator[str]:
+    yield _change("accuracy", found.accuracy_before, found.accuracy_after, percent)
+    if found.pairs is not None:
+        yield plural(found.pairs, "pair")
 
 
-def _rejection(stage: StageView, run: Run) -> Iterator[str]:
-    share, rows = stage.number("accepted_share"), stage.number("train_tasks")
-    if share is not None:
-        yield f"{percent(share)} of {count(stage.number('answers') or 0)} answers right"
-    if rows is not None:
-        yield f"{count(rows)} kept to learn from"
+@_phrases.register
+def _(found: GrpoMetrics, stage: StageView, run: Run) -> Iterator[str]:
+    yield _change("accuracy", found.accuracy_before, found.accuracy_after, percent)
+    yield _change("reward", found.reward_before, found.reward_after, decimal)
+    if found.kl_last is not None:
+        yield f"KL {decimal(found.kl_last)}"
 
 
-def _change(stage: StageView, what: str, before: tuple[str, ...], after: tuple[str, ...], form: Any) -> str:
-    first, last = stage.number(*before), stage.number(*after)
+@_phrases.register
+def _(found: RejectionMetrics, stage: StageView, run: Run) -> Iterator[str]:
+    if found.accepted_share is not None:
+        yield f"{percent(found.accepted_share)} of {count(found.answers or 0)} answers right"
+    if found.train_tasks is not None:
+        yield f"{count(found.train_tasks)} kept to learn from"
+
+
+def _change(what: str, first: float | None, last: float | None, form: Callable[[float], str]) -> str:
     if last is None:
         return ""
     return f"{what} {form(last)}" if first is None else f"{what} {form(first)} → {form(last)}"
 
 
-def _evaluate(stage: StageView, run: Run) -> Iterator[str]:
-    found = run.evaluation.get("checkpoints") or stage.metrics.get("checkpoints") or {}
-    steps, last = [], {}
-    for name in reversed(LAST_CHECKPOINTS):
-        accuracy = number(found, f"{name}.accuracy")
-        if accuracy is not None:
-            steps.append(f"{name} {percent(accuracy)}")
-            last = found[name]
-    if steps:
-        low, high = number(last, "accuracy_low"), number(last, "accuracy_high")
-        interval = f" ({percent(low)} to {percent(high)})" if low is not None and high is not None else ""
-        yield f"accuracy {' → '.join(steps)}{interval}"
-    problems = number(last, "problems")
-    if problems:
-        yield plural(problems, "problem")
+@_phrases.register
+def _(found: EvaluateMetrics, stage: StageView, run: Run) -> Iterator[str]:
+    checkpoints = run.evaluation.checkpoints
+    judged = [(name, checkpoints[name]) for name in reversed(LAST_CHECKPOINTS) if name in checkpoints]
+    steps = [f"{name} {percent(marks.accuracy)}" for name, marks in judged if marks.accuracy is not None]
+    if not steps:
+        return
+    last = judged[-1][1]
+    interval = " ({} to {})".format(*map(percent, last.interval)) if last.interval else ""
+    yield f"accuracy {' → '.join(steps)}{interval}"
+    if last.problems:
+        yield plural(last.problems, "problem")
 
 
-def _quantize(stage: StageView, run: Run) -> Iterator[str]:
+@_phrases.register
+def _(found: QuantizeMetrics, stage: StageView, run: Run) -> Iterator[str]:
     points = quantization_points(run)
     if points:
         yield " → ".join(f"{name} {size(length)}" for name, length, _ in points)
@@ -227,18 +256,16 @@ def _quantize(stage: StageView, run: Run) -> Iterator[str]:
 
 def quantization_points(run: Run) -> list[tuple[str, float, float]]:
     """Name, bytes and divergence from full precision (nats per token) of each precision, largest first."""
-    stage = run.stage("quantize")
-    kept = stage.json("quantization.json")
-    points = []
-    for name in PRECISIONS:
-        length = number(kept, f"precisions.{name}.bytes", f"variants.{name}.bytes") or stage.number(f"bytes_{name}")
-        if length is not None:
-            divergence = number(kept, f"precisions.{name}.kl", f"variants.{name}.kl") or stage.number(f"kl_{name}")
-            points.append((name, length, divergence or 0.0))
+    points = [
+        (name, float(facts.bytes), facts.kl or 0.0)
+        for name, facts in run.quantization.precisions.items()
+        if facts.bytes is not None
+    ]
     return sorted(points, key=lambda point: (-point[1], point[0]))
 
 
-def _export(stage: StageView, run: Run) -> Iterator[str]:
+@_phrases.register
+def _(found: ExportMetrics, stage: StageView, run: Run) -> Iterator[str]:
     if stage.manifest is None:
         return
     largest: dict[str, int] = {}
@@ -264,57 +291,40 @@ def _release_outcome(name: str, run: Run) -> str:
     return shorten(f"{what} is not {alias}: {', '.join(failed) or 'not promoted'}", 100)
 
 
-SPLITS = ("train", "validation", "test")
 _OUTCOMES = {
     "recall": _recall,
-    "reasoning": _reasoning,
     "tokenizer": _tokenizer,
     "shards": _shards,
-    "pretrain": _training,
-    "student": _training,
-    "continued": _training,
-    "sft": _training,
-    "sft_second": _training,
-    "distill": _training,
-    "dpo": _grpo,
-    "grpo": _grpo,
-    "grpo_second": _grpo,
-    "rejection": _rejection,
-    "evaluate": _evaluate,
-    "quantize": _quantize,
-    "export": _export,
 }
 
 
-def samples(run: Run, limit: int = SAMPLES) -> list[dict[str, Any]]:
+def samples(run: Run, limit: int = SAMPLES) -> list[Sample]:
     """A few answers of the most finished checkpoint, right ones and wrong ones."""
-    found = run.evaluation.get("samples")
-    rows = [row for row in found if isinstance(row, dict)] if isinstance(found, list) else []
+    rows = run.evaluation.samples
     for name in LAST_CHECKPOINTS:
-        mine = [row for row in rows if row.get("checkpoint") == name]
-        right = [row for row in mine if row.get("correct")]
-        wrong = [row for row in mine if not row.get("correct")]
+        mine = [row for row in rows if row.checkpoint == name]
+        right = [row for row in mine if row.correct]
+        wrong = [row for row in mine if not row.correct]
         if mine:
             kept = right[: max(limit - 1, limit - len(wrong))]
             return kept + wrong[: limit - len(kept)]
     return rows[:limit]
 
 
-def _print_samples(console: Console, rows: list[dict[str, Any]]) -> None:
+def _print_samples(console: Console, rows: list[Sample]) -> None:
     console.print()
-    console.print(Text(f"What {rows[0].get('checkpoint', 'the model')} answers", style="bold"))
+    console.print(Text(f"What {rows[0].checkpoint or 'the model'} answers", style="bold"))
     width = max(console.width - 2, 20)
     for row in rows:
-        right = bool(row.get("correct"))
         text = Text()
-        text.append(f"Q {shorten(row.get('question', ''), 2 * width - 8)}\n")
-        thoughts = shorten(row.get("reasoning") or "", width - 4)
-        if thoughts:
-            text.append(f"  {thoughts}\n", style="dim italic")
-        text.append(f"A {shorten(row.get('answer', ''), width - 30) or '(none)'}")
-        text.append("  ✓ right" if right else "  ✗ wrong", style="green" if right else "red")
-        if not right:
-            text.append(f", it is {shorten(row.get('expected', ''), 24)}", style="dim")
+        text.append(f"Q {shorten(row.question, 2 * width - 8)}\n")
+        reasoning = shorten(row.reasoning, width - 4)
+        if reasoning:
+            text.append(f"  {reasoning}\n", style="dim italic")
+        text.append(f"A {shorten(row.answer, width - 30) or '(none)'}")
+        text.append("  ✓ right" if row.correct else "  ✗ wrong", style="green" if row.correct else "red")
+        if not row.correct:
+            text.append(f", it is {shorten(row.expected, 24)}", style="dim")
         console.print(Padding(text, (0, 0, 0, 2), expand=False))
 
 

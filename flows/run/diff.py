@@ -10,6 +10,7 @@ from flows.recipe.stages import stage, stage_names
 from flows.run.record import RunRecord
 from infra.errors import DeepmillError
 from infra.fingerprint import environment, fingerprint, has_changed, packages
+from infra.json_objects import JsonObject
 from infra.manifest import Manifest
 from infra.storage import digest_of, resolve
 from infra.store import Store
@@ -81,7 +82,7 @@ def _manifests(store: Store, record: RunRecord) -> dict[str, Manifest]:
     return {name: manifest for name, manifest in found.items() if manifest}
 
 
-def _without(recipe: Mapping[str, Any]) -> dict[str, Any]:
+def _without(recipe: Mapping[str, Any]) -> JsonObject:
     """The keys of a recipe, but for its parallelism, which changes nothing."""
     return {key: value for key, value in flatten(recipe).items() if not key.startswith("execution.")}
 

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from infra.events import Advanced, Begun, Event, Measured, Noted, Waiting
 from infra.units import count, duration
 
 __all__ = ["TerminalDisplay"]
@@ -69,30 +70,33 @@ class TerminalDisplay:
         self._began = self._line = time.monotonic()
         self._begin("starting", 0, "")
 
-    def event(self, event: dict[str, Any]) -> None:
-        kind = event["event"]
-        if kind == "begin":
-            self._begin(event["phase"], event["total"], event["unit"], event.get("done", 0))
-        elif kind == "advance":
-            self._done += event["amount"]
-            if self._live:
-                self._progress.update(self._task, completed=self._done)
-        elif kind == "metrics":
-            self._series |= event["values"]
-            loss = self._series.get("loss", self._series.get("reward"))
-            if self._live and loss is not None:
-                name = "loss" if "loss" in self._series else "reward"
-                self._progress.update(self._task, description=f"{self._phase} {name} {loss:.2f}")
-        elif kind == "note":
-            self.note(event["text"])
-        elif kind == "wait":
-            self.note(f"{self._stage}: waiting for {event['holder']}, which makes the same artifact")
+    def event(self, event: Event) -> None:
+        match event:
+            case Begun():
+                self._begin(event.phase, event.total, event.unit, event.done)
+            case Advanced():
+                self._done += event.amount
+                if self._live:
+                    self._progress.update(self._task, completed=self._done)
+            case Measured():
+                self._series |= event.values
+                self._show_loss()
+            case Noted():
+                self.note(event.text)
+            case Waiting():
+                self.note(f"{self._stage}: waiting for {event.holder}, which makes the same artifact")
         if not self._live and self._total and time.monotonic() - self._line > LINE_SECONDS:
             self._line = time.monotonic()
             self._console.print(
                 f"  {self._stage} {self._phase} {count(self._done)}/{count(self._total)} {self._unit}{self._left()}",
                 highlight=False,
             )
+
+    def _show_loss(self) -> None:
+        """The number that training is about, beside its phase."""
+        name = "loss" if "loss" in self._series else "reward"
+        if self._live and name in self._series:
+            self._progress.update(self._task, description=f"{self._phase} {name} {self._series[name]:.2f}")
 
     def _begin(self, phase: str, total: float, unit: str, done: float = 0) -> None:
         self._phase, self._unit, self._total, self._done = phase, unit, total, done
@@ -111,15 +115,15 @@ class TerminalDisplay:
             return ""
         return f", {duration((self._total - self._done) * elapsed / done)} left"
 
-    def stage_ends(self, name: str, state: str, seconds: float, metrics: dict[str, Any]) -> None:
+    def stage_ends(self, name: str, state: str, seconds: float, said: str = "") -> None:
         if self._live and self._task is not None:
             self._progress.remove_task(self._task)
             self._task = None
         self._total = 0.0
         mark = MARKS.get(state, "[dim]·[/]")
         seconds = seconds or time.monotonic() - self._began
-        said = f"  [dim]{metrics['message']}[/]" if "message" in metrics else ""
-        self._console.print(f"{mark} [bold]{name:<14}[/] {state:<9} {duration(seconds):>8}{said}", highlight=False)
+        told = f"  [dim]{said}[/]" if said else ""
+        self._console.print(f"{mark} [bold]{name:<14}[/] {state:<9} {duration(seconds):>8}{told}", highlight=False)
 
     def note(self, text: str) -> None:
         self._console.print(f"  [dim]{text}[/]", highlight=False)

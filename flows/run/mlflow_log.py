@@ -9,10 +9,10 @@ import json
 import queue
 import threading
 from collections.abc import Callable, Mapping
-from typing import Any
 
 from flows.recipe.plan import PlannedStage
 from flows.run.record import RunRecord
+from infra.events import Event, Measured
 from infra.manifest import Manifest
 from infra.settings import Settings, without_password
 from infra.tracking import RunLog, Tracker, flatten
@@ -127,10 +127,10 @@ class StageLog:
 
         log._put(begin)
 
-    def event(self, event: dict[str, Any]) -> None:
+    def event(self, event: Event) -> None:
         """Pass a series on."""
-        if event["event"] == "metrics":
-            self._log._put(lambda: self._run.metrics(event["values"], event["step"]) if self._run else None)
+        if isinstance(event, Measured):
+            self._log._put(lambda: self._run.metrics(event.values, event.step) if self._run else None)
 
     def end(self, status: str, manifest: Manifest | None, place: str = "") -> None:
         """Log what came out, and close."""

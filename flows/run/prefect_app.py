@@ -11,7 +11,6 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Any
 
 import uvicorn
 from starlette.datastructures import Headers
@@ -19,6 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from infra.credentials import Credential
 from infra.http_guard import LOOPBACK_NAMES
+from infra.json_objects import JsonObject
 from infra.login_guard import guarded
 from infra.private_files import PRIVATE_UMASK, close_files
 
@@ -106,7 +106,7 @@ def _with_policy(scope: Scope, send: Send) -> Send:
 
 def _settings(body: bytes, host: str, scheme: str, *, known: bool) -> bytes:
     try:
-        told: dict[str, Any] = json.loads(body)
+        told: JsonObject = json.loads(body)
     except ValueError:
         return body
     return json.dumps(told | {"api_url": f"{scheme}://{host}/api"} | ({"auth": None} if known else {})).encode()

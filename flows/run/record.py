@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime
-from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from infra.errors import UserError
-from infra.processes import is_alive_here
+from infra.json_objects import JsonObject
+from infra.processes import ProcessMark, is_alive_here
 from infra.store import Store
 
 __all__ = [
@@ -69,7 +69,7 @@ class RunRecord(_Record):
 
     run_id: str = ""
     recipe_name: str = "recipe"
-    recipe: dict[str, Any] = Field(default_factory=dict)
+    recipe: JsonObject = Field(default_factory=dict)
     """As it was run; `Recipe.model_validate` reads it where today's keys are still the same."""
     started: str = ""
     """UTC, ISO 8601, as `ended`."""
@@ -90,8 +90,13 @@ class RunRecord(_Record):
     """Identity of each stage's artifact."""
     stages: dict[str, StageRecord] = Field(default_factory=dict)
     release: ReleaseRecord = Field(default_factory=ReleaseRecord)
-    process: dict[str, Any] = Field(default_factory=dict)
-    """Of the flow; see `infra.processes`."""
+    process: ProcessMark | None = None
+    """Of the flow."""
+
+    @field_validator("process", mode="before")
+    @classmethod
+    def _nobody_said(cls, value: object) -> object:
+        return value or None
 
     @field_validator("release", mode="before")
     @classmethod
@@ -101,7 +106,7 @@ class RunRecord(_Record):
     @property
     def state_now(self) -> str:
         """The state, or `interrupted` where the process of a run that did not end is gone from this machine."""
-        if self.state == "running" and is_alive_here(self.process) is False:
+        if self.state == "running" and self.process and is_alive_here(self.process) is False:
             return "interrupted"
         return self.state
 

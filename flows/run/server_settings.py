@@ -20,6 +20,8 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 WILDCARDS = ("0.0.0.0", "::")
 """Bound to these, the servers answer on every address of the machine."""
 DEFAULT_CRON = "0 2 * * *"
+OWN_RECIPES = "recipes"
+"""Folder where a team's recipes are looked for, below the one that `deepmill up` is called in."""
 
 
 class ServerSettings(BaseSettings):
@@ -54,7 +56,8 @@ class ServerSettings(BaseSettings):
     timezone: str = "UTC"
     """Of `cron`."""
     recipes: str = ""
-    """Recipes to deploy (presets or files), separated by commas; the first one runs nightly. All presets when empty."""
+    """Recipes to deploy (presets or files), separated by commas; the first one runs nightly. When empty, the sample and
+    every file of the folder `recipes`."""
     allowed_hosts: str = ""
     """Names under which the servers may be reached besides their own (``name`` or ``name:port``), separated by commas:
     that of a proxy before them, say. A request under any other name is turned away."""
@@ -84,9 +87,8 @@ class ServerSettings(BaseSettings):
 
     @property
     def recipe_names(self) -> list[str]:
-        from flows.recipe.recipe import preset_names
-
-        return _list(self.recipes) or sorted(preset_names(), key=lambda name: name != "sample")
+        """What is deployed: the sample and the team's own recipes, which lie in `recipes/`, unless the settings say."""
+        return _list(self.recipes) or ["sample", *sorted(map(str, Path(OWN_RECIPES).glob("*.yaml")))]
 
     @property
     def reached_at(self) -> str:

@@ -7,22 +7,25 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import logging
 import secrets
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from flows.recipe.plan import Plan, PlannedStage, State, make_plan
 from flows.recipe.recipe import OnDrift, Recipe
+from flows.recipe.sample_text import gather_sample_text
 from flows.recipe.stages import Family
 from flows.run.mlflow_log import MlflowLog
 from flows.run.record import RunRecord, StageRecord, write_record
 from infra import tracing
 from infra.errors import DeepmillError, UserError
+from infra.events import Event, Listener
 from infra.manifest import Manifest, split_address
 from infra.open_store import open_store
 from infra.processes import this_process
@@ -41,7 +44,7 @@ __all__ = [
     "watched_by",
 ]
 
-Listener = Callable[[dict[str, Any]], None]
+log = logging.getLogger("deepmill.run")
 
 
 class Display(Protocol):
@@ -49,9 +52,9 @@ class Display(Protocol):
 
     def stage_begins(self, name: str, title: str, number: int, of: int) -> None: ...
 
-    def event(self, event: dict[str, Any]) -> None: ...
+    def event(self, event: Event) -> None: ...
 
-    def stage_ends(self, name: str, state: str, seconds: float, metrics: dict[str, Any]) -> None: ...
+    def stage_ends(self, name: str, state: str, seconds: float, said: str = "") -> None: ...
 
     def note(self, text: str) -> None: ...
 
@@ -62,10 +65,10 @@ class Silent:
     def stage_begins(self, name: str, title: str, number: int, of: int) -> None:
         pass
 
-    def event(self, event: dict[str, Any]) -> None:
+    def event(self, event: Event) -> None:
         pass
 
-    def stage_ends(self, name: str, state: str, seconds: float, metrics: dict[str, Any]) -> None:
+    def stage_ends(self, name: str, state: str, seconds: float, said: str = "") -> None:
         pass
 
     def note(self, text: str) -> None:
@@ -149,7 +152,7 @@ class Session:
         self.record.stages[name] = entry
         self.save()
 
-        def fan_out(event: dict[str, Any]) -> None:
+        def fan_out(event: Event) -> None:
             self.display.event(event)
             tracked.event(event)
             listen(event)
@@ -162,7 +165,7 @@ class Session:
                     span.set_attribute("deepmill.cached", was_there)
         except BaseException as error:
             entry.state, entry.seconds = "failed", round(time.monotonic() - clock, 2)
-            self.display.stage_ends(name, "failed", entry.seconds, {})
+            self.display.stage_ends(name, "failed", entry.seconds)
             tracked.end("FAILED" if isinstance(error, DeepmillError) else "KILLED", None)
             with contextlib.suppress(OSError):  # the disk may be full: what went wrong matters more than its record
                 self.save()
@@ -170,7 +173,7 @@ class Session:
         state = (item.state if not item.runs else State.CACHED) if was_there else State.RUN
         entry.state = "made" if state is State.RUN else str(state)
         entry.seconds = round(time.monotonic() - clock, 2)
-        self.display.stage_ends(name, entry.state, entry.seconds, manifest.metrics)
+        self.display.stage_ends(name, entry.state, entry.seconds)
         tracked.end("FINISHED", manifest, self.store.place(name, manifest.identity))
         self.save()
         return manifest, state
@@ -220,6 +223,7 @@ def open_session(
 ) -> Iterator[Session]:
     """Begin a run of `recipe`; its record is closed however the block is left."""
     settings = settings or Settings()
+    gather_sample_text(recipe, log.info)
     session = Session(recipe, settings, open_store(settings), _display.get(), restart_from)
     token = _current.set(session)
     try:

@@ -13,12 +13,21 @@ import logging
 import secrets
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
-from typing import Any
 
 from flows.serving.limits import Admission, Limits
 from flows.serving.metrics import Metrics
 from flows.serving.model_manager import ModelManager, Served
-from flows.serving.protocol import ApiError, ChatBody, CompletionBody, answer_head, fault
+from flows.serving.protocol import (
+    AnswerBody,
+    ApiError,
+    ChatBody,
+    Choice,
+    CompletionBody,
+    Message,
+    Usage,
+    answer_head,
+    fault,
+)
 from model.serving.chat import ChatFormat, Piece, ReasoningSplitter
 from model.serving.defaults import SamplingDefaults
 from model.serving.engine import EngineError, EngineGoneError, Request
@@ -207,9 +216,9 @@ class Answer:
                 raise told
             yield told
 
-    def usage(self) -> dict[str, Any]:
+    def usage(self) -> Usage:
         """Tokens, as OpenAI counts them."""
-        found: dict[str, Any] = {
+        found: Usage = {
             "prompt_tokens": self.prompt_tokens,
             "completion_tokens": self.completion_tokens,
             "total_tokens": self.prompt_tokens + self.completion_tokens,
@@ -219,28 +228,35 @@ class Answer:
             found["completion_tokens_details"] = {"reasoning_tokens": min(thought, self.completion_tokens)}
         return found
 
-    async def whole(self) -> dict[str, Any]:
+    async def whole(self) -> AnswerBody:
         """The answer in one piece; see `pieces` for what it raises."""
         async for _ in self.pieces():
             pass
         if self.is_chat:
-            message = {"role": "assistant", "content": self.content, "reasoning_content": self.reasoning or None}
-            choice: dict[str, Any] = {"index": 0, "message": message}
+            kind = "chat.completion"
+            message: Message = {
+                "role": "assistant",
+                "content": self.content,
+                "reasoning_content": self.reasoning or None,
+            }
+            choice: Choice = {"index": 0, "message": message, "finish_reason": self.finish, "logprobs": None}
         else:
-            choice = {"index": 0, "text": self.content}
-        choice |= {"finish_reason": self.finish, "logprobs": None}
-        kind = "chat.completion" if self.is_chat else "text_completion"
-        return answer_head(kind, self.label) | {"choices": [choice], "usage": self.usage()}
+            kind = "text_completion"
+            choice = {"index": 0, "text": self.content, "finish_reason": self.finish, "logprobs": None}
+        return {**answer_head(kind, self.label), "choices": [choice], "usage": self.usage()}
 
     async def events(self, pieces: AsyncIterator[Piece]) -> AsyncIterator[str]:
         """Server-sent events, once the first of the `pieces` has come; an error is the last of them."""
         head = answer_head("chat.completion.chunk" if self.is_chat else "text_completion", self.label)
 
-        def event(choices: list[dict[str, Any]], **more: Any) -> str:
-            return f"data: {json.dumps(head | {'choices': choices} | more)}\n\n"
+        def event(choices: list[Choice], usage: Usage | None = None) -> str:
+            body: AnswerBody = {**head, "choices": choices}
+            if usage is not None:
+                body["usage"] = usage
+            return f"data: {json.dumps(body)}\n\n"
 
         def chunk(piece: Piece, finish: str | None = None) -> str:
-            choice: dict[str, Any] = {"index": 0, "finish_reason": finish, "logprobs": None}
+            choice: Choice = {"index": 0, "finish_reason": finish, "logprobs": None}
             if self.is_chat:
                 parts = {"reasoning_content": piece.reasoning, "content": piece.content}
                 choice["delta"] = {name: text for name, text in parts.items() if text}

@@ -23,7 +23,7 @@ from flows.serving.answers import Answer, not_served
 from flows.serving.limits import Admission, Limits, check_key, read_body
 from flows.serving.metrics import CONTENT_TYPE, Metrics
 from flows.serving.model_manager import ModelManager, Served
-from flows.serving.protocol import ApiError, ChatBody, CompletionBody, fault, parse, read_json
+from flows.serving.protocol import ApiError, ChatBody, CompletionBody, ModelCard, fault, parse, read_json
 from infra.http_guard import OriginGuard
 
 __all__ = ["build"]
@@ -278,15 +278,19 @@ async def _end(task: asyncio.Future[Any]) -> None:
         task.exception()
 
 
-def _cards(served: Served) -> list[dict[str, Any]]:
-    shared = {
-        "object": "model",
-        "created": 0,
-        "owned_by": "deepmill",
-        "version": served.version.number,
-        "context": served.context,
-    }
-    return [{"id": name, **shared} for name in dict.fromkeys((served.version.name, served.version.label))]
+def _cards(served: Served) -> list[ModelCard]:
+    version = served.version
+    return [
+        {
+            "id": name,
+            "object": "model",
+            "created": 0,
+            "owned_by": "deepmill",
+            "version": version.number,
+            "context": served.context,
+        }
+        for name in dict.fromkeys((version.name, version.label))
+    ]
 
 
 def _headers(answer: Answer) -> dict[str, str]:

@@ -7,15 +7,109 @@ import re
 import time
 import uuid
 from collections import Counter
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NotRequired, TypedDict
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from infra.json_objects import JsonObject
 from model.serving.chat import ROLES, Turn
 
-__all__ = ["ApiError", "ChatBody", "CompletionBody", "Sampled", "answer_head", "fault", "parse", "read_json"]
+__all__ = [
+    "AnswerBody",
+    "AnswerHead",
+    "ApiError",
+    "ChatBody",
+    "Choice",
+    "CompletionBody",
+    "ErrorBody",
+    "Message",
+    "ModelCard",
+    "Sampled",
+    "Usage",
+    "answer_head",
+    "fault",
+    "parse",
+    "read_json",
+]
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+class ErrorDetail(TypedDict):
+    """Of an error, in OpenAI's form."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class ErrorBody(TypedDict):
+    """The JSON of an error."""
+
+    error: ErrorDetail
+
+
+class AnswerHead(TypedDict):
+    """The fields with which every answer and every chunk begins."""
+
+    id: str
+    object: str
+    created: int
+    model: str
+    system_fingerprint: str
+
+
+class CompletionDetails(TypedDict):
+    """What the completion's tokens were."""
+
+    reasoning_tokens: int
+
+
+class Usage(TypedDict):
+    """Tokens, as OpenAI counts them."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+    completion_tokens_details: NotRequired[CompletionDetails]
+
+
+class Message(TypedDict):
+    """A whole answer of a chat."""
+
+    role: str
+    content: str
+    reasoning_content: str | None
+
+
+class Choice(TypedDict):
+    """An answer, or a piece of one: `message` and `delta` of a chat, `text` of a completion."""
+
+    index: int
+    message: NotRequired[Message]
+    delta: NotRequired[dict[str, str]]
+    text: NotRequired[str]
+    finish_reason: str | None
+    logprobs: NotRequired[None]
+
+
+class AnswerBody(AnswerHead):
+    """A whole answer, or a chunk of a stream."""
+
+    choices: list[Choice]
+    usage: NotRequired[Usage]
+
+
+class ModelCard(TypedDict):
+    """An entry of the list of models."""
+
+    id: str
+    object: str
+    created: int
+    owned_by: str
+    version: str
+    context: int
 
 
 class ApiError(Exception):
@@ -27,7 +121,7 @@ class ApiError(Exception):
         super().__init__(message)
         self.status, self.message, self.code, self.param, self.retry = status, message, code, param, retry
 
-    def body(self) -> dict[str, Any]:
+    def body(self) -> ErrorBody:
         """The JSON of the answer."""
         kind = "server_error" if self.status >= 500 else "invalid_request_error"
         if self.status == 429:
@@ -99,12 +193,12 @@ class Sampled(BaseModel):
     stream_options: _StreamOptions | None = None
     user: str | None = None
     safety_identifier: str | None = None
-    metadata: dict[str, Any] | None = None
+    metadata: JsonObject | None = None
     store: bool | None = None
     service_tier: str | None = None
     prompt_cache_key: str | None = None
     prompt_cache_retention: str | None = None
-    prediction: dict[str, Any] | None = None
+    prediction: JsonObject | None = None
     parallel_tool_calls: bool | None = None
 
     @field_validator("stop")
@@ -194,7 +288,7 @@ def read_json(body: bytes) -> Any:
         raise ApiError(400, f"the body is no JSON: {str(error)[:200]}", code="invalid_json") from None
 
 
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _object(pairs: list[tuple[str, Any]]) -> JsonObject:
     found = dict(pairs)
     if len(found) != len(pairs):
         twice = next(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
@@ -233,7 +327,7 @@ def _unsupported(key: str) -> ApiError:
     return ApiError(400, f"{key}: not supported here; leave it out", param=key, code="unsupported_parameter")
 
 
-def _broken_text(values: dict[str, Any]) -> str | None:
+def _broken_text(values: JsonObject) -> str | None:
     """The first key whose value has a text in it that no UTF-8 can hold."""
     for key, value in values.items():
         waiting = [key, value]
@@ -261,7 +355,7 @@ def _told(error: ValidationError) -> ApiError:
     return ApiError(400, f"{key}: {message}", param=key, code="invalid_value")
 
 
-def answer_head(kind: str, label: str) -> dict[str, Any]:
+def answer_head(kind: str, label: str) -> AnswerHead:
     """The fields with which every answer and every chunk begins."""
     prefix = "chatcmpl" if kind.startswith("chat") else "cmpl"
     return {

@@ -10,14 +10,13 @@ import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from markupsafe import Markup
 
 from flows.report import charts
 from flows.report.templating import templates
 from flows.run.record import RunRecord, read_record
-from flows.run.records import Point, Run
+from flows.run.run_view import Point, Run
 from flows.study.study import Budget, Contrast, Study, Trial, budgets, contrast
 from infra.durable import write_durably
 from infra.errors import UserError
@@ -74,7 +73,7 @@ def _mean_curve(curves: list[list[Point]]) -> list[Point]:
     return [(points[0][0], statistics.fmean(value for _, value in points)) for points in zip(*curves, strict=True)]
 
 
-def comparison_rows(comparison: Comparison) -> list[dict[str, Any]]:
+def comparison_rows(comparison: Comparison) -> list[dict[str, str]]:
     """One row per arm, for tables."""
     return [
         {

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import yaml
 from pydantic import Field, ValidationError, model_validator
@@ -24,6 +24,7 @@ from flows.recipe.recipe import Recipe, load_recipe
 from flows.recipe.stages import stage_names
 from flows.recipe.training_plan import plan_training
 from infra.errors import UserError
+from infra.json_objects import JsonObject
 from infra.section import Section
 
 __all__ = ["Arm", "Budget", "Contrast", "Study", "Trial", "budgets", "contrast", "load_study", "study_names", "trials"]
@@ -32,7 +33,7 @@ STUDIES = Path(__file__).parent / "studies"
 _NAMES = stage_names()
 AFTER_PRETRAINING = tuple(_NAMES[_NAMES.index("pretrain") + 1 :])
 
-Arm = dict[str, Any]
+Arm = JsonObject
 """Keys of a recipe (``pretrain.model.n_routed_experts``) and what this arm sets them to."""
 
 

@@ -13,10 +13,10 @@ import subprocess
 import time
 import zlib
 from pathlib import Path
-from typing import Any
 
 from infra.errors import UserError
 from infra.execution import Execution
+from infra.json_objects import JsonObject
 from infra.launch.node_job import FIRST_PORT, HEAD, NodeJob
 from infra.launch.reports import RankKilledError, newest_report, raise_report
 
@@ -25,7 +25,7 @@ __all__ = ["manifest", "run"]
 POLL_SECONDS = 5.0
 
 
-def manifest(job: NodeJob, path: Path, wide: Execution) -> dict[str, Any]:
+def manifest(job: NodeJob, path: Path, wide: Execution) -> JsonObject:
     """The JobSet of a job whose job file lies at `path`."""
     options = wide.kubernetes
     name = f"deepmill-{zlib.crc32(str(path).encode()):08x}"

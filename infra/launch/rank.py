@@ -18,10 +18,9 @@ import sys
 import time
 import traceback
 from pathlib import Path
-from typing import Any
 
 from infra.errors import DeepmillError, UserError
-from infra.launch.reports import PARENT
+from infra.launch.reports import PARENT, RankReport
 
 _PR_SET_PDEATHSIG = 1
 _LOST = re.compile(
@@ -44,24 +43,21 @@ def main(job_file: str) -> None:
         module, function = job["target"].split(":")
         getattr(importlib.import_module(module), function)(job["argument"])
     except Exception as error:
-        attempt = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
-        report: dict[str, Any] = {
-            "rank": int(rank),
-            "ranks": int(os.environ["WORLD_SIZE"]),
-            "host": socket.gethostname(),
-            "attempt": attempt,
-            "time": time.time(),
-            "is_user_error": isinstance(error, UserError),
-            "is_lost": not isinstance(error, DeepmillError) and bool(_LOST.search(str(error))),
-            "message": str(error),
-            "traceback": traceback.format_exc(),
-        }
-        unfinished = reports / f"{attempt}-{rank}.tmp"
-        unfinished.write_text(json.dumps(report), encoding="utf-8")
-        unfinished.replace(reports / f"error-{attempt}-{rank}.json")
-        if report["is_user_error"]:
+        report = RankReport(
+            rank=int(rank),
+            ranks=int(os.environ["WORLD_SIZE"]),
+            host=socket.gethostname(),
+            attempt=int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")),
+            time=time.time(),
+            is_user_error=isinstance(error, UserError),
+            is_lost=not isinstance(error, DeepmillError) and bool(_LOST.search(str(error))),
+            message=str(error),
+            traceback=traceback.format_exc(),
+        )
+        report.write(reports)
+        if report.is_user_error:
             (reports / f"user-{rank}").touch()
-        sys.stderr.write(report["traceback"])
+        sys.stderr.write(report.traceback)
         sys.stderr.flush()
         os._exit(1)  # collectives that wait for other ranks must not hold up the end
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import json
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from infra.errors import DeepmillError, UserError
 
-__all__ = ["PARENT", "RankError", "RankKilledError", "newest_report", "raise_report"]
+__all__ = ["PARENT", "RankError", "RankKilledError", "RankReport", "newest_report", "raise_report"]
 
 PARENT = "DEEPMILL_PARENT"
 """Process that a rank must not outlive."""
@@ -23,27 +23,49 @@ class RankKilledError(RankError):
     """A rank or its node went without a word: starting again may help."""
 
 
-def newest_report(reports: Path) -> dict[str, Any] | None:
+@dataclass(frozen=True)
+class RankReport:
+    """How a rank failed."""
+
+    rank: int
+    ranks: int
+    host: str
+    attempt: int
+    time: float
+    is_user_error: bool
+    is_lost: bool
+    """Whether it fell because the others were gone."""
+    message: str
+    traceback: str
+
+    def write(self, reports: Path) -> None:
+        """Leave it in the folder for whoever started the rank, whole or not at all."""
+        unfinished = reports / f"{self.attempt}-{self.rank}.tmp"
+        unfinished.write_text(json.dumps(asdict(self)), encoding="utf-8")
+        unfinished.replace(reports / f"error-{self.attempt}-{self.rank}.json")
+
+
+def newest_report(reports: Path) -> RankReport | None:
     """The first failure of the last attempt; a user's mistake before all others."""
-    found: list[dict[str, Any]] = []
+    found: list[RankReport] = []
     for path in reports.glob("error-*.json"):
         with contextlib.suppress(ValueError):
-            found.append(json.loads(path.read_text(encoding="utf-8")))
+            found.append(RankReport(**json.loads(path.read_text(encoding="utf-8"))))
     if not found:
         return None
-    users = [report for report in found if report["is_user_error"]]
+    users = [report for report in found if report.is_user_error]
     if users:
         return users[0]
-    last = max(report["attempt"] for report in found)
-    return min((report for report in found if report["attempt"] == last), key=lambda report: report["time"])
+    last = max(report.attempt for report in found)
+    return min((report for report in found if report.attempt == last), key=lambda report: report.time)
 
 
-def raise_report(report: dict[str, Any]) -> None:
+def raise_report(report: RankReport) -> None:
     """Raise what a rank reported."""
-    if report["is_user_error"]:
-        raise UserError(report["message"])
-    who = f"rank {report['rank']} of {report['ranks']} on {report['host']}"
-    if report["is_lost"]:
-        last = report["message"].strip().splitlines()[-1]
+    if report.is_user_error:
+        raise UserError(report.message)
+    who = f"rank {report.rank} of {report.ranks} on {report.host}"
+    if report.is_lost:
+        last = report.message.strip().splitlines()[-1]
         raise RankKilledError(f"{who} lost the others: {last}; look at the network and at their nodes")
-    raise RankError(f"rank {report['rank']} of {report['ranks']} failed:\n{report['traceback']}")
+    raise RankError(f"rank {report.rank} of {report.ranks} failed:\n{report.traceback}")

@@ -63,6 +63,6 @@ def run(job: NodeJob, path: Path, wide: Execution) -> None:
     if not status:
         return
     report = newest_report(Path(job.reports))
-    if report and (report["is_user_error"] or not report["is_lost"]):
+    if report and (report.is_user_error or not report.is_lost):
         raise_report(report)
     raise RankKilledError(f"srun ended with status {status}: a rank or a node of the step was killed")

@@ -12,6 +12,7 @@ from typing import Any, Self
 
 from pydantic import Field, model_validator
 
+from infra.json_objects import JsonObject
 from infra.section import Section
 
 __all__ = ["Family", "ModelConfig", "YarnScaling", "count_parameters"]
@@ -202,7 +203,7 @@ class ModelConfig(Section):
                 raise ValueError("num_attention_heads is not a multiple of num_key_value_heads")
         return self
 
-    def to_hf(self, *, bos: int | None = None, eos: int | None = None, pad: int | None = None) -> dict[str, Any]:
+    def to_hf(self, *, bos: int | None = None, eos: int | None = None, pad: int | None = None) -> JsonObject:
         """The contents of ``config.json``; `bos`, `eos` and `pad` are token ids of the tokenizer."""
         fields = self.model_dump(mode="json")
         fields |= {
@@ -262,7 +263,7 @@ class ModelConfig(Section):
         return cls.model_validate(known)
 
 
-def _yarn(scaling: dict[str, Any], fields: Mapping[str, Any]) -> dict[str, Any]:
+def _yarn(scaling: JsonObject, fields: Mapping[str, Any]) -> JsonObject:
     """YaRN's part of a ``config.json``, where absent keys mean what `transformers` takes them to mean."""
     if scaling.get("attention_factor") is not None or scaling.get("truncate", True) is not True:
         raise ValueError("YaRN with attention_factor or without truncation is not supported")

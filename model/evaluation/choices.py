@@ -10,8 +10,8 @@ Shapes: R rows, T tokens, N continuation tokens of a batch, V vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
@@ -20,6 +20,8 @@ from pipeline.tokens.chat import ChatFormat, chat_format
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
+
+    from pipeline.reasoning.problems import ChoiceProblem
 
 __all__ = ["Likelihood", "choose_answers", "log_likelihoods"]
 
@@ -70,7 +72,7 @@ def log_likelihoods(
 
 
 def choose_answers(
-    model: Transformer, tokenizer: Tokenizer, rows: Sequence[Mapping[str, Any]], *, chat: bool
+    model: Transformer, tokenizer: Tokenizer, rows: Sequence[ChoiceProblem], *, chat: bool
 ) -> list[tuple[int, int]]:
     """Of each row (question, choices) the place of the likeliest choice, and of the likeliest per byte."""
     words = chat_format(tokenizer)

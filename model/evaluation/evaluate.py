@@ -13,12 +13,22 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from infra import events
 from infra.errors import UserError
 from model.evaluation.measures import majority, mean_interval, pass_at_k, wilson
 from model.evaluation.sections import EvaluateConfig, Suite, SuiteKind
+from model.facts.evaluation import (
+    FILE,
+    CheckpointMarks,
+    Continuation,
+    EvaluateMetrics,
+    Evaluation,
+    Marks,
+    Sample,
+    SuiteMarks,
+)
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -28,6 +38,10 @@ if TYPE_CHECKING:
     from model.generation.solve import Solution
     from model.training.batches import TrainingBatch
     from model.training.text_loss import TextLoss
+    from pipeline.dedup.removed import RemovedSet
+    from pipeline.reasoning.problems import ChoiceProblem, Problem
+
+Problems: TypeAlias = "list[Problem] | list[ChoiceProblem] | Harness"
 
 __all__ = ["evaluate", "text_loss"]
 
@@ -35,7 +49,7 @@ CHAT_SHARE = 0.5
 """Share of well-formed answers from which on a model is taken to speak the chat format."""
 
 
-def evaluate(config: EvaluateConfig, inputs: Mapping[str, Path], out_dir: Path) -> dict[str, Any]:
+def evaluate(config: EvaluateConfig, inputs: Mapping[str, Path], out_dir: Path) -> EvaluateMetrics:
     """Measure the checkpoints among `inputs`, in their order; shares come with the limits of their 95 % interval.
 
     Raises:
@@ -47,12 +61,12 @@ def evaluate(config: EvaluateConfig, inputs: Mapping[str, Path], out_dir: Path) 
     from model.architecture.checkpoint import load_model, write_json
     from model.architecture.devices import own_device
     from model.evaluation.samples_page import samples_page
+    from model.generation.solve import answered
     from model.training.engine import threads_for
     from model.training.sources import token_bytes
     from model.training.text_loss import check_domain
-    from pipeline.dedup.decontaminate import what_was_removed
-    from pipeline.reasoning.problem_files import question_key
-    from pipeline.reasoning.stage import read_tasks
+    from pipeline.dedup.removed import what_was_removed
+    from pipeline.reasoning.problems import question_key, read_tasks
 
     torch.set_num_threads(threads_for(1))
     tokenizer = Tokenizer.from_file(str(inputs["tokenizer"] / "tokenizer.json"))
@@ -60,7 +74,7 @@ def evaluate(config: EvaluateConfig, inputs: Mapping[str, Path], out_dir: Path) 
     tasks = read_tasks(inputs["reasoning"] / "test.jsonl")[: config.problems]
     training = read_tasks(inputs["reasoning"] / "train.jsonl")
     trained = {question_key(row["question"]) for row in training}
-    suites: dict[str, list[dict[str, Any]] | Harness] = {}
+    suites: dict[str, Problems] = {}
     left_out: dict[str, int] = {}
     for name, suite in config.suites.items():
         suites[name], left_out[name] = _suite_problems(name, suite, set() if suite.training_questions else trained)
@@ -73,48 +87,56 @@ def evaluate(config: EvaluateConfig, inputs: Mapping[str, Path], out_dir: Path) 
     names = [name for name, folder in inputs.items() if (folder / "model" / "config.json").exists()]
     if not names:
         raise UserError(f"evaluate: no checkpoint among {', '.join(inputs)}; train one first")
-    sets = {"reasoning/test": tasks, **{name: _questions(suite) for name, suite in suites.items()}}
-    found: dict[str, Any] = {
-        "checkpoints": {},
-        "order": names,
-        "samples": [],
-        "continuations": [],
-        "decontamination": what_was_removed(sets, training, inputs.get("decontaminate")),
-        "training_questions_left_out": left_out,
-    }
+    sets = {"reasoning/test": [task["question"] for task in tasks]}
+    sets |= {name: _questions(suite) for name, suite in suites.items()}
+    removed = what_was_removed(sets, (row["question"] for row in training), inputs.get("decontaminate"))
+    checkpoints: dict[str, CheckpointMarks] = {}
+    samples: list[Sample] = []
+    continuations: list[Continuation] = []
     events.begin("checkpoints", len(names), "checkpoints")
     for name in names:
         model = load_model(inputs[name] / "model").to(device)
         solutions = _solve(model, tokenizer, tasks, config)
-        marks = _marks(tasks, solutions) | _sampled(model, tokenizer, tasks, config)
+        marks = _marks(tasks, solutions)
         read = {source: text_loss(model, batches, bytes_V) for source, batches in text.items()}
-        marks |= _reading(read, config.domain)
-        if suites:
-            is_chat = marks["format_rate"] >= CHAT_SHARE
-            marks["suites"] = {
-                suite: _take(model, tokenizer, config.suites[suite], problems, config, is_chat)
-                for suite, problems in suites.items()
-            }
-        found["checkpoints"][name] = marks
-        found["samples"] += [
-            _sample(name, task, solution) for task, solution in zip(tasks[: config.samples], solutions, strict=False)
+        is_chat = (marks.format_rate or 0.0) >= CHAT_SHARE
+        taken = {
+            suite: _take(model, tokenizer, config.suites[suite], problems, config, is_chat)
+            for suite, problems in suites.items()
+        }
+        checkpoints[name] = CheckpointMarks(
+            **marks.given(),
+            **_sampled(model, tokenizer, tasks, config),
+            **_reading(read, config.domain),
+            **({"suites": taken} if taken else {}),
+        )
+        samples += [
+            Sample(checkpoint=name, correct=solution.score == 1, **answered(task, solution))
+            for task, solution in zip(tasks[: config.samples], solutions, strict=False)
         ]
-        found["continuations"] += [
-            {"checkpoint": name, "prompt": prompt, "text": continuation}
+        continuations += [
+            Continuation(checkpoint=name, prompt=prompt, text=continuation)
             for prompt, continuation in zip(config.prompts, _continue(model, tokenizer, config), strict=True)
         ]
         events.advance()
     events.flush()
-    write_json(out_dir / "evaluation.json", found)
-    page = samples_page(found["samples"], found["checkpoints"], _how(config, found["decontamination"], left_out))
-    (out_dir / "samples.html").write_text(page, encoding="utf-8")
-    return _flat(found["checkpoints"])
+    found = Evaluation(
+        checkpoints=checkpoints,
+        order=names,
+        samples=samples,
+        continuations=continuations,
+        decontamination=removed,
+        training_questions_left_out=left_out,
+    )
+    write_json(out_dir / FILE, found.written())
+    (out_dir / "samples.html").write_text(samples_page(found, _how(config, removed, left_out)), encoding="utf-8")
+    return _flat(checkpoints)
 
 
-def _how(config: EvaluateConfig, removed: Mapping[str, Any], left_out: Mapping[str, int]) -> str:
+def _how(config: EvaluateConfig, removed: Mapping[str, RemovedSet], left_out: Mapping[str, int]) -> str:
     """How the numbers came to be, in words."""
     way = "greedy" if not config.temperature else f"temperature {config.temperature:g}, top-p {config.top_p:g}"
-    clean = [name for name, row in removed.items() if row["removed_from_text"] and not row["in_training_questions"]]
+    clean = [name for name, row in removed.items() if row.removed_from_text and not row.in_training_questions]
     rest = [name for name in removed if name not in clean]
     said = f"Answers are {way}, at most {config.max_new_tokens} tokens."
     if clean:
@@ -127,22 +149,7 @@ def _how(config: EvaluateConfig, removed: Mapping[str, Any], left_out: Mapping[s
     return said
 
 
-def _sample(name: str, task: Mapping[str, Any], solution: Solution) -> dict[str, Any]:
-    return {
-        "checkpoint": name,
-        "question": task["question"],
-        "reasoning": solution.reasoning,
-        "answer": solution.answer,
-        "value": solution.value,
-        "program": solution.program,
-        "expected": task["answer"],
-        "correct": solution.score == 1,
-    }
-
-
-def _solve(
-    model: Transformer, tokenizer: Tokenizer, rows: Sequence[Mapping[str, Any]], config: EvaluateConfig
-) -> list[Solution]:
+def _solve(model: Transformer, tokenizer: Tokenizer, rows: Sequence[Problem], config: EvaluateConfig) -> list[Solution]:
     from model.generation.generate import Sampling
     from model.generation.solve import solve
 
@@ -151,8 +158,8 @@ def _solve(
 
 
 def _sampled(
-    model: Transformer, tokenizer: Tokenizer, tasks: Sequence[Mapping[str, Any]], config: EvaluateConfig
-) -> dict[str, Any]:
+    model: Transformer, tokenizer: Tokenizer, tasks: Sequence[Problem], config: EvaluateConfig
+) -> dict[str, int | float | list[float]]:
     """Mean accuracy, maj@k and pass@k of sampled answers, each with its interval over the problems."""
     from model.generation.generate import Sampling
     from model.generation.solve import solve
@@ -167,7 +174,7 @@ def _sampled(
     groups = [solutions[start : start + many] for start in range(0, len(solutions), many)]
     right = [sum(solution.score == 1 for solution in group) for group in groups]
     voted = [group[majority([solution.value for solution in group])].score for group in groups]
-    found: dict[str, Any] = {"samples_per_problem": many, "sampled_problems": len(asked)}
+    found: dict[str, int | float | list[float]] = {"samples_per_problem": many, "sampled_problems": len(asked)}
     steps = [k for k in (1, 2, 4, 8, 16, 32, 64, 128) if k < many] + [many]
     for k in steps:
         values = [pass_at_k(count, many, k) for count in right]
@@ -178,9 +185,10 @@ def _sampled(
     return found
 
 
-def _suite_problems(name: str, suite: Suite, avoid: Set[str]) -> tuple[list[dict[str, Any]] | Harness, int]:
+def _suite_problems(name: str, suite: Suite, avoid: Set[str]) -> tuple[Problems, int]:
     """A suite's problems, and how many were passed over, for their questions are among `avoid`."""
-    from pipeline.reasoning.problem_files import question_key, read_problems
+    from pipeline.reasoning.problem_files import read_problems
+    from pipeline.reasoning.problems import question_key
     from pipeline.reasoning.stage import generate_problems
 
     where = f"evaluate.suites.{name}"
@@ -198,21 +206,21 @@ def _suite_problems(name: str, suite: Suite, avoid: Set[str]) -> tuple[list[dict
     if not new:
         raise UserError(f"{where}: all its {len(rows)} questions are training questions; see reasoning.exclude")
     passed = (new[-1] + 1 if len(new) == suite.problems else len(rows)) - len(new)
-    return [rows[place] for place in new], passed
+    return cast("list[Problem] | list[ChoiceProblem]", [rows[place] for place in new]), passed
 
 
-def _questions(problems: list[dict[str, Any]] | Harness) -> list[dict[str, Any]]:
-    return problems if isinstance(problems, list) else problems.rows()
+def _questions(problems: Problems) -> list[str]:
+    return [row["question"] for row in problems] if isinstance(problems, list) else problems.questions()
 
 
 def _take(
     model: Transformer,
     tokenizer: Tokenizer,
     suite: Suite,
-    problems: list[dict[str, Any]] | Harness,
+    problems: Problems,
     config: EvaluateConfig,
     is_chat: bool,
-) -> dict[str, Any]:
+) -> SuiteMarks:
     """One suite's numbers."""
     from model.evaluation.choices import choose_answers
 
@@ -226,19 +234,21 @@ def _take(
             seed=config.seed,
         )
     if suite.kind is not SuiteKind.CHOICE:
-        return _marks(problems, _solve(model, tokenizer, problems, config))
-    chosen = choose_answers(model, tokenizer, problems, chat=is_chat)
-    right = sum(first == row["answer"] for (first, _), row in zip(chosen, problems, strict=True))
-    normalised = sum(second == row["answer"] for (_, second), row in zip(chosen, problems, strict=True))
-    low, high = wilson(right, len(problems))
-    return {
-        "accuracy": right / len(problems),
-        "accuracy_low": low,
-        "accuracy_high": high,
-        "accuracy_normalised": normalised / len(problems),
-        "chance": fmean(1 / len(row["choices"]) for row in problems),
-        "problems": len(problems),
-    }
+        free = cast("list[Problem]", problems)
+        return SuiteMarks(**_marks(free, _solve(model, tokenizer, free, config)).given())
+    rows = cast("list[ChoiceProblem]", problems)
+    chosen = choose_answers(model, tokenizer, rows, chat=is_chat)
+    right = sum(first == row["answer"] for (first, _), row in zip(chosen, rows, strict=True))
+    normalised = sum(second == row["answer"] for (_, second), row in zip(chosen, rows, strict=True))
+    low, high = wilson(right, len(rows))
+    return SuiteMarks(
+        accuracy=right / len(rows),
+        accuracy_low=low,
+        accuracy_high=high,
+        accuracy_normalised=normalised / len(rows),
+        chance=fmean(1 / len(row["choices"]) for row in rows),
+        problems=len(rows),
+    )
 
 
 def text_loss(model: Transformer, batches: Sequence[TrainingBatch], bytes_V: Any) -> TextLoss:
@@ -281,26 +291,26 @@ def _held_out_text(config: EvaluateConfig, shards: Path) -> dict[str, list[Train
     return text
 
 
-def _marks(tasks: Sequence[Mapping[str, Any]], solutions: Sequence[Solution]) -> dict[str, Any]:
+def _marks(tasks: Sequence[Problem], solutions: Sequence[Solution]) -> Marks:
     """Accuracy with its interval, and the share of answers in the asked-for format."""
     right = sum(solution.score for solution in solutions)
     low, high = wilson(right, len(solutions))
     by_task: dict[str, list[float]] = defaultdict(list)
     for task, solution in zip(tasks, solutions, strict=True):
         by_task[task["task"]].append(solution.score)
-    return {
-        "accuracy": right / len(solutions),
-        "accuracy_low": low,
-        "accuracy_high": high,
-        "accuracy_by_task": {name: fmean(scores) for name, scores in sorted(by_task.items())},
-        "problems": len(solutions),
-        "format_rate": fmean(solution.is_well_formed for solution in solutions),
-        "program_rate": fmean(bool(solution.program) for solution in solutions),
-        "answer_tokens": fmean(len(solution.completion.tokens) for solution in solutions),
-    }
+    return Marks(
+        accuracy=right / len(solutions),
+        accuracy_low=low,
+        accuracy_high=high,
+        accuracy_by_task={name: fmean(scores) for name, scores in sorted(by_task.items())},
+        problems=len(solutions),
+        format_rate=fmean(solution.is_well_formed for solution in solutions),
+        program_rate=fmean(bool(solution.program) for solution in solutions),
+        answer_tokens=fmean(len(solution.completion.tokens) for solution in solutions),
+    )
 
 
-def _reading(read: Mapping[str, TextLoss], domain: Sequence[str]) -> dict[str, Any]:
+def _reading(read: Mapping[str, TextLoss], domain: Sequence[str]) -> dict[str, float | dict[str, float]]:
     """Loss per token over all text, and bits per byte of each source, of the domain's together and of all others."""
     from model.training.text_loss import TextLoss, by_domain
 
@@ -324,22 +334,24 @@ def _continue(model: Transformer, tokenizer: Tokenizer, config: EvaluateConfig) 
     return [tokenizer.decode(completion.tokens) for completion in completions]
 
 
-def _flat(checkpoints: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+def _flat(checkpoints: Mapping[str, CheckpointMarks]) -> EvaluateMetrics:
     """The numbers as metrics of a run."""
-    flat: dict[str, Any] = {}
-    for name, values in checkpoints.items():
-        for measure in ("accuracy", "accuracy_low", "accuracy_high", "format_rate", "loss"):
-            flat[f"{measure}_{name}"] = values[measure]
-        for measure, value in values.items():
-            if measure.startswith(("pass@", "maj@", "bits_per_byte_")) and isinstance(value, float):
-                flat[f"{measure.replace('@', '_at_')}_{name}"] = value
-        for suite, marks in values.get("suites", {}).items():
-            if "accuracy" in marks:
-                flat[f"accuracy_{name}_{suite}"] = marks["accuracy"]
-            for task, measures in marks.get("tasks", {}).items():
+    flat: dict[str, float | None] = {}
+    for name, marks in checkpoints.items():
+        flat |= {
+            f"accuracy_{name}": marks.accuracy,
+            f"accuracy_low_{name}": marks.accuracy_low,
+            f"accuracy_high_{name}": marks.accuracy_high,
+            f"format_rate_{name}": marks.format_rate,
+            f"loss_{name}": marks.loss,
+            **{f"{measure.replace('@', '_at_')}_{name}": value for measure, value in marks.sampled.items()},
+            f"bits_per_byte_domain_{name}": marks.bits_per_byte_domain,
+            f"bits_per_byte_general_{name}": marks.bits_per_byte_general,
+        }
+        for suite, taken in (marks.suites or {}).items():
+            flat[f"accuracy_{name}_{suite}"] = taken.accuracy
+            for task, measures in (taken.tasks or {}).items():
                 shares = {measure: value for measure, value in measures.items() if isinstance(value, float)}
                 flat |= {f"{measure}_{name}_{suite}_{task}": value for measure, value in shares.items()}
-        for source, bits in values["bits_per_byte"].items():
-            flat[f"bits_per_byte_{name}_{source}"] = bits
-    flat["problems"] = next(iter(checkpoints.values()))["problems"]
-    return flat
+        flat |= {f"bits_per_byte_{name}_{source}": bits for source, bits in marks.bits_per_byte.items()}
+    return EvaluateMetrics(problems=next(iter(checkpoints.values())).problems, **flat)

@@ -2,7 +2,7 @@
 
 A folder holds the harness's task files (YAML) and their data; nothing is downloaded. A checkpoint that speaks the chat
 format is asked in it: it thinks before it writes, and what it thought is no part of its answer; of given choices it is
-asked without thoughts, as in `model.evaluation.choices`. Any other checkpoint goes on with the plain text of the task.
+asked without reasoning, as in `model.evaluation.choices`. Any other checkpoint goes on with the plain text of the task.
 
 The harness is an extra, ``pip install 'deepmill[lm-eval]'``; only `evaluate` imports this module, and only for a suite
 of that kind.
@@ -25,6 +25,7 @@ from infra.errors import UserError
 from model.architecture.transformer import Transformer
 from model.evaluation.choices import log_likelihoods
 from model.evaluation.measures import mean_interval, wilson
+from model.facts.evaluation import SuiteMarks, TaskMarks
 from model.generation.generate import Sampling, generate, split_reasoning, token_id
 from pipeline.tokens.chat import chat_format
 
@@ -90,7 +91,7 @@ class Harness:
                     f"{where}: {folder}: {type(error).__name__}: {said}; a task's dataset_path must be json or "
                     "parquet, with data_files in that folder"
                 ) from None
-        self.tasks: dict[str, Any] = self.loaded["tasks"]
+        self.tasks: Mapping[str, Any] = self.loaded["tasks"]
         for name, task in self.tasks.items():
             if task.get_config("num_fewshot") is None:
                 task.set_config("num_fewshot", 0)
@@ -101,8 +102,8 @@ class Harness:
                     f"understood are {', '.join(sorted(SETTINGS))}"
                 )
 
-    def rows(self, fields: Sequence[str] = ("question", "problem", "prompt", "text")) -> list[dict[str, Any]]:
-        """The problems with their question, for the check against training data.
+    def questions(self, fields: Sequence[str] = ("question", "problem", "prompt", "text")) -> list[str]:
+        """What is asked, for the check against training data.
 
         Args:
             fields: of a problem, where its question may be; else it is the text that the task makes of it.
@@ -111,12 +112,12 @@ class Harness:
         for task in self.tasks.values():
             for _, doc in task.doc_iterator(limit=self.problems):
                 named = next((doc[field] for field in fields if isinstance(doc.get(field), str)), None)
-                found.append({"question": named or str(task.doc_to_text(doc))})
+                found.append(named or str(task.doc_to_text(doc)))
         return found
 
     def measure(
         self, model: Transformer, tokenizer: Tokenizer, *, chat: bool, max_new_tokens: int, batch_size: int, seed: int
-    ) -> dict[str, Any]:
+    ) -> SuiteMarks:
         """Accuracy over all tasks that have one, and every measure of each task with its 95 % interval.
 
         A measure that the harness takes of filtered answers is called ``measure/filter``.
@@ -137,18 +138,23 @@ class Harness:
             )
         assert found is not None
         tasks = {name: _marks(found["results"][name], found["samples"][name]) for name in self.tasks}
-        scored = [marks for marks in tasks.values() if "accuracy" in marks]
-        marks: dict[str, Any] = {"problems": sum(task["problems"] for task in scored or tasks.values())}
-        if scored:
-            right = sum(task["accuracy"] * task["problems"] for task in scored)
-            low, high = wilson(right, marks["problems"])
-            marks |= {"accuracy": right / marks["problems"], "accuracy_low": low, "accuracy_high": high}
-        return marks | {"tasks": tasks}
+        sizes = {name: len({sample["doc_id"] for sample in found["samples"][name]}) for name in self.tasks}
+        accuracies = ((name, marks.get("accuracy")) for name, marks in tasks.items())
+        scored = {name: value for name, value in accuracies if isinstance(value, int | float)}
+        if not scored:
+            return SuiteMarks(problems=sum(sizes.values()), tasks=tasks)
+        problems = sum(sizes[name] for name in scored)
+        right = sum(accuracy * sizes[name] for name, accuracy in scored.items())
+        low, high = wilson(right, problems)
+        return SuiteMarks(
+            problems=problems, accuracy=right / problems, accuracy_low=low, accuracy_high=high, tasks=tasks
+        )
 
 
-def _marks(results: Mapping[str, Any], samples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _marks(results: Mapping[str, Any], samples: Sequence[Mapping[str, Any]]) -> TaskMarks:
     """The measures of one task, from what the harness tells of it and of each problem."""
-    marks: dict[str, Any] = {"problems": len({sample["doc_id"] for sample in samples})}
+    problems = len({sample["doc_id"] for sample in samples})
+    marks: TaskMarks = {"problems": problems}
     for key, value in results.items():
         measure, comma, filtered = key.partition(",")
         if not comma or measure.endswith("_stderr") or not isinstance(value, int | float):
@@ -157,7 +163,7 @@ def _marks(results: Mapping[str, Any], samples: Sequence[Mapping[str, Any]]) -> 
         marks[name] = float(value)
         each = [sample.get(measure) for sample in samples if sample["filter"] == filtered]
         values = [float(one) for one in each if isinstance(one, int | float) and 0 <= one <= 1]
-        if len(values) == len(each) == marks["problems"] and abs(fmean(values) - value) < 1e-9:
+        if len(values) == len(each) == problems and abs(fmean(values) - value) < 1e-9:
             are_shares = any(0 < one < 1 for one in values)
             marks[f"{name}_interval"] = list(mean_interval(values) if are_shares else wilson(sum(values), len(values)))
     main = next((name for wanted in MAIN for name in marks if name.partition("/")[0] == wanted), None)
@@ -204,7 +210,7 @@ class HarnessModel(TemplateLM):
 
     def apply_chat_template(self, chat_history: Sequence[Mapping[str, str]], add_generation_prompt: bool = True) -> str:
         """What `pipeline.tokens.tokenizer.CHAT_TEMPLATE` renders up to where the model takes over; with no generation
-        prompt the last message is the beginning of an answer without thoughts.
+        prompt the last message is the beginning of an answer without reasoning.
         """
         text = "<|bos|>"
         for message in chat_history:
@@ -267,7 +273,7 @@ class HarnessModel(TemplateLM):
         return found
 
     def generate_until(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[str]:
-        """Answers, without thoughts, cut where a task's stop strings begin."""
+        """Answers, without reasoning, cut where a task's stop strings begin."""
         groups: dict[Sampling, list[int]] = {}
         for place, request in enumerate(requests):
             groups.setdefault(self._sampling(request.args[1]), []).append(place)

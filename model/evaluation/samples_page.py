@@ -1,10 +1,10 @@
-"""A page of answers that a person can read: question, answer, right or wrong, and the thoughts folded away."""
+"""A page of answers that a person can read: question, answer, right or wrong, and the reasoning folded away."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from html import escape
-from typing import Any
+
+from model.facts.evaluation import CheckpointMarks, Evaluation, Marks, Sample
 
 __all__ = ["samples_page"]
 
@@ -20,64 +20,59 @@ pre { white-space: pre-wrap; overflow-wrap: anywhere; background: #f6f6f6; paddi
 """
 
 
-def samples_page(samples: Sequence[Mapping[str, Any]], marks: Mapping[str, Mapping[str, Any]], note: str) -> str:
+def samples_page(found: Evaluation, note: str) -> str:
     """HTML of all checkpoints' answers, question by question; nothing in it is loaded from elsewhere.
 
     Args:
-        samples: rows with checkpoint, question, reasoning, answer, value, expected, correct.
-        marks: of each checkpoint: accuracy with its interval and, where they were taken, pass@k, maj@k and suites.
         note: one paragraph on how the numbers came to be.
     """
-    by_question: dict[str, list[Mapping[str, Any]]] = {}
-    for sample in samples:
-        by_question.setdefault(str(sample["question"]), []).append(sample)
+    by_question: dict[str, list[Sample]] = {}
+    for sample in found.samples:
+        by_question.setdefault(sample.question, []).append(sample)
     lines = [
         "<!doctype html>",
         '<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">',
         f"<title>Answers</title><style>{_STYLE}</style>",
         "<h1>Answers</h1>",
         "<ul>",
-        *(_mark(name, mark) for name, mark in marks.items()),
+        *(_mark(name, mark) for name, mark in found.checkpoints.items()),
         "</ul>",
         f'<p class="quiet">{escape(note)}</p>',
     ]
     for question, rows in by_question.items():
         lines.append(f"<article><h2>{escape(question)}</h2>")
-        lines.append(f'<p class="quiet">Expected: {escape(str(rows[0]["expected"]))}</p>')
+        lines.append(f'<p class="quiet">Expected: {escape(rows[0].expected)}</p>')
         lines += [_answer(row) for row in rows]
         lines.append("</article>")
     return "\n".join([*lines, "</html>", ""])
 
 
-def _mark(name: str, mark: Mapping[str, Any]) -> str:
+def _mark(name: str, marks: CheckpointMarks) -> str:
     sampled = [
-        f"{measure} {value:.1%} {_interval(*mark[f'{measure}_interval'])}"
-        for measure, value in mark.items()
-        if measure.startswith(("pass@", "maj@")) and not measure.endswith("_interval")
+        f"{measure} {value:.1%} {_interval(*marks.sampled_interval(measure))}"
+        for measure, value in marks.sampled.items()
     ]
-    suites = [
-        f"{escape(suite)}: {_share(marks)}" for suite, marks in mark.get("suites", {}).items() if "accuracy" in marks
-    ]
+    suites = [f"{escape(suite)}: {_share(taken)}" for suite, taken in (marks.suites or {}).items() if _share(taken)]
     more = "".join(f"<li>{line}</li>" for line in ([", ".join(sampled)] if sampled else []) + suites)
-    return f"<li><b>{escape(name)}</b>: {_share(mark)}{f'<ul>{more}</ul>' if more else ''}</li>"
+    return f"<li><b>{escape(name)}</b>: {_share(marks)}{f'<ul>{more}</ul>' if more else ''}</li>"
 
 
-def _share(marks: Mapping[str, Any]) -> str:
-    interval = _interval(marks["accuracy_low"], marks["accuracy_high"])
-    return f"{marks['accuracy']:.1%} of {marks['problems']} right {interval}"
+def _share(marks: Marks) -> str:
+    if marks.accuracy is None or marks.interval is None:
+        return ""
+    return f"{marks.accuracy:.1%} of {marks.problems} right {_interval(*marks.interval)}"
 
 
 def _interval(low: float, high: float) -> str:
     return f'<span class="quiet">(95 % interval {low:.1%} to {high:.1%})</span>'
 
 
-def _answer(row: Mapping[str, Any]) -> str:
-    word, style = ("right", "right") if row["correct"] else ("wrong", "wrong")
-    answer = str(row["answer"]) or "(no answer)"
-    shown = f"<pre>{escape(answer)}</pre> gives {escape(str(row['value']))}" if row.get("program") else escape(answer)
-    thoughts = str(row["reasoning"])
-    folded = f"<details><summary>thoughts</summary><pre>{escape(thoughts)}</pre></details>" if thoughts else ""
+def _answer(row: Sample) -> str:
+    word = "right" if row.correct else "wrong"
+    answer = row.answer or "(no answer)"
+    shown = f"<pre>{escape(answer)}</pre> gives {escape(row.value)}" if row.program else escape(answer)
+    folded = f"<details><summary>reasoning</summary><pre>{escape(row.reasoning)}</pre></details>"
     return (
-        f'<div class="answer"><b>{escape(str(row["checkpoint"]))}</b>: {shown} <span class="{style}">{word}</span>'
-        f"{folded}</div>"
+        f'<div class="answer"><b>{escape(row.checkpoint)}</b>: {shown} <span class="{word}">{word}</span>'
+        f"{folded if row.reasoning else ''}</div>"
     )

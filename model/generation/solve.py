@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict
 
 from model.architecture.transformer import Transformer
 from model.generation.generate import (
@@ -16,13 +16,14 @@ from model.generation.generate import (
     split_reasoning,
     token_id,
 )
+from pipeline.reasoning.problems import Problem
 from pipeline.reasoning.sandbox import LIMITS, Limits
 from pipeline.reasoning.scoring import mark_answers
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-__all__ = ["Solution", "solve"]
+__all__ = ["Answered", "Solution", "answered", "solve"]
 
 
 @dataclass(frozen=True)
@@ -42,10 +43,33 @@ class Solution:
     """How a program ended; empty where the answer is none."""
 
 
+class Answered(TypedDict):
+    """An answer beside what was asked, as artifacts keep it for people to read."""
+
+    question: str
+    reasoning: str
+    answer: str
+    value: str
+    program: str
+    expected: str
+
+
+def answered(problem: Problem, solution: Solution) -> Answered:
+    """What was asked, said and expected."""
+    return {
+        "question": problem["question"],
+        "reasoning": solution.reasoning,
+        "answer": solution.answer,
+        "value": solution.value,
+        "program": solution.program,
+        "expected": problem["answer"],
+    }
+
+
 def solve(
     model: Transformer,
     tokenizer: Tokenizer,
-    rows: Sequence[Mapping[str, Any]],
+    rows: Sequence[Problem],
     sampling: Sampling,
     *,
     batch_size: int = 64,

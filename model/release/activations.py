@@ -10,7 +10,6 @@ Not quantized: embedding, head, router, norms, and the key-value expansion of la
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from infra.json_objects import JsonObject, read_object
 from model.architecture.checkpoint import to_hf_names
 from model.architecture.moe import RoutedExperts
 from model.architecture.transformer import Transformer
@@ -103,14 +103,14 @@ def write_w8a8(model: Transformer, checkpoint: Path, folder: Path) -> None:
             tensors |= {name: codes.contiguous(), f"{module}.weight_scale": scale.contiguous()}
         else:
             tensors[name] = unquantized(name, weight)
-    settings: dict[str, Any] = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))
+    settings = read_object(checkpoint / "config.json")
     write_folder(folder, tensors, settings, scheme(model.config, "int-quantized", _groups()), checkpoint)
 
 
-def _groups() -> dict[str, Any]:
+def _groups() -> JsonObject:
     """``config_groups``: every linear layer, weights by row and inputs by token."""
 
-    def eight_bits(strategy: str, *, dynamic: bool) -> dict[str, Any]:
+    def eight_bits(strategy: str, *, dynamic: bool) -> JsonObject:
         return {"num_bits": 8, "type": "int", "symmetric": True, "strategy": strategy, "dynamic": dynamic}
 
     return {

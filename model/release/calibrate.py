@@ -29,6 +29,7 @@ from model.architecture.attention import LatentAttention
 from model.architecture.moe import FeedForward, MixtureOfExperts
 from model.architecture.rotary import rotary_tables
 from model.architecture.transformer import Layer, Transformer
+from model.facts.release import MatrixFacts, UnderCalibrated
 from model.release.gptq import factor, round_columns
 from model.release.grid import Grid
 from model.release.kquants import k_quantize
@@ -55,13 +56,11 @@ class Calibrated:
     """What calibration made and saw."""
 
     stored: dict[str, Unit] = field(default_factory=dict)
-    errors: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """By unit: the output's squared error relative to the output, of GPTQ (`error`) and of plain rounding
-    (`error_rounded`), and the damping where it had to be raised."""
+    errors: dict[str, MatrixFacts] = field(default_factory=dict)
+    """By unit."""
     expert_tokens: dict[str, list[int]] = field(default_factory=dict)
     """By layer: calibration tokens that chose each expert."""
-    starved: list[dict[str, Any]] = field(default_factory=list)
-    """Experts that too few tokens chose: layer, expert, tokens."""
+    starved: list[UnderCalibrated] = field(default_factory=list)
     importance: dict[str, Tensor] = field(default_factory=dict)
     """By calibrated unit, and of the output layer: mean square of each input column [B, C], relative to all columns."""
     rounded: list[str] = field(default_factory=list)
@@ -224,7 +223,7 @@ class _Calibration:
         rows = []
         for expert, count in enumerate(counts):
             if count < self.expert_tokens:
-                self.result.starved.append({"layer": int(layer), "expert": expert, "tokens": count})
+                self.result.starved.append(UnderCalibrated(layer=int(layer), expert=expert, tokens=count))
                 rows.append(torch.arange(len(x_tD)))
             else:
                 rows.append((chosen_tK == expert).any(1).nonzero()[:, 0])
@@ -263,26 +262,34 @@ class _Calibration:
         matrices_BRC = weight.reshape(len(hessian_BCC), -1, weight.shape[-1])
         codes, scales = round_columns(matrices_BRC, upper_BCC, grid)
         unit = Unit.packed(codes.view(weight.shape), scales.view(*weight.shape[:-1], -1), grid)
-        entry = self._keep(name, unit, Precision(grid), hessian_BCC)
+        raised: dict[str, float] = {}
         for place, damping in enumerate(dampings):
             matrix = f"{name}[{place}]" if len(dampings) > 1 else name
             if damping is None:
                 self.result.rounded.append(matrix)
             elif damping != self.damping:
-                entry.setdefault("damping", {})[matrix] = damping
+                raised[matrix] = damping
+        self._keep(name, unit, Precision(grid), hessian_BCC, raised or None)
 
-    def _keep(self, name: str, unit: Unit, precision: Precision, hessian_BCC: Tensor) -> dict[str, Any]:
-        """Store a unit and its errors, and return these."""
+    def _keep(
+        self,
+        name: str,
+        unit: Unit,
+        precision: Precision,
+        hessian_BCC: Tensor,
+        damping: dict[str, float] | None = None,
+    ) -> None:
+        """Store a unit, its errors, and the damping of matrices where it had to be raised."""
         weight = self.views[name]
         matrices_BRC = weight.reshape(len(hessian_BCC), -1, weight.shape[-1])
         plain = rounded_to(weight, precision).weight()
-        entry: dict[str, Any] = {
-            "error": _relative(unit.weight().view_as(matrices_BRC), matrices_BRC, hessian_BCC),
-            "error_rounded": _relative(plain.view_as(matrices_BRC), matrices_BRC, hessian_BCC),
-        }
-        self.result.errors[name] = entry
+        self.result.errors[name] = MatrixFacts(
+            precision=unit.precision,
+            error=_relative(unit.weight().view_as(matrices_BRC), matrices_BRC, hessian_BCC),
+            error_rounded=_relative(plain.view_as(matrices_BRC), matrices_BRC, hessian_BCC),
+            damping=damping,
+        )
         self._put(name, unit)
-        return entry
 
 
 def _attention_groups(attention: nn.Module) -> Iterator[dict[str, list[str]]]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 from model.architecture.config import Family, ModelConfig, count_parameters
+from model.facts.evaluation import Evaluation
+from model.facts.release import EngineAgreement, ExportFacts, PrecisionFacts, Quantization
 from model.release.vllm_config import CONFIG, needs_writing_out
 from model.sections import ExportConfig
 
@@ -26,11 +27,11 @@ _FAMILIES = {
 def card(
     config: ExportConfig,
     architecture: ModelConfig,
-    quantization: Mapping[str, Any],
-    evaluation: Mapping[str, Any],
-    summary: Mapping[str, Any],
+    quantization: Quantization,
+    evaluation: Evaluation,
+    export: ExportFacts,
 ) -> str:
-    """The Markdown of ``MODEL_CARD.md``; `summary` is the contents of ``export.json``."""
+    """The Markdown of ``MODEL_CARD.md``."""
     sections = [
         f"# {config.title}",
         "A language model that reasons between `<think>` and `</think>` before it answers, made from raw text by "
@@ -52,11 +53,11 @@ def card(
         *_further(quantization),
         *_weak_spots(quantization),
         "## Files",
-        _table(("file", "bytes"), [(f"`{name}`", f"{size:,}") for name, size in sorted(summary["files"].items())]),
-        *[f"Not written: {what}: {why}." for what, why in sorted(summary["left_out"].items())],
-        *_agreement(summary.get("verified") or {}),
+        _table(("file", "bytes"), [(f"`{name}`", f"{size:,}") for name, size in sorted(export.files.items())]),
+        *[f"Not written: {what}: {why}." for what, why in sorted(export.left_out.items())],
+        *_agreement(export.verified),
         "## Loading",
-        _loading(summary, architecture),
+        _loading(export, architecture),
         "## Limits and licence",
         "It knows the sources listed above and little else, and says wrong things with ease. Nothing but the corpus "
         "rules of its recipe has kept harmful content out.",
@@ -92,62 +93,60 @@ def _architecture(config: ModelConfig) -> list[tuple[str, str]]:
     return rows
 
 
-def _evaluation(evaluation: Mapping[str, Any]) -> Iterable[str]:
-    checkpoints = evaluation.get("checkpoints")
-    if not isinstance(checkpoints, Mapping) or not checkpoints:
+def _evaluation(evaluation: Evaluation) -> Iterable[str]:
+    marks = evaluation.checkpoints
+    if not marks:
         return
     rows = []
-    sources: list[str] = sorted({name for found in checkpoints.values() for name in found.get("bits_per_byte") or ()})
-    for name in evaluation.get("order") or sorted(checkpoints):
-        found = checkpoints[name]
-        interval = ""
-        if "accuracy_low" in found:
-            interval = f" ({found['accuracy_low']:.1%} to {found['accuracy_high']:.1%})"
-        accuracy = f"{found['accuracy']:.1%}{interval}" if "accuracy" in found else ""
-        bits = found.get("bits_per_byte") or {}
+    sources = sorted({name for found in marks.values() for name in found.bits_per_byte})
+    for name, found in evaluation.ordered:
+        interval = " ({:.1%} to {:.1%})".format(*found.interval) if found.interval else ""
+        accuracy = "" if found.accuracy is None else f"{found.accuracy:.1%}{interval}"
+        bits = found.bits_per_byte
         rows.append((name, accuracy, *(f"{bits[source]:.3f}" if source in bits else "" for source in sources)))
-    problems = next((found["problems"] for found in checkpoints.values() if "problems" in found), None)
+    problems = next((found.problems for found in marks.values() if found.problems is not None), None)
     yield "## Evaluation"
     counted = f"{problems} held-out problems (95 % interval)" if problems else "held-out problems"
     yield f"Accuracy: share of {counted} answered exactly right. Bits per byte of held-out text, by source."
     yield _table(("checkpoint", "accuracy", *sources), rows)
 
 
-def _quantization(quantization: Mapping[str, Any]) -> list[tuple[str, ...]]:
+def _quantization(quantization: Quantization) -> list[tuple[str, ...]]:
     rows: list[tuple[str, ...]] = []
-    for name, found in sorted(quantization["precisions"].items(), key=lambda item: -item[1]["bytes"]):
-        size, bits = f"{found['bytes']:,}", f"{found['bits_per_weight']:.2f}"
-        solved = f"{found['accuracy']:.1%}" if "accuracy" in found else ""
-        if "rounded_to_nearest" not in found:
+    for name, found in sorted(quantization.precisions.items(), key=lambda item: -(item[1].bytes or 0)):
+        size, bits = f"{found.bytes:,}", f"{found.bits_per_weight:.2f}"
+        solved = "" if found.accuracy is None else f"{found.accuracy:.1%}"
+        plain, tasks = found.rounded_to_nearest, found.reasoning
+        if plain is None or tasks is None:
             rows.append((name, size, bits, "", "", "", "", solved))
             continue
-        kls = (found["kl"], found["rounded_to_nearest"]["kl"], found["reasoning"]["kl"])
-        rows.append((name, size, bits, *(f"{kl:.3g}" for kl in kls), f"{found['top1']:.1%}", solved))
+        kls = (found.kl, plain.kl, tasks.kl)
+        rows.append((name, size, bits, *(f"{kl:.3g}" for kl in kls), f"{found.top1:.1%}", solved))
     return rows
 
 
-def _further(quantization: Mapping[str, Any]) -> Iterable[str]:
+def _further(quantization: Quantization) -> Iterable[str]:
     """Models that only other engines run."""
-    if found := quantization.get("w8a8"):
+    if found := quantization.w8a8:
         yield f"`w8a8/` has 8-bit weights by row and 8-bit activations by token: {_measured(found)}."
-    if found := quantization.get("llmcompressor"):
+    if theirs := quantization.llmcompressor:
         yield (
-            f"`llmcompressor/` was quantized by llmcompressor {found['version']}, each matrix to the bits it has in "
-            f"int4, but 16 for the embeddings and the expansion of the latent: {_measured(found)}."
+            f"`llmcompressor/` was quantized by llmcompressor {theirs.version}, each matrix to the bits it has in "
+            f"int4, but 16 for the embeddings and the expansion of the latent: {_measured(theirs)}."
         )
 
 
-def _measured(found: Mapping[str, Any]) -> str:
-    solved = f", {found['accuracy']:.1%} of tasks solved" if "accuracy" in found else ""
-    return f"{found['bytes']:,} bytes, divergence {found['kl']:.3g}, top-1 agreement {found['top1']:.1%}{solved}"
+def _measured(found: PrecisionFacts) -> str:
+    solved = "" if found.accuracy is None else f", {found.accuracy:.1%} of tasks solved"
+    return f"{found.bytes:,} bytes, divergence {found.kl:.3g}, top-1 agreement {found.top1:.1%}{solved}"
 
 
-def _by_source(quantization: Mapping[str, Any]) -> Iterable[str]:
+def _by_source(quantization: Quantization) -> Iterable[str]:
     """Divergence of each quantized model on every source of text."""
     found = {
-        name: values["kl_by_source"]
-        for name, values in sorted(quantization["precisions"].items())
-        if values.get("kl_by_source") and "rounded_to_nearest" in values
+        name: facts.kl_by_source
+        for name, facts in sorted(quantization.precisions.items())
+        if facts.kl_by_source and facts.rounded_to_nearest
     }
     if not found:
         return
@@ -158,28 +157,28 @@ def _by_source(quantization: Mapping[str, Any]) -> Iterable[str]:
     )
 
 
-def _weak_spots(quantization: Mapping[str, Any]) -> Iterable[str]:
-    for name, found in sorted(quantization["precisions"].items()):
-        starved = found.get("starved_experts") or []
-        if starved:
-            listed = ", ".join(f"layer {one['layer']} expert {one['expert']} ({one['tokens']})" for one in starved[:20])
-            more = f" and {len(starved) - 20} more" if len(starved) > 20 else ""
+def _weak_spots(quantization: Quantization) -> Iterable[str]:
+    for name, found in sorted(quantization.precisions.items()):
+        experts = found.starved_experts or []
+        if experts:
+            listed = ", ".join(f"layer {one.layer} expert {one.expert} ({one.tokens})" for one in experts[:20])
+            more = f" and {len(experts) - 20} more" if len(experts) > 20 else ""
             yield f"{name}: experts with few calibration tokens, calibrated on their layer's: {listed}{more}."
-        if matrices := found.get("uncalibrated_matrices"):
+        if matrices := found.uncalibrated_matrices:
             yield f"{name}: {len(matrices)} matrices had no usable statistics and are rounded to nearest."
 
 
-def _agreement(verified: Mapping[str, Any]) -> Iterable[str]:
+def _agreement(verified: Mapping[str, EngineAgreement]) -> Iterable[str]:
     for engine, found in sorted(verified.items()):
         yield (
-            f"Checked with {engine}: log probabilities within {found['log_probabilities_within']:g} of ours on the "
+            f"Checked with {engine}: log probabilities within {found.log_probabilities_within:g} of ours on the "
             "full-precision file, the same likeliest tokens, and the same tokens from hostile text."
         )
 
 
-def _loading(summary: Mapping[str, Any], architecture: ModelConfig) -> str:
+def _loading(export: ExportFacts, architecture: ModelConfig) -> str:
     lines = []
-    if "transformers" not in summary["left_out"]:
+    if "transformers" not in export.left_out:
         lines += [
             "```python",
             "from transformers import AutoModelForCausalLM, AutoTokenizer",
@@ -190,13 +189,13 @@ def _loading(summary: Mapping[str, Any], architecture: ModelConfig) -> str:
             "```",
             "",
         ]
-    if "compressed" not in summary["left_out"]:
+    if "compressed" not in export.left_out:
         written_out = "VLLM_MLA_DISABLE=1 " if needs_writing_out(architecture) else ""
         config = f" --hf-config-path compressed/{CONFIG}" if architecture.model_type is Family.DEEPSEEK else ""
         lines += ["```sh", f"{written_out}vllm serve compressed{config}  # without a GPU: hf", "```", ""]
-    if "gguf" not in summary["left_out"]:
+    if "gguf" not in export.left_out:
         lines += ["```sh", "llama-cli --model gguf/model-q4_0.gguf --jinja", "```", ""]
-    lines.append(f"`model/` holds the {summary['precision']} weights that the registry's version serves.")
+    lines.append(f"`model/` holds the {export.precision} weights that the registry's version serves.")
     return "\n".join(lines)
 
 

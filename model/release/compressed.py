@@ -9,12 +9,10 @@ of the widest (`model.release.fused`).
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -22,6 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from infra.errors import UserError
+from infra.json_objects import JsonObject, read_object
 from model.architecture.checkpoint import TOKENIZER_FILES, from_hf_names, load_config, to_hf_names, write_json
 from model.architecture.config import Family, ModelConfig
 from model.architecture.transformer import Transformer
@@ -82,7 +81,7 @@ def write_compressed(quantized: Path, folder: Path) -> None:
     for name, weight in to_hf_names(whole.state_dict()).items():
         if not bits.get(name.removesuffix(".weight")) and not (name == "lm_head.weight" and config.tie_word_embeddings):
             tensors[name] = unquantized(name, weight)
-    settings: dict[str, Any] = json.loads((quantized / "config.json").read_text(encoding="utf-8"))
+    settings = read_object(quantized / "config.json")
     settings.pop(KEY)
     found = scheme(config, "pack-quantized", groups(bits, nameless), whole_modules(bits))
     write_folder(folder, tensors, settings, found, quantized)
@@ -146,7 +145,7 @@ def unquantized(name: str, weight: Tensor) -> Tensor:
 
 
 def write_folder(
-    folder: Path, tensors: Mapping[str, Tensor], settings: dict[str, Any], quantization: dict[str, Any], rest: Path
+    folder: Path, tensors: Mapping[str, Tensor], settings: JsonObject, quantization: JsonObject, rest: Path
 ) -> None:
     """Write a checkpoint that says how it is quantized; its tokenizer and generation settings are those of `rest`."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -198,12 +197,12 @@ def _modules(name: str, stacked: int | None) -> list[str]:
     return [f"{prefix}.{number}.{projection}" for number in range(stacked)]
 
 
-def groups(bits: Mapping[str, int], nameless: int = 0) -> dict[str, Any]:
+def groups(bits: Mapping[str, int], nameless: int = 0) -> JsonObject:
     """``config_groups`` for modules with their bits: one group per number of bits, none for 0.
 
     The group of `nameless` bits takes every linear layer, too, that no other names.
     """
-    found: dict[str, Any] = {}
+    found: JsonObject = {}
     for number, each in enumerate(sorted(set(bits.values()) - {0})):
         found[f"group_{number}"] = {
             "targets": _targets(bits, each) + ["Linear"] * (each == nameless),
@@ -246,7 +245,7 @@ def _pattern(module: str, number: re.Pattern[str]) -> str:
     return re.escape(number.sub(".N.", module)).replace(r"\.N\.", r"\.\d+\.")
 
 
-def scheme(config: ModelConfig, layout: str, groups: dict[str, Any], whole: Sequence[str] = ()) -> dict[str, Any]:
+def scheme(config: ModelConfig, layout: str, groups: JsonObject, whole: Sequence[str] = ()) -> JsonObject:
     """``quantization_config`` in the compressed-tensors format `layout`: its groups, and what is left alone."""
     ignored = ["lm_head", "re:.*mlp\\.gate$", *whole]
     if config.has_latent_attention:

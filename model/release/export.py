@@ -10,20 +10,19 @@ prompts with the full one, and must find our probabilities and our tokens.
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from infra import events
-from infra.errors import UserError
+from model.facts.evaluation import read_evaluation
+from model.facts.release import EXPORT, EngineAgreement, ExportFacts, ExportMetrics, read_quantization
 from model.sections import ExportConfig
 
 __all__ = ["export"]
 
 
-def export(config: ExportConfig, inputs: Mapping[str, Path], out_dir: Path) -> dict[str, Any]:
+def export(config: ExportConfig, inputs: Mapping[str, Path], out_dir: Path) -> ExportMetrics:
     """Write all formats of the models in `model` and `quantize`.
 
     Raises:
@@ -38,12 +37,12 @@ def export(config: ExportConfig, inputs: Mapping[str, Path], out_dir: Path) -> d
 
     checkpoint, quantized = inputs["model"] / "model", inputs["quantize"]
     architecture = load_config(checkpoint)
-    quantization = _read_json(quantized / "quantization.json")
-    evaluation = _read_json(inputs["evaluate"] / "evaluation.json")
+    quantization = read_quantization(quantized)
+    evaluation = read_evaluation(inputs["evaluate"])
     _copy(checkpoint, out_dir / "hf", inputs["tokenizer"])
     _copy(quantized / config.precision.value, out_dir / "model", inputs["tokenizer"])
     left_out: dict[str, str] = {}
-    verified: dict[str, Any] = {}
+    verified: dict[str, EngineAgreement] = {}
     speeds: dict[str, float] = {}
     reason = unknown(out_dir / "model") if config.compressed else "export.compressed is false"
     if reason:
@@ -71,21 +70,22 @@ def export(config: ExportConfig, inputs: Mapping[str, Path], out_dir: Path) -> d
         for path in sorted(out_dir.rglob("*"))
         if path.suffix in (".gguf", ".safetensors") and ".work" not in path.parts
     }
-    summary = {"files": files, "left_out": left_out, "precision": config.precision.value, "verified": verified}
-    text = card(config, architecture, quantization, evaluation, summary)
+    facts = ExportFacts(files=files, left_out=left_out, precision=config.precision.value, verified=verified)
+    text = card(config, architecture, quantization, evaluation, facts)
     (out_dir / "MODEL_CARD.md").write_text(text, encoding="utf-8")
-    write_json(out_dir / "export.json", summary)
-    metrics: dict[str, Any] = {"precision": config.precision.value, "left_out": left_out}
-    for kind in ("gguf", "safetensors"):
-        metrics[f"bytes_{kind}"] = sum(size for name, size in files.items() if name.endswith(kind))
-    for kind, speed in speeds.items():  # a metric, for it moves with the machine: no part of the artifact's bytes
-        metrics[f"decode_tokens_per_second_{kind}"] = round(speed, 1)
-    return metrics
+    write_json(out_dir / EXPORT, facts.model_dump(mode="json"))
+    sizes = {
+        f"bytes_{kind}": sum(size for name, size in files.items() if name.endswith(kind))
+        for kind in ("gguf", "safetensors")
+    }
+    # a metric, for it moves with the machine: no part of the artifact's bytes
+    measured = {f"decode_tokens_per_second_{kind}": round(speed, 1) for kind, speed in speeds.items()}
+    return ExportMetrics(precision=config.precision.value, left_out=left_out, **sizes, **measured)
 
 
 def _write_ggufs(
     config: ExportConfig, checkpoint: Path, quantized: Path, tokenizer: Path, folder: Path
-) -> tuple[dict[str, Any], dict[str, float]]:
+) -> tuple[EngineAgreement, dict[str, float]]:
     """Write and check the files; how closely llama.cpp agrees with the model, and how fast it writes with each."""
     from safetensors.torch import load_file
     from tokenizers import Tokenizer
@@ -121,7 +121,7 @@ def _write_ggufs(
     speeds = {kind: check_runs(folder / f"model-{kind}.gguf", model, words)[1] for kind in quantized_kinds}
     events.note(f"llama.cpp's log probabilities are within {found.difference:.1e} of ours")
     # the measured figure moves with the number of threads, and an artifact's bytes must not
-    agreed = {"log_probabilities_within": TOLERANCE, "top1_equal": found.top1, "tokens_equal": found.tokens}
+    agreed = EngineAgreement(log_probabilities_within=TOLERANCE, top1_equal=found.top1, tokens_equal=found.tokens)
     return agreed, speeds
 
 
@@ -135,10 +135,3 @@ def _copy(source: Path, target: Path, tokenizer: Path) -> None:
     for name in TOKENIZER_FILES:
         if (tokenizer / name).exists():
             shutil.copyfile(tokenizer / name, target / name)
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (FileNotFoundError, json.JSONDecodeError) as error:
-        raise UserError(f"{path}: not readable ({error}); make the stage that writes it again") from None

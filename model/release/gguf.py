@@ -7,11 +7,10 @@ Attention of the latent families is written in the absorbed form (key and value 
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -19,6 +18,7 @@ from gguf import ExpertGatingFuncType, GGMLQuantizationType, GGUFReader, GGUFWri
 from gguf import dequantize as gguf_dequantize
 
 from infra.errors import UserError
+from infra.json_objects import read_object
 from model.architecture.config import Family, ModelConfig
 
 __all__ = ["FILE_TYPES", "Stored", "check_gguf", "gguf_name", "unsupported", "write_gguf"]
@@ -204,8 +204,8 @@ def _add_architecture(writer: GGUFWriter, config: ModelConfig) -> None:
 
 
 def _add_tokenizer(writer: GGUFWriter, config: ModelConfig, folder: Path) -> None:
-    state: dict[str, Any] = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
-    settings: dict[str, Any] = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+    state = read_object(folder / "tokenizer.json")
+    settings = read_object(folder / "tokenizer_config.json")
     tokens = [f"[PAD{number}]" for number in range(config.vocab_size)]
     types = [TokenType.UNUSED] * config.vocab_size
     for token, number in state["model"]["vocab"].items():

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from model.architecture.transformer import Transformer
+from model.facts.release import DivergenceFacts, Judged, Measured
 from model.release.divergence import Reference
 from model.release.rows import cut, sequence_length, task_rows, text_rows
 from model.sections import QuantizeConfig
@@ -24,7 +25,7 @@ class Judge:
     def __init__(
         self, config: QuantizeConfig, original: Transformer, inputs: Mapping[str, Path], tokenizer: Tokenizer
     ) -> None:
-        from pipeline.reasoning.stage import read_tasks
+        from pipeline.reasoning.problems import read_tasks
         from pipeline.tokens.reader import ShardReader
 
         self._config, self._tokenizer = config, tokenizer
@@ -49,20 +50,20 @@ class Judge:
         """Positions that the divergence of each kind is the mean of."""
         return {name: reference.tokens for name, reference in self._kinds.items()}
 
-    def divergence(self, model: Transformer) -> dict[str, Any]:
+    def divergence(self, model: Transformer) -> Judged:
         """On held-out text; under `reasoning` on held-out solved tasks."""
-        by_kind = {name: asdict(reference.compare(model)) for name, reference in self._kinds.items()}
-        return by_kind.pop("text") | by_kind
+        text, tasks = (asdict(self._kinds[name].compare(model)) for name in ("text", "reasoning"))
+        return Judged(**text, reasoning=DivergenceFacts(**tasks))
 
-    def __call__(self, model: Transformer) -> dict[str, Any]:
+    def __call__(self, model: Transformer) -> Measured:
         """`divergence`, that of each source, and the share of problems solved."""
         from model.generation.generate import Sampling
         from model.generation.solve import solve
 
-        found = self.divergence(model)
+        found = self.divergence(model).given()
         found["kl_by_source"] = {name: reference.compare(model).kl for name, reference in self._sources.items()}
         if self._problems:
             sampling = Sampling(max_new_tokens=self._config.max_new_tokens)
             solved = solve(model, self._tokenizer, self._problems, sampling)
             found["accuracy"] = sum(solution.score for solution in solved) / len(solved)
-        return found
+        return Measured(**found)

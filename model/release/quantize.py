@@ -18,6 +18,15 @@ from typing import TYPE_CHECKING, Any
 
 from infra import events
 from infra.errors import UserError
+from model.facts.release import (
+    QUANTIZATION,
+    WHOLE,
+    Calibration,
+    Llmcompressor,
+    PrecisionFacts,
+    Quantization,
+    QuantizeMetrics,
+)
 from model.sections import Activations, Precision, QuantizeConfig
 
 if TYPE_CHECKING:
@@ -33,7 +42,7 @@ __all__ = ["IMPORTANCE", "quantize"]
 IMPORTANCE = "importance.safetensors"
 
 
-def quantize(config: QuantizeConfig, inputs: Mapping[str, Path], out_dir: Path) -> dict[str, Any]:
+def quantize(config: QuantizeConfig, inputs: Mapping[str, Path], out_dir: Path) -> QuantizeMetrics:
     """Quantize the model of `grpo`, calibrated on the training rows of `shards` and `reasoning`.
 
     Raises:
@@ -59,42 +68,47 @@ def quantize(config: QuantizeConfig, inputs: Mapping[str, Path], out_dir: Path) 
     events.begin("judging", 1, "models")
     judge = Judge(config, model, inputs, tokenizer)
     parameters = count_parameters(model.config)
-    original = (checkpoint / "model.safetensors").stat().st_size
-    whole = {"bytes": original, "bits_per_weight": round(8 * original / parameters, 3)}
-    precisions: dict[str, Any] = {"f32": whole | judge(model)}
+    precisions = {WHOLE: _measured(judge, model, checkpoint, parameters)}
     plans, costs = _plans(config, model, calibration)
     events.begin("calibrating", len(plans) * model.config.num_hidden_layers, "layers")
     for name, plan in plans.items():
         precisions[name] = _one(config, model, plan, calibration, judge, checkpoint, out_dir / name)
-        precisions[name]["bits_per_weight"] = round(8 * precisions[name]["bytes"] / parameters, 3)
     events.flush()
-    report: dict[str, Any] = {
-        "calibration": {
-            "rows": sum(len(batch.tokens_BT) for batch in calibration),
-            "tokens": sum(int(batch.valid_BT.sum()) for batch in calibration),
-        },
-        "cost_at_4_bits": costs,
-        "held_out_tokens": judge.tokens,
-        "parameters": parameters,
-        "precisions": precisions,
-    }
+    further: dict[str, PrecisionFacts] = {}
     if config.activations is Activations.INT8:
-        report["w8a8"] = _w8a8(model, judge, checkpoint, out_dir / "w8a8")
+        further["w8a8"] = _w8a8(model, judge, checkpoint, out_dir / "w8a8")
     if compressor:
-        report["llmcompressor"] = {"version": config.llmcompressor} | _llmcompressor(
+        further["llmcompressor"] = _llmcompressor(
             config, compressor, model, plans["int4"], calibration, judge, checkpoint, out_dir
         )
-    write_json(out_dir / "quantization.json", _short(report))
+    report = Quantization(
+        calibration=Calibration(
+            rows=sum(len(batch.tokens_BT) for batch in calibration),
+            tokens=sum(int(batch.valid_BT.sum()) for batch in calibration),
+        ),
+        cost_at_4_bits=costs,
+        held_out_tokens=judge.tokens,
+        parameters=parameters,
+        precisions=precisions,
+        **further,
+    )
+    write_json(out_dir / QUANTIZATION, report.written())
     return _flat(report)
 
 
-def _w8a8(model: Transformer, judge: Judge, checkpoint: Path, folder: Path) -> dict[str, Any]:
+def _measured(judge: Judge, model: Transformer, folder: Path, parameters: int, **more: Any) -> PrecisionFacts:
+    """Quality of a model, and the size of the weights in `folder`."""
+    size = (folder / "model.safetensors").stat().st_size
+    return PrecisionFacts(bytes=size, bits_per_weight=round(8 * size / parameters, 3), **judge(model).given(), **more)
+
+
+def _w8a8(model: Transformer, judge: Judge, checkpoint: Path, folder: Path) -> PrecisionFacts:
     from model.release.activations import int8_activations, write_w8a8
 
     write_w8a8(model, checkpoint, folder)
     with int8_activations(model):
         measured = judge(model)
-    return {"bytes": (folder / "model.safetensors").stat().st_size, **measured}
+    return PrecisionFacts(bytes=(folder / "model.safetensors").stat().st_size, **measured.given())
 
 
 def _llmcompressor(
@@ -106,7 +120,7 @@ def _llmcompressor(
     judge: Judge,
     checkpoint: Path,
     out_dir: Path,
-) -> dict[str, Any]:
+) -> Llmcompressor:
     from model.architecture.config import count_parameters
     from model.release.compressed import load_compressed
     from model.release.compressor import write_llmcompressor
@@ -118,9 +132,8 @@ def _llmcompressor(
         python, model, plan, calibration, checkpoint, folder, work, damping=config.damping, threads=threads_for(1)
     )
     events.advance()
-    size = (folder / "model.safetensors").stat().st_size
-    bits = round(8 * size / count_parameters(model.config), 3)
-    return {"bytes": size, "bits_per_weight": bits, **judge(load_compressed(folder))}
+    measured = _measured(judge, load_compressed(folder), folder, count_parameters(model.config))
+    return Llmcompressor(version=config.llmcompressor, **measured.given())
 
 
 def _plans(
@@ -151,10 +164,11 @@ def _one(
     judge: Judge,
     checkpoint: Path,
     folder: Path,
-) -> dict[str, Any]:
+) -> PrecisionFacts:
     """Make and judge one quantized model. Judged is what was written, read back."""
     from safetensors.torch import save_file
 
+    from model.architecture.config import count_parameters
     from model.release.calibrate import calibrate, rounded
     from model.release.quantized import fill, load_quantized, save_quantized
 
@@ -163,22 +177,23 @@ def _one(
     save_quantized(folder, made.stored, checkpoint)
     if folder.name == "int8":  # calibrated on inputs that are nearest to full precision
         save_file(made.importance, folder.with_name(IMPORTANCE), metadata={"format": "pt"})
-    measured = judge(load_quantized(folder))
     fill(work, rounded(model, plan))
     if made.starved:
         events.note(
             f"{folder.name}: {len(made.starved)} experts had fewer than {config.expert_tokens} calibration tokens"
         )
-    return {
-        "bytes": (folder / "model.safetensors").stat().st_size,
-        **measured,
-        "rounded_to_nearest": judge.divergence(work),
-        "matrices": {name: entry | {"precision": made.stored[name].precision} for name, entry in made.errors.items()},
-        "expert_tokens": made.expert_tokens,
-        "starved_experts": made.starved,
-        "uncalibrated_matrices": made.rounded,
-        "kept_in_16_bits": [name for name, unit in made.stored.items() if unit.precision == "f16"],
-    }
+    return _measured(
+        judge,
+        load_quantized(folder),
+        folder,
+        count_parameters(model.config),
+        rounded_to_nearest=judge.divergence(work),
+        matrices=made.errors,
+        expert_tokens=made.expert_tokens,
+        starved_experts=made.starved,
+        uncalibrated_matrices=made.rounded,
+        kept_in_16_bits=[name for name, unit in made.stored.items() if unit.precision == "f16"],
+    )
 
 
 def _calibration_rows(
@@ -197,30 +212,21 @@ def _calibration_rows(
     return [batch for kind in rows for batch in cut(kind, config.batch_size)]
 
 
-def _flat(report: Mapping[str, Any]) -> dict[str, Any]:
+def _flat(report: Quantization) -> QuantizeMetrics:
     """The numbers that gates and summaries look at."""
-    metrics: dict[str, Any] = {"calibration_tokens": report["calibration"]["tokens"]}
-    for kind in ("w8a8", "llmcompressor"):
-        if kind in report:
-            metrics |= {f"{name}_{kind}": report[kind][name] for name in ("bytes", "kl", "top1", "perplexity")}
-    for name, values in report["precisions"].items():
-        metrics |= {f"bytes_{name}": values["bytes"], f"perplexity_{name}": values["perplexity"]}
-        if "accuracy" in values:
-            metrics[f"accuracy_{name}"] = values["accuracy"]
-        if name != "f32":
-            metrics |= {f"kl_{name}": values["kl"], f"top1_{name}": values["top1"]}
-            metrics[f"kl_{name}_reasoning"] = values["reasoning"]["kl"]
-            metrics |= {f"kl_{name}_{source}": kl for source, kl in values["kl_by_source"].items()}
-            metrics[f"kl_{name}_rtn"] = values["rounded_to_nearest"]["kl"]
-            metrics[f"bits_per_weight_{name}"] = values["bits_per_weight"]
-            metrics[f"starved_experts_{name}"] = len(values["starved_experts"])
-    return metrics
-
-
-def _short(value: Any) -> Any:
-    """Numbers to six digits, in a structure of any depth."""
-    if isinstance(value, float):
-        return float(f"{value:.6g}")
-    if isinstance(value, Mapping):
-        return {key: _short(item) for key, item in value.items()}
-    return [_short(item) for item in value] if isinstance(value, list) else value
+    flat: dict[str, float | None] = {}
+    for kind, model in (("w8a8", report.w8a8), ("llmcompressor", report.llmcompressor)):
+        if model is not None:
+            flat |= {f"bytes_{kind}": model.bytes, f"kl_{kind}": model.kl}
+            flat |= {f"top1_{kind}": model.top1, f"perplexity_{kind}": model.perplexity}
+    for name, facts in report.precisions.items():
+        flat |= {f"bytes_{name}": facts.bytes, f"perplexity_{name}": facts.perplexity}
+        flat[f"accuracy_{name}"] = facts.accuracy
+        if name != WHOLE:
+            flat |= {f"kl_{name}": facts.kl, f"top1_{name}": facts.top1}
+            flat[f"kl_{name}_reasoning"] = facts.reasoning.kl if facts.reasoning else None
+            flat |= {f"kl_{name}_{source}": kl for source, kl in (facts.kl_by_source or {}).items()}
+            flat[f"kl_{name}_rtn"] = facts.rounded_to_nearest.kl if facts.rounded_to_nearest else None
+            flat[f"bits_per_weight_{name}"] = facts.bits_per_weight
+            flat[f"starved_experts_{name}"] = len(facts.starved_experts or ())
+    return QuantizeMetrics(calibration_tokens=report.calibration.tokens, **flat)

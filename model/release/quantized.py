@@ -12,7 +12,6 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from gguf import QK_K, GGMLQuantizationType
@@ -22,6 +21,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from infra.errors import UserError
+from infra.json_objects import JsonObject, read_object
 from model.architecture.checkpoint import TOKENIZER_FILES, load_config, write_json
 from model.architecture.config import ModelConfig
 from model.architecture.transformer import Transformer
@@ -123,7 +123,7 @@ def save_quantized(folder: Path, stored: Mapping[str, Unit], checkpoint: Path) -
 def read_units(folder: Path) -> tuple[ModelConfig, dict[str, Unit]]:
     """The architecture and the stored weights; UserError when the folder holds none of ours, or a damaged one."""
     config = load_config(folder)
-    settings: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8")).get(KEY, {})
+    settings: JsonObject = read_object(folder / "config.json").get(KEY, {})
     if settings.get("format") not in (FORMAT, FORMAT_K):
         raise UserError(
             f"{folder / 'config.json'}: no {KEY} of format {FORMAT} or {FORMAT_K}; no model of the quantize stage "

@@ -48,7 +48,7 @@ def task_rows(file: Path, tokenizer: Tokenizer, length: int, count: int, seed: i
     """At most `count` rows of packed solved tasks."""
     from model.generation.generate import token_id
     from model.training.chats import ChatBatches, encode_chats
-    from pipeline.reasoning.stage import read_tasks
+    from pipeline.reasoning.problems import read_tasks
 
     tasks = read_tasks(file)
     pad = token_id(tokenizer, "<|pad|>")

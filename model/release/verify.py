@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from infra.errors import UserError
+from infra.json_objects import JsonObject
 from model.architecture.transformer import Transformer
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ class Llama:
         chosen.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
         self._server = xllamacpp.Server(chosen)
 
-    def _ask(self, route: str, body: dict[str, Any]) -> Any:
+    def _ask(self, route: str, body: JsonObject) -> Any:
         request = urllib.request.Request(
             f"{self._server.listening_address}{route}", json.dumps(body).encode(), {"Content-Type": "application/json"}
         )

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
+from infra.json_objects import read_object
 from model.architecture.config import Family, ModelConfig
 
 __all__ = ["CONFIG", "LATENT_WIDTH", "needs_writing_out", "write_config"]
@@ -25,7 +24,7 @@ def write_config(folder: Path) -> bool:
     """
     from model.architecture.checkpoint import write_json
 
-    config: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config = read_object(folder / "config.json")
     if config["model_type"] != "deepseek":
         return False
     (folder / CONFIG).mkdir(exist_ok=True)

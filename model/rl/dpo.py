@@ -15,7 +15,7 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +23,7 @@ from torch import Tensor
 
 from infra.durable import write_durably
 from model.architecture.transformer import Transformer
+from model.facts.training import DpoMetrics
 from model.finetune_sections import DpoConfig
 from model.generation.generate import Sampling
 from model.generation.solve import solve
@@ -35,11 +36,10 @@ from model.training.finish import write_artifact
 from model.training.guard import BadSteps, poisoned
 from model.training.journal import Row
 from model.training.lineage import lineage, weight_files
-from model.training.metrics import DpoMetrics
 from model.training.ranks import RankJob, run_alone
 from model.training.schedule import learning_rate
 from model.training.trainer import Schedule, StepRecord, StepResult, Task, Trainer
-from pipeline.reasoning.stage import read_tasks
+from pipeline.reasoning.problems import Problem, read_tasks
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -60,14 +60,14 @@ def dpo_loss(policy_P2: Tensor, reference_P2: Tensor, beta: float) -> tuple[Tens
     return -F.logsigmoid(margins_P), margins_P.detach()
 
 
-def dpo(config: DpoConfig, inputs: Mapping[str, Path], out_dir: Path) -> dict[str, Any]:
+def dpo(config: DpoConfig, inputs: Mapping[str, Path], out_dir: Path) -> DpoMetrics:
     """Teach the model of `start` its preferences.
 
     Raises:
         UserError: no pairs, inputs that do not fit together.
         SystemExit: 143, saved after SIGTERM.
     """
-    return run_alone("model.rl.dpo:run_rank", config, inputs, out_dir)
+    return run_alone("model.rl.dpo:run_rank", DpoMetrics, config, inputs, out_dir)
 
 
 def run_rank(job: RankJob[DpoConfig]) -> DpoMetrics:
@@ -124,7 +124,7 @@ class Preferences(Task):
         pairs: list[Pair],
         config: DpoConfig,
         tokenizer: Tokenizer,
-        held_out: Sequence[Mapping[str, Any]],
+        held_out: Sequence[Problem],
     ) -> None:
         self.engine, self.pairs, self.config = engine, pairs, config
         self.tokenizer, self.held_out = tokenizer, held_out

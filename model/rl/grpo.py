@@ -14,29 +14,30 @@ import math
 from collections.abc import Mapping
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from infra.errors import UserError
+from model.facts.training import GrpoMetrics, LayoutFacts, before_and_after
 from model.finetune_sections import GrpoConfig
-from model.training.metrics import GrpoMetrics, before_and_after
 from model.training.ranks import RankJob, run_ranks, user_errors
 
 if TYPE_CHECKING:
     from model.rl.reinforcement import Reinforcement
     from model.training.journal import History
     from model.training.trainer import RunFacts
+    from pipeline.reasoning.problems import Problem
 
 __all__ = ["grpo"]
 
 
-def grpo(config: GrpoConfig, inputs: Mapping[str, Path], out_dir: Path) -> dict[str, Any]:
+def grpo(config: GrpoConfig, inputs: Mapping[str, Path], out_dir: Path) -> GrpoMetrics:
     """Reinforce the model of `start` on the training split of `reasoning`; its validation split is the measure.
 
     Raises:
         UserError: inputs that do not fit together, a policy that went wrong.
         SystemExit: 143, saved after SIGTERM.
     """
-    return run_ranks("model.rl.grpo:run_rank", config, inputs, out_dir)
+    return run_ranks("model.rl.grpo:run_rank", GrpoMetrics, config, inputs, out_dir)
 
 
 def run_rank(job: RankJob[GrpoConfig]) -> GrpoMetrics | None:
@@ -48,7 +49,7 @@ def run_rank(job: RankJob[GrpoConfig]) -> GrpoMetrics | None:
     from model.training.journal import Journal
     from model.training.lineage import lineage, weight_files
     from model.training.trainer import Schedule, Trainer
-    from pipeline.reasoning.stage import read_tasks
+    from pipeline.reasoning.problems import read_tasks
 
     config = job.config
     model = job.starting_model()
@@ -76,7 +77,7 @@ def run_rank(job: RankJob[GrpoConfig]) -> GrpoMetrics | None:
     return _metrics(config, task, trainer.history, facts)
 
 
-def _chosen(rows: list[dict[str, Any]], config: GrpoConfig) -> list[dict[str, Any]]:
+def _chosen(rows: list[Problem], config: GrpoConfig) -> list[Problem]:
     """The rows of the kinds of tasks that are asked."""
     found = [row for row in rows if not config.tasks or row["task"] in config.tasks]
     if not found:
@@ -106,5 +107,5 @@ def _metrics(config: GrpoConfig, task: Reinforcement, history: History, facts: R
         **{f"{name}_last": mean(name) for name in ("kl", "entropy", "informative", "length", "program_share")},
         **before_and_after(history.evaluations[0], history.evaluations[-1]),
         seconds=round(facts.seconds, 2),
-        layout=facts.layout,
+        layout=LayoutFacts(**facts.layout),
     )

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from model.finetune_sections import GrpoConfig
 from model.generation.generate import Sampling
-from model.generation.solve import solve
+from model.generation.solve import answered, solve
 from model.rl.policy import Policy
 from model.rl.rewards import reward
 from model.rl.rollout import Rollout, program_limits, roll_out
@@ -18,7 +18,8 @@ from model.sections import BadStep
 from model.training.guard import BadSteps
 from model.training.journal import Journal, Row
 from model.training.schedule import learning_rate
-from model.training.trainer import StepRecord, StepResult, Task
+from model.training.trainer import StepRecord, StepResult, Task, TaskState
+from pipeline.reasoning.problems import Problem
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -40,8 +41,8 @@ class Reinforcement(Task):
         policy: Policy,
         tokenizer: Tokenizer,
         config: GrpoConfig,
-        tasks: Sequence[Mapping[str, Any]],
-        held_out: Sequence[Mapping[str, Any]],
+        tasks: Sequence[Problem],
+        held_out: Sequence[Problem],
         kept: Journal,
     ) -> None:
         self.policy, self.tokenizer, self.config, self.kept = policy, tokenizer, config, kept
@@ -90,18 +91,13 @@ class Reinforcement(Task):
 
     def _keep(self, rollout: Rollout, step: int) -> None:
         """Some answers to one question, on disk at once for whoever looks why the run was ended."""
-        for number in range(min(self.config.kept_answers, self.config.group_size)):
+        for number in range(min(self.config.logged_completions, self.config.group_size)):
             task, solution = rollout.rows[number], rollout.solutions[number]
             mark = rollout.rewards[number]
             answer = {
                 "step": step + 1,
                 "id": task["id"],
-                "question": task["question"],
-                "reasoning": solution.reasoning,
-                "answer": solution.answer,
-                "value": solution.value,
-                "program": solution.program,
-                "expected": task["answer"],
+                **answered(task, solution),
                 "accuracy": mark.accuracy,
                 "format": mark.format,
                 "language": mark.language,
@@ -139,13 +135,13 @@ class Reinforcement(Task):
             return {}
         return {"rollout_seconds_share": round(written / whole, 3), "update_seconds_share": round(updated / whole, 3)}
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> TaskState:
         """Steps with updates that were thrown away."""
-        return self.bad.state()
+        return TaskState(skipped=self.bad.steps)
 
-    def restore(self, state: Mapping[str, Any]) -> None:
+    def restore(self, state: TaskState) -> None:
         """Take up what `state` gave."""
-        self.bad.restore(state)
+        self.bad.steps = state.skipped
 
 
 def _summary(rollout: Rollout) -> dict[str, float]:

@@ -13,21 +13,22 @@ Artifact: in the form of `reasoning`: ``train.jsonl``, and its ``validation.json
 
 from __future__ import annotations
 
-import json
 import random
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+
+from pydantic import BaseModel
 
 from infra import events
 from infra.durable import write_durably
 from infra.errors import UserError
+from infra.facts import StageMetrics
+from model.facts.training import RejectionMetrics
 from model.finetune_sections import RejectionConfig
 from model.training.lineage import lineage, weight_files
-from model.training.metrics import StageMetrics
 from model.training.ranks import RankJob, run_ranks
-from pipeline.reasoning.stage import read_tasks
+from pipeline.reasoning.problems import Problem, read_tasks, write_tasks
 
 __all__ = ["choose_answers", "rejection"]
 
@@ -35,7 +36,17 @@ CHUNK = 32
 """Questions that one rank asks together."""
 
 
-def rejection(config: RejectionConfig, inputs: Mapping[str, Path], out_dir: Path) -> dict[str, Any]:
+class Answered(BaseModel):
+    """What came of one chunk of questions."""
+
+    right: int
+    answers: int
+    solved: int
+    """Questions with at least one answer that is kept."""
+    rows: list[Problem]
+
+
+def rejection(config: RejectionConfig, inputs: Mapping[str, Path], out_dir: Path) -> RejectionMetrics:
     """Let the model of `start` answer the training split of `reasoning`.
 
     Raises:
@@ -48,10 +59,10 @@ def rejection(config: RejectionConfig, inputs: Mapping[str, Path], out_dir: Path
     questions = sum(map(len, chunks))
     events.begin("questions", questions, "questions", done=sum(done))
     if len(done) < len(chunks):
-        run_ranks("model.rl.rejection:run_rank", config, inputs, out_dir)
-    found = [json.loads(file.read_text(encoding="utf-8")) for file in files]
-    rows: list[dict[str, Any]] = [row for part in found for row in part["rows"]]
-    right, answers, solved = (sum(part[name] for part in found) for name in ("right", "answers", "solved"))
+        run_ranks("model.rl.rejection:run_rank", StageMetrics, config, inputs, out_dir)
+    found = [Answered.model_validate_json(file.read_bytes()) for file in files]
+    rows: list[Problem] = [row for part in found for row in part.rows]
+    right, answers = sum(part.right for part in found), sum(part.answers for part in found)
     if not rows:
         raise UserError(
             f"rejection: none of {answers} answers is right and well-formed; reinforce the model first, "
@@ -62,19 +73,18 @@ def rejection(config: RejectionConfig, inputs: Mapping[str, Path], out_dir: Path
     wanted = min(len(general), round(sampled * config.general_share / (1 - config.general_share)))
     rows += random.Random(f"{config.seed} general").sample(general, wanted)
     random.Random(f"{config.seed} order").shuffle(rows)
-    lines = [json.dumps(row, ensure_ascii=False, sort_keys=True) + "\n" for row in rows]
-    (out_dir / "train.jsonl").write_text("".join(lines), encoding="utf-8")
+    write_tasks(out_dir / "train.jsonl", rows)
     for split in ("validation", "test"):
         shutil.copyfile(inputs["reasoning"] / f"{split}.jsonl", out_dir / f"{split}.jsonl")
-    return {
-        "questions": questions,
-        "answers": answers,
-        "accepted_share": round(right / answers, 4),
-        "questions_solved": solved,
-        "rows_sampled": sampled,
-        "rows_general": wanted,
-        "train_tasks": len(rows),
-    }
+    return RejectionMetrics(
+        questions=questions,
+        answers=answers,
+        accepted_share=round(right / answers, 4),
+        questions_solved=sum(part.solved for part in found),
+        rows_sampled=sampled,
+        rows_general=wanted,
+        train_tasks=len(rows),
+    )
 
 
 def run_rank(job: RankJob[RejectionConfig]) -> StageMetrics:
@@ -96,7 +106,7 @@ def run_rank(job: RankJob[RejectionConfig]) -> StageMetrics:
         first = number * CHUNK * config.samples
         places = range(first, first + len(repeated))
         solutions = solve(model, tokenizer, repeated, sampling, batch_size=config.batch_size, numbers=places)
-        rows: list[dict[str, Any]] = []
+        rows: list[Problem] = []
         solved = 0
         for place, task in enumerate(chunks[number]):
             mine = solutions[place * config.samples : (place + 1) * config.samples]
@@ -106,14 +116,14 @@ def run_rank(job: RankJob[RejectionConfig]) -> StageMetrics:
             solved += bool(kept)
             rows += [_row(task, variant, *pair) for variant, pair in enumerate(kept)]
         right = sum(solution.score == 1 for solution in solutions)
-        found = {"right": right, "answers": len(solutions), "solved": solved, "rows": rows}
-        write_durably(files[number], json.dumps(found, ensure_ascii=False, sort_keys=True).encode())
+        found = Answered(right=right, answers=len(solutions), solved=solved, rows=rows)
+        write_durably(files[number], found.model_dump_json().encode())
         events.advance(len(chunks[number]))
     events.flush()
     return StageMetrics()
 
 
-def _chunks(config: RejectionConfig, tasks: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+def _chunks(config: RejectionConfig, tasks: Sequence[Problem]) -> list[list[Problem]]:
     """The questions that are asked, in the order that their random numbers follow from."""
     asked = list(tasks)
     if config.questions:
@@ -137,7 +147,9 @@ def choose_answers(answers: Sequence[tuple[str, str]], most: int) -> list[tuple[
     return sorted(distinct, key=lambda pair: (len(pair[0]) + len(pair[1]), pair))[:most]
 
 
-def _row(task: Mapping[str, Any], number: int, reasoning: str, answer: str) -> dict[str, Any]:
-    row = {name: value for name, value in task.items() if name != "response"}
-    row |= {"id": f"{task['id']}-{number}", "reasoning": reasoning}
-    return row if answer == task["answer"] else row | {"response": answer}
+def _row(task: Problem, number: int, reasoning: str, answer: str) -> Problem:
+    row: Problem = {**task, "id": f"{task['id']}-{number}", "reasoning": reasoning}
+    row.pop("response", None)
+    if answer != task["answer"]:
+        row["response"] = answer
+    return row

@@ -9,7 +9,7 @@ Shapes: Q questions, G answers to each.
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -23,6 +23,7 @@ from model.generation.solve import Solution, solve
 from model.rl.batches import Answer
 from model.rl.loss import group_advantages
 from model.rl.rewards import Reward, reward
+from pipeline.reasoning.problems import Problem
 from pipeline.reasoning.sandbox import Limits
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ class Writer(Protocol):
 class Rollout:
     """The answers of one step, all of a question together."""
 
-    rows: list[Mapping[str, Any]]
+    rows: list[Problem]
     """The task of each answer."""
     solutions: list[Solution]
     rewards: list[Reward]
@@ -82,9 +83,7 @@ def _order(epoch: int, total: int, seed: int) -> np.ndarray:
     return np.random.default_rng((seed, epoch)).permutation(total)
 
 
-def roll_out(
-    policy: Writer, tokenizer: Tokenizer, tasks: Sequence[Mapping[str, Any]], config: GrpoConfig, step: int
-) -> Rollout:
+def roll_out(policy: Writer, tokenizer: Tokenizer, tasks: Sequence[Problem], config: GrpoConfig, step: int) -> Rollout:
     """Let the policy answer the questions of `step`, `group_size` times each; every rank gets all the answers.
 
     Ranks share the questions out. The random numbers of an answer follow from its place in the step alone, so what is

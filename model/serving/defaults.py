@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from infra.errors import UserError
+from infra.json_objects import JsonObject
 
 __all__ = ["SamplingDefaults", "sampling_defaults"]
 
@@ -32,7 +32,7 @@ def sampling_defaults(folder: Path) -> SamplingDefaults:
     if not file.exists():
         return SamplingDefaults()
     try:
-        values: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        values: JsonObject = json.loads(file.read_text(encoding="utf-8"))
         temperature = 0.0 if values.get("do_sample") is False else _number(values, "temperature")
         top_p = _number(values, "top_p")
     except (OSError, ValueError, AttributeError, TypeError) as error:
@@ -42,6 +42,6 @@ def sampling_defaults(folder: Path) -> SamplingDefaults:
     return SamplingDefaults(temperature, top_p)
 
 
-def _number(values: dict[str, Any], key: str) -> float:
+def _number(values: JsonObject, key: str) -> float:
     found = values.get(key)
     return 1.0 if found is None else float(found)

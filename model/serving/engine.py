@@ -21,12 +21,13 @@ import tempfile
 from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import httpx
 
 from infra.errors import DeepmillError, UserError
-from model.serving.spec import EngineKind, EngineSpec
+from infra.json_objects import JsonObject
+from model.serving.spec import CompletionRequest, EngineKind, EngineSpec
 from model.serving.vllm import environment, first_error, vllm_command
 
 __all__ = ["Delta", "Engine", "EngineError", "EngineGoneError", "Request"]
@@ -55,7 +56,7 @@ class Request:
     seed: int = 0
     stop: tuple[str, ...] = ()
 
-    def body(self) -> dict[str, Any]:
+    def body(self) -> CompletionRequest:
         """As OpenAI's completion request; the extra keys switch off what llama.cpp and vLLM would add by themselves."""
         return {
             "model": "model",
@@ -193,7 +194,7 @@ class Engine:
                     event = json.loads(line.removeprefix(b"data:"))
                     if "error" in event:
                         raise EngineError(f"{self.spec.kind}: {event['error']}")
-                    choice: dict[str, Any] = next(iter(event.get("choices") or ()), {})
+                    choice: JsonObject = next(iter(event.get("choices") or ()), {})
                     finish = choice.get("finish_reason") or finish
                     tokens = (event.get("usage") or {}).get("completion_tokens")
                     if choice.get("text") or tokens is not None:

@@ -13,7 +13,6 @@ import threading
 from collections.abc import AsyncIterator, Generator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import torch
 import uvicorn
@@ -23,11 +22,12 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 from tokenizers import Tokenizer
 
+from infra.json_objects import read_object
 from model.architecture.transformer import Transformer
 from model.generation.generate import Sampling, stream, token_id
 from model.release.quantized import KEY, load_quantized
 from model.serving.child import run, tell
-from model.serving.spec import EngineSpec
+from model.serving.spec import CompletionEvent, CompletionRequest, EngineSpec
 from model.serving.stops import overlap
 
 __all__ = ["Writer", "load", "serve"]
@@ -37,8 +37,7 @@ def load(folder: Path) -> Transformer:
     """The model of a quantized or a plain checkpoint folder."""
     from model.architecture.checkpoint import load_model
 
-    config: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    model = load_quantized(folder) if KEY in config else load_model(folder)
+    model = load_quantized(folder) if KEY in read_object(folder / "config.json") else load_model(folder)
     return model.requires_grad_(False)
 
 
@@ -50,7 +49,7 @@ class Writer:
         self.model = load(folder)
         self.stop = token_id(self.tokenizer, "<|eos|>")
 
-    def write(self, body: dict[str, Any]) -> Generator[tuple[str, str | None, int], None, None]:
+    def write(self, body: CompletionRequest) -> Generator[tuple[str, str | None, int], None, None]:
         """(text, reason to finish, tokens so far), a piece per token that completes a character."""
         sampling = Sampling(
             max_new_tokens=int(body["max_tokens"]),
@@ -83,7 +82,7 @@ def _app(writer: Writer, spec: EngineSpec) -> Starlette:
     async def completions(request: HttpRequest) -> Response:
         if request.headers.get("authorization") != f"Bearer {spec.key}":
             return JSONResponse({"error": "no such key"}, 401)
-        body = await request.json()
+        body: CompletionRequest = await request.json()
         if len(body["prompt"]) + body["max_tokens"] > spec.context:
             return JSONResponse({"error": f"more than {spec.context} tokens"}, 400)
         return StreamingResponse(_events(writer, body, pool), media_type="text/event-stream")
@@ -94,13 +93,13 @@ def _app(writer: Writer, spec: EngineSpec) -> Starlette:
     return Starlette(routes=[Route("/v1/completions", completions, methods=["POST"]), Route("/health", health)])
 
 
-async def _events(writer: Writer, body: dict[str, Any], pool: ThreadPoolExecutor) -> AsyncIterator[str]:
+async def _events(writer: Writer, body: CompletionRequest, pool: ThreadPoolExecutor) -> AsyncIterator[str]:
     loop = asyncio.get_running_loop()
     pieces = writer.write(body)
     try:
         while (piece := await loop.run_in_executor(pool, next, pieces, None)) is not None:
             text, finish, tokens = piece
-            event: dict[str, Any] = {"choices": [{"index": 0, "text": text, "finish_reason": finish}]}
+            event: CompletionEvent = {"choices": [{"index": 0, "text": text, "finish_reason": finish}]}
             if finish:
                 event["usage"] = {"prompt_tokens": len(body["prompt"]), "completion_tokens": tokens}
             yield f"data: {json.dumps(event)}\n\n"

@@ -8,7 +8,7 @@ Shapes: T tokens of this rank's micro-batch, E routed experts, K experts per tok
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -182,13 +182,14 @@ class ExpertLoads:
 
     def __init__(self, layers: Sequence[int]) -> None:
         self._layers = layers
-        self._recent: list[list[list[float]]] = []
+        self.counts: list[list[list[float]]] = []
+        """Of the last steps, by layer and expert: what a snapshot keeps."""
 
     def add(self, counts_LE: Tensor | None) -> dict[str, float]:
         """The numbers of one step, for its row of the history."""
         if counts_LE is None:
             return {}
-        self._recent = [*self._recent, counts_LE.tolist()][-RECENT:]
+        self.counts = [*self.counts, counts_LE.tolist()][-RECENT:]
         return {
             f"expert_load_{name}/layer_{layer}": value
             for layer, counts_E in zip(self._layers, counts_LE, strict=True)
@@ -197,13 +198,5 @@ class ExpertLoads:
 
     def recent(self) -> dict[str, dict[str, float]]:
         """Per layer, over the last steps: min and max as shares of an even load, and cv."""
-        sums_LE = torch.tensor(self._recent).sum(0).unbind(0) if self._recent else ()
+        sums_LE = torch.tensor(self.counts).sum(0).unbind(0) if self.counts else ()
         return {str(layer): load_statistics(counts_E) for layer, counts_E in zip(self._layers, sums_LE, strict=True)}
-
-    def state(self) -> dict[str, Any]:
-        """For a snapshot."""
-        return {"loads": self._recent}
-
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Take up what `state` gave."""
-        self._recent = state["loads"]

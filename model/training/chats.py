@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import hashlib
 from bisect import bisect_left, insort
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -23,6 +23,8 @@ from pipeline.tokens.chat import chat_format
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
+
+    from pipeline.reasoning.problems import Problem
 
 __all__ = ["Chat", "ChatBatches", "encode_chats", "pack"]
 
@@ -38,7 +40,7 @@ class Chat:
         return len(self.prompt) + len(self.response)
 
 
-def encode_chats(tokenizer: Tokenizer, rows: Sequence[Mapping[str, Any]]) -> list[Chat]:
+def encode_chats(tokenizer: Tokenizer, rows: Sequence[Problem]) -> list[Chat]:
     """The rows of a reasoning split in the chat format; nothing that a row says is a control token."""
     chat = chat_format(tokenizer)
     return [

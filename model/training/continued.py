@@ -11,13 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from infra import events
 from infra.errors import UserError
 from model.architecture.config import count_parameters
+from model.facts.training import ContinuedMetrics
 from model.finetune_sections import ContinuedConfig
-from model.training.metrics import ContinuedMetrics
 from model.training.ranks import RankJob, run_ranks, user_errors
 
 if TYPE_CHECKING:
@@ -29,13 +29,13 @@ if TYPE_CHECKING:
 __all__ = ["continued", "forgetting"]
 
 
-def continued(config: ContinuedConfig, inputs: Mapping[str, Path], out_dir: Path) -> dict[str, Any]:
+def continued(config: ContinuedConfig, inputs: Mapping[str, Path], out_dir: Path) -> ContinuedMetrics:
     """Train the model of `pretrain`, or of `checkpoint`, on the artifact `shards`.
 
     Raises:
         UserError: inputs that do not fit together, training that went wrong, too much forgotten.
     """
-    return run_ranks("model.training.continued:run_rank", config, inputs, out_dir)
+    return run_ranks("model.training.continued:run_rank", ContinuedMetrics, config, inputs, out_dir)
 
 
 def forgetting(before: float, after: float) -> float:
@@ -71,7 +71,7 @@ def run_rank(job: RankJob[ContinuedConfig]) -> ContinuedMetrics | None:
         return None
     lost = _forgotten(config, result.validation[0], result.validation[-1])
     write_artifact(job, result.model, result.history, result.validation)
-    return ContinuedMetrics(parameters=count_parameters(model.config), forgetting=lost, **result.metrics())
+    return ContinuedMetrics(parameters=count_parameters(model.config), forgetting=lost, **dict(result.metrics()))
 
 
 def _start(job: RankJob[ContinuedConfig]) -> Path:

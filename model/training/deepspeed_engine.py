@@ -205,7 +205,7 @@ class DeepSpeedEngine:
     @torch.no_grad()
     def load(self, reader: Reader) -> None:
         """Take this rank's weights, moments and buffers from a checkpoint, whatever layout wrote it."""
-        step = float(reader.index["optimizer_step"])
+        step = float(reader.index.optimizer_step)
         for name, buffer in kept_buffers(self.engine.module):
             buffer.copy_(reader.read(BUFFER, plain_name(name)).view_as(buffer))
         if self._zero == 0:

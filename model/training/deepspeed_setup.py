@@ -11,6 +11,7 @@ import torch
 
 from infra.errors import UserError
 from infra.execution import Execution, execution
+from infra.json_objects import JsonObject
 from model.architecture.config import Family, ModelConfig
 from model.sections import OptimizerKind, TrainingConfig
 
@@ -60,10 +61,10 @@ def layout_of(architecture: ModelConfig, config: TrainingConfig, world: int) -> 
     return {"ranks": world, "expert_parallel": width, "zero": zero}
 
 
-def settings_for(architecture: ModelConfig, config: TrainingConfig, layout: dict[str, int]) -> dict[str, Any]:
+def settings_for(architecture: ModelConfig, config: TrainingConfig, layout: dict[str, int]) -> JsonObject:
     """DeepSpeed's configuration."""
     micro = config.micro_batch or config.batch_size
-    zero: dict[str, Any] = {"stage": layout["zero"]}
+    zero: JsonObject = {"stage": layout["zero"]}
     if layout["zero"] == 3:
         # It replaces torch's `linear` by one that does not keep weights for the backward pass. Recomputation keeps
         # nothing anyway, and fails with it ("backward through the graph a second time").
@@ -72,7 +73,7 @@ def settings_for(architecture: ModelConfig, config: TrainingConfig, layout: dict
         zero["offload_optimizer"] = {"device": "cpu"}
         if layout["zero"] == 3:
             zero["offload_param"] = {"device": "cpu"}
-    settings: dict[str, Any] = {
+    settings: JsonObject = {
         "train_micro_batch_size_per_gpu": max(1, micro // layout["ranks"]),
         "gradient_accumulation_steps": config.batch_size // micro,
         # without ZeRO the engine clips itself, for DeepSpeed then clips before anyone could look at the norm

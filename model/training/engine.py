@@ -208,7 +208,7 @@ class SingleEngine:
                 if reader.has(kind, name)
             }
             if found:
-                step = torch.tensor(float(reader.index["optimizer_step"]), device=self.device)
+                step = torch.tensor(float(reader.index.optimizer_step), device=self.device)
                 self.optimizer.state[parameter] = {"step": step, **found}
         for name, buffer in kept_buffers(self.model):
             buffer.copy_(reader.read(BUFFER, name).view_as(buffer))

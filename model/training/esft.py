@@ -39,15 +39,15 @@ class ChosenExperts:
     """Parameters that move."""
     total: int
 
-    def report(self) -> dict[str, Any]:
-        """For ``experts.json``."""
+    def report(self) -> dict[str, dict[str, list[float] | list[int]]]:
+        """For ``experts.json``: by layer, the use of every expert, and the numbers of those that were trained."""
         return {
             str(layer): {"use": [round(share, 6) for share in use], "trained": self.chosen[layer]}
             for layer, use in self.use.items()
         }
 
-    def metrics(self) -> dict[str, Any]:
-        """What the stage reports."""
+    def shares(self) -> dict[str, float]:
+        """What was trained, for the stage's metrics."""
         count = sum(map(len, self.chosen.values()))
         return {
             "trained_experts": count,
@@ -89,7 +89,7 @@ def select_experts(model: Transformer, source: ChatBatches, config: SftConfig, p
         trained,
         sum(parameter.numel() for parameter in model.parameters()),
     )
-    share = found.metrics()
+    share = found.shares()
     events.note(
         f"training {share['trained_experts']} experts, {share['trained_experts_share']:.0%} of all, "
         f"{share['trained_parameters_share']:.0%} of the parameters"

@@ -7,8 +7,7 @@ numbers are read, and then recorded, or the run is ended.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -87,11 +86,3 @@ class BadSteps:
             raise UserError(f"{self._stage}{what}: the tenth bad step in a row; {self._remedy}")
         if self._tells:
             events.note(f"{what}, skipped")
-
-    def state(self) -> dict[str, Any]:
-        """For a snapshot."""
-        return {"skipped": self.steps}
-
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Take up what `state` gave."""
-        self.steps = list(state["skipped"])

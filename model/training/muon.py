@@ -10,7 +10,7 @@ Whole matrices are needed: no ZeRO partitioning of optimizer state.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -76,7 +76,7 @@ class Muon(torch.optim.Optimizer):
             if live and not group["muon"]:
                 self._adamw_step(live, group)
 
-    def _orthogonal_step(self, parameter: nn.Parameter, group: dict[str, Any]) -> None:
+    def _orthogonal_step(self, parameter: nn.Parameter, group: Mapping[str, Any]) -> None:
         gradient = parameter.grad
         assert gradient is not None
         state = self.state[parameter]
@@ -93,7 +93,7 @@ class Muon(torch.optim.Optimizer):
         parameter.mul_(1 - group["lr"] * group["weight_decay"])
         parameter.add_(update, alpha=-group["lr"] * scale)
 
-    def _adamw_step(self, live: list[nn.Parameter], group: dict[str, Any]) -> None:
+    def _adamw_step(self, live: list[nn.Parameter], group: Mapping[str, Any]) -> None:
         for parameter in live:
             if not self.state[parameter]:
                 self.state[parameter].update(

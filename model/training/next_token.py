@@ -16,7 +16,6 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,6 +23,7 @@ from torch import Tensor
 from infra import events
 from infra.errors import UserError
 from model.architecture.transformer import Transformer
+from model.facts.training import ExpertLoad, LayoutFacts, TrainingMetrics, before_and_after
 from model.sections import BadStep, TrainingConfig
 from model.training.balance import ExpertLoads
 from model.training.batches import BatchSource, TrainingBatch
@@ -32,11 +32,10 @@ from model.training.guard import BadSteps, SpikeGuard, poisoned
 from model.training.hooks import Hook
 from model.training.journal import History, Row
 from model.training.lineage import lineage
-from model.training.metrics import before_and_after
 from model.training.prediction import prediction_weight, targets_at
 from model.training.schedule import learning_rate
 from model.training.text_loss import TextSums, losses_of
-from model.training.trainer import RunFacts, Schedule, StepRecord, StepResult, Task, Trainer
+from model.training.trainer import RunFacts, Schedule, StepRecord, StepResult, Task, TaskState, Trainer
 
 __all__ = ["NextToken", "TrainingResult", "Validation", "train"]
 
@@ -147,14 +146,13 @@ class NextToken(Task):
             found |= self.measure(self.engine, done)
         return found
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> TaskState:
         """Steps thrown away, and the loads of the last ones."""
-        return self.bad.state() | self.loads.state()
+        return TaskState(skipped=self.bad.steps, loads=self.loads.counts)
 
-    def restore(self, state: Mapping[str, Any]) -> None:
+    def restore(self, state: TaskState) -> None:
         """Take up what `state` gave."""
-        self.bad.restore(state)
-        self.loads.restore(state)
+        self.bad.steps, self.loads.counts = state.skipped, state.loads
 
     def begin(self, history: History) -> None:
         """Judge losses by those so far."""
@@ -199,24 +197,24 @@ class TrainingResult:
     """Per layer: min, max (shares of an even load) and cv over the last steps."""
     facts: RunFacts
 
-    def metrics(self) -> dict[str, Any]:
-        """The fields of `model.training.metrics.TrainingMetrics`."""
+    def metrics(self) -> TrainingMetrics:
+        """What every stage that learns the next token reports."""
         facts = self.facts
-        return {
-            "steps": len(self.history),
-            "tokens": facts.tokens,
-            "train_loss_first": self.history[0]["loss"],
-            "train_loss_last": statistics.fmean(row["loss"] for row in self.history[-10:]),
-            "skipped_steps": len(self.skipped),
-            "seconds": round(facts.seconds, 2),
-            "tokens_per_second": round(facts.tokens_per_second, 1),
-            "peak_memory_bytes": facts.peak_memory,
-            "checkpoints": facts.checkpoints,
-            "checkpoint_seconds": round(facts.checkpoint_seconds, 3),
-            "layout": facts.layout,
-            "expert_load": self.expert_load or None,
+        return TrainingMetrics(
+            steps=len(self.history),
+            tokens=facts.tokens,
+            train_loss_first=self.history[0]["loss"],
+            train_loss_last=statistics.fmean(row["loss"] for row in self.history[-10:]),
+            skipped_steps=len(self.skipped),
+            seconds=round(facts.seconds, 2),
+            tokens_per_second=round(facts.tokens_per_second, 1),
+            peak_memory_bytes=facts.peak_memory,
+            checkpoints=facts.checkpoints,
+            checkpoint_seconds=round(facts.checkpoint_seconds, 3),
+            layout=LayoutFacts(**facts.layout),
+            expert_load={layer: ExpertLoad(**load) for layer, load in self.expert_load.items()} or None,
             **(before_and_after(self.validation[0], self.validation[-1]) if self.validation else {}),
-        }
+        )
 
 
 def train(

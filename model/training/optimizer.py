@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -25,6 +26,6 @@ def make_optimizer(named: list[tuple[str, nn.Parameter]], config: OptimizerConfi
     return torch.optim.AdamW(parameters, config.learning_rate, betas, weight_decay=config.weight_decay, fused=True)
 
 
-def moments(state: dict[str, Any]) -> dict[str, Tensor]:
+def moments(state: Mapping[str, Any]) -> dict[str, Tensor]:
     """What an optimizer keeps for a parameter, without the count of its steps."""
     return {kind: value for kind, value in state.items() if kind != "step"}

@@ -8,17 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from model.architecture.config import count_parameters
+from model.facts.training import PretrainMetrics
 from model.sections import PretrainConfig
-from model.training.metrics import PretrainMetrics
 from model.training.ranks import RankJob, run_ranks, user_errors
 
 __all__ = ["pretrain"]
 
 
-def pretrain(config: PretrainConfig, inputs: Mapping[str, Path], out_dir: Path) -> dict[str, Any]:
+def pretrain(config: PretrainConfig, inputs: Mapping[str, Path], out_dir: Path) -> PretrainMetrics:
     """Train from random weights on the artifact `shards` with the vocabulary of `tokenizer`.
 
     With more than one rank, the ranks are processes of their own and this one only waits.
@@ -26,7 +25,7 @@ def pretrain(config: PretrainConfig, inputs: Mapping[str, Path], out_dir: Path) 
     Raises:
         UserError: the shards do not fit the config, or training went wrong.
     """
-    return run_ranks("model.training.pretrain:run_rank", config, inputs, out_dir)
+    return run_ranks("model.training.pretrain:run_rank", PretrainMetrics, config, inputs, out_dir)
 
 
 def run_rank(job: RankJob[PretrainConfig]) -> PretrainMetrics | None:
@@ -61,5 +60,5 @@ def run_rank(job: RankJob[PretrainConfig]) -> PretrainMetrics | None:
     return PretrainMetrics(
         parameters=count_parameters(architecture),
         parameters_active=count_parameters(architecture, active=True),
-        **result.metrics(),
+        **dict(result.metrics()),
     )

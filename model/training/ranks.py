@@ -7,7 +7,6 @@ all begin and end with is here.
 from __future__ import annotations
 
 import importlib
-import json
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -18,9 +17,10 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from infra.errors import UserError
 from infra.execution import Engine, Launcher, execution
+from infra.facts import Facts, StageMetrics
+from infra.json_objects import JsonObject, read_object
 from infra.launch import run_job
 from infra.section import Section
-from model.training.metrics import StageMetrics
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["RankJob", "leave", "run_alone", "run_ranks", "run_target", "user_errors"]
 
 Config = TypeVar("Config", bound=Section)
+Metrics = TypeVar("Metrics", bound=StageMetrics)
 
 
 @dataclass(frozen=True)
@@ -73,13 +74,30 @@ class RankJob(Generic[Config]):
         return model
 
 
+METRICS = "metrics.json"
+"""In ``.work``: what rank 0 reports to the process that waits for it."""
+
+
+class RankCall(Facts):
+    """What every rank is told. Names, never functions: ranks of their own must be able to import them."""
+
+    target: str
+    """``package.module:function``, which gets a `RankJob`"""
+    section: str
+    """``package.module:class`` of the configuration"""
+    config: JsonObject
+    inputs: dict[str, str]
+    out_dir: str
+
+
 RankFunction = Callable[[RankJob[Any]], StageMetrics | None]
 
 
-def run_ranks(target: str, config: Section, inputs: Mapping[str, Path], out_dir: Path) -> dict[str, Any]:
+def run_ranks(target: str, kind: type[Metrics], config: Section, inputs: Mapping[str, Path], out_dir: Path) -> Metrics:
     """Call ``target`` ("package.module:function") on every rank of the execution and wait for all.
 
-    The function gets a `RankJob` and gives the metrics of the stage, or None on ranks other than the first.
+    The function gets a `RankJob` and gives the metrics of the stage, of that kind, or None on ranks other than the
+    first.
 
     Raises:
         UserError: the execution contradicts itself, or what a rank raised.
@@ -89,16 +107,16 @@ def run_ranks(target: str, config: Section, inputs: Mapping[str, Path], out_dir:
         raise UserError("engine: single runs one rank; set ranks to 1, or engine to auto")
     call = _call(target, config, inputs, out_dir)
     if wide.ranks > 1 or wide.engine is Engine.DEEPSPEED or wide.launcher is not Launcher.LOCAL:
-        run_job("model.training.ranks:run_target", call, wide, _work(out_dir))
+        run_job("model.training.ranks:run_target", call.model_dump(), wide, _work(out_dir))
     else:
-        run_target(call)
-    return _metrics(out_dir)
+        _run_rank(call)
+    return kind.model_validate(read_object(_work(out_dir) / METRICS))
 
 
-def run_alone(target: str, config: Section, inputs: Mapping[str, Path], out_dir: Path) -> dict[str, Any]:
+def run_alone(target: str, kind: type[Metrics], config: Section, inputs: Mapping[str, Path], out_dir: Path) -> Metrics:
     """`run_ranks` for a stage that has one rank only: in this process, whatever the execution says of others."""
-    run_target(_call(target, config, inputs, out_dir))
-    return _metrics(out_dir)
+    _run_rank(_call(target, config, inputs, out_dir))
+    return kind.model_validate(read_object(_work(out_dir) / METRICS))
 
 
 def _work(out_dir: Path) -> Path:
@@ -107,25 +125,24 @@ def _work(out_dir: Path) -> Path:
     return work
 
 
-def _call(target: str, config: Section, inputs: Mapping[str, Path], out_dir: Path) -> dict[str, Any]:
-    """Always names, never functions: ranks of their own must be able to import them."""
+def _call(target: str, config: Section, inputs: Mapping[str, Path], out_dir: Path) -> RankCall:
     kind = type(config)
-    return {
-        "target": target,
-        "section": f"{kind.__module__}:{kind.__qualname__}",
-        "config": config.model_dump(mode="json"),
-        "inputs": {name: str(Path(path).resolve()) for name, path in inputs.items()},
-        "out_dir": str(_work(out_dir).parent),
-    }
-
-
-def _metrics(out_dir: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((_work(out_dir) / "metrics.json").read_text(encoding="utf-8"))
-    return found
+    return RankCall(
+        target=target,
+        section=f"{kind.__module__}:{kind.__qualname__}",
+        config=config.model_dump(mode="json"),
+        inputs={name: str(Path(path).resolve()) for name, path in inputs.items()},
+        out_dir=str(_work(out_dir).parent),
+    )
 
 
 def run_target(call: Mapping[str, Any]) -> None:
-    """What each rank does: take its share of the cores, call the target, keep its metrics, and leave in order."""
+    """What the process of a rank does with the `RankCall` that it is started with."""
+    _run_rank(RankCall.model_validate(call))
+
+
+def _run_rank(call: RankCall) -> None:
+    """Take this rank's share of the cores, call the target, keep its metrics, and leave in order."""
     import torch
 
     from model.architecture.checkpoint import write_json
@@ -133,18 +150,18 @@ def run_target(call: Mapping[str, Any]) -> None:
 
     world = int(os.environ.get("WORLD_SIZE", "1"))
     torch.set_num_threads(threads_for(world))
-    out_dir = Path(call["out_dir"])
+    out_dir = Path(call.out_dir)
     job = RankJob(
-        config=_named(call["section"]).model_validate(call["config"]),
-        inputs={name: Path(path) for name, path in call["inputs"].items()},
+        config=_named(call.section).model_validate(call.config),
+        inputs={name: Path(path) for name, path in call.inputs.items()},
         out_dir=out_dir,
         rank=int(os.environ.get("RANK", "0")),
         world=world,
     )
-    function: RankFunction = _named(call["target"])
+    function: RankFunction = _named(call.target)
     metrics = function(job)
     if metrics is not None and job.rank == 0:
-        write_json(out_dir / ".work" / "metrics.json", metrics.written())
+        write_json(_work(out_dir) / METRICS, metrics.written())
     leave()
 
 

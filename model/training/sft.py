@@ -12,26 +12,27 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from infra import events
+from model.facts.training import SftMetrics
 from model.finetune_sections import SftConfig, Trained
-from model.training.metrics import SftMetrics
 from model.training.ranks import RankJob, run_ranks, user_errors
 
 if TYPE_CHECKING:
     from model.architecture.transformer import Transformer
+    from pipeline.reasoning.problems import Problem
 
 __all__ = ["sft"]
 
 
-def sft(config: SftConfig, inputs: Mapping[str, Path], out_dir: Path) -> dict[str, Any]:
+def sft(config: SftConfig, inputs: Mapping[str, Path], out_dir: Path) -> SftMetrics:
     """Fine-tune the model of `start` on the training split of `reasoning`; its validation split is the measure.
 
     Raises:
         UserError: inputs that do not fit together, tasks that do not fit a sequence, training that went wrong.
     """
-    return run_ranks("model.training.sft:run_rank", config, inputs, out_dir)
+    return run_ranks("model.training.sft:run_rank", SftMetrics, config, inputs, out_dir)
 
 
 def run_rank(job: RankJob[SftConfig]) -> SftMetrics | None:
@@ -44,7 +45,7 @@ def run_rank(job: RankJob[SftConfig]) -> SftMetrics | None:
     from model.training.finish import write_artifact
     from model.training.lineage import weight_files
     from model.training.next_token import Validation, train
-    from pipeline.reasoning.stage import read_tasks
+    from pipeline.reasoning.problems import read_tasks
 
     config, reasoning = job.config, job.inputs["reasoning"]
     model = job.starting_model()
@@ -75,12 +76,12 @@ def run_rank(job: RankJob[SftConfig]) -> SftMetrics | None:
         epochs=round(config.steps * config.batch_size / training.rows, 3),
         tasks_too_long=training.left_out,
         accuracy=_accuracy(job, result.model, held_out[: config.accuracy_tasks]) if config.accuracy_tasks else None,
-        **(experts.metrics() if experts is not None else {}),
-        **result.metrics(),
+        **(experts.shares() if experts is not None else {}),
+        **dict(result.metrics()),
     )
 
 
-def _accuracy(job: RankJob[SftConfig], model: Transformer, asked: Sequence[Mapping[str, Any]]) -> float:
+def _accuracy(job: RankJob[SftConfig], model: Transformer, asked: Sequence[Problem]) -> float:
     """Share of held-out tasks that the finished model solves."""
     import torch
 

@@ -23,19 +23,32 @@ from pathlib import Path
 from typing import IO, Any, Protocol
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from infra import events
 from infra.durable import sync_folder, write_durably
 from infra.errors import UserError
 from infra.execution import execution
+from infra.facts import Facts
+from infra.json_objects import JsonObject
 from model.training.journal import Journal, Mark
-from model.training.universal import INDEX, Fragment, Reader, digest, write_fragments
+from model.training.universal import INDEX, Fragment, Index, Reader, digest, write_fragments
 
 __all__ = ["FORMAT", "Restored", "Snapshots", "Trainee"]
 
 FORMAT = 3
 POINTER = "latest.json"
+STATE = "state.json"
+
+
+class _Saved(Facts):
+    """What lies beside the engine's part of a checkpoint."""
+
+    loop: JsonObject = Field(default_factory=dict)
+    """The loop's own state."""
+    journals: dict[str, Mark] = Field(default_factory=dict)
+    """How far each journal was written."""
 
 
 class Trainee(Protocol):
@@ -131,7 +144,7 @@ class Snapshots:
         self._writer: _Writer | None = None
         self._buffers: dict[str, Tensor] = {}
         self._step = 0
-        self._state: dict[str, Any] = {}
+        self._state = _Saved()
         self._lock: IO[str] | None = None
         message = ""
         if engine.rank == 0:
@@ -188,11 +201,11 @@ class Snapshots:
         if self._engine.rank:
             return None
         try:
-            marks = {name: asdict(journal.mark()) for name, journal in self._journals.items()}
+            marks = {name: journal.mark() for name, journal in self._journals.items()}
         except OSError as error:
             return error
         # The loop goes on and changes what it handed over, as it changes the weights.
-        self._state = json.loads(json.dumps({"loop": state, "journals": marks}))
+        self._state = _Saved(loop=json.loads(json.dumps(state)), journals=marks)
         return None
 
     def _copied(self, piece: Fragment) -> Fragment:
@@ -243,25 +256,25 @@ class Snapshots:
         return not failed
 
     def _commit(self, part: Path) -> None:
-        _write_synced(part / "state.json", self._state)
-        files = {"state.json": digest(part / "state.json")}
+        _write_synced(part / STATE, self._state.model_dump())
+        files = {STATE: digest(part / STATE)}
         for path in sorted(part.glob("rank-*.json")):
             files |= json.loads(path.read_text(encoding="utf-8"))
-        index = {
-            "format": FORMAT,
-            "step": self._step,
-            "fingerprint": self._fingerprint,
-            "layout": self._engine.layout,
-            "optimizer_step": self._engine.optimizer_step,
-            "shapes": self._engine.shapes,
-            "files": files,
-        }
-        _write_synced(part / INDEX, index)
+        index = Index(
+            format=FORMAT,
+            step=self._step,
+            fingerprint=self._fingerprint,
+            layout=self._engine.layout,
+            optimizer_step=self._engine.optimizer_step,
+            shapes=self._engine.shapes,
+            files=files,
+        )
+        _write_synced(part / INDEX, asdict(index))
         place = part.with_suffix("")
         shutil.rmtree(place, ignore_errors=True)
         part.rename(place)
         sync_folder(self.folder)
-        pointer = {"snapshot": place.name, **{key: index[key] for key in ("step", "layout", "fingerprint")}}
+        pointer = {"snapshot": place.name, "step": index.step, "layout": index.layout, "fingerprint": index.fingerprint}
         write_durably(self.folder / POINTER, json.dumps(pointer).encode())
         complete = sorted(path for path in self.folder.glob("step-*") if path.suffix != ".part")
         for old in complete[: -self._policy.keep]:
@@ -297,7 +310,7 @@ class Snapshots:
             if self._engine.rank == 0:
                 self._tell(place, reader, damage)
             lines = {name: self._journals[name].cut(mark) for name, mark in self._marks(place).items()}
-            return Restored(reader.index["step"], _read_state(place)["loop"], lines)
+            return Restored(reader.index.step, _read_state(place).loop, lines)
         if damage:
             raise UserError(f"{damage[0]}; no older checkpoint is whole: delete {self.folder} to start again")
         for journal in self._journals.values():
@@ -305,7 +318,7 @@ class Snapshots:
         return None
 
     def _marks(self, place: Path) -> dict[str, Mark]:
-        return {name: Mark(**mark) for name, mark in _read_state(place)["journals"].items()}
+        return _read_state(place).journals
 
     def _check_journals(self, place: Path) -> None:
         for name, mark in self._marks(place).items():
@@ -320,15 +333,15 @@ class Snapshots:
 
     def _is_ours(self, place: Path) -> bool:
         try:
-            index = json.loads((place / INDEX).read_text(encoding="utf-8"))
+            index = Index.read(place)
         except (OSError, ValueError):
             return False
-        return index.get("format") == FORMAT and index.get("fingerprint") == self._fingerprint
+        return index.format == FORMAT and index.fingerprint == self._fingerprint
 
     def _tell(self, place: Path, reader: Reader, damage: list[str]) -> None:
         for line in damage:
             events.note(f"{line}; going on from {place.name} instead")
-        there, here = reader.index["layout"], self._engine.layout
+        there, here = reader.index.layout, self._engine.layout
         if there != here:
             events.note(f"{place.name} was written in the layout {_words(there)}; resharded to {_words(here)}")
 
@@ -342,15 +355,14 @@ class Snapshots:
         self._any(False)
 
 
-def _read_state(place: Path) -> dict[str, Any]:
+def _read_state(place: Path) -> _Saved:
     try:
-        state: dict[str, Any] = json.loads((place / "state.json").read_text(encoding="utf-8"))
+        return _Saved.model_validate_json((place / STATE).read_bytes())
     except (OSError, ValueError) as error:
-        raise UserError(f"{place / 'state.json'}: missing or damaged ({error})") from None
-    return state
+        raise UserError(f"{place / STATE}: missing or damaged ({error})") from None
 
 
-def _words(layout: dict[str, Any]) -> str:
+def _words(layout: Mapping[str, int]) -> str:
     return ", ".join(f"{name} {value}" for name, value in layout.items())
 
 

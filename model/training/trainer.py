@@ -23,9 +23,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
+from pydantic import BaseModel, Field
 from torch import Tensor
 
 from infra import events
@@ -35,7 +36,17 @@ from model.training.hooks import Hook, profilers
 from model.training.journal import History, Journal, Row
 from model.training.snapshots import Snapshots, Trainee
 
-__all__ = ["LOG_EVERY", "RunFacts", "Schedule", "StepRecord", "StepResult", "Task", "Trainer", "sigterm_event"]
+__all__ = [
+    "LOG_EVERY",
+    "RunFacts",
+    "Schedule",
+    "StepRecord",
+    "StepResult",
+    "Task",
+    "TaskState",
+    "Trainer",
+    "sigterm_event",
+]
 
 LOG_EVERY = 10
 """Steps between two readings of a GPU's numbers, where the task does not need each at once."""
@@ -66,6 +77,22 @@ class StepRecord:
     """On the CPU."""
 
 
+class TaskState(BaseModel):
+    """What a snapshot keeps of a task beside the engine and the history."""
+
+    skipped: list[int] = Field(default_factory=list)
+    """Numbers, from 1, of the steps that were thrown away."""
+    loads: list[list[list[float]]] = Field(default_factory=list)
+    """Tokens of each expert in the last steps, by layer."""
+
+
+class LoopState(BaseModel):
+    """What a snapshot keeps of the loop."""
+
+    tokens: int
+    task: TaskState
+
+
 class Task(ABC):
     """What a stage trains: its steps and its evaluations. Every rank has one and calls it alike."""
 
@@ -92,13 +119,13 @@ class Task(ABC):
         """Held-out measures after `done` steps; empty where there are none."""
         return {}
 
-    def state(self) -> dict[str, Any]:
-        """What a snapshot keeps of the task beside the engine and the history, as JSON values."""
-        return {}
+    def state(self) -> TaskState:
+        """What a snapshot keeps of the task beside the engine and the history."""
+        return TaskState()
 
-    def restore(self, state: Mapping[str, Any]) -> None:
+    def restore(self, state: TaskState) -> None:
         """Take up what `state` gave."""
-        assert not state, "nobody takes this up"
+        assert state == TaskState(), "nobody takes this up"
 
     def begin(self, history: History) -> None:
         """The first step of this process comes next; `history` is that of the run, and grows with it."""
@@ -193,8 +220,9 @@ class Trainer:
         if restored is None:
             return 0
         self.history.take(restored.lines["history"])
-        self._tokens = restored.state["tokens"]
-        self.task.restore(restored.state["task"])
+        state = LoopState.model_validate(restored.state)
+        self._tokens = state.tokens
+        self.task.restore(state.task)
         return restored.step
 
     def _run(self, first: int, terminated: threading.Event) -> RunFacts:
@@ -276,7 +304,7 @@ class Trainer:
     def _save(self, done: int, *, wait: bool) -> None:
         self._log()
         begun = time.monotonic()
-        self._snapshots.begin(done, {"tokens": self._tokens, "task": self.task.state()})
+        self._snapshots.begin(done, LoopState(tokens=self._tokens, task=self.task.state()).model_dump())
         if wait:
             self._snapshots.finish()
         self._saved = self._since = time.monotonic()

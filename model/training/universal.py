@@ -21,7 +21,6 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -36,6 +35,7 @@ __all__ = [
     "MASTER",
     "MOMENTS",
     "Fragment",
+    "Index",
     "Piece",
     "Reader",
     "digest",
@@ -109,6 +109,35 @@ def digest(path: Path, *, sync: bool = False) -> str:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
+@dataclass(frozen=True)
+class Index:
+    """What ``index.json`` says of a checkpoint."""
+
+    format: int
+    step: int
+    """Finished steps."""
+    fingerprint: str
+    """Of the run."""
+    layout: dict[str, int]
+    optimizer_step: int
+    shapes: dict[str, list[int]]
+    files: dict[str, str]
+    """SHA-256 by name."""
+
+    @classmethod
+    def read(cls, folder: Path) -> Index:
+        """Of the checkpoint in a folder.
+
+        Raises:
+            OSError, ValueError: there is none, or it is another version's.
+        """
+        values = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+        try:
+            return cls(**values)
+        except TypeError as error:
+            raise ValueError(f"{folder / INDEX}: {error}") from None
+
+
 class Reader:
     """Reads any part of any parameter from a checkpoint folder, whoever wrote it.
 
@@ -118,11 +147,11 @@ class Reader:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.index: dict[str, Any] = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+        self.index = Index.read(folder)
         self._starts: dict[tuple[str, str], list[int]] = defaultdict(list)
         self._places: dict[tuple[str, str], list[tuple[int, str, str]]] = defaultdict(list)
-        self._handles: dict[str, Any] = {}
-        for name in self.index["files"]:
+        self._handles: dict[str, safe_open] = {}
+        for name in self.index.files:
             if name.endswith(".safetensors"):
                 self._open(name)
         for key, places in self._places.items():
@@ -142,7 +171,7 @@ class Reader:
 
     def verify(self, share: int = 0, shares: int = 1) -> None:
         """Compare the checksums of every `shares`-th file, so that ranks can divide the work."""
-        for name, expected in sorted(self.index["files"].items())[share::shares]:
+        for name, expected in sorted(self.index.files.items())[share::shares]:
             path = self.folder / name
             if not path.exists():
                 raise UserError(f"{path}: missing")
@@ -151,7 +180,7 @@ class Reader:
 
     def check_shapes(self, shapes: Mapping[str, list[int]]) -> None:
         """UserError when the model is another one than the checkpoint's, naming the first difference."""
-        there: dict[str, list[int]] = self.index["shapes"]
+        there = self.index.shapes
         for name in sorted(there.keys() | shapes.keys()):
             if there.get(name) != shapes.get(name):
                 hint = "; the vocabulary has changed" if name in ("model.embed_tokens.weight", "lm_head.weight") else ""
@@ -171,7 +200,7 @@ class Reader:
             UserError: no rank wrote some of them.
         """
         if length is None:
-            length = math.prod(self.index["shapes"][name]) - start
+            length = math.prod(self.index.shapes[name]) - start
         key, stop, at = (kind, name), start + length, start
         parts: list[Tensor] = []
         number = max(0, bisect.bisect_right(self._starts[key], start) - 1)

@@ -1,15 +1,15 @@
-"""The groups of rules as datatrove filters, made for a section of the recipe and a language."""
+"""The groups of rules as datatrove filters, made for the rules of a source and a language."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
 from datatrove.data import Document
 from datatrove.pipeline.filters.base_filter import BaseFilter
 
-from pipeline.sections import CleanConfig
+from pipeline.clean.section import CleanRules
 from pipeline.text.languages import OTHER_STOPS, STOP_WORDS, UNSPACED
 from pipeline.text.words import WORDS
 
@@ -48,65 +48,83 @@ def _language_model() -> Any:
     return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
 
 
-def _url(config: CleanConfig, language: str) -> BaseFilter:
+def _url(rules: CleanRules, language: str) -> BaseFilter:
     from pipeline.clean.blocklist import FastURLFilter
 
     return FastURLFilter()
 
 
-def _gopher_repetition(config: CleanConfig, language: str) -> BaseFilter:
-    from datatrove.pipeline.filters.gopher_repetition_filter import GopherRepetitionFilter
-
-    from pipeline.clean.repetition import FastGopherRepetition
-
-    if language in UNSPACED:
-        return GopherRepetitionFilter(top_n_grams=(), dup_n_grams=(), language=WORDS)
-    return FastGopherRepetition()
+def _language(rules: CleanRules, language: str) -> BaseFilter:
+    return LanguageRule(rules.languages or (), rules.language_threshold or 0.0, rules.language_thresholds)
 
 
-def _gopher_quality(config: CleanConfig, language: str) -> BaseFilter:
+def _gopher_repetition(rules: CleanRules, language: str) -> BaseFilter:
+    from pipeline.clean.repetition import REPEATED_N_GRAMS, TOP_N_GRAMS, FastGopherRepetition
+
+    unspaced = language in UNSPACED
+    return FastGopherRepetition(
+        dup_line_frac=_either(rules.repeated_lines, 0.3),
+        top_n_grams=_either(rules.top_n_grams, {} if unspaced else TOP_N_GRAMS),
+        dup_n_grams=_either(rules.repeated_n_grams, {} if unspaced else REPEATED_N_GRAMS),
+    )
+
+
+def _gopher_quality(rules: CleanRules, language: str) -> BaseFilter:
     from pipeline.clean.quality import FastGopherQuality
 
     return FastGopherQuality(
-        min_doc_words=config.min_words,
-        max_doc_words=config.max_words,
-        max_non_alpha_words_ratio=config.min_alpha_words,  # datatrove's name has it the wrong way round
-        min_avg_word_length=None if language in UNSPACED else 3,
-        min_stop_words=2 if language in STOP_WORDS else None,
+        min_doc_words=rules.min_words,
+        max_doc_words=rules.max_words,
+        min_avg_word_length=_either(rules.min_word_length, None if language in UNSPACED else 3),
+        max_avg_word_length=_either(rules.max_word_length, 10),
+        max_symbol_word_ratio=rules.symbols_per_word,
+        max_bullet_lines_ratio=rules.bullet_lines,
+        max_ellipsis_lines_ratio=rules.ellipsis_lines,
+        max_non_alpha_words_ratio=_either(rules.min_alpha_words, 0.8),  # datatrove's name has it the wrong way round
+        min_stop_words=_either(rules.min_stop_words, 2) if language in STOP_WORDS else None,
         stop_words=list(STOP_WORDS.get(language, ())),
         language=WORDS,
     )
 
 
-def _c4_quality(config: CleanConfig, language: str) -> BaseFilter:
-    from datatrove.pipeline.filters.c4_filters import C4QualityFilter
+def _c4_quality(rules: CleanRules, language: str) -> BaseFilter:
+    from pipeline.clean.lines import FastC4Quality
 
-    return C4QualityFilter(
-        filter_no_terminal_punct=config.terminal_punctuation and language not in OTHER_STOPS,
-        min_words_per_line=-1 if language in UNSPACED else 3,
-        min_num_sentences=config.min_sentences,
-        filter_curly_bracket=config.curly_bracket,
-        language=WORDS,
+    return FastC4Quality(
+        terminal_punctuation=bool(rules.terminal_punctuation) and language not in OTHER_STOPS,
+        min_words_per_line=0 if language in UNSPACED else rules.min_words_per_line or 0,
+        min_sentences=rules.min_sentences or 0,
+        curly_bracket=bool(rules.curly_bracket),
+        line_words=bool(rules.line_words),
+        citations=bool(rules.citations),
     )
 
 
-def _fineweb_quality(config: CleanConfig, language: str) -> BaseFilter:
+def _fineweb_quality(rules: CleanRules, language: str) -> BaseFilter:
     from datatrove.pipeline.filters.fineweb_quality_filter import FineWebQualityFilter
 
     return FineWebQualityFilter(
-        line_punct_thr=config.line_punctuation,
-        short_line_thr=config.short_lines,
-        char_duplicates_ratio=config.duplicated_characters,
-        new_line_ratio=config.new_lines_per_word,
+        line_punct_thr=_either(rules.line_punctuation, 0.12),
+        short_line_thr=rules.short_lines,
+        char_duplicates_ratio=_either(rules.duplicated_characters, 0.01),
+        new_line_ratio=_either(rules.new_lines_per_word, 0.3),
         language=WORDS,
     )
+
+
+T = TypeVar("T")
+
+
+def _either(said: T | None, otherwise: T) -> T:
+    """What the recipe or the profile says, or else the language."""
+    return otherwise if said is None else said
 
 
 BY_LANGUAGE = ("gopher_repetition", "gopher_quality", "c4_quality")
 """Groups whose filter differs from language to language."""
-BUILDERS: dict[str, Callable[[CleanConfig, str], BaseFilter]] = {
+BUILDERS: dict[str, Callable[[CleanRules, str], BaseFilter]] = {
     "url": _url,
-    "language": lambda config, _: LanguageRule(config.languages, config.language_threshold, config.language_thresholds),
+    "language": _language,
     "gopher_repetition": _gopher_repetition,
     "gopher_quality": _gopher_quality,
     "c4_quality": _c4_quality,

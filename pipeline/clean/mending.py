@@ -39,11 +39,13 @@ def _check_depth(line: str) -> None:
 
 
 class FastFTFY(FTFYFormatter):
-    """datatrove's formatter with its own settings; `format` gives the same text."""
+    """datatrove's formatter with its own settings; `format` gives the same text, or leaves entities as they are."""
 
-    def __init__(self) -> None:
+    def __init__(self, unescape_html: bool = True) -> None:
         super().__init__()
         self._before_a_tag = self.config._replace(explain=False)
+        if not unescape_html:
+            self._before_a_tag = self._before_a_tag._replace(unescape_html=False)
         self._after_a_tag = self._before_a_tag._replace(unescape_html=False)
 
     def format(self, text: str) -> str:
@@ -51,6 +53,7 @@ class FastFTFY(FTFYFormatter):
         pieces: list[str] = []
         kept = done = 0  # in `pieces` up to `kept`, looked at up to `done`
         config = self._before_a_tag
+        unescapes = bool(config.unescape_html)
         suspect = SUSPECT.search(text)
         while suspect:
             begin = text.rfind("\n", done, suspect.start()) + 1 or done
@@ -58,7 +61,7 @@ class FastFTFY(FTFYFormatter):
             if config is self._before_a_tag and "<" in text[done:begin]:
                 config = self._after_a_tag
             line = text[begin:end]
-            if config is self._before_a_tag and "&" in line:
+            if unescapes and config is self._before_a_tag and "&" in line:
                 _check_depth(line)
             if MENDED.search(line) or len(line) > SEGMENT or is_bad(line):
                 pieces += text[kept:begin], ftfy.fix_text(line, config)

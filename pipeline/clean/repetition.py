@@ -6,6 +6,7 @@ to end, found again by its hash and compared byte by byte: decisions and reasons
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,11 @@ from numba import njit
 
 from pipeline.text.words import WORDS
 
-__all__ = ["FastGopherRepetition", "duplicate_characters", "top_characters"]
+__all__ = ["REPEATED_N_GRAMS", "TOP_N_GRAMS", "FastGopherRepetition", "duplicate_characters", "top_characters"]
+
+TOP_N_GRAMS = {2: 0.2, 3: 0.18, 4: 0.16}
+REPEATED_N_GRAMS = {5: 0.15, 6: 0.14, 7: 0.13, 8: 0.12, 9: 0.11, 10: 0.1}
+"""Shares of a text's characters (Gopher, table A1)."""
 
 
 FACTOR = np.uint64(0x9E3779B97F4A7C15)
@@ -144,12 +149,14 @@ def duplicate_characters(words: list[str], sizes: tuple[int, ...]) -> list[int]:
 class FastGopherRepetition(GopherRepetitionFilter):
     """datatrove's filter with the project's word splitter."""
 
-    def __init__(self) -> None:
-        super().__init__(language=WORDS)
-        limits = self.__dict__
-        self.tops: dict[int, float] = dict(limits["top_n_grams"])
-        self.duplicates: dict[int, float] = dict(limits["dup_n_grams"])
-        limits.update(top_n_grams=(), dup_n_grams=())  # left for `filter` below
+    def __init__(
+        self,
+        dup_line_frac: float = 0.3,
+        top_n_grams: Mapping[int, float] = TOP_N_GRAMS,
+        dup_n_grams: Mapping[int, float] = REPEATED_N_GRAMS,
+    ) -> None:
+        super().__init__(dup_line_frac=dup_line_frac, top_n_grams=(), dup_n_grams=(), language=WORDS)
+        self.tops, self.duplicates = dict(top_n_grams), dict(dup_n_grams)  # for `filter` below
 
     def filter(self, doc: Document) -> bool | tuple[bool, str]:
         """Whether the document stays, or the reason why not."""

@@ -1,10 +1,11 @@
 """Drops documents that are not worth learning from, by the rules of Gopher, C4 and FineWeb as datatrove has them.
 
-Each source goes through the groups of rules that its `CleanRules` switch on; the first that objects drops the
-document, which is kept among the rejects under `group/reason`. ftfy mends the text first; C4 may drop lines; at the end
-e-mail and IP addresses are masked. A rule that breaks on a document drops it as `failure/group`; more than
-`max_failures` of these stop the stage. Under `noted` the metrics count what rules did without dropping a document:
-lines that C4 took out, texts mended and masked, and the languages of what stays.
+What a text is, its profile, decides which groups of rules it goes through, and the recipe has the last word for a
+profile or a source (`pipeline/clean/section.py`). The first group that objects drops the document, which is kept among
+the rejects under `group/reason`. ftfy mends the text first; C4 may drop lines; at the end e-mail and IP addresses are
+masked. A rule that breaks on a document drops it as `failure/group`; more than `max_failures` of these stop the stage.
+Under `noted` the metrics count what rules did without dropping a document: lines that C4 took out, texts mended and
+masked, and the languages of what stays.
 
 The rules were written for English. For a document in another language Gopher's stop words are those of that language
 (see `pipeline/text/languages.py`), and what means nothing in its script is left out: the length of words and repeated
@@ -20,7 +21,7 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,8 @@ from infra import events
 from infra.errors import UserError
 from pipeline.clean.filters import BUILDERS, BY_LANGUAGE
 from pipeline.clean.findings import FOUND, Findings
-from pipeline.sections import CleanConfig, CleanRules
+from pipeline.clean.section import GROUPS, CleanConfig, CleanRules
+from pipeline.sections import Profile
 from pipeline.tasks.documents import (
     Document,
     DocumentReader,
@@ -43,12 +45,10 @@ from pipeline.tasks.documents import (
 )
 from pipeline.tasks.guard import Extracted, Job, guarded, renew
 from pipeline.tasks.ledger import Ledger
+from pipeline.tasks.profiles import profile_of
 from pipeline.text.languages import base_code
 
 __all__ = ["Rules", "clean"]
-
-GROUPS = ("url", "language", "gopher_repetition", "gopher_quality", "c4_quality", "fineweb_quality")
-"""The order in which rules are asked: FineWeb's, in which the cheap ones happen to come first."""
 
 DOTTED = re.compile(r"[0-9]\.[0-9]{1,3}\.[0-9]")
 """Within every IP address."""
@@ -116,20 +116,21 @@ class Rules(PipelineStep):
 
     def judge(self, document: Document) -> str | None:
         """Mend `document` in place; the rule that drops it, or None."""
-        rules = self.config.rules_by_source.get(document.metadata["source"], self.config.rules)
+        rules = self.rules_of(document.metadata["source"], profile_of(document.metadata))
         group = "encoding"
         try:
-            if self.config.fix_encoding:
-                self._replace(document, self._fix(document.text), "mended")
+            if rules.fix_encoding:
+                self._replace(document, self._mending(bool(rules.unescape_html))(document.text), "mended")
             if not document.text.strip():
                 return "empty"
             for group in _active(rules):
                 if group == "url" and not document.metadata.get("url"):
                     self.found.note("without_address")  # text from files, of which the lists have nothing to say
                     continue
-                before = document.text
-                keep, reason = get_filter_result(self.filter_of(group, self._language(document)).filter(document))
-                self.found.lines(before, document.text)
+                asked = self.filter_of(group, _language(document, rules), rules)
+                keep, reason = get_filter_result(asked.filter(document))
+                for cut in getattr(asked, "cuts", ()):  # C4's
+                    self.found.lost(cut.reason, cut.text)
                 if not keep:
                     return f"{group}/{(reason or 'score').removeprefix('gopher_')}"
             if rules.pii:
@@ -141,10 +142,15 @@ class Rules(PipelineStep):
         return None
 
     @cached_property
-    def _fix(self) -> Callable[[str], str]:
+    def rules_of(self) -> Callable[[str, Profile], CleanRules]:
+        """The rules by source and profile, put together once."""
+        return cache(self.config.rules_of)
+
+    @cached_property
+    def _mending(self) -> Callable[[bool], Callable[[str], str]]:
         from pipeline.clean.mending import FastFTFY
 
-        return FastFTFY().format
+        return cache(lambda unescape_html: FastFTFY(unescape_html).format)
 
     def _mask(self, document: Document) -> None:
         if "@" not in document.text and not DOTTED.search(document.text):
@@ -164,26 +170,19 @@ class Rules(PipelineStep):
         return FastPII()
 
     @cached_property
-    def _filters(self) -> dict[tuple[str, str], BaseFilter]:
+    def _filters(self) -> dict[tuple[str, int, str], BaseFilter]:
         return {}
 
-    def _language(self, document: Document) -> str:
-        """That of the document where it is known, else the first of those wanted."""
-        found = document.metadata.get("language") or next(iter(self.config.languages), "en")
-        return base_code(str(found))
+    def filter_of(self, group: str, language: str = "en", rules: CleanRules | None = None) -> BaseFilter:
+        """The datatrove filter of a group, made when a document first needs it: some load lists or a model.
 
-    def filter_of(self, group: str, language: str = "en") -> BaseFilter:
-        """The datatrove filter of a group, made when a document first needs it: some load lists or a model."""
-        key = (group, language if group in BY_LANGUAGE else "")
+        Without `rules` those of crawled pages.
+        """
+        rules = rules or self.rules_of("", Profile.WEB)
+        key = (group, id(rules), language if group in BY_LANGUAGE else "")
         if key not in self._filters:
-            self._filters[key] = BUILDERS[group](self.config, language)
-            self._filters[key].stat_update = self._note_lines  # C4's filter counts its lines so
+            self._filters[key] = BUILDERS[group](rules, language)
         return self._filters[key]
-
-    def _note_lines(self, *names: str, value: int = 1, unit: str | None = None) -> None:
-        for name in names:
-            if name.startswith("line-filter-"):
-                self.found.dropped_line(name.removeprefix("line-filter-"), value)
 
 
 _rules_of: dict[str, Rules] = {}
@@ -196,12 +195,15 @@ def _prepared(key: str) -> bool:
         return False
     rules = _rules_of[key] = Rules(CleanConfig.model_validate_json(key), Path())
     sample = __doc__ or ""
-    rules._fix(sample)
+    for unescape_html in (False, True):
+        rules._mending(unescape_html)(sample)
     rules._pii.format(sample)
-    for group in sorted(
-        {group for each in (rules.config.rules, *rules.config.rules_by_source.values()) for group in _active(each)}
-    ):
-        rules.filter_of(group).filter(Document(text=sample, id="", metadata={"url": "http://localhost/"}))
+    chosen = [rules.rules_of(source, profile) for source in ("", *rules.config.rules_by_source) for profile in Profile]
+    for group in GROUPS:
+        if first := next((each for each in chosen if group in _active(each)), None):
+            rules.filter_of(group, rules=first).filter(
+                Document(text=sample, id="", metadata={"url": "http://localhost/"})
+            )
     return True
 
 
@@ -225,3 +227,9 @@ def _judge(payload: tuple[str, str, str, dict[str, Any]]) -> Extracted:
 
 def _active(rules: CleanRules) -> Iterator[str]:
     return (group for group in GROUPS if getattr(rules, group))
+
+
+def _language(document: Document, rules: CleanRules) -> str:
+    """That of the document where it is known, else the first of those wanted."""
+    found = document.metadata.get("language") or next(iter(rules.languages or ()), "en")
+    return base_code(str(found))

@@ -1,13 +1,13 @@
 """Which documents are copies of which, and which of each cluster stays.
 
 A node is a document by its number, files in order and documents in their files. The edges of a cluster may come in any
-order and number; the document that stays is the one with the least key (rank of its source, source, id), which says
+order and number; the document that stays is the one with the least key (rank, source, id), which says
 nothing of files, workers or order. Memory is some bytes for each document that has a copy, and a block of digests.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,20 +16,29 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-__all__ = ["Clusters", "KeyFiles", "join", "near_edges", "rank_of", "same_words"]
+from pipeline.dedup.section import DedupConfig
+from pipeline.tasks.profiles import profile_of
+
+__all__ = ["Clusters", "KeyFiles", "join", "near_edges", "rank_of", "same"]
 
 BLOCK = 4_000_000
 """Documents whose digests are compared at once; there are as many passes over the digests as it takes."""
-UNKNOWN = 1_000_000
-"""Rank of a source that the precedence does not name."""
+KEYS = pa.schema(
+    [
+        *(("id", pa.string()), ("source", pa.string()), ("rank", pa.uint32())),
+        *(("characters", pa.binary(16)), ("words", pa.binary(16))),
+    ]
+)
+"""A row per document: its id, its source and rank, the digest of its text, and that of its folded words."""
 
-KEYS = pa.schema([("id", pa.string()), ("source", pa.string()), ("words", pa.binary(16))])
-"""A row per document: its id, its source, and the digest of its words."""
 
-
-def rank_of(precedence: Iterable[str]) -> Mapping[str, int]:
-    """Rank by source; what it does not name has the rank `UNKNOWN`."""
-    return {source: rank for rank, source in enumerate(precedence)}
+def rank_of(config: DedupConfig, metadata: Mapping[str, Any]) -> int:
+    """Where a document stands among those that may stay: the sources that are named first, then by profile."""
+    source, profile = metadata["source"], profile_of(metadata)
+    if source in config.precedence:
+        return config.precedence.index(source)
+    order = config.precedence_by_profile
+    return len(config.precedence) + (order.index(profile) if profile in order else len(order))
 
 
 class KeyFiles:
@@ -67,20 +76,18 @@ class Clusters:
         edges = np.stack((self.nodes[firsts][self.labels], self.nodes), axis=1)
         return edges[edges[:, 0] != edges[:, 1]]
 
-    def winners(self, keys: KeyFiles, precedence: Iterable[str]) -> tuple[np.ndarray, list[tuple[str, str]]]:
+    def winners(self, keys: KeyFiles) -> tuple[np.ndarray, list[tuple[str, str]]]:
         """The node [C] that stays of each cluster, with its source and id."""
-        ranks = rank_of(precedence)
         count = int(self.labels.max(initial=-1)) + 1
         best: list[tuple[int, str, str, int] | None] = [None] * count
         for number, where in keys.split(self.nodes):
             if where.start == where.stop:
                 continue
             rows = pa.array(self.nodes[where] - keys.begins[number])
-            sources = keys.column(number, "source").take(rows).to_pylist()
-            names = keys.column(number, "id").take(rows).to_pylist()
-            entries = zip(self.labels[where].tolist(), sources, names, self.nodes[where].tolist(), strict=True)
-            for label, source, name, node in entries:
-                key = (ranks.get(source, UNKNOWN), source, name, node)
+            columns = (keys.column(number, name).take(rows).to_pylist() for name in ("rank", "source", "id"))
+            entries = zip(self.labels[where].tolist(), *columns, self.nodes[where].tolist(), strict=True)
+            for label, *least in entries:
+                key = tuple(least)
                 if (held := best[label]) is None or key < held:
                     best[label] = key
         found = [key for key in best if key is not None]
@@ -114,14 +121,14 @@ def near_edges(folder: Path, begins: np.ndarray) -> np.ndarray:
     return edges
 
 
-def same_words(keys: KeyFiles) -> np.ndarray:
-    """Edges [E, 2] between documents of the same digest, each to the first of them."""
+def same(keys: KeyFiles, digest: str) -> np.ndarray:
+    """Edges [E, 2] between documents whose column `digest` is the same, each to the first of them."""
     blocks = max(1, -(-int(keys.begins[-1]) // BLOCK))
     found = [np.empty((0, 2), dtype=np.int64)]
     for block in range(blocks):
         digests, nodes = [], []
         for number in range(len(keys.files)):
-            words = np.frombuffer(keys.column(number, "words").buffers()[1], dtype="<u8").reshape(-1, 2)
+            words = np.frombuffer(keys.column(number, digest).buffers()[1], dtype="<u8").reshape(-1, 2)
             rows = np.flatnonzero(words[:, 0] % blocks == block)
             digests.append(words[rows])
             nodes.append(rows + keys.begins[number])

@@ -26,7 +26,8 @@ from datatrove.pipeline.base import PipelineStep
 from infra import events
 from infra.errors import UserError
 from infra.storage import ExternalFile, open_seekable, resolve
-from pipeline.reasoning.problem_files import question_key
+from pipeline.dedup.removed import REMOVED
+from pipeline.reasoning.problems import question_key
 from pipeline.sections import DecontaminateConfig
 from pipeline.sources.stream import Damaged, Part, open_stream
 from pipeline.tasks.documents import (
@@ -41,9 +42,8 @@ from pipeline.tasks.documents import (
 from pipeline.tasks.ledger import Ledger
 from pipeline.text.words import UNSPACED
 
-__all__ = ["Index", "Match", "decontaminate", "evaluation_texts", "what_was_removed"]
+__all__ = ["Index", "Match", "decontaminate", "evaluation_texts"]
 
-REMOVED = "evaluation_texts.json"
 WORD = re.compile(rf"[{UNSPACED}]|[^\W{UNSPACED}]+")
 MOST_SPANS = 20
 """Offending spans recorded of a document."""
@@ -78,33 +78,6 @@ def _note_texts(texts: Iterable[tuple[str, str]], out_dir: Path) -> None:
         keys.setdefault(name, []).append(hashlib.blake2b(question_key(text).encode(), digest_size=8).hexdigest())
     content = {name: sorted(set(found)) for name, found in sorted(keys.items())}
     (out_dir / REMOVED).write_text(json.dumps(content) + "\n", encoding="utf-8")
-
-
-def what_was_removed(
-    sets: Mapping[str, Iterable[Mapping[str, Any]]], training: Iterable[Mapping[str, Any]], artifact: Path | None
-) -> dict[str, dict[str, Any]]:
-    """Of each set of problems: how many there are, whether documents with one of them were removed from the training
-    text (None where it is not known), and how many are training questions themselves.
-
-    Args:
-        training: the tasks that were trained on.
-        artifact: of the stage `decontaminate`.
-    """
-    looked_for: set[str] | None = None
-    if artifact is not None and (artifact / REMOVED).exists():
-        found = json.loads((artifact / REMOVED).read_text(encoding="utf-8"))
-        looked_for = {key for keys in found.values() for key in keys}
-    trained = {question_key(row["question"]) for row in training}
-    report: dict[str, dict[str, Any]] = {}
-    for name, rows in sets.items():
-        keys = [question_key(row["question"]) for row in rows]
-        digests = {hashlib.blake2b(key.encode(), digest_size=8).hexdigest() for key in keys}
-        report[name] = {
-            "problems": len(keys),
-            "removed_from_text": None if looked_for is None else digests <= looked_for,
-            "in_training_questions": sum(key in trained for key in keys),
-        }
-    return report
 
 
 def evaluation_texts(config: DecontaminateConfig, reasoning: Path) -> Iterator[tuple[str, str]]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import struct
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,9 @@ import numpy as np
 from datatrove.pipeline.base import PipelineStep
 from datatrove.pipeline.dedup.minhash import MinhashConfig, MinhashDedupSignature
 
-from pipeline.dedup.shingles import Words, shingles, simplified_words
+from pipeline.dedup.shingles import Words, folded_words, shingles
 from pipeline.tasks.documents import Document
+from pipeline.text.folding import FINEWEB
 from pipeline.text.kernels import min_hashes
 from pipeline.text.words import WORDS
 
@@ -40,20 +41,32 @@ def record_dtype(config: MinhashConfig) -> np.dtype:
     return np.dtype([*((f"h{k}", hash_format) for k in range(config.hashes_per_bucket)), ("document", "<u4")])
 
 
-class FastMinhashSignature(MinhashDedupSignature):
-    """datatrove's first stage with the project's word splitter; the files are the same given the same words."""
+WordsOf = Callable[[Document], tuple[Words, int]]
 
-    def __init__(self, output_folder: Path, config: MinhashConfig) -> None:
+
+def _finewebs(document: Document) -> tuple[Words, int]:
+    return folded_words(document.text, FINEWEB), 0
+
+
+class FastMinhashSignature(MinhashDedupSignature):
+    """datatrove's first stage with the project's word splitter; the files are the same given the same words.
+
+    `words_of` gives the words of a document, and a hash that its copies must share, 0 for none; without it they are
+    FineWeb's.
+    """
+
+    def __init__(self, output_folder: Path, config: MinhashConfig, words_of: WordsOf | None = None) -> None:
         super().__init__(str(output_folder), config, language=WORDS)
+        self.words_of = words_of or _finewebs
 
     @cached_property
     def _permutations(self) -> tuple[np.ndarray, np.ndarray]:
         a, b = self.parameters
         return a[0], b[0]
 
-    def signature(self, words: Words) -> np.ndarray | None:
+    def signature(self, words: Words, salt: int = 0) -> np.ndarray | None:
         """The least hash of all shingles under each permutation, uint64 [hashes]; None for fewer words than one has."""
-        hashes = shingles(words, self.config.n_grams)
+        hashes = shingles(words, self.config.n_grams) ^ np.uint64(salt)
         if not len(hashes):
             return None
         out = np.empty(self.num_hashes, dtype=np.uint64)
@@ -88,7 +101,7 @@ class FastMinhashSignature(MinhashDedupSignature):
         with self.track_time():
             for number, document in enumerate(data):
                 self.stat_update("total")
-                signature = self.signature(simplified_words(document.text, config))
+                signature = self.signature(*self.words_of(document))
                 if signature is not None:
                     held[count], numbers[count] = signature, number
                     count += 1

@@ -1,7 +1,7 @@
 """Removes spans of sentences that occur more than once, all but one of each: C4's rule (arXiv 1910.10683, section 2.2).
 
-A span is three consecutive sentences of a document, compared by their words. It stays in the document whose source
-comes first in `precedence`, among those in the one with the least hash of its id, there at its first place; so what
+A span is three consecutive sentences of a document, compared by their words. It stays in the document that comes first
+in `precedence`, among those in the one with the least hash of its id, there at its first place; so what
 stays does not depend on workers, files or order. What is left of the other documents is joined again; too little left,
 and the document goes.
 
@@ -21,8 +21,10 @@ import numpy as np
 from datatrove.pipeline.base import PipelineStep
 
 from infra import events
-from pipeline.dedup.clusters import UNKNOWN, rank_of
+from pipeline.dedup.clusters import rank_of
+from pipeline.dedup.section import DedupConfig
 from pipeline.tasks.documents import Document
+from pipeline.tasks.profiles import profile_of
 from pipeline.text.words import WORDS
 
 __all__ = ["PARTITIONS", "Cuts", "Repeats", "Spans", "cut", "sentences"]
@@ -54,9 +56,9 @@ class Spans(PipelineStep):
     type = "DEDUP"
     name = "spans"
 
-    def __init__(self, folder: Path, precedence: Iterable[str], length: int, dropped: Path) -> None:
+    def __init__(self, folder: Path, config: DedupConfig, dropped: Path) -> None:
         super().__init__()
-        self.folder, self.ranks, self.length, self.dropped = folder, rank_of(precedence), length, dropped
+        self.folder, self.config, self.length, self.dropped = folder, config, config.sentence_span, dropped
 
     def run(self, data: Iterable[Document], rank: int = 0, world_size: int = 1) -> None:
         import pyarrow.parquet as pq
@@ -64,8 +66,8 @@ class Spans(PipelineStep):
         gone = set(pq.read_table(self.dropped / f"{rank:05d}.parquet", columns=["row"])["row"].to_pylist())
         found = []
         for row, document in enumerate(data):
-            if row not in gone:
-                place = self.ranks.get(document.metadata["source"], UNKNOWN)
+            if row not in gone and profile_of(document.metadata) in self.config.sentence_profiles:
+                place = rank_of(self.config, document.metadata)
                 name = _hash(document.id)
                 found += [(span, place, name, rank, row, at) for at, span in enumerate(self._spans(document.text))]
         spans = np.array(found, dtype=SPAN)

@@ -1,9 +1,13 @@
 """Removes copies across all sources: exact ones, near ones by MinHash-LSH, and by choice repeated sentences.
 
-Documents that agree in every word, or that share a band of their MinHash signatures, are joined; of each connected
-group the document stays whose source comes first in `precedence`, among those the one with the least id. So what stays
-does not depend on how many workers ran or how the documents lie in files. A removed document is among the rejects under
-`exact` or `minhash`, with the id and source of the one that stays in its metadata: `deepmill duplicates` shows them.
+Documents of the same characters, documents that are the same once what their profile folds is set aside, and documents
+that share a band of their MinHash signatures are joined; of each connected group the document stays that comes first in
+`precedence`, or by its profile, among those of one rank the one with the least source and id. So what stays does not
+depend on how many workers ran or how the documents lie in files. A removed document is among the rejects under `exact`,
+`folded` or `minhash`, with the id and source of the one that stays in its metadata: `deepmill duplicates` shows them.
+
+What a text is, its profile, decides what is folded (`pipeline/dedup/section.py`): pages and books are copies whatever
+their case, punctuation and hyphenation; of maths and code every number and operator counts.
 
 Four passes: keys and signatures (a task per file), pairs (a task per band), clusters (here: only documents that have a
 copy are held), and the filter (a task per file). Sentences take two more (see `pipeline/dedup/sentences.py`).
@@ -24,11 +28,11 @@ from datatrove.pipeline.dedup.minhash import MinhashConfig
 
 from infra import events
 from infra.errors import UserError
-from pipeline.dedup.clusters import KEYS, KeyFiles, join, near_edges, same_words
+from pipeline.dedup.clusters import KEYS, KeyFiles, join, near_edges, rank_of, same
 from pipeline.dedup.minhash import FastMinhashBuckets, FastMinhashSignature
+from pipeline.dedup.section import DedupConfig
 from pipeline.dedup.sentences import PARTITIONS, Cuts, Repeats, Spans, cut
-from pipeline.dedup.shingles import simplified_words
-from pipeline.sections import DedupConfig
+from pipeline.dedup.shingles import Words, fold_of, folded_words, literal
 from pipeline.tasks.documents import (
     Document,
     DocumentReader,
@@ -39,6 +43,7 @@ from pipeline.tasks.documents import (
     run_pipeline,
 )
 from pipeline.tasks.ledger import Ledger
+from pipeline.tasks.profiles import profile_of
 from pipeline.text.words import WORDS
 
 __all__ = ["dedup"]
@@ -65,9 +70,10 @@ def dedup(config: DedupConfig, inputs: Mapping[str, Path], out_dir: Path) -> dic
         seed=config.seed,
     )
     events.begin("signatures", total, "documents")
-    steps: list[Any] = [DocumentReader(artifact), Keys(work / "keys", minhash)]
+    compared = Compared(config)
+    steps: list[Any] = [DocumentReader(artifact), Keys(work / "keys", config, compared)]
     if config.minhash:
-        steps.append(FastMinhashSignature(work / "signatures", minhash))
+        steps.append(FastMinhashSignature(work / "signatures", minhash, compared))
     run_pipeline(steps, files, work, "signing")
 
     if config.minhash:
@@ -79,7 +85,7 @@ def dedup(config: DedupConfig, inputs: Mapping[str, Path], out_dir: Path) -> dic
     _write_removals(config, work)
     if config.sentences:
         events.begin("sentences", total, "documents")
-        spans = Spans(work / "spans", config.precedence, config.sentence_span, work / "removals")
+        spans = Spans(work / "spans", config, work / "removals")
         run_pipeline([DocumentReader(artifact), spans], files, work, "spans")
         events.begin("repeats", PARTITIONS, "partitions")
         repeats = Repeats(work / "spans", work / "cuts")
@@ -90,23 +96,49 @@ def dedup(config: DedupConfig, inputs: Mapping[str, Path], out_dir: Path) -> dic
     return Ledger.merged(work).metrics().written()
 
 
+class Compared:
+    """The words of a document as its profile folds them, and what its near copies must share besides.
+
+    Two steps ask for them, one right after the other: the last answer is kept.
+    """
+
+    def __init__(self, config: DedupConfig) -> None:
+        self.config = config
+        self.last: tuple[Document, tuple[Words, int]] | None = None
+
+    def __call__(self, document: Document) -> tuple[Words, int]:
+        """As `FastMinhashSignature` wants it; the arrays are good until the next document."""
+        if self.last is None or self.last[0] is not document:
+            folding = self.config.folding_of(profile_of(document.metadata))
+            words = folded_words(document.text, fold_of(folding))
+            self.last = (document, (words, literal(document.text, words, folding)))
+        return self.last[1]
+
+
+def _digest(data: Any) -> bytes:
+    return hashlib.blake2b(data, digest_size=16).digest()
+
+
 class Keys(PipelineStep):
-    """Passes documents on, and writes their id, source and the hash of their words to `<folder>/<task>.parquet`."""
+    """Passes documents on, and writes a row of `KEYS` for each to `<folder>/<task>.parquet`."""
 
     type = "DEDUP"
     name = "keys"
 
-    def __init__(self, folder: Path, config: MinhashConfig) -> None:
+    def __init__(self, folder: Path, config: DedupConfig, compared: Compared) -> None:
         super().__init__()
-        self.folder, self.config = folder, config
+        self.folder, self.config, self.compared = folder, config, compared
 
     def run(self, data: Iterable[Document], rank: int = 0, world_size: int = 1) -> Iterator[Document]:
-        rows: dict[str, list[Any]] = {"id": [], "source": [], "words": []}
+        rows: dict[str, list[Any]] = {name: [] for name in KEYS.names}
         for document in data:
             rows["id"].append(document.id)
             rows["source"].append(document.metadata["source"])
-            words, _ = simplified_words(document.text, self.config)
-            rows["words"].append(hashlib.blake2b(words.data, digest_size=16).digest())
+            rows["rank"].append(rank_of(self.config, document.metadata))
+            rows["characters"].append(_digest(document.text.encode(errors="surrogatepass")))
+            (words, ends), _ = self.compared(document)
+            folds = len(ends) and self.config.folding_of(profile_of(document.metadata)).space
+            rows["words"].append(_digest(words.data) if folds else rows["characters"][-1])
             yield document
         self.folder.mkdir(parents=True, exist_ok=True)
         pq.write_table(pa.table(rows, schema=KEYS), self.folder / f"{rank:05d}.parquet")
@@ -115,14 +147,15 @@ class Keys(PipelineStep):
 def _write_removals(config: DedupConfig, work: Path) -> None:
     """For each file the rows to remove, each with its rule, and the id and source of the document that stays."""
     keys = KeyFiles(work / "keys")
-    exact = same_words(keys) if config.exact else np.empty((0, 2), dtype=np.int64)
-    near = near_edges(work / "pairs", keys.begins) if config.minhash else np.empty((0, 2), dtype=np.int64)
-    all_ = join(np.concatenate((exact, near)))
-    stays, kept = all_.winners(keys, config.precedence)
-    # A document goes as exact where another of the same words comes before it; that other may go as a near copy.
-    same = join(exact)
-    firsts, _ = same.winners(keys, config.precedence)
-    is_exact = np.isin(all_.nodes, same.nodes[firsts[same.labels] != same.nodes])
+    none = np.empty((0, 2), dtype=np.int64)
+    exact = same(keys, "characters") if config.exact else none
+    folded = same(keys, "words") if config.folded else none
+    near = near_edges(work / "pairs", keys.begins) if config.minhash else none
+    all_ = join(np.concatenate((exact, folded, near)))
+    stays, kept = all_.winners(keys)
+    rules = np.full(len(all_.nodes), "minhash", dtype=object)
+    rules[np.isin(all_.nodes, _after_others(folded, keys))] = "folded"
+    rules[np.isin(all_.nodes, _after_others(exact, keys))] = "exact"
     is_gone = stays[all_.labels] != all_.nodes
     (work / "removals").mkdir(parents=True, exist_ok=True)
     sources = pa.array([source for source, _ in kept], pa.string())
@@ -132,11 +165,19 @@ def _write_removals(config: DedupConfig, work: Path) -> None:
         labels = pa.array(all_.labels[where][gone])
         columns = {
             "row": pa.array(all_.nodes[where][gone] - keys.begins[number], pa.uint32()),
-            "rule": pa.array(np.where(is_exact[where][gone], "exact", "minhash").tolist(), pa.string()),
+            "rule": pa.array(rules[where][gone].tolist(), pa.string()),
             "kept": names.take(labels),
             "kept_source": sources.take(labels),
         }
         pq.write_table(pa.table(columns), work / "removals" / f"{number:05d}.parquet")
+
+
+def _after_others(edges: np.ndarray, keys: KeyFiles) -> np.ndarray:
+    """The documents before which another of their cluster comes, which may itself go by another rule."""
+    clusters = join(edges)
+    firsts, _ = clusters.winners(keys)
+    found: np.ndarray = clusters.nodes[firsts[clusters.labels] != clusters.nodes]
+    return found
 
 
 class DropCopies(PipelineStep):

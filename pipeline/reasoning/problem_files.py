@@ -23,26 +23,24 @@ from pathlib import PurePath
 from typing import Any
 
 from infra.errors import UserError
+from infra.json_objects import JsonObject
 from infra.storage import ExternalFile, open_file, open_seekable, resolve
 from pipeline.reasoning.answers.boxes import boxed
 from pipeline.reasoning.answers.judge import fits
 from pipeline.reasoning.answers.types import declared_type
+from pipeline.reasoning.problems import RejectedRecord, question_key
 from pipeline.reasoning.scoring import mark_answers
 
-__all__ = ["identifier", "question_key", "question_keys", "read_problems", "read_records"]
+__all__ = ["identifier", "question_keys", "read_problems", "read_records"]
 
-Row = dict[str, Any]
+Row = JsonObject
+"""A `Problem` or `ChoiceProblem` in the making."""
 SEEN = "question seen before"
 CHUNK = 4096
 """Records whose programs are run together."""
 QUESTIONS = ("question", "problem", "prompt")
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _CALCULATOR = re.compile(r"<<[^<>]*>>")
-
-
-def question_key(question: str) -> str:
-    """What makes two questions the same one: their words, case and spacing aside."""
-    return " ".join(question.casefold().split())
 
 
 def identifier(task: str, question: str) -> str:
@@ -57,7 +55,7 @@ def read_problems(
     where: str,
     choices: bool = False,
     taken: set[str] | None = None,
-) -> tuple[list[Row], list[Row]]:
+) -> tuple[list[Row], list[RejectedRecord]]:
     """Good rows and rejected ones, of all files in the order of their names.
 
     Args:
@@ -70,7 +68,7 @@ def read_problems(
         UserError: too many rejects, no good row, a file that cannot be read.
     """
     good: list[Row] = []
-    rejects: list[Row] = []
+    rejects: list[RejectedRecord] = []
     example = ""
     seen = set() if taken is None else taken
     repeated = 0

@@ -1,8 +1,8 @@
 """Runs programs that a model wrote, and judges what it wrote, where they can do no harm.
 
 `run_programs` is the reward of program-of-thought answers (DeepSeekMath, arXiv 2402.03300, section 3.1); `judge`
-compares answers by their type, and calls the scorers of reasoning-gym and math-verify. Each program and each judgement
-has a process of its own, forked from one that never saw another's data (`sandbox_worker`), locked before it is given
+compares answers by their type, and calls the scorers of reasoning-gym. Each program and each judgement has a process
+of its own, forked from one that never saw another's data (`sandbox_worker`), locked before it is given
 its job (`lockdown`): no network, no files, no other processes, bounded time, memory and output. Each kind has its own
 server to fork them, which has none of this process's environment and ends with it.
 
@@ -18,12 +18,13 @@ import json
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, TypedDict
 
+from infra.json_objects import JsonObject
 from pipeline.reasoning.fork_server import Ending, ForkServer, Job, Limits
 from pipeline.reasoning.untrusted import MEMORY
 
-__all__ = ["LIMITS", "Limits", "Outcome", "judge", "run_programs"]
+__all__ = ["LIMITS", "GymRequest", "Limits", "Outcome", "TypedRequest", "judge", "run_programs"]
 
 LIMITS = Limits()
 JUDGE_LIMITS = Limits(seconds=2.0)
@@ -55,11 +56,29 @@ def run_programs(programs: Sequence[str], limits: Limits = LIMITS) -> list[Outco
     return [_outcome(ending) for ending in _by_kind(kinds, jobs, limits)]
 
 
-def judge(requests: Sequence[Mapping[str, Any]], limits: Limits = JUDGE_LIMITS) -> list[float]:
-    """Marks of the requests: ``{"kind": "typed", "answer", "expected", "answer_type", "choices"}`` (compared by
-    `pipeline.reasoning.answers`), ``{"kind": "gym", "dataset", "answer", "entry"}`` (by a scorer of reasoning-gym) or
-    ``{"kind": "math", "answer", "expected"}`` (by math-verify). A judge that fails, or takes too long, gives 0.
-    """
+class TypedRequest(TypedDict):
+    """An answer to be compared with the expected one by `pipeline.reasoning.answers`."""
+
+    kind: Literal["typed"]
+    answer: str
+    expected: str
+    answer_type: str | None
+    """What the row declares; None has it found."""
+    choices: list[str]
+
+
+class GymRequest(TypedDict):
+    """An answer to be marked by a scorer of reasoning-gym."""
+
+    kind: Literal["gym"]
+    dataset: str
+    answer: str
+    entry: JsonObject
+    """What the data set knows of the question."""
+
+
+def judge(requests: Sequence[TypedRequest | GymRequest], limits: Limits = JUDGE_LIMITS) -> list[float]:
+    """Marks of the requests. A judge that fails, or takes too long, gives 0."""
     bodies = [_body(request) for request in requests]
     distinct = dict(zip(bodies, requests, strict=True))  # the answers of a group are often the same
     kinds = [request["kind"] for request in distinct.values()]

@@ -22,7 +22,7 @@ from typing import Any
 
 from pipeline.reasoning.answers.boxes import boxed
 from pipeline.reasoning.answers.normalise import LONGEST
-from pipeline.reasoning.sandbox import LIMITS, Limits, judge, run_programs
+from pipeline.reasoning.sandbox import LIMITS, GymRequest, Limits, TypedRequest, judge, run_programs
 
 __all__ = ["LONGEST_ANSWER", "Mark", "as_program", "boxed", "mark_answers", "score"]
 
@@ -123,7 +123,7 @@ def _is_from_file(row: Row) -> bool:
     return "file" in metadata and metadata.get("judge", "math") == "math"
 
 
-def _request(value: str, row: Row) -> dict[str, Any]:
+def _request(value: str, row: Row) -> TypedRequest | GymRequest:
     """What the judge of the row is asked."""
     metadata = row["metadata"]
     if not _is_from_file(row):

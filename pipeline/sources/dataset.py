@@ -7,23 +7,19 @@ files are `train`.
 
 from __future__ import annotations
 
-import csv
 import fnmatch
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
-import pyarrow as pa
 import yaml
 
 from infra.errors import UserError
-from infra.storage import ExternalFile, open_file, open_seekable
+from infra.storage import ExternalFile, open_file
 from pipeline.sections import DatasetSource, JsonlSource, ParquetSource
-from pipeline.sources import jsonl, parquet
-from pipeline.sources.broken import is_of_the_file
-from pipeline.sources.stream import Damaged, Found, Limits, Part, Stream, open_stream
-from pipeline.tasks.documents import Document
+from pipeline.sources import arrow, jsonl, parquet, separated
+from pipeline.sources.stream import Found, Limits, Part
 
 __all__ = ["choose", "parts", "read"]
 
@@ -34,8 +30,6 @@ _SPLITS = {
     "test": ("test", "testing", "eval", "evaluation"),
 }
 """Names that `datasets` takes for a split."""
-MOST_OF_A_ROW = 4
-"""Times the bytes of a record that a row of CSV may have with all its fields."""
 
 
 def choose(source: DatasetSource, files: list[ExternalFile]) -> list[ExternalFile]:
@@ -140,119 +134,10 @@ def read(source: DatasetSource, part: Part, limits: Limits) -> Iterator[Found]:
         case "parquet":
             yield from parquet.read(_as(ParquetSource, source), part, limits)
         case "arrow":
-            yield from _numbered(source, _arrow(part, source.text_field), limits)
-        case format_:
-            yield from _csv(source, part, limits, "\t" if format_ == "tsv" else ",")
+            yield from arrow.read(_as(ParquetSource, source), part, limits)
+        case _:
+            yield from separated.read(_as(ParquetSource, source), part, limits)
 
 
 def _as(kind: type[Any], source: DatasetSource) -> Any:
     return kind(**{name: getattr(source, name) for name in kind.model_fields if name != "kind"})
-
-
-def _numbered(source: DatasetSource, rows: Iterable[dict[str, Any] | None], limits: Limits) -> Iterator[Found]:
-    options = _as(ParquetSource, source)
-    for number, row in enumerate(rows, 1):
-        if row is None:
-            problem = {"url": "", "row": number, "failure": "a column is not UTF-8"}
-            yield Document(text="", id="", metadata=problem), "failure/encoding"
-            continue
-        found, rule = jsonl.from_row(options, row, {"url": "", "row": number})
-        if len(found.text.encode("utf-8", "replace")) > limits.bytes:
-            found, rule = Document(text="", id="", metadata={"url": "", "row": number}), "too_large"
-        yield found, rule
-
-
-def _arrow(part: Part, text: str) -> Iterator[dict[str, Any] | None]:
-    """The rows of a file; None for one whose strings are not UTF-8."""
-    with open_seekable(part.file) as stream:
-        try:
-            is_file = stream.read(6) == b"ARROW1"
-            stream.seek(0)
-            if is_file:
-                reader = pa.ipc.open_file(stream)
-                batches: Iterable[Any] = (reader.get_batch(number) for number in range(reader.num_record_batches))
-            else:
-                batches = pa.ipc.open_stream(stream)
-            for batch in batches:
-                _check(batch)
-                for start in range(0, batch.num_rows, 256):
-                    rows = batch.slice(start, 256)
-                    yield from parquet.rows_of(rows, text) if text in batch.schema.names else rows.to_pylist()
-        except (pa.ArrowException, OSError) as error:
-            if not is_of_the_file(error):
-                raise
-            raise Damaged("rows", f"not a whole Arrow file ({error})") from None
-
-
-def _check(batch: Any) -> None:
-    """Raise an ArrowInvalid where offsets point out of the batch: Arrow trusts them, and would read there.
-
-    Strings are looked at as bytes: those that are not UTF-8 cost their own row.
-    """
-    columns = [
-        column.cast(pa.binary() if pa.types.is_string(column.type) else pa.large_binary())
-        if pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
-        else column
-        for column in batch.columns
-    ]
-    for column in columns:
-        column.validate(full=True)
-
-
-def _csv(source: DatasetSource, part: Part, limits: Limits, delimiter: str) -> Iterator[Found]:
-    csv.field_size_limit(limits.bytes)
-    options = _as(JsonlSource, source)
-    with open_stream(part) as stream:
-        lines = _Lines(stream, limits.bytes)
-        rows = csv.reader(lines, delimiter=delimiter)
-        try:
-            names = next(filter(None, rows), [])
-        except csv.Error as error:
-            raise Damaged("line 1", f"no line of names ({error})") from None
-        if source.text_field not in names:
-            columns = ", ".join(names[:20]) or "none"
-            raise UserError(
-                f"{part.file.path}: no column {source.text_field} among {columns}; set the source's text_field"
-            )
-        wanted = {source.text_field, source.url_field, *source.metadata_fields}
-        places = {name: at for at, name in enumerate(names) if name in wanted}
-        while True:
-            lines.begin()
-            place = {"url": "", "line": rows.line_num + 1}
-            try:
-                row = next(filter(None, rows), None)  # empty lines are none
-            except csv.Error as error:
-                yield Document(text="", id="", metadata=place | {"failure": str(error)}), "failure/csv"
-                continue
-            if row is None:
-                return
-            found = {name: row[at] if at < len(row) else None for name, at in places.items()}
-            yield jsonl.from_row(options, found, place)
-
-
-class _Lines:
-    """Lines; of a giant one as much as the parser needs to refuse it, and no more of a row than a few records hold."""
-
-    def __init__(self, stream: Stream, most: int) -> None:
-        self._stream, self._most, self._room = stream, most, 0
-        self.begin()
-
-    def begin(self) -> None:
-        """A row begins."""
-        self._room = MOST_OF_A_ROW * self._most
-
-    def __iter__(self) -> _Lines:
-        return self
-
-    def __next__(self) -> str:
-        if self._room < 0:
-            raise csv.Error("row larger than extract.max_record_bytes allows")
-        most = 2 * self._most
-        line = self._stream.readline(most)
-        if not line:
-            raise StopIteration
-        self._room -= len(line)
-        rest = line
-        while len(rest) == most and not rest.endswith(b"\n"):
-            rest = self._stream.readline(most)
-        return line.decode("utf-8-sig", "replace")

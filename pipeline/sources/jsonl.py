@@ -83,12 +83,33 @@ def _cut(place: dict[str, Any]) -> Damaged:
 
 
 def from_row(source: JsonlSource | ParquetSource, row: dict[str, Any], place: dict[str, Any]) -> Found:
-    """The document of a row, whose `place` in the file it keeps only if it cannot be read."""
-    text = row.get(source.text_field)
+    """The document of a row, whose `place` in the file it keeps only if it cannot be read. No value is no text."""
+    text = _field(row, source.text_field)
+    if text is None and _is_there(row, source.text_field):
+        text = ""
     if not isinstance(text, str):
-        kind = "missing" if text is None else type(text).__name__
+        kind = "missing, there is " + ", ".join(list(row)[:20])[:200] if text is None else type(text).__name__
         return Document(text="", id="", metadata=place | {"failure": f"{source.text_field} is {kind}"}), "failure/field"
-    metadata = {name: row[name] for name in source.metadata_fields if row.get(name) is not None}
-    metadata["url"] = str(row.get(source.url_field) or "")
+    metadata = {}
+    for name in source.metadata_fields:
+        if (value := _field(row, name)) is not None:
+            metadata[name] = value
+    metadata["url"] = str(_field(row, source.url_field) or "")
     rule = None if len(text.strip()) >= source.min_characters else "too_short"
     return Document(text=text, id="", metadata=metadata), rule
+
+
+def _field(row: dict[str, Any], name: str) -> Any:
+    """The value of a key, or None; `a.b` is that of key `a.b`, or else of `b` in the object under `a`."""
+    value = row.get(name)
+    if value is None and "." in name:
+        value = row
+        for step in name.split("."):
+            value = value.get(step) if isinstance(value, dict) else None
+    return value
+
+
+def _is_there(row: dict[str, Any], name: str) -> bool:
+    inner, _, last = name.rpartition(".")
+    holder = _field(row, inner) if inner else row
+    return name in row or (isinstance(holder, dict) and last in holder)

@@ -62,7 +62,10 @@ class Damaged(Exception):  # noqa: N818  (the state of a file, raised where read
     """A file cannot be read on. `place` says where in it, `problem` what is wrong; neither names the file."""
 
     def __init__(self, place: str, problem: str) -> None:
-        super().__init__(f"{place}: {problem}")
+        super().__init__(place, problem)
+
+    def __str__(self) -> str:
+        return ": ".join(self.args)
 
 
 def most_decoded(size: int) -> int:

@@ -1,8 +1,7 @@
-"""Articles from MediaWiki XML dumps of any wiki: pages are cut apart by their tags, mwparserfromhell reads the markup.
+"""Articles from MediaWiki XML dumps of any wiki: pages are cut apart by their tags, `wikitext` reads the markup.
 
-Kept is what a reader of the article would read: prose, headings, list items, link labels. Templates, tables,
-references, files, categories, comments and formulas are left out, and so are sections that only list links. What a
-wiki calls its files and categories is taken from the dump's own list of namespaces.
+What a wiki calls its files, categories and templates is taken from the dump's own list of namespaces and from tables of
+all their aliases; which sections only list links, from a table by language.
 
 In a dump `<page>` is always a tag, for text has its `<` escaped. So each page is XML of its own: a malformed one costs
 itself alone, a file may be read from anywhere, no entity but XML's five is ever defined, and of a long history no more
@@ -13,40 +12,23 @@ from __future__ import annotations
 
 import codecs
 import re
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
 from xml.etree import ElementTree
 
-import mwparserfromhell
-from mwparserfromhell import nodes
-
 from infra.storage import ExternalFile
 from pipeline.sections import WikiSource
 from pipeline.sources.parts import split
-from pipeline.sources.stream import Damaged, Found, Limits, Part, Stream, open_stream, tidy
+from pipeline.sources.stream import Damaged, Found, Limits, Part, Stream, open_stream
+from pipeline.sources.wikitext.render import rendered
+from pipeline.sources.wikitext.wikis import Wiki, code_of, wiki_of
 from pipeline.tasks.documents import Document
 from pipeline.tasks.guard import Extracted, Job, guarded
+from pipeline.tasks.ledger import note_record
 
-__all__ = ["pages", "parts", "plain_text", "read"]
-
-FILE, CATEGORY = 6, 14
-"""Numbers of the namespaces whose links show no text, in every wiki."""
-_NO_TEXT = frozenset({"file", "image", "category", "media"})
-"""Their English names, understood everywhere."""
-_NO_PROSE = frozenset({"table", "ref", "references", "gallery", "timeline", "score", "math", "chem", "imagemap"})
-_LANGUAGE = re.compile(r"[a-z]{2,3}(-[a-z]+)*:")
-_SWITCH = re.compile(r"__[A-Z]+__")
-_EMPTY_BRACKETS = re.compile(r" ?\([\s,;:–-]*\)")
-# What the parser takes for text because the writer left it open: references, tags, table rows, quotes, brackets.
-_LEFTOVERS = re.compile(
-    r"<ref\b[^>]{0,1000}/>|<ref\b[^>]{0,1000}>(?s:.{0,2000}?)</ref>|</?[a-zA-Z][^<>\n]*>"
-    r"|^[ \t]*(?:\{\||\||!).*$|'{2,}|\[\[(?:[^\[\]|\n]*\|)*|\]\]",
-    re.MULTILINE,
-)
-_REDIRECT = re.compile(r"\s*#redirect\b", re.IGNORECASE)
-
+__all__ = ["pages", "parts", "read"]
 
 HEAD = 1 << 20
 """Most bytes before the first page, and of a page before its first revision."""
@@ -58,14 +40,16 @@ TAG_ENDS = re.compile(b">")
 HEAD_ENDS = re.compile(b"</siteinfo>")
 
 
+_LANGUAGE = re.compile(rb"""<mediawiki\b[^>]*\bxml:lang=["']([^"']{1,40})["']""")
+
+
 @dataclass(frozen=True)
 class Site:
     """What the head of a dump tells of its wiki."""
 
     base: str = ""
     """Address below which the articles are; empty if it is not told."""
-    no_text: frozenset[str] = _NO_TEXT
-    """Names, in lower case, of the namespaces whose links show no text."""
+    wiki: Wiki = field(default_factory=Wiki)
 
 
 def parts(source: WikiSource, file: ExternalFile, size: int) -> list[Part]:
@@ -99,9 +83,10 @@ def _site(stream: Stream) -> Site:
         info = ElementTree.fromstring(head[start:])
     except ElementTree.ParseError as error:
         raise Damaged("page 1", f"malformed <siteinfo> ({error})") from None
-    names = {space.get("key"): (space.text or "").lower() for space in info.iter("namespace")}
-    own = {names[str(key)] for key in (FILE, CATEGORY) if names.get(str(key))}
-    return Site((info.findtext("base") or "").rpartition("/")[0], _NO_TEXT | own)
+    names = {int(space.get("key") or 0): space.text or "" for space in info.iter("namespace")}
+    language = _LANGUAGE.search(head)
+    code = code_of(info.findtext("dbname") or "", language[1].decode("utf-8", "replace") if language else "")
+    return Site((info.findtext("base") or "").rpartition("/")[0], wiki_of(code, names))
 
 
 def _jobs(source: WikiSource, stream: Stream, site: Site, limits: Limits, *, first: bool) -> Iterator[Job]:
@@ -186,69 +171,20 @@ def _extract(payload: tuple[WikiSource, Site, bytes]) -> Extracted:
         return "", {"failure": f"{error}, in {shown}"}, "failure/xml"
     url = f"{site.base}/{quote(title.replace(' ', '_'), safe='/:(),!*')}" if site.base else ""
     metadata: dict[str, Any] = {"url": url, "title": title, "page": identity}
+    note_record(metadata, len(markup))
     if space not in source.namespaces:
         return "", metadata, f"namespace/{space}"
-    if source.drop_redirects and (page.find("redirect") is not None or _REDIRECT.match(markup)):
+    if source.drop_redirects and (page.find("redirect") is not None or site.wiki.is_redirect(markup)):
         return "", metadata, "redirect"
     if (model := page.findtext("revision/model") or "wikitext") != "wikitext":
         return "", metadata, f"model/{model}"
-    text = plain_text(markup, source.drop_sections, site.no_text)
+    text, cuts = rendered(
+        markup,
+        site.wiki,
+        title=title,
+        drop_sections=source.drop_sections,
+        variant=source.variant,
+        tables=source.tables,
+    )
+    note_record(metadata, len(markup), title=-len(title) - 2, **cuts)
     return f"{title}\n\n{text}", metadata, None if len(text) >= source.min_characters else "too_short"
-
-
-def plain_text(markup: str, drop_sections: Iterable[str] = (), no_text: frozenset[str] = _NO_TEXT) -> str:
-    """The prose of wiki markup. `no_text` names, in lower case, the namespaces whose links are left out."""
-    dropped = {title.lower() for title in drop_sections}
-    parts: list[str] = []
-    below = 0  # level of the heading whose section is being left out
-    for node in mwparserfromhell.parse(markup).nodes:
-        if isinstance(node, nodes.Heading):
-            title = _render(node.title, no_text).strip()
-            if below and node.level > below:
-                continue
-            below = node.level if title.lower() in dropped else 0
-            if not below:
-                parts.append(f"\n\n{title}\n\n")
-        elif not below:
-            parts.append(_node(node, no_text))
-    text = _LEFTOVERS.sub("", _SWITCH.sub("", "".join(parts)).replace("\xa0", " "))
-    return tidy(_EMPTY_BRACKETS.sub("", text))
-
-
-def _render(code: Any, no_text: frozenset[str]) -> str:
-    return "".join(_node(node, no_text) for node in code.nodes) if code is not None else ""
-
-
-def _node(node: Any, no_text: frozenset[str]) -> str:
-    if isinstance(node, nodes.Text):
-        return str(node.value)
-    if isinstance(node, nodes.Wikilink):
-        return _link(node, no_text)
-    if isinstance(node, nodes.ExternalLink):
-        return _render(node.title, no_text)
-    if isinstance(node, nodes.HTMLEntity):
-        return str(node.normalize())
-    if isinstance(node, nodes.Heading):
-        return _render(node.title, no_text)
-    if isinstance(node, nodes.Tag):
-        name = str(node.tag).strip().lower()
-        if name in _NO_PROSE:
-            return ""
-        if name == "br":
-            return "\n"
-        if name == "li" and node.wiki_markup:
-            return "-" if node.wiki_markup == "*" else ""
-        return _render(node.contents, no_text)
-    return ""  # templates, comments, arguments
-
-
-def _link(node: nodes.Wikilink, no_text: frozenset[str]) -> str:
-    target = str(node.title).strip()
-    space, colon, _ = target.partition(":")
-    if colon and space.strip().lower() in no_text:
-        return ""
-    if node.text is not None:
-        return _render(node.text, no_text)
-    if _LANGUAGE.match(target):  # the same article in another language
-        return ""
-    return _render(node.title, no_text).strip().lstrip(":")

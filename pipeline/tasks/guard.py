@@ -22,13 +22,14 @@ import signal
 import time
 from collections.abc import Callable, Iterable, Iterator
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 import psutil
 
 from pipeline.tasks.documents import Document
 
-__all__ = ["Extracted", "Job", "Work", "guarded", "renew", "spent"]
+__all__ = ["POLL_SECONDS", "Child", "Extracted", "Job", "Work", "guarded", "is_over", "renew", "spent"]
 
 Extracted = tuple[str, dict[str, Any], str | None]
 """Text, further metadata, and the rule that rejects the record or None."""
@@ -47,14 +48,19 @@ MEMORY = 6 << 30
 _CONTEXT = multiprocessing.get_context("fork")
 
 
-class _Child:
-    """The process, and what is known of it."""
+_pipes: set[Connection] = set()
+"""This process's ends of the pipes to its children. A further child inherits them, and must not hold them open."""
 
-    def __init__(self) -> None:
+
+class Child:
+    """A process that serves this one, and what is known of it."""
+
+    def __init__(self, serve: Callable[[Connection, Any], None]) -> None:
         self.pipe, theirs = _CONTEXT.Pipe()
         self.at = _CONTEXT.RawValue("q", -1)
         """Which record of its batch it is at."""
-        self.process = _CONTEXT.Process(target=_serve, args=(theirs, self.at, self.pipe), daemon=True)
+        _pipes.add(self.pipe)
+        self.process = _CONTEXT.Process(target=_confined, args=(serve, theirs, self.at), daemon=True)
         self.process.start()
         theirs.close()
         self.owner = os.getpid()
@@ -76,12 +82,16 @@ class _Child:
         self.counted = now
 
     def end(self) -> None:
+        """End it, if it is this process's own and not that of one it was forked from."""
+        if self.owner != os.getpid():
+            return
+        _pipes.discard(self.pipe)
         self.pipe.close()
         self.process.kill()
         self.process.join()
 
 
-_child: _Child | None = None
+_child: Child | None = None
 _spent = 0.0
 
 
@@ -94,7 +104,7 @@ def spent() -> float:
 
 def _end() -> None:
     global _child
-    if _child is not None and _child.owner == os.getpid():
+    if _child is not None:
         _child.end()
         _child = None
 
@@ -107,13 +117,21 @@ def renew() -> None:
     _end()
 
 
-def _serve(pipe: Connection, at: Any, other: Connection) -> None:
-    other.close()  # so that the end of the parent ends the pipe
+def _confined(serve: Callable[[Connection, Any], None], pipe: Connection, at: Any) -> None:
+    """What a child does: `serve`, with a bound on its memory; first in the line when the machine's own is full."""
+    for other in _pipes:
+        other.close()  # so that the end of the parent ends the pipe
     faulthandler.disable()  # the crash is told with the record
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     size = psutil.Process().memory_info().vms + MEMORY
     resource.setrlimit(resource.RLIMIT_AS, (size, size))
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000")
+    serve(pipe, at)
+
+
+def _serve(pipe: Connection, at: Any) -> None:
     while True:
         try:
             work, payloads = pipe.recv()
@@ -125,7 +143,7 @@ def _serve(pipe: Connection, at: Any, other: Connection) -> None:
             try:
                 results.append(work(payload))
             except MemoryError:
-                results.append(("", {"failure": f"more than {MEMORY >> 30} GiB of memory"}, "failure/memory"))
+                results.append(("", {"failure": f"more than {MEMORY / (1 << 30):.3g} GiB of memory"}, "failure/memory"))
             except Exception as error:  # whatever a record of the open web brings the extractor to
                 results.append(("", {"failure": f"{type(error).__name__}: {error}"[:500]}, "failure/text"))
         pipe.send(results)
@@ -175,7 +193,7 @@ def _extract(work: Work, payloads: list[Any], seconds: float) -> Iterator[Extrac
     global _child
     while payloads:
         if _child is None or _child.owner != os.getpid():  # a process that was forked has its own
-            _child = _Child()
+            _child = Child(_serve)
         try:
             results, culprit, why = _ask(_child, work, payloads, seconds)
             _child.count()
@@ -192,7 +210,12 @@ def _extract(work: Work, payloads: list[Any], seconds: float) -> Iterator[Extrac
         payloads = payloads[culprit + 1 :]
 
 
-def _ask(child: _Child, work: Work, payloads: list[Any], seconds: float) -> tuple[list[Extracted] | None, int, str]:
+def is_over(child: Child, used: float, clock: float, seconds: float) -> bool:
+    """Whether a child that had used `used` seconds when the clock showed `clock` has had its `seconds`."""
+    return child.seconds() - used > seconds or time.monotonic() - clock > SLOWEST * seconds
+
+
+def _ask(child: Child, work: Work, payloads: list[Any], seconds: float) -> tuple[list[Extracted] | None, int, str]:
     """The results, or which record ended the process and how."""
     child.at.value = 0
     try:
@@ -201,7 +224,7 @@ def _ask(child: _Child, work: Work, payloads: list[Any], seconds: float) -> tupl
         while not child.pipe.poll(min(POLL_SECONDS, seconds / 2)):
             if child.at.value != at:
                 at, used, clock = child.at.value, child.seconds(), time.monotonic()
-            elif child.seconds() - used > seconds or time.monotonic() - clock > SLOWEST * seconds:
+            elif is_over(child, used, clock, seconds):
                 return None, at, "timeout"
         return child.pipe.recv(), 0, ""
     except (EOFError, OSError):

@@ -1,27 +1,47 @@
 """Compiled loops over UTF-8 text: simplification, words, shingle hashes, MinHash signatures.
 
-Each does what a plain Python function of datatrove or of `pipeline.text.words` does, at some ten nanoseconds a byte all
-together; the tests compare them on any text. Numba compiles at first use and keeps the machine code beside this file.
+Each does what a plain Python function of datatrove or a pattern of `pipeline.text.alphabet` does, at some ten
+nanoseconds a byte all together; the tests compare them on any text. Numba compiles at first use and keeps the machine
+code beside this file.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import numpy as np
 from numba import njit, uint64
 
 from pipeline.text.characters import (
+    BEFORE_DIGIT,
     DIGIT,
     HARD,
+    IS_CONTINUING,
+    IS_FORMAT,
     IS_JOINER,
     IS_LETTER,
-    IS_MARK,
     IS_SYMBOL,
     IS_UNSPACED,
+    REPLACED,
     SEPARATORS,
     SPACE,
+    Characters,
+    characters,
 )
 
-__all__ = ["COMPLETE", "IMPOSSIBLE", "decode", "min_hashes", "shingle_hashes", "simplify_bytes", "split_words", "xxh64"]
+__all__ = [
+    "COMPLETE",
+    "IMPOSSIBLE",
+    "complete",
+    "decode",
+    "min_hashes",
+    "shingle_hashes",
+    "simplify_bytes",
+    "split_words",
+    "utf8",
+    "word_end",
+    "xxh64",
+]
 
 COMPLETE, IMPOSSIBLE = -1, -2
 """In place of the page that a kernel needs built: nothing is missing; the text needs the slow way."""
@@ -37,6 +57,18 @@ P1, P2, P3, P4, P5 = (
     )
 )
 _SEPARATORS = np.asarray(SEPARATORS, dtype=np.int64)
+
+
+def utf8(text: str) -> np.ndarray:
+    """The bytes of a text, uint8; half a surrogate pair is three of them."""
+    return np.frombuffer(text.encode(errors="surrogatepass"), dtype=np.uint8)
+
+
+def complete(kernel: Callable[[], tuple[int, ...]], tables: Characters | None = None) -> tuple[int, ...]:
+    """Run a kernel, building the pages of characters it asks for by the last number it returns."""
+    while (result := kernel())[-1] not in (COMPLETE, IMPOSSIBLE):
+        (tables or characters()).build(result[-1])
+    return result
 
 
 @njit(inline="always")
@@ -59,7 +91,7 @@ def decode(text, i):  # type: ignore[no-untyped-def]  # compiled: Numba infers t
 
 @njit(cache=True)
 def simplify_bytes(text, out, built, action, begin, length, spelling):  # type: ignore[no-untyped-def]
-    """datatrove's `simplify_text` of UTF-8 `text` into `out` (three times as long); where it starts and ends there.
+    """`pipeline.text.folding.fold` of UTF-8 `text` into `out` (three times as long); where it starts and ends there.
 
     Third comes the page of characters that has to be built first, or COMPLETE, or IMPOSSIBLE.
     """
@@ -71,6 +103,9 @@ def simplify_bytes(text, out, built, action, begin, length, spelling):  # type: 
         if not built[code >> 8]:
             return 0, 0, code >> 8
         what = action[code]
+        if what == BEFORE_DIGIT:
+            near = after + 1 if after < n and text[after] == 0x20 else after
+            what = REPLACED if near < n and 0x30 <= text[near] <= 0x39 else SPACE
         if what == SPACE:
             space = k > 0 or space
             i = after
@@ -116,6 +151,28 @@ def simplify_bytes(text, out, built, action, begin, length, spelling):  # type: 
     return start, k, COMPLETE
 
 
+@njit(inline="always")
+def word_end(text, i, n, what, built, kind):  # type: ignore[no-untyped-def]
+    """Where the word ends that has begun with a character of kind `what` before byte i; and as `split_words`."""
+    letter = what & IS_LETTER != 0
+    goes_on = IS_CONTINUING if what & IS_UNSPACED else IS_LETTER | IS_CONTINUING if letter else IS_SYMBOL | IS_FORMAT
+    while i < n:
+        code, after = decode(text, i)
+        if not built[code >> 8]:
+            return i, code >> 8
+        what = kind[code]
+        if what & goes_on == 0:
+            if not letter or what & IS_JOINER == 0 or after >= n:
+                break
+            code, _ = decode(text, after)
+            if not built[code >> 8]:
+                return i, code >> 8
+            if kind[code] & IS_LETTER == 0:
+                break
+        i = after
+    return i, COMPLETE
+
+
 @njit(cache=True)
 def split_words(text, out, ends, built, kind):  # type: ignore[no-untyped-def]
     """The words of UTF-8 `text` into `out`, a space between two, and where each ends there into `ends`.
@@ -132,25 +189,9 @@ def split_words(text, out, ends, built, kind):  # type: ignore[no-untyped-def]
         what = kind[code]
         if what & (IS_LETTER | IS_SYMBOL | IS_UNSPACED) == 0:
             continue
-        if what & IS_UNSPACED == 0:
-            letter = what & IS_LETTER != 0
-            while i < n:
-                code, after = decode(text, i)
-                if not built[code >> 8]:
-                    return 0, code >> 8
-                what = kind[code]
-                if letter:
-                    if what & (IS_LETTER | IS_MARK) == 0:
-                        if what & IS_JOINER == 0 or after >= n:
-                            break
-                        code, _ = decode(text, after)
-                        if not built[code >> 8]:
-                            return 0, code >> 8
-                        if kind[code] & IS_LETTER == 0:
-                            break
-                elif what & IS_SYMBOL == 0:
-                    break
-                i = after
+        i, missing = word_end(text, i, n, what, built, kind)
+        if missing != COMPLETE:
+            return 0, missing
         if count:
             out[k] = 0x20
             k += 1

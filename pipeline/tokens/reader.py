@@ -20,7 +20,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -29,7 +29,7 @@ import torch
 from infra.errors import UserError
 from pipeline.tokens.rows import checksum, open_files
 
-__all__ = ["MIXTURE_PERIOD", "Batch", "ShardReader", "permute"]
+__all__ = ["MIXTURE_PERIOD", "Batch", "ShardReader", "TracedDocument", "permute"]
 
 MIXTURE_PERIOD = 1024
 FORMAT = 2
@@ -45,6 +45,23 @@ class Batch:
     """int64 [B / world, T]: number of the document within its row, from 0; for attention masks."""
     rows: list[int]
     """Row numbers within the split."""
+
+
+class TracedDocument(TypedDict):
+    """A document that a row holds a piece of."""
+
+    row: int
+    index: int
+    """Of the document among all of the split."""
+    id: str
+    url: str
+    source: str
+
+
+class _Named(TypedDict):
+    id: str
+    url: str
+    source: str
 
 
 def permute(position: np.ndarray, size: int, *key: int | str) -> np.ndarray:
@@ -253,13 +270,13 @@ class ShardReader:
             tokens[place] = np.frombuffer(data, self._dtype)[begin : begin + self.sequence_length]
         return tokens
 
-    def documents(self, step: int) -> list[dict[str, Any]]:
-        """The documents that `step` trains on: `{"row", "index", "id", "url", "source"}`, in the order of the batch.
+    def documents(self, step: int) -> list[TracedDocument]:
+        """The documents that `step` trains on, in the order of the batch.
 
         Raises:
             UserError: a file is missing, or not the one that the card describes.
         """
-        found = []
+        found: list[TracedDocument] = []
         index = _Index(self.folder, self.card["documents"]["files"])
         groups: dict[tuple[int, int], Any] = {}
         for row in self.step_rows(step):
@@ -274,7 +291,7 @@ class ShardReader:
             ends = [*here["offsets"][1:], self.sequence_length * self._pieces]
             for number, first, last in zip(here["documents"], here["offsets"], ends, strict=True):
                 if first < end and last > begin:
-                    found.append({"row": row, "index": number, **index[number]})
+                    found.append(TracedDocument(row=row, index=number, **index[number]))
         return found
 
 
@@ -286,7 +303,7 @@ class _Index:
         self.first = np.concatenate(([0], np.cumsum([file["rows"] for file in files], dtype=np.int64)))
         self.tables: dict[int, Any] = {}
 
-    def __getitem__(self, index: int) -> dict[str, str]:
+    def __getitem__(self, index: int) -> _Named:
         file = int(np.searchsorted(self.first, index, side="right")) - 1
         if file not in self.tables:
             with _open(self.folder, self.files[file]["name"]) as handle:
@@ -298,7 +315,7 @@ class _Index:
                     )
                 handle.seek(0)
                 self.tables[file] = pq.ParquetFile(handle).read(["id", "url", "source"])
-        entry: dict[str, str] = self.tables[file].slice(index - int(self.first[file]), 1).to_pylist()[0]
+        entry: _Named = self.tables[file].slice(index - int(self.first[file]), 1).to_pylist()[0]
         return entry
 
 

@@ -33,7 +33,7 @@ METRICS: dict[str, dict[str, Any]] = {
     "extract": _documents(2000, 1960, empty=40),
     "clean": _documents(1960, 1500, gopher_repetition=300, c4_lorem=100, language=60),
     "dedup": _documents(1500, 1400, exact=30, minhash=70),
-    "reasoning": {"train": 4000, "validation": 100, "test": 200},
+    "reasoning": {"train_tasks": 4000, "validation_tasks": 100, "test_tasks": 200},
     "decontaminate": {**_documents(1400, 1398, ngram=2), "evaluation_texts": 300},
     "tokenizer": {"adopted": False, "vocabulary": 8192, "bytes_per_token": {"books": 3.9, "web": 3.5}},
     "shards": {
@@ -125,9 +125,9 @@ def _events() -> str:
             "values": {
                 "reward": 0.3 + step / 50,
                 "accuracy": 0.3 + step / 100,
-                "format_rate": 0.9,
+                "format": 0.9,
                 "kl": step / 1000,
-                "completion_length": 60 + step,
+                "length": 60 + step,
                 "loss": 0.01,
             },
         }

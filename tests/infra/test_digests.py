@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -73,3 +73,21 @@ def test_without_a_version_it_is_read_each_time(remote: str, read: list[str], ve
         digests.of([file])
         digests.of([file])
     assert len(read) == 2
+
+
+def test_many_bytes_are_read_elsewhere(tmp_path: Path, read: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(infra.digests, "MANY_BYTES", 9)
+    asked: list[list[str]] = []
+
+    def elsewhere(files: Sequence[ExternalFile]) -> list[str]:
+        asked.append([file.name for file in files])
+        return [f"digest of {file.name}" for file in files]
+
+    for name in ("a", "b", "c"):
+        (tmp_path / name).write_text("12345")
+    with closing(DigestCache(None)) as digests:
+        known = digests.of(resolve([str(tmp_path / "a")]), elsewhere)
+        assert (asked, len(read)) == ([], 1), "little is read here"
+        assert digests.of(resolve([str(tmp_path)]), elsewhere) == [*known, "digest of b", "digest of c"]
+        assert digests.of(resolve([str(tmp_path)]), elsewhere) == [*known, "digest of b", "digest of c"]
+        assert (asked, len(read)) == ([["b", "c"]], 1)

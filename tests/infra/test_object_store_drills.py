@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from infra.errors import TransientError
+from infra.events import Begun, Event
 from infra.lease import create_object
 from infra.object_store import ObjectStore
 from infra.retrying_filesystem import RetryingFileSystem, passes
@@ -105,9 +106,9 @@ def test_killed_and_restarted_it_is_waited_for(server: S3Server, faults: Faults,
     outcome: list[bool] = []
     phases = {name: threading.Event() for name in ("writing", "checksums")}
 
-    def listen(event: dict[str, Any]) -> None:
-        if event["event"] == "begin":
-            phases[event["phase"]].set()
+    def listen(event: Event) -> None:
+        if isinstance(event, Begun):
+            phases[event.phase].set()
 
     worker = threading.Thread(target=lambda: outcome.append(built(store, job("restart", seconds=2.0), listen)))
     worker.start()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import socket
@@ -11,25 +10,22 @@ import sys
 
 import pytest
 
-from infra.processes import birth, is_alive_here, is_foreign_listener, send_signal, this_process
+from infra.processes import ProcessMark, birth, is_alive_here, is_foreign_listener, send_signal, this_process
 
 
 def test_only_the_same_process_is_alive() -> None:
     me = this_process()
     assert is_alive_here(me) is True
-    assert is_alive_here({**me, "born": "another boot/1"}) is False
-    assert is_alive_here({"host": me["host"], "pid": me["pid"]}) is True  # as older records say it
-    assert is_alive_here({**me, "host": "elsewhere"}) is None
-    assert is_alive_here({}) is None
+    assert is_alive_here(me.model_copy(update={"born": "another boot/1"})) is False
+    assert is_alive_here(ProcessMark(host=me.host, pid=me.pid)) is True  # as older records say it
+    assert is_alive_here(me.model_copy(update={"host": "elsewhere"})) is None
 
 
 def test_one_that_ended_is_not() -> None:
-    code = (
-        "import json; from infra.processes import this_process; print(json.dumps(this_process()), flush=True); input()"
-    )
+    code = "from infra.processes import this_process; print(this_process().model_dump_json(), flush=True); input()"
     process = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
-    there = json.loads(process.stdout.readline())
+    there = ProcessMark.model_validate_json(process.stdout.readline())
     assert is_alive_here(there) is True
     process.kill()
     while is_alive_here(there):
@@ -41,9 +37,9 @@ def test_one_that_ended_is_not() -> None:
 
 def test_a_signal_reaches_nobody_else() -> None:
     child = subprocess.Popen(["sleep", "600"])
-    told = {**this_process(), "pid": child.pid, "born": birth(child.pid)}
+    told = ProcessMark(host=socket.gethostname(), pid=child.pid, born=birth(child.pid))
     for wrong in ({"born": "another boot/1"}, {"born": None}, {"host": "another-machine"}):
-        assert not send_signal(told | wrong, signal.SIGKILL)
+        assert not send_signal(told.model_copy(update=wrong), signal.SIGKILL)
     assert child.poll() is None
     assert send_signal(told, signal.SIGKILL)
     child.wait()

@@ -15,6 +15,7 @@ import psutil
 import pytest
 
 from infra.errors import UserError
+from infra.events import Event
 from infra.hashing import identity_of
 from infra.manifest import MANIFEST
 from infra.runner import Job, StageError, StageKilledError, make, rebuild
@@ -73,12 +74,12 @@ def store(tmp_path: Path) -> LocalStore:
 
 
 def test_makes_once_then_finds(store: LocalStore) -> None:
-    seen: list[dict[str, Any]] = []
+    seen: list[Event] = []
     first, there = make(store, job_of("write", text="a"), seen.append)
     assert not there
     assert first.metrics == {"length": 1, "attempts": 1}
     assert [file.path for file in first.files] == ["out.txt"]
-    assert {"begin", "advance", "metrics"} <= {event["event"] for event in seen}
+    assert {"begin", "advance", "metrics"} <= {event.event for event in seen}
     folder = store.path("fake", first.identity)
     assert (folder / ".logs" / "events.jsonl").exists()
     assert not (folder / ".work").exists()

@@ -54,19 +54,19 @@ def test_waves_restart_and_stop(tmp_path: Path) -> None:
     ask = f"import urllib.request; urllib.request.urlopen('http://127.0.0.1:{port}/')"
     group = Group(services=[web("web", port), step("after", ask, wave=1)], facts={"web": f"port {port}"})
     last = list(start_group(tmp_path, group))[-1]
-    assert last["state"] == "up"
-    assert last["services"]["after"]["state"] == "done"  # it would have failed before the server answered
-    assert last["facts"] == {"web": f"port {port}"}
+    assert last.state == "up"
+    assert last.services["after"].state == "done"  # it would have failed before the server answered
+    assert last.facts == {"web": f"port {port}"}
     with pytest.raises(UserError, match="already up"):
         list(start_group(tmp_path, group))
 
-    (server,) = [process for process in below(last["pid"]) if "http.server" in process.cmdline()[3:4]]
+    (server,) = [process for process in below(last.pid) if "http.server" in process.cmdline()[3:4]]
     server.kill()
-    until(lambda: (read_state(tmp_path) or {})["services"]["web"]["restarts"] == 1)
+    until(lambda: (state := read_state(tmp_path)) and state.services["web"].restarts == 1)
     until(lambda: answers(f"http://127.0.0.1:{port}/"))
     assert log_file(tmp_path, "web").read_text().count("start of web") == 2
 
-    family = below(last["pid"])
+    family = below(last.pid)
     assert stop_group(tmp_path)
     assert read_state(tmp_path) is None
     assert not psutil.wait_procs(family, timeout=5)[1]
@@ -99,25 +99,25 @@ def test_orphans_that_end_are_buried(tmp_path: Path) -> None:
     group = Group(services=[Service(name="worker", command=[sys.executable, "-c", program])])
     last = list(start_group(tmp_path, group))[-1]
     until(lambda: "ready" in log_file(tmp_path, "worker").read_text())
-    until(lambda: len(below(last["pid"])) == 2)  # the supervisor and the program
+    until(lambda: len(below(last.pid)) == 2)  # the supervisor and the program
     assert stop_group(tmp_path)
 
 
 def test_a_killed_keeper_leaves_no_process(tmp_path: Path) -> None:
     port = free_port()
     last = list(start_group(tmp_path, Group(services=[web("web", port)])))[-1]
-    family = below(last["pid"])
-    os.kill(last["pid"], signal.SIGKILL)
+    family = below(last.pid)
+    os.kill(last.pid, signal.SIGKILL)
     assert not psutil.wait_procs(family, timeout=15)[1]
     assert read_state(tmp_path) is None
-    assert list(start_group(tmp_path, Group(services=[web("web", port)])))[-1]["state"] == "up"  # and it starts again
+    assert list(start_group(tmp_path, Group(services=[web("web", port)])))[-1].state == "up"  # and it starts again
     assert stop_group(tmp_path)
 
 
 def start_and_stop(root: Path, program: str, child_first: float) -> None:
     """Run `program` as a service until it says that it is ready, then stop it in order."""
     service = Service(name="worker", command=[sys.executable, "-c", program], child_first=child_first)
-    assert list(start_group(root, Group(services=[service])))[-1]["state"] == "up"
+    assert list(start_group(root, Group(services=[service])))[-1].state == "up"
     until(lambda: "ready" in log_file(root, "worker").read_text())
     stop_group(root)
 
@@ -200,8 +200,7 @@ def test_a_keeper_of_an_older_version_is_known_by_its_command(tmp_path: Path) ->
     program = "import time; print('ready', flush=True); time.sleep(600)"
     service = Service(name="worker", command=[sys.executable, "-c", program])
     last = list(start_group(tmp_path, Group(services=[service])))[-1]
-    older = {name: value for name, value in last.items() if name != "born"}
-    (tmp_path / "state.json").write_text(json.dumps(older))
+    (tmp_path / "state.json").write_text(last.model_dump_json(exclude={"born"}))
     assert stop_group(tmp_path)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +18,17 @@ Row = tuple[str, str, str]
 """id, source, text"""
 
 
-def write_documents(artifact: Path, *files: Iterable[Row]) -> Path:
-    """An artifact whose files hold the given rows."""
+def write_documents(artifact: Path, *files: Iterable[Row], profile: str | Callable[[str], str] | None = None) -> Path:
+    """An artifact whose files hold the given rows; the profile is one for all, or goes by the source."""
+
+    def said(source: str) -> str:
+        return json.dumps({"profile": profile(source) if callable(profile) else profile} if profile else {})
+
     (artifact / "documents").mkdir(parents=True)
     for number, rows in enumerate(files):
         table = pa.Table.from_pylist(
             [
-                {"id": name, "text": text, "source": source, "url": f"http://h/{name}", "metadata": "{}"}
+                {"id": name, "text": text, "source": source, "url": f"http://h/{name}", "metadata": said(source)}
                 for name, source, text in rows
             ],
             SCHEMA,

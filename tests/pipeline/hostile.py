@@ -16,11 +16,14 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from pipeline.clean.section import SWITCHES, CleanConfig, CleanRules
 from pipeline.clean.stage import Rules
-from pipeline.sections import CleanConfig, CleanRules, CodeSource, JsonlSource
-from pipeline.sources import book, code, gutenberg, jsonl, wiki
+from pipeline.sections import CodeSource, JsonlSource
+from pipeline.sources import book, code, gutenberg, jsonl
 from pipeline.sources.charset import NotText, decode
 from pipeline.sources.stream import tidy
+from pipeline.sources.wikitext.render import rendered
+from pipeline.sources.wikitext.wikis import wiki_of
 from pipeline.tasks import guard
 from pipeline.tasks.documents import Document
 from pipeline.text.words import WORDS
@@ -135,8 +138,8 @@ def _only(group: str) -> Callable[[str], object]:
 
     @cache
     def rules() -> Rules:
-        chosen = CleanRules(**{name: name == group for name in CleanRules.model_fields})
-        return Rules(CleanConfig(rules=chosen, rules_by_source={}, fix_encoding=group == "ftfy", min_words=0), Path())
+        chosen = CleanRules(**{name: name == group for name in SWITCHES}, min_words=0)
+        return Rules(CleanConfig(rules=chosen), Path())
 
     return lambda text: rules().judge(Document(text=text, id="", metadata={"source": "web", "url": "http://h/a"}))
 
@@ -148,8 +151,8 @@ def _address(text: str) -> object:
 
 @cache
 def _url_rules() -> Rules:
-    chosen = CleanRules(**{name: name == "url" for name in CleanRules.model_fields})
-    return Rules(CleanConfig(rules=chosen, fix_encoding=False), Path())
+    chosen = CleanRules(**{name: name == "url" for name in SWITCHES})
+    return Rules(CleanConfig(rules=chosen), Path())
 
 
 def _licence(text: str) -> object:
@@ -176,16 +179,15 @@ def _code(text: str) -> object:
 
 
 def _markup(text: str) -> object:
-    """What is left of wiki markup after the parser, which is guarded."""
-    return wiki._LEFTOVERS.sub("", wiki._SWITCH.sub("", text)), wiki._EMPTY_BRACKETS.sub("", text)
+    return rendered(text, wiki_of("zh"), variant="zh-tw", tables=True)
 
 
 def _shingles(text: str) -> object:
-    from datatrove.pipeline.dedup.minhash import MinhashConfig
+    from pipeline.dedup.section import FOLDINGS, Folding
+    from pipeline.dedup.shingles import fold_of, folded_words, literal
 
-    from pipeline.dedup.shingles import simplified_words
-
-    return len(simplified_words(text, MinhashConfig())[1])
+    found = [(folding, folded_words(text, fold_of(folding))) for folding in set(FOLDINGS.values())]
+    return [literal(text, words, Folding(literal_words=1 << 40).over(folding)) for folding, words in found]
 
 
 def _contaminated(text: str) -> object:
@@ -222,7 +224,7 @@ RULES: dict[str, Callable[[str], object]] = {
     "charset": _bytes,
     "code": _code,
     "jsonl: row": _row,
-    "wiki: leftovers": _markup,
+    "wiki: markup": _markup,
     "clean: ftfy": _only("ftfy"),
     "clean: url": _address,
     "clean: language": _only("language"),

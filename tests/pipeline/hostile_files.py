@@ -80,7 +80,7 @@ def _wiki(before: str, unit: str, after: str = "") -> Reader:
         text = (before + unit * (size // len(unit)) + after).replace("&", "&amp;").replace("<", "&lt;")
         return wiki_dump(wiki_page("A", text.replace(">", "&gt;")))
 
-    return Reader(wiki, WikiSource(paths=("x",)), "a.xml", make, guarded=True, size=20_000)
+    return Reader(wiki, WikiSource(paths=("x",)), "a.xml", make, size=20_000)
 
 
 def _book(make: Callable[[int], bytes]) -> Reader:
@@ -249,6 +249,29 @@ READERS: dict[str, Reader] = {
     "wiki: headings": _wiki("", "=a=\n"),
     "wiki: underscores": _wiki("", "__A"),
     "wiki: brackets": _wiki("", " ( "),
+    "wiki: links left open in templates": _wiki("", "{{a|[["),
+    "wiki: braces": _wiki("", "{", "}"),
+    "wiki: braces that close": _wiki("", "{{{a}}"),
+    "wiki: templates in templates": _wiki("{{lang|de|" * 30, "{{nowrap|", "}}" * 30),
+    "wiki: quantities": _wiki("", "{{convert|1|km}}"),
+    "wiki: a long name of a template": _wiki("{{", "a ", "}}"),
+    "wiki: holes": _wiki("a", " {{x}} ,", "b"),
+    "wiki: holes in brackets": _wiki("", "({{x}}"),
+    "wiki: holes and commas": _wiki(",", "{{x}},"),
+    "wiki: holes in a row": _wiki("a" * 20_000 + " , " * 5_000, "{{x}}"),
+    "wiki: variants": _wiki("", "-{zh-hans:a;", "}-"),
+    "wiki: numbered items": _wiki("", "#a\n"),
+    "wiki: deeper items": _wiki("", "*#"),
+    "wiki: terms": _wiki("", ";a:b\n"),
+    "wiki: tables left open": _wiki("", "{|\n"),
+    "wiki: cells": _wiki("{|\n", "|a||"),
+    "wiki: attributes": _wiki("{|\n", "|a"),
+    "wiki: nowiki": _wiki("", "<nowiki>"),
+    "wiki: code": _wiki("", "<code>"),
+    "wiki: code that ends": _wiki("", "<code>[[a]]</code>"),
+    "wiki: raised": _wiki("", "<sup>1"),
+    "wiki: a heading": _wiki("", "="),
+    "wiki: quotes and text": _wiki("", " '''a"),
     "wiki: small pages": Reader(
         wiki,
         WikiSource(paths=("x",)),

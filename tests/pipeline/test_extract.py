@@ -352,3 +352,17 @@ def test_what_records_take_together_has_a_bound(tmp_path: Path, monkeypatch: pyt
     failures = [document.metadata["failure"] for document in read_documents(out, "rejects")]
     assert len(failures) < 200
     assert failures[-1].endswith("records that take longer than all of a file of this size should")
+
+
+def test_each_document_says_what_it_is_by_its_kind_or_by_the_recipe(tmp_path: Path) -> None:
+    folder = _corpus(tmp_path / "raw")
+    config = _config(folder)
+    extract(config, {}, tmp_path / "a")
+    kinds = {"web": "web", "wiki": "reference", "book": "prose", "jsonl": "prose", "parquet": "prose"}
+    found = {document.metadata["source"]: document.metadata["profile"] for document in read_documents(tmp_path / "a")}
+    assert found == {f"my-{kind}": profile for kind, profile in kinds.items()}
+    values = config.model_dump(mode="json")
+    for source in values["sources"].values():
+        source["profile"] = "maths"
+    extract(ExtractConfig.model_validate(values), {}, tmp_path / "b")
+    assert {document.metadata["profile"] for document in read_documents(tmp_path / "b")} == {"maths"}

@@ -54,8 +54,8 @@ async function* events(response) {
 
 async function answer() {
   const turn = add(talk, "div", "turn model");
-  const thoughts = document.createElement("details");
-  const title = add(thoughts, "summary", "", "Thinking…"), thought = add(thoughts, "div", "thought");
+  const folded = document.createElement("details");
+  const title = add(folded, "summary", "", "Thinking…"), reasoning = add(folded, "div", "reasoning");
   const text = document.createElement("div"), by = document.createElement("div");
   text.className = "text";
   by.className = "by";
@@ -72,20 +72,20 @@ async function answer() {
       if (event.error) throw new Error(event.error.message);
       const delta = event.choices[0]?.delta ?? {};
       if (delta.reasoning_content) {
-        if (!thoughts.parentNode) turn.prepend(thoughts);
+        if (!folded.parentNode) turn.prepend(folded);
         message.reasoning_content += delta.reasoning_content;
-        thought.textContent = message.reasoning_content;
+        reasoning.textContent = message.reasoning_content;
       }
       if (delta.content) {
         message.content += delta.content;
         text.textContent = message.content;
-        title.textContent = "Thoughts";
+        title.textContent = "Reasoning";
       }
       const tokens = event.usage ? `, ${event.usage.completion_tokens} tokens` : "";
       by.textContent = `${event.model}${tokens}, ${((performance.now() - began) / 1000).toFixed(1)} s`;
       talk.scrollTop = talk.scrollHeight;
     }
-    title.textContent = "Thoughts";
+    title.textContent = "Reasoning";
   } catch (error) {
     if (error.name !== "AbortError") add(turn, "div", "error", error.message);
   }

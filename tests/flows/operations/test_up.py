@@ -133,7 +133,7 @@ def test_a_promotion_in_mlflow_itself_is_judged(up: House, page: Any, client: Ml
     page.get_by_role("button", name="Save aliases").click()
     dialog.wait_for(state="hidden")
     assert client.get_model_version_by_alias("deepmill-tiny", "champion").version == new.version
-    up.wait(up.start("vet-champion/every-model"), "COMPLETED")
+    up.wait(up.start("audit-champion/every-model"), "COMPLETED")
     assert client.get_model_version_by_alias("deepmill-tiny", "champion").version == before.version
     moves = [text for key, text in client.get_registered_model("deepmill-tiny").tags.items() if "audit" in key]
     assert any(f"version {new.version} was made champion by hand, against its gates" in text for text in moves)

@@ -15,7 +15,7 @@ import pytest
 
 from flows.recipe.stages import graph
 from model.architecture.checkpoint import load_config
-from pipeline.reasoning.stage import read_tasks
+from pipeline.reasoning.problems import read_tasks
 from tests.flows.small import small
 from tests.pipeline.corpus import set_workers
 
@@ -28,7 +28,7 @@ def test_it_runs_to_its_end(name: str, tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr("os.sched_getaffinity", lambda _: {0})  # a second thread only waits, at this size
     recipe = small(name, tmp_path)
     made: dict[str, Path] = {}
-    metrics: dict[str, dict[str, Any]] = {}
+    metrics: dict[str, Any] = {}
     for node in graph(recipe.has):
         stage = node.stage.name
         made[stage] = tmp_path / "made" / stage
@@ -42,10 +42,10 @@ def test_it_runs_to_its_end(name: str, tmp_path: Path, monkeypatch: pytest.Monke
     for marks in evaluation["checkpoints"].values():
         assert math.isfinite(marks["loss"])
         assert set(marks["bits_per_byte"]) == set(recipe.extract.sources)
-    assert metrics["grpo"]["answers"] == 2 * 2 * 4
+    assert metrics["grpo"].answers == 2 * 2 * 4
     assert metrics["clean"]["documents_out"] == metrics["extract"]["documents_in"]  # no rule breaks on such text
     if recipe.continued:
-        assert math.isfinite(metrics["continued"]["forgetting"])
+        assert math.isfinite(metrics["continued"].forgetting)
     if recipe.export:
         assert (made["export"] / "hf" / "model.safetensors").exists()
         assert list((made["export"] / "gguf").glob("*.gguf"))

@@ -9,9 +9,13 @@ from typing import get_args
 import pytest
 from pydantic import BaseModel
 
+from flows.recipe.plan import identity_config
 from flows.recipe.recipe import Recipe, load_recipe, preset_names
 from flows.recipe.stages import STAGES
+from infra.digests import DigestCache
 from infra.errors import UserError
+from infra.section import _deprecate
+from model.finetune_sections import GrpoConfig
 from tests.flows.tiny import write_recipe
 
 
@@ -88,3 +92,20 @@ def test_files_that_are_no_recipes(tmp_path: Path) -> None:
     broken.write_bytes(b"name: \xff")
     with pytest.raises(UserError, match="byte 6 is not UTF-8"):
         load_recipe(str(broken))
+
+
+def test_a_key_with_an_earlier_name_is_understood_and_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    _deprecate.cache_clear()
+    recipe = load_recipe(str(write_recipe(tmp_path)), ["grpo.kept_answers=3"])
+    assert recipe.grpo is not None
+    assert recipe.grpo.logged_completions == 3
+    assert caplog.messages == ["the recipe key kept_answers is now called logged_completions; the old name will go"]
+    assert Recipe.model_validate(recipe.model_dump(mode="json")) == recipe
+    with pytest.raises(UserError, match="kept_answers is now called logged_completions; leave kept_answers out"):
+        load_recipe(str(write_recipe(tmp_path)), ["grpo.kept_answers=3", "grpo.logged_completions=3"])
+
+
+def test_a_new_name_is_no_new_artifact(tmp_path: Path) -> None:
+    config = identity_config(GrpoConfig(logged_completions=3), DigestCache(tmp_path / "digests"), {})
+    assert config["kept_answers"] == 3
+    assert "logged_completions" not in config

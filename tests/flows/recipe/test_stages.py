@@ -49,3 +49,9 @@ def test_a_stage_that_another_one_reads_cannot_be_left_out() -> None:
         UserError, match=r"export reads quantize, which the recipe leaves out; leave out export as well"
     ):
         graph(Recipe(quantize=None).has)
+
+
+def test_metrics_of_any_version_are_read() -> None:
+    for row in STAGES:
+        found = row.metrics.read({"weather": "fine", "steps": "many", "loss": float("nan")})
+        assert found is None or isinstance(found, row.metrics)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 
 import pytest
 
 from flows.cli import app
 from flows.recipe.sections import PromoteConfig
+from flows.registry.aliases import facts_of
 from flows.registry.audit import audit, audit_of
+from flows.registry.facts import JudgedGate, VersionFacts
 from flows.registry.gates import judge
 from flows.registry.names import alias_holder
 from flows.registry.release import PREVIOUS, promote_by_hand, rollback
@@ -43,7 +46,7 @@ def test_a_promotion_by_hand_is_judged(settings: Settings) -> None:
         assert alias_holder(client, "hand", "champion") == "2"
     client.set_registered_model_alias("hand", "champion", "1")  # a way back is open, whatever the gates
     assert audit(settings, "hand").version == "1"
-    assert [entry["version"] for entry in audit_of(client, "hand")] == ["1", "2", "2", "2", "1"]
+    assert [entry.version for entry in audit_of(client, "hand")] == ["1", "2", "2", "2", "1"]
 
 
 def test_a_first_champion_that_fails_is_none(settings: Settings) -> None:
@@ -62,7 +65,7 @@ def test_the_registered_gates_judge(settings: Settings) -> None:
 
 def test_a_domain_that_got_worse_fails() -> None:
     ours, theirs = ({"bits_per_byte": {"wiki": wiki, "book": 2.0}} for wiki in (1.5, 1.2))
-    gates = judge(PromoteConfig(), GOOD | ours, GOOD | theirs)
+    gates = judge(PromoteConfig(), VersionFacts(**GOOD | ours), VersionFacts(**GOOD | theirs))
     assert [gate.gate for gate in gates if not gate.passed] == ["domain wiki"]
 
 
@@ -81,7 +84,7 @@ def test_the_flows_move_the_alias(settings: Settings) -> None:
     client = registry_client(settings)
     versions(settings, "flows", GOOD, GOOD)
     for flow in (promote, rollback, audit_champion):
-        assert flow.name in ("promote", "rollback", "vet-champion")
+        assert flow.name in ("promote", "rollback", "audit-champion")
     from prefect.logging import disable_run_logger
 
     with disable_run_logger():
@@ -130,7 +133,7 @@ def test_nothing_is_built_on_a_promotion_that_nobody_judged(settings: Settings) 
     client.set_registered_model_alias("built", "champion", "2")
     promote_by_hand(settings, "built", "3", PromoteConfig(), force=False)
     assert client.get_model_version("built", "3").tags[PREVIOUS] == "1"
-    assert [entry["version"] for entry in audit_of(client, "built")] == ["1", "1", "3"]
+    assert [entry.version for entry in audit_of(client, "built")] == ["1", "1", "3"]
 
 
 def test_a_rollback_after_a_promotion_by_hand_goes_to_the_one_before_it(settings: Settings) -> None:
@@ -153,8 +156,8 @@ def test_the_audit_keeps_what_the_gates_said(settings: Settings) -> None:
     client = versions(settings, "kept", GOOD)
     promote_by_hand(settings, "kept", "1", PromoteConfig(min_accuracy=0.3), force=False)
     (entry,) = audit_of(client, "kept")
-    assert entry["gates"]["accuracy"] == {"passed": True, "value": GOOD["accuracy"], "limit": 0.3}
-    assert set(entry["gates"]) == {"accuracy", "format", "quantization"}
+    assert entry.gates["accuracy"] == JudgedGate(passed=True, value=GOOD["accuracy"], limit=0.3)
+    assert set(entry.gates) == {"accuracy", "format", "quantization"}
 
 
 def test_an_entry_of_the_audit_fits_into_any_database(settings: Settings) -> None:
@@ -165,3 +168,25 @@ def test_an_entry_of_the_audit_fits_into_any_database(settings: Settings) -> Non
     tags = client.get_registered_model("wide").tags
     assert max(len(text) for key, text in tags.items() if key.startswith("deepmill.audit.")) < 5000
     assert alias_holder(client, "wide", "champion") == "2"
+
+
+def test_entries_and_numbers_of_earlier_releases_are_read(settings: Settings) -> None:
+    client = versions(
+        settings, "older", {name: value for name, value in GOOD.items() if name != "bytes"} | {"colour": "blue"}
+    )
+    client.set_registered_model_tag(
+        "older",
+        "deepmill.audit.20250101T000000.000000Z",
+        json.dumps({"version": 1, "alias": "champion", "why": "once"}),
+    )
+    (move,) = audit_of(client, "older")
+    assert (move.version, move.passed, move.forced) == ("1", None, False)
+    assert facts_of(client, "older", "1").bytes is None
+
+
+def test_numbers_that_cannot_be_read_are_named(settings: Settings) -> None:
+    client = versions(settings, "damaged", {"accuracy": "much"})
+    with pytest.raises(
+        UserError, match=r"damaged version 1: its numbers \(tag deepmill.facts\) cannot be read: accuracy"
+    ):
+        facts_of(client, "damaged", "1")

@@ -190,7 +190,7 @@ def test_the_alias_goes_back_to_what_is_whole_and_judged(shop: Shop, talker: Pat
     client.set_registered_model_alias("talker", "champion", bad)
     assert audit(shop.settings, "talker").version is None
     assert alias_holder(client, "talker", "champion") is None
-    assert audit_of(client, "talker")[-1]["version"] is None
+    assert audit_of(client, "talker")[-1].version is None
 
 
 def test_a_model_folder_is_compared_with_its_artifact(talker: Path, tmp_path: Path) -> None:

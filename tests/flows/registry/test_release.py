@@ -14,6 +14,7 @@ import pytest
 from flows.cli import app
 from flows.recipe.sections import PromoteConfig
 from flows.registry.audit import audit
+from flows.registry.facts import VersionFacts
 from flows.registry.file_gates import file_digests
 from flows.registry.gates import judge
 from flows.registry.release import CHALLENGER, FACTS, GATES, IDENTITY, promote_by_hand, released_version, rollback
@@ -66,9 +67,9 @@ def versions(settings: Settings, name: str, *facts: dict[str, Any] | None, sourc
 )
 def test_gates(change: dict[str, Any], failed: list[str]) -> None:
     config = PromoteConfig(min_accuracy=0.3, min_format_rate=0.9, max_quantization_kl=0.1)
-    gates = judge(config, GOOD | change, GOOD)
+    gates = judge(config, VersionFacts(**GOOD | change), VersionFacts(**GOOD))
     assert [gate.gate for gate in gates if not gate.passed] == failed
-    assert len(judge(config, GOOD, None)) == 3
+    assert len(judge(config, VersionFacts(**GOOD), None)) == 3
 
 
 def test_promotion_rollback_and_their_trail(settings: Settings) -> None:

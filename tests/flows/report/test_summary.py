@@ -13,7 +13,7 @@ from rich.console import Console
 
 from flows.report.summary import drops, next_commands, print_summary, samples
 from flows.run.record import RunRecord
-from flows.run.records import Run
+from flows.run.run_view import Run
 from infra.store import LocalStore, Store
 from tests.flows.example import HOSTILE, example_run
 
@@ -115,8 +115,8 @@ def test_drops_are_sorted_and_samples_mixed(tmp_path: Path) -> None:
     record, store = example_run(tmp_path)
     run = Run(RunRecord.model_validate(record), store)
     assert drops(run.stage("clean")) == [("gopher_repetition", 300), ("c4_lorem", 100), ("language", 60)]
-    assert [row["correct"] for row in samples(run)] == [True, False]
-    assert samples(run)[1]["question"] == HOSTILE
+    assert [row.correct for row in samples(run)] == [True, False]
+    assert samples(run)[1].question == HOSTILE
 
 
 def test_names_are_quoted_for_the_shell(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from uuid import uuid4
 import pytest
 
 from flows.run.notifications import Topic, notify
+from infra.events import Stuck
 
 
 @pytest.fixture
@@ -140,7 +141,7 @@ def test_a_stuck_stage_and_a_failed_run_are_told(posted: list[dict[str, Any]], m
         upkeep.tell_failure.fn("its-part", str(uuid4()), "Failed", "the same")
         monkeypatch.setattr(mill, "get_run_logger", lambda: logging.getLogger("quiet"))
         monkeypatch.setattr(mill, "active_session", lambda: type("Session", (), {"run_id": "20260101-a"}))
-        mill._PrefectListener("pretrain")({"event": "stuck", "minutes": 31.0})
+        mill._PrefectListener("pretrain")(Stuck(minutes=31.0))
     failed, stuck = posted
     assert failed["text"] == "brave-otter: Failed: pretrain: loss is not a number"
     assert failed["address"] == f"http://127.0.0.1:4200/runs/flow-run/{run}"

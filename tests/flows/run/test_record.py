@@ -48,7 +48,7 @@ def test_a_state_that_is_none_is_refused() -> None:
 def test_a_run_whose_process_is_gone_was_interrupted() -> None:
     here = this_process()
     assert RunRecord(run_id="r", state="running", process=here).state_now == "running"
-    gone = RunRecord(run_id="r", state="running", process=here | {"born": "long ago"})
+    gone = RunRecord(run_id="r", state="running", process=here.model_copy(update={"born": "long ago"}))
     assert gone.state_now == "interrupted"
     assert gone.seconds is None
 

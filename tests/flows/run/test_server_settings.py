@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from flows.operations.deployments import plan_deployments
 from flows.run import server_settings as settings
 from flows.run.server_settings import ServerSettings
 from infra.errors import UserError
@@ -30,3 +31,21 @@ def test_a_setting_whose_package_is_missing_is_refused(monkeypatch: pytest.Monke
         UserError, match=r"DEEPMILL_ARTIFACTS needs the package boto3: pip install 'deepmill\[cluster\]'"
     ):
         ServerSettings(artifacts="s3://bucket/mlflow").check()
+
+
+def test_what_is_deployed_is_what_the_team_uses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DEEPMILL_RECIPES", raising=False)
+    assert ServerSettings().recipe_names == ["sample"]
+    (tmp_path / "recipes").mkdir()
+    for name in ("web.yaml", "books.yaml", "notes.txt"):
+        (tmp_path / "recipes" / name).write_text("{}")
+    assert ServerSettings().recipe_names == ["sample", "recipes/books.yaml", "recipes/web.yaml"]
+    assert ServerSettings(recipes="laptop, mine.yaml").recipe_names == ["laptop", "mine.yaml"]
+
+
+def test_only_the_first_recipe_has_a_schedule(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    planned = plan_deployments(ServerSettings(recipes="sample,laptop"))
+    scheduled = [(item.flow, item.name) for item in planned if item.cron and "upkeep" not in item.tags]
+    assert scheduled == [("flows.mill:mill", "sample")]

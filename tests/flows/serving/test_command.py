@@ -26,8 +26,19 @@ from infra.errors import UserError
 from infra.settings import Settings, quiet_network
 from infra.tracking import Tracker
 from model.release.serving_spec import pyfunc_spec
+from tests import wheel
 from tests.flows.prepared import prepare_mlflow
 from tests.model.serving.talker import ANSWER, QUESTION, THOUGHT
+
+
+def wait_for_address(server: subprocess.Popen[bytes], log: Path) -> str:
+    """Where the server says in its log that it is."""
+    deadline = time.monotonic() + 120
+    while "http://" not in log.read_text():
+        assert server.poll() is None, log.read_text()
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    return next(word for word in log.read_text().split() if word.startswith("http://"))
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +66,25 @@ def environment(talkers: dict[str, Path], tmp_path_factory: pytest.TempPathFacto
         yield dict(os.environ) | {"OMP_NUM_THREADS": "1"}
 
 
+@pytest.mark.timeout(300)
+def test_an_installed_server_has_its_page(environment: dict[str, str], tmp_path: Path) -> None:
+    """From the wheel, away from the checkout: the page's files are in it."""
+    site, log = wheel.unpacked(), tmp_path / "log"
+    command = [sys.executable, "-c", "from flows.cli import main; main()", "serve", "talker@champion", "--port", "0"]
+    variables = environment | {"PYTHONPATH": str(site), "PYTHONSAFEPATH": "1"}
+    with log.open("w") as handle:
+        server = subprocess.Popen(command, env=variables, cwd=tmp_path, stdout=handle, stderr=subprocess.STDOUT)
+    try:
+        url = wait_for_address(server, log)
+        for path, words in (("/", "<html"), ("/chat.js", "fetch("), ("/chat.css", "{")):
+            answer = httpx.get(f"{url}{path}")
+            assert answer.status_code == 200
+            assert words in answer.text
+    finally:
+        server.terminate()
+        server.wait(60)
+
+
 def test_a_registered_model_is_served_and_followed(environment: dict[str, str], tmp_path: Path) -> None:
     from infra.tracking import registry_client
 
@@ -66,11 +96,7 @@ def test_a_registered_model_is_served_and_followed(environment: dict[str, str], 
         )
     try:
         deadline = time.monotonic() + 120
-        while "http://" not in log.read_text():
-            assert server.poll() is None, log.read_text()
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
-        url = next(word for word in log.read_text().split() if word.startswith("http://"))
+        url = wait_for_address(server, log)
         key_file = Path(environment["DEEPMILL_ROOT"]) / "serving" / "api-key"
         key = key_file.read_text().strip()
         assert key_file.stat().st_mode & 0o777 == 0o600

@@ -30,7 +30,7 @@ def test_a_conversation(server: Live, tmp_path: Path) -> None:
         page.type(QUESTION)
         page.until(f"{LAST}?.querySelector('.text').textContent == '{ANSWER}'")
         page.until("document.querySelector('#send').textContent == 'Send'")
-        assert page.value(f"{LAST}.querySelector('.thought').textContent") == THOUGHT
+        assert page.value(f"{LAST}.querySelector('.reasoning').textContent") == THOUGHT
         assert page.value(f"{LAST}.querySelector('details').open") is False
         assert page.value(f"{LAST}.querySelector('.by').textContent").startswith("talker/1, ")
         page.value(f"{LAST}.querySelector('summary').click()")

@@ -15,7 +15,7 @@ from infra.errors import UserError
 from model.architecture.checkpoint import load_model
 from model.evaluation.evaluate import evaluate
 from model.evaluation.sections import EvaluateConfig
-from pipeline.reasoning.stage import read_tasks
+from pipeline.reasoning.problems import read_tasks
 from pipeline.tokens.reader import ShardReader
 from tests.model.artifacts import shared_artifacts
 from tests.pipeline.corpus import published
@@ -29,8 +29,9 @@ def inputs() -> dict[str, Path]:
 
 
 def test_the_artifact_is_complete_and_the_same_twice(inputs: dict[str, Path], tmp_path: Path) -> None:
-    metrics = evaluate(CONFIG, inputs, tmp_path / "a") if (tmp_path / "a").mkdir() is None else {}
+    (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
+    metrics = evaluate(CONFIG, inputs, tmp_path / "a").written()
     evaluate(CONFIG, inputs, tmp_path / "b")
     assert published(tmp_path / "a") == published(tmp_path / "b")
     found = json.loads((tmp_path / "a" / "evaluation.json").read_text())
@@ -63,7 +64,7 @@ def test_suites_samples_and_the_domain(inputs: dict[str, Path], tmp_path: Path) 
     changes = {"suites": suites, "samples_per_problem": 3, "sampled_problems": 4, "domain": ("book",)}
     out = tmp_path / "out"
     out.mkdir()
-    metrics = evaluate(EvaluateConfig.model_validate(CONFIG.model_dump() | changes), inputs, out)
+    metrics = evaluate(EvaluateConfig.model_validate(CONFIG.model_dump() | changes), inputs, out).written()
     found = json.loads((out / "evaluation.json").read_text())["checkpoints"]["sft"]
     assert {name: marks["problems"] for name, marks in found["suites"].items()} == {"choice": 4, "gcd": 3, "gsm8k": 4}
     assert found["suites"]["choice"]["chance"] == 0.5
@@ -127,7 +128,7 @@ def test_wrong_recipes(inputs: dict[str, Path], tmp_path: Path, changes: dict[st
 
 
 def test_bits_per_byte_are_those_of_plain_arithmetic(inputs: dict[str, Path], tmp_path: Path) -> None:
-    metrics = evaluate(CONFIG, inputs, tmp_path)
+    metrics = evaluate(CONFIG, inputs, tmp_path).written()
     model = load_model(inputs["sft"] / "model")
     words = Tokenizer.from_file(str(inputs["tokenizer"] / "tokenizer.json"))
     for source in ("book", "wiki"):

@@ -96,7 +96,9 @@ def test_its_choices_are_ours(
         "theirs": {"kind": "lm_eval", "paths": [str(folder)], "tasks": [task]},
     }
     config = EvaluateConfig(problems=2, max_new_tokens=4, sequences=1, samples=0, continuation_tokens=1)
-    metrics = evaluate(EvaluateConfig.model_validate(config.model_dump() | {"suites": suites}), inputs, tmp_path)
+    metrics = evaluate(
+        EvaluateConfig.model_validate(config.model_dump() | {"suites": suites}), inputs, tmp_path
+    ).written()
     found = json.loads((tmp_path / "evaluation.json").read_text())
     assert found["decontamination"]["theirs"] == found["decontamination"]["ours"]
     seen = set()
@@ -163,7 +165,7 @@ def test_examples_and_code_of_the_folder(inputs: dict[str, Path], tmp_path: Path
     )
     model, words = model_of(inputs, "sft")
     harness = Harness(str(tmp_path), (), 100, "here")
-    assert len(harness.rows()) == 12
+    assert len(harness.questions()) == 12
     marks, again = (harness.measure(model, words, chat=False, max_new_tokens=8, batch_size=8, seed=0) for _ in range(2))
     assert marks == again
     assert marks["problems"] == 12

@@ -91,10 +91,10 @@ def test_the_stage_learns_to_prefer_and_goes_on_to_the_same_bytes(
         dpo(_config(tmp_path), inputs, tmp_path / "b")
     dpo(_config(tmp_path), inputs, tmp_path / "b")
     assert next(steps) == 13  # the twelve, and the one that was cut short
-    assert metrics["pairs"] == 8
-    assert metrics["train_loss_first"] == pytest.approx(math.log(2), abs=1e-4)
-    assert metrics["train_loss_last"] < 0.6
-    assert metrics["preferred_last"] > 0.8
+    assert metrics.pairs == 8
+    assert metrics.train_loss_first == pytest.approx(math.log(2), abs=1e-4)
+    assert metrics.train_loss_last < 0.6
+    assert metrics.preferred_last > 0.8
     assert published(tmp_path / "a") == published(tmp_path / "b")
 
 

@@ -20,6 +20,7 @@ import pytest
 from infra.errors import UserError
 from infra.execution import ENVIRONMENT_KEY
 from model.architecture.checkpoint import load_model
+from model.facts.training import LayoutFacts
 from model.finetune_sections import GrpoConfig
 from model.rl.grpo import grpo
 from tests.model.artifacts import shared_artifacts
@@ -29,6 +30,7 @@ RUNNING = """
 import json, sys
 from pathlib import Path
 from model.rl.grpo import grpo
+from model.facts.training import LayoutFacts
 from model.finetune_sections import GrpoConfig
 config, inputs = json.loads(sys.argv[1])
 grpo(GrpoConfig.model_validate(config), {name: Path(path) for name, path in inputs.items()}, Path(sys.argv[2]))
@@ -137,7 +139,7 @@ def two_ranks(inputs: dict[str, Path], tmp_path_factory: pytest.TempPathFactory)
         with pytest.MonkeyPatch.context() as patch:
             _on_two_ranks(patch, width)
             metrics = grpo(config(**TWO_STEPS), inputs, out)
-        assert metrics["layout"] == {"ranks": 2, "expert_parallel": width, "zero": 1}
+        assert metrics.layout == LayoutFacts(ranks=2, expert_parallel=width, zero=1)
         return out
 
     return made

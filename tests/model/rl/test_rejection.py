@@ -18,7 +18,7 @@ from infra.execution import ENVIRONMENT_KEY
 from model.architecture.checkpoint import load_model, save_model
 from model.finetune_sections import RejectionConfig
 from model.rl.rejection import choose_answers, rejection
-from pipeline.reasoning.stage import read_tasks
+from pipeline.reasoning.problems import read_tasks
 from tests.model.artifacts import shared_artifacts
 from tests.pipeline.corpus import published
 
@@ -79,9 +79,9 @@ def test_the_artifact(inputs: dict[str, Path], once: tuple[Path, dict[str, Any]]
     own = [row for row in rows if row["id"].endswith("-0")]
     assert {row["answer"] for row in own} == {"7"}
     assert {row["reasoning"] for row in own} == {"7"}
-    assert metrics["questions_solved"] == len(own) == metrics["rows_sampled"]
+    assert metrics.questions_solved == len(own) == metrics.rows_sampled
     assert 0 < len(own) <= sum(task["answer"] == "7" for task in tasks)
-    assert metrics["rows_general"] == len(own)
+    assert metrics.rows_general == len(own)
     assert json.loads((out / "test.jsonl").read_text().splitlines()[0])["question"]
 
 

@@ -50,13 +50,13 @@ def test_domain_and_general_are_tracked_as_the_evaluation_measures_them(
     metrics = continued(_config(), _read(inputs), tmp_path)
     history = json.loads((tmp_path / "history.json").read_text())
     assert [row["step"] for row in history["validation"]] == [0, 4]
-    assert metrics["bits_per_byte_domain_after"] < metrics["bits_per_byte_domain_before"]
-    ratio = metrics["bits_per_byte_general_after"] / metrics["bits_per_byte_general_before"]
-    assert metrics["forgetting"] == pytest.approx(ratio - 1, abs=1e-4)
+    assert metrics.bits_per_byte_domain_after < metrics.bits_per_byte_domain_before
+    ratio = metrics.bits_per_byte_general_after / metrics.bits_per_byte_general_before
+    assert metrics.forgetting == pytest.approx(ratio - 1, abs=1e-4)
     (tmp_path / "out").mkdir()
     config = EvaluateConfig(problems=1, max_new_tokens=2, sequences=3, prompts=(), samples=0)
     measured = evaluate(config, {**inputs, "continued": tmp_path}, tmp_path / "out")
-    assert measured["bits_per_byte_continued_book"] == pytest.approx(metrics["bits_per_byte_book_after"], rel=1e-4)
+    assert measured.named("bits_per_byte_continued_book") == pytest.approx(metrics.bits_per_byte_book_after, rel=1e-4)
 
 
 def test_a_checkpoint_folder_is_as_good_as_a_stage(inputs: dict[str, Path], tmp_path: Path) -> None:
@@ -97,7 +97,7 @@ def test_a_model_from_elsewhere_gets_rows_for_the_tokens_it_lacks(
     text = torch.tensor([words.encode("some text").ids])
     assert torch.allclose(before(text)[..., :own], model(text), atol=1e-5)
     metrics = continued(_config(checkpoint=(str(foreign),)), read, tmp_path / "out")
-    assert metrics["bits_per_byte_domain_after"] < metrics["bits_per_byte_domain_before"]
+    assert metrics.bits_per_byte_domain_after < metrics.bits_per_byte_domain_before
     after = load_model(tmp_path / "out" / "model")
     assert after.config.vocab_size == own + len(SPECIAL_TOKENS)
     (foreign / "tokenizer.json").write_bytes((inputs["tokenizer"] / "tokenizer.json").read_bytes())
@@ -112,8 +112,8 @@ def test_two_ranks_measure_what_one_does(
     monkeypatch.setenv(ENVIRONMENT_KEY, json.dumps({"ranks": 2, "expert_parallel": 2}))
     two = continued(_config(), _read(inputs), tmp_path / "two")
     for name in ("bits_per_byte_domain_before", "bits_per_byte_general_before"):
-        assert two[name] == pytest.approx(one[name], rel=1e-5)
-    assert two["bits_per_byte_domain_after"] == pytest.approx(one["bits_per_byte_domain_after"], rel=1e-2)
+        assert getattr(two, name) == pytest.approx(getattr(one, name), rel=1e-5)
+    assert two.bits_per_byte_domain_after == pytest.approx(one.bits_per_byte_domain_after, rel=1e-2)
 
 
 @pytest.mark.parametrize(

@@ -77,9 +77,9 @@ def test_only_the_chosen_experts_move(inputs: dict[str, Path], tmp_path: Path) -
             is_same = torch.equal(value[expert], after[name][expert])
             assert is_same == (expert not in trained), (name, expert)
             moved += not is_same
-    assert moved == 2 * metrics["trained_experts"] > 0
-    assert metrics["trained_experts_share"] < 1
-    assert metrics["loss_after"] < metrics["loss_before"]
+    assert moved == 2 * metrics.trained_experts > 0
+    assert metrics.trained_experts_share < 1
+    assert metrics.loss_after < metrics.loss_before
     assert all(abs(sum(layer["use"]) - 1) < 1e-4 for layer in chosen.values())
 
 

@@ -20,7 +20,8 @@ from model.generation.generate import Sampling, token_id
 from model.generation.solve import solve
 from model.training.chats import Chat, ChatBatches, encode_chats, pack
 from model.training.sft import sft
-from pipeline.reasoning.stage import read_tasks, reasoning
+from pipeline.reasoning.problems import read_tasks
+from pipeline.reasoning.stage import reasoning
 from pipeline.sections import ReasoningConfig, ReasoningTask, TokenizerConfig
 from pipeline.tokens.tokenizer import chat_text, tokenizer
 from tests.model.conftest import tiny_model
@@ -118,9 +119,9 @@ def test_a_batch_is_the_same_on_any_number_of_ranks_and_a_lap_has_every_row() ->
 
 def test_the_stage_teaches_the_format(inputs: dict[str, Path], words: Tokenizer, tmp_path: Path) -> None:
     metrics = sft(_config(), inputs, tmp_path)
-    assert metrics["loss_after"] < 0.5 * metrics["loss_before"]
-    assert metrics["tasks_too_long"] == 0
-    assert 0 <= metrics["accuracy"] <= 1
+    assert metrics.loss_after < 0.5 * metrics.loss_before
+    assert metrics.tasks_too_long == 0
+    assert 0 <= metrics.accuracy <= 1
     history = json.loads((tmp_path / "history.json").read_text())
     assert len(history["steps"]) == 40
     assert (tmp_path / "model" / "tokenizer.json").exists()
@@ -145,9 +146,9 @@ def test_two_ranks_learn_what_one_learns(
     one = sft(config, inputs, tmp_path / "one")
     monkeypatch.setenv(ENVIRONMENT_KEY, json.dumps({"ranks": 2}))
     two = sft(config, inputs, tmp_path / "two")
-    assert two["layout"]["ranks"] == 2
-    assert two["loss_before"] == pytest.approx(one["loss_before"], rel=1e-5)
-    assert two["loss_after"] == pytest.approx(one["loss_after"], rel=1e-3)
+    assert two.layout.ranks == 2
+    assert two.loss_before == pytest.approx(one.loss_before, rel=1e-5)
+    assert two.loss_after == pytest.approx(one.loss_after, rel=1e-3)
 
 
 def test_tasks_that_fit_nowhere_are_said(inputs: dict[str, Path], tmp_path: Path) -> None:

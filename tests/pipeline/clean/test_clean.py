@@ -7,11 +7,13 @@ import pytest
 from datatrove.data import Document
 
 from infra.errors import UserError
+from pipeline.clean.section import GROUPS, PROFILES, SWITCHES, CleanConfig, CleanRules
 from pipeline.clean.stage import Rules, clean
-from pipeline.sections import CleanConfig, CleanRules
+from pipeline.sections import Profile
 from pipeline.tasks.documents import read_documents
 from pipeline.tasks.guard import renew
 from pipeline.tasks.ledger import DocumentMetrics, Ledger
+from pipeline.tasks.profiles import profile_of
 from pipeline.text.languages import STOP_WORDS
 from pipeline.text.words import WORDS
 from tests.pipeline.corpus import only, published, set_workers, write_documents
@@ -30,13 +32,17 @@ GERMAN = "Der alte Hafen der Stadt liegt nach Westen offen, und der Wind kommt m
 
 def _config(**rules: bool) -> CleanConfig:
     """Only the named groups of rules, for every source."""
-    return CleanConfig(rules=CleanRules(**{name: rules.get(name, False) for name in CleanRules.model_fields}))
+    return CleanConfig(rules=CleanRules(**{name: rules.get(name, name == "fix_encoding") for name in SWITCHES}))
 
 
 def _judge(
-    config: CleanConfig, text: str, source: str = "web", url: str = "http://example.com/a"
+    config: CleanConfig,
+    text: str,
+    source: str = "web",
+    url: str = "http://example.com/a",
+    profile: Profile = Profile.WEB,
 ) -> tuple[str | None, str]:
-    document = Document(text=text, id="x", metadata={"source": source, "url": url})
+    document = Document(text=text, id="x", metadata={"source": source, "url": url, "profile": profile.value})
     return Rules(config, Path("unused")).judge(document), document.text
 
 
@@ -91,7 +97,7 @@ def test_the_rules_fit_other_languages(language: str) -> None:
     text = OTHERS[language]
     assert _judge(CleanConfig(rules=rules, languages=(language, "en")), text)[0] is None
     assert _judge(CleanConfig(rules=rules), text)[0] == "language/other"
-    stripped = CleanRules(**(dict.fromkeys(CleanRules.model_fields, False) | {"gopher_quality": True}))
+    stripped = CleanRules(**(dict.fromkeys(GROUPS, False) | {"gopher_quality": True}))
     assert _judge(CleanConfig(rules=stripped, languages=()), text)[0] is not None, "as English it is none"
 
 
@@ -127,9 +133,8 @@ def test_what_the_rules_did_is_counted(tmp_path: Path) -> None:
     }
     account = DocumentMetrics.model_validate(metrics).by_source["web"]
     assert account.cut == {
-        "c4/lines/no_terminal_punc": len("Menu entry without a stop\n"),
+        "c4/lines/no_terminal_punc": len("\nMenu entry without a stop\n"),
         "c4/lines/policy": len("We use cookies to improve this site.\n"),
-        "c4/spaces": 1,
         "mended": 1,
         "masked": len("jane@corp.io") - len("email@example.com"),
     }
@@ -144,11 +149,51 @@ def test_url_rule_drops_what_the_lists_name(tmp_path: Path) -> None:
         assert rules.judge(document) == expected
 
 
-def test_curated_sources_escape_the_page_rules() -> None:
+@pytest.mark.parametrize("profile", Profile)
+def test_what_a_text_is_chooses_the_rules_and_its_name_does_not(profile: Profile) -> None:
     text = GOOD.replace(".", "")
     config = CleanConfig(rules=CleanRules(url=False))
-    assert _judge(config, text, "web")[0] == "c4_quality/too_few_sentences"
-    assert _judge(config, text, "wiki")[0] is None
+    for source in ("web", "wiki", "shelf", "src"):
+        rule = _judge(config, text, source, profile=profile)[0]
+        assert rule == ("c4_quality/too_few_sentences" if profile is Profile.WEB else None)
+
+
+def test_documents_without_a_profile_are_judged_by_the_old_names() -> None:
+    named = {"web": Profile.WEB, "wiki": Profile.REFERENCE, "book": Profile.PROSE, "code": Profile.CODE}
+    assert {source: profile_of({"source": source}) for source in named} == named
+    assert profile_of({"source": "shelf"}) is Profile.PROSE
+    assert profile_of({"source": "wiki", "profile": "code"}) is Profile.CODE
+
+
+def test_every_rule_and_threshold_gives_way_to_the_recipe_in_order() -> None:
+    shares = {"top_n_grams": {2: 0.5}, "repeated_n_grams": {5: 0.5}, "language_thresholds": {"de": 0.5}}
+    for name in CleanRules.model_fields:
+        old = getattr(CleanConfig().rules_of("mine", Profile.WEB), name)
+        if name in shares:
+            new: object = shares[name]
+        elif isinstance(old, tuple):
+            new = ("de",)
+        else:
+            new = not old if isinstance(old, bool) else 1 if old is None else old / 2 if isinstance(old, float) else 9
+        changed = CleanRules(**{name: new})
+        for keys in ({"rules": changed}, {"profiles": {Profile.WEB: changed}}, {"rules_by_source": {"mine": changed}}):
+            config = CleanConfig.model_validate(CleanConfig(**keys).model_dump(mode="json"))
+            rules = config.rules_of("mine", Profile.WEB)
+            assert getattr(rules, name) == new
+            assert rules.model_copy(update={name: old}) == CleanConfig().rules_of("mine", Profile.WEB)
+    layered = CleanConfig(
+        rules=CleanRules(min_words=1, max_words=10, pii=False),
+        profiles={Profile.MATHS: CleanRules(min_words=2, max_words=20)},
+        rules_by_source={"mine": CleanRules(min_words=3)},
+    ).rules_of("mine", Profile.MATHS)
+    assert (layered.min_words, layered.max_words, layered.pii) == (3, 20, False)
+    assert layered.gopher_quality is PROFILES[Profile.MATHS].gopher_quality is False
+
+
+def test_thresholds_directly_under_clean_are_still_understood() -> None:
+    old = CleanConfig.model_validate({"rules": {"url": False}, "min_words": 7, "curly_bracket": False})
+    assert old == CleanConfig(rules=CleanRules(url=False, min_words=7, curly_bracket=False))
+    assert CleanConfig.model_validate({"rules": {"min_words": 9}, "min_words": 7}).rules.min_words == 9
 
 
 def test_text_is_mended_and_masked_the_same_in_every_document() -> None:

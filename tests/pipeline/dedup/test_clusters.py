@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.dedup import clusters
-from pipeline.dedup.clusters import KEYS, KeyFiles, join, near_edges, same_words
+from pipeline.dedup.clusters import KEYS, KeyFiles, join, near_edges, same
 
 EDGES = st.lists(st.tuples(st.integers(0, 20), st.integers(0, 20)).filter(lambda edge: edge[0] != edge[1]), max_size=40)
 
@@ -58,7 +58,9 @@ def _keys(folder: Path, files: list[list[tuple[str, str, int]]]) -> KeyFiles:
     for number, rows in enumerate(files):
         names, sources, words = zip(*rows, strict=True) if rows else ((), (), ())
         digests = [bytes([word]) * 16 for word in words]
-        pq.write_table(pa.table([list(names), list(sources), digests], schema=KEYS), folder / f"{number:05d}.parquet")
+        ranks = [int(source != "b") for source in sources]
+        columns = [list(names), list(sources), ranks, digests, digests]
+        pq.write_table(pa.table(columns, schema=KEYS), folder / f"{number:05d}.parquet")
     return KeyFiles(folder)
 
 
@@ -81,8 +83,8 @@ def test_equal_digests_are_joined_and_the_least_key_stays(files: list[list[tuple
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         patch.setattr(clusters, "BLOCK", block)
         keys = _keys(Path(folder), rows)
-        found = join(same_words(keys))
-        nodes, names = found.winners(keys, ("b",))
+        found = join(same(keys, "words"))
+        nodes, names = found.winners(keys)
     assert {flat[node] for node in nodes} == expected
     assert sorted(names) == sorted((source, name) for name, source, _ in expected)
 

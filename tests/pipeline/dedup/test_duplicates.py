@@ -8,8 +8,8 @@ import pytest
 
 from infra.errors import UserError
 from pipeline.dedup.duplicates import changes, find_clusters, jaccard, shingles_of, sizes
+from pipeline.dedup.section import DedupConfig
 from pipeline.dedup.stage import dedup
-from pipeline.sections import DedupConfig
 from tests.pipeline.corpus import words, write_documents
 
 LONG = words(1, 300)

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.dedup.section import DedupConfig
 from pipeline.dedup.sentences import cut, sentences
 from pipeline.dedup.stage import dedup
-from pipeline.sections import DedupConfig
 from pipeline.tasks.documents import read_documents
 from tests.pipeline.corpus import published, set_workers, words, write_documents
 

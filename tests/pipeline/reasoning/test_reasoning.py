@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 
 from infra.errors import UserError
 from pipeline.reasoning.chains import WRITERS, write_addition, write_product
-from pipeline.reasoning.problem_files import question_key, question_keys, read_problems
+from pipeline.reasoning.problem_files import question_keys, read_problems
+from pipeline.reasoning.problems import Problem, ReasoningMetrics, question_key, read_tasks
 from pipeline.reasoning.scoring import score
-from pipeline.reasoning.stage import SPLITS, read_tasks, reasoning
+from pipeline.reasoning.stage import SPLITS, reasoning
 from pipeline.sections import ReasoningConfig, ReasoningTask
 
 
@@ -28,7 +29,7 @@ def _config(**changes: Any) -> ReasoningConfig:
     return ReasoningConfig.model_validate(fields | changes)
 
 
-def _make(config: ReasoningConfig, folder: Path) -> tuple[dict[str, Any], dict[str, list[dict[str, Any]]]]:
+def _make(config: ReasoningConfig, folder: Path) -> tuple[ReasoningMetrics, dict[str, list[Problem]]]:
     folder.mkdir()
     metrics = reasoning(config, {}, folder)
     return metrics, {split: read_tasks(folder / f"{split}.jsonl") for split in SPLITS}
@@ -41,15 +42,15 @@ def _equations_hold(text: str) -> bool:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], dict[str, list[dict[str, Any]]]]:
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[ReasoningMetrics, dict[str, list[Problem]]]:
     return _make(_config(), tmp_path_factory.mktemp("reasoning") / "out")
 
 
-def test_sizes_and_shares_are_as_asked(made: tuple[dict[str, Any], dict[str, list[dict[str, Any]]]]) -> None:
+def test_sizes_and_shares_are_as_asked(made: tuple[ReasoningMetrics, dict[str, list[Problem]]]) -> None:
     metrics, splits = made
     assert {split: len(rows) for split, rows in splits.items()} == {"train": 300, "validation": 20, "test": 50}
-    assert metrics["test_tasks"] == 50
-    assert {task: sizes["test"] for task, sizes in metrics["by_task"].items()} == {
+    assert metrics.test_tasks == 50
+    assert {task: sizes["test"] for task, sizes in metrics.by_task.items()} == {
         "chain_sum": 22,
         "gcd": 11,
         "products": 11,
@@ -57,12 +58,12 @@ def test_sizes_and_shares_are_as_asked(made: tuple[dict[str, Any], dict[str, lis
     }
 
 
-def test_no_question_occurs_twice(made: tuple[dict[str, Any], dict[str, list[dict[str, Any]]]]) -> None:
+def test_no_question_occurs_twice(made: tuple[ReasoningMetrics, dict[str, list[Problem]]]) -> None:
     rows = [row for rows in made[1].values() for row in rows]
     assert len({row["question"].casefold() for row in rows}) == len({row["id"] for row in rows}) == len(rows)
 
 
-def test_every_task_has_a_true_chain_of_thought(made: tuple[dict[str, Any], dict[str, list[dict[str, Any]]]]) -> None:
+def test_every_task_has_a_true_chain_of_thought(made: tuple[ReasoningMetrics, dict[str, list[Problem]]]) -> None:
     for row in made[1]["train"]:
         assert set(row) == {"id", "task", "question", "reasoning", "answer", "metadata"}
         assert score(row["task"], row["answer"], row) == 1
@@ -168,7 +169,7 @@ def test_own_files_are_dealt_out_and_checked(tmp_path: Path) -> None:
     file.write_text("".join(json.dumps(row) + "\n" for row in [*rows, rows[0]]) + "not json\n")
     config = _config(tasks=(), files=(str(file),), train=8, validation=1, test=1)
     metrics, splits = _make(config, tmp_path / "out")
-    assert metrics["rejected"] == 2
+    assert metrics.rejected == 2
     assert sum(map(len, splits.values())) == 200
     assert 130 < len(splits["train"]) < 190
     assert {row["task"] for row in splits["test"]} == {"mine"}
@@ -230,7 +231,7 @@ def test_types_of_answers_are_declared_or_found_and_told_by_file(tmp_path: Path)
     (tmp_path / "mine.jsonl").write_text("".join(json.dumps(row) + "\n" for row in mine))
     (tmp_path / "other.jsonl").write_text(json.dumps({"question": "Where?", "answer": "Paris"}) + "\n")
     made, splits = _make(_config(files=(str(tmp_path / "*.jsonl"),)), tmp_path / "out")
-    assert made["answer_types"] == {
+    assert made.answer_types == {
         "mine.jsonl": {
             "number": {"found": 30},
             "quantity": {"found": 1},
@@ -281,7 +282,7 @@ def test_questions_of_other_sets_are_in_no_split(tmp_path: Path) -> None:
     made, splits = _make(_config(files=(str(file),), exclude=(str(other),)), excluded)
     asked = {question_key(row["question"]) for rows in splits.values() for row in rows}
     assert not asked & question_keys([str(other)], "x")
-    assert made["rejected"] == 1
+    assert made.rejected == 1
     other.write_text('{"text": "?"}\n')
     with pytest.raises(UserError, match=r"reasoning\.exclude: benchmark\.jsonl: record 1: no text in question"):
         _make(_config(exclude=(str(other),)), tmp_path / "wrong")
@@ -302,7 +303,7 @@ def test_programs_of_thought_from_a_file_are_run_and_kept(tmp_path: Path) -> Non
     assert mine["2 + 2?"]["response"] == "```python\nprint(2 + 2)\n```"
     assert mine["2 + 2?"]["reasoning"] == "add them"
     assert len(mine) == 31
-    assert made["train_program"] == sum(row in mine.values() for row in read_tasks(tmp_path / "train.jsonl"))
+    assert made.train_program == sum(row in mine.values() for row in read_tasks(tmp_path / "train.jsonl"))
     wrong = [json.loads(line)["rule"] for line in (tmp_path / "rejects.jsonl").read_text().splitlines()]
     assert wrong == [
         "the program does not print the answer: printed '6'",
@@ -337,9 +338,9 @@ def test_some_tasks_are_solved_by_programs_and_some_at_once(tmp_path: Path) -> N
     shares = {"program_share": 0.3, "direct_share": 0.3}
     metrics, splits = _make(_config(tasks=tasks, train=200, **shares), tmp_path / "out")
     programs = [row for row in splits["train"] if "response" in row]
-    assert metrics["train_program"] == len(programs)
+    assert metrics.train_program == len(programs)
     assert 30 < len(programs) < 90
-    assert 30 < metrics["train_direct"] < 90
+    assert 30 < metrics.train_direct < 90
     for row in programs[:12]:
         assert score(row["task"], row["response"], row) == 1, row
     assert not any("response" in row for row in splits["test"])

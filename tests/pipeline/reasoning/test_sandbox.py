@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -103,8 +104,8 @@ def test_many_at_once_keep_their_order() -> None:
 
 
 def test_judges_judge_and_a_hanging_one_gives_nothing() -> None:
-    def math(answer: str, expected: str) -> dict[str, str]:
-        return {"kind": "math", "answer": answer, "expected": expected}
+    def math(answer: str, expected: str) -> dict[str, Any]:
+        return {"kind": "typed", "answer": answer, "expected": expected, "answer_type": None, "choices": []}
 
     entry = {"question": "?", "answer": "12", "metadata": {"source_dataset": "chain_sum"}}
     requests = [

@@ -221,9 +221,8 @@ def test_no_answer_reads_a_file(name: str, tmp_path: Path) -> None:
     assert judge(requests) == [0.0, 0.1]
 
 
-@pytest.mark.parametrize("kind", ["math", "typed"])
-def test_hostile_answers_to_mathematics_are_wrong(kind: str) -> None:
-    common = {"kind": kind, "expected": "42", "answer_type": None, "choices": []}
+def test_hostile_answers_to_mathematics_are_wrong() -> None:
+    common = {"kind": "typed", "expected": "42", "answer_type": None, "choices": []}
     requests = [{**common, "answer": answer} for answer in ("42", *HOSTILE_ANSWERS, "42.0")]
     marks = judge(requests, Limits(seconds=0.5))
     assert [marks[0], marks[-1]] == [1.0, 1.0]
@@ -242,7 +241,6 @@ def test_no_child_is_forked_from_a_process_that_saw_a_job() -> None:
     entry = {"question": needle, "answer": needle, "metadata": {"source_dataset": "chain_sum"}}
     run_programs([f"print({needle!r})", f"import sympy; print({needle!r})"])
     judge([{"kind": "gym", "dataset": "chain_sum", "answer": needle, "entry": entry}])
-    judge([{"kind": "math", "answer": needle, "expected": needle}])
     assert score("mine", needle + ".", _file_row(needle)) == 1.0
     helpers = [child for child in psutil.Process().children() if "sandbox" in " ".join(child.cmdline())]
     assert helpers

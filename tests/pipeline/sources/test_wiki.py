@@ -1,4 +1,4 @@
-"""Wiki dumps: prose out of markup, pages that are no articles, XML that breaks off."""
+"""Wiki dumps: articles, pages that are none, what a dump tells of its wiki, XML that breaks off."""
 
 from __future__ import annotations
 
@@ -11,39 +11,13 @@ from typing import Any
 import pytest
 
 from pipeline.sections import WikiSource
-from pipeline.sources.wiki import plain_text, read
+from pipeline.sources.wiki import read
+from pipeline.tasks.ledger import take_record
 from tests.pipeline.corpus import only
 from tests.pipeline.sources.raw import LIMIT, external, read_all, wiki_dump, wiki_page
 
 WORDS = "The harbour of the old town lies open to the west, and the wind comes in with the tide. " * 4
 SOURCE = WikiSource(paths=("unused",))
-
-
-@pytest.mark.parametrize(
-    ("markup", "text"),
-    [
-        ("'''Bold''' and ''slanted'' [[town|towns]] and [[harbour]]s", "Bold and slanted towns and harbours"),
-        ("a[[File:X.jpg|thumb|A [[linked]] caption]]b[[Image:Y.png]]c[[Datei:Z.jpg|mini]]", "abc"),
-        ("a[[Category:Towns]]b [[:Category:Towns]]", "ab Category:Towns"),
-        ("[[de:Hafen]]x", "x"),
-        ("a<ref>cite {{web|x}}</ref>b<ref name='x' />c", "abc"),
-        ("a{{Infobox|b={{nested}}}}b<!-- hidden -->", "ab"),
-        ("a\n{| class='x'\n|-\n| cell\n|}\nb", "a\n\nb"),
-        ("a [http://h label] b [http://h]", "a label b"),
-        ("tea &amp; cake&nbsp;here", "tea & cake here"),
-        ("* one\n* two", "- one\n- two"),
-        ("one<br />two <span>three</span> <math>x^2</math>", "one\ntwo three"),
-        (
-            "== Town ==\ntext\n== References ==\nlist\n=== Sub ===\nmore\n== After ==\nend",
-            "Town\n\ntext\n\nAfter\n\nend",
-        ),
-        ("Name ({{lang|de}}; ) is", "Name is"),
-        ("__NOTOC__a", "a"),
-        ("left ''open <ref>note</ref> and [[town|open\n| cell\nend", "left open  and open\n\nend"),
-    ],
-)
-def test_prose(markup: str, text: str) -> None:
-    assert plain_text(markup, SOURCE.drop_sections, frozenset({"file", "image", "category", "datei"})) == text
 
 
 def _read(tmp_path: Path, content: bytes, **options: Any) -> tuple[list[Any], str]:
@@ -56,6 +30,9 @@ def test_an_article(tmp_path: Path, compress: Callable[[bytes], bytes]) -> None:
     document, rule = only(_read(tmp_path, content)[0])
     assert rule is None
     assert document.text == f"Old town\n\n{WORDS.strip()}"
+    characters, cuts, _ = take_record(document.metadata, 0)
+    assert characters == len(f"[[Datei:X.jpg|mini|no]]{WORDS}")
+    assert cuts == {"title": -len("Old town\n\n"), "media": len("[[Datei:X.jpg|mini|no]]")}
     assert document.metadata == {"url": "https://w.example/wiki/Old_town", "title": "Old town", "page": 7}
 
 
@@ -71,6 +48,77 @@ def test_what_is_no_article(tmp_path: Path) -> None:
     assert [rule for _, rule in found] == ["redirect", "redirect", "namespace/1", "too_short", None]
     assert not damage
     assert _read(tmp_path, wiki_dump(*pages), namespaces=(0, 1))[0][2][1] is None
+
+
+KOREAN = "서울은 대한민국의 수도이다. 한강을 끼고 있으며 많은 사람들이 살고 있다. " * 8
+
+
+def _of(language: str, *pages: str, file: str = "", database: str = "") -> bytes:
+    """A dump of the wiki in a language, which calls its files `file`."""
+    dump = wiki_dump(*pages).decode().replace('xml:lang="de"', f'xml:lang="{language}"')
+    return (
+        dump.replace("Datei", file or "File")
+        .replace("<dbname>w<", f"<dbname>{database or language + 'wiki'}<")
+        .encode()
+    )
+
+
+def test_a_wiki_is_known_by_its_dump(tmp_path: Path) -> None:
+    """Files go by their older name too, the sections at the end by the language, and so do redirects."""
+    article = wiki_page(
+        "서울",
+        f"{{{{도시 정보|이름=서울}}}}[[그림:Seoul.jpg|섬네일|300px|서울의 모습]]{KOREAN}\n== 역사 ==\n{KOREAN}\n"
+        "== 같이 보기 ==\n* [[부산]]\n== 각주 ==\n{{각주}}\n== 외부 링크 ==\n* [http://seoul.go.kr 서울시]\n"
+        "[[분류:도시]]",
+    )
+    dump = _of("ko", article, wiki_page("한양", "#넘겨주기 [[서울]]"), file="파일")
+    found = _read(tmp_path, dump)[0]
+    assert [rule for _, rule in found] == [None, "redirect"]
+    assert found[0][0].text == f"서울\n\n{KOREAN.strip()}\n\n역사\n\n{KOREAN.strip()}"
+    assert set(take_record(found[0][0].metadata, 0).cut) == {"title", "templates", "media", "sections"}
+
+
+@pytest.mark.parametrize(
+    ("language", "database", "redirect"),
+    [
+        ("de", "dewiki", "#WEITERLEITUNG [[Ort]]"),
+        ("ja", "jawiki", "＃転送 [[町]]"),
+        ("zh", "zhwiki", "#重定向[[市]]"),
+        ("fa", "fawiki", "#تغییر_مسیر [[شهر]]"),
+        ("zh-Hans-CN", "zhwiktionary", "#重新導向 [[市]]"),
+        ("ru", "w", "#перенаправление [[Город]]"),
+        ("nan", "zh_min_nanwiki", "#重定向 [[市]]"),
+    ],
+)
+def test_words_of_redirects(tmp_path: Path, language: str, database: str, redirect: str) -> None:
+    pages = [wiki_page("A", redirect), wiki_page("B", redirect.replace("[[", "").replace("]]", "") + WORDS)]
+    found = _read(tmp_path, _of(language, *pages, database=database))[0]
+    assert [rule for _, rule in found] == ["redirect", None]
+
+
+def test_sections_as_the_recipe_has_them(tmp_path: Path) -> None:
+    page = wiki_page("A", f"{WORDS}\n== Weblinks ==\nfirst\n== Werke ==\nsecond")
+
+    def text(**options: Any) -> str:
+        return str(_read(tmp_path, wiki_dump(page), **options)[0][0][0].text)
+
+    assert "first" not in text()
+    assert "second" in text()
+    assert "first" in text(drop_sections=("Werke",))
+    assert "second" not in text(drop_sections=("Werke",))
+    assert "first" in text(drop_sections=())
+
+
+def test_a_variant_is_chosen(tmp_path: Path) -> None:
+    dump = _of("zh", wiki_page("A", "-{zh-hans:计算机; zh-hant:電腦}-" + WORDS))
+    assert _read(tmp_path, dump)[0][0][0].text.startswith("A\n\n计算机The")
+    assert _read(tmp_path, dump, variant="zh-tw")[0][0][0].text.startswith("A\n\n電腦The")
+
+
+def test_tables_are_rows_by_choice(tmp_path: Path) -> None:
+    dump = wiki_dump(wiki_page("A", f"{WORDS}\n{{|\n! x !! y\n|-\n| 1 || class=z | 2\n|}}\nend"))
+    assert _read(tmp_path, dump)[0][0][0].text.endswith("tide.\n\nend")
+    assert _read(tmp_path, dump, tables=True)[0][0][0].text.endswith("tide.\n\nx | y\n1 | 2\n\nend")
 
 
 def test_the_latest_revision_counts(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import signal
@@ -16,14 +17,18 @@ import psutil
 import pytest
 from datatrove.pipeline.base import PipelineStep
 
+import pipeline.tasks.digests
 from infra.errors import UserError
-from infra.execution import ENVIRONMENT_KEY, Execution
+from infra.execution import ENVIRONMENT_KEY, Execution, execution
 from infra.hashing import identity_of
 from infra.runner import Job, make
+from infra.storage import resolve
 from infra.store import LocalStore
 from pipeline.dedup import decontaminate as decontaminate_stage
 from pipeline.dedup import stage as dedup_stage
-from pipeline.sections import DecontaminateConfig, DedupConfig
+from pipeline.dedup.section import DedupConfig
+from pipeline.sections import DecontaminateConfig
+from pipeline.tasks.digests import digests_on
 from pipeline.tasks.documents import Document, DocumentReader, DocumentWriter, run_pipeline
 from pipeline.tasks.executors import TaskError
 from tests.infra import ray, slurm
@@ -119,6 +124,28 @@ def test_errors_arrive_and_what_is_done_is_not_repeated(executor: str, artifact:
 
 @pytest.mark.drill
 @pytest.mark.timeout(900)
+def test_digests_of_many_files(executor: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Taken where the tasks run, in order; a file that cannot be read costs no other."""
+    monkeypatch.setattr(pipeline.tasks.digests, "TASK_BYTES", 10)
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    for number in range(6):
+        (raw / str(number)).write_bytes(bytes([number]) * 7)
+    files = resolve([str(raw)])
+    gone = raw / "4"
+    gone.unlink()
+    with pytest.raises((UserError, TaskError, FileNotFoundError), match="No such file"):
+        digests_on(execution(), files, tmp_path / "digests")
+    found = len(list(tmp_path.glob("digests/*/found/*.json")))
+    assert found >= 3
+    gone.write_bytes(bytes([4]) * 7)
+    wanted = [hashlib.sha256(bytes([number]) * 7).hexdigest() for number in range(6)]
+    assert digests_on(execution(), files, tmp_path / "digests") == wanted
+    assert not list((tmp_path / "digests").iterdir())
+
+
+@pytest.mark.drill
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("executor", ["slurm", "ray"], indirect=True)
 def test_stages_of_several_passes_give_the_same_bytes(
     executor: str, artifact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -148,6 +175,7 @@ import json, sys
 from pathlib import Path
 from infra.execution import Execution
 from infra.runner import Job, make
+from infra.storage import resolve
 from infra.store import LocalStore
 from tests.pipeline.tasks.test_executors import slow_job
 make(LocalStore(Path(sys.argv[1])), slow_job(*sys.argv[2:]), lambda event: None)

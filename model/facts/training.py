@@ -1,27 +1,35 @@
-"""What the training stages report: one model per stage, written at the border as flat JSON and read back through it.
-
-Light on purpose: whoever reads a manifest may load these without torch.
-"""
+"""What the training stages report, a model each."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from pydantic import BaseModel, ConfigDict
+
+from infra.facts import Facts, StageMetrics
 
 __all__ = [
     "ContinuedMetrics",
     "DpoMetrics",
     "ExpertLoad",
+    "ExpertUse",
     "GrpoMetrics",
     "LayoutFacts",
     "PretrainMetrics",
+    "RejectionMetrics",
     "SftMetrics",
-    "StageMetrics",
     "TrainingMetrics",
     "before_and_after",
 ]
+
+
+class ExpertUse(Facts):
+    """Of one layer, in the ``experts.json`` of expert-selective fine-tuning."""
+
+    use: list[float]
+    """Share of each expert; they add up to 1."""
+    trained: list[int]
+    """Numbers of the experts that were trained."""
 
 
 class LayoutFacts(BaseModel):
@@ -46,35 +54,25 @@ class ExpertLoad(BaseModel):
     """Coefficient of variation; 0 is perfect balance."""
 
 
-class StageMetrics(BaseModel):
-    """The numbers of a stage. What is measured by a name that the data choose (a source) is an extra field."""
-
-    model_config = ConfigDict(frozen=True, extra="allow")
-
-    def written(self) -> dict[str, Any]:
-        """As JSON values, without what the stage has not measured."""
-        return self.model_dump(mode="json", exclude_none=True)
-
-
 class TrainingMetrics(StageMetrics):
     """What pretraining, continued pretraining and fine-tuning have in common.
 
     Held-out measures come before the first step and after the last: ``NAME_before``, ``NAME_after``.
     """
 
-    steps: int
-    tokens: int
+    steps: int | None = None
+    tokens: int | None = None
     """Seen by all ranks, resumed steps included."""
-    train_loss_first: float
-    train_loss_last: float
+    train_loss_first: float | None = None
+    train_loss_last: float | None = None
     """Mean of the last ten steps."""
-    skipped_steps: int
-    seconds: float
-    tokens_per_second: float
-    peak_memory_bytes: int
-    checkpoints: int
-    checkpoint_seconds: float
-    layout: LayoutFacts
+    skipped_steps: int | None = None
+    seconds: float | None = None
+    tokens_per_second: float | None = None
+    peak_memory_bytes: int | None = None
+    checkpoints: int | None = None
+    checkpoint_seconds: float | None = None
+    layout: LayoutFacts | None = None
     loss_before: float | None = None
     loss_after: float | None = None
     bits_per_byte_before: float | None = None
@@ -86,14 +84,14 @@ class TrainingMetrics(StageMetrics):
 class PretrainMetrics(TrainingMetrics):
     """Of `pretrain`."""
 
-    parameters: int
-    parameters_active: int
+    parameters: int | None = None
+    parameters_active: int | None = None
 
 
 class ContinuedMetrics(TrainingMetrics):
     """Of `continued`; bits per byte of every source besides, before and after."""
 
-    parameters: int
+    parameters: int | None = None
     bits_per_byte_domain_before: float | None = None
     bits_per_byte_domain_after: float | None = None
     bits_per_byte_general_before: float | None = None
@@ -105,9 +103,9 @@ class ContinuedMetrics(TrainingMetrics):
 class SftMetrics(TrainingMetrics):
     """Of `sft`, `sft_second` and `distill`."""
 
-    rows: int
-    epochs: float
-    tasks_too_long: int
+    rows: int | None = None
+    epochs: float | None = None
+    tasks_too_long: int | None = None
     accuracy: float | None = None
     trained_experts: int | None = None
     trained_experts_share: float | None = None
@@ -118,24 +116,24 @@ class SftMetrics(TrainingMetrics):
 class DpoMetrics(StageMetrics):
     """Of `dpo`."""
 
-    pairs: int
-    steps: int
-    train_loss_first: float
-    train_loss_last: float
-    preferred_last: float
-    accuracy_before: float
-    accuracy_after: float
+    pairs: int | None = None
+    steps: int | None = None
+    train_loss_first: float | None = None
+    train_loss_last: float | None = None
+    preferred_last: float | None = None
+    accuracy_before: float | None = None
+    accuracy_after: float | None = None
 
 
 class GrpoMetrics(StageMetrics):
     """Of `grpo` and `grpo_second`."""
 
-    steps: int
-    answers: int
-    epochs: float
-    skipped_steps: int
-    reward_first: float
-    reward_last: float
+    steps: int | None = None
+    answers: int | None = None
+    epochs: float | None = None
+    skipped_steps: int | None = None
+    reward_first: float | None = None
+    reward_last: float | None = None
     rollout_seconds_share: float | None = None
     update_seconds_share: float | None = None
     kl_last: float | None = None
@@ -143,16 +141,29 @@ class GrpoMetrics(StageMetrics):
     informative_last: float | None = None
     length_last: float | None = None
     program_share_last: float | None = None
-    reward_before: float
-    reward_after: float
-    accuracy_before: float
-    accuracy_after: float
-    format_before: float
-    format_after: float
-    length_before: float
-    length_after: float
-    seconds: float
-    layout: LayoutFacts
+    reward_before: float | None = None
+    reward_after: float | None = None
+    accuracy_before: float | None = None
+    accuracy_after: float | None = None
+    format_before: float | None = None
+    format_after: float | None = None
+    length_before: float | None = None
+    length_after: float | None = None
+    seconds: float | None = None
+    layout: LayoutFacts | None = None
+
+
+class RejectionMetrics(StageMetrics):
+    """Of `rejection`."""
+
+    questions: int | None = None
+    answers: int | None = None
+    accepted_share: float | None = None
+    """Of the answers: right and well-formed ones, before those that were said already are left out."""
+    questions_solved: int | None = None
+    rows_sampled: int | None = None
+    rows_general: int | None = None
+    train_tasks: int | None = None
 
 
 def before_and_after(first: Mapping[str, float], last: Mapping[str, float]) -> dict[str, float]:

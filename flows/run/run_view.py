@@ -11,20 +11,28 @@ import math
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from flows.recipe.stages import ACTIONS, stage_names
+from flows.recipe.stages import ACTIONS, metrics_of, stage_names
 from flows.run.record import RunRecord, StageRecord
 from infra.errors import UserError
-from infra.events import EventReader
+from infra.events import EventReader, Measured
+from infra.facts import Facts, StageMetrics
+from infra.json_objects import JsonObject
 from infra.manifest import LOGS, Manifest
 from infra.store import Store
+from model.facts.evaluation import FILE as EVALUATION
+from model.facts.evaluation import Evaluation
+from model.facts.release import QUANTIZATION, Quantization
+from pipeline.tasks.ledger import DocumentMetrics
 
 __all__ = ["Point", "Run", "StageView", "number"]
 
 _ORDER = {name: place for place, name in enumerate([*stage_names(), *ACTIONS])}
 """The record is kept with sorted keys, so the order of the stages comes from their table."""
 
+M = TypeVar("M", bound=StageMetrics | DocumentMetrics)
+F = TypeVar("F", bound=Facts)
 Point = tuple[float, float]
 """Step and value."""
 
@@ -65,9 +73,19 @@ class StageView:
         return self.state in ("cached", "pinned", "drifted")
 
     @property
-    def metrics(self) -> dict[str, Any]:
-        """What the stage reported."""
+    def metrics(self) -> JsonObject:
+        """What the stage reported, as its manifest has it."""
         return self.manifest.metrics if self.manifest else {}
+
+    @cached_property
+    def measured(self) -> StageMetrics | DocumentMetrics | None:
+        """What the stage reported, as the table of stages types it; None where there is no artifact."""
+        kind = metrics_of(self.name)
+        return kind.read(self.manifest.metrics) if self.manifest and kind else None
+
+    def measured_as(self, kind: type[M]) -> M | None:
+        """`measured` of a stage whose metrics are of that kind; None where they are not, or there are none."""
+        return self.measured if isinstance(self.measured, kind) else None
 
     @property
     def cost(self) -> dict[str, float]:
@@ -88,7 +106,11 @@ class StageView:
         except (OSError, UserError):
             return None
 
-    def json(self, file: str) -> dict[str, Any]:
+    def facts(self, kind: type[F], file: str) -> F:
+        """A JSON object among the artifact's files, as far as it can be read; all empty where it is absent."""
+        return kind.read(self.json(file))
+
+    def json(self, file: str) -> JsonObject:
         """A JSON object among the artifact's files; empty where it is absent or no object."""
         if self.folder is None:
             return {}
@@ -106,12 +128,10 @@ class StageView:
             return {}
         try:
             for event in EventReader(self.folder / LOGS / "events.jsonl").new():
-                if event.get("event") == "metrics":
-                    for name in event["values"]:
-                        value = number(event["values"], name)
-                        if value is not None:
-                            found.setdefault(name, {})[float(event["step"])] = value
-        except (OSError, ValueError, KeyError, TypeError):
+                if isinstance(event, Measured):
+                    for name, value in event.values.items():
+                        found.setdefault(name, {})[float(event.step)] = value
+        except (OSError, ValueError):
             pass  # a torn log costs the points after the tear
         return {name: sorted(points.items()) for name, points in found.items()}
 
@@ -165,7 +185,12 @@ class Run:
         """What the artifacts that were there already had taken to make."""
         return sum(stage.manifest.seconds for stage in self.stages if stage.reused and stage.manifest)
 
-    @property
-    def evaluation(self) -> dict[str, Any]:
+    @cached_property
+    def evaluation(self) -> Evaluation:
         """Contents of the `evaluate` artifact."""
-        return self.stage("evaluate").json("evaluation.json")
+        return self.stage("evaluate").facts(Evaluation, EVALUATION)
+
+    @cached_property
+    def quantization(self) -> Quantization:
+        """Contents of the `quantize` artifact."""
+        return self.stage("quantize").facts(Quantization, QUANTIZATION)

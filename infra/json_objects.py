@@ -1,0 +1,34 @@
+"""JSON objects that others define: a checkpoint's ``config.json``, the body of a request, a tool's report.
+
+What this project defines itself has a model of its own; nothing but what comes from outside, or goes there as it came,
+is a `JsonObject`.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from infra.errors import UserError
+
+__all__ = ["JsonObject", "read_object"]
+
+JsonObject: TypeAlias = dict[str, Any]
+"""A JSON object as it was read, or is to be written."""
+
+
+def read_object(path: Path) -> JsonObject:
+    """The object in a JSON file.
+
+    Raises:
+        UserError: it is no JSON, or something else than an object.
+        OSError: it cannot be read.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path}: no valid JSON ({error}); make it again") from None
+    if not isinstance(found, dict):
+        raise UserError(f"{path}: holds no JSON object but {type(found).__name__}; make it again")
+    return found

@@ -1,0 +1,139 @@
+"""`-{...}-`: text that a wiki in several scripts or regions shows in one of them (MediaWiki's LanguageConverter).
+
+After `ConverterRule` of MediaWiki 1.43: flags before `|`, then rules `variant:text;...`. Which variant is wanted
+decides, then those that it falls back on; with none wanted the first rule that the wiki's plain form falls back on.
+"""
+
+from __future__ import annotations
+
+import re
+
+__all__ = ["FALLBACKS", "choose_variants"]
+
+FALLBACKS: dict[str, tuple[str, ...]] = {
+    "zh": ("zh-hans", "zh-hant", "zh-cn", "zh-tw", "zh-hk", "zh-sg", "zh-mo", "zh-my"),
+    "zh-hans": ("zh-cn", "zh-sg", "zh-my"),
+    "zh-hant": ("zh-tw", "zh-hk", "zh-mo"),
+    "zh-cn": ("zh-hans", "zh-sg", "zh-my"),
+    "zh-sg": ("zh-my", "zh-hans", "zh-cn"),
+    "zh-my": ("zh-sg", "zh-hans", "zh-cn"),
+    "zh-tw": ("zh-hant", "zh-hk", "zh-mo"),
+    "zh-hk": ("zh-mo", "zh-hant", "zh-tw"),
+    "zh-mo": ("zh-hk", "zh-hant", "zh-tw"),
+    "sr": ("sr-ec",),
+    "sr-ec": ("sr", "sr-cyrl"),
+    "sr-el": ("sr-latn", "sr"),
+    "sh": ("sh-latn",),
+    "sh-latn": ("sh",),
+    "sh-cyrl": ("sh-latn",),
+    "gan": ("gan-hans", "gan-hant"),
+    "gan-hans": ("gan",),
+    "gan-hant": ("gan",),
+    "wuu": ("wuu-hans", "wuu-hant"),
+    "wuu-hans": ("wuu",),
+    "wuu-hant": ("wuu",),
+    "kk": ("kk-cyrl", "kk-kz", "kk-latn", "kk-arab"),
+    "ku": ("ku-latn",),
+    "ku-arab": ("ku-latn",),
+    "ku-latn": ("ku-arab",),
+    "uz": ("uz-latn",),
+    "uz-cyrl": ("uz",),
+    "uz-latn": ("uz",),
+    "shi": ("shi-latn", "shi-tfng"),
+    "shi-latn": ("shi",),
+    "shi-tfng": ("shi",),
+    "iu": ("ike-cans",),
+    "ike-cans": ("iu",),
+    "ike-latn": ("iu",),
+    "crh": ("crh-latn",),
+    "crh-latn": ("crh-cyrl",),
+    "crh-cyrl": ("crh-latn",),
+    "tg": ("tg",),
+    "tg-latn": ("tg",),
+    "tly": ("tly",),
+    "tly-cyrl": ("tly",),
+    "ban": ("ban",),
+    "ban-bali": ("ban",),
+    "mni": ("mni",),
+    "mni-beng": ("mni",),
+    "zgh": ("zgh",),
+    "zgh-latn": ("zgh",),
+}
+"""Variants that are shown when one has no text of its own (parsoid's baseconfig, `languagevariants`)."""
+_ALIKE = {"zh-yue": "zh", "zh-classical": "zh"}
+_TOKENS = re.compile(r"(-\{(?!\{)|(?<!\})(?:\}\})*\}-)")
+_REFERENCE = re.compile(r"&#?[a-zA-Z0-9]{1,32}$")
+_FLAGS = re.compile(r"[A-Za-z\-;\s]*")
+MOST_DEPTH = 10
+"""As MediaWiki's."""
+
+
+def _variants(language: str) -> frozenset[str]:
+    base = language.partition("-")[0] if language not in FALLBACKS else language
+    known = {code for code in FALLBACKS if code == base or code.startswith(f"{base}-")}
+    return frozenset(known | {other for code in known for other in FALLBACKS[code]})
+
+
+def choose_variants(text: str, language: str, wanted: str) -> str:
+    """`text` with every `-{...}-` replaced by what the wanted variant shows ("" for the wiki's plain form).
+
+    A language without variants has no such markup: there it is text.
+    """
+    language = _ALIKE.get(language, language)
+    base = language if language in FALLBACKS else language.partition("-")[0]
+    if base not in FALLBACKS or "-{" not in text:
+        return text
+    known = _variants(base)
+    stack: list[list[str]] = [[]]
+    for token in _TOKENS.split(text):
+        if token == "-{" and len(stack) <= MOST_DEPTH:
+            stack.append([])
+        elif token.endswith("}-") and len(stack) > 1:
+            inner = "".join([*stack.pop(), token[:-2]])
+            stack[-1].append(_shown(inner, known, base, wanted or base))
+        else:
+            stack[-1].append(token)
+    while len(stack) > 1:
+        rest = stack.pop()
+        stack[-1].append("-{" + "".join(rest))
+    return "".join(stack[0])
+
+
+def _shown(inner: str, known: frozenset[str], base: str, wanted: str) -> str:
+    before, bar, after = inner.partition("|")
+    flags: set[str] = set()
+    if bar and _FLAGS.fullmatch(before):
+        names = {flag.strip() for flag in before.split(";") if flag.strip()}
+        if names and {name.lower() for name in names} <= known:  # for these variants alone
+            return after
+        flags, inner = {name.upper() for name in names}, after
+    if flags & {"H", "T", "-"}:
+        return ""
+    rules = {} if flags & {"R", "N"} else _rules(inner, known)
+    if not rules:
+        return inner
+    if "D" in flags:
+        return "；".join(f"{variant}：{text}" for variant, text in rules.items())
+    for code in (wanted, *FALLBACKS.get(wanted, ()), *FALLBACKS[base]):
+        if code in rules:
+            return rules[code]
+    return next(iter(rules.values()))
+
+
+def _rules(inner: str, known: frozenset[str]) -> dict[str, str]:
+    """Texts by variant; none if this is no list of rules. A `;` that begins no further rule is part of a text."""
+    rules: list[tuple[str, str]] = []
+    for piece in inner.split(";"):
+        one, arrow, target = piece.partition("=>")
+        variant, colon, text = (target if arrow else one).partition(":")
+        if colon and variant.strip().lower() in known:
+            rules.append((variant.strip().lower(), text))
+        elif rules:
+            if piece.strip() or _REFERENCE.search(rules[-1][1]):
+                rules[-1] = (rules[-1][0], f"{rules[-1][1]};{piece}")
+        elif piece.strip():
+            return {}
+    found: dict[str, str] = {}
+    for variant, text in rules:
+        found.setdefault(variant, text.strip())
+    return found

@@ -1,0 +1,32 @@
+"""The sample's text is gathered for recipes that are made of it, where it is missing, and for no others."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from flows.recipe.recipe import Recipe, load_recipe
+from flows.recipe.sample_text import gather_sample_text
+from pipeline.sample import gather
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(gather, "MOST_PAGES", 20)
+
+
+def test_it_is_gathered_once() -> None:
+    said: list[str] = []
+    gather_sample_text(load_recipe("sample"), said.append)
+    assert len(said) == 3
+    assert {path.name for path in Path("data/sample").iterdir()} >= {"wiki", "book", "web"}
+    gather_sample_text(load_recipe("sample"), said.append)
+    assert len(said) == 3, "what is there is left alone"
+
+
+def test_other_recipes_fetch_nothing() -> None:
+    other = {"name": "mine", "extract": {"sources": {"notes": {"kind": "jsonl", "paths": ["notes.jsonl"]}}}}
+    gather_sample_text(Recipe.model_validate(other), lambda line: pytest.fail(line))
+    assert not Path("data").exists()

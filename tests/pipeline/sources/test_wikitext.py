@@ -1,0 +1,272 @@
+"""Wikitext to text: markup goes, what only looks like markup stays, and where something went no hole is left."""
+
+from __future__ import annotations
+
+import pytest
+
+from pipeline.sources.wikitext.namespaces import NAMES
+from pipeline.sources.wikitext.render import rendered
+from pipeline.sources.wikitext.sections import SECTIONS
+from pipeline.sources.wikitext.wikis import code_of, wiki_of
+
+
+def _text(markup: str, language: str = "en", **options: object) -> str:
+    return rendered(markup, wiki_of(language), **options).text  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("markup", "text"),
+    [
+        ("'''Bold''' and ''slanted'' [[town|towns]] and [[harbour]]s", "Bold and slanted towns and harbours"),
+        ("a[[File:X.jpg|thumb|A [[linked]] caption]]b[[Image:Y.png]]c[[Datei:Z.jpg|mini]]", "abc"),
+        ("a[[Category:Towns]]b [[:Category:Towns]]", "ab Category:Towns"),
+        ("[[de:Hafen]]x[[:fr:Port|port]] [[mw:Help]]", "xport mw:Help"),
+        ("a<ref>cite {{web|x}}</ref>b<ref name='x' />c", "abc"),
+        ("a<ref>[http://x left open {{</ref>b", "ab"),
+        ("a{{Infobox|b={{nested}}}}b<!-- hidden -->", "ab"),
+        ("a [http://h label] b [http://h] [//h/x other]", "a label b other"),
+        ("tea &amp; cake&nbsp;here", "tea & cake here"),
+        ("one<br />two <span>three</span> <div>four</div>", "one\ntwo three\n\nfour"),
+        (
+            "== Town ==\ntext\n== References ==\nlist\n=== Sub ===\nmore\n== After ==\nend",
+            "Town\n\ntext\n\nAfter\n\nend",
+        ),
+        ("== ''Nothing'' ==\n{{box}}\n== '''Full''' ==\n=== Sub ===\nyes", "Full\n\nSub\n\nyes"),
+        ("__NOTOC__a__notoc__ __KEIN_INHALTSVERZEICHNIS__", "a"),
+        ("l'''amour'' is '''''x''''' ''''y''''", "l'amour is x 'y'"),
+        ("<gallery>\nFile:a.jpg|b\n</gallery>a<timeline>x</timeline>", "a"),
+        ("10<sup>6</sup> m<sup>2</sup> H<sub>2</sub>O 19<sup>th</sup>", "10⁶ m² H2O 19th"),
+        ("<ruby>漢<rp>(</rp><rt>かん</rt><rp>)</rp></ruby>", "漢(かん)"),
+        ("<poem>\nOne ''line''\nand another\n</poem>", "One line\nand another"),
+    ],
+)
+def test_markup(markup: str, text: str) -> None:
+    assert _text(markup) == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a<x and x>b",
+        "vector<int> and <T>x</T>",
+        "! not a heading of a table",
+        "| no cell\n|} no end",
+        "if [[ -f $x ]]; then [[ ]] && [[ $a == b ]]",
+        "main() and __FILE__ and __init__ and __index__",
+        "a = b == c, a || b, {x}, [y], 5 * 3",
+        "C:\\dir, 3 < 4 > 2, -{x}-",
+        "it's the 1960's and rock 'n' roll",
+        "#include <stdio.h>\n#define X 1\n#endif",
+    ],
+)
+def test_what_only_looks_like_markup(text: str) -> None:
+    assert _text(text) == text
+
+
+@pytest.mark.parametrize(
+    ("markup", "text"),
+    [
+        ("#include &lt;stdio.h&gt;", "#include <stdio.h>"),
+        ("x &lt;ref&gt;y&lt;/ref&gt; &#91;&#91;z]] &amp;lt; &bogus;", "x <ref>y</ref> [[z]] &lt; &bogus;"),
+        ("<nowiki>''[[x]] {{y}} <ref> &lt; __NOTOC__</nowiki>", "''[[x]] {{y}} <ref> < __NOTOC__"),
+        ("{{nowrap|<nowiki>}}|</nowiki>}}", "}}|"),
+        ("<nowiki>*</nowiki> no item", "* no item"),
+        ("[[a|<nowiki>]]</nowiki>]]", "]]"),
+        ("<code>[[ -f $x ]]</code>", "[[ -f $x ]]"),
+        ("<code>a = ''</code>, <code>x[[1]]</code>", "a = '', x[[1]]"),
+        ("<code>''n''</code> and <code>[[Foo|bar]]</code>", "n and bar"),
+        ("<code>&lt;b&gt; a  b</code>", "<b> a  b"),
+        (
+            "x\n<syntaxhighlight lang='c'>\n#include <a.h>\n\n\n* b;  \n&lt; [[c]] {{d}}\n</syntaxhighlight>\ny",
+            "x\n\n#include <a.h>\n\n\n* b;  \n&lt; [[c]] {{d}}\n\ny",
+        ),
+        ("<source>if (a<b) ''c''</source>", "if (a<b) ''c''"),
+        ("x <syntaxhighlight inline lang=py>a  [b]</syntaxhighlight> y", "x a  [b] y"),
+        ("<pre>\n  a\n\n\n   b &amp; ''c''\n</pre>", "  a\n\n\n   b & ''c''"),
+        ("<math>\\frac{{a}}{b} < '' [[c]]</math>", "$\\frac{{a}}{b} < '' [[c]]$"),
+        ('<math display="block">x^2</math>', "$$x^2$$"),
+        ("<chem>H2O</chem>", "H2O"),
+    ],
+)
+def test_what_comes_through_byte_for_byte(markup: str, text: str) -> None:
+    assert _text(f"{markup}") == text
+
+
+@pytest.mark.parametrize(
+    ("markup", "text"),
+    [
+        ("* one\n* two\n** deep\n* three", "- one\n- two\n  - deep\n- three"),
+        ("# one\n# two\n## deep\n# three\n\n# again", "1. one\n2. two\n  1. deep\n3. three\n\n1. again"),
+        (";term: meaning\n: http://a\n:: deeper", "term\nmeaning\nhttp://a\ndeeper"),
+        ("* {{box}}\n* [[File:a.jpg]]\n* full", "- full"),
+        ("a\n{| class='x'\n|-\n| cell\n|}\nb", "a\n\nb"),
+        ("a\n{|\n|\n{|\n| inner\n|}\n|}\nb", "a\n\nb"),
+        ("a\n{|\n| left open\n\nb", "a\n\nb"),
+        ("a\n{|\n| left open\n== H ==\nb\n{|\n| c\n|}\nd", "a\n\nH\n\nb\n\nd"),
+        ("a<table><tr><td>cell</td></tr></table>b", "a\n\nb"),
+        (" indented\n  more", "indented\n more"),
+    ],
+)
+def test_blocks(markup: str, text: str) -> None:
+    assert _text(markup) == text
+
+
+@pytest.mark.parametrize(
+    ("markup", "text"),
+    [
+        ("word {{x}} word {{x}}, more", "word word, more"),
+        ("Name ({{lang|de}}; ) is", "Name is"),
+        ("Name ({{x}}; {{y}}) is", "Name is"),
+        ("Name ({{x}}, born 1900) is", "Name (born 1900) is"),
+        ("Name (S, 1776, {{x}}, {{y}}, {{z}}) is", "Name (S, 1776) is"),
+        ("Name（{{x}}、）は", "Nameは"),
+        ("end <ref>a</ref> . Next<ref>b</ref><ref>c</ref> one", "end. Next one"),
+        ("a, {{x}}, b", "a, b"),
+        ("{{x}}, b", "b"),
+        ("a\n\n{{box}}\n\nb", "a\n\nb"),
+        ("f() and ( x ) stay", "f() and ( x ) stay"),
+    ],
+)
+def test_no_hole_stays(markup: str, text: str) -> None:
+    assert _text(markup) == text
+
+
+@pytest.mark.parametrize(
+    ("markup", "text"),
+    [
+        ("{{convert|2|km|mi}}", "2 kilometres (1.2 mi)"),
+        ("{{convert|2|km|mi|abbr=on}}", "2 km (1.2 mi)"),
+        ("{{convert|10|mi|km|adj=on}}", "10-mile (16 km)"),
+        ("{{convert|2|-|5|km|mi}}", "2–5 kilometres (1.2–3.1 mi)"),
+        ("{{convert|2000|ft|m}}", "2,000 feet (610 m)"),
+        ("{{convert|100|C}}", "100 °C (212 °F)"),
+        ("{{convert|-40|C|F}}", "−40 °C (−40 °F)"),
+        ("{{convert|6|ft|2|in|m}}", "6 feet 2 inches (1.88 m)"),
+        ("{{convert|1|mi|km|sp=us}}", "1 mile (1.6 km)"),
+        ("{{convert|5|m|ft|sp=us}}", "5 meters (16 ft)"),
+        ("{{convert|3|parsangs}}", "3 parsangs"),
+        ("{{cvt|30|kn|km/h mph}}", "30 kn (56 km/h; 35 mph)"),
+        ("{{lang|de|Hafen}} {{lang-de|Hafen}} {{langx|fr|[[port]]}}", "Hafen German: Hafen French: port"),
+        ("{{transl|ar|DIN|al-Ǧazāʾir}} {{IPA|/x/}} {{IPAc-en|k|æ|t}}", "al-Ǧazāʾir /x/ /kæt/"),
+        ("{{formatnum:1234567.89}} {{formatnum:1,234|R}}", "1,234,567.89 1234"),
+        ("{{frac|2}} {{frac|1|3}} {{frac|5|1|3}}", "1⁄2 1⁄3 5 1⁄3"),
+        ("{{val|1.5|0.2|e=-3|u=m}} {{val|12345|ul=km}}", "(1.5±0.2)×10⁻³ m 12,345 km"),
+        ("{{nowrap|a b}} {{abbr|km|kilometre}} {{mvar|x}} {{chem|H|2|O}} {{chem2|CO2}}", "a b km x H2O CO2"),
+        ("{{circa|1300}} {{as of|2001|5|3}} {{as of|2001|lc=y}}", "c. 1300 As of 3 May 2001 as of 2001"),
+        ("5{{nbsp}}km, a{{snd}}b, 1{{ndash}}2", "5 km, a – b, 1–2"),
+        ("{{quote|Words here.|A. Author}}", "Words here.\n— A. Author"),
+        ("{{main|Other}}{{see also|More}}text{{sfn|A|2}}{{efn|b}}", "text"),
+        ("{{HMS|Victory}} {{USS|Nimitz|CVN-68}} {{US$|5}}", "HMS Victory USS Nimitz (CVN-68) US$5"),
+        ("{{Template:nowrap|a}} {{subst:nowrap|b}} {{unknown|{{nowrap|c}}}}", "a b"),
+        ("{{{1|default}}} {{{{{1}}}}} {{ left {{nowrap|open}}", "default {{ left open"),
+        ("{{code|1=a  = ''}} {{tmath|x_1}}", "a  = '' $x_1$"),
+        ("{{nowrap|1=a=b}} {{nowrap|[[x|y]]}} {{nowrap|text=z}}", "a=b y z"),
+    ],
+)
+def test_templates(markup: str, text: str) -> None:
+    assert _text(markup) == text
+
+
+@pytest.mark.parametrize(
+    ("language", "markup", "text"),
+    [
+        (
+            "de",
+            "{{formatnum:1234567.89}} {{laS|aqua}} {{Zitat|Text=Worte|Autor=A}}",
+            "1.234.567,89 latein aqua\n\nWorte\n— A",
+        ),
+        ("fr", "{{langue|en|x}} {{unité|12|km}} au {{s|XIX|e}} {{citation|y}}", "x 12 km au XIXe siècle « y »"),
+        ("ru", "{{lang-en|town}} {{нп5|Город||en|Town}}", "английский: town Город"),
+        ("ja", "{{読み仮名|漢字|かんじ}} {{仮リンク|町|en|Town}} {{ルビ|字|じ}}", "漢字（かんじ） 町 字"),
+        ("ko", "{{llang|en|Seoul}} {{임시링크|서울|en|Seoul}}", "Seoul 서울"),
+        ("zh", "{{lang-en|town}} {{le|城|Town}} {{tsl|en|Town|城镇}}", "英语: town 城 城镇"),
+        ("ko", "[[그림:a.jpg|섬네일|x]]a[[분류:b]]", "a"),
+        ("ja", "[[画像:a.jpg|サムネイル|x]]a[[カテゴリ:b]]", "a"),
+        ("en", "[[Bild:a.jpg|mini|x]]a", "a"),
+        ("ru", "__БЕЗ_ОГЛАВЛЕНИЯ__a", "a"),
+        ("ja", "__目次非表示__a", "a"),
+    ],
+)
+def test_other_languages(language: str, markup: str, text: str) -> None:
+    assert _text(markup, language) == text
+
+
+@pytest.mark.parametrize(
+    ("markup", "plain", "taiwan"),
+    [
+        ("-{zh-hans:计算机;zh-hant:電腦;}-", "计算机", "電腦"),
+        ("-{zh-cn:网络;zh-hk:網絡;zh-tw:網路}-", "网络", "網路"),
+        ("-{zh-hk:網絡;zh-cn:网络}-", "网络", "網絡"),
+        ("-{raw text}- -{R|zh-hans:x}-", "raw text zh-hans:x", "raw text zh-hans:x"),
+        ("a-{H|zh-hans:甲;zh-hant:乙}-b-{T|zh:c}-d-{-|zh-hans:甲}-", "abd", "abd"),
+        ("-{A|zh-hans:甲;zh-hant:乙}-", "甲", "乙"),
+        ("-{zh-hans;zh-hant|both}-", "both", "both"),
+        ("-{HUGEBLOCK=>zh-cn:大块;}-", "大块", "大块"),
+        ("-{zh-hans:a&nbsp;b;zh-hant:c&amp;}-", "a b", "c&"),
+        ("[[甲|-{zh-hans:[[b]];zh-hant:{{nowrap|c}}}-]]", "b", "c"),
+        ("-{left open", "-{left open", "-{left open"),
+    ],
+)
+def test_variants(markup: str, plain: str, taiwan: str) -> None:
+    assert (_text(markup, "zh"), _text(markup, "zh", variant="zh-tw")) == (plain, taiwan)
+
+
+def test_variants_of_serbian() -> None:
+    markup = "-{sr-ec:град; sr-el:grad}- -{N|sr-ec}-"
+    assert _text("-{sr-ec:град; sr-el:grad}-", "sr") == "град"
+    assert _text("-{sr-ec:град; sr-el:grad}-", "sr", variant="sr-el") == "grad"
+    assert _text(markup, "en") == markup
+
+
+def test_what_was_left_out_is_counted_by_rule() -> None:
+    parts = {
+        "references": "<ref>note</ref>",
+        "comments": "<!-- c -->",
+        "templates": "{{box|a={{inner}}}}",
+        "media": "[[File:x.jpg|thumb|caption]]",
+        "interlanguage": "[[de:X]]",
+    }
+    found = rendered("text" + "".join(parts.values()) + "\n{|\n| cell\n|}\n== Notes ==\nlist", wiki_of("en"))
+    assert found.text == "text"
+    assert found.cuts == {rule: len(part) for rule, part in parts.items()} | {
+        "tables": len("{|\n| cell\n|}\n"),
+        "sections": len("== Notes ==\nlist\n"),
+    }
+
+
+def test_every_wiki_has_its_names() -> None:
+    codes = [line.split("|")[0] for line in NAMES.strip().splitlines()]
+    assert len(codes) == len(set(codes)) > 280
+    for code in codes:
+        wiki = wiki_of(code)
+        assert {"file", "image", "category"} <= wiki.hidden
+        assert not wiki.is_redirect("text [[x]]")
+        for word in wiki.redirects:
+            assert wiki.is_redirect(f"#{word.upper()} [[x]]") or wiki.is_redirect(f"#{word} [[x]]"), (code, word)
+
+
+def test_the_largest_wikis_have_end_sections() -> None:
+    large = "ceb de fr sv nl es ru it pl arz zh ja uk vi ar war pt fa ca id sr ko no tr ce fi cs hu tt ro sh eu ms he"
+    english = [code for code in large.split() if wiki_of(code).end_sections == SECTIONS["en"]]
+    assert not english
+
+
+@pytest.mark.parametrize(
+    ("database", "language", "code"),
+    [
+        ("kowiki", "ko", "ko"),
+        ("zh_min_nanwiki", "nan", "zh-min-nan"),
+        ("simplewiki", "en", "simple"),
+        ("frwiktionary", "fr", "fr"),
+        ("commonswiki", "en", "commons"),
+        ("mywiki", "de", "my"),
+        ("company", "pt", "pt"),
+        ("", "", "en"),
+    ],
+)
+def test_the_code_of_a_wiki(database: str, language: str, code: str) -> None:
+    assert code_of(database, language) == code
+
+
+def test_characters_that_could_be_marks_are_none() -> None:
+    assert _text("a\x010\x01b\x02c\x03<nowiki>\x010\x01</nowiki>") == "a0bc0"
