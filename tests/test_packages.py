@@ -27,7 +27,7 @@ ORDER = {
         *("sections", "architecture", "facts", "__init__"),
     ),
     "pipeline": (
-        *("extract", "recall", "sample", "dedup", "sources", "clean", "reasoning", "tokens", "text", "tasks"),
+        *("extract", "recall", "sample", "dedup", "sources", "clean", "html", "reasoning", "tokens", "text", "tasks"),
         *("sections", "__init__"),
     ),
 }

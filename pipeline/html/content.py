@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
+from numba import njit
 
 from pipeline.html.features import NAMES, features, inherited
 from pipeline.html.names import CLASSES
-from pipeline.html.scan import CHARS, FROM, HIDDEN, PIECE, TO, WITHIN, Page
+from pipeline.html.scan import CHARS, FROM, HIDDEN, LAST, PIECE, TO, WITHIN, Page
 from pipeline.html.weights import BIAS, WEIGHTS
 
-__all__ = ["main_blocks", "shown"]
+__all__ = ["left_out", "main_blocks", "shown"]
 
 ENOUGH = 200
 """Characters that are enough for a page, so that comments and hidden text may go."""
@@ -29,7 +30,7 @@ LOWER_GAIN = 2
 ONCE = 60
 """Characters of a paragraph that is told once."""
 
-_WEIGHTS = np.array([WEIGHTS.get(name, 0.0) for name in NAMES], np.float32)
+_WEIGHTS = np.array([WEIGHTS.get(name, 0.0) for name in NAMES], np.float64)
 _COMMENTS, _HIDDEN = NAMES.index("in comments"), NAMES.index("hidden")
 _LINE_MARKS = sum(1 << bit for bit, name in enumerate(CLASSES) if name == "anchor")
 
@@ -45,7 +46,7 @@ def main_blocks(page: Page) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_
     """Which blocks are the page's content, and which of their pieces."""
     own, whole = inherited(page)
     table = features(page, own, whole)
-    score = table @ _WEIGHTS + np.float32(BIAS)
+    score = _score(table, _WEIGHTS, BIAS)
     chars = page.blocks[:, CHARS]
     keep = _without(table[:, _HIDDEN] > 0, _without(table[:, _COMMENTS] > 0, score > 0, chars), chars)
     found = int(chars[keep].sum())
@@ -55,6 +56,35 @@ def main_blocks(page: Page) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_
             keep = lower
     keep[_repeated(page, keep)] = False
     return keep, whole[page.pieces[:, WITHIN]] & (HIDDEN | _LINE_MARKS) == 0
+
+
+def left_out(page: Page, keep: npt.NDArray[np.bool_]) -> int:
+    """Characters of the blocks that are not kept."""
+    return int(_characters(page.markup, page.pieces, page.blocks, keep))
+
+
+@njit(cache=True)
+def _characters(data, pieces, blocks, keep):  # type: ignore[no-untyped-def]  # compiled
+    count = 0
+    for b in range(len(blocks)):
+        if keep[b]:
+            continue
+        for p in range(blocks[b, PIECE], blocks[b + 1, PIECE] if b + 1 < len(blocks) else len(pieces)):
+            for i in range(pieces[p, FROM], pieces[p, TO]):
+                count += data[i] & 0xC0 != 0x80
+    return count
+
+
+@njit(cache=True)
+def _score(table, weights, bias):  # type: ignore[no-untyped-def]
+    """Log odds that a block is content; added up in one order on every machine."""
+    score = np.empty(len(table), np.float64)
+    for b in range(len(table)):
+        total = bias
+        for k in range(len(weights)):
+            total += table[b, k] * weights[k]
+        score[b] = total
+    return score
 
 
 def _without(
@@ -67,20 +97,25 @@ def _without(
 
 def _repeated(page: Page, keep: npt.NDArray[np.bool_]) -> list[int]:
     """Blocks whose text is that of one before."""
-    seen: set[bytes] = set()
+    long = np.flatnonzero(keep & (page.blocks[:, CHARS] >= ONCE))
+    alike: dict[tuple[int, ...], list[int]] = {}
+    for block, counts in zip(long.tolist(), page.blocks[long, CHARS : LAST + 1].tolist(), strict=True):
+        alike.setdefault(tuple(counts), []).append(block)
     repeated = []
-    ends = _ends(page)
-    for block in np.flatnonzero(keep & (page.blocks[:, CHARS] >= ONCE)):
-        first = page.blocks[block, PIECE]
-        text = page.markup[page.pieces[first, FROM] : page.pieces[ends[block] - 1, TO]].tobytes()
-        if text in seen:
-            repeated.append(int(block))
-        seen.add(text)
+    for blocks in alike.values():
+        if len(blocks) > 1:
+            seen: set[bytes] = set()
+            for block in blocks:
+                text = _markup(page, block)
+                if text in seen:
+                    repeated.append(block)
+                seen.add(text)
     return repeated
 
 
-def _ends(page: Page) -> npt.NDArray[np.int32]:
-    return np.append(page.blocks[1:, PIECE], len(page.pieces)).astype(np.int32)
+def _markup(page: Page, block: int) -> bytes:
+    end = page.blocks[block + 1, PIECE] if block + 1 < len(page.blocks) else len(page.pieces)
+    return page.markup[page.pieces[page.blocks[block, PIECE], FROM] : page.pieces[end - 1, TO]].tobytes()
 
 
 def _any(page: Page, pieces: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:

@@ -55,7 +55,7 @@ def render(page: Page, keep: npt.NDArray[np.bool_], pieces: npt.NDArray[np.bool_
     return out[:length].tobytes().decode("utf-8", "replace")
 
 
-@njit(inline="always")
+@njit(cache=True)
 def _entity(data, i, end):  # type: ignore[no-untyped-def]  # compiled: Numba infers the types
     """The character of `&amp;`, `&lt;`, `&gt;`, `&quot;` or `&nbsp;` at i, and what follows it; 0 for no entity."""
     if i + 3 < end and data[i + 2] == 116 and data[i + 3] == 59:
@@ -73,7 +73,7 @@ def _entity(data, i, end):  # type: ignore[no-untyped-def]  # compiled: Numba in
     return 0, i
 
 
-@njit(inline="always")
+@njit(cache=True)
 def _number(value, out, k):  # type: ignore[no-untyped-def]
     """`value` and a full stop."""
     size = 1
@@ -88,7 +88,7 @@ def _number(value, out, k):  # type: ignore[no-untyped-def]
     return k + 2
 
 
-@njit(inline="always")
+@njit(cache=True)
 def _lines(out, k, wanted):  # type: ignore[no-untyped-def]
     """So many line ends at k, those that stand there counted."""
     for back in range(wanted):

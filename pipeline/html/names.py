@@ -125,7 +125,7 @@ def _symbols(word: str) -> list[int]:
 
 
 def _automaton() -> tuple[npt.NDArray[np.int16], npt.NDArray[np.int64]]:
-    """Next state by state and symbol, and the classes found on arriving there, a bit each."""
+    """Next state by state and symbol, negative where something is found there; what is found, a bit for each class."""
     table, masks = [[-1] * SYMBOLS], [0]
     for bit, words in enumerate(CLASSES.values()):
         for word in words.split("|"):
@@ -149,7 +149,9 @@ def _automaton() -> tuple[npt.NDArray[np.int16], npt.NDArray[np.int64]]:
                 fall[after] = there
                 masks[after] |= masks[there]
                 waiting.append(after)
-    return np.array(table, np.int16), np.array(masks, np.int64)
+    said = np.array(masks, np.int64)
+    after = np.array(table, np.int16)
+    return np.where(said[after] != 0, -after, after).astype(np.int16), said
 
 
 NEXT, MASKS = _automaton()

@@ -46,7 +46,8 @@ KIND, FROM, TO, WITHIN = range(4)
 """Of a block: its element and first piece; lines before it; item mark and depth; row and column of a table; counts."""
 TEXT, BREAK, FORMULA, DISPLAY, SOFT, PRE, RAW_FORMULA, RAW_DISPLAY, RAW_PRE = range(9)
 """Kinds of pieces."""
-DEEPEST = 4096
+DEEPEST = 1023
+"""Elements within each other at which reading ends."""
 
 HIDDEN = 1 << 30
 """Not shown, by its style or attribute."""
@@ -72,6 +73,7 @@ _T_MENU, _T_DIR, _T_LISTING, _T_MJX, _T_ANNOTATION_XML, _T_XMP, _T_PLAINTEXT = (
     TAGS[name] for name in ("menu", "dir", "listing", "mjx-container", "annotation-xml", "xmp", "plaintext")
 )
 _T_DIV, _T_P = TAGS["div"], TAGS["p"]
+_ONES, _HIGHS = np.uint64(0x0101010101010101), np.uint64(0x8080808080808080)
 _BASIS, _PRIME = np.uint64(fnv(b"")), np.uint64(0x100000001B3)
 
 
@@ -97,36 +99,43 @@ class Page(NamedTuple):
     """What the classes of each element tell, its own alone."""
     pieces: npt.NDArray[np.int32]
     blocks: npt.NDArray[np.int32]
+    depth: int
+    """Most elements within each other."""
 
 
 def scan(markup: str) -> Page:
     """The tables of a serialised tree."""
     data = np.frombuffer(markup.encode("utf-8", "replace"), np.uint8)
+    eights = data[: len(data) & ~7].view(np.uint64)
     tags = markup.count("<") + 1
     elements, flags = np.empty((tags, 8), np.int32), np.empty(tags, np.int64)
     pieces, blocks = np.empty((2 * tags + 1, 4), np.int32), np.empty((2 * tags + 1, 16), np.int32)
-    e, p, b = _scan(data, elements, flags, pieces, blocks, TAG_HASHES, TAG_IDS, TAG_TRAITS, NEXT, MASKS, _SYMBOL)
-    return Page(data, elements[:e], flags[:e], pieces[:p], blocks[:b])
+    e, p, b, deepest = _scan(data, eights, elements, flags, pieces, blocks, TAG_HASHES, TAG_IDS, TAG_TRAITS, NEXT, MASKS, _SYMBOL)
+    return Page(data, elements[:e], flags[:e], pieces[:p], blocks[:b], int(deepest))
 
 
-@njit(inline="always")
+@njit(cache=True)
 def _walk(data, i, j, next_state, masks, symbols):  # type: ignore[no-untyped-def]  # compiled: Numba infers the types
     """What the words of data[i:j] tell."""
-    state = next_state[0, _EDGE]
+    state = abs(np.int64(next_state[0, _EDGE]))
     found = np.int64(0)
     small = False
     for k in range(i, j):
         byte = data[k]
         if small and 65 <= byte <= 90:
-            state = next_state[state, _EDGE]
-            found |= masks[state]
+            state = np.int64(next_state[state, _EDGE])
+            if state < 0:
+                state = -state
+                found |= masks[state]
         small = 97 <= byte <= 122
-        state = next_state[state, symbols[byte]]
-        found |= masks[state]
-    return found | masks[next_state[state, _EDGE]]
+        state = np.int64(next_state[state, symbols[byte]])
+        if state < 0:
+            state = -state
+            found |= masks[state]
+    return found | masks[abs(np.int64(next_state[state, _EDGE]))]
 
 
-@njit(inline="always")
+@njit(cache=True)
 def _has(data, i, j, word):  # type: ignore[no-untyped-def]
     """Whether data[i:j] has `word`, of small letters, whatever its case."""
     n = len(word)
@@ -144,7 +153,7 @@ def _has(data, i, j, word):  # type: ignore[no-untyped-def]
     return False
 
 
-@njit(inline="always")
+@njit(cache=True)
 def _hides(data, i, j):  # type: ignore[no-untyped-def]
     """Whether the style data[i:j] hides its element."""
     return (
@@ -155,47 +164,86 @@ def _hides(data, i, j):  # type: ignore[no-untyped-def]
     )
 
 
-@njit(inline="always")
-def _raw_end(data, i, n, name, length):  # type: ignore[no-untyped-def]
-    """Where the end tag of a raw element stands whose content begins at i and whose name is data[name:name + length]."""
-    escaped = doubled = False
-    script = length == 6 and data[name + 1] == 99  # the c of script
-    k = i
-    while k < n:
-        if data[k] == 60:  # <
-            if script and k + 3 < n and data[k + 1] == 33 and data[k + 2] == 45 and data[k + 3] == 45:
-                escaped = True
-                k += 4
-                continue
-            closing = k + 1 < n and data[k + 1] == 47
-            at = k + 2 if closing else k + 1
-            if at + length < n and (closing or (script and escaped)):
-                same = True
-                for m in range(length):
-                    byte = data[at + m]
-                    if 65 <= byte <= 90:
-                        byte += 32
-                    if byte != data[name + m]:
-                        same = False
-                        break
-                after = data[at + length]
-                if same and (after == 62 or after == 47 or after <= 32):
-                    if closing and not doubled:
-                        return k
-                    doubled = not closing
-        elif escaped and data[k] == 62 and data[k - 1] == 45 and data[k - 2] == 45:  # -->
-            escaped = doubled = False
-        k += 1
-    return n
+@njit(cache=True)
+def _is_letter(data, i, j):  # type: ignore[no-untyped-def]
+    """Whether the text that stands for a picture is one letter, as of an initial, or one sign, as an emoji."""
+    return j - i == 1 or (0 < j - i <= 8 and data[i] >= 192)
 
 
 @njit(cache=True)
-def _scan(data, elements, flags, pieces, blocks, hashes, ids, traits, next_state, masks, symbols):  # type: ignore[no-untyped-def]
+def _find(data, eights, i, n, byte):  # type: ignore[no-untyped-def]
+    """Where `byte` stands from i on, or n; `eights` are the same bytes by eights, of which each costs one step."""
+    while i < n and i & 7:
+        if data[i] == byte:
+            return i
+        i += 1
+    word = i >> 3
+    pattern = _ONES * uint64(byte)
+    while word < len(eights):
+        rest = eights[word] ^ pattern
+        if (rest - _ONES) & ~rest & _HIGHS:  # one of its bytes is 0 (Mycroft 1987)
+            break
+        word += 1
+    i = max(i, word << 3)
+    while i < n and data[i] != byte:
+        i += 1
+    return i
+
+
+@njit(cache=True)
+def _ends_comment(data, i, j):  # type: ignore[no-untyped-def]
+    """Whether data[i:j] has `-->`."""
+    for k in range(i + 2, j):
+        if data[k] == 62 and data[k - 1] == 45 and data[k - 2] == 45:
+            return True
+    return False
+
+
+@njit(cache=True)
+def _raw_end(data, eights, i, n, name, length):  # type: ignore[no-untyped-def]
+    """Where the end tag of a raw element stands whose content begins at i and whose name is data[name:name + length].
+
+    In a comment inside of a script, a script within the script is part of it (HTML standard, 13.2.5.17 and after).
+    """
+    escaped = doubled = False
+    script = length == 6 and data[name + 1] == 99  # the c of script
+    begin = i
+    while True:
+        k = _find(data, eights, i, n, 60)
+        if k >= n:
+            return n
+        if escaped and _ends_comment(data, begin, k):
+            escaped = doubled = False
+        i = k + 1
+        if script and k + 3 < n and data[k + 1] == 33 and data[k + 2] == 45 and data[k + 3] == 45:
+            escaped = True
+            begin = k + 2
+            continue
+        begin = max(begin, k - 1) if escaped else begin
+        closing = k + 1 < n and data[k + 1] == 47
+        at = k + 2 if closing else k + 1
+        if at + length >= n or not (closing or (script and escaped)):
+            continue
+        same = True
+        for m in range(length):
+            if data[at + m] | 32 != data[name + m]:
+                same = False
+                break
+        after = data[at + length]
+        if same and (after == 62 or after == 47 or after <= 32):
+            if closing and not doubled:
+                return k
+            doubled = not closing
+
+
+@njit(cache=True)
+def _scan(data, eights, elements, flags, pieces, blocks, hashes, ids, traits, next_state, masks, symbols):  # type: ignore[no-untyped-def]
     n = len(data)
     ne = np.int64(0)
     ns = np.int64(0)
     nb = np.int64(0)
     depth = 0
+    deepest = 0
     s_element = np.zeros(DEEPEST + 1, np.int32)  # open elements: number, hash of the name, and what holds inside
     s_hash = np.zeros(DEEPEST + 1, np.uint64)
     s_hidden = np.zeros(DEEPEST + 1, np.int8)  # 1: its text; 2: its formulas too
@@ -227,9 +275,7 @@ def _scan(data, elements, flags, pieces, blocks, hashes, ids, traits, next_state
     i = 0
     while i < n:
         if data[i] != 60:  # text up to the next tag
-            j = i
-            while j < n and data[j] != 60:
-                j += 1
+            j = _find(data, eights, i, n, 60)
             if annotation:
                 tex0, tex1 = i, j
                 annotation = False
@@ -390,9 +436,8 @@ def _scan(data, elements, flags, pieces, blocks, hashes, ids, traits, next_state
                 if j < n and data[j] == 61:
                     j += 1
                     if j < n and data[j] == 34:
-                        v0 = v1 = j + 1
-                        while v1 < n and data[v1] != 34:
-                            v1 += 1
+                        v0 = j + 1
+                        v1 = _find(data, eights, v0, n, 34)
                         j = v1 + 1
                     else:
                         v0 = j
@@ -443,8 +488,11 @@ def _scan(data, elements, flags, pieces, blocks, hashes, ids, traits, next_state
             flags[element] = own
             outer = depth
             void = trait & VOID and not s_foreign[depth]
-            if not void and depth < DEEPEST:
+            if not void and depth == DEEPEST:
+                return ne, ns, nb, DEEPEST + 1
+            if not void:
                 depth += 1
+                deepest = max(deepest, depth)
                 s_element[depth] = element
                 s_hash[depth] = value
                 s_foreign[depth] = 1 if tag == _T_SVG or tag == _T_MATH else 0 if tag == _T_FOREIGN else s_foreign[outer]
@@ -520,7 +568,7 @@ def _scan(data, elements, flags, pieces, blocks, hashes, ids, traits, next_state
                 tex_kind = DISPLAY if display else FORMULA
                 continue
             if trait & RAW and s_foreign[outer] == 0 and not void:
-                j = _raw_end(data, i, n, begin, length)
+                j = _raw_end(data, eights, i, n, begin, length)
                 if s_hidden[depth] == 0 and (tag == _T_XMP or tag == _T_PLAINTEXT):
                     tex0, tex1, tex_kind = i, j, RAW_PRE
                 elif tag == _T_SCRIPT and tex_type and s_hidden[outer] < 2:
@@ -529,9 +577,9 @@ def _scan(data, elements, flags, pieces, blocks, hashes, ids, traits, next_state
                     i = j
                     continue
                 i = j
-            elif tag == _T_IMG and s_hidden[outer] == 0 and alt1 > alt0 and (own & _F_MATH or alt1 - alt0 <= 4):
+            elif tag == _T_IMG and s_hidden[outer] == 0 and (own & _F_MATH or _is_letter(data, alt0, alt1)):
                 tex0, tex1, tex_kind = alt0, alt1, FORMULA if own & _F_MATH else TEXT
-                same = own & _F_MATH and last1 - last0 == alt1 - alt0  # the picture of the formula just before
+                same = own & _F_MATH and alt1 > alt0 and last1 - last0 == alt1 - alt0  # the picture of the formula just before
                 for k in range(alt1 - alt0):
                     same = same and data[last0 + k] == data[alt0 + k]
                 if same:
@@ -568,4 +616,4 @@ def _scan(data, elements, flags, pieces, blocks, hashes, ids, traits, next_state
         elements[element, TEXT1] = text
         elements[element, LINK1] = linked
         elements[element, BLOCK1] = nb
-    return ne, ns, nb
+    return ne, ns, nb, deepest
