@@ -28,7 +28,7 @@ from pipeline.tasks.documents import Document
 from pipeline.tasks.guard import Extracted, Job, guarded
 from pipeline.tasks.ledger import note_record
 
-__all__ = ["pages", "parts", "read"]
+__all__ = ["Site", "pages", "parts", "read", "site_of"]
 
 HEAD = 1 << 20
 """Most bytes before the first page, and of a page before its first revision."""
@@ -66,14 +66,19 @@ def read(source: WikiSource, part: Part, limits: Limits) -> Iterator[Found]:
         Damaged: the XML breaks off, or is no MediaWiki dump.
     """
     with open_stream(Part(part.file)) as stream:
-        site = _site(stream)
+        site = site_of(stream)
     with open_stream(part) as stream:
         if not part.begin:
             stream.recode()
         yield from guarded(_extract, _jobs(source, stream, site, limits, first=part.begin == 0), limits.seconds)
 
 
-def _site(stream: Stream) -> Site:
+def site_of(stream: Stream) -> Site:
+    """What the head of a dump tells of its wiki.
+
+    Raises:
+        Damaged: this is no MediaWiki dump.
+    """
     stream.recode()
     head = stream.take_through(HEAD_ENDS, HEAD)
     start = head.find(b"<siteinfo")

@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from pipeline.sources.wikitext.entities import decoded
 from pipeline.sources.wikitext.marks import HOLE, Cuts, Kept
+from pipeline.sources.wikitext.template_names import FIXED, NAMES
 
 __all__ = ["without_extensions"]
 
@@ -33,6 +34,8 @@ _STYLE = re.compile(r"</(?:b|i|u|em|strong|var|span|small|sup|sub|mark|kbd|samp|
 _INLINE = re.compile(r"\b(?:inline|enclose\s*=\s*[\"']?none)\b", re.IGNORECASE)
 _DISPLAYED = re.compile(r"\bdisplay\s*=\s*[\"']?block\b", re.IGNORECASE)
 _QUOTES = re.compile("'{2,}")
+_TEMPLATE = re.compile(r"\{\{([^{}|]{1,40})")
+_TEMPLATES = frozenset({*NAMES, *FIXED})
 _LINK = re.compile(r"(?<!\w)\[\[[^\W\d_:]")
 
 
@@ -119,9 +122,16 @@ def _code(attributes: str, content: str, kept: Kept) -> str:
     plain = _NOWIKI.sub("", content)
     quotes = _QUOTES.findall(content)
     styled = bool(quotes) and len(quotes) % 2 == 0
-    if "{{" in content or styled or (_STYLE.search(content)) or _LINK.search(content):
+    if _holds_templates(content) or styled or (_STYLE.search(content)) or _LINK.search(content):
         return without_extensions(content, kept, {})
     return kept.inline(decoded(plain)) if "\n" not in plain.strip("\n") else kept.block(decoded(plain).strip("\n"))
+
+
+def _holds_templates(code: str) -> bool:
+    """Whether there are templates of the wiki in it, and not those of a language."""
+    return (
+        any(" ".join(name.lower().split()) in _TEMPLATES for name in _TEMPLATE.findall(code)) if "{{" in code else False
+    )
 
 
 def _poem(attributes: str, content: str, kept: Kept) -> str:

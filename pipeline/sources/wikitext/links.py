@@ -18,7 +18,7 @@ MOST_DEPTH = 20
 _TOKENS = re.compile(r"(\[\[|\]\])")
 _SCHEME = r"(?:https?:|ftps?:|gopher:|irc:|ircs:|sftp:|ssh:|git:|svn:)?"
 _EXTERNAL = re.compile(
-    rf"\[((?:{_SCHEME}//|(?:mailto|news|tel|urn|magnet|xmpp|bitcoin):)[^\s\[\]<>\x01-\x1f]+)([^\[\]\n]*)\]",
+    rf"\[((?:{_SCHEME}//|(?:mailto|news|tel|urn|magnet|xmpp|bitcoin):)[^\s\[\]<>\x01-\x1f]+)([^\[\]\n]*(?:\[[^\[\]\n]*\][^\[\]\n]*)?)\]",
     re.IGNORECASE,
 )
 _ENDINGS = frozenset(
@@ -71,10 +71,11 @@ def without_links(text: str, wiki: Wiki, cuts: Cuts) -> str:
 def _shown(inner: str, wiki: Wiki, cuts: Cuts) -> str:
     target, bar, label = inner.partition("|")
     page = target.strip().replace(HOLE, "")
-    if not page.strip(":#") or _IMPOSSIBLE.search(target) or _SHELL.match(target):
-        return f"[[{inner}]]"
     space, colon, _ = page.partition(":")
     name = space.strip().replace("_", " ").lower() if colon else ""
+    written = page if name in wiki.hidden else target  # a picture may have its options on lines of their own
+    if not page.strip(":#") or _IMPOSSIBLE.search(written) or _SHELL.match(target):
+        return f"[[{inner}]]"
     file = name in wiki.hidden or (bar and _is_file(name, page))
     if file or name in LANGUAGE_CODES:
         rule = "media" if file else "interlanguage"

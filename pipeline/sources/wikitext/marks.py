@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["BREAK", "HOLE", "Cuts", "Kept", "unmarked"]
+__all__ = ["BREAK", "HOLE", "MARK", "Cuts", "Kept", "unmarked"]
 
 _VERBATIM = "\x01"
 HOLE = "\x02"
@@ -17,6 +17,8 @@ HOLE = "\x02"
 BREAK = "\x03"
 """A line end that begins no line of markup."""
 _OWN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f]")
+MARK = f"{_VERBATIM}[0-9]+{_VERBATIM}"
+"""A pattern of what stands for a text that comes through as it is."""
 _KEPT = re.compile(f"{_VERBATIM}([0-9]+){_VERBATIM}")
 
 Cuts = dict[str, int]

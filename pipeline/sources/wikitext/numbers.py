@@ -17,10 +17,22 @@ _FEW = frozenset({"bg", "es", "pl", "pt"})
 """Languages whose wikis group from five digits on (CLDR's minimumGroupingDigits 2)."""
 
 
+_LOCALES = {
+    "als": "gsw",
+    "sh": "sr-Latn",
+    "simple": "en",
+    "zh-yue": "yue",
+    "bat-smg": "lt",
+    "map-bms": "jv",
+    "arz": "ar",
+}
+"""Wikis whose code is no language's, or another one's."""
+
+
 @cache
 def locale_of(language: str) -> Locale:
     """The locale of a wiki's language, English where CLDR knows none."""
-    for code in (language, language.partition("-")[0]):
+    for code in (_LOCALES.get(language, language), language.partition("-")[0]):
         try:
             return Locale.parse(code.replace("-", "_"))
         except (UnknownLocaleError, ValueError):

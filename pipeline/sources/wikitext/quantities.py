@@ -139,6 +139,8 @@ def _units() -> dict[str, _Unit]:
 
 
 _UNITS = _units()
+_POWER = re.compile(r"e(3|6|9|12)(.{1,20})")
+_POWERS = {"3": "thousand", "6": "million", "9": "billion", "12": "trillion"}
 _RANGES = {"-": "–", "–": "–", "to": " to ", "and": " and ", "or": " or ", "by": " by ", "x": " by ", "×": " × "} | {
     "+/-": " ± ",
     "±": " ± ",
@@ -192,7 +194,7 @@ def converted(arguments: Arguments, *, short: bool = False) -> str | None:
     if not quantities or not words:
         return " ".join(arguments.unnamed) or None
     code, *words = words
-    unit = _UNITS.get(code)
+    unit = _unit(code)
     if unit is None:
         return f"{_joined([each.shown for each in quantities], between)} {code}"
     if len(words) >= 2 and (code, words[1]) in _SPLIT and (second := _quantity(words[0])):
@@ -213,8 +215,21 @@ def _split(
 
 def _targets(words: list[str], unit: _Unit) -> list[_Unit]:
     asked = words[0] if words else ""
-    codes = [asked] if asked in _UNITS else [code for code in asked.split(" ") if code in _UNITS]
-    return [_UNITS[code] for code in codes or unit.into]
+    found = [_unit(code) for code in ([asked] if _unit(asked) else asked.split(" "))]
+    return [each for each in found if each] or [each for each in map(_unit, unit.into) if each]
+
+
+def _unit(code: str) -> _Unit | None:
+    """A unit, or millions of it (`e6km2`)."""
+    if code in _UNITS:
+        return _UNITS[code]
+    power = _POWER.fullmatch(code)
+    unit = _UNITS.get(power[2]) if power else None
+    if not power or not unit:
+        return None
+    word, scale = _POWERS[power[1]], unit.scale * 10 ** int(power[1])
+    into = tuple(f"e{power[1]}{other}" for other in unit.into)
+    return _Unit(scale, unit.offset, f"{word} {unit.many}", f"{word} {unit.many}", f"{word} {unit.symbol}", into)
 
 
 def _shown(

@@ -20,7 +20,7 @@ from pipeline.sources.wikitext.tables import without_tables
 from pipeline.sources.wikitext.tags import without_switches, without_tags
 from pipeline.sources.wikitext.template_texts import Page
 from pipeline.sources.wikitext.templates import Templates
-from pipeline.sources.wikitext.variants import choose_variants
+from pipeline.sources.wikitext.variants import Variants
 from pipeline.sources.wikitext.wikis import Wiki
 
 __all__ = ["Rendered", "rendered"]
@@ -52,11 +52,12 @@ def rendered(
     """
     kept, cuts = Kept(), Cuts()
     text = without_extensions(unmarked(markup).replace("\r\n", "\n"), kept, cuts)
-    text = choose_variants(text, wiki.code, variant)
+    variants = Variants(wiki.code, variant)
+    text = variants.chosen(text)
     templates = Templates(Page(wiki.code, title, kept), wiki.templates)
     text, cuts["templates"] = expanded(text, templates.show, HOLE)
     text = without_links(without_switches(without_tags(text)), wiki, cuts)
     lines = without_tables(text.split("\n"), cuts, rows=tables)
     dropped = wiki.end_sections if drop_sections is None else {heading.casefold() for heading in drop_sections}
     text = text_of_lines(lines, dropped, kept, cuts)
-    return Rendered(kept.restored(tidy(text)), {rule: size for rule, size in cuts.items() if size})
+    return Rendered(kept.restored(variants.converted(tidy(text))), {rule: size for rule, size in cuts.items() if size})

@@ -20,7 +20,11 @@ _OTHERS = (
     "noinclude onlyinclude includeonly nowiki ref references gallery math ce chem syntaxhighlight source score timeline"
     " imagemap translate tvar languages templatestyles indicator mapframe maplink phonos graph"
 )
-_TAG = re.compile(rf"<(/?)({'|'.join(f'{_BLOCKS} {_INLINE} {_OTHERS}'.split())})(?=[\s/>])[^<>]*>", re.IGNORECASE)
+_TAG = re.compile(rf"<(/?)({'|'.join(f'{_BLOCKS} {_INLINE} {_OTHERS}'.split())})(?=[\s/>])([^<>]*)>", re.IGNORECASE)
+_FLAGS = frozenset(
+    {"nowrap", "reversed", "border", "noshade", "compact", "clear", "all", "hidden", "inline", "itemscope"}
+)
+"""Attributes without a value."""
 _RAISED = re.compile(r"<sup>\s{0,3}([-+−]?[0-9]{1,9}|n)\s{0,3}</sup>", re.IGNORECASE)
 _READING = re.compile(r"<rp>[^<]{0,20}</rp>", re.IGNORECASE)
 _SWITCH = re.compile(r"(__|＿＿)([^\W_](?:\w{0,60}?[^\W_])?)\1")
@@ -58,7 +62,9 @@ def without_tags(text: str) -> str:
 
 
 def _shown(tag: re.Match[str]) -> str:
-    name = tag[2].lower()
+    name, attributes = tag[2].lower(), tag[3].strip(" \t\n/")
+    if attributes and "=" not in attributes and attributes.lower() not in _FLAGS:
+        return tag[0]  # a<b and b>c
     if name in _SHOWN:
         return _SHOWN[name]
     pair = _SHOWN_PAIRS.get(name)

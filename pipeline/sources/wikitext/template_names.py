@@ -10,22 +10,17 @@ __all__ = ["FIXED", "NAMES"]
 
 _WORDS = {
     "first": """
-        nowrap nobr nobreak nobold small smaller big large larger abbr abbrv tooltip strong em var samp kbd mono
-        sc smallcaps smallcaps2 sclass font noitalic italic bold nobold underline strike sup sub resize center
-        centre left right visible_anchor vanchor not_a_typo notatypo proper_name unicode script linktext mvar
-        math bigmath
-        typo as_written keypress key button no_selflink selflink
-        flag flagcountry flagu flagdeco noflag country nihongo2 hani link_if_exists
-        ill interlanguage_link illm link-interwiki interwiki_link ill2 interlanguage_link_multi
-        chem2 gloss linkless term avoid_wrap nw nowraplinks ublwrap
-        no_wrap normal noautonum
-        columns-list col-list blockindent block_indent
-        no_break nosplit cvnowrap no-break angbr angle_bracket ruby-ja
-        仮リンク ルビ ruby 임시링크 링크_없음 internal_link_helper/en internal_link_helper
-        нп нп2 нп3 нп4 нп5 не_переведено не_переведено_2 не_переведено_3 не_переведено_5 не_перекладено iw
-        link-en link-ja link-de link-fr link-ko link-ru link-es link-it 要出典範囲 要検証範囲
-         unbreakable petit grand noitalic corr lien
-        liên_kết_ngôn_ngữ mauvais_lien
+        nowrap strikethrough nobr nobreak nobold small smaller big large larger abbr abbrv tooltip strong em var
+        samp kbd mono sc smallcaps smallcaps2 sclass font noitalic italic bold nobold underline strike sup sub
+        resize center centre left right visible_anchor vanchor not_a_typo notatypo proper_name unicode script
+        linktext mvar math bigmath typo as_written keypress key button no_selflink selflink flag flagcountry
+        flagu flagdeco noflag country nihongo2 hani link_if_exists ill interlanguage_link illm link-interwiki
+        interwiki_link ill2 interlanguage_link_multi chem2 gloss linkless term avoid_wrap nw nowraplinks ublwrap
+        no_wrap normal noautonum columns-list col-list blockindent block_indent no_break nosplit cvnowrap
+        no-break angbr angle_bracket ruby-ja 仮リンク ルビ ruby 임시링크 링크_없음 internal_link_helper/en
+        internal_link_helper нп нп2 нп3 нп4 нп5 не_переведено не_переведено_2 не_переведено_3 не_переведено_5
+        не_перекладено iw link-en link-ja link-de link-fr link-ko link-ru link-es link-it 要出典範囲 要検証範囲
+        unbreakable petit grand noitalic corr lien liên_kết_ngôn_ngữ mauvais_lien
     """,
     "last": """
         lang lng language langue foreign_language transl transliteration translit xlit tlit color colour
@@ -68,7 +63,8 @@ _WORDS = {
         viittaus lainaus idézet citát
     """,
     "guillemets": "citation citation_courte guil",
-    "list": "plainlist plain_list flatlist unbulleted_list ubl ublist ubli bulleted_list unbulleted flat_list",
+    "nuclide": "nuclide nuclide2 simplenuclide simplenuclide2",
+    "list": "vunblist plainlist plain_list flatlist unbulleted_list ubl ublist ubli bulleted_list unbulleted flat_list",
     "inline list": "hlist hlist-comma csv dot_separated_list",
     "nihongo": "nihongo nihongo_foot nihongo3 nihongo_krt",
     "zh": "zh zh-full ",
@@ -78,7 +74,7 @@ _WORDS = {
     "sic": "sic",
     "reading": "読み仮名 読み仮名_ruby不使用",
     "century": "s siècle siecle s-",
-    "date": "start_date end_date dts date_table_sorting",
+    "date": "start_date end_date dts birth_date birth_date_and_age death_date",
     "local": "le",
     "translated": "tsl",
     "invisible": "anchor anchors shy zwj clear",
@@ -93,7 +89,8 @@ FIXED = {
     **dict.fromkeys(("ndash", "endash", "en dash", "–", "nsndns"), "–"),
     **dict.fromkeys(("mdash", "emdash", "em dash", "—"), "—"),
     **dict.fromkeys(("snd", "spnd", "spndash", "spaced ndash", "spaced en dash", "snds", "dash", "–wbr"), " – "),
-    **dict.fromkeys(("smd", "spaced mdash", "spaced em dash"), " — "),
+    **{"'s": "'s", "' s": "'s"},
+    **dict.fromkeys(("mdashb", "smd", "spaced mdash", "spaced em dash"), " — "),
     **dict.fromkeys(("·", "middot", "dot", "•", "bull", "bullet", "*", "•w", "·w", "dot separator"), " · "),
     **dict.fromkeys(("'", "apostrophe", "apos"), "'"),
     **dict.fromkeys(("' \"", "'\"", "' \" ", "\" '", "\"'"), "'\""),

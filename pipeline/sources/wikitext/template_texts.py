@@ -215,8 +215,10 @@ def _date(page: Page, arguments: Arguments) -> str | None:
 
 def _quote(page: Page, arguments: Arguments) -> str | None:
     text = arguments.get("text", "quote", "texte", "texto", "testo", "cita", "1", "content")
-    by = arguments.get("author", "sign", "by", "autor", "auteur", "autore", "автор", "2")
-    source = arguments.get("source", "quelle", "3")
+    by = arguments.get("author", "sign", "by", "autor", "auteur", "autore", "автор")
+    source = arguments.get("source", "quelle")
+    unnamed = [value for value in arguments.unnamed[1:] if value and not value.endswith("px")]
+    by, source = by or "".join(unnamed[:1]), source or "".join(unnamed[1:2])
     if not text:
         return None
     signed = ", ".join(part for part in (by, source) if part)
@@ -267,6 +269,11 @@ def _music(page: Page, arguments: Arguments) -> str | None:
 
 def _dollars(page: Page, arguments: Arguments) -> str | None:
     return f"US${arguments.get('1')}" if arguments.count else None
+
+
+def _nuclide(page: Page, arguments: Arguments) -> str | None:
+    """Lithium-7."""
+    return "-".join(value for value in arguments.unnamed[:2] if value) or None
 
 
 def _sic(page: Page, arguments: Arguments) -> str | None:
@@ -334,6 +341,7 @@ KINDS: dict[str, _Handler] = {
     "korean": _by_label(_KOREAN, "Korean"),
     "music": _music,
     "dollars": _dollars,
+    "nuclide": _nuclide,
     "sic": _sic,
     "reading": _reading,
     "century": _century,

@@ -14,7 +14,10 @@ from pipeline.sources.wikitext.template_texts import KINDS, Page
 
 __all__ = ["Templates"]
 
-_LANGUAGE = re.compile(r"lang-([a-z]{2,3}(?:-[a-z]{2,8}){0,2})")
+_LANGUAGE = re.compile(
+    r"(?:lang|idioma|lingua|língua|langue|jezik|језик|język|språk|sprog|keel|kieli|vol|valoda|kalba|dil|език|мова|язык|til|тел)"
+    r"-([a-z]{2,3}(?:-[a-z]{2,8}){0,2})"
+)
 _GERMAN = re.compile(r"([a-z]{2,3})s")
 _ENGLISH_IPA = re.compile(r"ipa-[a-z]{2,4}")
 _NTH = re.compile(r"[0-9ivxlcdm]{1,8}e")

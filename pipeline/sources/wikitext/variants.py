@@ -2,13 +2,16 @@
 
 After `ConverterRule` of MediaWiki 1.43: flags before `|`, then rules `variant:text;...`. Which variant is wanted
 decides, then those that it falls back on; with none wanted the first rule that the wiki's plain form falls back on.
+Words are converted by the rules of the page itself alone, not by MediaWiki's tables of whole languages.
 """
 
 from __future__ import annotations
 
 import re
 
-__all__ = ["FALLBACKS", "choose_variants"]
+from pipeline.sources.wikitext.marks import MARK
+
+__all__ = ["FALLBACKS", "Variants"]
 
 FALLBACKS: dict[str, tuple[str, ...]] = {
     "zh": ("zh-hans", "zh-hant", "zh-cn", "zh-tw", "zh-hk", "zh-sg", "zh-mo", "zh-my"),
@@ -68,56 +71,67 @@ MOST_DEPTH = 10
 """As MediaWiki's."""
 
 
-def _variants(language: str) -> frozenset[str]:
-    base = language.partition("-")[0] if language not in FALLBACKS else language
-    known = {code for code in FALLBACKS if code == base or code.startswith(f"{base}-")}
-    return frozenset(known | {other for code in known for other in FALLBACKS[code]})
+MOST_RULES = 200
+"""For a whole page; more are passed over."""
 
 
-def choose_variants(text: str, language: str, wanted: str) -> str:
-    """`text` with every `-{...}-` replaced by what the wanted variant shows ("" for the wiki's plain form).
+class Variants:
+    """The variants of a page's language, and which of them is wanted ("" for the wiki's plain form)."""
 
-    A language without variants has no such markup: there it is text.
-    """
-    language = _ALIKE.get(language, language)
-    base = language if language in FALLBACKS else language.partition("-")[0]
-    if base not in FALLBACKS or "-{" not in text:
-        return text
-    known = _variants(base)
-    stack: list[list[str]] = [[]]
-    for token in _TOKENS.split(text):
-        if token == "-{" and len(stack) <= MOST_DEPTH:
-            stack.append([])
-        elif token.endswith("}-") and len(stack) > 1:
-            inner = "".join([*stack.pop(), token[:-2]])
-            stack[-1].append(_shown(inner, known, base, wanted or base))
-        else:
-            stack[-1].append(token)
-    while len(stack) > 1:
-        rest = stack.pop()
-        stack[-1].append("-{" + "".join(rest))
-    return "".join(stack[0])
+    def __init__(self, language: str, wanted: str) -> None:
+        language = _ALIKE.get(language, language)
+        base = language if language in FALLBACKS else language.partition("-")[0]
+        codes = {code for code in FALLBACKS if code == base or code.startswith(f"{base}-")}
+        self._known = frozenset(codes | {other for code in codes for other in FALLBACKS[code]})
+        """None where the language has no variants: there all this is text."""
+        self._wanted = wanted.lower() if wanted.lower() in self._known else ""
+        start = self._wanted or base
+        self._order = (start, *FALLBACKS.get(start, ()), *FALLBACKS.get(base, ()))
+        self._rules: dict[str, str] = {}
+        """What the whole page shows instead of words of other variants."""
 
+    def chosen(self, text: str) -> str:
+        """`text` with every `-{...}-` replaced by what is shown of it."""
+        if not self._known or "-{" not in text:
+            return text
+        stack: list[list[str]] = [[]]
+        for token in _TOKENS.split(text):
+            if token == "-{" and len(stack) <= MOST_DEPTH:
+                stack.append([])
+            elif token.endswith("}-") and len(stack) > 1:
+                inner = "".join([*stack.pop(), token[:-2]])
+                stack[-1].append(self._shown(inner))
+            else:
+                stack[-1].append(token)
+        while len(stack) > 1:
+            rest = stack.pop()
+            stack[-1].append("-{" + "".join(rest))
+        return "".join(stack[0])
 
-def _shown(inner: str, known: frozenset[str], base: str, wanted: str) -> str:
-    before, bar, after = inner.partition("|")
-    flags: set[str] = set()
-    if bar and _FLAGS.fullmatch(before):
-        names = {flag.strip() for flag in before.split(";") if flag.strip()}
-        if names and {name.lower() for name in names} <= known:  # for these variants alone
-            return after
-        flags, inner = {name.upper() for name in names}, after
-    if flags & {"H", "T", "-"}:
-        return ""
-    rules = {} if flags & {"R", "N"} else _rules(inner, known)
-    if not rules:
-        return inner
-    if "D" in flags:
-        return "；".join(f"{variant}：{text}" for variant, text in rules.items())
-    for code in (wanted, *FALLBACKS.get(wanted, ()), *FALLBACKS[base]):
-        if code in rules:
-            return rules[code]
-    return next(iter(rules.values()))
+    def converted(self, text: str) -> str:
+        """`text` by the rules for the whole page; they concern a variant, not the plain form."""
+        if not self._wanted or not self._rules:
+            return text
+        words = "|".join(map(re.escape, sorted(self._rules, key=len, reverse=True)))
+        return re.sub(rf"{MARK}|{words}", lambda word: self._rules.get(word[0], word[0]), text)
+
+    def _shown(self, inner: str) -> str:
+        before, bar, after = inner.partition("|")
+        flags: set[str] = set()
+        if bar and _FLAGS.fullmatch(before):
+            names = {flag.strip() for flag in before.split(";") if flag.strip()}
+            if names and {name.lower() for name in names} <= self._known:  # for these variants alone
+                return after
+            flags, inner = {name.upper() for name in names}, after
+        rules = {} if flags & {"R", "N", "T", "-"} else _rules(inner, self._known)
+        shown = next((rules[code] for code in self._order if code in rules), next(iter(rules.values()), inner))
+        if flags & {"A", "H"}:
+            self._rules |= {text: shown for text in rules.values() if text and len(self._rules) < MOST_RULES}
+        if flags & {"H", "T", "-"}:
+            return ""
+        if rules and "D" in flags:
+            return "；".join(f"{variant}：{text}" for variant, text in rules.items())
+        return shown
 
 
 def _rules(inner: str, known: frozenset[str]) -> dict[str, str]:

@@ -24,7 +24,8 @@ def _text(markup: str, language: str = "en", **options: object) -> str:
         ("a<ref>cite {{web|x}}</ref>b<ref name='x' />c", "abc"),
         ("a<ref>[http://x left open {{</ref>b", "ab"),
         ("a{{Infobox|b={{nested}}}}b<!-- hidden -->", "ab"),
-        ("a [http://h label] b [http://h] [//h/x other]", "a label b other"),
+        ("a [http://h label] b [http://h] [//h/x other] [http://h one [1]]", "a label b other one [1]"),
+        ("a[[File:X.jpg\n|thumb\n|on\nlines]]b", "ab"),
         ("tea &amp; cake&nbsp;here", "tea & cake here"),
         ("one<br />two <span>three</span> <div>four</div>", "one\ntwo three\n\nfour"),
         (
@@ -48,6 +49,7 @@ def test_markup(markup: str, text: str) -> None:
     "text",
     [
         "a<x and x>b",
+        "a<b and b>c, p<i or s>u",
         "vector<int> and <T>x</T>",
         "! not a heading of a table",
         "| no cell\n|} no end",
@@ -76,6 +78,8 @@ def test_what_only_looks_like_markup(text: str) -> None:
         ("<code>a = ''</code>, <code>x[[1]]</code>", "a = '', x[[1]]"),
         ("<code>''n''</code> and <code>[[Foo|bar]]</code>", "n and bar"),
         ("<code>&lt;b&gt; a  b</code>", "<b> a  b"),
+        ("<code>a = {{{0}}}; {{ name }} <b>x</code>", "a = {{{0}}}; {{ name }} <b>x"),
+        ("<code>a {{!}} b{{=}}c</code>", "a | b=c"),
         (
             "x\n<syntaxhighlight lang='c'>\n#include <a.h>\n\n\n* b;  \n&lt; [[c]] {{d}}\n</syntaxhighlight>\ny",
             "x\n\n#include <a.h>\n\n\n* b;  \n&lt; [[c]] {{d}}\n\ny",
@@ -145,6 +149,7 @@ def test_no_hole_stays(markup: str, text: str) -> None:
         ("{{convert|1|mi|km|sp=us}}", "1 mile (1.6 km)"),
         ("{{convert|5|m|ft|sp=us}}", "5 meters (16 ft)"),
         ("{{convert|3|parsangs}}", "3 parsangs"),
+        ("{{convert|1.5|e6km2}}", "1.5 million square kilometres (0.58 million sq mi)"),
         ("{{cvt|30|kn|km/h mph}}", "30 kn (56 km/h; 35 mph)"),
         ("{{lang|de|Hafen}} {{lang-de|Hafen}} {{langx|fr|[[port]]}}", "Hafen German: Hafen French: port"),
         ("{{transl|ar|DIN|al-Ǧazāʾir}} {{IPA|/x/}} {{IPAc-en|k|æ|t}}", "al-Ǧazāʾir /x/ /kæt/"),
@@ -155,6 +160,7 @@ def test_no_hole_stays(markup: str, text: str) -> None:
         ("{{circa|1300}} {{as of|2001|5|3}} {{as of|2001|lc=y}}", "c. 1300 As of 3 May 2001 as of 2001"),
         ("5{{nbsp}}km, a{{snd}}b, 1{{ndash}}2", "5 km, a – b, 1–2"),
         ("{{quote|Words here.|A. Author}}", "Words here.\n— A. Author"),
+        ("{{cquote|Words here.|20px|20px|A. Author|Book}}", "Words here.\n— A. Author, Book"),
         ("{{main|Other}}{{see also|More}}text{{sfn|A|2}}{{efn|b}}", "text"),
         ("{{HMS|Victory}} {{USS|Nimitz|CVN-68}} {{US$|5}}", "HMS Victory USS Nimitz (CVN-68) US$5"),
         ("{{Template:nowrap|a}} {{subst:nowrap|b}} {{unknown|{{nowrap|c}}}}", "a b"),
@@ -176,6 +182,7 @@ def test_templates(markup: str, text: str) -> None:
             "1.234.567,89 latein aqua\n\nWorte\n— A",
         ),
         ("fr", "{{langue|en|x}} {{unité|12|km}} au {{s|XIX|e}} {{citation|y}}", "x 12 km au XIXe siècle « y »"),
+        ("lv", "{{vol-en|town}}", "angļu: town"),
         ("ru", "{{lang-en|town}} {{нп5|Город||en|Town}}", "английский: town Город"),
         ("ja", "{{読み仮名|漢字|かんじ}} {{仮リンク|町|en|Town}} {{ルビ|字|じ}}", "漢字（かんじ） 町 字"),
         ("ko", "{{llang|en|Seoul}} {{임시링크|서울|en|Seoul}}", "Seoul 서울"),
@@ -205,6 +212,8 @@ def test_other_languages(language: str, markup: str, text: str) -> None:
         ("-{zh-hans:a&nbsp;b;zh-hant:c&amp;}-", "a b", "c&"),
         ("[[甲|-{zh-hans:[[b]];zh-hant:{{nowrap|c}}}-]]", "b", "c"),
         ("-{left open", "-{left open", "-{left open"),
+        ("-{A|zh-hans:甲;zh-hant:乙}-和甲<nowiki>甲</nowiki>", "甲和甲甲", "乙和乙甲"),
+        ("-{H|zh-cn:甲;zh-tw:乙}-甲", "甲", "乙"),
     ],
 )
 def test_variants(markup: str, plain: str, taiwan: str) -> None:
