@@ -8,14 +8,16 @@ from __future__ import annotations
 import html
 import re
 
+from pipeline.html.names import TAG_TRAITS, TAGS, VOID
+
 __all__ = ["as_html", "is_xhtml"]
 
 HEAD = 2048
 """Characters in which a page says that it is XHTML."""
-_XHTML = re.compile(r"\s{0,100}(?:<\?xml\s|(?:<!--(?:[^-]|-(?!->)){0,1000}-->\s{0,100})?<!DOCTYPE[^>]{0,200}\bXHTML\b)", re.I)
-_VOID = frozenset(
-    "area base basefont bgsound br col command embed frame hr img input keygen link meta param source track wbr".split()
+_XHTML = re.compile(
+    r"\s{0,100}(?:<\?xml\s|(?:<!--(?:[^-]|-(?!->)){0,1000}-->\s{0,100})?<!DOCTYPE[^>]{0,200}\bXHTML\b)", re.I
 )
+_VOID = frozenset(name for name, number in TAGS.items() if TAG_TRAITS[number] & VOID)
 # XML has no `<` in attributes: so an attempt ends at the next one at the latest, and nothing is tried twice.
 _SELF_CLOSING = re.compile(
     r"""<([A-Za-z][^\s<>/"'=]*+)((?:\s++[^\s<>/="']++(?:\s*+=\s*+(?:"[^"<]*+"|'[^'<]*+'))?+)*+)\s*+/>"""

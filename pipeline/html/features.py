@@ -12,34 +12,9 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
+from pipeline.html import columns as c
+from pipeline.html.columns import Page
 from pipeline.html.names import CLASSES, TAGS
-from pipeline.html.scan import (
-    BLOCK0,
-    BLOCK1,
-    BREAK,
-    CAPITALS,
-    CHARS,
-    COMMAS,
-    DIGITS,
-    ELEMENT,
-    HIDDEN,
-    KIND,
-    LAST,
-    LINK0,
-    LINK1,
-    LINKED,
-    LINKS,
-    PARENT,
-    PIECE,
-    SOFT,
-    STOPS,
-    TAG,
-    TEXT0,
-    TEXT1,
-    WITHIN,
-    WORDS,
-    Page,
-)
 
 __all__ = ["NAMES", "features", "inherited"]
 
@@ -76,20 +51,54 @@ _BODY = sum(1 << bit for name, bit in _CLASS_BITS.items() if name not in ("stron
 _STRONG, _ARTICLE, _LI = _CLASS_BITS["strong"], _TAG_BITS["article"], _TAG_BITS["li"]
 _T_H1, _T_ARTICLE = TAGS["h1"], TAGS["article"]
 
-_OWN = ("navigation", "footer", "header", "share", "related", "comments", "meta", "author", "caption", "form")
+_OWN: tuple[str, ...] = (
+    "navigation",
+    "footer",
+    "header",
+    "share",
+    "related",
+    "comments",
+    "meta",
+    "author",
+    "caption",
+    "form",
+)
 _OWN = (*_OWN, "strong", "content", "quote")
 _BITS = {**{f"in {name}": bit for name, bit in _CLASS_BITS.items()}, "hidden": 30, "in articleBody": _ARTICLE_BODY}
 _BITS |= {f"in <{name}>": bit for name, bit in _TAG_BITS.items()}
-_TEXT = ("log characters", "log words", "link density", "stops", "commas", "ends a sentence", "ends in a colon")
+_TEXT: tuple[str, ...] = (
+    "log characters",
+    "log words",
+    "link density",
+    "stops",
+    "commas",
+    "ends a sentence",
+    "ends in a colon",
+)
 _TEXT = (*_TEXT, "digits", "capitals", "at most 4 words", "only links", "links", "80 characters", "300 characters")
 _TEXT = (*_TEXT, "80 without links", "a sentence")
-_NEIGHBOURS = ("log characters before", "link density before", "log characters after", "link density after")
+_NEIGHBOURS: tuple[str, ...] = (
+    "log characters before",
+    "link density before",
+    "log characters after",
+    "link density after",
+)
 _NEIGHBOURS = (*_NEIGHBOURS, "log characters 2 before", "log characters 2 after", "text before", "text after")
-_CONTAINERS = ("parent's link density", "parent's log characters", "parent's log blocks", "parent's share of text")
+_CONTAINERS: tuple[str, ...] = (
+    "parent's link density",
+    "parent's log characters",
+    "parent's log blocks",
+    "parent's share of text",
+)
 _CONTAINERS = (*_CONTAINERS, "grandparent's link density", "grandparent's log characters", "grandparent's share")
 _CONTAINERS = (*_CONTAINERS, "great-grandparent's share", "in the best element", "score", "beside the best element")
 _CONTAINERS = (*_CONTAINERS, "list's link density", "list's log characters of an item", "in a later article")
-_PLACE = ("before the first text", "after the last text", "log blocks to text before", "log blocks to text after")
+_PLACE: tuple[str, ...] = (
+    "before the first text",
+    "after the last text",
+    "log blocks to text before",
+    "log blocks to text after",
+)
 _PLACE = (*_PLACE, "before h1", "just after h1", "place", "log text of page", "within the text", "outside strong")
 _PLACE = (*_PLACE, "page has strong", "outside article")
 NAMES = (*_BITS, *(f"is {name}" for name in _OWN), *_TEXT, *_NEIGHBOURS, *_CONTAINERS, *_PLACE)
@@ -126,18 +135,18 @@ def features(page: Page, own: npt.NDArray[np.int64], whole: npt.NDArray[np.int64
 def _inherit(elements, flags, tag_flags, body, comments):  # type: ignore[no-untyped-def]  # compiled
     n = len(elements)
     own, whole = np.zeros(n, np.int64), np.zeros(n, np.int64)
-    total = max(1, elements[0, TEXT1]) if n else 1
+    total = max(1, elements[0, c.TEXT1]) if n else 1
     for e in range(n):
-        share = (elements[e, TEXT1] - elements[e, TEXT0]) / total
-        flag = flags[e] | tag_flags[elements[e, TAG]]
+        share = (elements[e, c.TEXT1] - elements[e, c.TEXT0]) / total
+        flag = flags[e] | tag_flags[elements[e, c.TAG]]
         if share > MOST:
             flag &= ~body
         if share > MOST_COMMENTS:
             flag &= ~comments
         if share > 0.5:
-            flag &= ~np.int64(HIDDEN)
+            flag &= ~np.int64(c.HIDDEN)
         own[e] = flag
-        parent = elements[e, PARENT]
+        parent = elements[e, c.PARENT]
         whole[e] = flag | (whole[parent] if parent >= 0 else 0)
     return own, whole
 
@@ -149,17 +158,17 @@ def _flags(table, elements, pieces, blocks, own, whole, bits, own_bits):  # type
     flags = np.zeros(nb, np.int64)
     for b in range(nb):
         common = itself = np.int64(-1)
-        for p in range(blocks[b, PIECE], blocks[b + 1, PIECE] if b + 1 < nb else len(pieces)):
-            if pieces[p, KIND] == BREAK or pieces[p, KIND] == SOFT:
+        for p in range(blocks[b, c.PIECE], blocks[b + 1, c.PIECE] if b + 1 < nb else len(pieces)):
+            if pieces[p, c.KIND] == c.BREAK or pieces[p, c.KIND] == c.SOFT:
                 continue
-            element = pieces[p, WITHIN]
+            element = pieces[p, c.WITHIN]
             common &= whole[element]
             local = np.int64(0)
             for _ in range(20):
                 local |= own[element]
-                if element == blocks[b, ELEMENT] or elements[element, PARENT] < 0:
+                if element == blocks[b, c.ELEMENT] or elements[element, c.PARENT] < 0:
                     break
-                element = elements[element, PARENT]
+                element = elements[element, c.PARENT]
             itself &= local
         flags[b] = 0 if common == -1 else common
         for k in range(len(bits)):
@@ -174,25 +183,25 @@ def _texts(table, blocks):  # type: ignore[no-untyped-def]
     """The columns about the words of a block; which blocks are good paragraphs."""
     good = np.zeros(len(blocks), np.bool_)
     for b in range(len(blocks)):
-        count, words = blocks[b, CHARS], blocks[b, WORDS]
+        count, words = blocks[b, c.CHARS], blocks[b, c.WORDS]
         chars = max(1, count)
-        links = blocks[b, LINKED] / chars
-        last = blocks[b, LAST]
+        links = blocks[b, c.LINKED] / chars
+        last = blocks[b, c.LAST]
         ends = last == 46 or last == 33 or last == 63
         good[b] = count >= GOOD and links < SPARSE
         row = table[b, _AT_TEXT:_AT_NEIGHBOURS]
         row[0] = np.log1p(count)
         row[1] = np.log1p(words)
         row[2] = links
-        row[3] = min(blocks[b, STOPS], 6)
-        row[4] = min(blocks[b, COMMAS], 6)
+        row[3] = min(blocks[b, c.STOPS], 6)
+        row[4] = min(blocks[b, c.COMMAS], 6)
         row[5] = ends
         row[6] = last == 58
-        row[7] = blocks[b, DIGITS] / chars
-        row[8] = blocks[b, CAPITALS] / chars
+        row[7] = blocks[b, c.DIGITS] / chars
+        row[8] = blocks[b, c.CAPITALS] / chars
         row[9] = words <= 4
         row[10] = links > 0.9
-        row[11] = min(blocks[b, LINKS], 5)
+        row[11] = min(blocks[b, c.LINKS], 5)
         row[12] = count >= GOOD
         row[13] = count >= 300
         row[14] = count >= GOOD and links < 0.1
@@ -206,26 +215,26 @@ def _scores(elements, blocks, good):  # type: ignore[no-untyped-def]
     n = len(elements)
     score, mass = np.zeros(n, np.float32), np.zeros(n, np.float32)
     for b in range(len(blocks)):
-        element, chars = blocks[b, ELEMENT], blocks[b, CHARS]
+        element, chars = blocks[b, c.ELEMENT], blocks[b, c.CHARS]
         if element < 0 or chars < 25:
             continue
-        plain = 1 - blocks[b, LINKED] / max(1, chars)
-        points = (1 + blocks[b, COMMAS] + min(chars / 100, 3.0)) * plain
-        parent = elements[element, PARENT]
+        plain = 1 - blocks[b, c.LINKED] / max(1, chars)
+        points = (1 + blocks[b, c.COMMAS] + min(chars / 100, 3.0)) * plain
+        parent = elements[element, c.PARENT]
         for _ in range(4):
             if parent < 0:
                 break
             score[parent] += points
             points /= 2.0
-            parent = elements[parent, PARENT]
+            parent = elements[parent, c.PARENT]
         if good[b]:
             mass[element] += chars * plain
     best = 0
     for e in range(n - 1, -1, -1):  # what stands in an element comes after it
-        if elements[e, PARENT] >= 0:
-            mass[elements[e, PARENT]] += mass[e]
-        chars = max(1, elements[e, TEXT1] - elements[e, TEXT0])
-        score[e] *= 1 - (elements[e, LINK1] - elements[e, LINK0]) / chars
+        if elements[e, c.PARENT] >= 0:
+            mass[elements[e, c.PARENT]] += mass[e]
+        chars = max(1, elements[e, c.TEXT1] - elements[e, c.TEXT0])
+        score[e] *= 1 - (elements[e, c.LINK1] - elements[e, c.LINK0]) / chars
         if score[e] >= score[best]:
             best = e
     return score, mass, best
@@ -237,17 +246,17 @@ def _neighbours(table, blocks, good):  # type: ignore[no-untyped-def]
     for b in range(nb):
         row = table[b, _AT_NEIGHBOURS:_AT_CONTAINERS]
         if b > 0:
-            row[0] = np.log1p(blocks[b - 1, CHARS])
-            row[1] = blocks[b - 1, LINKED] / max(1, blocks[b - 1, CHARS])
+            row[0] = np.log1p(blocks[b - 1, c.CHARS])
+            row[1] = blocks[b - 1, c.LINKED] / max(1, blocks[b - 1, c.CHARS])
             row[6] = good[b - 1]
         if b + 1 < nb:
-            row[2] = np.log1p(blocks[b + 1, CHARS])
-            row[3] = blocks[b + 1, LINKED] / max(1, blocks[b + 1, CHARS])
+            row[2] = np.log1p(blocks[b + 1, c.CHARS])
+            row[3] = blocks[b + 1, c.LINKED] / max(1, blocks[b + 1, c.CHARS])
             row[7] = good[b + 1]
         if b > 1:
-            row[4] = np.log1p(blocks[b - 2, CHARS])
+            row[4] = np.log1p(blocks[b - 2, c.CHARS])
         if b + 2 < nb:
-            row[5] = np.log1p(blocks[b + 2, CHARS])
+            row[5] = np.log1p(blocks[b + 2, c.CHARS])
 
 
 @njit(cache=True)
@@ -256,28 +265,28 @@ def _containers(table, elements, blocks, own, score, mass, best):  # type: ignor
     total = max(np.float32(1.0), mass[0])
     main_article = -1  # the article with the most text, or one that it stands in
     for e in range(len(elements)):
-        if elements[e, TAG] == _T_ARTICLE and (main_article < 0 or mass[e] > mass[main_article]):
+        if elements[e, c.TAG] == _T_ARTICLE and (main_article < 0 or mass[e] > mass[main_article]):
             main_article = e
     for b in range(len(blocks)):
         row = table[b, _AT_CONTAINERS:_AT_PLACE]
-        element = blocks[b, ELEMENT]
-        parent = elements[element, PARENT] if element >= 0 else -1
+        element = blocks[b, c.ELEMENT]
+        parent = elements[element, c.PARENT] if element >= 0 else -1
         if parent >= 0:
-            chars = elements[parent, TEXT1] - elements[parent, TEXT0]
-            row[0] = (elements[parent, LINK1] - elements[parent, LINK0]) / max(1, chars)
+            chars = elements[parent, c.TEXT1] - elements[parent, c.TEXT0]
+            row[0] = (elements[parent, c.LINK1] - elements[parent, c.LINK0]) / max(1, chars)
             row[1] = np.log1p(chars)
-            row[2] = np.log1p(elements[parent, BLOCK1] - elements[parent, BLOCK0])
+            row[2] = np.log1p(elements[parent, c.BLOCK1] - elements[parent, c.BLOCK0])
             row[3] = mass[parent] / total
-            parent = elements[parent, PARENT]
+            parent = elements[parent, c.PARENT]
         if parent >= 0:
-            chars = elements[parent, TEXT1] - elements[parent, TEXT0]
-            row[4] = (elements[parent, LINK1] - elements[parent, LINK0]) / max(1, chars)
+            chars = elements[parent, c.TEXT1] - elements[parent, c.TEXT0]
+            row[4] = (elements[parent, c.LINK1] - elements[parent, c.LINK0]) / max(1, chars)
             row[5] = np.log1p(chars)
             row[6] = mass[parent] / total
-            parent = elements[parent, PARENT]
+            parent = elements[parent, c.PARENT]
         if parent >= 0:
             row[7] = mass[parent] / total
-        row[8] = elements[best, BLOCK0] <= b < elements[best, BLOCK1]
+        row[8] = elements[best, c.BLOCK0] <= b < elements[best, c.BLOCK1]
         above = element
         seen_list = False
         highest = np.float32(0.0)
@@ -286,17 +295,17 @@ def _containers(table, elements, blocks, own, score, mass, best):  # type: ignor
                 break
             if step < 3:
                 highest = max(highest, score[above])
-            if step < 4 and not row[8] and elements[above, PARENT] == elements[best, PARENT]:
+            if step < 4 and not row[8] and elements[above, c.PARENT] == elements[best, c.PARENT]:
                 row[10] = 1
-            if not seen_list and (own[above] >> _LI) & 1 and elements[above, PARENT] >= 0:
+            if not seen_list and (own[above] >> _LI) & 1 and elements[above, c.PARENT] >= 0:
                 seen_list = True
-                outer = elements[above, PARENT]
-                chars = elements[outer, TEXT1] - elements[outer, TEXT0]
-                row[11] = (elements[outer, LINK1] - elements[outer, LINK0]) / max(1, chars)
-                row[12] = np.log1p(chars / max(1, elements[outer, BLOCK1] - elements[outer, BLOCK0]))
-            above = elements[above, PARENT]
+                outer = elements[above, c.PARENT]
+                chars = elements[outer, c.TEXT1] - elements[outer, c.TEXT0]
+                row[11] = (elements[outer, c.LINK1] - elements[outer, c.LINK0]) / max(1, chars)
+                row[12] = np.log1p(chars / max(1, elements[outer, c.BLOCK1] - elements[outer, c.BLOCK0]))
+            above = elements[above, c.PARENT]
         row[9] = highest / max(np.float32(1.0), score[best])
-        if main_article >= 0 and b >= elements[main_article, BLOCK1]:
+        if main_article >= 0 and b >= elements[main_article, c.BLOCK1]:
             row[13] = (table[b, _ARTICLE_COLUMN] == 1) * 1.0
 
 
@@ -316,8 +325,8 @@ def _places(table, elements, blocks, flags, good, text):  # type: ignore[no-unty
                 first = min(first, b)
                 last = b
     for e in range(len(elements)):
-        if elements[e, TAG] == _T_H1 and elements[e, TEXT1] > elements[e, TEXT0]:
-            heading = elements[e, BLOCK0]
+        if elements[e, c.TAG] == _T_H1 and elements[e, c.TEXT1] > elements[e, c.TEXT0]:
+            heading = elements[e, c.BLOCK0]
             break
     following = nb
     for b in range(nb - 1, -1, -1):

@@ -1,8 +1,8 @@
 """What the names in a page tell: of elements, how they stand in the text; of classes, ids and roles, what they hold.
 
 The words of classes are those of published extractors: Trafilatura's expressions (`xpaths.py`, Barbaresi 2021, ACL
-demo), Readability's (Arc90; Mozilla's `Readability.js`) and Resiliparse's (`extract/filters.rs`), all under Apache-2.0. They are looked for by an automaton (Aho and
-Corasick 1975) in one pass over the attribute, however many they are.
+demo), Readability's (Arc90; Mozilla's `Readability.js`) and Resiliparse's (`extract/filters.rs`), all under Apache-2.0.
+They are looked for by an automaton (Aho and Corasick 1975) in one pass over the attribute, however many they are.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ __all__ = [
     "RAW",
     "SKIPPED",
     "SYMBOLS",
+    "SYMBOL_OF",
     "TAGS",
     "TAG_HASHES",
     "TAG_IDS",
@@ -83,41 +84,62 @@ ATTRIBUTES = {
 }
 
 CLASSES: dict[str, str] = {
-    # A space stands for the edge of a word; words end at anything but a letter, and where a capital follows a small one.
+    # A space stands for the edge of a word: anything but a letter, or a capital after a small letter.
     "navigation": " nav |navbar|navi |navigation| subnav|navbox| menu |menu |breadcrumb|bread crumb| pager |pagination|"
     " skip link| skip to |toolbar| topbar| top bar| tabs | toc | sitemap | jump ",
     "footer": "footer| foot |colophon|copyright| legal | contentinfo |disclaimer|imprint| bottom ",
     "header": "header |masthead| banner | page head |site head| topic head ",
-    "sidebar": "sidebar| side bar|side column| rail |right col|rightcol|left col|leftcol| aside | secondary |widget|complementary| sidenav",
-    "share": " share|sharing|sharedaddy| social|sociable|addthis|addtoany| follow | facebook | twitter | whatsapp "
-    "| pinterest | likes | like button ",
+    "sidebar": "sidebar| side bar|side column| rail |right col|rightcol|left col|leftcol| aside | secondary |widget|"
+    "complementary| sidenav",
+    "share": " share|sharing|sharedaddy| social|sociable|addthis|addtoany| follow | facebook | twitter | whatsapp |"
+    " pinterest | likes | like button ",
     "newsletter": "newsletter|subscribe|subscription|syndication| signup | sign up |mailchimp|optin| rss | email ",
-    "related": " related|similar|recommend| more on | more from |read more|readmore|most popular|most read| popular |trending|teaser|"
-    " next |prev |previous|stories |read next|also read|upnext|promo |promobox|see also| suggest|latest | recent | carousel| slider | slide |infinite scroll|mvp post add|outbrain|taboola| jp relatedposts",
-    "comments": "comment |comments|commentlist|commentbox|disqus|respond |reply |replies|discussion|shoutbox|reader comments|akismet|livefyre|guestbook",
-    "meta": "meta | meta|byline|by line| date |dateline|timestamp| time |published|posted on|postedon| tags |tag list|tag cloud|tagcloud| tag "
-    "|category|categories| cats |cat links|postinfo|post info|entry info|article info| rating|submitted|post details| views | stats | infoline| subline | permalink ",
+    "related": " related|similar|recommend| more on | more from |read more|readmore|most popular|most read| popular |"
+    "trending|teaser| next |prev |previous|stories |read next|also read|upnext|promo |promobox|see also|"
+    " suggest|latest | recent | carousel| slider | slide |infinite scroll|mvp post add|outbrain|taboola|"
+    " jp relatedposts",
+    "comments": "comment |comments|commentlist|commentbox|disqus|respond |reply |replies|discussion|shoutbox|"
+    "reader comments|akismet|livefyre|guestbook",
+    "meta": "meta | meta|byline|by line| date |dateline|timestamp| time |published|posted on|postedon| tags |tag list|"
+    "tag cloud|tagcloud| tag |category|categories| cats |cat links|postinfo|post info|entry info|article info|"
+    " rating|submitted|post details| views | stats | infoline| subline | permalink ",
     "author": "author|about the|bio | vcard |user info|user profile|avatar|profile |contributor| writer ",
-    "advert": " ad | ads |advert| adsense| adslot|ad container| sponsor|paid content| dfp |criteo|affiliate|commercial| anzeige|werbung|donate",
-    "consent": "cookie|consent|gdpr| modal|popup|overlay|lightbox|paywall| premium |permission|noscript|onetrust| dialog | alert | notice | message ",
-    "hidden": " hidden |screen reader| sr only |visually hidden|visuallyhidden|noprint|hide print| hide |akismet|assistive text| invisible | print only | printonly | nodisplay | dnone ",
-    "caption": "caption|credit|gallery| thumb | wp caption|attachment|embed |embedded|embed|mediainfo| figure | image |photo| img | picture | media | video ",
-    "form": " search |searchform| login | log in |button| btn | form |options|toggle| input | cart | register | contact | expand ",
-    "strong": "article body|articlebody|article content|article text|articletext|article_body|entry content|post content|postcontent|post body|postbody|post entry|post text|"
-    "story body|storybody|story content|storycontent|body text|bodytext|article detail|theme content|blog content|single content|wpb text column|field body|text content|content body|contentbody|content main|"
-    "page content|main content|maincontent|fulltext|full text|articlecontent|entry body|field name body|mw parser output|article main|articlemain|rich text|richtext|post message|post full|blog post ",
-    "content": " article | post | entry | hentry | story | content | main | text | body | single | blog | page |paragraph| lead | intro | summary | prose | markdown | answer | question | message body | description |recipe|ingredient|instruction",
+    "advert": " ad | ads |advert| adsense| adslot|ad container| sponsor|paid content| dfp |criteo|affiliate|commercial|"
+    " anzeige|werbung|donate",
+    "consent": "cookie|consent|gdpr| modal|popup|overlay|lightbox|paywall| premium |permission|noscript|onetrust|"
+    " dialog | alert | notice | message ",
+    "hidden": " hidden |screen reader| sr only |visually hidden|visuallyhidden|noprint|hide print| hide |akismet|"
+    "assistive text| invisible | print only | printonly | nodisplay | dnone ",
+    "caption": "caption|credit|gallery| thumb | wp caption|attachment|embed |embedded|embed|mediainfo| figure | image |"
+    "photo| img | picture | media | video ",
+    "form": " search |searchform| login | log in |button| btn | form |options|toggle| input | cart | register |"
+    " contact | expand ",
+    "strong": "article body|articlebody|article content|article text|articletext|article_body|entry content|"
+    "post content|postcontent|post body|postbody|post entry|post text|story body|storybody|story content|"
+    "storycontent|body text|bodytext|article detail|theme content|blog content|single content|wpb text column|"
+    "field body|text content|content body|contentbody|content main|page content|main content|maincontent|"
+    "fulltext|full text|articlecontent|entry body|field name body|mw parser output|article main|articlemain|"
+    "rich text|richtext|post message|post full|blog post ",
+    "content": " article | post | entry | hentry | story | content | main | text | body | single | blog | page |"
+    "paragraph| lead | intro | summary | prose | markdown | answer | question | message body | description |"
+    "recipe|ingredient|instruction",
     "quote": "quote|factbox|infobox| box | aside | callout| highlight | sidebar box ",
     "math": " tex | latex | mathtex | math | formula |mwe math|latex|codecogs",
-    "number": " lineno| linenos | line number | line numbers | linenumber | linenumbers | ln num | blob num | hljs ln numbers",
+    "number": " lineno| linenos | line number | line numbers | linenumber | linenumbers | ln num | blob num |"
+    " hljs ln numbers",
     "anchor": " headerlink | header link | heading anchor | anchor link | anchorjs link |editsection| toclink ",
-    "rendered": "katex html|mathjax| mjx ",
+    "rendered": "katex html|mathjax|math jax| mjx ",
 }  # fmt: skip
 """What a class, id or role tells of an element, by the words in it."""
 
 SYMBOLS = 28
 """Letters without case, digits, and all else, which is the edge of a word."""
 _EDGE = 0
+SYMBOL_OF = np.zeros(256, np.uint8)
+"""Symbol of each byte."""
+for _letter in range(26):
+    SYMBOL_OF[ord("a") + _letter] = SYMBOL_OF[ord("A") + _letter] = _letter + 1
+SYMBOL_OF[ord("0") : ord("9") + 1] = 27
 
 
 def _symbols(word: str) -> list[int]:
@@ -150,8 +172,8 @@ def _automaton() -> tuple[npt.NDArray[np.int16], npt.NDArray[np.int64]]:
                 masks[after] |= masks[there]
                 waiting.append(after)
     said = np.array(masks, np.int64)
-    after = np.array(table, np.int16)
-    return np.where(said[after] != 0, -after, after).astype(np.int16), said
+    states = np.array(table, np.int16)
+    return np.where(said[states] != 0, -states, states).astype(np.int16), said
 
 
 NEXT, MASKS = _automaton()

@@ -6,6 +6,7 @@ same, for nothing that a person wrote is.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import NamedTuple
 
 from resiliparse.parse.html import HTMLTree
@@ -15,7 +16,7 @@ from pipeline.html.content import left_out, main_blocks, shown
 from pipeline.html.layout import render
 from pipeline.html.scan import scan
 
-__all__ = ["MOST_DEPTH", "PageText", "TooDeep", "read_page", "text_of"]
+__all__ = ["MOST_DEPTH", "PageText", "TooDeep", "prepare", "read_page", "text_of"]
 
 MOST_DEPTH = 1000
 """Nested elements beyond which a page is refused. Blink, for one, stops nesting at 512."""
@@ -34,6 +35,13 @@ class PageText(NamedTuple):
     and preformatted text to the character. Needs no tidying, which would spoil the latter."""
     navigation: int
     """Characters of what is shown on the page and left out as no part of its content."""
+
+
+@cache
+def prepare() -> None:
+    """Have the loops compiled, which takes half a minute once on a machine: no page is to pay for that."""
+    for main_content in (True, False):
+        read_page("<p>a</p>", main_content=main_content)
 
 
 def text_of(html: str, *, main_content: bool, xhtml: bool = False) -> tuple[str, str]:

@@ -17,7 +17,7 @@ from typing import Any
 from infra.storage import ExternalFile
 from pipeline.sections import WebSource
 from pipeline.sources.charset import NotText, decode
-from pipeline.sources.html import TooDeep, text_of
+from pipeline.sources.html import TooDeep, prepare, text_of
 from pipeline.sources.parts import split
 from pipeline.sources.stream import Damaged, Found, Limits, Part, Stream, open_stream, tidy
 from pipeline.tasks.documents import Document
@@ -48,6 +48,7 @@ def read(source: WebSource, part: Part, limits: Limits) -> Iterator[Found]:
     Raises:
         Damaged: the file breaks off, or is no WARC file.
     """
+    prepare()
     with open_stream(part, MAGIC) as stream:
         yield from guarded(_extract, _jobs(source, stream, limits), limits.seconds)
 
@@ -159,19 +160,19 @@ def _extract(payload: tuple[WebSource, str, Headers, bytes, int]) -> Extracted:
         return "", metadata, "type"
     if len(body) > limit:
         return "", metadata, "too_large"
+    is_html = kind != "conversion" and media_type != "text/plain"
     try:
-        is_html = kind != "conversion" and media_type != "text/plain"
         text, charset = decode(body, charset, html=is_html)
         if charset != "utf-8":
             metadata["charset"] = charset
         if is_html:
-            title, text = text_of(text, main_content=source.main_content)
+            title, text = text_of(text, main_content=source.main_content, xhtml="xhtml" in media_type)
             if title:
                 metadata["title"] = title
     except (NotText, TooDeep) as finding:
         rule = "failure/encoding" if isinstance(finding, NotText) else "failure/nested"
         return "", metadata | {"failure": str(finding)}, rule
-    text = tidy(text)
+    text = text if is_html else tidy(text)
     return text, metadata, None if len(text) >= source.min_characters else "too_short"
 
 
