@@ -203,13 +203,13 @@ def many_artifacts(root: Path, count: int) -> list[dict[str, Any]]:
         }  # fmt: skip
         (folder / "runs").mkdir(exist_ok=True)
         (folder / "runs" / f"{record['run_id']}.json").write_text(json.dumps(record))
-    from flows.operations.retention import plan_sweep
+    from flows.operations.retention import plan_gc
 
     settings = Settings(root=str(folder))
     from infra.tracking import registry_client
 
     registry_client(settings)  # importing MLflow and making its database is no part of the question
-    sweep = timed(lambda: plan_sweep(store, settings, 20, 14))
+    sweep = timed(lambda: plan_gc(store, settings, 20, 14))
     return [
         row(f"plan, {count} artifacts", "s", timed(deepmill(root, "plan", "tiny.yaml")), 2.0),
         row(f"status, {count // 10} runs", "s", timed(deepmill(root, "status")), 2.0),

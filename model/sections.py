@@ -193,7 +193,7 @@ class QuantizeConfig(Section):
     max_new_tokens: int = Field(96, ge=1)
     """Longest answer to them."""
     expert_tokens: int = Field(128, ge=0)
-    """An expert that fewer calibration tokens chose is starved: it is calibrated on all tokens of its layer instead."""
+    """An expert that fewer calibration tokens chose is under-calibrated: all tokens of its layer stand in for them."""
     damping: float = Field(0.01, gt=0)
     """Share of the mean added to the diagonal of a Hessian (GPTQ: 1 %); raised where that is not enough."""
     batch_size: int = Field(4, ge=1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import encodings
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
@@ -17,6 +17,7 @@ __all__ = [
     "DecontaminateConfig",
     "ExtractConfig",
     "JsonlSource",
+    "LossLimits",
     "OnDamaged",
     "ParquetSource",
     "Profile",
@@ -28,6 +29,26 @@ __all__ = [
     "WebSource",
     "WikiSource",
 ]
+
+
+class LossLimits(Section):
+    """How much of a source a stage may lose before it stops."""
+
+    MANY: ClassVar[int] = 1000
+    """Documents from which on a source has a limit though none is set."""
+    OF_MANY: ClassVar[float] = 0.5
+    """That limit."""
+    max_loss: Annotated[float | None, Added] = Field(0.5, ge=0, le=1)
+    """Most share of a source's characters that may be lost; more stops the stage, which says by which rule."""
+    max_loss_by_source: Annotated[dict[str, Annotated[float, Field(ge=0, le=1)]], Added] = Field({})
+    """The same for single sources, where it differs."""
+
+    def of(self, source: str, documents: int) -> float:
+        """The limit of a source that has so many documents."""
+        limit = self.max_loss_by_source.get(source, self.max_loss)
+        if limit is None:
+            return self.OF_MANY if documents >= self.MANY else 1.0
+        return limit
 
 
 class OnDamaged(StrEnum):
@@ -100,7 +121,8 @@ class WikiSource(Section):
 
 
 class BookSource(Section):
-    """Books as plain text, plain or compressed, or as EPUB; Project Gutenberg's header and licence are taken off."""
+    """Books as plain text, HTML, Markdown or RTF, plain or compressed, or as EPUB; Project Gutenberg's header and
+    licence are taken off."""
 
     kind: Literal["book"] = "book"
     profile: Annotated[Profile, Added] = Profile.PROSE
@@ -111,6 +133,8 @@ class BookSource(Section):
     """Character encoding of text files; auto is UTF-8, or what a byte order mark or a Gutenberg header says."""
     split_chapters: bool = True
     """A document per chapter; false cuts by length alone."""
+    ruby_readings: Annotated[bool, Added] = False
+    """Keep the readings beside the characters of an EPUB (ruby), in brackets; else the characters alone stay."""
     max_characters: int = Field(20_000, ge=1000)
     """Most characters of a document; longer chapters are cut between paragraphs."""
     min_characters: int = Field(200, ge=1)
@@ -224,8 +248,8 @@ Source = Annotated[
 SourceName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 
 
-class ExtractConfig(Section):
-    """Which raw files are read, and how."""
+class ExtractConfig(LossLimits):
+    """Which raw files are read, and how. A loss here is text that was rejected; markup is none."""
 
     sources: dict[SourceName, Source] = Field(default_factory=dict)
     """Sources by name: the name is the documents' `source`, by which later stages choose rules and mixture weights."""
@@ -287,9 +311,12 @@ class ReasoningConfig(Section):
     """Of the tasks and their order."""
 
 
-class DecontaminateConfig(Section):
+class DecontaminateConfig(LossLimits):
     """How overlap with the evaluation sets is found."""
 
+    max_loss: Annotated[float | None, Added] = Field(None, ge=0, le=1)
+    """Most share of a source's characters that may be lost; when left out, 0.5 of a source of 1,000 documents or
+    more."""
     n_gram: int = Field(10, ge=2)
     """A document sharing this many consecutive words with an evaluation text is removed (DeepSeekMath)."""
     min_n_gram: int = Field(3, ge=1)
@@ -316,7 +343,7 @@ class TokenizerConfig(Section):
     added behind its own."""
 
 
-class ShardsConfig(Section):
+class ShardsConfig(LossLimits):
     """How tokens are packed into Parquet rows."""
 
     sequence_length: int = Field(4096, ge=8)

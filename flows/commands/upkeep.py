@@ -57,28 +57,28 @@ def gc(
 ) -> None:
     """Show what no kept run and no registered model needs; with --delete, delete it."""
     from flows.operations.connection import connect
-    from flows.operations.retention import apply_sweep, plan_sweep
+    from flows.operations.retention import apply_gc, plan_gc
     from infra.open_store import open_store
     from infra.settings import Settings
 
     settings = settings_for(root)
     connect(settings)
     store = open_store(settings)
-    sweep = plan_sweep(store, Settings(), keep_runs, keep_days)
-    for item in sweep.items:
+    plan = plan_gc(store, Settings(), keep_runs, keep_days)
+    for item in plan.items:
         console.print(
             f"{item.name}  [dim]{size(item.bytes)}, made {item.made[:16].replace('T', ' ')}[/]", soft_wrap=True
         )
-    for reason, number in sweep.kept.items():
+    for reason, number in plan.kept.items():
         if number:
             console.print(f"[dim]{number} kept for {reason}[/]")
-    if not sweep.items:
-        console.print(f"nothing to delete among {sweep.looked_at} artifacts")
+    if not plan.items:
+        console.print(f"nothing to delete among {plan.looked_at} artifacts")
     elif delete:
-        console.print(f"deleted {len(sweep.items)}, {size(apply_sweep(store, sweep))} freed")
+        console.print(f"deleted {len(plan.items)}, {size(apply_gc(store, plan))} freed")
     else:
         console.print(
-            f"{len(sweep.items)} of {sweep.looked_at} could go, {size(sweep.bytes)}: add --delete to delete them"
+            f"{len(plan.items)} of {plan.looked_at} could go, {size(plan.bytes)}: add --delete to delete them"
         )
 
 

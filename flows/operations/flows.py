@@ -16,7 +16,7 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 from pydantic import Field
 
-from flows.operations.retention import apply_sweep, plan_sweep
+from flows.operations.retention import apply_gc, plan_gc
 from flows.recipe.stages import StageName
 from flows.run.diff import differences_today
 from flows.run.links import link_run
@@ -68,16 +68,16 @@ def retention(
     """Show, or delete, the artifacts that no kept run and no registered model needs."""
     settings = Settings()
     store = open_store(settings)
-    sweep = plan_sweep(store, settings, keep_runs, keep_days)
+    plan = plan_gc(store, settings, keep_runs, keep_days)
     create_table_artifact(
-        [{"what": item.name, "bytes": item.bytes, "made": item.made} for item in sweep.items],
+        [{"what": item.name, "bytes": item.bytes, "made": item.made} for item in plan.items],
         key="retention",
-        description=f"{len(sweep.items)} of {sweep.looked_at}, {size(sweep.bytes)}",
+        description=f"{len(plan.items)} of {plan.looked_at}, {size(plan.bytes)}",
     )
     if not delete:
-        return Completed(message=f"would delete {len(sweep.items)} of {sweep.looked_at}, {size(sweep.bytes)}")
-    freed = apply_sweep(store, sweep)
-    return Completed(message=f"deleted {len(sweep.items)} of {sweep.looked_at}, {size(freed)}")
+        return Completed(message=f"would delete {len(plan.items)} of {plan.looked_at}, {size(plan.bytes)}")
+    freed = apply_gc(store, plan)
+    return Completed(message=f"deleted {len(plan.items)} of {plan.looked_at}, {size(freed)}")
 
 
 @flow(name="heartbeat", persist_result=False)

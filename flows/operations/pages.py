@@ -86,8 +86,8 @@ def create_app(settings: Settings, servers: ServerSettings) -> FastAPI:
     return app
 
 
-def overview_page(store: Store, elsewhere: Mapping[str, str]) -> str:
-    """The latest runs as one HTML page; `elsewhere` are links of its head, title to address."""
+def overview_page(store: Store, links: Mapping[str, str]) -> str:
+    """The latest runs as one HTML page; `links` are those of its head, title to address."""
     rows = overview_rows(store, RUNS_SHOWN)
     return (
         templates()
@@ -95,9 +95,9 @@ def overview_page(store: Store, elsewhere: Mapping[str, str]) -> str:
         .render(
             rows=rows,
             cards=_cards(rows, store),
-            elsewhere=elsewhere,
+            links=links,
             store=store.address,
-            served=bool(elsewhere),
+            served=bool(links),
             now=datetime.now(UTC).strftime("%-d %B %Y, %H:%M UTC"),
         )
     )

@@ -19,11 +19,11 @@ from infra.errors import UserError
 from infra.settings import Settings
 from infra.store import Store
 
-__all__ = ["LINEAGE", "GCCandidate", "GCPlan", "apply_sweep", "needed_by", "plan_sweep"]
+__all__ = ["LINEAGE", "GCCandidate", "GCPlan", "apply_gc", "needed_by", "plan_gc"]
 
 LINEAGE = "deepmill.lineage"
 """Tag of a registered version: stage to identity, as JSON."""
-LEAVINGS = (".staging", ".rerun", ".fetched", ".chat")
+LEFTOVERS = (".staging", ".rerun", ".fetched", ".chat")
 """Local folders of unfinished work and fetched copies."""
 
 Key = tuple[str, str]
@@ -68,7 +68,7 @@ def needed_by(record: RunRecord | None) -> set[Key]:
     return set(record.plan.items()) | {(name, entry.identity) for name, entry in record.stages.items()}
 
 
-def plan_sweep(store: Store, settings: Settings, keep_runs: int, keep_days: float) -> GCPlan:
+def plan_gc(store: Store, settings: Settings, keep_runs: int, keep_days: float) -> GCPlan:
     """Decide what may go. Reads run records and the registry, and the manifests of what nobody named.
 
     Raises:
@@ -123,7 +123,7 @@ def _leftovers(store: Store, keep_days: float) -> list[GCCandidate]:
     """Unfinished work that nobody went on with, and fetched copies that nobody read, for so many days."""
     found = []
     oldest = time.time() - keep_days * 86_400
-    for name in LEAVINGS:
+    for name in LEFTOVERS:
         for folder in sorted((store.local / name).glob("*/*")):
             touched = max((path.lstat().st_mtime for path in [folder, *folder.rglob("*")]), default=0.0)
             if touched < oldest:
@@ -133,12 +133,12 @@ def _leftovers(store: Store, keep_days: float) -> list[GCCandidate]:
     return found
 
 
-def apply_sweep(store: Store, sweep: GCPlan) -> int:
-    """Delete what `sweep` shows, but for what runs that began since then want; the bytes freed."""
+def apply_gc(store: Store, plan: GCPlan) -> int:
+    """Delete what `plan` shows, but for what runs that began since then want; the bytes freed."""
     freed = 0
-    for item in sweep.items:
+    for item in plan.items:
         with store.lease(item.stage, item.identity, lambda holder: None):
-            since = [name for name in store.runs() if name not in sweep.runs]
+            since = [name for name in store.runs() if name not in plan.runs]
             if any((item.stage, item.identity) in needed_by(read_record(store, name)) for name in since):
                 continue
             if item.leaving:

@@ -21,6 +21,7 @@ from model.facts.training import (
 )
 from pipeline.reasoning.problems import ReasoningMetrics
 from pipeline.tasks.ledger import DocumentMetrics
+from pipeline.tokens.metrics import ShardMetrics
 
 __all__ = [
     "ACTIONS",
@@ -95,7 +96,7 @@ RELEASED = ("grpo_second", "sft_second", "grpo", "dpo", "sft", "continued", "pre
 """What is quantized and served: the most finished model."""
 
 STAGES: tuple[Stage, ...] = (
-    Stage("extract", Family.CORPUS, "pipeline.extract:extract", (), 3, "raw files to documents"),
+    Stage("extract", Family.CORPUS, "pipeline.extract:extract", (), 4, "raw files to documents"),
     Stage("clean", Family.CORPUS, "pipeline.clean.stage:clean", (read("extract"),), 3, "quality rules"),
     Stage("dedup", Family.CORPUS, "pipeline.dedup.stage:dedup", (read("clean"),), 3, "exact and near duplicates"),
     Stage(
@@ -133,6 +134,7 @@ STAGES: tuple[Stage, ...] = (
         (read("decontaminate"), read("tokenizer")),
         2,
         "packed token rows",
+        ShardMetrics,
     ),
     Stage(
         "pretrain",
@@ -276,6 +278,11 @@ def stage(name: str) -> Stage:
 def metrics_of(name: str) -> MetricsKind | None:
     """The model of a stage's metrics; None for what is no stage, of this version."""
     return _BY_NAME[name].metrics if name in _BY_NAME else None
+
+
+def entrypoints() -> dict[str, str]:
+    """Module and function of each stage."""
+    return {stage.name: stage.entrypoint for stage in STAGES}
 
 
 def stage_names() -> list[str]:

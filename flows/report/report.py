@@ -17,6 +17,7 @@ from markupsafe import Markup
 
 from flows.recipe.stages import STAGES
 from flows.report import charts
+from flows.report.accounts import flows_of
 from flows.report.domain_figures import accuracy_by_suite, expert_uses, experts_of_the_tasks, gained_and_forgotten
 from flows.report.summary import LAST_CHECKPOINTS, drops, next_commands, outcome, quantization_points
 from flows.report.templating import templates
@@ -196,6 +197,11 @@ def _corpus(run: Run) -> Section | None:
         "corpus",
         "Corpus",
         "From raw files to packed rows of tokens: what each stage kept, and why it dropped the rest.",
+        [
+            chart
+            for source, svg, caption in flows_of(run)
+            for chart in _chart(f"Where the characters of {source} went", svg, caption)
+        ],
         _chart("Documents by stage", charts.stacks("funnel", funnel, label="Documents kept and dropped by stage")),
         _chart(
             "Why documents were dropped",

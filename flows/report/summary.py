@@ -21,6 +21,7 @@ from rich.table import Table
 from rich.text import Text
 
 from flows.recipe.stages import CHECKPOINTS
+from flows.report.accounts import kept_characters
 from flows.run.record import RunRecord
 from flows.run.run_view import Run, StageView, number
 from infra.settings import Settings
@@ -131,6 +132,7 @@ def _documents(stage: StageView, run: Run) -> Iterator[str]:
         yield f"{plural(after, 'document')}{text}"
     else:
         yield f"{count(before)} → {plural(after, 'document')}{text}"
+    yield kept_characters(stage.metrics)
     reasons = drops(stage)
     if reasons:
         chief = ", ".join(f"{count(hits)} {shorten(rule, 24)}" for rule, hits in reasons[:2])
@@ -176,6 +178,7 @@ def _shards(stage: StageView, run: Run) -> Iterator[str]:
     tokens, held_out = stage.number("train_tokens"), stage.number("validation_tokens")
     if tokens is not None:
         yield f"{count(tokens)} training tokens" + (f", {count(held_out)} held out" if held_out else "")
+    yield kept_characters(stage.metrics)
     ratio = stage.number("bytes_per_token")
     if ratio is not None:
         yield f"{decimal(ratio)} bytes per token"

@@ -22,6 +22,7 @@ from infra.durable import write_durably
 from infra.errors import UserError
 from infra.store import Store
 from infra.units import count
+from model.facts.training import PretrainMetrics
 
 __all__ = ["Comparison", "compare", "comparison_rows", "write_comparison"]
 
@@ -56,9 +57,10 @@ def compare(study: Study, found: list[Trial], run_ids: Mapping[tuple[str, int], 
             )
         curves.setdefault(trial.arm, {})[trial.seed] = points
         losses.setdefault(trial.arm, {})[trial.seed] = points[-1][1]
-        layers = (stage.manifest.metrics.get("expert_load") or {}) if stage.manifest else {}
-        if layers:
-            loads.setdefault(trial.arm, []).append(statistics.fmean(layer["max"] for layer in layers.values()))
+        measured = stage.measured_as(PretrainMetrics)
+        if measured is not None and measured.expert_load:
+            greatest = [load.max for load in measured.expert_load.values()]
+            loads.setdefault(trial.arm, []).append(statistics.fmean(greatest))
     return Comparison(
         study=study,
         costs=budgets(study, found),

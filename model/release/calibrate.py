@@ -60,7 +60,7 @@ class Calibrated:
     """By unit."""
     expert_tokens: dict[str, list[int]] = field(default_factory=dict)
     """By layer: calibration tokens that chose each expert."""
-    starved: list[UnderCalibrated] = field(default_factory=list)
+    under_calibrated: list[UnderCalibrated] = field(default_factory=list)
     importance: dict[str, Tensor] = field(default_factory=dict)
     """By calibrated unit, and of the output layer: mean square of each input column [B, C], relative to all columns."""
     rounded: list[str] = field(default_factory=list)
@@ -223,7 +223,7 @@ class _Calibration:
         rows = []
         for expert, count in enumerate(counts):
             if count < self.expert_tokens:
-                self.result.starved.append(UnderCalibrated(layer=int(layer), expert=expert, tokens=count))
+                self.result.under_calibrated.append(UnderCalibrated(layer=int(layer), expert=expert, tokens=count))
                 rows.append(torch.arange(len(x_tD)))
             else:
                 rows.append((chosen_tK == expert).any(1).nonzero()[:, 0])

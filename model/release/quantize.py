@@ -178,9 +178,10 @@ def _one(
     if folder.name == "int8":  # calibrated on inputs that are nearest to full precision
         save_file(made.importance, folder.with_name(IMPORTANCE), metadata={"format": "pt"})
     fill(work, rounded(model, plan))
-    if made.starved:
+    if made.under_calibrated:
         events.note(
-            f"{folder.name}: {len(made.starved)} experts had fewer than {config.expert_tokens} calibration tokens"
+            f"{folder.name}: {len(made.under_calibrated)} experts had fewer than "
+            f"{config.expert_tokens} calibration tokens"
         )
     return _measured(
         judge,
@@ -190,7 +191,7 @@ def _one(
         rounded_to_nearest=judge.divergence(work),
         matrices=made.errors,
         expert_tokens=made.expert_tokens,
-        starved_experts=made.starved,
+        starved_experts=made.under_calibrated,
         uncalibrated_matrices=made.rounded,
         kept_in_16_bits=[name for name, unit in made.stored.items() if unit.precision == "f16"],
     )

@@ -1,12 +1,14 @@
 """C4's rules about lines and sentences (arXiv 1910.10683, section 2.2), compiled: whole lines go, the rest stays.
 
-The verdict on a document is that of datatrove's `C4QualityFilter`. Unlike there a line that stays keeps its indentation,
-and its citations if wished, blank lines between what stays do so too, and what goes is told with the reason. Unlike
-there, too, every language's marks and closing quotes end a sentence, as the paper has it ("or end quotation mark").
+The verdict on a document is that of datatrove's `C4QualityFilter`. Unlike there a line that stays keeps its
+indentation, and its citations if wished, blank lines between what stays do so too, and what goes is told with the
+reason; verbatim text (`pipeline/tasks/verbatim.py`) is not looked at. Unlike there, too, every language's marks and
+closing quotes end a sentence, as the paper has it ("or end quotation mark").
 """
 
 from __future__ import annotations
 
+from itertools import accumulate
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +17,7 @@ from datatrove.pipeline.filters.base_filter import BaseFilter
 from datatrove.pipeline.filters.c4_filters import CITATION_REGEX, POLICY_SUBSTRINGS
 from numba import njit
 
+from pipeline.tasks.verbatim import Spans, note_verbatim, outside, places_of, verbatim_of
 from pipeline.text.characters import (
     IS_CLOSING,
     IS_DIGIT,
@@ -64,6 +67,8 @@ class LinesLeft(NamedTuple):
     text: str
     cuts: list[Cut]
     """Lines in their order, then citations; with the characters of `text` theirs are those of the document."""
+    held: Spans
+    """Where `text` is verbatim."""
 
 
 @njit(inline="always")
@@ -212,8 +217,10 @@ def _sentences(line, m, kind):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def _judge(text, begins, reasons, built, kind, stops, fewest_words, curly_bracket, line_words, citations):  # type: ignore[no-untyped-def]
+def _judge(text, held, begins, reasons, built, kind, stops, fewest_words, curly_bracket, line_words, citations):  # type: ignore[no-untyped-def]
     """Where each line begins, and the end, into `begins`; the reason for which it goes, or 0, into `reasons`.
+
+    `held` is where the text is verbatim, int64 [S, 2]: lines of it stay.
 
     Returns the lines, the sentences of those that stay, the objection to the whole, a page to build or COMPLETE.
     """
@@ -224,6 +231,7 @@ def _judge(text, begins, reasons, built, kind, stops, fewest_words, curly_bracke
     blank = True  # nothing stands yet, or a blank line
     last = -1  # the last line that stays and is not blank
     kept_end = 0  # where it ends, without its line end
+    span = 0  # the first that does not end before the line
     while begin < n:
         i = end = begin
         while i < n:
@@ -237,6 +245,14 @@ def _judge(text, begins, reasons, built, kind, stops, fewest_words, curly_bracke
                     i += 1
                 break
             end = after
+        while span < len(held) and held[span, 1] <= begin:
+            span += 1
+        if span < len(held) and held[span, 0] < i:
+            begins[lines], reasons[lines] = begin, 0
+            pending, blank, last, kept_end = 0, False, lines, i if held[span, 1] >= i else end
+            lines += 1
+            begin = i
+            continue
         words, longest, first, past = _measure(text, begin, end, kind)
         m = _simplified(text, first, past, line, lower, kind, citations) if words else 0
         lorem, script, policy, curly = _phrases(lower, m)
@@ -296,13 +312,16 @@ class FastC4Quality(BaseFilter):
 
     def filter(self, doc: Document) -> bool | tuple[bool, str]:
         """Whether the document stays, without the lines that go, or the reason why not."""
-        left = self.examine(doc.text)
+        left = self.examine(doc.text, verbatim_of(doc.metadata))
         self.cuts, doc.text = left.cuts, left.text
+        note_verbatim(doc.metadata, left.held)
         return (False, left.objection) if left.objection else True
 
-    def examine(self, text: str) -> LinesLeft:
-        """What of a text stays."""
+    def examine(self, text: str, held: Spans | None = None) -> LinesLeft:
+        """What of a text stays; all of what is `held` does, if the text does."""
+        held = held or []
         data, tables = utf8(text), characters()
+        places = _in_bytes(text, held)
         begins, reasons = np.empty(len(data) + 1, dtype=np.int64), np.empty(len(data), dtype=np.uint8)
         options = (
             self.terminal_punctuation,
@@ -312,12 +331,12 @@ class FastC4Quality(BaseFilter):
             self.citations,
         )
         lines, sentences, objection, _ = complete(
-            lambda: _judge(data, begins, reasons, tables.built, tables.kind, *options)
+            lambda: _judge(data, places, begins, reasons, tables.built, tables.kind, *options)
         )
         if objection:
-            return LinesLeft(OBJECTIONS[objection], text, [])
+            return LinesLeft(OBJECTIONS[objection], text, [], held)
         if sentences < max(1, self.min_sentences):  # with none nothing is left
-            return LinesLeft("too_few_sentences", text, [])
+            return LinesLeft("too_few_sentences", text, [], held)
         cuts, pieces, done = [], [], 0
         for number in np.flatnonzero(reasons[:lines]).tolist():
             begin, end = int(begins[number]), int(begins[number + 1])
@@ -325,10 +344,23 @@ class FastC4Quality(BaseFilter):
             cuts.append(Cut(REASONS[reasons[number]], _text(data[begin:end])))
             done = end
         left = _text(np.concatenate([*pieces, data[done:]])) if cuts else text
+        held = places_of(left, [text[slice(*span)] for span in held]) if cuts else held
         if self.citations and "[" in left:
-            cuts += [Cut(CITATION, mark) for mark in CITATION_REGEX.findall(left)]
-            left = CITATION_REGEX.sub("", left)
-        return LinesLeft("", left, cuts)
+            left, held = outside(left, held, lambda part: self._without_citations(part, cuts))
+        return LinesLeft("", left, cuts, held)
+
+    def _without_citations(self, text: str, cuts: list[Cut]) -> str:
+        cuts += [Cut(CITATION, mark) for mark in CITATION_REGEX.findall(text)]
+        return str(CITATION_REGEX.sub("", text))
+
+
+def _in_bytes(text: str, spans: Spans) -> np.ndarray:
+    """Where spans of characters are in the UTF-8 of the text, int64 [S, 2]."""
+    edges = [edge for span in spans for edge in span]
+    if not text.isascii():
+        sizes = [len(utf8(text[a:b])) for a, b in zip([0, *edges], edges, strict=False)]
+        edges = list(accumulate(sizes))
+    return np.array(edges, dtype=np.int64).reshape(-1, 2)
 
 
 def _text(data: np.ndarray) -> str:

@@ -1,28 +1,27 @@
 """Gopher's rules about repeated n-grams (arXiv 2112.11446, table A1), as datatrove's filter has them, compiled.
 
 datatrove makes a string of every n-gram, for n of 2 to 10. Here an n-gram is a stretch of the document's words laid end
-to end, found again by its hash and compared byte by byte: decisions and reasons are datatrove's, on any text.
+to end, found again by its hash and compared byte by byte: decisions and reasons are datatrove's, but that what occurs
+once is no repetition, however short the text.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import numpy as np
 from datatrove.data import Document
 from datatrove.pipeline.filters.gopher_repetition_filter import GopherRepetitionFilter
-from datatrove.utils.text import split_into_words
 from numba import njit
 
-from pipeline.text.words import WORDS
+from pipeline.clean.quality import repeats
+from pipeline.clean.survey import Survey, survey
+from pipeline.text.thresholds import ENGLISH, thresholds
 
-__all__ = ["REPEATED_N_GRAMS", "TOP_N_GRAMS", "FastGopherRepetition", "duplicate_characters", "top_characters"]
+__all__ = ["FastGopherRepetition", "duplicate_characters", "top_characters"]
 
-TOP_N_GRAMS = {2: 0.2, 3: 0.18, 4: 0.16}
-REPEATED_N_GRAMS = {5: 0.15, 6: 0.14, 7: 0.13, 8: 0.12, 9: 0.11, 10: 0.1}
-"""Shares of a text's characters (Gopher, table A1)."""
-
+SPACE = 0x20
 
 FACTOR = np.uint64(0x9E3779B97F4A7C15)
 """Odd, so that it keeps all bits of what it multiplies."""
@@ -68,7 +67,7 @@ def _find(text, prefixes, powers, begin, end, slots, hashes, begins, ends, used)
 
 @njit(cache=True)
 def _top(text, prefixes, powers, bounds, letters, n, slots):  # type: ignore[no-untyped-def]
-    """Characters of the most frequent n-gram, the first of several, times its count.
+    """Characters of the most frequent n-gram, the first of several, times its count; 0 if none occurs twice.
 
     Word i is `text[bounds[i]:bounds[i + 1] - 1]`, a space after it, and has `letters[i + 1] - letters[i]` characters.
     """
@@ -89,7 +88,7 @@ def _top(text, prefixes, powers, bounds, letters, n, slots):  # type: ignore[no-
     for entry in range(1, used):
         if counts[entry] > counts[best]:
             best = entry
-    return sizes[best] * counts[best]
+    return sizes[best] * counts[best] if counts[best] > 1 else 0
 
 
 @njit(cache=True)
@@ -111,64 +110,81 @@ def _duplicates(text, prefixes, powers, bounds, letters, n, slots):  # type: ign
     return repeated
 
 
-def _laid_out(words: list[str], between: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """UTF-8 of the words with `between` after each; where each begins, and the end; characters before each."""
-    text = np.frombuffer((between.join(words) + between).encode(errors="surrogatepass"), dtype=np.uint8)
-    lengths = np.fromiter(map(len, words), dtype=np.int64, count=len(words))
-    letters = np.concatenate(([0], np.cumsum(lengths)))
-    bounds = letters + len(between) * np.arange(len(words) + 1)
-    if len(text) != bounds[-1]:  # not ASCII: from characters to bytes
-        first_bytes = np.flatnonzero((text & 0xC0) != 0x80)
-        bounds = np.append(first_bytes, len(text))[bounds]
-    return text, bounds, letters
-
-
 def _slots(words: int) -> np.ndarray:
     return np.full(1 << (2 * words).bit_length(), -1, dtype=np.int32)
 
 
-def _counted(count: Any, words: list[str], between: str, sizes: tuple[int, ...]) -> list[int]:
-    text, bounds, letters = _laid_out(words, between)
-    possible = [n for n in sizes if n <= len(words)]
+def _counted(count: Any, text: np.ndarray, bounds: np.ndarray, letters: np.ndarray, sizes: Iterable[int]) -> list[int]:
+    words = len(bounds) - 1
+    possible = [n for n in sizes if n <= words]
     most = max((int((bounds[n:] - bounds[:-n]).max()) for n in possible), default=0)
     prefixes, powers = _prefixes(text, most)
-    found = {n: int(count(text, prefixes, powers, bounds, letters, n, _slots(len(words)))) for n in possible}
+    found = {n: int(count(text, prefixes, powers, bounds, letters, n, _slots(words))) for n in possible}
     return [found.get(n, 0) for n in sizes]
 
 
-def top_characters(words: list[str], sizes: tuple[int, ...]) -> list[int]:
-    """For each n, datatrove's `find_top_duplicate` of the n-grams; 0 where there are none."""
-    return _counted(_top, words, " ", sizes)
+def top_characters(found: Survey, sizes: Collection[int]) -> list[int]:
+    """For each n, datatrove's `find_top_duplicate` of the n-grams; 0 where none occurs twice.
+
+    datatrove counts an n-gram that occurs once as well, which is a fifth of a text of some twenty words.
+    """
+    return _counted(_top, found.joined, found.bounds, found.letters, sizes)
 
 
-def duplicate_characters(words: list[str], sizes: tuple[int, ...]) -> list[int]:
-    """For each n, datatrove's `find_all_duplicate`."""
-    return _counted(_duplicates, words, "", sizes)
+def duplicate_characters(found: Survey, sizes: Collection[int]) -> list[int]:
+    """For each n, datatrove's `find_all_duplicate`, which lays the words end to end."""
+    bounds = found.bounds - np.arange(len(found.bounds))
+    return _counted(_duplicates, found.joined[found.joined != SPACE], bounds, found.letters, sizes)
 
 
 class FastGopherRepetition(GopherRepetitionFilter):
-    """datatrove's filter with the project's word splitter."""
+    """datatrove's filter with the project's word splitter.
+
+    Args:
+        paragraphs: repeated paragraphs, and characters in repeated lines and paragraphs, count too.
+    """
 
     def __init__(
         self,
-        dup_line_frac: float = 0.3,
-        top_n_grams: Mapping[int, float] = TOP_N_GRAMS,
-        dup_n_grams: Mapping[int, float] = REPEATED_N_GRAMS,
+        dup_line_frac: float | None = 0.3,
+        top_n_grams: Mapping[int, float] = thresholds(ENGLISH).top_n_grams,
+        dup_n_grams: Mapping[int, float] = thresholds(ENGLISH).repeated_n_grams,
+        paragraphs: bool = True,
     ) -> None:
-        super().__init__(dup_line_frac=dup_line_frac, top_n_grams=(), dup_n_grams=(), language=WORDS)
-        self.tops, self.duplicates = dict(top_n_grams), dict(dup_n_grams)  # for `filter` below
+        super().__init__(dup_line_frac=dup_line_frac, top_n_grams=(), dup_n_grams=())
+        self.tops, self.duplicates = dict(top_n_grams), dict(dup_n_grams)
+        self.paragraphs = paragraphs
 
     def filter(self, doc: Document) -> bool | tuple[bool, str]:
         """Whether the document stays, or the reason why not."""
-        verdict: bool | tuple[bool, str] = super().filter(doc)
-        if verdict is not True:
-            return verdict
-        words = split_into_words(doc.text, self.language)
-        for (n, share), found in zip(self.tops.items(), top_characters(words, tuple(self.tops)), strict=True):
-            if found / len(doc.text) > share:
-                return False, f"top_{n}_gram"
-        sizes = tuple(self.duplicates)
-        for (n, share), found in zip(self.duplicates.items(), duplicate_characters(words, sizes), strict=True):
-            if found / len(doc.text) > share:
-                return False, f"duplicated_{n}_n_grams"
-        return True
+        if not doc.text:
+            return False, "empty"
+        reason = self._repeated_parts(doc.text) or self._repeated_words(survey(doc.text), len(doc.text))
+        return (False, reason) if reason else True
+
+    def _repeated_parts(self, text: str) -> str | None:
+        if self.paragraphs:
+            paragraphs = [bare for part in text.strip().split("\n\n") if (bare := part.lstrip("\n"))] or [""]
+            again, characters = repeats(paragraphs)
+            if again / len(paragraphs) > self.dup_para_frac:
+                return "dup_para_frac"
+            if characters / len(text) > self.dup_para_char_frac:
+                return "dup_para_char_frac"
+        edges = [""] * (text.startswith("\n") + text.endswith("\n"))  # empty lines are there for datatrove as well
+        lines = [*filter(None, text.split("\n")), *edges]
+        again, characters = repeats(lines)
+        if self.dup_line_frac and again / len(lines) > self.dup_line_frac:
+            return "dup_line_frac"
+        if self.paragraphs and characters / len(text) > self.dup_line_char_frac:
+            return "dup_line_char_frac"
+        return None
+
+    def _repeated_words(self, found: Survey, characters: int) -> str | None:
+        for (n, share), top in zip(self.tops.items(), top_characters(found, self.tops), strict=True):
+            if top / characters > share:
+                return f"top_{n}_gram"
+        again = duplicate_characters(found, self.duplicates)
+        for (n, share), repeated in zip(self.duplicates.items(), again, strict=True):
+            if repeated / characters > share:
+                return f"duplicated_{n}_n_grams"
+        return None

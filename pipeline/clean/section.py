@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from infra.section import Section
-from pipeline.sections import Profile
+from pipeline.sections import LossLimits, Profile
+from pipeline.text.languages import understood
 
 __all__ = ["GROUPS", "PROFILES", "SWITCHES", "CleanConfig", "CleanRules"]
+
+
+LanguageCode = Annotated[str, AfterValidator(understood)]
+"""However it is written, it becomes the code that the identifier of languages uses."""
 
 
 class CleanRules(Section):
@@ -27,7 +32,8 @@ class CleanRules(Section):
     gopher_quality: bool | None = None
     """Length, symbols, bullets, stop words (Gopher, arXiv 2112.11446, appendix A1.1)."""
     c4_quality: bool | None = None
-    """Lines without terminal punctuation go, pages with too few sentences too (C4, arXiv 1910.10683)."""
+    """Lines without terminal punctuation go, pages with too few sentences too (C4, arXiv 1910.10683). Left open, as
+    for pages, it holds for English alone: FineWeb-2 asks it of no other language."""
     fineweb_quality: bool | None = None
     """Line endings, short lines, repeated characters (FineWeb, arXiv 2406.17557)."""
     pii: bool | None = None
@@ -36,11 +42,11 @@ class CleanRules(Section):
     """Repair mojibake with ftfy before any rule looks at the text."""
     unescape_html: bool | None = None
     """Let ftfy resolve entities (`&amp;`) that are left in texts without a tag: right for text that came from pages."""
-    languages: tuple[str, ...] | None = None
+    languages: tuple[LanguageCode, ...] | None = None
     """Languages kept, where not those of `clean.languages`."""
     language_threshold: float | None = Field(None, ge=0, le=1)
     """Least probability of a kept language, where not `clean.language_threshold`."""
-    language_thresholds: dict[str, float] | None = None
+    language_thresholds: dict[LanguageCode, float] | None = None
     """The same for single languages, where not `clean.language_thresholds`."""
     min_words: int | None = Field(None, ge=0)
     """Least words of a document (Gopher: 50)."""
@@ -61,7 +67,8 @@ class CleanRules(Section):
     ellipsis_lines: float | None = Field(None, ge=0, le=1)
     """Most share of lines that end with an ellipsis (Gopher: 0.3)."""
     repeated_lines: float | None = Field(None, ge=0, le=1)
-    """Most share of lines that repeat another (Gopher: 0.3)."""
+    """Most share of lines, and of paragraphs, that repeat another (Gopher: 0.3), and of their characters two thirds of
+    that."""
     top_n_grams: dict[int, float] | None = None
     """Most share of characters in the most frequent n-gram, by n (Gopher: 2, 3 and 4)."""
     repeated_n_grams: dict[int, float] | None = None
@@ -81,7 +88,7 @@ class CleanRules(Section):
     line_punctuation: float | None = Field(None, ge=0, le=1)
     """Least share of lines that end with punctuation (FineWeb: 0.12)."""
     short_lines: float | None = Field(None, ge=0, le=1)
-    """Most share of lines of 30 characters or less (FineWeb: 0.67)."""
+    """Most share of lines of 30 characters or less (FineWeb: 0.67 in English, no bound in other languages)."""
     duplicated_characters: float | None = Field(None, ge=0, le=1)
     """Most share of characters in repeated lines (FineWeb: 0.01)."""
     new_lines_per_word: float | None = Field(None, ge=0)
@@ -96,11 +103,10 @@ class CleanRules(Section):
 _PUBLISHED: dict[str, Any] = {
     **{"min_words": 50, "max_words": 100_000, "symbols_per_word": 0.1, "bullet_lines": 0.9, "ellipsis_lines": 0.3},
     **{"min_sentences": 5, "curly_bracket": True, "terminal_punctuation": True, "min_words_per_line": 3},
-    **{"line_words": True, "citations": True, "short_lines": 0.67},
+    **{"line_words": True, "citations": True},
 }
 """Thresholds as Gopher, C4 and FineWeb have them, for whichever profile a rule is switched on in."""
 GROUPS = ("url", "language", "gopher_repetition", "gopher_quality", "c4_quality", "fineweb_quality")
-
 """Rules that drop whole documents, in the order in which they are asked: FineWeb's, in which the cheap ones happen to
 come first."""
 SWITCHES = (*GROUPS, "pii", "fix_encoding", "unescape_html")
@@ -112,17 +118,28 @@ def _profile(*on: str, **thresholds: Any) -> CleanRules:
 
 
 PROFILES: Mapping[Profile, CleanRules] = {
-    Profile.WEB: _profile(*GROUPS, "pii", "fix_encoding", "unescape_html"),
-    Profile.PROSE: _profile("language", "gopher_repetition", "gopher_quality", "pii", "fix_encoding"),
-    Profile.REFERENCE: _profile("language", "gopher_repetition", "gopher_quality", "pii", "fix_encoding"),
+    Profile.WEB: _profile(*GROUPS, "pii", "fix_encoding", "unescape_html", c4_quality=None),
+    Profile.PROSE: _profile(
+        *("language", "gopher_repetition", "gopher_quality", "pii", "fix_encoding"),
+        min_alpha_words=0.6,
+        repeated_lines=0.5,
+        top_n_grams={2: 0.4, 3: 0.36, 4: 0.32},
+        repeated_n_grams=dict.fromkeys(range(5, 11), 0.5),
+    ),
+    Profile.REFERENCE: _profile("language", "gopher_quality", "pii", "fix_encoding", min_alpha_words=0.4),
     Profile.DIALOGUE: _profile("language", "pii", "fix_encoding", min_words=1),
     Profile.MATHS: _profile("fix_encoding", min_words=1),
     Profile.CODE: _profile(min_words=1),
 }
-"""The rules of each profile, which `clean.rules`, `clean.profiles` and `clean.rules_by_source` are laid over."""
+"""The rules of each profile, which `clean.rules`, `clean.profiles` and `clean.rules_by_source` are laid over.
+
+Gopher's least share of words with a letter counts marks as words, of which speech and plays have many, and lists and
+tables more. Refrains and genealogies repeat themselves: of prose only what does little else goes, and what is written
+to be looked up is not judged by that at all.
+"""
 
 
-class CleanConfig(Section):
+class CleanConfig(LossLimits):
     """Which documents are good enough to learn from."""
 
     rules: CleanRules = CleanRules()
@@ -131,11 +148,11 @@ class CleanConfig(Section):
     """Laid over the rules of single profiles; docs/corpus.md has the table that they start from."""
     rules_by_source: dict[str, CleanRules] = Field(default_factory=dict)
     """Laid over the rules of single sources, after all others."""
-    languages: tuple[str, ...] = ("en",)
-    """Languages kept, as ISO 639-1 codes; none means all."""
+    languages: tuple[LanguageCode, ...] = ("en",)
+    """Languages kept, by their codes (`ko`, `kor`, `ko-KR`) or English names; none means all."""
     language_threshold: float = Field(0.65, ge=0, le=1)
     """Least probability of a kept language (FineWeb)."""
-    language_thresholds: dict[str, float] = Field(default_factory=dict)
+    language_thresholds: dict[LanguageCode, float] = Field(default_factory=dict)
     """The same for single languages, where it differs."""
     max_document_seconds: float = Field(60.0, gt=0)
     """Processor time in which the rules must be done with a document; one that takes longer is rejected."""

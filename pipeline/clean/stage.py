@@ -7,9 +7,8 @@ masked. A rule that breaks on a document drops it as `failure/group`; more than 
 Under `noted` the metrics count what rules did without dropping a document: lines that C4 took out, texts mended and
 masked, and the languages of what stays.
 
-The rules were written for English. For a document in another language Gopher's stop words are those of that language
-(see `pipeline/text/languages.py`), and what means nothing in its script is left out: the length of words and repeated
-runs of them where words have no spaces between, C4's terminal punctuation where sentences end otherwise.
+The rules were written for English. A document in another language is asked what FineWeb-2 asks of that language
+(`pipeline/text/thresholds.py`); C4's rules only where the recipe says so.
 
 Traded away: datatrove's spaCy word splitter (see `pipeline/text/words.py`), C4's list of bad words and the fastText
 language model, which would be downloaded. The language model in their place ships in the `py3langid` wheel and is plain
@@ -30,11 +29,12 @@ from datatrove.pipeline.filters.base_filter import BaseFilter, get_filter_result
 
 from infra import events
 from infra.errors import UserError
-from pipeline.clean.filters import BUILDERS, BY_LANGUAGE
+from pipeline.clean.filters import BUILDERS, BY_LANGUAGE, by_language
 from pipeline.clean.findings import FOUND, Findings
 from pipeline.clean.section import GROUPS, CleanConfig, CleanRules
 from pipeline.sections import Profile
 from pipeline.tasks.documents import (
+    CutWriter,
     Document,
     DocumentReader,
     DocumentWriter,
@@ -42,14 +42,22 @@ from pipeline.tasks.documents import (
     count_documents,
     document_files,
     run_pipeline,
+    source_characters,
 )
 from pipeline.tasks.guard import Extracted, Job, guarded, renew
 from pipeline.tasks.ledger import Ledger
+from pipeline.tasks.losses import Losses
 from pipeline.tasks.profiles import profile_of
-from pipeline.text.languages import base_code
+from pipeline.tasks.verbatim import note_verbatim, outside, verbatim_of
+from pipeline.text.languages import base_code, row_of
+from pipeline.text.thresholds import ENGLISH
 
 __all__ = ["Rules", "clean"]
 
+REMEDY = (
+    "give it the profile that fits (extract.sources.{source}.profile), or rules of its own "
+    "(clean.rules_by_source.{source})"
+)
 DOTTED = re.compile(r"[0-9]\.[0-9]{1,3}\.[0-9]")
 """Within every IP address."""
 
@@ -64,15 +72,18 @@ def clean(config: CleanConfig, inputs: Mapping[str, Path], out_dir: Path) -> dic
     total = len(document_files(artifact))
     work = out_dir / ".work"
     events.begin("cleaning", count_documents(artifact), "documents")
-    steps = [DocumentReader(artifact), Rules(config, out_dir), DocumentWriter(out_dir)]
+    losses = Losses("clean", config, REMEDY, source_characters(artifact))
+    steps = [DocumentReader(artifact), Rules(config, out_dir, losses), DocumentWriter(out_dir)]
     run_pipeline(steps, total, work, "clean")
-    metrics = Ledger.merged(work).metrics()
+    ledger = Ledger.merged(work)
+    metrics = ledger.metrics()
     failures = sum(count for rule, count in metrics.dropped.items() if rule.startswith("failure/"))
     if failures > config.max_failures * metrics.documents_in:
         raise UserError(
             f"{artifact}: rules broke on {failures} of {metrics.documents_in} documents; "
             "see rejects/ for which, or raise clean.max_failures"
         )
+    losses.judge(ledger)
     if not metrics.documents_out:
         worst = max(metrics.dropped, key=metrics.dropped.__getitem__, default="nothing came in")
         raise UserError(f"{artifact}: no document passed the rules (most often: {worst}); loosen clean.rules")
@@ -85,32 +96,37 @@ class Rules(PipelineStep):
     type = "FILTER"
     name = "rules"
 
-    def __init__(self, config: CleanConfig, out_dir: Path) -> None:
+    def __init__(self, config: CleanConfig, out_dir: Path, losses: Losses | None = None) -> None:
         super().__init__()
-        self.config, self.out_dir = config, out_dir
+        self.config, self.out_dir, self.losses = config, out_dir, losses or Losses("clean", config, REMEDY)
         self.found = Findings()
 
     def run(self, data: Iterable[Document], rank: int = 0, world_size: int = 1) -> Iterator[Document]:
-        ledger = Ledger()
+        ledger = self.losses.ledger(self.out_dir / ".work")
         key = self.config.model_dump_json()
         if _prepared(key):
             renew()
         originals: deque[str] = deque()
         jobs = _jobs(key, data, originals, ledger)
-        with RejectWriter(self.out_dir, rank) as rejects:
+        with RejectWriter(self.out_dir, rank) as rejects, CutWriter(self.out_dir, rank) as cuts:
             for document, rule in guarded(_judge, jobs, self.config.max_document_seconds):
                 original = originals.popleft()
-                noted, cut = document.metadata.pop(FOUND, ({}, {}))
+                noted, cut, pieces = document.metadata.pop(FOUND, ({}, {}, {}))
                 for name, amount in noted.items():
                     ledger.note(name, amount)
                 if rule is None:
+                    for name, text in pieces.items():
+                        if not text.strip():
+                            continue  # an empty line
+                        cuts.cut(document, name, text)
+                        ledger.example(document, name, text)
                     ledger.keep(document, len(original), cut)
                     if language := document.metadata.get("language"):
                         ledger.note(f"language/{language}")
                     yield document
                 else:
-                    ledger.reject(document.metadata["source"], rule, len(original))
                     document.text = original
+                    ledger.reject(document, rule, len(original))
                     rejects.write(document, rule)
             ledger.save(self.out_dir / ".work", rank)
 
@@ -120,15 +136,18 @@ class Rules(PipelineStep):
         group = "encoding"
         try:
             if rules.fix_encoding:
-                self._replace(document, self._mending(bool(rules.unescape_html))(document.text), "mended")
+                self._change(document, self._mending(bool(rules.unescape_html)), "mended")
             if not document.text.strip():
                 return "empty"
             for group in _active(rules):
                 if group == "url" and not document.metadata.get("url"):
                     self.found.note("without_address")  # text from files, of which the lists have nothing to say
                     continue
-                asked = self.filter_of(group, _language(document, rules), rules)
-                keep, reason = get_filter_result(asked.filter(document))
+                language = _language(document, rules)
+                if not by_language(rules, group, language):
+                    continue
+                asked = self.filter_of(group, language, rules)
+                keep, reason = get_filter_result(asked.filter(document if group == "c4_quality" else _prose(document)))
                 for cut in getattr(asked, "cuts", ()):  # C4's
                     self.found.lost(cut.reason, cut.text)
                 if not keep:
@@ -156,11 +175,13 @@ class Rules(PipelineStep):
         if "@" not in document.text and not DOTTED.search(document.text):
             return  # most texts: datatrove's patterns are tried at every word
         self._pii.restart()  # in each document, whatever the documents before it held
-        self._replace(document, self._pii.format(document.text), "masked")
+        self._change(document, self._pii.format, "masked")
 
-    def _replace(self, document: Document, text: str, rule: str) -> None:
-        self.found.note(rule, int(text != document.text))
-        self.found.cut[rule] += len(document.text) - len(text)
+    def _change(self, document: Document, change: Callable[[str], str], rule: str) -> None:
+        """Change all of the text that is not verbatim."""
+        text, spans = outside(document.text, verbatim_of(document.metadata), change)
+        note_verbatim(document.metadata, spans)
+        self.found.replaced(document.text, text, rule)
         document.text = text
 
     @cached_property
@@ -173,7 +194,7 @@ class Rules(PipelineStep):
     def _filters(self) -> dict[tuple[str, int, str], BaseFilter]:
         return {}
 
-    def filter_of(self, group: str, language: str = "en", rules: CleanRules | None = None) -> BaseFilter:
+    def filter_of(self, group: str, language: str = ENGLISH, rules: CleanRules | None = None) -> BaseFilter:
         """The datatrove filter of a group, made when a document first needs it: some load lists or a model.
 
         Without `rules` those of crawled pages.
@@ -226,10 +247,21 @@ def _judge(payload: tuple[str, str, str, dict[str, Any]]) -> Extracted:
 
 
 def _active(rules: CleanRules) -> Iterator[str]:
-    return (group for group in GROUPS if getattr(rules, group))
+    """Groups that are on, or left open until the language is known."""
+    return (group for group in GROUPS if getattr(rules, group) is not False)
+
+
+def _prose(document: Document) -> Document:
+    """The document without its verbatim text, of which rules about words have nothing to say."""
+    spans = verbatim_of(document.metadata)
+    if not spans:
+        return document
+    edges = [0, *(edge for span in spans for edge in span), len(document.text)]
+    pieces = (document.text[a:b] for a, b in zip(edges[::2], edges[1::2], strict=True))
+    return Document(text="".join(pieces), id=document.id, metadata=document.metadata)
 
 
 def _language(document: Document, rules: CleanRules) -> str:
-    """That of the document where it is known, else the first of those wanted."""
+    """The row of thresholds for the document's language where it is known, else for the first of those wanted."""
     found = document.metadata.get("language") or next(iter(rules.languages or ()), "en")
-    return base_code(str(found))
+    return row_of(base_code(str(found)), document.text)

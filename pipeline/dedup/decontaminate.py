@@ -38,13 +38,15 @@ from pipeline.tasks.documents import (
     count_documents,
     document_files,
     run_pipeline,
+    source_characters,
 )
-from pipeline.tasks.ledger import Ledger
+from pipeline.tasks.losses import Losses
 from pipeline.text.words import UNSPACED
 
 __all__ = ["Index", "Match", "decontaminate", "evaluation_texts"]
 
 WORD = re.compile(rf"[{UNSPACED}]|[^\W{UNSPACED}]+")
+REMEDY = "leave {source} out, or set reasoning.exclude and decontaminate.evaluation_sets to what evaluates"
 MOST_SPANS = 20
 """Offending spans recorded of a document."""
 FEW_BYTES = 32_000_000
@@ -62,10 +64,11 @@ def decontaminate(config: DecontaminateConfig, inputs: Mapping[str, Path], out_d
     _note_texts(texts, out_dir)
     files = document_files(artifact)
     events.begin("decontaminating", count_documents(artifact), "documents")
-    steps = [DocumentReader(artifact), DropContaminated(config, texts, out_dir), DocumentWriter(out_dir)]
+    losses = Losses("decontaminate", config, REMEDY, source_characters(artifact))
+    steps = [DocumentReader(artifact), DropContaminated(config, texts, out_dir, losses), DocumentWriter(out_dir)]
     small = sum(file.stat().st_size for file in files) <= FEW_BYTES
     run_pipeline(steps, len(files), out_dir / ".work", "decontaminate", processes=1 if small else None)
-    metrics = Ledger.merged(out_dir / ".work").metrics()
+    metrics = losses.settled(out_dir / ".work").metrics()
     if not metrics.documents_out:
         raise UserError(f"{artifact}: no document is free of evaluation texts; check decontaminate.evaluation_sets")
     return metrics.written(evaluation_texts=len(texts))
@@ -180,16 +183,18 @@ class DropContaminated(PipelineStep):
     type = "FILTER"
     name = "decontaminate"
 
-    def __init__(self, config: DecontaminateConfig, texts: list[tuple[str, str]], out_dir: Path) -> None:
+    def __init__(
+        self, config: DecontaminateConfig, texts: list[tuple[str, str]], out_dir: Path, losses: Losses
+    ) -> None:
         super().__init__()
-        self.config, self.texts, self.out_dir = config, texts, out_dir
+        self.config, self.texts, self.out_dir, self.losses = config, texts, out_dir, losses
 
     @cached_property
     def index(self) -> Index:
         return Index(self.texts, self.config.n_gram, self.config.min_n_gram)
 
     def run(self, data: Iterable[Document], rank: int = 0, world_size: int = 1) -> Iterator[Document]:
-        ledger = Ledger()
+        ledger = self.losses.ledger(self.out_dir / ".work")
         with RejectWriter(self.out_dir, rank) as rejects:
             for document in data:
                 before = ledger.read(document)
@@ -208,6 +213,6 @@ class DropContaminated(PipelineStep):
                         for each in found[:MOST_SPANS]
                     ]
                     rule = f"{len(WORD.findall(span))}-gram"
-                    ledger.reject(document.metadata["source"], rule, before)
+                    ledger.reject(document, rule, before)
                     rejects.write(document, rule)
             ledger.save(self.out_dir / ".work", rank)

@@ -87,7 +87,7 @@ def _characters(data, pieces, blocks, keep):  # type: ignore[no-untyped-def]  # 
 
 @njit(cache=True)
 def _together(elements, pieces, blocks, keep, score, table):  # type: ignore[no-untyped-def]
-    """Keep a table as a whole or not at all, by most of its text, code with text near it, a heading with what follows."""
+    """Keep tables whole or not at all, by most of their text, code with text near it, headings with what follows."""
     nb = len(blocks)
     tables = np.full(nb, -1, np.int64)
     balance = np.zeros(len(elements), np.int64)

@@ -356,7 +356,7 @@ class Relabel(PipelineStep):
                     name = max(found, key=lambda each: (found[each], each))
                     document.metadata |= {"source": name, "from_source": source, "recall_score": round(found[name], 4)}
                 elif source in self.config.candidates and not self.config.keep_others:
-                    ledger.reject(source, "not_recalled", before)
+                    ledger.reject(document, "not_recalled", before)
                     rejects.write(document, "not_recalled")
                     continue
                 if document.metadata["source"] != source:

@@ -17,9 +17,12 @@ from typing import Any
 from infra.storage import ExternalFile, open_file
 from pipeline.sections import BookSource
 from pipeline.sources import epub
-from pipeline.sources.gutenberg import LONGEST_TITLE, Unreadable, strip_licence
+from pipeline.sources.book_formats import Volume, format_of, work_of
+from pipeline.sources.gutenberg import LONGEST_FIELD, LONGEST_TITLE, Unreadable, books
 from pipeline.sources.stream import Found, Limits, Part, open_stream, tidy
 from pipeline.tasks.documents import Document
+from pipeline.tasks.guard import guarded
+from pipeline.tasks.ledger import note_part, note_record
 
 __all__ = ["chapters", "cut", "parts", "read"]
 
@@ -48,50 +51,79 @@ def parts(source: BookSource, file: ExternalFile, size: int) -> list[Part]:
 
 
 def read(source: BookSource, part: Part, limits: Limits) -> Iterator[Found]:
-    """The chapters of a book.
+    """The chapters of the books of a file.
 
     Raises:
         Damaged: the file breaks off.
     """
-    book: dict[str, Any] = {"url": ""}
+    name = PurePosixPath(part.file.name).name.partition(".")[0]
     try:
-        found = list(_chapters(source, part, limits, book))
+        found = list(_volumes(source, part, limits))
     except Unreadable as finding:
-        yield Document(text="", id="", metadata=book | {"failure": str(finding)}), finding.rule
-        return
-    some = False
-    for chapter, body in found:
+        found = [Volume({"title": name}, [], 0, {}, [finding])]
+    for volume in found or [Volume({}, [], 0, {}, [])]:
+        metadata = {"url": "", "title": name, **volume.metadata}
+        documents = list(_documents(source, metadata, volume)) or [
+            (Document(text="", id="", metadata=metadata), "too_short")
+        ]
+        note_record(documents[0][0].metadata, volume.characters, **volume.cut)
+        for document, _ in documents[1:]:
+            note_part(document.metadata)
+        yield from documents
+
+
+def _documents(source: BookSource, metadata: dict[str, Any], volume: Volume) -> Iterator[Found]:
+    for chapter, body in volume.chapters:
         for piece in cut(body, source.max_characters):
-            some = True
-            metadata = book | ({"chapter": chapter} if chapter else {})
+            named = metadata | ({"chapter": chapter} if chapter else {})
             yield (
-                Document(text=piece, id="", metadata=metadata),
+                Document(text=piece, id="", metadata=named),
                 None if len(piece) >= source.min_characters else "too_short",
             )
-    if not some:
-        yield Document(text="", id="", metadata=dict(book)), "too_short"
+    for problem in volume.problems:
+        yield Document(text="", id="", metadata=metadata | {"failure": str(problem)}), problem.rule
 
 
-def _chapters(source: BookSource, part: Part, limits: Limits, book: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """Heading and text of each chapter; fills in what is known of the book."""
+def _volumes(source: BookSource, part: Part, limits: Limits) -> Iterator[Volume]:
+    """The books of a file.
+
+    Raises:
+        Unreadable: it is none, or of a kind that is not read here.
+    """
     with open_file(part.file) as raw:
-        is_epub = raw.read(4) == b"PK\x03\x04"
-    if is_epub:
-        book |= {"title": PurePosixPath(part.file.name).name.partition(".")[0]}
-        yield from epub.chapters(source, part, limits, book)
+        is_zip = raw.read(4) == b"PK\x03\x04"
+    if is_zip:
+        yield epub.volume(source, part, limits)
         return
     with open_stream(part) as stream:
         content = stream.read(limits.bytes + 1)
     if len(content) > limits.bytes:
         raise Unreadable("too_large", "too large for one book; split it, or raise extract.max_record_bytes")
-    text, fields = strip_licence(_decode(content, source.encoding))
-    text = tidy(text)
-    first = text.partition("\n")[0].strip()
-    name = PurePosixPath(part.file.name).name.partition(".")[0]
-    book["title"] = fields.get("title") or (first if 0 < len(first) <= LONGEST_TITLE else name)
-    if "author" in fields:
-        book["author"] = fields["author"]
-    yield from chapters(text, source.min_characters) if source.split_chapters else [("", text)]
+    text, title, markup = _plain(source, part, content, limits)
+    for number, book in enumerate(books(text)):
+        body = tidy(book.text)
+        first = body.partition("\n")[0].strip()
+        metadata = dict(book.fields)
+        if named := metadata.get("title") or title or (first if 0 < len(first) <= LONGEST_TITLE else ""):
+            metadata["title"] = named
+        characters = book.characters + (0 if number else markup)
+        if book.problem:
+            yield Volume(metadata, [], characters, book.cut, [book.problem])
+            continue
+        pieces = list(chapters(body, source.min_characters)) if source.split_chapters else [("", body)]
+        yield Volume(metadata, pieces, characters, book.cut, [])
+
+
+def _plain(source: BookSource, part: Part, content: bytes, limits: Limits) -> tuple[str, str, int]:
+    """The text of a file, its title where its format has one, and how many characters of markup it has."""
+    work = work_of(format_of(part.file, content))
+    if work is None:
+        return _decode(content, source.encoding), "", 0
+    ((document, rule),) = guarded(work, [(Document(text="", id="", metadata={}), content, None)], limits.seconds)
+    if rule:
+        raise Unreadable(rule, str(document.metadata.get("failure", rule)))
+    text = document.text.replace("\r\n", "\n")
+    return text, document.metadata.get("title", "")[:LONGEST_FIELD], document.metadata["characters"] - len(text)
 
 
 def _decode(raw: bytes, encoding: str) -> str:

@@ -6,28 +6,34 @@ Every file of the archive is read with a bound, whatever size the archive claims
 from __future__ import annotations
 
 import posixpath
+from collections import Counter
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import unquote
 from xml.etree import ElementTree
 
 from infra.storage import open_seekable
 from pipeline.sections import BookSource
 from pipeline.sources.archives import ZipArchive
+from pipeline.sources.book_formats import Volume
 from pipeline.sources.broken import ARCHIVE_ERRORS, is_of_the_file
 from pipeline.sources.charset import decode
-from pipeline.sources.gutenberg import LONGEST_FIELD, LONGEST_TITLE, Unreadable, strip_licence
+from pipeline.sources.gutenberg import LONGEST_FIELD, LONGEST_TITLE, Unreadable, books
 from pipeline.sources.html import text_of
 from pipeline.sources.stream import Limits, Part, tidy
+from pipeline.sources.xhtml import as_html
 from pipeline.tasks.documents import Document
 from pipeline.tasks.guard import Extracted, guarded
 
-__all__ = ["chapters"]
+__all__ = ["MISSING", "volume"]
 
 _CONTAINER = "{urn:oasis:names:tc:opendocument:xmlns:container}"
 _OPF = "{http://www.idpf.org/2007/opf}"
 _DC = "{http://purl.org/dc/elements/1.1/}"
 _PAGES = ("application/xhtml+xml", "text/html", "application/x-dtbook+xml")
+_CONTAINER_FILE, _ENCRYPTION_FILE = "META-INF/container.xml", "META-INF/encryption.xml"
+MISSING = "missing_chapter"
+"""The rule of a chapter that the archive lacks: a fault of the book, and no failure to read it."""
 _FONTS = ("http://www.idpf.org/2008/embedding", "http://ns.adobe.com/pdf/enc#RC")
 """Ways to obfuscate fonts, which are no text."""
 XML = 4 << 20
@@ -36,28 +42,55 @@ _BREAK = "\n\n\x1c\n\n"
 """Between two files of the reading order."""
 
 
-def chapters(source: BookSource, part: Part, limits: Limits, book: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """Heading and text of each chapter; fills in title, author and language of the book.
+class _Page(NamedTuple):
+    """A file of the reading order."""
+
+    content: bytes
+    rule: str
+    """What leaves it out of the text, or ''."""
+
+
+def volume(source: BookSource, part: Part, limits: Limits) -> Volume:
+    """The book. A chapter that is not there, or cannot be read, is a problem of its own.
 
     Raises:
         Unreadable: this is no EPUB, it is encrypted, or too large.
     """
+    metadata: dict[str, Any] = {}
+    problems: list[Unreadable] = []
     try:
         with open_seekable(part.file) as raw:
-            pages = _pages(_Archive(ZipArchive(raw, part.file.size), limits.bytes), book)
+            pages = list(_pages(_Archive(ZipArchive(raw, part.file.size), limits.bytes), metadata, problems))
     except ARCHIVE_ERRORS as error:
         if not is_of_the_file(error):
             raise
         raise Unreadable("failure/epub", f"not a whole EPUB ({error})") from None
-    jobs = ((Document(text="", id="", metadata={}), page, None) for page in pages)
-    texts = []
-    for document, rule in guarded(_extract, jobs, limits.seconds):
+    work = _with_readings if source.ruby_readings else _without_readings
+    jobs = ((Document(text="", id="", metadata={"rule": page.rule}), page.content, None) for page in pages)
+    texts: list[str] = []
+    characters = 0
+    cut: Counter[str] = Counter()
+    for document, rule in guarded(work, jobs, limits.seconds):
+        characters += document.metadata.get("characters", 0)
         if rule:
-            raise Unreadable(rule, f"a chapter: {document.metadata.get('failure', rule)}")
-        texts.append(document.text)
-    whole, _ = strip_licence(_BREAK.join(texts))
+            problems.append(Unreadable(rule, f"a chapter: {document.metadata.get('failure', rule)}"))
+        elif document.metadata["rule"]:
+            cut[document.metadata["rule"]] += len(document.text)
+        else:
+            texts.append(document.text)
+    found = books(_BREAK.join(texts)) if texts else []
+    problems += [book.problem for book in found if book.problem]
+    for book in found:
+        cut.update(book.cut)
+    whole = "\x1c".join(book.text for book in found if not book.problem)
+    return Volume(metadata, list(_chapters(source, whole)), characters, dict(cut), problems)
+
+
+def _chapters(source: BookSource, whole: str) -> Iterator[tuple[str, str]]:
+    """Heading and text of each chapter; small files join the next."""
     if not source.split_chapters:
-        yield "", tidy(whole.replace("\x1c", ""))
+        if text := tidy(whole.replace("\x1c", "")):
+            yield "", text
         return
     held = ""
     for text in whole.split("\x1c"):
@@ -70,8 +103,17 @@ def chapters(source: BookSource, part: Part, limits: Limits, book: dict[str, Any
         yield "", held
 
 
-def _extract(page: bytes) -> Extracted:
-    return text_of(decode(page, html=True)[0], main_content=False)[1], {}, None
+def _without_readings(page: bytes) -> Extracted:
+    return _extract(page, readings=False)
+
+
+def _with_readings(page: bytes) -> Extracted:
+    return _extract(page, readings=True)
+
+
+def _extract(content: bytes, *, readings: bool) -> Extracted:
+    page = decode(content, html=True)[0]
+    return text_of(as_html(page, readings=readings), main_content=False)[1], {"characters": len(page)}, None
 
 
 class _Archive:
@@ -92,6 +134,17 @@ class _Archive:
         self._room -= len(data)
         return data
 
+    def page(self, name: str) -> bytes | Unreadable:
+        """A file, or why it cannot be read; one that is too large is a matter of the whole book."""
+        if name not in self._archive:
+            return Unreadable(MISSING, f"{name} of the reading order is not in the archive")
+        try:
+            return self.read(name)
+        except ARCHIVE_ERRORS as error:
+            if not is_of_the_file(error):
+                raise
+            return Unreadable("failure/epub", f"{name}: {error}")
+
     def xml(self, name: str) -> ElementTree.Element:
         data = self.read(name)
         if len(data) > XML or b"<!ENTITY" in data or b"\0" in data:
@@ -102,13 +155,11 @@ class _Archive:
             raise ValueError(f"{name}: {error}") from None
 
 
-def _pages(archive: _Archive, book: dict[str, Any]) -> list[bytes]:
-    """The XHTML of the reading order, each file once."""
-    if "META-INF/encryption.xml" in archive:
-        methods = archive.xml("META-INF/encryption.xml").iter("{http://www.w3.org/2001/04/xmlenc#}EncryptionMethod")
-        if any(method.get("Algorithm") not in _FONTS for method in methods):
-            raise Unreadable("failure/encrypted", "the book is encrypted")
-    rootfile = archive.xml("META-INF/container.xml").find(f".//{_CONTAINER}rootfile")
+def _pages(archive: _Archive, book: dict[str, Any], problems: list[Unreadable]) -> Iterator[_Page]:
+    """The XHTML of the reading order, each file once; fills in what is known of the book, and what is not there."""
+    _check_kind(archive)
+    _check_encryption(archive)
+    rootfile = archive.xml(_CONTAINER_FILE).find(f".//{_CONTAINER}rootfile")
     if rootfile is None:
         raise ValueError("the container names no package document")
     place = rootfile.get("full-path") or ""
@@ -117,14 +168,42 @@ def _pages(archive: _Archive, book: dict[str, Any]) -> list[bytes]:
         if value := " ".join((package.findtext(f".//{_DC}{name}") or "").split()):
             book[field] = value[:LONGEST_FIELD]
     items = {item.get("id"): item for item in package.iter(f"{_OPF}item")}
-    names: dict[str, None] = {}
+    seen: set[str] = set()
     for reference in package.iter(f"{_OPF}itemref"):
         item = items.get(reference.get("idref"))
-        if item is None or reference.get("linear") == "no" or "nav" in (item.get("properties") or "").split():
+        if item is None:
+            problems.append(
+                Unreadable(MISSING, f"{reference.get('idref')} of the reading order is not in the manifest")
+            )
             continue
-        if item.get("media-type") in _PAGES:
-            names[posixpath.normpath(posixpath.join(posixpath.dirname(place), _href(item)))] = None
-    return [archive.read(name) for name in names]
+        name = posixpath.normpath(posixpath.join(posixpath.dirname(place), _href(item)))
+        if item.get("media-type") not in _PAGES or name in seen:
+            continue
+        seen.add(name)
+        content = archive.page(name)
+        if isinstance(content, Unreadable):
+            problems.append(content)
+        else:
+            is_nav = "nav" in (item.get("properties") or "").split()
+            yield _Page(content, "navigation" if is_nav else "auxiliary" if reference.get("linear") == "no" else "")
+
+
+def _check_kind(archive: _Archive) -> None:
+    """Raise an Unreadable where a zip archive is another kind of document."""
+    if _CONTAINER_FILE in archive:
+        return
+    if "word/document.xml" in archive or "content.xml" in archive:
+        kind = "Word" if "word/document.xml" in archive else "OpenDocument"
+        raise Unreadable("failure/format", f"{kind} is not read here; make text of it (pandoc -t plain does so)")
+    raise Unreadable("failure/epub", f"a zip archive that is no EPUB (no {_CONTAINER_FILE}); unpack it if it has books")
+
+
+def _check_encryption(archive: _Archive) -> None:
+    """Raise an Unreadable where more is encrypted than fonts."""
+    if _ENCRYPTION_FILE in archive:
+        methods = archive.xml(_ENCRYPTION_FILE).iter("{http://www.w3.org/2001/04/xmlenc#}EncryptionMethod")
+        if any(method.get("Algorithm") not in _FONTS for method in methods):
+            raise Unreadable("failure/encrypted", "the book is encrypted; get one without DRM")
 
 
 def _href(item: ElementTree.Element) -> str:

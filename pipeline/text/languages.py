@@ -1,63 +1,120 @@
-"""What the rules of the clean stage must know of a language: its commonest words, and whether spaces lie between them.
+"""Languages by their codes, in whatever way they are written.
 
-Gopher's rule asks for two of eight English words; for other languages it asks for two of the commonest function words
-of theirs. A language without a list here is not asked. Codes are ISO 639-1.
+A language is called by its ISO 639-1 code where it has one, else by its ISO 639-3 code, which is how the identifier of
+the clean stage calls them. `pipeline.text.thresholds` has the names and knows 1,900 of them.
 """
 
 from __future__ import annotations
 
-__all__ = ["OTHER_STOPS", "STOP_WORDS", "UNSPACED", "base_code"]
+import difflib
+import re
+import unicodedata
+from collections import Counter
+from itertools import islice
 
-_LISTS = {
-    "en": "the be to of and that have with",  # Gopher, arXiv 2112.11446, appendix A1.1
-    "bg": "на и да за от се че не",
-    "ca": "de la i el que en els per",
-    "cs": "a se v na je že s to",
-    "da": "og i at det er en til af",
-    "de": "der die und in den von zu das",
-    "el": "και το να του η της με για",
-    "es": "de la que el en y los se",
-    "et": "ja on ei et ka see oli mis",
-    "fa": "و در به از که این را با",
-    "fi": "ja on ei että se oli hän myös",
-    "fr": "de la le et les des en un",
-    "he": "של את על לא זה הוא עם כי",
-    "hi": "के में की है और से को का",
-    "hr": "i u je na se da za su",
-    "hu": "a az és hogy nem is egy meg",
-    "id": "yang dan di untuk dengan dari ini itu",
-    "it": "di e la che il in un per",
-    "ja": "の は を に が と で た",
-    "ko": "이 그 수 것 등 및 있는 있다",
-    "lt": "ir į kad yra iš su buvo tai",
-    "lv": "un ir ar no par kas tas bija",
-    "nl": "de van het een en in is dat",
-    "no": "og i det er en til på som",
-    "pl": "w i na z do się nie że",
-    "pt": "de a o que e do da em",
-    "ro": "de și în a la cu pe care",
-    "ru": "и в не на что с по как",
-    "sk": "a v na sa je že s z",
-    "sl": "in je v na se da za so",
-    "sr": "и у је на се да за су",
-    "sv": "och i att det som en på är",
-    "tr": "ve bir bu da için ile de olarak",
-    "uk": "і в на що не з та до",
-    "vi": "và của là có trong được cho các",
-    "zh": "的 一 是 在 不 了 有 和",
-    "ar": "في من على إلى أن التي عن هذا",
+from pipeline.text.thresholds import ENGLISH, rows
+
+__all__ = ["base_code", "row_of", "understood"]
+
+_PAIRS = (
+    "ab:abk af:afr am:amh an:arg ar:arb as:asm av:ava az:azj ba:bak be:bel bg:bul bi:bis bm:bam bn:ben bo:bod "
+    "br:bre bs:bos ca:cat ce:che ch:cha co:cos cs:ces cu:chu cv:chv cy:cym da:dan de:deu dv:div dz:dzo ee:ewe "
+    "el:ell eo:epo es:spa et:ekk eu:eus fa:fas ff:fuv fi:fin fj:fij fo:fao fr:fra fy:fry ga:gle gd:gla gl:glg "
+    "gn:gug gu:guj gv:glv ha:hau he:heb hi:hin ho:hmo hr:hrv ht:hat hu:hun hy:hye hz:her ia:ina id:ind ie:ile "
+    "ig:ibo io:ido is:isl it:ita ja:jpn jv:jav ka:kat ki:kik kj:kua kk:kaz kl:kal km:khm kn:kan ko:kor ks:kas "
+    "ku:kmr kw:cor ky:kir la:lat lb:ltz lg:lug li:lim ln:lin lo:lao lt:lit lu:lub lv:lvs mg:plt mh:mah mi:mri "
+    "mk:mkd ml:mal mn:khk mr:mar ms:zsm mt:mlt my:mya nd:nde ne:npi ng:ndo nl:nld nn:nno no:nob nr:nbl nv:nav "
+    "ny:nya oc:oci om:gaz or:ory os:oss pa:pan pl:pol ps:pbt pt:por qu:quy rm:roh rn:run ro:ron ru:rus rw:kin "
+    "sa:san sc:srd sd:snd se:sme sg:sag si:sin sk:slk sl:slv sm:smo sn:sna so:som sq:als sr:srp ss:ssw st:sot "
+    "su:sun sv:swe sw:swh ta:tam te:tel tg:tgk th:tha ti:tir tk:tuk tl:fil tn:tsn to:ton tr:tur ts:tso tt:tat "
+    "tw:twi ty:tah ug:uig uk:ukr ur:urd uz:uzn ve:ven vi:vie vo:vol wa:wln wo:wol xh:xho yi:ydd yo:yor zh:cmn "
+    "zu:zul "
+)
+THREE_LETTERS: dict[str, str] = {"en": "eng", **dict(pair.split(":") for pair in _PAIRS.split())}
+"""ISO 639-1 to ISO 639-3; of a macrolanguage the language that most of its text is in."""
+SAME = {
+    **{three: two for two, three in THREE_LETTERS.items()},
+    **{"ara": "ar", "aze": "az", "est": "et", "kur": "ku", "lav": "lv", "mlg": "mg", "mon": "mn", "msa": "ms"},
+    **{"nb": "no", "nor": "no", "nep": "ne", "ori": "or", "pus": "ps", "pes": "fa", "prs": "fa", "que": "qu"},
+    **{"sqi": "sq", "swa": "sw", "tgl": "tl", "uzb": "uz", "yid": "yi", "zho": "zh", "zlm": "ms", "hbs": "sr"},
+    **{"alb": "sq", "arm": "hy", "baq": "eu", "bur": "my", "chi": "zh", "cze": "cs", "dut": "nl", "fre": "fr"},
+    **{"geo": "ka", "ger": "de", "gre": "el", "ice": "is", "mac": "mk", "may": "ms", "per": "fa", "rum": "ro"},
+    **{"slo": "sk", "tib": "bo", "wel": "cy", "iw": "he", "in": "id", "ji": "yi", "jw": "jv", "mo": "ro", "sh": "sr"},
 }
-STOP_WORDS: dict[str, tuple[str, ...]] = {code: tuple(words.split()) for code, words in _LISTS.items()}
-"""The eight words of each language."""
+"""Other codes of a language: ISO 639-3 and 639-2, of its parts and wholes, and withdrawn ones."""
+COUNTRIES = {
+    **{"kr": "ko", "kp": "ko", "jp": "ja", "cn": "zh", "tw": "zh", "gr": "el", "cz": "cs", "dk": "da", "ua": "uk"},
+    **{"vn": "vi", "us": "en", "gb": "en", "br": "pt", "ir": "fa", "pk": "ur", "rs": "sr", "il": "he", "in": "hi"},
+    **{"ge": "ka", "am": "hy", "kh": "km", "mm": "my", "la": "lo", "my": "ms", "ee": "et", "si": "sl", "se": "sv"},
+}
+"""Codes of countries that are taken for their languages; some of them are the codes of other languages."""
+_NAMES = {"chinese": "zh", "arabic": "ar", "persian": "fa", "farsi": "fa", "malay": "ms", "greek": "el"}
+_NAMES |= {"norwegian": "no", "latvian": "lv", "estonian": "et", "swahili": "sw", "tagalog": "tl", "nepali": "ne"}
+_NAMES |= {"deutsch": "de", "español": "es", "français": "fr", "italiano": "it", "nederlands": "nl", "polski": "pl"}
+_NAMES |= {"português": "pt", "русский": "ru", "한국어": "ko", "日本語": "ja", "中文": "zh", "العربية": "ar"}
+SCRIPTS = {
+    **{"ARABIC": "Arab", "BENGALI": "Beng", "CYRILLIC": "Cyrl", "DEVANAGARI": "Deva", "GUJARATI": "Gujr"},
+    **{"GURMUKHI": "Guru", "HEBREW": "Hebr", "KANNADA": "Knda", "LATIN": "Latn", "MALAYALAM": "Mlym"},
+    **{"ORIYA": "Orya", "TAMIL": "Taml", "TELUGU": "Telu"},
+}
+"""Scripts of languages that are written in several, by their names in Unicode, to ISO 15924."""
+_ENOUGH = 400
+"""Letters that tell a script."""
 
-UNSPACED = frozenset({"zh", "yue", "wuu", "ja", "th", "lo", "km", "my"})
-"""Written without spaces: the splitter makes a word of each character, so that rules about the length of words and
-about repeated runs of them mean nothing."""
 
-OTHER_STOPS = UNSPACED | {"hi", "mr", "ne", "sa", "bn", "as", "am", "hy", "pa", "ur"}
-"""Sentences end otherwise than with what C4 knows: . ? ! and quotes."""
+def base_code(code: str) -> str:
+    """`pt-BR`, `por` and `por_Latn` as `pt`; what is no known code in lower case."""
+    base = re.split("[-_]", code.strip(), maxsplit=1)[0].lower()
+    return SAME.get(base, base)
 
 
-def base_code(language: str) -> str:
-    """`pt-BR` as `pt`."""
-    return language.replace("_", "-").partition("-")[0].lower()
+def understood(code: str) -> str:
+    """The language that somebody means by `ko`, `KO`, `ko-KR`, `kor`, `kor_Hang` or `Korean`.
+
+    Raises:
+        ValueError: it is none, with the right one named.
+    """
+    base = base_code(code)
+    if base in THREE_LETTERS or (len(base) == 3 and base in rows()):
+        return base
+    names = _names()
+    if found := names.get(code.strip().lower()):
+        return found
+    if right := COUNTRIES.get(base):
+        raise ValueError(f"{code!r} is the code of a country; the language is {right!r} ({_name(right)})")
+    usual = [name for name, language in names.items() if language in THREE_LETTERS]
+    near = difflib.get_close_matches(code.lower(), usual, 1, 0.75)
+    hint = f"; did you mean {names[near[0]]!r} ({_name(names[near[0]])})?" if near else ""
+    raise ValueError(f"{code!r} is no language code of ISO 639{hint}")
+
+
+def _names() -> dict[str, str]:
+    """Language by its English name in lower case."""
+    return {
+        **{row.name.lower(): base_code(code) for code, found in rows().items() for row in found.values() if row.name},
+        **_NAMES,
+        "english": "en",
+    }
+
+
+def _name(language: str) -> str:
+    if language == "en":
+        return "English"
+    return next((row.name for row in rows().get(THREE_LETTERS.get(language, language), {}).values()), language)
+
+
+def row_of(language: str, text: str) -> str:
+    """The row of the thresholds for a text: `kor_Hang`, or `srp_Latn` where that is what the text is written in.
+
+    A language without a row is its own.
+    """
+    if language == "en":
+        return ENGLISH
+    three = THREE_LETTERS.get(language, language)
+    scripts = rows().get(three, {})
+    if len(scripts) < 2:
+        return f"{three}_{next(iter(scripts))}" if scripts else language
+    letters = (character for character in text if character.isalpha())
+    counts = Counter(unicodedata.name(letter, "-").partition(" ")[0] for letter in islice(letters, _ENOUGH))
+    written = (SCRIPTS.get(name, "") for name, _ in counts.most_common())
+    return f"{three}_{next((script for script in written if script in scripts), next(iter(scripts)))}"

@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 from datatrove.pipeline.base import PipelineStep
 
 from infra import events
+from pipeline.tokens.card import ShardFile
 from pipeline.tokens.rows import checksum, value_offsets
 from pipeline.tokens.tokenise import ENTRY, SPLITS
 
@@ -60,6 +61,26 @@ class Tokenised:
     def total(self, name: str) -> int:
         """A count, over all tasks."""
         return sum(task[name] for task in self.tasks)
+
+    def characters(self, split: str, source: str) -> int:
+        """Characters of the documents of one split and source."""
+        return sum(task["characters"][split].get(source, 0) for task in self.tasks)
+
+    def last(self, split: str, source: str, tokens: int, dtype: np.dtype) -> np.ndarray:
+        """The last `tokens` tokens of one split and source, of documents in their order."""
+        found: list[tuple[int, int, int, np.ndarray]] = []
+        base = 0
+        for number, counts in enumerate(self.tasks):
+            entries = self.entries(number, split, source)
+            base, first = base + counts["documents"], base
+            if not len(entries):
+                continue
+            many = int(np.searchsorted(np.cumsum(entries["length"][::-1], dtype=np.int64), tokens)) + 1
+            stream = np.memmap(self.work / "tokens" / f"{number:05d}.bin", dtype=dtype, mode="r")
+            for order, start, length, row in entries[-many:].tolist():
+                found.append((order, first + row, number, stream[start : start + length]))
+        found.sort(key=lambda each: each[:2])
+        return np.concatenate([each[-1] for each in found])[-tokens:] if tokens else np.empty(0, dtype)
 
 
 @dataclass(frozen=True)
@@ -140,17 +161,17 @@ class Pack(PipelineStep):
                 writer.write_table(table, row_group_size=ROWS_PER_GROUP)
                 events.advance(len(table))
         events.flush()
-        entry = {
-            "name": task.name,
-            "rows": task.rows[1] - task.rows[0],
-            "bytes": path.stat().st_size,
-            "sha256": file_sha256(path),
-            "tokens_at": value_offsets(path, "tokens", self.length * self.dtype.itemsize),
-            "checksums_at": value_offsets(path, "checksum", 8),
-        }
+        entry = ShardFile(
+            name=task.name,
+            rows=task.rows[1] - task.rows[0],
+            bytes=path.stat().st_size,
+            sha256=file_sha256(path),
+            tokens_at=value_offsets(path, "tokens", self.length * self.dtype.itemsize),
+            checksums_at=value_offsets(path, "checksum", 8),
+        )
         done = self.out_dir / ".work" / "packed"
         done.mkdir(parents=True, exist_ok=True)
-        (done / f"{rank:05d}.json").write_text(json.dumps(entry))
+        (done / f"{rank:05d}.json").write_text(entry.model_dump_json())
 
     def _groups(self, task: PackTask, schema: pa.Schema) -> Iterable[pa.Table]:
         entries, owner, index = self._documents(task)

@@ -16,7 +16,6 @@ checksum is compared as it is read; opening reads `shards.json` and nothing else
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,12 +26,12 @@ import pyarrow.parquet as pq
 import torch
 
 from infra.errors import UserError
+from pipeline.tokens.card import CARD, IndexFile, ShardFile, ShardsCard, read_card
 from pipeline.tokens.rows import checksum, open_files
 
 __all__ = ["MIXTURE_PERIOD", "Batch", "ShardReader", "TracedDocument", "permute"]
 
 MIXTURE_PERIOD = 1024
-FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -126,19 +125,19 @@ class ShardReader:
         self.split = split
         self.global_batch = global_batch
         self.seed = seed
-        self.card = _read_card(self.folder)
-        if split not in self.card["splits"]:
-            raise ValueError(f"no split {split!r} in {self.folder}; there are {', '.join(sorted(self.card['splits']))}")
+        self.card = _card_of(self.folder)
+        if split not in self.card.splits:
+            raise ValueError(f"no split {split!r} in {self.folder}; there are {', '.join(sorted(self.card.splits))}")
         if global_batch < 1:
             raise ValueError(f"global_batch is {global_batch}; it must be at least 1")
-        stored = self.card["sequence_length"]
+        stored = self.card.sequence_length
         self.sequence_length = sequence_length or stored
         if stored % self.sequence_length:
             raise ValueError(
                 f"sequence_length {self.sequence_length} does not divide the {stored} tokens of a stored row"
             )
         self._pieces = stored // self.sequence_length
-        self._dtype = np.dtype(self.card["dtype"]).newbyteorder("<")
+        self._dtype = np.dtype(self.card.dtype).newbyteorder("<")
         self._width = stored * self._dtype.itemsize
         self._open()
         if not self.rows:
@@ -149,13 +148,13 @@ class ShardReader:
 
     def _open(self) -> None:
         """Lay the files of all sources end to end: file f holds the stored rows first[f] to first[f + 1]."""
-        files: list[dict[str, Any]] = []
+        files: list[ShardFile] = []
         first = [0]
         self._source_rows: dict[str, tuple[int, int]] = {}
-        for source, entry in sorted(self.card["splits"][self.split].items()):
+        for source, entry in sorted(self.card.splits[self.split].items()):
             begin = first[-1]
-            files += entry["files"]
-            first += (begin + np.cumsum([file["rows"] for file in entry["files"]], dtype=np.int64)).tolist()
+            files += entry.files
+            first += (begin + np.cumsum([file.rows for file in entry.files], dtype=np.int64)).tolist()
             self._source_rows[source] = (begin * self._pieces, (first[-1] - begin) * self._pieces)
         self._first = np.asarray(first)
         self._entries = files
@@ -239,7 +238,7 @@ class ShardReader:
         tokens = self._tokens(rows)
         # A document ends with the end-of-sequence token, which no text contains.
         ends = np.zeros(tokens.shape, dtype=np.int64)
-        np.equal(tokens[:, :-1], self.card["eos"], out=ends[:, 1:], casting="unsafe")
+        np.equal(tokens[:, :-1], self.card.eos, out=ends[:, 1:], casting="unsafe")
         documents = np.cumsum(ends, axis=1, out=ends)
         return Batch(torch.from_numpy(tokens), torch.from_numpy(documents), rows)
 
@@ -253,10 +252,12 @@ class ShardReader:
         files = np.searchsorted(self._first, stored, side="right") - 1
         within = stored - self._first[files]
         wanted: list[tuple[int, int, int]] = []
-        for column, width in (("tokens_at", self._width), ("checksums_at", 8))[: 2 if self.verify else 1]:
+        for is_checksum, width in ((False, self._width), (True, 8))[: 2 if self.verify else 1]:
             for file, row in zip(files.tolist(), within.tolist(), strict=True):
-                group, place = divmod(row, self.card["rows_per_group"])
-                wanted.append((file, self._entries[file][column][group] + place * width, width))
+                group, place = divmod(row, self.card.rows_per_group)
+                entry = self._entries[file]
+                begin = (entry.checksums_at if is_checksum else entry.tokens_at)[group]
+                wanted.append((file, begin + place * width, width))
         found = self._files.ranges(wanted)
         tokens = np.empty((len(rows), self.sequence_length), dtype=np.int64)
         for place, piece in enumerate(pieces.tolist()):
@@ -277,14 +278,14 @@ class ShardReader:
             UserError: a file is missing, or not the one that the card describes.
         """
         found: list[TracedDocument] = []
-        index = _Index(self.folder, self.card["documents"]["files"])
+        index = _Index(self.folder, self.card.documents.files)
         groups: dict[tuple[int, int], Any] = {}
         for row in self.step_rows(step):
             stored, piece = divmod(row, self._pieces)
             file = int(np.searchsorted(self._first, stored, side="right")) - 1
-            group, place = divmod(stored - int(self._first[file]), self.card["rows_per_group"])
+            group, place = divmod(stored - int(self._first[file]), self.card.rows_per_group)
             if (file, group) not in groups:
-                with _open(self.folder, self._entries[file]["name"]) as handle:
+                with _open(self.folder, self._entries[file].name) as handle:
                     groups[file, group] = pq.ParquetFile(handle).read_row_group(group, ["documents", "offsets"])
             here = groups[file, group].slice(place, 1).to_pylist()[0]
             begin, end = piece * self.sequence_length, (piece + 1) * self.sequence_length
@@ -298,19 +299,19 @@ class ShardReader:
 class _Index:
     """Documents by their index; the files that were asked for are kept."""
 
-    def __init__(self, folder: str, files: Sequence[Mapping[str, Any]]) -> None:
+    def __init__(self, folder: str, files: Sequence[IndexFile]) -> None:
         self.folder, self.files = folder, files
-        self.first = np.concatenate(([0], np.cumsum([file["rows"] for file in files], dtype=np.int64)))
+        self.first = np.concatenate(([0], np.cumsum([file.rows for file in files], dtype=np.int64)))
         self.tables: dict[int, Any] = {}
 
     def __getitem__(self, index: int) -> _Named:
         file = int(np.searchsorted(self.first, index, side="right")) - 1
         if file not in self.tables:
-            with _open(self.folder, self.files[file]["name"]) as handle:
+            with _open(self.folder, self.files[file].name) as handle:
                 found = hashlib.file_digest(handle, "sha256").hexdigest()
-                if found != self.files[file]["sha256"]:
+                if found != self.files[file].sha256:
                     raise UserError(
-                        f"{self.folder}/{self.files[file]['name']}: damaged (its checksum differs from shards.json); "
+                        f"{self.folder}/{self.files[file].name}: damaged (its checksum differs from shards.json); "
                         "make the shards again"
                     )
                 handle.seek(0)
@@ -331,11 +332,8 @@ def _open(folder: str, name: str) -> Any:
         raise UserError(f"{folder}/{name}: missing; make the shards again") from None
 
 
-def _read_card(folder: str) -> dict[str, Any]:
-    if "://" not in folder and not Path(folder, "shards.json").is_file():
-        raise UserError(f"{folder}: no shards.json; this is not a shards artifact")
-    with _open(folder, "shards.json") as handle:
-        card: dict[str, Any] = json.loads(handle.read())
-    if card["format"] != FORMAT:
-        raise UserError(f"{folder}/shards.json: format {card['format']}, {FORMAT} is wanted; make the shards again")
-    return card
+def _card_of(folder: str) -> ShardsCard:
+    if "://" not in folder and not Path(folder, CARD).is_file():
+        raise UserError(f"{folder}: no {CARD}; this is not a shards artifact")
+    with _open(folder, CARD) as handle:
+        return read_card(handle.read(), f"{folder}/{CARD}")

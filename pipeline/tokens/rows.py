@@ -11,13 +11,14 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow.parquet as pq
 import xxhash
 
 from infra.errors import UserError
+from pipeline.tokens.card import ShardFile
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -66,16 +67,16 @@ def _first_value(path: Path, column: str, width: int) -> bytes:
 class LocalFiles:
     """Files under a local folder, mapped into memory when first needed."""
 
-    def __init__(self, folder: str, files: Sequence[dict[str, Any]]) -> None:
-        self.paths = [Path(folder, file["name"]) for file in files]
+    def __init__(self, folder: str, files: Sequence[ShardFile]) -> None:
+        self.paths = [Path(folder, file.name) for file in files]
         self.open: OrderedDict[int, np.ndarray] = OrderedDict()
         for path, file in zip(self.paths, files, strict=True):
             try:
                 size = path.stat().st_size
             except FileNotFoundError:
                 raise UserError(f"{path}: missing; make the shards again") from None
-            if size != file["bytes"]:
-                raise UserError(f"{path}: damaged ({size} of {file['bytes']} bytes); make the shards again")
+            if size != file.bytes:
+                raise UserError(f"{path}: damaged ({size} of {file.bytes} bytes); make the shards again")
 
     def name(self, file: int) -> str:
         """What to call a file in a message."""
@@ -98,11 +99,11 @@ class LocalFiles:
 class RemoteFiles:
     """Files under an address that fsspec knows (`s3://bucket/prefix`); ranges are fetched at once, not one by one."""
 
-    def __init__(self, folder: str, files: Sequence[dict[str, Any]]) -> None:
+    def __init__(self, folder: str, files: Sequence[ShardFile]) -> None:
         import fsspec
 
         self.system, root = fsspec.url_to_fs(folder)
-        self.paths = [f"{root.rstrip('/')}/{file['name']}" for file in files]
+        self.paths = [f"{root.rstrip('/')}/{file.name}" for file in files]
 
     def name(self, file: int) -> str:
         """What to call a file in a message."""
@@ -123,6 +124,6 @@ class RemoteFiles:
             raise UserError(f"{error}: missing; make the shards again") from None
 
 
-def open_files(folder: str, files: Sequence[dict[str, Any]]) -> LocalFiles | RemoteFiles:
-    """The files of an artifact, wherever it is; `files` are entries `{"name", "bytes"}` of its card."""
+def open_files(folder: str, files: Sequence[ShardFile]) -> LocalFiles | RemoteFiles:
+    """The files of an artifact, wherever it is; `files` are entries of its card."""
     return RemoteFiles(folder, files) if "://" in folder else LocalFiles(folder, files)

@@ -27,6 +27,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import pyarrow.parquet as pq
 
 from infra import events
@@ -34,13 +35,17 @@ from infra.errors import UserError
 from infra.execution import execution
 from pipeline.sections import ShardsConfig
 from pipeline.tasks.documents import DocumentReader, document_files, read_file, run_pipeline
+from pipeline.tasks.ledger import Ledger
+from pipeline.tasks.losses import Losses
 from pipeline.tokens.encoder import Encoder
+from pipeline.tokens.metrics import ShardMetrics, SourceShards
 from pipeline.tokens.packing import ROWS_PER_GROUP, Pack, Tokenised, file_sha256, plan
 from pipeline.tokens.shard_card import write_readme
 from pipeline.tokens.tokenise import SPLITS, Tokenise, token_dtype
 
 __all__ = ["SPLITS", "shards"]
 
+REMEDY = "it fills too few rows: give {source} more text, join it to another source, or lower shards.sequence_length"
 FEW = 20_000
 """Documents up to which one process is done sooner than others start."""
 SAMPLE_FILES, SAMPLE_DOCUMENTS, SAMPLE_CHARACTERS = 16, 8, 4000
@@ -93,9 +98,11 @@ def shards(config: ShardsConfig, inputs: Mapping[str, Path], out_dir: Path) -> d
     }
     (out_dir / "shards.json").write_text(json.dumps(card, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     write_readme(card, tokenised, out_dir)
+    metrics = _metrics(card, tokenised, encoder, dtype)
+    Losses("shards", config, REMEDY).judge(Ledger(accounts=dict(metrics.by_source)))
     for file in (work / "tokens").glob("*.bin"):
         file.unlink()
-    return _metrics(card, tokenised)
+    return metrics.written()
 
 
 def _sample(files: list[Path]) -> Iterator[str]:
@@ -136,16 +143,23 @@ def _index(tokenised: Tokenised, out_dir: Path) -> dict[str, Any]:
     return {"documents": tokenised.total("documents"), "files": files}
 
 
-def _metrics(card: dict[str, Any], tokenised: Tokenised) -> dict[str, Any]:
-    by_source = {
-        source: {
-            f"{split}_{key}": card["splits"][split][source][key]
-            for split in SPLITS
-            for key in ("rows", "tokens", "documents")
-        }
-        for source in card["splits"]["train"]
-    }
+def _metrics(card: dict[str, Any], tokenised: Tokenised, encoder: Encoder, dtype: np.dtype) -> ShardMetrics:
+    by_source: dict[str, SourceShards] = {source: SourceShards() for source in card["splits"]["train"]}
+    for source, account in by_source.items():
+        for split in SPLITS:
+            entry = card["splits"][split][source]
+            left = characters = tokenised.characters(split, source)
+            if entry["rows"]:
+                rest = tokenised.last(split, source, entry["tokens_dropped"], dtype)
+                left = min(len(encoder.tokenizer.decode(rest.tolist())), characters)
+            numbers = {key: entry[key] for key in ("documents", "rows", "tokens")}
+            account.count(split, **numbers, characters=characters, left=left)
     totals = {f"{split}_{key}": sum(entry[key] for entry in card["splits"][split].values())
               for split in SPLITS for key in ("rows", "tokens", "documents", "tokens_dropped")}  # fmt: skip
-    bytes_per_token = round(card["text_bytes"] / max(tokenised.total("tokens"), 1), 4)
-    return {**totals, "by_source": by_source, "bytes_per_token": bytes_per_token}
+    counts = Ledger(accounts=dict(by_source)).metrics()
+    return ShardMetrics(
+        **counts.model_dump(exclude={"by_source", "bytes_in", "bytes_out"}),
+        by_source=by_source,
+        **totals,
+        bytes_per_token=round(card["text_bytes"] / max(tokenised.total("tokens"), 1), 4),
+    )

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -78,6 +79,7 @@ class Tokenise(PipelineStep):
         for folder in (work / "tokens", work / "entries", self.out_dir / "index"):
             folder.mkdir(parents=True, exist_ok=True)
         groups: dict[tuple[str, str], list[np.ndarray]] = {}
+        characters: dict[str, Counter[str]] = {split: Counter() for split in SPLITS}
         lengths: dict[str, np.ndarray] = {}
         start = row = text_bytes = 0
         with (
@@ -95,6 +97,7 @@ class Tokenise(PipelineStep):
                     split_key, order_key = keys(text, self.config.seed)
                     split, source = SPLITS[split_key < held_out], document.metadata["source"]
                     length = len(ids) + 1
+                    characters[split][source] += len(document.text)
                     out.write(ids.astype(dtype).tobytes() + dtype.type(encoder.eos).tobytes())
                     entries.setdefault((split, source), []).append((order_key, start, length, row))
                     if source not in lengths:
@@ -107,14 +110,15 @@ class Tokenise(PipelineStep):
                 index.write_table(pa.table(rows, schema=INDEX_SCHEMA))
                 for key, items in entries.items():
                     groups.setdefault(key, []).append(np.asarray(items, dtype=ENTRY))
-        _save(work / "entries", rank, groups, {"documents": row, "tokens": start, "text_bytes": text_bytes}, lengths)
+        counts = {"documents": row, "tokens": start, "text_bytes": text_bytes, "characters": characters}
+        _save(work / "entries", rank, groups, counts, lengths)
 
 
 def _save(
     folder: Path,
     rank: int,
     groups: dict[tuple[str, str], list[np.ndarray]],
-    counts: dict[str, int],
+    counts: dict[str, Any],
     lengths: dict[str, np.ndarray],
 ) -> None:
     """Write the entries of a task, sorted, and what is where in them."""

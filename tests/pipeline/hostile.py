@@ -16,16 +16,18 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from pipeline.clean.filters import BY_LANGUAGE
 from pipeline.clean.section import SWITCHES, CleanConfig, CleanRules
 from pipeline.clean.stage import Rules
 from pipeline.sections import CodeSource, JsonlSource
-from pipeline.sources import book, code, gutenberg, jsonl
+from pipeline.sources import book, code, gutenberg, jsonl, xhtml
 from pipeline.sources.charset import NotText, decode
 from pipeline.sources.stream import tidy
 from pipeline.sources.wikitext.render import rendered
 from pipeline.sources.wikitext.wikis import wiki_of
 from pipeline.tasks import guard
 from pipeline.tasks.documents import Document
+from pipeline.text.languages import row_of
 from pipeline.text.words import WORDS
 
 __all__ = ["LITTLE", "MOST", "RULES", "TEXTS", "cpu_seconds", "growth", "random_texts", "text_of"]
@@ -144,6 +146,17 @@ def _only(group: str) -> Callable[[str], object]:
     return lambda text: rules().judge(Document(text=text, id="", metadata={"source": "web", "url": "http://h/a"}))
 
 
+def _thai(text: str) -> object:
+    """The rules about words and lines, as they are asked in a language without spaces between words."""
+    document = Document(text=text, id="", metadata={})
+    return [_thai_rules().filter_of(group, "tha_Thai").filter(document) for group in BY_LANGUAGE]
+
+
+@cache
+def _thai_rules() -> Rules:
+    return Rules(CleanConfig(rules=CleanRules(min_words=0)), Path())
+
+
 def _address(text: str) -> object:
     """The rule about addresses, asked about one that holds the text."""
     return _url_rules().judge(Document(text="a", id="", metadata={"source": "web", "url": f"http://xn--{text}/{text}"}))
@@ -153,13 +166,6 @@ def _address(text: str) -> object:
 def _url_rules() -> Rules:
     chosen = CleanRules(**{name: name == "url" for name in SWITCHES})
     return Rules(CleanConfig(rules=chosen), Path())
-
-
-def _licence(text: str) -> object:
-    try:
-        return gutenberg.strip_licence(text)
-    except gutenberg.Unreadable:
-        return None
 
 
 def _bytes(text: str) -> object:
@@ -172,6 +178,13 @@ def _bytes(text: str) -> object:
 def _row(text: str) -> object:
     source = JsonlSource(paths=("x",))
     return jsonl._parse(source, json.dumps({"text": text}).encode() + b"\n", {"line": 1})
+
+
+def _page(text: str) -> object:
+    try:
+        return xhtml.as_html(text)
+    except xhtml.TooManyEntities:
+        return None
 
 
 def _code(text: str) -> object:
@@ -215,7 +228,8 @@ def _recall(text: str) -> object:
 
 RULES: dict[str, Callable[[str], object]] = {
     "tidy": tidy,
-    "book: licence": _licence,
+    "book: licence": gutenberg.books,
+    "epub: page": _page,
     "book: chapters": lambda text: list(book.chapters(text, 200)),
     "book: cut": lambda text: list(book.cut(text, 1000)),
     "words": WORDS.word_tokenize,
@@ -233,6 +247,8 @@ RULES: dict[str, Callable[[str], object]] = {
     "clean: c4_quality": _only("c4_quality"),
     "clean: fineweb_quality": _only("fineweb_quality"),
     "clean: pii": _only("pii"),
+    "clean: Thai": _thai,
+    "language: script": lambda text: row_of("sr", text),
     "dedup: shingles": _shingles,
     "decontaminate": _contaminated,
     "recall": _recall,

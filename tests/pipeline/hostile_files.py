@@ -83,8 +83,15 @@ def _wiki(before: str, unit: str, after: str = "") -> Reader:
     return Reader(wiki, WikiSource(paths=("x",)), "a.xml", make, size=20_000)
 
 
-def _book(make: Callable[[int], bytes]) -> Reader:
-    return Reader(book, BookSource(paths=("x",)), "a.epub", make)
+def _book(make: Callable[[int], bytes], name: str = "a.epub", **more: Any) -> Reader:
+    return Reader(book, BookSource(paths=("x",)), name, make, **more)
+
+
+def _markup(name: str, before: str, unit: str, after: str = "") -> Reader:
+    def make(size: int) -> bytes:
+        return (before + unit * (size // len(unit)) + after).encode()
+
+    return _book(make, name, size=20_000, guarded=True)
 
 
 def _lines(before: bytes, unit: bytes, after: bytes = b"") -> Reader:
@@ -188,6 +195,7 @@ def _corrupt(size: int) -> bytes:
     return bytes(member) * (size // len(member))
 
 
+_ENTITY = '<!ENTITY a "b">'
 READERS: dict[str, Reader] = {
     "warc: one long header": _web(lambda size: b"WARC/1.0\r\nA: " + b"b" * size + b"\r\n\r\n"),
     "warc: many headers": _web(lambda size: b"WARC/1.0\r\n" + b"A: b\r\n" * (size // 6) + b"\r\n"),
@@ -288,6 +296,23 @@ READERS: dict[str, Reader] = {
         wiki, WikiSource(paths=("x",)), "a.xml", lambda size: wiki_dump("<page><revision>" * (size // 16))
     ),
     "epub: one page listed often": _book(_spine),
+    "book: end marks": _book(lambda size: b"End of Project Gutenberg\n" * (size // 26), "a.txt"),
+    "book: start marks": _book(lambda size: b"*** START OF THE PROJECT GUTENBERG E\n" * (size // 37), "a.txt"),
+    "book: headers": _book(lambda size: b"The Project Gutenberg Etext of a by b by c\n\n" * (size // 44), "a.txt"),
+    "book: credits": _book(lambda size: b"Produced by a\n\n" * (size // 15), "a.txt"),
+    "rtf: groups": _markup("a.rtf", "{\\rtf1", "{\\b "),
+    "rtf: fields": _markup("a.rtf", "{\\rtf1", "{\\field{\\*\\fldinst{"),
+    "rtf: font tables": _markup("a.rtf", "{\\rtf1{\\fonttbl", "\\f1\\fcharset0 "),
+    "rtf: pictures": _markup("a.rtf", "{\\rtf1", "{\\pict\\bin9 "),
+    "markdown: brackets": _markup("a.md", "", "["),
+    "markdown: stars": _markup("a.md", "", "*a "),
+    "markdown: quotes": _markup("a.md", "", "> "),
+    "markdown: references": _markup("a.md", "", "[a]: b\n"),
+    "xhtml: entities": _book(
+        lambda size: epub({"a": f"<!DOCTYPE a [{_ENTITY * (size // 15)}]><a>{'&a;' * (size // 3)}</a>"})
+    ),
+    "xhtml: doctypes": _book(lambda size: epub({"a": "<!DOCTYPE a [" * (size // 13)})),
+    "xhtml: readings": _book(lambda size: epub({"a": f"<html><ruby>{'a<rt>b</rt>' * (size // 11)}</ruby></html>"})),
     "jsonl: empty lines": _lines(b"", b"\n", b'{"text": "a"}\n'),
     "jsonl: small objects": _lines(b"", b"{}\n"),
     "jsonl: depth": _lines(b"", b"[", b"\n"),

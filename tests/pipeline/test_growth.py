@@ -71,10 +71,11 @@ def test_the_measure_tells_a_square() -> None:
 
 
 def test_a_book_with_a_row_of_spaces_is_read_at_once() -> None:
-    from pipeline.sources.book import chapters, strip_licence
+    from pipeline.sources.book import chapters
+    from pipeline.sources.gutenberg import books
     from pipeline.sources.stream import tidy
 
     text = f"*** START OF THE PROJECT GUTENBERG A ***\n{' ' * 1_000_000}a\n*** END OF THE PROJECT GUTENBERG"
     begin = cpu_seconds()
-    assert [body.strip() for _, body in chapters(tidy(strip_licence(text)[0]), 1)] == ["a"]
+    assert [body.strip() for _, body in chapters(tidy(books(text)[0].text), 1)] == ["a"]
     assert cpu_seconds() - begin < 5

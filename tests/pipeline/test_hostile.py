@@ -108,7 +108,7 @@ def one_worker(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def _config(folder: Path, kinds: tuple[str, ...], **more: Any) -> ExtractConfig:
     sources = {kind: {"kind": kind, "paths": [str(folder / kind)]} for kind in kinds}
-    return ExtractConfig.model_validate({"sources": sources, "max_record_seconds": 1, **more})
+    return ExtractConfig.model_validate({"sources": sources, "max_record_seconds": 1, "max_loss": 1, **more})
 
 
 KINDS = ("web", "wiki", "jsonl", "book")

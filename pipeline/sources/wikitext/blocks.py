@@ -46,9 +46,11 @@ def _heading(line: str) -> _Item:
     """Level and title; level 0 if this is none."""
     if not line.startswith("="):
         return 0, ""
-    text = line.rstrip(f" \t{HOLE}")
+    text = line.rstrip(f" \t{HOLE}{BREAK}")
     level = min(len(text) - len(text.lstrip("=")), len(text) - len(text.rstrip("=")), 6, (len(text) - 1) // 2)
-    return (level, _inline(_unquoted(text[level : len(text) - level])).strip()) if level else (0, "")
+    return (
+        (level, _inline(_unquoted(text[level : len(text) - level].replace(BREAK, " "))).strip()) if level else (0, "")
+    )
 
 
 def _laid_out(items: list[_Item]) -> list[str]:

@@ -23,7 +23,20 @@ _DROPPED = {
     **dict.fromkeys(("hiero", "phonos", "slippymap", "googlemap", "videotranscript"), "media"),
     **dict.fromkeys(("includeonly", "templatedata", "templatestyles", "indicator", "inputbox"), "tags"),
     **dict.fromkeys(("categorytree", "charinsert", "dynamicpagelist", "section", "abschnitt", "quiz"), "tags"),
-    **dict.fromkeys(("langconvert", "page-collection", "languages", "rss", "mapdata", "listing"), "tags"),
+    **dict.fromkeys(
+        (
+            "langconvert",
+            "pages",
+            "pagelist",
+            "pagequality",
+            "page-collection",
+            "languages",
+            "rss",
+            "mapdata",
+            "listing",
+        ),
+        "tags",
+    ),
 }
 """Tags that show no text of the article, and the rule that counts them."""
 _KEPT = ("nowiki", "pre", "syntaxhighlight", "source", "math", "ce", "chem", "code", "poem")
@@ -95,14 +108,14 @@ def _nowiki(attributes: str, content: str, kept: Kept) -> str:
 
 
 def _pre(attributes: str, content: str, kept: Kept) -> str:
-    return kept.block(decoded(_NOWIKI.sub("", content)).removeprefix("\n").rstrip())
+    return kept.block(decoded(_NOWIKI.sub("", content)).removeprefix("\n").rstrip(), code=True)
 
 
 def _listing(attributes: str, content: str, kept: Kept) -> str:
     """A listing is shown as it is written: `&lt;` in it is no reference."""
     if _INLINE.search(attributes):
-        return kept.inline(content.strip())
-    return kept.block(content.lstrip("\n").rstrip())
+        return kept.inline(content.strip(), code=True)
+    return kept.block(content.lstrip("\n").rstrip(), code=True)
 
 
 def _formula(attributes: str, content: str, kept: Kept) -> str:
@@ -124,7 +137,9 @@ def _code(attributes: str, content: str, kept: Kept) -> str:
     styled = bool(quotes) and len(quotes) % 2 == 0
     if _holds_templates(content) or styled or (_STYLE.search(content)) or _LINK.search(content):
         return without_extensions(content, kept, {})
-    return kept.inline(decoded(plain)) if "\n" not in plain.strip("\n") else kept.block(decoded(plain).strip("\n"))
+    if "\n" in plain.strip("\n"):
+        return kept.block(decoded(plain).strip("\n"), code=True)
+    return kept.inline(decoded(plain), code=True)
 
 
 def _holds_templates(code: str) -> bool:

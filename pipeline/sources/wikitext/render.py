@@ -32,6 +32,8 @@ class Rendered(NamedTuple):
     text: str
     cuts: Cuts
     """Characters of wikitext that a rule left out, by rule."""
+    code: list[tuple[int, int]]
+    """Places in the text of code and of preformatted text: the first character and that after the last."""
 
 
 def rendered(
@@ -60,4 +62,5 @@ def rendered(
     lines = without_tables(text.split("\n"), cuts, rows=tables)
     dropped = wiki.end_sections if drop_sections is None else {heading.casefold() for heading in drop_sections}
     text = text_of_lines(lines, dropped, kept, cuts)
-    return Rendered(kept.restored(variants.converted(tidy(text))), {rule: size for rule, size in cuts.items() if size})
+    text, code = kept.restored_with_code(variants.converted(tidy(text)))
+    return Rendered(text, {rule: size for rule, size in cuts.items() if size}, code)

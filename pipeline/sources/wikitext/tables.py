@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from pipeline.sources.wikitext.marks import HOLE, Cuts
+from pipeline.sources.wikitext.marks import BREAK, HOLE, Cuts
 
 __all__ = ["without_tables"]
 
@@ -73,7 +73,7 @@ def _rows(table: list[str]) -> list[str]:
     cells: list[str] = []
 
     def end_row() -> None:
-        filled = [" ".join(cell.replace(HOLE, "").split()) for cell in cells]
+        filled = [" ".join(cell.replace(HOLE, "").replace(BREAK, " ").split()) for cell in cells]
         if any(filled):
             rows.append(" | ".join(filled))
         cells.clear()

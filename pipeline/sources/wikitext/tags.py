@@ -18,7 +18,7 @@ _INLINE = (
 )
 _OTHERS = (
     "noinclude onlyinclude includeonly nowiki ref references gallery math ce chem syntaxhighlight source score timeline"
-    " imagemap translate tvar languages templatestyles indicator mapframe maplink phonos graph"
+    " imagemap pages translate tvar languages templatestyles indicator mapframe maplink phonos graph"
 )
 _TAG = re.compile(rf"<(/?)({'|'.join(f'{_BLOCKS} {_INLINE} {_OTHERS}'.split())})(?=[\s/>])([^<>]*)>", re.IGNORECASE)
 _FLAGS = frozenset(

@@ -10,41 +10,39 @@ __all__ = ["FIXED", "NAMES"]
 
 _WORDS = {
     "first": """
-        nowrap strikethrough nobr nobreak nobold small smaller big large larger abbr abbrv tooltip strong em var
-        samp kbd mono sc smallcaps smallcaps2 sclass font noitalic italic bold nobold underline strike sup sub
-        resize center centre left right visible_anchor vanchor not_a_typo notatypo proper_name unicode script
-        linktext mvar math bigmath typo as_written keypress key button no_selflink selflink flag flagcountry
-        flagu flagdeco noflag country nihongo2 hani link_if_exists ill interlanguage_link illm link-interwiki
-        interwiki_link ill2 interlanguage_link_multi chem2 gloss linkless term avoid_wrap nw nowraplinks ublwrap
-        no_wrap normal noautonum columns-list col-list blockindent block_indent no_break nosplit cvnowrap
-        no-break angbr angle_bracket ruby-ja 仮リンク ルビ ruby 임시링크 링크_없음 internal_link_helper/en
+        refnec référence_nécessaire senza_fonte citation_needed_span clarify_span
+        nowrap strikethrough comment подсказка сс3 nobr nobreak nobold small smaller big large larger abbr
+        abbrv tooltip strong em var samp kbd mono sc smallcaps smallcaps2 sclass font noitalic italic bold
+        nobold underline strike sub resize center centre left right visible_anchor vanchor not_a_typo
+        notatypo unicode script linktext mvar math bigmath keypress key button no_selflink selflink flag
+        flagcountry flagu flagdeco noflag country nihongo2 hani ill interlanguage_link link-interwiki
+        interwiki_link interlanguage_link_multi chem2 gloss term nw no_wrap columns-list col-list blockindent
+        block_indent no-break angbr angle_bracket ruby-ja 仮リンク ルビ ruby 임시링크 링크_없음 internal_link_helper/en
         internal_link_helper нп нп2 нп3 нп4 нп5 не_переведено не_переведено_2 не_переведено_3 не_переведено_5
         не_перекладено iw link-en link-ja link-de link-fr link-ko link-ru link-es link-it 要出典範囲 要検証範囲
-        unbreakable petit grand noitalic corr lien liên_kết_ngôn_ngữ mauvais_lien
+        unbreakable petit grand noitalic corr lien liên_kết_ngôn_ngữ
     """,
     "last": """
-        lang lng language langue foreign_language transl transliteration translit xlit tlit color colour
-        colored_link colorlink llang dil ipa api afi ipa2 ipa3 ipafonte мфа
-        音声記号 ipa-all script/slavonic script/hebrew script/arabic
-        wikt-lang wt nastaliq wlang jęz rtl-lang rtl lang2
-        язык вс lang1 言語 언어 ngôn_ngữ idioma dialect
+        lang langue foreign_language transl transliteration translit xlit tlit color colour colored_link
+        colorlink llang dil ipa api afi мфа ipa-all script/slavonic script/hebrew script/arabic wikt-lang
+        nastaliq rtl-lang rtl lang2 язык вс
     """,
-    "second": "audio abbrlink hover avlink pronunciation_link glossary_link glossarylink gli fontcolor tooltip2 ",
-    "joined": "chem gaps string_join",
-    "spaced": """
-        unité unit unidad unidade einheit
-        date date_de_naissance
-    """,
+    "second": "audio abbrlink pronunciation_link glossary_link glossarylink gli",
+    "joined": "chem gaps",
+    "spaced": "date date_de_naissance",
+    "measured": "unité unidad unidade fmtn число",
+    "local measure": "m",
+    "quoted": '"',
     "respell": "respell respelling",
     "slashes": "ipac-en ipac",
-    "language": "langx lang-x ",
+    "language": "langx",
     "ship": "ship sclass- sclass2",
-    "code": "code mono_code tt codett inline-code code2 syntaxhighlight_inline ",
+    "code": "code tt",
     "tex": "tmath",
-    "raised": "exponent superscript e-exp",
-    "convert": "convert conv",
+    "raised": "sup",
+    "convert": "convert",
     "cvt": "cvt",
-    "number": "formatnum nts number fmtn num",
+    "number": "formatnum nts number num",
     "fraction": "frac fraction sfrac sfraction bruch fracción fração",
     "value": "val",
     "power": "e esp x10^ x10",
@@ -57,18 +55,17 @@ _WORDS = {
     "died": "d. died",
     "as of": "as_of asof",
     "quote": """
-        quote blockquote quotation cquote bquote rquote quote_frame poemquote poem_quote
-        zitat zitat-de citation_bloc citation_bloc2 cita citazione quotation2 cytat citaat citat цитата цитата2
-        引用 引用文 引用2 인용문 인용문2 인용 trích_dẫn kutipan alıntı اقتباس quote-de citação citação2 ציטוט ציטוטון
-        viittaus lainaus idézet citát
+        quote blockquote quotation cquote bquote rquote quote_frame poemquote poem_quote zitat citation_bloc
+        citation_bloc2 cita citazione cytat citaat citat цитата цитата2 引用 引用文 인용문 인용 trích_dẫn kutipan alıntı
+        اقتباس citação citação2 ציטוט ציטוטון lainaus idézet citát
     """,
     "guillemets": "citation citation_courte guil",
     "nuclide": "nuclide nuclide2 simplenuclide simplenuclide2",
     "list": "vunblist plainlist plain_list flatlist unbulleted_list ubl ublist ubli bulleted_list unbulleted flat_list",
-    "inline list": "hlist hlist-comma csv dot_separated_list",
+    "inline list": "hlist",
     "nihongo": "nihongo nihongo_foot nihongo3 nihongo_krt",
-    "zh": "zh zh-full ",
-    "korean": "korean ko-hhrm",
+    "zh": "zh zh-full",
+    "korean": "korean",
     "music": "music",
     "dollars": "us$ usd us_dollar",
     "sic": "sic",
@@ -85,8 +82,8 @@ NAMES = {name.replace("_", " "): kind for kind, names in _WORDS.items() for name
 """What becomes of a template, by its name in lower case."""
 
 FIXED = {
-    **dict.fromkeys(("nbsp", "nbs", "space", "spaces", "thinsp", "thin space", "hair space", "hairsp", "narrow"), " "),
-    **dict.fromkeys(("ndash", "endash", "en dash", "–", "nsndns"), "–"),
+    **dict.fromkeys(("nbsp", "nbs", "space", "spaces", "thinsp", "thin space", "hair space", "hairsp"), " "),
+    **dict.fromkeys(("ndash", "endash", "en dash", "–"), "–"),
     **dict.fromkeys(("mdash", "emdash", "em dash", "—"), "—"),
     **dict.fromkeys(("snd", "spnd", "spndash", "spaced ndash", "spaced en dash", "snds", "dash", "–wbr"), " – "),
     **{"'s": "'s", "' s": "'s"},

@@ -101,6 +101,25 @@ def _spaced(page: Page, arguments: Arguments) -> str | None:
     return " ".join(value for value in arguments.unnamed if value) or None
 
 
+def _measured(page: Page, arguments: Arguments) -> str | None:
+    """A number with its unit."""
+    number, *units = [value for value in arguments.unnamed if value] or [""]
+    return " ".join([grouped(number, page.language), *units]) or None
+
+
+def _local_measure(page: Page, arguments: Arguments) -> str | None:
+    """`{{M|12|u=km}}` of the Italian wiki."""
+    if page.language != "it" or not arguments.count:
+        return None
+    return f"{grouped(arguments.get('1'), 'it')} {arguments.get('u', 'ul', '3')}".strip()
+
+
+def _quoted(page: Page, arguments: Arguments) -> str | None:
+    """A quotation within a sentence, on the German wiki."""
+    text = arguments.get("text", "1")
+    return (f"„{text}“" if page.language == "de" else f'"{text}"') if text else None
+
+
 def _ship(page: Page, arguments: Arguments) -> str | None:
     return " ".join(value for value in arguments.unnamed[:2] if value) or None
 
@@ -123,7 +142,7 @@ def _language(page: Page, arguments: Arguments) -> str | None:
 
 def _code(page: Page, arguments: Arguments) -> str | None:
     code = arguments.get("code", "1")
-    return page.kept.inline(decoded(code)) if code else None
+    return page.kept.inline(decoded(code), code=True) if code else None
 
 
 def _tex(page: Page, arguments: Arguments) -> str | None:
@@ -132,7 +151,8 @@ def _tex(page: Page, arguments: Arguments) -> str | None:
 
 
 def _raised(page: Page, arguments: Arguments) -> str | None:
-    return raised(arguments.get("1")) or None
+    text = arguments.get("1")
+    return (raised(text) if text.lstrip("+-−").isdecimal() else text) or None
 
 
 def _number(page: Page, arguments: Arguments) -> str | None:
@@ -290,6 +310,8 @@ def _reading(page: Page, arguments: Arguments) -> str | None:
 
 def _century(page: Page, arguments: Arguments) -> str | None:
     """`{{s|XIX|e}}` of the French wiki."""
+    if page.language in ("ru", "uk", "be"):  # there it keeps words together
+        return arguments.get("1") or None
     if page.language != "fr" or not arguments.count:
         return None
     return f"{arguments.get('1').upper()}{arguments.get('2')} siècle"
@@ -311,6 +333,9 @@ KINDS: dict[str, _Handler] = {
     "second": _second,
     "joined": _joined,
     "spaced": _spaced,
+    "measured": _measured,
+    "local measure": _local_measure,
+    "quoted": _quoted,
     "respell": _respelled,
     "slashes": _slashes,
     "language": _language,
@@ -318,7 +343,7 @@ KINDS: dict[str, _Handler] = {
     "code": _code,
     "tex": _tex,
     "raised": _raised,
-    "convert": lambda page, arguments: converted(arguments),
+    "convert": lambda page, arguments: converted(arguments, short=page.language not in ("en", "simple")),
     "cvt": lambda page, arguments: converted(arguments, short=True),
     "number": _number,
     "fraction": _fraction,

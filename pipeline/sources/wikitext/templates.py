@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 
 from pipeline.sources.wikitext.braces import Arguments
+from pipeline.sources.wikitext.extensions import without_extensions
 from pipeline.sources.wikitext.numbers import grouped, ungrouped
 from pipeline.sources.wikitext.template_names import FIXED, NAMES
 from pipeline.sources.wikitext.template_texts import KINDS, Page
@@ -20,7 +21,8 @@ _LANGUAGE = re.compile(
 )
 _GERMAN = re.compile(r"([a-z]{2,3})s")
 _ENGLISH_IPA = re.compile(r"ipa-[a-z]{2,4}")
-_NTH = re.compile(r"[0-9ivxlcdm]{1,8}e")
+_NTH = re.compile(r"([0-9ivxlcdm]{1,8})(e(?: siècle)?)")
+_TAGS = frozenset({"nowiki", "pre", "syntaxhighlight", "source", "math", "chem", "ce"})
 _CURRENCIES = {"gbp": "£", "£": "£", "eur": "€", "€": "€", "inr": "₹", "indian rupee": "₹", "jpy": "¥", "¥": "¥"}
 _CURRENCIES |= {"us$": "US$", "aud": "A$", "a$": "A$", "cad": "C$", "nzd": "NZ$", "hkd": "HK$", "krw": "₩"}
 _CURRENCIES |= {"cny": "CN¥", "php": "₱", "brl": "R$", "rub": "₽"}
@@ -69,8 +71,8 @@ class Templates:
             return self._page.labelled(language[1], arguments.get("1"), adverb=True)
         if _ENGLISH_IPA.fullmatch(name):
             return f"[{arguments.get('1')}]" if arguments.count else None
-        if self._page.language == "fr" and _NTH.fullmatch(name):
-            return name.upper()[:-1] + "e"
+        if self._page.language == "fr" and (ordinal := _NTH.fullmatch(name)):
+            return ordinal[1].upper() + ordinal[2]
         return None
 
 
@@ -86,4 +88,10 @@ def _function(page: Page, name: str, value: str, arguments: Arguments) -> str | 
         return value.lower() if kind == "lc" else value.upper()
     if kind in ("lcfirst", "ucfirst"):
         return (value[:1].lower() if kind == "lcfirst" else value[:1].upper()) + value[1:]
+    if kind == "#if":
+        return arguments.get("1" if value else "2") or None
+    if kind == "#ifeq":
+        return arguments.get("2" if value == arguments.get("1") else "3") or None
+    if kind == "#tag" and value.lower() in _TAGS:
+        return without_extensions(f"<{value}>{arguments.get('1')}</{value}>", page.kept, {})
     return None

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from flows.cli import app
-from flows.operations.retention import LINEAGE, apply_sweep, plan_sweep
+from flows.operations.retention import LINEAGE, apply_gc, plan_gc
 from infra.errors import UserError
 from infra.settings import DATABASE, Settings
 from infra.store import LocalStore
@@ -84,9 +84,9 @@ def test_nothing_goes_when_mlflow_cannot_be_asked(
 @pytest.mark.parametrize("run", ["20260104-000000-d", "20250101-000000-slow-clock"])
 def test_what_a_run_wants_since_then_stays(store: LocalStore, run: str) -> None:
     """Between showing and deleting somebody starts a run that uses an old artifact, its clock right or late."""
-    sweep = plan_sweep(store, Settings(), keep_runs=1, keep_days=14)
+    sweep = plan_gc(store, Settings(), keep_runs=1, keep_days=14)
     record(store, run, {}, plan={"tokenizer": "old"}, state="running", ended=None)
-    assert apply_sweep(store, sweep) == 5  # the orphan's bytes alone
+    assert apply_gc(store, sweep) == 5  # the orphan's bytes alone
     assert names(store) == EVERYTHING - {"orphan"}
 
 
@@ -97,9 +97,9 @@ def test_leftovers_that_nobody_goes_on_with(store: LocalStore) -> None:
         staging.prepare("code")
         for path in [*staging.folder.rglob("*"), staging.folder]:
             os.utime(path, (age, age))
-    sweep = plan_sweep(store, Settings(), keep_runs=20, keep_days=14)
+    sweep = plan_gc(store, Settings(), keep_runs=20, keep_days=14)
     assert [item.identity for item in sweep.items if item.leaving] == ["stale"]
-    apply_sweep(store, sweep)
+    apply_gc(store, sweep)
     assert [path.name for path in (store.root / ".staging" / "pretrain").iterdir()] == ["fresh"]
 
 

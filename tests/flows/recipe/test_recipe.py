@@ -24,6 +24,27 @@ def test_presets_load(name: str) -> None:
     assert load_recipe(name).name == name
 
 
+def test_the_korean_preset_keeps_korean_and_english() -> None:
+    from pipeline.clean.stage import Rules
+    from pipeline.tasks.documents import Document
+    from tests.pipeline.clean.test_clean import GERMAN, GOOD, HARBOUR
+
+    rules = Rules(load_recipe("korean").clean, Path("unused"))
+    korean = (
+        HARBOUR["ko"]
+        + "\n여름이면 시장이 열리고 농부들이 치즈와 꿀을 가져온다. 하룻밤 머물려던 나그네도 한 주를 머문다."
+    )
+
+    def judge(text: str, source: str) -> str | None:
+        return rules.judge(Document(text=text, id="x", metadata={"source": source, "profile": "web"}))
+
+    assert judge(korean, "web") is None
+    assert judge(GOOD, "web") is None
+    assert judge(GERMAN, "web") == "language/other"
+    assert judge(korean * 9, "web") == "gopher_repetition/dup_line_frac"
+    assert judge(korean * 9, "hub") is None, "its makers have asked that"
+
+
 def test_every_stage_has_a_section_and_every_key_a_help_text() -> None:
     def bare(model: type[BaseModel], path: str) -> list[str]:
         return [

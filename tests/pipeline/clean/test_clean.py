@@ -14,8 +14,7 @@ from pipeline.tasks.documents import read_documents
 from pipeline.tasks.guard import renew
 from pipeline.tasks.ledger import DocumentMetrics, Ledger
 from pipeline.tasks.profiles import profile_of
-from pipeline.text.languages import STOP_WORDS
-from pipeline.text.words import WORDS
+from pipeline.tasks.verbatim import note_verbatim, verbatim_of
 from tests.pipeline.corpus import only, published, set_workers, write_documents
 
 SENTENCES = [
@@ -101,13 +100,74 @@ def test_the_rules_fit_other_languages(language: str) -> None:
     assert _judge(CleanConfig(rules=stripped, languages=()), text)[0] is not None, "as English it is none"
 
 
-def test_every_language_has_its_own_eight_words() -> None:
-    from py3langid.langid import MODEL_FILE, LanguageIdentifier
+# Three sentences about a harbour, by languages whose words or sentences are not as in English.
+HARBOUR = {
+    "ko": "옛 도시의 항구는 서쪽으로 열려 있고 바람은 밀물과 함께 들어온다. 어부들은 부두에서 그물을 손질하고 "
+    "아이들은 돌아온 배를 바라본다. 겨울에는 바위가 많고 빛이 약해서 바다로 나가는 배가 적다.",
+    "zh": "老城的港口向西敞开，风随着潮水吹进来。渔夫们在岸边修补渔网，孩子们看着回来的船。冬天的时候，"
+    "出海的船很少，因为外面的礁石很多，光线也不好。",
+    "ja": "古い町の港は西に開いていて、風は潮とともにやって来る。漁師たちは岸で網を繕い、"
+    "子どもたちは帰って来た船を見ている。冬には岩が多くて光も弱いので、海に出る船は少ない。",
+    "th": "ท่าเรือของเมืองเก่าเปิดไปทางทิศตะวันตก และลมพัดเข้ามาพร้อมกับน้ำขึ้น ชาวประมงซ่อมอวนอยู่ที่ท่าน้ำ "
+    "ในขณะที่เด็กๆ มองดูเรือที่กลับมา ในฤดูหนาวมีเรือออกทะเลได้น้อย เพราะมีหินมากและแสงสว่างไม่ดี",
+    "km": "កំពង់ផែនៃទីក្រុងចាស់បើកទៅទិសខាងលិច ហើយខ្យល់បក់ចូលមកជាមួយទឹកឡើង។ អ្នកនេសាទជួសជុលសំណាញ់នៅលើមាត់ច្រាំង "
+    "ហើយក្មេងៗមើលទូកដែលបានត្រឡប់មកវិញ។ ក្នុងរដូវរងា មានទូកតិចណាស់ដែលចេញទៅសមុទ្រ។",
+    "my": "မြို့ဟောင်း၏ ဆိပ်ကမ်းသည် အနောက်ဘက်သို့ ဖွင့်ထားပြီး လေသည် ဒီရေနှင့်အတူ ဝင်လာသည်။ တံငါသည်များသည် "
+    "ကမ်းပေါ်တွင် ပိုက်ကွန်များကို ပြုပြင်ကြသည်။ ဆောင်းရာသီတွင် ပင်လယ်သို့ ထွက်သော သင်္ဘော နည်းသည်။",
+    "hi": "पुराने शहर का बंदरगाह पश्चिम की ओर खुला है और हवा ज्वार के साथ आती है। मछुआरे घाट पर अपने जाल ठीक करते "
+    "हैं और बच्चे लौटी हुई नावों को देखते हैं। सर्दियों में कम जहाज़ बाहर जाते हैं क्योंकि चट्टानें बहुत हैं।",
+    "bn": "পুরোনো শহরের বন্দর পশ্চিম দিকে খোলা এবং বাতাস জোয়ারের সাথে আসে। জেলেরা ঘাটে বসে তাদের জাল মেরামত করে ও "
+    "শিশুরা ফিরে আসা নৌকা দেখে। শীতকালে এই বন্দর থেকে খুব কম জাহাজ সাগরে যায়।",
+    "ta": "பழைய நகரத்தின் துறைமுகம் மேற்கு நோக்கித் திறந்துள்ளது, மேலும் காற்று அலையுடன் வருகிறது. மீனவர்கள் "
+    "கரையில் தங்கள் வலைகளைச் சரிசெய்கிறார்கள். குளிர்காலத்தில் ஒரு சில கப்பல்கள் மட்டுமே கடலுக்குச் செல்லும் "
+    "என்று கூறுவர், இது உண்மை.",
+    "fa": "بندر شهر قدیمی به سوی غرب باز است و باد با جزر و مد می‌آید. ماهیگیران در اسکله تورهای خود را تعمیر "
+    "می‌کنند و کودکان به قایق‌هایی که برگشته‌اند نگاه می‌کنند. در زمستان کشتی‌های کمی از این بندر می‌روند.",
+    "ur": "پرانے شہر کی بندرگاہ مغرب کی طرف کھلی ہے اور ہوا لہروں کے ساتھ آتی ہے۔ مچھیرے گھاٹ پر اپنے جال ٹھیک "
+    "کرتے ہیں اور بچے واپس آنے والی کشتیوں کو دیکھتے ہیں۔ سردیوں میں کم جہاز سمندر میں جاتے ہیں۔",
+    "ar": "ميناء المدينة القديمة مفتوح إلى الغرب، والريح تأتي مع المد. يصلح الصيادون شباكهم على الرصيف بينما ينظر "
+    "الأطفال إلى القوارب التي عادت من البحر. في الشتاء تخرج سفن قليلة لأن الصخور كثيرة والضوء ضعيف.",
+    "hy": "Հին քաղաքի նավահանգիստը բաց է դեպի արևմուտք, և քամին գալիս է մակընթացության հետ։ Ձկնորսները ափին "
+    "նորոգում են իրենց ցանցերը, իսկ երեխաները նայում են նավերին, որոնք վերադարձել են։ Ձմռանը քիչ նավեր են "
+    "դուրս գալիս։",
+    "am": "የድሮው ከተማ ወደብ ወደ ምዕራብ ክፍት ነው። ነፋሱም ከማዕበሉ ጋር ይመጣል። ዓሣ አጥማጆች በባሕር ዳርቻ ላይ መረባቸውን ይጠግናሉ። ልጆችም የተመለሱትን ጀልባዎች "
+    "ይመለከታሉ። በክረምት ጥቂት መርከቦች ብቻ ወደ ባሕር ይወጣሉ ።",
+}
 
-    known = LanguageIdentifier.from_model_file(MODEL_FILE).nb_classes
-    assert set(STOP_WORDS) <= set(known)
-    assert {len(set(words)) for words in STOP_WORDS.values()} == {8}
-    assert all(WORDS.word_tokenize(word) == [word] for words in STOP_WORDS.values() for word in words)
+
+@pytest.mark.parametrize("language", HARBOUR)
+def test_the_form_rules_fit_the_script(language: str) -> None:
+    rules = CleanRules(url=False, language=False, min_words=10)
+    document = Document(
+        text=HARBOUR[language], id="x", metadata={"source": "web", "profile": "web", "language": language}
+    )
+    assert Rules(CleanConfig(rules=rules), Path("unused")).judge(document) is None
+    assert document.text == HARBOUR[language], "C4's rules are for English"
+
+
+@pytest.mark.parametrize("language", HARBOUR)
+def test_what_repeats_itself_goes_in_every_script(language: str) -> None:
+    phrase = HARBOUR[language][: len(HARBOUR[language]) // 5]
+    metadata = {"source": "web", "profile": "web", "language": language}
+    rules = Rules(CleanConfig(rules=CleanRules(url=False, language=False)), Path("unused"))
+    rule = rules.judge(Document(text=HARBOUR[language] + f"{phrase} " * 12, id="x", metadata=metadata))
+    assert rule is not None
+    assert rule.startswith("gopher_repetition/")
+
+
+def test_c4_is_asked_of_other_languages_where_the_recipe_says_so() -> None:
+    text = f"메뉴\n{HARBOUR['ko']}\n"
+    document = Document(text=text, id="x", metadata={"source": "web", "profile": "web", "language": "ko"})
+    rules = CleanRules(url=False, language=False, min_words=10, c4_quality=True, min_sentences=3)
+    assert Rules(CleanConfig(rules=rules), Path("unused")).judge(document) is None
+    assert document.text == HARBOUR["ko"] + "\n"
+
+
+def test_a_language_that_cannot_be_recognised_is_named() -> None:
+    with pytest.raises(UserError, match="does not know tlh"):
+        Rules(CleanConfig(languages=("Klingon",)), Path("unused")).filter_of(
+            "language", rules=CleanRules(languages=("tlh",))
+        )
 
 
 def test_thresholds_of_single_languages() -> None:
@@ -196,6 +256,40 @@ def test_thresholds_directly_under_clean_are_still_understood() -> None:
     assert CleanConfig.model_validate({"rules": {"min_words": 9}, "min_words": 7}).rules.min_words == 9
 
 
+CODE = (
+    "def ask(a):\n    # jane@corp.io, 8.8.8.8, &amp;, caf\u00c3\u00a9\n    if a > 1:\n        return {1}\n"
+    "    else:\n\n\n        x=3\n"
+)
+
+
+@pytest.mark.parametrize("profile", Profile)
+def test_preformatted_text_comes_through_to_the_character_or_not_at_all(profile: Profile) -> None:
+    text = f"{GOOD}\nA line without a stop\n{CODE}\nMenu\n{GOOD} caf\u00c3\u00a9 jane@corp.io\n{CODE}"
+    spans = [(text.index(CODE), text.index(CODE) + len(CODE)), (len(text) - len(CODE), len(text))]
+    document = Document(text=text, id="x", metadata={"source": "mine", "url": "", "profile": profile.value})
+    note_verbatim(document.metadata, spans)
+    config = CleanConfig(rules=CleanRules(gopher_repetition=False, duplicated_characters=1, new_lines_per_word=1))
+    assert Rules(config, Path("unused")).judge(document) is None
+    assert document.text.count(CODE) == 2
+    assert [document.text[begin:end] for begin, end in verbatim_of(document.metadata)] == [CODE, CODE]
+    assert ("jane@corp.io" in document.text.replace(CODE, "")) is (profile in (Profile.CODE, Profile.MATHS))
+
+
+def test_code_is_the_same_to_the_byte(tmp_path: Path) -> None:
+    files = sorted(Path(clean.__code__.co_filename).parents[2].joinpath("pipeline").rglob("*.py"))
+    texts = {str(file): file.read_text(encoding="utf-8") for file in files if file.stat().st_size}
+    out, _ = _run(tmp_path, CleanConfig(), [(name, "src", text) for name, text in texts.items()], profile="code")
+    assert {document.id: document.text for document in read_documents(out)} == texts
+
+
+SOLUTION = "Solve x^2 - 10x + 21 = 0.\n(x-3)(x-7)=0.\nx=3\n  or\nx=7\n\nAnswer: 7\n"
+
+
+@pytest.mark.parametrize("text", [SOLUTION, "What is 3 + 4?", "\\frac{a}{b} & = c \\\\ d & = e", "a &lt; b"])
+def test_worked_solutions_keep_every_line(text: str) -> None:
+    assert _judge(CleanConfig(), text, "gsm", "", Profile.MATHS) == (None, text)
+
+
 def test_text_is_mended_and_masked_the_same_in_every_document() -> None:
     config = _config(pii=True)
     rules = Rules(config, Path("unused"))
@@ -215,13 +309,16 @@ def _rows() -> list[tuple[str, str, str]]:
     ]
 
 
-def _run(root: Path, config: CleanConfig, *files: list[tuple[str, str, str]]) -> tuple[Path, dict]:  # type: ignore[type-arg]
+def _run(
+    root: Path, config: CleanConfig, *files: list[tuple[str, str, str]], profile: str | None = None
+) -> tuple[Path, dict[str, Any]]:
     (root / "out").mkdir(parents=True)
-    return root / "out", clean(config, {"extract": write_documents(root / "in", *files)}, root / "out")
+    inputs = {"extract": write_documents(root / "in", *files, profile=profile)}
+    return root / "out", clean(config, inputs, root / "out")
 
 
 def test_stage_counts_and_keeps_rejects_as_they_came(tmp_path: Path) -> None:
-    out, metrics = _run(tmp_path, CleanConfig(rules=CleanRules(url=False)), _rows())
+    out, metrics = _run(tmp_path, CleanConfig(rules=CleanRules(url=False), max_loss=1), _rows())
     assert [document.id for document in read_documents(out)] == ["good", "kept"]
     assert metrics["dropped"] == {"gopher_quality/short_doc": 1, "language/other": 1}
     rows = _rows()
@@ -245,14 +342,16 @@ def test_same_bytes_for_any_number_of_workers(tmp_path: Path, monkeypatch: pytes
     for workers in (1, 2):
         set_workers(monkeypatch, workers)
         rows = _rows()
-        out, metrics = _run(tmp_path / str(workers), CleanConfig(rules=CleanRules(url=False)), rows[:2], rows[2:])
+        out, metrics = _run(
+            tmp_path / str(workers), CleanConfig(rules=CleanRules(url=False), max_loss=1), rows[:2], rows[2:]
+        )
         results.append((published(out), metrics))
     assert results[0] == results[1]
 
 
 def test_killed_stage_resumes_with_the_same_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     set_workers(monkeypatch, 1)
-    config, rows = CleanConfig(rules=CleanRules(url=False)), _rows()
+    config, rows = CleanConfig(rules=CleanRules(url=False), max_loss=1), _rows()
     whole = _run(tmp_path / "whole", config, rows[:2], rows[2:])
     inputs = {"extract": write_documents(tmp_path / "in", rows[:2], rows[2:])}
     out = tmp_path / "out"
@@ -288,7 +387,7 @@ def test_one_breaking_document_is_counted_and_many_stop_the_stage(
     monkeypatch.setattr(FastGopherQuality, "filter", breaks)
     renew()
     set_workers(monkeypatch, 1)
-    config = CleanConfig(rules=CleanRules(url=False), max_failures=0.5)
+    config = CleanConfig(rules=CleanRules(url=False), max_failures=0.5, max_loss=1)
     out, metrics = _run(tmp_path / "a", config, _rows())
     assert metrics["dropped"]["failure/gopher_quality"] == 1
     broken = only(d for d in read_documents(out, "rejects") if d.id == "good")
@@ -310,7 +409,7 @@ def test_a_document_on_which_a_rule_hangs_costs_itself(tmp_path: Path, monkeypat
     monkeypatch.setattr(FastGopherQuality, "filter", hangs)
     renew()
     set_workers(monkeypatch, 1)
-    config = CleanConfig(rules=CleanRules(url=False), max_failures=0.5, max_document_seconds=0.3)
+    config = CleanConfig(rules=CleanRules(url=False), max_failures=0.5, max_loss=1, max_document_seconds=0.3)
     out, metrics = _run(tmp_path / "a", config, _rows())
     assert metrics["dropped"]["failure/timeout"] == 1
     rejected = only(d for d in read_documents(out, "rejects") if d.id == "good")
@@ -320,5 +419,8 @@ def test_a_document_on_which_a_rule_hangs_costs_itself(tmp_path: Path, monkeypat
 
 
 def test_nothing_left_is_a_users_error(tmp_path: Path) -> None:
+    rows = [("german", "web", GERMAN)]
     with pytest.raises(UserError, match="no document passed"):
-        _run(tmp_path, CleanConfig(rules=CleanRules(url=False)), [("german", "web", GERMAN)])
+        _run(tmp_path / "a", CleanConfig(rules=CleanRules(url=False), max_loss=1), rows)
+    with pytest.raises(UserError, match=r"source web loses .* by language/other, as german \(Der alte"):
+        _run(tmp_path / "b", CleanConfig(rules=CleanRules(url=False)), rows)

@@ -7,6 +7,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from pipeline.clean.lines import CITATION, Cut, FastC4Quality
+from pipeline.tasks.verbatim import note_verbatim, verbatim_of
 from pipeline.text.words import WORDS
 from tests.pipeline.corpus import words
 
@@ -45,12 +46,30 @@ def test_verdicts_are_datatroves(text: str, fewest: int, curly: bool, stops: boo
         ]
 
 
+@given(TEXTS, st.data(), st.booleans(), st.booleans())
+@settings(deadline=None, max_examples=300)
+def test_verbatim_stretches_stay_to_the_character(text: str, data: st.DataObject, citations: bool, curly: bool) -> None:
+    edges = sorted(data.draw(st.sets(st.integers(0, len(text)), max_size=6)))
+    held = list(zip(edges[::2], edges[1::2], strict=False))
+    document = Document(text=text, id="", metadata={})
+    note_verbatim(document.metadata, held)
+    rule = FastC4Quality(min_sentences=1, citations=citations, curly_bracket=curly)
+    if rule.filter(document) is not True:
+        return
+    parts = [text[begin:end] for begin, end in held]
+    assert [document.text[begin:end] for begin, end in verbatim_of(document.metadata)] == parts
+    assert len(document.text) + sum(len(cut.text) for cut in rule.cuts) == len(text)
+    bare = Document(text=text, id="", metadata={})
+    if not held and rule.filter(bare) is True:
+        assert bare.text == document.text
+
+
 @given(TEXTS, st.booleans())
 @settings(deadline=None, max_examples=300)
 def test_lines_go_whole_and_every_character_is_accounted_for(text: str, citations: bool) -> None:
     left = FastC4Quality(min_sentences=1, citations=citations).examine(text)
     if left.objection:
-        assert left == (left.objection, text, [])
+        assert left == (left.objection, text, [], [])
         return
     assert len(left.text) + sum(len(cut.text) for cut in left.cuts) == len(text)
     rest = iter((CITATION_REGEX.sub("", text) if citations else text).splitlines())

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.clean.repetition import FastGopherRepetition, duplicate_characters, top_characters
+from pipeline.clean.survey import survey
 from pipeline.text.words import WORDS
 from tests.pipeline.corpus import words
 
@@ -21,9 +22,22 @@ SIZES = (1, 2, 3, 5)
 @given(st.lists(st.sampled_from(["a", "b", "ab", "ba", "é", "日", "x" * 40]), min_size=1, max_size=60))
 @settings(deadline=None)
 def test_counts_are_datatroves(some: list[str]) -> None:
-    tops = [find_top_duplicate(grams) if (grams := get_n_grams(some, n)) else 0 for n in SIZES]
-    assert top_characters(some, SIZES) == tops
-    assert duplicate_characters(some, SIZES) == [find_all_duplicate(some, n) for n in SIZES]
+    grams = [get_n_grams(some, n) for n in SIZES]
+    tops = [find_top_duplicate(each) if len(set(each)) < len(each) else 0 for each in grams]
+    found = survey(" ".join(some))
+    assert top_characters(found, SIZES) == tops
+    assert duplicate_characters(found, SIZES) == [find_all_duplicate(some, n) for n in SIZES]
+
+
+PARTS = st.lists(st.sampled_from(["a", "b", "a line", "\n", "\n\n", "\n\n\n", " ", "\t\n"]), min_size=1, max_size=30)
+
+
+@given(PARTS.map("".join))
+@settings(deadline=None, max_examples=500)
+def test_repeated_lines_and_paragraphs_are_datatroves(text: str) -> None:
+    document = Document(text=text, id="")
+    theirs = GopherRepetitionFilter(top_n_grams=(), dup_n_grams=(), language=WORDS).filter(document)
+    assert FastGopherRepetition(top_n_grams={}, dup_n_grams={}).filter(document) == theirs
 
 
 @pytest.mark.parametrize("repeats", [1, 2, 3, 5, 8])

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
+import io
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +14,8 @@ from hypothesis import strategies as st
 
 from pipeline.sections import BookSource
 from pipeline.sources.book import chapters, cut, read
-from pipeline.sources.gutenberg import strip_licence
+from pipeline.sources.gutenberg import Book, books
+from pipeline.tasks.ledger import RECORD, take_record
 from tests.pipeline.corpus import only
 from tests.pipeline.sources.raw import LIMIT, external, read_all
 
@@ -35,9 +39,24 @@ def test_gutenberg_files(tmp_path: Path) -> None:
     assert not damage
     assert [rule for _, rule in found] == [None, None]
     first, second = (document for document, _ in found)
-    assert first.metadata == {"url": "", "title": "A Town", "author": "Jane Doe", "chapter": "CHAPTER I. Home"}
+    assert {key: value for key, value in first.metadata.items() if key != RECORD} == {
+        "url": "",
+        "title": "A Town",
+        "author": "Jane Doe",
+        "chapter": "CHAPTER I. Home",
+    }
     assert first.text == f"A TOWN\n\nCHAPTER I. Home\n\n{PARAGRAPH.strip()}"
     assert second.text == f"CHAPTER II.\n\n{PARAGRAPH}2"
+
+
+SMALL_START = "***START**THE SMALL PRINT!**FOR PUBLIC DOMAIN ETEXTS**START***\n"
+SMALL_END = "*END*THE SMALL PRINT! FOR PUBLIC DOMAIN ETEXTS*Ver.04.29.93*END*\n"
+
+
+def _one(text: str) -> Book:
+    book: Book = only(books(text))
+    assert book.characters == len(text) == len(book.text) + sum(book.cut.values())
+    return book
 
 
 @pytest.mark.parametrize(
@@ -46,19 +65,97 @@ def test_gutenberg_files(tmp_path: Path) -> None:
         (START, END),
         (START.replace("THE PROJECT", "THIS PROJECT"), "End of the Project Gutenberg EBook of A Town\n"),
         ("***START OF THE PROJECT GUTENBERG EBOOK A\nTOWN***\n", "***END OF THE PROJECT GUTENBERG EBOOK A TOWN***\n"),
-        ("*END*THE SMALL PRINT! FOR PUBLIC DOMAIN ETEXTS*Ver.04.29.93*END*\n", "End of Project Gutenberg's A Town\n"),
+        (
+            "*** START OF THE COPYRIGHTED PROJECT GUTENBERG EBOOK A ***\n",
+            "*** END OF THE COPYRIGHTED PROJECT GUTENBERG",
+        ),
+        (f"{SMALL_START}words\n{SMALL_END}", "End of Project Gutenberg's A Town\n"),
+        (
+            SMALL_END.replace("*END*", "*END ", 1).replace("04.29.93", "10/04/01"),
+            "End of this Project Gutenberg Etext\n",
+        ),
+        (f"{SMALL_START}words\n{SMALL_END}\n{START}", f"End of Project Gutenberg's A Town\n\n{END}"),
+        (START, "Ende dieses Projekt Gutenberg Etextes Die Stadt\n"),
+        (START, "Ende dieses Etextes Die Stadt\n"),
+        (START, "Fin de Project Gutenberg Etext La ville\n"),
+        (START, "Fin del Proyecto Gutenberg Etext\n"),
     ],
 )
 def test_markers_of_all_ages(start: str, end: str) -> None:
-    text, fields = strip_licence(f"{HEADER}{start}body\n{end}licence")
-    assert text.strip() == "body"
-    assert fields == {"title": "A Town", "author": "Jane Doe"}
+    book = _one(f"{HEADER}{start}body\n{end}licence\n{SMALL_START if 'SMALL' not in start else ''}")
+    assert book.text.strip() == "body"
+    assert book.fields == {"title": "A Town", "author": "Jane Doe"}
+    assert book.problem is None
 
 
-def test_a_gutenberg_file_without_its_end_is_cut(tmp_path: Path) -> None:
-    document, rule = only(_read(tmp_path, f"{HEADER}{START}{PARAGRAPH}")[0])
+ABOUT = (
+    "**The Project Gutenberg Etext of A Town, by Jane Doe**\n\nPlease take a look at the important information in this "
+    "header.\nWe encourage you to keep this file on your own disk, keeping an electronic path open.\n\n"
+    "To encourage this, we have moved most of the information to the end.\n\n"
+)
+
+
+@pytest.mark.parametrize("last", ["End of The Project Gutenberg Etext of A Town\n\n", ""])
+def test_the_small_print_may_stand_at_the_end(tmp_path: Path, last: str) -> None:
+    words = f"CHAPTER I\n\n{PARAGRAPH * 20}\n\nCHAPTER II\n\n{PARAGRAPH}"
+    text = f"{ABOUT}{words}\n\n{last}{SMALL_START}This etext may be copied.\n{SMALL_END}"
+    book = _one(text)
+    assert book.text.strip() == words.strip()
+    assert book.fields == {"title": "A Town", "author": "Jane Doe"}
+    found, _ = _read(tmp_path, text)
+    assert [rule for _, rule in found] == [None, None]
+
+
+def test_several_books_of_a_file(tmp_path: Path) -> None:
+    small = (
+        f"{ABOUT.replace('A Town', 'Two')}two {PARAGRAPH}\nEnd of Project Gutenberg's Two\n{SMALL_START}\n{SMALL_END}"
+    )
+    one = f"{HEADER}{START}one {PARAGRAPH}\n{END}The licence.\n"
+    named = (
+        "*** START OF THE PROJECT GUTENBERG EBOOK, THREE ***\nthree\n*** END OF THE PROJECT GUTENBERG EBOOK, THREE ***"
+    )
+    text = (one + small + named).removeprefix("\ufeff")
+    found = books(text)
+    assert [book.text.split()[0] for book in found] == ["one", "two", "three"]
+    assert [book.fields["title"] for book in found] == ["A Town", "Two", "THREE"]
+    assert sum(book.characters for book in found) == len(text)
+    documents = [document for document, _ in _read(tmp_path, text)[0]]
+    assert [document.metadata["title"] for document in documents] == ["A Town", "Two", "THREE"]
+    assert [take_record(document.metadata, 0).characters for document in documents] == [
+        book.characters for book in found
+    ]
+
+
+def test_a_book_that_lost_its_end_costs_itself_alone(tmp_path: Path) -> None:
+    cut_off = f"{HEADER}{START}{PARAGRAPH * 20}"
+    found, _ = _read(tmp_path, f"{cut_off}{HEADER}{START}two {PARAGRAPH}\n{END}{HEADER}{START}three")
+    assert [(document.text[:3], rule) for document, rule in found] == [
+        ("", "failure/truncated"),
+        ("two", None),
+        ("", "failure/truncated"),
+    ]
+
+
+def test_credits_go_from_the_beginning_alone() -> None:
+    credits_ = "Produced by Jane Doe and the Online\nDistributed Proofreading Team\n\n[Transcribed by the same]\n\n"
+    words = "A TOWN\n\nProduced by the wind, the waves were high.\n\nTranscribed from memory.\n\nThe end."
+    book = _one(f"{HEADER}{START}\n{credits_}{words}\n{END}")
+    assert book.text.strip() == words
+    assert book.cut["credits"] == len(credits_) + 1
+
+
+def test_a_text_without_any_marker_is_left_alone() -> None:
+    text = f"Produced by hand.\n\nOf Project Gutenberg we know little.\n\n{PARAGRAPH}"
+    assert _one(text) == Book(text, {}, len(text), {"licence": 0, "credits": 0})
+
+
+@pytest.mark.parametrize("header", [f"{HEADER}{START}", f"{HEADER}{SMALL_START}words\n{SMALL_END}"])
+def test_a_gutenberg_file_without_its_end_is_cut(tmp_path: Path, header: str) -> None:
+    document, rule = only(_read(tmp_path, f"{header}{PARAGRAPH}")[0])
     assert rule == "failure/truncated"
-    assert document.metadata["failure"] == "line 8: truncated: the Gutenberg header is there, its END marker is not"
+    line = header.count("\n") + 1
+    problem = f"line {line}: truncated: the Gutenberg header is there, its END marker is not"
+    assert document.metadata["failure"] == problem
 
 
 def test_plain_books_have_the_first_line_for_a_title(tmp_path: Path) -> None:
@@ -157,12 +254,74 @@ def test_chapters_lose_nothing(parts: list[str], least: int) -> None:
 
 
 def test_what_a_book_says_of_itself_is_kept_short() -> None:
-    text = f"Title: {'a' * 100_000}\nAuthor:  B\n\n*** START OF THE PROJECT GUTENBERG EBOOK A ***\nwords\n"
-    _, fields = strip_licence(text + "*** END OF THE PROJECT GUTENBERG EBOOK A ***\n")
-    assert fields == {"title": "a" * 1000, "author": "B"}, "every piece of the book carries it"
+    text = f"Title: {'a' * 10_000}\nAuthor:  B\n\n*** START OF THE PROJECT GUTENBERG EBOOK A ***\nwords\n"
+    book = _one(text + "*** END OF THE PROJECT GUTENBERG EBOOK A ***\n")
+    assert book.fields == {"title": "a" * 1000, "author": "B"}, "every piece of the book carries it"
 
 
 def test_a_header_cannot_choose_a_slow_decoder(tmp_path: Path) -> None:
     content = b"Character set encoding: punycode\n" + b"a" * 1_000_000 + b"-\xff" + b"b" * 1_000_000
     found, _ = read_all(read, SOURCE, external(tmp_path / "a.txt", content[:900_000] + b"\xff"))
     assert [rule for _, rule in found] == ["failure/encoding"]
+
+
+RTF = (
+    r"{\rtf1\ansi\ansicpg1252{\fonttbl{\f0 Times;}}{\info{\title x}}\f0 CHAPTER I\par \par "
+    r"The caf\'e9, \u26481?\u-10179?\u-8704?\par %s\par}"
+)
+PAGE = (
+    "<!DOCTYPE html><html><head><title>A Town</title><style>p{margin:0}</style></head><body><h2>CHAPTER I</h2><p>%s</p>"
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "begins"),
+    [
+        ("a.htm", PAGE % PARAGRAPH, "CHAPTER I\n\nThe harbour"),
+        ("a.txt", "<?xml version='1.0'?><!-- c --> " + PAGE % PARAGRAPH, "CHAPTER I\n\nThe harbour"),
+        ("a.html", f"<p>{PARAGRAPH}", "The harbour"),
+        ("a.rtf", RTF % PARAGRAPH, "CHAPTER I\n\nThe café, 東😀\nThe harbour"),
+        ("a.txt", RTF % PARAGRAPH, "CHAPTER I\n\nThe café, 東😀\nThe harbour"),
+        ("a.md", f"# A Town\n\n*The* [harbour](http://h) & `<b>`\n\n{PARAGRAPH}", "A Town\n\nThe harbour & <b>\n\nThe"),
+    ],
+)
+def test_markup_is_read_by_its_kind(tmp_path: Path, name: str, content: str, begins: str) -> None:
+    for ending, data in ("", content.encode()), (".gz", gzip.compress(content.encode())):
+        found, _ = read_all(read, SOURCE, external(tmp_path / f"{name}{ending}", data))
+        document, rule = only(found)
+        assert rule is None
+        assert document.text.startswith(begins)
+        assert document.text.endswith("tide.")
+        assert take_record(document.metadata, 0).characters == len(content)
+
+
+def _zip(**members: str) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name.replace("__", "/").replace("_", "."), content)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("a.tex", b"Some words", "TeX is not read here; make text of it"),
+        ("a.txt", b"% a comment\n\\documentclass{book}\\begin{document}words", "TeX"),
+        ("a.txt", b"%PDF-1.4\n%\xe2\xe3\xcf\xd3", "PDF is not read here; make text of it (pdftotext"),
+        (
+            "a.fb2",
+            b"<?xml version='1.0'?><FictionBook xmlns='x'><body/>",
+            "FictionBook is not read here; convert it to EPUB",
+        ),
+        ("a.azw3", bytes(60) + b"BOOKMOBI" + bytes(9), "MOBI"),
+        ("a.doc", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(99), "Word is not read here; make text of it"),
+        ("a.docx", _zip(word__document_xml="<x/>"), "Word"),
+        ("a.odt", _zip(mimetype="application/vnd.oasis.opendocument.text", content_xml="<x/>"), "OpenDocument"),
+        ("a.rst", b"Title\n=====\n\nwords", "reStructuredText"),
+    ],
+)
+def test_what_is_not_read_is_named_with_the_remedy(tmp_path: Path, name: str, content: bytes, said: str) -> None:
+    document, rule = only(read_all(read, SOURCE, external(tmp_path / name, content))[0])
+    assert (rule, document.text) == ("failure/format", "")
+    assert document.metadata["failure"].startswith(said)

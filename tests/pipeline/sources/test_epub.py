@@ -11,6 +11,8 @@ import pytest
 
 from pipeline.sections import BookSource
 from pipeline.sources.book import read
+from pipeline.sources.html import MOST_DEPTH
+from pipeline.tasks.ledger import take_record
 from tests.pipeline.corpus import only
 from tests.pipeline.sources.raw import LIMIT, external, read_all
 
@@ -66,6 +68,7 @@ def test_chapters_in_the_order_of_reading(tmp_path: Path) -> None:
     assert [document.metadata["chapter"] for document, _ in found] == ["Arrival", "Half title"]
     assert found[0][0].text.split("\n\n") == ["Arrival", WORDS.strip()]
     assert "The café" in found[1][0].text
+    assert take_record(found[0][0].metadata, 0).cut["navigation"] > 100
     assert found[0][0].metadata | {"chapter": ""} == {
         "url": "",
         "title": "A Town",
@@ -114,3 +117,115 @@ def test_what_is_no_book_is_one_reject(tmp_path: Path, content: bytes, rule: str
     document, found = only(_read(tmp_path, content))
     assert found == rule
     assert document.metadata["failure"]
+
+
+def _texts(tmp_path: Path, content: bytes, **options: Any) -> str:
+    found = _read(tmp_path, content, **options)
+    assert all(rule is None for _, rule in found), found
+    return "\n".join(document.text for document, _ in found)
+
+
+@pytest.mark.parametrize("broken", ["missing", "corrupt", "nested", "not in the manifest"])
+def test_a_chapter_that_cannot_be_read_costs_itself(tmp_path: Path, broken: str) -> None:
+    deep = "<div>" * (MOST_DEPTH + 100) + "two" + "</div>" * (MOST_DEPTH + 100)
+    pages = {"a": _page("One"), "b": _page("Two", deep if broken == "nested" else WORDS), "c": _page("Three")}
+    content = epub(pages)
+    if broken == "missing":
+        content = content.replace(b"EPUB/text/b", b"EPUB/text/x")
+    elif broken == "corrupt":
+        content = _stored(content).replace(b"<h1>Two</h1>", b"<h1>2wo</h1>")
+    elif broken != "nested":
+        content = _with(content, "EPUB/package.opf", 'idref="i1"', 'idref="j1"')
+    found = _read(tmp_path, content)
+    assert [(document.text.partition("\n")[0], rule) for document, rule in found if rule is None] == [
+        ("One", None),
+        ("Three", None),
+    ]
+    ((reject, rule),) = [(document, rule) for document, rule in found if rule]
+    assert rule == {"corrupt": "failure/epub", "nested": "failure/text"}.get(broken, "missing_chapter")
+    assert reject.metadata["title"] == "A Town"
+    said = {"missing": "EPUB/text/b of", "corrupt": "Bad CRC", "nested": "nested"}.get(broken, "j1 of")
+    assert said in reject.metadata["failure"]
+
+
+def _stored(content: bytes) -> bytes:
+    """The archive without compression."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(content)) as old, zipfile.ZipFile(buffer, "w") as new:
+        for info in old.infolist():
+            new.writestr(info.filename, old.read(info))
+    return buffer.getvalue()
+
+
+HEAD = '<html xmlns="http://www.w3.org/1999/xhtml"><head>'
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        f"{HEAD}<title/></head><body><p>{WORDS}</p></body></html>",
+        f'{HEAD}<title>x</title><script src="a.js"/></head><body><p>{WORDS}</p></body></html>',
+        f"{HEAD}<title>x</title></head><body><iframe/><textarea/><p/><p>{WORDS}</p></body></html>",
+        f'<x:html xmlns:x="http://www.w3.org/1999/xhtml"><x:head><x:title/></x:head><x:body><x:p>{WORDS}</x:p></x:body></x:html>',
+        f'{HEAD}<style type="text/css"/></head><body><a id="x"/><p>{WORDS}</p></body></html>',
+    ],
+)
+def test_elements_that_close_themselves_swallow_nothing(tmp_path: Path, page: str) -> None:
+    text = _texts(tmp_path, epub({"a": page, "b": _page("Two")}))
+    assert " ".join(text.split()).startswith(WORDS.strip())
+    assert "Two" in text
+
+
+DOCTYPE = """<?xml version="1.0"?>
+<!DOCTYPE html PUBLIC "-//W3C//DTD XHTML 1.1//EN" "http://h/xhtml11.dtd" [
+<!ENTITY name "Ann &amp; Co"><!ENTITY all '<b>&name;</b> &hearts;'>
+<!ENTITY % p SYSTEM "http://h/x"> <!ENTITY file SYSTEM "file:///etc/hosts">]>
+"""
+
+
+def test_a_pages_own_entities_are_put_in_and_no_file_is(tmp_path: Path) -> None:
+    words = f"By &all;&nbsp;caf&eacute; &unknown;&file; {WORDS}"
+    page = f"{DOCTYPE}{HEAD}<title>x</title></head><body><p>{words}</p></body></html>"
+    text = _texts(tmp_path, epub({"a": page})).replace("\xa0", " ")
+    assert text.startswith("By Ann & Co ♥ café &unknown;&file; The harbour")
+
+
+def test_entities_cannot_become_more_than_the_page(tmp_path: Path) -> None:
+    laughs = "".join(f"<!ENTITY e{n} '{f'&e{n - 1};' * 10 if n else 'ha' * 10}'>" for n in range(10))
+    many = f"<!ENTITY a '{'x' * 9000}'>"
+    for subset, use in ((laughs, "&e9;&e3;&e2;"), (many, "&a;" * 1000)):
+        page = f"<!DOCTYPE html [{subset}]>{HEAD}<title>x</title></head><body><p>{use} {WORDS}</p></body></html>"
+        found = _read(tmp_path, epub({"a": page, "b": _page("Two")}))
+        assert sum(len(document.text) for document, _ in found) < 20_000
+        assert "Two" in "".join(document.text for document, rule in found if rule is None)
+
+
+def test_ruby_is_read_once(tmp_path: Path) -> None:
+    bare, fenced = "<ruby>東京<rt>とうきょう</rt></ruby>", "<ruby>春<rp>(</rp><rt>はる</rt><rp>)</rp></ruby>"
+    content = epub({"a": _page("一", f"{bare}の{fenced}は短い。" * 10)})
+    assert "東京の春は短い。東京" in _texts(tmp_path, content)
+    assert "東京(とうきょう)の春(はる)は短い。東京" in _texts(tmp_path, content, ruby_readings=True)
+
+
+def test_what_is_auxiliary_is_left_out_and_counted(tmp_path: Path) -> None:
+    content = epub({"a": _page("One"), "b": _page("Two"), "c": _page("Notes")})
+    found = _read(
+        tmp_path, _with(content, "EPUB/package.opf", '<itemref idref="i2"/>', '<itemref idref="i2" linear="no"/>')
+    )
+    assert [document.metadata["chapter"] for document, _ in found] == ["One", "Two"]
+    assert take_record(found[0][0].metadata, 0).cut["auxiliary"] > len(WORDS) // 2
+
+
+def test_fonts_that_are_obfuscated_are_no_matter(tmp_path: Path) -> None:
+    fonts = ENCRYPTED.replace("http://www.w3.org/2001/04/xmlenc#aes128-cbc", "http://www.idpf.org/2008/embedding")
+    assert "One" in _texts(tmp_path, epub({"a": _page("One")}, {"META-INF/encryption.xml": fonts}))
+
+
+def _with(content: bytes, name: str, old: str, new: str) -> bytes:
+    """The archive with something else in a member."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(content)) as before, zipfile.ZipFile(buffer, "w") as after:
+        for info in before.infolist():
+            text = before.read(info)
+            after.writestr(info.filename, text.replace(old.encode(), new.encode()) if info.filename == name else text)
+    return buffer.getvalue()

@@ -2,12 +2,70 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 
 from pipeline.sources.wikitext.namespaces import NAMES
 from pipeline.sources.wikitext.render import rendered
 from pipeline.sources.wikitext.sections import SECTIONS
+from pipeline.sources.wikitext.template_names import NAMES as NAMES_OF_TEMPLATES
+from pipeline.sources.wikitext.template_texts import KINDS
 from pipeline.sources.wikitext.wikis import code_of, wiki_of
+
+TOKENS = [
+    *(
+        "{{",
+        "}}",
+        "{{{",
+        "}}}",
+        "[[",
+        "]]",
+        "|",
+        "=",
+        "==",
+        "{|",
+        "|}",
+        "|-",
+        "||",
+        "!",
+        "\n",
+        " ",
+        "''",
+        "'''",
+        "a",
+        "b ",
+    ),
+    *(
+        "<ref>",
+        "</ref>",
+        "<ref name=a />",
+        "<!--",
+        "-->",
+        "<nowiki>",
+        "</nowiki>",
+        "<code>",
+        "</code>",
+        "<pre>",
+        "</pre>",
+    ),
+    *(
+        "<math>",
+        "</math>",
+        "<table>",
+        "<td>",
+        "</table>",
+        "<br>",
+        "<poem>",
+        "</poem>",
+        "&amp;",
+        "&#1;",
+        "&lt;",
+        "__TOC__",
+    ),
+    *("-{", "}-", "zh-tw:", "H|", ";", ":", "*", "#", "(", ")", ",", "File:", "Category:", "http://a ", "[http://b c]"),
+    *("convert|1|km", "lang|de|x", "quote|x", "1", "ubl|", "{{x}}", "{{convert|5|m}}", "\x01", "\x020\x01"),
+]
 
 
 def _text(markup: str, language: str = "en", **options: object) -> str:
@@ -73,6 +131,7 @@ def test_what_only_looks_like_markup(text: str) -> None:
         ("<nowiki>''[[x]] {{y}} <ref> &lt; __NOTOC__</nowiki>", "''[[x]] {{y}} <ref> < __NOTOC__"),
         ("{{nowrap|<nowiki>}}|</nowiki>}}", "}}|"),
         ("<nowiki>*</nowiki> no item", "* no item"),
+        ("{{10^|<nowiki>x</nowiki>}} {{uc:<nowiki>a</nowiki>}} {{num|<nowiki>1</nowiki>}}", "10x a 1"),
         ("[[a|<nowiki>]]</nowiki>]]", "]]"),
         ("<code>[[ -f $x ]]</code>", "[[ -f $x ]]"),
         ("<code>a = ''</code>, <code>x[[1]]</code>", "a = '', x[[1]]"),
@@ -126,6 +185,10 @@ def test_blocks(markup: str, text: str) -> None:
         ("Name（{{x}}、）は", "Nameは"),
         ("end <ref>a</ref> . Next<ref>b</ref><ref>c</ref> one", "end. Next one"),
         ("a, {{x}}, b", "a, b"),
+        ("a « {{x}} » b and „{{x}}“ c", "a b and c"),
+        ("« {{x}} mot » <ref>a</ref> ; suite", "« mot » ; suite"),
+        ("مدينة ({{x}}، {{y}}) في، {{z}}، مصر", "مدينة في، مصر"),
+        ("नगर <ref>a</ref> । और", "नगर। और"),
         ("{{x}}, b", "b"),
         ("a\n\n{{box}}\n\nb", "a\n\nb"),
         ("f() and ( x ) stay", "f() and ( x ) stay"),
@@ -165,6 +228,7 @@ def test_no_hole_stays(markup: str, text: str) -> None:
         ("{{HMS|Victory}} {{USS|Nimitz|CVN-68}} {{US$|5}}", "HMS Victory USS Nimitz (CVN-68) US$5"),
         ("{{Template:nowrap|a}} {{subst:nowrap|b}} {{unknown|{{nowrap|c}}}}", "a b"),
         ("{{{1|default}}} {{{{{1}}}}} {{ left {{nowrap|open}}", "default {{ left open"),
+        ("{{#if:x|yes|no}} {{#if: |yes|no}} {{#ifeq:a|a|same}} {{#tag:math|x^2}}{{#tag:ref|x}}", "yes no same $x^2$"),
         ("{{code|1=a  = ''}} {{tmath|x_1}}", "a  = '' $x_1$"),
         ("{{nowrap|1=a=b}} {{nowrap|[[x|y]]}} {{nowrap|text=z}}", "a=b y z"),
     ],
@@ -181,8 +245,13 @@ def test_templates(markup: str, text: str) -> None:
             "{{formatnum:1234567.89}} {{laS|aqua}} {{Zitat|Text=Worte|Autor=A}}",
             "1.234.567,89 latein aqua\n\nWorte\n— A",
         ),
+        ("ko", "{{convert|605.21|km2}}", "605.21 km² (233.67 sq mi)"),
+        ("fr", "{{refnec|vrai|date=mai}} le {{1er}} mai, {{XXe siècle}}", "vrai le 1er mai, XXe siècle"),
         ("fr", "{{langue|en|x}} {{unité|12|km}} au {{s|XIX|e}} {{citation|y}}", "x 12 km au XIXe siècle « y »"),
         ("lv", "{{vol-en|town}}", "angļu: town"),
+        ("it", "{{M|1200|u=km}} {{Citazione|Parole.|A}}", "1.200 km\n\nParole.\n— A"),
+        ("de", '{{"|Worte}} {{lang|en|words}}', "„Worte“ words"),
+        ("ru", "{{s|5 км}} {{число|12000}}", "5 км 12 000"),
         ("ru", "{{lang-en|town}} {{нп5|Город||en|Town}}", "английский: town Город"),
         ("ja", "{{読み仮名|漢字|かんじ}} {{仮リンク|町|en|Town}} {{ルビ|字|じ}}", "漢字（かんじ） 町 字"),
         ("ko", "{{llang|en|Seoul}} {{임시링크|서울|en|Seoul}}", "Seoul 서울"),
@@ -279,3 +348,26 @@ def test_the_code_of_a_wiki(database: str, language: str, code: str) -> None:
 
 def test_characters_that_could_be_marks_are_none() -> None:
     assert _text("a\x010\x01b\x02c\x03<nowiki>\x010\x01</nowiki>") == "a0bc0"
+
+
+def test_an_argument_is_used_once_at_most() -> None:
+    """Otherwise templates within templates would double their text at each level."""
+    named = "|".join(
+        f"{name}=n{name}" for name in ("text", "author", "source", "u", "e", "t", "s", "p", "hangul", "lt")
+    )
+    assert set(NAMES_OF_TEMPLATES.values()) == set(KINDS)
+    for language in ("en", "fr", "de", "ru", "it"):
+        for name in NAMES_OF_TEMPLATES:
+            text = _text(f"{{{{{name}|q1q|q2q|q3q|q4q|q5q|q6q|{named}}}}}", language)
+            twice = [part for part in (*(f"q{n}q" for n in range(1, 7)), "ntext", "nauthor") if text.count(part) > 1]
+            assert not twice, (name, text)
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_whatever_comes_leaves_no_mark(seed: int) -> None:
+    source = random.Random(seed)
+    for language in ("en", "zh", "fr"):
+        markup = "".join(source.choices(TOKENS, k=source.randint(1, 400)))
+        found = rendered(markup, wiki_of(language), variant="zh-tw", tables=source.random() < 0.5)
+        assert not set(found.text) & set("\x00\x01\x02\x03\x04")
+        assert all(size > 0 for size in found.cuts.values())

@@ -33,7 +33,7 @@ def test_ledgers_of_tasks_add_up(tmp_path: Path) -> None:
         document = _document(text)
         before = ledger.read(document)
         if rank:
-            ledger.reject("web", "rule", before)
+            ledger.reject(document, "rule", before)
         else:
             document.text = ""
             ledger.keep(document, before, {"lines": 1})

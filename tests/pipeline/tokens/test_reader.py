@@ -127,7 +127,7 @@ def test_trace_names_the_documents_whose_tokens_are_in_the_batch(artifact: Path,
     from tokenizers import Tokenizer
 
     reader = ShardReader(artifact, "train", global_batch=3, sequence_length=length)
-    eos = reader.card["eos"]
+    eos = reader.card.eos
     texts = {d.id: d.text for d in _documents(artifact)}
     tokenizer = Tokenizer.from_file(str(artifact.parent / "tokenizer" / "tokenizer.json"))
     for step in range(20):
@@ -191,8 +191,8 @@ def test_an_address_reads_as_a_folder_does(artifact: Path) -> None:
 def test_documents_of_a_batch_are_those_of_the_files(artifact: Path) -> None:
     """The reader finds documents by their end; the files say where each begins."""
     reader = ShardReader(artifact, "train", global_batch=1)
-    files = [file for _, entry in sorted(reader.card["splits"]["train"].items()) for file in entry["files"]]
-    offsets = [row for file in files for row in pq.read_table(artifact / file["name"])["offsets"].to_pylist()]
+    files = [file for _, entry in sorted(reader.card.splits["train"].items()) for file in entry.files]
+    offsets = [row for file in files for row in pq.read_table(artifact / file.name)["offsets"].to_pylist()]
     for step in range(len(reader)):
         batch = reader.batch(step)
         marks = np.zeros(LENGTH, dtype=np.int64)
@@ -223,3 +223,18 @@ def test_card_agrees_with_the_files(artifact: Path) -> None:
             assert sum(len(table) for table in tables) == entry["rows"]
             assert {value for table in tables for value in table["source"].to_pylist()} <= {source}
             assert ShardReader(artifact, split, global_batch=1).source_rows[source] == entry["rows"]
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"format": 1}, "format 1, 2 is wanted"),
+        ({"eos": "none"}, r"damaged \(eos: "),
+        ({"splits": {"train": {"web": {"files": []}}}}, r"damaged \(splits.train.web.documents: "),
+    ],
+)
+def test_a_damaged_card_is_named(artifact: Path, tmp_path: Path, change: dict[str, object], says: str) -> None:
+    card = json.loads((artifact / "shards.json").read_text()) | change
+    (tmp_path / "shards.json").write_text(json.dumps(card))
+    with pytest.raises(UserError, match=f"shards.json: {says}"):
+        ShardReader(tmp_path, "train", global_batch=1)
