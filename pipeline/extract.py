@@ -199,7 +199,7 @@ class Reader(PipelineStep):
             if self.config.on_damaged is OnDamaged.STOP and self.config.max_failure_rate * self.files[piece.source] < 1:
                 raise UserError(
                     f"{piece.part.file.path}: {damage}; "
-                    "get the file again, or set extract.on_damaged=skip to keep the rest"
+                    f"{damage.remedy}, or set extract.on_damaged=skip to keep the rest"
                 ) from None
             yield Document(text="", id="", metadata={"url": "", "failure": str(damage)}), "damaged_file"
 

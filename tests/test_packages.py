@@ -27,8 +27,21 @@ ORDER = {
         *("sections", "architecture", "facts", "__init__"),
     ),
     "pipeline": (
-        *("inventory", "extract", "recall", "sample", "dedup", "sources", "clean", "html", "reasoning", "tokens"),
-        *("text", "tasks", "sections", "__init__"),
+        *(
+            "inventory",
+            "extract",
+            "recall",
+            "sample",
+            "dedup",
+            "sources",
+            "clean",
+            "html",
+            "reasoning",
+            "tokens",
+            "text",
+            "tasks",
+        ),
+        *("sections", "__init__"),
     ),
 }
 """From the top down: each may import what stands after it."""

@@ -149,6 +149,7 @@ def test_what_only_looks_like_markup(text: str) -> None:
         ("<math>\\frac{{a}}{b} < '' [[c]]</math>", "$\\frac{{a}}{b} < '' [[c]]$"),
         ('<math display="block">x^2</math>', "$$x^2$$"),
         ("<chem>H2O</chem>", "H2O"),
+        ("<math>a &lt; b &= c</math>", "$a < b &= c$"),
     ],
 )
 def test_what_comes_through_byte_for_byte(markup: str, text: str) -> None:
