@@ -51,7 +51,7 @@ RECORDS = 1_000_000
 """Records that any file may have beyond one for each of its bytes."""
 SECONDS, SECONDS_PER_MEGABYTE = 300.0, 60.0
 """Processor time that making text of a file may take in all, and further for its size: ten times what text takes."""
-NO_TEXT = ("status/", "type", "redirect", "namespace", "language", "skipped", "failure/", "damaged_file")
+NO_TEXT = ("status/", "type", "not_http", "redirect", "namespace", "language", "skipped", "failure/", "damaged_file")
 """How rules begin that reject what nobody asked for, or for which `max_failure_rate` is the limit."""
 DEEPEST = 32
 """Levels of lists and objects kept of a record's metadata."""

@@ -7,7 +7,8 @@ points; those out of one stage are those in of the next.
 
 A reader of raw files says of a record how many characters it had and which rules took some of them, in the document's
 metadata under `RECORD`; the step that reads the sources takes the entry out again and counts it. A record without an
-entry had the characters of its text.
+entry had the characters of its text; one that was turned away undecoded, as an image or a page of status 404, has none,
+and counts as a document alone.
 """
 
 from __future__ import annotations
