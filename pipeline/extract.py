@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,10 @@ from datatrove.pipeline.base import PipelineStep
 
 from infra import events
 from infra.errors import UserError
-from infra.storage import resolve
+from infra.storage import ExternalFile, resolve
 from pipeline.sections import ExtractConfig, OnDamaged
 from pipeline.sources.charset import MOST_NULS
+from pipeline.sources.passed_over import without_beside
 from pipeline.sources.stream import Damaged, Found, Limits, Part, most_decoded
 from pipeline.tasks.documents import (
     Document,
@@ -35,17 +37,22 @@ from pipeline.tasks.documents import (
 )
 from pipeline.tasks.guard import spent
 from pipeline.tasks.ledger import Account, DocumentMetrics, Ledger, take_record
+from pipeline.tasks.losses import Losses
 from pipeline.tasks.profiles import PROFILE
 from pipeline.tasks.verbatim import note_verbatim
 
-__all__ = ["Piece", "Reader", "deal", "extract"]
+__all__ = ["Piece", "Reader", "deal", "extract", "peek"]
 
+PEEKED_FILES = 6
+"""Files of which a look sees the beginning."""
 TASK_BYTES = 2_000_000
 """Files of a source share a task while they are smaller than this together."""
 RECORDS = 1_000_000
 """Records that any file may have beyond one for each of its bytes."""
 SECONDS, SECONDS_PER_MEGABYTE = 300.0, 60.0
 """Processor time that making text of a file may take in all, and further for its size: ten times what text takes."""
+NO_TEXT = ("status/", "type", "not_http", "redirect", "namespace", "language", "skipped", "failure/", "damaged_file")
+"""How rules begin that reject what nobody asked for, or for which `max_failure_rate` is the limit."""
 DEEPEST = 32
 """Levels of lists and objects kept of a record's metadata."""
 
@@ -60,7 +67,7 @@ class Piece:
     part: Part
 
 
-def extract(config: ExtractConfig, inputs: Mapping[str, Path], out_dir: Path) -> dict[str, Any]:
+def extract(config: ExtractConfig, inputs: Mapping[str, Path], out_dir: Path) -> DocumentMetrics:
     """Read the files of `config.sources`; `inputs` is empty.
 
     Raises:
@@ -70,11 +77,20 @@ def extract(config: ExtractConfig, inputs: Mapping[str, Path], out_dir: Path) ->
         raise UserError("extract.sources: no source is named; give at least one, with its kind and paths")
     tasks = deal(config)
     work = out_dir / ".work"
+    losses = Losses(
+        "extract",
+        config,
+        "see whether extract.sources.{source} has the right kind and options",
+        only_rejects=True,
+        intended=NO_TEXT,
+    )
     events.begin("extracting", sum(piece.part.size for task in tasks for piece in task), "bytes")
-    run_pipeline([Reader(config, tasks, out_dir), DocumentWriter(out_dir)], len(tasks), work, "extract")
-    metrics = Ledger.merged(work).metrics()
+    run_pipeline([Reader(config, tasks, out_dir, losses), DocumentWriter(out_dir)], len(tasks), work, "extract")
+    ledger = Ledger.merged(work)
+    metrics = ledger.metrics()
     _check(config, _files(tasks), metrics, out_dir)
-    return metrics.written()
+    losses.judge(ledger)
+    return metrics
 
 
 def deal(config: ExtractConfig) -> list[list[Piece]]:
@@ -88,8 +104,7 @@ def deal(config: ExtractConfig) -> list[list[Piece]]:
         room = 0
         seen: Counter[str] = Counter()
         module = _module(options.kind)
-        files = resolve(options.paths, config.max_download_bytes)
-        for file in module.choose(options, files) if hasattr(module, "choose") else files:
+        for file in _files_of(source, options, config.max_download_bytes):
             seen[file.name] += 1
             name = file.name if seen[file.name] == 1 else f"{file.name}~{seen[file.name]}"
             if file.size > config.split_bytes:
@@ -104,6 +119,15 @@ def deal(config: ExtractConfig) -> list[list[Piece]]:
             room -= file.size
             tasks[-1].append(Piece(source, name, Part(file)))
     return tasks
+
+
+def _files_of(source: str, options: Any, most: int) -> list[ExternalFile]:
+    """The files of a source that are data."""
+    files = resolve(options.paths, most)
+    module = _module(options.kind)
+    if hasattr(module, "choose"):
+        return list(module.choose(options, files))
+    return without_beside(f"extract.sources.{source}", options.paths, files, code=options.kind == "code")
 
 
 def _module(kind: str) -> Any:
@@ -121,25 +145,40 @@ def _module(kind: str) -> Any:
     }[kind]
 
 
+def peek(config: ExtractConfig, most: int) -> list[Document]:
+    """The first documents of the sources, `most` at most, from several files where there are several; for a look.
+
+    Raises:
+        UserError: a path names nothing, or a file is damaged.
+    """
+    tasks = deal(config)
+    reader = Reader(config, tasks, Path(), Losses("extract", config, ""))
+    pieces = [piece for task in tasks for piece in task]
+    chosen = pieces[:: max(1, len(pieces) // PEEKED_FILES)][:PEEKED_FILES]
+    share = -(-most // max(1, len(chosen)))
+    kept = ((document for document, rule in reader.read(piece) if rule is None) for piece in chosen)
+    return [document for found in kept for document in islice(found, share)][:most]
+
+
 class Reader(PipelineStep):
     """The datatrove step that reads the files of its task, counts, and writes the rejects."""
 
     type = "READER"
     name = "sources"
 
-    def __init__(self, config: ExtractConfig, tasks: list[list[Piece]], out_dir: Path) -> None:
+    def __init__(self, config: ExtractConfig, tasks: list[list[Piece]], out_dir: Path, losses: Losses) -> None:
         super().__init__()
-        self.config, self.tasks, self.out_dir = config, tasks, out_dir
+        self.config, self.tasks, self.out_dir, self.losses = config, tasks, out_dir, losses
         self.files = _files(tasks)
 
     def run(self, data: Iterable[Document] | None = None, rank: int = 0, world_size: int = 1) -> Iterator[Document]:
-        ledger = Ledger()
+        ledger = self.losses.ledger(self.out_dir / ".work")
         with RejectWriter(self.out_dir, rank) as rejects:
             for piece in self.tasks[rank]:
                 ledger.bytes_in += piece.part.size
                 records = ledger.records(piece.source)
                 separator = "/" if piece.part.begin == 0 and piece.part.end is None else "."
-                for number, (document, rule) in enumerate(self._read(piece), 1):
+                for number, (document, rule) in enumerate(self.read(piece), 1):
                     document.id = f"{piece.source}/{piece.name}{separator}{number}"
                     characters = len(document.text)
                     record = take_record(document.metadata, characters)
@@ -159,7 +198,8 @@ class Reader(PipelineStep):
     def _of_source(self, source: str) -> dict[str, str]:
         return {"source": source, PROFILE: self.config.sources[source].profile.value}
 
-    def _read(self, piece: Piece) -> Iterator[Found]:
+    def read(self, piece: Piece) -> Iterator[Found]:
+        """The documents of a file or a part of one, each with the rule that rejects it or None."""
         options = self.config.sources[piece.source]
         limits = Limits(self.config.max_record_bytes, self.config.max_record_seconds)
         try:
@@ -168,7 +208,7 @@ class Reader(PipelineStep):
             if self.config.on_damaged is OnDamaged.STOP and self.config.max_failure_rate * self.files[piece.source] < 1:
                 raise UserError(
                     f"{piece.part.file.path}: {damage}; "
-                    "get the file again, or set extract.on_damaged=skip to keep the rest"
+                    f"{damage.remedy}, or set extract.on_damaged=skip to keep the rest"
                 ) from None
             yield Document(text="", id="", metadata={"url": "", "failure": str(damage)}), "damaged_file"
 

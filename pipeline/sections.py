@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import encodings
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
@@ -17,6 +17,7 @@ __all__ = [
     "DecontaminateConfig",
     "ExtractConfig",
     "JsonlSource",
+    "LossLimits",
     "OnDamaged",
     "ParquetSource",
     "Profile",
@@ -28,6 +29,26 @@ __all__ = [
     "WebSource",
     "WikiSource",
 ]
+
+
+class LossLimits(Section):
+    """How much of a source a stage may lose before it stops."""
+
+    MANY: ClassVar[int] = 1000
+    """Documents from which on a source has a limit though none is set."""
+    OF_MANY: ClassVar[float] = 0.5
+    """That limit."""
+    max_loss: Annotated[float | None, Added] = Field(0.5, ge=0, le=1)
+    """Most share of a source's characters that may be lost; more stops the stage, which says by which rule."""
+    max_loss_by_source: Annotated[dict[str, Annotated[float, Field(ge=0, le=1)]], Added] = Field({})
+    """The same for single sources, where it differs."""
+
+    def of(self, source: str, documents: int) -> float:
+        """The limit of a source that has so many documents."""
+        limit = self.max_loss_by_source.get(source, self.max_loss)
+        if limit is None:
+            return self.OF_MANY if documents >= self.MANY else 1.0
+        return limit
 
 
 class OnDamaged(StrEnum):
@@ -69,7 +90,8 @@ class WebSource(Section):
     types: tuple[str, ...] = ("text/html", "application/xhtml+xml", "text/plain")
     """Media types accepted, from the HTTP headers themselves."""
     main_content: bool = True
-    """Leave out navigation, banners and footers (Resiliparse's rules); false keeps all visible text."""
+    """Leave out navigation, banners, footers and comments (a classifier of blocks, `pipeline/html`; where next to
+    nothing would be left, its line is drawn lower); false keeps all visible text."""
     min_characters: int = Field(200, ge=1)
     """Least characters of text; shorter pages are rejected."""
 
@@ -226,8 +248,8 @@ Source = Annotated[
 SourceName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 
 
-class ExtractConfig(Section):
-    """Which raw files are read, and how."""
+class ExtractConfig(LossLimits):
+    """Which raw files are read, and how. A loss here is text that was rejected; markup is none."""
 
     sources: dict[SourceName, Source] = Field(default_factory=dict)
     """Sources by name: the name is the documents' `source`, by which later stages choose rules and mixture weights."""
@@ -289,17 +311,21 @@ class ReasoningConfig(Section):
     """Of the tasks and their order."""
 
 
-class DecontaminateConfig(Section):
+class DecontaminateConfig(LossLimits):
     """How overlap with the evaluation sets is found."""
 
+    max_loss: Annotated[float | None, Added] = Field(None, ge=0, le=1)
+    """Most share of a source's characters that may be lost; when left out, 0.5 of a source of 1,000 documents or
+    more."""
     n_gram: int = Field(10, ge=2)
     """A document sharing this many consecutive words with an evaluation text is removed (DeepSeekMath)."""
     min_n_gram: int = Field(3, ge=1)
     """Evaluation texts shorter than `n_gram` but of at least this many words must occur whole (DeepSeekMath)."""
     evaluation_sets: ExternalPaths = ()
-    """Further sets: JSON lines (plain or compressed) or Parquet files, folders or globs, with one of `fields`."""
+    """Further sets: JSON lines or arrays, Parquet, Arrow or CSV files, folders or globs, with one of `fields`; of a
+    folder with files by split those of `train` are left out."""
     fields: tuple[str, ...] = ("question", "problem", "prompt", "text")
-    """Keys of a row that hold the evaluation text; the first present is taken."""
+    """Keys of a row that hold the evaluation text, as text, list of texts or messages; the first present is taken."""
 
 
 class TokenizerConfig(Section):
@@ -318,7 +344,7 @@ class TokenizerConfig(Section):
     added behind its own."""
 
 
-class ShardsConfig(Section):
+class ShardsConfig(LossLimits):
     """How tokens are packed into Parquet rows."""
 
     sequence_length: int = Field(4096, ge=8)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -20,22 +21,53 @@ __all__ = [
     "app",
     "console",
     "find_record",
+    "keys_here",
     "settings_for",
 ]
 
 app = typer.Typer(
     help="Raw text in; a promoted, quantized, reasoning MoE model out.",
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
 console = Console(highlight=False)
 
-RecipeArgument = Annotated[str, typer.Argument(help="Name of a preset, or a YAML file.")]
-RunArgument = Annotated[str, typer.Argument(help="A run, or the beginning of its name.")]
+
+def recipes_here(begun: str) -> list[str]:
+    """What a shell completes a recipe to: presets, and recipes of this folder."""
+    from flows.recipe.recipe import preset_names
+
+    files = [str(path) for folder in (Path(), Path("recipes")) for path in sorted(folder.glob("*.yaml"))]
+    return [name for name in (*preset_names(), *files) if name.startswith(begun)]
+
+
+def keys_here(begun: str) -> list[str]:
+    """What a shell completes a key of the recipe to, a level at a time."""
+    from flows.recipe.keys import all_keys
+
+    depth = begun.count(".")
+    return list(
+        dict.fromkeys(key.path for key in all_keys() if key.path.startswith(begun) and key.path.count(".") <= depth)
+    )
+
+
+def runs_here(begun: str) -> list[str]:
+    """What a shell completes a run to: those of the store."""
+    from flows.run.record import records
+    from infra.open_store import open_store
+
+    found = records(open_store(Settings()))
+    return [run_id for record in found if (run_id := record.run_id).startswith(begun)]
+
+
+RecipeArgument = Annotated[str, typer.Argument(help="Name of a preset, or a YAML file.", autocompletion=recipes_here)]
+RunArgument = Annotated[str, typer.Argument(help="A run, or the beginning of its name.", autocompletion=runs_here)]
 SetOption = Annotated[
-    list[str] | None, typer.Option("--set", help="Override a recipe value: section.key=value.", metavar="KEY=VALUE")
+    list[str] | None,
+    typer.Option(
+        "--set", help="Override a recipe value: section.key=value.", metavar="KEY=VALUE", autocompletion=keys_here
+    ),
 ]
 RootOption = Annotated[
     str | None, typer.Option("--root", help="The artifact store: a folder or s3://bucket/prefix (DEEPMILL_ROOT).")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from flows.recipe.sections import PromoteConfig, RegistryConfig
 from infra.errors import UserError
@@ -25,7 +25,7 @@ from pipeline.dedup.section import DedupConfig
 from pipeline.recall.section import RecallConfig
 from pipeline.sections import DecontaminateConfig, ExtractConfig, ReasoningConfig, ShardsConfig, TokenizerConfig
 
-__all__ = ["PRESETS", "OnDrift", "Recipe", "load_recipe", "preset_names"]
+__all__ = ["PRESETS", "OnDrift", "Recipe", "keys_at", "load_recipe", "preset_names", "sections_at"]
 
 PRESETS = Path(__file__).parent / "presets"
 
@@ -98,6 +98,19 @@ class Recipe(Section):
     """A version in MLflow's registry."""
     promote: PromoteConfig = PromoteConfig()
     """The gates before the champion."""
+
+    @model_validator(mode="after")
+    def _limits_name_sources(self) -> Recipe:
+        """A limit for a source that there is not would go unnoticed."""
+        known = {*self.extract.sources, *(self.recall.domains if self.recall else ())}
+        for stage in ("extract", "clean", "dedup", "decontaminate", "shards"):
+            for source in getattr(self, stage).max_loss_by_source if self.extract.sources else ():
+                if source not in known:
+                    raise ValueError(
+                        f"{stage}.max_loss_by_source names {source}, which is no source; there are "
+                        f"{', '.join(sorted(known))}"
+                    )
+        return self
 
     def has(self, stage: str) -> bool:
         """Whether the recipe has this stage: its section is not null."""
@@ -176,14 +189,19 @@ def _explain(error: ValidationError, source: str, settings: Sequence[str]) -> st
     where = "--set" if any(setting.startswith(f"{key}=") for setting in settings) else source
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
     if first["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(location[-1], _keys(location[:-1]), 1, 0.5)
-        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(_keys(location[:-1]))}"
+        near = difflib.get_close_matches(location[-1], keys_at(location[:-1]), 1, 0.5)
+        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(keys_at(location[:-1]))}"
         return f"{where}: {key}: no such key; {hint}{more}"
+    if isinstance(first.get("input"), dict):  # a whole section, of which something is said that its keys do not say
+        return ": ".join([where, *([key] if key else []), first["msg"].removeprefix("Value error, ")]) + more
     return f"{where}: {key}: {first['msg']}, not {first.get('input')!r}{more}"
 
 
-def _keys(location: Sequence[str]) -> list[str]:
-    """Keys of the section at `location`, through mappings, lists and the variants of unions."""
+def sections_at(location: Sequence[str], *, strict: bool = False) -> list[type[BaseModel]]:
+    """The models at a place of the recipe, through mappings, lists and the variants of unions.
+
+    `strict` takes no name that leads nowhere; else it is passed over, as pydantic's errors name more than keys.
+    """
     models: list[Any] = [Recipe]
     for part in location:
         below: list[Any] = []
@@ -194,13 +212,14 @@ def _keys(location: Sequence[str]) -> list[str]:
                 elif part == model.model_fields.get("kind", Field()).default:
                     below.append(model)  # pydantic names the variant of a tagged union in the location
             elif typing.get_origin(model) in (dict, list, tuple):
-                below += _variants(typing.get_args(model)[-1])
-        models = below or models
-    found: list[str] = []
-    for model in models:
-        if isinstance(model, type) and issubclass(model, BaseModel):
-            found += [name for name in model.model_fields if name not in found]
-    return found
+                below += _variants([each for each in typing.get_args(model) if each is not ...][-1])
+        models = below or ([] if strict else models)
+    return [model for model in models if isinstance(model, type) and issubclass(model, BaseModel)]
+
+
+def keys_at(location: Sequence[str]) -> list[str]:
+    """Keys of the sections at a place of the recipe."""
+    return list(dict.fromkeys(name for model in sections_at(location) for name in model.model_fields))
 
 
 def _variants(annotation: Any) -> list[Any]:

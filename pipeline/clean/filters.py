@@ -71,12 +71,16 @@ def _gopher_repetition(rules: CleanRules, language: str) -> BaseFilter:
     from pipeline.clean.repetition import FastGopherRepetition
 
     asked = thresholds(language)
-    return FastGopherRepetition(
+    found = FastGopherRepetition(
         dup_line_frac=_either(rules.repeated_lines, asked.repeated_lines),
         top_n_grams=_either(rules.top_n_grams, asked.scaled(asked.top_n_grams)),
         dup_n_grams=_either(rules.repeated_n_grams, asked.scaled(asked.repeated_n_grams)),
         paragraphs=asked.repeated_paragraphs,
     )
+    if rules.repeated_lines is not None:
+        found.dup_para_frac = rules.repeated_lines
+        found.dup_line_char_frac = found.dup_para_char_frac = rules.repeated_lines * 2 / 3
+    return found
 
 
 def _gopher_quality(rules: CleanRules, language: str) -> BaseFilter:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 
+from pipeline.tasks.documents import CUT_SHOWN
+
 __all__ = ["FOUND", "Findings"]
 
 FOUND = "found by the rules"
 """Key under which what the rules found comes back with a document's metadata."""
 LINES, CITATIONS = "c4/lines", "c4/citations"
+SHOWN = ("mended",)
+"""Rules that replace characters and may be looked at: what was masked is not kept."""
 
 
 class Findings:
@@ -18,6 +22,8 @@ class Findings:
         self.noted: Counter[str] = Counter()
         self.cut: Counter[str] = Counter()
         """Characters that a rule took out; negative where it put some in."""
+        self.pieces: dict[str, str] = {}
+        """The beginning of what that was, by rule, where there is something to look at."""
 
     def note(self, name: str, amount: int = 1) -> None:
         """Count something that is worth a number."""
@@ -25,12 +31,28 @@ class Findings:
 
     def lost(self, reason: str, text: str) -> None:
         """Note what C4's rule took out of the document: a line for a reason, or a citation."""
-        if reason == "citation":
-            self.cut[CITATIONS] += len(text)
-            return
-        self.cut[f"{LINES}/{reason}"] += len(text)
-        self.note(f"c4_lines/{reason}", int(not text.isspace()))
+        rule = CITATIONS if reason == "citation" else f"{LINES}/{reason}"
+        self.cut[rule] += len(text)
+        held = self.pieces.get(rule, "")
+        if len(held) < CUT_SHOWN:
+            self.pieces[rule] = (held + text)[:CUT_SHOWN]
+        if rule != CITATIONS:
+            self.note(f"c4_lines/{reason}", int(not text.isspace()))
 
-    def told(self) -> tuple[dict[str, int], dict[str, int]]:
-        """What was noted, and what was cut, without what is 0."""
-        return {k: n for k, n in self.noted.items() if n}, {k: n for k, n in self.cut.items() if n}
+    def replaced(self, before: str, after: str, rule: str) -> None:
+        """Note what a rule that puts other characters in the place of some did to `before`, now `after`."""
+        if before == after:
+            return
+        self.note(rule)
+        self.cut[rule] += len(before) - len(after)
+        if rule in SHOWN:
+            pairs = zip(before.splitlines(), after.splitlines(), strict=False)
+            self.pieces[rule] = "\n".join(f"{old} → {new}" for old, new in pairs if old != new)[:CUT_SHOWN]
+
+    def told(self) -> tuple[dict[str, int], dict[str, int], dict[str, str]]:
+        """What was noted, and what was cut, without what is 0; and some of the text that was cut."""
+        return _without_nought(self.noted), _without_nought(self.cut), self.pieces
+
+
+def _without_nought(counts: Counter[str]) -> dict[str, int]:
+    return {name: count for name, count in counts.items() if count}

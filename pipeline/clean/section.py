@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, Field, model_validator
 
 from infra.section import Section
-from pipeline.sections import Profile
+from pipeline.sections import LossLimits, Profile
 from pipeline.text.languages import understood
 
 __all__ = ["GROUPS", "PROFILES", "SWITCHES", "CleanConfig", "CleanRules"]
@@ -67,7 +67,8 @@ class CleanRules(Section):
     ellipsis_lines: float | None = Field(None, ge=0, le=1)
     """Most share of lines that end with an ellipsis (Gopher: 0.3)."""
     repeated_lines: float | None = Field(None, ge=0, le=1)
-    """Most share of lines that repeat another (Gopher: 0.3)."""
+    """Most share of lines, and of paragraphs, that repeat another (Gopher: 0.3), and of their characters two thirds of
+    that."""
     top_n_grams: dict[int, float] | None = None
     """Most share of characters in the most frequent n-gram, by n (Gopher: 2, 3 and 4)."""
     repeated_n_grams: dict[int, float] | None = None
@@ -106,7 +107,6 @@ _PUBLISHED: dict[str, Any] = {
 }
 """Thresholds as Gopher, C4 and FineWeb have them, for whichever profile a rule is switched on in."""
 GROUPS = ("url", "language", "gopher_repetition", "gopher_quality", "c4_quality", "fineweb_quality")
-
 """Rules that drop whole documents, in the order in which they are asked: FineWeb's, in which the cheap ones happen to
 come first."""
 SWITCHES = (*GROUPS, "pii", "fix_encoding", "unescape_html")
@@ -120,7 +120,11 @@ def _profile(*on: str, **thresholds: Any) -> CleanRules:
 PROFILES: Mapping[Profile, CleanRules] = {
     Profile.WEB: _profile(*GROUPS, "pii", "fix_encoding", "unescape_html", c4_quality=None),
     Profile.PROSE: _profile(
-        "language", "gopher_repetition", "gopher_quality", "pii", "fix_encoding", min_alpha_words=0.6
+        *("language", "gopher_repetition", "gopher_quality", "pii", "fix_encoding"),
+        min_alpha_words=0.6,
+        repeated_lines=0.5,
+        top_n_grams={2: 0.4, 3: 0.36, 4: 0.32},
+        repeated_n_grams=dict.fromkeys(range(5, 11), 0.5),
     ),
     Profile.REFERENCE: _profile("language", "gopher_quality", "pii", "fix_encoding", min_alpha_words=0.4),
     Profile.DIALOGUE: _profile("language", "pii", "fix_encoding", min_words=1),
@@ -130,11 +134,12 @@ PROFILES: Mapping[Profile, CleanRules] = {
 """The rules of each profile, which `clean.rules`, `clean.profiles` and `clean.rules_by_source` are laid over.
 
 Gopher's least share of words with a letter counts marks as words, of which speech and plays have many, and lists and
-tables more; what is written and edited is not judged by how often a line of it recurs.
+tables more. Refrains and genealogies repeat themselves: of prose only what does little else goes, and what is written
+to be looked up is not judged by that at all.
 """
 
 
-class CleanConfig(Section):
+class CleanConfig(LossLimits):
     """Which documents are good enough to learn from."""
 
     rules: CleanRules = CleanRules()

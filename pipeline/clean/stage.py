@@ -34,6 +34,7 @@ from pipeline.clean.findings import FOUND, Findings
 from pipeline.clean.section import GROUPS, CleanConfig, CleanRules
 from pipeline.sections import Profile
 from pipeline.tasks.documents import (
+    CutWriter,
     Document,
     DocumentReader,
     DocumentWriter,
@@ -41,9 +42,11 @@ from pipeline.tasks.documents import (
     count_documents,
     document_files,
     run_pipeline,
+    source_characters,
 )
-from pipeline.tasks.guard import Extracted, Job, guarded, renew
-from pipeline.tasks.ledger import Ledger
+from pipeline.tasks.guard import Budget, Extracted, Job, guarded, renew
+from pipeline.tasks.ledger import DocumentMetrics, Ledger
+from pipeline.tasks.losses import Losses
 from pipeline.tasks.profiles import profile_of
 from pipeline.tasks.verbatim import note_verbatim, outside, verbatim_of
 from pipeline.text.languages import base_code, row_of
@@ -51,11 +54,15 @@ from pipeline.text.thresholds import ENGLISH
 
 __all__ = ["Rules", "clean"]
 
+REMEDY = (
+    "give it the profile that fits (extract.sources.{source}.profile), or rules of its own "
+    "(clean.rules_by_source.{source})"
+)
 DOTTED = re.compile(r"[0-9]\.[0-9]{1,3}\.[0-9]")
 """Within every IP address."""
 
 
-def clean(config: CleanConfig, inputs: Mapping[str, Path], out_dir: Path) -> dict[str, Any]:
+def clean(config: CleanConfig, inputs: Mapping[str, Path], out_dir: Path) -> DocumentMetrics:
     """Filter the documents of `inputs["extract"]`.
 
     Raises:
@@ -65,19 +72,22 @@ def clean(config: CleanConfig, inputs: Mapping[str, Path], out_dir: Path) -> dic
     total = len(document_files(artifact))
     work = out_dir / ".work"
     events.begin("cleaning", count_documents(artifact), "documents")
-    steps = [DocumentReader(artifact), Rules(config, out_dir), DocumentWriter(out_dir)]
+    losses = Losses("clean", config, REMEDY, source_characters(artifact))
+    steps = [DocumentReader(artifact), Rules(config, out_dir, losses), DocumentWriter(out_dir)]
     run_pipeline(steps, total, work, "clean")
-    metrics = Ledger.merged(work).metrics()
+    ledger = Ledger.merged(work)
+    metrics = ledger.metrics()
     failures = sum(count for rule, count in metrics.dropped.items() if rule.startswith("failure/"))
     if failures > config.max_failures * metrics.documents_in:
         raise UserError(
             f"{artifact}: rules broke on {failures} of {metrics.documents_in} documents; "
             "see rejects/ for which, or raise clean.max_failures"
         )
+    losses.judge(ledger)
     if not metrics.documents_out:
         worst = max(metrics.dropped, key=metrics.dropped.__getitem__, default="nothing came in")
         raise UserError(f"{artifact}: no document passed the rules (most often: {worst}); loosen clean.rules")
-    return metrics.written()
+    return metrics
 
 
 class Rules(PipelineStep):
@@ -86,32 +96,37 @@ class Rules(PipelineStep):
     type = "FILTER"
     name = "rules"
 
-    def __init__(self, config: CleanConfig, out_dir: Path) -> None:
+    def __init__(self, config: CleanConfig, out_dir: Path, losses: Losses | None = None) -> None:
         super().__init__()
-        self.config, self.out_dir = config, out_dir
+        self.config, self.out_dir, self.losses = config, out_dir, losses or Losses("clean", config, REMEDY)
         self.found = Findings()
 
     def run(self, data: Iterable[Document], rank: int = 0, world_size: int = 1) -> Iterator[Document]:
-        ledger = Ledger()
+        ledger = self.losses.ledger(self.out_dir / ".work")
         key = self.config.model_dump_json()
         if _prepared(key):
             renew()
         originals: deque[str] = deque()
         jobs = _jobs(key, data, originals, ledger)
-        with RejectWriter(self.out_dir, rank) as rejects:
-            for document, rule in guarded(_judge, jobs, self.config.max_document_seconds):
+        with RejectWriter(self.out_dir, rank) as rejects, CutWriter(self.out_dir, rank) as cuts:
+            for document, rule in guarded(_judge, jobs, Budget(self.config.max_document_seconds)):
                 original = originals.popleft()
-                noted, cut = document.metadata.pop(FOUND, ({}, {}))
+                noted, cut, pieces = document.metadata.pop(FOUND, ({}, {}, {}))
                 for name, amount in noted.items():
                     ledger.note(name, amount)
                 if rule is None:
+                    for name, text in pieces.items():
+                        if not text.strip():
+                            continue  # an empty line
+                        cuts.cut(document, name, text)
+                        ledger.example(document, name, text)
                     ledger.keep(document, len(original), cut)
                     if language := document.metadata.get("language"):
                         ledger.note(f"language/{language}")
                     yield document
                 else:
-                    ledger.reject(document.metadata["source"], rule, len(original))
                     document.text = original
+                    ledger.reject(document, rule, len(original))
                     rejects.write(document, rule)
             ledger.save(self.out_dir / ".work", rank)
 
@@ -166,8 +181,7 @@ class Rules(PipelineStep):
         """Change all of the text that is not verbatim."""
         text, spans = outside(document.text, verbatim_of(document.metadata), change)
         note_verbatim(document.metadata, spans)
-        self.found.note(rule, int(text != document.text))
-        self.found.cut[rule] += len(document.text) - len(text)
+        self.found.replaced(document.text, text, rule)
         document.text = text
 
     @cached_property

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from infra.section import Section
-from pipeline.sections import Profile
+from infra.section import Added, Section
+from pipeline.sections import LossLimits, Profile
 
 __all__ = ["FOLDINGS", "DedupConfig", "Folding"]
 
@@ -55,9 +56,13 @@ FOLDINGS: Mapping[Profile, Folding] = {
 """Pages, books and articles fold alike, so that copies are found across them."""
 
 
-class DedupConfig(Section):
+class DedupConfig(LossLimits):
     """Which documents are copies of others."""
 
+    OF_MANY: ClassVar[float] = 0.9
+    max_loss: Annotated[float | None, Added] = Field(None, ge=0, le=1)
+    """Most share of a source's characters that may be lost. When left out, 0.9 of a source of 1,000 documents or more:
+    copies are no fault of a source, but one that is nothing else deserves a look."""
     precedence: tuple[str, ...] = ()
     """Names of sources: of two copies, the one whose source comes first here stays; unnamed sources come after."""
     precedence_by_profile: tuple[Profile, ...] = (

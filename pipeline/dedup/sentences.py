@@ -28,7 +28,7 @@ from pipeline.tasks.profiles import profile_of
 from pipeline.tasks.verbatim import verbatim_of
 from pipeline.text.words import WORDS
 
-__all__ = ["PARTITIONS", "Cuts", "Repeats", "Spans", "cut", "sentences"]
+__all__ = ["PARTITIONS", "Cuts", "Repeats", "Spans", "cut", "sentences", "spans_of"]
 
 PARTITIONS = 16
 """Parts of the hashes: tasks of the second pass, each with a sixteenth of all spans in memory."""
@@ -115,6 +115,12 @@ class Cuts:
             begin, end = np.searchsorted(cuts["file"], [file, file + 1])
             for row, place in cuts[["row", "place"]][begin:end].tolist():
                 self.places.setdefault(row, []).append(place)
+
+
+def spans_of(text: str, places: Iterable[int], length: int) -> Iterator[str]:
+    """The sentences of `text` that are in the spans which begin at `places`."""
+    gone = {place + offset for place in places for offset in range(length)}
+    yield from (text[slice(*span)] for at, span in enumerate(sentences(text)) if at in gone)
 
 
 def cut(text: str, places: Iterable[int], length: int) -> tuple[str, int]:

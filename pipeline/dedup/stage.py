@@ -31,9 +31,10 @@ from infra.errors import UserError
 from pipeline.dedup.clusters import KEYS, KeyFiles, join, near_edges, rank_of, same
 from pipeline.dedup.minhash import FastMinhashBuckets, FastMinhashSignature
 from pipeline.dedup.section import DedupConfig
-from pipeline.dedup.sentences import PARTITIONS, Cuts, Repeats, Spans, cut
+from pipeline.dedup.sentences import PARTITIONS, Cuts, Repeats, Spans, cut, spans_of
 from pipeline.dedup.shingles import Words, fold_of, folded_words, literal
 from pipeline.tasks.documents import (
+    CutWriter,
     Document,
     DocumentReader,
     DocumentWriter,
@@ -41,8 +42,10 @@ from pipeline.tasks.documents import (
     count_documents,
     document_files,
     run_pipeline,
+    source_characters,
 )
-from pipeline.tasks.ledger import Ledger
+from pipeline.tasks.ledger import DocumentMetrics
+from pipeline.tasks.losses import Losses
 from pipeline.tasks.profiles import profile_of
 from pipeline.text.words import WORDS
 
@@ -51,8 +54,10 @@ __all__ = ["dedup"]
 FEW = 50_000
 """Documents up to which one process finds the pairs sooner than others start."""
 
+REMEDY = "see what its documents are copies of, and whether extract.sources.{source}.profile fits"
 
-def dedup(config: DedupConfig, inputs: Mapping[str, Path], out_dir: Path) -> dict[str, Any]:
+
+def dedup(config: DedupConfig, inputs: Mapping[str, Path], out_dir: Path) -> DocumentMetrics:
     """Remove copies from the documents of `inputs["clean"]`.
 
     Raises:
@@ -91,9 +96,10 @@ def dedup(config: DedupConfig, inputs: Mapping[str, Path], out_dir: Path) -> dic
         repeats = Repeats(work / "spans", work / "cuts")
         run_pipeline([repeats], PARTITIONS, work, "repeats", processes=1 if total <= FEW else None)
     events.begin("filtering", total, "documents")
-    steps = [DocumentReader(artifact), DropCopies(config, out_dir), DocumentWriter(out_dir)]
+    losses = Losses("dedup", config, REMEDY, source_characters(artifact))
+    steps = [DocumentReader(artifact), DropCopies(config, out_dir, losses), DocumentWriter(out_dir)]
     run_pipeline(steps, files, work, "filtering", processes=1 if total <= FEW else None)
-    return Ledger.merged(work).metrics().written()
+    return losses.settled(work).metrics()
 
 
 class Compared:
@@ -186,22 +192,21 @@ class DropCopies(PipelineStep):
     type = "FILTER"
     name = "copies"
 
-    def __init__(self, config: DedupConfig, out_dir: Path) -> None:
+    def __init__(self, config: DedupConfig, out_dir: Path, losses: Losses) -> None:
         super().__init__()
-        self.config, self.out_dir = config, out_dir
+        self.config, self.out_dir, self.losses = config, out_dir, losses
 
     def run(self, data: Iterable[Document], rank: int = 0, world_size: int = 1) -> Iterator[Document]:
         work = self.out_dir / ".work"
         removals = {row.pop("row"): row for row in pq.read_table(work / "removals" / f"{rank:05d}.parquet").to_pylist()}
         cuts = Cuts(work / "cuts", rank).places if self.config.sentences else {}
-        ledger = Ledger()
-        with RejectWriter(self.out_dir, rank) as rejects:
+        ledger = self.losses.ledger(work)
+        with RejectWriter(self.out_dir, rank) as rejects, CutWriter(self.out_dir, rank) as cut_out:
             for row, document in enumerate(data):
                 before = ledger.read(document)
-                source = document.metadata["source"]
                 if removal := removals.get(row):
                     document.metadata |= {"kept": removal["kept"], "kept_source": removal["kept_source"]}
-                    ledger.reject(source, removal["rule"], before)
+                    ledger.reject(document, removal["rule"], before)
                     rejects.write(document, removal["rule"])
                     continue
                 if row in cuts:
@@ -209,9 +214,12 @@ class DropCopies(PipelineStep):
                     document.metadata["sentences_removed"] = removed
                     ledger.note("sentences_removed", removed)
                     if len(WORDS.word_tokenize(text)) < self.config.sentence_min_words:
-                        ledger.reject(source, "sentences", before)
+                        ledger.reject(document, "sentences", before)
                         rejects.write(document, "sentences")
                         continue
+                    repeated = "".join(spans_of(document.text, cuts[row], self.config.sentence_span))
+                    cut_out.cut(document, "sentences", repeated)
+                    ledger.example(document, "sentences", repeated)
                     document.text = text
                 ledger.keep(document, before, rest="sentences")
                 yield document

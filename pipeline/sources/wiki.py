@@ -27,6 +27,7 @@ from pipeline.sources.wikitext.wikis import Wiki, code_of, wiki_of
 from pipeline.tasks.documents import Document
 from pipeline.tasks.guard import Extracted, Job, guarded
 from pipeline.tasks.ledger import note_record
+from pipeline.tasks.verbatim import note_verbatim
 
 __all__ = ["Site", "pages", "parts", "read", "site_of"]
 
@@ -177,13 +178,9 @@ def _extract(payload: tuple[WikiSource, Site, bytes]) -> Extracted:
     url = f"{site.base}/{quote(title.replace(' ', '_'), safe='/:(),!*')}" if site.base else ""
     metadata: dict[str, Any] = {"url": url, "title": title, "page": identity}
     note_record(metadata, len(markup))
-    if space not in source.namespaces:
-        return "", metadata, f"namespace/{space}"
-    if source.drop_redirects and (page.find("redirect") is not None or site.wiki.is_redirect(markup)):
-        return "", metadata, "redirect"
-    if (model := page.findtext("revision/model") or "wikitext") != "wikitext":
-        return "", metadata, f"model/{model}"
-    text, cuts = rendered(
+    if rule := _rule_against(page, space, markup, source, site.wiki):
+        return "", metadata, rule
+    text, cuts, code = rendered(
         markup,
         site.wiki,
         title=title,
@@ -192,4 +189,16 @@ def _extract(payload: tuple[WikiSource, Site, bytes]) -> Extracted:
         tables=source.tables,
     )
     note_record(metadata, len(markup), title=-len(title) - 2, **cuts)
-    return f"{title}\n\n{text}", metadata, None if len(text) >= source.min_characters else "too_short"
+    before = f"{title}\n\n"
+    note_verbatim(metadata, [(begin + len(before), end + len(before)) for begin, end in code])
+    return before + text, metadata, None if len(text) >= source.min_characters else "too_short"
+
+
+def _rule_against(page: ElementTree.Element, space: int, markup: str, source: WikiSource, wiki: Wiki) -> str | None:
+    """The rule that rejects a page for what it is."""
+    if space not in source.namespaces:
+        return f"namespace/{space}"
+    if source.drop_redirects and (page.find("redirect") is not None or wiki.is_redirect(markup)):
+        return "redirect"
+    model = page.findtext("revision/model") or "wikitext"
+    return f"model/{model}" if model != "wikitext" else None

@@ -1,7 +1,8 @@
 """Documents between stages: Parquet files, datatrove steps that read and write them, the executor that runs the steps.
 
 An artifact has a folder `documents/` of files `00000.parquet`, `00001.parquet`, ... with the columns of `SCHEMA`, and,
-where a stage drops documents, `rejects/` with the further column `rule`. A stage runs one datatrove task per input
+where a stage drops documents, `rejects/` with the further column `rule`; likewise `cuts/`, with some of what it cut out
+of documents that stay. A stage runs one datatrove task per input
 file, and task n writes file n: what is written depends on the input alone, not on how many tasks run at once. A file
 appears under its name when its task is done, so a killed stage goes on with the tasks that are left.
 """
@@ -10,10 +11,11 @@ from __future__ import annotations
 
 import json
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -26,7 +28,9 @@ from infra.execution import execution
 from pipeline.tasks.executors import run_tasks
 
 __all__ = [
+    "CUT_SHOWN",
     "SCHEMA",
+    "CutWriter",
     "Document",
     "DocumentReader",
     "DocumentWriter",
@@ -36,6 +40,7 @@ __all__ = [
     "read_documents",
     "read_file",
     "run_pipeline",
+    "source_characters",
 ]
 
 SCHEMA = pa.schema(
@@ -48,6 +53,10 @@ SCHEMA = pa.schema(
     ]
 )
 REJECT_SCHEMA = SCHEMA.append(pa.field("rule", pa.string()))
+CHARACTERS = "deepmill.characters"
+"""Key in the footer of a file of documents under which it says how many characters each source has in it."""
+MOST_CUTS, CUT_SHOWN = 500, 2000
+"""Documents of a task whose cuts by one rule are kept, and characters of each."""
 ROW_GROUP_BYTES = 8_000_000
 """Text held before a row group is written."""
 OF_A_ROW, MOST_REST = 500, 64_000_000
@@ -55,7 +64,7 @@ OF_A_ROW, MOST_REST = 500, 64_000_000
 
 
 def document_files(artifact: Path, kind: str = "documents") -> list[Path]:
-    """The Parquet files of an artifact's `documents` or `rejects`, in order."""
+    """The Parquet files of an artifact's `documents`, `rejects` or `cuts`, in order."""
     return sorted((artifact / kind).glob("*.parquet"))
 
 
@@ -113,6 +122,7 @@ class _ParquetFile:
         self.writer = pq.ParquetWriter(self.partial, schema, compression="zstd")
         self.rows: list[dict[str, str]] = []
         self.size = self.rest = 0
+        self.characters: Counter[str] = Counter()
 
     def write(self, document: Document, **further: str) -> None:
         metadata = {key: value for key, value in document.metadata.items() if key not in ("source", "url")}
@@ -126,6 +136,7 @@ class _ParquetFile:
         }
         self.rows.append(row)
         self.size += len(document.text)
+        self.characters[row["source"]] += len(document.text)
         self.rest += OF_A_ROW + len(row["metadata"]) + len(row["url"])
         if self.size >= ROW_GROUP_BYTES or self.rest >= MOST_REST:
             self._flush()
@@ -137,6 +148,7 @@ class _ParquetFile:
     def close(self, complete: bool) -> None:
         if complete and self.rows:
             self._flush()
+        self.writer.add_key_value_metadata({CHARACTERS: json.dumps(self.characters, sort_keys=True)})
         self.writer.close()
         if complete:
             self.partial.replace(self.path)
@@ -166,14 +178,14 @@ class DocumentWriter(PipelineStep):
             file.close(complete)
 
 
-class RejectWriter:
-    """Context of a step that drops documents: writes them to `rejects/<task>.parquet`, a file only if there are any."""
+class _SideWriter:
+    """Context of a step that writes documents beside those that stay: a file for its task, only if there are any."""
 
-    def __init__(self, out_dir: Path, rank: int) -> None:
-        self.path = out_dir / "rejects" / f"{rank:05d}.parquet"
+    def __init__(self, out_dir: Path, rank: int, kind: str) -> None:
+        self.path = out_dir / kind / f"{rank:05d}.parquet"
         self.file: _ParquetFile | None = None
 
-    def __enter__(self) -> RejectWriter:
+    def __enter__(self) -> Self:
         return self
 
     def write(self, document: Document, rule: str) -> None:
@@ -187,6 +199,30 @@ class RejectWriter:
     ) -> None:
         if self.file is not None:
             self.file.close(complete=kind is None)
+
+
+class RejectWriter(_SideWriter):
+    """Writes the documents that a step drops to `rejects/<task>.parquet`."""
+
+    def __init__(self, out_dir: Path, rank: int) -> None:
+        super().__init__(out_dir, rank, "rejects")
+
+
+class CutWriter(_SideWriter):
+    """Writes what rules cut out of documents that stay to `cuts/<task>.parquet`: the first `MOST_CUTS` of each source
+    and rule."""
+
+    def __init__(self, out_dir: Path, rank: int) -> None:
+        super().__init__(out_dir, rank, "cuts")
+        self.written: Counter[tuple[str, str]] = Counter()
+
+    def cut(self, document: Document, rule: str, text: str) -> None:
+        """Keep `text`, which `rule` cut out of `document`."""
+        source, url = document.metadata["source"], document.metadata.get("url")
+        self.written[source, rule] += 1
+        if self.written[source, rule] <= MOST_CUTS:
+            metadata = {"source": source, "url": url}
+            self.write(Document(text=text[:CUT_SHOWN], id=document.id, metadata=metadata), rule)
 
 
 def run_pipeline(
@@ -208,3 +244,14 @@ def run_pipeline(
 def count_documents(artifact: Path) -> int:
     """How many documents an artifact has, from the files' footers."""
     return sum(pq.read_metadata(file).num_rows for file in document_files(artifact))
+
+
+def source_characters(artifact: Path) -> dict[str, int]:
+    """How many characters each source has in an artifact, from the files' footers; empty where one does not say."""
+    total: Counter[str] = Counter()
+    for file in document_files(artifact):
+        told = (pq.read_metadata(file).metadata or {}).get(CHARACTERS.encode())
+        if told is None:
+            return {}
+        total.update(json.loads(told))
+    return dict(total)

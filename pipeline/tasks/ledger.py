@@ -7,18 +7,23 @@ points; those out of one stage are those in of the next.
 
 A reader of raw files says of a record how many characters it had and which rules took some of them, in the document's
 metadata under `RECORD`; the step that reads the sources takes the entry out again and counts it. A record without an
-entry had the characters of its text.
+entry had the characters of its text; one that was turned away undecoded, as an image or a page of status 404, has none,
+and counts as a document alone.
 """
 
 from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, Field, PrivateAttr
+
+from infra.facts import StageMetrics
+from infra.json_objects import JsonObject
+from infra.units import shorten
 
 if TYPE_CHECKING:  # who reads a manifest does without datatrove
     from datatrove.data import Document
@@ -45,6 +50,8 @@ NULS = "nul_bytes"
 """The rule of NULs, which no later stage can hold, and of which a text may have a few."""
 OTHER = "other"
 """The rule of a difference that a stage has no name for."""
+EXAMPLES, SHOWN, LOOKED_AT = 3, 80, 500
+"""Documents remembered for each rule; characters of each that are shown; of its text, where they are sought."""
 
 
 class Record(NamedTuple):
@@ -59,7 +66,7 @@ class Record(NamedTuple):
     """Whether it is a further document of the record before."""
 
 
-def note_record(metadata: dict[str, Any], characters: int, **cut: int) -> None:
+def note_record(metadata: JsonObject, characters: int, **cut: int) -> None:
     """Say of the document with this metadata what its record had, and what rules took of it.
 
     A record that became several documents is noted with the first of them, the others by `note_part`.
@@ -67,22 +74,18 @@ def note_record(metadata: dict[str, Any], characters: int, **cut: int) -> None:
     metadata[RECORD] = (characters, {rule: amount for rule, amount in cut.items() if amount}, False)
 
 
-def note_part(metadata: dict[str, Any]) -> None:
+def note_part(metadata: JsonObject) -> None:
     """Say that the document with this metadata is a further one of the record that the document before it noted."""
     metadata[RECORD] = (0, {}, True)
 
 
-def take_record(metadata: dict[str, Any], kept: int) -> Record:
+def take_record(metadata: JsonObject, kept: int) -> Record:
     """Take the entry out of the metadata of a document with `kept` characters of text."""
     characters, cut, is_part = metadata.pop(RECORD, (kept, {}, False))
     return Record(characters, dict(cut), is_part)
 
 
-class _Counts(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-
-class Amount(_Counts):
+class Amount(BaseModel):
     """So many documents, with so many characters."""
 
     documents: int = 0
@@ -94,7 +97,7 @@ class Amount(_Counts):
         self.characters += characters
 
 
-class Account(_Counts):
+class Account(BaseModel):
     """What became of one source in one stage."""
 
     documents_in: int = 0
@@ -148,36 +151,32 @@ class Account(_Counts):
                 mine.setdefault(key, Amount()).add(amount.documents, amount.characters)
 
 
-class DocumentMetrics(BaseModel):
-    """What a stage of documents reports: its manifest's metrics, which are read back through this model."""
+class DocumentMetrics(StageMetrics):
+    """What a stage of documents reports. Zero where an earlier version did not count."""
 
-    model_config = ConfigDict(extra="ignore")
-
-    documents_in: int
-    documents_out: int
-    bytes_in: int
-    bytes_out: int
-    characters_in: int
-    characters_out: int
-    dropped: dict[str, int]
+    documents_in: int = 0
+    documents_out: int = 0
+    bytes_in: int | None = None
+    bytes_out: int | None = None
+    """As UTF-8; what `extract` reads as it lies in the files."""
+    characters_in: int = 0
+    characters_out: int = 0
+    dropped: dict[str, int] = Field(default_factory=dict)
     """Documents of all sources that a rule rejected, by rule."""
-    by_source: dict[str, Account]
+    by_source: dict[str, Account] = Field(default_factory=dict)
     noted: dict[str, int] = Field(default_factory=dict)
     """What else is worth a number."""
 
-    @classmethod
-    def read(cls, metrics: Mapping[str, Any]) -> Self | None:
-        """From a manifest; None where it is of another kind of stage, or from before there were accounts."""
-        try:
-            return cls.model_validate(dict(metrics))
-        except ValidationError:
-            return None
-
-    def written(self, **further: Any) -> dict[str, Any]:
-        """As JSON values, with what the stage has to say beyond; what nothing was counted of is left out."""
-        found = self.model_dump(mode="json", exclude={"by_source", "noted"})
+    def written(self) -> JsonObject:
+        """As JSON values; what nothing was counted of is left out."""
+        found = self.model_dump(mode="json", exclude={"by_source", "noted"}, exclude_none=True)
         accounts = {source: _without_empty(account.model_dump(mode="json")) for source, account in self.sources}
-        return {**found, "by_source": accounts, **_without_empty({"noted": self.noted}), **further}
+        return {**found, "by_source": accounts, **_without_empty({"noted": self.noted})}
+
+    @property
+    def has_accounts(self) -> bool:
+        """Whether characters were counted, which earlier versions did not do."""
+        return bool(self.characters_in)
 
     @property
     def sources(self) -> Iterator[tuple[str, Account]]:
@@ -185,21 +184,40 @@ class DocumentMetrics(BaseModel):
         yield from sorted(self.by_source.items())
 
 
-def _without_empty(values: dict[str, Any]) -> dict[str, Any]:
+def _without_empty(values: JsonObject) -> JsonObject:
     return {name: value for name, value in values.items() if value != {}}
 
 
-class Ledger(_Counts):
+class Ledger(BaseModel):
     """What a task counted, kept in a file so that a resumed stage has the counts of the tasks it did not repeat."""
 
     accounts: dict[str, Account] = Field(default_factory=dict)
     bytes_in: int = 0
     bytes_out: int = 0
     noted: dict[str, int] = Field(default_factory=dict)
+    examples: dict[str, dict[str, list[str]]] = Field(default_factory=dict)
+    """By source and rule, the first `EXAMPLES` documents that the rule cut or rejected."""
+    _watch: Callable[[str], None] | None = PrivateAttr(None)
+
+    def watch(self, look: Callable[[str], None]) -> None:
+        """Call `look` with the source of every document that has been counted."""
+        self._watch = look
 
     def account(self, source: str) -> Account:
         """That of a source."""
         return self.accounts.setdefault(source, Account())
+
+    def example(self, document: Document, rule: str, text: str = "") -> None:
+        """Remember a document, if it is among the first, by `text` of it or what else there is to show."""
+        kept = self.examples.setdefault(document.metadata["source"], {}).setdefault(rule, [])
+        if len(kept) < EXAMPLES:
+            shown = text or document.text[:LOOKED_AT] or document.metadata.get("failure") or document.metadata["url"]
+            kept.append(f"{document.id} ({shorten(shown, SHOWN)})")
+
+    def counted(self, source: str) -> None:
+        """Tell who watches that a document of this source has been counted."""
+        if self._watch:
+            self._watch(source)
 
     def read(self, document: Document) -> int:
         """Count the bytes of a document that came in; its characters, for `keep`, `move` or `reject`."""
@@ -217,17 +235,20 @@ class Ledger(_Counts):
         for rule, characters in (cut or {}).items():
             account.cut_out(rule, characters)
         account.cut_out(rest, before - len(document.text) - sum((cut or {}).values()))
+        self.counted(document.metadata["source"])
 
-    def reject(self, source: str, rule: str, before: int) -> None:
+    def reject(self, document: Document, rule: str, before: int) -> None:
         """Count a document that `rule` rejects, and that had `before` characters."""
-        account = self.account(source)
+        account = self.account(document.metadata["source"])
         account.documents_in += 1
         account.characters_in += before
         account.reject(rule, 1, before)
+        self.example(document, rule)
+        self.counted(document.metadata["source"])
 
     def records(self, source: str) -> Records:
         """Counts what the readers found in the files of a source."""
-        return Records(self, self.account(source))
+        return Records(self, source)
 
     def move(self, document: Document, origin: str) -> None:
         """Count a document that stays as it is, but came as one of `origin`'s."""
@@ -253,6 +274,10 @@ class Ledger(_Counts):
         self.bytes_out += other.bytes_out
         for name, amount in other.noted.items():
             self.note(name, amount)
+        for source, by_rule in other.examples.items():
+            for rule, found in by_rule.items():
+                kept = self.examples.setdefault(source, {}).setdefault(rule, [])
+                kept += found[: EXAMPLES - len(kept)]
 
     def save(self, work: Path, rank: int) -> None:
         """Write the counts of task `rank` below a stage's work folder, whole or not at all."""
@@ -291,8 +316,8 @@ class Ledger(_Counts):
 class Records:
     """Counts the documents of records: a record is settled when the next one begins, or `close` is called."""
 
-    def __init__(self, ledger: Ledger, account: Account) -> None:
-        self.ledger, self.account = ledger, account
+    def __init__(self, ledger: Ledger, source: str) -> None:
+        self.ledger, self.source, self.account = ledger, source, ledger.account(source)
         self.record, self.kept, self.characters_kept = Record(0, {}), 0, 0
         self.rejected: dict[str, Amount] = {}
 
@@ -304,6 +329,7 @@ class Records:
         self.account.documents_in += 1
         if rule is not None:
             self.rejected.setdefault(rule, Amount()).add(1, characters)
+            self.ledger.example(document, rule)
             return
         self.kept += 1
         self.characters_kept += len(document.text)
@@ -326,3 +352,4 @@ class Records:
         elif self.rejected:
             self.account.reject(next(iter(self.rejected)), 0, rest)
         self.record, self.kept, self.characters_kept, self.rejected = Record(0, {}), 0, 0, {}
+        self.ledger.counted(self.source)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from importlib.metadata import entry_points
@@ -63,3 +64,24 @@ def test_the_installed_script() -> None:
     ended = subprocess.run([script, "frobnicate"], capture_output=True, text=True, check=False)
     assert (ended.returncode, ended.stdout) == (2, "")
     assert ended.stderr == "error deepmill: no such command frobnicate; see deepmill --help\n"
+
+
+@pytest.mark.parametrize(
+    ("typed", "completed"),
+    [
+        ("expl", {"explain"}),
+        ("run sam", {"sample"}),
+        ("run recipes/", {"recipes/mine.yaml"}),
+        ("explain grpo.kl", {"grpo.kl_weight"}),
+        ("run sample --set grpo.warm", {"grpo.warmup_steps"}),
+        ("report", {"report"}),
+    ],
+)
+def test_a_shell_completes_it(typed: str, completed: set[str], tmp_path: Path) -> None:
+    (tmp_path / "recipes").mkdir()
+    (tmp_path / "recipes" / "mine.yaml").write_text("{}")
+    script = Path(sys.executable).with_name("deepmill")
+    words = f"deepmill {typed}"
+    asked = {"COMP_WORDS": words, "COMP_CWORD": str(len(typed.split())), "_DEEPMILL_COMPLETE": "complete_bash"}
+    found = subprocess.run([script], cwd=tmp_path, env=os.environ | asked, capture_output=True, text=True, check=True)
+    assert set(found.stdout.split()) == completed

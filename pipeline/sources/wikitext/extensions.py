@@ -108,19 +108,19 @@ def _nowiki(attributes: str, content: str, kept: Kept) -> str:
 
 
 def _pre(attributes: str, content: str, kept: Kept) -> str:
-    return kept.block(decoded(_NOWIKI.sub("", content)).removeprefix("\n").rstrip())
+    return kept.block(decoded(_NOWIKI.sub("", content)).removeprefix("\n").rstrip(), code=True)
 
 
 def _listing(attributes: str, content: str, kept: Kept) -> str:
     """A listing is shown as it is written: `&lt;` in it is no reference."""
     if _INLINE.search(attributes):
-        return kept.inline(content.strip())
-    return kept.block(content.lstrip("\n").rstrip())
+        return kept.inline(content.strip(), code=True)
+    return kept.block(content.lstrip("\n").rstrip(), code=True)
 
 
 def _formula(attributes: str, content: str, kept: Kept) -> str:
     """TeX between the marks that Markdown and TeX itself have for it."""
-    tex = content.strip()
+    tex = decoded(content).strip()
     if not tex:
         return HOLE
     return kept.block(f"$${tex}$$") if _DISPLAYED.search(attributes) else kept.inline(f"${tex}$")
@@ -137,7 +137,9 @@ def _code(attributes: str, content: str, kept: Kept) -> str:
     styled = bool(quotes) and len(quotes) % 2 == 0
     if _holds_templates(content) or styled or (_STYLE.search(content)) or _LINK.search(content):
         return without_extensions(content, kept, {})
-    return kept.inline(decoded(plain)) if "\n" not in plain.strip("\n") else kept.block(decoded(plain).strip("\n"))
+    if "\n" in plain.strip("\n"):
+        return kept.block(decoded(plain).strip("\n"), code=True)
+    return kept.inline(decoded(plain), code=True)
 
 
 def _holds_templates(code: str) -> bool:

@@ -11,11 +11,13 @@ __all__ = ["closed"]
 
 _OPENING = {"(": ")", "[": "]", "（": "）", "［": "］", "〔": "〕"}
 _CLOSING = "".join(_OPENING.values())
-_BETWEEN = " ,;:、，；\u200b"
+_QUOTING = {"«": "»", "“": "”", "„": "“", "‘": "’", "「": "」", "『": "』", "《": "》", '"': '"'}
+_BETWEEN = " ,;:、，；،؛\u200b"
 """What stands between the things in brackets."""
 _SHORT = 16
 """Characters of a line's end that are looked at."""
-_STOPS = ",.;:!?)]）」。、，；：？！"
+_STOPS = ",.)]）」。、，،।॥។።։"
+"""What stands right behind the word before it in every language; before `;:!?` the French leave a space."""
 
 
 def closed(line: str) -> str:
@@ -55,11 +57,13 @@ def _join(left: str, right: str) -> tuple[str, str]:
         if after[:1] == _OPENING[before[-1]]:
             return before[:-1].rstrip(" "), after[1:]
         return before, after
+    if before and after[:1] and _QUOTING.get(before[-1]) == after[0]:
+        return before[:-1].rstrip(" "), after[1:]
     if not before:
-        return "", after.lstrip(",; ")
+        return "", after.lstrip(",;،؛ ")
     if after[:1] and after[0] in _CLOSING:
         return before.rstrip(_BETWEEN), after
-    if after[:1] in (",", ";", ".", "、", "，") and before[-1] in ",;:、，":
+    if after[:1] in (",", ";", ".", "、", "，", "،", "؛") and before[-1] in ",;:、，،؛":
         return before[:-1].rstrip(" "), after
     if left != before and right != after:  # a space on both sides
         return (before, after) if after[:1] and after[0] in _STOPS else (left, after)

@@ -38,19 +38,37 @@ class Kept:
 
     def __init__(self) -> None:
         self._texts: list[str] = []
+        self._code: set[int] = set()
 
-    def inline(self, text: str) -> str:
-        """The mark of a text within a line."""
+    def inline(self, text: str, *, code: bool = False) -> str:
+        """The mark of a text within a line; every character of code counts in later stages, too."""
+        number = len(self._texts)
         self._texts.append(text)
-        return f"{_VERBATIM}{str(len(self._texts) - 1).translate(_DIGITS)}{_VERBATIM}"
+        if code:
+            self._code.add(number)
+        return f"{_VERBATIM}{str(number).translate(_DIGITS)}{_VERBATIM}"
 
-    def block(self, text: str) -> str:
+    def block(self, text: str, *, code: bool = False) -> str:
         """The mark of a text that is a paragraph of its own."""
-        return f"\n\n{self.inline(text)}\n\n"
+        return f"\n\n{self.inline(text, code=code)}\n\n"
 
     def restored(self, text: str) -> str:
         """`text` with every mark replaced by what it stands for."""
         return _KEPT.sub(lambda mark: self.restored(self._texts[_number(mark[0])]), text)
+
+    def restored_with_code(self, text: str) -> tuple[str, list[tuple[int, int]]]:
+        """The same, and the places of the code in it."""
+        pieces: list[str] = []
+        places: list[tuple[int, int]] = []
+        length = done = 0
+        for mark in _KEPT.finditer(text):
+            shown = self.restored(mark[0])
+            pieces += [text[done : mark.start()], shown]
+            length += mark.start() - done + len(shown)
+            done = mark.end()
+            if shown and _number(mark[0]) in self._code:
+                places.append((length - len(shown), length))
+        return "".join([*pieces, text[done:]]), places
 
 
 def _number(mark: str) -> int:

@@ -1,8 +1,9 @@
 """Wikitext to the text that a reader of the article reads, in the order in which MediaWiki's own parser works.
 
-Comments and the tags of extensions go first, then templates, then HTML tags, links, tables, and last what is read line
-by line. Each step reads wikitext and writes wikitext with marks for what is done with (`marks`), so no step sees what
-an earlier one made: what an entity, a listing or `<nowiki>` says is never taken for markup. Each works in linear time.
+Comments and the tags of extensions go first, then variants and templates, HTML tags, links, tables, and last what is
+read line by line. Each step reads wikitext and writes wikitext with marks for what is done with (`marks`), so no step
+sees what an earlier one made: what an entity, a listing or `<nowiki>` says is never taken for markup. Each works in
+linear time.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ class Rendered(NamedTuple):
     text: str
     cuts: Cuts
     """Characters of wikitext that a rule left out, by rule."""
+    code: list[tuple[int, int]]
+    """Places in the text of code and of preformatted text: the first character and that after the last."""
 
 
 def rendered(
@@ -60,4 +63,5 @@ def rendered(
     lines = without_tables(text.split("\n"), cuts, rows=tables)
     dropped = wiki.end_sections if drop_sections is None else {heading.casefold() for heading in drop_sections}
     text = text_of_lines(lines, dropped, kept, cuts)
-    return Rendered(kept.restored(variants.converted(tidy(text))), {rule: size for rule, size in cuts.items() if size})
+    text, code = kept.restored_with_code(variants.converted(tidy(text)))
+    return Rendered(text, {rule: size for rule, size in cuts.items() if size}, code)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pipeline.sources.wikitext.braces import Arguments
 from pipeline.sources.wikitext.entities import decoded
 from pipeline.sources.wikitext.marks import Kept
-from pipeline.sources.wikitext.numbers import fraction, grouped, locale_of, raised, scientific
+from pipeline.sources.wikitext.numbers import country, fraction, grouped, locale_of, raised, scientific
 from pipeline.sources.wikitext.quantities import converted
 
 __all__ = ["KINDS", "Page"]
@@ -81,6 +81,11 @@ def _first(page: Page, arguments: Arguments) -> str | None:
     return arguments.get("lt", "text", "texte", "fr", "1", "content", "trad") or None
 
 
+def _flag(page: Page, arguments: Arguments) -> str | None:
+    land = arguments.get("1")
+    return arguments.get("name") or country(land, page.language) or land or None
+
+
 def _last(page: Page, arguments: Arguments) -> str | None:
     values = [value for value in arguments.unnamed if value]
     if len(values) < 2:
@@ -142,7 +147,7 @@ def _language(page: Page, arguments: Arguments) -> str | None:
 
 def _code(page: Page, arguments: Arguments) -> str | None:
     code = arguments.get("code", "1")
-    return page.kept.inline(decoded(code)) if code else None
+    return page.kept.inline(decoded(code), code=True) if code else None
 
 
 def _tex(page: Page, arguments: Arguments) -> str | None:
@@ -329,6 +334,7 @@ def _translated(page: Page, arguments: Arguments) -> str | None:
 
 KINDS: dict[str, _Handler] = {
     "first": _first,
+    "flag": _flag,
     "last": _last,
     "second": _second,
     "joined": _joined,
@@ -343,7 +349,7 @@ KINDS: dict[str, _Handler] = {
     "code": _code,
     "tex": _tex,
     "raised": _raised,
-    "convert": lambda page, arguments: converted(arguments),
+    "convert": lambda page, arguments: converted(arguments, short=page.language not in ("en", "simple")),
     "cvt": lambda page, arguments: converted(arguments, short=True),
     "number": _number,
     "fraction": _fraction,

@@ -30,7 +30,10 @@ def test_the_korean_preset_keeps_korean_and_english() -> None:
     from tests.pipeline.clean.test_clean import GERMAN, GOOD, HARBOUR
 
     rules = Rules(load_recipe("korean").clean, Path("unused"))
-    korean = HARBOUR["ko"] + "\n여름이면 시장이 열리고 농부들이 치즈와 꿀을 가져온다. 하룻밤 머물려던 나그네도 한 주를 머문다."
+    korean = (
+        HARBOUR["ko"]
+        + "\n여름이면 시장이 열리고 농부들이 치즈와 꿀을 가져온다. 하룻밤 머물려던 나그네도 한 주를 머문다."
+    )
 
     def judge(text: str, source: str) -> str | None:
         return rules.judge(Document(text=text, id="x", metadata={"source": source, "profile": "web"}))
@@ -127,3 +130,12 @@ def test_a_new_name_is_no_new_artifact(tmp_path: Path) -> None:
     config = identity_config(GrpoConfig(logged_completions=3), DigestCache(tmp_path / "digests"), {})
     assert config["kept_answers"] == 3
     assert "logged_completions" not in config
+
+
+def test_a_limit_for_a_source_that_there_is_not_is_named() -> None:
+    source = "extract.sources.shelf={kind: book, paths: [x]}"
+    assert load_recipe("deepseek-llm-7b", [source, "clean.max_loss_by_source.shelf=0.7"]).clean.of("shelf", 9) == 0.7
+    with pytest.raises(UserError) as caught:
+        load_recipe("deepseek-llm-7b", [source, "dedup.max_loss_by_source.shelv=0.7"])
+    said = "deepseek-llm-7b: dedup.max_loss_by_source names shelv, which is no source; there are shelf"
+    assert str(caught.value) == said

@@ -314,11 +314,11 @@ def _run(
 ) -> tuple[Path, dict[str, Any]]:
     (root / "out").mkdir(parents=True)
     inputs = {"extract": write_documents(root / "in", *files, profile=profile)}
-    return root / "out", clean(config, inputs, root / "out")
+    return root / "out", clean(config, inputs, root / "out").written()
 
 
 def test_stage_counts_and_keeps_rejects_as_they_came(tmp_path: Path) -> None:
-    out, metrics = _run(tmp_path, CleanConfig(rules=CleanRules(url=False)), _rows())
+    out, metrics = _run(tmp_path, CleanConfig(rules=CleanRules(url=False), max_loss=1), _rows())
     assert [document.id for document in read_documents(out)] == ["good", "kept"]
     assert metrics["dropped"] == {"gopher_quality/short_doc": 1, "language/other": 1}
     rows = _rows()
@@ -342,14 +342,16 @@ def test_same_bytes_for_any_number_of_workers(tmp_path: Path, monkeypatch: pytes
     for workers in (1, 2):
         set_workers(monkeypatch, workers)
         rows = _rows()
-        out, metrics = _run(tmp_path / str(workers), CleanConfig(rules=CleanRules(url=False)), rows[:2], rows[2:])
+        out, metrics = _run(
+            tmp_path / str(workers), CleanConfig(rules=CleanRules(url=False), max_loss=1), rows[:2], rows[2:]
+        )
         results.append((published(out), metrics))
     assert results[0] == results[1]
 
 
 def test_killed_stage_resumes_with_the_same_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     set_workers(monkeypatch, 1)
-    config, rows = CleanConfig(rules=CleanRules(url=False)), _rows()
+    config, rows = CleanConfig(rules=CleanRules(url=False), max_loss=1), _rows()
     whole = _run(tmp_path / "whole", config, rows[:2], rows[2:])
     inputs = {"extract": write_documents(tmp_path / "in", rows[:2], rows[2:])}
     out = tmp_path / "out"
@@ -366,7 +368,7 @@ def test_killed_stage_resumes_with_the_same_result(tmp_path: Path, monkeypatch: 
         clean(config, inputs, out)
     assert [file.name for file in (out / "documents").glob("*.parquet")] == ["00000.parquet"]
     monkeypatch.setattr(Ledger, "keep", keep)
-    metrics = clean(config, inputs, out)
+    metrics = clean(config, inputs, out).written()
     assert (published(out), metrics) == (published(whole[0]), whole[1])
 
 
@@ -385,7 +387,7 @@ def test_one_breaking_document_is_counted_and_many_stop_the_stage(
     monkeypatch.setattr(FastGopherQuality, "filter", breaks)
     renew()
     set_workers(monkeypatch, 1)
-    config = CleanConfig(rules=CleanRules(url=False), max_failures=0.5)
+    config = CleanConfig(rules=CleanRules(url=False), max_failures=0.5, max_loss=1)
     out, metrics = _run(tmp_path / "a", config, _rows())
     assert metrics["dropped"]["failure/gopher_quality"] == 1
     broken = only(d for d in read_documents(out, "rejects") if d.id == "good")
@@ -407,7 +409,7 @@ def test_a_document_on_which_a_rule_hangs_costs_itself(tmp_path: Path, monkeypat
     monkeypatch.setattr(FastGopherQuality, "filter", hangs)
     renew()
     set_workers(monkeypatch, 1)
-    config = CleanConfig(rules=CleanRules(url=False), max_failures=0.5, max_document_seconds=0.3)
+    config = CleanConfig(rules=CleanRules(url=False), max_failures=0.5, max_loss=1, max_document_seconds=0.3)
     out, metrics = _run(tmp_path / "a", config, _rows())
     assert metrics["dropped"]["failure/timeout"] == 1
     rejected = only(d for d in read_documents(out, "rejects") if d.id == "good")
@@ -417,5 +419,8 @@ def test_a_document_on_which_a_rule_hangs_costs_itself(tmp_path: Path, monkeypat
 
 
 def test_nothing_left_is_a_users_error(tmp_path: Path) -> None:
+    rows = [("german", "web", GERMAN)]
     with pytest.raises(UserError, match="no document passed"):
-        _run(tmp_path, CleanConfig(rules=CleanRules(url=False)), [("german", "web", GERMAN)])
+        _run(tmp_path / "a", CleanConfig(rules=CleanRules(url=False), max_loss=1), rows)
+    with pytest.raises(UserError, match=r"source web loses .* by language/other, as german \(Der alte"):
+        _run(tmp_path / "b", CleanConfig(rules=CleanRules(url=False)), rows)

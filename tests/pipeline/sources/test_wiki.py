@@ -13,6 +13,7 @@ import pytest
 from pipeline.sections import WikiSource
 from pipeline.sources.wiki import read
 from pipeline.tasks.ledger import take_record
+from pipeline.tasks.verbatim import verbatim_of
 from tests.pipeline.corpus import only
 from tests.pipeline.sources.raw import LIMIT, external, read_all, wiki_dump, wiki_page
 
@@ -113,6 +114,17 @@ def test_a_variant_is_chosen(tmp_path: Path) -> None:
     dump = _of("zh", wiki_page("A", "-{zh-hans:计算机; zh-hant:電腦}-" + WORDS))
     assert _read(tmp_path, dump)[0][0][0].text.startswith("A\n\n计算机The")
     assert _read(tmp_path, dump, variant="zh-tw")[0][0][0].text.startswith("A\n\n電腦The")
+
+
+def test_code_is_verbatim(tmp_path: Path) -> None:
+    listing = 'x.replace("&amp;amp;", "&amp;lt;")\n  y = 1'
+    page = wiki_page(
+        "A",
+        f"{WORDS}&lt;source&gt;{listing}&lt;/source&gt;\n&lt;code&gt;a  b&lt;/code&gt; &lt;nowiki&gt;c&lt;/nowiki&gt;",
+    )
+    document = _read(tmp_path, wiki_dump(page))[0][0][0]
+    found = [document.text[begin:end] for begin, end in verbatim_of(document.metadata)]
+    assert found == ['x.replace("&amp;", "&lt;")\n  y = 1', "a  b"]
 
 
 def test_tables_are_rows_by_choice(tmp_path: Path) -> None:

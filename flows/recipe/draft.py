@@ -1,0 +1,142 @@
+"""A recipe for what an inventory found, with comments, and of a size that the machine can train."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from flows.recipe.recipe import PRESETS, Recipe
+from flows.recipe.training_plan import plan_training
+from infra.units import count, size
+from pipeline.inventory import FoundSource, Inventory
+
+__all__ = ["Draft", "draft"]
+
+BASES = ("laptop", "sample")
+"""Presets whose models are tried, the larger one first."""
+MOST_HOURS = 1.5
+"""Of pretraining."""
+EPOCHS = 4
+"""Times that text may be read and be nearly as good as new (Muennighoff et al., arXiv 2305.16264)."""
+FLOPS_PER_CORE = 25e9
+"""That training reaches, of fp32, on a core of today's."""
+CHARACTERS_PER_TOKEN = 3.5
+LEAST_STEPS = 100
+CORPUS = "# Each source has a kind (what the files are) and a profile (what the text is, which decides the rules):\n"
+CORPUS += "# web | prose | reference | dialogue | maths | code. deepmill explain extract.sources.NAME lists the keys.\n"
+
+
+@dataclass(frozen=True)
+class Draft:
+    """The text of a recipe, and what to say about it."""
+
+    text: str
+    notes: tuple[str, ...]
+
+
+def draft(found: Inventory, name: str) -> Draft:
+    """A recipe whose `pretrain` reads the text up to four times, within an hour and a half of this machine."""
+    base, steps, hours = _size(found)
+    preset: dict[str, Any] = yaml.safe_load((PRESETS / f"{base}.yaml").read_text(encoding="utf-8"))
+    preset["pretrain"] |= {"steps": steps, "warmup_steps": max(1, steps // 20), "validate_every": max(1, steps // 4)}
+    preset["export"] = {"title": name}
+    notes = [f"the model of the preset {base}, {steps} steps, about {hours * 60:.0f} minutes of pretraining here"]
+    if found.models and not found.sources:
+        notes.append("no text beside the model: name sources before you run it")
+    if found.problems:
+        preset["reasoning"]["files"] = found.problems
+        notes.append(f"{len(found.problems)} files of questions and answers are problems to reason about")
+    parts = [
+        f"# Written by `deepmill new`. deepmill plan {name}.yaml says what would run,\n"
+        "# deepmill explain KEY what a key does.\n"
+        "# yaml-language-server: $schema=recipe.schema.json\n",
+        _yaml({"name": name, "description": f"a model of {_of(found)}"}),
+        CORPUS,
+        _sources(found),
+        _clean(found),
+        "# Problems with answers that can be checked, which the model learns to reason by; `files` takes your own.\n",
+        _yaml({"reasoning": preset["reasoning"]}),
+        _yaml({"tokenizer": _tokenizer(found, preset), "shards": preset["shards"]}),
+        *_start(found, preset),
+        "# Fine-tuning, reinforcement and release as in the preset; null leaves a stage out.\n",
+        _yaml({key: preset[key] for key in ("sft", "grpo", "evaluate", "quantize", "export")}),
+    ]
+    return Draft("".join(parts), tuple(notes))
+
+
+def _size(found: Inventory) -> tuple[str, int, float]:
+    """Preset, steps of pretraining, and hours that these take on this machine."""
+    tokens = max(1.0, found.characters / CHARACTERS_PER_TOKEN)
+    for base in BASES:
+        values = yaml.safe_load((PRESETS / f"{base}.yaml").read_text(encoding="utf-8"))
+        plan = plan_training(Recipe.model_validate(values))
+        second = (os.cpu_count() or 1) * FLOPS_PER_CORE / plan.flops_per_token
+        affordable = int(MOST_HOURS * 3600 * second / plan.batch_tokens)
+        wanted = int(EPOCHS * tokens / plan.batch_tokens)
+        steps = min(affordable, wanted)
+        if steps >= LEAST_STEPS:
+            break
+    steps = max(LEAST_STEPS, steps)
+    return base, steps, steps * plan.batch_tokens / second / 3600
+
+
+def _of(found: Inventory) -> str:
+    return ", ".join(found.sources) or "a model that exists"
+
+
+def _yaml(values: dict[str, Any]) -> str:
+    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=110)
+
+
+def _sources(found: Inventory) -> str:
+    lines = ["extract:\n", "  sources:\n"]
+    for name, source in found.sources.items():
+        lines += [f"    # {_told(source)}\n", *([f"    # not read: {source.trouble}\n"] if source.trouble else [])]
+        keys = {"kind": source.kind, **source.options, "paths": source.paths}
+        text = yaml.safe_dump({name: keys}, default_flow_style=None, sort_keys=False, allow_unicode=True, width=1_000)
+        mark = "# " if source.trouble else ""
+        lines += [f"    {mark}{line}\n" for line in text.splitlines()]
+    return "".join(lines)
+
+
+def _told(source: FoundSource) -> str:
+    languages = ", ".join(code for code, _ in source.languages.most_common(3))
+    files = f"{source.files} file{'' if source.files == 1 else 's'}, {size(source.size)}"
+    return f"{files}; about {count(source.characters)} characters of text" + (f" in {languages}" if languages else "")
+
+
+def _clean(found: Inventory) -> str:
+    if not found.languages:
+        return ""
+    languages = ", ".join(found.languages)
+    told = "# Languages of the text that was looked at; documents in others are rejected. [] keeps all.\n"
+    return f"{told}clean:\n  languages: [{languages}]\n"
+
+
+def _models(found: Inventory) -> list[Path]:
+    """Checkpoints that training can start from."""
+    return [path for path in found.models if path.is_dir()]
+
+
+def _tokenizer(found: Inventory, preset: dict[str, Any]) -> dict[str, Any]:
+    return {"adopt": [str(_models(found)[0])]} if _models(found) else preset["tokenizer"]
+
+
+def _start(found: Inventory, preset: dict[str, Any]) -> list[str]:
+    """The base model: trained from nothing, or one that was found."""
+    pretrain = _yaml({"pretrain": preset["pretrain"]})
+    folders = _models(found)
+    if not folders:
+        return ["# The base model; its size and steps fit this machine.\n", pretrain]
+    others = f" (also found: {', '.join(map(str, folders[1:]))})" if folders[1:] else ""
+    commented = "".join(f"# {line}\n" for line in pretrain.splitlines())
+    return [
+        f"# Start from the model that lies there{others}; its tokenizer comes with it.\n"
+        f"pretrain: null\ncontinued: {{checkpoint: ['{folders[0]}']}}\n",
+        "# Or train one from nothing:\n",
+        commented,
+    ]
