@@ -34,6 +34,8 @@ FRAME = 1 << 40
 FIRST_HEADING, LAST_HEADING = TAGS["h1"], TAGS["h6"]
 HEADING = -5.0
 """Score of a heading that may go with the text below it."""
+LINKS = 0.8
+"""Share of links beyond which a table is navigation (Trafilatura's for long ones)."""
 NEAR = 3
 """Blocks of text that are near enough to code to be what it belongs to."""
 ONCE = 60
@@ -102,7 +104,9 @@ def _together(elements, pieces, blocks, keep, score, table):  # type: ignore[no-
             balance[above] += blocks[b, c.CHARS] if keep[b] else -blocks[b, c.CHARS]
     for b in range(nb):
         if tables[b] >= 0 and balance[tables[b]] < FRAME // 2:
-            keep[b] = balance[tables[b]] > 0
+            t = tables[b]
+            linked = elements[t, c.LINK1] - elements[t, c.LINK0]
+            keep[b] = balance[t] > 0 and linked <= LINKS * (elements[t, c.TEXT1] - elements[t, c.TEXT0])
     for b in range(nb):
         if pieces[blocks[b, c.PIECE], c.KIND] == c.PRE and not keep[b]:
             keep[b] = _is_near(pieces, blocks, keep, b, -1) or _is_near(pieces, blocks, keep, b, 1)
