@@ -15,6 +15,7 @@ from flows.report.summary import drops, next_commands, print_summary, samples
 from flows.run.record import RunRecord
 from flows.run.run_view import Run
 from infra.store import LocalStore, Store
+from pipeline.tasks.ledger import DocumentMetrics
 from tests.flows.example import HOSTILE, example_run
 
 
@@ -114,7 +115,9 @@ def test_broken_artifact_files_cost_only_themselves(tmp_path: Path) -> None:
 def test_drops_are_sorted_and_samples_mixed(tmp_path: Path) -> None:
     record, store = example_run(tmp_path)
     run = Run(RunRecord.model_validate(record), store)
-    assert drops(run.stage("clean")) == [("gopher_repetition", 300), ("c4_lorem", 100), ("language", 60)]
+    clean = run.stage("clean").measured_as(DocumentMetrics)
+    assert clean is not None
+    assert drops(clean) == [("gopher_repetition", 300), ("c4_lorem", 100), ("language", 60)]
     assert [row.correct for row in samples(run)] == [True, False]
     assert samples(run)[1].question == HOSTILE
 
