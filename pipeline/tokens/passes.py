@@ -12,7 +12,7 @@ __all__ = ["ADVICE", "MOST_PASSES", "passes", "repeated"]
 
 MOST_PASSES = 4.0
 """Times that a text may be read before a person is told."""
-ADVICE = "beyond 4 times it teaches little more (arXiv 2305.16264); lower its weight in mixture, add text, or take fewer steps"
+ADVICE = "beyond 4 times it teaches little more (arXiv 2305.16264); lower its weight, add text, or take fewer steps"
 _SLACK = 0.05
 """Passes beyond that which are none to speak of."""
 

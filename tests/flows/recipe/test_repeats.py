@@ -22,5 +22,5 @@ def test_a_small_source_with_a_large_weight_is_named() -> None:
     (line,) = repeat_lines(recipe, _shards(book=1000, web=50))
     assert line == (
         "pretrain: web is read 10.0 times over: beyond 4 times it teaches little more (arXiv 2305.16264); "
-        "lower its weight in mixture, add text, or take fewer steps"
+        "lower its weight, add text, or take fewer steps"
     )
