@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import re
 import shutil
 import sys
@@ -11,12 +12,12 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from flows.report.summary import drops, next_commands, print_summary, samples
+from flows.report.summary import drops, next_commands, outcome, print_summary, samples
 from flows.run.record import RunRecord
 from flows.run.run_view import Run
 from infra.store import LocalStore, Store
 from pipeline.tasks.ledger import DocumentMetrics
-from tests.flows.example import HOSTILE, example_run
+from tests.flows.example import HOSTILE, METRICS, example_run
 
 
 @pytest.fixture(autouse=True)
@@ -154,3 +155,26 @@ def test_a_run_without_a_model_offers_none_to_chat_with(tmp_path: Path) -> None:
     record = {"run_id": "r1", "state": "completed", "recipe": {"name": "corpus"}, "stages": {}}
     offered = next_commands(Run(RunRecord.model_validate(record), LocalStore(tmp_path)))
     assert [command.split()[1] for command in offered] == ["report", "plan"]
+
+
+def test_artifacts_of_earlier_versions_have_their_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Documents counted without characters, a training without its layout, numbers that are none, a key of old."""
+    metrics = METRICS | {
+        "clean": {
+            "documents_in": 1960,
+            "documents_out": 1500,
+            "dropped": {"language": 460},
+            "by_source": {"web": {"documents_in": 1960, "documents_out": 1500, "dropped": 460}},
+        },
+        "pretrain": {"parameters": 4_900_000, "train_loss_first": 9.0, "loss_after": math.nan, "train_loss_last": 3.5},
+        "grpo": {"accuracy_after": 0.47, "reward_before": "none", "layout": "single"},
+    }
+    monkeypatch.setattr("tests.flows.example.METRICS", metrics)
+    record, store = example_run(tmp_path)
+    run = Run(RunRecord.model_validate(record), store)
+    lines = {name: outcome(run.stage(name), run) for name in ("clean", "pretrain", "grpo")}
+    assert lines == {
+        "clean": "1,960 → 1,500 documents; dropped 460 language",
+        "pretrain": "4.9 M parameters; loss 9.00 → 3.50",
+        "grpo": "accuracy 47 %",
+    }
