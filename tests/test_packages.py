@@ -27,7 +27,19 @@ ORDER = {
         *("sections", "architecture", "facts", "__init__"),
     ),
     "pipeline": (
-        *("inventory", "extract", "recall", "sample", "dedup", "sources", "clean", "reasoning", "tokens", "text", "tasks"),
+        *(
+            "inventory",
+            "extract",
+            "recall",
+            "sample",
+            "dedup",
+            "sources",
+            "clean",
+            "reasoning",
+            "tokens",
+            "text",
+            "tasks",
+        ),
         *("sections", "__init__"),
     ),
 }
