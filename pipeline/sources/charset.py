@@ -1,72 +1,129 @@
-"""Bytes of the web as text: what the sender says of the charset is often wrong, so it must also fit.
+"""Bytes of the web as text, as browsers make it of them, and better where they would show rubbish.
 
-In this order: a byte order mark; UTF-8 if the bytes are that and not only ASCII, for nothing else happens to be; the
-charset of the HTTP header; that of the page itself; what uchardet makes of the bytes. The first under which every byte
-has a meaning is taken.
+The order is that of the HTML standard: a byte order mark, what the sender says (the HTTP header), what the page says
+itself, detection. Two things differ. Bytes that are UTF-8, all but a few of them, are that whatever anybody says, for
+nothing else happens to be. And what is said must fit: a stray byte costs a character, which becomes U+FFFD, but where
+many mean nothing the next in the order is asked.
 """
 
 from __future__ import annotations
 
 import codecs
+import re
 from collections.abc import Iterator
 
-from resiliparse.parse.encoding import detect_encoding, map_encoding_to_html5
+from pipeline.sources.detection import detect
+from pipeline.sources.prescan import declared_in
+from pipeline.sources.whatwg import REPLACEMENT, decode_as, name_of
 
-__all__ = ["NotText", "decode"]
+__all__ = ["MOST_NULS", "NotText", "decode"]
 
-_MARKS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
-MOST_REPLACED = 0.01
-"""Share of characters that may be unreadable before the record counts as none."""
+_MARKS = (
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF32_LE, "utf-32le"),
+    (codecs.BOM_UTF16_LE, "utf-16le"),
+    (codecs.BOM_UTF16_BE, "utf-16be"),
+    (codecs.BOM_UTF32_BE, "utf-32be"),
+)
+MOST_STRAY, MOST_STRAY_UTF_8 = 0.02, 0.2
+"""Share of the characters beyond ASCII that may mean nothing under an encoding that is still taken."""
+MOST_LOST = 0.5
+"""Share of them under the best of all encodings, beyond which the bytes are no text."""
 MOST_NULS = 0.01
 """Share of NULs that text may have; they are left out."""
+MOST_CONTROLS = 0.02
+"""Share of control characters that text may have which is not UTF-8: any bytes are text in some encoding."""
+FEW = 4
+"""Characters of UTF-8 that a text of another encoding with characters of several bytes may happen to look like."""
+_CONTROLS = re.compile(r"[\x01-\x08\x0b\x0e-\x1a\x1c-\x1f\x7f-\x84\x86-\x9f]")
+_SHIFTS = re.compile(rb"\x1b|\0|~\{")
+"""What ASCII may be that is not text as it stands: ISO 2022, UTF-16, HZ."""
+_OF_SEVERAL_BYTES = frozenset({"gbk", "gb18030", "big5", "euc-kr", "euc-jp", "shift_jis"})
 
 
 class NotText(Exception):  # noqa: N818  (a finding about the bytes)
-    """No charset gives the bytes a meaning."""
+    """No encoding gives the bytes a meaning."""
 
 
-def decode(body: bytes, declared: str | None = None, *, html: bool = False) -> tuple[str, str]:
-    """The text, and the charset that it was in. `html` says that a `<meta>` of its own may name the charset.
+def decode(body: bytes, declared: str | None = None, *, html: bool = False, tld: str = "") -> tuple[str, str]:
+    """The text, and the encoding that it was in, by the name that the Encoding Standard gives it.
+
+    Args:
+        declared: the label that the sender gives; one that the standard does not know is as good as none.
+        html: a `<meta>` of its own may name the encoding.
+        tld: last part of the name of the host, which helps where nobody names one.
 
     Raises:
-        NotText: too many bytes mean nothing, or are NUL.
+        NotText: too many bytes mean nothing, or are control characters.
     """
-    text, charset = _decode(body, declared, html)
+    text, encoding = _decode(body, name_of(declared or ""), html, tld)
     if "\0" in text:
         if text.count("\0") > MOST_NULS * len(text):
             raise NotText("NUL bytes")
         text = text.replace("\0", "")
-    return text, charset
+    return text, encoding
 
 
-def _decode(body: bytes, declared: str | None, html: bool) -> tuple[str, str]:
+def _decode(body: bytes, declared: str | None, html: bool, tld: str) -> tuple[str, str]:
     for mark, marked in _MARKS:
         if body.startswith(mark):
-            return body[len(mark) :].decode(marked, "replace"), marked
-    if not body.isascii() and (plain := _strict(body, "utf-8")) is not None:
-        return plain, "utf-8"
-    tried: set[str] = set()
-    for name in _names(body, declared, html):
-        if name and (charset := map_encoding_to_html5(name, fallback_utf8=False)) and charset not in tried:
-            tried.add(charset)
-            if (fitting := _strict(body, charset)) is not None:
-                return fitting, charset
-    text = body.decode("utf-8", "replace")
-    if text.count("\ufffd") > MOST_REPLACED * len(text):
-        raise NotText(f"neither UTF-8 nor {' nor '.join(sorted(tried - {'utf-8'})) or 'any charset known here'}")
-    return text, "utf-8"
+            return decode_as(body[len(mark) :], marked), marked
+    if body.isascii() and not _SHIFTS.search(body) and declared != "replacement":
+        return body.decode("ascii"), "utf-8"
+    if (utf_8 := _as_utf_8(body)) is None:
+        return _first_that_fits(body, _names(body, declared, html, tld))
+    if declared in _OF_SEVERAL_BYTES and _counted(utf_8)[1] <= FEW:
+        text = decode_as(body, declared)
+        return (utf_8, "utf-8") if REPLACEMENT in text else (text, declared)
+    return utf_8, "utf-8"
 
 
-def _names(body: bytes, declared: str | None, html: bool) -> Iterator[str | None]:
-    """What the charset may be, each found out only when the one before does not fit."""
-    yield declared
-    if html:
-        yield detect_encoding(body[:2048], from_html_meta=True)
-    yield detect_encoding(body, from_html_meta=False)
-
-
-def _strict(body: bytes, charset: str) -> str | None:
-    try:
-        return body.decode(charset)
-    except (UnicodeDecodeError, LookupError):
+def _as_utf_8(body: bytes) -> str | None:
+    """`body` as UTF-8 if it is that, all but a few bytes, and not only ASCII."""
+    if body.isascii():
         return None
+    try:
+        return body.decode()
+    except UnicodeDecodeError:
+        text = decode_as(body, "utf-8")
+        stray, foreign = _counted(text)
+        return text if stray <= MOST_STRAY_UTF_8 * foreign else None
+
+
+def _first_that_fits(body: bytes, names: Iterator[str]) -> tuple[str, str]:
+    """The text under the first encoding under which few bytes mean nothing, or else under the best."""
+    tried: dict[str, tuple[float, str]] = {}
+    for name in names:
+        if name == "replacement":
+            raise NotText("ISO-2022-KR, ISO-2022-CN or HZ is declared, which no browser reads")
+        if name in tried:
+            continue
+        text = decode_as(body, name)
+        stray, foreign = _counted(text)
+        tried[name] = (0.0 if stray <= 1 else stray / foreign, text)
+        if tried[name][0] <= MOST_STRAY:
+            break
+    (lost, text), name = min((found, name) for name, found in tried.items())
+    if lost > MOST_LOST:
+        raise NotText(
+            f"neither UTF-8 nor {' nor '.join(each for each in tried if each != 'utf-8') or 'anything known'}"
+        )
+    if len(_CONTROLS.findall(text)) > MOST_CONTROLS * len(text):
+        raise NotText("control characters")
+    return text, "utf-8" if text.isascii() else name
+
+
+def _names(body: bytes, declared: str | None, html: bool, tld: str) -> Iterator[str]:
+    """What the encoding may be, each found out only when the one before does not fit."""
+    if declared and (b"\0" in body or not declared.startswith("utf-16")):  # white space and markup have NULs in it
+        yield declared
+    if html and (own := declared_in(body)):
+        yield own
+    if found := detect(body, tld):
+        yield found
+    yield "utf-8"
+
+
+def _counted(text: str) -> tuple[int, int]:
+    """How many characters mean nothing, and how many are beyond ASCII."""
+    return text.count(REPLACEMENT), len(text) - len(text.encode("ascii", "ignore"))

@@ -8,6 +8,7 @@ that is whole, which is how a file can be read from the middle, and how reading 
 from __future__ import annotations
 
 import bz2
+import dataclasses
 import functools
 import lzma
 import re
@@ -18,7 +19,18 @@ from typing import IO, Protocol
 
 from backports import zstd
 
-__all__ = ["CHUNK", "CODECS", "DECODER_ERRORS", "Codec", "Decoder", "codec_of", "find_member", "first_member"]
+__all__ = [
+    "CHUNK",
+    "CODECS",
+    "DECODER_ERRORS",
+    "Codec",
+    "Decoder",
+    "Inflate",
+    "codec_of",
+    "find_member",
+    "first_member",
+    "recognise",
+]
 
 CHUNK = 1 << 20
 """Bytes asked of a file at once."""
@@ -31,6 +43,12 @@ MOST_PROBES = 64
 FIRST_WINDOW = 1 << 14
 """Bytes first looked through for a member: where many are corrupt, the next one is near."""
 _LONGEST_MAGIC = 10
+_SKIPPABLE = re.compile(rb"[\x50-\x5f]\x2a\x4d\x18")
+"""How a frame of Zstandard begins that decoders skip."""
+_DICTIONARY = b"\x5d\x2a\x4d\x18"
+_TRAINED = b"\x37\xa4\x30\xec"
+"""How a dictionary begins that is more than its content."""
+MOST_DICTIONARY = 16 << 20
 _XZ_MEMORY = 256 << 20
 """Bytes a dictionary may ask for; `xz -9` asks for 65 MiB."""
 
@@ -47,11 +65,14 @@ class Decoder(Protocol):
     def decompress(self, data: bytes, max_length: int) -> bytes: ...
 
 
-class _Gzip:
-    """zlib's decompressor with the manners of bz2's: it keeps the input that it has not used."""
+class Inflate:
+    """zlib's decompressor with the manners of bz2's: it keeps the input that it has not used.
 
-    def __init__(self) -> None:
-        self._inner = zlib.decompressobj(wbits=31)
+    `wbits` says what is around the data: 31 gzip's header, 15 zlib's, -15 nothing.
+    """
+
+    def __init__(self, wbits: int = 31) -> None:
+        self._inner = zlib.decompressobj(wbits)
 
     @property
     def eof(self) -> bool:
@@ -78,7 +99,7 @@ class Codec:
 
 
 CODECS = (
-    Codec("gzip", b"\x1f\x8b", re.compile(rb"\x1f\x8b\x08[\x00-\x1f]"), _Gzip),
+    Codec("gzip", b"\x1f\x8b", re.compile(rb"\x1f\x8b\x08[\x00-\x1f]"), Inflate),
     Codec("bzip2", b"BZh", re.compile(rb"BZh[1-9]1AY&SY"), bz2.BZ2Decompressor),
     Codec(
         "xz",
@@ -92,7 +113,35 @@ CODECS = (
 
 def codec_of(head: bytes) -> Codec | None:
     """What a file that begins so is compressed with; None when it is not, or in no way known here."""
+    if _SKIPPABLE.match(head):
+        return CODECS[-1]
     return next((codec for codec in CODECS if head.startswith(codec.magic)), None)
+
+
+def recognise(raw: IO[bytes]) -> tuple[Codec | None, bytes]:
+    """What the file that `raw` is at the beginning of is compressed with, and the bytes read to find out.
+
+    The `.warc.zst` of the Internet Archive begin with the dictionary of all their frames, in a frame that decoders
+    skip, and perhaps compressed itself (iipc.github.io/warc-specifications, "Zstandard compression for WARC").
+
+    Raises:
+        OSError, zstd.ZstdError: the dictionary is too large, breaks off, or is corrupt.
+    """
+    head = raw.read(16)
+    codec = codec_of(head)
+    if not codec or not head.startswith(_DICTIONARY):
+        return codec, head
+    size = int.from_bytes(head[4:8], "little")
+    if size > MOST_DICTIONARY:
+        raise OSError(f"a dictionary of {size} bytes, and {MOST_DICTIONARY} are allowed")
+    head += raw.read(max(0, size + 8 - len(head)))
+    content = head[8 : size + 8]
+    if len(content) < size:
+        raise OSError("the dictionary breaks off")
+    if content.startswith(codec.magic):
+        content = zstd.ZstdDecompressor().decompress(content, MOST_DICTIONARY)
+    words = zstd.ZstdDict(content, is_raw=not content.startswith(_TRAINED))
+    return dataclasses.replace(codec, new=functools.partial(zstd.ZstdDecompressor, zstd_dict=words)), head
 
 
 def first_member(raw: IO[bytes], codec: Codec, at: int = 0, signature: bytes = b"") -> tuple[bool, int | None]:

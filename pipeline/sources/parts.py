@@ -8,7 +8,7 @@ decoded from its beginning: each part does that anew, so there are few of them.
 from __future__ import annotations
 
 from infra.storage import ExternalFile, open_file
-from pipeline.sources.codecs import codec_of, find_member, first_member
+from pipeline.sources.codecs import DECODER_ERRORS, find_member, first_member, recognise
 from pipeline.sources.stream import Part, Walk
 
 __all__ = ["MOST_DECODES", "split"]
@@ -27,7 +27,10 @@ def split(file: ExternalFile, size: int, signature: bytes = b"", hop: bool = Fal
     if count < 2:
         return [Part(file)]
     with open_file(file) as raw:
-        codec = codec_of(raw.read(16))
+        try:
+            codec, _ = recognise(raw)
+        except DECODER_ERRORS:  # whoever reads it says so
+            return [Part(file)]
         try:
             raw.seek(file.size // 2)
         except (OSError, ValueError):  # a web server that cannot send a part of a file

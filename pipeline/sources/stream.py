@@ -24,10 +24,23 @@ from typing import IO
 from infra import events
 from infra.storage import ExternalFile, open_file
 from infra.web_files import TooLargeError
-from pipeline.sources.codecs import CHUNK, DECODER_ERRORS, Codec, codec_of, find_member
+from pipeline.sources.codecs import CHUNK, DECODER_ERRORS, find_member, recognise
+from pipeline.sources.signatures import file_of
 from pipeline.tasks.documents import Document
 
-__all__ = ["CHUNK", "Damaged", "Found", "Limits", "Part", "Stream", "Walk", "most_decoded", "open_stream", "tidy"]
+__all__ = [
+    "CHUNK",
+    "Damaged",
+    "Foreign",
+    "Found",
+    "Limits",
+    "Part",
+    "Stream",
+    "Walk",
+    "most_decoded",
+    "open_stream",
+    "tidy",
+]
 
 FREE = 1 << 30
 """Bytes that any compressed file may become."""
@@ -66,6 +79,22 @@ class Damaged(Exception):  # noqa: N818  (the state of a file, raised where read
 
     def __str__(self) -> str:
         return ": ".join(self.args)
+
+    @property
+    def remedy(self) -> str:
+        """What to do, for the end of a sentence."""
+        return "get the file again"
+
+
+class Foreign(Damaged):
+    """A file is whole, but something else than its reader reads: `what`, and the `remedy`."""
+
+    def __str__(self) -> str:
+        return f"this is {self.args[0]}, which is not read here"
+
+    @property
+    def remedy(self) -> str:
+        return str(self.args[1])
 
 
 def most_decoded(size: int) -> int:
@@ -107,11 +136,13 @@ class Stream:
 
     def __init__(self, raw: IO[bytes], part: Part, signature: bytes = b"") -> None:
         self._raw, self._part, self._signature = raw, part, signature
-        self._ahead = head = raw.read(16)
-        """Read before the beginning was asked for: not every web server can send a file from the middle."""
-        if head.startswith(b"PK\x03\x04"):
-            raise Damaged("byte 0", "zip is not read here; unpack it")
-        self.codec: Codec | None = codec_of(head)
+        try:
+            self.codec, self._ahead = recognise(raw)
+        except DECODER_ERRORS as error:
+            raise Damaged("byte 0", f"corrupt zstd dictionary ({error})") from None
+        if foreign := file_of(self._ahead, part.file.name):
+            raise Foreign(*foreign)
+        """`_ahead` was read before the beginning was asked for: not every server can send a file from the middle."""
         self._member = 0
         self._room = most_decoded(part.file.size)
         """Decoded bytes that may still come."""

@@ -1,8 +1,8 @@
 """Pages from WARC files, and text from WET files.
 
-The records are cut apart here, by their lengths, for FastWARC ends in silence where a file breaks off; each whole
-record then goes through FastWARC for its HTTP headers and encodings, and through Resiliparse for its text. Status and
-type are those of the HTTP headers: crawlers leave out WARC's own note of the type, or guess it.
+The records are cut apart here, by their lengths, for FastWARC ends in silence where a file breaks off. Status, type and
+charset of a page are those of its HTTP headers: crawlers leave out WARC's own note of the type, or guess it. Records
+that hold no page (requests, notes of the crawler, its log) are passed over.
 
 A record that cannot be read costs itself: reading goes on with the next member of a compressed file, or with the next
 line of a plain one that begins a record.
@@ -18,10 +18,13 @@ from infra.storage import ExternalFile
 from pipeline.sections import WebSource
 from pipeline.sources.charset import NotText, decode
 from pipeline.sources.html import TooDeep, text_of
+from pipeline.sources.http import NotHttp, fields_of, media_type_of, response_of
 from pipeline.sources.parts import split
-from pipeline.sources.stream import Damaged, Found, Limits, Part, Stream, open_stream, tidy
+from pipeline.sources.signatures import content_of
+from pipeline.sources.stream import Damaged, Foreign, Found, Limits, Part, Stream, open_stream, tidy
 from pipeline.tasks.documents import Document
 from pipeline.tasks.guard import Extracted, Job, guarded
+from pipeline.tasks.ledger import note_record
 
 __all__ = ["parts", "read", "records"]
 
@@ -32,7 +35,15 @@ MOST_LINES = 1000
 HEADERS = 1 << 20
 """Most bytes of them together."""
 MAGIC = b"WARC/"
-NEXT = re.compile(rb"(?:\A|(?<=\n))WARC/1\.")
+NEXT = re.compile(rb"(?:\A|(?<=\n))WARC/[01]\.")
+ENVELOPES = (b'{"Container"', b'{"Envelope"')
+"""How the records of a WAT file begin."""
+FETCHED = re.compile(r"(?:https?|ftps?|gopher|gemini|file|dat|ipfs):", re.IGNORECASE)
+"""Addresses that something can have been fetched from."""
+DOMAIN = re.compile(r"https?://[^/?#]*\.([a-z]+)\.?(?::\d*)?(?:[/?#]|$)", re.IGNORECASE)
+TEXT = "text/plain"
+FAILURES: dict[type[Exception], str] = {NotHttp: "http", NotText: "encoding", TooDeep: "nested"}
+"""What may be found of a record, and the rule that rejects it then, after `failure/`."""
 Headers = dict[str, str]
 """By name in lower case."""
 
@@ -56,22 +67,23 @@ def _jobs(source: WebSource, stream: Stream, limits: Limits) -> Iterator[Job]:
     found = records(stream, limits.bytes)
     while True:
         try:
-            for headers, raw in found:
-                kind = headers.get("warc-type", "")
-                if kind not in ("response", "resource", "conversion"):
+            for headers, block in found:
+                if not _is_page(headers):
+                    _refuse_wat(headers, block)
                     continue
-                url = headers.get("warc-target-uri", "").strip("<>")  # wget writes the brackets of the first standard
-                metadata = {"url": url} | {
+                metadata = {"url": _address(headers)} | {
                     name: headers[header]
                     for name, header in (("date", "warc-date"), ("languages", "warc-identified-content-language"))
                     if headers.get(header)
                 }
                 document = Document(text="", id="", metadata=metadata)
-                if raw is None:
+                if block is None:
                     yield document, None, "too_large"
                 else:
-                    yield document, (source, kind, headers, raw, limits.bytes), None
+                    yield document, (source, headers, block, limits.bytes), None
             return
+        except Foreign:
+            raise
         except Damaged as damage:
             if not (stream.resync() if stream.codec else stream.skip_to(NEXT)):
                 raise
@@ -79,8 +91,27 @@ def _jobs(source: WebSource, stream: Stream, limits: Limits) -> Iterator[Job]:
             found = records(stream, limits.bytes)
 
 
+def _address(headers: Headers) -> str:
+    return headers.get("warc-target-uri", "").strip("<>")  # wget writes the brackets of the first standard
+
+
+def _is_page(headers: Headers) -> bool:
+    """Whether a record holds what was fetched, or text of it: crawlers keep their logs, arguments (with passwords) and
+    pictures of pages as resources of schemes that nobody fetches from."""
+    kind = headers.get("warc-type", "")
+    return kind in ("response", "conversion") or (kind == "resource" and bool(FETCHED.match(_address(headers))))
+
+
+def _refuse_wat(headers: Headers, block: bytes | None) -> None:
+    is_wat = headers.get("warc-type") == "metadata" and "json" in headers.get("content-type", "")
+    if is_wat and block and block.startswith(ENVELOPES):
+        raise Foreign(
+            "a WAT file: it holds metadata of pages, not their text", "use the WARC or WET file of that crawl"
+        )
+
+
 def records(stream: Stream, limit: int) -> Iterator[tuple[Headers, bytes | None]]:
-    """Each record of a WARC file: its headers, and its bytes from `WARC/1.0` on, None if more than `limit`.
+    """Each record of a WARC file: its headers, and its block, None if larger than `limit`.
 
     Raises:
         Damaged: a record is malformed or breaks off.
@@ -94,6 +125,8 @@ def records(stream: Stream, limit: int) -> Iterator[tuple[Headers, bytes | None]
         number += 1
         place = f"record {number}"
         if not line.startswith(MAGIC):
+            if number == 1 and (foreign := content_of(line)):
+                raise Foreign(*foreign)
             problem = "truncated" if not line.endswith(b"\n") and MAGIC.startswith(line) else "no WARC record here"
             raise Damaged(place, problem)
         lines, size = [line], len(line)
@@ -104,7 +137,7 @@ def records(stream: Stream, limit: int) -> Iterator[tuple[Headers, bytes | None]
                 raise Damaged(place, "a header line is too long" if len(lines[-1]) == LINE else "truncated headers")
             if len(lines) > MOST_LINES or size > HEADERS:
                 raise Damaged(place, "its headers have no end")
-        headers = _headers(lines[1:-1])
+        headers = {name: " ".join(values) for name, values in fields_of(lines[1:-1]).items()}
         length = headers.get("content-length", "")
         if not (length.isascii() and length.isdigit() and len(length) < 19):
             raise Damaged(place, f"the header Content-Length is {length or 'missing'!r}")
@@ -117,86 +150,62 @@ def records(stream: Stream, limit: int) -> Iterator[tuple[Headers, bytes | None]
         if there < int(length):
             raise Damaged(place, f"truncated: {there} of {length} bytes are there")
         if not before:
-            yield headers, None if block is None else b"".join([*lines, block, b"\r\n\r\n"])
+            yield headers, block
 
 
-def _headers(lines: list[bytes]) -> Headers:
-    found: dict[str, list[str]] = {}
-    name = ""
-    for line in lines:
-        text = line.decode("utf-8", "replace").rstrip("\r\n")
-        if text[:1].isspace() and name:
-            found[name].append(text.strip())
-        else:
-            name, _, value = text.partition(":")
-            name = name.strip().lower()
-            found[name] = [value.strip()]
-    return {name: " ".join(values) for name, values in found.items()}
-
-
-def _extract(payload: tuple[WebSource, str, Headers, bytes, int]) -> Extracted:
+def _extract(payload: tuple[WebSource, Headers, bytes, int]) -> Extracted:
     """The text of a record, further metadata, and the rule that rejects it or None."""
-    source, kind, headers, raw, limit = payload
-    media_type, charset = _media_type(headers.get("content-type", ""))
     metadata: dict[str, Any] = {}
     try:
-        if kind == "response" and media_type == "application/http":
-            http, body = _parse(raw, limit)
-            if http is None or http.status_code is None:
-                return "", {}, "failure/http"
-            if http.status_code not in source.statuses:
-                return "", {}, f"status/{http.status_code}"
-            media_type, charset = _media_type(http.get("Content-Type") or "")
-        elif kind == "response":
-            return "", {}, "not_http"
-        else:
-            body = raw[raw.index(b"\r\n\r\n") + 4 : -4] if b"\r\n\r\n" in raw else b""
-            charset = charset or ("utf-8" if kind == "conversion" else None)
-    except (OSError, ValueError) as error:
-        return "", {"failure": str(error)}, "failure/http"
-    metadata["type"] = media_type
-    if kind != "conversion" and media_type not in source.types:
-        return "", metadata, "type"
-    if len(body) > limit:
-        return "", metadata, "too_large"
-    try:
-        is_html = kind != "conversion" and media_type != "text/plain"
-        text, charset = decode(body, charset, html=is_html)
-        if charset != "utf-8":
-            metadata["charset"] = charset
-        if is_html:
-            title, text = text_of(text, main_content=source.main_content)
-            if title:
-                metadata["title"] = title
-    except (NotText, TooDeep) as finding:
-        rule = "failure/encoding" if isinstance(finding, NotText) else "failure/nested"
-        return "", metadata | {"failure": str(finding)}, rule
-    text = tidy(text)
-    return text, metadata, None if len(text) >= source.min_characters else "too_short"
+        text, rule = _text(*payload, metadata)
+    except tuple(FAILURES) as finding:
+        return "", metadata | {"failure": str(finding)}, f"failure/{FAILURES[type(finding)]}"
+    return text, metadata, rule
 
 
-def _media_type(value: str) -> tuple[str, str | None]:
-    """`text/html; charset=utf-8` as type and charset."""
-    media_type, _, parameters = value.partition(";")
-    _, _, charset = parameters.lower().partition("charset=")
-    return media_type.strip().lower(), charset.partition(";")[0].strip(" \"'") or None
-
-
-def _parse(raw: bytes, limit: int) -> tuple[Any, bytes]:
-    """The HTTP headers, and the decoded body or the first bytes of it, one more than `limit`.
+def _text(
+    source: WebSource, headers: Headers, block: bytes, limit: int, metadata: dict[str, Any]
+) -> tuple[str, str | None]:
+    """The text of a record and the rule that rejects it or None; what else is known of it goes into `metadata`.
 
     Raises:
-        OSError: there are no HTTP headers.
+        NotHttp, NotText, TooDeep: it cannot be read.
     """
-    from fastwarc.warc import WarcRecord
+    media_type, label = media_type_of(headers.get("content-type", ""))
+    types = source.types
+    if headers["warc-type"] == "response":
+        if media_type != "application/http" and not block.startswith(b"HTTP/"):
+            return "", "not_http"
+        response = response_of(block)
+        if response.status not in source.statuses:
+            return "", f"status/{response.status}"
+        media_type, label = media_type_of(response.fields.get("content-type", [""])[-1])
+    elif headers["warc-type"] == "conversion":  # WET
+        media_type, label, types = media_type or TEXT, label or "utf-8", (TEXT, *types)
+    metadata["type"] = media_type
+    if media_type not in types:
+        return "", "type"
+    body = response.body(limit) if headers["warc-type"] == "response" else block
+    if len(body) > limit:
+        return "", "too_large"
+    text = _decoded(source, body, media_type, label, _address(headers), metadata)
+    return text, None if len(text) >= source.min_characters else "too_short"
 
-    record = WarcRecord.from_bytes(raw)
-    try:
-        record.parse_http(auto_decode="all")
-        body = record.reader.read(limit + 1)
-    except OSError:
-        # Many crawlers store the decoded body under the headers of the encoded one.
-        record = WarcRecord.from_bytes(raw)
-        record.parse_http(auto_decode="none")
-        body = record.reader.read(limit + 1)
-    return record.http_headers, body
+
+def _decoded(
+    source: WebSource, body: bytes, media_type: str, label: str | None, url: str, metadata: dict[str, Any]
+) -> str:
+    """The text of a body; title, charset and what the record had go into `metadata`."""
+    is_html = "html" in media_type or "xml" in media_type
+    domain = DOMAIN.match(url)
+    page, charset = decode(body, label, html=is_html, tld=domain[1].lower() if domain else "")
+    if charset != "utf-8":
+        metadata["charset"] = charset
+    text = page
+    if is_html:
+        title, text = text_of(page, main_content=source.main_content)
+        if title:
+            metadata["title"] = title
+    tidied = tidy(text)
+    note_record(metadata, len(page), whitespace=len(text) - len(tidied))
+    return tidied

@@ -6,6 +6,7 @@ or run to the end in vain. Every rule is asked about every text.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import json
 import random
@@ -22,7 +23,9 @@ from pipeline.clean.stage import Rules
 from pipeline.sections import CodeSource, JsonlSource
 from pipeline.sources import book, code, gutenberg, jsonl, xhtml
 from pipeline.sources.charset import NotText, decode
+from pipeline.sources.prescan import declared_in
 from pipeline.sources.stream import tidy
+from pipeline.sources.whatwg import decode_as
 from pipeline.sources.wikitext.render import rendered
 from pipeline.sources.wikitext.wikis import wiki_of
 from pipeline.tasks import guard
@@ -175,6 +178,25 @@ def _bytes(text: str) -> object:
         return None
 
 
+def _encoded(*ways: tuple[str, str | None]) -> Callable[[str], object]:
+    """Bytes that are not UTF-8, declared or not."""
+
+    def read(text: str) -> object:
+        for codec, declared in ways:
+            with contextlib.suppress(NotText):
+                decode(b"\xe9\x81" + text.encode(codec, "replace"), declared, html=True, tld="de")
+        return None
+
+    return read
+
+
+def _broken(text: str) -> object:
+    """Each byte an error, or nearly, of every table."""
+    for name in ("euc-jp", "big5", "euc-kr", "gb18030", "shift_jis", "iso-2022-jp", "windows-1252"):
+        decode_as(bytes(ord(character) % 256 | 0x80 for character in text), name)
+    return None
+
+
 def _row(text: str) -> object:
     source = JsonlSource(paths=("x",))
     return jsonl._parse(source, json.dumps({"text": text}).encode() + b"\n", {"line": 1})
@@ -236,6 +258,10 @@ RULES: dict[str, Callable[[str], object]] = {
     "sentences": WORDS.span_tokenize,
     "spans of sentences": _sentences,
     "charset": _bytes,
+    "charset: undeclared": _encoded(("latin-1", None), ("cp949", None)),
+    "charset: declared": _encoded(("cp949", "euc-kr"), ("latin-1", "utf-8")),
+    "charset: tables": _broken,
+    "charset: prescan": lambda text: declared_in(text.encode("utf-8", "replace")),
     "code": _code,
     "jsonl: row": _row,
     "wiki: markup": _markup,

@@ -216,6 +216,27 @@ READERS: dict[str, Reader] = {
             "http://h/a", b"1\r\na\r\n" * (size // 6) + b"0\r\n\r\n", http="200 OK\r\nTransfer-Encoding: chunked"
         )
     ),
+    "http: chunks that break off": _web(
+        lambda size: warc_record("http://h/a", b"1\na\n" * (size // 4), http="200 OK\r\nTransfer-Encoding: chunked")
+    ),
+    "http: small members": _web(
+        lambda size: warc_record(
+            "http://h/a", gzip.compress(b"a", mtime=0) * (size // 21), http="200 OK\r\nContent-Encoding: gzip"
+        )
+    ),
+    "http: empty members": _web(
+        lambda size: warc_record(
+            "http://h/a", gzip.compress(b"", mtime=0) * (size // 20), http="200 OK\r\nContent-Encoding: gzip"
+        )
+    ),
+    "http: corrupt from some byte on": _web(
+        lambda size: warc_record(
+            "http://h/a", b"\x78\x9c\x01" + b"\xff" * size, http="200 OK\r\nContent-Encoding: deflate"
+        )
+    ),
+    "http: responses before": _web(
+        lambda size: warc_record("http://h/a", b"HTTP/1.1 100 Continue\r\n\r\n" * (size // 25), http="100 Continue")
+    ),
     "http: a bomb": _web(
         lambda size: warc_record("http://h/a", gzip.compress(bytes(50 * size)), http="200 OK\r\nContent-Encoding: gzip")
     ),
@@ -268,6 +289,7 @@ READERS: dict[str, Reader] = {
     "wiki: holes and commas": _wiki(",", "{{x}},"),
     "wiki: holes in a row": _wiki("a" * 20_000 + " , " * 5_000, "{{x}}"),
     "wiki: variants": _wiki("", "-{zh-hans:a;", "}-"),
+    "wiki: headings with nothing below": _wiki("", "=a=\n\n"),
     "wiki: numbered items": _wiki("", "#a\n"),
     "wiki: deeper items": _wiki("", "*#"),
     "wiki: terms": _wiki("", ";a:b\n"),

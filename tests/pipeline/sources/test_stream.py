@@ -69,7 +69,7 @@ def test_zero_padding_is_no_rubbish(tmp_path: Path) -> None:
 
 
 def test_other_compressions_are_named(tmp_path: Path) -> None:
-    with pytest.raises(Damaged, match="zip is not read here"):
+    with pytest.raises(Damaged, match="this is a zip archive, which is not read here"):
         _content(tmp_path / "f", b"PK\x03\x04 rest")
 
 

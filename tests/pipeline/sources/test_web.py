@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import gzip
 import io
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+from backports import zstd
 from warcio.statusandheaders import StatusAndHeaders
 from warcio.warcwriter import WARCWriter
 
-from pipeline.sections import WebSource
-from pipeline.sources.stream import Part, open_stream
-from pipeline.sources.web import read, records
+from infra.errors import UserError
+from pipeline.extract import extract
+from pipeline.sections import ExtractConfig, WebSource
+from pipeline.sources.stream import Foreign, Limits, Part, open_stream
+from pipeline.sources.web import parts, read, records
+from pipeline.tasks.ledger import take_record
 from tests.pipeline.corpus import only
+from tests.pipeline.hostile_files import header
 from tests.pipeline.sources.raw import LIMIT, external, page, read_all, warc_record
 
 WORDS = "The harbour of the old town lies open to the west, and the wind comes in with the tide. " * 4
@@ -31,6 +37,7 @@ def test_a_page(tmp_path: Path) -> None:
     document, rule = _one(tmp_path, warc_record("<http://h/a>", page(WORDS), type="text/html; charset=utf-8"))
     assert rule is None
     assert document.text == WORDS.strip()
+    assert take_record(document.metadata, 0) == (len(page(WORDS)), {}, False)
     assert document.metadata == {
         "url": "http://h/a",
         "title": "A title",
@@ -50,6 +57,9 @@ def test_a_page(tmp_path: Path) -> None:
         ({"http": "", "kind": "conversion", "type": "text/plain"}, None),
         ({"type": "TEXT/HTML"}, None),
         ({"type": "text/plain"}, None),
+        ({"http": "200"}, None),
+        ({"http": "200 OK\r\nX: folded\r\n over lines"}, None),
+        ({"http": "", "kind": "conversion", "type": "image/png"}, "type"),
         ({"http": "no status at all"}, "failure/http"),
     ],
 )
@@ -93,6 +103,137 @@ def test_encodings_of_http(tmp_path: Path, header: str, body: bytes) -> None:
     block = f"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n{header}\r\n\r\n".encode() + body
     document, rule = _one(tmp_path, _raw(block))
     assert (document.text, rule) == (WORDS.strip(), None)
+
+
+def test_a_record_that_fails_says_why(tmp_path: Path) -> None:
+    for block, why in (
+        (b"nothing of the kind", "no status line of HTTP, but b'nothing of the kind'"),
+        (
+            b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Encoding: compress\r\n\r\n\x1f\x9d" + bytes(50),
+            "compress",
+        ),
+        (b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n" + bytes(500), "NUL bytes"),
+    ):
+        document, rule = _one(tmp_path, _raw(block))
+        assert rule in ("failure/http", "failure/encoding")
+        assert why in document.metadata["failure"]
+
+
+@pytest.mark.parametrize("compress", [bytes, lambda data: gzip.compress(data, mtime=0)], ids=["plain", "gzip"])
+def test_line_ends_of_one_byte(tmp_path: Path, compress: Any) -> None:
+    records = [
+        warc_record(f"http://h/{number}", page(f"{number} {WORDS}")).replace(b"\r\n", b"\n") for number in range(3)
+    ]
+    for number, record in enumerate(records):  # the block is shorter too
+        length = len(record.split(b"\n\n", 1)[1]) - 2
+        records[number] = re.sub(rb"Content-Length: \d+", b"Content-Length: %d" % length, record)
+    found, damage = read_all(read, SOURCE, external(tmp_path / "f", b"".join(map(compress, records))))
+    assert [(document.text[0], rule) for document, rule in found] == [("0", None), ("1", None), ("2", None)]
+    assert not damage
+
+
+def test_what_a_crawler_notes_for_itself_is_no_document(tmp_path: Path) -> None:
+    log = "--http-password=not-a-real-one\n" * 20
+    notes = [
+        warc_record(address, log.encode(), kind=kind, http="", type="text/plain")
+        for kind, address in (
+            ("resource", "metadata://gnu.org/software/wget/warc/wget_arguments.txt"),
+            ("resource", "<metadata://gnu.org/software/wget/warc/wget.log>"),
+            ("metadata", "metadata://gnu.org/software/wget/warc/MANIFEST.txt"),
+            ("resource", "urn:X-wpull:log"),
+            ("resource", "urn:text:http://h/a"),
+            ("resource", "urn:pageinfo:http://h/a"),
+            ("resource", ""),
+            ("warcinfo", ""),
+            ("request", "http://h/a"),
+            ("revisit", "http://h/a"),
+        )
+    ]
+    whole = warc_record("http://h/a", page(WORDS)) + b"".join(notes)
+    fetched = warc_record("ftp://h/b.txt", WORDS.encode(), kind="resource", http="", type="text/plain")
+    found, damage = read_all(read, SOURCE, external(tmp_path / "f", whole + fetched))
+    assert [document.metadata["url"] for document, _ in found] == ["http://h/a", "ftp://h/b.txt"]
+    assert all("password" not in document.text for document, _ in found)
+    assert not damage
+
+
+def _wat(envelope: bytes) -> bytes:
+    info = warc_record("", b"software: x", kind="warcinfo", http="", type="application/warc-fields")
+    return info + warc_record("http://h/a", envelope, kind="metadata", http="", type="application/json") * 3
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "what"),
+    [
+        ("a.warc.wat.gz", _wat(b'{"Envelope":{}}'), "a WAT file"),
+        ("a.wat", _wat(b'{"Container":{}}'), "a WAT file"),
+        ("a.arc.gz", b"filedesc://a.arc 0.0.0.0 20010101000000 text/plain 76\n1 0 x\n", "an ARC file"),
+        ("a.cdx", b" CDX N b a m s k r M S V g\ncom,a)/ 20240101000000 http://a.com/\n", "a CDX index"),
+        ("a.cdx.gz", b"com,a)/ 20240101000000 http://a.com/ text/html 200 ABC - - 5 6 a.warc.gz\n", "a CDX index"),
+        ("a.cdxj", b'com,a)/x 20240101000000 {"url": "http://a.com/x"}\n', "a CDXJ index"),
+        ("cluster.idx", b"com,a)/ 20240101000000\tcdx-00000.gz\t0\t1000\t1\n", "a CDX index"),
+        ("MD5SUMS", b"d41d8cd98f00b204e9800998ecf8427e  a.warc.gz\n", "a list of checksums"),
+        (
+            "a.sha256",
+            b"SHA256 (a.warc.gz) = e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\n",
+            "checksums",
+        ),
+        ("warc.paths.gz", b"crawl-data/CC-MAIN-2024-10/segments/1/warc/a.warc.gz\n", "a list of files"),
+        ("index.html", page(WORDS), "an HTML page"),
+        ("a.tar.gz", header(b"0", 4, "a.warc") + bytes(1024), "a tar archive"),
+        ("dump.xml", b'<mediawiki xml:lang="en">\n', "a dump of MediaWiki"),
+        ("a.jsonl", b'{"text": "a"}\n', "a file of JSON"),
+        ("a.warc.7z", b"7z\xbc\xaf\x27\x1c\0\4", "a 7z archive"),
+        ("a.rar", b"Rar!\x1a\x07\x01\0", "a rar archive"),
+        ("a.zip", b"PK\x03\x04\x14", "a zip archive"),
+        ("a.wacz", b"PK\x03\x04\x14", "a WACZ package"),
+        ("a.pdf", b"%PDF-1.7\n", "a PDF file"),
+        ("a.parquet", b"PAR1\x15\x04", "a Parquet file"),
+        ("a.warc.lz4", b"\x04\x22\x4d\x18", "compressed with lz4"),
+    ],
+)
+def test_what_lies_about_beside_crawls_is_named(tmp_path: Path, name: str, content: bytes, what: str) -> None:
+    written = external(tmp_path / name, gzip.compress(content) if name.endswith(".gz") else content)
+    with pytest.raises(Foreign, match=what) as caught:
+        list(read(SOURCE, Part(written), Limits()))
+    assert "get the file again" not in caught.value.remedy
+
+
+def test_the_stage_says_what_to_do_with_such_a_file(tmp_path: Path) -> None:
+    path = external(tmp_path / "a.warc.7z", b"7z\xbc\xaf\x27\x1c\0\4").path
+    config = ExtractConfig.model_validate({"sources": {"s": {"kind": "web", "paths": [path]}}})
+    (tmp_path / "out").mkdir()
+    with pytest.raises(UserError) as told:
+        extract(config, {}, tmp_path / "out")
+    said = "this is a 7z archive, which is not read here; unpack it, or set extract.on_damaged=skip to keep the rest"
+    assert f"{path}: {said}" in str(told.value)
+
+
+@pytest.mark.parametrize("packed", [False, True], ids=["plain", "compressed"])
+@pytest.mark.parametrize("trained", [False, True], ids=["raw", "trained"])
+def test_zstandard_with_a_dictionary_of_its_own(tmp_path: Path, packed: bool, trained: bool) -> None:
+    whole = [warc_record(f"http://h/{number}", page(f"{number} {WORDS} {number * 7919}")) for number in range(200)]
+    words = zstd.train_dict(whole, 4000) if trained else zstd.ZstdDict(b"".join(whole[:4]), is_raw=True)
+    content = words.dict_content
+    frame = zstd.compress(content) if packed else content
+    file = b"\x5d\x2a\x4d\x18" + len(frame).to_bytes(4, "little") + frame
+    file += b"".join(zstd.compress(record, zstd_dict=words) for record in whole)
+    written = external(tmp_path / "a.warc.zst", file)
+    found, damage = read_all(read, SOURCE, written)
+    assert [document.metadata["url"] for document, rule in found if not rule] == [f"http://h/{n}" for n in range(200)]
+    assert not damage
+    pieces = parts(SOURCE, written, len(file) // 4)
+    assert len(pieces) > 2
+    assert sum(len(read_all(read, SOURCE, piece)[0]) for piece in pieces) == 200
+    assert "dictionary" in read_all(read, SOURCE, external(tmp_path / "b", file[: len(frame) // 2]))[1]
+    huge = b"\x5d\x2a\x4d\x18\xff\xff\xff\xff" + frame
+    assert "allowed" in read_all(read, SOURCE, external(tmp_path / "c", huge))[1]
+
+
+def test_zstandard_with_other_frames_that_are_skipped(tmp_path: Path) -> None:
+    skipped = b"\x50\x2a\x4d\x18\x04\0\0\0abcd"
+    file = skipped + zstd.compress(warc_record("http://h/a", page(WORDS))) + skipped
+    assert [rule for _, rule in read_all(read, SOURCE, external(tmp_path / "f", file))[0]] == [None]
 
 
 @pytest.mark.parametrize(
