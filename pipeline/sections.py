@@ -90,7 +90,8 @@ class WebSource(Section):
     types: tuple[str, ...] = ("text/html", "application/xhtml+xml", "text/plain")
     """Media types accepted, from the HTTP headers themselves."""
     main_content: bool = True
-    """Leave out navigation, banners and footers (Resiliparse's rules); false keeps all visible text."""
+    """Leave out navigation, banners, footers and comments (a classifier of blocks, `pipeline/html`; where next to
+    nothing would be left, its line is drawn lower); false keeps all visible text."""
     min_characters: int = Field(200, ge=1)
     """Least characters of text; shorter pages are rejected."""
 

@@ -35,6 +35,7 @@ ORDER = {
             "dedup",
             "sources",
             "clean",
+            "html",
             "reasoning",
             "tokens",
             "text",

@@ -45,7 +45,7 @@ from pipeline.tasks.documents import (
     source_characters,
 )
 from pipeline.tasks.guard import Budget, Extracted, Job, guarded, renew
-from pipeline.tasks.ledger import Ledger
+from pipeline.tasks.ledger import DocumentMetrics, Ledger
 from pipeline.tasks.losses import Losses
 from pipeline.tasks.profiles import profile_of
 from pipeline.tasks.verbatim import note_verbatim, outside, verbatim_of
@@ -62,7 +62,7 @@ DOTTED = re.compile(r"[0-9]\.[0-9]{1,3}\.[0-9]")
 """Within every IP address."""
 
 
-def clean(config: CleanConfig, inputs: Mapping[str, Path], out_dir: Path) -> dict[str, Any]:
+def clean(config: CleanConfig, inputs: Mapping[str, Path], out_dir: Path) -> DocumentMetrics:
     """Filter the documents of `inputs["extract"]`.
 
     Raises:
@@ -87,7 +87,7 @@ def clean(config: CleanConfig, inputs: Mapping[str, Path], out_dir: Path) -> dic
     if not metrics.documents_out:
         worst = max(metrics.dropped, key=metrics.dropped.__getitem__, default="nothing came in")
         raise UserError(f"{artifact}: no document passed the rules (most often: {worst}); loosen clean.rules")
-    return metrics.written()
+    return metrics
 
 
 class Rules(PipelineStep):

@@ -7,7 +7,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -19,6 +19,14 @@ from pipeline.recall.classifier import line_of
 __all__ = ["EXAMPLES", "Sample", "key_of", "lines_of_files", "of_task", "write_table"]
 
 EXAMPLES = pa.schema([("key", pa.binary(16)), ("kind", pa.string()), ("line", pa.string())])
+
+
+class Example(TypedDict):
+    """A row of `EXAMPLES`."""
+
+    key: bytes
+    kind: str
+    line: str
 
 
 def key_of(line: str, seed: int) -> bytes:
@@ -42,7 +50,7 @@ class Sample:
         if len(found) > 2 * self.limits[kind]:
             self.kept[kind] = dict(sorted(found.items())[: self.limits[kind]])
 
-    def rows(self) -> Iterator[dict[str, Any]]:
+    def rows(self) -> Iterator[Example]:
         """Rows of `EXAMPLES`."""
         for kind, found in self.kept.items():
             for key, line in sorted(found.items())[: self.limits[kind]]:

@@ -37,7 +37,7 @@ from pipeline.tasks.documents import (
     document_files,
     run_pipeline,
 )
-from pipeline.tasks.ledger import Ledger
+from pipeline.tasks.ledger import DocumentMetrics, Ledger
 
 __all__ = ["quality"]
 
@@ -51,7 +51,7 @@ class Bounds(NamedTuple):
     """Least score and name of each bucket, the best first."""
 
 
-def quality(config: QualityConfig, inputs: Mapping[str, Path], out_dir: Path) -> dict[str, Any]:
+def quality(config: QualityConfig, inputs: Mapping[str, Path], out_dir: Path) -> DocumentMetrics:
     """Score, part and cut the documents of `inputs["dedup"]`.
 
     Raises:
@@ -74,7 +74,7 @@ def quality(config: QualityConfig, inputs: Mapping[str, Path], out_dir: Path) ->
         for source, each in bounds.items()
     }
     (out_dir / "quality.json").write_text(json.dumps(told, indent=2, sort_keys=True) + "\n")
-    return Ledger.merged(work).metrics().written()
+    return Ledger.merged(work).metrics()
 
 
 def _judged(config: QualityConfig, artifact: Path, files: list[Path]) -> tuple[str, ...]:
@@ -90,6 +90,7 @@ def _column(file: Path, name: str) -> Any:
 
 def _learn(config: QualityConfig, artifact: Path, sources: tuple[str, ...], work: Path) -> None:
     """Train the model on as many of the examples as are wanted."""
+    work.mkdir(parents=True, exist_ok=True)
     chosen = Sample({"in": config.examples, "out": config.examples})
     for kind, paths in (("in", config.positive), ("out", config.negative)):
         what = f"quality.{'positive' if kind == 'in' else 'negative'} files"

@@ -32,6 +32,7 @@ from infra.errors import UserError
 from pipeline.recall.classifier import Judge, line_of, train
 from pipeline.recall.discovery import Pages, below
 from pipeline.recall.examples import EXAMPLES, Sample, key_of, lines_of_files, of_task, write_table
+from pipeline.recall.rounds import ExampleCounts, RecallMetrics, Round
 from pipeline.recall.section import Domain, RecallConfig
 from pipeline.tasks.documents import (
     Document,
@@ -56,7 +57,7 @@ SCORES = pa.schema([("url", pa.string()), ("bytes", pa.uint32()), ("score", pa.f
 SEEDS = "recall's seeds"
 
 
-def recall(config: RecallConfig, inputs: Mapping[str, Path], out_dir: Path) -> dict[str, Any]:
+def recall(config: RecallConfig, inputs: Mapping[str, Path], out_dir: Path) -> RecallMetrics:
     """Find the pages of `config.domains` among the documents of `inputs["dedup"]`.
 
     Raises:
@@ -65,19 +66,21 @@ def recall(config: RecallConfig, inputs: Mapping[str, Path], out_dir: Path) -> d
     artifact, work = inputs["dedup"], out_dir / ".work"
     search = _Search(config, artifact, work)
     report = {name: search.rounds(name, domain) for name, domain in sorted(config.domains.items())}
-    thresholds = {name: found[-1]["threshold"] for name, found in report.items()}
+    thresholds = {name: found[-1].threshold for name, found in report.items()}
     last = {name: search.folder(name, len(found)) / "scores" for name, found in report.items()}
     events.begin("sorting", count_documents(artifact), "documents")
     steps = [DocumentReader(artifact), Relabel(config, thresholds, last, out_dir), DocumentWriter(out_dir)]
     search.run(steps, work, "sorting")
-    (out_dir / "recall.json").write_text(json.dumps(report, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
+    told = {name: [each.model_dump(mode="json", by_alias=True) for each in found] for name, found in report.items()}
+    (out_dir / "recall.json").write_text(json.dumps(told, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
     metrics = Ledger.merged(work).metrics()
     if not metrics.documents_out:
         raise UserError(
             f"{artifact}: nothing was recalled and keep_others is false; add seeds, or lower recall.min_score"
         )
-    return metrics.written(
-        recalled={name: found[-1]["pages"] for name, found in report.items()},
+    return RecallMetrics(
+        **dict(metrics),
+        recalled={name: found[-1].pages for name, found in report.items()},
         rounds={name: len(found) for name, found in report.items()},
     )
 
@@ -99,9 +102,9 @@ class _Search:
         """Of a round, counted from 1."""
         return self.work / name / f"round-{number}"
 
-    def rounds(self, name: str, domain: Domain) -> list[dict[str, Any]]:
+    def rounds(self, name: str, domain: Domain) -> list[Round]:
         """Search for one field until nothing new turns up; what each round did."""
-        done: list[dict[str, Any]] = []
+        done: list[Round] = []
         for number in range(1, self.config.max_rounds + 1):
             folder = self.folder(name, number)
             if not (folder / "round.json").exists():
@@ -109,33 +112,28 @@ class _Search:
                 if not (folder / "model.bin").exists():
                     self._learn(name, domain, folder, before)
                 events.begin(f"{name}: judging, round {number}", self.total, "documents")
-                self.run(
-                    [
-                        DocumentReader(self.artifact),
-                        Scores(self.config.candidates, self.config.classifier.characters, folder),
-                    ],
-                    folder,
-                    "judging",
-                )
+                scores = Scores(self.config.candidates, self.config.classifier.characters, folder)
+                self.run([DocumentReader(self.artifact), scores], folder, "judging")
                 told = self._look(domain, folder, before)
                 unfinished = folder / "round.tmp"
-                unfinished.write_text(json.dumps(told))
+                unfinished.write_text(told.model_dump_json(by_alias=True))
                 unfinished.replace(folder / "round.json")
                 (folder / "model.bin").unlink()
-            done.append(json.loads((folder / "round.json").read_text()))
+            last = Round.model_validate_json((folder / "round.json").read_bytes())
+            done.append(last)
             events.note(
-                f"{name}, round {number}: {done[-1]['pages']} of {done[-1]['candidates']} pages, "
-                f"{done[-1]['known']:.1%} of them known before"
+                f"{name}, round {number}: {last.pages} of {last.candidates} pages, "
+                f"{last.known:.1%} of them known before"
             )
-            if done[-1]["known"] >= self.config.saturation or not done[-1]["pages"]:
+            if last.known >= self.config.saturation or not last.pages:
                 break
         return done
 
-    def _learn(self, name: str, domain: Domain, folder: Path, before: Mapping[str, Any] | None) -> None:
+    def _learn(self, name: str, domain: Domain, folder: Path, before: Round | None) -> None:
         """Gather the examples of a round and train its model."""
         events.begin(f"{name}: examples", self.total, "documents")
-        urls = [*domain.urls, *(before["paths"] if before else ())]
-        earlier: Before = (folder.parent / before["folder"], before["threshold"]) if before else (None, 0.0)
+        urls = [*domain.urls, *(before.paths if before else ())]
+        earlier: Before = (folder.parent / before.folder, before.threshold) if before else (None, 0.0)
         gather = Examples(self.config, domain, urls, self.total, folder, earlier)
         self.run([DocumentReader(self.artifact), gather], folder, "gathering")
         chosen = _sample(self.config, self.total)
@@ -157,7 +155,7 @@ class _Search:
         (folder / "counts.json").write_text(json.dumps(count))
         shutil.rmtree(folder / "examples")
 
-    def _look(self, domain: Domain, folder: Path, before: Mapping[str, Any] | None) -> dict[str, Any]:
+    def _look(self, domain: Domain, folder: Path, before: Round | None) -> Round:
         """What the scores of a round say: who is recalled, how much is new, and where to look next."""
         files = sorted((folder / "scores").glob("*.parquet"))
         scores, sizes = (
@@ -168,8 +166,8 @@ class _Search:
         recalled = scores >= threshold
         known = np.zeros(len(scores), dtype=bool)
         if before:
-            earlier = [folder.parent / before["folder"] / "scores" / file.name for file in files]
-            known = np.concatenate([pq.read_table(file)["score"].to_numpy() for file in earlier]) >= before["threshold"]
+            earlier = [folder.parent / before.folder / "scores" / file.name for file in files]
+            known = np.concatenate([pq.read_table(file)["score"].to_numpy() for file in earlier]) >= before.threshold
         pages = Pages()
         start = 0
         for file in files:
@@ -181,17 +179,17 @@ class _Search:
         hosts = pages.hosts(config.host_share, config.min_pages)
         paths = [path for path in pages.paths(hosts, config.path_share, config.min_pages) if not _refused(path, domain)]
         found = int(recalled.sum())
-        return {
-            "folder": folder.name,
-            "examples": json.loads((folder / "counts.json").read_text()),
-            "candidates": int((scores >= 0).sum()),
-            "pages": found,
-            "bytes": int(sizes[recalled].sum()),
-            "threshold": threshold,
-            "known": round(float((known & recalled).sum()) / found, 6) if found else 0.0,
-            "hosts": {host: [pages.recalled[host], pages.all[host]] for host in hosts},
-            "paths": paths,
-        }
+        return Round(
+            folder=folder.name,
+            examples=ExampleCounts.model_validate_json((folder / "counts.json").read_bytes()),
+            candidates=int((scores >= 0).sum()),
+            pages=found,
+            bytes=int(sizes[recalled].sum()),
+            threshold=threshold,
+            known=round(float((known & recalled).sum()) / found, 6) if found else 0.0,
+            hosts={host: (pages.recalled[host], pages.all[host]) for host in hosts},
+            paths=paths,
+        )
 
 
 def _refused(path: str, domain: Domain) -> bool:

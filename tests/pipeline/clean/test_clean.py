@@ -314,7 +314,7 @@ def _run(
 ) -> tuple[Path, dict[str, Any]]:
     (root / "out").mkdir(parents=True)
     inputs = {"extract": write_documents(root / "in", *files, profile=profile)}
-    return root / "out", clean(config, inputs, root / "out")
+    return root / "out", clean(config, inputs, root / "out").written()
 
 
 def test_stage_counts_and_keeps_rejects_as_they_came(tmp_path: Path) -> None:
@@ -368,7 +368,7 @@ def test_killed_stage_resumes_with_the_same_result(tmp_path: Path, monkeypatch: 
         clean(config, inputs, out)
     assert [file.name for file in (out / "documents").glob("*.parquet")] == ["00000.parquet"]
     monkeypatch.setattr(Ledger, "keep", keep)
-    metrics = clean(config, inputs, out)
+    metrics = clean(config, inputs, out).written()
     assert (published(out), metrics) == (published(whole[0]), whole[1])
 
 

@@ -14,6 +14,7 @@ from infra.errors import UserError
 from pipeline.recall.quality import quality
 from pipeline.recall.section import QualityConfig
 from pipeline.tasks.documents import read_documents
+from pipeline.tasks.ledger import DocumentMetrics
 from tests.pipeline.corpus import Row, published, set_workers, write_documents
 from tests.pipeline.recall.test_stage import CLASSIFIER, page
 
@@ -39,7 +40,7 @@ def _files(folder: Path) -> dict[str, list[str]]:
     return {"positive": [str(folder / "good.jsonl")], "negative": [str(folder / "bad.jsonl")]}
 
 
-def _run(folder: Path, files: list[list[Row]], **keys: Any) -> tuple[Path, dict[str, Any]]:
+def _run(folder: Path, files: list[list[Row]], **keys: Any) -> tuple[Path, DocumentMetrics]:
     config = QualityConfig.model_validate(_files(folder) | {"classifier": CLASSIFIER} | keys)
     (folder / "out").mkdir()
     return folder / "out", quality(config, {"dedup": write_documents(folder / "in", *files)}, folder / "out")
@@ -54,7 +55,7 @@ def test_the_best_third_is_what_the_examples_are(tmp_path: Path, keys: dict[str,
     rejects = list(read_documents(out, "rejects"))
     assert {document.metadata["rule"] for document in rejects} == {"quality"}
     assert min(d.metadata["quality"] for d in kept) >= max(d.metadata["quality"] for d in rejects)
-    assert (metrics["documents_in"], metrics["documents_out"]) == (60, 20)
+    assert (metrics.documents_in, metrics.documents_out) == (60, 20)
 
 
 def test_each_source_is_cut_by_itself_and_others_are_left_alone(tmp_path: Path) -> None:
