@@ -42,6 +42,7 @@ from pipeline.reasoning.problems import ReasoningMetrics
 from pipeline.recall.rounds import RecallMetrics
 from pipeline.tasks.ledger import DocumentMetrics
 from pipeline.tokens.metrics import ShardMetrics, TokenizerMetrics
+from pipeline.tokens.passes import repeated
 
 __all__ = ["LAST_CHECKPOINTS", "drops", "next_commands", "outcome", "print_summary", "quantization_points", "samples"]
 
@@ -191,12 +192,26 @@ def _(found: TrainingMetrics, stage: StageView, run: Run) -> Iterator[str]:
         domain, general = "domain bits per byte", "general bits per byte"
         yield _change(domain, found.bits_per_byte_domain_before, found.bits_per_byte_domain_after, decimal)
         yield _change(general, found.bits_per_byte_general_before, found.bits_per_byte_general_after, decimal)
+    if isinstance(found, PretrainMetrics | ContinuedMetrics):
+        yield _repeats(stage, run)
     if isinstance(found, SftMetrics):
         yield _change("accuracy", None, found.accuracy, percent)
     if found.tokens:
         yield f"{count(found.tokens)} tokens" + (
             f" at {count(found.tokens_per_second)}/s" if found.tokens_per_second else ""
         )
+
+
+def _repeats(stage: StageView, run: Run) -> str:
+    """The sources that a training read more often than serves."""
+    shards = run.stage("shards").measured_as(ShardMetrics)
+    config = stage.manifest.config if stage.manifest else {}
+    steps, batch, mixture = (config.get(key) for key in ("steps", "batch_size", "mixture"))
+    if shards is None or not isinstance(steps, int) or not isinstance(batch, int):
+        return ""
+    rows = {source: found.train_rows for source, found in shards.by_source.items()}
+    weights = {str(name): float(str(weight)) for name, weight in mixture.items()} if isinstance(mixture, dict) else None
+    return repeated(rows, weights, steps * batch)
 
 
 @_phrases.register

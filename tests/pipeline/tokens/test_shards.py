@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from infra.errors import UserError
 from pipeline.sections import ShardsConfig, TokenizerConfig
 from pipeline.tokens.encoder import Encoder
-from pipeline.tokens.metrics import ShardMetrics
 from pipeline.tokens.rows import checksum
 from pipeline.tokens.shards import shards
 from pipeline.tokens.tokenise import keys, token_dtype
@@ -65,7 +64,7 @@ def test_characters_are_those_of_the_rows(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     with pytest.raises(UserError, match=r"shards: source poem loses 6 of 6 characters .* less_than_a_row"):
         shards(CONFIG, inputs, tmp_path / "out")
-    told = ShardMetrics.read(shards(CONFIG.model_copy(update={"max_loss": 1.0}), inputs, tmp_path / "out"))
+    told = shards(CONFIG.model_copy(update={"max_loss": 1.0}), inputs, tmp_path / "out")
     assert told is not None
     tokenizer = Tokenizer.from_file(str(tmp_path / "tokenizer" / "tokenizer.json"))
     for (split, source), stream in _streams(tmp_path / "out").items():
