@@ -76,13 +76,7 @@ def extract(config: ExtractConfig, inputs: Mapping[str, Path], out_dir: Path) ->
         raise UserError("extract.sources: no source is named; give at least one, with its kind and paths")
     tasks = deal(config)
     work = out_dir / ".work"
-    losses = Losses(
-        "extract",
-        config,
-        "see whether extract.sources.{source} has the right kind and options",
-        only_rejects=True,
-        intended=NO_TEXT,
-    )
+    losses = _losses(config)
     events.begin("extracting", sum(piece.part.size for task in tasks for piece in task), "bytes")
     run_pipeline([Reader(config, tasks, out_dir, losses), DocumentWriter(out_dir)], len(tasks), work, "extract")
     ledger = Ledger.merged(work)
@@ -90,6 +84,16 @@ def extract(config: ExtractConfig, inputs: Mapping[str, Path], out_dir: Path) ->
     _check(config, _files(tasks), metrics, out_dir)
     losses.judge(ledger)
     return metrics.written()
+
+
+def _losses(config: ExtractConfig) -> Losses:
+    return Losses(
+        "extract",
+        config,
+        "see whether extract.sources.{source} has the right kind and options",
+        only_rejects=True,
+        intended=NO_TEXT,
+    )
 
 
 def deal(config: ExtractConfig) -> list[list[Piece]]:
@@ -143,7 +147,7 @@ def peek(config: ExtractConfig, most: int) -> list[Document]:
         UserError: a path names nothing, or a file is damaged.
     """
     tasks = deal(config)
-    reader = Reader(config, tasks, Path())
+    reader = Reader(config, tasks, Path(), _losses(config))
     pieces = [piece for task in tasks for piece in task]
     chosen = pieces[:: max(1, len(pieces) // PEEKED_FILES)][:PEEKED_FILES]
     share = -(-most // max(1, len(chosen)))
