@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from typer.exceptions import TyperException
 
-from flows.commands import compare, corpus, models, recipes, runs, serve, servers, study, trace, upkeep
+from flows.commands import compare, corpus, models, recipes, rejects, runs, serve, servers, study, trace, upkeep
 from flows.commands.app import app
 from flows.commands.usage import usage_message
 from infra.errors import DeepmillError
@@ -23,7 +23,7 @@ from infra.settings import quiet_network
 __all__ = ["COMMANDS", "app", "main"]
 
 COMMANDS = {
-    "Runs": (runs, recipes, corpus, trace, study),
+    "Runs": (runs, recipes, corpus, rejects, trace, study),
     "Models": (models, serve, compare),
     "Servers and upkeep": (servers, upkeep),
 }

@@ -23,9 +23,10 @@ from datatrove.pipeline.base import PipelineStep
 
 from infra import events
 from infra.errors import UserError
-from infra.storage import resolve
+from infra.storage import ExternalFile, resolve
 from pipeline.sections import ExtractConfig, OnDamaged
 from pipeline.sources.charset import MOST_NULS
+from pipeline.sources.passed_over import without_beside
 from pipeline.sources.stream import Damaged, Found, Limits, Part, most_decoded
 from pipeline.tasks.documents import (
     Document,
@@ -107,8 +108,7 @@ def deal(config: ExtractConfig) -> list[list[Piece]]:
         room = 0
         seen: Counter[str] = Counter()
         module = _module(options.kind)
-        files = resolve(options.paths, config.max_download_bytes)
-        for file in module.choose(options, files) if hasattr(module, "choose") else files:
+        for file in _files_of(source, options, config.max_download_bytes):
             seen[file.name] += 1
             name = file.name if seen[file.name] == 1 else f"{file.name}~{seen[file.name]}"
             if file.size > config.split_bytes:
@@ -123,6 +123,15 @@ def deal(config: ExtractConfig) -> list[list[Piece]]:
             room -= file.size
             tasks[-1].append(Piece(source, name, Part(file)))
     return tasks
+
+
+def _files_of(source: str, options: Any, most: int) -> list[ExternalFile]:
+    """The files of a source that are data."""
+    files = resolve(options.paths, most)
+    module = _module(options.kind)
+    if hasattr(module, "choose"):
+        return list(module.choose(options, files))
+    return without_beside(f"extract.sources.{source}", options.paths, files, code=options.kind == "code")
 
 
 def _module(kind: str) -> Any:

@@ -90,7 +90,8 @@ class WebSource(Section):
     types: tuple[str, ...] = ("text/html", "application/xhtml+xml", "text/plain")
     """Media types accepted, from the HTTP headers themselves."""
     main_content: bool = True
-    """Leave out navigation, banners and footers (Resiliparse's rules); false keeps all visible text."""
+    """Leave out navigation, banners, footers and comments (a classifier of blocks, `pipeline/html`; where next to
+    nothing would be left, its line is drawn lower); false keeps all visible text."""
     min_characters: int = Field(200, ge=1)
     """Least characters of text; shorter pages are rejected."""
 
@@ -321,9 +322,10 @@ class DecontaminateConfig(LossLimits):
     min_n_gram: int = Field(3, ge=1)
     """Evaluation texts shorter than `n_gram` but of at least this many words must occur whole (DeepSeekMath)."""
     evaluation_sets: ExternalPaths = ()
-    """Further sets: JSON lines (plain or compressed) or Parquet files, folders or globs, with one of `fields`."""
+    """Further sets: JSON lines or arrays, Parquet, Arrow or CSV files, folders or globs, with one of `fields`; of a
+    folder with files by split those of `train` are left out."""
     fields: tuple[str, ...] = ("question", "problem", "prompt", "text")
-    """Keys of a row that hold the evaluation text; the first present is taken."""
+    """Keys of a row that hold the evaluation text, as text, list of texts or messages; the first present is taken."""
 
 
 class TokenizerConfig(Section):

@@ -27,7 +27,20 @@ ORDER = {
         *("sections", "architecture", "facts", "__init__"),
     ),
     "pipeline": (
-        *("inventory", "extract", "recall", "sample", "dedup", "sources", "clean", "reasoning", "tokens", "text", "tasks"),
+        *(
+            "inventory",
+            "extract",
+            "recall",
+            "sample",
+            "dedup",
+            "sources",
+            "clean",
+            "html",
+            "reasoning",
+            "tokens",
+            "text",
+            "tasks",
+        ),
         *("sections", "__init__"),
     ),
 }

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 __all__ = ["Missing", "folder", "peer"]
+
+Made = TypeVar("Made")
 
 
 class Missing(Exception):  # noqa: N818  (a finding about the machine)
@@ -26,7 +28,7 @@ def folder(data: Path | None, name: str, source: str, *holds: str) -> Path:
     return place
 
 
-def peer(module: str, make: Callable[[Any], Callable[[Any], Any]]) -> Callable[[Any], Any] | None:
+def peer(module: str, make: Callable[[Any], Made]) -> Made | None:
     """The peer's function that `make` takes from its `module`, or None where that is not installed."""
     try:
         return make(import_module(module))

@@ -16,16 +16,15 @@ import statistics
 import time
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from bench.fidelity.needs import Missing, folder, peer
+from bench.fidelity.extractors import Extractor, extractors_of, safely
+from bench.fidelity.needs import Missing, folder
 from bench.table import Row, row
 from pipeline.sources.charset import decode
-from pipeline.sources.html import text_of
 
-Extractor = Callable[[str], str | None]
 Scores = tuple[float, float, float]
 """F1, precision, recall."""
 TRAFILATURA = "git clone https://github.com/adbar/trafilatura"
@@ -37,51 +36,19 @@ _WORD = re.compile(r"\w+")
 
 def rows(data: Path | None, quick: bool) -> Iterable[Row]:
     """F1, precision and recall of both collections, and how many times trafilatura's speed ours is."""
-    peers = _peers()
-    extractors = {"ours": _ours} | {name: found for name, found in peers.items() if found is not None}
-    missing = [name for name, found in peers.items() if found is None]
+    extractors, missing = extractors_of()
     rows: list[Row] = []
     wanting: list[str] = []
     for name, measure in (("pages", _snippets), ("articles", _articles)):
         try:
             rows += measure(data, quick, extractors, missing)
-        except Missing as what:
-            wanting.append(f"{name}: {what}")
+        except Missing as missing_folder:
+            wanting.append(f"{name}: {missing_folder}")
     if wanting and not rows:
         raise Missing("; ".join(wanting))
     for what in wanting:
         print(f"pages: not measured: {what}")
     return rows
-
-
-def _ours(html: str) -> str:
-    return text_of(html, main_content=True)[1]
-
-
-def _peers() -> dict[str, Extractor | None]:
-    def resiliparse(module: Any) -> Extractor:
-        return lambda html: str(module.extract_plain_text(html, main_content=True))
-
-    def justext(module: Any) -> Extractor:
-        stop = frozenset(word for name in module.get_stoplists() for word in module.get_stoplist(name))
-
-        def extract(html: str) -> str:
-            paragraphs = module.justext(html, stop, 50, 200, 0.1, 0.2, 0.2, 200, True)  # as in trafilatura's evaluation
-            return "\n".join(paragraph.text for paragraph in paragraphs if not paragraph.is_boilerplate)
-
-        return extract
-
-    def readability(module: Any) -> Extractor:
-        from lxml.html import fromstring
-
-        return lambda html: str(fromstring(module.Document(html).summary()).text_content())
-
-    return {
-        "trafilatura": peer("trafilatura", lambda module: lambda html: module.extract(html, include_comments=False)),
-        "resiliparse": peer("resiliparse.extract.html2text", resiliparse),
-        "readability": peer("readability", readability),
-        "jusText": peer("justext", justext),
-    }
 
 
 def _snippets(data: Path | None, quick: bool, extractors: dict[str, Extractor], missing: list[str]) -> Iterator[Row]:
@@ -110,17 +77,10 @@ def _half(key: str) -> str:
 
 def _timed(extract: Extractor, pages: list[str]) -> tuple[list[str], float]:
     """The texts, "" where it breaks down, and the processor's seconds, without what only the first page takes."""
-    _safely(extract, pages[0])
+    safely(extract, pages[0])
     begin = time.process_time()
-    texts = [_safely(extract, page) for page in pages]
+    texts = [safely(extract, page) for page in pages]
     return texts, time.process_time() - begin
-
-
-def _safely(extract: Extractor, page: str) -> str:
-    try:
-        return extract(page) or ""
-    except Exception:  # a peer that breaks down has found nothing
-        return ""
 
 
 def _count(results: Iterable[tuple[dict[str, Any], str]]) -> Scores:

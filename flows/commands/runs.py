@@ -62,6 +62,7 @@ def plan(
         state = styles.get(item.state, f"[magenta]{item.state}[/]")
         table.add_row(item.stage.name, state, f"[dim]{item.job.identity}[/]", item.why)
     console.print(table)
+    _show_kept(planned, store)
     if loaded.has("pretrain"):
         show_training(loaded, where, console)
     waiting = planned.waiting
@@ -71,6 +72,24 @@ def plan(
         if waiting
         else f"\nEverything is cached: {store.address}"
     )
+
+
+def _show_kept(plan: Plan, store: Store) -> None:
+    """A line for each source of the recipe: the share of its characters that each stage kept when it last ran."""
+    from flows.report.accounts import accounts, shares
+
+    found = accounts({item.stage.name: item.manifest or store.latest(item.stage.name) for item in plan.stages})
+    wanted = set(plan.recipe.extract.sources) | set(plan.recipe.recall.domains if plan.recipe.recall else ())
+    rows = [(source, cells) for source, cells in shares(found) if source in wanted]
+    if rows:
+        table = Table(box=None, pad_edge=False, header_style="dim")
+        table.add_column("characters kept when last made", overflow="fold")
+        for name in found:
+            table.add_column(name, justify="right")
+        for source, cells in rows:
+            table.add_row(escape(source), *cells)
+        console.print()
+        console.print(table)
 
 
 @app.command()

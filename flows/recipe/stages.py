@@ -96,7 +96,7 @@ RELEASED = ("grpo_second", "sft_second", "grpo", "dpo", "sft", "continued", "pre
 """What is quantized and served: the most finished model."""
 
 STAGES: tuple[Stage, ...] = (
-    Stage("extract", Family.CORPUS, "pipeline.extract:extract", (), 3, "raw files to documents"),
+    Stage("extract", Family.CORPUS, "pipeline.extract:extract", (), 4, "raw files to documents"),
     Stage("clean", Family.CORPUS, "pipeline.clean.stage:clean", (read("extract"),), 3, "quality rules"),
     Stage("dedup", Family.CORPUS, "pipeline.dedup.stage:dedup", (read("clean"),), 3, "exact and near duplicates"),
     Stage(

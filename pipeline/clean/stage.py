@@ -44,7 +44,7 @@ from pipeline.tasks.documents import (
     run_pipeline,
     source_characters,
 )
-from pipeline.tasks.guard import Extracted, Job, guarded, renew
+from pipeline.tasks.guard import Budget, Extracted, Job, guarded, renew
 from pipeline.tasks.ledger import Ledger
 from pipeline.tasks.losses import Losses
 from pipeline.tasks.profiles import profile_of
@@ -109,7 +109,7 @@ class Rules(PipelineStep):
         originals: deque[str] = deque()
         jobs = _jobs(key, data, originals, ledger)
         with RejectWriter(self.out_dir, rank) as rejects, CutWriter(self.out_dir, rank) as cuts:
-            for document, rule in guarded(_judge, jobs, self.config.max_document_seconds):
+            for document, rule in guarded(_judge, jobs, Budget(self.config.max_document_seconds)):
                 original = originals.popleft()
                 noted, cut, pieces = document.metadata.pop(FOUND, ({}, {}, {}))
                 for name, amount in noted.items():

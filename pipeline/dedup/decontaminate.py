@@ -2,8 +2,8 @@
 
 DeepSeekMath (arXiv 2402.03300, section 2.1): a document goes when any 10 consecutive words of it are 10 consecutive
 words of an evaluation text; evaluation texts of 3 to 9 words must occur whole; shorter ones are not looked for. Words
-are compared in lower case and without punctuation, a character each where a script has no spaces between them. The
-match is exact: no hash can collide.
+are compared in lower case, in the normal form NFKC, without punctuation and invisible characters, a character each
+where a script has no spaces between them. The match is exact: no hash can collide.
 
 The evaluation texts are the validation and test questions of the `reasoning` artifact and any further sets. A
 reject's metadata tells every offending span: the words, where in the document they are, and which set they came from.
@@ -14,22 +14,22 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, NamedTuple
 
-import pyarrow as pa
-import pyarrow.parquet as pq
+import regex
 from datatrove.pipeline.base import PipelineStep
 
 from infra import events
 from infra.errors import UserError
-from infra.storage import ExternalFile, open_seekable, resolve
+from infra.storage import resolve
+from pipeline.dedup.evaluation_sets import read_texts, set_files
 from pipeline.dedup.removed import REMOVED
 from pipeline.reasoning.problems import question_key
 from pipeline.sections import DecontaminateConfig
-from pipeline.sources.stream import Damaged, Part, open_stream
 from pipeline.tasks.documents import (
     Document,
     DocumentReader,
@@ -41,11 +41,14 @@ from pipeline.tasks.documents import (
     source_characters,
 )
 from pipeline.tasks.losses import Losses
+from pipeline.text.folding import widened
 from pipeline.text.words import UNSPACED
 
 __all__ = ["Index", "Match", "decontaminate", "evaluation_texts"]
 
 WORD = re.compile(rf"[{UNSPACED}]|[^\W{UNSPACED}]+")
+_CHARACTER = regex.compile(r"\X")
+"""What a reader takes for a character: a letter with all the marks on it (Unicode annex 29)."""
 REMEDY = "leave {source} out, or set reasoning.exclude and decontaminate.evaluation_sets to what evaluates"
 MOST_SPANS = 20
 """Offending spans recorded of a document."""
@@ -85,38 +88,13 @@ def _note_texts(texts: Iterable[tuple[str, str]], out_dir: Path) -> None:
 
 def evaluation_texts(config: DecontaminateConfig, reasoning: Path) -> Iterator[tuple[str, str]]:
     """Set name and text of everything that training must not see."""
-    files = [
-        (f"reasoning/{split}", file)
-        for split in ("validation", "test")
-        for file in resolve([str(reasoning / f"{split}.jsonl")])
-    ]
-    files += [(PurePosixPath(file.name).name.partition(".")[0], file) for file in resolve(config.evaluation_sets)]
-    for name, file in files:
-        for number, row in enumerate(_rows(file), 1):
-            text = (
-                next((row[field] for field in config.fields if field in row), None) if isinstance(row, dict) else None
-            )
-            if not isinstance(text, str):
-                wanted = ", ".join(config.fields)
-                raise UserError(f"{file.path}: record {number}: not an object with the text in one of {wanted}")
+    for split in ("validation", "test"):
+        for file in resolve([str(reasoning / f"{split}.jsonl")]):
+            for text in read_texts(file, ("question",)):
+                yield f"reasoning/{split}", text
+    for name, file in set_files(config.evaluation_sets):
+        for text in read_texts(file, config.fields):
             yield name, text
-
-
-def _rows(file: ExternalFile) -> Iterator[Any]:
-    """The rows of a Parquet file or of JSON lines, plain or compressed; None for a line that is no JSON."""
-    try:
-        if file.name.endswith(".parquet"):
-            with open_seekable(file) as raw:
-                yield from pq.read_table(raw).to_pylist()
-            return
-        with open_stream(Part(file)) as stream:
-            for line in stream.read().splitlines():
-                try:
-                    yield json.loads(line)
-                except ValueError:
-                    yield None
-    except (Damaged, pa.ArrowException) as error:
-        raise UserError(f"{file.path}: {error}; get the evaluation set again") from None
 
 
 class Match(NamedTuple):
@@ -138,7 +116,9 @@ class Index:
         self.words: dict[str, int] = {}
         self.grams: dict[int, dict[tuple[int, ...], str]] = {}
         for name, text in texts:
-            ids = tuple(self.words.setdefault(word, len(self.words)) for word in map(str.lower, WORD.findall(text)))
+            ids = tuple(
+                self.words.setdefault(word, len(self.words)) for word in map(str.lower, WORD.findall(_compared(text)))
+            )
             length = min(len(ids), n_gram)
             if length < min_n_gram:
                 continue
@@ -148,8 +128,8 @@ class Index:
     def find(self, text: str) -> Match | None:
         """The first evaluation text in `text`, the longest n-grams first."""
         for length, begin, name in self._hits(text):
-            spans = [match.span() for match in WORD.finditer(text)][begin : begin + length]
-            return Match(name, (spans[0][0], spans[-1][1]))
+            spans = _spans(text)
+            return Match(name, (spans[begin][0], spans[begin + length - 1][1]))
         return None
 
     def find_all(self, text: str) -> list[Match]:
@@ -163,18 +143,42 @@ class Index:
                 stretches[-1] = (stretches[-1][0], max(end, stretches[-1][1]), name)
             else:
                 stretches.append((begin, end, name))
-        spans = [match.span() for match in WORD.finditer(text)]
+        spans = _spans(text)
         return [Match(name, (spans[begin][0], spans[end - 1][1])) for begin, end, name in stretches]
 
     def _hits(self, text: str) -> Iterator[tuple[int, int, str]]:
         """Length, first word and set of each n-gram in `text`, the longest first."""
-        ids = [self.words.get(word.lower(), -1) for word in WORD.findall(text)]
+        ids = [self.words.get(word.lower(), -1) for word in WORD.findall(_compared(text))]
         for length, grams in sorted(self.grams.items(), reverse=True):
             run = 0
             for end, word in enumerate(ids, 1):
                 run = run + 1 if word >= 0 else 0
                 if run >= length and (name := grams.get(tuple(ids[end - length : end]))):
                     yield length, end - length, name
+
+
+def _compared(text: str) -> str:
+    """`text` as it is compared: in NFKC, and without what is invisible (soft hyphens, joiners, marks of direction)."""
+    return text if text.isascii() else unicodedata.normalize("NFKC", text.translate(widened))
+
+
+def _spans(text: str) -> list[tuple[int, int]]:
+    """Where in `text` each word of what is compared stands.
+
+    Normal forms are made character by character, each with the marks on it; should a text's be other than those of its
+    characters, its words are all of it.
+    """
+    compared = _compared(text)
+    if compared == text:
+        return [match.span() for match in WORD.finditer(text)]
+    parts: list[str] = []
+    places: list[tuple[int, int]] = []
+    for match in _CHARACTER.finditer(text):
+        parts.append(_compared(match[0]))
+        places += [match.span()] * len(parts[-1])
+    if "".join(parts) != compared:
+        return [(0, len(text)) for _ in WORD.finditer(compared)]
+    return [(places[match.start()][0], places[match.end() - 1][1]) for match in WORD.finditer(compared)]
 
 
 class DropContaminated(PipelineStep):
@@ -212,7 +216,7 @@ class DropContaminated(PipelineStep):
                         {"set": each.set, "span": list(each.span), "text": document.text[slice(*each.span)]}
                         for each in found[:MOST_SPANS]
                     ]
-                    rule = f"{len(WORD.findall(span))}-gram"
+                    rule = f"{len(WORD.findall(_compared(span)))}-gram"
                     ledger.reject(document, rule, before)
                     rejects.write(document, rule)
             ledger.save(self.out_dir / ".work", rank)

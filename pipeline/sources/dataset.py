@@ -19,12 +19,13 @@ from infra.errors import UserError
 from infra.storage import ExternalFile, open_file
 from pipeline.sections import DatasetSource, JsonlSource, ParquetSource
 from pipeline.sources import arrow, jsonl, parquet, separated
+from pipeline.sources.passed_over import beside
 from pipeline.sources.stream import Found, Limits, Part
 
-__all__ = ["choose", "parts", "read"]
+__all__ = ["FORMAT", "SPLITS", "choose", "is_of", "parts", "read"]
 
-_FORMAT = re.compile(r"\.(parquet|arrow|jsonl|json|csv|tsv)(?:\.(?:gz|bz2|xz|zst))?$")
-_SPLITS = {
+FORMAT = re.compile(r"\.(parquet|arrow|jsonl|json|csv|tsv)(?:\.(?:gz|bz2|xz|zst))?$")
+SPLITS = {
     "train": ("train", "training"),
     "validation": ("validation", "valid", "val", "dev"),
     "test": ("test", "testing", "eval", "evaluation"),
@@ -38,7 +39,7 @@ def choose(source: DatasetSource, files: list[ExternalFile]) -> list[ExternalFil
     Raises:
         UserError: there is no such split or configuration.
     """
-    data = [file for file in files if _FORMAT.search(file.name)]
+    data = [file for file in files if FORMAT.search(file.name) and not beside(file.name)]
     readme = next((file for file in files if file.name == "README.md"), None)
     patterns = _patterns(source, readme) if readme else None
     states = [file for file in files if file.name.rpartition("/")[2] == "state.json"]
@@ -48,7 +49,7 @@ def choose(source: DatasetSource, files: list[ExternalFile]) -> list[ExternalFil
         chosen = _saved(source, states, data)
     else:
         below = [file for file in data if file.name.startswith(f"{source.config}/")] if source.config else data
-        by_split = {split: [file for file in below if _is_of(file.name, split)] for split in (*_SPLITS, source.split)}
+        by_split = {split: [file for file in below if is_of(file.name, split)] for split in (*SPLITS, source.split)}
         chosen = by_split[source.split]
         if source.split == "train" and not any(by_split.values()):
             chosen = below
@@ -100,13 +101,14 @@ def _saved(source: DatasetSource, states: list[ExternalFile], data: list[Externa
     return [file for name in names for file in data if file.name == name]
 
 
-def _is_of(name: str, split: str) -> bool:
-    words = "|".join(map(re.escape, _SPLITS.get(split, (split,))))
+def is_of(name: str, split: str) -> bool:
+    """Whether the name of a file or of its folder says that it is of a split."""
+    words = "|".join(map(re.escape, SPLITS.get(split, (split,))))
     return re.search(rf"(?:^|[^a-zA-Z0-9])(?:{words})(?:[^a-zA-Z0-9]|$)", name) is not None
 
 
 def _format(file: ExternalFile) -> str:
-    found = _FORMAT.search(file.name)
+    found = FORMAT.search(file.name)
     assert found, "chosen by its format"
     return {"json": "jsonl"}.get(found[1], found[1])
 

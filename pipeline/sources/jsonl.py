@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 from collections.abc import Iterator
 from typing import Any
 
-from infra.storage import ExternalFile
+from infra.storage import ExternalFile, open_file
 from pipeline.sections import JsonlSource, ParquetSource
 from pipeline.sources.parts import split
 from pipeline.sources.stream import CHUNK, Damaged, Found, Limits, Part, Stream, open_stream
 from pipeline.tasks.documents import Document
 
-__all__ = ["from_row", "parts", "read"]
+__all__ = ["field_of", "from_row", "parts", "read"]
 
 SHOWN = 2000
 """Characters of an unreadable line kept among the rejects."""
 
 
 def parts(source: JsonlSource, file: ExternalFile, size: int) -> list[Part]:
-    """`file` in parts of about `size` bytes."""
-    return split(file, size)
+    """`file` in parts of about `size` bytes; one, where it is UTF-16, whose lines end where bytes do not tell."""
+    with open_file(file) as raw:
+        is_wide = raw.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+    return [Part(file)] if is_wide else split(file, size)
 
 
 def read(source: JsonlSource, part: Part, limits: Limits) -> Iterator[Found]:
@@ -31,6 +34,8 @@ def read(source: JsonlSource, part: Part, limits: Limits) -> Iterator[Found]:
     """
     number, lost = 0, bool(part.begin)
     with open_stream(part) as stream:
+        if not part.begin:
+            stream.recode()
         while True:
             try:
                 if lost:
@@ -73,9 +78,13 @@ def _parse(source: JsonlSource, line: bytes, place: dict[str, Any]) -> Found:
     else:
         if isinstance(row, dict):
             return from_row(source, row, place)
-        problem, rule = f"{type(row).__name__} where an object should be", "failure/json"
+        problem, rule = f"{type(row).__name__} where an object should be{_hint(row)}", "failure/json"
     shown = line[:SHOWN].decode("utf-8", "backslashreplace").rstrip("\n")
     return Document(text=shown, id="", metadata=place | {"failure": problem}), rule
+
+
+def _hint(row: Any) -> str:
+    return "; make lines of an array (jq -c '.[]' does so)" if isinstance(row, list) else ""
 
 
 def _cut(place: dict[str, Any]) -> Damaged:
@@ -84,7 +93,7 @@ def _cut(place: dict[str, Any]) -> Damaged:
 
 def from_row(source: JsonlSource | ParquetSource, row: dict[str, Any], place: dict[str, Any]) -> Found:
     """The document of a row, whose `place` in the file it keeps only if it cannot be read. No value is no text."""
-    text = _field(row, source.text_field)
+    text = field_of(row, source.text_field)
     if text is None and _is_there(row, source.text_field):
         text = ""
     if not isinstance(text, str):
@@ -92,14 +101,14 @@ def from_row(source: JsonlSource | ParquetSource, row: dict[str, Any], place: di
         return Document(text="", id="", metadata=place | {"failure": f"{source.text_field} is {kind}"}), "failure/field"
     metadata = {}
     for name in source.metadata_fields:
-        if (value := _field(row, name)) is not None:
+        if (value := field_of(row, name)) is not None:
             metadata[name] = value
-    metadata["url"] = str(_field(row, source.url_field) or "")
+    metadata["url"] = str(field_of(row, source.url_field) or "")
     rule = None if len(text.strip()) >= source.min_characters else "too_short"
     return Document(text=text, id="", metadata=metadata), rule
 
 
-def _field(row: dict[str, Any], name: str) -> Any:
+def field_of(row: dict[str, Any], name: str) -> Any:
     """The value of a key, or None; `a.b` is that of key `a.b`, or else of `b` in the object under `a`."""
     value = row.get(name)
     if value is None and "." in name:
@@ -111,5 +120,5 @@ def _field(row: dict[str, Any], name: str) -> Any:
 
 def _is_there(row: dict[str, Any], name: str) -> bool:
     inner, _, last = name.rpartition(".")
-    holder = _field(row, inner) if inner else row
+    holder = field_of(row, inner) if inner else row
     return name in row or (isinstance(holder, dict) and last in holder)

@@ -17,7 +17,7 @@ from typing import Any
 from infra.storage import ExternalFile
 from pipeline.sections import WebSource
 from pipeline.sources.charset import NotText, decode
-from pipeline.sources.html import TooDeep, text_of
+from pipeline.sources.html import TooDeep, prepare, read_page
 from pipeline.sources.http import NotHttp, fields_of, media_type_of, response_of
 from pipeline.sources.parts import split
 from pipeline.sources.signatures import content_of
@@ -59,6 +59,7 @@ def read(source: WebSource, part: Part, limits: Limits) -> Iterator[Found]:
     Raises:
         Damaged: the file breaks off, or is no WARC file.
     """
+    prepare()
     with open_stream(part, MAGIC) as stream:
         yield from guarded(_extract, _jobs(source, stream, limits), limits.seconds)
 
@@ -201,11 +202,12 @@ def _decoded(
     page, charset = decode(body, label, html=is_html, tld=domain[1].lower() if domain else "")
     if charset != "utf-8":
         metadata["charset"] = charset
-    text = page
     if is_html:
-        title, text = text_of(page, main_content=source.main_content)
-        if title:
-            metadata["title"] = title
-    tidied = tidy(text)
-    note_record(metadata, len(page), whitespace=len(text) - len(tidied))
+        read = read_page(page, main_content=source.main_content, xhtml="xhtml" in media_type)
+        if read.title:
+            metadata["title"] = read.title
+        note_record(metadata, len(page), navigation=read.navigation)
+        return read.text  # not tidied: what is preformatted comes through to the character
+    tidied = tidy(page)
+    note_record(metadata, len(page), whitespace=len(page) - len(tidied))
     return tidied

@@ -15,6 +15,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import faulthandler
+import math
 import multiprocessing
 import os
 import resource
@@ -29,7 +30,7 @@ import psutil
 
 from pipeline.tasks.documents import Document
 
-__all__ = ["POLL_SECONDS", "Child", "Extracted", "Job", "Work", "guarded", "is_over", "renew", "spent"]
+__all__ = ["POLL_SECONDS", "Budget", "Child", "Extracted", "Job", "Work", "guarded", "is_over", "renew", "spent"]
 
 Extracted = tuple[str, dict[str, Any], str | None]
 """Text, further metadata, and the rule that rejects the record or None."""
@@ -42,6 +43,8 @@ BATCH_RECORDS, BATCH_BYTES = 32, 2_000_000
 POLL_SECONDS = 0.5
 SLOWEST = 10
 """Times the limit that the clock may show: for a process that waits, and uses no time."""
+LEAST_SECONDS = 0.25
+"""What a record of any size may take."""
 MEMORY = 6 << 30
 """Address space that the process may use beyond what it begins with."""
 
@@ -102,6 +105,24 @@ def spent() -> float:
     return _spent
 
 
+class Budget:
+    """Processor time of many records: each may take `each` seconds, until all so far have taken more than texts of
+    their size should; from then on each has what its own size allows.
+
+    So one record that is slow has its time, and a thousand of them do not have a thousand times as much.
+    """
+
+    def __init__(self, each: float, free: float = 300.0, per_megabyte: float = 60.0) -> None:
+        self.each, self.free, self.per_megabyte = each, free, per_megabyte
+        self.begun, self.size = spent(), 0
+
+    def seconds(self, payload: Any) -> float:
+        """What a record may take now."""
+        if spent() - self.begun <= self.free + self.per_megabyte * self.size / 1e6:
+            return self.each
+        return min(self.each, LEAST_SECONDS + self.per_megabyte * _size(payload) / 1e6)
+
+
 def _end() -> None:
     global _child
     if _child is not None:
@@ -149,13 +170,14 @@ def _serve(pipe: Connection, at: Any) -> None:
         pipe.send(results)
 
 
-def guarded(work: Work, jobs: Iterable[Job], seconds: float) -> Iterator[tuple[Document, str | None]]:
+def guarded(work: Work, jobs: Iterable[Job], seconds: float | Budget) -> Iterator[tuple[Document, str | None]]:
     """The documents of `jobs`, in order, with the text that `work` makes of what they carry, and the rule that rejects
-    them or None. A record may take `seconds` of processor time.
+    them or None. A record may take `seconds` of processor time, or what a budget gives it.
 
     Raises:
         Exception: what `jobs` raises, once the jobs before it are done.
     """
+    budget = seconds if isinstance(seconds, Budget) else Budget(seconds, math.inf)
     batch: list[Job] = []
     size = 0
     source = iter(jobs)
@@ -167,9 +189,10 @@ def guarded(work: Work, jobs: Iterable[Job], seconds: float) -> Iterator[tuple[D
             job, damage = None, error
         if job is not None:
             batch.append(job)
-            size += _size(job[1])
+            size += (length := _size(job[1]))
+            budget.size += length
         if job is None or len(batch) >= BATCH_RECORDS or size >= BATCH_BYTES:
-            results = iter(_extract(work, [each[1] for each in batch if each[1] is not None], seconds))
+            results = iter(_extract(work, [each[1] for each in batch if each[1] is not None], budget))
             for document, payload, rule in batch:
                 if payload is not None:
                     document.text, metadata, rule = next(results)
@@ -188,14 +211,14 @@ def _size(payload: Any) -> int:
     return sum(map(_size, payload)) if isinstance(payload, tuple) else 0
 
 
-def _extract(work: Work, payloads: list[Any], seconds: float) -> Iterator[Extracted]:
+def _extract(work: Work, payloads: list[Any], budget: Budget) -> Iterator[Extracted]:
     """The results of `payloads`; a record that ends the process is done without, and the others anew."""
     global _child
     while payloads:
         if _child is None or _child.owner != os.getpid():  # a process that was forked has its own
             _child = Child(_serve)
         try:
-            results, culprit, why = _ask(_child, work, payloads, seconds)
+            results, culprit, why = _ask(_child, work, payloads, budget)
             _child.count()
         except BaseException:  # Ctrl-C between question and answer: the next answer would be to this question
             _end()
@@ -204,9 +227,9 @@ def _extract(work: Work, payloads: list[Any], seconds: float) -> Iterator[Extrac
             yield from results
             return
         _end()
-        yield from _extract(work, payloads[:culprit], seconds)
-        problem = {"timeout": f"not done after {seconds:g} s of processor time", "crash": "the process died"}
-        yield "", {"failure": problem[why]}, f"failure/{why}"
+        yield from _extract(work, payloads[:culprit], budget)
+        rule = "timeout" if why else "crash"
+        yield "", {"failure": why or "the process died"}, f"failure/{rule}"
         payloads = payloads[culprit + 1 :]
 
 
@@ -215,17 +238,19 @@ def is_over(child: Child, used: float, clock: float, seconds: float) -> bool:
     return child.seconds() - used > seconds or time.monotonic() - clock > SLOWEST * seconds
 
 
-def _ask(child: Child, work: Work, payloads: list[Any], seconds: float) -> tuple[list[Extracted] | None, int, str]:
-    """The results, or which record ended the process and how."""
+def _ask(child: Child, work: Work, payloads: list[Any], budget: Budget) -> tuple[list[Extracted] | None, int, str]:
+    """The results; or None, which record ended the process, and why if it was not by dying."""
     child.at.value = 0
     try:
         child.pipe.send((work, payloads))
         at, used, clock = 0, child.seconds(), time.monotonic()
+        seconds = budget.seconds(payloads[0])
         while not child.pipe.poll(min(POLL_SECONDS, seconds / 2)):
+            child.count()
             if child.at.value != at:
                 at, used, clock = child.at.value, child.seconds(), time.monotonic()
-            elif is_over(child, used, clock, seconds):
-                return None, at, "timeout"
+            elif is_over(child, used, clock, seconds := budget.seconds(payloads[at])):
+                return None, at, f"not done after {seconds:.3g} s of processor time"
         return child.pipe.recv(), 0, ""
     except (EOFError, OSError):
-        return None, child.at.value, "crash"
+        return None, child.at.value, ""

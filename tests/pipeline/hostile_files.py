@@ -289,6 +289,7 @@ READERS: dict[str, Reader] = {
     "wiki: holes and commas": _wiki(",", "{{x}},"),
     "wiki: holes in a row": _wiki("a" * 20_000 + " , " * 5_000, "{{x}}"),
     "wiki: variants": _wiki("", "-{zh-hans:a;", "}-"),
+    "wiki: headings with nothing below": _wiki("", "=a=\n\n"),
     "wiki: numbered items": _wiki("", "#a\n"),
     "wiki: deeper items": _wiki("", "*#"),
     "wiki: terms": _wiki("", ";a:b\n"),

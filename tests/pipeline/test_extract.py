@@ -15,12 +15,14 @@ import pyarrow.parquet as pq
 import pytest
 from pydantic import ValidationError
 
+from infra import events
 from infra.errors import UserError
 from pipeline import extract as stage
 from pipeline.extract import deal, extract
 from pipeline.sections import ExtractConfig
-from pipeline.sources import stream
+from pipeline.sources import stream, web
 from pipeline.tasks.documents import read_documents
+from pipeline.tasks.guard import Extracted
 from tests.infra.web import Ranges, WholeFiles, web_server
 from tests.pipeline.corpus import published, set_workers
 from tests.pipeline.sources.raw import page, warc_record, wiki_dump, wiki_page
@@ -108,7 +110,7 @@ def test_a_killed_stage_resumes_with_the_same_result(tmp_path: Path, monkeypatch
     set_workers(monkeypatch, 1)
     config = _config(_corpus(tmp_path / "raw"))
     metrics = _run(config, tmp_path / "whole")
-    read = stage.Reader._read
+    read = stage.Reader.read
 
     def killed(self: Any, piece: Any) -> Any:
         for number, found in enumerate(read(self, piece)):
@@ -116,11 +118,11 @@ def test_a_killed_stage_resumes_with_the_same_result(tmp_path: Path, monkeypatch
                 raise KeyboardInterrupt
             yield found
 
-    monkeypatch.setattr(stage.Reader, "_read", killed)
+    monkeypatch.setattr(stage.Reader, "read", killed)
     with pytest.raises(KeyboardInterrupt):
         _run(config, tmp_path / "out")
     assert len(list((tmp_path / "out" / "documents").iterdir())) == 3
-    monkeypatch.setattr(stage.Reader, "_read", read)
+    monkeypatch.setattr(stage.Reader, "read", read)
     assert _run(config, tmp_path / "out") == metrics
     assert published(tmp_path / "out") == published(tmp_path / "whole")
 
@@ -140,7 +142,7 @@ def test_a_killed_stage_resumes_inside_a_large_file(
     assert [document.text.partition(" ")[0] for document in read_documents(tmp_path / "whole")] == [
         *map(str, range(300))
     ]
-    read, seen = stage.Reader._read, []
+    read, seen = stage.Reader.read, []
 
     def watched(self: Any, piece: Any) -> Any:
         for number, found in enumerate(read(self, piece)):
@@ -149,7 +151,7 @@ def test_a_killed_stage_resumes_inside_a_large_file(
             yield found
         seen.append(piece.name)
 
-    monkeypatch.setattr(stage.Reader, "_read", watched)
+    monkeypatch.setattr(stage.Reader, "read", watched)
     with pytest.raises(KeyboardInterrupt):
         _run(config, tmp_path / "out")
     assert seen == ["large.jsonl/1", "large.jsonl/2", "large.jsonl/3"]
@@ -337,9 +339,14 @@ def test_metadata_is_kept_as_deep_as_is_reasonable(tmp_path: Path) -> None:
     assert "nested too deep" in json.dumps(document.metadata["id"])
 
 
+def _never(payload: object) -> Extracted:
+    while True:
+        pass
+
+
 def test_what_records_take_together_has_a_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    slow = "<b><i><p>" * 20_000
-    (tmp_path / "a.warc").write_bytes(b"".join(warc_record(f"http://h/{n}", page(slow)) for n in range(200)))
+    (tmp_path / "a.warc").write_bytes(b"".join(warc_record(f"http://h/{n}", page("slow")) for n in range(200)))
+    monkeypatch.setattr(web, "_extract", _never)
     monkeypatch.setattr(stage, "SECONDS", 1.0)
     monkeypatch.setattr(stage, "SECONDS_PER_MEGABYTE", 0.0)
     set_workers(monkeypatch, 1)
@@ -366,3 +373,33 @@ def test_each_document_says_what_it_is_by_its_kind_or_by_the_recipe(tmp_path: Pa
         source["profile"] = "maths"
     extract(ExtractConfig.model_validate(values), {}, tmp_path / "b")
     assert {document.metadata["profile"] for document in read_documents(tmp_path / "b")} == {"maths"}
+
+
+def test_what_lies_beside_the_data_is_passed_over_and_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    set_workers(monkeypatch, 1)
+    notes: list[str] = []
+    monkeypatch.setattr(events, "note", notes.append)
+    corpus = _corpus(tmp_path / "raw")
+    whole = _run(_config(corpus), tmp_path / "whole")
+    for name in (
+        *(
+            "web/a.cdx",
+            "web/index/b.cdx.gz",
+            "web/robots.txt",
+            "wiki/dump.xml.md5",
+            "wiki/SHA256SUMS",
+            "book/README.md",
+        ),
+        *("book/LICENSE", "jsonl/README", "jsonl/rows.jsonl.sha256", "parquet/_SUCCESS", "parquet/_metadata"),
+    ):
+        (corpus / name).parent.mkdir(exist_ok=True)
+        (corpus / name).write_bytes(b"no data at all, and long enough to be taken for text. " * 9)
+    metrics = _run(_config(corpus), tmp_path / "out")
+    assert {**metrics, "bytes_in": 0} == {**whole, "bytes_in": 0}
+    assert notes[0] == "extract.sources.my-book: 2 files are passed over by name (LICENSE, README.md)"
+    assert len(notes) == 5
+    source = {"kind": "book", "paths": [str(corpus / "book" / "README.md")]}
+    assert _run(ExtractConfig.model_validate({"sources": {"a": source}}), tmp_path / "one")["documents_out"] == 1
+    index = {"kind": "web", "paths": [str(corpus / "web/index")]}
+    with pytest.raises(UserError, match=r"extract.sources.a: .*: no data beside b\.cdx\.gz; name a file itself"):
+        _run(ExtractConfig.model_validate({"sources": {"a": index}}), tmp_path)

@@ -11,11 +11,15 @@ from pipeline.sources.wikitext.marks import BREAK, HOLE, Cuts, Kept
 
 __all__ = ["text_of_lines"]
 
-_LIST = re.compile(r"[*#:;]+")
+_LIST = re.compile(r"[*#:;]{1,30}")
+"""Lists within lists; what is deeper is text."""
 _CODE = re.compile(r"#(?:!/|(?:include\s*(?:<|&lt;|\"|&quot;)|(?:define|undef|ifdef|ifndef)\s+\w|(?:endif|pragma)\b))")
 """Lines of C and of shells that look like items of a list, and nearly never are."""
 _QUOTES = re.compile(r"('{2,})")
 _COLON = re.compile(r":(?!//)")
+
+_TEXT = 7
+"""Below headings of every level."""
 
 _Item = tuple[int, str]
 """Level of a heading, 0 of other text, and the text."""
@@ -48,20 +52,20 @@ def _heading(line: str) -> _Item:
         return 0, ""
     text = line.rstrip(f" \t{HOLE}{BREAK}")
     level = min(len(text) - len(text.lstrip("=")), len(text) - len(text.rstrip("=")), 6, (len(text) - 1) // 2)
-    return (
-        (level, _inline(_unquoted(text[level : len(text) - level].replace(BREAK, " "))).strip()) if level else (0, "")
-    )
+    if not level:
+        return 0, ""
+    return level, _inline(_unquoted(text[level : len(text) - level].replace(BREAK, " "))).strip()
 
 
 def _laid_out(items: list[_Item]) -> list[str]:
     """The texts in their order, without headings that nothing stands below."""
     shown: list[str] = []
-    following = 7  # level of the heading that comes next, 7 if that is text
-    for level, text in reversed([(7, ""), *items]):
+    following = 0  # level of the heading that comes next, that of text if text does
+    for level, text in reversed(items):
         if not level:
             shown.append(text)
-            following = 7 if text.strip() else following
-        elif level < 7 and following > level and any(shown):
+            following = _TEXT if text.strip() else following
+        elif following > level:
             shown += ["", text, ""]
             following = level
     return shown[::-1]

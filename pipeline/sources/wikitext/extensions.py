@@ -120,7 +120,7 @@ def _listing(attributes: str, content: str, kept: Kept) -> str:
 
 def _formula(attributes: str, content: str, kept: Kept) -> str:
     """TeX between the marks that Markdown and TeX itself have for it."""
-    tex = content.strip()
+    tex = decoded(content).strip()
     if not tex:
         return HOLE
     return kept.block(f"$${tex}$$") if _DISPLAYED.search(attributes) else kept.inline(f"${tex}$")

@@ -1,15 +1,17 @@
-"""Numbers as a wiki shows them: digits in groups as CLDR has them for its language, fractions, powers of ten."""
+"""Numbers and names as CLDR has them for the language of a wiki: digits in groups, fractions, powers, countries."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from decimal import Decimal
 from functools import cache
 
 from babel import Locale, UnknownLocaleError
+from babel.core import get_global
 from babel.numbers import format_decimal
 
-__all__ = ["fraction", "grouped", "locale_of", "raised", "scientific", "ungrouped"]
+__all__ = ["country", "fraction", "grouped", "locale_of", "raised", "scientific", "ungrouped"]
 
 _NUMBER = re.compile(r"([-+\u2212]?)([0-9]{1,60})(?:\.([0-9]{0,60}))?")
 _RAISED = str.maketrans("0123456789+-\u2212n", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁻ⁿ")
@@ -38,6 +40,12 @@ def locale_of(language: str) -> Locale:
         except (UnknownLocaleError, ValueError):
             continue
     return Locale("en")
+
+
+def country(code: str, language: str) -> str:
+    """What a language calls a country, by the three capital letters of its ISO code; "" if that is none."""
+    two: Sequence[str] = get_global("territory_aliases").get(code, ()) if len(code) == 3 and code.isupper() else ()
+    return str(locale_of(language).territories.get(two[0], "")) if len(two) == 1 else ""
 
 
 def grouped(text: str, language: str) -> str:

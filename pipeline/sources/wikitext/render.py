@@ -1,8 +1,9 @@
 """Wikitext to the text that a reader of the article reads, in the order in which MediaWiki's own parser works.
 
-Comments and the tags of extensions go first, then templates, then HTML tags, links, tables, and last what is read line
-by line. Each step reads wikitext and writes wikitext with marks for what is done with (`marks`), so no step sees what
-an earlier one made: what an entity, a listing or `<nowiki>` says is never taken for markup. Each works in linear time.
+Comments and the tags of extensions go first, then variants and templates, HTML tags, links, tables, and last what is
+read line by line. Each step reads wikitext and writes wikitext with marks for what is done with (`marks`), so no step
+sees what an earlier one made: what an entity, a listing or `<nowiki>` says is never taken for markup. Each works in
+linear time.
 """
 
 from __future__ import annotations

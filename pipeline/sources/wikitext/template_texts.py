@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pipeline.sources.wikitext.braces import Arguments
 from pipeline.sources.wikitext.entities import decoded
 from pipeline.sources.wikitext.marks import Kept
-from pipeline.sources.wikitext.numbers import fraction, grouped, locale_of, raised, scientific
+from pipeline.sources.wikitext.numbers import country, fraction, grouped, locale_of, raised, scientific
 from pipeline.sources.wikitext.quantities import converted
 
 __all__ = ["KINDS", "Page"]
@@ -79,6 +79,11 @@ _Handler = Callable[[Page, Arguments], str | None]
 
 def _first(page: Page, arguments: Arguments) -> str | None:
     return arguments.get("lt", "text", "texte", "fr", "1", "content", "trad") or None
+
+
+def _flag(page: Page, arguments: Arguments) -> str | None:
+    land = arguments.get("1")
+    return arguments.get("name") or country(land, page.language) or land or None
 
 
 def _last(page: Page, arguments: Arguments) -> str | None:
@@ -329,6 +334,7 @@ def _translated(page: Page, arguments: Arguments) -> str | None:
 
 KINDS: dict[str, _Handler] = {
     "first": _first,
+    "flag": _flag,
     "last": _last,
     "second": _second,
     "joined": _joined,

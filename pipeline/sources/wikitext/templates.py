@@ -9,7 +9,7 @@ import re
 
 from pipeline.sources.wikitext.braces import Arguments
 from pipeline.sources.wikitext.extensions import without_extensions
-from pipeline.sources.wikitext.numbers import grouped, ungrouped
+from pipeline.sources.wikitext.numbers import country, grouped, ungrouped
 from pipeline.sources.wikitext.template_names import FIXED, NAMES
 from pipeline.sources.wikitext.template_texts import KINDS, Page
 
@@ -51,6 +51,8 @@ class Templates:
             name, colon = rest.strip(), ""
         if colon:
             return _function(self._page, prefix.strip(), rest.strip(), arguments)
+        if not arguments.named and (land := country(name, self._page.language)):
+            return land
         return self._template(name.lower(), arguments) if name else None
 
     def _template(self, name: str, arguments: Arguments) -> str | None:

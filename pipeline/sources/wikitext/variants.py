@@ -136,18 +136,24 @@ class Variants:
 
 def _rules(inner: str, known: frozenset[str]) -> dict[str, str]:
     """Texts by variant; none if this is no list of rules. A `;` that begins no further rule is part of a text."""
-    rules: list[tuple[str, str]] = []
+    rules: list[tuple[str, list[str]]] = []
     for piece in inner.split(";"):
         one, arrow, target = piece.partition("=>")
         variant, colon, text = (target if arrow else one).partition(":")
         if colon and variant.strip().lower() in known:
-            rules.append((variant.strip().lower(), text))
+            rules.append((variant.strip().lower(), [text]))
         elif rules:
-            if piece.strip() or _REFERENCE.search(rules[-1][1]):
-                rules[-1] = (rules[-1][0], f"{rules[-1][1]};{piece}")
+            rules[-1][1].append(piece)
         elif piece.strip():
             return {}
     found: dict[str, str] = {}
-    for variant, text in rules:
-        found.setdefault(variant, text.strip())
+    for variant, pieces in rules:
+        found.setdefault(variant, _text(pieces))
     return found
+
+
+def _text(pieces: list[str]) -> str:
+    """The pieces of a text with the semicolons between them; the last one may only end the rule."""
+    if len(pieces) > 1 and not pieces[-1].strip() and not _REFERENCE.search(pieces[-2]):
+        pieces = pieces[:-1]
+    return ";".join(pieces).strip()

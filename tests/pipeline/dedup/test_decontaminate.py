@@ -3,7 +3,9 @@ from __future__ import annotations
 import gzip
 import json
 import re
+import unicodedata
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -11,8 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from infra import events
 from infra.errors import UserError
-from pipeline.dedup.decontaminate import Index, decontaminate
+from pipeline.dedup.decontaminate import Index, decontaminate, evaluation_texts
 from pipeline.sections import DecontaminateConfig
 from pipeline.tasks.documents import read_documents
 from tests.pipeline.corpus import only, write_documents, write_reasoning
@@ -130,3 +133,116 @@ def test_lengths_as_deepseekmath_has_them(length: int) -> None:
     index = Index([("set", " ".join(wanted))])
     assert bool(index.find(f"before {' '.join(wanted)} after")) == (length >= 3)
     assert not index.find(f"before {' '.join(wanted[: min(length, 10) - 1])} after")
+
+
+def _hidden(text: str, how: str) -> str:
+    match how:
+        case "soft hyphens":
+            return text.replace("a", "a\u00ad")
+        case "zero width":
+            return "\ufeff" + text.replace("e", "\u200be").replace("r", "r\u2060")
+        case "full width":
+            return "".join(chr(ord(c) + 0xFEE0) if "!" <= c <= "~" else c for c in text)
+        case "decomposed":
+            return unicodedata.normalize("NFD", text)
+        case "ligatures":
+            return text.replace("fi", "ﬁ").replace("fl", "ﬂ")
+    return text
+
+
+@pytest.mark.parametrize("how", ["", "soft hyphens", "zero width", "full width", "decomposed", "ligatures"])
+@pytest.mark.parametrize("where", ["document", "set"])
+def test_invisible_characters_and_other_forms_hide_nothing(how: str, where: str) -> None:
+    plain = "The first café had five flowers and nine filled glasses on its small table outside."
+    other = _hidden(plain, how)
+    assert not how or other != plain
+    question, copy = (plain, other) if where == "document" else (other, plain)
+    text = f"Before — {copy} — after."
+    match = only(Index([("set", question)]).find_all(text))
+    found = text[slice(*match.span)]
+    assert found.lstrip("\ufeff") == copy.lstrip("\ufeff").rstrip(".．")
+    assert Index([("set", question)]).find(text) is not None
+
+
+def test_messages_give_their_contents_but_for_the_systems(tmp_path: Path) -> None:
+    system = "You are a helpful assistant who always answers as well as it can."
+    parts = [{"type": "text", "text": "Natalia sold clips to 48 of her friends in April,"}, {"type": "image"}]
+    rows: list[Any] = [
+        {"messages": [{"role": "system", "content": system}, {"role": "user", "content": QUESTION}]},
+        {"messages": [{"role": "user", "content": [*parts, {"type": "text", "text": "and half as many in May."}]}]},
+        {"messages": [{"from": "human", "value": "Find the least prime above one hundred and name it."}]},
+    ]
+    path = tmp_path / "chat.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    config = DecontaminateConfig(evaluation_sets=(str(path),), fields=("messages",))
+    texts = [text for _, text in evaluation_texts(config, write_reasoning(tmp_path / "reasoning", test=["a b c d"]))]
+    assert texts == [
+        "a b c d",
+        QUESTION,
+        "Natalia sold clips to 48 of her friends in April,\nand half as many in May.",
+        "Find the least prime above one hundred and name it.",
+    ]
+
+
+def _hub(folder: Path) -> Path:
+    """A data set as the Hub has it, with what lies beside its data."""
+    (folder / "data").mkdir(parents=True)
+    for split in ("train", "test"):
+        name = folder / "data" / f"{split}-00000-of-00001.parquet"
+        pq.write_table(pa.table({"question": [f"{split} {QUESTION}"], "n": [1]}), name)
+    (folder / "README.md").write_text("---\nlicense: mit\n---\n# x\n")
+    (folder / "dataset_infos.json").write_text("{}")
+    (folder / "SHA256SUMS").write_text("00  a\n")
+    return folder
+
+
+def test_a_hub_folder_gives_its_data_and_not_its_training_split(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notes: list[str] = []
+    monkeypatch.setattr(events, "note", notes.append)
+    folder = _hub(tmp_path / "gsm")
+    reasoning = write_reasoning(tmp_path / "reasoning")
+    config = DecontaminateConfig(evaluation_sets=(str(folder),))
+    assert list(evaluation_texts(config, reasoning)) == [("gsm/test", f"test {QUESTION}")]
+    assert "3 files are passed over by name (README.md, SHA256SUMS, dataset_infos.json)" in notes[0]
+    assert "the training split is no evaluation set" in notes[1]
+    train = str(folder / "data" / "train-00000-of-00001.parquet")
+    assert list(evaluation_texts(DecontaminateConfig(evaluation_sets=(train,)), reasoning)) == [
+        ("train", f"train {QUESTION}")
+    ]
+    (tmp_path / "bare").mkdir()
+    (tmp_path / "bare" / "README.md").write_text("x")
+    with pytest.raises(UserError, match=r"decontaminate.evaluation_sets: .*: no data beside README\.md"):
+        list(evaluation_texts(DecontaminateConfig(evaluation_sets=(str(tmp_path / "bare"),)), reasoning))
+
+
+@pytest.mark.parametrize("kind", ["array.json", "lines.json", "table.csv", "table.tsv", "table.arrow", "bytes.parquet"])
+def test_sets_of_every_format(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / kind
+    rows = [{"question": "one, two"}, {"question": "thr\u00e9e"}]
+    table = pa.Table.from_pylist(rows)
+    match kind:
+        case "array.json":
+            path.write_text(json.dumps(rows, indent=2))
+        case "lines.json":
+            path.write_bytes(b"\xef\xbb\xbf" + "\r\n".join(map(json.dumps, rows)).encode() + b"\n\n")
+        case "table.csv":
+            path.write_text('id,question\n1,"one, two"\n2,thr\u00e9e\n', encoding="utf-8-sig")
+        case "table.tsv":
+            path.write_text("id\tquestion\n1\tone, two\n2\tthr\u00e9e\n")
+        case "table.arrow":
+            with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
+                writer.write_table(table)
+        case _:
+            pq.write_table(table.cast(pa.schema({"question": pa.binary()})), path)
+    config = DecontaminateConfig(evaluation_sets=(str(path),))
+    texts = [text for _, text in evaluation_texts(config, write_reasoning(tmp_path / "reasoning"))]
+    assert texts == ["one, two", "thr\u00e9e"]
+
+
+def test_a_set_that_is_damaged_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    path.write_bytes(b"PAR1 and nothing")
+    with pytest.raises(UserError, match=r"a\.parquet: .*; get the evaluation set again"):
+        list(evaluation_texts(DecontaminateConfig(evaluation_sets=(str(path),)), write_reasoning(tmp_path / "r")))

@@ -7,8 +7,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from pipeline.sections import JsonlSource
-from pipeline.sources.jsonl import read
+from pipeline.sources.jsonl import parts, read
 from tests.pipeline.sources.raw import LIMIT, external, read_all
 
 SOURCE = JsonlSource(paths=("unused",))
@@ -70,3 +72,43 @@ def test_a_last_line_that_breaks_off_is_damage(tmp_path: Path) -> None:
 
 def test_a_cut_in_the_middle_of_a_character_is_damage(tmp_path: Path) -> None:
     assert "truncated" in _read(tmp_path, '{"text": "a"}\n{"text": "é'.encode()[:-1])[1]
+
+
+def test_no_text_is_empty_text_and_a_missing_key_names_those_there_are(tmp_path: Path) -> None:
+    rows = [{"text": None}, {"text": ""}, {"body": "x", "id": 1}, {"text": "a"}]
+    found, _ = _read(tmp_path, "".join(json.dumps(row) + "\n" for row in rows).encode())
+    assert [rule for _, rule in found] == ["too_short", "too_short", "failure/field", None]
+    assert found[2][0].metadata["failure"] == "text is missing, there is body, id"
+
+
+def test_a_path_leads_into_an_object(tmp_path: Path) -> None:
+    rows: list[Any] = [{"a": {"b": "inner", "c": 1}}, {"a.b": "outer", "a": {"b": "x"}}, {"a": {"b": None}}, {"a": 5}]
+    content = "".join(json.dumps(row) + "\n" for row in rows).encode()
+    found, _ = _read(tmp_path, content, text_field="a.b", metadata_fields=("a.c",))
+    assert [(document.text, rule) for document, rule in found] == [
+        ("inner", None),
+        ("outer", None),
+        ("", "too_short"),
+        ("", "failure/field"),
+    ]
+    assert found[0][0].metadata["a.c"] == 1
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-be"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_marks_of_byte_order_and_other_line_ends(tmp_path: Path, encoding: str, end: str) -> None:
+    lines = f'{{"text": "one \u010a \u0a0a é"}}{end}{{"text": "two"}}{end}{end}'
+    content = (b"\xfe\xff" if encoding == "utf-16-be" else b"") + lines.encode(encoding)
+    for packed in (content, gzip.compress(content)):
+        found, damage = _read(tmp_path, packed)
+        assert not damage
+        assert [(document.text, rule) for document, rule in found] == [("one \u010a \u0a0a é", None), ("two", None)]
+    if encoding != "utf-8-sig":
+        assert len(parts(SOURCE, external(tmp_path / "f.jsonl", content), 10)) == 1
+
+
+def test_an_array_is_told_what_to_do_about(tmp_path: Path) -> None:
+    found, _ = _read(tmp_path, b'[{"text": "a"}, {"text": "b"}]\n')
+    assert found[0][0].metadata["failure"] == (
+        "list where an object should be; make lines of an array (jq -c '.[]' does so)"
+    )

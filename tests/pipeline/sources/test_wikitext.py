@@ -149,6 +149,7 @@ def test_what_only_looks_like_markup(text: str) -> None:
         ("<math>\\frac{{a}}{b} < '' [[c]]</math>", "$\\frac{{a}}{b} < '' [[c]]$"),
         ('<math display="block">x^2</math>', "$$x^2$$"),
         ("<chem>H2O</chem>", "H2O"),
+        ("<math>a &lt; b &= c</math>", "$a < b &= c$"),
     ],
 )
 def test_what_comes_through_byte_for_byte(markup: str, text: str) -> None:
@@ -245,6 +246,8 @@ def test_templates(markup: str, text: str) -> None:
             "{{formatnum:1234567.89}} {{laS|aqua}} {{Zitat|Text=Worte|Autor=A}}",
             "1.234.567,89 latein aqua\n\nWorte\n— A",
         ),
+        ("ja", "{{JPN}}と{{flag|FRA}}、{{flagicon|DEU}}", "日本とフランス、"),
+        ("en", "{{USA}} {{flag|Kenya}} {{XYZ}}", "United States Kenya"),
         ("ko", "{{convert|605.21|km2}}", "605.21 km² (233.67 sq mi)"),
         ("fr", "{{refnec|vrai|date=mai}} le {{1er}} mai, {{XXe siècle}}", "vrai le 1er mai, XXe siècle"),
         ("fr", "{{langue|en|x}} {{unité|12|km}} au {{s|XIX|e}} {{citation|y}}", "x 12 km au XIXe siècle « y »"),

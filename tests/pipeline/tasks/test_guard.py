@@ -11,7 +11,7 @@ import pytest
 from datatrove.data import Document
 
 from pipeline.sources.stream import Damaged
-from pipeline.tasks.guard import BATCH_RECORDS, guarded
+from pipeline.tasks.guard import BATCH_RECORDS, Budget, guarded, spent
 
 SECONDS = 0.3
 
@@ -93,3 +93,16 @@ def test_one_process_serves_many_calls() -> None:
         return int(next(guarded(work, [job], SECONDS))[0].metadata["pid"])
 
     assert pid() == pid() != os.getpid()
+
+
+def test_many_slow_records_do_not_each_have_the_time_of_one() -> None:
+    """Of the first the limit is its own second, of the others what so little text should take."""
+    budget = Budget(1.0, free=0.5, per_megabyte=1.0)
+    jobs = [(Document(text="", id="", metadata={}), "spin", None) for _ in range(9)]
+    jobs.append((Document(text="", id="", metadata={}), "fast", None))
+    begun = spent()
+    found = list(guarded(work, iter(jobs), budget))
+    assert [rule for _, rule in found] == ["failure/timeout"] * 9 + [None]
+    assert found[1][0].metadata["failure"] == "not done after 0.25 s of processor time"
+    assert spent() - begun < 7, "and not nine seconds"
+    assert [rule for _, rule in guarded(work, iter(jobs[-1:]), Budget(1.0))] == [None]

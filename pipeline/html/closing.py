@@ -1,0 +1,53 @@
+"""XHTML in the syntax of HTML, where `<title/>` would begin a title that ends nowhere.
+
+Tolerant on purpose: most of what calls itself XHTML is not well-formed, and was never read but as HTML.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+
+from pipeline.html.names import TAG_TRAITS, TAGS, VOID
+
+__all__ = ["as_html", "is_xhtml"]
+
+HEAD = 2048
+"""Characters in which a page says that it is XHTML."""
+_XHTML = re.compile(
+    r"\s{0,100}(?:<\?xml\s|(?:<!--(?:[^-]|-(?!->)){0,1000}-->\s{0,100})?<!DOCTYPE[^>]{0,200}\bXHTML\b)", re.I
+)
+_VOID = frozenset(name for name, number in TAGS.items() if TAG_TRAITS[number] & VOID)
+# XML has no `<` in attributes: so an attempt ends at the next one at the latest, and nothing is tried twice.
+_SELF_CLOSING = re.compile(
+    r"""<([A-Za-z][^\s<>/"'=]*+)((?:\s++[^\s<>/="']++(?:\s*+=\s*+(?:"[^"<]*+"|'[^'<]*+'))?+)*+)\s*+/>"""
+)
+_SUBSET = re.compile(r"<!DOCTYPE\b[^\[\]<>]{0,1000}\[[^\]]{0,100000}\]\s{0,100}>", re.IGNORECASE)
+_CDATA, _CDATA_END = "<![CDATA[", "]]>"
+
+
+def is_xhtml(page: str) -> bool:
+    """Whether a page says that it is XHTML, by an XML declaration or its document type."""
+    return _XHTML.match(page[:HEAD].removeprefix("\ufeff")) is not None
+
+
+def as_html(page: str) -> str:
+    """The page with an end tag for each element that closes itself, and without what only XML has."""
+    page = _SELF_CLOSING.sub(_closed, page)
+    if _CDATA in page:
+        page = "".join(_character_data(page))
+    return _SUBSET.sub("<!DOCTYPE html>", page, count=1) if "[" in page[:HEAD] else page
+
+
+def _closed(tag: re.Match[str]) -> str:
+    name = tag[1]
+    return tag[0] if name.lower() in _VOID else f"<{name}{tag[2]}></{name}>"
+
+
+def _character_data(page: str) -> list[str]:
+    """The page in pieces, sections of character data as text."""
+    pieces, place = [], 0
+    while (begin := page.find(_CDATA, place)) >= 0 and (end := page.find(_CDATA_END, begin)) >= 0:
+        pieces += [page[place:begin], html.escape(page[begin + len(_CDATA) : end], quote=False)]
+        place = end + len(_CDATA_END)
+    return [*pieces, page[place:]]

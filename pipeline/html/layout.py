@@ -1,0 +1,205 @@
+"""The text of chosen blocks: paragraphs apart, items marked, rows of tables as lines, `<pre>` as it is."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.html import columns as c
+from pipeline.html.columns import Page, compiled, inlined
+
+__all__ = ["render"]
+
+CELL = 300
+"""Characters beyond which a cell holds part of a page, not an entry of a table."""
+MOST_COLUMNS = 64
+"""Empty cells in a row that are told."""
+MOST_INDENT = 8
+"""Levels of lists that are told."""
+BLOCK_ROOM = 128
+PIECE_ROOM = 8
+"""Bytes that the marks of a block and of a piece take at most."""
+_SPACE, _LINE, _TAB, _BACKSLASH = 32, 10, 9, 92
+_NO_BREAK_SPACE = 160
+
+
+def render(page: Page, keep: npt.NDArray[np.bool_], pieces: npt.NDArray[np.bool_]) -> str:
+    """The text of the blocks to `keep`, without white space at the ends of lines outside of `<pre>`.
+
+    Args:
+        pieces: which of their pieces are shown.
+    """
+    chosen = np.flatnonzero(keep)
+    room = len(page.markup) + BLOCK_ROOM * (len(chosen) + 1) + PIECE_ROOM * len(page.pieces)
+    out = np.empty(room, np.uint8)
+    length = _render(page.markup, page.pieces, page.blocks, chosen, pieces, out)
+    return out[:length].tobytes().decode("utf-8", "replace")
+
+
+@compiled
+def _render(data, pieces, blocks, chosen, shown, out):  # type: ignore[no-untyped-def]  # compiled: Numba infers types
+    k = margin = following = 0
+    last = -1  # the block before, among those set
+    for b in chosen:
+        for passed in range(following, b + 1):
+            margin = max(margin, blocks[passed, c.MARGIN])
+        following = b + 1
+        begin = k
+        if last >= 0:
+            k = _between(blocks, last, b, margin, out, k)
+        content = _mark(blocks[b, c.MARK], blocks[b, c.INDENT], out, k)
+        end = _set(data, pieces, blocks, b, shown, out, content)
+        if end == content:  # nothing to be seen
+            k = begin
+        else:
+            k, margin, last = end, 0, b
+    while k > 0 and out[k - 1] <= _SPACE:
+        k -= 1
+    return k
+
+
+@inlined
+def _fill(out, k, byte, times):  # type: ignore[no-untyped-def]
+    for place in range(k, k + times):
+        out[place] = byte
+    return k + times
+
+
+@compiled
+def _between(blocks, last, b, margin, out, k):  # type: ignore[no-untyped-def]
+    """What parts two blocks: tabs the cells of a row, a line end its rows, and what they ask for all others."""
+    row, before = blocks[b, c.ROW], blocks[last, c.ROW]
+    if row >= 0 and before >= 0 and blocks[b, c.CHARS] <= CELL and blocks[last, c.CHARS] <= CELL:
+        columns = blocks[b, c.COLUMN] - blocks[last, c.COLUMN]
+        if row == before and columns > 0:
+            return _fill(out, k, _TAB, min(columns, MOST_COLUMNS))
+        if row != before:
+            margin = 1
+    wanted = min(max(margin, 1), 2)
+    while wanted and k and out[k - 1] == _LINE and (wanted == 1 or (k > 1 and out[k - 2] == _LINE)):
+        return k
+    return _fill(out, k, _LINE, wanted - (1 if k and out[k - 1] == _LINE else 0))
+
+
+@compiled
+def _mark(mark, indent, out, k):  # type: ignore[no-untyped-def]
+    """The bullet or number of an item; where its text begins."""
+    if not mark:
+        return k
+    k = _fill(out, k, _SPACE, 2 * min(max(indent - 1, 0), MOST_INDENT))
+    if mark < 0:  # •
+        out[k], out[k + 1], out[k + 2] = 0xE2, 0x80, 0xA2
+        k += 3
+    else:
+        size = 1
+        while mark // size >= 10:
+            size *= 10
+        while size:
+            out[k] = 48 + mark // size % 10
+            k += 1
+            size //= 10
+        out[k] = 46
+        k += 1
+    return _fill(out, k, _SPACE, 1)
+
+
+@compiled
+def _set(data, pieces, blocks, b, shown, out, content):  # type: ignore[no-untyped-def]
+    """The text of a block from `content` on; where it ends."""
+    k = content
+    space = False  # due before the next character
+    for p in range(blocks[b, c.PIECE], blocks[b + 1, c.PIECE] if b + 1 < len(blocks) else len(pieces)):
+        kind, i, j = pieces[p, c.KIND], pieces[p, c.FROM], pieces[p, c.TO]
+        if kind == c.BREAK or kind == c.SOFT:
+            space = False
+            if k > content and not (kind == c.SOFT and out[k - 1] == _LINE):
+                k = _fill(out, k, _LINE, 1)
+        elif kind == c.PRE or kind == c.RAW_PRE:
+            if shown[p]:
+                k = _before(out, k, content, space)
+                k = _verbatim(data, i, j, kind == c.RAW_PRE, out, k)
+                space = False
+        elif kind == c.TEXT:
+            if shown[p]:
+                k, space = _flow(data, i, j, False, out, k, content, space)
+        else:
+            k = _before(out, k, content, space)
+            k = _formula(data, i, j, kind, out, k)
+            space = False
+    return k
+
+
+@inlined
+def _before(out, k, content, space):  # type: ignore[no-untyped-def]
+    """The space that is due, but not at the beginning of a line."""
+    return _fill(out, k, _SPACE, 1) if space and k > content and out[k - 1] != _LINE else k
+
+
+@compiled
+def _formula(data, i, j, kind, out, k):  # type: ignore[no-untyped-def]
+    r"""TeX between `\(` and `\)`, or `\[` and `\]`, unless it has marks of its own."""
+    while i < j and data[i] <= _SPACE:
+        i += 1
+    while j > i and data[j - 1] <= _SPACE:
+        j -= 1
+    marked = j - i > 1 and (data[i] == 36 or (data[i] == _BACKSLASH and (data[i + 1] == 40 or data[i + 1] == 91)))
+    raw = kind == c.RAW_FORMULA or kind == c.RAW_DISPLAY
+    if marked or i == j:
+        return _flow(data, i, j, raw, out, k, k, False)[0]
+    alone = kind == c.DISPLAY or kind == c.RAW_DISPLAY
+    out[k], out[k + 1] = _BACKSLASH, 91 if alone else 40
+    k = _flow(data, i, j, raw, out, k + 2, k + 2, False)[0]
+    out[k], out[k + 1] = _BACKSLASH, 93 if alone else 41
+    return k + 2
+
+
+@inlined
+def _entity(data, i, j):  # type: ignore[no-untyped-def]
+    """The character of `&amp;`, `&lt;`, `&gt;`, `&quot;` or `&nbsp;` at i, and what follows it; 0 for no entity."""
+    if i + 3 < j and data[i + 2] == 116 and data[i + 3] == 59 and (data[i + 1] == 108 or data[i + 1] == 103):
+        return 60 if data[i + 1] == 108 else 62, i + 4
+    if i + 4 < j and data[i + 1] == 97 and data[i + 2] == 109 and data[i + 3] == 112 and data[i + 4] == 59:
+        return 38, i + 5
+    if i + 5 < j and data[i + 5] == 59:
+        if data[i + 1] == 113 and data[i + 2] == 117 and data[i + 3] == 111 and data[i + 4] == 116:
+            return 34, i + 6
+        if data[i + 1] == 110 and data[i + 2] == 98 and data[i + 3] == 115 and data[i + 4] == 112:
+            return _NO_BREAK_SPACE, i + 6
+    return 0, i
+
+
+@compiled
+def _verbatim(data, i, j, raw, out, k):  # type: ignore[no-untyped-def]
+    """data[i:j] to the character; its entities too if it is `raw`."""
+    while i < j:
+        code, after = _entity(data, i, j) if data[i] == 38 and not raw else (0, i)
+        if code == _NO_BREAK_SPACE:
+            out[k] = 0xC2
+            k += 1
+        if code:
+            out[k], i = code, after
+        else:
+            out[k], i = data[i], i + 1
+        k += 1
+    return k
+
+
+@compiled
+def _flow(data, i, j, raw, out, k, content, space):  # type: ignore[no-untyped-def]
+    """data[i:j] with a space for any white space; where it ends, and whether a space is due there."""
+    while i < j:
+        byte = np.int64(data[i])
+        i += 1
+        if byte == 38 and not raw:
+            code, after = _entity(data, i - 1, j)
+            if code:
+                byte, i = _SPACE if code == _NO_BREAK_SPACE else code, after
+        if byte <= _SPACE:
+            space = True
+            continue
+        if space:
+            k = _before(out, k, content, space)
+            space = False
+        out[k] = byte
+        k += 1
+    return k, space
