@@ -43,8 +43,8 @@ def ours(crawl: Path, folder: Path) -> int:
         path.mkdir(parents=True)
     sources = {"web": WebSource(paths=(str(crawl),))}
     extract(ExtractConfig(sources=sources, max_failure_rate=1), {}, out["extract"])
-    clean(CleanConfig(rules=CleanRules(language=False)), {"extract": out["extract"]}, out["clean"])
-    kept = dedup(DedupConfig(), {"clean": out["clean"]}, out["dedup"])["documents_out"]
+    clean(CleanConfig(rules=CleanRules(language=False), max_loss=1), {"extract": out["extract"]}, out["clean"])
+    kept = dedup(DedupConfig(), {"clean": out["clean"]}, out["dedup"]).documents_out
     inputs = {"decontaminate": out["dedup"], "tokenizer": tokenizer(folder.parent / "tokenizer")}
     shards(ShardsConfig(sequence_length=512, validation_fraction=0), inputs, out["shards"])
     return int(kept)

@@ -51,7 +51,7 @@ def removed(dumps: list[list[Document]]) -> float:
             for _ in DocumentWriter(Path(folder) / "in").run(dump, number):
                 pass
         metrics = dedup(DedupConfig(), {"clean": Path(folder) / "in"}, Path(folder) / "out")
-    return float(100 * (1 - metrics["documents_out"] / metrics["documents_in"]))
+    return float(100 * (1 - metrics.documents_out / metrics.documents_in))
 
 
 def measure(pages: list[Document], counts: list[int]) -> list[Row]:

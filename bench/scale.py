@@ -52,7 +52,7 @@ before = used()
 metrics = function(config, inputs, Path(sys.argv[4]))
 # The kernel's own record, and not ru_maxrss, which a process has from the one that started it.
 peak = next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM"))
-told = {"seconds": used() - before, "process": peak * 1024, "documents": metrics.get("documents_out")}
+told = {"seconds": used() - before, "process": peak * 1024, "documents": getattr(metrics, "documents_out", None)}
 print("\\n" + json.dumps(told))
 """
 

@@ -14,13 +14,13 @@ import sys
 import traceback
 import typing
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 from infra import events
 from infra.durable import write_durably
 from infra.errors import DeepmillError, UserError
-from infra.facts import StageMetrics
 from infra.json_objects import JsonObject
 from infra.stage_job import Failure, Outcome, StageJob
 
@@ -69,7 +69,7 @@ def _call(job: StageJob) -> JsonObject:
     inputs = {stage: Path(path) for stage, path in job.inputs.items()}
     metrics = function(config, inputs, Path(job.out_dir))
     events.flush()
-    return metrics.written() if isinstance(metrics, StageMetrics) else dict(metrics)
+    return dict(metrics) if isinstance(metrics, Mapping) else metrics.written()
 
 
 def _leave(signum: int, frame: Any) -> None:

@@ -51,7 +51,7 @@ RECORDS = 1_000_000
 """Records that any file may have beyond one for each of its bytes."""
 SECONDS, SECONDS_PER_MEGABYTE = 300.0, 60.0
 """Processor time that making text of a file may take in all, and further for its size: ten times what text takes."""
-NO_TEXT = ("status/", "type", "redirect", "namespace", "language", "skipped", "failure/", "damaged_file")
+NO_TEXT = ("status/", "type", "not_http", "redirect", "namespace", "language", "skipped", "failure/", "damaged_file")
 """How rules begin that reject what nobody asked for, or for which `max_failure_rate` is the limit."""
 DEEPEST = 32
 """Levels of lists and objects kept of a record's metadata."""
@@ -67,7 +67,7 @@ class Piece:
     part: Part
 
 
-def extract(config: ExtractConfig, inputs: Mapping[str, Path], out_dir: Path) -> dict[str, Any]:
+def extract(config: ExtractConfig, inputs: Mapping[str, Path], out_dir: Path) -> DocumentMetrics:
     """Read the files of `config.sources`; `inputs` is empty.
 
     Raises:
@@ -77,24 +77,20 @@ def extract(config: ExtractConfig, inputs: Mapping[str, Path], out_dir: Path) ->
         raise UserError("extract.sources: no source is named; give at least one, with its kind and paths")
     tasks = deal(config)
     work = out_dir / ".work"
-    losses = _losses(config)
-    events.begin("extracting", sum(piece.part.size for task in tasks for piece in task), "bytes")
-    run_pipeline([Reader(config, tasks, out_dir, losses), DocumentWriter(out_dir)], len(tasks), work, "extract")
-    ledger = Ledger.merged(work)
-    metrics = ledger.metrics()
-    _check(config, _files(tasks), metrics, out_dir)
-    losses.judge(ledger)
-    return metrics.written()
-
-
-def _losses(config: ExtractConfig) -> Losses:
-    return Losses(
+    losses = Losses(
         "extract",
         config,
         "see whether extract.sources.{source} has the right kind and options",
         only_rejects=True,
         intended=NO_TEXT,
     )
+    events.begin("extracting", sum(piece.part.size for task in tasks for piece in task), "bytes")
+    run_pipeline([Reader(config, tasks, out_dir, losses), DocumentWriter(out_dir)], len(tasks), work, "extract")
+    ledger = Ledger.merged(work)
+    metrics = ledger.metrics()
+    _check(config, _files(tasks), metrics, out_dir)
+    losses.judge(ledger)
+    return metrics
 
 
 def deal(config: ExtractConfig) -> list[list[Piece]]:
@@ -156,7 +152,7 @@ def peek(config: ExtractConfig, most: int) -> list[Document]:
         UserError: a path names nothing, or a file is damaged.
     """
     tasks = deal(config)
-    reader = Reader(config, tasks, Path(), _losses(config))
+    reader = Reader(config, tasks, Path(), Losses("extract", config, ""))
     pieces = [piece for task in tasks for piece in task]
     chosen = pieces[:: max(1, len(pieces) // PEEKED_FILES)][:PEEKED_FILES]
     share = -(-most // max(1, len(chosen)))

@@ -61,7 +61,7 @@ def _artifacts(store: Store, identities: dict[str, str], only: str) -> Iterator[
         raise UserError(f"--stage {only}: no stage with documents; there are {', '.join(STAGES)}")
     for name in STAGES:
         manifest = store.find(name, identities[name]) if identities.get(name) and only in ("", name) else None
-        if manifest and (metrics := DocumentMetrics.read(manifest.metrics)):
+        if manifest and (metrics := DocumentMetrics.read(manifest.metrics)).has_accounts:
             yield name, (metrics, store.path(name, identities[name]))
 
 

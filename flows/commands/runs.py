@@ -63,6 +63,7 @@ def plan(
         table.add_row(item.stage.name, state, f"[dim]{item.job.identity}[/]", item.why)
     console.print(table)
     _show_kept(planned, store)
+    _show_repeats(planned, store)
     if loaded.has("pretrain"):
         show_training(loaded, where, console)
     waiting = planned.waiting
@@ -90,6 +91,17 @@ def _show_kept(plan: Plan, store: Store) -> None:
             table.add_row(escape(source), *cells)
         console.print()
         console.print(table)
+
+
+def _show_repeats(plan: Plan, store: Store) -> None:
+    """A line for each training that would read a source too often, by the shards that there are, or were last."""
+    from flows.recipe.repeats import repeat_lines
+    from pipeline.tokens.metrics import ShardMetrics
+
+    there = next((item.manifest for item in plan.stages if item.stage.name == "shards"), None)
+    if (manifest := there or store.latest("shards")) is not None and (found := ShardMetrics.read(manifest.metrics)):
+        for line in repeat_lines(plan.recipe, found):
+            console.print(f"\n[yellow]{escape(line)}[/]")
 
 
 @app.command()

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from flows.recipe.sections import PromoteConfig, RegistryConfig
 from infra.errors import UserError
@@ -99,6 +99,19 @@ class Recipe(Section):
     promote: PromoteConfig = PromoteConfig()
     """The gates before the champion."""
 
+    @model_validator(mode="after")
+    def _limits_name_sources(self) -> Recipe:
+        """A limit for a source that there is not would go unnoticed."""
+        known = {*self.extract.sources, *(self.recall.domains if self.recall else ())}
+        for stage in ("extract", "clean", "dedup", "decontaminate", "shards"):
+            for source in getattr(self, stage).max_loss_by_source if self.extract.sources else ():
+                if source not in known:
+                    raise ValueError(
+                        f"{stage}.max_loss_by_source names {source}, which is no source; there are "
+                        f"{', '.join(sorted(known))}"
+                    )
+        return self
+
     def has(self, stage: str) -> bool:
         """Whether the recipe has this stage: its section is not null."""
         return getattr(self, stage) is not None
@@ -179,6 +192,8 @@ def _explain(error: ValidationError, source: str, settings: Sequence[str]) -> st
         near = difflib.get_close_matches(location[-1], keys_at(location[:-1]), 1, 0.5)
         hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(keys_at(location[:-1]))}"
         return f"{where}: {key}: no such key; {hint}{more}"
+    if isinstance(first.get("input"), dict):  # a whole section, of which something is said that its keys do not say
+        return ": ".join([where, *([key] if key else []), first["msg"].removeprefix("Value error, ")]) + more
     return f"{where}: {key}: {first['msg']}, not {first.get('input')!r}{more}"
 
 

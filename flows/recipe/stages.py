@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TypeAlias
 
 from infra.errors import UserError
 from infra.facts import StageMetrics
@@ -19,9 +18,11 @@ from model.facts.training import (
     RejectionMetrics,
     SftMetrics,
 )
+from pipeline.dedup.removed import DecontaminateMetrics
 from pipeline.reasoning.problems import ReasoningMetrics
+from pipeline.recall.rounds import RecallMetrics
 from pipeline.tasks.ledger import DocumentMetrics
-from pipeline.tokens.metrics import ShardMetrics
+from pipeline.tokens.metrics import ShardMetrics, TokenizerMetrics
 
 __all__ = [
     "ACTIONS",
@@ -38,9 +39,6 @@ __all__ = [
     "stage",
     "stage_names",
 ]
-
-
-MetricsKind: TypeAlias = type[StageMetrics] | type[DocumentMetrics]
 
 
 class Family(StrEnum):
@@ -79,7 +77,7 @@ class Stage:
     version: int
     """Raised when the meaning of the artifact changes in a way that older ones must not be reused."""
     title: str
-    metrics: MetricsKind = DocumentMetrics
+    metrics: type[StageMetrics] = DocumentMetrics
     """What its metrics are read through, by whatever version of the stage they were written."""
 
 
@@ -100,7 +98,13 @@ STAGES: tuple[Stage, ...] = (
     Stage("clean", Family.CORPUS, "pipeline.clean.stage:clean", (read("extract"),), 3, "quality rules"),
     Stage("dedup", Family.CORPUS, "pipeline.dedup.stage:dedup", (read("clean"),), 3, "exact and near duplicates"),
     Stage(
-        "recall", Family.CORPUS, "pipeline.recall.stage:recall", (read("dedup"),), 2, "pages of a field: maths, code"
+        "recall",
+        Family.CORPUS,
+        "pipeline.recall.stage:recall",
+        (read("dedup"),),
+        2,
+        "pages of a field: maths, code",
+        RecallMetrics,
     ),
     Stage(
         "reasoning",
@@ -118,6 +122,7 @@ STAGES: tuple[Stage, ...] = (
         (read("recall", "dedup", role="dedup"), read("reasoning")),
         3,
         "no evaluation text in training",
+        DecontaminateMetrics,
     ),
     Stage(
         "tokenizer",
@@ -126,6 +131,7 @@ STAGES: tuple[Stage, ...] = (
         (read("decontaminate"), read("reasoning")),
         2,
         "byte-level BPE",
+        TokenizerMetrics,
     ),
     Stage(
         "shards",
@@ -275,7 +281,7 @@ def stage(name: str) -> Stage:
     return _BY_NAME[name]
 
 
-def metrics_of(name: str) -> MetricsKind | None:
+def metrics_of(name: str) -> type[StageMetrics] | None:
     """The model of a stage's metrics; None for what is no stage, of this version."""
     return _BY_NAME[name].metrics if name in _BY_NAME else None
 

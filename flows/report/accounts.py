@@ -21,13 +21,12 @@ FLOWS = 12
 def accounts(manifests: Mapping[str, Manifest | None]) -> dict[str, DocumentMetrics]:
     """By stage, where the manifest has any."""
     found = {name: DocumentMetrics.read(each.metrics) for name in STAGES if (each := manifests.get(name))}
-    return {name: metrics for name, metrics in found.items() if metrics is not None}
+    return {name: metrics for name, metrics in found.items() if metrics.has_accounts}
 
 
-def kept_characters(metrics: Mapping[str, object]) -> str:
+def kept_characters(found: DocumentMetrics) -> str:
     """How much of its text a stage kept: ``12.3 M of 13.0 M characters kept``; empty where it does not say."""
-    found = DocumentMetrics.read(metrics)
-    if found is None or not found.characters_in:
+    if not found.has_accounts:
         return ""
     if found.characters_in == found.characters_out:
         return f"all {count(found.characters_out)} characters kept"

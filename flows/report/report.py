@@ -7,7 +7,6 @@ that failed gets the sections that its artifacts allow.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,18 +16,21 @@ from markupsafe import Markup
 
 from flows.recipe.stages import STAGES
 from flows.report import charts
-from flows.report.accounts import flows_of
+from flows.report.corpus_figures import corpus_section
 from flows.report.domain_figures import accuracy_by_suite, expert_uses, experts_of_the_tasks, gained_and_forgotten
-from flows.report.summary import LAST_CHECKPOINTS, drops, next_commands, outcome, quantization_points
+from flows.report.figures import Chart, Section, chart, section
+from flows.report.summary import LAST_CHECKPOINTS, next_commands, outcome, quantization_points
 from flows.report.templating import templates
 from flows.run.record import GateRecord, RunRecord
-from flows.run.run_view import Point, Run, StageView, number
+from flows.run.run_view import Point, Run, StageView
 from infra.durable import write_durably
 from infra.manifest import split_address
 from infra.store import Store
 from infra.units import count, decimal, duration, percent, size
 from model.facts.evaluation import Sample
 from model.facts.training import PretrainMetrics
+from pipeline.tasks.ledger import DocumentMetrics
+from pipeline.tokens.metrics import ShardMetrics
 
 __all__ = ["write_report"]
 
@@ -36,28 +38,8 @@ ROW = 54
 """Height in pixels of a stage's row, which the lineage beside it must meet."""
 SAMPLES_SHOWN = 12
 FILES_SHOWN = 50
-RULES_SHOWN = 12
 LAYERS_AS_LINES = 6
 SMOOTHING = 0.9
-
-
-@dataclass(frozen=True)
-class Chart:
-    """One figure of the page."""
-
-    title: str
-    svg: Markup
-    caption: str = ""
-
-
-@dataclass(frozen=True)
-class Section:
-    """A heading, a sentence, and figures."""
-
-    anchor: str
-    title: str
-    text: str
-    charts: list[Chart]
 
 
 def write_report(record: RunRecord, store: Store, path: Path) -> Path:
@@ -76,7 +58,9 @@ def write_report(record: RunRecord, store: Store, path: Path) -> Path:
             stage.name: outcome(stage, run) or (run.error if stage.state == "failed" else stage.why)
             for stage in run.stages
         },
-        sections=[section for section in (_corpus(run), _pretraining(run), _reasoning(run), _quality(run)) if section],
+        sections=[
+            section for section in (corpus_section(run), _pretraining(run), _reasoning(run), _quality(run)) if section
+        ],
         samples=_samples(run),
         continuations=run.evaluation.continuations[:SAMPLES_SHOWN],
         gates=[_gate(gate) for gate in run.release.gates],
@@ -98,24 +82,14 @@ def _moment(text: Any) -> str:
         return ""
 
 
-def _chart(title: str, svg: str, caption: str = "") -> list[Chart]:
-    """The figure, or none where there was nothing to draw."""
-    return [Chart(title, Markup(svg), caption)] if svg else []
-
-
-def _section(anchor: str, title: str, text: str, *groups: list[Chart]) -> Section | None:
-    found = [chart for group in groups for chart in group]
-    return Section(anchor, title, text, found) if found else None
-
-
 def _cards(run: Run) -> Iterator[tuple[str, str, str]]:
     """The few numbers at the top: value, what it is, and a remark."""
-    first, last = run.stage("extract").number("documents_out"), run.stage("decontaminate").number("documents_out")
+    first, last = (run.stage(name).measured_as(DocumentMetrics) for name in ("extract", "decontaminate"))
     if last is not None:
-        yield count(last), "documents kept", f"of {count(first)} extracted" if first else ""
-    tokens = run.stage("shards").number("train_tokens")
-    if tokens is not None:
-        yield count(tokens), "training tokens", f"{count(seen)} seen" if (seen := _seen(run)) else ""
+        yield count(last.documents_out), "documents kept", f"of {count(first.documents_out)} extracted" if first else ""
+    shards = run.stage("shards").measured_as(ShardMetrics)
+    if shards is not None:
+        yield count(shards.train_tokens), "training tokens", f"{count(seen)} seen" if (seen := _seen(run)) else ""
     base = run.stage("pretrain").measured_as(PretrainMetrics)
     if base is not None and base.parameters is not None:
         active = base.parameters_active
@@ -159,80 +133,6 @@ def _lineage(run: Run) -> Markup:
     return Markup(charts.lineage(nodes, row=ROW))
 
 
-def _corpus(run: Run) -> Section | None:
-    stages = [stage for stage in run.stages if stage.number("documents_out") is not None]
-    funnel = []
-    for stage in stages:
-        kept = stage.number("documents_out") or 0.0
-        dropped = max((stage.number("documents_in") or kept) - kept, sum(hits for _, hits in drops(stage)))
-        funnel.append((stage.name, {"kept": kept, "dropped": dropped}))
-    rules = sorted(
-        ((f"{stage.name} · {rule}", hits) for stage in stages for rule, hits in drops(stage)), key=lambda row: -row[1]
-    )
-    sources: dict[str, dict[str, float]] = {}
-    for stage in stages:
-        by_source = stage.metrics.get("by_source")
-        for source, counts in by_source.items() if isinstance(by_source, Mapping) else ():
-            kept_here = number(counts, "documents_out") if isinstance(counts, Mapping) else None
-            if kept_here is not None:
-                sources.setdefault(str(source), {})[stage.name] = kept_here
-    by_stage: dict[str, dict[str, float]] = {}
-    for source, counts_by_stage in sources.items():
-        for name, value in counts_by_stage.items():
-            by_stage.setdefault(name, {})[source] = value
-    shards = run.stage("shards").metrics.get("by_source")
-    mixture = [
-        (str(source), tokens)
-        for source, entry in (shards.items() if isinstance(shards, Mapping) else ())
-        if isinstance(entry, Mapping) and (tokens := number(entry, "train_tokens"))
-    ]
-    ratios = run.stage("tokenizer").metrics.get("bytes_per_token")
-    compression = [
-        (str(source), ratio)
-        for source in (ratios if isinstance(ratios, Mapping) else ())
-        if (ratio := number(ratios, source)) is not None
-    ]
-    duplicates = drops(run.stage("dedup"))
-    return _section(
-        "corpus",
-        "Corpus",
-        "From raw files to packed rows of tokens: what each stage kept, and why it dropped the rest.",
-        [
-            chart
-            for source, svg, caption in flows_of(run)
-            for chart in _chart(f"Where the characters of {source} went", svg, caption)
-        ],
-        _chart("Documents by stage", charts.stacks("funnel", funnel, label="Documents kept and dropped by stage")),
-        _chart(
-            "Why documents were dropped",
-            charts.bars("rules", rules[:RULES_SHOWN], label="Documents dropped by rule"),
-            f"The {RULES_SHOWN} chief rules of {len(rules)}." if len(rules) > RULES_SHOWN else "",
-        ),
-        _chart(
-            "Duplicates",
-            charts.bars("dedup", duplicates, label="Duplicates removed, by how they were found"),
-            "Removed, by how they were found.",
-        ),
-        _chart(
-            "Documents by source",
-            charts.stacks("sources", list(by_stage.items()), label="Documents of each source after each stage")
-            if len(sources) > 1
-            else "",
-            "After each stage.",
-        ),
-        _chart(
-            "Mixture",
-            charts.bars("mixture", sorted(mixture, key=lambda row: -row[1]), label="Training tokens by source"),
-            "Training tokens by source.",
-        ),
-        _chart(
-            "Compression",
-            charts.bars("compression", compression, label="Bytes per token by source", form=decimal),
-            "Bytes of text that one token stands for; more is better.",
-        ),
-    )
-
-
 def _smooth(points: list[Point]) -> list[Point]:
     """Exponential moving average, corrected for its start."""
     mean = weight = 0.0
@@ -246,18 +146,18 @@ def _smooth(points: list[Point]) -> list[Point]:
 
 def _pretraining(run: Run) -> Section | None:
     series = run.stage("pretrain").history()
-    return _section(
+    return section(
         "pretraining",
         "Pretraining",
         "The base model, from random weights.",
         _loss("pretrain", series),
-        _chart(
+        chart(
             "Learning rate",
             charts.lines(
                 "rate", {"learning rate": series.get("learning_rate", [])}, label="Learning rate by step", floor=0
             ),
         ),
-        _chart(
+        chart(
             "Bits per byte",
             charts.lines(
                 "bits",
@@ -277,7 +177,7 @@ def _loss(name: str, series: Mapping[str, list[Point]]) -> list[Chart]:
         "validation": series.get("validation_loss", []),
     }
     svg = charts.lines(f"{name}-loss", shown, label="Training and validation loss by step", dotted=["validation"])
-    return _chart("Loss", svg, "Nats per token; training is a moving average.")
+    return chart("Loss", svg, "Nats per token; training is a moving average.")
 
 
 def _expert_load(series: Mapping[str, list[Point]]) -> list[Chart]:
@@ -286,13 +186,13 @@ def _expert_load(series: Mapping[str, list[Point]]) -> list[Chart]:
     greatest = {f"layer {layer}": series[f"{start}{layer}"] for layer in layers}
     caption = "Load of the busiest expert of each layer as a multiple of an even share; 1 is perfect balance."
     if len(layers) > LAYERS_AS_LINES:
-        return _chart(
+        return chart(
             "Expert load",
             charts.heat_map("experts", greatest, label="Load of the busiest expert, by layer", bar_label="× even"),
             caption,
         )
     least = {f"layer {layer}": series.get(f"expert_load_min/layer_{layer}", []) for layer in layers}
-    return _chart(
+    return chart(
         "Expert load",
         charts.lines("experts", greatest, label="Load of the busiest and the idlest expert, by layer", dashed=least),
         "The busiest (solid) and the idlest expert (dashed), as multiples of an even share; 1 is perfect balance.",
@@ -317,17 +217,17 @@ def _reasoning(run: Run) -> Section | None:
         svg = charts.lines(
             f"grpo-{title.lower()}", shown, label=f"{title} by step", form=form, dotted=["validation"], height=2.1
         )
-        figures += _chart(f"GRPO: {title.lower()}" if title != "KL" else "GRPO: KL", svg, caption)
+        figures += chart(f"GRPO: {title.lower()}" if title != "KL" else "GRPO: KL", svg, caption)
     tuned = [
-        Chart(f"Fine-tuning: {chart.title.lower()}", chart.svg, chart.caption)
-        for chart in _loss("sft", run.stage("sft").history())
+        Chart(f"Fine-tuning: {each.title.lower()}", each.svg, each.caption)
+        for each in _loss("sft", run.stage("sft").history())
     ]
-    return _section(
+    return section(
         "reasoning",
         "Reasoning",
         "Fine-tuned on chains of thought, then reinforced by answers that a program can check (GRPO).",
-        _chart("Domain and general text", *gained_and_forgotten(run.stage("continued").history())),
-        _chart("Experts that the tasks use", *experts_of_the_tasks(expert_uses(run.stage("sft")))),
+        chart("Domain and general text", *gained_and_forgotten(run.stage("continued").history())),
+        chart("Experts that the tasks use", *experts_of_the_tasks(expert_uses(run.stage("sft")))),
         tuned,
         figures,
     )
@@ -345,17 +245,17 @@ def _quality(run: Run) -> Section | None:
     bits = {name: marks.bits_per_byte for name, marks in checkpoints.items() if marks.bits_per_byte}
     formats = [(name, marks.format_rate) for name, marks in checkpoints.items() if marks.format_rate is not None]
     points = quantization_points(run)
-    return _section(
+    return section(
         "quality",
         "Quality",
         "Measured on problems and text that no stage before had seen.",
-        _chart(
+        chart(
             "Accuracy by checkpoint",
             charts.intervals("accuracy", accuracy, label="Share of held-out problems solved, by checkpoint"),
             f"{count(problems)} held-out problems; 95 % intervals." if problems else "",
         ),
-        _chart("Accuracy by suite", *accuracy_by_suite(checkpoints, run.evaluation.training_questions_left_out)),
-        _chart(
+        chart("Accuracy by suite", *accuracy_by_suite(checkpoints, run.evaluation.training_questions_left_out)),
+        chart(
             "Size against quality",
             charts.scatter(
                 "quantization",
@@ -366,11 +266,11 @@ def _quality(run: Run) -> Section | None:
             ),
             "Divergence of the quantized weights from full precision; lower and further left is better.",
         ),
-        _chart(
+        chart(
             "Answers in the asked-for format",
             charts.bars("format", formats, label="Share of answers in the asked-for format", form=percent),
         ),
-        _chart(
+        chart(
             "Bits per byte by source",
             charts.group_bars("bits-source", bits, label="Bits per byte of held-out text, by source and checkpoint"),
             "Of held-out text; less is better.",
@@ -416,3 +316,6 @@ def _packages(run: Run) -> dict[str, str]:
         if stage.manifest:
             found |= stage.manifest.packages
     return dict(sorted(found.items(), key=lambda item: item[0].lower()))
+
+
+SECTIONS = (corpus_section, _pretraining, _reasoning, _quality)

@@ -10,7 +10,7 @@ import re
 import shlex
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from functools import singledispatch
 from pathlib import Path
 
@@ -39,6 +39,10 @@ from model.facts.training import (
     TrainingMetrics,
 )
 from pipeline.reasoning.problems import ReasoningMetrics
+from pipeline.recall.rounds import RecallMetrics
+from pipeline.tasks.ledger import DocumentMetrics
+from pipeline.tokens.metrics import ShardMetrics, TokenizerMetrics
+from pipeline.tokens.passes import repeated
 
 __all__ = ["LAST_CHECKPOINTS", "drops", "next_commands", "outcome", "print_summary", "quantization_points", "samples"]
 
@@ -110,49 +114,41 @@ def outcome(stage: StageView, run: Run) -> str:
         return _release_outcome(stage.name, run)
     if stage.manifest is None:
         return ""
-    told = _OUTCOMES.get(stage.name)
-    phrases = told(stage, run) if told else _phrases(stage.measured, stage, run)
-    return "; ".join(phrase for phrase in phrases if phrase)
+    return "; ".join(phrase for phrase in _phrases(stage.measured, stage, run) if phrase)
 
 
 @singledispatch
 def _phrases(found: object, stage: StageView, run: Run) -> Iterator[str]:
     """What came of a stage, by the kind of its metrics."""
-    return _documents(stage, run)
+    return iter(())
 
 
-def _documents(stage: StageView, run: Run) -> Iterator[str]:
-    """Any stage of documents."""
-    before, after = stage.number("documents_in"), stage.number("documents_out")
-    if after is None:
+@_phrases.register
+def _(found: DocumentMetrics, stage: StageView, run: Run) -> Iterator[str]:
+    before, after = found.documents_in, found.documents_out
+    if not before and not after:
         return
-    length = stage.number("bytes_out")
-    text = f", {size(length)}" if length else ""
-    if before is None or before == after:
-        yield f"{plural(after, 'document')}{text}"
-    else:
-        yield f"{count(before)} → {plural(after, 'document')}{text}"
-    yield kept_characters(stage.metrics)
-    reasons = drops(stage)
+    text = f", {size(found.bytes_out)}" if found.bytes_out else ""
+    kept = plural(after, "document")
+    yield f"{kept}{text}" if before in (0, after) else f"{count(before)} → {kept}{text}"
+    yield kept_characters(found)
+    reasons = drops(found)
     if reasons:
         chief = ", ".join(f"{count(hits)} {shorten(rule, 24)}" for rule, hits in reasons[:2])
         yield f"dropped {chief}{', …' if len(reasons) > 2 else ''}"
 
 
-def drops(stage: StageView) -> list[tuple[str, float]]:
+def drops(found: DocumentMetrics) -> list[tuple[str, float]]:
     """Rules of a document stage and how many documents each dropped, most first."""
-    found = stage.metrics.get("dropped")
-    names = found if isinstance(found, Mapping) else {}
-    hits = [(str(rule), value) for rule in names if (value := number(names, rule))]
+    hits = [(rule, float(number)) for rule, number in found.dropped.items() if number]
     return sorted(hits, key=lambda item: (-item[1], item[0]))
 
 
-def _recall(stage: StageView, run: Run) -> Iterator[str]:
-    found, rounds = stage.metrics.get("recalled"), stage.metrics.get("rounds")
-    if isinstance(found, Mapping):
-        for name in sorted(found):
-            pages, took = number(found, name), number(rounds, name)
-            yield f"{plural(pages or 0, 'page')} of {name}" + (f" in {plural(took, 'round')}" if took else "")
+@_phrases.register
+def _(found: RecallMetrics, stage: StageView, run: Run) -> Iterator[str]:
+    for name, pages in sorted(found.recalled.items()):
+        took = found.rounds.get(name)
+        yield f"{plural(pages, 'page')} of {name}" + (f" in {plural(took, 'round')}" if took else "")
 
 
 @_phrases.register
@@ -163,25 +159,24 @@ def _(found: ReasoningMetrics, stage: StageView, run: Run) -> Iterator[str]:
         yield f"problems: {', '.join(known)}"
 
 
-def _tokenizer(stage: StageView, run: Run) -> Iterator[str]:
-    vocabulary = stage.number("vocabulary")
-    if vocabulary is not None:
-        yield f"{count(vocabulary)} tokens{', adopted' if stage.metrics.get('adopted') else ''}"
-    found = stage.metrics.get("bytes_per_token")
-    ratios = [ratio for name in found if (ratio := number(found, name))] if isinstance(found, Mapping) else []
+@_phrases.register
+def _(found: TokenizerMetrics, stage: StageView, run: Run) -> Iterator[str]:
+    if found.vocabulary is not None:
+        yield f"{count(found.vocabulary)} tokens{', adopted' if found.adopted else ''}"
+    ratios = [ratio for ratio in (found.bytes_per_token or {}).values() if ratio]
     if ratios:
         low, high = decimal(min(ratios)), decimal(max(ratios))
         yield f"{low} bytes per token" if low == high else f"{low} to {high} bytes per token"
 
 
-def _shards(stage: StageView, run: Run) -> Iterator[str]:
-    tokens, held_out = stage.number("train_tokens"), stage.number("validation_tokens")
-    if tokens is not None:
+@_phrases.register
+def _(found: ShardMetrics, stage: StageView, run: Run) -> Iterator[str]:
+    tokens, held_out = found.train_tokens, found.validation_tokens
+    if tokens:
         yield f"{count(tokens)} training tokens" + (f", {count(held_out)} held out" if held_out else "")
-    yield kept_characters(stage.metrics)
-    ratio = stage.number("bytes_per_token")
-    if ratio is not None:
-        yield f"{decimal(ratio)} bytes per token"
+    yield kept_characters(found)
+    if found.bytes_per_token is not None:
+        yield f"{decimal(found.bytes_per_token)} bytes per token"
 
 
 @_phrases.register
@@ -197,12 +192,26 @@ def _(found: TrainingMetrics, stage: StageView, run: Run) -> Iterator[str]:
         domain, general = "domain bits per byte", "general bits per byte"
         yield _change(domain, found.bits_per_byte_domain_before, found.bits_per_byte_domain_after, decimal)
         yield _change(general, found.bits_per_byte_general_before, found.bits_per_byte_general_after, decimal)
+    if isinstance(found, PretrainMetrics | ContinuedMetrics):
+        yield _repeats(stage, run)
     if isinstance(found, SftMetrics):
         yield _change("accuracy", None, found.accuracy, percent)
     if found.tokens:
         yield f"{count(found.tokens)} tokens" + (
             f" at {count(found.tokens_per_second)}/s" if found.tokens_per_second else ""
         )
+
+
+def _repeats(stage: StageView, run: Run) -> str:
+    """The sources that a training read more often than serves."""
+    shards = run.stage("shards").measured_as(ShardMetrics)
+    config = stage.manifest.config if stage.manifest else {}
+    steps, batch, mixture = (config.get(key) for key in ("steps", "batch_size", "mixture"))
+    if shards is None or not isinstance(steps, int) or not isinstance(batch, int):
+        return ""
+    rows = {source: found.train_rows for source, found in shards.by_source.items()}
+    weights = {str(name): float(str(weight)) for name, weight in mixture.items()} if isinstance(mixture, dict) else None
+    return repeated(rows, weights, steps * batch)
 
 
 @_phrases.register
@@ -292,13 +301,6 @@ def _release_outcome(name: str, run: Run) -> str:
         after = f", after version {release.previous}" if release.previous else ""
         return shorten(f"{what} is {alias}{after}", 100)
     return shorten(f"{what} is not {alias}: {', '.join(failed) or 'not promoted'}", 100)
-
-
-_OUTCOMES = {
-    "recall": _recall,
-    "tokenizer": _tokenizer,
-    "shards": _shards,
-}
 
 
 def samples(run: Run, limit: int = SAMPLES) -> list[Sample]:

@@ -24,14 +24,13 @@ from infra.store import Store
 from model.facts.evaluation import FILE as EVALUATION
 from model.facts.evaluation import Evaluation
 from model.facts.release import QUANTIZATION, Quantization
-from pipeline.tasks.ledger import DocumentMetrics
 
 __all__ = ["Point", "Run", "StageView", "number"]
 
 _ORDER = {name: place for place, name in enumerate([*stage_names(), *ACTIONS])}
 """The record is kept with sorted keys, so the order of the stages comes from their table."""
 
-M = TypeVar("M", bound=StageMetrics | DocumentMetrics)
+M = TypeVar("M", bound=StageMetrics)
 F = TypeVar("F", bound=Facts)
 Point = tuple[float, float]
 """Step and value."""
@@ -72,13 +71,8 @@ class StageView:
         """Whether the artifact was there before this run."""
         return self.state in ("cached", "pinned", "drifted")
 
-    @property
-    def metrics(self) -> JsonObject:
-        """What the stage reported, as its manifest has it."""
-        return self.manifest.metrics if self.manifest else {}
-
     @cached_property
-    def measured(self) -> StageMetrics | DocumentMetrics | None:
+    def measured(self) -> StageMetrics | None:
         """What the stage reported, as the table of stages types it; None where there is no artifact."""
         kind = metrics_of(self.name)
         return kind.read(self.manifest.metrics) if self.manifest and kind else None
@@ -91,10 +85,6 @@ class StageView:
     def cost(self) -> dict[str, float]:
         """What the artifact took to make, in this run or the one that made it."""
         return self.manifest.cost if self.manifest else {}
-
-    def number(self, *names: str) -> float | None:
-        """The first of these metrics that holds a number."""
-        return number(self.metrics, *names)
 
     @cached_property
     def folder(self) -> Path | None:

@@ -75,6 +75,7 @@ class ReadAhead:
     def __init__(self, source: BatchSource, steps: int, ahead: int = 2) -> None:
         self._source, self._steps, self._ahead = source, steps, ahead
         self.epoch_steps: int | None = getattr(source, "epoch_steps", None)
+        self.repeated: str = getattr(source, "repeated", "")
         self._pool = ThreadPoolExecutor(1, "read-ahead")
         self._reading: dict[int, Future[TrainingBatch]] = {}
 

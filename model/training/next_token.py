@@ -36,6 +36,7 @@ from model.training.prediction import prediction_weight, targets_at
 from model.training.schedule import learning_rate
 from model.training.text_loss import TextSums, losses_of
 from model.training.trainer import RunFacts, Schedule, StepRecord, StepResult, Task, TaskState, Trainer
+from pipeline.tokens.passes import ADVICE
 
 __all__ = ["NextToken", "TrainingResult", "Validation", "train"]
 
@@ -158,8 +159,15 @@ class NextToken(Task):
         """Judge losses by those so far."""
         super().begin(history)
         self.guard.restore([row["loss"] for row in history.steps])
+        if not history.steps and self.engine.rank == 0:
+            self._tell_repeats()
+
+    def _tell_repeats(self) -> None:
+        """Say how often text is read, where that is more than once, or by its weight more often than serves."""
         once, steps = getattr(self.source, "epoch_steps", None), self.config.steps
-        if once and steps > once and not history.steps and self.engine.rank == 0:
+        if told := getattr(self.source, "repeated", ""):
+            events.note(f"{told}: {ADVICE}")
+        elif once and steps > once:
             events.note(f"{steps} steps read the data {steps / once:.1f} times over")
 
     def _batch(self, step: int) -> TrainingBatch:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from model.sections import TrainingConfig
 from model.training.batches import ReadAhead, TrainingBatch
+from pipeline.tokens.passes import repeated
 
 if TYPE_CHECKING:
     from pipeline.tokens.reader import ShardReader
@@ -22,8 +23,8 @@ __all__ = ["ShardBatches", "read_shards", "token_bytes"]
 class ShardBatches:
     """A `BatchSource` of packed documents."""
 
-    def __init__(self, reader: ShardReader) -> None:
-        self.reader = reader
+    def __init__(self, reader: ShardReader, repeated: str = "") -> None:
+        self.reader, self.repeated = reader, repeated
         self.epoch_steps = len(reader) if reader.mixture is None else None
         """Steps that read every row once; with a mixture each source has a pace of its own."""
 
@@ -52,7 +53,9 @@ def read_shards(
     """
     from pipeline.tokens.reader import ShardReader
 
-    return ShardBatches(ShardReader(shards, split, global_batch=config.batch_size, seed=config.seed, mixture=mixture))
+    reader = ShardReader(shards, split, global_batch=config.batch_size, seed=config.seed, mixture=mixture)
+    told = repeated(reader.source_rows, reader.mixture, config.steps * config.batch_size) if split == "train" else ""
+    return ShardBatches(reader, told)
 
 
 def token_bytes(tokenizer: Path) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 
 from pipeline.tasks.documents import CUT_SHOWN
 
@@ -29,15 +30,18 @@ class Findings:
         """Count something that is worth a number."""
         self.noted[name] += amount
 
-    def lost(self, reason: str, text: str) -> None:
-        """Note what C4's rule took out of the document: a line for a reason, or a citation."""
-        rule = CITATIONS if reason == "citation" else f"{LINES}/{reason}"
-        self.cut[rule] += len(text)
-        held = self.pieces.get(rule, "")
-        if len(held) < CUT_SHOWN:
-            self.pieces[rule] = (held + text)[:CUT_SHOWN]
-        if rule != CITATIONS:
-            self.note(f"c4_lines/{reason}", int(not text.isspace()))
+    def lost(self, cuts: Iterable[tuple[str, str]]) -> None:
+        """Note what C4's rule took out of the document: lines, each with its reason, and citations."""
+        by_reason: dict[str, list[str]] = {}
+        for reason, text in cuts:
+            by_reason.setdefault(reason, []).append(text)
+        for reason, texts in by_reason.items():
+            rule = CITATIONS if reason == "citation" else f"{LINES}/{reason}"
+            gone = "".join(texts)
+            self.cut[rule] += len(gone)
+            self.pieces[rule] = (self.pieces.get(rule, "") + gone)[:CUT_SHOWN]
+            if rule != CITATIONS:
+                self.note(f"c4_lines/{reason}", len(texts) - sum(map(str.isspace, texts)))
 
     def replaced(self, before: str, after: str, rule: str) -> None:
         """Note what a rule that puts other characters in the place of some did to `before`, now `after`."""

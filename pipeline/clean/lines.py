@@ -337,13 +337,15 @@ class FastC4Quality(BaseFilter):
             return LinesLeft(OBJECTIONS[objection], text, [], held)
         if sentences < max(1, self.min_sentences):  # with none nothing is left
             return LinesLeft("too_few_sentences", text, [], held)
+        raw, plain = data.tobytes(), len(data) == len(text)  # in ASCII bytes are characters
         cuts, pieces, done = [], [], 0
+        edges, why = begins[: lines + 1].tolist(), reasons[:lines].tolist()
         for number in np.flatnonzero(reasons[:lines]).tolist():
-            begin, end = int(begins[number]), int(begins[number + 1])
-            pieces.append(data[done:begin])
-            cuts.append(Cut(REASONS[reasons[number]], _text(data[begin:end])))
+            begin, end = edges[number], edges[number + 1]
+            pieces.append(text[done:begin] if plain else _text(raw[done:begin]))
+            cuts.append(Cut(REASONS[why[number]], text[begin:end] if plain else _text(raw[begin:end])))
             done = end
-        left = _text(np.concatenate([*pieces, data[done:]])) if cuts else text
+        left = "".join(pieces) + (text[done:] if plain else _text(raw[done:]))
         held = places_of(left, [text[slice(*span)] for span in held]) if cuts else held
         if self.citations and "[" in left:
             left, held = outside(left, held, lambda part: self._without_citations(part, cuts))
@@ -363,5 +365,5 @@ def _in_bytes(text: str, spans: Spans) -> np.ndarray:
     return np.array(edges, dtype=np.int64).reshape(-1, 2)
 
 
-def _text(data: np.ndarray) -> str:
-    return data.tobytes().decode(errors="surrogatepass")
+def _text(raw: bytes) -> str:
+    return raw.decode(errors="surrogatepass")

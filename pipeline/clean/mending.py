@@ -2,7 +2,7 @@
 
 ftfy works line by line and costs some 50 microseconds for each. It changes a line only for an entity, an escape, a
 control character, half of a surrogate pair, or where its own measure of badness says that bytes were decoded wrongly,
-which it never says of ASCII. A line without any of these is passed by.
+which it never says of a single dash or quote among ASCII. A line without any of these is passed by.
 """
 
 from __future__ import annotations
@@ -17,10 +17,12 @@ from ftfy.fixes import unescape_html
 
 __all__ = ["FastFTFY"]
 
-SUSPECT = re.compile(r"[^\t\n\f\r -%'-~]")
-"""What a line that ftfy may change has at least one of."""
-MENDED = re.compile("[&\x1b\x7f-\x9f\ud800-\udfff" + "".join(map(re.escape, map(chr, CONTROL_CHARS))) + "]")
+_ALWAYS = "&\x1b\x7f-\x9f\ud800-\udfff" + "".join(map(re.escape, map(chr, CONTROL_CHARS)))
+MENDED = re.compile(f"[{_ALWAYS}]")
 """What ftfy mends besides wrong decodings."""
+SUSPECT = re.compile(rf"[{_ALWAYS}\x80-\U0010ffff](?:(?<=[{_ALWAYS}ŒœÃÂ])|[^\x00-\x7f])")
+"""What a line that ftfy may change has at least one of: all that its measure of badness finds is one of these letters,
+or holds two characters side by side that are not ASCII (`ftfy.badness.BADNESS_RE`)."""
 SEGMENT = 1_000_000
 """Characters of a line that ftfy looks at together."""
 

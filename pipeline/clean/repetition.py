@@ -8,7 +8,6 @@ once is no repetition, however short the text.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from typing import Any
 
 import numpy as np
 from datatrove.data import Document
@@ -29,13 +28,16 @@ HALF = np.uint64(32)
 
 
 @njit(cache=True)
-def _prefixes(text, most):  # type: ignore[no-untyped-def]  # Numba infers the types
-    """Hashes of all beginnings of `text`, from which that of any stretch follows; powers of FACTOR up to `most`."""
+def _prefixes(text, bounds, most):  # type: ignore[no-untyped-def]  # Numba infers the types
+    """Hashes of all beginnings of `text`, from which that of any stretch follows; powers of FACTOR for `most` words."""
     hashes = np.zeros(len(text) + 1, dtype=np.uint64)
     for i in range(len(text)):
         hashes[i + 1] = hashes[i] * FACTOR + np.uint64(text[i]) + np.uint64(1)
-    powers = np.ones(most + 1, dtype=np.uint64)
-    for i in range(most):
+    longest = 0
+    for i in range(len(bounds)):
+        longest = max(longest, bounds[min(i + most, len(bounds) - 1)] - bounds[i])
+    powers = np.ones(longest + 1, dtype=np.uint64)
+    for i in range(longest):
         powers[i + 1] = powers[i] * FACTOR
     return hashes, powers
 
@@ -66,61 +68,53 @@ def _find(text, prefixes, powers, begin, end, slots, hashes, begins, ends, used)
 
 
 @njit(cache=True)
-def _top(text, prefixes, powers, bounds, letters, n, slots):  # type: ignore[no-untyped-def]
-    """Characters of the most frequent n-gram, the first of several, times its count; 0 if none occurs twice.
+def _count(text, bounds, letters, sizes, top, out):  # type: ignore[no-untyped-def]
+    """Characters of repeated n-grams for each n of `sizes`, into `out`; word i is `text[bounds[i]:bounds[i + 1]]`.
 
-    Word i is `text[bounds[i]:bounds[i + 1] - 1]`, a space after it, and has `letters[i + 1] - letters[i]` characters.
+    With `top` those of the most frequent n-gram, the first of several, times its count, or 0 if none occurs twice; a
+    space stands at the end of each word, and the last does not count. Otherwise those of all n-grams that occurred
+    before, none counted twice. `letters[i + 1] - letters[i]` is the length of word i in characters.
     """
-    grams = len(bounds) - n
-    hashes = np.empty(grams, dtype=np.uint64)
-    begins = np.empty(grams, dtype=np.int64)
-    ends = np.empty(grams, dtype=np.int64)
-    counts = np.zeros(grams, dtype=np.int64)
-    sizes = np.empty(grams, dtype=np.int64)
-    used = 0
-    for i in range(grams):
-        entry = _find(text, prefixes, powers, bounds[i], bounds[i + n] - 1, slots, hashes, begins, ends, used)
-        if entry == used:
-            sizes[entry] = letters[i + n] - letters[i] + n - 1
-            used += 1
-        counts[entry] += 1
-    best = 0
-    for entry in range(1, used):
-        if counts[entry] > counts[best]:
-            best = entry
-    return sizes[best] * counts[best] if counts[best] > 1 else 0
-
-
-@njit(cache=True)
-def _duplicates(text, prefixes, powers, bounds, letters, n, slots):  # type: ignore[no-untyped-def]
-    """Characters in n-grams that occurred before, none counted twice; word i is `text[bounds[i]:bounds[i + 1]]`."""
-    grams = len(bounds) - n
-    hashes = np.empty(grams, dtype=np.uint64)
-    begins = np.empty(grams, dtype=np.int64)
-    ends = np.empty(grams, dtype=np.int64)
-    used = repeated = i = 0
-    while i < grams:
-        entry = _find(text, prefixes, powers, bounds[i], bounds[i + n], slots, hashes, begins, ends, used)
-        if entry == used:
-            used += 1
-            i += 1
-        else:
-            repeated += letters[i + n] - letters[i]
-            i += n
-    return repeated
-
-
-def _slots(words: int) -> np.ndarray:
-    return np.full(1 << (2 * words).bit_length(), -1, dtype=np.int32)
-
-
-def _counted(count: Any, text: np.ndarray, bounds: np.ndarray, letters: np.ndarray, sizes: Iterable[int]) -> list[int]:
     words = len(bounds) - 1
-    possible = [n for n in sizes if n <= words]
-    most = max((int((bounds[n:] - bounds[:-n]).max()) for n in possible), default=0)
-    prefixes, powers = _prefixes(text, most)
-    found = {n: int(count(text, prefixes, powers, bounds, letters, n, _slots(words))) for n in possible}
-    return [found.get(n, 0) for n in sizes]
+    prefixes, powers = _prefixes(text, bounds, max(sizes))
+    slots = np.empty(1 << (np.int64(np.log2(2 * words + 1)) + 1), dtype=np.int32)
+    hashes = np.empty(words, dtype=np.uint64)
+    begins = np.empty(words, dtype=np.int64)
+    ends = np.empty(words, dtype=np.int64)
+    counts = np.empty(words, dtype=np.int64)
+    firsts = np.empty(words, dtype=np.int64)
+    for number in range(len(sizes)):
+        n = sizes[number]
+        slots[:] = -1
+        used = repeated = best = i = 0
+        while i <= words - n:
+            entry = _find(text, prefixes, powers, bounds[i], bounds[i + n] - top, slots, hashes, begins, ends, used)
+            if entry == used:
+                used += 1
+                counts[entry], firsts[entry] = 1, i
+                i += 1
+            elif top:
+                counts[entry] += 1
+                i += 1
+            else:
+                repeated += letters[i + n] - letters[i]
+                i += n
+        if top and used:
+            for entry in range(1, used):
+                if counts[entry] > counts[best]:
+                    best = entry
+            if counts[best] > 1:
+                size = letters[firsts[best] + n] - letters[firsts[best]] + n - 1
+                repeated = size * counts[best]
+        out[number] = repeated
+
+
+def _counted(text: np.ndarray, bounds: np.ndarray, letters: np.ndarray, sizes: Iterable[int], top: bool) -> list[int]:
+    asked = np.fromiter(sizes, dtype=np.int64)
+    out = np.zeros(len(asked), dtype=np.int64)
+    if len(asked) and len(bounds) > 1:
+        _count(text, bounds, letters, asked, top, out)
+    return out.tolist()
 
 
 def top_characters(found: Survey, sizes: Collection[int]) -> list[int]:
@@ -128,13 +122,13 @@ def top_characters(found: Survey, sizes: Collection[int]) -> list[int]:
 
     datatrove counts an n-gram that occurs once as well, which is a fifth of a text of some twenty words.
     """
-    return _counted(_top, found.joined, found.bounds, found.letters, sizes)
+    return _counted(found.joined, found.bounds, found.letters, sizes, top=True)
 
 
 def duplicate_characters(found: Survey, sizes: Collection[int]) -> list[int]:
     """For each n, datatrove's `find_all_duplicate`, which lays the words end to end."""
     bounds = found.bounds - np.arange(len(found.bounds))
-    return _counted(_duplicates, found.joined[found.joined != SPACE], bounds, found.letters, sizes)
+    return _counted(found.joined[found.joined != SPACE], bounds, found.letters, sizes, top=False)
 
 
 class FastGopherRepetition(GopherRepetitionFilter):

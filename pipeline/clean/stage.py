@@ -29,7 +29,7 @@ from datatrove.pipeline.filters.base_filter import BaseFilter, get_filter_result
 
 from infra import events
 from infra.errors import UserError
-from pipeline.clean.filters import BUILDERS, BY_LANGUAGE, by_language
+from pipeline.clean.filters import BUILDERS, BY_LANGUAGE, LanguageRule, by_language
 from pipeline.clean.findings import FOUND, Findings
 from pipeline.clean.section import GROUPS, CleanConfig, CleanRules
 from pipeline.sections import Profile
@@ -45,7 +45,7 @@ from pipeline.tasks.documents import (
     source_characters,
 )
 from pipeline.tasks.guard import Budget, Extracted, Job, guarded, renew
-from pipeline.tasks.ledger import Ledger
+from pipeline.tasks.ledger import DocumentMetrics, Ledger
 from pipeline.tasks.losses import Losses
 from pipeline.tasks.profiles import profile_of
 from pipeline.tasks.verbatim import note_verbatim, outside, verbatim_of
@@ -62,7 +62,7 @@ DOTTED = re.compile(r"[0-9]\.[0-9]{1,3}\.[0-9]")
 """Within every IP address."""
 
 
-def clean(config: CleanConfig, inputs: Mapping[str, Path], out_dir: Path) -> dict[str, Any]:
+def clean(config: CleanConfig, inputs: Mapping[str, Path], out_dir: Path) -> DocumentMetrics:
     """Filter the documents of `inputs["extract"]`.
 
     Raises:
@@ -87,7 +87,7 @@ def clean(config: CleanConfig, inputs: Mapping[str, Path], out_dir: Path) -> dic
     if not metrics.documents_out:
         worst = max(metrics.dropped, key=metrics.dropped.__getitem__, default="nothing came in")
         raise UserError(f"{artifact}: no document passed the rules (most often: {worst}); loosen clean.rules")
-    return metrics.written()
+    return metrics
 
 
 class Rules(PipelineStep):
@@ -143,13 +143,12 @@ class Rules(PipelineStep):
                 if group == "url" and not document.metadata.get("url"):
                     self.found.note("without_address")  # text from files, of which the lists have nothing to say
                     continue
-                language = _language(document, rules)
+                language = _language(document, rules) if group in BY_LANGUAGE else ""
                 if not by_language(rules, group, language):
                     continue
                 asked = self.filter_of(group, language, rules)
                 keep, reason = get_filter_result(asked.filter(document if group == "c4_quality" else _prose(document)))
-                for cut in getattr(asked, "cuts", ()):  # C4's
-                    self.found.lost(cut.reason, cut.text)
+                self.found.lost(getattr(asked, "cuts", ()))  # C4's
                 if not keep:
                     return f"{group}/{(reason or 'score').removeprefix('gopher_')}"
             if rules.pii:
@@ -262,6 +261,10 @@ def _prose(document: Document) -> Document:
 
 
 def _language(document: Document, rules: CleanRules) -> str:
-    """The row of thresholds for the document's language where it is known, else for the first of those wanted."""
-    found = document.metadata.get("language") or next(iter(rules.languages or ()), "en")
-    return row_of(base_code(str(found)), document.text)
+    """The row of thresholds for the document's language: as noted, else the one that is wanted, else as it seems."""
+    wanted = rules.languages or ()
+    if not document.metadata.get("language"):
+        if len(wanted) == 1:
+            return row_of(base_code(wanted[0]), document.text)
+        LanguageRule((), 0.0).filter(document)
+    return row_of(base_code(str(document.metadata["language"])), document.text)

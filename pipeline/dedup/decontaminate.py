@@ -18,7 +18,7 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import regex
 from datatrove.pipeline.base import PipelineStep
@@ -27,7 +27,7 @@ from infra import events
 from infra.errors import UserError
 from infra.storage import resolve
 from pipeline.dedup.evaluation_sets import read_texts, set_files
-from pipeline.dedup.removed import REMOVED
+from pipeline.dedup.removed import REMOVED, DecontaminateMetrics
 from pipeline.reasoning.problems import question_key
 from pipeline.sections import DecontaminateConfig
 from pipeline.tasks.documents import (
@@ -56,7 +56,7 @@ FEW_BYTES = 32_000_000
 """Text up to which one process is done sooner than others start."""
 
 
-def decontaminate(config: DecontaminateConfig, inputs: Mapping[str, Path], out_dir: Path) -> dict[str, Any]:
+def decontaminate(config: DecontaminateConfig, inputs: Mapping[str, Path], out_dir: Path) -> DecontaminateMetrics:
     """Remove from the documents of `inputs["dedup"]` those that hold evaluation texts of `inputs["reasoning"]`.
 
     Raises:
@@ -74,7 +74,7 @@ def decontaminate(config: DecontaminateConfig, inputs: Mapping[str, Path], out_d
     metrics = losses.settled(out_dir / ".work").metrics()
     if not metrics.documents_out:
         raise UserError(f"{artifact}: no document is free of evaluation texts; check decontaminate.evaluation_sets")
-    return metrics.written(evaluation_texts=len(texts))
+    return DecontaminateMetrics(**dict(metrics), evaluation_texts=len(texts))
 
 
 def _note_texts(texts: Iterable[tuple[str, str]], out_dir: Path) -> None:

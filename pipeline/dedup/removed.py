@@ -9,11 +9,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.reasoning.problems import question_key
+from pipeline.tasks.ledger import DocumentMetrics
 
-__all__ = ["REMOVED", "RemovedSet", "what_was_removed"]
+__all__ = ["REMOVED", "DecontaminateMetrics", "RemovedSet", "what_was_removed"]
 
 REMOVED = "evaluation_texts.json"
 """Among the files of `decontaminate`: by set, digests of the questions that were looked for."""
+
+
+class DecontaminateMetrics(DocumentMetrics):
+    """Of `decontaminate`."""
+
+    evaluation_texts: int = 0
+    """That were looked for."""
 
 
 @dataclass(frozen=True)

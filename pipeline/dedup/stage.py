@@ -44,6 +44,7 @@ from pipeline.tasks.documents import (
     run_pipeline,
     source_characters,
 )
+from pipeline.tasks.ledger import DocumentMetrics
 from pipeline.tasks.losses import Losses
 from pipeline.tasks.profiles import profile_of
 from pipeline.text.words import WORDS
@@ -56,7 +57,7 @@ FEW = 50_000
 REMEDY = "see what its documents are copies of, and whether extract.sources.{source}.profile fits"
 
 
-def dedup(config: DedupConfig, inputs: Mapping[str, Path], out_dir: Path) -> dict[str, Any]:
+def dedup(config: DedupConfig, inputs: Mapping[str, Path], out_dir: Path) -> DocumentMetrics:
     """Remove copies from the documents of `inputs["clean"]`.
 
     Raises:
@@ -98,7 +99,7 @@ def dedup(config: DedupConfig, inputs: Mapping[str, Path], out_dir: Path) -> dic
     losses = Losses("dedup", config, REMEDY, source_characters(artifact))
     steps = [DocumentReader(artifact), DropCopies(config, out_dir, losses), DocumentWriter(out_dir)]
     run_pipeline(steps, files, work, "filtering", processes=1 if total <= FEW else None)
-    return losses.settled(work).metrics().written()
+    return losses.settled(work).metrics()
 
 
 class Compared:

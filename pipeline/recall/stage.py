@@ -22,7 +22,7 @@ import json
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import pyarrow as pa
@@ -34,6 +34,7 @@ from infra.errors import UserError
 from infra.storage import open_file, resolve
 from pipeline.recall.classifier import Judge, line_of, train
 from pipeline.recall.discovery import Pages, below
+from pipeline.recall.rounds import ExampleCounts, RecallMetrics, Round
 from pipeline.recall.section import Domain, RecallConfig
 from pipeline.tasks.documents import (
     Document,
@@ -58,7 +59,7 @@ SCORES = pa.schema([("url", pa.string()), ("bytes", pa.uint32()), ("score", pa.f
 EXAMPLES = pa.schema([("key", pa.binary(16)), ("kind", pa.string()), ("line", pa.string())])
 
 
-def recall(config: RecallConfig, inputs: Mapping[str, Path], out_dir: Path) -> dict[str, Any]:
+def recall(config: RecallConfig, inputs: Mapping[str, Path], out_dir: Path) -> RecallMetrics:
     """Find the pages of `config.domains` among the documents of `inputs["dedup"]`.
 
     Raises:
@@ -67,19 +68,21 @@ def recall(config: RecallConfig, inputs: Mapping[str, Path], out_dir: Path) -> d
     artifact, work = inputs["dedup"], out_dir / ".work"
     search = _Search(config, artifact, work)
     report = {name: search.rounds(name, domain) for name, domain in sorted(config.domains.items())}
-    thresholds = {name: found[-1]["threshold"] for name, found in report.items()}
+    thresholds = {name: found[-1].threshold for name, found in report.items()}
     last = {name: search.folder(name, len(found)) / "scores" for name, found in report.items()}
     events.begin("sorting", count_documents(artifact), "documents")
     steps = [DocumentReader(artifact), Relabel(config, thresholds, last, out_dir), DocumentWriter(out_dir)]
     search.run(steps, work, "sorting")
-    (out_dir / "recall.json").write_text(json.dumps(report, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
+    told = {name: [each.model_dump(mode="json", by_alias=True) for each in found] for name, found in report.items()}
+    (out_dir / "recall.json").write_text(json.dumps(told, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
     metrics = Ledger.merged(work).metrics()
     if not metrics.documents_out:
         raise UserError(
             f"{artifact}: nothing was recalled and keep_others is false; add seeds, or lower recall.min_score"
         )
-    return metrics.written(
-        recalled={name: found[-1]["pages"] for name, found in report.items()},
+    return RecallMetrics(
+        **dict(metrics),
+        recalled={name: found[-1].pages for name, found in report.items()},
         rounds={name: len(found) for name, found in report.items()},
     )
 
@@ -101,9 +104,9 @@ class _Search:
         """Of a round, counted from 1."""
         return self.work / name / f"round-{number}"
 
-    def rounds(self, name: str, domain: Domain) -> list[dict[str, Any]]:
+    def rounds(self, name: str, domain: Domain) -> list[Round]:
         """Search for one field until nothing new turns up; what each round did."""
-        done: list[dict[str, Any]] = []
+        done: list[Round] = []
         for number in range(1, self.config.max_rounds + 1):
             folder = self.folder(name, number)
             if not (folder / "round.json").exists():
@@ -114,23 +117,24 @@ class _Search:
                 self.run([DocumentReader(self.artifact), Scores(self.config, folder)], folder, "judging")
                 told = self._look(domain, folder, before)
                 unfinished = folder / "round.tmp"
-                unfinished.write_text(json.dumps(told))
+                unfinished.write_text(told.model_dump_json(by_alias=True))
                 unfinished.replace(folder / "round.json")
                 (folder / "model.bin").unlink()
-            done.append(json.loads((folder / "round.json").read_text()))
+            last = Round.model_validate_json((folder / "round.json").read_bytes())
+            done.append(last)
             events.note(
-                f"{name}, round {number}: {done[-1]['pages']} of {done[-1]['candidates']} pages, "
-                f"{done[-1]['known']:.1%} of them known before"
+                f"{name}, round {number}: {last.pages} of {last.candidates} pages, "
+                f"{last.known:.1%} of them known before"
             )
-            if done[-1]["known"] >= self.config.saturation or not done[-1]["pages"]:
+            if last.known >= self.config.saturation or not last.pages:
                 break
         return done
 
-    def _learn(self, name: str, domain: Domain, folder: Path, before: Mapping[str, Any] | None) -> None:
+    def _learn(self, name: str, domain: Domain, folder: Path, before: Round | None) -> None:
         """Gather the examples of a round and train its model."""
         events.begin(f"{name}: examples", self.total, "documents")
-        urls = [*domain.urls, *(before["paths"] if before else ())]
-        earlier: Before = (folder.parent / before["folder"], before["threshold"]) if before else (None, 0.0)
+        urls = [*domain.urls, *(before.paths if before else ())]
+        earlier: Before = (folder.parent / before.folder, before.threshold) if before else (None, 0.0)
         gather = Examples(self.config, domain, urls, self.total, folder, earlier)
         self.run([DocumentReader(self.artifact), gather], folder, "gathering")
         chosen = _Sample(self.config, self.total)
@@ -152,7 +156,7 @@ class _Search:
         (folder / "counts.json").write_text(json.dumps(count))
         shutil.rmtree(folder / "examples")
 
-    def _look(self, domain: Domain, folder: Path, before: Mapping[str, Any] | None) -> dict[str, Any]:
+    def _look(self, domain: Domain, folder: Path, before: Round | None) -> Round:
         """What the scores of a round say: who is recalled, how much is new, and where to look next."""
         files = sorted((folder / "scores").glob("*.parquet"))
         scores, sizes = (
@@ -163,8 +167,8 @@ class _Search:
         recalled = scores >= threshold
         known = np.zeros(len(scores), dtype=bool)
         if before:
-            earlier = [folder.parent / before["folder"] / "scores" / file.name for file in files]
-            known = np.concatenate([pq.read_table(file)["score"].to_numpy() for file in earlier]) >= before["threshold"]
+            earlier = [folder.parent / before.folder / "scores" / file.name for file in files]
+            known = np.concatenate([pq.read_table(file)["score"].to_numpy() for file in earlier]) >= before.threshold
         pages = Pages()
         start = 0
         for file in files:
@@ -176,17 +180,17 @@ class _Search:
         hosts = pages.hosts(config.host_share, config.min_pages)
         paths = [path for path in pages.paths(hosts, config.path_share, config.min_pages) if not _refused(path, domain)]
         found = int(recalled.sum())
-        return {
-            "folder": folder.name,
-            "examples": json.loads((folder / "counts.json").read_text()),
-            "candidates": int((scores >= 0).sum()),
-            "pages": found,
-            "bytes": int(sizes[recalled].sum()),
-            "threshold": threshold,
-            "known": round(float((known & recalled).sum()) / found, 6) if found else 0.0,
-            "hosts": {host: [pages.recalled[host], pages.all[host]] for host in hosts},
-            "paths": paths,
-        }
+        return Round(
+            folder=folder.name,
+            examples=ExampleCounts.model_validate_json((folder / "counts.json").read_bytes()),
+            candidates=int((scores >= 0).sum()),
+            pages=found,
+            bytes=int(sizes[recalled].sum()),
+            threshold=threshold,
+            known=round(float((known & recalled).sum()) / found, 6) if found else 0.0,
+            hosts={host: (pages.recalled[host], pages.all[host]) for host in hosts},
+            paths=paths,
+        )
 
 
 def _refused(path: str, domain: Domain) -> bool:
@@ -212,6 +216,14 @@ def _key(line: str, seed: int) -> bytes:
     ).digest()
 
 
+class Example(TypedDict):
+    """A row of `EXAMPLES`."""
+
+    key: bytes
+    kind: str
+    line: str
+
+
 class _Sample:
     """Examples of both kinds, of each as many as are wanted: those with the least hashes, each line once."""
 
@@ -226,7 +238,7 @@ class _Sample:
         if len(found) > 2 * self.limits[kind]:
             self.kept[kind] = dict(sorted(found.items())[: self.limits[kind]])
 
-    def rows(self) -> Iterator[dict[str, Any]]:
+    def rows(self) -> Iterator[Example]:
         """Rows of `EXAMPLES`."""
         for kind, found in self.kept.items():
             for key, line in sorted(found.items())[: self.limits[kind]]:

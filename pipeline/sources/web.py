@@ -25,6 +25,7 @@ from pipeline.sources.stream import Damaged, Foreign, Found, Limits, Part, Strea
 from pipeline.tasks.documents import Document
 from pipeline.tasks.guard import Extracted, Job, guarded
 from pipeline.tasks.ledger import note_record
+from pipeline.tasks.verbatim import note_verbatim
 
 __all__ = ["parts", "read", "records"]
 
@@ -207,6 +208,7 @@ def _decoded(
         if read.title:
             metadata["title"] = read.title
         note_record(metadata, len(page), navigation=read.navigation)
+        note_verbatim(metadata, read.verbatim)
         return read.text  # not tidied: what is preformatted comes through to the character
     tidied = tidy(page)
     note_record(metadata, len(page), whitespace=len(page) - len(tidied))

@@ -21,6 +21,7 @@ import sys
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from copy import deepcopy
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ import dill
 from datatrove.executor.local import LocalPipelineExecutor
 from datatrove.executor.slurm import SlurmPipelineExecutor
 from loguru import logger
+from loguru._better_exceptions import ExceptionFormatter
 
 from infra import events, slurm
 from infra.errors import UserError
@@ -55,6 +57,11 @@ def run_tasks(steps: list[Any], tasks: int, folder: Path, execution: Execution, 
         run_on_ray(steps, tasks, folder, execution)
     else:
         _run_on_slurm(steps, tasks, folder, execution)
+
+
+# datatrove gives each task three handlers, and with every one loguru asks sysconfig for the folders of libraries:
+# they do not change, and asking takes milliseconds.
+setattr(ExceptionFormatter, "_get_lib_dirs", staticmethod(cache(ExceptionFormatter._get_lib_dirs)))  # noqa: B010
 
 
 class _Local(LocalPipelineExecutor):

@@ -7,7 +7,8 @@ points; those out of one stage are those in of the next.
 
 A reader of raw files says of a record how many characters it had and which rules took some of them, in the document's
 metadata under `RECORD`; the step that reads the sources takes the entry out again and counts it. A record without an
-entry had the characters of its text.
+entry had the characters of its text; one that was turned away undecoded, as an image or a page of status 404, has none,
+and counts as a document alone.
 """
 
 from __future__ import annotations
@@ -16,10 +17,12 @@ import json
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 
-from pydantic import BaseModel, Field, PrivateAttr, ValidationError
+from pydantic import BaseModel, Field, PrivateAttr
 
+from infra.facts import StageMetrics
+from infra.json_objects import JsonObject
 from infra.units import shorten
 
 if TYPE_CHECKING:  # who reads a manifest does without datatrove
@@ -63,7 +66,7 @@ class Record(NamedTuple):
     """Whether it is a further document of the record before."""
 
 
-def note_record(metadata: dict[str, Any], characters: int, **cut: int) -> None:
+def note_record(metadata: JsonObject, characters: int, **cut: int) -> None:
     """Say of the document with this metadata what its record had, and what rules took of it.
 
     A record that became several documents is noted with the first of them, the others by `note_part`.
@@ -71,12 +74,12 @@ def note_record(metadata: dict[str, Any], characters: int, **cut: int) -> None:
     metadata[RECORD] = (characters, {rule: amount for rule, amount in cut.items() if amount}, False)
 
 
-def note_part(metadata: dict[str, Any]) -> None:
+def note_part(metadata: JsonObject) -> None:
     """Say that the document with this metadata is a further one of the record that the document before it noted."""
     metadata[RECORD] = (0, {}, True)
 
 
-def take_record(metadata: dict[str, Any], kept: int) -> Record:
+def take_record(metadata: JsonObject, kept: int) -> Record:
     """Take the entry out of the metadata of a document with `kept` characters of text."""
     characters, cut, is_part = metadata.pop(RECORD, (kept, {}, False))
     return Record(characters, dict(cut), is_part)
@@ -148,35 +151,32 @@ class Account(BaseModel):
                 mine.setdefault(key, Amount()).add(amount.documents, amount.characters)
 
 
-class DocumentMetrics(BaseModel):
-    """What a stage of documents reports: its manifest's metrics, which are read back through this model."""
+class DocumentMetrics(StageMetrics):
+    """What a stage of documents reports. Zero where an earlier version did not count."""
 
-    documents_in: int
-    documents_out: int
+    documents_in: int = 0
+    documents_out: int = 0
     bytes_in: int | None = None
     bytes_out: int | None = None
     """As UTF-8; what `extract` reads as it lies in the files."""
-    characters_in: int
-    characters_out: int
-    dropped: dict[str, int]
+    characters_in: int = 0
+    characters_out: int = 0
+    dropped: dict[str, int] = Field(default_factory=dict)
     """Documents of all sources that a rule rejected, by rule."""
-    by_source: dict[str, Account]
+    by_source: dict[str, Account] = Field(default_factory=dict)
     noted: dict[str, int] = Field(default_factory=dict)
     """What else is worth a number."""
 
-    @classmethod
-    def read(cls, metrics: Mapping[str, Any]) -> Self | None:
-        """From a manifest; None where it is of another kind of stage, or from before there were accounts."""
-        try:
-            return cls.model_validate(dict(metrics))
-        except ValidationError:
-            return None
-
-    def written(self, **further: Any) -> dict[str, Any]:
-        """As JSON values, with what the stage has to say beyond; what nothing was counted of is left out."""
+    def written(self) -> JsonObject:
+        """As JSON values; what nothing was counted of is left out."""
         found = self.model_dump(mode="json", exclude={"by_source", "noted"}, exclude_none=True)
         accounts = {source: _without_empty(account.model_dump(mode="json")) for source, account in self.sources}
-        return {**found, "by_source": accounts, **_without_empty({"noted": self.noted}), **further}
+        return {**found, "by_source": accounts, **_without_empty({"noted": self.noted})}
+
+    @property
+    def has_accounts(self) -> bool:
+        """Whether characters were counted, which earlier versions did not do."""
+        return bool(self.characters_in)
 
     @property
     def sources(self) -> Iterator[tuple[str, Account]]:
@@ -184,7 +184,7 @@ class DocumentMetrics(BaseModel):
         yield from sorted(self.by_source.items())
 
 
-def _without_empty(values: dict[str, Any]) -> dict[str, Any]:
+def _without_empty(values: JsonObject) -> JsonObject:
     return {name: value for name, value in values.items() if value != {}}
 
 

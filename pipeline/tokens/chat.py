@@ -12,9 +12,10 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from infra.errors import UserError
+from infra.json_objects import JsonObject
 from pipeline.tokens.tokenizer import VISIBLE_TOKENS
 
 if TYPE_CHECKING:
@@ -130,7 +131,7 @@ def _copy(tokenizer: Tokenizer, hidden: bool = False) -> Tokenizer:
     """A copy for text in the middle of a conversation; `hidden` makes the visible marks special tokens."""
     from tokenizers import Tokenizer
 
-    state: dict[str, Any] = json.loads(tokenizer.to_str())
+    state: JsonObject = json.loads(tokenizer.to_str())
     state |= {"truncation": None, "padding": None}
     for token in state["added_tokens"] if hidden else ():
         token["special"] = token["special"] or token["content"] in VISIBLE_TOKENS

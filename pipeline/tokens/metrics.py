@@ -1,10 +1,13 @@
-"""What the stage that packs token shards reports: its accounts, with rows and tokens."""
+"""What the stages of tokens report: the tokenizer, and the accounts of shards with their rows and tokens."""
 
 from __future__ import annotations
 
+from pydantic import Field
+
+from infra.facts import StageMetrics
 from pipeline.tasks.ledger import Account, DocumentMetrics
 
-__all__ = ["ShardMetrics", "SourceShards"]
+__all__ = ["ShardMetrics", "SourceShards", "TokenizerMetrics"]
 
 
 class SourceShards(Account):
@@ -41,13 +44,24 @@ class SourceShards(Account):
 class ShardMetrics(DocumentMetrics):
     """Of all sources."""
 
-    by_source: dict[str, SourceShards]  # type: ignore[assignment]  # narrower than the base's, and only read
-    train_documents: int
-    train_rows: int
-    train_tokens: int
-    train_tokens_dropped: int
-    validation_documents: int
-    validation_rows: int
-    validation_tokens: int
-    validation_tokens_dropped: int
-    bytes_per_token: float
+    by_source: dict[str, SourceShards] = Field(default_factory=dict)  # type: ignore[assignment]  # only read
+    train_documents: int = 0
+    train_rows: int = 0
+    train_tokens: int = 0
+    train_tokens_dropped: int = 0
+    validation_documents: int = 0
+    validation_rows: int = 0
+    validation_tokens: int = 0
+    validation_tokens_dropped: int = 0
+    bytes_per_token: float | None = None
+
+
+class TokenizerMetrics(StageMetrics):
+    """Of `tokenizer`."""
+
+    adopted: bool | None = None
+    vocabulary: int | None = None
+    bytes_per_token: dict[str, float] | None = None
+    """By source, and of the reasoning tasks."""
+    train_bytes: dict[str, int] | None = None
+    """Text of each source that it was trained on."""

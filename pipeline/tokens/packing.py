@@ -8,7 +8,6 @@ file and one row group, whatever the size of the corpus.
 from __future__ import annotations
 
 import hashlib
-import json
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -24,7 +23,7 @@ from datatrove.pipeline.base import PipelineStep
 from infra import events
 from pipeline.tokens.card import ShardFile
 from pipeline.tokens.rows import checksum, value_offsets
-from pipeline.tokens.tokenise import ENTRY, SPLITS
+from pipeline.tokens.tokenise import ENTRY, SPLITS, TokenisedTask
 
 __all__ = ["Pack", "PackTask", "Tokenised", "plan"]
 
@@ -38,33 +37,44 @@ class Tokenised:
     """What the tokenising tasks left."""
 
     work: Path
-    tasks: tuple[dict[str, Any], ...]
-    """Their `entries/n.json`."""
+    tasks: tuple[TokenisedTask, ...]
 
     @classmethod
     def read(cls, work: Path) -> Tokenised:
         """From the work folder."""
-        return cls(work, tuple(json.loads(file.read_text()) for file in sorted((work / "entries").glob("*.json"))))
+        files = sorted((work / "entries").glob("*.json"))
+        return cls(work, tuple(TokenisedTask.model_validate_json(file.read_bytes()) for file in files))
 
     @property
     def sources(self) -> list[str]:
         """Every source, sorted."""
-        return sorted({source for task in self.tasks for sources in task["places"].values() for source in sources})
+        return sorted({source for task in self.tasks for sources in task.places.values() for source in sources})
 
     def entries(self, task: int, split: str, source: str) -> np.ndarray:
         """The entries of one split and source in one task, in order, mapped."""
-        begin, end = self.tasks[task]["places"][split].get(source, (0, 0))
+        begin, end = self.tasks[task].places[split].get(source, (0, 0))
         if begin == end:
             return np.empty(0, dtype=ENTRY)
         return np.memmap(self.work / "entries" / f"{task:05d}.bin", dtype=ENTRY, mode="r")[begin:end]
 
-    def total(self, name: str) -> int:
-        """A count, over all tasks."""
-        return sum(task[name] for task in self.tasks)
+    @property
+    def documents(self) -> int:
+        """Of all tasks."""
+        return sum(task.documents for task in self.tasks)
+
+    @property
+    def tokens(self) -> int:
+        """Of all tasks."""
+        return sum(task.tokens for task in self.tasks)
+
+    @property
+    def text_bytes(self) -> int:
+        """Of all tasks."""
+        return sum(task.text_bytes for task in self.tasks)
 
     def characters(self, split: str, source: str) -> int:
         """Characters of the documents of one split and source."""
-        return sum(task["characters"][split].get(source, 0) for task in self.tasks)
+        return sum(task.characters[split].get(source, 0) for task in self.tasks)
 
     def last(self, split: str, source: str, tokens: int, dtype: np.dtype) -> np.ndarray:
         """The last `tokens` tokens of one split and source, of documents in their order."""
@@ -72,7 +82,7 @@ class Tokenised:
         base = 0
         for number, counts in enumerate(self.tasks):
             entries = self.entries(number, split, source)
-            base, first = base + counts["documents"], base
+            base, first = base + counts.documents, base
             if not len(entries):
                 continue
             many = int(np.searchsorted(np.cumsum(entries["length"][::-1], dtype=np.int64), tokens)) + 1
@@ -222,7 +232,7 @@ class Pack(PipelineStep):
                 parts.append(part)
                 owners.append(np.full(len(part), number, dtype=np.int32))
                 indices.append(base + part["row"].astype(np.uint64))
-            base += counts["documents"]
+            base += counts.documents
         entries, owner, index = (np.concatenate(arrays) for arrays in (parts, owners, indices))
         order = np.lexsort((index, entries["order"]))
         return entries[order], owner[order], index[order]

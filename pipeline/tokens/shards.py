@@ -21,7 +21,6 @@ anything.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from itertools import islice
 from pathlib import Path
@@ -37,6 +36,7 @@ from pipeline.sections import ShardsConfig
 from pipeline.tasks.documents import DocumentReader, document_files, read_file, run_pipeline
 from pipeline.tasks.ledger import Ledger
 from pipeline.tasks.losses import Losses
+from pipeline.tokens.card import CARD, DocumentIndex, IndexFile, ShardFile, ShardsCard, SourceShare
 from pipeline.tokens.encoder import Encoder
 from pipeline.tokens.metrics import ShardMetrics, SourceShards
 from pipeline.tokens.packing import ROWS_PER_GROUP, Pack, Tokenised, file_sha256, plan
@@ -52,7 +52,7 @@ SAMPLE_FILES, SAMPLE_DOCUMENTS, SAMPLE_CHARACTERS = 16, 8, 4000
 """Files, documents of each, and characters of each of those, on which the fast encoder is compared with the plain."""
 
 
-def shards(config: ShardsConfig, inputs: Mapping[str, Path], out_dir: Path) -> dict[str, Any]:
+def shards(config: ShardsConfig, inputs: Mapping[str, Path], out_dir: Path) -> ShardMetrics:
     """Tokenise `inputs["decontaminate"]` with `inputs["tokenizer"]` and pack it.
 
     Raises:
@@ -78,31 +78,30 @@ def shards(config: ShardsConfig, inputs: Mapping[str, Path], out_dir: Path) -> d
     tasks, totals = plan(tokenised, config.sequence_length, config.rows_per_file)
     if not any(task.split == "train" for task in tasks):
         raise UserError(
-            f"{documents}: {tokenised.total('tokens')} tokens do not fill one row of {config.sequence_length}; "
+            f"{documents}: {tokenised.tokens} tokens do not fill one row of {config.sequence_length}; "
             "add text or set a smaller shards.sequence_length"
         )
     events.begin("packing", sum(task.rows[1] - task.rows[0] for task in tasks), "rows")
     steps = [Pack(tokenised, tasks, config.sequence_length, dtype, out_dir)]
     run_pipeline(steps, len(tasks), work, "packing", processes=here)
 
-    card = {
-        "format": 2,
-        "sequence_length": config.sequence_length,
-        "vocabulary": encoder.vocabulary,
-        "eos": encoder.eos,
-        "dtype": dtype.name,
-        "rows_per_group": ROWS_PER_GROUP,
-        "splits": _splits(config, tokenised, totals, work),
-        "documents": _index(tokenised, out_dir),
-        "text_bytes": tokenised.total("text_bytes"),
-    }
-    (out_dir / "shards.json").write_text(json.dumps(card, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    card = ShardsCard(
+        sequence_length=config.sequence_length,
+        vocabulary=encoder.vocabulary,
+        eos=encoder.eos,
+        dtype=dtype.name,
+        rows_per_group=ROWS_PER_GROUP,
+        splits=_splits(config, tokenised, totals, work),
+        documents=_index(tokenised, out_dir),
+        text_bytes=tokenised.text_bytes,
+    )
+    (out_dir / CARD).write_bytes(card.written())
     write_readme(card, tokenised, out_dir)
     metrics = _metrics(card, tokenised, encoder, dtype)
     Losses("shards", config, REMEDY).judge(Ledger(accounts=dict(metrics.by_source)))
     for file in (work / "tokens").glob("*.bin"):
         file.unlink()
-    return metrics.written()
+    return metrics
 
 
 def _sample(files: list[Path]) -> Iterator[str]:
@@ -114,52 +113,58 @@ def _sample(files: list[Path]) -> Iterator[str]:
 
 def _splits(
     config: ShardsConfig, tokenised: Tokenised, totals: Mapping[tuple[str, str], tuple[int, int]], work: Path
-) -> dict[str, Any]:
-    entries = [json.loads(file.read_text()) for file in sorted((work / "packed").glob("*.json"))]
-    splits: dict[str, Any] = {split: {} for split in SPLITS}
+) -> dict[str, dict[str, SourceShare]]:
+    packed = [ShardFile.model_validate_json(file.read_bytes()) for file in sorted((work / "packed").glob("*.json"))]
+    splits: dict[str, dict[str, SourceShare]] = {split: {} for split in SPLITS}
     for (split, source), (documents, tokens) in sorted(totals.items()):
-        mine = [entry for entry in entries if entry["name"].rpartition("-")[0] == f"{split}/{source}"]
-        rows = sum(entry["rows"] for entry in mine)
-        splits[split][source] = {
-            "documents": documents,
-            "files": mine,
-            "rows": rows,
-            "tokens": rows * config.sequence_length,
-            "tokens_dropped": tokens - rows * config.sequence_length,
-        }
+        mine = [file for file in packed if file.name.rpartition("-")[0] == f"{split}/{source}"]
+        rows = sum(file.rows for file in mine)
+        splits[split][source] = SourceShare(
+            documents=documents,
+            files=mine,
+            rows=rows,
+            tokens=rows * config.sequence_length,
+            tokens_dropped=tokens - rows * config.sequence_length,
+        )
     return splits
 
 
-def _index(tokenised: Tokenised, out_dir: Path) -> dict[str, Any]:
+def _index(tokenised: Tokenised, out_dir: Path) -> DocumentIndex:
     files = [
-        {
-            "name": f"index/{number:05d}.parquet",
-            "rows": task["documents"],
-            "bytes": (path := out_dir / "index" / f"{number:05d}.parquet").stat().st_size,
-            "sha256": file_sha256(path),
-        }
+        IndexFile(
+            name=f"index/{number:05d}.parquet",
+            rows=task.documents,
+            bytes=(path := out_dir / "index" / f"{number:05d}.parquet").stat().st_size,
+            sha256=file_sha256(path),
+        )
         for number, task in enumerate(tokenised.tasks)
     ]
-    return {"documents": tokenised.total("documents"), "files": files}
+    return DocumentIndex(documents=tokenised.documents, files=files)
 
 
-def _metrics(card: dict[str, Any], tokenised: Tokenised, encoder: Encoder, dtype: np.dtype) -> ShardMetrics:
-    by_source: dict[str, SourceShards] = {source: SourceShards() for source in card["splits"]["train"]}
+def _metrics(card: ShardsCard, tokenised: Tokenised, encoder: Encoder, dtype: np.dtype) -> ShardMetrics:
+    by_source: dict[str, SourceShards] = {source: SourceShards() for source in card.splits["train"]}
     for source, account in by_source.items():
         for split in SPLITS:
-            entry = card["splits"][split][source]
+            entry = card.splits[split][source]
             left = characters = tokenised.characters(split, source)
-            if entry["rows"]:
-                rest = tokenised.last(split, source, entry["tokens_dropped"], dtype)
+            if entry.rows:
+                rest = tokenised.last(split, source, entry.tokens_dropped, dtype)
                 left = min(len(encoder.tokenizer.decode(rest.tolist())), characters)
-            numbers = {key: entry[key] for key in ("documents", "rows", "tokens")}
-            account.count(split, **numbers, characters=characters, left=left)
-    totals = {f"{split}_{key}": sum(entry[key] for entry in card["splits"][split].values())
+            account.count(
+                split,
+                documents=entry.documents,
+                rows=entry.rows,
+                tokens=entry.tokens,
+                characters=characters,
+                left=left,
+            )
+    totals = {f"{split}_{key}": sum(getattr(entry, key) for entry in card.splits[split].values())
               for split in SPLITS for key in ("rows", "tokens", "documents", "tokens_dropped")}  # fmt: skip
     counts = Ledger(accounts=dict(by_source)).metrics()
     return ShardMetrics(
         **counts.model_dump(exclude={"by_source", "bytes_in", "bytes_out"}),
         by_source=by_source,
         **totals,
-        bytes_per_token=round(card["text_bytes"] / max(tokenised.total("tokens"), 1), 4),
+        bytes_per_token=round(card.text_bytes / max(tokenised.tokens, 1), 4),
     )

@@ -11,11 +11,10 @@ Memory holds one batch of documents, the entries of one file, and what the encod
 from __future__ import annotations
 
 import hashlib
-import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -23,12 +22,13 @@ import pyarrow.parquet as pq
 from datatrove.pipeline.base import PipelineStep
 
 from infra import events
+from infra.facts import Facts
 from pipeline.sections import ShardsConfig
 from pipeline.tasks.documents import Document
 from pipeline.tokens.encoder import Encoder, kept_encoder
 from pipeline.tokens.tokenizer import FIM_TOKENS
 
-__all__ = ["ENTRY", "SPLITS", "Tokenise", "keys", "token_dtype"]
+__all__ = ["ENTRY", "SPLITS", "Tokenise", "TokenisedTask", "keys", "token_dtype"]
 
 SPLITS = ("train", "validation")
 ENTRY = np.dtype([("order", "<u8"), ("start", "<u8"), ("length", "<u4"), ("row", "<u4")])
@@ -46,6 +46,23 @@ BATCH_BYTES = 1_000_000
 """Text tokenised at once."""
 LENGTH_BINS = 40
 """Document lengths are counted by their power of two."""
+
+
+Places: TypeAlias = dict[str, dict[str, tuple[int, int]]]
+"""First entry and the one after the last, by split and source."""
+
+
+class TokenisedTask(Facts):
+    """What one task left: ``entries/n.json``."""
+
+    documents: int
+    tokens: int
+    text_bytes: int
+    characters: dict[str, dict[str, int]]
+    """By split and source."""
+    lengths: dict[str, list[int]]
+    """Documents by the power of two of their length, by source."""
+    places: Places
 
 
 def token_dtype(vocabulary: int) -> np.dtype:
@@ -110,21 +127,22 @@ class Tokenise(PipelineStep):
                 index.write_table(pa.table(rows, schema=INDEX_SCHEMA))
                 for key, items in entries.items():
                     groups.setdefault(key, []).append(np.asarray(items, dtype=ENTRY))
-        counts = {"documents": row, "tokens": start, "text_bytes": text_bytes, "characters": characters}
-        _save(work / "entries", rank, groups, counts, lengths)
+        counts = TokenisedTask(
+            documents=row,
+            tokens=start,
+            text_bytes=text_bytes,
+            characters=characters,
+            lengths={source: bins.tolist() for source, bins in lengths.items()},
+            places=_write_entries(work / "entries" / f"{rank:05d}.bin", groups),
+        )
+        (work / "entries" / f"{rank:05d}.json").write_text(counts.model_dump_json())
 
 
-def _save(
-    folder: Path,
-    rank: int,
-    groups: dict[tuple[str, str], list[np.ndarray]],
-    counts: dict[str, Any],
-    lengths: dict[str, np.ndarray],
-) -> None:
-    """Write the entries of a task, sorted, and what is where in them."""
-    places: dict[str, dict[str, tuple[int, int]]] = {split: {} for split in SPLITS}
+def _write_entries(path: Path, groups: dict[tuple[str, str], list[np.ndarray]]) -> Places:
+    """Write the entries of a task, sorted; what is where in them."""
+    places: Places = {split: {} for split in SPLITS}
     begin = 0
-    with (folder / f"{rank:05d}.bin").open("wb") as out:
+    with path.open("wb") as out:
         for (split, source), parts in sorted(groups.items()):
             entries = np.concatenate(parts)
             parts.clear()
@@ -132,8 +150,7 @@ def _save(
             out.write(entries[np.argsort(entries["order"], kind="stable")].tobytes())
             places[split][source] = (begin, begin + len(entries))
             begin += len(entries)
-    content = {**counts, "places": places, "lengths": {source: bins.tolist() for source, bins in lengths.items()}}
-    (folder / f"{rank:05d}.json").write_text(json.dumps(content))
+    return places
 
 
 def _batches(data: Iterable[Document]) -> Iterator[list[Document]]:

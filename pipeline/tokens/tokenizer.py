@@ -19,12 +19,13 @@ import shutil
 from collections.abc import Iterator, Mapping
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from infra import events
 from infra.errors import UserError
 from infra.execution import execution
 from pipeline.sections import TokenizerConfig
+from pipeline.tokens.metrics import TokenizerMetrics
 from pipeline.tokens.tokenizer_sample import MEASURED, Sample
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ def chat_text(question: str, reasoning: str, answer: str) -> str:
     return f"<|bos|><|user|>{question}<|assistant|><think>{reasoning}</think>{answer}<|eos|>"
 
 
-def tokenizer(config: TokenizerConfig, inputs: Mapping[str, Path], out_dir: Path) -> dict[str, Any]:
+def tokenizer(config: TokenizerConfig, inputs: Mapping[str, Path], out_dir: Path) -> TokenizerMetrics:
     """Train on `inputs["decontaminate"]` and `inputs["reasoning"]`, or adopt an existing tokenizer.
 
     Raises:
@@ -121,12 +122,12 @@ def tokenizer(config: TokenizerConfig, inputs: Mapping[str, Path], out_dir: Path
         _write_settings(out_dir)
     events.flush()
     measured = {**sample.measured(), "reasoning": "\n".join(islice(_tasks(tasks), 1000))[:MEASURED]}
-    return {
-        "adopted": bool(config.adopt),
-        "bytes_per_token": _bytes_per_token(trained, measured),
-        "train_bytes": sample.taken,
-        "vocabulary": trained.get_vocab_size(),
-    }
+    return TokenizerMetrics(
+        adopted=bool(config.adopt),
+        bytes_per_token=_bytes_per_token(trained, measured),
+        train_bytes=sample.taken,
+        vocabulary=trained.get_vocab_size(),
+    )
 
 
 def _texts(sample: Sample, tasks: Path) -> Iterator[str]:

@@ -44,7 +44,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LocalStore:
         else:
             copies = [("one", "web", words(1, 90)), ("two", "web", words(1, 90))]
             metrics = dedup(DedupConfig(), {"clean": write_documents(tmp_path / "copies", copies)}, folder)
-        publish(store, name, folder, config={}, metrics=metrics)
+        publish(store, name, folder, config={}, metrics=metrics.written())
         stages[name] = {"identity": f"{name}-1"}
     store.write_run("run-1", {"run_id": "run-1", "started": "1", "stages": stages})
     return store

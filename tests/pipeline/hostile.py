@@ -221,8 +221,9 @@ def _shingles(text: str) -> object:
     from pipeline.dedup.section import FOLDINGS, Folding
     from pipeline.dedup.shingles import fold_of, folded_words, literal
 
-    found = [(folding, folded_words(text, fold_of(folding))) for folding in set(FOLDINGS.values())]
-    return [literal(text, words, Folding(literal_words=1 << 40).over(folding)) for folding, words in found]
+    every = Folding(literal_words=1 << 40)
+    # One after the other: the arrays of words are good until the next call.
+    return [literal(text, folded_words(text, fold_of(each)), every.over(each)) for each in set(FOLDINGS.values())]
 
 
 def _contaminated(text: str) -> object:

@@ -192,32 +192,32 @@ def test_what_comes_out_of_a_stage_goes_into_the_next(
     for folder in folders.values():
         folder.mkdir()
     config = ExtractConfig.model_validate({"sources": sources, "max_failure_rate": 1, "max_loss": 1})
-    metrics = extract(config, {}, folders["extract"])
+    metrics = extract(config, {}, folders["extract"]).written()
     out = _check(folders["extract"], metrics, None, rejects_are_whole=False)
     assert set(metrics["by_source"]) == set(sources)
 
-    metrics = clean(RULES, {"extract": folders["extract"]}, folders["clean"])
+    metrics = clean(RULES, {"extract": folders["extract"]}, folders["clean"]).written()
     out = _check(folders["clean"], metrics, out)
     rules_seen = {rule for account in metrics["by_source"].values() for rule in account.get("cut", {})}
     assert {"masked", "mended"} <= rules_seen
     assert any(rule.startswith("c4/lines/") for rule in rules_seen)
 
-    metrics = dedup(DedupConfig(sentences=True, max_loss=1), {"clean": folders["clean"]}, folders["dedup"])
+    metrics = dedup(DedupConfig(sentences=True, max_loss=1), {"clean": folders["clean"]}, folders["dedup"]).written()
     out = _check(folders["dedup"], metrics, out)
 
     seeds = tmp_path / "seeds.jsonl"
     seeds.write_text("".join(json.dumps({"text": f"{n} {PROSE[0]} {PROSE[2]}"}) + "\n" for n in range(20)))
     asked = RecallConfig.model_validate(SEARCH | {"domains": {"harbour": {"seeds": [str(seeds)]}}})
-    metrics = recall(asked, {"dedup": folders["dedup"]}, folders["recall"])
+    metrics = recall(asked, {"dedup": folders["dedup"]}, folders["recall"]).written()
     out = _check(folders["recall"], metrics, out)
 
     inputs = {"dedup": folders["recall"], "reasoning": write_reasoning(tmp_path / "reasoning", test=[QUESTION])}
-    metrics = decontaminate(DecontaminateConfig(max_loss=1), inputs, folders["decontaminate"])
+    metrics = decontaminate(DecontaminateConfig(max_loss=1), inputs, folders["decontaminate"]).written()
     out = _check(folders["decontaminate"], metrics, out)
 
     inputs = {"decontaminate": folders["decontaminate"], "tokenizer": small_tokenizer(tmp_path / "tokenizer")}
     packed = ShardsConfig(sequence_length=64, validation_fraction=0.2, max_loss=1)
-    told = ShardMetrics.read(shards(packed, inputs, folders["shards"]))
+    told = ShardMetrics.read(shards(packed, inputs, folders["shards"]).written())
     assert told is not None
     assert {source: account.characters_in for source, account in told.by_source.items()} == out
     for account in told.by_source.values():

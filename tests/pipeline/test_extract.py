@@ -65,7 +65,7 @@ def _config(folder: Path, kinds: tuple[str, ...] = ("web", "wiki", "book", "json
 
 def _run(config: ExtractConfig, out: Path) -> dict[str, Any]:
     out.mkdir(parents=True, exist_ok=True)
-    return extract(config, {}, out)
+    return extract(config, {}, out).written()
 
 
 def test_all_kinds(tmp_path: Path) -> None:
@@ -323,7 +323,7 @@ def test_a_file_gives_no_more_than_one_of_its_size_can_hold(tmp_path: Path, monk
         out = tmp_path / str(bound)
         out.mkdir()
         chosen = ExtractConfig.model_validate({"sources": {"s": options}, "on_damaged": "skip", "max_failure_rate": 1})
-        metrics = extract(chosen, {}, out)
+        metrics = extract(chosen, {}, out).written()
         assert metrics["documents_out"] == bound
         assert metrics["dropped"] == {"damaged_file": 1}
 

@@ -141,7 +141,7 @@ def test_each_costs_at_most_its_own_record(tmp_path: Path, corpus: Path) -> None
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     out = tmp_path / "out"
     out.mkdir()
-    metrics = extract(_config(corpus, KINDS, max_failure_rate=1), {}, out)
+    metrics = extract(_config(corpus, KINDS, max_failure_rate=1), {}, out).written()
     assert {document.id: document.metadata["rule"] for document in read_documents(out, "rejects")} == REJECTS
     assert [document.id for document in read_documents(out)] == [
         "book/good.epub/1",
@@ -168,7 +168,7 @@ def test_too_many_of_them_stop_the_stage_with_the_reason(tmp_path: Path, corpus:
 def test_a_parquet_bomb_is_read_in_little_memory(tmp_path: Path, corpus: Path) -> None:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     (tmp_path / "out").mkdir()
-    metrics = extract(_config(corpus, ("parquet",), max_record_bytes=900_000), {}, tmp_path / "out")
+    metrics = extract(_config(corpus, ("parquet",), max_record_bytes=900_000), {}, tmp_path / "out").written()
     assert metrics["dropped"] == {"too_large": 2000}
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000
 
@@ -194,7 +194,7 @@ def test_damaged_files_are_allowed_in_the_same_share_as_records(tmp_path: Path) 
     for number in range(6):
         (tmp_path / "web" / f"{number}.warc.gz").write_bytes(crawl[:-40] if number < 2 else crawl)
     (tmp_path / "a").mkdir()
-    metrics = extract(_config(tmp_path, ("web",), max_failure_rate=0.4), {}, tmp_path / "a")
+    metrics = extract(_config(tmp_path, ("web",), max_failure_rate=0.4), {}, tmp_path / "a").written()
     assert metrics["dropped"] == {"damaged_file": 2}
     assert metrics["documents_out"] == 16
     (tmp_path / "b").mkdir()

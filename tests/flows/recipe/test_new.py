@@ -69,7 +69,7 @@ def test_the_recipe_reads_all_of_it(folder: Path, tmp_path: Path) -> None:
     assert set(recipe.clean.languages) == {"fr", "en"}
     assert recipe.reasoning.files == (str(folder / "maths.jsonl"),)
     metrics = extract(recipe.extract, {}, tmp_path / "out")
-    counts = {name: source["documents_out"] for name, source in metrics["by_source"].items()}
+    counts = {name: account.documents_out for name, account in metrics.by_source.items()}
     assert counts.keys() == set(recipe.extract.sources)
     assert counts["notes"] == counts["parquet"] == counts["old"] == 30
     assert counts["code"] == 1

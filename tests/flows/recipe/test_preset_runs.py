@@ -43,7 +43,7 @@ def test_it_runs_to_its_end(name: str, tmp_path: Path, monkeypatch: pytest.Monke
         assert math.isfinite(marks["loss"])
         assert set(marks["bits_per_byte"]) == set(recipe.extract.sources)
     assert metrics["grpo"].answers == 2 * 2 * 4
-    assert metrics["clean"]["documents_out"] == metrics["extract"]["documents_in"]  # no rule breaks on such text
+    assert metrics["clean"].documents_out == metrics["extract"].documents_in  # no rule breaks on such text
     if recipe.continued:
         assert math.isfinite(metrics["continued"].forgetting)
     if recipe.export:

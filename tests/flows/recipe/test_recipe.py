@@ -130,3 +130,12 @@ def test_a_new_name_is_no_new_artifact(tmp_path: Path) -> None:
     config = identity_config(GrpoConfig(logged_completions=3), DigestCache(tmp_path / "digests"), {})
     assert config["kept_answers"] == 3
     assert "logged_completions" not in config
+
+
+def test_a_limit_for_a_source_that_there_is_not_is_named() -> None:
+    source = "extract.sources.shelf={kind: book, paths: [x]}"
+    assert load_recipe("deepseek-llm-7b", [source, "clean.max_loss_by_source.shelf=0.7"]).clean.of("shelf", 9) == 0.7
+    with pytest.raises(UserError) as caught:
+        load_recipe("deepseek-llm-7b", [source, "dedup.max_loss_by_source.shelv=0.7"])
+    said = "deepseek-llm-7b: dedup.max_loss_by_source names shelv, which is no source; there are shelf"
+    assert str(caught.value) == said

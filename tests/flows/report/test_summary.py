@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import re
 import shutil
 import sys
@@ -11,11 +12,12 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from flows.report.summary import drops, next_commands, print_summary, samples
+from flows.report.summary import drops, next_commands, outcome, print_summary, samples
 from flows.run.record import RunRecord
 from flows.run.run_view import Run
 from infra.store import LocalStore, Store
-from tests.flows.example import HOSTILE, example_run
+from pipeline.tasks.ledger import DocumentMetrics
+from tests.flows.example import HOSTILE, METRICS, example_run
 
 
 @pytest.fixture(autouse=True)
@@ -114,7 +116,9 @@ def test_broken_artifact_files_cost_only_themselves(tmp_path: Path) -> None:
 def test_drops_are_sorted_and_samples_mixed(tmp_path: Path) -> None:
     record, store = example_run(tmp_path)
     run = Run(RunRecord.model_validate(record), store)
-    assert drops(run.stage("clean")) == [("gopher_repetition", 300), ("c4_lorem", 100), ("language", 60)]
+    clean = run.stage("clean").measured_as(DocumentMetrics)
+    assert clean is not None
+    assert drops(clean) == [("gopher_repetition", 300), ("c4_lorem", 100), ("language", 60)]
     assert [row.correct for row in samples(run)] == [True, False]
     assert samples(run)[1].question == HOSTILE
 
@@ -151,3 +155,26 @@ def test_a_run_without_a_model_offers_none_to_chat_with(tmp_path: Path) -> None:
     record = {"run_id": "r1", "state": "completed", "recipe": {"name": "corpus"}, "stages": {}}
     offered = next_commands(Run(RunRecord.model_validate(record), LocalStore(tmp_path)))
     assert [command.split()[1] for command in offered] == ["report", "plan"]
+
+
+def test_artifacts_of_earlier_versions_have_their_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Documents counted without characters, a training without its layout, numbers that are none, a key of old."""
+    metrics = METRICS | {
+        "clean": {
+            "documents_in": 1960,
+            "documents_out": 1500,
+            "dropped": {"language": 460},
+            "by_source": {"web": {"documents_in": 1960, "documents_out": 1500, "dropped": 460}},
+        },
+        "pretrain": {"parameters": 4_900_000, "train_loss_first": 9.0, "loss_after": math.nan, "train_loss_last": 3.5},
+        "grpo": {"accuracy_after": 0.47, "reward_before": "none", "layout": "single"},
+    }
+    monkeypatch.setattr("tests.flows.example.METRICS", metrics)
+    record, store = example_run(tmp_path)
+    run = Run(RunRecord.model_validate(record), store)
+    lines = {name: outcome(run.stage(name), run) for name in ("clean", "pretrain", "grpo")}
+    assert lines == {
+        "clean": "1,960 → 1,500 documents; dropped 460 language",
+        "pretrain": "4.9 M parameters; loss 9.00 → 3.50",
+        "grpo": "accuracy 47 %",
+    }

@@ -21,6 +21,7 @@ from model.sections import BadStep
 from model.training.batches import TrainingBatch
 from model.training.guard import RECENT, SpikeGuard
 from model.training.next_token import train
+from pipeline.tokens.passes import ADVICE
 from tests.model.conftest import tiny_model
 from tests.model.synthetic import CountingBatches, small_training
 from tests.model.training.layouts import StoppedError, StoppingBatches
@@ -116,6 +117,13 @@ def test_the_data_are_read_again(tmp_path: Path, notes: Path) -> None:
     source.epoch_steps = 4  # type: ignore[attr-defined]
     train(tiny_model(), source, small_training(), tmp_path / "run")
     assert _told(notes) == ["6 steps read the data 1.5 times over"]
+
+
+def test_a_source_that_is_read_too_often_is_told(tmp_path: Path, notes: Path) -> None:
+    source = CountingBatches()
+    source.repeated = "maths is read 9.0 times over"  # type: ignore[attr-defined]
+    train(tiny_model(), source, small_training(), tmp_path / "run")
+    assert _told(notes) == [f"maths is read 9.0 times over: {ADVICE}"]
 
 
 class _Jumping(CountingBatches):

@@ -97,7 +97,8 @@ def test_the_rules_fit_other_languages(language: str) -> None:
     assert _judge(CleanConfig(rules=rules, languages=(language, "en")), text)[0] is None
     assert _judge(CleanConfig(rules=rules), text)[0] == "language/other"
     stripped = CleanRules(**(dict.fromkeys(GROUPS, False) | {"gopher_quality": True}))
-    assert _judge(CleanConfig(rules=stripped, languages=()), text)[0] is not None, "as English it is none"
+    assert _judge(CleanConfig(rules=stripped, languages=("en",)), text)[0] is not None, "as English it is none"
+    assert _judge(CleanConfig(rules=stripped, languages=()), text)[0] is None
 
 
 # Three sentences about a harbour, by languages whose words or sentences are not as in English.
@@ -143,6 +144,15 @@ def test_the_form_rules_fit_the_script(language: str) -> None:
     )
     assert Rules(CleanConfig(rules=rules), Path("unused")).judge(document) is None
     assert document.text == HARBOUR[language], "C4's rules are for English"
+
+
+@pytest.mark.parametrize("languages", [(), ("en", "ko")])
+def test_a_language_that_nobody_noted_is_looked_at(languages: tuple[str, ...]) -> None:
+    config = CleanConfig(languages=languages, rules=CleanRules(url=False, language=False, min_words=10))
+    for text, language in ((HARBOUR["ko"], "ko"), (GOOD, "en")):
+        document = Document(text=text, id="x", metadata={"source": "web", "profile": "web"})
+        assert Rules(config, Path("unused")).judge(document) is None
+        assert document.metadata["language"] == language
 
 
 @pytest.mark.parametrize("language", HARBOUR)
@@ -314,7 +324,7 @@ def _run(
 ) -> tuple[Path, dict[str, Any]]:
     (root / "out").mkdir(parents=True)
     inputs = {"extract": write_documents(root / "in", *files, profile=profile)}
-    return root / "out", clean(config, inputs, root / "out")
+    return root / "out", clean(config, inputs, root / "out").written()
 
 
 def test_stage_counts_and_keeps_rejects_as_they_came(tmp_path: Path) -> None:
@@ -368,7 +378,7 @@ def test_killed_stage_resumes_with_the_same_result(tmp_path: Path, monkeypatch: 
         clean(config, inputs, out)
     assert [file.name for file in (out / "documents").glob("*.parquet")] == ["00000.parquet"]
     monkeypatch.setattr(Ledger, "keep", keep)
-    metrics = clean(config, inputs, out)
+    metrics = clean(config, inputs, out).written()
     assert (published(out), metrics) == (published(whole[0]), whole[1])
 
 

@@ -69,7 +69,7 @@ def _run(tmp_path: Path, rows: list[tuple[str, str, str]], sets: tuple[str, ...]
     }
     out = tmp_path / "out"
     out.mkdir()
-    metrics = decontaminate(DecontaminateConfig(evaluation_sets=sets), inputs, out)
+    metrics = decontaminate(DecontaminateConfig(evaluation_sets=sets), inputs, out).written()
     assert metrics["documents_out"] == len(list(read_documents(out)))
     return out
 

@@ -165,7 +165,7 @@ def test_what_folds_is_the_recipes_choice(tmp_path: Path) -> None:
     inputs = write_documents(tmp_path / "in", rows, profile="maths")
     for name, keys, left in (("plain", {}, 2), ("folds", {"foldings": {"maths": {"case": True}}}, 1)):
         (tmp_path / name).mkdir()
-        metrics = dedup(DedupConfig.model_validate(keys), {"clean": inputs}, tmp_path / name)
+        metrics = dedup(DedupConfig.model_validate(keys), {"clean": inputs}, tmp_path / name).written()
         assert len(list(read_documents(tmp_path / name))) == left, metrics
 
 

@@ -25,7 +25,7 @@ def _text(seed: int, count: int = 8) -> str:
 def _run(root: Path, *files: list[tuple[str, str, str]], **keys: Any) -> tuple[Path, dict[str, Any]]:
     (root / "out").mkdir(parents=True)
     config = DedupConfig(**({"sentences": True, "sentence_min_words": 20, "minhash": False} | keys))
-    return root / "out", dedup(config, {"clean": write_documents(root / "in", *files)}, root / "out")
+    return root / "out", dedup(config, {"clean": write_documents(root / "in", *files)}, root / "out").written()
 
 
 ROWS = [

@@ -102,7 +102,7 @@ def test_discovery_leads_where_no_seed_does(tmp_path: Path) -> None:
     assert found(tmp_path / "out") == wanted
     assert rounds[-1]["known"] >= 0.98
     assert len(rounds) < 6, "it stopped by itself"
-    assert metrics["recalled"] == {"maths": len(wanted)}
+    assert metrics.recalled == {"maths": len(wanted)}
     assert count_documents(tmp_path / "out") == count_documents(artifact)
     kept = {document.id: document.metadata for document in read_documents(tmp_path / "out")}
     assert kept["g1"]["from_source"] == "web"
@@ -147,7 +147,7 @@ def test_the_ranking_is_cut_by_bytes_and_the_rest_may_go(tmp_path: Path) -> None
     assert 4000 < told["bytes"] <= 5000
     assert told["threshold"] > 0.5
     assert {name[0] for name in found(tmp_path / "out")} == {"m"}
-    assert metrics["dropped"] == {"not_recalled": count_documents(artifact) - 1 - told["pages"]}
+    assert metrics.dropped == {"not_recalled": count_documents(artifact) - 1 - told["pages"]}
     rejected = list(read_documents(tmp_path / "out", "rejects"))
     assert {document.metadata["rule"] for document in rejected} == {"not_recalled"}
 

@@ -9,9 +9,11 @@ import pytest
 from datatrove.data import Document
 
 from infra.errors import UserError
+from pipeline.tasks import documents as module
 from pipeline.tasks.documents import (
     ROW_GROUP_BYTES,
     SCHEMA,
+    CutWriter,
     DocumentReader,
     DocumentWriter,
     RejectWriter,
@@ -19,7 +21,9 @@ from pipeline.tasks.documents import (
     document_files,
     read_documents,
     read_file,
+    source_characters,
 )
+from pipeline.tasks.set_aside import set_aside
 from tests.pipeline.corpus import published, write_documents
 
 
@@ -93,3 +97,30 @@ def test_what_is_no_parquet_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "documents" / "00000.parquet").write_bytes(b"nonsense")
     with pytest.raises(UserError, match=r"00000\.parquet: not a Parquet file of documents"):
         list(read_documents(tmp_path))
+
+
+def test_what_was_cut_is_kept_up_to_a_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MOST_CUTS", 2)
+    monkeypatch.setattr(module, "CUT_SHOWN", 4)
+    with CutWriter(tmp_path, 0) as cuts:
+        for number in range(3):
+            cuts.cut(_document(str(number)), "c4/lines/policy", "cookies")
+        cuts.cut(_document("0"), "c4/citations", "[1]")
+        cuts.cut(_document("9", source="wiki"), "c4/lines/policy", "us")
+    assert [(each.id, each.text, each.metadata["source"]) for each in set_aside(tmp_path, "cuts", "c4/lines")] == [
+        ("0", "cook", "web"),
+        ("1", "cook", "web"),
+        ("9", "us", "wiki"),
+    ]
+    assert [each.text for each in set_aside(tmp_path, "cuts", "c4/lines", "wiki")] == ["us"]
+    assert [each.metadata["rule"] for each in set_aside(tmp_path, "cuts", "c4/c")] == ["c4/citations"]
+    assert not list(set_aside(tmp_path, "rejects"))
+
+
+def test_a_file_says_how_many_characters_each_source_has(tmp_path: Path) -> None:
+    _write(tmp_path, _document("a", "zwölf"), _document("b", "☃", source="wiki"), rank=0)
+    _write(tmp_path, _document("c", "x"), rank=1)
+    assert source_characters(tmp_path) == {"web": 6, "wiki": 1}
+    table = pq.read_table(document_files(tmp_path)[0]).replace_schema_metadata()
+    pq.write_table(table, document_files(tmp_path)[0])
+    assert source_characters(tmp_path) == {}, "an older file does not say"

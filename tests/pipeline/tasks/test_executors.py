@@ -160,10 +160,12 @@ def test_stages_of_several_passes_give_the_same_bytes(
         if place == "there":
             monkeypatch.setattr(dedup_stage, "FEW", 0)
             monkeypatch.setattr(decontaminate_stage, "FEW_BYTES", 0)
-        metrics = dedup_stage.dedup(DedupConfig(buckets=3, hashes_per_bucket=2), {"clean": artifact}, out / "dedup")
+        metrics = dedup_stage.dedup(
+            DedupConfig(buckets=3, hashes_per_bucket=2), {"clean": artifact}, out / "dedup"
+        ).written()
         (out / "decontaminate").mkdir()
         inputs = {"dedup": out / "dedup", "reasoning": reasoning}
-        more = decontaminate_stage.decontaminate(DecontaminateConfig(), inputs, out / "decontaminate")
+        more = decontaminate_stage.decontaminate(DecontaminateConfig(), inputs, out / "decontaminate").written()
         made.append((metrics, more, published(out / "dedup"), published(out / "decontaminate")))
         monkeypatch.setenv(ENVIRONMENT_KEY, there)
     assert made[0] == made[1]

@@ -54,6 +54,26 @@ def _streams(folder: Path) -> dict[tuple[str, str], list[int]]:
     return streams
 
 
+def test_characters_are_those_of_the_rows(tmp_path: Path) -> None:
+    from tokenizers import Tokenizer
+
+    inputs = {
+        "decontaminate": write_documents(tmp_path / "documents", ROWS[:40], [*ROWS[40:], ("few", "poem", "a word")]),
+        "tokenizer": small_tokenizer(tmp_path / "tokenizer"),
+    }
+    (tmp_path / "out").mkdir()
+    with pytest.raises(UserError, match=r"shards: source poem loses 6 of 6 characters .* less_than_a_row"):
+        shards(CONFIG, inputs, tmp_path / "out")
+    told = shards(CONFIG.model_copy(update={"max_loss": 1.0}), inputs, tmp_path / "out")
+    assert told is not None
+    tokenizer = Tokenizer.from_file(str(tmp_path / "tokenizer" / "tokenizer.json"))
+    for (split, source), stream in _streams(tmp_path / "out").items():
+        assert getattr(told.by_source[source], f"{split}_characters") == len(tokenizer.decode(stream))
+    assert all(account.unaccounted == 0 for account in told.by_source.values())
+    assert told.by_source["poem"].rejected["less_than_a_row"].characters == 6
+    assert told.by_source["web"].cut["row_remainder"] > 0
+
+
 def test_rows_hold_each_document_once_and_its_end(tmp_path: Path) -> None:
     from tokenizers import Tokenizer
 

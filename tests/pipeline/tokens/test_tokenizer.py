@@ -43,7 +43,7 @@ def _run(root: Path, config: TokenizerConfig) -> tuple[Path, dict]:  # type: ign
         "reasoning": write_reasoning(root / "reasoning", train=["What is 1 + 1?"] * 50),
     }
     (root / "out").mkdir()
-    return root / "out", tokenizer(config, inputs, root / "out")
+    return root / "out", tokenizer(config, inputs, root / "out").written()
 
 
 @pytest.fixture(scope="module")
