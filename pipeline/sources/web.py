@@ -139,7 +139,7 @@ def records(stream: Stream, limit: int) -> Iterator[tuple[Headers, bytes | None]
                 raise Damaged(place, "a header line is too long" if len(lines[-1]) == LINE else "truncated headers")
             if len(lines) > MOST_LINES or size > HEADERS:
                 raise Damaged(place, "its headers have no end")
-        headers = {name: " ".join(values) for name, values in fields_of(lines[1:-1]).items()}
+        headers = {name: " ".join(values) for name, values in fields_of(b"".join(lines[1:-1])).items()}
         length = headers.get("content-length", "")
         if not (length.isascii() and length.isdigit() and len(length) < 19):
             raise Damaged(place, f"the header Content-Length is {length or 'missing'!r}")
