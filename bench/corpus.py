@@ -370,7 +370,7 @@ def bench_chain(size: int, folder: Path) -> list[Row]:
     taken = turns(works, 1)
     mb = _decoded(crawl) / 1e6
     peers = {"datatrove": mb / taken["datatrove"] if "datatrove" in taken else None}
-    return [row("chain, crawl to shards", "MB/s", mb / taken["ours"], peers, 10)]
+    return [row("chain, crawl to shards", "MB/s", mb / taken["ours"], peers, 20)]
 
 
 def _small_crawl(file: Path, to: Path, size: int) -> Path:
