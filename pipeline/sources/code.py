@@ -1,7 +1,8 @@
 """Source code, a document per file, from folders and from archives; the rules are those of DeepSeek-Coder.
 
 Rejected: what no language is known of, other people's and generated code, minified code, data (arXiv 2401.14196,
-section 2.1). The clean stage judges prose: `clean.rules_by_source` leaves its rules out for a source named `code`.
+section 2.1). What is kept is the file to the character, its line ends included; later stages treat it as its profile,
+`code`, says.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ def read(source: CodeSource, part: Part, limits: Limits) -> Iterator[Found]:
             metadata["failure"], rule = f"{type(content).__name__}: {content}"[:500], rule or "failure/archive"
         elif rule is None and content is not None:
             try:
-                document.text = decode(content)[0].replace("\r\n", "\n")
+                document.text = decode(content)[0]
                 rule = _by_text(document.text, str(language), source)
             except NotText as finding:
                 metadata["failure"], rule = str(finding), "failure/encoding"
