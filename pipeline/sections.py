@@ -78,7 +78,7 @@ class Profile(StrEnum):
 
 
 class WebSource(Section):
-    """Crawled pages: WARC files (responses) or WET files (text), plain or gzip."""
+    """Crawled pages: WARC files (responses) or WET files (text), plain or compressed (gzip, Zstandard)."""
 
     kind: Literal["web"] = "web"
     profile: Annotated[Profile, Added] = Profile.WEB

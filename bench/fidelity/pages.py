@@ -27,6 +27,8 @@ from pipeline.sources.charset import decode
 
 Scores = tuple[float, float, float]
 """F1, precision, recall."""
+__all__ = ["half_of", "rows", "snippet_pages"]
+
 TRAFILATURA = "git clone https://github.com/adbar/trafilatura"
 ARTICLES = "git clone https://github.com/scrapinghub/article-extraction-benchmark"
 SHINGLE = 4
@@ -52,16 +54,10 @@ def rows(data: Path | None, quick: bool) -> Iterable[Row]:
 
 
 def _snippets(data: Path | None, quick: bool, extractors: dict[str, Extractor], missing: list[str]) -> Iterator[Row]:
-    place = folder(data, "trafilatura", TRAFILATURA, "tests/evaldata.json", "tests/cache", "tests/eval") / "tests"
-    known = json.loads((place / "evaldata.json").read_text(encoding="utf-8"))
-    pages = []
-    for url in sorted(known)[:: 10 if quick else 1]:
-        files = [place / name / known[url]["file"] for name in ("cache", "eval")]
-        body = next(file for file in files if file.is_file()).read_bytes()
-        pages.append((url, decode(body, html=True)[0], known[url]))
+    pages = snippet_pages(data, quick)
     texts = {name: _timed(extract, [html for _, html, _ in pages]) for name, extract in extractors.items()}
     for half in ("even half", "odd half", "all"):
-        chosen = [number for number, page in enumerate(pages) if half in ("all", _half(page[0]))]
+        chosen = [number for number, page in enumerate(pages) if half in ("all", half_of(page[0]))]
         scores = {
             name: _count([(pages[number][2], found[number]) for number in chosen]) for name, (found, _) in texts.items()
         }
@@ -71,7 +67,24 @@ def _snippets(data: Path | None, quick: bool, extractors: dict[str, Extractor], 
     yield _speed("trafilatura's pages", texts, missing)
 
 
-def _half(key: str) -> str:
+def snippet_pages(data: Path | None, quick: bool) -> list[tuple[str, str, dict[str, Any]]]:
+    """Trafilatura's pages: address, HTML, and pieces `with` and `without`.
+
+    Raises:
+        Missing: they are not there.
+    """
+    place = folder(data, "trafilatura", TRAFILATURA, "tests/evaldata.json", "tests/cache", "tests/eval") / "tests"
+    known = json.loads((place / "evaldata.json").read_text(encoding="utf-8"))
+    pages = []
+    for url in sorted(known)[:: 10 if quick else 1]:
+        files = [place / name / known[url]["file"] for name in ("cache", "eval")]
+        body = next(file for file in files if file.is_file()).read_bytes()
+        pages.append((url, decode(body, html=True)[0], known[url]))
+    return pages
+
+
+def half_of(key: str) -> str:
+    """Which half of the pages this one belongs to, by its address."""
     return "odd half" if zlib.crc32(key.encode()) % 2 else "even half"
 
 

@@ -22,6 +22,7 @@ _VOID = frozenset(name for name, number in TAGS.items() if TAG_TRAITS[number] & 
 _SELF_CLOSING = re.compile(
     r"""<([A-Za-z][^\s<>/"'=]*+)((?:\s++[^\s<>/="']++(?:\s*+=\s*+(?:"[^"<]*+"|'[^'<]*+'))?+)*+)\s*+/>"""
 )
+_DOCTYPE = re.compile(r"<!DOCTYPE\b", re.IGNORECASE)
 _SUBSET = re.compile(r"<!DOCTYPE\b[^\[\]<>]{0,1000}\[[^\]]{0,100000}\]\s{0,100}>", re.IGNORECASE)
 _CDATA, _CDATA_END = "<![CDATA[", "]]>"
 
@@ -36,7 +37,10 @@ def as_html(page: str) -> str:
     page = _SELF_CLOSING.sub(_closed, page)
     if _CDATA in page:
         page = "".join(_character_data(page))
-    return _SUBSET.sub("<!DOCTYPE html>", page, count=1) if "[" in page[:HEAD] else page
+    doctype = _DOCTYPE.search(page, 0, HEAD)
+    if doctype and (subset := _SUBSET.match(page, doctype.start())):
+        page = page[: subset.start()] + page[subset.end() :]
+    return page
 
 
 def _closed(tag: re.Match[str]) -> str:

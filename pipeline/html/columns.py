@@ -1,4 +1,4 @@
-"""The columns of the tables that a page is read into, what stands in them, and how the loops over them are compiled."""
+"""The columns of the tables that a page is read into, and what stands in them."""
 
 from __future__ import annotations
 
@@ -6,25 +6,18 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from pipeline.html.names import CLASSES
 
-__all__ = ["Page", "compiled", "inlined"]  # and the names of the columns
-
-compiled = njit(cache=True, _nrt=False)  # type: ignore[call-overload]  # Numba names it so, and documents it not
-"""Compiles a loop that makes no arrays. So nothing has to count references to them, which took most of the time. Numba
-keeps the machine code beside the file of the loop and makes it anew when that file changes, not when these names do."""
-inlined = njit(forceinline=True, _nrt=False)  # type: ignore[call-overload]
-"""The same, as part of the loop that calls it."""
+__all__ = ["Page"]  # and the names of the columns
 
 TAG, PARENT, TEXT0, TEXT1, LINK0, LINK1, BLOCK0, BLOCK1 = range(8)
 """Of an element: its tag and parent; characters, linked characters and blocks before it and up to its end."""
 KIND, FROM, TO, WITHIN = range(4)
 """Of a piece: what it is, its bytes, its element."""
-TEXT, BREAK, FORMULA, DISPLAY, SOFT, PRE, RAW_FORMULA, RAW_DISPLAY, RAW_PRE = range(9)
-"""Kinds of pieces: text, a line end, a formula, one that stands alone, a line end where there is none in preformatted
-text, that text; and the same, of which the bytes are no markup."""
+TEXT, BREAK, FORMULA, DISPLAY, SOFT, RAW_FORMULA, RAW_DISPLAY, PRE, RAW_PRE = range(9)
+"""Kinds of pieces: text, a line end, a formula, one that stands alone, a line end in preformatted text where none is
+yet, formulas of which the bytes are no markup; preformatted text, and that of which the bytes are no markup."""
 ELEMENT, PIECE, MARGIN, MARK, INDENT, ROW, COLUMN = range(7)
 """Of a block: its element and first piece; lines before it; number or bullet (-1) and depth of a list's item, row and
 column of a table's cell."""

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from pipeline.html import columns as c
 from pipeline.html.columns import Page
+from pipeline.html.compiling import making_arrays
 from pipeline.html.features import NAMES, features, inherited
 from pipeline.html.layout import CELL
 from pipeline.html.names import CLASSES, TAGS
@@ -34,6 +34,8 @@ FRAME = 1 << 40
 FIRST_HEADING, LAST_HEADING = TAGS["h1"], TAGS["h6"]
 HEADING = -5.0
 """Score of a heading that may go with the text below it."""
+LINKS = 0.8
+"""Share of links beyond which a table is navigation (Trafilatura's for long ones)."""
 NEAR = 3
 """Blocks of text that are near enough to code to be what it belongs to."""
 ONCE = 60
@@ -73,7 +75,7 @@ def left_out(page: Page, keep: npt.NDArray[np.bool_]) -> int:
     return int(_characters(page.markup, page.pieces, page.blocks, keep))
 
 
-@njit(cache=True)
+@making_arrays
 def _characters(data, pieces, blocks, keep):  # type: ignore[no-untyped-def]  # compiled
     count = 0
     for b in range(len(blocks)):
@@ -85,7 +87,7 @@ def _characters(data, pieces, blocks, keep):  # type: ignore[no-untyped-def]  # 
     return count
 
 
-@njit(cache=True)
+@making_arrays
 def _together(elements, pieces, blocks, keep, score, table):  # type: ignore[no-untyped-def]
     """Keep tables whole or not at all, by most of their text, code with text near it, headings with what follows."""
     nb = len(blocks)
@@ -102,7 +104,9 @@ def _together(elements, pieces, blocks, keep, score, table):  # type: ignore[no-
             balance[above] += blocks[b, c.CHARS] if keep[b] else -blocks[b, c.CHARS]
     for b in range(nb):
         if tables[b] >= 0 and balance[tables[b]] < FRAME // 2:
-            keep[b] = balance[tables[b]] > 0
+            t = tables[b]
+            linked = elements[t, c.LINK1] - elements[t, c.LINK0]
+            keep[b] = balance[t] > 0 and linked <= LINKS * (elements[t, c.TEXT1] - elements[t, c.TEXT0])
     for b in range(nb):
         if pieces[blocks[b, c.PIECE], c.KIND] == c.PRE and not keep[b]:
             keep[b] = _is_near(pieces, blocks, keep, b, -1) or _is_near(pieces, blocks, keep, b, 1)
@@ -114,7 +118,7 @@ def _together(elements, pieces, blocks, keep, score, table):  # type: ignore[no-
             keep[b] = True
 
 
-@njit(cache=True)
+@making_arrays
 def _is_near(pieces, blocks, keep, b, step):  # type: ignore[no-untyped-def]
     """Whether text is kept near block b, other code not counted."""
     texts = 0
@@ -129,7 +133,7 @@ def _is_near(pieces, blocks, keep, b, step):  # type: ignore[no-untyped-def]
     return False
 
 
-@njit(cache=True)
+@making_arrays
 def _score(table, weights, bias):  # type: ignore[no-untyped-def]
     """Log odds that a block is content; added up in one order on every machine."""
     score = np.empty(len(table), np.float64)
@@ -152,6 +156,9 @@ def _without(
 def _repeated(page: Page, keep: npt.NDArray[np.bool_]) -> list[int]:
     """Blocks whose text is that of one before."""
     long = np.flatnonzero(keep & (page.blocks[:, c.CHARS] >= ONCE))
+    lengths = page.blocks[long, c.CHARS].tolist()
+    if len(set(lengths)) == len(lengths):
+        return []
     alike: dict[tuple[int, ...], list[int]] = {}
     for block, counts in zip(long.tolist(), page.blocks[long, c.CHARS : c.LAST + 1].tolist(), strict=True):
         alike.setdefault(tuple(counts), []).append(block)

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from pipeline.html import columns as c
 from pipeline.html.columns import Page
+from pipeline.html.compiling import making_arrays
 from pipeline.html.names import CLASSES, TAGS
 
 __all__ = ["NAMES", "features", "inherited"]
@@ -131,7 +131,7 @@ def features(page: Page, own: npt.NDArray[np.int64], whole: npt.NDArray[np.int64
     return table
 
 
-@njit(cache=True)
+@making_arrays
 def _inherit(elements, flags, tag_flags, body, comments):  # type: ignore[no-untyped-def]  # compiled
     n = len(elements)
     own, whole = np.zeros(n, np.int64), np.zeros(n, np.int64)
@@ -151,7 +151,7 @@ def _inherit(elements, flags, tag_flags, body, comments):  # type: ignore[no-unt
     return own, whole
 
 
-@njit(cache=True)
+@making_arrays
 def _flags(table, elements, pieces, blocks, own, whole, bits, own_bits):  # type: ignore[no-untyped-def]
     """What all the pieces of a block have in common."""
     nb = len(blocks)
@@ -178,7 +178,7 @@ def _flags(table, elements, pieces, blocks, own, whole, bits, own_bits):  # type
     return flags
 
 
-@njit(cache=True)
+@making_arrays
 def _texts(table, blocks):  # type: ignore[no-untyped-def]
     """The columns about the words of a block; which blocks are good paragraphs."""
     good = np.zeros(len(blocks), np.bool_)
@@ -209,7 +209,7 @@ def _texts(table, blocks):  # type: ignore[no-untyped-def]
     return good
 
 
-@njit(cache=True)
+@making_arrays
 def _scores(elements, blocks, good):  # type: ignore[no-untyped-def]
     """Readability's score of each element, the good text in it, and the element with the best score."""
     n = len(elements)
@@ -240,26 +240,26 @@ def _scores(elements, blocks, good):  # type: ignore[no-untyped-def]
     return score, mass, best
 
 
-@njit(cache=True)
+@making_arrays
 def _neighbours(table, blocks, good):  # type: ignore[no-untyped-def]
     nb = len(blocks)
     for b in range(nb):
         row = table[b, _AT_NEIGHBOURS:_AT_CONTAINERS]
         if b > 0:
-            row[0] = np.log1p(blocks[b - 1, c.CHARS])
-            row[1] = blocks[b - 1, c.LINKED] / max(1, blocks[b - 1, c.CHARS])
+            row[0] = table[b - 1, _AT_TEXT]
+            row[1] = table[b - 1, _AT_TEXT + 2]
             row[6] = good[b - 1]
         if b + 1 < nb:
-            row[2] = np.log1p(blocks[b + 1, c.CHARS])
-            row[3] = blocks[b + 1, c.LINKED] / max(1, blocks[b + 1, c.CHARS])
+            row[2] = table[b + 1, _AT_TEXT]
+            row[3] = table[b + 1, _AT_TEXT + 2]
             row[7] = good[b + 1]
         if b > 1:
-            row[4] = np.log1p(blocks[b - 2, c.CHARS])
+            row[4] = table[b - 2, _AT_TEXT]
         if b + 2 < nb:
-            row[5] = np.log1p(blocks[b + 2, c.CHARS])
+            row[5] = table[b + 2, _AT_TEXT]
 
 
-@njit(cache=True)
+@making_arrays
 def _containers(table, elements, blocks, own, score, mass, best):  # type: ignore[no-untyped-def]
     """The columns about what a block stands in. Only what lies near is asked for, so that depth costs nothing."""
     total = max(np.float32(1.0), mass[0])
@@ -312,7 +312,7 @@ def _containers(table, elements, blocks, own, score, mass, best):  # type: ignor
 _ARTICLE_COLUMN = list(_BITS).index("in <article>")
 
 
-@njit(cache=True)
+@making_arrays
 def _places(table, elements, blocks, flags, good, text):  # type: ignore[no-untyped-def]
     nb = len(blocks)
     first, last, heading = nb, -1, -1
@@ -334,6 +334,7 @@ def _places(table, elements, blocks, flags, good, text):  # type: ignore[no-unty
         if good[b]:
             following = b
     before = -1
+    whole = np.log1p(text)
     for b in range(nb):
         row = table[b, _AT_PLACE:]
         row[0] = b < first
@@ -344,7 +345,7 @@ def _places(table, elements, blocks, flags, good, text):  # type: ignore[no-unty
         row[4] = heading >= 0 and b < heading
         row[5] = heading >= 0 and heading < b <= heading + 3
         row[6] = b / nb
-        row[7] = np.log1p(text)
+        row[7] = whole
         row[8] = first <= b <= last
         row[9] = strong and (flags[b] >> _STRONG) & 1 == 0
         row[10] = strong

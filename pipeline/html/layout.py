@@ -6,9 +6,10 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.html import columns as c
-from pipeline.html.columns import Page, compiled, inlined
+from pipeline.html.columns import Page
+from pipeline.html.compiling import compiled, inlined
 
-__all__ = ["render"]
+__all__ = ["Spans", "render"]
 
 CELL = 300
 """Characters beyond which a cell holds part of a page, not an entry of a table."""
@@ -23,8 +24,12 @@ _SPACE, _LINE, _TAB, _BACKSLASH = 32, 10, 9, 92
 _NO_BREAK_SPACE = 160
 
 
-def render(page: Page, keep: npt.NDArray[np.bool_], pieces: npt.NDArray[np.bool_]) -> str:
-    """The text of the blocks to `keep`, without white space at the ends of lines outside of `<pre>`.
+Spans = list[tuple[int, int]]
+"""Of a text: the first character of each, and that after its last."""
+
+
+def render(page: Page, keep: npt.NDArray[np.bool_], pieces: npt.NDArray[np.bool_]) -> tuple[str, Spans]:
+    """The text of the blocks to `keep`, without white space at the ends of lines outside of `<pre>`; and where that is.
 
     Args:
         pieces: which of their pieces are shown.
@@ -32,12 +37,31 @@ def render(page: Page, keep: npt.NDArray[np.bool_], pieces: npt.NDArray[np.bool_
     chosen = np.flatnonzero(keep)
     room = len(page.markup) + BLOCK_ROOM * (len(chosen) + 1) + PIECE_ROOM * len(page.pieces)
     out = np.empty(room, np.uint8)
-    length = _render(page.markup, page.pieces, page.blocks, chosen, pieces, out)
-    return out[:length].tobytes().decode("utf-8", "replace")
+    spans = np.zeros(
+        (np.count_nonzero(page.pieces[:, c.KIND] >= c.PRE) + 1, 2), np.int64
+    )  # the first row: their number
+    length = _render(page.markup, page.pieces, page.blocks, chosen, pieces, out, spans)
+    return _decoded(out[:length].tobytes(), spans[1 : 1 + spans[0, 0]].tolist())
+
+
+def _decoded(data: bytes, spans: list[list[int]]) -> tuple[str, Spans]:
+    """The text, and spans of bytes as such of characters."""
+    if not spans:
+        return data.decode("utf-8", "replace"), []
+    parts: list[str] = []
+    found: Spans = []
+    place = length = 0
+    for begin, end in spans:
+        parts += [data[place:begin].decode("utf-8", "replace"), data[begin:end].decode("utf-8", "replace")]
+        length += len(parts[-2])
+        found.append((length, length + len(parts[-1])))
+        length += len(parts[-1])
+        place = end
+    return "".join([*parts, data[place:].decode("utf-8", "replace")]), found
 
 
 @compiled
-def _render(data, pieces, blocks, chosen, shown, out):  # type: ignore[no-untyped-def]  # compiled: Numba infers types
+def _render(data, pieces, blocks, chosen, shown, out, spans):  # type: ignore[no-untyped-def]  # compiled
     k = margin = following = 0
     last = -1  # the block before, among those set
     for b in chosen:
@@ -48,13 +72,15 @@ def _render(data, pieces, blocks, chosen, shown, out):  # type: ignore[no-untype
         if last >= 0:
             k = _between(blocks, last, b, margin, out, k)
         content = _mark(blocks[b, c.MARK], blocks[b, c.INDENT], out, k)
-        end = _set(data, pieces, blocks, b, shown, out, content)
+        end = _set(data, pieces, blocks, b, shown, out, content, spans)
         if end == content:  # nothing to be seen
             k = begin
         else:
             k, margin, last = end, 0, b
     while k > 0 and out[k - 1] <= _SPACE:
         k -= 1
+    if spans[0, 0]:
+        spans[spans[0, 0], 1] = min(spans[spans[0, 0], 1], k)
     return k
 
 
@@ -103,8 +129,8 @@ def _mark(mark, indent, out, k):  # type: ignore[no-untyped-def]
     return _fill(out, k, _SPACE, 1)
 
 
-@compiled
-def _set(data, pieces, blocks, b, shown, out, content):  # type: ignore[no-untyped-def]
+@inlined
+def _set(data, pieces, blocks, b, shown, out, content, spans):  # type: ignore[no-untyped-def]
     """The text of a block from `content` on; where it ends."""
     k = content
     space = False  # due before the next character
@@ -117,7 +143,9 @@ def _set(data, pieces, blocks, b, shown, out, content):  # type: ignore[no-untyp
         elif kind == c.PRE or kind == c.RAW_PRE:
             if shown[p]:
                 k = _before(out, k, content, space)
-                k = _verbatim(data, i, j, kind == c.RAW_PRE, out, k)
+                end = _verbatim(data, i, j, kind == c.RAW_PRE, out, k)
+                _note(spans, k, end)
+                k = end
                 space = False
         elif kind == c.TEXT:
             if shown[p]:
@@ -127,6 +155,18 @@ def _set(data, pieces, blocks, b, shown, out, content):  # type: ignore[no-untyp
             k = _formula(data, i, j, kind, out, k)
             space = False
     return k
+
+
+@inlined
+def _note(spans, begin, end):  # type: ignore[no-untyped-def]
+    """Add a span, to the one before where it goes on."""
+    count = spans[0, 0]
+    if count and spans[count, 1] == begin:
+        spans[count, 1] = end
+    elif end > begin:
+        spans[0, 0] = count + 1
+        spans[count + 1, 0] = begin
+        spans[count + 1, 1] = end
 
 
 @inlined
@@ -184,7 +224,7 @@ def _verbatim(data, i, j, raw, out, k):  # type: ignore[no-untyped-def]
     return k
 
 
-@compiled
+@inlined
 def _flow(data, i, j, raw, out, k, content, space):  # type: ignore[no-untyped-def]
     """data[i:j] with a space for any white space; where it ends, and whether a space is due there."""
     while i < j:

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.html import columns as c
-from pipeline.html.columns import compiled, inlined
+from pipeline.html.compiling import compiled, inlined
 from pipeline.html.search import has
 
 __all__ = ["Tables", "block", "formula", "piece", "text"]  # and the names of the columns

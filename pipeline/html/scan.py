@@ -18,7 +18,8 @@ from numba import uint64
 
 from pipeline.html import columns as c
 from pipeline.html import pieces as p
-from pipeline.html.columns import Page, compiled, inlined
+from pipeline.html.columns import Page
+from pipeline.html.compiling import compiled, inlined
 from pipeline.html.names import (
     ATTRIBUTES,
     BLOCK,
@@ -80,8 +81,9 @@ _NAMES = _Names(TAG_HASHES, TAG_IDS, TAG_TRAITS, NEXT, MASKS, SYMBOL_OF)
 def scan(markup: str) -> Page:
     """The tables of a serialised tree."""
     data = np.frombuffer(markup.encode("utf-8", "replace"), np.uint8)
-    tags = markup.count("<") + 1
-    stack = np.zeros((DEEPEST + 1, 11), np.int64)
+    tags = int(np.count_nonzero(data == ord("<"))) + 1
+    stack = np.empty((DEEPEST + 1, 11), np.int64)
+    stack[0] = 0
     stack[0, [p.BLOCK, p.ROW]] = -1
     at = np.zeros(20, np.int64)
     at[[p.OPEN, p.MATH]] = -1

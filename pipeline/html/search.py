@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numba import uint64
 
-from pipeline.html.columns import compiled, inlined
+from pipeline.html.compiling import compiled, inlined
 
 __all__ = ["find", "has", "hides", "is_letter", "raw_end", "walk"]
 

@@ -19,6 +19,7 @@ from pipeline.sections import BookSource
 from pipeline.sources import epub
 from pipeline.sources.book_formats import Volume, format_of, work_of
 from pipeline.sources.gutenberg import LONGEST_FIELD, LONGEST_TITLE, Unreadable, books
+from pipeline.sources.html import prepare
 from pipeline.sources.stream import Found, Limits, Part, open_stream, tidy
 from pipeline.tasks.documents import Document
 from pipeline.tasks.guard import guarded
@@ -119,6 +120,7 @@ def _plain(source: BookSource, part: Part, content: bytes, limits: Limits) -> tu
     work = work_of(format_of(part.file, content))
     if work is None:
         return _decode(content, source.encoding), "", 0
+    prepare()
     ((document, rule),) = guarded(work, [(Document(text="", id="", metadata={}), content, None)], limits.seconds)
     if rule:
         raise Unreadable(rule, str(document.metadata.get("failure", rule)))

@@ -139,7 +139,10 @@ def recognise(raw: IO[bytes]) -> tuple[Codec | None, bytes]:
     if len(content) < size:
         raise OSError("the dictionary breaks off")
     if content.startswith(codec.magic):
-        content = zstd.ZstdDecompressor().decompress(content, MOST_DICTIONARY)
+        decoder = zstd.ZstdDecompressor()
+        content = decoder.decompress(content, MOST_DICTIONARY)
+        if not decoder.eof:
+            raise OSError(f"the dictionary breaks off, or has more than {MOST_DICTIONARY} bytes")
     words = zstd.ZstdDict(content, is_raw=not content.startswith(_TRAINED))
     return dataclasses.replace(codec, new=functools.partial(zstd.ZstdDecompressor, zstd_dict=words)), head
 

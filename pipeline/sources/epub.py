@@ -19,7 +19,7 @@ from pipeline.sources.book_formats import Volume
 from pipeline.sources.broken import ARCHIVE_ERRORS, is_of_the_file
 from pipeline.sources.charset import decode
 from pipeline.sources.gutenberg import LONGEST_FIELD, LONGEST_TITLE, Unreadable, books
-from pipeline.sources.html import text_of
+from pipeline.sources.html import prepare, text_of
 from pipeline.sources.stream import Limits, Part, tidy
 from pipeline.sources.xhtml import as_html
 from pipeline.tasks.documents import Document
@@ -70,6 +70,7 @@ def volume(source: BookSource, part: Part, limits: Limits) -> Volume:
     texts: list[str] = []
     characters = 0
     cut: Counter[str] = Counter()
+    prepare()
     for document, rule in guarded(work, jobs, limits.seconds):
         characters += document.metadata.get("characters", 0)
         if rule:
@@ -113,7 +114,8 @@ def _with_readings(page: bytes) -> Extracted:
 
 def _extract(content: bytes, *, readings: bool) -> Extracted:
     page = decode(content, html=True)[0]
-    return text_of(as_html(page, readings=readings), main_content=False)[1], {"characters": len(page)}, None
+    text = text_of(as_html(page, readings=readings), main_content=False, xhtml=True)[1]
+    return text, {"characters": len(page)}, None
 
 
 class _Archive:

@@ -13,7 +13,7 @@ from resiliparse.parse.html import HTMLTree
 
 from pipeline.html.closing import as_html, is_xhtml
 from pipeline.html.content import left_out, main_blocks, shown
-from pipeline.html.layout import render
+from pipeline.html.layout import Spans, render
 from pipeline.html.scan import scan
 
 __all__ = ["MOST_DEPTH", "PageText", "TooDeep", "prepare", "read_page", "text_of"]
@@ -35,6 +35,8 @@ class PageText(NamedTuple):
     and preformatted text to the character. Needs no tidying, which would spoil the latter."""
     navigation: int
     """Characters of what is shown on the page and left out as no part of its content."""
+    verbatim: Spans
+    """Where the text is preformatted."""
 
 
 @cache
@@ -62,9 +64,11 @@ def read_page(html: str, *, main_content: bool, xhtml: bool = False) -> PageText
     if xhtml or is_xhtml(html):
         html = as_html(html)
     tree = HTMLTree.parse(html)
-    page = scan(tree.body.outer_html if tree.body else str(tree))
+    body = tree.body
+    page = scan(body.outer_html if body else str(tree))
     if page.depth > MOST_DEPTH:
         raise TooDeep(f"elements nested more than {MOST_DEPTH} deep")
     title = " ".join((tree.title or "").split())
     blocks, pieces = main_blocks(page) if main_content else shown(page)
-    return PageText(title, render(page, blocks, pieces), left_out(page, blocks))
+    text, verbatim = render(page, blocks, pieces)
+    return PageText(title, text, left_out(page, blocks), verbatim)

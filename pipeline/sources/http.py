@@ -31,6 +31,7 @@ MOST_BYTEWISE = 1 << 20
 LOOKED_AT = 256
 
 _STATUS = re.compile(rb"\s*HTTP/\d{1,2}(?:\.\d{1,2})?[ \t]+(\d{3})(?!\d)([^\r\n]*)", re.IGNORECASE)
+_FOLD = re.compile(rb"\r?\n[ \t]+")
 _END = re.compile(rb"\n\r?\n")
 _CHUNK = re.compile(rb"[ \t]*([0-9a-fA-F]{1,8})[ \t]*(?:;[^\r\n]*)?\r?\n")
 _CONTROL = re.compile(rb"[\x00-\x08\x0b\x0e-\x1a\x1c-\x1f]")
@@ -80,24 +81,21 @@ def response_of(block: bytes) -> Response:
         head, body = (block[status.end() : end.start()], block[end.end() :]) if end else (block[status.end() :], b"")
         following = _STATUS.match(body)
         if not following or not (status[1].startswith(b"1") or b"connection established" in status[2].lower()):
-            return Response(int(status[1]), fields_of(head.split(b"\n")[1:]), body)
+            return Response(int(status[1]), fields_of(head.partition(b"\n")[2]), body)
         status, block = following, body
     raise NotHttp(f"more than {MOST_INTERIM} interim responses")
 
 
-def fields_of(lines: list[bytes]) -> Fields:
-    """Header fields, of HTTP and of WARC, from their lines."""
-    fields: dict[str, list[list[str]]] = {}
-    values: list[list[str]] = []
-    for line in lines:
-        text = line.decode("utf-8", "replace").rstrip("\r\n")
-        if text[:1].isspace() and values:
-            values[-1].append(text.strip())
-        else:
-            name, _, value = text.partition(":")
-            values = fields.setdefault(name.strip().lower(), [])
-            values.append([value.strip()])
-    return {name: [" ".join(parts) for parts in values] for name, values in fields.items()}
+def fields_of(head: bytes) -> Fields:
+    """Header fields, of HTTP and of WARC, from the lines of them."""
+    if b"\n " in head or b"\n\t" in head:
+        head = _FOLD.sub(b" ", head)
+    fields: Fields = {}
+    for line in head.decode("utf-8", "replace").split("\n"):
+        name, _, value = line.partition(":")
+        fields.setdefault(name.strip().lower(), []).append(value.strip())
+    fields.pop("", None)
+    return fields
 
 
 def media_type_of(value: str) -> tuple[str, str | None]:

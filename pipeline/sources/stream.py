@@ -220,14 +220,23 @@ class Stream:
                         if not chunk:
                             raise Damaged(f"byte {at}", f"truncated: the {self.codec.name} data breaks off")
                 except DECODER_ERRORS as error:
-                    problem = f"corrupt {self.codec.name} data ({error})"
-                    raise Damaged(f"between bytes {self._member} and {at}", problem) from None
+                    raise self._undecodable(error, at) from None
                 self._room -= len(data)
                 if self._room < 0:
                     raise Damaged(f"byte {at}", f"the {self.codec.name} data becomes more than a text of this size can")
                 if data and (origin >= start or self._hops or not whole):
                     yield origin, data
             used -= len(decoder.unused_data)
+
+    def _undecodable(self, error: Exception, at: int) -> Damaged:
+        """Why nothing more can be decoded; of a whole file it is said at its beginning."""
+        assert self.codec
+        begins, said = not self.position and not self._buffer, str(error).lower()
+        if begins and "memory" in said:
+            return Foreign(f"{self.codec.name} data that takes too much memory", "compress it with a smaller window")
+        if begins and "dictionary" in said:
+            return Foreign(f"{self.codec.name} data with a dictionary that is elsewhere", "decompress it with that")
+        return Damaged(f"between bytes {self._member} and {at}", f"corrupt {self.codec.name} data ({error})")
 
     def _more(self) -> bool:
         """Take a further block in; whether there was one."""

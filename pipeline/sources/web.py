@@ -25,6 +25,7 @@ from pipeline.sources.stream import Damaged, Foreign, Found, Limits, Part, Strea
 from pipeline.tasks.documents import Document
 from pipeline.tasks.guard import Extracted, Job, guarded
 from pipeline.tasks.ledger import note_record
+from pipeline.tasks.verbatim import note_verbatim
 
 __all__ = ["parts", "read", "records"]
 
@@ -138,7 +139,7 @@ def records(stream: Stream, limit: int) -> Iterator[tuple[Headers, bytes | None]
                 raise Damaged(place, "a header line is too long" if len(lines[-1]) == LINE else "truncated headers")
             if len(lines) > MOST_LINES or size > HEADERS:
                 raise Damaged(place, "its headers have no end")
-        headers = {name: " ".join(values) for name, values in fields_of(lines[1:-1]).items()}
+        headers = {name: " ".join(values) for name, values in fields_of(b"".join(lines[1:-1])).items()}
         length = headers.get("content-length", "")
         if not (length.isascii() and length.isdigit() and len(length) < 19):
             raise Damaged(place, f"the header Content-Length is {length or 'missing'!r}")
@@ -207,6 +208,7 @@ def _decoded(
         if read.title:
             metadata["title"] = read.title
         note_record(metadata, len(page), navigation=read.navigation)
+        note_verbatim(metadata, read.verbatim)
         return read.text  # not tidied: what is preformatted comes through to the character
     tidied = tidy(page)
     note_record(metadata, len(page), whitespace=len(page) - len(tidied))

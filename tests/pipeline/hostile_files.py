@@ -32,6 +32,9 @@ from pipeline.sources.stream import Damaged, Limits, Part
 from tests.pipeline.sources.raw import warc_record, wiki_dump, wiki_page
 from tests.pipeline.sources.test_epub import epub
 
+XML = '<?xml version="1.0"?>'
+
+
 __all__ = ["LIMITS", "READERS", "Reader", "extended", "header", "member", "overlapping"]
 
 LIMITS = Limits(bytes=4_000_000, seconds=1.0)
@@ -260,6 +263,24 @@ READERS: dict[str, Reader] = {
     "html: select": _html("<select>", "<option>a"),
     "html: templates": _html("", "<template>"),
     "html: lists": _html("", "<ul><li>a"),
+    "html: elements that close themselves": _html(XML, "<a b='c'/>"),
+    "html: open quotes in XHTML": _html(XML, "<a b='"),
+    "html: attributes in XHTML": _html(XML + "<a ", "b c='d' ", ">"),
+    "html: spaces in XHTML": _html(XML + "<a", " ", "<"),
+    "html: character data": _html(XML, "<![CDATA["),
+    "html: document types": _html(XML, "<!DOCTYPE a ["),
+    "html: comments in a script": _html("<script>", "<!--"),
+    "html: scripts in a comment in a script": _html("<script><!--", "<script>"),
+    "html: end tags in a comment in a script": _html("<script><!--", "<script></script>-->"),
+    "html: formulas": _html("", "<math><mi>x</mi><annotation encoding=tex>y</annotation></math>"),
+    "html: formulas left open": _html("", "<math>", "<p>a"),
+    "html: one picture of a formula": _html("", "<img class=tex alt='abcdefgh'>"),
+    "html: classes": _html("<div class='", "nav-bar ", "'>a"),
+    "html: styles": _html("<div style='", "display: ", "'>a"),
+    "html: code": _html("", "<pre>a</pre>"),
+    "html: rows": _html("<table>", "<tr><td>a<td>b"),
+    "html: one paragraph": _html("", f"<p>{WORDS}"),
+    "html: inline elements": _html("<p>", "<span>a</span>"),
     "html: spaces": _html("<pre>a", " ", "a"),
     "wiki: templates": _wiki("", "{{"),
     "wiki: arguments": _wiki("{{a", "|b={{c"),

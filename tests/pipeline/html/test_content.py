@@ -60,3 +60,22 @@ def test_classes_that_say_nothing_of_most_of_a_page() -> None:
     content, pieces = PAGES["article"]
     page = f"<body class='nav-open'><div class='sidebar-left widget comments'>{content}</div></body>"
     assert [piece for piece in pieces if piece not in read_page(page, main_content=True).text] == []
+
+
+def test_a_heading_and_code_go_with_their_text() -> None:
+    content, pieces = PAGES["article"]
+    more = "<h2>Rope</h2><pre>tie --to mast</pre><h3>Mast</h3>" + content
+    text = read_page(page_of(content + more), main_content=True).text
+    assert "Rope\n\ntie --to mast\n\nMast\n\n" in text
+    assert pieces[0] in text
+
+
+def test_a_table_is_kept_whole_and_one_of_links_is_navigation() -> None:
+    content, _ = PAGES["article"]
+    cells = "".join(
+        f"<tr><td>{year}</td><td>{year % 97} ships of more than ten tons</td></tr>" for year in range(1840, 1860)
+    )
+    links = "".join(f"<tr><td><a href=/{year}>The year {year}</a></td></tr>" for year in range(1900, 1920))
+    text = read_page(page_of(f"{content}<table>{cells}</table>{content}<table>{links}</table>"), main_content=True).text
+    assert all(f"{year}\t{year % 97} ships" in text for year in range(1840, 1860))
+    assert "The year 19" not in text

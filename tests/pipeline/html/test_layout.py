@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.sources.html import text_of
+from pipeline.sources.html import read_page, text_of
 
 CODE = 'def f(a):\n    if a < 2 && a > 0:\n\n\n        return "&amp;"  \n\tx\n'
 
@@ -65,6 +65,12 @@ def test_preformatted_text_comes_through_to_the_character(markup: str, main_cont
     words = "<p>This paragraph tells, in so many words, what the code that follows is for and why it is here."
     assert CODE in _text(words + markup.format(_escaped(CODE)) + words, main_content=main_content) + "\n"
     assert _text(markup.format(_escaped(CODE)) + "<p>z").startswith(CODE)
+
+
+def test_it_is_known_where_text_is_preformatted() -> None:
+    page = f"<p>Ä &amp; ö<pre>{_escaped(CODE)}</pre><p>ü <pre>a<b>b</b>c\n</pre><xmp><p></xmp><table><td><pre>x</table>"
+    read = read_page(page, main_content=False)
+    assert [read.text[begin:end] for begin, end in read.verbatim] == [CODE, "abc\n", "<p>", "x"]
 
 
 def test_xmp_is_no_markup() -> None:

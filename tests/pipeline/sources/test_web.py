@@ -230,6 +230,22 @@ def test_zstandard_with_a_dictionary_of_its_own(tmp_path: Path, packed: bool, tr
     assert "allowed" in read_all(read, SOURCE, external(tmp_path / "c", huge))[1]
 
 
+def test_zstandard_that_no_fetching_again_would_help(tmp_path: Path) -> None:
+    whole = warc_record("http://h/a", page(WORDS))
+    words = zstd.train_dict([whole + str(n).encode() * n for n in range(1, 100)], 2000)
+    window_of_2_gib = b"\x28\xb5\x2f\xfd\x00" + bytes([(31 - 10) << 3]) + b"\x01\0\0"
+    for content, said in (
+        (zstd.compress(whole, zstd_dict=words), "zstd data with a dictionary that is elsewhere"),
+        (window_of_2_gib, "zstd data that takes too much memory"),
+    ):
+        written = external(tmp_path / "f.warc.zst", content)
+        with pytest.raises(Foreign, match=said) as caught:
+            list(read(SOURCE, Part(written), Limits()))
+        assert "again" not in caught.value.remedy
+        damaged = external(tmp_path / "g.warc.zst", zstd.compress(whole) + content + zstd.compress(whole))
+        assert [rule for _, rule in read_all(read, SOURCE, damaged)[0]] == [None, "failure/damaged", None]
+
+
 def test_zstandard_with_other_frames_that_are_skipped(tmp_path: Path) -> None:
     skipped = b"\x50\x2a\x4d\x18\x04\0\0\0abcd"
     file = skipped + zstd.compress(warc_record("http://h/a", page(WORDS))) + skipped
