@@ -314,8 +314,10 @@ def bench_reader(size: int, folder: Path) -> list[Row]:
 def bench_extraction(size: int, folder: Path) -> list[Row]:
     """Web pages to text: speed, and how much of the text the other finds."""
     from fastwarc import ArchiveIterator, WarcRecordType
-    from resiliparse.extract.html2text import extract_plain_text
 
+    from pipeline.sources.html import prepare, text_of
+
+    prepare()
     pages: list[str] = []
     for file in sorted((corpora() / "web").glob("*.warc.gz")):
         with file.open("rb") as stream:
@@ -333,7 +335,7 @@ def bench_extraction(size: int, folder: Path) -> list[Row]:
 
         return work
 
-    works = {"ours": run("ours", lambda page: extract_plain_text(page, main_content=True))}
+    works = {"ours": run("ours", lambda page: text_of(page, main_content=True)[1])}
     with contextlib.suppress(ImportError):
         import trafilatura
 
@@ -370,7 +372,7 @@ def bench_chain(size: int, folder: Path) -> list[Row]:
     taken = turns(works, 1)
     mb = _decoded(crawl) / 1e6
     peers = {"datatrove": mb / taken["datatrove"] if "datatrove" in taken else None}
-    return [row("chain, crawl to shards", "MB/s", mb / taken["ours"], peers, 10)]
+    return [row("chain, crawl to shards", "MB/s", mb / taken["ours"], peers, 20)]
 
 
 def _small_crawl(file: Path, to: Path, size: int) -> Path:

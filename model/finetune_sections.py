@@ -13,6 +13,7 @@ from pydantic import Field, field_validator
 from infra.section import ExternalPaths, Formerly, Section
 from model.sections import OptimizerConfig, Schedule, TrainingConfig
 from pipeline.text.language import LANGUAGES
+from pipeline.text.languages import understood
 
 __all__ = [
     "ContinuedConfig",
@@ -160,9 +161,10 @@ class GrpoConfig(OptimizerConfig):
     @field_validator("language")
     @classmethod
     def _known_language(cls, value: str) -> str:
-        if value and value not in LANGUAGES:
+        language = understood(value) if value else ""
+        if language and language not in LANGUAGES:
             raise ValueError(f"there are {', '.join(sorted(LANGUAGES))}")
-        return value
+        return language
 
 
 class RejectionConfig(Section):

@@ -130,7 +130,7 @@ class BookSource(Section):
     paths: ExternalPaths = Field(min_length=1)
     """Files, folders, globs or addresses."""
     encoding: str = "auto"
-    """Character encoding of text files; auto is UTF-8, or what a byte order mark or a Gutenberg header says."""
+    """Character encoding of text files; auto takes a byte order mark, UTF-8, a Gutenberg header, or finds it out."""
     split_chapters: bool = True
     """A document per chapter; false cuts by length alone."""
     ruby_readings: Annotated[bool, Added] = False

@@ -22,7 +22,7 @@ from model.finetune_sections import ContinuedConfig, DpoConfig, GrpoConfig, Reje
 from model.sections import ExportConfig, PretrainConfig, QuantizeConfig
 from pipeline.clean.section import CleanConfig
 from pipeline.dedup.section import DedupConfig
-from pipeline.recall.section import RecallConfig
+from pipeline.recall.section import QualityConfig, RecallConfig
 from pipeline.sections import DecontaminateConfig, ExtractConfig, ReasoningConfig, ShardsConfig, TokenizerConfig
 
 __all__ = ["PRESETS", "OnDrift", "Recipe", "keys_at", "load_recipe", "preset_names", "sections_at"]
@@ -60,6 +60,8 @@ class Recipe(Section):
     """Exact and near duplicates."""
     recall: RecallConfig | None = None
     """Pages of a field (maths, code) found by a classifier and set apart; not done unless asked for."""
+    quality: QualityConfig | None = None
+    """The best documents by a classifier taught with examples of one's own; not done unless asked for."""
     reasoning: ReasoningConfig = ReasoningConfig()
     """Verifiable problems with chains of thought."""
     decontaminate: DecontaminateConfig = DecontaminateConfig()

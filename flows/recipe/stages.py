@@ -107,6 +107,14 @@ STAGES: tuple[Stage, ...] = (
         RecallMetrics,
     ),
     Stage(
+        "quality",
+        Family.CORPUS,
+        "pipeline.recall.quality:quality",
+        (read("recall", "dedup", role="dedup"),),
+        1,
+        "the best by a learned score",
+    ),
+    Stage(
         "reasoning",
         Family.CORPUS,
         "pipeline.reasoning.stage:reasoning",
@@ -119,7 +127,7 @@ STAGES: tuple[Stage, ...] = (
         "decontaminate",
         Family.CORPUS,
         "pipeline.dedup.decontaminate:decontaminate",
-        (read("recall", "dedup", role="dedup"), read("reasoning")),
+        (read("quality", "recall", "dedup", role="dedup"), read("reasoning")),
         3,
         "no evaluation text in training",
         DecontaminateMetrics,

@@ -12,7 +12,7 @@ from pipeline.tasks.ledger import MARKUP, Account, DocumentMetrics
 
 __all__ = ["STAGES", "accounts", "flows_of", "kept_characters", "shares"]
 
-STAGES = ("extract", "clean", "dedup", "recall", "decontaminate", "shards")
+STAGES = ("extract", "clean", "dedup", "recall", "quality", "decontaminate", "shards")
 """Those that have accounts, in order."""
 FLOWS = 12
 """Sources of which a diagram is drawn: the largest."""

@@ -1,13 +1,13 @@
-"""Recipe section of the stage `recall`. Light on purpose, as `pipeline.sections` is."""
+"""Recipe sections of the stages `recall` and `quality`. Light on purpose, as `pipeline.sections` is."""
 
 from __future__ import annotations
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from infra.section import ExternalPaths, Section
 from pipeline.sections import SourceName
 
-__all__ = ["ClassifierOptions", "Domain", "RecallConfig"]
+__all__ = ["ClassifierOptions", "Domain", "QualityConfig", "RecallConfig"]
 
 
 class ClassifierOptions(Section):
@@ -84,3 +84,34 @@ class RecallConfig(Section):
     """How pages are told apart."""
     seed: int = 0
     """Of the choice of examples."""
+
+
+class QualityConfig(Section):
+    """Which documents are like the examples of one's own, by a classifier: as DCLM (arXiv 2406.11794, section 4.4) and
+    FineWeb-Edu (arXiv 2406.17557, section 4) choose theirs."""
+
+    positive: ExternalPaths = Field(min_length=1)
+    """JSONL files of texts as they should be (key `text`): textbooks, answers, what people have rated high."""
+    negative: ExternalPaths = ()
+    """JSONL files of texts as they should not be; where none are given, documents of the corpus by chance (DCLM)."""
+    sources: tuple[str, ...] = ()
+    """Sources that are judged, each by itself; none means all."""
+    keep: float = Field(1.0, gt=0, le=1)
+    """Share of the documents of each source that stay, the best of them (DCLM: 0.1). Documents of one score stay or go
+    together."""
+    buckets: dict[SourceName, float] = Field(default_factory=dict)
+    """Names for the best of a source, by the share of its documents that are no better: `{high: 0.9}` calls the best
+    tenth of `web` `web.high`, a source of its own for mixture weights to favour."""
+    examples: int = Field(200_000, ge=1)
+    """Most examples of each kind (DCLM)."""
+    classifier: ClassifierOptions = ClassifierOptions(dim=100, word_n_grams=2, min_count=1, epochs=5, buckets=500_000)
+    """How texts are told apart; word pairs are DCLM's, the rest but for the number of buckets is fastText's own."""
+    seed: int = 0
+    """Of the choice of examples."""
+
+    @field_validator("buckets")
+    @classmethod
+    def _are_shares(cls, value: dict[str, float]) -> dict[str, float]:
+        if wrong := [name for name, share in value.items() if not 0 <= share < 1]:
+            raise ValueError(f"{wrong[0]}: a share of documents from 0 to below 1")
+        return value

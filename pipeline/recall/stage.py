@@ -16,13 +16,11 @@ candidate (8 bytes), and the counts of hosts and paths.
 
 from __future__ import annotations
 
-import gzip
-import hashlib
 import json
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -31,9 +29,9 @@ from datatrove.pipeline.base import PipelineStep
 
 from infra import events
 from infra.errors import UserError
-from infra.storage import open_file, resolve
 from pipeline.recall.classifier import Judge, line_of, train
 from pipeline.recall.discovery import Pages, below
+from pipeline.recall.examples import EXAMPLES, Sample, key_of, lines_of_files, of_task, write_table
 from pipeline.recall.rounds import ExampleCounts, RecallMetrics, Round
 from pipeline.recall.section import Domain, RecallConfig
 from pipeline.tasks.documents import (
@@ -56,7 +54,7 @@ FEW_BYTES = 8_000_000
 Before = tuple[Path | None, float]
 """The folder of the round before, and its threshold."""
 SCORES = pa.schema([("url", pa.string()), ("bytes", pa.uint32()), ("score", pa.float32())])
-EXAMPLES = pa.schema([("key", pa.binary(16)), ("kind", pa.string()), ("line", pa.string())])
+SEEDS = "recall's seeds"
 
 
 def recall(config: RecallConfig, inputs: Mapping[str, Path], out_dir: Path) -> RecallMetrics:
@@ -114,7 +112,8 @@ class _Search:
                 if not (folder / "model.bin").exists():
                     self._learn(name, domain, folder, before)
                 events.begin(f"{name}: judging, round {number}", self.total, "documents")
-                self.run([DocumentReader(self.artifact), Scores(self.config, folder)], folder, "judging")
+                scores = Scores(self.config.candidates, self.config.classifier.characters, folder)
+                self.run([DocumentReader(self.artifact), scores], folder, "judging")
                 told = self._look(domain, folder, before)
                 unfinished = folder / "round.tmp"
                 unfinished.write_text(told.model_dump_json(by_alias=True))
@@ -137,8 +136,8 @@ class _Search:
         earlier: Before = (folder.parent / before.folder, before.threshold) if before else (None, 0.0)
         gather = Examples(self.config, domain, urls, self.total, folder, earlier)
         self.run([DocumentReader(self.artifact), gather], folder, "gathering")
-        chosen = _Sample(self.config, self.total)
-        for key, line in _seeds(self.config, domain):
+        chosen = _sample(self.config, self.total)
+        for key, line in lines_of_files(domain.seeds, self.config.classifier.characters, self.config.seed, SEEDS):
             chosen.add("in", key, line)
         for file in sorted((folder / "examples").glob("*.parquet")):
             for row in pq.read_table(file).to_pylist():
@@ -210,53 +209,9 @@ def _threshold(scores: np.ndarray, sizes: np.ndarray, config: RecallConfig) -> f
     return float(np.nextafter(scores[order[fit]], np.float32(2), dtype=np.float32))
 
 
-def _key(line: str, seed: int) -> bytes:
-    return hashlib.blake2b(
-        line.encode(errors="surrogatepass"), digest_size=16, salt=seed.to_bytes(8, "little")
-    ).digest()
-
-
-class Example(TypedDict):
-    """A row of `EXAMPLES`."""
-
-    key: bytes
-    kind: str
-    line: str
-
-
-class _Sample:
-    """Examples of both kinds, of each as many as are wanted: those with the least hashes, each line once."""
-
-    def __init__(self, config: RecallConfig, total: int) -> None:
-        negatives = min(config.negatives, max(1, int(config.negative_share * total)))
-        self.limits = {"in": config.positives, "out": negatives}
-        self.kept: dict[str, dict[bytes, str]] = {kind: {} for kind in self.limits}
-
-    def add(self, kind: str, key: bytes, line: str) -> None:
-        found = self.kept[kind]
-        found[key] = line
-        if len(found) > 2 * self.limits[kind]:
-            self.kept[kind] = dict(sorted(found.items())[: self.limits[kind]])
-
-    def rows(self) -> Iterator[Example]:
-        """Rows of `EXAMPLES`."""
-        for kind, found in self.kept.items():
-            for key, line in sorted(found.items())[: self.limits[kind]]:
-                yield {"key": key, "kind": kind, "line": line}
-
-
-def _seeds(config: RecallConfig, domain: Domain) -> Iterator[tuple[bytes, str]]:
-    """The texts of a field's seed files."""
-    for file in resolve(domain.seeds) if domain.seeds else ():
-        with open_file(file) as raw, gzip.open(raw) if file.name.endswith(".gz") else raw as stream:
-            for number, record in enumerate(stream, 1):
-                try:
-                    line = line_of(json.loads(record)["text"], config.classifier.characters)
-                except (ValueError, KeyError, TypeError, AttributeError):
-                    raise UserError(
-                        f"{file.path}: record {number}: not a JSON object with a text; recall's seeds are JSONL files"
-                    ) from None
-                yield _key(line, config.seed), line
+def _sample(config: RecallConfig, total: int) -> Sample:
+    negatives = min(config.negatives, max(1, int(config.negative_share * total)))
+    return Sample({"in": config.positives, "out": negatives})
 
 
 class Examples(PipelineStep):
@@ -277,18 +232,18 @@ class Examples(PipelineStep):
         self.before, self.threshold = before
 
     def run(self, data: Iterable[Document], rank: int = 0, world_size: int = 1) -> Iterator[Document]:
-        sample = _Sample(self.config, self.total)
+        sample = _sample(self.config, self.total)
         bound = min(1.0, 2 * sample.limits["out"] / self.total)
-        scores = pq.read_table(_of_task(self.before / "scores", rank))["score"].to_pylist() if self.before else None
+        scores = pq.read_table(of_task(self.before / "scores", rank))["score"].to_pylist() if self.before else None
         for number, document in enumerate(data):
             kind = self._kind(document, scores[number] if scores else 0.0)
             if kind:
                 line = line_of(document.text, self.config.classifier.characters)
-                key = _key(line, self.config.seed)
+                key = key_of(line, self.config.seed)
                 if kind == "in" or int.from_bytes(key[:8], "big") <= bound * (1 << 64):
                     sample.add(kind, key, line)
             yield document
-        _write(pa.Table.from_pylist(list(sample.rows()), EXAMPLES), _of_task(self.folder / "examples", rank))
+        write_table(pa.Table.from_pylist(list(sample.rows()), EXAMPLES), of_task(self.folder / "examples", rank))
 
     def _kind(self, document: Document, score: float) -> str | None:
         source, url = document.metadata["source"], document.metadata["url"]
@@ -309,9 +264,9 @@ class Scores(PipelineStep):
     type = "FILTER"
     name = "scores"
 
-    def __init__(self, config: RecallConfig, folder: Path) -> None:
+    def __init__(self, candidates: Collection[str], characters: int, folder: Path) -> None:
         super().__init__()
-        self.config, self.folder = config, folder
+        self.candidates, self.characters, self.folder = candidates, characters, folder
 
     def run(self, data: Iterable[Document], rank: int = 0, world_size: int = 1) -> Iterator[Document]:
         judge = Judge(self.folder / "model.bin")
@@ -326,10 +281,10 @@ class Scores(PipelineStep):
             places.clear()
 
         for document in data:
-            is_candidate = document.metadata["source"] in self.config.candidates
+            is_candidate = document.metadata["source"] in self.candidates
             if is_candidate:
                 places.append(len(columns["score"]))
-                waiting.append(line_of(document.text, self.config.classifier.characters))
+                waiting.append(line_of(document.text, self.characters))
             columns["score"].append(-1.0)
             columns["url"].append(document.metadata["url"] if is_candidate else "")
             columns["bytes"].append(len(document.text.encode()))
@@ -337,7 +292,7 @@ class Scores(PipelineStep):
                 settle()
             yield document
         settle()
-        _write(pa.table(columns, schema=SCORES), _of_task(self.folder / "scores", rank))
+        write_table(pa.table(columns, schema=SCORES), of_task(self.folder / "scores", rank))
 
 
 class Relabel(PipelineStep):
@@ -354,7 +309,7 @@ class Relabel(PipelineStep):
 
     def run(self, data: Iterable[Document], rank: int = 0, world_size: int = 1) -> Iterator[Document]:
         scores = {
-            name: pq.read_table(_of_task(folder, rank))["score"].to_pylist() for name, folder in self.scores.items()
+            name: pq.read_table(of_task(folder, rank))["score"].to_pylist() for name, folder in self.scores.items()
         }
         ledger = Ledger()
         with RejectWriter(self.out_dir, rank) as rejects:
@@ -377,14 +332,3 @@ class Relabel(PipelineStep):
                     ledger.keep(document, before)
                 yield document
             ledger.save(self.out_dir / ".work", rank)
-
-
-def _of_task(folder: Path, rank: int) -> Path:
-    return folder / f"{rank:05d}.parquet"
-
-
-def _write(table: pa.Table, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_suffix(".partial")
-    pq.write_table(table, unfinished)
-    unfinished.replace(path)

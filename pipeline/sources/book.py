@@ -9,6 +9,7 @@ ones are cut between paragraphs.
 from __future__ import annotations
 
 import codecs
+import contextlib
 import re
 from collections.abc import Iterator
 from pathlib import PurePosixPath
@@ -16,8 +17,9 @@ from typing import Any
 
 from infra.storage import ExternalFile, open_file
 from pipeline.sections import BookSource
-from pipeline.sources import epub
+from pipeline.sources import charset, epub
 from pipeline.sources.book_formats import Volume, format_of, work_of
+from pipeline.sources.charset import NotText
 from pipeline.sources.gutenberg import LONGEST_FIELD, LONGEST_TITLE, Unreadable, books
 from pipeline.sources.html import prepare
 from pipeline.sources.stream import Found, Limits, Part, open_stream, tidy
@@ -129,7 +131,8 @@ def _plain(source: BookSource, part: Part, content: bytes, limits: Limits) -> tu
 
 
 def _decode(raw: bytes, encoding: str) -> str:
-    """The text of a book; `auto` takes a byte order mark, UTF-8, or what a Gutenberg header declares, in this order.
+    """The text of a book; `auto` takes a byte order mark, UTF-8, what a Gutenberg header declares, or finds it out, in
+    this order.
 
     Raises:
         Unreadable: it is not in that encoding.
@@ -140,12 +143,19 @@ def _decode(raw: bytes, encoding: str) -> str:
         encoding = "utf-16" if raw[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8"
         if encoding == "utf-8" and named and not _is(raw, "utf-8") and _is(raw, named):
             encoding = named
+        elif encoding == "utf-8" and not _is(raw, encoding):
+            with contextlib.suppress(NotText):
+                return _lines(charset.decode(raw)[0])
     try:
-        return raw.decode(encoding).removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
+        return _lines(raw.decode(encoding).removeprefix("\ufeff"))
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
         problem = f"line {line}: byte {error.start} is not {encoding}; convert it, or set its encoding (latin-1?)"
         raise Unreadable("failure/encoding", problem) from None
+
+
+def _lines(text: str) -> str:
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def _is(raw: bytes, encoding: str) -> bool:

@@ -1,7 +1,8 @@
 """Source code, a document per file, from folders and from archives; the rules are those of DeepSeek-Coder.
 
 Rejected: what no language is known of, other people's and generated code, minified code, data (arXiv 2401.14196,
-section 2.1). The clean stage judges prose: `clean.rules_by_source` leaves its rules out for a source named `code`.
+section 2.1). What is kept is the file to the character, its line ends included; later stages treat it as its profile,
+`code`, says.
 """
 
 from __future__ import annotations

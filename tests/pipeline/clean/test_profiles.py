@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import html
 import json
 import random
 from collections import Counter
@@ -19,6 +20,7 @@ from pipeline.extract import extract
 from pipeline.sections import ExtractConfig
 from pipeline.tasks.documents import read_documents
 from tests.pipeline.corpus import set_workers
+from tests.pipeline.sources.raw import page, warc_record
 
 _ENGLISH = """
     the of and a to in he was that it his her with as had for she not at but on be they have from this were all by which
@@ -105,3 +107,30 @@ def test_short_questions_and_worked_solutions_come_through_whole(tmp_path: Path)
     assert {document.text for document in read_documents(tmp_path / "dedup")} == {
         row[key] for row in rows for key in ("question", "text")
     }
+
+
+PROGRAM = (
+    "def ask(a):\n    if a &gt; 1:\n        return {'name': a}\n    else:\n        x=3\n\n\n"
+    "    # jane@corp.io at 8.8.8.8 wrote &amp;amp; here\n\treturn a"
+)
+
+
+@pytest.mark.parametrize("profile", ["web", "reference"])
+def test_preformatted_text_of_a_page_comes_through_to_the_character(tmp_path: Path, profile: str) -> None:
+    said = [
+        "The parser reads the words of the line and returns what it has found to the one who asked for it.",
+        "There are many ways in which this can be done, and most of them are slower than they have to be.",
+        "That is why the loop below looks at each of the numbers once and at none of them a second time.",
+        "With a list of the values in hand, the rest of the work is to be had for the price of one call.",
+        "It was written to be read, and so it has been read by all who have had to do with it since then.",
+        "Write to tom@corp.io for more of it, or look at what the others have to say about the matter.",
+    ]
+    paragraphs = [f"<p>{sentence}</p>" for sentence in said]
+    code = f"<pre>{PROGRAM}</pre>"
+    content = page(f"<article>{''.join([*paragraphs[:3], code, *paragraphs[3:]])}</article>")
+    (tmp_path / "a.warc").write_bytes(warc_record("http://example.org/a", content))
+    source = {"kind": "web", "profile": profile, "paths": [str(tmp_path / "a.warc")]}
+    _run(tmp_path, {"site": source})
+    (document,) = read_documents(tmp_path / "dedup")
+    assert html.unescape(PROGRAM) in document.text
+    assert "tom@corp.io" not in document.text

@@ -33,6 +33,7 @@ def _read(tmp_path: Path, name: str, content: bytes, **options: Any) -> tuple[li
     [
         ("src/a.py", CODE, None),
         ("Makefile", CODE, None),
+        ("a.bat.py", CODE.replace("\n", "\r\n") + "\tx = 1  \n\n\n", None),
         ("a.unknown", CODE, "language"),
         ("LICENSE", CODE, "language"),
         ("web/node_modules/x/a.js", CODE, "skipped"),

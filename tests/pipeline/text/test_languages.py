@@ -84,3 +84,12 @@ def test_facts_of_some_rows() -> None:
 def test_what_has_no_row_is_asked_nothing_of_a_language() -> None:
     nothing = thresholds("xx")
     assert not any((nothing.stop_words, nothing.min_word_length, nothing.alpha_words, nothing.top_n_grams))
+
+
+def test_codes_of_rewards_are_understood_as_well() -> None:
+    from model.finetune_sections import GrpoConfig
+
+    assert GrpoConfig(language="ko-KR").language == "ko"
+    assert GrpoConfig().language == ""
+    with pytest.raises(ValidationError, match="'ko' \\(Korean\\)"):
+        GrpoConfig(language="kr")
