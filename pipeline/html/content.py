@@ -21,6 +21,8 @@ from pipeline.html.weights import BIAS, WEIGHTS
 
 __all__ = ["left_out", "main_blocks", "shown"]
 
+MOST_BLOCKS = 100_000
+"""Blocks beyond which a page is data, all of it, and what is known of each would take gigabytes."""
 ENOUGH = 200
 """Characters that are enough for a page, so that comments and hidden text may go."""
 IMPLAUSIBLE = 250
@@ -55,6 +57,8 @@ def shown(page: Page) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
 
 def main_blocks(page: Page) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
     """Which blocks are the page's content, and which of their pieces."""
+    if len(page.blocks) > MOST_BLOCKS:
+        return shown(page)
     own, whole = inherited(page)
     table = features(page, own, whole)
     score = _score(table, _WEIGHTS, BIAS)

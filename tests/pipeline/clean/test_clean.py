@@ -7,12 +7,14 @@ import pytest
 from datatrove.data import Document
 
 from infra.errors import UserError
+from infra.units import count
 from pipeline.clean.section import GROUPS, PROFILES, SWITCHES, CleanConfig, CleanRules
 from pipeline.clean.stage import Rules, clean
 from pipeline.sections import Profile
-from pipeline.tasks.documents import read_documents
+from pipeline.tasks.documents import DocumentWriter, read_documents
 from pipeline.tasks.guard import renew
 from pipeline.tasks.ledger import DocumentMetrics, Ledger
+from pipeline.tasks.losses import EVERY
 from pipeline.tasks.profiles import profile_of
 from pipeline.tasks.verbatim import note_verbatim, verbatim_of
 from tests.pipeline.corpus import only, published, set_workers, write_documents
@@ -434,3 +436,18 @@ def test_nothing_left_is_a_users_error(tmp_path: Path) -> None:
         _run(tmp_path / "a", CleanConfig(rules=CleanRules(url=False), max_loss=1), rows)
     with pytest.raises(UserError, match=r"source web loses .* by language/other, as german \(Der alte"):
         _run(tmp_path / "b", CleanConfig(rules=CleanRules(url=False)), rows)
+
+
+def test_a_source_that_dies_stops_the_stage_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    set_workers(monkeypatch, 1)
+    documents = [
+        Document(text=GERMAN, id=f"shelf/{number}", metadata={"source": "shelf", "url": ""}) for number in range(400)
+    ]
+    assert len(list(DocumentWriter(tmp_path / "in").run(documents))) == 400
+    (tmp_path / "out").mkdir()
+    config = CleanConfig(rules=CleanRules(url=False, gopher_repetition=False))
+    with pytest.raises(UserError, match=r"source shelf loses .* by language/other, as shelf/0 \(Der alte") as caught:
+        clean(config, {"extract": tmp_path / "in"}, tmp_path / "out")
+    half = [f"loses {count(n * len(GERMAN))} of {count(400 * len(GERMAN))} characters" for n in range(201, 201 + EVERY)]
+    assert any(told in str(caught.value) for told in half), "it stopped when half was gone"
+    assert not list((tmp_path / "out" / "documents").glob("*"))

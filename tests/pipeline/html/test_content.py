@@ -79,3 +79,9 @@ def test_a_table_is_kept_whole_and_one_of_links_is_navigation() -> None:
     text = read_page(page_of(f"{content}<table>{cells}</table>{content}<table>{links}</table>"), main_content=True).text
     assert all(f"{year}\t{year % 97} ships" in text for year in range(1840, 1860))
     assert "The year 19" not in text
+
+
+def test_a_page_of_more_blocks_than_anybody_wrote_is_data() -> None:
+    page = read_page("<p>a" * 101_000 + "<nav><a href=b>c</a></nav>", main_content=True)
+    assert page.text.count("a") == 101_000
+    assert page.text.endswith("c")
