@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import mmap
 import tarfile
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from datatrove.data import Document
 from datatrove.io import safely_create_file
-from datatrove.pipeline.filters.url_filter import URLFilter, get_list
+from datatrove.pipeline.filters.url_filter import URLFilter, get_list, normalize, normalizer
 from datatrove.utils._import_utils import ASSETS_PATH
 from huggingface_hub import cached_assets_path
 
@@ -62,6 +63,26 @@ class FastURLFilter(URLFilter):
         self.block_listed_domains, self.block_listed_url = lists.domains, lists.urls
         self.banned_words, self.soft_banned_words, self.banned_subwords = lists.banned, lists.soft, lists.subwords
         self.banned_subwords_automaton = lists.automaton
+        self._is_listed = lru_cache(4096)(self.block_listed_domains.__contains__)  # a crawl comes host by host
+
+    def filter(self, document: Document) -> bool | tuple[bool, str]:
+        """datatrove's verdict, its words asked as sets."""
+        url = document.metadata["url"]
+        host = self.tldextractor(url)
+        if self._is_listed(host.top_domain_under_public_suffix):
+            return False, "domain"
+        if self._is_listed(host.fqdn):
+            return False, "subdomain"
+        if url in self.block_listed_url:
+            return False, "url"
+        words = set(normalizer.split(url))
+        if not words.isdisjoint(self.banned_words):
+            return False, "hard_blacklisted"
+        if len(words & self.soft_banned_words) >= self.soft_word_threshold:
+            return False, "soft_blacklisted"
+        if next(self.banned_subwords_automaton.iter(normalize(url)), False):
+            return False, "blacklisted_subword"
+        return True
 
 
 class _Lists(NamedTuple):

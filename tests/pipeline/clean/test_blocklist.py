@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import pytest
 from datatrove.data import Document
+from datatrove.pipeline.filters.url_filter import URLFilter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.clean.blocklist import FastURLFilter, SortedLines
 
+_RULE = FastURLFilter()
 LINES = st.sets(st.text(st.characters(exclude_characters="\n\r", exclude_categories=["Cs"]), min_size=1), min_size=1)
 
 
@@ -48,3 +50,16 @@ def test_the_lists_are_sorted_so_that_all_of_them_are_found() -> None:
 def test_verdicts(url: str, reason: str | None) -> None:
     verdict = FastURLFilter().filter(Document(text="", id="", metadata={"url": url}))
     assert verdict is True if reason is None else verdict == (False, reason)
+
+
+PARTS = st.lists(
+    st.sampled_from(["news", "blog", *sorted(_RULE.soft_banned_words)[::9], *sorted(_RULE.banned_words)[::40]])
+)
+HOSTS = st.sampled_from(["example.com", "0-1avsex.com", "a.b.co.uk", "www.0-1avsex.com", "localhost", "8.8.8.8"])
+
+
+@given(HOSTS, PARTS.map("-".join), st.sampled_from(["", "", *sorted(_RULE.banned_subwords)[::7]]))
+@settings(deadline=None, max_examples=200)
+def test_verdicts_are_datatroves(host: str, words: str, inside: str) -> None:
+    document = Document(text="", id="", metadata={"url": f"http://{host}/{words}/a{inside}b"})
+    assert _RULE.filter(document) == URLFilter.filter(_RULE, document)
