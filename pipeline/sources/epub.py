@@ -21,7 +21,7 @@ from pipeline.sources.charset import decode
 from pipeline.sources.gutenberg import LONGEST_FIELD, LONGEST_TITLE, Unreadable, books
 from pipeline.sources.html import prepare, text_of
 from pipeline.sources.stream import Limits, Part, tidy
-from pipeline.sources.xhtml import as_html
+from pipeline.sources.xhtml import resolved
 from pipeline.tasks.documents import Document
 from pipeline.tasks.guard import Extracted, guarded
 
@@ -114,7 +114,7 @@ def _with_readings(page: bytes) -> Extracted:
 
 def _extract(content: bytes, *, readings: bool) -> Extracted:
     page = decode(content, html=True)[0]
-    text = text_of(as_html(page, readings=readings), main_content=False, xhtml=True)[1]
+    text = text_of(resolved(page, readings=readings), main_content=False, xhtml=True)[1]
     return text, {"characters": len(page)}, None
 
 

@@ -1,7 +1,7 @@
-"""XHTML as HTML: what XML allows and HTML does not, such as `<title/>`, own entities, readings beside their base.
+"""Pages of EPUBs: what XML allows and HTML does not (entities of their own, prefixes), and readings beside their base.
 
 The parser is XML's, of the standard library, and never sees a document type: entities that one defines are put in
-here, within bounds, and no others are looked for. What is not well-formed is left to the parser of HTML.
+here, within bounds, and no others are looked for. What is not well-formed is left to `pipeline.html.closing`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import html.entities
 import re
 from xml.etree import ElementTree
 
-__all__ = ["TooManyEntities", "as_html"]
+__all__ = ["TooManyEntities", "resolved"]
 
 _DOCTYPE = re.compile(r"<!DOCTYPE\b[^\[\]<>]{0,1000}(?:\[(?P<subset>[^\]]{0,100000})\]\s{0,100})?>", re.IGNORECASE)
 _ENTITY = re.compile(r"<!ENTITY\s{1,50}([\w.:-]{1,100})\s{1,50}(?:\"([^\"]{0,10000})\"|'([^']{0,10000})')\s{0,50}>")
@@ -29,8 +29,8 @@ class TooManyEntities(ValueError):  # noqa: N818  (a finding about the page)
     """The entities of a page become more than the page."""
 
 
-def as_html(page: str, *, readings: bool = False) -> str:
-    """A page in HTML's syntax; as it is where it is not well-formed.
+def resolved(page: str, *, readings: bool = False) -> str:
+    """A page in HTML's syntax; where it is not well-formed, with its entities put in and else as it is.
 
     Args:
         readings: keep the readings of ruby, in brackets behind their base.

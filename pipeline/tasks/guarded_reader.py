@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
 from typing import Any
 
+from infra import events
 from pipeline.tasks import guard
 from pipeline.tasks.guard import POLL_SECONDS, Child, is_over
 
@@ -64,6 +65,7 @@ def _taken() -> Child:
     global _idle
     child, _idle = _idle, None
     if child is None or child.owner != os.getpid():  # a process that was forked has its own
+        events.flush()  # what this process has to report is no business of the other's
         child = Child(_serve)
     return child
 
@@ -119,6 +121,7 @@ def _sent(pipe: Connection, make: Callable[..., Iterator[Any]], arguments: tuple
     try:
         for item in make(*arguments):
             pipe.send(("item", item))
+        events.flush()
     except MemoryError:
         return "memory", None
     except Exception as error:

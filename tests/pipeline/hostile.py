@@ -204,7 +204,7 @@ def _row(text: str) -> object:
 
 def _page(text: str) -> object:
     try:
-        return xhtml.as_html(text)
+        return xhtml.resolved(text)
     except xhtml.TooManyEntities:
         return None
 

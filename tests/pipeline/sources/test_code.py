@@ -122,3 +122,31 @@ def test_a_broken_member_of_a_zip_costs_itself(tmp_path: Path) -> None:
         ("c.py", None),
     ]
     assert "CRC" in found[1][0].metadata["failure"]
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_code_is_kept_to_the_byte(tmp_path: Path, end: str) -> None:
+    content = (CODE + "é = '\t \x0c'  \n\n").replace("\n", end).encode()
+    document, rule = only(_read(tmp_path, "a.py", content)[0])
+    assert rule is None
+    assert document.text.encode() == content
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "times"),
+    [
+        ("a.tar", _tar("w") * 2, 2),
+        ("a.tar.gz", _tar("w:gz") * 2, 2),
+        ("a.tar.xz", _tar("w:xz") * 3, 3),
+        ("a.tgz", _tar("w:gz"), 1),
+        ("a-1.0.crate", _tar("w:gz"), 1),
+        ("a.zip", b"#!/bin/sh\nexit\n" + _zip(), 1),
+        ("a.egg", _zip(), 1),
+    ],
+)
+def test_archives_behind_each_other_and_behind_something_else(
+    tmp_path: Path, name: str, content: bytes, times: int
+) -> None:
+    found, damage = _read(tmp_path, name, content)
+    assert not damage
+    assert [document.metadata["path"] for document, rule in found if rule is None] == ["p/a.py", "p/b.c"] * times

@@ -165,6 +165,7 @@ HEAD = '<html xmlns="http://www.w3.org/1999/xhtml"><head>'
     [
         f"{HEAD}<title/></head><body><p>{WORDS}</p></body></html>",
         f'{HEAD}<title>x</title><script src="a.js"/></head><body><p>{WORDS}</p></body></html>',
+        f"{HEAD}<title/></head><body><p>{WORDS}<br></p></body></html>",
         f"{HEAD}<title>x</title></head><body><iframe/><textarea/><p/><p>{WORDS}</p></body></html>",
         f'<x:html xmlns:x="http://www.w3.org/1999/xhtml"><x:head><x:title/></x:head><x:body><x:p>{WORDS}</x:p></x:body></x:html>',
         f'{HEAD}<style type="text/css"/></head><body><a id="x"/><p>{WORDS}</p></body></html>',
