@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import logging
 import os
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -16,6 +17,9 @@ from model.architecture.config import Family, ModelConfig
 from model.sections import OptimizerKind, TrainingConfig
 
 __all__ = ["initialise", "layout_of", "settings_for"]
+
+PRESETS = ("deepseek_v2", "deepseek_v3")
+"""AutoEP's, for gates of softmax and of sigmoid."""
 
 
 def initialise(device: torch.device) -> Any:
@@ -35,8 +39,17 @@ def initialise(device: torch.device) -> Any:
     # Groups made later (the experts') would wait for half an hour, whatever the first group's time is.
     torch.distributed.distributed_c10d.default_pg_timeout = timeout
     vars(torch.distributed.distributed_c10d)["default_pg_nccl_timeout"] = timeout
+    _ask_for_no_transformers()
     deepspeed.init_distributed("nccl" if device.type == "cuda" else "gloo", timeout=timeout, verbose=False)
     return deepspeed
+
+
+def _ask_for_no_transformers() -> None:
+    """AutoEP's presets want a version of transformers for models of theirs; ours are none, and need it nowhere."""
+    from deepspeed.module_inject.auto_ep_config import PRESET_MODELS
+
+    for name in PRESETS:
+        PRESET_MODELS[name] = replace(PRESET_MODELS[name], min_transformers_version=None)
 
 
 def layout_of(architecture: ModelConfig, config: TrainingConfig, world: int) -> dict[str, int]:
@@ -97,7 +110,7 @@ def settings_for(architecture: ModelConfig, config: TrainingConfig, layout: dict
         settings["expert_parallel"] = {
             "enabled": True,
             "autoep_size": layout["expert_parallel"],
-            "preset_model": "deepseek_v3" if sigmoid else "deepseek_v2",
+            "preset_model": PRESETS[sigmoid],
             "moe_layer_pattern": r"model\.layers\.\d+\.mlp",
             "score_func": "sigmoid" if sigmoid else "softmax",
             "route_norm": architecture.norm_topk_prob,
