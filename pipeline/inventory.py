@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -29,7 +29,7 @@ __all__ = ["FoundSource", "Inventory", "take_inventory"]
 PACKED = (".gz", ".bz2", ".xz", ".zst")
 KINDS = {
     "web": (".warc", ".wet"),
-    "book": (".txt", ".epub"),
+    "book": (".txt", ".epub", ".rtf"),
     "jsonl": (".jsonl", ".ndjson"),
     "parquet": (".parquet",),
     "code": (".whl", ".tar", ".tgz", ".zip"),
@@ -173,16 +173,17 @@ def _kind(path: Path) -> tuple[str, str]:
     """Kind of a file, and the end of its name that tells; ("", "") for none that is read."""
     name = path.name
     packed = next((ending for ending in PACKED if name.endswith(ending)), "")
-    inner = Path(name.removesuffix(packed)).suffix.lower()
+    suffix = Path(name.removesuffix(packed)).suffix
+    inner, ending = suffix.lower(), suffix + packed
     for kind, endings in KINDS.items():
         if inner in endings:
-            return kind, inner + packed
+            return kind, ending
     if inner == ".xml" or (packed and not language_of(name)):
-        head = _head(path)
-        found = next((kind for first, kind in FIRST_BYTES.items() if first in head.replace(b"\0", b"")), "")
-        return (found, (inner if inner == ".xml" else "") + packed) if found else ("", "")
+        head = _head(path).replace(b"\0", b"")  # of two bytes a character, perhaps
+        found = next((kind for first, kind in FIRST_BYTES.items() if first in head), "")
+        return (found, ending if inner == ".xml" else packed) if found else ("", "")
     if not packed and language_of(name):
-        return "code", inner or name
+        return "code", suffix or name
     return "", ""
 
 
@@ -194,7 +195,7 @@ def _head(path: Path) -> bytes:
         return b""
 
 
-def _without_company(groups: dict[tuple[str, str], FoundSource]) -> dict[tuple[str, str], FoundSource]:
+def _without_company(groups: Mapping[tuple[str, str], FoundSource]) -> dict[tuple[str, str], FoundSource]:
     """Without the few texts that keep code company, its licences and notes: they are no books."""
     files: dict[str, Counter[str]] = defaultdict(Counter)
     for (top, kind), source in groups.items():
@@ -206,9 +207,8 @@ def _without_company(groups: dict[tuple[str, str], FoundSource]) -> dict[tuple[s
     }
 
 
-def _named(groups: Iterable[tuple[str, str]] | dict[tuple[str, str], FoundSource]) -> dict[str, FoundSource]:
+def _named(groups: Mapping[tuple[str, str], FoundSource]) -> dict[str, FoundSource]:
     """Sources by their folder's name, or their kind where that is no name, or is taken."""
-    assert isinstance(groups, dict)
     found: dict[str, FoundSource] = {}
     for (top, kind), source in groups.items():
         name = "".join(letter if (letter.isascii() and letter.isalnum()) or letter in "._-" else "-" for letter in top)

@@ -70,7 +70,7 @@ def test_a_root_that_cannot_be_written(tmp_path: Path) -> None:
 DAMAGED = {
     "truncated WARC": ("pages.warc.gz", "web", warc()[:-40]),
     "malformed XML": ("dump.xml", "wiki", b"<mediawiki><page><title>A</titl"),
-    "invalid UTF-8": ("book.txt", "book", b"Chapter 1\n\nGood text, then \xff\xfe\xfa bad.\n" * 20),
+    "invalid UTF-8": ("rows.jsonl", "jsonl", b'{"text": "Good text, then \xff\xfe\xfa bad."}\n' * 20),
     "empty corpus": ("rows.jsonl", "jsonl", b""),
     "broken row": ("rows.jsonl", "jsonl", b'{"text": "good"}\n{"text": \n'),
 }

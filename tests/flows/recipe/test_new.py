@@ -115,6 +115,12 @@ def test_a_folder_without_text(tmp_path: Path) -> None:
         take_inventory(tmp_path)
 
 
+def test_names_in_capitals(tmp_path: Path) -> None:
+    (tmp_path / "MOBY.TXT").write_text(PROSE)
+    (found,) = take_inventory(tmp_path).sources.values()
+    assert (found.kind, found.files, found.trouble) == ("book", 1, "")
+
+
 def test_archives_of_code(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "mill-1.0-py3-none-any.whl", "w") as archive:
         archive.writestr("mill.py", "def grind(corn):\n    return corn * 2\n" * 20)

@@ -6,6 +6,7 @@ import json
 import threading
 from pathlib import Path
 from types import SimpleNamespace
+from typing import ClassVar
 
 import pytest
 import torch
@@ -25,6 +26,7 @@ class _Reader:
     """As `ShardReader`, over made-up rows."""
 
     rows = 40
+    source_rows: ClassVar = {"wiki": 40}
     mixture = None
 
     def __len__(self) -> int:

@@ -156,6 +156,7 @@ def _bend(content: bytes, edits: list[tuple[str, float, float, bytes]]) -> bytes
 @pytest.mark.parametrize("kind", SEEDS)
 @settings(max_examples=40, deadline=None)
 @given(edits=EDITS)
+@example(edits=[("double", 0.0, 0.0625, b"")])  # of the table: two columns of one name
 @example(edits=[("swap", 0.71875, 0.5, b"")])  # of the zip: a member without a name
 def test_any_bytes_are_records_rejects_or_damage(kind: str, edits: list[tuple[str, float, float, bytes]]) -> None:
     module, source, name, _ = SEEDS[kind]
@@ -163,7 +164,8 @@ def test_any_bytes_are_records_rejects_or_damage(kind: str, edits: list[tuple[st
         try:
             found, _ = read_all(module.read, source, external(Path(folder) / name, _bend(_seed(kind), edits)))
         except UserError as error:
-            if "no column text" not in str(error):  # a table whose column has lost its name
+            # a table whose column has lost its name, or has it twice
+            if "no column text" not in str(error) and "columns are named" not in str(error):
                 raise
             found = []
     for document, rule in found:

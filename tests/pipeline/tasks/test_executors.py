@@ -36,6 +36,8 @@ from tests.pipeline.corpus import Row, published, words, write_documents, write_
 
 HOUSE = Path(__file__).parents[3]
 FILES = 4
+PATIENCE = 120
+"""Seconds that ends may take on a busy machine."""
 
 
 def rows(file: int) -> list[Row]:
@@ -237,10 +239,10 @@ def test_the_end_of_a_flow_is_the_end_of_its_tasks(executor: str, victim: str, a
         held += [process.pid for process in psutil.Process(flow.pid).children(recursive=True)]
     finally:
         flow.send_signal(signal.SIGINT if victim == "cancelled" else signal.SIGKILL)
-    flow.wait(30)
-    wait_until(lambda: not any(map(runs, held)), 30)
+    flow.wait(PATIENCE)
+    wait_until(lambda: not any(map(runs, held)), PATIENCE)
     if executor == "slurm":
-        wait_until(lambda: slurm.jobs(dict(os.environ)) == [], 30)
+        wait_until(lambda: slurm.jobs(dict(os.environ)) == [], PATIENCE)
     wait_until(lambda: not list(store.root.rglob("*.endings/*.json")), 10)
     (tmp_path / "hold").unlink()
     before = len(tasks_of(tmp_path))
