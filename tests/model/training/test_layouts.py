@@ -86,7 +86,10 @@ def _launch(jobs: list[dict[str, Any]], folder: Path) -> None:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Every layout of the matrix, and a chain of checkpoints through 2, 1 and 2 ranks, as far as two launches go."""
     folder = tmp_path_factory.mktemp("layouts")
+    hidden = tmp_path_factory.mktemp("hidden")  # what the tests have installed and a run has not
+    (hidden / "transformers.py").write_text("raise ImportError('a run has no transformers')\n")
     with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(hidden))
         patch.setenv(ENVIRONMENT_KEY, "{}")  # restored afterwards; the jobs set their own
         for name, job in SINGLES.items():
             run_job(STOCK | {"name": name} | job, folder)
