@@ -222,7 +222,7 @@ def runs(pid: int) -> bool:
 @pytest.mark.parametrize(
     ("executor", "victim"),
     [
-        # Slurm's end in time where these run alone; after the whole suite's other users of it they do not (docs/next.md)
+        # Slurm's end in time where these run alone, and not behind the whole suite (docs/next.md, Operations)
         pytest.param("slurm", "cancelled", marks=pytest.mark.nightly),
         pytest.param("slurm", "killed", marks=pytest.mark.nightly),
         ("ray", "killed"),
