@@ -41,8 +41,7 @@ def explain(
     found = find_key(key)
     console.print(Text(found.path, style="bold"))
     for heading, text in key_lines(found):
-        if heading != "keys":
-            console.print(Padding(Text(f"{heading}: {text}" if heading else text), (0, 0, 0, 2)))
+        console.print(Padding(Text(f"{heading}: {text}" if heading else text), (0, 0, 0, 2)))
     for section in sections_of(found):
         kind = section.model_fields.get("kind")
         console.print(Text(f"\n  kind: {kind.default}" if kind and kind.default else "", style="dim"))

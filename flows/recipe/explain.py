@@ -38,7 +38,6 @@ def key_lines(key: Key) -> list[tuple[str, str]]:
         ("presets", "; ".join(f"{name}: {value}" for name, value in _presets(key))),
         ("made by", entrypoints().get(key.path, "").replace(":", ", ")),
         ("read in", ", ".join(_uses(key))),
-        ("keys", ", ".join(dict.fromkeys(name for section in sections_of(key) for name in section.model_fields))),
     ]
     return [(heading, text) for heading, text in found if text]
 

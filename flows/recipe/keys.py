@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from flows.recipe.recipe import Recipe, sections_at
+from flows.recipe.recipe import Recipe, keys_at, sections_at
 from infra.errors import UserError
 
 __all__ = ["Key", "all_keys", "find_key", "sections_of"]
@@ -49,7 +49,7 @@ def find_key(path: str) -> Key:
             return Key(path, section, section.model_fields[name])
     if sections_at([*parents, name], strict=True):  # a name of one's own in a mapping: `extract.sources.shelf`
         return replace(find_key(".".join(parents)), path=path)
-    known = list(dict.fromkeys(name for section in sections_at(parents, strict=True) for name in section.model_fields))
+    known = keys_at(parents, strict=True)
     near = difflib.get_close_matches(name, known, 1, 0.5)
     where = [key.path for key in all_keys() if key.name == name]
     if where:

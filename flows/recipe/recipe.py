@@ -219,9 +219,9 @@ def sections_at(location: Sequence[str], *, strict: bool = False) -> list[type[B
     return [model for model in models if isinstance(model, type) and issubclass(model, BaseModel)]
 
 
-def keys_at(location: Sequence[str]) -> list[str]:
-    """Keys of the sections at a place of the recipe."""
-    return list(dict.fromkeys(name for model in sections_at(location) for name in model.model_fields))
+def keys_at(location: Sequence[str], *, strict: bool = False) -> list[str]:
+    """Keys of the sections at a place of the recipe, each once; `strict` as in `sections_at`."""
+    return list(dict.fromkeys(name for model in sections_at(location, strict=strict) for name in model.model_fields))
 
 
 def _variants(annotation: Any) -> list[Any]:
