@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from infra.execution import Engine as EngineChoice
 from infra.execution import execution
 from model.architecture.devices import own_device
+from model.architecture.output import Learned
 from model.architecture.transformer import Transformer
 from model.sections import OptimizerConfig, TrainingConfig
 from model.training.balance import GateWatch
@@ -57,8 +58,14 @@ class Engine(Protocol):
     def forward(self, tokens_BT: Tensor, documents_BT: Tensor | None, positions_BT: Tensor | None = None) -> Tensor:
         """Logits [B, T, V]."""
 
-    def losses(self, tokens_BT: Tensor, documents_BT: Tensor | None, targets: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """The summed loss of each of `targets` (`Transformer.forward`), of the rows of this rank."""
+    def losses(
+        self,
+        tokens_BT: Tensor,
+        documents_BT: Tensor | None,
+        targets: Sequence[Tensor | Learned],
+        starts: Sequence[Tensor] | None = None,
+    ) -> tuple[Tensor, ...]:
+        """The summed loss of each of `targets`, of the rows of this rank; `starts`: see `Transformer.forward`."""
 
     def backward(self, loss: Tensor, *, last: bool) -> None:
         """Add the gradient of this rank's share of the step's loss; `last` marks its last micro-batch."""
@@ -154,10 +161,16 @@ class SingleEngine:
             logits: Tensor = self.model(tokens_BT, documents_BT=documents_BT, positions_BT=positions_BT)
         return logits
 
-    def losses(self, tokens_BT: Tensor, documents_BT: Tensor | None, targets: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    def losses(
+        self,
+        tokens_BT: Tensor,
+        documents_BT: Tensor | None,
+        targets: Sequence[Tensor | Learned],
+        starts: Sequence[Tensor] | None = None,
+    ) -> tuple[Tensor, ...]:
         """The summed loss of each of `targets`."""
         with autocast(self.device):
-            found: tuple[Tensor, ...] = self.model(tokens_BT, documents_BT=documents_BT, targets=targets)
+            found: tuple[Tensor, ...] = self.model(tokens_BT, documents_BT=documents_BT, targets=targets, starts=starts)
         return found
 
     def backward(self, loss: Tensor, *, last: bool) -> None:
