@@ -10,7 +10,7 @@ from typing import Annotated
 
 from pydantic import Field, field_validator
 
-from infra.section import ExternalPaths, Formerly, Section
+from infra.section import Added, ExternalPaths, Formerly, Section
 from model.sections import OptimizerConfig, Schedule, TrainingConfig
 from pipeline.text.language import LANGUAGES
 from pipeline.text.languages import understood
@@ -20,6 +20,9 @@ __all__ = [
     "DpoConfig",
     "EsftScore",
     "GrpoConfig",
+    "Held",
+    "LoraConfig",
+    "LoraTarget",
     "RejectionConfig",
     "SftConfig",
     "Trained",
@@ -62,6 +65,43 @@ class EsftScore(StrEnum):
     """Share of the tokens' choices (ESFT-Token)."""
 
 
+class LoraTarget(StrEnum):
+    """Which weights get an adapter."""
+
+    ATTENTION = "attention"
+    EXPERTS = "experts"
+    """The routed experts, each one of its own."""
+    FEED_FORWARD = "feed_forward"
+    """Dense layers and shared experts."""
+
+
+class Held(StrEnum):
+    """How the weights that do not move are held in training."""
+
+    FP32 = "fp32"
+    Q8_0 = "q8_0"
+    """In 8-bit codes: 8.5 bits per weight."""
+    Q4_0 = "q4_0"
+    """In 4-bit codes: 4.5 bits per weight."""
+
+
+class LoraConfig(Section):
+    """Low-rank adapters (LoRA, arXiv 2106.09685): the weights stay, and two narrow matrices beside each are trained. The
+    artifact has the adapter in peft's format, and the model with it merged."""
+
+    rank: int = Field(16, ge=1)
+    """Width of an adapter; of each expert's too."""
+    alpha: float = Field(32.0, gt=0)
+    """The adapter counts alpha / rank times (LoRA learns less and forgets less, arXiv 2405.09673: twice the rank)."""
+    targets: tuple[LoraTarget, ...] = Field(tuple(LoraTarget), min_length=1)
+    """Which weights get one (arXiv 2405.09673: all)."""
+    held: Held = Held.FP32
+    """How the weights beside them are held: codes of 8 or 4 bits make it QLoRA (arXiv 2305.14314). What is merged is
+    then what the codes say."""
+    adapter: ExternalPaths = Field((), max_length=1)
+    """Folder of an adapter in peft's format to go on from, made for the very model that the stage starts from."""
+
+
 class SftConfig(TrainingConfig):
     """Supervised fine-tuning on chains of thought (defaults: DeepSeekMath, arXiv 2402.03300, section 3.2)."""
 
@@ -79,6 +119,8 @@ class SftConfig(TrainingConfig):
     """Steps of linear warm-up."""
     trained: Trained = Trained.ALL
     """Which weights move."""
+    lora: Annotated[LoraConfig | None, Added] = None
+    """Train adapters instead of the weights themselves; ``{}`` for the defaults."""
     esft_score: EsftScore = EsftScore.TOKEN
     """How much a task uses an expert (ESFT, arXiv 2407.01906, section 3.2)."""
     esft_threshold: float = Field(0.2, gt=0, le=1)

@@ -126,6 +126,8 @@ def _flash(q_BTNQ: Tensor, k_BTGQ: Tensor, v_BTGV: Tensor, documents: Documents,
     """
     value = v_BTGV.shape[-1]
     width = -(-max(q_BTNQ.shape[-1], value) // 8) * 8
+    # not said where it is not needed: torch 2.11 has no such argument
+    shared: dict[str, bool] = {"enable_gqa": True} if q_BTNQ.shape[2] != k_BTGQ.shape[2] else {}
     q_tNW, k_tGW, v_tGW = (F.pad(x, (0, width - x.shape[-1])).flatten(0, 1) for x in (q_BTNQ, k_BTGQ, v_BTGV))
     y_tNW: Tensor = _kernel()(
         q_tNW,
@@ -137,6 +139,6 @@ def _flash(q_BTNQ: Tensor, k_BTGQ: Tensor, v_BTGV: Tensor, documents: Documents,
         documents.longest,
         scale=scale,
         window_size=(-1, 0),  # causal
-        enable_gqa=q_tNW.shape[1] != k_tGW.shape[1],
+        **shared,
     )
     return y_tNW[..., :value].unflatten(0, q_BTNQ.shape[:2])

@@ -44,8 +44,8 @@ class TrainingBatch:
         return [Learned(_sent(each.places_t, device), _sent(each.tokens_t, device)) for each in found]
 
     def starts(self, depths: int, device: torch.device) -> list[Tensor] | None:
-        """On `device`, where the documents of rows without their last 0 to `depths` tokens begin, found where this batch
-        is. None on a CPU, which has no use for them."""
+        """On `device`, where the documents of rows without their last 0 to `depths` tokens begin, found where this
+        batch is. None on a CPU, which has no use for them."""
         if self.documents_BT is None or device.type == "cpu":
             return None
         length = self.documents_BT.shape[1]

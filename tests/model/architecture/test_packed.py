@@ -29,7 +29,7 @@ def _slow_varlen(
     *,
     scale: float,
     window_size: tuple[int, int],
-    enable_gqa: bool,
+    enable_gqa: bool = False,
 ) -> Tensor:
     """`torch.nn.attention.varlen.varlen_attn` as its documentation has it, for causal self-attention."""
     assert q_tNW.dim() == 3
