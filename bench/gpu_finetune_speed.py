@@ -117,11 +117,12 @@ def _ours_sft(device: torch.device, length: int, steps: int) -> float:
     from model.finetune_sections import SftConfig
     from model.training.engine import make_engine
     from model.training.next_token import NextToken
+    from model.training.replay import Replay
 
     transformer = _transformer(device)
     config = SftConfig(steps=steps, batch_size=ROWS, sequence_length=length, balance_loss=0.0)
     engine = make_engine(transformer, config)
-    task = NextToken(engine, _Rows(transformer.config.vocab_size, length), config, 0, None, None, "sft")
+    task = NextToken(engine, _Rows(transformer.config.vocab_size, length), config, 0, None, None, "sft", Replay())
     times = []
     for step in range(steps + 1):
         task.step(step)

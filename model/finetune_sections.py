@@ -124,8 +124,10 @@ class Held(StrEnum):
 
 
 class LoraConfig(Section):
-    """Low-rank adapters (LoRA, arXiv 2106.09685): the weights stay, and two narrow matrices beside each are trained. The
-    artifact has the adapter in peft's format, and the model with it merged."""
+    """Low-rank adapters (LoRA, arXiv 2106.09685): the weights stay, and two narrow matrices beside each are trained.
+
+    The artifact has the adapter in peft's format, and the model with it merged.
+    """
 
     rank: int = Field(16, ge=1)
     """Width of an adapter; of each expert's too."""
@@ -174,6 +176,13 @@ class SftConfig(TrainingConfig):
     """Most tokens it may write for one of them."""
     replay: ReplayConfig = ReplayConfig()
     """What is read besides, so that the model does not unlearn it."""
+
+    @model_validator(mode="after")
+    def _one_way_to_train_less(self) -> SftConfig:
+        """Adapters leave all weights alone, the chosen experts too."""
+        if self.lora is not None and self.trained is not Trained.ALL:
+            raise ValueError("lora and trained: experts exclude each other; leave one out")
+        return self
 
 
 class GrpoConfig(OptimizerConfig):

@@ -202,18 +202,22 @@ class SingleEngine:
         return list(values)
 
     def fragments(self) -> Iterator[Fragment]:
-        """Weights, moments and buffers, each in one piece."""
-        for name, parameter in self.model.named_parameters():
+        """Weights that are trained, moments and buffers, each in one piece."""
+        for name, parameter in self._trained():
             yield Fragment(MASTER, name, 0, parameter.data.flatten())
             for kind, value in moments(self.optimizer.state.get(parameter, {})).items():
                 yield Fragment(kind, name, 0, value.flatten())
         for name, buffer in kept_buffers(self.model):
             yield Fragment(BUFFER, name, 0, buffer.flatten())
 
+    def _trained(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """A frozen weight is what it was when the training began, and is there already when it goes on."""
+        return (pair for pair in self.model.named_parameters() if pair[1].requires_grad)
+
     @torch.no_grad()
     def load(self, reader: Reader) -> None:
         """Take weights, moments and buffers from a checkpoint, whatever layout wrote it."""
-        for name, parameter in self.model.named_parameters():
+        for name, parameter in self._trained():
             parameter.copy_(reader.read(MASTER, name).view_as(parameter))
             found = {
                 kind: reader.read(kind, name).view_as(parameter).to(self.device)

@@ -1,4 +1,4 @@
-"""Low-rank adapters (LoRA, arXiv 2106.09685): the weights stay as they are, and what is learned is ``s B A`` beside them.
+"""Low-rank adapters (LoRA, arXiv 2106.09685): the weights stay, and what is learned is ``s B A`` beside them.
 
 ``s = alpha / rank``; A is drawn, B begins at zero, so the adapted model begins as the model that it adapts. A linear
 layer computes ``W x + s B (A x)`` and never makes ``B A``; stacked experts make ``W + s B A`` of a whole layer, as peft
@@ -23,20 +23,21 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from infra import events
 from infra.errors import UserError
 from infra.facts import Facts
 from model.architecture.checkpoint import write_json
 from model.architecture.moe import FeedForward, RoutedExperts
 from model.architecture.transformer import Transformer
-from model.finetune_sections import Held, LoraConfig, LoraTarget
+from model.finetune_sections import Held, LoraConfig, LoraTarget, SftConfig
 
-__all__ = ["Adapters", "adapt"]
+__all__ = ["Adapters", "adapt", "adapter_files", "without_moving_bias"]
 
 ADAPTER, CONFIG = "adapter_model.safetensors", "adapter_config.json"
 PREFIX = "base_model.model."
@@ -56,8 +57,8 @@ class PeftConfig(Facts):
     use_dora: bool = False
     use_rslora: bool = False
     bias: str = "none"
-    rank_pattern: dict[str, int] = {}
-    alpha_pattern: dict[str, float] = {}
+    rank_pattern: dict[str, int] = Field(default_factory=dict)
+    alpha_pattern: dict[str, float] = Field(default_factory=dict)
 
 
 class Adapters:
@@ -65,7 +66,8 @@ class Adapters:
 
     def __init__(self, model: Transformer, config: LoraConfig) -> None:
         self.model, self.config = model, config
-        self.total = sum(parameter.numel() for parameter in model.parameters())
+        self._total = sum(parameter.numel() for parameter in model.parameters())
+        self._trained = 0
 
     def modules(self) -> Iterator[tuple[str, AdaptedLinear | AdaptedExperts]]:
         """The adapted modules, in order."""
@@ -73,10 +75,19 @@ class Adapters:
             if isinstance(module, (AdaptedLinear, AdaptedExperts)):
                 yield name, module
 
+    def count(self) -> None:
+        """Note how much is trained, while it is apart from the weights."""
+        self._trained = sum(value.numel() for value in self.model.parameters() if value.requires_grad)
+        events.note(
+            f"training {self._trained:,} parameters of adapters, {self._trained / self._total:.1%} of the model's"
+        )
+
     def shares(self) -> dict[str, float]:
         """What is trained, for the stage's metrics."""
-        trained = sum(value.numel() for value in self.model.parameters() if value.requires_grad)
-        return {"trained_parameters": trained, "trained_parameters_share": round(trained / self.total, 4)}
+        return {
+            "trained_parameters": self._trained,
+            "trained_parameters_share": round(self._trained / self._total, 4),
+        }
 
     @torch.no_grad()
     def merge(self) -> None:
@@ -95,8 +106,6 @@ class Adapters:
             for key, value in module.peft(f"{PREFIX}{name}").items()
         }
         save_file(tensors, folder / ADAPTER, metadata={"format": "pt"})
-        experts = any(isinstance(module, AdaptedExperts) for _, module in self.modules())
-        linear = sorted({name.rpartition(".")[2] for name, module in self.modules() if isinstance(module, nn.Linear)})
         settings = {
             "peft_type": "LORA",
             "task_type": "CAUSAL_LM",
@@ -106,10 +115,26 @@ class Adapters:
             "lora_alpha": self.config.alpha,
             "lora_dropout": 0.0,
             "bias": "none",
-            "target_modules": _pattern(self.modules()) if linear else None,
-            "target_parameters": [f"mlp.experts.{weight}" for weight in EXPERT_WEIGHTS] if experts else None,
+            **self._targets(),
         }
         write_json(folder / CONFIG, settings)
+
+    def _targets(self) -> dict[str, list[str] | None]:
+        """What is adapted, as peft wants to be told: in a model with experts it takes a module named ``gate_proj`` for
+        an expert of an older layout, so those of feed-forward layers are named as parameters there."""
+        modules, parameters = set[str](), set[str]()
+        has_experts = bool(self.model.config.moe_layers)
+        for name, module in self.modules():
+            owner, _, leaf = name.rpartition(".")
+            if isinstance(module, AdaptedExperts):
+                parameters.update(f"mlp.experts.{weight}" for weight in EXPERT_WEIGHTS)
+            elif has_experts and ".self_attn." not in name:
+                parameters.add(f"{owner.rpartition('.')[2]}.{leaf}.weight")
+            else:
+                modules.add(leaf)
+        # gate_up_proj first: peft wraps the second around it
+        order = sorted(parameters, key=lambda name: (not name.endswith(EXPERT_WEIGHTS[0]), name))
+        return {"target_modules": sorted(modules) or None, "target_parameters": order or None}
 
     @torch.no_grad()
     def read(self, folder: Path) -> None:
@@ -135,12 +160,6 @@ class Adapters:
                 value.copy_(there)
         if found:
             raise UserError(f"{folder}: nothing here takes {min(found)}; set lora.targets to what it was trained on")
-
-
-def _pattern(modules: Iterator[tuple[str, nn.Module]]) -> str:
-    """peft's target of exactly these linear layers: a regular expression, for names recur in layers left alone."""
-    kinds = sorted({name.split(".", 3)[3].replace(".", r"\.") for name, each in modules if isinstance(each, nn.Linear)})
-    return rf"model\.layers\.\d+\.({'|'.join(kinds)})"
 
 
 def _check(folder: Path, config: LoraConfig) -> None:
@@ -179,7 +198,19 @@ def adapt(model: Transformer, config: LoraConfig, seed: int) -> Adapters:
         raise UserError(f"lora.targets: the model has no {' or '.join(config.targets)} to adapt")
     if config.adapter:
         adapters.read(Path(config.adapter[0]))
+    adapters.count()
     return adapters
+
+
+def adapter_files(config: LoraConfig | None) -> list[Path]:
+    """The files that training goes on from, which its identity depends on."""
+    folders = () if config is None else config.adapter
+    return [Path(folder) / name for folder in folders for name in (CONFIG, ADAPTER)]
+
+
+def without_moving_bias(config: SftConfig) -> SftConfig:
+    """`config` that moves nothing but adapters: a selection bias has no gradient, and is none of an adapter's."""
+    return config.model_copy(update={"bias_update_speed": 0.0})
 
 
 def _targets(model: Transformer, config: LoraConfig) -> Iterator[tuple[str, nn.Module]]:
@@ -199,7 +230,7 @@ def _targets(model: Transformer, config: LoraConfig) -> Iterator[tuple[str, nn.M
 
 
 class HeldWeight(nn.Module):
-    """A frozen weight [..., O, I]: as it is, or in codes. Codes are no part of a checkpoint: they follow from the start."""
+    """A frozen weight [..., O, I], as it is or in codes, which checkpoints leave out: they follow from the start."""
 
     def __init__(self, weight: Tensor, held: Held) -> None:
         super().__init__()
