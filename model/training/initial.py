@@ -1,10 +1,10 @@
 """Initial weights beyond the published flat normal, drawn by name, and how strong the layers are that they make.
 
-DeepSeek's papers draw every matrix from one normal of standard deviation 0.006. Here a matrix may be scaled by the width
-that it reads (`fan_in`: d^-1/2, torch's and OLMo-core's), what writes into the residual stream by the depth
-(1 / sqrt(2 L), GPT-2), and embeddings may have unit variance (torchtitan). Each weight has a generator of its own, seeded
-by seed and name: models that share a weight's name and shape share its initial value, whatever else they hold, so seeds
-pair the arms of a study in more than their data.
+DeepSeek's papers draw every matrix from one normal of standard deviation 0.006. Here a matrix may be scaled by the
+width that it reads (`fan_in`: d^-1/2, torch's and OLMo-core's), what writes into the residual stream by the depth
+(1 / sqrt(2 L), GPT-2), and embeddings may have unit variance (torchtitan). Each weight has a generator of its own,
+seeded by seed and name: models that share a weight's name and shape share its initial value, whatever else they hold,
+so seeds pair the arms of a study in more than their data.
 
 Shapes: T tokens, D hidden, E experts, F width.
 """

@@ -61,8 +61,9 @@ def test_unit_embeddings_want_an_output_layer_of_their_own() -> None:
 
 
 def test_branches_of_experts_without_normalised_gates_are_weaker() -> None:
-    fields = {"hidden_size": 64, "intermediate_size": 128, "moe_intermediate_size": 32, "n_shared_experts": 0,
-              "n_routed_experts": 16, "num_experts_per_tok": 4, "num_hidden_layers": 1, "initializer_range": 0.02}  # fmt: skip
+    width = {"hidden_size": 64, "intermediate_size": 128, "moe_intermediate_size": 32, "initializer_range": 0.02}
+    experts = {"n_routed_experts": 16, "num_experts_per_tok": 4, "n_shared_experts": 0}
+    fields: dict[str, object] = {**width, **experts, "num_hidden_layers": 1}
     flat = InitialWeights()
     (dense,) = branch_strengths(tiny_config(Family.DEEPSEEK, **fields, first_k_dense_replace=1), flat)
     fields["first_k_dense_replace"] = 0

@@ -16,7 +16,8 @@ def test_one_group_unless_asked_for() -> None:
 
 def test_what_decay_spares() -> None:
     config = OptimizerConfig.model_validate({"decayed": "matrices", "router_rate": 2.0})
-    groups = {(g["weight_decay"], g["rate"]): g["params"] for g in parameter_groups(tiny_model().named_parameters(), config)}  # fmt: skip
+    found = parameter_groups(tiny_model().named_parameters(), config)
+    groups = {(group["weight_decay"], group["rate"]): group["params"] for group in found}
     assert set(groups) == {(0.1, 1.0), (0.0, 1.0), (0.0, 2.0)}
     assert {name.rsplit(".", 2)[-2] for name, _ in groups[0.0, 2.0]} == {"gate"}
     assert all(value.dim() == 1 or "embed_tokens" in name for name, value in groups[0.0, 1.0])
