@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Self
+from typing import Self, TypeVar
 
 import yaml
 from pydantic import Field, ValidationError, model_validator
@@ -27,11 +27,26 @@ from infra.errors import UserError
 from infra.json_objects import JsonObject
 from infra.section import Section
 
-__all__ = ["Arm", "Budget", "Contrast", "Study", "Trial", "budgets", "contrast", "load_study", "study_names", "trials"]
+__all__ = [
+    "Arm",
+    "Budget",
+    "Contrast",
+    "Study",
+    "Trial",
+    "budgets",
+    "contrast",
+    "half_width",
+    "load_study",
+    "read_study",
+    "study_names",
+    "trials",
+]
 
 STUDIES = Path(__file__).parent / "studies"
 _NAMES = stage_names()
 AFTER_PRETRAINING = tuple(_NAMES[_NAMES.index("pretrain") + 1 :])
+
+S = TypeVar("S", bound=Section)
 
 Arm = JsonObject
 """Keys of a recipe (``pretrain.model.n_routed_experts``) and what this arm sets them to."""
@@ -124,22 +139,28 @@ class Contrast:
 
 
 def study_names() -> list[str]:
-    """Studies that come with the project."""
-    return sorted(path.stem for path in STUDIES.glob("*.yaml"))
+    """Studies that come with the project, ladders apart."""
+    return sorted(path.stem for path in STUDIES.glob("*.yaml") if not path.stem.startswith("ladder"))
 
 
 def load_study(source: str) -> Study:
     """The study of a name or a YAML file; UserError when there is none or a key is wrong."""
+    return read_study(source, Study)
+
+
+def read_study(source: str, kind: type[S]) -> S:
+    """The `kind` of study of a name or a YAML file; UserError when there is none or a key is wrong."""
     path = Path(source)
     if not path.suffix:
         path = STUDIES / f"{source}.yaml"
         if not path.exists():
-            near = difflib.get_close_matches(source, study_names(), 1)
-            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(study_names())}, or give a .yaml file"
+            names = sorted(each.stem for each in STUDIES.glob("*.yaml"))
+            near = difflib.get_close_matches(source, names, 1)
+            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(names)}, or give a .yaml file"
             raise UserError(f"{source}: no such study; {hint}")
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
-        return Study.model_validate({"name": path.stem} | (values or {}))
+        return kind.model_validate({"name": path.stem} | (values or {}))
     except OSError as error:
         raise UserError(f"{path}: cannot read the study ({error.strerror}); check the path") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -209,11 +230,11 @@ def contrast(study: Study, losses: Mapping[str, Mapping[int, float]]) -> list[Co
         values = tuple(losses[arm][seed] for seed in sorted(reference))
         paired = [losses[arm][seed] - reference[seed] for seed in sorted(reference)]
         wins = sum(each < 0 for each in paired)
-        found.append(Contrast(arm, values, statistics.fmean(paired), _half_width(paired), wins))
+        found.append(Contrast(arm, values, statistics.fmean(paired), half_width(paired), wins))
     return found
 
 
-def _half_width(values: Sequence[float]) -> float:
+def half_width(values: Sequence[float]) -> float:
     """Half the 95 % interval of the mean of `values` by Student's t; infinite with one value."""
     if len(values) < 2:
         return math.inf
