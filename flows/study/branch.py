@@ -17,10 +17,16 @@ LARGEST = 300_000_000
 
 
 def branch_ratios(recipes: Mapping[str, Recipe], baseline: str) -> dict[str, float]:
-    """By arm: root mean square of what its feed-forward layers add at initialisation, over the baseline's; mean over
-    the layers. Arms too large to be made for it are left out, and all of them without the baseline's."""
+    """By arm: root mean square of what its feed-forward layers add at initialisation, over that of the dense arm, or of
+    the baseline where none is dense; mean over the layers. Arms too large to be made for it are left out, and all of
+    them without the one they are compared with."""
     found = {arm: strength for arm, recipe in recipes.items() if (strength := _strength(recipe)) is not None}
-    return {arm: strength / found[baseline] for arm, strength in found.items()} if baseline in found else {}
+    plain = next((arm for arm, recipe in recipes.items() if _is_dense(recipe)), baseline)
+    return {arm: strength / found[plain] for arm, strength in found.items()} if plain in found else {}
+
+
+def _is_dense(recipe: Recipe) -> bool:
+    return recipe.pretrain is not None and not recipe.pretrain.model.moe_layers
 
 
 def _strength(recipe: Recipe) -> float | None:

@@ -21,7 +21,7 @@ from pydantic import Field, model_validator
 
 from flows.recipe.recipe import Recipe, load_recipe
 from flows.recipe.training_plan import plan_training
-from flows.study.study import AFTER_PRETRAINING
+from flows.study.study import AFTER_PRETRAINING, study_values
 from infra.errors import UserError
 from infra.json_objects import JsonObject
 from infra.section import Section
@@ -37,6 +37,7 @@ __all__ = [
     "carried_rate",
     "climbed",
     "is_at_edge",
+    "is_ladder",
     "measured_of",
     "recipe_of",
     "sweep",
@@ -162,6 +163,11 @@ class Measured:
 
 
 Results = Mapping[LadderTrial, Measured]
+
+
+def is_ladder(source: str) -> bool:
+    """Whether a name or a YAML file is that of a ladder, and not of a study of one size."""
+    return "rungs" in study_values(source)[1]
 
 
 def wanted(ladder: Ladder, results: Results) -> list[LadderTrial]:

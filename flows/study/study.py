@@ -39,6 +39,7 @@ __all__ = [
     "load_study",
     "read_study",
     "study_names",
+    "study_values",
     "trials",
 ]
 
@@ -150,6 +151,16 @@ def load_study(source: str) -> Study:
 
 def read_study(source: str, kind: type[S]) -> S:
     """The `kind` of study of a name or a YAML file; UserError when there is none or a key is wrong."""
+    path, values = study_values(source)
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise UserError(f"{path}: {'.'.join(map(str, first['loc'])) or 'study'}: {first['msg']}") from None
+
+
+def study_values(source: str) -> tuple[Path, JsonObject]:
+    """The file of a name or a path, and what it says; UserError when there is none, or no mapping in it."""
     path = Path(source)
     if not path.suffix:
         path = STUDIES / f"{source}.yaml"
@@ -160,16 +171,13 @@ def read_study(source: str, kind: type[S]) -> S:
             raise UserError(f"{source}: no such study; {hint}")
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
-        return kind.model_validate({"name": path.stem} | (values or {}))
     except OSError as error:
         raise UserError(f"{path}: cannot read the study ({error.strerror}); check the path") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not valid YAML in UTF-8: {error}") from None
-    except TypeError:
-        raise UserError(f"{path}: a study is a mapping of keys") from None
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        raise UserError(f"{path}: {'.'.join(map(str, first['loc'])) or 'study'}: {first['msg']}") from None
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: a study is a mapping of keys")
+    return path, {"name": path.stem} | values
 
 
 def trials(study: Study) -> list[Trial]:
@@ -184,7 +192,10 @@ def trials(study: Study) -> list[Trial]:
 
 
 def _trial(study: Study, name: str, seed: int) -> Trial:
-    settings = study.settings | study.arms[name] | {"pretrain.seed": seed, "name": f"{study.name}-{name}-{seed}"}
+    same_rows: Arm = {"pretrain.validation_seed": 0}  # whatever the seed
+    settings = (
+        same_rows | study.settings | study.arms[name] | {"pretrain.seed": seed, "name": f"{study.name}-{name}-{seed}"}
+    )
     if study.only_pretrain:
         settings |= dict.fromkeys(AFTER_PRETRAINING)
     try:
