@@ -97,7 +97,7 @@ def standings(ladder: Ladder, results: Results) -> tuple[list[Standing], dict[st
     }
     recipes = {arm: recipe_of(ladder, _at(ladder, arm, tops[arm], results)) for arm in reached}
     ratios = branch_ratios(recipes, ladder.baseline)
-    found = []
+    standing = []
     for arm, rungs in reached.items():
         top, flops = tops[arm], ladder.rungs[tops[arm]].flops
         config = recipes[arm].pretrain
@@ -107,7 +107,7 @@ def standings(ladder: Ladder, results: Results) -> tuple[list[Standing], dict[st
         if arm != ladder.baseline:
             saved = multiplier(laws[arm], _losses(rungs[top]), _losses(plain[top]), flops)
         best = swept_best(ladder, arm, results)
-        found.append(
+        standing.append(
             Standing(
                 arm=arm,
                 flops=flops,
@@ -115,13 +115,13 @@ def standings(ladder: Ladder, results: Results) -> tuple[list[Standing], dict[st
                 active=count_parameters(model, active=True),
                 losses=_losses(rungs[top]),
                 compute=saved,
-                time=saved and saved.value * _seconds(plain[top]) / max(_seconds(rungs[top]), 1e-9),
+                time=None if saved is None else saved.value * _seconds(plain[top]) / max(_seconds(rungs[top]), 1e-9),
                 branch=ratios.get(arm),
                 rate=best.rate,
                 strength=best.strength,
             )
         )
-    return found, laws
+    return standing, laws
 
 
 def _at(ladder: Ladder, arm: str, rung: int, results: Results) -> LadderTrial:

@@ -101,6 +101,7 @@ def test_a_trial_spends_its_budget() -> None:
         assert plan.tokens * plan.flops_per_token == pytest.approx(ladder.rungs[rung].flops, rel=0.06)
         assert recipe.pretrain is not None
         assert recipe.pretrain.seed == 2
+    assert recipe.pretrain is not None
     assert recipe.pretrain.model.routed_scaling_factor == pytest.approx(0.5 * math.sqrt(2), rel=1e-2)
     with pytest.raises(UserError, match="lower batch_size"):
         recipe_of(_ladder(rungs=[{**RUNGS[0], "batch_size": 512}]), LadderTrial("dense", 0, 1.0, 1e-3, 0))
