@@ -155,7 +155,7 @@ STAGES: tuple[Stage, ...] = (
         Family.CORPUS,
         "pipeline.tokens.tokenizer:tokenizer",
         (read("decontaminate"), read("reasoning")),
-        2,
+        3,
         "byte-level BPE",
         TokenizerMetrics,
     ),
