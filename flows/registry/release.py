@@ -158,7 +158,7 @@ def _facts(session: Session, files: dict[str, str]) -> VersionFacts:
     released = split_address(session.plan["export"].job.inputs["model"])[0]
     marks = evaluation.checkpoints[released]
     first = next((name for name in BASES if name in evaluation.checkpoints), released)
-    base = session.manifest("pretrain" if session.recipe.has("pretrain") else "continued").metrics
+    base = session.manifest(next(name for name in BASES if session.recipe.has(name))).metrics
     quantized = QuantizeMetrics.read(session.manifest("quantize").metrics)
     exported = ExportMetrics.read(session.manifest("export").metrics)
     precision = exported.precision or "int4"

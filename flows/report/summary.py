@@ -37,6 +37,7 @@ from model.facts.training import (
     PretrainMetrics,
     RejectionMetrics,
     SftMetrics,
+    StartMetrics,
     TrainingMetrics,
 )
 from pipeline.reasoning.conversations import ConversationsMetrics
@@ -226,6 +227,14 @@ def _repeats(stage: StageView, run: Run) -> str:
     rows = {source: found.train_rows for source, found in shards.by_source.items()}
     weights = {str(name): float(str(weight)) for name, weight in mixture.items()} if isinstance(mixture, dict) else None
     return repeated(rows, weights, steps * batch)
+
+
+@_phrases.register
+def _(found: StartMetrics, stage: StageView, run: Run) -> Iterator[str]:
+    if found.parameters is not None:
+        yield f"{count(found.parameters)} parameters"
+    if found.tokens_added:
+        yield f"{plural(found.tokens_added, 'token')} added"
 
 
 @_phrases.register
