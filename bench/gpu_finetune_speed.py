@@ -2,7 +2,8 @@
 
 Layers of DeepSeek-V2-Lite's shapes (`bench.gpu_speed`), fp32 weights under bf16 autocast, AdamW, the same weights for
 everybody. Fine-tuning: packed rows of several documents of which a half is learned; ours keeps them apart, the peers do
-not. Reinforcement: answers to their limit, for an untrained model hardly ever ends one; one update for each rollout.
+not. Reinforcement: answers to their limit, for an untrained model hardly ever ends one; one update for each rollout, no
+reference.
 """
 
 from __future__ import annotations
@@ -222,7 +223,12 @@ def _ours_grpo(device: torch.device, folder: Path, tokenizer: Any, new_tokens: i
     from pipeline.reasoning.problems import read_tasks
 
     config = GrpoConfig(
-        questions=QUESTIONS, group_size=GROUP, max_new_tokens=new_tokens, programs=False, learning_rate=1e-6
+        questions=QUESTIONS,
+        group_size=GROUP,
+        max_new_tokens=new_tokens,
+        programs=False,
+        learning_rate=1e-6,
+        kl_weight=0.0,
     )
     policy = Policy(_transformer(device), config)
     tasks = read_tasks(folder / "reasoning" / "train.jsonl")
@@ -262,7 +268,7 @@ def _trl_grpo(device: torch.device, tokenizer: Any, new_tokens: int, steps: int)
                 num_generations=GROUP,
                 max_completion_length=new_tokens,
                 temperature=1.0,
-                beta=0.04,
+                beta=0.0,
             ),
             train_dataset=Dataset.from_list(prompts),
             processing_class=_fast(tokenizer),

@@ -150,8 +150,8 @@ class LoraConfig(Section):
     targets: tuple[LoraTarget, ...] = Field(tuple(LoraTarget), min_length=1)
     """Which weights get one (arXiv 2405.09673: all)."""
     held: Held = Held.FP32
-    """How the weights beside them are held: codes of 8 or 4 bits make it QLoRA (arXiv 2305.14314). What is merged is
-    then what the codes say."""
+    """How the weights beside them are held: codes of 8 or 4 bits make it QLoRA (arXiv 2305.14314), where rows are a
+    multiple of 32 weights. What is merged is then what the codes say."""
     adapter: ExternalPaths = Field((), max_length=1)
     """Folder of an adapter in peft's format to go on from, made for the very model that the stage starts from."""
 

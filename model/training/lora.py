@@ -234,12 +234,11 @@ class HeldWeight(nn.Module):
 
     def __init__(self, weight: Tensor, held: Held) -> None:
         super().__init__()
-        self.shape, self.held = weight.shape, held
-        if held is Held.FP32:
+        self.shape = weight.shape
+        self.held = Held.FP32 if weight.shape[-1] % GROUP else held  # rows of other widths stay as they are
+        if self.held is Held.FP32:
             self.plain = nn.Parameter(weight.detach(), requires_grad=False)
             return
-        if weight.shape[-1] % GROUP:
-            raise UserError(f"lora.held: rows of {weight.shape[-1]} weights are no multiple of {GROUP}; set it to fp32")
         groups = weight.detach().float().unflatten(-1, (-1, GROUP))
         if held is Held.Q8_0:
             scales = (groups.abs().amax(-1) / 127).half()
@@ -370,7 +369,7 @@ class AdaptedExperts(RoutedExperts):
     def forward(self, x_TD: Tensor, gates_TK: Tensor, experts_TK: Tensor) -> Tensor:
         """The gated sum [T, D] of the chosen experts' outputs. Held weights are decoded again in the backward pass."""
         whole = super().forward
-        if torch.is_grad_enabled() and self.bases[EXPERT_WEIGHTS[0]].held is not Held.FP32:
+        if torch.is_grad_enabled() and any(base.held is not Held.FP32 for base in self.bases.values()):
             y_TD: Tensor = checkpoint(whole, x_TD, gates_TK, experts_TK, use_reentrant=False, preserve_rng_state=False)
             return y_TD
         return whole(x_TD, gates_TK, experts_TK)
