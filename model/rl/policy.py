@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from model.architecture.transformer import Transformer
-from model.finetune_sections import GrpoConfig
+from model.finetune_sections import GrpoConfig, LossNormalisation
 from model.rl.batches import Answer, MicroBatch, micro_batches
-from model.rl.loss import GrpoTerms, grpo_loss, log_probabilities
+from model.rl.loss import GrpoTerms, grpo_loss, log_probabilities, token_weight
 from model.sections import OptimizerConfig, TrainingConfig
 from model.training.engine import SingleEngine, make_engine, own_weights, set_weights
 from model.training.guard import poisoned
@@ -106,7 +106,9 @@ class Policy:
         None, and the weights as they were, when the loss or its gradient is not a number.
         """
         config, engine = self.config, self.engine
-        parts = micro_batches(answers, config.micro_tokens, engine.device, rank=self.rank, world=self.world)
+        lengths = [len(answer.tokens) for answer in answers]
+        weigh = token_weight(lengths, config.loss_normalisation, config.max_new_tokens)
+        parts = micro_batches(answers, config.micro_tokens, engine.device, weigh, rank=self.rank, world=self.world)
         sums = torch.zeros(4, dtype=torch.float64, device=engine.device)
         is_good = sums[0].isfinite()
         for number, part in enumerate(parts):
@@ -124,7 +126,14 @@ class Policy:
             counts_LE = engine.all_reduce_sum(counts_LE)
         engine.watch.finish_step(counts_LE, torch.where(is_good, config.bias_update_speed, 0.0))
         *found, norm_found, was_good = torch.cat((sums, norm.double()[None], is_good.double()[None])).tolist()
-        row = dict(zip(("loss", "kl", "clipped", "entropy"), found, strict=True)) | {"grad_norm": norm_found}
+        loss_found, *means = found
+        if config.loss_normalisation is LossNormalisation.CONSTANT:  # its weights do not add up to 1
+            means = [value * config.max_new_tokens * len(lengths) / sum(lengths) for value in means]
+        row = {
+            "loss": loss_found,
+            **dict(zip(("kl", "clipped", "entropy"), means, strict=True)),
+            "grad_norm": norm_found,
+        }
         if self.reference is None:
             del row["kl"]
         return row if was_good else None
@@ -143,6 +152,7 @@ class Policy:
             part.advantages_N,
             part.weights_N,
             clip=self.config.clip,
+            clip_high=self.config.clip_high,
             kl_weight=self.config.kl_weight,
         )
         return terms, (part.weights_N * entropy_N).sum()

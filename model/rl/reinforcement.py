@@ -81,8 +81,8 @@ class Reinforcement(Task):
         """The updates of one step, each on a share of the questions; what they had to say, in the mean."""
         per_update = -(-self.config.questions // self.config.minibatches) * self.config.group_size
         rows = []
-        for start in range(0, len(rollout.answers), per_update):
-            row = self.policy.update(rollout.answers[start : start + per_update], rate)
+        for start in range(0, len(rollout.learned), per_update):
+            row = self.policy.update(rollout.learned[start : start + per_update], rate)
             if row is None:
                 self.bad.add(step, "the loss is not a number")
             else:
