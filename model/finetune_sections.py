@@ -22,7 +22,9 @@ __all__ = [
     "EsftScore",
     "GrpoConfig",
     "LossNormalisation",
+    "ReinforcementReplayConfig",
     "RejectionConfig",
+    "ReplayConfig",
     "SftConfig",
     "Trained",
 ]
@@ -45,6 +47,38 @@ class ContinuedConfig(TrainingConfig):
     """Sources that are the domain; all others are general, and are watched for what is forgotten."""
     max_forgetting: float = Field(0.0, ge=0)
     """The stage ends with an error when general bits per byte end this share above where they began; 0: never."""
+
+
+class ReplayConfig(Section):
+    """What fine-tuning goes on reading beside its own data, so that the model does not unlearn it.
+
+    A share is that of the gradient: each kind counts by its mean loss per token, however many rows it has, and the rows
+    come on top of the stage's own (`model.training.replay`).
+    """
+
+    text: float = Field(0.2, ge=0, lt=1)
+    """Share of plain text from the token shards (arXiv 2403.08763: 5 % for a weak shift, 25 % for a strong one)."""
+    mixture: dict[str, float] | None = None
+    """Weight of each source of the text; as they come in the shards when empty."""
+    rows: int = Field(0, ge=0)
+    """Rows of text per update; 0 for as many as have that share of its tokens."""
+    validation_sequences: int = Field(16, ge=0)
+    """Held-out rows of each source that bits per byte are measured on at every validation, to see what is forgotten;
+    0: not measured."""
+
+    @property
+    def weight_of_text(self) -> float:
+        """Factor of the text's mean loss, where the stage's own has 1."""
+        return self.text / (1 - self.text)
+
+
+class ReinforcementReplayConfig(ReplayConfig):
+    """As `sft.replay`; what a model writes itself moves it less, so that less is enough."""
+
+    text: float = Field(0.1, ge=0, lt=1)
+    """Share of plain text from the token shards (InstructGPT's PPO-ptx, arXiv 2203.02155, Eq 2)."""
+    rows: int = Field(4, ge=1)
+    """Rows of text per update."""
 
 
 class Trained(StrEnum):
@@ -92,6 +126,8 @@ class SftConfig(TrainingConfig):
     """Held-out tasks that the finished model is asked, for the stage's report; 0 for none."""
     max_new_tokens: int = Field(1024, ge=1)
     """Most tokens it may write for one of them."""
+    replay: ReplayConfig = ReplayConfig()
+    """What is read besides, so that the model does not unlearn it."""
 
 
 class Advantage(StrEnum):
@@ -179,6 +215,8 @@ class GrpoConfig(OptimizerConfig):
     """Most memory of such a program."""
     accuracy_tasks: int = Field(256, ge=1)
     """Held-out tasks asked at a validation, greedily."""
+    replay: ReinforcementReplayConfig = ReinforcementReplayConfig()
+    """What is read besides, so that the model does not unlearn it."""
     tasks: tuple[str, ...] = ()
     """Kinds of tasks that are asked, by name; all when empty."""
     logged_completions: Annotated[int, Formerly("kept_answers")] = Field(4, ge=0)
@@ -261,3 +299,5 @@ class DpoConfig(OptimizerConfig):
     """Step by which deepseek_v3's selection bias moves."""
     accuracy_tasks: int = Field(256, ge=1)
     """Held-out tasks asked before and after, greedily."""
+    replay: ReinforcementReplayConfig = ReinforcementReplayConfig()
+    """What is read besides, so that the model does not unlearn it."""

@@ -26,6 +26,7 @@ from pipeline.tokens.metrics import ShardMetrics, TokenizerMetrics
 
 __all__ = [
     "ACTIONS",
+    "BASES",
     "CHECKPOINTS",
     "STAGES",
     "Family",
@@ -92,6 +93,12 @@ class Node:
 
 RELEASED = ("grpo_second", "sft_second", "grpo", "dpo", "sft", "continued", "pretrain")
 """What is quantized and served: the most finished model."""
+
+BASES = ("pretrain", "continued")
+"""What fine-tuning starts from: the first that there is is what a released model may not have forgotten."""
+
+TEXT = read("shards", optional=True)
+"""What fine-tuning goes on reading, and is measured on."""
 
 STAGES: tuple[Stage, ...] = (
     Stage("extract", Family.CORPUS, "pipeline.extract:extract", (), 4, "raw files to documents"),
@@ -181,7 +188,7 @@ STAGES: tuple[Stage, ...] = (
         "sft",
         Family.FINETUNE,
         "model.training.sft:sft",
-        (read("continued", "pretrain", role="start"), read("tokenizer"), read("reasoning")),
+        (read("continued", "pretrain", role="start"), read("tokenizer"), read("reasoning"), TEXT),
         1,
         "fine-tuned on chains of thought",
         SftMetrics,
@@ -190,7 +197,7 @@ STAGES: tuple[Stage, ...] = (
         "dpo",
         Family.FINETUNE,
         "model.rl.dpo:dpo",
-        (read("sft", "continued", "pretrain", role="start"), read("tokenizer"), read("reasoning")),
+        (read("sft", "continued", "pretrain", role="start"), read("tokenizer"), read("reasoning"), TEXT),
         1,
         "taught preferences",
         DpoMetrics,
@@ -199,7 +206,7 @@ STAGES: tuple[Stage, ...] = (
         "grpo",
         Family.FINETUNE,
         "model.rl.grpo:grpo",
-        (read("dpo", "sft", "continued", "pretrain", role="start"), read("tokenizer"), read("reasoning")),
+        (read("dpo", "sft", "continued", "pretrain", role="start"), read("tokenizer"), read("reasoning"), TEXT),
         2,
         "reinforced by verified answers",
         GrpoMetrics,
@@ -217,7 +224,7 @@ STAGES: tuple[Stage, ...] = (
         "distill",
         Family.FINETUNE,
         "model.training.sft:sft",
-        (read("student", role="start"), read("tokenizer"), read("rejection", role="reasoning")),
+        (read("student", role="start"), read("tokenizer"), read("rejection", role="reasoning"), TEXT),
         1,
         "student taught by the model",
         SftMetrics,
@@ -226,7 +233,7 @@ STAGES: tuple[Stage, ...] = (
         "sft_second",
         Family.FINETUNE,
         "model.training.sft:sft",
-        (read("continued", "pretrain", role="start"), read("tokenizer"), read("rejection", role="reasoning")),
+        (read("continued", "pretrain", role="start"), read("tokenizer"), read("rejection", role="reasoning"), TEXT),
         1,
         "fine-tuned again on its own answers",
         SftMetrics,
@@ -235,7 +242,7 @@ STAGES: tuple[Stage, ...] = (
         "grpo_second",
         Family.FINETUNE,
         "model.rl.grpo:grpo",
-        (read("sft_second", "grpo", "sft", role="start"), read("tokenizer"), read("reasoning")),
+        (read("sft_second", "grpo", "sft", role="start"), read("tokenizer"), read("reasoning"), TEXT),
         1,
         "reinforced on all tasks",
         GrpoMetrics,

@@ -32,6 +32,7 @@ from model.facts.release import ExportMetrics, QuantizeMetrics
 from model.facts.training import (
     ContinuedMetrics,
     DpoMetrics,
+    Forgetting,
     GrpoMetrics,
     PretrainMetrics,
     RejectionMetrics,
@@ -196,6 +197,7 @@ def _(found: TrainingMetrics, stage: StageView, run: Run) -> Iterator[str]:
         yield _repeats(stage, run)
     if isinstance(found, SftMetrics):
         yield _change("accuracy", None, found.accuracy, percent)
+        yield _forgotten(found)
     if found.tokens:
         yield f"{count(found.tokens)} tokens" + (
             f" at {count(found.tokens_per_second)}/s" if found.tokens_per_second else ""
@@ -217,6 +219,7 @@ def _repeats(stage: StageView, run: Run) -> str:
 @_phrases.register
 def _(found: DpoMetrics, stage: StageView, run: Run) -> Iterator[str]:
     yield _change("accuracy", found.accuracy_before, found.accuracy_after, percent)
+    yield _forgotten(found)
     if found.pairs is not None:
         yield plural(found.pairs, "pair")
 
@@ -227,6 +230,7 @@ def _(found: GrpoMetrics, stage: StageView, run: Run) -> Iterator[str]:
     yield _change("reward", found.reward_before, found.reward_after, decimal)
     if found.kl_last is not None:
         yield f"KL {decimal(found.kl_last)}"
+    yield _forgotten(found)
 
 
 @_phrases.register
@@ -235,6 +239,15 @@ def _(found: RejectionMetrics, stage: StageView, run: Run) -> Iterator[str]:
         yield f"{percent(found.accepted_share)} of {count(found.answers or 0)} answers right"
     if found.train_tasks is not None:
         yield f"{count(found.train_tasks)} kept to learn from"
+
+
+def _forgotten(found: Forgetting) -> str:
+    """Bits per byte of the source of text that a stage forgot most of."""
+    source = found.most_forgotten
+    before, after = (found.named(f"bits_per_byte_{source}_{place}") for place in ("before", "after"))
+    if source is None or before is None or after is None:
+        return ""
+    return _change(f"bits per byte of {shorten(source, 24)}", before, after, decimal)
 
 
 def _change(what: str, first: float | None, last: float | None, form: Callable[[float], str]) -> str:

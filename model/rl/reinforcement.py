@@ -17,6 +17,7 @@ from model.rl.rollout import Rollout, program_limits, roll_out
 from model.sections import BadStep
 from model.training.guard import BadSteps
 from model.training.journal import Journal, Row
+from model.training.reading import Reading
 from model.training.schedule import learning_rate
 from model.training.trainer import StepRecord, StepResult, Task, TaskState
 from pipeline.reasoning.problems import Problem
@@ -44,8 +45,10 @@ class Reinforcement(Task):
         tasks: Sequence[Problem],
         held_out: Sequence[Problem],
         kept: Journal,
+        reading: Reading | None = None,
     ) -> None:
         self.policy, self.tokenizer, self.config, self.kept = policy, tokenizer, config, kept
+        self.reading = reading
         self.tasks, self.held_out = tasks, held_out[: config.accuracy_tasks]
         self.bad = BadSteps(BadStep.SKIP, "lower grpo.learning_rate", stage="grpo", tells=policy.rank == 0)
         self._spent = [0.0, 0.0, 0.0]
@@ -81,8 +84,8 @@ class Reinforcement(Task):
         """The updates of one step, each on a share of the questions; what they had to say, in the mean."""
         per_update = -(-self.config.questions // self.config.minibatches) * self.config.group_size
         rows = []
-        for start in range(0, len(rollout.learned), per_update):
-            row = self.policy.update(rollout.learned[start : start + per_update], rate)
+        for number, start in enumerate(range(0, len(rollout.learned), per_update), step * self.config.minibatches):
+            row = self.policy.update(rollout.learned[start : start + per_update], rate, number)
             if row is None:
                 self.bad.add(step, "the loss is not a number")
             else:
@@ -109,7 +112,8 @@ class Reinforcement(Task):
         self.kept.try_to_flush()
 
     def evaluate(self, done: int) -> Row:
-        """What the held-out questions earn, answered greedily; ranks share them out."""
+        """What the held-out questions earn, answered greedily, and bits per byte of each source's text; ranks share
+        both out."""
         policy, config = self.policy, self.config
         solutions = solve(
             policy.actor,
@@ -126,6 +130,7 @@ class Reinforcement(Task):
             "accuracy": fmean(mark.accuracy for mark, _ in everyone),
             "format": fmean(mark.format for mark, _ in everyone),
             "length": fmean(length for _, length in everyone),
+            **(self.reading(policy.engine, done) if self.reading is not None else {}),
         }
 
     def shares(self) -> dict[str, float]:

@@ -15,7 +15,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING
 
 from infra import events
-from model.facts.training import SftMetrics
+from model.facts.training import SftMetrics, forgetting
 from model.finetune_sections import SftConfig, Trained
 from model.training.ranks import RankJob, run_ranks, user_errors
 
@@ -45,6 +45,7 @@ def run_rank(job: RankJob[SftConfig]) -> SftMetrics | None:
     from model.training.finish import write_artifact
     from model.training.lineage import weight_files
     from model.training.next_token import Validation, train
+    from model.training.replay import replay_of
     from pipeline.reasoning.problems import read_tasks
 
     config, reasoning = job.config, job.inputs["reasoning"]
@@ -57,6 +58,14 @@ def run_rank(job: RankJob[SftConfig]) -> SftMetrics | None:
             for rows, seed in ((read_tasks(reasoning / "train.jsonl"), config.seed), (held_out, None))
         )
         experts = select_experts(model, training, config, pad) if config.trained is Trained.EXPERTS else None
+        micro = (config.micro_batch or config.batch_size) // job.world
+        replay, reading = replay_of(
+            config.replay,
+            job.inputs,
+            tokens=config.batch_size * config.sequence_length,
+            at_once=micro * config.sequence_length,
+            seed=config.seed,
+        )
         batches = min(-(-config.validation_sequences // config.batch_size), validating.batches)
         result = train(
             model.train(),
@@ -64,6 +73,8 @@ def run_rank(job: RankJob[SftConfig]) -> SftMetrics | None:
             config if experts is None else frozen_gates(config),
             job.snapshots,
             validation=Validation(validating, batches),
+            evaluate=reading,
+            replay=replay,
             identity="".join((training.identity, *map(file_digest, weight_files(job.start)))),
         )
     if result.model is None:
@@ -77,6 +88,7 @@ def run_rank(job: RankJob[SftConfig]) -> SftMetrics | None:
         tasks_too_long=training.left_out,
         accuracy=_accuracy(job, result.model, held_out[: config.accuracy_tasks]) if config.accuracy_tasks else None,
         **(experts.shares() if experts is not None else {}),
+        **forgetting(result.validation),
         **dict(result.metrics()),
     )
 

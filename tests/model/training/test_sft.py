@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
 from infra.errors import UserError
-from infra.execution import ENVIRONMENT_KEY
 from model.architecture.checkpoint import load_model, save_model
 from model.finetune_sections import SftConfig
 from model.generation.generate import Sampling, token_id
@@ -137,18 +136,6 @@ def test_equal_runs_give_equal_bytes(inputs: dict[str, Path], tmp_path: Path) ->
         sft(config, inputs, tmp_path / name)
     for file in ("model/model.safetensors", "history.json"):
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
-
-
-def test_two_ranks_learn_what_one_learns(
-    inputs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    config = _config(steps=3, accuracy_tasks=0)
-    one = sft(config, inputs, tmp_path / "one")
-    monkeypatch.setenv(ENVIRONMENT_KEY, json.dumps({"ranks": 2}))
-    two = sft(config, inputs, tmp_path / "two")
-    assert two.layout.ranks == 2
-    assert two.loss_before == pytest.approx(one.loss_before, rel=1e-5)
-    assert two.loss_after == pytest.approx(one.loss_after, rel=1e-3)
 
 
 def test_tasks_that_fit_nowhere_are_said(inputs: dict[str, Path], tmp_path: Path) -> None:
