@@ -197,7 +197,7 @@ def write_conversations(folder: Path) -> str:
     _write(folder / "conversations.jsonl", rows)
     asked = [_sum(numbers, ASKED[0]) for numbers in sums()]
     _write(folder / "sums.jsonl", [{"question": user["content"], "answer": said["content"]} for user, said in asked])
-    return f"{len(rows)} conversations of our own"
+    return f"{len(rows):,} conversations of our own"
 
 
 def _write(path: Path, rows: list[JsonObject]) -> None:
