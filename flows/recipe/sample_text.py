@@ -29,4 +29,4 @@ def gather_sample_text(recipe: Recipe, tell: Callable[[str], None]) -> None:
 def _paths(recipe: Recipe) -> list[str]:
     """Of sources, conversations and questions that are left out."""
     paths = [path for source in recipe.extract.sources.values() for path in source.paths]
-    return [*paths, *recipe.reasoning.exclude]
+    return [*paths, *recipe.reasoning.exclude, *(recipe.conversations.files if recipe.conversations else ())]

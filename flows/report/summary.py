@@ -39,6 +39,7 @@ from model.facts.training import (
     SftMetrics,
     TrainingMetrics,
 )
+from pipeline.reasoning.conversations import ConversationsMetrics
 from pipeline.reasoning.problems import ReasoningMetrics
 from pipeline.recall.rounds import RecallMetrics
 from pipeline.tasks.ledger import DocumentMetrics
@@ -158,6 +159,17 @@ def _(found: ReasoningMetrics, stage: StageView, run: Run) -> Iterator[str]:
     known = [f"{count(value)} {split}" for split, value in splits if value is not None]
     if known:
         yield f"problems: {', '.join(known)}"
+
+
+@_phrases.register
+def _(found: ConversationsMetrics, stage: StageView, run: Run) -> Iterator[str]:
+    train, held_out = found.train_conversations, found.validation_conversations
+    if train is not None:
+        yield f"{count(train)} conversations" + (f", {count(held_out)} held out" if held_out else "")
+    if found.answers:
+        yield plural(found.answers, "answer")
+    if found.rejected:
+        yield f"{count(found.rejected)} rejected"
 
 
 @_phrases.register
