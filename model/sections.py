@@ -14,7 +14,9 @@ __all__ = [
     "Activations",
     "BadStep",
     "BalanceScope",
+    "Decayed",
     "ExportConfig",
+    "InitialWeights",
     "OptimizerConfig",
     "OptimizerKind",
     "Precision",
@@ -22,6 +24,7 @@ __all__ = [
     "QuantizeConfig",
     "Schedule",
     "ServedPrecision",
+    "Spread",
     "TrainingConfig",
 ]
 
@@ -64,6 +67,14 @@ class OptimizerKind(StrEnum):
     """Orthogonalised momentum for hidden matrices, AdamW for the rest (arXiv 2502.16982); not with ZeRO."""
 
 
+class Decayed(StrEnum):
+    """What weight decay falls on."""
+
+    ALL = "all"
+    MATRICES = "matrices"
+    """Neither norms nor embeddings nor the experts' gates."""
+
+
 class OptimizerConfig(Section):
     """Optimizer and schedule: what all training has in common."""
 
@@ -79,6 +90,10 @@ class OptimizerConfig(Section):
     """Steps of linear warm-up (2,000 in the DeepSeek papers)."""
     weight_decay: float = Field(0.1, ge=0)
     """AdamW weight decay (DeepSeek: 0.1)."""
+    decayed: Annotated[Decayed, Added] = Decayed.ALL
+    """What weight decay falls on."""
+    router_rate: Annotated[float, Added] = Field(1.0, gt=0)
+    """Learning rate of the experts' gates, as a multiple of `learning_rate`."""
     beta1: float = Field(0.9, ge=0, lt=1)
     """AdamW decay of the first moment."""
     beta2: float = Field(0.95, ge=0, lt=1)
@@ -87,6 +102,9 @@ class OptimizerConfig(Section):
     """Largest norm of the gradient (DeepSeek: 1)."""
     balance_loss: float = Field(1e-4, ge=0)
     """Factor of the balance loss over experts (V3: 1e-4; DeepSeekMoE 2B: 0.01, 16B: 0.001, 145B: 0.003)."""
+    router_z_loss: Annotated[float, Added] = Field(0.0, ge=0)
+    """Factor of the mean squared log-sum-exp of the gates' logits (ST-MoE, arXiv 2202.08906, Eq 5: 0.001), which keeps
+    them small."""
     balance_scope: BalanceScope = BalanceScope.AUTO
     """Over which tokens experts are to be used evenly."""
     device_balance_loss: float = Field(0.0, ge=0)
@@ -124,11 +142,40 @@ class TrainingConfig(OptimizerConfig):
     """Held-out sequences per validation, taken in whole batches of `batch_size`."""
 
 
+class Spread(StrEnum):
+    """How wide the normal is that a matrix is drawn from."""
+
+    FLAT = "flat"
+    """`initializer_range` for all, as published."""
+    FAN_IN = "fan_in"
+    """The width that the matrix reads, to the power of -1/2; embeddings stay at `initializer_range`."""
+
+
+class InitialWeights(Section):
+    """Where pretraining starts from. Anything but the defaults draws each weight by its own name and the seed."""
+
+    spread: Spread = Spread.FLAT
+    """How wide the normal is that a matrix is drawn from."""
+    depth_scaled: bool = False
+    """Divide what writes into the residual stream by the square root of twice the layers."""
+    unit_embeddings: bool = False
+    """Embeddings of standard deviation 1."""
+    by_name: bool = False
+    """Draw each weight by its own name and the seed where the rest is at its default, too: models that share a weight
+    begin with the same one."""
+
+
 class PretrainConfig(TrainingConfig):
     """Architecture and schedule of pretraining."""
 
     model: ModelConfig = ModelConfig()
     """Architecture, in Hugging Face's field names."""
+    initial: Annotated[InitialWeights, Added] = InitialWeights()
+    """Where the weights start from."""
+    validation_seed: Annotated[int | None, Added] = Field(None, ge=0)
+    """Of the choice of held-out sequences; `seed` when empty. Runs that are compared want the same ones."""
+    diagnose: Annotated[bool, Added] = False
+    """With every validation also the loss by place in the sequence, and of tokens that repeat (induction)."""
     mixture: dict[str, float] | None = None
     """Weight of each source when sequences are drawn; as they come in the shards when empty."""
 

@@ -17,8 +17,10 @@ from model.facts.training import (
     PretrainMetrics,
     RejectionMetrics,
     SftMetrics,
+    StartMetrics,
 )
 from pipeline.dedup.removed import DecontaminateMetrics
+from pipeline.reasoning.conversations import ConversationsMetrics
 from pipeline.reasoning.problems import ReasoningMetrics
 from pipeline.recall.rounds import RecallMetrics
 from pipeline.tasks.ledger import DocumentMetrics
@@ -26,6 +28,7 @@ from pipeline.tokens.metrics import ShardMetrics, TokenizerMetrics
 
 __all__ = [
     "ACTIONS",
+    "BASES",
     "CHECKPOINTS",
     "STAGES",
     "Family",
@@ -90,8 +93,14 @@ class Node:
     """Role to stage."""
 
 
-RELEASED = ("grpo_second", "sft_second", "grpo", "dpo", "sft", "continued", "pretrain")
+RELEASED = ("grpo_second", "sft_second", "grpo", "dpo", "sft", "continued", "start", "pretrain")
 """What is quantized and served: the most finished model."""
+
+BASES = ("start", "pretrain", "continued")
+"""What fine-tuning starts from: the first that there is is what a released model may not have forgotten."""
+
+REPLAYED = (read("shards", optional=True), read("conversations", optional=True))
+"""What fine-tuning goes on reading, and is measured on."""
 
 STAGES: tuple[Stage, ...] = (
     Stage("extract", Family.CORPUS, "pipeline.extract:extract", (), 4, "raw files to documents"),
@@ -124,6 +133,15 @@ STAGES: tuple[Stage, ...] = (
         ReasoningMetrics,
     ),
     Stage(
+        "conversations",
+        Family.CORPUS,
+        "pipeline.reasoning.conversations:conversations",
+        (read("reasoning"),),
+        1,
+        "conversations of several turns",
+        ConversationsMetrics,
+    ),
+    Stage(
         "decontaminate",
         Family.CORPUS,
         "pipeline.dedup.decontaminate:decontaminate",
@@ -137,7 +155,7 @@ STAGES: tuple[Stage, ...] = (
         Family.CORPUS,
         "pipeline.tokens.tokenizer:tokenizer",
         (read("decontaminate"), read("reasoning")),
-        2,
+        3,
         "byte-level BPE",
         TokenizerMetrics,
     ),
@@ -169,10 +187,19 @@ STAGES: tuple[Stage, ...] = (
         PretrainMetrics,
     ),
     Stage(
+        "start",
+        Family.PRETRAIN,
+        "model.training.start:start",
+        (read("tokenizer"),),
+        1,
+        "a model that exists",
+        StartMetrics,
+    ),
+    Stage(
         "continued",
         Family.PRETRAIN,
         "model.training.continued:continued",
-        (read("pretrain", role="start", optional=True), read("shards"), read("tokenizer")),
+        (read("start", "pretrain", optional=True), read("shards"), read("tokenizer")),
         1,
         "base model of a domain",
         ContinuedMetrics,
@@ -181,7 +208,7 @@ STAGES: tuple[Stage, ...] = (
         "sft",
         Family.FINETUNE,
         "model.training.sft:sft",
-        (read("continued", "pretrain", role="start"), read("tokenizer"), read("reasoning")),
+        (read("continued", "start", "pretrain", role="start"), read("tokenizer"), read("reasoning"), *REPLAYED),
         1,
         "fine-tuned on chains of thought",
         SftMetrics,
@@ -190,7 +217,7 @@ STAGES: tuple[Stage, ...] = (
         "dpo",
         Family.FINETUNE,
         "model.rl.dpo:dpo",
-        (read("sft", "continued", "pretrain", role="start"), read("tokenizer"), read("reasoning")),
+        (read("sft", "continued", "start", "pretrain", role="start"), read("tokenizer"), read("reasoning"), *REPLAYED),
         1,
         "taught preferences",
         DpoMetrics,
@@ -199,7 +226,12 @@ STAGES: tuple[Stage, ...] = (
         "grpo",
         Family.FINETUNE,
         "model.rl.grpo:grpo",
-        (read("dpo", "sft", "continued", "pretrain", role="start"), read("tokenizer"), read("reasoning")),
+        (
+            read("dpo", "sft", "continued", "start", "pretrain", role="start"),
+            read("tokenizer"),
+            read("reasoning"),
+            *REPLAYED,
+        ),
         2,
         "reinforced by verified answers",
         GrpoMetrics,
@@ -217,7 +249,7 @@ STAGES: tuple[Stage, ...] = (
         "distill",
         Family.FINETUNE,
         "model.training.sft:sft",
-        (read("student", role="start"), read("tokenizer"), read("rejection", role="reasoning")),
+        (read("student", role="start"), read("tokenizer"), read("rejection", role="reasoning"), *REPLAYED),
         1,
         "student taught by the model",
         SftMetrics,
@@ -226,7 +258,12 @@ STAGES: tuple[Stage, ...] = (
         "sft_second",
         Family.FINETUNE,
         "model.training.sft:sft",
-        (read("continued", "pretrain", role="start"), read("tokenizer"), read("rejection", role="reasoning")),
+        (
+            read("continued", "start", "pretrain", role="start"),
+            read("tokenizer"),
+            read("rejection", role="reasoning"),
+            *REPLAYED,
+        ),
         1,
         "fine-tuned again on its own answers",
         SftMetrics,
@@ -235,7 +272,7 @@ STAGES: tuple[Stage, ...] = (
         "grpo_second",
         Family.FINETUNE,
         "model.rl.grpo:grpo",
-        (read("sft_second", "grpo", "sft", role="start"), read("tokenizer"), read("reasoning")),
+        (read("sft_second", "grpo", "sft", role="start"), read("tokenizer"), read("reasoning"), *REPLAYED),
         1,
         "reinforced on all tasks",
         GrpoMetrics,

@@ -56,19 +56,19 @@ def quantize(config: QuantizeConfig, inputs: Mapping[str, Path], out_dir: Path) 
         UserError: inputs that do not fit together, or without any held-out rows.
     """
     import torch
-    from tokenizers import Tokenizer
 
     from model.architecture.checkpoint import load_model, write_json
     from model.architecture.config import count_parameters
     from model.release.compressor import check_compressor
     from model.release.quality import Judge
     from model.training.engine import threads_for
+    from pipeline.tokens.chat import read_tokenizer
 
     torch.set_num_threads(threads_for(1))
     checkpoint = inputs["model"] / "model"
     compressor = check_compressor(config.llmcompressor, checkpoint) if config.llmcompressor else ""
     model = load_model(checkpoint).requires_grad_(False)
-    tokenizer = Tokenizer.from_file(str(inputs["tokenizer"] / "tokenizer.json"))
+    tokenizer = read_tokenizer(inputs["tokenizer"])
     if tokenizer.get_vocab_size() > model.config.vocab_size:
         raise UserError(f"{checkpoint}: its vocabulary is smaller than the tokenizer's; train it with this tokenizer")
     calibration, check = _calibration_rows(config, inputs, tokenizer)
