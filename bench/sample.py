@@ -94,16 +94,15 @@ def promises(made: Run) -> list[Row]:
 
 def conversation(made: Run, stage: str) -> list[Row]:
     """What the model of `stage` says to people."""
-    from tokenizers import Tokenizer
-
     from model.architecture.checkpoint import load_model
     from pipeline.reasoning.problems import read_tasks
+    from pipeline.tokens.chat import read_tokenizer
 
     folder, reasoning = made.stage(stage).folder, made.stage("reasoning").folder
     assert folder is not None
     assert reasoning is not None
     model = load_model(folder / "model").eval()
-    tokenizer = Tokenizer.from_file(str(folder / "model" / "tokenizer.json"))
+    tokenizer = read_tokenizer(folder / "model")
     problems = read_tasks(reasoning / "test.jsonl")
     said = say(model, tokenizer, [*EVERYDAY, "Hello"])
     for message, answer in zip([*EVERYDAY, "Hello"], said, strict=True):
@@ -156,7 +155,7 @@ def _answers(model: Transformer, tokenizer: Tokenizer, chats: Sequence[Sequence[
     found = generate(model, [chat.prompt(turns) for turns in chats], Sampling(96), stop=chat.eos, logprobs=False)
     parts = []
     for completion in found:
-        thought, answer = split_reasoning(tokenizer.decode(completion.tokens))
+        thought, answer = split_reasoning(chat.begun + tokenizer.decode(completion.tokens))
         parts.append((answer.strip() if completion.finished else "", thought))
     return parts
 
