@@ -8,7 +8,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from infra.section import ExternalPaths, Formerly, Section
 from model.sections import OptimizerConfig, Schedule, TrainingConfig
@@ -24,8 +24,22 @@ __all__ = [
     "RejectionConfig",
     "ReplayConfig",
     "SftConfig",
+    "StartConfig",
     "Trained",
 ]
+
+
+class StartConfig(Section):
+    """A model that exists, to begin with instead of pretraining one; with it `pretrain` is left out and `tokenizer`
+    adopts the checkpoint's own, unless the recipe says otherwise."""
+
+    checkpoint: ExternalPaths = Field(min_length=1)
+    """A Hugging Face checkpoint folder."""
+
+    @field_validator("checkpoint", mode="before")
+    @classmethod
+    def _one_is_enough(cls, value: object) -> object:
+        return (value,) if isinstance(value, str) else value
 
 
 class ContinuedConfig(TrainingConfig):
@@ -56,18 +70,22 @@ class ReplayConfig(Section):
 
     text: float = Field(0.2, ge=0, lt=1)
     """Share of plain text from the token shards (arXiv 2403.08763: 5 % for a weak shift, 25 % for a strong one)."""
+    conversations: float = Field(0.1, ge=0, lt=1)
+    """Share of the conversations of `conversations`, where the recipe has them."""
     mixture: dict[str, float] | None = None
     """Weight of each source of the text; as they come in the shards when empty."""
     rows: int = Field(0, ge=0)
-    """Rows of text per update; 0 for as many as have that share of its tokens."""
+    """Rows of text, and of conversations, per update; 0 for as many as have that share of its tokens."""
     validation_sequences: int = Field(16, ge=0)
     """Held-out rows of each source that bits per byte are measured on at every validation, to see what is forgotten;
     0: not measured."""
 
-    @property
-    def weight_of_text(self) -> float:
-        """Factor of the text's mean loss, where the stage's own has 1."""
-        return self.text / (1 - self.text)
+    @model_validator(mode="after")
+    def _leaves_a_share(self) -> ReplayConfig:
+        """The stage's own data have one too."""
+        if self.text + self.conversations >= 1:
+            raise ValueError("text and conversations together leave the stage's own data no share; lower one")
+        return self
 
 
 class ReinforcementReplayConfig(ReplayConfig):
@@ -76,7 +94,7 @@ class ReinforcementReplayConfig(ReplayConfig):
     text: float = Field(0.1, ge=0, lt=1)
     """Share of plain text from the token shards (InstructGPT's PPO-ptx, arXiv 2203.02155, Eq 2)."""
     rows: int = Field(4, ge=1)
-    """Rows of text per update."""
+    """Rows of text, and of conversations, per update."""
 
 
 class Trained(StrEnum):
@@ -113,6 +131,8 @@ class SftConfig(TrainingConfig):
     """Steps of linear warm-up."""
     trained: Trained = Trained.ALL
     """Which weights move."""
+    follow_ups: float = Field(0.1, ge=0, le=1)
+    """Share of the tasks that are asked as the second question of a conversation, after another task and its answer."""
     esft_score: EsftScore = EsftScore.TOKEN
     """How much a task uses an expert (ESFT, arXiv 2407.01906, section 3.2)."""
     esft_threshold: float = Field(0.2, gt=0, le=1)

@@ -17,8 +17,10 @@ from model.facts.training import (
     PretrainMetrics,
     RejectionMetrics,
     SftMetrics,
+    StartMetrics,
 )
 from pipeline.dedup.removed import DecontaminateMetrics
+from pipeline.reasoning.conversations import ConversationsMetrics
 from pipeline.reasoning.problems import ReasoningMetrics
 from pipeline.recall.rounds import RecallMetrics
 from pipeline.tasks.ledger import DocumentMetrics
@@ -91,13 +93,13 @@ class Node:
     """Role to stage."""
 
 
-RELEASED = ("grpo_second", "sft_second", "grpo", "dpo", "sft", "continued", "pretrain")
+RELEASED = ("grpo_second", "sft_second", "grpo", "dpo", "sft", "continued", "start", "pretrain")
 """What is quantized and served: the most finished model."""
 
-BASES = ("pretrain", "continued")
+BASES = ("start", "pretrain", "continued")
 """What fine-tuning starts from: the first that there is is what a released model may not have forgotten."""
 
-TEXT = read("shards", optional=True)
+REPLAYED = (read("shards", optional=True), read("conversations", optional=True))
 """What fine-tuning goes on reading, and is measured on."""
 
 STAGES: tuple[Stage, ...] = (
@@ -131,6 +133,15 @@ STAGES: tuple[Stage, ...] = (
         ReasoningMetrics,
     ),
     Stage(
+        "conversations",
+        Family.CORPUS,
+        "pipeline.reasoning.conversations:conversations",
+        (read("reasoning"),),
+        1,
+        "conversations of several turns",
+        ConversationsMetrics,
+    ),
+    Stage(
         "decontaminate",
         Family.CORPUS,
         "pipeline.dedup.decontaminate:decontaminate",
@@ -144,7 +155,7 @@ STAGES: tuple[Stage, ...] = (
         Family.CORPUS,
         "pipeline.tokens.tokenizer:tokenizer",
         (read("decontaminate"), read("reasoning")),
-        2,
+        3,
         "byte-level BPE",
         TokenizerMetrics,
     ),
@@ -176,10 +187,19 @@ STAGES: tuple[Stage, ...] = (
         PretrainMetrics,
     ),
     Stage(
+        "start",
+        Family.PRETRAIN,
+        "model.training.start:start",
+        (read("tokenizer"),),
+        1,
+        "a model that exists",
+        StartMetrics,
+    ),
+    Stage(
         "continued",
         Family.PRETRAIN,
         "model.training.continued:continued",
-        (read("pretrain", role="start", optional=True), read("shards"), read("tokenizer")),
+        (read("start", "pretrain", optional=True), read("shards"), read("tokenizer")),
         1,
         "base model of a domain",
         ContinuedMetrics,
@@ -188,7 +208,7 @@ STAGES: tuple[Stage, ...] = (
         "sft",
         Family.FINETUNE,
         "model.training.sft:sft",
-        (read("continued", "pretrain", role="start"), read("tokenizer"), read("reasoning"), TEXT),
+        (read("continued", "start", "pretrain", role="start"), read("tokenizer"), read("reasoning"), *REPLAYED),
         1,
         "fine-tuned on chains of thought",
         SftMetrics,
@@ -197,7 +217,7 @@ STAGES: tuple[Stage, ...] = (
         "dpo",
         Family.FINETUNE,
         "model.rl.dpo:dpo",
-        (read("sft", "continued", "pretrain", role="start"), read("tokenizer"), read("reasoning"), TEXT),
+        (read("sft", "continued", "start", "pretrain", role="start"), read("tokenizer"), read("reasoning"), *REPLAYED),
         1,
         "taught preferences",
         DpoMetrics,
@@ -206,7 +226,12 @@ STAGES: tuple[Stage, ...] = (
         "grpo",
         Family.FINETUNE,
         "model.rl.grpo:grpo",
-        (read("dpo", "sft", "continued", "pretrain", role="start"), read("tokenizer"), read("reasoning"), TEXT),
+        (
+            read("dpo", "sft", "continued", "start", "pretrain", role="start"),
+            read("tokenizer"),
+            read("reasoning"),
+            *REPLAYED,
+        ),
         2,
         "reinforced by verified answers",
         GrpoMetrics,
@@ -224,7 +249,7 @@ STAGES: tuple[Stage, ...] = (
         "distill",
         Family.FINETUNE,
         "model.training.sft:sft",
-        (read("student", role="start"), read("tokenizer"), read("rejection", role="reasoning"), TEXT),
+        (read("student", role="start"), read("tokenizer"), read("rejection", role="reasoning"), *REPLAYED),
         1,
         "student taught by the model",
         SftMetrics,
@@ -233,7 +258,12 @@ STAGES: tuple[Stage, ...] = (
         "sft_second",
         Family.FINETUNE,
         "model.training.sft:sft",
-        (read("continued", "pretrain", role="start"), read("tokenizer"), read("rejection", role="reasoning"), TEXT),
+        (
+            read("continued", "start", "pretrain", role="start"),
+            read("tokenizer"),
+            read("rejection", role="reasoning"),
+            *REPLAYED,
+        ),
         1,
         "fine-tuned again on its own answers",
         SftMetrics,
@@ -242,7 +272,7 @@ STAGES: tuple[Stage, ...] = (
         "grpo_second",
         Family.FINETUNE,
         "model.rl.grpo:grpo",
-        (read("sft_second", "grpo", "sft", role="start"), read("tokenizer"), read("reasoning"), TEXT),
+        (read("sft_second", "grpo", "sft", role="start"), read("tokenizer"), read("reasoning"), *REPLAYED),
         1,
         "reinforced on all tasks",
         GrpoMetrics,
@@ -264,7 +294,7 @@ STAGES: tuple[Stage, ...] = (
         Family.RELEASE,
         "model.release.quantize:quantize",
         (read(*RELEASED, role="model"), read("shards"), read("reasoning"), read("tokenizer")),
-        2,
+        3,
         "8 and 4 bits per weight",
         QuantizeMetrics,
     ),

@@ -37,8 +37,10 @@ from model.facts.training import (
     PretrainMetrics,
     RejectionMetrics,
     SftMetrics,
+    StartMetrics,
     TrainingMetrics,
 )
+from pipeline.reasoning.conversations import ConversationsMetrics
 from pipeline.reasoning.problems import ReasoningMetrics
 from pipeline.recall.rounds import RecallMetrics
 from pipeline.tasks.ledger import DocumentMetrics
@@ -161,6 +163,17 @@ def _(found: ReasoningMetrics, stage: StageView, run: Run) -> Iterator[str]:
 
 
 @_phrases.register
+def _(found: ConversationsMetrics, stage: StageView, run: Run) -> Iterator[str]:
+    train, held_out = found.train_conversations, found.validation_conversations
+    if train is not None:
+        yield f"{count(train)} conversations" + (f", {count(held_out)} held out" if held_out else "")
+    if found.answers:
+        yield plural(found.answers, "answer")
+    if found.rejected:
+        yield f"{count(found.rejected)} rejected"
+
+
+@_phrases.register
 def _(found: TokenizerMetrics, stage: StageView, run: Run) -> Iterator[str]:
     if found.vocabulary is not None:
         yield f"{count(found.vocabulary)} tokens{', adopted' if found.adopted else ''}"
@@ -214,6 +227,14 @@ def _repeats(stage: StageView, run: Run) -> str:
     rows = {source: found.train_rows for source, found in shards.by_source.items()}
     weights = {str(name): float(str(weight)) for name, weight in mixture.items()} if isinstance(mixture, dict) else None
     return repeated(rows, weights, steps * batch)
+
+
+@_phrases.register
+def _(found: StartMetrics, stage: StageView, run: Run) -> Iterator[str]:
+    if found.parameters is not None:
+        yield f"{count(found.parameters)} parameters"
+    if found.tokens_added:
+        yield f"{plural(found.tokens_added, 'token')} added"
 
 
 @_phrases.register
@@ -274,7 +295,9 @@ def _(found: EvaluateMetrics, stage: StageView, run: Run) -> Iterator[str]:
 def _(found: QuantizeMetrics, stage: StageView, run: Run) -> Iterator[str]:
     points = quantization_points(run)
     if points:
-        yield " → ".join(f"{name} {size(length)}" for name, length, _ in points)
+        bits = {name: facts.bits_per_weight for name, facts in run.quantization.precisions.items()}
+        told = {name: f" ({each:.1f} bits per weight)" if each else "" for name, each in bits.items()}
+        yield " → ".join(f"{name} {size(length)}{told[name]}" for name, length, _ in points)
         name, _, divergence = points[-1]
         yield f"KL {decimal(divergence)} at {name}"
 

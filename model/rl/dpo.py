@@ -37,8 +37,8 @@ from model.training.guard import BadSteps, poisoned
 from model.training.journal import Row
 from model.training.lineage import lineage, weight_files
 from model.training.ranks import RankJob, run_alone, user_errors
-from model.training.reading import Reading
-from model.training.replay import Replay, loss_with, replay_of
+from model.training.replay import Replay, loss_with
+from model.training.replay_sources import Kept, Replayed
 from model.training.schedule import learning_rate
 from model.training.trainer import Schedule, StepRecord, StepResult, Task, Trainer
 from pipeline.reasoning.problems import Problem, read_tasks
@@ -82,9 +82,9 @@ def run_rank(job: RankJob[DpoConfig]) -> DpoMetrics:
     pairs = encode_pairs(kept, job.tokenizer)
     engine = SingleEngine(model, config)
     with user_errors("dpo"):
-        replay, reading = replay_of(config.replay, job.inputs, tokens=0, at_once=config.micro_tokens, seed=config.seed)
-    task = Preferences(engine, pairs, config, job.tokenizer, held_out, replay, reading)
-    trainer = Trainer(task, engine, Schedule(config.steps), job.snapshots, identity + replay.identity)
+        besides = Replayed(config.replay, job.inputs, job.tokenizer, at_once=config.micro_tokens, seed=config.seed)
+    task = Preferences(engine, pairs, config, job.tokenizer, held_out, besides.replay, besides.kept)
+    trainer = Trainer(task, engine, Schedule(config.steps), job.snapshots, identity + besides.replay.identity)
     trainer.run()
     write_artifact(job, engine.model.cpu().eval(), trainer.history.steps, trainer.history.evaluations)
     (job.out_dir / "pairs.jsonl").write_bytes(kept.read_bytes())
@@ -130,11 +130,11 @@ class Preferences(Task):
         tokenizer: Tokenizer,
         held_out: Sequence[Problem],
         replay: Replay,
-        reading: Reading | None,
+        kept: Kept,
     ) -> None:
         self.engine, self.pairs, self.config = engine, pairs, config
         self.tokenizer, self.held_out = tokenizer, held_out
-        self.replay, self.reading = replay, reading
+        self.replay, self.kept = replay, kept
         self.reference = _reference(engine.model, pairs, config, engine.device)
         self.bad = BadSteps(BadStep.STOP, "lower dpo.learning_rate", stage="dpo")
 
@@ -172,11 +172,10 @@ class Preferences(Task):
         return {"step": float(record.step + 1), **record.numbers, "learning_rate": rate}
 
     def evaluate(self, done: int) -> Row:
-        """Share of the held-out questions that are answered right, and bits per byte of each source's text."""
+        """Share of the held-out questions that are answered right, and what else was kept."""
         sampling = Sampling(self.config.max_new_tokens)
         solutions = solve(self.engine.model, self.tokenizer, self.held_out, sampling)
-        read = self.reading(self.engine, done) if self.reading is not None else {}
-        return {"accuracy": fmean(solution.score for solution in solutions), **read}
+        return {"accuracy": fmean(solution.score for solution in solutions), **self.kept(self.engine, done)}
 
 
 def _cut(chosen: Sequence[int], pairs: Sequence[Pair], max_tokens: int) -> list[list[int]]:

@@ -48,7 +48,7 @@ def run_rank(job: RankJob[GrpoConfig]) -> GrpoMetrics | None:
     from model.training.finish import write_artifact
     from model.training.journal import Journal
     from model.training.lineage import lineage, weight_files
-    from model.training.replay import replay_of
+    from model.training.replay_sources import Replayed
     from model.training.trainer import Schedule, Trainer
     from pipeline.reasoning.problems import read_tasks
 
@@ -57,16 +57,16 @@ def run_rank(job: RankJob[GrpoConfig]) -> GrpoMetrics | None:
     splits = [job.inputs["reasoning"] / f"{split}.jsonl" for split in ("train", "validation")]
     tasks, held_out = (_chosen(read_tasks(split), config) for split in splits)
     with user_errors("grpo"):
-        replay, reading = replay_of(config.replay, job.inputs, tokens=0, at_once=config.micro_tokens, seed=config.seed)
-        policy = Policy(model, config, job.world, replay)
+        besides = Replayed(config.replay, job.inputs, job.tokenizer, at_once=config.micro_tokens, seed=config.seed)
+        policy = Policy(model, config, job.world, besides.replay)
     kept = Journal(job.snapshots / "rollouts.jsonl", writes=job.rank == 0)
-    task = Reinforcement(policy, job.tokenizer, config, tasks, held_out, kept, reading)
+    task = Reinforcement(policy, job.tokenizer, config, tasks, held_out, kept, besides.kept)
     trainer = Trainer(
         task,
         policy,
         Schedule(config.steps, config.validate_every),
         job.snapshots,
-        replay.identity
+        besides.replay.identity
         + lineage(config, *weight_files(job.start), job.inputs["tokenizer"] / "tokenizer.json", *splits),
         hooks=[PolicyWatch(config, task, tells=job.rank == 0)],
         journals={"rollouts": kept},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from statistics import fmean
 from typing import TYPE_CHECKING
 
@@ -15,9 +15,9 @@ from model.rl.policy import Policy
 from model.rl.rewards import reward
 from model.rl.rollout import Rollout, program_limits, roll_out
 from model.sections import BadStep
+from model.training.engine import Engine
 from model.training.guard import BadSteps
 from model.training.journal import Journal, Row
-from model.training.reading import Reading
 from model.training.schedule import learning_rate
 from model.training.trainer import StepRecord, StepResult, Task, TaskState
 from pipeline.reasoning.problems import Problem
@@ -33,6 +33,7 @@ class Reinforcement(Task):
 
     Args:
         kept: gets some answers of every step, so that a person can see what it was about.
+        measure: further numbers of an evaluation.
     """
 
     phase = "steps"
@@ -45,10 +46,10 @@ class Reinforcement(Task):
         tasks: Sequence[Problem],
         held_out: Sequence[Problem],
         kept: Journal,
-        reading: Reading | None = None,
+        measure: Callable[[Engine, int], Row] | None = None,
     ) -> None:
         self.policy, self.tokenizer, self.config, self.kept = policy, tokenizer, config, kept
-        self.reading = reading
+        self.measure = measure
         self.tasks, self.held_out = tasks, held_out[: config.accuracy_tasks]
         self.bad = BadSteps(BadStep.SKIP, "lower grpo.learning_rate", stage="grpo", tells=policy.rank == 0)
         self._spent = [0.0, 0.0, 0.0]
@@ -112,8 +113,8 @@ class Reinforcement(Task):
         self.kept.try_to_flush()
 
     def evaluate(self, done: int) -> Row:
-        """What the held-out questions earn, answered greedily, and bits per byte of each source's text; ranks share
-        both out."""
+        """What the held-out questions earn, answered greedily, and what is measured besides; ranks share both
+        out."""
         policy, config = self.policy, self.config
         solutions = solve(
             policy.actor,
@@ -130,7 +131,7 @@ class Reinforcement(Task):
             "accuracy": fmean(mark.accuracy for mark, _ in everyone),
             "format": fmean(mark.format for mark, _ in everyone),
             "length": fmean(length for _, length in everyone),
-            **(self.reading(policy.engine, done) if self.reading is not None else {}),
+            **(self.measure(policy.engine, done) if self.measure is not None else {}),
         }
 
     def shares(self) -> dict[str, float]:

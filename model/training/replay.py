@@ -15,23 +15,17 @@ Shapes: B rows of this rank, T tokens.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from infra.hashing import file_digest
-from model.finetune_sections import ReplayConfig
 from model.training.batches import BatchSource, TrainingBatch
 from model.training.engine import Engine
 from model.training.prediction import targets_at
-from model.training.reading import Reading
-from model.training.sources import ShardBatches
-from pipeline.tokens.reader import ShardReader
 
-__all__ = ["Replay", "Stream", "loss_with", "replay_of"]
+__all__ = ["Replay", "Stream", "loss_with"]
 
 Loss = Callable[[TrainingBatch], Tensor]
 """The summed loss [] of a micro-batch on the CPU, with its gradient."""
@@ -107,36 +101,6 @@ def _parts(stream: Stream, engine: Engine, number: int) -> list[TrainingBatch]:
 def _joined(rows: Sequence[TrainingBatch]) -> TrainingBatch:
     columns = zip(*((row.tokens_BT, row.documents_BT, row.loss_mask_BT) for row in rows), strict=True)
     return TrainingBatch(*(None if column[0] is None else torch.cat(column) for column in columns))  # type: ignore[arg-type]
-
-
-def replay_of(
-    config: ReplayConfig, inputs: Mapping[str, Path], *, tokens: int, at_once: int, seed: int
-) -> tuple[Replay, Reading | None]:
-    """What a stage reads besides by its section, and the measure of what it forgets; neither without shards.
-
-    Args:
-        inputs: of the stage.
-        tokens: of the stage's own data in an update, which decide how many rows there are.
-        at_once: tokens that a rank may put through the model together.
-
-    Raises:
-        ValueError: no text, or a mixture that does not fit it.
-    """
-    shards = inputs.get("shards")
-    if shards is None:
-        return Replay(), None
-    streams = [_text(config, shards, tokens, at_once, seed)] if config.text else []
-    rows = config.validation_sequences
-    return Replay(streams), Reading(shards, inputs["tokenizer"], rows) if rows else None
-
-
-def _text(config: ReplayConfig, shards: Path, tokens: int, at_once: int, seed: int) -> Stream:
-    """Plain text from the training split of `shards`."""
-    length = ShardReader(shards, "train", global_batch=1).sequence_length
-    rows = config.rows or max(1, round(tokens * config.weight_of_text / length))
-    reader = ShardReader(shards, "train", global_batch=rows, seed=seed, mixture=config.mixture)
-    digest = file_digest(shards / "shards.json")
-    return Stream("text", ShardBatches(reader), rows, config.weight_of_text, max(1, at_once // length), digest)
 
 
 def loss_with(engine: Engine) -> Loss:

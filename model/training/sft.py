@@ -39,32 +39,34 @@ def run_rank(job: RankJob[SftConfig]) -> SftMetrics | None:
     """One rank's part; rank 0 writes the artifact."""
     from infra.hashing import file_digest
     from model.architecture.checkpoint import write_json
-    from model.generation.generate import token_id
-    from model.training.chats import ChatBatches, encode_chats
+    from model.training.chats import ChatBatches, encode_chats, with_follow_ups
     from model.training.esft import frozen_gates, select_experts
     from model.training.finish import write_artifact
     from model.training.lineage import weight_files
     from model.training.next_token import Validation, train
-    from model.training.replay import replay_of
+    from model.training.replay_sources import Replayed
     from pipeline.reasoning.problems import read_tasks
+    from pipeline.tokens.chat import chat_format
 
     config, reasoning = job.config, job.inputs["reasoning"]
     model = job.starting_model()
     held_out = read_tasks(reasoning / "validation.jsonl")
-    pad = token_id(job.tokenizer, "<|pad|>")
+    pad = chat_format(job.tokenizer).pad
     with user_errors("sft"):
-        training, validating = (
-            ChatBatches(encode_chats(job.tokenizer, rows), config.sequence_length, config.batch_size, pad, seed)
-            for rows, seed in ((read_tasks(reasoning / "train.jsonl"), config.seed), (held_out, None))
-        )
+        tasks, length = read_tasks(reasoning / "train.jsonl"), config.sequence_length
+        chats = with_follow_ups(job.tokenizer, tasks, config.follow_ups, length, config.seed)
+        training = ChatBatches(chats, length, config.batch_size, pad, config.seed)
+        validating = ChatBatches(encode_chats(job.tokenizer, held_out), length, config.batch_size, pad, None)
         experts = select_experts(model, training, config, pad) if config.trained is Trained.EXPERTS else None
         micro = (config.micro_batch or config.batch_size) // job.world
-        replay, reading = replay_of(
+        besides = Replayed(
             config.replay,
             job.inputs,
-            tokens=config.batch_size * config.sequence_length,
-            at_once=micro * config.sequence_length,
+            job.tokenizer,
+            at_once=micro * length,
             seed=config.seed,
+            tokens=config.batch_size * length,
+            length=length,
         )
         batches = min(-(-config.validation_sequences // config.batch_size), validating.batches)
         result = train(
@@ -73,8 +75,8 @@ def run_rank(job: RankJob[SftConfig]) -> SftMetrics | None:
             config if experts is None else frozen_gates(config),
             job.snapshots,
             validation=Validation(validating, batches),
-            evaluate=reading,
-            replay=replay,
+            evaluate=besides.kept,
+            replay=besides.replay,
             identity="".join((training.identity, *map(file_digest, weight_files(job.start)))),
         )
     if result.model is None:

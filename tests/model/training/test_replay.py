@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from tokenizers import Tokenizer
 
 from infra.execution import ENVIRONMENT_KEY
 from model.architecture.checkpoint import load_model
@@ -18,7 +19,8 @@ from model.rl.grpo import grpo
 from model.sections import OptimizerConfig
 from model.training.batches import TrainingBatch
 from model.training.engine import SingleEngine
-from model.training.replay import Replay, Stream, loss_with, replay_of
+from model.training.replay import Replay, Stream, loss_with
+from model.training.replay_sources import Replayed
 from model.training.sft import sft
 from tests.model.artifacts import shared_artifacts
 from tests.model.conftest import tiny_model
@@ -70,10 +72,11 @@ def test_the_gradient_is_that_of_the_mean_loss_times_the_weight(at_once: int) ->
 
 def test_rows_follow_the_share_of_the_tokens_unless_they_are_named(inputs: dict[str, Path]) -> None:
     """4 rows of 96 tokens and a third more of text, in rows of 48 tokens."""
+    words = Tokenizer.from_file(str(inputs["tokenizer"] / "tokenizer.json"))
     for named, wanted in ((0, 3), (7, 7)):
         config = ReplayConfig(text=0.25, rows=named)
-        replay, _ = replay_of(config, inputs, tokens=4 * 96, at_once=100, seed=0)
-        (stream,) = replay.streams
+        besides = Replayed(config, inputs, words, tokens=4 * 96, at_once=100, seed=0)
+        (stream,) = besides.replay.streams
         assert (stream.rows, stream.at_once) == (wanted, 2)
         assert stream.weight == pytest.approx(1 / 3)
 
@@ -128,6 +131,22 @@ def test_reinforcement_and_preferences_replay_too(inputs: dict[str, Path], tmp_p
             history["validation"][0]["bits_per_byte_wiki"]
         )
         assert metrics.forgetting is not None
+
+
+def test_conversations_are_learned_beside(inputs: dict[str, Path], tmp_path: Path) -> None:
+    talk = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Hi, I can add."},
+            {"role": "user", "content": "Thanks"}, {"role": "assistant", "content": "Gladly."}]  # fmt: skip
+    (tmp_path / "conversations").mkdir()
+    for split in ("train", "validation"):
+        row = {"id": "x", "file": "talk", "messages": talk}
+        (tmp_path / "conversations" / f"{split}.jsonl").write_text(json.dumps(row) + "\n")
+    read = inputs | {"conversations": tmp_path / "conversations"}
+    config = _config(steps=8, replay={"text": 0, "conversations": 0.5, "validation_sequences": 0})
+    metrics = sft(config, read, tmp_path / "sft")
+    assert metrics.named("conversations_loss_after") < 0.8 * metrics.named("conversations_loss_before")
+    assert metrics.named("bits_per_byte_wiki_before") is None
+    steps = json.loads((tmp_path / "sft" / "history.json").read_text())["steps"]
+    assert steps[-1]["conversations_loss"] < steps[0]["conversations_loss"]
 
 
 def test_without_text_nothing_is_read(inputs: dict[str, Path], tmp_path: Path) -> None:
