@@ -73,7 +73,8 @@ def _study(folder: Path) -> Path:
     ]
     curves = {arm: [(0.0, 9.0), (50.0, 4.0), (100.0, 3.0)] for arm in study.arms}
     runs = [(arm, seed, f"20261127-0200{seed}0-gates-{arm}", 3.0) for arm in study.arms for seed in (0, 1)]
-    found = Comparison(study, costs, contrasts, curves, {"base": 1.4, "sigmoid": 1.2}, runs)
+    branches = {"base": 1.0, "sigmoid": 0.4}
+    found = Comparison(study, costs, contrasts, curves, {"base": 1.4, "sigmoid": 1.2}, branches, runs)
     return write_comparison(found, folder / "study.html")
 
 
