@@ -62,7 +62,7 @@ def _a_checkpoint_every_step() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def inputs() -> dict[str, Path]:
     made = shared_artifacts()
-    return {name: made[name] for name in ("tokenizer", "reasoning")} | {"start": made["sft"]}
+    return {name: made[name] for name in ("tokenizer", "reasoning", "shards")} | {"start": made["sft"]}
 
 
 def config(**changes: Any) -> GrpoConfig:
