@@ -25,6 +25,7 @@ __all__ = [
     "LoraConfig",
     "LoraTarget",
     "LossNormalisation",
+    "OnPolicyConfig",
     "ReinforcementReplayConfig",
     "RejectionConfig",
     "ReplayConfig",
@@ -310,6 +311,22 @@ class GrpoConfig(OptimizerConfig):
         if language and language not in LANGUAGES:
             raise ValueError(f"there are {', '.join(sorted(LANGUAGES))}")
         return language
+
+
+class OnPolicyConfig(GrpoConfig):
+    """Distillation on the student's own answers: the reverse divergence from the teacher at every token (GKD, arXiv
+    2306.13649, section 3, with all data its own). The keys of `grpo`; rewards are reported, and teach nothing."""
+
+    steps: int = Field(100, ge=1)
+    """Rollouts, each followed by `minibatches` updates."""
+    group_size: int = Field(4, ge=2)
+    """Answers per question; different questions teach more than more answers to one."""
+    learning_rate: float = Field(1e-4, gt=0)
+    """Peak learning rate."""
+    kl_weight: float = Field(0.0, ge=0, le=0)
+    """None: there is a teacher, and no reference."""
+    loss_normalisation: Annotated[LossNormalisation, Added] = LossNormalisation.TOKEN
+    """What the sum over the tokens of an update's answers is divided by."""
 
 
 class RejectionConfig(Section):
