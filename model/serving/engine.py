@@ -30,7 +30,7 @@ from infra.json_objects import JsonObject
 from model.serving.spec import CompletionRequest, EngineKind, EngineSpec, TokenEntry, TopEntry
 from model.serving.vllm import environment, first_error, vllm_command
 
-__all__ = ["Delta", "Engine", "EngineError", "EngineGoneError", "EngineRefusal", "Request"]
+__all__ = ["Delta", "Engine", "EngineError", "EngineGoneError", "EngineRefusedError", "Request"]
 
 START_SECONDS = 600.0
 """A large model is read from disk in this time."""
@@ -45,7 +45,7 @@ class EngineGoneError(EngineError):
     """The engine broke off, or could not be reached: it may have died."""
 
 
-class EngineRefusal(EngineError):
+class EngineRefusedError(EngineError):
     """The request cannot be computed, whichever engine does it: the client's mistake."""
 
 
@@ -246,7 +246,7 @@ class Engine:
         """A vector of length 1 for each of the texts, given as tokens.
 
         Raises:
-            EngineRefusal: a text is too long for it.
+            EngineRefusedError: a text is too long for it.
             EngineError: it is gone, or does not do what it should.
         """
         body = {"model": "model", "input": [list(text) for text in texts], "encoding_format": "float"}
@@ -254,7 +254,7 @@ class Engine:
             response = await self._client.post("/v1/embeddings", json=body)
             told = response.json()
             if response.status_code == 400:
-                raise EngineRefusal(_message(told))
+                raise EngineRefusedError(_message(told))
             if response.status_code != 200:
                 raise EngineError(f"{self.spec.kind} answered {response.status_code}: {_message(told)}")
             return [each["embedding"] for each in sorted(told["data"], key=lambda each: int(each["index"]))]
@@ -292,12 +292,10 @@ def _entries(told: JsonObject) -> list[TokenEntry]:
     """Tokens as llama.cpp and our own engine tell them, or as vLLM does (OpenAI's older shape)."""
     if "content" in told:
         return list(told["content"])
-    tops = told.get("top_logprobs") or []
+    columns = (told.get("tokens", ()), told.get("token_logprobs", ()), told.get("top_logprobs", ()))
     return [
-        _entry(text, logprob) | {"top_logprobs": [_entry(*each) for each in (tops[place] or {}).items()]}  # type: ignore[misc]
-        for place, (text, logprob) in enumerate(
-            zip(told.get("tokens", ()), told.get("token_logprobs", ()), strict=True)
-        )
+        {**_entry(text, logprob), "top_logprobs": [_entry(*each) for each in (top or {}).items()]}
+        for text, logprob, top in zip(*columns, strict=True)
     ]
 
 

@@ -119,6 +119,4 @@ def _check(grammar: str) -> None:
 
     # Without a tokenizer, tags that are tokens are unknown: their rules are ours, the schemas are not.
     if told := LLMatcher.validate_grammar(grammar):
-        raise UserError(
-            " ".join(told.splitlines()[0].partition(": ")[2].split())[:300] or "no grammar can be made of it"
-        )
+        raise UserError(told.splitlines()[0].partition(": ")[2][:300] or "no grammar can be made of it")

@@ -69,11 +69,10 @@ class Writer:
     def write(self, body: CompletionRequest) -> Generator[CompletionEvent, None, None]:
         """Events, one per token that completes a character, the last with the reason to finish and the counts."""
         text = _Text(self.tokenizer, tuple(body.get("stop") or ()))
-        cached = 0
         if body.get("prompt_logprobs"):
             yield {"choices": [], "prompt_logprobs": self._look_at(body)}
         if body["max_tokens"]:
-            for token, told, cached in self._tokens(body):
+            for token, told in self._tokens(body, text):
                 text.add(token, told)
                 if (ready := text.ready()) is not None:
                     yield _event(*ready)
@@ -84,17 +83,17 @@ class Writer:
         event["usage"] = {
             "prompt_tokens": len(body["prompt"]),
             "completion_tokens": len(text.tokens),
-            "prompt_tokens_details": {"cached_tokens": cached},
+            "prompt_tokens_details": {"cached_tokens": text.cached},
         }
         yield event
 
     @torch.inference_mode()
-    def _tokens(self, body: CompletionRequest) -> Iterator[tuple[int, TokenEntry | None, int]]:
-        """Tokens without the one that ends an answer, what is told of each, and how much of the prompt was known."""
+    def _tokens(self, body: CompletionRequest, text: _Text) -> Iterator[tuple[int, TokenEntry | None]]:
+        """Tokens without the one that ends an answer, and what is told of each."""
         sampling = Sampling(body["max_tokens"], body["temperature"], body["top_p"], body["seed"])
         steering = Steering(body, self._grammars if body.get("grammar") else None)
         noise_T1 = torch.from_numpy(np.random.default_rng((sampling.seed, 0)).random((sampling.max_new_tokens, 1)))
-        cache, logits_V, cached = self._prefixes.read(body["prompt"])
+        cache, logits_V, text.cached = self._prefixes.read(body["prompt"])
         past = Past(self.model, cache, torch.zeros(1, dtype=torch.int64), len(body["prompt"]) + sampling.max_new_tokens)
         for uniform_1 in noise_T1:
             token_11 = choose(steering(logits_V)[None], sampling, uniform_1[None])
@@ -103,7 +102,7 @@ class Writer:
                 return
             steering.took(token)
             told = entry(self.tokenizer, logits_V, token, body["logprobs"]) if "logprobs" in body else None
-            yield token, told, cached
+            yield token, told
             if steering.is_over:
                 return
             if past.seen + 1 < past.capacity:
@@ -137,6 +136,8 @@ class _Text:
         self._sent = 0
         self.is_cut = False
         """Whether an ending has come."""
+        self.cached = 0
+        """Tokens of the prompt that had been computed before."""
 
     def add(self, token: int, told: TokenEntry | None) -> None:
         """Note a token."""

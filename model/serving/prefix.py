@@ -1,4 +1,4 @@
-"""Prompts that begin like earlier ones are not computed again: the next turn of a chat, many questions of one system text.
+"""Prompts that begin like earlier ones are not computed again: the next turn of a chat, questions of one system text.
 
 Keys and values of the last few prompts are kept as they came out of the model, and copied as far as the tokens are the
 same. The numbers are those of a prompt computed at once, but for rounding.
@@ -58,7 +58,5 @@ class PrefixCache:
 
 def _shared(first: Sequence[int], second: Sequence[int]) -> int:
     """Length of the common beginning."""
-    return next(
-        (n for n, pair in enumerate(zip(first, second, strict=False)) if pair[0] != pair[1]),
-        min(len(first), len(second)),
-    )
+    pairs = enumerate(zip(first, second, strict=False))
+    return next((place for place, (one, other) in pairs if one != other), min(len(first), len(second)))
