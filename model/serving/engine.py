@@ -291,7 +291,7 @@ def _delta(event: JsonObject, choice: JsonObject) -> Delta | None:
 def _entries(told: JsonObject) -> list[TokenEntry]:
     """Tokens as llama.cpp and our own engine tell them, or as vLLM does (OpenAI's older shape)."""
     if "content" in told:
-        return list(told["content"])
+        return [entry for entry in told["content"] if entry["bytes"]]  # the token that ends an answer has no text
     columns = (told.get("tokens", ()), told.get("token_logprobs", ()), told.get("top_logprobs", ()))
     return [
         {**_entry(text, logprob), "top_logprobs": [_entry(*each) for each in (top or {}).items()]}

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows.serving.protocol import ApiError, ChatBody, CompletionBody, parse, read_json
+from flows.serving.errors import ApiError
+from flows.serving.protocol import ChatBody, CompletionBody, parse, read_json
 
 ASK: dict[str, Any] = {"model": "talker", "messages": [{"role": "user", "content": "hello"}]}
 
