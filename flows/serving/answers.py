@@ -249,7 +249,6 @@ class Answer:
         return ApiError(504, "the answer took longer than a request may; ask for fewer tokens", code="timeout")
 
     async def _run(self, served: Served, asked: Request) -> None:
-        self._begin(asked)
         if self._splitter is not None and (begun := getattr(served.chat, "begun", "")):
             self._splitter.feed(begun)
         events = 0
@@ -267,8 +266,10 @@ class Answer:
             self.metrics.tokens.labels("prompt").inc(self.prompt_tokens)
             self.metrics.tokens.labels("completion").inc(self.completion_tokens)
 
-    def _begin(self, asked: Request) -> None:
-        """Tell the prompt again, where that is asked for."""
+    def _begin(self) -> None:
+        """An empty piece, and the prompt again where that is asked for: from now on the answer is this engine's."""
+        self._spoken = True
+        self.tell(Part())
         if isinstance(self.body, ChatBody) or not self.body.echo:
             return
         assert self.served is not None
@@ -277,10 +278,10 @@ class Answer:
         self._told(Part(content=prompt if isinstance(prompt, str) else decode(prompt, skip_special_tokens=False)))
 
     def _count(self, delta: Delta, events: int) -> None:
-        if delta.text and not self._spoken:
-            self._spoken = True
+        if delta.text and not self.completion_tokens:
             self.metrics.first_token.observe(asyncio.get_running_loop().time() - self.arrived)
-            self.tell(Part())
+        if delta.text and not self._spoken:
+            self._begin()
         self.completion_tokens = delta.completion_tokens or max(self.completion_tokens, events)
         self.cached_tokens = delta.cached_tokens or self.cached_tokens
         self.finish = delta.finish or self.finish
@@ -314,6 +315,8 @@ class Answer:
 
     def _end(self, asked: Request) -> None:
         """What was held back, and why the answer ended."""
+        if not self._spoken:
+            self._begin()
         if not asked.max_tokens:
             self.finish = "length"
         if self._splitter is not None and not self._cutter.found and not self._calls.is_over:
@@ -346,5 +349,7 @@ class Answer:
 
     def _told(self, part: Part) -> None:
         if part:
+            if not self._spoken:
+                self._begin()
             self.whole.add(part)
             self.tell(part)

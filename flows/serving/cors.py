@@ -46,31 +46,35 @@ class PageGuard:
     """
 
     def __init__(self, app: ASGIApp, hosts: Iterable[str], origins: Sequence[str] = ()) -> None:
-        self._hosts = tuple(hosts)
-        self._guard = OriginGuard(app, self._hosts)
+        hosts = tuple(hosts)
+        self._guard = OriginGuard(app, hosts)
+        self._preflight = OriginGuard(Response(status_code=204), hosts)
         self._origins = frozenset(origin.lower() for origin in origins)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        origins = Headers(scope=scope).getlist("origin") if scope["type"] == "http" else []
+        headers = Headers(scope=scope) if scope["type"] == "http" else Headers()
+        origins = headers.getlist("origin")
         if len(origins) != 1 or origins[0].lower() not in self._origins or not scope["path"].startswith("/v1/"):
             await self._guard(scope, receive, send)
             return
-        headers = [(name, value) for name, value in scope["headers"] if name.lower() not in HIDDEN]
-        passed = {**scope, "headers": headers}
+        told = {"Access-Control-Allow-Origin": origins[0], "Access-Control-Expose-Headers": SHOWN}
+        guard = self._guard
+        if scope["method"] == "OPTIONS" and "access-control-request-method" in headers:
+            wanted = headers.get("access-control-request-headers") or "*"
+            told |= {"Access-Control-Allow-Methods": "GET, POST", "Access-Control-Allow-Headers": wanted}
+            guard = self._preflight
+        passed = [(name, value) for name, value in scope["headers"] if name.lower() not in HIDDEN]
+        await guard({**scope, "headers": passed}, receive, _opened(send, told))
 
-        async def opened(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                told = MutableHeaders(scope=message)
-                told["access-control-allow-origin"] = origins[0]
-                told["access-control-expose-headers"] = SHOWN
-                told["cross-origin-resource-policy"] = "cross-origin"
-                told.add_vary_header("Origin")
-            await send(message)
 
-        if scope["method"] == "OPTIONS" and "access-control-request-method" in Headers(scope=scope):
-            allowed = {"access-control-allow-methods": "GET, POST", "access-control-max-age": "600"}
-            asked = Headers(scope=scope).get("access-control-request-headers", "")
-            answer = Response(status_code=204, headers=allowed | {"access-control-allow-headers": asked or "*"})
-            await OriginGuard(answer, self._hosts)(passed, receive, opened)
-        else:
-            await self._guard(passed, receive, opened)
+def _opened(send: Send, told: dict[str, str]) -> Send:
+    """Adds what lets a page elsewhere read the answer, after the guard took such things out."""
+
+    async def opened(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = MutableHeaders(scope=message)
+            headers.update(told | {"Cross-Origin-Resource-Policy": "cross-origin"})
+            headers.add_vary_header("Origin")
+        await send(message)
+
+    return opened

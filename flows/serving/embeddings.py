@@ -1,7 +1,7 @@
 """``POST /v1/embeddings``: vectors of texts, from the model that is served.
 
-They are means of the last hidden states, of length 1. The model was trained to continue text and not to compare texts:
-good enough to find what is alike, no match for a model made for it.
+They are the last hidden states of the texts' last tokens, of length 1. The model was trained to continue text and not
+to compare texts: good enough to find what is alike, no match for a model made for it.
 """
 
 from __future__ import annotations

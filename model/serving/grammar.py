@@ -26,7 +26,7 @@ LEXEMES = (
     r'thought[suffix="</think>"]: /(.|\n)*/',
     r'said[suffix="<tool_call>"]: /(.|\n)*/',
     r"TEXT: /(.|\n)*/ & ~/(.|\n)*<tool_call>(.|\n)*/",
-    r"SPACE: /[ \n]{0,4}/",
+    r"SPACE: /\n{0,2}/",
 )
 """What the rules are made of; not every grammar needs each."""
 

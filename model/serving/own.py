@@ -120,9 +120,9 @@ class Writer:
 
     @torch.inference_mode()
     def embed(self, tokens: list[int]) -> list[float]:
-        """The mean of a text's last hidden states, of length 1."""
-        mean_D = self.model.hidden(torch.tensor([tokens]))[0].float().mean(0)
-        return list((mean_D / mean_D.norm()).tolist())
+        """The hidden state of a text's last token, of length 1."""
+        last_D = self.model.hidden(torch.tensor([tokens]))[0, -1].float()
+        return list((last_D / last_D.norm()).tolist())
 
 
 class _Text:
