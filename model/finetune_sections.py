@@ -8,7 +8,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from infra.section import ExternalPaths, Formerly, Section
 from model.sections import OptimizerConfig, Schedule, TrainingConfig
@@ -20,7 +20,9 @@ __all__ = [
     "DpoConfig",
     "EsftScore",
     "GrpoConfig",
+    "ReinforcementReplayConfig",
     "RejectionConfig",
+    "ReplayConfig",
     "SftConfig",
     "Trained",
 ]
@@ -43,6 +45,42 @@ class ContinuedConfig(TrainingConfig):
     """Sources that are the domain; all others are general, and are watched for what is forgotten."""
     max_forgetting: float = Field(0.0, ge=0)
     """The stage ends with an error when general bits per byte end this share above where they began; 0: never."""
+
+
+class ReplayConfig(Section):
+    """What fine-tuning goes on reading beside its own data, so that the model does not unlearn it.
+
+    A share is that of the gradient: each kind counts by its mean loss per token, however many rows it has, and the rows
+    come on top of the stage's own (`model.training.replay`).
+    """
+
+    text: float = Field(0.2, ge=0, lt=1)
+    """Share of plain text from the token shards (arXiv 2403.08763: 5 % for a weak shift, 25 % for a strong one)."""
+    conversations: float = Field(0.1, ge=0, lt=1)
+    """Share of the conversations of `conversations`, where the recipe has them."""
+    mixture: dict[str, float] | None = None
+    """Weight of each source of the text; as they come in the shards when empty."""
+    rows: int = Field(0, ge=0)
+    """Rows of text, and of conversations, per update; 0 for as many as have that share of its tokens."""
+    validation_sequences: int = Field(16, ge=0)
+    """Held-out rows of each source that bits per byte are measured on at every validation, to see what is forgotten;
+    0: not measured."""
+
+    @model_validator(mode="after")
+    def _leaves_a_share(self) -> ReplayConfig:
+        """The stage's own data have one too."""
+        if self.text + self.conversations >= 1:
+            raise ValueError("text and conversations together leave the stage's own data no share; lower one")
+        return self
+
+
+class ReinforcementReplayConfig(ReplayConfig):
+    """As `sft.replay`; what a model writes itself moves it less, so that less is enough."""
+
+    text: float = Field(0.1, ge=0, lt=1)
+    """Share of plain text from the token shards (InstructGPT's PPO-ptx, arXiv 2203.02155, Eq 2)."""
+    rows: int = Field(4, ge=1)
+    """Rows of text, and of conversations, per update."""
 
 
 class Trained(StrEnum):
@@ -79,6 +117,8 @@ class SftConfig(TrainingConfig):
     """Steps of linear warm-up."""
     trained: Trained = Trained.ALL
     """Which weights move."""
+    follow_ups: float = Field(0.1, ge=0, le=1)
+    """Share of the tasks that are asked as the second question of a conversation, after another task and its answer."""
     esft_score: EsftScore = EsftScore.TOKEN
     """How much a task uses an expert (ESFT, arXiv 2407.01906, section 3.2)."""
     esft_threshold: float = Field(0.2, gt=0, le=1)
@@ -90,6 +130,8 @@ class SftConfig(TrainingConfig):
     """Held-out tasks that the finished model is asked, for the stage's report; 0 for none."""
     max_new_tokens: int = Field(1024, ge=1)
     """Most tokens it may write for one of them."""
+    replay: ReplayConfig = ReplayConfig()
+    """What is read besides, so that the model does not unlearn it."""
 
 
 class GrpoConfig(OptimizerConfig):
@@ -143,6 +185,8 @@ class GrpoConfig(OptimizerConfig):
     """Most memory of such a program."""
     accuracy_tasks: int = Field(256, ge=1)
     """Held-out tasks asked at a validation, greedily."""
+    replay: ReinforcementReplayConfig = ReinforcementReplayConfig()
+    """What is read besides, so that the model does not unlearn it."""
     tasks: tuple[str, ...] = ()
     """Kinds of tasks that are asked, by name; all when empty."""
     logged_completions: Annotated[int, Formerly("kept_answers")] = Field(4, ge=0)
@@ -225,3 +269,5 @@ class DpoConfig(OptimizerConfig):
     """Step by which deepseek_v3's selection bias moves."""
     accuracy_tasks: int = Field(256, ge=1)
     """Held-out tasks asked before and after, greedily."""
+    replay: ReinforcementReplayConfig = ReinforcementReplayConfig()
+    """What is read besides, so that the model does not unlearn it."""

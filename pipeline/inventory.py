@@ -155,6 +155,9 @@ def take_inventory(folder: Path) -> Inventory:
     sources = _named(_without_company(groups))
     for name, source in sources.items():
         _read(name, source)
+    if sources and not models and all(source.trouble for source in sources.values()):
+        told = "; ".join(f"{name}: {source.trouble}" for name, source in sources.items())
+        raise UserError(f"{folder}: nothing in it can be read as text ({told}); see README, Your own text")
     return Inventory(sources, problems, sorted(models), passed_over)
 
 

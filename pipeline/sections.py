@@ -13,6 +13,7 @@ from infra.section import Added, ExternalPaths, Section
 __all__ = [
     "BookSource",
     "CodeSource",
+    "ConversationsConfig",
     "DatasetSource",
     "DecontaminateConfig",
     "ExtractConfig",
@@ -309,6 +310,19 @@ class ReasoningConfig(Section):
     """Share of unusable rows in `files` above which the stage gives up."""
     seed: int = 0
     """Of the tasks and their order."""
+
+
+class ConversationsConfig(Section):
+    """Conversations of several turns that fine-tuning learns from besides (`sft.replay.conversations`)."""
+
+    files: ExternalPaths = Field(min_length=1)
+    """JSONL or Parquet files of rows with `messages` of role and content, as in OpenAI's API (docs/domain.md)."""
+    validation: int = Field(32, ge=0)
+    """Conversations held out, on which the loss is measured."""
+    max_failures: float = Field(0.01, ge=0, le=1)
+    """Share of unusable rows above which the stage gives up."""
+    seed: int = 0
+    """Of what is held out, and of the order."""
 
 
 class DecontaminateConfig(LossLimits):

@@ -3,18 +3,38 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from xdist.remote import Producer
 
+from tests.cpu import Cpu
 from tests.infra import ray, slurm
 from tests.infra.s3 import s3_server, weed
 from tests.schedule import Schedule, arrange
 from tests.shared import KEY
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is there: the workers share the cores
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--cpu", type=int, metavar="N", help="print the N files and tests that took most processor seconds"
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    hear_interrupts()
+    if config.getoption("cpu"):
+        config.pluginmanager.register(Cpu(config.getoption("cpu")))
+
+
+def hear_interrupts() -> None:
+    """A script's background job (`make test &`) ignores SIGINT, and so would each flow that a test wants to cancel."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(optionalhook=True)

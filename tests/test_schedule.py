@@ -1,9 +1,13 @@
-"""The suite's own schedule names files that exist, and keeps together what shares servers."""
+"""The suite's own schedule names files that exist, and keeps together what shares servers; however it is started."""
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
+from tests.conftest import hear_interrupts
 from tests.schedule import APART, LONGEST, SLOW, TOGETHER, group_of
 
 HOUSE = Path(__file__).parents[1]
@@ -22,3 +26,13 @@ def test_groups() -> None:
     assert group_of("tests/flows/operations/test_up_alone.py::test_x") == "operations"
     assert group_of("tests/infra/test_lease.py::test_x[a::b]") == "tests/infra/test_lease.py"
     assert group_of(f"{APART[0]}::test_x[r1]") == f"{APART[0]}::test_x[r1]"
+
+
+def test_what_a_suite_in_the_background_starts_can_be_interrupted() -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        hear_interrupts()
+        program = "import signal; print(signal.getsignal(signal.SIGINT) is signal.default_int_handler)"
+        assert subprocess.check_output([sys.executable, "-S", "-c", program]) == b"True\n"
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -93,7 +93,8 @@ def _yaml(values: dict[str, Any]) -> str:
 
 
 def _sources(found: Inventory) -> str:
-    lines = ["extract:\n", "  sources:\n"]
+    usable = any(not source.trouble for source in found.sources.values())
+    lines = ["extract:\n", f"  sources:{'' if usable else ' {}'}\n"]
     for name, source in found.sources.items():
         lines += [f"    # {_told(source)}\n", *([f"    # not read: {source.trouble}\n"] if source.trouble else [])]
         keys = {"kind": source.kind, **source.options, "paths": source.paths}

@@ -23,7 +23,14 @@ from model.sections import ExportConfig, PretrainConfig, QuantizeConfig
 from pipeline.clean.section import CleanConfig
 from pipeline.dedup.section import DedupConfig
 from pipeline.recall.section import QualityConfig, RecallConfig
-from pipeline.sections import DecontaminateConfig, ExtractConfig, ReasoningConfig, ShardsConfig, TokenizerConfig
+from pipeline.sections import (
+    ConversationsConfig,
+    DecontaminateConfig,
+    ExtractConfig,
+    ReasoningConfig,
+    ShardsConfig,
+    TokenizerConfig,
+)
 
 __all__ = ["PRESETS", "OnDrift", "Recipe", "keys_at", "load_recipe", "preset_names", "sections_at"]
 
@@ -64,6 +71,8 @@ class Recipe(Section):
     """The best documents by a classifier taught with examples of one's own; not done unless asked for."""
     reasoning: ReasoningConfig = ReasoningConfig()
     """Verifiable problems with chains of thought."""
+    conversations: ConversationsConfig | None = None
+    """Conversations to learn from besides; left out unless it is given."""
     decontaminate: DecontaminateConfig = DecontaminateConfig()
     """No evaluation problem in the training text."""
     tokenizer: TokenizerConfig = TokenizerConfig()

@@ -31,6 +31,9 @@ class PromoteConfig(Section):
     """Refuse a version whose accuracy interval (95 %) lies wholly below the champion's."""
     max_domain_regression: float = Field(0.1, ge=0)
     """Most relative rise of bits per byte against the champion, on any source that both were measured on."""
+    max_forgetting: float = Field(0.2, ge=0)
+    """Most relative rise of bits per byte, on any source, since the base model that it was fine-tuned from; for a first
+    version too. What goes on reading text (`sft.replay`) stays below; 0: not asked."""
     check_files: bool = True
     """Fetch the registered files and compare them with the checksums they were registered with."""
     require_card: bool = True

@@ -19,6 +19,7 @@ from model.facts.training import (
     SftMetrics,
 )
 from pipeline.dedup.removed import DecontaminateMetrics
+from pipeline.reasoning.conversations import ConversationsMetrics
 from pipeline.reasoning.problems import ReasoningMetrics
 from pipeline.recall.rounds import RecallMetrics
 from pipeline.tasks.ledger import DocumentMetrics
@@ -26,6 +27,7 @@ from pipeline.tokens.metrics import ShardMetrics, TokenizerMetrics
 
 __all__ = [
     "ACTIONS",
+    "BASES",
     "CHECKPOINTS",
     "STAGES",
     "Family",
@@ -93,6 +95,12 @@ class Node:
 RELEASED = ("grpo_second", "sft_second", "grpo", "dpo", "sft", "continued", "pretrain")
 """What is quantized and served: the most finished model."""
 
+BASES = ("pretrain", "continued")
+"""What fine-tuning starts from: the first that there is is what a released model may not have forgotten."""
+
+REPLAYED = (read("shards", optional=True), read("conversations", optional=True))
+"""What fine-tuning goes on reading, and is measured on."""
+
 STAGES: tuple[Stage, ...] = (
     Stage("extract", Family.CORPUS, "pipeline.extract:extract", (), 4, "raw files to documents"),
     Stage("clean", Family.CORPUS, "pipeline.clean.stage:clean", (read("extract"),), 3, "quality rules"),
@@ -122,6 +130,15 @@ STAGES: tuple[Stage, ...] = (
         1,
         "problems with chains of thought",
         ReasoningMetrics,
+    ),
+    Stage(
+        "conversations",
+        Family.CORPUS,
+        "pipeline.reasoning.conversations:conversations",
+        (read("reasoning"),),
+        1,
+        "conversations of several turns",
+        ConversationsMetrics,
     ),
     Stage(
         "decontaminate",
@@ -181,7 +198,7 @@ STAGES: tuple[Stage, ...] = (
         "sft",
         Family.FINETUNE,
         "model.training.sft:sft",
-        (read("continued", "pretrain", role="start"), read("tokenizer"), read("reasoning")),
+        (read("continued", "pretrain", role="start"), read("tokenizer"), read("reasoning"), *REPLAYED),
         1,
         "fine-tuned on chains of thought",
         SftMetrics,
@@ -190,7 +207,7 @@ STAGES: tuple[Stage, ...] = (
         "dpo",
         Family.FINETUNE,
         "model.rl.dpo:dpo",
-        (read("sft", "continued", "pretrain", role="start"), read("tokenizer"), read("reasoning")),
+        (read("sft", "continued", "pretrain", role="start"), read("tokenizer"), read("reasoning"), *REPLAYED),
         1,
         "taught preferences",
         DpoMetrics,
@@ -199,7 +216,7 @@ STAGES: tuple[Stage, ...] = (
         "grpo",
         Family.FINETUNE,
         "model.rl.grpo:grpo",
-        (read("dpo", "sft", "continued", "pretrain", role="start"), read("tokenizer"), read("reasoning")),
+        (read("dpo", "sft", "continued", "pretrain", role="start"), read("tokenizer"), read("reasoning"), *REPLAYED),
         2,
         "reinforced by verified answers",
         GrpoMetrics,
@@ -217,7 +234,7 @@ STAGES: tuple[Stage, ...] = (
         "distill",
         Family.FINETUNE,
         "model.training.sft:sft",
-        (read("student", role="start"), read("tokenizer"), read("rejection", role="reasoning")),
+        (read("student", role="start"), read("tokenizer"), read("rejection", role="reasoning"), *REPLAYED),
         1,
         "student taught by the model",
         SftMetrics,
@@ -226,7 +243,12 @@ STAGES: tuple[Stage, ...] = (
         "sft_second",
         Family.FINETUNE,
         "model.training.sft:sft",
-        (read("continued", "pretrain", role="start"), read("tokenizer"), read("rejection", role="reasoning")),
+        (
+            read("continued", "pretrain", role="start"),
+            read("tokenizer"),
+            read("rejection", role="reasoning"),
+            *REPLAYED,
+        ),
         1,
         "fine-tuned again on its own answers",
         SftMetrics,
@@ -235,7 +257,7 @@ STAGES: tuple[Stage, ...] = (
         "grpo_second",
         Family.FINETUNE,
         "model.rl.grpo:grpo",
-        (read("sft_second", "grpo", "sft", role="start"), read("tokenizer"), read("reasoning")),
+        (read("sft_second", "grpo", "sft", role="start"), read("tokenizer"), read("reasoning"), *REPLAYED),
         1,
         "reinforced on all tasks",
         GrpoMetrics,

@@ -34,6 +34,10 @@ class VersionFacts(Facts):
     parameters: int | None = None
     bits_per_byte: dict[str, float] = Field(default_factory=dict)
     """Of held-out text, by source."""
+    base: str = ""
+    """The stage whose model was fine-tuned; empty where it is the released one, and in earlier releases."""
+    bits_per_byte_base: dict[str, float] = Field(default_factory=dict)
+    """Of that model, likewise."""
     files: dict[str, str] | None = None
     """SHA-256 of the weights' files by path; earlier releases recorded no others."""
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from flows.recipe.sections import PromoteConfig
 from flows.registry.facts import VersionFacts
+from model.facts.training import rise
 
 __all__ = ["Gate", "judge"]
 
@@ -19,6 +20,11 @@ class Gate:
     value: float
     limit: float
     text: str
+
+    @property
+    def told(self) -> str:
+        """What it found, for a message."""
+        return f"{self.gate}: {self.value:.4g}, the limit is {self.limit:.4g} ({self.text})"
 
 
 def judge(config: PromoteConfig, facts: VersionFacts, champion: VersionFacts | None) -> list[Gate]:
@@ -46,6 +52,7 @@ def judge(config: PromoteConfig, facts: VersionFacts, champion: VersionFacts | N
             "divergence from full precision in nats per token, at most",
         ),
     ]
+    gates += _forgetting(config, facts)
     if champion and config.must_match_champion:
         gates.append(
             Gate(
@@ -61,12 +68,25 @@ def judge(config: PromoteConfig, facts: VersionFacts, champion: VersionFacts | N
     return gates
 
 
+def _forgetting(config: PromoteConfig, facts: VersionFacts) -> list[Gate]:
+    """A gate on the source that a version forgot most of since its base model; none where that is not known."""
+    ours, base = facts.bits_per_byte, facts.bits_per_byte_base
+    rises = {source: rise(base[source], ours[source]) for source in sorted(ours.keys() & base.keys())}
+    if not rises or not config.max_forgetting:
+        return []
+    source, most = max(rises.items(), key=lambda item: item[1])
+    change = f"{base[source]:.3g} to {ours[source]:.3g}"
+    remedy = "more replay.text in sft and grpo, or a lower learning_rate"
+    text = f"rise of bits per byte of {source} since {facts.base} ({change}; less with {remedy}), at most"
+    return [Gate("forgetting", most <= config.max_forgetting, most, config.max_forgetting, text)]
+
+
 def _regressions(config: PromoteConfig, ours: dict[str, float], theirs: dict[str, float]) -> list[Gate]:
     """A gate per source of text that both versions were measured on."""
     found = []
     for source in sorted(ours.keys() & theirs.keys()):
-        rise = ours[source] / theirs[source] - 1
+        rose = rise(theirs[source], ours[source])
         text = f"rise of bits per byte on {source} against the champion's, at most"
         limit = config.max_domain_regression
-        found.append(Gate(f"domain {source}", rise <= limit, rise, limit, text))
+        found.append(Gate(f"domain {source}", rose <= limit, rose, limit, text))
     return found

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from flows.recipe.sections import PromoteConfig
+from flows.recipe.stages import BASES
 from flows.registry.aliases import (
     CHALLENGER,
     FACTS,
@@ -25,7 +26,7 @@ from flows.registry.aliases import (
     own_gates,
     previous_of,
 )
-from flows.registry.audit import Registry, failed_gates
+from flows.registry.audit import Registry
 from flows.registry.facts import VersionFacts
 from flows.registry.files import WEIGHTS, file_tags, logged_digests
 from flows.registry.gates import Gate
@@ -156,6 +157,7 @@ def _facts(session: Session, files: dict[str, str]) -> VersionFacts:
     evaluation = read_evaluation(session.store.verified("evaluate", session.identity("evaluate")))
     released = split_address(session.plan["export"].job.inputs["model"])[0]
     marks = evaluation.checkpoints[released]
+    first = next((name for name in BASES if name in evaluation.checkpoints), released)
     base = session.manifest("pretrain" if session.recipe.has("pretrain") else "continued").metrics
     quantized = QuantizeMetrics.read(session.manifest("quantize").metrics)
     exported = ExportMetrics.read(session.manifest("export").metrics)
@@ -172,6 +174,8 @@ def _facts(session: Session, files: dict[str, str]) -> VersionFacts:
             "tokens_per_second": exported.decode_speed(SERVED.get(precision, "")) or 0.0,
             "parameters": PretrainMetrics.read(base).parameters or 0,
             "bits_per_byte": marks.bits_per_byte,
+            "base": first if first != released else "",
+            "bits_per_byte_base": evaluation.checkpoints[first].bits_per_byte if first != released else {},
             "files": files,
         }
     )
@@ -191,7 +195,7 @@ def promote_version(session: Session) -> Outcome:
         registry = Registry(client, session.settings, name, config.alias)
         champion = _settled(registry, check, session.display.note)
         gates = registry.judged(version, champion, config)
-        failed = failed_gates(gates)
+        failed = "; ".join(gate.told for gate in gates if not gate.passed)
         if champion == version:
             outcome = Outcome(f"{name} version {version} is the {config.alias} already", False)
             promoted = True
@@ -246,8 +250,7 @@ def promote_by_hand(
         if failed and not force:
             first = failed[0]
             raise UserError(
-                f"{name} version {version} does not pass the gate {first.gate}: {first.value:.4g}, the limit is "
-                f"{first.limit:.4g} ({first.text}); --force overrides and records it"
+                f"{name} version {version} does not pass the gate {first.told}; --force overrides and records it"
             )
         if champion != version:
             check()

@@ -32,12 +32,14 @@ from model.facts.release import ExportMetrics, QuantizeMetrics
 from model.facts.training import (
     ContinuedMetrics,
     DpoMetrics,
+    Forgetting,
     GrpoMetrics,
     PretrainMetrics,
     RejectionMetrics,
     SftMetrics,
     TrainingMetrics,
 )
+from pipeline.reasoning.conversations import ConversationsMetrics
 from pipeline.reasoning.problems import ReasoningMetrics
 from pipeline.recall.rounds import RecallMetrics
 from pipeline.tasks.ledger import DocumentMetrics
@@ -160,6 +162,17 @@ def _(found: ReasoningMetrics, stage: StageView, run: Run) -> Iterator[str]:
 
 
 @_phrases.register
+def _(found: ConversationsMetrics, stage: StageView, run: Run) -> Iterator[str]:
+    train, held_out = found.train_conversations, found.validation_conversations
+    if train is not None:
+        yield f"{count(train)} conversations" + (f", {count(held_out)} held out" if held_out else "")
+    if found.answers:
+        yield plural(found.answers, "answer")
+    if found.rejected:
+        yield f"{count(found.rejected)} rejected"
+
+
+@_phrases.register
 def _(found: TokenizerMetrics, stage: StageView, run: Run) -> Iterator[str]:
     if found.vocabulary is not None:
         yield f"{count(found.vocabulary)} tokens{', adopted' if found.adopted else ''}"
@@ -196,6 +209,7 @@ def _(found: TrainingMetrics, stage: StageView, run: Run) -> Iterator[str]:
         yield _repeats(stage, run)
     if isinstance(found, SftMetrics):
         yield _change("accuracy", None, found.accuracy, percent)
+        yield _forgotten(found)
     if found.tokens:
         yield f"{count(found.tokens)} tokens" + (
             f" at {count(found.tokens_per_second)}/s" if found.tokens_per_second else ""
@@ -217,6 +231,7 @@ def _repeats(stage: StageView, run: Run) -> str:
 @_phrases.register
 def _(found: DpoMetrics, stage: StageView, run: Run) -> Iterator[str]:
     yield _change("accuracy", found.accuracy_before, found.accuracy_after, percent)
+    yield _forgotten(found)
     if found.pairs is not None:
         yield plural(found.pairs, "pair")
 
@@ -227,6 +242,7 @@ def _(found: GrpoMetrics, stage: StageView, run: Run) -> Iterator[str]:
     yield _change("reward", found.reward_before, found.reward_after, decimal)
     if found.kl_last is not None:
         yield f"KL {decimal(found.kl_last)}"
+    yield _forgotten(found)
 
 
 @_phrases.register
@@ -235,6 +251,15 @@ def _(found: RejectionMetrics, stage: StageView, run: Run) -> Iterator[str]:
         yield f"{percent(found.accepted_share)} of {count(found.answers or 0)} answers right"
     if found.train_tasks is not None:
         yield f"{count(found.train_tasks)} kept to learn from"
+
+
+def _forgotten(found: Forgetting) -> str:
+    """Bits per byte of the source of text that a stage forgot most of."""
+    source = found.most_forgotten
+    before, after = (found.named(f"bits_per_byte_{source}_{place}") for place in ("before", "after"))
+    if source is None or before is None or after is None:
+        return ""
+    return _change(f"bits per byte of {shorten(source, 24)}", before, after, decimal)
 
 
 def _change(what: str, first: float | None, last: float | None, form: Callable[[float], str]) -> str:

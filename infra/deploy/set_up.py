@@ -23,7 +23,7 @@ HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 CONSTRAINTS = ROOT / "constraints.txt"
 LISTS = {"run": ("run",), "test": ("run", "test")}
-EXTRAS = {"run": "all", "test": "all,cluster,operations,dev"}
+EXTRAS = {"run": "all", "test": "all,cluster,operations,dev,docs"}
 HEAVY = ("torch", "transformers", "llvmlite", "pyarrow", "scipy", "playwright", "ray", "pandas", "sympy")
 """About half of what there is to unpack."""
 NEVER_RUN = r"[/\\]tests?[/\\]"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from pydantic import BaseModel, ConfigDict
 
@@ -13,6 +13,7 @@ __all__ = [
     "DpoMetrics",
     "ExpertLoad",
     "ExpertUse",
+    "Forgetting",
     "GrpoMetrics",
     "LayoutFacts",
     "PretrainMetrics",
@@ -20,6 +21,8 @@ __all__ = [
     "SftMetrics",
     "TrainingMetrics",
     "before_and_after",
+    "forgetting",
+    "rise",
 ]
 
 
@@ -100,7 +103,16 @@ class ContinuedMetrics(TrainingMetrics):
     """How much general bits per byte rose, as a share of what they were."""
 
 
-class SftMetrics(TrainingMetrics):
+class Forgetting(StageMetrics):
+    """What a stage did to the text of the corpus; ``bits_per_byte_SOURCE_before`` and ``_after`` are further fields."""
+
+    forgetting: float | None = None
+    """By which share bits per byte rose on the source that they rose most on."""
+    most_forgotten: str | None = None
+    """That source."""
+
+
+class SftMetrics(TrainingMetrics, Forgetting):
     """Of `sft`, `sft_second` and `distill`."""
 
     rows: int | None = None
@@ -113,7 +125,7 @@ class SftMetrics(TrainingMetrics):
     trained_parameters_share: float | None = None
 
 
-class DpoMetrics(StageMetrics):
+class DpoMetrics(Forgetting):
     """Of `dpo`."""
 
     pairs: int | None = None
@@ -125,7 +137,7 @@ class DpoMetrics(StageMetrics):
     accuracy_after: float | None = None
 
 
-class GrpoMetrics(StageMetrics):
+class GrpoMetrics(Forgetting):
     """Of `grpo` and `grpo_second`."""
 
     steps: int | None = None
@@ -164,6 +176,26 @@ class RejectionMetrics(StageMetrics):
     rows_sampled: int | None = None
     rows_general: int | None = None
     train_tasks: int | None = None
+
+
+def rise(before: float, after: float) -> float:
+    """How much bits per byte rose, as a share of what they were; negative where they fell."""
+    return after / before - 1
+
+
+def forgetting(evaluations: Sequence[Mapping[str, float]]) -> dict[str, str | float]:
+    """Of the sources that were measured before and after, the one whose bits per byte rose most; empty without any."""
+    measure = "bits_per_byte_"
+    first, last = (evaluations[0], evaluations[-1]) if evaluations else ({}, {})
+    rises = {
+        name.removeprefix(measure): rise(before, last[name])
+        for name, before in first.items()
+        if name.startswith(measure) and name in last and before > 0
+    }
+    if not rises:
+        return {}
+    source, most = max(rises.items(), key=lambda item: item[1])
+    return {"forgetting": round(most, 5), "most_forgotten": source}
 
 
 def before_and_after(first: Mapping[str, float], last: Mapping[str, float]) -> dict[str, float]:

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from infra.durable import write_durably
 from model.architecture.transformer import Transformer
-from model.facts.training import DpoMetrics
+from model.facts.training import DpoMetrics, before_and_after, forgetting
 from model.finetune_sections import DpoConfig
 from model.generation.generate import Sampling
 from model.generation.solve import solve
@@ -36,7 +36,9 @@ from model.training.finish import write_artifact
 from model.training.guard import BadSteps, poisoned
 from model.training.journal import Row
 from model.training.lineage import lineage, weight_files
-from model.training.ranks import RankJob, run_alone
+from model.training.ranks import RankJob, run_alone, user_errors
+from model.training.replay import Replay, loss_with
+from model.training.replay_sources import Kept, Replayed
 from model.training.schedule import learning_rate
 from model.training.trainer import Schedule, StepRecord, StepResult, Task, Trainer
 from pipeline.reasoning.problems import Problem, read_tasks
@@ -79,20 +81,22 @@ def run_rank(job: RankJob[DpoConfig]) -> DpoMetrics:
     kept = _pairs(job, model, identity)
     pairs = encode_pairs(kept, job.tokenizer)
     engine = SingleEngine(model, config)
-    task = Preferences(engine, pairs, config, job.tokenizer, held_out)
-    trainer = Trainer(task, engine, Schedule(config.steps), job.snapshots, identity)
+    with user_errors("dpo"):
+        besides = Replayed(config.replay, job.inputs, job.tokenizer, at_once=config.micro_tokens, seed=config.seed)
+    task = Preferences(engine, pairs, config, job.tokenizer, held_out, besides.replay, besides.kept)
+    trainer = Trainer(task, engine, Schedule(config.steps), job.snapshots, identity + besides.replay.identity)
     trainer.run()
-    write_artifact(job, engine.model.cpu().eval(), trainer.history.steps)
+    write_artifact(job, engine.model.cpu().eval(), trainer.history.steps, trainer.history.evaluations)
     (job.out_dir / "pairs.jsonl").write_bytes(kept.read_bytes())
-    steps, (before, after) = trainer.history.steps, trainer.history.evaluations
+    steps, evaluations = trainer.history.steps, trainer.history.evaluations
     return DpoMetrics(
         pairs=len(pairs),
         steps=config.steps,
         train_loss_first=steps[0]["loss"],
         train_loss_last=fmean(row["loss"] for row in steps[-10:]),
         preferred_last=fmean(row["preferred"] for row in steps[-10:]),
-        accuracy_before=before["accuracy"],
-        accuracy_after=after["accuracy"],
+        **before_and_after(evaluations[0], evaluations[-1]),
+        **forgetting(evaluations),
     )
 
 
@@ -125,9 +129,12 @@ class Preferences(Task):
         config: DpoConfig,
         tokenizer: Tokenizer,
         held_out: Sequence[Problem],
+        replay: Replay,
+        kept: Kept,
     ) -> None:
         self.engine, self.pairs, self.config = engine, pairs, config
         self.tokenizer, self.held_out = tokenizer, held_out
+        self.replay, self.kept = replay, kept
         self.reference = _reference(engine.model, pairs, config, engine.device)
         self.bad = BadSteps(BadStep.STOP, "lower dpo.learning_rate", stage="dpo")
 
@@ -138,6 +145,7 @@ class Preferences(Task):
         chosen = questions_of_step(step, size, len(self.pairs), config.seed)
         sums = torch.zeros(3, dtype=torch.float64, device=engine.device)
         parts = _cut(chosen, self.pairs, config.micro_tokens)
+        replayed = self.replay.learn(engine, step, loss_with(engine))
         for number, part in enumerate(parts):
             engine.watch.begin(2 * len(part))
             batch = _batch([self.pairs[place] for place in part], engine.device)
@@ -154,7 +162,7 @@ class Preferences(Task):
         speed = torch.where(norm.isfinite(), config.bias_update_speed, 0.0)
         engine.watch.finish_step(engine.watch.counts(), speed)
         loss, preferred, margin = sums.unbind()
-        return StepResult({"loss": loss, "preferred": preferred, "margin": margin, "grad_norm": norm})
+        return StepResult({"loss": loss, "preferred": preferred, "margin": margin, "grad_norm": norm, **replayed})
 
     def record(self, record: StepRecord) -> Row:
         """Loss, share and margin of the preferred answers, learning rate and gradient norm."""
@@ -164,10 +172,10 @@ class Preferences(Task):
         return {"step": float(record.step + 1), **record.numbers, "learning_rate": rate}
 
     def evaluate(self, done: int) -> Row:
-        """Share of the held-out questions that are answered right."""
+        """Share of the held-out questions that are answered right, and what else was kept."""
         sampling = Sampling(self.config.max_new_tokens)
         solutions = solve(self.engine.model, self.tokenizer, self.held_out, sampling)
-        return {"accuracy": fmean(solution.score for solution in solutions)}
+        return {"accuracy": fmean(solution.score for solution in solutions), **self.kept(self.engine, done)}
 
 
 def _cut(chosen: Sequence[int], pairs: Sequence[Pair], max_tokens: int) -> list[list[int]]:

@@ -17,7 +17,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING
 
 from infra.errors import UserError
-from model.facts.training import GrpoMetrics, LayoutFacts, before_and_after
+from model.facts.training import GrpoMetrics, LayoutFacts, before_and_after, forgetting
 from model.finetune_sections import GrpoConfig
 from model.training.ranks import RankJob, run_ranks, user_errors
 
@@ -48,6 +48,7 @@ def run_rank(job: RankJob[GrpoConfig]) -> GrpoMetrics | None:
     from model.training.finish import write_artifact
     from model.training.journal import Journal
     from model.training.lineage import lineage, weight_files
+    from model.training.replay_sources import Replayed
     from model.training.trainer import Schedule, Trainer
     from pipeline.reasoning.problems import read_tasks
 
@@ -56,15 +57,17 @@ def run_rank(job: RankJob[GrpoConfig]) -> GrpoMetrics | None:
     splits = [job.inputs["reasoning"] / f"{split}.jsonl" for split in ("train", "validation")]
     tasks, held_out = (_chosen(read_tasks(split), config) for split in splits)
     with user_errors("grpo"):
-        policy = Policy(model, config, job.world)
+        besides = Replayed(config.replay, job.inputs, job.tokenizer, at_once=config.micro_tokens, seed=config.seed)
+        policy = Policy(model, config, job.world, besides.replay)
     kept = Journal(job.snapshots / "rollouts.jsonl", writes=job.rank == 0)
-    task = Reinforcement(policy, job.tokenizer, config, tasks, held_out, kept)
+    task = Reinforcement(policy, job.tokenizer, config, tasks, held_out, kept, besides.kept)
     trainer = Trainer(
         task,
         policy,
         Schedule(config.steps, config.validate_every),
         job.snapshots,
-        lineage(config, *weight_files(job.start), job.inputs["tokenizer"] / "tokenizer.json", *splits),
+        besides.replay.identity
+        + lineage(config, *weight_files(job.start), job.inputs["tokenizer"] / "tokenizer.json", *splits),
         hooks=[PolicyWatch(config, task, tells=job.rank == 0)],
         journals={"rollouts": kept},
     )
@@ -106,6 +109,7 @@ def _metrics(config: GrpoConfig, task: Reinforcement, history: History, facts: R
         **task.shares(),
         **{f"{name}_last": mean(name) for name in ("kl", "entropy", "informative", "length", "program_share")},
         **before_and_after(history.evaluations[0], history.evaluations[-1]),
+        **forgetting(history.evaluations),
         seconds=round(facts.seconds, 2),
         layout=LayoutFacts(**facts.layout),
     )

@@ -22,6 +22,7 @@ from model.rl.loss import GrpoTerms, grpo_loss, log_probabilities
 from model.sections import OptimizerConfig, TrainingConfig
 from model.training.engine import SingleEngine, make_engine, own_weights, set_weights
 from model.training.guard import poisoned
+from model.training.replay import Replay, loss_with
 from model.training.universal import Fragment, Reader
 
 __all__ = ["Policy", "policy_engine_config"]
@@ -39,8 +40,8 @@ def policy_engine_config(config: OptimizerConfig, world: int) -> TrainingConfig:
 class Policy:
     """A model in training with its optimizer, the actor and, where the divergence has a weight, a reference."""
 
-    def __init__(self, model: Transformer, config: GrpoConfig, world: int = 1) -> None:
-        self.config = config
+    def __init__(self, model: Transformer, config: GrpoConfig, world: int = 1, replay: Replay | None = None) -> None:
+        self.config, self._replay = config, replay or Replay()
         self._is_renewed = False
         self.reference: Transformer | None = None
         if config.kl_weight:
@@ -100,8 +101,9 @@ class Policy:
             set_weights(self.reference, own_weights(self.actor))
             self._is_renewed = True
 
-    def update(self, answers: Sequence[Answer], rate: float) -> dict[str, float] | None:
-        """One optimizer step on `answers`, the same on every rank; loss, kl, clipped share, entropy, gradient norm.
+    def update(self, answers: Sequence[Answer], rate: float, number: int = 0) -> dict[str, float] | None:
+        """One optimizer step on `answers`, the same on every rank; loss, kl, clipped share, entropy, gradient norm, and
+        the losses of what is replayed in update `number`.
 
         None, and the weights as they were, when the loss or its gradient is not a number.
         """
@@ -109,13 +111,14 @@ class Policy:
         parts = micro_batches(answers, config.micro_tokens, engine.device, rank=self.rank, world=self.world)
         sums = torch.zeros(4, dtype=torch.float64, device=engine.device)
         is_good = sums[0].isfinite()
-        for number, part in enumerate(parts):
+        replayed = self._replay.learn(engine, number, loss_with(engine))
+        for place, part in enumerate(parts):
             engine.watch.begin(len(part.tokens_BT))
             terms, entropy = self._terms(part)
             sums += engine.all_reduce_sum(torch.stack([terms.loss.detach(), terms.kl, terms.clipped, entropy]).double())
             is_good = is_good & sums[0].isfinite()
             loss = terms.loss + engine.watch.take_loss() / (len(parts) * engine.world)
-            is_last = number + 1 == len(parts)
+            is_last = place + 1 == len(parts)
             engine.backward(poisoned(loss, is_good) if is_last else loss, last=is_last)
         norm = engine.step(rate)
         is_good = is_good & norm.isfinite()
@@ -123,8 +126,9 @@ class Policy:
         if counts_LE is not None:
             counts_LE = engine.all_reduce_sum(counts_LE)
         engine.watch.finish_step(counts_LE, torch.where(is_good, config.bias_update_speed, 0.0))
-        *found, norm_found, was_good = torch.cat((sums, norm.double()[None], is_good.double()[None])).tolist()
-        row = dict(zip(("loss", "kl", "clipped", "entropy"), found, strict=True)) | {"grad_norm": norm_found}
+        further = torch.stack([norm.double(), *replayed.values(), is_good.double()])
+        *found, was_good = torch.cat((sums, further)).tolist()
+        row = dict(zip(("loss", "kl", "clipped", "entropy", "grad_norm", *replayed), found, strict=True))
         if self.reference is None:
             del row["kl"]
         return row if was_good else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from statistics import fmean
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,7 @@ from model.rl.policy import Policy
 from model.rl.rewards import reward
 from model.rl.rollout import Rollout, program_limits, roll_out
 from model.sections import BadStep
+from model.training.engine import Engine
 from model.training.guard import BadSteps
 from model.training.journal import Journal, Row
 from model.training.schedule import learning_rate
@@ -32,6 +33,7 @@ class Reinforcement(Task):
 
     Args:
         kept: gets some answers of every step, so that a person can see what it was about.
+        measure: further numbers of an evaluation.
     """
 
     phase = "steps"
@@ -44,8 +46,10 @@ class Reinforcement(Task):
         tasks: Sequence[Problem],
         held_out: Sequence[Problem],
         kept: Journal,
+        measure: Callable[[Engine, int], Row] | None = None,
     ) -> None:
         self.policy, self.tokenizer, self.config, self.kept = policy, tokenizer, config, kept
+        self.measure = measure
         self.tasks, self.held_out = tasks, held_out[: config.accuracy_tasks]
         self.bad = BadSteps(BadStep.SKIP, "lower grpo.learning_rate", stage="grpo", tells=policy.rank == 0)
         self._spent = [0.0, 0.0, 0.0]
@@ -81,8 +85,8 @@ class Reinforcement(Task):
         """The updates of one step, each on a share of the questions; what they had to say, in the mean."""
         per_update = -(-self.config.questions // self.config.minibatches) * self.config.group_size
         rows = []
-        for start in range(0, len(rollout.answers), per_update):
-            row = self.policy.update(rollout.answers[start : start + per_update], rate)
+        for number, start in enumerate(range(0, len(rollout.answers), per_update), step * self.config.minibatches):
+            row = self.policy.update(rollout.answers[start : start + per_update], rate, number)
             if row is None:
                 self.bad.add(step, "the loss is not a number")
             else:
@@ -109,7 +113,8 @@ class Reinforcement(Task):
         self.kept.try_to_flush()
 
     def evaluate(self, done: int) -> Row:
-        """What the held-out questions earn, answered greedily; ranks share them out."""
+        """What the held-out questions earn, answered greedily, and what is measured besides; ranks share both
+        out."""
         policy, config = self.policy, self.config
         solutions = solve(
             policy.actor,
@@ -126,6 +131,7 @@ class Reinforcement(Task):
             "accuracy": fmean(mark.accuracy for mark, _ in everyone),
             "format": fmean(mark.format for mark, _ in everyone),
             "length": fmean(length for _, length in everyone),
+            **(self.measure(policy.engine, done) if self.measure is not None else {}),
         }
 
     def shares(self) -> dict[str, float]:

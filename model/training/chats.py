@@ -1,8 +1,8 @@
 """Solved tasks as training batches: the chat format, packed into rows, with the answering part to be learned.
 
 Whole tasks share a row and do not see each other; rows are filled best fit first, so that hardly a token is padding.
-A task's prompt is context; learned is all that the model has to write itself: ``<think>``, the reasoning, the answer
-and the end.
+A prompt is context, unless it holds answers of a conversation; learned is all that the model has to write itself:
+``<think>``, the reasoning, the answer and the end.
 
 Shapes: B rows of a rank, T tokens.
 """
@@ -19,14 +19,14 @@ import numpy as np
 import torch
 
 from model.training.batches import TrainingBatch
-from pipeline.tokens.chat import chat_format
+from pipeline.tokens.chat import Turn, chat_format
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
     from pipeline.reasoning.problems import Problem
 
-__all__ = ["Chat", "ChatBatches", "encode_chats", "pack"]
+__all__ = ["Chat", "ChatBatches", "encode_chats", "encode_conversation", "pack", "with_follow_ups"]
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,13 @@ class Chat:
 
     prompt: list[int]
     response: list[int]
+    earlier: tuple[range, ...] = ()
+    """Places of the prompt that are learned as well: answers before the last one."""
+
+    @property
+    def tokens(self) -> list[int]:
+        """All of it."""
+        return self.prompt + self.response
 
     def __len__(self) -> int:
         return len(self.prompt) + len(self.response)
@@ -50,6 +57,48 @@ def encode_chats(tokenizer: Tokenizer, rows: Sequence[Problem]) -> list[Chat]:
         )
         for row in rows
     ]
+
+
+def encode_conversation(tokenizer: Tokenizer, turns: Sequence[Turn]) -> list[Chat]:
+    """A conversation whose answers are all learned, each as it is asked for: after the prompt of what came before it.
+
+    One chat, unless the format shows earlier turns otherwise than they were written (without their reasoning): then as
+    many as that takes.
+    """
+    chat = chat_format(tokenizer)
+    found: list[Chat] = []
+    for place, turn in enumerate(turns):
+        if turn.role != "assistant":
+            continue
+        prompt, earlier = chat.prompt(turns[:place]), ()
+        if found and prompt[: len(found[-1])] == found[-1].tokens:
+            before = found.pop()
+            earlier = (*before.earlier, range(len(before.prompt), len(before)))
+        found.append(Chat(prompt, chat.response(turn.reasoning, turn.content), earlier))
+    return found
+
+
+def with_follow_ups(tokenizer: Tokenizer, rows: Sequence[Problem], share: float, length: int, seed: int) -> list[Chat]:
+    """As `encode_chats`, but a share of the tasks come after another one and its answer, of which nothing is learned.
+
+    Args:
+        length: of a row; a task that would not fit there with another before it stays alone.
+    """
+    chat, chats = chat_format(tokenizer), encode_chats(tokenizer, rows)
+    drawn = np.random.default_rng((seed, len(rows)))
+    for place, before in zip(
+        np.flatnonzero(drawn.random(len(rows)) < share), drawn.permutation(len(rows)), strict=False
+    ):
+        first, row = rows[before if before != place else before - 1], rows[place]
+        turns = (
+            Turn("user", first["question"]),
+            Turn("assistant", first.get("response", first["answer"]), first["reasoning"]),
+            Turn("user", row["question"]),
+        )
+        longer = Chat(chat.prompt(turns), chats[place].response)
+        if len(longer) <= length:
+            chats[place] = longer
+    return chats
 
 
 def pack(lengths: Sequence[int], capacity: int) -> list[list[int]]:
@@ -108,9 +157,10 @@ class ChatBatches:
             for document, item in enumerate(row):
                 chat, start = chats[item], end
                 end = start + len(chat)
-                self.tokens[number, start:end] = chat.prompt + chat.response
+                self.tokens[number, start:end] = chat.tokens
                 self.documents[number, start:end] = document
-                self.learned[number, start + len(chat.prompt) : end] = True
+                for places in (*chat.earlier, range(len(chat.prompt), len(chat))):
+                    self.learned[number, start + places.start : start + places.stop] = True
             self.documents[number, end:] = len(row)
 
     @property

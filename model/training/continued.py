@@ -9,24 +9,21 @@ Artifact: as of `pretrain`; the validations in ``history.json`` hold the bits pe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from infra import events
 from infra.errors import UserError
 from model.architecture.config import count_parameters
-from model.facts.training import ContinuedMetrics
+from model.facts.training import ContinuedMetrics, rise
 from model.finetune_sections import ContinuedConfig
 from model.training.ranks import RankJob, run_ranks, user_errors
 
 if TYPE_CHECKING:
-    import torch
-
-    from model.training.engine import Engine
     from model.training.journal import Row
 
-__all__ = ["continued", "forgetting"]
+__all__ = ["continued"]
 
 
 def continued(config: ContinuedConfig, inputs: Mapping[str, Path], out_dir: Path) -> ContinuedMetrics:
@@ -38,11 +35,6 @@ def continued(config: ContinuedConfig, inputs: Mapping[str, Path], out_dir: Path
     return run_ranks("model.training.continued:run_rank", ContinuedMetrics, config, inputs, out_dir)
 
 
-def forgetting(before: float, after: float) -> float:
-    """How much bits per byte rose, as a share of what they were; negative where they fell."""
-    return after / before - 1
-
-
 def run_rank(job: RankJob[ContinuedConfig]) -> ContinuedMetrics | None:
     """One rank's part; rank 0 writes the artifact."""
     from infra.hashing import file_digest
@@ -51,19 +43,26 @@ def run_rank(job: RankJob[ContinuedConfig]) -> ContinuedMetrics | None:
     from model.training.finish import write_artifact
     from model.training.lineage import weight_files
     from model.training.next_token import train
-    from model.training.sources import read_shards, token_bytes
+    from model.training.reading import Reading
+    from model.training.sources import read_shards
 
     config, shards = job.config, job.inputs["shards"]
     start = _start(job)
     model = fit_vocabulary(load_model(start), start, job.inputs["tokenizer"])
-    bytes_V = token_bytes(job.inputs["tokenizer"])
     with user_errors("continued"):
+        reading = Reading(
+            shards,
+            job.inputs["tokenizer"],
+            config.validation_sequences,
+            domain=config.domain,
+            document_mask=config.document_mask,
+        )
         result = train(
             model.train(),
             read_shards(shards, "train", config, config.mixture).ahead(config.steps),
             config,
             job.snapshots,
-            evaluate=_reading(config, shards, bytes_V),
+            evaluate=reading,
             identity="".join(map(file_digest, (shards / "shards.json", *weight_files(start)))),
             phase="continued pretraining",
         )
@@ -94,7 +93,7 @@ def _forgotten(config: ContinuedConfig, first: Row, last: Row) -> float | None:
     """
     if "bits_per_byte_general" not in first:
         return None
-    lost = forgetting(first["bits_per_byte_general"], last["bits_per_byte_general"])
+    lost = rise(first["bits_per_byte_general"], last["bits_per_byte_general"])
     if config.max_forgetting and lost > config.max_forgetting:
         raise UserError(
             f"continued: general bits per byte rose by {lost:.1%}, max_forgetting is {config.max_forgetting:.1%}; "
@@ -102,47 +101,3 @@ def _forgotten(config: ContinuedConfig, first: Row, last: Row) -> float | None:
         )
     events.note(f"general bits per byte {lost:+.2%}")
     return round(lost, 5)
-
-
-def _reading(config: ContinuedConfig, shards: Path, bytes_V: torch.Tensor) -> Callable[[Engine, int], Row]:
-    """Bits per byte of each source's held-out text, of the domain and of the rest; ranks share the rows out."""
-    import torch
-    import torch.nn.functional as F
-
-    from model.training.batches import TrainingBatch
-    from model.training.text_loss import TextSums, by_domain, check_domain, losses_of
-    from pipeline.tokens.reader import ShardReader
-
-    counts = ShardReader(shards, "validation", global_batch=1).source_rows
-    check_domain(config.domain, counts)
-    sources = [source for source in sorted(counts) if counts[source]]
-    readers = {
-        source: ShardReader(shards, "validation", global_batch=1, mixture={source: 1.0}, verify=False)
-        for source in sources
-    }
-
-    def loss_of(engine: Engine, batch: TrainingBatch) -> torch.Tensor:
-        there = batch.to(engine.device)
-        logits_BTV = engine.forward(there.tokens_BT, there.documents_BT if config.document_mask else None)
-        loss_tokens_BT = there.loss_tokens_BT()
-        targets_N = there.tokens_BT[:, 1:][loss_tokens_BT]
-        return F.cross_entropy(logits_BTV[:, :-1][loss_tokens_BT].float(), targets_N, reduction="sum")
-
-    @torch.no_grad()
-    def read(engine: Engine, done: int) -> Row:
-        sums = TextSums(len(sources), bytes_V, engine.device)
-        for place, source in enumerate(sources):
-            rows = min(counts[source], config.validation_sequences)
-            # experts are exchanged between ranks, so all read equally often; what is read twice counts once
-            for turn in range(-(-rows // engine.world)):
-                number = turn * engine.world + engine.rank
-                row = readers[source].batch(min(number, rows - 1))
-                batch = TrainingBatch(row.tokens, row.documents)
-                loss = loss_of(engine, batch)
-                if number < rows:
-                    sums.add(place, batch, loss)
-        measured = dict(zip(sources, losses_of(engine.all_reduce_sum(sums.tensor())), strict=True))
-        every = measured | by_domain(measured, config.domain)
-        return {f"bits_per_byte_{name}": text.bits_per_byte for name, text in every.items()}
-
-    return read

@@ -33,6 +33,7 @@ from model.training.hooks import Hook
 from model.training.journal import History, Row
 from model.training.lineage import lineage
 from model.training.prediction import prediction_weight, targets_at
+from model.training.replay import Replay
 from model.training.schedule import learning_rate
 from model.training.text_loss import TextSums, losses_of
 from model.training.trainer import RunFacts, Schedule, StepRecord, StepResult, Task, TaskState, Trainer
@@ -67,9 +68,10 @@ class NextToken(Task):
         validation: Validation | None,
         evaluate: Evaluate | None,
         phase: str,
+        replay: Replay,
     ) -> None:
         self.engine, self.source, self.config = engine, source, config
-        self.phase, self.depths = phase, depths
+        self.phase, self.depths, self.replay = phase, depths, replay
         self.validation, self.measure = validation, evaluate
         self.accumulation = config.batch_size // (config.micro_batch or config.batch_size)
         self.guard = SpikeGuard(config.spike_factor, engine.device)
@@ -85,6 +87,7 @@ class NextToken(Task):
         (count,) = engine.all_reduce_host([float(batch.loss_tokens_BT().sum())])
         loss = further = torch.zeros((), dtype=torch.float64, device=engine.device)
         is_good = torch.tensor(count > 0, device=engine.device)
+        replayed = self.replay.learn(engine, step, lambda part: self._weighed(part, step))
         parts = batch.split(self.accumulation)
         for number, part in enumerate(parts):
             engine.watch.begin(len(part.tokens_BT))
@@ -108,7 +111,7 @@ class NextToken(Task):
         numbers: dict[str, float | Tensor] = {"loss": loss, "grad_norm": norm, "is_good": is_good, "loss_tokens": count}
         if self.depths:
             numbers["prediction_loss"] = further
-        return StepResult(numbers, batch.tokens_BT.numel() * engine.world, counts_LE)
+        return StepResult(numbers | replayed, batch.tokens_BT.numel() * engine.world, counts_LE)
 
     def record(self, record: StepRecord) -> Row:
         """Loss, learning rate, gradient norm and, where there are any, MTP loss and expert loads."""
@@ -127,6 +130,7 @@ class NextToken(Task):
         }
         if self.depths:
             row["prediction_loss"] = numbers["prediction_loss"]
+        row |= {name: numbers[name] for name in self.replay.measures}
         return row | self.loads.add(record.counts_LE)
 
     @torch.no_grad()
@@ -176,6 +180,11 @@ class NextToken(Task):
         if (token := int(batch.tokens_BT.max())) >= known:
             raise UserError(f"step {step + 1}: token {token} in the data, the model knows {known}: other tokenizer?")
         return batch
+
+    def _weighed(self, part: TrainingBatch, step: int) -> Tensor:
+        """The summed loss of a micro-batch, that of multi-token prediction included."""
+        loss, deeper = self._token_losses(part)
+        return loss + prediction_weight(self.config, step) * deeper if self.depths else loss
 
     def _token_losses(self, part: TrainingBatch) -> tuple[Tensor, Tensor]:
         """Sum of the losses of this rank's learned tokens of one micro-batch, and that of multi-token prediction."""
@@ -236,6 +245,7 @@ def train(
     identity: str = "",
     phase: str = "train",
     hooks: Sequence[Hook] = (),
+    replay: Replay | None = None,
 ) -> TrainingResult:
     """Train `model` in place for ``config.steps`` steps; every rank calls it with the same arguments.
 
@@ -245,6 +255,7 @@ def train(
         validation: measured before the first step, every ``validate_every`` steps, and at the end.
         evaluate: further metrics at the same moments.
         identity: of what else determines the result (data, initial weights), for telling runs apart.
+        replay: what is learned besides in every step.
 
     Raises:
         UserError: the loss went bad under ``bad_step: stop``, or for too long; a snapshot of another layout.
@@ -259,9 +270,10 @@ def train(
     if micro % engine.world:
         raise ValueError(f"micro_batch {micro} does not divide among {engine.world} ranks")
     _check_length(source, config.steps)
-    task = NextToken(engine, source, config, depths, validation, evaluate, phase)
+    replay = replay or Replay()
+    task = NextToken(engine, source, config, depths, validation, evaluate, phase, replay)
     schedule = Schedule(config.steps, config.validate_every)
-    trainer = Trainer(task, engine, schedule, work_dir, lineage(config, identity), hooks=hooks)
+    trainer = Trainer(task, engine, schedule, work_dir, lineage(config, identity + replay.identity), hooks=hooks)
     facts = trainer.run()
     history = trainer.history
     return TrainingResult(

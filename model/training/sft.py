@@ -15,7 +15,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING
 
 from infra import events
-from model.facts.training import SftMetrics
+from model.facts.training import SftMetrics, forgetting
 from model.finetune_sections import SftConfig, Trained
 from model.training.ranks import RankJob, run_ranks, user_errors
 
@@ -40,11 +40,12 @@ def run_rank(job: RankJob[SftConfig]) -> SftMetrics | None:
     from infra.hashing import file_digest
     from model.architecture.checkpoint import write_json
     from model.generation.generate import token_id
-    from model.training.chats import ChatBatches, encode_chats
+    from model.training.chats import ChatBatches, encode_chats, with_follow_ups
     from model.training.esft import frozen_gates, select_experts
     from model.training.finish import write_artifact
     from model.training.lineage import weight_files
     from model.training.next_token import Validation, train
+    from model.training.replay_sources import Replayed
     from pipeline.reasoning.problems import read_tasks
 
     config, reasoning = job.config, job.inputs["reasoning"]
@@ -52,11 +53,21 @@ def run_rank(job: RankJob[SftConfig]) -> SftMetrics | None:
     held_out = read_tasks(reasoning / "validation.jsonl")
     pad = token_id(job.tokenizer, "<|pad|>")
     with user_errors("sft"):
-        training, validating = (
-            ChatBatches(encode_chats(job.tokenizer, rows), config.sequence_length, config.batch_size, pad, seed)
-            for rows, seed in ((read_tasks(reasoning / "train.jsonl"), config.seed), (held_out, None))
-        )
+        tasks, length = read_tasks(reasoning / "train.jsonl"), config.sequence_length
+        chats = with_follow_ups(job.tokenizer, tasks, config.follow_ups, length, config.seed)
+        training = ChatBatches(chats, length, config.batch_size, pad, config.seed)
+        validating = ChatBatches(encode_chats(job.tokenizer, held_out), length, config.batch_size, pad, None)
         experts = select_experts(model, training, config, pad) if config.trained is Trained.EXPERTS else None
+        micro = (config.micro_batch or config.batch_size) // job.world
+        besides = Replayed(
+            config.replay,
+            job.inputs,
+            job.tokenizer,
+            at_once=micro * length,
+            seed=config.seed,
+            tokens=config.batch_size * length,
+            length=length,
+        )
         batches = min(-(-config.validation_sequences // config.batch_size), validating.batches)
         result = train(
             model.train(),
@@ -64,6 +75,8 @@ def run_rank(job: RankJob[SftConfig]) -> SftMetrics | None:
             config if experts is None else frozen_gates(config),
             job.snapshots,
             validation=Validation(validating, batches),
+            evaluate=besides.kept,
+            replay=besides.replay,
             identity="".join((training.identity, *map(file_digest, weight_files(job.start)))),
         )
     if result.model is None:
@@ -77,6 +90,7 @@ def run_rank(job: RankJob[SftConfig]) -> SftMetrics | None:
         tasks_too_long=training.left_out,
         accuracy=_accuracy(job, result.model, held_out[: config.accuracy_tasks]) if config.accuracy_tasks else None,
         **(experts.shares() if experts is not None else {}),
+        **forgetting(result.validation),
         **dict(result.metrics()),
     )
 

@@ -41,12 +41,13 @@ from pipeline.tasks.documents import (
     source_characters,
 )
 from pipeline.tasks.losses import Losses
+from pipeline.text.alphabet import CONTINUING, UNSPACED, UNSPACED_LETTER
 from pipeline.text.folding import widened
-from pipeline.text.words import UNSPACED
 
 __all__ = ["Index", "Match", "decontaminate", "evaluation_texts"]
 
-WORD = re.compile(rf"[{UNSPACED}]|[^\W{UNSPACED}]+")
+_ASCII_WORD = re.compile(r"\w+", re.ASCII)
+_WORD = regex.compile(rf"{UNSPACED_LETTER}{CONTINUING}*+|[\p{{L}}\p{{N}}\p{{M}}_--[{UNSPACED}]]++", regex.VERSION1)
 _CHARACTER = regex.compile(r"\X")
 """What a reader takes for a character: a letter with all the marks on it (Unicode annex 29)."""
 REMEDY = "leave {source} out, or set reasoning.exclude and decontaminate.evaluation_sets to what evaluates"
@@ -116,9 +117,8 @@ class Index:
         self.words: dict[str, int] = {}
         self.grams: dict[int, dict[tuple[int, ...], str]] = {}
         for name, text in texts:
-            ids = tuple(
-                self.words.setdefault(word, len(self.words)) for word in map(str.lower, WORD.findall(_compared(text)))
-            )
+            words = (match[0].lower() for match in _words(_compared(text)))
+            ids = tuple(self.words.setdefault(word, len(self.words)) for word in words)
             length = min(len(ids), n_gram)
             if length < min_n_gram:
                 continue
@@ -148,13 +148,18 @@ class Index:
 
     def _hits(self, text: str) -> Iterator[tuple[int, int, str]]:
         """Length, first word and set of each n-gram in `text`, the longest first."""
-        ids = [self.words.get(word.lower(), -1) for word in WORD.findall(_compared(text))]
+        ids = [self.words.get(match[0].lower(), -1) for match in _words(_compared(text))]
         for length, grams in sorted(self.grams.items(), reverse=True):
             run = 0
             for end, word in enumerate(ids, 1):
                 run = run + 1 if word >= 0 else 0
                 if run >= length and (name := grams.get(tuple(ids[end - length : end]))):
                     yield length, end - length, name
+
+
+def _words(text: str) -> Iterator[re.Match[str]]:
+    """Its words; one is a letter with the marks on it in a script without spaces."""
+    return (_ASCII_WORD if text.isascii() else _WORD).finditer(text)
 
 
 def _compared(text: str) -> str:
@@ -170,15 +175,15 @@ def _spans(text: str) -> list[tuple[int, int]]:
     """
     compared = _compared(text)
     if compared == text:
-        return [match.span() for match in WORD.finditer(text)]
+        return [match.span() for match in _words(text)]
     parts: list[str] = []
     places: list[tuple[int, int]] = []
     for match in _CHARACTER.finditer(text):
         parts.append(_compared(match[0]))
         places += [match.span()] * len(parts[-1])
     if "".join(parts) != compared:
-        return [(0, len(text)) for _ in WORD.finditer(compared)]
-    return [(places[match.start()][0], places[match.end() - 1][1]) for match in WORD.finditer(compared)]
+        return [(0, len(text)) for _ in _words(compared)]
+    return [(places[match.start()][0], places[match.end() - 1][1]) for match in _words(compared)]
 
 
 class DropContaminated(PipelineStep):
@@ -216,7 +221,7 @@ class DropContaminated(PipelineStep):
                         {"set": each.set, "span": list(each.span), "text": document.text[slice(*each.span)]}
                         for each in found[:MOST_SPANS]
                     ]
-                    rule = f"{len(WORD.findall(_compared(span)))}-gram"
+                    rule = f"{len(list(_words(_compared(span))))}-gram"
                     ledger.reject(document, rule, before)
                     rejects.write(document, rule)
             ledger.save(self.out_dir / ".work", rank)

@@ -15,7 +15,7 @@ from pipeline.html import columns as c
 from pipeline.html.columns import Page
 from pipeline.html.compiling import making_arrays
 from pipeline.html.features import NAMES, features, inherited
-from pipeline.html.layout import CELL
+from pipeline.html.layout import CELL, entity
 from pipeline.html.names import CLASSES, TAGS
 from pipeline.html.weights import BIAS, WEIGHTS
 
@@ -75,7 +75,7 @@ def main_blocks(page: Page) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_
 
 
 def left_out(page: Page, keep: npt.NDArray[np.bool_]) -> int:
-    """Characters of the blocks that are not kept."""
+    """Characters of the blocks that are not kept, as a reader would count them: entities as one, white space as one."""
     return int(_characters(page.markup, page.pieces, page.blocks, keep))
 
 
@@ -85,9 +85,15 @@ def _characters(data, pieces, blocks, keep):  # type: ignore[no-untyped-def]  # 
     for b in range(len(blocks)):
         if keep[b]:
             continue
+        blank = True
         for p in range(blocks[b, c.PIECE], blocks[b + 1, c.PIECE] if b + 1 < len(blocks) else len(pieces)):
-            for i in range(pieces[p, c.FROM], pieces[p, c.TO]):
-                count += data[i] & 0xC0 != 0x80
+            i = pieces[p, c.FROM]
+            while i < pieces[p, c.TO]:
+                code, after = entity(data, i, pieces[p, c.TO]) if data[i] == 38 else (0, i)
+                space = data[i] <= 32
+                count += data[i] & 0xC0 != 0x80 and not (space and blank)
+                blank = space
+                i = after if code else i + 1
     return count
 
 

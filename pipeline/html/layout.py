@@ -9,7 +9,7 @@ from pipeline.html import columns as c
 from pipeline.html.columns import Page
 from pipeline.html.compiling import compiled, inlined
 
-__all__ = ["Spans", "render"]
+__all__ = ["Spans", "entity", "render"]
 
 CELL = 300
 """Characters beyond which a cell holds part of a page, not an entry of a table."""
@@ -194,7 +194,7 @@ def _formula(data, i, j, kind, out, k):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def _entity(data, i, j):  # type: ignore[no-untyped-def]
+def entity(data, i, j):  # type: ignore[no-untyped-def]
     """The character of `&amp;`, `&lt;`, `&gt;`, `&quot;` or `&nbsp;` at i, and what follows it; 0 for no entity."""
     if i + 3 < j and data[i + 2] == 116 and data[i + 3] == 59 and (data[i + 1] == 108 or data[i + 1] == 103):
         return 60 if data[i + 1] == 108 else 62, i + 4
@@ -212,7 +212,7 @@ def _entity(data, i, j):  # type: ignore[no-untyped-def]
 def _verbatim(data, i, j, raw, out, k):  # type: ignore[no-untyped-def]
     """data[i:j] to the character; its entities too if it is `raw`."""
     while i < j:
-        code, after = _entity(data, i, j) if data[i] == 38 and not raw else (0, i)
+        code, after = entity(data, i, j) if data[i] == 38 and not raw else (0, i)
         if code == _NO_BREAK_SPACE:
             out[k] = 0xC2
             k += 1
@@ -231,7 +231,7 @@ def _flow(data, i, j, raw, out, k, content, space):  # type: ignore[no-untyped-d
         byte = np.int64(data[i])
         i += 1
         if byte == 38 and not raw:
-            code, after = _entity(data, i - 1, j)
+            code, after = entity(data, i - 1, j)
             if code:
                 byte, i = _SPACE if code == _NO_BREAK_SPACE else code, after
         if byte <= _SPACE:

@@ -22,10 +22,12 @@ from pipeline.sources.book_formats import Volume, format_of, work_of
 from pipeline.sources.charset import NotText
 from pipeline.sources.gutenberg import LONGEST_FIELD, LONGEST_TITLE, Unreadable, books
 from pipeline.sources.html import prepare
-from pipeline.sources.stream import Found, Limits, Part, open_stream, tidy
+from pipeline.sources.preformatted import Unmarking, tidied, without_marks
+from pipeline.sources.stream import Found, Limits, Part, open_stream
 from pipeline.tasks.documents import Document
 from pipeline.tasks.guard import guarded
 from pipeline.tasks.ledger import note_part, note_record
+from pipeline.tasks.verbatim import note_verbatim
 
 __all__ = ["chapters", "cut", "parts", "read"]
 
@@ -76,12 +78,15 @@ def read(source: BookSource, part: Part, limits: Limits) -> Iterator[Found]:
 
 
 def _documents(source: BookSource, metadata: dict[str, Any], volume: Volume) -> Iterator[Found]:
+    unmarked = Unmarking()
     for chapter, body in volume.chapters:
         for piece in cut(body, source.max_characters):
+            text, spans = unmarked(piece)
             named = metadata | ({"chapter": chapter} if chapter else {})
+            note_verbatim(named, spans)
             yield (
-                Document(text=piece, id="", metadata=named),
-                None if len(piece) >= source.min_characters else "too_short",
+                Document(text=text, id="", metadata=named),
+                None if len(text) >= source.min_characters else "too_short",
             )
     for problem in volume.problems:
         yield Document(text="", id="", metadata=metadata | {"failure": str(problem)}), problem.rule
@@ -104,8 +109,8 @@ def _volumes(source: BookSource, part: Part, limits: Limits) -> Iterator[Volume]
         raise Unreadable("too_large", "too large for one book; split it, or raise extract.max_record_bytes")
     text, title, markup = _plain(source, part, content, limits)
     for number, book in enumerate(books(text)):
-        body = tidy(book.text)
-        first = body.partition("\n")[0].strip()
+        body = tidied(book.text)
+        first = without_marks(body.partition("\n")[0]).strip()
         metadata = dict(book.fields)
         if named := metadata.get("title") or title or (first if 0 < len(first) <= LONGEST_TITLE else ""):
             metadata["title"] = named
@@ -121,7 +126,7 @@ def _plain(source: BookSource, part: Part, content: bytes, limits: Limits) -> tu
     """The text of a file, its title where its format has one, and how many characters of markup it has."""
     work = work_of(format_of(part.file, content))
     if work is None:
-        return _decode(content, source.encoding), "", 0
+        return without_marks(_decode(content, source.encoding), "\ufffd"), "", 0
     prepare()
     ((document, rule),) = guarded(work, [(Document(text="", id="", metadata={}), content, None)], limits.seconds)
     if rule:
@@ -215,10 +220,18 @@ def cut(text: str, most: int) -> Iterator[str]:
         aim = -(-left // count)
         places = (_nearest(text, sign, begin, aim, most) for sign in ("\n\n", "\n", " "))
         end = next((at for at in places if at is not None), begin + most)
-        if piece := text[begin:end].strip():
+        if piece := text[begin:end].rstrip():
             yield piece
-        ink = _INK.search(text, end)
-        begin, stop = ink.start() if ink else stop, inked
+        begin, stop = _next_line(text, end, stop), inked
+
+
+def _next_line(text: str, end: int, stop: int) -> int:
+    """Where what follows begins: with its indentation, which in code is a part of it, where a line ends before."""
+    ink = _INK.search(text, end)
+    if ink is None:
+        return stop
+    line = text.rfind("\n", end, ink.start())
+    return ink.start() if line < 0 else line + 1
 
 
 def _nearest(text: str, sign: str, begin: int, aim: int, most: int) -> int | None:

@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 from infra.storage import ExternalFile
 from pipeline.sources.charset import decode
 from pipeline.sources.gutenberg import Unreadable
-from pipeline.sources.html import text_of
+from pipeline.sources.html import read_page
+from pipeline.sources.preformatted import marked, without_marks
 from pipeline.tasks.guard import Extracted
 
 __all__ = ["Volume", "format_of", "work_of"]
@@ -86,8 +87,8 @@ def work_of(kind: str) -> Callable[[bytes], Extracted] | None:
 
 def _html(content: bytes) -> Extracted:
     page = decode(content, html=True)[0]
-    title, text = text_of(page, main_content=False)
-    return text, {"title": title, "characters": len(page)}, None
+    read = read_page(page, main_content=False)
+    return marked(read), {"title": read.title, "characters": len(page)}, None
 
 
 def _rtf(content: bytes) -> Extracted:
@@ -96,7 +97,7 @@ def _rtf(content: bytes) -> Extracted:
     source = content.decode("latin-1")  # RTF is ASCII, and says of all else what it is
     text = str(rtf_to_text(source, errors="replace"))
     text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")  # what it writes as two halves
-    return text, {"characters": len(source)}, None
+    return without_marks(text, "\ufffd"), {"characters": len(source)}, None
 
 
 def _markdown(content: bytes) -> Extracted:
@@ -104,5 +105,5 @@ def _markdown(content: bytes) -> Extracted:
 
     source = decode(content)[0]
     page = MarkdownIt("commonmark").enable("table").render(source)
-    text = text_of(f"<html><body>{page}</body></html>", main_content=False)[1]
-    return text, {"characters": len(source)}, None
+    read = read_page(f"<html><body>{page}</body></html>", main_content=False)
+    return marked(read), {"characters": len(source)}, None

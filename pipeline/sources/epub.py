@@ -19,8 +19,9 @@ from pipeline.sources.book_formats import Volume
 from pipeline.sources.broken import ARCHIVE_ERRORS, is_of_the_file
 from pipeline.sources.charset import decode
 from pipeline.sources.gutenberg import LONGEST_FIELD, LONGEST_TITLE, Unreadable, books
-from pipeline.sources.html import prepare, text_of
-from pipeline.sources.stream import Limits, Part, tidy
+from pipeline.sources.html import prepare, read_page
+from pipeline.sources.preformatted import marked, tidied, without_marks
+from pipeline.sources.stream import Limits, Part
 from pipeline.sources.xhtml import resolved
 from pipeline.tasks.documents import Document
 from pipeline.tasks.guard import Extracted, guarded
@@ -76,7 +77,7 @@ def volume(source: BookSource, part: Part, limits: Limits) -> Volume:
         if rule:
             problems.append(Unreadable(rule, f"a chapter: {document.metadata.get('failure', rule)}"))
         elif document.metadata["rule"]:
-            cut[document.metadata["rule"]] += len(document.text)
+            cut[document.metadata["rule"]] += len(without_marks(document.text))
         else:
             texts.append(document.text)
     found = books(_BREAK.join(texts)) if texts else []
@@ -90,14 +91,14 @@ def volume(source: BookSource, part: Part, limits: Limits) -> Volume:
 def _chapters(source: BookSource, whole: str) -> Iterator[tuple[str, str]]:
     """Heading and text of each chapter; small files join the next."""
     if not source.split_chapters:
-        if text := tidy(whole.replace("\x1c", "")):
+        if text := tidied(whole.replace("\x1c", "")):
             yield "", text
         return
     held = ""
     for text in whole.split("\x1c"):
-        held = tidy(f"{held}\n\n{text}")
+        held = tidied(f"{held}\n\n{text}")
         if len(held) >= source.min_characters:
-            heading = held.partition("\n")[0].strip()
+            heading = without_marks(held.partition("\n")[0]).strip()
             yield heading if len(heading) <= LONGEST_TITLE else "", held
             held = ""
     if held:
@@ -114,8 +115,8 @@ def _with_readings(page: bytes) -> Extracted:
 
 def _extract(content: bytes, *, readings: bool) -> Extracted:
     page = decode(content, html=True)[0]
-    text = text_of(resolved(page, readings=readings), main_content=False, xhtml=True)[1]
-    return text, {"characters": len(page)}, None
+    read = read_page(resolved(page, readings=readings), main_content=False, xhtml=True)
+    return marked(read), {"characters": len(page)}, None
 
 
 class _Archive:

@@ -134,3 +134,21 @@ def test_a_dump_of_two_bytes_a_character(tmp_path: Path) -> None:
     (tmp_path / "dumps" / "x.xml.bz2").write_bytes(bz2.compress(bz2.decompress(text).decode().encode("utf-16")))
     (found,) = take_inventory(tmp_path / "dumps").sources.values()
     assert (found.kind, found.trouble, found.paths) == ("wiki", "", [f"{tmp_path}/dumps/**/*.xml.bz2"])
+
+
+def test_a_folder_whose_files_give_no_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "short").mkdir()
+    (tmp_path / "short" / "a.txt").write_text("A line.")
+    with pytest.raises(UserError, match=r"^short: nothing in it can be read as text \(book: none of the first records"):
+        ask(tmp_path, "new", "short")
+    assert not list(tmp_path.glob("*.yaml"))
+
+
+def test_a_model_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "base").mkdir()
+    (tmp_path / "base" / "model.safetensors").write_bytes(b"")
+    (tmp_path / "base" / "config.json").write_text("{}")
+    assert "no text beside the model" in ask(tmp_path, "new", "base")
+    assert yaml.safe_load(Path("base.yaml").read_text())["extract"] == {"sources": {}}

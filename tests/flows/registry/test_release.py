@@ -72,6 +72,18 @@ def test_gates(change: dict[str, Any], failed: list[str]) -> None:
     assert len(judge(config, VersionFacts(**GOOD), None)) == 3
 
 
+@pytest.mark.parametrize(("limit", "passes"), [(0.2, False), (2.0, True), (0.0, True)])
+def test_a_first_version_may_not_have_forgotten_what_its_base_knew(limit: float, passes: bool) -> None:
+    read = {"base": "pretrain", "bits_per_byte": {"book": 5.78, "web": 2.1}}
+    facts = VersionFacts(**GOOD | read, bits_per_byte_base={"book": 1.96, "web": 2.0, "gone": 1.0})
+    gates = judge(PromoteConfig(max_forgetting=limit), facts, None)
+    failed = [gate for gate in gates if not gate.passed]
+    assert not failed if passes else [gate.gate for gate in failed] == ["forgetting"]
+    if not passes:
+        assert failed[0].told.startswith("forgetting: 1.949, the limit is 0.2 (rise of bits per byte of book since ")
+        assert "replay.text" in failed[0].told
+
+
 def test_promotion_rollback_and_their_trail(settings: Settings) -> None:
     client = versions(settings, "trail", GOOD, GOOD | {"accuracy": 0.65}, GOOD | {"quantization_kl": 0.4})
     config = PromoteConfig()

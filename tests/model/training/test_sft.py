@@ -13,16 +13,16 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
 from infra.errors import UserError
-from infra.execution import ENVIRONMENT_KEY
 from model.architecture.checkpoint import load_model, save_model
 from model.finetune_sections import SftConfig
 from model.generation.generate import Sampling, token_id
 from model.generation.solve import solve
-from model.training.chats import Chat, ChatBatches, encode_chats, pack
+from model.training.chats import Chat, ChatBatches, encode_chats, encode_conversation, pack, with_follow_ups
 from model.training.sft import sft
 from pipeline.reasoning.problems import read_tasks
 from pipeline.reasoning.stage import reasoning
 from pipeline.sections import ReasoningConfig, ReasoningTask, TokenizerConfig
+from pipeline.tokens.chat import Turn, chat_format
 from pipeline.tokens.tokenizer import chat_text, tokenizer
 from tests.model.conftest import tiny_model
 from tests.pipeline.corpus import write_documents
@@ -92,6 +92,44 @@ def test_a_chat_is_the_chat_text_and_the_model_learns_its_own_part(words: Tokeni
     assert words.decode(learned_T.tolist(), skip_special_tokens=False) == "<think>1+1=2</think>2<|eos|>"
 
 
+def test_every_answer_of_a_conversation_is_learned_as_it_is_asked_for(words: Tokenizer) -> None:
+    """Whatever the format shows of earlier answers: each one's prompt is the one that the model will be given."""
+    turns = [Turn("system", "Be short."), Turn("user", "Hi"), Turn("assistant", "Hello!"), Turn("user", "1 + 1?"),
+             Turn("assistant", "2", "1+1=2"), Turn("user", "Thanks"), Turn("assistant", "Gladly.")]  # fmt: skip
+    chat, pad = chat_format(words), token_id(words, "<|pad|>")
+    found = []
+    for each in encode_conversation(words, turns):
+        batch = ChatBatches([each], 256, 1, pad, None).batch(0, 0, 1)
+        tokens = batch.tokens_BT[0].tolist()
+        learned = [*batch.loss_tokens_BT()[0].tolist(), False]
+        starts = [place + 1 for place in range(255) if learned[place] and (place == 0 or not learned[place - 1])]
+        for start in starts:
+            end = next(place for place in range(start, 256) if not learned[place - 1])
+            found.append((tokens[:start], tokens[start:end]))
+    assert found == [
+        (chat.prompt(turns[:place]), chat.response(turn.reasoning, turn.content))
+        for place, turn in enumerate(turns)
+        if turn.role == "assistant"
+    ]
+
+
+def test_a_share_of_the_tasks_follows_another(words: Tokenizer) -> None:
+    rows = [TASK | {"id": str(number), "question": f"{number} + 1?", "answer": str(number + 1)} for number in range(40)]
+    alone = encode_chats(words, rows)
+    chats = with_follow_ups(words, rows, 0.5, 96, seed=0)
+    longer = [place for place in range(40) if chats[place] != alone[place]]
+    assert 10 < len(longer) < 30
+    for place in longer:
+        assert chats[place].response == alone[place].response
+        assert not chats[place].earlier
+        text = words.decode(chats[place].prompt, skip_special_tokens=False)
+        assert text.count("<|user|>") == 2
+        assert text.endswith(f"<|user|>{place} + 1?<|assistant|>")
+        assert f"<|user|>{place} + 1?<|assistant|><think>" not in text, "no task follows itself"
+    assert with_follow_ups(words, rows, 1.0, max(map(len, alone)), seed=0) == alone, "where a row is too short"
+    assert with_follow_ups(words, rows, 0.0, 96, seed=0) == alone
+
+
 def test_chats_of_a_row_are_documents_apart() -> None:
     chats = [Chat([1, 2], [3, 4]), Chat([5], [6]), Chat([7] * 9, [8])]
     source = ChatBatches(chats, 8, 2, 0, None)
@@ -137,18 +175,6 @@ def test_equal_runs_give_equal_bytes(inputs: dict[str, Path], tmp_path: Path) ->
         sft(config, inputs, tmp_path / name)
     for file in ("model/model.safetensors", "history.json"):
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
-
-
-def test_two_ranks_learn_what_one_learns(
-    inputs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    config = _config(steps=3, accuracy_tasks=0)
-    one = sft(config, inputs, tmp_path / "one")
-    monkeypatch.setenv(ENVIRONMENT_KEY, json.dumps({"ranks": 2}))
-    two = sft(config, inputs, tmp_path / "two")
-    assert two.layout.ranks == 2
-    assert two.loss_before == pytest.approx(one.loss_before, rel=1e-5)
-    assert two.loss_after == pytest.approx(one.loss_after, rel=1e-3)
 
 
 def test_tasks_that_fit_nowhere_are_said(inputs: dict[str, Path], tmp_path: Path) -> None:

@@ -246,3 +246,10 @@ def test_a_set_that_is_damaged_is_named(tmp_path: Path) -> None:
     path.write_bytes(b"PAR1 and nothing")
     with pytest.raises(UserError, match=r"a\.parquet: .*; get the evaluation set again"):
         list(evaluation_texts(DecontaminateConfig(evaluation_sets=(str(path),)), write_reasoning(tmp_path / "r")))
+
+
+def test_vowel_signs_are_part_of_their_words() -> None:
+    words = ["हिंदी", "में", "लिखे", "गए", "शब्द", "मात्राओं", "के", "साथ", "एक", "ही", "होते", "हैं"]
+    index = Index([("set", " ".join(words[:10]))])
+    assert index.find(" ".join(words)) is not None
+    assert index.find(" ".join(words[:9])) is None  # nine words, though twice as many pieces between vowel signs

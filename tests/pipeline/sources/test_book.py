@@ -17,6 +17,7 @@ from pipeline.sections import BookSource
 from pipeline.sources.book import chapters, cut, read
 from pipeline.sources.gutenberg import Book, books
 from pipeline.tasks.ledger import RECORD, take_record
+from pipeline.tasks.verbatim import verbatim_of
 from tests.pipeline.corpus import only
 from tests.pipeline.sources.raw import LIMIT, external, read_all
 
@@ -341,3 +342,39 @@ def test_what_is_not_read_is_named_with_the_remedy(tmp_path: Path, name: str, co
     document, rule = only(read_all(read, SOURCE, external(tmp_path / name, content))[0])
     assert (rule, document.text) == ("failure/format", "")
     assert document.metadata["failure"].startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.html", "<html><body><p>{words}</p><pre>{code}</pre><p>{words}</p></body></html>"),
+        ("a.md", "{words}\n\n```python\n{code}```\n\n{words}"),
+    ],
+)
+def test_preformatted_text_of_a_marked_up_book_is_verbatim(tmp_path: Path, name: str, content: str) -> None:
+    code = "for x in y:\n    print(x)  \n\n\n\n    z = x\n"
+    text = content.format(words="The wind comes in with the tide. " * 3, code=code)
+    found, _ = read_all(read, SOURCE, external(tmp_path / name, text.encode()))
+    ((document, rule),) = found
+    assert rule is None
+    assert [document.text[begin:end].rstrip("\n") for begin, end in verbatim_of(document.metadata)] == [
+        code.rstrip("\n")
+    ]
+
+
+def test_a_cut_in_preformatted_text_keeps_the_indentation(tmp_path: Path) -> None:
+    code = "".join(f"    line_{number} = {number}\n" for number in range(100))
+    page = f"<html><body><pre>{code}</pre></body></html>"
+    found, _ = read_all(
+        read, SOURCE.model_copy(update={"max_characters": 700}), external(tmp_path / "a.html", page.encode())
+    )
+    texts = [document.text for document, _ in found]
+    assert len(texts) > 2
+    assert "\n".join(texts) == code.rstrip("\n")
+    assert all(verbatim_of(document.metadata) == [(0, len(document.text))] for document, _ in found)
+
+
+def test_characters_that_are_used_as_marks_are_no_marks(tmp_path: Path) -> None:
+    text = ("The wind\x02 comes in with\x03 the tide. " * 3).encode()
+    found, _ = read_all(read, SOURCE, external(tmp_path / "a.txt", text))
+    assert [verbatim_of(document.metadata) for document, _ in found] == [[]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import io
 import zipfile
 from pathlib import Path
@@ -12,7 +13,9 @@ import pytest
 from pipeline.sections import BookSource
 from pipeline.sources.book import read
 from pipeline.sources.html import MOST_DEPTH
+from pipeline.tasks.documents import Document
 from pipeline.tasks.ledger import take_record
+from pipeline.tasks.verbatim import verbatim_of
 from tests.pipeline.corpus import only
 from tests.pipeline.sources.raw import LIMIT, external, read_all
 
@@ -230,3 +233,23 @@ def _with(content: bytes, name: str, old: str, new: str) -> bytes:
             text = before.read(info)
             after.writestr(info.filename, text.replace(old.encode(), new.encode()) if info.filename == name else text)
     return buffer.getvalue()
+
+
+CODE = "def f(x):\n    if x:   \n        return {\n\n\n\n            'a': x,\n        }\n"
+
+
+def _code_page(title: str, code: str = CODE) -> str:
+    return _page(title).replace("</body>", f"<pre>{html.escape(code)}</pre><p>{WORDS}</p></body>")
+
+
+def _verbatim(document: Document) -> list[str]:
+    return [document.text[begin:end] for begin, end in verbatim_of(document.metadata)]
+
+
+@pytest.mark.parametrize("split", [True, False])
+def test_preformatted_text_comes_through_to_the_byte(tmp_path: Path, split: bool) -> None:
+    content = epub({"a.xhtml": _code_page("One"), "b.xhtml": _code_page("Two", "    x = 1\n\n\n    y = 2\n")})
+    documents = [document for document, rule in _read(tmp_path, content, split_chapters=split) if rule is None]
+    found = [text for document in documents for text in _verbatim(document)]
+    assert [text.rstrip("\n") for text in found] == [CODE.rstrip("\n"), "    x = 1\n\n\n    y = 2"]
+    assert not any(set("\x02\x03") & set(document.text) for document in documents)

@@ -221,12 +221,7 @@ def runs(pid: int) -> bool:
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize(
     ("executor", "victim"),
-    [
-        # Slurm's end in time where these run alone, and not behind the whole suite (docs/next.md, Operations)
-        pytest.param("slurm", "cancelled", marks=pytest.mark.nightly),
-        pytest.param("slurm", "killed", marks=pytest.mark.nightly),
-        ("ray", "killed"),
-    ],
+    [("slurm", "cancelled"), ("slurm", "killed"), ("ray", "killed")],
     indirect=["executor"],
 )
 def test_the_end_of_a_flow_is_the_end_of_its_tasks(executor: str, victim: str, artifact: Path, tmp_path: Path) -> None:
@@ -246,7 +241,10 @@ def test_the_end_of_a_flow_is_the_end_of_its_tasks(executor: str, victim: str, a
         held += [process.pid for process in psutil.Process(flow.pid).children(recursive=True)]
     finally:
         flow.send_signal(signal.SIGINT if victim == "cancelled" else signal.SIGKILL)
-    flow.wait(PATIENCE)
+        try:
+            flow.wait(PATIENCE)
+        finally:
+            flow.kill()
     wait_until(lambda: not any(map(runs, held)), PATIENCE)
     if executor == "slurm":
         wait_until(lambda: slurm.jobs(dict(os.environ)) == [], PATIENCE)

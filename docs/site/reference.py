@@ -1,0 +1,142 @@
+"""Pages of the site that are made of the code, and those that lie at the top of the repository.
+
+A hook of MkDocs: it adds the recipe's keys, the commands and the Python interface as they are, so that none of it can
+be out of date, and shows README's neighbours under names of their own.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterable, Iterator
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
+
+if TYPE_CHECKING:
+    from flows.recipe.keys import Key
+
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT))
+
+TOP = {"contributing.md": "CONTRIBUTING.md", "security.md": "SECURITY.md", "changelog.md": "CHANGELOG.md"}
+PYTHON = {
+    "Flows": ["flows.mill"],
+    "A recipe and what it would run": ["flows.recipe.recipe", "flows.recipe.plan"],
+    "Artifacts": ["infra.store", "infra.manifest"],
+    "Registered models": ["flows.registry.promotion", "flows.registry.aliases"],
+    "A model": ["model.architecture.checkpoint", "model.generation.generate"],
+    "A stage": ["infra.facts", "infra.events", "infra.errors"],
+}
+"""What the page of the Python interface shows."""
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Add the pages that are made here."""
+    pages = {name: _moved((ROOT / source).read_text(encoding="utf-8")) for name, source in TOP.items()}
+    pages |= {"reference/recipe.md": _recipe(), "reference/commands.md": _commands(), "reference/python.md": _python()}
+    for name, content in pages.items():
+        files.append(File.generated(config, name, content=content))
+    return files
+
+
+def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Links to files at the top of the repository, as they are in the repository, lead to their pages."""
+    up = "../" * page.file.src_uri.count("/")
+    for name, source in TOP.items():
+        markdown = markdown.replace(f"]({up}../{source}", f"]({up}{name}")
+    return markdown
+
+
+def _moved(text: str) -> str:
+    """A page of the top of the repository, as it is linked from a place within docs/."""
+    text = re.sub(r"\]\(docs/", "](", text)
+    for name, source in TOP.items():
+        text = text.replace(f"]({source}", f"]({name}")
+    return text
+
+
+def _recipe() -> str:
+    """Every key of the recipe, by section."""
+    from flows.recipe.keys import all_keys
+
+    lines = [
+        "# The recipe",
+        "",
+        "One YAML file. A key that is left out has its default; a section of a stage that is left out, or `null`, "
+        "leaves the stage out where that makes sense. `deepmill explain KEY` says the same in the terminal, with the "
+        "presets that set the key and the code that reads it; `deepmill schema` writes it for editors.",
+        "",
+    ]
+    groups = [(name, list(keys)) for name, keys in groupby(all_keys(), key=lambda key: key.path.partition(".")[0])]
+    alone = [key for _, keys in groups for key in keys if len(keys) == 1]
+    lines += ["## Of the recipe itself", "", *_table(alone), ""]
+    for name, (section, *keys) in groups:
+        if keys:
+            lines += [f"## {name}", "", section.help, "", *_table(keys), ""]
+    return "\n".join(lines)
+
+
+def _table(keys: Iterable[Key]) -> Iterator[str]:
+    from flows.recipe.explain import shown_default, shown_type
+    from flows.recipe.keys import sections_of
+
+    yield from ("| key | type | default | |", "|---|---|---|---|")
+    for key in keys:
+        if not sections_of(key):
+            default = shown_default(key)
+            cells = (f"`{key.path}`", shown_type(key), f"`{default}`" if default else "", key.help)
+            yield "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def _commands() -> str:
+    """Every command with its arguments and options."""
+    import typer
+
+    from flows.cli import app
+
+    group = typer.main.get_command(app)
+    lines = ["# The command line", "", _plain(group.help or ""), ""]
+    for path, command in _below(group, "deepmill"):
+        context = type(command).context_class(command, info_name=path)
+        rows = [row for each in command.get_params(context) if (row := _parameter(each, context))]
+        table = ["| | |", "|---|---|", *rows, ""] if rows else []
+        lines += [f"## {path}", "", _plain(command.help or ""), "", *table]
+    return "\n".join(lines)
+
+
+def _below(group: click.Group, path: str) -> Iterator[tuple[str, click.Command]]:
+    """The commands of a group and of the groups in it, with their names in full."""
+    for name, command in sorted(group.commands.items()):
+        if hasattr(command, "commands"):
+            yield from _below(command, f"{path} {name}")
+        elif not command.hidden:
+            yield f"{path} {name}", command
+
+
+def _parameter(parameter: click.Parameter, context: click.Context) -> str:
+    record = parameter.get_help_record(context)
+    if parameter.name == "help" or record is None:
+        return ""
+    names, said = (re.sub(r"\s+", " ", _plain(each)).replace("|", "\\|") for each in record)
+    return f"| `{names}` | {said} |"
+
+
+def _plain(text: str) -> str:
+    """Help without the marks of the terminal's colours."""
+    return re.sub(r"\[/?(?:bold|dim|italic|cyan|green|red|yellow)[^\]]*\]", "", text).strip()
+
+
+def _python() -> str:
+    said = "What other code may call. Everything else is a module away, and its docstring says what it does."
+    lines = ["# From Python", "", said, ""]
+    for heading, modules in PYTHON.items():
+        lines += [f"## {heading}", ""]
+        for module in modules:
+            lines += [f"::: {module}", "    options: {heading_level: 3}", ""]
+    return "\n".join(lines)

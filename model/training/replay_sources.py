@@ -1,0 +1,133 @@
+"""What fine-tuning stages replay, and the measure of what they forget: from a section and the inputs of a stage.
+
+Text comes from the training split of the token shards, conversations from the artifact `conversations`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from infra.hashing import file_digest
+from model.finetune_sections import ReplayConfig
+from model.training.chats import Chat, ChatBatches, encode_conversation
+from model.training.engine import Engine
+from model.training.journal import Row
+from model.training.reading import Reading
+from model.training.replay import Replay, Stream, loss_with
+from model.training.sources import ShardBatches
+from model.training.text_loss import TextSums, losses_of
+from pipeline.reasoning.conversations import read_conversations
+from pipeline.tokens.chat import Turn, token_id
+from pipeline.tokens.reader import ShardReader
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+__all__ = ["Kept", "Replayed"]
+
+
+class Replayed:
+    """What one stage reads besides.
+
+    Args:
+        inputs: of the stage; without shards there is no text, without conversations there are none.
+        at_once: tokens that a rank may put through the model together.
+        tokens: of the stage's own data in an update, which decide how many rows there are unless `config.rows` does.
+        length: of a row of conversations; by default as long as the longest, up to `at_once`.
+
+    Raises:
+        ValueError: no text, a mixture that does not fit it, conversations that fit into no row.
+    """
+
+    def __init__(
+        self,
+        config: ReplayConfig,
+        inputs: Mapping[str, Path],
+        tokenizer: Tokenizer,
+        *,
+        at_once: int,
+        seed: int,
+        tokens: int = 0,
+        length: int = 0,
+    ) -> None:
+        self._config, self._tokens, self._at_once, self._seed = config, tokens, at_once, seed
+        shards, talks = inputs.get("shards"), inputs.get("conversations")
+        shares = {
+            "text": config.text if shards is not None else 0.0,
+            "conversations": config.conversations if talks is not None else 0.0,
+        }
+        self._own = 1 - sum(shares.values())
+        self._pad = token_id(tokenizer, "<|pad|>")
+        streams = []
+        if shards is not None and shares["text"]:
+            streams.append(self._text(shards, shares["text"]))
+        held_out: list[Chat] = []
+        if talks is not None and shares["conversations"]:
+            train, held_out = (_chats(tokenizer, talks / f"{split}.jsonl") for split in ("train", "validation"))
+            length = length or min(at_once, max(map(len, train)))
+            streams.append(self._conversations(train, length, shares["conversations"]))
+        self.replay = Replay(streams)
+        reading = None
+        if shards is not None and config.validation_sequences:
+            reading = Reading(shards, inputs["tokenizer"], config.validation_sequences)
+        self.kept = Kept(reading, held_out, length, max(1, at_once // max(length, 1)), self._pad)
+
+    def _rows(self, weight: float, length: int) -> int:
+        return self._config.rows or max(1, round(self._tokens * weight / length))
+
+    def _text(self, shards: Path, share: float) -> Stream:
+        weight, length = share / self._own, ShardReader(shards, "train", global_batch=1).sequence_length
+        rows = self._rows(weight, length)
+        reader = ShardReader(shards, "train", global_batch=rows, seed=self._seed, mixture=self._config.mixture)
+        at_once = max(1, self._at_once // length)
+        return Stream("text", ShardBatches(reader), rows, weight, at_once, file_digest(shards / "shards.json"))
+
+    def _conversations(self, chats: list[Chat], length: int, share: float) -> Stream:
+        weight = share / self._own
+        rows = self._rows(weight, length)
+        source = ChatBatches(chats, length, rows, self._pad, self._seed)
+        return Stream("conversations", source, rows, weight, max(1, self._at_once // length), source.identity)
+
+
+class Kept:
+    """Measures what a model in training has kept: bits per byte of every source, the loss of held-out conversations.
+
+    Args:
+        reading: of the text, where there is any.
+        chats: held-out conversations.
+        length: of a row of them.
+        at_once: rows of a rank that go through the model together.
+    """
+
+    def __init__(self, reading: Reading | None, chats: list[Chat], length: int, at_once: int, pad: int) -> None:
+        self._reading = reading
+        self._chats = [chat for chat in chats if len(chat) <= length]
+        self._length, self._at_once, self._pad = length, at_once, pad
+
+    def __call__(self, engine: Engine, done: int) -> Row:
+        """``bits_per_byte_SOURCE``, and ``conversations_loss`` in nats per token; every rank calls it."""
+        found = self._reading(engine, done) if self._reading is not None else {}
+        return found | {"conversations_loss": self._talk(engine)} if self._chats else found
+
+    @torch.no_grad()
+    def _talk(self, engine: Engine) -> float:
+        source = ChatBatches(self._chats, self._length, self._at_once * engine.world, self._pad, None)
+        sums, loss_of = TextSums(1, None, engine.device), loss_with(engine)
+        for number in range(source.batches):
+            batch = source.batch(number, engine.rank, engine.world)
+            sums.add(0, batch, loss_of(batch))
+        (found,) = losses_of(engine.all_reduce_sum(sums.tensor()))
+        return found.per_token
+
+
+def _chats(tokenizer: Tokenizer, path: Path) -> list[Chat]:
+    """The conversations of a split in tokens."""
+    talks = [
+        [Turn(turn["role"], turn["content"], turn.get("reasoning", "")) for turn in row["messages"]]
+        for row in read_conversations(path)
+    ]
+    return [chat for turns in talks for chat in encode_conversation(tokenizer, turns)]

@@ -1,0 +1,130 @@
+"""Conversations from files: what is kept of a record, what is rejected and why, and that nothing held out is asked."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from infra.errors import UserError
+from pipeline.reasoning.conversations import ConversationsMetrics, conversations, read_conversations
+from pipeline.reasoning.problems import Problem, write_tasks
+from pipeline.sections import ConversationsConfig
+
+
+def said(*texts: str, **more: Any) -> dict[str, Any]:
+    """A record in which a person and the assistant speak in turn; `more` is said of the last message."""
+    turns: list[dict[str, Any]] = [
+        {"role": ("user", "assistant")[place % 2], "content": text} for place, text in enumerate(texts)
+    ]
+    turns[-1] |= more
+    return {"messages": turns}
+
+
+@pytest.fixture(scope="module")
+def reasoning(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("reasoning")
+    row = Problem(id="x", task="t", question="What is 2 + 2?", reasoning="", answer="4", metadata={})
+    for split in ("validation", "test"):
+        write_tasks(folder / f"{split}.jsonl", [row])
+    return folder
+
+
+def _made(reasoning: Path, folder: Path, rows: list[Any], **changes: Any) -> ConversationsMetrics:
+    file = folder / "talk.jsonl"
+    file.write_text("".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows))
+    config = ConversationsConfig.model_validate({"files": (str(file),), "validation": 0, "max_failures": 1} | changes)
+    return conversations(config, {"reasoning": reasoning}, folder)
+
+
+SYSTEM = {"role": "developer", "content": "Be short."}
+PARTS = [{"type": "text", "text": "Hel"}, {"type": "text", "text": "lo"}]
+HELLO = [("user", "Hi"), ("assistant", "Hello!")]
+GREETED = [("user", "Hi"), ("assistant", "Hello!", "A greeting.")]
+CALL = [{"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}]
+
+
+@pytest.mark.parametrize(
+    ("record", "kept"),
+    [
+        (said("Hi", "Hello!"), HELLO),
+        (said("Hi", "Hello!", "and then nobody answers"), HELLO),
+        ({"messages": [SYSTEM, *said("a", "b")["messages"]]},
+         [("system", "Be short."), ("user", "a"), ("assistant", "b")]),
+        (said("Hi", "Hello!", reasoning_content="A greeting."), GREETED),
+        (said("Hi", "Hello!", reasoning="A greeting."), GREETED),
+        (said("Hi", "<think>\nA greeting.\n</think>\n\nHello!"), GREETED),
+        (said("Hi", "</think> ends it"), [("user", "Hi"), ("assistant", "</think> ends it")]),
+        ({"messages": [{"role": "user", "content": PARTS}, {"role": "assistant", "content": "b"}]},
+         [("user", "Hello"), ("assistant", "b")]),
+        (said("a", "b", "c", "", tool_calls=CALL), [("user", "a"), ("assistant", "b")]),
+        (said("half \ud800", "b"), [("user", "half \ufffd"), ("assistant", "b")]),
+    ],
+)  # fmt: skip
+def test_what_is_kept_of_a_record(
+    reasoning: Path, tmp_path: Path, record: dict[str, Any], kept: list[tuple[str, ...]]
+) -> None:
+    _made(reasoning, tmp_path, [record])
+    (row,) = read_conversations(tmp_path / "train.jsonl")
+    assert [
+        tuple(turn.get(key, "") for key in ("role", "content", "reasoning") if key in turn) for turn in row["messages"]
+    ] == kept
+
+
+@pytest.mark.parametrize(
+    ("record", "why"),
+    [
+        ("{", "no JSON"),
+        ({"text": "a"}, "no list of messages"),
+        ({"messages": []}, "no list of messages"),
+        ({"messages": [{"content": "a"}]}, "a message without a role that is known"),
+        ({"messages": [{"role": "wizard", "content": "a"}]}, "a message of the role 'wizard'"),
+        ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "content that is no text"),
+        (said("a", "  "), "an empty message of the assistant"),
+        (said("a"), "no answer"),
+        (said("a", "", tool_calls=CALL), "no answer"),
+        ({"messages": [{"role": "assistant", "content": "b"}]}, "an answer before any question"),
+        (said("what is 2 +  2?", "4"), "asks a held-out question"),
+    ],
+)
+def test_what_is_rejected(reasoning: Path, tmp_path: Path, record: Any, why: str) -> None:
+    metrics = _made(reasoning, tmp_path, [record, said("Hi", "Hello!"), said("Hi", "Hello!")])
+    rejects = [json.loads(line) for line in (tmp_path / "rejects.jsonl").read_text().splitlines()]
+    assert [reject["rule"] for reject in rejects] == [why, "conversation seen before"]
+    assert metrics.rejected_by == {why: 1, "conversation seen before": 1}
+    assert (metrics.train_conversations, metrics.answers) == (1, 1)
+
+
+def test_too_many_bad_rows_and_too_few_good_ones_are_said(reasoning: Path, tmp_path: Path) -> None:
+    good = [said(str(number), "b") for number in range(4)]
+    with pytest.raises(UserError, match=r"talk\.jsonl: record 5: no answer; 1 of 5 records are unusable, each wants"):
+        _made(reasoning, tmp_path, [*good, said("a")], max_failures=0.1)
+    with pytest.raises(UserError, match="4 conversations, of which 4 are to be held out; add files, or lower"):
+        _made(reasoning, tmp_path, good, validation=4)
+
+
+def test_as_many_are_held_out_as_were_asked_for_whatever_the_order(reasoning: Path, tmp_path: Path) -> None:
+    rows = [said(str(number), "b", "again", "c") for number in range(40)]
+    metrics = _made(reasoning, tmp_path, rows, validation=7)
+    assert (metrics.train_conversations, metrics.validation_conversations) == (33, 7)
+    assert (metrics.answers, metrics.answers_later) == (80, 40)
+    first = (tmp_path / "validation.jsonl").read_text()
+    _made(reasoning, tmp_path, rows[::-1], validation=7)
+    assert (tmp_path / "validation.jsonl").read_text() == first
+
+
+def test_parquet_says_the_same(reasoning: Path, tmp_path: Path) -> None:
+    rows = [said("Hi", "Hello!", reasoning_content="A greeting."), said("Hi", "Hello!")]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "talk.parquet")
+    for name, files in (("jsonl", None), ("parquet", (str(tmp_path / "talk.parquet"),))):
+        (tmp_path / name).mkdir()
+        _made(reasoning, tmp_path / name, rows, **({"files": files} if files else {}))
+    texts = [
+        [row["messages"] for row in read_conversations(tmp_path / name / "train.jsonl")]
+        for name in ("jsonl", "parquet")
+    ]
+    assert texts[0] == texts[1]
