@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from infra.errors import UserError
 from infra.json_objects import JsonObject
@@ -22,6 +23,9 @@ CALL, CALL_END = "<tool_call>", "</tool_call>"
 """What a call of a tool stands between, as Hermes and Qwen write it."""
 LAYOUT = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
 """JSON on one line, as Python writes it: where any white space may stand, a small model writes nothing else."""
+DATA = ("const", "enum", "default", "examples", "allOf")
+"""Keys of a schema whose values are left as they are: no schemas, or parts of one object."""
+MIXED = {"additionalProperties", "patternProperties", "unevaluatedProperties", "allOf", "anyOf", "oneOf", "$ref"}
 LEXEMES = (
     r'thought[suffix="</think>"]: /(.|\n)*/',
     r'said[suffix="<tool_call>"]: /(.|\n)*/',
@@ -111,7 +115,25 @@ def _call(tool: Tool) -> JsonObject:
 
 
 def _json(schema: JsonObject) -> str:
-    return f"%json {json.dumps(schema | {'x-guidance': LAYOUT})}"
+    try:
+        return f"%json {json.dumps(_closed(schema) | {'x-guidance': LAYOUT})}"
+    except RecursionError:
+        raise UserError("the schema is nested too deeply") from None
+
+
+def _closed(value: Any) -> Any:
+    """A schema whose objects have the properties that it names and no others, unless it says that they may.
+
+    What follows it follows the schema as well; and a model that may always add one more property never ends.
+    """
+    if isinstance(value, list):
+        return [_closed(each) for each in value]
+    if not isinstance(value, dict):
+        return value
+    found = {key: each if key in DATA else _closed(each) for key, each in value.items()}
+    if "properties" in value and not MIXED & value.keys():
+        found["additionalProperties"] = False
+    return found
 
 
 def _check(grammar: str) -> None:

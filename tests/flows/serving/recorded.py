@@ -34,7 +34,7 @@ ONE = {"properties": {"a": PLAIN["a"]}, "required": ["a"], "type": "object"}
 LANGCHAIN: dict[str, Any] = {"model": "talker", "stream": False, "messages": USER, "temperature": 0.0}
 LLAMA_INDEX: dict[str, Any] = {"messages": USER, "model": "talker", "stream": False, "temperature": 0.0}
 LITELLM: dict[str, Any] = {"model": "talker", "messages": USER, "temperature": 0}
-WEBUI: dict[str, Any] = {"stream": True, "model": "talker", "messages": [{"role": "system", "content": "Hi"}, *USER]}
+WEBUI: dict[str, Any] = {"stream": True, "model": "talker", "messages": USER}
 
 RECORDED: dict[tuple[str, str], tuple[str, dict[str, Any]]] = {
     ("LangChain", "chat"): (CHAT, LANGCHAIN),
