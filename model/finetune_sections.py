@@ -24,8 +24,22 @@ __all__ = [
     "RejectionConfig",
     "ReplayConfig",
     "SftConfig",
+    "StartConfig",
     "Trained",
 ]
+
+
+class StartConfig(Section):
+    """A model that exists, to begin with instead of pretraining one; with it `pretrain` is left out and `tokenizer`
+    adopts the checkpoint's own, unless the recipe says otherwise."""
+
+    checkpoint: ExternalPaths = Field(min_length=1)
+    """A Hugging Face checkpoint folder."""
+
+    @field_validator("checkpoint", mode="before")
+    @classmethod
+    def _one_is_enough(cls, value: object) -> object:
+        return (value,) if isinstance(value, str) else value
 
 
 class ContinuedConfig(TrainingConfig):

@@ -222,6 +222,8 @@ class Answer:
             self.tell(error)
         except TimeoutError:
             self.tell(self._too_late())
+        except UserError as error:  # a chat template takes no such conversation
+            self.tell(ApiError(400, str(error), param="messages", code="invalid_value"))
         except EngineError as error:
             self.tell(ApiError(502, str(error), code="engine_error"))
         except Exception:
@@ -249,8 +251,8 @@ class Answer:
         return ApiError(504, "the answer took longer than a request may; ask for fewer tokens", code="timeout")
 
     async def _run(self, served: Served, asked: Request) -> None:
-        if self._splitter is not None and (begun := getattr(served.chat, "begun", "")):
-            self._splitter.feed(begun)
+        if self._splitter is not None and isinstance(self.body, ChatBody) and not self.body.skips_reasoning:
+            self._splitter.feed(served.chat.begun)
         events = 0
         try:
             if asked.max_tokens or asked.prompt_logprobs:

@@ -19,6 +19,7 @@ __all__ = [
     "PretrainMetrics",
     "RejectionMetrics",
     "SftMetrics",
+    "StartMetrics",
     "TrainingMetrics",
     "before_and_after",
     "forgetting",
@@ -82,6 +83,14 @@ class TrainingMetrics(StageMetrics):
     bits_per_byte_after: float | None = None
     expert_load: dict[str, ExpertLoad] | None = None
     """By layer; none for a dense model."""
+
+
+class StartMetrics(StageMetrics):
+    """Of `start`."""
+
+    parameters: int | None = None
+    tokens_added: int | None = None
+    """Of the chat format, that its tokenizer lacked."""
 
 
 class PretrainMetrics(TrainingMetrics):

@@ -23,18 +23,18 @@ from starlette.applications import Starlette
 from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
-from tokenizers import Tokenizer
 
 from infra.json_objects import JsonObject, read_object
 from model.architecture.transformer import Transformer
 from model.generation.decode import Decoder, Past
-from model.generation.generate import Sampling, choose, token_id
+from model.generation.generate import Sampling, choose
 from model.release.quantized import KEY, load_quantized
 from model.serving.child import run, tell
 from model.serving.prefix import PrefixCache
 from model.serving.spec import CompletionEvent, CompletionRequest, EngineSpec, TokenEntry
 from model.serving.steering import Steering, entry
 from model.serving.stops import overlap
+from pipeline.tokens.chat import chat_format, read_tokenizer
 
 if TYPE_CHECKING:
     from llguidance import LLTokenizer
@@ -54,9 +54,9 @@ class Writer:
     """Completions of one model, as text."""
 
     def __init__(self, folder: Path) -> None:
-        self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        self.tokenizer = read_tokenizer(folder)
         self.model = load(folder)
-        self.stop = token_id(self.tokenizer, "<|eos|>")
+        self.stop = chat_format(self.tokenizer).eos
         self._decoder = Decoder(self.model)
         self._prefixes = PrefixCache(self.model)
 

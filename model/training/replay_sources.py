@@ -21,7 +21,7 @@ from model.training.replay import Replay, Stream, loss_with
 from model.training.sources import ShardBatches
 from model.training.text_loss import TextSums, losses_of
 from pipeline.reasoning.conversations import read_conversations
-from pipeline.tokens.chat import Turn, token_id
+from pipeline.tokens.chat import Turn, chat_format
 from pipeline.tokens.reader import ShardReader
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class Replayed:
             "conversations": config.conversations if talks is not None else 0.0,
         }
         self._own = 1 - sum(shares.values())
-        self._pad = token_id(tokenizer, "<|pad|>")
+        self._pad = chat_format(tokenizer).pad
         streams = []
         if shards is not None and shares["text"]:
             streams.append(self._text(shards, shares["text"]))
