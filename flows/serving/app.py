@@ -37,14 +37,7 @@ T = TypeVar("T")
 
 log = logging.getLogger("deepmill.serve")
 PAGE = Path(__file__).parent / "chat_page"
-PAGE_FILES = {
-    "/": ("chat.html", "text/html"),
-    "/chat.js": ("chat.js", "text/javascript"),
-    "/chat.css": (
-        "chat.css",
-        "text/css",
-    ),
-}
+KINDS = {".html": "text/html", ".js": "text/javascript", ".css": "text/css"}
 SECURITY = {
     "Content-Security-Policy": "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
@@ -87,7 +80,8 @@ def build(
         Route("/v1/models/{name:path}", front.guarded(front.model)),
         Route("/metrics", front.guarded(front.scrape)),
         Route("/health", front.health),
-        *(Route(path, _page(*file)) for path, file in PAGE_FILES.items()),
+        Route("/", _page(PAGE / "chat.html")),
+        *(Route(f"/chat/{file.name}", _page(file)) for file in sorted(PAGE.iterdir()) if file.suffix in KINDS),
     ]
     app = Starlette(routes=routes, lifespan=lifespan, exception_handlers={404: _missing, 405: _missing})
     if hosts:
@@ -95,9 +89,9 @@ def build(
     return app
 
 
-def _page(name: str, kind: str) -> Handler:
+def _page(file: Path) -> Handler:
     async def page(request: Request) -> Response:
-        return FileResponse(PAGE / name, media_type=kind, headers=SECURITY)
+        return FileResponse(file, media_type=KINDS[file.suffix], headers=SECURITY)
 
     return page
 

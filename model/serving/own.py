@@ -38,6 +38,7 @@ from pipeline.tokens.chat import chat_format, read_tokenizer
 
 if TYPE_CHECKING:
     from llguidance import LLTokenizer
+    from tokenizers import Tokenizer
 
 __all__ = ["Writer", "load", "serve"]
 
