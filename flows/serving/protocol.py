@@ -418,7 +418,7 @@ def parse(kind: type[Any], values: Any) -> Any:
     """`values` as `kind`; ApiError 400 that names the key otherwise."""
     if not isinstance(values, dict):
         raise ApiError(400, f"the body is a JSON object, not a {type(values).__name__}")
-    given = {SAME.get(key, key): value for key, value in values.items() if value is not None}
+    given: JsonObject = {SAME.get(key, key): value for key, value in values.items() if value is not None}
     for key, neutral in NEUTRAL.items():
         if key in given and not any(_same(given[key], nothing) for nothing in neutral):
             raise _unsupported(key)
