@@ -5,92 +5,22 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from flows.serving.errors import ApiError
+from flows.serving.messages import ROLES, Format, Message, NamedTool, OfferedTool
 from infra.json_objects import JsonObject
-from model.serving.chat import Turn
-from model.serving.grammar import CALL, CALL_END, Constraint, Tool
+from model.serving.grammar import Constraint, Tool
 
 __all__ = ["ChatBody", "CompletionBody", "EmbeddingsBody", "Sampled", "parse", "read_json"]
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
-ROLES = ("system", "developer", "user", "assistant", "tool")
 MOST_ANSWERS = 128
 """Of one request, over its prompts and `n`."""
 MOST_TOP = 20
 """Of the likeliest tokens that are told of; OpenAI's bound."""
-
-
-class _Part(BaseModel):
-    """A piece of a message's content. Text is all a language model reads."""
-
-    type: Literal["text"]
-    text: str
-
-
-class _CalledFunction(BaseModel):
-    """What an earlier answer called."""
-
-    name: str
-    arguments: str
-
-    @property
-    def text(self) -> str:
-        """As the model wrote it."""
-        try:
-            arguments = json.loads(self.arguments or "{}")
-        except ValueError:
-            arguments = self.arguments
-        written = json.dumps({"name": self.name, "arguments": arguments}, ensure_ascii=False)
-        return f"{CALL}\n{written}\n{CALL_END}"
-
-
-class _Called(BaseModel):
-    """A call in an earlier answer."""
-
-    type: Literal["function"] = "function"
-    function: _CalledFunction
-
-
-class _Message(BaseModel):
-    """One message of a conversation."""
-
-    model_config = ConfigDict(extra="allow")
-
-    role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: str | Annotated[list[_Part], Field(min_length=1)] | None = None
-    reasoning_content: str | None = None
-    reasoning: str | None = None
-    name: str | None = None
-    """Of who speaks; the chat format has no place for it."""
-    tool_calls: list[_Called] | None = None
-    tool_call_id: str | None = None
-    """Which call a tool's message answers; answers stand in the calls' order."""
-
-    @model_validator(mode="after")
-    def _is_text(self) -> _Message:
-        """The empty things that clients send back from an answer are nothing."""
-        if given := next((key for key, value in (self.model_extra or {}).items() if value), None):
-            raise ValueError(f"{given[:100]}: not supported here; leave it out")
-        if self.tool_calls and self.role != "assistant":
-            raise ValueError("tool_calls: an assistant's message has them")
-        if self.content is None and self.role != "assistant":
-            raise ValueError("its content is missing")
-        return self
-
-    @property
-    def text(self) -> str:
-        """The content with its calls."""
-        content = self.content or ""
-        text = content if isinstance(content, str) else "".join(part.text for part in content)
-        return "\n".join([*([text] if text else []), *(call.function.text for call in self.tool_calls or ())])
-
-    def turn(self) -> Turn:
-        """As the chat format takes it."""
-        return Turn(self.role, self.text, self.reasoning_content or self.reasoning or "")
 
 
 class _StreamOptions(BaseModel):
@@ -100,64 +30,6 @@ class _StreamOptions(BaseModel):
 
     include_usage: bool = False
     include_obfuscation: bool = False
-
-
-class _Schema(BaseModel):
-    """A named JSON Schema."""
-
-    model_config = ConfigDict(extra="forbid", populate_by_name=True)
-
-    name: str = Field("answer", max_length=64)
-    description: str | None = None
-    schema_: JsonObject = Field(default_factory=lambda: {"type": "object"}, alias="schema")
-    strict: bool | None = None
-
-
-class _Format(BaseModel):
-    """What an answer is to be; a schema is always held, `strict` or not."""
-
-    type: Literal["text", "json_object", "json_schema"]
-    json_schema: _Schema | None = None
-
-    @model_validator(mode="after")
-    def _has_schema(self) -> _Format:
-        if self.type == "json_schema" and self.json_schema is None:
-            raise ValueError("json_schema: its schema is missing")
-        return self
-
-    @property
-    def schema_wanted(self) -> JsonObject | None:
-        """None where any text will do."""
-        if self.type == "text":
-            return None
-        return {"type": "object"} if self.json_schema is None else self.json_schema.schema_
-
-
-class _Function(BaseModel):
-    """A function that may be called."""
-
-    name: str = Field(pattern=r"^[a-zA-Z0-9_.-]{1,64}$")
-    description: str | None = None
-    parameters: JsonObject | None = None
-    strict: bool | None = None
-
-
-class _Tool(BaseModel):
-    """A tool; functions are all there is."""
-
-    type: Literal["function"]
-    function: _Function
-
-
-class _NamedFunction(BaseModel):
-    name: str
-
-
-class _NamedTool(BaseModel):
-    """The one tool that has to be called."""
-
-    type: Literal["function"] = "function"
-    function: _NamedFunction
 
 
 class Sampled(BaseModel):
@@ -251,13 +123,13 @@ class _TemplateOptions(BaseModel):
 class ChatBody(Sampled):
     """``POST /v1/chat/completions``."""
 
-    messages: list[_Message] = Field(min_length=1, max_length=1000)
+    messages: list[Message] = Field(min_length=1, max_length=1000)
     max_completion_tokens: int | None = Field(None, ge=1)
     logprobs: bool = False
     top_logprobs: int = Field(0, ge=0, le=MOST_TOP)
-    response_format: _Format | None = None
-    tools: list[_Tool] = Field(default_factory=list, max_length=128)
-    tool_choice: Literal["none", "auto", "required"] | _NamedTool | None = None
+    response_format: Format | None = None
+    tools: list[OfferedTool] = Field(default_factory=list, max_length=128)
+    tool_choice: Literal["none", "auto", "required"] | NamedTool | None = None
     parallel_tool_calls: bool = True
     reasoning_effort: str | None = None
     """Only ``none`` is something to our models: they have no levels of effort."""
@@ -270,7 +142,7 @@ class ChatBody(Sampled):
         names = [tool.function.name for tool in self.tools]
         if len(set(names)) != len(names):
             raise ValueError("tools: two have the same name")
-        if isinstance(self.tool_choice, _NamedTool) and self.tool_choice.function.name not in names:
+        if isinstance(self.tool_choice, NamedTool) and self.tool_choice.function.name not in names:
             raise ValueError(f"tool_choice: {self.tool_choice.function.name[:64]!r} is none of the tools")
         if self.tool_choice == "required" and not names:
             raise ValueError("tool_choice: required, but there are no tools")
@@ -309,7 +181,7 @@ class ChatBody(Sampled):
         """The tools that the model may call."""
         if self.tool_choice == "none":
             return ()
-        chosen = self.tool_choice.function.name if isinstance(self.tool_choice, _NamedTool) else None
+        chosen = self.tool_choice.function.name if isinstance(self.tool_choice, NamedTool) else None
         return tuple(
             Tool(each.name, each.parameters or {"type": "object"}, each.description or "", bool(each.strict))
             for each in (tool.function for tool in self.tools)
@@ -319,7 +191,7 @@ class ChatBody(Sampled):
     @property
     def constraint(self) -> Constraint | None:
         """What the answer is held to; None where it is free."""
-        must_call = self.tool_choice == "required" or isinstance(self.tool_choice, _NamedTool)
+        must_call = self.tool_choice == "required" or isinstance(self.tool_choice, NamedTool)
         if self.offered and (must_call or any(tool.strict for tool in self.offered)):
             return Constraint(None, self.offered, must_call, self.parallel_tool_calls)
         return Constraint(self.schema_wanted) if self.schema_wanted is not None else None
@@ -332,7 +204,7 @@ class CompletionBody(Sampled):
     max_tokens: int | None = Field(None, ge=0)
     echo: bool = False
     logprobs: int | None = Field(None, ge=0, le=MOST_TOP)
-    response_format: _Format | None = None
+    response_format: Format | None = None
     """As vLLM has it."""
 
     @model_validator(mode="after")
