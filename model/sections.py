@@ -207,23 +207,24 @@ class Activations(StrEnum):
 class QuantizeConfig(Section):
     """Post-training quantization of the weights: GPTQ (arXiv 2210.17323), calibrated layer by layer.
 
-    Two models come of it: `int8`, 8 bits throughout, and `int4`, whose make-up the first three keys choose. Router,
-    norms and selection bias stay in fp32 in both.
+    Two models come of it: `int8`, 8 bits throughout, and `int4`, whose make-up the first three keys choose: 4 bits
+    throughout unless they say otherwise. Router, norms and selection bias stay in fp32 in both. Neither is further from
+    the original, on held-out text and tasks, than plain rounding would make it.
     """
 
     experts: Precision = Precision.Q4_0
     """Routed experts of the int4 model."""
-    linear: Precision = Precision.Q8_0
-    """Attention, dense layers and shared experts of the int4 model: few weights that every token passes. With the
-    experts at 4 bits this mixture is the recommended one; ``q4_0`` for 4 bits throughout."""
-    embeddings: Precision = Precision.Q8_0
+    linear: Precision = Precision.Q4_0
+    """Attention, dense layers and shared experts of the int4 model. In a mixture of experts they are few weights that
+    every token passes: ``q8_0`` costs little there. In a dense model they are all there is, and must be smaller."""
+    embeddings: Precision = Precision.Q4_0
     """Embedding and output layer of the int4 model."""
     activations: Activations = Activations.FLOAT
     """Int8 adds the model `w8a8`, for engines that compute in 8 bits; its divergence counts the rounded inputs."""
     bits: float | None = Field(None, gt=0)
-    """Bits per weight of the int4 model to fill up, embeddings apart: beyond what the keys above make, the 4-bit
-    matrices whose rounding changes predictions most for their size keep 8 bits while this holds. Q4_K_M has about 4.85.
-    With ``linear: q4_0`` all of it goes where it helps most. None when empty."""
+    """Bits per weight of the int4 model's matrices to fill up, embeddings with them: beyond what the keys above make,
+    the 4-bit matrices whose rounding changes predictions most for their size keep 8 bits while this holds. Q4_K_M has
+    about 4.85. None when empty."""
     k_quants: Annotated[bool, Added] = False
     """Let `bits` also give those matrices q3_k, where that hardly matters, and q6_k, so that more of the others have 8
     bits: closer to the original at the same size, and the int4 model is then for llama.cpp alone."""
@@ -250,6 +251,11 @@ class QuantizeConfig(Section):
     llmcompressor: Annotated[str, Added] = Field("", pattern=r"^[0-9A-Za-z.+]*$")
     """Version of llmcompressor that makes one model more, `llmcompressor`, of the same make-up and rows as int4, with
     embeddings in 16 bits; in a separate environment, whose Python DEEPMILL_LLMCOMPRESSOR names. None when empty."""
+
+    def has_four_bits(self, has_experts: bool) -> bool:
+        """Whether any matrix but embeddings has less than 8 bits in the int4 model."""
+        kinds = {self.linear, self.experts} if has_experts else {self.linear}
+        return not kinds <= {Precision.Q8_0, Precision.F16}
 
 
 class ServedPrecision(StrEnum):

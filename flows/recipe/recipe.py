@@ -146,6 +146,16 @@ class Recipe(Section):
                     )
         return self
 
+    @model_validator(mode="after")
+    def _four_bits_are_four(self) -> Recipe:
+        """What `quantize` would refuse after everything else was made, where the architecture is known now."""
+        if self.quantize and self.pretrain and not self.quantize.has_four_bits(bool(self.pretrain.model.moe_layers)):
+            raise ValueError(
+                "quantize: every matrix of the int4 model would have 8 bits or more, as those of int8 do: two names "
+                "for one size; set quantize.linear to q4_0"
+            )
+        return self
+
     def has(self, stage: str) -> bool:
         """Whether the recipe has this stage: its section is not null."""
         return getattr(self, stage) is not None

@@ -294,7 +294,7 @@ STAGES: tuple[Stage, ...] = (
         Family.RELEASE,
         "model.release.quantize:quantize",
         (read(*RELEASED, role="model"), read("shards"), read("reasoning"), read("tokenizer")),
-        2,
+        3,
         "8 and 4 bits per weight",
         QuantizeMetrics,
     ),

@@ -171,6 +171,7 @@ def _facts(session: Session, files: dict[str, str]) -> VersionFacts:
             "precision": precision,
             "quantization_kl": quantized.kl_of(precision),
             "bytes": quantized.bytes_of(precision),
+            "bits_per_weight": quantized.named(f"bits_per_weight_{precision}"),
             "tokens_per_second": exported.decode_speed(SERVED.get(precision, "")) or 0.0,
             "parameters": PretrainMetrics.read(base).parameters or 0,
             "bits_per_byte": marks.bits_per_byte,

@@ -109,7 +109,9 @@ def _cards(run: Run) -> Iterator[tuple[str, str, str]]:
     points = quantization_points(run)
     if points:
         name, length, divergence = points[-1]
-        yield size(length), f"at {name}", f"KL {decimal(divergence)} from {points[0][0]}"
+        bits = run.quantization.precisions[name].bits_per_weight
+        at = f"at {name}, {bits:.1f} bits per weight" if bits else f"at {name}"
+        yield size(length), at, f"KL {decimal(divergence)} from {points[0][0]}"
     spent = [stage.cost for stage in run.stages if stage.state == "made" and stage.cost]
     if spent:
         cpu, gpu = (sum(cost.get(name, 0.0) for cost in spent) / 3600 for name in ("cpu_seconds", "gpu_seconds"))

@@ -295,7 +295,9 @@ def _(found: EvaluateMetrics, stage: StageView, run: Run) -> Iterator[str]:
 def _(found: QuantizeMetrics, stage: StageView, run: Run) -> Iterator[str]:
     points = quantization_points(run)
     if points:
-        yield " → ".join(f"{name} {size(length)}" for name, length, _ in points)
+        bits = {name: facts.bits_per_weight for name, facts in run.quantization.precisions.items()}
+        told = {name: f" ({each:.1f} bits per weight)" if each else "" for name, each in bits.items()}
+        yield " → ".join(f"{name} {size(length)}{told[name]}" for name, length, _ in points)
         name, _, divergence = points[-1]
         yield f"KL {decimal(divergence)} at {name}"
 

@@ -44,7 +44,7 @@ def card(
         *_evaluation(evaluation),
         "## Precision and size",
         "Divergence is KL(full precision || quantized) on held-out text, in nats per token; "
-        "*to nearest* is the same without calibration.",
+        "*to nearest* is the same without calibration. Bits per weight are those of the whole file.",
         _table(
             (
                 *("precision", "bytes", "bits per weight", "divergence", "to nearest", "on tasks", "top-1 agreement"),

@@ -14,7 +14,7 @@ from model.release.calibrate import CalibrationBatch
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-__all__ = ["cut", "sequence_length", "task_rows", "text_rows"]
+__all__ = ["apart", "cut", "sequence_length", "task_rows", "text_rows"]
 
 
 def sequence_length(shards: Path) -> int:
@@ -59,6 +59,15 @@ def task_rows(file: Path, tokenizer: Tokenizer, length: int, count: int, seed: i
     tokens_BT = torch.cat([row.tokens_BT for row in chosen])
     documents_BT = torch.cat([row.documents_BT for row in chosen if row.documents_BT is not None])
     return CalibrationBatch(tokens_BT.clamp(min=0), documents_BT, tokens_BT != pad)
+
+
+def apart(rows: CalibrationBatch, most: int) -> tuple[CalibrationBatch, CalibrationBatch]:
+    """At most `most` rows, and the others: at least one of each, but the same row twice where there is one alone."""
+    total = len(rows.tokens_BT)
+    first = max(1, min(most, total - 1))
+    columns = (rows.tokens_BT, rows.documents_BT, rows.valid_BT)
+    rest = CalibrationBatch(*(column[min(first, total - 1) :] for column in columns))
+    return CalibrationBatch(*(column[:first] for column in columns)), rest
 
 
 def cut(rows: CalibrationBatch, size: int) -> Iterator[CalibrationBatch]:
