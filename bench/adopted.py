@@ -1,10 +1,10 @@
 """Fine-tuning of a model that exists, beside its peers: ``python -m bench.adopted [--quick] [--json FILE] [GGUF]``.
 
 SmolLM2-135M-Instruct (the weights of the preset `adopt`), the same packed rows of solved sums in its own chat template,
-loss on the answers alone, fp32, forward + backward + AdamW, two threads. Peers: transformers in a loop of one's own, and
-TRL's SFTTrainer where it is installed (``pip install --target /tmp/peers/trl --no-deps trl accelerate``, on
-``PYTHONPATH``). Contenders have processes of their own and take turns. Tokens per second of the rows, processor seconds
-per step and the most memory of each.
+loss on the answers alone, fp32, forward + backward + AdamW, two threads. Peers: transformers in a plain loop, and TRL's
+SFTTrainer where it is installed (``pip install --target FOLDER --no-deps trl accelerate``, on ``PYTHONPATH``).
+Contenders have processes of their own and take turns. Tokens per second of the rows, processor seconds per step and the
+most memory of each.
 """
 
 from __future__ import annotations
@@ -52,9 +52,8 @@ def _measure(weights: Path, rounds: int) -> list[Row]:
     with tempfile.TemporaryDirectory() as scratch, contextlib.ExitStack() as close:
         folder = Path(scratch)
         _prepare(weights, folder)
-        steps = {
-            name: _beside(name, folder, close) for name in NAMES if name != "TRL" or importlib.util.find_spec("trl")
-        }
+        there = [name for name in NAMES if name != "TRL" or importlib.util.find_spec("trl")]
+        steps = {name: _beside(name, folder, close) for name in there}
         told: dict[str, list[dict[str, float]]] = {name: [] for name in steps}
         for number in range(rounds + 1):
             for name, step in steps.items():
