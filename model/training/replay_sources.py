@@ -88,13 +88,13 @@ class Replayed:
         rows = self._rows(weight, length)
         reader = ShardReader(shards, "train", global_batch=rows, seed=self._seed, mixture=self._config.mixture)
         at_once = max(1, self._at_once // length)
-        return Stream("text", ShardBatches(reader), rows, weight, at_once, file_digest(shards / "shards.json"))
+        return Stream("text", ShardBatches(reader), rows, length, weight, at_once, file_digest(shards / "shards.json"))
 
     def _conversations(self, chats: list[Chat], length: int, share: float) -> Stream:
         weight = share / self._own
         rows = self._rows(weight, length)
         source = ChatBatches(chats, length, rows, self._pad, self._seed)
-        return Stream("conversations", source, rows, weight, max(1, self._at_once // length), source.identity)
+        return Stream("conversations", source, rows, length, weight, max(1, self._at_once // length), source.identity)
 
 
 class Kept:
