@@ -1,4 +1,4 @@
-"""How two workers share the suite: a file's tests stay together, so do those that share servers; the long come first.
+"""How workers share the suite: a file's tests stay together, so do those that share servers; the long come first.
 
 pytest-xdist asks for a scheduler, which lives in the process that hands the work out and knows tests by their names
 alone (its own marks for groups do not work with pytest 9.2).
