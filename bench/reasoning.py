@@ -72,11 +72,12 @@ def generation(model_folder: Path, made: Path, scratch: Path, *, quick: bool) ->
     from tokenizers import Tokenizer
 
     from model.architecture.checkpoint import load_model
-    from model.generation.generate import Sampling, generate, prompt_tokens, token_id
+    from model.generation.generate import Sampling, generate, prompt_tokens
     from pipeline.reasoning.problems import read_tasks
+    from pipeline.tokens.chat import chat_format
 
     tokenizer = Tokenizer.from_file(str(made / "tokenizer" / "tokenizer.json"))
-    stop, pad = token_id(tokenizer, "<|eos|>"), token_id(tokenizer, "<|pad|>")
+    stop, pad = chat_format(tokenizer).eos, chat_format(tokenizer).pad
     questions = [row["question"] for row in read_tasks(made / "reasoning" / "test.jsonl")][: 2 if quick else 8]
     prompts = [prompt_tokens(tokenizer, question) for question in questions for _ in range(8)]
     ours = load_model(model_folder)

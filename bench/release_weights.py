@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from model.release.compressed import load_compressed
 from model.release.compressor import check_compressor, write_llmcompressor
 from model.release.kquants import k_quantize, k_quants
 from model.release.quantized import Plan, Unit, make_plan, plain_unit
-from model.release.rows import cut, sequence_length, task_rows, text_rows
+from model.release.rows import apart, cut, sequence_length, task_rows, text_rows
 from model.release.units import Role, role_of, units
 from model.sections import Precision
 
@@ -51,7 +51,7 @@ class Contenders:
         self.made, self.quick = made, quick
         self.checkpoint = made["model"] / "model"
         self.model = load_model(self.checkpoint).requires_grad_(False)
-        self.calibration = list(self._rows(8 if quick else 96))
+        self.calibration, self.check = self._rows(8 if quick else 96)
         self._found: dict[str, Made] = {}
         self._plans: dict[float, Plan] = {}
         self.seconds: dict[str, float] = {}
@@ -78,12 +78,17 @@ class Contenders:
             "llmcompressor": self._llmcompressor,
         }
 
-    def _rows(self, count: int) -> Iterator[CalibrationBatch]:
+    def _rows(self, count: int) -> tuple[list[CalibrationBatch], list[CalibrationBatch]]:
+        """Rows to calibrate on, and a quarter as many to check the codes on."""
         words = Tokenizer.from_file(str(self.made["tokenizer"] / "tokenizer.json"))
-        length = sequence_length(self.made["shards"])
-        yield from cut(text_rows(self.made["shards"], "train", count, 0), 4)
-        solved = task_rows(self.made["reasoning"] / "train.jsonl", words, length, max(2, count // 8), 0)
-        yield from cut(solved, 4)
+        shards, tasks = self.made["shards"], self.made["reasoning"] / "train.jsonl"
+        length, solved = sequence_length(shards), max(2, count // 8)
+        kinds = (
+            apart(text_rows(shards, "train", count + count // 4, 0), count),
+            apart(task_rows(tasks, words, length, solved + -(-solved // 4), 0), solved),
+        )
+        fit, check = ([batch for kind in kinds for batch in cut(kind[place], 4)] for place in (0, 1))
+        return fit, check
 
     def weights(self, name: str) -> Weights:
         """The units of a contender; `MissingError` when it is not installed."""
@@ -107,8 +112,10 @@ class Contenders:
         """Four bits, and eight (or llama.cpp's three and six) where measured harm says so, within `bits`."""
         if bits not in self._plans:
             plan = self.plan(Precision.Q4_0)
-            allocate(self.model, plan, bits, self.calibration[::4][:4], k_quants=k_quants)
-            self._plans[bits] = plan
+            matrices = {name: kind for name, kind in plan.items() if name in self.matrices()}
+            apart = plan | dict.fromkeys(plan.keys() - matrices.keys())  # the embeddings have 8 bits everywhere
+            allocate(self.model, apart, bits, self.calibration[::4][:4], k_quants=k_quants)
+            self._plans[bits] = plan | {name: apart[name] for name in matrices}
         return self._plans[bits]
 
     def importance(self) -> dict[str, Tensor]:
@@ -118,7 +125,8 @@ class Contenders:
 
     def _calibrated(self, plan: Plan) -> Weights:
         work = copy.deepcopy(self.model)
-        return calibrate(work, self.calibration, plan, damping=DAMPING, expert_tokens=EXPERT_TOKENS).stored
+        made = calibrate(work, self.calibration, plan, damping=DAMPING, expert_tokens=EXPERT_TOKENS, check=self.check)
+        return made.stored
 
     def matrices(self) -> dict[str, Tensor]:
         """What counts for the bits: all quantized units but the embeddings."""

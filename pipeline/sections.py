@@ -290,14 +290,14 @@ class ReasoningConfig(Section):
     )
     """Kinds of tasks; none when `files` alone are wanted."""
     train: int = Field(50_000, ge=1)
-    """Generated tasks to learn from."""
+    """Generated tasks to learn from; what `files` hold beside held-out problems comes on top."""
     validation: int = Field(500, ge=1)
-    """Generated tasks that training is watched with."""
+    """Problems that training is watched with, of tasks and files by their number."""
     test: int = Field(1_000, ge=1)
-    """Generated tasks for the evaluation alone."""
+    """Problems for the evaluation alone, likewise."""
     files: ExternalPaths = ()
     """Own tasks: JSONL or Parquet files of rows with question, answer and, if known, reasoning, or in the forms of
-    GSM8K and MATH (see docs/domain.md); dealt out in the same ratio."""
+    GSM8K and MATH (see docs/domain.md); what is not held out is learned from."""
     exclude: Annotated[ExternalPaths, Added] = ()
     """JSONL or Parquet files whose questions are in no split, such as those of `evaluate.suites`."""
     program_share: float = Field(0.0, ge=0, le=1)

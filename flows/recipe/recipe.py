@@ -18,7 +18,7 @@ from infra.execution import Layout
 from infra.json_objects import JsonObject
 from infra.section import Section
 from model.evaluation.sections import EvaluateConfig
-from model.finetune_sections import ContinuedConfig, DpoConfig, GrpoConfig, RejectionConfig, SftConfig
+from model.finetune_sections import ContinuedConfig, DpoConfig, GrpoConfig, RejectionConfig, SftConfig, StartConfig
 from model.sections import ExportConfig, PretrainConfig, QuantizeConfig
 from pipeline.clean.section import CleanConfig
 from pipeline.dedup.section import DedupConfig
@@ -80,9 +80,11 @@ class Recipe(Section):
     shards: ShardsConfig = ShardsConfig()
     """Packed token rows in Parquet."""
     pretrain: PretrainConfig | None = PretrainConfig()
-    """The base model; null leaves it out, for `continued` to start from a checkpoint."""
+    """The base model; null leaves it out, as `start` does."""
     student: PretrainConfig | None = None
     """A small base model, dense by choice, to distil into; left out unless it is given."""
+    start: StartConfig | None = None
+    """A model that exists, to begin with instead of `pretrain`; left out unless it is given."""
     continued: ContinuedConfig | None = None
     """Continued pretraining on a domain; left out unless it is given."""
     sft: SftConfig | None = SftConfig()
@@ -110,6 +112,27 @@ class Recipe(Section):
     promote: PromoteConfig = PromoteConfig()
     """The gates before the champion."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _begins_with_one_model(cls, values: Any) -> Any:
+        """With `start` there is no pretraining, and its tokenizer is adopted, unless the recipe says otherwise."""
+        start = values.get("start") if isinstance(values, dict) else None
+        checkpoint = start.get("checkpoint") if isinstance(start, dict) else None
+        tokenizer = values.get("tokenizer", {}) if checkpoint else None
+        if not isinstance(tokenizer, dict):
+            return values
+        adopted = [checkpoint] if isinstance(checkpoint, str) else checkpoint
+        return {"pretrain": None} | values | {"tokenizer": {"adopt": adopted} | tokenizer}
+
+    @model_validator(mode="after")
+    def _one_beginning(self) -> Recipe:
+        """Of two base models one would be trained for nothing."""
+        if self.start is not None and self.pretrain is not None:
+            raise ValueError(
+                "start names a model to begin with, and pretrain makes one: leave one out (pretrain: null)"
+            )
+        return self
+
     @model_validator(mode="after")
     def _limits_name_sources(self) -> Recipe:
         """A limit for a source that there is not would go unnoticed."""
@@ -121,6 +144,16 @@ class Recipe(Section):
                         f"{stage}.max_loss_by_source names {source}, which is no source; there are "
                         f"{', '.join(sorted(known))}"
                     )
+        return self
+
+    @model_validator(mode="after")
+    def _four_bits_are_four(self) -> Recipe:
+        """What `quantize` would refuse after everything else was made, where the architecture is known now."""
+        if self.quantize and self.pretrain and not self.quantize.has_four_bits(bool(self.pretrain.model.moe_layers)):
+            raise ValueError(
+                "quantize: every matrix of the int4 model would have 8 bits or more, as those of int8 do: two names "
+                "for one size; set quantize.linear to q4_0"
+            )
         return self
 
     def has(self, stage: str) -> bool:

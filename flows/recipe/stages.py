@@ -17,6 +17,7 @@ from model.facts.training import (
     PretrainMetrics,
     RejectionMetrics,
     SftMetrics,
+    StartMetrics,
 )
 from pipeline.dedup.removed import DecontaminateMetrics
 from pipeline.reasoning.conversations import ConversationsMetrics
@@ -92,10 +93,10 @@ class Node:
     """Role to stage."""
 
 
-RELEASED = ("grpo_second", "sft_second", "grpo", "dpo", "sft", "continued", "pretrain")
+RELEASED = ("grpo_second", "sft_second", "grpo", "dpo", "sft", "continued", "start", "pretrain")
 """What is quantized and served: the most finished model."""
 
-BASES = ("pretrain", "continued")
+BASES = ("start", "pretrain", "continued")
 """What fine-tuning starts from: the first that there is is what a released model may not have forgotten."""
 
 REPLAYED = (read("shards", optional=True), read("conversations", optional=True))
@@ -154,7 +155,7 @@ STAGES: tuple[Stage, ...] = (
         Family.CORPUS,
         "pipeline.tokens.tokenizer:tokenizer",
         (read("decontaminate"), read("reasoning")),
-        2,
+        3,
         "byte-level BPE",
         TokenizerMetrics,
     ),
@@ -186,10 +187,19 @@ STAGES: tuple[Stage, ...] = (
         PretrainMetrics,
     ),
     Stage(
+        "start",
+        Family.PRETRAIN,
+        "model.training.start:start",
+        (read("tokenizer"),),
+        1,
+        "a model that exists",
+        StartMetrics,
+    ),
+    Stage(
         "continued",
         Family.PRETRAIN,
         "model.training.continued:continued",
-        (read("pretrain", role="start", optional=True), read("shards"), read("tokenizer")),
+        (read("start", "pretrain", optional=True), read("shards"), read("tokenizer")),
         1,
         "base model of a domain",
         ContinuedMetrics,
@@ -198,7 +208,7 @@ STAGES: tuple[Stage, ...] = (
         "sft",
         Family.FINETUNE,
         "model.training.sft:sft",
-        (read("continued", "pretrain", role="start"), read("tokenizer"), read("reasoning"), *REPLAYED),
+        (read("continued", "start", "pretrain", role="start"), read("tokenizer"), read("reasoning"), *REPLAYED),
         1,
         "fine-tuned on chains of thought",
         SftMetrics,
@@ -207,7 +217,7 @@ STAGES: tuple[Stage, ...] = (
         "dpo",
         Family.FINETUNE,
         "model.rl.dpo:dpo",
-        (read("sft", "continued", "pretrain", role="start"), read("tokenizer"), read("reasoning"), *REPLAYED),
+        (read("sft", "continued", "start", "pretrain", role="start"), read("tokenizer"), read("reasoning"), *REPLAYED),
         1,
         "taught preferences",
         DpoMetrics,
@@ -216,7 +226,12 @@ STAGES: tuple[Stage, ...] = (
         "grpo",
         Family.FINETUNE,
         "model.rl.grpo:grpo",
-        (read("dpo", "sft", "continued", "pretrain", role="start"), read("tokenizer"), read("reasoning"), *REPLAYED),
+        (
+            read("dpo", "sft", "continued", "start", "pretrain", role="start"),
+            read("tokenizer"),
+            read("reasoning"),
+            *REPLAYED,
+        ),
         2,
         "reinforced by verified answers",
         GrpoMetrics,
@@ -244,7 +259,7 @@ STAGES: tuple[Stage, ...] = (
         Family.FINETUNE,
         "model.training.sft:sft",
         (
-            read("continued", "pretrain", role="start"),
+            read("continued", "start", "pretrain", role="start"),
             read("tokenizer"),
             read("rejection", role="reasoning"),
             *REPLAYED,
@@ -279,7 +294,7 @@ STAGES: tuple[Stage, ...] = (
         Family.RELEASE,
         "model.release.quantize:quantize",
         (read(*RELEASED, role="model"), read("shards"), read("reasoning"), read("tokenizer")),
-        2,
+        3,
         "8 and 4 bits per weight",
         QuantizeMetrics,
     ),

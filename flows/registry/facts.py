@@ -29,6 +29,8 @@ class VersionFacts(Facts):
     quantization_kl: float
     """Divergence from full precision, nats per token."""
     bytes: int | None = None
+    bits_per_weight: float | None = None
+    """Of the served weights' file, over all parameters."""
     tokens_per_second: float | None = None
     """What llama.cpp wrote when it was exported."""
     parameters: int | None = None

@@ -158,7 +158,7 @@ def _facts(session: Session, files: dict[str, str]) -> VersionFacts:
     released = split_address(session.plan["export"].job.inputs["model"])[0]
     marks = evaluation.checkpoints[released]
     first = next((name for name in BASES if name in evaluation.checkpoints), released)
-    base = session.manifest("pretrain" if session.recipe.has("pretrain") else "continued").metrics
+    base = session.manifest(next(name for name in BASES if session.recipe.has(name))).metrics
     quantized = QuantizeMetrics.read(session.manifest("quantize").metrics)
     exported = ExportMetrics.read(session.manifest("export").metrics)
     precision = exported.precision or "int4"
@@ -171,6 +171,7 @@ def _facts(session: Session, files: dict[str, str]) -> VersionFacts:
             "precision": precision,
             "quantization_kl": quantized.kl_of(precision),
             "bytes": quantized.bytes_of(precision),
+            "bits_per_weight": quantized.named(f"bits_per_weight_{precision}"),
             "tokens_per_second": exported.decode_speed(SERVED.get(precision, "")) or 0.0,
             "parameters": PretrainMetrics.read(base).parameters or 0,
             "bits_per_byte": marks.bits_per_byte,

@@ -12,9 +12,9 @@ from flows.report import charts
 from flows.run.run_view import Point, StageView
 from infra.units import count, percent
 from model.facts.evaluation import CheckpointMarks
-from model.facts.training import ExpertUse
+from model.facts.training import ExpertUse, rise
 
-__all__ = ["accuracy_by_suite", "expert_uses", "experts_of_the_tasks", "gained_and_forgotten"]
+__all__ = ["accuracy_by_suite", "expert_uses", "experts_of_the_tasks", "gained_and_forgotten", "text_kept"]
 
 LAYERS_NAMED = 8
 """Layers whose trained experts the caption names."""
@@ -30,6 +30,28 @@ def gained_and_forgotten(series: Mapping[str, Sequence[Point]]) -> tuple[str, st
         change = both["general"][-1][1] / both["general"][0][1] - 1
         caption += f" What the general sources lost: {change:+.2%}."
     return svg, caption
+
+
+def text_kept(histories: Mapping[str, Mapping[str, Sequence[Point]]]) -> tuple[str, str]:
+    """Figure and caption of what fine-tuning did to text, from the histories of its stages in their order."""
+    start = "validation_bits_per_byte_"
+    bars: dict[str, dict[str, float]] = {}
+    worst, told = 0.0, ""
+    for stage, series in histories.items():
+        read = {
+            name.removeprefix(start): points for name, points in series.items() if name.startswith(start) and points
+        }
+        if not read:
+            continue
+        if not bars:
+            bars[f"before {stage}"] = {source: points[0][1] for source, points in read.items()}
+        bars[f"after {stage}"] = {source: points[-1][1] for source, points in read.items()}
+        for source, points in read.items():
+            rose = rise(points[0][1], points[-1][1]) if points[0][1] else 0.0
+            if rose > worst:
+                worst, told = rose, f" Most was forgotten of {source} in {stage}: {rose:+.1%}."
+    svg = charts.group_bars("text-kept", bars, label="Bits per byte of held-out text, by source and stage")
+    return svg, f"Bits per byte of each source's held-out text before and after; less is better.{told}"
 
 
 def expert_uses(stage: StageView) -> dict[str, ExpertUse]:

@@ -17,7 +17,13 @@ from markupsafe import Markup
 from flows.recipe.stages import STAGES
 from flows.report import charts
 from flows.report.corpus_figures import corpus_section
-from flows.report.domain_figures import accuracy_by_suite, expert_uses, experts_of_the_tasks, gained_and_forgotten
+from flows.report.domain_figures import (
+    accuracy_by_suite,
+    expert_uses,
+    experts_of_the_tasks,
+    gained_and_forgotten,
+    text_kept,
+)
 from flows.report.figures import Chart, Section, chart, section
 from flows.report.summary import LAST_CHECKPOINTS, next_commands, outcome, quantization_points
 from flows.report.templating import templates
@@ -103,7 +109,9 @@ def _cards(run: Run) -> Iterator[tuple[str, str, str]]:
     points = quantization_points(run)
     if points:
         name, length, divergence = points[-1]
-        yield size(length), f"at {name}", f"KL {decimal(divergence)} from {points[0][0]}"
+        bits = run.quantization.precisions[name].bits_per_weight
+        at = f"at {name}, {bits:.1f} bits per weight" if bits else f"at {name}"
+        yield size(length), at, f"KL {decimal(divergence)} from {points[0][0]}"
     spent = [stage.cost for stage in run.stages if stage.state == "made" and stage.cost]
     if spent:
         cpu, gpu = (sum(cost.get(name, 0.0) for cost in spent) / 3600 for name in ("cpu_seconds", "gpu_seconds"))
@@ -208,6 +216,10 @@ GRPO_SERIES: tuple[tuple[str, str, str, Callable[[float], str]], ...] = (
 )
 
 
+TUNED = ("sft", "dpo", "grpo", "sft_second", "grpo_second")
+"""Stages that move a model away from text."""
+
+
 def _reasoning(run: Run) -> Section | None:
     series = run.stage("grpo").history()
     figures = []
@@ -230,6 +242,7 @@ def _reasoning(run: Run) -> Section | None:
         chart("Experts that the tasks use", *experts_of_the_tasks(expert_uses(run.stage("sft")))),
         tuned,
         figures,
+        chart("What fine-tuning did to text", *text_kept({name: run.stage(name).history() for name in TUNED})),
     )
 
 

@@ -37,6 +37,7 @@ from model.facts.training import (
     PretrainMetrics,
     RejectionMetrics,
     SftMetrics,
+    StartMetrics,
     TrainingMetrics,
 )
 from pipeline.reasoning.conversations import ConversationsMetrics
@@ -229,6 +230,14 @@ def _repeats(stage: StageView, run: Run) -> str:
 
 
 @_phrases.register
+def _(found: StartMetrics, stage: StageView, run: Run) -> Iterator[str]:
+    if found.parameters is not None:
+        yield f"{count(found.parameters)} parameters"
+    if found.tokens_added:
+        yield f"{plural(found.tokens_added, 'token')} added"
+
+
+@_phrases.register
 def _(found: DpoMetrics, stage: StageView, run: Run) -> Iterator[str]:
     yield _change("accuracy", found.accuracy_before, found.accuracy_after, percent)
     yield _forgotten(found)
@@ -286,7 +295,9 @@ def _(found: EvaluateMetrics, stage: StageView, run: Run) -> Iterator[str]:
 def _(found: QuantizeMetrics, stage: StageView, run: Run) -> Iterator[str]:
     points = quantization_points(run)
     if points:
-        yield " → ".join(f"{name} {size(length)}" for name, length, _ in points)
+        bits = {name: facts.bits_per_weight for name, facts in run.quantization.precisions.items()}
+        told = {name: f" ({each:.1f} bits per weight)" if each else "" for name, each in bits.items()}
+        yield " → ".join(f"{name} {size(length)}{told[name]}" for name, length, _ in points)
         name, _, divergence = points[-1]
         yield f"KL {decimal(divergence)} at {name}"
 

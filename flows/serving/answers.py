@@ -168,6 +168,8 @@ class Answer:
 
     async def _run(self, served: Served, asked: Request) -> None:
         self.served = served
+        if self.is_chat and served.chat.begun:
+            self._splitter.feed(served.chat.begun)
         cutter = StopCutter(self.body.endings if self.is_chat else ())
         events = 0
         try:

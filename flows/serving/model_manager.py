@@ -108,21 +108,16 @@ def prepare(version: Version, place: Place) -> tuple[EngineKind, Path, ChatForma
     Raises:
         UserError: the files are damaged, or do not fit together.
     """
-    from tokenizers import Tokenizer
-
     from model.architecture.checkpoint import load_config
     from model.release.gguf import unsupported
+    from pipeline.tokens.chat import chat_format, read_tokenizer
 
     config = load_config(version.folder)
-    file = version.folder / "tokenizer.json"
-    try:
-        tokenizer = Tokenizer.from_file(str(file))
-    except Exception as error:
-        raise UserError(f"{file}: no readable tokenizer ({error}); export the model again") from None
+    tokenizer = read_tokenizer(version.folder)
     if tokenizer.get_vocab_size() > config.vocab_size:
         raise UserError(
-            f"{file}: {tokenizer.get_vocab_size()} tokens, but the model knows {config.vocab_size}: the tokenizer of "
-            "another model; export the model again"
+            f"{version.folder / 'tokenizer.json'}: {tokenizer.get_vocab_size()} tokens, but the model knows "
+            f"{config.vocab_size}: the tokenizer of another model; export the model again"
         )
     kind = place.engine
     if kind is EngineKind.AUTO:
@@ -132,7 +127,7 @@ def prepare(version: Version, place: Place) -> tuple[EngineKind, Path, ChatForma
         path = _gguf(version, place)
     elif kind is EngineKind.VLLM:
         path = _checkpoint(version, place)
-    return kind, path, ChatFormat(tokenizer), min(place.context, config.max_position_embeddings)
+    return kind, path, chat_format(tokenizer), min(place.context, config.max_position_embeddings)
 
 
 def _gguf(version: Version, place: Place) -> Path:

@@ -17,6 +17,7 @@ from flows.report import charts
 from flows.report.templating import templates
 from flows.run.record import RunRecord, read_record
 from flows.run.run_view import Point, Run
+from flows.study.branch import branch_ratios, branch_warning
 from flows.study.study import Budget, Contrast, Study, Trial, budgets, contrast
 from infra.durable import write_durably
 from infra.errors import UserError
@@ -38,6 +39,8 @@ class Comparison:
     """Validation loss by step, mean over the seeds."""
     loads: Mapping[str, float]
     """Load of the busiest expert over an even share, mean over layers and seeds, at the end."""
+    branches: Mapping[str, float]
+    """How strong each arm's feed-forward branch begins, over the dense arm's."""
     runs: list[tuple[str, int, str, float]]
     """Arm, seed, run and final loss."""
 
@@ -67,6 +70,7 @@ def compare(study: Study, found: list[Trial], run_ids: Mapping[tuple[str, int], 
         contrasts=contrast(study, losses),
         curves={arm: _mean_curve(list(by_seed.values())) for arm, by_seed in curves.items()},
         loads={arm: statistics.fmean(values) for arm, values in loads.items()},
+        branches=branch_ratios({t.arm: t.recipe for t in found if t.seed == study.seeds[0]}, study.reference),
         runs=[(t.arm, t.seed, run_ids[t.arm, t.seed], losses[t.arm][t.seed]) for t in found],
     )
 
@@ -88,6 +92,7 @@ def comparison_rows(comparison: Comparison) -> list[dict[str, str]]:
             "difference": "" if each.arm == comparison.study.reference else _difference(each),
             "better in": "" if each.arm == comparison.study.reference else f"{each.wins} of {len(each.values)} seeds",
             "busiest expert": f"{comparison.loads[each.arm]:.2f} ×" if each.arm in comparison.loads else "",
+            "branch at the start": f"{comparison.branches[each.arm]:.2f} ×" if each.arm in comparison.branches else "",
             "verdict": "baseline" if each.arm == comparison.study.reference else each.verdict,
         }
         for each in comparison.contrasts
@@ -108,6 +113,7 @@ def write_comparison(comparison: Comparison, path: Path) -> Path:
     page = template.render(
         study=comparison.study,
         rows=rows,
+        warning=branch_warning(comparison.branches),
         runs=comparison.runs,
         curves=Markup(curves),
         loads=Markup(loads),
@@ -125,6 +131,7 @@ def write_comparison(comparison: Comparison, path: Path) -> Path:
                 "half_width_95": None if each.half_width == float("inf") else each.half_width,
                 "wins": each.wins,
                 "busiest_expert": comparison.loads.get(each.arm),
+                "branch": comparison.branches.get(each.arm),
             }
             for each in comparison.contrasts
         ],

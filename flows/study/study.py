@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Self
+from typing import Self, TypeVar
 
 import yaml
 from pydantic import Field, ValidationError, model_validator
@@ -27,11 +27,27 @@ from infra.errors import UserError
 from infra.json_objects import JsonObject
 from infra.section import Section
 
-__all__ = ["Arm", "Budget", "Contrast", "Study", "Trial", "budgets", "contrast", "load_study", "study_names", "trials"]
+__all__ = [
+    "Arm",
+    "Budget",
+    "Contrast",
+    "Study",
+    "Trial",
+    "budgets",
+    "contrast",
+    "half_width",
+    "load_study",
+    "read_study",
+    "study_names",
+    "study_values",
+    "trials",
+]
 
 STUDIES = Path(__file__).parent / "studies"
 _NAMES = stage_names()
 AFTER_PRETRAINING = tuple(_NAMES[_NAMES.index("pretrain") + 1 :])
+
+S = TypeVar("S", bound=Section)
 
 Arm = JsonObject
 """Keys of a recipe (``pretrain.model.n_routed_experts``) and what this arm sets them to."""
@@ -124,31 +140,44 @@ class Contrast:
 
 
 def study_names() -> list[str]:
-    """Studies that come with the project."""
-    return sorted(path.stem for path in STUDIES.glob("*.yaml"))
+    """Studies that come with the project, ladders apart."""
+    return sorted(path.stem for path in STUDIES.glob("*.yaml") if not path.stem.startswith("ladder"))
 
 
 def load_study(source: str) -> Study:
     """The study of a name or a YAML file; UserError when there is none or a key is wrong."""
+    return read_study(source, Study)
+
+
+def read_study(source: str, kind: type[S]) -> S:
+    """The `kind` of study of a name or a YAML file; UserError when there is none or a key is wrong."""
+    path, values = study_values(source)
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise UserError(f"{path}: {'.'.join(map(str, first['loc'])) or 'study'}: {first['msg']}") from None
+
+
+def study_values(source: str) -> tuple[Path, JsonObject]:
+    """The file of a name or a path, and what it says; UserError when there is none, or no mapping in it."""
     path = Path(source)
     if not path.suffix:
         path = STUDIES / f"{source}.yaml"
         if not path.exists():
-            near = difflib.get_close_matches(source, study_names(), 1)
-            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(study_names())}, or give a .yaml file"
+            names = sorted(each.stem for each in STUDIES.glob("*.yaml"))
+            near = difflib.get_close_matches(source, names, 1)
+            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(names)}, or give a .yaml file"
             raise UserError(f"{source}: no such study; {hint}")
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
-        return Study.model_validate({"name": path.stem} | (values or {}))
     except OSError as error:
         raise UserError(f"{path}: cannot read the study ({error.strerror}); check the path") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not valid YAML in UTF-8: {error}") from None
-    except TypeError:
-        raise UserError(f"{path}: a study is a mapping of keys") from None
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        raise UserError(f"{path}: {'.'.join(map(str, first['loc'])) or 'study'}: {first['msg']}") from None
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: a study is a mapping of keys")
+    return path, {"name": path.stem} | values
 
 
 def trials(study: Study) -> list[Trial]:
@@ -163,7 +192,10 @@ def trials(study: Study) -> list[Trial]:
 
 
 def _trial(study: Study, name: str, seed: int) -> Trial:
-    settings = study.settings | study.arms[name] | {"pretrain.seed": seed, "name": f"{study.name}-{name}-{seed}"}
+    same_rows: Arm = {"pretrain.validation_seed": 0}  # whatever the seed
+    settings = (
+        same_rows | study.settings | study.arms[name] | {"pretrain.seed": seed, "name": f"{study.name}-{name}-{seed}"}
+    )
     if study.only_pretrain:
         settings |= dict.fromkeys(AFTER_PRETRAINING)
     try:
@@ -209,11 +241,11 @@ def contrast(study: Study, losses: Mapping[str, Mapping[int, float]]) -> list[Co
         values = tuple(losses[arm][seed] for seed in sorted(reference))
         paired = [losses[arm][seed] - reference[seed] for seed in sorted(reference)]
         wins = sum(each < 0 for each in paired)
-        found.append(Contrast(arm, values, statistics.fmean(paired), _half_width(paired), wins))
+        found.append(Contrast(arm, values, statistics.fmean(paired), half_width(paired), wins))
     return found
 
 
-def _half_width(values: Sequence[float]) -> float:
+def half_width(values: Sequence[float]) -> float:
     """Half the 95 % interval of the mean of `values` by Student's t; infinite with one value."""
     if len(values) < 2:
         return math.inf

@@ -39,22 +39,32 @@ class RMSNorm(nn.Module):
 
 
 class MultiHeadAttention(nn.Module):
-    """Multi-head attention, or grouped-query attention when there are fewer key-value heads."""
+    """Multi-head attention, or grouped-query attention when there are fewer key-value heads.
+
+    Qwen2 has a bias on what goes in, Qwen3 norms every head.
+    """
 
     def __init__(self, config: ModelConfig, layer: int) -> None:
         super().__init__()
         self.layer = layer
-        self.heads, self.kv_heads, self.head_dim = config.num_attention_heads, config.key_value_heads, config.head_dim
-        self.q_proj = nn.Linear(config.hidden_size, self.heads * self.head_dim, bias=False)
-        self.k_proj = nn.Linear(config.hidden_size, self.kv_heads * self.head_dim, bias=False)
-        self.v_proj = nn.Linear(config.hidden_size, self.kv_heads * self.head_dim, bias=False)
+        self.heads, self.kv_heads, self.head_dim = config.num_attention_heads, config.key_value_heads, config.head_width
+        bias = config.has_qkv_bias
+        self.q_proj = nn.Linear(config.hidden_size, self.heads * self.head_dim, bias=bias)
+        self.k_proj = nn.Linear(config.hidden_size, self.kv_heads * self.head_dim, bias=bias)
+        self.v_proj = nn.Linear(config.hidden_size, self.kv_heads * self.head_dim, bias=bias)
         self.o_proj = nn.Linear(self.heads * self.head_dim, config.hidden_size, bias=False)
+        self.has_head_norms = config.has_head_norms
+        if self.has_head_norms:
+            self.q_norm = RMSNorm(self.head_dim, config.rms_norm_eps)
+            self.k_norm = RMSNorm(self.head_dim, config.rms_norm_eps)
 
     def forward(self, x_BTD: Tensor, rotary: tuple[Tensor, Tensor], mask: Mask, cache: KVCache | None) -> Tensor:
         """[B, T, D] to [B, T, D]."""
         shape = (*x_BTD.shape[:2], -1, self.head_dim)
-        q_BTNQ = rotate_halves(self.q_proj(x_BTD).view(shape), *rotary)
-        k_BSGQ = rotate_halves(self.k_proj(x_BTD).view(shape), *rotary)
+        q_BTNQ, k_BSGQ = self.q_proj(x_BTD).view(shape), self.k_proj(x_BTD).view(shape)
+        if self.has_head_norms:
+            q_BTNQ, k_BSGQ = self.q_norm(q_BTNQ), self.k_norm(k_BSGQ)
+        q_BTNQ, k_BSGQ = rotate_halves(q_BTNQ, *rotary), rotate_halves(k_BSGQ, *rotary)
         v_BSGQ = self.v_proj(x_BTD).view(shape)
         if cache is not None:
             k_BSGQ, v_BSGQ = cache.update(self.layer, k_BSGQ, v_BSGQ)

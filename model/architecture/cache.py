@@ -38,7 +38,7 @@ class KVCache:
             shape = (batch, slots, config.kv_lora_rank + config.qk_rope_head_dim)
             parts = 1
         else:
-            shape = (batch, slots, config.key_value_heads, config.head_dim)
+            shape = (batch, slots, config.key_value_heads, config.head_width)
             parts = 2
         self.layers: list[tuple[Tensor, ...]] = [
             tuple(torch.zeros(shape, dtype=dtype, device=device) for _ in range(parts))

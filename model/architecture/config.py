@@ -1,21 +1,22 @@
 """The architecture of a model: the fields of a Hugging Face ``config.json``, and how many parameters they make.
 
 One class covers the DeepSeek families, because they differ in two choices only: which attention (plain multi-head or
-latent, MLA) and which gate (softmax or sigmoid). Free of torch, so that a recipe can be planned without loading it.
+latent, MLA) and which gate (softmax or sigmoid); and of the dense families those that are Llama but for a bias or a
+norm. Free of torch, so that a recipe can be planned without loading it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
 
 from infra.json_objects import JsonObject
-from infra.section import Section
+from infra.section import Added, Section
 
-__all__ = ["Family", "ModelConfig", "YarnScaling", "count_parameters"]
+__all__ = ["Family", "Llama3Scaling", "ModelConfig", "YarnScaling", "count_parameters"]
 
 
 class Family(StrEnum):
@@ -29,6 +30,12 @@ class Family(StrEnum):
     """DeepSeek-V2 (arXiv 2405.04434): latent attention, softmax gate."""
     DEEPSEEK_V3 = "deepseek_v3"
     """DeepSeek-V3 (arXiv 2412.19437): latent attention, sigmoid gate with a selection bias."""
+    MISTRAL = "mistral"
+    """Dense (arXiv 2310.06825): Llama, of contexts within its sliding window."""
+    QWEN2 = "qwen2"
+    """Dense (arXiv 2407.10671): Llama with a bias on queries, keys and values."""
+    QWEN3 = "qwen3"
+    """Dense (arXiv 2505.09388): Llama with a norm on every head's queries and keys."""
 
 
 _ARCHITECTURES = {
@@ -36,7 +43,11 @@ _ARCHITECTURES = {
     Family.DEEPSEEK: "DeepseekForCausalLM",
     Family.DEEPSEEK_V2: "DeepseekV2ForCausalLM",
     Family.DEEPSEEK_V3: "DeepseekV3ForCausalLM",
+    Family.MISTRAL: "MistralForCausalLM",
+    Family.QWEN2: "Qwen2ForCausalLM",
+    Family.QWEN3: "Qwen3ForCausalLM",
 }
+DENSE = frozenset({Family.LLAMA, Family.MISTRAL, Family.QWEN2, Family.QWEN3})
 
 
 class YarnScaling(Section):
@@ -56,6 +67,19 @@ class YarnScaling(Section):
     """Weight of the logarithmic scale of the logits (V2: 0.707); 0 leaves all of it to the rotary part."""
 
 
+class Llama3Scaling(Section):
+    """How Llama 3.1 (arXiv 2407.21783) stretches the rotary embedding: slow frequencies are divided by `factor`."""
+
+    factor: float = Field(8.0, ge=1)
+    """Longest context over the original one, about."""
+    low_freq_factor: float = Field(1.0, gt=0)
+    """Frequencies that turn less often than this within the original context are divided."""
+    high_freq_factor: float = Field(4.0, gt=0)
+    """Those that turn more often stay; between the two they go over."""
+    original_max_position_embeddings: int = Field(8192, ge=1)
+    """Longest context of pretraining."""
+
+
 class ModelConfig(Section):
     """Architecture, in the field names of Hugging Face; a field that a family does not use is ignored."""
 
@@ -71,6 +95,8 @@ class ModelConfig(Section):
     """Query heads."""
     num_key_value_heads: int | None = Field(None, ge=1)
     """Key and value heads of plain attention; as many as query heads when empty. Latent attention ignores it."""
+    head_dim: Annotated[int | None, Added()] = Field(None, ge=2, multiple_of=2)
+    """Width of one head of plain attention; hidden_size / num_attention_heads when empty."""
     q_lora_rank: int | None = Field(None, ge=1)
     """Rank of the query compression of latent attention; none when empty."""
     kv_lora_rank: int = Field(128, ge=1)
@@ -105,8 +131,8 @@ class ModelConfig(Section):
     """Longest context the model is meant for."""
     rope_theta: float = Field(10000.0, gt=0)
     """Base of the rotary frequencies."""
-    rope_scaling: YarnScaling | None = None
-    """YaRN, for contexts longer than those of pretraining; none when empty."""
+    rope_scaling: YarnScaling | Llama3Scaling | None = None
+    """YaRN, or Llama 3.1's way, for contexts longer than those of pretraining; none when empty."""
     num_nextn_predict_layers: int = Field(0, ge=0)
     """Depth of multi-token prediction: layers that are trained to predict further tokens (V3: 1; deepseek_v3 only)."""
     rms_norm_eps: float = Field(1e-6, gt=0)
@@ -139,18 +165,33 @@ class ModelConfig(Section):
         return self.num_key_value_heads or self.num_attention_heads
 
     @property
-    def head_dim(self) -> int:
+    def is_dense(self) -> bool:
+        """Whether no layer has experts."""
+        return self.model_type in DENSE
+
+    @property
+    def has_qkv_bias(self) -> bool:
+        """A bias on queries, keys and values of plain attention."""
+        return self.model_type is Family.QWEN2
+
+    @property
+    def has_head_norms(self) -> bool:
+        """A norm on every head's queries and keys."""
+        return self.model_type is Family.QWEN3
+
+    @property
+    def head_width(self) -> int:
         """Width of one head of plain attention."""
-        return self.hidden_size // self.num_attention_heads
+        return self.head_dim or self.hidden_size // self.num_attention_heads
 
     @property
     def rotary_dim(self) -> int:
         """Number of rotated dimensions of a head."""
-        return self.qk_rope_head_dim if self.has_latent_attention else self.head_dim
+        return self.qk_rope_head_dim if self.has_latent_attention else self.head_width
 
     def is_moe_layer(self, layer: int) -> bool:
         """Whether layer number `layer` holds routed experts."""
-        return self.model_type is not Family.LLAMA and layer >= self.first_k_dense_replace
+        return not self.is_dense and layer >= self.first_k_dense_replace
 
     @property
     def moe_layers(self) -> tuple[int, ...]:
@@ -167,7 +208,7 @@ class ModelConfig(Section):
         """Widest of a head's query, key and value."""
         if self.has_latent_attention:
             return max(self.qk_nope_head_dim + self.qk_rope_head_dim, self.v_head_dim)
-        return self.head_dim
+        return self.head_width
 
     def with_vocabulary(self, size: int) -> ModelConfig:
         """This config with `vocab_size` filled in when it was left to the tokenizer; ValueError when too small."""
@@ -177,7 +218,7 @@ class ModelConfig(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if self.model_type is not Family.LLAMA:
+        if not self.is_dense:
             if self.num_experts_per_tok > self.n_routed_experts:
                 raise ValueError("num_experts_per_tok exceeds n_routed_experts")
             if self.n_routed_experts % self.n_group:
@@ -197,8 +238,8 @@ class ModelConfig(Section):
         if self.num_nextn_predict_layers and self.model_type is not Family.DEEPSEEK_V3:
             raise ValueError("num_nextn_predict_layers is for deepseek_v3 alone")
         if not self.has_latent_attention:
-            if self.hidden_size % self.num_attention_heads or self.head_dim % 2:
-                raise ValueError("hidden_size / num_attention_heads must be an even whole number")
+            if self.head_dim is None and (self.hidden_size % self.num_attention_heads or self.head_width % 2):
+                raise ValueError("hidden_size / num_attention_heads must be an even whole number; else give head_dim")
             if self.num_attention_heads % self.key_value_heads:
                 raise ValueError("num_attention_heads is not a multiple of num_key_value_heads")
         return self
@@ -218,12 +259,19 @@ class ModelConfig(Section):
             "eos_token_id": eos,
             "pad_token_id": pad,
         }
+        if self.head_dim is None:
+            del fields["head_dim"]
         if self.rope_scaling is not None:
-            fields["rope_scaling"] |= {"type": "yarn", "rope_type": "yarn"}
-        if self.model_type is Family.LLAMA:
+            kind = "yarn" if isinstance(self.rope_scaling, YarnScaling) else "llama3"
+            fields["rope_scaling"] |= {"type": kind, "rope_type": kind}
+        if self.is_dense:
             moe = ("experts", "lora", "qk_", "v_head", "moe_", "group", "routed", "norm_topk", "first_k", "nextn")
             fields = {name: value for name, value in fields.items() if not any(part in name for part in moe)}
             fields["mlp_bias"] = False
+            if self.model_type in (Family.QWEN2, Family.QWEN3):
+                fields["use_sliding_window"] = False
+            elif self.model_type is Family.MISTRAL:
+                fields["sliding_window"] = None
         else:
             fields |= {
                 "scoring_func": "sigmoid" if self.has_selection_bias else "softmax",
@@ -238,7 +286,8 @@ class ModelConfig(Section):
     def from_hf(cls, fields: Mapping[str, Any]) -> ModelConfig:
         """Read a ``config.json``; keys of no consequence are ignored, what this model cannot compute is refused.
 
-        Raises ValueError for a family, activation, bias or rotary scaling that it does not implement.
+        A sliding window bounds the context: within it attention is plain. Raises ValueError for a family, activation,
+        bias or rotary scaling that it does not implement.
         """
         family = fields.get("model_type")
         if family not in list(Family):
@@ -251,16 +300,29 @@ class ModelConfig(Section):
         scaling = dict(fields.get("rope_scaling") or rope)
         known = {name: fields[name] for name in cls.model_fields if fields.get(name) is not None}
         known.pop("rope_scaling", None)
+        if family not in DENSE:
+            known.pop("head_dim", None)
+        if (window := _window(fields)) and known.get("max_position_embeddings", 0) > window:
+            known["max_position_embeddings"] = window
         if family != Family.DEEPSEEK_V3:
             known.pop("num_nextn_predict_layers", None)
         kind = scaling.get("rope_type", scaling.get("type", "default"))
         if kind == "yarn":
             known["rope_scaling"] = _yarn(scaling, fields)
+        elif kind == "llama3":
+            known["rope_scaling"] = {name: scaling[name] for name in Llama3Scaling.model_fields}
         elif kind != "default":
-            raise ValueError(f"rotary scaling {kind!r} is not supported; YaRN is")
+            raise ValueError(f"rotary scaling {kind!r} is not supported; yarn and llama3 are")
         if "rope_theta" in rope:
             known["rope_theta"] = rope["rope_theta"]
         return cls.model_validate(known)
+
+
+def _window(fields: Mapping[str, Any]) -> int | None:
+    """The sliding window of a ``config.json``, where it is in use."""
+    is_used = fields.get("use_sliding_window", fields.get("model_type") == Family.MISTRAL)
+    window: int | None = fields.get("sliding_window")
+    return window if is_used else None
 
 
 def _yarn(scaling: JsonObject, fields: Mapping[str, Any]) -> JsonObject:
@@ -288,7 +350,9 @@ def count_parameters(config: ModelConfig, *, active: bool = False, prediction: b
         attention += config.kv_lora_rank * heads * (config.qk_nope_head_dim + config.v_head_dim)
         attention += heads * config.v_head_dim * hidden
     else:
-        attention = 2 * hidden * hidden + 2 * hidden * config.head_dim * config.key_value_heads
+        keys, width = config.head_width * config.key_value_heads, config.head_width * config.num_attention_heads
+        attention = 2 * hidden * (width + keys)
+        attention += (width + 2 * keys) * config.has_qkv_bias + 2 * config.head_width * config.has_head_norms
     dense = 3 * hidden * config.intermediate_size
     experts = config.num_experts_per_tok if active else config.n_routed_experts
     expert = 3 * hidden * config.moe_intermediate_size

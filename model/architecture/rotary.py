@@ -13,23 +13,37 @@ import math
 import torch
 from torch import Tensor
 
-from model.architecture.config import ModelConfig, YarnScaling
+from model.architecture.config import Llama3Scaling, ModelConfig, YarnScaling
 
-__all__ = ["logit_scale", "rotary_tables", "rotate_halves", "rotate_interleaved"]
+__all__ = ["frequencies", "logit_scale", "rotary_tables", "rotate_halves", "rotate_interleaved"]
 
 
 def rotary_tables(positions_BT: Tensor, config: ModelConfig) -> tuple[Tensor, Tensor]:
     """Cosines and sines [B, T, r] in fp32 of the rotary embedding of `config`."""
-    dim, yarn = config.rotary_dim, config.rope_scaling
-    pairs_r = torch.arange(0, dim, 2, dtype=torch.float32, device=positions_BT.device)
-    frequencies_r = 1.0 / config.rope_theta ** (pairs_r / dim)
-    amplitude = 1.0
-    if yarn is not None:
-        kept_r = 1.0 - _ramp(yarn, dim, config.rope_theta, pairs_r / 2)
-        frequencies_r = frequencies_r / yarn.factor * (1 - kept_r) + frequencies_r * kept_r
-        amplitude = _amplitude(yarn)
-    angles_BTr = positions_BT[..., None].float() * frequencies_r
+    amplitude = _amplitude(config.rope_scaling) if isinstance(config.rope_scaling, YarnScaling) else 1.0
+    angles_BTr = positions_BT[..., None].float() * frequencies(config, positions_BT.device)
     return angles_BTr.cos() * amplitude, angles_BTr.sin() * amplitude
+
+
+def frequencies(config: ModelConfig, device: torch.device | None = None) -> Tensor:
+    """Radians per position [r] of each pair."""
+    dim, scaling = config.rotary_dim, config.rope_scaling
+    pairs_r = torch.arange(0, dim, 2, dtype=torch.float32, device=device)
+    frequencies_r = 1.0 / config.rope_theta ** (pairs_r / dim)
+    if isinstance(scaling, Llama3Scaling):
+        return _llama3(scaling, frequencies_r)
+    if scaling is None:
+        return frequencies_r
+    kept_r = 1.0 - _ramp(scaling, dim, config.rope_theta, pairs_r / 2)
+    return frequencies_r / scaling.factor * (1 - kept_r) + frequencies_r * kept_r
+
+
+def _llama3(scaling: Llama3Scaling, frequencies_r: Tensor) -> Tensor:
+    """Frequencies as Llama 3.1's published code stretches them."""
+    turns_r = scaling.original_max_position_embeddings * frequencies_r / (2 * math.pi)
+    span = scaling.high_freq_factor - scaling.low_freq_factor
+    kept_r = ((turns_r - scaling.low_freq_factor) / span).clamp(0, 1)
+    return frequencies_r / scaling.factor * (1 - kept_r) + frequencies_r * kept_r
 
 
 def _ramp(yarn: YarnScaling, dim: int, theta: float, pairs_r: Tensor) -> Tensor:
@@ -59,7 +73,7 @@ def _amplitude(yarn: YarnScaling) -> float:
 def logit_scale(config: ModelConfig) -> float:
     """Factor that YaRN puts on the logits of latent attention, beside what is in the tables."""
     yarn = config.rope_scaling
-    if yarn is None or not yarn.mscale_all_dim or not config.has_latent_attention:
+    if not isinstance(yarn, YarnScaling) or not yarn.mscale_all_dim or not config.has_latent_attention:
         return 1.0
     return _magnitude(yarn.factor, yarn.mscale_all_dim) ** 2
 

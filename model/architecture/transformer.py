@@ -108,9 +108,11 @@ class Transformer(nn.Module):
 
     @torch.no_grad()
     def _initialise(self) -> None:
-        for parameter in self.parameters():
+        for name, parameter in self.named_parameters():
             if parameter.dim() > 1:
                 parameter.normal_(std=self.config.initializer_range)
+            elif name.endswith(".bias"):
+                parameter.zero_()
 
     def forward(
         self,

@@ -56,7 +56,6 @@ def evaluate(config: EvaluateConfig, inputs: Mapping[str, Path], out_dir: Path) 
         UserError: an input that is no artifact of its stage, a suite that cannot be read.
     """
     import torch
-    from tokenizers import Tokenizer
 
     from model.architecture.checkpoint import load_model, write_json
     from model.architecture.devices import own_device
@@ -67,9 +66,10 @@ def evaluate(config: EvaluateConfig, inputs: Mapping[str, Path], out_dir: Path) 
     from model.training.text_loss import check_domain
     from pipeline.dedup.removed import what_was_removed
     from pipeline.reasoning.problems import question_key, read_tasks
+    from pipeline.tokens.chat import read_tokenizer
 
     torch.set_num_threads(threads_for(1))
-    tokenizer = Tokenizer.from_file(str(inputs["tokenizer"] / "tokenizer.json"))
+    tokenizer = read_tokenizer(inputs["tokenizer"])
     bytes_V = token_bytes(inputs["tokenizer"])
     tasks = read_tasks(inputs["reasoning"] / "test.jsonl")[: config.problems]
     training = read_tasks(inputs["reasoning"] / "train.jsonl")

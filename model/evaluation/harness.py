@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -26,8 +25,8 @@ from model.architecture.transformer import Transformer
 from model.evaluation.choices import log_likelihoods
 from model.evaluation.measures import mean_interval, wilson
 from model.facts.evaluation import SuiteMarks, TaskMarks
-from model.generation.generate import Sampling, generate, split_reasoning, token_id
-from pipeline.tokens.chat import chat_format
+from model.generation.generate import Sampling, generate, split_reasoning
+from pipeline.tokens.chat import Turn, chat_format
 
 try:
     import datasets
@@ -50,10 +49,8 @@ MAIN = ("acc", "exact_match")
 """The measures that are a task's accuracy, the first that it has."""
 SETTINGS = frozenset({"until", "max_gen_toks", "max_new_tokens", "do_sample", "temperature", "top_p"})
 """What a task may say about generation."""
-CONTROL = ("<|bos|>", "<|eos|>", "<|user|>", "<|assistant|>", "<think>", "</think>")
-_NAMES = re.compile(f"({'|'.join(map(re.escape, CONTROL))})")
-BREAK = "\ue000"
-"""Set inside what a task's text has of control tokens, for the harness hands prompts on as text."""
+RENDERED = "\ue001"
+"""Before a prompt that the chat template has rendered, for the harness hands prompts on as text."""
 
 
 class Harness:
@@ -209,43 +206,30 @@ class HarnessModel(TemplateLM):
         return ""
 
     def apply_chat_template(self, chat_history: Sequence[Mapping[str, str]], add_generation_prompt: bool = True) -> str:
-        """What `pipeline.tokens.tokenizer.CHAT_TEMPLATE` renders up to where the model takes over; with no generation
-        prompt the last message is the beginning of an answer without reasoning.
+        """What the chat template renders up to where the model takes over; with no generation prompt the last message
+        is the beginning of an answer without reasoning.
         """
-        text = "<|bos|>"
-        for message in chat_history:
-            said = _as_text(message["content"])
-            match message["role"]:
-                case "user":
-                    text += f"<|user|>{said}"
-                case "assistant":
-                    text += f"<|assistant|><think></think>{said}<|eos|>"
-                case _:
-                    text += said
-        return f"{text}<|assistant|>" if add_generation_prompt else text.removesuffix("<|eos|>")
+        turns = [Turn(message["role"], message["content"]) for message in chat_history]
+        if add_generation_prompt:
+            return RENDERED + self.format.text(turns)
+        begun = self.format.quoted(turns[-1].content)
+        return f"{RENDERED}{self.format.text(turns[:-1])}{self.format.skipped}{begun}"
 
     def tok_encode(self, string: str, add_special_tokens: bool | None = None, **kwargs: Any) -> list[int]:
-        """Tokens of a text, begun by ``<|bos|>`` unless it is already, or `add_special_tokens` is false.
+        """Tokens of a text; the first of all begins it unless a template did, or `add_special_tokens` is false.
 
         In a chat, control tokens are those that `apply_chat_template` has set; in plain text there are none.
         """
-        if self.chat and string.startswith("<|bos|>"):
-            return self._rendered(string)
+        if self.chat and string.startswith(RENDERED):
+            return self.format.tokens(string.removeprefix(RENDERED))
         tokens = self.format.encode(string)
         return tokens if add_special_tokens is False else [self.format.bos, *tokens]
 
-    def _rendered(self, string: str) -> list[int]:
-        """Tokens of what the template rendered, and what follows it."""
-        tokens = []
-        for place, part in enumerate(_NAMES.split(string)):
-            tokens += [token_id(self.words, part)] if place % 2 else self.format.encode(_restored(part))
-        return tokens
-
     def _encode_pair(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
-        if self.chat and context.startswith("<|bos|>"):
-            continuation = _as_text(continuation)
-        if self.chat and context.endswith("<|assistant|>"):
-            context += "<think></think>"
+        if self.chat and context.startswith(RENDERED):
+            continuation = self.format.quoted(continuation)
+            if context.endswith(self.format.opening):
+                context += self.format.skipped
         pair: tuple[list[int], list[int]] = super()._encode_pair(context, continuation)
         return pair
 
@@ -291,7 +275,9 @@ class HarnessModel(TemplateLM):
             )
             for place, completion in zip(places, completions, strict=True):
                 text = self.words.decode(completion.tokens)
-                found[place] = _until(split_reasoning(text)[1] if self.chat else text, requests[place].args[1])
+                found[place] = _until(
+                    split_reasoning(self.format.begun + text)[1] if self.chat else text, requests[place].args[1]
+                )
         return found
 
     def _sampling(self, settings: Mapping[str, Any]) -> Sampling:
@@ -303,15 +289,6 @@ class HarnessModel(TemplateLM):
             top_p=float(settings.get("top_p", 1.0)) if samples else 1.0,
             seed=self.seed,
         )
-
-
-def _as_text(said: str) -> str:
-    """A text in which no control token is named; `_restored` gives back the text itself."""
-    return _NAMES.sub(lambda name: f"{name[0][0]}{BREAK}{name[0][1:]}", said.replace(BREAK, BREAK * 2))
-
-
-def _restored(said: str) -> str:
-    return re.sub(f"{BREAK}({BREAK}?)", r"\1", said)
 
 
 def _until(text: str, settings: Mapping[str, Any]) -> str:

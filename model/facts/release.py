@@ -83,9 +83,11 @@ class MatrixFacts(Facts):
 
     precision: str | None = None
     error: float | None = None
-    """Squared error of the output relative to the output,"""
+    """Squared error of the output relative to the output, on rows that were not calibrated on,"""
     error_rounded: float | None = None
     """and that of plain rounding."""
+    rounded: int | None = None
+    """How many of its matrices keep the codes of plain rounding, which was no worse on those rows."""
     damping: dict[str, float] | None = None
     """By matrix, where it had to be raised."""
 
@@ -113,6 +115,8 @@ class PrecisionFacts(Measured):
     bits_per_weight: float | None = None
     rounded_to_nearest: Judged | None = None
     """What plain rounding would have cost; None where nothing is calibrated."""
+    calibrated: bool | None = None
+    """False where plain rounding was kept, for calibration had done worse."""
     matrices: dict[str, MatrixFacts] | None = None
     expert_tokens: dict[str, list[int]] | None = None
     """By layer: calibration tokens of every expert."""
@@ -133,6 +137,8 @@ class Calibration(Facts):
 
     rows: int = 0
     tokens: int = 0
+    held_out_tokens: int = 0
+    """Of further rows, which say matrix by matrix whether calibration is kept."""
 
 
 class Quantization(Facts):

@@ -19,6 +19,7 @@ __all__ = [
     "PretrainMetrics",
     "RejectionMetrics",
     "SftMetrics",
+    "StartMetrics",
     "TrainingMetrics",
     "before_and_after",
     "forgetting",
@@ -84,6 +85,14 @@ class TrainingMetrics(StageMetrics):
     """By layer; none for a dense model."""
 
 
+class StartMetrics(StageMetrics):
+    """Of `start`."""
+
+    parameters: int | None = None
+    tokens_added: int | None = None
+    """Of the chat format, that its tokenizer lacked."""
+
+
 class PretrainMetrics(TrainingMetrics):
     """Of `pretrain`."""
 
@@ -118,6 +127,8 @@ class SftMetrics(TrainingMetrics, Forgetting):
     rows: int | None = None
     epochs: float | None = None
     tasks_too_long: int | None = None
+    answers_too_long: int | None = None
+    """Of conversations."""
     accuracy: float | None = None
     trained_experts: int | None = None
     trained_experts_share: float | None = None

@@ -43,7 +43,7 @@ class Past:
         self.first_B = self.seen - cache.lengths_B[rows_B]
         """The slot of each row's first token."""
         from_BS = (torch.arange(self.seen, device=rows_B.device) - self.first_B[:, None]).clamp(min=0)
-        turned = config.qk_rope_head_dim if config.has_latent_attention else config.head_dim
+        turned = config.qk_rope_head_dim if config.has_latent_attention else config.head_width
         self.layers: list[list[Tensor]] = []
         for parts in cache.layers[: config.num_hidden_layers]:
             self.layers.append([])
@@ -177,16 +177,31 @@ class _MultiHead:
     def __init__(self, attention: MultiHeadAttention, norm: _Norm) -> None:
         self.layer, self.norm = attention.layer, norm
         self.heads, self.kv_heads, self.width = attention.heads, attention.kv_heads, attention.head_dim
-        q_NQD = attention.q_proj.weight.detach().unflatten(0, (-1, self.width)) * self.width**-0.5
+        scale = self.width**-0.5
+        in_weights = 1.0 if attention.has_head_norms else scale  # a scale before the norm would be lost
+        q_NQD = attention.q_proj.weight.detach().unflatten(0, (-1, self.width)) * in_weights
         k_GQD = attention.k_proj.weight.detach().unflatten(0, (-1, self.width))
         turned_HQD = _paired(torch.cat((q_NQD, k_GQD)).transpose(1, 2)).transpose(1, 2)
         self.in_HD = torch.cat((turned_HQD.flatten(0, 1), attention.v_proj.weight.detach()))
+        self.bias_H: Tensor | None = None
+        if attention.q_proj.bias is not None:
+            q_NQ = attention.q_proj.bias.detach().unflatten(0, (-1, self.width)) * in_weights
+            k_GQ = attention.k_proj.bias.detach().unflatten(0, (-1, self.width))
+            self.bias_H = torch.cat((_paired(torch.cat((q_NQ, k_GQ))).flatten(), attention.v_proj.bias.detach()))
+        self.gains_HQ: Tensor | None = None
+        if attention.has_head_norms:
+            gains_2Q = torch.stack((attention.q_norm.weight.detach() * scale, attention.k_norm.weight.detach()))
+            counts_2 = torch.tensor([self.heads, self.kv_heads], device=gains_2Q.device)
+            self.gains_HQ, self.eps = _paired(gains_2Q).repeat_interleave(counts_2, dim=0), attention.q_norm.eps
         self.out_DH = attention.o_proj.weight.detach()
 
     def __call__(self, x_BD: Tensor, past: Past) -> Tensor:
         """[B, D] to [B, D], the residual added."""
-        all_BHQ = F.linear(self.norm(x_BD), self.in_HD).unflatten(-1, (-1, self.width))
-        past.rotate_(all_BHQ[:, : self.heads + self.kv_heads])
+        all_BHQ = F.linear(self.norm(x_BD), self.in_HD, self.bias_H).unflatten(-1, (-1, self.width))
+        turned_BHQ = all_BHQ[:, : self.heads + self.kv_heads]
+        if self.gains_HQ is not None:
+            turned_BHQ.copy_(F.rms_norm(turned_BHQ.float(), (self.width,), eps=self.eps) * self.gains_HQ)
+        past.rotate_(turned_BHQ)
         q_BNQ, k_BGQ, v_BGQ = all_BHQ.split((self.heads, self.kv_heads, self.kv_heads), dim=1)
         k_bSQ, v_bSQ = past.store(self.layer, k_BGQ, v_BGQ)
         y_bnQ = past.attend(q_BNQ.reshape(k_bSQ.shape[0], -1, self.width), k_bSQ, v_bSQ)

@@ -14,11 +14,11 @@ from model.generation.generate import (
     is_well_formed,
     prompt_tokens,
     split_reasoning,
-    token_id,
 )
 from pipeline.reasoning.problems import Problem
 from pipeline.reasoning.sandbox import LIMITS, Limits
 from pipeline.reasoning.scoring import mark_answers
+from pipeline.tokens.chat import chat_format
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -85,11 +85,11 @@ def solve(
         programs: run answers that are programs, within `limits` each.
     """
     prompts = [prompt_tokens(tokenizer, row["question"]) for row in rows]
-    stop = token_id(tokenizer, "<|eos|>")
+    chat = chat_format(tokenizer)
     completions = generate(
-        model, prompts, sampling, stop=stop, batch_size=batch_size, numbers=numbers, logprobs=logprobs
+        model, prompts, sampling, stop=chat.eos, batch_size=batch_size, numbers=numbers, logprobs=logprobs
     )
-    texts = [tokenizer.decode(completion.tokens) for completion in completions]
+    texts = [chat.begun + tokenizer.decode(completion.tokens) for completion in completions]
     parts = [split_reasoning(text) for text in texts]
     # an answer that has no end is none
     answers = [

@@ -113,7 +113,7 @@ def _widths(config: ModelConfig) -> tuple[int, int]:
     """Query and value width of a head."""
     if config.has_latent_attention:
         return config.qk_nope_head_dim + config.qk_rope_head_dim, config.v_head_dim
-    return config.head_dim, config.head_dim
+    return config.head_width, config.head_width
 
 
 def training_memory(config: ModelConfig, length: int, layout: Layout, *, documents: bool = True) -> Memory:

@@ -22,13 +22,14 @@ from model.release.quantized import Plan
 from model.release.units import Role, role_of, units
 from model.sections import Precision
 
-__all__ = ["allocate", "chosen_within", "costs"]
+__all__ = ["allocate", "bits_of", "chosen_within", "costs"]
 
-BITS: dict[Precision | None, float] = {
+BITS: dict[Precision, float] = {
     Precision.Q3_K: 3 + 7 / 16,
     Precision.Q4_0: 4 + 16 / GROUP,
     Precision.Q6_K: 6 + 9 / 16,
     Precision.Q8_0: 8 + 16 / GROUP,
+    Precision.F16: 16,
 }
 """Per weight, with the scales."""
 CALIBRATED = 0.4
@@ -60,22 +61,18 @@ def allocate(
     *,
     k_quants: bool = False,
 ) -> dict[str, float]:
-    """Raise matrices of `plan` from 4 to 8 bits while all of them but the embeddings stay within `budget`.
+    """Raise matrices of `plan` from 4 to 8 bits while all of them stay within `budget`.
 
     Args:
         plan: changed in place.
-        budget: bits per weight, over the quantized matrices without embedding and output layer.
+        budget: bits per weight, over the quantized matrices, embedding and output layer among them.
         k_quants: the 4-bit matrices may also get 3.4 and 6.6 bits, where their rows divide into such blocks.
 
     Returns:
         What each candidate costs at 4 bits (`costs`).
     """
-    weights = {
-        name: weight.numel()
-        for name, weight in units(model).items()
-        if plan[name] in BITS and role_of(name, weight) is not Role.EMBEDDINGS
-    }
-    left = budget * sum(weights.values()) - sum(BITS[plan[name]] * count for name, count in weights.items())
+    weights = {name: weight.numel() for name, weight in units(model).items() if plan[name] in CHOICES}
+    left = budget * sum(weights.values()) - sum(_bits(plan[name]) * count for name, count in weights.items())
     free = [name for name in weights if plan[name] is Precision.Q4_0]
     found = costs(model, batches, free)
     if k_quants:
@@ -96,6 +93,27 @@ def allocate(
             plan[name] = Precision.Q8_0
             left -= step * weights[name]
     return found
+
+
+def bits_of(model: Transformer, plan: Plan) -> float:
+    """Bits per weight of a plan's matrices, those in 16 bits among them, without embedding and output layer.
+
+    Raises:
+        ValueError: it has none.
+    """
+    weights = {
+        name: weight.numel()
+        for name, weight in units(model).items()
+        if plan[name] is not None and role_of(name, weight) is not Role.EMBEDDINGS
+    }
+    if not weights:
+        raise ValueError("a plan without any matrix that is quantized")
+    return sum(_bits(plan[name]) * count for name, count in weights.items()) / sum(weights.values())
+
+
+def _bits(precision: Precision | None) -> float:
+    assert precision is not None
+    return BITS[precision]
 
 
 def chosen_within(

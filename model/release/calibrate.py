@@ -1,11 +1,16 @@
-"""Quantizes a model layer by layer, each layer seeing what the quantized ones before it make of the calibration rows.
+"""Quantizes a model layer by layer, so that each makes of what the quantized ones give it what the original made.
 
-Within a layer, in the order data flows: the input projections of attention, what follows them, the output projection,
-then gate and up, then down; each group is calibrated on inputs that the quantized groups before it made. An expert is
-calibrated on the tokens that the gate sends it. One that got too few is calibrated on all tokens of its layer, as if
-every token had chosen it: rough statistics, but of full rank; plain rounding is for matrices without any usable ones.
+The calibration rows go through the model and through the original side by side. Within a layer, in the order data
+flows: the input projections of attention, what follows them, the output projection, then gate and up, then down; each
+group is calibrated on inputs that the quantized groups before it made, toward the outputs that the original has of its
+own. An expert is calibrated on the tokens that the gate sends it. One that got too few is calibrated on all tokens of
+its layer, as if every token had chosen it: rough statistics, but of full rank; plain rounding is for those without
+usable ones.
 
-Embedding and output layer are rounded to nearest: a table look-up has no Hessian, and 8 bits lose nothing there.
+Some rows are held out: they go through the same layers, and of every matrix the codes are kept, calibrated or rounded
+to nearest, whose outputs on them are nearer to the original's. So few rows, or odd ones, cost no more than rounding.
+
+The embedding is rounded to nearest, at the scales of least squared error: a table look-up has no Hessian.
 
 All Hessians of a layer are held at once, and the hidden states of all rows.
 
@@ -15,8 +20,9 @@ position, C columns.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -26,16 +32,19 @@ from torch import Tensor, nn
 
 from infra import events
 from model.architecture.attention import LatentAttention
-from model.architecture.moe import FeedForward, MixtureOfExperts
+from model.architecture.moe import FeedForward, MixtureOfExperts, RoutedExperts
 from model.architecture.rotary import rotary_tables
 from model.architecture.transformer import Layer, Transformer
 from model.facts.release import MatrixFacts, UnderCalibrated
-from model.release.gptq import factor, round_columns
+from model.release.gptq import Factors, factor, round_columns, toward
 from model.release.grid import Grid
 from model.release.kquants import k_quantize
 from model.release.quantized import K_QUANTS, Plan, Unit, plain_unit, rounded_unit
+from model.release.statistics import Statistics, stacked, statistics
 from model.release.units import units
 from model.sections import Precision
+
+EMBEDDING = "model.embed_tokens.weight"
 
 __all__ = ["Calibrated", "CalibrationBatch", "calibrate", "rounded", "rounded_to"]
 
@@ -80,21 +89,32 @@ def calibrate(
     *,
     damping: float,
     expert_tokens: int,
+    check: Sequence[CalibrationBatch] = (),
 ) -> Calibrated:
     """Quantize `model` in place, as `plan` says.
+
+    Args:
+        check: rows held out, on which calibrated codes must be nearer to the original than rounded ones; the rows that
+            are calibrated on where there are none.
 
     Returns:
         The stored weights, which `model` then has exactly, and how it went.
     """
-    worker = _Calibration(model, batches, plan, damping, expert_tokens)
-    worker.store("model.embed_tokens.weight")
-    states = [model.model.embed_tokens(batch.tokens_BT) for batch in batches]
+    worker = _Calibration(model, batches, check, plan, damping, expert_tokens)
+    tied = model.config.tie_word_embeddings
+    theirs = [model.model.embed_tokens(batch.tokens_BT) for batch in worker.batches]
+    if tied:
+        states = [model.hidden(batch.tokens_BT, batch.documents_BT) for batch in worker.batches]
+        worker.output(EMBEDDING, states, states)
+    else:
+        worker.embedding()
+    ours = [model.model.embed_tokens(batch.tokens_BT) for batch in worker.batches]
     for number, layer in enumerate(model.model.layers):
         assert isinstance(layer, Layer)
-        states = worker.layer(number, layer, states)
+        ours, theirs = worker.layer(number, layer, ours, theirs)
         events.advance()
-    last_tD = torch.cat([model.model.norm(x_BTD)[batch.valid_BT] for x_BTD, batch in zip(states, batches, strict=True)])
-    worker.see("lm_head.weight", last_tD.double().square().sum(0, keepdim=True))
+    if not tied:
+        worker.output("lm_head.weight", *([model.model.norm(x_BTD) for x_BTD in states] for states in (ours, theirs)))
     for name in worker.views:
         if name not in worker.result.stored:
             worker.store(name)
@@ -118,51 +138,92 @@ class _Calibration:
         self,
         model: Transformer,
         batches: Sequence[CalibrationBatch],
+        check: Sequence[CalibrationBatch],
         plan: Plan,
         damping: float,
         expert_tokens: int,
     ) -> None:
         self.config = model.config
-        self.batches, self.plan = batches, plan
+        self.batches, self.plan = [*batches, *check], plan
+        self.is_held_out = [False] * len(batches) + [True] * len(check)
         self.damping, self.expert_tokens = damping, expert_tokens
         self.views = units(model)
         self.result = Calibrated()
-        length = max(batch.tokens_BT.shape[1] for batch in batches)
+        length = max(batch.tokens_BT.shape[1] for batch in self.batches)
         cos, sin = rotary_tables(torch.arange(length)[None], model.config)
         self.rotary = (cos, sin)
         causal_TT = torch.ones(length, length, dtype=torch.bool).tril()
         self.masks = [
-            (batch.documents_BT[:, :, None] == batch.documents_BT[:, None, :]) & causal_TT for batch in batches
+            (batch.documents_BT[:, :, None] == batch.documents_BT[:, None, :]) & causal_TT for batch in self.batches
         ]
 
-    def layer(self, number: int, layer: Layer, states: list[Tensor]) -> list[Tensor]:
-        """Quantize one layer; the hidden states after it."""
-        prefix = f"model.layers.{number}."
-        attention, normed = layer.self_attn, [layer.input_layernorm(x_BTD) for x_BTD in states]
-
-        def attend(place: int) -> Tensor:
-            y_BTD: Tensor = attention(normed[place], self.rotary, self.masks[place], None)
-            return y_BTD
-
-        for units_of in _attention_groups(attention):
-            hessians = self._watch(attention, units_of, attend)
+    def layer(
+        self, number: int, layer: Layer, ours: list[Tensor], theirs: list[Tensor]
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """Quantize one layer; the hidden states after it, ours and the original's."""
+        prefix, original = f"model.layers.{number}.", copy.deepcopy(layer)
+        normed = [layer.input_layernorm(x_BTD) for x_BTD in ours]
+        wanted = [layer.input_layernorm(x_BTD) for x_BTD in theirs]
+        groups = list(_attention_groups(layer.self_attn))
+        keys = [key for group in groups for key in group]
+        added, their_inputs = self._attend(original.self_attn, keys, wanted)
+        theirs = [x_BTD + y_BTD for x_BTD, y_BTD in zip(theirs, added, strict=True)]
+        for units_of in groups:
+            _, inputs = self._attend(layer.self_attn, units_of, normed)
             for module, parts in units_of.items():
-                self._linear([f"{prefix}self_attn.{part}.weight" for part in parts], hessians[module])
-        states = [x_BTD + attend(place) for place, x_BTD in enumerate(states)]
-        normed = [layer.post_attention_layernorm(x_BTD) for x_BTD in states]
-        inputs = [x_BTD[batch.valid_BT] for x_BTD, batch in zip(normed, self.batches, strict=True)]
-        if isinstance(layer.mlp, MixtureOfExperts):
-            self._experts(prefix, layer.mlp, inputs)
-            if layer.mlp.shared_experts is not None:
-                self._feed_forward(f"{prefix}mlp.shared_experts.", layer.mlp.shared_experts, inputs)
-        else:
-            assert isinstance(layer.mlp, FeedForward)
-            self._feed_forward(f"{prefix}mlp.", layer.mlp, inputs)
-        return [x_BTD + layer.mlp(y_BTD) for x_BTD, y_BTD in zip(states, normed, strict=True)]
+                seen = self._statistics(inputs[module], their_inputs[module])
+                self._linear([f"{prefix}self_attn.{part}.weight" for part in parts], seen)
+        added, _ = self._attend(layer.self_attn, (), normed)
+        ours = [x_BTD + y_BTD for x_BTD, y_BTD in zip(ours, added, strict=True)]
+        normed = [layer.post_attention_layernorm(x_BTD) for x_BTD in ours]
+        wanted = [layer.post_attention_layernorm(x_BTD) for x_BTD in theirs]
+        x, y = self._valid(normed), self._valid(wanted)
+        self._feed(prefix, layer.mlp, original.mlp, x, y)
+        return (
+            [x_BTD + layer.mlp(y_BTD) for x_BTD, y_BTD in zip(ours, normed, strict=True)],
+            [x_BTD + original.mlp(y_BTD) for x_BTD, y_BTD in zip(theirs, wanted, strict=True)],
+        )
+
+    def _feed(self, prefix: str, mlp: nn.Module, original: nn.Module, ours: list[Tensor], theirs: list[Tensor]) -> None:
+        """Quantize what follows attention, given its inputs [t, D] and the original's, by batch."""
+        if isinstance(mlp, FeedForward):
+            assert isinstance(original, FeedForward)
+            self._feed_forward(f"{prefix}mlp.", mlp, original, ours, theirs)
+            return
+        assert isinstance(mlp, MixtureOfExperts)
+        assert isinstance(original, MixtureOfExperts)
+        self._experts(prefix, mlp, original, ours, theirs)
+        if mlp.shared_experts is not None:
+            assert original.shared_experts is not None
+            self._feed_forward(
+                f"{prefix}mlp.shared_experts.", mlp.shared_experts, original.shared_experts, ours, theirs
+            )
 
     def store(self, name: str) -> None:
         """Store a unit without calibration."""
         self._put(name, rounded_to(self.views[name], self.plan[name]))
+
+    def embedding(self) -> None:
+        """Store the table of embeddings: every weight of a row counts alike, whatever the tokens."""
+        weight_VD, precision = self.views[EMBEDDING], self.plan[EMBEDDING]
+        if precision is Precision.Q4_0:
+            alike = factor(torch.zeros(1, weight_VD.shape[1], weight_VD.shape[1], dtype=torch.float64))
+            self._put(EMBEDDING, _packed(weight_VD, weight_VD[None], alike, Grid.Q4_0))
+        else:
+            self.store(EMBEDDING)
+
+    def output(self, name: str, ours: list[Tensor], theirs: list[Tensor]) -> None:
+        """Quantize the output layer, `name`, given the last hidden states [B, T, D] of every batch."""
+        x, y = ([x_tD[None] for x_tD in self._valid(states)] for states in (ours, theirs))
+        self._linear([name], self._statistics(x, y))
+
+    def _valid(self, states: list[Tensor]) -> list[Tensor]:
+        """The tokens [t, D] of states [B, T, D] that are no padding."""
+        return [x_BTD[batch.valid_BT] for x_BTD, batch in zip(states, self.batches, strict=True)]
+
+    def _statistics(self, ours: list[Tensor], theirs: list[Tensor]) -> Statistics:
+        """Of inputs [B, t, C] of every batch."""
+        return statistics(zip(ours, theirs, self.is_held_out, strict=True))
 
     def see(self, name: str, squares_BC: Tensor) -> None:
         """Note how much each input column of a unit matters; columns that were never used count a little too."""
@@ -173,123 +234,173 @@ class _Calibration:
         self.views[name].copy_(unit.weight())
         self.result.stored[name] = unit
 
-    def _watch(self, attention: nn.Module, modules: Iterable[str], run: Callable[[int], Tensor]) -> dict[str, Tensor]:
-        """Hessians [1, C, C] of the inputs of submodules; under ``queries`` [N, P, P] of queries, unrotated part."""
-        sums: dict[str, Tensor] = {}
-        place = 0
+    def _attend(
+        self, attention: nn.Module, modules: Iterable[str], states: list[Tensor]
+    ) -> tuple[list[Tensor], dict[str, list[Tensor]]]:
+        """Outputs [B, T, D] of attention by batch, and the inputs [1, t, C] of submodules.
 
-        def add(key: str, rows_Btx: Tensor) -> None:
-            gram = _gram(rows_Btx)
-            sums[key] = sums[key] + gram if key in sums else gram
-
-        def valid(x_BTx: Tensor) -> Tensor:
-            return x_BTx[self.batches[place].valid_BT]
+        Under ``queries`` are the queries [N, t, P], their unrotated part.
+        """
+        inputs: dict[str, list[Tensor]] = {key: [] for key in modules}
+        valid_BT = self.batches[0].valid_BT
 
         def add_queries(module: nn.Module, args: Any, q_BTx: Tensor) -> None:
             assert isinstance(attention, LatentAttention)
-            q_tNQ = valid(q_BTx).unflatten(-1, (attention.heads, -1))
-            add("queries", q_tNQ[..., : attention.nope].transpose(0, 1))
+            q_tNQ = q_BTx[valid_BT].unflatten(-1, (attention.heads, -1))
+            inputs["queries"].append(q_tNQ[..., : attention.nope].transpose(0, 1))
 
         handles = []
-        for key in modules:
+        for key in inputs:
             if key == "queries":
                 source = attention.get_submodule("q_b_proj" if attention.is_query_compressed else "q_proj")
                 handles.append(source.register_forward_hook(add_queries))
             else:
                 handles.append(
                     attention.get_submodule(key).register_forward_pre_hook(
-                        lambda module, args, key=key: add(key, valid(args[0])[None])
+                        lambda module, args, key=key: inputs[key].append(args[0][valid_BT][None])
                     )
                 )
-        for place in range(len(self.batches)):  # the hooks look at place
-            run(place)
+        outputs = []
+        for x_BTD, mask, batch in zip(states, self.masks, self.batches, strict=True):
+            valid_BT = batch.valid_BT  # the hooks look at it
+            outputs.append(attention(x_BTD, self.rotary, mask, None))
         for handle in handles:
             handle.remove()
-        return sums
+        return outputs, inputs
 
-    def _feed_forward(self, prefix: str, module: FeedForward, inputs: list[Tensor]) -> None:
-        hessian = sum((_gram(x_tD[None]) for x_tD in inputs), torch.zeros(()))
-        self._linear([f"{prefix}{name}.weight" for name in ("gate_proj", "up_proj")], hessian)
-        middle = (F.silu(module.gate_proj(x_tD)) * module.up_proj(x_tD) for x_tD in inputs)
-        self._linear([f"{prefix}down_proj.weight"], sum((_gram(x_tF[None]) for x_tF in middle), torch.zeros(())))
+    def _feed_forward(
+        self, prefix: str, module: FeedForward, original: FeedForward, ours: list[Tensor], theirs: list[Tensor]
+    ) -> None:
+        """Given the inputs [t, D] of either, by batch."""
 
-    def _experts(self, prefix: str, module: MixtureOfExperts, inputs: list[Tensor]) -> None:
-        experts = module.experts
-        x_tD = torch.cat(inputs)
+        def middle(of: FeedForward, inputs: list[Tensor]) -> list[Tensor]:
+            return [(F.silu(of.gate_proj(x_tD)) * of.up_proj(x_tD))[None] for x_tD in inputs]
+
+        seen = self._statistics([x_tD[None] for x_tD in ours], [y_tD[None] for y_tD in theirs])
+        self._linear([f"{prefix}{name}.weight" for name in ("gate_proj", "up_proj")], seen)
+        seen = self._statistics(middle(module, ours), middle(original, theirs))
+        self._linear([f"{prefix}down_proj.weight"], seen)
+
+    def _experts(
+        self,
+        prefix: str,
+        module: MixtureOfExperts,
+        original: MixtureOfExperts,
+        ours: list[Tensor],
+        theirs: list[Tensor],
+    ) -> None:
+        """Every expert on the tokens that chose it, of either kind of row."""
+        x_tD, y_tD = torch.cat(ours), torch.cat(theirs)
+        is_held_out_t = torch.tensor(self.is_held_out).repeat_interleave(torch.tensor([len(x) for x in ours]))
         chosen_tK = module.gate(x_tD)[1]
-        counts = chosen_tK.flatten().bincount(minlength=len(experts.down_proj)).tolist()
-        layer = prefix.split(".")[2]
-        self.result.expert_tokens[layer] = counts
-        rows = []
-        for expert, count in enumerate(counts):
-            if count < self.expert_tokens:
-                self.result.under_calibrated.append(UnderCalibrated(layer=int(layer), expert=expert, tokens=count))
-                rows.append(torch.arange(len(x_tD)))
-            else:
-                rows.append((chosen_tK == expert).any(1).nonzero()[:, 0])
-        hessian_EDD = torch.cat([_gram(x_tD[None, row]) for row in rows])
-        self._linear([f"{prefix}mlp.experts.{name}.weight" for name in ("gate_proj", "up_proj")], hessian_EDD)
-        hessians = []
-        for expert, row in enumerate(rows):
-            gate, up = F.linear(x_tD[row], experts.gate_up_proj[expert]).chunk(2, dim=-1)
-            hessians.append(_gram((F.silu(gate) * up)[None]))
-        self._linear([f"{prefix}mlp.experts.down_proj.weight"], torch.cat(hessians))
+        rows = {False: self._rows_of(chosen_tK, ~is_held_out_t, self.expert_tokens)}
+        if any(self.is_held_out):
+            rows[True] = self._rows_of(chosen_tK, is_held_out_t, 1)
+        self._count(prefix, chosen_tK[~is_held_out_t])
 
-    def _linear(self, names: Sequence[str], hessian_BCC: Tensor) -> None:
+        def middle(of: RoutedExperts, expert: int, x_nD: Tensor) -> Tensor:
+            gate, up = F.linear(x_nD, of.gate_up_proj[expert]).chunk(2, dim=-1)
+            return F.silu(gate) * up
+
+        def seen(change: Callable[[RoutedExperts, int, Tensor], Tensor]) -> Statistics:
+            found = [
+                statistics(
+                    (
+                        change(module.experts, expert, x_tD[row_of[expert]])[None],
+                        change(original.experts, expert, y_tD[row_of[expert]])[None],
+                        is_held_out,
+                    )
+                    for is_held_out, row_of in rows.items()
+                )
+                for expert in range(self.config.n_routed_experts)
+            ]
+            return stacked(found)
+
+        experts = f"{prefix}mlp.experts."
+        self._linear(
+            [f"{experts}{name}.weight" for name in ("gate_proj", "up_proj")], seen(lambda of, expert, x_nD: x_nD)
+        )
+        self._linear([f"{experts}down_proj.weight"], seen(middle))
+
+    def _count(self, prefix: str, chosen_tK: Tensor) -> None:
+        """Note how many calibration tokens chose each expert, and which had too few."""
+        layer = prefix.split(".")[2]
+        counts = chosen_tK.flatten().bincount(minlength=self.config.n_routed_experts).tolist()
+        self.result.expert_tokens[layer] = counts
+        self.result.under_calibrated += [
+            UnderCalibrated(layer=int(layer), expert=expert, tokens=count)
+            for expert, count in enumerate(counts)
+            if count < self.expert_tokens
+        ]
+
+    def _rows_of(self, chosen_tK: Tensor, of_t: Tensor, least: int) -> list[Tensor]:
+        """The rows among `of` that chose each expert; all of them for an expert that fewer than `least` chose."""
+        experts = self.config.n_routed_experts
+        found = [((chosen_tK == expert).any(1) & of_t).nonzero()[:, 0] for expert in range(experts)]
+        return [row if len(row) >= least else of_t.nonzero()[:, 0] for row in found]
+
+    def _linear(self, names: Sequence[str], seen: Statistics) -> None:
         """Quantize units that have the same inputs: of B matrices each, or all of whose rows share one Hessian."""
-        factors: tuple[Tensor, list[float | None]] | None = None
+        factors: Factors | None = None
         for name in names:
-            self.see(name, hessian_BCC.diagonal(dim1=-2, dim2=-1))
+            self.see(name, seen.fit.own_BCC.diagonal(dim1=-2, dim2=-1))
             weight, precision = self.views[name], self.plan[name]
             if precision is None or precision is Precision.F16:
                 self._put(name, plain_unit(weight, precision))
-                continue
-            if precision in K_QUANTS:  # as it is: weighed with `see`'s squares they cost more in the whole model
-                self._keep(name, rounded_to(weight, precision), precision, hessian_BCC)
-                continue
-            factors = factors or factor(hessian_BCC, self.damping)
-            self._round(name, weight, Grid(precision), hessian_BCC, *factors)
+            elif precision in K_QUANTS:  # as it is: weighed with `see`'s squares they cost more in the whole model
+                plain = rounded_to(weight, precision)
+                self._keep(name, plain, plain, seen)
+            else:
+                factors = factors or factor(seen.fit.own_BCC, self.damping)
+                self._round(name, weight, Grid(precision), seen, factors)
 
-    def _round(
-        self,
-        name: str,
-        weight: Tensor,
-        grid: Grid,
-        hessian_BCC: Tensor,
-        upper_BCC: Tensor,
-        dampings: Sequence[float | None],
-    ) -> None:
-        matrices_BRC = weight.reshape(len(hessian_BCC), -1, weight.shape[-1])
-        codes, scales = round_columns(matrices_BRC, upper_BCC, grid)
-        unit = Unit.packed(codes.view(weight.shape), scales.view(*weight.shape[:-1], -1), grid)
+    def _round(self, name: str, weight: Tensor, grid: Grid, seen: Statistics, factors: Factors) -> None:
+        matrices_BRC = weight.reshape(len(factors.damping), -1, weight.shape[-1])
+        unit = _packed(weight, toward(matrices_BRC, seen.fit.own_BCC, seen.fit.cross_BCC), factors, grid)
         raised: dict[str, float] = {}
-        for place, damping in enumerate(dampings):
-            matrix = f"{name}[{place}]" if len(dampings) > 1 else name
+        for place, damping in enumerate(factors.damping):
+            matrix = f"{name}[{place}]" if len(factors.damping) > 1 else name
             if damping is None:
                 self.result.rounded.append(matrix)
             elif damping != self.damping:
                 raised[matrix] = damping
-        self._keep(name, unit, Precision(grid), hessian_BCC, raised or None)
+        self._keep(name, unit, rounded_unit(weight, grid), seen, raised or None)
 
     def _keep(
         self,
         name: str,
         unit: Unit,
-        precision: Precision,
-        hessian_BCC: Tensor,
+        plain: Unit,
+        seen: Statistics,
         damping: dict[str, float] | None = None,
     ) -> None:
-        """Store a unit, its errors, and the damping of matrices where it had to be raised."""
-        weight = self.views[name]
-        matrices_BRC = weight.reshape(len(hessian_BCC), -1, weight.shape[-1])
-        plain = rounded_to(weight, precision).weight()
+        """Store of every matrix the codes of `unit`, or the `plain` ones where those are as near on rows held out.
+
+        Args:
+            damping: of matrices where it had to be raised.
+        """
+        weight, matrices = self.views[name], len(seen.fit.own_BCC)
+        weight_BRC = weight.reshape(matrices, -1, weight.shape[-1])
+        ours_B, plain_B = (seen.check.error(each.weight().view_as(weight_BRC), weight_BRC) for each in (unit, plain))
+        is_plain_B = plain_B <= ours_B
+        whole = float(seen.check.outputs(weight_BRC).sum()) or 1.0
         self.result.errors[name] = MatrixFacts(
             precision=unit.precision,
-            error=_relative(unit.weight().view_as(matrices_BRC), matrices_BRC, hessian_BCC),
-            error_rounded=_relative(plain.view_as(matrices_BRC), matrices_BRC, hessian_BCC),
+            error=float(torch.where(is_plain_B, plain_B, ours_B).sum()) / whole,
+            error_rounded=float(plain_B.sum()) / whole,
+            rounded=int(is_plain_B.sum()),
             damping=damping,
         )
-        self._put(name, unit)
+        of_B = is_plain_B.view(matrices, *(1,) * unit.stored.dim())
+        shape = (matrices, -1, *unit.stored.shape[1:])
+        stored = torch.where(of_B, plain.stored.view(shape), unit.stored.view(shape)).view_as(unit.stored)
+        self._put(name, replace(unit, stored=stored))
+
+
+def _packed(weight: Tensor, matrices_BRC: Tensor, factors: Factors, grid: Grid) -> Unit:
+    """The codes of matrices by GPTQ, in the shape of the `weight` that they are."""
+    codes, scales = round_columns(matrices_BRC, factors, grid)
+    return Unit.packed(codes.view(weight.shape), scales.view(*weight.shape[:-1], -1), grid)
 
 
 def _attention_groups(attention: nn.Module) -> Iterator[dict[str, list[str]]]:
@@ -305,16 +416,3 @@ def _attention_groups(attention: nn.Module) -> Iterator[dict[str, list[str]]]:
     else:
         yield {"q_proj": ["q_proj", "k_proj", "v_proj"]}
     yield {"o_proj": ["o_proj"]}
-
-
-def _gram(x_Btx: Tensor) -> Tensor:
-    """X^T X [B, x, x] in float64."""
-    x = x_Btx.double()
-    return x.transpose(1, 2) @ x
-
-
-def _relative(quantized_BRC: Tensor, weight_BRC: Tensor, hessian_BCC: Tensor) -> float:
-    """Squared error of the outputs relative to the outputs, over all matrices."""
-    weight, delta = weight_BRC.double(), quantized_BRC.double() - weight_BRC.double()
-    whole = float(((weight @ hessian_BCC) * weight).sum())
-    return float(((delta @ hessian_BCC) * delta).sum()) / whole if whole > 0 else 0.0

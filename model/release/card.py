@@ -18,6 +18,9 @@ NO_LICENCE = "No licence is stated for the weights."
 
 _FAMILIES = {
     Family.LLAMA: "dense transformer (DeepSeek-LLM, arXiv 2401.02954)",
+    Family.MISTRAL: "dense transformer (Mistral, arXiv 2310.06825)",
+    Family.QWEN2: "dense transformer (Qwen2, arXiv 2407.10671)",
+    Family.QWEN3: "dense transformer (Qwen3, arXiv 2505.09388)",
     Family.DEEPSEEK: "mixture of experts (DeepSeekMoE, arXiv 2401.06066)",
     Family.DEEPSEEK_V2: "mixture of experts with latent attention (DeepSeek-V2, arXiv 2405.04434)",
     Family.DEEPSEEK_V3: "mixture of experts with latent attention (DeepSeek-V3, arXiv 2412.19437)",
@@ -41,7 +44,7 @@ def card(
         *_evaluation(evaluation),
         "## Precision and size",
         "Divergence is KL(full precision || quantized) on held-out text, in nats per token; "
-        "*to nearest* is the same without calibration.",
+        "*to nearest* is the same without calibration. Bits per weight are those of the whole file.",
         _table(
             (
                 *("precision", "bytes", "bits per weight", "divergence", "to nearest", "on tasks", "top-1 agreement"),

@@ -88,7 +88,6 @@ def _write_ggufs(
 ) -> tuple[EngineAgreement, dict[str, float]]:
     """Write and check the files; how closely llama.cpp agrees with the model, and how fast it writes with each."""
     from safetensors.torch import load_file
-    from tokenizers import Tokenizer
 
     from model.architecture.checkpoint import load_model
     from model.release.gguf import Stored, check_gguf, write_gguf
@@ -97,6 +96,7 @@ def _write_ggufs(
     from model.release.quantized import plain_unit, read_units
     from model.release.units import units
     from model.release.verify import TOLERANCE, check_runs, verify_gguf
+    from pipeline.tokens.chat import read_tokenizer
 
     folder.mkdir(parents=True, exist_ok=True)
     model = load_model(checkpoint)
@@ -115,7 +115,7 @@ def _write_ggufs(
         check_gguf(path, model.config, stored)
         events.advance()
     events.flush()
-    words = Tokenizer.from_file(str(tokenizer / "tokenizer.json"))
+    words = read_tokenizer(tokenizer)
     found = verify_gguf(folder / "model-f32.gguf", model, words)
     quantized_kinds = [kind for kind in kinds if kind != "f32"]
     speeds = {kind: check_runs(folder / f"model-{kind}.gguf", model, words)[1] for kind in quantized_kinds}

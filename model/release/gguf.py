@@ -19,7 +19,9 @@ from gguf import dequantize as gguf_dequantize
 
 from infra.errors import UserError
 from infra.json_objects import read_object
-from model.architecture.config import Family, ModelConfig
+from model.architecture.config import Family, Llama3Scaling, ModelConfig, YarnScaling
+from model.architecture.rotary import frequencies
+from pipeline.tokens.chat_template import read_format
 
 __all__ = ["FILE_TYPES", "Stored", "check_gguf", "gguf_name", "unsupported", "write_gguf"]
 
@@ -31,6 +33,17 @@ FILE_TYPES = {
     "q4_0": LlamaFileType.MOSTLY_Q4_0,
     "q4_k_m": LlamaFileType.MOSTLY_Q4_K_M,
 }
+ARCHITECTURES = {
+    Family.LLAMA: "llama",
+    Family.MISTRAL: "llama",
+    Family.QWEN2: "qwen2",
+    Family.QWEN3: "qwen3",
+    Family.DEEPSEEK_V2: "deepseek2",
+    Family.DEEPSEEK_V3: "deepseek2",
+}
+"""llama.cpp's name of each family that it computes."""
+PAIRED = (Family.LLAMA, Family.MISTRAL)
+"""Whose queries and keys llama.cpp rotates in neighbouring pairs, and not in halves."""
 LATENT_CACHE_KEYS = 1
 """Key-value heads of absorbed latent attention: all query heads read one latent."""
 
@@ -46,6 +59,8 @@ _LAYER_NAMES = {
     "self_attn.k_proj": "attn_k",
     "self_attn.v_proj": "attn_v",
     "self_attn.o_proj": "attn_output",
+    "self_attn.q_norm": "attn_q_norm",
+    "self_attn.k_norm": "attn_k_norm",
     "self_attn.q_a_proj": "attn_q_a",
     "self_attn.q_a_layernorm": "attn_q_a_norm",
     "self_attn.q_b_proj": "attn_q_b",
@@ -88,7 +103,7 @@ def unsupported(config: ModelConfig) -> str | None:
         return "llama.cpp's deepseek architecture has no keys for the normalisation and the scale of the gate"
     if config.model_type is Family.DEEPSEEK_V2 and config.n_group > 1:
         return "llama.cpp ranks groups of experts as DeepSeek-V3 does, not by their best expert as V2"
-    if config.rope_scaling is not None:
+    if isinstance(config.rope_scaling, YarnScaling):
         return "the keys of YaRN are not written yet, and without them a long context would go wrong silently"
     return None
 
@@ -108,8 +123,7 @@ def write_gguf(path: Path, config: ModelConfig, stored: Mapping[str, Stored], to
     if reason := unsupported(config):
         raise ValueError(reason)
     logging.getLogger("gguf").setLevel(logging.WARNING)
-    architecture = "llama" if config.model_type is Family.LLAMA else "deepseek2"
-    writer = GGUFWriter(path, architecture)
+    writer = GGUFWriter(path, ARCHITECTURES[config.model_type])
     kind = path.stem.rpartition("-")[2]
     writer.add_name(name)
     writer.add_file_type(FILE_TYPES[kind])
@@ -122,6 +136,8 @@ def write_gguf(path: Path, config: ModelConfig, stored: Mapping[str, Stored], to
         writer.add_tensor(
             gguf_name(unit_name), stored_array, raw_dtype=_type(unit) if unit.stored.dtype == torch.uint8 else None
         )
+    for extra, factors in _frequency_factors(config).items():
+        writer.add_tensor(extra, factors)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -135,6 +151,9 @@ def check_gguf(path: Path, config: ModelConfig, stored: Mapping[str, Stored]) ->
         UserError: a tensor is missing, one too many, or differs.
     """
     found = {tensor.name: tensor for tensor in GGUFReader(path).tensors}
+    for extra, factors in _frequency_factors(config).items():
+        if extra not in found or not np.array_equal(found.pop(extra).data, factors):
+            raise UserError(f"{path}: tensor {extra} is not what was written; the disk may be failing")
     wanted = {gguf_name(name): (name, unit) for name, unit in stored.items()}
     if found.keys() != wanted.keys():
         odd = sorted(found.keys() ^ wanted.keys())[0]
@@ -152,8 +171,18 @@ def gguf_name(name: str) -> str:
     if name in _NAMES:
         return _NAMES[name]
     _, _, number, rest = name.split(".", 3)
-    suffix = "" if rest.endswith("bias") else ".weight"
-    return f"blk.{number}.{_LAYER_NAMES[rest.removesuffix('.weight')]}{suffix}"
+    if rest in _LAYER_NAMES:
+        return f"blk.{number}.{_LAYER_NAMES[rest]}"
+    module, _, kind = rest.rpartition(".")
+    return f"blk.{number}.{_LAYER_NAMES[module]}.{kind}"
+
+
+def _frequency_factors(config: ModelConfig) -> dict[str, np.ndarray]:
+    """What llama.cpp divides the rotary frequencies by, as a tensor of the file; none where it divides by nothing."""
+    if not isinstance(config.rope_scaling, Llama3Scaling):
+        return {}
+    plain = config.model_copy(update={"rope_scaling": None})
+    return {"rope_freqs.weight": (frequencies(plain) / frequencies(config)).numpy()}
 
 
 def _type(unit: Stored) -> GGMLQuantizationType:
@@ -162,7 +191,7 @@ def _type(unit: Stored) -> GGMLQuantizationType:
 
 def _rotary_order(name: str, weight: torch.Tensor, config: ModelConfig) -> torch.Tensor:
     """Rows of Llama's query and key projections in the order that llama.cpp rotates: pairs side by side."""
-    if config.model_type is not Family.LLAMA or not name.endswith(("q_proj.weight", "k_proj.weight")):
+    if config.model_type not in PAIRED or not name.endswith(("q_proj.weight", "k_proj.weight")):
         return weight
     heads = config.num_attention_heads if name.endswith("q_proj.weight") else config.key_value_heads
     return weight.unflatten(0, (heads, 2, -1)).transpose(1, 2).flatten(0, 2)
@@ -178,8 +207,11 @@ def _add_architecture(writer: GGUFWriter, config: ModelConfig) -> None:
     writer.add_rope_dimension_count(config.rotary_dim)
     writer.add_layer_norm_rms_eps(config.rms_norm_eps)
     writer.add_vocab_size(config.vocab_size)
-    if config.model_type is Family.LLAMA:
+    if config.is_dense:
         writer.add_head_count_kv(config.key_value_heads)
+        if config.head_dim is not None:
+            writer.add_key_length(config.head_dim)
+            writer.add_value_length(config.head_dim)
         return
     writer.add_head_count_kv(LATENT_CACHE_KEYS)
     writer.add_q_lora_rank(config.q_lora_rank or 0)
@@ -233,5 +265,4 @@ def _add_tokenizer(writer: GGUFWriter, config: ModelConfig, folder: Path) -> Non
     writer.add_add_bos_token(False)  # the chat format writes it
     writer.add_add_eos_token(False)
     writer.add_add_space_prefix(False)
-    if settings.get("chat_template"):
-        writer.add_chat_template(settings["chat_template"])
+    writer.add_chat_template(read_format(folder).template)

@@ -1,57 +1,103 @@
 """GPTQ (Frantar et al. 2022, algorithm 1): round a weight column by column, moving each error onto the columns not yet
 rounded, as the Hessian H = X^T X of the layer's inputs weighs it. Float64 throughout: small layers, reproducible codes.
 
-Several matrices of one shape (the experts of a layer) go at once. Errors reach the columns of the same group at once
-and the rest after each group, in one product: the same sums in another order.
+Columns go by the size of their inputs, largest first ("act order"), so that the most are left to make up for the errors
+that cost most. Groups stay where they are: their scales are chosen beforehand, each weight counting by its inputs.
+
+Inputs drift as layers before are quantized: `toward` first moves a weight so that it makes, of the inputs that are,
+what the original made of those that were (GPTAQ, Li et al. 2025, arXiv 2504.02692; here in closed form, as ridge
+regression, before any rounding).
+
+Several matrices of one shape (the experts of a layer) go at once. Errors reach the columns of the same block at once
+and the rest after each block, in one product: the same sums in another order.
 
 Shape suffixes: B matrices, R rows (outputs), C columns (inputs), G groups of a row (C / 32).
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
 from model.release.grid import GROUP, Grid, best_scales, encode
 
-__all__ = ["factor", "gptq", "round_columns"]
+__all__ = ["Factors", "factor", "gptq", "round_columns", "toward"]
 
 RETRIES = 4
 """Times that the damping is raised tenfold before a matrix is rounded to nearest."""
+RIDGE = 0.1
+"""Share of the mean diagonal that holds `toward` near the weight as it is."""
+
+
+@dataclass(frozen=True)
+class Factors:
+    """What rounding needs to know of B Hessians."""
+
+    order_BC: Tensor
+    """Columns, those with the largest inputs first."""
+    upper_BCC: Tensor
+    """Of the inverse damped Hessians in that order: H^-1 = U^T U."""
+    importance_BC: Tensor
+    """Diagonals of the damped Hessians, in the order of the weight's columns; ones where a Hessian was of no use."""
+    damping: list[float | None]
+    """That each one needed; None where it was of no use."""
 
 
 def gptq(weight_RC: Tensor, hessian_CC: Tensor, grid: Grid, *, damping: float = 0.01) -> tuple[Tensor, Tensor]:
     """Codes [R, C] int8 and scales [R, G] float16 for inputs of Hessian [C, C].
 
-    `damping` is the share of the mean diagonal added to the diagonal. A group's scales are chosen for its weights as
-    they stand when the group is reached, each weighed by what an error in it costs that later columns cannot mend
-    (1 / U_cc^2; Frantar et al. take the plain range). An all-zero Hessian (no tokens seen) is rounding to nearest,
-    at the scales with the least squared error.
+    `damping` is the share of the mean diagonal added to the diagonal. An all-zero Hessian (no tokens seen) is rounding
+    to nearest, at the scales with the least squared error.
     """
-    upper_1CC, _ = factor(hessian_CC[None], damping)
-    codes_1RC, scales_1RG = round_columns(weight_RC[None], upper_1CC, grid)
+    codes_1RC, scales_1RG = round_columns(weight_RC[None], factor(hessian_CC[None], damping), grid)
     return codes_1RC[0], scales_1RG[0]
 
 
-def factor(hessian_BCC: Tensor, damping: float = 0.01) -> tuple[Tensor, list[float | None]]:
-    """Upper factors U [B, C, C] of the inverse damped Hessians (H^-1 = U^T U), and the damping that each one needed.
+def toward(weight_BRC: Tensor, hessian_BCC: Tensor, cross_BCC: Tensor) -> Tensor:
+    """The weights whose outputs for inputs X are nearest to those of `weight` for the original's inputs Y, in float64.
+
+    W' = W + W (Y^T X - H) (H + ridge)^-1; where H is of no use, W.
+
+    Args:
+        hessian_BCC: X^T X.
+        cross_BCC: Y^T X.
+    """
+    weight = weight_BRC.double()
+    mean_B = hessian_BCC.diagonal(dim1=-2, dim2=-1).mean(-1)
+    is_usable_B = (mean_B > 0) & hessian_BCC.isfinite().all(-1).all(-1) & cross_BCC.isfinite().all(-1).all(-1)
+    identity = torch.eye(hessian_BCC.shape[-1], dtype=torch.float64)
+    ridged = hessian_BCC + RIDGE * mean_B[:, None, None] * identity
+    ridged = torch.where(is_usable_B[:, None, None], ridged, identity)
+    wanted = torch.where(is_usable_B[:, None, None], weight @ (cross_BCC - hessian_BCC), torch.zeros_like(weight))
+    return weight + torch.cholesky_solve(wanted.transpose(1, 2), torch.linalg.cholesky(ridged)).transpose(1, 2)
+
+
+def factor(hessian_BCC: Tensor, damping: float = 0.01) -> Factors:
+    """Order the columns of Hessians [B, C, C] and factor their inverses.
 
     Row c of U is the row of the inverse over the columns from c on once the earlier ones are eliminated, scaled: all
     that the algorithm needs. A Hessian of too low a rank is tried again with ten times the damping; one that is zero,
-    not finite or still no good gives the identity (rounding to nearest) and None.
+    not finite or still no good gives the identity (rounding to nearest).
     """
     columns = hessian_BCC.shape[-1]
+    sizes_BC = hessian_BCC.diagonal(dim1=-2, dim2=-1)
+    order_BC = sizes_BC.argsort(dim=-1, descending=True, stable=True)
+    ordered_BCC = hessian_BCC.double().gather(1, order_BC[..., None].expand_as(hessian_BCC))
+    ordered_BCC = ordered_BCC.gather(2, order_BC[:, None].expand_as(hessian_BCC))
     identity = torch.eye(columns, dtype=torch.float64)
     upper_BCC = identity.repeat(len(hessian_BCC), 1, 1)
+    importance_BC = torch.ones(len(hessian_BCC), columns, dtype=torch.float64)
     used: list[float | None] = [None] * len(hessian_BCC)
-    mean_B = hessian_BCC.double().diagonal(dim1=-2, dim2=-1).mean(-1)
+    mean_B = sizes_BC.double().mean(-1)
     finite_B = hessian_BCC.isfinite().all(-1).all(-1)
     pending = [place for place in range(len(used)) if bool(finite_B[place]) and float(mean_B[place]) > 0]
     for attempt in range(RETRIES + 1):
         if not pending:
             break
         share = damping * 10**attempt
-        damped = hessian_BCC[pending].double()  # indexing by a list copies
+        damped = ordered_BCC[pending]  # indexing by a list copies
         damped.diagonal(dim1=-2, dim2=-1).add_((share * mean_B[pending])[:, None])
         # H = M M^T with M upper is a Cholesky factor of H turned over both ways, and U is its inverse: nothing is
         # inverted but a triangle
@@ -63,30 +109,35 @@ def factor(hessian_BCC: Tensor, damping: float = 0.01) -> tuple[Tensor, list[flo
         for place, is_good, matrix in zip(pending, good.tolist(), upper, strict=True):
             if is_good:
                 upper_BCC[place], used[place] = matrix, share
+                importance_BC[place] = sizes_BC[place].double() + share * mean_B[place]
         pending = [place for place, is_good in zip(pending, good.tolist(), strict=True) if not is_good]
-    return upper_BCC, used
+    return Factors(order_BC, upper_BCC, importance_BC, used)
 
 
-def round_columns(weight_BRC: Tensor, upper_BCC: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
-    """Codes [B, R, C] int8 and scales [B, R, G] float16, given the factors of `factor`."""
-    weight = weight_BRC.double().clone()
-    batch, rows, columns = weight.shape
-    codes = torch.empty(weight.shape, dtype=torch.int8)
-    scales = torch.empty(batch, rows, columns // GROUP, dtype=torch.float16)
-    for start in range(0, columns, GROUP):
-        end, group = start + GROUP, start // GROUP
+def round_columns(weight_BRC: Tensor, factors: Factors, grid: Grid) -> tuple[Tensor, Tensor]:
+    """Codes [B, R, C] int8 and scales [B, R, G] float16."""
+    order_BRC = factors.order_BC[:, None].expand(weight_BRC.shape)
+    scales = _scales(weight_BRC.double(), factors.importance_BC, grid)
+    steps = scales.repeat_interleave(GROUP, -1).gather(-1, order_BRC)
+    weight, upper_BCC = weight_BRC.double().gather(-1, order_BRC), factors.upper_BCC
+    ordered = torch.empty(weight.shape, dtype=torch.int8)
+    for start in range(0, weight.shape[-1], GROUP):
+        end = start + GROUP
         block = weight[..., start:end].clone()
-        cost_BC = upper_BCC.diagonal(dim1=-2, dim2=-1)[:, start:end] ** -2
-        cost_nC = cost_BC[:, None].expand(batch, rows, GROUP).flatten(0, 1)
-        scales[..., group] = best_scales(block.flatten(0, 1), cost_nC, grid).view(batch, rows)
-        step_BR = scales[..., group]
         errors = torch.empty_like(block)
         for place in range(GROUP):
             column = start + place
-            current_BR = block[..., place]
-            codes[..., column] = encode(current_BR, step_BR, grid)
-            rounded_BR = codes[..., column].double() * step_BR.double()
+            current_BR, step_BR = block[..., place], steps[..., column]
+            ordered[..., column] = encode(current_BR, step_BR, grid)
+            rounded_BR = ordered[..., column].double() * step_BR.double()
             errors[..., place] = (current_BR - rounded_BR) / upper_BCC[:, None, column, column]
             block[..., place:] -= errors[..., place, None] * upper_BCC[:, None, column, column:end]
         weight[..., end:] -= errors @ upper_BCC[:, start:end, end:]
-    return codes, scales
+    return torch.empty_like(ordered).scatter_(-1, order_BRC, ordered), scales
+
+
+def _scales(weight: Tensor, importance_BC: Tensor, grid: Grid) -> Tensor:
+    """The best scales [B, R, G] of all groups."""
+    groups = weight.unflatten(-1, (-1, GROUP))
+    importance = importance_BC.unflatten(-1, (-1, GROUP))[:, None].expand(groups.shape)
+    return best_scales(groups.flatten(0, 2), importance.flatten(0, 2), grid).view(groups.shape[:-1])

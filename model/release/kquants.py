@@ -17,7 +17,7 @@ import torch
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 from torch import Tensor
 
-from model.architecture.config import Family, ModelConfig
+from model.architecture.config import ModelConfig
 from model.release.quantized import Unit, plain_unit
 from model.release.units import Role, role_of
 
@@ -68,7 +68,7 @@ def k_type(name: str, weight: Tensor, config: ModelConfig) -> GGMLQuantizationTy
             kind = Type.Q6_K
         elif name.endswith("o_proj.weight") and like_mixtral:
             kind = Type.Q5_K
-        elif config.model_type is Family.LLAMA and name.endswith("v_proj.weight") and more:
+        elif config.is_dense and name.endswith("v_proj.weight") and more:
             kind = Type.Q6_K
     columns = weight.shape[-1]
     if columns % GGML_QUANT_SIZES[kind][0]:

@@ -8,7 +8,7 @@ from gguf import GGUFReader
 
 __all__ = ["parameters"]
 
-ARCHITECTURES = ("deepseek2", "llama")
+ARCHITECTURES = ("deepseek2", "llama", "qwen2", "qwen3")
 
 
 def parameters(path: Path, *, context: int, slots: int, threads: int) -> object:

@@ -50,13 +50,12 @@ class ReasoningModel(PythonModel):
 
     def load_context(self, context: Any) -> None:
         """Load the weights and the tokenizer; UserError when the folder is damaged."""
-        from tokenizers import Tokenizer
-
         from model.release.quantized import load_quantized
+        from pipeline.tokens.chat import read_tokenizer
 
         folder = Path(context.artifacts["model"])
         check_files(folder.parents[1], (context.model_config or {}).get(CHECKSUMS, {}))
-        self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        self.tokenizer = read_tokenizer(folder)
         self.model = load_quantized(folder).requires_grad_(False)
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
@@ -67,7 +66,8 @@ class ReasoningModel(PythonModel):
         Raises:
             ValueError: neither column is there, a question is no text, or a parameter is out of range.
         """
-        from model.generation.generate import Sampling, generate, prompt_tokens, split_reasoning, token_id
+        from model.generation.generate import Sampling, generate, prompt_tokens, split_reasoning
+        from pipeline.tokens.chat import chat_format
 
         if "question" in model_input:
             prompts = [prompt_tokens(self.tokenizer, text) for text in _texts(model_input, "question")]
@@ -82,10 +82,10 @@ class ReasoningModel(PythonModel):
             temperature=float(chosen["temperature"]),
             seed=secrets.randbits(31) if int(chosen["seed"]) < 0 else int(chosen["seed"]),
         )
-        stop = token_id(self.tokenizer, "<|eos|>")
+        chat = chat_format(self.tokenizer)
         texts = [
-            self.tokenizer.decode([token for token in completion.tokens if token != stop])
-            for completion in generate(self.model, prompts, sampling, stop=stop, logprobs=False)
+            self.tokenizer.decode([token for token in completion.tokens if token != chat.eos])
+            for completion in generate(self.model, prompts, sampling, stop=chat.eos, logprobs=False)
         ]
         rows = [(*split_reasoning(text), text) for text in texts]
         return pd.DataFrame(rows, columns=["reasoning", "answer", "text"], dtype=str)

@@ -6,6 +6,10 @@ llama.cpp's K-quants are weighed with) and ``quantization.json``: per model its 
 on held-out text, by source too, and on held-out solved tasks, the share of tasks it solves, the divergence of plain
 rounding, the error of every matrix, the calibration tokens of every expert and the experts that had too few.
 
+No model is further from the original than plain rounding makes it: a matrix keeps the rounded codes where calibrated
+ones are no better on rows held out (`model.release.calibrate`), and so does the whole model where it is further on
+held-out text or tasks all the same.
+
 The bytes do not depend on the number of workers; another number of cores, or another kind, may move a code by one.
 """
 
@@ -22,6 +26,7 @@ from model.facts.release import (
     QUANTIZATION,
     WHOLE,
     Calibration,
+    Judged,
     Llmcompressor,
     PrecisionFacts,
     Quantization,
@@ -40,6 +45,8 @@ if TYPE_CHECKING:
 __all__ = ["IMPORTANCE", "quantize"]
 
 IMPORTANCE = "importance.safetensors"
+CHECKED = 4
+"""Rows that are calibrated on for each that the codes are checked on."""
 
 
 def quantize(config: QuantizeConfig, inputs: Mapping[str, Path], out_dir: Path) -> QuantizeMetrics:
@@ -49,22 +56,22 @@ def quantize(config: QuantizeConfig, inputs: Mapping[str, Path], out_dir: Path) 
         UserError: inputs that do not fit together, or without any held-out rows.
     """
     import torch
-    from tokenizers import Tokenizer
 
     from model.architecture.checkpoint import load_model, write_json
     from model.architecture.config import count_parameters
     from model.release.compressor import check_compressor
     from model.release.quality import Judge
     from model.training.engine import threads_for
+    from pipeline.tokens.chat import read_tokenizer
 
     torch.set_num_threads(threads_for(1))
     checkpoint = inputs["model"] / "model"
     compressor = check_compressor(config.llmcompressor, checkpoint) if config.llmcompressor else ""
     model = load_model(checkpoint).requires_grad_(False)
-    tokenizer = Tokenizer.from_file(str(inputs["tokenizer"] / "tokenizer.json"))
+    tokenizer = read_tokenizer(inputs["tokenizer"])
     if tokenizer.get_vocab_size() > model.config.vocab_size:
         raise UserError(f"{checkpoint}: its vocabulary is smaller than the tokenizer's; train it with this tokenizer")
-    calibration = _calibration_rows(config, inputs, tokenizer)
+    calibration, check = _calibration_rows(config, inputs, tokenizer)
     events.begin("judging", 1, "models")
     judge = Judge(config, model, inputs, tokenizer)
     parameters = count_parameters(model.config)
@@ -72,7 +79,7 @@ def quantize(config: QuantizeConfig, inputs: Mapping[str, Path], out_dir: Path) 
     plans, costs = _plans(config, model, calibration)
     events.begin("calibrating", len(plans) * model.config.num_hidden_layers, "layers")
     for name, plan in plans.items():
-        precisions[name] = _one(config, model, plan, calibration, judge, checkpoint, out_dir / name)
+        precisions[name] = _one(config, model, plan, calibration, check, judge, checkpoint, out_dir / name)
     events.flush()
     further: dict[str, PrecisionFacts] = {}
     if config.activations is Activations.INT8:
@@ -85,6 +92,7 @@ def quantize(config: QuantizeConfig, inputs: Mapping[str, Path], out_dir: Path) 
         calibration=Calibration(
             rows=sum(len(batch.tokens_BT) for batch in calibration),
             tokens=sum(int(batch.valid_BT.sum()) for batch in calibration),
+            held_out_tokens=sum(int(batch.valid_BT.sum()) for batch in check),
         ),
         cost_at_4_bits=costs,
         held_out_tokens=judge.tokens,
@@ -153,7 +161,25 @@ def _plans(
         # of either kind of row: text comes first, tasks last
         seen = calibration[:: max(1, len(calibration) // rows)][:rows]
         costs = allocate(model, plans["int4"], config.bits, seen, k_quants=config.k_quants)
+    _refuse_one_size(model, plans)
     return plans, costs
+
+
+def _refuse_one_size(model: Transformer, plans: Mapping[str, Plan]) -> None:
+    """Two models of one size and two names would be a lie.
+
+    Raises:
+        UserError: the 4-bit model's matrices have no fewer bits than the 8-bit one's.
+    """
+    from model.release.allocate import bits_of
+
+    eight, four = (bits_of(model, plans[name]) for name in ("int8", "int4"))
+    if four >= eight:
+        raise UserError(
+            f"quantize: int4 would have {four:.2f} bits per weight in its matrices, and int8 {eight:.2f}: two names "
+            "for one size; set quantize.experts and quantize.linear to q4_0, quantize.bits to less, or the widths of "
+            "the model to multiples of 32"
+        )
 
 
 def _one(
@@ -161,6 +187,7 @@ def _one(
     model: Transformer,
     plan: Plan,
     calibration: list[CalibrationBatch],
+    check: list[CalibrationBatch],
     judge: Judge,
     checkpoint: Path,
     folder: Path,
@@ -173,11 +200,17 @@ def _one(
     from model.release.quantized import fill, load_quantized, save_quantized
 
     work = copy.deepcopy(model)
-    made = calibrate(work, calibration, plan, damping=config.damping, expert_tokens=config.expert_tokens)
-    save_quantized(folder, made.stored, checkpoint)
+    made = calibrate(work, calibration, plan, damping=config.damping, expert_tokens=config.expert_tokens, check=check)
+    stored, plain = made.stored, rounded(model, plan)
+    ours = judge.divergence(work)
+    fill(work, plain)
+    nearest = judge.divergence(work)
+    if is_worse := _is_further(ours, nearest):
+        events.note(f"{folder.name}: calibration did not help, so the weights are rounded to nearest")
+        stored = plain
+    save_quantized(folder, stored, checkpoint)
     if folder.name == "int8":  # calibrated on inputs that are nearest to full precision
         save_file(made.importance, folder.with_name(IMPORTANCE), metadata={"format": "pt"})
-    fill(work, rounded(model, plan))
     if made.under_calibrated:
         events.note(
             f"{folder.name}: {len(made.under_calibrated)} experts had fewer than "
@@ -188,29 +221,42 @@ def _one(
         load_quantized(folder),
         folder,
         count_parameters(model.config),
-        rounded_to_nearest=judge.divergence(work),
+        rounded_to_nearest=nearest,
+        calibrated=not is_worse,
         matrices=made.errors,
         expert_tokens=made.expert_tokens,
         starved_experts=made.under_calibrated,
         uncalibrated_matrices=made.rounded,
-        kept_in_16_bits=[name for name, unit in made.stored.items() if unit.precision == "f16"],
+        kept_in_16_bits=[name for name, unit in stored.items() if unit.precision == "f16"],
     )
+
+
+def _is_further(ours: Judged, nearest: Judged) -> bool:
+    """Whether calibration took a model further from the original than rounding does, on text or on solved tasks."""
+    kinds = ((ours, nearest), (ours.reasoning, nearest.reasoning))
+    return any(one and other and (one.kl or 0.0) > (other.kl or 0.0) for one, other in kinds)
 
 
 def _calibration_rows(
     config: QuantizeConfig, inputs: Mapping[str, Path], tokenizer: Tokenizer
-) -> list[CalibrationBatch]:
-    from model.release.rows import cut, sequence_length, task_rows, text_rows
+) -> tuple[list[CalibrationBatch], list[CalibrationBatch]]:
+    """Rows to calibrate on, and others to check the codes on, of either kind."""
+    from model.release.rows import apart, cut, sequence_length, task_rows, text_rows
 
     tasks = round(config.calibration_sequences * config.reasoning_share)
     text = config.calibration_sequences - tasks
     length = sequence_length(inputs["shards"])
-    rows = []
-    if text:
-        rows.append(text_rows(inputs["shards"], "train", text, config.seed))
-    if tasks:
-        rows.append(task_rows(inputs["reasoning"] / "train.jsonl", tokenizer, length, tasks, config.seed))
-    return [batch for kind in rows for batch in cut(kind, config.batch_size)]
+    fit: list[CalibrationBatch] = []
+    check: list[CalibrationBatch] = []
+    for count, rows_of in (
+        (text, lambda count: text_rows(inputs["shards"], "train", count, config.seed)),
+        (tasks, lambda count: task_rows(inputs["reasoning"] / "train.jsonl", tokenizer, length, count, config.seed)),
+    ):
+        if count:
+            rows, held_out = apart(rows_of(count + -(-count // CHECKED)), count)
+            fit += cut(rows, config.batch_size)
+            check += cut(held_out, config.batch_size)
+    return fit, check
 
 
 def _flat(report: Quantization) -> QuantizeMetrics:

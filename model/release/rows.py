@@ -14,7 +14,7 @@ from model.release.calibrate import CalibrationBatch
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-__all__ = ["cut", "sequence_length", "task_rows", "text_rows"]
+__all__ = ["apart", "cut", "sequence_length", "task_rows", "text_rows"]
 
 
 def sequence_length(shards: Path) -> int:
@@ -46,12 +46,11 @@ def text_rows(shards: Path, split: str, count: int, seed: int, source: str | Non
 
 def task_rows(file: Path, tokenizer: Tokenizer, length: int, count: int, seed: int) -> CalibrationBatch:
     """At most `count` rows of packed solved tasks."""
-    from model.generation.generate import token_id
     from model.training.chats import ChatBatches, encode_chats
     from pipeline.reasoning.problems import read_tasks
 
     tasks = read_tasks(file)
-    pad = token_id(tokenizer, "<|pad|>")
+    pad = -1  # no token: what fills the rows of some tokenizers is the end of answers, which counts
     try:
         packed = ChatBatches(encode_chats(tokenizer, tasks), length, 1, pad, seed)
     except ValueError as error:
@@ -59,7 +58,16 @@ def task_rows(file: Path, tokenizer: Tokenizer, length: int, count: int, seed: i
     chosen = [packed.batch(step, 0, 1) for step in range(min(count, packed.rows))]
     tokens_BT = torch.cat([row.tokens_BT for row in chosen])
     documents_BT = torch.cat([row.documents_BT for row in chosen if row.documents_BT is not None])
-    return CalibrationBatch(tokens_BT, documents_BT, tokens_BT != pad)
+    return CalibrationBatch(tokens_BT.clamp(min=0), documents_BT, tokens_BT != pad)
+
+
+def apart(rows: CalibrationBatch, most: int) -> tuple[CalibrationBatch, CalibrationBatch]:
+    """At most `most` rows, and the others: at least one of each, but the same row twice where there is one alone."""
+    total = len(rows.tokens_BT)
+    first = max(1, min(most, total - 1))
+    columns = (rows.tokens_BT, rows.documents_BT, rows.valid_BT)
+    rest = CalibrationBatch(*(column[min(first, total - 1) :] for column in columns))
+    return CalibrationBatch(*(column[:first] for column in columns)), rest
 
 
 def cut(rows: CalibrationBatch, size: int) -> Iterator[CalibrationBatch]:

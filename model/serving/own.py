@@ -20,15 +20,15 @@ from starlette.applications import Starlette
 from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
-from tokenizers import Tokenizer
 
 from infra.json_objects import read_object
 from model.architecture.transformer import Transformer
-from model.generation.generate import Sampling, stream, token_id
+from model.generation.generate import Sampling, stream
 from model.release.quantized import KEY, load_quantized
 from model.serving.child import run, tell
 from model.serving.spec import CompletionEvent, CompletionRequest, EngineSpec
 from model.serving.stops import overlap
+from pipeline.tokens.chat import chat_format, read_tokenizer
 
 __all__ = ["Writer", "load", "serve"]
 
@@ -45,9 +45,9 @@ class Writer:
     """Completions of one model, as text."""
 
     def __init__(self, folder: Path) -> None:
-        self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        self.tokenizer = read_tokenizer(folder)
         self.model = load(folder)
-        self.stop = token_id(self.tokenizer, "<|eos|>")
+        self.stop = chat_format(self.tokenizer).eos
 
     def write(self, body: CompletionRequest) -> Generator[tuple[str, str | None, int], None, None]:
         """(text, reason to finish, tokens so far), a piece per token that completes a character."""

@@ -71,7 +71,7 @@ def environment(spec: EngineSpec) -> dict[str, str]:
     if written_out:
         chosen["VLLM_MLA_DISABLE"] = "1"
     if not config.has_latent_attention:
-        numbers = 2 * (config.num_key_value_heads or config.num_attention_heads) * config.head_dim
+        numbers = 2 * (config.num_key_value_heads or config.num_attention_heads) * config.head_width
     elif written_out:
         numbers = 2 * config.num_attention_heads * (config.qk_nope_head_dim + config.qk_rope_head_dim)
     else:

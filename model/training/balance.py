@@ -122,7 +122,7 @@ class GateWatch:
     def _loss(self, logits_TE: Tensor, experts_TK: Tensor) -> Tensor | None:
         """The factored losses of one gate; None where nothing is asked for."""
         config = self._config
-        if not config.balance_loss and not config.device_balance_loss:
+        if not (config.balance_loss or config.device_balance_loss or config.router_z_loss):
             return None
         scores_TE = logits_TE.sigmoid() if self._is_sigmoid else logits_TE.softmax(-1)
         shares_TE = scores_TE / scores_TE.sum(-1, keepdim=True) if self._is_sigmoid else scores_TE
@@ -136,6 +136,8 @@ class GateWatch:
             loss = loss + config.device_balance_loss * device_balance_loss(
                 shares_TE, experts_TK, config.balance_devices, self._mean_over_ranks
             )
+        if config.router_z_loss:
+            loss = loss + config.router_z_loss * logits_TE.logsumexp(-1).square().mean()
         return loss
 
     def take_loss(self) -> Tensor | float:

@@ -19,6 +19,7 @@ from model.architecture.config import count_parameters
 from model.facts.training import ContinuedMetrics, rise
 from model.finetune_sections import ContinuedConfig
 from model.training.ranks import RankJob, run_ranks, user_errors
+from model.training.start import checkpoint_folder
 
 if TYPE_CHECKING:
     from model.training.journal import Row
@@ -78,11 +79,9 @@ def _start(job: RankJob[ContinuedConfig]) -> Path:
     named = job.config.checkpoint
     if not named:
         if "start" not in job.inputs:
-            raise UserError("continued: nothing to start from; give the recipe pretrain, or continued.checkpoint")
+            raise UserError("continued: nothing to start from; give the recipe start.checkpoint, or pretrain")
         return job.start
-    if len(named) != 1 or not Path(named[0]).is_dir():
-        raise UserError(f"continued.checkpoint: {', '.join(named)}: name one local folder of a checkpoint")
-    return Path(named[0])
+    return checkpoint_folder(named, "continued.checkpoint")
 
 
 def _forgotten(config: ContinuedConfig, first: Row, last: Row) -> float | None:

@@ -21,9 +21,9 @@ from model.architecture.devices import own_device
 from model.architecture.transformer import Transformer
 from model.sections import TrainingConfig
 from model.training.balance import GateWatch
-from model.training.deepspeed_setup import initialise, layout_of, settings_for
+from model.training.deepspeed_setup import initialise, layout_of, settings_for, zero_optimizer
 from model.training.exchange import exchange_compactly
-from model.training.optimizer import CLIP_MARGIN, make_optimizer
+from model.training.optimizer import CLIP_MARGIN, has_groups, make_optimizer, set_learning_rate
 from model.training.pieces import is_expert, pieces_of, plain_name
 from model.training.prepare import computing_under_autocast, prepare, without_autocast
 from model.training.universal import BUFFER, MASTER, MOMENTS, Fragment, Reader, kept_buffers, shapes_of
@@ -48,13 +48,14 @@ class DeepSpeedEngine:
         self._zero, self._clip_norm = self.layout["zero"], config.clip_norm
         self._accumulation = config.batch_size // (config.micro_batch or config.batch_size)
 
-        def whole_optimizer(parameters: Any) -> torch.optim.Optimizer:
-            return make_optimizer([(plain_name(name), value) for name, value in model.named_parameters()], config)
+        def own_optimizer(parameters: Any) -> torch.optim.Optimizer:
+            named = [(plain_name(name), value) for name, value in model.named_parameters()]
+            return zero_optimizer(named, config) if self._zero else make_optimizer(named, config)
 
         self.engine, *_ = deepspeed.initialize(
             model=computing_under_autocast(model, self.device),
             config=settings_for(model.config, config, self.layout),
-            optimizer=None if self._zero else whole_optimizer,
+            optimizer=None if self._zero and not has_groups(config) else own_optimizer,
         )
         self.engine.train()
         if self.device.type == "cpu":
@@ -91,8 +92,7 @@ class DeepSpeedEngine:
 
         DeepSpeed looks at the norm itself: here the device is waited for.
         """
-        for group in self.engine.optimizer.param_groups:
-            group["lr"] = learning_rate
+        set_learning_rate(self.engine.optimizer, learning_rate)
         if self._zero:
             self.engine.step()  # ZeRO leaves the weights alone when the norm is not finite
             norm = math.inf if self.engine.optimizer.overflow else float(self.engine.get_global_grad_norm())

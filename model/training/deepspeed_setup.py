@@ -7,19 +7,21 @@ import datetime
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, cast
 
 import torch
+from torch import nn
 
 from infra.errors import UserError
 from infra.execution import Execution, execution
 from infra.json_objects import JsonObject
 from model.architecture.config import Family, ModelConfig
 from model.sections import OptimizerKind, TrainingConfig
+from model.training.optimizer import has_groups, parameter_groups
 
-__all__ = ["initialise", "layout_of", "settings_for"]
+__all__ = ["initialise", "layout_of", "settings_for", "zero_optimizer"]
 
 PRESETS = ("deepseek_v2", "deepseek_v3")
 """AutoEP's, for gates of softmax and of sigmoid."""
@@ -119,7 +121,7 @@ def settings_for(architecture: ModelConfig, config: TrainingConfig, layout: dict
         "zero_force_ds_cpu_optimizer": False,  # that one is compiled on first use
         "steps_per_print": 1 << 60,
     }
-    if layout["zero"]:
+    if layout["zero"] and not has_groups(config):
         settings["optimizer"] = {
             "type": "AdamW",
             "params": {
@@ -142,3 +144,17 @@ def settings_for(architecture: ModelConfig, config: TrainingConfig, layout: dict
             "shared_experts_pattern": "shared_experts",
         }
     return settings
+
+
+def zero_optimizer(named: Sequence[tuple[str, nn.Parameter]], config: TrainingConfig) -> torch.optim.Optimizer:
+    """AdamW for ZeRO to split, whose parameters are treated differently; experts of AutoEP have groups of their own."""
+    from deepspeed.moe.utils import is_moe_param, split_params_into_different_moe_groups_for_optimizer
+
+    groups = [
+        group | {"params": [parameter for _, parameter in group["params"]], "name": f"group-{number}"}
+        for number, group in enumerate(parameter_groups(named, config))
+    ]
+    if any(is_moe_param(parameter) for _, parameter in named):
+        groups = split_params_into_different_moe_groups_for_optimizer(groups)
+    betas = (config.beta1, config.beta2)
+    return torch.optim.AdamW(groups, config.learning_rate, betas, weight_decay=config.weight_decay)

@@ -23,7 +23,7 @@ from model.architecture.devices import own_device
 from model.architecture.transformer import Transformer
 from model.sections import OptimizerConfig, TrainingConfig
 from model.training.balance import GateWatch
-from model.training.optimizer import CLIP_MARGIN, make_optimizer, moments
+from model.training.optimizer import CLIP_MARGIN, make_optimizer, moments, set_learning_rate
 from model.training.prepare import autocast, keep_memory, prepare
 from model.training.universal import BUFFER, MASTER, MOMENTS, Fragment, Reader, kept_buffers, shapes_of
 
@@ -170,8 +170,7 @@ class SingleEngine:
         # On a CPU looking at the norm costs nothing, and saves a pass that would multiply all gradients by one.
         if self.device.type != "cpu" or float(norm) + CLIP_MARGIN > self._clip_norm:
             nn.utils.clip_grads_with_norm_(self.model.parameters(), self._clip_norm, norm)
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate
+        set_learning_rate(self.optimizer, learning_rate)
         if isinstance(self.optimizer, torch.optim.AdamW):
             self.optimizer.found_inf = norm.isfinite().logical_not_().float()  # type: ignore[attr-defined]
             self.optimizer.step()  # the fused kernel reads it on the device, and leaves all as it is

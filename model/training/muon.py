@@ -47,24 +47,31 @@ def _is_matrix(name: str, parameter: Tensor) -> bool:
     return parameter.dim() >= 2 and not any(part in name for part in outside)
 
 
+def _by_kind(group: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """A group of named parameters in parts: matrices, fused matrices, all else."""
+    kinds: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    for name, parameter in group["params"]:
+        kinds.setdefault((_is_matrix(name, parameter), name.endswith("gate_up_proj")), []).append(parameter)
+    return [{**group, "params": found, "muon": muon, "fused": fused} for (muon, fused), found in kinds.items()]
+
+
 class Muon(torch.optim.Optimizer):
-    """See the module. Groups carry ``muon``: whether their parameters are matrices."""
+    """See the module. Its groups carry ``muon``: whether their parameters are matrices.
+
+    Args:
+        groups: of named parameters (`model.training.optimizer.parameter_groups`).
+    """
 
     def __init__(
         self,
-        named: Iterable[tuple[str, nn.Parameter]],
+        groups: Iterable[Mapping[str, Any]],
         lr: float,
         betas: tuple[float, float],
         weight_decay: float,
         momentum: float = MOMENTUM,
     ) -> None:
-        groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
-        for name, parameter in named:
-            groups.setdefault((_is_matrix(name, parameter), name.endswith("gate_up_proj")), []).append(parameter)
         defaults = {"lr": lr, "betas": betas, "weight_decay": weight_decay, "momentum": momentum}
-        super().__init__(
-            [{"params": found, "muon": muon, "fused": fused} for (muon, fused), found in groups.items()], defaults
-        )
+        super().__init__([part for group in groups for part in _by_kind(group)], defaults)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]

@@ -34,7 +34,9 @@ def run_rank(job: RankJob[PretrainConfig]) -> PretrainMetrics | None:
 
     from infra.hashing import file_digest
     from model.architecture.transformer import Transformer
+    from model.training.diagnosis import Diagnosis
     from model.training.finish import write_artifact
+    from model.training.initial import draw_weights
     from model.training.next_token import Validation, train
     from model.training.sources import read_shards, token_bytes
 
@@ -43,15 +45,19 @@ def run_rank(job: RankJob[PretrainConfig]) -> PretrainMetrics | None:
         bytes_V = token_bytes(job.inputs["tokenizer"])
         architecture = config.model.with_vocabulary(len(bytes_V))
         training = read_shards(shards, "train", config, config.mixture)
-        held_out = read_shards(shards, "validation", config)
+        seed = config.seed if config.validation_seed is None else config.validation_seed
+        held_out = read_shards(shards, "validation", config.model_copy(update={"seed": seed}))
         batches = min(-(-config.validation_sequences // config.batch_size), max(1, held_out.rows // config.batch_size))
         torch.manual_seed(config.seed)
+        model = Transformer(architecture)
+        draw_weights(model, config.initial, config.seed)
         result = train(
-            Transformer(architecture),
+            model,
             training.ahead(config.steps),
             config,
             job.snapshots,
             validation=Validation(held_out, batches, bytes_V),
+            evaluate=Diagnosis(held_out, architecture.vocab_size, config) if config.diagnose else None,
             identity=file_digest(shards / "shards.json"),  # it lists the checksums of the rows
         )
     if result.model is None:

@@ -51,9 +51,9 @@ class RankJob(Generic[Config]):
     @cached_property
     def tokenizer(self) -> Tokenizer:
         """That of the input `tokenizer`."""
-        from tokenizers import Tokenizer
+        from pipeline.tokens.chat import read_tokenizer
 
-        return Tokenizer.from_file(str(self.inputs["tokenizer"] / "tokenizer.json"))
+        return read_tokenizer(self.inputs["tokenizer"])
 
     @property
     def start(self) -> Path:

@@ -39,7 +39,6 @@ def run_rank(job: RankJob[SftConfig]) -> SftMetrics | None:
     """One rank's part; rank 0 writes the artifact."""
     from infra.hashing import file_digest
     from model.architecture.checkpoint import write_json
-    from model.generation.generate import token_id
     from model.training.chats import ChatBatches, encode_chats, with_follow_ups
     from model.training.esft import frozen_gates, select_experts
     from model.training.finish import write_artifact
@@ -47,11 +46,12 @@ def run_rank(job: RankJob[SftConfig]) -> SftMetrics | None:
     from model.training.next_token import Validation, train
     from model.training.replay_sources import Replayed
     from pipeline.reasoning.problems import read_tasks
+    from pipeline.tokens.chat import chat_format
 
     config, reasoning = job.config, job.inputs["reasoning"]
     model = job.starting_model()
     held_out = read_tasks(reasoning / "validation.jsonl")
-    pad = token_id(job.tokenizer, "<|pad|>")
+    pad = chat_format(job.tokenizer).pad
     with user_errors("sft"):
         tasks, length = read_tasks(reasoning / "train.jsonl"), config.sequence_length
         chats = with_follow_ups(job.tokenizer, tasks, config.follow_ups, length, config.seed)
@@ -88,6 +88,7 @@ def run_rank(job: RankJob[SftConfig]) -> SftMetrics | None:
         rows=training.rows,
         epochs=round(config.steps * config.batch_size / training.rows, 3),
         tasks_too_long=training.left_out,
+        answers_too_long=besides.answers_too_long,
         accuracy=_accuracy(job, result.model, held_out[: config.accuracy_tasks]) if config.accuracy_tasks else None,
         **(experts.shares() if experts is not None else {}),
         **forgetting(result.validation),

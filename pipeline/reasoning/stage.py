@@ -16,7 +16,6 @@ from __future__ import annotations
 import hashlib
 import json
 import random
-from bisect import bisect
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence, Set
 from itertools import count, islice
@@ -51,7 +50,8 @@ def reasoning(config: ReasoningConfig, inputs: Mapping[str, Path], out_dir: Path
     taken = question_keys(config.exclude, "reasoning.exclude") if config.exclude else set()
     rejects: list[RejectedRecord] = []
     if config.files:
-        rejects = _add_files(config, splits, taken)
+        held_out, rejects = _add_files(config, splits, taken)
+        sizes |= {split: sizes[split] - count for split, count in held_out.items()}
     shares = {split: _shares([task.weight for task in config.tasks], size) for split, size in sizes.items()}
     for number, task in enumerate(config.tasks):
         wanted = {split: shares[split][number] for split in SPLITS}
@@ -217,19 +217,34 @@ def _row(name: str, entry: Mapping[str, Any]) -> Problem | None:
     }
 
 
-def _add_files(config: ReasoningConfig, splits: Mapping[str, list[Problem]], taken: set[str]) -> list[RejectedRecord]:
-    """Deal the rows of the user's files out by a hash of the question, in the ratio of the splits' sizes.
+def _add_files(
+    config: ReasoningConfig, splits: Mapping[str, list[Problem]], taken: set[str]
+) -> tuple[dict[str, int], list[RejectedRecord]]:
+    """Deal the rows of the user's files out: which of them are held out is up to a hash of the question.
 
-    Returns the rejected rows.
+    Returns:
+        How many the held-out splits have of them, and the rejected rows.
+
+    Raises:
+        UserError: unusable files, or fewer problems than are to be held out.
     """
-    sizes = (config.train, config.validation, config.test)
-    edges = (sizes[0], sizes[0] + sizes[1])
     rows, rejects = read_problems(config.files, max_failures=config.max_failures, where="reasoning.files", taken=taken)
-    for row in rows:
-        digest = hashlib.blake2b(question_key(row["question"]).encode(), digest_size=8).digest()
-        place = int.from_bytes(digest) / 2**64 * sum(sizes)
-        splits[SPLITS[bisect(edges, place)]].append(cast(Problem, row))
-    return rejects
+    share = len(rows) / (len(rows) + (config.train if config.tasks else 0))
+    wanted = {"test": round(config.test * share), "validation": round(config.validation * share)}
+    if sum(wanted.values()) + (not config.tasks) > len(rows):
+        raise UserError(
+            f"reasoning.files: {len(rows)} problems, of which {wanted['validation']} for validation and "
+            f"{wanted['test']} for test leave none to learn from; lower reasoning.validation and reasoning.test"
+        )
+    by_hash = sorted(range(len(rows)), key=lambda place: _digest(rows[place]["question"]))
+    split_of = dict(zip(by_hash, (split for split in wanted for _ in range(wanted[split])), strict=False))
+    for place, row in enumerate(rows):
+        splits[split_of.get(place, "train")].append(cast(Problem, row))
+    return wanted, rejects
+
+
+def _digest(question: str) -> bytes:
+    return hashlib.blake2b(question_key(question).encode(), digest_size=8).digest()
 
 
 def _in_styles(config: ReasoningConfig, rows: Sequence[Problem]) -> Counter[str]:

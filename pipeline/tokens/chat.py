@@ -1,31 +1,37 @@
 """Conversations to token ids: the one way for training, evaluation, serving, the terminal and MLflow's model.
 
-What people, data rows and models write is text and stays text: each piece is encoded apart, by a tokenizer that reads
-no control token in it, and the control tokens of the chat format are set between the pieces by number. For text that
-names no control token the ids are those of `pipeline.tokens.tokenizer.chat_text`, encoded whole.
+The chat template of the tokenizer's folder is rendered, as transformers and llama.cpp do with the exported files, and
+the same messages make the same ids in all of them. What people, data rows and models write is text and stays text:
+control tokens are those that the template has set, never those that a message names.
+
+Earlier answers of a conversation lose their reasoning, as R1's do; what is left of the marks the template decides. A
+conversation of several answers is therefore as many examples: for turn i the `prompt` of the turns before it, and its
+`response`.
 """
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
 from infra.errors import UserError
-from infra.json_objects import JsonObject
-from pipeline.tokens.tokenizer import VISIBLE_TOKENS
+from pipeline.tokens.chat_template import CLOSE, OPEN, OWN_FORMAT, VISIBLE_TOKENS, Escape, TemplateFormat, read_format
+from pipeline.tokens.plain_text import PlainText, control_names, without_special
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-__all__ = ["ROLES", "ChatFormat", "Turn", "chat_format", "token_id"]
+__all__ = ["ROLES", "ChatFormat", "Turn", "chat_format", "read_tokenizer", "token_id"]
 
 ROLES = ("system", "developer", "user", "assistant")
 """Roles that a message may have; `developer` is OpenAI's newer name of `system`."""
-OPEN, CLOSE = VISIBLE_TOKENS
+THOUGHT, SAID = "deepmillthought", "deepmillsaid"
+"""What stands for reasoning and answer where a template is asked what it writes around them."""
+_formats: WeakKeyDictionary[Tokenizer, TemplateFormat] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
@@ -38,6 +44,16 @@ class Turn:
     """Of an assistant's message: what comes before its answer."""
 
 
+@dataclass(frozen=True)
+class Around:
+    """What the format writes around the reasoning and the answer."""
+
+    before: str
+    between: str
+    after: str
+    """Ends in the token that ends an answer."""
+
+
 def token_id(tokenizer: Tokenizer, token: str) -> int:
     """Number of a special token; UserError when the vocabulary lacks it."""
     number = tokenizer.token_to_id(token)
@@ -47,21 +63,68 @@ def token_id(tokenizer: Tokenizer, token: str) -> int:
 
 
 class ChatFormat:
-    """The chat format of `pipeline.tokens.tokenizer` over one tokenizer, which is left as it is.
+    """The chat format of one tokenizer, which is left as it is.
+
+    Args:
+        tokenizer: the vocabulary.
+        template: of its folder; by default that of tokenizers trained here.
 
     Raises:
-        UserError: the vocabulary lacks a token of the format.
+        UserError: the vocabulary lacks a token of the format, or the template writes no conversation.
     """
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
-        self.tokenizer = tokenizer
-        self._text = PlainText(tokenizer)
-        self._written = _copy(tokenizer)
-        self._written.encode_special_tokens = True
-        names = ("<|bos|>", "<|eos|>", "<|user|>", "<|assistant|>", OPEN, CLOSE)
-        self.bos, self.eos, self._user, self._assistant, self._open, self._close = (
-            token_id(tokenizer, name) for name in names
-        )
+    def __init__(self, tokenizer: Tokenizer, template: TemplateFormat = OWN_FORMAT) -> None:
+        self.tokenizer, self._template = tokenizer, template
+        names = control_names(tokenizer, template.template)
+        self._escape = Escape(names.values())
+        self._numbers = {name: number for number, name in names.items()}
+        self._text = PlainText(tokenizer, names)
+        self._written = without_special(tokenizer, set(names.values()) - set(VISIBLE_TOKENS))
+        for mark in VISIBLE_TOKENS:
+            token_id(tokenizer, mark)
+        question = [{"role": "user", "content": "?"}]
+        self.opening = self._opening(question)
+        """What is rendered, behind the messages, where the model takes over."""
+        self.begun = OPEN if self.opening.rstrip().endswith(OPEN) else ""
+        """``<think>`` where the opening has begun the reasoning, so that the model writes none: what to set before its
+        text to tell reasoning from answer."""
+        self._around = self._ask_around(question)
+        self.eos = self._numbers[self._escape.split(self._around.after)[-2]]
+        """The token that ends an answer."""
+        self.bos = self._role("bos", self.eos)
+        """The token that a text begins with."""
+        self.pad = self._role("pad", self.eos)
+        """A token to fill rows with."""
+
+    def _role(self, role: str, other: int) -> int:
+        name = self._template.token(role)
+        number = None if name is None else self.tokenizer.token_to_id(name)
+        return other if number is None else int(number)
+
+    def _opening(self, question: list[dict[str, str]]) -> str:
+        closed, opened = (self._template.render(question, open_answer=value) for value in (False, True))
+        if not opened.startswith(closed) or opened == closed:
+            raise UserError(
+                f"{self._template.where}: takes no notice of add_generation_prompt; set tokenizer.template to own"
+            )
+        return opened[len(closed) :]
+
+    def _ask_around(self, question: list[dict[str, str]]) -> Around:
+        """What the template writes around reasoning and answer, where it knows reasoning; else the bare marks."""
+        begun = self._template.render(question, open_answer=True)
+        answer = {"role": "assistant", "content": SAID, "reasoning_content": THOUGHT}
+        whole = self._template.render([*question, answer], open_answer=False)
+        before, thought, rest = whole.removeprefix(begun).partition(THOUGHT)
+        if not whole.startswith(begun) or not thought or SAID not in rest:
+            before, rest = "" if self.begun else OPEN, f"{CLOSE}{SAID}{whole.rpartition(SAID)[2]}"
+        between, _, after = rest.partition(SAID)
+        text, *ends = self._escape.split(after)
+        if not ends:
+            raise UserError(
+                f"{self._template.where}: writes no special token behind an answer, so that no answer would end; set "
+                "tokenizer.template to own"
+            )
+        return Around(before, between, text + ends[0])
 
     def encode(self, text: str) -> list[int]:
         """Tokens of plain text; what looks like a control token is text too."""
@@ -71,17 +134,32 @@ class ChatFormat:
         """Tokens of what a model wrote: the marks of the reasoning are its own, all else is text."""
         return list(self._written.encode(text, add_special_tokens=False).ids)
 
+    def text(self, turns: Sequence[Turn]) -> str:
+        """A conversation up to where the model takes over, as `tokens` reads it."""
+        return self._template.render([self._message(turn) for turn in turns], open_answer=True)
+
+    def quoted(self, text: str) -> str:
+        """A text in which `tokens` finds no control token."""
+        return self._escape.hide(text)
+
+    def tokens(self, text: str) -> list[int]:
+        """Tokens of what `text` made: names of control tokens are those, unless `quoted`."""
+        found: list[int] = []
+        for place, part in enumerate(self._escape.split(text)):
+            found += [self._numbers[part]] if place % 2 else self.encode(self._escape.show(part)) if part else ()
+        return found
+
+    def _message(self, turn: Turn) -> dict[str, str]:
+        role = "system" if turn.role == "developer" else turn.role
+        reasoning, content = turn.reasoning, turn.content
+        if role == "assistant" and not reasoning and CLOSE in content:  # as templates read it
+            reasoning, content = content.split(CLOSE)[0].split(OPEN)[-1], content.split(CLOSE)[-1]
+        message = {"role": role, "content": self.quoted(content)}
+        return message | {"reasoning_content": self.quoted(reasoning)} if reasoning else message
+
     def prompt(self, turns: Sequence[Turn]) -> list[int]:
         """Tokens of a conversation up to where the model takes over."""
-        tokens = [self.bos]
-        for turn in turns:
-            if turn.role == "user":
-                tokens += [self._user, *self.encode(turn.content)]
-            elif turn.role == "assistant":
-                tokens += [self._assistant, *self.response(turn.reasoning, turn.content)]
-            else:
-                tokens += self.encode(turn.content)
-        return [*tokens, self._assistant]
+        return self.tokens(self.text(turns))
 
     def question(self, text: str) -> list[int]:
         """Tokens of a conversation that is one question."""
@@ -89,63 +167,39 @@ class ChatFormat:
 
     def response(self, reasoning: str, answer: str) -> list[int]:
         """Tokens of what the model is to write: reasoning between its marks, the answer, the end."""
-        return [*self.no_reasoning(reasoning), *self.encode(answer), self.eos]
+        around = self._around
+        return self.tokens(
+            f"{around.before}{self.quoted(reasoning)}{around.between}{self.quoted(answer)}{around.after}"
+        )
 
-    def no_reasoning(self, reasoning: str = "") -> list[int]:
-        """Tokens of the reasoning between its marks, by itself that of an answer without any."""
-        return [self._open, *self.encode(reasoning), self._close]
+    @property
+    def skipped(self) -> str:
+        """What an answer without any reasoning begins with, as `tokens` reads it."""
+        return self._around.before + self._around.between
 
-
-class PlainText:
-    """Encodes text in which nothing is a control token."""
-
-    def __init__(self, tokenizer: Tokenizer) -> None:
-        names = {
-            number: token.content
-            for number, token in tokenizer.get_added_tokens_decoder().items()
-            if token.special or token.content in VISIBLE_TOKENS
-        }
-        self._control = frozenset(names)
-        # Between the first character of a control token's name and the rest of it.
-        inside = (f"(?<={re.escape(name[0])})(?={re.escape(name[1:])})" for name in names.values() if len(name) > 1)
-        self._seam = re.compile("|".join(inside) or "(?!)")
-        self._tokenizer = _copy(tokenizer, hidden=True)
-        self._tokenizer.encode_special_tokens = True
-
-    def __call__(self, text: str) -> list[int]:
-        """The ids of `text`."""
-        found = self._ids(text)
-        if self._control.isdisjoint(found):
-            return found
-        # Some models hold control tokens among their pieces and find them there: cut the names in two.
-        found = [number for piece in self._seam.split(text) for number in self._ids(piece)]
-        return [number for number in found if number not in self._control]
-
-    def _ids(self, text: str) -> list[int]:
-        if not text.isascii():  # half a character, of JSON or a terminal, is what any decoder makes of it
-            text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-        return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
+    def no_reasoning(self) -> list[int]:
+        """Tokens that an answer without any reasoning begins with."""
+        return self.tokens(self.skipped)
 
 
-def _copy(tokenizer: Tokenizer, hidden: bool = False) -> Tokenizer:
-    """A copy for text in the middle of a conversation; `hidden` makes the visible marks special tokens."""
+def read_tokenizer(folder: Path) -> Tokenizer:
+    """The tokenizer of a folder, whose `chat_format` is that of the folder's template.
+
+    Raises:
+        UserError: it cannot be read.
+    """
     from tokenizers import Tokenizer
 
-    state: JsonObject = json.loads(tokenizer.to_str())
-    state |= {"truncation": None, "padding": None}
-    for token in state["added_tokens"] if hidden else ():
-        token["special"] = token["special"] or token["content"] in VISIBLE_TOKENS
-    parts = state["pre_tokenizer"] or {}
-    for part in (parts, *parts.get("pretokenizers", ())):
-        if part.get("type") == "Metaspace" and part.get("prepend_scheme") == "first":
-            part["prepend_scheme"] = "never"  # a control token comes first
-        if part.get("type") == "Split" and part["pattern"].get("Regex") == r"\s+$":
-            # The same pieces, but not looked for from every space of a long run anew (quadratic).
-            part["pattern"]["Regex"] = r"(?<!\s)\s+$"
-    return Tokenizer.from_str(json.dumps(state))
+    file = folder / "tokenizer.json"
+    try:
+        tokenizer = Tokenizer.from_file(str(file))
+    except Exception as error:  # a bare Exception is what the library raises
+        raise UserError(f"{file}: no readable tokenizer ({error}); save it again") from None
+    _formats[tokenizer] = read_format(folder)
+    return tokenizer
 
 
 @lru_cache(maxsize=4)
 def chat_format(tokenizer: Tokenizer) -> ChatFormat:
-    """The format over `tokenizer`, made once."""
-    return ChatFormat(tokenizer)
+    """The format over a tokenizer, made once: of the folder that `read_tokenizer` read it from, else our own."""
+    return ChatFormat(tokenizer, _formats.get(tokenizer, OWN_FORMAT))

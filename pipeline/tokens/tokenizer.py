@@ -25,6 +25,14 @@ from infra import events
 from infra.errors import UserError
 from infra.execution import execution
 from pipeline.sections import TokenizerConfig
+from pipeline.tokens.chat_template import (
+    CHAT_TEMPLATE,
+    OWN_FORMAT,
+    SPECIAL_TOKENS,
+    VISIBLE_TOKENS,
+    chat_text,
+    write_settings,
+)
 from pipeline.tokens.metrics import TokenizerMetrics
 from pipeline.tokens.tokenizer_sample import MEASURED, Sample
 
@@ -44,25 +52,6 @@ __all__ = [
 
 FIM_TOKENS = ("<|fim_begin|>", "<|fim_hole|>", "<|fim_end|>")
 """Before the prefix, the suffix and the middle; they come after `SPECIAL_TOKENS` where the recipe asks for them."""
-SPECIAL_TOKENS = ("<|bos|>", "<|eos|>", "<|pad|>", "<|user|>", "<|assistant|>", "<think>", "</think>")
-VISIBLE_TOKENS = ("<think>", "</think>")
-
-# Messages may carry the reasoning as `reasoning_content` (the field of DeepSeek's API) or inside the content.
-CHAT_TEMPLATE = (
-    "{{- bos_token -}}"
-    "{%- for message in messages -%}"
-    "{%- if message['role'] == 'user' -%}{{- '<|user|>' + message['content'] -}}"
-    "{%- elif message['role'] == 'assistant' -%}"
-    "{%- if '</think>' in message['content'] -%}{{- '<|assistant|>' + message['content'] + eos_token -}}"
-    "{%- else -%}"
-    "{{- '<|assistant|><think>' + (message['reasoning_content'] or '') + '</think>' -}}"
-    "{{- message['content'] + eos_token -}}"
-    "{%- endif -%}"
-    "{%- else -%}{{- message['content'] -}}{%- endif -%}"
-    "{%- endfor -%}"
-    "{%- if add_generation_prompt -%}{{- '<|assistant|><think>' -}}{%- endif -%}"
-)
-
 # Code points, for several of these characters look like, and normalise to, others: the cased letters of Unicode 11.
 LETTERS = """
 41-5A 61-7A B5 C0-D6 D8-F6 F8-1BA 1BC-1BF 1C4-293 295-2AF 370-373 376-377 37B-37D 37F 386 388-38A 38C 38E-3A1
@@ -91,11 +80,6 @@ SPLITS = (
     f"{_characters(EAST_ASIAN)}+",
 )
 """DeepSeek-LLM's pre-tokenization: each pattern splits the pieces that the one before it has left."""
-
-
-def chat_text(question: str, reasoning: str, answer: str) -> str:
-    """One solved task in the chat format; what `CHAT_TEMPLATE` renders for it."""
-    return f"<|bos|><|user|>{question}<|assistant|><think>{reasoning}</think>{answer}<|eos|>"
 
 
 def tokenizer(config: TokenizerConfig, inputs: Mapping[str, Path], out_dir: Path) -> TokenizerMetrics:
@@ -191,9 +175,8 @@ def _bytes_per_token(trained: Tokenizer, measured: Mapping[str, str]) -> dict[st
 
 
 def _write_settings(out_dir: Path) -> None:
-    names = {"bos_token": "<|bos|>", "eos_token": "<|eos|>", "pad_token": "<|pad|>"}
     settings = {
-        **names,
+        **{f"{role}_token": name for role, name in OWN_FORMAT.tokens},
         "add_bos_token": False,
         "add_eos_token": False,
         "chat_template": CHAT_TEMPLATE,
@@ -201,9 +184,7 @@ def _write_settings(out_dir: Path) -> None:
         "model_max_length": 1 << 30,
         "tokenizer_class": "PreTrainedTokenizerFast",
     }
-    for name, content in (("tokenizer_config.json", settings), ("special_tokens_map.json", names)):
-        text = json.dumps(content, ensure_ascii=False, indent=2, sort_keys=True)
-        (out_dir / name).write_text(text + "\n", encoding="utf-8")
+    write_settings(out_dir, settings)
 
 
 def _adopt(config: TokenizerConfig, out_dir: Path) -> Tokenizer:

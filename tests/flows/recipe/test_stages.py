@@ -44,6 +44,21 @@ def test_a_role_is_filled_by_the_first_stage_that_the_recipe_has() -> None:
     assert {node.stage.name: node for node in graph(Recipe().has)}["quantize"].inputs["model"] == "grpo"
 
 
+def test_fine_tuning_may_start_from_any_checkpoint() -> None:
+    """The recipe says no more than where it is: nothing is pretrained, and its tokenizer is adopted."""
+    recipe = Recipe.model_validate({"start": {"checkpoint": "/models/base"}})
+    nodes = {node.stage.name: dict(node.inputs) for node in graph(recipe.has)}
+    assert recipe.tokenizer.adopt == recipe.start.checkpoint == ("/models/base",)
+    assert {"pretrain", "continued"}.isdisjoint(nodes)
+    assert nodes["sft"]["start"] == nodes["evaluate"]["start"] == "start"
+    without = Recipe.model_validate({"start": {"checkpoint": "/models/base"}, "sft": None})
+    assert {node.stage.name: node for node in graph(without.has)}["grpo"].inputs["start"] == "start"
+    other = Recipe.model_validate({"start": {"checkpoint": ["/a"]}, "tokenizer": {"adopt": ["/b"]}})
+    assert other.tokenizer.adopt == ("/b",)
+    with pytest.raises(ValueError, match="leave one out"):
+        Recipe.model_validate({"start": {"checkpoint": "/models/base"}, "pretrain": {"steps": 1}})
+
+
 def test_a_stage_that_another_one_reads_cannot_be_left_out() -> None:
     with pytest.raises(
         UserError, match=r"export reads quantize, which the recipe leaves out; leave out export as well"

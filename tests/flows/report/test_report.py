@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from flows.report.domain_figures import gained_and_forgotten
+from flows.report.domain_figures import gained_and_forgotten, text_kept
 from flows.report.report import write_report
 from flows.run.record import RunRecord
 from infra.store import LocalStore, Store
@@ -138,6 +138,16 @@ def test_what_a_domain_gained_and_cost() -> None:
     assert "general" in svg
     assert "lost: +1.00%" in caption
     assert gained_and_forgotten({})[0] == ""
+
+
+def test_what_fine_tuning_did_to_text() -> None:
+    name = "validation_bits_per_byte_"
+    sft = {f"{name}book": [(0.0, 2.0), (9.0, 2.5)], f"{name}web": [(0.0, 3.0), (9.0, 2.9)], "loss": [(1.0, 1.0)]}
+    grpo = {f"{name}book": [(0.0, 2.5), (9.0, 2.6)], f"{name}web": [(0.0, 2.9), (9.0, 2.9)]}
+    svg, caption = text_kept({"sft": sft, "dpo": {}, "grpo": grpo})
+    assert all(label in svg for label in ("before sft", "after sft", "after grpo", "book", "web"))
+    assert caption.endswith("Most was forgotten of book in sft: +25.0%.")
+    assert text_kept({"sft": {"loss": [(1.0, 1.0)]}})[0] == ""
 
 
 def test_a_version_held_back(tmp_path: Path) -> None:

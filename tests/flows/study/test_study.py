@@ -38,7 +38,9 @@ def test_the_projects_studies_match_their_budgets(name: str) -> None:
         for budget in Budget:
             if budget not in study.unmatched.get(arm, ()):
                 assert cost[budget] == pytest.approx(own[budget], rel=0.03), f"{arm}: {budget}"
-    assert [trial.recipe.pretrain.seed for trial in found[: len(study.arms)]] == [study.seeds[0]] * len(study.arms)
+    trained = [trial.recipe.pretrain for trial in found[: len(study.arms)]]
+    assert [config.seed for config in trained if config] == [study.seeds[0]] * len(study.arms)
+    assert {config.validation_seed for config in trained if config} == {0}, "the same held-out rows for every seed"
     assert not any(found[0].recipe.has(stage) for stage in ("sft", "grpo", "export"))
 
 

@@ -16,7 +16,7 @@ from tokenizers import Tokenizer
 from infra.errors import UserError
 from model.architecture.checkpoint import load_model
 from model.evaluation.evaluate import evaluate
-from model.evaluation.harness import Harness, HarnessModel
+from model.evaluation.harness import RENDERED, Harness, HarnessModel
 from model.evaluation.sections import EvaluateConfig
 from model.generation.generate import Sampling, split_reasoning
 from model.generation.solve import solve
@@ -180,12 +180,12 @@ def test_examples_and_code_of_the_folder(inputs: dict[str, Path], tmp_path: Path
 def test_examples_and_beginnings_in_the_chat_format(inputs: dict[str, Path]) -> None:
     asked = HarnessModel(*model_of(inputs, "sft"), chat=True)
     turns = [{"role": "system", "content": "S"}, {"role": "user", "content": "U"}]
-    assert asked.apply_chat_template(turns) == "<|bos|>S<|user|>U<|assistant|>"
+    assert asked.apply_chat_template(turns) == f"{RENDERED}<|bos|>S<|user|>U<|assistant|>"
     answer = {"role": "assistant", "content": "A"}
     begun = asked.apply_chat_template([*turns, answer], add_generation_prompt=False)
-    assert begun == "<|bos|>S<|user|>U<|assistant|><think></think>A"
+    assert begun == f"{RENDERED}<|bos|>S<|user|>U<|assistant|><think></think>A"
     more = asked.apply_chat_template([*turns, answer, turns[1]])
-    assert more == "<|bos|>S<|user|>U<|assistant|><think></think>A<|eos|><|user|>U<|assistant|>"
+    assert more == f"{RENDERED}<|bos|>S<|user|>U<|assistant|><think></think>A<|eos|><|user|>U<|assistant|>"
 
 
 @pytest.mark.parametrize(

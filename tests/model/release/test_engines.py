@@ -27,6 +27,16 @@ CASES = {
     "softmax gate": (Family.DEEPSEEK_V2, {}),
     "softmax gate with q_lora": (Family.DEEPSEEK_V2, {"q_lora_rank": 32, "routed_scaling_factor": 2.5}),
     "dense": (Family.LLAMA, {}),
+    "dense, long context": (
+        Family.LLAMA,
+        {
+            "rope_scaling": {"low_freq_factor": 1.0, "factor": 4.0, "original_max_position_embeddings": 32},
+            "tie_word_embeddings": True,
+        },
+    ),
+    "mistral, wide heads": (Family.MISTRAL, {"num_key_value_heads": 2, "head_dim": 16}),
+    "qwen2": (Family.QWEN2, {"num_key_value_heads": 2, "tie_word_embeddings": True}),
+    "qwen3, wide heads": (Family.QWEN3, {"num_key_value_heads": 2, "head_dim": 16}),
 }
 
 

@@ -8,7 +8,7 @@ import torch
 from gguf import GGMLQuantizationType
 from gguf import dequantize as gguf_dequantize
 
-from model.release.gptq import gptq
+from model.release.gptq import gptq, toward
 from model.release.grid import (
     GROUP,
     Grid,
@@ -31,19 +31,22 @@ def problem(seed: int, rows: int = 12, columns: int = 64) -> tuple[torch.Tensor,
 def slow_obq(weight, hessian, grid, damping=0.01):
     weight, hessian = weight.double().clone(), hessian.double()
     damped = hessian + damping * hessian.diagonal().mean() * torch.eye(len(hessian))
-    inverse = torch.linalg.inv(damped)
-    codes, scales = torch.empty(weight.shape, dtype=torch.int8), []
-    for c in range(weight.shape[1]):
-        if c % GROUP == 0:
-            # what an error in a column costs once the later ones of all columns have made up for it
-            cost = [1 / float(torch.linalg.inv(damped[k:, k:])[0, 0]) for k in range(c, c + GROUP)]
-            cost_RC = torch.tensor(cost, dtype=torch.float64).expand(len(weight), -1)
-            scales.append(best_scales(weight[:, c : c + GROUP], cost_RC, grid))
-        codes[:, c] = encode(weight[:, c], scales[-1], grid)
-        error = weight[:, c] - codes[:, c] * scales[-1].double()
+    importance = damped.diagonal().expand(len(weight), -1)
+    scales = torch.stack(
+        [
+            best_scales(weight[:, start : start + GROUP], importance[:, start : start + GROUP], grid)
+            for start in range(0, weight.shape[1], GROUP)
+        ],
+        1,
+    )
+    inverse, codes = torch.linalg.inv(damped), torch.empty(weight.shape, dtype=torch.int8)
+    for c in sorted(range(weight.shape[1]), key=lambda c: -float(hessian[c, c])):
+        scale = scales[:, c // GROUP]
+        codes[:, c] = encode(weight[:, c], scale, grid)
+        error = weight[:, c] - codes[:, c] * scale.double()
         weight = weight - torch.outer(error / inverse[c, c], inverse[c])
         inverse = inverse - torch.outer(inverse[:, c], inverse[c]) / inverse[c, c]
-    return codes, torch.stack(scales, 1)
+    return codes, scales
 
 
 @pytest.mark.parametrize("grid", list(Grid))
@@ -99,3 +102,21 @@ def test_the_best_scale_is_better_than_a_thousand_others() -> None:
     searched = torch.stack([error((plain * share).half()) for share in torch.linspace(-1.5, 1.5, 1001)]).amin(0)
     assert (ours <= error(plain)).all()
     assert ours.sum() < 1.1 * searched.sum()
+
+
+def test_a_weight_makes_of_drifted_inputs_what_the_original_made() -> None:
+    """Nearer than before on inputs not seen; as it was where nothing drifted, or where nothing is known."""
+    weight, _ = problem(4)
+    generator = torch.Generator().manual_seed(5)
+    original = torch.randn(600, 64, generator=generator) @ torch.randn(64, 64, generator=generator)
+    drifted = original @ (torch.eye(64) + 0.02 * torch.randn(64, 64, generator=generator))
+    x, y = drifted[:400].double(), original[:400].double()
+    moved = toward(weight[None], (x.T @ x)[None], (y.T @ x)[None])[0].float()
+
+    def error(each):
+        return float((drifted[400:] @ each.T - original[400:] @ weight.T).square().sum())
+
+    assert error(moved) < 0.5 * error(weight)
+    assert torch.equal(toward(weight[None], (x.T @ x)[None], (x.T @ x)[None])[0], weight.double())
+    nothing = torch.zeros(1, 64, 64, dtype=torch.float64)
+    assert torch.equal(toward(weight[None], nothing, nothing)[0], weight.double())

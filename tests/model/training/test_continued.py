@@ -17,8 +17,9 @@ from model.architecture.config import Family
 from model.architecture.vocabulary import fit_vocabulary
 from model.evaluation.evaluate import evaluate
 from model.evaluation.sections import EvaluateConfig
-from model.finetune_sections import ContinuedConfig
+from model.finetune_sections import ContinuedConfig, StartConfig
 from model.training.continued import continued
+from model.training.start import start
 from pipeline.sections import ShardsConfig, TokenizerConfig
 from pipeline.tokens.shards import shards
 from pipeline.tokens.tokenizer import SPECIAL_TOKENS, tokenizer
@@ -97,6 +98,11 @@ def test_a_model_from_elsewhere_gets_rows_for_the_tokens_it_lacks(
     text = torch.tensor([words.encode("some text").ids])
     assert torch.allclose(before(text)[..., :own], model(text), atol=1e-5)
     metrics = continued(_config(checkpoint=(str(foreign),)), read, tmp_path / "out")
+    (tmp_path / "start").mkdir()
+    started = start(StartConfig(checkpoint=(str(foreign),)), read, tmp_path / "start")
+    assert started.tokens_added == len(SPECIAL_TOKENS)
+    begun = load_model(tmp_path / "start" / "model").state_dict()
+    assert all(torch.equal(value, begun[name]) for name, value in before.state_dict().items())
     assert metrics.bits_per_byte_domain_after < metrics.bits_per_byte_domain_before
     after = load_model(tmp_path / "out" / "model")
     assert after.config.vocab_size == own + len(SPECIAL_TOKENS)
@@ -128,6 +134,11 @@ def test_two_ranks_measure_what_one_does(
 def test_what_is_wrong_is_said(inputs: dict[str, Path], tmp_path: Path, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         continued(_config(**changes), _read(inputs), tmp_path)
+
+
+def test_a_start_that_is_not_there(inputs: dict[str, Path], tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"start\.checkpoint: /nowhere: name one local folder"):
+        start(StartConfig(checkpoint=("/nowhere",)), inputs, tmp_path)
 
 
 def test_nothing_to_start_from(inputs: dict[str, Path], tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ TARGET = "tests.model.training.layouts:run_rank"
 pytestmark = pytest.mark.timeout(900)  # the fixture trains in every layout
 STOCK = {"training": {"micro_batch": 4}}
 BALANCED = {"micro_batch": 4, "balance_loss": 0.3, "device_balance_loss": 0.3, "balance_devices": 4}
+GROUPED = {"micro_batch": 4, "decayed": "matrices", "router_rate": 3.0, "router_z_loss": 0.01, "weight_decay": 1.0}
 PREDICTING = {"num_nextn_predict_layers": 1}
 
 
@@ -45,6 +46,8 @@ MATRIX: dict[str, dict[str, Any]] = (
         "offload3": {"execution": _two(zero=3, expert_parallel=2, offload=True)},
         "background": {"execution": _two(expert_parallel=2, checkpoints={"seconds": 0, "asynchronous": True})},
         "softmax-ep2": {"execution": _two(expert_parallel=2), "family": "deepseek"},
+        "groups-ep2": {"execution": _two(zero=1, expert_parallel=2), "training": GROUPED},
+        "groups-zero3": {"execution": _two(zero=3), "training": GROUPED},
         "muon-ep1": {"execution": _two(), "training": {"optimizer": "muon", "micro_batch": 4}},
         "muon-ep2": {"execution": _two(expert_parallel=2), "training": {"optimizer": "muon", "micro_batch": 4}},
         "balanced-ep2": {"execution": _two(expert_parallel=2), "family": "deepseek", "training": BALANCED},
@@ -54,6 +57,8 @@ MATRIX: dict[str, dict[str, Any]] = (
 )
 REFERENCES = {
     "softmax-ep2": "softmax",
+    "groups-ep2": "groups",
+    "groups-zero3": "groups",
     "muon-ep1": "muon",
     "muon-ep2": "muon",
     "balanced-ep2": "balanced",
@@ -63,6 +68,7 @@ REFERENCES = {
 SINGLES: dict[str, dict[str, Any]] = {
     "single": {"execution": {}},
     "softmax": {"execution": {}, "family": "deepseek"},
+    "groups": {"execution": {}, "training": GROUPED},
     "muon": {"execution": {}, "training": {"optimizer": "muon", "micro_batch": 4}},
     "balanced": {"execution": {}, "family": "deepseek", "training": BALANCED},
     "devices": {"execution": {}, "family": "deepseek", "training": BALANCED | {"device_balance_loss": 0.0}},

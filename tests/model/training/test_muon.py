@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -16,6 +19,10 @@ def test_singular_values_end_up_near_one() -> None:
         assert values.max() < 1.3
 
 
+def _all(named: Iterable[tuple[str, nn.Parameter]]) -> list[dict[str, Any]]:
+    return [{"params": list(named)}]
+
+
 def _models() -> tuple[nn.Linear, nn.Linear]:
     torch.manual_seed(1)
     ours, theirs = nn.Linear(24, 16, bias=False), nn.Linear(24, 16, bias=False)
@@ -25,7 +32,7 @@ def _models() -> tuple[nn.Linear, nn.Linear]:
 
 def test_steps_are_those_of_torch() -> None:
     ours, theirs = _models()
-    mine = Muon(ours.named_parameters(), 0.02, (0.9, 0.95), 0.1)
+    mine = Muon(_all(ours.named_parameters()), 0.02, (0.9, 0.95), 0.1)
     other = torch.optim.Muon(theirs.parameters(), lr=0.02, weight_decay=0.1, adjust_lr_fn="match_rms_adamw")
     for step in range(5):
         x = torch.randn(8, 24, generator=torch.Generator().manual_seed(step))
@@ -45,8 +52,8 @@ def test_fused_halves_and_experts_are_matrices_of_their_own() -> None:
     fused.grad = gradient
     for part, piece in zip(parts, (half for expert in gradient for half in expert.chunk(2)), strict=True):
         part.grad = piece.clone()
-    Muon([("mlp.experts.gate_up_proj", fused)], 0.1, (0.9, 0.95), 0.1).step()
-    Muon([(f"w{number}", part) for number, part in enumerate(parts)], 0.1, (0.9, 0.95), 0.1).step()
+    Muon(_all([("mlp.experts.gate_up_proj", fused)]), 0.1, (0.9, 0.95), 0.1).step()
+    Muon(_all((f"w{number}", part) for number, part in enumerate(parts)), 0.1, (0.9, 0.95), 0.1).step()
     torch.testing.assert_close(fused.flatten(0, 1), torch.cat([part.detach() for part in parts]))
 
 
@@ -55,7 +62,7 @@ def test_embeddings_gates_and_norms_take_adamw() -> None:
     torch.manual_seed(3)
     mine = [nn.Parameter(torch.randn(4, 3)) for _ in names[:3]] + [nn.Parameter(torch.randn(4))]
     other = [nn.Parameter(value.detach().clone()) for value in mine]
-    ours = Muon(zip(names, mine, strict=True), 0.01, (0.9, 0.95), 0.1)
+    ours = Muon(_all(zip(names, mine, strict=True)), 0.01, (0.9, 0.95), 0.1)
     theirs = torch.optim.AdamW(other, 0.01, (0.9, 0.95), weight_decay=0.1)
     for _ in range(3):
         for left, right in zip(mine, other, strict=True):

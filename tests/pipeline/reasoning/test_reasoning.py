@@ -171,7 +171,7 @@ def test_own_files_are_dealt_out_and_checked(tmp_path: Path) -> None:
     metrics, splits = _make(config, tmp_path / "out")
     assert metrics.rejected == 2
     assert sum(map(len, splits.values())) == 200
-    assert 130 < len(splits["train"]) < 190
+    assert {split: len(part) for split, part in splits.items()} == {"train": 198, "validation": 1, "test": 1}
     assert {row["task"] for row in splits["test"]} == {"mine"}
     assert splits["test"][0]["metadata"] == {"file": "mine.jsonl", "level": 1}
     rejects = [json.loads(line) for line in (tmp_path / "out" / "rejects.jsonl").read_text().splitlines()]
@@ -179,6 +179,32 @@ def test_own_files_are_dealt_out_and_checked(tmp_path: Path) -> None:
         (201, "question seen before"),
         (202, "no JSON"),
     ]
+
+
+def test_files_give_as_many_held_out_problems_as_were_asked_for(tmp_path: Path) -> None:
+    """With the default `train`, which counts generated tasks, and whatever else is in the file."""
+    file = tmp_path / "mine.jsonl"
+    rows = [{"question": f"What is {n}?", "answer": n} for n in range(300)]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    alone = ReasoningConfig(tasks=(), files=(str(file),), validation=16, test=16)
+    _, splits = _make(alone, tmp_path / "alone")
+    assert {split: len(part) for split, part in splits.items()} == {"train": 268, "validation": 16, "test": 16}
+    questions = [row["question"] for part in splits.values() for row in part]
+    assert len(set(questions)) == 300
+    file.write_text("".join(json.dumps(row) + "\n" for row in [*rows[::-1], {"question": "One more?", "answer": 1}]))
+    _, grown = _make(alone, tmp_path / "grown")
+    assert len({row["question"] for row in grown["test"]} & {row["question"] for row in splits["test"]}) >= 15
+    tasks = ({"name": "chain_sum"},)
+    _, both = _make(_config(tasks=tasks, files=(str(file),), train=301, validation=20, test=10), tmp_path / "both")
+    assert {split: len(part) for split, part in both.items()} == {"train": 301 + 301 - 15, "validation": 20, "test": 10}
+    assert [sum(row["task"] == "mine" for row in both[split]) for split in ("validation", "test")] == [10, 5]
+
+
+def test_files_that_are_too_small_for_what_is_asked(tmp_path: Path) -> None:
+    file = tmp_path / "mine.jsonl"
+    file.write_text("".join(json.dumps({"question": f"{n}?", "answer": n}) + "\n" for n in range(30)))
+    with pytest.raises(UserError, match=r"reasoning\.files: 30 problems, of which 10 for validation and 20 for test"):
+        reasoning(_config(tasks=(), files=(str(file),), validation=10, test=20), {}, tmp_path)
 
 
 @pytest.mark.parametrize(

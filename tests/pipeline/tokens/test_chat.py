@@ -13,7 +13,8 @@ from model.generation.generate import prompt_tokens
 from model.rl.pairs import _encode
 from model.training.chats import encode_chats
 from pipeline.sections import TokenizerConfig
-from pipeline.tokens.chat import ChatFormat, PlainText, Turn, chat_format
+from pipeline.tokens.chat import ChatFormat, Turn, chat_format
+from pipeline.tokens.plain_text import PlainText
 from pipeline.tokens.tokenizer import SPECIAL_TOKENS, chat_text, train_tokenizer
 
 NAMES = SPECIAL_TOKENS

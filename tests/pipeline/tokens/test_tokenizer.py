@@ -96,7 +96,7 @@ def test_transformers_loads_it_and_renders_the_chat(artifact: Path) -> None:
     ):
         assert loaded.apply_chat_template([*prompt, reply], tokenize=False) == solved
     opened = loaded.apply_chat_template(prompt, tokenize=False, add_generation_prompt=True)
-    assert opened == f"<|bos|><|user|>{question}<|assistant|><think>"
+    assert opened == f"<|bos|><|user|>{question}<|assistant|>"
     assert solved.startswith(opened)
     ids = loaded(solved)["input_ids"]
     assert ids == Tokenizer.from_file(str(artifact / "tokenizer.json")).encode(solved).ids

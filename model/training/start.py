@@ -1,0 +1,45 @@
+"""The stage `start`: a checkpoint from elsewhere becomes the model that the recipe begins with.
+
+It is read, given rows for the tokens of the chat format that its tokenizer lacks, and kept as an artifact: to all that
+follows it is like one that was pretrained here, and what is gained and forgotten is measured from it.
+
+Artifact: ``model/`` (a Hugging Face checkpoint with the tokenizer).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from infra.errors import UserError
+from model.facts.training import StartMetrics
+from model.finetune_sections import StartConfig
+
+__all__ = ["checkpoint_folder", "start"]
+
+
+def start(config: StartConfig, inputs: Mapping[str, Path], out_dir: Path) -> StartMetrics:
+    """Read the checkpoint.
+
+    Raises:
+        UserError: there is none, it is of a family that is not known, or its vocabulary is not the tokenizer's.
+    """
+    from model.architecture.checkpoint import load_model, save_model
+    from model.architecture.config import count_parameters
+    from model.architecture.vocabulary import fit_vocabulary
+
+    folder, tokenizer = checkpoint_folder(config.checkpoint, "start.checkpoint"), inputs["tokenizer"]
+    model = load_model(folder)
+    fitted = fit_vocabulary(model, folder, tokenizer)
+    save_model(fitted, out_dir / "model", tokenizer)
+    return StartMetrics(
+        parameters=count_parameters(fitted.config),
+        tokens_added=fitted.config.vocab_size - model.config.vocab_size,
+    )
+
+
+def checkpoint_folder(named: Sequence[str], key: str) -> Path:
+    """The folder that a key names; UserError where it does not name one."""
+    if len(named) != 1 or not Path(named[0]).is_dir():
+        raise UserError(f"{key}: {', '.join(named)}: name one local folder of a checkpoint")
+    return Path(named[0])

@@ -1,0 +1,189 @@
+"""How messages become the text of a conversation: chat templates, rendered as transformers and llama.cpp render them.
+
+Every model folder says it in its ``tokenizer_config.json`` or ``chat_template.jinja``; that template and nothing else
+is asked, by whoever makes a prompt here. `CHAT_TEMPLATE` is that of tokenizers trained here. It keeps the reasoning of
+what follows the last question; before it only the empty marks are left, as R1's template drops the reasoning of
+earlier turns (arXiv 2501.12948's published tokenizer).
+
+Templates come from elsewhere: they run in Jinja's sandbox, without a clock, so that a prompt is the same every day.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from infra.errors import UserError
+from infra.json_objects import JsonObject
+
+if TYPE_CHECKING:
+    from jinja2 import Template
+
+__all__ = [
+    "CHAT_TEMPLATE",
+    "CLOSE",
+    "OPEN",
+    "OWN_FORMAT",
+    "SPECIAL_TOKENS",
+    "VISIBLE_TOKENS",
+    "Escape",
+    "TemplateFormat",
+    "chat_text",
+    "read_format",
+    "token_names",
+    "write_settings",
+]
+
+SPECIAL_TOKENS = ("<|bos|>", "<|eos|>", "<|pad|>", "<|user|>", "<|assistant|>", "<think>", "</think>")
+VISIBLE_TOKENS = ("<think>", "</think>")
+OPEN, CLOSE = VISIBLE_TOKENS
+ROLES = ("bos", "eos", "pad", "unk")
+
+# Messages may carry the reasoning as `reasoning_content` (the field of DeepSeek's API), as `reasoning` (vLLM's) or
+# inside the content.
+CHAT_TEMPLATE = (
+    "{{- bos_token -}}"
+    "{%- set ns = namespace(last=-1) -%}"
+    "{%- for message in messages -%}"
+    "{%- if message['role'] == 'user' -%}{%- set ns.last = loop.index0 -%}{%- endif -%}"
+    "{%- endfor -%}"
+    "{%- for message in messages -%}"
+    "{%- set content = message['content'] -%}"
+    "{%- if message['role'] == 'user' -%}{{- '<|user|>' + content -}}"
+    "{%- elif message['role'] == 'assistant' -%}"
+    "{%- set reasoning = message['reasoning_content'] or message['reasoning'] or '' -%}"
+    "{%- if '</think>' in content -%}"
+    "{%- set reasoning = content.split('</think>')[0].split('<think>')[-1] -%}"
+    "{%- set content = content.split('</think>')[-1] -%}"
+    "{%- endif -%}"
+    "{%- if loop.index0 < ns.last -%}{%- set reasoning = '' -%}{%- endif -%}"
+    "{{- '<|assistant|><think>' + reasoning + '</think>' + content + eos_token -}}"
+    "{%- else -%}{{- content -}}{%- endif -%}"
+    "{%- endfor -%}"
+    "{%- if add_generation_prompt -%}{{- '<|assistant|>' -}}{%- endif -%}"
+)
+EARLIER_END = "{{- '<|assistant|><think>' -}}{%- endif -%}"
+"""How templates of models from before 2026-12 end, which were prompted with ``<|assistant|>`` all the same."""
+
+_BREAK = "\ue000"
+
+
+def chat_text(question: str, reasoning: str, answer: str) -> str:
+    """One solved task in the chat format; what `CHAT_TEMPLATE` renders for it."""
+    return f"<|bos|><|user|>{question}<|assistant|><think>{reasoning}</think>{answer}<|eos|>"
+
+
+class Escape:
+    """Text in which no control token is named, and back: what a template renders can then be told from what it read.
+
+    A private character is set inside every name, and doubled where a text has it itself.
+    """
+
+    def __init__(self, names: Iterable[str]) -> None:
+        ordered = sorted(names, key=len, reverse=True)
+        self.names = re.compile(f"({'|'.join(map(re.escape, ordered))})" if ordered else "(?!)")
+
+    def hide(self, text: str) -> str:
+        """`text` without names."""
+        doubled = text.replace(_BREAK, _BREAK * 2)
+        return self.names.sub(lambda name: f"{name[0][0]}{_BREAK}{name[0][1:]}", doubled)
+
+    def show(self, text: str) -> str:
+        """The inverse of `hide`."""
+        return re.sub(f"{_BREAK}({_BREAK}?)", r"\1", text)
+
+    def split(self, text: str) -> list[str]:
+        """Parts of what was rendered: text and names in turn, text first."""
+        return self.names.split(text)
+
+
+@dataclass(frozen=True)
+class TemplateFormat:
+    """A chat template and the tokens that it is given."""
+
+    template: str
+    tokens: tuple[tuple[str, str], ...]
+    """Role (`ROLES`) and name of the special tokens."""
+    where: str = "the chat template"
+    """For messages."""
+
+    def token(self, role: str) -> str | None:
+        """The name of a special token."""
+        return dict(self.tokens).get(role)
+
+    @cached_property
+    def _compiled(self) -> Template:
+        return _compile(self.template)
+
+    def render(self, messages: Sequence[Mapping[str, str]], *, open_answer: bool) -> str:
+        """The text of a conversation; with `open_answer` up to where the model takes over.
+
+        Raises:
+            UserError: the template cannot be read, or refuses the messages.
+        """
+        from jinja2 import TemplateError
+
+        names = {f"{role}_token": token for role, token in self.tokens}
+        try:
+            return self._compiled.render(
+                messages=messages, add_generation_prompt=open_answer, tools=None, documents=None, **names
+            )
+        except (TemplateError, TypeError, AttributeError, KeyError) as error:
+            raise UserError(
+                f"{self.where}: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
+            ) from None
+
+
+OWN_FORMAT = TemplateFormat(CHAT_TEMPLATE, (("bos", "<|bos|>"), ("eos", "<|eos|>"), ("pad", "<|pad|>")))
+
+
+@lru_cache(maxsize=8)
+def _compile(template: str) -> Template:
+    """As transformers compiles it, but for `strftime_now`: templates that ask for the day take a fixed one without."""
+    from jinja2 import TemplateError
+    from jinja2.ext import loopcontrols
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    def raise_exception(message: str) -> None:
+        raise TemplateError(message)
+
+    def tojson(value: Any, ensure_ascii: bool = False, indent: int | None = None, **_: Any) -> str:
+        return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent)
+
+    environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols])
+    environment.filters["tojson"] = tojson
+    environment.globals["raise_exception"] = raise_exception
+    return environment.from_string(template)
+
+
+def token_names(settings: JsonObject) -> dict[str, str]:
+    """Name of the special token of each role that a ``tokenizer_config.json`` gives one."""
+    found = {role: settings.get(f"{role}_token") for role in ROLES}
+    names = {role: token["content"] if isinstance(token, dict) else token for role, token in found.items()}
+    return {role: name for role, name in names.items() if isinstance(name, str)}
+
+
+def read_format(folder: Path) -> TemplateFormat:
+    """The chat format of a tokenizer's folder; that of tokenizers trained here where the folder has no template."""
+    file, beside = folder / "tokenizer_config.json", folder / "chat_template.jinja"
+    settings: JsonObject = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    template = beside.read_text(encoding="utf-8") if beside.is_file() else settings.get("chat_template")
+    if isinstance(template, list):  # several, by name
+        template = {entry["name"]: entry["template"] for entry in template}.get("default")
+    if not template or str(template).endswith(EARLIER_END):
+        return OWN_FORMAT
+    where = f"{beside if beside.is_file() else file}: chat_template"
+    return TemplateFormat(str(template), tuple(token_names(settings).items()), where)
+
+
+def write_settings(out_dir: Path, settings: JsonObject) -> None:
+    """Write ``tokenizer_config.json`` and ``special_tokens_map.json``."""
+    names = {f"{role}_token": name for role, name in token_names(settings).items()}
+    for name, content in (("tokenizer_config.json", settings), ("special_tokens_map.json", names)):
+        text = json.dumps(content, ensure_ascii=False, indent=2, sort_keys=True)
+        (out_dir / name).write_text(text + "\n", encoding="utf-8")
