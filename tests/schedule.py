@@ -44,7 +44,7 @@ SLOW = (
     "tests/model/serving/test_engine.py",
     "tests/model/training/test_continued.py::test_two_ranks",
     "tests/model/training/test_layouts.py",
-    "tests/model/training/test_sft.py::test_two_ranks",
+    "tests/model/training/test_replay.py::test_two_ranks",
     "tests/model/training/test_training.py::test_a_killed_run",
     "tests/pipeline/test_hostile.py",
     "tests/pipeline/sample/test_sample.py",
