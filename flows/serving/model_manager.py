@@ -121,7 +121,7 @@ def prepare(version: Version, place: Place) -> tuple[EngineKind, Path, ChatForma
         )
     kind = place.engine
     if kind is EngineKind.AUTO:
-        kind = EngineKind.OWN if unsupported(config) else EngineKind.LLAMA
+        kind = EngineKind.OWN if unsupported(config, version.folder) else EngineKind.LLAMA
     path = version.folder
     if kind is EngineKind.LLAMA:
         path = _gguf(version, place)
