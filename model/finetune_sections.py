@@ -240,6 +240,8 @@ class GrpoConfig(OptimizerConfig):
     """Most tokens of an answer (DeepSeekMath: 1,024); one without an end earns nothing."""
     minibatches: int = Field(1, ge=1)
     """Updates per step, each on a share of its questions (DeepSeekMath: 1; R1: 16)."""
+    passes: Annotated[int, Added] = Field(1, ge=1)
+    """How often the answers of a step are gone through (DeepSeekMath, Algorithm 1: mu, which is 1)."""
     micro_tokens: int = Field(16_384, ge=1)
     """Most tokens that go through the model at once in an update; a longer answer goes alone."""
     learning_rate: float = Field(1e-6, gt=0)
@@ -325,6 +327,10 @@ class OnPolicyConfig(GrpoConfig):
     """Peak learning rate."""
     kl_weight: float = Field(0.0, ge=0, le=0)
     """None: there is a teacher, and no reference."""
+    collapse_below: float = Field(0.0, ge=0, lt=1)
+    """As in `grpo`; never, for on its way to the teacher a student may solve fewer."""
+    hacking_margin: float = Field(0.0, ge=0, le=1)
+    """As in `grpo`; never."""
     loss_normalisation: Annotated[LossNormalisation, Added] = LossNormalisation.TOKEN
     """What the sum over the tokens of an update's answers is divided by."""
 

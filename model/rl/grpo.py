@@ -83,7 +83,7 @@ def learn_by(
         job.snapshots,
         besides.replay.identity
         + lineage(config, *weight_files(job.start), *further, job.inputs["tokenizer"] / "tokenizer.json", *splits),
-        hooks=[PolicyWatch(config, task, tells=job.rank == 0)],
+        hooks=[PolicyWatch(config, task, tells=stage == "grpo" and job.rank == 0, stage=stage)],
         journals={"rollouts": kept},
     )
     facts = trainer.run()
