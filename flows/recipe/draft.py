@@ -26,6 +26,8 @@ FLOPS_PER_CORE = 25e9
 """That training reaches, of fp32, on a core of today's."""
 CHARACTERS_PER_TOKEN = 3.5
 LEAST_STEPS = 100
+HELD_OUT = ((20e6, 0.02), (5e6, 0.05), (0, 0.1))
+"""Share of the documents that is held out, from so many characters on: of little text some must be left to judge by."""
 CORPUS = "# Each source has a kind (what the files are) and a profile (what the text is, which decides the rules):\n"
 CORPUS += "# web | prose | reference | dialogue | maths | code. deepmill explain extract.sources.NAME lists the keys.\n"
 
@@ -44,6 +46,7 @@ def draft(found: Inventory, name: str) -> Draft:
     preset: dict[str, Any] = yaml.safe_load((PRESETS / f"{base}.yaml").read_text(encoding="utf-8"))
     preset["pretrain"] |= {"steps": steps, "warmup_steps": max(1, steps // 20), "validate_every": max(1, steps // 4)}
     preset["export"] = {"title": name}
+    preset["shards"]["validation_fraction"] = next(share for least, share in HELD_OUT if found.characters >= least)
     notes = [f"the model of the preset {base}, {steps} steps, about {hours * 60:.0f} minutes of pretraining here"]
     if found.models and not found.sources:
         notes.append("no text beside the model: name sources before you run it")
