@@ -10,16 +10,21 @@ from typing import Annotated
 
 from pydantic import Field, field_validator, model_validator
 
-from infra.section import ExternalPaths, Formerly, Section
+from infra.section import Added, ExternalPaths, Formerly, Section
 from model.sections import OptimizerConfig, Schedule, TrainingConfig
 from pipeline.text.language import LANGUAGES
 from pipeline.text.languages import understood
 
 __all__ = [
+    "Advantage",
     "ContinuedConfig",
     "DpoConfig",
     "EsftScore",
     "GrpoConfig",
+    "Held",
+    "LoraConfig",
+    "LoraTarget",
+    "LossNormalisation",
     "ReinforcementReplayConfig",
     "RejectionConfig",
     "ReplayConfig",
@@ -34,7 +39,7 @@ class StartConfig(Section):
     adopts the checkpoint's own, unless the recipe says otherwise."""
 
     checkpoint: ExternalPaths = Field(min_length=1)
-    """A Hugging Face checkpoint folder."""
+    """A Hugging Face checkpoint folder, or one GGUF file (its blocks are worked out to fp32)."""
 
     @field_validator("checkpoint", mode="before")
     @classmethod
@@ -114,6 +119,45 @@ class EsftScore(StrEnum):
     """Share of the tokens' choices (ESFT-Token)."""
 
 
+class LoraTarget(StrEnum):
+    """Which weights get an adapter."""
+
+    ATTENTION = "attention"
+    EXPERTS = "experts"
+    """The routed experts, each one of its own."""
+    FEED_FORWARD = "feed_forward"
+    """Dense layers and shared experts."""
+
+
+class Held(StrEnum):
+    """How the weights that do not move are held in training."""
+
+    FP32 = "fp32"
+    Q8_0 = "q8_0"
+    """In 8-bit codes: 8.5 bits per weight."""
+    Q4_0 = "q4_0"
+    """In 4-bit codes: 4.5 bits per weight."""
+
+
+class LoraConfig(Section):
+    """Low-rank adapters (LoRA, arXiv 2106.09685): the weights stay, and two narrow matrices beside each are trained.
+
+    The artifact has the adapter in peft's format, and the model with it merged.
+    """
+
+    rank: int = Field(16, ge=1)
+    """Width of an adapter; of each expert's too."""
+    alpha: float = Field(32.0, gt=0)
+    """The adapter counts alpha / rank times (LoRA learns less and forgets less, arXiv 2405.09673: twice the rank)."""
+    targets: tuple[LoraTarget, ...] = Field(tuple(LoraTarget), min_length=1)
+    """Which weights get one (arXiv 2405.09673: all)."""
+    held: Held = Held.FP32
+    """How the weights beside them are held: codes of 8 or 4 bits make it QLoRA (arXiv 2305.14314), where rows are a
+    multiple of 32 weights. What is merged is then what the codes say."""
+    adapter: ExternalPaths = Field((), max_length=1)
+    """Folder of an adapter in peft's format to go on from, made for the very model that the stage starts from."""
+
+
 class SftConfig(TrainingConfig):
     """Supervised fine-tuning on chains of thought (defaults: DeepSeekMath, arXiv 2402.03300, section 3.2)."""
 
@@ -131,6 +175,8 @@ class SftConfig(TrainingConfig):
     """Steps of linear warm-up."""
     trained: Trained = Trained.ALL
     """Which weights move."""
+    lora: Annotated[LoraConfig | None, Added] = None
+    """Train adapters instead of the weights themselves; ``{}`` for the defaults."""
     follow_ups: float = Field(0.1, ge=0, le=1)
     """Share of the tasks that are asked as the second question of a conversation, after another task and its answer."""
     esft_score: EsftScore = EsftScore.TOKEN
@@ -146,6 +192,34 @@ class SftConfig(TrainingConfig):
     """Most tokens it may write for one of them."""
     replay: ReplayConfig = ReplayConfig()
     """What is read besides, so that the model does not unlearn it."""
+
+    @model_validator(mode="after")
+    def _one_way_to_train_less(self) -> SftConfig:
+        """Adapters leave all weights alone, the chosen experts too."""
+        if self.lora is not None and self.trained is not Trained.ALL:
+            raise ValueError("lora and trained: experts exclude each other; leave one out")
+        return self
+
+
+class Advantage(StrEnum):
+    """How much an answer's reward above the mean of its group counts."""
+
+    STD = "std"
+    """In standard deviations of the group: a question that is nearly always or hardly ever solved counts more (GRPO,
+    DeepSeekMath, section 4.1.2)."""
+    MEAN = "mean"
+    """As it is (Dr. GRPO, arXiv 2503.20783, section 3.2)."""
+
+
+class LossNormalisation(StrEnum):
+    """What the sum over the tokens of an update's answers is divided by."""
+
+    ANSWER = "answer"
+    """The length of the token's own answer, then the number of answers (GRPO, DeepSeekMath, Eq 3)."""
+    TOKEN = "token"
+    """The number of all tokens: long answers count by their length (DAPO, arXiv 2503.14476, section 3.3)."""
+    CONSTANT = "constant"
+    """`max_new_tokens`, then the number of answers: no length is favoured (Dr. GRPO, arXiv 2503.20783, section 3.2)."""
 
 
 class GrpoConfig(OptimizerConfig):
@@ -179,6 +253,19 @@ class GrpoConfig(OptimizerConfig):
     """Step by which deepseek_v3's selection bias moves; not at all, for it would change the policy from outside."""
     clip: float = Field(0.2, gt=0)
     """How far the probability ratio of a token may move before its gradient ends (PPO: 0.2; R1's first stage: 10)."""
+    clip_high: Annotated[float | None, Added] = Field(None, gt=0)
+    """The same upwards alone, so that unlikely tokens may become likely (DAPO's clip-higher: 0.28); `clip` when
+    empty."""
+    advantage: Annotated[Advantage, Added] = Advantage.STD
+    """How much an answer's reward above the mean of its group counts."""
+    loss_normalisation: Annotated[LossNormalisation, Added] = LossNormalisation.ANSWER
+    """What the sum over the tokens of an update's answers is divided by."""
+    sampling_rounds: Annotated[int, Added] = Field(1, ge=1)
+    """Most rounds of `questions` that a step asks until so many of them have answers that differ in reward; the others
+    are left out (DAPO's dynamic sampling, section 3.2: as many as it takes)."""
+    overlong_tokens: Annotated[int, Added] = Field(0, ge=0)
+    """Last tokens of `max_new_tokens` over which an answer's reward falls by up to 1; one without an end loses 1
+    (DAPO's soft overlong punishment, section 3.4: 4,096 of 20,480); 0: neither."""
     kl_weight: float = Field(0.04, ge=0)
     """Weight of the divergence from the reference model (DeepSeekMath: 0.04; R1-Zero: 0.001); 0 for no reference."""
     reference_every: int = Field(0, ge=0)

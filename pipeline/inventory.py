@@ -29,7 +29,7 @@ __all__ = ["FoundSource", "Inventory", "take_inventory"]
 PACKED = (".gz", ".bz2", ".xz", ".zst")
 KINDS = {
     "web": (".warc", ".wet"),
-    "book": (".txt", ".epub", ".rtf"),
+    "book": (".txt", ".epub", ".rtf", ".md", ".markdown", ".html", ".htm"),
     "jsonl": (".jsonl", ".ndjson"),
     "parquet": (".parquet",),
     "code": (".whl", ".tar", ".tgz", ".zip"),

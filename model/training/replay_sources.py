@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from infra.errors import UserError
 from infra.hashing import file_digest
 from model.finetune_sections import ReplayConfig
 from model.training.chats import Chat, ChatBatches, encode_conversation
@@ -30,6 +31,10 @@ if TYPE_CHECKING:
 __all__ = ["Kept", "Replayed"]
 
 
+CONVERSATION = 1024
+"""Tokens of a row of conversations where nothing else has rows."""
+
+
 class Replayed:
     """What one stage reads besides.
 
@@ -37,7 +42,7 @@ class Replayed:
         inputs: of the stage; without shards there is no text, without conversations there are none.
         at_once: tokens that a rank may put through the model together.
         tokens: of the stage's own data in an update, which decide how many rows there are unless `config.rows` does.
-        length: of a row of conversations; by default as long as the longest, up to `at_once`.
+        length: of a row of conversations; by default that of text.
 
     Raises:
         ValueError: no text, a mixture that does not fit it, conversations that fit into no row.
@@ -62,13 +67,18 @@ class Replayed:
         }
         self._own = 1 - sum(shares.values())
         self._pad = chat_format(tokenizer).pad
+        self.answers_too_long: int | None = None
+        """Of conversations, that fit into no row."""
         streams = []
         if shards is not None and shares["text"]:
             streams.append(self._text(shards, shares["text"]))
         held_out: list[Chat] = []
         if talks is not None and shares["conversations"]:
-            train, held_out = (_chats(tokenizer, talks / f"{split}.jsonl") for split in ("train", "validation"))
-            length = length or min(at_once, max(map(len, train)))
+            length = length or min(at_once, _row_length(shards) if shards is not None else CONVERSATION)
+            train, self.answers_too_long = _chats(tokenizer, talks / "train.jsonl", length)
+            if not train:
+                raise ValueError(f"no answer of the conversations fits into {length} tokens; longer rows are wanted")
+            held_out, _ = _chats(tokenizer, talks / "validation.jsonl", length)
             streams.append(self._conversations(train, length, shares["conversations"]))
         self.replay = Replay(streams)
         reading = None
@@ -80,17 +90,17 @@ class Replayed:
         return self._config.rows or max(1, round(self._tokens * weight / length))
 
     def _text(self, shards: Path, share: float) -> Stream:
-        weight, length = share / self._own, ShardReader(shards, "train", global_batch=1).sequence_length
+        weight, length = share / self._own, _row_length(shards)
         rows = self._rows(weight, length)
         reader = ShardReader(shards, "train", global_batch=rows, seed=self._seed, mixture=self._config.mixture)
         at_once = max(1, self._at_once // length)
-        return Stream("text", ShardBatches(reader), rows, weight, at_once, file_digest(shards / "shards.json"))
+        return Stream("text", ShardBatches(reader), rows, length, weight, at_once, file_digest(shards / "shards.json"))
 
     def _conversations(self, chats: list[Chat], length: int, share: float) -> Stream:
         weight = share / self._own
         rows = self._rows(weight, length)
         source = ChatBatches(chats, length, rows, self._pad, self._seed)
-        return Stream("conversations", source, rows, weight, max(1, self._at_once // length), source.identity)
+        return Stream("conversations", source, rows, length, weight, max(1, self._at_once // length), source.identity)
 
 
 class Kept:
@@ -105,13 +115,14 @@ class Kept:
 
     def __init__(self, reading: Reading | None, chats: list[Chat], length: int, at_once: int, pad: int) -> None:
         self._reading = reading
-        self._chats = [chat for chat in chats if len(chat) <= length]
-        self._length, self._at_once, self._pad = length, at_once, pad
+        self._chats, self._length, self._at_once, self._pad = chats, length, at_once, pad
 
     def __call__(self, engine: Engine, done: int) -> Row:
         """``bits_per_byte_SOURCE``, and ``conversations_loss`` in nats per token; every rank calls it."""
-        found = self._reading(engine, done) if self._reading is not None else {}
-        return found | {"conversations_loss": self._talk(engine)} if self._chats else found
+        found = dict(self._reading(engine, done)) if self._reading is not None else {}
+        if self._chats:
+            found["conversations_loss"] = self._talk(engine)
+        return found
 
     @torch.no_grad()
     def _talk(self, engine: Engine) -> float:
@@ -124,10 +135,23 @@ class Kept:
         return found.per_token
 
 
-def _chats(tokenizer: Tokenizer, path: Path) -> list[Chat]:
-    """The conversations of a split in tokens."""
-    talks = [
-        [Turn(turn["role"], turn["content"], turn.get("reasoning", "")) for turn in row["messages"]]
-        for row in read_conversations(path)
-    ]
-    return [chat for turns in talks for chat in encode_conversation(tokenizer, turns)]
+def _row_length(shards: Path) -> int:
+    return ShardReader(shards, "train", global_batch=1).sequence_length
+
+
+def _chats(tokenizer: Tokenizer, path: Path, length: int) -> tuple[list[Chat], int]:
+    """The conversations of a split in tokens, and how many of their answers do not fit into rows of `length`.
+
+    Raises:
+        UserError: the chat template refuses one.
+    """
+    chats: list[Chat] = []
+    answers = 0
+    for row in read_conversations(path):
+        turns = [Turn(turn["role"], turn["content"], turn.get("reasoning", "")) for turn in row["messages"]]
+        answers += sum(turn.role == "assistant" for turn in turns)
+        try:
+            chats += encode_conversation(tokenizer, turns, length)
+        except UserError as error:
+            raise UserError(f"conversations: {row['file']}: {turns[0].content[:40]!r}: {error}") from None
+    return chats, answers - sum(1 + len(chat.earlier) for chat in chats)
