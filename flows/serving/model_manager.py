@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from flows.serving.errors import ApiError
 from flows.serving.metrics import Metrics
-from flows.serving.protocol import ApiError
 from infra.errors import DeepmillError, UserError
 from infra.hashing import digest
 from infra.integrity import folder_digests, known_digest
