@@ -28,7 +28,7 @@ from model.serving.grammar import write_grammar
 from model.serving.spec import EngineKind, TokenEntry
 from model.serving.stops import StopCutter
 
-__all__ = ["Answer", "Part", "engine_request", "not_served", "text_tokens"]
+__all__ = ["Answer", "Part", "chat_prompt", "engine_request", "not_served", "text_tokens"]
 
 DEATH_SECONDS = 2.0
 """Within which an engine that broke off is seen to have died, if it has."""
@@ -61,7 +61,7 @@ class Part:
 def engine_request(body: ChatBody | CompletionBody, served: Served, limits: Limits, number: int = 0) -> Request:
     """What the engine is asked for the answer of that number; ApiError 400 when the prompt does not fit."""
     if isinstance(body, ChatBody):
-        prompt, param = _chat_prompt(body, served.chat), "messages"
+        prompt, param = chat_prompt(body, served.chat), "messages"
     else:
         prompt, param = (
             text_tokens(body.prompts[number // body.n], served.chat, "prompt") or [served.chat.bos],
@@ -97,7 +97,8 @@ def engine_request(body: ChatBody | CompletionBody, served: Served, limits: Limi
     )
 
 
-def _chat_prompt(body: ChatBody, chat: ChatFormat) -> list[int]:
+def chat_prompt(body: ChatBody, chat: ChatFormat) -> list[int]:
+    """Tokens of a conversation up to where the model takes over, tools and all."""
     prompt = chat.prompt(with_tools([message.turn() for message in body.messages], body.offered))
     return [*prompt, *chat.no_reasoning()] if body.skips_reasoning else prompt
 
