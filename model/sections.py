@@ -187,9 +187,13 @@ class Precision(StrEnum):
     """4-bit codes with a 16-bit scale per 32 weights of a row: 4.5 bits per weight."""
     Q8_0 = "q8_0"
     """8-bit codes with a 16-bit scale per 32 weights of a row: 8.5 bits per weight."""
+    Q2_K = "q2_k"
+    """2-bit codes in blocks of llama.cpp's: 2.63 bits per weight, in rows of a multiple of 256 (others get q4_0). For
+    llama.cpp alone."""
     Q3_K = "q3_k"
-    """3-bit codes as llama.cpp makes them, not calibrated: 3.44 bits per weight, in rows of a multiple of 256 (others
-    get q4_0). For llama.cpp alone."""
+    """Likewise 3-bit codes: 3.44 bits per weight."""
+    Q4_K = "q4_k"
+    """Likewise 4-bit codes: 4.5 bits per weight."""
     Q6_K = "q6_k"
     """Likewise 6-bit codes: 6.56 bits per weight (other rows get q8_0)."""
     F16 = "f16"
