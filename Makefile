@@ -53,7 +53,7 @@ $(VENV)/.ready-%: pyproject.toml constraints.txt infra/deploy/set_up.py infra/de
 
 sample: data/sample/manifest.json
 
-data/sample/manifest.json: $(VENV)/.ready-run pipeline/sample/gather.py
+data/sample/manifest.json: $(VENV)/.ready-run $(wildcard pipeline/sample/*.py)
 	@$(BIN)/python -m pipeline.sample.gather data/sample
 	@touch $@
 

@@ -12,6 +12,7 @@ import argparse
 import json
 import multiprocessing
 import os
+import shutil
 import tempfile
 import time
 from dataclasses import asdict
@@ -84,7 +85,9 @@ def _train(config: dict[str, Any], inputs: dict[str, str], out: str) -> dict[str
 
     (Path(out) / ".work").mkdir(parents=True)
     folders = {name: Path(folder) for name, folder in inputs.items()}
-    return asdict(measured_of(pretrain(PretrainConfig.model_validate(config), folders, Path(out))))
+    found = measured_of(pretrain(PretrainConfig.model_validate(config), folders, Path(out)))
+    shutil.rmtree(out)  # hundreds of models that nobody asks for
+    return asdict(found)
 
 
 if __name__ == "__main__":

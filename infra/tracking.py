@@ -28,6 +28,8 @@ FLUSH_SECONDS = 3.0
 BATCH = 900
 """Metrics per request (MLflow takes 1,000)."""
 PARAMETER_LENGTH = 500
+KIND, TRAINING = "mlflow.experimentKind", "custom_model_development"
+"""The tag by which MLflow's page of an experiment opens on training runs, and not on the traces of chats."""
 
 
 def registry_client(settings: Settings) -> MlflowClient:
@@ -166,10 +168,12 @@ class Tracker:
         for _ in range(2):
             found = self.client.get_experiment_by_name(name)
             if found:
+                if KIND not in found.tags:
+                    self.client.set_experiment_tag(found.experiment_id, KIND, TRAINING)
                 return str(found.experiment_id)
             location = None if self.settings.tracking_uri else (self.settings.local_root / "mlartifacts").as_uri()
             try:
-                return str(self.client.create_experiment(name, artifact_location=location))
+                return str(self.client.create_experiment(name, artifact_location=location, tags={KIND: TRAINING}))
             except MlflowException:  # another run created it in between
                 time.sleep(0.5)
         address = without_password(self.settings.mlflow_uri)

@@ -10,16 +10,18 @@ from typing import Annotated
 
 from pydantic import Field, field_validator, model_validator
 
-from infra.section import ExternalPaths, Formerly, Section
+from infra.section import Added, ExternalPaths, Formerly, Section
 from model.sections import OptimizerConfig, Schedule, TrainingConfig
 from pipeline.text.language import LANGUAGES
 from pipeline.text.languages import understood
 
 __all__ = [
+    "Advantage",
     "ContinuedConfig",
     "DpoConfig",
     "EsftScore",
     "GrpoConfig",
+    "LossNormalisation",
     "ReinforcementReplayConfig",
     "RejectionConfig",
     "ReplayConfig",
@@ -148,6 +150,27 @@ class SftConfig(TrainingConfig):
     """What is read besides, so that the model does not unlearn it."""
 
 
+class Advantage(StrEnum):
+    """How much an answer's reward above the mean of its group counts."""
+
+    STD = "std"
+    """In standard deviations of the group: a question that is nearly always or hardly ever solved counts more (GRPO,
+    DeepSeekMath, section 4.1.2)."""
+    MEAN = "mean"
+    """As it is (Dr. GRPO, arXiv 2503.20783, section 3.2)."""
+
+
+class LossNormalisation(StrEnum):
+    """What the sum over the tokens of an update's answers is divided by."""
+
+    ANSWER = "answer"
+    """The length of the token's own answer, then the number of answers (GRPO, DeepSeekMath, Eq 3)."""
+    TOKEN = "token"
+    """The number of all tokens: long answers count by their length (DAPO, arXiv 2503.14476, section 3.3)."""
+    CONSTANT = "constant"
+    """`max_new_tokens`, then the number of answers: no length is favoured (Dr. GRPO, arXiv 2503.20783, section 3.2)."""
+
+
 class GrpoConfig(OptimizerConfig):
     """Group relative policy optimization with verifiable rewards (defaults: DeepSeekMath, section 4.2).
 
@@ -179,6 +202,19 @@ class GrpoConfig(OptimizerConfig):
     """Step by which deepseek_v3's selection bias moves; not at all, for it would change the policy from outside."""
     clip: float = Field(0.2, gt=0)
     """How far the probability ratio of a token may move before its gradient ends (PPO: 0.2; R1's first stage: 10)."""
+    clip_high: Annotated[float | None, Added] = Field(None, gt=0)
+    """The same upwards alone, so that unlikely tokens may become likely (DAPO's clip-higher: 0.28); `clip` when
+    empty."""
+    advantage: Annotated[Advantage, Added] = Advantage.STD
+    """How much an answer's reward above the mean of its group counts."""
+    loss_normalisation: Annotated[LossNormalisation, Added] = LossNormalisation.ANSWER
+    """What the sum over the tokens of an update's answers is divided by."""
+    sampling_rounds: Annotated[int, Added] = Field(1, ge=1)
+    """Most rounds of `questions` that a step asks until so many of them have answers that differ in reward; the others
+    are left out (DAPO's dynamic sampling, section 3.2: as many as it takes)."""
+    overlong_tokens: Annotated[int, Added] = Field(0, ge=0)
+    """Last tokens of `max_new_tokens` over which an answer's reward falls by up to 1; one without an end loses 1
+    (DAPO's soft overlong punishment, section 3.4: 4,096 of 20,480); 0: neither."""
     kl_weight: float = Field(0.04, ge=0)
     """Weight of the divergence from the reference model (DeepSeekMath: 0.04; R1-Zero: 0.001); 0 for no reference."""
     reference_every: int = Field(0, ge=0)

@@ -85,7 +85,7 @@ def gc(
 @app.command()
 def overview(root: RootOption = None) -> None:
     """Write the overview of the latest runs as one HTML page, as the servers show it."""
-    from flows.operations.pages import write_overview
+    from flows.operations.overview import write_overview
     from infra.open_store import open_store
 
     console.print(str(write_overview(open_store(settings_for(root)))), soft_wrap=True)

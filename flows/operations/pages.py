@@ -7,37 +7,36 @@ MLflow do; ``/health`` is open.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from pathlib import Path
+from collections.abc import Awaitable, Callable
+from datetime import datetime
 from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.responses import HTMLResponse, PlainTextResponse, Response
 
+from flows.operations.overview import Rates, overview_page
+from flows.operations.schedule import coming_runs
 from flows.report.report import write_report
 from flows.report.templating import templates
-from flows.run.links import links_of
 from flows.run.record import RunRecord, read_record
 from flows.run.server_settings import ServerSettings
-from infra.durable import write_durably
 from infra.login_guard import LoginGuard
 from infra.open_store import open_store
 from infra.settings import Settings
 from infra.store import Store
-from infra.units import percent, size
 
-__all__ = ["create_app", "overview_page", "overview_rows", "prometheus_text", "write_overview"]
+__all__ = ["create_app", "prometheus_text"]
 
-RUNS_SHOWN = 60
 CONTENT = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; form-action 'none'; frame-ancestors 'none'"
+REFRESH_SECONDS = "30"
+"""After which the overview is asked for again: it may hang on a wall."""
 
 
 def create_app(settings: Settings, servers: ServerSettings) -> FastAPI:
     """The application; the store is opened once."""
     app = FastAPI(title="Deepmill", docs_url=None, redoc_url=None, openapi_url=None)
     store = open_store(settings)
+    rates = Rates()
 
     @app.middleware("http")
     async def harden(request: Request, proceed: Callable[[Request], Awaitable[Response]]) -> Response:
@@ -53,11 +52,11 @@ def create_app(settings: Settings, servers: ServerSettings) -> FastAPI:
     def health() -> PlainTextResponse:
         return PlainTextResponse("ok")
 
-    @app.get("/", response_class=HTMLResponse)
-    def overview() -> str:
-        return overview_page(
-            store, {"Prefect": servers.prefect_url, "MLflow": servers.mlflow_url, "metrics": "/metrics"}
-        )
+    @app.get("/")
+    def overview() -> HTMLResponse:
+        links = {"Prefect": servers.prefect_url, "MLflow": servers.mlflow_url, "metrics": "/metrics"}
+        page = overview_page(store, links, coming_runs(servers), rates)
+        return HTMLResponse(page, headers={"Refresh": REFRESH_SECONDS})
 
     @app.get("/runs/{run_id}")
     def report(run_id: str) -> Response:
@@ -84,97 +83,6 @@ def create_app(settings: Settings, servers: ServerSettings) -> FastAPI:
         return Response(prometheus_text(store), media_type=CONTENT_TYPE_LATEST)
 
     return app
-
-
-def overview_page(store: Store, links: Mapping[str, str]) -> str:
-    """The latest runs as one HTML page; `links` are those of its head, title to address."""
-    rows = overview_rows(store, RUNS_SHOWN)
-    return (
-        templates()
-        .get_template("overview.html")
-        .render(
-            rows=rows,
-            cards=_cards(rows, store),
-            links=links,
-            store=store.address,
-            served=bool(links),
-            now=datetime.now(UTC).strftime("%-d %B %Y, %H:%M UTC"),
-        )
-    )
-
-
-def write_overview(store: Store) -> Path:
-    """The overview as a file beside the reports, for where nothing is served."""
-    path = store.local / "runs" / "index.html"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    for row in overview_rows(store, RUNS_SHOWN):
-        report = path.parent / f"{row.run_id}.html"
-        record = read_record(store, row.run_id)
-        if record and not report.exists():
-            write_report(record, store, report)
-    write_durably(path, overview_page(store, {}).encode())
-    return path
-
-
-@dataclass(frozen=True)
-class OverviewRow:
-    """What a person wants to see of a run."""
-
-    run_id: str
-    recipe: str
-    state: str
-    started: str
-    seconds: float | None
-    made: int
-    """Stages that the run made,"""
-    stages: int
-    """of so many."""
-    model: str
-    promoted: bool
-    accuracy: float | None
-    error: str
-    links: Mapping[str, str]
-    """Title to address."""
-
-    @classmethod
-    def of(cls, record: RunRecord) -> OverviewRow:
-        """From the record of the run."""
-        release = record.release
-        return cls(
-            run_id=record.run_id,
-            recipe=record.recipe_name,
-            state=record.state_now,
-            started=record.started,
-            seconds=record.seconds,
-            made=sum(entry.state == "made" for entry in record.stages.values()),
-            stages=len(record.stages),
-            model=f"{release.model} v{release.version}" if release.version else "",
-            promoted=release.promoted,
-            accuracy=next((gate.value for gate in release.gates if gate.gate == "accuracy"), None),
-            error=(record.error or "").split("\n")[0],
-            links={title: where for title, where in links_of(record).items() if title != "Report"},
-        )
-
-
-def overview_rows(store: Store, limit: int) -> list[OverviewRow]:
-    """The latest runs, newest first."""
-    found = (read_record(store, name) for name in reversed(store.runs()[-limit:]))
-    return [OverviewRow.of(record) for record in found if record is not None]
-
-
-def _cards(rows: list[OverviewRow], store: Store) -> list[tuple[str, str, str]]:
-    """The few numbers at the top: value, what it is, and a remark."""
-    ended = [row for row in rows if row.state != "running"]
-    good = [row for row in ended if row.state == "completed"]
-    champion = next((row for row in rows if row.promoted), None)
-    cards = [
-        (str(len(rows) - len(ended)), "running", ""),
-        (percent(len(good) / len(ended)) if ended else "–", "of the latest runs completed", f"{len(ended)} ended"),
-        (size(shutil.disk_usage(store.local).free), "free", str(store.local)),
-    ]
-    if champion:
-        cards.append((champion.model, "latest promotion", champion.started[:10]))
-    return cards
 
 
 def prometheus_text(store: Store) -> bytes:

@@ -14,14 +14,19 @@ FOLDER = "data/sample"
 
 
 def gather_sample_text(recipe: Recipe, tell: Callable[[str], None]) -> None:
-    """Gather the sample's text if a source of the recipe lies there and nothing does yet.
+    """Gather the sample's text if the recipe names files that lie there, and some of them are missing.
 
     Raises:
-        UserError: it cannot be fetched.
+        UserError: it cannot be fetched, or files of somebody else are in its place.
     """
-    paths = [path for source in recipe.extract.sources.values() for path in source.paths]
-    if Path(FOLDER).exists() or not any(path.startswith(f"{FOLDER}/") for path in paths):
+    if all(Path(path).exists() for path in _paths(recipe) if path.startswith(f"{FOLDER}/")):
         return
     from pipeline.sample.gather import gather
 
     gather(Path(FOLDER), tell)
+
+
+def _paths(recipe: Recipe) -> list[str]:
+    """Of sources, conversations and questions that are left out."""
+    paths = [path for source in recipe.extract.sources.values() for path in source.paths]
+    return [*paths, *recipe.reasoning.exclude, *(recipe.conversations.files if recipe.conversations else ())]

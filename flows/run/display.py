@@ -9,17 +9,16 @@ import time
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn
 from rich.text import Text
 
+from flows.run.time_left import TimeLeft
 from infra.events import Advanced, Begun, Event, Measured, Noted, Waiting
 from infra.units import count, duration
 
 __all__ = ["TerminalDisplay"]
 
 LINE_SECONDS = 10.0
-STEADY_SECONDS = 2.0
-"""A phase younger than this has no rate worth telling."""
 MARKS = {"made": "[green]✓[/]", "cached": "[dim]·[/]", "failed": "[red]✗[/]", "held back": "[yellow]![/]"}
 
 
@@ -34,6 +33,14 @@ class _Amount(ProgressColumn):
         return Text(f"{count(task.completed)}/{count(task.total)} {unit}{rate}", style="dim")
 
 
+class _Left(ProgressColumn):
+    """Time left, once it is known."""
+
+    def render(self, task: Task) -> Text:
+        seconds = task.fields["left"].seconds(time.monotonic())
+        return Text("" if seconds is None else f"{duration(seconds)} left", style="cyan")
+
+
 class TerminalDisplay:
     """Use as a context manager around the run."""
 
@@ -45,15 +52,15 @@ class TerminalDisplay:
             TextColumn("[bold]{task.fields[stage]:<14}[/]{task.description:<18}"),
             BarColumn(24),
             _Amount(),
-            TimeRemainingColumn(compact=True),
+            _Left(),
             console=console,
             transient=True,
         )
         self._task: Any = None
         self._stage = ""
         self._phase, self._unit = "", ""
-        self._done = self._done_before = self._total = 0.0
-        self._began = self._phase_began = self._line = time.monotonic()
+        self._left = TimeLeft(0.0)
+        self._began = self._line = time.monotonic()
         self._series: dict[str, float] = {}
 
     def __enter__(self) -> TerminalDisplay:
@@ -75,9 +82,9 @@ class TerminalDisplay:
             case Begun():
                 self._begin(event.phase, event.total, event.unit, event.done)
             case Advanced():
-                self._done += event.amount
+                self._left.advance(event.amount, time.monotonic())
                 if self._live:
-                    self._progress.update(self._task, completed=self._done)
+                    self._progress.update(self._task, completed=self._left.done)
             case Measured():
                 self._series |= event.values
                 self._show_loss()
@@ -85,12 +92,14 @@ class TerminalDisplay:
                 self.note(event.text)
             case Waiting():
                 self.note(f"{self._stage}: waiting for {event.holder}, which makes the same artifact")
-        if not self._live and self._total and time.monotonic() - self._line > LINE_SECONDS:
+        if not self._live and self._left.total and time.monotonic() - self._line > LINE_SECONDS:
             self._line = time.monotonic()
-            self._console.print(
-                f"  {self._stage} {self._phase} {count(self._done)}/{count(self._total)} {self._unit}{self._left()}",
-                highlight=False,
-            )
+            self._console.print(self._progress_line(), highlight=False)
+
+    def _progress_line(self) -> str:
+        seconds = self._left.seconds(self._line)
+        told = "" if seconds is None else f", {duration(seconds)} left"
+        return f"  {self._stage} {self._phase} {count(self._left.done)}/{count(self._left.total)} {self._unit}{told}"
 
     def _show_loss(self) -> None:
         """The number that training is about, beside its phase."""
@@ -99,27 +108,19 @@ class TerminalDisplay:
             self._progress.update(self._task, description=f"{self._phase} {name} {self._series[name]:.2f}")
 
     def _begin(self, phase: str, total: float, unit: str, done: float = 0) -> None:
-        self._phase, self._unit, self._total, self._done = phase, unit, total, done
-        self._phase_began, self._done_before = time.monotonic(), done
+        self._phase, self._unit, self._left = phase, unit, TimeLeft(total, done)
         if self._live:
             if self._task is not None:
                 self._progress.remove_task(self._task)
             self._task = self._progress.add_task(
-                phase, total=total or None, completed=int(done), stage=self._stage, unit=unit
+                phase, total=total or None, completed=int(done), stage=self._stage, unit=unit, left=self._left
             )
-
-    def _left(self) -> str:
-        """Time left at the rate of this phase, once there is one that says something."""
-        elapsed, done = time.monotonic() - self._phase_began, self._done - self._done_before
-        if done <= 0 or elapsed < STEADY_SECONDS:
-            return ""
-        return f", {duration((self._total - self._done) * elapsed / done)} left"
 
     def stage_ends(self, name: str, state: str, seconds: float, said: str = "") -> None:
         if self._live and self._task is not None:
             self._progress.remove_task(self._task)
             self._task = None
-        self._total = 0.0
+        self._left = TimeLeft(0.0)
         mark = MARKS.get(state, "[dim]·[/]")
         seconds = seconds or time.monotonic() - self._began
         told = f"  [dim]{said}[/]" if said else ""

@@ -127,6 +127,8 @@ class SftMetrics(TrainingMetrics, Forgetting):
     rows: int | None = None
     epochs: float | None = None
     tasks_too_long: int | None = None
+    answers_too_long: int | None = None
+    """Of conversations."""
     accuracy: float | None = None
     trained_experts: int | None = None
     trained_experts_share: float | None = None

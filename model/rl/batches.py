@@ -11,7 +11,7 @@ Shapes: B rows of a micro-batch, T tokens of the longest, N tokens of answers.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -69,20 +69,27 @@ class MicroBatch:
 
 
 def micro_batches(
-    answers: Sequence[Answer], max_tokens: int, device: torch.device, *, rank: int = 0, world: int = 1
+    answers: Sequence[Answer],
+    max_tokens: int,
+    device: torch.device,
+    weigh: Callable[[int], float],
+    *,
+    rank: int = 0,
+    world: int = 1,
 ) -> list[MicroBatch]:
     """A rank's share of the answers of one update, in micro-batches of at most `max_tokens` padded tokens, like lengths
     together.
 
-    The weights are those of the whole update: the losses of all ranks' micro-batches add up to its loss. Every rank has
-    as many, for experts are exchanged in each; what is wanting counts for 0.
+    `weigh` says what a token counts, by the length of its answer, in the whole update (`token_weight`): the losses of
+    all ranks' micro-batches add up to its loss. Every rank has as many, for experts are exchanged in each; what is
+    wanting counts for 0.
     """
     rows = [row for _, group in groupby(answers, key=lambda answer: answer.prompt) for row in _rows(list(group))]
     rows.sort(key=lambda row: -_length(row))
     shares = [_cut(rows[other::world], max_tokens) for other in range(world)]
-    parts = [micro_batch(part, len(answers), device) for part in shares[rank]]
+    parts = [micro_batch(part, weigh, device) for part in shares[rank]]
     for _ in range(len(parts), max(map(len, shares))):
-        idle = micro_batch(rows[-1:], len(answers), device)
+        idle = micro_batch(rows[-1:], weigh, device)
         parts.append(dataclasses.replace(idle, weights_N=torch.zeros_like(idle.weights_N)))
     return parts
 
@@ -115,8 +122,8 @@ def _rows(group: Sequence[Answer]) -> Iterator[list[Answer]]:
     yield row
 
 
-def micro_batch(rows: Sequence[Sequence[Answer]], total: int, device: torch.device) -> MicroBatch:
-    """`rows`, each of answers to one prompt, as one micro-batch of an update of `total` answers."""
+def micro_batch(rows: Sequence[Sequence[Answer]], weigh: Callable[[int], float], device: torch.device) -> MicroBatch:
+    """`rows`, each of answers to one prompt, as one micro-batch; see `micro_batches`."""
     longest = max(map(_length, rows))
     tokens = np.zeros((len(rows), longest), dtype=np.int64)
     documents, positions = tokens.copy(), tokens.copy()
@@ -148,5 +155,5 @@ def micro_batch(rows: Sequence[Sequence[Answer]], total: int, device: torch.devi
         targets_N=torch.tensor([token for answer in chosen for token in answer.tokens], device=device),
         old_N=torch.tensor([value for answer in chosen for value in answer.logprobs], device=device),
         advantages_N=spread([answer.advantage for answer in chosen]),
-        weights_N=spread([1 / (total * length) for length in lengths]),
+        weights_N=spread([weigh(length) for length in lengths]),
     )

@@ -195,7 +195,7 @@ def _batch(pairs: Sequence[Pair], device: torch.device) -> MicroBatch:
         for pair in pairs
         for tokens in (pair.chosen, pair.rejected)
     ]
-    return micro_batch(rows, len(rows), device)
+    return micro_batch(rows, lambda length: 0.0, device)  # whole answers are compared: no token has a weight
 
 
 def answer_log_probabilities(batch: MicroBatch, model: Transformer, pairs: Sequence[Pair]) -> Tensor:

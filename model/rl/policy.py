@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from model.architecture.transformer import Transformer
-from model.finetune_sections import GrpoConfig
+from model.finetune_sections import GrpoConfig, LossNormalisation
 from model.rl.batches import Answer, MicroBatch, micro_batches
-from model.rl.loss import GrpoTerms, grpo_loss, log_probabilities
+from model.rl.loss import GrpoTerms, grpo_loss, log_probabilities, token_weight
 from model.sections import OptimizerConfig, TrainingConfig
 from model.training.engine import SingleEngine, make_engine, own_weights, set_weights
 from model.training.guard import poisoned
@@ -108,7 +108,9 @@ class Policy:
         None, and the weights as they were, when the loss or its gradient is not a number.
         """
         config, engine = self.config, self.engine
-        parts = micro_batches(answers, config.micro_tokens, engine.device, rank=self.rank, world=self.world)
+        lengths = [len(answer.tokens) for answer in answers]
+        weigh = token_weight(lengths, config.loss_normalisation, config.max_new_tokens)
+        parts = micro_batches(answers, config.micro_tokens, engine.device, weigh, rank=self.rank, world=self.world)
         sums = torch.zeros(4, dtype=torch.float64, device=engine.device)
         is_good = sums[0].isfinite()
         replayed = self._replay.learn(engine, number, loss_with(engine))
@@ -126,6 +128,8 @@ class Policy:
         if counts_LE is not None:
             counts_LE = engine.all_reduce_sum(counts_LE)
         engine.watch.finish_step(counts_LE, torch.where(is_good, config.bias_update_speed, 0.0))
+        if config.loss_normalisation is LossNormalisation.CONSTANT:  # its weights do not add up to 1
+            sums[1:] *= config.max_new_tokens * len(lengths) / sum(lengths)
         further = torch.stack([norm.double(), *replayed.values(), is_good.double()])
         *found, was_good = torch.cat((sums, further)).tolist()
         row = dict(zip(("loss", "kl", "clipped", "entropy", "grad_norm", *replayed), found, strict=True))
@@ -147,6 +151,7 @@ class Policy:
             part.advantages_N,
             part.weights_N,
             clip=self.config.clip,
+            clip_high=self.config.clip_high,
             kl_weight=self.config.kl_weight,
         )
         return terms, (part.weights_N * entropy_N).sum()

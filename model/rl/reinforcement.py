@@ -85,8 +85,8 @@ class Reinforcement(Task):
         """The updates of one step, each on a share of the questions; what they had to say, in the mean."""
         per_update = -(-self.config.questions // self.config.minibatches) * self.config.group_size
         rows = []
-        for number, start in enumerate(range(0, len(rollout.answers), per_update), step * self.config.minibatches):
-            row = self.policy.update(rollout.answers[start : start + per_update], rate, number)
+        for number, start in enumerate(range(0, len(rollout.learned), per_update), step * self.config.minibatches):
+            row = self.policy.update(rollout.learned[start : start + per_update], rate, number)
             if row is None:
                 self.bad.add(step, "the loss is not a number")
             else:

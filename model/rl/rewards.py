@@ -22,7 +22,7 @@ class Reward:
     language: float
     """Share of the words of reasoning in the wanted language; 1 where none is wanted."""
     total: float
-    """The weighted sum."""
+    """The weighted sum, less what an answer loses that is too long."""
 
 
 def reward(solution: Solution, config: GrpoConfig) -> Reward:
@@ -32,4 +32,13 @@ def reward(solution: Solution, config: GrpoConfig) -> Reward:
     total = config.accuracy_reward * solution.score + config.format_reward * shape
     if config.language:
         total += config.language_reward * language
+    if config.overlong_tokens:
+        total -= overlong(len(solution.completion.tokens), solution.completion.finished, config)
     return Reward(solution.score, shape, language, total)
+
+
+def overlong(length: int, finished: bool, config: GrpoConfig) -> float:
+    """What an answer of `length` tokens loses for it, from 0 to 1 (DAPO, arXiv 2503.14476, Eq 13)."""
+    if not finished:
+        return 1.0
+    return max(0.0, (length - config.max_new_tokens + config.overlong_tokens) / config.overlong_tokens)

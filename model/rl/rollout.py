@@ -11,6 +11,8 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
+from statistics import fmean
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -65,6 +67,8 @@ class Rollout:
     solutions: list[Solution]
     rewards: list[Reward]
     answers: list[Answer]
+    learned: list[Answer]
+    """Those of them that the update is made of."""
     informative: float
     """Share of the questions whose answers differ in reward: the only ones that teach."""
 
@@ -87,14 +91,39 @@ def roll_out(policy: Writer, tokenizer: Tokenizer, tasks: Sequence[Problem], con
     """Let the policy answer the questions of `step`, `group_size` times each; every rank gets all the answers.
 
     Ranks share the questions out. The random numbers of an answer follow from its place in the step alone, so what is
-    said does not depend on how many ranks there are, but for near-ties that rounding decides.
+    said does not depend on how many ranks there are, but for near-ties that rounding decides. With `sampling_rounds`
+    more questions are asked while too few have taught something, and those that have not are left out of `learned`.
     """
-    asked = questions_of_step(step, config.questions, len(tasks), config.seed)
+    rounds: list[Rollout] = []
+    groups: list[list[Answer]] = []
+    while len(rounds) < config.sampling_rounds and len(groups) < config.questions:
+        rounds.append(_round(policy, tokenizer, tasks, config, step, len(rounds)))
+        answers = rounds[-1].answers
+        cut = [answers[start : start + config.group_size] for start in range(0, len(answers), config.group_size)]
+        groups += [group for group in cut if any(answer.advantage for answer in group)]
+    if config.sampling_rounds == 1 or not groups:
+        return rounds[0]
+    return Rollout(
+        rows=list(chain.from_iterable(part.rows for part in rounds)),
+        solutions=list(chain.from_iterable(part.solutions for part in rounds)),
+        rewards=list(chain.from_iterable(part.rewards for part in rounds)),
+        answers=list(chain.from_iterable(part.answers for part in rounds)),
+        learned=list(chain.from_iterable(groups[: config.questions])),
+        informative=fmean(part.informative for part in rounds),
+    )
+
+
+def _round(
+    policy: Writer, tokenizer: Tokenizer, tasks: Sequence[Problem], config: GrpoConfig, step: int, later: int
+) -> Rollout:
+    """Round `later` of a step, from 0: questions of its own, and what the policy makes of them."""
+    asked = questions_of_step(step * config.sampling_rounds + later, config.questions, len(tasks), config.seed)
     rows = [tasks[number] for number in asked for _ in range(config.group_size)]
     mine = [
         place for place in range(len(rows)) if place // config.group_size % policy.world == policy.rank
     ]  # whole groups: equal prompts are computed once
-    noise = int(np.random.SeedSequence((config.seed, step)).generate_state(1, np.uint64)[0])
+    entropy = (config.seed, step, later) if later else (config.seed, step)
+    noise = int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0])
     found = solve(
         policy.actor,
         tokenizer,
@@ -110,7 +139,7 @@ def roll_out(policy: Writer, tokenizer: Tokenizer, tasks: Sequence[Problem], con
     solutions = [by_place[place] for place in range(len(rows))]
     rewards = [reward(solution, config) for solution in solutions]
     rewards_QG = torch.tensor([mark.total for mark in rewards], dtype=torch.float64).view(-1, config.group_size)
-    advantages_QG = group_advantages(rewards_QG)
+    advantages_QG = group_advantages(rewards_QG, config.advantage)
     prompts = {number: prompt_tokens(tokenizer, tasks[number]["question"]) for number in asked}
     answers = [
         Answer(
@@ -118,7 +147,7 @@ def roll_out(policy: Writer, tokenizer: Tokenizer, tasks: Sequence[Problem], con
         )
         for place, (solution, edge) in enumerate(zip(solutions, advantages_QG.flatten().tolist(), strict=True))
     ]
-    return Rollout(rows, solutions, rewards, answers, advantages_QG.any(1).double().mean().item())
+    return Rollout(rows, solutions, rewards, answers, answers, advantages_QG.any(1).double().mean().item())
 
 
 def program_limits(config: GrpoConfig) -> Limits:

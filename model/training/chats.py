@@ -59,22 +59,28 @@ def encode_chats(tokenizer: Tokenizer, rows: Sequence[Problem]) -> list[Chat]:
     ]
 
 
-def encode_conversation(tokenizer: Tokenizer, turns: Sequence[Turn]) -> list[Chat]:
+def encode_conversation(tokenizer: Tokenizer, turns: Sequence[Turn], length: int) -> list[Chat]:
     """A conversation whose answers are all learned, each as it is asked for: after the prompt of what came before it.
 
     One chat, unless the format shows earlier turns otherwise than they were written (without their reasoning): then as
     many as that takes.
+
+    Args:
+        length: of a row; what does not fit there with all that came before it is left out.
     """
     chat = chat_format(tokenizer)
     found: list[Chat] = []
     for place, turn in enumerate(turns):
         if turn.role != "assistant":
             continue
-        prompt, earlier = chat.prompt(turns[:place]), ()
+        prompt, response = chat.prompt(turns[:place]), chat.response(turn.reasoning, turn.content)
+        if len(prompt) + len(response) > length:
+            continue
+        earlier: tuple[range, ...] = ()
         if found and prompt[: len(found[-1])] == found[-1].tokens:
             before = found.pop()
             earlier = (*before.earlier, range(len(before.prompt), len(before)))
-        found.append(Chat(prompt, chat.response(turn.reasoning, turn.content), earlier))
+        found.append(Chat(prompt, response, earlier))
     return found
 
 
@@ -86,9 +92,8 @@ def with_follow_ups(tokenizer: Tokenizer, rows: Sequence[Problem], share: float,
     """
     chat, chats = chat_format(tokenizer), encode_chats(tokenizer, rows)
     drawn = np.random.default_rng((seed, len(rows)))
-    for place, before in zip(
-        np.flatnonzero(drawn.random(len(rows)) < share), drawn.permutation(len(rows)), strict=False
-    ):
+    chosen = np.flatnonzero(drawn.random(len(rows)) < share).tolist()
+    for place, before in zip(chosen, drawn.permutation(len(rows)).tolist(), strict=False):
         first, row = rows[before if before != place else before - 1], rows[place]
         turns = (
             Turn("user", first["question"]),

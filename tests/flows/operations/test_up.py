@@ -76,6 +76,9 @@ def test_links_lead_from_each_place_to_the_others(up: House, page: Any) -> None:
     assert "tokenizer.json" in page.content()
     page.goto(up.pages)
     assert page.get_by_role("link", name="tiny").count() >= 1
+    assert "Prefect does not answer" not in page.content()
+    coming = page.locator("#coming").inner_text()
+    assert re.search(r"UTC: |Nothing is scheduled", coming), coming
 
 
 def test_cancelled_in_the_ui_it_is_gone_and_goes_on(up: House, page: Any) -> None:

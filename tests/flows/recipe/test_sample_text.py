@@ -20,10 +20,10 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_it_is_gathered_once() -> None:
     said: list[str] = []
     gather_sample_text(load_recipe("sample"), said.append)
-    assert len(said) == 3
-    assert {path.name for path in Path("data/sample").iterdir()} >= {"wiki", "book", "web"}
+    assert len(said) == 4
+    assert {path.name for path in Path("data/sample").iterdir()} >= {"wiki", "book", "chat", "web"}
     gather_sample_text(load_recipe("sample"), said.append)
-    assert len(said) == 3, "what is there is left alone"
+    assert len(said) == 4, "what is there is left alone"
 
 
 def test_other_recipes_fetch_nothing() -> None:

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+import model.architecture.moe
 from model.architecture.config import Family
 from model.architecture.moe import (
     Gate,
@@ -220,3 +221,31 @@ def test_the_watch_counts_and_moves_the_bias_against_the_load() -> None:
 
 def test_load_statistics_of_an_even_load() -> None:
     assert load_statistics(torch.full((4,), 7.0)) == {"min": 1.0, "max": 1.0, "cv": 0.0}
+
+
+def test_counts_without_waiting_are_those_of_bincount(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = model.architecture.moe
+    chosen = torch.randint(0, 7, (130,), generator=torch.Generator().manual_seed(0))
+    for at_once in (1 << 20, 64):
+        monkeypatch.setattr(module, "COUNTED_AT_ONCE", at_once)
+        counts = module._counted(chosen, 9)
+        assert counts.tolist() == chosen.bincount(minlength=9).tolist()
+        assert counts.dtype is torch.int64
+
+
+def test_the_loss_of_the_gates_logits_is_at_work() -> None:
+    transformer = tiny_model(Family.DEEPSEEK)
+    config = OptimizerConfig(balance_loss=0.0, router_z_loss=0.5)
+    watch = GateWatch(transformer.train(), transformer.config, config, lambda values: values)
+    watch.begin(2)
+    transformer(torch.arange(24).view(2, 12))
+    x_TD: list[Tensor] = []
+    gates = [transformer.model.layers[layer].mlp.gate for layer in transformer.config.moe_layers]
+    for gate in gates:
+        gate.register_forward_pre_hook(lambda gate, inputs: x_TD.append(inputs[0].detach()))
+    loss = torch.as_tensor(watch.take_loss())
+    transformer(torch.arange(24).view(2, 12))
+    expected = sum((x @ gate.weight.t()).logsumexp(-1).square().mean() for x, gate in zip(x_TD, gates, strict=True))
+    torch.testing.assert_close(loss, 0.5 * torch.as_tensor(expected))
+    loss.backward()
+    assert gates[0].weight.grad is not None

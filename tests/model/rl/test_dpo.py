@@ -58,7 +58,7 @@ def test_micro_batches_hold_every_pair_once() -> None:
 @pytest.fixture(scope="module")
 def inputs() -> dict[str, Path]:
     made = shared_artifacts()
-    return {name: made[name] for name in ("tokenizer", "reasoning")} | {"start": made["sft"]}
+    return {name: made[name] for name in ("tokenizer", "reasoning", "shards")} | {"start": made["sft"]}
 
 
 def _config(tmp_path: Path, **changes: Any) -> DpoConfig:

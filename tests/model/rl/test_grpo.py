@@ -23,6 +23,9 @@ from model.architecture.checkpoint import load_model
 from model.facts.training import LayoutFacts
 from model.finetune_sections import GrpoConfig
 from model.rl.grpo import grpo
+from model.rl.rewards import Reward
+from model.rl.rollout import roll_out
+from pipeline.reasoning.problems import read_tasks
 from tests.model.artifacts import shared_artifacts
 from tests.pipeline.corpus import published
 
@@ -59,7 +62,7 @@ def _a_checkpoint_every_step() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def inputs() -> dict[str, Path]:
     made = shared_artifacts()
-    return {name: made[name] for name in ("tokenizer", "reasoning")} | {"start": made["sft"]}
+    return {name: made[name] for name in ("tokenizer", "reasoning", "shards")} | {"start": made["sft"]}
 
 
 def config(**changes: Any) -> GrpoConfig:
@@ -184,3 +187,38 @@ def test_two_ranks_with_split_experts_go_on_where_they_were_killed(
 def test_kinds_of_tasks_that_are_not_there(inputs: dict[str, Path], tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"grpo\.tasks: .*there are basic_arithmetic"):
         grpo(config(tasks=("nonsense",)), inputs, tmp_path)
+
+
+def test_rounds_ask_more_until_enough_questions_teach(inputs: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only the question that a step's second round asks first, and one of the third, have answers of different
+    rewards."""
+    from tokenizers import Tokenizer
+
+    tasks = read_tasks(inputs["reasoning"] / "train.jsonl")[:12]
+    tokenizer = Tokenizer.from_file(str(inputs["tokenizer"] / "tokenizer.json"))
+
+    class Alone:
+        actor, rank, world = load_model(inputs["start"] / "model").eval(), 0, 1
+
+        def gather(self, mine: Any) -> list[Any]:
+            return [mine]
+
+    asked: list[int] = []
+    numbers = {task["question"]: number for number, task in enumerate(tasks)}
+
+    def marks(solution: Any, _: GrpoConfig) -> Reward:
+        question, place = divmod(len(asked), 4)
+        asked.append(place)
+        return Reward(0.0, 0.0, 1.0, float(question in (3, 8) and place == 0))
+
+    monkeypatch.setattr("model.rl.rollout.reward", marks)
+    wanted = config(questions=2, sampling_rounds=5, steps=1)
+    rollout = roll_out(Alone(), tokenizer, tasks, wanted, 0)
+    order = [numbers[row["question"]] for row in rollout.rows[::4]]
+    assert len(order) == len(set(order)) == 10, "five rounds of two questions, none of them twice"
+    assert [len(rollout.answers), len(rollout.learned)] == [40, 8]
+    assert all(any(answer.advantage for answer in rollout.learned[start : start + 4]) for start in (0, 4))
+    assert rollout.informative == pytest.approx(0.2)
+    asked.clear()
+    alone = roll_out(Alone(), tokenizer, tasks, config(questions=2, steps=1), 0)
+    assert alone.learned == alone.answers, "else every answer is learned from, as it always was"

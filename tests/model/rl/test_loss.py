@@ -10,11 +10,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model.finetune_sections import GrpoConfig
+from model.finetune_sections import Advantage, GrpoConfig, LossNormalisation
 from model.rl.batches import SHARED_UP_TO, Answer, micro_batches
-from model.rl.loss import group_advantages, grpo_loss, log_probabilities
+from model.rl.loss import group_advantages, grpo_loss, log_probabilities, token_weight
 from model.rl.policy import Policy
-from model.rl.rewards import reward
+from model.rl.rewards import overlong, reward
 from model.rl.rollout import questions_of_step
 from tests.model.conftest import tiny_model
 
@@ -26,21 +26,28 @@ def slow_loss(
     advantages: list[float],
     clip: float,
     beta: float,
+    clip_high: float | None = None,
+    normalisation: str = "answer",
+    longest: int = 8,
 ) -> float:
-    """Eq 3 and 4 of DeepSeekMath for answers as lists of log probabilities."""
+    """Eq 3 and 4 of DeepSeekMath for answers as lists of log probabilities; Eq 8 of DAPO, whose sum is over the tokens
+    of all answers, and the sum of Dr. GRPO, over a constant."""
     total = 0.0
+    upper = clip if clip_high is None else clip_high
     for answer in range(len(policy)):
         inner = 0.0
         for p, o, r in zip(policy[answer], old[answer], reference[answer], strict=True):
             ratio = math.exp(p - o)
-            clipped = min(max(ratio, 1 - clip), 1 + clip)
+            clipped = min(max(ratio, 1 - clip), 1 + upper)
             divergence = math.exp(r - p) - (r - p) - 1
             inner += min(ratio * advantages[answer], clipped * advantages[answer]) - beta * divergence
-        total += inner / len(policy[answer])
-    return -total / len(policy)
+        total += inner / {"answer": len(policy[answer]), "token": 1, "constant": longest}[normalisation]
+    return -total / (sum(map(len, policy)) if normalisation == "token" else len(policy))
 
 
-def test_loss_and_gradient_are_the_papers() -> None:
+@pytest.mark.parametrize("normalisation", LossNormalisation)
+@pytest.mark.parametrize("clip_high", [None, 0.6])
+def test_loss_and_gradient_are_the_papers(normalisation: LossNormalisation, clip_high: float | None) -> None:
     source = torch.Generator().manual_seed(0)
     lengths = [3, 1, 5, 2]
     draw = lambda: [(torch.rand(n, generator=source, dtype=torch.float64) - 2).tolist() for n in lengths]  # noqa: E731
@@ -50,14 +57,20 @@ def test_loss_and_gradient_are_the_papers() -> None:
     def flat(values: list[list[float]]) -> torch.Tensor:
         return torch.tensor([value for row in values for value in row], dtype=torch.float64)
 
-    weights_N = torch.tensor([1 / (len(lengths) * n) for n in lengths for _ in range(n)], dtype=torch.float64)
+    def slowly() -> float:
+        return slow_loss(policy, old, reference, advantages, 0.2, 0.04, clip_high, normalisation)
+
+    weigh = token_weight(lengths, normalisation, 8)
+    weights_N = torch.tensor([weigh(n) for n in lengths for _ in range(n)], dtype=torch.float64)
     spread_N = torch.tensor(
         [a for a, n in zip(advantages, lengths, strict=True) for _ in range(n)], dtype=torch.float64
     )
     logprobs_N = flat(policy).requires_grad_()
-    terms = grpo_loss(logprobs_N, flat(old), flat(reference), spread_N, weights_N, clip=0.2, kl_weight=0.04)
+    terms = grpo_loss(
+        logprobs_N, flat(old), flat(reference), spread_N, weights_N, clip=0.2, kl_weight=0.04, clip_high=clip_high
+    )
     terms.loss.backward()
-    assert terms.loss.item() == pytest.approx(slow_loss(policy, old, reference, advantages, 0.2, 0.04), abs=1e-12)
+    assert terms.loss.item() == pytest.approx(slowly(), abs=1e-12)
     assert 0 < terms.clipped < 1
     assert logprobs_N.grad is not None
     gradient = logprobs_N.grad.tolist()
@@ -66,9 +79,9 @@ def test_loss_and_gradient_are_the_papers() -> None:
         for column in range(lengths[row]):
             kept = policy[row][column]
             policy[row][column] = kept + step
-            above = slow_loss(policy, old, reference, advantages, 0.2, 0.04)
+            above = slowly()
             policy[row][column] = kept - step
-            below = slow_loss(policy, old, reference, advantages, 0.2, 0.04)
+            below = slowly()
             policy[row][column] = kept
             assert gradient[place] == pytest.approx((above - below) / (2 * step), abs=1e-8)
             place += 1
@@ -92,6 +105,28 @@ def test_advantages_are_standard_scores_of_the_group(rewards: list[list[float]])
         assert scores == pytest.approx(wanted)
 
 
+def test_a_wider_clip_upwards_lets_unlikely_tokens_go_on() -> None:
+    old_N = torch.tensor([-3.0, -3.0])
+    logprobs_N = (old_N + torch.tensor([1.25, 0.75]).log()).requires_grad_()  # ratios
+    edges_N, weights_N = torch.tensor([1.0, -1.0]), torch.ones(2)
+    for clip_high, wanted in ((None, 2.0), (0.28, 1.0)):
+        terms = grpo_loss(logprobs_N, old_N, None, edges_N, weights_N, clip=0.2, kl_weight=0, clip_high=clip_high)
+        assert terms.clipped.item() == wanted, "downwards the bound stays where it was"
+
+
+def test_advantages_may_stay_in_units_of_reward() -> None:
+    rewards_QG = torch.tensor([[0.0, 0.0, 0.0, 1.0], [1.2, 1.2, 1.2, 1.2]], dtype=torch.float64)
+    found = group_advantages(rewards_QG, Advantage.MEAN)
+    assert found.tolist() == [[-0.25, -0.25, -0.25, 0.75], [0.0] * 4]
+
+
+def test_an_answer_loses_for_its_last_tokens() -> None:
+    """Eq 13 of DAPO: nothing up to L - C, then in proportion, and all of it without an end."""
+    config = GrpoConfig(max_new_tokens=10, overlong_tokens=4)
+    assert [overlong(length, True, config) for length in (1, 6, 7, 9, 10)] == [0, 0, 0.25, 0.75, 1]
+    assert overlong(10, False, config) == 1
+
+
 def test_log_probabilities_and_entropy() -> None:
     logits_NV = torch.randn(5, 7, generator=torch.Generator().manual_seed(1))
     tokens_N = torch.tensor([0, 6, 3, 3, 1])
@@ -112,10 +147,12 @@ def test_micro_batches_give_every_answer_token_its_probability_and_weight(max_to
             tokens = torch.randint(0, 97, (length,), generator=source).tolist()
             answers.append(Answer(prompt, tokens, [0.0] * length, 1000.0 * number + length))
     seen: dict[float, list[float]] = {}
+    weigh = token_weight([len(answer.tokens) for answer in answers], LossNormalisation.ANSWER, 140)
     weight = 0.0
     with torch.no_grad():
         parts = [
-            micro_batches(answers, max_tokens, torch.device("cpu"), rank=rank, world=world) for rank in range(world)
+            micro_batches(answers, max_tokens, torch.device("cpu"), weigh, rank=rank, world=world)
+            for rank in range(world)
         ]
         assert len({len(share) for share in parts}) == 1, "as many for each rank"
         for part in (part for share in parts for part in share if part.weights_N.any()):

@@ -98,7 +98,7 @@ def test_every_answer_of_a_conversation_is_learned_as_it_is_asked_for(words: Tok
              Turn("assistant", "2", "1+1=2"), Turn("user", "Thanks"), Turn("assistant", "Gladly.")]  # fmt: skip
     chat, pad = chat_format(words), token_id(words, "<|pad|>")
     found = []
-    for each in encode_conversation(words, turns):
+    for each in encode_conversation(words, turns, 256):
         batch = ChatBatches([each], 256, 1, pad, None).batch(0, 0, 1)
         tokens = batch.tokens_BT[0].tolist()
         learned = [*batch.loss_tokens_BT()[0].tolist(), False]
@@ -106,11 +106,16 @@ def test_every_answer_of_a_conversation_is_learned_as_it_is_asked_for(words: Tok
         for start in starts:
             end = next(place for place in range(start, 256) if not learned[place - 1])
             found.append((tokens[:start], tokens[start:end]))
-    assert found == [
+    wanted = [
         (chat.prompt(turns[:place]), chat.response(turn.reasoning, turn.content))
         for place, turn in enumerate(turns)
         if turn.role == "assistant"
     ]
+    assert found == wanted
+    fits = sum(map(len, wanted[1]))
+    some = [each.tokens for each in encode_conversation(words, turns, fits)]
+    assert max(map(len, some)) <= fits
+    assert [*wanted[1][0], *wanted[1][1]] in some, "as far as it fits a row"
 
 
 def test_a_share_of_the_tasks_follows_another(words: Tokenizer) -> None:

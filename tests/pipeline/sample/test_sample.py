@@ -35,7 +35,7 @@ def test_twice_gives_the_same_bytes_whatever_the_environment(
 ) -> None:
     lines: list[str] = []
     assert sample.gather(tmp_path / "a", lines.append)
-    assert [line.split(":")[0] for line in lines] == ["sample wiki", "sample book", "sample web"]
+    assert [line.split(":")[0] for line in lines] == ["sample wiki", "sample book", "sample chat", "sample web"]
     monkeypatch.setenv("PYTHONHASHSEED", "77")
     monkeypatch.setenv("COLUMNS", "33")
     monkeypatch.setenv("HOME", str(tmp_path.with_name("home")))  # pip asks programs that write there
@@ -98,6 +98,7 @@ def test_a_killed_gathering_leaves_nothing_half_and_no_server(tmp_path: Path) ->
     assert process.stdout is not None
     assert process.stdout.readline().startswith("sample wiki")
     assert process.stdout.readline().startswith("sample book")
+    assert process.stdout.readline().startswith("sample chat")
     web = tmp_path / f".sample.{process.pid}" / "web" / "pydoc.warc.gz"
     deadline = time.monotonic() + 60
     while not (web.exists() and web.stat().st_size) and time.monotonic() < deadline:

@@ -1,0 +1,302 @@
+"""The page to open in the morning: what runs, how the last nights went, who is champion, what comes next, what failed.
+
+All of it is read from the store's records and manifests, but for the schedule, which Prefect is asked for.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import lru_cache
+from pathlib import Path
+
+from flows.operations.schedule import Coming
+from flows.report.report import write_report
+from flows.report.sparkline import sparkline
+from flows.report.templating import templates
+from flows.run.links import links_of
+from flows.run.record import GateRecord, RunRecord, read_record
+from infra.durable import write_durably
+from infra.events import Advanced, Begun, Event, EventReader, Measured
+from infra.manifest import Manifest
+from infra.store import Store
+from infra.units import decimal, duration, percent, size
+
+__all__ = [
+    "OverviewRow",
+    "Progress",
+    "Rates",
+    "overview_page",
+    "overview_rows",
+    "progress_of",
+    "trends_of",
+    "write_overview",
+]
+
+RUNS_SHOWN = 60
+NIGHTS = 14
+"""Runs of a recipe whose trend is drawn."""
+STEADY_SECONDS = 20.0
+"""A rate over less than this is not worth telling."""
+FEW_BYTES = 10 << 30
+"""Free space below which the disk is a worry."""
+MOST_FAILURES = 5
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far the stage is that a run is at."""
+
+    stage: str
+    phase: str = ""
+    done: float = 0
+    total: float = 0
+    """0 where nobody knows."""
+    unit: str = ""
+    loss: float | None = None
+    left: float | None = None
+    """Seconds of this phase; None while that cannot be known."""
+
+    @property
+    def share(self) -> float | None:
+        """Of the phase that is done."""
+        return min(1.0, self.done / self.total) if self.total else None
+
+
+@dataclass(frozen=True)
+class OverviewRow:
+    """What a person wants to see of a run."""
+
+    run_id: str
+    recipe: str
+    state: str
+    started: str
+    seconds: float | None
+    made: int
+    """Stages that the run made,"""
+    stages: int
+    """of so many."""
+    planned: int
+    """Stages that it was to have."""
+    model: str
+    promoted: bool
+    gates: Sequence[GateRecord]
+    accuracy: float | None
+    error: str
+    links: Mapping[str, str]
+    """Title to address."""
+
+    @classmethod
+    def of(cls, record: RunRecord) -> OverviewRow:
+        """From the record of the run."""
+        release = record.release
+        return cls(
+            run_id=record.run_id,
+            recipe=record.recipe_name,
+            state=record.state_now,
+            started=record.started,
+            seconds=record.seconds,
+            made=sum(entry.state == "made" for entry in record.stages.values()),
+            stages=len(record.stages),
+            planned=max(len(record.plan), len(record.stages)),
+            model=f"{release.model} v{release.version}" if release.version else "",
+            promoted=release.promoted,
+            gates=release.gates,
+            accuracy=next((gate.value for gate in release.gates if gate.gate == "accuracy"), None),
+            error=(record.error or "").split("\n")[0],
+            links={title: where for title, where in links_of(record).items() if title != "Report"},
+        )
+
+
+@dataclass(frozen=True)
+class Trend:
+    """One number of a recipe over its last runs."""
+
+    what: str
+    last: str
+    drawn: str
+    """An SVG; empty where there are fewer than two runs that have it."""
+
+
+class Rates:
+    """How fast phases go, by what was seen of them when the page was asked for before: events bear no times."""
+
+    def __init__(self) -> None:
+        self._first: dict[tuple[str, str, str], tuple[float, float]] = {}
+
+    def left(self, run_id: str, seen: Progress, now: float) -> float | None:
+        """Seconds that the phase still takes; None before its rate is known."""
+        began, before = self._first.setdefault((run_id, seen.stage, seen.phase), (now, seen.done))
+        elapsed, done = now - began, seen.done - before
+        if not seen.total or done <= 0 or elapsed < STEADY_SECONDS:
+            return None
+        return max(0.0, seen.total - seen.done) * elapsed / done
+
+
+def overview_page(
+    store: Store, links: Mapping[str, str], coming: Sequence[Coming] | None = None, rates: Rates | None = None
+) -> str:
+    """The overview as one HTML page.
+
+    Args:
+        links: of its head, title to address; none where the page is a file.
+        coming: what is scheduled; None where nobody could be asked.
+        rates: kept from one page to the next, for the time that is left.
+    """
+    found = [record for name in reversed(store.runs()[-RUNS_SHOWN:]) if (record := read_record(store, name))]
+    rows = [OverviewRow.of(record) for record in found]
+    page = templates().get_template("overview.html")
+    return page.render(
+        rows=rows,
+        running=[
+            (row, progress_of(record, store, rates)) for row, record in zip(rows, found, strict=True) if _runs(row)
+        ],
+        nights=list(_nights(found, rows, store)),
+        champions=list(_champions(rows)),
+        failures=[row for row in rows if row.state in ("failed", "interrupted")][:MOST_FAILURES],
+        cards=_cards(rows, store),
+        coming=coming,
+        links=links,
+        store=store.address,
+        served=bool(links),
+        now=datetime.now(UTC).strftime("%-d %B %Y, %H:%M UTC"),
+    )
+
+
+def write_overview(store: Store) -> Path:
+    """The overview as a file beside the reports, for where nothing is served."""
+    path = store.local / "runs" / "index.html"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for row in overview_rows(store, RUNS_SHOWN):
+        report = path.parent / f"{row.run_id}.html"
+        record = read_record(store, row.run_id)
+        if record and not report.exists():
+            write_report(record, store, report)
+    write_durably(path, overview_page(store, {}).encode())
+    return path
+
+
+def overview_rows(store: Store, limit: int) -> list[OverviewRow]:
+    """The latest runs, newest first."""
+    found = (read_record(store, name) for name in reversed(store.runs()[-limit:]))
+    return [OverviewRow.of(record) for record in found if record is not None]
+
+
+def progress_of(record: RunRecord, store: Store, rates: Rates | None = None) -> Progress | None:
+    """How far the stage is that a run is at, as its events on this machine tell; None where no stage runs."""
+    at = next(((name, each) for name, each in record.stages.items() if each.state == "running"), None)
+    if at is None:
+        return None
+    name, stage = at
+    found = Progress(name)
+    with contextlib.suppress(OSError):
+        for event in EventReader(store.staging(name, stage.identity).events).new():
+            found = _after(found, event)
+    return replace(found, left=rates.left(record.run_id, found, time.monotonic())) if rates else found
+
+
+def _after(found: Progress, event: Event) -> Progress:
+    match event:
+        case Begun():
+            return Progress(found.stage, event.phase, event.done, event.total, event.unit)
+        case Advanced():
+            return replace(found, done=found.done + event.amount)
+        case Measured() if (loss := event.values.get("loss")) is not None:
+            return replace(found, loss=loss)
+    return found
+
+
+def _runs(row: OverviewRow) -> bool:
+    return row.state == "running"
+
+
+def _nights(
+    found: Sequence[RunRecord], rows: Sequence[OverviewRow], store: Store
+) -> Iterator[tuple[str, list[OverviewRow], list[Trend]]]:
+    """For each recipe its last runs, the oldest first, and how its numbers went."""
+    by_recipe: dict[str, list[tuple[RunRecord, OverviewRow]]] = defaultdict(list)
+    for record, row in zip(found, rows, strict=True):
+        if len(by_recipe[record.recipe_name]) < NIGHTS:
+            by_recipe[record.recipe_name].insert(0, (record, row))
+    for recipe, pairs in by_recipe.items():
+        yield recipe, [row for _, row in pairs], trends_of([record for record, _ in pairs], store)
+
+
+def trends_of(found: Sequence[RunRecord], store: Store) -> list[Trend]:
+    """Accuracy, bits per byte, processor hours and time of completed runs, in their order."""
+    done = [record for record in found if record.state == "completed"]
+    numbers = {
+        "accuracy": ([_evaluated(record, store, "accuracy") for record in done], percent),
+        "bits per byte": ([_evaluated(record, store, "bits_per_byte") for record in done], decimal),
+        "processor hours": ([_processor_hours(record, store) for record in done], decimal),
+        "time": ([record.seconds for record in done], duration),
+    }
+    trends = []
+    for what, (values, form) in numbers.items():
+        known = [value for value in values if value is not None]
+        if known:
+            trends.append(Trend(what, form(known[-1]), sparkline(known, f"{what}: {', '.join(map(form, known))}")))
+    return trends
+
+
+def _evaluated(record: RunRecord, store: Store, what: str) -> float | None:
+    """A measure of the last checkpoint that the run's evaluation tells of."""
+    manifest = _manifest(record, store, "evaluate")
+    if manifest is None:
+        return None
+    measures = [
+        float(value)
+        for name, value in manifest.metrics.items()
+        if name.startswith(f"{what}_") and isinstance(value, int | float) and name.count("_") == what.count("_") + 1
+    ]
+    return measures[-1] if measures else None
+
+
+def _processor_hours(record: RunRecord, store: Store) -> float | None:
+    """That the stages took which the run made itself."""
+    made = [name for name, stage in record.stages.items() if stage.state == "made"]
+    costs = [manifest.cost.get("cpu_seconds", 0.0) for name in made if (manifest := _manifest(record, store, name))]
+    return sum(costs) / 3600 if costs else None
+
+
+def _manifest(record: RunRecord, store: Store, stage: str) -> Manifest | None:
+    entry = record.stages.get(stage)
+    is_there = entry is not None and entry.identity and entry.state not in ("running", "failed")
+    return _kept_manifest(store, stage, entry.identity) if entry and is_there else None
+
+
+@lru_cache(maxsize=4096)
+def _kept_manifest(store: Store, stage: str, identity: str) -> Manifest | None:
+    """A manifest, which never changes once it is there: the page asks for the same ones every half minute."""
+    try:
+        return store.find(stage, identity)
+    except (OSError, ValueError):
+        return None
+
+
+def _champions(rows: Sequence[OverviewRow]) -> Iterator[OverviewRow]:
+    """The latest promotion of each model."""
+    seen = set()
+    for row in rows:
+        name = row.model.rpartition(" ")[0]
+        if row.promoted and name not in seen:
+            seen.add(name)
+            yield row
+
+
+def _cards(rows: Sequence[OverviewRow], store: Store) -> list[tuple[str, str, str]]:
+    """The few numbers at the top: value, what it is, and a remark."""
+    ended = [row for row in rows if not _runs(row)]
+    good = [row for row in ended if row.state == "completed"]
+    disk = shutil.disk_usage(store.local)
+    low = "! little is left: deepmill gc" if disk.free < FEW_BYTES else f"of {size(disk.total)}"
+    return [
+        (str(len(rows) - len(ended)), "running", ""),
+        (percent(len(good) / len(ended)) if ended else "–", "of the latest runs completed", f"{len(ended)} ended"),
+        (size(disk.free), "free on the store's disk", low),
+    ]
