@@ -1,12 +1,13 @@
-"""What only a GPU can verify: ``python -m bench.gpu [--quick] [--json FILE] [--only SECTION ...]``.
+"""What only a GPU can verify: ``python -m bench.gpu [--quick] [--json FILE] [--part SECTION ...]``.
 
 `kernels`: FlashAttention on packed documents and the experts' grouped products against plain versions, in value,
 gradient and time. `exactness` (`bench.gpu_exactness`): one training in every layout that one GPU has, against the
 CPU's losses; twice the same bits; a resumed run. `speed` (`bench.gpu_speed`): tokens per second against transformers,
-the share of the GPU's matrix peak, memory against `deepmill plan`, generation. A section that fails is told at the end,
-and the others run. Without a GPU it says so and verifies nothing: there, CPU tests hold the wrappers' shapes and masks
-(`tests/model/architecture/test_packed.py`, `tests/model/architecture/test_grouped.py`). ``--device cpu`` goes through
-the motions in small.
+the share of the GPU's matrix peak, memory against `deepmill plan`, generation. `finetune` (`bench.gpu_finetune`): the
+stages `sft` and `grpo` against the CPU's losses and rewards, killed and resumed, and beside TRL. A section that fails
+is told at the end, and the others run. Without a GPU it says so and verifies nothing: there, CPU tests hold the
+wrappers' shapes and masks (`tests/model/architecture/test_packed.py`, `tests/model/architecture/test_grouped.py`).
+``--device cpu`` goes through the motions in small.
 """
 
 from __future__ import annotations
@@ -25,7 +26,12 @@ from torch import Tensor
 
 from bench.table import Row, print_table, row
 
-SECTIONS = {"kernels": "bench.gpu", "exactness": "bench.gpu_exactness", "speed": "bench.gpu_speed"}
+SECTIONS = {
+    "kernels": "bench.gpu",
+    "exactness": "bench.gpu_exactness",
+    "speed": "bench.gpu_speed",
+    "finetune": "bench.gpu_finetune",
+}
 """Where each section's `measure(device, quick)` is."""
 SHAPES = {
     # query heads, key-value heads, query width, value width
@@ -47,7 +53,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="shorter rows, fewer rounds")
     parser.add_argument("--json", type=Path, help="where the rows go")
-    parser.add_argument("--only", nargs="+", choices=SECTIONS, default=list(SECTIONS))
+    parser.add_argument("--part", "--only", nargs="+", choices=SECTIONS, default=list(SECTIONS))
     parser.add_argument("--device", default="cuda", choices=("cuda", "cpu"), help=argparse.SUPPRESS)
     chosen = parser.parse_args()
     rows: list[Row] = []
@@ -58,18 +64,18 @@ def main() -> None:
         device = torch.device(chosen.device)
         name = torch.cuda.get_device_name() if device.type == "cuda" else "the CPU, for practice"
         print(f"{name}, torch {torch.__version__}")
-        for section in chosen.only:
+        for section in chosen.part:
             begun = time.perf_counter()
             try:
                 found = importlib.import_module(SECTIONS[section]).measure(device, chosen.quick)
                 print_table(found)
                 rows += found
+                if chosen.json:  # what there is, should the time run out
+                    chosen.json.write_text(json.dumps(rows, indent=2) + "\n")
             except Exception:  # the other sections are worth having
                 traceback.print_exc()
                 failed.append(section)
             print(f"{section}: {time.perf_counter() - begun:.0f} s", flush=True)
-    if chosen.json:
-        chosen.json.write_text(json.dumps(rows, indent=2) + "\n")
     if failed:
         raise SystemExit(f"failed: {', '.join(failed)}")
 

@@ -21,6 +21,9 @@ __all__ = [
     "DpoConfig",
     "EsftScore",
     "GrpoConfig",
+    "Held",
+    "LoraConfig",
+    "LoraTarget",
     "LossNormalisation",
     "ReinforcementReplayConfig",
     "RejectionConfig",
@@ -116,6 +119,45 @@ class EsftScore(StrEnum):
     """Share of the tokens' choices (ESFT-Token)."""
 
 
+class LoraTarget(StrEnum):
+    """Which weights get an adapter."""
+
+    ATTENTION = "attention"
+    EXPERTS = "experts"
+    """The routed experts, each one of its own."""
+    FEED_FORWARD = "feed_forward"
+    """Dense layers and shared experts."""
+
+
+class Held(StrEnum):
+    """How the weights that do not move are held in training."""
+
+    FP32 = "fp32"
+    Q8_0 = "q8_0"
+    """In 8-bit codes: 8.5 bits per weight."""
+    Q4_0 = "q4_0"
+    """In 4-bit codes: 4.5 bits per weight."""
+
+
+class LoraConfig(Section):
+    """Low-rank adapters (LoRA, arXiv 2106.09685): the weights stay, and two narrow matrices beside each are trained.
+
+    The artifact has the adapter in peft's format, and the model with it merged.
+    """
+
+    rank: int = Field(16, ge=1)
+    """Width of an adapter; of each expert's too."""
+    alpha: float = Field(32.0, gt=0)
+    """The adapter counts alpha / rank times (LoRA learns less and forgets less, arXiv 2405.09673: twice the rank)."""
+    targets: tuple[LoraTarget, ...] = Field(tuple(LoraTarget), min_length=1)
+    """Which weights get one (arXiv 2405.09673: all)."""
+    held: Held = Held.FP32
+    """How the weights beside them are held: codes of 8 or 4 bits make it QLoRA (arXiv 2305.14314), where rows are a
+    multiple of 32 weights. What is merged is then what the codes say."""
+    adapter: ExternalPaths = Field((), max_length=1)
+    """Folder of an adapter in peft's format to go on from, made for the very model that the stage starts from."""
+
+
 class SftConfig(TrainingConfig):
     """Supervised fine-tuning on chains of thought (defaults: DeepSeekMath, arXiv 2402.03300, section 3.2)."""
 
@@ -133,6 +175,8 @@ class SftConfig(TrainingConfig):
     """Steps of linear warm-up."""
     trained: Trained = Trained.ALL
     """Which weights move."""
+    lora: Annotated[LoraConfig | None, Added] = None
+    """Train adapters instead of the weights themselves; ``{}`` for the defaults."""
     follow_ups: float = Field(0.1, ge=0, le=1)
     """Share of the tasks that are asked as the second question of a conversation, after another task and its answer."""
     esft_score: EsftScore = EsftScore.TOKEN
@@ -148,6 +192,13 @@ class SftConfig(TrainingConfig):
     """Most tokens it may write for one of them."""
     replay: ReplayConfig = ReplayConfig()
     """What is read besides, so that the model does not unlearn it."""
+
+    @model_validator(mode="after")
+    def _one_way_to_train_less(self) -> SftConfig:
+        """Adapters leave all weights alone, the chosen experts too."""
+        if self.lora is not None and self.trained is not Trained.ALL:
+            raise ValueError("lora and trained: experts exclude each other; leave one out")
+        return self
 
 
 class Advantage(StrEnum):

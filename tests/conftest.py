@@ -1,4 +1,4 @@
-"""What every test may use: one of each server per session, and how two workers share the suite."""
+"""What every test may use: one of each server per session, and how workers share the suite."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from xdist.remote import Producer
 from tests.cpu import Cpu
 from tests.infra import ray, slurm
 from tests.infra.s3 import s3_server, weed
-from tests.schedule import Schedule, arrange
+from tests.schedule import Schedule, arrange, group_of
 from tests.shared import KEY
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is there: the workers share the cores
@@ -45,6 +45,18 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Schedul
 @pytest.hookimpl(tryfirst=True)  # before pytest selects by marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     arrange(items)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """The cluster's servers end with the last test of their group: idle ones take processor seconds and memory.
+
+    Who asks for one later gets a new one.
+    """
+    if group_of(item.nodeid) == "cluster" and nextitem is not None and group_of(nextitem.nodeid) != "cluster":
+        for name in ("ray_place", "slurm_variables", "s3"):
+            for definition in item.session._fixturemanager._arg2fixturedefs.get(name, ()):
+                definition.finish(item._request)  # type: ignore[attr-defined]
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -1,4 +1,4 @@
-"""How two workers share the suite: a file's tests stay together, so do those that share servers; the long come first.
+"""How workers share the suite: a file's tests stay together, so do those that share servers; the long come first.
 
 pytest-xdist asks for a scheduler, which lives in the process that hands the work out and knows tests by their names
 alone (its own marks for groups do not work with pytest 9.2).
@@ -44,7 +44,7 @@ SLOW = (
     "tests/model/serving/test_engine.py",
     "tests/model/training/test_continued.py::test_two_ranks",
     "tests/model/training/test_layouts.py",
-    "tests/model/training/test_sft.py::test_two_ranks",
+    "tests/model/training/test_replay.py::test_two_ranks",
     "tests/model/training/test_training.py::test_a_killed_run",
     "tests/pipeline/test_hostile.py",
     "tests/pipeline/sample/test_sample.py",

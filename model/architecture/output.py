@@ -10,12 +10,13 @@ Shapes: t rows (rows of a batch x positions), D hidden, V vocabulary, c rows of 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["IGNORED", "OutputLayer"]
+__all__ = ["IGNORED", "Learned", "OutputLayer"]
 
 IGNORED = -100
 """Target of a position that is not learned from, as torch has it."""
@@ -25,20 +26,37 @@ LEAST_ROWS = 128
 """Of a chunk, whatever the vocabulary: narrower products are slow."""
 
 
+@dataclass(frozen=True)
+class Learned:
+    """Which rows are learned from. Found where a batch is made, nobody waits for the device that it is learned on."""
+
+    places_t: Tensor
+    """Their numbers, int64."""
+    tokens_t: Tensor
+    """The token that each predicts, int64."""
+
+    @classmethod
+    def of(cls, targets: Tensor) -> Learned:
+        """From int64 targets of all rows, `IGNORED` ones apart. Asked of a GPU, this waits for all work before."""
+        targets_t = targets.flatten()
+        places_t = (targets_t != IGNORED).nonzero().flatten()
+        return cls(places_t, targets_t.index_select(0, places_t) if len(places_t) < len(targets_t) else targets_t)
+
+
 class OutputLayer(nn.Linear):
     """From normed states to logits, or with targets to the sum of their cross entropies."""
 
     def __init__(self, hidden: int, vocabulary: int) -> None:
         super().__init__(hidden, vocabulary, bias=False)
 
-    def forward(self, h: Tensor, targets: Tensor | None = None) -> Tensor:
+    def forward(self, h: Tensor, targets: Tensor | Learned | None = None) -> Tensor:
         """Logits [..., V] of the states [..., D]; or the summed loss of int64 `targets` [...], `IGNORED` ones apart."""
         if targets is None:
             return super().forward(h)
-        learned_t = (targets.flatten() != IGNORED).nonzero().flatten()
-        h_tD, targets_t = h.flatten(0, -2), targets.flatten()
-        if len(learned_t) < len(targets_t):
-            h_tD, targets_t = h_tD.index_select(0, learned_t), targets_t.index_select(0, learned_t)
+        learned = targets if isinstance(targets, Learned) else Learned.of(targets)
+        h_tD, targets_t = h.flatten(0, -2), learned.tokens_t
+        if len(targets_t) < len(h_tD):
+            h_tD = h_tD.index_select(0, learned.places_t)
         weight_VD: Tensor = self.weight
         if torch.is_autocast_enabled(h.device.type):
             dtype = torch.get_autocast_dtype(h.device.type)

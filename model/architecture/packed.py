@@ -21,7 +21,7 @@ from torch import Tensor
 
 from model.architecture.causal import attend_in_blocks, suits_blocks
 
-__all__ = ["BEGINNING", "Documents", "Mask", "attend", "document_mask", "takes_flash"]
+__all__ = ["BEGINNING", "Documents", "Mask", "attend", "document_mask", "document_starts", "takes_flash"]
 
 BEGINNING = -1
 """Number of the document that a row begins with and all others of the row go on from."""
@@ -42,12 +42,21 @@ class Documents:
 
     @classmethod
     def of(cls, documents_BT: Tensor) -> Documents:
-        """From the number of each token's document within its row; a document is a run of equal numbers."""
-        is_first_BT = torch.ones_like(documents_BT, dtype=torch.bool)
-        is_first_BT[:, 1:] = documents_BT[:, 1:] != documents_BT[:, :-1]
-        starts_M = is_first_BT.flatten().nonzero().flatten()
-        starts_M1 = torch.cat((starts_M, starts_M.new_tensor([documents_BT.numel()])))
-        return cls(starts_M1.to(torch.int32), documents_BT.shape[1])
+        """From the number of each token's document within its row."""
+        return cls(document_starts(documents_BT), documents_BT.shape[1])
+
+
+def document_starts(documents_BT: Tensor) -> Tensor:
+    """The first token of each document of rows laid end to end, and the number of all tokens: int32 [M + 1].
+
+    `documents_BT` has the number of each token's document within its row; a document is a run of equal numbers. How
+    many there are must be known to make room for them: asked of a GPU, this waits for all work before.
+    """
+    is_first_BT = torch.ones_like(documents_BT, dtype=torch.bool)
+    is_first_BT[:, 1:] = documents_BT[:, 1:] != documents_BT[:, :-1]
+    starts_M = is_first_BT.flatten().nonzero().flatten()
+    starts_M1 = torch.cat((starts_M, starts_M.new_tensor([documents_BT.numel()])))
+    return starts_M1.to(torch.int32)
 
 
 Mask = Tensor | Documents | None
@@ -62,13 +71,21 @@ def takes_flash(device: torch.device, dtype: torch.dtype, width: int) -> bool:
     return torch.cuda.get_device_capability(device) >= (8, 0)
 
 
-def document_mask(documents_BT: Tensor, dtype: torch.dtype, width: int, *, branches: bool = False) -> Mask:
+def document_mask(
+    documents_BT: Tensor,
+    dtype: torch.dtype,
+    width: int,
+    *,
+    branches: bool = False,
+    starts_M1: Tensor | None = None,
+) -> Mask:
     """The mask of packed rows, in the form that the kernel for this device, `dtype` and head width takes.
 
-    With `branches` documents see `BEGINNING` besides themselves, which no kernel but the masked one can do.
+    With `branches` documents see `BEGINNING` besides themselves, which no kernel but the masked one can do. `starts_M1`
+    is what `document_starts` found before the rows went to a device.
     """
     if not branches and takes_flash(documents_BT.device, dtype, width):
-        return Documents.of(documents_BT)
+        return Documents(document_starts(documents_BT) if starts_M1 is None else starts_M1, documents_BT.shape[1])
     length = documents_BT.shape[1]
     causal_TT = torch.ones(length, length, dtype=torch.bool, device=documents_BT.device).tril()
     seen_BTT = documents_BT[:, :, None] == documents_BT[:, None, :]
@@ -109,6 +126,8 @@ def _flash(q_BTNQ: Tensor, k_BTGQ: Tensor, v_BTGV: Tensor, documents: Documents,
     """
     value = v_BTGV.shape[-1]
     width = -(-max(q_BTNQ.shape[-1], value) // 8) * 8
+    # not said where it is not needed: torch 2.11 has no such argument
+    shared: dict[str, bool] = {"enable_gqa": True} if q_BTNQ.shape[2] != k_BTGQ.shape[2] else {}
     q_tNW, k_tGW, v_tGW = (F.pad(x, (0, width - x.shape[-1])).flatten(0, 1) for x in (q_BTNQ, k_BTGQ, v_BTGV))
     y_tNW: Tensor = _kernel()(
         q_tNW,
@@ -120,6 +139,6 @@ def _flash(q_BTNQ: Tensor, k_BTGQ: Tensor, v_BTGV: Tensor, documents: Documents,
         documents.longest,
         scale=scale,
         window_size=(-1, 0),  # causal
-        enable_gqa=q_tNW.shape[1] != k_tGW.shape[1],
+        **shared,
     )
     return y_tNW[..., :value].unflatten(0, q_BTNQ.shape[:2])

@@ -18,7 +18,7 @@ from model.architecture.attention import LatentAttention, MultiHeadAttention, RM
 from model.architecture.cache import KVCache
 from model.architecture.config import ModelConfig
 from model.architecture.moe import FeedForward, MixtureOfExperts
-from model.architecture.output import OutputLayer
+from model.architecture.output import Learned, OutputLayer
 from model.architecture.packed import Mask, document_mask
 from model.architecture.rotary import rotary_tables
 
@@ -122,7 +122,8 @@ class Transformer(nn.Module):
         positions_BT: Tensor | None = None,
         cache: KVCache | None = None,
         further: bool = False,
-        targets: Sequence[Tensor] | None = None,
+        targets: Sequence[Tensor | Learned] | None = None,
+        starts: Sequence[Tensor] | None = None,
     ) -> Tensor | tuple[Tensor, ...]:
         """Logits [B, T, V] in fp32 of the token after each position.
 
@@ -137,16 +138,18 @@ class Transformer(nn.Module):
         of the token k + 1 places after each position.
 
         With `targets` [B, T - k] for k = 0 and as many depths as are wanted, a tuple of their summed losses instead
-        (`model.output`).
+        (`model.architecture.output`). `starts`, of the rows without their last k tokens, is what
+        `model.architecture.packed.document_starts` found of `documents_BT` before it went to a device.
         """
-        h_BTD = self.hidden(tokens_BT, documents_BT, positions_BT, cache)
+        h_BTD = self.hidden(tokens_BT, documents_BT, positions_BT, cache, starts)
         if targets is not None:
-            states = [h_BTD, *(self.mtp_hidden_states(h_BTD, tokens_BT, documents_BT) if len(targets) > 1 else ())]
+            deeper = self.mtp_hidden_states(h_BTD, tokens_BT, documents_BT, starts) if len(targets) > 1 else []
+            states = [h_BTD, *deeper]
             return tuple(self.lm_head(x_BtD, wanted) for x_BtD, wanted in zip(states, targets, strict=True))
         logits_BTV = self.lm_head(h_BTD).float()
         if not further:
             return logits_BTV
-        deeper = self.mtp_hidden_states(h_BTD, tokens_BT, documents_BT)
+        deeper = self.mtp_hidden_states(h_BTD, tokens_BT, documents_BT, starts)
         return (logits_BTV, *(self.lm_head(x_BtD).float() for x_BtD in deeper))
 
     def hidden(
@@ -155,6 +158,7 @@ class Transformer(nn.Module):
         documents_BT: Tensor | None = None,
         positions_BT: Tensor | None = None,
         cache: KVCache | None = None,
+        starts: Sequence[Tensor] | None = None,
     ) -> Tensor:
         """The normed last hidden state [B, T, D]: what the output layer reads."""
         mask: Mask = None
@@ -169,14 +173,20 @@ class Transformer(nn.Module):
         elif positions_BT is None:
             positions_BT = torch.arange(tokens_BT.shape[1], device=tokens_BT.device)[None]
         if documents_BT is not None:
-            mask = self._document_mask(documents_BT, branches=branches)
+            mask = self._document_mask(documents_BT, starts, branches=branches)
         rotary = rotary_tables(positions_BT, self.config)
         x_BTD = self.model.embed_tokens(tokens_BT)
         for layer in self.model.layers[: self.config.num_hidden_layers]:
             x_BTD = self._run(layer, x_BTD, rotary, mask, cache)
         return self.model.norm(x_BTD)
 
-    def mtp_hidden_states(self, h_BTD: Tensor, tokens_BT: Tensor, documents_BT: Tensor | None = None) -> list[Tensor]:
+    def mtp_hidden_states(
+        self,
+        h_BTD: Tensor,
+        tokens_BT: Tensor,
+        documents_BT: Tensor | None = None,
+        starts: Sequence[Tensor] | None = None,
+    ) -> list[Tensor]:
         """The normed states [B, T - k, D] of each depth k = 1, 2, ... of multi-token prediction.
 
         `h_BTD` is what `hidden` made of the same tokens. State i of depth k, through the output layer, predicts token
@@ -186,7 +196,9 @@ class Transformer(nn.Module):
         for depth, layer in enumerate(self.model.layers[self.config.num_hidden_layers :], 1):
             h_BTD = h_BTD[:, : tokens_BT.shape[1] - depth]
             positions_BT = torch.arange(h_BTD.shape[1], device=tokens_BT.device)[None]
-            mask = None if documents_BT is None else self._document_mask(documents_BT[:, : h_BTD.shape[1]])
+            mask: Mask = None
+            if documents_BT is not None:
+                mask = self._document_mask(documents_BT[:, : h_BTD.shape[1]], starts and starts[depth:])
             rotary = rotary_tables(positions_BT, self.config)
             h_BTD = self._run(layer, h_BTD, self.model.embed_tokens(tokens_BT[:, depth:]), rotary, mask)
             states.append(h_BTD)
@@ -202,7 +214,10 @@ class Transformer(nn.Module):
         output: Tensor = layer(*inputs)
         return output
 
-    def _document_mask(self, documents_BT: Tensor, *, branches: bool = False) -> Mask:
+    def _document_mask(
+        self, documents_BT: Tensor, starts: Sequence[Tensor] | None = None, *, branches: bool = False
+    ) -> Mask:
         kind = documents_BT.device.type
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else self.lm_head.weight.dtype
-        return document_mask(documents_BT, dtype, self.config.attention_width, branches=branches)
+        first = starts[0] if starts else None
+        return document_mask(documents_BT, dtype, self.config.attention_width, branches=branches, starts_M1=first)

@@ -22,6 +22,7 @@ from torch import Tensor
 from model.architecture.packed import BEGINNING
 from model.architecture.transformer import Transformer
 from model.rl.loss import log_probabilities
+from model.training.prepare import autocast
 
 __all__ = ["Answer", "MicroBatch", "micro_batch", "micro_batches"]
 
@@ -62,7 +63,7 @@ class MicroBatch:
     def log_probabilities(self, model: Transformer) -> tuple[Tensor, Tensor]:
         """Log probabilities and entropies [N] of the answer tokens; the output layer runs for those alone."""
         device = self.tokens_BT.device
-        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+        with autocast(device):
             hidden_BTD = model.hidden(self.tokens_BT, self.documents_BT, self.positions_BT)
             logits_NV = model.lm_head(hidden_BTD.flatten(0, 1).index_select(0, self.places_N))
         return log_probabilities(logits_NV.float(), self.targets_N)

@@ -12,7 +12,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from model.training.prediction import loss_tokens_at
+from model.architecture.output import Learned
+from model.architecture.packed import document_starts
+from model.training.prediction import loss_tokens_at, targets_at
 
 __all__ = ["BatchSource", "ReadAhead", "TrainingBatch"]
 
@@ -35,6 +37,21 @@ class TrainingBatch:
         """The same batch on `device`; from pinned memory nobody waits for the copy."""
         return TrainingBatch(*(x if x is None else x.to(device, non_blocking=True) for x in self._columns()))  # type: ignore[arg-type]
 
+    def learned(self, depths: int, device: torch.device) -> list[Learned]:
+        """On `device`, what is learned at depths 0 to `depths` of prediction, found where this batch is."""
+        columns = self._columns()
+        found = [Learned.of(targets_at(depth, *columns)) for depth in range(depths + 1)]
+        return [Learned(_sent(each.places_t, device), _sent(each.tokens_t, device)) for each in found]
+
+    def starts(self, depths: int, device: torch.device) -> list[Tensor] | None:
+        """On `device`, where the documents of rows without their last 0 to `depths` tokens begin, found where this
+        batch is. None on a CPU, which has no use for them."""
+        if self.documents_BT is None or device.type == "cpu":
+            return None
+        length = self.documents_BT.shape[1]
+        rows = [self.documents_BT[:, : length - depth] for depth in range(depths + 1)]
+        return [_sent(document_starts(documents_BT), device) for documents_BT in rows]
+
     def pinned(self) -> TrainingBatch:
         """The same batch in memory that a GPU copies from by itself; as it is where there is none."""
         if not torch.cuda.is_available():
@@ -49,6 +66,13 @@ class TrainingBatch:
     def loss_tokens_BT(self) -> Tensor:
         """True [B, T - 1] where the token after position t is learned from it."""
         return loss_tokens_at(0, self.tokens_BT, self.documents_BT, self.loss_mask_BT)
+
+
+def _sent(values: Tensor, device: torch.device) -> Tensor:
+    """`values` on `device`; a GPU copies them by itself, while this process goes on."""
+    if device.type == "cuda" and not values.is_cuda:
+        values = values.pin_memory()
+    return values.to(device, non_blocking=True)
 
 
 class BatchSource(Protocol):

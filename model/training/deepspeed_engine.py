@@ -18,6 +18,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from model.architecture.devices import own_device
+from model.architecture.output import Learned
 from model.architecture.transformer import Transformer
 from model.sections import TrainingConfig
 from model.training.balance import GateWatch
@@ -76,9 +77,15 @@ class DeepSpeedEngine:
         logits: Tensor = self.engine(tokens_BT, documents_BT=documents_BT, positions_BT=positions_BT)
         return logits
 
-    def losses(self, tokens_BT: Tensor, documents_BT: Tensor | None, targets: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    def losses(
+        self,
+        tokens_BT: Tensor,
+        documents_BT: Tensor | None,
+        targets: Sequence[Tensor | Learned],
+        starts: Sequence[Tensor] | None = None,
+    ) -> tuple[Tensor, ...]:
         """The summed loss of each of `targets`, of this rank's rows."""
-        found: tuple[Tensor, ...] = self.engine(tokens_BT, documents_BT=documents_BT, targets=targets)
+        found: tuple[Tensor, ...] = self.engine(tokens_BT, documents_BT=documents_BT, targets=targets, starts=starts)
         return found
 
     def backward(self, loss: Tensor, *, last: bool) -> None:

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from infra.execution import Engine as EngineChoice
 from infra.execution import execution
 from model.architecture.devices import own_device
+from model.architecture.output import Learned
 from model.architecture.transformer import Transformer
 from model.sections import OptimizerConfig, TrainingConfig
 from model.training.balance import GateWatch
@@ -57,8 +58,14 @@ class Engine(Protocol):
     def forward(self, tokens_BT: Tensor, documents_BT: Tensor | None, positions_BT: Tensor | None = None) -> Tensor:
         """Logits [B, T, V]."""
 
-    def losses(self, tokens_BT: Tensor, documents_BT: Tensor | None, targets: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """The summed loss of each of `targets` (`Transformer.forward`), of the rows of this rank."""
+    def losses(
+        self,
+        tokens_BT: Tensor,
+        documents_BT: Tensor | None,
+        targets: Sequence[Tensor | Learned],
+        starts: Sequence[Tensor] | None = None,
+    ) -> tuple[Tensor, ...]:
+        """The summed loss of each of `targets`, of the rows of this rank; `starts`: see `Transformer.forward`."""
 
     def backward(self, loss: Tensor, *, last: bool) -> None:
         """Add the gradient of this rank's share of the step's loss; `last` marks its last micro-batch."""
@@ -154,10 +161,16 @@ class SingleEngine:
             logits: Tensor = self.model(tokens_BT, documents_BT=documents_BT, positions_BT=positions_BT)
         return logits
 
-    def losses(self, tokens_BT: Tensor, documents_BT: Tensor | None, targets: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    def losses(
+        self,
+        tokens_BT: Tensor,
+        documents_BT: Tensor | None,
+        targets: Sequence[Tensor | Learned],
+        starts: Sequence[Tensor] | None = None,
+    ) -> tuple[Tensor, ...]:
         """The summed loss of each of `targets`."""
         with autocast(self.device):
-            found: tuple[Tensor, ...] = self.model(tokens_BT, documents_BT=documents_BT, targets=targets)
+            found: tuple[Tensor, ...] = self.model(tokens_BT, documents_BT=documents_BT, targets=targets, starts=starts)
         return found
 
     def backward(self, loss: Tensor, *, last: bool) -> None:
@@ -188,18 +201,22 @@ class SingleEngine:
         return list(values)
 
     def fragments(self) -> Iterator[Fragment]:
-        """Weights, moments and buffers, each in one piece."""
-        for name, parameter in self.model.named_parameters():
+        """Weights that are trained, moments and buffers, each in one piece."""
+        for name, parameter in self._trained():
             yield Fragment(MASTER, name, 0, parameter.data.flatten())
             for kind, value in moments(self.optimizer.state.get(parameter, {})).items():
                 yield Fragment(kind, name, 0, value.flatten())
         for name, buffer in kept_buffers(self.model):
             yield Fragment(BUFFER, name, 0, buffer.flatten())
 
+    def _trained(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """A frozen weight is what it was when the training began, and is there already when it goes on."""
+        return (pair for pair in self.model.named_parameters() if pair[1].requires_grad)
+
     @torch.no_grad()
     def load(self, reader: Reader) -> None:
         """Take weights, moments and buffers from a checkpoint, whatever layout wrote it."""
-        for name, parameter in self.model.named_parameters():
+        for name, parameter in self._trained():
             parameter.copy_(reader.read(MASTER, name).view_as(parameter))
             found = {
                 kind: reader.read(kind, name).view_as(parameter).to(self.device)

@@ -32,7 +32,7 @@ from model.training.guard import BadSteps, SpikeGuard, poisoned
 from model.training.hooks import Hook
 from model.training.journal import History, Row
 from model.training.lineage import lineage
-from model.training.prediction import prediction_weight, targets_at
+from model.training.prediction import prediction_weight
 from model.training.replay import Replay
 from model.training.schedule import learning_rate
 from model.training.text_loss import TextSums, losses_of
@@ -111,7 +111,8 @@ class NextToken(Task):
         numbers: dict[str, float | Tensor] = {"loss": loss, "grad_norm": norm, "is_good": is_good, "loss_tokens": count}
         if self.depths:
             numbers["prediction_loss"] = further
-        return StepResult(numbers | replayed, batch.tokens_BT.numel() * engine.world, counts_LE)
+        tokens = batch.tokens_BT.numel() * engine.world + self.replay.tokens
+        return StepResult(numbers | replayed, tokens, counts_LE)
 
     def record(self, record: StepRecord) -> Row:
         """Loss, learning rate, gradient norm and, where there are any, MTP loss and expert loads."""
@@ -188,13 +189,12 @@ class NextToken(Task):
 
     def _token_losses(self, part: TrainingBatch) -> tuple[Tensor, Tensor]:
         """Sum of the losses of this rank's learned tokens of one micro-batch, and that of multi-token prediction."""
-        part = part.to(self.engine.device)
-        documents = part.documents_BT if self.config.document_mask else None
+        device = self.engine.device
         depths = self.depths if torch.is_grad_enabled() else 0
-        targets = [
-            targets_at(depth, part.tokens_BT, part.documents_BT, part.loss_mask_BT) for depth in range(depths + 1)
-        ]
-        loss, *deeper = self.engine.losses(part.tokens_BT, documents, targets)
+        targets, starts = part.learned(depths, device), part.starts(depths, device)
+        part = part.to(device)
+        documents = part.documents_BT if self.config.document_mask else None
+        loss, *deeper = self.engine.losses(part.tokens_BT, documents, targets, starts)
         return loss, torch.stack(deeper).mean() if deeper else torch.zeros_like(loss)
 
 

@@ -4,7 +4,8 @@ It serves the stages `sft_second` and `distill` too, which learn from the answer
 
 Artifact: ``model/`` (a Hugging Face checkpoint with the tokenizer), ``history.json`` (loss, learning rate, gradient
 norm and expert load of every step, and the validations) and, with expert-selective fine-tuning, ``experts.json`` (how
-much the tasks use each expert, and which were trained).
+much the tasks use each expert, and which were trained), with low-rank adapters ``adapter/`` in peft's format, which
+``model/`` has merged.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ def run_rank(job: RankJob[SftConfig]) -> SftMetrics | None:
     from model.training.esft import frozen_gates, select_experts
     from model.training.finish import write_artifact
     from model.training.lineage import weight_files
+    from model.training.lora import adapt, adapter_files, without_moving_bias
     from model.training.next_token import Validation, train
     from model.training.replay_sources import Replayed
     from pipeline.reasoning.problems import read_tasks
@@ -58,6 +60,8 @@ def run_rank(job: RankJob[SftConfig]) -> SftMetrics | None:
         training = ChatBatches(chats, length, config.batch_size, pad, config.seed)
         validating = ChatBatches(encode_chats(job.tokenizer, held_out), length, config.batch_size, pad, None)
         experts = select_experts(model, training, config, pad) if config.trained is Trained.EXPERTS else None
+        adapters = adapt(model, config.lora, config.seed) if config.lora is not None else None
+        trained = config if experts is None else frozen_gates(config)
         micro = (config.micro_batch or config.batch_size) // job.world
         besides = Replayed(
             config.replay,
@@ -72,15 +76,20 @@ def run_rank(job: RankJob[SftConfig]) -> SftMetrics | None:
         result = train(
             model.train(),
             training,
-            config if experts is None else frozen_gates(config),
+            trained if adapters is None else without_moving_bias(trained),
             job.snapshots,
             validation=Validation(validating, batches),
             evaluate=besides.kept,
             replay=besides.replay,
-            identity="".join((training.identity, *map(file_digest, weight_files(job.start)))),
+            identity="".join(
+                (training.identity, *map(file_digest, (*weight_files(job.start), *adapter_files(config.lora))))
+            ),
         )
     if result.model is None:
         return None
+    if adapters is not None:
+        adapters.write(job.out_dir / "adapter")
+        adapters.merge()
     write_artifact(job, result.model, result.history, result.validation)
     if experts is not None:
         write_json(job.out_dir / "experts.json", experts.report())
@@ -90,7 +99,7 @@ def run_rank(job: RankJob[SftConfig]) -> SftMetrics | None:
         tasks_too_long=training.left_out,
         answers_too_long=besides.answers_too_long,
         accuracy=_accuracy(job, result.model, held_out[: config.accuracy_tasks]) if config.accuracy_tasks else None,
-        **(experts.shares() if experts is not None else {}),
+        **(part.shares() if (part := experts or adapters) is not None else {}),
         **forgetting(result.validation),
         **dict(result.metrics()),
     )

@@ -34,11 +34,12 @@ from pipeline.tokens.chat_template import (
     write_settings,
 )
 from pipeline.tokens.metrics import TokenizerMetrics
-from pipeline.tokens.tokenizer_sample import MEASURED, Sample
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
     from tokenizers.pre_tokenizers import Sequence
+
+    from pipeline.tokens.tokenizer_sample import Sample
 
 __all__ = [
     "CHAT_TEMPLATE",
@@ -88,6 +89,8 @@ def tokenizer(config: TokenizerConfig, inputs: Mapping[str, Path], out_dir: Path
     Raises:
         UserError: the folder to adopt is no tokenizer; there is nothing to train on.
     """
+    from pipeline.tokens.tokenizer_sample import MEASURED, Sample  # datatrove: who only encodes goes without
+
     # Read by the tokenizers library when its thread pool starts; the result does not depend on the number of threads.
     os.environ["RAYON_NUM_THREADS"] = str(execution().processes)
     os.environ["TOKENIZERS_PARALLELISM"] = "true"

@@ -26,7 +26,7 @@ def free_ports(count: int) -> list[int]:
     """Free ports whose number plus 10,000 (gRPC of the same service) is free as well."""
     found: list[int] = []
     worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))  # which asks at the same time
-    candidate = 20_000 + (time.time_ns() // 1000) % 8_000 + 8_000 * (worker % 2)
+    candidate = 20_000 + (time.time_ns() // 1000) % 3_000 + 3_000 * (worker % 4)
     while len(found) < count:
         candidate += 1
         with contextlib.ExitStack() as stack:

@@ -140,7 +140,8 @@ def test_the_settings_that_the_files_name_exist() -> None:
     from infra.settings import Settings
 
     known = {f"DEEPMILL_{field.upper()}" for model in (Settings, ServerSettings) for field in model.model_fields}
-    text = "".join(path.read_text() for path in DEPLOY.rglob("*") if path.is_file())
+    files = [path for path in DEPLOY.rglob("*") if path.is_file() and path.suffix != ".pyc"]
+    text = "".join(path.read_text() for path in files)
     named = set(re.findall(r"DEEPMILL_[A-Z_]+", text))
     assert named
     assert named <= known, named - known

@@ -12,6 +12,7 @@ from torch import Tensor
 import model.architecture.packed
 from model.architecture.config import Family
 from model.architecture.packed import Documents, attend, document_mask, takes_flash
+from model.training.batches import TrainingBatch
 from tests.model.conftest import tiny_model
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
@@ -28,7 +29,7 @@ def _slow_varlen(
     *,
     scale: float,
     window_size: tuple[int, int],
-    enable_gqa: bool,
+    enable_gqa: bool = False,
 ) -> Tensor:
     """`torch.nn.attention.varlen.varlen_attn` as its documentation has it, for causal self-attention."""
     assert q_tNW.dim() == 3
@@ -144,3 +145,25 @@ def test_the_real_kernel_takes_what_it_is_given() -> None:
     out = attend(q_BTNQ, k_BTGQ, v_BTGV, documents, 0.2)
     assert out.shape == (3, 12, 4, 16)
     assert out.dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("depths", [0, 1])
+def test_nobody_waits_for_a_device_to_say_how_many(depths: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The meta device computes nothing, so whatever asks it for a number of its own fails there: documents and learned
+    tokens are found where the batch is made."""
+    meta = torch.device("meta")
+    batch = TrainingBatch(DOCUMENTS, DOCUMENTS)
+    transformer = tiny_model(first_k_dense_replace=4, num_nextn_predict_layers=depths).to(meta, torch.bfloat16)
+    monkeypatch.setattr(model.architecture.packed, "takes_flash", lambda *asked: True)
+    monkeypatch.setattr("torch.is_autocast_enabled", lambda kind: False)  # which does not know the meta device
+    found, starts = batch.learned(depths, meta), batch.starts(depths, meta)
+    assert starts is not None
+    assert [len(each) for each in starts] == [7, 6][: depths + 1]
+    there = batch.to(meta)
+    losses = transformer(there.tokens_BT, documents_BT=there.documents_BT, targets=found, starts=starts)
+    assert [loss.shape for loss in losses] == [()] * (depths + 1)
+    with pytest.raises(NotImplementedError, match="nonzero"):
+        transformer(there.tokens_BT, documents_BT=there.documents_BT, targets=found)
+    targets = [there.tokens_BT[:, depth:] for depth in range(depths + 1)]
+    with pytest.raises(NotImplementedError, match="nonzero"):
+        transformer(there.tokens_BT, documents_BT=there.documents_BT, targets=targets, starts=starts)

@@ -94,6 +94,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("layouts")
     hidden = tmp_path_factory.mktemp("hidden")  # what the tests have installed and a run has not
     (hidden / "transformers.py").write_text("raise ImportError('a run has no transformers')\n")
+    (hidden / "mlflow.py").write_text("raise SystemExit('a rank wants no MLflow')\n")  # whose import takes a second
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(hidden))
         patch.setenv(ENVIRONMENT_KEY, "{}")  # restored afterwards; the jobs set their own

@@ -20,6 +20,8 @@ TRICKY = st.text(
     "\t\n\u0301\u0345ΣσİßǅéÅ한각\u1160日本กำฯमि०\U0001d15e\u302e\u00a0\u2028\x1c\x85😀\ud800"
 )
 TEXT = fold_of(FOLDINGS[Profile.PROSE])
+INHABITED = (0, 1, 2, 3, 14, 15)
+"""Planes with characters; 16 is for private use as 15 is."""
 WAYS = (FINEWEB, TEXT, Fold(), Fold(numbers=True, width=True), Fold(punctuation=True, case=True))
 
 
@@ -41,7 +43,7 @@ def _holds(joined: np.ndarray, ends: np.ndarray, expected: list[str]) -> None:
 @pytest.mark.parametrize("how", WAYS)
 @pytest.mark.parametrize("plane", range(17))
 def test_every_character_between_letters(plane: int, how: Fold) -> None:
-    everything = [chr(code) for code in range(plane << 16, plane + 1 << 16)]
+    everything = [chr(code) for code in range(plane << 16, plane + 1 << 16, 1 if plane in INHABITED else 31)]
     easy = [character for character in everything if simplified(character, how)[0] != HARD]
     most = 5000 if how.width and how.numbers else 700 if how.width else 40
     assert len(everything) - len(easy) <= most  # these take the slow way, and with them the whole text

@@ -1,0 +1,392 @@
+"""Low-rank adapters (LoRA, arXiv 2106.09685): the weights stay, and what is learned is ``s B A`` beside them.
+
+``s = alpha / rank``; A is drawn, B begins at zero, so the adapted model begins as the model that it adapts. A linear
+layer computes ``W x + s B (A x)`` and never makes ``B A``; stacked experts make ``W + s B A`` of a whole layer, as peft
+does for them. With `held` the weights themselves are kept in 8- or 4-bit codes (QLoRA, arXiv 2305.14314) and decoded
+for each product, again in the backward pass. Codes are those of `model.release.grid`: 32 weights of a row share a
+float16 scale.
+
+Whoever reads an adapted module's ``weight`` gets the whole ``W + s B A``, so generation and export need not know.
+Adapters are read and written in peft's format (``adapter_config.json``, ``adapter_model.safetensors``).
+
+Shapes: O outputs, I inputs, r rank, E experts.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field, ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from infra import events
+from infra.errors import UserError
+from infra.facts import Facts
+from model.architecture.checkpoint import write_json
+from model.architecture.moe import FeedForward, RoutedExperts
+from model.architecture.transformer import Transformer
+from model.finetune_sections import Held, LoraConfig, LoraTarget, SftConfig
+
+__all__ = ["Adapters", "adapt", "adapter_files", "without_moving_bias"]
+
+ADAPTER, CONFIG = "adapter_model.safetensors", "adapter_config.json"
+PREFIX = "base_model.model."
+GROUP = 32
+"""Weights of a row that share a scale."""
+EXPERT_WEIGHTS = ("gate_up_proj", "down_proj")
+
+
+class PeftConfig(Facts):
+    """What ``adapter_config.json`` says that concerns us, by peft's names."""
+
+    peft_type: str
+    r: int
+    lora_alpha: float
+    target_modules: list[str] | str | None = None
+    target_parameters: list[str] | None = None
+    use_dora: bool = False
+    use_rslora: bool = False
+    bias: str = "none"
+    rank_pattern: dict[str, int] = Field(default_factory=dict)
+    alpha_pattern: dict[str, float] = Field(default_factory=dict)
+
+
+class Adapters:
+    """The adapted modules of a model, whose other weights are frozen."""
+
+    def __init__(self, model: Transformer, config: LoraConfig) -> None:
+        self.model, self.config = model, config
+        self._total = sum(parameter.numel() for parameter in model.parameters())
+        self._trained = 0
+
+    def modules(self) -> Iterator[tuple[str, AdaptedLinear | AdaptedExperts]]:
+        """The adapted modules, in order."""
+        for name, module in self.model.named_modules():
+            if isinstance(module, (AdaptedLinear, AdaptedExperts)):
+                yield name, module
+
+    def count(self) -> None:
+        """Note how much is trained, while it is apart from the weights."""
+        self._trained = sum(value.numel() for value in self.model.parameters() if value.requires_grad)
+        events.note(
+            f"training {self._trained:,} parameters of adapters, {self._trained / self._total:.1%} of the model's"
+        )
+
+    def shares(self) -> dict[str, float]:
+        """What is trained, for the stage's metrics."""
+        return {
+            "trained_parameters": self._trained,
+            "trained_parameters_share": round(self._trained / self._total, 4),
+        }
+
+    @torch.no_grad()
+    def merge(self) -> None:
+        """Add what was learned to the weights, and make the model a plain one again. Held weights are what their codes
+        say: the model that was trained and measured."""
+        for _, module in list(self.modules()):
+            module.merge()
+        self.model.requires_grad_(True)
+
+    def write(self, folder: Path) -> None:
+        """In peft's format, for ``PeftModel.from_pretrained`` over the checkpoint that the training began with."""
+        folder.mkdir(parents=True, exist_ok=True)
+        tensors = {
+            key: value.detach().float().cpu().contiguous().clone()
+            for name, module in self.modules()
+            for key, value in module.peft(f"{PREFIX}{name}").items()
+        }
+        save_file(tensors, folder / ADAPTER, metadata={"format": "pt"})
+        settings = {
+            "peft_type": "LORA",
+            "task_type": "CAUSAL_LM",
+            "base_model_name_or_path": None,
+            "inference_mode": True,
+            "r": self.config.rank,
+            "lora_alpha": self.config.alpha,
+            "lora_dropout": 0.0,
+            "bias": "none",
+            **self._targets(),
+        }
+        write_json(folder / CONFIG, settings)
+
+    def _targets(self) -> dict[str, list[str] | None]:
+        """What is adapted, as peft wants to be told: in a model with experts it takes a module named ``gate_proj`` for
+        an expert of an older layout, so those of feed-forward layers are named as parameters there."""
+        modules, parameters = set[str](), set[str]()
+        has_experts = bool(self.model.config.moe_layers)
+        for name, module in self.modules():
+            owner, _, leaf = name.rpartition(".")
+            if isinstance(module, AdaptedExperts):
+                parameters.update(f"mlp.experts.{weight}" for weight in EXPERT_WEIGHTS)
+            elif has_experts and ".self_attn." not in name:
+                parameters.add(f"{owner.rpartition('.')[2]}.{leaf}.weight")
+            else:
+                modules.add(leaf)
+        # gate_up_proj first: peft wraps the second around it
+        order = sorted(parameters, key=lambda name: (not name.endswith(EXPERT_WEIGHTS[0]), name))
+        return {"target_modules": sorted(modules) or None, "target_parameters": order or None}
+
+    @torch.no_grad()
+    def read(self, folder: Path) -> None:
+        """Go on from an adapter of peft's or ours.
+
+        Raises:
+            UserError: it is none, of another kind, or does not fit the model and the section.
+        """
+        _check(folder, self.config)
+        try:
+            found = load_file(folder / ADAPTER)
+        except (OSError, SafetensorError) as error:
+            raise UserError(f"{folder / ADAPTER}: not a readable adapter ({error})") from None
+        for name, module in self.modules():
+            for key, value in module.peft(f"{PREFIX}{name}").items():
+                there = found.pop(key, None)
+                if there is None or there.shape != value.shape:
+                    said = "absent" if there is None else list(there.shape)
+                    raise UserError(
+                        f"{folder}: {key} is {said}, the model wants {list(value.shape)}; set rank and targets as they "
+                        "were when it was trained"
+                    )
+                value.copy_(there)
+        if found:
+            raise UserError(f"{folder}: nothing here takes {min(found)}; set lora.targets to what it was trained on")
+
+
+def _check(folder: Path, config: LoraConfig) -> None:
+    try:
+        said = PeftConfig.model_validate(
+            {name: value for name, value in json.loads((folder / CONFIG).read_text()).items() if name in _KNOWN}
+        )
+    except (OSError, ValueError, ValidationError) as error:
+        raise UserError(f"{folder / CONFIG}: not an adapter's configuration ({error})") from None
+    if said.peft_type != "LORA" or said.use_dora or said.bias != "none" or said.rank_pattern or said.alpha_pattern:
+        raise UserError(f"{folder}: plain LoRA of one rank, without DoRA and bias, is what can be gone on from")
+    scale = said.lora_alpha / (math.sqrt(said.r) if said.use_rslora else said.r)
+    if said.r != config.rank or not math.isclose(scale, config.alpha / config.rank):
+        alpha = f"{scale * said.r:g}"
+        raise UserError(f"{folder}: its rank is {said.r} and its alpha {alpha}; set lora.rank and lora.alpha so")
+
+
+_KNOWN = frozenset(PeftConfig.model_fields)
+
+
+def adapt(model: Transformer, config: LoraConfig, seed: int) -> Adapters:
+    """Freeze `model` and give adapters to what `config` targets, the same for the same seed.
+
+    Raises:
+        UserError: nothing to adapt, more than one rank, an adapter to start from that does not fit.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UserError("lora runs on one rank; set execution.stages.sft.ranks to 1")
+    model.requires_grad_(False)
+    adapters = Adapters(model, config)
+    generator = torch.Generator().manual_seed(seed)
+    for _, module in list(_targets(model, config)):
+        kind = AdaptedExperts if isinstance(module, RoutedExperts) else AdaptedLinear
+        kind.take(module, config, generator)
+    if not any(True for _ in adapters.modules()):
+        raise UserError(f"lora.targets: the model has no {' or '.join(config.targets)} to adapt")
+    if config.adapter:
+        adapters.read(Path(config.adapter[0]))
+    adapters.count()
+    return adapters
+
+
+def adapter_files(config: LoraConfig | None) -> list[Path]:
+    """The files that training goes on from, which its identity depends on."""
+    folders = () if config is None else config.adapter
+    return [Path(folder) / name for folder in folders for name in (CONFIG, ADAPTER)]
+
+
+def without_moving_bias(config: SftConfig) -> SftConfig:
+    """`config` that moves nothing but adapters: a selection bias has no gradient, and is none of an adapter's."""
+    return config.model_copy(update={"bias_update_speed": 0.0})
+
+
+def _targets(model: Transformer, config: LoraConfig) -> Iterator[tuple[str, nn.Module]]:
+    for name, module in model.named_modules():
+        if isinstance(module, RoutedExperts):
+            kind = LoraTarget.EXPERTS
+        elif not isinstance(module, nn.Linear) or ".layers." not in name:
+            continue
+        elif ".self_attn." in name:
+            kind = LoraTarget.ATTENTION
+        elif isinstance(model.get_submodule(name.rpartition(".")[0]), FeedForward):
+            kind = LoraTarget.FEED_FORWARD
+        else:
+            continue
+        if kind in config.targets:
+            yield name, module
+
+
+class HeldWeight(nn.Module):
+    """A frozen weight [..., O, I], as it is or in codes, which checkpoints leave out: they follow from the start."""
+
+    def __init__(self, weight: Tensor, held: Held) -> None:
+        super().__init__()
+        self.shape = weight.shape
+        self.held = Held.FP32 if weight.shape[-1] % GROUP else held  # rows of other widths stay as they are
+        if self.held is Held.FP32:
+            self.plain = nn.Parameter(weight.detach(), requires_grad=False)
+            return
+        groups = weight.detach().float().unflatten(-1, (-1, GROUP))
+        if held is Held.Q8_0:
+            scales = (groups.abs().amax(-1) / 127).half()
+            low, high = -127, 127
+        else:
+            extreme = groups.gather(-1, groups.abs().argmax(-1, keepdim=True)).squeeze(-1)
+            scales = (extreme / -8).half()
+            low, high = -8, 7
+        step = scales.float()[..., None]
+        codes = (groups / torch.where(step == 0, 1.0, step)).round().clamp(low, high).to(torch.int8).flatten(-2)
+        if held is Held.Q4_0:
+            codes = (codes[..., ::2] + 8).to(torch.uint8) | ((codes[..., 1::2] + 8).to(torch.uint8) << 4)
+        self.register_buffer("codes", codes, persistent=False)
+        self.register_buffer("scales", scales, persistent=False)
+
+    def forward(self) -> Tensor:
+        """The weight."""
+        if self.held is Held.FP32:
+            return self.plain
+        codes: Tensor = self.codes
+        if self.held is Held.Q4_0:
+            codes = torch.stack((codes & 15, codes >> 4), -1).flatten(-2).to(torch.int8) - 8
+        return (codes.unflatten(-1, (-1, GROUP)).float() * self.scales.float()[..., None]).view(self.shape)
+
+
+class _HeldProduct(torch.autograd.Function):
+    """``x W^T`` that keeps the codes for the backward pass, and not the weight."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, held: HeldWeight) -> Tensor:
+        ctx.held, ctx.dtype = held, x.dtype
+        return F.linear(x, held().to(x.dtype))
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        (dy,) = gradients
+        return dy.to(ctx.dtype) @ ctx.held().to(ctx.dtype), None
+
+
+def _drawn(shape: tuple[int, ...], generator: torch.Generator) -> nn.Parameter:
+    """A as peft draws it: uniform within one over the root of the inputs."""
+    bound = 1 / math.sqrt(shape[-1])
+    return nn.Parameter((torch.rand(shape, generator=generator) * 2 - 1) * bound)
+
+
+class AdaptedLinear(nn.Linear):
+    """A linear layer and its adapter."""
+
+    base: HeldWeight
+    lora_A: nn.Parameter
+    lora_B: nn.Parameter
+    scale: float
+
+    @classmethod
+    def take(cls, module: nn.Linear, config: LoraConfig, generator: torch.Generator) -> None:
+        """Make `module` one, in its place."""
+        outputs, inputs = module.weight.shape
+        weight = module.weight.detach()
+        del module.weight
+        module.__class__ = cls
+        module.base = HeldWeight(weight, config.held)
+        module.lora_A = _drawn((config.rank, inputs), generator)
+        module.lora_B = nn.Parameter(torch.zeros(outputs, config.rank))
+        module.scale = config.alpha / config.rank  # type: ignore[assignment]
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "weight":
+            return self.base() + self.scale * (self.lora_B @ self.lora_A)
+        return super().__getattr__(name)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., I] to [..., O]."""
+        if self.base.held is Held.FP32:
+            y = F.linear(x, self.base(), self.bias)
+        else:
+            kind = x.device.type
+            cast = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
+            y = _HeldProduct.apply(x.to(cast), self.base)
+            y = y if self.bias is None else y + self.bias
+        return y + self.scale * F.linear(F.linear(x, self.lora_A), self.lora_B)
+
+    def merge(self) -> None:
+        """Become a plain linear layer."""
+        weight = self.weight
+        del self.base, self.lora_A, self.lora_B
+        self.__class__ = nn.Linear  # type: ignore[assignment]
+        self.weight = nn.Parameter(weight)
+
+    def peft(self, prefix: str) -> dict[str, Tensor]:
+        """A [r, I] and B [O, r] by peft's names: views, which `Adapters.read` writes into."""
+        return {f"{prefix}.lora_A.weight": self.lora_A.data, f"{prefix}.lora_B.weight": self.lora_B.data}
+
+
+class AdaptedExperts(RoutedExperts):
+    """Stacked experts and the adapters of each."""
+
+    bases: nn.ModuleDict
+    lora_A: nn.ParameterDict
+    lora_B: nn.ParameterDict
+    scale: float
+
+    @classmethod
+    def take(cls, module: RoutedExperts, config: LoraConfig, generator: torch.Generator) -> None:
+        """Make `module` one, in its place."""
+        weights = {name: getattr(module, name).detach() for name in EXPERT_WEIGHTS}
+        for name in EXPERT_WEIGHTS:
+            delattr(module, name)
+        module.__class__ = cls
+        module.bases = nn.ModuleDict({name: HeldWeight(weight, config.held) for name, weight in weights.items()})
+        # peft's layouts: A [r E, I] expert by expert, B [O, r E] rank by rank
+        module.lora_A = nn.ParameterDict(
+            {name: _drawn((config.rank * len(w), w.shape[2]), generator) for name, w in weights.items()}
+        )
+        module.lora_B = nn.ParameterDict(
+            {name: nn.Parameter(torch.zeros(w.shape[1], config.rank * len(w))) for name, w in weights.items()}
+        )
+        module.scale = config.alpha / config.rank  # type: ignore[assignment]
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in EXPERT_WEIGHTS:
+            return super().__getattr__(name)
+        base_EOI = self.bases[name]()
+        experts = len(base_EOI)
+        a_ErI = self.lora_A[name].unflatten(0, (experts, -1))
+        b_EOr = self.lora_B[name].unflatten(1, (-1, experts)).permute(2, 0, 1)
+        return torch.baddbmm(base_EOI, b_EOr, a_ErI, alpha=self.scale)
+
+    def forward(self, x_TD: Tensor, gates_TK: Tensor, experts_TK: Tensor) -> Tensor:
+        """The gated sum [T, D] of the chosen experts' outputs. Held weights are decoded again in the backward pass."""
+        whole = super().forward
+        if torch.is_grad_enabled() and any(base.held is not Held.FP32 for base in self.bases.values()):
+            y_TD: Tensor = checkpoint(whole, x_TD, gates_TK, experts_TK, use_reentrant=False, preserve_rng_state=False)
+            return y_TD
+        return whole(x_TD, gates_TK, experts_TK)
+
+    def merge(self) -> None:
+        """Become plain experts."""
+        weights = {name: getattr(self, name) for name in EXPERT_WEIGHTS}
+        del self.bases, self.lora_A, self.lora_B
+        self.__class__ = RoutedExperts  # type: ignore[assignment]
+        for name, weight in weights.items():
+            setattr(self, name, nn.Parameter(weight))
+
+    def peft(self, prefix: str) -> dict[str, Tensor]:
+        """By peft's names, which wraps the second weight around the first (`EXPERT_WEIGHTS`)."""
+        places = (f"{prefix}.base_layer", prefix)
+        return {
+            f"{place}.lora_{side}.weight": factors[name].data
+            for name, place in zip(EXPERT_WEIGHTS, places, strict=True)
+            for side, factors in (("A", self.lora_A), ("B", self.lora_B))
+        }
