@@ -207,6 +207,7 @@ class _Calibration:
                 return
             ours = [h_tD + mlp.routed(x_tD) for h_tD, x_tD in zip(ours, inputs, strict=True)]
             theirs = [h_tD + original.routed(x_tD) for h_tD, x_tD in zip(theirs, wanted, strict=True)]
+            assert original.shared_experts is not None
             prefix, mlp, original = f"{prefix}shared_experts.", mlp.shared_experts, original.shared_experts
         assert isinstance(mlp, FeedForward)
         assert isinstance(original, FeedForward)
