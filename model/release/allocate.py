@@ -15,10 +15,11 @@ from gguf import QK_K
 from torch import Tensor
 
 from model.architecture.transformer import Transformer
-from model.release.calibrate import CalibrationBatch, rounded_to
+from model.release.calibrate import CalibrationBatch
 from model.release.divergence import Reference
 from model.release.grid import GROUP
 from model.release.quantized import K_QUANTS, Plan
+from model.release.rounding import rounded_to
 from model.release.units import Role, role_of, units
 from model.sections import Precision
 

@@ -27,7 +27,6 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from gguf import GGMLQuantizationType
 from torch import Tensor, nn
 
 from infra import events
@@ -36,18 +35,16 @@ from model.architecture.moe import FeedForward, MixtureOfExperts, RoutedExperts
 from model.architecture.rotary import rotary_tables
 from model.architecture.transformer import Layer, Transformer
 from model.facts.release import MatrixFacts, UnderCalibrated
-from model.release.gptq import Factors, factor, round_columns, round_to, toward
-from model.release.grid import Grid
-from model.release.kcodes import LIMITS, grid_of, with_codes
-from model.release.kquants import k_quantize
-from model.release.quantized import K_QUANTS, Plan, Unit, plain_unit, rounded_unit
+from model.release.gptq import Factors, factor, toward
+from model.release.quantized import Plan, Unit, plain_unit
+from model.release.rounding import calibrated_to, rounded_to
 from model.release.statistics import Statistics, stacked, statistics
 from model.release.units import units
 from model.sections import Precision
 
 EMBEDDING = "model.embed_tokens.weight"
 
-__all__ = ["Calibrated", "CalibrationBatch", "calibrate", "rounded", "rounded_to"]
+__all__ = ["Calibrated", "CalibrationBatch", "calibrate"]
 
 
 @dataclass(frozen=True)
@@ -75,11 +72,6 @@ class Calibrated:
     """By calibrated unit, and of the output layer: mean square of each input column [B, C], relative to all columns."""
     rounded: list[str] = field(default_factory=list)
     """Matrices whose statistics were of no use, rounded to nearest."""
-
-
-def rounded(model: Transformer, plan: Plan) -> dict[str, Unit]:
-    """All units at the precisions of `plan`, without calibration."""
-    return {name: rounded_to(weight, plan[name]) for name, weight in units(model).items()}
 
 
 @torch.no_grad()
@@ -121,15 +113,6 @@ def calibrate(
             worker.store(name)
     worker.result.stored = {name: worker.result.stored[name] for name in worker.views}
     return worker.result
-
-
-def rounded_to(weight: Tensor, precision: Precision | None) -> Unit:
-    """A weight at a precision, without calibration."""
-    if precision is None or precision is Precision.F16:
-        return plain_unit(weight, precision)
-    if precision in K_QUANTS:
-        return k_quantize(weight, GGMLQuantizationType[precision.name])
-    return rounded_unit(weight, Grid(precision))
 
 
 class _Calibration:
@@ -222,7 +205,7 @@ class _Calibration:
         weight_VD, precision = self.views[EMBEDDING], self.plan[EMBEDDING]
         if precision is Precision.Q4_0:
             alike = factor(torch.zeros(1, weight_VD.shape[1], weight_VD.shape[1], dtype=torch.float64))
-            unit = _calibrated(weight_VD[None], alike, precision)
+            unit = calibrated_to(weight_VD[None], alike, precision)
             self._put(EMBEDDING, replace(unit, stored=unit.stored[0]))
         else:
             self.store(EMBEDDING)
@@ -383,7 +366,7 @@ class _Calibration:
         weight = self.views[name]
         matrices_BRC = weight.reshape(len(factors.damping), -1, weight.shape[-1])
         moved_BRC = toward(matrices_BRC, seen.fit.own_BCC, seen.fit.drift(matrices_BRC))
-        unit = _calibrated(moved_BRC, factors, precision)
+        unit = calibrated_to(moved_BRC, factors, precision)
         unit = replace(unit, stored=unit.stored.view(*weight.shape[:-1], -1))
         raised: dict[str, float] = {}
         for place, damping in enumerate(factors.damping):
@@ -423,19 +406,6 @@ class _Calibration:
         shape = (matrices, -1, *unit.stored.shape[1:])
         stored = torch.where(of_B, plain.stored.view(shape), unit.stored.view(shape)).view_as(unit.stored)
         self._put(name, replace(unit, stored=stored))
-
-
-def _calibrated(weight_BRC: Tensor, factors: Factors, precision: Precision) -> Unit:
-    """The codes of matrices by GPTQ; of K-quants in the scales that llama.cpp chooses, with six bits as it rounds."""
-    if precision not in K_QUANTS:
-        grid = Grid(precision)
-        return Unit.packed(*round_columns(weight_BRC, factors, grid), grid)
-    kind = GGMLQuantizationType[precision.name]
-    unit = k_quantize(weight_BRC, kind)
-    if kind not in LIMITS:
-        return unit
-    codes = round_to(weight_BRC, factors, *grid_of(unit.stored, kind), LIMITS[kind])
-    return replace(unit, stored=with_codes(unit.stored, codes, kind))
 
 
 def _attention_groups(attention: nn.Module) -> Iterator[dict[str, list[str]]]:

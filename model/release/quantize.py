@@ -196,8 +196,9 @@ def _one(
     from safetensors.torch import save_file
 
     from model.architecture.config import count_parameters
-    from model.release.calibrate import calibrate, rounded
+    from model.release.calibrate import calibrate
     from model.release.quantized import fill, load_quantized, save_quantized
+    from model.release.rounding import rounded
 
     work = copy.deepcopy(model)
     made = calibrate(work, calibration, plan, damping=config.damping, expert_tokens=config.expert_tokens, check=check)

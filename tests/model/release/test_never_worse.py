@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from model.release.calibrate import CalibrationBatch, calibrate, rounded
+from model.release.calibrate import CalibrationBatch, calibrate
 from model.release.quantize import _calibration_rows, quantize
 from model.release.quantized import make_plan
+from model.release.rounding import rounded
 from model.release.rows import conversation_rows
 from model.release.units import Role
 from model.sections import Precision, QuantizeConfig
