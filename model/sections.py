@@ -80,6 +80,9 @@ class OptimizerConfig(Section):
 
     optimizer: OptimizerKind = OptimizerKind.ADAMW
     """What turns gradients into updates (DeepSeek: AdamW); learning rate and weight decay carry over to Muon."""
+    adamw_rate: Annotated[float, Added] = Field(1.0, gt=0)
+    """Learning rate of what Muon leaves to AdamW (embedding, output layer, gates, norms), as a multiple of
+    `learning_rate`."""
     steps: int = Field(100, ge=1)
     """Optimizer steps."""
     learning_rate: float = Field(4.2e-4, gt=0)
@@ -230,8 +233,8 @@ class QuantizeConfig(Section):
     the 4-bit matrices whose rounding changes predictions most for their size keep 8 bits while this holds. Q4_K_M has
     about 4.85. None when empty."""
     k_quants: Annotated[bool, Added] = False
-    """Let `bits` also give those matrices q2_k and q3_k, where that hardly matters, and q6_k, so that more of the others
-    have 8 bits: closer to the original at the same size, 3.6 bits too; the int4 model is then for llama.cpp alone."""
+    """Let `bits` also give those matrices q2_k and q3_k, where that hardly matters, and q6_k, so that more of the
+    others have 8 bits: closer to the original at the same size, and the int4 model is then for llama.cpp alone."""
     sensitivity_sequences: int = Field(16, ge=1)
     """Calibration rows that this is measured on, once per matrix."""
     calibration_sequences: int = Field(128, ge=1)
