@@ -308,7 +308,10 @@ STAGES: tuple[Stage, ...] = (
         "quantize",
         Family.RELEASE,
         "model.release.quantize:quantize",
-        (read(*RELEASED, role="model"), read("shards"), read("reasoning"), read("tokenizer")),
+        (
+            *(read(*RELEASED, role="model"), read("shards"), read("reasoning"), read("tokenizer")),
+            read("conversations", optional=True),
+        ),
         3,
         "8 and 4 bits per weight",
         QuantizeMetrics,
