@@ -3,7 +3,7 @@
     base → continued (maths text) → SFT → GRPO              accuracy rises at each step
                                      GRPO → rejection → SFT again → GRPO again (R1's four stages)
                                   → SFT on the worked solutions alone, which R1's flow has to beat
-    student → distillation (→ on its own answers), against the same student reinforced alone, and reinforced after the same SFT
+    student → distillation (→ its own answers), against the same student reinforced alone, and after the same SFT
 
 The stages are the project's own, called as the flow calls them. The general text is books, the domain GSM8K's training
 questions with their solutions (`DEEPMILL_CORPORA`); the problems are sums of a few digits, held out by question. Half
@@ -234,9 +234,9 @@ def _grpo(scale: Scale, seed: int) -> GrpoConfig:
 def _on_policy(scale: Scale, seed: int) -> OnPolicyConfig:
     """A fifth of the answers that reinforcement takes."""
     return OnPolicyConfig(
-        steps=max(1, scale.grpo * scale.group // 10), questions=scale.questions, group_size=2, max_new_tokens=NEW_TOKENS,
-        learning_rate=3e-4, beta2=0.99, schedule=Schedule.COSINE, warmup_steps=8, accuracy_tasks=128, seed=seed,
-        replay=ReinforcementReplayConfig(text=0.0),
+        steps=max(1, scale.grpo * scale.group // 10), questions=scale.questions, group_size=2,
+        max_new_tokens=NEW_TOKENS, learning_rate=3e-4, beta2=0.99, schedule=Schedule.COSINE, warmup_steps=8,
+        accuracy_tasks=128, seed=seed, replay=ReinforcementReplayConfig(text=0.0),
     )  # fmt: skip
 
 
