@@ -17,6 +17,12 @@ LIMIT = 2e-5
 YARN = {"factor": 40.0, "original_max_position_embeddings": 64, "mscale": 1.0, "mscale_all_dim": 1.0}
 VARIANTS: dict[str, dict[str, Any]] = {
     "llama": {"model_type": "llama", "num_key_value_heads": 2},
+    "llama, long context": {
+        "model_type": "llama", "rope_scaling": {"low_freq_factor": 1.0, "original_max_position_embeddings": 64},
+    },
+    "mistral": {"model_type": "mistral", "num_key_value_heads": 2, "head_dim": 32},
+    "qwen2": {"model_type": "qwen2", "num_key_value_heads": 2, "tie_word_embeddings": True},
+    "qwen3": {"model_type": "qwen3", "num_key_value_heads": 2, "head_dim": 32},
     "deepseek_v2": {"model_type": "deepseek_v2", "norm_topk_prob": False},
     "deepseek_v2, q_lora, groups": {
         "model_type": "deepseek_v2", "norm_topk_prob": False, "q_lora_rank": 48, "n_group": 4, "topk_group": 2,
@@ -56,6 +62,9 @@ def compare(name: str, length: int) -> list[dict[str, Any]]:
     config = ModelConfig.model_validate({"vocab_size": 512, "initializer_range": 0.05} | VARIANTS[name])
     ours = Transformer(config).eval()
     with torch.no_grad():
+        for name_of, parameter in ours.named_parameters():
+            if name_of.endswith(("bias", "q_norm.weight", "k_norm.weight")):
+                parameter.add_(torch.randn_like(parameter), alpha=0.1)
         for buffer_name, buffer in ours.named_buffers():
             if buffer_name.endswith("e_score_correction_bias"):
                 buffer.uniform_(-0.1, 0.1)

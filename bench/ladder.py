@@ -21,6 +21,7 @@ from typing import Any
 
 from flows.study.ladder import Ladder, LadderTrial, Measured, recipe_of, wanted
 from flows.study.study import read_study
+from infra.errors import UserError
 
 
 def main() -> None:
@@ -42,7 +43,10 @@ def main() -> None:
     if chosen.page:
         from flows.study.ladder_report import write_ladder
 
-        print(write_ladder(ladder, results, chosen.page))
+        try:
+            print(write_ladder(ladder, results, chosen.page))
+        except UserError as error:
+            raise SystemExit(str(error)) from None
 
 
 def read_results(path: Path) -> dict[LadderTrial, Measured]:

@@ -150,7 +150,7 @@ class Execution(Section):
     """Stop a stuck stage, rather than only tell."""
     zero: int | None = Field(None, ge=0, le=3)
     """ZeRO stage: what ranks share out besides the data (1: optimizer, 2: gradients, 3: weights). Empty: 1 for AdamW,
-    0 for Muon, which needs whole matrices."""
+    0 for Muon, whose matrices stay whole: under 1 each rank has the state of some, 2 and 3 are refused."""
     offload: bool = False
     """Keep the optimizer's state in the CPU's memory (ZeRO 1 to 3)."""
     recompute: bool = False

@@ -39,7 +39,7 @@ class StartConfig(Section):
     adopts the checkpoint's own, unless the recipe says otherwise."""
 
     checkpoint: ExternalPaths = Field(min_length=1)
-    """A Hugging Face checkpoint folder."""
+    """A Hugging Face checkpoint folder, or one GGUF file (its blocks are worked out to fp32)."""
 
     @field_validator("checkpoint", mode="before")
     @classmethod

@@ -64,7 +64,7 @@ class OptimizerKind(StrEnum):
 
     ADAMW = "adamw"
     MUON = "muon"
-    """Orthogonalised momentum for hidden matrices, AdamW for the rest (arXiv 2502.16982); not with ZeRO."""
+    """Orthogonalised momentum for hidden matrices, AdamW for the rest (arXiv 2502.16982); ZeRO 0 and 1."""
 
 
 class Decayed(StrEnum):

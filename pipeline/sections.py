@@ -354,8 +354,14 @@ class TokenizerConfig(Section):
     fill_in_middle: bool = False
     """Add the three control tokens of filling in the middle (DeepSeek-Coder, arXiv 2401.14196)."""
     adopt: ExternalPaths = ()
-    """An existing Hugging Face tokenizer folder to use instead of training one; the control tokens that it lacks are
-    added behind its own."""
+    """An existing tokenizer to use instead of training one: a Hugging Face folder, or a GGUF file. It keeps its chat
+    template and special tokens; the marks of the reasoning are added behind its own."""
+    template: Annotated[Literal["adopted", "own"], Added()] = "adopted"
+    """The chat template of an adopted tokenizer: its own where it has one, or (`own`) Deepmill's, whose control tokens
+    are added too."""
+    llama_cpp: Annotated[bool, Added()] = True
+    """Refuse an adopted tokenizer that cuts text in a way which llama.cpp has no name for; false leaves GGUF files
+    out."""
 
 
 class ShardsConfig(LossLimits):

@@ -91,7 +91,7 @@ def serve(
         client = f'client = OpenAI(base_url="{address}/v1", api_key={key}), model="{name}"'
         console.print(f"[dim]{escape(client)}[/]", soft_wrap=True)
 
-    run(manager, limits, metrics, listener, keys=keys or [made], names=_names(host), ready=ready)
+    run(manager, limits, metrics, listener, keys=keys or [made], names=_names(host), origins=_origins(), ready=ready)
 
 
 def _names(host: str) -> list[str]:
@@ -104,6 +104,13 @@ def _names(host: str) -> list[str]:
     addresses = [address.address for each in psutil.net_if_addrs().values() for address in each]
     found = [host, socket.gethostname(), socket.getfqdn(), *(address.partition("%")[0] for address in addresses)]
     return [*(f"[{name}]" if ":" in name else name for name in found), *allowed]
+
+
+def _origins() -> list[str]:
+    """Origins of pages elsewhere that may ask the API."""
+    from flows.serving.cors import ORIGINS, read_origins
+
+    return read_origins(os.environ.get(ORIGINS, ""))
 
 
 def _log_to_terminal() -> None:

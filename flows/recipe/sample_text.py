@@ -1,4 +1,4 @@
-"""The sample's text where a recipe asks for it and it is not there yet."""
+"""The sample's text, and the weights that a preset adopts, where a recipe asks for them and they are not there yet."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ __all__ = ["gather_sample_text"]
 
 FOLDER = "data/sample"
 """Where the presets that are made of it look."""
+ADOPTED = "data/adopt"
+"""Where the preset `adopt` looks for its weights and conversations."""
 
 
 def gather_sample_text(recipe: Recipe, tell: Callable[[str], None]) -> None:
@@ -19,11 +21,21 @@ def gather_sample_text(recipe: Recipe, tell: Callable[[str], None]) -> None:
     Raises:
         UserError: it cannot be fetched, or files of somebody else are in its place.
     """
+    _gather_adopted(recipe, tell)
     if all(Path(path).exists() for path in _paths(recipe) if path.startswith(f"{FOLDER}/")):
         return
     from pipeline.sample.gather import gather
 
     gather(Path(FOLDER), tell)
+
+
+def _gather_adopted(recipe: Recipe, tell: Callable[[str], None]) -> None:
+    named = (*(recipe.start.checkpoint if recipe.start else ()), *_paths(recipe))
+    if all(Path(path).exists() for path in named if path.startswith(f"{ADOPTED}/")):
+        return
+    from pipeline.sample.adopted import gather_adopted
+
+    gather_adopted(Path(ADOPTED), tell)
 
 
 def _paths(recipe: Recipe) -> list[str]:

@@ -1,6 +1,6 @@
-"""From a checked request to its answer: computed in a task of its own, told whole or as a stream of events.
+"""From a checked request to one answer: computed while it holds a turn and its engine, and told piece by piece.
 
-The task holds the request's turn and its engine for as long as the engine works, and no longer: what the client reads,
+The work holds the request's turn and its engine for as long as the engine works, and no longer: what the client reads,
 and how fast, is no matter of the engine's. What comes of it waits in a queue, which a request's limits bound.
 """
 
@@ -11,75 +11,146 @@ import contextlib
 import json
 import logging
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from flows.serving.errors import ApiError, fault
 from flows.serving.limits import Admission, Limits
 from flows.serving.metrics import Metrics
 from flows.serving.model_manager import ModelManager, Served
-from flows.serving.protocol import (
-    AnswerBody,
-    ApiError,
-    ChatBody,
-    Choice,
-    CompletionBody,
-    Message,
-    Usage,
-    answer_head,
-    fault,
-)
-from model.serving.chat import ChatFormat, Piece, ReasoningSplitter
-from model.serving.defaults import SamplingDefaults
-from model.serving.engine import EngineError, EngineGoneError, Request
+from flows.serving.protocol import ChatBody, CompletionBody
+from flows.serving.shapes import Call
+from flows.serving.tools import CallSplitter, with_tools
+from infra.errors import UserError
+from model.serving.chat import ChatFormat, ReasoningSplitter
+from model.serving.engine import Delta, EngineError, EngineGoneError, Request
+from model.serving.grammar import write_grammar
+from model.serving.spec import EngineKind, TokenEntry
 from model.serving.stops import StopCutter
 
-__all__ = ["Answer", "engine_request", "not_served"]
+__all__ = ["Answer", "Part", "chat_prompt", "engine_request", "not_served", "text_tokens"]
 
 DEATH_SECONDS = 2.0
 """Within which an engine that broke off is seen to have died, if it has."""
 log = logging.getLogger("deepmill.serve")
 
 
-def engine_request(
-    body: ChatBody | CompletionBody, chat: ChatFormat, context: int, limits: Limits, defaults: SamplingDefaults
-) -> Request:
-    """What the engine is asked; ApiError 400 when the prompt does not fit."""
+@dataclass
+class Part:
+    """A piece of an answer."""
+
+    reasoning: str = ""
+    content: str = ""
+    calls: list[Call] = field(default_factory=list)
+    entries: list[TokenEntry] = field(default_factory=list)
+    """Tokens of the answer, where they are asked for."""
+    reasoning_entries: list[TokenEntry] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        return bool(self.reasoning or self.content or self.calls or self.entries or self.reasoning_entries)
+
+    def add(self, other: Part) -> None:
+        """Put another piece behind."""
+        self.reasoning += other.reasoning
+        self.content += other.content
+        self.calls += other.calls
+        self.entries += other.entries
+        self.reasoning_entries += other.reasoning_entries
+
+
+def engine_request(body: ChatBody | CompletionBody, served: Served, limits: Limits, number: int = 0) -> Request:
+    """What the engine is asked for the answer of that number; ApiError 400 when the prompt does not fit."""
     if isinstance(body, ChatBody):
-        prompt, param = chat.prompt([message.turn() for message in body.messages]), "messages"
+        prompt, param = chat_prompt(body, served.chat), "messages"
     else:
-        prompt, param = _prompt(body, chat), "prompt"
-    room = context - len(prompt)
+        prompt, param = (
+            text_tokens(body.prompts[number // body.n], served.chat, "prompt") or [served.chat.bos],
+            "prompt",
+        )
+    room = served.context - len(prompt)
     if room < 1:
         raise ApiError(
             400,
-            f"the prompt has {len(prompt)} tokens, the context holds {context} with the answer; shorten it",
+            f"the prompt has {len(prompt)} tokens, the context holds {served.context} with the answer; shorten it",
             code="context_length_exceeded",
             param=param,
         )
+    wanted = limits.new_tokens if body.limit is None else body.limit
+    seed = secrets.randbelow(2**31) if body.seed is None else body.seed
+    kind = EngineKind(served.engine.spec.kind)
     return Request(
         prompt=prompt,
-        max_tokens=min(room, body.limit or limits.new_tokens, limits.new_tokens),
-        temperature=defaults.temperature if body.temperature is None else body.temperature,
-        top_p=defaults.top_p if body.top_p is None else body.top_p,
-        seed=secrets.randbelow(2**31) if body.seed is None else body.seed % 2**31,
+        max_tokens=min(room, wanted, limits.new_tokens),
+        temperature=served.defaults.temperature if body.temperature is None else body.temperature,
+        top_p=served.defaults.top_p if body.top_p is None else body.top_p,
+        seed=(seed + number) % 2**31,
         stop=() if isinstance(body, ChatBody) else body.endings,  # a chat's hold for what follows the reasoning
+        top_k=max(0, body.top_k),
+        min_p=body.min_p,
+        presence_penalty=body.presence_penalty,
+        frequency_penalty=body.frequency_penalty,
+        repetition_penalty=body.repetition_penalty,
+        logit_bias=_bias(body, served.chat),
+        logprobs=body.top,
+        grammar=_grammar(body, served.chat, kind, prompt),
+        prompt_logprobs=_tells_of_prompt(body, kind),
     )
 
 
-def _prompt(body: CompletionBody, chat: ChatFormat) -> list[int]:
-    """The prompt's tokens; in text, control tokens are read as such: this end of the API is for whoever knows them."""
-    prompt = body.prompt
-    if isinstance(prompt, list) and all(isinstance(token, int) for token in prompt):
-        size = chat.tokenizer.get_vocab_size()
-        if odd := [token for token in prompt if not 0 <= int(token) < size]:
-            raise ApiError(400, f"prompt: token {odd[0]} is outside the vocabulary of {size}", param="prompt")
-        return [int(token) for token in prompt] or [chat.bos]
-    if isinstance(prompt, list):
-        if len(prompt) != 1:
-            raise ApiError(400, f"prompt: one at a time, not {len(prompt)}", param="prompt")
-        prompt = str(prompt[0])
-    assert isinstance(prompt, str)
-    return list(chat.tokenizer.encode(prompt, add_special_tokens=False).ids) or [chat.bos]
+def chat_prompt(body: ChatBody, chat: ChatFormat) -> list[int]:
+    """Tokens of a conversation up to where the model takes over, tools and all."""
+    prompt = chat.prompt(with_tools([message.turn() for message in body.messages], body.offered))
+    return [*prompt, *chat.no_reasoning()] if body.skips_reasoning else prompt
+
+
+def text_tokens(text: str | list[int], chat: ChatFormat, param: str) -> list[int]:
+    """Tokens of a text, in which control tokens are read as such: this end of the API is for whoever knows them."""
+    if isinstance(text, str):
+        return list(chat.tokenizer.encode(text, add_special_tokens=False).ids)
+    size = chat.tokenizer.get_vocab_size()
+    if odd := [token for token in text if not 0 <= token < size]:
+        raise ApiError(
+            400,
+            f"{param}: token {odd[0]} is outside the vocabulary of {size}; ids are those of this model's tokenizer, or "
+            "send text",
+            param=param,
+        )
+    return text
+
+
+def _bias(body: ChatBody | CompletionBody, chat: ChatFormat) -> dict[int, float]:
+    bias = {int(token): value for token, value in body.logit_bias.items()}
+    size = chat.tokenizer.get_vocab_size()
+    if odd := [token for token in bias if token >= size]:
+        raise ApiError(400, f"logit_bias: token {odd[0]} is outside the vocabulary of {size}", param="logit_bias")
+    return bias
+
+
+def _grammar(body: ChatBody | CompletionBody, chat: ChatFormat, kind: EngineKind, prompt: list[int]) -> str:
+    constraint = body.constraint
+    if constraint is None:
+        return ""
+    param = "response_format" if constraint.schema is not None else "tools"
+    if not kind.has_grammars:
+        raise ApiError(400, f"{param}: {kind} is not asked for grammars; serve with --engine llama or own", param=param)
+    # A completion is all answer: as if its reasoning had ended.
+    before = chat.tokenizer.decode(prompt[-4:], skip_special_tokens=False) if isinstance(body, ChatBody) else "</think>"
+    try:
+        return write_grammar(constraint, kind, chat.tokenizer.get_vocab(), before.rstrip())
+    except UserError as error:
+        raise ApiError(400, f"{param}: {error}", param=param, code="invalid_value") from None
+
+
+def _tells_of_prompt(body: ChatBody | CompletionBody, kind: EngineKind) -> bool:
+    if isinstance(body, ChatBody) or not body.echo or body.top is None:
+        return False
+    if not kind.tells_of_prompts:
+        raise ApiError(
+            400,
+            f"echo: {kind} does not say how likely a prompt is; leave logprobs out, or serve with --engine own",
+            param="echo",
+        )
+    return True
 
 
 def not_served(name: str, served: Served) -> ApiError:
@@ -95,66 +166,80 @@ def not_served(name: str, served: Served) -> ApiError:
 
 @dataclass
 class Answer:
-    """One request's answer as it comes."""
+    """One answer of a request as it comes."""
 
-    number: str
-    """Of the request: what a client is told of a fault, and what the log has."""
+    number: int
+    """Among the request's answers."""
+    request: str
+    """What a client is told of a fault, and what the log has."""
     body: ChatBody | CompletionBody
     metrics: Metrics
     arrived: float
     deadline: float
+    tell: Callable[[Part | ApiError | None], None]
+    """Takes the pieces, the first of them empty as soon as the engine speaks; then an error, or None at the end."""
     served: Served | None = None
     """Set when the engine begins."""
-    prompt_tokens: int = 0
+    asked: Request | None = None
     completion_tokens: int = 0
+    cached_tokens: int = 0
     finish: str | None = None
-    reasoning: str = ""
-    content: str = ""
+    whole: Part = field(default_factory=Part)
+    """All that was told."""
     _spoken: bool = False
     """Whether the engine has."""
-    _splitter: ReasoningSplitter = field(default_factory=ReasoningSplitter)
-    _told: asyncio.Queue[Piece | ApiError | None] = field(default_factory=asyncio.Queue)
-    """Pieces, the first of them empty, as soon as the engine speaks; then an error, or None at the end."""
+    _undecided: list[TokenEntry] = field(default_factory=list)
+    """Tokens of which it is not known yet whether they are reasoning."""
+    _held: list[TokenEntry] = field(default_factory=list)
+    """Tokens of text that is held back."""
+
+    def __post_init__(self) -> None:
+        chat = self.body if isinstance(self.body, ChatBody) else None
+        self._splitter = ReasoningSplitter(waits=False) if chat else None
+        self._cutter = StopCutter(self.body.endings if chat else ())
+        names = frozenset(tool.name for tool in chat.offered) if chat else frozenset()
+        self._calls = CallSplitter(names, chat.parallel_tool_calls if chat else True)
 
     @property
-    def is_chat(self) -> bool:
-        """Whether reasoning is told from the answer."""
-        return isinstance(self.body, ChatBody)
+    def prompt_tokens(self) -> int:
+        """Of the prompt."""
+        return len(self.asked.prompt) if self.asked else 0
 
     @property
-    def label(self) -> str:
-        """The version that answers."""
-        assert self.served is not None
-        return self.served.version.label
+    def reasoning_tokens(self) -> int:
+        """Of what the model wrote, the reasoning's."""
+        if not self.whole.reasoning or self.served is None:
+            return 0
+        return min(len(self.served.chat.encode(self.whole.reasoning)), self.completion_tokens)
 
     async def compute(self, admission: Admission, manager: ModelManager, limits: Limits) -> None:
-        """Wait for a turn and let the engine work; how it ends is told in the queue. Cancelled, it frees its turn."""
+        """Wait for a turn and let the engine work; how it ends is told. Cancelled, it frees its turn."""
         try:
             async with asyncio.timeout_at(self.deadline), admission.turn():
                 while not await self._try(manager, limits):
                     pass
-            self._told.put_nowait(None)
+            self.tell(None)
         except ApiError as error:
-            self._told.put_nowait(error)
+            self.tell(error)
         except TimeoutError:
-            self._told.put_nowait(self._too_late())
+            self.tell(self._too_late())
+        except UserError as error:  # a chat template takes no such conversation
+            self.tell(ApiError(400, str(error), param="messages", code="invalid_value"))
         except EngineError as error:
-            self._told.put_nowait(ApiError(502, str(error), code="engine_error"))
+            self.tell(ApiError(502, str(error), code="engine_error"))
         except Exception:
-            log.exception("request %s", self.number)
-            self._told.put_nowait(fault(self.number))
+            log.exception("request %s", self.request)
+            self.tell(fault(self.request))
 
     async def _try(self, manager: ModelManager, limits: Limits) -> bool:
         """Let the engine work; False where it died before it said anything: the next one may."""
         async with manager.engine(self.deadline) as served:
             if not served.answers_to(self.body.model):  # another version took over meanwhile
                 raise not_served(self.body.model, served)
-            asked = await asyncio.to_thread(
-                engine_request, self.body, served.chat, served.context, limits, served.defaults
-            )
-            self.prompt_tokens = len(asked.prompt)
+            self.asked = await asyncio.to_thread(engine_request, self.body, served, limits, self.number)
+            self.served = served
             try:
-                await self._run(served, asked)
+                await self._run(served, self.asked)
             except EngineGoneError:
                 if self._spoken or not await served.engine.has_ended(DEATH_SECONDS):
                     raise
@@ -167,115 +252,107 @@ class Answer:
         return ApiError(504, "the answer took longer than a request may; ask for fewer tokens", code="timeout")
 
     async def _run(self, served: Served, asked: Request) -> None:
-        self.served = served
-        if self.is_chat and served.chat.begun:
+        if self._splitter is not None and isinstance(self.body, ChatBody) and not self.body.skips_reasoning:
             self._splitter.feed(served.chat.begun)
-        cutter = StopCutter(self.body.endings if self.is_chat else ())
         events = 0
         try:
-            async with contextlib.aclosing(served.engine.complete(asked)) as deltas:
-                async for delta in deltas:
-                    if delta.text and not self._spoken:
-                        self._spoken = True
-                        self.metrics.first_token.observe(asyncio.get_running_loop().time() - self.arrived)
-                        self._told.put_nowait(Piece())
-                    events += bool(delta.text)
-                    self.completion_tokens = delta.completion_tokens or max(self.completion_tokens, events)
-                    self.finish = delta.finish or self.finish
-                    self._tell(self._split(delta.text), cutter)
-                    if cutter.found:
-                        self.finish = "stop"
-                        return
-            if self.is_chat:
-                self._tell(self._splitter.end(), cutter)
-            self._tell(Piece(content=cutter.end()))
-            self.finish = "stop" if cutter.found else self.finish
+            if asked.max_tokens or asked.prompt_logprobs:
+                async with contextlib.aclosing(served.engine.complete(asked)) as deltas:
+                    async for delta in deltas:
+                        events += bool(delta.text)
+                        self._count(delta, events)
+                        self._pass_on(delta)
+                        if self._cutter.found or self._calls.is_over:
+                            break
+            self._end(asked)
         finally:
             self.metrics.tokens.labels("prompt").inc(self.prompt_tokens)
             self.metrics.tokens.labels("completion").inc(self.completion_tokens)
 
-    def _split(self, text: str) -> Piece:
-        return self._splitter.feed(text) if self.is_chat else Piece(content=text)
-
-    def _tell(self, piece: Piece, cutter: StopCutter | None = None) -> None:
-        """Hand a piece on; stop strings end the visible answer alone, reasoning is none of the client's text."""
-        if cutter is not None:
-            piece.content = cutter.feed(piece.content)
-        if piece:
-            self.reasoning += piece.reasoning
-            self.content += piece.content
-            self._told.put_nowait(piece)
-
-    async def pieces(self) -> AsyncIterator[Piece]:
-        """Parts of the answer as they come, an empty one first.
-
-        Raises:
-            ApiError: no turn came (429, 503), the prompt does not fit (400), the engine fails (502), or the time is up
-                (504).
-        """
-        while (told := await self._told.get()) is not None:
-            if isinstance(told, ApiError):
-                raise told
-            yield told
-
-    def usage(self) -> Usage:
-        """Tokens, as OpenAI counts them."""
-        found: Usage = {
-            "prompt_tokens": self.prompt_tokens,
-            "completion_tokens": self.completion_tokens,
-            "total_tokens": self.prompt_tokens + self.completion_tokens,
-        }
-        if self.is_chat and self.served is not None:
-            thought = len(self.served.chat.encode(self.reasoning))
-            found["completion_tokens_details"] = {"reasoning_tokens": min(thought, self.completion_tokens)}
-        return found
-
-    async def whole(self) -> AnswerBody:
-        """The answer in one piece; see `pieces` for what it raises."""
-        async for _ in self.pieces():
-            pass
-        if self.is_chat:
-            kind = "chat.completion"
-            message: Message = {
-                "role": "assistant",
-                "content": self.content,
-                "reasoning_content": self.reasoning or None,
-            }
-            choice: Choice = {"index": 0, "message": message, "finish_reason": self.finish, "logprobs": None}
-        else:
-            kind = "text_completion"
-            choice = {"index": 0, "text": self.content, "finish_reason": self.finish, "logprobs": None}
-        return {**answer_head(kind, self.label), "choices": [choice], "usage": self.usage()}
-
-    async def events(self, pieces: AsyncIterator[Piece]) -> AsyncIterator[str]:
-        """Server-sent events, once the first of the `pieces` has come; an error is the last of them."""
-        head = answer_head("chat.completion.chunk" if self.is_chat else "text_completion", self.label)
-
-        def event(choices: list[Choice], usage: Usage | None = None) -> str:
-            body: AnswerBody = {**head, "choices": choices}
-            if usage is not None:
-                body["usage"] = usage
-            return f"data: {json.dumps(body)}\n\n"
-
-        def chunk(piece: Piece, finish: str | None = None) -> str:
-            choice: Choice = {"index": 0, "finish_reason": finish, "logprobs": None}
-            if self.is_chat:
-                parts = {"reasoning_content": piece.reasoning, "content": piece.content}
-                choice["delta"] = {name: text for name, text in parts.items() if text}
-            else:
-                choice["text"] = piece.content
-            return event([choice])
-
-        if self.is_chat:
-            yield event([{"index": 0, "delta": {"role": "assistant", "content": ""}, "finish_reason": None}])
-        try:
-            async for piece in pieces:
-                if piece:
-                    yield chunk(piece)
-        except ApiError as error:  # the head is sent: tell it in the stream
-            yield f"data: {json.dumps(error.body())}\n\n"
+    def _begin(self) -> None:
+        """An empty piece, and the prompt again where that is asked for: from now on the answer is this engine's."""
+        self._spoken = True
+        self.tell(Part())
+        if isinstance(self.body, ChatBody) or not self.body.echo:
             return
-        yield chunk(Piece(), self.finish or "stop")
-        if self.body.wants_usage:
-            yield event([], usage=self.usage())
-        yield "data: [DONE]\n\n"
+        assert self.served is not None
+        prompt = self.body.prompts[self.number // self.body.n]
+        decode = self.served.chat.tokenizer.decode
+        self._told(Part(content=prompt if isinstance(prompt, str) else decode(prompt, skip_special_tokens=False)))
+
+    def _count(self, delta: Delta, events: int) -> None:
+        if delta.text and not self.completion_tokens:
+            self.metrics.first_token.observe(asyncio.get_running_loop().time() - self.arrived)
+        if delta.text and not self._spoken:
+            self._begin()
+        self.completion_tokens = delta.completion_tokens or max(self.completion_tokens, events)
+        self.cached_tokens = delta.cached_tokens or self.cached_tokens
+        self.finish = delta.finish or self.finish
+
+    def _pass_on(self, delta: Delta) -> None:
+        if delta.prompt_entries:
+            self._told(Part(entries=list(delta.prompt_entries)))
+        if self._splitter is None:
+            self._told(Part(content=delta.text, entries=list(delta.entries)))
+            return
+        had_begun, was_answering = self._splitter.has_begun, self._splitter.is_answering
+        piece = self._splitter.feed(delta.text)
+        entries, self._undecided = [*self._undecided, *delta.entries], []
+        thought: list[TokenEntry] = []
+        if not self._splitter.has_begun:
+            self._undecided = entries
+        elif was_answering or (self._splitter.is_answering and not had_begun):
+            self._held += entries
+        else:  # the tag that ends the reasoning is part of it
+            thought = entries
+        self._say(piece.reasoning, piece.content, thought)
+
+    def _say(self, reasoning: str, content: str, thought: list[TokenEntry]) -> None:
+        """Hand a piece on; stop strings end the visible answer alone, reasoning is none of the client's text."""
+        text = self._cutter.feed(content)
+        said, calls = self._calls.feed(text)
+        part = Part(reasoning, said, calls, reasoning_entries=thought)
+        if said or calls:
+            part.entries, self._held = self._held, []
+        self._told(part)
+
+    def _end(self, asked: Request) -> None:
+        """What was held back, and why the answer ended."""
+        if not self._spoken:
+            self._begin()
+        if not asked.max_tokens:
+            self.finish = "length"
+        if self._splitter is not None and not self._cutter.found and not self._calls.is_over:
+            piece = self._splitter.end()
+            self._say(piece.reasoning, piece.content, [])
+        if not self._calls.is_over:
+            rest, calls = self._calls.feed(self._cutter.end())
+            self._told(Part(content=rest + self._calls.end(), calls=calls))
+        if (left := self._held + self._undecided) and not self._cutter.found:
+            self._told(Part(entries=left))
+        if self._cutter.found:
+            self.finish = "stop"
+        if self._calls.calls:
+            self.finish = "tool_calls"
+        self._check(asked)
+
+    def _check(self, asked: Request) -> None:
+        """An engine may lose its grammar half-way, and goes on without: say so."""
+        constraint = self.body.constraint
+        if not asked.grammar or constraint is None or self.finish == "length" or self._cutter.found:
+            return
+        try:
+            held = bool(self._calls.calls) if constraint.must_call else True
+            if constraint.schema is not None:
+                json.loads(self.whole.content)
+        except ValueError:
+            held = False
+        if not held:
+            raise EngineError("the engine lost the grammar of the answer; ask for something simpler")
+
+    def _told(self, part: Part) -> None:
+        if part:
+            if not self._spoken:
+                self._begin()
+            self.whole.add(part)
+            self.tell(part)

@@ -19,12 +19,17 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from flows.serving.answers import Answer, not_served
+from flows.serving.answers import not_served
+from flows.serving.cors import PageGuard
+from flows.serving.embeddings import embed
+from flows.serving.errors import ApiError, fault
 from flows.serving.limits import Admission, Limits, check_key, read_body
 from flows.serving.metrics import CONTENT_TYPE, Metrics
 from flows.serving.model_manager import ModelManager, Served
-from flows.serving.protocol import ApiError, ChatBody, CompletionBody, ModelCard, fault, parse, read_json
-from infra.http_guard import OriginGuard
+from flows.serving.protocol import ChatBody, CompletionBody, EmbeddingsBody, parse, read_json
+from flows.serving.reply import Reply
+from flows.serving.responses import ResponsesBody, ResponsesReply
+from flows.serving.shapes import ModelCard
 
 __all__ = ["build"]
 
@@ -32,14 +37,7 @@ T = TypeVar("T")
 
 log = logging.getLogger("deepmill.serve")
 PAGE = Path(__file__).parent / "chat_page"
-PAGE_FILES = {
-    "/": ("chat.html", "text/html"),
-    "/chat.js": ("chat.js", "text/javascript"),
-    "/chat.css": (
-        "chat.css",
-        "text/css",
-    ),
-}
+KINDS = {".html": "text/html", ".js": "text/javascript", ".css": "text/css"}
 SECURITY = {
     "Content-Security-Policy": "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
@@ -49,13 +47,20 @@ Handler = Callable[[Request], Any]
 
 
 def build(
-    manager: ModelManager, limits: Limits, metrics: Metrics, *, keys: Sequence[str] = (), hosts: Sequence[str] = ()
+    manager: ModelManager,
+    limits: Limits,
+    metrics: Metrics,
+    *,
+    keys: Sequence[str] = (),
+    hosts: Sequence[str] = (),
+    origins: Sequence[str] = (),
 ) -> Any:
     """The ASGI application.
 
     Args:
         keys: API keys, one of which a request must bear; none for open access.
         hosts: names that a request may address the server by, and that its own pages have; any when empty.
+        origins: of pages elsewhere that may ask the API, as ``https://example.org``.
     """
     front = _Front(manager, limits, metrics, keys)
 
@@ -69,21 +74,24 @@ def build(
     routes = [
         Route("/v1/chat/completions", front.guarded(front.chat), methods=["POST"]),
         Route("/v1/completions", front.guarded(front.completions), methods=["POST"]),
+        Route("/v1/responses", front.guarded(front.responses), methods=["POST"]),
+        Route("/v1/embeddings", front.guarded(front.embeddings), methods=["POST"]),
         Route("/v1/models", front.guarded(front.models)),
         Route("/v1/models/{name:path}", front.guarded(front.model)),
         Route("/metrics", front.guarded(front.scrape)),
         Route("/health", front.health),
-        *(Route(path, _page(*file)) for path, file in PAGE_FILES.items()),
+        Route("/", _page(PAGE / "chat.html")),
+        *(Route(f"/chat/{file.name}", _page(file)) for file in sorted(PAGE.iterdir()) if file.suffix in KINDS),
     ]
     app = Starlette(routes=routes, lifespan=lifespan, exception_handlers={404: _missing, 405: _missing})
     if hosts:
-        app.add_middleware(OriginGuard, hosts=hosts)
+        app.add_middleware(PageGuard, hosts=hosts, origins=origins)
     return app
 
 
-def _page(name: str, kind: str) -> Handler:
+def _page(file: Path) -> Handler:
     async def page(request: Request) -> Response:
-        return FileResponse(PAGE / name, media_type=kind, headers=SECURITY)
+        return FileResponse(file, media_type=KINDS[file.suffix], headers=SECURITY)
 
     return page
 
@@ -180,27 +188,39 @@ class _Front:
 
     async def chat(self, request: Request) -> Response:
         """``POST /v1/chat/completions``."""
-        return await self._answer(request, ChatBody)
+        return await self._answer(request, ChatBody, Reply)
 
     async def completions(self, request: Request) -> Response:
         """``POST /v1/completions``."""
-        return await self._answer(request, CompletionBody)
+        return await self._answer(request, CompletionBody, Reply)
 
-    async def _answer(self, request: Request, kind: type[ChatBody] | type[CompletionBody]) -> Response:
+    async def responses(self, request: Request) -> Response:
+        """``POST /v1/responses``."""
+        return await self._answer(request, ResponsesBody, ResponsesReply)
+
+    async def embeddings(self, request: Request) -> Response:
+        """``POST /v1/embeddings``."""
+        deadline = asyncio.get_running_loop().time() + self.limits.seconds
+        body: EmbeddingsBody = parse(EmbeddingsBody, await self._json(request, deadline))
+        self._check_name(body.model, self._served())
+        return _Json(await _unless_gone(request, embed(body, self.admission, self.manager, deadline)))
+
+    async def _answer(self, request: Request, kind: type[Any], reply_of: Callable[..., Reply]) -> Response:
+        """The reply to a request whose body is of a kind."""
         arrived = asyncio.get_running_loop().time()
         deadline = arrived + self.limits.seconds
         body = parse(kind, await self._json(request, deadline))
         self._check_name(body.model, self._served())
-        answer = Answer(request.state.number, body, self.metrics, arrived, deadline)
-        work = asyncio.create_task(answer.compute(self.admission, self.manager, self.limits))
+        reply = reply_of(request.state.number, body, self.metrics, arrived, deadline)
+        work = asyncio.create_task(reply.compute(self.admission, self.manager, self.limits))
         is_streamed = False
         try:
             if not body.stream:
-                told = await _unless_gone(request, answer.whole())
-                return _Json(told, headers=_headers(answer))
-            pieces = answer.pieces()
+                told = await _unless_gone(request, reply.whole())
+                return _Json(told, headers=_headers(reply))
+            pieces = reply.pieces()
             await _unless_gone(request, anext(pieces, None))  # an engine that fails at once is still an honest status
-            stream = _EventStream(answer.events(pieces), work, _headers(answer))
+            stream = _EventStream(reply.events(pieces), work, _headers(reply))
             is_streamed = True
             return stream
         finally:
@@ -293,5 +313,5 @@ def _cards(served: Served) -> list[ModelCard]:
     ]
 
 
-def _headers(answer: Answer) -> dict[str, str]:
-    return {"X-Deepmill-Model": quote(answer.label, safe="/ ()+@")}  # a header holds no other letters
+def _headers(reply: Reply) -> dict[str, str]:
+    return {"X-Deepmill-Model": quote(reply.label, safe="/ ()+@")}  # a header holds no other letters

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from starlette.requests import Request
 
-from flows.serving.protocol import ApiError
+from flows.serving.errors import ApiError
 
 __all__ = ["Admission", "Limits", "check_key", "read_body"]
 

@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from flows.serving.errors import ApiError
 from flows.serving.metrics import Metrics
-from flows.serving.protocol import ApiError
 from infra.errors import DeepmillError, UserError
 from infra.hashing import digest
 from infra.integrity import folder_digests, known_digest
@@ -121,7 +121,7 @@ def prepare(version: Version, place: Place) -> tuple[EngineKind, Path, ChatForma
         )
     kind = place.engine
     if kind is EngineKind.AUTO:
-        kind = EngineKind.OWN if unsupported(config) else EngineKind.LLAMA
+        kind = EngineKind.OWN if unsupported(config, version.folder) else EngineKind.LLAMA
     path = version.folder
     if kind is EngineKind.LLAMA:
         path = _gguf(version, place)

@@ -1,172 +1,26 @@
-"""What clients send and get: OpenAI's shapes, checked. What would change an answer and is not supported is refused."""
+"""OpenAI's requests as clients send them, checked: what would change an answer and is not supported is refused."""
 
 from __future__ import annotations
 
 import json
 import re
-import time
-import uuid
 from collections import Counter
-from typing import Annotated, Any, Literal, NotRequired, TypedDict
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from flows.serving.errors import ApiError
+from flows.serving.messages import ROLES, Format, Message, NamedTool, OfferedTool
 from infra.json_objects import JsonObject
-from model.serving.chat import ROLES, Turn
+from model.serving.grammar import Constraint, Tool
 
-__all__ = [
-    "AnswerBody",
-    "AnswerHead",
-    "ApiError",
-    "ChatBody",
-    "Choice",
-    "CompletionBody",
-    "ErrorBody",
-    "Message",
-    "ModelCard",
-    "Sampled",
-    "Usage",
-    "answer_head",
-    "fault",
-    "parse",
-    "read_json",
-]
+__all__ = ["ChatBody", "CompletionBody", "EmbeddingsBody", "Sampled", "parse", "read_json"]
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
-
-
-class ErrorDetail(TypedDict):
-    """Of an error, in OpenAI's form."""
-
-    message: str
-    type: str
-    param: str | None
-    code: str | None
-
-
-class ErrorBody(TypedDict):
-    """The JSON of an error."""
-
-    error: ErrorDetail
-
-
-class AnswerHead(TypedDict):
-    """The fields with which every answer and every chunk begins."""
-
-    id: str
-    object: str
-    created: int
-    model: str
-    system_fingerprint: str
-
-
-class CompletionDetails(TypedDict):
-    """What the completion's tokens were."""
-
-    reasoning_tokens: int
-
-
-class Usage(TypedDict):
-    """Tokens, as OpenAI counts them."""
-
-    prompt_tokens: int
-    completion_tokens: int
-    total_tokens: int
-    completion_tokens_details: NotRequired[CompletionDetails]
-
-
-class Message(TypedDict):
-    """A whole answer of a chat."""
-
-    role: str
-    content: str
-    reasoning_content: str | None
-
-
-class Choice(TypedDict):
-    """An answer, or a piece of one: `message` and `delta` of a chat, `text` of a completion."""
-
-    index: int
-    message: NotRequired[Message]
-    delta: NotRequired[dict[str, str]]
-    text: NotRequired[str]
-    finish_reason: str | None
-    logprobs: NotRequired[None]
-
-
-class AnswerBody(AnswerHead):
-    """A whole answer, or a chunk of a stream."""
-
-    choices: list[Choice]
-    usage: NotRequired[Usage]
-
-
-class ModelCard(TypedDict):
-    """An entry of the list of models."""
-
-    id: str
-    object: str
-    created: int
-    owned_by: str
-    version: str
-    context: int
-
-
-class ApiError(Exception):
-    """An answer in OpenAI's form of an error."""
-
-    def __init__(
-        self, status: int, message: str, *, code: str | None = None, param: str | None = None, retry: int | None = None
-    ) -> None:
-        super().__init__(message)
-        self.status, self.message, self.code, self.param, self.retry = status, message, code, param, retry
-
-    def body(self) -> ErrorBody:
-        """The JSON of the answer."""
-        kind = "server_error" if self.status >= 500 else "invalid_request_error"
-        if self.status == 429:
-            kind = "rate_limit_error"
-        message = self.message.encode(errors="replace").decode()  # it may quote half a character
-        return {"error": {"message": message, "type": kind, "param": self.param, "code": self.code}}
-
-
-def fault(number: str) -> ApiError:
-    """What a client is told of an error of ours; the log has its traceback under the same number."""
-    return ApiError(500, f"an error of the server; its log tells more under {number}", code="internal_error")
-
-
-class _Part(BaseModel):
-    """A piece of a message's content. Text is all a language model reads."""
-
-    type: Literal["text"]
-    text: str
-
-
-class _Message(BaseModel):
-    """One message of a conversation."""
-
-    model_config = ConfigDict(extra="allow")
-
-    role: Literal["system", "developer", "user", "assistant"]
-    content: str | Annotated[list[_Part], Field(min_length=1)] | None = None
-    reasoning_content: str | None = None
-    name: str | None = None
-    """Of who speaks; the chat format has no place for it."""
-
-    @model_validator(mode="after")
-    def _is_text(self) -> _Message:
-        """Tool calls and the like are no text; the empty ones that clients send back from an answer are nothing."""
-        if given := next((key for key, value in (self.model_extra or {}).items() if value), None):
-            raise ValueError(f"{given[:100]}: not supported here; leave it out")
-        if self.content is None and self.role != "assistant":
-            raise ValueError("its content is missing")
-        return self
-
-    def turn(self) -> Turn:
-        """As the chat format takes it."""
-        content = self.content or ""
-        text = content if isinstance(content, str) else "".join(part.text for part in content)
-        return Turn(self.role, text, self.reasoning_content or "")
+MOST_ANSWERS = 128
+"""Of one request, over its prompts and `n`."""
+MOST_TOP = 20
+"""Of the likeliest tokens that are told of; OpenAI's bound."""
 
 
 class _StreamOptions(BaseModel):
@@ -187,6 +41,13 @@ class Sampled(BaseModel):
     max_tokens: int | None = Field(None, ge=1)
     temperature: float | None = Field(None, ge=0, le=2)
     top_p: float | None = Field(None, gt=0, le=1)
+    top_k: int = Field(0, ge=-1, le=2**31 - 1)
+    min_p: float = Field(0.0, ge=0, le=1)
+    presence_penalty: float = Field(0.0, ge=-2, le=2)
+    frequency_penalty: float = Field(0.0, ge=-2, le=2)
+    repetition_penalty: float = Field(1.0, gt=0, le=2)
+    logit_bias: dict[str, float] = Field(default_factory=dict, max_length=1024)
+    n: int = Field(1, ge=1, le=MOST_ANSWERS)
     seed: int | None = Field(None, ge=-(2**63), lt=2**63)
     stop: str | list[str] | None = None
     stream: bool = False
@@ -199,7 +60,7 @@ class Sampled(BaseModel):
     prompt_cache_key: str | None = None
     prompt_cache_retention: str | None = None
     prediction: JsonObject | None = None
-    parallel_tool_calls: bool | None = None
+    verbosity: str | None = None
 
     @field_validator("stop")
     @classmethod
@@ -208,6 +69,13 @@ class Sampled(BaseModel):
         if len(endings) > 4 or not all(1 <= len(ending) <= 200 for ending in endings):
             raise ValueError("at most 4 sequences of 1 to 200 characters")
         return endings
+
+    @field_validator("logit_bias")
+    @classmethod
+    def _tokens(cls, bias: dict[str, float]) -> dict[str, float]:
+        if not all(token.isascii() and token.isdigit() and abs(value) <= 100 for token, value in bias.items()):
+            raise ValueError("numbers of tokens, with values from -100 to 100")
+        return bias
 
     @property
     def endings(self) -> tuple[str, ...]:
@@ -220,28 +88,16 @@ class Sampled(BaseModel):
         return self.stream_options is not None and self.stream_options.include_usage
 
 
+SAME = {"repeat_penalty": "repetition_penalty"}
+"""Other names of keys: llama.cpp's."""
 NEUTRAL: dict[str, tuple[Any, ...]] = {
-    "n": (1,),
-    "tools": ([],),
-    "tool_choice": ("none", "auto"),
     "functions": ([],),
     "function_call": ("none", "auto"),
-    "logprobs": (False,),
-    "top_logprobs": (0,),
-    "logit_bias": ({},),
-    "frequency_penalty": (0,),
-    "presence_penalty": (0,),
-    "response_format": ({"type": "text"},),
     "modalities": (["text"],),
-    "echo": (False,),
     "best_of": (1,),
     "suffix": ("",),
     # not OpenAI's own, but llama.cpp's, vLLM's and DeepSeek's
-    "top_k": (0, -1),
-    "min_p": (0,),
     "typical_p": (1,),
-    "repetition_penalty": (1,),
-    "repeat_penalty": (1,),
     "length_penalty": (1,),
     "min_tokens": (0,),
     "ignore_eos": (False,),
@@ -252,32 +108,162 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
     "include_reasoning": (True,),
     "stop_token_ids": ([],),
     "bad_words": ([],),
-    "chat_template_kwargs": ({},),
 }
 """Keys that would change the answer and are not supported, with the values that ask for nothing (as null does)."""
+
+
+class _TemplateOptions(BaseModel):
+    """What models' own templates take."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    enable_thinking: bool = True
 
 
 class ChatBody(Sampled):
     """``POST /v1/chat/completions``."""
 
-    messages: list[_Message] = Field(min_length=1, max_length=1000)
+    messages: list[Message] = Field(min_length=1, max_length=1000)
     max_completion_tokens: int | None = Field(None, ge=1)
+    logprobs: bool = False
+    top_logprobs: int = Field(0, ge=0, le=MOST_TOP)
+    response_format: Format | None = None
+    tools: list[OfferedTool] = Field(default_factory=list, max_length=128)
+    tool_choice: Literal["none", "auto", "required"] | NamedTool | None = None
+    parallel_tool_calls: bool = True
+    reasoning_effort: str | None = None
+    """Only ``none`` is something to our models: they have no levels of effort."""
+    chat_template_kwargs: _TemplateOptions | None = None
+
+    @model_validator(mode="after")
+    def _fits(self) -> ChatBody:
+        if self.top_logprobs and not self.logprobs:
+            raise ValueError("top_logprobs: set logprobs as well")
+        names = [tool.function.name for tool in self.tools]
+        if len(set(names)) != len(names):
+            raise ValueError("tools: two have the same name")
+        if isinstance(self.tool_choice, NamedTool) and self.tool_choice.function.name not in names:
+            raise ValueError(f"tool_choice: {self.tool_choice.function.name[:64]!r} is none of the tools")
+        if self.tool_choice == "required" and not names:
+            raise ValueError("tool_choice: required, but there are no tools")
+        if self.offered and self.tool_choice in (None, "auto") and self.schema_wanted is not None:
+            raise ValueError("response_format: not together with tools that need not be called; set tool_choice")
+        return self
 
     @property
     def limit(self) -> int | None:
         """Maximum completion tokens, reasoning included."""
         return self.max_completion_tokens or self.max_tokens
 
+    @property
+    def answers(self) -> int:
+        """How many there will be."""
+        return self.n
+
+    @property
+    def top(self) -> int | None:
+        """How many of the likeliest tokens are told of; None where no log probabilities are."""
+        return self.top_logprobs if self.logprobs else None
+
+    @property
+    def schema_wanted(self) -> JsonObject | None:
+        """What the answer's JSON must follow."""
+        return self.response_format.schema_wanted if self.response_format else None
+
+    @property
+    def skips_reasoning(self) -> bool:
+        """Whether the model is to answer at once."""
+        off = self.chat_template_kwargs is not None and not self.chat_template_kwargs.enable_thinking
+        return off or self.reasoning_effort == "none"
+
+    @property
+    def offered(self) -> tuple[Tool, ...]:
+        """The tools that the model may call."""
+        if self.tool_choice == "none":
+            return ()
+        chosen = self.tool_choice.function.name if isinstance(self.tool_choice, NamedTool) else None
+        return tuple(
+            Tool(each.name, each.parameters or {"type": "object"}, each.description or "", bool(each.strict))
+            for each in (tool.function for tool in self.tools)
+            if chosen in (None, each.name)
+        )
+
+    @property
+    def constraint(self) -> Constraint | None:
+        """What the answer is held to; None where it is free."""
+        must_call = self.tool_choice == "required" or isinstance(self.tool_choice, NamedTool)
+        if self.offered and (must_call or any(tool.strict for tool in self.offered)):
+            return Constraint(None, self.offered, must_call, self.parallel_tool_calls)
+        return Constraint(self.schema_wanted) if self.schema_wanted is not None else None
+
 
 class CompletionBody(Sampled):
-    """``POST /v1/completions``: text, or token ids, continued as it is."""
+    """``POST /v1/completions``: text, or token ids, continued as it is; or several of either."""
 
-    prompt: str | list[int] | list[str]
+    prompt: str | list[int] | list[str] | list[list[int]]
+    max_tokens: int | None = Field(None, ge=0)
+    echo: bool = False
+    logprobs: int | None = Field(None, ge=0, le=MOST_TOP)
+    response_format: Format | None = None
+    """As vLLM has it."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> CompletionBody:
+        if self.max_tokens == 0 and not self.echo:
+            raise ValueError("max_tokens: 0 is for echo alone")
+        if not 1 <= self.answers <= MOST_ANSWERS:
+            raise ValueError(f"prompt: 1 to {MOST_ANSWERS} answers to a request, over prompts and n")
+        return self
+
+    @property
+    def prompts(self) -> list[str | list[int]]:
+        """One or more, each to be continued `n` times."""
+        if isinstance(self.prompt, str):
+            return [self.prompt]
+        if all(isinstance(each, int) for each in self.prompt):
+            return [[int(each) for each in self.prompt if isinstance(each, int)]]
+        return [each for each in self.prompt if not isinstance(each, int)]
 
     @property
     def limit(self) -> int | None:
         """Maximum completion tokens."""
         return self.max_tokens
+
+    @property
+    def answers(self) -> int:
+        """How many there will be."""
+        return self.n * len(self.prompts)
+
+    @property
+    def top(self) -> int | None:
+        """How many of the likeliest tokens are told of; None where no log probabilities are."""
+        return None if self.logprobs is False else self.logprobs
+
+    @property
+    def constraint(self) -> Constraint | None:
+        """What the answer is held to; None where it is free."""
+        wanted = self.response_format.schema_wanted if self.response_format else None
+        return Constraint(wanted) if wanted is not None else None
+
+
+class EmbeddingsBody(BaseModel):
+    """``POST /v1/embeddings``."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    model: str = Field(max_length=300)
+    input: str | list[int] | list[str] | list[list[int]] = Field(min_length=1)
+    encoding_format: Literal["float", "base64"] = "float"
+    user: str | None = None
+
+    @property
+    def texts(self) -> list[str | list[int]]:
+        """One or more texts, or their tokens."""
+        if isinstance(self.input, str):
+            return [self.input]
+        if all(isinstance(each, int) for each in self.input):
+            return [[int(each) for each in self.input if isinstance(each, int)]]
+        return [each for each in self.input if not isinstance(each, int)]
 
 
 def read_json(body: bytes) -> Any:
@@ -304,7 +290,7 @@ def parse(kind: type[Any], values: Any) -> Any:
     """`values` as `kind`; ApiError 400 that names the key otherwise."""
     if not isinstance(values, dict):
         raise ApiError(400, f"the body is a JSON object, not a {type(values).__name__}")
-    given = {key: value for key, value in values.items() if value is not None}
+    given: JsonObject = {SAME.get(key, key): value for key, value in values.items() if value is not None}
     for key, neutral in NEUTRAL.items():
         if key in given and not any(_same(given[key], nothing) for nothing in neutral):
             raise _unsupported(key)
@@ -345,23 +331,13 @@ def _broken_text(values: JsonObject) -> str | None:
 def _told(error: ValidationError) -> ApiError:
     """The first of pydantic's complaints, as an answer."""
     first = error.errors(include_url=False, include_context=False)[0]
+    message = first["msg"].removeprefix("Value error, ")
+    if not first["loc"]:  # a rule over several keys names the one that it is about
+        return ApiError(400, message, param=message.partition(":")[0], code="invalid_value")
     key = ".".join(str(part) for part in first["loc"] if not isinstance(part, str) or part.isidentifier())
     key = key[:200] or str(first["loc"][-1])[:100]
     if first["type"] == "extra_forbidden":
         return _unsupported(key)
-    message = first["msg"].removeprefix("Value error, ")
     if first["loc"][-1:] == ("role",) and isinstance(first["input"], str):
         message = f"unknown role {first['input'][:40]!r}; there are {', '.join(ROLES)}"
     return ApiError(400, f"{key}: {message}", param=key, code="invalid_value")
-
-
-def answer_head(kind: str, label: str) -> AnswerHead:
-    """The fields with which every answer and every chunk begins."""
-    prefix = "chatcmpl" if kind.startswith("chat") else "cmpl"
-    return {
-        "id": f"{prefix}-{uuid.uuid4().hex}",
-        "object": kind,
-        "created": int(time.time()),
-        "model": label,
-        "system_fingerprint": label,
-    }

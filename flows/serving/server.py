@@ -112,6 +112,7 @@ def serve(
     *,
     keys: Sequence[str],
     names: Sequence[str] = (),
+    origins: Sequence[str] = (),
     ready: Callable[[ModelManager], None],
 ) -> None:
     """Serve until a stop signal; `ready` is called once requests are taken.
@@ -119,6 +120,7 @@ def serve(
     Args:
         keys: API keys, one of which a request must bear; none for open access.
         names: that requests may address the server by, besides those of loopback.
+        origins: of pages elsewhere that may ask the API.
 
     Raises:
         UserError: the first version cannot be served.
@@ -128,7 +130,7 @@ def serve(
         resource.setrlimit(resource.RLIMIT_NOFILE, (most if most != resource.RLIM_INFINITY else 65536, most))
     logging.getLogger("httpx").setLevel(logging.WARNING)
     config = uvicorn.Config(
-        build(manager, limits, metrics, keys=keys, hosts=(*LOOPBACK_NAMES, *names)),
+        build(manager, limits, metrics, keys=keys, hosts=(*LOOPBACK_NAMES, *names), origins=origins),
         http=_BoundedProtocol,
         ws="none",
         log_level="error",

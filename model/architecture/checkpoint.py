@@ -23,12 +23,15 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from infra.errors import UserError
+from infra.json_objects import read_object
 from model.architecture.config import ModelConfig
+from model.architecture.gguf_checkpoint import is_gguf, read_gguf
 from model.architecture.transformer import Transformer
 
 __all__ = ["TOKENIZER_FILES", "from_hf_names", "load_config", "load_model", "save_model", "to_hf_names"]
 
 WEIGHTS = "model.safetensors"
+GENERATION = "generation_config.json"
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
 
 _COPY = re.compile(r"model\.layers\.\d+\.(embed_tokens|shared_head\.head)\.weight")
@@ -103,8 +106,10 @@ def save_model(model: Transformer, folder: Path, tokenizer: Path | None) -> None
             if (tokenizer / name).exists() and tokenizer.resolve() != folder.resolve():
                 shutil.copyfile(tokenizer / name, folder / name)
     write_json(folder / "config.json", model.config.to_hf(**special))
-    generation = {f"{role}_token_id": token for role, token in special.items()}
-    write_json(folder / "generation_config.json", generation)
+    adopted = None if tokenizer is None else tokenizer / GENERATION
+    kept = read_object(adopted) if adopted is not None and adopted.is_file() else {}
+    generation = {f"{role}_token_id": token for role, token in special.items()} | kept
+    write_json(folder / GENERATION, generation)
     weights = model.state_dict()
     if model.config.tie_word_embeddings:
         weights.pop("lm_head.weight")
@@ -117,7 +122,9 @@ def save_model(model: Transformer, folder: Path, tokenizer: Path | None) -> None
 
 
 def load_config(folder: Path) -> ModelConfig:
-    """The architecture of a checkpoint; UserError when there is none or it is of another kind."""
+    """The architecture of a checkpoint, a folder or a GGUF file; UserError when there is none or of another kind."""
+    if is_gguf(folder):
+        return read_gguf(folder)[0]
     path = folder / "config.json"
     try:
         return ModelConfig.from_hf(json.loads(path.read_text(encoding="utf-8")))
@@ -135,16 +142,7 @@ def _is_left_out(name: str, layers: tuple[int, ...]) -> bool:
     return bool(_COPY.fullmatch(name)) or name.startswith(tuple(f"model.layers.{number}." for number in layers))
 
 
-def load_model(folder: Path, *, prediction: bool = False) -> Transformer:
-    """The model of a checkpoint, fp32 on the CPU, in eval mode. UserError when weights are missing or do not fit.
-
-    Layers of multi-token prediction are left out unless `prediction` asks for them: they serve training, and the model
-    is whole without them (DeepSeek-V3, section 2.2).
-    """
-    config = load_config(folder)
-    left_out = () if prediction else config.prediction_layers
-    if left_out:
-        config = config.model_copy(update={"num_nextn_predict_layers": 0})
+def _read_weights(folder: Path) -> dict[str, Tensor]:
     files = sorted(folder.glob("*.safetensors"))
     if not files:
         raise UserError(f"{folder}: no safetensors weights; other formats are not read, convert the checkpoint first")
@@ -154,6 +152,23 @@ def load_model(folder: Path, *, prediction: bool = False) -> Transformer:
             weights |= load_file(file)
         except SafetensorError as error:
             raise UserError(f"{file}: not a readable safetensors file ({error}); copy it again") from None
+    return weights
+
+
+def load_model(folder: Path, *, prediction: bool = False) -> Transformer:
+    """The model of a checkpoint (a folder, or a GGUF file), fp32 on the CPU, in eval mode.
+
+    UserError when weights are missing or do not fit.
+
+    Layers of multi-token prediction are left out unless `prediction` asks for them: they serve training, and the model
+    is whole without them (DeepSeek-V3, section 2.2).
+    """
+    config, weights = read_gguf(folder) if is_gguf(folder) else (load_config(folder), None)
+    left_out = () if prediction else config.prediction_layers
+    if left_out:
+        config = config.model_copy(update={"num_nextn_predict_layers": 0})
+    if weights is None:
+        weights = _read_weights(folder)
     weights = {name: weight for name, weight in weights.items() if not _is_left_out(name, left_out)}
     weights = {name: weight.float() for name, weight in from_hf_names(weights).items()}
     with torch.device("meta"):

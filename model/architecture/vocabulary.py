@@ -9,6 +9,7 @@ import torch
 
 from infra.errors import UserError
 from model.architecture.transformer import Transformer
+from pipeline.tokens.adopt import read_foreign
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -23,7 +24,7 @@ def fit_vocabulary(model: Transformer, checkpoint: Path, tokenizer: Path) -> Tra
     any.
 
     Args:
-        checkpoint: its folder, where its own tokenizer lies.
+        checkpoint: its folder, where its own tokenizer lies, or its GGUF file.
         tokenizer: artifact of the stage `tokenizer`.
 
     Raises:
@@ -35,8 +36,8 @@ def fit_vocabulary(model: Transformer, checkpoint: Path, tokenizer: Path) -> Tra
     size, known = words.get_vocab_size(), model.config.vocab_size
     if size <= known:
         return model
-    own = checkpoint / "tokenizer.json"
-    if not own.is_file() or not _extends(words, Tokenizer.from_file(str(own))):
+    own = checkpoint if checkpoint.is_file() else checkpoint / "tokenizer.json"
+    if not own.is_file() or not _extends(words, read_foreign(checkpoint).tokenizer):
         raise UserError(
             f"{checkpoint}: its vocabulary of {known} is smaller than the tokenizer's of {size}, which is not its own; "
             "name the checkpoint's folder in tokenizer.adopt"

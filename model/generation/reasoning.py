@@ -29,8 +29,12 @@ class ReasoningSplitter:
     The first tag decides. After ``<think>`` comes reasoning, up to ``</think>`` or to the end, and what stood before it
     is dropped. A ``</think>`` that nothing opened ends reasoning that began with the text, for the prompt may have
     opened it. Without tags all is answer, which is known at the end only. White space around either is dropped.
+
+    Whoever knows the prompt knows better: with `waits` off, a text that does not begin with ``<think>`` is an answer at
+    once. (Where the prompt has opened the reasoning, feed ``<think>`` first.)
     """
 
+    waits: bool = True
     _held: str = ""
     """What cannot be told apart yet: a beginning without tags, what may be part of a tag, white space at an end."""
     _state: str = field(default="start")
@@ -43,11 +47,15 @@ class ReasoningSplitter:
         piece = Piece()
         if self._state == "start":
             tag = _TAG.search(self._held, max(0, len(self._held) - len(text) - len(CLOSE)))
-            if tag is None:
+            begun = self._held.lstrip()
+            if not self.waits and begun and not (begun.startswith(OPEN) or OPEN.startswith(begun)):
+                self._state = "answer"
+            elif tag is None:
                 return piece
-            if tag[0] == OPEN:
-                self._held = self._held[tag.end() :]
-            self._state = "reasoning"
+            else:
+                if tag[0] == OPEN:
+                    self._held = self._held[tag.end() :]
+                self._state = "reasoning"
         if self._state == "reasoning":
             thought, closed, rest = self._held.partition(CLOSE)
             sure = len(thought) if closed else len(thought) - _tail_of_tag(thought)
@@ -57,6 +65,16 @@ class ReasoningSplitter:
             self._held, self._state, self._begun = rest, "answer", False
         piece.content = self._tell(self._held)
         return piece
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether it is known what the text begins with."""
+        return self._state != "start"
+
+    @property
+    def is_answering(self) -> bool:
+        """Whether the reasoning is over, or never was."""
+        return self._state == "answer"
 
     def _tell(self, text: str, later: str = "") -> str:
         """`text` without the white space at its end, which is held with `later`."""

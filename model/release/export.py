@@ -57,7 +57,7 @@ def export(config: ExportConfig, inputs: Mapping[str, Path], out_dir: Path) -> E
             if (out_dir / kind).is_dir():
                 write_config(out_dir / kind)
         left_out["transformers"] = "it has no class for model_type deepseek; the files are in its layout all the same"
-    reason = unsupported(architecture) if config.gguf else "export.gguf is false"
+    reason = unsupported(architecture, inputs["tokenizer"]) if config.gguf else "export.gguf is false"
     if reason:
         left_out["gguf"] = reason
         events.note(f"no GGUF files: {reason}")

@@ -20,66 +20,21 @@ from gguf import dequantize as gguf_dequantize
 from infra.errors import UserError
 from infra.json_objects import read_object
 from model.architecture.config import Family, Llama3Scaling, ModelConfig, YarnScaling
+from model.architecture.gguf_names import ARCHITECTURES, PAIRED, gguf_name
 from model.architecture.rotary import frequencies
 from pipeline.tokens.chat_template import read_format
+from pipeline.tokens.llama_names import UNKNOWN_SPLIT, llama_name
 
-__all__ = ["FILE_TYPES", "Stored", "check_gguf", "gguf_name", "unsupported", "write_gguf"]
+__all__ = ["FILE_TYPES", "Stored", "check_gguf", "unsupported", "write_gguf"]
 
-PRE_TOKENIZER = "deepseek-llm"
-"""llama.cpp's name for the regular expressions of `pipeline.tokens.tokenizer`."""
 FILE_TYPES = {
     "f32": LlamaFileType.ALL_F32,
     "q8_0": LlamaFileType.MOSTLY_Q8_0,
     "q4_0": LlamaFileType.MOSTLY_Q4_0,
     "q4_k_m": LlamaFileType.MOSTLY_Q4_K_M,
 }
-ARCHITECTURES = {
-    Family.LLAMA: "llama",
-    Family.MISTRAL: "llama",
-    Family.QWEN2: "qwen2",
-    Family.QWEN3: "qwen3",
-    Family.DEEPSEEK_V2: "deepseek2",
-    Family.DEEPSEEK_V3: "deepseek2",
-}
-"""llama.cpp's name of each family that it computes."""
-PAIRED = (Family.LLAMA, Family.MISTRAL)
-"""Whose queries and keys llama.cpp rotates in neighbouring pairs, and not in halves."""
 LATENT_CACHE_KEYS = 1
 """Key-value heads of absorbed latent attention: all query heads read one latent."""
-
-_NAMES = {
-    "model.embed_tokens.weight": "token_embd.weight",
-    "model.norm.weight": "output_norm.weight",
-    "lm_head.weight": "output.weight",
-}
-_LAYER_NAMES = {
-    "input_layernorm": "attn_norm",
-    "post_attention_layernorm": "ffn_norm",
-    "self_attn.q_proj": "attn_q",
-    "self_attn.k_proj": "attn_k",
-    "self_attn.v_proj": "attn_v",
-    "self_attn.o_proj": "attn_output",
-    "self_attn.q_norm": "attn_q_norm",
-    "self_attn.k_norm": "attn_k_norm",
-    "self_attn.q_a_proj": "attn_q_a",
-    "self_attn.q_a_layernorm": "attn_q_a_norm",
-    "self_attn.q_b_proj": "attn_q_b",
-    "self_attn.kv_a_proj_with_mqa": "attn_kv_a_mqa",
-    "self_attn.kv_a_layernorm": "attn_kv_a_norm",
-    "self_attn.k_b_proj": "attn_k_b",
-    "self_attn.v_b_proj": "attn_v_b",
-    "mlp.gate_proj": "ffn_gate",
-    "mlp.up_proj": "ffn_up",
-    "mlp.down_proj": "ffn_down",
-    "mlp.gate": "ffn_gate_inp",
-    "mlp.gate.e_score_correction_bias": "exp_probs_b.bias",
-    "mlp.experts.gate_proj": "ffn_gate_exps",
-    "mlp.experts.up_proj": "ffn_up_exps",
-    "mlp.experts.down_proj": "ffn_down_exps",
-    "mlp.shared_experts.gate_proj": "ffn_gate_shexp",
-    "mlp.shared_experts.up_proj": "ffn_up_shexp",
-    "mlp.shared_experts.down_proj": "ffn_down_shexp",
-}
 
 
 class Stored(Protocol):
@@ -97,8 +52,10 @@ class Stored(Protocol):
         """The float32 weights."""
 
 
-def unsupported(config: ModelConfig) -> str | None:
-    """Why llama.cpp cannot compute this architecture, or None when it can."""
+def unsupported(config: ModelConfig, tokenizer: Path) -> str | None:
+    """Why llama.cpp cannot compute this architecture with this tokenizer's folder, or None when it can."""
+    if llama_name(tokenizer) is None:
+        return UNKNOWN_SPLIT
     if config.model_type is Family.DEEPSEEK:
         return "llama.cpp's deepseek architecture has no keys for the normalisation and the scale of the gate"
     if config.model_type is Family.DEEPSEEK_V2 and config.n_group > 1:
@@ -120,8 +77,10 @@ def write_gguf(path: Path, config: ModelConfig, stored: Mapping[str, Stored], to
     Raises:
         ValueError: `unsupported` has a reason.
     """
-    if reason := unsupported(config):
+    pre = llama_name(tokenizer)
+    if reason := unsupported(config, tokenizer):
         raise ValueError(reason)
+    assert pre is not None
     logging.getLogger("gguf").setLevel(logging.WARNING)
     writer = GGUFWriter(path, ARCHITECTURES[config.model_type])
     kind = path.stem.rpartition("-")[2]
@@ -130,7 +89,7 @@ def write_gguf(path: Path, config: ModelConfig, stored: Mapping[str, Stored], to
     if kind != "f32":
         writer.add_quantization_version(2)
     _add_architecture(writer, config)
-    _add_tokenizer(writer, config, tokenizer)
+    _add_tokenizer(writer, config, tokenizer, pre)
     for unit_name, unit in stored.items():
         stored_array = _rotary_order(unit_name, unit.stored, config).contiguous().numpy()
         writer.add_tensor(
@@ -164,17 +123,6 @@ def check_gguf(path: Path, config: ModelConfig, stored: Mapping[str, Stored]) ->
         ours = _rotary_order(unit_name, unit.weight(), config).numpy()
         if tensor.tensor_type != _type(unit) or not np.array_equal(theirs.reshape(ours.shape), ours):
             raise UserError(f"{path}: tensor {name} is not what was written; the disk may be failing")
-
-
-def gguf_name(name: str) -> str:
-    """The GGUF name of a unit."""
-    if name in _NAMES:
-        return _NAMES[name]
-    _, _, number, rest = name.split(".", 3)
-    if rest in _LAYER_NAMES:
-        return f"blk.{number}.{_LAYER_NAMES[rest]}"
-    module, _, kind = rest.rpartition(".")
-    return f"blk.{number}.{_LAYER_NAMES[module]}.{kind}"
 
 
 def _frequency_factors(config: ModelConfig) -> dict[str, np.ndarray]:
@@ -235,7 +183,7 @@ def _add_architecture(writer: GGUFWriter, config: ModelConfig) -> None:
     )
 
 
-def _add_tokenizer(writer: GGUFWriter, config: ModelConfig, folder: Path) -> None:
+def _add_tokenizer(writer: GGUFWriter, config: ModelConfig, folder: Path, name: str) -> None:
     state = read_object(folder / "tokenizer.json")
     settings = read_object(folder / "tokenizer_config.json")
     tokens = [f"[PAD{number}]" for number in range(config.vocab_size)]
@@ -248,7 +196,7 @@ def _add_tokenizer(writer: GGUFWriter, config: ModelConfig, folder: Path) -> Non
         types[added["id"]] = TokenType.CONTROL if added["special"] else TokenType.USER_DEFINED
     merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in state["model"]["merges"]]
     writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre(PRE_TOKENIZER)
+    writer.add_tokenizer_pre(name)
     writer.add_token_list(tokens)
     writer.add_token_types(types)
     writer.add_token_merges(merges)
@@ -257,6 +205,7 @@ def _add_tokenizer(writer: GGUFWriter, config: ModelConfig, folder: Path) -> Non
         ("bos", writer.add_bos_token_id),
         ("eos", writer.add_eos_token_id),
         ("pad", writer.add_pad_token_id),
+        ("unk", writer.add_unk_token_id),
     ):
         token = settings.get(f"{role}_token")
         content = token["content"] if isinstance(token, dict) else token

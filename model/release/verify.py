@@ -122,7 +122,8 @@ def agreement(path: Path, model: Transformer, tokenizer: Tokenizer, prompts: Seq
         difference = float((ours_V - theirs_V).abs().max())
         worst = max(worst, difference) if difference == difference else float("inf")
         same = same and bool(ours_V.argmax() == theirs_V.argmax())
-    tokens = all(llama.tokens(text) == tokenizer.encode(text, add_special_tokens=False).ids for text in HOSTILE)
+    texts = HOSTILE if tokenizer.normalizer is None else map(tokenizer.normalizer.normalize_str, HOSTILE)
+    tokens = all(llama.tokens(text) == tokenizer.encode(text, add_special_tokens=False).ids for text in texts)
     return Agreement(worst, same, tokens)
 
 

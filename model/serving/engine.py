@@ -18,8 +18,8 @@ import signal
 import socket
 import sys
 import tempfile
-from collections.abc import AsyncGenerator, AsyncIterator
-from dataclasses import asdict, dataclass
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO
 
@@ -27,10 +27,10 @@ import httpx
 
 from infra.errors import DeepmillError, UserError
 from infra.json_objects import JsonObject
-from model.serving.spec import CompletionRequest, EngineKind, EngineSpec
+from model.serving.spec import CompletionRequest, EngineKind, EngineSpec, TokenEntry, TopEntry
 from model.serving.vllm import environment, first_error, vllm_command
 
-__all__ = ["Delta", "Engine", "EngineError", "EngineGoneError", "Request"]
+__all__ = ["Delta", "Engine", "EngineError", "EngineGoneError", "EngineRefusedError", "Request"]
 
 START_SECONDS = 600.0
 """A large model is read from disk in this time."""
@@ -45,6 +45,10 @@ class EngineGoneError(EngineError):
     """The engine broke off, or could not be reached: it may have died."""
 
 
+class EngineRefusedError(EngineError):
+    """The request cannot be computed, whichever engine does it: the client's mistake."""
+
+
 @dataclass(frozen=True)
 class Request:
     """One completion to compute."""
@@ -55,10 +59,25 @@ class Request:
     top_p: float = 1.0
     seed: int = 0
     stop: tuple[str, ...] = ()
+    top_k: int = 0
+    """Sample from so many of the likeliest tokens; 0 from all."""
+    min_p: float = 0.0
+    """Sample from tokens at least so likely, as a share of the likeliest."""
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    repetition_penalty: float = 1.0
+    logit_bias: Mapping[int, float] = field(default_factory=dict)
+    """Added to the logits of tokens."""
+    logprobs: int | None = None
+    """Tell how likely each token was, and so many of the likeliest beside it; None tells nothing."""
+    grammar: str = ""
+    """Of `model.serving.grammar`: what the answer must follow."""
+    prompt_logprobs: bool = False
+    """Tell of the prompt's tokens as well; for engines that can."""
 
     def body(self) -> CompletionRequest:
         """As OpenAI's completion request; the extra keys switch off what llama.cpp and vLLM would add by themselves."""
-        return {
+        body: CompletionRequest = {
             "model": "model",
             "prompt": self.prompt,
             "max_tokens": self.max_tokens,
@@ -68,10 +87,23 @@ class Request:
             "stop": list(self.stop),
             "stream": True,
             "stream_options": {"include_usage": True},
-            "top_k": 0,
-            "min_p": 0.0,
-            "repeat_penalty": 1.0,
+            "top_k": self.top_k,
+            "min_p": self.min_p,
+            "repeat_penalty": self.repetition_penalty,
+            "repetition_penalty": self.repetition_penalty,
         }
+        if self.presence_penalty or self.frequency_penalty or self.repetition_penalty != 1:
+            body["presence_penalty"], body["frequency_penalty"] = self.presence_penalty, self.frequency_penalty
+            body["repeat_last_n"] = len(self.prompt) + self.max_tokens
+        if self.logit_bias:
+            body["logit_bias"] = {str(token): bias for token, bias in self.logit_bias.items()}
+        if self.logprobs is not None:
+            body["logprobs"] = max(1, self.logprobs)  # llama.cpp takes 0 for none at all
+        if self.grammar:
+            body["grammar"] = self.grammar
+        if self.prompt_logprobs:
+            body["prompt_logprobs"] = True
+        return body
 
 
 @dataclass(frozen=True)
@@ -83,6 +115,12 @@ class Delta:
     """``stop`` or ``length``, at the end."""
     completion_tokens: int | None = None
     """Tokens written in all, where the engine says so."""
+    cached_tokens: int = 0
+    """Tokens of the prompt that the engine had computed before, told at the end."""
+    entries: tuple[TokenEntry, ...] = ()
+    """Tokens whose text this is, where they are asked for."""
+    prompt_entries: tuple[TokenEntry, ...] = ()
+    """Tokens of the prompt, where they are asked for."""
 
 
 class Engine:
@@ -196,20 +234,73 @@ class Engine:
                         raise EngineError(f"{self.spec.kind}: {event['error']}")
                     choice: JsonObject = next(iter(event.get("choices") or ()), {})
                     finish = choice.get("finish_reason") or finish
-                    tokens = (event.get("usage") or {}).get("completion_tokens")
-                    if choice.get("text") or tokens is not None:
-                        yield Delta(choice.get("text") or "", None, tokens)
+                    if delta := _delta(event, choice):
+                        yield delta
         except (httpx.HTTPError, httpx.StreamError, ValueError) as error:
             raise EngineGoneError(f"{self.spec.kind} broke off ({type(error).__name__})") from None
         if finish is None:
             raise EngineGoneError(f"{self.spec.kind} broke off")
         yield Delta(finish=finish)
 
+    async def embed(self, texts: Sequence[Sequence[int]]) -> list[list[float]]:
+        """A vector of length 1 for each of the texts, given as tokens.
+
+        Raises:
+            EngineRefusedError: a text is too long for it.
+            EngineError: it is gone, or does not do what it should.
+        """
+        body = {"model": "model", "input": [list(text) for text in texts], "encoding_format": "float"}
+        try:
+            response = await self._client.post("/v1/embeddings", json=body)
+            told = response.json()
+            if response.status_code == 400:
+                raise EngineRefusedError(_message(told))
+            if response.status_code != 200:
+                raise EngineError(f"{self.spec.kind} answered {response.status_code}: {_message(told)}")
+            return [each["embedding"] for each in sorted(told["data"], key=lambda each: int(each["index"]))]
+        except (httpx.HTTPError, ValueError, KeyError) as error:
+            raise EngineGoneError(f"{self.spec.kind} broke off ({type(error).__name__})") from None
+
     async def close(self) -> None:
         """End the child, whatever it does."""
         await self._client.aclose()
         await _end(self._process)
         self._log.close()
+
+
+def _message(told: JsonObject) -> str:
+    error = told.get("error")
+    return str(error.get("message") if isinstance(error, dict) else error or told)[:300]
+
+
+def _delta(event: JsonObject, choice: JsonObject) -> Delta | None:
+    """What an event tells; None where it tells nothing."""
+    usage = event.get("usage") or {}
+    tokens = usage.get("completion_tokens")
+    delta = Delta(
+        choice.get("text") or "",
+        None,
+        tokens,
+        int((usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0),
+        tuple(_entries(choice.get("logprobs") or {})),
+        tuple(event.get("prompt_logprobs") or ()),
+    )
+    return delta if delta.text or delta.entries or delta.prompt_entries or tokens is not None else None
+
+
+def _entries(told: JsonObject) -> list[TokenEntry]:
+    """Tokens as llama.cpp and our own engine tell them, or as vLLM does (OpenAI's older shape)."""
+    if "content" in told:
+        return [entry for entry in told["content"] if entry["bytes"]]  # the token that ends an answer has no text
+    columns = (told.get("tokens", ()), told.get("token_logprobs", ()), told.get("top_logprobs", ()))
+    return [
+        {**_entry(text, logprob), "top_logprobs": [_entry(*each) for each in (top or {}).items()]}
+        for text, logprob, top in zip(*columns, strict=True)
+    ]
+
+
+def _entry(text: str, logprob: float) -> TopEntry:
+    return {"id": -1, "token": text, "bytes": list(text.encode()), "logprob": logprob}
 
 
 async def _lines(response: httpx.Response) -> AsyncIterator[bytes]:

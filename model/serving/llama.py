@@ -22,6 +22,9 @@ def serve(spec: EngineSpec) -> None:
 
     chosen = parameters(Path(spec.path), context=spec.context, slots=spec.slots, threads=spec.threads)
     chosen.api_keys = [spec.key]  # type: ignore[attr-defined]
+    chosen.embedding = True  # type: ignore[attr-defined]  # completions go on as before
+    # Means over a text's tokens come out wrong where texts share a batch (found with b11549).
+    chosen.pooling_type = xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_LAST  # type: ignore[attr-defined]
     server = xllamacpp.Server(chosen)
     port = urlsplit(server.listening_address).port
     tell(address=f"http://127.0.0.1:{port}")

@@ -1,7 +1,7 @@
 """The project's own engine, for models that llama.cpp cannot compute: ``python -m model.serving.own``.
 
 Requests take turns token by token in one thread: nobody waits for the whole answer of another. Slower than llama.cpp,
-and without batching; it computes every family exactly as training did.
+and without batching; it computes every family exactly as training did, and says how likely a prompt is.
 """
 
 from __future__ import annotations
@@ -10,10 +10,13 @@ import asyncio
 import json
 import socket
 import threading
-from collections.abc import AsyncIterator, Generator
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 import uvicorn
 from starlette.applications import Starlette
@@ -21,14 +24,21 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from infra.json_objects import read_object
+from infra.json_objects import JsonObject, read_object
 from model.architecture.transformer import Transformer
-from model.generation.generate import Sampling, stream
+from model.generation.decode import Decoder, Past
+from model.generation.generate import Sampling, choose
 from model.release.quantized import KEY, load_quantized
 from model.serving.child import run, tell
-from model.serving.spec import CompletionEvent, CompletionRequest, EngineSpec
+from model.serving.prefix import PrefixCache
+from model.serving.spec import CompletionEvent, CompletionRequest, EngineSpec, TokenEntry
+from model.serving.steering import Steering, entry
 from model.serving.stops import overlap
 from pipeline.tokens.chat import chat_format, read_tokenizer
+
+if TYPE_CHECKING:
+    from llguidance import LLTokenizer
+    from tokenizers import Tokenizer
 
 __all__ = ["Writer", "load", "serve"]
 
@@ -48,62 +58,162 @@ class Writer:
         self.tokenizer = read_tokenizer(folder)
         self.model = load(folder)
         self.stop = chat_format(self.tokenizer).eos
+        self._decoder = Decoder(self.model)
+        self._prefixes = PrefixCache(self.model)
 
-    def write(self, body: CompletionRequest) -> Generator[tuple[str, str | None, int], None, None]:
-        """(text, reason to finish, tokens so far), a piece per token that completes a character."""
-        sampling = Sampling(
-            max_new_tokens=int(body["max_tokens"]),
-            temperature=float(body.get("temperature", 0.0)),
-            top_p=float(body.get("top_p", 1.0)),
-            seed=int(body.get("seed", 0)),
-        )
-        endings = tuple(body.get("stop") or ())
-        tokens: list[int] = []
-        sent = ""
-        for token in stream(self.model, body["prompt"], sampling, stop=self.stop):
-            tokens.append(token)
-            text = self.tokenizer.decode(tokens)
-            cut = min((place for ending in endings if (place := text.find(ending)) >= 0), default=None)
-            if cut is not None:
-                yield text[len(sent) : cut], "stop", len(tokens)
+    @cached_property
+    def _grammars(self) -> LLTokenizer:
+        from llguidance import LLTokenizer
+
+        return LLTokenizer(self.tokenizer.to_str(), n_vocab=self.model.config.vocab_size, eos_token=self.stop)
+
+    def write(self, body: CompletionRequest) -> Generator[CompletionEvent, None, None]:
+        """Events, one per token that completes a character, the last with the reason to finish and the counts."""
+        text = _Text(self.tokenizer, tuple(body.get("stop") or ()))
+        if body.get("prompt_logprobs"):
+            yield {"choices": [], "prompt_logprobs": self._look_at(body)}
+        if body["max_tokens"]:
+            for token, told in self._tokens(body, text):
+                text.add(token, told)
+                if (ready := text.ready()) is not None:
+                    yield _event(*ready)
+                if text.is_cut:
+                    break
+        finish = "length" if len(text.tokens) == body["max_tokens"] and not text.is_cut else "stop"
+        event = _event(*text.rest(), finish)
+        event["usage"] = {
+            "prompt_tokens": len(body["prompt"]),
+            "completion_tokens": len(text.tokens),
+            "prompt_tokens_details": {"cached_tokens": text.cached},
+        }
+        yield event
+
+    @torch.inference_mode()
+    def _tokens(self, body: CompletionRequest, text: _Text) -> Iterator[tuple[int, TokenEntry | None]]:
+        """Tokens without the one that ends an answer, and what is told of each."""
+        sampling = Sampling(body["max_tokens"], body["temperature"], body["top_p"], body["seed"])
+        steering = Steering(body, self._grammars if body.get("grammar") else None)
+        noise_T1 = torch.from_numpy(np.random.default_rng((sampling.seed, 0)).random((sampling.max_new_tokens, 1)))
+        cache, logits_V, text.cached = self._prefixes.read(body["prompt"])
+        past = Past(self.model, cache, torch.zeros(1, dtype=torch.int64), len(body["prompt"]) + sampling.max_new_tokens)
+        for uniform_1 in noise_T1:
+            token_11 = choose(steering(logits_V)[None], sampling, uniform_1[None])
+            token = int(token_11)
+            if token == self.stop:
                 return
-            held = max((overlap(text, ending) for ending in endings), default=0)
-            ready = text[: len(text) - held]
-            if not ready.endswith("�") and len(ready) > len(sent):
-                yield ready[len(sent) :], None, len(tokens)
-                sent = ready
-        text = self.tokenizer.decode(tokens)
-        yield text[len(sent) :], "length" if len(tokens) == sampling.max_new_tokens else "stop", len(tokens)
+            steering.took(token)
+            told = entry(self.tokenizer, logits_V, token, body["logprobs"]) if "logprobs" in body else None
+            yield token, told
+            if steering.is_over:
+                return
+            if past.seen + 1 < past.capacity:
+                logits_V = self._decoder(token_11[:, 0], past)[0]
+
+    @torch.inference_mode()
+    def _look_at(self, body: CompletionRequest) -> list[TokenEntry]:
+        """How likely the prompt's own tokens are; of the first nothing is known."""
+        prompt, top = body["prompt"], body.get("logprobs", 1)
+        logits_TV = self.model.lm_head(self.model.hidden(torch.tensor([prompt]))[0]).float()
+        first = entry(self.tokenizer, logits_TV[0], prompt[0], 0)
+        first["logprob"] = None
+        later = zip(logits_TV, prompt[1:], strict=False)
+        return [first, *(entry(self.tokenizer, logits_V, token, top) for logits_V, token in later)]
+
+    @torch.inference_mode()
+    def embed(self, tokens: list[int]) -> list[float]:
+        """The hidden state of a text's last token, of length 1."""
+        last_D = self.model.hidden(torch.tensor([tokens]))[0, -1].float()
+        return list((last_D / last_D.norm()).tolist())
+
+
+class _Text:
+    """An answer as it grows: what of it is sure to stand, and the tokens that it is made of."""
+
+    def __init__(self, tokenizer: Tokenizer, endings: tuple[str, ...]) -> None:
+        self._tokenizer, self._endings = tokenizer, endings
+        self.tokens: list[int] = []
+        self._told: list[TokenEntry] = []
+        self._text = ""
+        self._sent = 0
+        self.is_cut = False
+        """Whether an ending has come."""
+        self.cached = 0
+        """Tokens of the prompt that had been computed before."""
+
+    def add(self, token: int, told: TokenEntry | None) -> None:
+        """Note a token."""
+        self.tokens.append(token)
+        self._told += [told] if told else []
+        self._text = self._tokenizer.decode(self.tokens)
+        places = [place for ending in self._endings if (place := self._text.find(ending)) >= 0]
+        if places:
+            self.is_cut, self._text, self._told = True, self._text[: min(places)], []
+
+    def ready(self) -> tuple[str, list[TokenEntry]] | None:
+        """What was not told before, where it ends in a whole character and in no beginning of an ending."""
+        held = max((overlap(self._text, ending) for ending in self._endings), default=0)
+        ready = self._text[self._sent : len(self._text) - held]
+        if self.is_cut or held or not ready or ready.endswith("\N{REPLACEMENT CHARACTER}"):
+            return None
+        return self.rest()
+
+    def rest(self) -> tuple[str, list[TokenEntry]]:
+        """All that was not told before."""
+        rest, told = self._text[self._sent :], self._told
+        self._sent, self._told = max(self._sent, len(self._text)), []
+        return rest, told
+
+
+def _event(text: str, told: list[TokenEntry], finish: str | None = None) -> CompletionEvent:
+    event: CompletionEvent = {"choices": [{"index": 0, "text": text, "finish_reason": finish}]}
+    if told:
+        event["choices"][0]["logprobs"] = {"content": told}
+    return event
 
 
 def _app(writer: Writer, spec: EngineSpec) -> Starlette:
     pool = ThreadPoolExecutor(1)  # takes the waiting steps in turn
 
-    async def completions(request: HttpRequest) -> Response:
-        if request.headers.get("authorization") != f"Bearer {spec.key}":
-            return JSONResponse({"error": "no such key"}, 401)
-        body: CompletionRequest = await request.json()
+    def guarded(handler: Callable[[JsonObject], Awaitable[Response]]) -> Callable[[HttpRequest], Awaitable[Response]]:
+        async def guard(request: HttpRequest) -> Response:
+            if request.headers.get("authorization") != f"Bearer {spec.key}":
+                return JSONResponse({"error": "no such key"}, 401)
+            return await handler(await request.json())
+
+        return guard
+
+    async def completions(body: Any) -> Response:
         if len(body["prompt"]) + body["max_tokens"] > spec.context:
             return JSONResponse({"error": f"more than {spec.context} tokens"}, 400)
         return StreamingResponse(_events(writer, body, pool), media_type="text/event-stream")
 
+    async def embeddings(body: JsonObject) -> Response:
+        if any(len(tokens) > spec.context for tokens in body["input"]):
+            return JSONResponse({"error": f"more than {spec.context} tokens"}, 400)
+        loop = asyncio.get_running_loop()
+        found = [await loop.run_in_executor(pool, writer.embed, tokens) for tokens in body["input"]]
+        return JSONResponse({"data": [{"index": place, "embedding": each} for place, each in enumerate(found)]})
+
     async def health(request: HttpRequest) -> Response:
         return JSONResponse({"status": "ok"})
 
-    return Starlette(routes=[Route("/v1/completions", completions, methods=["POST"]), Route("/health", health)])
+    routes = [
+        Route("/v1/completions", guarded(completions), methods=["POST"]),
+        Route("/v1/embeddings", guarded(embeddings), methods=["POST"]),
+        Route("/health", health),
+    ]
+    return Starlette(routes=routes)
 
 
 async def _events(writer: Writer, body: CompletionRequest, pool: ThreadPoolExecutor) -> AsyncIterator[str]:
     loop = asyncio.get_running_loop()
     pieces = writer.write(body)
     try:
-        while (piece := await loop.run_in_executor(pool, next, pieces, None)) is not None:
-            text, finish, tokens = piece
-            event: CompletionEvent = {"choices": [{"index": 0, "text": text, "finish_reason": finish}]}
-            if finish:
-                event["usage"] = {"prompt_tokens": len(body["prompt"]), "completion_tokens": tokens}
+        while (event := await loop.run_in_executor(pool, next, pieces, None)) is not None:
             yield f"data: {json.dumps(event)}\n\n"
         yield "data: [DONE]\n\n"
+    except ValueError as error:  # a grammar that its library gives up on
+        yield f"data: {json.dumps({'error': str(error)})}\n\n"
     finally:
         pool.submit(pieces.close)
 

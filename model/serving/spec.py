@@ -1,4 +1,4 @@
-"""What an engine is told: which one computes, and with what."""
+"""What an engine is told: which one computes, with what, and what a completion is asked for."""
 
 from __future__ import annotations
 
@@ -6,7 +6,14 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NotRequired, TypedDict
 
-__all__ = ["CompletionEvent", "CompletionRequest", "EngineKind", "EngineSpec"]
+__all__ = [
+    "CompletionEvent",
+    "CompletionRequest",
+    "EngineKind",
+    "EngineSpec",
+    "TokenEntry",
+    "TopEntry",
+]
 
 
 class EngineKind(StrEnum):
@@ -18,6 +25,21 @@ class EngineKind(StrEnum):
     OWN = "own"
     VLLM = "vllm"
     """vLLM, installed in an environment of its own (`model.serving.vllm`); it reads a checkpoint's folder."""
+
+    @property
+    def has_grammars(self) -> bool:
+        """Whether it holds what is written to a grammar (llguidance's)."""
+        return self in (EngineKind.LLAMA, EngineKind.OWN)
+
+    @property
+    def tells_of_prompts(self) -> bool:
+        """Whether it says how likely the prompt's own tokens are."""
+        return self is EngineKind.OWN
+
+    @property
+    def embeds(self) -> bool:
+        """Whether it makes vectors of texts beside completions."""
+        return self in (EngineKind.LLAMA, EngineKind.OWN)
 
 
 @dataclass(frozen=True)
@@ -50,6 +72,40 @@ class CompletionRequest(TypedDict):
     top_k: int
     min_p: float
     repeat_penalty: float
+    """llama.cpp's name, and ours."""
+    repetition_penalty: float
+    """vLLM's."""
+    repeat_last_n: NotRequired[int]
+    """Over how many tokens llama.cpp's penalties look back; its default is 64."""
+    presence_penalty: NotRequired[float]
+    frequency_penalty: NotRequired[float]
+    logit_bias: NotRequired[dict[str, float]]
+    logprobs: NotRequired[int]
+    grammar: NotRequired[str]
+    prompt_logprobs: NotRequired[bool]
+    """Our own engine's: whether the prompt's tokens are told as well."""
+
+
+class TopEntry(TypedDict):
+    """A token and how likely it was."""
+
+    id: int
+    token: str
+    bytes: list[int]
+    logprob: float | None
+    """None for the first token of a prompt: nothing stands before it."""
+
+
+class TokenEntry(TopEntry):
+    """A token that was written, with the likeliest in its place."""
+
+    top_logprobs: list[TopEntry]
+
+
+class CompletionLogprobs(TypedDict):
+    """Of the tokens of a piece."""
+
+    content: list[TokenEntry]
 
 
 class CompletionChoice(TypedDict):
@@ -58,6 +114,13 @@ class CompletionChoice(TypedDict):
     index: int
     text: str
     finish_reason: str | None
+    logprobs: NotRequired[CompletionLogprobs]
+
+
+class CachedTokens(TypedDict):
+    """Tokens of the prompt that were not computed again."""
+
+    cached_tokens: int
 
 
 class CompletionUsage(TypedDict):
@@ -65,6 +128,7 @@ class CompletionUsage(TypedDict):
 
     prompt_tokens: int
     completion_tokens: int
+    prompt_tokens_details: NotRequired[CachedTokens]
 
 
 class CompletionEvent(TypedDict):
@@ -72,3 +136,4 @@ class CompletionEvent(TypedDict):
 
     choices: list[CompletionChoice]
     usage: NotRequired[CompletionUsage]
+    prompt_logprobs: NotRequired[list[TokenEntry]]

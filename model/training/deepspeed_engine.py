@@ -22,8 +22,9 @@ from model.architecture.output import Learned
 from model.architecture.transformer import Transformer
 from model.sections import TrainingConfig
 from model.training.balance import GateWatch
-from model.training.deepspeed_setup import initialise, layout_of, settings_for, zero_optimizer
+from model.training.deepspeed_setup import initialise, layout_of, settings_for, stage_of, zero_optimizer
 from model.training.exchange import exchange_compactly
+from model.training.muon import Muon
 from model.training.optimizer import CLIP_MARGIN, has_groups, make_optimizer, set_learning_rate
 from model.training.pieces import is_expert, pieces_of, plain_name
 from model.training.prepare import computing_under_autocast, prepare, without_autocast
@@ -46,7 +47,7 @@ class DeepSpeedEngine:
         prepare(model, self.device)
         deepspeed = initialise(self.device)
         self._plain, self.shapes = model.config, shapes_of(model)
-        self._zero, self._clip_norm = self.layout["zero"], config.clip_norm
+        self._zero, self._clip_norm = stage_of(config, self.layout), config.clip_norm
         self._accumulation = config.batch_size // (config.micro_batch or config.batch_size)
 
         def own_optimizer(parameters: Any) -> torch.optim.Optimizer:
@@ -69,6 +70,12 @@ class DeepSpeedEngine:
         self._host_group = dist.new_group(backend="gloo") if self.device.type != "cpu" else None
         self._ep_group = experts.ep_group if experts is not None else None
         self._ep_rank = dist.get_rank(self._ep_group) if self._ep_group is not None else 0
+        self._shares_out = self._zero != self.layout["zero"]
+        """Muon under ZeRO-1: every parameter has one rank that steps it, and whose value the others take."""
+        if self._shares_out:
+            self._copies_group = self._group_of_copies()
+            inner: Muon = self.engine.optimizer
+            inner.own(parameter for _, parameter, _, _ in self._owned())
 
     # -- passes and steps --------------------------------------------------------------------------------------------
 
@@ -107,9 +114,29 @@ class DeepSpeedEngine:
             norm = self._clip()
             if math.isfinite(norm):
                 self.engine.step()
+                if self._shares_out:
+                    self._take_from_owners()
             else:
                 self.engine.optimizer.zero_grad(set_to_none=True)
         return torch.tensor(norm, dtype=torch.float64, device=self.device)
+
+    def _group_of_copies(self) -> Any:
+        """The ranks that hold the same experts as this one; every rank must call it."""
+        width = self.layout["expert_parallel"]
+        groups = [dist.new_group(list(range(first, self.world, width))) for first in range(width)]
+        return groups[self.rank % width]
+
+    def _owner(self, number: int, name: str) -> int:
+        """The rank that writes a whole parameter, and under Muon's ZeRO-1 steps it: whole parameters that several ranks
+        hold alike go round among them."""
+        width = self.layout["expert_parallel"] if is_expert(name) else 1
+        return number % (self.world // width) * width + self.rank % width
+
+    @torch.no_grad()
+    def _take_from_owners(self) -> None:
+        for number, (name, parameter) in enumerate(self.engine.module.named_parameters()):
+            group = self._copies_group if is_expert(name) else None
+            dist.broadcast(parameter.data, self._owner(number, name), group=group)
 
     def _clip(self) -> float:
         """Clip the averaged gradients by their norm over all ranks: the same on each."""
@@ -154,15 +181,11 @@ class DeepSpeedEngine:
     def _owned(self) -> Iterator[tuple[str, Any, int, int]]:
         """Parameters of which this rank writes flat values: name, parameter, start and length of the run.
 
-        ZeRO's partitions have one owner each; whole parameters that several ranks hold alike go round among them.
+        ZeRO's partitions have one owner each, and so have whole parameters.
         """
-        copies = self.world // self.layout["expert_parallel"]
         for number, (name, parameter) in enumerate(self.engine.module.named_parameters()):
             if self._zero == 0:
-                group, mine = (copies, self.rank // self.layout["expert_parallel"])
-                if not is_expert(name):
-                    group, mine = self.world, self.rank
-                if number % group == mine:
+                if self._owner(number, name) == self.rank:
                     yield name, parameter, 0, parameter.numel()
             elif self._zero == 3:
                 size = parameter.ds_tensor.ds_numel
@@ -243,11 +266,12 @@ class DeepSpeedEngine:
         dist.barrier()
 
     def _load_whole(self, reader: Reader, step: float) -> None:
+        mine = {parameter for _, parameter, _, _ in self._owned()} if self._shares_out else None
         for name, parameter in self.engine.module.named_parameters():
             pieces = [piece for _, piece in self._pieces(name, parameter, 0, parameter.numel())]
             parameter.copy_(torch.cat([*reader.read_pieces(MASTER, pieces)]).view_as(parameter))
             kinds = [kind for kind in MOMENTS if reader.has(kind, pieces[0].name)]
-            if kinds:
+            if kinds and (mine is None or parameter in mine):
                 moments = {kind: torch.cat([*reader.read_pieces(kind, pieces)]).view_as(parameter) for kind in kinds}
                 self.engine.optimizer.state[parameter] = {
                     "step": torch.tensor(step, device=self.device),

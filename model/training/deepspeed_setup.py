@@ -21,7 +21,7 @@ from model.architecture.config import Family, ModelConfig
 from model.sections import OptimizerKind, TrainingConfig
 from model.training.optimizer import has_groups, parameter_groups
 
-__all__ = ["initialise", "layout_of", "settings_for", "zero_optimizer"]
+__all__ = ["initialise", "layout_of", "settings_for", "stage_of", "zero_optimizer"]
 
 PRESETS = ("deepseek_v2", "deepseek_v3")
 """AutoEP's, for gates of softmax and of sigmoid."""
@@ -93,35 +93,45 @@ def layout_of(architecture: ModelConfig, config: TrainingConfig, world: int) -> 
         )
     is_muon = config.optimizer is OptimizerKind.MUON
     zero = wide.zero if wide.zero is not None else 0 if is_muon else 1
-    if is_muon and zero:
-        raise UserError(f"optimizer muon needs whole matrices, and execution.zero {zero} splits them; set it to 0")
+    if is_muon and zero > 1:
+        raise UserError(f"optimizer muon needs whole matrices, and execution.zero {zero} splits them; set it to 0 or 1")
+    if is_muon and wide.offload:
+        raise UserError(
+            "execution.offload moves what ZeRO has split flat, which optimizer muon cannot use; switch it off"
+        )
     if wide.offload and not zero:
         raise UserError("execution.offload moves what ZeRO has split; set execution.zero to 1, 2 or 3")
     return {"ranks": world, "expert_parallel": width, "zero": zero}
 
 
+def stage_of(config: TrainingConfig, layout: dict[str, int]) -> int:
+    """DeepSpeed's stage of ZeRO: none for Muon, whose state is shared out by whole parameters and not by DeepSpeed."""
+    return 0 if config.optimizer is OptimizerKind.MUON else layout["zero"]
+
+
 def settings_for(architecture: ModelConfig, config: TrainingConfig, layout: dict[str, int]) -> JsonObject:
     """DeepSpeed's configuration."""
     micro = config.micro_batch or config.batch_size
-    zero: JsonObject = {"stage": layout["zero"]}
-    if layout["zero"] == 3:
+    stage = stage_of(config, layout)
+    zero: JsonObject = {"stage": stage}
+    if stage == 3:
         # It replaces torch's `linear` by one that does not keep weights for the backward pass. Recomputation keeps
         # nothing anyway, and fails with it ("backward through the graph a second time").
         zero["memory_efficient_linear"] = not execution().recompute
     if execution().offload:
         zero["offload_optimizer"] = {"device": "cpu"}
-        if layout["zero"] == 3:
+        if stage == 3:
             zero["offload_param"] = {"device": "cpu"}
     settings: JsonObject = {
         "train_micro_batch_size_per_gpu": max(1, micro // layout["ranks"]),
         "gradient_accumulation_steps": config.batch_size // micro,
         # without ZeRO the engine clips itself, for DeepSpeed then clips before anyone could look at the norm
-        "gradient_clipping": config.clip_norm if layout["zero"] else 0.0,
+        "gradient_clipping": config.clip_norm if stage else 0.0,
         "zero_optimization": zero,
         "zero_force_ds_cpu_optimizer": False,  # that one is compiled on first use
         "steps_per_print": 1 << 60,
     }
-    if layout["zero"] and not has_groups(config):
+    if stage and not has_groups(config):
         settings["optimizer"] = {
             "type": "AdamW",
             "params": {

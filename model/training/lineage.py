@@ -19,4 +19,4 @@ def lineage(config: Section, *parts: str | Path) -> str:
 
 def weight_files(checkpoint: Path) -> list[Path]:
     """The files that hold a checkpoint's weights, in order."""
-    return sorted(checkpoint.glob("*.safetensors"))
+    return [checkpoint] if checkpoint.is_file() else sorted(checkpoint.glob("*.safetensors"))

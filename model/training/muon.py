@@ -5,7 +5,8 @@ update has the root mean square of AdamW's, so learning rate and weight decay ca
 down projection is a matrix of its own, fused or not, so all layouts take the same step. torch's own `Muon` knows two
 dimensions only and computes in bf16, which a CPU without that hardware does a hundred times slower.
 
-Whole matrices are needed: no ZeRO partitioning of optimizer state.
+Whole matrices are needed, so ZeRO's flat partitions of optimizer state are not for it. Under ZeRO-1 each rank has the
+state of some whole parameters instead, updates those, and tells the others (`Muon.own`).
 """
 
 from __future__ import annotations
@@ -72,16 +73,26 @@ class Muon(torch.optim.Optimizer):
     ) -> None:
         defaults = {"lr": lr, "betas": betas, "weight_decay": weight_decay, "momentum": momentum}
         super().__init__([part for group in groups for part in _by_kind(group)], defaults)
+        self._own: set[nn.Parameter] | None = None
+
+    def own(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Step these alone from now on; somebody else steps the others."""
+        self._own = set(parameters)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
         """One update."""
         for group in self.param_groups:
-            live = [parameter for parameter in group["params"] if parameter.grad is not None]
+            live = [
+                parameter for parameter in group["params"] if parameter.grad is not None and self._is_own(parameter)
+            ]
             for parameter in live if group["muon"] else ():
                 self._orthogonal_step(parameter, group)
             if live and not group["muon"]:
                 self._adamw_step(live, group)
+
+    def _is_own(self, parameter: nn.Parameter) -> bool:
+        return self._own is None or parameter in self._own
 
     def _orthogonal_step(self, parameter: nn.Parameter, group: Mapping[str, Any]) -> None:
         gradient = parameter.grad

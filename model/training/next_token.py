@@ -111,7 +111,8 @@ class NextToken(Task):
         numbers: dict[str, float | Tensor] = {"loss": loss, "grad_norm": norm, "is_good": is_good, "loss_tokens": count}
         if self.depths:
             numbers["prediction_loss"] = further
-        return StepResult(numbers | replayed, batch.tokens_BT.numel() * engine.world, counts_LE)
+        tokens = batch.tokens_BT.numel() * engine.world + self.replay.tokens
+        return StepResult(numbers | replayed, tokens, counts_LE)
 
     def record(self, record: StepRecord) -> Row:
         """Loss, learning rate, gradient norm and, where there are any, MTP loss and expert loads."""

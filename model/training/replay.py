@@ -38,7 +38,9 @@ class Stream:
     name: str
     source: BatchSource
     rows: int
-    """Of an update, over all ranks: what `source` gives for one step."""
+    """Of an update, over all ranks: what `source` gives for one step,"""
+    length: int
+    """of so many tokens each."""
     weight: float
     """Of its mean token loss, where the stage's own loss has 1."""
     at_once: int
@@ -57,6 +59,11 @@ class Replay:
     def identity(self) -> str:
         """Of all that is read."""
         return "".join(stream.identity for stream in self.streams)
+
+    @property
+    def tokens(self) -> int:
+        """Of an update, over all ranks."""
+        return sum(stream.rows * stream.length for stream in self.streams)
 
     @property
     def measures(self) -> list[str]:

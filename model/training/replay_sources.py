@@ -31,6 +31,10 @@ if TYPE_CHECKING:
 __all__ = ["Kept", "Replayed"]
 
 
+CONVERSATION = 1024
+"""Tokens of a row of conversations where nothing else has rows."""
+
+
 class Replayed:
     """What one stage reads besides.
 
@@ -38,7 +42,7 @@ class Replayed:
         inputs: of the stage; without shards there is no text, without conversations there are none.
         at_once: tokens that a rank may put through the model together.
         tokens: of the stage's own data in an update, which decide how many rows there are unless `config.rows` does.
-        length: of a row of conversations; by default as long as the longest, up to `at_once`.
+        length: of a row of conversations; by default that of text.
 
     Raises:
         ValueError: no text, a mixture that does not fit it, conversations that fit into no row.
@@ -70,8 +74,10 @@ class Replayed:
             streams.append(self._text(shards, shares["text"]))
         held_out: list[Chat] = []
         if talks is not None and shares["conversations"]:
-            train, self.answers_too_long = _chats(tokenizer, talks / "train.jsonl", length or at_once)
-            length = length or max(map(len, train), default=0)
+            length = length or min(at_once, _row_length(shards) if shards is not None else CONVERSATION)
+            train, self.answers_too_long = _chats(tokenizer, talks / "train.jsonl", length)
+            if not train:
+                raise ValueError(f"no answer of the conversations fits into {length} tokens; longer rows are wanted")
             held_out, _ = _chats(tokenizer, talks / "validation.jsonl", length)
             streams.append(self._conversations(train, length, shares["conversations"]))
         self.replay = Replay(streams)
@@ -84,17 +90,17 @@ class Replayed:
         return self._config.rows or max(1, round(self._tokens * weight / length))
 
     def _text(self, shards: Path, share: float) -> Stream:
-        weight, length = share / self._own, ShardReader(shards, "train", global_batch=1).sequence_length
+        weight, length = share / self._own, _row_length(shards)
         rows = self._rows(weight, length)
         reader = ShardReader(shards, "train", global_batch=rows, seed=self._seed, mixture=self._config.mixture)
         at_once = max(1, self._at_once // length)
-        return Stream("text", ShardBatches(reader), rows, weight, at_once, file_digest(shards / "shards.json"))
+        return Stream("text", ShardBatches(reader), rows, length, weight, at_once, file_digest(shards / "shards.json"))
 
     def _conversations(self, chats: list[Chat], length: int, share: float) -> Stream:
         weight = share / self._own
         rows = self._rows(weight, length)
         source = ChatBatches(chats, length, rows, self._pad, self._seed)
-        return Stream("conversations", source, rows, weight, max(1, self._at_once // length), source.identity)
+        return Stream("conversations", source, rows, length, weight, max(1, self._at_once // length), source.identity)
 
 
 class Kept:
@@ -127,6 +133,10 @@ class Kept:
             sums.add(0, batch, loss_of(batch))
         (found,) = losses_of(engine.all_reduce_sum(sums.tensor()))
         return found.per_token
+
+
+def _row_length(shards: Path) -> int:
+    return ShardReader(shards, "train", global_batch=1).sequence_length
 
 
 def _chats(tokenizer: Tokenizer, path: Path, length: int) -> tuple[list[Chat], int]:

@@ -39,7 +39,9 @@ def start(config: StartConfig, inputs: Mapping[str, Path], out_dir: Path) -> Sta
 
 
 def checkpoint_folder(named: Sequence[str], key: str) -> Path:
-    """The folder that a key names; UserError where it does not name one."""
-    if len(named) != 1 or not Path(named[0]).is_dir():
-        raise UserError(f"{key}: {', '.join(named)}: name one local folder of a checkpoint")
+    """The folder or GGUF file that a key names; UserError where it does not name one."""
+    from model.architecture.gguf_checkpoint import is_gguf
+
+    if len(named) != 1 or not (Path(named[0]).is_dir() or is_gguf(Path(named[0]))):
+        raise UserError(f"{key}: {', '.join(named)}: name one local folder of a checkpoint, or one GGUF file")
     return Path(named[0])

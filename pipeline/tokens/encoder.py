@@ -84,7 +84,7 @@ class Encoder:
 
     def _is_known(self) -> bool:
         """Whether the tokenizer is a BPE whose pre-tokenization is the project's own, and nothing besides."""
-        from pipeline.tokens.tokenizer import pre_tokenizer
+        from pipeline.tokens.own_split import pre_tokenizer
 
         state = json.loads(self.tokenizer.to_str())
         model = state["model"]

@@ -60,6 +60,8 @@ class TokenizerMetrics(StageMetrics):
     """Of `tokenizer`."""
 
     adopted: bool | None = None
+    llama_cpp: str | None = None
+    """llama.cpp's name for the way that it cuts text; None where it has none."""
     vocabulary: int | None = None
     bytes_per_token: dict[str, float] | None = None
     """By source, and of the reasoning tasks."""

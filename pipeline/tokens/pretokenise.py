@@ -35,9 +35,9 @@ def character_classes() -> np.ndarray:
     """For each code point, which of the classes it is in, uint8."""
     from tokenizers import pre_tokenizers
 
-    from pipeline.tokens.tokenizer import EAST_ASIAN as EAST_ASIAN_RANGES
-    from pipeline.tokens.tokenizer import LETTERS as LETTER_RANGES
-    from pipeline.tokens.tokenizer import PUNCTUATION as PUNCTUATION_RANGES
+    from pipeline.tokens.own_split import EAST_ASIAN as EAST_ASIAN_RANGES
+    from pipeline.tokens.own_split import LETTERS as LETTER_RANGES
+    from pipeline.tokens.own_split import PUNCTUATION as PUNCTUATION_RANGES
 
     classes = np.zeros(CODE_POINTS, dtype=np.uint8)
     for bit, ranges in (

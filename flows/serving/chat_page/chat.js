@@ -1,98 +1,134 @@
-"use strict";
-// Model text is only ever set as textContent. The conversation lives in this page alone.
+// The chat page: which chat is open, what is asked, and what the keys do.
+
+import { answer, model, useKey } from "./api.js";
+import { chats, forget, fresh, keep, onChange } from "./store.js";
+import { answerTurn, chatList, edit, userTurn } from "./view.js";
+
 const find = (id) => document.getElementById(id);
-const talk = find("talk"), question = find("question"), send = find("send");
-let messages = [], underway = null, name = null;
-
-// The link that the server prints logs in: its fragment never leaves the browser.
-const given = new URLSearchParams(location.hash.slice(1)).get("key");
-if (given) {
-  sessionStorage.setItem("key", given);
-  history.replaceState(null, "", location.pathname);
-}
-
-const headers = () => {
-  const key = sessionStorage.getItem("key");
-  return { "Content-Type": "application/json", ...(key ? { Authorization: `Bearer ${key}` } : {}) };
-};
-
-function add(parent, tag, className, text = "") {
-  const element = document.createElement(tag);
-  element.className = className;
-  element.textContent = text;
-  parent.append(element);
-  return element;
-}
-
-async function reason(response) {
-  try { return (await response.json()).error.message; } catch { return `status ${response.status}`; }
-}
+const talk = find("talk"), question = find("question"), send = find("send"), side = find("side");
+let chat = fresh(), underway = null, name = null;
 
 async function meet() {
-  const response = await fetch("/v1/models", { headers: headers() });
-  if (response.status === 401) { find("door").showModal(); return; }
-  if (!response.ok) { find("model").textContent = await reason(response); return; }
-  const [model] = (await response.json()).data;
-  name = model.id;
-  find("model").textContent = model.version ? `${model.id}, version ${model.version}` : model.id;
-}
-
-async function* events(response) {
-  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
-  let held = "";
-  for (;;) {
-    const { value, done } = await reader.read();
-    if (done) return;
-    held += value;
-    const lines = held.split("\n");
-    held = lines.pop();
-    for (const line of lines) {
-      if (line.startsWith("data: ") && line !== "data: [DONE]") yield JSON.parse(line.slice(6));
-    }
-  }
-}
-
-async function answer() {
-  const turn = add(talk, "div", "turn model");
-  const folded = document.createElement("details");
-  const title = add(folded, "summary", "", "Thinking…"), reasoning = add(folded, "div", "reasoning");
-  const text = document.createElement("div"), by = document.createElement("div");
-  text.className = "text";
-  by.className = "by";
-  turn.append(text, by);
-  const message = { role: "assistant", content: "", reasoning_content: "" };
-  const began = performance.now();
-  underway = new AbortController();
-  send.textContent = "Stop";
   try {
-    const body = JSON.stringify({ model: name, messages, stream: true, stream_options: { include_usage: true } });
-    const response = await fetch("/v1/chat/completions", { method: "POST", headers: headers(), body, signal: underway.signal });
-    if (!response.ok) throw new Error(await reason(response));
-    for await (const event of events(response)) {
-      if (event.error) throw new Error(event.error.message);
-      const delta = event.choices[0]?.delta ?? {};
-      if (delta.reasoning_content) {
-        if (!folded.parentNode) turn.prepend(folded);
-        message.reasoning_content += delta.reasoning_content;
-        reasoning.textContent = message.reasoning_content;
-      }
-      if (delta.content) {
-        message.content += delta.content;
-        text.textContent = message.content;
-        title.textContent = "Reasoning";
-      }
-      const tokens = event.usage ? `, ${event.usage.completion_tokens} tokens` : "";
-      by.textContent = `${event.model}${tokens}, ${((performance.now() - began) / 1000).toFixed(1)} s`;
-      talk.scrollTop = talk.scrollHeight;
+    const card = await model();
+    if (!card) { if (!find("door").open) find("door").showModal(); return; }
+    name = card.id;
+    find("model").textContent = card.version ? `${card.id}, version ${card.version}` : card.id;
+  } catch (error) { find("model").textContent = error.message; }
+}
+
+const isAtEnd = () => talk.scrollHeight - talk.scrollTop - talk.clientHeight < 60;
+const toEnd = () => { talk.scrollTop = talk.scrollHeight; };
+
+function draw() {
+  talk.replaceChildren();
+  chat.messages.forEach((message, place) => {
+    if (message.role === "user") talk.append(userTurn(message, { edited: (text) => askAgain(place, text) }));
+    else {
+      const shown = answerTurn(message, { again: () => askAgain(place - 1) });
+      shown.end();
+      talk.append(shown.turn);
     }
-    title.textContent = "Reasoning";
+  });
+  if (!chat.messages.length) talk.append(Object.assign(document.createElement("p"), { className: "empty", textContent: "Ask something. Chats stay in this browser." }));
+  find("instruct").classList.toggle("set", Boolean(chat.system));
+  list();
+  toEnd();
+}
+
+const list = () => chatList(find("chats"), chats(), chat, { open, remove });
+
+function open(other) {
+  underway?.abort();
+  chat = other;
+  draw();
+  showSide(false);
+  question.focus();
+}
+
+function remove(other) {
+  if (!confirm(`Delete the chat “${other.title || "New chat"}”?`)) return;
+  forget(other.id);
+  if (other.id === chat.id) open(fresh());
+  else list();
+}
+
+// Start over from the message of that place, with another text if one is given.
+function askAgain(place, text) {
+  underway?.abort();
+  if (text !== undefined) chat.messages[place] = { role: "user", content: text };
+  chat.messages.length = place + 1;
+  draw();
+  reply();
+}
+
+function ask(content) {
+  chat.title ||= content.replaceAll(/\s+/g, " ").slice(0, 60);
+  chat.messages.push({ role: "user", content });
+  keep(chat);
+  draw();
+  reply();
+}
+
+function sent() {
+  const system = chat.system ? [{ role: "system", content: chat.system }] : [];
+  const told = chat.messages.filter((message) => !message.error || message.content);
+  return [...system, ...told.map(({ role, content, reasoning_content }) => ({ role, content, ...(reasoning_content ? { reasoning_content } : {}) }))];
+}
+
+async function reply() {
+  const asked = chat, place = asked.messages.length - 1, stop = new AbortController(), began = performance.now();
+  const messages = sent(), message = { role: "assistant", content: "", reasoning_content: "" };
+  const shown = answerTurn(message, { again: () => askAgain(place) });
+  let drawing = 0;
+  underway = stop;
+  asked.messages.push(message);
+  talk.append(shown.turn);
+  talk.setAttribute("aria-busy", "true");
+  send.textContent = "Stop";
+  toEnd();
+  try {
+    for await (const piece of answer(name, messages, stop.signal)) {
+      message.reasoning_content += piece.reasoning;
+      message.content += piece.content;
+      const tokens = piece.tokens ? `, ${piece.tokens} tokens` : "";
+      message.cut ||= piece.cut;
+      message.by = `${piece.by}${tokens}, ${((performance.now() - began) / 1000).toFixed(1)} s${message.cut ? ", cut at its longest" : ""}`;
+      drawing ||= requestAnimationFrame(() => {
+        const follow = isAtEnd();
+        drawing = 0;
+        shown.show(true);
+        if (follow) toEnd();
+      });
+    }
   } catch (error) {
-    if (error.name !== "AbortError") add(turn, "div", "error", error.message);
+    if (error.name === "AbortError") message.by = `${message.by ?? name}, stopped`;
+    else message.error = error.message;
   }
-  messages.push(message);
-  underway = null;
-  send.textContent = "Send";
+  cancelAnimationFrame(drawing);
+  const follow = isAtEnd();
+  shown.end();
+  if (follow) toEnd();
+  keep(asked);
+  if (underway === stop) {
+    underway = null;
+    send.textContent = "Send";
+    talk.removeAttribute("aria-busy");
+    find("said").textContent = message.error ? `Failed: ${message.error}` : "The answer is complete.";
+  }
+  list();
   meet();
+}
+
+function showSide(isShown) {
+  document.body.classList.toggle("side", isShown);
+  find("menu").setAttribute("aria-expanded", String(isShown));
+}
+
+function editLast() {
+  const place = chat.messages.findLastIndex((message) => message.role === "user");
+  const turn = [...talk.querySelectorAll(".turn.user")].at(-1);
+  if (turn) edit(turn, chat.messages[place], (text) => askAgain(place, text));
 }
 
 find("ask").addEventListener("submit", (event) => {
@@ -101,14 +137,34 @@ find("ask").addEventListener("submit", (event) => {
   const content = question.value.trim();
   if (!content || !name) return;
   question.value = "";
-  messages.push({ role: "user", content });
-  add(talk, "div", "turn user", content);
-  answer();
+  fit();
+  ask(content);
 });
+const fit = () => { question.style.height = "auto"; question.style.height = `${question.scrollHeight + 2}px`; };
+question.addEventListener("input", fit);
 question.addEventListener("keydown", (event) => {
   if (event.key === "Enter" && !event.shiftKey && !event.isComposing) { event.preventDefault(); find("ask").requestSubmit(); }
+  if (event.key === "ArrowUp" && !question.value && !underway) { event.preventDefault(); editLast(); }
 });
-question.addEventListener("input", () => { question.style.height = "auto"; question.style.height = `${question.scrollHeight}px`; });
-find("fresh").addEventListener("click", () => { underway?.abort(); messages = []; talk.replaceChildren(); question.focus(); });
-find("door").addEventListener("close", () => { sessionStorage.setItem("key", find("key").value); meet(); });
+document.addEventListener("keydown", (event) => {
+  if (event.key !== "Escape" || document.querySelector("dialog[open]")) return;
+  if (document.body.classList.contains("side")) { showSide(false); find("menu").focus(); }
+  else underway?.abort();
+});
+find("fresh").addEventListener("click", () => open(fresh()));
+find("menu").addEventListener("click", () => {
+  showSide(!document.body.classList.contains("side"));
+  if (document.body.classList.contains("side")) find("fresh").focus();
+});
+talk.addEventListener("click", () => showSide(false));
+find("door").addEventListener("close", () => { useKey(find("key").value); meet(); });
+find("instruct").addEventListener("click", () => { find("system-text").value = chat.system; find("system").showModal(); });
+find("system").addEventListener("close", () => {
+  if (find("system").returnValue !== "save") return;
+  chat.system = find("system-text").value.trim();
+  if (chat.messages.length) keep(chat);
+  find("instruct").classList.toggle("set", Boolean(chat.system));
+});
+onChange(list);
+draw();
 meet();

@@ -70,6 +70,10 @@ def test_every_preset_loads_and_its_vocabularies_agree(name: str) -> None:
     recipe = load_recipe(name)
     assert recipe.description
     assert recipe.name == name
+    if recipe.start is not None:
+        assert recipe.pretrain is None
+        assert recipe.tokenizer.adopt == recipe.start.checkpoint
+        return
     model = recipe.pretrain.model
     assert model.vocab_size in (0, recipe.tokenizer.vocabulary)
     assert model.max_position_embeddings >= recipe.shards.sequence_length

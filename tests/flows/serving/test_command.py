@@ -76,7 +76,7 @@ def test_an_installed_server_has_its_page(environment: dict[str, str], tmp_path:
         server = subprocess.Popen(command, env=variables, cwd=tmp_path, stdout=handle, stderr=subprocess.STDOUT)
     try:
         url = wait_for_address(server, log)
-        for path, words in (("/", "<html"), ("/chat.js", "fetch("), ("/chat.css", "{")):
+        for path, words in (("/", "<html"), ("/chat/api.js", "fetch("), ("/chat/chat.css", "{")):
             answer = httpx.get(f"{url}{path}")
             assert answer.status_code == 200
             assert words in answer.text

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows.serving.protocol import ApiError, ChatBody, CompletionBody, parse, read_json
+from flows.serving.errors import ApiError
+from flows.serving.protocol import ChatBody, CompletionBody, parse, read_json
 
 ASK: dict[str, Any] = {"model": "talker", "messages": [{"role": "user", "content": "hello"}]}
 
@@ -17,31 +18,16 @@ ASK: dict[str, Any] = {"model": "talker", "messages": [{"role": "user", "content
 @pytest.mark.parametrize(
     "change",
     [
-        {"top_k": 5},
-        {"min_p": 0.1},
         {"guided_json": {"type": "object"}},
         {"guided_regex": "a"},
         {"grammar": "root ::= x"},
-        {"logit_bias": {"5": 100}},
-        {"tools": [{"type": "function"}]},
-        {"tool_choice": "required"},
         {"functions": [{"name": "f"}]},
-        {"frequency_penalty": 0.5},
-        {"frequency_penalty": False},
-        {"presence_penalty": -1},
-        {"repetition_penalty": 1.2},
-        {"logprobs": True},
-        {"top_logprobs": 3},
-        {"response_format": {"type": "json_object"}},
-        {"n": 2},
-        {"n": True},
-        {"n": "1"},
         {"best_of": 3},
+        {"best_of": True},
         {"echo": True},
+        {"suffix": "the end"},
         {"ignore_eos": True},
-        {"reasoning_effort": "high"},
         {"chat_template": "{{ messages }}"},
-        {"chat_template_kwargs": {"enable_thinking": False}},
         {"modalities": ["text", "audio"]},
         {"temprature": 0.5},
         {"web_search_options": {}},
@@ -56,9 +42,57 @@ def test_what_would_change_an_answer_is_refused_by_its_name(change: dict[str, An
     assert name in told.value.message
 
 
+TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
+SCHEMA = {"type": "json_schema", "json_schema": {"name": "a", "schema": {"type": "object"}}}
+
+
+@pytest.mark.parametrize(
+    ("change", "name"),
+    [
+        ({"top_k": -2}, "top_k"),
+        ({"min_p": 2}, "min_p"),
+        ({"n": True}, "n"),
+        ({"n": "1"}, "n"),
+        ({"n": 129}, "n"),
+        ({"frequency_penalty": False}, "frequency_penalty"),
+        ({"presence_penalty": -3}, "presence_penalty"),
+        ({"repetition_penalty": 0}, "repetition_penalty"),
+        ({"logit_bias": {"a": 1}}, "logit_bias"),
+        ({"logit_bias": {"5": 101}}, "logit_bias"),
+        ({"logprobs": 2}, "logprobs"),
+        ({"top_logprobs": 3}, "top_logprobs"),
+        ({"logprobs": True, "top_logprobs": 21}, "top_logprobs"),
+        ({"response_format": {"type": "xml"}}, "response_format.type"),
+        ({"response_format": {"type": "json_schema"}}, "response_format"),
+        ({"tools": [{"type": "function"}]}, "tools.0.function"),
+        ({"tools": [{"type": "code_interpreter"}]}, "tools.0.type"),
+        ({"tools": [TOOL, TOOL]}, "tools"),
+        ({"tools": [TOOL | {"function": {"name": "a b"}}]}, "tools.0.function.name"),
+        ({"tool_choice": "required"}, "tool_choice"),
+        ({"tools": [TOOL], "tool_choice": {"type": "function", "function": {"name": "g"}}}, "tool_choice"),
+        ({"tools": [TOOL], "response_format": SCHEMA}, "response_format"),
+        ({"chat_template_kwargs": {"other": 1}}, "chat_template_kwargs.other"),
+        ({"messages": [{"role": "user", "content": "a", "tool_calls": [{"function": {"name": "f"}}]}]}, "messages.0"),
+    ],
+    ids=lambda value: str(value)[:50],
+)
+def test_a_value_that_makes_no_sense_is_told_by_its_name(change: dict[str, Any], name: str) -> None:
+    with pytest.raises(ApiError) as told:
+        parse(ChatBody, ASK | change)
+    assert told.value.status == 400
+    assert (told.value.param or "").startswith(name)
+    assert name in told.value.message
+
+
 @pytest.mark.parametrize(
     "change",
     [
+        {"reasoning_effort": "high", "verbosity": "low"},
+        {"chat_template_kwargs": {"enable_thinking": False}},
+        {"logprobs": True, "top_logprobs": 5},
+        {"tools": [TOOL], "tool_choice": "auto", "parallel_tool_calls": False},
+        {"tools": [TOOL], "tool_choice": "none", "response_format": SCHEMA},
+        {"stream": None, "tools": None, "response_format": None},
         {"user": "me"},
         {"metadata": {"trace": "1"}},
         {"store": False},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from pathlib import Path
 
 import pytest
@@ -111,3 +112,41 @@ def test_a_study_runs_as_one_flow_and_writes_one_page(tmp_path: Path) -> None:
         stage: [f for f in (tmp_path / "store" / stage).iterdir() if f.is_dir()] for stage in ("shards", "pretrain")
     }
     assert (len(made["shards"]), len(made["pretrain"])) == (1, 2), "what the arms share is made once"
+
+
+@pytest.mark.nightly
+@pytest.mark.usefixtures("on_prefect")
+def test_a_ladder_is_climbed_goes_on_and_gives_the_same_page(tmp_path: Path) -> None:
+    prepare_mlflow(tmp_path / "store")
+    rung = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    fields = {
+        "base": str(write_recipe(tmp_path)),
+        "settings": {"pretrain.initial": {"spread": "fan_in", "by_name": True}, "pretrain.validation_seed": 0},
+        "arms": {"dense": {}, "sparse": {"experts": 4, "chosen": 2}},
+        "rungs": [rung | {"flops": 5e8, "batch_size": 4}, rung | {"flops": 1e9, "batch_size": 4}],
+        "rates": [0.016, 0.032],
+        "strengths": [1.0],
+        "seeds": [0],
+    }
+    path = tmp_path / "climb.yaml"
+    path.write_text(yaml.safe_dump(fields))
+    printed = deepmill(tmp_path, "study", str(path), "--to", str(tmp_path / "first.html"))
+    assert "at least 4 runs to sweep, 4 to climb" in printed
+    made = sorted((tmp_path / "store" / "pretrain").iterdir())
+    page = tmp_path / "store" / "studies" / "climb.html"
+    first, numbers = page.read_bytes(), page.with_suffix(".json").read_bytes()
+    assert {trial["arm"] for trial in json.loads(numbers)["trials"]} == {"dense", "sparse"}
+    shutil.rmtree(next(folder for folder in made if folder.is_dir()))  # as if it had been cut short there
+    deepmill(tmp_path, "study", str(path))
+    assert [folder.name for folder in sorted((tmp_path / "store" / "pretrain").iterdir())] == [
+        folder.name for folder in made
+    ]
+    again = json.loads(page.with_suffix(".json").read_bytes())["trials"]
+    assert [(each["arm"], each["loss"]) for each in again] == [
+        (each["arm"], each["loss"]) for each in json.loads(numbers)["trials"]
+    ]
+    deepmill(tmp_path, "study", str(path))
+    rerun = page.read_bytes()
+    deepmill(tmp_path, "study", str(path))
+    assert page.read_bytes() == rerun, "with nothing left to train, the same bytes"
+    assert len(rerun) > len(first) // 2

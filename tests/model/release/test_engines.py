@@ -30,7 +30,7 @@ CASES = {
     "dense, long context": (
         Family.LLAMA,
         {
-            "rope_scaling": {"low_freq_factor": 1.0, "factor": 4.0, "original_max_position_embeddings": 32},
+            "rope_scaling": {"low_freq_factor": 1.0, "factor": 4.0, "original_max_position_embeddings": 64},
             "tie_word_embeddings": True,
         },
     ),

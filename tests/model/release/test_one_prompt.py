@@ -13,8 +13,7 @@ import pytest
 from tokenizers import AddedToken
 from transformers import AutoTokenizer
 
-from flows.serving.answers import engine_request
-from flows.serving.limits import Limits
+from flows.serving.answers import chat_prompt
 from flows.serving.protocol import ChatBody
 from model.architecture.checkpoint import save_model
 from model.architecture.config import Family
@@ -30,7 +29,6 @@ from model.release.verify import Llama
 from model.rl.pairs import _encode
 from model.rl.rollout import roll_out
 from model.sections import Precision
-from model.serving.defaults import SamplingDefaults
 from model.training.chats import encode_chats
 from pipeline.tokens.chat import chat_format, read_tokenizer
 from pipeline.tokens.chat_template import write_settings
@@ -96,7 +94,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
 def served(tokenizer: Path, messages: list[dict[str, str]]) -> list[int]:
     body = ChatBody.model_validate({"model": "m", "messages": messages})
     chat = chat_format(read_tokenizer(tokenizer))
-    return engine_request(body, chat, 4096, Limits(), SamplingDefaults()).prompt
+    return chat_prompt(body, chat)
 
 
 @pytest.mark.parametrize("messages", [ONE, MORE], ids=["question", "conversation"])

@@ -17,7 +17,8 @@ from model.release.quantized import make_plan, save_quantized
 from model.release.units import Role
 from model.sections import Precision
 from pipeline.sections import TokenizerConfig
-from pipeline.tokens.tokenizer import _write_settings, chat_text, train_tokenizer
+from pipeline.tokens.chat_template import write_own_settings
+from pipeline.tokens.tokenizer import chat_text, train_tokenizer
 from tests.model.conftest import tiny_config
 
 QUESTION = "Calculate 4 + 8 + 4."
@@ -61,7 +62,7 @@ def save_tokenizer(folder: Path) -> Path:
     """The tokenizer's files."""
     folder.mkdir(parents=True, exist_ok=True)
     words().save(str(folder / "tokenizer.json"))
-    _write_settings(folder)
+    write_own_settings(folder)
     return folder
 
 

@@ -23,6 +23,7 @@ TARGET = "tests.model.training.layouts:run_rank"
 pytestmark = pytest.mark.timeout(900)  # the fixture trains in every layout
 STOCK = {"training": {"micro_batch": 4}}
 BALANCED = {"micro_batch": 4, "balance_loss": 0.3, "device_balance_loss": 0.3, "balance_devices": 4}
+MUON = {"optimizer": "muon", "micro_batch": 4}
 GROUPED = {"micro_batch": 4, "decayed": "matrices", "router_rate": 3.0, "router_z_loss": 0.01, "weight_decay": 1.0}
 PREDICTING = {"num_nextn_predict_layers": 1}
 
@@ -48,8 +49,10 @@ MATRIX: dict[str, dict[str, Any]] = (
         "softmax-ep2": {"execution": _two(expert_parallel=2), "family": "deepseek"},
         "groups-ep2": {"execution": _two(zero=1, expert_parallel=2), "training": GROUPED},
         "groups-zero3": {"execution": _two(zero=3), "training": GROUPED},
-        "muon-ep1": {"execution": _two(), "training": {"optimizer": "muon", "micro_batch": 4}},
-        "muon-ep2": {"execution": _two(expert_parallel=2), "training": {"optimizer": "muon", "micro_batch": 4}},
+        "muon-ep1": {"execution": _two(), "training": MUON},
+        "muon-zero1": {"execution": _two(zero=1), "training": MUON},
+        "muon-zero1-ep2": {"execution": _two(zero=1, expert_parallel=2), "training": MUON},
+        "muon-ep2": {"execution": _two(expert_parallel=2), "training": MUON},
         "balanced-ep2": {"execution": _two(expert_parallel=2), "family": "deepseek", "training": BALANCED},
         "predicting-ep2": {"execution": _two(expert_parallel=2), "changes": PREDICTING},
     }
@@ -61,6 +64,8 @@ REFERENCES = {
     "groups-zero3": "groups",
     "muon-ep1": "muon",
     "muon-ep2": "muon",
+    "muon-zero1": "muon",
+    "muon-zero1-ep2": "muon",
     "balanced-ep2": "balanced",
     "predicting-ep2": "predicting",
     **{f"skipping-zero{zero}": "skipping" for zero in (0, 1, 3)},
@@ -69,7 +74,7 @@ SINGLES: dict[str, dict[str, Any]] = {
     "single": {"execution": {}},
     "softmax": {"execution": {}, "family": "deepseek"},
     "groups": {"execution": {}, "training": GROUPED},
-    "muon": {"execution": {}, "training": {"optimizer": "muon", "micro_batch": 4}},
+    "muon": {"execution": {}, "training": MUON},
     "balanced": {"execution": {}, "family": "deepseek", "training": BALANCED},
     "devices": {"execution": {}, "family": "deepseek", "training": BALANCED | {"device_balance_loss": 0.0}},
     "predicting": {"execution": {}, "changes": PREDICTING},
@@ -107,11 +112,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 {"name": "again3", "execution": _two(zero=3, expert_parallel=2), "stop": 3},
                 {"name": "again3", "execution": _two(zero=3, expert_parallel=2)},
                 {"name": "chain", "execution": EP2, "stop": 2},
+                {"name": "muon-chain", "execution": _two(zero=1), "training": MUON, "stop": 3},
             ],
             folder,
         )
         run_job(STOCK | {"name": "chain", "execution": {}, "stop": 4}, folder)
-        _launch([{"name": "chain", "execution": EP2, "stop": 5}, {"name": "chain", "execution": DP3}], folder)
+        run_job(STOCK | {"name": "muon-chain", "execution": {}, "training": MUON, "stop": 5}, folder)
+        last = {"name": "muon-chain", "execution": EP2, "training": MUON}
+        _launch([{"name": "chain", "execution": EP2, "stop": 5}, {"name": "chain", "execution": DP3}, last], folder)
     return folder
 
 
@@ -169,6 +177,13 @@ def test_bf16_reaches_the_layers_of_deepspeed(name: str, folder: Path) -> None:
 def test_checkpoints_go_from_two_ranks_to_one_and_back(folder: Path) -> None:
     """Experts over 2 ranks under ZeRO-1, one process, 2 ranks again, then data parallelism under ZeRO-3."""
     _agree(folder, "chain", "single")
+
+
+def test_muon_under_zero_1_takes_the_steps_of_whole_states(folder: Path) -> None:
+    _agree(folder, "muon-chain", "muon")
+    for split, whole in (("muon-zero1", "muon-ep1"), ("muon-zero1-ep2", "muon-ep2")):
+        weights = [(folder / name / "model" / "model.safetensors").read_bytes() for name in (split, whole)]
+        assert weights[0] == weights[1], f"{split} has other bytes"
 
 
 def test_the_same_layout_goes_on_bit_for_bit_under_zero_3(folder: Path) -> None:

@@ -58,7 +58,7 @@ class _Rows:
 def test_the_gradient_is_that_of_the_mean_loss_times_the_weight(at_once: int) -> None:
     source = _Rows(rows=5, length=12)
     engine = SingleEngine(tiny_model(), OptimizerConfig(balance_loss=0, bias_update_speed=0))
-    stream = Stream("text", source, source.rows, 0.25, at_once, "")
+    stream = Stream("text", source, source.rows, source.length, 0.25, at_once, "")
     losses = Replay([stream]).learn(engine, 7, loss_with(engine))
     plain, batch = tiny_model().train(), source.batch(7, 0, 1)
     logits_BTV = plain(batch.tokens_BT)[:, 5:-1]  # what predicts the learned half
@@ -77,7 +77,7 @@ def test_rows_follow_the_share_of_the_tokens_unless_they_are_named(inputs: dict[
         config = ReplayConfig(text=0.25, rows=named)
         besides = Replayed(config, inputs, words, tokens=4 * 96, at_once=100, seed=0)
         (stream,) = besides.replay.streams
-        assert (stream.rows, stream.at_once) == (wanted, 2)
+        assert (stream.rows, stream.at_once, besides.replay.tokens) == (wanted, 2, wanted * 48)
         assert stream.weight == pytest.approx(1 / 3)
 
 

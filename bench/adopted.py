@@ -1,0 +1,217 @@
+"""Fine-tuning of a model that exists, beside its peers: ``python -m bench.adopted [--quick] [--json FILE] [GGUF]``.
+
+SmolLM2-135M-Instruct (the weights of the preset `adopt`), the same packed rows of solved sums in its own chat template,
+loss on the answers alone, fp32, forward + backward + AdamW, two threads. Peers: transformers in a plain loop, and TRL's
+SFTTrainer where it is installed (``pip install --target FOLDER --no-deps trl accelerate``, on ``PYTHONPATH``).
+Contenders have processes of their own and take turns. Tokens per second of the rows, processor seconds per step and the
+most memory of each.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib.util
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from bench.table import Row, print_table, row
+
+BATCH, LENGTH, ROWS = 4, 256, 64
+WEIGHTS = Path("data/adopt/SmolLM2-135M-Instruct.Q4_1.gguf")
+NAMES = ("ours", "transformers", "TRL")
+SPEED, MEMORY = 1.2, 1.0
+
+
+def main() -> None:
+    """Measure and print; with ``--json`` write the rows."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("weights", nargs="?", type=Path, default=WEIGHTS)
+    parser.add_argument("--quick", action="store_true", help="one round instead of five")
+    parser.add_argument("--json", type=Path, help="where the rows go")
+    parser.add_argument("--contender", nargs=2, help=argparse.SUPPRESS)
+    chosen = parser.parse_args()
+    if chosen.contender:
+        _contend(*chosen.contender)
+        return
+    rows = _measure(chosen.weights, 1 if chosen.quick else 5)
+    print_table(rows)
+    if chosen.json:
+        chosen.json.write_text(json.dumps(rows, indent=2) + "\n")
+
+
+def _measure(weights: Path, rounds: int) -> list[Row]:
+    with tempfile.TemporaryDirectory() as scratch, contextlib.ExitStack() as close:
+        folder = Path(scratch)
+        _prepare(weights, folder)
+        there = [name for name in NAMES if name != "TRL" or importlib.util.find_spec("trl")]
+        steps = {name: _beside(name, folder, close) for name in there}
+        told: dict[str, list[dict[str, float]]] = {name: [] for name in steps}
+        for number in range(rounds + 1):
+            for name, step in steps.items():
+                found = step(number)
+                if number:
+                    told[name].append(found)
+
+    def middle(key: str) -> tuple[float, dict[str, float | None]]:
+        values = {name: statistics.median(turn[key] for turn in turns) for name, turns in told.items()}
+        return values.pop("ours"), {name: values.get(name) for name in NAMES[1:]}
+
+    (wall, walls), (cpu, cpus), (memory, memories) = (middle(key) for key in ("wall", "cpu", "memory"))
+    speeds = {name: None if seconds is None else BATCH * LENGTH / seconds for name, seconds in walls.items()}
+    return [
+        row("fine-tuning SmolLM2-135M", "tokens/s", BATCH * LENGTH / wall, speeds, SPEED),
+        row("processor time of a step", "s", cpu, cpus, 1 / SPEED, most=True),
+        row("most memory", "GB", memory, memories, MEMORY, most=True),
+    ]
+
+
+def _prepare(weights: Path, folder: Path) -> None:
+    """The checkpoint that all load, and the rows that all learn."""
+    import torch
+
+    from model.architecture.checkpoint import load_model, save_model
+    from model.architecture.vocabulary import fit_vocabulary
+    from model.training.chats import ChatBatches, encode_chats
+    from pipeline.sections import TokenizerConfig
+    from pipeline.tokens.adopt import adopt
+    from pipeline.tokens.chat import chat_format, read_tokenizer
+
+    tokenizer = folder / "tokenizer"
+    tokenizer.mkdir()
+    adopt(TokenizerConfig(adopt=(str(weights),)), tokenizer)
+    save_model(fit_vocabulary(load_model(weights), weights, tokenizer), folder / "model", tokenizer)
+    words = read_tokenizer(tokenizer)
+    sums = [(a, b, c) for a in range(10, 20) for b in range(10, 20) for c in range(10, 20)]
+    tasks: list[Any] = [
+        {"question": f"Calculate {a} + {b} + {c}.", "reasoning": f"{a}+{b}={a + b} {a + b}+{c}={a + b + c}",
+         "answer": str(a + b + c)}
+        for a, b, c in sums
+    ]  # fmt: skip
+    packed = ChatBatches(encode_chats(words, tasks), LENGTH, ROWS, chat_format(words).pad, 0).batch(0, 0, 1)
+    torch.save((packed.tokens_BT, packed.documents_BT, packed.loss_mask_BT), folder / "rows.pt")
+
+
+def _rows(folder: Path) -> Any:
+    import torch
+
+    return torch.load(folder / "rows.pt", weights_only=True)
+
+
+def _ours(folder: Path) -> Callable[[int], None]:
+    from model.architecture.checkpoint import load_model
+    from model.sections import TrainingConfig
+    from model.training.engine import make_engine
+    from model.training.prediction import targets_at
+
+    engine = make_engine(load_model(folder / "model").train(), TrainingConfig(batch_size=BATCH, balance_loss=0.0))
+    columns = _rows(folder)
+
+    def step(number: int) -> None:
+        place = number * BATCH % ROWS
+        tokens, documents, learned = (column[place : place + BATCH] for column in columns)
+        targets = targets_at(0, tokens, documents, learned)
+        engine.watch.begin(len(tokens))
+        (loss,) = engine.losses(tokens, documents, [targets])
+        engine.watch.take_loss()
+        engine.backward(loss / int((targets >= 0).sum()), last=True)
+        engine.step(1e-5)
+        engine.watch.finish_step(None, 0.0)
+
+    return step
+
+
+def _labels(tokens: Any, learned: Any) -> Any:
+    return tokens.masked_fill(~learned, -100)
+
+
+def _transformers(folder: Path) -> Callable[[int], None]:
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(folder / "model", dtype=torch.float32).train()
+    optimizer = torch.optim.AdamW(model.parameters(), 1e-5, (0.9, 0.95), weight_decay=0.1, fused=True)
+    columns = _rows(folder)
+
+    def step(number: int) -> None:
+        place = number * BATCH % ROWS
+        tokens, _, learned = (column[place : place + BATCH] for column in columns)
+        model(input_ids=tokens, labels=_labels(tokens, learned), use_cache=False).loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+    return step
+
+
+def _trl(folder: Path) -> Callable[[int], None]:
+    """One call of `train` per step: TRL's own loop, over rows that are tokens already."""
+    import torch
+    from datasets import Dataset
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from trl import SFTConfig, SFTTrainer
+
+    model = AutoModelForCausalLM.from_pretrained(folder / "model", dtype=torch.float32)
+    tokens, _, learned = _rows(folder)
+    data = Dataset.from_dict({"input_ids": tokens.tolist(), "labels": _labels(tokens, learned).tolist()})
+    settings = SFTConfig(
+        str(folder / "trl"), per_device_train_batch_size=BATCH, max_steps=1, learning_rate=1e-5, use_cpu=True,
+        report_to=[], save_strategy="no", logging_strategy="no", dataset_kwargs={"skip_prepare_dataset": True},
+        max_length=LENGTH, disable_tqdm=True, bf16=False,
+    )  # fmt: skip
+    trainer = SFTTrainer(
+        model, args=settings, train_dataset=data, processing_class=AutoTokenizer.from_pretrained(folder / "model")
+    )
+
+    def step(number: int) -> None:
+        trainer.train()
+
+    return step
+
+
+def _contend(name: str, folder: str) -> None:
+    """One contender in this process: a step for each number of the input, answered with what it took."""
+    import torch
+
+    torch.set_num_threads(2)
+    step = {"ours": _ours, "transformers": _transformers, "TRL": _trl}[name](Path(folder))
+    for line in sys.stdin:
+        wall, cpu = time.perf_counter(), time.process_time()
+        step(int(line))
+        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+        found = {"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu, "memory": memory}
+        print("found", json.dumps(found), flush=True)
+
+
+def _beside(name: str, folder: Path, close: contextlib.ExitStack) -> Callable[[int], dict[str, float]]:
+    """A contender in a process of its own, which does nothing between its turns."""
+    command = [sys.executable, "-m", "bench.adopted", "--contender", name, str(folder)]
+    process = close.enter_context(
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    asked, answers = process.stdin, process.stdout
+    close.callback(asked.close)
+
+    def step(number: int) -> dict[str, float]:
+        print(number, file=asked, flush=True)
+        for answer in answers:  # libraries may say something of their own first
+            if answer.startswith("found "):
+                found: dict[str, float] = json.loads(answer.removeprefix("found "))
+                return found
+        raise SystemExit(f"{name} ended without an answer")
+
+    return step
+
+
+if __name__ == "__main__":
+    main()

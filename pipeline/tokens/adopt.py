@@ -1,0 +1,162 @@
+"""A tokenizer that exists is taken over: from a Hugging Face folder, or out of a GGUF file.
+
+What it makes of text stays the same. Its chat template and special tokens stay its own, and the marks of the reasoning
+are added behind its tokens; one without a template gets the chat format of tokenizers trained here.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from infra import events
+from infra.errors import UserError
+from infra.json_objects import JsonObject, read_object
+from pipeline.sections import TokenizerConfig
+from pipeline.tokens.chat import ChatFormat
+from pipeline.tokens.chat_template import (
+    FIM_TOKENS,
+    SPECIAL_TOKENS,
+    VISIBLE_TOKENS,
+    read_format,
+    template_of,
+    token_names,
+    write_own_settings,
+    write_settings,
+)
+from pipeline.tokens.llama_names import UNKNOWN_SPLIT, name_of
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+__all__ = ["Foreign", "adopt", "read_foreign"]
+
+GENERATION = "generation_config.json"
+FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
+
+
+@dataclass(frozen=True)
+class Foreign:
+    """A tokenizer from elsewhere."""
+
+    path: Path
+    tokenizer: Tokenizer
+    settings: JsonObject
+    """As in ``tokenizer_config.json``, the chat template among them."""
+    generation: JsonObject = field(default_factory=dict)
+    """How its model is to be sampled, as in ``generation_config.json``."""
+
+
+def read_foreign(path: Path) -> Foreign:
+    """The tokenizer of a folder or a GGUF file.
+
+    Raises:
+        UserError: there is none, or it is of a kind that is not read.
+    """
+    if path.is_file() and path.suffix == ".gguf":
+        from pipeline.tokens.gguf_tokenizer import read_gguf_tokenizer
+
+        return Foreign(path, *read_gguf_tokenizer(path))
+    from tokenizers import Tokenizer
+
+    for name in FILES[:2]:
+        if not (path / name).is_file():
+            raise UserError(f"{path}: no {name}; tokenizer.adopt wants a Hugging Face tokenizer folder, or a GGUF file")
+    try:
+        tokenizer = Tokenizer.from_file(str(path / "tokenizer.json"))
+    except Exception as error:  # a bare Exception is what the library raises
+        raise UserError(f"{path / 'tokenizer.json'}: cannot be read ({error}); save it again") from None
+    settings = read_object(path / "tokenizer_config.json")
+    beside, generation = path / "chat_template.jinja", path / GENERATION
+    if beside.is_file():
+        settings["chat_template"] = beside.read_text(encoding="utf-8")
+    return Foreign(path, tokenizer, settings, read_object(generation) if generation.is_file() else {})
+
+
+def adopt(config: TokenizerConfig, out_dir: Path) -> Tokenizer:
+    """Write the tokenizer of `config.adopt` to `out_dir`, with the tokens that it lacks.
+
+    Raises:
+        UserError: it is no tokenizer, or none that llama.cpp can follow where that is asked for.
+    """
+    if len(config.adopt) != 1:
+        raise UserError(f"tokenizer.adopt: {len(config.adopt)} folders given; name one")
+    found = read_foreign(Path(config.adopt[0]))
+    _check(found, config)
+    template = template_of(found.settings) if config.template == "adopted" else None
+    wanted = (VISIBLE_TOKENS if template else SPECIAL_TOKENS) + (FIM_TOKENS if config.fill_in_middle else ())
+    missing = [token for token in wanted if found.tokenizer.token_to_id(token) is None]
+    has_settings = template is not None or template_of(found.settings) is None
+    if not missing and has_settings and found.path.is_dir():
+        for name in FILES:
+            if (found.path / name).is_file():
+                shutil.copyfile(found.path / name, out_dir / name)
+        tokenizer = found.tokenizer
+    else:
+        tokenizer = _grown(found, missing)
+        tokenizer.save(str(out_dir / "tokenizer.json"))
+        if template:
+            write_settings(out_dir, _settings(found, template))
+        else:
+            write_own_settings(out_dir)
+    _write_generation(found, tokenizer, out_dir)
+    if missing:
+        first = tokenizer.token_to_id(missing[0])
+        events.note(f"{found.path}: the tokens {', '.join(missing)} were added, as ids {first} and after")
+    return tokenizer
+
+
+def _check(found: Foreign, config: TokenizerConfig) -> None:
+    tokenizer, path = found.tokenizer, found.path
+    state: JsonObject = json.loads(tokenizer.to_str())
+    if state["model"]["type"] != "BPE" or "ByteLevel" not in json.dumps(state["pre_tokenizer"]):
+        raise UserError(f"{path}: its tokenizer is no byte-level BPE; others, as SentencePiece's, are not read")
+    last = max(tokenizer.get_vocab().values())
+    if last >= tokenizer.get_vocab_size():
+        where = path / "tokenizer.json" if path.is_dir() else path
+        raise UserError(
+            f"{where}: ids reach {last}, but there are {tokenizer.get_vocab_size()} tokens; "
+            "give the ids between to tokens of no use"
+        )
+    if config.llama_cpp and name_of(tokenizer) is None:
+        raise UserError(f"{path}: {UNKNOWN_SPLIT}; set tokenizer.llama_cpp to false for a model without GGUF files")
+
+
+def _grown(found: Foreign, missing: list[str]) -> Tokenizer:
+    """With the missing tokens behind its own, and nothing that adds tokens by itself."""
+    from tokenizers import AddedToken, Tokenizer
+
+    grown = Tokenizer.from_str(found.tokenizer.to_str())
+    grown.add_tokens([AddedToken(token, special=token not in VISIBLE_TOKENS, normalized=False) for token in missing])
+    state = json.loads(grown.to_str())
+    # The chat format places its own control tokens, and rows are packed to their full length.
+    state |= {"post_processor": None, "truncation": None, "padding": None}
+    return Tokenizer.from_str(json.dumps(state))
+
+
+def _settings(found: Foreign, template: str) -> JsonObject:
+    kept = {f"{role}_token": name for role, name in token_names(found.settings).items()}
+    return kept | {
+        "add_bos_token": False,
+        "add_eos_token": False,
+        "chat_template": template,
+        "clean_up_tokenization_spaces": False,
+        "model_max_length": 1 << 30,
+        "tokenizer_class": "PreTrainedTokenizerFast",
+    }
+
+
+def _write_generation(found: Foreign, tokenizer: Tokenizer, out_dir: Path) -> None:
+    """How the adopted model is sampled, and where its answers end if not at the end of a text."""
+    kept = {key: value for key, value in found.generation.items() if not key.endswith(("_token_id", "_version"))}
+    written = read_format(out_dir)
+    text_end = tokenizer.token_to_id(written.token("eos") or "")
+    answer_end = ChatFormat(tokenizer, written).eos
+    if text_end != answer_end:
+        kept["eos_token_id"] = [answer_end] if text_end is None else [text_end, answer_end]
+    if kept:
+        text = json.dumps(kept, ensure_ascii=False, indent=2, sort_keys=True)
+        (out_dir / GENERATION).write_text(text + "\n", encoding="utf-8")

@@ -1,0 +1,91 @@
+"""Calls told from text, however the text is cut, and tools put into a conversation."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flows.serving.tools import CallSplitter, with_tools
+from model.serving.chat import ReasoningSplitter, Turn
+from model.serving.grammar import Tool
+
+CALL = '<tool_call>\n{"name": "f", "arguments": {"a": 1}}\n</tool_call>'
+PIECES = st.sampled_from(
+    ["<tool_call>", "</tool_call>", '{"name": "f", "arguments": {}}', "<", "tool", "a ", "\n", CALL]
+)
+
+
+def split(text: str, cuts: list[int], many: bool = True) -> tuple[str, list[str]]:
+    splitter = CallSplitter(frozenset({"f"}), many)
+    said, place = "", 0
+    for cut in [*sorted(cuts), len(text)]:
+        said += splitter.feed(text[place:cut])[0]
+        place = max(place, cut)
+    said += splitter.end()
+    return said, [call["function"]["arguments"] for call in splitter.calls]
+
+
+@given(st.lists(PIECES, max_size=8), st.data())
+def test_a_stream_cut_anywhere_is_split_as_the_whole(parts: list[str], data: st.DataObject) -> None:
+    text = "".join(parts)
+    cuts = data.draw(st.lists(st.integers(0, len(text)), max_size=6))
+    assert split(text, cuts) == split(text, [])
+
+
+@pytest.mark.parametrize(
+    ("text", "said", "calls"),
+    [
+        ("no call", "no call", []),
+        (f"so {CALL}", "so ", ['{"a": 1}']),
+        (f"{CALL}\n{CALL}", "", ['{"a": 1}'] * 2),
+        ("<tool_call>no JSON</tool_call>!", "<tool_call>no JSON</tool_call>!", []),
+        (CALL.replace('"f"', '"g"'), CALL.replace('"f"', '"g"'), []),
+        ("<tool_call>[1]</tool_call>", "<tool_call>[1]</tool_call>", []),
+        ("<tool_call>{cut", "<tool_call>{cut", []),
+    ],
+)
+def test_what_only_looks_like_a_call_stays_text(text: str, said: str, calls: list[str]) -> None:
+    assert split(text, []) == (said, calls)
+    if len(calls) == 2:
+        assert split(text, [], many=False) == ("", calls[:1])
+
+
+def test_tools_stand_in_the_system_text_and_answers_with_the_user() -> None:
+    turns = [
+        Turn("developer", "Be brief."),
+        Turn("user", "?"),
+        Turn("assistant", CALL),
+        Turn("tool", "1"),
+        Turn("tool", "2"),
+    ]
+    found = with_tools(turns, [Tool("f", {"type": "object"}, "It \u00e9 does.")])
+    assert [turn.role for turn in found] == ["system", "user", "assistant", "user"]
+    assert found[0].content.startswith("Be brief.\n\n")
+    line = next(line for line in found[0].content.splitlines() if line.startswith('{"type"'))
+    assert json.loads(line)["function"]["name"] == "f"
+    assert found[-1].content == "<tool_response>\n1\n</tool_response>\n<tool_response>\n2\n</tool_response>"
+    assert with_tools(turns[1:2], [])[0] == turns[1]
+
+
+@pytest.mark.parametrize(
+    ("text", "reasoning", "content"),
+    [
+        ("<think>a</think>b", "a", "b"),
+        (" \n<think>a</think>b", "a", "b"),
+        ("b</think>c", "", "b</think>c"),
+        ("<b>x</b>", "", "<b>x</b>"),
+        ("<thin", "", "<thin"),
+    ],
+)
+def test_who_knows_the_prompt_need_not_wait(text: str, reasoning: str, content: str) -> None:
+    for size in (1, 3, len(text)):
+        splitter = ReasoningSplitter(waits=False)
+        pieces = [splitter.feed(text[place : place + size]) for place in range(0, len(text), size)]
+        pieces.append(splitter.end())
+        assert "".join(piece.reasoning for piece in pieces) == reasoning
+        assert "".join(piece.content for piece in pieces) == content
+    splitter = ReasoningSplitter(waits=False)
+    assert splitter.feed("plain").content == "plain"  # at once, not at the end
