@@ -80,6 +80,9 @@ class OptimizerConfig(Section):
 
     optimizer: OptimizerKind = OptimizerKind.ADAMW
     """What turns gradients into updates (DeepSeek: AdamW); learning rate and weight decay carry over to Muon."""
+    adamw_rate: Annotated[float, Added] = Field(1.0, gt=0)
+    """Learning rate of what Muon leaves to AdamW (embedding, output layer, gates, norms), as a multiple of
+    `learning_rate`."""
     steps: int = Field(100, ge=1)
     """Optimizer steps."""
     learning_rate: float = Field(4.2e-4, gt=0)

@@ -29,7 +29,7 @@ __all__ = ["FoundSource", "Inventory", "take_inventory"]
 PACKED = (".gz", ".bz2", ".xz", ".zst")
 KINDS = {
     "web": (".warc", ".wet"),
-    "book": (".txt", ".epub", ".rtf"),
+    "book": (".txt", ".epub", ".rtf", ".md", ".markdown", ".html", ".htm"),
     "jsonl": (".jsonl", ".ndjson"),
     "parquet": (".parquet",),
     "code": (".whl", ".tar", ".tgz", ".zip"),
@@ -129,14 +129,14 @@ def take_inventory(folder: Path) -> Inventory:
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; give the one that your text lies in")
     groups: dict[tuple[str, str], FoundSource] = {}
-    models: set[Path] = set()
+    models = {path if path.suffix == ".gguf" else path.parent for path in _files(folder) if _kind(path)[0] == "model"}
     problems: list[str] = []
     passed_over: Counter[str] = Counter()
     for path in islice(_files(folder), MOST_FILES):
         kind, ending = _kind(path)
-        if kind == "model":
-            models.add(path if path.suffix == ".gguf" else path.parent)
-        elif not kind:
+        if kind == "model" or path.parent in models:  # its configuration and vocabulary are no text
+            continue
+        if not kind:
             passed_over[path.suffix or path.name] += 1
         elif kind in ("jsonl", "parquet") and (columns := _columns(path, kind)).keys() >= PROBLEM:
             problems.append(str(path))

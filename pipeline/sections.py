@@ -306,6 +306,9 @@ class ReasoningConfig(Section):
     direct_share: float = Field(0.0, ge=0, le=1)
     """Share of the training tasks answered at once, without reasoning: as where answers are plenty and worked
     solutions are dear."""
+    direct_copies: Annotated[float, Added] = Field(0.0, ge=0)
+    """Training tasks answered at once besides those that are worked out, as a multiple of these: 1.5 is one copy of
+    each and a second of one half. Other than with `direct_share` no working is lost to it."""
     max_failures: float = Field(0.01, ge=0, le=1)
     """Share of unusable rows in `files` above which the stage gives up."""
     seed: int = 0

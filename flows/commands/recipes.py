@@ -123,7 +123,7 @@ def _show_found(found: Inventory) -> None:
     for problems in found.problems:
         table.add_row(Path(problems).stem, "problems", "1", size(Path(problems).stat().st_size), "")
     for model in found.models:
-        table.add_row(model.name, "model", "", "", "GGUF: for serving alone" if model.is_file() else "")
+        table.add_row(model.name, "model", "", "", "GGUF" if model.is_file() else "")
     console.print(table)
     if found.passed_over:
         listed = ", ".join(f"{number} {ending}" for ending, number in found.passed_over.most_common(6))

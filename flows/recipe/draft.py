@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import yaml
@@ -26,6 +26,8 @@ FLOPS_PER_CORE = 25e9
 """That training reaches, of fp32, on a core of today's."""
 CHARACTERS_PER_TOKEN = 3.5
 LEAST_STEPS = 100
+HELD_OUT = ((20e6, 0.02), (5e6, 0.05), (0, 0.1))
+"""Share of the documents that is held out, from so many characters on: of little text some must be left to judge by."""
 CORPUS = "# Each source has a kind (what the files are) and a profile (what the text is, which decides the rules):\n"
 CORPUS += "# web | prose | reference | dialogue | maths | code. deepmill explain extract.sources.NAME lists the keys.\n"
 
@@ -41,12 +43,17 @@ class Draft:
 def draft(found: Inventory, name: str) -> Draft:
     """A recipe whose `pretrain` reads the text up to four times, within an hour and a half of this machine."""
     base, steps, hours = _size(found)
-    preset: dict[str, Any] = yaml.safe_load((PRESETS / f"{base}.yaml").read_text(encoding="utf-8"))
+    preset = _preset(base)
     preset["pretrain"] |= {"steps": steps, "warmup_steps": max(1, steps // 20), "validate_every": max(1, steps // 4)}
     preset["export"] = {"title": name}
+    preset["shards"]["validation_fraction"] = next(share for least, share in HELD_OUT if found.characters >= least)
     notes = [f"the model of the preset {base}, {steps} steps, about {hours * 60:.0f} minutes of pretraining here"]
-    if found.models and not found.sources:
-        notes.append("no text beside the model: name sources before you run it")
+    if found.models:
+        preset |= _preset("adopt", ("sft", "grpo", "evaluate", "quantize"))
+        preset.pop("grpo", None)
+        notes = [f"it starts from {found.models[0]}, with the settings of the preset adopt"]
+        if not any(not source.trouble for source in found.sources.values()):
+            notes.append("no text beside the model: name sources before you run it")
     if found.problems:
         preset["reasoning"]["files"] = found.problems
         notes.append(f"{len(found.problems)} files of questions and answers are problems to reason about")
@@ -60,20 +67,25 @@ def draft(found: Inventory, name: str) -> Draft:
         _clean(found),
         "# Problems with answers that can be checked, which the model learns to reason by; `files` takes your own.\n",
         _yaml({"reasoning": preset["reasoning"]}),
-        _yaml({"tokenizer": _tokenizer(found, preset), "shards": preset["shards"]}),
+        _yaml({"shards": preset["shards"]}),
         *_start(found, preset),
         "# Fine-tuning, reinforcement and release as in the preset; null leaves a stage out.\n",
-        _yaml({key: preset[key] for key in ("sft", "grpo", "evaluate", "quantize", "export")}),
+        _yaml({key: preset[key] for key in ("sft", "grpo", "evaluate", "quantize", "export") if key in preset}),
     ]
     return Draft("".join(parts), tuple(notes))
+
+
+def _preset(name: str, sections: Collection[str] = ()) -> dict[str, Any]:
+    """A preset's values, of some sections or all."""
+    values: dict[str, Any] = yaml.safe_load((PRESETS / f"{name}.yaml").read_text(encoding="utf-8"))
+    return {key: value for key, value in values.items() if not sections or key in sections}
 
 
 def _size(found: Inventory) -> tuple[str, int, float]:
     """Preset, steps of pretraining, and hours that these take on this machine."""
     tokens = max(1.0, found.characters / CHARACTERS_PER_TOKEN)
     for base in BASES:
-        values = yaml.safe_load((PRESETS / f"{base}.yaml").read_text(encoding="utf-8"))
-        plan = plan_training(Recipe.model_validate(values))
+        plan = plan_training(Recipe.model_validate(_preset(base)))
         second = (os.cpu_count() or 1) * FLOPS_PER_CORE / plan.flops_per_token
         affordable = int(MOST_HOURS * 3600 * second / plan.batch_tokens)
         wanted = int(EPOCHS * tokens / plan.batch_tokens)
@@ -118,26 +130,17 @@ def _clean(found: Inventory) -> str:
     return f"{told}clean:\n  languages: [{languages}]\n"
 
 
-def _models(found: Inventory) -> list[Path]:
-    """Checkpoints that training can start from."""
-    return [path for path in found.models if path.is_dir()]
-
-
-def _tokenizer(found: Inventory, preset: dict[str, Any]) -> dict[str, Any]:
-    return {"adopt": [str(_models(found)[0])]} if _models(found) else preset["tokenizer"]
-
-
 def _start(found: Inventory, preset: dict[str, Any]) -> list[str]:
     """The base model: trained from nothing, or one that was found."""
-    pretrain = _yaml({"pretrain": preset["pretrain"]})
-    folders = _models(found)
-    if not folders:
-        return ["# The base model; its size and steps fit this machine.\n", pretrain]
-    others = f" (also found: {', '.join(map(str, folders[1:]))})" if folders[1:] else ""
-    commented = "".join(f"# {line}\n" for line in pretrain.splitlines())
+    tokenizer, pretrain = _yaml({"tokenizer": preset["tokenizer"]}), _yaml({"pretrain": preset["pretrain"]})
+    if not found.models:
+        return [tokenizer, "# The base model; its size and steps fit this machine.\n", pretrain]
+    first, *others = map(str, found.models)
+    also = f" (also found: {', '.join(others)})" if others else ""
+    commented = "".join(f"# {line}\n" for line in (tokenizer + pretrain).splitlines())
     return [
-        f"# Start from the model that lies there{others}; its tokenizer comes with it.\n"
-        f"pretrain: null\ncontinued: {{checkpoint: ['{folders[0]}']}}\n",
+        f"# Start from the model that lies there{also}; its tokenizer and chat template come with it.\n",
+        _yaml({"start": {"checkpoint": [first]}}),
         "# Or train one from nothing:\n",
         commented,
     ]

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.adamw import adamw
 
-__all__ = ["Muon", "orthogonalise"]
+__all__ = ["Muon", "is_matrix", "orthogonalise"]
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 STEPS = 5
@@ -42,7 +42,7 @@ def orthogonalise(g_xMN: Tensor) -> Tensor:
     return (x_xMN.mT if is_tall else x_xMN).to(g_xMN.dtype)
 
 
-def _is_matrix(name: str, parameter: Tensor) -> bool:
+def is_matrix(name: str, parameter: Tensor) -> bool:
     """Hidden matrices: neither embedding nor output layer nor gate."""
     outside = ("embed_tokens", "lm_head", ".gate.weight")
     return parameter.dim() >= 2 and not any(part in name for part in outside)
@@ -52,7 +52,7 @@ def _by_kind(group: Mapping[str, Any]) -> list[dict[str, Any]]:
     """A group of named parameters in parts: matrices, fused matrices, all else."""
     kinds: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for name, parameter in group["params"]:
-        kinds.setdefault((_is_matrix(name, parameter), name.endswith("gate_up_proj")), []).append(parameter)
+        kinds.setdefault((is_matrix(name, parameter), name.endswith("gate_up_proj")), []).append(parameter)
     return [{**group, "params": found, "muon": muon, "fused": fused} for (muon, fused), found in kinds.items()]
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from model.sections import Decayed, OptimizerConfig, OptimizerKind
-from model.training.muon import Muon
+from model.training.muon import Muon, is_matrix
 
 __all__ = ["CLIP_MARGIN", "RATE", "has_groups", "make_optimizer", "moments", "parameter_groups", "set_learning_rate"]
 
@@ -34,7 +34,11 @@ def make_optimizer(named: Iterable[tuple[str, nn.Parameter]], config: OptimizerC
 
 def has_groups(config: OptimizerConfig) -> bool:
     """Whether parameters are treated differently."""
-    return config.decayed is not Decayed.ALL or config.router_rate != 1
+    return config.decayed is not Decayed.ALL or config.router_rate != 1 or _adamw_rate(config) != 1
+
+
+def _adamw_rate(config: OptimizerConfig) -> float:
+    return config.adamw_rate if config.optimizer is OptimizerKind.MUON else 1.0
 
 
 def parameter_groups(named: Iterable[tuple[str, nn.Parameter]], config: OptimizerConfig) -> list[dict[str, Any]]:
@@ -43,7 +47,8 @@ def parameter_groups(named: Iterable[tuple[str, nn.Parameter]], config: Optimize
     for name, parameter in named:
         is_router = name.endswith(ROUTER)
         is_spared = config.decayed is Decayed.MATRICES and (parameter.dim() < 2 or is_router or EMBEDDING in name)
-        key = (0.0 if is_spared else config.weight_decay, config.router_rate if is_router else 1.0)
+        rate = (config.router_rate if is_router else 1.0) * (1.0 if is_matrix(name, parameter) else _adamw_rate(config))
+        key = (0.0 if is_spared else config.weight_decay, rate)
         groups.setdefault(key, []).append((name, parameter))
     return [{"params": found, "weight_decay": decay, RATE: rate} for (decay, rate), found in groups.items()]
 

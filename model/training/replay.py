@@ -23,7 +23,6 @@ from torch import Tensor
 
 from model.training.batches import BatchSource, TrainingBatch
 from model.training.engine import Engine
-from model.training.prediction import targets_at
 
 __all__ = ["Replay", "Stream", "loss_with"]
 
@@ -114,8 +113,8 @@ def loss_with(engine: Engine) -> Loss:
     """How a stage that has no losses of tokens of its own computes those of replayed rows."""
 
     def loss_of(part: TrainingBatch) -> Tensor:
+        targets, starts = part.learned(0, engine.device), part.starts(0, engine.device)
         there = part.to(engine.device)
-        targets = targets_at(0, there.tokens_BT, there.documents_BT, there.loss_mask_BT)
-        return engine.losses(there.tokens_BT, there.documents_BT, [targets])[0]
+        return engine.losses(there.tokens_BT, there.documents_BT, targets, starts)[0]
 
     return loss_of

@@ -62,6 +62,9 @@ def reasoning(config: ReasoningConfig, inputs: Mapping[str, Path], out_dir: Path
         random.Random(f"{config.seed} {split}").shuffle(rows)
         if split == "train":
             styles = _in_styles(config, rows)
+            copies = list(_direct_copies(config, rows))
+            styles["direct"] += len(copies)
+            rows += copies
         _write(out_dir / f"{split}.jsonl", rows)
     if rejects:
         _write(out_dir / "rejects.jsonl", rejects)
@@ -269,6 +272,17 @@ def _in_styles(config: ReasoningConfig, rows: Sequence[Problem]) -> Counter[str]
             row |= {"reasoning": plan, "response": f"```python\n{program}\n```"}
         found[style] += 1
     return found
+
+
+def _direct_copies(config: ReasoningConfig, rows: Sequence[Problem]) -> Iterator[Problem]:
+    """The worked rows once more without their working, as often as configured; a hash decides over what is no whole."""
+    whole, part = divmod(config.direct_copies, 1)
+    for row in rows:
+        if not row["reasoning"] or "response" in row:
+            continue
+        digest = hashlib.blake2b(f"{config.seed} {row['id']} copies".encode(), digest_size=8).digest()
+        for number in range(int(whole) + (int.from_bytes(digest) / 2**64 < part)):
+            yield {**row, "id": f"{row['id']}-direct-{number + 1}", "reasoning": ""}
 
 
 def _write(path: Path, rows: Sequence[Problem] | Sequence[RejectedRecord]) -> None:

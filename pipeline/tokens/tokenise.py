@@ -28,9 +28,11 @@ from pipeline.tasks.documents import Document
 from pipeline.tokens.encoder import Encoder, kept_encoder
 from pipeline.tokens.tokenizer import FIM_TOKENS
 
-__all__ = ["ENTRY", "SPLITS", "Tokenise", "TokenisedTask", "keys", "token_dtype"]
+__all__ = ["ENTRY", "SPLITS", "Tokenise", "TokenisedTask", "held_out_below", "keys", "token_dtype"]
 
 SPLITS = ("train", "validation")
+ROW_CHARACTERS = 8
+"""Characters for each token of a row of held-out text, so that they fill one whatever the tokenizer."""
 ENTRY = np.dtype([("order", "<u8"), ("start", "<u8"), ("length", "<u4"), ("row", "<u4")])
 """Place in the corpus, first token in the task's file, tokens, row in the task's index."""
 INDEX_SCHEMA = pa.schema(
@@ -76,22 +78,43 @@ def keys(text: bytes, seed: int) -> tuple[int, int]:
     return int.from_bytes(digest[:8], "little"), int.from_bytes(digest[8:], "little")
 
 
+def held_out_below(config: ShardsConfig, few: Iterable[Document] | None) -> int:
+    """The split key below which a document is held out.
+
+    Args:
+        few: all documents, where they are so few that chance may hold out none, or less than a row: then as many are
+            as fill one. None where they are many.
+    """
+    share = int(config.validation_fraction * 2**64)
+    if few is None or not share:
+        return share
+    characters = sorted((keys(each.text.encode(), config.seed)[0], len(each.text)) for each in few)
+    wanted = ROW_CHARACTERS * config.sequence_length
+    found = 0
+    for key, length in characters[:-1]:  # one at least is to learn from
+        if found >= wanted:
+            return max(share, key)
+        found += length
+    return share
+
+
 class Tokenise(PipelineStep):
     """The datatrove step that does it."""
 
     type = "TOKENS"
     name = "tokenise"
 
-    def __init__(self, config: ShardsConfig, tokenizer: Path, out_dir: Path, threads: int, plain: bool) -> None:
+    def __init__(
+        self, config: ShardsConfig, tokenizer: Path, out_dir: Path, threads: int, plain: bool, held_out: int
+    ) -> None:
         super().__init__()
-        self.config, self.tokenizer, self.out_dir = config, tokenizer, out_dir
+        self.config, self.tokenizer, self.out_dir, self.held_out = config, tokenizer, out_dir, held_out
         self.threads, self.plain = threads, plain
 
     def run(self, data: Iterable[Document], rank: int = 0, world_size: int = 1) -> None:
         encoder = kept_encoder(self.tokenizer, self.threads, self.plain)
         dtype = token_dtype(encoder.vocabulary)
         fill = FillInTheMiddle(self.config, encoder) if self.config.fim_rate else None
-        held_out = int(self.config.validation_fraction * 2**64)
         work = self.out_dir / ".work"
         for folder in (work / "tokens", work / "entries", self.out_dir / "index"):
             folder.mkdir(parents=True, exist_ok=True)
@@ -112,7 +135,7 @@ class Tokenise(PipelineStep):
                     text = document.text.encode()
                     text_bytes += len(text)
                     split_key, order_key = keys(text, self.config.seed)
-                    split, source = SPLITS[split_key < held_out], document.metadata["source"]
+                    split, source = SPLITS[split_key < self.held_out], document.metadata["source"]
                     length = len(ids) + 1
                     characters[split][source] += len(document.text)
                     out.write(ids.astype(dtype).tobytes() + dtype.type(encoder.eos).tobytes())

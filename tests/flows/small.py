@@ -9,7 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from flows.recipe.recipe import Recipe, load_recipe
+from model.architecture.config import Family
+from pipeline.tokens.llama_names import WAYS
 from tests.flows.tiny import NARROW
+from tests.model.conftest import tiny_model
+from tests.model.release.test_adopted import foreign, written
 from tests.pipeline.sources.raw import page, warc_record, wiki_dump, wiki_page
 
 ONE_DIGIT = {"name": "chain_sum", "options": {"min_terms": 2, "max_terms": 2, "min_digits": 1, "max_digits": 1}}
@@ -58,10 +62,33 @@ def small(name: str, folder: Path) -> Recipe:
             values[section]["reference_every"] = 1
     if values["evaluate"]["samples_per_problem"]:
         values["evaluate"] |= {"samples_per_problem": 2, "sampled_problems": 3}
+    if values["start"] is not None:
+        values |= _beginning(folder)
+        values["sft"] |= {"micro_batch": 0, "sequence_length": 256}  # its chat template writes a system message
     if values["rejection"] is not None:  # something must be answered right: sums that a few steps teach
         values["reasoning"]["tasks"] = [ONE_DIGIT]
         values["sft"] |= {"steps": 150, "learning_rate": 1e-2, "beta2": 0.95}
     return Recipe.model_validate(values)
+
+
+def _beginning(folder: Path) -> dict[str, Any]:
+    """A model of another make in one GGUF file, with a chat template of its own, and a conversation."""
+    model = tiny_model(
+        Family.LLAMA,
+        vocab_size=700,
+        hidden_size=64,
+        intermediate_size=64,
+        tie_word_embeddings=True,
+        initializer_range=0.05,
+    )
+    checkpoint = str(written(model, foreign(folder / "foreign", WAYS[0]), folder))
+    said = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Hello!"}]
+    (folder / "talks.jsonl").write_text(json.dumps({"messages": said}) + "\n")
+    return {
+        "start": {"checkpoint": [checkpoint]},
+        "tokenizer": {"adopt": [checkpoint]},
+        "conversations": {"files": [str(folder / "talks.jsonl")], "validation": 0},
+    }
 
 
 def _sources(values: dict[str, Any]) -> dict[str, dict[str, Any]]:

@@ -92,9 +92,9 @@ def test_a_model_is_started_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     (tmp_path / "all" / "book.txt").write_text(PROSE)
     ask(tmp_path, "new", "all")
     values = yaml.safe_load(Path("all.yaml").read_text())
-    assert values["pretrain"] is None
-    assert values["continued"]["checkpoint"] == ["all/base"]
-    assert values["tokenizer"] == {"adopt": ["all/base"]}
+    assert "pretrain" not in values
+    assert values["start"] == {"checkpoint": ["all/base"]}
+    assert list(values["extract"]["sources"]) == ["book"]
 
 
 def test_what_cannot_be_read_is_said_and_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -42,3 +42,16 @@ def test_gates_take_their_own_step() -> None:
             torch.testing.assert_close(
                 moved[3.0][name], step * (3 if "mlp.gate.weight" in name else 1), rtol=1e-2, atol=1e-7
             )
+
+
+def test_what_muon_leaves_to_adamw_may_have_its_own_rate() -> None:
+    fields = {"optimizer": "muon", "router_rate": 2.0, "adamw_rate": 0.25}
+    found = parameter_groups(tiny_model().named_parameters(), OptimizerConfig.model_validate(fields))
+    rates = {name: group["rate"] for group in found for name, _ in group["params"]}
+    assert (rates["lm_head.weight"], rates["model.embed_tokens.weight"]) == (0.25, 0.25)
+    assert {rate for name, rate in rates.items() if "mlp.gate.weight" in name} == {0.5}
+    assert {rate for name, rate in rates.items() if "norm" in name} == {0.25}
+    assert {rate for name, rate in rates.items() if "proj" in name} == {1.0}
+    fields["optimizer"] = "adamw"
+    alone = parameter_groups(tiny_model().named_parameters(), OptimizerConfig.model_validate(fields))
+    assert {group["rate"] for group in alone} == {1.0, 2.0}, "it says nothing to AdamW"

@@ -371,3 +371,18 @@ def test_some_tasks_are_solved_by_programs_and_some_at_once(tmp_path: Path) -> N
         assert score(row["task"], row["response"], row) == 1, row
     assert not any("response" in row for row in splits["test"])
     assert all(row["reasoning"] for row in splits["test"])
+
+
+def test_copies_without_working_cost_none_of_it(tmp_path: Path) -> None:
+    tasks = (ReasoningTask(name="chain_sum"),)
+    metrics, splits = _make(_config(tasks=tasks, train=100, direct_copies=1.5), tmp_path / "out")
+    worked = {row["id"]: row for row in splits["train"] if row["reasoning"]}
+    copies = [row for row in splits["train"] if not row["reasoning"]]
+    assert (metrics.train_chain, metrics.train_direct) == (100, len(copies))
+    assert len(worked) == 100
+    assert 130 < len(copies) < 170
+    assert len({row["id"] for row in splits["train"]}) == len(splits["train"])
+    for copy in copies:
+        original = worked[copy["id"].partition("-direct-")[0]]
+        assert (copy["question"], copy["answer"]) == (original["question"], original["answer"])
+    assert all(row["reasoning"] for row in splits["validation"])

@@ -1,0 +1,69 @@
+"""A stranger's path from a folder of text to a model that chats: the commands of the tutorial, as they stand there."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.flows.tiny import HOUSE, deepmill
+
+TUTORIAL = HOUSE / "docs/tutorials/own-text.md"
+SMALL = {
+    "tokenizer.vocabulary": 600,
+    "reasoning.train": 40,
+    "reasoning.validation": 8,
+    "reasoning.test": 8,
+    "pretrain.steps": 2,
+    "pretrain.warmup_steps": 1,
+    "pretrain.validation_sequences": 2,
+    "pretrain.model.hidden_size": 64,
+    "sft.steps": 2,
+    "sft.warmup_steps": 1,
+    "sft.accuracy_tasks": 4,
+    "sft.validation_sequences": 2,
+    "sft.max_new_tokens": 8,
+    "grpo.steps": 1,
+    "grpo.questions": 2,
+    "grpo.group_size": 2,
+    "grpo.accuracy_tasks": 4,
+    "grpo.max_new_tokens": 8,
+    "evaluate.problems": 4,
+    "evaluate.sequences": 2,
+    "evaluate.max_new_tokens": 8,
+    "quantize.calibration_sequences": 4,
+    "quantize.evaluation_sequences": 2,
+    "quantize.accuracy_problems": 2,
+    "quantize.max_new_tokens": 8,
+    "promote": "{min_accuracy: 0, max_forgetting: 100, max_quantization_kl: 10}",
+}
+"""What makes an hour a minute; the model learns nothing, and every stage runs."""
+
+
+def _commands() -> list[list[str]]:
+    """Of the tutorial's code blocks, without remarks."""
+    blocks = re.findall(r"```\n(.*?)```", TUTORIAL.read_text(encoding="utf-8"), re.DOTALL)
+    lines = (line.partition(" #")[0].strip() for block in blocks for line in block.splitlines())
+    return [[part.strip('"') for part in re.findall(r'"[^"]*"|\S+', line)][1:] for line in lines if line]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_the_tutorials_commands(tmp_path: Path) -> None:
+    (tmp_path / "my-text").mkdir()
+    for page in sorted((HOUSE / "docs").glob("*.md")):
+        shutil.copy(page, tmp_path / "my-text")
+    said: dict[str, str] = {}
+    settings = [part for key, value in SMALL.items() for part in ("--set", f"{key}={value}")]
+    for command, *rest in _commands():
+        if command != "serve":  # which does not end; tests/flows/serving has it
+            more = settings if command in ("plan", "run") else []
+            said[command] = deepmill(tmp_path, command, *rest, *more)
+    assert list(said) == ["new", "plan", "run", "report", "chat"]
+    assert "my-text.yaml is written" in said["new"]
+    assert "first time" in said["plan"]
+    assert "my-text" in said["run"]
+    assert "champion" in said["run"]
+    assert said["chat"].strip()
