@@ -18,7 +18,7 @@ PYFUNC = Path(__file__).with_name("pyfunc.py")
 CHECKSUMS = "deepmill_checksums"
 """As `model.release.pyfunc` calls it, which imports MLflow."""
 CODE = ("infra", "pipeline", "model")
-REQUIREMENTS = ("torch", "tokenizers", "safetensors", "numpy", "pandas", "pydantic", "mlflow")
+REQUIREMENTS = ("torch", "tokenizers", "jinja2", "safetensors", "numpy", "pandas", "pydantic", "mlflow")
 """Packages that loading and predicting import."""
 EXAMPLE = {"question": ["Calculate 4 + 8 + 4."]}
 PARAMETERS: tuple[tuple[str, str, int | float], ...] = (
