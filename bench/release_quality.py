@@ -15,8 +15,9 @@ __all__ = ["quality"]
 
 EIGHT = ("q8_0", "rtn8", "torchao8")
 ROUNDING = ("rtn4", "rtn4 as 4.5", "rtn4 g16", "rtn4 as ours")
+LOW = ("q4_k_m", "q4_k_m imatrix", "rtn4 as 3.6")
 LIBRARIES = ("torchao4 g64", "torchao4 g32", "q4_k", "q4_k_m", "q4_k_m imatrix", "llmcompressor")
-OURS = ("int8", "int4", "int4 4.5", "int4_uniform")
+OURS = ("int8", "int4", "int4 4.5", "int4 3.6", "int4_uniform")
 SAME = 0.01
 """Bits per weight within which two count as equal."""
 
@@ -28,7 +29,7 @@ def quality(contenders: Contenders) -> list[Row]:
     plain = reference.compare(contenders.model)
     print(f"full precision: perplexity {plain.perplexity:.4f}, {reference.tokens:,} held-out tokens")
     found: dict[str, Divergence] = {}
-    for name in dict.fromkeys(("q4_k_m", *OURS, *EIGHT, *ROUNDING, *LIBRARIES)):  # the first is others' budget
+    for name in dict.fromkeys(("q4_k_m", *OURS, *EIGHT, *ROUNDING, *LIBRARIES, *LOW)):  # the first is others' budget
         try:
             weights = contenders.weights(name)
         except MissingError as reason:
@@ -76,6 +77,8 @@ def quality(contenders: Contenders) -> list[Row]:
         lost("of rounding's", "int4 4.5", ROUNDING[:1], 0.25),
         lost("of rounding's with our types", "int4 4.5", ROUNDING[1:2], None),
         lost("of the libraries'", "int4 4.5", ("torchao4 g64", "q4_k", "llmcompressor"), 1.0),
+        lost("of Q4_K_M's", "int4 3.6", LOW[:2], 1.0),
+        lost("of rounding's with our types", "int4 3.6", LOW[2:], None),
         lost("of rounding's, 4 bits everywhere", "int4_uniform", ROUNDING[:1], 0.25),
         lost("of llmcompressor's, 4 bits everywhere", "int4_uniform", ("llmcompressor",), 1.0),
         row("perplexity rise, 8 bits", "%", rise("int8"), {}, 0.1, most=True),

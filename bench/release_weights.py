@@ -20,11 +20,12 @@ from torch import Tensor
 from infra.errors import UserError
 from model.architecture.checkpoint import load_model
 from model.release.allocate import allocate
-from model.release.calibrate import CalibrationBatch, calibrate, rounded
+from model.release.calibrate import CalibrationBatch, calibrate
 from model.release.compressed import load_compressed
 from model.release.compressor import check_compressor, write_llmcompressor
 from model.release.kquants import k_quantize, k_quants
 from model.release.quantized import Plan, Unit, make_plan, plain_unit
+from model.release.rounding import rounded
 from model.release.rows import apart, cut, sequence_length, task_rows, text_rows
 from model.release.units import Role, role_of, units
 from model.sections import Precision
@@ -60,11 +61,13 @@ class Contenders:
             "int8": lambda: self._sized(self._calibrated(self.plan(Precision.Q8_0))),
             "int4": lambda: self._sized(self._calibrated(self.budget_plan(self.bits("q4_k_m")))),
             "int4 4.5": lambda: self._sized(self._calibrated(self.budget_plan(4.5, k_quants=True))),
+            "int4 3.6": lambda: self._sized(self._calibrated(self.budget_plan(3.6, k_quants=True))),
             "int4_uniform": lambda: self._sized(self._calibrated(self.plan(Precision.Q4_0))),
             "rtn8": lambda: self._sized(rounded(self.model, self.plan(Precision.Q8_0))),
             "rtn4": lambda: self._sized(rounded(self.model, self.plan(Precision.Q4_0))),
             "rtn4 g16": lambda: self._by(_rounded_by_group(16), lambda columns: 4 + 16 / 16),
             "rtn4 as 4.5": lambda: self._sized(rounded(self.model, self.budget_plan(4.5, k_quants=True))),
+            "rtn4 as 3.6": lambda: self._sized(rounded(self.model, self.budget_plan(3.6, k_quants=True))),
             "rtn4 as ours": lambda: self._sized(rounded(self.model, self.budget_plan(self.bits("q4_k_m")))),
             "q8_0": lambda: self._sized(self._all(kinds.Q8_0)),
             "q4_k": lambda: self._sized(self._all(kinds.Q4_K)),
@@ -109,7 +112,7 @@ class Contenders:
         return make_plan(self.model, kinds)
 
     def budget_plan(self, bits: float, *, k_quants: bool = False) -> Plan:
-        """Four bits, and eight (or llama.cpp's three and six) where measured harm says so, within `bits`."""
+        """Four bits, and eight (or llama.cpp's two, three and six) where measured harm says so, within `bits`."""
         if bits not in self._plans:
             plan = self.plan(Precision.Q4_0)
             matrices = {name: kind for name, kind in plan.items() if name in self.matrices()}

@@ -139,7 +139,7 @@ REFUSED: dict[str, bytes] = {
     "no JSON": request(b"{not json"),
     "deep JSON": request(b"[" * 50_000),
     "a key twice": request(b'{"model":"model","model":"model","messages":[]}'),
-    "unsupported": request(ask(top_k=3)),
+    "unsupported": request(ask(best_of=3)),
     "wrong type": request(ask(max_tokens=True)),
     "foreign alias": request(ask(model="model@nonsense")),
     "foreign host": request(ask(), head=HEAD.replace("localhost", "evil.example") + JSON),

@@ -25,6 +25,7 @@ __all__ = [
     "LoraConfig",
     "LoraTarget",
     "LossNormalisation",
+    "OnPolicyConfig",
     "ReinforcementReplayConfig",
     "RejectionConfig",
     "ReplayConfig",
@@ -239,6 +240,8 @@ class GrpoConfig(OptimizerConfig):
     """Most tokens of an answer (DeepSeekMath: 1,024); one without an end earns nothing."""
     minibatches: int = Field(1, ge=1)
     """Updates per step, each on a share of its questions (DeepSeekMath: 1; R1: 16)."""
+    passes: Annotated[int, Added] = Field(1, ge=1)
+    """How often the answers of a step are gone through (DeepSeekMath, Algorithm 1: mu, which is 1)."""
     micro_tokens: int = Field(16_384, ge=1)
     """Most tokens that go through the model at once in an update; a longer answer goes alone."""
     learning_rate: float = Field(1e-6, gt=0)
@@ -310,6 +313,26 @@ class GrpoConfig(OptimizerConfig):
         if language and language not in LANGUAGES:
             raise ValueError(f"there are {', '.join(sorted(LANGUAGES))}")
         return language
+
+
+class OnPolicyConfig(GrpoConfig):
+    """Distillation on the student's own answers: the reverse divergence from the teacher at every token (GKD, arXiv
+    2306.13649, section 3, with all data its own). The keys of `grpo`; rewards are reported, and teach nothing."""
+
+    steps: int = Field(100, ge=1)
+    """Rollouts, each followed by `minibatches` updates."""
+    group_size: int = Field(4, ge=2)
+    """Answers per question; different questions teach more than more answers to one."""
+    learning_rate: float = Field(1e-4, gt=0)
+    """Peak learning rate."""
+    kl_weight: float = Field(0.0, ge=0, le=0)
+    """None: there is a teacher, and no reference."""
+    collapse_below: float = Field(0.0, ge=0, lt=1)
+    """As in `grpo`; never, for on its way to the teacher a student may solve fewer."""
+    hacking_margin: float = Field(0.0, ge=0, le=1)
+    """As in `grpo`; never."""
+    loss_normalisation: Annotated[LossNormalisation, Added] = LossNormalisation.TOKEN
+    """What the sum over the tokens of an update's answers is divided by."""
 
 
 class RejectionConfig(Section):

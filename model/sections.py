@@ -190,9 +190,13 @@ class Precision(StrEnum):
     """4-bit codes with a 16-bit scale per 32 weights of a row: 4.5 bits per weight."""
     Q8_0 = "q8_0"
     """8-bit codes with a 16-bit scale per 32 weights of a row: 8.5 bits per weight."""
+    Q2_K = "q2_k"
+    """2-bit codes in blocks of llama.cpp's: 2.63 bits per weight, in rows of a multiple of 256 (others get q4_0). For
+    llama.cpp alone."""
     Q3_K = "q3_k"
-    """3-bit codes as llama.cpp makes them, not calibrated: 3.44 bits per weight, in rows of a multiple of 256 (others
-    get q4_0). For llama.cpp alone."""
+    """Likewise 3-bit codes: 3.44 bits per weight."""
+    Q4_K = "q4_k"
+    """Likewise 4-bit codes: 4.5 bits per weight."""
     Q6_K = "q6_k"
     """Likewise 6-bit codes: 6.56 bits per weight (other rows get q8_0)."""
     F16 = "f16"
@@ -229,14 +233,15 @@ class QuantizeConfig(Section):
     the 4-bit matrices whose rounding changes predictions most for their size keep 8 bits while this holds. Q4_K_M has
     about 4.85. None when empty."""
     k_quants: Annotated[bool, Added] = False
-    """Let `bits` also give those matrices q3_k, where that hardly matters, and q6_k, so that more of the others have 8
-    bits: closer to the original at the same size, and the int4 model is then for llama.cpp alone."""
+    """Let `bits` also give those matrices q2_k and q3_k, where that hardly matters, and q6_k, so that more of the
+    others have 8 bits: closer to the original at the same size, and the int4 model is then for llama.cpp alone."""
     sensitivity_sequences: int = Field(16, ge=1)
     """Calibration rows that this is measured on, once per matrix."""
     calibration_sequences: int = Field(128, ge=1)
-    """Rows of training text and solved tasks that calibration sees (GPTQ: 128)."""
+    """Rows of training text, conversations and solved tasks that calibration sees (GPTQ: 128). A quarter as many more
+    say which codes are kept."""
     reasoning_share: float = Field(0.5, ge=0, le=1)
-    """Share of these rows that are solved reasoning tasks."""
+    """Share of these rows that are solved reasoning tasks, half of them conversations where there are any."""
     evaluation_sequences: int = Field(32, ge=1)
     """Held-out rows, of text and of tasks each, that the divergence is measured on."""
     accuracy_problems: int = Field(64, ge=0)

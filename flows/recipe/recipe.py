@@ -18,7 +18,15 @@ from infra.execution import Layout
 from infra.json_objects import JsonObject
 from infra.section import Section
 from model.evaluation.sections import EvaluateConfig
-from model.finetune_sections import ContinuedConfig, DpoConfig, GrpoConfig, RejectionConfig, SftConfig, StartConfig
+from model.finetune_sections import (
+    ContinuedConfig,
+    DpoConfig,
+    GrpoConfig,
+    OnPolicyConfig,
+    RejectionConfig,
+    SftConfig,
+    StartConfig,
+)
 from model.sections import ExportConfig, PretrainConfig, QuantizeConfig
 from pipeline.clean.section import CleanConfig
 from pipeline.dedup.section import DedupConfig
@@ -101,6 +109,8 @@ class Recipe(Section):
     """The base model fine-tuned again on the answers of `rejection`; left out unless it is given."""
     grpo_second: GrpoConfig | None = None
     """Reinforcement on all tasks (R1's fourth stage); left out unless it is given."""
+    on_policy: OnPolicyConfig | None = None
+    """The student distilled further, on its own answers; left out unless it is given."""
     evaluate: EvaluateConfig | None = EvaluateConfig()
     """Held-out quality of each checkpoint; null leaves it out."""
     quantize: QuantizeConfig | None = QuantizeConfig()

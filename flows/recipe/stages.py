@@ -278,11 +278,26 @@ STAGES: tuple[Stage, ...] = (
         GrpoMetrics,
     ),
     Stage(
+        "on_policy",
+        Family.FINETUNE,
+        "model.rl.on_policy:on_policy",
+        (
+            read("distill", "student", role="start"),
+            read("grpo_second", "sft_second", "grpo", "dpo", "sft", role="teacher"),
+            read("tokenizer"),
+            read("reasoning"),
+            *REPLAYED,
+        ),
+        1,
+        "student taught on its own answers",
+        GrpoMetrics,
+    ),
+    Stage(
         "evaluate",
         Family.FINETUNE,
         "model.evaluation.evaluate:evaluate",
         (
-            *(read(name, optional=True) for name in (*reversed(RELEASED), "student", "distill")),
+            *(read(name, optional=True) for name in (*reversed(RELEASED), "student", "distill", "on_policy")),
             *(read("shards"), read("reasoning"), read("tokenizer"), read("decontaminate")),
         ),
         4,
@@ -293,7 +308,10 @@ STAGES: tuple[Stage, ...] = (
         "quantize",
         Family.RELEASE,
         "model.release.quantize:quantize",
-        (read(*RELEASED, role="model"), read("shards"), read("reasoning"), read("tokenizer")),
+        (
+            *(read(*RELEASED, role="model"), read("shards"), read("reasoning"), read("tokenizer")),
+            read("conversations", optional=True),
+        ),
         3,
         "8 and 4 bits per weight",
         QuantizeMetrics,
@@ -312,7 +330,7 @@ STAGES: tuple[Stage, ...] = (
 ACTIONS = ("register", "promote")
 """What the release flow does in the registry after its last stage: not artifacts, but safe to repeat."""
 
-CHECKPOINTS = ("student", "distill", *reversed(RELEASED))
+CHECKPOINTS = ("student", "distill", "on_policy", *reversed(RELEASED))
 """Stages that end in a model, the most finished last; the small model stands apart from the line, before it."""
 
 StageName = StrEnum("StageName", [(row.name, row.name) for row in STAGES])  # type: ignore[misc]

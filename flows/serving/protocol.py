@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -91,6 +91,12 @@ class Sampled(BaseModel):
 SAME = {"repeat_penalty": "repetition_penalty"}
 """Other names of keys: llama.cpp's."""
 NEUTRAL: dict[str, tuple[Any, ...]] = {
+    # of chats or of completions alone
+    "tools": ([],),
+    "tool_choice": ("none", "auto"),
+    "top_logprobs": (0,),
+    "echo": (False,),
+    # of neither
     "functions": ([],),
     "function_call": ("none", "auto"),
     "modalities": (["text"],),
@@ -203,7 +209,7 @@ class CompletionBody(Sampled):
     prompt: str | list[int] | list[str] | list[list[int]]
     max_tokens: int | None = Field(None, ge=0)
     echo: bool = False
-    logprobs: int | None = Field(None, ge=0, le=MOST_TOP)
+    logprobs: Literal[False] | Annotated[int, Field(ge=0, le=MOST_TOP)] | None = None
     response_format: Format | None = None
     """As vLLM has it."""
 
@@ -290,8 +296,10 @@ def parse(kind: type[Any], values: Any) -> Any:
     """`values` as `kind`; ApiError 400 that names the key otherwise."""
     if not isinstance(values, dict):
         raise ApiError(400, f"the body is a JSON object, not a {type(values).__name__}")
-    given: JsonObject = {SAME.get(key, key): value for key, value in values.items() if value is not None}
+    given = {SAME.get(str(key), str(key)): value for key, value in values.items() if value is not None}
     for key, neutral in NEUTRAL.items():
+        if key in kind.model_fields:
+            continue
         if key in given and not any(_same(given[key], nothing) for nothing in neutral):
             raise _unsupported(key)
         given.pop(key, None)

@@ -335,7 +335,7 @@ class _Items:
     def _call(self, call: Call) -> Iterator[JsonObject]:
         yield from self.close()
         function = call["function"]
-        item = {"id": f"fc_{uuid.uuid4().hex}", "type": "function_call", "status": "in_progress"}
+        item: JsonObject = {"id": f"fc_{uuid.uuid4().hex}", "type": "function_call", "status": "in_progress"}
         item |= {"call_id": call["id"], "name": function.get("name"), "arguments": ""}
         place: JsonObject = {"item_id": item["id"], "output_index": len(self.done)}
         yield {"type": "response.output_item.added", "output_index": len(self.done), "item": dict(item)}

@@ -188,6 +188,21 @@ def _rung_rows(ladder: Ladder, results: Results, arms: list[str]) -> list[dict[s
     return rows
 
 
+def _multiplier_rows(ladder: Ladder, results: Results, laws: Mapping[str, Law]) -> list[dict[str, str]]:
+    """The compute multiplier on every rung, with the seeds that it rests on."""
+    rows = []
+    for rung, budget in enumerate(ladder.rungs):
+        plain = _losses(climbed(ladder, ladder.baseline, rung, results))
+        row = {"budget": f"{budget.flops:.3g}"}
+        for arm in (each for each in laws if each != ladder.baseline):
+            found = _losses(climbed(ladder, arm, rung, results))
+            seeds = len(found.keys() & plain.keys())
+            saved = multiplier(laws[arm], found, plain, budget.flops) if seeds else None
+            row[arm] = f"{_interval(saved)}, {seeds} seeds" if seeds else ""
+        rows.append(row)
+    return rows
+
+
 def warnings(ladder: Ladder, results: Results, found: list[Standing]) -> list[str]:
     """What a reader should know before believing the table."""
     told = [
@@ -223,6 +238,7 @@ def write_ladder(ladder: Ladder, results: Results, path: Path) -> Path:
         ladder=ladder,
         rows=rows,
         rungs=_rung_rows(ladder, results, arms),
+        multipliers=_multiplier_rows(ladder, results, laws),
         sweeps=_sweep_rows(ladder, results),
         laws=laws,
         warnings=warnings(ladder, results, found),
@@ -234,6 +250,7 @@ def write_ladder(ladder: Ladder, results: Results, path: Path) -> Path:
         "kind": "ladder",
         "ladder": ladder.model_dump(mode="json"),
         "arms": [asdict(each) | {"verdict": each.verdict} for each in found],
+        "multipliers": _multiplier_rows(ladder, results, laws),
         "laws": {arm: asdict(law) for arm, law in laws.items()},
         "trials": [{**asdict(trial), **asdict(results[trial])} for trial in sorted(results)],
         "warnings": warnings(ladder, results, found),

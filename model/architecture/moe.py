@@ -123,9 +123,14 @@ class MixtureOfExperts(nn.Module):
 
     def forward(self, x_BLD: Tensor) -> Tensor:
         """[B, L, D] to [B, L, D]."""
-        x_TD = x_BLD.flatten(0, -2)
-        y_BLD = self.experts(x_TD, *self.gate(x_TD)).view_as(x_BLD)
+        y_BLD = self.routed(x_BLD)
         return y_BLD if self.shared_experts is None else y_BLD + self.shared_experts(x_BLD)
+
+    def routed(self, x_BLD: Tensor) -> Tensor:
+        """What the routed experts make of the same, alone."""
+        x_TD = x_BLD.flatten(0, -2)
+        y_TD: Tensor = self.experts(x_TD, *self.gate(x_TD))
+        return y_TD.view_as(x_BLD)
 
 
 def expert_counts(experts_TK: Tensor, experts: int) -> Tensor:

@@ -27,7 +27,6 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from gguf import GGMLQuantizationType
 from torch import Tensor, nn
 
 from infra import events
@@ -36,17 +35,16 @@ from model.architecture.moe import FeedForward, MixtureOfExperts, RoutedExperts
 from model.architecture.rotary import rotary_tables
 from model.architecture.transformer import Layer, Transformer
 from model.facts.release import MatrixFacts, UnderCalibrated
-from model.release.gptq import Factors, factor, round_columns, toward
-from model.release.grid import Grid
-from model.release.kquants import k_quantize
-from model.release.quantized import K_QUANTS, Plan, Unit, plain_unit, rounded_unit
+from model.release.gptq import Factors, factor, toward
+from model.release.quantized import Plan, Unit, plain_unit
+from model.release.rounding import calibrated_to, rounded_to
 from model.release.statistics import Statistics, stacked, statistics
 from model.release.units import units
 from model.sections import Precision
 
 EMBEDDING = "model.embed_tokens.weight"
 
-__all__ = ["Calibrated", "CalibrationBatch", "calibrate", "rounded", "rounded_to"]
+__all__ = ["Calibrated", "CalibrationBatch", "calibrate"]
 
 
 @dataclass(frozen=True)
@@ -74,11 +72,6 @@ class Calibrated:
     """By calibrated unit, and of the output layer: mean square of each input column [B, C], relative to all columns."""
     rounded: list[str] = field(default_factory=list)
     """Matrices whose statistics were of no use, rounded to nearest."""
-
-
-def rounded(model: Transformer, plan: Plan) -> dict[str, Unit]:
-    """All units at the precisions of `plan`, without calibration."""
-    return {name: rounded_to(weight, plan[name]) for name, weight in units(model).items()}
 
 
 @torch.no_grad()
@@ -122,15 +115,6 @@ def calibrate(
     return worker.result
 
 
-def rounded_to(weight: Tensor, precision: Precision | None) -> Unit:
-    """A weight at a precision, without calibration."""
-    if precision is None or precision is Precision.F16:
-        return plain_unit(weight, precision)
-    if precision in K_QUANTS:
-        return k_quantize(weight, GGMLQuantizationType[precision.name])
-    return rounded_unit(weight, Grid(precision))
-
-
 class _Calibration:
     """The state of one `calibrate`."""
 
@@ -167,6 +151,7 @@ class _Calibration:
         groups = list(_attention_groups(layer.self_attn))
         keys = [key for group in groups for key in group]
         added, their_inputs = self._attend(original.self_attn, keys, wanted)
+        their_inputs["o_proj"] = self._with_loss(their_inputs["o_proj"], self._valid(ours), self._valid(theirs))
         theirs = [x_BTD + y_BTD for x_BTD, y_BTD in zip(theirs, added, strict=True)]
         for units_of in groups:
             _, inputs = self._attend(layer.self_attn, units_of, normed)
@@ -177,27 +162,39 @@ class _Calibration:
         ours = [x_BTD + y_BTD for x_BTD, y_BTD in zip(ours, added, strict=True)]
         normed = [layer.post_attention_layernorm(x_BTD) for x_BTD in ours]
         wanted = [layer.post_attention_layernorm(x_BTD) for x_BTD in theirs]
-        x, y = self._valid(normed), self._valid(wanted)
-        self._feed(prefix, layer.mlp, original.mlp, x, y)
+        self._feed(prefix, layer.mlp, original.mlp, *map(self._valid, (ours, theirs, normed, wanted)))
         return (
             [x_BTD + layer.mlp(y_BTD) for x_BTD, y_BTD in zip(ours, normed, strict=True)],
             [x_BTD + original.mlp(y_BTD) for x_BTD, y_BTD in zip(theirs, wanted, strict=True)],
         )
 
-    def _feed(self, prefix: str, mlp: nn.Module, original: nn.Module, ours: list[Tensor], theirs: list[Tensor]) -> None:
-        """Quantize what follows attention, given its inputs [t, D] and the original's, by batch."""
-        if isinstance(mlp, FeedForward):
-            assert isinstance(original, FeedForward)
-            self._feed_forward(f"{prefix}mlp.", mlp, original, ours, theirs)
-            return
-        assert isinstance(mlp, MixtureOfExperts)
-        assert isinstance(original, MixtureOfExperts)
-        self._experts(prefix, mlp, original, ours, theirs)
-        if mlp.shared_experts is not None:
+    def _feed(
+        self,
+        prefix: str,
+        mlp: nn.Module,
+        original: nn.Module,
+        ours: list[Tensor],
+        theirs: list[Tensor],
+        inputs: list[Tensor],
+        wanted: list[Tensor],
+    ) -> None:
+        """Quantize what follows attention, given the hidden states [t, D] and, normed, its inputs, by batch.
+
+        The last to see every token, a dense layer or the shared experts, makes up for what was lost before it.
+        """
+        prefix = f"{prefix}mlp."
+        if isinstance(mlp, MixtureOfExperts):
+            assert isinstance(original, MixtureOfExperts)
+            self._experts(prefix, mlp, original, inputs, wanted)
+            if mlp.shared_experts is None:
+                return
+            ours = [h_tD + mlp.routed(x_tD) for h_tD, x_tD in zip(ours, inputs, strict=True)]
+            theirs = [h_tD + original.routed(x_tD) for h_tD, x_tD in zip(theirs, wanted, strict=True)]
             assert original.shared_experts is not None
-            self._feed_forward(
-                f"{prefix}mlp.shared_experts.", mlp.shared_experts, original.shared_experts, ours, theirs
-            )
+            prefix, mlp, original = f"{prefix}shared_experts.", mlp.shared_experts, original.shared_experts
+        assert isinstance(mlp, FeedForward)
+        assert isinstance(original, FeedForward)
+        self._feed_forward(prefix, mlp, original, ours, theirs, inputs, wanted)
 
     def store(self, name: str) -> None:
         """Store a unit without calibration."""
@@ -208,7 +205,8 @@ class _Calibration:
         weight_VD, precision = self.views[EMBEDDING], self.plan[EMBEDDING]
         if precision is Precision.Q4_0:
             alike = factor(torch.zeros(1, weight_VD.shape[1], weight_VD.shape[1], dtype=torch.float64))
-            self._put(EMBEDDING, _packed(weight_VD, weight_VD[None], alike, Grid.Q4_0))
+            unit = calibrated_to(weight_VD[None], alike, precision)
+            self._put(EMBEDDING, replace(unit, stored=unit.stored[0]))
         else:
             self.store(EMBEDDING)
 
@@ -269,17 +267,30 @@ class _Calibration:
         return outputs, inputs
 
     def _feed_forward(
-        self, prefix: str, module: FeedForward, original: FeedForward, ours: list[Tensor], theirs: list[Tensor]
+        self,
+        prefix: str,
+        module: FeedForward,
+        original: FeedForward,
+        ours: list[Tensor],
+        theirs: list[Tensor],
+        inputs: list[Tensor],
+        wanted: list[Tensor],
     ) -> None:
-        """Given the inputs [t, D] of either, by batch."""
 
-        def middle(of: FeedForward, inputs: list[Tensor]) -> list[Tensor]:
-            return [(F.silu(of.gate_proj(x_tD)) * of.up_proj(x_tD))[None] for x_tD in inputs]
+        def middle(of: FeedForward, states: list[Tensor]) -> list[Tensor]:
+            return [(F.silu(of.gate_proj(x_tD)) * of.up_proj(x_tD))[None] for x_tD in states]
 
-        seen = self._statistics([x_tD[None] for x_tD in ours], [y_tD[None] for y_tD in theirs])
+        seen = self._statistics([x_tD[None] for x_tD in inputs], [y_tD[None] for y_tD in wanted])
         self._linear([f"{prefix}{name}.weight" for name in ("gate_proj", "up_proj")], seen)
-        seen = self._statistics(middle(module, ours), middle(original, theirs))
+        seen = self._statistics(middle(module, inputs), self._with_loss(middle(original, wanted), ours, theirs))
         self._linear([f"{prefix}down_proj.weight"], seen)
+
+    def _with_loss(self, inputs: list[Tensor], ours: list[Tensor], theirs: list[Tensor]) -> list[Tensor]:
+        """The original's inputs [1, t, C], followed by what our hidden states [t, D] lack of its, by batch."""
+        return [
+            torch.cat([y_1tC, (their_tD - our_tD)[None]], -1)
+            for y_1tC, our_tD, their_tD in zip(inputs, ours, theirs, strict=True)
+        ]
 
     def _experts(
         self,
@@ -316,7 +327,7 @@ class _Calibration:
             ]
             return stacked(found)
 
-        experts = f"{prefix}mlp.experts."
+        experts = f"{prefix}experts."
         self._linear(
             [f"{experts}{name}.weight" for name in ("gate_proj", "up_proj")], seen(lambda of, expert, x_nD: x_nD)
         )
@@ -347,16 +358,16 @@ class _Calibration:
             weight, precision = self.views[name], self.plan[name]
             if precision is None or precision is Precision.F16:
                 self._put(name, plain_unit(weight, precision))
-            elif precision in K_QUANTS:  # as it is: weighed with `see`'s squares they cost more in the whole model
-                plain = rounded_to(weight, precision)
-                self._keep(name, plain, plain, seen)
             else:
                 factors = factors or factor(seen.fit.own_BCC, self.damping)
-                self._round(name, weight, Grid(precision), seen, factors)
+                self._round(name, precision, seen, factors)
 
-    def _round(self, name: str, weight: Tensor, grid: Grid, seen: Statistics, factors: Factors) -> None:
+    def _round(self, name: str, precision: Precision, seen: Statistics, factors: Factors) -> None:
+        weight = self.views[name]
         matrices_BRC = weight.reshape(len(factors.damping), -1, weight.shape[-1])
-        unit = _packed(weight, toward(matrices_BRC, seen.fit.own_BCC, seen.fit.cross_BCC), factors, grid)
+        moved_BRC = toward(matrices_BRC, seen.fit.own_BCC, seen.fit.drift(matrices_BRC))
+        unit = calibrated_to(moved_BRC, factors, precision)
+        unit = replace(unit, stored=unit.stored.view(*weight.shape[:-1], -1))
         raised: dict[str, float] = {}
         for place, damping in enumerate(factors.damping):
             matrix = f"{name}[{place}]" if len(factors.damping) > 1 else name
@@ -364,7 +375,7 @@ class _Calibration:
                 self.result.rounded.append(matrix)
             elif damping != self.damping:
                 raised[matrix] = damping
-        self._keep(name, unit, rounded_unit(weight, grid), seen, raised or None)
+        self._keep(name, unit, rounded_to(weight, precision), seen, raised or None)
 
     def _keep(
         self,
@@ -395,12 +406,6 @@ class _Calibration:
         shape = (matrices, -1, *unit.stored.shape[1:])
         stored = torch.where(of_B, plain.stored.view(shape), unit.stored.view(shape)).view_as(unit.stored)
         self._put(name, replace(unit, stored=stored))
-
-
-def _packed(weight: Tensor, matrices_BRC: Tensor, factors: Factors, grid: Grid) -> Unit:
-    """The codes of matrices by GPTQ, in the shape of the `weight` that they are."""
-    codes, scales = round_columns(matrices_BRC, factors, grid)
-    return Unit.packed(codes.view(weight.shape), scales.view(*weight.shape[:-1], -1), grid)
 
 
 def _attention_groups(attention: nn.Module) -> Iterator[dict[str, list[str]]]:

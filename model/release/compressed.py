@@ -45,7 +45,10 @@ __all__ = [
 
 BITS = {Grid.Q4_0: 4, Grid.Q8_0: 8}
 GRIDS = {bits: grid for grid, bits in BITS.items()}
-NEAREST: dict[Precision | None, int] = {Precision.Q4_0: 4, Precision.Q3_K: 4, Precision.Q8_0: 8, Precision.Q6_K: 8}
+NEAREST: dict[Precision | None, int] = {
+    **dict.fromkeys((Precision.Q2_K, Precision.Q3_K, Precision.Q4_K, Precision.Q4_0), 4),
+    **dict.fromkeys((Precision.Q6_K, Precision.Q8_0), 8),
+}
 """Bits of this format that stand for each precision, where another tool quantizes."""
 _NUMBER = re.compile(r"\.\d+\.")
 _EXPERT_NUMBER = re.compile(r"(?<=\.experts)\.\d+\.")

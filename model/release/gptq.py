@@ -5,8 +5,8 @@ Columns go by the size of their inputs, largest first ("act order"), so that the
 that cost most. Groups stay where they are: their scales are chosen beforehand, each weight counting by its inputs.
 
 Inputs drift as layers before are quantized: `toward` first moves a weight so that it makes, of the inputs that are,
-what the original made of those that were (GPTAQ, Li et al. 2025, arXiv 2504.02692; here in closed form, as ridge
-regression, before any rounding).
+what the original made of those that were (the objective of GPTAQ, Li et al. 2025, arXiv 2504.02692; here in closed
+form, as ridge regression, before any rounding).
 
 Several matrices of one shape (the experts of a layer) go at once. Errors reach the columns of the same block at once
 and the rest after each block, in one product: the same sums in another order.
@@ -21,9 +21,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from model.release.grid import GROUP, Grid, best_scales, encode
+from model.release.grid import GROUP, Grid, best_scales, nearest
 
-__all__ = ["Factors", "factor", "gptq", "round_columns", "toward"]
+__all__ = ["Factors", "factor", "gptq", "round_columns", "round_to", "toward"]
 
 RETRIES = 4
 """Times that the damping is raised tenfold before a matrix is rounded to nearest."""
@@ -55,23 +55,23 @@ def gptq(weight_RC: Tensor, hessian_CC: Tensor, grid: Grid, *, damping: float = 
     return codes_1RC[0], scales_1RG[0]
 
 
-def toward(weight_BRC: Tensor, hessian_BCC: Tensor, cross_BCC: Tensor) -> Tensor:
-    """The weights whose outputs for inputs X are nearest to those of `weight` for the original's inputs Y, in float64.
+def toward(weight_BRC: Tensor, hessian_BCC: Tensor, drift_BRC: Tensor) -> Tensor:
+    """Weights, in float64, that make up for what the outputs of `weight` lack on their inputs X.
 
-    W' = W + W (Y^T X - H) (H + ridge)^-1; where H is of no use, W.
+    W' = W + D (H + ridge)^-1; where H or D is of no use, W.
 
     Args:
-        hessian_BCC: X^T X.
-        cross_BCC: Y^T X.
+        hessian_BCC: H = X^T X.
+        drift_BRC: D, what the outputs lack times X: for the original's inputs Y, W (Y^T X - H).
     """
     weight = weight_BRC.double()
     mean_B = hessian_BCC.diagonal(dim1=-2, dim2=-1).mean(-1)
-    is_usable_B = (mean_B > 0) & hessian_BCC.isfinite().all(-1).all(-1) & cross_BCC.isfinite().all(-1).all(-1)
+    is_finite_B = hessian_BCC.isfinite().all(-1).all(-1) & drift_BRC.isfinite().all(-1).all(-1)
+    is_usable_B11 = (is_finite_B & (mean_B > 0))[:, None, None]
     identity = torch.eye(hessian_BCC.shape[-1], dtype=torch.float64)
-    ridged = hessian_BCC + RIDGE * mean_B[:, None, None] * identity
-    ridged = torch.where(is_usable_B[:, None, None], ridged, identity)
-    wanted = torch.where(is_usable_B[:, None, None], weight @ (cross_BCC - hessian_BCC), torch.zeros_like(weight))
-    return weight + torch.cholesky_solve(wanted.transpose(1, 2), torch.linalg.cholesky(ridged)).transpose(1, 2)
+    ridged = torch.where(is_usable_B11, hessian_BCC + RIDGE * mean_B[:, None, None] * identity, identity)
+    drift = torch.where(is_usable_B11, drift_BRC, torch.zeros_like(weight))
+    return weight + torch.cholesky_solve(drift.transpose(1, 2), torch.linalg.cholesky(ridged)).transpose(1, 2)
 
 
 def factor(hessian_BCC: Tensor, damping: float = 0.01) -> Factors:
@@ -116,10 +116,17 @@ def factor(hessian_BCC: Tensor, damping: float = 0.01) -> Factors:
 
 def round_columns(weight_BRC: Tensor, factors: Factors, grid: Grid) -> tuple[Tensor, Tensor]:
     """Codes [B, R, C] int8 and scales [B, R, G] float16."""
-    order_BRC = factors.order_BC[:, None].expand(weight_BRC.shape)
     scales = _scales(weight_BRC.double(), factors.importance_BC, grid)
-    steps = scales.repeat_interleave(GROUP, -1).gather(-1, order_BRC)
-    weight, upper_BCC = weight_BRC.double().gather(-1, order_BRC), factors.upper_BCC
+    return round_to(weight_BRC, factors, scales.repeat_interleave(GROUP, -1), None, grid.limits), scales
+
+
+def round_to(
+    weight_BRC: Tensor, factors: Factors, step_BRC: Tensor, offset_BRC: Tensor | None, limits: tuple[int, int]
+) -> Tensor:
+    """Codes [B, R, C] int8 within `limits`, each worth its step times the code and its offset."""
+    order_BRC = factors.order_BC[:, None].expand(weight_BRC.shape)
+    steps, upper_BCC = step_BRC.gather(-1, order_BRC), factors.upper_BCC
+    weight = (weight_BRC.double() - (0.0 if offset_BRC is None else offset_BRC.double())).gather(-1, order_BRC)
     ordered = torch.empty(weight.shape, dtype=torch.int8)
     for start in range(0, weight.shape[-1], GROUP):
         end = start + GROUP
@@ -128,12 +135,12 @@ def round_columns(weight_BRC: Tensor, factors: Factors, grid: Grid) -> tuple[Ten
         for place in range(GROUP):
             column = start + place
             current_BR, step_BR = block[..., place], steps[..., column]
-            ordered[..., column] = encode(current_BR, step_BR, grid)
+            ordered[..., column] = nearest(current_BR, step_BR, limits)
             rounded_BR = ordered[..., column].double() * step_BR.double()
             errors[..., place] = (current_BR - rounded_BR) / upper_BCC[:, None, column, column]
             block[..., place:] -= errors[..., place, None] * upper_BCC[:, None, column, column:end]
         weight[..., end:] -= errors @ upper_BCC[:, start:end, end:]
-    return torch.empty_like(ordered).scatter_(-1, order_BRC, ordered), scales
+    return torch.empty_like(ordered).scatter_(-1, order_BRC, ordered)
 
 
 def _scales(weight: Tensor, importance_BC: Tensor, grid: Grid) -> Tensor:

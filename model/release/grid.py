@@ -14,7 +14,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["GROUP", "Grid", "best_scales", "dequantize", "encode", "pack", "round_to_nearest", "scales_of", "unpack"]
+__all__ = [
+    "GROUP",
+    "Grid",
+    "best_scales",
+    "dequantize",
+    "encode",
+    "nearest",
+    "pack",
+    "round_to_nearest",
+    "scales_of",
+    "unpack",
+]
 
 GROUP = 32
 
@@ -74,9 +85,14 @@ def best_scales(groups_nC: Tensor, importance_nC: Tensor, grid: Grid) -> Tensor:
 
 def encode(weight: Tensor, scale: Tensor, grid: Grid) -> Tensor:
     """Nearest int8 codes of `weight` at the broadcastable `scale`; a zero scale gives code 0."""
+    return nearest(weight, scale, grid.limits)
+
+
+def nearest(weight: Tensor, scale: Tensor, limits: tuple[int, int]) -> Tensor:
+    """`encode` with the least and the greatest code given."""
     step = scale.float()
     ratio = torch.where(step == 0, torch.zeros_like(weight), weight / torch.where(step == 0, 1.0, step))
-    return ratio.round().clamp(*grid.limits).to(torch.int8)
+    return ratio.round().clamp(*limits).to(torch.int8)
 
 
 def round_to_nearest(weight_RC: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:

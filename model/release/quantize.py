@@ -16,7 +16,7 @@ The bytes do not depend on the number of workers; another number of cores, or an
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,7 +50,7 @@ CHECKED = 4
 
 
 def quantize(config: QuantizeConfig, inputs: Mapping[str, Path], out_dir: Path) -> QuantizeMetrics:
-    """Quantize the model of `grpo`, calibrated on the training rows of `shards` and `reasoning`.
+    """Quantize the model of `model`, calibrated on the training rows of `shards`, `reasoning` and `conversations`.
 
     Raises:
         UserError: inputs that do not fit together, or without any held-out rows.
@@ -196,8 +196,9 @@ def _one(
     from safetensors.torch import save_file
 
     from model.architecture.config import count_parameters
-    from model.release.calibrate import calibrate, rounded
+    from model.release.calibrate import calibrate
     from model.release.quantized import fill, load_quantized, save_quantized
+    from model.release.rounding import rounded
 
     work = copy.deepcopy(model)
     made = calibrate(work, calibration, plan, damping=config.damping, expert_tokens=config.expert_tokens, check=check)
@@ -241,16 +242,22 @@ def _calibration_rows(
     config: QuantizeConfig, inputs: Mapping[str, Path], tokenizer: Tokenizer
 ) -> tuple[list[CalibrationBatch], list[CalibrationBatch]]:
     """Rows to calibrate on, and others to check the codes on, of either kind."""
-    from model.release.rows import apart, cut, sequence_length, task_rows, text_rows
+    from model.release.rows import apart, conversation_rows, cut, sequence_length, task_rows, text_rows
 
     tasks = round(config.calibration_sequences * config.reasoning_share)
     text = config.calibration_sequences - tasks
+    talks = tasks // 2 if "conversations" in inputs else 0
     length = sequence_length(inputs["shards"])
+
+    def of(rows: Callable[..., CalibrationBatch], stage: str) -> Callable[[int], CalibrationBatch]:
+        return lambda count: rows(inputs[stage] / "train.jsonl", tokenizer, length, count, config.seed)
+
     fit: list[CalibrationBatch] = []
     check: list[CalibrationBatch] = []
     for count, rows_of in (
         (text, lambda count: text_rows(inputs["shards"], "train", count, config.seed)),
-        (tasks, lambda count: task_rows(inputs["reasoning"] / "train.jsonl", tokenizer, length, count, config.seed)),
+        (talks, of(conversation_rows, "conversations")),
+        (tasks - talks, of(task_rows, "reasoning")),
     ):
         if count:
             rows, held_out = apart(rows_of(count + -(-count // CHECKED)), count)

@@ -44,7 +44,7 @@ __all__ = [
 KEY = "deepmill_quantization"
 FORMAT, FORMAT_K = 1, 2
 """The second has K-quants among its precisions."""
-K_QUANTS = (Precision.Q3_K, Precision.Q6_K)
+K_QUANTS = (Precision.Q2_K, Precision.Q3_K, Precision.Q4_K, Precision.Q6_K)
 WEIGHTS = "model.safetensors"
 
 Plan = dict[str, Precision | None]
@@ -91,7 +91,7 @@ def make_plan(model: Transformer, precisions: Mapping[Role, Precision]) -> Plan:
     for name, weight in units(model).items():
         precision = precisions.get(role_of(name, weight))
         if precision in K_QUANTS and weight.shape[-1] % QK_K:
-            precision = Precision.Q4_0 if precision is Precision.Q3_K else Precision.Q8_0
+            precision = Precision.Q8_0 if precision is Precision.Q6_K else Precision.Q4_0
         plan[name] = Precision.F16 if precision and weight.shape[-1] % GROUP else precision
     return plan
 

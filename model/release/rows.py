@@ -1,8 +1,8 @@
-"""Rows of tokens for calibration and for judging: packed text, and solved tasks in the chat format."""
+"""Rows of tokens for calibration and for judging: packed text; solved tasks and conversations in the chat format."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,13 @@ from model.release.calibrate import CalibrationBatch
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-__all__ = ["apart", "cut", "sequence_length", "task_rows", "text_rows"]
+    from model.training.chats import Chat
+
+__all__ = ["apart", "conversation_rows", "cut", "sequence_length", "task_rows", "text_rows"]
+
+
+TALKS = 32
+"""Conversations that are read for each row, which holds a few."""
 
 
 def sequence_length(shards: Path) -> int:
@@ -45,14 +51,46 @@ def text_rows(shards: Path, split: str, count: int, seed: int, source: str | Non
 
 
 def task_rows(file: Path, tokenizer: Tokenizer, length: int, count: int, seed: int) -> CalibrationBatch:
-    """At most `count` rows of packed solved tasks."""
-    from model.training.chats import ChatBatches, encode_chats
+    """At most `count` rows of packed solved tasks.
+
+    Raises:
+        UserError: none fits into a row.
+    """
+    from model.training.chats import encode_chats
     from pipeline.reasoning.problems import read_tasks
 
-    tasks = read_tasks(file)
+    return _packed(encode_chats(tokenizer, read_tasks(file)), file, length, count, seed)
+
+
+def conversation_rows(file: Path, tokenizer: Tokenizer, length: int, count: int, seed: int) -> CalibrationBatch:
+    """At most `count` rows of packed conversations, taken from all over the file.
+
+    Raises:
+        UserError: none fits into a row.
+    """
+    from model.training.chats import encode_conversation
+    from pipeline.reasoning.conversations import read_conversations
+    from pipeline.tokens.chat import Turn
+
+    talks = read_conversations(file)
+    chats = [
+        chat
+        for talk in talks[:: max(1, len(talks) // (count * TALKS))]
+        for chat in encode_conversation(
+            tokenizer,
+            [Turn(turn["role"], turn["content"], turn.get("reasoning", "")) for turn in talk["messages"]],
+            length,
+        )
+    ]
+    return _packed(chats, file, length, count, seed)
+
+
+def _packed(chats: Sequence[Chat], file: Path, length: int, count: int, seed: int) -> CalibrationBatch:
+    from model.training.chats import ChatBatches
+
     pad = -1  # no token: what fills the rows of some tokenizers is the end of answers, which counts
     try:
-        packed = ChatBatches(encode_chats(tokenizer, tasks), length, 1, pad, seed)
+        packed = ChatBatches(chats, length, 1, pad, seed)
     except ValueError as error:
         raise UserError(f"{file}: {error}") from None
     chosen = [packed.batch(step, 0, 1) for step in range(min(count, packed.rows))]

@@ -1,6 +1,10 @@
 """What calibration keeps of the inputs of matrices: second moments, of the rows it fits and of those it checks on.
 
-Shapes: B matrices (or one whose rows share their inputs), t tokens, R rows (outputs), C columns (inputs).
+What a matrix adds to the residual stream may make up for what the stream has lost so far. Its inputs in the original
+are then followed by that loss, which reaches the outputs as it is: as if the original's matrix were [W, identity].
+
+Shapes: B matrices (or one whose rows share their inputs), t tokens, R rows (outputs), C columns (inputs), Y columns of
+the original's inputs: C, or C + R.
 """
 
 from __future__ import annotations
@@ -16,36 +20,48 @@ __all__ = ["Moments", "Statistics", "stacked", "statistics"]
 
 @dataclass(frozen=True)
 class Moments:
-    """Of the inputs X [B, t, C] that matrices get, and of those Y that they had in the original; float64 [B, C, C]."""
+    """Of the inputs X [B, t, C] that matrices get, and of those [B, t, Y] that they had in the original; float64."""
 
     own_BCC: Tensor
     """X^T X."""
-    cross_BCC: Tensor
+    cross_BYC: Tensor
     """Y^T X."""
-    original_BCC: Tensor
+    original_BYY: Tensor
     """Y^T Y."""
 
     @classmethod
-    def of(cls, ours_BtC: Tensor, theirs_BtC: Tensor) -> Moments:
+    def of(cls, ours_BtC: Tensor, theirs_BtY: Tensor) -> Moments:
         """Of some tokens."""
-        ours, theirs = ours_BtC.double(), theirs_BtC.double()
+        ours, theirs = ours_BtC.double(), theirs_BtY.double()
         across = theirs.transpose(1, 2)
         return cls(ours.transpose(1, 2) @ ours, across @ ours, across @ theirs)
 
     def __add__(self, other: Moments) -> Moments:
         return Moments(
-            self.own_BCC + other.own_BCC, self.cross_BCC + other.cross_BCC, self.original_BCC + other.original_BCC
+            self.own_BCC + other.own_BCC, self.cross_BYC + other.cross_BYC, self.original_BYY + other.original_BYY
         )
 
     def outputs(self, weight_BRC: Tensor) -> Tensor:
-        """Squared size [B] of the original's outputs, W Y."""
-        return _product(weight_BRC.double(), self.original_BCC, weight_BRC.double())
+        """Squared size [B] of the outputs that are wanted."""
+        wanted_BRY = self._wanted(weight_BRC)
+        return _product(wanted_BRY, self.original_BYY, wanted_BRY)
 
     def error(self, quantized_BRC: Tensor, weight_BRC: Tensor) -> Tensor:
-        """Squared difference [B] of the outputs Q X from the original's W Y."""
-        quantized, weight = quantized_BRC.double(), weight_BRC.double()
-        mixed = _product(weight, self.cross_BCC, quantized)
-        return _product(quantized, self.own_BCC, quantized) - 2 * mixed + self.outputs(weight)
+        """Squared difference [B] of the quantized weight's outputs from those that are wanted."""
+        quantized = quantized_BRC.double()
+        mixed = _product(self._wanted(weight_BRC), self.cross_BYC, quantized)
+        return _product(quantized, self.own_BCC, quantized) - 2 * mixed + self.outputs(weight_BRC)
+
+    def drift(self, weight_BRC: Tensor) -> Tensor:
+        """The outputs that are wanted less those of `weight`, times the inputs X: [B, R, C]."""
+        return self._wanted(weight_BRC) @ self.cross_BYC - weight_BRC.double() @ self.own_BCC
+
+    def _wanted(self, weight_BRC: Tensor) -> Tensor:
+        """[B, R, Y]: what makes the outputs that are wanted of the original's inputs."""
+        weight = weight_BRC.double()
+        if self.cross_BYC.shape[1] == weight.shape[2]:
+            return weight
+        return torch.cat([weight, torch.eye(weight.shape[1], dtype=torch.float64).expand(len(weight), -1, -1)], -1)
 
 
 @dataclass(frozen=True)
@@ -59,7 +75,10 @@ class Statistics:
 
 
 def statistics(inputs: Iterable[tuple[Tensor, Tensor, bool]]) -> Statistics:
-    """From inputs X and Y [B, t, C] of some rows each, and whether those are held out; without such all are both."""
+    """From inputs [B, t, C] and the original's [B, t, Y] of some rows each, and whether they are held out.
+
+    Where none are, all are both.
+    """
     sums: dict[bool, Moments] = {}
     for ours_BtC, theirs_BtC, is_held_out in inputs:
         found = Moments.of(ours_BtC, theirs_BtC)
@@ -73,12 +92,12 @@ def stacked(each: Sequence[Statistics]) -> Statistics:
     def join(moments: Sequence[Moments]) -> Moments:
         return Moments(
             torch.cat([found.own_BCC for found in moments]),
-            torch.cat([found.cross_BCC for found in moments]),
-            torch.cat([found.original_BCC for found in moments]),
+            torch.cat([found.cross_BYC for found in moments]),
+            torch.cat([found.original_BYY for found in moments]),
         )
 
     return Statistics(join([found.fit for found in each]), join([found.check for found in each]))
 
 
-def _product(left_BRC: Tensor, moments_BCC: Tensor, right_BRC: Tensor) -> Tensor:
-    return ((left_BRC @ moments_BCC) * right_BRC).sum((-2, -1))
+def _product(left_BRY: Tensor, moments_BYC: Tensor, right_BRC: Tensor) -> Tensor:
+    return ((left_BRY @ moments_BYC) * right_BRC).sum((-2, -1))

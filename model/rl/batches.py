@@ -60,13 +60,17 @@ class MicroBatch:
     advantages_N: Tensor
     weights_N: Tensor
 
-    def log_probabilities(self, model: Transformer) -> tuple[Tensor, Tensor]:
-        """Log probabilities and entropies [N] of the answer tokens; the output layer runs for those alone."""
+    def logits(self, model: Transformer) -> Tensor:
+        """What predicts the answer tokens [N, V], in fp32; the output layer runs for those alone."""
         device = self.tokens_BT.device
         with autocast(device):
             hidden_BTD = model.hidden(self.tokens_BT, self.documents_BT, self.positions_BT)
-            logits_NV = model.lm_head(hidden_BTD.flatten(0, 1).index_select(0, self.places_N))
-        return log_probabilities(logits_NV.float(), self.targets_N)
+            logits_NV: Tensor = model.lm_head(hidden_BTD.flatten(0, 1).index_select(0, self.places_N))
+        return logits_NV.float()
+
+    def log_probabilities(self, model: Transformer) -> tuple[Tensor, Tensor]:
+        """Log probabilities and entropies [N] of the answer tokens."""
+        return log_probabilities(self.logits(model), self.targets_N)
 
 
 def micro_batches(

@@ -11,10 +11,10 @@ Artifact: ``model/`` (a Hugging Face checkpoint with the tokenizer), ``history.j
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from infra.errors import UserError
 from model.facts.training import GrpoMetrics, LayoutFacts, before_and_after, forgetting
@@ -22,12 +22,15 @@ from model.finetune_sections import GrpoConfig
 from model.training.ranks import RankJob, run_ranks, user_errors
 
 if TYPE_CHECKING:
+    from model.architecture.transformer import Transformer
+    from model.rl.policy import Policy
     from model.rl.reinforcement import Reinforcement
     from model.training.journal import History
+    from model.training.replay import Replay
     from model.training.trainer import RunFacts
     from pipeline.reasoning.problems import Problem
 
-__all__ = ["grpo"]
+__all__ = ["grpo", "learn_by"]
 
 
 def grpo(config: GrpoConfig, inputs: Mapping[str, Path], out_dir: Path) -> GrpoMetrics:
@@ -43,6 +46,18 @@ def grpo(config: GrpoConfig, inputs: Mapping[str, Path], out_dir: Path) -> GrpoM
 def run_rank(job: RankJob[GrpoConfig]) -> GrpoMetrics | None:
     """One rank's part; rank 0 writes the artifact."""
     from model.rl.policy import Policy
+
+    return learn_by(lambda model, replay: Policy(model, job.config, job.world, replay), job, "grpo")
+
+
+def learn_by(
+    made: Callable[[Transformer, Replay], Policy], job: RankJob[Any], stage: str, further: Sequence[Path] = ()
+) -> GrpoMetrics | None:
+    """Train the policy that `made` makes of the model to start from and what is replayed; rank 0 writes the artifact.
+
+    Args:
+        further: files that determine what is learned besides start, tokenizer and problems.
+    """
     from model.rl.reinforcement import Reinforcement
     from model.rl.watch import PolicyWatch
     from model.training.finish import write_artifact
@@ -56,9 +71,9 @@ def run_rank(job: RankJob[GrpoConfig]) -> GrpoMetrics | None:
     model = job.starting_model()
     splits = [job.inputs["reasoning"] / f"{split}.jsonl" for split in ("train", "validation")]
     tasks, held_out = (_chosen(read_tasks(split), config) for split in splits)
-    with user_errors("grpo"):
+    with user_errors(stage):
         besides = Replayed(config.replay, job.inputs, job.tokenizer, at_once=config.micro_tokens, seed=config.seed)
-        policy = Policy(model, config, job.world, besides.replay)
+        policy = made(model, besides.replay)
     kept = Journal(job.snapshots / "rollouts.jsonl", writes=job.rank == 0)
     task = Reinforcement(policy, job.tokenizer, config, tasks, held_out, kept, besides.kept)
     trainer = Trainer(
@@ -67,8 +82,8 @@ def run_rank(job: RankJob[GrpoConfig]) -> GrpoMetrics | None:
         Schedule(config.steps, config.validate_every),
         job.snapshots,
         besides.replay.identity
-        + lineage(config, *weight_files(job.start), job.inputs["tokenizer"] / "tokenizer.json", *splits),
-        hooks=[PolicyWatch(config, task, tells=job.rank == 0)],
+        + lineage(config, *weight_files(job.start), *further, job.inputs["tokenizer"] / "tokenizer.json", *splits),
+        hooks=[PolicyWatch(config, task, tells=stage == "grpo" and job.rank == 0, stage=stage)],
         journals={"rollouts": kept},
     )
     facts = trainer.run()

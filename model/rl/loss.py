@@ -17,7 +17,7 @@ from torch import Tensor
 
 from model.finetune_sections import Advantage, LossNormalisation
 
-__all__ = ["GrpoTerms", "group_advantages", "grpo_loss", "log_probabilities", "token_weight"]
+__all__ = ["GrpoTerms", "group_advantages", "grpo_loss", "log_probabilities", "reverse_divergence", "token_weight"]
 
 
 @dataclass(frozen=True)
@@ -102,3 +102,12 @@ def log_probabilities(logits_NV: Tensor, tokens_N: Tensor) -> tuple[Tensor, Tens
     with torch.no_grad():
         entropy_N = scale_N - (logits_NV.softmax(1) * logits_NV).sum(1)
     return logprobs_N, entropy_N
+
+
+def reverse_divergence(student_NV: Tensor, teacher_NV: Tensor) -> tuple[Tensor, Tensor]:
+    """How far the student's distributions are from the teacher's, KL(student || teacher) [N], and their entropies [N]
+    without gradient, in nats, from logits of both."""
+    log_p_NV, log_q_NV = student_NV.log_softmax(1), teacher_NV.log_softmax(1)
+    p_NV = log_p_NV.exp()
+    divergence_N = (p_NV * (log_p_NV - log_q_NV)).sum(1)
+    return divergence_N, -(p_NV * log_p_NV).sum(1).detach()

@@ -143,7 +143,7 @@ class Policy:
         if self.reference is not None:
             with torch.no_grad():
                 reference_N, _ = part.log_probabilities(self.reference)
-        logprobs_N, entropy_N = self._log_probabilities(part)
+        logprobs_N, entropy_N = log_probabilities(self._logits(part), part.targets_N)
         terms = grpo_loss(
             logprobs_N,
             part.old_N,
@@ -156,12 +156,12 @@ class Policy:
         )
         return terms, (part.weights_N * entropy_N).sum()
 
-    def _log_probabilities(self, part: MicroBatch) -> tuple[Tensor, Tensor]:
+    def _logits(self, part: MicroBatch) -> Tensor:
+        """What predicts the answer tokens [N, V], with gradient."""
         if self._single is not None:
-            return part.log_probabilities(self._single.model)
+            return part.logits(self._single.model)
         logits_BTV = self.engine.forward(part.tokens_BT, part.documents_BT, part.positions_BT)
-        logits_NV = logits_BTV.flatten(0, 1).index_select(0, part.places_N)
-        return log_probabilities(logits_NV.float(), part.targets_N)
+        return logits_BTV.flatten(0, 1).index_select(0, part.places_N).float()
 
     @property
     def shapes(self) -> dict[str, list[int]]:

@@ -83,9 +83,11 @@ class Reinforcement(Task):
 
     def _update(self, rollout: Rollout, step: int, rate: float) -> dict[str, float]:
         """The updates of one step, each on a share of the questions; what they had to say, in the mean."""
-        per_update = -(-self.config.questions // self.config.minibatches) * self.config.group_size
+        config = self.config
+        per_update = -(-config.questions // config.minibatches) * config.group_size
+        starts = list(range(0, len(rollout.learned), per_update)) * config.passes
         rows = []
-        for number, start in enumerate(range(0, len(rollout.learned), per_update), step * self.config.minibatches):
+        for number, start in enumerate(starts, step * config.minibatches * config.passes):
             row = self.policy.update(rollout.learned[start : start + per_update], rate, number)
             if row is None:
                 self.bad.add(step, "the loss is not a number")

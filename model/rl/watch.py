@@ -26,8 +26,8 @@ Rows = Sequence[Mapping[str, float]]
 class PolicyWatch(Hook):
     """Ends a run whose policy goes wrong, and says so when there is nothing left to learn from."""
 
-    def __init__(self, config: GrpoConfig, task: Task, *, tells: bool = True) -> None:
-        self._config, self._task, self._tells = config, task, tells
+    def __init__(self, config: GrpoConfig, task: Task, *, tells: bool = True, stage: str = "grpo") -> None:
+        self._config, self._task, self._tells, self._stage = config, task, tells, stage
 
     def step_ended(self, done: int) -> None:
         """Judge the history so far.
@@ -37,7 +37,7 @@ class PolicyWatch(Hook):
         """
         history = self._task.history
         if reason := reason_to_stop(history.steps, history.evaluations, self._config):
-            raise UserError(f"grpo: step {done}: {reason}")
+            raise UserError(f"{self._stage}: step {done}: {reason}")
         if self._tells and _has_dried_up(history.steps):
             events.note(
                 f"step {done}: no group of {WINDOW} steps had answers of different rewards: there is nothing to learn "

@@ -55,7 +55,7 @@ class Steering:
 
     def _penalise(self, logits_V: Tensor) -> None:
         """Penalties for tokens of the prompt and of the answer so far, as llama.cpp and CTRL (1909.05858) have them."""
-        presence, frequency = (self._body.get(f"{kind}_penalty") or 0.0 for kind in ("presence", "frequency"))
+        presence, frequency = self._body.get("presence_penalty", 0.0), self._body.get("frequency_penalty", 0.0)
         repetition = self._body["repeat_penalty"]
         if not presence and not frequency and repetition == 1:
             return

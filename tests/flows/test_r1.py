@@ -29,6 +29,7 @@ CHANGES: dict[str, Any] = {
     "distill": RECIPE["sft"],
     "sft_second": RECIPE["sft"],
     "grpo_second": RECIPE["grpo"],
+    "on_policy": {name: RECIPE["grpo"][name] for name in ("steps", "questions", "group_size", "max_new_tokens")},
     "evaluate": RECIPE["evaluate"] | {"domain": ["book"], "samples_per_problem": 2},
 }
 
@@ -40,5 +41,7 @@ def test_who_reads_whom() -> None:
     assert nodes["sft_second"]["reasoning"] == nodes["distill"]["reasoning"] == "rejection"
     assert nodes["grpo_second"]["start"] == "sft_second"
     assert nodes["quantize"]["model"] == "grpo_second"
+    assert (nodes["on_policy"]["start"], nodes["on_policy"]["teacher"]) == ("distill", "grpo_second")
+    assert nodes["evaluate"]["on_policy"] == "on_policy"
     zero = Recipe.model_validate(RECIPE | {"sft": None})
     assert {node.stage.name: dict(node.inputs) for node in graph(zero.has)}["grpo"]["start"] == "pretrain"

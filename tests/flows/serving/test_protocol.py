@@ -116,6 +116,16 @@ def test_what_changes_nothing_is_accepted(change: dict[str, Any]) -> None:
     parse(ChatBody, ASK | change)
 
 
+def test_what_asks_for_nothing_is_accepted_of_completions_too() -> None:
+    nothing = {"logprobs": False, "tools": [], "tool_choice": "none", "top_logprobs": 0, "echo": False, "suffix": ""}
+    body = parse(CompletionBody, {"model": "talker", "prompt": "x"} | nothing)
+    assert body.top is None
+    for change in ({"logprobs": True}, {"logprobs": 21}, {"tools": [TOOL]}, {"max_tokens": 0}):
+        with pytest.raises(ApiError) as told:
+            parse(CompletionBody, {"model": "talker", "prompt": "x"} | change)
+        assert (told.value.param or "").startswith(*change)
+
+
 @pytest.mark.parametrize(
     ("body", "told"),
     [

@@ -15,9 +15,9 @@ from transformers import AutoModelForCausalLM
 
 from model.architecture.checkpoint import save_model, to_hf_names
 from model.architecture.config import Family
-from model.release.calibrate import rounded
 from model.release.compressed import write_compressed
 from model.release.quantized import load_quantized, make_plan, save_quantized
+from model.release.rounding import rounded
 from model.release.units import Role
 from model.sections import Precision
 from tests.model.conftest import tiny_model

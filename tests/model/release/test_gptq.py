@@ -111,12 +111,12 @@ def test_a_weight_makes_of_drifted_inputs_what_the_original_made() -> None:
     original = torch.randn(600, 64, generator=generator) @ torch.randn(64, 64, generator=generator)
     drifted = original @ (torch.eye(64) + 0.02 * torch.randn(64, 64, generator=generator))
     x, y = drifted[:400].double(), original[:400].double()
-    moved = toward(weight[None], (x.T @ x)[None], (y.T @ x)[None])[0].float()
+    drift = weight.double() @ (y.T @ x - x.T @ x)
+    moved = toward(weight[None], (x.T @ x)[None], drift[None])[0].float()
 
     def error(each):
         return float((drifted[400:] @ each.T - original[400:] @ weight.T).square().sum())
 
     assert error(moved) < 0.5 * error(weight)
-    assert torch.equal(toward(weight[None], (x.T @ x)[None], (x.T @ x)[None])[0], weight.double())
-    nothing = torch.zeros(1, 64, 64, dtype=torch.float64)
-    assert torch.equal(toward(weight[None], nothing, nothing)[0], weight.double())
+    assert torch.equal(toward(weight[None], (x.T @ x)[None], torch.zeros_like(drift)[None])[0], weight.double())
+    assert torch.equal(toward(weight[None], torch.zeros(1, 64, 64), drift[None])[0], weight.double())

@@ -17,11 +17,14 @@ from gguf import GGMLQuantizationType
 from model.architecture.checkpoint import save_model
 from model.architecture.config import Family
 from model.release.allocate import BITS, chosen_within
-from model.release.calibrate import rounded
+from model.release.calibrate import CalibrationBatch, calibrate
 from model.release.compressed import unknown
 from model.release.gguf import check_gguf, write_gguf
+from model.release.kcodes import LIMITS, grid_of, with_codes
 from model.release.kquants import k_quantize, k_quants, k_type
-from model.release.quantized import load_quantized, make_plan, read_units, save_quantized
+from model.release.quantized import Unit, load_quantized, make_plan, read_units, save_quantized
+from model.release.rounding import rounded
+from model.release.rows import cut
 from model.release.units import Role, units
 from model.release.verify import check_runs
 from model.sections import Precision
@@ -46,6 +49,32 @@ def test_gguf_reads_back_what_was_meant(kind: Type) -> None:
     assert blocks.weight().shape == weight.shape
     assert error < {Type.Q4_K: 0.08, Type.Q6_K: 0.02, Type.Q8_0: 0.006}.get(kind, 0.045)
     assert torch.equal(k_quantize(weight[1], kind).stored, blocks.stored[1])
+
+
+@pytest.mark.parametrize("kind", LIMITS)
+def test_codes_can_be_read_and_written(kind: Type) -> None:
+    """llama.cpp's own codes give its own bytes; any others are worth step times code and offset."""
+    generator = torch.Generator().manual_seed(2)
+    blocks = k_quantize(torch.randn(3, 4, 512, generator=generator), kind)
+    step, offset = grid_of(blocks.stored, kind)
+    codes = ((blocks.weight() - offset) / step).round().to(torch.int8)
+    assert torch.equal(with_codes(blocks.stored, codes, kind), blocks.stored)
+    low, high = LIMITS[kind]
+    codes = torch.randint(low, high + 1, codes.shape, generator=generator).to(torch.int8)
+    changed = Unit(with_codes(blocks.stored, codes, kind), kind=kind)
+    assert torch.equal(changed.weight(), step * codes + offset)
+
+
+@pytest.mark.parametrize("precision", [Precision.Q2_K, Precision.Q3_K, Precision.Q4_K])
+def test_k_quants_are_calibrated(precision: Precision) -> None:
+    model = tiny_model(Family.LLAMA, hidden_size=256, intermediate_size=256, num_hidden_layers=1).requires_grad_(False)
+    plan = make_plan(model, dict.fromkeys((Role.EXPERTS, Role.LINEAR), precision))
+    generator = torch.Generator().manual_seed(0)
+    tokens = torch.randint(97, (8, 96), generator=generator)
+    rows = list(cut(CalibrationBatch(tokens, torch.ones_like(tokens), torch.ones_like(tokens).bool()), 4))
+    made = calibrate(model, rows[:1], plan, damping=0.01, expert_tokens=1, check=rows[1:])
+    facts = made.errors.values()
+    assert sum(each.error for each in facts) < 0.9 * sum(each.error_rounded for each in facts)
 
 
 def test_importance_moves_the_error_to_where_it_matters_less() -> None:
@@ -114,16 +143,21 @@ def test_three_bits_run_in_llama_cpp_and_are_left_out_elsewhere(tmp_path: Path) 
     plan = make_plan(model, kinds)
     assert plan["model.layers.1.self_attn.k_b_proj.weight"] in (Precision.F16, Precision.Q8_0)  # narrow rows
     plan["model.layers.1.self_attn.o_proj.weight"] = Precision.Q4_0
+    plan["model.layers.1.mlp.experts.up_proj.weight"] = Precision.Q2_K
+    plan["model.layers.2.mlp.experts.up_proj.weight"] = Precision.Q4_K
     stored = rounded(model, plan)
     save_quantized(tmp_path / "int4", stored, tmp_path / "checkpoint")
     config, found = read_units(tmp_path / "int4")
-    assert {unit.precision for unit in found.values()} >= {"q3_k", "q6_k", "q4_0", "q8_0"}
+    assert {unit.precision for unit in found.values()} >= {"q2_k", "q3_k", "q4_k", "q6_k", "q4_0", "q8_0"}
     assert all(torch.equal(unit.weight(), stored[name].weight()) for name, unit in found.items())
     write_gguf(tmp_path / "model-q4_0.gguf", config, found, tokenizer, name="three")
     check_gguf(tmp_path / "model-q4_0.gguf", config, found)
     quantized = load_quantized(tmp_path / "int4").requires_grad_(False)
     assert check_runs(tmp_path / "model-q4_0.gguf", quantized, words())[0] < 0.3  # 4 bits alone have 0.06 there
-    assert unknown(tmp_path / "int4") == "compressed-tensors knows no q3_k and q6_k, which only llama.cpp reads"
+    assert (
+        unknown(tmp_path / "int4")
+        == "compressed-tensors knows no q2_k and q3_k and q4_k and q6_k, which only llama.cpp reads"
+    )
 
 
 def test_a_budget_is_spent_where_it_saves_most() -> None:

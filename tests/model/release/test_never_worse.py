@@ -8,11 +8,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from model.release.calibrate import CalibrationBatch, calibrate, rounded
-from model.release.quantize import quantize
+from model.release.calibrate import CalibrationBatch, calibrate
+from model.release.quantize import _calibration_rows, quantize
 from model.release.quantized import make_plan
+from model.release.rounding import rounded
+from model.release.rows import conversation_rows
 from model.release.units import Role
 from model.sections import Precision, QuantizeConfig
+from pipeline.tokens.chat import read_tokenizer
 from tests.model.artifacts import shared_artifacts
 from tests.model.conftest import tiny_model
 
@@ -49,3 +52,19 @@ def test_codes_that_do_not_help_on_held_out_rows_are_not_kept() -> None:
     same = (made.stored[down].stored == plain[down].stored).flatten(1).all(1)
     assert same.any()
     assert made.errors[down].rounded == int(same.sum())
+
+
+def test_conversations_are_calibrated_on_where_there_are_any(tmp_path: Path) -> None:
+    """In half of the rows of tasks, each conversation a document of its own."""
+    talk = {"messages": [{"role": "user", "content": "cat"}, {"role": "assistant", "content": "dog"}] * 2}
+    (tmp_path / "train.jsonl").write_text(f"{json.dumps(talk)}\n" * 40)
+    made = shared_artifacts() | {"conversations": tmp_path}
+    tokenizer = read_tokenizer(made["tokenizer"])
+    rows = conversation_rows(tmp_path / "train.jsonl", tokenizer, 48, 3, 0)
+    assert rows.tokens_BT.shape == (3, 48)
+    words = tokenizer.decode(rows.tokens_BT[0][rows.documents_BT[0] == rows.documents_BT[0, 0]].tolist())
+    assert words.split().count("dog") <= 2
+    fit, check = _calibration_rows(QuantizeConfig(calibration_sequences=8), made, tokenizer)
+    assert [sum(len(batch.tokens_BT) for batch in part) for part in (fit, check)] == [8, 3]  # one of each kind
+    seen = torch.cat([batch.tokens_BT for batch in fit])
+    assert any(torch.equal(row, ours) for row in seen for ours in rows.tokens_BT)

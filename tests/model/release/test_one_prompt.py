@@ -21,9 +21,9 @@ from model.architecture.transformer import Transformer
 from model.evaluation.harness import HarnessModel
 from model.finetune_sections import GrpoConfig
 from model.generation import generate as generation
-from model.release.calibrate import rounded
 from model.release.gguf import write_gguf
 from model.release.quantized import make_plan, plain_unit, save_quantized
+from model.release.rounding import rounded
 from model.release.units import Role, units
 from model.release.verify import Llama
 from model.rl.pairs import _encode

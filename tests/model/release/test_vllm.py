@@ -17,9 +17,9 @@ from model.architecture.checkpoint import load_model, save_model
 from model.architecture.config import Family
 from model.architecture.transformer import Transformer
 from model.release.activations import int8_activations, write_w8a8
-from model.release.calibrate import rounded
 from model.release.compressed import load_compressed, write_compressed
 from model.release.quantized import Plan, make_plan, save_quantized
+from model.release.rounding import rounded
 from model.release.units import Role
 from model.release.vllm_config import write_config
 from model.sections import Precision

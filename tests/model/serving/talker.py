@@ -12,8 +12,8 @@ from tokenizers import Tokenizer
 from model.architecture.checkpoint import save_model
 from model.architecture.config import Family
 from model.architecture.transformer import Transformer
-from model.release.calibrate import rounded
 from model.release.quantized import make_plan, save_quantized
+from model.release.rounding import rounded
 from model.release.units import Role
 from model.sections import Precision
 from pipeline.sections import TokenizerConfig
