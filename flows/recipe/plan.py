@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Any
 
 from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 
 from flows.recipe.recipe import OnDrift, Recipe
 from flows.recipe.stages import Stage, downstream, graph, stage_names
@@ -18,7 +19,7 @@ from infra.hashing import identity_of
 from infra.json_objects import JsonObject
 from infra.manifest import Manifest, address, split_address
 from infra.runner import Job, drift
-from infra.section import Added, External, earlier_names
+from infra.section import Added, External, ForPeople, earlier_names
 from infra.storage import ExternalFile, resolve
 from infra.store import Store
 from infra.tracking import flatten
@@ -201,10 +202,9 @@ def _replace(
 ) -> None:
     for name, description in type(section).model_fields.items():
         value = getattr(section, name)
-        added = any(isinstance(marker, Added) or marker is Added for marker in description.metadata)
-        if added and value == description.default:
+        if _is_marked(description, ForPeople) or (_is_marked(description, Added) and value == description.default):
             del config[name]
-        elif any(isinstance(marker, External) or marker is External for marker in description.metadata):
+        elif _is_marked(description, External):
             files = resolve(value) if value else []
             found = dict(zip(files, digests.of(files, elsewhere), strict=True))
             config[name] = [[file.name, digest] for file, digest in found.items()]
@@ -218,3 +218,7 @@ def _replace(
     for name, earlier in earlier_names(type(section)).items():
         if name in config:
             config[earlier] = config.pop(name)
+
+
+def _is_marked(field: FieldInfo, kind: type) -> bool:
+    return any(isinstance(marker, kind) or marker is kind for marker in field.metadata)
