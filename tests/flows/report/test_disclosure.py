@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from flows.recipe.plan import identity_config
+from flows.recipe.plan import identity_config, make_plan
 from flows.recipe.recipe import Recipe, load_recipe
 from flows.recipe.sections import DisclosureConfig
 from flows.report.disclosure import Disclosure, disclosure
@@ -23,6 +23,7 @@ from flows.run.record import RunRecord
 from flows.run.run_view import Run
 from infra.digests import DigestCache
 from infra.errors import UserError
+from infra.runner import Job
 from infra.store import LocalStore
 from pipeline.sections import ExtractConfig
 from pipeline.tasks.collected import collected
@@ -197,6 +198,20 @@ def test_a_licence_is_no_part_of_an_identity(tmp_path: Path) -> None:
 
     assert enters() == enters(licence="MIT", origin="public", link="https://example.org")
     assert "licence" not in enters()["sources"]["a"]
+
+
+def test_a_licence_is_no_reason_to_run_again(tmp_path: Path) -> None:
+    (tmp_path / "books").mkdir()
+    (tmp_path / "books" / "a.txt").write_text("text")
+    store = LocalStore(tmp_path / "store")
+
+    def planned(**said: str) -> Job:
+        sources = {"a": {"kind": "book", "paths": [str(tmp_path / "books")], **said}}
+        plan = make_plan(Recipe.model_validate({"extract": {"sources": sources}}), store)
+        return plan.stages[0].job
+
+    before, licensed = planned(), planned(licence="MIT", origin="public")
+    assert (before.identity, before.config) == (licensed.identity, licensed.config), "nor is one named as such"
 
 
 def test_what_people_say_stands_in_the_recipe(tmp_path: Path) -> None:
