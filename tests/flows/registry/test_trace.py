@@ -147,12 +147,12 @@ def test_a_text_is_traced_to_its_documents(
     store = LocalStore(Path(settings.root))
     planted = " ".join(words(4, 30).split()[3:12])
     text = f"Nobody wrote this, but {planted}, and not that."
-    with pytest.raises(UserError, match="no index of training tokens in it; add `index: {}` to the recipe"):
+    with pytest.raises(UserError, match=r"no index of training tokens in it; add `index: \{\}` to the recipe"):
         app(["trace", "--text", text], standalone_mode=False)
     (tmp_path / "index").mkdir()
     index(IndexConfig(), {"shards": tmp_path / "shards"}, tmp_path / "index")
     shutil.rmtree(tmp_path / "index" / ".work")
-    publish(store, "tokenizer", tmp_path / "tokenizer")
+    publish(store, "tokenizer", tmp_path / "tokenizer", config={})
     shutil.rmtree(store.path("shards", "shards-1"))
     publish(store, "shards", tmp_path / "shards", config={}, inputs={"tokenizer": address("tokenizer", "tokenizer-1")})
     publish(store, "index", tmp_path / "index", config={}, inputs={"shards": address("shards", "shards-1")})
