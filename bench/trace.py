@@ -52,7 +52,8 @@ def measure(folder: Path, size: int, planted: int) -> dict[str, float]:
     began = time.process_time()
     metrics = index(IndexConfig(), {"shards": folder / "shards"}, folder / "index")
     built = time.process_time() - began
-    assert metrics.tokens and metrics.index_bytes
+    assert metrics.tokens
+    assert metrics.index_bytes
     began = time.process_time()
     sources = Sources(folder / "index", folder / "shards", folder / "tokenizer")
     opened, before = time.process_time() - began, anonymous_bytes()

@@ -28,8 +28,9 @@ MOST_CHARACTERS = 50_000
 """Of a text: what stands in one document as a whole takes time by the square of its length."""
 LOOKED_AT = 1000
 """Places of a span that are looked at for different documents."""
-WORD = regex.compile(r"(?V1)[\p{Han}\p{Hiragana}\p{Katakana}]|[\w--[\p{Han}\p{Hiragana}\p{Katakana}]]+(?:['’]\w+)*")
-"""One character of a script without spaces, or letters and digits."""
+EAST_ASIAN = r"\p{Han}\p{Hiragana}\p{Katakana}"
+WORD = regex.compile(rf"(?V1)[{EAST_ASIAN}]|[\w--[_{EAST_ASIAN}]]+(?:['’][\w--[_{EAST_ASIAN}]]+)*")
+"""One character of a script without spaces, or letters and digits; underscores are marks, as tokenizers have them."""
 
 
 @dataclass(frozen=True)

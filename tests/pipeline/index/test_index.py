@@ -21,7 +21,7 @@ from pipeline.tokens.shards import shards
 from tests.pipeline.corpus import published, set_workers, words, write_documents
 from tests.pipeline.tokens.test_tokenizer import small_tokenizer
 
-ODD = "<|eos|> is plain text here, as <think> is; naïve 漢字かな交じり文 and 🙂🙃 emoji, 12345 numbers.\n\tTabs (too)."
+ODD = "<|eos|> is plain text here, as <think> is; naïve 漢字かな交じり文 and 🙂🙃 emoji, 12345 numbers.\n\tTabs (too). self._x.__init__(_y)"
 
 
 def corpus() -> dict[str, str]:
@@ -141,8 +141,16 @@ def test_pieces_of_odd_texts_are_found_whole(made: Path, names: list[str], data:
 
 def test_control_tokens_are_plain_text(sources: Sources) -> None:
     (span,) = sources.find(ODD)
-    assert span.text == ODD.removeprefix("<|").rstrip(").")  # from the first word to the last
+    assert span.text == ODD.removeprefix("<|").rstrip(")")  # from the first word to the last
     assert {document["id"] for document in span.documents} <= {"odd", "copy"}
+
+
+def test_marks_that_join_do_not_hide_a_word(sources: Sources) -> None:
+    """Tokens join "._" and "__(", but a span may begin and end between them."""
+    found = sources.find("self._x.__init__[", min_words=2)
+    assert [span.text for span in found] == ["self._x.__init"]
+    found = sources.find("(_x.__init__(_y.", min_words=3)
+    assert [span.text for span in found] == ["x.__init__(_y"]
 
 
 def test_no_span_crosses_documents(sources: Sources) -> None:
