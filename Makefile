@@ -72,7 +72,7 @@ lock: setup-tests ## requirements.lock: the locked versions with hashes, for pip
 	@$(BIN)/pip install --dry-run --ignore-installed --no-deps --quiet --report .lock.json --requirement constraints.txt
 	@$(BIN)/python infra/deploy/lock.py .lock.json > requirements.lock; status=$$?; rm -f .lock.json; exit $$status
 	@$(BIN)/python infra/deploy/closure.py all > infra/deploy/run.txt
-	@$(BIN)/python infra/deploy/closure.py all cluster operations dev | comm -23 - infra/deploy/run.txt > infra/deploy/test.txt
+	@$(BIN)/python infra/deploy/closure.py all cluster operations dev docs | comm -23 - infra/deploy/run.txt > infra/deploy/test.txt
 
 clean: ## forget the environment, the sample and every artifact
 	rm -rf $(VENV) data/sample store

@@ -3,7 +3,7 @@
     base → continued (maths text) → SFT → GRPO              accuracy rises at each step
                                      GRPO → rejection → SFT again → GRPO again (R1's four stages)
                                   → SFT on the worked solutions alone, which R1's flow has to beat
-    student → distillation, against the same student reinforced alone, and reinforced after the same SFT
+    student → distillation (→ its own answers), against the same student reinforced alone, and after the same SFT
 
 The stages are the project's own, called as the flow calls them. The general text is books, the domain GSM8K's training
 questions with their solutions (`DEEPMILL_CORPORA`); the problems are sums of a few digits, held out by question. Half
@@ -28,8 +28,16 @@ from infra.facts import StageMetrics
 from model.architecture.config import Family, ModelConfig
 from model.evaluation.evaluate import evaluate
 from model.evaluation.sections import EvaluateConfig
-from model.finetune_sections import ContinuedConfig, GrpoConfig, RejectionConfig, SftConfig
+from model.finetune_sections import (
+    ContinuedConfig,
+    GrpoConfig,
+    OnPolicyConfig,
+    ReinforcementReplayConfig,
+    RejectionConfig,
+    SftConfig,
+)
 from model.rl.grpo import grpo
+from model.rl.on_policy import on_policy
 from model.rl.rejection import rejection
 from model.sections import OptimizerKind, PretrainConfig, Schedule
 from model.training.continued import continued
@@ -150,6 +158,7 @@ def climb(scale: Scale, seed: int, root: Path, say: Callable[[str], None]) -> It
     yield rung("grpo_second", grpo, _grpo(scale, seed + 100), start="sft_second")
     yield rung("student", pretrain, _pretrain(scale, seed, _dense(scale), scale.student))
     yield rung("distill", sft, _sft(scale, seed), start="student", reasoning="rejection")
+    yield rung("on_policy", on_policy, _on_policy(scale, seed), start="distill", teacher="grpo_second")
     yield rung("student_rl", grpo, _grpo(scale, seed), start="student")
     yield rung("student_sft", sft, _sft(scale, seed), start="student")
     yield rung("student_sft_rl", grpo, _grpo(scale, seed), start="student_sft")
@@ -219,6 +228,15 @@ def _grpo(scale: Scale, seed: int) -> GrpoConfig:
         steps=scale.grpo, questions=scale.questions, group_size=scale.group, max_new_tokens=NEW_TOKENS,
         learning_rate=1e-4, beta2=0.99, warmup_steps=3, kl_weight=0.01, format_reward=0.2, accuracy_tasks=128,
         validate_every=10, seed=seed,
+    )  # fmt: skip
+
+
+def _on_policy(scale: Scale, seed: int) -> OnPolicyConfig:
+    """A fifth of the answers that reinforcement takes."""
+    return OnPolicyConfig(
+        steps=max(1, scale.grpo * scale.group // 10), questions=scale.questions, group_size=2,
+        max_new_tokens=NEW_TOKENS, learning_rate=3e-4, beta2=0.99, schedule=Schedule.COSINE, warmup_steps=8,
+        accuracy_tasks=128, seed=seed, replay=ReinforcementReplayConfig(text=0.0),
     )  # fmt: skip
 
 

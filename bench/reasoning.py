@@ -224,6 +224,7 @@ def learning(seeds: int, folder: Path, *, quick: bool) -> list[Row]:
         over_seeds("R1's flow over SFT alone", "points", gain("grpo_second", "sft"), 0.0),
         over_seeds("R1's flow over SFT on worked solutions alone", "points", gain("grpo_second", "sft_chains"), 0.0),
         over_seeds("student: distilled over reinforced alone", "points", gain("distill", "student_rl"), 0.0),
+        over_seeds("student: its own answers over distilled", "points", gain("on_policy", "distill"), 8.0),
         over_seeds("student: distilled over cold start and RL", "points", gain("distill", "student_sft_rl"), 0.0),
     ]
     return rows

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from model.architecture.transformer import Transformer
     from pipeline.reasoning.problems import Problem
+    from pipeline.tokens.chat import Turn
 
 __all__ = ["main"]
 
@@ -146,7 +147,7 @@ def turns(model: Transformer, tokenizer: Tokenizer, problems: Sequence[Problem])
     return right, later
 
 
-def _answers(model: Transformer, tokenizer: Tokenizer, chats: Sequence[Sequence[object]]) -> list[tuple[str, str]]:
+def _answers(model: Transformer, tokenizer: Tokenizer, chats: Sequence[Sequence[Turn]]) -> list[tuple[str, str]]:
     """Answer and reasoning, greedily."""
     from model.generation.generate import Sampling, generate, split_reasoning
     from pipeline.tokens.chat import chat_format

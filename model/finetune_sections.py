@@ -323,6 +323,11 @@ class OnPolicyConfig(GrpoConfig):
     """Rollouts, each followed by `minibatches` updates."""
     group_size: int = Field(4, ge=2)
     """Answers per question; different questions teach more than more answers to one."""
+    minibatches: int = Field(2, ge=1)
+    """Updates per pass over the answers of a step, each on a share of its questions."""
+    passes: Annotated[int, Added] = Field(4, ge=1)
+    """How often the answers of a step are gone through: a whole distribution at each token has more to say than one
+    update takes (docs/experiments.md)."""
     learning_rate: float = Field(1e-4, gt=0)
     """Peak learning rate."""
     kl_weight: float = Field(0.0, ge=0, le=0)

@@ -360,10 +360,10 @@ class TokenizerConfig(Section):
     adopt: ExternalPaths = ()
     """An existing tokenizer to use instead of training one: a Hugging Face folder, or a GGUF file. It keeps its chat
     template and special tokens; the marks of the reasoning are added behind its own."""
-    template: Annotated[Literal["adopted", "own"], Added()] = "adopted"
+    template: Annotated[Literal["adopted", "own"], Added] = "adopted"
     """The chat template of an adopted tokenizer: its own where it has one, or (`own`) Deepmill's, whose control tokens
     are added too."""
-    llama_cpp: Annotated[bool, Added()] = True
+    llama_cpp: Annotated[bool, Added] = True
     """Refuse an adopted tokenizer that cuts text in a way which llama.cpp has no name for; false leaves GGUF files
     out."""
 

@@ -46,6 +46,8 @@ SLOW = (
     "tests/model/training/test_layouts.py",
     "tests/model/training/test_replay.py::test_two_ranks",
     "tests/model/training/test_training.py::test_a_killed_run",
+    "tests/pipeline/dedup/test_shingles.py::test_every_character",
+    "tests/pipeline/test_growth.py",
     "tests/pipeline/test_hostile.py",
     "tests/pipeline/sample/test_sample.py",
     "tests/pipeline/tokens/test_encoder.py::test_every_character",

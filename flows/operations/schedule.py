@@ -5,8 +5,12 @@ from __future__ import annotations
 import uuid
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from flows.run.server_settings import ServerSettings
+
+if TYPE_CHECKING:
+    import httpx
 
 __all__ = ["Coming", "coming_runs"]
 
@@ -56,12 +60,9 @@ def coming_runs(servers: ServerSettings) -> list[Coming] | None:
         return None
 
 
-def _show_token(client: object) -> None:
+def _show_token(client: httpx.Client) -> None:
     """Prefect takes no order without a token against forged requests, unless that check is off."""
-    import httpx
-
-    assert isinstance(client, httpx.Client)
     name = str(uuid.uuid4())
     answer = client.get("/csrf-token", params={"client": name})
     if answer.is_success:
-        client.headers |= {"Prefect-Csrf-Client": name, "Prefect-Csrf-Token": answer.json()["token"]}
+        client.headers.update({"Prefect-Csrf-Client": name, "Prefect-Csrf-Token": answer.json()["token"]})

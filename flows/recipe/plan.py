@@ -201,7 +201,8 @@ def _replace(
 ) -> None:
     for name, description in type(section).model_fields.items():
         value = getattr(section, name)
-        if any(marker is Added for marker in description.metadata) and value == description.default:
+        added = any(isinstance(marker, Added) or marker is Added for marker in description.metadata)
+        if added and value == description.default:
             del config[name]
         elif any(isinstance(marker, External) or marker is External for marker in description.metadata):
             files = resolve(value) if value else []

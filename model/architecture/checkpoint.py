@@ -26,6 +26,7 @@ from infra.errors import UserError
 from infra.json_objects import read_object
 from model.architecture.config import ModelConfig
 from model.architecture.gguf_checkpoint import is_gguf, read_gguf
+from model.architecture.skeleton import skeleton
 from model.architecture.transformer import Transformer
 
 __all__ = ["TOKENIZER_FILES", "from_hf_names", "load_config", "load_model", "save_model", "to_hf_names"]
@@ -171,8 +172,7 @@ def load_model(folder: Path, *, prediction: bool = False) -> Transformer:
         weights = _read_weights(folder)
     weights = {name: weight for name, weight in weights.items() if not _is_left_out(name, left_out)}
     weights = {name: weight.float() for name, weight in from_hf_names(weights).items()}
-    with torch.device("meta"):
-        model = Transformer(config)
+    model = skeleton(config)
     if config.tie_word_embeddings:
         weights.setdefault("lm_head.weight", weights["model.embed_tokens.weight"])
     try:

@@ -95,7 +95,7 @@ class ModelConfig(Section):
     """Query heads."""
     num_key_value_heads: int | None = Field(None, ge=1)
     """Key and value heads of plain attention; as many as query heads when empty. Latent attention ignores it."""
-    head_dim: Annotated[int | None, Added()] = Field(None, ge=2, multiple_of=2)
+    head_dim: Annotated[int | None, Added] = Field(None, ge=2, multiple_of=2)
     """Width of one head of plain attention; hidden_size / num_attention_heads when empty."""
     q_lora_rank: int | None = Field(None, ge=1)
     """Rank of the query compression of latent attention; none when empty."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from infra.errors import UserError
+from model.architecture.skeleton import skeleton
 from model.architecture.transformer import Transformer
 from pipeline.tokens.adopt import read_foreign
 
@@ -46,8 +47,7 @@ def fit_vocabulary(model: Transformer, checkpoint: Path, tokenizer: Path) -> Tra
     for name in ("model.embed_tokens.weight", "lm_head.weight"):
         rows_VD = weights[name]
         weights[name] = torch.cat((rows_VD, rows_VD.mean(0, keepdim=True).expand(size - known, -1)))
-    with torch.device("meta"):
-        grown = Transformer(model.config.model_copy(update={"vocab_size": size}))
+    grown = skeleton(model.config.model_copy(update={"vocab_size": size}))
     grown.load_state_dict(weights, assign=True)
     if grown.config.tie_word_embeddings:
         grown.lm_head.weight = grown.model.embed_tokens.weight

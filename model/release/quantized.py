@@ -24,6 +24,7 @@ from infra.errors import UserError
 from infra.json_objects import JsonObject, read_object
 from model.architecture.checkpoint import TOKENIZER_FILES, load_config, write_json
 from model.architecture.config import ModelConfig
+from model.architecture.skeleton import skeleton
 from model.architecture.transformer import Transformer
 from model.release.grid import GROUP, Grid, dequantize, pack, round_to_nearest, unpack
 from model.release.units import Role, role_of, units
@@ -145,8 +146,7 @@ def read_units(folder: Path) -> tuple[ModelConfig, dict[str, Unit]]:
 def load_quantized(folder: Path) -> Transformer:
     """The model with its weights worked out in fp32, in eval mode: the very numbers that the blocks stand for."""
     config, stored = read_units(folder)
-    with torch.device("meta"):
-        model = Transformer(config)
+    model = skeleton(config)
     model.to_empty(device="cpu")
     if config.tie_word_embeddings:
         model.lm_head.weight = model.model.embed_tokens.weight

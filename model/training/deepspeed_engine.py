@@ -19,6 +19,7 @@ from torch import Tensor
 
 from model.architecture.devices import own_device
 from model.architecture.output import Learned
+from model.architecture.skeleton import skeleton
 from model.architecture.transformer import Transformer
 from model.sections import TrainingConfig
 from model.training.balance import GateWatch
@@ -305,8 +306,7 @@ class DeepSpeedEngine:
             weights[plain_name(name)] = buffer.detach().cpu().clone()
         if self._plain.tie_word_embeddings:
             weights["lm_head.weight"] = weights["model.embed_tokens.weight"]
-        with torch.device("meta"):
-            model = Transformer(self._plain)
+        model = skeleton(self._plain)
         model.load_state_dict(weights, assign=True)
         if self._plain.tie_word_embeddings:
             model.lm_head.weight = model.model.embed_tokens.weight

@@ -192,8 +192,10 @@ def adapt(model: Transformer, config: LoraConfig, seed: int) -> Adapters:
     adapters = Adapters(model, config)
     generator = torch.Generator().manual_seed(seed)
     for _, module in list(_targets(model, config)):
-        kind = AdaptedExperts if isinstance(module, RoutedExperts) else AdaptedLinear
-        kind.take(module, config, generator)
+        if isinstance(module, RoutedExperts):
+            AdaptedExperts.take(module, config, generator)
+        elif isinstance(module, nn.Linear):
+            AdaptedLinear.take(module, config, generator)
     if not any(True for _ in adapters.modules()):
         raise UserError(f"lora.targets: the model has no {' or '.join(config.targets)} to adapt")
     if config.adapter:
@@ -232,6 +234,9 @@ def _targets(model: Transformer, config: LoraConfig) -> Iterator[tuple[str, nn.M
 class HeldWeight(nn.Module):
     """A frozen weight [..., O, I], as it is or in codes, which checkpoints leave out: they follow from the start."""
 
+    codes: Tensor
+    scales: Tensor
+
     def __init__(self, weight: Tensor, held: Held) -> None:
         super().__init__()
         self.shape = weight.shape
@@ -258,7 +263,7 @@ class HeldWeight(nn.Module):
         """The weight."""
         if self.held is Held.FP32:
             return self.plain
-        codes: Tensor = self.codes
+        codes = self.codes
         if self.held is Held.Q4_0:
             codes = torch.stack((codes & 15, codes >> 4), -1).flatten(-2).to(torch.int8) - 8
         return (codes.unflatten(-1, (-1, GROUP)).float() * self.scales.float()[..., None]).view(self.shape)

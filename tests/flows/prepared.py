@@ -95,5 +95,7 @@ def _answers(url: str) -> bool:
 
 
 def _quiet() -> dict[str, str]:
+    """Without the services that make and mend scheduled runs, as a run's own server is without them: these poll."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
-    return kept | {"DO_NOT_TRACK": "true", "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
+    told = {"DO_NOT_TRACK": "true", "PREFECT_SERVER_ANALYTICS_ENABLED": "false", "PREFECT__SERVER_EPHEMERAL": "1"}
+    return kept | told

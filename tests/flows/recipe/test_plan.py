@@ -6,7 +6,7 @@ import hashlib
 import json
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
 
@@ -18,7 +18,10 @@ from infra.digests import DigestCache
 from infra.errors import UserError
 from infra.fingerprint import fingerprint
 from infra.manifest import Manifest, record_files
+from infra.section import Added, Section
 from infra.store import LocalStore
+from model.architecture.config import ModelConfig
+from pipeline.sections import TokenizerConfig
 from tests.flows.tiny import write_recipe
 
 
@@ -195,3 +198,19 @@ def test_a_session_takes_over_the_plan_of_the_command(
         assert made == []
         with session.open_session(loaded, restart_from="sft"):
             assert made == [loaded.name]  # another question
+
+
+@pytest.mark.parametrize("marker", [Added, Added()], ids=["class", "instance"])
+def test_a_key_that_came_later_is_no_part_of_an_identity_at_its_default(marker: object) -> None:
+    class Later(Section):
+        old: int = 1
+        new: Annotated[int, marker] = 2
+
+    assert identity_config(Later(), DigestCache(None), {}) == {"old": 1}
+    assert identity_config(Later(new=3), DigestCache(None), {}) == {"old": 1, "new": 3}
+
+
+def test_keys_for_models_from_elsewhere_came_later() -> None:
+    """Artifacts of before are found: the sections of a recipe without such a model are what they were."""
+    assert "head_dim" not in identity_config(ModelConfig(), DigestCache(None), {})
+    assert not {"template", "llama_cpp"} & identity_config(TokenizerConfig(), DigestCache(None), {}).keys()

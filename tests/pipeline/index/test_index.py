@@ -21,7 +21,10 @@ from pipeline.tokens.shards import shards
 from tests.pipeline.corpus import published, set_workers, words, write_documents
 from tests.pipeline.tokens.test_tokenizer import small_tokenizer
 
-ODD = "<|eos|> is plain text here, as <think> is; naïve 漢字かな交じり文 and 🙂🙃 emoji, 12345 numbers.\n\tTabs (too). self._x.__init__(_y)"
+ODD = (
+    "<|eos|> is plain text here, as <think> is; naïve 漢字かな交じり文 and 🙂🙃 emoji, 12345 numbers."
+    "\n\tTabs (too). self._x.__init__(_y)"
+)
 
 
 def corpus() -> dict[str, str]:

@@ -1,0 +1,29 @@
+"""A model of shapes alone, for weights that are read from somewhere."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch.overrides import TorchFunctionMode
+
+from model.architecture.config import ModelConfig
+from model.architecture.transformer import Transformer
+
+__all__ = ["skeleton"]
+
+
+def skeleton(config: ModelConfig) -> Transformer:
+    """The model on the meta device, of shapes without numbers; ``load_state_dict(assign=True)`` gives it weights."""
+    with torch.device("meta"), _NothingDrawn():
+        return Transformer(config)
+
+
+class _NothingDrawn(TorchFunctionMode):
+    """Torch draws for the meta device by way of its compiler, whose import takes a second of a processor."""
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        given = kwargs or {}
+        if function.__name__ in ("normal_", "kaiming_uniform_", "uniform_"):
+            return args[0] if args else given["tensor"]
+        return function(*args, **given)
