@@ -13,7 +13,20 @@ from rich.console import Console
 from rich.markup import escape
 from typer.exceptions import TyperException
 
-from flows.commands import compare, corpus, models, recipes, rejects, runs, serve, servers, study, trace, upkeep
+from flows.commands import (
+    compare,
+    corpus,
+    disclose,
+    models,
+    recipes,
+    rejects,
+    runs,
+    serve,
+    servers,
+    study,
+    trace,
+    upkeep,
+)
 from flows.commands.app import app
 from flows.commands.usage import usage_message
 from infra.errors import DeepmillError
@@ -24,7 +37,7 @@ __all__ = ["COMMANDS", "app", "main"]
 
 COMMANDS = {
     "Runs": (runs, recipes, corpus, rejects, trace, study),
-    "Models": (models, serve, compare),
+    "Models": (models, serve, compare, disclose),
     "Servers and upkeep": (servers, upkeep),
 }
 """The groups of commands, by their heading in the help."""

@@ -9,7 +9,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
-__all__ = ["Added", "External", "ExternalPaths", "Formerly", "Section", "earlier_names"]
+__all__ = ["Added", "External", "ExternalPaths", "ForPeople", "Formerly", "Section", "earlier_names"]
 
 
 log = logging.getLogger("deepmill.recipe")
@@ -48,6 +48,10 @@ class Added:
     """Marks a field that came after artifacts had been made: at its default it is no part of an identity, so that they
     are still found.
     """
+
+
+class ForPeople:
+    """Marks a field that only people read, such as a licence: it is no part of an identity, whatever it says."""
 
 
 class Formerly:

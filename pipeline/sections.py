@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
-from infra.section import Added, ExternalPaths, Section
+from infra.section import Added, ExternalPaths, ForPeople, Section
 
 __all__ = [
     "BookSource",
@@ -21,12 +21,14 @@ __all__ = [
     "JsonlSource",
     "LossLimits",
     "OnDamaged",
+    "Origin",
     "ParquetSource",
     "Profile",
     "ReasoningConfig",
     "ReasoningTask",
     "ShardsConfig",
     "Source",
+    "Stated",
     "TokenizerConfig",
     "WebSource",
     "WikiSource",
@@ -79,7 +81,39 @@ class Profile(StrEnum):
     """Source code: byte for byte, or not at all."""
 
 
-class WebSource(Section):
+class Origin(StrEnum):
+    """How a text was come by, in the words of the European Commission's template for summaries of training content."""
+
+    NOT_STATED = ""
+    """Nobody has said."""
+    PUBLIC = "public"
+    """A data set that anyone may get (2.1)."""
+    LICENSED = "licensed"
+    """Licensed from its rightsholders for money or otherwise (2.2.1)."""
+    PRIVATE = "private"
+    """Had from others, and not public (2.2.2)."""
+    CRAWLED = "crawled"
+    """Crawled by the provider or on its behalf (2.3)."""
+    USERS = "users"
+    """What users of the provider's services wrote (2.4)."""
+    SYNTHETIC = "synthetic"
+    """Made by a program or a model (2.5)."""
+    OTHER = "other"
+    """None of these (2.6)."""
+
+
+class Stated(Section):
+    """What people say of a text. It changes nothing of what is made of it, and `deepmill disclose` tells it."""
+
+    licence: Annotated[str, ForPeople] = ""
+    """Of the texts, as SPDX writes it (CC-BY-SA-4.0), or in words."""
+    origin: Annotated[Origin, ForPeople] = Origin.NOT_STATED
+    """How the texts were come by: public, licensed, private, crawled, users, synthetic or other."""
+    link: Annotated[str, ForPeople] = ""
+    """Where they can be had, or who owns them."""
+
+
+class WebSource(Stated):
     """Crawled pages: WARC files (responses) or WET files (text), plain or compressed (gzip, Zstandard)."""
 
     kind: Literal["web"] = "web"
@@ -98,7 +132,7 @@ class WebSource(Section):
     """Least characters of text; shorter pages are rejected."""
 
 
-class WikiSource(Section):
+class WikiSource(Stated):
     """MediaWiki XML dumps, plain, gzip or bzip2."""
 
     kind: Literal["wiki"] = "wiki"
@@ -122,7 +156,7 @@ class WikiSource(Section):
     """Least characters of an article; shorter ones are rejected."""
 
 
-class BookSource(Section):
+class BookSource(Stated):
     """Books as plain text, HTML, Markdown or RTF, plain or compressed, or as EPUB; Project Gutenberg's header and
     licence are taken off."""
 
@@ -157,7 +191,7 @@ class BookSource(Section):
         return value
 
 
-class CodeSource(Section):
+class CodeSource(Stated):
     """Source code: files of programming languages, also within tar and zip archives (wheels, source distributions)."""
 
     kind: Literal["code"] = "code"
@@ -184,7 +218,7 @@ class CodeSource(Section):
     """Least characters of a file; shorter ones are rejected."""
 
 
-class JsonlSource(Section):
+class JsonlSource(Stated):
     """One JSON object per line, plain, gzip or bzip2."""
 
     kind: Literal["jsonl"] = "jsonl"
@@ -202,7 +236,7 @@ class JsonlSource(Section):
     """Least characters of text; shorter records are rejected."""
 
 
-class ParquetSource(Section):
+class ParquetSource(Stated):
     """One document per row."""
 
     kind: Literal["parquet"] = "parquet"
@@ -220,7 +254,7 @@ class ParquetSource(Section):
     """Least characters of text; shorter rows are rejected."""
 
 
-class DatasetSource(Section):
+class DatasetSource(Stated):
     """A data set in a folder as the Hugging Face Hub keeps them: Parquet, Arrow, JSON lines or CSV files by split."""
 
     kind: Literal["dataset"] = "dataset"
@@ -280,7 +314,7 @@ class ReasoningTask(Section):
     """Options of the data set: how hard its questions are."""
 
 
-class ReasoningConfig(Section):
+class ReasoningConfig(Stated):
     """Which verifiable reasoning tasks are generated."""
 
     tasks: tuple[ReasoningTask, ...] = (
@@ -316,7 +350,7 @@ class ReasoningConfig(Section):
     """Of the tasks and their order."""
 
 
-class ConversationsConfig(Section):
+class ConversationsConfig(Stated):
     """Conversations of several turns that fine-tuning learns from besides (`sft.replay.conversations`)."""
 
     files: ExternalPaths = Field(min_length=1)

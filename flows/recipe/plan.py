@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Any
 
 from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 
 from flows.recipe.recipe import OnDrift, Recipe
 from flows.recipe.stages import Stage, downstream, graph, stage_names
@@ -18,7 +19,7 @@ from infra.hashing import identity_of
 from infra.json_objects import JsonObject
 from infra.manifest import Manifest, address, split_address
 from infra.runner import Job, drift
-from infra.section import Added, External, earlier_names
+from infra.section import Added, External, ForPeople, earlier_names
 from infra.storage import ExternalFile, resolve
 from infra.store import Store
 from infra.tracking import flatten
@@ -103,7 +104,7 @@ def make_plan(recipe: Recipe, store: Store, *, restart_from: str | None = None) 
                 version=row.version,
                 identity=identity,
                 entrypoint=row.entrypoint,
-                config=section.model_dump(mode="json"),
+                config=_without_words(section),
                 inputs=inputs,
                 external=external,
                 execution=execution,
@@ -191,7 +192,7 @@ def identity_config(
     section: BaseModel, digests: DigestCache, external: dict[str, str], elsewhere: Take | None = None
 ) -> JsonObject:
     """A section as it enters an identity: contents stand in for external paths. Fills `external` path by path."""
-    config: JsonObject = section.model_dump(mode="json")
+    config = _without_words(section)
     _replace(section, config, digests, external, elsewhere)
     return config
 
@@ -201,10 +202,11 @@ def _replace(
 ) -> None:
     for name, description in type(section).model_fields.items():
         value = getattr(section, name)
-        added = any(isinstance(marker, Added) or marker is Added for marker in description.metadata)
-        if added and value == description.default:
+        if name not in config:
+            continue
+        if _is_marked(description, Added) and value == description.default:
             del config[name]
-        elif any(isinstance(marker, External) or marker is External for marker in description.metadata):
+        elif _is_marked(description, External):
             files = resolve(value) if value else []
             found = dict(zip(files, digests.of(files, elsewhere), strict=True))
             config[name] = [[file.name, digest] for file, digest in found.items()]
@@ -218,3 +220,27 @@ def _replace(
     for name, earlier in earlier_names(type(section)).items():
         if name in config:
             config[earlier] = config.pop(name)
+
+
+def _without_words(section: BaseModel) -> JsonObject:
+    """A section as JSON, without what only people read: no stage is given it, so no stage can depend on it."""
+    config: JsonObject = section.model_dump(mode="json")
+    _drop_words(section, config)
+    return config
+
+
+def _drop_words(section: BaseModel, config: JsonObject) -> None:
+    for name, description in type(section).model_fields.items():
+        value = getattr(section, name)
+        if _is_marked(description, ForPeople):
+            del config[name]
+        elif isinstance(value, BaseModel):
+            _drop_words(value, config[name])
+        elif isinstance(value, Mapping):
+            for key, item in value.items():
+                if isinstance(item, BaseModel):
+                    _drop_words(item, config[name][key])
+
+
+def _is_marked(field: FieldInfo, kind: type) -> bool:
+    return any(isinstance(marker, kind) or marker is kind for marker in field.metadata)

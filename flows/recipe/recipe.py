@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from flows.recipe.sections import PromoteConfig, RegistryConfig
+from flows.recipe.sections import DisclosureConfig, PromoteConfig, RegistryConfig
 from infra.errors import UserError
 from infra.execution import Layout
 from infra.json_objects import JsonObject
@@ -124,6 +124,8 @@ class Recipe(Section):
     """A version in MLflow's registry."""
     promote: PromoteConfig = PromoteConfig()
     """The gates before the champion."""
+    disclosure: DisclosureConfig = DisclosureConfig()
+    """What only people can say of the model and its data; no part of any identity."""
 
     @model_validator(mode="before")
     @classmethod

@@ -32,6 +32,7 @@ from flows.registry.files import WEIGHTS, file_tags, logged_digests
 from flows.registry.gates import Gate
 from flows.registry.lock import registry_lock
 from flows.registry.names import has_model
+from flows.report.disclosure_pages import licences
 from flows.run.record import GateRecord
 from infra.errors import UserError
 from infra.manifest import Manifest, split_address
@@ -124,7 +125,7 @@ def _create_version(session: Session, client: MlflowClient, name: str, manifest:
         info.model_uri,
         run_id=run_id,
         model_id=info.model_id,
-        description=(folder / "MODEL_CARD.md").read_text(encoding="utf-8"),
+        description=(folder / "MODEL_CARD.md").read_text(encoding="utf-8") + licences(session.recipe.extract.sources),
         tags={
             IDENTITY: manifest.identity,
             "deepmill.run_id": session.run_id,

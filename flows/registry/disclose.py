@@ -1,0 +1,52 @@
+"""From a model or a run to what can be said of its training data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from flows.recipe.recipe import load_recipe
+from flows.registry.names import parse_name, registered_version, resolve
+from flows.report.disclosure import disclosure
+from flows.report.disclosure_pages import write_disclosure
+from flows.run.record import RunRecord, find_record
+from flows.run.run_view import Run
+from infra.errors import UserError
+from infra.open_store import open_store
+from infra.settings import Settings
+from infra.store import Store
+
+__all__ = ["disclose"]
+
+RUN_ID = "deepmill.run_id"
+"""Tag of a registered version: the run that made it."""
+
+
+def disclose(settings: Settings, name: str, recipe: str = "", to: Path | None = None) -> list[Path]:
+    """Write what can be said of the training data behind `name`: a run, MODEL@ALIAS or MODEL/VERSION.
+
+    Args:
+        recipe: a preset or file whose `disclosure` and licences are taken instead of those of the run's own recipe.
+        to: the folder; beside the run's record when left out.
+
+    Raises:
+        UserError: there is no such model, run or recipe, or the store has nothing of its corpus.
+    """
+    store = open_store(settings)
+    record = _record(settings, store, name)
+    stated = load_recipe(recipe).model_dump(mode="json") if recipe else None
+    folder = to or store.local / "runs" / f"{record.run_id}.disclosure"
+    return write_disclosure(disclosure(Run(record, store), stated), folder)
+
+
+def _record(settings: Settings, store: Store, name: str) -> RunRecord:
+    if not name or any(run.startswith(name) for run in store.runs()):
+        return find_record(store, name)
+    from infra.tracking import registry_client
+
+    client = registry_client(settings)
+    parsed = parse_name(name)
+    version = resolve(client, parsed)
+    run_id = registered_version(client, parsed.model, version).tags.get(RUN_ID)
+    if run_id not in store.runs():
+        raise UserError(f"{name}: its run {run_id or '(not recorded)'} is not in {store.address}; is --root its store?")
+    return find_record(store, run_id)
