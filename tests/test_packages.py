@@ -29,6 +29,7 @@ ORDER = {
     "pipeline": (
         *(
             "inventory",
+            "index",
             "extract",
             "recall",
             "sample",

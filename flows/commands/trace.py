@@ -2,31 +2,87 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
 from rich.table import Table
 
 from flows.commands.app import RootOption, app, console, settings_for
+from infra.errors import UserError
+from infra.settings import Settings
+from infra.units import count, plural, printable
+
+if TYPE_CHECKING:
+    from pipeline.index.spans import Span
 
 
 @app.command()
 def trace(
-    model: Annotated[str, typer.Argument(help="MODEL@ALIAS, MODEL/VERSION, or a run.")],
+    model: Annotated[
+        str, typer.Argument(help="MODEL@ALIAS, MODEL/VERSION, or a run; with --text, when left out, the latest index.")
+    ] = "",
     step: Annotated[int, typer.Option("--step", "-n", min=0, help="Of its pretraining, from 0.")] = 0,
+    text: Annotated[str | None, typer.Option("--text", "-t", help="A text to look for; - reads it.")] = None,
+    min_words: Annotated[int, typer.Option(min=1, help="Fewest words of a span of the text.")] = 5,
+    documents: Annotated[int, typer.Option(min=1, max=100, help="Most documents shown of a span.")] = 5,
+    spans: Annotated[int, typer.Option(min=1, help="Most spans shown, the longest.")] = 10,
     root: RootOption = None,
 ) -> None:
-    """Which documents, from which addresses, a training step learned from."""
+    """Which documents, from which addresses, a training step learned from; or in which a text stands.
+
+    `--text` wants a recipe with the stage `index`.
+    """
+    settings = settings_for(root)
+    if text is not None:
+        _of_text(settings, model, sys.stdin.read() if text == "-" else text, min_words, documents, spans)
+    elif model:
+        _of_step(settings, model, step)
+    else:
+        raise UserError("trace: name a model or a run, and a --step of its pretraining or a --text")
+
+
+def _of_step(settings: Settings, model: str, step: int) -> None:
     from flows.registry.trace import trace as find
 
-    found = find(settings_for(root), model, step)
+    found = find(settings, model, step)
     console.print(
         f"[dim]pretrain {found.identity}, step {found.step} of {found.steps}, after {found.epochs:.3f} epochs[/]\n"
     )
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for column in ("row", "document", "source", "address"):
-        table.add_column(column, overflow="fold", justify="right" if column == "row" else "left")
+    table = _table("row", "document", "source", "address")
     for document in found.documents:
         table.add_row(*(escape(str(document[key])) for key in ("row", "id", "source", "url")))
     console.print(table)
+
+
+def _of_text(settings: Settings, model: str, text: str, min_words: int, documents: int, most: int) -> None:
+    from flows.registry.sources import text_sources
+
+    where = text_sources(settings, model)
+    found = where.sources.find(text, min_words=min_words, documents=documents)
+    longest = sorted(found, key=lambda span: (-span.words, span.begin))[:most]
+    console.print(f"[dim]index {where.identity}, {count(where.tokens)} tokens[/]")
+    if not found:
+        console.print(f"No {plural(min_words, 'word')} in a row of this text stand in the training tokens.")
+    _print_spans(longest)
+    if left := len(found) - len(longest):
+        console.print(f"\n[dim]and {plural(left, 'span')} more; --spans shows them[/]")
+
+
+def _print_spans(spans: Sequence[Span]) -> None:
+    for span in spans:
+        told = f"{plural(span.words, 'word')}, in {plural(span.places, 'place')}"
+        console.print(f"\n[bold]{escape(' '.join(printable(span.text).split()))}[/]\n[dim]{told}[/]", soft_wrap=True)
+        table = _table("document", "source", "address")
+        for document in span.documents:
+            table.add_row(*(escape(document[key]) for key in ("id", "source", "url")))
+        console.print(table)
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for column in columns:
+        table.add_column(column, overflow="fold", justify="right" if column == "row" else "left")
+    return table

@@ -35,6 +35,7 @@ from pipeline.sections import (
     ConversationsConfig,
     DecontaminateConfig,
     ExtractConfig,
+    IndexConfig,
     ReasoningConfig,
     ShardsConfig,
     TokenizerConfig,
@@ -87,6 +88,8 @@ class Recipe(Section):
     """Byte-level BPE."""
     shards: ShardsConfig = ShardsConfig()
     """Packed token rows in Parquet."""
+    index: IndexConfig | None = None
+    """Where any text stands in the training tokens (`deepmill trace --text`); left out unless it is given."""
     pretrain: PretrainConfig | None = PretrainConfig()
     """The base model; null leaves it out, as `start` does."""
     student: PretrainConfig | None = None

@@ -20,6 +20,7 @@ from model.facts.training import (
     StartMetrics,
 )
 from pipeline.dedup.removed import DecontaminateMetrics
+from pipeline.index.card import IndexMetrics
 from pipeline.reasoning.conversations import ConversationsMetrics
 from pipeline.reasoning.problems import ReasoningMetrics
 from pipeline.recall.rounds import RecallMetrics
@@ -167,6 +168,15 @@ STAGES: tuple[Stage, ...] = (
         2,
         "packed token rows",
         ShardMetrics,
+    ),
+    Stage(
+        "index",
+        Family.CORPUS,
+        "pipeline.index.stage:index",
+        (read("shards"),),
+        1,
+        "where a text stands in them",
+        IndexMetrics,
     ),
     Stage(
         "pretrain",

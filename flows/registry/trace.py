@@ -17,7 +17,7 @@ from infra.store import Store
 if TYPE_CHECKING:
     from pipeline.tokens.reader import TracedDocument
 
-__all__ = ["Trace", "trace"]
+__all__ = ["Trace", "lineage", "trace"]
 
 LINEAGE = "deepmill.lineage"
 """Tag of a registered version: the identity of the artifact of each stage."""
@@ -67,21 +67,25 @@ def trace(settings: Settings, name: str, step: int) -> Trace:
 
 
 def _pretraining(settings: Settings, store: Store, name: str) -> Manifest:
-    identity = _identity(settings, store, name)
+    identity = lineage(settings, store, name, "pretrain")
     manifest = store.find("pretrain", identity) if identity else None
     if manifest is None:
         raise UserError(f"{name}: its pretraining is not in {store.address}; is --root the store it was made in?")
     return manifest
 
 
-def _identity(settings: Settings, store: Store, name: str) -> str | None:
-    """Of the `pretrain` artifact; None where the run has none."""
+def lineage(settings: Settings, store: Store, name: str, stage: str) -> str | None:
+    """Identity of the artifact of `stage` behind a run, MODEL@ALIAS or MODEL/VERSION; None where it has none.
+
+    Raises:
+        UserError: there is no such model or run.
+    """
     if any(run.startswith(name) for run in store.runs()):
-        return find_record(store, name).stages.get("pretrain", StageRecord()).identity or None
+        return find_record(store, name).stages.get(stage, StageRecord()).identity or None
     from infra.tracking import registry_client
 
     client = registry_client(settings)
     parsed = parse_name(name)
     version = resolve(client, parsed)
     tags = registered_version(client, parsed.model, version).tags
-    return dict(json.loads(tags.get(LINEAGE, "{}"))).get("pretrain")
+    return dict(json.loads(tags.get(LINEAGE, "{}"))).get(stage)

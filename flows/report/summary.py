@@ -40,6 +40,7 @@ from model.facts.training import (
     StartMetrics,
     TrainingMetrics,
 )
+from pipeline.index.card import IndexMetrics
 from pipeline.reasoning.conversations import ConversationsMetrics
 from pipeline.reasoning.problems import ReasoningMetrics
 from pipeline.recall.rounds import RecallMetrics
@@ -160,6 +161,14 @@ def _(found: ReasoningMetrics, stage: StageView, run: Run) -> Iterator[str]:
     known = [f"{count(value)} {split}" for split, value in splits if value is not None]
     if known:
         yield f"problems: {', '.join(known)}"
+
+
+@_phrases.register
+def _(found: IndexMetrics, stage: StageView, run: Run) -> Iterator[str]:
+    if found.tokens is not None:
+        yield f"{plural(found.tokens, 'token')} of {plural(found.documents or 0, 'document')}"
+    if found.index_bytes is not None:
+        yield f"{size(found.index_bytes)} in {plural(found.pieces or 0, 'piece')}"
 
 
 @_phrases.register

@@ -26,7 +26,8 @@ import pyarrow.parquet as pq
 import torch
 
 from infra.errors import UserError
-from pipeline.tokens.card import CARD, IndexFile, ShardFile, ShardsCard, read_card
+from pipeline.tokens.card import ShardFile
+from pipeline.tokens.names import DocumentNames, card_of, open_file
 from pipeline.tokens.rows import checksum, open_files
 
 __all__ = ["MIXTURE_PERIOD", "Batch", "ShardReader", "TracedDocument", "permute"]
@@ -52,12 +53,6 @@ class TracedDocument(TypedDict):
     row: int
     index: int
     """Of the document among all of the split."""
-    id: str
-    url: str
-    source: str
-
-
-class _Named(TypedDict):
     id: str
     url: str
     source: str
@@ -125,7 +120,7 @@ class ShardReader:
         self.split = split
         self.global_batch = global_batch
         self.seed = seed
-        self.card = _card_of(self.folder)
+        self.card = card_of(self.folder)
         if split not in self.card.splits:
             raise ValueError(f"no split {split!r} in {self.folder}; there are {', '.join(sorted(self.card.splits))}")
         if global_batch < 1:
@@ -278,14 +273,14 @@ class ShardReader:
             UserError: a file is missing, or not the one that the card describes.
         """
         found: list[TracedDocument] = []
-        index = _Index(self.folder, self.card.documents.files)
+        index = DocumentNames(self.folder, self.card.documents.files)
         groups: dict[tuple[int, int], Any] = {}
         for row in self.step_rows(step):
             stored, piece = divmod(row, self._pieces)
             file = int(np.searchsorted(self._first, stored, side="right")) - 1
             group, place = divmod(stored - int(self._first[file]), self.card.rows_per_group)
             if (file, group) not in groups:
-                with _open(self.folder, self._entries[file].name) as handle:
+                with open_file(self.folder, self._entries[file].name) as handle:
                     groups[file, group] = pq.ParquetFile(handle).read_row_group(group, ["documents", "offsets"])
             here = groups[file, group].slice(place, 1).to_pylist()[0]
             begin, end = piece * self.sequence_length, (piece + 1) * self.sequence_length
@@ -294,46 +289,3 @@ class ShardReader:
                 if first < end and last > begin:
                     found.append(TracedDocument(row=row, index=number, **index[number]))
         return found
-
-
-class _Index:
-    """Documents by their index; the files that were asked for are kept."""
-
-    def __init__(self, folder: str, files: Sequence[IndexFile]) -> None:
-        self.folder, self.files = folder, files
-        self.first = np.concatenate(([0], np.cumsum([file.rows for file in files], dtype=np.int64)))
-        self.tables: dict[int, Any] = {}
-
-    def __getitem__(self, index: int) -> _Named:
-        file = int(np.searchsorted(self.first, index, side="right")) - 1
-        if file not in self.tables:
-            with _open(self.folder, self.files[file].name) as handle:
-                found = hashlib.file_digest(handle, "sha256").hexdigest()
-                if found != self.files[file].sha256:
-                    raise UserError(
-                        f"{self.folder}/{self.files[file].name}: damaged (its checksum differs from shards.json); "
-                        "make the shards again"
-                    )
-                handle.seek(0)
-                self.tables[file] = pq.ParquetFile(handle).read(["id", "url", "source"])
-        entry: _Named = self.tables[file].slice(index - int(self.first[file]), 1).to_pylist()[0]
-        return entry
-
-
-def _open(folder: str, name: str) -> Any:
-    """A file of the artifact, for reading."""
-    try:
-        if "://" in folder:
-            import fsspec
-
-            return fsspec.open(f"{folder.rstrip('/')}/{name}", "rb").open()
-        return Path(folder, name).open("rb")
-    except FileNotFoundError:
-        raise UserError(f"{folder}/{name}: missing; make the shards again") from None
-
-
-def _card_of(folder: str) -> ShardsCard:
-    if "://" not in folder and not Path(folder, CARD).is_file():
-        raise UserError(f"{folder}: no {CARD}; this is not a shards artifact")
-    with _open(folder, CARD) as handle:
-        return read_card(handle.read(), f"{folder}/{CARD}")

@@ -35,7 +35,7 @@ def test_it_holds_every_file_that_is_no_code(site: Path) -> None:
 
 @pytest.mark.timeout(600)
 def test_it_runs_a_recipe_and_draws_its_report(site: Path, tmp_path: Path) -> None:
-    write_recipe(tmp_path, **dict.fromkeys(AFTER_THE_CORPUS))
+    write_recipe(tmp_path, **dict.fromkeys(AFTER_THE_CORPUS), index={})
     made = deepmill(site, tmp_path, "run", "tiny.yaml")
     assert made.returncode == 0, made.stderr + made.stdout
     assert "completed" in made.stdout

@@ -14,7 +14,8 @@ from infra.errors import UserError
 from infra.manifest import Manifest, address, record_files
 from infra.settings import Settings
 from infra.store import LocalStore
-from pipeline.sections import ShardsConfig
+from pipeline.index.stage import index
+from pipeline.sections import IndexConfig, ShardsConfig
 from pipeline.tasks.documents import read_documents
 from pipeline.tokens.reader import ShardReader
 from pipeline.tokens.shards import shards
@@ -137,3 +138,41 @@ def test_shards_that_are_gone_are_named(settings: Settings) -> None:
     shutil.rmtree(Path(settings.root) / "shards")
     with pytest.raises(UserError, match=r"its shards shards/shards-1 are not in .*; make them again"):
         trace(settings, "run-1", 0)
+
+
+def test_a_text_is_traced_to_its_documents(
+    settings: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(console, "width", 200)
+    store = LocalStore(Path(settings.root))
+    planted = " ".join(words(4, 30).split()[3:12])
+    text = f"Nobody wrote this, but {planted}, and not that."
+    with pytest.raises(UserError, match=r"no index of training tokens in it; add `index: \{\}` to the recipe"):
+        app(["trace", "--text", text], standalone_mode=False)
+    (tmp_path / "index").mkdir()
+    index(IndexConfig(), {"shards": tmp_path / "shards"}, tmp_path / "index")
+    shutil.rmtree(tmp_path / "index" / ".work")
+    publish(store, "tokenizer", tmp_path / "tokenizer", config={})
+    shutil.rmtree(store.path("shards", "shards-1"))
+    publish(store, "shards", tmp_path / "shards", config={}, inputs={"tokenizer": address("tokenizer", "tokenizer-1")})
+    publish(store, "index", tmp_path / "index", config={}, inputs={"shards": address("shards", "shards-1")})
+    store.write_run("run-2", {"run_id": "run-2", "stages": {"shards": {"identity": "shards-1"}}})
+    client = versions(settings, "traced", GOOD)
+    client.set_model_version_tag("traced", "1", LINEAGE, json.dumps({"shards": "shards-1"}))
+    for name in ((), ("run-2",), ("traced/1",)):
+        app(["trace", *name, "--text", text], standalone_mode=False)
+        shown = capsys.readouterr().out
+        assert f"{planted}\n9 words, in 1 place\n" in shown
+        assert [line.split() for line in shown.splitlines() if "http://h/" in line] == [["d4", "web", "http://h/d4"]]
+    app(["trace", "--text", "none of these words stand anywhere in it"], standalone_mode=False)
+    assert "No 5 words in a row of this text stand in the training tokens." in capsys.readouterr().out
+    for arguments, why in (
+        (["trace", "run-1", "--text", text], "made without token shards"),
+        (["trace", "run-2", "--text", " "], "the text has 0 words"),
+        (["trace"], "name a model or a run"),
+    ):
+        with pytest.raises(UserError, match=why):
+            app(arguments, standalone_mode=False)
+    store.write_run("run-3", {"run_id": "run-3", "stages": {"shards": {"identity": "others"}}})
+    with pytest.raises(UserError, match="run-3: its training tokens have no index in"):
+        app(["trace", "run-3", "--text", text], standalone_mode=False)

@@ -1,0 +1,163 @@
+"""Texts to their sources: how large an index is, what it costs, and how soon and how fully spans are found.
+
+    python -m bench.trace [--megabytes 4 16] [--planted 1000]
+
+The corpus is Python source files of this interpreter's packages, a document each. Spans of words of random documents
+are planted among words that stand nowhere; each must be found whole, and everything found must stand in the documents
+that are named for it. Times are processor seconds of one process; memory is what is not mapped from files.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import shutil
+import sys
+import sysconfig
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.index.spans import WORD, Sources
+from pipeline.index.stage import index
+from pipeline.sections import IndexConfig, ShardsConfig, TokenizerConfig
+from pipeline.tasks.documents import SCHEMA
+from pipeline.tokens.shards import shards
+from pipeline.tokens.tokenizer import train_tokenizer
+
+PER_FILE = 1000
+
+
+def main() -> None:
+    """Measure and print, a line of JSON per size."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--megabytes", type=float, nargs="+", default=[4, 16])
+    parser.add_argument("--planted", type=int, default=1000)
+    options = parser.parse_args()
+    for megabytes in options.megabytes:
+        with tempfile.TemporaryDirectory() as folder:
+            print(json.dumps(measure(Path(folder), int(megabytes * 1e6), options.planted)), flush=True)
+
+
+def measure(folder: Path, size: int, planted: int) -> dict[str, float]:
+    """All of it for one corpus of `size` bytes."""
+    texts = make_shards(folder, size)
+    (folder / "index").mkdir()
+    began = time.process_time()
+    metrics = index(IndexConfig(), {"shards": folder / "shards"}, folder / "index")
+    built = time.process_time() - began
+    assert metrics.tokens
+    assert metrics.index_bytes
+    began = time.process_time()
+    sources = Sources(folder / "index", folder / "shards", folder / "tokenizer")
+    opened, before = time.process_time() - began, anonymous_bytes()
+    found, seconds = plant(sources, texts, planted)
+    whole = [timed(sources, text[:20_000]) for text in random.Random(1).sample(sorted(texts.values()), 20)]
+    return {
+        "text_bytes": sum(len(text.encode()) for text in texts.values()),
+        "tokens": metrics.tokens,
+        "index_bytes": metrics.index_bytes,
+        "bytes_per_token": round(metrics.index_bytes / metrics.tokens, 2),
+        "build_seconds_per_million_tokens": round(built / metrics.tokens * 1e6, 2),
+        "open_seconds": round(opened, 3),
+        "planted": planted,
+        "found": found,
+        "query_ms_median": round(1e3 * float(np.median(seconds)), 1),
+        "query_ms_most": round(1e3 * max(seconds), 1),
+        "whole_document_ms_most": round(1e3 * max(whole), 1),
+        "memory_grown_mb": round((anonymous_bytes() - before) / 1e6, 1),
+    }
+
+
+def make_shards(folder: Path, size: int) -> dict[str, str]:
+    """Shards and a tokenizer of `size` bytes of source files; the texts by id."""
+    texts = dict(sources_of(size))
+    (folder / "documents" / "documents").mkdir(parents=True)
+    rows = [
+        {"id": name, "text": text, "source": "code", "url": f"file:///{name}", "metadata": "{}"}
+        for name, text in texts.items()
+    ]
+    for number, first in enumerate(range(0, len(rows), PER_FILE)):
+        table = pa.Table.from_pylist(rows[first : first + PER_FILE], SCHEMA)
+        pq.write_table(table, folder / "documents" / "documents" / f"{number:05d}.parquet")
+    tokenizer = train_tokenizer(TokenizerConfig(vocabulary=8192), iter(list(texts.values())[:200]))
+    (folder / "tokenizer").mkdir()
+    tokenizer.save(str(folder / "tokenizer" / "tokenizer.json"))
+    (folder / "tokenizer" / "tokenizer_config.json").write_text(json.dumps({"eos_token": "<|eos|>"}))
+    (folder / "shards").mkdir()
+    inputs = {"decontaminate": folder / "documents", "tokenizer": folder / "tokenizer"}
+    shards(ShardsConfig(sequence_length=1024, validation_fraction=0), inputs, folder / "shards")
+    shutil.rmtree(folder / "shards" / ".work")
+    return texts
+
+
+def sources_of(size: int) -> Iterator[tuple[str, str]]:
+    """Source files by name, in a mixed order, until they are so many bytes."""
+    root = Path(sysconfig.get_paths()["purelib"])
+    files = sorted(root.rglob("*.py"))
+    random.Random(0).shuffle(files)
+    for file in files:
+        try:
+            text = file.read_text(encoding="utf-8")
+        except (UnicodeDecodeError, OSError):
+            continue
+        if 500 < len(text) < 100_000:
+            yield str(file.relative_to(root)), text
+            size -= len(text.encode())
+        if size < 0:
+            return
+
+
+def plant(sources: Sources, texts: dict[str, str], count: int) -> tuple[int, list[float]]:
+    """How many of `count` planted spans are found with their document, and the seconds of each search."""
+    random_ = random.Random(2)
+    in_rows = [sources.names[index]["id"] for piece in sources.pieces for index in piece.documents.tolist()]
+    names = sorted(in_rows[:-1])  # the last is cut at the end of the last row, and those after it are in none
+    found, seconds = 0, []
+    while len(seconds) < count:
+        name = random_.choice(names)
+        words = [match.span() for match in WORD.finditer(texts[name])]
+        first = random_.randrange(len(words) - 10)
+        end = min(len(words), first + random_.randrange(8, 60))
+        planted = texts[name][words[first][0] : words[end - 1][1]]
+        text = f"{nonsense(random_)} {planted} {nonsense(random_)}"
+        began = time.process_time()
+        spans = sources.find(text, documents=100)
+        seconds.append(time.process_time() - began)
+        begin = text.index(planted)
+        hits = [span for span in spans if span.begin <= begin and span.end >= begin + len(planted)]
+        if hits and (hits[0].places > 100 or name in {document["id"] for document in hits[0].documents}):
+            found += 1
+        else:
+            print(f"missed: {name} {planted!r}", file=sys.stderr)
+        for span in spans:
+            assert all(span.text in texts[document["id"]] for document in span.documents), "invented"
+    return found, seconds
+
+
+def nonsense(random_: random.Random) -> str:
+    """Ten words that stand nowhere."""
+    return " ".join("".join(random_.choices("bcdfghjklmnpqrstvwxz", k=9)) for _ in range(10))
+
+
+def timed(sources: Sources, text: str) -> float:
+    """Seconds of a search for a text that stands there as a whole."""
+    began = time.process_time()
+    sources.find(text)
+    return time.process_time() - began
+
+
+def anonymous_bytes() -> int:
+    """Memory of this process that is not mapped from files."""
+    status = Path("/proc/self/status").read_text()
+    return 1024 * int(next(line for line in status.splitlines() if line.startswith("RssAnon")).split()[1])
+
+
+if __name__ == "__main__":
+    main()

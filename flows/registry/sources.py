@@ -1,0 +1,74 @@
+"""From a text to the training documents that it stands in, by the index of a model's or a run's token shards."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from flows.registry.trace import lineage
+from infra.errors import UserError
+from infra.manifest import Manifest, address, split_address
+from infra.open_store import open_store
+from infra.settings import Settings
+from infra.store import Store
+
+if TYPE_CHECKING:
+    from pipeline.index.spans import Sources
+
+__all__ = ["TextSources", "text_sources"]
+
+REMEDY = "add `index: {}` to the recipe and run it again: only that stage is made"
+
+
+@dataclass(frozen=True)
+class TextSources:
+    """An index that answers, and whose it is."""
+
+    identity: str
+    """Of the `index` artifact."""
+    tokens: int
+    """That it covers."""
+    sources: Sources
+
+
+def text_sources(settings: Settings, name: str = "") -> TextSources:
+    """What finds texts in the training documents behind `name`: a run, MODEL@ALIAS or MODEL/VERSION; when empty, in
+    those of the index that was made last.
+
+    Raises:
+        UserError: there is no such model or run, its shards have no index, or an artifact is gone.
+    """
+    store = open_store(settings)
+    manifest = _index_of(settings, store, name)
+    shards = _input(store, manifest, "shards")
+    tokenizer = _input(store, shards, "tokenizer")
+    folders = [store.path(each.stage, each.identity) for each in (manifest, shards, tokenizer)]
+    from pipeline.index.spans import Sources
+
+    sources = Sources(*folders)
+    return TextSources(manifest.identity, sum(piece.tokens for piece in sources.card.pieces), sources)
+
+
+def _index_of(settings: Settings, store: Store, name: str) -> Manifest:
+    if not name:
+        latest = store.latest("index")
+        if latest is None:
+            raise UserError(f"{store.address}: no index of training tokens in it; {REMEDY}")
+        return latest
+    shards = lineage(settings, store, name, "shards")
+    if not shards:
+        raise UserError(f"{name}: it was made without token shards of its own; there is no training text to look in")
+    mine = [each for each in store.manifests("index") if each.inputs.get("shards") == address("shards", shards)]
+    if not mine:
+        raise UserError(f"{name}: its training tokens have no index in {store.address}; {REMEDY}")
+    return max(mine, key=lambda each: each.started)
+
+
+def _input(store: Store, manifest: Manifest, role: str) -> Manifest:
+    stage, identity = split_address(manifest.inputs[role])
+    found = store.find(stage, identity)
+    if found is None:
+        raise UserError(
+            f"{manifest.stage}/{manifest.identity}: its {stage}/{identity} is not in {store.address}; make it again"
+        )
+    return found

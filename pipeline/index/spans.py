@@ -1,0 +1,196 @@
+"""The longest spans of a text that stand, character for character, in the training tokens, and in which documents.
+
+A span begins and ends at words. From the start of each word the longest run that is found anywhere is taken; what lies
+inside a longer one is left out (OLMoTrace, arXiv 2504.07096, section 3). Tokens depend on what stands before them, so
+the first word is looked up by itself, once with a space before it and once without; those after it have the tokens that
+they have in the text. What is shown stands there verbatim, for equal tokens are equal bytes. What may be missed is a
+mark at the end of a span that the text joins with others ("end.)" for "end."), and, where a script has no spaces, a
+character at either end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import regex
+
+from infra.errors import UserError
+from pipeline.index.search import Patterns, open_pieces
+from pipeline.tokens.encoder import Encoder
+from pipeline.tokens.names import DocumentName, DocumentNames, card_of
+
+__all__ = ["MOST_CHARACTERS", "Sources", "Span"]
+
+MOST_CHARACTERS = 50_000
+"""Of a text: what stands in one document as a whole takes time by the square of its length."""
+LOOKED_AT = 1000
+"""Places of a span that are looked at for different documents."""
+EAST_ASIAN = r"\p{Han}\p{Hiragana}\p{Katakana}"
+WORD = regex.compile(rf"(?V1)[{EAST_ASIAN}]|[\w--[_{EAST_ASIAN}]]+(?:['’][\w--[_{EAST_ASIAN}]]+)*")
+"""One character of a script without spaces, or letters and digits; underscores are marks, as tokenizers have them."""
+
+
+@dataclass(frozen=True)
+class Span:
+    """A piece of the text that stands in training documents."""
+
+    begin: int
+    end: int
+    """Characters of the text."""
+    text: str
+    words: int
+    places: int
+    """Where it stands in the training tokens, all documents together."""
+    documents: tuple[DocumentName, ...]
+    """Different ones, as many as were asked for."""
+
+
+@dataclass(frozen=True)
+class _Starts:
+    """The words of a text that a span may begin with, each as one or two patterns."""
+
+    words: list[tuple[int, int]]
+    word_of: np.ndarray
+    """The word of each pattern."""
+    patterns: Patterns
+    ends: np.ndarray
+    """For each token of the text, up to which character the text is complete with it."""
+
+    def end(self, pattern: int, tokens: int) -> int:
+        """Up to which character of the text the pattern's first tokens reach; its beginning if within the head."""
+        inside = tokens - int(self.patterns.head_lengths[pattern])
+        last = int(self.patterns.tails[pattern]) + inside - 1
+        if inside < 0 or last < 0:
+            return self.words[self.word_of[pattern]][0]
+        return int(self.ends[last])
+
+    def tokens(self, pattern: int, end: int) -> int:
+        """The fewest of the pattern's tokens that reach character `end`."""
+        tail = int(self.patterns.tails[pattern])
+        more = int(np.searchsorted(self.ends[tail:], end)) + 1 if not tail or self.ends[tail - 1] < end else 0
+        return int(self.patterns.head_lengths[pattern]) + more
+
+
+class Sources:
+    """Finds texts in the documents of token shards.
+
+    Args:
+        index: folder of an `index` artifact.
+        shards: of the shards that it was made of.
+        tokenizer: of theirs.
+
+    Raises:
+        UserError: a folder is not what it should be, or damaged.
+    """
+
+    def __init__(self, index: Path, shards: Path, tokenizer: Path) -> None:
+        self.card, self.pieces = open_pieces(index)
+        self.encoder = Encoder(tokenizer, plain=True)
+        self.names = DocumentNames(str(shards), card_of(str(shards)).documents.files)
+
+    def find(self, text: str, *, min_words: int = 5, documents: int = 5) -> list[Span]:
+        """The spans of at least `min_words` words, in the order of the text, each with some documents.
+
+        Raises:
+            UserError: the text is too short or too long, or no text.
+        """
+        starts = self._starts(_checked(text, min_words))
+        spans = list(self._maximal(starts, min_words))
+        if not spans:
+            return []
+        found = self._documents(starts, spans, documents)
+        return [
+            Span(
+                begin=begin,
+                end=end,
+                text=text[begin:end],
+                words=sum(begin <= first and last <= end for first, last in starts.words),
+                places=places,
+                documents=tuple(self.names[index] for index in indices),
+            )
+            for (begin, end), (places, indices) in zip(spans, found, strict=True)
+        ]
+
+    def _starts(self, text: str) -> _Starts:
+        encoding = self.encoder.tokenizer.encode(text, add_special_tokens=False)
+        offsets = np.asarray(encoding.offsets, dtype=np.int64).reshape(-1, 2)
+        words = [match.span() for match in WORD.finditer(text)]
+        # Some tokenizers leave the space before a word out of its offsets. Of the tokens of one character each has the
+        # offsets of the whole, and only the last completes it.
+        begins = np.minimum(offsets[:, 0], np.append(0, offsets[:-1, 1]))
+        ends = np.minimum(offsets[:, 1], np.append(begins[1:], len(text)))
+        tails = np.searchsorted(begins, [end for _, end in words])
+        borders = np.append(begins, len(text))[tails].tolist()
+        firsts = [text[begin:border] for (begin, _), border in zip(words, borders, strict=True)]
+        known = dict.fromkeys(firsts)
+        heads = dict(zip(known, map(self._heads, known), strict=True))
+        each = [(word, head) for word, first in enumerate(firsts) for head in heads[first]]
+        lengths = np.asarray([len(head) for _, head in each], dtype=np.int64)
+        word_of = np.asarray([word for word, _ in each], dtype=np.int64)
+        patterns = Patterns(
+            heads=np.asarray([token for _, head in each for token in head], dtype=np.int64),
+            begins=np.cumsum(lengths) - lengths,
+            head_lengths=lengths,
+            text=np.asarray(encoding.ids, dtype=np.int64),
+            tails=tails[word_of],
+            lengths=lengths + len(offsets) - tails[word_of],
+        )
+        return _Starts(words, word_of, patterns, ends)
+
+    def _heads(self, first: str) -> list[list[int]]:
+        """The tokens of a first word, alone and after a space."""
+        alone, spaced = (self.encoder.slowly([each])[0].tolist() for each in (first, f" {first}"))
+        return [alone] if spaced[-len(alone) :] == alone else [alone, spaced]  # found with the shorter one too
+
+    def _maximal(self, starts: _Starts, min_words: int) -> Iterator[tuple[int, int]]:
+        """Beginning and end of the spans that lie in no longer one."""
+        longest = np.zeros(len(starts.patterns), dtype=np.int64)
+        for piece in self.pieces:
+            np.maximum(longest, piece.longest(starts.patterns), out=longest)
+        reached = [starts.words[word][0] for word in range(len(starts.words))]
+        for pattern, word in enumerate(starts.word_of.tolist()):
+            reached[word] = max(reached[word], starts.end(pattern, int(longest[pattern])))
+        word_ends = np.asarray([end for _, end in starts.words])
+        before = 0
+        for word, (begin, _) in enumerate(starts.words):
+            last = int(np.searchsorted(word_ends, reached[word], side="right")) - 1
+            if last >= word and word_ends[last] > before:
+                before = int(word_ends[last])
+                if last - word + 1 >= min_words:
+                    yield begin, before
+
+    def _documents(self, starts: _Starts, spans: Sequence[tuple[int, int]], most: int) -> list[tuple[int, list[int]]]:
+        """For each span, in how many places it stands and the first few documents of these."""
+        of_word = {begin: word for word, (begin, _) in enumerate(starts.words)}
+        chosen = [
+            (number, pattern, starts.tokens(pattern, end))
+            for number, (begin, end) in enumerate(spans)
+            for pattern in np.flatnonzero(starts.word_of == of_word[begin]).tolist()
+        ]
+        cut = starts.patterns.cut([pattern for _, pattern, _ in chosen], [length for *_, length in chosen])
+        places = [0] * len(spans)
+        indices: list[dict[int, None]] = [{} for _ in spans]
+        for piece in self.pieces:
+            for (number, *_), low, high in zip(chosen, *map(np.ndarray.tolist, piece.ranges(cut)), strict=True):
+                places[number] += high - low
+                for suffix in range(low, min(high, low + LOOKED_AT)):
+                    if len(indices[number]) >= most:
+                        break
+                    indices[number][piece.document(suffix)] = None
+        return [(count, list(found)) for count, found in zip(places, indices, strict=True)]
+
+
+def _checked(text: str, min_words: int) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise UserError(f"the text: character {error.start} is none that UTF-8 can hold; give it as UTF-8") from None
+    words = sum(1 for _ in WORD.finditer(text[:MOST_CHARACTERS]))
+    if words < min_words:
+        raise UserError(f"the text has {words} words, and spans of at least {min_words} are sought; give a longer one")
+    if len(text) > MOST_CHARACTERS:
+        raise UserError(f"the text has {len(text)} characters, {MOST_CHARACTERS} is the most; give it in parts")
+    return text
