@@ -10,6 +10,7 @@ import pytest
 from flows.cli import app
 from flows.commands.app import console
 from flows.registry.trace import LINEAGE, trace
+from flows.serving.sources import find_source
 from infra.errors import UserError
 from infra.manifest import Manifest, address, record_files
 from infra.settings import Settings
@@ -164,6 +165,11 @@ def test_a_text_is_traced_to_its_documents(
         shown = capsys.readouterr().out
         assert f"{planted}\n9 words, in 1 place\n" in shown
         assert [line.split() for line in shown.splitlines() if "http://h/" in line] == [["d4", "web", "http://h/d4"]]
+    source = find_source("traced/1", settings, tmp_path / "cache")[1]
+    served = source.sources("1")  # as a server asks
+    assert served is not None
+    assert [span.text for span in served.find(text)] == [planted]
+    assert source.sources("7") is None
     app(["trace", "--text", "none of these words stand anywhere in it"], standalone_mode=False)
     assert "No 5 words in a row of this text stand in the training tokens." in capsys.readouterr().out
     for arguments, why in (
