@@ -26,22 +26,26 @@ def trace(
     ] = "",
     step: Annotated[int, typer.Option("--step", "-n", min=0, help="Of its pretraining, from 0.")] = 0,
     text: Annotated[str | None, typer.Option("--text", "-t", help="A text to look for; - reads it.")] = None,
+    document: Annotated[str | None, typer.Option("--document", help="The id of one: which steps read it.")] = None,
     min_words: Annotated[int, typer.Option(min=1, help="Fewest words of a span of the text.")] = 5,
     documents: Annotated[int, typer.Option(min=1, max=100, help="Most documents shown of a span.")] = 5,
     spans: Annotated[int, typer.Option(min=1, help="Most spans shown, the longest.")] = 10,
     root: RootOption = None,
 ) -> None:
-    """Which documents, from which addresses, a training step learned from; or in which a text stands.
+    """Which documents, from which addresses, a training step learned from; which steps read a document; or in which
+    documents a text stands.
 
     `--text` wants a recipe with the stage `index`.
     """
     settings = settings_for(root)
     if text is not None:
         _of_text(settings, model, sys.stdin.read() if text == "-" else text, min_words, documents, spans)
+    elif model and document is not None:
+        _of_document(settings, model, document)
     elif model:
         _of_step(settings, model, step)
     else:
-        raise UserError("trace: name a model or a run, and a --step of its pretraining or a --text")
+        raise UserError("trace: name a model or a run, and a --step of its pretraining, a --document, or a --text")
 
 
 def _of_step(settings: Settings, model: str, step: int) -> None:
@@ -55,6 +59,25 @@ def _of_step(settings: Settings, model: str, step: int) -> None:
     for document in found.documents:
         table.add_row(*(escape(str(document[key])) for key in ("row", "id", "source", "url")))
     console.print(table)
+
+
+def _of_document(settings: Settings, model: str, document: str) -> None:
+    from flows.registry.trace import readings
+
+    for found in readings(settings, model, document):
+        named = found.document
+        console.print(
+            f"[bold]{escape(named['id'])}[/], {escape(named['source'])} {escape(named['url'])}", soft_wrap=True
+        )
+        if not found.rows:
+            told = "in no row of training: held out, or left over at the end of its source"
+        elif not found.read_in:
+            told = f"in {plural(found.rows, 'row')}, which no step of {found.steps} read"
+        else:
+            told = (
+                f"read in {plural(len(found.read_in), 'step')} of {found.steps}: {', '.join(map(str, found.read_in))}"
+            )
+        console.print(f"[dim]pretrain {found.identity},[/] {told}", soft_wrap=True)
 
 
 def _of_text(settings: Settings, model: str, text: str, min_words: int, documents: int, most: int) -> None:

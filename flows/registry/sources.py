@@ -42,10 +42,10 @@ def text_sources(settings: Settings, name: str = "") -> TextSources:
     manifest = _index_of(settings, store, name)
     shards = _input(store, manifest, "shards")
     tokenizer = _input(store, shards, "tokenizer")
-    folders = [store.path(each.stage, each.identity) for each in (manifest, shards, tokenizer)]
+    index, spelling = (store.path(each.stage, each.identity) for each in (manifest, tokenizer))
     from pipeline.index.spans import Sources
 
-    sources = Sources(*folders)
+    sources = Sources(index, store.place(shards.stage, shards.identity), spelling)
     return TextSources(manifest.identity, sum(piece.tokens for piece in sources.card.pieces), sources)
 
 

@@ -30,6 +30,7 @@ from flows.serving.protocol import ChatBody, CompletionBody, EmbeddingsBody, par
 from flows.serving.reply import Reply
 from flows.serving.responses import ResponsesBody, ResponsesReply
 from flows.serving.shapes import ModelCard
+from flows.serving.trace import TraceBody, trace
 
 __all__ = ["build"]
 
@@ -76,6 +77,7 @@ def build(
         Route("/v1/completions", front.guarded(front.completions), methods=["POST"]),
         Route("/v1/responses", front.guarded(front.responses), methods=["POST"]),
         Route("/v1/embeddings", front.guarded(front.embeddings), methods=["POST"]),
+        Route("/v1/trace", front.guarded(front.trace), methods=["POST"]),
         Route("/v1/models", front.guarded(front.models)),
         Route("/v1/models/{name:path}", front.guarded(front.model)),
         Route("/metrics", front.guarded(front.scrape)),
@@ -205,6 +207,14 @@ class _Front:
         self._check_name(body.model, self._served())
         return _Json(await _unless_gone(request, embed(body, self.admission, self.manager, deadline)))
 
+    async def trace(self, request: Request) -> Response:
+        """``POST /v1/trace``."""
+        deadline = asyncio.get_running_loop().time() + self.limits.seconds
+        body: TraceBody = parse(TraceBody, await self._json(request, deadline))
+        served = self._served()
+        self._check_name(body.model, served)
+        return _Json(await _unless_gone(request, trace(body, self.admission, served, deadline)))
+
     async def _answer(self, request: Request, kind: type[Any], reply_of: Callable[..., Reply]) -> Response:
         """The reply to a request whose body is of a kind."""
         arrived = asyncio.get_running_loop().time()
@@ -308,6 +318,7 @@ def _cards(served: Served) -> list[ModelCard]:
             "owned_by": "deepmill",
             "version": version.number,
             "context": served.context,
+            "sources": served.sources is not None,
         }
         for name in dict.fromkeys((version.name, version.label))
     ]

@@ -15,7 +15,7 @@ import shutil
 from collections.abc import AsyncIterator, Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flows.serving.errors import ApiError
 from flows.serving.metrics import Metrics
@@ -26,6 +26,9 @@ from model.serving.chat import ChatFormat
 from model.serving.defaults import SamplingDefaults, sampling_defaults
 from model.serving.engine import Engine
 from model.serving.spec import EngineKind
+
+if TYPE_CHECKING:
+    from pipeline.index.spans import Sources
 
 __all__ = ["ModelManager", "Place", "Source", "Version", "prepare"]
 
@@ -61,6 +64,8 @@ class Source:
     """The files of a number. Called in a thread; UserError when they are not what they should be."""
     aliases: Callable[[str], Collection[str]] = lambda number: ()
     """The aliases that name a number now. Called in a thread; may raise."""
+    sources: Callable[[str], Sources | None] = lambda number: None
+    """What finds texts in the training documents of a number; None where nothing does. Called in a thread."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +91,8 @@ class Served:
     defaults: SamplingDefaults = field(default_factory=SamplingDefaults)
     aliases: frozenset[str] = frozenset()
     """What else the version may be asked for by, as ``NAME@ALIAS``."""
+    sources: Sources | None = None
+    """What finds texts in its training documents."""
     requests: int = 0
     """Under way."""
     idle: asyncio.Event = field(default_factory=asyncio.Event)
@@ -210,6 +217,7 @@ class ModelManager:
         kind, path, chat, context = await asyncio.to_thread(prepare, version, self._place)
         engine = await Engine.start(kind, path, context=context, slots=self._place.slots, threads=self._place.threads)
         served = Served(version, engine, chat, context, defaults)
+        served.sources = await asyncio.to_thread(self._source.sources, number)
         with contextlib.suppress(Exception):  # `_look` says so when the registry does not answer
             served.aliases = frozenset(await asyncio.to_thread(self._source.aliases, number))
         return served

@@ -163,6 +163,8 @@ class ModelCard(TypedDict):
     owned_by: str
     version: str
     context: int
+    sources: bool
+    """Whether `/v1/trace` tells where a text comes from."""
 
 
 def answer_head(kind: str, label: str) -> AnswerHead:

@@ -6,6 +6,7 @@ import logging
 import shutil
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from flows.registry.audit import audit
 from flows.registry.files import WEIGHTS, VersionFiles
@@ -17,6 +18,9 @@ from infra.manifest import MANIFEST, read_manifest
 from infra.settings import Settings
 from infra.store import REMEDY
 from infra.tracking import registry_client
+
+if TYPE_CHECKING:
+    from pipeline.index.spans import Sources
 
 __all__ = ["find_source"]
 
@@ -80,7 +84,21 @@ def _registry(name: Name, settings: Settings, cache: Path) -> Source:
         followed = set() if name.version else {name.alias}  # still ours while its new version is prepared
         return followed | set(client.get_model_version(name.model, number).aliases)
 
-    return Source(current, fetch, aliases)
+    def sources(number: str) -> Sources | None:
+        from flows.registry.sources import text_sources
+
+        if "://" in settings.root:
+            log.info("%s: no answer is traced to its sources, for an index would be fetched whole", settings.root)
+            return None
+        try:
+            return text_sources(settings, f"{name.model}/{number}").sources
+        except UserError as error:  # most versions have none: a model without it is no worse
+            log.info("%s; so no answer is traced to its sources", error)
+        except Exception:
+            log.exception("%s/%s: its answers cannot be traced to their sources", name.model, number)
+        return None
+
+    return Source(current, fetch, aliases, sources)
 
 
 def _forget(cache: Path, model: str) -> None:

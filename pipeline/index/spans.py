@@ -79,14 +79,14 @@ class Sources:
 
     Args:
         index: folder of an `index` artifact.
-        shards: of the shards that it was made of.
+        shards: folder or address of the shards that it was made of; only their index of documents is read.
         tokenizer: of theirs.
 
     Raises:
         UserError: a folder is not what it should be, or damaged.
     """
 
-    def __init__(self, index: Path, shards: Path, tokenizer: Path) -> None:
+    def __init__(self, index: Path, shards: Path | str, tokenizer: Path) -> None:
         self.card, self.pieces = open_pieces(index)
         self.encoder = Encoder(tokenizer, plain=True)
         self.names = DocumentNames(str(shards), card_of(str(shards)).documents.files)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 import numpy as np
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from infra.errors import UserError
@@ -34,6 +35,15 @@ class DocumentNames:
         self.folder, self.files = folder, files
         self.first = np.concatenate(([0], np.cumsum([file.rows for file in files], dtype=np.int64)))
         self.tables: dict[int, Any] = {}
+
+    def find(self, text_id: str) -> list[int]:
+        """The indices of the documents with an id; more than one where sources use the same."""
+        found: list[int] = []
+        for first, file in zip(self.first.tolist(), self.files, strict=False):
+            with open_file(self.folder, file.name) as handle:
+                ids = pq.ParquetFile(handle).read(["id"])["id"]
+            found += (first + np.flatnonzero(pc.equal(ids, text_id).to_numpy())).tolist()
+        return found
 
     def __getitem__(self, index: int) -> DocumentName:
         file = int(np.searchsorted(self.first, index, side="right")) - 1

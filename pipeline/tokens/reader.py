@@ -266,6 +266,24 @@ class ShardReader:
             tokens[place] = np.frombuffer(data, self._dtype)[begin : begin + self.sequence_length]
         return tokens
 
+    def rows_of(self, index: int) -> list[int]:
+        """The rows of the split that hold a piece of a document; every row's list of documents is looked at."""
+        found: list[int] = []
+        for number, entry in enumerate(self._entries):
+            with open_file(self.folder, entry.name) as handle:
+                table = pq.ParquetFile(handle).read(["documents", "offsets"])
+            lists = table["documents"].combine_chunks()
+            counts = lists.value_lengths().to_numpy()
+            owners = np.repeat(np.arange(len(counts)), counts)
+            starts = table["offsets"].combine_chunks().flatten().to_numpy().astype(np.int64)
+            ends = np.append(starts[1:], 0)
+            ends[np.cumsum(counts) - 1] = self.card.sequence_length
+            for place in np.flatnonzero(lists.flatten().to_numpy() == index).tolist():
+                first = (int(self._first[number]) + int(owners[place])) * self._pieces
+                pieces = range(starts[place] // self.sequence_length, -(-ends[place] // self.sequence_length))
+                found += [first + piece for piece in pieces]
+        return found
+
     def documents(self, step: int) -> list[TracedDocument]:
         """The documents that `step` trains on, in the order of the batch.
 

@@ -26,6 +26,14 @@ export async function model() {
   return (await response.json()).data[0];
 }
 
+// Spans of a text that stand in the training text, of the version that is served.
+export async function trace(text) {
+  const card = await model();
+  const response = await fetch("/v1/trace", { method: "POST", headers: headers(), body: JSON.stringify({ model: card.id, text }) });
+  if (!response.ok) throw new Error(await reason(response));
+  return (await response.json()).spans;
+}
+
 async function* events(response) {
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   let held = "";

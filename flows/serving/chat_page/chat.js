@@ -1,6 +1,7 @@
 // The chat page: which chat is open, what is asked, and what the keys do.
 
 import { answer, model, useKey } from "./api.js";
+import { offerSources } from "./sources.js";
 import { chats, forget, fresh, keep, onChange } from "./store.js";
 import { answerTurn, chatList, edit, userTurn } from "./view.js";
 
@@ -13,6 +14,7 @@ async function meet() {
     const card = await model();
     if (!card) { if (!find("door").open) find("door").showModal(); return; }
     name = card.id;
+    if (offerSources(card) && !underway) draw();
     find("model").textContent = card.version ? `${card.id}, version ${card.version}` : card.id;
   } catch (error) { find("model").textContent = error.message; }
 }

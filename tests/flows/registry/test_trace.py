@@ -9,7 +9,8 @@ import pytest
 
 from flows.cli import app
 from flows.commands.app import console
-from flows.registry.trace import LINEAGE, trace
+from flows.registry.trace import LINEAGE, readings, trace
+from flows.serving.sources import find_source
 from infra.errors import UserError
 from infra.manifest import Manifest, address, record_files
 from infra.settings import Settings
@@ -164,6 +165,11 @@ def test_a_text_is_traced_to_its_documents(
         shown = capsys.readouterr().out
         assert f"{planted}\n9 words, in 1 place\n" in shown
         assert [line.split() for line in shown.splitlines() if "http://h/" in line] == [["d4", "web", "http://h/d4"]]
+    source = find_source("traced/1", settings, tmp_path / "cache")[1]
+    served = source.sources("1")  # as a server asks
+    assert served is not None
+    assert [span.text for span in served.find(text)] == [planted]
+    assert source.sources("7") is None
     app(["trace", "--text", "none of these words stand anywhere in it"], standalone_mode=False)
     assert "No 5 words in a row of this text stand in the training tokens." in capsys.readouterr().out
     for arguments, why in (
@@ -176,3 +182,21 @@ def test_a_text_is_traced_to_its_documents(
     store.write_run("run-3", {"run_id": "run-3", "stages": {"shards": {"identity": "others"}}})
     with pytest.raises(UserError, match="run-3: its training tokens have no index in"):
         app(["trace", "run-3", "--text", text], standalone_mode=False)
+
+
+def test_a_document_names_the_steps_that_read_it(settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:
+    expected: dict[str, list[int]] = {}
+    for step in range(30):
+        for name in {entry["id"] for entry in trace(settings, "run-1", step).documents}:
+            expected.setdefault(name, []).append(step)
+    for number in range(40):
+        (found,) = readings(settings, "run-1", f"d{number}")
+        assert (found.document["id"], found.read_in) == (f"d{number}", expected.get(f"d{number}", []))
+        assert found.rows or not found.read_in
+    assert any(len(steps) not in (0, 30) for steps in expected.values())
+    name, steps = next(iter(expected.items()))
+    app(["trace", "run-1", "--document", name], standalone_mode=False)
+    told = f"read in {len(steps)} steps of 30: {', '.join(map(str, steps))}"
+    assert told in capsys.readouterr().out
+    with pytest.raises(UserError, match="its shards have no document d40"):
+        app(["trace", "run-1", "--document", "d40"], standalone_mode=False)

@@ -24,6 +24,7 @@ from flows.serving.model_manager import ModelManager, Place, Source, Version
 from flows.serving.server import listen, serve
 from infra.errors import UserError
 from model.serving.spec import EngineKind
+from pipeline.index.spans import Sources
 
 LIMITS = Limits(concurrency=2, waiting=400, new_tokens=80, context=160, seconds=60.0, request_bytes=20_000)
 
@@ -37,6 +38,8 @@ class Shelf:
     name: str = "talker"
     fetched: list[str] = field(default_factory=list)
     aliases: dict[str, set[str]] = field(default_factory=lambda: {"1": {"champion", "night-ly"}, "2": {"challenger"}})
+
+    sources: Sources | None = None
 
     def fetch(self, number: str) -> Version:
         self.fetched.append(number)
@@ -71,7 +74,9 @@ def live(
     chosen = replace(LIMITS, **limits)
     metrics = Metrics()
     place = Place(engine, chosen.context, chosen.concurrency, 1, cache)
-    source = Source(lambda: shelf.wanted, shelf.fetch, lambda number: shelf.aliases.get(number, set()))
+    source = Source(
+        lambda: shelf.wanted, shelf.fetch, lambda number: shelf.aliases.get(number, set()), lambda number: shelf.sources
+    )
     manager = ModelManager(source, place, metrics, poll_seconds=0.1)
     listener: socket.socket = listen("127.0.0.1", 0)
     port = listener.getsockname()[1]

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from infra.errors import UserError
 from pipeline.index.search import Patterns, open_pieces
-from pipeline.index.spans import WORD, Sources
+from pipeline.index.spans import WORD, Sources, Span
 from pipeline.index.stage import index, suffix_array
 from pipeline.sections import IndexConfig, ShardsConfig
 from pipeline.tokens.shards import shards
@@ -114,7 +114,7 @@ def test_every_planted_span_is_found_and_nothing_else(sources: Sources) -> None:
         check_true(text, found)
 
 
-def check_true(text: str, found: list) -> None:  # type: ignore[type-arg]
+def check_true(text: str, found: list[Span]) -> None:
     for place, span in enumerate(found):
         assert span.text == text[span.begin : span.end]
         assert span.documents
