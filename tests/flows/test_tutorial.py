@@ -70,7 +70,7 @@ def test_the_tutorials_commands(tmp_path: Path) -> None:
     assert "champion" in said["run"]
     assert said["chat"].strip()
     shown = subprocess.run(
-        [sys.executable, str(HOUSE / "examples/predict.py"), "my-text@champion"],
+        [sys.executable, str(HOUSE / "examples/predict.py"), "deepmill-my-text@champion"],
         cwd=tmp_path,
         env=environment(tmp_path),
         capture_output=True,
