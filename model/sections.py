@@ -288,3 +288,8 @@ class ExportConfig(Section):
     """Name of the model in its card and inside the GGUF files."""
     licence: str = ""
     """Licence of the weights, for the card; unstated when empty."""
+    temperature: Annotated[float | None, Added(), Field(ge=0, le=2)] = None
+    """How the model is sampled where a request does not say (its generation_config.json); 0 takes the likeliest token.
+    Unset: as the model was adopted, else 1."""
+    top_p: Annotated[float | None, Added(), Field(gt=0, le=1)] = None
+    """Likewise: from the likeliest tokens that together have this probability."""

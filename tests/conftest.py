@@ -55,7 +55,7 @@ def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> 
     """
     if group_of(item.nodeid) == "cluster" and nextitem is not None and group_of(nextitem.nodeid) != "cluster":
         for name in ("ray_place", "slurm_variables", "s3"):
-            for definition in item.session._fixturemanager._arg2fixturedefs.get(name, ()):
+            for definition in item.session._fixturemanager.getfixturedefs(name, item) or ():
                 definition.finish(item._request)  # type: ignore[attr-defined]
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
+from statistics import fmean
 
 from flows.operations.schedule import Coming
 from flows.report.report import write_report
@@ -228,12 +229,12 @@ def _nights(
 
 
 def trends_of(found: Sequence[RunRecord], store: Store) -> list[Trend]:
-    """Accuracy, bits per byte, processor hours and time of completed runs, in their order."""
+    """Accuracy, bits per byte, CPU hours and time of completed runs, in their order."""
     done = [record for record in found if record.state == "completed"]
     numbers = {
         "accuracy": ([_evaluated(record, store, "accuracy") for record in done], percent),
         "bits per byte": ([_evaluated(record, store, "bits_per_byte") for record in done], decimal),
-        "processor hours": ([_processor_hours(record, store) for record in done], decimal),
+        "CPU hours": ([_processor_hours(record, store) for record in done], decimal),
         "time": ([record.seconds for record in done], duration),
     }
     trends = []
@@ -245,16 +246,15 @@ def trends_of(found: Sequence[RunRecord], store: Store) -> list[Trend]:
 
 
 def _evaluated(record: RunRecord, store: Store, what: str) -> float | None:
-    """A measure of the last checkpoint that the run's evaluation tells of."""
+    """A measure of the last checkpoint that the run's evaluation tells of, the mean over its sources."""
     manifest = _manifest(record, store, "evaluate")
     if manifest is None:
         return None
-    measures = [
-        float(value)
-        for name, value in manifest.metrics.items()
-        if name.startswith(f"{what}_") and isinstance(value, int | float) and name.count("_") == what.count("_") + 1
-    ]
-    return measures[-1] if measures else None
+    numbers = {name: float(value) for name, value in manifest.metrics.items() if isinstance(value, int | float)}
+    checkpoints = [name.removeprefix("loss_") for name in numbers if name.startswith("loss_")]
+    mine = f"{what}_{checkpoints[-1]}" if checkpoints else what
+    found = [value for name, value in numbers.items() if name == mine or name.startswith(f"{mine}_")]
+    return fmean(found) if found else None
 
 
 def _processor_hours(record: RunRecord, store: Store) -> float | None:

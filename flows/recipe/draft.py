@@ -45,7 +45,7 @@ def draft(found: Inventory, name: str) -> Draft:
     base, steps, hours = _size(found)
     preset = _preset(base)
     preset["pretrain"] |= {"steps": steps, "warmup_steps": max(1, steps // 20), "validate_every": max(1, steps // 4)}
-    preset["export"] = {"title": name}
+    preset["export"] |= {"title": name}
     preset["shards"]["validation_fraction"] = next(share for least, share in HELD_OUT if found.characters >= least)
     notes = [f"the model of the preset {base}, {steps} steps, about {hours * 60:.0f} minutes of pretraining here"]
     if found.models:
@@ -54,6 +54,7 @@ def draft(found: Inventory, name: str) -> Draft:
         notes = [f"it starts from {found.models[0]}, with the settings of the preset adopt"]
         if not any(not source.trouble for source in found.sources.values()):
             notes.append("no text beside the model: name sources before you run it")
+    _without_conversations(preset)
     if found.problems:
         preset["reasoning"]["files"] = found.problems
         notes.append(f"{len(found.problems)} files of questions and answers are problems to reason about")
@@ -73,6 +74,13 @@ def draft(found: Inventory, name: str) -> Draft:
         _yaml({key: preset[key] for key in ("sft", "grpo", "evaluate", "quantize", "export") if key in preset}),
     ]
     return Draft("".join(parts), tuple(notes))
+
+
+def _without_conversations(preset: dict[str, Any]) -> None:
+    """Take out what reads the sample's conversations, which lie elsewhere."""
+    preset["reasoning"].pop("exclude", None)
+    for stage in ("sft", "grpo"):
+        preset.get(stage, {}).get("replay", {}).pop("conversations", None)
 
 
 def _preset(name: str, sections: Collection[str] = ()) -> dict[str, Any]:

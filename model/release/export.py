@@ -10,6 +10,7 @@ prompts with the full one, and must find our probabilities and our tokens.
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -39,8 +40,8 @@ def export(config: ExportConfig, inputs: Mapping[str, Path], out_dir: Path) -> E
     architecture = load_config(checkpoint)
     quantization = read_quantization(quantized)
     evaluation = read_evaluation(inputs["evaluate"])
-    _copy(checkpoint, out_dir / "hf", inputs["tokenizer"])
-    _copy(quantized / config.precision.value, out_dir / "model", inputs["tokenizer"])
+    _copy(checkpoint, out_dir / "hf", inputs["tokenizer"], config)
+    _copy(quantized / config.precision.value, out_dir / "model", inputs["tokenizer"], config)
     left_out: dict[str, str] = {}
     verified: dict[str, EngineAgreement] = {}
     speeds: dict[str, float] = {}
@@ -51,7 +52,7 @@ def export(config: ExportConfig, inputs: Mapping[str, Path], out_dir: Path) -> E
         write_compressed(out_dir / "model", out_dir / "compressed")
     for kind in ("w8a8", "llmcompressor"):
         if (quantized / kind).is_dir():
-            _copy(quantized / kind, out_dir / kind, inputs["tokenizer"])
+            _copy(quantized / kind, out_dir / kind, inputs["tokenizer"], config)
     if architecture.model_type is Family.DEEPSEEK:
         for kind in ("hf", "compressed", "w8a8"):
             if (out_dir / kind).is_dir():
@@ -125,13 +126,24 @@ def _write_ggufs(
     return agreed, speeds
 
 
-def _copy(source: Path, target: Path, tokenizer: Path) -> None:
-    """A model folder, with the tokenizer of the run."""
-    from model.architecture.checkpoint import TOKENIZER_FILES
+def _copy(source: Path, target: Path, tokenizer: Path, config: ExportConfig) -> None:
+    """A model folder, with the tokenizer of the run, and with how it is sampled where the recipe says so."""
+    from model.architecture.checkpoint import GENERATION, TOKENIZER_FILES, write_json
 
     target.mkdir(parents=True, exist_ok=True)
-    for name in ("config.json", "generation_config.json", "model.safetensors"):
+    for name in ("config.json", GENERATION, "model.safetensors"):
         shutil.copyfile(source / name, target / name)
+    if sampled := _sampled(config):
+        write_json(target / GENERATION, json.loads((target / GENERATION).read_text(encoding="utf-8")) | sampled)
     for name in TOKENIZER_FILES:
         if (tokenizer / name).exists():
             shutil.copyfile(tokenizer / name, target / name)
+
+
+def _sampled(config: ExportConfig) -> dict[str, bool | float]:
+    """What ``generation_config.json`` says about sampling; transformers has no temperature of 0."""
+    if config.temperature == 0:
+        return {"do_sample": False}
+    told = {"temperature": config.temperature, "top_p": config.top_p}
+    found: dict[str, bool | float] = {name: value for name, value in told.items() if value is not None}
+    return {"do_sample": True, **found} if found else {}

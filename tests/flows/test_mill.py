@@ -103,7 +103,7 @@ def test_mlflow_has_a_parent_and_a_child_per_stage(milled: Milled) -> None:
         "select d.name from datasets d join inputs i on i.source_id = d.dataset_uuid where i.destination_id = ?",
         (children["sft"],),
     )
-    assert {name for (name,) in inputs} == {"pretrain", "tokenizer", "reasoning"}
+    assert {name for (name,) in inputs} == {"pretrain", "tokenizer", "reasoning", "shards"}
     assert base.execute("select status from runs where run_uuid = ?", (parent,)).fetchone() == ("FINISHED",)
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from tests.flows.tiny import HOUSE, deepmill
+from tests.flows.tiny import HOUSE, deepmill, environment
 
 TUTORIAL = HOUSE / "docs/tutorials/own-text.md"
 SMALL = {
@@ -67,3 +69,13 @@ def test_the_tutorials_commands(tmp_path: Path) -> None:
     assert "my-text" in said["run"]
     assert "champion" in said["run"]
     assert said["chat"].strip()
+    shown = subprocess.run(
+        [sys.executable, str(HOUSE / "examples/predict.py"), "deepmill-my-text@champion"],
+        cwd=tmp_path,
+        env=environment(tmp_path),
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert shown.returncode == 0, shown.stderr

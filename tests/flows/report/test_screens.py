@@ -30,7 +30,8 @@ def _overview(folder: Path) -> Path:
     _, store = example_run(folder)
     assert isinstance(store, LocalStore)
     for night in range(6):
-        numbers = {"accuracy_grpo": 0.5 + night / 20, "bits_per_byte_grpo": 2.4 - night / 30}
+        numbers = {"loss_sft": 4.0, "accuracy_sft": 0.1, "loss_grpo": 4.0, "accuracy_grpo": 0.5 + night / 20}
+        numbers |= {"bits_per_byte_grpo_book": 2.4 - night / 30, "bits_per_byte_grpo_web": 2.6 - night / 30}
         publish(store, "evaluate", f"{night:016x}", metrics=numbers, cost={"cpu_seconds": 4000})
         facts = {"state": "failed", "error": LONG} if night == 3 else {}
         record(
@@ -53,7 +54,10 @@ def _overview(folder: Path) -> Path:
     page = folder / "overview.html"
     coming = [Coming("mill/sample", datetime(2026, 11, 28, 2, tzinfo=UTC))]
     page.write_text(overview_page(store, links, coming, Rates()), encoding="utf-8")
-    assert "43 of 120 steps" in page.read_text()
+    shown = page.read_text()
+    assert "43 of 120 steps" in shown
+    assert "<b>75 %</b>" in shown  # the last night's, of its last checkpoint
+    assert "<b>2.33</b>" in shown  # the mean over its sources
     return page
 
 

@@ -72,7 +72,7 @@ def test_we_read_what_transformers_writes(variant: str, tmp_path: Path) -> None:
 def _slow_deepseek(model: Transformer, tokens_T: Tensor) -> Tensor:
     """DeepSeekMoE token by token, from the equations: multi-head attention with rotary halves, Eq 9-11."""
     config = model.config
-    heads, dim = config.num_attention_heads, config.head_dim
+    heads, dim = config.num_attention_heads, config.head_width
     weights = model.state_dict()
 
     def norm(x: Tensor, name: str) -> Tensor:

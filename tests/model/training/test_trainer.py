@@ -22,6 +22,7 @@ from model.training.batches import ReadAhead, TrainingBatch
 from model.training.engine import SingleEngine
 from model.training.journal import History, Journal
 from model.training.next_token import NextToken, train
+from model.training.replay import Replay
 from model.training.trainer import Schedule, Trainer
 from tests.model.conftest import tiny_model
 from tests.model.synthetic import CountingBatches, small_training
@@ -64,7 +65,7 @@ def test_a_step_reads_nothing_from_the_device() -> None:
     """What is computed from weights stays where it is; only the batch, which came from the host, is looked at."""
     config = small_training(micro_batch=2)
     engine = _AsOnAGpu(tiny_model(), config)
-    task = NextToken(engine, CountingBatches(), config, 0, None, None, "train")
+    task = NextToken(engine, CountingBatches(), config, 0, None, None, "train", Replay())
     task.begin(History(Journal(Path("unused"), writes=False)))
     with _Readings(lambda value: value.is_floating_point()) as readings:
         results = [task.step(step) for step in range(3)]
