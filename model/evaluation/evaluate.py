@@ -84,9 +84,7 @@ def evaluate(config: EvaluateConfig, inputs: Mapping[str, Path], out_dir: Path) 
     except ValueError as error:
         raise UserError(f"evaluate.{error}") from error
     device = own_device()
-    names = [name for name, folder in inputs.items() if (folder / "model" / "config.json").exists()]
-    if not names:
-        raise UserError(f"evaluate: no checkpoint among {', '.join(inputs)}; train one first")
+    names = _checkpoints_among(inputs)
     sets = {"reasoning/test": [task["question"] for task in tasks]}
     sets |= {name: _questions(suite) for name, suite in suites.items()}
     removed = what_was_removed(sets, (row["question"] for row in training), inputs.get("decontaminate"))
@@ -131,6 +129,18 @@ def evaluate(config: EvaluateConfig, inputs: Mapping[str, Path], out_dir: Path) 
     write_json(out_dir / FILE, found.written())
     (out_dir / "samples.html").write_text(samples_page(found, _how(config, removed, left_out)), encoding="utf-8")
     return _flat(checkpoints)
+
+
+def _checkpoints_among(inputs: Mapping[str, Path]) -> list[str]:
+    """Names of the inputs that are models, in their order.
+
+    Raises:
+        UserError: there is none.
+    """
+    names = [name for name, folder in inputs.items() if (folder / "model" / "config.json").exists()]
+    if not names:
+        raise UserError(f"evaluate: no checkpoint among {', '.join(inputs)}; train one first")
+    return names
 
 
 def _how(config: EvaluateConfig, removed: Mapping[str, RemovedSet], left_out: Mapping[str, int]) -> str:
