@@ -129,10 +129,12 @@ def take_inventory(folder: Path) -> Inventory:
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; give the one that your text lies in")
     groups: dict[tuple[str, str], FoundSource] = {}
-    models = {path if path.suffix == ".gguf" else path.parent for path in _files(folder) if _kind(path)[0] == "model"}
+    paths = list(islice(_files(folder), MOST_FILES))
+    weights = [path for path in paths if path.suffix.lower() in KINDS["model"]]
+    models = {path if path.suffix.lower() == ".gguf" else path.parent for path in weights}
     problems: list[str] = []
     passed_over: Counter[str] = Counter()
-    for path in islice(_files(folder), MOST_FILES):
+    for path in paths:
         kind, ending = _kind(path)
         if kind == "model" or path.parent in models:  # its configuration and vocabulary are no text
             continue

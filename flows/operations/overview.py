@@ -33,7 +33,6 @@ __all__ = [
     "Progress",
     "Rates",
     "overview_page",
-    "overview_rows",
     "progress_of",
     "trends_of",
     "write_overview",
@@ -173,19 +172,12 @@ def write_overview(store: Store) -> Path:
     """The overview as a file beside the reports, for where nothing is served."""
     path = store.local / "runs" / "index.html"
     path.parent.mkdir(parents=True, exist_ok=True)
-    for row in overview_rows(store, RUNS_SHOWN):
-        report = path.parent / f"{row.run_id}.html"
-        record = read_record(store, row.run_id)
-        if record and not report.exists():
+    for name in store.runs()[-RUNS_SHOWN:]:
+        report = path.parent / f"{name}.html"
+        if not report.exists() and (record := read_record(store, name)):
             write_report(record, store, report)
     write_durably(path, overview_page(store, {}).encode())
     return path
-
-
-def overview_rows(store: Store, limit: int) -> list[OverviewRow]:
-    """The latest runs, newest first."""
-    found = (read_record(store, name) for name in reversed(store.runs()[-limit:]))
-    return [OverviewRow.of(record) for record in found if record is not None]
 
 
 def progress_of(record: RunRecord, store: Store, rates: Rates | None = None) -> Progress | None:
