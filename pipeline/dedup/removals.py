@@ -104,7 +104,7 @@ class _Decision:
         self.config, self.keys, self.work = config, keys, work
         self.passes = Passes(work / "joining", limits)
         self.limits = limits
-        self.files = _deal(np.diff(keys.begins), limits.block)
+        self.files = _deal(np.diff(keys.begins).tolist(), limits.block)
         """Files of keys that one task reads, one after another."""
 
     def take(self) -> None:

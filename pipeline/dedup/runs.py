@@ -164,23 +164,39 @@ def is_new(rows: pa.Table, columns: Sequence[str]) -> np.ndarray:
 
 
 def _blocks(spans: Sequence[_Span], block: int) -> Iterator[list[_Span]]:
-    """Rows by ranges of keys in order, each of at most a block unless it is of a single key."""
+    """Rows by ranges of keys in order, each of at most a block unless it is of a single key.
+
+    Between two of the cuts there are a block at most, but for a key that has very many rows.
+    """
+    for part in _cells([span for span in spans if span.count], block):
+        yield from _halves(part, block)
+
+
+def _cells(spans: Sequence[_Span], block: int) -> Iterator[list[_Span]]:
+    """Rows between cuts: each half a block, give or take what lies between two samples of every run, another half."""
+    if not spans:
+        return
+    step = max(1, block // (2 * len(spans)))
+    samples = np.sort(np.concatenate([_keys(span.path)[span.start : span.stop : step].copy() for span in spans]))
+    cuts = np.unique(samples[:: max(1, block // (2 * step))])[1:]
+    places = [span.start + np.searchsorted(_keys(span.path)[span.start : span.stop], cuts) for span in spans]
+    bounds = [[span.start, *place.tolist(), span.stop] for span, place in zip(spans, places, strict=True)]
+    for number in range(len(cuts) + 1):
+        yield [_Span(span.path, *bound[number : number + 2]) for span, bound in zip(spans, bounds, strict=True)]
+
+
+def _halves(spans: Sequence[_Span], block: int) -> Iterator[list[_Span]]:
+    """Rows halved until they are a block or of a single key."""
     spans = [span for span in spans if span.count]
-    total = sum(span.count for span in spans)
-    if total <= block:
+    if sum(span.count for span in spans) <= block:
         if spans:
             yield list(spans)
         return
     cuts = [span.cut(_pivot(spans)) for span in spans]
     left, here, right = ([cut[side] for cut in cuts] for side in range(3))
-    alone = [span for span in here if span.count]
-    before = sum(span.count for span in left)
-    if before + sum(span.count for span in alone) <= block:  # together, so that blocks are not left small
-        yield [span for span in (*left, *alone) if span.count]
-    else:
-        yield from _blocks(left, block)
-        yield alone
-    yield from _blocks(right, block)
+    yield from _halves(left, block)
+    yield [span for span in here if span.count]
+    yield from _halves(right, block)
 
 
 def _pivot(spans: Sequence[_Span]) -> Key:

@@ -55,7 +55,7 @@ def test_tasks_decide_as_one_process_does(
     keys: dict[str, bool], seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(ENVIRONMENT_KEY, Execution(workers=1).model_dump_json())
-    config = DedupConfig(**keys)  # type: ignore[arg-type]
+    config = DedupConfig(**keys)
     found = []
     for name, limits in (("here", Limits()), ("tasks", Limits(block=6, task=20, here=0))):
         _made(tmp_path / name, seed)

@@ -72,7 +72,7 @@ def _random(count: int, source: random.Random) -> np.ndarray:
 
 
 @pytest.mark.parametrize("make", [_chain, _star, _random])
-@pytest.mark.parametrize("size", [2, 40, 100])
+@pytest.mark.parametrize("size", [2, 80])
 def test_rounds_join_what_one_process_joins(make: object, size: int) -> None:
     edges = make(size, random.Random(size))  # type: ignore[operator]
     found, rounds = _by_rounds(edges, TINY)
@@ -95,7 +95,7 @@ def test_a_chain_in_order_takes_few_rounds() -> None:
     ),
     st.sampled_from([Limits(2, 6, 0), Limits(7, 30, 5), Limits(100, 100, 100)]),
 )
-@settings(deadline=None, max_examples=20)
+@settings(deadline=None, max_examples=12)
 def test_any_graph_and_any_limits(pairs: list[tuple[int, int]], limits: Limits) -> None:
     edges = np.array(pairs)
     assert _by_rounds(edges, limits)[0] == _expected(edges)
@@ -117,10 +117,13 @@ def test_a_killed_stage_goes_on_with_the_passes_that_are_left(tmp_path: Path, mo
     with pytest.raises(KeyboardInterrupt):
         components(passes, inputs, "all")
     monkeypatch.setattr(Passes, "run", run)
-    rows = Work.run
-    monkeypatch.setattr(
-        Work, "run", lambda self, *rest, **named: (begun.append(self.out.name), rows(self, *rest, **named))
-    )
+    work = Work.run
+
+    def noted(self: Work, *rest: object, **named: object) -> None:
+        begun.append(self.out.name)
+        work(self, *rest, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Work, "run", noted)
     assert _labels(components(passes, inputs, "all")) == _expected(edges)
     assert begun
     assert not [name for name in begun if name.startswith(("all-00", "all-01"))]
@@ -134,7 +137,7 @@ def test_a_task_holds_a_block_and_no_more(tmp_path: Path) -> None:
         out.add(pa.table([keys, source.permutation(1000)], names=EDGE))
     assert out.rows == count_rows([tmp_path]) == 1000
     assert all(pa.ipc.open_file(str(path)).read_all().num_rows <= 64 for path in run_files([tmp_path]))
-    found = []
+    found: list[tuple[int, int, int]] = []
     for low, high in (ranges := shares([tmp_path], 200)):
         for rows, least in groups([tmp_path], low, high, EDGE, 64):
             assert 0 < rows.num_rows <= 64
