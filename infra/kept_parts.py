@@ -16,7 +16,7 @@ import os
 import shutil
 import sys
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from pydantic import Field
 from infra.facts import Facts
 from infra.hashing import digest, file_digest
 
-__all__ = ["FOLDER", "KeptParts", "PartsPlace", "installed", "kept_parts", "link_or_copy", "use"]
+__all__ = ["FOLDER", "KeptParts", "PartsPlace", "installed", "kept_parts", "link_or_copy", "unused", "use"]
 
 FOLDER = ".parts"
 """Below the store's local folder."""
@@ -123,6 +123,16 @@ class KeptParts:
 
     def _part(self, follows_from: Any) -> Path:
         return self.folder / digest([self.place.made_by, follows_from])[:32]
+
+
+def unused(local: Path, oldest: float) -> Iterator[tuple[Path, int]]:
+    """The folders below a store's local one of parts that were last taken, or made, before this time (seconds since
+    1970), each with the bytes that no artifact holds besides."""
+    for part in sorted((local / FOLDER).glob("*/*")):
+        with contextlib.suppress(FileNotFoundError):  # taken away meanwhile
+            if part.stat().st_mtime < oldest:
+                files = [path.stat() for path in part.iterdir()]
+                yield part, sum(each.st_size for each in files if each.st_nlink == 1)
 
 
 def link_or_copy(source: Path, target: Path) -> None:

@@ -1,17 +1,17 @@
-"""A corpus that grows by a file a night: the parts of the nights before are taken, and the bytes are those of one run."""
+"""A corpus that grows by a file a night: parts of the nights before are taken, the bytes are those of one run."""
 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from infra import events, kept_parts
-from infra.hashing import digest
-from infra.kept_parts import PartsPlace
+from infra import kept_parts
+from infra.kept_parts import KeptParts, PartsPlace
 from pipeline import extract as extraction
 from pipeline.clean.section import CleanConfig
 from pipeline.clean.stage import clean
@@ -38,6 +38,20 @@ def small_tasks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(extraction, "TASK_BYTES", 1)
     yield
     kept_parts.use(None)
+
+
+@pytest.fixture
+def made_anew(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """Tasks that were run while parts were kept, by pipeline."""
+    found: Counter[str] = Counter()
+    keep = KeptParts.keep
+
+    def count(parts: KeptParts, follows_from: Any, files: Mapping[str, Path]) -> None:
+        found[follows_from[0]] += 1
+        keep(parts, follows_from, files)
+
+    monkeypatch.setattr(KeptParts, "keep", count)
+    return found
 
 
 def _night(folder: Path, number: int) -> None:
@@ -103,15 +117,14 @@ def fixed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def _digests(found: Mapping[str, tuple[object, dict[str, bytes]]]) -> dict[str, str]:
-    return {name: digest([str(metrics), [[k, v.hex()] for k, v in files.items()]]) for name, (metrics, files) in found.items()}
-
-
 @pytest.mark.parametrize("keys", [{}, {"sentences": True}, {"precedence": ["web"]}])
-def test_ten_nights_are_one_run(tmp_path: Path, fixed: Path, keys: dict[str, Any]) -> None:
+def test_ten_nights_are_one_run(tmp_path: Path, fixed: Path, made_anew: Counter[str], keys: dict[str, Any]) -> None:
     nights = NIGHTS if not keys else 3
     stages = _stages(tmp_path / "raw", fixed, **keys)
     for night in range(nights):
         _night(tmp_path / "raw", night)
+        made_anew.clear()
         grown = _run(stages, tmp_path / f"grown-{night}", tmp_path / "parts")
+        assert {made_anew[name] for name in ("extract", "clean", "signing")} == {2}  # the night's two files
+    assert made_anew["decontaminate"] == made_anew["filtering"] < 2 * nights
     assert grown == _run(stages, tmp_path / "at-once", None)
