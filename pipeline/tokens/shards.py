@@ -47,9 +47,7 @@ __all__ = ["SPLITS", "shards"]
 
 REMEDY = "it fills too few rows: give {source} more text, join it to another source, or lower shards.sequence_length"
 FEW = 20_000
-"""Documents up to which one process is done sooner than others start."""
-VERY_FEW = 1000
-"""Documents up to which it is seen to that some are held out: chance does not always."""
+"""Documents up to which one process is done sooner than others start, and are looked through for small sources."""
 SAMPLE_FILES, SAMPLE_DOCUMENTS, SAMPLE_CHARACTERS = 16, 8, 4000
 """Files, documents of each, and characters of each of those, on which the fast encoder is compared with the plain."""
 
@@ -74,7 +72,7 @@ def shards(config: ShardsConfig, inputs: Mapping[str, Path], out_dir: Path) -> S
     events.begin("tokenising", sum(rows), "documents")
     here: Literal[1] | None = 1 if sum(rows) <= FEW else None
     threads = execution().processes if here else max(1, execution().processes // len(files))
-    held_out = held_out_below(config, chain.from_iterable(map(read_file, files)) if sum(rows) <= VERY_FEW else None)
+    held_out = held_out_below(config, chain.from_iterable(map(read_file, files)) if here else None)
     steps: list[Any] = [DocumentReader(documents), Tokenise(config, folder, out_dir, threads, plain, held_out)]
     run_pipeline(steps, len(files), work, "tokenising", processes=here)
     tokenised = Tokenised.read(work)
