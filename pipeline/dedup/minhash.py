@@ -27,7 +27,7 @@ from pipeline.text.folding import FINEWEB
 from pipeline.text.kernels import min_hashes
 from pipeline.text.words import WORDS
 
-__all__ = ["FastMinhashBuckets", "FastMinhashSignature", "pairs", "record_dtype"]
+__all__ = ["FastMinhashBuckets", "FastMinhashSignature", "pairs", "record_dtype", "signature_outputs"]
 
 BUFFERED = 4096
 """Signatures held before they are written: 4 MB."""
@@ -39,6 +39,14 @@ def record_dtype(config: MinhashConfig) -> np.dtype:
     """One signature in a bucket's file: its hashes and the number of the document within its file."""
     hash_format = f"<{config.hash_config.struct_format}"
     return np.dtype([*((f"h{k}", hash_format) for k in range(config.hashes_per_bucket)), ("document", "<u4")])
+
+
+def signature_outputs(buckets: int) -> dict[str, str]:
+    """Where below an artifact's folder the signatures of a task lie, its number in braces, by the bucket's name."""
+    return {
+        f"bucket_{number:03d}": f".work/signatures/bucket_{number:03d}/{{:05d}}.minhash.sig"
+        for number in range(buckets)
+    }
 
 
 WordsOf = Callable[[Document], tuple[Words, int]]

@@ -28,8 +28,9 @@ from datatrove.pipeline.dedup.minhash import MinhashConfig
 
 from infra import events
 from infra.errors import UserError
+from infra.hashing import file_digest
 from pipeline.dedup.clusters import KEYS, KeyFiles, join, near_edges, rank_of, same
-from pipeline.dedup.minhash import FastMinhashBuckets, FastMinhashSignature
+from pipeline.dedup.minhash import FastMinhashBuckets, FastMinhashSignature, signature_outputs
 from pipeline.dedup.section import DedupConfig
 from pipeline.dedup.sentences import PARTITIONS, Cuts, Repeats, Spans, cut, spans_of
 from pipeline.dedup.shingles import Words, fold_of, folded_words, literal
@@ -47,12 +48,19 @@ from pipeline.tasks.documents import (
 from pipeline.tasks.ledger import DocumentMetrics
 from pipeline.tasks.losses import Losses
 from pipeline.tasks.profiles import profile_of
+from pipeline.tasks.task_parts import OF_DOCUMENTS, parts_of_files
 from pipeline.text.words import WORDS
 
 __all__ = ["dedup"]
 
 FEW = 50_000
 """Documents up to which one process finds the pairs sooner than others start."""
+
+SIGNED_BY = {
+    *("precedence", "precedence_by_profile", "minhash", "foldings", "n_grams", "buckets", "hashes_per_bucket", "seed"),
+}
+"""Settings that keys and signatures follow from."""
+KEY_OUTPUTS = {"keys": ".work/keys/{:05d}.parquet"}
 
 REMEDY = "see what its documents are copies of, and whether extract.sources.{source}.profile fits"
 
@@ -65,7 +73,8 @@ def dedup(config: DedupConfig, inputs: Mapping[str, Path], out_dir: Path) -> Doc
     """
     artifact = inputs["clean"]
     work = out_dir / ".work"
-    files, total = len(document_files(artifact)), count_documents(artifact)
+    paths, total = document_files(artifact), count_documents(artifact)
+    files = len(paths)
     if not total:
         raise UserError(f"{artifact}: no documents to deduplicate; look at what the stages before dropped")
     minhash = MinhashConfig(
@@ -79,7 +88,9 @@ def dedup(config: DedupConfig, inputs: Mapping[str, Path], out_dir: Path) -> Doc
     steps: list[Any] = [DocumentReader(artifact), Keys(work / "keys", config, compared)]
     if config.minhash:
         steps.append(FastMinhashSignature(work / "signatures", minhash, compared))
-    run_pipeline(steps, files, work, "signing")
+    settings = config.model_dump(mode="json", include=SIGNED_BY)
+    outputs = KEY_OUTPUTS | (signature_outputs(config.buckets) if config.minhash else {})
+    run_pipeline(steps, files, work, "signing", parts=parts_of_files(out_dir, artifact, paths, outputs, settings))
 
     if config.minhash:
         events.begin("pairs", config.buckets, "buckets")
@@ -98,8 +109,18 @@ def dedup(config: DedupConfig, inputs: Mapping[str, Path], out_dir: Path) -> Doc
     events.begin("filtering", total, "documents")
     losses = Losses("dedup", config, REMEDY, source_characters(artifact))
     steps = [DocumentReader(artifact), DropCopies(config, out_dir, losses), DocumentWriter(out_dir)]
-    run_pipeline(steps, files, work, "filtering", processes=1 if total <= FEW else None)
+    settings = config.model_dump(mode="json", exclude={"max_loss", "max_loss_by_source", *SIGNED_BY})
+    parts = parts_of_files(out_dir, artifact, paths, OF_DOCUMENTS, settings)
+    if parts:
+        parts = parts.also_from([_decided(config, work, number) for number in range(files)])
+    run_pipeline(steps, files, work, "filtering", processes=1 if total <= FEW else None, parts=parts)
     return losses.settled(work).metrics()
+
+
+def _decided(config: DedupConfig, work: Path, number: int) -> list[Any]:
+    """What the filter is told of a file: which documents go, and where others are cut."""
+    cuts = sorted(Cuts(work / "cuts", number).places.items()) if config.sentences else []
+    return [file_digest(work / "removals" / f"{number:05d}.parquet"), cuts]
 
 
 class Compared:
