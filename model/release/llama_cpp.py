@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from gguf import GGUFReader
 
-__all__ = ["parameters"]
+__all__ = ["keep_in_8_bits", "parameters"]
 
 ARCHITECTURES = ("deepseek2", "llama", "qwen2", "qwen3")
 
@@ -30,6 +31,16 @@ def parameters(path: Path, *, context: int, slots: int, threads: int) -> object:
     chosen.cache_ram_mib = 0
     chosen.verbosity = 0
     return chosen
+
+
+def keep_in_8_bits(parameters: object) -> None:
+    """Have llama.cpp keep keys and values in 8 bits. It takes quantized values in its flash attention alone, and latent
+    attention keeps keys of which the values are a part, so both have one type."""
+    import xllamacpp
+
+    chosen: Any = parameters
+    chosen.cache_type_k = chosen.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_Q8_0
+    chosen.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_ENABLED
 
 
 def _inspect(path: Path) -> None:

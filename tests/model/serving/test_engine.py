@@ -17,7 +17,7 @@ from model.generation.generate import prompt_tokens
 from model.release.gguf import write_gguf
 from model.release.quantized import read_units
 from model.serving.engine import Engine, EngineError, Request
-from model.serving.spec import EngineKind
+from model.serving.spec import CacheType, EngineKind
 from tests.model.serving.talker import ANSWER, QUESTION, THOUGHT, save_talker, taught, words
 
 SAID = f"<think>{THOUGHT}</think>{ANSWER}"
@@ -45,9 +45,11 @@ async def said(engine: Engine, request: Request) -> tuple[str, str | None, int |
     return text, finish, tokens
 
 
-def with_engine(kind: EngineKind, path: Path, use: Callable[[Engine], Awaitable[None]]) -> None:
+def with_engine(
+    kind: EngineKind, path: Path, use: Callable[[Engine], Awaitable[None]], cache: CacheType = CacheType.AUTO
+) -> None:
     async def main() -> None:
-        engine = await Engine.start(kind, path, **PLACE)
+        engine = await Engine.start(kind, path, **PLACE, cache=cache)
         try:
             await use(engine)
         finally:
@@ -80,6 +82,21 @@ def test_both_engines_say_what_was_taught(kind: EngineKind, folder: Path, gguf: 
         assert await engine.healthy()
 
     with_engine(kind, gguf if kind is EngineKind.LLAMA else folder, use)
+
+
+@pytest.mark.parametrize("kind", [EngineKind.LLAMA, EngineKind.OWN])
+def test_keys_and_values_in_8_bits_say_the_same(kind: EngineKind, folder: Path, gguf: Path) -> None:
+    async def use(engine: Engine) -> None:
+        prompt = prompt_tokens(words(), QUESTION)
+        for _ in range(2):  # the second time from the cache of the first
+            assert (await said(engine, Request(prompt, 60)))[:2] == (SAID, "stop")
+
+    with_engine(kind, gguf if kind is EngineKind.LLAMA else folder, use, CacheType.Q8_0)
+
+
+def test_an_engine_that_keeps_no_such_cache_says_so(folder: Path) -> None:
+    with pytest.raises(UserError, match=r"^vllm keeps no cache in q8_0: leave it at auto, or set"):
+        with_engine(EngineKind.VLLM, folder, lambda engine: asyncio.sleep(0), CacheType.Q8_0)
 
 
 def test_the_own_engine_serves_what_llama_cpp_cannot(tmp_path: Path) -> None:
