@@ -22,7 +22,7 @@ def serve(spec: EngineSpec) -> None:
 
     chosen = parameters(Path(spec.path), context=spec.context, slots=spec.slots, threads=spec.threads)
     if spec.cache == CacheType.Q8_0:
-        keep_in_8_bits(chosen)
+        keep_in_8_bits(chosen, Path(spec.path))
     chosen.api_keys = [spec.key]  # type: ignore[attr-defined]
     chosen.embedding = True  # type: ignore[attr-defined]  # completions go on as before
     # Means over a text's tokens come out wrong where texts share a batch (found with b11549).
