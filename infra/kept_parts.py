@@ -82,7 +82,7 @@ class KeptParts:
         Args:
             files: where the file of each name belongs; what the part does not have is not there afterwards either.
         """
-        part = self._part(follows_from)
+        part = self.folder / self.key(follows_from)
         try:
             recorded: dict[str, str] = json.loads((part / RECORD).read_bytes())
             os.utime(part)
@@ -102,7 +102,7 @@ class KeptParts:
 
     def keep(self, follows_from: Any, files: Mapping[str, Path]) -> None:
         """Keep what lies at these places, whole or not at all; a file that is not there belongs to the part as such."""
-        part = self._part(follows_from)
+        part = self.folder / self.key(follows_from)
         unfinished = part.with_name(f".{part.name}-{uuid.uuid4().hex}")
         unfinished.mkdir(parents=True)
         try:
@@ -121,8 +121,9 @@ class KeptParts:
         """SHA-256 of a file from outside, as the plan took it."""
         return self.place.external.get(path)
 
-    def _part(self, follows_from: Any) -> Path:
-        return self.folder / digest([self.place.made_by, follows_from])[:32]
+    def key(self, follows_from: Any) -> str:
+        """Name of the part's folder."""
+        return digest([self.place.made_by, follows_from])[:32]
 
 
 def unused(local: Path, oldest: float) -> Iterator[tuple[Path, int]]:

@@ -27,7 +27,7 @@ from pipeline.text.folding import FINEWEB
 from pipeline.text.kernels import min_hashes
 from pipeline.text.words import WORDS
 
-__all__ = ["FastMinhashBuckets", "FastMinhashSignature", "pairs", "record_dtype", "signature_outputs"]
+__all__ = ["FastMinhashBuckets", "FastMinhashSignature", "in_order", "pairs", "record_dtype", "signature_outputs"]
 
 BUFFERED = 4096
 """Signatures held before they are written: 4 MB."""
@@ -126,7 +126,7 @@ class FastMinhashSignature(MinhashDedupSignature):
         """Sort the records of a file, and read again what was written: torn files were datatrove's sorest spot."""
         with self.output_folder.open(name, mode="rb") as file:
             records = np.frombuffer(file.read(), dtype=dtype)
-        content = records[_order(records)].tobytes()
+        content = records[in_order(records)].tobytes()
         with self.output_folder.open(name, mode="wb") as file:
             file.write(content)
         with self.output_folder.open(name, mode="rb") as file:
@@ -134,7 +134,7 @@ class FastMinhashSignature(MinhashDedupSignature):
                 raise ValueError(f"{name}: does not hold the {expected} signatures written to it; is the disk sound?")
 
 
-def _order(records: np.ndarray) -> np.ndarray:
+def in_order(records: np.ndarray) -> np.ndarray:
     """The order of records by all their fields.
 
     The first hash settles nearly all; only records that share it are compared by the rest.

@@ -7,7 +7,7 @@ run, whatever executor runs the others.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -38,10 +38,20 @@ class TaskParts:
     follows_from: Sequence[Any]
     """For each task a JSON value: the settings that its step asks, and digests of all that it reads. Not the code, and
     nothing of where it stands among the tasks."""
+    spared: tuple[Collection[str], Collection[int]] = ((), ())
+    """Outputs that are not taken over, of these tasks."""
 
     def also_from(self, further: Sequence[Any]) -> TaskParts:
         """These, where each task follows from something else besides."""
         return replace(self, follows_from=list(zip(self.follows_from, further, strict=True)))
+
+    def key(self, name: str, task: int) -> Any:
+        """What a task of the pipeline of this name follows from, as its part is kept under."""
+        return [name, self.follows_from[task]]
+
+    def sparing(self, outputs: Collection[str], tasks: Collection[int]) -> TaskParts:
+        """These, where nobody needs some outputs of some tasks: they are not taken over."""
+        return replace(self, spared=(frozenset(outputs), frozenset(tasks)))
 
     @contextlib.contextmanager
     def kept(self, tasks: int, folder: Path) -> Iterator[None]:
@@ -56,7 +66,9 @@ class TaskParts:
         left = [task for task in range(tasks) if not (marks / f"{task:05d}").exists()]
         made = []
         for task in left:
-            if parts.take([folder.name, self.follows_from[task]], self.files(task)):
+            outputs, of = self.spared
+            files = {name: path for name, path in self.files(task).items() if task not in of or name not in outputs}
+            if parts.take(self.key(folder.name, task), files):
                 (marks / f"{task:05d}").touch()
             else:
                 made.append(task)
@@ -64,7 +76,7 @@ class TaskParts:
             events.note(f"{folder.name}: {len(left) - len(made)} of {tasks} parts are as they were, and taken over")
         yield
         for task in made:
-            parts.keep([folder.name, self.follows_from[task]], self.files(task))
+            parts.keep(self.key(folder.name, task), self.files(task))
 
     def files(self, task: int) -> dict[str, Path]:
         """Where a task writes, by name."""

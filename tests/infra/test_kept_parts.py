@@ -94,7 +94,7 @@ def test_parts_that_nobody_takes_grow_old(parts: KeptParts, tmp_path: Path) -> N
     for key in ("old", "young"):
         parts.keep(key, files)
     files["alone"].unlink()
-    old = parts._part("old")
+    old = parts.folder / parts.key("old")
     os.utime(old, (0, 0))
     ((path, freed),) = unused(tmp_path, time.time() - 3600)
     assert path == old
