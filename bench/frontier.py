@@ -29,7 +29,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.release_model import Scale, make_text
 from bench.table import Row, print_table, row
 from model.architecture.config import Family, ModelConfig, count_parameters
 from model.planning.costs import flops_per_token
@@ -38,11 +37,24 @@ from model.sections import PretrainConfig, PruneConfig, QuantizeConfig, Schedule
 __all__ = ["main"]
 
 KINDS = ("dense", "mixture", "pruned")
-TEXT = Scale(source_bytes=8_000_000, steps=0, batch=0, length=256, vocabulary=4096, layers=0, expert=0, tasks=400)
-QUICK = Scale(source_bytes=80_000, steps=0, batch=0, length=128, vocabulary=512, layers=0, expert=0, tasks=40)
-BATCH = 32
 DECODED = (32, 160)
 """Tokens written by the two decodings whose difference counts."""
+
+
+@dataclass(frozen=True)
+class Text:
+    """How much of it there is, and how it is cut."""
+
+    source_bytes: int
+    """Of each kind."""
+    length: int
+    """Tokens of a row."""
+    vocabulary: int
+    tasks: int
+
+
+TEXT = Text(source_bytes=8_000_000, length=256, vocabulary=4096, tasks=400)
+QUICK = Text(source_bytes=80_000, length=128, vocabulary=512, tasks=40)
 
 
 @dataclass(frozen=True)
@@ -91,17 +103,18 @@ def architecture(rung: Rung, kind: str) -> ModelConfig:
     )
 
 
-def training(rung: Rung, kind: str, tokens: int, length: int, vocabulary: int) -> PretrainConfig:
+def training(rung: Rung, kind: str, tokens: int, text: Text, batch: int) -> PretrainConfig:
     """As many steps as the compute of `tokens` of the rung's mixture pays for."""
     model = architecture(rung, kind)
     whole, ours = (
-        flops_per_token(each.with_vocabulary(vocabulary), length) for each in (architecture(rung, "mixture"), model)
+        flops_per_token(each.with_vocabulary(text.vocabulary), text.length)
+        for each in (architecture(rung, "mixture"), model)
     )
-    steps = max(2, round(tokens * whole / ours / (BATCH * length)))
+    steps = max(2, round(tokens * whole / ours / (batch * text.length)))
     return PretrainConfig(
         model=model,
         steps=steps,
-        batch_size=BATCH,
+        batch_size=batch,
         micro_batch=0,
         learning_rate=1.5e-3,
         schedule=Schedule.COSINE,
@@ -118,7 +131,9 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="one tiny size: does it run, not what it shows")
     parser.add_argument("--rung", type=int, action="append", help="a file size in MB, may be repeated; all by default")
     parser.add_argument("--tokens", type=int, default=24_000_000, help="that the mixture is trained on")
+    parser.add_argument("--batch", type=int, default=32, help="rows of a training step; a GPU wants 128")
     parser.add_argument("--folder", type=Path, help="where models and points are kept")
+    parser.add_argument("--train", action="store_true", help="train what is not there, and measure nothing")
     parser.add_argument("--again", action="store_true", help="measure the speed of all models again")
     parser.add_argument("--json", type=Path, help="where the rows go")
     parser.add_argument("--pictures", type=Path, help="folder that the plots go to")
@@ -129,10 +144,13 @@ def main() -> None:
         return
     rungs = [rung for rung in (TINY if chosen.quick else RUNGS) if not chosen.rung or rung.megabytes in chosen.rung]
     with tempfile.TemporaryDirectory() as scratch:
-        bench = Bench((chosen.folder or Path(scratch)).absolute(), chosen.tokens, quick=chosen.quick)
+        bench = Bench((chosen.folder or Path(scratch)).absolute(), chosen.tokens, chosen.batch, quick=chosen.quick)
         for rung in rungs:
             for kind in KINDS:
-                bench.measure(rung, kind, again=chosen.again)
+                if chosen.train:
+                    bench.train(rung, kind)
+                else:
+                    bench.measure(rung, kind, again=chosen.again)
         points = list(bench.points.values())
     rows = rows_of(points)
     print_table(rows)
@@ -145,21 +163,21 @@ def main() -> None:
 class Bench:
     """What was made and measured, in a folder."""
 
-    def __init__(self, folder: Path, tokens: int, *, quick: bool) -> None:
-        self.folder, self.quick = folder, quick
+    def __init__(self, folder: Path, tokens: int, batch: int, *, quick: bool) -> None:
+        self.folder, self.batch, self.quick = folder, batch, quick
         self.tokens = 8_000 if quick else tokens
         self.scale = QUICK if quick else TEXT
         folder.mkdir(parents=True, exist_ok=True)
         self._kept = folder / "points.json"
         self.points: dict[str, dict[str, Any]] = json.loads(self._kept.read_text()) if self._kept.exists() else {}
-        self.made = make_text(self.scale, folder / "text", _say)
+        self.made = text_of(self.scale, folder / "text")
 
     def measure(self, rung: Rung, kind: str, *, again: bool) -> None:
         """One model, unless its point is there."""
         name = f"{rung.megabytes}-{kind}"
         if name not in self.points:
             folder = self.folder / name
-            trained = self._train(rung, kind, folder / "trained")
+            trained = self.train(rung, kind)
             quantized = self._quantize(kind, folder)
             self.points[name] = {"kind": kind, "megabytes": rung.megabytes} | trained | self._judged(quantized, folder)
             self._keep()
@@ -170,18 +188,24 @@ class Bench:
     def _keep(self) -> None:
         self._kept.write_text(json.dumps(self.points, indent=2) + "\n", encoding="utf-8")
 
-    def _train(self, rung: Rung, kind: str, folder: Path) -> dict[str, Any]:
+    def train(self, rung: Rung, kind: str) -> dict[str, Any]:
+        """Train a model, unless it is there; what that took.
+
+        Raises:
+            SystemExit: 143, after SIGTERM; it goes on from there.
+        """
         from model.architecture.checkpoint import load_config
         from model.training.pretrain import pretrain
 
-        config = training(rung, kind, self.tokens, self.scale.length, self.scale.vocabulary)
+        folder = self.folder / f"{rung.megabytes}-{kind}" / "trained"
+        config = training(rung, kind, self.tokens, self.scale, self.batch)
         if not (folder / "model" / "model.safetensors").exists():
             folder.mkdir(parents=True, exist_ok=True)
             started = time.monotonic()
             pretrain(config, self.made, folder)
             _say(f"{folder.parent.name}: {config.steps} steps in {time.monotonic() - started:.0f} s")
         made = load_config(folder / "model")
-        tokens = config.steps * BATCH * self.scale.length
+        tokens = config.steps * self.batch * self.scale.length
         return {
             "training_tokens": tokens,
             "training_flops": tokens * flops_per_token(made, self.scale.length),
@@ -249,6 +273,17 @@ class Bench:
             right += int((logits.argmax(-1) == targets_n).sum())
             total += TextLoss(float(nats), len(targets_n), int(sizes[targets_n].sum()))
         return total.bits_per_byte, right / total.tokens
+
+
+def text_of(scale: Text, folder: Path) -> dict[str, Path]:
+    """Tokenizer, shards and tasks; where they lie in the folder already, nothing of what makes them is needed."""
+    made = {name: folder / name for name in ("reasoning", "decontaminate", "tokenizer", "shards")}
+    if all((each / "done").exists() for each in made.values()):
+        return made
+    from bench.release_model import Scale, make_text
+
+    sizes = {"source_bytes": scale.source_bytes, "length": scale.length, "vocabulary": scale.vocabulary}
+    return make_text(Scale(**sizes, tasks=scale.tasks, steps=0, batch=0, layers=0, expert=0), folder, _say)
 
 
 def _load(folder: Path) -> Any:
