@@ -174,7 +174,7 @@ class Bench:
 
     def measure(self, rung: Rung, kind: str, *, again: bool) -> None:
         """One model, unless its point is there."""
-        name = f"{rung.megabytes}-{kind}"
+        name = self._name(rung, kind)
         if name not in self.points:
             folder = self.folder / name
             trained = self.train(rung, kind)
@@ -184,6 +184,9 @@ class Bench:
         if again or "tokens_per_second" not in self.points[name]:
             self.points[name] |= decoding(self.folder / name / "model-q4_0.gguf")
             self._keep()
+
+    def _name(self, rung: Rung, kind: str) -> str:
+        return f"{rung.megabytes}-{kind}-{self.tokens // 1000}k"
 
     def _keep(self) -> None:
         self._kept.write_text(json.dumps(self.points, indent=2) + "\n", encoding="utf-8")
@@ -197,7 +200,7 @@ class Bench:
         from model.architecture.checkpoint import load_config
         from model.training.pretrain import pretrain
 
-        folder = self.folder / f"{rung.megabytes}-{kind}" / "trained"
+        folder = self.folder / self._name(rung, kind) / "trained"
         config = training(rung, kind, self.tokens, self.scale, self.batch)
         if not (folder / "model" / "model.safetensors").exists():
             folder.mkdir(parents=True, exist_ok=True)
