@@ -288,6 +288,10 @@ class QuantizeConfig(Section):
     prune: Annotated[PruneConfig, Added] = PruneConfig()
     """Routed experts to take out first. All that is quantized and exported is then the pruned model; divergence and
     tasks solved are still measured against the whole one."""
+    min_token_count: Annotated[int, Added] = Field(0, ge=0)
+    """Drop the tokens that stand fewer times than this in the training rows, with their rows of embedding and output
+    layer; 0 keeps all. Single bytes and control tokens stay, so any text can still be written, of rarer words in
+    smaller pieces. For a tokenizer that was adopted and knows more than the domain."""
     llmcompressor: Annotated[str, Added] = Field("", pattern=r"^[0-9A-Za-z.+]*$")
     """Version of llmcompressor that makes one model more, `llmcompressor`, of the same make-up and rows as int4, with
     embeddings in 16 bits; in a separate environment, whose Python DEEPMILL_LLMCOMPRESSOR names. None when empty."""

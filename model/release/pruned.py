@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from infra import events
 from model.architecture.checkpoint import save_model
 from model.architecture.transformer import Transformer
-from model.facts.release import PRUNED, Pruning
+from model.facts.release import CHECKPOINT, Pruning
 from model.release.calibrate import CalibrationBatch
 from model.release.heal import heal
 from model.release.prune import pruned_config, usage, without, worth_keeping
@@ -33,7 +33,7 @@ def write_pruned(
     judge: Judge,
     out_dir: Path,
 ) -> tuple[Transformer, Pruning]:
-    """Prune the model of ``inputs["model"]`` as `config` says, and write it to the folder ``pruned`` of `out_dir`.
+    """Prune the model of ``inputs["model"]`` as `config` says, and write it to the folder ``checkpoint`` of `out_dir`.
 
     Healing that ends further from the whole model than it began, on held-out text or tasks, is not kept.
 
@@ -79,7 +79,7 @@ def write_pruned(
             pruned = healed
         else:
             events.note("pruned: healing took the model further away, so it is left out; lower heal_learning_rate")
-    save_model(pruned, out_dir / PRUNED, checkpoint)
+    save_model(pruned, out_dir / CHECKPOINT, checkpoint)
     return pruned, facts
 
 

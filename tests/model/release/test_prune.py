@@ -192,7 +192,7 @@ def test_a_pruned_release_is_smaller_and_its_divergence_counts_what_is_gone(rele
 
 
 def test_all_files_hold_the_pruned_model(released: dict[str, Path]) -> None:
-    pruned = load_model(released["quantize"] / "pruned")
+    pruned = load_model(released["quantize"] / "checkpoint")
     theirs = AutoModelForCausalLM.from_pretrained(released["export"] / "hf", dtype=torch.float32).eval()
     assert theirs.config.n_routed_experts == 6
     tokens_BT = _rows().tokens_BT
@@ -215,7 +215,7 @@ def test_healing_that_does_harm_is_not_kept(released: dict[str, Path], tmp_path:
     pruned, facts = write_pruned(config, model, released, words, [_rows()], judge, tmp_path)
     assert not facts.healed
     assert facts.divergence_last > 2 * facts.divergence_first
-    assert judge.divergence(load_model(tmp_path / "pruned")) == facts.unhealed == judge.divergence(pruned)
+    assert judge.divergence(load_model(tmp_path / "checkpoint")) == facts.unhealed == judge.divergence(pruned)
 
 
 def test_pruning_twice_gives_the_same_bytes(released: dict[str, Path], tmp_path: Path) -> None:
