@@ -94,7 +94,7 @@ def _write(
         "kept_source": sources,
     }
     folder.mkdir(parents=True, exist_ok=True)
-    pq.write_table(pa.table(columns), folder / f"{number:05d}.parquet")
+    pq.write_table(pa.table(columns).combine_chunks(), folder / f"{number:05d}.parquet")
 
 
 class _Decision:

@@ -50,6 +50,10 @@ def _read(work: Path) -> list[pa.Table]:
     return [pq.read_table(file) for file in files]
 
 
+def _bytes(work: Path) -> list[bytes]:
+    return [file.read_bytes() for file in sorted((work / "removals").glob("*.parquet"))]
+
+
 @pytest.mark.parametrize(("seed", "keys"), enumerate([{}, {"exact": False}, {"folded": False}, {"minhash": False}]))
 def test_tasks_decide_as_one_process_does(
     keys: dict[str, bool], seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -62,6 +66,7 @@ def test_tasks_decide_as_one_process_does(
         write_removals(config, tmp_path / name, limits)
         found.append(_read(tmp_path / name))
     assert found[0] == found[1]
+    assert _bytes(tmp_path / "here") == _bytes(tmp_path / "tasks"), "what is kept by them is found again"
     assert sum(table.num_rows for table in found[0]) > 5
     assert list((tmp_path / "tasks" / "joining").glob("*/*.arrow")) != [], "the labels are left for whoever resumes"
 
