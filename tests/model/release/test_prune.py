@@ -13,6 +13,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 from flows.recipe.plan import identity_config
+from flows.recipe.recipe import load_recipe
 from infra.digests import DigestCache
 from infra.errors import UserError
 from model.architecture.checkpoint import load_config, load_model
@@ -24,7 +25,7 @@ from model.evaluation.sections import EvaluateConfig
 from model.facts.release import read_quantization
 from model.release.calibrate import CalibrationBatch
 from model.release.export import export
-from model.release.prune import Usage, pruned_config, usage, without, worth_keeping
+from model.release.prune import Usage, usage, without, worth_keeping
 from model.release.pruned import write_pruned
 from model.release.quality import Judge
 from model.release.quantize import quantize
@@ -117,7 +118,7 @@ def _masked(model: Transformer, kept: dict[int, Tensor]) -> Transformer:
 @torch.no_grad()
 def test_the_pruned_model_is_the_whole_one_with_its_gates_masked(family: Family, groups: int) -> None:
     model, batch = tiny_model(family, n_group=groups, topk_group=1), _rows()
-    config = pruned_config(model.config, 0.25)
+    config = PruneConfig(share=0.25).architecture(model.config)
     assert config.n_routed_experts == 6
     scores = usage(model, [batch])
     kept = {layer: worth_keeping(seen.score(PruneBy.REAP), 6, groups) for layer, seen in scores.items()}
@@ -144,9 +145,23 @@ def test_the_lowest_go_of_every_group_and_equals_from_the_end() -> None:
     ],
 )
 def test_what_cannot_be_pruned_is_refused_in_a_line(changes: dict[str, object], share: float, told: str) -> None:
-    with pytest.raises(UserError, match=told) as error:
-        pruned_config(tiny_config(**changes), share)
+    with pytest.raises(ValueError, match=told) as error:
+        PruneConfig(share=share).architecture(tiny_config(**changes))
     assert "\n" not in str(error.value)
+
+
+def test_a_recipe_that_asks_for_it_is_refused_before_anything_is_made() -> None:
+    with pytest.raises(
+        UserError, match=r"^sample: .*quantize\.prune\.share 0\.9 leaves 1 of 8 experts: num_experts_per"
+    ):
+        load_recipe("sample", ["quantize.prune.share=0.9"])
+
+
+def test_layers_of_multi_token_prediction_are_left_out() -> None:
+    model = tiny_model(num_nextn_predict_layers=1)
+    config = PruneConfig(share=0.25).architecture(model.config)
+    kept = {layer: torch.arange(6) for layer in model.config.moe_layers}
+    assert not [name for name in without(model, config, kept).state_dict() if name.startswith("model.layers.3.")]
 
 
 def test_off_it_is_no_part_of_an_identity(tmp_path: Path) -> None:
