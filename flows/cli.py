@@ -20,6 +20,7 @@ from flows.commands import (
     models,
     recipes,
     rejects,
+    remove,
     runs,
     serve,
     servers,
@@ -37,7 +38,7 @@ __all__ = ["COMMANDS", "app", "main"]
 
 COMMANDS = {
     "Runs": (runs, recipes, corpus, rejects, trace, study),
-    "Models": (models, serve, compare, disclose),
+    "Models": (models, serve, compare, disclose, remove),
     "Servers and upkeep": (servers, upkeep),
 }
 """The groups of commands, by their heading in the help."""

@@ -2,6 +2,9 @@
 
 Kept are the artifacts of the latest runs and of every run that is not over, of every version in the registry, whatever
 recipe files pin, and what is younger than a number of days. If the registry cannot be asked, nothing is deleted.
+
+Artifacts that hold text which somebody asked to have removed go before all these reasons, but for a run that is not
+over, once they are asked for by themselves.
 """
 
 from __future__ import annotations
@@ -13,13 +16,15 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from flows.recipe.removals import active
 from flows.recipe.stages import ACTIONS, stage_names
 from flows.run.record import RunRecord, read_record
 from infra.errors import UserError
+from infra.manifest import split_address
 from infra.settings import Settings
 from infra.store import Store
 
-__all__ = ["LINEAGE", "GCCandidate", "GCPlan", "apply_gc", "needed_by", "plan_gc"]
+__all__ = ["LINEAGE", "GCCandidate", "GCPlan", "apply_gc", "needed_by", "plan_gc", "plan_removed"]
 
 LINEAGE = "deepmill.lineage"
 """Tag of a registered version: stage to identity, as JSON."""
@@ -66,6 +71,25 @@ def needed_by(record: RunRecord | None) -> set[Key]:
     if record is None:
         return set()
     return set(record.plan.items()) | {(name, entry.identity) for name, entry in record.stages.items()}
+
+
+def plan_removed(store: Store) -> GCPlan:
+    """The artifacts that hold text which somebody asked to have removed, whoever needs them; runs that are not over
+    keep theirs."""
+    runs = store.runs()
+    busy = {key for name in runs if (record := read_record(store, name)) and record.state_now == "running"
+            for key in needed_by(record)}  # fmt: skip
+    holding = {each.artifact for request in active(store) for each in request.reached if each.holds_text}
+    items, kept = [], 0
+    for where in sorted(holding):
+        stage, identity = split_address(where)
+        if (manifest := store.find(stage, identity)) is None:
+            continue
+        if (stage, identity) in busy:
+            kept += 1
+        else:
+            items.append(GCCandidate(stage, identity, manifest.size, manifest.started))
+    return GCPlan(items, len(holding), {"a run that is not over": kept}, frozenset(runs))
 
 
 def plan_gc(store: Store, settings: Settings, keep_runs: int, keep_days: float) -> GCPlan:

@@ -30,8 +30,9 @@ PARAMETERS: tuple[tuple[str, str, int | float], ...] = (
 a new one for each call."""
 
 
-def pyfunc_spec(folder: Path) -> dict[str, Any]:
-    """Arguments of ``mlflow.pyfunc.log_model``, but for the name, for the served `folder` of an export artifact."""
+def pyfunc_spec(folder: Path, *beside: Path) -> dict[str, Any]:
+    """Arguments of ``mlflow.pyfunc.log_model``, but for the name, for the served `folder` of an export artifact;
+    folders `beside` it are kept with the model, by their names, and nothing loads them."""
     import pandas as pd
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
@@ -44,7 +45,7 @@ def pyfunc_spec(folder: Path) -> dict[str, Any]:
     return {
         "python_model": str(PYFUNC),
         "model_config": {CHECKSUMS: _checksums(folder)},
-        "artifacts": {"model": str(folder.resolve())},
+        "artifacts": {"model": str(folder.resolve())} | {each.name: str(each.resolve()) for each in beside},
         "code_paths": [str(HOUSE / package) for package in CODE],
         "signature": signature,
         "input_example": pd.DataFrame(EXAMPLE),
