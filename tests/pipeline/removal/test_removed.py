@@ -45,11 +45,10 @@ def _config(folder: Path, *removed: str) -> ExtractConfig:
     return ExtractConfig.model_validate({"sources": sources, "removed": removed, "max_loss": 0.1})
 
 
-@pytest.mark.parametrize("workers", [1, 2])
 def test_pages_and_chapters_go_and_every_character_is_accounted_for(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    set_workers(monkeypatch, workers)
+    set_workers(monkeypatch, 1)
     (tmp_path / "all").mkdir()
     before = extract(_config(tmp_path), {}, tmp_path / "all")
     asks = _ask(tmp_path, address="https://www.h/13*"), _ask(tmp_path, CHAPTERS[1])
