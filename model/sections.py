@@ -21,6 +21,8 @@ __all__ = [
     "OptimizerKind",
     "Precision",
     "PretrainConfig",
+    "PruneBy",
+    "PruneConfig",
     "QuantizeConfig",
     "Schedule",
     "ServedPrecision",
@@ -211,6 +213,33 @@ class Activations(StrEnum):
     """Also a third model, `w8a8`: 8-bit weights with a scale per row, activations in 8 bits with a scale per token."""
 
 
+class PruneBy(StrEnum):
+    """What an expert is worth, over the calibration tokens."""
+
+    REAP = "reap"
+    """Mean of gate times size of the output, over the tokens that chose it (REAP, arXiv 2510.13999)."""
+    NORM = "norm"
+    """Mean size of its output over these tokens, without the gate (arXiv 2606.15716): for models of no one field."""
+    FREQUENCY = "frequency"
+    """How many tokens chose it."""
+
+
+class PruneConfig(Section):
+    """Routed experts that are taken out of every layer before quantization, and how the rest makes up for them."""
+
+    share: float = Field(0.0, ge=0, lt=1)
+    """Share of the routed experts to take out of each layer, and of each group of experts, those worth least (REAP:
+    0.25, 0.5); 0 takes none. As many go from every layer, and a token passes as many experts as before."""
+    by: PruneBy = PruneBy.REAP
+    """What an expert is worth."""
+    heal_steps: int = Field(100, ge=0)
+    """Steps in which the pruned model learns the whole one's predictions again, on training rows; 0 for none."""
+    heal_batch: int = Field(16, ge=1)
+    """Rows of such a step."""
+    heal_learning_rate: float = Field(3e-4, gt=0)
+    """Peak learning rate of these steps, which falls along a cosine."""
+
+
 class QuantizeConfig(Section):
     """Post-training quantization of the weights: GPTQ (arXiv 2210.17323), calibrated layer by layer.
 
@@ -256,6 +285,9 @@ class QuantizeConfig(Section):
     """Rows that go through a layer at once. Small ones keep to memory that a process already has, which is faster."""
     seed: int = Field(0, ge=0)
     """Of the choice of calibration rows."""
+    prune: Annotated[PruneConfig, Added] = PruneConfig()
+    """Routed experts to take out first. All that is quantized and exported is then the pruned model; divergence and
+    tasks solved are still measured against the whole one."""
     llmcompressor: Annotated[str, Added] = Field("", pattern=r"^[0-9A-Za-z.+]*$")
     """Version of llmcompressor that makes one model more, `llmcompressor`, of the same make-up and rows as int4, with
     embeddings in 16 bits; in a separate environment, whose Python DEEPMILL_LLMCOMPRESSOR names. None when empty."""

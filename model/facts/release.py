@@ -21,9 +21,11 @@ __all__ = [
     "MatrixFacts",
     "Measured",
     "PrecisionFacts",
+    "Pruning",
     "Quantization",
     "QuantizeMetrics",
     "UnderCalibrated",
+    "checkpoint_of",
     "read_quantization",
 ]
 
@@ -31,12 +33,18 @@ QUANTIZATION = "quantization.json"
 EXPORT = "export.json"
 WHOLE = "f32"
 """What the unquantized model is called among the precisions."""
+PRUNED = "pruned"
+"""What it is called without the experts that were taken out, and its folder."""
 
 
 class QuantizeMetrics(StageMetrics):
     """The chief numbers of ``quantization.json``, as ``MEASURE_PRECISION``."""
 
     calibration_tokens: int | None = None
+    parameters: int | None = None
+    """Of the pruned model, where there is one."""
+    routed_experts: int | None = None
+    """Left in each of its layers."""
 
     def bytes_of(self, precision: str) -> float | None:
         """Size of the weights at a precision."""
@@ -141,6 +149,28 @@ class Calibration(Facts):
     """Of further rows, which say matrix by matrix whether calibration is kept."""
 
 
+class Pruning(Facts):
+    """Which experts were taken out, and what the rest learned."""
+
+    by: str
+    """What they were judged by."""
+    experts_before: int
+    """Of each layer."""
+    experts_after: int
+    kept: dict[str, list[int]]
+    """By layer: the numbers that they had."""
+    scores: dict[str, list[float]]
+    """By layer: what each expert of the whole model was worth."""
+    unhealed: Judged
+    """The pruned model before it learned anything, against the whole one."""
+    heal_steps: int = 0
+    healed: bool = False
+    """Whether what these steps taught was kept."""
+    divergence_first: float | None = None
+    """Of the first and of the last step's rows, nats per token."""
+    divergence_last: float | None = None
+
+
 class Quantization(Facts):
     """All of ``quantization.json``."""
 
@@ -149,6 +179,7 @@ class Quantization(Facts):
     """By matrix, where bits were allocated by cost."""
     held_out_tokens: dict[str, int] = Field(default_factory=dict)
     parameters: int | None = None
+    pruning: Pruning | None = None
     precisions: dict[str, PrecisionFacts] = Field(default_factory=dict)
     """By name, `f32` among them: the original."""
     w8a8: PrecisionFacts | None = None
@@ -177,6 +208,11 @@ class ExportFacts(Facts):
     precision: str = ""
     verified: dict[str, EngineAgreement] = Field(default_factory=dict)
     """By engine."""
+
+
+def checkpoint_of(model: Path, quantized: Path) -> Path:
+    """The checkpoint in 32 bits that the quantized models were made of: that of `model`, unless it was pruned."""
+    return quantized / PRUNED if (quantized / PRUNED).is_dir() else model / "model"
 
 
 def read_quantization(folder: Path) -> Quantization:

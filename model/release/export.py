@@ -17,7 +17,7 @@ from pathlib import Path
 
 from infra import events
 from model.facts.evaluation import read_evaluation
-from model.facts.release import EXPORT, EngineAgreement, ExportFacts, ExportMetrics, read_quantization
+from model.facts.release import EXPORT, EngineAgreement, ExportFacts, ExportMetrics, checkpoint_of, read_quantization
 from model.sections import ExportConfig
 
 __all__ = ["export"]
@@ -36,7 +36,8 @@ def export(config: ExportConfig, inputs: Mapping[str, Path], out_dir: Path) -> E
     from model.release.gguf import unsupported
     from model.release.vllm_config import write_config
 
-    checkpoint, quantized = inputs["model"] / "model", inputs["quantize"]
+    quantized = inputs["quantize"]
+    checkpoint = checkpoint_of(inputs["model"], quantized)
     architecture = load_config(checkpoint)
     quantization = read_quantization(quantized)
     evaluation = read_evaluation(inputs["evaluate"])
