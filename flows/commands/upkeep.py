@@ -75,7 +75,8 @@ def gc(
         )
     if plan.parts:
         freed = size(sum(plan.parts.values()))
-        console.print(f"{len(plan.parts)} kept parts  [dim]{freed}, taken by no run for {keep_days:g} days[/]")
+        why = "with the same files" if removed else f"taken by no run for {keep_days:g} days"
+        console.print(f"{len(plan.parts)} kept parts  [dim]{freed}, {why}[/]")
     for reason, number in plan.kept.items():
         if number:
             console.print(f"[dim]{number} kept for {reason}[/]")

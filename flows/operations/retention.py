@@ -20,7 +20,7 @@ from flows.recipe.removals import active
 from flows.recipe.stages import ACTIONS, stage_names
 from flows.run.record import RunRecord, read_record
 from infra.errors import UserError
-from infra.kept_parts import unused
+from infra.kept_parts import holding, unused
 from infra.manifest import split_address
 from infra.settings import Settings
 from infra.store import Store
@@ -77,22 +77,26 @@ def needed_by(record: RunRecord | None) -> set[Key]:
 
 
 def plan_removed(store: Store) -> GCPlan:
-    """The artifacts that hold text which somebody asked to have removed, whoever needs them; runs that are not over
-    keep theirs."""
+    """The artifacts that hold text which somebody asked to have removed, whoever needs them, and the kept parts with
+    their files; runs that are not over keep theirs."""
     runs = store.runs()
-    busy = {key for name in runs if (record := read_record(store, name)) and record.state_now == "running"
-            for key in needed_by(record)}  # fmt: skip
-    holding = {each.artifact for request in active(store) for each in request.reached if each.holds_text}
-    items, kept = [], 0
-    for where in sorted(holding):
-        stage, identity = split_address(where)
-        if (manifest := store.find(stage, identity)) is None:
+    records = (read_record(store, name) for name in runs)
+    busy = {key for record in records if record and record.state_now == "running" for key in needed_by(record)}
+    held: dict[str, set[str]] = {}
+    for each in (each for request in active(store) for each in request.reached if each.holds_text):
+        held.setdefault(each.artifact, set()).update(each.files)
+    items, kept, digests = [], 0, set()
+    for where, files in sorted(held.items()):
+        if (manifest := store.find(*split_address(where))) is None:
             continue
-        if (stage, identity) in busy:
+        digests |= {manifest.digests[path] for path in files if path in manifest.digests}
+        if (manifest.stage, manifest.identity) in busy:
             kept += 1
         else:
-            items.append(GCCandidate(stage, identity, manifest.size, manifest.started))
-    return GCPlan(items, len(holding), {"a run that is not over": kept}, frozenset(runs))
+            items.append(GCCandidate(manifest.stage, manifest.identity, manifest.size, manifest.started))
+    tokens = {"shards"} if any(item.stage == "shards" for item in items) else set()  # parts have other files than it
+    parts = dict(holding(store.local, digests, tokens))
+    return GCPlan(items, len(held), {"a run that is not over": kept}, parts, frozenset(runs))
 
 
 def plan_gc(store: Store, settings: Settings, keep_runs: int, keep_days: float) -> GCPlan:

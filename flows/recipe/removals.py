@@ -44,15 +44,15 @@ class Reached(Facts):
 
     artifact: str
     """``stage/identity``"""
-    places: dict[str, int] = Field(default_factory=dict)
-    """Documents in each of its folders; none where it was learned from, and holds no text."""
+    files: dict[str, int] = Field(default_factory=dict)
+    """Documents in each of its files, by path; none where it was learned from, and holds no text."""
     passed_on: bool = True
     """Whether later stages read them there; rejects are read by none."""
 
     @property
     def holds_text(self) -> bool:
         """Whether the artifact has the text in it."""
-        return bool(self.places)
+        return bool(self.files)
 
 
 class Request(Facts):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from flows.recipe.removals import FoundDocument, Reached, Request, find_request, keep
 from flows.recipe.removals import take_back as record_taken_back
 from flows.recipe.stages import STAGES
-from flows.registry.removal_tags import tag
+from flows.registry.removal_tags import tag, untag
 from flows.registry.trace import LINEAGE
 from flows.report.accounts import STAGES as OF_DOCUMENTS
 from infra.errors import UserError
@@ -83,7 +83,7 @@ def take_back(settings: Settings, name: str, why: str = "") -> Request:
     store = open_store(settings)
     request = find_request(store, name)
     taken = record_taken_back(store, request, why)
-    tag(settings, request, remove=True)
+    untag(settings, request, _versions(settings))
     return taken
 
 
@@ -165,10 +165,10 @@ def _ids_in(store: Store, manifest: Manifest, carried: Mapping[str, set[str]], e
 def _look(store: Store, manifest: Manifest, ids: set[str]) -> Reached | None:
     """What an artifact has of documents with these ids; None for nothing."""
     if manifest.stage not in OF_DOCUMENTS:
-        return Reached(artifact=manifest.address, places={PIECES: len(ids)} if manifest.stage == "index" else {})
-    places = named_in(store.path(manifest.stage, manifest.identity), ids)
-    passed_on = bool(places.keys() & {"documents", "index"})
-    return Reached(artifact=manifest.address, places=places, passed_on=passed_on) if places else None
+        return Reached(artifact=manifest.address, files={PIECES: len(ids)} if manifest.stage == "index" else {})
+    files = named_in(store.path(manifest.stage, manifest.identity), ids)
+    passed_on = any(path.startswith(("documents/", "index/")) for path in files)
+    return Reached(artifact=manifest.address, files=files, passed_on=passed_on) if files else None
 
 
 def _versions(settings: Settings) -> list[ModelVersion]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from flows.recipe.removals import ASK, Request, active
 from flows.registry.file_gates import REMOVAL
@@ -11,24 +12,27 @@ from infra.settings import Settings
 from infra.store import Store
 from infra.tracking import registry_client
 
-__all__ = ["tag", "tag_reached"]
+if TYPE_CHECKING:
+    from mlflow.entities.model_registry import ModelVersion
+
+__all__ = ["tag", "tag_reached", "untag"]
 
 
-def tag(settings: Settings, request: Request, *, remove: bool = False) -> None:
-    """Tag the versions that a request names, or take its tags away."""
+def tag(settings: Settings, request: Request) -> None:
+    """Tag the versions that a request names."""
     if not request.versions:
         return
     client = registry_client(settings)
-    there = {f"{each.name}/{each.version}": each for each in client.search_model_versions()}
     for name in request.versions:
-        if (version := there.get(name)) is None:
-            continue  # it was deleted since
-        if not remove:
-            client.set_model_version_tag(
-                version.name, version.version, f"{REMOVAL}{request.id}", f"{request.kind} {request.value}"
-            )
-        elif f"{REMOVAL}{request.id}" in version.tags:
-            client.delete_model_version_tag(version.name, version.version, f"{REMOVAL}{request.id}")
+        model, _, version = name.rpartition("/")
+        client.set_model_version_tag(model, version, f"{REMOVAL}{request.id}", f"{request.kind} {request.value}")
+
+
+def untag(settings: Settings, request: Request, versions: Iterable[ModelVersion]) -> None:
+    """Take the tags of a request away from whichever versions have them."""
+    for version in versions:
+        if f"{REMOVAL}{request.id}" in version.tags:
+            registry_client(settings).delete_model_version_tag(version.name, version.version, f"{REMOVAL}{request.id}")
 
 
 def tag_reached(settings: Settings, store: Store, version: str, lineage: Mapping[str, str]) -> None:

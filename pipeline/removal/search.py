@@ -38,13 +38,11 @@ def search_documents(artifact: Path, removals: Removals) -> Iterator[Found]:
 
 
 def named_in(artifact: Path, ids: set[str]) -> dict[str, int]:
-    """How many rows in each folder of `PLACES`, or of the index of shards, are of documents with these ids."""
-    wanted, found = sorted(ids), {}
-    for kind in (*PLACES, INDEX):
-        files = document_files(artifact, kind)
-        if rows := sum(_count(file, wanted) for file in files):
-            found[kind] = rows
-    return found
+    """How many rows of documents with these ids each file has in the folders of `PLACES`, or of the index of shards."""
+    wanted = sorted(ids)
+    files = [file for kind in (*PLACES, INDEX) for file in document_files(artifact, kind)]
+    counts = {file.relative_to(artifact).as_posix(): _count(file, wanted) for file in files}
+    return {path: rows for path, rows in counts.items() if rows}
 
 
 def _count(file: Path, wanted: list[str]) -> int:

@@ -14,13 +14,12 @@ import yaml
 
 from flows.cli import app
 from flows.commands.app import console
-from flows.operations.retention import apply_gc, plan_removed
+from flows.operations.retention import plan_removed
 from flows.recipe.plan import Plan, make_plan
 from flows.recipe.recipe import load_recipe
 from flows.recipe.removals import active, requests
 from flows.registry.file_gates import REMOVAL
 from flows.registry.release import promote_by_hand
-from flows.registry.removal import request_removal
 from flows.registry.removal_audit import audit_removals
 from flows.registry.removal_tags import tag_reached
 from flows.registry.trace import LINEAGE
@@ -30,7 +29,7 @@ from infra.fingerprint import fingerprint
 from infra.manifest import Manifest, record_files, split_address
 from infra.settings import Settings
 from infra.store import LocalStore
-from pipeline.removal.asks import REMOVED, Kind
+from pipeline.removal.asks import REMOVED
 from pipeline.tasks.documents import read_documents
 from pipeline.tasks.ledger import DocumentMetrics
 from tests.flows.prepared import prepare_mlflow
@@ -137,11 +136,11 @@ def told(milled: Mill, capsys: pytest.CaptureFixture[str]) -> typing.Iterator[Ca
         tell("remove", "--undo", request.id)
 
 
-def _asked(milled: Mill) -> list[str]:
-    """The tags of the first version that name requests."""
+def _asked(milled: Mill, version: str = "1") -> list[str]:
+    """The tags of a version that name requests."""
     from infra.tracking import registry_client
 
-    return [key for key in registry_client(milled.settings).get_model_version("mine", "1").tags if REMOVAL in key]
+    return [key for key in registry_client(milled.settings).get_model_version("mine", version).tags if REMOVAL in key]
 
 
 def test_a_page_and_its_copies_are_left_out_and_found_nowhere(milled: Mill, told: Callable[..., str]) -> None:
@@ -221,27 +220,32 @@ def test_a_version_that_learned_from_it_is_not_promoted(milled: Mill, told: Call
 
 def test_what_holds_the_text_is_named_for_deletion(milled: Mill, told: Callable[..., str]) -> None:
     told("remove", "--id", "others/others.jsonl/2")
+    extract = milled.store.manifests("extract")[0]
+    for name, sha in (("kept", next(iter(extract.digests.values()))), ("other", "0")):
+        part = milled.store.local / ".parts" / "extract" / name
+        part.mkdir(parents=True)
+        (part / "part.json").write_text(json.dumps({"documents": sha}))
     planned = plan_removed(milled.store)
     stages = [item.stage for item in planned.items]
     assert set(stages) == {"extract", "clean", "dedup", "decontaminate", "shards"}, "of the model only its versions"
-    shown = told("gc", "--removed")
-    assert f"shards/{milled.plan().recipe and planned.items[-1].identity}" in shown
+    assert f"shards/{planned.items[-1].identity}" in told("gc", "--removed")
     assert "artifacts hold text that was asked to be removed" in told("gc")
-    busy = milled.run("busy").model_copy(update={"state": "running", "plan": {"extract": planned.items[0].identity}})
-    milled.store.write_run("busy", busy.model_dump(mode="json"))
-    assert all(
-        item.stage != "extract" or item.identity != planned.items[0].identity
-        for item in plan_removed(milled.store).items
-    )
-    assert apply_gc(milled.store, type(planned)()) == 0
+    assert {path.name for path in planned.parts} == {"kept"}, "a part with a file of theirs, and no other"
+    busy = {"state": "running", "plan": {planned.items[0].stage: planned.items[0].identity}}
+    milled.store.write_run("busy", {"run_id": "busy", **busy})
+    assert planned.items[0] not in plan_removed(milled.store).items
 
 
 def test_a_version_of_a_run_that_was_under_way_is_tagged_too(milled: Mill, told: Callable[..., str]) -> None:
     lineage = milled.plan().identities
     told("remove", "--file", str(_file(milled, words(111, 100))))
     (request,) = active(milled.store)
+    assert _asked(milled)
+    assert not _asked(milled, "2")
+    tag_reached(milled.settings, milled.store, "mine/2", lineage)
+    assert _asked(milled, "2")
     told("remove", "--undo", request.id)
-    assert not _asked(milled)
+    assert not _asked(milled, "2")
     told("remove", "--file", str(_file(milled, words(5000, 100))))  # in no document
     tag_reached(milled.settings, milled.store, "mine/1", lineage)
     assert not _asked(milled)
@@ -268,5 +272,3 @@ def _file(milled: Mill, text: str) -> Path:
 def test_what_cannot_be_asked_is_told(milled: Mill, arguments: tuple[str, ...], why: str) -> None:
     with pytest.raises(UserError, match=why):
         app(["remove", *arguments], standalone_mode=False)
-    assert request_removal is not None
-    assert Kind("url") is Kind.URL
