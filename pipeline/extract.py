@@ -29,6 +29,7 @@ from infra.errors import UserError
 from infra.kept_parts import kept_parts
 from infra.storage import ExternalFile, digest_of, resolve
 from pipeline.removal.asks import REMOVED, read_removals
+from pipeline.removal.parts import heeding
 from pipeline.sections import ExtractConfig, OnDamaged
 from pipeline.sources.charset import MOST_NULS
 from pipeline.sources.passed_over import without_beside
@@ -107,7 +108,8 @@ def _parts(config: ExtractConfig, tasks: list[list[Piece]], out_dir: Path) -> Ta
     """What the documents of a task follow from: the bytes and names of its files, and how their sources are read."""
     if (kept := kept_parts()) is None:
         return None
-    shared = config.model_dump(mode="json", exclude={"sources", "max_loss", "max_loss_by_source"})
+    apart = {"sources", "max_loss", "max_loss_by_source", "removed", "removed_overlap"}
+    shared = config.model_dump(mode="json", exclude=apart)
     options = {name: source.model_dump(mode="json", exclude={"paths"}) for name, source in config.sources.items()}
     files = {piece.part.file.path: piece.part.file for task in tasks for piece in task}
     digests = {path: kept.external(path) or digest_of(file) for path, file in files.items()}
@@ -117,7 +119,10 @@ def _parts(config: ExtractConfig, tasks: list[list[Piece]], out_dir: Path) -> Ta
         place = [part.begin, part.end, str(part.walk), part.hop]
         return [piece.source, options[piece.source], piece.name, part.file.name, digests[part.file.path], place]
 
-    return TaskParts(out_dir, OF_DOCUMENTS, [[shared, [of(piece) for piece in task]] for task in tasks])
+    parts = TaskParts(out_dir, OF_DOCUMENTS, [[shared, [of(piece) for piece in task]] for task in tasks])
+    if not (removals := read_removals(config)):
+        return parts
+    return heeding(parts, removals, "extract", out_dir / ".work" / "heeding")
 
 
 def deal(config: ExtractConfig) -> list[list[Piece]]:

@@ -304,7 +304,7 @@ class ExtractConfig(LossLimits):
     removed: Annotated[ExternalPaths, Added] = ()
     """Requests for removal: files as `deepmill remove` keeps them in the store. Those of the store are heeded without
     being named here."""
-    removed_overlap: Annotated[float, Added] = Field(0.8, gt=0, le=1)
+    removed_overlap: Annotated[float, Added] = Field(0.6, gt=0, le=1)
     """Share of its runs of five words by which a document is a copy of a removed one: of the removed text's that stand
     in it, or of its own that stand in the removed text."""
 

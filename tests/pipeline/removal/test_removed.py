@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import gzip
+import json
 from pathlib import Path
 
 import pytest
 
 from infra.errors import UserError
+from infra.kept_parts import PartsPlace, use
+from pipeline import extract as extraction
 from pipeline.extract import extract
 from pipeline.removal.asks import REMOVED, Ask, Kind, read_removals, sign
 from pipeline.removal.search import documents_in_shards, search_shards
@@ -66,6 +69,36 @@ def test_pages_and_chapters_go_and_every_character_is_accounted_for(
         assert gone.metadata["rule"] == REMOVED
         assert f"removal-ask-{gone.metadata['asked']}.json" in "".join(asks)
     assert not [each for each in published(tmp_path / "less").values() if words(2, 300)[:60].encode() in each]
+
+
+def test_with_kept_parts_only_files_with_a_document_that_goes_are_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_workers(monkeypatch, 1)
+    monkeypatch.setattr(extraction, "TASK_BYTES", 1)
+    (tmp_path / "raw").mkdir()
+    for number in range(4):
+        rows = [{"text": words(10 * number + text, 60)} for text in range(3)]
+        (tmp_path / "raw" / f"{number}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    source = {"kind": "jsonl", "paths": [str(tmp_path / "raw")]}
+
+    def made(name: str, *removed: str) -> tuple[dict[str, bytes], list[str]]:
+        config = ExtractConfig.model_validate({"sources": {"it": source}, "removed": removed})
+        (tmp_path / name).mkdir()
+        metrics = extract(config, {}, tmp_path / name)
+        read = [path.name for path in (tmp_path / name / ".work" / "extract").rglob("*.json") if "stats" in path.parts]
+        return {**published(tmp_path / name), "": json.dumps(metrics.written()).encode()}, sorted(read)
+
+    try:
+        use(PartsPlace(folder=str(tmp_path / "parts"), made_by="us"))
+        assert len(made("first")[1]) == 4
+        one, both = _ask(tmp_path, words(11, 60)), _ask(tmp_path, words(30, 60))
+        requested = [made("one", one), made("two", one, both), made("again", one)]
+        assert [len(read) for _, read in requested] == [1, 2, 0]
+    finally:
+        use(None)
+    assert requested[0][0] == made("one anew", one)[0]
+    assert requested[1][0] == made("two anew", one, both)[0]
 
 
 def test_a_file_that_is_no_request_is_told(tmp_path: Path) -> None:
