@@ -184,7 +184,7 @@ class Removals:
 
     def _overlaps(self, found: np.ndarray) -> Iterator[tuple[float, int]]:
         """Share and number of each removed text that has runs of words in common with those of a document."""
-        begins, ends = (np.searchsorted(self.hashes, found, side) for side in ("left", "right"))  # type: ignore[call-overload]
+        begins, ends = (np.searchsorted(self.hashes, found, side) for side in ("left", "right"))
         hit = np.flatnonzero(ends > begins)
         if not len(hit):
             return
