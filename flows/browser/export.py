@@ -1,8 +1,8 @@
 """A folder that runs a registered model in a browser, on the visitor's own processor: ``deepmill export --browser``.
 
 Any web server of plain files serves it. It holds the chat page, the very GGUF file that `deepmill serve` computes with,
-in parts that hosts of plain files take, and llama.cpp as WebAssembly. ``model.json`` says what the page has to know: the
-parts with the digests of their chunks, how the model is sampled, its card. The same version gives the same bytes.
+in parts that hosts of plain files take, and llama.cpp as WebAssembly. ``model.json`` says what the page has to know:
+the parts with the digests of their chunks, how the model is sampled, its card. The same version gives the same bytes.
 """
 
 from __future__ import annotations
@@ -22,14 +22,15 @@ from flows.browser.wllama import LLAMA_CPP, write_wllama
 from flows.registry.audit import audit
 from flows.registry.files import WEIGHTS, VersionFiles
 from flows.registry.names import parse_name, registered_version
-from infra.errors import UserError
+from infra.errors import DeepmillError, UserError
 from infra.facts import Facts
 from infra.hashing import digest, file_digest, tree_files
+from infra.json_objects import read_object
 from infra.settings import Settings
 from infra.tracking import registry_client
 from infra.units import size
 
-__all__ = ["BrowserFacts", "BrowserFile", "Exported", "Part", "export_for_browser"]
+__all__ = ["FACTS", "BrowserFacts", "BrowserFile", "Exported", "Part", "export_for_browser", "follow_champion"]
 
 FACTS = "model.json"
 CHUNK = 4 << 20
@@ -111,7 +112,7 @@ class BrowserFacts(Facts):
     control: list[str]
     """Names of control tokens, which no text may hold."""
     engine: str
-    chunk: int = CHUNK
+    chunk: int
     files: dict[str, BrowserFile] = Field(default_factory=dict)
 
 
@@ -141,6 +142,21 @@ def export_for_browser(settings: Settings, model: str, target: Path) -> Exported
             target.rename(Path(scratch) / "before")
         folder.rename(target)  # nobody is served half of it
     return Exported(label, target, written)
+
+
+def follow_champion(settings: Settings, model: str, version: str, target: Path) -> str:
+    """Write a version into `target` unless it is there; one line that says what was done.
+
+    For the end of a run: what was released stands, whatever becomes of the folder.
+    """
+    label = f"{model}/{version}"
+    try:
+        if (target / FACTS).is_file() and read_object(target / FACTS).get("label") == label:
+            return f"{target} has {label} already"
+        done = export_for_browser(settings, label, target)
+    except (DeepmillError, OSError) as error:
+        return f"{target}: {label} was not written for browsers: {error}"
+    return f"{target} has {label} for browsers now, {size(done.bytes)}"
 
 
 def _check_target(target: Path) -> None:
@@ -196,6 +212,7 @@ def _write_model(settings: Settings, model: str, folder: Path) -> BrowserFacts:
         begun=chat.begun,
         control=list(chat.control),
         engine=f"llama.cpp {LLAMA_CPP}",
+        chunk=CHUNK,
         files={"model": BrowserFile(type="application/octet-stream", parts=list(_parts(gguf, folder)))},
     )
 

@@ -17,7 +17,7 @@ export async function model() {
 export async function trace() { throw new Error("The training text is not in this folder."); }
 
 // What people write is text: a control token that they name is broken, for llama.cpp would read it as one.
-const plain = (text) => control ? text.replace(control, (name) => `${name[0]} ${name.slice(1)}`) : text;
+export const plain = (text) => control ? text.replace(control, (name) => `${name[0]} ${name.slice(1)}`) : text;
 
 const asked = ({ role, content, reasoning_content }) => ({ role, content: plain(content), ...(reasoning_content ? { reasoning_content: plain(reasoning_content) } : {}) });
 

@@ -7,20 +7,26 @@ const RELOADED = "deepmill.reloaded";
 const MOST_THREADS = 8;
 
 export const facts = await (await fetch("model.json")).json();
-export const state = { threads: 1, kept: false, isSecure: isSecureContext };
+// How the engine runs here, once it is loaded.
+export const state = { threads: 1, isKept: false };
 
-// From the second visit on the page comes from its service worker, which also sets the headers that threads need.
+// The page's service worker: with it the page opens without a network, and has the headers that threads need.
 async function offline() {
-  if (!navigator.serviceWorker) return;
   try {
-    await navigator.serviceWorker.register("sw.js");
-    await navigator.serviceWorker.ready;
-  } catch { return; } // a private window, say
-  if (crossOriginIsolated || sessionStorage.getItem(RELOADED)) return;
-  sessionStorage.setItem(RELOADED, "once");
+    const registration = await navigator.serviceWorker.register("sw.js");
+    await settled(registration.installing ?? registration.waiting ?? registration.active);
+    if (crossOriginIsolated || !registration.active || sessionStorage.getItem(RELOADED)) return;
+    sessionStorage.setItem(RELOADED, "once");
+  } catch { return; } // no TLS, say, or a private window
   location.reload();
   await new Promise(() => {});
 }
+
+const settled = (worker) => new Promise((done) => {
+  const look = () => { if (["activated", "redundant"].includes(worker.state)) done(); };
+  worker.addEventListener("statechange", look);
+  look();
+});
 
 // What JSPI and 64-bit memory want; other browsers get the compatible build.
 function isModern() {
@@ -52,7 +58,8 @@ async function load(tell) {
   const names = isModern() || isFirefox ? ["model", "wasm"] : ["model", "compat_wasm", "compat_worker"];
   const [model, wasm, worker] = await files(facts, names, (come, all) => tell(`Loading, ${Math.floor(100 * come / all)} %`));
   tell("Starting…");
-  const most = crossOriginIsolated ? Math.min(MOST_THREADS, Math.max(1, Math.ceil(navigator.hardwareConcurrency / 2))) : 1;
+  const cores = navigator.hardwareConcurrency;
+  const most = crossOriginIsolated && cores > 1 ? Math.min(MOST_THREADS, Math.max(2, Math.ceil(cores / 2))) : 1;
   let wllama;
   try {
     wllama = await start(model, wasm, worker, most);
@@ -62,7 +69,7 @@ async function load(tell) {
   }
   state.threads = wllama.getNumThreads();
   await navigator.storage?.persist?.().catch(() => {});
-  state.kept = Boolean(navigator.serviceWorker?.controller) && await areKept(facts, names);
+  state.isKept = Boolean(navigator.serviceWorker?.controller) && await areKept(facts, names);
   return wllama;
 }
 

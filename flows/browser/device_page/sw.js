@@ -14,6 +14,7 @@ self.addEventListener("fetch", (event) => {
 async function keep() {
   const cache = await caches.open(NAME);
   await cache.addAll(PAGE.files.map((file) => new Request(file, { cache: "no-cache" })));
+  await self.skipWaiting(); // a page that is open has all its files: the next visit is another version's
 }
 
 async function forget() {
