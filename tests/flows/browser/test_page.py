@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, expect
+from playwright.sync_api import Browser, BrowserContext, CDPSession, expect
 from playwright.sync_api import Page as Tab
 
 from flows.browser.export import FACTS, export_for_browser
@@ -113,6 +113,11 @@ def loaded(tab: Tab, address: str) -> Tab:
     return tab
 
 
+def amiss(client: CDPSession) -> set[str]:
+    """Why the browser would not install the page."""
+    return {each["errorId"] for each in client.send("Page.getInstallabilityErrors")["installabilityErrors"]}
+
+
 def by_server(registry: Registry, cache: Path, *conversations: list[dict[str, str]]) -> list[dict[str, Any]]:
     """What `deepmill serve` answers, with llama.cpp and the likeliest token."""
     with live(Shelf({"1": registry.weights}), cache) as server, server.client() as client:
@@ -139,7 +144,8 @@ def test_the_tokens_of_serve_without_a_network(
             assert tab.evaluate("crossOriginIsolated"), "the service worker sets the headers"
             assert tab.evaluate(STATE) == {"threads": 2, "isKept": True}
             client = tab.context.new_cdp_session(tab)
-            assert client.send("Page.getInstallabilityErrors") == {"installabilityErrors": []}
+            assert client.send("Page.getAppManifest")["errors"] == []
+            until(lambda: amiss(client) == {"in-incognito"})  # this browser is, and there is nothing else
         tab.context.set_offline(True)
         tab.reload()
         expect(tab.locator("#model")).to_have_text(LOADED, timeout=60_000)
@@ -179,6 +185,7 @@ def test_without_a_service_worker(chromium: Browser, folder: Path, isolated: boo
         assert tab.evaluate(ASK, [{"role": "user", "content": QUESTION}])["content"] == ANSWER
 
 
+@pytest.mark.nightly  # seconds of compiling 18 MB
 def test_a_browser_that_cannot_suspend_webassembly(chromium: Browser, folder: Path) -> None:
     """Safari, say: the compatible build, out of the same folder."""
     with visitor(chromium) as tab, served(folder) as address:
@@ -274,6 +281,5 @@ def test_the_page_fits_and_can_be_read(tab: Tab, scheme: Any) -> None:
         tab.get_by_role("button", name="Model card").click()
         found += [f"{width}, card: {fault}" for fault in faults(tab, contrast=width != WIDTHS[1])]
         tab.get_by_role("button", name="Close").click()
-        if width == WIDTHS[0]:
-            tab.get_by_role("button", name="Chats").click()
+        tab.keyboard.press("Escape")  # closes the list of chats
     assert not found, found
