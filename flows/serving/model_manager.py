@@ -23,7 +23,7 @@ from model.serving.chat import ChatFormat
 from model.serving.defaults import SamplingDefaults, sampling_defaults
 from model.serving.engine import Engine
 from model.serving.gguf_file import gguf_file
-from model.serving.spec import EngineKind
+from model.serving.spec import CacheType, EngineKind
 
 if TYPE_CHECKING:
     from pipeline.index.spans import Sources
@@ -76,6 +76,8 @@ class Place:
     threads: int
     cache: Path
     """Folder for files that engines read and that are made from a version."""
+    keys_and_values: CacheType = CacheType.AUTO
+    """How engines keep those of the tokens already seen."""
 
 
 @dataclass
@@ -174,7 +176,9 @@ class ModelManager:
         version = await asyncio.to_thread(self._source.fetch, number)
         defaults = await asyncio.to_thread(sampling_defaults, version.folder)
         kind, path, chat, context = await asyncio.to_thread(prepare, version, self._place)
-        engine = await Engine.start(kind, path, context=context, slots=self._place.slots, threads=self._place.threads)
+        place = self._place
+        limits = {"context": context, "slots": place.slots, "threads": place.threads}
+        engine = await Engine.start(kind, path, **limits, cache=place.keys_and_values)
         served = Served(version, engine, chat, context, defaults)
         served.sources = await asyncio.to_thread(self._source.sources, number)
         with contextlib.suppress(Exception):  # `_look` says so when the registry does not answer
