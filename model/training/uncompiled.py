@@ -23,4 +23,4 @@ class Optimizer(torch.optim.Optimizer):
 class AdamW(Optimizer, torch.optim.AdamW):
     """`torch.optim.AdamW`, never differentiated through."""
 
-    step = torch.no_grad()(unwrap(torch.optim.AdamW.step))  # type: ignore[assignment]
+    step = torch.no_grad()(unwrap(torch.optim.AdamW.step))
