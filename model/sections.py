@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from infra.section import Added, Section
 from model.architecture.config import ModelConfig
@@ -238,6 +238,27 @@ class PruneConfig(Section):
     """Rows of such a step."""
     heal_learning_rate: float = Field(3e-4, gt=0)
     """Peak learning rate of these steps, which falls along a cosine."""
+
+    def architecture(self, config: ModelConfig) -> ModelConfig:
+        """That of a model without the share of its experts, rounded to whole ones of each group, and without
+        multi-token prediction.
+
+        Raises:
+            ValueError: it has no experts, none would go, or a token could no longer pass as many as before.
+        """
+        if not config.moe_layers:
+            raise ValueError("quantize.prune: the model has no experts to take out; set quantize.prune.share to 0")
+        group = config.n_routed_experts // config.n_group
+        left = (group - round(self.share * group)) * config.n_group
+        what = f"quantize.prune.share {self.share:g}"
+        if left == config.n_routed_experts:
+            raise ValueError(f"{what} takes out none of {group} experts; set at least {1 / group:g}")
+        try:
+            changes = {"n_routed_experts": left, "num_nextn_predict_layers": 0}
+            return ModelConfig.model_validate(config.model_dump() | changes)
+        except ValidationError as error:
+            reason = str(error.errors()[0]["msg"]).removeprefix("Value error, ")
+            raise ValueError(f"{what} leaves {left} of {config.n_routed_experts} experts: {reason}; set less") from None
 
 
 class QuantizeConfig(Section):

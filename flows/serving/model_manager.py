@@ -149,7 +149,9 @@ def _gguf(version: Version, place: Place) -> Path:
 
     config, stored = read_units(version.folder)
     precisions = {unit.precision for unit in stored.values()}
-    kind = "q4_0" if precisions & {"q2_k", "q3_k", "q4_0", "q4_k", "q6_k"} else "q8_0" if "q8_0" in precisions else "f32"
+    kind = (
+        "q4_0" if precisions & {"q2_k", "q3_k", "q4_0", "q4_k", "q6_k"} else "q8_0" if "q8_0" in precisions else "f32"
+    )
     path = place.cache / version.label.replace("/", "-") / "engine" / f"model-{kind}.gguf"
     record = path.with_suffix(".sha256")
     if path.exists():

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from infra import events
+from infra.errors import UserError
 from model.architecture.checkpoint import save_model
 from model.architecture.transformer import Transformer
 from model.facts.release import CHECKPOINT, Pruning
 from model.release.calibrate import CalibrationBatch
 from model.release.heal import heal
-from model.release.prune import pruned_config, usage, without, worth_keeping
+from model.release.prune import usage, without, worth_keeping
 from model.release.quality import Judge, is_further
 from model.release.rows import kinds_of_rows
 from model.sections import QuantizeConfig
@@ -40,7 +41,11 @@ def write_pruned(
     Raises:
         UserError: it cannot be pruned so.
     """
-    asked, small = config.prune, pruned_config(model.config, config.prune.share)
+    asked = config.prune
+    try:
+        small = asked.architecture(model.config)
+    except ValueError as error:
+        raise UserError(str(error)) from None
     scores = {layer: seen.score(asked.by) for layer, seen in usage(model, calibration).items()}
     left, groups = small.n_routed_experts, small.n_group
     kept = {layer: worth_keeping(scores_E, left, groups) for layer, scores_E in scores.items()}
