@@ -17,6 +17,7 @@ from flows.commands import (
     compare,
     corpus,
     disclose,
+    export,
     models,
     recipes,
     rejects,
@@ -38,7 +39,7 @@ __all__ = ["COMMANDS", "app", "main"]
 
 COMMANDS = {
     "Runs": (runs, recipes, corpus, rejects, trace, study),
-    "Models": (models, serve, compare, disclose, remove),
+    "Models": (models, serve, export, compare, disclose, remove),
     "Servers and upkeep": (servers, upkeep),
 }
 """The groups of commands, by their heading in the help."""

@@ -113,7 +113,7 @@ def register_version(session: Session) -> Outcome:
 def _create_version(session: Session, client: MlflowClient, name: str, manifest: Manifest) -> str:
     import mlflow
 
-    from model.release.serving_spec import pyfunc_spec
+    from model.release.serving_spec import log_pyfunc
 
     folder = session.store.verified("export", manifest.identity)
     ids = session.mlflow.ids
@@ -130,7 +130,7 @@ def _create_version(session: Session, client: MlflowClient, name: str, manifest:
         disclosed = Path(scratch, DISCLOSURE)
         write_disclosure(disclosure(Run(whole(session.record), session.store)), disclosed)
         (disclosed / "MODEL_CARD.md").write_text(card, encoding="utf-8")
-        info = mlflow.pyfunc.log_model(name=name, model_id=model.model_id, **pyfunc_spec(folder / "model", disclosed))
+        info = log_pyfunc(name, folder / "model", disclosed, model_id=model.model_id)
     client.log_outputs(run_id, [mlflow.entities.LoggedModelOutput(model.model_id, step=0)])
     files = logged_digests(client.get_logged_model(info.model_id).artifact_location, session.settings, name)
     weights = _compare(name, files, manifest)
