@@ -28,7 +28,7 @@ from model.release.export import export
 from model.release.prune import Usage, usage, without, worth_keeping
 from model.release.pruned import write_pruned
 from model.release.quality import Judge
-from model.release.quantize import quantize
+from model.release.quantize import _calibration_rows, quantize
 from model.release.quantized import load_quantized
 from model.sections import ExportConfig, PruneBy, PruneConfig, QuantizeConfig
 from pipeline.tokens.chat import read_tokenizer
@@ -180,7 +180,9 @@ def released(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     made["model"] = made["grpo"]
     evaluate(EvaluateConfig(problems=2, max_new_tokens=2, sequences=2), made, made["evaluate"])
     quantize(_config(), made, made["quantize"])
-    export(ExportConfig(title="Tiny"), made, made["export"])  # llama.cpp has computed with the files
+    export(
+        ExportConfig(title="Tiny", q4_k_m=False, compressed=False), made, made["export"]
+    )  # llama.cpp has computed with the files
     return made
 
 
@@ -234,5 +236,8 @@ def test_healing_that_does_harm_is_not_kept(released: dict[str, Path], tmp_path:
 
 
 def test_pruning_twice_gives_the_same_bytes(released: dict[str, Path], tmp_path: Path) -> None:
-    quantize(_config(), released, tmp_path)
-    assert published(tmp_path) == published(released["quantize"])
+    config = _config()
+    model, words = load_model(released["model"] / "model").requires_grad_(False), read_tokenizer(released["tokenizer"])
+    rows, judge = _calibration_rows(config, released, words)[0], Judge(config, model, released, words)
+    write_pruned(config, model, released, words, rows, judge, tmp_path)
+    assert published(tmp_path / "checkpoint") == published(released["quantize"] / "checkpoint")

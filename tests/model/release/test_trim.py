@@ -44,7 +44,7 @@ def report(made: dict[str, Path]) -> Quantization:
     whole = read_quantization(made["whole"])
     found = trim_vocabulary(CONFIG, made, made["model"] / "model", made["quantize"], whole)
     (made["quantize"] / "quantization.json").write_text(json.dumps(found.written()))
-    export(ExportConfig(title="Tiny"), made, made["export"])  # llama.cpp has computed with the files
+    export(ExportConfig(title="Tiny", q4_k_m=False), made, made["export"])  # llama.cpp has computed with the files
     return found
 
 
