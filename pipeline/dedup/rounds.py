@@ -42,7 +42,7 @@ class Limits:
     task: int = 16_000_000
     """Rows that a task goes through."""
     here: int = 1_000_000
-    """Edges, or documents, up to which one process does it all: 330 MiB (680 of four times as many: `bench.joining`)."""
+    """Edges, or documents, up to which one process does it all: 330 MiB (`bench.joining`; four times as many: 680)."""
 
 
 @dataclass(frozen=True)
