@@ -79,7 +79,8 @@ def slurm_cluster() -> Iterator[dict[str, str]]:
     controller, *ports = free_ports(1 + len(NODES))
     host = socket.gethostname().split(".")[0]
     nodes = "\n".join(
-        f"NodeName={name} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} CPUs={CPUS} RealMemory=16000 Gres=gpu:fake:{GPUS}"
+        f"NodeName={name} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} "
+        f"CPUs={CPUS} RealMemory=16000 Gres=gpu:fake:{GPUS}"
         for name, port in zip(NODES, ports, strict=True)
     )
     config = folder / "slurm.conf"
