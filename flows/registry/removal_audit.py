@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from flows.recipe.removals import ASK, active
 from flows.run.record import RunRecord
@@ -18,7 +19,10 @@ from pipeline.sections import ExtractConfig
 from pipeline.tasks.documents import document_files, read_file
 from pipeline.tasks.ledger import DocumentMetrics
 
-__all__ = ["AUDIT", "RemovalAudit", "audit_removals", "write_audit"]
+if TYPE_CHECKING:
+    from flows.run.session import Session
+
+__all__ = ["AUDIT", "RemovalAudit", "audit_removals", "audit_run", "write_audit"]
 
 AUDIT = "audit.json"
 
@@ -149,3 +153,10 @@ def write_audit(store: Store, audit: RemovalAudit) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(audit.model_dump_json(indent=1) + "\n", encoding="utf-8")
     return path
+
+
+def audit_run(session: Session) -> None:
+    """Say what became of requests for removal in a run that has just made its shards, and write the audit."""
+    if session.record.stages["shards"].state == "made":
+        audit = audit_removals(session.store, session.record)
+        session.display.note(f"{audit.told}; {write_audit(session.store, audit)}")
