@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flows.recipe.removals import ASK, active
+from flows.recipe.removals import ASK, active, heeded
 from flows.run.record import RunRecord
 from flows.run.run_view import Run
 from infra.errors import UserError
@@ -93,7 +93,6 @@ def audit_removals(store: Store, record: RunRecord) -> RemovalAudit:
     if extract is None or shards is None:
         raise UserError(f"{record.run_id}: the store has not both its extract and its shards; see deepmill status")
     overlap = extract.config.get("removed_overlap", ExtractConfig().removed_overlap)
-    heeded = {Path(each).stem.removeprefix(ASK) for each in extract.config.get("removed", ())}
     made = active(store)
     asks = [(each.ask, Ask.model_validate(store.read_note(f"{ASK}{each.ask}"))) for each in made]
     left_out = list(_left_out(store.path(extract.stage, extract.identity)))
@@ -109,7 +108,7 @@ def audit_removals(store: Store, record: RunRecord) -> RemovalAudit:
         requests=[
             AskedFor(
                 **each.model_dump(include={"id", "at", "by", "why", "kind", "value", "ask"}),
-                heeded=each.ask in heeded,
+                heeded=each.ask in heeded(extract),
                 left_out=sum(gone.ask == each.ask for gone in left_out),
             )
             for each in made

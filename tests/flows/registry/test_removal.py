@@ -192,7 +192,9 @@ def test_a_page_and_its_copies_are_left_out_and_found_nowhere(milled: Mill, told
     everything = " ".join(each.text for name in CORPUS[:5] for kind in ("documents", "rejects", "cuts")
                           for each in read_documents(milled.store.path(name, plan.identities[name]), kind))  # fmt: skip
     assert " ".join(words_of[30:40]) not in everything
-    assert "heeded" in told("plan", str(milled.recipe))
+    assert "1 request for removal heeded" in told("plan", str(milled.recipe))
+    pinned = told("plan", str(milled.recipe), "--set", f"pins.extract={before.identities['extract']}")
+    assert "1 request for removal that pins.extract does not heed" in pinned
     assert "none of them, nor a copy" in told("remove", "--check", "second")
     assert (milled.store.root / "runs" / "second.removals" / "audit.json").read_text().count('"heeded": true') == 1
     assert milled.store.runs() == ["first", "second"], "an audit is no run"
