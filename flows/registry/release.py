@@ -11,6 +11,7 @@ import json
 import logging
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flows.recipe.sections import PromoteConfig
@@ -125,7 +126,7 @@ def _create_version(session: Session, client: MlflowClient, name: str, manifest:
         info.model_uri,
         run_id=run_id,
         model_id=info.model_id,
-        description=(folder / "MODEL_CARD.md").read_text(encoding="utf-8") + licences(session.recipe.extract.sources),
+        description=_description(folder, manifest) + licences(session.recipe.extract.sources),
         tags={
             IDENTITY: manifest.identity,
             "deepmill.run_id": session.run_id,
@@ -137,6 +138,15 @@ def _create_version(session: Session, client: MlflowClient, name: str, manifest:
         },
     )
     return str(version.version)
+
+
+def _description(folder: Path, manifest: Manifest) -> str:
+    """The card, and what was measured beside it."""
+    from model.release.card import measured
+
+    kinds = [path.stem.rpartition("-")[2] for path in sorted((folder / "gguf").glob("*.gguf"))]
+    card = (folder / "MODEL_CARD.md").read_text(encoding="utf-8")
+    return card + measured(ExportMetrics.read(manifest.metrics), kinds)
 
 
 def _compare(name: str, files: dict[str, str], manifest: Manifest) -> dict[str, str]:
