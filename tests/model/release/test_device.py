@@ -12,6 +12,8 @@ from gguf import GGUFReader
 
 from infra.errors import UserError
 from model.architecture.transformer import Transformer
+from model.facts.release import ExportMetrics
+from model.release.card import measured
 from model.release.footprint import CELLS, PROGRAM, TOLERANCE, CacheType, Processor, read_device_file
 from model.release.gguf import write_gguf
 from model.release.grid import Grid
@@ -146,6 +148,13 @@ def test_a_probe_measures_a_process_of_its_own(files: dict[str, Path]) -> None:
     assert files["q8_0"].stat().st_size < found.load_bytes <= (found.peak_bytes or 0) < 100 << 20
     assert 0 < found.start_seconds < 60
     assert found.tokens_per_second > 0
+
+
+def test_what_was_measured_stands_behind_the_card() -> None:
+    told = {"start_seconds_q4_0": 0.0512, "load_bytes_q4_0": 14_000_000, "peak_bytes_q4_0": 15_000_000}
+    metrics = ExportMetrics.read(told | {"decode_tokens_per_second_q4_0": 1418.5})
+    assert "| q4_0 | 14.0 MB | 15.0 MB | 51 ms | 1,418 |" in measured(metrics, ["q4_0", "q8_0"])
+    assert measured(ExportMetrics(), ["q4_0"]) == "", "exported before anything was measured"
 
 
 def test_what_is_no_model_is_refused(tmp_path: Path) -> None:
