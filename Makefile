@@ -8,6 +8,8 @@ WORKERS ?= -n 3
 PYTEST := $(BIN)/python -m pytest $(WORKERS)
 export DO_NOT_TRACK = true
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
+# Hundreds of processes that tests start would each compile our code.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: run test quick nightly coverage drill lint docs setup setup-tests sample sbom audit lock clean
 

@@ -26,9 +26,8 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     asked = parser.parse_args()
     processor = Processor.X86_64 if platform.machine() == "x86_64" else Processor.ARM64
-    print(
-        "| precision | file | computed | loaded | peak of 512 tokens | start | tokens/s |\n|---|---|---|---|---|---|---|"
-    )
+    head = ("precision", "file", "computed", "loaded", "peak of 512 tokens", "start", "tokens/s")
+    print(f"| {' | '.join(head)} |\n{'|---' * len(head)}|")
     for file in device_files(Settings(), asked.model):
         found = probe(file.path, context=asked.context, threads=asked.threads)
         computed = file.footprint(asked.context, batch=BATCH, processor=processor).total

@@ -107,6 +107,7 @@ def _smaller(file: DeviceFile, least: Footprint, missing: int) -> Iterator[str]:
     """What another model would save, where no setting helps this one."""
     yield f"{size(least.total)} at the least, {size(missing)} too much: take a lower precision or a smaller model"
     if file.experts:
-        yield f"a quarter of the experts pruned saves {size(file.experts / 4)}"
+        yield f"a quarter of the experts pruned saves {size(file.experts / 4)} (quantize.prune)"
     if least.vocabulary > least.total / 10:
-        yield f"half of the vocabulary trimmed saves {size(least.vocabulary / 2)} and its rows of the weights"
+        saved = size(least.vocabulary / 2)
+        yield f"half of the vocabulary trimmed saves {saved} and its rows of the weights (quantize.min_token_count)"

@@ -25,7 +25,7 @@ from infra.integrity import folder_digests, known_digest
 from model.serving.chat import ChatFormat
 from model.serving.defaults import SamplingDefaults, sampling_defaults
 from model.serving.engine import Engine
-from model.serving.spec import EngineKind
+from model.serving.spec import CacheType, EngineKind
 
 if TYPE_CHECKING:
     from pipeline.index.spans import Sources
@@ -78,6 +78,8 @@ class Place:
     threads: int
     cache: Path
     """Folder for files that engines read and that are made from a version."""
+    keys_and_values: CacheType = CacheType.AUTO
+    """How engines keep those of the tokens already seen."""
 
 
 @dataclass
@@ -147,7 +149,9 @@ def _gguf(version: Version, place: Place) -> Path:
 
     config, stored = read_units(version.folder)
     precisions = {unit.precision for unit in stored.values()}
-    kind = "q4_0" if precisions & {"q4_0", "q3_k", "q6_k"} else "q8_0" if "q8_0" in precisions else "f32"
+    kind = (
+        "q4_0" if precisions & {"q2_k", "q3_k", "q4_0", "q4_k", "q6_k"} else "q8_0" if "q8_0" in precisions else "f32"
+    )
     path = place.cache / version.label.replace("/", "-") / "engine" / f"model-{kind}.gguf"
     record = path.with_suffix(".sha256")
     if path.exists():
@@ -215,7 +219,9 @@ class ModelManager:
         version = await asyncio.to_thread(self._source.fetch, number)
         defaults = await asyncio.to_thread(sampling_defaults, version.folder)
         kind, path, chat, context = await asyncio.to_thread(prepare, version, self._place)
-        engine = await Engine.start(kind, path, context=context, slots=self._place.slots, threads=self._place.threads)
+        place = self._place
+        limits = {"context": context, "slots": place.slots, "threads": place.threads}
+        engine = await Engine.start(kind, path, **limits, cache=place.keys_and_values)
         served = Served(version, engine, chat, context, defaults)
         served.sources = await asyncio.to_thread(self._source.sources, number)
         with contextlib.suppress(Exception):  # `_look` says so when the registry does not answer

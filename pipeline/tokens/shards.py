@@ -32,16 +32,19 @@ import pyarrow.parquet as pq
 from infra import events
 from infra.errors import UserError
 from infra.execution import execution
+from infra.integrity import plain_files
+from infra.manifest import LOGS, MANIFEST
 from pipeline.sections import ShardsConfig
-from pipeline.tasks.documents import DocumentReader, document_files, read_file, run_pipeline
+from pipeline.tasks.documents import DocumentReader, document_files, read_file, run_pipeline, sources_of
 from pipeline.tasks.ledger import Ledger
 from pipeline.tasks.losses import Losses
+from pipeline.tasks.task_parts import TaskParts, digests_of, parts_of_files
 from pipeline.tokens.card import CARD, DocumentIndex, IndexFile, ShardFile, ShardsCard, SourceShare
 from pipeline.tokens.encoder import Encoder
 from pipeline.tokens.metrics import ShardMetrics, SourceShards
 from pipeline.tokens.packing import ROWS_PER_GROUP, Pack, Tokenised, file_sha256, plan
 from pipeline.tokens.shard_card import write_readme
-from pipeline.tokens.tokenise import SPLITS, Tokenise, held_out_below, token_dtype
+from pipeline.tokens.tokenise import OUTPUTS, SPLITS, Tokenise, held_out_below, token_dtype
 
 __all__ = ["SPLITS", "shards"]
 
@@ -74,7 +77,8 @@ def shards(config: ShardsConfig, inputs: Mapping[str, Path], out_dir: Path) -> S
     threads = execution().processes if here else max(1, execution().processes // len(files))
     held_out = held_out_below(config, chain.from_iterable(map(read_file, files)) if here else None)
     steps: list[Any] = [DocumentReader(documents), Tokenise(config, folder, out_dir, threads, plain, held_out)]
-    run_pipeline(steps, len(files), work, "tokenising", processes=here)
+    parts = _parts(config, documents, folder, files, plain, held_out, out_dir)
+    run_pipeline(steps, len(files), work, "tokenising", processes=here, parts=parts)
     tokenised = Tokenised.read(work)
     tasks, totals = plan(tokenised, config.sequence_length, config.rows_per_file)
     if not any(task.split == "train" for task in tasks):
@@ -103,6 +107,24 @@ def shards(config: ShardsConfig, inputs: Mapping[str, Path], out_dir: Path) -> S
     for file in (work / "tokens").glob("*.bin"):
         file.unlink()
     return metrics
+
+
+def _parts(
+    config: ShardsConfig,
+    documents: Path,
+    tokenizer: Path,
+    files: list[Path],
+    plain: bool,
+    held_out: Mapping[str, int],
+    out_dir: Path,
+) -> TaskParts | None:
+    """What the tokens of a file follow from: its documents, the tokenizer, and what is held out of its sources."""
+    settings = config.model_dump(mode="json", include={"validation_fraction", "seed", "fim_rate", "fim_sources"})
+    names = [tokenizer / name for name in plain_files(tokenizer, skip=(LOGS, MANIFEST))]
+    parts = parts_of_files(out_dir, documents, files, OUTPUTS, settings, plain, digests_of(tokenizer, names))
+    if parts is None:
+        return None
+    return parts.also_from([{name: held_out.get(name) for name in sources_of(file) or held_out} for file in files])
 
 
 def _sample(files: list[Path]) -> Iterator[str]:

@@ -29,7 +29,7 @@ from pipeline.tasks.documents import Document
 from pipeline.tokens.encoder import Encoder, kept_encoder
 from pipeline.tokens.tokenizer import FIM_TOKENS
 
-__all__ = ["ENTRY", "SPLITS", "Tokenise", "TokenisedTask", "held_out_below", "keys", "token_dtype"]
+__all__ = ["ENTRY", "OUTPUTS", "SPLITS", "Tokenise", "TokenisedTask", "held_out_below", "keys", "token_dtype"]
 
 SPLITS = ("train", "validation")
 ROW_CHARACTERS = 8
@@ -49,6 +49,13 @@ INDEX_SCHEMA = pa.schema(
         ("tokens", pa.uint32()),
     ]
 )
+OUTPUTS = {
+    "tokens": ".work/tokens/{:05d}.bin",
+    "entries": ".work/entries/{:05d}.bin",
+    "counts": ".work/entries/{:05d}.json",
+    "index": "index/{:05d}.parquet",
+}
+"""What a task writes."""
 BATCH_BYTES = 1_000_000
 """Text tokenised at once."""
 LENGTH_BINS = 40
@@ -143,6 +150,8 @@ class Tokenise(PipelineStep):
         work = self.out_dir / ".work"
         for folder in (work / "tokens", work / "entries", self.out_dir / "index"):
             folder.mkdir(parents=True, exist_ok=True)
+        for place in OUTPUTS.values():  # one that a killed attempt took over is another artifact's as well
+            (self.out_dir / place.format(rank)).unlink(missing_ok=True)
         groups: dict[tuple[str, str], list[np.ndarray]] = {}
         characters: dict[str, Counter[str]] = {split: Counter() for split in SPLITS}
         lengths: dict[str, np.ndarray] = {}
