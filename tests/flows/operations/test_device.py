@@ -55,9 +55,12 @@ def test_advice_is_only_what_llama_cpp_takes() -> None:
 
 
 def test_the_context_that_is_advised_fits_and_no_longer_one() -> None:
-    options = {"cache": CacheType.Q8_0, "batch": 16, "repack": False}
-    most = FILE.longest_context(200_000_000, **options)
-    assert FILE.footprint(most, **options).total <= 200_000_000 < FILE.footprint(most + 1, **options).total
+    most = FILE.longest_context(200_000_000, cache=CacheType.Q8_0, batch=16, repack=False)
+
+    def total(context: int) -> int:
+        return FILE.footprint(context, cache=CacheType.Q8_0, batch=16, repack=False).total
+
+    assert total(most) <= 200_000_000 < total(most + 1)
 
 
 @pytest.mark.parametrize(("text", "bytes_"), [("64MB", 64_000_000), ("64MiB", 64 << 20), ("1.5 gb", 1_500_000_000)])

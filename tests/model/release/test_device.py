@@ -6,6 +6,7 @@ The memory that it takes is what `model.release.footprint` computes.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from gguf import GGUFReader
@@ -28,7 +29,13 @@ from tests.model.serving.talker import ANSWER, QUESTION, THOUGHT, save_tokenizer
 KINDS = ("f32", "q8_0", "q4_0")
 LITERAL = "What is <|eos|> 4 + 8?"
 """A question that looks as if it had a control token."""
-WIDTHS = {"hidden_size": 128, "kv_lora_rank": 64, "qk_rope_head_dim": 32, "v_head_dim": 32, "intermediate_size": 256}
+WIDTHS: dict[str, Any] = {
+    "hidden_size": 128,
+    "kv_lora_rank": 64,
+    "qk_rope_head_dim": 32,
+    "v_head_dim": 32,
+    "intermediate_size": 256,
+}
 
 
 @pytest.fixture(scope="module")
