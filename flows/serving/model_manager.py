@@ -12,7 +12,7 @@ import contextlib
 import logging
 import os
 import shutil
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +28,9 @@ from model.serving.engine import Engine
 from model.serving.spec import EngineKind
 
 if TYPE_CHECKING:
+    from model.architecture.config import ModelConfig
+    from model.release.gguf import Stored
+    from model.release.quantized import Unit
     from pipeline.index.spans import Sources
 
 __all__ = ["ModelManager", "Place", "Source", "Version", "prepare"]
@@ -78,6 +81,10 @@ class Place:
     threads: int
     cache: Path
     """Folder for files that engines read and that are made from a version."""
+    drafts: int = 0
+    """Tokens that are guessed at a time; 0 for none."""
+    drafter: Path | None = None
+    """A smaller model that guesses for llama.cpp, in place of the model's own layer of multi-token prediction."""
 
 
 @dataclass
@@ -137,18 +144,63 @@ def prepare(version: Version, place: Place) -> tuple[EngineKind, Path, ChatForma
     return kind, path, chat_format(tokenizer), min(place.context, config.max_position_embeddings)
 
 
+def drafter(version: Version, place: Place, kind: EngineKind) -> tuple[int, Path | None]:
+    """How many tokens an engine guesses at a time, and for llama.cpp the file that it guesses with.
+
+    Where guesses are wanted and cannot be had, the log says why.
+    """
+    from model.architecture.checkpoint import load_config
+    from model.release.gguf import undraftable
+
+    config, reason = load_config(version.folder), None
+    if not place.drafts or (kind is EngineKind.LLAMA and place.drafter is not None):
+        return place.drafts, place.drafter if place.drafts else None
+    if kind is EngineKind.LLAMA:
+        reason = undraftable(config)
+    elif kind is EngineKind.VLLM:
+        reason = "vLLM is not told to"
+    elif not config.num_nextn_predict_layers:
+        reason = "the model has no layer of multi-token prediction"
+    if reason:
+        log.warning("%s: no tokens are guessed: %s", version.label, reason)
+        return 0, None
+    return place.drafts, _draft_gguf(version, place) if kind is EngineKind.LLAMA else None
+
+
 def _gguf(version: Version, place: Place) -> Path:
     """The version as a GGUF file, block by block; made once, and compared before every start.
 
     Its weights are compared with the version's, and all of it (tokenizer and template too) with what was written then.
     """
-    from model.release.gguf import check_gguf, write_gguf
     from model.release.quantized import read_units
 
     config, stored = read_units(version.folder)
+    path = _engine_file(version, place, f"model-{_kind(stored)}.gguf")
+    return _made(version, path, config, stored)
+
+
+def _draft_gguf(version: Version, place: Place) -> Path:
+    """Likewise its layer of multi-token prediction."""
+    from model.release.gguf import DRAFTER, draft_units
+    from model.release.quantized import read_units
+
+    config, stored = read_units(version.folder, prediction=True)
+    path = _engine_file(version, place, DRAFTER.format(_kind(stored)))
+    return _made(version, path, config, draft_units(config, stored))
+
+
+def _kind(stored: Mapping[str, Unit]) -> str:
     precisions = {unit.precision for unit in stored.values()}
-    kind = "q4_0" if precisions & {"q4_0", "q3_k", "q6_k"} else "q8_0" if "q8_0" in precisions else "f32"
-    path = place.cache / version.label.replace("/", "-") / "engine" / f"model-{kind}.gguf"
+    return "q4_0" if precisions & {"q4_0", "q3_k", "q6_k"} else "q8_0" if "q8_0" in precisions else "f32"
+
+
+def _engine_file(version: Version, place: Place, name: str) -> Path:
+    return place.cache / version.label.replace("/", "-") / "engine" / name
+
+
+def _made(version: Version, path: Path, config: ModelConfig, stored: Mapping[str, Stored]) -> Path:
+    from model.release.gguf import check_gguf, write_gguf
+
     record = path.with_suffix(".sha256")
     if path.exists():
         try:
@@ -158,9 +210,9 @@ def _gguf(version: Version, place: Place) -> Path:
             return path
         except Exception as error:
             log.warning("%s: made again (%s)", path, error)
-    shutil.rmtree(path.parent, ignore_errors=True)
+    path.unlink(missing_ok=True)
     path.parent.mkdir(parents=True, exist_ok=True)
-    growing = path.with_name(f"{os.getpid()}-{kind}.gguf")
+    growing = path.with_name(f"{os.getpid()}-{path.name}")
     try:
         write_gguf(growing, config, stored, version.folder, name=version.label)
         check_gguf(growing, config, stored)
@@ -215,7 +267,11 @@ class ModelManager:
         version = await asyncio.to_thread(self._source.fetch, number)
         defaults = await asyncio.to_thread(sampling_defaults, version.folder)
         kind, path, chat, context = await asyncio.to_thread(prepare, version, self._place)
-        engine = await Engine.start(kind, path, context=context, slots=self._place.slots, threads=self._place.threads)
+        drafts, file = await asyncio.to_thread(drafter, version, self._place, kind)
+        place = self._place
+        engine = await Engine.start(
+            kind, path, context=context, slots=place.slots, threads=place.threads, drafts=drafts, drafter=file
+        )
         served = Served(version, engine, chat, context, defaults)
         served.sources = await asyncio.to_thread(self._source.sources, number)
         with contextlib.suppress(Exception):  # `_look` says so when the registry does not answer

@@ -7,15 +7,18 @@ writes one column and hides the same slots as the last, the inner products of ex
 are those of `Transformer.forward` with a `KVCache`, but for rounding. Copied are the weights of attention and of the
 shared experts; routed experts, unless they are tiny, and dense layers are used where they lie.
 
-Shapes: B rows, S seen tokens, D hidden, N heads, G key-value heads (1 with latent attention), b = B G, n = N / G, Q
-query width (P without position + R rotary), C latent width, V value width, E routed experts, K experts per token, F
-expert width, t = B K.
+`Decoder.several` does the same for the next few tokens of one row at once, which is how drafts are checked
+(`model.generation.speculative`): a `Stretch` stands where a step has its `Past`.
+
+Shapes: B rows (of a stretch: T tokens), S seen tokens, D hidden, N heads, G key-value heads (1 with latent attention),
+b = B G, n = N / G, Q query width (P without position + R rotary), C latent width, V value width, E routed experts, K
+experts per token, F expert width, t = B K.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import cast
+from typing import Protocol, cast
 
 import torch
 import torch.nn.functional as F
@@ -25,9 +28,22 @@ from model.architecture.attention import LatentAttention, MultiHeadAttention, RM
 from model.architecture.cache import KVCache
 from model.architecture.moe import FeedForward, MixtureOfExperts
 from model.architecture.rotary import rotary_tables
-from model.architecture.transformer import Layer, Transformer
+from model.architecture.transformer import Layer, PredictionLayer, Transformer
 
-__all__ = ["Decoder", "Past"]
+__all__ = ["Decoder", "Past", "Predictor"]
+
+
+class Seen(Protocol):
+    """What a layer's attention asks of the tokens that were seen, the new ones among them."""
+
+    def rotate_(self, x_BHR: Tensor) -> None:
+        """Rotary embedding, in place, of heads whose pairs lie side by side."""
+
+    def store(self, layer: int, *parts_BGx: Tensor) -> list[Tensor]:
+        """Keep the new tokens' parts of a layer; the views [b, S, x] of all that was seen."""
+
+    def attend(self, q_BNx: Tensor, keys_bSx: Tensor, values_bSv: Tensor) -> Tensor:
+        """[B, N, v]; the scale is in the queries."""
 
 
 class Past:
@@ -90,13 +106,13 @@ class Past:
         self.seen += 1
         self.now_b1S = None if self.bias_b1S is None else self.bias_b1S[:, :, : self.seen]
 
+    def rewind(self, seen: int) -> None:
+        """Forget all but the first `seen` slots."""
+        self.seen = seen
+
     def rotate_(self, x_BHR: Tensor) -> None:
         """Rotary embedding, in place, of heads whose pairs lie side by side."""
-        if x_BHR.dtype == torch.float32 and not any(size % 2 for size in (*x_BHR.stride()[:2], x_BHR.storage_offset())):
-            torch.view_as_complex(x_BHR.unflatten(-1, (-1, 2))).mul_(self.turns_B1r)
-        else:
-            pairs_BHr = torch.view_as_complex(x_BHR.float().contiguous().unflatten(-1, (-1, 2)))
-            x_BHR.copy_(torch.view_as_real(pairs_BHr * self.turns_B1r).flatten(-2))
+        _turn(x_BHR, self.turns_B1r)
 
     def store(self, layer: int, *parts_BGx: Tensor) -> list[Tensor]:
         """Keep the new tokens' parts of a layer; the views [b, S, x] of all that was seen."""
@@ -104,12 +120,59 @@ class Past:
             whole_BGSx[:, :, self.seen - 1].copy_(part_BGx)
         return [whole_bSx[:, : self.seen] for whole_bSx in self.flat[layer]]
 
-    def attend(self, q_bnx: Tensor, keys_bSx: Tensor, values_bSv: Tensor) -> Tensor:
-        """[b, n, v]; the scale is in the queries."""
+    def attend(self, q_BNx: Tensor, keys_bSx: Tensor, values_bSv: Tensor) -> Tensor:
+        """[B, N, v]; the scale is in the queries."""
+        q_bnx = q_BNx.reshape(len(keys_bSx), -1, q_BNx.shape[2])
         keys_bxS = keys_bSx.transpose(1, 2)
         bias_b1S = self.now_b1S
         scores_bnS = torch.bmm(q_bnx, keys_bxS) if bias_b1S is None else torch.baddbmm(bias_b1S, q_bnx, keys_bxS)
-        return torch.bmm(scores_bnS.softmax(-1, dtype=torch.float32).to(q_bnx.dtype), values_bSv)
+        y_bnv = torch.bmm(scores_bnS.softmax(-1, dtype=torch.float32).to(q_bnx.dtype), values_bSv)
+        return y_bnv.view(len(q_BNx), -1, y_bnv.shape[2])
+
+
+class Stretch:
+    """The next tokens of a `Past` of one row, one after another, at once: each sees those before it."""
+
+    def __init__(self, past: Past, tokens: int) -> None:
+        """Make room for them. ValueError when there is none."""
+        if past.seen + tokens > past.capacity:
+            raise ValueError(f"the cache holds {past.capacity} tokens a row, {past.seen + tokens} are needed")
+        self._past, self._new = past, slice(past.seen, past.seen + tokens)
+        self._turns_T1r = past.turns_Sr[self._new, None]
+        past.seen += tokens
+        self._later_T1S: Tensor | None = None
+        if tokens > 1:
+            later_TS = torch.ones(tokens, past.seen, dtype=torch.bool, device=past.turns_Sr.device)
+            self._later_T1S = later_TS.triu(past.seen - tokens + 1)[:, None]
+
+    def rotate_(self, x_THR: Tensor) -> None:
+        """Rotary embedding, in place, of heads whose pairs lie side by side."""
+        _turn(x_THR, self._turns_T1r)
+
+    def store(self, layer: int, *parts_TGx: Tensor) -> list[Tensor]:
+        """Keep the new tokens' parts of a layer; the views [G, S, x] of all that was seen."""
+        for whole_GSx, part_TGx in zip(self._past.flat[layer], parts_TGx, strict=True):
+            whole_GSx[:, self._new].copy_(part_TGx.transpose(0, 1))
+        return [whole_GSx[:, : self._new.stop] for whole_GSx in self._past.flat[layer]]
+
+    def attend(self, q_TNx: Tensor, keys_GSx: Tensor, values_GSv: Tensor) -> Tensor:
+        """[T, N, v]; the scale is in the queries. Heads that share a key are laid out as if they were tokens."""
+        q_GTnx = q_TNx.unflatten(1, (len(keys_GSx), -1)).transpose(0, 1)
+        scores_GTnS = torch.bmm(q_GTnx.flatten(1, 2), keys_GSx.transpose(1, 2)).unflatten(1, q_GTnx.shape[1:3])
+        if self._later_T1S is not None:
+            scores_GTnS.masked_fill_(self._later_T1S, -torch.inf)
+        weights_GTnS = scores_GTnS.softmax(-1, dtype=torch.float32).to(q_TNx.dtype)
+        y_GTnv = torch.bmm(weights_GTnS.flatten(1, 2), values_GSv).unflatten(1, q_GTnx.shape[1:3])
+        return y_GTnv.transpose(0, 1).flatten(1, 2)
+
+
+def _turn(x_BHR: Tensor, turns_B1r: Tensor) -> None:
+    """Multiply the pairs of `x_BHR` with complex numbers, in place."""
+    if x_BHR.dtype == torch.float32 and not any(size % 2 for size in (*x_BHR.stride()[:2], x_BHR.storage_offset())):
+        torch.view_as_complex(x_BHR.unflatten(-1, (-1, 2))).mul_(turns_B1r)
+    else:
+        pairs_BHr = torch.view_as_complex(x_BHR.float().contiguous().unflatten(-1, (-1, 2)))
+        x_BHR.copy_(torch.view_as_real(pairs_BHr * turns_B1r).flatten(-2))
 
 
 def _paired(x: Tensor) -> Tensor:
@@ -132,11 +195,57 @@ class Decoder:
     def __call__(self, tokens_B: Tensor, past: Past) -> Tensor:
         """Logits [B, V] in fp32 after the tokens that follow each row of `past`, which they enter."""
         past.advance()
+        logits_BV: Tensor = self.model.lm_head(self._states(tokens_B, past)).float()
+        return logits_BV
+
+    @torch.inference_mode()
+    def several(self, tokens_T: Tensor, past: Past) -> tuple[Tensor, Tensor]:
+        """The normed states [T, D] of the next tokens of the one row of `past`, which they enter, and the logits
+        [T, V] after each: those of as many steps, but for rounding."""
+        states_TD = self._states(tokens_T, Stretch(past, len(tokens_T)))
+        return states_TD, self.model.lm_head(states_TD).float()
+
+    def _states(self, tokens_B: Tensor, seen: Seen) -> Tensor:
         x_BD = self.model.model.embed_tokens(tokens_B)
         for attend, feed in self.layers:
-            x_BD = feed(attend(x_BD, past))
-        logits_BV: Tensor = self.model.lm_head(self.norm(x_BD)).float()
-        return logits_BV
+            x_BD = feed(attend(x_BD, seen))
+        return self.norm(x_BD)
+
+
+class Predictor:
+    """A layer of multi-token prediction, laid out for one row; the model's embedding and output layer serve it."""
+
+    def __init__(self, model: Transformer) -> None:
+        """Of a model that has such a layer: its first."""
+        self._model = model
+        layer = cast(PredictionLayer, model.model.layers[model.config.prediction_layers[0]])
+        self._attend, self._feed = _attention(layer), _feed_forward(layer)
+        self._attend.layer = 0
+        self._token_norm, self._state_norm = _Norm(layer.enorm), _Norm(layer.hnorm)
+        self._norm, self._joins_DxD = _Norm(layer.shared_head.norm), layer.eh_proj.weight.detach()
+
+    def past(self, capacity: int) -> Past:
+        """Nothing seen yet, and room for so many tokens."""
+        config, weight = self._model.config, self._joins_DxD
+        one_layer = config.model_copy(update={"num_hidden_layers": 1})
+        cache = KVCache(one_layer, 1, 0, dtype=weight.dtype, device=weight.device)
+        return Past(self._model, cache, torch.zeros(1, dtype=torch.int64, device=weight.device), capacity)
+
+    @torch.inference_mode()
+    def __call__(self, states_TD: Tensor, tokens_T: Tensor, past: Past) -> Tensor:
+        """Normed states [T, D], of which the output layer tells the token after the next one, from states and the
+        tokens that follow them (DeepSeek-V3, Eq 21, 22)."""
+        both_Tx = torch.cat(
+            (self._token_norm(self._model.model.embed_tokens(tokens_T)), self._state_norm(states_TD)), 1
+        )
+        x_TD = self._attend(F.linear(both_Tx, self._joins_DxD), Stretch(past, len(tokens_T)))
+        return self._norm(self._feed(x_TD))
+
+    @torch.inference_mode()
+    def logits(self, states_TD: Tensor) -> Tensor:
+        """[T, V] in fp32."""
+        logits_TV: Tensor = self._model.lm_head(states_TD).float()
+        return logits_TV
 
 
 class _Norm:
@@ -164,7 +273,7 @@ class _Norm:
         return torch.addcmul(self.eps, length_B1, length_B1, value=1 / x_BD.shape[-1]).rsqrt_()
 
 
-def _attention(layer: Layer) -> Callable[[Tensor, Past], Tensor]:
+def _attention(layer: Layer) -> _MultiHead | _Latent:
     attention = layer.self_attn
     if isinstance(attention, LatentAttention):
         return _Latent(attention, _Norm(layer.input_layernorm))
@@ -195,7 +304,7 @@ class _MultiHead:
             self.gains_HQ, self.eps = _paired(gains_2Q).repeat_interleave(counts_2, dim=0), attention.q_norm.eps
         self.out_DH = attention.o_proj.weight.detach()
 
-    def __call__(self, x_BD: Tensor, past: Past) -> Tensor:
+    def __call__(self, x_BD: Tensor, past: Seen) -> Tensor:
         """[B, D] to [B, D], the residual added."""
         all_BHQ = F.linear(self.norm(x_BD), self.in_HD, self.bias_H).unflatten(-1, (-1, self.width))
         turned_BHQ = all_BHQ[:, : self.heads + self.kv_heads]
@@ -204,8 +313,8 @@ class _MultiHead:
         past.rotate_(turned_BHQ)
         q_BNQ, k_BGQ, v_BGQ = all_BHQ.split((self.heads, self.kv_heads, self.kv_heads), dim=1)
         k_bSQ, v_bSQ = past.store(self.layer, k_BGQ, v_BGQ)
-        y_bnQ = past.attend(q_BNQ.reshape(k_bSQ.shape[0], -1, self.width), k_bSQ, v_bSQ)
-        return torch.addmm(x_BD, y_bnQ.view(len(x_BD), -1), self.out_DH.t())
+        y_BNQ = past.attend(q_BNQ, k_bSQ, v_bSQ)
+        return torch.addmm(x_BD, y_BNQ.flatten(1), self.out_DH.t())
 
 
 FOLDED_AT_MOST = 1.5
@@ -249,7 +358,7 @@ class _Latent:
         else:
             self.in_xD, self.query_x = torch.cat((first, key_x)), query_x
 
-    def __call__(self, x_BD: Tensor, past: Past) -> Tensor:
+    def __call__(self, x_BD: Tensor, past: Seen) -> Tensor:
         """[B, D] to [B, D], the residual added."""
         in_Bx = F.linear(self.norm(x_BD), self.in_xD)
         if self.query_x is not None:

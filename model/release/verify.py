@@ -22,7 +22,7 @@ from model.architecture.transformer import Transformer
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-__all__ = ["HOSTILE", "TOLERANCE", "Agreement", "Llama", "agreement", "check_runs", "verify_gguf"]
+__all__ = ["HOSTILE", "TOLERANCE", "Agreement", "Llama", "agreement", "check_drafts", "check_runs", "verify_gguf"]
 
 TOLERANCE = 5e-3
 """Most difference of a log probability between llama.cpp in f32 and us."""
@@ -62,12 +62,13 @@ class Agreement:
 class Llama:
     """llama.cpp with one file, for questions."""
 
-    def __init__(self, path: Path, *, context: int) -> None:
+    def __init__(self, path: Path, *, context: int, drafts: int = 0, drafter: Path | None = None) -> None:
         import xllamacpp
 
         from model.release.llama_cpp import parameters
 
-        chosen: Any = parameters(path, context=context, slots=1, threads=torch.get_num_threads())
+        threads = torch.get_num_threads()
+        chosen: Any = parameters(path, context=context, slots=1, threads=threads, drafts=drafts, drafter=drafter)
         chosen.cache_type_k = chosen.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32
         chosen.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
         self._server = xllamacpp.Server(chosen)
@@ -91,6 +92,17 @@ class Llama:
             # an infinity has no number in JSON
             told_V[entry["id"]] = float("nan") if entry["logprob"] is None else entry["logprob"]
         return told_V
+
+    def written(self, prompt: Sequence[int], tokens: int = DECODED) -> tuple[list[int], list[dict[int, float]], Any]:
+        """The likeliest tokens after `prompt`, log probabilities of the likeliest two in the place of each, and what
+        llama.cpp says of its work."""
+        asked = {"prompt": list(prompt), "n_predict": tokens, "ignore_eos": True, "temperature": 0, "n_probs": 2}
+        found = self._ask("/completion", asked | {"return_tokens": True, "cache_prompt": False})
+        told = [
+            {entry["id"]: entry["logprob"] for entry in place["top_logprobs"]}
+            for place in found["completion_probabilities"]
+        ]
+        return found["tokens"], told, found["timings"]
 
     def decode_speed(self, prompt: Sequence[int]) -> float:
         """Tokens per second that are written after `prompt`, one at a time."""
@@ -146,6 +158,27 @@ def check_runs(path: Path, model: Transformer, tokenizer: Tokenizer) -> tuple[fl
             f"{RUNS_WITHIN:g} is allowed); set export.gguf to false, and report this as a bug"
         )
     return found, llama.decode_speed(prompts[0])
+
+
+TIE = 0.05
+"""Nats: two tokens that near may change places with the number of tokens that are computed at once."""
+
+
+def check_drafts(path: Path, drafter: Path, model: Transformer, tokenizer: Tokenizer) -> None:
+    """Let llama.cpp write with guesses of `drafter`, and compare with what it writes without.
+
+    Raises:
+        UserError: it writes something else.
+    """
+    prompt = _prompts(model, tokenizer)[-1]
+    context = len(prompt) + 2 * DECODED
+    plain, told, _ = Llama(path, context=context).written(prompt)
+    found, _, _ = Llama(path, context=context, drafts=2, drafter=drafter).written(prompt)
+    place = next((place for place, pair in enumerate(zip(plain, found, strict=True)) if pair[0] != pair[1]), None)
+    if place is None:
+        return
+    if found[place] not in told[place] or told[place][plain[place]] - told[place][found[place]] > TIE:
+        raise UserError(f"{drafter}: llama.cpp writes something else with it; report this as a bug")
 
 
 def _prompts(model: Transformer, tokenizer: Tokenizer) -> list[list[int]]:

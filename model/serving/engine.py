@@ -139,13 +139,24 @@ class Engine:
         )
 
     @classmethod
-    async def start(cls, kind: EngineKind, path: Path, *, context: int, slots: int, threads: int) -> Engine:
-        """Start a child and wait until it answers.
+    async def start(
+        cls,
+        kind: EngineKind,
+        path: Path,
+        *,
+        context: int,
+        slots: int,
+        threads: int,
+        drafts: int = 0,
+        drafter: Path | None = None,
+    ) -> Engine:
+        """Start a child and wait until it answers; the rest is as in `EngineSpec`.
 
         Raises:
             UserError: the engine is not installed, or cannot load the file.
         """
-        spec = EngineSpec(kind.value, str(path), secrets.token_urlsafe(24), context, slots, threads)
+        key, file = secrets.token_urlsafe(24), str(drafter or "")
+        spec = EngineSpec(kind.value, str(path), key, context, slots, threads, drafts, file)
         port = _free_port() if kind is EngineKind.VLLM else 0
         log = tempfile.TemporaryFile()  # noqa: SIM115 (the engine closes it)
         process = await asyncio.create_subprocess_exec(
