@@ -7,11 +7,12 @@ Next-token log probabilities after prompts of several lengths, over the whole vo
 from __future__ import annotations
 
 import json
+import math
 import urllib.request
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
@@ -59,6 +60,16 @@ class Agreement:
     """Whether all hostile texts get the same ids."""
 
 
+class Written(NamedTuple):
+    """What llama.cpp wrote."""
+
+    tokens: list[int]
+    likeliest: list[dict[int, float]]
+    """Log probabilities of the likeliest tokens in the place of each, where they were asked for."""
+    timings: dict[str, float]
+    """By llama.cpp's names."""
+
+
 class Llama:
     """llama.cpp with one file, for questions."""
 
@@ -93,16 +104,20 @@ class Llama:
             told_V[entry["id"]] = float("nan") if entry["logprob"] is None else entry["logprob"]
         return told_V
 
-    def written(self, prompt: Sequence[int], tokens: int = DECODED) -> tuple[list[int], list[dict[int, float]], Any]:
-        """The likeliest tokens after `prompt`, log probabilities of the likeliest two in the place of each, and what
-        llama.cpp says of its work."""
-        asked = {"prompt": list(prompt), "n_predict": tokens, "ignore_eos": True, "temperature": 0, "n_probs": 2}
-        found = self._ask("/completion", asked | {"return_tokens": True, "cache_prompt": False})
+    def written(self, prompt: Sequence[int], tokens: int, *, whole: bool = True, likeliest: int = 0) -> Written:
+        """What it writes after `prompt`, the likeliest token each time.
+
+        Args:
+            whole: go on behind the end of an answer.
+            likeliest: tell of so many tokens in the place of each.
+        """
+        asked = {"prompt": list(prompt), "n_predict": tokens, "ignore_eos": whole, "temperature": 0}
+        found = self._ask("/completion", asked | {"n_probs": likeliest, "return_tokens": True, "cache_prompt": False})
         told = [
             {entry["id"]: entry["logprob"] for entry in place["top_logprobs"]}
-            for place in found["completion_probabilities"]
+            for place in found.get("completion_probabilities", ())
         ]
-        return found["tokens"], told, found["timings"]
+        return Written(found["tokens"], told, found["timings"])
 
     def decode_speed(self, prompt: Sequence[int]) -> float:
         """Tokens per second that are written after `prompt`, one at a time."""
@@ -168,16 +183,19 @@ def check_drafts(path: Path, drafter: Path, model: Transformer, tokenizer: Token
     """Let llama.cpp write with guesses of `drafter`, and compare with what it writes without.
 
     Raises:
-        UserError: it writes something else.
+        UserError: it writes something else, or guesses nothing.
     """
     prompt = _prompts(model, tokenizer)[-1]
     context = len(prompt) + 2 * DECODED
-    plain, told, _ = Llama(path, context=context).written(prompt)
-    found, _, _ = Llama(path, context=context, drafts=2, drafter=drafter).written(prompt)
-    place = next((place for place, pair in enumerate(zip(plain, found, strict=True)) if pair[0] != pair[1]), None)
-    if place is None:
-        return
-    if found[place] not in told[place] or told[place][plain[place]] - told[place][found[place]] > TIE:
+    plain = Llama(path, context=context).written(prompt, DECODED, likeliest=2)
+    found = Llama(path, context=context, drafts=2, drafter=drafter).written(prompt, DECODED)
+    if not found.timings.get("draft_n"):
+        raise UserError(f"{drafter}: llama.cpp guesses nothing with it; report this as a bug")
+    for wanted, token, told in zip(plain.tokens, found.tokens, plain.likeliest, strict=True):
+        if token == wanted:
+            continue
+        if told.get(token, -math.inf) >= told[wanted] - TIE:
+            return  # from here on they may go different ways
         raise UserError(f"{drafter}: llama.cpp writes something else with it; report this as a bug")
 
 
