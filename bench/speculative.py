@@ -71,7 +71,7 @@ class Told:
                 f"{name}: speed",
                 "tokens/s",
                 self.tokens / sum(self.ahead),
-                {plain: self.tokens / sum(self.plain)},
+                {f"{plain} alone": self.tokens / sum(self.plain)},
                 FASTER,
             ),
             row(f"{name}: times as fast, median prompt", "times", median(by_prompt), {}, None),
@@ -190,7 +190,9 @@ def measure(
         for way, tell in ways.items():
             for domain, prompts in domains.items():
                 for most in guesses:
-                    rows += tell(prompts, most).rows(f"{way}, {domain}, {most} at a time", way)
+                    found = tell(prompts, most).rows(f"{way}, {domain}, {most} at a time", way)
+                    print_table(found)
+                    rows += found
     return rows
 
 
@@ -210,7 +212,7 @@ def _llama_ways(
 
 
 def main() -> None:
-    """Measure, print a table, and with ``--json`` write its rows."""
+    """Measure, print the table as it comes, and with ``--json`` write its rows."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("model", type=Path)
     parser.add_argument("shards", type=Path)
@@ -230,7 +232,6 @@ def main() -> None:
         "text": _texts(chosen.shards, chosen.prompts + 1),
     }
     rows = measure(chosen.model, domains, chosen.tokens, chosen.guesses, chosen.drafter)
-    print_table(rows)
     if chosen.json:
         chosen.json.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
 
