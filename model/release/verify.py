@@ -7,7 +7,6 @@ Next-token log probabilities after prompts of several lengths, over the whole vo
 from __future__ import annotations
 
 import json
-import math
 import urllib.request
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -64,8 +63,6 @@ class Written(NamedTuple):
     """What llama.cpp wrote."""
 
     tokens: list[int]
-    likeliest: list[dict[int, float]]
-    """Log probabilities of the likeliest tokens in the place of each, where they were asked for."""
     timings: dict[str, float]
     """By llama.cpp's names."""
 
@@ -104,20 +101,11 @@ class Llama:
             told_V[entry["id"]] = float("nan") if entry["logprob"] is None else entry["logprob"]
         return told_V
 
-    def written(self, prompt: Sequence[int], tokens: int, *, whole: bool = True, likeliest: int = 0) -> Written:
-        """What it writes after `prompt`, the likeliest token each time.
-
-        Args:
-            whole: go on behind the end of an answer.
-            likeliest: tell of so many tokens in the place of each.
-        """
+    def written(self, prompt: Sequence[int], tokens: int, *, whole: bool = True) -> Written:
+        """What it writes after `prompt`, the likeliest token each time; `whole` goes on behind the end of an answer."""
         asked = {"prompt": list(prompt), "n_predict": tokens, "ignore_eos": whole, "temperature": 0}
-        found = self._ask("/completion", asked | {"n_probs": likeliest, "return_tokens": True, "cache_prompt": False})
-        told = [
-            {entry["id"]: entry["logprob"] for entry in place["top_logprobs"]}
-            for place in found.get("completion_probabilities", ())
-        ]
-        return Written(found["tokens"], told, found["timings"])
+        found = self._ask("/completion", asked | {"return_tokens": True, "cache_prompt": False})
+        return Written(found["tokens"], found["timings"])
 
     def decode_speed(self, prompt: Sequence[int]) -> float:
         """Tokens per second that are written after `prompt`, one at a time."""
@@ -187,15 +175,19 @@ def check_drafts(path: Path, drafter: Path, model: Transformer, tokenizer: Token
     """
     prompt = _prompts(model, tokenizer)[-1]
     context = len(prompt) + 2 * DECODED
-    plain = Llama(path, context=context).written(prompt, DECODED, likeliest=2)
+    alone = Llama(path, context=context)
+    plain = alone.written(prompt, DECODED).tokens
     found = Llama(path, context=context, drafts=2, drafter=drafter).written(prompt, DECODED)
     if not found.timings.get("draft_n"):
         raise UserError(f"{drafter}: llama.cpp guesses nothing with it; report this as a bug")
-    for wanted, token, told in zip(plain.tokens, found.tokens, plain.likeliest, strict=True):
-        if token == wanted:
-            continue
-        if told.get(token, -math.inf) >= told[wanted] - TIE:
-            return  # from here on they may go different ways
+    place = next(
+        (place for place, pair in enumerate(zip(plain, found.tokens, strict=True)) if pair[0] != pair[1]), None
+    )
+    if place is None:
+        return
+    letter = tokenizer.encode("a", add_special_tokens=False).ids[0]
+    told_V = alone.next_token([*prompt, *plain[:place]], model.config.vocab_size, letter)
+    if not told_V[plain[place]] - told_V[found.tokens[place]] < TIE:
         raise UserError(f"{drafter}: llama.cpp writes something else with it; report this as a bug")
 
 
