@@ -27,8 +27,9 @@ from bench.table import Row, print_table, row
 from model.architecture.cache import KVCache
 from model.architecture.checkpoint import load_model
 from model.architecture.transformer import Transformer
-from model.generation.decode import Decoder, Past, Predictor
+from model.generation.decode import Decoder, Predictor
 from model.generation.generate import prompt_tokens
+from model.generation.past import Past
 from model.generation.speculative import Ahead, Drafted
 from model.release.gguf import draft_units, undraftable, write_gguf
 from model.release.quantized import Unit, make_plan

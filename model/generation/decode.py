@@ -7,8 +7,7 @@ writes one column and hides the same slots as the last, the inner products of ex
 are those of `Transformer.forward` with a `KVCache`, but for rounding. Copied are the weights of attention and of the
 shared experts; routed experts, unless they are tiny, and dense layers are used where they lie.
 
-`Decoder.several` does the same for the next few tokens of one row at once, which is how drafts are checked
-(`model.generation.speculative`): a `Stretch` stands where a step has its `Past`.
+`Decoder.several` does the same for the next few tokens of one row at once.
 
 Shapes: B rows (of a stretch: T tokens), S seen tokens, D hidden, N heads, G key-value heads (1 with latent attention),
 b = B G, n = N / G, Q query width (P without position + R rotary), C latent width, V value width, E routed experts, K
@@ -18,7 +17,7 @@ experts per token, F expert width, t = B K.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol, cast
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -27,157 +26,10 @@ from torch import Tensor
 from model.architecture.attention import LatentAttention, MultiHeadAttention, RMSNorm
 from model.architecture.cache import KVCache
 from model.architecture.moe import FeedForward, MixtureOfExperts
-from model.architecture.rotary import rotary_tables
 from model.architecture.transformer import Layer, PredictionLayer, Transformer
+from model.generation.past import Past, Seen, Stretch, paired
 
-__all__ = ["Decoder", "Past", "Predictor"]
-
-
-class Seen(Protocol):
-    """What a layer's attention asks of the tokens that were seen, the new ones among them."""
-
-    def rotate_(self, x_BHR: Tensor) -> None:
-        """Rotary embedding, in place, of heads whose pairs lie side by side."""
-
-    def store(self, layer: int, *parts_BGx: Tensor) -> list[Tensor]:
-        """Keep the new tokens' parts of a layer; the views [b, S, x] of all that was seen."""
-
-    def attend(self, q_BNx: Tensor, keys_bSx: Tensor, values_bSv: Tensor) -> Tensor:
-        """[B, N, v]; the scale is in the queries."""
-
-
-class Past:
-    """What rows that grow in step have seen: their last tokens share a slot, shorter rows begin later.
-
-    The parts of a layer are those of `KVCache`, as [B, G, slots, x], their rotary pairs side by side.
-    """
-
-    def __init__(self, model: Transformer, cache: KVCache, rows_B: Tensor, capacity: int) -> None:
-        """Take over the rows `rows_B` of `cache`, in that order and as often as named; `capacity` as there."""
-        config = model.config
-        self.capacity, self.seen = capacity, int(cache.lengths_B.max())
-        self.first_B = self.seen - cache.lengths_B[rows_B]
-        """The slot of each row's first token."""
-        from_BS = (torch.arange(self.seen, device=rows_B.device) - self.first_B[:, None]).clamp(min=0)
-        turned = config.qk_rope_head_dim if config.has_latent_attention else config.head_width
-        self.layers: list[list[Tensor]] = []
-        for parts in cache.layers[: config.num_hidden_layers]:
-            self.layers.append([])
-            for number, part in enumerate(parts):
-                old_BSGx = part[rows_B[:, None], from_BS]
-                if old_BSGx.dim() == 3:
-                    old_BSGx = old_BSGx[:, :, None]
-                new_BGSx = old_BSGx.new_zeros(len(rows_B), old_BSGx.shape[2], capacity, old_BSGx.shape[3])
-                filled_BSGx = new_BGSx[:, :, : self.seen].transpose(1, 2)
-                if number == 0:  # latents with the rotary key, or keys
-                    filled_BSGx[..., :-turned] = old_BSGx[..., :-turned]
-                    filled_BSGx[..., -turned:] = _paired(old_BSGx[..., -turned:])
-                else:
-                    filled_BSGx.copy_(old_BSGx)
-                self.layers[-1].append(new_BGSx)
-        # (cosine, sine) as one complex number: turning a pair is a multiplication
-        self.turns_Sr = torch.complex(
-            *(table[0] for table in rotary_tables(torch.arange(capacity, device=rows_B.device)[None], config))
-        )
-        self._settle()
-
-    def _settle(self) -> None:
-        """What stays the same until rows leave."""
-        self.flat = [[part.flatten(0, 1) for part in parts] for parts in self.layers]
-        self.bias_b1S: Tensor | None = None
-        """-inf for the slots before a row begins, else 0; None where all rows begin in the first."""
-        if bool(self.first_B.any()):
-            some = self.layers[0][0]
-            hidden_BS = torch.arange(self.capacity, device=some.device) < self.first_B[:, None]
-            bias_BS = torch.zeros_like(hidden_BS, dtype=some.dtype).masked_fill_(hidden_BS, -torch.inf)
-            self.bias_b1S = bias_BS.repeat_interleave(some.shape[1], dim=0)[:, None]
-
-    def select(self, rows_B: Tensor) -> None:
-        """Keep only `rows_B`, in that order."""
-        self.layers = [[part[rows_B] for part in parts] for parts in self.layers]
-        self.first_B = self.first_B[rows_B]
-        self._settle()
-
-    def advance(self) -> None:
-        """Make room for one token per row. ValueError when there is none."""
-        if self.seen == self.capacity:
-            raise ValueError(f"the cache holds {self.capacity} tokens a row, {self.seen + 1} are needed")
-        self.turns_B1r = self.turns_Sr.index_select(0, self.seen - self.first_B)[:, None]
-        self.seen += 1
-        self.now_b1S = None if self.bias_b1S is None else self.bias_b1S[:, :, : self.seen]
-
-    def rewind(self, seen: int) -> None:
-        """Forget all but the first `seen` slots."""
-        self.seen = seen
-
-    def rotate_(self, x_BHR: Tensor) -> None:
-        """Rotary embedding, in place, of heads whose pairs lie side by side."""
-        _turn(x_BHR, self.turns_B1r)
-
-    def store(self, layer: int, *parts_BGx: Tensor) -> list[Tensor]:
-        """Keep the new tokens' parts of a layer; the views [b, S, x] of all that was seen."""
-        for whole_BGSx, part_BGx in zip(self.layers[layer], parts_BGx, strict=True):
-            whole_BGSx[:, :, self.seen - 1].copy_(part_BGx)
-        return [whole_bSx[:, : self.seen] for whole_bSx in self.flat[layer]]
-
-    def attend(self, q_BNx: Tensor, keys_bSx: Tensor, values_bSv: Tensor) -> Tensor:
-        """[B, N, v]; the scale is in the queries."""
-        q_bnx = q_BNx.reshape(len(keys_bSx), -1, q_BNx.shape[2])
-        keys_bxS = keys_bSx.transpose(1, 2)
-        bias_b1S = self.now_b1S
-        scores_bnS = torch.bmm(q_bnx, keys_bxS) if bias_b1S is None else torch.baddbmm(bias_b1S, q_bnx, keys_bxS)
-        y_bnv = torch.bmm(scores_bnS.softmax(-1, dtype=torch.float32).to(q_bnx.dtype), values_bSv)
-        return y_bnv.view(len(q_BNx), -1, y_bnv.shape[2])
-
-
-class Stretch:
-    """The next tokens of a `Past` of one row, one after another, at once: each sees those before it."""
-
-    def __init__(self, past: Past, tokens: int) -> None:
-        """Make room for them. ValueError when there is none."""
-        if past.seen + tokens > past.capacity:
-            raise ValueError(f"the cache holds {past.capacity} tokens a row, {past.seen + tokens} are needed")
-        self._past, self._new = past, slice(past.seen, past.seen + tokens)
-        self._turns_T1r = past.turns_Sr[self._new, None]
-        past.seen += tokens
-        self._later_T1S: Tensor | None = None
-        if tokens > 1:
-            later_TS = torch.ones(tokens, past.seen, dtype=torch.bool, device=past.turns_Sr.device)
-            self._later_T1S = later_TS.triu(past.seen - tokens + 1)[:, None]
-
-    def rotate_(self, x_THR: Tensor) -> None:
-        """Rotary embedding, in place, of heads whose pairs lie side by side."""
-        _turn(x_THR, self._turns_T1r)
-
-    def store(self, layer: int, *parts_TGx: Tensor) -> list[Tensor]:
-        """Keep the new tokens' parts of a layer; the views [G, S, x] of all that was seen."""
-        for whole_GSx, part_TGx in zip(self._past.flat[layer], parts_TGx, strict=True):
-            whole_GSx[:, self._new].copy_(part_TGx.transpose(0, 1))
-        return [whole_GSx[:, : self._new.stop] for whole_GSx in self._past.flat[layer]]
-
-    def attend(self, q_TNx: Tensor, keys_GSx: Tensor, values_GSv: Tensor) -> Tensor:
-        """[T, N, v]; the scale is in the queries. Heads that share a key are laid out as if they were tokens."""
-        q_GTnx = q_TNx.unflatten(1, (len(keys_GSx), -1)).transpose(0, 1)
-        scores_GTnS = torch.bmm(q_GTnx.flatten(1, 2), keys_GSx.transpose(1, 2)).unflatten(1, q_GTnx.shape[1:3])
-        if self._later_T1S is not None:
-            scores_GTnS.masked_fill_(self._later_T1S, -torch.inf)
-        weights_GTnS = scores_GTnS.softmax(-1, dtype=torch.float32).to(q_TNx.dtype)
-        y_GTnv = torch.bmm(weights_GTnS.flatten(1, 2), values_GSv).unflatten(1, q_GTnx.shape[1:3])
-        return y_GTnv.transpose(0, 1).flatten(1, 2)
-
-
-def _turn(x_BHR: Tensor, turns_B1r: Tensor) -> None:
-    """Multiply the pairs of `x_BHR` with complex numbers, in place."""
-    if x_BHR.dtype == torch.float32 and not any(size % 2 for size in (*x_BHR.stride()[:2], x_BHR.storage_offset())):
-        torch.view_as_complex(x_BHR.unflatten(-1, (-1, 2))).mul_(turns_B1r)
-    else:
-        pairs_BHr = torch.view_as_complex(x_BHR.float().contiguous().unflatten(-1, (-1, 2)))
-        x_BHR.copy_(torch.view_as_real(pairs_BHr * turns_B1r).flatten(-2))
-
-
-def _paired(x: Tensor) -> Tensor:
-    """Rotary pairs half a width apart, as caches have them and Llama's weights, put side by side (last dimension)."""
-    return x.unflatten(-1, (2, -1)).transpose(-1, -2).flatten(-2)
+__all__ = ["Decoder", "Predictor"]
 
 
 class Decoder:
@@ -290,18 +142,18 @@ class _MultiHead:
         in_weights = 1.0 if attention.has_head_norms else scale  # a scale before the norm would be lost
         q_NQD = attention.q_proj.weight.detach().unflatten(0, (-1, self.width)) * in_weights
         k_GQD = attention.k_proj.weight.detach().unflatten(0, (-1, self.width))
-        turned_HQD = _paired(torch.cat((q_NQD, k_GQD)).transpose(1, 2)).transpose(1, 2)
+        turned_HQD = paired(torch.cat((q_NQD, k_GQD)).transpose(1, 2)).transpose(1, 2)
         self.in_HD = torch.cat((turned_HQD.flatten(0, 1), attention.v_proj.weight.detach()))
         self.bias_H: Tensor | None = None
         if attention.q_proj.bias is not None:
             q_NQ = attention.q_proj.bias.detach().unflatten(0, (-1, self.width)) * in_weights
             k_GQ = attention.k_proj.bias.detach().unflatten(0, (-1, self.width))
-            self.bias_H = torch.cat((_paired(torch.cat((q_NQ, k_GQ))).flatten(), attention.v_proj.bias.detach()))
+            self.bias_H = torch.cat((paired(torch.cat((q_NQ, k_GQ))).flatten(), attention.v_proj.bias.detach()))
         self.gains_HQ: Tensor | None = None
         if attention.has_head_norms:
             gains_2Q = torch.stack((attention.q_norm.weight.detach() * scale, attention.k_norm.weight.detach()))
             counts_2 = torch.tensor([self.heads, self.kv_heads], device=gains_2Q.device)
-            self.gains_HQ, self.eps = _paired(gains_2Q).repeat_interleave(counts_2, dim=0), attention.q_norm.eps
+            self.gains_HQ, self.eps = paired(gains_2Q).repeat_interleave(counts_2, dim=0), attention.q_norm.eps
         self.out_DH = attention.o_proj.weight.detach()
 
     def __call__(self, x_BD: Tensor, past: Seen) -> Tensor:

@@ -19,7 +19,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from model.generation.decode import Decoder, Past, Predictor
+from model.generation.decode import Decoder, Predictor
+from model.generation.past import Past
 
 __all__ = ["Ahead", "Drafted"]
 

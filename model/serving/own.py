@@ -27,8 +27,9 @@ from torch import Tensor
 
 from infra.json_objects import JsonObject, read_object
 from model.architecture.transformer import Transformer
-from model.generation.decode import Decoder, Past, Predictor
+from model.generation.decode import Decoder, Predictor
 from model.generation.generate import Sampling, choose
+from model.generation.past import Past
 from model.generation.speculative import Ahead, Drafted
 from model.release.quantized import KEY, load_quantized
 from model.serving.child import run, tell

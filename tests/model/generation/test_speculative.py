@@ -12,7 +12,8 @@ from model.architecture.cache import KVCache
 from model.architecture.config import Family
 from model.architecture.transformer import Transformer
 from model.generation import decode
-from model.generation.decode import Decoder, Past, Predictor
+from model.generation.decode import Decoder, Predictor
+from model.generation.past import Past
 from model.generation.speculative import Ahead, Drafted
 from tests.model.conftest import tiny_model
 from tests.model.generation.test_decode import VARIANTS
