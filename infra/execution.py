@@ -194,6 +194,9 @@ class Layout(Execution):
 
     stages: dict[str, Execution] = Field(default_factory=dict)
     """Stage to the layout of its own: ``{sft: {ranks: 1}}``; what it does not name has the default."""
+    keep_parts: bool = False
+    """Keep what single tasks of the data stages make, and take it in later runs: a corpus that grows by a file is made
+    again but for that file, to the same bytes. Costs disk for signatures and tokens (docs/growing.md)."""
     pools: dict[str, str] = Field(default_factory=dict)
     """Flow to the work pool whose workers run it: ``{corpus: cpu, pretrain: gpu}``; others stay where the run began."""
 

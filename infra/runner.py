@@ -26,7 +26,9 @@ from infra.errors import DeepmillError, UserError
 from infra.events import Begun, Listener, Noted, Stuck, Waiting
 from infra.execution import Execution
 from infra.fingerprint import environment, fingerprint, has_changed, packages
+from infra.hashing import digest
 from infra.json_objects import JsonObject
+from infra.kept_parts import FOLDER, PartsPlace, installed
 from infra.manifest import Manifest, record_files, split_address
 from infra.stage_job import Outcome, StageJob
 from infra.store import Staging, Store
@@ -67,6 +69,8 @@ class Job:
     """SHA-256 of each file from outside the store."""
     execution: Execution = field(default_factory=Execution)
     run_id: str = ""
+    keep_parts: bool = False
+    """Whether what single tasks make is kept for later artifacts, and taken from earlier ones."""
 
 
 def make(
@@ -144,6 +148,7 @@ def _build(store: Store, job: Job, staging: Staging, listen: Listener, lease: in
             inputs=inputs,
             out_dir=str(staging.artifact),
             result=str(staging.result),
+            parts=_parts(store, job, code) if job.keep_parts else None,
         )
         staging.job.write_text(order.model_dump_json())
         spent = _cpu_seconds()
@@ -176,6 +181,12 @@ def _build(store: Store, job: Job, staging: Staging, listen: Listener, lease: in
         seconds=round(time.monotonic() - clock, 2),
         run_id=job.run_id,
     )
+
+
+def _parts(store: Store, job: Job, code: str) -> PartsPlace:
+    """Where the stage keeps parts: what made them is the code, and any package there is."""
+    folder = (store.local / FOLDER / job.stage).absolute()
+    return PartsPlace(folder=str(folder), made_by=digest([code, *installed()]), external=dict(job.external))
 
 
 def _cpu_seconds() -> float:

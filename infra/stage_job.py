@@ -9,6 +9,7 @@ from pydantic import ConfigDict
 
 from infra.facts import Facts
 from infra.json_objects import JsonObject
+from infra.kept_parts import PartsPlace
 
 __all__ = ["Failure", "Outcome", "StageJob"]
 
@@ -25,6 +26,8 @@ class StageJob(Facts):
     out_dir: str
     result: str
     """File that gets the `Outcome`."""
+    parts: PartsPlace | None = None
+    """Where parts are kept for later artifacts, if they are."""
 
 
 class Failure(Facts):

@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from infra import events
+from infra import events, kept_parts
 from infra.durable import write_durably
 from infra.errors import DeepmillError, UserError
 from infra.json_objects import JsonObject
@@ -67,6 +67,7 @@ def _call(job: StageJob) -> JsonObject:
     first = next(iter(hints))
     config = hints[first].model_validate(job.config)
     inputs = {stage: Path(path) for stage, path in job.inputs.items()}
+    kept_parts.use(job.parts)
     metrics = function(config, inputs, Path(job.out_dir))
     events.flush()
     return dict(metrics) if isinstance(metrics, Mapping) else metrics.written()

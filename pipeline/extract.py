@@ -23,7 +23,8 @@ from datatrove.pipeline.base import PipelineStep
 
 from infra import events
 from infra.errors import UserError
-from infra.storage import ExternalFile, resolve
+from infra.kept_parts import kept_parts
+from infra.storage import ExternalFile, digest_of, resolve
 from pipeline.sections import ExtractConfig, OnDamaged
 from pipeline.sources.charset import MOST_NULS
 from pipeline.sources.passed_over import without_beside
@@ -39,6 +40,7 @@ from pipeline.tasks.guard import spent
 from pipeline.tasks.ledger import Account, DocumentMetrics, Ledger, take_record
 from pipeline.tasks.losses import Losses
 from pipeline.tasks.profiles import PROFILE
+from pipeline.tasks.task_parts import OF_DOCUMENTS, TaskParts
 from pipeline.tasks.verbatim import note_verbatim
 
 __all__ = ["Piece", "Reader", "deal", "extract", "peek"]
@@ -85,12 +87,30 @@ def extract(config: ExtractConfig, inputs: Mapping[str, Path], out_dir: Path) ->
         intended=NO_TEXT,
     )
     events.begin("extracting", sum(piece.part.size for task in tasks for piece in task), "bytes")
-    run_pipeline([Reader(config, tasks, out_dir, losses), DocumentWriter(out_dir)], len(tasks), work, "extract")
+    steps = [Reader(config, tasks, out_dir, losses), DocumentWriter(out_dir)]
+    run_pipeline(steps, len(tasks), work, "extract", parts=_parts(config, tasks, out_dir))
     ledger = Ledger.merged(work)
     metrics = ledger.metrics()
     _check(config, _files(tasks), metrics, out_dir)
     losses.judge(ledger)
     return metrics
+
+
+def _parts(config: ExtractConfig, tasks: list[list[Piece]], out_dir: Path) -> TaskParts | None:
+    """What the documents of a task follow from: the bytes and names of its files, and how their sources are read."""
+    if (kept := kept_parts()) is None:
+        return None
+    shared = config.model_dump(mode="json", exclude={"sources", "max_loss", "max_loss_by_source"})
+    options = {name: source.model_dump(mode="json", exclude={"paths"}) for name, source in config.sources.items()}
+    files = {piece.part.file.path: piece.part.file for task in tasks for piece in task}
+    digests = {path: kept.external(path) or digest_of(file) for path, file in files.items()}
+
+    def of(piece: Piece) -> Any:
+        part = piece.part
+        place = [part.begin, part.end, str(part.walk), part.hop]
+        return [piece.source, options[piece.source], piece.name, part.file.name, digests[part.file.path], place]
+
+    return TaskParts(out_dir, OF_DOCUMENTS, [[shared, [of(piece) for piece in task]] for task in tasks])
 
 
 def deal(config: ExtractConfig) -> list[list[Piece]]:

@@ -46,6 +46,15 @@ def test_every_command_is_there(site: Path) -> None:
     assert not [name for name in commands if f">deepmill {name}" not in page]
 
 
+def test_every_route_and_every_key_of_a_request_is_there(site: Path) -> None:
+    from flows.serving.openapi import OPERATIONS
+
+    page = (site / "reference/http/index.html").read_text()
+    for each in OPERATIONS:
+        assert f">{each.method.upper()} {each.path}" in page
+        assert not each.body or not [key for key in each.body.model_fields if f"<code>{key}</code>" not in page]
+
+
 def test_nothing_is_loaded_from_elsewhere(site: Path) -> None:
     loaded = [
         (page.name, address)

@@ -6,12 +6,13 @@ be out of date, and shows README's neighbours under names of their own.
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from collections.abc import Iterable, Iterator
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 from mkdocs.config.defaults import MkDocsConfig
@@ -34,12 +35,15 @@ PYTHON = {
     "A stage": ["infra.facts", "infra.events", "infra.errors"],
 }
 """What the page of the Python interface shows."""
+BOUNDS = {"minimum": "≥", "exclusiveMinimum": "\\>", "maximum": "≤", "exclusiveMaximum": "<"}
+"""JSON Schema's keys of a number's bounds."""
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the pages that are made here."""
     pages = {name: _moved((ROOT / source).read_text(encoding="utf-8")) for name, source in TOP.items()}
-    pages |= {"reference/recipe.md": _recipe(), "reference/commands.md": _commands(), "reference/python.md": _python()}
+    made = {"recipe": _recipe, "commands": _commands, "http": _http, "python": _python}
+    pages |= {f"reference/{name}.md": page() for name, page in made.items()}
     for name, content in pages.items():
         files.append(File.generated(config, name, content=content))
     return files
@@ -130,6 +134,56 @@ def _parameter(parameter: click.Parameter, context: click.Context) -> str:
 def _plain(text: str) -> str:
     """Help without the marks of the terminal's colours."""
     return re.sub(r"\[/?(?:bold|dim|italic|cyan|green|red|yellow)[^\]]*\]", "", text).strip()
+
+
+def _http() -> str:
+    """Every route of the server, and every class of its requests and answers."""
+    from flows.serving.openapi import OPERATIONS, openapi
+
+    schemas = openapi()["components"]["schemas"]
+    lines = [
+        "# The HTTP interface",
+        "",
+        "What `deepmill serve` takes and gives; [Serving](../serving.md) says how clients use it. The server itself "
+        "tells the same at `/openapi.json` (OpenAPI 3.1), which generators of clients read.",
+        "",
+    ]
+    for each in OPERATIONS:
+        body = f"Takes [{each.body.__name__}](#{each.body.__name__.lower()}). " if each.body else ""
+        gives = f"Gives [{each.answer.__name__}](#{each.answer.__name__.lower()})" if each.answer else "Gives plain text"
+        gives = "Gives a response of OpenAI's" if each.body and not each.answer else gives
+        events = ", or its pieces as server-sent events with `stream: true`" if each.streams else ""
+        lines += [f"## {each.method.upper()} {each.path}", "", f"{each.told} {body}{gives}{events}.", ""]
+    lines += ["## Requests and answers", ""]
+    for name, schema in schemas.items():
+        name = name.lstrip("_")
+        lines += [f"### {name}", "", schema.get("description", "").replace("``", "`"), "", *_fields(schema), ""]
+    return "\n".join(lines)
+
+
+def _fields(schema: dict[str, Any]) -> Iterator[str]:
+    yield from ("| key | type | default | |", "|---|---|---|---|")
+    for key, field in schema.get("properties", {}).items():
+        default = f"`{json.dumps(field['default'])}`" if field.get("default") is not None else ""
+        needed = "needed" if key in schema.get("required", ()) else default
+        yield f"| `{key}` | {_kind(field)} | {needed} | {field.get('description', '').replace('``', '`')} |"
+
+
+def _kind(field: dict[str, Any]) -> str:
+    """A type of JSON Schema in words, with its bounds and links to the classes of this page."""
+    if "$ref" in field:
+        name = field["$ref"].rpartition("/")[2].lstrip("_")
+        return f"[{name}](#{name.lower()})"
+    if "anyOf" in field:
+        return " or ".join(_kind(each) for each in field["anyOf"])
+    if "enum" in field:
+        return " or ".join(f"`{json.dumps(each)}`" for each in field["enum"])
+    if "const" in field:
+        return f"`{json.dumps(field['const'])}`"
+    if field.get("type") == "array":
+        return f"list of {_kind(field['items'])}" if field.get("items") else "list"
+    bounds = [f"{sign} {field[key]}" for key, sign in BOUNDS.items() if key in field]
+    return " ".join([field.get("type", "anything"), ", ".join(bounds)]).strip()
 
 
 def _python() -> str:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 from rich.console import Console
@@ -17,6 +18,8 @@ from infra.errors import UserError
 
 if TYPE_CHECKING:
     from flows.serving.model_manager import ModelManager
+
+Choice = TypeVar("Choice", bound=StrEnum)
 
 
 @app.command()
@@ -42,6 +45,9 @@ def serve(
         Path | None,
         typer.Option(help="GGUF file of a smaller model of the same tokens, which guesses for llama.cpp instead."),
     ] = None,
+    cache_type: Annotated[
+        str, typer.Option(help="Keys and values of tokens already seen: auto, or q8_0, in 8 bits (llama, own).")
+    ] = "auto",
     poll_seconds: Annotated[float, typer.Option(min=0.1, help="How often the alias is looked up.")] = 5.0,
     keys_file: Annotated[
         Path | None,
@@ -56,12 +62,10 @@ def serve(
     from flows.serving.server import LOOPBACK, listen
     from flows.serving.server import serve as run
     from flows.serving.sources import find_source
-    from model.serving.spec import EngineKind
+    from model.serving.spec import CacheType, EngineKind
 
-    try:
-        kind = EngineKind(engine)
-    except ValueError:
-        raise UserError(f"--engine {engine}: there are {', '.join(EngineKind)}") from None
+    kind = _one_of(EngineKind, "--engine", engine)
+    kept = _one_of(CacheType, "--cache-type", cache_type)
     keys = given_keys(keys_file)
     if host not in LOOPBACK and not keys:
         raise UserError(f"--host {host}: anyone could use the model; set {KEYS} or --keys-file first")
@@ -83,7 +87,7 @@ def serve(
     cores = len(os.sched_getaffinity(0))
     manager = ModelManager(
         source,
-        Place(kind, context, concurrency, threads or cores, cache, drafts, drafter),
+        Place(kind, context, concurrency, threads or cores, cache, kept, drafts, drafter),
         metrics,
         poll_seconds=poll_seconds,
     )
@@ -104,6 +108,14 @@ def serve(
         console.print(f"[dim]{escape(client)}[/]", soft_wrap=True)
 
     run(manager, limits, metrics, listener, keys=keys or [made], names=_names(host), origins=_origins(), ready=ready)
+
+
+def _one_of(choices: type[Choice], option: str, given: str) -> Choice:
+    """The choice that an option names; UserError where there is none of that name."""
+    try:
+        return choices(given)
+    except ValueError:
+        raise UserError(f"{option} {given}: there are {', '.join(choices)}") from None
 
 
 def _names(host: str) -> list[str]:

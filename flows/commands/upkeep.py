@@ -69,10 +69,13 @@ def gc(
         console.print(
             f"{item.name}  [dim]{size(item.bytes)}, made {item.made[:16].replace('T', ' ')}[/]", soft_wrap=True
         )
+    if plan.parts:
+        freed = size(sum(plan.parts.values()))
+        console.print(f"{len(plan.parts)} kept parts  [dim]{freed}, taken by no run for {keep_days:g} days[/]")
     for reason, number in plan.kept.items():
         if number:
             console.print(f"[dim]{number} kept for {reason}[/]")
-    if not plan.items:
+    if not plan.items and not plan.parts:
         console.print(f"nothing to delete among {plan.looked_at} artifacts")
     elif delete:
         console.print(f"deleted {len(plan.items)}, {size(apply_gc(store, plan))} freed")

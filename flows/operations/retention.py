@@ -16,6 +16,7 @@ from pathlib import Path
 from flows.recipe.stages import ACTIONS, stage_names
 from flows.run.record import RunRecord, read_record
 from infra.errors import UserError
+from infra.kept_parts import unused
 from infra.settings import Settings
 from infra.store import Store
 
@@ -53,12 +54,14 @@ class GCPlan:
     looked_at: int = 0
     kept: dict[str, int] = field(default_factory=dict)
     """Reason to number of artifacts kept for it; an artifact counts for the first that holds."""
+    parts: dict[Path, int] = field(default_factory=dict)
+    """Kept parts of data stages that nothing took any more, with the bytes that go with them (`infra.kept_parts`)."""
     runs: frozenset[str] = frozenset()
     """The runs there were; others are looked at before anything goes, however their machine's clock names them."""
 
     @property
     def bytes(self) -> int:
-        return sum(item.bytes for item in self.items)
+        return sum(item.bytes for item in self.items) + sum(self.parts.values())
 
 
 def needed_by(record: RunRecord | None) -> set[Key]:
@@ -103,7 +106,8 @@ def plan_gc(store: Store, settings: Settings, keep_runs: int, keep_days: float) 
             why = f"younger than {keep_days:g} days"
         kept[why] += 1
     items += _leftovers(store, keep_days)
-    return GCPlan(items, looked_at, kept, frozenset(runs))
+    parts = dict(unused(store.local, time.time() - keep_days * 86_400))
+    return GCPlan(items, looked_at, kept, parts, frozenset(runs))
 
 
 def _registered(settings: Settings) -> set[Key]:
@@ -146,4 +150,7 @@ def apply_gc(store: Store, plan: GCPlan) -> int:
             else:
                 store.withdraw(item.stage, item.identity)
             freed += item.bytes
+    for part, length in plan.parts.items():  # who takes one at this moment finds it gone, and makes it again
+        shutil.rmtree(part, ignore_errors=True)
+        freed += length
     return freed

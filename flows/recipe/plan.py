@@ -108,6 +108,7 @@ def make_plan(recipe: Recipe, store: Store, *, restart_from: str | None = None) 
                 inputs=inputs,
                 external=external,
                 execution=execution,
+                keep_parts=recipe.execution.keep_parts,
             )
             planned.append(_decide(row, job, recipe, store, planned, row.name in again))
     finally:

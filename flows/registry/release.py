@@ -174,7 +174,7 @@ def _facts(session: Session, files: dict[str, str]) -> VersionFacts:
             "bytes": quantized.bytes_of(precision),
             "bits_per_weight": quantized.named(f"bits_per_weight_{precision}"),
             "tokens_per_second": exported.decode_speed(SERVED.get(precision, "")) or 0.0,
-            "parameters": PretrainMetrics.read(base).parameters or 0,
+            "parameters": quantized.parameters or PretrainMetrics.read(base).parameters or 0,
             "bits_per_byte": marks.bits_per_byte,
             "base": first if first != released else "",
             "bits_per_byte_base": evaluation.checkpoints[first].bits_per_byte if first != released else {},

@@ -26,10 +26,11 @@ from flows.serving.errors import ApiError, fault
 from flows.serving.limits import Admission, Limits, check_key, read_body
 from flows.serving.metrics import CONTENT_TYPE, Metrics
 from flows.serving.model_manager import ModelManager, Served
+from flows.serving.openapi import openapi
 from flows.serving.protocol import ChatBody, CompletionBody, EmbeddingsBody, parse, read_json
 from flows.serving.reply import Reply
 from flows.serving.responses import ResponsesBody, ResponsesReply
-from flows.serving.shapes import ModelCard
+from flows.serving.shapes import Health, ModelCard, ModelList
 from flows.serving.trace import TraceBody, trace
 
 __all__ = ["build"]
@@ -82,6 +83,7 @@ def build(
         Route("/v1/models/{name:path}", front.guarded(front.model)),
         Route("/metrics", front.guarded(front.scrape)),
         Route("/health", front.health),
+        Route("/openapi.json", _interface),
         Route("/", _page(PAGE / "chat.html")),
         *(Route(f"/chat/{file.name}", _page(file)) for file in sorted(PAGE.iterdir()) if file.suffix in KINDS),
     ]
@@ -96,6 +98,10 @@ def _page(file: Path) -> Handler:
         return FileResponse(file, media_type=KINDS[file.suffix], headers=SECURITY)
 
     return page
+
+
+async def _interface(request: Request) -> Response:
+    return _Json(openapi())
 
 
 async def _missing(request: Request, error: Any) -> Response:
@@ -142,24 +148,22 @@ class _Front:
     async def health(self, request: Request) -> Response:
         """Whether requests can be served, and what is amiss."""
         served = self.manager.served
-        requests = {
-            "running": self.admission.running,
-            "slots": self.limits.concurrency,
-            "waiting": self.admission.waiting,
-            "line": self.limits.waiting,
+        found: Health = {
+            "status": "starting",
+            "trouble": self.manager.trouble,
+            "requests": {
+                "running": self.admission.running,
+                "slots": self.limits.concurrency,
+                "waiting": self.admission.waiting,
+                "line": self.limits.waiting,
+            },
         }
-        trouble = {"trouble": self.manager.trouble, "requests": requests}
         if served is None or served.broken or not await served.engine.healthy():
-            return _Json({"status": "starting"} | trouble, 503)
-        return _Json(
-            {
-                "status": "busy" if self.admission.is_full else "ok",
-                "model": served.version.name,
-                "version": served.version.number,
-                "engine": served.engine.spec.kind,
-            }
-            | trouble
-        )
+            return _Json(found, 503)
+        found["status"] = "busy" if self.admission.is_full else "ok"
+        found["model"], found["version"] = served.version.name, served.version.number
+        found["engine"] = served.engine.spec.kind
+        return _Json(found)
 
     async def scrape(self, request: Request) -> Response:
         """Prometheus metrics."""
@@ -174,7 +178,8 @@ class _Front:
 
     async def models(self, request: Request) -> Response:
         """The one model, by its name and by the version it is now."""
-        return _Json({"object": "list", "data": _cards(self._served())})
+        found: ModelList = {"object": "list", "data": _cards(self._served())}
+        return _Json(found)
 
     async def model(self, request: Request) -> Response:
         """One entry of the list."""

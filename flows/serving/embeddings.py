@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import base64
 import struct
-from typing import TypedDict
+
+from typing_extensions import TypedDict  # pydantic wants this one before Python 3.12
 
 from flows.serving.answers import not_served, text_tokens
 from flows.serving.errors import ApiError

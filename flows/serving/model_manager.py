@@ -25,7 +25,7 @@ from infra.integrity import folder_digests, known_digest
 from model.serving.chat import ChatFormat
 from model.serving.defaults import SamplingDefaults, sampling_defaults
 from model.serving.engine import Engine
-from model.serving.spec import EngineKind
+from model.serving.spec import CacheType, EngineKind
 
 if TYPE_CHECKING:
     from model.architecture.config import ModelConfig
@@ -81,6 +81,8 @@ class Place:
     threads: int
     cache: Path
     """Folder for files that engines read and that are made from a version."""
+    keys_and_values: CacheType = CacheType.AUTO
+    """How engines keep those of the tokens already seen."""
     drafts: int = 0
     """Tokens that are guessed at a time; 0 for none."""
     drafter: Path | None = None
@@ -191,7 +193,9 @@ def _draft_gguf(version: Version, place: Place) -> Path:
 
 def _kind(stored: Mapping[str, Unit]) -> str:
     precisions = {unit.precision for unit in stored.values()}
-    return "q4_0" if precisions & {"q4_0", "q3_k", "q6_k"} else "q8_0" if "q8_0" in precisions else "f32"
+    if precisions & {"q2_k", "q3_k", "q4_0", "q4_k", "q6_k"}:
+        return "q4_0"
+    return "q8_0" if "q8_0" in precisions else "f32"
 
 
 def _engine_file(version: Version, place: Place, name: str) -> Path:
@@ -267,11 +271,10 @@ class ModelManager:
         version = await asyncio.to_thread(self._source.fetch, number)
         defaults = await asyncio.to_thread(sampling_defaults, version.folder)
         kind, path, chat, context = await asyncio.to_thread(prepare, version, self._place)
-        drafts, file = await asyncio.to_thread(drafter, version, self._place, kind)
         place = self._place
-        engine = await Engine.start(
-            kind, path, context=context, slots=place.slots, threads=place.threads, drafts=drafts, drafter=file
-        )
+        drafts, file = await asyncio.to_thread(drafter, version, place, kind)
+        limits = {"context": context, "slots": place.slots, "threads": place.threads, "drafts": drafts}
+        engine = await Engine.start(kind, path, **limits, cache=place.keys_and_values, drafter=file)
         served = Served(version, engine, chat, context, defaults)
         served.sources = await asyncio.to_thread(self._source.sources, number)
         with contextlib.suppress(Exception):  # `_look` says so when the registry does not answer

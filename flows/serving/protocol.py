@@ -35,21 +35,31 @@ class _StreamOptions(BaseModel):
 class Sampled(BaseModel):
     """What chat and plain completions have in common, and what clients send along that changes no answer."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(extra="forbid", strict=True, use_attribute_docstrings=True)
 
     model: str = Field(max_length=300)
     max_tokens: int | None = Field(None, ge=1)
+    """Most tokens of an answer, reasoning included."""
     temperature: float | None = Field(None, ge=0, le=2)
+    """0 takes the likeliest token; the model's own default where it is left out."""
     top_p: float | None = Field(None, gt=0, le=1)
+    """Only the likeliest tokens whose probabilities reach this sum."""
     top_k: int = Field(0, ge=-1, le=2**31 - 1)
+    """Only so many of the likeliest tokens; 0 and -1 for all."""
     min_p: float = Field(0.0, ge=0, le=1)
+    """Only tokens at least so likely, as a share of the likeliest one's probability."""
     presence_penalty: float = Field(0.0, ge=-2, le=2)
     frequency_penalty: float = Field(0.0, ge=-2, le=2)
     repetition_penalty: float = Field(1.0, gt=0, le=2)
+    """Divides the logits of tokens that were there, above 0, and multiplies those below."""
     logit_bias: dict[str, float] = Field(default_factory=dict, max_length=1024)
+    """Added to tokens' logits, -100 to 100, by the number of the token."""
     n: int = Field(1, ge=1, le=MOST_ANSWERS)
+    """Answers to each prompt."""
     seed: int | None = Field(None, ge=-(2**63), lt=2**63)
+    """The same seed gives the same answer."""
     stop: str | list[str] | None = None
+    """Up to 4 texts before which the answer ends."""
     stream: bool = False
     stream_options: _StreamOptions | None = None
     user: str | None = None
@@ -130,9 +140,12 @@ class ChatBody(Sampled):
     """``POST /v1/chat/completions``."""
 
     messages: list[Message] = Field(min_length=1, max_length=1000)
+    """The conversation, oldest first."""
     max_completion_tokens: int | None = Field(None, ge=1)
     logprobs: bool = False
+    """Whether the answer tells how likely its tokens were."""
     top_logprobs: int = Field(0, ge=0, le=MOST_TOP)
+    """So many of the likeliest tokens are told at each place."""
     response_format: Format | None = None
     tools: list[OfferedTool] = Field(default_factory=list, max_length=128)
     tool_choice: Literal["none", "auto", "required"] | NamedTool | None = None
@@ -207,8 +220,10 @@ class CompletionBody(Sampled):
     """``POST /v1/completions``: text, or token ids, continued as it is; or several of either."""
 
     prompt: str | list[int] | list[str] | list[list[int]]
+    """One text or several, or their tokens."""
     max_tokens: int | None = Field(None, ge=0)
     echo: bool = False
+    """Whether the answer begins with the prompt."""
     logprobs: Literal[False] | Annotated[int, Field(ge=0, le=MOST_TOP)] | None = None
     response_format: Format | None = None
     """As vLLM has it."""
@@ -255,7 +270,7 @@ class CompletionBody(Sampled):
 class EmbeddingsBody(BaseModel):
     """``POST /v1/embeddings``."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(extra="forbid", strict=True, use_attribute_docstrings=True)
 
     model: str = Field(max_length=300)
     input: str | list[int] | list[str] | list[list[int]] = Field(min_length=1)

@@ -14,13 +14,13 @@ from flows.serving.model_manager import ModelManager
 from flows.serving.protocol import ChatBody, CompletionBody
 from flows.serving.shapes import (
     AnswerBody,
+    AnswerMessage,
     Call,
     CallDelta,
     ChatLogprobs,
     Choice,
     Delta,
     Logprobs,
-    Message,
     Usage,
     answer_head,
     chat_logprobs,
@@ -112,7 +112,7 @@ class Reply:
 
     def _message(self, answer: Answer) -> Choice:
         told = answer.whole
-        message: Message = {
+        message: AnswerMessage = {
             "role": "assistant",
             "content": (told.content.strip() or None) if told.calls else told.content,
             "reasoning_content": told.reasoning or None,

@@ -45,7 +45,7 @@ class _Reasoning(BaseModel):
 class ResponsesBody(BaseModel):
     """``POST /v1/responses``."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(extra="forbid", strict=True, use_attribute_docstrings=True)
 
     model: str = Field(max_length=300)
     input: str | list[JsonObject] = Field(min_length=1)

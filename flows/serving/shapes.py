@@ -5,20 +5,24 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Sequence
-from typing import NotRequired, TypedDict
+from typing import NotRequired  # pydantic wants these before Python 3.12
+
+from typing_extensions import TypedDict
 
 from model.serving.spec import TokenEntry, TopEntry
 
 __all__ = [
     "AnswerBody",
     "AnswerHead",
+    "AnswerMessage",
     "Call",
     "CallDelta",
     "ChatLogprobs",
     "Choice",
+    "Health",
     "Logprobs",
-    "Message",
     "ModelCard",
+    "ModelList",
     "Usage",
     "answer_head",
     "chat_logprobs",
@@ -115,7 +119,7 @@ class Logprobs(TypedDict):
     text_offset: list[int]
 
 
-class Message(TypedDict):
+class AnswerMessage(TypedDict):
     """A whole answer of a chat."""
 
     role: str
@@ -140,7 +144,7 @@ class Choice(TypedDict):
     """An answer, or a piece of one: `message` and `delta` of a chat, `text` of a completion."""
 
     index: int
-    message: NotRequired[Message]
+    message: NotRequired[AnswerMessage]
     delta: NotRequired[Delta]
     text: NotRequired[str]
     finish_reason: str | None
@@ -165,6 +169,37 @@ class ModelCard(TypedDict):
     context: int
     sources: bool
     """Whether `/v1/trace` tells where a text comes from."""
+
+
+class ModelList(TypedDict):
+    """The models that are served."""
+
+    object: str
+    data: list[ModelCard]
+
+
+class Requests(TypedDict):
+    """How many requests there are."""
+
+    running: int
+    slots: int
+    """Most that run at once."""
+    waiting: int
+    line: int
+    """Most that wait."""
+
+
+class Health(TypedDict):
+    """Whether requests can be served."""
+
+    status: str
+    """``ok``, ``busy`` (full), or ``starting``."""
+    model: NotRequired[str]
+    version: NotRequired[str]
+    engine: NotRequired[str]
+    trouble: str | None
+    """What is amiss, in words."""
+    requests: Requests
 
 
 def answer_head(kind: str, label: str) -> AnswerHead:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TypedDict
 
 from pydantic import BaseModel, ConfigDict, Field
+from typing_extensions import TypedDict  # pydantic wants this one before Python 3.12
 
 from flows.serving.errors import ApiError
 from flows.serving.limits import Admission
@@ -19,7 +19,7 @@ __all__ = ["TraceAnswer", "TraceBody", "trace"]
 class TraceBody(BaseModel):
     """``POST /v1/trace``."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(extra="forbid", strict=True, use_attribute_docstrings=True)
 
     model: str = Field(max_length=300)
     text: str

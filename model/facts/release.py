@@ -21,22 +21,33 @@ __all__ = [
     "MatrixFacts",
     "Measured",
     "PrecisionFacts",
+    "Pruning",
     "Quantization",
     "QuantizeMetrics",
     "UnderCalibrated",
+    "checkpoint_of",
     "read_quantization",
+    "tokenizer_of",
 ]
 
 QUANTIZATION = "quantization.json"
 EXPORT = "export.json"
 WHOLE = "f32"
 """What the unquantized model is called among the precisions."""
+PRUNED = "pruned"
+"""What it is called without the experts that were taken out."""
+CHECKPOINT, TOKENIZER = "checkpoint", "tokenizer"
+"""Folders of the model in 32 bits and of its tokenizer, where they are others than those that `quantize` was given."""
 
 
 class QuantizeMetrics(StageMetrics):
     """The chief numbers of ``quantization.json``, as ``MEASURE_PRECISION``."""
 
     calibration_tokens: int | None = None
+    parameters: int | None = None
+    """Of the pruned or trimmed model, where there is one."""
+    routed_experts: int | None = None
+    """Left in each of its layers."""
 
     def bytes_of(self, precision: str) -> float | None:
         """Size of the weights at a precision."""
@@ -141,6 +152,28 @@ class Calibration(Facts):
     """Of further rows, which say matrix by matrix whether calibration is kept."""
 
 
+class Pruning(Facts):
+    """Which experts were taken out, and what the rest learned."""
+
+    by: str
+    """What they were judged by."""
+    experts_before: int
+    """Of each layer."""
+    experts_after: int
+    kept: dict[str, list[int]]
+    """By layer: the numbers that they had."""
+    scores: dict[str, list[float]]
+    """By layer: what each expert of the whole model was worth."""
+    unhealed: Judged
+    """The pruned model before it learned anything, against the whole one."""
+    heal_steps: int = 0
+    healed: bool = False
+    """Whether what these steps taught was kept."""
+    divergence_first: float | None = None
+    """Of the first and of the last step's rows, nats per token."""
+    divergence_last: float | None = None
+
+
 class Quantization(Facts):
     """All of ``quantization.json``."""
 
@@ -149,6 +182,9 @@ class Quantization(Facts):
     """By matrix, where bits were allocated by cost."""
     held_out_tokens: dict[str, int] = Field(default_factory=dict)
     parameters: int | None = None
+    pruning: Pruning | None = None
+    vocabulary: int | None = None
+    """Tokens that are left, where it was trimmed."""
     precisions: dict[str, PrecisionFacts] = Field(default_factory=dict)
     """By name, `f32` among them: the original."""
     w8a8: PrecisionFacts | None = None
@@ -177,6 +213,16 @@ class ExportFacts(Facts):
     precision: str = ""
     verified: dict[str, EngineAgreement] = Field(default_factory=dict)
     """By engine."""
+
+
+def checkpoint_of(model: Path, quantized: Path) -> Path:
+    """The checkpoint in 32 bits that the quantized models were made of: that of `model`, unless it was made smaller."""
+    return quantized / CHECKPOINT if (quantized / CHECKPOINT).is_dir() else model / "model"
+
+
+def tokenizer_of(tokenizer: Path, quantized: Path) -> Path:
+    """The tokenizer of the quantized models: that of the artifact `tokenizer`, unless its vocabulary was trimmed."""
+    return quantized / TOKENIZER if (quantized / TOKENIZER).is_dir() else tokenizer
 
 
 def read_quantization(folder: Path) -> Quantization:

@@ -14,7 +14,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from model.architecture.cache import KVCache
+from model.architecture.cache import KVCache, rounded, whole
 from model.architecture.rotary import rotary_tables
 from model.architecture.transformer import Transformer
 
@@ -37,7 +37,8 @@ class Seen(Protocol):
 class Past:
     """What rows that grow in step have seen: their last tokens share a slot, shorter rows begin later.
 
-    The parts of a layer are those of `KVCache`, as [B, G, slots, x], their rotary pairs side by side.
+    The parts of a layer are those of `KVCache`, as [B, G, slots, x], their rotary pairs side by side; in 8 bits where
+    they are there.
     """
 
     def __init__(self, model: Transformer, cache: KVCache, rows_B: Tensor, capacity: int) -> None:
@@ -48,10 +49,11 @@ class Past:
         """The slot of each row's first token."""
         from_BS = (torch.arange(self.seen, device=rows_B.device) - self.first_B[:, None]).clamp(min=0)
         turned = config.qk_rope_head_dim if config.has_latent_attention else config.head_width
+        self.in_8_bits = cache.in_8_bits
         self.layers: list[list[Tensor]] = []
         for parts in cache.layers[: config.num_hidden_layers]:
             self.layers.append([])
-            for number, part in enumerate(parts):
+            for number, part in enumerate(whole(parts, in_8_bits=self.in_8_bits)):
                 old_BSGx = part[rows_B[:, None], from_BS]
                 if old_BSGx.dim() == 3:
                     old_BSGx = old_BSGx[:, :, None]
@@ -62,7 +64,7 @@ class Past:
                     filled_BSGx[..., -turned:] = paired(old_BSGx[..., -turned:])
                 else:
                     filled_BSGx.copy_(old_BSGx)
-                self.layers[-1].append(new_BGSx)
+                self.layers[-1] += rounded(new_BGSx) if self.in_8_bits else [new_BGSx]
         # (cosine, sine) as one complex number: turning a pair is a multiplication
         self.turns_Sr = torch.complex(
             *(table[0] for table in rotary_tables(torch.arange(capacity, device=rows_B.device)[None], config))
@@ -77,7 +79,8 @@ class Past:
         if bool(self.first_B.any()):
             some = self.layers[0][0]
             hidden_BS = torch.arange(self.capacity, device=some.device) < self.first_B[:, None]
-            bias_BS = torch.zeros_like(hidden_BS, dtype=some.dtype).masked_fill_(hidden_BS, -torch.inf)
+            dtype = torch.float32 if self.in_8_bits else some.dtype
+            bias_BS = torch.zeros_like(hidden_BS, dtype=dtype).masked_fill_(hidden_BS, -torch.inf)
             self.bias_b1S = bias_BS.repeat_interleave(some.shape[1], dim=0)[:, None]
 
     def select(self, rows_B: Tensor) -> None:
@@ -103,10 +106,11 @@ class Past:
         _turn(x_BHR, self.turns_B1r)
 
     def store(self, layer: int, *parts_BGx: Tensor) -> list[Tensor]:
-        """Keep the new tokens' parts of a layer; the views [b, S, x] of all that was seen."""
-        for whole_BGSx, part_BGx in zip(self.layers[layer], parts_BGx, strict=True):
+        """Keep the new tokens' parts of a layer; all that was seen [b, S, x], as views unless it is in 8 bits."""
+        kept = [each for part in parts_BGx for each in rounded(part)] if self.in_8_bits else parts_BGx
+        for whole_BGSx, part_BGx in zip(self.layers[layer], kept, strict=True):
             whole_BGSx[:, :, self.seen - 1].copy_(part_BGx)
-        return [whole_bSx[:, : self.seen] for whole_bSx in self.flat[layer]]
+        return list(whole([each_bSx[:, : self.seen] for each_bSx in self.flat[layer]], in_8_bits=self.in_8_bits))
 
     def attend(self, q_BNx: Tensor, keys_bSx: Tensor, values_bSv: Tensor) -> Tensor:
         """[B, N, v]; the scale is in the queries."""
@@ -139,9 +143,11 @@ class Stretch:
 
     def store(self, layer: int, *parts_TGx: Tensor) -> list[Tensor]:
         """Keep the new tokens' parts of a layer; the views [G, S, x] of all that was seen."""
-        for whole_GSx, part_TGx in zip(self._past.flat[layer], parts_TGx, strict=True):
+        past = self._past
+        kept = [each for part in parts_TGx for each in rounded(part)] if past.in_8_bits else parts_TGx
+        for whole_GSx, part_TGx in zip(past.flat[layer], kept, strict=True):
             whole_GSx[:, self._new].copy_(part_TGx.transpose(0, 1))
-        return [whole_GSx[:, : self._new.stop] for whole_GSx in self._past.flat[layer]]
+        return list(whole([each[:, : self._new.stop] for each in past.flat[layer]], in_8_bits=past.in_8_bits))
 
     def attend(self, q_TNx: Tensor, keys_GSx: Tensor, values_GSv: Tensor) -> Tensor:
         """[T, N, v]; the scale is in the queries. Heads that share a key are laid out as if they were tokens."""

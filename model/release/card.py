@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from model.architecture.config import Family, ModelConfig, count_parameters
 from model.facts.evaluation import Evaluation
-from model.facts.release import EngineAgreement, ExportFacts, PrecisionFacts, Quantization
+from model.facts.release import PRUNED, WHOLE, EngineAgreement, ExportFacts, PrecisionFacts, Quantization
 from model.release.vllm_config import CONFIG, needs_writing_out
 from model.sections import ExportConfig
 
@@ -52,6 +52,7 @@ def card(
             ),
             _quantization(quantization),
         ),
+        *_pruned(quantization),
         *_by_source(quantization),
         *_further(quantization),
         *_weak_spots(quantization),
@@ -120,12 +121,29 @@ def _quantization(quantization: Quantization) -> list[tuple[str, ...]]:
         size, bits = f"{found.bytes:,}", f"{found.bits_per_weight:.2f}"
         solved = "" if found.accuracy is None else f"{found.accuracy:.1%}"
         plain, tasks = found.rounded_to_nearest, found.reasoning
-        if plain is None or tasks is None:
+        if name == WHOLE or tasks is None:
             rows.append((name, size, bits, "", "", "", "", solved))
             continue
-        kls = (found.kl, plain.kl, tasks.kl)
-        rows.append((name, size, bits, *(f"{kl:.3g}" for kl in kls), f"{found.top1:.1%}", solved))
+        kls = (found.kl, plain.kl if plain else None, tasks.kl)
+        rows.append((name, size, bits, *("" if kl is None else f"{kl:.3g}" for kl in kls), f"{found.top1:.1%}", solved))
     return rows
+
+
+def _pruned(quantization: Quantization) -> Iterable[str]:
+    """What was taken out of the model that all files hold."""
+    if quantization.vocabulary:
+        yield (
+            f"The vocabulary was trimmed to the {quantization.vocabulary:,} tokens that the training text uses "
+            "(`quantize.min_token_count`); other text is written in smaller pieces. Divergence was measured before."
+        )
+    if found := quantization.pruning:
+        healed = f"then it learned the whole model's predictions again in {found.heal_steps} steps"
+        told = healed if found.healed else "nothing was learned since"
+        yield (
+            f"Of the {found.experts_before} routed experts of each layer {found.experts_after} are left "
+            f"(`quantize.prune`, by {found.by}); {told}: divergence {found.unhealed.kl:.3g} before, `{PRUNED}` above "
+            f"after. The files hold the pruned model; `{WHOLE}`, and the evaluation, are of the whole one."
+        )
 
 
 def _further(quantization: Quantization) -> Iterable[str]:

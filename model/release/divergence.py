@@ -19,7 +19,7 @@ from torch import Tensor
 from model.architecture.transformer import Transformer
 from model.release.calibrate import CalibrationBatch
 
-__all__ = ["Divergence", "Reference"]
+__all__ = ["Divergence", "Reference", "counted"]
 
 LOGITS_AT_ONCE = 1 << 25
 """Numbers in the logits of one slice: 128 MiB."""
@@ -37,6 +37,12 @@ class Divergence:
     """Of the quantized model on what really follows."""
 
 
+def counted(batch: CalibrationBatch) -> Tensor:
+    """True [B, T - 1] for positions whose next token is real and of the same document."""
+    valid_BT, documents_BT = batch.valid_BT, batch.documents_BT
+    return valid_BT[:, :-1] & valid_BT[:, 1:] & (documents_BT[:, :-1] == documents_BT[:, 1:])
+
+
 class Reference:
     """The original's final hidden states on held-out rows, to compare others with."""
 
@@ -44,11 +50,7 @@ class Reference:
     def __init__(self, model: Transformer, batches: Sequence[CalibrationBatch]) -> None:
         self.batches = batches
         self.head_VD = model.lm_head.weight.detach().clone()
-        # positions whose next token is real and of the same document
-        self.counted = [
-            batch.valid_BT[:, :-1] & batch.valid_BT[:, 1:] & (batch.documents_BT[:, :-1] == batch.documents_BT[:, 1:])
-            for batch in batches
-        ]
+        self.counted = [counted(batch) for batch in batches]
         self.states = self._states(model)
         self.tokens = sum(int(mask.sum()) for mask in self.counted)
 

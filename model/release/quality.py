@@ -16,7 +16,13 @@ from model.sections import QuantizeConfig
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-__all__ = ["Judge"]
+__all__ = ["Judge", "is_further"]
+
+
+def is_further(ours: Judged, other: Judged) -> bool:
+    """Whether a model is further from the original than another one, on text or on solved tasks."""
+    kinds = ((ours, other), (ours.reasoning, other.reasoning))
+    return any(one and its and (one.kl or 0.0) > (its.kl or 0.0) for one, its in kinds)
 
 
 class Judge:

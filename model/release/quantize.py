@@ -4,7 +4,9 @@ Artifact: ``int8/`` and ``int4/`` (`model.release.quantized`), by choice ``w8a8/
 ``llmcompressor/`` (`model.release.compressor`), ``importance.safetensors`` (mean square of every input column, which
 llama.cpp's K-quants are weighed with) and ``quantization.json``: per model its size, its divergence from full precision
 on held-out text, by source too, and on held-out solved tasks, the share of tasks it solves, the divergence of plain
-rounding, the error of every matrix, the calibration tokens of every expert and the experts that had too few.
+rounding, the error of every matrix, the calibration tokens of every expert and the experts that had too few. Where the
+model is made smaller, ``checkpoint/`` has it in 32 bits: without some of its experts, of which all else is then made
+(`model.release.prune`, `model.release.heal`), or of fewer tokens (`model.release.trim`), with ``tokenizer/``.
 
 No model is further from the original than plain rounding makes it: a matrix keeps the rounded codes where calibrated
 ones are no better on rows held out (`model.release.calibrate`), and so does the whole model where it is further on
@@ -16,17 +18,18 @@ The bytes do not depend on the number of workers; another number of cores, or an
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from infra import events
 from infra.errors import UserError
 from model.facts.release import (
+    CHECKPOINT,
+    PRUNED,
     QUANTIZATION,
     WHOLE,
     Calibration,
-    Judged,
     Llmcompressor,
     PrecisionFacts,
     Quantization,
@@ -61,7 +64,9 @@ def quantize(config: QuantizeConfig, inputs: Mapping[str, Path], out_dir: Path) 
     from model.architecture.checkpoint import load_config, load_model, write_json
     from model.architecture.config import count_parameters
     from model.release.compressor import check_compressor
+    from model.release.pruned import write_pruned
     from model.release.quality import Judge
+    from model.release.trim import trim_vocabulary
     from model.training.engine import threads_for
     from pipeline.tokens.chat import read_tokenizer
 
@@ -77,6 +82,11 @@ def quantize(config: QuantizeConfig, inputs: Mapping[str, Path], out_dir: Path) 
     judge = Judge(config, model, inputs, tokenizer)
     parameters = count_parameters(model.config)
     precisions = {WHOLE: _measured(judge, model, checkpoint, parameters)}
+    pruning = None
+    if config.prune.share:
+        model, pruning = write_pruned(config, model, inputs, tokenizer, calibration, judge, out_dir)
+        checkpoint, parameters = out_dir / CHECKPOINT, count_parameters(model.config)
+        precisions[PRUNED] = _measured(judge, model, checkpoint, parameters)
     predicts = load_config(checkpoint).num_nextn_predict_layers
     whole = load_model(checkpoint, prediction=True).requires_grad_(False) if predicts else None
     plans, costs = _plans(config, model, calibration)
@@ -101,9 +111,12 @@ def quantize(config: QuantizeConfig, inputs: Mapping[str, Path], out_dir: Path) 
         cost_at_4_bits=costs,
         held_out_tokens=judge.tokens,
         parameters=parameters,
+        pruning=pruning,
         precisions=precisions,
         **more,
     )
+    if config.min_token_count:
+        report = trim_vocabulary(config, inputs, checkpoint, out_dir, report)
     write_json(out_dir / QUANTIZATION, report.written())
     return _flat(report)
 
@@ -211,6 +224,7 @@ def _one(
 
     from model.architecture.config import count_parameters
     from model.release.calibrate import calibrate
+    from model.release.quality import is_further
     from model.release.quantized import fill, load_quantized, save_quantized
     from model.release.rounding import rounded
 
@@ -220,7 +234,7 @@ def _one(
     ours = judge.divergence(work)
     fill(work, plain)
     nearest = judge.divergence(work)
-    if is_worse := _is_further(ours, nearest):
+    if is_worse := is_further(ours, nearest):
         events.note(f"{folder.name}: calibration did not help, so the weights are rounded to nearest")
         stored = plain
     save_quantized(folder, stored, checkpoint, prediction)
@@ -259,37 +273,18 @@ def _prediction(config: QuantizeConfig, whole: Transformer, name: str) -> dict[s
     return {unit: rounded_to(weight, plan[unit]) for unit, weight in found.items()}
 
 
-def _is_further(ours: Judged, nearest: Judged) -> bool:
-    """Whether calibration took a model further from the original than rounding does, on text or on solved tasks."""
-    kinds = ((ours, nearest), (ours.reasoning, nearest.reasoning))
-    return any(one and other and (one.kl or 0.0) > (other.kl or 0.0) for one, other in kinds)
-
-
 def _calibration_rows(
     config: QuantizeConfig, inputs: Mapping[str, Path], tokenizer: Tokenizer
 ) -> tuple[list[CalibrationBatch], list[CalibrationBatch]]:
     """Rows to calibrate on, and others to check the codes on, of either kind."""
-    from model.release.rows import apart, conversation_rows, cut, sequence_length, task_rows, text_rows
-
-    tasks = round(config.calibration_sequences * config.reasoning_share)
-    text = config.calibration_sequences - tasks
-    talks = tasks // 2 if "conversations" in inputs else 0
-    length = sequence_length(inputs["shards"])
-
-    def of(rows: Callable[..., CalibrationBatch], stage: str) -> Callable[[int], CalibrationBatch]:
-        return lambda count: rows(inputs[stage] / "train.jsonl", tokenizer, length, count, config.seed)
+    from model.release.rows import apart, cut, kinds_of_rows
 
     fit: list[CalibrationBatch] = []
     check: list[CalibrationBatch] = []
-    for count, rows_of in (
-        (text, lambda count: text_rows(inputs["shards"], "train", count, config.seed)),
-        (talks, of(conversation_rows, "conversations")),
-        (tasks - talks, of(task_rows, "reasoning")),
-    ):
-        if count:
-            rows, held_out = apart(rows_of(count + -(-count // CHECKED)), count)
-            fit += cut(rows, config.batch_size)
-            check += cut(held_out, config.batch_size)
+    for count, rows_of in kinds_of_rows(config, inputs, tokenizer, config.calibration_sequences, config.seed):
+        rows, held_out = apart(rows_of(count + -(-count // CHECKED)), count)
+        fit += cut(rows, config.batch_size)
+        check += cut(held_out, config.batch_size)
     return fit, check
 
 
@@ -310,4 +305,8 @@ def _flat(report: Quantization) -> QuantizeMetrics:
             flat[f"kl_{name}_rtn"] = facts.rounded_to_nearest.kl if facts.rounded_to_nearest else None
             flat[f"bits_per_weight_{name}"] = facts.bits_per_weight
             flat[f"starved_experts_{name}"] = len(facts.starved_experts or ())
+    if report.pruning:
+        flat["routed_experts"] = report.pruning.experts_after
+    if report.pruning or report.vocabulary:
+        flat["parameters"] = report.parameters
     return QuantizeMetrics(calibration_tokens=report.calibration.tokens, **flat)

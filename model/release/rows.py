@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,13 +10,14 @@ import torch
 
 from infra.errors import UserError
 from model.release.calibrate import CalibrationBatch
+from model.sections import QuantizeConfig
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
     from model.training.chats import Chat
 
-__all__ = ["apart", "conversation_rows", "cut", "sequence_length", "task_rows", "text_rows"]
+__all__ = ["apart", "conversation_rows", "cut", "joined", "kinds_of_rows", "sequence_length", "task_rows", "text_rows"]
 
 
 TALKS = 32
@@ -113,3 +114,29 @@ def cut(rows: CalibrationBatch, size: int) -> Iterator[CalibrationBatch]:
     columns = (rows.tokens_BT, rows.documents_BT, rows.valid_BT)
     for parts in zip(*(column.split(size) for column in columns), strict=True):
         yield CalibrationBatch(*parts)
+
+
+def joined(batches: Sequence[CalibrationBatch]) -> CalibrationBatch:
+    """Batches of rows of one length as one."""
+    columns = ((batch.tokens_BT, batch.documents_BT, batch.valid_BT) for batch in batches)
+    return CalibrationBatch(*(torch.cat(parts) for parts in zip(*columns, strict=True)))
+
+
+def kinds_of_rows(
+    config: QuantizeConfig, inputs: Mapping[str, Path], tokenizer: Tokenizer, rows: int, seed: int
+) -> Iterator[tuple[int, Callable[[int], CalibrationBatch]]]:
+    """How many of so many training rows are of each kind, and what reads so many of them."""
+    tasks = round(rows * config.reasoning_share)
+    talks = tasks // 2 if "conversations" in inputs else 0
+    length = sequence_length(inputs["shards"])
+
+    def of(read: Callable[..., CalibrationBatch], stage: str) -> Callable[[int], CalibrationBatch]:
+        return lambda count: read(inputs[stage] / "train.jsonl", tokenizer, length, count, seed)
+
+    for count, rows_of in (
+        (rows - tasks, lambda count: text_rows(inputs["shards"], "train", count, seed)),
+        (talks, of(conversation_rows, "conversations")),
+        (tasks - talks, of(task_rows, "reasoning")),
+    ):
+        if count:
+            yield count, rows_of

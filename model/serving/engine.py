@@ -27,7 +27,7 @@ import httpx
 
 from infra.errors import DeepmillError, UserError
 from infra.json_objects import JsonObject
-from model.serving.spec import CompletionRequest, EngineKind, EngineSpec, TokenEntry, TopEntry
+from model.serving.spec import CacheType, CompletionRequest, EngineKind, EngineSpec, TokenEntry, TopEntry
 from model.serving.vllm import environment, first_error, vllm_command
 
 __all__ = ["Delta", "Engine", "EngineError", "EngineGoneError", "EngineRefusedError", "Request"]
@@ -147,16 +147,21 @@ class Engine:
         context: int,
         slots: int,
         threads: int,
+        cache: CacheType = CacheType.AUTO,
         drafts: int = 0,
         drafter: Path | None = None,
     ) -> Engine:
         """Start a child and wait until it answers; the rest is as in `EngineSpec`.
 
         Raises:
-            UserError: the engine is not installed, or cannot load the file.
+            UserError: the engine is not installed, cannot load the file, or cannot keep its cache so.
         """
+        if kind is EngineKind.VLLM and cache is not CacheType.AUTO:
+            raise UserError(
+                f"vllm keeps no cache in {cache}: leave it at auto, or set DEEPMILL_VLLM_OPTIONS='--kv-cache-dtype fp8'"
+            )
         key, file = secrets.token_urlsafe(24), str(drafter or "")
-        spec = EngineSpec(kind.value, str(path), key, context, slots, threads, drafts, file)
+        spec = EngineSpec(kind.value, str(path), key, context, slots, threads, cache.value, drafts, file)
         port = _free_port() if kind is EngineKind.VLLM else 0
         log = tempfile.TemporaryFile()  # noqa: SIM115 (the engine closes it)
         process = await asyncio.create_subprocess_exec(

@@ -34,7 +34,7 @@ from model.generation.speculative import Ahead, Drafted
 from model.release.quantized import KEY, load_quantized
 from model.serving.child import run, tell
 from model.serving.prefix import PrefixCache
-from model.serving.spec import CompletionEvent, CompletionRequest, EngineSpec, TokenEntry
+from model.serving.spec import CacheType, CompletionEvent, CompletionRequest, EngineSpec, TokenEntry
 from model.serving.steering import Steering, entry
 from model.serving.stops import overlap
 from pipeline.tokens.chat import chat_format, read_tokenizer
@@ -57,13 +57,13 @@ def load(folder: Path, *, prediction: bool = False) -> Transformer:
 class Writer:
     """Completions of one model, as text."""
 
-    def __init__(self, folder: Path, drafts: int = 0) -> None:
+    def __init__(self, folder: Path, cache: str = CacheType.AUTO, drafts: int = 0) -> None:
         """`drafts` tokens are guessed at a time, where the model has a layer of multi-token prediction."""
         self.tokenizer = read_tokenizer(folder)
         self.model = load(folder, prediction=bool(drafts))
         self.stop = chat_format(self.tokenizer).eos
         self._decoder = Decoder(self.model)
-        self._prefixes = PrefixCache(self.model)
+        self._prefixes = PrefixCache(self.model, in_8_bits=cache == CacheType.Q8_0)
         self._drafts = drafts
         self._predictor = Predictor(self.model) if self.model.config.num_nextn_predict_layers else None
 
@@ -258,7 +258,7 @@ def serve(spec: EngineSpec) -> None:
     import sys
 
     torch.set_num_threads(spec.threads)
-    app = _app(Writer(Path(spec.path), spec.drafts), spec)
+    app = _app(Writer(Path(spec.path), spec.cache, spec.drafts), spec)
     listener = socket.create_server(("127.0.0.1", 0))
     threading.Thread(target=lambda: (sys.stdin.read(), os._exit(0)), daemon=True).start()
     tell(address=f"http://127.0.0.1:{listener.getsockname()[1]}")

@@ -36,8 +36,8 @@ class Prompt(NamedTuple):
 class PrefixCache:
     """Of one model, for prompts one at a time."""
 
-    def __init__(self, model: Transformer, kept: int = 4) -> None:
-        self._model, self._most = model, kept
+    def __init__(self, model: Transformer, kept: int = 4, *, in_8_bits: bool = False) -> None:
+        self._model, self._most, self._in_8_bits = model, kept, in_8_bits
         self._kept: OrderedDict[tuple[int, ...], tuple[KVCache, Tensor]] = OrderedDict()
 
     @torch.inference_mode()
@@ -45,7 +45,8 @@ class PrefixCache:
         """Compute a prompt, or what of it is new."""
         weight = self._model.lm_head.weight
         before, same = self._longest(prompt)
-        cache = KVCache(self._model.config, 1, len(prompt), dtype=weight.dtype, device=weight.device)
+        kind, place = weight.dtype, weight.device
+        cache = KVCache(self._model.config, 1, len(prompt), dtype=kind, device=place, in_8_bits=self._in_8_bits)
         states_TD = weight.new_empty(0, weight.shape[1])
         if before is not None:
             kept, states_TD = before

@@ -48,6 +48,7 @@ from pipeline.tasks.guard import Budget, Extracted, Job, guarded, renew
 from pipeline.tasks.ledger import DocumentMetrics, Ledger
 from pipeline.tasks.losses import Losses
 from pipeline.tasks.profiles import profile_of
+from pipeline.tasks.task_parts import OF_DOCUMENTS, parts_of_files
 from pipeline.tasks.verbatim import note_verbatim, outside, verbatim_of
 from pipeline.text.languages import base_code, row_of
 from pipeline.text.thresholds import ENGLISH
@@ -69,12 +70,14 @@ def clean(config: CleanConfig, inputs: Mapping[str, Path], out_dir: Path) -> Doc
         UserError: rules broke on too many documents, or no document is left.
     """
     artifact = inputs["extract"]
-    total = len(document_files(artifact))
+    files = document_files(artifact)
     work = out_dir / ".work"
     events.begin("cleaning", count_documents(artifact), "documents")
     losses = Losses("clean", config, REMEDY, source_characters(artifact))
     steps = [DocumentReader(artifact), Rules(config, out_dir, losses), DocumentWriter(out_dir)]
-    run_pipeline(steps, total, work, "clean")
+    settings = config.model_dump(mode="json", exclude={"max_loss", "max_loss_by_source", "max_failures"})
+    parts = parts_of_files(out_dir, artifact, files, OF_DOCUMENTS, settings)
+    run_pipeline(steps, len(files), work, "clean", parts=parts)
     ledger = Ledger.merged(work)
     metrics = ledger.metrics()
     failures = sum(count for rule, count in metrics.dropped.items() if rule.startswith("failure/"))

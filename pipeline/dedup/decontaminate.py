@@ -25,6 +25,7 @@ from datatrove.pipeline.base import PipelineStep
 
 from infra import events
 from infra.errors import UserError
+from infra.hashing import digest
 from infra.storage import resolve
 from pipeline.dedup.evaluation_sets import read_texts, set_files
 from pipeline.dedup.removed import REMOVED, DecontaminateMetrics
@@ -41,6 +42,7 @@ from pipeline.tasks.documents import (
     source_characters,
 )
 from pipeline.tasks.losses import Losses
+from pipeline.tasks.task_parts import OF_DOCUMENTS, parts_of_files
 from pipeline.text.alphabet import CONTINUING, UNSPACED, UNSPACED_LETTER
 from pipeline.text.folding import widened
 
@@ -71,7 +73,9 @@ def decontaminate(config: DecontaminateConfig, inputs: Mapping[str, Path], out_d
     losses = Losses("decontaminate", config, REMEDY, source_characters(artifact))
     steps = [DocumentReader(artifact), DropContaminated(config, texts, out_dir, losses), DocumentWriter(out_dir)]
     small = sum(file.stat().st_size for file in files) <= FEW_BYTES
-    run_pipeline(steps, len(files), out_dir / ".work", "decontaminate", processes=1 if small else None)
+    settings = config.model_dump(mode="json", exclude={"max_loss", "max_loss_by_source", "evaluation_sets", "fields"})
+    parts = parts_of_files(out_dir, artifact, files, OF_DOCUMENTS, settings, digest(texts))
+    run_pipeline(steps, len(files), out_dir / ".work", "decontaminate", processes=1 if small else None, parts=parts)
     metrics = losses.settled(out_dir / ".work").metrics()
     if not metrics.documents_out:
         raise UserError(f"{artifact}: no document is free of evaluation texts; check decontaminate.evaluation_sets")

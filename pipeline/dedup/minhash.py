@@ -27,7 +27,7 @@ from pipeline.text.folding import FINEWEB
 from pipeline.text.kernels import min_hashes
 from pipeline.text.words import WORDS
 
-__all__ = ["FastMinhashBuckets", "FastMinhashSignature", "pairs", "record_dtype"]
+__all__ = ["FastMinhashBuckets", "FastMinhashSignature", "in_order", "pairs", "record_dtype", "signature_outputs"]
 
 BUFFERED = 4096
 """Signatures held before they are written: 4 MB."""
@@ -39,6 +39,14 @@ def record_dtype(config: MinhashConfig) -> np.dtype:
     """One signature in a bucket's file: its hashes and the number of the document within its file."""
     hash_format = f"<{config.hash_config.struct_format}"
     return np.dtype([*((f"h{k}", hash_format) for k in range(config.hashes_per_bucket)), ("document", "<u4")])
+
+
+def signature_outputs(buckets: int) -> dict[str, str]:
+    """Where below an artifact's folder the signatures of a task lie, its number in braces, by the bucket's name."""
+    return {
+        f"bucket_{number:03d}": f".work/signatures/bucket_{number:03d}/{{:05d}}.minhash.sig"
+        for number in range(buckets)
+    }
 
 
 WordsOf = Callable[[Document], tuple[Words, int]]
@@ -118,7 +126,7 @@ class FastMinhashSignature(MinhashDedupSignature):
         """Sort the records of a file, and read again what was written: torn files were datatrove's sorest spot."""
         with self.output_folder.open(name, mode="rb") as file:
             records = np.frombuffer(file.read(), dtype=dtype)
-        content = records[_order(records)].tobytes()
+        content = records[in_order(records)].tobytes()
         with self.output_folder.open(name, mode="wb") as file:
             file.write(content)
         with self.output_folder.open(name, mode="rb") as file:
@@ -126,7 +134,7 @@ class FastMinhashSignature(MinhashDedupSignature):
                 raise ValueError(f"{name}: does not hold the {expected} signatures written to it; is the disk sound?")
 
 
-def _order(records: np.ndarray) -> np.ndarray:
+def in_order(records: np.ndarray) -> np.ndarray:
     """The order of records by all their fields.
 
     The first hash settles nearly all; only records that share it are compared by the rest.

@@ -9,8 +9,12 @@ depend on how many workers ran or how the documents lie in files. A removed docu
 What a text is, its profile, decides what is folded (`pipeline/dedup/section.py`): pages and books are copies whatever
 their case, punctuation and hyphenation; of maths and code every number and operator counts.
 
-Four passes: keys and signatures (a task per file), pairs (a task per band), clusters (here: only documents that have a
-copy are held), and the filter (a task per file). Sentences take two more (see `pipeline/dedup/sentences.py`).
+Where the stage keeps parts, new documents are compared with those before through a kept index
+(`pipeline.dedup.bands`), and files are filtered again of which something else goes than before.
+
+Four passes: keys and signatures (a task per file), pairs (a task per band), clusters (one process while it can hold
+them, else rounds of tasks: `pipeline/dedup/removals.py`), and the filter (a task per file). Sentences take two more
+(see `pipeline/dedup/sentences.py`).
 """
 
 from __future__ import annotations
@@ -18,9 +22,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from datatrove.pipeline.base import PipelineStep
@@ -28,8 +31,12 @@ from datatrove.pipeline.dedup.minhash import MinhashConfig
 
 from infra import events
 from infra.errors import UserError
-from pipeline.dedup.clusters import KEYS, KeyFiles, join, near_edges, rank_of, same
-from pipeline.dedup.minhash import FastMinhashBuckets, FastMinhashSignature
+from infra.hashing import file_digest
+from infra.kept_parts import kept_parts
+from pipeline.dedup.bands import KeptBands
+from pipeline.dedup.clusters import KEYS, rank_of
+from pipeline.dedup.minhash import FastMinhashBuckets, FastMinhashSignature, signature_outputs
+from pipeline.dedup.removals import write_removals
 from pipeline.dedup.section import DedupConfig
 from pipeline.dedup.sentences import PARTITIONS, Cuts, Repeats, Spans, cut, spans_of
 from pipeline.dedup.shingles import Words, fold_of, folded_words, literal
@@ -47,12 +54,19 @@ from pipeline.tasks.documents import (
 from pipeline.tasks.ledger import DocumentMetrics
 from pipeline.tasks.losses import Losses
 from pipeline.tasks.profiles import profile_of
+from pipeline.tasks.task_parts import OF_DOCUMENTS, TaskParts, parts_of_files
 from pipeline.text.words import WORDS
 
 __all__ = ["dedup"]
 
 FEW = 50_000
 """Documents up to which one process finds the pairs sooner than others start."""
+
+SIGNED_BY = {
+    *("precedence", "precedence_by_profile", "minhash", "foldings", "n_grams", "buckets", "hashes_per_bucket", "seed"),
+}
+"""Settings that keys and signatures follow from."""
+KEY_OUTPUTS = {"keys": ".work/keys/{:05d}.parquet"}
 
 REMEDY = "see what its documents are copies of, and whether extract.sources.{source}.profile fits"
 
@@ -65,41 +79,78 @@ def dedup(config: DedupConfig, inputs: Mapping[str, Path], out_dir: Path) -> Doc
     """
     artifact = inputs["clean"]
     work = out_dir / ".work"
-    files, total = len(document_files(artifact)), count_documents(artifact)
+    files, total = document_files(artifact), count_documents(artifact)
     if not total:
         raise UserError(f"{artifact}: no documents to deduplicate; look at what the stages before dropped")
+    few: Literal[1] | None = 1 if total <= FEW else None
+    events.begin("signatures", total, "documents")
+    _pair(config, artifact, out_dir, few)
+    events.begin("clusters", 1, "passes")
+    write_removals(config, work)
+    if config.sentences:
+        events.begin("sentences", total, "documents")
+        spans = Spans(work / "spans", config, work / "removals")
+        run_pipeline([DocumentReader(artifact), spans], len(files), work, "spans")
+        events.begin("repeats", PARTITIONS, "partitions")
+        repeats = Repeats(work / "spans", work / "cuts")
+        run_pipeline([repeats], PARTITIONS, work, "repeats", processes=few)
+    events.begin("filtering", total, "documents")
+    losses = Losses("dedup", config, REMEDY, source_characters(artifact))
+    steps = [DocumentReader(artifact), DropCopies(config, out_dir, losses), DocumentWriter(out_dir)]
+    settings = config.model_dump(mode="json", exclude={"max_loss", "max_loss_by_source", *SIGNED_BY})
+    parts = parts_of_files(out_dir, artifact, files, OF_DOCUMENTS, settings)
+    if parts:
+        parts = parts.also_from([_decided(config, work, number) for number in range(len(files))])
+    run_pipeline(steps, len(files), work, "filtering", processes=few, parts=parts)
+    return losses.settled(work).metrics()
+
+
+def _pair(config: DedupConfig, artifact: Path, out_dir: Path, few: Literal[1] | None) -> None:
+    """Write the keys of all documents and, with MinHash, the pairs that share a band."""
+    work, files = out_dir / ".work", document_files(artifact)
+    compared = Compared(config)
+    steps: list[Any] = [DocumentReader(artifact), Keys(work / "keys", config, compared)]
+    settings = config.model_dump(mode="json", include=SIGNED_BY)
+    if not config.minhash:
+        parts = parts_of_files(out_dir, artifact, files, KEY_OUTPUTS, settings)
+        run_pipeline(steps, len(files), work, "signing", parts=parts)
+        return
     minhash = MinhashConfig(
         n_grams=config.n_grams,
         num_buckets=config.buckets,
         hashes_per_bucket=config.hashes_per_bucket,
         seed=config.seed,
     )
-    events.begin("signatures", total, "documents")
-    compared = Compared(config)
-    steps: list[Any] = [DocumentReader(artifact), Keys(work / "keys", config, compared)]
-    if config.minhash:
-        steps.append(FastMinhashSignature(work / "signatures", minhash, compared))
-    run_pipeline(steps, files, work, "signing")
-
-    if config.minhash:
-        events.begin("pairs", config.buckets, "buckets")
+    steps.append(FastMinhashSignature(work / "signatures", minhash, compared))
+    signatures = signature_outputs(config.buckets)
+    parts = parts_of_files(out_dir, artifact, files, KEY_OUTPUTS | signatures, settings)
+    bands = _kept_bands(parts, work, len(files), config.buckets)
+    if parts and bands:
+        parts = parts.sparing(signatures, bands.covered)
+    run_pipeline(steps, len(files), work, "signing", parts=parts)
+    events.begin("pairs", config.buckets, "buckets")
+    if bands:
+        pairing = bands.pairing(work / "signatures", work / "pairs", minhash)
+        run_pipeline([pairing], config.buckets, work, "pairing", processes=few)
+        bands.keep(pairing)
+    else:
         buckets = FastMinhashBuckets(work / "signatures", work / "pairs", minhash)
-        run_pipeline([buckets], config.buckets, work, "pairing", processes=1 if total <= FEW else None)
+        run_pipeline([buckets], config.buckets, work, "pairing", processes=few)
 
-    events.begin("clusters", 1, "passes")
-    _write_removals(config, work)
-    if config.sentences:
-        events.begin("sentences", total, "documents")
-        spans = Spans(work / "spans", config, work / "removals")
-        run_pipeline([DocumentReader(artifact), spans], files, work, "spans")
-        events.begin("repeats", PARTITIONS, "partitions")
-        repeats = Repeats(work / "spans", work / "cuts")
-        run_pipeline([repeats], PARTITIONS, work, "repeats", processes=1 if total <= FEW else None)
-    events.begin("filtering", total, "documents")
-    losses = Losses("dedup", config, REMEDY, source_characters(artifact))
-    steps = [DocumentReader(artifact), DropCopies(config, out_dir, losses), DocumentWriter(out_dir)]
-    run_pipeline(steps, files, work, "filtering", processes=1 if total <= FEW else None)
-    return losses.settled(work).metrics()
+
+def _kept_bands(signing: TaskParts | None, work: Path, files: int, buckets: int) -> KeptBands | None:
+    """The index of what was compared before; None where nothing is kept."""
+    kept = kept_parts()
+    if signing is None or kept is None:
+        return None
+    keys = [kept.key(signing.key("signing", number)) for number in range(files)]
+    return KeptBands(kept, work / "bands", keys, buckets)
+
+
+def _decided(config: DedupConfig, work: Path, number: int) -> list[Any]:
+    """What the filter is told of a file: which documents go, and where others are cut."""
+    cuts = sorted(Cuts(work / "cuts", number).places.items()) if config.sentences else []
+    return [file_digest(work / "removals" / f"{number:05d}.parquet"), cuts]
 
 
 class Compared:
@@ -148,42 +199,6 @@ class Keys(PipelineStep):
             yield document
         self.folder.mkdir(parents=True, exist_ok=True)
         pq.write_table(pa.table(rows, schema=KEYS), self.folder / f"{rank:05d}.parquet")
-
-
-def _write_removals(config: DedupConfig, work: Path) -> None:
-    """For each file the rows to remove, each with its rule, and the id and source of the document that stays."""
-    keys = KeyFiles(work / "keys")
-    none = np.empty((0, 2), dtype=np.int64)
-    exact = same(keys, "characters") if config.exact else none
-    folded = same(keys, "words") if config.folded else none
-    near = near_edges(work / "pairs", keys.begins) if config.minhash else none
-    all_ = join(np.concatenate((exact, folded, near)))
-    stays, kept = all_.winners(keys)
-    rules = np.full(len(all_.nodes), "minhash", dtype=object)
-    rules[np.isin(all_.nodes, _after_others(folded, keys))] = "folded"
-    rules[np.isin(all_.nodes, _after_others(exact, keys))] = "exact"
-    is_gone = stays[all_.labels] != all_.nodes
-    (work / "removals").mkdir(parents=True, exist_ok=True)
-    sources = pa.array([source for source, _ in kept], pa.string())
-    names = pa.array([name for _, name in kept], pa.string())
-    for number, where in keys.split(all_.nodes):
-        gone = is_gone[where]
-        labels = pa.array(all_.labels[where][gone])
-        columns = {
-            "row": pa.array(all_.nodes[where][gone] - keys.begins[number], pa.uint32()),
-            "rule": pa.array(rules[where][gone].tolist(), pa.string()),
-            "kept": names.take(labels),
-            "kept_source": sources.take(labels),
-        }
-        pq.write_table(pa.table(columns), work / "removals" / f"{number:05d}.parquet")
-
-
-def _after_others(edges: np.ndarray, keys: KeyFiles) -> np.ndarray:
-    """The documents before which another of their cluster comes, which may itself go by another rule."""
-    clusters = join(edges)
-    firsts, _ = clusters.winners(keys)
-    found: np.ndarray = clusters.nodes[firsts[clusters.labels] != clusters.nodes]
-    return found
 
 
 class DropCopies(PipelineStep):

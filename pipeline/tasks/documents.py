@@ -9,6 +9,7 @@ appears under its name when its task is done, so a killed stage goes on with the
 
 from __future__ import annotations
 
+import contextlib
 import json
 import uuid
 from collections import Counter
@@ -26,6 +27,7 @@ from infra import events
 from infra.errors import UserError
 from infra.execution import execution
 from pipeline.tasks.executors import run_tasks
+from pipeline.tasks.task_parts import TaskParts
 
 __all__ = [
     "CUT_SHOWN",
@@ -41,6 +43,7 @@ __all__ = [
     "read_file",
     "run_pipeline",
     "source_characters",
+    "sources_of",
 ]
 
 SCHEMA = pa.schema(
@@ -232,18 +235,27 @@ def run_pipeline(
     name: str,
     *,
     processes: Literal[1] | None = None,
+    parts: TaskParts | None = None,
 ) -> None:
     """Run datatrove steps as `tasks` tasks, where and as many at once as the execution says; finished ones are skipped.
 
     Logs and the marks of finished tasks are in `work / name`, which belongs to a stage's `.work`. With `processes=1`
-    the tasks run in this process, for work that is less than starting others.
+    the tasks run in this process, for work that is less than starting others. With `parts`, tasks whose files are kept
+    from an earlier artifact are finished before they begin, where the stage keeps parts (`infra.kept_parts`).
     """
-    run_tasks(steps, tasks, work / name, execution(), here=processes == 1)
+    with contextlib.nullcontext() if parts is None else parts.kept(tasks, work / name):
+        run_tasks(steps, tasks, work / name, execution(), here=processes == 1)
 
 
 def count_documents(artifact: Path) -> int:
     """How many documents an artifact has, from the files' footers."""
     return sum(pq.read_metadata(file).num_rows for file in document_files(artifact))
+
+
+def sources_of(file: Path) -> list[str]:
+    """The sources that have documents in a file, as its footer says; empty where it does not say."""
+    told = (pq.read_metadata(file).metadata or {}).get(CHARACTERS.encode())
+    return sorted(json.loads(told)) if told else []
 
 
 def source_characters(artifact: Path) -> dict[str, int]:

@@ -8,11 +8,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any
 
 import numpy as np
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from typing_extensions import TypedDict  # pydantic wants this one before Python 3.12
 
 from infra.errors import UserError
 from pipeline.tokens.card import CARD, IndexFile, ShardsCard, read_card

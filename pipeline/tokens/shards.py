@@ -32,24 +32,25 @@ import pyarrow.parquet as pq
 from infra import events
 from infra.errors import UserError
 from infra.execution import execution
+from infra.integrity import plain_files
+from infra.manifest import LOGS, MANIFEST
 from pipeline.sections import ShardsConfig
-from pipeline.tasks.documents import DocumentReader, document_files, read_file, run_pipeline
+from pipeline.tasks.documents import DocumentReader, document_files, read_file, run_pipeline, sources_of
 from pipeline.tasks.ledger import Ledger
 from pipeline.tasks.losses import Losses
+from pipeline.tasks.task_parts import TaskParts, digests_of, parts_of_files
 from pipeline.tokens.card import CARD, DocumentIndex, IndexFile, ShardFile, ShardsCard, SourceShare
 from pipeline.tokens.encoder import Encoder
 from pipeline.tokens.metrics import ShardMetrics, SourceShards
 from pipeline.tokens.packing import ROWS_PER_GROUP, Pack, Tokenised, file_sha256, plan
 from pipeline.tokens.shard_card import write_readme
-from pipeline.tokens.tokenise import SPLITS, Tokenise, held_out_below, token_dtype
+from pipeline.tokens.tokenise import OUTPUTS, SPLITS, Tokenise, held_out_below, token_dtype
 
 __all__ = ["SPLITS", "shards"]
 
 REMEDY = "it fills too few rows: give {source} more text, join it to another source, or lower shards.sequence_length"
 FEW = 20_000
-"""Documents up to which one process is done sooner than others start."""
-VERY_FEW = 1000
-"""Documents up to which it is seen to that some are held out: chance does not always."""
+"""Documents up to which one process is done sooner than others start, and are looked through for small sources."""
 SAMPLE_FILES, SAMPLE_DOCUMENTS, SAMPLE_CHARACTERS = 16, 8, 4000
 """Files, documents of each, and characters of each of those, on which the fast encoder is compared with the plain."""
 
@@ -74,9 +75,10 @@ def shards(config: ShardsConfig, inputs: Mapping[str, Path], out_dir: Path) -> S
     events.begin("tokenising", sum(rows), "documents")
     here: Literal[1] | None = 1 if sum(rows) <= FEW else None
     threads = execution().processes if here else max(1, execution().processes // len(files))
-    held_out = held_out_below(config, chain.from_iterable(map(read_file, files)) if sum(rows) <= VERY_FEW else None)
+    held_out = held_out_below(config, chain.from_iterable(map(read_file, files)) if here else None)
     steps: list[Any] = [DocumentReader(documents), Tokenise(config, folder, out_dir, threads, plain, held_out)]
-    run_pipeline(steps, len(files), work, "tokenising", processes=here)
+    parts = _parts(config, documents, folder, files, plain, held_out, out_dir)
+    run_pipeline(steps, len(files), work, "tokenising", processes=here, parts=parts)
     tokenised = Tokenised.read(work)
     tasks, totals = plan(tokenised, config.sequence_length, config.rows_per_file)
     if not any(task.split == "train" for task in tasks):
@@ -105,6 +107,24 @@ def shards(config: ShardsConfig, inputs: Mapping[str, Path], out_dir: Path) -> S
     for file in (work / "tokens").glob("*.bin"):
         file.unlink()
     return metrics
+
+
+def _parts(
+    config: ShardsConfig,
+    documents: Path,
+    tokenizer: Path,
+    files: list[Path],
+    plain: bool,
+    held_out: Mapping[str, int],
+    out_dir: Path,
+) -> TaskParts | None:
+    """What the tokens of a file follow from: its documents, the tokenizer, and what is held out of its sources."""
+    settings = config.model_dump(mode="json", include={"validation_fraction", "seed", "fim_rate", "fim_sources"})
+    names = [tokenizer / name for name in plain_files(tokenizer, skip=(LOGS, MANIFEST))]
+    parts = parts_of_files(out_dir, documents, files, OUTPUTS, settings, plain, digests_of(tokenizer, names))
+    if parts is None:
+        return None
+    return parts.also_from([{name: held_out.get(name) for name in sources_of(file) or held_out} for file in files])
 
 
 def _sample(files: list[Path]) -> Iterator[str]:

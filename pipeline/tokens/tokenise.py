@@ -11,6 +11,7 @@ Memory holds one batch of documents, the entries of one file, and what the encod
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -28,11 +29,15 @@ from pipeline.tasks.documents import Document
 from pipeline.tokens.encoder import Encoder, kept_encoder
 from pipeline.tokens.tokenizer import FIM_TOKENS
 
-__all__ = ["ENTRY", "SPLITS", "Tokenise", "TokenisedTask", "held_out_below", "keys", "token_dtype"]
+__all__ = ["ENTRY", "OUTPUTS", "SPLITS", "Tokenise", "TokenisedTask", "held_out_below", "keys", "token_dtype"]
 
 SPLITS = ("train", "validation")
 ROW_CHARACTERS = 8
 """Characters for each token of a row of held-out text, so that they fill one whatever the tokenizer."""
+ROWS_HELD_OUT = 8
+"""Rows of a small source that are held out where a tenth of it has them: a judgement on one row says little."""
+VERY_FEW = 1000
+"""Documents of a source up to which it is seen to that some are held out: chance does not always."""
 ENTRY = np.dtype([("order", "<u8"), ("start", "<u8"), ("length", "<u4"), ("row", "<u4")])
 """Place in the corpus, first token in the task's file, tokens, row in the task's index."""
 INDEX_SCHEMA = pa.schema(
@@ -44,6 +49,13 @@ INDEX_SCHEMA = pa.schema(
         ("tokens", pa.uint32()),
     ]
 )
+OUTPUTS = {
+    "tokens": ".work/tokens/{:05d}.bin",
+    "entries": ".work/entries/{:05d}.bin",
+    "counts": ".work/entries/{:05d}.json",
+    "index": "index/{:05d}.parquet",
+}
+"""What a task writes."""
 BATCH_BYTES = 1_000_000
 """Text tokenised at once."""
 LENGTH_BINS = 40
@@ -78,24 +90,43 @@ def keys(text: bytes, seed: int) -> tuple[int, int]:
     return int.from_bytes(digest[:8], "little"), int.from_bytes(digest[8:], "little")
 
 
-def held_out_below(config: ShardsConfig, few: Iterable[Document] | None) -> int:
-    """The split key below which a document is held out.
+def held_out_below(config: ShardsConfig, few: Iterable[Document] | None) -> dict[str, int]:
+    """The split keys below which documents are held out, by source; a source that is not named has the share's.
 
     Args:
-        few: all documents, where they are so few that chance may hold out none, or less than a row: then as many are
-            as fill one. None where they are many.
+        few: all documents, where they are so few that chance may hold out none of a source, or less than a row: then
+            as many are as fill `ROWS_HELD_OUT` rows, up to a tenth of the source. None where they are many.
     """
     share = int(config.validation_fraction * 2**64)
     if few is None or not share:
-        return share
-    characters = sorted((keys(each.text.encode(), config.seed)[0], len(each.text)) for each in few)
-    wanted = ROW_CHARACTERS * config.sequence_length
+        return {}
+    sources: dict[str, list[tuple[int, int]]] = {}
+    for each in few:
+        item = keys(each.text.encode(), config.seed)[0], len(each.text)
+        sources.setdefault(each.metadata["source"], []).append(item)
+    row = ROW_CHARACTERS * config.sequence_length
+    result = {
+        name: max(share, _enough(documents, ROWS_HELD_OUT * row, sum(length for _, length in documents) // 10))
+        for name, documents in sources.items()
+        if len(documents) <= VERY_FEW
+    }
+    everything = [(name, document) for name, documents in sources.items() for document in documents]
+    if sum(length for name, (key, length) in everything if key < result.get(name, share)) < row:
+        documents = [document for _, document in everything]
+        # Of so little text a tenth is no row: one is filled all the same, so that there is something to judge by.
+        result = dict.fromkeys(sources, max(share, _enough(documents, row)))
+    return result
+
+
+def _enough(documents: list[tuple[int, int]], wanted: int, most: float = math.inf) -> int:
+    """The key below which documents, `(key, characters)`, have the wanted characters, or less where `most` is first."""
     found = 0
-    for key, length in characters[:-1]:  # one at least is to learn from
-        if found >= wanted:
-            return max(share, key)
+    *others, (last, _) = sorted(documents)  # one at least is to learn from
+    for key, length in others:
+        if found >= wanted or found + length > most:
+            return key
         found += length
-    return share
+    return last
 
 
 class Tokenise(PipelineStep):
@@ -105,19 +136,22 @@ class Tokenise(PipelineStep):
     name = "tokenise"
 
     def __init__(
-        self, config: ShardsConfig, tokenizer: Path, out_dir: Path, threads: int, plain: bool, held_out: int
+        self, config: ShardsConfig, tokenizer: Path, out_dir: Path, threads: int, plain: bool, held_out: dict[str, int]
     ) -> None:
         super().__init__()
         self.config, self.tokenizer, self.out_dir, self.held_out = config, tokenizer, out_dir, held_out
         self.threads, self.plain = threads, plain
 
     def run(self, data: Iterable[Document], rank: int = 0, world_size: int = 1) -> None:
+        share = int(self.config.validation_fraction * 2**64)
         encoder = kept_encoder(self.tokenizer, self.threads, self.plain)
         dtype = token_dtype(encoder.vocabulary)
         fill = FillInTheMiddle(self.config, encoder) if self.config.fim_rate else None
         work = self.out_dir / ".work"
         for folder in (work / "tokens", work / "entries", self.out_dir / "index"):
             folder.mkdir(parents=True, exist_ok=True)
+        for place in OUTPUTS.values():  # one that a killed attempt took over is another artifact's as well
+            (self.out_dir / place.format(rank)).unlink(missing_ok=True)
         groups: dict[tuple[str, str], list[np.ndarray]] = {}
         characters: dict[str, Counter[str]] = {split: Counter() for split in SPLITS}
         lengths: dict[str, np.ndarray] = {}
@@ -135,7 +169,8 @@ class Tokenise(PipelineStep):
                     text = document.text.encode()
                     text_bytes += len(text)
                     split_key, order_key = keys(text, self.config.seed)
-                    split, source = SPLITS[split_key < self.held_out], document.metadata["source"]
+                    source = document.metadata["source"]
+                    split = SPLITS[split_key < self.held_out.get(source, share)]
                     length = len(ids) + 1
                     characters[split][source] += len(document.text)
                     out.write(ids.astype(dtype).tobytes() + dtype.type(encoder.eos).tobytes())

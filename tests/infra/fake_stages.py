@@ -14,6 +14,7 @@ from typing import Any
 from infra import events
 from infra.cleanup_hooks import cleanup_hook
 from infra.errors import UserError
+from infra.kept_parts import kept_parts
 from infra.section import Section
 
 
@@ -74,3 +75,14 @@ def with_work_elsewhere(config: FakeConfig, inputs: Mapping[str, Path], out_dir:
         pids.write_text(f"{os.getpid()}\n")
         time.sleep(600)
     return {}
+
+
+def keeps_a_part(config: FakeConfig, inputs: Mapping[str, Path], out_dir: Path) -> dict[str, Any]:
+    """Takes a part that its first attempt keeps, whatever its text."""
+    parts, files = kept_parts(), {"out": out_dir / "out.txt"}
+    taken = parts is not None and parts.take("the part", files)
+    if not taken:
+        files["out"].write_text("made")
+        if parts is not None:
+            parts.keep("the part", files)
+    return {"keeps": parts is not None, "taken": taken}

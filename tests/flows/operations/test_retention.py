@@ -103,6 +103,17 @@ def test_leftovers_that_nobody_goes_on_with(store: LocalStore) -> None:
     assert [path.name for path in (store.root / ".staging" / "pretrain").iterdir()] == ["fresh"]
 
 
+def test_parts_that_no_run_took(store: LocalStore, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, age in (("old", 30), ("young", 1)):
+        part = store.root / ".parts" / "extract" / name
+        part.mkdir(parents=True)
+        (part / "documents").write_text("text")
+        os.utime(part, (time.time() - age * 86_400,) * 2)
+    app(["gc", "--keep-runs", "20", "--delete"], standalone_mode=False)
+    assert "1 kept parts  4 B, taken by no run for 14 days" in capsys.readouterr().out
+    assert [path.name for path in (store.root / ".parts" / "extract").iterdir()] == ["young"]
+
+
 def test_the_flow_deletes_only_when_told(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
     from flows.operations import flows as upkeep
 

@@ -73,6 +73,20 @@ def test_several_tokens_equal_as_many_steps(name: str, least: float, monkeypatch
         Decoder(model).several(torch.zeros(8, dtype=torch.int64), past)
 
 
+def test_several_tokens_with_a_cache_in_8_bits() -> None:
+    model = tiny_model(kv_lora_rank=32, qk_rope_head_dim=32)
+    decoder, new = Decoder(model), torch.tensor([8, 30, 77])
+    pasts = []
+    for _ in range(2):
+        cache = KVCache(model.config, 1, len(PROMPT), in_8_bits=True)
+        with torch.inference_mode():
+            model.hidden(torch.tensor([PROMPT]), cache=cache)
+        pasts.append(Past(model, cache, torch.zeros(1, dtype=torch.int64), 12))
+    _, found_TV = decoder.several(new, pasts[0])
+    steps_TV = torch.cat([decoder(token[None], pasts[1]) for token in new])
+    torch.testing.assert_close(found_TV, steps_TV, atol=2e-3, rtol=1e-3)  # a code may fall the other way
+
+
 @pytest.mark.parametrize("changes", [{}, {"q_lora_rank": 12}, {"first_k_dense_replace": 9}], ids=str)
 def test_the_predictor_equals_the_model_s_layer(changes: dict[str, object]) -> None:
     model = predicting(**changes)

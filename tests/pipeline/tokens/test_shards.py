@@ -120,6 +120,20 @@ def test_held_out_documents_are_a_share_that_the_text_decides(tmp_path: Path) ->
     assert held_out(_run(tmp_path / "b", rows=renamed, files=1)) == {f"other-{name}" for name in first}
 
 
+def test_every_source_of_a_small_corpus_has_rows_held_out(tmp_path: Path) -> None:
+    config = CONFIG.model_copy(update={"validation_fraction": 1e-9})
+    few = [(f"few-{n}", "few", f"{n} " + "a short text of some words. " * 8) for n in range(60)]
+    two = [(f"two-{n}", "two", f"{n} " + "a book of many pages. " * 40) for n in range(2)]
+    card = json.loads((_run(tmp_path, config, rows=[*ROWS, *few, *two]) / "shards.json").read_text())
+    held_out = card["splits"]["validation"]
+    assert {source: held_out[source]["rows"] > 0 for source in held_out} == {
+        **{source: True for _, source, _ in ROWS},
+        "few": True,
+        "two": False,  # half of what there is would go
+    }
+    assert held_out["few"]["documents"] <= 6
+
+
 def test_order_depends_on_the_seed_and_on_no_file_order(tmp_path: Path) -> None:
     shuffled = random.Random(0).sample(ROWS, len(ROWS))
     variants = {"a": (CONFIG, ROWS), "b": (CONFIG, shuffled), "c": (CONFIG.model_copy(update={"seed": 2}), ROWS)}

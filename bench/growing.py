@@ -1,0 +1,174 @@
+"""What a night costs a corpus that grows, against what its files cost alone; and are the bytes those of one run?
+
+``python -m bench.growing [--quick] [--nights N] [--json FILE]``. The crawls and books of ``DEEPMILL_CORPORA`` are dealt
+out to nights; each night after the first also brings copies of pages of the night before. Every night is a process of
+its own, as `deepmill run` is, without Prefect: it plans, and makes `extract` to `shards` on one worker with
+`execution.keep_parts`, the tokenizer pinned to the first night's. Its files alone are made likewise, in an empty store
+that keeps nothing. Cost is processor time of the process and all below it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from bench.corpora import corpora
+from bench.table import Row, print_table, row
+from flows.recipe.plan import make_plan
+from flows.recipe.recipe import Recipe
+from infra.runner import make
+from infra.store import LocalStore
+
+MOST = 1.3
+"""Times its own cost that a night may cost: the pass mark."""
+COPIED = 0.1
+"""Share of a night's pages that the next night brings again."""
+STAGES = ("extract", "clean", "dedup", "decontaminate", "shards")
+
+
+def members(path: Path) -> Iterator[bytes]:
+    """The gzip members of a file, packed as they are: a record of a crawl each."""
+    data = path.read_bytes()
+    while data:
+        decoder = zlib.decompressobj(31)
+        decoder.decompress(data)
+        yield data[: len(data) - len(decoder.unused_data)]
+        data = decoder.unused_data
+
+
+def deal_out(folder: Path, raw: Path, nights: int, quick: bool) -> None:
+    """Write the nights' files, `web/night-00.warc.gz` and `book/night-00.txt` and so on, all of about one size."""
+    crawls = sorted((folder / "web").glob("*.warc.gz"))[: 2 if quick else None]
+    records = [record for crawl in crawls for record in members(crawl)]
+    books = sorted((folder / "book").glob("*.txt"))[: 4 if quick else None]
+    paragraphs = [text for book in books for text in book.read_text(encoding="utf-8").split("\n\n")]
+    for name in ("web", "book"):
+        (raw / name).mkdir(parents=True)
+    for night in range(nights):
+        own, before = records[night::nights], records[night - 1 :: nights] if night else []
+        copies = before[: int(COPIED * len(before))]
+        (raw / "web" / f"night-{night:02d}.warc.gz").write_bytes(b"".join([*own, *copies]))
+        begin, end = (len(paragraphs) * each // nights for each in (night, night + 1))
+        text = "\n\n".join(paragraphs[begin:end])
+        (raw / "book" / f"night-{night:02d}.txt").write_text(text, encoding="utf-8")
+
+
+def recipe_of(raw: Path, nights: list[int], tokenizer: str | None, keep: bool) -> dict[str, Any]:
+    """The recipe over some nights' files."""
+    sources = {
+        name: {"kind": name, "paths": [str(raw / name / f"night-{night:02d}.{end}") for night in nights]}
+        for name, end in (("web", "warc.gz"), ("book", "txt"))
+    }
+    tasks = [{"name": "chain_sum", "options": {"max_terms": 3}}]
+    return {
+        "name": "growing",
+        "execution": {"workers": 1, "keep_parts": keep},
+        "extract": {"sources": sources, "on_damaged": "skip"},
+        "clean": {"max_loss": 1.0, "rules": {"c4_quality": False}},
+        "dedup": {"max_loss": 1.0},
+        "reasoning": {"tasks": tasks, "train": 100, "validation": 20, "test": 20},
+        "tokenizer": {"vocabulary": 8192, "train_bytes": 5_000_000},
+        "shards": {"sequence_length": 1024},
+        "pins": {"tokenizer": tokenizer} if tokenizer else {},
+    }
+
+
+def one_run(root: Path, recipe: Path) -> None:
+    """What a night's process does: print seconds by stage, and each artifact's identity and content."""
+    store = LocalStore(root)
+    found = {}
+    for item in make_plan(Recipe.model_validate_json(recipe.read_bytes()), store).stages:
+        if item.stage.family.value != "corpus" or item.stage.name == "index":
+            continue
+        manifest = item.manifest if item.manifest and not item.runs else make(store, item.job, lambda event: None)[0]
+        found[item.stage.name] = [manifest.identity, manifest.content, manifest.cost.get("cpu_seconds", 0.0)]
+    print(json.dumps(found))
+
+
+def run(root: Path, recipe: dict[str, Any]) -> tuple[float, dict[str, Any]]:
+    """Processor seconds of one run in a process of its own, and what it printed."""
+    root.mkdir(exist_ok=True)
+    file = root / "recipe.json"
+    file.write_text(json.dumps(recipe))
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    command = [sys.executable, "-m", "bench.growing", "--one", str(root), str(file)]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    if done.returncode:
+        raise SystemExit(done.stderr.strip().splitlines()[-1])
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    seconds = after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
+    return seconds, json.loads(done.stdout.splitlines()[-1])
+
+
+def measure(folder: Path, nights: int, quick: bool) -> list[Row]:
+    """The rows of the table."""
+    raw = folder / "raw"
+    deal_out(corpora("web", "book"), raw, nights, quick)
+    first, made = run(folder / "first", recipe_of(raw, [0], None, keep=False))
+    pinned = made["tokenizer"][0]
+    print(f"first night: {first:.1f} s, {_by_stage(made)}", flush=True)
+
+    def store(name: str) -> Path:
+        shutil.copytree(folder / "first" / "tokenizer", folder / name / "tokenizer")
+        return folder / name
+
+    rows, grown, ratios = [], store("grown"), []
+    for night in range(nights):
+        cost, made = run(grown, recipe_of(raw, [*range(night + 1)], pinned, keep=True))
+        own, alone = run(store(f"alone-{night}"), recipe_of(raw, [night], pinned, keep=False))
+        shutil.rmtree(folder / f"alone-{night}")
+        ratios.append(cost / own)
+        print(f"night {night}: {cost:.1f} s ({_by_stage(made)}); alone {own:.1f} s ({_by_stage(alone)})", flush=True)
+    cost, at_once = run(store("at-once"), recipe_of(raw, [*range(nights)], pinned, keep=False))
+    print(f"at once: {cost:.1f} s ({_by_stage(at_once)})")
+    equal = sum(made[name][:2] == at_once[name][:2] for name in STAGES)
+    rows.append(row("artifacts equal to one run's", "of 5", equal, {}, len(STAGES)))
+    rows.append(row("dearest night / its files alone", "times", max(ratios), {}, MOST, most=True))
+    rows.append(row("last night / its files alone", "times", ratios[-1], {}, MOST, most=True))
+    rows.append(
+        row("one run over everything / last night", "times", cost * 1.0 / max(_last(ratios, own), 1e-9), {}, None)
+    )
+    parts = sum(
+        path.stat().st_size for path in (grown / ".parts").rglob("*") if path.is_file() and path.stat().st_nlink == 1
+    )
+    rows.append(row("kept parts beside the artifacts", "MB", parts / 1e6, {}, None))
+    return rows
+
+
+def _last(ratios: list[float], own: float) -> float:
+    return ratios[-1] * own
+
+
+def _by_stage(made: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {made[name][2]:.1f}" for name in STAGES)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--nights", type=int, default=10)
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--one", nargs=2, type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.one:
+        one_run(*options.one)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        rows = measure(Path(folder), options.nights, options.quick)
+    print_table(rows)
+    if options.json:
+        options.json.write_text(json.dumps(rows, indent=1))
+
+
+if __name__ == "__main__":
+    main()
