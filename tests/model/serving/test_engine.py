@@ -166,7 +166,7 @@ def test_llama_cpp_keeps_them_in_8_bits_too(family: Family, tmp_path: Path) -> N
             told.extend({top["id"]: top["logprob"] for top in entry["top_logprobs"]} for entry in delta.entries)
 
     for cache in CacheType:
-        with_engine(EngineKind.LLAMA, path, use, cache)
+        with_engine(EngineKind.LLAMA, path, use, cache=cache)
     exact, near = told
     both = exact.keys() & near.keys()
     assert len(both) >= 10
