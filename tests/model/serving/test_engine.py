@@ -49,9 +49,15 @@ async def said(engine: Engine, request: Request) -> tuple[str, str | None, int |
     return text, finish, tokens
 
 
-def with_engine(kind: EngineKind, path: Path, use: Callable[[Engine], Awaitable[None]], **further: Any) -> None:
+def with_engine(
+    kind: EngineKind,
+    path: Path,
+    use: Callable[[Engine], Awaitable[None]],
+    cache: CacheType = CacheType.AUTO,
+    **drafts: Any,
+) -> None:
     async def main() -> None:
-        engine = await Engine.start(kind, path, **PLACE, **further)
+        engine = await Engine.start(kind, path, **PLACE, cache=cache, **drafts)
         try:
             await use(engine)
         finally:
@@ -148,7 +154,7 @@ def test_keys_and_values_in_8_bits_say_the_same(folder: Path) -> None:
         for _ in range(2):  # the second time from the cache of the first
             assert (await said(engine, Request(prompt, 60)))[:2] == (SAID, "stop")
 
-    with_engine(EngineKind.OWN, folder, use, cache=CacheType.Q8_0)
+    with_engine(EngineKind.OWN, folder, use, CacheType.Q8_0)
 
 
 @pytest.mark.parametrize("family", [Family.DEEPSEEK_V3, Family.LLAMA])
@@ -166,7 +172,7 @@ def test_llama_cpp_keeps_them_in_8_bits_too(family: Family, tmp_path: Path) -> N
             told.extend({top["id"]: top["logprob"] for top in entry["top_logprobs"]} for entry in delta.entries)
 
     for cache in CacheType:
-        with_engine(EngineKind.LLAMA, path, use, cache=cache)
+        with_engine(EngineKind.LLAMA, path, use, cache)
     exact, near = told
     both = exact.keys() & near.keys()
     assert len(both) >= 10
