@@ -10,9 +10,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import shutil
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,17 +19,13 @@ from typing import TYPE_CHECKING, Any
 from flows.serving.errors import ApiError
 from flows.serving.metrics import Metrics
 from infra.errors import DeepmillError, UserError
-from infra.hashing import digest
-from infra.integrity import folder_digests, known_digest
 from model.serving.chat import ChatFormat
 from model.serving.defaults import SamplingDefaults, sampling_defaults
 from model.serving.engine import Engine
+from model.serving.gguf_file import draft_file, gguf_file
 from model.serving.spec import CacheType, EngineKind
 
 if TYPE_CHECKING:
-    from model.architecture.config import ModelConfig
-    from model.release.gguf import Stored
-    from model.release.quantized import Unit
     from pipeline.index.spans import Sources
 
 __all__ = ["ModelManager", "Place", "Source", "Version", "prepare"]
@@ -140,7 +135,7 @@ def prepare(version: Version, place: Place) -> tuple[EngineKind, Path, ChatForma
         kind = EngineKind.OWN if unsupported(config, version.folder) else EngineKind.LLAMA
     path = version.folder
     if kind is EngineKind.LLAMA:
-        path = _gguf(version, place)
+        path = gguf_file(version.folder, version.label, place.cache)
     elif kind is EngineKind.VLLM:
         path = _checkpoint(version, place)
     return kind, path, chat_format(tokenizer), min(place.context, config.max_position_embeddings)
@@ -166,70 +161,7 @@ def drafter(version: Version, place: Place, kind: EngineKind) -> tuple[int, Path
     if reason:
         log.warning("%s: no tokens are guessed: %s", version.label, reason)
         return 0, None
-    return place.drafts, _draft_gguf(version, place) if kind is EngineKind.LLAMA else None
-
-
-def _gguf(version: Version, place: Place) -> Path:
-    """The version as a GGUF file, block by block; made once, and compared before every start.
-
-    Its weights are compared with the version's, and all of it (tokenizer and template too) with what was written then.
-    """
-    from model.release.quantized import read_units
-
-    config, stored = read_units(version.folder)
-    path = _engine_file(version, place, f"model-{_kind(stored)}.gguf")
-    return _made(version, path, config, stored)
-
-
-def _draft_gguf(version: Version, place: Place) -> Path:
-    """Likewise its layer of multi-token prediction."""
-    from model.release.gguf import DRAFTER, draft_units
-    from model.release.quantized import read_units
-
-    config, stored = read_units(version.folder, prediction=True)
-    path = _engine_file(version, place, DRAFTER.format(_kind(stored)))
-    return _made(version, path, config, draft_units(config, stored))
-
-
-def _kind(stored: Mapping[str, Unit]) -> str:
-    precisions = {unit.precision for unit in stored.values()}
-    if precisions & {"q2_k", "q3_k", "q4_0", "q4_k", "q6_k"}:
-        return "q4_0"
-    return "q8_0" if "q8_0" in precisions else "f32"
-
-
-def _engine_file(version: Version, place: Place, name: str) -> Path:
-    return place.cache / version.label.replace("/", "-") / "engine" / name
-
-
-def _made(version: Version, path: Path, config: ModelConfig, stored: Mapping[str, Stored]) -> Path:
-    from model.release.gguf import check_gguf, write_gguf
-
-    record = path.with_suffix(".sha256")
-    if path.exists():
-        try:
-            if not record.exists() or record.read_text() != _derived(version, path):
-                raise UserError("it is not what was made of this version")
-            check_gguf(path, config, stored)
-            return path
-        except Exception as error:
-            log.warning("%s: made again (%s)", path, error)
-    path.unlink(missing_ok=True)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    growing = path.with_name(f"{os.getpid()}-{path.name}")
-    try:
-        write_gguf(growing, config, stored, version.folder, name=version.label)
-        check_gguf(growing, config, stored)
-        growing.replace(path)
-        record.write_text(_derived(version, path))
-    finally:
-        growing.unlink(missing_ok=True)
-    return path
-
-
-def _derived(version: Version, path: Path) -> str:
-    """One digest over a file and all that it was made of."""
-    return digest({"file": known_digest(path), "from": folder_digests(version.folder)})
+    return place.drafts, draft_file(version.folder, version.label, place.cache) if kind is EngineKind.LLAMA else None
 
 
 def _checkpoint(version: Version, place: Place) -> Path:
