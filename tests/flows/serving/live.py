@@ -74,7 +74,7 @@ def live(
     """Serve `shelf` on a free port."""
     chosen = replace(LIMITS, **limits)
     metrics = Metrics()
-    place = Place(engine, chosen.context, chosen.concurrency, 1, cache, drafts)
+    place = Place(engine, chosen.context, chosen.concurrency, 1, cache, drafts=drafts)
     source = Source(
         lambda: shelf.wanted, shelf.fetch, lambda number: shelf.aliases.get(number, set()), lambda number: shelf.sources
     )
