@@ -17,9 +17,11 @@ from flows.commands import (
     compare,
     corpus,
     disclose,
+    export,
     models,
     recipes,
     rejects,
+    remove,
     runs,
     serve,
     servers,
@@ -37,7 +39,7 @@ __all__ = ["COMMANDS", "app", "main"]
 
 COMMANDS = {
     "Runs": (runs, recipes, corpus, rejects, trace, study),
-    "Models": (models, serve, compare, disclose),
+    "Models": (models, serve, export, compare, disclose, remove),
     "Servers and upkeep": (servers, upkeep),
 }
 """The groups of commands, by their heading in the help."""

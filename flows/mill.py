@@ -7,6 +7,7 @@ draw the form. Stages run from the flow's own thread, one after the other, in a 
 import contextlib
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Annotated, Any
 
 from prefect import flow, get_run_logger, task
@@ -17,6 +18,7 @@ from prefect.context import FlowRunContext
 from prefect.states import Completed
 from pydantic import Field
 
+from flows.browser.export import follow_champion
 from flows.recipe.changes import Changes, laid_over
 from flows.recipe.plan import State
 from flows.recipe.recipe import Recipe, load_recipe
@@ -127,6 +129,8 @@ def run_action(name: str) -> Any:
         if outcome.changed and released.promoted:
             facts = {"model": released.model, "version": released.version, "run": session.run_id}
             notify(Topic.PROMOTED, outcome.message, facts | links_of(session.record), get_run_logger().warning)
+        if released.promoted and (folder := session.recipe.registry.browser):
+            session.display.note(follow_champion(session.settings, released.model, released.version, Path(folder)))
     return Completed(message=outcome.message, name="Completed" if outcome.changed else "Cached")
 
 
@@ -140,9 +144,21 @@ def _run_family(recipe: Recipe, family: Family) -> None:
         for item in session.plan.values():
             if item.stage.family is family:
                 _run(run_stage, item.stage.name, item.job.identity)
+        if family is Family.CORPUS:
+            _audit_removals(session)
         if family is Family.RELEASE and recipe.has("export"):
             for action in ACTIONS:
                 _run(run_action, action)
+
+
+def _audit_removals(session: Session) -> None:
+    """Say what became of requests for removal, where there are any, once their run has made its shards."""
+    if not session.plan["extract"].job.config["removed"] or session.record.stages["shards"].state != "made":
+        return
+    from flows.registry.removal_audit import audit_removals, write_audit  # with datatrove, which takes its time
+
+    audit = audit_removals(session.store, session.record)
+    session.display.note(f"{audit.told}; {write_audit(session.store, audit)}")
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ from flows.registry.names import parse_name, registered_version, resolve
 from infra.errors import UserError
 from infra.settings import Settings
 from infra.units import size
-from model.release.footprint import CELLS, CacheType, DeviceFile, Footprint, Processor, read_device_file
+from model.release.footprint import CELLS, CacheType, DeviceFile, Footprint, Processor, model_files, read_device_file
 
 __all__ = ["Device", "Fit", "device_files", "fits"]
 
@@ -54,7 +54,7 @@ def device_files(settings: Settings, model: str) -> list[DeviceFile]:
     if path.is_file():
         return [read_device_file(path)]
     folder = path if path.is_dir() else _export_folder(settings, model)
-    found = sorted({*folder.glob("*.gguf"), *folder.glob("gguf/*.gguf")})
+    found = model_files(folder) + model_files(folder / "gguf")
     if not found:
         raise UserError(f"{folder}: no GGUF file; export the model with export.gguf: true")
     return sorted(map(read_device_file, found), key=lambda file: -file.weights)

@@ -20,7 +20,16 @@ from infra.errors import UserError
 if TYPE_CHECKING:
     from gguf import GGUFReader
 
-__all__ = ["TOLERANCE", "CacheType", "DeviceFile", "Footprint", "Processor", "read_device_file"]
+__all__ = [
+    "TOLERANCE",
+    "CacheType",
+    "DeviceFile",
+    "Footprint",
+    "Processor",
+    "model_files",
+    "precision_of",
+    "read_device_file",
+]
 
 TOLERANCE = (0.05, 0.25)
 """Shares by which a measured peak may be above and below the estimate, which counts buffers that are seldom filled."""
@@ -30,6 +39,8 @@ GRAPH = 6_000_000
 """and of code and graphs that llama.cpp touches with any model (measured)."""
 VOCABULARY_ENTRY = 230
 """Bytes per token and per merge: 218 to 245 in llama.cpp for vocabularies of 4 k to 152 k tokens (measured)."""
+DRAFTER = "-mtp-"
+"""In the names of files that `export` writes beside the model's (``model-mtp-q8_0.gguf``)."""
 CELLS = 256
 """llama.cpp's cache has a multiple of so many tokens."""
 ROWS = 512
@@ -106,8 +117,8 @@ class DeviceFile:
 
     @property
     def precision(self) -> str:
-        """``q4_0`` of ``model-q4_0.gguf``."""
-        return self.path.stem.rpartition("-")[2]
+        """See `precision_of`."""
+        return precision_of(self.path)
 
     def footprint(
         self,
@@ -138,6 +149,16 @@ class DeviceFile:
             else:
                 most = middle - 1
         return min(least * CELLS, self.context)
+
+
+def model_files(folder: Path) -> list[Path]:
+    """The GGUF files of whole models in a folder: not those that only guess tokens for one of them."""
+    return sorted(path for path in folder.glob("*.gguf") if DRAFTER not in path.name)
+
+
+def precision_of(path: Path) -> str:
+    """``q4_0`` of ``model-q4_0.gguf``."""
+    return path.stem.rpartition("-")[2]
 
 
 def read_device_file(path: Path) -> DeviceFile:
