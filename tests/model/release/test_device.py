@@ -49,7 +49,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def wide(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A wider one that knows nothing, and whose cache may have 8 bits."""
     folder = tmp_path_factory.mktemp("wide")
-    model = tiny_model(**WIDTHS, intermediate_size=256, moe_intermediate_size=64, vocab_size=words().get_vocab_size())
+    model = tiny_model(**WIDTHS, moe_intermediate_size=64, vocab_size=words().get_vocab_size())
     return {kind: _written(model, save_tokenizer(folder / "tokenizer"), folder, kind) for kind in KINDS}
 
 
