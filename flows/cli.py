@@ -21,6 +21,7 @@ from flows.commands import (
     models,
     recipes,
     rejects,
+    remove,
     runs,
     serve,
     servers,
@@ -38,7 +39,7 @@ __all__ = ["COMMANDS", "app", "main"]
 
 COMMANDS = {
     "Runs": (runs, recipes, corpus, rejects, trace, study),
-    "Models": (models, serve, export, compare, disclose),
+    "Models": (models, serve, export, compare, disclose, remove),
     "Servers and upkeep": (servers, upkeep),
 }
 """The groups of commands, by their heading in the help."""

@@ -2,9 +2,10 @@
 
 Artifact: ``hf/`` (full precision, for transformers and what loads its checkpoints), ``compressed/`` (the served
 precision as compressed-tensors, for vLLM and SGLang), ``w8a8/`` and ``llmcompressor/`` (by choice of `quantize`: with
-8-bit activations; quantized by that library), ``gguf/`` (full, 8 and 4 bits, for llama.cpp), ``model/`` (what MLflow
-registers and serves: one of the quantized models), ``MODEL_CARD.md`` and ``export.json``, which also says what was left
-out and why, and how closely llama.cpp agrees. Every GGUF file is read back and compared; llama.cpp itself computes
+8-bit activations; quantized by that library), ``gguf/`` (full, 8 and 4 bits, for llama.cpp; the layer of multi-token
+prediction, which guesses for all three, in a file of its own), ``model/`` (what MLflow registers and serves: one of the
+quantized models), ``MODEL_CARD.md`` and ``export.json``, which also says what was left out and why, and how closely
+llama.cpp agrees. Every GGUF file is read back and compared; llama.cpp itself computes
 prompts with the full one, and must find our probabilities and our tokens.
 """
 
@@ -74,6 +75,8 @@ def export(config: ExportConfig, inputs: Mapping[str, Path], out_dir: Path) -> E
         events.note(f"no GGUF files: {reason}")
     else:
         verified["llama.cpp"], speeds = _write_ggufs(config, checkpoint, quantized, tokenizer, out_dir / "gguf")
+        if reason := _write_drafter(config, checkpoint, quantized, tokenizer, out_dir / "gguf"):
+            left_out["drafts"] = reason
     files = {
         path.relative_to(out_dir).as_posix(): path.stat().st_size
         for path in sorted(out_dir.rglob("*"))
@@ -134,13 +137,39 @@ def _write_ggufs(
     return agreed, speeds
 
 
+def _write_drafter(
+    config: ExportConfig, checkpoint: Path, quantized: Path, tokenizer: Path, folder: Path
+) -> str | None:
+    """Write and check what guesses tokens for llama.cpp, in 8 bits; why there is none, where the model has more to it
+    than llama.cpp can guess with."""
+    from model.architecture.checkpoint import load_config, load_model
+    from model.release.gguf import DRAFTER, check_gguf, draft_units, undraftable, write_gguf
+    from model.release.quantized import read_units
+    from model.release.verify import check_drafts
+    from pipeline.tokens.chat import read_tokenizer
+
+    whole = load_config(checkpoint)
+    if not whole.num_nextn_predict_layers:
+        return None
+    if reason := undraftable(whole):
+        return reason
+    path, stored = folder / DRAFTER.format("q8_0"), read_units(quantized / "int8", prediction=True)[1]
+    write_gguf(path, whole, draft_units(whole, stored), tokenizer, name=config.title)
+    check_gguf(path, whole, draft_units(whole, stored))
+    check_drafts(folder / "model-q8_0.gguf", path, load_model(checkpoint), read_tokenizer(tokenizer))
+    return None
+
+
 def _copy(source: Path, target: Path, tokenizer: Path, config: ExportConfig) -> None:
     """A model folder, with the tokenizer of the run, and with how it is sampled where the recipe says so."""
     from model.architecture.checkpoint import GENERATION, TOKENIZER_FILES, write_json
+    from model.release.quantized import PREDICTION
 
     target.mkdir(parents=True, exist_ok=True)
     for name in ("config.json", GENERATION, "model.safetensors"):
         shutil.copyfile(source / name, target / name)
+    if (source / PREDICTION).exists():
+        shutil.copyfile(source / PREDICTION, target / PREDICTION)
     if sampled := _sampled(config):
         write_json(target / GENERATION, json.loads((target / GENERATION).read_text(encoding="utf-8")) | sampled)
     for name in TOKENIZER_FILES:

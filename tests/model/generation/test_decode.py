@@ -8,7 +8,8 @@ import torch
 from model.architecture.cache import KVCache
 from model.architecture.config import Family
 from model.generation import decode
-from model.generation.decode import Decoder, Past
+from model.generation.decode import Decoder
+from model.generation.past import Past
 from tests.model.conftest import tiny_model
 
 VARIANTS: dict[str, tuple[Family, dict[str, object]]] = {
