@@ -29,6 +29,7 @@ __all__ = [
     "ShardsConfig",
     "Source",
     "Stated",
+    "SubtitlesSource",
     "TokenizerConfig",
     "WebSource",
     "WikiSource",
@@ -254,6 +255,22 @@ class ParquetSource(Stated):
     """Least characters of text; shorter rows are rejected."""
 
 
+class SubtitlesSource(Stated):
+    """Subtitles and captions (SubRip, WebVTT), plain or compressed: what is said, a document per file."""
+
+    kind: Literal["subtitles"] = "subtitles"
+    profile: Annotated[Profile, Added] = Profile.DIALOGUE
+    """What the text is, for the rules of later stages."""
+    paths: ExternalPaths = Field(min_length=1)
+    """Files, folders, globs or addresses."""
+    sounds: bool = False
+    """Keep descriptions of sounds ([door closes], ♪) and other remarks in brackets."""
+    pause: float = Field(4.0, gt=0)
+    """Seconds of silence that begin a paragraph."""
+    min_characters: int = Field(200, ge=1)
+    """Least characters of text; shorter files are rejected."""
+
+
 class DatasetSource(Stated):
     """A data set in a folder as the Hugging Face Hub keeps them: Parquet, Arrow, JSON lines or CSV files by split."""
 
@@ -277,7 +294,7 @@ class DatasetSource(Stated):
 
 
 Source = Annotated[
-    WebSource | WikiSource | BookSource | CodeSource | JsonlSource | ParquetSource | DatasetSource,
+    WebSource | WikiSource | BookSource | CodeSource | JsonlSource | ParquetSource | SubtitlesSource | DatasetSource,
     Field(discriminator="kind"),
 ]
 """Where documents come from; `kind` says what the files are."""
