@@ -33,6 +33,8 @@ MOST = 1.3
 """Times its own cost that a night may cost: the pass mark."""
 COPIED = 0.1
 """Share of a night's pages that the next night brings again."""
+CHARACTERS = 4000
+"""Of a piece of a book."""
 STAGES = ("extract", "clean", "dedup", "decontaminate", "shards")
 
 
@@ -46,31 +48,43 @@ def members(path: Path) -> Iterator[bytes]:
         data = decoder.unused_data
 
 
+def chapters(text: str) -> Iterator[str]:
+    """A book in pieces of some thousand characters, at the ends of paragraphs."""
+    held: list[str] = []
+    for paragraph in text.split("\n\n"):
+        held.append(paragraph)
+        if sum(map(len, held)) >= CHARACTERS:
+            yield "\n\n".join(held)
+            held = []
+
+
+def _write(path: Path, texts: list[str]) -> None:
+    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts), encoding="utf-8")
+
+
 def deal_out(folder: Path, raw: Path, nights: int, quick: bool) -> None:
-    """Write the nights' files, `web/night-00.warc.gz` and `book/night-00.txt` and so on, all of about one size, and
+    """Write the nights' files, `web/night-00.warc.gz` and `book/night-00.jsonl` and so on, all of about one size, and
     those of one night more that brings next to nothing: what it costs is what processes take to start."""
     crawls = sorted((folder / "web").glob("*.warc.gz"))[: 2 if quick else None]
     records = [record for crawl in crawls for record in members(crawl)]
     books = sorted((folder / "book").glob("*.txt"))[: 4 if quick else None]
-    paragraphs = [text for book in books for text in book.read_text(encoding="utf-8").split("\n\n")]
+    texts = [text for book in books for text in chapters(book.read_text(encoding="utf-8"))]
     for name in ("web", "book"):
         (raw / name).mkdir(parents=True)
     for night in range(nights):
         own, before = records[night::nights], records[night - 1 :: nights] if night else []
         copies = before[: int(COPIED * len(before))]
         (raw / "web" / f"night-{night:02d}.warc.gz").write_bytes(b"".join([*own, *copies]))
-        begin, end = (len(paragraphs) * each // nights for each in (night, night + 1))
-        text = "\n\n".join(paragraphs[begin:end])
-        (raw / "book" / f"night-{night:02d}.txt").write_text(text, encoding="utf-8")
+        _write(raw / "book" / f"night-{night:02d}.jsonl", texts[night::nights])
     (raw / "web" / f"night-{nights:02d}.warc.gz").write_bytes(b"".join(records[:: max(1, len(records) // 30)]))
-    (raw / "book" / f"night-{nights:02d}.txt").write_text("\n\n".join(paragraphs[:200]), encoding="utf-8")
+    _write(raw / "book" / f"night-{nights:02d}.jsonl", texts[:20])
 
 
 def recipe_of(raw: Path, nights: list[int], tokenizer: str | None, keep: bool) -> dict[str, Any]:
     """The recipe over some nights' files."""
     sources = {
-        name: {"kind": name, "paths": [str(raw / name / f"night-{night:02d}.{end}") for night in nights]}
-        for name, end in (("web", "warc.gz"), ("book", "txt"))
+        name: {"kind": kind, "paths": [str(raw / name / f"night-{night:02d}.{end}") for night in nights]}
+        for name, kind, end in (("web", "web", "warc.gz"), ("book", "jsonl", "jsonl"))
     }
     tasks = [{"name": "chain_sum", "options": {"max_terms": 3}}]
     return {

@@ -73,8 +73,8 @@ def _copies(store: Store, before: Mapping[str, Manifest], after: Mapping[str, Ma
     found: Counter[tuple[str, str]] = Counter()
     if not isinstance(store, LocalStore) or "dedup" not in before or "dedup" not in after:
         return found  # on S3 the artifacts would have to be fetched
-    new = _rows(store, after["extract"], before["extract"], "documents").keys()
-    new -= _rows(store, before["extract"], after["extract"], "documents").keys()
+    there = set(_rows(store, before["extract"], after["extract"], "documents"))
+    new = set(_rows(store, after["extract"], before["extract"], "documents")) - there
     gone = _rows(store, after["dedup"], before["dedup"], "rejects")
     for name in _rows(store, before["dedup"], after["dedup"], "rejects"):
         gone.pop(name, None)
