@@ -10,7 +10,7 @@ from __future__ import annotations
 import gzip
 import json
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,7 +28,7 @@ from pipeline.tasks.documents import SCHEMA
 from pipeline.tokens.shards import shards
 from pipeline.tokens.tokenizer import tokenizer
 
-__all__ = ["LAPTOP", "QUICK", "Scale", "make_model", "model_of"]
+__all__ = ["LAPTOP", "QUICK", "Scale", "make_model", "make_text", "model_of"]
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,14 @@ QUICK = Scale(source_bytes=80_000, steps=8, batch=4, length=128, vocabulary=512,
 
 def make_model(scale: Scale, root: Path, say: Callable[[str], None]) -> dict[str, Path]:
     """Artifacts by stage name; ``model`` is the trained checkpoint's."""
-    made = {name: root / name for name in ("reasoning", "decontaminate", "tokenizer", "shards", "model")}
+    made = make_text(scale, root, say) | {"model": root / "model"}
+    _make({"model": lambda: pretrain(_training(scale), made, made["model"])}, made, say)
+    return made
+
+
+def make_text(scale: Scale, root: Path, say: Callable[[str], None]) -> dict[str, Path]:
+    """The same without a model."""
+    made = {name: root / name for name in ("reasoning", "decontaminate", "tokenizer", "shards")}
     task = ReasoningTask(name="chain_sum", options={"min_terms": 2, "max_terms": 3, "min_digits": 1, "max_digits": 2})
     stages: dict[str, Callable[[], object]] = {
         "reasoning": lambda: reasoning(
@@ -66,8 +73,13 @@ def make_model(scale: Scale, root: Path, say: Callable[[str], None]) -> dict[str
         "shards": lambda: shards(
             ShardsConfig(sequence_length=scale.length, validation_fraction=0.06), made, made["shards"]
         ),
-        "model": lambda: pretrain(_training(scale), made, made["model"]),
     }
+    _make(stages, made, say)
+    return made
+
+
+def _make(stages: Mapping[str, Callable[[], object]], made: Mapping[str, Path], say: Callable[[str], None]) -> None:
+    """Those whose artifact is not there yet."""
     for name, stage in stages.items():
         if (made[name] / "done").exists():
             continue
@@ -76,7 +88,6 @@ def make_model(scale: Scale, root: Path, say: Callable[[str], None]) -> dict[str
         stage()
         (made[name] / "done").touch()
         say(f"{name}: {time.monotonic() - started:.0f} s")
-    return made
 
 
 def model_of(artifact: Path) -> dict[str, Path]:

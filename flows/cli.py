@@ -17,6 +17,7 @@ from flows.commands import (
     compare,
     corpus,
     disclose,
+    export,
     models,
     recipes,
     rejects,
@@ -37,7 +38,7 @@ __all__ = ["COMMANDS", "app", "main"]
 
 COMMANDS = {
     "Runs": (runs, recipes, corpus, rejects, trace, study),
-    "Models": (models, serve, compare, disclose),
+    "Models": (models, serve, export, compare, disclose),
     "Servers and upkeep": (servers, upkeep),
 }
 """The groups of commands, by their heading in the help."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from infra.section import Added, Section
 from model.architecture.config import ModelConfig
@@ -239,6 +239,27 @@ class PruneConfig(Section):
     heal_learning_rate: float = Field(3e-4, gt=0)
     """Peak learning rate of these steps, which falls along a cosine."""
 
+    def architecture(self, config: ModelConfig) -> ModelConfig:
+        """That of a model without the share of its experts, rounded to whole ones of each group, and without
+        multi-token prediction.
+
+        Raises:
+            ValueError: it has no experts, none would go, or a token could no longer pass as many as before.
+        """
+        if not config.moe_layers:
+            raise ValueError("quantize.prune: the model has no experts to take out; set quantize.prune.share to 0")
+        group = config.n_routed_experts // config.n_group
+        left = (group - round(self.share * group)) * config.n_group
+        what = f"quantize.prune.share {self.share:g}"
+        if left == config.n_routed_experts:
+            raise ValueError(f"{what} takes out none of {group} experts; set at least {1 / group:g}")
+        try:
+            changes = {"n_routed_experts": left, "num_nextn_predict_layers": 0}
+            return ModelConfig.model_validate(config.model_dump() | changes)
+        except ValidationError as error:
+            reason = str(error.errors()[0]["msg"]).removeprefix("Value error, ")
+            raise ValueError(f"{what} leaves {left} of {config.n_routed_experts} experts: {reason}; set less") from None
+
 
 class QuantizeConfig(Section):
     """Post-training quantization of the weights: GPTQ (arXiv 2210.17323), calibrated layer by layer.
@@ -288,6 +309,10 @@ class QuantizeConfig(Section):
     prune: Annotated[PruneConfig, Added] = PruneConfig()
     """Routed experts to take out first. All that is quantized and exported is then the pruned model; divergence and
     tasks solved are still measured against the whole one."""
+    min_token_count: Annotated[int, Added] = Field(0, ge=0)
+    """Drop the tokens that stand fewer times than this in the training rows, with their rows of embedding and output
+    layer; 0 keeps all. Single bytes and control tokens stay, so any text can still be written, of rarer words in
+    smaller pieces. For a tokenizer that was adopted and knows more than the domain."""
     llmcompressor: Annotated[str, Added] = Field("", pattern=r"^[0-9A-Za-z.+]*$")
     """Version of llmcompressor that makes one model more, `llmcompressor`, of the same make-up and rows as int4, with
     embeddings in 16 bits; in a separate environment, whose Python DEEPMILL_LLMCOMPRESSOR names. None when empty."""

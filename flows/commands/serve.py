@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 from rich.console import Console
@@ -17,6 +18,8 @@ from infra.errors import UserError
 
 if TYPE_CHECKING:
     from flows.serving.model_manager import ModelManager
+
+Choice = TypeVar("Choice", bound=StrEnum)
 
 
 @app.command()
@@ -35,6 +38,9 @@ def serve(
     seconds: Annotated[float, typer.Option(min=1, help="Most time of a request.")] = 300.0,
     client_seconds: Annotated[float, typer.Option(min=1, help="Most silence of a client.")] = 20.0,
     threads: Annotated[int, typer.Option(min=0, help="Threads of the engine; 0 takes one per core.")] = 0,
+    cache_type: Annotated[
+        str, typer.Option(help="Keys and values of tokens already seen: auto, or q8_0, in 8 bits (llama, own).")
+    ] = "auto",
     poll_seconds: Annotated[float, typer.Option(min=0.1, help="How often the alias is looked up.")] = 5.0,
     keys_file: Annotated[
         Path | None,
@@ -49,12 +55,10 @@ def serve(
     from flows.serving.server import LOOPBACK, listen
     from flows.serving.server import serve as run
     from flows.serving.sources import find_source
-    from model.serving.spec import EngineKind
+    from model.serving.spec import CacheType, EngineKind
 
-    try:
-        kind = EngineKind(engine)
-    except ValueError:
-        raise UserError(f"--engine {engine}: there are {', '.join(EngineKind)}") from None
+    kind = _one_of(EngineKind, "--engine", engine)
+    kept = _one_of(CacheType, "--cache-type", cache_type)
     keys = given_keys(keys_file)
     if host not in LOOPBACK and not keys:
         raise UserError(f"--host {host}: anyone could use the model; set {KEYS} or --keys-file first")
@@ -73,7 +77,7 @@ def serve(
     metrics = Metrics()
     cores = len(os.sched_getaffinity(0))
     manager = ModelManager(
-        source, Place(kind, context, concurrency, threads or cores, cache), metrics, poll_seconds=poll_seconds
+        source, Place(kind, context, concurrency, threads or cores, cache, kept), metrics, poll_seconds=poll_seconds
     )
     listener = listen(host, port)
     key_file = cache / "api-key"
@@ -92,6 +96,14 @@ def serve(
         console.print(f"[dim]{escape(client)}[/]", soft_wrap=True)
 
     run(manager, limits, metrics, listener, keys=keys or [made], names=_names(host), origins=_origins(), ready=ready)
+
+
+def _one_of(choices: type[Choice], option: str, given: str) -> Choice:
+    """The choice that an option names; UserError where there is none of that name."""
+    try:
+        return choices(given)
+    except ValueError:
+        raise UserError(f"{option} {given}: there are {', '.join(choices)}") from None
 
 
 def _names(host: str) -> list[str]:

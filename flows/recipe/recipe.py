@@ -171,6 +171,13 @@ class Recipe(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _experts_are_left(self) -> Recipe:
+        """Likewise what pruning would be refused for."""
+        if self.quantize and self.quantize.prune.share and self.pretrain and not self.start:
+            self.quantize.prune.architecture(self.pretrain.model)
+        return self
+
     def has(self, stage: str) -> bool:
         """Whether the recipe has this stage: its section is not null."""
         return getattr(self, stage) is not None

@@ -10,10 +10,13 @@ __all__ = ["DisclosureConfig", "PromoteConfig", "RegistryConfig"]
 
 
 class RegistryConfig(Section):
-    """How the released model is named."""
+    """How the released model is named, and what follows it."""
 
     model: str = Field("", pattern=r"^[^/:]*$")
     """Name in MLflow's registry; ``deepmill-`` and the recipe's name when empty."""
+    browser: str = ""
+    """A folder that gets each champion that a run makes as a page that runs it in a browser, as `deepmill export
+    --browser` writes it; none when empty."""
 
 
 class PromoteConfig(Section):

@@ -102,7 +102,7 @@ def register_version(session: Session) -> Outcome:
 def _create_version(session: Session, client: MlflowClient, name: str, manifest: Manifest) -> str:
     import mlflow
 
-    from model.release.serving_spec import pyfunc_spec
+    from model.release.serving_spec import log_pyfunc
 
     folder = session.store.verified("export", manifest.identity)
     ids = session.mlflow.ids
@@ -114,7 +114,7 @@ def _create_version(session: Session, client: MlflowClient, name: str, manifest:
     # Not within `start_run`: there, log_model asks for the history of every metric of the run, one request each.
     parameters = client.get_run(run_id).data.params
     model = client.create_logged_model(ids["experiment_id"], name=name, source_run_id=run_id, params=parameters)
-    info = mlflow.pyfunc.log_model(name=name, model_id=model.model_id, **pyfunc_spec(folder / "model"))
+    info = log_pyfunc(name, folder / "model", model.model_id)
     client.log_outputs(run_id, [mlflow.entities.LoggedModelOutput(model.model_id, step=0)])
     files = logged_digests(client.get_logged_model(info.model_id).artifact_location, session.settings, name)
     weights = _compare(name, files, manifest)

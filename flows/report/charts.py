@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from html import escape
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import matplotlib as mpl
@@ -24,7 +25,19 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 from flows.run.run_view import Point
 from infra.units import count, decimal, percent, printable, shorten, size
 
-__all__ = ["Node", "bars", "group_bars", "heat_map", "intervals", "lineage", "lines", "scatter", "stacks"]
+__all__ = [
+    "Node",
+    "bars",
+    "curves",
+    "group_bars",
+    "heat_map",
+    "intervals",
+    "lineage",
+    "lines",
+    "scatter",
+    "stacks",
+    "standalone",
+]
 
 SERIES = tuple(f"#0000{number}" for number in range(11, 19))
 INK, MUTED, GRID = "#000001", "#000002", "#000003"
@@ -163,6 +176,34 @@ def lines(
         if len(drawn) > 1:
             figure.legend(loc="outside upper left", ncols=min(len(drawn), 4))
     return result[0]
+
+
+def curves(name: str, series: Mapping[str, Sequence[Point]], *, label: str, x_label: str, y_label: str) -> str:
+    """Measured points of two quantities, those of a series joined."""
+    with _figure(2.8, name, label) as (figure, result):
+        axes = figure.subplots()
+        for key, points in series.items():
+            axes.plot([x for x, _ in points], [y for _, y in points], label=shorten(key, 30), marker="o", markersize=5)
+        axes.set_xlabel(printable(x_label))
+        axes.set_ylabel(printable(y_label))
+        axes.set_xlim(left=0)
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        _form(axes, decimal)
+        figure.legend(loc="outside upper left", ncols=min(len(series), 4))
+    return result[0]
+
+
+def standalone(chart: str) -> str:
+    """A chart as a file of its own, in the colours of a light page."""
+    styles = "".join(f"--{name}:{colour};" for name, colour in _colours().items())
+    size = f'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" style="{styles}'
+    return chart.replace("<svg ", f'<svg {size}background:#fff;font-family:sans-serif" ', 1) + "\n"
+
+
+def _colours() -> dict[str, str]:
+    """Of the report's style sheet, the first given."""
+    sheet = (Path(__file__).parent / "templates" / "report.css").read_text(encoding="utf-8")
+    return dict(reversed(re.findall(r"--([\w-]+): (#\w+)", sheet)))
 
 
 def bars(name: str, rows: Sequence[tuple[str, float]], *, label: str, form: Form = count) -> str:

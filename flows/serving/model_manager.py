@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import shutil
 from collections.abc import AsyncIterator, Callable, Collection
 from dataclasses import dataclass, field
@@ -20,12 +19,11 @@ from typing import TYPE_CHECKING, Any
 from flows.serving.errors import ApiError
 from flows.serving.metrics import Metrics
 from infra.errors import DeepmillError, UserError
-from infra.hashing import digest
-from infra.integrity import folder_digests, known_digest
 from model.serving.chat import ChatFormat
 from model.serving.defaults import SamplingDefaults, sampling_defaults
 from model.serving.engine import Engine
-from model.serving.spec import EngineKind
+from model.serving.gguf_file import gguf_file
+from model.serving.spec import CacheType, EngineKind
 
 if TYPE_CHECKING:
     from pipeline.index.spans import Sources
@@ -78,6 +76,8 @@ class Place:
     threads: int
     cache: Path
     """Folder for files that engines read and that are made from a version."""
+    keys_and_values: CacheType = CacheType.AUTO
+    """How engines keep those of the tokens already seen."""
 
 
 @dataclass
@@ -131,49 +131,10 @@ def prepare(version: Version, place: Place) -> tuple[EngineKind, Path, ChatForma
         kind = EngineKind.OWN if unsupported(config, version.folder) else EngineKind.LLAMA
     path = version.folder
     if kind is EngineKind.LLAMA:
-        path = _gguf(version, place)
+        path = gguf_file(version.folder, version.label, place.cache)
     elif kind is EngineKind.VLLM:
         path = _checkpoint(version, place)
     return kind, path, chat_format(tokenizer), min(place.context, config.max_position_embeddings)
-
-
-def _gguf(version: Version, place: Place) -> Path:
-    """The version as a GGUF file, block by block; made once, and compared before every start.
-
-    Its weights are compared with the version's, and all of it (tokenizer and template too) with what was written then.
-    """
-    from model.release.gguf import check_gguf, write_gguf
-    from model.release.quantized import read_units
-
-    config, stored = read_units(version.folder)
-    precisions = {unit.precision for unit in stored.values()}
-    kind = "q4_0" if precisions & {"q4_0", "q3_k", "q6_k"} else "q8_0" if "q8_0" in precisions else "f32"
-    path = place.cache / version.label.replace("/", "-") / "engine" / f"model-{kind}.gguf"
-    record = path.with_suffix(".sha256")
-    if path.exists():
-        try:
-            if not record.exists() or record.read_text() != _derived(version, path):
-                raise UserError("it is not what was made of this version")
-            check_gguf(path, config, stored)
-            return path
-        except Exception as error:
-            log.warning("%s: made again (%s)", path, error)
-    shutil.rmtree(path.parent, ignore_errors=True)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    growing = path.with_name(f"{os.getpid()}-{kind}.gguf")
-    try:
-        write_gguf(growing, config, stored, version.folder, name=version.label)
-        check_gguf(growing, config, stored)
-        growing.replace(path)
-        record.write_text(_derived(version, path))
-    finally:
-        growing.unlink(missing_ok=True)
-    return path
-
-
-def _derived(version: Version, path: Path) -> str:
-    """One digest over a file and all that it was made of."""
-    return digest({"file": known_digest(path), "from": folder_digests(version.folder)})
 
 
 def _checkpoint(version: Version, place: Place) -> Path:
@@ -215,7 +176,9 @@ class ModelManager:
         version = await asyncio.to_thread(self._source.fetch, number)
         defaults = await asyncio.to_thread(sampling_defaults, version.folder)
         kind, path, chat, context = await asyncio.to_thread(prepare, version, self._place)
-        engine = await Engine.start(kind, path, context=context, slots=self._place.slots, threads=self._place.threads)
+        place = self._place
+        limits = {"context": context, "slots": place.slots, "threads": place.threads}
+        engine = await Engine.start(kind, path, **limits, cache=place.keys_and_values)
         served = Served(version, engine, chat, context, defaults)
         served.sources = await asyncio.to_thread(self._source.sources, number)
         with contextlib.suppress(Exception):  # `_look` says so when the registry does not answer

@@ -27,6 +27,7 @@ __all__ = [
     "UnderCalibrated",
     "checkpoint_of",
     "read_quantization",
+    "tokenizer_of",
 ]
 
 QUANTIZATION = "quantization.json"
@@ -34,7 +35,9 @@ EXPORT = "export.json"
 WHOLE = "f32"
 """What the unquantized model is called among the precisions."""
 PRUNED = "pruned"
-"""What it is called without the experts that were taken out, and its folder."""
+"""What it is called without the experts that were taken out."""
+CHECKPOINT, TOKENIZER = "checkpoint", "tokenizer"
+"""Folders of the model in 32 bits and of its tokenizer, where they are others than those that `quantize` was given."""
 
 
 class QuantizeMetrics(StageMetrics):
@@ -42,7 +45,7 @@ class QuantizeMetrics(StageMetrics):
 
     calibration_tokens: int | None = None
     parameters: int | None = None
-    """Of the pruned model, where there is one."""
+    """Of the pruned or trimmed model, where there is one."""
     routed_experts: int | None = None
     """Left in each of its layers."""
 
@@ -180,6 +183,8 @@ class Quantization(Facts):
     held_out_tokens: dict[str, int] = Field(default_factory=dict)
     parameters: int | None = None
     pruning: Pruning | None = None
+    vocabulary: int | None = None
+    """Tokens that are left, where it was trimmed."""
     precisions: dict[str, PrecisionFacts] = Field(default_factory=dict)
     """By name, `f32` among them: the original."""
     w8a8: PrecisionFacts | None = None
@@ -211,8 +216,13 @@ class ExportFacts(Facts):
 
 
 def checkpoint_of(model: Path, quantized: Path) -> Path:
-    """The checkpoint in 32 bits that the quantized models were made of: that of `model`, unless it was pruned."""
-    return quantized / PRUNED if (quantized / PRUNED).is_dir() else model / "model"
+    """The checkpoint in 32 bits that the quantized models were made of: that of `model`, unless it was made smaller."""
+    return quantized / CHECKPOINT if (quantized / CHECKPOINT).is_dir() else model / "model"
+
+
+def tokenizer_of(tokenizer: Path, quantized: Path) -> Path:
+    """The tokenizer of the quantized models: that of the artifact `tokenizer`, unless its vocabulary was trimmed."""
+    return quantized / TOKENIZER if (quantized / TOKENIZER).is_dir() else tokenizer
 
 
 def read_quantization(folder: Path) -> Quantization:

@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from model.architecture.attention import LatentAttention, MultiHeadAttention, RMSNorm
-from model.architecture.cache import KVCache
+from model.architecture.cache import KVCache, rounded, whole
 from model.architecture.moe import FeedForward, MixtureOfExperts
 from model.architecture.rotary import rotary_tables
 from model.architecture.transformer import Layer, Transformer
@@ -33,7 +33,8 @@ __all__ = ["Decoder", "Past"]
 class Past:
     """What rows that grow in step have seen: their last tokens share a slot, shorter rows begin later.
 
-    The parts of a layer are those of `KVCache`, as [B, G, slots, x], their rotary pairs side by side.
+    The parts of a layer are those of `KVCache`, as [B, G, slots, x], their rotary pairs side by side; in 8 bits where
+    they are there.
     """
 
     def __init__(self, model: Transformer, cache: KVCache, rows_B: Tensor, capacity: int) -> None:
@@ -44,10 +45,11 @@ class Past:
         """The slot of each row's first token."""
         from_BS = (torch.arange(self.seen, device=rows_B.device) - self.first_B[:, None]).clamp(min=0)
         turned = config.qk_rope_head_dim if config.has_latent_attention else config.head_width
+        self.in_8_bits = cache.in_8_bits
         self.layers: list[list[Tensor]] = []
         for parts in cache.layers[: config.num_hidden_layers]:
             self.layers.append([])
-            for number, part in enumerate(parts):
+            for number, part in enumerate(whole(parts, in_8_bits=self.in_8_bits)):
                 old_BSGx = part[rows_B[:, None], from_BS]
                 if old_BSGx.dim() == 3:
                     old_BSGx = old_BSGx[:, :, None]
@@ -58,7 +60,7 @@ class Past:
                     filled_BSGx[..., -turned:] = _paired(old_BSGx[..., -turned:])
                 else:
                     filled_BSGx.copy_(old_BSGx)
-                self.layers[-1].append(new_BGSx)
+                self.layers[-1] += rounded(new_BGSx) if self.in_8_bits else [new_BGSx]
         # (cosine, sine) as one complex number: turning a pair is a multiplication
         self.turns_Sr = torch.complex(
             *(table[0] for table in rotary_tables(torch.arange(capacity, device=rows_B.device)[None], config))
@@ -73,7 +75,8 @@ class Past:
         if bool(self.first_B.any()):
             some = self.layers[0][0]
             hidden_BS = torch.arange(self.capacity, device=some.device) < self.first_B[:, None]
-            bias_BS = torch.zeros_like(hidden_BS, dtype=some.dtype).masked_fill_(hidden_BS, -torch.inf)
+            dtype = torch.float32 if self.in_8_bits else some.dtype
+            bias_BS = torch.zeros_like(hidden_BS, dtype=dtype).masked_fill_(hidden_BS, -torch.inf)
             self.bias_b1S = bias_BS.repeat_interleave(some.shape[1], dim=0)[:, None]
 
     def select(self, rows_B: Tensor) -> None:
@@ -99,10 +102,11 @@ class Past:
             x_BHR.copy_(torch.view_as_real(pairs_BHr * self.turns_B1r).flatten(-2))
 
     def store(self, layer: int, *parts_BGx: Tensor) -> list[Tensor]:
-        """Keep the new tokens' parts of a layer; the views [b, S, x] of all that was seen."""
-        for whole_BGSx, part_BGx in zip(self.layers[layer], parts_BGx, strict=True):
+        """Keep the new tokens' parts of a layer; all that was seen [b, S, x], as views unless it is in 8 bits."""
+        kept = [each for part in parts_BGx for each in rounded(part)] if self.in_8_bits else parts_BGx
+        for whole_BGSx, part_BGx in zip(self.layers[layer], kept, strict=True):
             whole_BGSx[:, :, self.seen - 1].copy_(part_BGx)
-        return [whole_bSx[:, : self.seen] for whole_bSx in self.flat[layer]]
+        return list(whole([each_bSx[:, : self.seen] for each_bSx in self.flat[layer]], in_8_bits=self.in_8_bits))
 
     def attend(self, q_bnx: Tensor, keys_bSx: Tensor, values_bSv: Tensor) -> Tensor:
         """[b, n, v]; the scale is in the queries."""

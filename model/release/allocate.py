@@ -14,6 +14,7 @@ import torch
 from gguf import QK_K
 from torch import Tensor
 
+from infra.errors import UserError
 from model.architecture.transformer import Transformer
 from model.release.calibrate import CalibrationBatch
 from model.release.divergence import Reference
@@ -73,10 +74,14 @@ def allocate(
 
     Returns:
         What each candidate costs at 4 bits (`costs`).
+
+    Raises:
+        UserError: even at their fewest bits the matrices take more than `budget`.
     """
     weights = {name: weight.numel() for name, weight in units(model).items() if plan[name] in CHOICES}
     left = budget * sum(weights.values()) - sum(_bits(plan[name]) * count for name, count in weights.items())
     free = [name for name in weights if plan[name] is Precision.Q4_0]
+    _refuse_too_few(model, plan, budget, free if k_quants else [])
     found = costs(model, batches, free)
     if k_quants:
         by_precision = {precision: _costs_at(model, found, precision) for precision in CHOICES}
@@ -89,6 +94,22 @@ def allocate(
             plan[name] = Precision.Q8_0
             left -= step * weights[name]
     return found
+
+
+def _refuse_too_few(model: Transformer, plan: Plan, budget: float, free: Sequence[str]) -> None:
+    """UserError where no choice of K-quants for the matrices of `free` keeps all of them within `budget`."""
+    weights = {name: weight for name, weight in units(model).items() if plan[name] in CHOICES}
+    fewest = {name: _bits(plan[name]) for name in weights}
+    fewest |= {name: BITS[Precision.Q2_K] for name in free if weights[name].shape[-1] % QK_K == 0}
+    least = sum(fewest[name] * weight.numel() for name, weight in weights.items())
+    least /= max(1, sum(weight.numel() for weight in weights.values()))
+    if budget >= least - 1e-6:
+        return
+    short = sorted({weights[name].shape[-1] for name in free if weights[name].shape[-1] % QK_K})
+    widths = ", ".join(map(str, short))
+    why = f"rows of {widths} weights do not divide into K-quants' blocks of {QK_K} and take 4.5" if short else ""
+    why = why or ("q2_k has no fewer" if free else "set quantize.k_quants to true, which has 2.6 and 3.4 bits as well")
+    raise UserError(f"quantize.bits {budget:g}: the matrices take {least:.2f} bits per weight at least: {why}")
 
 
 def _costs_at(model: Transformer, at_four: Mapping[str, float], precision: Precision) -> dict[str, float]:

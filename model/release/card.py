@@ -131,6 +131,11 @@ def _quantization(quantization: Quantization) -> list[tuple[str, ...]]:
 
 def _pruned(quantization: Quantization) -> Iterable[str]:
     """What was taken out of the model that all files hold."""
+    if quantization.vocabulary:
+        yield (
+            f"The vocabulary was trimmed to the {quantization.vocabulary:,} tokens that the training text uses "
+            "(`quantize.min_token_count`); other text is written in smaller pieces. Divergence was measured before."
+        )
     if found := quantization.pruning:
         healed = f"then it learned the whole model's predictions again in {found.heal_steps} steps"
         told = healed if found.healed else "nothing was learned since"

@@ -17,7 +17,15 @@ from pathlib import Path
 
 from infra import events
 from model.facts.evaluation import read_evaluation
-from model.facts.release import EXPORT, EngineAgreement, ExportFacts, ExportMetrics, checkpoint_of, read_quantization
+from model.facts.release import (
+    EXPORT,
+    EngineAgreement,
+    ExportFacts,
+    ExportMetrics,
+    checkpoint_of,
+    read_quantization,
+    tokenizer_of,
+)
 from model.sections import ExportConfig
 
 __all__ = ["export"]
@@ -38,11 +46,12 @@ def export(config: ExportConfig, inputs: Mapping[str, Path], out_dir: Path) -> E
 
     quantized = inputs["quantize"]
     checkpoint = checkpoint_of(inputs["model"], quantized)
+    tokenizer = tokenizer_of(inputs["tokenizer"], quantized)
     architecture = load_config(checkpoint)
     quantization = read_quantization(quantized)
     evaluation = read_evaluation(inputs["evaluate"])
-    _copy(checkpoint, out_dir / "hf", inputs["tokenizer"], config)
-    _copy(quantized / config.precision.value, out_dir / "model", inputs["tokenizer"], config)
+    _copy(checkpoint, out_dir / "hf", tokenizer, config)
+    _copy(quantized / config.precision.value, out_dir / "model", tokenizer, config)
     left_out: dict[str, str] = {}
     verified: dict[str, EngineAgreement] = {}
     speeds: dict[str, float] = {}
@@ -53,20 +62,18 @@ def export(config: ExportConfig, inputs: Mapping[str, Path], out_dir: Path) -> E
         write_compressed(out_dir / "model", out_dir / "compressed")
     for kind in ("w8a8", "llmcompressor"):
         if (quantized / kind).is_dir():
-            _copy(quantized / kind, out_dir / kind, inputs["tokenizer"], config)
+            _copy(quantized / kind, out_dir / kind, tokenizer, config)
     if architecture.model_type is Family.DEEPSEEK:
         for kind in ("hf", "compressed", "w8a8"):
             if (out_dir / kind).is_dir():
                 write_config(out_dir / kind)
         left_out["transformers"] = "it has no class for model_type deepseek; the files are in its layout all the same"
-    reason = unsupported(architecture, inputs["tokenizer"]) if config.gguf else "export.gguf is false"
+    reason = unsupported(architecture, tokenizer) if config.gguf else "export.gguf is false"
     if reason:
         left_out["gguf"] = reason
         events.note(f"no GGUF files: {reason}")
     else:
-        verified["llama.cpp"], speeds = _write_ggufs(
-            config, checkpoint, quantized, inputs["tokenizer"], out_dir / "gguf"
-        )
+        verified["llama.cpp"], speeds = _write_ggufs(config, checkpoint, quantized, tokenizer, out_dir / "gguf")
     files = {
         path.relative_to(out_dir).as_posix(): path.stat().st_size
         for path in sorted(out_dir.rglob("*"))

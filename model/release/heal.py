@@ -28,6 +28,7 @@ from model.training.engine import SingleEngine
 from model.training.guard import BadSteps
 from model.training.journal import Row
 from model.training.lineage import lineage
+from model.training.prepare import autocast
 from model.training.schedule import learning_rate
 from model.training.trainer import Schedule as Length
 from model.training.trainer import StepRecord, StepResult, Task, TaskState, Trainer
@@ -87,7 +88,7 @@ class Healing(Task):
         """Summed over the counted positions [n] of the part."""
         device = self.engine.device
         tokens_BT, documents_BT = part.tokens_BT.to(device), part.documents_BT.to(device)
-        with torch.no_grad():
+        with torch.no_grad(), autocast(device):
             states_nD = self.teacher.hidden(tokens_BT, documents_BT)[:, :-1][mask_Bt.to(device)]
             theirs_nV = self.teacher.lm_head(states_nD).float().log_softmax(-1)
         ours_nV = self.engine.forward(tokens_BT, documents_BT)[:, :-1][mask_Bt.to(device)].log_softmax(-1)
@@ -149,6 +150,7 @@ def heal(
     origin = lineage(config, optimizer.model_dump_json(), *identity)
     trainer = Trainer(task, engine, Length(config.heal_steps), work, origin)
     trainer.run()
+    whole.cpu()
     healed = engine.full_model()
     assert healed is not None
     return healed.requires_grad_(False), list(trainer.history.steps)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from gguf import GGUFReader
 
-__all__ = ["parameters"]
+__all__ = ["keep_in_8_bits", "parameters"]
 
+GROUP = 32
+"""Numbers that share a scale in llama.cpp's q8_0."""
 ARCHITECTURES = ("deepseek2", "llama", "qwen2", "qwen3")
 
 
@@ -30,6 +33,35 @@ def parameters(path: Path, *, context: int, slots: int, threads: int) -> object:
     chosen.cache_ram_mib = 0
     chosen.verbosity = 0
     return chosen
+
+
+def keep_in_8_bits(parameters: object, path: Path) -> None:
+    """Have llama.cpp keep keys and values of the model in `path` in 8 bits.
+
+    It takes quantized values in its flash attention alone, and latent attention keeps keys of which the values are a
+    part, so both have one type.
+
+    Raises:
+        ValueError: a head's keys do not divide into its blocks.
+    """
+    import xllamacpp
+
+    if (width := _key_width(GGUFReader(path))) % GROUP:
+        raise ValueError(f"a head has {width} numbers per key, 8 bits want a multiple of {GROUP}: --cache-type auto")
+    chosen: Any = parameters
+    chosen.cache_type_k = chosen.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_Q8_0
+    chosen.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_ENABLED
+
+
+def _key_width(reader: GGUFReader) -> int:
+    """Numbers that the cache keeps of a key of one head."""
+
+    def number(name: str) -> int:
+        field = reader.fields.get(f"{architecture}.{name}")
+        return 0 if field is None else int(field.parts[-1][0])
+
+    architecture = bytes(reader.fields["general.architecture"].parts[-1]).decode()
+    return number("attention.key_length") or number("embedding_length") // number("attention.head_count")
 
 
 def _inspect(path: Path) -> None:

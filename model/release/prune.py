@@ -14,10 +14,8 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from pydantic import ValidationError
 from torch import Tensor, nn
 
-from infra.errors import UserError
 from model.architecture.config import ModelConfig
 from model.architecture.moe import RoutedExperts
 from model.architecture.skeleton import skeleton
@@ -25,7 +23,7 @@ from model.architecture.transformer import Transformer
 from model.release.calibrate import CalibrationBatch
 from model.sections import PruneBy
 
-__all__ = ["Usage", "pruned_config", "usage", "without", "worth_keeping"]
+__all__ = ["Usage", "usage", "without", "worth_keeping"]
 
 
 @dataclass(frozen=True)
@@ -86,27 +84,6 @@ def _used(experts: RoutedExperts, x_TD: Tensor, gates_TK: Tensor, experts_TK: Te
     return Usage(*torch.tensor(columns, dtype=torch.float64).unbind(1))
 
 
-def pruned_config(config: ModelConfig, share: float) -> ModelConfig:
-    """The architecture with that share of the experts gone from each group of every layer, rounded to whole experts.
-
-    Raises:
-        UserError: it has no experts, the share removes none, or a token could no longer pass as many as before.
-    """
-    if not config.moe_layers:
-        raise UserError("quantize.prune: the model has no experts to take out; set quantize.prune.share to 0")
-    group = config.n_routed_experts // config.n_group
-    left = (group - round(share * group)) * config.n_group
-    if left == config.n_routed_experts:
-        raise UserError(f"quantize.prune.share {share:g} takes out none of {group} experts; set at least {1 / group:g}")
-    try:
-        return ModelConfig.model_validate(config.model_dump() | {"n_routed_experts": left})
-    except ValidationError as error:
-        reason = str(error.errors()[0]["msg"]).removeprefix("Value error, ")
-        raise UserError(
-            f"quantize.prune.share {share:g} leaves {left} of {config.n_routed_experts} experts: {reason}; set less"
-        ) from None
-
-
 def worth_keeping(scores_E: Tensor, left: int, groups: int = 1) -> Tensor:
     """Numbers of the `left` experts of the highest scores, as many of each group, ascending: equals go from the end."""
     order_GE = scores_E.unflatten(0, (groups, -1)).argsort(dim=1, descending=True, stable=True)
@@ -116,8 +93,12 @@ def worth_keeping(scores_E: Tensor, left: int, groups: int = 1) -> Tensor:
 
 @torch.no_grad()
 def without(model: Transformer, config: ModelConfig, kept: Mapping[int, Tensor]) -> Transformer:
-    """A model of `config` with copies of the weights of `model`, of the experts kept by layer."""
-    weights = {name: weight.clone() for name, weight in model.state_dict().items()}
+    """A model of `config` with copies of the weights of `model`, of the experts kept by layer.
+
+    Layers of multi-token prediction are left out: their experts were not looked at.
+    """
+    left_out = tuple(f"model.layers.{number}." for number in model.config.prediction_layers)
+    weights = {name: each.clone() for name, each in model.state_dict().items() if not name.startswith(left_out)}
     for layer, numbers in kept.items():
         prefix = f"model.layers.{layer}.mlp."
         for name in weights:

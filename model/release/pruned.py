@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from infra import events
+from infra.errors import UserError
 from model.architecture.checkpoint import save_model
 from model.architecture.transformer import Transformer
-from model.facts.release import PRUNED, Pruning
+from model.facts.release import CHECKPOINT, Pruning
 from model.release.calibrate import CalibrationBatch
 from model.release.heal import heal
-from model.release.prune import pruned_config, usage, without, worth_keeping
+from model.release.prune import usage, without, worth_keeping
 from model.release.quality import Judge, is_further
 from model.release.rows import kinds_of_rows
 from model.sections import QuantizeConfig
@@ -33,14 +34,18 @@ def write_pruned(
     judge: Judge,
     out_dir: Path,
 ) -> tuple[Transformer, Pruning]:
-    """Prune the model of ``inputs["model"]`` as `config` says, and write it to the folder ``pruned`` of `out_dir`.
+    """Prune the model of ``inputs["model"]`` as `config` says, and write it to the folder ``checkpoint`` of `out_dir`.
 
     Healing that ends further from the whole model than it began, on held-out text or tasks, is not kept.
 
     Raises:
         UserError: it cannot be pruned so.
     """
-    asked, small = config.prune, pruned_config(model.config, config.prune.share)
+    asked = config.prune
+    try:
+        small = asked.architecture(model.config)
+    except ValueError as error:
+        raise UserError(str(error)) from None
     scores = {layer: seen.score(asked.by) for layer, seen in usage(model, calibration).items()}
     left, groups = small.n_routed_experts, small.n_group
     kept = {layer: worth_keeping(scores_E, left, groups) for layer, scores_E in scores.items()}
@@ -79,7 +84,7 @@ def write_pruned(
             pruned = healed
         else:
             events.note("pruned: healing took the model further away, so it is left out; lower heal_learning_rate")
-    save_model(pruned, out_dir / PRUNED, checkpoint)
+    save_model(pruned, out_dir / CHECKPOINT, checkpoint)
     return pruned, facts
 
 

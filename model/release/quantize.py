@@ -1,12 +1,12 @@
 """The stage `quantize`: the finished model in 8 and in 4 bits per weight, and what that costs in quality.
 
-Artifact: where `quantize.prune` says so ``pruned/``, the checkpoint without some of its experts, of which all else is
-then made (`model.release.prune`, `model.release.heal`); ``int8/`` and ``int4/`` (`model.release.quantized`), by choice
-``w8a8/`` (`model.release.activations`) and ``llmcompressor/`` (`model.release.compressor`), ``importance.safetensors``
-(mean square of every input column, which llama.cpp's K-quants are weighed with) and ``quantization.json``: per model
-its size, its divergence from full precision on held-out text, by source too, and on held-out solved tasks, the share of
-tasks it solves, the divergence of plain rounding, the error of every matrix, the calibration tokens of every expert and
-the experts that had too few.
+Artifact: ``int8/`` and ``int4/`` (`model.release.quantized`), by choice ``w8a8/`` (`model.release.activations`) and
+``llmcompressor/`` (`model.release.compressor`), ``importance.safetensors`` (mean square of every input column, which
+llama.cpp's K-quants are weighed with) and ``quantization.json``: per model its size, its divergence from full precision
+on held-out text, by source too, and on held-out solved tasks, the share of tasks it solves, the divergence of plain
+rounding, the error of every matrix, the calibration tokens of every expert and the experts that had too few. Where the
+model is made smaller, ``checkpoint/`` has it in 32 bits: without some of its experts, of which all else is then made
+(`model.release.prune`, `model.release.heal`), or of fewer tokens (`model.release.trim`), with ``tokenizer/``.
 
 No model is further from the original than plain rounding makes it: a matrix keeps the rounded codes where calibrated
 ones are no better on rows held out (`model.release.calibrate`), and so does the whole model where it is further on
@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 from infra import events
 from infra.errors import UserError
 from model.facts.release import (
+    CHECKPOINT,
     PRUNED,
     QUANTIZATION,
     WHOLE,
@@ -64,6 +65,7 @@ def quantize(config: QuantizeConfig, inputs: Mapping[str, Path], out_dir: Path) 
     from model.release.compressor import check_compressor
     from model.release.pruned import write_pruned
     from model.release.quality import Judge
+    from model.release.trim import trim_vocabulary
     from model.training.engine import threads_for
     from pipeline.tokens.chat import read_tokenizer
 
@@ -82,7 +84,7 @@ def quantize(config: QuantizeConfig, inputs: Mapping[str, Path], out_dir: Path) 
     pruning = None
     if config.prune.share:
         model, pruning = write_pruned(config, model, inputs, tokenizer, calibration, judge, out_dir)
-        checkpoint, parameters = out_dir / PRUNED, count_parameters(model.config)
+        checkpoint, parameters = out_dir / CHECKPOINT, count_parameters(model.config)
         precisions[PRUNED] = _measured(judge, model, checkpoint, parameters)
     plans, costs = _plans(config, model, calibration)
     events.begin("calibrating", len(plans) * model.config.num_hidden_layers, "layers")
@@ -109,6 +111,8 @@ def quantize(config: QuantizeConfig, inputs: Mapping[str, Path], out_dir: Path) 
         precisions=precisions,
         **further,
     )
+    if config.min_token_count:
+        report = trim_vocabulary(config, inputs, checkpoint, out_dir, report)
     write_json(out_dir / QUANTIZATION, report.written())
     return _flat(report)
 
@@ -275,5 +279,7 @@ def _flat(report: Quantization) -> QuantizeMetrics:
             flat[f"bits_per_weight_{name}"] = facts.bits_per_weight
             flat[f"starved_experts_{name}"] = len(facts.starved_experts or ())
     if report.pruning:
-        flat |= {"parameters": report.parameters, "routed_experts": report.pruning.experts_after}
+        flat["routed_experts"] = report.pruning.experts_after
+    if report.pruning or report.vocabulary:
+        flat["parameters"] = report.parameters
     return QuantizeMetrics(calibration_tokens=report.calibration.tokens, **flat)

@@ -92,9 +92,9 @@ class Llama:
             told_V[entry["id"]] = float("nan") if entry["logprob"] is None else entry["logprob"]
         return told_V
 
-    def decode_speed(self, prompt: Sequence[int]) -> float:
-        """Tokens per second that are written after `prompt`, one at a time."""
-        asked = {"prompt": list(prompt), "n_predict": DECODED, "ignore_eos": True, "temperature": 0}
+    def decode_speed(self, prompt: Sequence[int], tokens: int = DECODED) -> float:
+        """Tokens per second, of so many that are written after `prompt`, one at a time."""
+        asked = {"prompt": list(prompt), "n_predict": tokens, "ignore_eos": True, "temperature": 0}
         return float(self._ask("/completion", asked)["timings"]["predicted_per_second"])
 
     def tokens(self, text: str) -> list[int]:

@@ -27,7 +27,7 @@ import httpx
 
 from infra.errors import DeepmillError, UserError
 from infra.json_objects import JsonObject
-from model.serving.spec import CompletionRequest, EngineKind, EngineSpec, TokenEntry, TopEntry
+from model.serving.spec import CacheType, CompletionRequest, EngineKind, EngineSpec, TokenEntry, TopEntry
 from model.serving.vllm import environment, first_error, vllm_command
 
 __all__ = ["Delta", "Engine", "EngineError", "EngineGoneError", "EngineRefusedError", "Request"]
@@ -139,13 +139,26 @@ class Engine:
         )
 
     @classmethod
-    async def start(cls, kind: EngineKind, path: Path, *, context: int, slots: int, threads: int) -> Engine:
+    async def start(
+        cls,
+        kind: EngineKind,
+        path: Path,
+        *,
+        context: int,
+        slots: int,
+        threads: int,
+        cache: CacheType = CacheType.AUTO,
+    ) -> Engine:
         """Start a child and wait until it answers.
 
         Raises:
-            UserError: the engine is not installed, or cannot load the file.
+            UserError: the engine is not installed, cannot load the file, or cannot keep its cache so.
         """
-        spec = EngineSpec(kind.value, str(path), secrets.token_urlsafe(24), context, slots, threads)
+        if kind is EngineKind.VLLM and cache is not CacheType.AUTO:
+            raise UserError(
+                f"vllm keeps no cache in {cache}: leave it at auto, or set DEEPMILL_VLLM_OPTIONS='--kv-cache-dtype fp8'"
+            )
+        spec = EngineSpec(kind.value, str(path), secrets.token_urlsafe(24), context, slots, threads, cache.value)
         port = _free_port() if kind is EngineKind.VLLM else 0
         log = tempfile.TemporaryFile()  # noqa: SIM115 (the engine closes it)
         process = await asyncio.create_subprocess_exec(

@@ -9,9 +9,9 @@ import sys
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from model.release.llama_cpp import parameters
+from model.release.llama_cpp import keep_in_8_bits, parameters
 from model.serving.child import run, tell
-from model.serving.spec import EngineSpec
+from model.serving.spec import CacheType, EngineSpec
 
 __all__ = ["serve"]
 
@@ -21,6 +21,8 @@ def serve(spec: EngineSpec) -> None:
     import xllamacpp
 
     chosen = parameters(Path(spec.path), context=spec.context, slots=spec.slots, threads=spec.threads)
+    if spec.cache == CacheType.Q8_0:
+        keep_in_8_bits(chosen, Path(spec.path))
     chosen.api_keys = [spec.key]  # type: ignore[attr-defined]
     chosen.embedding = True  # type: ignore[attr-defined]  # completions go on as before
     # Means over a text's tokens come out wrong where texts share a batch (found with b11549).

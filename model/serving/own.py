@@ -31,7 +31,7 @@ from model.generation.generate import Sampling, choose
 from model.release.quantized import KEY, load_quantized
 from model.serving.child import run, tell
 from model.serving.prefix import PrefixCache
-from model.serving.spec import CompletionEvent, CompletionRequest, EngineSpec, TokenEntry
+from model.serving.spec import CacheType, CompletionEvent, CompletionRequest, EngineSpec, TokenEntry
 from model.serving.steering import Steering, entry
 from model.serving.stops import overlap
 from pipeline.tokens.chat import chat_format, read_tokenizer
@@ -54,12 +54,12 @@ def load(folder: Path) -> Transformer:
 class Writer:
     """Completions of one model, as text."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, cache: str = CacheType.AUTO) -> None:
         self.tokenizer = read_tokenizer(folder)
         self.model = load(folder)
         self.stop = chat_format(self.tokenizer).eos
         self._decoder = Decoder(self.model)
-        self._prefixes = PrefixCache(self.model)
+        self._prefixes = PrefixCache(self.model, in_8_bits=cache == CacheType.Q8_0)
 
     @cached_property
     def _grammars(self) -> LLTokenizer:
@@ -224,7 +224,7 @@ def serve(spec: EngineSpec) -> None:
     import sys
 
     torch.set_num_threads(spec.threads)
-    app = _app(Writer(Path(spec.path)), spec)
+    app = _app(Writer(Path(spec.path), spec.cache), spec)
     listener = socket.create_server(("127.0.0.1", 0))
     threading.Thread(target=lambda: (sys.stdin.read(), os._exit(0)), daemon=True).start()
     tell(address=f"http://127.0.0.1:{listener.getsockname()[1]}")

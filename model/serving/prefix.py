@@ -23,8 +23,8 @@ __all__ = ["PrefixCache"]
 class PrefixCache:
     """Of one model, for prompts one at a time."""
 
-    def __init__(self, model: Transformer, kept: int = 4) -> None:
-        self._model, self._most = model, kept
+    def __init__(self, model: Transformer, kept: int = 4, *, in_8_bits: bool = False) -> None:
+        self._model, self._most, self._in_8_bits = model, kept, in_8_bits
         self._kept: OrderedDict[tuple[int, ...], KVCache] = OrderedDict()
 
     @torch.inference_mode()
@@ -32,7 +32,8 @@ class PrefixCache:
         """The cache after a prompt, the logits [V] of what follows, how many of its tokens were there already."""
         weight = self._model.lm_head.weight
         before, same = self._longest(prompt)
-        cache = KVCache(self._model.config, 1, len(prompt), dtype=weight.dtype, device=weight.device)
+        kind, place = weight.dtype, weight.device
+        cache = KVCache(self._model.config, 1, len(prompt), dtype=kind, device=place, in_8_bits=self._in_8_bits)
         if before is not None:
             for new, old in zip(cache.layers, before.layers, strict=True):
                 for new_BSx, old_BSx in zip(new, old, strict=True):

@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import NotRequired, TypedDict
 
 __all__ = [
+    "CacheType",
     "CompletionEvent",
     "CompletionRequest",
     "EngineKind",
@@ -42,6 +43,15 @@ class EngineKind(StrEnum):
         return self in (EngineKind.LLAMA, EngineKind.OWN)
 
 
+class CacheType(StrEnum):
+    """How keys and values of the tokens already seen are kept."""
+
+    AUTO = "auto"
+    """As the engine does by itself: 16 bits in llama.cpp, those of the weights in our own."""
+    Q8_0 = "q8_0"
+    """8 bits, with a 16-bit scale per 32 numbers: llama.cpp and our own engine."""
+
+
 @dataclass(frozen=True)
 class EngineSpec:
     """What a child is told."""
@@ -55,6 +65,8 @@ class EngineSpec:
     slots: int
     """Requests computed at once."""
     threads: int
+    cache: str = CacheType.AUTO
+    """A `CacheType`."""
 
 
 class CompletionRequest(TypedDict):

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from pipeline.dedup.section import DedupConfig
 from pipeline.tasks.profiles import profile_of
 
-__all__ = ["Clusters", "KeyFiles", "join", "near_edges", "rank_of", "same"]
+__all__ = ["Clusters", "KeyFiles", "join", "near_edges", "near_nodes", "rank_of", "same"]
 
 BLOCK = 4_000_000
 """Documents whose digests are compared at once; there are as many passes over the digests as it takes."""
@@ -53,6 +53,10 @@ class KeyFiles:
     def column(self, number: int, name: str) -> Any:
         """A column of one file."""
         return pq.read_table(self.files[number], columns=[name])[name].combine_chunks()
+
+    def named(self, number: int) -> pa.Table:
+        """What decides who stays, of the documents of one file."""
+        return pq.read_table(self.files[number], columns=["rank", "source", "id"]).combine_chunks()
 
     def split(self, nodes: np.ndarray) -> Iterator[tuple[int, slice]]:
         """For each file, where its documents are among the sorted `nodes`."""
@@ -115,10 +119,14 @@ def near_edges(folder: Path, begins: np.ndarray) -> np.ndarray:
     """The pairs [E, 2] that the MinHash stage has written, as no more edges than their clusters need."""
     edges = np.empty((0, 2), dtype=np.int64)
     for file in sorted(folder.glob("*.dups")):
-        pairs = np.fromfile(file, dtype="<u4").reshape(-1, 4).astype(np.int64)
-        new = np.stack((begins[pairs[:, 0]] + pairs[:, 1], begins[pairs[:, 2]] + pairs[:, 3]), axis=1)
-        edges = join(np.concatenate((edges, new))).star()
+        edges = join(np.concatenate((edges, near_nodes(file, begins)))).star()
     return edges
+
+
+def near_nodes(file: Path, begins: np.ndarray, first: int = 0, count: int = -1) -> np.ndarray:
+    """Pairs [E, 2] of one file that the MinHash stage has written, `count` of them from the one numbered `first`."""
+    pairs = np.fromfile(file, "<u4", 4 * count if count >= 0 else -1, offset=16 * first).reshape(-1, 4).astype(np.int64)
+    return np.stack((begins[pairs[:, 0]] + pairs[:, 1], begins[pairs[:, 2]] + pairs[:, 3]), axis=1)
 
 
 def same(keys: KeyFiles, digest: str) -> np.ndarray:

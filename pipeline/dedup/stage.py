@@ -12,8 +12,9 @@ their case, punctuation and hyphenation; of maths and code every number and oper
 Where the stage keeps parts, new documents are compared with those before through a kept index
 (`pipeline.dedup.bands`), and files are filtered again of which something else goes than before.
 
-Four passes: keys and signatures (a task per file), pairs (a task per band), clusters (here: only documents that have a
-copy are held), and the filter (a task per file). Sentences take two more (see `pipeline/dedup/sentences.py`).
+Four passes: keys and signatures (a task per file), pairs (a task per band), clusters (one process while it can hold
+them, else rounds of tasks: `pipeline/dedup/removals.py`), and the filter (a task per file). Sentences take two more
+(see `pipeline/dedup/sentences.py`).
 """
 
 from __future__ import annotations
@@ -23,7 +24,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from datatrove.pipeline.base import PipelineStep
@@ -34,8 +34,9 @@ from infra.errors import UserError
 from infra.hashing import file_digest
 from infra.kept_parts import kept_parts
 from pipeline.dedup.bands import KeptBands
-from pipeline.dedup.clusters import KEYS, KeyFiles, join, near_edges, rank_of, same
+from pipeline.dedup.clusters import KEYS, rank_of
 from pipeline.dedup.minhash import FastMinhashBuckets, FastMinhashSignature, signature_outputs
+from pipeline.dedup.removals import write_removals
 from pipeline.dedup.section import DedupConfig
 from pipeline.dedup.sentences import PARTITIONS, Cuts, Repeats, Spans, cut, spans_of
 from pipeline.dedup.shingles import Words, fold_of, folded_words, literal
@@ -85,7 +86,7 @@ def dedup(config: DedupConfig, inputs: Mapping[str, Path], out_dir: Path) -> Doc
     events.begin("signatures", total, "documents")
     _pair(config, artifact, out_dir, few)
     events.begin("clusters", 1, "passes")
-    _write_removals(config, work)
+    write_removals(config, work)
     if config.sentences:
         events.begin("sentences", total, "documents")
         spans = Spans(work / "spans", config, work / "removals")
@@ -198,42 +199,6 @@ class Keys(PipelineStep):
             yield document
         self.folder.mkdir(parents=True, exist_ok=True)
         pq.write_table(pa.table(rows, schema=KEYS), self.folder / f"{rank:05d}.parquet")
-
-
-def _write_removals(config: DedupConfig, work: Path) -> None:
-    """For each file the rows to remove, each with its rule, and the id and source of the document that stays."""
-    keys = KeyFiles(work / "keys")
-    none = np.empty((0, 2), dtype=np.int64)
-    exact = same(keys, "characters") if config.exact else none
-    folded = same(keys, "words") if config.folded else none
-    near = near_edges(work / "pairs", keys.begins) if config.minhash else none
-    all_ = join(np.concatenate((exact, folded, near)))
-    stays, kept = all_.winners(keys)
-    rules = np.full(len(all_.nodes), "minhash", dtype=object)
-    rules[np.isin(all_.nodes, _after_others(folded, keys))] = "folded"
-    rules[np.isin(all_.nodes, _after_others(exact, keys))] = "exact"
-    is_gone = stays[all_.labels] != all_.nodes
-    (work / "removals").mkdir(parents=True, exist_ok=True)
-    sources = pa.array([source for source, _ in kept], pa.string())
-    names = pa.array([name for _, name in kept], pa.string())
-    for number, where in keys.split(all_.nodes):
-        gone = is_gone[where]
-        labels = pa.array(all_.labels[where][gone])
-        columns = {
-            "row": pa.array(all_.nodes[where][gone] - keys.begins[number], pa.uint32()),
-            "rule": pa.array(rules[where][gone].tolist(), pa.string()),
-            "kept": names.take(labels),
-            "kept_source": sources.take(labels),
-        }
-        pq.write_table(pa.table(columns), work / "removals" / f"{number:05d}.parquet")
-
-
-def _after_others(edges: np.ndarray, keys: KeyFiles) -> np.ndarray:
-    """The documents before which another of their cluster comes, which may itself go by another rule."""
-    clusters = join(edges)
-    firsts, _ = clusters.winners(keys)
-    found: np.ndarray = clusters.nodes[firsts[clusters.labels] != clusters.nodes]
-    return found
 
 
 class DropCopies(PipelineStep):

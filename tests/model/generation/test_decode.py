@@ -54,6 +54,29 @@ def test_a_step_equals_the_model(name: str, least: float, monkeypatch: pytest.Mo
         decoder(new_B, past)
 
 
+@pytest.mark.parametrize("name", ["llama", "llama, a key per head", "deepseek", "deepseek_v3"])
+def test_a_step_on_a_cache_in_8_bits_equals_the_model_on_one(name: str) -> None:
+    family, changes = VARIANTS[name]
+    model = tiny_model(family, **changes)
+    tokens_BT = torch.randint(97, (2, 12), generator=torch.Generator().manual_seed(1))
+    positions_BT = torch.stack((torch.arange(7), torch.arange(7) - 2)).clamp(min=-1)  # the second row begins later
+    first, plain = (KVCache(model.config, batch=2, capacity=12, in_8_bits=eight) for eight in (True, False))
+    size, before = (sum(each.nbytes for parts in cache.layers for each in parts) for cache in (first, plain))
+    assert size < 0.35 * before  # a scale for 8 or 24 numbers; 8.5 of 32 bits where they are multiples of 32
+    with torch.no_grad():
+        for cache in (first, plain):
+            model(tokens_BT[:, :7], positions_BT=positions_BT, cache=cache)
+        past = Past(model, first, torch.arange(2), capacity=12)
+        decoder, different = Decoder(model), 0.0
+        for step in range(7, 12):
+            wanted_BV, exact_BV = (model(tokens_BT[:, step : step + 1], cache=cache)[:, 0] for cache in (first, plain))
+            found_BV = decoder(tokens_BT[:, step], past)
+            torch.testing.assert_close(found_BV, wanted_BV, atol=0.03, rtol=0.01)
+            different = max(different, float((wanted_BV - exact_BV).abs().max()))
+        assert {part.dtype for part in past.layers[0]} == {torch.int8, torch.float16}
+    assert 1e-4 < different < 0.5
+
+
 def test_a_step_in_sixteen_bits_is_near_that_in_thirty_two() -> None:
     model = tiny_model().bfloat16()
     cache = KVCache(model.config, batch=2, capacity=8, dtype=torch.bfloat16)

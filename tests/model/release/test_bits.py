@@ -50,6 +50,23 @@ def test_a_budget_counts_the_embeddings() -> None:
 
 
 @pytest.mark.parametrize(
+    ("changes", "k_quants", "least"),
+    [
+        ({}, False, "4.50 bits per weight at least: set quantize.k_quants to true"),
+        ({}, True, "4.50 bits per weight at least: rows of 32, 64 weights do not divide"),
+        ({"hidden_size": 256, "num_key_value_heads": 4, "intermediate_size": 256}, True, "2.62 bits per weight at l"),
+    ],
+)
+def test_a_budget_that_no_choice_keeps_to_is_refused(changes: dict[str, object], k_quants: bool, least: str) -> None:
+    family = Family.LLAMA if changes else Family.DEEPSEEK_V3
+    model = tiny_model(family, **(WIDE | {"intermediate_size": 64, "v_head_dim": 8} | changes), vocab_size=320)
+    plan = make_plan(model, dict.fromkeys((Role.EXPERTS, Role.LINEAR, Role.EMBEDDINGS), Precision.Q4_0))
+    with pytest.raises(UserError, match=re.escape(f"the matrices take {least}")) as told:
+        allocate(model.requires_grad_(False), plan, 2.5, rows(4), k_quants=k_quants)
+    assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize(
     "settings",
     [["quantize.linear=q8_0", "pretrain.model.model_type=llama"], ["quantize.linear=f16", "quantize.experts=q8_0"]],
 )

@@ -13,6 +13,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 from flows.recipe.plan import identity_config
+from flows.recipe.recipe import load_recipe
 from infra.digests import DigestCache
 from infra.errors import UserError
 from model.architecture.checkpoint import load_config, load_model
@@ -24,10 +25,10 @@ from model.evaluation.sections import EvaluateConfig
 from model.facts.release import read_quantization
 from model.release.calibrate import CalibrationBatch
 from model.release.export import export
-from model.release.prune import Usage, pruned_config, usage, without, worth_keeping
+from model.release.prune import Usage, usage, without, worth_keeping
 from model.release.pruned import write_pruned
 from model.release.quality import Judge
-from model.release.quantize import quantize
+from model.release.quantize import _calibration_rows, quantize
 from model.release.quantized import load_quantized
 from model.sections import ExportConfig, PruneBy, PruneConfig, QuantizeConfig
 from pipeline.tokens.chat import read_tokenizer
@@ -117,7 +118,7 @@ def _masked(model: Transformer, kept: dict[int, Tensor]) -> Transformer:
 @torch.no_grad()
 def test_the_pruned_model_is_the_whole_one_with_its_gates_masked(family: Family, groups: int) -> None:
     model, batch = tiny_model(family, n_group=groups, topk_group=1), _rows()
-    config = pruned_config(model.config, 0.25)
+    config = PruneConfig(share=0.25).architecture(model.config)
     assert config.n_routed_experts == 6
     scores = usage(model, [batch])
     kept = {layer: worth_keeping(seen.score(PruneBy.REAP), 6, groups) for layer, seen in scores.items()}
@@ -144,9 +145,23 @@ def test_the_lowest_go_of_every_group_and_equals_from_the_end() -> None:
     ],
 )
 def test_what_cannot_be_pruned_is_refused_in_a_line(changes: dict[str, object], share: float, told: str) -> None:
-    with pytest.raises(UserError, match=told) as error:
-        pruned_config(tiny_config(**changes), share)
+    with pytest.raises(ValueError, match=told) as error:
+        PruneConfig(share=share).architecture(tiny_config(**changes))
     assert "\n" not in str(error.value)
+
+
+def test_a_recipe_that_asks_for_it_is_refused_before_anything_is_made() -> None:
+    with pytest.raises(
+        UserError, match=r"^sample: .*quantize\.prune\.share 0\.9 leaves 1 of 8 experts: num_experts_per"
+    ):
+        load_recipe("sample", ["quantize.prune.share=0.9"])
+
+
+def test_layers_of_multi_token_prediction_are_left_out() -> None:
+    model = tiny_model(num_nextn_predict_layers=1)
+    config = PruneConfig(share=0.25).architecture(model.config)
+    kept = {layer: torch.arange(6) for layer in model.config.moe_layers}
+    assert not [name for name in without(model, config, kept).state_dict() if name.startswith("model.layers.3.")]
 
 
 def test_off_it_is_no_part_of_an_identity(tmp_path: Path) -> None:
@@ -165,7 +180,9 @@ def released(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     made["model"] = made["grpo"]
     evaluate(EvaluateConfig(problems=2, max_new_tokens=2, sequences=2), made, made["evaluate"])
     quantize(_config(), made, made["quantize"])
-    export(ExportConfig(title="Tiny"), made, made["export"])  # llama.cpp has computed with the files
+    export(
+        ExportConfig(title="Tiny", q4_k_m=False, compressed=False), made, made["export"]
+    )  # llama.cpp has computed with the files
     return made
 
 
@@ -192,7 +209,7 @@ def test_a_pruned_release_is_smaller_and_its_divergence_counts_what_is_gone(rele
 
 
 def test_all_files_hold_the_pruned_model(released: dict[str, Path]) -> None:
-    pruned = load_model(released["quantize"] / "pruned")
+    pruned = load_model(released["quantize"] / "checkpoint")
     theirs = AutoModelForCausalLM.from_pretrained(released["export"] / "hf", dtype=torch.float32).eval()
     assert theirs.config.n_routed_experts == 6
     tokens_BT = _rows().tokens_BT
@@ -215,9 +232,12 @@ def test_healing_that_does_harm_is_not_kept(released: dict[str, Path], tmp_path:
     pruned, facts = write_pruned(config, model, released, words, [_rows()], judge, tmp_path)
     assert not facts.healed
     assert facts.divergence_last > 2 * facts.divergence_first
-    assert judge.divergence(load_model(tmp_path / "pruned")) == facts.unhealed == judge.divergence(pruned)
+    assert judge.divergence(load_model(tmp_path / "checkpoint")) == facts.unhealed == judge.divergence(pruned)
 
 
 def test_pruning_twice_gives_the_same_bytes(released: dict[str, Path], tmp_path: Path) -> None:
-    quantize(_config(), released, tmp_path)
-    assert published(tmp_path) == published(released["quantize"])
+    config = _config()
+    model, words = load_model(released["model"] / "model").requires_grad_(False), read_tokenizer(released["tokenizer"])
+    rows, judge = _calibration_rows(config, released, words)[0], Judge(config, model, released, words)
+    write_pruned(config, model, released, words, rows, judge, tmp_path)
+    assert published(tmp_path / "checkpoint") == published(released["quantize"] / "checkpoint")

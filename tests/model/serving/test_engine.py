@@ -15,10 +15,12 @@ from infra.errors import UserError
 from model.architecture.config import Family
 from model.generation.generate import prompt_tokens
 from model.release.gguf import write_gguf
-from model.release.quantized import read_units
+from model.release.quantized import plain_unit, read_units
+from model.release.units import units
 from model.serving.engine import Engine, EngineError, Request
-from model.serving.spec import EngineKind
-from tests.model.serving.talker import ANSWER, QUESTION, THOUGHT, save_talker, taught, words
+from model.serving.spec import CacheType, EngineKind
+from tests.model.conftest import tiny_model
+from tests.model.serving.talker import ANSWER, QUESTION, THOUGHT, save_talker, save_tokenizer, taught, words
 
 SAID = f"<think>{THOUGHT}</think>{ANSWER}"
 PLACE = {"context": 96, "slots": 2, "threads": 1}
@@ -45,9 +47,11 @@ async def said(engine: Engine, request: Request) -> tuple[str, str | None, int |
     return text, finish, tokens
 
 
-def with_engine(kind: EngineKind, path: Path, use: Callable[[Engine], Awaitable[None]]) -> None:
+def with_engine(
+    kind: EngineKind, path: Path, use: Callable[[Engine], Awaitable[None]], cache: CacheType = CacheType.AUTO
+) -> None:
     async def main() -> None:
-        engine = await Engine.start(kind, path, **PLACE)
+        engine = await Engine.start(kind, path, **PLACE, cache=cache)
         try:
             await use(engine)
         finally:
@@ -80,6 +84,47 @@ def test_both_engines_say_what_was_taught(kind: EngineKind, folder: Path, gguf: 
         assert await engine.healthy()
 
     with_engine(kind, gguf if kind is EngineKind.LLAMA else folder, use)
+
+
+def test_keys_and_values_in_8_bits_say_the_same(folder: Path) -> None:
+    async def use(engine: Engine) -> None:
+        prompt = prompt_tokens(words(), QUESTION)
+        for _ in range(2):  # the second time from the cache of the first
+            assert (await said(engine, Request(prompt, 60)))[:2] == (SAID, "stop")
+
+    with_engine(EngineKind.OWN, folder, use, CacheType.Q8_0)
+
+
+@pytest.mark.parametrize("family", [Family.DEEPSEEK_V3, Family.LLAMA])
+def test_llama_cpp_keeps_them_in_8_bits_too(family: Family, tmp_path: Path) -> None:
+    """Latents of 64 numbers and heads of 32: near what it says by itself, and not the same."""
+    widths = {"hidden_size": 64, "kv_lora_rank": 32, "qk_rope_head_dim": 32, "head_dim": 32}
+    model = tiny_model(family, vocab_size=words().get_vocab_size(), **widths)
+    path, stored = tmp_path / "model-f32.gguf", {name: plain_unit(each, None) for name, each in units(model).items()}
+    write_gguf(path, model.config, stored, save_tokenizer(tmp_path / "words"), name="tiny")
+    told: list[dict[int, float]] = []
+
+    async def use(engine: Engine) -> None:
+        asked = Request([5, 9, 30, 77, 12, 8] * 4, 1, logprobs=20, logit_bias={70: 1000.0})
+        async for delta in engine.complete(asked):
+            told.extend({top["id"]: top["logprob"] for top in entry["top_logprobs"]} for entry in delta.entries)
+
+    for cache in CacheType:
+        with_engine(EngineKind.LLAMA, path, use, cache)
+    exact, near = told
+    both = exact.keys() & near.keys()
+    assert len(both) >= 10
+    assert 1e-6 < max(abs(exact[token] - near[token]) for token in both) < 0.3
+
+
+def test_a_width_that_llama_cpp_cannot_keep_in_8_bits_is_named(gguf: Path) -> None:
+    with pytest.raises(UserError, match=r"a head has 48 numbers per key, 8 bits want a multiple of 32: --cache-type"):
+        with_engine(EngineKind.LLAMA, gguf, lambda engine: asyncio.sleep(0), CacheType.Q8_0)
+
+
+def test_an_engine_that_keeps_no_such_cache_says_so(folder: Path) -> None:
+    with pytest.raises(UserError, match=r"^vllm keeps no cache in q8_0: leave it at auto, or set"):
+        with_engine(EngineKind.VLLM, folder, lambda engine: asyncio.sleep(0), CacheType.Q8_0)
 
 
 def test_the_own_engine_serves_what_llama_cpp_cannot(tmp_path: Path) -> None:

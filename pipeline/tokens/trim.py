@@ -1,0 +1,126 @@
+"""A tokenizer without the tokens that nobody uses: a byte-level BPE whose other texts are still cut as before.
+
+Kept are the single bytes, the added tokens (control tokens, ``<think>``), every token that is wanted, and those that
+the merges of a kept token go through. A text all of whose tokens are kept is cut into the same ones: the merges that
+made them are all there, in the same order, and a merge that is gone was never made in it. Any other text is cut finer.
+Tokens keep their order and are numbered anew.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import shutil
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Tokenizer
+from tokenizers.pre_tokenizers import ByteLevel
+
+from infra.errors import UserError
+from infra.json_objects import JsonObject
+
+__all__ = ["kept_tokens", "new_numbers", "write_trimmed"]
+
+FILE = "tokenizer.json"
+
+
+def kept_tokens(state: JsonObject, wanted: Collection[int]) -> list[int]:
+    """Numbers of the tokens to keep, ascending.
+
+    Args:
+        state: of ``tokenizer.json``.
+        wanted: numbers of tokens that must stay.
+
+    Raises:
+        UserError: the tokenizer is no byte-level BPE.
+    """
+    model = state["model"]
+    alphabet = ByteLevel.alphabet()
+    if model["type"] != "BPE" or not set(alphabet) <= model["vocab"].keys():
+        raise UserError("quantize.min_token_count: only the vocabulary of a byte-level BPE can be trimmed; set it to 0")
+    numbers: dict[str, int] = model["vocab"]
+    names = {number: name for name, number in numbers.items()}
+    parents = {left + right: (left, right) for left, right in map(_pair, model["merges"])}
+    kept = {token["id"] for token in state["added_tokens"]} | {numbers[byte] for byte in alphabet}
+    pending = [number for number in wanted if number not in kept]
+    while pending:
+        number = pending.pop()
+        if number in kept or number not in names:
+            continue
+        kept.add(number)
+        pending += [numbers[part] for part in parents.get(names[number], ())]
+    return sorted(kept)
+
+
+def new_numbers(kept: Sequence[int]) -> dict[int, int]:
+    """New number of each token by its old one."""
+    return {old: new for new, old in enumerate(kept)}
+
+
+def write_trimmed(source: Path, target: Path, kept: Sequence[int], texts: Sequence[str] = ()) -> None:
+    """The tokenizer of the folder `source` with `kept` alone.
+
+    Args:
+        texts: cut with both, whatever is in them, where all of their tokens are kept.
+
+    Raises:
+        UserError: one of them is cut otherwise, as where numbers of tokens stand somewhere unknown.
+    """
+    target.mkdir(parents=True, exist_ok=True)
+    for path in source.iterdir():
+        if path.is_file():
+            shutil.copyfile(path, target / path.name)
+    number_of = new_numbers(kept)
+    state = json.loads((source / FILE).read_text(encoding="utf-8"))
+    (target / FILE).write_text(json.dumps(_trimmed(state, number_of), ensure_ascii=False), encoding="utf-8")
+    settings = target / "tokenizer_config.json"
+    if settings.exists():
+        found = json.loads(settings.read_text(encoding="utf-8"))
+        if "added_tokens_decoder" in found:
+            tokens = {int(number): token for number, token in found["added_tokens_decoder"].items()}
+            found["added_tokens_decoder"] = {str(number_of[old]): token for old, token in tokens.items()}
+            settings.write_text(json.dumps(found, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    _check(source, target, number_of, texts)
+
+
+def _trimmed(state: JsonObject, number_of: Mapping[int, int]) -> JsonObject:
+    found: JsonObject = copy.deepcopy(state)
+    model = found["model"]
+    vocab = {name: number_of[number] for name, number in model["vocab"].items() if number in number_of}
+    model["vocab"] = dict(sorted(vocab.items(), key=lambda item: item[1]))
+    merges = (each for each in model["merges"] if "".join(_pair(each)) in vocab)
+    model["merges"] = [each for each in merges if all(part in vocab for part in _pair(each))]
+    for token in found["added_tokens"]:
+        token["id"] = number_of[token["id"]]
+    _renumber(found.get("post_processor"), number_of)
+    return found
+
+
+def _renumber(processor: Any, number_of: Mapping[int, int]) -> None:
+    """Numbers in a template of control tokens, which may be one of several processors."""
+    if not isinstance(processor, dict):
+        return
+    for each in processor.get("processors", ()):
+        _renumber(each, number_of)
+    if processor.get("type") == "TemplateProcessing":
+        for token in processor["special_tokens"].values():
+            token["ids"] = [number_of[number] for number in token["ids"]]
+
+
+def _pair(merge: Any) -> tuple[str, str]:
+    """The two parts of a merge, in either of the ways that they are written."""
+    left, right = merge.split(" ") if isinstance(merge, str) else merge
+    return left, right
+
+
+def _check(source: Path, target: Path, number_of: Mapping[int, int], texts: Sequence[str]) -> None:
+    before, after = (Tokenizer.from_file(str(folder / FILE)) for folder in (source, target))
+    for text in ("", *texts):
+        old = before.encode(text).ids
+        if all(number in number_of for number in old) and after.encode(text).ids != [number_of[each] for each in old]:
+            raise UserError(
+                f"{source / FILE}: trimmed it cuts {text[:40]!r} otherwise; set quantize.min_token_count to 0, and "
+                "report this as a bug"
+            )
