@@ -108,8 +108,6 @@ def shards(config: ShardsConfig, inputs: Mapping[str, Path], out_dir: Path) -> S
     write_readme(card, tokenised, out_dir)
     metrics = _metrics(card, tokenised, encoder, dtype)
     Losses("shards", config, REMEDY).judge(Ledger(accounts=dict(metrics.by_source)))
-    for file in (work / "tokens").glob("*.bin"):
-        file.unlink()
     return metrics
 
 

@@ -121,7 +121,7 @@ def fixed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("keys", [{"mixed_within": "file"}, {"sentences": True}, {"precedence": ["web"]}])
+@pytest.mark.parametrize("keys", [{"mixed_within": "file", "precedence": ["web"]}, {"sentences": True}])
 def test_ten_nights_are_one_run(tmp_path: Path, fixed: Path, made_anew: Counter[str], keys: dict[str, Any]) -> None:
     nights = NIGHTS if "mixed_within" in keys else 3
     stages = _stages(tmp_path / "raw", fixed, **keys)
@@ -132,6 +132,18 @@ def test_ten_nights_are_one_run(tmp_path: Path, fixed: Path, made_anew: Counter[
         assert {made_anew[name] for name in ("extract", "clean", "signing")} == {2}  # the night's two files
     assert made_anew["decontaminate"] == made_anew["filtering"] < 2 * nights
     assert grown == _run(stages, tmp_path / "at-once", None)
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_a_stage_killed_at_its_very_end_runs_again(tmp_path: Path, fixed: Path, keep: bool) -> None:
+    """When all tasks have their marks, and the artifact is not published yet."""
+    stages = _stages(tmp_path / "raw", fixed, sentences=True)
+    _night(tmp_path / "raw", 1)
+    first = _run(stages, tmp_path / "out", tmp_path / "parts" if keep else None)
+    made = {name: tmp_path / "out" / name for name in stages}
+    for name, stage in stages.items():
+        kept_parts.use(PartsPlace(folder=str(tmp_path / "parts" / name), made_by="this code") if keep else None)
+        assert (stage(made, made[name]), published(made[name])) == first[name]
 
 
 def test_rows_are_added_behind_rows(tmp_path: Path, fixed: Path, made_anew: Counter[str], monkeypatch: Any) -> None:
