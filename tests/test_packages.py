@@ -31,6 +31,7 @@ ORDER = {
             "inventory",
             "index",
             "extract",
+            "removal",
             "recall",
             "sample",
             "dedup",

@@ -14,8 +14,8 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
-from threading import Lock
 from statistics import fmean
+from threading import Lock
 
 from flows.operations.schedule import Coming
 from flows.report.report import write_report

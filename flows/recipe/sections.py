@@ -39,6 +39,8 @@ class PromoteConfig(Section):
     version too. What goes on reading text (`sft.replay`) stays below; 0: not asked."""
     check_files: bool = True
     """Fetch the registered files and compare them with the checksums they were registered with."""
+    check_removals: bool = True
+    """Refuse a version whose training text had documents that somebody asked to have removed (`deepmill remove`)."""
     require_card: bool = True
     """Refuse a version whose model card lacks a section."""
     require_licence: bool = False

@@ -22,7 +22,7 @@ from infra.errors import DeepmillError, UserError
 from model.serving.chat import ChatFormat
 from model.serving.defaults import SamplingDefaults, sampling_defaults
 from model.serving.engine import Engine
-from model.serving.gguf_file import gguf_file
+from model.serving.gguf_file import draft_file, gguf_file
 from model.serving.spec import CacheType, EngineKind
 
 if TYPE_CHECKING:
@@ -78,6 +78,10 @@ class Place:
     """Folder for files that engines read and that are made from a version."""
     keys_and_values: CacheType = CacheType.AUTO
     """How engines keep those of the tokens already seen."""
+    drafts: int = 0
+    """Tokens that are guessed at a time; 0 for none."""
+    drafter: Path | None = None
+    """A smaller model that guesses for llama.cpp, in place of the model's own layer of multi-token prediction."""
 
 
 @dataclass
@@ -137,6 +141,29 @@ def prepare(version: Version, place: Place) -> tuple[EngineKind, Path, ChatForma
     return kind, path, chat_format(tokenizer), min(place.context, config.max_position_embeddings)
 
 
+def drafter(version: Version, place: Place, kind: EngineKind) -> tuple[int, Path | None]:
+    """How many tokens an engine guesses at a time, and for llama.cpp the file that it guesses with.
+
+    Where guesses are wanted and cannot be had, the log says why.
+    """
+    from model.architecture.checkpoint import load_config
+    from model.release.gguf import undraftable
+
+    config, reason = load_config(version.folder), None
+    if not place.drafts or (kind is EngineKind.LLAMA and place.drafter is not None):
+        return place.drafts, place.drafter if place.drafts else None
+    if kind is EngineKind.LLAMA:
+        reason = undraftable(config)
+    elif kind is EngineKind.VLLM:
+        reason = "vLLM is not told to"
+    elif not config.num_nextn_predict_layers:
+        reason = "the model has no layer of multi-token prediction"
+    if reason:
+        log.warning("%s: no tokens are guessed: %s", version.label, reason)
+        return 0, None
+    return place.drafts, draft_file(version.folder, version.label, place.cache) if kind is EngineKind.LLAMA else None
+
+
 def _checkpoint(version: Version, place: Place) -> Path:
     """The version's weights as a checkpoint that vLLM loads: the numbers that the blocks stand for, in full."""
     from model.architecture.checkpoint import save_model
@@ -177,8 +204,9 @@ class ModelManager:
         defaults = await asyncio.to_thread(sampling_defaults, version.folder)
         kind, path, chat, context = await asyncio.to_thread(prepare, version, self._place)
         place = self._place
-        limits = {"context": context, "slots": place.slots, "threads": place.threads}
-        engine = await Engine.start(kind, path, **limits, cache=place.keys_and_values)
+        drafts, file = await asyncio.to_thread(drafter, version, place, kind)
+        limits = {"context": context, "slots": place.slots, "threads": place.threads, "drafts": drafts}
+        engine = await Engine.start(kind, path, **limits, cache=place.keys_and_values, drafter=file)
         served = Served(version, engine, chat, context, defaults)
         served.sources = await asyncio.to_thread(self._source.sources, number)
         with contextlib.suppress(Exception):  # `_look` says so when the registry does not answer

@@ -48,8 +48,9 @@ class _Unasked:
         mlflow.pyfunc.save_model(**settings)
 
 
-def log_pyfunc(name: str, folder: Path, model_id: str | None = None) -> ModelInfo:
-    """`mlflow.pyfunc.log_model` for the served `folder` of an export artifact."""
+def log_pyfunc(name: str, folder: Path, *beside: Path, model_id: str | None = None) -> ModelInfo:
+    """`mlflow.pyfunc.log_model` for the served `folder` of an export artifact; folders `beside` it are kept with the
+    model, by their names, and nothing loads them."""
     from mlflow.models import Model
 
     return Model.log(
@@ -59,12 +60,13 @@ def log_pyfunc(name: str, folder: Path, model_id: str | None = None) -> ModelInf
         flavor_name="pyfunc",
         model_id=model_id,
         validate_serving_input=False,
-        **pyfunc_spec(folder),
+        **pyfunc_spec(folder, *beside),
     )
 
 
-def pyfunc_spec(folder: Path) -> dict[str, Any]:
-    """Arguments of ``mlflow.pyfunc.save_model``, but for the path, for the served `folder` of an export artifact."""
+def pyfunc_spec(folder: Path, *beside: Path) -> dict[str, Any]:
+    """Arguments of ``mlflow.pyfunc.save_model``, but for the path, for the served `folder` of an export artifact, with
+    folders `beside` it."""
     import pandas as pd
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
@@ -77,7 +79,7 @@ def pyfunc_spec(folder: Path) -> dict[str, Any]:
     return {
         "python_model": str(PYFUNC),
         "model_config": {CHECKSUMS: _checksums(folder)},
-        "artifacts": {"model": str(folder.resolve())},
+        "artifacts": {"model": str(folder.resolve())} | {each.name: str(each.resolve()) for each in beside},
         "code_paths": [str(HOUSE / package) for package in CODE],
         "signature": signature,
         "input_example": pd.DataFrame(EXAMPLE),

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from infra.errors import UserError
 from infra.hashing import digest
 from infra.integrity import folder_digests, known_digest
 
-__all__ = ["gguf_file"]
+if TYPE_CHECKING:
+    from model.architecture.config import ModelConfig
+    from model.release.gguf import Stored
+    from model.release.quantized import Unit
+
+__all__ = ["draft_file", "gguf_file"]
 
 log = logging.getLogger("deepmill.serve")
 
@@ -29,15 +35,32 @@ def gguf_file(folder: Path, label: str, cache: Path) -> Path:
     Raises:
         ValueError: llama.cpp cannot compute it (`model.release.gguf.unsupported`).
     """
-    from model.release.gguf import check_gguf, write_gguf
     from model.release.quantized import read_units
 
     config, stored = read_units(folder)
+    return _made(folder, label, cache, f"model-{_kind(stored)}.gguf", config, stored)
+
+
+def draft_file(folder: Path, label: str, cache: Path) -> Path:
+    """Likewise its layer of multi-token prediction, which guesses tokens for llama.cpp."""
+    from model.release.gguf import DRAFTER, draft_units
+    from model.release.quantized import read_units
+
+    config, stored = read_units(folder, prediction=True)
+    return _made(folder, label, cache, DRAFTER.format(_kind(stored)), config, draft_units(config, stored))
+
+
+def _kind(stored: Mapping[str, Unit]) -> str:
     precisions = {unit.precision for unit in stored.values()}
-    kind = (
-        "q4_0" if precisions & {"q2_k", "q3_k", "q4_0", "q4_k", "q6_k"} else "q8_0" if "q8_0" in precisions else "f32"
-    )
-    path = cache / label.replace("/", "-") / "engine" / f"model-{kind}.gguf"
+    if precisions & {"q2_k", "q3_k", "q4_0", "q4_k", "q6_k"}:
+        return "q4_0"
+    return "q8_0" if "q8_0" in precisions else "f32"
+
+
+def _made(folder: Path, label: str, cache: Path, name: str, config: ModelConfig, stored: Mapping[str, Stored]) -> Path:
+    from model.release.gguf import check_gguf, write_gguf
+
+    path = cache / label.replace("/", "-") / "engine" / name
     record = path.with_suffix(".sha256")
     if path.exists():
         try:
@@ -47,9 +70,9 @@ def gguf_file(folder: Path, label: str, cache: Path) -> Path:
             return path
         except Exception as error:
             log.warning("%s: made again (%s)", path, error)
-    shutil.rmtree(path.parent, ignore_errors=True)
+    path.unlink(missing_ok=True)
     path.parent.mkdir(parents=True, exist_ok=True)
-    growing = path.with_name(f"{os.getpid()}-{kind}.gguf")
+    growing = path.with_name(f"{os.getpid()}-{path.name}")
     try:
         write_gguf(growing, config, stored, folder, name=label)
         check_gguf(growing, config, stored)
