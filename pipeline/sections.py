@@ -435,6 +435,10 @@ class ShardsConfig(LossLimits):
     """Most rows of a Parquet file."""
     seed: int = 1
     """Seed of the order of documents, of the held-out choice and of the cuts for filling in."""
+    mixed_within: Annotated[Literal["source", "file"], Added] = "source"
+    """What documents are mixed within before rows are cut: all of a source, or each file of documents, in the order of
+    the raw files. By file, a corpus that grows by files behind the others gets rows behind the others (reading mixes
+    rows either way)."""
     fim_rate: float = Field(0.0, ge=0, le=1)
     """Share of the documents of `fim_sources` turned into prefix, suffix, middle (DeepSeek-Coder: 0.5); needs
     `tokenizer.fill_in_middle`."""
