@@ -319,7 +319,7 @@ class ExtractConfig(LossLimits):
     split_bytes: int = Field(128_000_000, ge=1000)
     """Larger files are read in parts of about this size, each a task of its own."""
     removed: Annotated[ExternalPaths, Added] = ()
-    """Files of requests for removal, beside those that `deepmill remove` keeps in the store: these are always heeded."""
+    """Files of requests for removal beside those that `deepmill remove` keeps in the store, which are always heeded."""
     removed_overlap: Annotated[float, Added] = Field(0.6, gt=0, le=1)
     """Share of its runs of five words by which a document is a copy of a removed one: of the removed text's that stand
     in it, or of its own that stand in the removed text."""
