@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from transformers import AutoModelForCausalLM
 from model.architecture.checkpoint import load_config, load_model
 from model.evaluation.evaluate import evaluate
 from model.evaluation.sections import EvaluateConfig
-from model.facts.release import Quantization, read_quantization
+from model.facts.release import read_quantization
 from model.release.export import export
 from model.release.quantize import quantize
 from model.release.quantized import load_quantized
@@ -40,7 +41,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 @pytest.fixture(scope="module")
-def report(made: dict[str, Path]) -> Quantization:
+def report(made: dict[str, Path]) -> Any:
     whole = read_quantization(made["whole"])
     found = trim_vocabulary(CONFIG, made, made["model"] / "model", made["quantize"], whole)
     (made["quantize"] / "quantization.json").write_text(json.dumps(found.written()))
@@ -48,7 +49,7 @@ def report(made: dict[str, Path]) -> Quantization:
     return found
 
 
-def _tokenizers(made: dict[str, Path]) -> tuple[Tokenizer, Tokenizer]:
+def _tokenizers(made: dict[str, Path]) -> Any:
     folders = (made["tokenizer"], made["quantize"] / "tokenizer")
     return tuple(Tokenizer.from_file(str(folder / "tokenizer.json")) for folder in folders)
 
@@ -68,10 +69,10 @@ def test_counts_are_those_of_a_loop(made: dict[str, Path]) -> None:
     assert counts_V[words.token_to_id("3")] >= slow[words.token_to_id("3")] + questions > slow[words.token_to_id("3")]
 
 
-def test_every_model_has_the_rows_that_are_left(made: dict[str, Path], report: Quantization) -> None:
+def test_every_model_has_the_rows_that_are_left(made: dict[str, Path], report: Any) -> None:
     before, after = _tokenizers(made)
     assert report.vocabulary == after.get_vocab_size() < before.get_vocab_size()
-    whole = read_quantization(made["whole"])
+    whole: Any = read_quantization(made["whole"])
     for name in ("int8", "int4"):
         assert load_config(made["quantize"] / name).vocab_size == report.vocabulary
         assert report.precisions[name].bytes < whole.precisions[name].bytes
@@ -82,7 +83,7 @@ def test_every_model_has_the_rows_that_are_left(made: dict[str, Path], report: Q
 
 
 @torch.no_grad()
-def test_it_predicts_as_before_among_the_tokens_that_are_left(made: dict[str, Path], report: Quantization) -> None:
+def test_it_predicts_as_before_among_the_tokens_that_are_left(made: dict[str, Path], report: Any) -> None:
     before, after = _tokenizers(made)
     rows = (_row(made, step) for step in range(50))
     old = next(row for row in rows if all(after.token_to_id(before.id_to_token(token)) is not None for token in row))
@@ -99,7 +100,7 @@ def _row(made: dict[str, Path], step: int) -> list[int]:
     return ShardReader(made["shards"], "train", global_batch=1).batch(step).tokens[0, :12].tolist()
 
 
-def test_all_exported_files_have_the_trimmed_vocabulary(made: dict[str, Path], report: Quantization) -> None:
+def test_all_exported_files_have_the_trimmed_vocabulary(made: dict[str, Path], report: Any) -> None:
     theirs = AutoModelForCausalLM.from_pretrained(made["export"] / "hf", dtype=torch.float32).eval()
     ours = load_model(made["quantize"] / "checkpoint")
     tokens_BT = torch.tensor([[5, 20, 77, 130]])
