@@ -8,11 +8,16 @@ WORKERS ?= -n 3
 PYTEST := $(BIN)/python -m pytest $(WORKERS)
 export DO_NOT_TRACK = true
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
+# Hundreds of processes that tests start would each compile our code.
+unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: run test quick nightly coverage drill lint docs setup setup-tests sample sbom audit lock clean
+.PHONY: run demo-browser test quick nightly coverage drill lint docs setup setup-tests sample sbom audit lock clean
 
 run: setup sample ## set up, then the sample recipe end to end
 	@$(BIN)/deepmill run sample
+
+demo-browser: $(VENV)/.ready-run ## the sample's champion in your browser, computed by it; after `make run`
+	@$(BIN)/deepmill export --browser --open deepmill-sample@champion store/browser
 
 test: setup-tests ## set up, then every test whose components are here, but for those of the night
 	@$(PYTEST) -m "not nightly"

@@ -13,16 +13,13 @@ import argparse
 import contextlib
 import importlib.util
 import json
-import resource
 import statistics
-import subprocess
-import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from bench.contender import Cost, beside, contend
 from bench.table import Row, print_table, row
 
 BATCH, LENGTH, ROWS = 4, 256, 64
@@ -40,7 +37,8 @@ def main() -> None:
     parser.add_argument("--contender", nargs=2, help=argparse.SUPPRESS)
     chosen = parser.parse_args()
     if chosen.contender:
-        _contend(*chosen.contender)
+        name, folder = chosen.contender
+        contend(lambda: _contender(name, Path(folder)))
         return
     rows = _measure(chosen.weights, 1 if chosen.quick else 5)
     print_table(rows)
@@ -53,19 +51,19 @@ def _measure(weights: Path, rounds: int) -> list[Row]:
         folder = Path(scratch)
         _prepare(weights, folder)
         there = [name for name in NAMES if name != "TRL" or importlib.util.find_spec("trl")]
-        steps = {name: _beside(name, folder, close) for name in there}
-        told: dict[str, list[dict[str, float]]] = {name: [] for name in steps}
+        steps = {name: beside("bench.adopted", name, folder, close) for name in there}
+        told: dict[str, list[Cost]] = {name: [] for name in steps}
         for number in range(rounds + 1):
             for name, step in steps.items():
                 found = step(number)
                 if number:
                     told[name].append(found)
 
-    def middle(key: str) -> tuple[float, dict[str, float | None]]:
+    def middle(key: Literal["wall", "cpu", "memory"]) -> tuple[float, dict[str, float | None]]:
         values = {name: statistics.median(turn[key] for turn in turns) for name, turns in told.items()}
         return values.pop("ours"), {name: values.get(name) for name in NAMES[1:]}
 
-    (wall, walls), (cpu, cpus), (memory, memories) = (middle(key) for key in ("wall", "cpu", "memory"))
+    (wall, walls), (cpu, cpus), (memory, memories) = (middle("wall"), middle("cpu"), middle("memory"))
     speeds = {name: None if seconds is None else BATCH * LENGTH / seconds for name, seconds in walls.items()}
     return [
         row("fine-tuning SmolLM2-135M", "tokens/s", BATCH * LENGTH / wall, speeds, SPEED),
@@ -177,40 +175,8 @@ def _trl(folder: Path) -> Callable[[int], None]:
     return step
 
 
-def _contend(name: str, folder: str) -> None:
-    """One contender in this process: a step for each number of the input, answered with what it took."""
-    import torch
-
-    torch.set_num_threads(2)
-    step = {"ours": _ours, "transformers": _transformers, "TRL": _trl}[name](Path(folder))
-    for line in sys.stdin:
-        wall, cpu = time.perf_counter(), time.process_time()
-        step(int(line))
-        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-        found = {"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu, "memory": memory}
-        print("found", json.dumps(found), flush=True)
-
-
-def _beside(name: str, folder: Path, close: contextlib.ExitStack) -> Callable[[int], dict[str, float]]:
-    """A contender in a process of its own, which does nothing between its turns."""
-    command = [sys.executable, "-m", "bench.adopted", "--contender", name, str(folder)]
-    process = close.enter_context(
-        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-    )
-    assert process.stdin is not None
-    assert process.stdout is not None
-    asked, answers = process.stdin, process.stdout
-    close.callback(asked.close)
-
-    def step(number: int) -> dict[str, float]:
-        print(number, file=asked, flush=True)
-        for answer in answers:  # libraries may say something of their own first
-            if answer.startswith("found "):
-                found: dict[str, float] = json.loads(answer.removeprefix("found "))
-                return found
-        raise SystemExit(f"{name} ended without an answer")
-
-    return step
+def _contender(name: str, folder: Path) -> Callable[[int], None]:
+    return {"ours": _ours, "transformers": _transformers, "TRL": _trl}[name](folder)
 
 
 if __name__ == "__main__":

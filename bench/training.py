@@ -19,14 +19,13 @@ import contextlib
 import json
 import os
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench.contender import beside, contend
 from bench.table import Row, print_table, row
 
 if TYPE_CHECKING:
@@ -64,7 +63,8 @@ def main() -> None:
     parser.add_argument("--contender", nargs=2, help=argparse.SUPPRESS)
     chosen = parser.parse_args()
     if chosen.contender:
-        _contend(*chosen.contender)
+        name, folder = chosen.contender
+        contend(lambda: _contender(name, Path(folder)))
         return
     rounds = 2 if chosen.quick else 5
     rows = [*_small(rounds), *_laptop(rounds), *_two_processes(rounds), *_checkpoints()]
@@ -80,7 +80,7 @@ def _tokens(step: int) -> Any:
     return torch.randint(0, MODEL["vocab_size"], (BATCH, LENGTH), generator=generator)
 
 
-def _interleaved(contenders: dict[str, Callable[[int], None]], rounds: int) -> dict[str, float]:
+def _interleaved(contenders: dict[str, Callable[[int], object]], rounds: int) -> dict[str, float]:
     """Median tokens/s of each: one unmeasured turn, then rounds of `STEPS` steps in turn."""
     times: dict[str, list[float]] = {name: [] for name in contenders}
     for number in range(rounds + 1):
@@ -158,36 +158,8 @@ def _write_model(folder: Path, config: ModelConfig | None = None) -> None:
     save_model(Transformer(config or ModelConfig.model_validate(MODEL)), folder, None)
 
 
-def _contend(name: str, folder: str) -> None:
-    """One contender in this process: a step for each number that a line of the input asks for, answered when done."""
-    import torch
-
-    torch.set_num_threads(2)
-    step = _ours(Path(folder)) if name == "ours" else _peer(Path(folder), name.split()[-1])
-    for line in sys.stdin:
-        step(int(line))
-        print("done", flush=True)
-
-
-def _beside(name: str, folder: Path, close: contextlib.ExitStack) -> Callable[[int], None]:
-    """A contender in a process of its own, which does nothing between its turns."""
-    command = [sys.executable, "-m", "bench.training", "--contender", name, str(folder)]
-    process = close.enter_context(
-        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-    )
-    assert process.stdin is not None
-    assert process.stdout is not None
-    asked, answers = process.stdin, process.stdout
-    close.callback(asked.close)
-
-    def step(number: int) -> None:
-        print(number, file=asked, flush=True)
-        for answer in answers:  # libraries may say something of their own first
-            if answer == "done\n":
-                return
-        raise SystemExit(f"{name} ended without an answer")
-
-    return step
+def _contender(name: str, folder: Path) -> Callable[[int], None]:
+    return _ours(folder) if name == "ours" else _peer(folder, name.split()[-1])
 
 
 def _small(rounds: int) -> list[Row]:
@@ -218,7 +190,7 @@ def _one_process(rounds: int, config: ModelConfig, whose: str) -> list[Row]:
         folder = Path(scratch)
         _write_model(folder, config)
         names = ("ours", "transformers grouped_mm", "transformers eager")
-        found = _interleaved({name: _beside(name, folder, close) for name in names}, rounds)
+        found = _interleaved({name: beside("bench.training", name, folder, close) for name in names}, rounds)
         peak = _peak()
     ours = found.pop("ours")
     return [

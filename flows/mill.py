@@ -7,6 +7,7 @@ draw the form. Stages run from the flow's own thread, one after the other, in a 
 import contextlib
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Annotated, Any
 
 from prefect import flow, get_run_logger, task
@@ -17,6 +18,8 @@ from prefect.context import FlowRunContext
 from prefect.states import Completed
 from pydantic import Field
 
+from flows.browser.export import follow_champion
+from flows.recipe.changes import Changes, laid_over
 from flows.recipe.plan import State
 from flows.recipe.recipe import Recipe, load_recipe
 from flows.recipe.stages import ACTIONS, Family, StageName
@@ -37,6 +40,7 @@ RestartFrom = Annotated[
     StageName | None,
     Field(description="Make this stage, and all after it, again; nothing is made again where it is left empty."),
 ]
+NONE = Changes()
 
 
 class _PrefectListener:
@@ -125,6 +129,8 @@ def run_action(name: str) -> Any:
         if outcome.changed and released.promoted:
             facts = {"model": released.model, "version": released.version, "run": session.run_id}
             notify(Topic.PROMOTED, outcome.message, facts | links_of(session.record), get_run_logger().warning)
+        if released.promoted and (folder := session.recipe.registry.browser):
+            session.display.note(follow_champion(session.settings, released.model, released.version, Path(folder)))
     return Completed(message=outcome.message, name="Completed" if outcome.changed else "Cached")
 
 
@@ -138,6 +144,10 @@ def _run_family(recipe: Recipe, family: Family) -> None:
         for item in session.plan.values():
             if item.stage.family is family:
                 _run(run_stage, item.stage.name, item.job.identity)
+        if family is Family.CORPUS and session.plan["extract"].job.config["removed"]:
+            from flows.registry.removal_audit import audit_run  # with datatrove, which takes its time
+
+            audit_run(session)
         if family is Family.RELEASE and recipe.has("export"):
             for action in ACTIONS:
                 _run(run_action, action)
@@ -166,35 +176,36 @@ def _linked(session: Session) -> Iterator[None]:
 
 
 @flow(name="corpus", persist_result=False)
-def corpus(recipe: Recipe = SAMPLE) -> None:
+def corpus(recipe: Recipe = SAMPLE, changes: Changes = NONE) -> None:
     """Raw web, wiki and book text to token shards."""
-    _run_family(recipe, Family.CORPUS)
+    _run_family(laid_over(recipe, changes), Family.CORPUS)
 
 
 @flow(name="pretrain", persist_result=False)
-def pretrain(recipe: Recipe = SAMPLE) -> None:
+def pretrain(recipe: Recipe = SAMPLE, changes: Changes = NONE) -> None:
     """Token shards to a base model."""
-    _run_family(recipe, Family.PRETRAIN)
+    _run_family(laid_over(recipe, changes), Family.PRETRAIN)
 
 
 @flow(name="finetune", persist_result=False)
-def finetune(recipe: Recipe = SAMPLE) -> None:
+def finetune(recipe: Recipe = SAMPLE, changes: Changes = NONE) -> None:
     """Chains of thought, reinforcement learning, evaluation."""
-    _run_family(recipe, Family.FINETUNE)
+    _run_family(laid_over(recipe, changes), Family.FINETUNE)
 
 
 @flow(name="release", persist_result=False)
-def release(recipe: Recipe = SAMPLE) -> None:
+def release(recipe: Recipe = SAMPLE, changes: Changes = NONE) -> None:
     """Quantize, export, register, promote."""
-    _run_family(recipe, Family.RELEASE)
+    _run_family(laid_over(recipe, changes), Family.RELEASE)
 
 
 FAMILIES = {Family.CORPUS: corpus, Family.PRETRAIN: pretrain, Family.FINETUNE: finetune, Family.RELEASE: release}
 
 
 @flow(name="mill", persist_result=False)
-def mill(recipe: Recipe = SAMPLE, restart_from: RestartFrom = None) -> str:
+def mill(recipe: Recipe = SAMPLE, restart_from: RestartFrom = None, changes: Changes = NONE) -> str:
     """Raw text to a promoted, quantized, reasoning model. Returns the identifier of the run."""
+    recipe = laid_over(recipe, changes)
     with open_session(recipe, restart_from=restart_from and str(restart_from)) as session, _linked(session):
         for family, family_flow in FAMILIES.items():
             if pool := remote_pool(recipe, family):

@@ -16,7 +16,7 @@ import os
 import shutil
 import sys
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from pydantic import Field
 from infra.facts import Facts
 from infra.hashing import digest, file_digest
 
-__all__ = ["FOLDER", "KeptParts", "PartsPlace", "installed", "kept_parts", "link_or_copy", "unused", "use"]
+__all__ = ["FOLDER", "KeptParts", "PartsPlace", "holding", "installed", "kept_parts", "link_or_copy", "unused", "use"]
 
 FOLDER = ".parts"
 """Below the store's local folder."""
@@ -134,6 +134,16 @@ def unused(local: Path, oldest: float) -> Iterator[tuple[Path, int]]:
             if part.stat().st_mtime < oldest:
                 files = [path.stat() for path in part.iterdir()]
                 yield part, sum(each.st_size for each in files if each.st_nlink == 1)
+
+
+def holding(local: Path, digests: Collection[str], stages: Collection[str] = ()) -> Iterator[tuple[Path, int]]:
+    """The folders of parts that have a file with one of these SHA-256, and all those of `stages`; each with its
+    bytes."""
+    for part in sorted((local / FOLDER).glob("*/*")):
+        with contextlib.suppress(FileNotFoundError, ValueError):  # taken away meanwhile, or damaged
+            recorded = json.loads((part / RECORD).read_bytes())
+            if part.parent.name in stages or not set(recorded.values()).isdisjoint(digests):
+                yield part, sum(path.stat().st_size for path in part.iterdir())
 
 
 def link_or_copy(source: Path, target: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -86,6 +87,11 @@ class Manifest(BaseModel):
     def address(self) -> str:
         """``stage/identity``: where it lies in its store."""
         return address(self.stage, self.identity)
+
+    @property
+    def ended(self) -> str:
+        """When it was made, UTC, ISO 8601."""
+        return (datetime.fromisoformat(self.started) + timedelta(seconds=self.seconds)).isoformat(timespec="seconds")
 
     @property
     def size(self) -> int:

@@ -201,6 +201,13 @@ class ObjectStore(Store):
         with contextlib.suppress(FileNotFoundError):
             self._fs.rm_file(self._key(NOTES, f"{file_name(name)}.json"))
 
+    def notes(self, prefix: str) -> list[str]:
+        names = (each.name for each in children(self._fs, self._key(NOTES)) if not each.is_folder)
+        return sorted(name.removesuffix(".json") for name in names if name.startswith(prefix))
+
+    def note_place(self, name: str) -> str:
+        return f"{self.address}/{NOTES}/{file_name(name)}.json"
+
     def write_run(self, run_id: str, record: JsonObject) -> None:
         self._fs.pipe_file(
             self._key("runs", f"{file_name(run_id)}.json"), json.dumps(record, indent=2, sort_keys=True).encode()

@@ -195,6 +195,14 @@ class Store(ABC):
         """Take a note away."""
 
     @abstractmethod
+    def notes(self, prefix: str) -> list[str]:
+        """Names of all notes that begin so, in order."""
+
+    @abstractmethod
+    def note_place(self, name: str) -> str:
+        """Path or address of a note's file, which `infra.storage` can read."""
+
+    @abstractmethod
     def write_run(self, run_id: str, record: JsonObject) -> None:
         """Keep the record of a run; whole or not at all."""
 
@@ -293,6 +301,13 @@ class LocalStore(Store):
 
     def delete_note(self, name: str) -> None:
         self._note(name).unlink(missing_ok=True)
+
+    def notes(self, prefix: str) -> list[str]:
+        names = (name.removesuffix(".json") for name in _names(self.root / NOTES, ".json"))
+        return sorted(name for name in names if name.startswith(prefix))
+
+    def note_place(self, name: str) -> str:
+        return str(self._note(name))
 
     def _run(self, run_id: str) -> Path:
         return self.root / "runs" / f"{file_name(run_id)}.json"

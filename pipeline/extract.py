@@ -1,4 +1,4 @@
-"""Reads raw files (web, wiki, book, code, jsonl, parquet, data sets) into documents: the first stage.
+"""Reads raw files (web, wiki, book, code, jsonl, parquet, subtitles, data sets) into documents: the first stage.
 
 Files are dealt out to tasks by the recipe and their bytes alone: sources by name, files in their order, small ones
 together, large ones in parts of `split_bytes`. A killed stage goes on with the tasks that are left. A document's id is
@@ -8,6 +8,9 @@ again in the raw file, and says nothing of the folder the file lay in.
 What is not text to learn from (a 404, a redirect, an image) is among the rejects under the rule that says why, and so
 is a record that cannot be read (`failure/...`), up to `max_failure_rate` of a source's records, and a file that breaks
 off (`damaged_file`), up to that share of its files.
+
+What somebody asked to have removed (`config.removed`), and its copies, is counted under the rule `removed`, whatever
+else would be said of it; nothing of its text is kept, not among the rejects either.
 """
 
 from __future__ import annotations
@@ -25,6 +28,8 @@ from infra import events
 from infra.errors import UserError
 from infra.kept_parts import kept_parts
 from infra.storage import ExternalFile, digest_of, resolve
+from pipeline.removal.asks import REMOVED, read_removals
+from pipeline.removal.parts import heeding
 from pipeline.sections import ExtractConfig, OnDamaged
 from pipeline.sources.charset import MOST_NULS
 from pipeline.sources.passed_over import without_beside
@@ -53,7 +58,10 @@ RECORDS = 1_000_000
 """Records that any file may have beyond one for each of its bytes."""
 SECONDS, SECONDS_PER_MEGABYTE = 300.0, 60.0
 """Processor time that making text of a file may take in all, and further for its size: ten times what text takes."""
-NO_TEXT = ("status/", "type", "not_http", "redirect", "namespace", "language", "skipped", "failure/", "damaged_file")
+NO_TEXT = (
+    *("status/", "type", "not_http", "redirect", "namespace", "language", "skipped", "failure/", "damaged_file"),
+    REMOVED,
+)
 """How rules begin that reject what nobody asked for, or for which `max_failure_rate` is the limit."""
 DEEPEST = 32
 """Levels of lists and objects kept of a record's metadata."""
@@ -100,7 +108,8 @@ def _parts(config: ExtractConfig, tasks: list[list[Piece]], out_dir: Path) -> Ta
     """What the documents of a task follow from: the bytes and names of its files, and how their sources are read."""
     if (kept := kept_parts()) is None:
         return None
-    shared = config.model_dump(mode="json", exclude={"sources", "max_loss", "max_loss_by_source"})
+    apart = {"sources", "max_loss", "max_loss_by_source", "removed", "removed_overlap"}
+    shared = config.model_dump(mode="json", exclude=apart)
     options = {name: source.model_dump(mode="json", exclude={"paths"}) for name, source in config.sources.items()}
     files = {piece.part.file.path: piece.part.file for task in tasks for piece in task}
     digests = {path: kept.external(path) or digest_of(file) for path, file in files.items()}
@@ -110,7 +119,10 @@ def _parts(config: ExtractConfig, tasks: list[list[Piece]], out_dir: Path) -> Ta
         place = [part.begin, part.end, str(part.walk), part.hop]
         return [piece.source, options[piece.source], piece.name, part.file.name, digests[part.file.path], place]
 
-    return TaskParts(out_dir, OF_DOCUMENTS, [[shared, [of(piece) for piece in task]] for task in tasks])
+    parts = TaskParts(out_dir, OF_DOCUMENTS, [[shared, [of(piece) for piece in task]] for task in tasks])
+    if not (removals := read_removals(config)):
+        return parts
+    return heeding(parts, removals, "extract", out_dir / ".work" / "heeding")
 
 
 def deal(config: ExtractConfig) -> list[list[Piece]]:
@@ -152,7 +164,7 @@ def _files_of(source: str, options: Any, most: int) -> list[ExternalFile]:
 
 def _module(kind: str) -> Any:
     """The module that reads a kind of source: it has `parts` and `read`, and `choose` where not every file is data."""
-    from pipeline.sources import book, code, dataset, jsonl, parquet, web, wiki  # heavy, so not at the top
+    from pipeline.sources import book, code, dataset, jsonl, parquet, subtitles, web, wiki  # heavy, so not at the top
 
     return {
         "book": book,
@@ -160,6 +172,7 @@ def _module(kind: str) -> Any:
         "dataset": dataset,
         "jsonl": jsonl,
         "parquet": parquet,
+        "subtitles": subtitles,
         "web": web,
         "wiki": wiki,
     }[kind]
@@ -193,6 +206,7 @@ class Reader(PipelineStep):
 
     def run(self, data: Iterable[Document] | None = None, rank: int = 0, world_size: int = 1) -> Iterator[Document]:
         ledger = self.losses.ledger(self.out_dir / ".work")
+        removals = read_removals(self.config)
         with RejectWriter(self.out_dir, rank) as rejects:
             for piece in self.tasks[rank]:
                 ledger.bytes_in += piece.part.size
@@ -206,6 +220,8 @@ class Reader(PipelineStep):
                     rule = _mend(document, rule)
                     if len(document.text) != characters:
                         note_verbatim(document.metadata, ())  # what was mended has moved it
+                    if removals and (match := removals.match(document)):
+                        document, rule = removals.redacted(document, match), REMOVED
                     records.count(document, rule, record, characters)
                     if rule is None:
                         yield document
@@ -302,7 +318,7 @@ def _check(config: ExtractConfig, files: Counter[str], metrics: DocumentMetrics,
                 f"{where}: {failures} of {account.documents_in} records cannot be read ({rules}), "
                 f"{_example(out_dir, source, 'failure/')}; mend the files, or raise extract.max_failure_rate"
             )
-        if not account.documents_out:
+        if not account.documents_out and not dropped[REMOVED]:
             raise UserError(
                 f"{where}: no document among {account.documents_in} records ({rules or 'the files are empty'}); "
                 f"is {options.kind} the right kind, and do its options fit?"

@@ -19,8 +19,8 @@ SEPARATE = {"llmcompressor"}
 """What only runs in an environment of its own."""
 ORDER = {
     "flows": (
-        *("cli", "commands", "study", "serving", "operations", "mill", "registry", "report", "run", "recipe"),
-        *("__init__",),
+        *("cli", "commands", "study", "serving", "operations", "mill", "browser", "registry", "report", "run"),
+        *("recipe", "__init__"),
     ),
     "model": (
         *("evaluation", "rl", "serving", "release", "training", "generation", "planning", "finetune_sections"),
@@ -31,6 +31,7 @@ ORDER = {
             "inventory",
             "index",
             "extract",
+            "removal",
             "recall",
             "sample",
             "dedup",

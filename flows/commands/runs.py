@@ -25,6 +25,7 @@ from flows.recipe.sample_text import gather_sample_text
 from flows.run.record import RunRecord, read_record, records
 from infra.extras import require
 from infra.settings import Settings
+from infra.units import duration, plural, printable
 
 if TYPE_CHECKING:
     from flows.recipe.plan import Plan
@@ -68,11 +69,42 @@ def plan(
         show_training(loaded, where, console)
     waiting = planned.waiting
     then = f", then {loaded.model_name} is registered and its gates decide" if loaded.has("export") else ""
+    _show_requests(planned, store)
     console.print(
-        f"\n{len(waiting)} of {len(planned.stages)} stages would run{then}."
+        f"\n{len(waiting)} of {len(planned.stages)} stages would run{then}{_took(planned, store)}."
         if waiting
         else f"\nEverything is cached: {store.address}"
     )
+
+
+def _took(plan: Plan, store: Store) -> str:
+    """What the stages that would run took when they were last made, where that is known of every one."""
+    last = [item.manifest or store.latest(item.stage.name) for item in plan.waiting]
+    known = [manifest for manifest in last if manifest]
+    if not known:
+        return ""
+    of = "" if len(known) == len(last) else f" {len(known)} of them"
+    return f"; when last made{of} took {duration(sum(manifest.seconds for manifest in known))}"
+
+
+def _show_requests(plan: Plan, store: Store) -> None:
+    """What requests for removal reached, as long as the run that heeds them is to come."""
+    from flows.recipe.removals import active, heeded
+
+    extract = next(item for item in plan.stages if item.stage.name == "extract")
+    done = set() if extract.runs or extract.manifest is None else heeded(extract.manifest)
+    asked = active(store)
+    left = [each for each in asked if each.ask not in done]
+    if len(left) < len(asked):
+        console.print(f"\n[dim]{plural(len(asked) - len(left), 'request')} for removal heeded: remove --list[/]")
+    if left:
+        pinned = "" if extract.runs else " that pins.extract does not heed"
+        console.print(f"\n[bold]{plural(len(left), 'request')} for removal{pinned}[/]")
+    for request in left:
+        what = f"{request.kind} {printable(request.value)}, asked {request.at[:10]} by {request.by}"
+        console.print(f"{escape(what)}: {plural(len({each.id for each in request.found}), 'document')}", soft_wrap=True)
+        for line in request.reached_lines():
+            console.print(f"  [dim]{escape(line)}[/]", soft_wrap=True)
 
 
 def _show_kept(plan: Plan, store: Store) -> None:

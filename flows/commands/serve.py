@@ -38,6 +38,13 @@ def serve(
     seconds: Annotated[float, typer.Option(min=1, help="Most time of a request.")] = 300.0,
     client_seconds: Annotated[float, typer.Option(min=1, help="Most silence of a client.")] = 20.0,
     threads: Annotated[int, typer.Option(min=0, help="Threads of the engine; 0 takes one per core.")] = 0,
+    drafts: Annotated[
+        int, typer.Option(min=0, max=8, help="Tokens guessed at a time by the model's layer of multi-token prediction.")
+    ] = 0,
+    drafter: Annotated[
+        Path | None,
+        typer.Option(help="GGUF file of a smaller model of the same tokens, which guesses for llama.cpp instead."),
+    ] = None,
     cache_type: Annotated[
         str, typer.Option(help="Keys and values of tokens already seen: auto, or q8_0, in 8 bits (llama, own).")
     ] = "auto",
@@ -62,6 +69,8 @@ def serve(
     keys = given_keys(keys_file)
     if host not in LOOPBACK and not keys:
         raise UserError(f"--host {host}: anyone could use the model; set {KEYS} or --keys-file first")
+    if drafter is not None and not (drafter.is_file() and drafts):
+        raise UserError(f"--drafter {drafter}: " + ("no such file" if drafts else "say how many with --drafts, as 3"))
     settings = settings_for()
     cache = settings.local_root / "serving"
     name, source = find_source(model, settings, cache)
@@ -77,7 +86,10 @@ def serve(
     metrics = Metrics()
     cores = len(os.sched_getaffinity(0))
     manager = ModelManager(
-        source, Place(kind, context, concurrency, threads or cores, cache, kept), metrics, poll_seconds=poll_seconds
+        source,
+        Place(kind, context, concurrency, threads or cores, cache, kept, drafts, drafter),
+        metrics,
+        poll_seconds=poll_seconds,
     )
     listener = listen(host, port)
     key_file = cache / "api-key"

@@ -98,9 +98,10 @@ def _print_spans(spans: Sequence[Span]) -> None:
     for span in spans:
         told = f"{plural(span.words, 'word')}, in {plural(span.places, 'place')}"
         console.print(f"\n[bold]{escape(' '.join(printable(span.text).split()))}[/]\n[dim]{told}[/]", soft_wrap=True)
-        table = _table("document", "source", "address")
+        table = _table("document", "source", "licence", "address")
         for document in span.documents:
-            table.add_row(*(escape(document[key]) for key in ("id", "source", "url")))
+            licence = document["licence"] or "not stated"
+            table.add_row(*map(escape, (document["id"], document["source"], licence, document["url"])))
         console.print(table)
 
 

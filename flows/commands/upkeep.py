@@ -53,28 +53,36 @@ def gc(
     root: RootOption = None,
     keep_runs: Annotated[int, typer.Option("--keep-runs", min=1, help="Keep what the latest runs need.")] = 20,
     keep_days: Annotated[float, typer.Option("--keep-days", min=0, help="Keep what is younger.")] = 14,
+    removed: Annotated[
+        bool, typer.Option("--removed", help="What holds text that was asked to be removed, whoever needs it.")
+    ] = False,
     delete: Annotated[bool, typer.Option("--delete", help="Delete what is shown.")] = False,
 ) -> None:
-    """Show what no kept run and no registered model needs; with --delete, delete it."""
+    """Show what no kept run and no registered model needs, or what holds removed text; with --delete, delete it."""
     from flows.operations.connection import connect
-    from flows.operations.retention import apply_gc, plan_gc
+    from flows.operations.retention import apply_gc, plan_gc, plan_removed
     from infra.open_store import open_store
     from infra.settings import Settings
 
     settings = settings_for(root)
     connect(settings)
     store = open_store(settings)
-    plan = plan_gc(store, Settings(), keep_runs, keep_days)
+    held = plan_removed(store)
+    plan = held if removed else plan_gc(store, Settings(), keep_runs, keep_days)
     for item in plan.items:
         console.print(
             f"{item.name}  [dim]{size(item.bytes)}, made {item.made[:16].replace('T', ' ')}[/]", soft_wrap=True
         )
     if plan.parts:
         freed = size(sum(plan.parts.values()))
-        console.print(f"{len(plan.parts)} kept parts  [dim]{freed}, taken by no run for {keep_days:g} days[/]")
+        why = "with the same files" if removed else f"taken by no run for {keep_days:g} days"
+        console.print(f"{len(plan.parts)} kept parts  [dim]{freed}, {why}[/]")
     for reason, number in plan.kept.items():
         if number:
             console.print(f"[dim]{number} kept for {reason}[/]")
+    if held.items and not removed:
+        told = f"{len(held.items)} artifacts hold text that was asked to be removed: gc --removed shows them"
+        console.print(f"[yellow]{told}[/]")
     if not plan.items and not plan.parts:
         console.print(f"nothing to delete among {plan.looked_at} artifacts")
     elif delete:

@@ -212,6 +212,11 @@ def deploy(item: Deployment) -> str:
         entrypoint_type=EntrypointType.MODULE_PATH,
         **when,
     )
+    # The form shows parameters by their position; the recipe is sixty screens long.
+    properties = deployment._parameter_openapi_schema.properties
+    for place, parameter in enumerate(("changes", "restart_from", "recipe")):
+        if parameter in properties:
+            properties[parameter]["position"] = place
     deployment.apply()
     return f"{flow.name}/{item.name}"
 

@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
 from statistics import fmean
+from threading import Lock
 
 from flows.operations.schedule import Coming
 from flows.report.report import write_report
@@ -124,10 +125,24 @@ class Trend:
 
 
 class Rates:
-    """How fast phases go, by what was seen of them when the page was asked for before: events bear no times."""
+    """What was seen of running stages when the page was asked for before: events bear no times, and there are many."""
 
     def __init__(self) -> None:
         self._first: dict[tuple[str, str, str], tuple[float, float]] = {}
+        self._read: dict[Path, tuple[EventReader, Progress]] = {}
+        self._turn = Lock()
+
+    def follow(self, path: Path, stage: str) -> Progress:
+        """How far a stage is by its events; only those are read that came since it was asked before."""
+        with self._turn:
+            reader, found = self._read.get(path, (EventReader(path), Progress(stage)))
+            with contextlib.suppress(OSError):
+                if path.stat().st_size < reader.offset:  # begun again
+                    reader, found = EventReader(path), Progress(stage)
+                for event in reader.new():
+                    found = _after(found, event)
+            self._read[path] = reader, found
+        return found
 
     def left(self, run_id: str, seen: Progress, now: float) -> float | None:
         """Seconds that the phase still takes; None before its rate is known."""
@@ -186,10 +201,7 @@ def progress_of(record: RunRecord, store: Store, rates: Rates | None = None) -> 
     if at is None:
         return None
     name, stage = at
-    found = Progress(name)
-    with contextlib.suppress(OSError):
-        for event in EventReader(store.staging(name, stage.identity).events).new():
-            found = _after(found, event)
+    found = (rates or Rates()).follow(store.staging(name, stage.identity).events, name)
     return replace(found, left=rates.left(record.run_id, found, time.monotonic())) if rates else found
 
 

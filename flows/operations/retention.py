@@ -2,6 +2,9 @@
 
 Kept are the artifacts of the latest runs and of every run that is not over, of every version in the registry, whatever
 recipe files pin, and what is younger than a number of days. If the registry cannot be asked, nothing is deleted.
+
+Artifacts that hold text which somebody asked to have removed go before all these reasons, but for a run that is not
+over, once they are asked for by themselves.
 """
 
 from __future__ import annotations
@@ -13,14 +16,16 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from flows.recipe.removals import active
 from flows.recipe.stages import ACTIONS, stage_names
 from flows.run.record import RunRecord, read_record
 from infra.errors import UserError
-from infra.kept_parts import unused
+from infra.kept_parts import holding, unused
+from infra.manifest import split_address
 from infra.settings import Settings
 from infra.store import Store
 
-__all__ = ["LINEAGE", "GCCandidate", "GCPlan", "apply_gc", "needed_by", "plan_gc"]
+__all__ = ["LINEAGE", "GCCandidate", "GCPlan", "apply_gc", "needed_by", "plan_gc", "plan_removed"]
 
 LINEAGE = "deepmill.lineage"
 """Tag of a registered version: stage to identity, as JSON."""
@@ -69,6 +74,29 @@ def needed_by(record: RunRecord | None) -> set[Key]:
     if record is None:
         return set()
     return set(record.plan.items()) | {(name, entry.identity) for name, entry in record.stages.items()}
+
+
+def plan_removed(store: Store) -> GCPlan:
+    """The artifacts that hold text which somebody asked to have removed, whoever needs them, and the kept parts with
+    their files; runs that are not over keep theirs."""
+    runs = store.runs()
+    records = (read_record(store, name) for name in runs)
+    busy = {key for record in records if record and record.state_now == "running" for key in needed_by(record)}
+    held: dict[str, set[str]] = {}
+    for each in (each for request in active(store) for each in request.reached if each.holds_text):
+        held.setdefault(each.artifact, set()).update(each.files)
+    items, kept, digests = [], 0, set()
+    for where, files in sorted(held.items()):
+        if (manifest := store.find(*split_address(where))) is None:
+            continue
+        digests |= {manifest.digests[path] for path in files if path in manifest.digests}
+        if (manifest.stage, manifest.identity) in busy:
+            kept += 1
+        else:
+            items.append(GCCandidate(manifest.stage, manifest.identity, manifest.size, manifest.started))
+    tokens = {"shards"} if any(item.stage == "shards" for item in items) else set()  # parts have other files than it
+    parts = dict(holding(store.local, digests, tokens))
+    return GCPlan(items, len(held), {"a run that is not over": kept}, parts, frozenset(runs))
 
 
 def plan_gc(store: Store, settings: Settings, keep_runs: int, keep_days: float) -> GCPlan:

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from flows.recipe.recipe import OnDrift, Recipe
+from flows.recipe.removals import asked
 from flows.recipe.stages import Stage, downstream, graph, stage_names
 from infra.digests import DigestCache, Take
 from infra.errors import UserError
@@ -23,6 +24,8 @@ from infra.section import Added, External, ForPeople, earlier_names
 from infra.storage import ExternalFile, resolve
 from infra.store import Store
 from infra.tracking import flatten
+from infra.units import plural
+from pipeline.sections import ExtractConfig
 
 __all__ = ["Plan", "PlannedStage", "State", "identity_config", "make_plan"]
 
@@ -92,7 +95,7 @@ def make_plan(recipe: Recipe, store: Store, *, restart_from: str | None = None) 
     try:
         for node in nodes:
             row = node.stage
-            section = getattr(recipe, row.name)
+            section = _with_requests(getattr(recipe, row.name), store)
             external: dict[str, str] = {}
             execution = recipe.execution.of(row.name)
             config = identity_config(section, digests, external, _elsewhere(execution, store))
@@ -114,6 +117,13 @@ def make_plan(recipe: Recipe, store: Store, *, restart_from: str | None = None) 
     finally:
         digests.close()
     return Plan(recipe, restart_from, tuple(planned))
+
+
+def _with_requests(section: BaseModel, store: Store) -> BaseModel:
+    """The section of `extract` with what the store's requests for removal ask for; any other as it is."""
+    if not isinstance(section, ExtractConfig) or not (asks := asked(store)):
+        return section
+    return section.model_copy(update={"removed": tuple(dict.fromkeys((*section.removed, *asks)))})
 
 
 def _decide(
@@ -143,8 +153,14 @@ def _reason(job: Job, store: Store, before: list[PlannedStage]) -> str:
         return "first time"
     if latest.version != job.version:
         return f"version {latest.version} → {job.version} of the stage"
-    old, new = flatten(latest.config), flatten(job.config)
+    before_asked, now_asked = (set(config.get("removed", ())) for config in (latest.config, job.config))
+    old, new = (flatten({**config, "removed": None}) for config in (latest.config, job.config))
     changes = [
+        f"{plural(len(asks), 'request')} for removal {which}"
+        for which, asks in (("more", now_asked - before_asked), ("fewer", before_asked - now_asked))
+        if asks
+    ]
+    changes += [
         f"{job.stage}.{key}: {_short(old.get(key))} → {_short(new.get(key))}"
         for key in sorted(old.keys() | new.keys())
         if old.get(key) != new.get(key)

@@ -10,10 +10,13 @@ __all__ = ["DisclosureConfig", "PromoteConfig", "RegistryConfig"]
 
 
 class RegistryConfig(Section):
-    """How the released model is named."""
+    """How the released model is named, and what follows it."""
 
     model: str = Field("", pattern=r"^[^/:]*$")
     """Name in MLflow's registry; ``deepmill-`` and the recipe's name when empty."""
+    browser: str = ""
+    """A folder that gets each champion that a run makes as a page that runs it in a browser, as `deepmill export
+    --browser` writes it; none when empty."""
 
 
 class PromoteConfig(Section):
@@ -36,6 +39,8 @@ class PromoteConfig(Section):
     version too. What goes on reading text (`sft.replay`) stays below; 0: not asked."""
     check_files: bool = True
     """Fetch the registered files and compare them with the checksums they were registered with."""
+    check_removals: bool = True
+    """Refuse a version whose training text had documents that somebody asked to have removed (`deepmill remove`)."""
     require_card: bool = True
     """Refuse a version whose model card lacks a section."""
     require_licence: bool = False

@@ -25,7 +25,7 @@ from flows.registry.aliases import (
     own_gates,
     previous_of,
 )
-from flows.registry.file_gates import evidence_gates
+from flows.registry.file_gates import evidence_gates, removal_gates
 from flows.registry.files import VersionFiles
 from flows.registry.gates import Gate, judge
 from flows.registry.lock import registry_lock
@@ -102,18 +102,22 @@ class Registry:
         config = config or own_gates(self.client, self.model, version)
         facts = facts_of(self.client, self.model, version)
         theirs = facts_of(self.client, self.model, champion) if champion not in (None, version) else None
-        return [*judge(config, facts, theirs), *evidence_gates(config, self._files(version))]
+        files = self._files(version)
+        return [*judge(config, facts, theirs), *evidence_gates(config, files), *removal_gates(config, files)]
 
     def unfit(self, version: str) -> str:
         """Why the alias may not go back to a version; empty when it may.
 
-        Its files must be as registered. Its gates must pass, alone, unless the audit says that they passed when it was
-        promoted, or that a person overrode them.
+        Its files must be as registered, and nobody must have asked to have documents of its training text removed.
+        Its gates must pass, alone, unless the audit says that they passed when it was promoted, or that a person
+        overrode them.
         """
         try:
             damage = self._files(version).damage()
             if damage:
                 return f"{damage[0].path}: {damage[0].what}"
+            if asked := removal_gates(own_gates(self.client, self.model, version), self._files(version)):
+                return failed_gates(asked)
             moves = [each for each in moves_of(self.client, self.model, self.alias) if each.version == version]
             if any(each.passed or each.forced for each in moves):
                 return ""

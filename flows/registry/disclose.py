@@ -8,14 +8,14 @@ from flows.recipe.recipe import load_recipe
 from flows.registry.names import parse_name, registered_version, resolve
 from flows.report.disclosure import disclosure
 from flows.report.disclosure_pages import write_disclosure
-from flows.run.record import RunRecord, find_record
+from flows.run.record import RunRecord, StageRecord, find_record
 from flows.run.run_view import Run
 from infra.errors import UserError
 from infra.open_store import open_store
 from infra.settings import Settings
 from infra.store import Store
 
-__all__ = ["disclose"]
+__all__ = ["disclose", "whole"]
 
 RUN_ID = "deepmill.run_id"
 """Tag of a registered version: the run that made it."""
@@ -35,7 +35,13 @@ def disclose(settings: Settings, name: str, recipe: str = "", to: Path | None = 
     record = _record(settings, store, name)
     stated = load_recipe(recipe).model_dump(mode="json") if recipe else None
     folder = to or store.local / "runs" / f"{record.run_id}.disclosure"
-    return write_disclosure(disclosure(Run(record, store), stated), folder)
+    return write_disclosure(disclosure(Run(whole(record), store), stated), folder)
+
+
+def whole(record: RunRecord) -> RunRecord:
+    """A record with all that its run was planned to be made of: a flow of one family alone made the last part."""
+    planned = {name: StageRecord(identity=identity) for name, identity in record.plan.items()}
+    return record.model_copy(update={"stages": planned | record.stages})
 
 
 def _record(settings: Settings, store: Store, name: str) -> RunRecord:

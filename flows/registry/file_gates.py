@@ -11,7 +11,10 @@ from flows.registry.gates import Gate
 from flows.registry.names import registered_version
 from infra.integrity import folder_digests
 
-__all__ = ["evidence_gates", "file_digests"]
+__all__ = ["REMOVAL", "evidence_gates", "file_digests", "removal_gates"]
+
+REMOVAL = "deepmill.removal."
+"""Begins the tags of a version that name requests for removal: its training text had the documents."""
 
 
 def file_digests(folder: Path) -> dict[str, str]:
@@ -42,3 +45,13 @@ def evidence_gates(config: PromoteConfig, files: VersionFiles) -> list[Gate]:
         which = f" ({', '.join(missing)})" if missing else ""
         gates.append(Gate("card", not missing, len(missing), 0, f"sections that the model card lacks{which}, at most"))
     return gates
+
+
+def removal_gates(config: PromoteConfig, files: VersionFiles) -> list[Gate]:
+    """The requests for removal that a version's training did not heed; no gate where there are none."""
+    tags = registered_version(files.client, files.model, files.version).tags
+    asked = sorted(text for key, text in tags.items() if key.startswith(REMOVAL))
+    if not asked or not config.check_removals:
+        return []
+    text = f"requests to remove documents that its training text has ({', '.join(asked[:3])}), at most"
+    return [Gate("removal", False, len(asked), 0, text)]

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import json
 import logging
+import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flows.recipe.sections import PromoteConfig
@@ -27,13 +29,17 @@ from flows.registry.aliases import (
     previous_of,
 )
 from flows.registry.audit import Registry
+from flows.registry.disclose import whole
 from flows.registry.facts import VersionFacts
 from flows.registry.files import WEIGHTS, file_tags, logged_digests
 from flows.registry.gates import Gate
 from flows.registry.lock import registry_lock
 from flows.registry.names import has_model
-from flows.report.disclosure_pages import licences
+from flows.registry.removal_tags import tag_reached
+from flows.report.disclosure import disclosure
+from flows.report.disclosure_pages import licences, write_disclosure
 from flows.run.record import GateRecord
+from flows.run.run_view import Run
 from infra.errors import UserError
 from infra.manifest import Manifest, split_address
 from infra.settings import Settings, without_password
@@ -49,6 +55,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CHALLENGER",
+    "DISCLOSURE",
     "FACTS",
     "GATES",
     "IDENTITY",
@@ -64,6 +71,9 @@ __all__ = [
 ]
 
 log = logging.getLogger("deepmill.registry")
+DISCLOSURE = "disclosure"
+"""Folder of a version's files, below `artifacts`, that says what it was trained on: with them in the registry, and not
+among those of `export`, whose bytes do not depend on what people say of their sources."""
 SERVED = {"int4": "q4_0", "int8": "q8_0"}
 """The GGUF file of a served precision, whose speed the version records."""
 
@@ -92,6 +102,7 @@ def register_version(session: Session) -> Outcome:
         fresh = version is None
         if version is None:
             version = _create_version(session, client, name, manifest)
+            tag_reached(session.settings, session.store, f"{name}/{version}", session.record.plan)
             client.set_registered_model_alias(name, CHALLENGER, version)
     session.record.release.model, session.record.release.version = name, version
     session.save()
@@ -102,7 +113,7 @@ def register_version(session: Session) -> Outcome:
 def _create_version(session: Session, client: MlflowClient, name: str, manifest: Manifest) -> str:
     import mlflow
 
-    from model.release.serving_spec import pyfunc_spec
+    from model.release.serving_spec import log_pyfunc
 
     folder = session.store.verified("export", manifest.identity)
     ids = session.mlflow.ids
@@ -114,7 +125,12 @@ def _create_version(session: Session, client: MlflowClient, name: str, manifest:
     # Not within `start_run`: there, log_model asks for the history of every metric of the run, one request each.
     parameters = client.get_run(run_id).data.params
     model = client.create_logged_model(ids["experiment_id"], name=name, source_run_id=run_id, params=parameters)
-    info = mlflow.pyfunc.log_model(name=name, model_id=model.model_id, **pyfunc_spec(folder / "model"))
+    card = _card(folder, manifest) + licences(session.recipe.extract.sources)
+    with tempfile.TemporaryDirectory() as scratch:
+        disclosed = Path(scratch, DISCLOSURE)
+        write_disclosure(disclosure(Run(whole(session.record), session.store)), disclosed)
+        (disclosed / "MODEL_CARD.md").write_text(card, encoding="utf-8")
+        info = log_pyfunc(name, folder / "model", disclosed, model_id=model.model_id)
     client.log_outputs(run_id, [mlflow.entities.LoggedModelOutput(model.model_id, step=0)])
     files = logged_digests(client.get_logged_model(info.model_id).artifact_location, session.settings, name)
     weights = _compare(name, files, manifest)
@@ -125,7 +141,7 @@ def _create_version(session: Session, client: MlflowClient, name: str, manifest:
         info.model_uri,
         run_id=run_id,
         model_id=info.model_id,
-        description=(folder / "MODEL_CARD.md").read_text(encoding="utf-8") + licences(session.recipe.extract.sources),
+        description=card,
         tags={
             IDENTITY: manifest.identity,
             "deepmill.run_id": session.run_id,
@@ -137,6 +153,16 @@ def _create_version(session: Session, client: MlflowClient, name: str, manifest:
         },
     )
     return str(version.version)
+
+
+def _card(folder: Path, manifest: Manifest) -> str:
+    """The card, and behind it what was measured when it was written."""
+    from model.release.card import measured
+    from model.release.footprint import model_files, precision_of
+
+    card = (folder / "MODEL_CARD.md").read_text(encoding="utf-8")
+    kinds = [precision_of(path) for path in model_files(folder / "gguf")]
+    return card + measured(ExportMetrics.read(manifest.metrics), kinds)
 
 
 def _compare(name: str, files: dict[str, str], manifest: Manifest) -> dict[str, str]:

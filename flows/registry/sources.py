@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from flows.registry.trace import lineage
+from flows.run.record import StageRecord, records
 from infra.errors import UserError
 from infra.manifest import Manifest, address, split_address
 from infra.open_store import open_store
@@ -45,7 +46,8 @@ def text_sources(settings: Settings, name: str = "") -> TextSources:
     index, spelling = (store.path(each.stage, each.identity) for each in (manifest, tokenizer))
     from pipeline.index.spans import Sources
 
-    sources = Sources(index, store.place(shards.stage, shards.identity), spelling)
+    licences = _licences(store, shards.identity)
+    sources = Sources(index, store.place(shards.stage, shards.identity), spelling, licences)
     return TextSources(manifest.identity, sum(piece.tokens for piece in sources.card.pieces), sources)
 
 
@@ -72,3 +74,12 @@ def _input(store: Store, manifest: Manifest, role: str) -> Manifest:
             f"{manifest.stage}/{manifest.identity}: its {stage}/{identity} is not in {store.address}; make it again"
         )
     return found
+
+
+def _licences(store: Store, shards: str) -> dict[str, str]:
+    """What is stated of the sources by the recipe of the latest run on these shards."""
+    record = next(
+        (each for each in records(store) if each.stages.get("shards", StageRecord()).identity == shards), None
+    )
+    said = record.recipe.get("extract", {}).get("sources", {}) if record else {}
+    return {name: source["licence"] for name, source in said.items() if source.get("licence")}

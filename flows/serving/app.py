@@ -19,6 +19,7 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
+from flows.browser import CHAT_PAGE
 from flows.serving.answers import not_served
 from flows.serving.cors import PageGuard
 from flows.serving.embeddings import embed
@@ -38,7 +39,6 @@ __all__ = ["build"]
 T = TypeVar("T")
 
 log = logging.getLogger("deepmill.serve")
-PAGE = Path(__file__).parent / "chat_page"
 KINDS = {".html": "text/html", ".js": "text/javascript", ".css": "text/css"}
 SECURITY = {
     "Content-Security-Policy": "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'",
@@ -84,8 +84,8 @@ def build(
         Route("/metrics", front.guarded(front.scrape)),
         Route("/health", front.health),
         Route("/openapi.json", _interface),
-        Route("/", _page(PAGE / "chat.html")),
-        *(Route(f"/chat/{file.name}", _page(file)) for file in sorted(PAGE.iterdir()) if file.suffix in KINDS),
+        Route("/", _page(CHAT_PAGE / "chat.html")),
+        *(Route(f"/chat/{file.name}", _page(file)) for file in sorted(CHAT_PAGE.iterdir()) if file.suffix in KINDS),
     ]
     app = Starlette(routes=routes, lifespan=lifespan, exception_handlers={404: _missing, 405: _missing})
     if hosts:

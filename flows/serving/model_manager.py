@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import shutil
 from collections.abc import AsyncIterator, Callable, Collection
 from dataclasses import dataclass, field
@@ -20,11 +19,10 @@ from typing import TYPE_CHECKING, Any
 from flows.serving.errors import ApiError
 from flows.serving.metrics import Metrics
 from infra.errors import DeepmillError, UserError
-from infra.hashing import digest
-from infra.integrity import folder_digests, known_digest
 from model.serving.chat import ChatFormat
 from model.serving.defaults import SamplingDefaults, sampling_defaults
 from model.serving.engine import Engine
+from model.serving.gguf_file import draft_file, gguf_file
 from model.serving.spec import CacheType, EngineKind
 
 if TYPE_CHECKING:
@@ -80,6 +78,10 @@ class Place:
     """Folder for files that engines read and that are made from a version."""
     keys_and_values: CacheType = CacheType.AUTO
     """How engines keep those of the tokens already seen."""
+    drafts: int = 0
+    """Tokens that are guessed at a time; 0 for none."""
+    drafter: Path | None = None
+    """A smaller model that guesses for llama.cpp, in place of the model's own layer of multi-token prediction."""
 
 
 @dataclass
@@ -133,51 +135,33 @@ def prepare(version: Version, place: Place) -> tuple[EngineKind, Path, ChatForma
         kind = EngineKind.OWN if unsupported(config, version.folder) else EngineKind.LLAMA
     path = version.folder
     if kind is EngineKind.LLAMA:
-        path = _gguf(version, place)
+        path = gguf_file(version.folder, version.label, place.cache)
     elif kind is EngineKind.VLLM:
         path = _checkpoint(version, place)
     return kind, path, chat_format(tokenizer), min(place.context, config.max_position_embeddings)
 
 
-def _gguf(version: Version, place: Place) -> Path:
-    """The version as a GGUF file, block by block; made once, and compared before every start.
+def drafter(version: Version, place: Place, kind: EngineKind) -> tuple[int, Path | None]:
+    """How many tokens an engine guesses at a time, and for llama.cpp the file that it guesses with.
 
-    Its weights are compared with the version's, and all of it (tokenizer and template too) with what was written then.
+    Where guesses are wanted and cannot be had, the log says why.
     """
-    from model.release.gguf import check_gguf, write_gguf
-    from model.release.quantized import read_units
+    from model.architecture.checkpoint import load_config
+    from model.release.gguf import undraftable
 
-    config, stored = read_units(version.folder)
-    precisions = {unit.precision for unit in stored.values()}
-    kind = (
-        "q4_0" if precisions & {"q2_k", "q3_k", "q4_0", "q4_k", "q6_k"} else "q8_0" if "q8_0" in precisions else "f32"
-    )
-    path = place.cache / version.label.replace("/", "-") / "engine" / f"model-{kind}.gguf"
-    record = path.with_suffix(".sha256")
-    if path.exists():
-        try:
-            if not record.exists() or record.read_text() != _derived(version, path):
-                raise UserError("it is not what was made of this version")
-            check_gguf(path, config, stored)
-            return path
-        except Exception as error:
-            log.warning("%s: made again (%s)", path, error)
-    shutil.rmtree(path.parent, ignore_errors=True)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    growing = path.with_name(f"{os.getpid()}-{kind}.gguf")
-    try:
-        write_gguf(growing, config, stored, version.folder, name=version.label)
-        check_gguf(growing, config, stored)
-        growing.replace(path)
-        record.write_text(_derived(version, path))
-    finally:
-        growing.unlink(missing_ok=True)
-    return path
-
-
-def _derived(version: Version, path: Path) -> str:
-    """One digest over a file and all that it was made of."""
-    return digest({"file": known_digest(path), "from": folder_digests(version.folder)})
+    config, reason = load_config(version.folder), None
+    if not place.drafts or (kind is EngineKind.LLAMA and place.drafter is not None):
+        return place.drafts, place.drafter if place.drafts else None
+    if kind is EngineKind.LLAMA:
+        reason = undraftable(config)
+    elif kind is EngineKind.VLLM:
+        reason = "vLLM is not told to"
+    elif not config.num_nextn_predict_layers:
+        reason = "the model has no layer of multi-token prediction"
+    if reason:
+        log.warning("%s: no tokens are guessed: %s", version.label, reason)
+        return 0, None
+    return place.drafts, draft_file(version.folder, version.label, place.cache) if kind is EngineKind.LLAMA else None
 
 
 def _checkpoint(version: Version, place: Place) -> Path:
@@ -220,8 +204,9 @@ class ModelManager:
         defaults = await asyncio.to_thread(sampling_defaults, version.folder)
         kind, path, chat, context = await asyncio.to_thread(prepare, version, self._place)
         place = self._place
-        limits = {"context": context, "slots": place.slots, "threads": place.threads}
-        engine = await Engine.start(kind, path, **limits, cache=place.keys_and_values)
+        drafts, file = await asyncio.to_thread(drafter, version, place, kind)
+        limits = {"context": context, "slots": place.slots, "threads": place.threads, "drafts": drafts}
+        engine = await Engine.start(kind, path, **limits, cache=place.keys_and_values, drafter=file)
         served = Served(version, engine, chat, context, defaults)
         served.sources = await asyncio.to_thread(self._source.sources, number)
         with contextlib.suppress(Exception):  # `_look` says so when the registry does not answer

@@ -11,7 +11,7 @@ from flows.serving.errors import ApiError
 from flows.serving.limits import Admission
 from flows.serving.model_manager import Served
 from infra.errors import UserError
-from pipeline.tokens.names import DocumentName
+from pipeline.index.spans import SourceName
 
 __all__ = ["TraceAnswer", "TraceBody", "trace"]
 
@@ -38,7 +38,7 @@ class TracedSpan(TypedDict):
     words: int
     places: int
     """Where it stands in the training tokens, all documents together."""
-    documents: list[DocumentName]
+    documents: list[SourceName]
 
 
 class TraceAnswer(TypedDict):

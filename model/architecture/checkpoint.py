@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 from pydantic import ValidationError
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -29,7 +29,16 @@ from model.architecture.gguf_checkpoint import is_gguf, read_gguf
 from model.architecture.skeleton import skeleton
 from model.architecture.transformer import Transformer
 
-__all__ = ["TOKENIZER_FILES", "from_hf_names", "load_config", "load_model", "save_model", "to_hf_names"]
+__all__ = [
+    "TOKENIZER_FILES",
+    "from_hf_names",
+    "load_config",
+    "load_model",
+    "prediction_bytes",
+    "save_model",
+    "to_hf_names",
+    "with_prediction",
+]
 
 WEIGHTS = "model.safetensors"
 GENERATION = "generation_config.json"
@@ -143,6 +152,16 @@ def _is_left_out(name: str, layers: tuple[int, ...]) -> bool:
     return bool(_COPY.fullmatch(name)) or name.startswith(tuple(f"model.layers.{number}." for number in layers))
 
 
+def prediction_bytes(folder: Path) -> int:
+    """Bytes of ``model.safetensors`` that hold layers of multi-token prediction, and the copies that belong to them."""
+    layers = load_config(folder).prediction_layers
+    if not layers:
+        return 0
+    with safe_open(folder / WEIGHTS, "pt") as file:
+        left_out = [file.get_tensor(name) for name in file.keys() if _is_left_out(name, layers)]  # noqa: SIM118
+    return sum(tensor.numel() * tensor.element_size() for tensor in left_out)
+
+
 def _read_weights(folder: Path) -> dict[str, Tensor]:
     files = sorted(folder.glob("*.safetensors"))
     if not files:
@@ -161,8 +180,8 @@ def load_model(folder: Path, *, prediction: bool = False) -> Transformer:
 
     UserError when weights are missing or do not fit.
 
-    Layers of multi-token prediction are left out unless `prediction` asks for them: they serve training, and the model
-    is whole without them (DeepSeek-V3, section 2.2).
+    Layers of multi-token prediction are left out unless `prediction` asks for them: they serve training and drafts, and
+    the model is whole without them (DeepSeek-V3, section 2.2).
     """
     config, weights = read_gguf(folder) if is_gguf(folder) else (load_config(folder), None)
     left_out = () if prediction else config.prediction_layers
@@ -183,3 +202,21 @@ def load_model(folder: Path, *, prediction: bool = False) -> Transformer:
         model.lm_head.weight = model.model.embed_tokens.weight
     model.requires_grad_(True)
     return model.eval()
+
+
+def with_prediction(model: Transformer, folder: Path) -> Transformer:
+    """`model` with the layers of multi-token prediction of the checkpoint `folder`, which it began from; the same where
+    it has some already, or that has none.
+
+    What trains a model without them hands them on so: they go on drafting for a model that has moved a little.
+    """
+    if model.config.num_nextn_predict_layers or not load_config(folder).num_nextn_predict_layers:
+        return model
+    begun, trained = load_model(folder, prediction=True), model.state_dict()
+    depths = begun.config.num_nextn_predict_layers
+    whole = skeleton(model.config.model_copy(update={"num_nextn_predict_layers": depths}))
+    weights = {name: trained.get(name, weight) for name, weight in begun.state_dict().items()}
+    whole.load_state_dict(weights, assign=True)
+    if whole.config.tie_word_embeddings:
+        whole.lm_head.weight = whole.model.embed_tokens.weight
+    return whole.eval()

@@ -113,6 +113,10 @@ def _config(values: Mapping[str, Any], tensors: Any, vocabulary: int) -> ModelCo
         fields["num_key_value_heads"] = value("attention.head_count_kv")
         width, heads = value("attention.key_length"), fields["num_attention_heads"]
         fields["head_dim"] = None if width in (None, fields["hidden_size"] / heads) else width
+    if predicts := value("nextn_predict_layers") or 0:  # counted among the blocks, whether they are in the file or not
+        fields["num_hidden_layers"] -= predicts
+        there = f"blk.{fields['num_hidden_layers']}.nextn.eh_proj.weight" in tensors
+        fields["num_nextn_predict_layers"] = predicts if there and family is Family.DEEPSEEK_V3 else None
     known = {name: found for name, found in fields.items() if found is not None}
     return ModelConfig.model_validate(
         known | {"model_type": family, "vocab_size": vocabulary, "tie_word_embeddings": "output.weight" not in tensors}

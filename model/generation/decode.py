@@ -7,9 +7,11 @@ writes one column and hides the same slots as the last, the inner products of ex
 are those of `Transformer.forward` with a `KVCache`, but for rounding. Copied are the weights of attention and of the
 shared experts; routed experts, unless they are tiny, and dense layers are used where they lie.
 
-Shapes: B rows, S seen tokens, D hidden, N heads, G key-value heads (1 with latent attention), b = B G, n = N / G, Q
-query width (P without position + R rotary), C latent width, V value width, E routed experts, K experts per token, F
-expert width, t = B K.
+`Decoder.several` does the same for the next few tokens of one row at once.
+
+Shapes: B rows (of a stretch: T tokens), S seen tokens, D hidden, N heads, G key-value heads (1 with latent attention),
+b = B G, n = N / G, Q query width (P without position + R rotary), C latent width, V value width, E routed experts, K
+experts per token, F expert width, t = B K.
 """
 
 from __future__ import annotations
@@ -22,103 +24,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from model.architecture.attention import LatentAttention, MultiHeadAttention, RMSNorm
-from model.architecture.cache import KVCache, rounded, whole
+from model.architecture.cache import KVCache
 from model.architecture.moe import FeedForward, MixtureOfExperts
-from model.architecture.rotary import rotary_tables
-from model.architecture.transformer import Layer, Transformer
+from model.architecture.transformer import Layer, PredictionLayer, Transformer
+from model.generation.past import Past, Seen, Stretch, paired
 
-__all__ = ["Decoder", "Past"]
-
-
-class Past:
-    """What rows that grow in step have seen: their last tokens share a slot, shorter rows begin later.
-
-    The parts of a layer are those of `KVCache`, as [B, G, slots, x], their rotary pairs side by side; in 8 bits where
-    they are there.
-    """
-
-    def __init__(self, model: Transformer, cache: KVCache, rows_B: Tensor, capacity: int) -> None:
-        """Take over the rows `rows_B` of `cache`, in that order and as often as named; `capacity` as there."""
-        config = model.config
-        self.capacity, self.seen = capacity, int(cache.lengths_B.max())
-        self.first_B = self.seen - cache.lengths_B[rows_B]
-        """The slot of each row's first token."""
-        from_BS = (torch.arange(self.seen, device=rows_B.device) - self.first_B[:, None]).clamp(min=0)
-        turned = config.qk_rope_head_dim if config.has_latent_attention else config.head_width
-        self.in_8_bits = cache.in_8_bits
-        self.layers: list[list[Tensor]] = []
-        for parts in cache.layers[: config.num_hidden_layers]:
-            self.layers.append([])
-            for number, part in enumerate(whole(parts, in_8_bits=self.in_8_bits)):
-                old_BSGx = part[rows_B[:, None], from_BS]
-                if old_BSGx.dim() == 3:
-                    old_BSGx = old_BSGx[:, :, None]
-                new_BGSx = old_BSGx.new_zeros(len(rows_B), old_BSGx.shape[2], capacity, old_BSGx.shape[3])
-                filled_BSGx = new_BGSx[:, :, : self.seen].transpose(1, 2)
-                if number == 0:  # latents with the rotary key, or keys
-                    filled_BSGx[..., :-turned] = old_BSGx[..., :-turned]
-                    filled_BSGx[..., -turned:] = _paired(old_BSGx[..., -turned:])
-                else:
-                    filled_BSGx.copy_(old_BSGx)
-                self.layers[-1] += rounded(new_BGSx) if self.in_8_bits else [new_BGSx]
-        # (cosine, sine) as one complex number: turning a pair is a multiplication
-        self.turns_Sr = torch.complex(
-            *(table[0] for table in rotary_tables(torch.arange(capacity, device=rows_B.device)[None], config))
-        )
-        self._settle()
-
-    def _settle(self) -> None:
-        """What stays the same until rows leave."""
-        self.flat = [[part.flatten(0, 1) for part in parts] for parts in self.layers]
-        self.bias_b1S: Tensor | None = None
-        """-inf for the slots before a row begins, else 0; None where all rows begin in the first."""
-        if bool(self.first_B.any()):
-            some = self.layers[0][0]
-            hidden_BS = torch.arange(self.capacity, device=some.device) < self.first_B[:, None]
-            dtype = torch.float32 if self.in_8_bits else some.dtype
-            bias_BS = torch.zeros_like(hidden_BS, dtype=dtype).masked_fill_(hidden_BS, -torch.inf)
-            self.bias_b1S = bias_BS.repeat_interleave(some.shape[1], dim=0)[:, None]
-
-    def select(self, rows_B: Tensor) -> None:
-        """Keep only `rows_B`, in that order."""
-        self.layers = [[part[rows_B] for part in parts] for parts in self.layers]
-        self.first_B = self.first_B[rows_B]
-        self._settle()
-
-    def advance(self) -> None:
-        """Make room for one token per row. ValueError when there is none."""
-        if self.seen == self.capacity:
-            raise ValueError(f"the cache holds {self.capacity} tokens a row, {self.seen + 1} are needed")
-        self.turns_B1r = self.turns_Sr.index_select(0, self.seen - self.first_B)[:, None]
-        self.seen += 1
-        self.now_b1S = None if self.bias_b1S is None else self.bias_b1S[:, :, : self.seen]
-
-    def rotate_(self, x_BHR: Tensor) -> None:
-        """Rotary embedding, in place, of heads whose pairs lie side by side."""
-        if x_BHR.dtype == torch.float32 and not any(size % 2 for size in (*x_BHR.stride()[:2], x_BHR.storage_offset())):
-            torch.view_as_complex(x_BHR.unflatten(-1, (-1, 2))).mul_(self.turns_B1r)
-        else:
-            pairs_BHr = torch.view_as_complex(x_BHR.float().contiguous().unflatten(-1, (-1, 2)))
-            x_BHR.copy_(torch.view_as_real(pairs_BHr * self.turns_B1r).flatten(-2))
-
-    def store(self, layer: int, *parts_BGx: Tensor) -> list[Tensor]:
-        """Keep the new tokens' parts of a layer; all that was seen [b, S, x], as views unless it is in 8 bits."""
-        kept = [each for part in parts_BGx for each in rounded(part)] if self.in_8_bits else parts_BGx
-        for whole_BGSx, part_BGx in zip(self.layers[layer], kept, strict=True):
-            whole_BGSx[:, :, self.seen - 1].copy_(part_BGx)
-        return list(whole([each_bSx[:, : self.seen] for each_bSx in self.flat[layer]], in_8_bits=self.in_8_bits))
-
-    def attend(self, q_bnx: Tensor, keys_bSx: Tensor, values_bSv: Tensor) -> Tensor:
-        """[b, n, v]; the scale is in the queries."""
-        keys_bxS = keys_bSx.transpose(1, 2)
-        bias_b1S = self.now_b1S
-        scores_bnS = torch.bmm(q_bnx, keys_bxS) if bias_b1S is None else torch.baddbmm(bias_b1S, q_bnx, keys_bxS)
-        return torch.bmm(scores_bnS.softmax(-1, dtype=torch.float32).to(q_bnx.dtype), values_bSv)
-
-
-def _paired(x: Tensor) -> Tensor:
-    """Rotary pairs half a width apart, as caches have them and Llama's weights, put side by side (last dimension)."""
-    return x.unflatten(-1, (2, -1)).transpose(-1, -2).flatten(-2)
+__all__ = ["Decoder", "Predictor"]
 
 
 class Decoder:
@@ -136,11 +47,57 @@ class Decoder:
     def __call__(self, tokens_B: Tensor, past: Past) -> Tensor:
         """Logits [B, V] in fp32 after the tokens that follow each row of `past`, which they enter."""
         past.advance()
+        logits_BV: Tensor = self.model.lm_head(self._states(tokens_B, past)).float()
+        return logits_BV
+
+    @torch.inference_mode()
+    def several(self, tokens_T: Tensor, past: Past) -> tuple[Tensor, Tensor]:
+        """The normed states [T, D] of the next tokens of the one row of `past`, which they enter, and the logits
+        [T, V] after each: those of as many steps, but for rounding."""
+        states_TD = self._states(tokens_T, Stretch(past, len(tokens_T)))
+        return states_TD, self.model.lm_head(states_TD).float()
+
+    def _states(self, tokens_B: Tensor, seen: Seen) -> Tensor:
         x_BD = self.model.model.embed_tokens(tokens_B)
         for attend, feed in self.layers:
-            x_BD = feed(attend(x_BD, past))
-        logits_BV: Tensor = self.model.lm_head(self.norm(x_BD)).float()
-        return logits_BV
+            x_BD = feed(attend(x_BD, seen))
+        return self.norm(x_BD)
+
+
+class Predictor:
+    """A layer of multi-token prediction, laid out for one row; the model's embedding and output layer serve it."""
+
+    def __init__(self, model: Transformer) -> None:
+        """Of a model that has such a layer: its first."""
+        self._model = model
+        layer = cast(PredictionLayer, model.model.layers[model.config.prediction_layers[0]])
+        self._attend, self._feed = _attention(layer), _feed_forward(layer)
+        self._attend.layer = 0
+        self._token_norm, self._state_norm = _Norm(layer.enorm), _Norm(layer.hnorm)
+        self._norm, self._joins_DxD = _Norm(layer.shared_head.norm), layer.eh_proj.weight.detach()
+
+    def past(self, capacity: int) -> Past:
+        """Nothing seen yet, and room for so many tokens."""
+        config, weight = self._model.config, self._joins_DxD
+        one_layer = config.model_copy(update={"num_hidden_layers": 1})
+        cache = KVCache(one_layer, 1, 0, dtype=weight.dtype, device=weight.device)
+        return Past(self._model, cache, torch.zeros(1, dtype=torch.int64, device=weight.device), capacity)
+
+    @torch.inference_mode()
+    def __call__(self, states_TD: Tensor, tokens_T: Tensor, past: Past) -> Tensor:
+        """Normed states [T, D], of which the output layer tells the token after the next one, from states and the
+        tokens that follow them (DeepSeek-V3, Eq 21, 22)."""
+        both_Tx = torch.cat(
+            (self._token_norm(self._model.model.embed_tokens(tokens_T)), self._state_norm(states_TD)), 1
+        )
+        x_TD = self._attend(F.linear(both_Tx, self._joins_DxD), Stretch(past, len(tokens_T)))
+        return self._norm(self._feed(x_TD))
+
+    @torch.inference_mode()
+    def logits(self, states_TD: Tensor) -> Tensor:
+        """[T, V] in fp32."""
+        logits_TV: Tensor = self._model.lm_head(states_TD).float()
+        return logits_TV
 
 
 class _Norm:
@@ -168,7 +125,7 @@ class _Norm:
         return torch.addcmul(self.eps, length_B1, length_B1, value=1 / x_BD.shape[-1]).rsqrt_()
 
 
-def _attention(layer: Layer) -> Callable[[Tensor, Past], Tensor]:
+def _attention(layer: Layer) -> _MultiHead | _Latent:
     attention = layer.self_attn
     if isinstance(attention, LatentAttention):
         return _Latent(attention, _Norm(layer.input_layernorm))
@@ -185,21 +142,21 @@ class _MultiHead:
         in_weights = 1.0 if attention.has_head_norms else scale  # a scale before the norm would be lost
         q_NQD = attention.q_proj.weight.detach().unflatten(0, (-1, self.width)) * in_weights
         k_GQD = attention.k_proj.weight.detach().unflatten(0, (-1, self.width))
-        turned_HQD = _paired(torch.cat((q_NQD, k_GQD)).transpose(1, 2)).transpose(1, 2)
+        turned_HQD = paired(torch.cat((q_NQD, k_GQD)).transpose(1, 2)).transpose(1, 2)
         self.in_HD = torch.cat((turned_HQD.flatten(0, 1), attention.v_proj.weight.detach()))
         self.bias_H: Tensor | None = None
         if attention.q_proj.bias is not None:
             q_NQ = attention.q_proj.bias.detach().unflatten(0, (-1, self.width)) * in_weights
             k_GQ = attention.k_proj.bias.detach().unflatten(0, (-1, self.width))
-            self.bias_H = torch.cat((_paired(torch.cat((q_NQ, k_GQ))).flatten(), attention.v_proj.bias.detach()))
+            self.bias_H = torch.cat((paired(torch.cat((q_NQ, k_GQ))).flatten(), attention.v_proj.bias.detach()))
         self.gains_HQ: Tensor | None = None
         if attention.has_head_norms:
             gains_2Q = torch.stack((attention.q_norm.weight.detach() * scale, attention.k_norm.weight.detach()))
             counts_2 = torch.tensor([self.heads, self.kv_heads], device=gains_2Q.device)
-            self.gains_HQ, self.eps = _paired(gains_2Q).repeat_interleave(counts_2, dim=0), attention.q_norm.eps
+            self.gains_HQ, self.eps = paired(gains_2Q).repeat_interleave(counts_2, dim=0), attention.q_norm.eps
         self.out_DH = attention.o_proj.weight.detach()
 
-    def __call__(self, x_BD: Tensor, past: Past) -> Tensor:
+    def __call__(self, x_BD: Tensor, past: Seen) -> Tensor:
         """[B, D] to [B, D], the residual added."""
         all_BHQ = F.linear(self.norm(x_BD), self.in_HD, self.bias_H).unflatten(-1, (-1, self.width))
         turned_BHQ = all_BHQ[:, : self.heads + self.kv_heads]
@@ -208,8 +165,8 @@ class _MultiHead:
         past.rotate_(turned_BHQ)
         q_BNQ, k_BGQ, v_BGQ = all_BHQ.split((self.heads, self.kv_heads, self.kv_heads), dim=1)
         k_bSQ, v_bSQ = past.store(self.layer, k_BGQ, v_BGQ)
-        y_bnQ = past.attend(q_BNQ.reshape(k_bSQ.shape[0], -1, self.width), k_bSQ, v_bSQ)
-        return torch.addmm(x_BD, y_bnQ.view(len(x_BD), -1), self.out_DH.t())
+        y_BNQ = past.attend(q_BNQ, k_bSQ, v_bSQ)
+        return torch.addmm(x_BD, y_BNQ.flatten(1), self.out_DH.t())
 
 
 FOLDED_AT_MOST = 1.5
@@ -253,7 +210,7 @@ class _Latent:
         else:
             self.in_xD, self.query_x = torch.cat((first, key_x)), query_x
 
-    def __call__(self, x_BD: Tensor, past: Past) -> Tensor:
+    def __call__(self, x_BD: Tensor, past: Seen) -> Tensor:
         """[B, D] to [B, D], the residual added."""
         in_Bx = F.linear(self.norm(x_BD), self.in_xD)
         if self.query_x is not None:

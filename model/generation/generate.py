@@ -22,7 +22,8 @@ from torch import Tensor
 
 from model.architecture.cache import KVCache
 from model.architecture.transformer import Transformer
-from model.generation.decode import Decoder, Past
+from model.generation.decode import Decoder
+from model.generation.past import Past
 from model.generation.reasoning import split_reasoning
 from pipeline.tokens.chat import chat_format, token_id
 

@@ -152,7 +152,10 @@ def write_folder(
 ) -> None:
     """Write a checkpoint that says how it is quantized; its tokenizer and generation settings are those of `rest`."""
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / "config.json", settings | {"torch_dtype": "float16", "quantization_config": quantization})
+    told = settings | {"torch_dtype": "float16", "quantization_config": quantization}
+    if told.get("num_nextn_predict_layers"):
+        told["num_nextn_predict_layers"] = 0  # they are not among the weights
+    write_json(folder / "config.json", told)
     for file in ("generation_config.json", *TOKENIZER_FILES):
         if (rest / file).exists():
             shutil.copyfile(rest / file, folder / file)

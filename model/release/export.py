@@ -2,9 +2,10 @@
 
 Artifact: ``hf/`` (full precision, for transformers and what loads its checkpoints), ``compressed/`` (the served
 precision as compressed-tensors, for vLLM and SGLang), ``w8a8/`` and ``llmcompressor/`` (by choice of `quantize`: with
-8-bit activations; quantized by that library), ``gguf/`` (full, 8 and 4 bits, for llama.cpp), ``model/`` (what MLflow
-registers and serves: one of the quantized models), ``MODEL_CARD.md`` and ``export.json``, which also says what was left
-out and why, and how closely llama.cpp agrees. Every GGUF file is read back and compared; llama.cpp itself computes
+8-bit activations; quantized by that library), ``gguf/`` (full, 8 and 4 bits, for llama.cpp; the layer of multi-token
+prediction, which guesses for all three, in a file of its own), ``model/`` (what MLflow registers and serves: one of the
+quantized models), ``MODEL_CARD.md`` and ``export.json``, which also says what was left out and why, and how closely
+llama.cpp agrees. Every GGUF file is read back and compared; llama.cpp itself computes
 prompts with the full one, and must find our probabilities and our tokens.
 """
 
@@ -22,6 +23,7 @@ from model.facts.release import (
     EngineAgreement,
     ExportFacts,
     ExportMetrics,
+    MemoryFacts,
     checkpoint_of,
     read_quantization,
     tokenizer_of,
@@ -29,6 +31,11 @@ from model.facts.release import (
 from model.sections import ExportConfig
 
 __all__ = ["export"]
+
+PROBED = 1024
+"""Tokens of context that memory and speed are measured with,"""
+SHORT = 512
+"""and the shorter of the two that the card tells memory of."""
 
 
 def export(config: ExportConfig, inputs: Mapping[str, Path], out_dir: Path) -> ExportMetrics:
@@ -54,7 +61,7 @@ def export(config: ExportConfig, inputs: Mapping[str, Path], out_dir: Path) -> E
     _copy(quantized / config.precision.value, out_dir / "model", tokenizer, config)
     left_out: dict[str, str] = {}
     verified: dict[str, EngineAgreement] = {}
-    speeds: dict[str, float] = {}
+    measured: dict[str, float] = {}
     reason = unknown(out_dir / "model") if config.compressed else "export.compressed is false"
     if reason:
         left_out["compressed"] = reason
@@ -73,13 +80,21 @@ def export(config: ExportConfig, inputs: Mapping[str, Path], out_dir: Path) -> E
         left_out["gguf"] = reason
         events.note(f"no GGUF files: {reason}")
     else:
-        verified["llama.cpp"], speeds = _write_ggufs(config, checkpoint, quantized, tokenizer, out_dir / "gguf")
+        verified["llama.cpp"], measured = _write_ggufs(config, checkpoint, quantized, tokenizer, out_dir / "gguf")
+        if reason := _write_drafter(config, checkpoint, quantized, tokenizer, out_dir / "gguf"):
+            left_out["drafts"] = reason
     files = {
         path.relative_to(out_dir).as_posix(): path.stat().st_size
         for path in sorted(out_dir.rglob("*"))
         if path.suffix in (".gguf", ".safetensors") and ".work" not in path.parts
     }
-    facts = ExportFacts(files=files, left_out=left_out, precision=config.precision.value, verified=verified)
+    facts = ExportFacts(
+        files=files,
+        left_out=left_out,
+        precision=config.precision.value,
+        verified=verified,
+        memory=_memory(out_dir / "gguf"),
+    )
     text = card(config, architecture, quantization, evaluation, facts)
     (out_dir / "MODEL_CARD.md").write_text(text, encoding="utf-8")
     write_json(out_dir / EXPORT, facts.model_dump(mode="json"))
@@ -87,20 +102,21 @@ def export(config: ExportConfig, inputs: Mapping[str, Path], out_dir: Path) -> E
         f"bytes_{kind}": sum(size for name, size in files.items() if name.endswith(kind))
         for kind in ("gguf", "safetensors")
     }
-    # a metric, for it moves with the machine: no part of the artifact's bytes
-    measured = {f"decode_tokens_per_second_{kind}": round(speed, 1) for kind, speed in speeds.items()}
+    # what was measured moves with the machine: metrics, and no part of the artifact's bytes
     return ExportMetrics(precision=config.precision.value, left_out=left_out, **sizes, **measured)
 
 
 def _write_ggufs(
     config: ExportConfig, checkpoint: Path, quantized: Path, tokenizer: Path, folder: Path
 ) -> tuple[EngineAgreement, dict[str, float]]:
-    """Write and check the files; how closely llama.cpp agrees with the model, and how fast it writes with each."""
+    """Write and check the files; how closely llama.cpp agrees with the model, and what each costs it here."""
+    import torch
     from safetensors.torch import load_file
 
     from model.architecture.checkpoint import load_model
     from model.release.gguf import Stored, check_gguf, write_gguf
     from model.release.kquants import k_quants
+    from model.release.probe import probe
     from model.release.quantize import IMPORTANCE
     from model.release.quantized import plain_unit, read_units
     from model.release.units import units
@@ -126,21 +142,69 @@ def _write_ggufs(
     events.flush()
     words = read_tokenizer(tokenizer)
     found = verify_gguf(folder / "model-f32.gguf", model, words)
-    quantized_kinds = [kind for kind in kinds if kind != "f32"]
-    speeds = {kind: check_runs(folder / f"model-{kind}.gguf", model, words)[1] for kind in quantized_kinds}
+    measured: dict[str, float] = {}
+    for kind in kinds:
+        path = folder / f"model-{kind}.gguf"
+        if kind != "f32":
+            check_runs(path, model, words)
+        context = min(PROBED, model.config.max_position_embeddings)
+        found_here = probe(path, context=context, threads=torch.get_num_threads())
+        measured |= {f"{name}_{kind}": value for name, value in found_here.metrics().items()}
     events.note(f"llama.cpp's log probabilities are within {found.difference:.1e} of ours")
     # the measured figure moves with the number of threads, and an artifact's bytes must not
     agreed = EngineAgreement(log_probabilities_within=TOLERANCE, top1_equal=found.top1, tokens_equal=found.tokens)
-    return agreed, speeds
+    return agreed, measured
+
+
+def _memory(folder: Path) -> dict[str, MemoryFacts]:
+    """What llama.cpp takes with each file of `folder`, computed."""
+    from model.release.footprint import model_files, read_device_file
+
+    found = {}
+    for path in model_files(folder):
+        file = read_device_file(path)
+        found[file.precision] = MemoryFacts(
+            context=file.context,
+            short=file.footprint(min(SHORT, file.context)).total,
+            long=file.footprint(file.context).total,
+            long_8_bits=file.footprint(file.context, cache=file.cache_types[-1]).total,
+        )
+    return found
+
+
+def _write_drafter(
+    config: ExportConfig, checkpoint: Path, quantized: Path, tokenizer: Path, folder: Path
+) -> str | None:
+    """Write and check what guesses tokens for llama.cpp, in 8 bits; why there is none, where the model has more to it
+    than llama.cpp can guess with."""
+    from model.architecture.checkpoint import load_config, load_model
+    from model.release.gguf import DRAFTER, check_gguf, draft_units, undraftable, write_gguf
+    from model.release.quantized import read_units
+    from model.release.verify import check_drafts
+    from pipeline.tokens.chat import read_tokenizer
+
+    whole = load_config(checkpoint)
+    if not whole.num_nextn_predict_layers:
+        return None
+    if reason := undraftable(whole):
+        return reason
+    path, stored = folder / DRAFTER.format("q8_0"), read_units(quantized / "int8", prediction=True)[1]
+    write_gguf(path, whole, draft_units(whole, stored), tokenizer, name=config.title)
+    check_gguf(path, whole, draft_units(whole, stored))
+    check_drafts(folder / "model-q8_0.gguf", path, load_model(checkpoint), read_tokenizer(tokenizer))
+    return None
 
 
 def _copy(source: Path, target: Path, tokenizer: Path, config: ExportConfig) -> None:
     """A model folder, with the tokenizer of the run, and with how it is sampled where the recipe says so."""
     from model.architecture.checkpoint import GENERATION, TOKENIZER_FILES, write_json
+    from model.release.quantized import PREDICTION
 
     target.mkdir(parents=True, exist_ok=True)
     for name in ("config.json", GENERATION, "model.safetensors"):
         shutil.copyfile(source / name, target / name)
+    if (source / PREDICTION).exists():
+        shutil.copyfile(source / PREDICTION, target / PREDICTION)
     if sampled := _sampled(config):
         write_json(target / GENERATION, json.loads((target / GENERATION).read_text(encoding="utf-8")) | sampled)
     for name in TOKENIZER_FILES:

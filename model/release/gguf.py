@@ -25,7 +25,11 @@ from model.architecture.rotary import frequencies
 from pipeline.tokens.chat_template import read_format
 from pipeline.tokens.llama_names import UNKNOWN_SPLIT, llama_name
 
-__all__ = ["FILE_TYPES", "Stored", "check_gguf", "unsupported", "write_gguf"]
+__all__ = ["DRAFTER", "FILE_TYPES", "Stored", "check_gguf", "draft_units", "undraftable", "unsupported", "write_gguf"]
+
+DRAFTER = "model-mtp-{}.gguf"
+"""A file with the layer of multi-token prediction and no other. Files with the whole model do not have it: readers from
+before it was known would take it for a layer of the model, and compute something else without a word."""
 
 FILE_TYPES = {
     "f32": LlamaFileType.ALL_F32,
@@ -63,6 +67,29 @@ def unsupported(config: ModelConfig, tokenizer: Path) -> str | None:
     if isinstance(config.rope_scaling, YarnScaling):
         return "the keys of YaRN are not written yet, and without them a long context would go wrong silently"
     return None
+
+
+def undraftable(config: ModelConfig) -> str | None:
+    """Why llama.cpp cannot guess tokens with this architecture's layers of multi-token prediction; None when it can.
+
+    It would end the process over what its graph was not written for (deepseek2, read at b11549).
+    """
+    if not config.num_nextn_predict_layers:
+        return "the model has no layer of multi-token prediction"
+    if config.num_nextn_predict_layers > 1:
+        return "llama.cpp guesses with one layer of multi-token prediction, not with several"
+    if config.q_lora_rank is None:
+        return "llama.cpp's layer of multi-token prediction wants compressed queries: set model.q_lora_rank"
+    if not config.is_moe_layer(config.num_hidden_layers):
+        return "llama.cpp's layer of multi-token prediction wants experts: lower model.first_k_dense_replace"
+    return None
+
+
+def draft_units(config: ModelConfig, stored: Mapping[str, Stored]) -> dict[str, Stored]:
+    """What of `stored` llama.cpp guesses with: the layer of multi-token prediction, embedding and output layer."""
+    wanted = ("model.embed_tokens.", "model.norm.", "lm_head.")
+    layers = (*wanted, *(f"model.layers.{number}." for number in config.prediction_layers))
+    return {name: unit for name, unit in stored.items() if name.startswith(layers)}
 
 
 def write_gguf(path: Path, config: ModelConfig, stored: Mapping[str, Stored], tokenizer: Path, *, name: str) -> None:
@@ -146,7 +173,9 @@ def _rotary_order(name: str, weight: torch.Tensor, config: ModelConfig) -> torch
 
 
 def _add_architecture(writer: GGUFWriter, config: ModelConfig) -> None:
-    writer.add_block_count(config.num_hidden_layers)
+    writer.add_block_count(config.num_hidden_layers + config.num_nextn_predict_layers)
+    if config.num_nextn_predict_layers:
+        writer.add_nextn_predict_layers(config.num_nextn_predict_layers)
     writer.add_context_length(config.max_position_embeddings)
     writer.add_embedding_length(config.hidden_size)
     writer.add_feed_forward_length(config.intermediate_size)

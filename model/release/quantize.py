@@ -43,7 +43,8 @@ if TYPE_CHECKING:
     from model.architecture.transformer import Transformer
     from model.release.calibrate import CalibrationBatch
     from model.release.quality import Judge
-    from model.release.quantized import Plan
+    from model.release.quantized import Plan, Unit
+    from model.release.units import Role
 
 __all__ = ["IMPORTANCE", "quantize"]
 
@@ -60,7 +61,7 @@ def quantize(config: QuantizeConfig, inputs: Mapping[str, Path], out_dir: Path) 
     """
     import torch
 
-    from model.architecture.checkpoint import load_model, write_json
+    from model.architecture.checkpoint import load_config, load_model, write_json
     from model.architecture.config import count_parameters
     from model.release.compressor import check_compressor
     from model.release.pruned import write_pruned
@@ -86,16 +87,19 @@ def quantize(config: QuantizeConfig, inputs: Mapping[str, Path], out_dir: Path) 
         model, pruning = write_pruned(config, model, inputs, tokenizer, calibration, judge, out_dir)
         checkpoint, parameters = out_dir / CHECKPOINT, count_parameters(model.config)
         precisions[PRUNED] = _measured(judge, model, checkpoint, parameters)
+    predicts = load_config(checkpoint).num_nextn_predict_layers
+    whole = load_model(checkpoint, prediction=True).requires_grad_(False) if predicts else None
     plans, costs = _plans(config, model, calibration)
     events.begin("calibrating", len(plans) * model.config.num_hidden_layers, "layers")
     for name, plan in plans.items():
-        precisions[name] = _one(config, model, plan, calibration, check, judge, checkpoint, out_dir / name)
+        further = _prediction(config, whole, name) if whole is not None else {}
+        precisions[name] = _one(config, model, plan, calibration, check, judge, checkpoint, out_dir / name, further)
     events.flush()
-    further: dict[str, PrecisionFacts] = {}
+    more: dict[str, PrecisionFacts] = {}
     if config.activations is Activations.INT8:
-        further["w8a8"] = _w8a8(model, judge, checkpoint, out_dir / "w8a8")
+        more["w8a8"] = _w8a8(model, judge, checkpoint, out_dir / "w8a8")
     if compressor:
-        further["llmcompressor"] = _llmcompressor(
+        more["llmcompressor"] = _llmcompressor(
             config, compressor, model, plans["int4"], calibration, judge, checkpoint, out_dir
         )
     report = Quantization(
@@ -109,7 +113,7 @@ def quantize(config: QuantizeConfig, inputs: Mapping[str, Path], out_dir: Path) 
         parameters=parameters,
         pruning=pruning,
         precisions=precisions,
-        **further,
+        **more,
     )
     if config.min_token_count:
         report = trim_vocabulary(config, inputs, checkpoint, out_dir, report)
@@ -118,8 +122,10 @@ def quantize(config: QuantizeConfig, inputs: Mapping[str, Path], out_dir: Path) 
 
 
 def _measured(judge: Judge, model: Transformer, folder: Path, parameters: int, **more: Any) -> PrecisionFacts:
-    """Quality of a model, and the size of the weights in `folder`."""
-    size = (folder / "model.safetensors").stat().st_size
+    """Quality of a model, and the size of the weights in `folder`, without layers of multi-token prediction."""
+    from model.architecture.checkpoint import prediction_bytes
+
+    size = (folder / "model.safetensors").stat().st_size - prediction_bytes(folder)
     return PrecisionFacts(bytes=size, bits_per_weight=round(8 * size / parameters, 3), **judge(model).given(), **more)
 
 
@@ -163,11 +169,8 @@ def _plans(
     """The plans by name, and what matrices cost at 4 bits where that was asked."""
     from model.release.allocate import allocate
     from model.release.quantized import make_plan
-    from model.release.units import Role
 
-    eight = dict.fromkeys((Role.EXPERTS, Role.LINEAR, Role.EMBEDDINGS), Precision.Q8_0)
-    four = {Role.EXPERTS: config.experts, Role.LINEAR: config.linear, Role.EMBEDDINGS: config.embeddings}
-    plans = {"int8": make_plan(model, eight), "int4": make_plan(model, four)}
+    plans = {name: make_plan(model, precisions) for name, precisions in _precisions(config).items()}
     costs: dict[str, float] = {}
     if config.bits is not None:
         rows = max(1, config.sensitivity_sequences // config.batch_size)
@@ -176,6 +179,15 @@ def _plans(
         costs = allocate(model, plans["int4"], config.bits, seen, k_quants=config.k_quants)
     _refuse_one_size(model, plans)
     return plans, costs
+
+
+def _precisions(config: QuantizeConfig) -> dict[str, dict[Role, Precision]]:
+    """Of the matrices of both models, by their roles."""
+    from model.release.units import Role
+
+    eight = dict.fromkeys((Role.EXPERTS, Role.LINEAR, Role.EMBEDDINGS), Precision.Q8_0)
+    four = {Role.EXPERTS: config.experts, Role.LINEAR: config.linear, Role.EMBEDDINGS: config.embeddings}
+    return {"int8": eight, "int4": four}
 
 
 def _refuse_one_size(model: Transformer, plans: Mapping[str, Plan]) -> None:
@@ -204,8 +216,10 @@ def _one(
     judge: Judge,
     checkpoint: Path,
     folder: Path,
+    prediction: Mapping[str, Unit],
 ) -> PrecisionFacts:
-    """Make and judge one quantized model. Judged is what was written, read back."""
+    """Make and judge one quantized model, with the layers of multi-token `prediction`. Judged is what was written, read
+    back."""
     from safetensors.torch import save_file
 
     from model.architecture.config import count_parameters
@@ -223,7 +237,7 @@ def _one(
     if is_worse := is_further(ours, nearest):
         events.note(f"{folder.name}: calibration did not help, so the weights are rounded to nearest")
         stored = plain
-    save_quantized(folder, stored, checkpoint)
+    save_quantized(folder, stored, checkpoint, prediction)
     if folder.name == "int8":  # calibrated on inputs that are nearest to full precision
         save_file(made.importance, folder.with_name(IMPORTANCE), metadata={"format": "pt"})
     if made.under_calibrated:
@@ -244,6 +258,19 @@ def _one(
         uncalibrated_matrices=made.rounded,
         kept_in_16_bits=[name for name, unit in stored.items() if unit.precision == "f16"],
     )
+
+
+def _prediction(config: QuantizeConfig, whole: Transformer, name: str) -> dict[str, Unit]:
+    """The layers of multi-token prediction of a quantized model, rounded to nearest: they guess, and what they guess is
+    checked, so a worse guess costs time and no quality."""
+    from model.release.quantized import make_plan
+    from model.release.rounding import rounded_to
+    from model.release.units import units
+
+    plan = make_plan(whole, _precisions(config)[name])
+    layers = tuple(f"model.layers.{number}." for number in whole.config.prediction_layers)
+    found = {unit: weight for unit, weight in units(whole).items() if unit.startswith(layers)}
+    return {unit: rounded_to(weight, plan[unit]) for unit, weight in found.items()}
 
 
 def _calibration_rows(

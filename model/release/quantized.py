@@ -2,7 +2,8 @@
 
 Quantized matrices are stored as llama.cpp's blocks (a float16 scale before the codes of 32 weights of a row), uint8
 [..., R, bytes of a row], under the names of `model.release.units`; ``config.json`` is the checkpoint's with one key
-more, ``deepmill_quantization``, that names the precision of each. The same weights give the same bytes.
+more, ``deepmill_quantization``, that names the precision of each. Layers of multi-token prediction, which the model is
+whole without, are in a file of their own, ``prediction.safetensors``. The same weights give the same bytes.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from model.sections import Precision
 
 __all__ = [
     "K_QUANTS",
+    "PREDICTION",
     "Plan",
     "Unit",
     "load_quantized",
@@ -46,7 +48,7 @@ KEY = "deepmill_quantization"
 FORMAT, FORMAT_K = 1, 2
 """The second has K-quants among its precisions."""
 K_QUANTS = (Precision.Q2_K, Precision.Q3_K, Precision.Q4_K, Precision.Q6_K)
-WEIGHTS = "model.safetensors"
+WEIGHTS, PREDICTION = "model.safetensors", "prediction.safetensors"
 
 Plan = dict[str, Precision | None]
 """Precision of each unit; None keeps it in fp32."""
@@ -108,12 +110,21 @@ def plain_unit(weight: Tensor, precision: Precision | None) -> Unit:
     return Unit((weight.half() if precision is Precision.F16 else weight.float()).contiguous().clone())
 
 
-def save_quantized(folder: Path, stored: Mapping[str, Unit], checkpoint: Path) -> None:
-    """Write `stored`; all else is copied from the folder of the checkpoint that it was made from."""
+def save_quantized(
+    folder: Path, stored: Mapping[str, Unit], checkpoint: Path, prediction: Mapping[str, Unit] | None = None
+) -> None:
+    """Write `stored`, and the layers of multi-token `prediction` where the checkpoint has some that are to be kept; all
+    else is copied from the folder of the checkpoint that it was made from."""
     folder.mkdir(parents=True, exist_ok=True)
     config = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))
     form = FORMAT_K if any(unit.kind for unit in stored.values()) else FORMAT
     config[KEY] = {"format": form, "group": GROUP, "tensors": {name: unit.precision for name, unit in stored.items()}}
+    if prediction:
+        config[KEY]["prediction"] = {name: unit.precision for name, unit in prediction.items()}
+        weights = {name: unit.stored for name, unit in prediction.items()}
+        save_file(weights, folder / PREDICTION, metadata={"format": "pt"})
+    elif "num_nextn_predict_layers" in config:
+        config["num_nextn_predict_layers"] = 0
     write_json(folder / "config.json", config)
     for name in ("generation_config.json", *TOKENIZER_FILES):
         if (checkpoint / name).exists():
@@ -121,8 +132,11 @@ def save_quantized(folder: Path, stored: Mapping[str, Unit], checkpoint: Path) -
     save_file({name: unit.stored for name, unit in stored.items()}, folder / WEIGHTS, metadata={"format": "pt"})
 
 
-def read_units(folder: Path) -> tuple[ModelConfig, dict[str, Unit]]:
-    """The architecture and the stored weights; UserError when the folder holds none of ours, or a damaged one."""
+def read_units(folder: Path, *, prediction: bool = False) -> tuple[ModelConfig, dict[str, Unit]]:
+    """The architecture and the stored weights; UserError when the folder holds none of ours, or a damaged one.
+
+    Layers of multi-token prediction are left out unless `prediction` asks for them and there are some.
+    """
     config = load_config(folder)
     settings: JsonObject = read_object(folder / "config.json").get(KEY, {})
     if settings.get("format") not in (FORMAT, FORMAT_K):
@@ -130,22 +144,29 @@ def read_units(folder: Path) -> tuple[ModelConfig, dict[str, Unit]]:
             f"{folder / 'config.json'}: no {KEY} of format {FORMAT} or {FORMAT_K}; no model of the quantize stage "
             "is here"
         )
-    try:
-        tensors = load_file(folder / WEIGHTS)
-    except (SafetensorError, FileNotFoundError) as error:
-        raise UserError(f"{folder / WEIGHTS}: not readable ({error}); make the quantize artifact again") from None
+    stored = _read(folder / WEIGHTS, settings["tensors"])
+    if prediction and "prediction" in settings:
+        return config, stored | _read(folder / PREDICTION, settings["prediction"])
+    return config.model_copy(update={"num_nextn_predict_layers": 0}), stored
+
+
+def _read(path: Path, precisions: Mapping[str, str]) -> dict[str, Unit]:
+    """The units of a file; UserError when it is damaged."""
     grids = {grid.value: grid for grid in Grid}
     kinds = {kind.value: GGMLQuantizationType[kind.name] for kind in K_QUANTS}
-    stored = {
-        name: Unit(tensors[name], grids.get(precision), kinds.get(precision))
-        for name, precision in settings["tensors"].items()
-    }
-    return config, stored
+    try:
+        tensors = load_file(path)
+        return {name: Unit(tensors[name], grids.get(each), kinds.get(each)) for name, each in precisions.items()}
+    except (SafetensorError, FileNotFoundError, KeyError) as error:
+        raise UserError(f"{path}: not readable ({error}); make the quantize artifact again") from None
 
 
-def load_quantized(folder: Path) -> Transformer:
-    """The model with its weights worked out in fp32, in eval mode: the very numbers that the blocks stand for."""
-    config, stored = read_units(folder)
+def load_quantized(folder: Path, *, prediction: bool = False) -> Transformer:
+    """The model with its weights worked out in fp32, in eval mode: the very numbers that the blocks stand for.
+
+    Layers of multi-token prediction come along where `prediction` asks for them and there are some.
+    """
+    config, stored = read_units(folder, prediction=prediction)
     model = skeleton(config)
     model.to_empty(device="cpu")
     if config.tie_word_embeddings:

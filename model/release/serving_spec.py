@@ -7,11 +7,14 @@ from __future__ import annotations
 
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from infra.hashing import file_digest
 
-__all__ = ["PARAMETERS", "REQUIREMENTS", "pyfunc_spec"]
+if TYPE_CHECKING:
+    from mlflow.models.model import ModelInfo
+
+__all__ = ["PARAMETERS", "REQUIREMENTS", "log_pyfunc", "pyfunc_spec"]
 
 HOUSE = Path(__file__).parents[2]
 PYFUNC = Path(__file__).with_name("pyfunc.py")
@@ -30,8 +33,40 @@ PARAMETERS: tuple[tuple[str, str, int | float], ...] = (
 a new one for each call."""
 
 
-def pyfunc_spec(folder: Path) -> dict[str, Any]:
-    """Arguments of ``mlflow.pyfunc.log_model``, but for the name, for the served `folder` of an export artifact."""
+class _Unasked:
+    """MLflow's pyfunc flavor, whose model is not loaded and asked for its example while it is logged.
+
+    That takes the memory of the whole model and the import of torch in the process of the flow, says no more than a
+    warning, and leaves what Python compiles among the files of the version.
+    """
+
+    @staticmethod
+    def save_model(*, validate_serving_input: bool, **settings: Any) -> None:
+        """What `mlflow.models.Model.log` calls; the name of the first is MLflow's."""
+        import mlflow
+
+        mlflow.pyfunc.save_model(**settings)
+
+
+def log_pyfunc(name: str, folder: Path, *beside: Path, model_id: str | None = None) -> ModelInfo:
+    """`mlflow.pyfunc.log_model` for the served `folder` of an export artifact; folders `beside` it are kept with the
+    model, by their names, and nothing loads them."""
+    from mlflow.models import Model
+
+    return Model.log(
+        artifact_path=None,
+        name=name,
+        flavor=_Unasked,
+        flavor_name="pyfunc",
+        model_id=model_id,
+        validate_serving_input=False,
+        **pyfunc_spec(folder, *beside),
+    )
+
+
+def pyfunc_spec(folder: Path, *beside: Path) -> dict[str, Any]:
+    """Arguments of ``mlflow.pyfunc.save_model``, but for the path, for the served `folder` of an export artifact, with
+    folders `beside` it."""
     import pandas as pd
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
@@ -44,7 +79,7 @@ def pyfunc_spec(folder: Path) -> dict[str, Any]:
     return {
         "python_model": str(PYFUNC),
         "model_config": {CHECKSUMS: _checksums(folder)},
-        "artifacts": {"model": str(folder.resolve())},
+        "artifacts": {"model": str(folder.resolve())} | {each.name: str(each.resolve()) for each in beside},
         "code_paths": [str(HOUSE / package) for package in CODE],
         "signature": signature,
         "input_example": pd.DataFrame(EXAMPLE),

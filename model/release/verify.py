@@ -11,7 +11,7 @@ import urllib.request
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
@@ -22,7 +22,7 @@ from model.architecture.transformer import Transformer
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-__all__ = ["HOSTILE", "TOLERANCE", "Agreement", "Llama", "agreement", "check_runs", "verify_gguf"]
+__all__ = ["HOSTILE", "TOLERANCE", "Agreement", "Llama", "agreement", "check_drafts", "check_runs", "verify_gguf"]
 
 TOLERANCE = 5e-3
 """Most difference of a log probability between llama.cpp in f32 and us."""
@@ -59,15 +59,24 @@ class Agreement:
     """Whether all hostile texts get the same ids."""
 
 
+class Written(NamedTuple):
+    """What llama.cpp wrote."""
+
+    tokens: list[int]
+    timings: dict[str, float]
+    """By llama.cpp's names."""
+
+
 class Llama:
     """llama.cpp with one file, for questions."""
 
-    def __init__(self, path: Path, *, context: int) -> None:
+    def __init__(self, path: Path, *, context: int, drafts: int = 0, drafter: Path | None = None) -> None:
         import xllamacpp
 
         from model.release.llama_cpp import parameters
 
-        chosen: Any = parameters(path, context=context, slots=1, threads=torch.get_num_threads())
+        threads = torch.get_num_threads()
+        chosen: Any = parameters(path, context=context, slots=1, threads=threads, drafts=drafts, drafter=drafter)
         chosen.cache_type_k = chosen.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32
         chosen.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
         self._server = xllamacpp.Server(chosen)
@@ -91,6 +100,12 @@ class Llama:
             # an infinity has no number in JSON
             told_V[entry["id"]] = float("nan") if entry["logprob"] is None else entry["logprob"]
         return told_V
+
+    def written(self, prompt: Sequence[int], tokens: int, *, whole: bool = True) -> Written:
+        """What it writes after `prompt`, the likeliest token each time; `whole` goes on behind the end of an answer."""
+        asked = {"prompt": list(prompt), "n_predict": tokens, "ignore_eos": whole, "temperature": 0}
+        found = self._ask("/completion", asked | {"return_tokens": True, "cache_prompt": False})
+        return Written(found["tokens"], found["timings"])
 
     def decode_speed(self, prompt: Sequence[int], tokens: int = DECODED) -> float:
         """Tokens per second, of so many that are written after `prompt`, one at a time."""
@@ -127,17 +142,17 @@ def agreement(path: Path, model: Transformer, tokenizer: Tokenizer, prompts: Seq
     return Agreement(worst, same, tokens)
 
 
-def check_runs(path: Path, model: Transformer, tokenizer: Tokenizer) -> tuple[float, float]:
+def check_runs(path: Path, model: Transformer, tokenizer: Tokenizer) -> float:
     """Let llama.cpp compute with a quantized file.
 
     Returns:
-        Divergence (nats per token) from the full-precision `model`, and tokens per second that it writes here.
+        Divergence (nats per token) from the full-precision `model`.
 
     Raises:
         UserError: it computes something else altogether.
     """
     prompts = _prompts(model, tokenizer)[-2:]
-    llama = Llama(path, context=max(map(len, prompts)) + DECODED)
+    llama = Llama(path, context=max(map(len, prompts)) + 16)
     pairs = _pairs(llama, model, tokenizer, prompts)
     found = sum(float((ours_V.exp() * (ours_V - theirs_V)).sum()) for ours_V, theirs_V in pairs) / len(prompts)
     if not found < RUNS_WITHIN:
@@ -145,7 +160,35 @@ def check_runs(path: Path, model: Transformer, tokenizer: Tokenizer) -> tuple[fl
             f"{path}: llama.cpp computes something else with it (divergence {found:.3g} nats per token, "
             f"{RUNS_WITHIN:g} is allowed); set export.gguf to false, and report this as a bug"
         )
-    return found, llama.decode_speed(prompts[0])
+    return found
+
+
+TIE = 0.05
+"""Nats: two tokens that near may change places with the number of tokens that are computed at once."""
+
+
+def check_drafts(path: Path, drafter: Path, model: Transformer, tokenizer: Tokenizer) -> None:
+    """Let llama.cpp write with guesses of `drafter`, and compare with what it writes without.
+
+    Raises:
+        UserError: it writes something else, or guesses nothing.
+    """
+    prompt = _prompts(model, tokenizer)[-1]
+    context = len(prompt) + 2 * DECODED
+    alone = Llama(path, context=context)
+    plain = alone.written(prompt, DECODED).tokens
+    found = Llama(path, context=context, drafts=2, drafter=drafter).written(prompt, DECODED)
+    if not found.timings.get("draft_n"):
+        raise UserError(f"{drafter}: llama.cpp guesses nothing with it; report this as a bug")
+    place = next(
+        (place for place, pair in enumerate(zip(plain, found.tokens, strict=True)) if pair[0] != pair[1]), None
+    )
+    if place is None:
+        return
+    letter = tokenizer.encode("a", add_special_tokens=False).ids[0]
+    told_V = alone.next_token([*prompt, *plain[:place]], model.config.vocab_size, letter)
+    if not told_V[plain[place]] - told_V[found.tokens[place]] < TIE:
+        raise UserError(f"{drafter}: llama.cpp writes something else with it; report this as a bug")
 
 
 def _prompts(model: Transformer, tokenizer: Tokenizer) -> list[list[int]]:

@@ -86,9 +86,9 @@ def run_rank(job: RankJob[DpoConfig]) -> DpoMetrics:
     task = Preferences(engine, pairs, config, job.tokenizer, held_out, besides.replay, besides.kept)
     trainer = Trainer(task, engine, Schedule(config.steps), job.snapshots, identity + besides.replay.identity)
     trainer.run()
-    write_artifact(job, engine.model.cpu().eval(), trainer.history.steps, trainer.history.evaluations)
-    (job.out_dir / "pairs.jsonl").write_bytes(kept.read_bytes())
     steps, evaluations = trainer.history.steps, trainer.history.evaluations
+    write_artifact(job, engine.model.cpu().eval(), steps, evaluations, begun=job.start)
+    (job.out_dir / "pairs.jsonl").write_bytes(kept.read_bytes())
     return DpoMetrics(
         pairs=len(pairs),
         steps=config.steps,

@@ -90,7 +90,8 @@ def learn_by(
     finished = policy.full_model()
     if finished is None:
         return None
-    write_artifact(job, finished.cpu().eval(), trainer.history.steps, trainer.history.evaluations)
+    steps, evaluations = trainer.history.steps, trainer.history.evaluations
+    write_artifact(job, finished.cpu().eval(), steps, evaluations, begun=job.start)
     (job.out_dir / "rollouts.jsonl").write_bytes(kept.contents())
     return _metrics(config, task, trainer.history, facts)
 

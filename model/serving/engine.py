@@ -148,8 +148,10 @@ class Engine:
         slots: int,
         threads: int,
         cache: CacheType = CacheType.AUTO,
+        drafts: int = 0,
+        drafter: Path | None = None,
     ) -> Engine:
-        """Start a child and wait until it answers.
+        """Start a child and wait until it answers; the rest is as in `EngineSpec`.
 
         Raises:
             UserError: the engine is not installed, cannot load the file, or cannot keep its cache so.
@@ -158,7 +160,8 @@ class Engine:
             raise UserError(
                 f"vllm keeps no cache in {cache}: leave it at auto, or set DEEPMILL_VLLM_OPTIONS='--kv-cache-dtype fp8'"
             )
-        spec = EngineSpec(kind.value, str(path), secrets.token_urlsafe(24), context, slots, threads, cache.value)
+        key, file = secrets.token_urlsafe(24), str(drafter or "")
+        spec = EngineSpec(kind.value, str(path), key, context, slots, threads, cache.value, drafts, file)
         port = _free_port() if kind is EngineKind.VLLM else 0
         log = tempfile.TemporaryFile()  # noqa: SIM115 (the engine closes it)
         process = await asyncio.create_subprocess_exec(

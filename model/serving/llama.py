@@ -20,7 +20,14 @@ def serve(spec: EngineSpec) -> None:
     """Start the server, tell where it listens, and stay until standard input ends."""
     import xllamacpp
 
-    chosen = parameters(Path(spec.path), context=spec.context, slots=spec.slots, threads=spec.threads)
+    chosen = parameters(
+        Path(spec.path),
+        context=spec.context,
+        slots=spec.slots,
+        threads=spec.threads,
+        drafts=spec.drafts,
+        drafter=Path(spec.drafter) if spec.drafter else None,
+    )
     if spec.cache == CacheType.Q8_0:
         keep_in_8_bits(chosen, Path(spec.path))
     chosen.api_keys = [spec.key]  # type: ignore[attr-defined]

@@ -23,11 +23,14 @@ from starlette.applications import Starlette
 from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
+from torch import Tensor
 
 from infra.json_objects import JsonObject, read_object
 from model.architecture.transformer import Transformer
-from model.generation.decode import Decoder, Past
+from model.generation.decode import Decoder, Predictor
 from model.generation.generate import Sampling, choose
+from model.generation.past import Past
+from model.generation.speculative import Ahead, Drafted
 from model.release.quantized import KEY, load_quantized
 from model.serving.child import run, tell
 from model.serving.prefix import PrefixCache
@@ -43,23 +46,26 @@ if TYPE_CHECKING:
 __all__ = ["Writer", "load", "serve"]
 
 
-def load(folder: Path) -> Transformer:
-    """The model of a quantized or a plain checkpoint folder."""
+def load(folder: Path, *, prediction: bool = False) -> Transformer:
+    """The model of a quantized or a plain checkpoint folder, with its layers of multi-token prediction if wanted."""
     from model.architecture.checkpoint import load_model
 
-    model = load_quantized(folder) if KEY in read_object(folder / "config.json") else load_model(folder)
-    return model.requires_grad_(False)
+    read = load_quantized if KEY in read_object(folder / "config.json") else load_model
+    return read(folder, prediction=prediction).requires_grad_(False)
 
 
 class Writer:
     """Completions of one model, as text."""
 
-    def __init__(self, folder: Path, cache: str = CacheType.AUTO) -> None:
+    def __init__(self, folder: Path, cache: str = CacheType.AUTO, drafts: int = 0) -> None:
+        """`drafts` tokens are guessed at a time, where the model has a layer of multi-token prediction."""
         self.tokenizer = read_tokenizer(folder)
-        self.model = load(folder)
+        self.model = load(folder, prediction=bool(drafts))
         self.stop = chat_format(self.tokenizer).eos
         self._decoder = Decoder(self.model)
         self._prefixes = PrefixCache(self.model, in_8_bits=cache == CacheType.Q8_0)
+        self._drafts = drafts
+        self._predictor = Predictor(self.model) if self.model.config.num_nextn_predict_layers else None
 
     @cached_property
     def _grammars(self) -> LLTokenizer:
@@ -86,6 +92,12 @@ class Writer:
             "completion_tokens": len(text.tokens),
             "prompt_tokens_details": {"cached_tokens": text.cached},
         }
+        if self._predictor is not None:
+            right, guessed = text.drafted.right, text.drafted.guessed
+            event["usage"]["completion_tokens_details"] = {
+                "accepted_prediction_tokens": right,
+                "rejected_prediction_tokens": guessed - right,
+            }
         yield event
 
     @torch.inference_mode()
@@ -94,11 +106,31 @@ class Writer:
         sampling = Sampling(body["max_tokens"], body["temperature"], body["top_p"], body["seed"])
         steering = Steering(body, self._grammars if body.get("grammar") else None)
         noise_T1 = torch.from_numpy(np.random.default_rng((sampling.seed, 0)).random((sampling.max_new_tokens, 1)))
-        cache, logits_V, text.cached = self._prefixes.read(body["prompt"])
-        past = Past(self.model, cache, torch.zeros(1, dtype=torch.int64), len(body["prompt"]) + sampling.max_new_tokens)
+        prompt = self._prefixes.read(body["prompt"])
+        logits_V, text.cached = prompt.logits_V, prompt.known
+        capacity = len(body["prompt"]) + sampling.max_new_tokens
+        past = Past(self.model, prompt.cache, torch.zeros(1, dtype=torch.int64), capacity)
+
+        def guess(logits_V: Tensor, place: int) -> int:
+            return int(choose(logits_V[None], sampling, noise_T1[place, None]))
+
+        def step(token: int) -> Tensor:
+            return self._decoder(torch.tensor([token]), past)[0]
+
+        after = step
+        if self._predictor is not None:
+            after = Ahead(
+                self._decoder,
+                self._predictor,
+                past,
+                body["prompt"],
+                prompt.states_TD,
+                self._drafts,
+                guess,
+                text.drafted,
+            )
         for uniform_1 in noise_T1:
-            token_11 = choose(steering(logits_V)[None], sampling, uniform_1[None])
-            token = int(token_11)
+            token = int(choose(steering(logits_V)[None], sampling, uniform_1[None]))
             if token == self.stop:
                 return
             steering.took(token)
@@ -106,8 +138,8 @@ class Writer:
             yield token, told
             if steering.is_over:
                 return
-            if past.seen + 1 < past.capacity:
-                logits_V = self._decoder(token_11[:, 0], past)[0]
+            if len(text.tokens) < sampling.max_new_tokens:
+                logits_V = after(token)
 
     @torch.inference_mode()
     def _look_at(self, body: CompletionRequest) -> list[TokenEntry]:
@@ -139,6 +171,8 @@ class _Text:
         """Whether an ending has come."""
         self.cached = 0
         """Tokens of the prompt that had been computed before."""
+        self.drafted = Drafted()
+        """What became of guessed tokens."""
 
     def add(self, token: int, told: TokenEntry | None) -> None:
         """Note a token."""
@@ -224,7 +258,7 @@ def serve(spec: EngineSpec) -> None:
     import sys
 
     torch.set_num_threads(spec.threads)
-    app = _app(Writer(Path(spec.path), spec.cache), spec)
+    app = _app(Writer(Path(spec.path), spec.cache, spec.drafts), spec)
     listener = socket.create_server(("127.0.0.1", 0))
     threading.Thread(target=lambda: (sys.stdin.read(), os._exit(0)), daemon=True).start()
     tell(address=f"http://127.0.0.1:{listener.getsockname()[1]}")

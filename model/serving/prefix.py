@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,7 +18,19 @@ from torch import Tensor
 from model.architecture.cache import KVCache
 from model.architecture.transformer import Transformer
 
-__all__ = ["PrefixCache"]
+__all__ = ["PrefixCache", "Prompt"]
+
+
+class Prompt(NamedTuple):
+    """A prompt that was read."""
+
+    cache: KVCache
+    logits_V: Tensor
+    """Of what follows."""
+    known: int
+    """How many of its tokens were there already."""
+    states_TD: Tensor
+    """Normed states of its tokens; of a model without layers of multi-token prediction the last one's alone."""
 
 
 class PrefixCache:
@@ -25,35 +38,39 @@ class PrefixCache:
 
     def __init__(self, model: Transformer, kept: int = 4, *, in_8_bits: bool = False) -> None:
         self._model, self._most, self._in_8_bits = model, kept, in_8_bits
-        self._kept: OrderedDict[tuple[int, ...], KVCache] = OrderedDict()
+        self._kept: OrderedDict[tuple[int, ...], tuple[KVCache, Tensor]] = OrderedDict()
 
     @torch.inference_mode()
-    def read(self, prompt: Sequence[int]) -> tuple[KVCache, Tensor, int]:
-        """The cache after a prompt, the logits [V] of what follows, how many of its tokens were there already."""
+    def read(self, prompt: Sequence[int]) -> Prompt:
+        """Compute a prompt, or what of it is new."""
         weight = self._model.lm_head.weight
         before, same = self._longest(prompt)
         kind, place = weight.dtype, weight.device
         cache = KVCache(self._model.config, 1, len(prompt), dtype=kind, device=place, in_8_bits=self._in_8_bits)
+        states_TD = weight.new_empty(0, weight.shape[1])
         if before is not None:
-            for new, old in zip(cache.layers, before.layers, strict=True):
+            kept, states_TD = before
+            for new, old in zip(cache.layers, kept.layers, strict=True):
                 for new_BSx, old_BSx in zip(new, old, strict=True):
                     new_BSx[:, :same] = old_BSx[:, :same]
             cache.lengths_B += same
         tokens_1T = torch.tensor([prompt[same:]], device=weight.device)
         hidden_1TD = self._model.hidden(tokens_1T, positions_BT=cache.next_positions(len(prompt) - same), cache=cache)
-        self._kept[tuple(prompt)] = cache
+        predicts = self._model.config.num_nextn_predict_layers
+        states_TD = torch.cat((states_TD[:same], hidden_1TD[0])) if predicts else hidden_1TD[0, -1:]
+        self._kept[tuple(prompt)] = cache, states_TD
         self._kept.move_to_end(tuple(prompt))
         while len(self._kept) > self._most:
             self._kept.popitem(last=False)
-        return cache, self._model.lm_head(hidden_1TD[0, -1]).float(), same
+        return Prompt(cache, self._model.lm_head(hidden_1TD[0, -1]).float(), same, states_TD)
 
-    def _longest(self, prompt: Sequence[int]) -> tuple[KVCache | None, int]:
+    def _longest(self, prompt: Sequence[int]) -> tuple[tuple[KVCache, Tensor] | None, int]:
         """The kept prompt that shares most, and how much; the last token is always computed, for its logits."""
         found, most = None, 0
-        for tokens, cache in self._kept.items():
+        for tokens, kept in self._kept.items():
             same = _shared(tokens, prompt[:-1])
             if same > most:
-                found, most = cache, same
+                found, most = kept, same
         return found, most
 
 

@@ -67,6 +67,10 @@ class EngineSpec:
     threads: int
     cache: str = CacheType.AUTO
     """A `CacheType`."""
+    drafts: int = 0
+    """Tokens that a layer of multi-token prediction guesses at a time; 0 for none."""
+    drafter: str = ""
+    """For llama.cpp: the GGUF file that has that layer, or a smaller model that guesses."""
 
 
 class CompletionRequest(TypedDict):
@@ -135,12 +139,20 @@ class CachedTokens(TypedDict):
     cached_tokens: int
 
 
+class PredictedTokens(TypedDict):
+    """Guessed tokens, by OpenAI's names."""
+
+    accepted_prediction_tokens: int
+    rejected_prediction_tokens: int
+
+
 class CompletionUsage(TypedDict):
     """Tokens, at the end."""
 
     prompt_tokens: int
     completion_tokens: int
     prompt_tokens_details: NotRequired[CachedTokens]
+    completion_tokens_details: NotRequired[PredictedTokens]
 
 
 class CompletionEvent(TypedDict):

@@ -49,7 +49,7 @@ def run_rank(job: RankJob[ContinuedConfig]) -> ContinuedMetrics | None:
 
     config, shards = job.config, job.inputs["shards"]
     start = _start(job)
-    model = fit_vocabulary(load_model(start), start, job.inputs["tokenizer"])
+    model = fit_vocabulary(load_model(start, prediction=True), start, job.inputs["tokenizer"])
     with user_errors("continued"):
         reading = Reading(
             shards,

@@ -26,7 +26,7 @@ from model.training.balance import GateWatch
 from model.training.deepspeed_setup import initialise, layout_of, settings_for, stage_of, zero_optimizer
 from model.training.exchange import exchange_compactly
 from model.training.muon import Muon
-from model.training.optimizer import CLIP_MARGIN, has_groups, make_optimizer, set_learning_rate
+from model.training.optimizer import CLIP_MARGIN, make_optimizer, set_learning_rate
 from model.training.pieces import is_expert, pieces_of, plain_name
 from model.training.prepare import computing_under_autocast, prepare, without_autocast
 from model.training.universal import BUFFER, MASTER, MOMENTS, Fragment, Reader, kept_buffers, shapes_of
@@ -58,7 +58,7 @@ class DeepSpeedEngine:
         self.engine, *_ = deepspeed.initialize(
             model=computing_under_autocast(model, self.device),
             config=settings_for(model.config, config, self.layout),
-            optimizer=None if self._zero and not has_groups(config) else own_optimizer,
+            optimizer=own_optimizer,
         )
         self.engine.train()
         if self.device.type == "cpu":

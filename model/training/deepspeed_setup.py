@@ -19,7 +19,8 @@ from infra.execution import Execution, execution
 from infra.json_objects import JsonObject
 from model.architecture.config import Family, ModelConfig
 from model.sections import OptimizerKind, TrainingConfig
-from model.training.optimizer import has_groups, parameter_groups
+from model.training.optimizer import parameter_groups
+from model.training.uncompiled import AdamW
 
 __all__ = ["initialise", "layout_of", "settings_for", "stage_of", "zero_optimizer"]
 
@@ -36,6 +37,7 @@ def initialise(device: torch.device) -> Any:
     logging.disable(logging.WARNING)
     with _without_what_it_imports_in_vain():
         import deepspeed
+        import deepspeed.runtime.zero.muon.muon_optimizer  # ZeRO asks for it
     from deepspeed.ops import __compatible_ops__
 
     logging.disable(logging.NOTSET)
@@ -129,18 +131,9 @@ def settings_for(architecture: ModelConfig, config: TrainingConfig, layout: dict
         "gradient_clipping": config.clip_norm if stage else 0.0,
         "zero_optimization": zero,
         "zero_force_ds_cpu_optimizer": False,  # that one is compiled on first use
+        "zero_allow_untested_optimizer": True,  # ours is torch's under another name
         "steps_per_print": 1 << 60,
     }
-    if stage and not has_groups(config):
-        settings["optimizer"] = {
-            "type": "AdamW",
-            "params": {
-                "lr": config.learning_rate,
-                "betas": [config.beta1, config.beta2],
-                "weight_decay": config.weight_decay,
-                "torch_adam": True,  # DeepSpeed's own is compiled on first use
-            },
-        }
     if layout["expert_parallel"] > 1:
         sigmoid = architecture.model_type is Family.DEEPSEEK_V3
         settings["expert_parallel"] = {
@@ -157,7 +150,7 @@ def settings_for(architecture: ModelConfig, config: TrainingConfig, layout: dict
 
 
 def zero_optimizer(named: Sequence[tuple[str, nn.Parameter]], config: TrainingConfig) -> torch.optim.Optimizer:
-    """AdamW for ZeRO to split, whose parameters are treated differently; experts of AutoEP have groups of their own."""
+    """AdamW for ZeRO to split; experts of AutoEP have groups of their own."""
     from deepspeed.moe.utils import is_moe_param, split_params_into_different_moe_groups_for_optimizer
 
     groups = [
@@ -167,4 +160,4 @@ def zero_optimizer(named: Sequence[tuple[str, nn.Parameter]], config: TrainingCo
     if any(is_moe_param(parameter) for _, parameter in named):
         groups = split_params_into_different_moe_groups_for_optimizer(groups)
     betas = (config.beta1, config.beta2)
-    return torch.optim.AdamW(groups, config.learning_rate, betas, weight_decay=config.weight_decay)
+    return AdamW(groups, config.learning_rate, betas, weight_decay=config.weight_decay)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
-from model.architecture.checkpoint import save_model, write_json
+from model.architecture.checkpoint import save_model, with_prediction, write_json
 from model.architecture.transformer import Transformer
 from model.training.journal import Row
 from model.training.ranks import RankJob
@@ -14,8 +15,20 @@ __all__ = ["write_artifact"]
 
 
 def write_artifact(
-    job: RankJob[Any], model: Transformer, steps: Sequence[Row], evaluations: Sequence[Row] = ()
+    job: RankJob[Any],
+    model: Transformer,
+    steps: Sequence[Row],
+    evaluations: Sequence[Row] = (),
+    *,
+    begun: Path | None = None,
 ) -> None:
-    """Write ``model/`` with the tokenizer, and ``history.json``."""
+    """Write ``model/`` with the tokenizer, and ``history.json``.
+
+    Args:
+        begun: the checkpoint that was gone on from, whose layers of multi-token prediction are handed on where they
+            were not trained.
+    """
+    if begun is not None:
+        model = with_prediction(model, begun)
     save_model(model, job.out_dir / "model", job.inputs["tokenizer"])
     write_json(job.out_dir / "history.json", {"steps": steps, "validation": list(evaluations)})

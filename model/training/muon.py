@@ -18,6 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim.adamw import adamw
 
+from model.training.uncompiled import Optimizer
+
 __all__ = ["Muon", "is_matrix", "orthogonalise"]
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
@@ -56,7 +58,7 @@ def _by_kind(group: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [{**group, "params": found, "muon": muon, "fused": fused} for (muon, fused), found in kinds.items()]
 
 
-class Muon(torch.optim.Optimizer):
+class Muon(Optimizer):
     """See the module. Its groups carry ``muon``: whether their parameters are matrices.
 
     Args:

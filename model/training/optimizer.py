@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from model.sections import Decayed, OptimizerConfig, OptimizerKind
 from model.training.muon import Muon, is_matrix
+from model.training.uncompiled import AdamW
 
-__all__ = ["CLIP_MARGIN", "RATE", "has_groups", "make_optimizer", "moments", "parameter_groups", "set_learning_rate"]
+__all__ = ["CLIP_MARGIN", "RATE", "make_optimizer", "moments", "parameter_groups", "set_learning_rate"]
 
 CLIP_MARGIN = 1e-6
 """What torch adds to the norm that it divides by."""
@@ -29,12 +30,7 @@ def make_optimizer(named: Iterable[tuple[str, nn.Parameter]], config: OptimizerC
         return Muon(groups, config.learning_rate, betas, config.weight_decay)
     for group in groups:
         group["params"] = [parameter for _, parameter in group["params"]]
-    return torch.optim.AdamW(groups, config.learning_rate, betas, weight_decay=config.weight_decay, fused=True)
-
-
-def has_groups(config: OptimizerConfig) -> bool:
-    """Whether parameters are treated differently."""
-    return config.decayed is not Decayed.ALL or config.router_rate != 1 or _adamw_rate(config) != 1
+    return AdamW(groups, config.learning_rate, betas, weight_decay=config.weight_decay, fused=True)
 
 
 def _adamw_rate(config: OptimizerConfig) -> float:

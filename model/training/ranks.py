@@ -60,15 +60,15 @@ class RankJob(Generic[Config]):
         """The checkpoint of the input `start`."""
         return self.inputs["start"] / "model"
 
-    def starting_model(self) -> Transformer:
-        """The model of the input `start`.
+    def starting_model(self, *, prediction: bool = False) -> Transformer:
+        """The model of the input `start`, with its layers of multi-token prediction where they are to be trained.
 
         Raises:
             UserError: it does not know all tokens of the tokenizer.
         """
         from model.architecture.checkpoint import load_model
 
-        model = load_model(self.start)
+        model = load_model(self.start, prediction=prediction)
         if self.tokenizer.get_vocab_size() > model.config.vocab_size:
             raise UserError(f"{self.inputs['start']}: its vocabulary is smaller than the tokenizer's; train it again")
         return model

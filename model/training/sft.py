@@ -51,7 +51,8 @@ def run_rank(job: RankJob[SftConfig]) -> SftMetrics | None:
     from pipeline.tokens.chat import chat_format
 
     config, reasoning = job.config, job.inputs["reasoning"]
-    model = job.starting_model()
+    in_full = config.trained is not Trained.EXPERTS and config.lora is None
+    model = job.starting_model(prediction=in_full)
     held_out = read_tasks(reasoning / "validation.jsonl")
     pad = chat_format(job.tokenizer).pad
     with user_errors("sft"):
@@ -90,7 +91,7 @@ def run_rank(job: RankJob[SftConfig]) -> SftMetrics | None:
     if adapters is not None:
         adapters.write(job.out_dir / "adapter")
         adapters.merge()
-    write_artifact(job, result.model, result.history, result.validation)
+    write_artifact(job, result.model, result.history, result.validation, begun=job.start)
     if experts is not None:
         write_json(job.out_dir / "experts.json", experts.report())
     return SftMetrics(

@@ -29,7 +29,7 @@ def start(config: StartConfig, inputs: Mapping[str, Path], out_dir: Path) -> Sta
     from model.architecture.vocabulary import fit_vocabulary
 
     folder, tokenizer = checkpoint_folder(config.checkpoint, "start.checkpoint"), inputs["tokenizer"]
-    model = load_model(folder)
+    model = load_model(folder, prediction=True)
     fitted = fit_vocabulary(model, folder, tokenizer)
     save_model(fitted, out_dir / "model", tokenizer)
     return StartMetrics(

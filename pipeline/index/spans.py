@@ -10,7 +10,7 @@ character at either end.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from pipeline.index.search import Patterns, open_pieces
 from pipeline.tokens.encoder import Encoder
 from pipeline.tokens.names import DocumentName, DocumentNames, card_of
 
-__all__ = ["MOST_CHARACTERS", "Sources", "Span"]
+__all__ = ["MOST_CHARACTERS", "SourceName", "Sources", "Span"]
 
 MOST_CHARACTERS = 50_000
 """Of a text: what stands in one document as a whole takes time by the square of its length."""
@@ -31,6 +31,13 @@ LOOKED_AT = 1000
 EAST_ASIAN = r"\p{Han}\p{Hiragana}\p{Katakana}"
 WORD = regex.compile(rf"(?V1)[{EAST_ASIAN}]|[\w--[_{EAST_ASIAN}]]+(?:['’][\w--[_{EAST_ASIAN}]]+)*")
 """One character of a script without spaces, or letters and digits; underscores are marks, as tokenizers have them."""
+
+
+class SourceName(DocumentName):
+    """Of one document, with what is stated of its source."""
+
+    licence: str
+    """Empty where none is stated."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +51,7 @@ class Span:
     words: int
     places: int
     """Where it stands in the training tokens, all documents together."""
-    documents: tuple[DocumentName, ...]
+    documents: tuple[SourceName, ...]
     """Different ones, as many as were asked for."""
 
 
@@ -81,12 +88,16 @@ class Sources:
         index: folder of an `index` artifact.
         shards: folder or address of the shards that it was made of; only their index of documents is read.
         tokenizer: of theirs.
+        licences: that are stated, by source.
 
     Raises:
         UserError: a folder is not what it should be, or damaged.
     """
 
-    def __init__(self, index: Path, shards: Path | str, tokenizer: Path) -> None:
+    def __init__(
+        self, index: Path, shards: Path | str, tokenizer: Path, licences: Mapping[str, str] | None = None
+    ) -> None:
+        self.licences = licences or {}
         self.card, self.pieces = open_pieces(index)
         self.encoder = Encoder(tokenizer, plain=True)
         self.names = DocumentNames(str(shards), card_of(str(shards)).documents.files)
@@ -109,10 +120,17 @@ class Sources:
                 text=text[begin:end],
                 words=sum(begin <= first and last <= end for first, last in starts.words),
                 places=places,
-                documents=tuple(self.names[index] for index in indices),
+                documents=tuple(self._named(index) for index in indices),
             )
             for (begin, end), (places, indices) in zip(spans, found, strict=True)
         ]
+
+    def _named(self, index: int) -> SourceName:
+        """A document; what was set apart from a source has the licence of that one, which its id begins with."""
+        named = self.names[index]
+        first = named["id"].partition("/")[0]
+        licence = self.licences.get(named["source"]) or self.licences.get(first, "")
+        return {**named, "licence": licence}
 
     def _starts(self, text: str) -> _Starts:
         encoding = self.encoder.tokenizer.encode(text, add_special_tokens=False)

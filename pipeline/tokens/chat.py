@@ -96,6 +96,11 @@ class ChatFormat:
         self.pad = self._role("pad", self.eos)
         """A token to fill rows with."""
 
+    @property
+    def control(self) -> tuple[str, ...]:
+        """Names of the tokens that no text may hold."""
+        return tuple(self._numbers)
+
     def _role(self, role: str, other: int) -> int:
         name = self._template.token(role)
         number = None if name is None else self.tokenizer.token_to_id(name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import sqlite3
 import subprocess
@@ -13,9 +14,13 @@ from typing import Any
 
 import pytest
 
+from flows.registry.release import DISCLOSURE
+from flows.report.disclosure_pages import FACTS, PAGES
 from infra.errors import UserError
 from tests.flows.golden import Milled, golden
 from tests.flows.tiny import SECONDS, SERVER, STAGES, ask, deepmill, environment, start
+
+DISCLOSED = Path(__file__).parent / "report" / "disclosed"
 
 
 @pytest.fixture(scope="module")
@@ -114,6 +119,24 @@ def test_the_registered_model_answers(milled: Milled) -> None:
     assert "Warning" not in printed
     missing = deepmill(milled.root, "chat", "deepmill-tiny@nobody", "-q", "1", status=1)
     assert "deepmill-tiny@nobody: not in the registry" in missing
+
+
+def test_a_release_carries_what_it_was_trained_on_and_that_can_be_derived_again(milled: Milled, tmp_path: Path) -> None:
+    """After an intended change: `DEEPMILL_GOLDEN=write python -m pytest tests/flows/test_mill.py -k derived_again`."""
+    carried = next((milled.root / "store" / "mlartifacts").rglob(f"artifacts/{DISCLOSURE}/{FACTS}")).parent
+    for name in ("deepmill-tiny/1", milled.run_id):
+        ask(milled.root, "disclose", name, "--to", str(tmp_path / "again"))
+        for file in (*PAGES, FACTS):
+            assert (carried / file).read_bytes() == (tmp_path / "again" / file).read_bytes()
+    base = sqlite3.connect(milled.root / "store" / "mlflow.db")
+    described = base.execute("select description from model_versions where version = 1").fetchone()[0]
+    assert (carried / "MODEL_CARD.md").read_text() == described
+    assert "| notes | not stated by the provider |\n| wiki | CC-BY-SA-4.0 |" in described
+    summary = re.sub(r"\b[0-9a-f]{16,64}\b", "DIGEST", (carried / PAGES[0]).read_text())
+    summary = re.sub(r"\b20\d\d-\d\d-\d\d\b", "DAY", summary)
+    if os.environ.get("DEEPMILL_GOLDEN") == "write":
+        (DISCLOSED / "tiny.md").write_text(summary)
+    assert summary == (DISCLOSED / "tiny.md").read_text()
 
 
 def test_a_changed_key_makes_only_what_depends_on_it_and_a_version(unchanged: Milled) -> None:

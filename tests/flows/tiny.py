@@ -106,7 +106,7 @@ def write_recipe(folder: Path, **changes: Any) -> Path:
     """The recipe as a file, with a corpus beside it."""
     corpus = write_corpus(folder / "corpus")
     sources = {
-        "wiki": {"kind": "wiki", "paths": [str(corpus / "wiki.xml.bz2")]},
+        "wiki": {"kind": "wiki", "paths": [str(corpus / "wiki.xml.bz2")], "licence": "CC-BY-SA-4.0"},
         "notes": {"kind": "jsonl", "paths": [str(corpus / "notes.jsonl")]},
     }
     path = folder / "tiny.yaml"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from infra.manifest import Manifest, record_files
 from infra.object_store import ObjectStore
 from infra.open_store import open_store
 from infra.settings import Settings
+from infra.storage import open_file, resolve
 from infra.store import LocalStore, Staging, Store
 
 IDENTITY = "0123456789abcdef"
@@ -124,6 +126,18 @@ def test_run_records(store: Store) -> None:
     store.write_run("r2", {"state": "running"})
     assert store.read_run("r1") == {"state": "completed"}
     assert store.runs() == ["r1", "r2"]
+
+
+def test_notes_are_found_by_how_their_names_begin(store: Store) -> None:
+    assert store.notes("") == []
+    for name in ("b-2", "b-1", "a-1"):
+        store.write_note(name, {"name": name})
+    assert store.notes("b-") == ["b-1", "b-2"]
+    (file,) = resolve([store.note_place("b-1")])
+    with open_file(file) as stream:
+        assert json.load(stream) == {"name": "b-1"}
+    store.delete_note("b-1")
+    assert store.notes("b-") == ["b-2"]
 
 
 def test_leftovers_of_other_code_are_not_resumed(store: Store) -> None:

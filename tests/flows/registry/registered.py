@@ -13,7 +13,7 @@ from flows.registry.files import file_tags, logged_digests
 from infra.settings import Settings
 from infra.tracking import Tracker
 from model.release.card import SECTIONS
-from model.release.serving_spec import pyfunc_spec
+from model.release.serving_spec import log_pyfunc
 
 CARD = "\n\n".join(f"## {title}\n\nsomething" for title in SECTIONS)
 
@@ -28,7 +28,7 @@ def register(settings: Settings, name: str, model: Path, facts: dict[str, Any], 
     tracker = Tracker(settings)
     run = tracker.start(name, {})
     with mlflow.start_run(run_id=run.run_id):
-        info = mlflow.pyfunc.log_model(name=name, **pyfunc_spec(model))
+        info = log_pyfunc(name, model)
     location = str(tracker.client.get_logged_model(info.model_id).artifact_location)
     tags = {
         IDENTITY: f"artifact-of-{info.model_id}",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,9 +82,11 @@ def template(talker: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("template") / "store"
     prepare_mlflow(root)
     settings = Settings(root=str(root))
-    for _ in range(2):
-        version, _ = register(settings, "talker", talker, GOOD)
-        promote_by_hand(settings, "talker", version, force=False)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "dont_write_bytecode", False)  # as Python has it by itself
+        for _ in range(2):
+            version, _ = register(settings, "talker", talker, GOOD)
+            promote_by_hand(settings, "talker", version, force=False)
     return root
 
 
@@ -104,6 +107,7 @@ def shop(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sho
 
 
 def test_what_is_whole_is_used(shop: Shop) -> None:
+    assert "__pycache__" not in {path.name for path in shop.folders["1"].rglob("*")}
     assert shop.serve("talker@champion").parts[-3:] == ("files", "artifacts", "model")
     assert (shop.serve("talker/1") / "model.safetensors").read_bytes() == (shop.folders["1"] / WEIGHTS).read_bytes()
     loaded, version = load_version(shop.settings, "talker@champion")

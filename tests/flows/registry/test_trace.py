@@ -157,14 +157,19 @@ def test_a_text_is_traced_to_its_documents(
     shutil.rmtree(store.path("shards", "shards-1"))
     publish(store, "shards", tmp_path / "shards", config={}, inputs={"tokenizer": address("tokenizer", "tokenizer-1")})
     publish(store, "index", tmp_path / "index", config={}, inputs={"shards": address("shards", "shards-1")})
-    store.write_run("run-2", {"run_id": "run-2", "stages": {"shards": {"identity": "shards-1"}}})
+    recipe = {"extract": {"sources": {"web": {"licence": "CC-BY-4.0"}, "wiki": {"licence": ""}}}}
+    store.write_run("run-2", {"run_id": "run-2", "recipe": recipe, "stages": {"shards": {"identity": "shards-1"}}})
     client = versions(settings, "traced", GOOD)
     client.set_model_version_tag("traced", "1", LINEAGE, json.dumps({"shards": "shards-1"}))
     for name in ((), ("run-2",), ("traced/1",)):
         app(["trace", *name, "--text", text], standalone_mode=False)
         shown = capsys.readouterr().out
         assert f"{planted}\n9 words, in 1 place\n" in shown
-        assert [line.split() for line in shown.splitlines() if "http://h/" in line] == [["d4", "web", "http://h/d4"]]
+        assert [line.split() for line in shown.splitlines() if "http://h/" in line] == [
+            ["d4", "web", "CC-BY-4.0", "http://h/d4"]
+        ]
+    app(["trace", "--text", words(3, 30)], standalone_mode=False)
+    assert "d3 wiki not stated http://h/d3" in " ".join(capsys.readouterr().out.split())
     source = find_source("traced/1", settings, tmp_path / "cache")[1]
     served = source.sources("1")  # as a server asks
     assert served is not None

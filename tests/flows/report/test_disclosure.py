@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from flows.recipe.plan import identity_config, make_plan
-from flows.recipe.recipe import Recipe, load_recipe
+from flows.recipe.recipe import Recipe, load_recipe, preset_names
 from flows.recipe.sections import DisclosureConfig
 from flows.report.disclosure import Disclosure, disclosure
 from flows.report.disclosure_pages import FACTS, PAGES, licences, plain, write_disclosure
@@ -25,7 +25,7 @@ from infra.digests import DigestCache
 from infra.errors import UserError
 from infra.runner import Job
 from infra.store import LocalStore
-from pipeline.sections import ExtractConfig
+from pipeline.sections import ExtractConfig, Stated
 from pipeline.tasks.collected import collected
 from pipeline.tasks.documents import SCHEMA
 from pipeline.tokens.domains import domains
@@ -112,6 +112,23 @@ def test_the_example_is_disclosed_byte_for_byte(page: str, run: Run, found: Disc
     assert body == (GOLDEN / page).read_bytes()
 
 
+@pytest.mark.parametrize("page", PAGES)
+def test_the_samples_release_is_disclosed_byte_for_byte(page: str, tmp_path: Path) -> None:
+    """Its facts are of a run of the preset; `deepmill disclose RUN --recipe sample` wrote them."""
+    facts = (GOLDEN / "sample" / FACTS).read_bytes()
+    write_disclosure(Disclosure.model_validate_json(facts), tmp_path)
+    assert (tmp_path / FACTS).read_bytes() == facts
+    assert (tmp_path / page).read_bytes() == (GOLDEN / "sample" / page).read_bytes()
+
+
+def test_the_presets_say_what_the_samples_text_is() -> None:
+    for name in preset_names():
+        recipe = load_recipe(name)
+        said: list[Stated] = [each for each in recipe.extract.sources.values() if "data/sample" in each.paths[0]]
+        said += [each for each in [recipe.conversations] if each and "data/sample" in each.files[0]]
+        assert all(each.licence and each.origin for each in said), name
+
+
 def test_domains_are_counted_as_registered_and_the_largest_named(run: Run, found: Disclosure) -> None:
     shards = run.stage("shards").folder
     assert shards is not None
@@ -164,7 +181,7 @@ def test_text_stays_on_its_line_and_in_its_cell() -> None:
 def test_a_released_run_names_its_version_and_what_no_person_wrote(tmp_path: Path) -> None:
     record, store = example_run(tmp_path)
     whole = disclosure(Run(RunRecord.model_validate(record), store))
-    assert whole.model == "deepmill-sample version 3"
+    assert whole.model == f"deepmill-sample (export/{identity('export')})"
     assert [each.stage for each in whole.synthetic] == ["grpo"]
     assert whole.tokens_read == {"pretrain": 983_040, "sft": 200_000}
     assert whole.domains is None, "there is no index"

@@ -68,12 +68,13 @@ def live(
     *,
     keys: Sequence[str] = (),
     engine: EngineKind = EngineKind.AUTO,
+    drafts: int = 0,
     **limits: Any,
 ) -> Iterator[Live]:
     """Serve `shelf` on a free port."""
     chosen = replace(LIMITS, **limits)
     metrics = Metrics()
-    place = Place(engine, chosen.context, chosen.concurrency, 1, cache)
+    place = Place(engine, chosen.context, chosen.concurrency, 1, cache, drafts=drafts)
     source = Source(
         lambda: shelf.wanted, shelf.fetch, lambda number: shelf.aliases.get(number, set()), lambda number: shelf.sources
     )

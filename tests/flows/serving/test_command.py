@@ -25,7 +25,7 @@ from flows.serving.keys import own_key
 from infra.errors import UserError
 from infra.settings import Settings, quiet_network
 from infra.tracking import Tracker
-from model.release.serving_spec import pyfunc_spec
+from model.release.serving_spec import log_pyfunc
 from tests import wheel
 from tests.flows.prepared import prepare_mlflow
 from tests.model.serving.talker import ANSWER, QUESTION, THOUGHT
@@ -55,7 +55,7 @@ def environment(talkers: dict[str, Path], tmp_path_factory: pytest.TempPathFacto
         run = tracker.start("talkers", {})
         with mlflow.start_run(run_id=run.run_id):
             for number, folder in talkers.items():
-                info = mlflow.pyfunc.log_model(name=f"talker{number}", **pyfunc_spec(folder))
+                info = log_pyfunc(f"talker{number}", folder)
                 if number == "1":
                     tracker.client.create_registered_model("talker")
                 facts = {"accuracy": 1.0, "accuracy_low": 0.9, "accuracy_high": 1.0, "format_rate": 1.0}

@@ -8,16 +8,18 @@ import os
 import signal
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 
+from flows.serving.model_manager import Place, Version, drafter, prepare
 from infra.errors import UserError
 from model.serving.spec import EngineKind
 from tests.flows.serving.live import Live, Shelf, frozen_engine, live, until
-from tests.model.serving.talker import ANSWER, QUESTION, save_talker
+from tests.model.serving.talker import ANSWER, QUESTION, save_talker, taught
 
 ASK: dict[str, Any] = {"model": "talker", "temperature": 0, "messages": [{"role": "user", "content": QUESTION}]}
 
@@ -40,6 +42,38 @@ def _supervisors() -> set[int]:
             if "infra.supervisor" in " ".join(child.cmdline()):
                 found.add(child.pid)
     return found
+
+
+def test_a_model_that_guesses_answers_the_same(tmp_path: Path) -> None:
+    shelf = Shelf({"1": save_talker(tmp_path / "guessing", taught(predicts=True))})
+    with live(shelf, tmp_path / "cache", drafts=2) as server, server.client() as client:
+        answer = client.post("/v1/chat/completions", json=ASK).json()
+        assert server.manager.served is not None
+        spec = server.manager.served.engine.spec
+    assert answer["choices"][0]["message"]["content"] == ANSWER
+    assert (spec.kind, spec.drafts, Path(spec.drafter).name) == ("llama", 2, "model-mtp-q8_0.gguf")
+
+
+def test_who_guesses(talkers: dict[str, Path], tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The layer's file is made beside the model's; where guesses cannot be had the log says why, and none are made."""
+    guessing = Version("guessing", "1", save_talker(tmp_path / "guessing", taught(predicts=True)))
+    place = Place(EngineKind.LLAMA, 96, 1, 1, tmp_path / "cache", drafts=3)
+    path = prepare(guessing, place)[1]
+    drafts, file = drafter(guessing, place, EngineKind.LLAMA)
+    assert drafts == 3
+    assert file is not None
+    made = file.stat().st_ctime_ns
+    assert prepare(guessing, place)[1] == path
+    assert drafter(guessing, place, EngineKind.LLAMA) == (3, file)
+    assert file.stat().st_ctime_ns == made
+    assert drafter(guessing, place, EngineKind.OWN) == (3, None)
+    assert drafter(guessing, replace(place, drafts=0), EngineKind.LLAMA) == (0, None)
+    other = Version("talker", "1", talkers["1"])
+    assert drafter(other, replace(place, drafter=path), EngineKind.LLAMA) == (3, path)
+    assert not caplog.messages
+    for kind, reason in ((EngineKind.LLAMA, "no layer"), (EngineKind.OWN, "no layer"), (EngineKind.VLLM, "vLLM")):
+        assert drafter(other, place, kind) == (0, None)
+        assert reason in caplog.messages[-1]
 
 
 def test_models_swap_without_a_dropped_request(talkers: dict[str, Path], tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ LAST = "[...document.querySelectorAll('.turn.model')].at(-1)"
 @pytest.fixture(scope="module")
 def server(talkers: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
     root = make_shards(tmp_path_factory.mktemp("traced"), TEXTS | {f"rest{i}": "and so on " * 9 for i in range(6)})
-    sources = Sources(make_index(root, "index", 1 << 20), root / "shards", root / "tokenizer")
+    sources = Sources(make_index(root, "index", 1 << 20), root / "shards", root / "tokenizer", {"web": "CC0-1.0"})
     shelf = Shelf({"1": sure(talkers["1"], root / "sure")}, sources=sources)
     with live(shelf, root / "cache") as running:
         yield running
@@ -33,7 +33,8 @@ def test_a_text_is_traced(server: Live) -> None:
         (span,) = found["spans"]
         assert (span["text"], span["words"], span["places"]) == (IN_FULL, 8, 1)
         assert asked["text"][span["begin"] : span["end"]] == IN_FULL
-        assert [(each["id"], each["url"]) for each in span["documents"]] == [("counting", "http://h/counting")]
+        (named,) = span["documents"]
+        assert (named["id"], named["url"], named["licence"]) == ("counting", "http://h/counting", "CC0-1.0")
         for wrong, status, why in (
             ({"text": "too short"}, 400, "the text has 2 words"),
             ({"model": "other"}, 404, "other"),
@@ -70,6 +71,7 @@ def test_the_page_says_where_an_answer_comes_from(server: Live, tmp_path: Path) 
         page.value(f"{button}.click()")
         page.until(f"{LAST}.querySelector('.sources blockquote')?.textContent == '{IN_FULL}'")
         assert page.value(f"{LAST}.querySelector('.sources p').textContent") == "8 words, in 1 place"
+        assert page.value(f"{LAST}.querySelector('.sources .licence').textContent") == "(CC0-1.0) "
         assert page.value(f"{LAST}.querySelector('.sources a').href") == "http://h/counting"
         page.value(f"{button}.click()")
         page.until(f"{LAST}.querySelector('.sources') == null")

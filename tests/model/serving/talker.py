@@ -36,19 +36,24 @@ def words() -> Tokenizer:
 
 
 @cache
-def taught(family: Family = Family.DEEPSEEK_V3, seed: int = 0) -> Transformer:
-    """The model, trained until it says each answer by heart."""
+def taught(family: Family = Family.DEEPSEEK_V3, seed: int = 0, *, predicts: bool = False) -> Transformer:
+    """The model, trained until it says each answer by heart; where it `predicts` it also learns the token after."""
     torch.set_num_threads(1)
     torch.manual_seed(seed)
     fields = WIDTHS | {"vocab_size": words().get_vocab_size(), "max_position_embeddings": 256}
+    if predicts:
+        fields |= {"num_nextn_predict_layers": 1, "q_lora_rank": 32}
     model = Transformer(tiny_config(family, **fields, initializer_range=0.05))
     rows = [words().encode(chat_text(q, *a), add_special_tokens=False).ids for q, a in CHATS.items()]
     longest = max(map(len, rows))
     tokens_BT = torch.tensor([row + [2] * (longest - len(row)) for row in rows])
     optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
     for _ in range(200):
-        logits_BTV = model.lm_head(model.hidden(tokens_BT))[:, :-1]
-        loss = F.cross_entropy(logits_BTV.flatten(0, 1), tokens_BT[:, 1:].flatten(), ignore_index=2)
+        losses = [
+            F.cross_entropy(logits_BTV[:, :-1].flatten(0, 1), tokens_BT[:, ahead:].flatten(), ignore_index=2)
+            for ahead, logits_BTV in enumerate(model(tokens_BT, further=True), 1)
+        ]
+        loss = torch.stack(losses).mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -71,5 +76,9 @@ def save_talker(root: Path, model: Transformer | None = None) -> Path:
     model = model or taught()
     save_model(model, root / "checkpoint", save_tokenizer(root / "tokenizer"))
     plan = make_plan(model, dict.fromkeys((Role.EXPERTS, Role.LINEAR, Role.EMBEDDINGS), Precision.Q8_0))
-    save_quantized(root / "model", rounded(model, plan), root / "checkpoint")
+    stored = rounded(model, plan)
+    layers = tuple(f"model.layers.{number}." for number in model.config.prediction_layers) or ("none",)
+    prediction = {name: unit for name, unit in stored.items() if name.startswith(layers)}
+    kept = {name: unit for name, unit in stored.items() if name not in prediction}
+    save_quantized(root / "model", kept, root / "checkpoint", prediction)
     return root / "model"

@@ -7,6 +7,7 @@ import os
 import signal
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -14,10 +15,11 @@ import pytest
 from infra.errors import UserError
 from model.architecture.config import Family
 from model.generation.generate import prompt_tokens
-from model.release.gguf import write_gguf
+from model.release.gguf import draft_units, write_gguf
 from model.release.quantized import plain_unit, read_units
 from model.release.units import units
 from model.serving.engine import Engine, EngineError, Request
+from model.serving.own import Writer
 from model.serving.spec import CacheType, EngineKind
 from tests.model.conftest import tiny_model
 from tests.model.serving.talker import ANSWER, QUESTION, THOUGHT, save_talker, save_tokenizer, taught, words
@@ -48,10 +50,14 @@ async def said(engine: Engine, request: Request) -> tuple[str, str | None, int |
 
 
 def with_engine(
-    kind: EngineKind, path: Path, use: Callable[[Engine], Awaitable[None]], cache: CacheType = CacheType.AUTO
+    kind: EngineKind,
+    path: Path,
+    use: Callable[[Engine], Awaitable[None]],
+    cache: CacheType = CacheType.AUTO,
+    **drafts: Any,
 ) -> None:
     async def main() -> None:
-        engine = await Engine.start(kind, path, **PLACE, cache=cache)
+        engine = await Engine.start(kind, path, **PLACE, cache=cache, **drafts)
         try:
             await use(engine)
         finally:
@@ -59,6 +65,62 @@ def with_engine(
         assert not engine.alive
 
     asyncio.run(main())
+
+
+GUESSED = "completion_tokens_details"
+
+
+@pytest.fixture(scope="module")
+def guessing(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a talker with a layer of multi-token prediction."""
+    return save_talker(tmp_path_factory.mktemp("guessing"), taught(predicts=True))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {},
+        {"temperature": 1.5, "seed": 5},
+        {"temperature": 0.8, "top_p": 0.9, "seed": 1, "presence_penalty": 0.5},
+        {"grammar": "%llguidance {}\nstart: /[a-z 0-9]{12}/"},
+        {"stop": ["12 12"]},
+        {"max_tokens": 3},
+    ],
+    ids=str,
+)
+def test_our_own_engine_says_the_same_with_guesses(change: dict[str, Any], guessing: Path) -> None:
+    """Sampled answers too, and those that a grammar holds: every token is chosen from the model's own logits."""
+    asked = prompt_tokens(words(), QUESTION)
+    plain, ahead = Writer(guessing), Writer(guessing, drafts=3)
+    for prompt in (asked, asked, [*asked, *words().encode("<think>4+8", add_special_tokens=False).ids]):
+        fields: dict[str, Any] = {"max_tokens": 40, "logprobs": 1} | change
+        body = Request(prompt, **fields).body()
+        found = [list(writer.write(body)) for writer in (plain, ahead)]
+        said = ["".join(event["choices"][0]["text"] for event in events if event["choices"]) for events in found]
+        assert said[0] == said[1]
+        usage = [events[-1]["usage"] for events in found]
+        assert usage[0]["completion_tokens"] == usage[1]["completion_tokens"]
+        assert GUESSED not in usage[0]
+        if not change:
+            assert usage[1][GUESSED]["accepted_prediction_tokens"] > usage[1]["completion_tokens"] / 2
+
+
+@pytest.mark.parametrize("guesser", ["own", "its layer", "a smaller model"])
+def test_engines_guess_as_processes(guesser: str, guessing: Path, gguf: Path) -> None:
+    kind, path, drafter = EngineKind.OWN, guessing, None
+    if guesser != "own":
+        kind, path, drafter = EngineKind.LLAMA, guessing.parent / "model-q8_0.gguf", gguf
+        config, stored = read_units(guessing)
+        write_gguf(path, config, stored, guessing, name="talker")
+        if guesser == "its layer":
+            config, stored = read_units(guessing, prediction=True)
+            drafter = guessing.parent / "model-mtp-q8_0.gguf"
+            write_gguf(drafter, config, draft_units(config, stored), guessing, name="talker")
+
+    async def use(engine: Engine) -> None:
+        assert (await said(engine, Request(prompt_tokens(words(), QUESTION), 40)))[0] == SAID
+
+    with_engine(kind, path, use, drafts=3, drafter=drafter)
 
 
 @pytest.mark.parametrize("kind", [EngineKind.LLAMA, EngineKind.OWN])

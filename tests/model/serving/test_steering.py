@@ -55,9 +55,9 @@ def test_a_prompt_that_begins_like_an_earlier_one_is_not_read_again() -> None:
     first = words().encode(f"<|bos|><|user|>{QUESTION}<|assistant|>", add_special_tokens=False).ids
     longer = [*first, *words().encode("<think>4+8", add_special_tokens=False).ids]
     for prompt, known in ((first, 0), (first, len(first) - 1), (longer, len(first)), (longer[:6], 5), ([7, 8], 0)):
-        past, logits_V, same = cache.read(prompt)
+        past, logits_V, same, _ = cache.read(prompt)
         assert same == known
         plain_past, plain_BV = _prefill(model, [prompt], 1)
         torch.testing.assert_close(logits_V, plain_BV[0], rtol=1e-4, atol=1e-4)
         assert int(past.lengths_B) == len(prompt) == plain_past.seen
-    assert cache.read(longer)[2] < len(first)  # only the last two are kept
+    assert cache.read(longer).known < len(first)  # only the last two are kept

@@ -82,7 +82,7 @@ async function reply() {
   const asked = chat, place = asked.messages.length - 1, stop = new AbortController(), began = performance.now();
   const messages = sent(), message = { role: "assistant", content: "", reasoning_content: "" };
   const shown = answerTurn(message, { again: () => askAgain(place) });
-  let drawing = 0;
+  let drawing = 0, tokens = "";
   underway = stop;
   asked.messages.push(message);
   talk.append(shown.turn);
@@ -93,7 +93,7 @@ async function reply() {
     for await (const piece of answer(name, messages, stop.signal)) {
       message.reasoning_content += piece.reasoning;
       message.content += piece.content;
-      const tokens = piece.tokens ? `, ${piece.tokens} tokens` : "";
+      if (piece.tokens) tokens = `, ${piece.tokens} tokens${piece.speed ? ` (${piece.speed.toFixed(1)} a second)` : ""}`;
       message.cut ||= piece.cut;
       message.by = `${piece.by}${tokens}, ${((performance.now() - began) / 1000).toFixed(1)} s${message.cut ? ", cut at its longest" : ""}`;
       drawing ||= requestAnimationFrame(() => {

@@ -41,6 +41,7 @@ function drawn(span) {
 
 function entry(named) {
   const found = element("li", "", `${named.source}: ${named.id} `);
+  found.append(element("span", "licence", named.licence ? `(${named.licence}) ` : ""));
   if (!named.url) return found;
   if (!/^https?:\/\//.test(named.url)) { found.append(element("span", "by", named.url)); return found; }
   const link = element("a", "", named.url);

@@ -1,0 +1,60 @@
+"""Serves an exported folder on this machine, with the headers that threads want: for a look at it."""
+
+from __future__ import annotations
+
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+from infra.errors import UserError
+from infra.http_guard import LOOPBACK_NAMES
+
+__all__ = ["folder_server"]
+
+ISOLATED = {"Cross-Origin-Opener-Policy": "same-origin", "Cross-Origin-Embedder-Policy": "require-corp"}
+
+
+class _Files(SimpleHTTPRequestHandler):
+    """Files of one folder, to who asks this machine by one of its own names."""
+
+    extensions_map = SimpleHTTPRequestHandler.extensions_map | {
+        ".wasm": "application/wasm",
+        ".webmanifest": "application/manifest+json",
+    }
+
+    def __init__(self, *args: Any, headers: dict[str, str], **options: Any) -> None:
+        self._more = headers
+        super().__init__(*args, **options)
+
+    def send_head(self) -> Any:
+        host = self.headers.get("Host", "").rpartition(":")[0]
+        if host not in LOOPBACK_NAMES:
+            return self.send_error(403, "ask by the name localhost or 127.0.0.1")
+        return super().send_head()
+
+    def end_headers(self) -> None:
+        for name, value in self._more.items():
+            self.send_header(name, value)
+        super().end_headers()
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+def folder_server(folder: Path, port: int = 0, *, isolated: bool = True) -> ThreadingHTTPServer:
+    """A server of `folder` on loopback, not yet started.
+
+    Args:
+        folder: of plain files.
+        port: 0 takes a free one.
+        isolated: send the headers under which browsers give a page threads; most hosts of plain files do not.
+
+    Raises:
+        UserError: the port is taken.
+    """
+    handler = partial(_Files, directory=str(folder), headers=ISOLATED if isolated else {})
+    try:
+        return ThreadingHTTPServer(("127.0.0.1", port), handler)
+    except OSError as error:
+        raise UserError(f"127.0.0.1:{port}: cannot listen there ({error.strerror}); choose another --port") from None
