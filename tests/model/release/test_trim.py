@@ -13,17 +13,18 @@ import torch
 from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM
 
-from model.architecture.checkpoint import load_config, load_model
+from model.architecture.checkpoint import load_config, load_model, save_model
 from model.evaluation.evaluate import evaluate
 from model.evaluation.sections import EvaluateConfig
 from model.facts.release import read_quantization
 from model.release.export import export
 from model.release.quantize import quantize
 from model.release.quantized import load_quantized
-from model.release.trim import token_counts, trim_vocabulary
+from model.release.trim import token_counts, trim_folder, trim_vocabulary
 from model.sections import ExportConfig, QuantizeConfig
 from pipeline.tokens.reader import ShardReader
 from tests.model.artifacts import shared_artifacts
+from tests.model.conftest import tiny_model
 
 CONFIG = QuantizeConfig(calibration_sequences=4, evaluation_sequences=2, accuracy_problems=0, min_token_count=40)
 
@@ -115,3 +116,19 @@ def test_all_exported_files_have_the_trimmed_vocabulary(made: dict[str, Path], r
         words = Tokenizer.from_file(str(made["export"] / name / "tokenizer.json"))
         assert words.get_vocab_size() == report.vocabulary
     assert f"trimmed to the {report.vocabulary} tokens" in (made["export"] / "MODEL_CARD.md").read_text()
+
+
+@torch.no_grad()
+def test_layers_of_multi_token_prediction_lose_the_same_rows(made: dict[str, Path], tmp_path: Path) -> None:
+    size = load_config(made["model"] / "model").vocab_size
+    model = tiny_model(vocab_size=size, num_nextn_predict_layers=1)
+    save_model(model, tmp_path / "model", made["tokenizer"])
+    kept = [number for number in range(size) if number % 7 or number < 7]
+    trim_folder(tmp_path / "model", kept, made["tokenizer"])
+    trimmed = load_model(tmp_path / "model", prediction=True)
+    new_BT = torch.tensor([[1, 30, 31, 99, 7]])
+    (wanted, deeper), (found, theirs) = (
+        each(tokens_BT, further=True) for each, tokens_BT in ((model, torch.tensor(kept)[new_BT]), (trimmed, new_BT))
+    )
+    torch.testing.assert_close(found, wanted[..., kept])
+    torch.testing.assert_close(theirs, deeper[..., kept])
