@@ -1,4 +1,4 @@
-"""Reads raw files (web, wiki, book, code, jsonl, parquet, data sets) into documents: the first stage.
+"""Reads raw files (web, wiki, book, code, jsonl, parquet, subtitles, data sets) into documents: the first stage.
 
 Files are dealt out to tasks by the recipe and their bytes alone: sources by name, files in their order, small ones
 together, large ones in parts of `split_bytes`. A killed stage goes on with the tasks that are left. A document's id is
@@ -164,7 +164,7 @@ def _files_of(source: str, options: Any, most: int) -> list[ExternalFile]:
 
 def _module(kind: str) -> Any:
     """The module that reads a kind of source: it has `parts` and `read`, and `choose` where not every file is data."""
-    from pipeline.sources import book, code, dataset, jsonl, parquet, web, wiki  # heavy, so not at the top
+    from pipeline.sources import book, code, dataset, jsonl, parquet, subtitles, web, wiki  # heavy, so not at the top
 
     return {
         "book": book,
@@ -172,6 +172,7 @@ def _module(kind: str) -> Any:
         "dataset": dataset,
         "jsonl": jsonl,
         "parquet": parquet,
+        "subtitles": subtitles,
         "web": web,
         "wiki": wiki,
     }[kind]

@@ -32,6 +32,7 @@ KINDS = {
     "book": (".txt", ".epub", ".rtf", ".md", ".markdown", ".html", ".htm"),
     "jsonl": (".jsonl", ".ndjson"),
     "parquet": (".parquet",),
+    "subtitles": (".srt", ".vtt"),
     "code": (".whl", ".tar", ".tgz", ".zip"),
     "model": (".gguf", ".safetensors"),
 }
@@ -49,7 +50,7 @@ SURE = 0.5
 """Probability of a language from which on it counts."""
 NO_LANGUAGE = ("zxx", "und")
 """Codes of text that is in none, or nobody knows which (ISO 639-2)."""
-TEXT_PER_BYTE = {"web": 0.07, "wiki": 0.6, "book": 1.0, "jsonl": 0.9, "parquet": 2.0, "code": 0.8}
+TEXT_PER_BYTE = {"web": 0.07, "wiki": 0.6, "book": 1.0, "jsonl": 0.9, "parquet": 2.0, "subtitles": 0.5, "code": 0.8}
 """Characters of text in a byte of files, as rules of thumb: main content of crawls is a fifteenth of a `.warc.gz`."""
 PACKED_TEXT = 3.0
 """Times as many where JSON lines or books are compressed."""

@@ -20,7 +20,7 @@ from infra.runner import StageKilledError, make
 from infra.store import LocalStore
 from tests.flows.golden import Milled, golden
 from tests.flows.prepared import prepare_mlflow
-from tests.flows.tiny import STAGES, ask, deepmill, start, write_recipe
+from tests.flows.tiny import SERVER, STAGES, ask, deepmill, start, write_recipe
 
 DYING = Path(__file__).with_name("dying")
 GONE_SECONDS = 60
@@ -90,8 +90,13 @@ def kill_in(root: Path, name: str, *settings: str) -> None:
 
 @pytest.mark.drill
 @pytest.mark.timeout(600)
-def test_the_command_line_is_killed_and_goes_on(undisturbed: Milled, tmp_path: Path) -> None:
-    """In a stage with tasks of its own and in a training; what the undisturbed run made before and after is there."""
+def test_the_command_line_is_killed_and_goes_on(
+    undisturbed: Milled, tmp_path: Path, prefect: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a stage with tasks of its own and in a training; what the undisturbed run made before and after is there.
+
+    The first has a Prefect server of its own, which must be gone as well.
+    """
     write_recipe(tmp_path)
     wanted = ("dedup", "sft")
     for name, entry in undisturbed.records[0]["stages"].items():
@@ -103,6 +108,7 @@ def test_the_command_line_is_killed_and_goes_on(undisturbed: Milled, tmp_path: P
     short = ("--set", "export=null")  # nothing to register
     for name in wanted:
         kill_in(tmp_path, name, *short)
+        monkeypatch.setenv(SERVER, prefect)
     deepmill(tmp_path, "run", "tiny.yaml", *short)
     assert Milled(tmp_path).contents() == undisturbed.made()
     assert ask(tmp_path, "status").count("interrupted") == len(wanted)

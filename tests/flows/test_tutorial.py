@@ -58,6 +58,7 @@ def _commands() -> list[list[str]]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
+@pytest.mark.usefixtures("on_prefect")
 def test_the_tutorials_commands(tmp_path: Path) -> None:
     (tmp_path / "my-text").mkdir()
     for page in sorted((HOUSE / "docs").glob("*.md")):

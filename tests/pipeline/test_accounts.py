@@ -32,6 +32,7 @@ from pipeline.tokens.shards import shards
 from tests.pipeline.corpus import set_workers, write_reasoning
 from tests.pipeline.sources.raw import page, warc_record, wiki_dump, wiki_page
 from tests.pipeline.sources.test_epub import epub
+from tests.pipeline.sources.test_subtitles import FILM
 from tests.pipeline.tokens.test_tokenizer import small_tokenizer
 
 PROSE = (
@@ -143,6 +144,7 @@ def _corpus(folder: Path, seed: int) -> dict[str, dict[str, Any]]:
         "code/a.zip": archive.getvalue(),
         "jsonl/a.jsonl": lines + b'{"text": 5}\n{"text": "half \\ud800"}\nno json\n{"text": "caf\xe9"}\n',
         "hub/data/train.jsonl": lines.replace(b"a", b"e"),
+        "subtitles/a.srt": FILM.encode() * 3,
     }
     for name, content in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -150,7 +152,7 @@ def _corpus(folder: Path, seed: int) -> dict[str, dict[str, Any]]:
     (folder / "parquet").mkdir()
     pq.write_table(pa.Table.from_pylist([{"text": text()} for _ in range(12)]), folder / "parquet" / "a.parquet")
     kinds = {"epub": "book", "hub": "dataset"}
-    names = ("web", "wiki", "book", "epub", "code", "jsonl", "parquet", "hub")
+    names = ("web", "wiki", "book", "epub", "code", "jsonl", "parquet", "hub", "subtitles")
     return {name: {"kind": kinds.get(name, name), "paths": [str(folder / name)]} for name in names}
 
 

@@ -44,6 +44,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     corpus = write_corpus(tmp_path / "corpus")
     (root / "old" / "dump.bz2").write_bytes((corpus / "wiki.xml.bz2").read_bytes())
     (root / "old" / "scan.pdf").write_bytes(b"%PDF-1.4")
+    (root / "talks").mkdir()
+    (root / "talks" / "one.vtt").write_text(f"WEBVTT\n\n00:01.000 --> 00:09.000\n{PROSE}\n")
     (root / ".hidden.txt").write_text(PROSE)
     return root
 
@@ -51,7 +53,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_what_lies_there_is_found(folder: Path) -> None:
     found = take_inventory(folder)
     kinds = {name: source.kind for name, source in found.sources.items()}
-    assert kinds == {"books": "book", "notes": "jsonl", "parquet": "parquet", "code": "code", "old": "wiki"}
+    assert kinds == {"books": "book", "notes": "jsonl", "parquet": "parquet", "code": "code", "old": "wiki"} | {
+        "talks": "subtitles"
+    }
     assert found.sources["notes"].options == {"text_field": "body"}
     assert found.sources["parquet"].options == {"text_field": "content"}
     assert {name: source.files for name, source in found.sources.items()}["books"] == 8

@@ -32,13 +32,15 @@ from pipeline.sections import (
     DatasetSource,
     JsonlSource,
     ParquetSource,
+    SubtitlesSource,
     WebSource,
     WikiSource,
 )
-from pipeline.sources import book, code, dataset, jsonl, parquet, web, wiki
+from pipeline.sources import book, code, dataset, jsonl, parquet, subtitles, web, wiki
 from pipeline.tasks.documents import Document
 from tests.pipeline.sources.raw import external, page, read_all, warc_record, wiki_dump, wiki_page
 from tests.pipeline.sources.test_epub import epub
+from tests.pipeline.sources.test_subtitles import FILM, LIVE
 
 WORDS = "The harbour lies open to the west, and the wind comes in with the tide. " * 3
 CODE = "def harbour(tide):\n    return [wind for wind in tide if wind]\n" * 3
@@ -116,6 +118,8 @@ SEEDS: dict[str, tuple[Any, Any, str, Callable[[], bytes]]] = {
     "jsonl": (jsonl, JsonlSource(paths=("x",)), "a.jsonl", _lines),
     "jsonl.gz": (jsonl, JsonlSource(paths=("x",)), "a.jsonl.gz", lambda: gzip.compress(_lines())),
     "parquet": (parquet, ParquetSource(paths=("x",)), "a.parquet", _parquet),
+    "srt": (subtitles, SubtitlesSource(paths=("x",)), "a.srt", FILM.encode),
+    "vtt": (subtitles, SubtitlesSource(paths=("x",)), "a.vtt", LIVE.encode),
     "arrow": (dataset, DatasetSource(paths=("x",)), "a.arrow", _arrow),
     "csv": (dataset, DatasetSource(paths=("x",)), "a.csv", _csv),
 }

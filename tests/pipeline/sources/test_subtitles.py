@@ -1,0 +1,131 @@
+"""Subtitles: what is said stays, once; numbers, timings, tags and sounds go, and the account says so."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.sections import SubtitlesSource
+from pipeline.sources.subtitles import read
+from pipeline.tasks.ledger import RECORD
+from tests.pipeline.sources.raw import external, read_all
+
+SOURCE = SubtitlesSource(paths=("unused",), min_characters=1)
+FILM = """1
+00:00:01,000 --> 00:00:03,500
+<i>The harbour lies open</i>
+to the west.
+
+2
+00:00:03,600 --> 00:00:05,000 X1:0 X2:9
+{\\an8}And the wind
+
+3
+00:00:05,100 --> 00:00:07,000
+comes in with the tide. [GULLS CRY]
+
+4
+00:00:07,200 --> 00:00:09,000
+- Is it late?
+- ♪ No. ♪
+
+5
+00:01:00,000 --> 00:01:02,000
+(door slams)
+Good night (1 < 2).
+"""
+SAID = "The harbour lies open to the west.\nAnd the wind comes in with the tide.\n- Is it late?\n- No.\n\nGood night ."
+LIVE = """WEBVTT
+Kind: captions
+
+STYLE
+::cue { color: red }
+
+NOTE a remark
+of two lines
+
+intro
+00:01.000 --> 00:03.000 align:start position:0%
+<v Jane Doe>so today we<00:00:02.000><c> look</c>
+
+00:03.000 --> 00:05.000
+so today we look
+at tides &amp; winds
+
+00:05.000 --> 00:07.000
+at tides & winds
+in the harbour
+"""
+
+
+def _one(tmp_path: Path, text: str | bytes, name: str = "film.srt", **options: Any) -> tuple[Any, str | None]:
+    content = text if isinstance(text, bytes) else text.encode()
+    found, damage = read_all(read, SOURCE.model_copy(update=options), external(tmp_path / name, content))
+    assert not damage
+    (one,) = found
+    return one
+
+
+def test_what_is_said(tmp_path: Path) -> None:
+    document, rule = _one(tmp_path, FILM)
+    assert (document.text, rule, document.metadata["title"]) == (SAID, None, "film")
+    assert document.metadata[RECORD] == (len(FILM), {"sounds": len(" [GULLS CRY]♪  ♪(door slams)(1 < 2)")}, False)
+    assert "[GULLS CRY]" in _one(tmp_path, FILM, sounds=True)[0].text
+    assert "\n\n" not in _one(tmp_path, FILM, pause=60.0)[0].text
+    assert _one(tmp_path, FILM, min_characters=1000)[1] == "too_short"
+
+
+def test_captions_that_roll_are_kept_once(tmp_path: Path) -> None:
+    document, _ = _one(tmp_path, LIVE, "talk.vtt")
+    assert document.text == "so today we look at tides & winds in the harbour"
+    assert document.metadata[RECORD][1] == {"repeated": len("so today we lookat tides & winds")}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        FILM.replace("\n", "\r\n").encode("utf-8-sig"),
+        FILM.encode("utf-16"),
+        gzip.compress(FILM.encode()),
+        FILM.replace("\n\n", "\n").encode(),
+        FILM.replace("wind\n", "\n\nwind\n").encode(),
+    ],
+    ids=["windows", "utf-16", "gzip", "no empty lines", "empty lines within"],
+)
+def test_files_as_they_are_found(tmp_path: Path, content: bytes) -> None:
+    assert _one(tmp_path, content)[0].text == SAID
+
+
+@pytest.mark.parametrize(
+    ("content", "rule"),
+    [
+        (b"<html><p>404</p></html>", "failure/subtitles"),
+        (b"", "failure/subtitles"),
+        (b"\0\1\2" * 99, "failure/encoding"),
+    ],
+)
+def test_what_is_none(tmp_path: Path, content: bytes, rule: str) -> None:
+    assert _one(tmp_path, content)[1] == rule
+
+
+@pytest.mark.parametrize("end", ["00:01:00,000 -", "00:01:00,000 --> ", "00:01:00,000 --> 00:01"])
+def test_one_that_breaks_off_is_damaged(tmp_path: Path, end: str) -> None:
+    cut = FILM[: FILM.index("00:01:00")] + end
+    _, damage = read_all(read, SOURCE, external(tmp_path / "film.srt", cut.encode()))
+    assert damage == f"line {cut.count(chr(10)) + 1}: truncated: the last line of timing is not whole"
+    packed = gzip.compress(FILM.encode())[:-9]
+    assert "truncated" in read_all(read, SOURCE, external(tmp_path / "film.srt.gz", packed))[1]
+
+
+@given(words=st.lists(st.text("abc(>-:1 ♪[]<", max_size=12), max_size=12))
+def test_no_character_is_unaccounted(tmp_path_factory: pytest.TempPathFactory, words: list[str]) -> None:
+    cues = "\n\n".join(f"{n}\n00:00:{n:02},000 --> 00:00:{n:02},900\n{word}" for n, word in enumerate(words)) + "\n"
+    document, _ = _one(tmp_path_factory.mktemp("film"), cues)
+    characters, cut, _ = document.metadata[RECORD]
+    assert characters == len(cues)
+    assert len(document.text) + sum(cut.values()) <= characters
