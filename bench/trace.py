@@ -24,7 +24,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.index.sections import IndexConfig
+from pipeline.index.section import IndexConfig
 from pipeline.index.spans import WORD, Sources
 from pipeline.index.stage import index
 from pipeline.sections import ShardsConfig, TokenizerConfig

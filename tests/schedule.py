@@ -26,7 +26,7 @@ TOGETHER = {
 """What begins so is the work of one worker, by the name of the group."""
 APART = ("tests/flows/recipe/test_preset_runs.py",)
 """Files whose tests share nothing and take long: each is handed out by itself."""
-LONGEST = ("operations", "tests/flows/test_mill.py", "cluster")
+LONGEST = ("operations", "tests/flows/test_mill.py", "cluster", "tests/infra/deploy/test_images.py")
 """Groups that are handed out first, in this order: what takes minutes and begins last would end alone."""
 
 SLOW = (

@@ -30,7 +30,7 @@ from model.finetune_sections import (
 from model.sections import ExportConfig, PretrainConfig, QuantizeConfig
 from pipeline.clean.section import CleanConfig
 from pipeline.dedup.section import DedupConfig
-from pipeline.index.sections import IndexConfig
+from pipeline.index.section import IndexConfig
 from pipeline.recall.section import QualityConfig, RecallConfig
 from pipeline.sections import (
     ConversationsConfig,

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from infra.errors import UserError
 from pipeline.index.search import Patterns, open_pieces
-from pipeline.index.sections import IndexConfig
+from pipeline.index.section import IndexConfig
 from pipeline.index.spans import WORD, Sources, Span
 from pipeline.index.stage import index, suffix_array
 from pipeline.sections import ShardsConfig

@@ -1,4 +1,4 @@
-"""Recipe section of the stage `index`."""
+"""Recipe section of the stage `index`. Light on purpose, as `pipeline.sections` is."""
 
 from __future__ import annotations
 
