@@ -17,7 +17,6 @@ __all__ = [
     "DatasetSource",
     "DecontaminateConfig",
     "ExtractConfig",
-    "IndexConfig",
     "JsonlSource",
     "LossLimits",
     "OnDamaged",
@@ -444,11 +443,3 @@ class ShardsConfig(LossLimits):
     `tokenizer.fill_in_middle`."""
     fim_sources: tuple[str, ...] = ("code",)
     """Sources whose documents may be turned."""
-
-
-class IndexConfig(Section):
-    """A suffix array over the training tokens, for `deepmill trace --text`: which documents a text stands in."""
-
-    piece_tokens: int = Field(1 << 24, ge=1, le=1 << 29)
-    """Tokens sorted together, more where a document is longer. Each task holds one piece (some 22 bytes per token, 36
-    of a vocabulary above 65,536), and a search goes through all of them."""
