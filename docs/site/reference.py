@@ -150,7 +150,9 @@ def _http() -> str:
     ]
     for each in OPERATIONS:
         body = f"Takes [{each.body.__name__}](#{each.body.__name__.lower()}). " if each.body else ""
-        gives = f"Gives [{each.answer.__name__}](#{each.answer.__name__.lower()})" if each.answer else "Gives plain text"
+        gives = (
+            f"Gives [{each.answer.__name__}](#{each.answer.__name__.lower()})" if each.answer else "Gives plain text"
+        )
         gives = "Gives a response of OpenAI's" if each.body and not each.answer else gives
         events = ", or its pieces as server-sent events with `stream: true`" if each.streams else ""
         lines += [f"## {each.method.upper()} {each.path}", "", f"{each.told} {body}{gives}{events}.", ""]
