@@ -127,7 +127,7 @@ def in_browser(folder: Path, threads: int) -> Iterator[tuple[Page, float]]:
         chromium = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         tab = chromium.new_context(**PHONE, service_workers="block").new_page()
         began = time.perf_counter()
-        tab.goto(f"http://127.0.0.1:{server.server_port}/")
+        tab.goto(f"http://127.0.0.1:{server.server_port}/?threads={threads}")
         tab.locator("#model", has_text="version").wait_for(timeout=120_000)
         yield tab, time.perf_counter() - began
         chromium.close()

@@ -33,6 +33,8 @@ MOST = 1.3
 """Times its own cost that a night may cost: the pass mark."""
 COPIED = 0.1
 """Share of a night's pages that the next night brings again."""
+CHARACTERS = 4000
+"""Of a piece of a book."""
 STAGES = ("extract", "clean", "dedup", "decontaminate", "shards")
 
 
@@ -46,28 +48,43 @@ def members(path: Path) -> Iterator[bytes]:
         data = decoder.unused_data
 
 
+def chapters(text: str) -> Iterator[str]:
+    """A book in pieces of some thousand characters, at the ends of paragraphs."""
+    held: list[str] = []
+    for paragraph in text.split("\n\n"):
+        held.append(paragraph)
+        if sum(map(len, held)) >= CHARACTERS:
+            yield "\n\n".join(held)
+            held = []
+
+
+def _write(path: Path, texts: list[str]) -> None:
+    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts), encoding="utf-8")
+
+
 def deal_out(folder: Path, raw: Path, nights: int, quick: bool) -> None:
-    """Write the nights' files, `web/night-00.warc.gz` and `book/night-00.txt` and so on, all of about one size."""
+    """Write the nights' files, `web/night-00.warc.gz` and `book/night-00.jsonl` and so on, all of about one size, and
+    those of one night more that brings next to nothing: what it costs is what processes take to start."""
     crawls = sorted((folder / "web").glob("*.warc.gz"))[: 2 if quick else None]
     records = [record for crawl in crawls for record in members(crawl)]
     books = sorted((folder / "book").glob("*.txt"))[: 4 if quick else None]
-    paragraphs = [text for book in books for text in book.read_text(encoding="utf-8").split("\n\n")]
+    texts = [text for book in books for text in chapters(book.read_text(encoding="utf-8"))]
     for name in ("web", "book"):
         (raw / name).mkdir(parents=True)
     for night in range(nights):
         own, before = records[night::nights], records[night - 1 :: nights] if night else []
         copies = before[: int(COPIED * len(before))]
         (raw / "web" / f"night-{night:02d}.warc.gz").write_bytes(b"".join([*own, *copies]))
-        begin, end = (len(paragraphs) * each // nights for each in (night, night + 1))
-        text = "\n\n".join(paragraphs[begin:end])
-        (raw / "book" / f"night-{night:02d}.txt").write_text(text, encoding="utf-8")
+        _write(raw / "book" / f"night-{night:02d}.jsonl", texts[night::nights])
+    (raw / "web" / f"night-{nights:02d}.warc.gz").write_bytes(b"".join(records[:: max(1, len(records) // 30)]))
+    _write(raw / "book" / f"night-{nights:02d}.jsonl", texts[:20])
 
 
 def recipe_of(raw: Path, nights: list[int], tokenizer: str | None, keep: bool) -> dict[str, Any]:
     """The recipe over some nights' files."""
     sources = {
-        name: {"kind": name, "paths": [str(raw / name / f"night-{night:02d}.{end}") for night in nights]}
-        for name, end in (("web", "warc.gz"), ("book", "txt"))
+        name: {"kind": kind, "paths": [str(raw / name / f"night-{night:02d}.{end}") for night in nights]}
+        for name, kind, end in (("web", "web", "warc.gz"), ("book", "jsonl", "jsonl"))
     }
     tasks = [{"name": "chain_sum", "options": {"max_terms": 3}}]
     return {
@@ -78,7 +95,7 @@ def recipe_of(raw: Path, nights: list[int], tokenizer: str | None, keep: bool) -
         "dedup": {"max_loss": 1.0},
         "reasoning": {"tasks": tasks, "train": 100, "validation": 20, "test": 20},
         "tokenizer": {"vocabulary": 8192, "train_bytes": 5_000_000},
-        "shards": {"sequence_length": 1024},
+        "shards": {"sequence_length": 1024, "mixed_within": "file", "rows_per_file": 512},
         "pins": {"tokenizer": tokenizer} if tokenizer else {},
     }
 
@@ -114,6 +131,7 @@ def measure(folder: Path, nights: int, quick: bool) -> list[Row]:
     """The rows of the table."""
     raw = folder / "raw"
     deal_out(corpora("web", "book"), raw, nights, quick)
+    run(folder / "warm", recipe_of(raw, [nights], None, keep=False))  # what is compiled once
     first, made = run(folder / "first", recipe_of(raw, [0], None, keep=False))
     pinned = made["tokenizer"][0]
     print(f"first night: {first:.1f} s, {_by_stage(made)}", flush=True)
@@ -122,31 +140,31 @@ def measure(folder: Path, nights: int, quick: bool) -> list[Row]:
         shutil.copytree(folder / "first" / "tokenizer", folder / name / "tokenizer")
         return folder / name
 
-    rows, grown, ratios = [], store("grown"), []
+    start, _ = run(store("start"), recipe_of(raw, [nights], pinned, keep=False))
+    print(f"a night of next to nothing: {start:.1f} s", flush=True)
+    rows, grown, costs, owns = [], store("grown"), [], []
     for night in range(nights):
         cost, made = run(grown, recipe_of(raw, [*range(night + 1)], pinned, keep=True))
-        own, alone = run(store(f"alone-{night}"), recipe_of(raw, [night], pinned, keep=False))
-        shutil.rmtree(folder / f"alone-{night}")
-        ratios.append(cost / own)
-        print(f"night {night}: {cost:.1f} s ({_by_stage(made)}); alone {own:.1f} s ({_by_stage(alone)})", flush=True)
+        costs.append(cost)
+        print(f"night {night}: {cost:.1f} s ({_by_stage(made)})", flush=True)
+        if night in (0, nights // 2, nights - 1):  # the nights are alike, and a few of them tell what one costs
+            own, alone = run(store(f"alone-{night}"), recipe_of(raw, [night], pinned, keep=False))
+            owns.append(own)
+            print(f"  its files alone: {own:.1f} s ({_by_stage(alone)})", flush=True)
     cost, at_once = run(store("at-once"), recipe_of(raw, [*range(nights)], pinned, keep=False))
     print(f"at once: {cost:.1f} s ({_by_stage(at_once)})")
+    own = sum(owns) / len(owns)
     equal = sum(made[name][:2] == at_once[name][:2] for name in STAGES)
     rows.append(row("artifacts equal to one run's", "of 5", equal, {}, len(STAGES)))
-    rows.append(row("dearest night / its files alone", "times", max(ratios), {}, MOST, most=True))
-    rows.append(row("last night / its files alone", "times", ratios[-1], {}, MOST, most=True))
-    rows.append(
-        row("one run over everything / last night", "times", cost * 1.0 / max(_last(ratios, own), 1e-9), {}, None)
-    )
-    parts = sum(
-        path.stat().st_size for path in (grown / ".parts").rglob("*") if path.is_file() and path.stat().st_nlink == 1
-    )
-    rows.append(row("kept parts beside the artifacts", "MB", parts / 1e6, {}, None))
+    rows.append(row("dearest night / its files alone", "times", max(costs) / own, {}, MOST, most=True))
+    for told, last in (("all nights", nights), ("the last three", 3)):
+        bare = sum(costs[-last:]) / last - start
+        rows.append(row(f"{told}, without the start of processes", "times", bare / (own - start), {}, MOST, most=True))
+    rows.append(row("one run over everything / last night", "times", cost / costs[-1], {}, None))
+    parts = (path.stat() for path in (grown / ".parts").rglob("*") if path.is_file())
+    beside = sum(each.st_size for each in parts if each.st_nlink == 1)
+    rows.append(row("kept parts beside the artifacts", "MB", beside / 1e6, {}, None))
     return rows
-
-
-def _last(ratios: list[float], own: float) -> float:
-    return ratios[-1] * own
 
 
 def _by_stage(made: dict[str, Any]) -> str:

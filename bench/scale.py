@@ -1,9 +1,11 @@
 """What each data stage costs per GB of its input, measured, and what 10 TB would then take.
 
-``python -m bench.scale [--quick] [--json FILE] [--terabytes N]``. Each stage runs on one worker in a process of its own
-over the crawls of ``DEEPMILL_CORPORA`` (default ``../shared/corpora``). Time is processor time,
+``python -m bench.scale [--quick] [--json FILE] [--terabytes N] [--workers 1,2]``. Each stage runs in a process of its
+own over the crawls of ``DEEPMILL_CORPORA`` (default ``../shared/corpora``). Time is processor time,
 which other work on the machine hardly touches; memory is the process's peak. It runs on the smallest crawl and on more:
-the difference is what bytes cost, the rest is what a task costs however small. `docs/scale.md` explains the plan.
+the difference is what bytes cost, the rest is what a task costs however small. The plan is of the first number of
+workers; of the others it is told what they cost besides, and how much sooner they are done. `docs/scale.md` explains
+it.
 """
 
 from __future__ import annotations
@@ -57,11 +59,11 @@ print("\\n" + json.dumps(told))
 """
 
 
-def measure(quick: bool) -> list[dict[str, Any]]:
+def measure(quick: bool, workers: int = 1) -> list[dict[str, Any]]:
     """Stage, bytes in and out, processor seconds (of which `start` for any task) and peak memory, in order."""
     crawls = sorted(corpora("web").glob("web/*.warc.gz"), key=lambda path: path.stat().st_size)
     few, many = (
-        chain({"web": {"kind": "web", "paths": [str(path.resolve()) for path in paths]}})
+        chain({"web": {"kind": "web", "paths": [str(path.resolve()) for path in paths]}}, workers=workers)
         for paths in (crawls[:1], crawls[:2] if quick else crawls)
     )
     return with_rates(few, many)
@@ -77,7 +79,10 @@ def with_rates(few: list[dict[str, Any]], many: list[dict[str, Any]]) -> list[di
 
 
 def chain(
-    sources: dict[str, Any], tell: Callable[[dict[str, Any]], None] | None = None, folder: Path | None = None
+    sources: dict[str, Any],
+    tell: Callable[[dict[str, Any]], None] | None = None,
+    folder: Path | None = None,
+    workers: int = 1,
 ) -> list[dict[str, Any]]:
     """Run every stage on these sources; `tell` gets each stage's numbers.
 
@@ -85,7 +90,7 @@ def chain(
     """
     if folder is None:
         with tempfile.TemporaryDirectory() as temporary:
-            return chain(sources, tell, Path(temporary))
+            return chain(sources, tell, Path(temporary), workers)
     configs: dict[str, Any] = {
         "extract": {"sources": sources, "on_damaged": "skip", "max_failure_rate": 0.1},
         "clean": {"rules": {"url": True, "c4_quality": False}},
@@ -106,7 +111,7 @@ def chain(
             out.mkdir()
             arguments = [entrypoint, json.dumps(configs.get(name, {}))]
             arguments += [json.dumps({key: str(folder / key) for key in inputs}), str(out)]
-            told = _run(name, arguments)
+            told = _run(name, arguments, workers)
             work = _size(out / ".work")
             sides = {"in": sizes[inputs[0] if inputs else "raw"], "out": _size(out) - work, "work": work}
             done.write_text(json.dumps({"stage": name, **sides, **told}))
@@ -117,22 +122,23 @@ def chain(
     return found
 
 
-def _run(name: str, arguments: list[str]) -> dict[str, Any]:
+def _run(name: str, arguments: list[str], workers: int) -> dict[str, Any]:
     """Run a stage; what it says of itself, and the peak of the memory of all its processes."""
-    environment = os.environ | {ENVIRONMENT_KEY: json.dumps({"workers": 1}), "OMP_NUM_THREADS": "1"}
+    environment = os.environ | {ENVIRONMENT_KEY: json.dumps({"workers": workers}), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-W", "ignore", "-c", CHILD, *arguments]
     with tempfile.TemporaryFile("w+") as said, tempfile.TemporaryFile("w+") as complained:
         process = subprocess.Popen(command, env=environment, stdout=said, stderr=complained)
-        tree = 0
+        tree, clock = 0, time.monotonic()
         while process.poll() is None:
             tree = max(tree, _memory(process.pid))
-            time.sleep(0.5)
+            time.sleep(0.1)
+        wall = time.monotonic() - clock
         for file in (said, complained):
             file.seek(0)
         if process.returncode:
             raise SystemExit(f"{name}: {complained.read().strip().splitlines()[-1]}")
         told: dict[str, Any] = json.loads(said.read().strip().splitlines()[-1])
-    return {**told, "peak": max(tree, told["process"])}
+    return {**told, "peak": max(tree, told["process"]), "wall": wall}
 
 
 def _memory(pid: int) -> int:
@@ -177,14 +183,24 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--terabytes", type=float, default=10.0)
+    parser.add_argument("--workers", default="1", help="such as 1,2")
     options = parser.parse_args()
-    measured = measure(options.quick)
+    by_workers = {int(count): measure(options.quick, int(count)) for count in options.workers.split(",")}
+    measured = next(iter(by_workers.values()))
     names = ("in MB", "out MB", "work MB", "cpu s", "start s", "s/MB", "peak MiB")
     print(f"{'stage':14} " + " ".join(f"{name:>8}" for name in names))
     for row in measured:
         sizes = " ".join(f"{row[key] / 1e6:8.2f}" for key in ("in", "out", "work"))
         times = f"{row['seconds']:8.1f} {row['start']:8.1f} {row['per_byte'] * 1e6:8.2f}"
         print(f"{row['stage']:14} {sizes} {times} {row['peak'] / 2**20:8.0f}")
+    for count, others in list(by_workers.items())[1:]:
+        print(f"\n{count} workers: processor s (times those of {next(iter(by_workers))}), s by the clock (times)")
+        for one, other in zip(measured, others, strict=True):
+            costs, waits = (other[key] / one[key] for key in ("seconds", "wall"))
+            print(
+                f"{one['stage']:14} {other['seconds']:8.1f} ({costs:.2f}) {other['wall']:8.1f} ({waits:.2f}) "
+                f"{other['peak'] / 2**20:8.0f} MiB together"
+            )
     print(
         f"\n{'stage':14} {'in TB':>8} {'out TB':>8} {'work TB':>8} {'core hours':>11}   of {options.terabytes:g} TB raw"
     )

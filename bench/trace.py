@@ -24,9 +24,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline.index.section import IndexConfig
 from pipeline.index.spans import WORD, Sources
 from pipeline.index.stage import index
-from pipeline.sections import IndexConfig, ShardsConfig, TokenizerConfig
+from pipeline.sections import ShardsConfig, TokenizerConfig
 from pipeline.tasks.documents import SCHEMA
 from pipeline.tokens.shards import shards
 from pipeline.tokens.tokenizer import train_tokenizer

@@ -64,15 +64,13 @@ def main() -> None:
     """Entry point: an error that the user can mend is one line, Ctrl-C leaves quietly, a bug shows its traceback."""
     quiet_network()
     try:
-        app(standalone_mode=False)
+        code = app(standalone_mode=False)  # Typer returns the code of a typer.Exit, and raises none
     except DeepmillError as error:
         _complain(str(error))
         sys.exit(1)
     except (KeyboardInterrupt, typer.Abort):
         Console(stderr=True).print("stopped; the same command resumes")
         sys.exit(130)
-    except typer.Exit as leave:
-        sys.exit(leave.exit_code)
     except TyperException as error:
         _complain(usage_message(error))
         sys.exit(error.exit_code)
@@ -87,6 +85,8 @@ def main() -> None:
         first = (str(error).splitlines() or [type(error).__name__])[0]  # the registry's or tracking server's, no bug
         _complain(f"MLflow does not answer as it should ({first}); nothing was changed: run the command again")
         sys.exit(1)
+    if code:
+        sys.exit(code)
 
 
 def _complain(text: str) -> None:

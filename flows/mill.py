@@ -144,21 +144,13 @@ def _run_family(recipe: Recipe, family: Family) -> None:
         for item in session.plan.values():
             if item.stage.family is family:
                 _run(run_stage, item.stage.name, item.job.identity)
-        if family is Family.CORPUS:
-            _audit_removals(session)
+        if family is Family.CORPUS and session.plan["extract"].job.config["removed"]:
+            from flows.registry.removal_audit import audit_run  # with datatrove, which takes its time
+
+            audit_run(session)
         if family is Family.RELEASE and recipe.has("export"):
             for action in ACTIONS:
                 _run(run_action, action)
-
-
-def _audit_removals(session: Session) -> None:
-    """Say what became of requests for removal, where there are any, once their run has made its shards."""
-    if not session.plan["extract"].job.config["removed"] or session.record.stages["shards"].state != "made":
-        return
-    from flows.registry.removal_audit import audit_removals, write_audit  # with datatrove, which takes its time
-
-    audit = audit_removals(session.store, session.record)
-    session.display.note(f"{audit.told}; {write_audit(session.store, audit)}")
 
 
 @contextlib.contextmanager

@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from infra.hashing import file_digest
 from infra.storage import ExternalFile, digest_of
 
-__all__ = ["DigestCache", "Take"]
+__all__ = ["DigestCache", "Take", "digests_of"]
 
 Take = Callable[[Sequence[ExternalFile]], list[str]]
 """Reads files and gives their SHA-256, in order."""
@@ -18,6 +19,15 @@ WORKERS = 8
 """Files read at once, at least: hashing leaves Python's lock, and an object store answers many requests at a time."""
 MANY_BYTES = 20_000_000_000
 """More than this is worth a cluster's work: half a minute of a process that does nothing else."""
+
+
+def digests_of(files: Sequence[Path], elsewhere: Take | None = None) -> list[str]:
+    """SHA-256 of each local file, in order: by a thread per core, or by `elsewhere` if they are over `MANY_BYTES`."""
+    found = [ExternalFile(str(file), file.name, file.stat().st_size) for file in files]
+    if elsewhere and sum(file.size for file in found) > MANY_BYTES:
+        return elsewhere(found)
+    with ThreadPoolExecutor(os.cpu_count() or 1) as threads:
+        return list(threads.map(file_digest, files))
 
 
 class DigestCache:

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from infra.digests import Take, digests_of
 from infra.errors import UserError
-from infra.hashing import digest, file_digest
+from infra.hashing import digest
 from infra.integrity import plain_files
 from infra.json_objects import JsonObject
 from infra.paths import file_name, relative_path
@@ -125,14 +126,18 @@ def read_manifest(body: bytes, place: str) -> Manifest:
         raise UserError(f"{place}: no valid manifest ({said}); delete the artifact's folder and run again") from None
 
 
-def record_files(folder: Path) -> tuple[tuple[FileRecord, ...], str]:
+def record_files(folder: Path, elsewhere: Take | None = None) -> tuple[tuple[FileRecord, ...], str]:
     """The records of every file of an artifact in `folder`, and the content digest over them.
+
+    The checksums of many bytes are taken by `elsewhere`, where there is such a thing.
 
     Raises:
         UserError: a file has a name that leads out of the folder elsewhere, or is a link that does so here.
     """
+    names = [relative_path(name) for name in plain_files(folder, skip=(LOGS, WORK, MANIFEST))]
+    digests = digests_of([folder / name for name in names], elsewhere)
     records = tuple(
-        FileRecord(path=relative_path(name), size=(folder / name).stat().st_size, sha256=file_digest(folder / name))
-        for name in plain_files(folder, skip=(LOGS, WORK, MANIFEST))
+        FileRecord(path=name, size=(folder / name).stat().st_size, sha256=found)
+        for name, found in zip(names, digests, strict=True)
     )
     return records, digest([[record.path, record.sha256] for record in records])

@@ -11,10 +11,12 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from infra.digests import MANY_BYTES
 from infra.durable import write_durably
 from infra.errors import TransientError, UserError
 from infra.hashing import file_digest
@@ -25,12 +27,14 @@ from infra.listing import children, read_object
 from infra.manifest import MANIFEST, Manifest
 from infra.paths import file_name, relative_path, within
 from infra.retrying_filesystem import RetryingFileSystem
-from infra.store import NOT_STAGES, NOTES, PUBLISHED_BESIDE, REMEDY, OnWait, Staging, Store, own_manifest
+from infra.store import NOT_STAGES, NOTES, PUBLISHED_BESIDE, REMEDY, OnWait, Send, Staging, Store, own_manifest
 
 __all__ = ["ObjectStore"]
 
 AGAIN = "run the same command again: nothing is lost"
 UPLOADS = 3
+SENDERS = 8
+"""Files on their way at once."""
 
 
 class ObjectStore(Store):
@@ -103,12 +107,12 @@ class ObjectStore(Store):
     def place(self, stage: str, identity: str) -> str:
         return f"{self.address}/{stage}/{identity}"
 
-    def publish(self, staging: Staging, manifest: Manifest) -> None:
+    def publish(self, staging: Staging, manifest: Manifest, send: Send | None = None) -> None:
         staging.finish(manifest)
         keep = self._fetched(manifest.stage, manifest.identity)
         first = self.find(manifest.stage, manifest.identity) is None
         if first:
-            self._upload(staging.artifact, manifest)
+            self._upload(staging.artifact, manifest, send)
             body = (staging.artifact / MANIFEST).read_bytes()
             key = self._key(manifest.stage, manifest.identity, MANIFEST)
             first = create_object(self._fs, key, body)
@@ -121,7 +125,7 @@ class ObjectStore(Store):
             staging.artifact.rename(keep)
         staging.remove()
 
-    def _upload(self, folder: Path, manifest: Manifest) -> None:
+    def _upload(self, folder: Path, manifest: Manifest, send: Send | None) -> None:
         """Put every file of an artifact but its manifest, and see that the store has them: a write may get lost.
 
         Raises:
@@ -133,15 +137,21 @@ class ObjectStore(Store):
             if path.is_file() and path.relative_to(folder).as_posix() != MANIFEST
         }
         base = self._artifact(manifest.stage, manifest.identity)
+        address = self.place(manifest.stage, manifest.identity)
+        if send is None or sum(path.stat().st_size for path in left.values()) <= MANY_BYTES:
+            send = self._send
         for _ in range(UPLOADS):
-            for name, path in left.items():
-                self._fs.put_file(str(path), f"{base}/{name}")
+            send({f"{address}/{name}": path for name, path in left.items()})
             self._fs.invalidate_cache()
             there = {key: entry["size"] for key, entry in self._fs.find(base, detail=True).items()} if left else {}
             left = {name: path for name, path in left.items() if there.get(f"{base}/{name}") != path.stat().st_size}
             if not left:
                 return
         raise TransientError(f"{base}: the store took {len(left)} files and does not have them; {AGAIN}")
+
+    def _send(self, files: Mapping[str, Path]) -> None:
+        with ThreadPoolExecutor(SENDERS) as threads:
+            list(threads.map(self._fs.put_file, map(str, files.values()), files))
 
     def withdraw(self, stage: str, identity: str) -> None:
         artifact = self._artifact(stage, identity)

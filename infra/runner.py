@@ -22,6 +22,7 @@ from pathlib import Path
 from infra import cleanup_hooks as endings
 from infra import events
 from infra import execution as execution_module
+from infra.digests import Take
 from infra.errors import DeepmillError, UserError
 from infra.events import Begun, Listener, Noted, Stuck, Waiting
 from infra.execution import Execution
@@ -31,9 +32,9 @@ from infra.json_objects import JsonObject
 from infra.kept_parts import FOLDER, PartsPlace, installed
 from infra.manifest import Manifest, record_files, split_address
 from infra.stage_job import Outcome, StageJob
-from infra.store import Staging, Store
+from infra.store import Send, Staging, Store
 
-__all__ = ["Job", "StageError", "StageKilledError", "StageTimeoutError", "drift", "make", "rebuild"]
+__all__ = ["Elsewhere", "Job", "StageError", "StageKilledError", "StageTimeoutError", "drift", "make", "rebuild"]
 
 POLL_SECONDS = 0.05
 FULL = 1 << 20
@@ -52,6 +53,16 @@ class StageKilledError(DeepmillError):
 
 class StageTimeoutError(StageKilledError):
     """A stage was stopped because it took too long, or reported nothing for too long."""
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """What does the work around a stage that grows with its bytes: the tasks of a cluster."""
+
+    take: Take
+    """Checksums."""
+    send: Send
+    """To the store."""
 
 
 @dataclass(frozen=True)
@@ -74,12 +85,18 @@ class Job:
 
 
 def make(
-    store: Store, job: Job, listen: Listener, *, stale: Callable[[Manifest], bool] = lambda manifest: False
+    store: Store,
+    job: Job,
+    listen: Listener,
+    *,
+    stale: Callable[[Manifest], bool] = lambda manifest: False,
+    elsewhere: Elsewhere | None = None,
 ) -> tuple[Manifest, bool]:
     """The manifest of the artifact of `job`, and whether it was there already.
 
     `listen` gets the stage's events, and `Waiting` while another run makes the artifact.
-    An artifact that is `stale` is made again and replaced once the new one is ready.
+    An artifact that is `stale` is made again and replaced once the new one is ready. Checksums and uploads of many
+    bytes are left to `elsewhere`.
 
     Raises:
         UserError, StageError, StageKilledError: there is no artifact; what was done is kept for the next attempt.
@@ -95,14 +112,14 @@ def make(
         if manifest := found():
             return manifest, True
         staging = store.staging(job.stage, job.identity)
-        manifest = _build(store, job, staging, listen, lease)
+        manifest = _build(store, job, staging, listen, lease, elsewhere)
         try:
             if present := store.find(job.stage, job.identity):
                 if not stale(present):  # this process was frozen, its lease ran out, and another run was quicker
                     staging.remove()
                     return present, True
                 store.withdraw(job.stage, job.identity)
-            store.publish(staging, manifest)
+            store.publish(staging, manifest, elsewhere.send if elsewhere else None)
         except OSError as error:
             raise _disk_error(error, staging.folder) from error
         return manifest, False
@@ -130,7 +147,14 @@ def rebuild(store: Store, job: Job, listen: Listener) -> Manifest:
             staging.remove()
 
 
-def _build(store: Store, job: Job, staging: Staging, listen: Listener, lease: int | None) -> Manifest:
+def _build(
+    store: Store,
+    job: Job,
+    staging: Staging,
+    listen: Listener,
+    lease: int | None,
+    elsewhere: Elsewhere | None = None,
+) -> Manifest:
     code = fingerprint(job.entrypoint)
     started, clock = datetime.now(UTC), time.monotonic()
     try:
@@ -156,7 +180,7 @@ def _build(store: Store, job: Job, staging: Staging, listen: Listener, lease: in
         spent = _cpu_seconds() - spent
         metrics = _metrics(job.stage, staging, status)
         listen(Begun(phase="checksums", total=0, unit="files"))
-        files, content = record_files(staging.artifact)
+        files, content = record_files(staging.artifact, elsewhere.take if elsewhere else None)
     except OSError as error:
         raise _disk_error(error, staging.folder) from error
     return Manifest(

@@ -12,7 +12,7 @@ import json
 import os
 import shutil
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from infra.durable import sync_folder, write_durably
@@ -29,12 +29,15 @@ __all__ = [
     "REMEDY",
     "LocalStore",
     "OnWait",
+    "Send",
     "Staging",
     "Store",
     "own_manifest",
 ]
 
 OnWait = Callable[[str], None]
+Send = Callable[[Mapping[str, Path]], None]
+"""Puts files to the addresses that they are named by."""
 REMEDY = "it is not as the artifact's manifest says; delete the artifact's folder and run again"
 PUBLISHED_BESIDE = (LOGS, MANIFEST)
 """What lies in an artifact's folder beside its files; no stage reads it."""
@@ -159,8 +162,11 @@ class Store(ABC):
         """Where a published artifact lies, for people and for MLflow."""
 
     @abstractmethod
-    def publish(self, staging: Staging, manifest: Manifest) -> None:
-        """Make the finished artifact in `staging` real; harmless when another run was first."""
+    def publish(self, staging: Staging, manifest: Manifest, send: Send | None = None) -> None:
+        """Make the finished artifact in `staging` real; harmless when another run was first.
+
+        Many bytes that go elsewhere are put there by `send`, where there is such a thing.
+        """
 
     @abstractmethod
     def withdraw(self, stage: str, identity: str) -> None:
@@ -248,7 +254,7 @@ class LocalStore(Store):
     def place(self, stage: str, identity: str) -> str:
         return str(self._folder(stage, identity))
 
-    def publish(self, staging: Staging, manifest: Manifest) -> None:
+    def publish(self, staging: Staging, manifest: Manifest, send: Send | None = None) -> None:
         staging.finish(manifest)
         target = self._folder(manifest.stage, manifest.identity)
         target.parent.mkdir(parents=True, exist_ok=True)

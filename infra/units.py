@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+import re
 import unicodedata
 
-__all__ = ["count", "decimal", "duration", "percent", "plural", "printable", "shorten", "size"]
+from infra.errors import UserError
+
+__all__ = ["count", "decimal", "duration", "percent", "plural", "printable", "read_size", "shorten", "size"]
 
 _THOUSANDS = ("", "k", "M", "G", "T", "P")
 _UNREADABLE = {"Cc", "Cs", "Co", "Cn"}
@@ -22,6 +25,19 @@ def count(value: float) -> str:
 def size(value: float) -> str:
     """A number of bytes, in powers of a thousand: ``812 B``, ``3.2 MB``."""
     return _scaled(value, tuple(f"{prefix}B" for prefix in _THOUSANDS), always=True)
+
+
+def read_size(text: str) -> int:
+    """Bytes of ``64MB``, ``1.5 GB`` or ``64MiB``: powers of a thousand, or of 1024 with the ``i``.
+
+    Raises:
+        UserError: it is none.
+    """
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGTP]?)(i?)B?\s*", text, re.IGNORECASE)
+    if match is None or (match[3] and not match[2]):
+        raise UserError(f"{text}: not a number of bytes; write it as 64MB, 1.5GB or 64MiB")
+    power = "KMGTP".find(match[2].upper()) + 1 if match[2] else 0
+    return int(float(match[1]) * (1024 if match[3] else 1000) ** power)
 
 
 def _scaled(value: float, units: tuple[str, ...], *, always: bool = False) -> str:

@@ -17,7 +17,6 @@ __all__ = [
     "DatasetSource",
     "DecontaminateConfig",
     "ExtractConfig",
-    "IndexConfig",
     "JsonlSource",
     "LossLimits",
     "OnDamaged",
@@ -319,8 +318,7 @@ class ExtractConfig(LossLimits):
     split_bytes: int = Field(128_000_000, ge=1000)
     """Larger files are read in parts of about this size, each a task of its own."""
     removed: Annotated[ExternalPaths, Added] = ()
-    """Requests for removal: files as `deepmill remove` keeps them in the store. Those of the store are heeded without
-    being named here."""
+    """Files of requests for removal beside those that `deepmill remove` keeps in the store, which are always heeded."""
     removed_overlap: Annotated[float, Added] = Field(0.6, gt=0, le=1)
     """Share of its runs of five words by which a document is a copy of a removed one: of the removed text's that stand
     in it, or of its own that stand in the removed text."""
@@ -436,16 +434,12 @@ class ShardsConfig(LossLimits):
     """Most rows of a Parquet file."""
     seed: int = 1
     """Seed of the order of documents, of the held-out choice and of the cuts for filling in."""
+    mixed_within: Annotated[Literal["source", "file"], Added] = "source"
+    """What documents are mixed within before rows are cut: all of a source, or each file of documents, in the order of
+    the raw files. By file, a corpus that grows by files behind the others gets rows behind the others (reading mixes
+    rows either way)."""
     fim_rate: float = Field(0.0, ge=0, le=1)
     """Share of the documents of `fim_sources` turned into prefix, suffix, middle (DeepSeek-Coder: 0.5); needs
     `tokenizer.fill_in_middle`."""
     fim_sources: tuple[str, ...] = ("code",)
     """Sources whose documents may be turned."""
-
-
-class IndexConfig(Section):
-    """A suffix array over the training tokens, for `deepmill trace --text`: which documents a text stands in."""
-
-    piece_tokens: int = Field(1 << 24, ge=1, le=1 << 29)
-    """Tokens sorted together, more where a document is longer. Each task holds one piece (some 22 bytes per token, 36
-    of a vocabulary above 65,536), and a search goes through all of them."""

@@ -33,6 +33,7 @@ LONGEST = (
     "operations",
     "tests/flows/test_mill.py",
     "cluster",
+    "tests/infra/deploy/test_images.py",
     "tests/flows/test_kills.py",
     "tests/flows/test_tutorial.py",
     "tests/model/training/test_layouts.py",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from flows.commands.app import app, console, settings_for
@@ -14,18 +15,24 @@ from flows.commands.app import app, console, settings_for
 def models() -> None:
     """Registered models, their versions, aliases and numbers."""
     from flows.registry.facts import facts_in
+    from flows.registry.file_gates import REMOVAL
     from infra.tracking import registry_client
 
+    warned = []
     client = registry_client(settings_for())
     table = Table(box=None, pad_edge=False, header_style="dim")
     for column in ("model", "version", "alias", "accuracy", "precision", "size"):
         table.add_column(column, justify="right" if column in ("version", "accuracy", "size") else "left")
-    from infra.units import size
+    from infra.units import printable, size
 
     for registered in client.search_registered_models():
         versions = client.search_model_versions(f"name = '{registered.name}'")
         for version in sorted(versions, key=lambda each: -int(each.version)):
             facts = facts_in(version.tags, f"{registered.name} version {version.version}")
+            asked = sorted(text for key, text in version.tags.items() if key.startswith(REMOVAL))
+            if asked:
+                told = f"learned from documents that were asked to be removed: {', '.join(asked)}"
+                warned.append(f"{registered.name} version {version.version} {told}")
             aliases = [alias for alias, number in registered.aliases.items() if str(number) == str(version.version)]
             table.add_row(
                 registered.name,
@@ -36,6 +43,8 @@ def models() -> None:
                 size(facts.bytes) if facts and facts.bytes is not None else "",
             )
     console.print(table if table.row_count else "No model is registered yet: deepmill run sample")
+    for line in warned:
+        console.print(f"[yellow]{escape(printable(line))}[/]", soft_wrap=True)
 
 
 @app.command()

@@ -89,17 +89,18 @@ def _took(plan: Plan, store: Store) -> str:
 
 def _show_requests(plan: Plan, store: Store) -> None:
     """What requests for removal reached, as long as the run that heeds them is to come."""
-    from flows.recipe.removals import active
+    from flows.recipe.removals import active, heeded
 
     extract = next(item for item in plan.stages if item.stage.name == "extract")
+    done = set() if extract.runs or extract.manifest is None else heeded(extract.manifest)
     asked = active(store)
-    if not asked:
-        return
-    if not extract.runs:
-        console.print(f"\n[dim]{plural(len(asked), 'request')} for removal heeded: deepmill remove --list[/]")
-        return
-    console.print(f"\n[bold]{plural(len(asked), 'request')} for removal[/]")
-    for request in asked:
+    left = [each for each in asked if each.ask not in done]
+    if len(left) < len(asked):
+        console.print(f"\n[dim]{plural(len(asked) - len(left), 'request')} for removal heeded: remove --list[/]")
+    if left:
+        pinned = "" if extract.runs else " that pins.extract does not heed"
+        console.print(f"\n[bold]{plural(len(left), 'request')} for removal{pinned}[/]")
+    for request in left:
         what = f"{request.kind} {printable(request.value)}, asked {request.at[:10]} by {request.by}"
         console.print(f"{escape(what)}: {plural(len({each.id for each in request.found}), 'document')}", soft_wrap=True)
         for line in request.reached_lines():

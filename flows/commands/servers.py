@@ -205,12 +205,21 @@ def doctor(
     relocate: Annotated[
         bool, typer.Option("--relocate", help="The store was moved or copied: have the registry name its files here.")
     ] = False,
+    device: Annotated[
+        str, typer.Option("--device", help="Instead: does this model fit a device? MODEL@ALIAS, a folder, a GGUF file.")
+    ] = "",
+    memory: Annotated[str, typer.Option("--memory", help="With --device: what it may take there.")] = "64MB",
+    context: Annotated[
+        int, typer.Option("--context", min=0, help="With --device: tokens of question and answer; 0 for the model's.")
+    ] = 0,
 ) -> None:
     """Look at all that a run needs: versions, memory, GPU, disk, store, MLflow, servers, a cron run that completes."""
     from flows.operations.doctor import examine
     from infra.relocation import relocate as bring_here
 
     settings = settings_for(root)
+    if device:
+        raise typer.Exit(0 if _fits_device(settings, device, memory, context) else 1)
     if relocate:
         console.print(
             f"{bring_here(settings.local_root)} recorded paths brought to {settings.local_root}", soft_wrap=True
@@ -222,6 +231,30 @@ def doctor(
         well = well and finding.good
     if not well:
         raise typer.Exit(1)
+
+
+def _fits_device(settings: Any, model: str, memory: str, context: int) -> bool:
+    """Print what a model takes at each precision, and what to change; whether one fits."""
+    from flows.operations.device import Device, device_files, fits
+    from infra.units import read_size, size
+
+    require("gguf")
+    device = Device(memory=read_size(memory), context=context or None)
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    parts = ("weights", "repacked", "vocabulary", "cache", "buffers", "program")
+    for column in ("", "precision", "context", *parts, "total"):
+        table.add_column(column, justify="left" if column in ("", "precision") else "right")
+    found = list(fits(device_files(settings, model), device))
+    for fit in found:
+        mark = "[green]✓[/]" if fit.fits else "[red]✗[/]"
+        sizes = [size(getattr(fit.footprint, part)) for part in (*parts, "total")]
+        table.add_row(mark, fit.file.precision, f"{fit.context:,}", *sizes)
+    console.print(table)
+    console.print(f"\n[dim]llama.cpp on ARM64, in {size(device.memory)}; docs/device.md says what each part is.[/]")
+    for fit in found:
+        if not fit.fits:
+            console.print(f"{fit.file.precision}: {fit.advice}", soft_wrap=True)
+    return any(fit.fits for fit in found)
 
 
 def show_servers(settings: Any) -> None:

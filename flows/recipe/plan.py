@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
@@ -19,7 +20,7 @@ from infra.execution import Execution, Executor
 from infra.hashing import identity_of
 from infra.json_objects import JsonObject
 from infra.manifest import Manifest, address, split_address
-from infra.runner import Job, drift
+from infra.runner import Elsewhere, Job, drift
 from infra.section import Added, External, ForPeople, earlier_names
 from infra.storage import ExternalFile, resolve
 from infra.store import Store
@@ -27,7 +28,7 @@ from infra.tracking import flatten
 from infra.units import plural
 from pipeline.sections import ExtractConfig
 
-__all__ = ["Plan", "PlannedStage", "State", "identity_config", "make_plan"]
+__all__ = ["Plan", "PlannedStage", "State", "identity_config", "make_plan", "on_cluster"]
 
 
 class State(StrEnum):
@@ -98,7 +99,8 @@ def make_plan(recipe: Recipe, store: Store, *, restart_from: str | None = None) 
             section = _with_requests(getattr(recipe, row.name), store)
             external: dict[str, str] = {}
             execution = recipe.execution.of(row.name)
-            config = identity_config(section, digests, external, _elsewhere(execution, store))
+            cluster = on_cluster(execution, store)
+            config = identity_config(section, digests, external, cluster.take if cluster else None)
             inputs = {role: address(name, identities[name]) for role, name in node.inputs.items()}
             identity = recipe.pins.get(row.name) or identity_of(row.name, row.version, config, inputs)
             identities[row.name] = identity
@@ -192,8 +194,8 @@ def _check_names(names: Iterable[str], where: str, recipe: Recipe | None = None)
         raise UserError(f"{where}: {name} is no stage; there are {', '.join(known)}")
 
 
-def _elsewhere(execution: Execution, store: Store) -> Take | None:
-    """What takes the digests of many files: the tasks of a cluster where the data stages have one."""
+def on_cluster(execution: Execution, store: Store) -> Elsewhere | None:
+    """What reads and sends many bytes: the tasks of a cluster where the data stages have one."""
     if execution.executor is Executor.LOCAL:
         return None
 
@@ -202,7 +204,12 @@ def _elsewhere(execution: Execution, store: Store) -> Take | None:
 
         return digests_on(execution, files, store.local / ".digests")
 
-    return take
+    def send(files: Mapping[str, Path]) -> None:
+        from pipeline.tasks.digests import send_on
+
+        send_on(execution, files, store.local / ".digests")
+
+    return Elsewhere(take, send)
 
 
 def identity_config(

@@ -30,12 +30,12 @@ from model.finetune_sections import (
 from model.sections import ExportConfig, PretrainConfig, QuantizeConfig
 from pipeline.clean.section import CleanConfig
 from pipeline.dedup.section import DedupConfig
+from pipeline.index.section import IndexConfig
 from pipeline.recall.section import QualityConfig, RecallConfig
 from pipeline.sections import (
     ConversationsConfig,
     DecontaminateConfig,
     ExtractConfig,
-    IndexConfig,
     ReasoningConfig,
     ShardsConfig,
     TokenizerConfig,

@@ -11,15 +11,28 @@ import getpass
 import secrets
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import PurePath
 
 from pydantic import Field
 
 from infra.errors import UserError
 from infra.facts import Facts
 from infra.json_objects import JsonObject
+from infra.manifest import Manifest
 from infra.store import Store
 
-__all__ = ["FoundDocument", "Reached", "Request", "active", "asked", "find_request", "keep", "requests", "take_back"]
+__all__ = [
+    "FoundDocument",
+    "Reached",
+    "Request",
+    "active",
+    "asked",
+    "find_request",
+    "heeded",
+    "keep",
+    "requests",
+    "take_back",
+]
 
 ASK, LOG = "removal-ask-", "removal-log-"
 """How the names of notes begin: what is asked for, and who asked."""
@@ -125,6 +138,11 @@ def active(store: Store) -> list[Request]:
 def asked(store: Store) -> tuple[str, ...]:
     """The files of what is asked for now, for `extract.removed`; each once, in order of their names."""
     return tuple(store.note_place(f"{ASK}{name}") for name in sorted({each.ask for each in active(store)}))
+
+
+def heeded(manifest: Manifest) -> set[str]:
+    """What an `extract` artifact left out, by the names of what was asked for."""
+    return {PurePath(each).stem.removeprefix(ASK) for each in manifest.config.get("removed", ())}
 
 
 def find_request(store: Store, name: str) -> Request:

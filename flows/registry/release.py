@@ -125,7 +125,7 @@ def _create_version(session: Session, client: MlflowClient, name: str, manifest:
     # Not within `start_run`: there, log_model asks for the history of every metric of the run, one request each.
     parameters = client.get_run(run_id).data.params
     model = client.create_logged_model(ids["experiment_id"], name=name, source_run_id=run_id, params=parameters)
-    card = (folder / "MODEL_CARD.md").read_text(encoding="utf-8") + licences(session.recipe.extract.sources)
+    card = _card(folder, manifest) + licences(session.recipe.extract.sources)
     with tempfile.TemporaryDirectory() as scratch:
         disclosed = Path(scratch, DISCLOSURE)
         write_disclosure(disclosure(Run(whole(session.record), session.store)), disclosed)
@@ -153,6 +153,16 @@ def _create_version(session: Session, client: MlflowClient, name: str, manifest:
         },
     )
     return str(version.version)
+
+
+def _card(folder: Path, manifest: Manifest) -> str:
+    """The card, and behind it what was measured when it was written."""
+    from model.release.card import measured
+    from model.release.footprint import model_files, precision_of
+
+    card = (folder / "MODEL_CARD.md").read_text(encoding="utf-8")
+    kinds = [precision_of(path) for path in model_files(folder / "gguf")]
+    return card + measured(ExportMetrics.read(manifest.metrics), kinds)
 
 
 def _compare(name: str, files: dict[str, str], manifest: Manifest) -> dict[str, str]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from flows.recipe.removals import ASK, active
+from flows.recipe.removals import ASK, active, heeded
 from flows.run.record import RunRecord
 from flows.run.run_view import Run
 from infra.errors import UserError
@@ -18,7 +19,10 @@ from pipeline.sections import ExtractConfig
 from pipeline.tasks.documents import document_files, read_file
 from pipeline.tasks.ledger import DocumentMetrics
 
-__all__ = ["AUDIT", "RemovalAudit", "audit_removals", "write_audit"]
+if TYPE_CHECKING:
+    from flows.run.session import Session
+
+__all__ = ["AUDIT", "RemovalAudit", "audit_removals", "audit_run", "write_audit"]
 
 AUDIT = "audit.json"
 
@@ -89,7 +93,6 @@ def audit_removals(store: Store, record: RunRecord) -> RemovalAudit:
     if extract is None or shards is None:
         raise UserError(f"{record.run_id}: the store has not both its extract and its shards; see deepmill status")
     overlap = extract.config.get("removed_overlap", ExtractConfig().removed_overlap)
-    heeded = {Path(each).stem.removeprefix(ASK) for each in extract.config.get("removed", ())}
     made = active(store)
     asks = [(each.ask, Ask.model_validate(store.read_note(f"{ASK}{each.ask}"))) for each in made]
     left_out = list(_left_out(store.path(extract.stage, extract.identity)))
@@ -105,7 +108,7 @@ def audit_removals(store: Store, record: RunRecord) -> RemovalAudit:
         requests=[
             AskedFor(
                 **each.model_dump(include={"id", "at", "by", "why", "kind", "value", "ask"}),
-                heeded=each.ask in heeded,
+                heeded=each.ask in heeded(extract),
                 left_out=sum(gone.ask == each.ask for gone in left_out),
             )
             for each in made
@@ -149,3 +152,10 @@ def write_audit(store: Store, audit: RemovalAudit) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(audit.model_dump_json(indent=1) + "\n", encoding="utf-8")
     return path
+
+
+def audit_run(session: Session) -> None:
+    """Say what became of requests for removal in a run that has just made its shards, and write the audit."""
+    if session.record.stages["shards"].state == "made":
+        audit = audit_removals(session.store, session.record)
+        session.display.note(f"{audit.told}; {write_audit(session.store, audit)}")

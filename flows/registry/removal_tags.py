@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flows.recipe.removals import ASK, Request, active
+from flows.recipe.removals import Request, active, heeded
 from flows.registry.file_gates import REMOVAL
 from infra.settings import Settings
 from infra.store import Store
@@ -46,7 +45,7 @@ def _reaches(request: Request, store: Store, lineage: Mapping[str, str]) -> bool
     """Whether the shards of a lineage have documents of a request, for all that is known of a run that was under way
     when it was made."""
     extract, shards = (store.find(name, lineage.get(name, "")) for name in ("extract", "shards"))
-    if extract is None or f"{ASK}{request.ask}" in {Path(each).stem for each in extract.config.get("removed", ())}:
+    if extract is None or request.ask in heeded(extract):
         return False
     reached = {each.artifact for each in request.reached}
     if shards is not None and shards.address in reached:

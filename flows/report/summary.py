@@ -331,6 +331,8 @@ def _(found: ExportMetrics, stage: StageView, run: Run) -> Iterator[str]:
         if kind:
             largest[kind] = largest.get(kind, 0) + file.size
     yield ", ".join(f"{kind} {size(length)}" for kind, length in sorted(largest.items()))
+    if (peak := found.peak_bytes("q4_0")) is not None:
+        yield f"q4_0 takes {size(peak)} of memory"
 
 
 def _release_outcome(name: str, run: Run) -> str:

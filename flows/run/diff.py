@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from flows.recipe.stages import stage, stage_names
+from flows.run.growth import growth
 from flows.run.record import RunRecord
 from infra.errors import DeepmillError
 from infra.fingerprint import environment, fingerprint, has_changed, packages
@@ -28,7 +29,7 @@ class Change:
     """One thing that is not the same."""
 
     section: str
-    """recipe, data, code, packages, machine, artifacts or metrics"""
+    """recipe, data, corpus, code, packages, machine, artifacts or metrics"""
     key: str
     before: str
     after: str
@@ -39,6 +40,7 @@ def compare_runs(store: Store, first: RunRecord, second: RunRecord) -> Iterator[
     yield from _mapping("recipe", _without(first.recipe), _without(second.recipe))
     before, after = _manifests(store, first), _manifests(store, second)
     yield from _mapping("data", _external(before), _external(after), short=True)
+    yield from (Change("corpus", *told) for told in growth(store, before, after))
     if first.revision != second.revision or first.dirty or second.dirty:
         yield Change("code", "revision", _revision(first), _revision(second))
     shared = [name for name in stage_names() if name in before and name in after]

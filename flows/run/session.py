@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
-from flows.recipe.plan import Plan, PlannedStage, State, make_plan
+from flows.recipe.plan import Plan, PlannedStage, State, make_plan, on_cluster
 from flows.recipe.recipe import OnDrift, Recipe
 from flows.recipe.sample_text import gather_sample_text
 from flows.recipe.stages import Family
@@ -160,7 +160,13 @@ class Session:
         clock = time.monotonic()
         try:
             with tracing.span(name, {"deepmill.identity": item.job.identity}) as span:
-                manifest, was_there = make(self.store, item.job, fan_out, stale=lambda found: self._stale(item, found))
+                manifest, was_there = make(
+                    self.store,
+                    item.job,
+                    fan_out,
+                    stale=lambda found: self._stale(item, found),
+                    elsewhere=on_cluster(item.job.execution, self.store),
+                )
                 if span is not None:
                     span.set_attribute("deepmill.cached", was_there)
         except BaseException as error:

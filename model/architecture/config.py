@@ -97,6 +97,10 @@ class ModelConfig(Section):
     """Key and value heads of plain attention; as many as query heads when empty. Latent attention ignores it."""
     head_dim: Annotated[int | None, Added] = Field(None, ge=2, multiple_of=2)
     """Width of one head of plain attention; hidden_size / num_attention_heads when empty."""
+    qk_norm: Annotated[bool, Added] = False
+    """A norm on every head's queries and keys in the `deepseek` family, as Qwen3 has it: steadier at high rates. Latent
+    attention norms its latents instead.
+    """
     q_lora_rank: int | None = Field(None, ge=1)
     """Rank of the query compression of latent attention; none when empty."""
     kv_lora_rank: int = Field(128, ge=1)
@@ -177,7 +181,7 @@ class ModelConfig(Section):
     @property
     def has_head_norms(self) -> bool:
         """A norm on every head's queries and keys."""
-        return self.model_type is Family.QWEN3
+        return self.model_type is Family.QWEN3 or self.qk_norm
 
     @property
     def head_width(self) -> int:
@@ -237,6 +241,8 @@ class ModelConfig(Section):
                 raise ValueError("deepseek_v3 needs n_shared_experts >= 1")
         if self.num_nextn_predict_layers and self.model_type is not Family.DEEPSEEK_V3:
             raise ValueError("num_nextn_predict_layers is for deepseek_v3 alone")
+        if self.qk_norm and self.model_type is not Family.DEEPSEEK:
+            raise ValueError("qk_norm is for the deepseek family: qwen3 has it, latent attention norms its latents")
         if not self.has_latent_attention:
             if self.head_dim is None and (self.hidden_size % self.num_attention_heads or self.head_width % 2):
                 raise ValueError("hidden_size / num_attention_heads must be an even whole number; else give head_dim")
@@ -261,6 +267,8 @@ class ModelConfig(Section):
         }
         if self.head_dim is None:
             del fields["head_dim"]
+        if not self.qk_norm:
+            del fields["qk_norm"]
         if self.rope_scaling is not None:
             kind = "yarn" if isinstance(self.rope_scaling, YarnScaling) else "llama3"
             fields["rope_scaling"] |= {"type": kind, "rope_type": kind}

@@ -20,6 +20,7 @@ __all__ = [
     "Llmcompressor",
     "MatrixFacts",
     "Measured",
+    "MemoryFacts",
     "PrecisionFacts",
     "Pruning",
     "Quantization",
@@ -71,6 +72,18 @@ class ExportMetrics(StageMetrics):
     def decode_speed(self, gguf: str) -> float | None:
         """Tokens per second that llama.cpp writes with the GGUF file of that kind (q8_0, q4_0)."""
         return self.named(f"decode_tokens_per_second_{gguf}")
+
+    def start_seconds(self, gguf: str) -> float | None:
+        """Seconds from an empty process to llama.cpp's first token with the GGUF file of that kind."""
+        return self.named(f"start_seconds_{gguf}")
+
+    def load_bytes(self, gguf: str) -> float | None:
+        """Most memory while llama.cpp loads the GGUF file of that kind,"""
+        return self.named(f"load_bytes_{gguf}")
+
+    def peak_bytes(self, gguf: str) -> float | None:
+        """and with some hundred tokens written."""
+        return self.named(f"peak_bytes_{gguf}")
 
 
 class DivergenceFacts(Facts):
@@ -203,6 +216,19 @@ class EngineAgreement(Facts):
     tokens_equal: bool
 
 
+class MemoryFacts(Facts):
+    """Bytes that llama.cpp takes with one GGUF file on ARM64, as `model.release.footprint` computes them."""
+
+    context: int
+    """The longest that the model is meant for, in tokens."""
+    short: int
+    """With a context of 512 tokens,"""
+    long: int
+    """with the longest,"""
+    long_8_bits: int
+    """and with that and a cache in 8 bits, where heads are a multiple of 32 wide."""
+
+
 class ExportFacts(Facts):
     """All of ``export.json``."""
 
@@ -213,6 +239,8 @@ class ExportFacts(Facts):
     precision: str = ""
     verified: dict[str, EngineAgreement] = Field(default_factory=dict)
     """By engine."""
+    memory: dict[str, MemoryFacts] = Field(default_factory=dict)
+    """By the kind of GGUF file (q4_0)."""
 
 
 def checkpoint_of(model: Path, quantized: Path) -> Path:

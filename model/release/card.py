@@ -4,13 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from infra.units import size
 from model.architecture.config import Family, ModelConfig, count_parameters
 from model.facts.evaluation import Evaluation
-from model.facts.release import PRUNED, WHOLE, EngineAgreement, ExportFacts, PrecisionFacts, Quantization
+from model.facts.release import (
+    PRUNED,
+    WHOLE,
+    EngineAgreement,
+    ExportFacts,
+    ExportMetrics,
+    MemoryFacts,
+    PrecisionFacts,
+    Quantization,
+)
 from model.release.vllm_config import CONFIG, needs_writing_out
 from model.sections import ExportConfig
 
-__all__ = ["NO_LICENCE", "card", "missing_sections"]
+__all__ = ["NO_LICENCE", "card", "measured", "missing_sections"]
 
 SECTIONS = ("Architecture", "Evaluation", "Precision and size", "Files", "Loading", "Limits and licence")
 """What a complete card has."""
@@ -60,6 +70,7 @@ def card(
         _table(("file", "bytes"), [(f"`{name}`", f"{size:,}") for name, size in sorted(export.files.items())]),
         *[f"Not written: {what}: {why}." for what, why in sorted(export.left_out.items())],
         *_agreement(export.verified),
+        *_memory(export),
         "## Loading",
         _loading(export, architecture),
         "## Limits and licence",
@@ -69,6 +80,29 @@ def card(
         "The licences of the training texts are those of their sources.",
     ]
     return "\n\n".join(sections) + "\n"
+
+
+def measured(metrics: ExportMetrics, kinds: Iterable[str]) -> str:
+    """What goes behind the card where no byte has to be the same again: times and memory on the machine of the export.
+
+    Args:
+        metrics: of `export`.
+        kinds: of its GGUF files.
+    """
+    rows = []
+    for kind in kinds:
+        load, peak, start = metrics.load_bytes(kind), metrics.peak_bytes(kind), metrics.start_seconds(kind)
+        speed = metrics.decode_speed(kind)
+        if start is not None:
+            sizes = [size(value) if value is not None else "" for value in (load, peak)]
+            rows.append((kind, *sizes, f"{1000 * start:,.0f} ms", f"{speed:,.0f}" if speed else ""))
+    if not rows:
+        return ""
+    head = ("GGUF file", "memory of loading", "with 512 tokens written", "cold start", "tokens per second")
+    told = (
+        "Measured with llama.cpp where the model was exported: what a process grew by, and the time to a first token."
+    )
+    return f"\n## Measured\n\n{told}\n\n{_table(head, rows)}\n"
 
 
 def missing_sections(text: str) -> list[str]:
@@ -195,6 +229,29 @@ def _agreement(verified: Mapping[str, EngineAgreement]) -> Iterable[str]:
             f"Checked with {engine}: log probabilities within {found.log_probabilities_within:g} of ours on the "
             "full-precision file, the same likeliest tokens, and the same tokens from hostile text."
         )
+
+
+def _memory(export: ExportFacts) -> Iterable[str]:
+    if not export.memory:
+        return
+    yield "## On a device"
+    yield (
+        "Memory that llama.cpp takes on ARM64, computed: weights and their repacked copy, vocabulary, cache, buffers, "
+        "program. `deepmill doctor --device MODEL --memory 64MB` says what fits, and what to change."
+    )
+    rows = [
+        (kind, *(size(value) for value in (export.files[f"gguf/model-{kind}.gguf"], *_totals(found))))
+        for kind, found in sorted(export.memory.items(), key=lambda item: -item[1].long)
+    ]
+    context = f"{next(iter(export.memory.values())).context:,}"
+    yield _table(
+        ("GGUF file", "size", "512 tokens", f"{context} tokens", f"{context} tokens, cache in 8 bits"),
+        rows,
+    )
+
+
+def _totals(found: MemoryFacts) -> tuple[int, int, int]:
+    return found.short, found.long, found.long_8_bits
 
 
 def _loading(export: ExportFacts, architecture: ModelConfig) -> str:

@@ -23,6 +23,7 @@ from model.facts.release import (
     EngineAgreement,
     ExportFacts,
     ExportMetrics,
+    MemoryFacts,
     checkpoint_of,
     read_quantization,
     tokenizer_of,
@@ -30,6 +31,11 @@ from model.facts.release import (
 from model.sections import ExportConfig
 
 __all__ = ["export"]
+
+PROBED = 1024
+"""Tokens of context that memory and speed are measured with,"""
+SHORT = 512
+"""and the shorter of the two that the card tells memory of."""
 
 
 def export(config: ExportConfig, inputs: Mapping[str, Path], out_dir: Path) -> ExportMetrics:
@@ -55,7 +61,7 @@ def export(config: ExportConfig, inputs: Mapping[str, Path], out_dir: Path) -> E
     _copy(quantized / config.precision.value, out_dir / "model", tokenizer, config)
     left_out: dict[str, str] = {}
     verified: dict[str, EngineAgreement] = {}
-    speeds: dict[str, float] = {}
+    measured: dict[str, float] = {}
     reason = unknown(out_dir / "model") if config.compressed else "export.compressed is false"
     if reason:
         left_out["compressed"] = reason
@@ -74,7 +80,7 @@ def export(config: ExportConfig, inputs: Mapping[str, Path], out_dir: Path) -> E
         left_out["gguf"] = reason
         events.note(f"no GGUF files: {reason}")
     else:
-        verified["llama.cpp"], speeds = _write_ggufs(config, checkpoint, quantized, tokenizer, out_dir / "gguf")
+        verified["llama.cpp"], measured = _write_ggufs(config, checkpoint, quantized, tokenizer, out_dir / "gguf")
         if reason := _write_drafter(config, checkpoint, quantized, tokenizer, out_dir / "gguf"):
             left_out["drafts"] = reason
     files = {
@@ -82,7 +88,13 @@ def export(config: ExportConfig, inputs: Mapping[str, Path], out_dir: Path) -> E
         for path in sorted(out_dir.rglob("*"))
         if path.suffix in (".gguf", ".safetensors") and ".work" not in path.parts
     }
-    facts = ExportFacts(files=files, left_out=left_out, precision=config.precision.value, verified=verified)
+    facts = ExportFacts(
+        files=files,
+        left_out=left_out,
+        precision=config.precision.value,
+        verified=verified,
+        memory=_memory(out_dir / "gguf"),
+    )
     text = card(config, architecture, quantization, evaluation, facts)
     (out_dir / "MODEL_CARD.md").write_text(text, encoding="utf-8")
     write_json(out_dir / EXPORT, facts.model_dump(mode="json"))
@@ -90,20 +102,21 @@ def export(config: ExportConfig, inputs: Mapping[str, Path], out_dir: Path) -> E
         f"bytes_{kind}": sum(size for name, size in files.items() if name.endswith(kind))
         for kind in ("gguf", "safetensors")
     }
-    # a metric, for it moves with the machine: no part of the artifact's bytes
-    measured = {f"decode_tokens_per_second_{kind}": round(speed, 1) for kind, speed in speeds.items()}
+    # what was measured moves with the machine: metrics, and no part of the artifact's bytes
     return ExportMetrics(precision=config.precision.value, left_out=left_out, **sizes, **measured)
 
 
 def _write_ggufs(
     config: ExportConfig, checkpoint: Path, quantized: Path, tokenizer: Path, folder: Path
 ) -> tuple[EngineAgreement, dict[str, float]]:
-    """Write and check the files; how closely llama.cpp agrees with the model, and how fast it writes with each."""
+    """Write and check the files; how closely llama.cpp agrees with the model, and what each costs it here."""
+    import torch
     from safetensors.torch import load_file
 
     from model.architecture.checkpoint import load_model
     from model.release.gguf import Stored, check_gguf, write_gguf
     from model.release.kquants import k_quants
+    from model.release.probe import probe
     from model.release.quantize import IMPORTANCE
     from model.release.quantized import plain_unit, read_units
     from model.release.units import units
@@ -129,12 +142,34 @@ def _write_ggufs(
     events.flush()
     words = read_tokenizer(tokenizer)
     found = verify_gguf(folder / "model-f32.gguf", model, words)
-    quantized_kinds = [kind for kind in kinds if kind != "f32"]
-    speeds = {kind: check_runs(folder / f"model-{kind}.gguf", model, words)[1] for kind in quantized_kinds}
+    measured: dict[str, float] = {}
+    for kind in kinds:
+        path = folder / f"model-{kind}.gguf"
+        if kind != "f32":
+            check_runs(path, model, words)
+        context = min(PROBED, model.config.max_position_embeddings)
+        found_here = probe(path, context=context, threads=torch.get_num_threads())
+        measured |= {f"{name}_{kind}": value for name, value in found_here.metrics().items()}
     events.note(f"llama.cpp's log probabilities are within {found.difference:.1e} of ours")
     # the measured figure moves with the number of threads, and an artifact's bytes must not
     agreed = EngineAgreement(log_probabilities_within=TOLERANCE, top1_equal=found.top1, tokens_equal=found.tokens)
-    return agreed, speeds
+    return agreed, measured
+
+
+def _memory(folder: Path) -> dict[str, MemoryFacts]:
+    """What llama.cpp takes with each file of `folder`, computed."""
+    from model.release.footprint import model_files, read_device_file
+
+    found = {}
+    for path in model_files(folder):
+        file = read_device_file(path)
+        found[file.precision] = MemoryFacts(
+            context=file.context,
+            short=file.footprint(min(SHORT, file.context)).total,
+            long=file.footprint(file.context).total,
+            long_8_bits=file.footprint(file.context, cache=file.cache_types[-1]).total,
+        )
+    return found
 
 
 def _write_drafter(

@@ -41,8 +41,8 @@ class Limits:
     """Rows that a task holds at once: some hundred bytes each with their sorting, three times that with names."""
     task: int = 16_000_000
     """Rows that a task goes through."""
-    here: int = 4_000_000
-    """Edges, or documents, up to which one process does it all: about 1 GiB (`python -m bench.joining`)."""
+    here: int = 1_000_000
+    """Edges, or documents, up to which one process does it all: 330 MiB (`bench.joining`; four times as many: 680)."""
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ from datatrove.pipeline.base import PipelineStep
 
 from infra import events
 from pipeline.index.card import CARD, IndexCard, IndexMetrics, PieceEntry
-from pipeline.sections import IndexConfig
+from pipeline.index.section import IndexConfig
 from pipeline.tasks.documents import run_pipeline
 from pipeline.tokens.card import ShardsCard
 from pipeline.tokens.names import card_of

@@ -1,7 +1,7 @@
-"""SHA-256 of many files, taken where the recipe's data stages run: on this machine, on Ray or on Slurm.
+"""What is done with whole files where the recipe's data stages run: their SHA-256 taken, and put into the store.
 
-One process reads some 500 MB/s of what it hashes: ten terabytes would take it hours. The tasks of a cluster read as
-many files at once as the recipe gives them processors.
+One process reads some 500 MB/s of what it hashes and sends less: ten terabytes would take it hours. The tasks of a
+cluster have as many files in hand at once as the recipe gives them processors, each the network of its node.
 """
 
 from __future__ import annotations
@@ -9,17 +9,20 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+import fsspec
 from datatrove.pipeline.base import PipelineStep
 
 from infra.execution import Execution
+from infra.retrying_filesystem import RetryingFileSystem
 from infra.storage import ExternalFile, digest_of
 from pipeline.tasks.documents import Document
 from pipeline.tasks.executors import run_tasks
 
-__all__ = ["digests_on"]
+__all__ = ["digests_on", "send_on"]
 
 TASK_BYTES = 4_000_000_000
 """Files share a task while they are smaller than this together: some seconds of reading."""
@@ -44,6 +47,21 @@ def digests_on(execution: Execution, files: Sequence[ExternalFile], folder: Path
     return [digest for task in found for digest in task]
 
 
+def send_on(execution: Execution, files: Mapping[str, Path], folder: Path) -> None:
+    """Put files to the addresses (``s3://…``) that they are named by, by tasks of the recipe's executor.
+
+    Whether the store has them is for the caller to see. `folder` as for `digests_on`.
+
+    Raises:
+        UserError: the cluster cannot be reached.
+        TaskError: a task failed in another way.
+    """
+    tasks = _deal([ExternalFile(str(path), address, path.stat().st_size) for address, path in files.items()])
+    work = folder / uuid.uuid4().hex[:16]  # a store that lost what it took is sent it again
+    run_tasks([_Sender(tasks)], len(tasks), work, execution)
+    shutil.rmtree(work)
+
+
 def _deal(files: Sequence[ExternalFile]) -> list[list[ExternalFile]]:
     """The files of each task, in order."""
     tasks: list[list[ExternalFile]] = []
@@ -59,6 +77,24 @@ def _deal(files: Sequence[ExternalFile]) -> list[list[ExternalFile]]:
 
 def _result(folder: Path, rank: int) -> Path:
     return folder / f"{rank:05d}.json"
+
+
+class _Sender(PipelineStep):
+    """The step that puts the files of its task, whose names are their addresses."""
+
+    type = "WRITER"
+    name = "uploads"
+
+    def __init__(self, tasks: list[list[ExternalFile]]) -> None:
+        super().__init__()
+        self.tasks = tasks
+
+    def run(self, data: Iterable[Document] | None = None, rank: int = 0, world_size: int = 1) -> Iterator[Document]:
+        for file in self.tasks[rank]:
+            kind, mark, _ = file.name.rpartition("://")
+            filesystem = RetryingFileSystem(fsspec.filesystem(kind if mark else "file"), file.name)
+            filesystem.put_file(file.path, file.name)
+        yield from ()
 
 
 class _Hasher(PipelineStep):

@@ -33,8 +33,8 @@ class TaskParts:
     """The files of the tasks of one pipeline."""
 
     out_dir: Path
-    outputs: Mapping[str, str]
-    """Files that a task may write below `out_dir`, by name; the task's number goes into the braces."""
+    outputs: Mapping[str, str | Sequence[str]]
+    """Files that a task may write below `out_dir`, by name: the task's number goes into the braces, or one for each."""
     follows_from: Sequence[Any]
     """For each task a JSON value: the settings that its step asks, and digests of all that it reads. Not the code, and
     nothing of where it stands among the tasks."""
@@ -80,7 +80,10 @@ class TaskParts:
 
     def files(self, task: int) -> dict[str, Path]:
         """Where a task writes, by name."""
-        return {name: self.out_dir / place.format(task) for name, place in self.outputs.items()}
+        return {
+            name: self.out_dir / (place.format(task) if isinstance(place, str) else place[task])
+            for name, place in self.outputs.items()
+        }
 
 
 def parts_of_files(

@@ -22,6 +22,8 @@ class IndexFile(Facts):
     rows: int
     bytes: int
     sha256: str
+    first: int | None = None
+    """Index of its first document; left out where documents are counted through the files."""
 
 
 class ShardFile(IndexFile):
@@ -69,7 +71,7 @@ class ShardsCard(Facts):
 
     def written(self) -> bytes:
         """For the file."""
-        return (json.dumps(self.model_dump(mode="json"), indent=1, sort_keys=True) + "\n").encode()
+        return (json.dumps(self.model_dump(mode="json", exclude_none=True), indent=1, sort_keys=True) + "\n").encode()
 
 
 def read_card(body: bytes, place: str) -> ShardsCard:

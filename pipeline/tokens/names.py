@@ -33,8 +33,11 @@ class DocumentNames:
     """Documents by their index; the files that were asked for are kept."""
 
     def __init__(self, folder: str, files: Sequence[IndexFile]) -> None:
-        self.folder, self.files = folder, files
-        self.first = np.concatenate(([0], np.cumsum([file.rows for file in files], dtype=np.int64)))
+        counted = np.concatenate(([0], np.cumsum([file.rows for file in files], dtype=np.int64))).tolist()
+        firsts = [count if file.first is None else file.first for count, file in zip(counted, files, strict=False)]
+        order = [place for place in np.argsort(firsts, kind="stable").tolist() if files[place].rows]
+        self.folder, self.files = folder, [files[place] for place in order]
+        self.first = np.array([firsts[place] for place in order], dtype=np.int64)
         self.tables: dict[int, Any] = {}
 
     def find(self, text_id: str) -> list[int]:

@@ -38,12 +38,18 @@ class Tokenised:
 
     work: Path
     tasks: tuple[TokenisedTask, ...]
+    firsts: tuple[int, ...]
+    """Index of the first document of each task."""
+    by_file: bool = False
+    """Whether documents are mixed within each task, and not over all of them."""
 
     @classmethod
-    def read(cls, work: Path) -> Tokenised:
-        """From the work folder."""
+    def read(cls, work: Path, firsts: Sequence[int] | None = None) -> Tokenised:
+        """From the work folder; with the indices of first documents, by file, else counted through."""
         files = sorted((work / "entries").glob("*.json"))
-        return cls(work, tuple(TokenisedTask.model_validate_json(file.read_bytes()) for file in files))
+        tasks = tuple(TokenisedTask.model_validate_json(file.read_bytes()) for file in files)
+        counted = np.cumsum([0, *(task.documents for task in tasks)], dtype=np.int64).tolist()
+        return cls(work, tasks, tuple(counted[:-1] if firsts is None else firsts), firsts is not None)
 
     @property
     def sources(self) -> list[str]:
@@ -79,17 +85,15 @@ class Tokenised:
     def last(self, split: str, source: str, tokens: int, dtype: np.dtype) -> np.ndarray:
         """The last `tokens` tokens of one split and source, of documents in their order."""
         found: list[tuple[int, int, int, np.ndarray]] = []
-        base = 0
-        for number, counts in enumerate(self.tasks):
+        for number, first in enumerate(self.firsts):
             entries = self.entries(number, split, source)
-            base, first = base + counts.documents, base
             if not len(entries):
                 continue
             many = int(np.searchsorted(np.cumsum(entries["length"][::-1], dtype=np.int64), tokens)) + 1
             stream = np.memmap(self.work / "tokens" / f"{number:05d}.bin", dtype=dtype, mode="r")
             for order, start, length, row in entries[-many:].tolist():
-                found.append((order, first + row, number, stream[start : start + length]))
-        found.sort(key=lambda each: each[:2])
+                found.append((number * self.by_file, order, first + row, stream[start : start + length]))
+        found.sort(key=lambda each: each[:3])
         return np.concatenate([each[-1] for each in found])[-tokens:] if tokens else np.empty(0, dtype)
 
 
@@ -106,6 +110,8 @@ class PackTask:
     """Hashes that the documents of these rows lie in."""
     skipped: int
     """Tokens of the source before the first of these documents."""
+    among: tuple[int, int]
+    """First task whose documents are in these rows, and the one after the last."""
 
     @property
     def name(self) -> str:
@@ -121,15 +127,7 @@ def plan(
     totals: dict[tuple[str, str], tuple[int, int]] = {}
     for split in SPLITS:
         for source in tokenised.sources:
-            before = np.zeros((1 << BIN_BITS) + 1, dtype=np.int64)
-            documents = 0
-            for task in range(len(tokenised.tasks)):
-                entries = tokenised.entries(task, split, source)
-                documents += len(entries)
-                bins = (entries["order"] >> np.uint64(64 - BIN_BITS)).astype(np.int64)
-                counts = np.bincount(bins, weights=entries["length"], minlength=1 << BIN_BITS)
-                before[1:] += counts.astype(np.int64)
-            np.cumsum(before, out=before)
+            documents, before = _counted(tokenised, split, source)
             totals[split, source] = (documents, int(before[-1]))
             rows = int(before[-1]) // length
             for number, first in enumerate(range(0, rows, rows_per_file)):
@@ -137,9 +135,27 @@ def plan(
                 low = int(np.searchsorted(before, first * length, side="right")) - 1
                 high = int(np.searchsorted(before, last * length, side="left"))
                 shift = 64 - BIN_BITS
-                orders = (low << shift, high << shift)
-                tasks.append(PackTask(split, source, number, (first, last), orders, int(before[low])))
+                orders, among = (low << shift, high << shift), (0, len(tokenised.tasks))
+                if tokenised.by_file:
+                    orders, among = (0, 1 << 64), (low, high)
+                tasks.append(PackTask(split, source, number, (first, last), orders, int(before[low]), among))
     return tasks, totals
+
+
+def _counted(tokenised: Tokenised, split: str, source: str) -> tuple[int, np.ndarray]:
+    """Documents of one split and source, and its tokens before each task or each bin of hashes, and in all."""
+    before = np.zeros((len(tokenised.tasks) if tokenised.by_file else 1 << BIN_BITS) + 1, dtype=np.int64)
+    documents = 0
+    for task in range(len(tokenised.tasks)):
+        entries = tokenised.entries(task, split, source)
+        documents += len(entries)
+        if tokenised.by_file:
+            before[task + 1] = entries["length"].sum(dtype=np.int64)
+            continue
+        bins = (entries["order"] >> np.uint64(64 - BIN_BITS)).astype(np.int64)
+        counts = np.bincount(bins, weights=entries["length"], minlength=1 << BIN_BITS)
+        before[1:] += counts.astype(np.int64)
+    return documents, np.cumsum(before)
 
 
 class Pack(PipelineStep):
@@ -223,18 +239,16 @@ class Pack(PipelineStep):
     def _documents(self, task: PackTask) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Entries of the documents in the task's range of hashes, in order; the task that has each; its index."""
         parts, owners, indices = [], [], []
-        base = 0
-        for number, counts in enumerate(self.tokenised.tasks):
+        for number in range(*task.among):
             entries = self.tokenised.entries(number, task.split, task.source)
             low, high = (bisect_left(entries, bound, key=lambda entry: int(entry["order"])) for bound in task.orders)
             if low < high:
                 part = np.asarray(entries[low:high])
                 parts.append(part)
                 owners.append(np.full(len(part), number, dtype=np.int32))
-                indices.append(base + part["row"].astype(np.uint64))
-            base += counts.documents
+                indices.append(np.uint64(self.tokenised.firsts[number]) + part["row"].astype(np.uint64))
         entries, owner, index = (np.concatenate(arrays) for arrays in (parts, owners, indices))
-        order = np.lexsort((index, entries["order"]))
+        order = np.lexsort((index, entries["order"], owner) if self.tokenised.by_file else (index, entries["order"]))
         return entries[order], owner[order], index[order]
 
     def _tokens(self, task: int) -> np.ndarray:

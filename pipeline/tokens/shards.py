@@ -1,9 +1,9 @@
 """Token shards: documents become rows of fixed length in Parquet files that any Parquet reader opens.
 
 A document is its tokens and one end-of-sequence token. Documents are put in an order that a seed and their own text
-decide, held-out ones apart, then cut into rows of `sequence_length` tokens without padding: a document may straddle
-rows, and no row mixes sources, so that mixture weights can be chosen when reading. What is left at the end of a source,
-less than one row, is dropped and counted.
+decide, all of a source or those of each file (`mixed_within`), held-out ones apart, then cut into rows of
+`sequence_length` tokens without padding: a document may straddle rows, and no row mixes sources, so that mixture
+weights can be chosen when reading. What is left at the end of a source, less than one row, is dropped and counted.
 
     train/<source>-00000.parquet, validation/<source>-00000.parquet
         tokens     fixed_size_binary: little-endian uint16 or uint32, by vocabulary
@@ -11,7 +11,8 @@ less than one row, is dropped and counted.
         documents  list<uint64>: for each document in the row, its index
         offsets    list<uint32>: where in the row each of them starts
         source     string
-    index/00000.parquet ...   id, url, source, split, tokens; rows counted through the files are the documents' indices
+    index/00000.parquet ...   id, url, source, split, tokens; rows counted through the files are the documents' indices,
+                              or with `mixed_within: file` counted from the `first` that shards.json has for each
     shards.json               what is there, with a checksum of every file
     README.md                 the dataset card: what is there, for people and for Hugging Face `datasets`
 
@@ -42,13 +43,15 @@ from pipeline.tasks.task_parts import TaskParts, digests_of, parts_of_files
 from pipeline.tokens.card import CARD, DocumentIndex, IndexFile, ShardFile, ShardsCard, SourceShare
 from pipeline.tokens.encoder import Encoder
 from pipeline.tokens.metrics import ShardMetrics, SourceShards
-from pipeline.tokens.packing import ROWS_PER_GROUP, Pack, Tokenised, file_sha256, plan
+from pipeline.tokens.packing import ROWS_PER_GROUP, Pack, PackTask, Tokenised, file_sha256, plan
 from pipeline.tokens.shard_card import write_readme
 from pipeline.tokens.tokenise import OUTPUTS, SPLITS, Tokenise, held_out_below, token_dtype
 
 __all__ = ["SPLITS", "shards"]
 
 REMEDY = "it fills too few rows: give {source} more text, join it to another source, or lower shards.sequence_length"
+MOST_DOCUMENTS = 1 << 24
+"""In one file, where documents are mixed by file: of an index below 2^63 the rest is the file's."""
 FEW = 20_000
 """Documents up to which one process is done sooner than others start, and are looked through for small sources."""
 SAMPLE_FILES, SAMPLE_DOCUMENTS, SAMPLE_CHARACTERS = 16, 8, 4000
@@ -79,7 +82,7 @@ def shards(config: ShardsConfig, inputs: Mapping[str, Path], out_dir: Path) -> S
     steps: list[Any] = [DocumentReader(documents), Tokenise(config, folder, out_dir, threads, plain, held_out)]
     parts = _parts(config, documents, folder, files, plain, held_out, out_dir)
     run_pipeline(steps, len(files), work, "tokenising", processes=here, parts=parts)
-    tokenised = Tokenised.read(work)
+    tokenised = Tokenised.read(work, _firsts(documents, files) if config.mixed_within == "file" else None)
     tasks, totals = plan(tokenised, config.sequence_length, config.rows_per_file)
     if not any(task.split == "train" for task in tasks):
         raise UserError(
@@ -88,7 +91,8 @@ def shards(config: ShardsConfig, inputs: Mapping[str, Path], out_dir: Path) -> S
         )
     events.begin("packing", sum(task.rows[1] - task.rows[0] for task in tasks), "rows")
     steps = [Pack(tokenised, tasks, config.sequence_length, dtype, out_dir)]
-    run_pipeline(steps, len(tasks), work, "packing", processes=here)
+    packed = _packed(parts, tasks, tokenised, config.sequence_length, dtype) if parts else None
+    run_pipeline(steps, len(tasks), work, "packing", processes=here, parts=packed)
 
     card = ShardsCard(
         sequence_length=config.sequence_length,
@@ -104,8 +108,6 @@ def shards(config: ShardsConfig, inputs: Mapping[str, Path], out_dir: Path) -> S
     write_readme(card, tokenised, out_dir)
     metrics = _metrics(card, tokenised, encoder, dtype)
     Losses("shards", config, REMEDY).judge(Ledger(accounts=dict(metrics.by_source)))
-    for file in (work / "tokens").glob("*.bin"):
-        file.unlink()
     return metrics
 
 
@@ -125,6 +127,37 @@ def _parts(
     if parts is None:
         return None
     return parts.also_from([{name: held_out.get(name) for name in sources_of(file) or held_out} for file in files])
+
+
+def _firsts(documents: Path, files: list[Path]) -> list[int]:
+    """An index for the first document of each file that no other file has a say in, so that it stays when there are
+    more: out of the file's digest, with room for `MOST_DOCUMENTS` behind it."""
+    taken: set[int] = set()
+    firsts = []
+    for file, digest in zip(files, digests_of(documents, files), strict=True):
+        if pq.read_metadata(file).num_rows > MOST_DOCUMENTS:
+            raise UserError(f"{file}: more than {MOST_DOCUMENTS} documents; lower extract.split_bytes")
+        first = (int(digest[:10], 16) >> 1) * MOST_DOCUMENTS
+        while first in taken and pq.read_metadata(file).num_rows:  # one chance in a million for a thousand files
+            first = (first + MOST_DOCUMENTS) % (1 << 63)
+        taken.add(first)
+        firsts.append(first)
+    return firsts
+
+
+def _packed(
+    parts: TaskParts, tasks: list[PackTask], tokenised: Tokenised, length: int, dtype: np.dtype
+) -> TaskParts | None:
+    """What a file of rows follows from where documents are mixed by file: the tokens of some files."""
+    if not tokenised.by_file:
+        return None
+    follows_from = [
+        [length, dtype.name, task.split, task.source, task.number, task.rows, task.skipped]
+        + [[parts.key("tokenising", number), tokenised.firsts[number]] for number in range(*task.among)]
+        for task in tasks
+    ]
+    outputs = {"rows": [task.name for task in tasks], "entry": ".work/packed/{:05d}.json"}
+    return TaskParts(parts.out_dir, outputs, follows_from)
 
 
 def _sample(files: list[Path]) -> Iterator[str]:
@@ -159,6 +192,7 @@ def _index(tokenised: Tokenised, out_dir: Path) -> DocumentIndex:
             rows=task.documents,
             bytes=(path := out_dir / "index" / f"{number:05d}.parquet").stat().st_size,
             sha256=file_sha256(path),
+            first=tokenised.firsts[number] if tokenised.by_file else None,
         )
         for number, task in enumerate(tokenised.tasks)
     ]

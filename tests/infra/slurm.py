@@ -11,6 +11,7 @@ import os
 import pwd
 import shutil
 import socket
+import stat
 import subprocess
 import sys
 import tempfile
@@ -25,6 +26,8 @@ HOUSE = Path(__file__).parents[2]
 NODES = ("nd1", "nd2")
 CPUS = 2
 """Of each node, whatever the machine has."""
+GPUS = 2
+"""Of each node: device files by the name of GPUs, which Slurm hands out as it would real ones (`--gres=gpu:fake:2`)."""
 DAEMONS = ("munged", "slurmctld", "slurmd")
 CLIENTS = ("sbatch", "scancel", "squeue", "sinfo", "srun")
 CONFIG = """\
@@ -51,6 +54,7 @@ SchedulerParameters=sched_interval=1,bf_interval=1,batch_sched_delay=0,sched_min
 SlurmdParameters=config_overrides
 ReturnToService=2
 MpiDefault=none
+GresTypes=gpu
 KillWait=3
 InactiveLimit=0
 {nodes}
@@ -75,13 +79,17 @@ def slurm_cluster() -> Iterator[dict[str, str]]:
     controller, *ports = free_ports(1 + len(NODES))
     host = socket.gethostname().split(".")[0]
     nodes = "\n".join(
-        f"NodeName={name} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} CPUs={CPUS} RealMemory=16000"
+        f"NodeName={name} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} "
+        f"CPUs={CPUS} RealMemory=16000 Gres=gpu:fake:{GPUS}"
         for name, port in zip(NODES, ports, strict=True)
     )
     config = folder / "slurm.conf"
     config.write_text(
         CONFIG.format(host=host, controller=controller, folder=folder, nodes=nodes, names=",".join(NODES))
     )
+    for gpu in range(GPUS):  # as /dev/null is
+        os.mknod(folder / f"gpu{gpu}", stat.S_IFCHR | 0o666, os.makedev(1, 3))
+    (folder / "gres.conf").write_text(f"Name=gpu Type=fake File={folder}/gpu[0-{GPUS - 1}]\n")
     environment = {"SLURM_CONF": str(config)}
     daemons: list[subprocess.Popen[bytes]] = []
     try:

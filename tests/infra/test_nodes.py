@@ -18,6 +18,7 @@ from infra.execution import ENVIRONMENT_KEY, Execution
 from infra.launch import launch, run_job
 from infra.launch.node import LOST
 from infra.launch.node_job import ADDRESS, HEAD, NODE, NodeJob
+from infra.launch.reports import RankKilledError
 from tests.infra import namespaces
 from tests.infra.namespaces import Namespaces, two_namespaces
 from tests.infra.s3 import free_ports
@@ -138,6 +139,32 @@ def test_a_lost_network_is_reported_in_bounded_time(spaces: Namespaces, tmp_path
     for rank in (0, 1):
         report = json.loads((nodes.reports / f"error-0-{rank}.json").read_text())
         assert report["is_lost"], report["message"]
+
+
+@pytest.mark.drill
+@pytest.mark.timeout(300)
+def test_slurm_gives_each_node_its_gpus_and_each_rank_one(
+    slurm_variables: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Device files stand for them: what Slurm says to the ranks, and which device each takes, is as it would be."""
+    for name, value in slurm_variables.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(HOUSE)
+    layout = {"launcher": "slurm", "ranks": 4, "nodes": 2, "restarts": 0, "timeout_seconds": 60}
+    for asked in ("gpu:fake:2", "gpu:fake:3"):
+        wide = Execution.model_validate(layout | {"slurm": {"arguments": {"gres": asked, "immediate": "60"}}})
+        monkeypatch.setenv(ENVIRONMENT_KEY, wide.model_dump_json())
+        out = tmp_path / asked[-1]
+        out.mkdir()
+        if asked.endswith("3"):  # of which no node has so many: the step ends, and nothing waits for ever
+            with pytest.raises(RankKilledError, match="srun ended with status"):
+                run_job("tests.infra.gpus:tell", {"out": str(out)}, wide, tmp_path / "refused")
+            continue
+        run_job("tests.infra.gpus:tell", {"out": str(out)}, wide, tmp_path / "work")
+        told = [json.loads((out / f"{rank}.json").read_text()) for rank in range(4)]
+        assert [each["visible"] for each in told] == ["0,1"] * 4
+        assert [each["local_rank"] for each in told] == ["0", "1", "0", "1"]
+        assert len({each["node"] for each in told}) == 2
 
 
 @pytest.mark.drill

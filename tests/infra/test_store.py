@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
 
+import infra.digests
+import infra.object_store
 from infra.errors import UserError
 from infra.manifest import Manifest, record_files
 from infra.object_store import ObjectStore
 from infra.open_store import open_store
 from infra.settings import Settings
-from infra.storage import open_file, resolve
+from infra.storage import ExternalFile, open_file, resolve
 from infra.store import LocalStore, Staging, Store
 
 IDENTITY = "0123456789abcdef"
@@ -55,6 +58,39 @@ def stage_files(store: Store, text: str = "hello") -> tuple[Staging, Manifest]:
         seconds=1.0,
         run_id="r",
     )
+
+
+def test_many_bytes_are_sent_by_others_and_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(infra.object_store, "MANY_BYTES", 1)
+    store = bucket(tmp_path, "scratch")
+    sent: list[list[str]] = []
+
+    def send(files: Mapping[str, Path]) -> None:
+        sent.append(sorted(files))
+        for address, path in list(files.items())[len(sent) == 1 :]:  # the first file gets lost once
+            target = Path(address.removeprefix("file://"))
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(path.read_bytes())
+
+    staging, manifest = stage_files(store)
+    store.publish(staging, manifest, send)
+    assert [len(each) for each in sent] == [2, 1]
+    assert sent[0][0].startswith(f"file://{tmp_path}/bucket/fake/{IDENTITY}/")
+    assert (store.path("fake", IDENTITY) / "deep" / "a.txt").read_text() == "hello"
+    assert bucket(tmp_path, "elsewhere").verified("fake", IDENTITY)
+
+
+def test_checksums_of_many_bytes_are_taken_by_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(3):
+        (tmp_path / f"{number}").write_bytes(bytes(number))
+    here = record_files(tmp_path)
+
+    def take(files: Sequence[ExternalFile]) -> list[str]:
+        return [f"{file.size:064d}" for file in files]
+
+    assert record_files(tmp_path, take) == here, "few bytes are read here"
+    monkeypatch.setattr(infra.digests, "MANY_BYTES", 2)
+    assert [file.sha256 for file in record_files(tmp_path, take)[0]] == [f"{number:064d}" for number in range(3)]
 
 
 def test_published_artifact_is_found_and_read(store: Store) -> None:

@@ -20,6 +20,9 @@ from pipeline.dedup.section import DedupConfig
 from pipeline.dedup.stage import dedup
 from pipeline.extract import extract
 from pipeline.sections import DecontaminateConfig, ExtractConfig, ShardsConfig, TokenizerConfig
+from pipeline.tokens import shards as packing
+from pipeline.tokens.names import DocumentNames
+from pipeline.tokens.reader import ShardReader
 from pipeline.tokens.shards import shards
 from pipeline.tokens.tokenizer import tokenizer
 from tests.pipeline.corpus import published, set_workers, words, write_reasoning
@@ -67,20 +70,21 @@ def _night(folder: Path, number: int) -> None:
         path.write_text("".join(json.dumps({"text": text, "url": f"http://h/{number}"}) + "\n" for text in rows))
 
 
-def _stages(raw: Path, fixed: Path, **dedup_keys: Any) -> Stages:
+def _stages(raw: Path, fixed: Path, *, mixed_within: str = "source", **dedup_keys: Any) -> Stages:
     sources = {name: {"kind": "jsonl", "paths": [str(raw / name)], "profile": "web"} for name in ("books", "web")}
     config = ExtractConfig.model_validate({"sources": sources})
     cleaning = CleanConfig.model_validate({"rules": NO_RULES, "rules_by_source": {}})
     reasoning = {"reasoning": fixed / "reasoning"}
     loose = {"max_loss": 1.0}
+    rows = ShardsConfig.model_validate(
+        {"sequence_length": 64, "validation_fraction": 0.1, "rows_per_file": 10, "mixed_within": mixed_within}
+    )
     return {
         "extract": lambda _, out: extract(config, {}, out),
         "clean": lambda made, out: clean(cleaning, made, out),
         "dedup": lambda made, out: dedup(DedupConfig.model_validate(loose | dedup_keys), made, out),
         "decontaminate": lambda made, out: decontaminate(DecontaminateConfig(), {**made, **reasoning}, out),
-        "shards": lambda made, out: shards(
-            ShardsConfig(sequence_length=64, validation_fraction=0.1), {**made, "tokenizer": fixed / "tokenizer"}, out
-        ),
+        "shards": lambda made, out: shards(rows, {**made, "tokenizer": fixed / "tokenizer"}, out),
     }
 
 
@@ -117,9 +121,9 @@ def fixed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("keys", [{}, {"sentences": True}, {"precedence": ["web"]}])
+@pytest.mark.parametrize("keys", [{"mixed_within": "file", "precedence": ["web"]}, {"sentences": True}])
 def test_ten_nights_are_one_run(tmp_path: Path, fixed: Path, made_anew: Counter[str], keys: dict[str, Any]) -> None:
-    nights = NIGHTS if not keys else 3
+    nights = NIGHTS if "mixed_within" in keys else 3
     stages = _stages(tmp_path / "raw", fixed, **keys)
     for night in range(nights):
         _night(tmp_path / "raw", night)
@@ -128,3 +132,48 @@ def test_ten_nights_are_one_run(tmp_path: Path, fixed: Path, made_anew: Counter[
         assert {made_anew[name] for name in ("extract", "clean", "signing")} == {2}  # the night's two files
     assert made_anew["decontaminate"] == made_anew["filtering"] < 2 * nights
     assert grown == _run(stages, tmp_path / "at-once", None)
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_a_stage_killed_at_its_very_end_runs_again(tmp_path: Path, fixed: Path, keep: bool) -> None:
+    """When all tasks have their marks, and the artifact is not published yet."""
+    stages = _stages(tmp_path / "raw", fixed, sentences=True)
+    _night(tmp_path / "raw", 1)
+    first = _run(stages, tmp_path / "out", tmp_path / "parts" if keep else None)
+    made = {name: tmp_path / "out" / name for name in stages}
+    for name, stage in stages.items():
+        kept_parts.use(PartsPlace(folder=str(tmp_path / "parts" / name), made_by="this code") if keep else None)
+        assert (stage(made, made[name]), published(made[name])) == first[name]
+
+
+def test_rows_are_added_behind_rows(tmp_path: Path, fixed: Path, made_anew: Counter[str], monkeypatch: Any) -> None:
+    """Mixed by file, of many documents: what is held out is a matter of each text, and no file but the last changes."""
+    monkeypatch.setattr(packing, "FEW", 0)
+    stages = _stages(tmp_path / "raw", fixed, mixed_within="file")
+    folder = tmp_path / "raw" / "web"
+    (tmp_path / "raw" / "books").mkdir(parents=True)
+    (tmp_path / "raw" / "books" / "all.jsonl").write_text(json.dumps({"text": words(7, 700)}) + "\n")
+    before: dict[str, bytes] = {}
+    for night in range(4):
+        folder.mkdir(exist_ok=True)
+        rows = [{"text": words(1000 * night + text, 90)} for text in range(12)]
+        # a night in the middle brings a file of another source, which comes first by its name
+        (folder / f"night-{night}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        if night == 2:
+            (tmp_path / "raw" / "books" / "more.jsonl").write_text(json.dumps({"text": words(8, 700)}) + "\n")
+        made_anew.clear()
+        _, files = _run(stages, tmp_path / f"made-{night}", tmp_path / "parts")["shards"]
+        filled = [name for name in before if name.startswith("train/web") and name != max(before)]
+        assert night == 0 or len(filled) > 1
+        assert all(files[name] == before[name] for name in filled)
+        before = {name: body for name, body in files.items() if name.startswith("train/web")}
+    assert (
+        made_anew["packing"] < len(before) / 2
+    )  # the night's, the last file of the night before, and what is held out
+    reader = ShardReader(tmp_path / "made-3" / "shards", "train", global_batch=4)
+    named = {each["id"]: each["source"] for step in range(len(reader)) for each in reader.documents(step)}
+    assert {source: sum(each == source for each in named.values()) for source in ("books", "web")}["books"] == 2
+    assert all(name.startswith(source) for name, source in named.items())
+    some = next(name for name in named if "night-1" in name)
+    (index,) = DocumentNames(reader.folder, reader.card.documents.files).find(some)
+    assert reader.rows_of(index)

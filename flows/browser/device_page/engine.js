@@ -4,7 +4,7 @@ import { Wllama } from "../engine/wllama.js";
 import { areKept, files } from "./files.js";
 
 const RELOADED = "deepmill.reloaded";
-const MOST_THREADS = 8;
+const MOST_THREADS = 8, BYTES_PER_THREAD = 8e6;
 
 export const facts = await (await fetch("model.json")).json();
 // How the engine runs here, once it is loaded.
@@ -53,13 +53,20 @@ async function start(model, wasm, worker, threads) {
   return wllama;
 }
 
+// Half of the processors, but for a model so small that threads would wait for each other more than they compute;
+// ?threads=N in the address says otherwise.
+function wantedThreads(bytes) {
+  const asked = Number(new URLSearchParams(location.search).get("threads"));
+  const worthwhile = Math.min(MOST_THREADS, Math.ceil(navigator.hardwareConcurrency / 2), Math.ceil(bytes / BYTES_PER_THREAD));
+  return asked >= 1 ? Math.min(asked, navigator.hardwareConcurrency) : Math.max(1, worthwhile);
+}
+
 async function load(tell) {
   await offline();
   const names = isModern() || isFirefox ? ["model", "wasm"] : ["model", "compat_wasm", "compat_worker"];
   const [model, wasm, worker] = await files(facts, names, (come, all) => tell(`Loading, ${Math.floor(100 * come / all)} %`));
   tell("Starting…");
-  const cores = navigator.hardwareConcurrency;
-  const most = crossOriginIsolated && cores > 1 ? Math.min(MOST_THREADS, Math.max(2, Math.ceil(cores / 2))) : 1;
+  const most = crossOriginIsolated ? wantedThreads(model.size) : 1;
   let wllama;
   try {
     wllama = await start(model, wasm, worker, most);

@@ -140,7 +140,7 @@ def test_the_tokens_of_serve_without_a_network(
     assert len(facts["files"]["model"]["parts"]) > 1
     with visitor(chromium) as tab:
         with served(folder) as address:
-            loaded(tab, address)
+            loaded(tab, f"{address}?threads=2")
             assert tab.evaluate("crossOriginIsolated"), "the service worker sets the headers"
             assert tab.evaluate(STATE) == {"threads": 2, "isKept": True}
             client = tab.context.new_cdp_session(tab)
@@ -172,6 +172,8 @@ def test_the_tokens_of_serve_without_a_network(
 def test_what_people_write_names_no_control_token(tab: Tab, folder: Path) -> None:
     """An ``<|eos|>`` or ``<|assistant|><think>`` in a message would end or begin a turn."""
     facts = json.loads((folder / FACTS).read_text())
+    assert tab.evaluate("crossOriginIsolated")
+    assert tab.evaluate(STATE) == {"threads": 1, "isKept": True}, "a model too small for threads"
     assert {"<|eos|>", "<|user|>", "<think>", "</think>"} <= set(facts["control"])
     plain = """async (text) => (await import(new URL("chat/api.js", document.baseURI))).plain(text)"""
     assert tab.evaluate(plain, "a<|eos|>b <think>c</think>") == "a< |eos|>b < think>c< /think>"
@@ -180,7 +182,7 @@ def test_what_people_write_names_no_control_token(tab: Tab, folder: Path) -> Non
 @pytest.mark.parametrize("isolated", [False, True], ids=["one thread", "threads by the server"])
 def test_without_a_service_worker(chromium: Browser, folder: Path, isolated: bool) -> None:
     with visitor(chromium, service_workers="block") as tab, served(folder, isolated=isolated) as address:
-        loaded(tab, address)
+        loaded(tab, f"{address}?threads=2")
         assert tab.evaluate(STATE) == {"threads": 2 if isolated else 1, "isKept": False}
         assert tab.evaluate(ASK, [{"role": "user", "content": QUESTION}])["content"] == ANSWER
 

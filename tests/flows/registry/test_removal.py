@@ -20,10 +20,11 @@ from flows.recipe.recipe import load_recipe
 from flows.recipe.removals import active, requests
 from flows.registry.file_gates import REMOVAL
 from flows.registry.release import promote_by_hand
-from flows.registry.removal_audit import audit_removals
+from flows.registry.removal_audit import audit_removals, audit_run
 from flows.registry.removal_tags import tag_reached
 from flows.registry.trace import LINEAGE
-from flows.run.record import RunRecord
+from flows.run.record import RunRecord, StageRecord
+from flows.run.session import Session, Silent
 from infra.errors import UserError
 from infra.fingerprint import fingerprint
 from infra.manifest import Manifest, record_files, split_address
@@ -106,6 +107,15 @@ class Mill:
         self.store.publish(staging, manifest)
 
 
+class Noting(Silent):
+    """A display that keeps what a run notes."""
+
+    notes: typing.ClassVar[list[str]] = []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+
 @pytest.fixture(scope="module")
 def milled(tmp_path_factory: pytest.TempPathFactory) -> typing.Iterator[Mill]:
     """With a first run, and what two versions of a model were made of: its shards, and others'."""
@@ -182,10 +192,22 @@ def test_a_page_and_its_copies_are_left_out_and_found_nowhere(milled: Mill, told
     everything = " ".join(each.text for name in CORPUS[:5] for kind in ("documents", "rejects", "cuts")
                           for each in read_documents(milled.store.path(name, plan.identities[name]), kind))  # fmt: skip
     assert " ".join(words_of[30:40]) not in everything
-    assert "heeded" in told("plan", str(milled.recipe))
+    assert "1 request for removal heeded" in told("plan", str(milled.recipe))
+    pinned = told("plan", str(milled.recipe), "--set", f"pins.extract={before.identities['extract']}")
+    assert "1 request for removal that pins.extract does not heed" in pinned
     assert "none of them, nor a copy" in told("remove", "--check", "second")
     assert (milled.store.root / "runs" / "second.removals" / "audit.json").read_text().count('"heeded": true') == 1
-    assert milled.store.runs() == ["first", "second"]
+    assert milled.store.runs() == ["first", "second"], "an audit is no run"
+
+    session = Session(plan.recipe, milled.settings, milled.store, Noting(), None)
+    session.record.stages = {name: StageRecord(identity=session.identity(name), state="made") for name in CORPUS}
+    audit_run(session)
+    (note,) = Noting.notes
+    assert note.startswith(
+        "requests for removal: 1 of 1 heeded, 4 documents left out; none of them, nor a copy, in the"
+    )
+    assert Path(note.rpartition("; ")[2]).is_file()
+    session.end("completed")
 
     old = audit_removals(milled.store, RunRecord.model_validate(milled.store.read_run("first")))
     assert {each.id for each in old.still_there} >= {f"others/others.jsonl/{number}" for number in (21, 22)}
@@ -216,6 +238,9 @@ def test_a_version_that_learned_from_it_is_not_promoted(milled: Mill, told: Call
     promote_by_hand(milled.settings, "mine", "2", force=False)
     with pytest.raises(UserError, match="gate removal"):
         app(["promote", "mine", "1"], standalone_mode=False)
+    assert "mine version 1 learned from documents that were asked to be removed: id others/others.jsonl/1" in told(
+        "models"
+    )
 
 
 def test_what_holds_the_text_is_named_for_deletion(milled: Mill, told: Callable[..., str]) -> None:

@@ -15,8 +15,9 @@ from infra.errors import UserError
 from infra.manifest import Manifest, address, record_files
 from infra.settings import Settings
 from infra.store import LocalStore
+from pipeline.index.section import IndexConfig
 from pipeline.index.stage import index
-from pipeline.sections import IndexConfig, ShardsConfig
+from pipeline.sections import ShardsConfig
 from pipeline.tasks.documents import read_documents
 from pipeline.tokens.reader import ShardReader
 from pipeline.tokens.shards import shards

@@ -25,7 +25,7 @@ from infra.digests import DigestCache
 from infra.errors import UserError
 from infra.runner import Job
 from infra.store import LocalStore
-from pipeline.sections import ExtractConfig
+from pipeline.sections import ExtractConfig, Stated
 from pipeline.tasks.collected import collected
 from pipeline.tasks.documents import SCHEMA
 from pipeline.tokens.domains import domains
@@ -124,7 +124,7 @@ def test_the_samples_release_is_disclosed_byte_for_byte(page: str, tmp_path: Pat
 def test_the_presets_say_what_the_samples_text_is() -> None:
     for name in preset_names():
         recipe = load_recipe(name)
-        said = [each for each in recipe.extract.sources.values() if "data/sample" in each.paths[0]]
+        said: list[Stated] = [each for each in recipe.extract.sources.values() if "data/sample" in each.paths[0]]
         said += [each for each in [recipe.conversations] if each and "data/sample" in each.files[0]]
         assert all(each.licence and each.origin for each in said), name
 

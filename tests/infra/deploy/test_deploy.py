@@ -82,6 +82,19 @@ def test_kubernetes_schemas() -> None:
 
 
 @pytest.mark.drill
+def test_kustomize_makes_what_the_schemas_allow() -> None:
+    """What `kubectl apply -k` sends; no API server is to be had from the package registries to send it to."""
+    if not (kubectl := shutil.which("kubectl")):
+        pytest.skip("kubectl is not installed (Debian: kubernetes-client)")
+    validate = pytest.importorskip("kubernetes_validate", reason="kubernetes-validate is not installed (extra dev)")
+    made = list(yaml.safe_load_all(said(kubectl, "kustomize", str(DEPLOY / "kubernetes"))))
+    for document in made:
+        validate.validate(document, KUBERNETES, strict=True)
+    listed = {(each["kind"], each["metadata"]["name"]) for name, each in documents() if "run-job" not in name}
+    assert {(each["kind"], each["metadata"]["name"]) for each in made} == listed
+
+
+@pytest.mark.drill
 def test_compose_schema(tmp_path: Path) -> None:
     check = [program("check-jsonschema"), "--builtin-schema", "vendor.compose-spec"]
     said(*check, str(DEPLOY / "compose.yaml"))

@@ -99,3 +99,28 @@ def test_what_cannot_be_computed_is_refused(change: dict[str, object], message: 
 def test_impossible_shapes_are_refused(change: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         tiny_config(**change)
+
+
+def test_heads_are_normed_by_choice() -> None:
+    """As Qwen3's, by the same names; a model without says nothing of it, so that earlier files keep their bytes."""
+    plain, normed = tiny_config(Family.DEEPSEEK), tiny_config(Family.DEEPSEEK, qk_norm=True)
+    model = Transformer(normed)
+    assert count_parameters(normed) == sum(parameter.numel() for parameter in model.parameters())
+    names = {name for name, _ in model.named_parameters()} - {name for name, _ in Transformer(plain).named_parameters()}
+    assert names == {f"model.layers.{n}.self_attn.{which}_norm.weight" for n in range(3) for which in "qk"}
+    assert ModelConfig.from_hf(normed.to_hf()).to_hf() == normed.to_hf()
+    assert normed.to_hf()["qk_norm"]
+    assert "qk_norm" not in plain.to_hf()
+    for family in (Family.LLAMA, Family.DEEPSEEK_V3):
+        with pytest.raises(ValidationError, match="qk_norm is for the deepseek family"):
+            tiny_config(family, qk_norm=True)
+
+
+def test_normed_heads_have_logits_that_do_not_grow_with_the_weights() -> None:
+    model = Transformer(tiny_config(Family.DEEPSEEK, qk_norm=True, num_hidden_layers=1)).eval()
+    tokens_BT = torch.arange(12)[None]
+    with torch.no_grad():
+        before = model(tokens_BT)
+        for which in (model.model.layers[0].self_attn.q_proj, model.model.layers[0].self_attn.k_proj):
+            which.weight.mul_(50.0)
+        torch.testing.assert_close(model(tokens_BT), before, rtol=1e-3, atol=1e-4)

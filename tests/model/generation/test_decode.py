@@ -16,6 +16,7 @@ VARIANTS: dict[str, tuple[Family, dict[str, object]]] = {
     "llama": (Family.LLAMA, {}),
     "llama, a key per head": (Family.LLAMA, {"num_key_value_heads": None}),
     "deepseek": (Family.DEEPSEEK, {}),
+    "deepseek, heads normed": (Family.DEEPSEEK, {"qk_norm": True}),
     "deepseek_v2, in groups": (Family.DEEPSEEK_V2, {"n_group": 4, "topk_group": 2}),
     "deepseek_v3": (Family.DEEPSEEK_V3, {}),
     "deepseek_v3, latents of odd width": (Family.DEEPSEEK_V3, {"kv_lora_rank": 15}),

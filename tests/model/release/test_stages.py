@@ -17,6 +17,7 @@ from model.architecture.checkpoint import load_config, load_model, save_model
 from model.architecture.config import Family
 from model.evaluation.evaluate import evaluate
 from model.evaluation.sections import EvaluateConfig
+from model.facts.release import ExportMetrics
 from model.release.export import export
 from model.release.quantize import quantize
 from model.release.quantized import load_quantized, read_units
@@ -45,7 +46,9 @@ def artifacts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     evaluate(EvaluateConfig(problems=4, max_new_tokens=4, sequences=2), made, made["evaluate"])
     made["model"] = made["grpo"]
     quantize(CONFIG, made, made["quantize"])
-    export(ExportConfig(title="Tiny"), made, made["export"])
+    found = export(ExportConfig(title="Tiny"), made, made["export"])
+    made["metrics"] = tmp_path_factory.mktemp("metrics") / "export.json"
+    made["metrics"].write_text(found.model_dump_json())
     return made
 
 
@@ -185,6 +188,23 @@ def test_the_report_goes_by_source_and_has_tasks_solved(artifacts: dict[str, Pat
         assert set(found["kl_by_source"]) == {"book", "wiki"}
         assert 0 <= found["accuracy"] <= 1
     assert all(kl == pytest.approx(0, abs=1e-9) for kl in report["f32"]["kl_by_source"].values())
+
+
+def test_memory_is_computed_on_the_card_and_measured_beside_it(artifacts: dict[str, Path]) -> None:
+    memory = json.loads((artifacts["export"] / "export.json").read_text())["memory"]
+    card = (artifacts["export"] / "MODEL_CARD.md").read_text()
+    metrics = ExportMetrics.model_validate_json(artifacts["metrics"].read_bytes())
+    for kind, found in memory.items():
+        size = (artifacts["export"] / "gguf" / f"model-{kind}.gguf").stat().st_size
+        assert size < found["short"] <= found["long_8_bits"] <= found["long"]
+        peak, load = metrics.peak_bytes(kind), metrics.load_bytes(kind)
+        assert peak is not None
+        assert load is not None
+        assert 0 < load <= peak
+        assert f"| {kind} |" in card.partition("## On a device")[2]
+    assert sorted(memory) == ["f32", "q4_0", "q4_k_m", "q8_0"]
+    assert metrics.decode_speed("q4_0")
+    assert "peak_bytes" not in (artifacts["export"] / "export.json").read_text(), "what moves is no part of the bytes"
 
 
 def test_q4_k_m_is_there_and_runs(artifacts: dict[str, Path]) -> None:

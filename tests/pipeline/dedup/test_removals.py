@@ -54,7 +54,9 @@ def _bytes(work: Path) -> list[bytes]:
     return [file.read_bytes() for file in sorted((work / "removals").glob("*.parquet"))]
 
 
-@pytest.mark.parametrize(("seed", "keys"), enumerate([{}, {"exact": False}, {"folded": False}, {"minhash": False}]))
+@pytest.mark.parametrize(
+    ("seed", "keys"), [(0, {}), (1, {"exact": False}), (2, {"folded": False}), (3, {"minhash": False})]
+)
 def test_tasks_decide_as_one_process_does(
     keys: dict[str, bool], seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

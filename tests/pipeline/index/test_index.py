@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 
 from infra.errors import UserError
 from pipeline.index.search import Patterns, open_pieces
+from pipeline.index.section import IndexConfig
 from pipeline.index.spans import WORD, Sources, Span
 from pipeline.index.stage import index, suffix_array
-from pipeline.sections import IndexConfig, ShardsConfig
+from pipeline.sections import ShardsConfig
 from pipeline.tokens.shards import shards
 from tests.pipeline.corpus import published, set_workers, words, write_documents
 from tests.pipeline.tokens.test_tokenizer import small_tokenizer

@@ -28,7 +28,7 @@ from pipeline.dedup import decontaminate as decontaminate_stage
 from pipeline.dedup import stage as dedup_stage
 from pipeline.dedup.section import DedupConfig
 from pipeline.sections import DecontaminateConfig
-from pipeline.tasks.digests import digests_on
+from pipeline.tasks.digests import digests_on, send_on
 from pipeline.tasks.documents import Document, DocumentReader, DocumentWriter, run_pipeline
 from pipeline.tasks.executors import TaskError
 from tests.infra import ray, slurm
@@ -127,7 +127,7 @@ def test_errors_arrive_and_what_is_done_is_not_repeated(executor: str, artifact:
 @pytest.mark.drill
 @pytest.mark.timeout(900)
 def test_digests_of_many_files(executor: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Taken where the tasks run, in order; a file that cannot be read costs no other."""
+    """Taken where the tasks run, in order; a file that cannot be read costs no other. They are sent from there too."""
     monkeypatch.setattr(pipeline.tasks.digests, "TASK_BYTES", 10)
     raw = tmp_path / "raw"
     raw.mkdir()
@@ -143,6 +143,13 @@ def test_digests_of_many_files(executor: str, tmp_path: Path, monkeypatch: pytes
     gone.write_bytes(bytes([4]) * 7)
     wanted = [hashlib.sha256(bytes([number]) * 7).hexdigest() for number in range(6)]
     assert digests_on(execution(), files, tmp_path / "digests") == wanted
+    assert not list((tmp_path / "digests").iterdir())
+    (tmp_path / "there").mkdir()
+    sent = {f"file://{tmp_path}/there/{file.name}": Path(file.path) for file in files}
+    send_on(execution(), sent, tmp_path / "digests")
+    assert [(tmp_path / "there" / str(number)).read_bytes() for number in range(6)] == [
+        bytes([number]) * 7 for number in range(6)
+    ]
     assert not list((tmp_path / "digests").iterdir())
 
 
