@@ -61,7 +61,7 @@ def write_pruned(
     checkpoint = inputs["model"] / "model"
     if asked.heal_steps:
         rows = _healing_rows(config, inputs, tokenizer)
-        origin, work = (str(config.seed), *weight_files(checkpoint)), out_dir / ".work" / "heal"
+        origin: list[str | Path] = [str(config.seed), *weight_files(checkpoint)]
         healed, steps = heal(
             without(model, small, kept),
             model,
@@ -69,7 +69,7 @@ def write_pruned(
             asked,
             seed=config.seed,
             at_once=config.batch_size,
-            work=work,
+            work=out_dir / ".work" / "heal",
             identity=origin,
         )
         facts = facts.model_copy(

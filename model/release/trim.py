@@ -17,10 +17,11 @@ import numpy as np
 from safetensors.torch import load_file, save_file
 
 from infra.json_objects import read_object
-from model.architecture.checkpoint import GENERATION, TOKENIZER_FILES, load_config, write_json
+from model.architecture.checkpoint import GENERATION, TOKENIZER_FILES, load_config, prediction_bytes, write_json
 from model.architecture.config import count_parameters
 from model.facts.release import CHECKPOINT, TOKENIZER, PrecisionFacts, Quantization
-from model.release.rows import CalibrationBatch, kinds_of_rows
+from model.release.calibrate import CalibrationBatch
+from model.release.rows import kinds_of_rows
 from model.sections import QuantizeConfig
 from pipeline.tokens.reader import ShardReader
 from pipeline.tokens.trim import kept_tokens, new_numbers, write_trimmed
@@ -64,7 +65,7 @@ def trim_vocabulary(
         path = out_dir / name / WEIGHTS
         if facts is None or not path.exists():
             return facts
-        size = path.stat().st_size
+        size = path.stat().st_size - prediction_bytes(path.parent)
         told = {} if facts.bits_per_weight is None else {"bits_per_weight": round(8 * size / parameters, 3)}
         return facts.model_copy(update={"bytes": size, **told})
 

@@ -37,13 +37,13 @@ def kept_tokens(state: JsonObject, wanted: Collection[int]) -> list[int]:
         UserError: the tokenizer is no byte-level BPE.
     """
     model = state["model"]
-    alphabet = ByteLevel.alphabet()
-    if model["type"] != "BPE" or not set(alphabet) <= model["vocab"].keys():
+    if model["type"] != "BPE" or '"ByteLevel"' not in json.dumps(state.get("decoder")):
         raise UserError("quantize.min_token_count: only the vocabulary of a byte-level BPE can be trimmed; set it to 0")
     numbers: dict[str, int] = model["vocab"]
     names = {number: name for name, number in numbers.items()}
     parents = {left + right: (left, right) for left, right in map(_pair, model["merges"])}
-    kept = {token["id"] for token in state["added_tokens"]} | {numbers[byte] for byte in alphabet}
+    kept = {token["id"] for token in state["added_tokens"]}
+    kept |= {numbers[byte] for byte in ByteLevel.alphabet() if byte in numbers}  # some lack bytes that no UTF-8 has
     pending = [number for number in wanted if number not in kept]
     while pending:
         number = pending.pop()

@@ -23,6 +23,13 @@ def drawn() -> dict[str, str]:
         "scatter": charts.scatter(
             "scatter", [(name, 1e6, 0.1) for name in NAMES], label=HOSTILE, x_label=HOSTILE, y_label=HOSTILE
         ),
+        "curves": charts.curves(
+            "curves",
+            {name: [(0.5, 2.0), (8.0, 1.5)] for name in NAMES},
+            label=HOSTILE,
+            x_label=HOSTILE,
+            y_label=HOSTILE,
+        ),
         "heat": charts.heat_map("heat", dict.fromkeys(NAMES, steps), label=HOSTILE, bar_label=HOSTILE),
         "lineage": charts.lineage(
             [charts.Node("plain", "made", ()), charts.Node(HOSTILE, "made", ("plain", "elsewhere"))], row=50
@@ -113,3 +120,13 @@ def test_lineage_draws_every_input_once() -> None:
     svg = charts.lineage(nodes, row=40)
     assert re.findall(r"<title>(. → .)</title>", svg) == ["a → b", "a → c", "b → c"]
     assert 'class="cached"' in svg
+
+
+def test_a_chart_alone_has_all_its_colours(svgs: dict[str, str]) -> None:
+    alone = charts.standalone(svgs["curves"])
+    tree = ET.fromstring(alone)
+    assert tree.tag == "{http://www.w3.org/2000/svg}svg"
+    given = dict(part.split(":", 1) for part in tree.attrib["style"].split(";"))
+    wanted = set(re.findall(r"var\((--[\w-]+)\)", alone))
+    assert {"--series-1", "--muted"} <= wanted <= given.keys()
+    assert given["--series-1"] == "#0f766e"  # of the light page, the first in the sheet

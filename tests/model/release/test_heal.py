@@ -14,6 +14,7 @@ from model.release.calibrate import CalibrationBatch
 from model.release.heal import Healing, heal
 from model.release.prune import without
 from model.sections import PruneConfig
+from model.training.journal import Row
 from model.training.trainer import StepResult
 from tests.model.conftest import tiny_model
 
@@ -35,7 +36,7 @@ def _models() -> tuple[Transformer, Transformer]:
     return model, without(model, CONFIG.architecture(model.config), {1: torch.arange(6), 2: torch.arange(2, 8)})
 
 
-def _healed(work: Path, at_once: int = 8) -> tuple[dict[str, torch.Tensor], list[dict[str, float]]]:
+def _healed(work: Path, at_once: int = 8) -> tuple[dict[str, torch.Tensor], list[Row]]:
     model, pruned = _models()
     healed, steps = heal(pruned, model, _rows(), CONFIG, seed=0, at_once=at_once, work=work)
     return healed.state_dict(), steps

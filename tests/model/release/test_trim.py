@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,17 +13,18 @@ import torch
 from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM
 
-from model.architecture.checkpoint import load_config, load_model
+from model.architecture.checkpoint import load_config, load_model, save_model
 from model.evaluation.evaluate import evaluate
 from model.evaluation.sections import EvaluateConfig
-from model.facts.release import Quantization, read_quantization
+from model.facts.release import read_quantization
 from model.release.export import export
 from model.release.quantize import quantize
 from model.release.quantized import load_quantized
-from model.release.trim import token_counts, trim_vocabulary
+from model.release.trim import token_counts, trim_folder, trim_vocabulary
 from model.sections import ExportConfig, QuantizeConfig
 from pipeline.tokens.reader import ShardReader
 from tests.model.artifacts import shared_artifacts
+from tests.model.conftest import tiny_model
 
 CONFIG = QuantizeConfig(calibration_sequences=4, evaluation_sequences=2, accuracy_problems=0, min_token_count=40)
 
@@ -40,7 +42,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 @pytest.fixture(scope="module")
-def report(made: dict[str, Path]) -> Quantization:
+def report(made: dict[str, Path]) -> Any:
     whole = read_quantization(made["whole"])
     found = trim_vocabulary(CONFIG, made, made["model"] / "model", made["quantize"], whole)
     (made["quantize"] / "quantization.json").write_text(json.dumps(found.written()))
@@ -48,7 +50,7 @@ def report(made: dict[str, Path]) -> Quantization:
     return found
 
 
-def _tokenizers(made: dict[str, Path]) -> tuple[Tokenizer, Tokenizer]:
+def _tokenizers(made: dict[str, Path]) -> Any:
     folders = (made["tokenizer"], made["quantize"] / "tokenizer")
     return tuple(Tokenizer.from_file(str(folder / "tokenizer.json")) for folder in folders)
 
@@ -68,10 +70,10 @@ def test_counts_are_those_of_a_loop(made: dict[str, Path]) -> None:
     assert counts_V[words.token_to_id("3")] >= slow[words.token_to_id("3")] + questions > slow[words.token_to_id("3")]
 
 
-def test_every_model_has_the_rows_that_are_left(made: dict[str, Path], report: Quantization) -> None:
+def test_every_model_has_the_rows_that_are_left(made: dict[str, Path], report: Any) -> None:
     before, after = _tokenizers(made)
     assert report.vocabulary == after.get_vocab_size() < before.get_vocab_size()
-    whole = read_quantization(made["whole"])
+    whole: Any = read_quantization(made["whole"])
     for name in ("int8", "int4"):
         assert load_config(made["quantize"] / name).vocab_size == report.vocabulary
         assert report.precisions[name].bytes < whole.precisions[name].bytes
@@ -82,7 +84,7 @@ def test_every_model_has_the_rows_that_are_left(made: dict[str, Path], report: Q
 
 
 @torch.no_grad()
-def test_it_predicts_as_before_among_the_tokens_that_are_left(made: dict[str, Path], report: Quantization) -> None:
+def test_it_predicts_as_before_among_the_tokens_that_are_left(made: dict[str, Path], report: Any) -> None:
     before, after = _tokenizers(made)
     rows = (_row(made, step) for step in range(50))
     old = next(row for row in rows if all(after.token_to_id(before.id_to_token(token)) is not None for token in row))
@@ -99,7 +101,7 @@ def _row(made: dict[str, Path], step: int) -> list[int]:
     return ShardReader(made["shards"], "train", global_batch=1).batch(step).tokens[0, :12].tolist()
 
 
-def test_all_exported_files_have_the_trimmed_vocabulary(made: dict[str, Path], report: Quantization) -> None:
+def test_all_exported_files_have_the_trimmed_vocabulary(made: dict[str, Path], report: Any) -> None:
     theirs = AutoModelForCausalLM.from_pretrained(made["export"] / "hf", dtype=torch.float32).eval()
     ours = load_model(made["quantize"] / "checkpoint")
     tokens_BT = torch.tensor([[5, 20, 77, 130]])
@@ -114,3 +116,19 @@ def test_all_exported_files_have_the_trimmed_vocabulary(made: dict[str, Path], r
         words = Tokenizer.from_file(str(made["export"] / name / "tokenizer.json"))
         assert words.get_vocab_size() == report.vocabulary
     assert f"trimmed to the {report.vocabulary} tokens" in (made["export"] / "MODEL_CARD.md").read_text()
+
+
+@torch.no_grad()
+def test_layers_of_multi_token_prediction_lose_the_same_rows(made: dict[str, Path], tmp_path: Path) -> None:
+    size = load_config(made["model"] / "model").vocab_size
+    model = tiny_model(vocab_size=size, num_nextn_predict_layers=1)
+    save_model(model, tmp_path / "model", made["tokenizer"])
+    kept = [number for number in range(size) if number % 7 or number < 7]
+    trim_folder(tmp_path / "model", kept, made["tokenizer"])
+    trimmed = load_model(tmp_path / "model", prediction=True)
+    new_BT = torch.tensor([[1, 30, 31, 99, 7]])
+    (wanted, deeper), (found, theirs) = (
+        each(tokens_BT, further=True) for each, tokens_BT in ((model, torch.tensor(kept)[new_BT]), (trimmed, new_BT))
+    )
+    torch.testing.assert_close(found, wanted[..., kept])
+    torch.testing.assert_close(theirs, deeper[..., kept])
