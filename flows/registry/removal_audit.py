@@ -78,7 +78,8 @@ class RemovalAudit(Facts):
         done = sum(each.heeded for each in self.requests)
         where = f"{len(self.still_there)} of {self.checked} documents of the new shards are such, or copies"
         return (
-            f"requests for removal: {done} of {len(self.requests)} heeded, {plural(self.documents, 'document')} left out; "
+            f"requests for removal: {done} of {len(self.requests)} heeded, "
+            f"{plural(self.documents, 'document')} left out; "
             f"{where if self.still_there else f'none of them, nor a copy, in the {self.checked} of the shards'}"
         )
 
