@@ -129,9 +129,12 @@ def _run(name: str, arguments: list[str], workers: int) -> dict[str, Any]:
     with tempfile.TemporaryFile("w+") as said, tempfile.TemporaryFile("w+") as complained:
         process = subprocess.Popen(command, env=environment, stdout=said, stderr=complained)
         tree, clock = 0, time.monotonic()
-        while process.poll() is None:
-            tree = max(tree, _memory(process.pid))
-            time.sleep(0.1)
+        while True:
+            try:
+                process.wait(0.5)
+                break
+            except subprocess.TimeoutExpired:
+                tree = max(tree, _memory(process.pid))
         wall = time.monotonic() - clock
         for file in (said, complained):
             file.seek(0)

@@ -38,6 +38,7 @@ from model.release.rows import text_rows
 from model.release.units import Role
 from model.release.verify import Llama
 from model.sections import Precision
+from pipeline.reasoning.conversations import read_conversations
 from pipeline.reasoning.problems import read_tasks
 from pipeline.tokens.chat import chat_format, read_tokenizer
 
@@ -218,6 +219,8 @@ def main() -> None:
     parser.add_argument("model", type=Path)
     parser.add_argument("shards", type=Path)
     parser.add_argument("reasoning", type=Path)
+    parser.add_argument("--conversations", type=Path, help="artifact of that stage, whose held-out questions are asked")
+    parser.add_argument("--domains", nargs="+", help="problems, conversations, text: those that are named")
     parser.add_argument("--drafter", type=Path, help="folder of a smaller model")
     parser.add_argument("--prompts", type=int, default=16)
     parser.add_argument("--tokens", type=int, default=96, help="most tokens of an answer")
@@ -228,10 +231,13 @@ def main() -> None:
     torch.set_num_threads(chosen.threads)
     tokenizer = read_tokenizer(chosen.model)
     problems = islice(read_tasks(chosen.reasoning / "test.jsonl"), chosen.prompts + 1)
-    domains = {
-        "problems": [prompt_tokens(tokenizer, problem["question"]) for problem in problems],
-        "text": _texts(chosen.shards, chosen.prompts + 1),
-    }
+    domains = {"problems": [prompt_tokens(tokenizer, problem["question"]) for problem in problems]}
+    if chosen.conversations is not None:
+        talks = read_conversations(chosen.conversations / "validation.jsonl")
+        asked = dict.fromkeys(talk["messages"][0]["content"] for talk in talks)
+        domains["conversations"] = [prompt_tokens(tokenizer, text) for text in islice(asked, chosen.prompts + 1)]
+    domains["text"] = _texts(chosen.shards, chosen.prompts + 1)
+    domains = {name: prompts for name, prompts in domains.items() if name in (chosen.domains or domains)}
     rows = measure(chosen.model, domains, chosen.tokens, chosen.guesses, chosen.drafter)
     if chosen.json:
         chosen.json.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Collection, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -118,12 +119,13 @@ def differences(
     if bytecode:
         present -= {name for name in present if "/__pycache__/" in f"/{name}"} - recorded.keys()
     found = [Difference(name, NOT_LISTED) for name in present - recorded.keys()]
-    for name, digest in recorded.items():
-        relative_path(name)
-        if name not in present:
-            found.append(Difference(name, GONE))
-        elif known_digest(folder / name) != digest:
-            found.append(Difference(name, DAMAGED))
+    found += [Difference(name, GONE) for name in map(relative_path, recorded) if name not in present]
+    there = [name for name in recorded if name in present]
+    with ThreadPoolExecutor(os.cpu_count() or 1) as threads:  # hashing leaves Python's lock
+        digests = threads.map(lambda name: known_digest(folder / name), there)
+        found += [
+            Difference(name, DAMAGED) for name, digest in zip(there, digests, strict=True) if digest != recorded[name]
+        ]
     return sorted(found, key=lambda each: each.path)
 
 

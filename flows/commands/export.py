@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Annotated
 
@@ -46,4 +47,5 @@ def _open(folder: Path, port: int) -> None:
         address = f"http://127.0.0.1:{server.server_port}"
         console.print(f"{address}  [dim]Ctrl-C ends it[/]", soft_wrap=True)
         webbrowser.open(address)
-        server.serve_forever()
+        with contextlib.suppress(KeyboardInterrupt):
+            server.serve_forever()

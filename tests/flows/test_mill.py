@@ -131,6 +131,8 @@ def test_a_release_carries_what_it_was_trained_on_and_that_can_be_derived_again(
     base = sqlite3.connect(milled.root / "store" / "mlflow.db")
     described = base.execute("select description from model_versions where version = 1").fetchone()[0]
     assert (carried / "MODEL_CARD.md").read_text() == described
+    assert "## On a device" in described
+    assert "## Measured" in described
     assert "| notes | not stated by the provider |\n| wiki | CC-BY-SA-4.0 |" in described
     summary = re.sub(r"\b[0-9a-f]{16,64}\b", "DIGEST", (carried / PAGES[0]).read_text())
     summary = re.sub(r"\b20\d\d-\d\d-\d\d\b", "DAY", summary)
