@@ -13,6 +13,7 @@ from infra.errors import UserError
 from infra.facts import Facts
 from infra.manifest import split_address
 from infra.store import Store
+from infra.units import plural
 from pipeline.removal.asks import REMOVED, Ask, Removals
 from pipeline.removal.search import search_shards
 from pipeline.sections import ExtractConfig
@@ -74,10 +75,11 @@ class RemovalAudit(Facts):
     @property
     def told(self) -> str:
         """In one line."""
-        heeded = sum(each.heeded for each in self.requests)
+        done = sum(each.heeded for each in self.requests)
         where = f"{len(self.still_there)} of {self.checked} documents of the new shards are such, or copies"
         return (
-            f"requests for removal: {heeded} of {len(self.requests)} heeded, {self.documents} documents left out; "
+            f"requests for removal: {done} of {len(self.requests)} heeded, "
+            f"{plural(self.documents, 'document')} left out; "
             f"{where if self.still_there else f'none of them, nor a copy, in the {self.checked} of the shards'}"
         )
 
