@@ -245,7 +245,7 @@ class Bench:
         path = folder / "model-q4_0.gguf"
         write_gguf(path, config, stored, self.made["tokenizer"], name=folder.name)
         whole = _load(checkpoint_of(folder / "trained", quantized))
-        divergence, _ = check_runs(path, whole, read_tokenizer(self.made["tokenizer"]))
+        divergence = check_runs(path, whole, read_tokenizer(self.made["tokenizer"]))
         full, four = (self._quality(model) for model in (whole, load_quantized(quantized / "int4")))
         return {
             "bytes": path.stat().st_size,

@@ -13,7 +13,7 @@ from xdist.remote import Producer
 from tests.cpu import Cpu
 from tests.infra import ray, slurm
 from tests.infra.s3 import s3_server, weed
-from tests.schedule import Schedule, arrange, group_of
+from tests.schedule import Ends, Schedule, arrange, group_of
 from tests.shared import KEY
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is there: the workers share the cores
@@ -27,6 +27,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     hear_interrupts()
+    config.pluginmanager.register(Ends())
     if config.getoption("cpu"):
         config.pluginmanager.register(Cpu(config.getoption("cpu")))
 

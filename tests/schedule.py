@@ -6,6 +6,9 @@ alone (its own marks for groups do not work with pytest 9.2).
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
+
 import pytest
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
@@ -26,7 +29,18 @@ TOGETHER = {
 """What begins so is the work of one worker, by the name of the group."""
 APART = ("tests/flows/recipe/test_preset_runs.py",)
 """Files whose tests share nothing and take long: each is handed out by itself."""
-LONGEST = ("operations", "tests/flows/test_mill.py", "cluster", "tests/infra/deploy/test_images.py")
+LONGEST = (
+    "operations",
+    "tests/flows/test_mill.py",
+    "cluster",
+    "tests/infra/deploy/test_images.py",
+    "tests/flows/test_kills.py",
+    "tests/flows/test_tutorial.py",
+    "tests/model/training/test_layouts.py",
+    "tests/flows/study/test_study.py",
+    "tests/flows/test_installed.py",
+    "tests/flows/serving/test_command.py",
+)
 """Groups that are handed out first, in this order: what takes minutes and begins last would end alone."""
 
 SLOW = (
@@ -84,3 +98,50 @@ class Schedule(LoadScopeScheduling):
 
     def _split_scope(self, nodeid: str) -> str:
         return group_of(nodeid)
+
+
+@dataclass
+class Span:
+    """When a worker was at a group, in seconds since 1970."""
+
+    begin: float
+    end: float
+
+    @property
+    def seconds(self) -> float:
+        """How long."""
+        return self.end - self.begin
+
+
+class Ends:
+    """Prints which groups took longest and when each worker had nothing left: whether `LONGEST` is right."""
+
+    SHOWN = 15
+
+    def __init__(self) -> None:
+        self._groups: dict[tuple[str, str], Span] = {}
+        """By worker and group."""
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if (node := getattr(report, "node", None)) is not None:  # with several workers
+            span = self._groups.setdefault((node.gateway.id, group_of(report.nodeid)), Span(report.start, report.stop))
+            span.end = report.stop
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        if self._groups:
+            terminalreporter.section("longest groups, and the last of each worker")
+            for line in self.lines():
+                terminalreporter.write_line(line)
+
+    def lines(self) -> Iterator[str]:
+        """A line for each of the longest groups, then for the end of each worker."""
+        began = min(span.begin for span in self._groups.values())
+        by_length = sorted(self._groups.items(), key=lambda item: -item[1].seconds)
+        for (worker, group), span in by_length[: self.SHOWN]:
+            yield f"{span.seconds:7.1f} s from {span.begin - began:7.1f} s on {worker}  {group}"
+        last = {worker: (span.end - began, group) for (worker, group), span in sorted(self._groups.items(), key=_end)}
+        yield from (f"{worker} ended after {end:.1f} s with {group}" for worker, (end, group) in sorted(last.items()))
+
+
+def _end(item: tuple[tuple[str, str], Span]) -> float:
+    return item[1].end

@@ -6,6 +6,7 @@ import ast
 import sys
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
@@ -64,8 +65,11 @@ def _imports(path: Path, modules: Mapping[str, Path]) -> Iterator[str]:
                 yield inner if inner in modules else node.module
 
 
-MODULES = _modules()
-GRAPH = {name: sorted(set(_imports(path, MODULES)) - {name}) for name, path in MODULES.items()}
+@cache
+def _graph() -> dict[str, list[str]]:
+    """What each module imports of ours."""
+    modules = _modules()
+    return {name: sorted(set(_imports(path, modules)) - {name}) for name, path in modules.items()}
 
 
 def _package(name: str) -> tuple[str, str]:
@@ -76,10 +80,10 @@ def _package(name: str) -> tuple[str, str]:
 @pytest.mark.parametrize("layer", ORDER)
 def test_packages_import_only_what_stands_below(layer: str) -> None:
     order = ORDER[layer]
-    assert {package for place, package in map(_package, MODULES) if place == layer} == set(order)
+    assert {package for place, package in map(_package, _graph()) if place == layer} == set(order)
     upwards = [
         f"{name} imports {other}"
-        for name, others in GRAPH.items()
+        for name, others in _graph().items()
         for other in others
         if _package(name)[0] == _package(other)[0] == layer
         and order.index(_package(other)[1]) < order.index(_package(name)[1])
@@ -88,7 +92,7 @@ def test_packages_import_only_what_stands_below(layer: str) -> None:
 
 
 def test_no_circles() -> None:
-    assert not list(_circles(GRAPH))
+    assert not list(_circles(_graph()))
 
 
 def test_a_circle_would_be_noticed() -> None:
@@ -122,7 +126,7 @@ def test_what_is_imported_is_declared() -> None:
     providers = packages_distributions()
     undeclared = {
         f"{path.relative_to(ROOT)} imports {top}"
-        for path in MODULES.values()
+        for path in _modules().values()
         for top in _tops(path)
         if top not in sys.stdlib_module_names | set(LAYERS) | SEPARATE
         and not declared & {canonicalize_name(name) for name in providers.get(top, (top,))}

@@ -6,15 +6,18 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 from tests.conftest import hear_interrupts
-from tests.schedule import APART, LONGEST, SLOW, TOGETHER, group_of
+from tests.schedule import APART, LONGEST, SLOW, TOGETHER, Ends, group_of
 
 HOUSE = Path(__file__).parents[1]
 
 
 def test_what_it_names_is_there() -> None:
     names = [name for members in TOGETHER.values() for name in members] + [*APART, *LONGEST]
+    assert len(set(LONGEST)) == len(LONGEST)
     assert not [name for name in names if name not in TOGETHER and not list(HOUSE.glob(f"{name}*"))]
     for name in SLOW:
         file, _, function = name.partition("::")
@@ -26,6 +29,27 @@ def test_groups() -> None:
     assert group_of("tests/flows/operations/test_up_alone.py::test_x") == "operations"
     assert group_of("tests/infra/test_lease.py::test_x[a::b]") == "tests/infra/test_lease.py"
     assert group_of(f"{APART[0]}::test_x[r1]") == f"{APART[0]}::test_x[r1]"
+
+
+def test_ends() -> None:
+    ends = Ends()
+    for worker, name, start, stop in (
+        ("gw0", "tests/a.py::x", 10.0, 12.0),
+        ("gw1", "tests/infra/test_store.py::x", 10.5, 11.0),
+        ("gw0", "tests/a.py::y", 12.0, 19.0),
+        ("gw0", "tests/b.py::y", 19.0, 20.0),
+        ("gw1", "tests/infra/test_slurm.py::x", 11.0, 14.0),
+    ):
+        node: Any = SimpleNamespace(gateway=SimpleNamespace(id=worker))
+        report: Any = SimpleNamespace(node=node, nodeid=name, start=start, stop=stop)
+        ends.pytest_runtest_logreport(report)
+    assert list(ends.lines()) == [
+        "    9.0 s from     0.0 s on gw0  tests/a.py",
+        "    3.5 s from     0.5 s on gw1  cluster",
+        "    1.0 s from     9.0 s on gw0  tests/b.py",
+        "gw0 ended after 10.0 s with tests/b.py",
+        "gw1 ended after 4.0 s with cluster",
+    ]
 
 
 def test_what_a_suite_in_the_background_starts_can_be_interrupted() -> None:

@@ -28,6 +28,8 @@ HEAVY = ("torch", "transformers", "llvmlite", "pyarrow", "scipy", "playwright", 
 """About half of what there is to unpack."""
 NEVER_RUN = r"[/\\]tests?[/\\]"
 """A quarter of all bytecode is of the packages' own tests."""
+LOOPS = "from pipeline.sources.html import prepare; prepare()"
+"""Has Numba compile the loops over pages, which it keeps beside the code: else every process that starts first does."""
 OWN_DEPENDENCIES = ("torch",)
 """Builds of it differ in what they need (CUDA's libraries), which only its own metadata tells."""
 
@@ -45,7 +47,8 @@ def main(purpose: str, folder: Path) -> None:
         _install(python, names)
     print("  compiling", flush=True)
     compiler = [str(python), "-m", "compileall", "-q", "-j", "0", "-x", NEVER_RUN, str(site)]
-    _call(compiler, may_fail=True)  # some files are templates, or no Python at all
+    # some files are templates, or no Python at all
+    _together([compiler, [str(python), "-c", LOOPS]], may_fail=True)
     print(f"  ready after {time.monotonic() - clock:.0f} s", flush=True)
 
 

@@ -10,12 +10,21 @@ from torch.overrides import TorchFunctionMode
 from model.architecture.config import ModelConfig
 from model.architecture.transformer import Transformer
 
-__all__ = ["skeleton"]
+__all__ = ["empty_model", "skeleton"]
 
 
 def skeleton(config: ModelConfig) -> Transformer:
     """The model on the meta device, of shapes without numbers; ``load_state_dict(assign=True)`` gives it weights."""
     with torch.device("meta"), _NothingDrawn():
+        return Transformer(config)
+
+
+def empty_model(config: ModelConfig) -> Transformer:
+    """The model in memory, with whatever numbers lie there, for weights that are copied into it.
+
+    Torch's `to_empty` on a skeleton would import its compiler's symbolic shapes, half a second of a processor.
+    """
+    with _NothingDrawn():
         return Transformer(config)
 
 

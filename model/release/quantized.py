@@ -25,7 +25,7 @@ from infra.errors import UserError
 from infra.json_objects import JsonObject, read_object
 from model.architecture.checkpoint import TOKENIZER_FILES, load_config, write_json
 from model.architecture.config import ModelConfig
-from model.architecture.skeleton import skeleton
+from model.architecture.skeleton import empty_model
 from model.architecture.transformer import Transformer
 from model.release.grid import GROUP, Grid, dequantize, pack, round_to_nearest, unpack
 from model.release.units import Role, role_of, units
@@ -167,8 +167,7 @@ def load_quantized(folder: Path, *, prediction: bool = False) -> Transformer:
     Layers of multi-token prediction come along where `prediction` asks for them and there are some.
     """
     config, stored = read_units(folder, prediction=prediction)
-    model = skeleton(config)
-    model.to_empty(device="cpu")
+    model = empty_model(config)
     if config.tie_word_embeddings:
         model.lm_head.weight = model.model.embed_tokens.weight
     fill(model, stored, folder)

@@ -78,7 +78,7 @@ def pyfunc_spec(folder: Path, *beside: Path) -> dict[str, Any]:
     )
     return {
         "python_model": str(PYFUNC),
-        "model_config": {CHECKSUMS: _checksums(folder)},
+        "model_config": {CHECKSUMS: _checksums(folder, *beside)},
         "artifacts": {"model": str(folder.resolve())} | {each.name: str(each.resolve()) for each in beside},
         "code_paths": [str(HOUSE / package) for package in CODE],
         "signature": signature,
@@ -87,9 +87,11 @@ def pyfunc_spec(folder: Path, *beside: Path) -> dict[str, Any]:
     }
 
 
-def _checksums(folder: Path) -> dict[str, str]:
-    """SHA-256 of every file that loading reads, by its path in the logged model: weights, code, the pyfunc itself."""
-    files = {f"artifacts/{folder.name}/{path.relative_to(folder).as_posix()}": path for path in _files(folder)}
+def _checksums(*folders: Path) -> dict[str, str]:
+    """SHA-256 of every file, by its path in the logged model: of the folders, the code, the pyfunc itself."""
+    files = {
+        f"artifacts/{each.name}/{path.relative_to(each).as_posix()}": path for each in folders for path in _files(each)
+    }
     for package in CODE:
         files |= {f"code/{path.relative_to(HOUSE).as_posix()}": path for path in _files(HOUSE / package)}
     files[PYFUNC.name] = PYFUNC

@@ -24,7 +24,7 @@ from tests.infra.deploy.test_deploy import DEPLOY, program
 from tests.infra.images import House
 from tests.infra.s3 import weed
 
-pytestmark = [pytest.mark.drill, pytest.mark.timeout(3000)]
+pytestmark = [pytest.mark.drill, pytest.mark.nightly, pytest.mark.timeout(3000)]  # minutes; test_deploy.py reads them
 MOST_BYTES = {"corpus": 1.7e9, "cpu": 3.2e9}
 """Of the images; what they had when they were first built, and a tenth more (docs/experiments.md)."""
 NO_INDEX = ("PIP_NO_INDEX", "1"), ("PIP_FIND_LINKS", "/wheels")
@@ -90,7 +90,6 @@ def test_the_corpus_image_makes_documents(house: House) -> None:
     assert capabilities.split()[1] == "0" * 16
 
 
-@pytest.mark.nightly
 def test_compose_brings_up_everything_and_a_recipe_runs_in_it(house: House, tmp_path: Path) -> None:
     compose = program("podman-compose")
     if not (binary := weed()):
@@ -108,7 +107,10 @@ def test_compose_brings_up_everything_and_a_recipe_runs_in_it(house: House, tmp_
     command = [compose, "--env-file", str(tmp_path / "compose.env"), "-f", str(DEPLOY / "compose.yaml"), "-p", "drill"]
     try:
         house.call(*command, "up", "--detach", "--no-build")
-        _wait_for("http://127.0.0.1:4280/health")
+        for address in ("4200/api/health", "5000/health", "4280/health"):
+            _wait_for(f"http://127.0.0.1:{address}")
+        logs = house.call("sh", "-c", "podman logs drill_mill_1 2>&1")
+        assert "Read-only file system" not in logs
         make = "import s3fs; s3fs.S3FileSystem().mkdir('deepmill')"  # as docs/cluster.md says
         house.call("podman", "exec", "drill_mill_1", "python", "-c", make)
         tiny = tmp_path / "tiny"

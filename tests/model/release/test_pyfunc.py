@@ -17,7 +17,9 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> Any:
     import mlflow
 
     root = tmp_path_factory.mktemp("pyfunc")
-    mlflow.pyfunc.save_model(path=str(root / "saved"), **pyfunc_spec(save_talker(root / "talker")))
+    (root / "disclosure").mkdir()
+    (root / "disclosure" / "card.md").write_text("what is kept beside the model is no stranger to it")
+    mlflow.pyfunc.save_model(path=str(root / "saved"), **pyfunc_spec(save_talker(root / "talker"), root / "disclosure"))
     return mlflow.pyfunc.load_model(str(root / "saved"))
 
 
