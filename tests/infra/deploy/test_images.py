@@ -107,7 +107,10 @@ def test_compose_brings_up_everything_and_a_recipe_runs_in_it(house: House, tmp_
     command = [compose, "--env-file", str(tmp_path / "compose.env"), "-f", str(DEPLOY / "compose.yaml"), "-p", "drill"]
     try:
         house.call(*command, "up", "--detach", "--no-build")
-        _wait_for("http://127.0.0.1:4280/health")
+        for address in ("4200/api/health", "5000/health", "4280/health"):
+            _wait_for(f"http://127.0.0.1:{address}")
+        logs = house.call("sh", "-c", "podman logs drill_mill_1 2>&1")
+        assert "Read-only file system" not in logs
         make = "import s3fs; s3fs.S3FileSystem().mkdir('deepmill')"  # as docs/cluster.md says
         house.call("podman", "exec", "drill_mill_1", "python", "-c", make)
         tiny = tmp_path / "tiny"
