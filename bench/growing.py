@@ -140,9 +140,7 @@ def measure(folder: Path, nights: int, quick: bool) -> list[Row]:
         shutil.copytree(folder / "first" / "tokenizer", folder / name / "tokenizer")
         return folder / name
 
-    start, _ = run(store("start"), recipe_of(raw, [nights], pinned, keep=False))
-    print(f"a night of next to nothing: {start:.1f} s", flush=True)
-    rows, grown, costs, owns = [], store("grown"), [], []
+    rows, grown, costs, owns, starts = [], store("grown"), [], [], []
     for night in range(nights):
         cost, made = run(grown, recipe_of(raw, [*range(night + 1)], pinned, keep=True))
         costs.append(cost)
@@ -151,9 +149,11 @@ def measure(folder: Path, nights: int, quick: bool) -> list[Row]:
             own, alone = run(store(f"alone-{night}"), recipe_of(raw, [night], pinned, keep=False))
             owns.append(own)
             print(f"  its files alone: {own:.1f} s ({_by_stage(alone)})", flush=True)
+            starts.append(run(store(f"start-{night}"), recipe_of(raw, [nights], pinned, keep=False))[0])
+            print(f"  a night of next to nothing: {starts[-1]:.1f} s", flush=True)
     cost, at_once = run(store("at-once"), recipe_of(raw, [*range(nights)], pinned, keep=False))
     print(f"at once: {cost:.1f} s ({_by_stage(at_once)})")
-    own = sum(owns) / len(owns)
+    own, start = sum(owns) / len(owns), sum(starts) / len(starts)
     equal = sum(made[name][:2] == at_once[name][:2] for name in STAGES)
     rows.append(row("artifacts equal to one run's", "of 5", equal, {}, len(STAGES)))
     rows.append(row("dearest night / its files alone", "times", max(costs) / own, {}, MOST, most=True))
