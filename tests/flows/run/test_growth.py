@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from flows.cli import app
+from flows.commands.app import console
 from flows.run.diff import compare_runs
 from flows.run.record import find_record
 from infra.manifest import Manifest, record_files
@@ -25,7 +26,7 @@ from tests.pipeline.corpus import set_workers, words
 @pytest.fixture
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LocalStore:
     monkeypatch.setenv("DEEPMILL_ROOT", str(tmp_path / "store"))
-    monkeypatch.setenv("COLUMNS", "160")
+    monkeypatch.setattr(console, "_width", 160)  # made with the first command of this process
     set_workers(monkeypatch, 1)
     return LocalStore(tmp_path / "store")
 

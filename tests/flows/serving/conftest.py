@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,3 +22,12 @@ def talkers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def server(talkers: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
     with live(Shelf(talkers), tmp_path_factory.mktemp("cache")) as running:
         yield running
+
+
+@pytest.fixture(autouse=True)
+def log() -> Iterator[logging.Logger]:
+    """The server's log, left as it was: the command sends it to the terminal, also where it then refuses to serve."""
+    found = logging.getLogger("deepmill.serve")
+    before = list(found.handlers), found.propagate
+    yield found
+    found.handlers, found.propagate = before

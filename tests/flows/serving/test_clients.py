@@ -264,9 +264,9 @@ def test_a_name_in_any_script_is_served(talkers: dict[str, Path], tmp_path: Path
 
 
 def test_a_fault_of_ours_is_logged_with_its_cause(
-    talkers: dict[str, Path], tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    talkers: dict[str, Path], tmp_path: Path, caplog: pytest.LogCaptureFixture, log: logging.Logger
 ) -> None:
-    monkeypatch.setattr(logging.getLogger("deepmill.serve"), "propagate", True)
+    log.propagate = True
     with live(Shelf(talkers), tmp_path) as server, server.client() as client:
         assert server.manager.served is not None
         server.manager.served.chat = None  # type: ignore[assignment]

@@ -146,21 +146,16 @@ def test_what_cannot_be_served_is_one_line(environment: dict[str, str], argument
     assert "\n" not in str(error.value)
 
 
-def test_the_terminal_shows_what_went_wrong(capsys: pytest.CaptureFixture[str]) -> None:
-    logger = logging.getLogger("deepmill.serve")
-    before = list(logger.handlers), logger.propagate
+def test_the_terminal_shows_what_went_wrong(capsys: pytest.CaptureFixture[str], log: logging.Logger) -> None:
+    _log_to_terminal()
     try:
-        _log_to_terminal()
-        try:
-            raise KeyError("[red]odd[/]")
-        except KeyError:
-            logger.exception("request %s", "req-7")
-        told = capsys.readouterr().err
-        assert "request req-7" in told
-        assert "Traceback" in told
-        assert "KeyError: '[red]odd[/]'" in told
-    finally:
-        logger.handlers, logger.propagate = before
+        raise KeyError("[red]odd[/]")
+    except KeyError:
+        log.exception("request %s", "req-7")
+    told = capsys.readouterr().err
+    assert "request req-7" in told
+    assert "Traceback" in told
+    assert "KeyError: '[red]odd[/]'" in told
 
 
 def test_the_made_key_is_its_owners_alone(tmp_path: Path) -> None:

@@ -36,7 +36,8 @@ def _run(name: str, *arguments: str, cwd: Path, **variables: str) -> str:
 
 def test_every_example_is_listed() -> None:
     listed = (EXAMPLES / "README.md").read_text()
-    assert not [path.name for path in EXAMPLES.iterdir() if path.name != "README.md" and f"`{path.name}`" not in listed]
+    names = {path.name + "/" * path.is_dir() for path in EXAMPLES.iterdir()} - {"README.md"}
+    assert not [name for name in names if f"`{name}`" not in listed]
 
 
 def test_the_recipe_plans(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

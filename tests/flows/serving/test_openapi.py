@@ -9,7 +9,8 @@ import pytest
 from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 from starlette.routing import Route
 
-from flows.serving.app import PAGE, build
+from flows.browser import CHAT_PAGE
+from flows.serving.app import KINDS, build
 from flows.serving.limits import Limits
 from flows.serving.metrics import Metrics
 from flows.serving.openapi import OPERATIONS, openapi
@@ -27,7 +28,7 @@ def _errors(name: str, value: Any) -> list[str]:
 def test_every_route_for_programs_is_told(server: Live) -> None:
     app = build(server.manager, Limits(), Metrics())
     routes = {route.path.replace(":path", "") for route in app.routes if isinstance(route, Route)}
-    pages = {"/", "/openapi.json", *(f"/chat/{file.name}" for file in PAGE.iterdir())}
+    pages = {"/", "/openapi.json", *(f"/chat/{file.name}" for file in CHAT_PAGE.iterdir() if file.suffix in KINDS)}
     assert routes - pages == {each.path for each in OPERATIONS}
 
 
