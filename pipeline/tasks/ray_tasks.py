@@ -13,7 +13,7 @@ import os
 import secrets
 import sys
 import tempfile
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -91,26 +91,21 @@ class _Ray(Reporting):
         variables = {name: value for name, value in os.environ.items() if name.startswith(PASSED_ON)}
         given = ray.put((variables, [path for path in sys.path if path], dill.dumps(self, byref=True)))
         left = deque(self.get_incomplete_ranks())
-        running: dict[Any, int] = {}
-        tries = Counter(left)
+        running: list[Any] = []
         while left or running:
             while left and len(running) < self.at_once:
-                rank = left.popleft()
-                running[run.remote(given, rank)] = rank
-            (done,), _ = ray.wait(list(running))
-            rank = running.pop(done)
+                running.append(run.remote(given, left.popleft()))
+            done, running = ray.wait(running)
             try:
                 ray.get(done)
-            except ray.exceptions.TaskCancelledError:
-                # Meant for a task of a pass before this, which had ended when it came: the process had gone on to ours.
-                tries[rank] += 1
-                left += [rank] * (tries[rank] <= LOST)
             except ray.exceptions.RayTaskError as error:
                 self.untold = error
                 for task in running:
-                    ray.cancel(task)
+                    # With its process: an interrupt may come when that has gone on to a task of the next pass, whose
+                    # half-done imports would then stay in it. Of a process that is gone Ray runs the task again.
+                    ray.cancel(task, force=True)
                 if running:
-                    ray.wait(list(running), num_returns=len(running), timeout=10)
+                    ray.wait(running, num_returns=len(running), timeout=10)
                 return
             except ray.exceptions.RayError as error:  # lost, and no mark will say that it was done
                 self.untold = error
