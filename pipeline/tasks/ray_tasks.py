@@ -25,7 +25,7 @@ from infra import events
 from infra.cleanup_hooks import cleanup_hook
 from infra.errors import UserError
 from infra.execution import Execution
-from pipeline.tasks.task_reports import Reporting, check_complete, raise_failure
+from pipeline.tasks.task_reports import Reporting, TaskError, check_complete, raise_failure
 
 __all__ = ["run_on_ray"]
 
@@ -55,7 +55,10 @@ def run_on_ray(steps: list[Any], tasks: int, folder: Path, execution: Execution)
     _check_room(_connect(execution), execution)
     executor.run()
     raise_failure(folder)
-    check_complete(executor, folder, "logs")
+    try:
+        check_complete(executor, folder, "logs")
+    except TaskError as error:
+        raise error from executor.untold
 
 
 class _Ray(Reporting):
@@ -65,6 +68,8 @@ class _Ray(Reporting):
         super().__init__(steps, str(folder))
         self.tasks, self.memory = tasks, int(execution.task_memory_gb * GIB)
         self.at_once = execution.workers or (tasks if execution.ray.address else execution.processes)
+        self.untold: Exception | None = None
+        """What a task ended with, in case that it could not report it."""
 
     @property
     def world_size(self) -> int:
@@ -93,14 +98,17 @@ class _Ray(Reporting):
             done, running = ray.wait(running)
             try:
                 ray.get(done)
-            except ray.exceptions.RayTaskError:  # it has reported why
+            except ray.exceptions.RayTaskError as error:
+                self.untold = error
                 for task in running:
-                    ray.cancel(task)
+                    # With its process: an interrupt may come when that has gone on to a task of the next pass, whose
+                    # half-done imports would then stay in it. Of a process that is gone Ray runs the task again.
+                    ray.cancel(task, force=True)
                 if running:
                     ray.wait(running, num_returns=len(running), timeout=10)
                 return
-            except ray.exceptions.RayError:  # lost, and no mark will say that it was done
-                continue
+            except ray.exceptions.RayError as error:  # lost, and no mark will say that it was done
+                self.untold = error
 
 
 def _task() -> Callable[[tuple[dict[str, str], list[str], bytes], int], None]:
