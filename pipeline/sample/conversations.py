@@ -23,6 +23,8 @@ SUMS = 90
 """Sums of three numbers from 0 to 10 that conversations hold."""
 LONGER = 700
 """Conversations of more than one question."""
+GREETED = 0.25
+"""Share of those that begin with a greeting, as people's do."""
 
 
 @dataclass(frozen=True)
@@ -94,9 +96,14 @@ SUBJECTS = (
     ),
     Subject(
         ("Yes", "yes", "No", "no", "ok", "OK", "Okay", "Sure", "Maybe", "I see", "Right", "Fine", "Alright", "Hm",
-         "hmm", "Yes please", "No, thank you", "I do not know", "Go on", "Let us begin", "Ready?", "Start", "test",
-         "Test", "Testing", "?", "...", "a", "x", "What?", "Pardon?", "Sorry", "Please", "Well", "So", "And now?"),
+         "hmm", "Yes please", "No, thank you", "I do not know", "Go on", "Let us begin", "Sorry", "Please", "Well",
+         "So"),
         (f"Good. {ABLE}",),
+    ),
+    Subject(
+        ("test", "Test", "Testing", "?", "...", "a", "x", "What?", "Pardon?", "And now?", "Ready?", "Start", "Anybody?",
+         "Are you on?", "one two", "abc"),
+        (f"{WHO} {ABLE}",),
     ),
     Subject(
         ("How old are you?", "Where do you live?", "Do you sleep?", "Do you eat?", "What is your favourite colour?",
@@ -184,11 +191,12 @@ def conversations() -> Iterator[list[JsonObject]]:
         yield _sum(asked, ASKED[number % len(ASKED)])
     for _ in range(LONGER):
         messages: list[JsonObject] = []
-        for _ in range(draw.choice((2, 2, 2, 3, 3, 4))):
-            if draw.random() < 0.65:
+        for turn in range(draw.choice((2, 2, 2, 3, 3, 4))):
+            is_greeting = not turn and draw.random() < GREETED
+            if not is_greeting and draw.random() < 0.65:
                 messages += _sum(draw.choice(sums()), draw.choice(ASKED))
             else:
-                subject = draw.choice(SUBJECTS)
+                subject = SUBJECTS[0] if is_greeting else draw.choice(SUBJECTS)
                 messages += _talk(draw.choice(subject.said), draw.choice(subject.answers))
         yield messages
 
