@@ -49,7 +49,8 @@ def test_verdicts_are_datatroves(text: str, fewest: int, curly: bool, stops: boo
 @given(TEXTS, st.data(), st.booleans(), st.booleans())
 @settings(deadline=None, max_examples=300)
 def test_verbatim_stretches_stay_to_the_character(text: str, data: st.DataObject, citations: bool, curly: bool) -> None:
-    edges = sorted(data.draw(st.sets(st.integers(0, len(text)), max_size=6)))
+    drawn = data.draw(st.sets(st.integers(0, len(text)), max_size=6))
+    edges = sorted(edge for edge in drawn if text[edge - 1 : edge + 1] != "\r\n")  # no reader ends one in a line's end
     held = list(zip(edges[::2], edges[1::2], strict=False))
     document = Document(text=text, id="", metadata={})
     note_verbatim(document.metadata, held)
