@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import version
 from typing import Any
 
@@ -50,8 +51,9 @@ OPERATIONS = (
 )
 
 
+@cache
 def openapi() -> JsonObject:
-    """The whole document."""
+    """The whole document, made once: anybody may ask the server for it."""
     schemas: JsonObject = {}
     paths: JsonObject = {}
     for operation in OPERATIONS:
