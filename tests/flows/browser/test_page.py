@@ -113,6 +113,11 @@ def loaded(tab: Tab, address: str) -> Tab:
     return tab
 
 
+def pages(tab: Tab) -> list[str]:
+    """The caches of the page's own files: one for each export that the browser still knows."""
+    return [name for name in tab.evaluate("caches.keys()") if name.startswith("deepmill page")]
+
+
 def amiss(client: CDPSession) -> set[str]:
     """Why the browser would not install the page."""
     return {each["errorId"] for each in client.send("Page.getInstallabilityErrors")["installabilityErrors"]}
@@ -227,12 +232,12 @@ def test_another_version_takes_the_place_of_the_first(chromium: Browser, folder:
         (site / "sw.js").write_text(worker.replace('"digest": "', '"digest": "new', 1))
         tab.reload()
         expect(tab.locator("#model")).to_have_text(re.compile("talker, version"), timeout=60_000)
-        until(lambda: any("new" in name for name in tab.evaluate("caches.keys()")))
+        until(lambda: all("new" in name for name in pages(tab)))  # the first has been forgotten: the second answers
         tab.reload()
         expect(tab.locator("#model")).to_have_text("talker, version 2", timeout=60_000)
         now = tab.evaluate(KEPT)
         assert set(now) ^ set(kept) == {f"{address}{part['path']}", next(name for name in kept if name not in now)}
-        assert len([name for name in tab.evaluate("caches.keys()") if name.startswith("deepmill page")]) == 1
+        assert len(pages(tab)) == 1
 
 
 def test_opened_as_a_file_it_says_what_to_do(chromium: Browser, folder: Path) -> None:
