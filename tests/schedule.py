@@ -22,6 +22,7 @@ TOGETHER = {
         "tests/infra/test_slurm.py",
         "tests/infra/test_storage.py",
         "tests/infra/test_store.py",
+        "tests/pipeline/index/test_index_s3.py",
         "tests/pipeline/tasks/test_executors.py",
         "tests/pipeline/tokens/test_reader_s3.py",
     ),

@@ -43,7 +43,7 @@ def text_sources(settings: Settings, name: str = "") -> TextSources:
     manifest = _index_of(settings, store, name)
     shards = _input(store, manifest, "shards")
     tokenizer = _input(store, shards, "tokenizer")
-    index, spelling = (store.path(each.stage, each.identity) for each in (manifest, tokenizer))
+    index, spelling = store.place(manifest.stage, manifest.identity), store.path(tokenizer.stage, tokenizer.identity)
     from pipeline.index.spans import Sources
 
     licences = _licences(store, shards.identity)
