@@ -16,6 +16,7 @@ from xdist.scheduler import LoadScopeScheduling
 TOGETHER = {
     "operations": ("tests/flows/operations/test_up",),
     "cluster": (  # S3, Slurm and Ray, one of each
+        "tests/flows/registry/test_trace_s3.py",
         "tests/flows/test_places.py",
         "tests/flows/test_scale.py",
         "tests/infra/test_nodes.py",

@@ -14,7 +14,7 @@ from flows.serving.sources import find_source
 from infra.errors import UserError
 from infra.manifest import Manifest, address, record_files
 from infra.settings import Settings
-from infra.store import LocalStore
+from infra.store import LocalStore, Store
 from pipeline.index.section import IndexConfig
 from pipeline.index.stage import index
 from pipeline.sections import ShardsConfig
@@ -28,7 +28,7 @@ from tests.pipeline.tokens.test_tokenizer import small_tokenizer
 PRETRAIN = {"steps": 30, "batch_size": 4, "seed": 5, "mixture": {"web": 3.0, "wiki": 1.0}}
 
 
-def publish(store: LocalStore, stage: str, folder: Path, **fields: Any) -> None:
+def publish(store: Store, stage: str, folder: Path, **fields: Any) -> None:
     """Store a folder as the artifact of `stage`, for these tests and others."""
     files, content = record_files(folder)
     manifest = Manifest(
