@@ -124,7 +124,8 @@ def plant(sources: Sources, texts: dict[str, str], count: int) -> tuple[int, lis
         for index in piece.documents.take(np.arange(len(piece.documents))).tolist()
     ]
     names = sorted(in_rows[:-1])  # the last is cut at the end of the last row, and those after it are in none
-    found, seconds = 0, []
+    found = 0
+    seconds: list[float] = []
     while len(seconds) < count:
         name = random_.choice(names)
         words = [match.span() for match in WORD.finditer(texts[name])]

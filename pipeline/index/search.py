@@ -223,11 +223,14 @@ def open_pieces(folder: str) -> tuple[IndexCard, list[Piece]]:
 def _files(entry: PieceEntry, token: np.dtype) -> list[ColumnFile]:
     """The files of a piece, in the order of the columns of `Piece`."""
     keys = sum(count for _, count, _ in key_levels(entry.tokens))
-    columns: list[tuple[str, str, tuple[int, ...], int]] = [
-        ("tokens", token.str, (entry.tokens,), BLOCK),
-        ("suffixes", "<u4", (entry.tokens,), BLOCK),
-        ("keys", token.str, (keys, KEY_TOKENS), FANOUT * KEY_TOKENS * token.itemsize),
-        ("starts", "<u4", (entry.documents,), LARGE_BLOCK),
-        ("documents", "<u8", (entry.documents,), BLOCK),
+    columns = {
+        "tokens": (token.str, (entry.tokens,), BLOCK),
+        "suffixes": ("<u4", (entry.tokens,), BLOCK),
+        "keys": (token.str, (keys, KEY_TOKENS), FANOUT * KEY_TOKENS * token.itemsize),
+        "starts": ("<u4", (entry.documents,), LARGE_BLOCK),
+        "documents": ("<u8", (entry.documents,), BLOCK),
+    }
+    return [
+        ColumnFile(f"{PIECES}/{entry.name}.{ending}", dtype, shape, block)
+        for ending, (dtype, shape, block) in columns.items()
     ]
-    return [ColumnFile(f"{PIECES}/{entry.name}.{ending}", *facts) for ending, *facts in columns]

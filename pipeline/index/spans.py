@@ -215,9 +215,9 @@ class Sources:
                 left.setdefault(bound, []).append(word)
         while left:
             asked = [word for words in left.values() for word in words[:TRIED]]
-            patterns = np.flatnonzero(np.isin(starts.word_of, asked))
-            longest = self._longest(starts.patterns.cut(patterns, starts.patterns.lengths[patterns]))
-            for pattern, length in zip(patterns.tolist(), longest.tolist(), strict=True):
+            patterns = np.flatnonzero(np.isin(starts.word_of, asked)).tolist()
+            longest = self._longest(starts.patterns.cut(patterns, starts.patterns.lengths[patterns].tolist()))
+            for pattern, length in zip(patterns, longest.tolist(), strict=True):
                 word = int(starts.word_of[pattern])
                 found[word] = max(found[word], starts.last_word(starts.end(pattern, length)))
             left = {
