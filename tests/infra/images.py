@@ -90,21 +90,17 @@ def house() -> Iterator[House]:
     """A place with a base image in it.
 
     Raises:
-        NoContainersError: a container with no more in it than `true` does not run.
+        NoContainersError: there is no base here, or a container with no more to do than `true` does not run.
     """
     folder = Path(tempfile.mkdtemp(prefix="images-", dir="/var/tmp"))
     try:
         made = House(folder, _settings(folder))
-        tar = folder / "base.tar"
-        made.call("mmdebstrap", "--quiet", "--variant=minbase", f"--include={','.join(PACKAGES)}", "bookworm", str(tar))
-        made.call("podman", "import", "--quiet", str(tar), BASE)
-        tar.unlink()
         try:
+            made.call("podman", "info")  # soon said, where this machine has no containers
+            _make_base(made)
             made.run(BASE, "true")
         except AssertionError as error:
-            raise NoContainersError(
-                f"no images: podman runs no container here ({str(error).splitlines()[-1]})"
-            ) from None
+            raise NoContainersError(f"no images: {str(error).strip().splitlines()[-1]}") from None
         yield made
         made.call("podman", "rm", "--all", "--force")
     finally:
@@ -112,6 +108,13 @@ def house() -> Iterator[House]:
             if mounted.startswith(str(folder)):
                 subprocess.run(["umount", "--lazy", mounted], check=False)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _make_base(house: House) -> None:
+    tar = house.folder / "base.tar"
+    house.call("mmdebstrap", "--quiet", "--variant=minbase", f"--include={','.join(PACKAGES)}", "bookworm", str(tar))
+    house.call("podman", "import", "--quiet", str(tar), BASE)
+    tar.unlink()
 
 
 def _settings(folder: Path) -> dict[str, str]:
