@@ -13,10 +13,11 @@ import json
 import shutil
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from infra.digests import MANY_BYTES
+from infra.digests import MANY_BYTES, Take, read_files
 from infra.durable import write_durably
 from infra.errors import TransientError, UserError
 from infra.hashing import file_digest
@@ -24,7 +25,7 @@ from infra.integrity import DAMAGED, differences
 from infra.json_objects import JsonObject
 from infra.lease import create_object, file_lease, object_lease
 from infra.listing import children, read_object
-from infra.manifest import LOGS, MANIFEST, Manifest, read_manifest
+from infra.manifest import LOGS, MANIFEST, FileRecord, Manifest, read_manifest
 from infra.paths import file_name, relative_path, within
 from infra.retrying_filesystem import RetryingFileSystem
 from infra.store import NOT_STAGES, NOTES, PUBLISHED_BESIDE, REMEDY, OnWait, Send, Staging, Store, own_manifest
@@ -34,7 +35,7 @@ __all__ = ["ObjectStore"]
 AGAIN = "run the same command again: nothing is lost"
 UPLOADS = 3
 SENDERS = 8
-"""Files on their way at once."""
+"""Files on their way at once, either way."""
 OBJECTS = "objects.json"
 """Beside the logs of an artifact's copy on this machine: what the store called its objects when it took them (ETag)."""
 SOURCES = 4
@@ -78,13 +79,14 @@ class ObjectStore(Store):
         self._fetch(manifest, folder)
         return folder
 
-    def verified(self, stage: str, identity: str) -> Path:
+    def verified(self, stage: str, identity: str, take: Take | None = None) -> Path:
         """See `Store`; a copy on this machine that is not what the store's manifest lists is fetched again."""
         manifest = self.find(stage, identity)
         if manifest is None:
             raise UserError(f"{self.place(stage, identity)}: the artifact is gone; run again to build it")
         folder = self._fetched(stage, identity)
-        if not (folder / MANIFEST).exists() or differences(folder, manifest.digests, skip=PUBLISHED_BESIDE):
+        read = partial(read_files, take)
+        if not (folder / MANIFEST).exists() or differences(folder, manifest.digests, skip=PUBLISHED_BESIDE, read=read):
             self._fetch(manifest, folder)
         return folder
 
@@ -94,19 +96,20 @@ class ObjectStore(Store):
         Raises:
             UserError: the store holds other bytes than its manifest records, or a link leads out of `folder`.
         """
-        source = self._artifact(manifest.stage, manifest.identity)
-        for file in manifest.files:
-            target = within(folder, file.path)
-            if target.is_file() and not target.is_symlink() and file_digest(target) == file.sha256:
-                continue
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.unlink(missing_ok=True)
-            self._fs.get_file(f"{source}/{file.path}", str(target))
-            if file_digest(target) != file.sha256:
-                raise UserError(f"{self.place(manifest.stage, manifest.identity)}/{file.path}: {DAMAGED}; {REMEDY}")
+        with ThreadPoolExecutor(SENDERS) as threads:
+            list(threads.map(lambda file: self._fetch_file(manifest, file, within(folder, file.path)), manifest.files))
         for extra in differences(folder, manifest.digests, skip=PUBLISHED_BESIDE):
             (folder / extra.path).unlink(missing_ok=True)
         write_durably(folder / MANIFEST, manifest.model_dump_json(indent=2).encode())
+
+    def _fetch_file(self, manifest: Manifest, file: FileRecord, target: Path) -> None:
+        if target.is_file() and not target.is_symlink() and file_digest(target) == file.sha256:
+            return
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.unlink(missing_ok=True)
+        self._fs.get_file(f"{self._artifact(manifest.stage, manifest.identity)}/{file.path}", str(target))
+        if file_digest(target) != file.sha256:
+            raise UserError(f"{self.place(manifest.stage, manifest.identity)}/{file.path}: {DAMAGED}; {REMEDY}")
 
     def place(self, stage: str, identity: str) -> str:
         return f"{self.address}/{stage}/{identity}"
