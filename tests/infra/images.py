@@ -26,6 +26,8 @@ PACKAGES = ("python3.11", "python3.11-venv", "python-is-python3", "ca-certificat
 BASE = "localhost/deepmill-base:bookworm"
 CONFINED = ("--read-only", "--tmpfs=/tmp", "--cap-drop=ALL", "--security-opt=no-new-privileges")
 """As compose.yaml and the manifests confine a container."""
+PATIENCE = 3600
+"""Seconds for a command, which is no measure of anything: a crowded machine took 15 minutes to fetch the wheels."""
 SETTINGS = """\
 [containers]
 default_ulimits = ["nofile=1024:1024", "nproc=4096:4096"]
@@ -65,10 +67,10 @@ class House:
     folder: Path
     variables: dict[str, str]
 
-    def call(self, *command: str, seconds: float = 600, **more: str) -> str:
+    def call(self, *command: str, **more: str) -> str:
         """What a command said; it must succeed."""
         done = subprocess.run(
-            command, env=self.variables | more, capture_output=True, text=True, timeout=seconds, check=False
+            command, env=self.variables | more, capture_output=True, text=True, timeout=PATIENCE, check=False
         )
         assert done.returncode == 0, f"{command}: {done.stdout[-3000:]}{done.stderr[-3000:]}"
         return done.stdout
@@ -77,7 +79,7 @@ class House:
         """Build an image; its size in bytes."""
         given = [f"--build-arg={key}={value}" for key, value in ({"BASE": BASE} | arguments).items()]
         command = ["buildah", "bud", "--isolation=chroot", "--network=host", "--tag", name, *given, *options]
-        self.call(*command, "--file", str(dockerfile), str(context), seconds=1500)
+        self.call(*command, "--file", str(dockerfile), str(context))
         return int(self.call("podman", "image", "inspect", "--format", "{{.Size}}", name))
 
     def run(self, image: str, *command: str, options: Sequence[str] = ()) -> str:
@@ -145,7 +147,7 @@ def wheels(folder: Path, extras: str, context: Path) -> Path:
         [*pip, *constraint, "--wheel-dir", str(found), *wanted],
         capture_output=True,
         text=True,
-        timeout=900,
+        timeout=PATIENCE,
         check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]
