@@ -1,8 +1,8 @@
 """Deletes what no run needs of an environment: ``trim.py SITE_PACKAGES``. Standard library alone.
 
 Some wheels bring their own tests, programs in C++ among them: 0.2 of 2.3 GB. Only files that a package's RECORD lists
-are deleted, and their lines there with them, so pip removes and replaces the package as ever. A package that imports its
-tests (mpmath) is not on the list; licences stay.
+are deleted, and their lines there with them, so pip removes and replaces the package as ever. Packages that import
+their tests (mpmath) are not on the list; licences stay.
 """
 
 from __future__ import annotations

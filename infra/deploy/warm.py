@@ -1,4 +1,4 @@
-"""Has Python keep bytecode of what runs import, and Numba its loops: ``warm.py text|servers``, by the environment's Python.
+"""Has Python keep bytecode of what runs import, and Numba its loops: ``warm.py text|servers``.
 
 Half of all modules are imported by no run; Python compiles those that are when they are. The two halves are for two
 processors; torch is the first's, whose loops take as long as what the second has to import before it.
