@@ -195,7 +195,7 @@ def test_a_frozen_holder_is_taken_over_and_comes_second_when_thawed(faults: Faul
     assert not after._fs.exists(f"test/{tmp_path.name}/.leases/fake-{wanted.identity}")
 
 
-@pytest.mark.parametrize("skew", [36_000.0, -36_000.0])
+@pytest.mark.parametrize("skew", [36_000.0, pytest.param(-36_000.0, marks=pytest.mark.nightly)])
 def test_a_clock_that_is_wrong_takes_no_lease_away(faults: Faults, tmp_path: Path, skew: float) -> None:
     """A lease is judged by how long the waiter saw it unchanged, never by what either's clock says it is.
 

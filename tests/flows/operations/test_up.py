@@ -53,6 +53,7 @@ def test_a_run_from_the_form(up: House, page: Any) -> None:
     (record,) = [record for record in up.records() if record["prefect"].get("flow_run_id") == run["id"]]
     assert record["recipe"]["tokenizer"]["vocabulary"] == VOCABULARY
     assert record["state"] == "completed"
+    assert record["mlflow"]["uri"] == up.mlflow
     assert "trouble" not in record["mlflow"]
     plan = up.deepmill("plan", "tiny.yaml", "--set", f"tokenizer.vocabulary={VOCABULARY}")
     assert len(re.findall(r"^(?:extract|clean|dedup|decontaminate|tokenizer|shards) .*cached", plan, re.MULTILINE)) == 6
