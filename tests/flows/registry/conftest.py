@@ -43,4 +43,4 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield f"http://127.0.0.1:{port}"
     finally:
         os.killpg(process.pid, 9)
-        process.wait(30)
+        process.wait(90)

@@ -176,7 +176,7 @@ def test_a_body_that_drips_is_bounded_in_all(talkers: dict[str, Path], tmp_path:
                 if (await asyncio.wait({told}, timeout=0.05))[0]:
                     break
                 writer.write(bytes([byte]))
-            status = await asyncio.wait_for(told, 20)
+            status = await asyncio.wait_for(told, 90)
             writer.close()
             return status
 

@@ -71,9 +71,9 @@ def test_a_complete_sample_is_left_alone_and_a_damaged_one_made_again(few: None,
     folder = tmp_path / "sample"
     assert _gather(folder)
     before = published(folder)
-    clock = time.monotonic()
+    stamps = [path.stat().st_mtime_ns for path in sorted(folder.rglob("*"))]
     assert not _gather(folder)
-    assert time.monotonic() - clock < 1
+    assert [path.stat().st_mtime_ns for path in sorted(folder.rglob("*"))] == stamps
     (folder / "wiki" / "enwiki.xml.bz2").write_bytes(b"damaged")
     assert _gather(folder)
     assert published(folder) == before
@@ -109,7 +109,7 @@ def test_a_killed_gathering_leaves_nothing_half_and_no_server(tmp_path: Path) ->
     process.wait()
     process.stdout.close()
     assert not folder.exists()
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 90
     while any(Path(f"/proc/{child}").exists() for child in children) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not any(Path(f"/proc/{child}").exists() for child in children), "the site ends with its crawler"
