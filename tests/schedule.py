@@ -14,6 +14,7 @@ from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
 TOGETHER = {
+    "registry": ("tests/flows/registry/test_absence.py", "tests/flows/registry/test_lock.py"),  # an MLflow server
     "operations": ("tests/flows/operations/test_up",),
     "cluster": (  # S3, Slurm and Ray, one of each
         "tests/flows/test_places.py",

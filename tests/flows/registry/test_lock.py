@@ -110,6 +110,7 @@ def race(settings: Settings, name: str, folder: Path) -> None:
     assert not client.search_registered_models(f"name = '{name}.lease'")
 
 
+@pytest.mark.nightly  # the last test has them behind a server
 def test_two_hosts_promote_at_once(shared: Settings, tmp_path: Path) -> None:
     race(shared, "race", tmp_path)
 
