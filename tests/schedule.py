@@ -82,10 +82,12 @@ def group_of(name: str) -> str:
 
 
 def arrange(items: list[pytest.Item]) -> None:
-    """Mark what is slow, and put the groups that take longest first; else the order is kept."""
+    """Mark what is slow and what is a property, and put the groups that take longest first; else the order is kept."""
     for item in items:
         if item.nodeid.startswith(SLOW):
             item.add_marker("slow")
+        if getattr(getattr(item, "obj", None), "is_hypothesis_test", False):
+            item.add_marker("property")
     rank = {name: place for place, name in enumerate(LONGEST)}
     items.sort(key=lambda item: rank.get(group_of(item.nodeid), len(LONGEST)))
 

@@ -18,7 +18,7 @@ from tests.flows.prepared import prepare_mlflow
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A real MLflow server; tests that use it are of the group `registry` (`tests.schedule`), in models of their own."""
+    """A real MLflow server, in which each test has models of its own. Who uses it is of the group `registry`."""
     folder = tmp_path_factory.mktemp("server")
     prepare_mlflow(folder, "server.db")
     with socket.create_server(("127.0.0.1", 0)) as free:

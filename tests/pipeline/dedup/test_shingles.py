@@ -17,6 +17,7 @@ from pipeline.text.characters import HARD, simplified
 from pipeline.text.folding import FINEWEB, Fold, fold
 from pipeline.text.kernels import xxh64
 from pipeline.text.words import WORDS
+from tests.examples import examples
 
 TRICKY = st.text(
     alphabet="aZ09 .,*/+=<\u00ad\u200bａ１－ﬁ½①´'’-·٫٣１%"
@@ -31,7 +32,7 @@ WAYS = (FINEWEB, TEXT, Fold(), Fold(numbers=True, width=True), Fold(punctuation=
 
 
 @given(st.text() | TRICKY)
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=examples(300))
 def test_words_are_the_splitters_of_the_folded_text(text: str) -> None:
     assert fold(text, FINEWEB) == simplify_text(text)
     for how in WAYS:
