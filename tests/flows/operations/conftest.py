@@ -20,8 +20,6 @@ from tests.flows.tiny import write_recipe
 from tests.infra.postgres import Postgres, postgres, postgres_bin
 
 LIES = "--host-resolver-rules=MAP foreign.example 127.0.0.1, MAP rebound.example 127.0.0.1"
-BEFORE = tuple(name for name in DOCUMENTS if name != "reasoning")
-"""Stages whose artifacts are there when the servers come up; a run that a test cancels makes `reasoning`."""
 ACTION_SECONDS = 240
 """What the browser waits for a page: the machine may have other work."""
 
@@ -40,7 +38,7 @@ def up(tmp_path_factory: pytest.TempPathFactory, database: Postgres, s3: dict[st
     """Prefect, MLflow and the pages behind a login, on PostgreSQL and S3, with a worker for each of two pools."""
     root = tmp_path_factory.mktemp("up")
     write_recipe(root)
-    golden().lend(root, BEFORE)
+    golden().lend(root, DOCUMENTS)
     settings = {
         "DEEPMILL_DATABASE": database.address,
         "DEEPMILL_ARTIFACTS": "s3://test/mlflow",
@@ -64,7 +62,7 @@ def alone() -> Iterator[House]:
         root = Path(folder) / "mill"
         root.mkdir(mode=0o755)
         write_recipe(root)
-        golden().lend(root, BEFORE)
+        golden().lend(root, DOCUMENTS)
         with house(root) as at:
             yield at
         assert not belonging_to(root)
