@@ -87,8 +87,8 @@ def _judge(expected: str, answer: str, kind: AnswerType, choices: Sequence[str],
         return _equal_text(expected, value)
     if kind is AnswerType.DATE:
         wanted = read_date(peel(expected))
-        given = (read_date(text, is_surely=True) for text in (value, without_lead_in(value)))
-        return wanted is not None and wanted in given
+        dates = [read_date(text, is_surely=True) for text in (value, without_lead_in(value))]
+        return wanted is not None and wanted in dates
     wanted_text = _formula_text(expected)
     given = without_lead_in(_formula_text(value))
     if question and kind in (AnswerType.NUMBER, AnswerType.QUANTITY):
