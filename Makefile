@@ -51,7 +51,7 @@ setup: $(VENV)/.ready-run ## what a run needs
 setup-tests: $(VENV)/.ready-test ## and what the tests and linters need
 
 # Made anew when the dependencies change; half a virtual environment is never taken for a whole one.
-$(VENV)/.ready-%: pyproject.toml constraints.txt infra/deploy/set_up.py infra/deploy/run.txt infra/deploy/test.txt
+$(VENV)/.ready-%: pyproject.toml constraints.txt infra/deploy/set_up.py infra/deploy/trim.py infra/deploy/warm.py infra/deploy/run.txt infra/deploy/test.txt
 	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is not installed; install Python 3.11 or name it: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)"; exit 1; }
 	@$(PYTHON) infra/deploy/set_up.py $* $(VENV)
 	@touch $@

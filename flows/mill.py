@@ -141,7 +141,7 @@ def _run(stage_task: Any, *arguments: str) -> None:
 
 
 def _run_family(recipe: Recipe, family: Family) -> None:
-    with current_session(recipe, family) as session, _linked(session):
+    with current_session(recipe) as session, _linked(session):
         for item in session.plan.values():
             if item.stage.family is family:
                 _run(run_stage, item.stage.name, item.job.identity)

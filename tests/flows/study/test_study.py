@@ -34,7 +34,7 @@ def test_the_projects_studies_match_their_budgets(name: str) -> None:
     study = load_study(name)
     found = trials(study)
     assert len(found) == len(study.arms) * len(study.seeds)
-    costs = budgets(study, found)
+    costs = budgets(found)
     own = costs[study.reference]
     for arm, cost in costs.items():
         for budget in Budget:
