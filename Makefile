@@ -26,7 +26,7 @@ quick: setup-tests ## the tests of the edit loop: no servers, nothing long
 	@$(PYTEST) -m "not nightly and not drill and not slow"
 
 nightly: setup-tests ## what CI runs once a day besides `make test`
-	@$(PYTEST) -m nightly
+	@DEEPMILL_TEST_EXAMPLES=whole $(PYTEST) -m "nightly or property"
 
 coverage: setup-tests ## `make test` with the lines and branches that it reaches, in processes that tests start too
 	@$(BIN)/coverage erase
