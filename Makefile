@@ -29,7 +29,7 @@ images: setup-tests ## the image of the data stages, built and run where podman 
 	@$(BIN)/python -m pytest -s tests/infra/deploy/test_images.py::test_the_corpus_image_makes_documents
 
 nightly: setup-tests ## what CI runs once a day besides `make test`
-	@$(PYTEST) -m nightly
+	@DEEPMILL_TEST_EXAMPLES=whole $(PYTEST) -m "nightly or property"
 
 coverage: setup-tests ## `make test` with the lines and branches that it reaches, in processes that tests start too
 	@$(BIN)/coverage erase

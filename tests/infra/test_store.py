@@ -146,9 +146,9 @@ def test_lease_is_exclusive_and_told(store: Store) -> None:
     with store.lease("fake", IDENTITY, told.append):
         waiter = threading.Thread(target=second)
         waiter.start()
-        assert waits.wait(30)
+        assert waits.wait(90)
         order.append("first")
-    waiter.join(30)
+    waiter.join(90)
     assert order == ["first", "second"]
     assert len(told) >= 1
     assert "process" in told[0]
