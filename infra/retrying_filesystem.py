@@ -32,6 +32,7 @@ NAMES = {
 REPEATED = {
     "cat_file",
     "cat_ranges",
+    "cp_file",
     "exists",
     "find",
     "get_file",
