@@ -6,11 +6,12 @@ What a file is called and what it holds counts; where it lies does not.
 from __future__ import annotations
 
 import contextlib
+import fnmatch
 import glob
 import hashlib
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -20,7 +21,7 @@ from infra.errors import UserError
 from infra.listing import expand
 from infra.web_files import MOST_BYTES, Facts, TooLargeError, look, open_ranges, open_whole
 
-__all__ = ["ExternalFile", "digest_of", "open_file", "open_seekable", "resolve"]
+__all__ = ["ExternalFile", "digest_of", "files_below", "open_file", "open_seekable", "resolve"]
 
 CHUNK = 1 << 20
 KEPT_FREE = 512 << 20
@@ -88,16 +89,70 @@ def _web(address: str, most: int) -> list[ExternalFile]:
 
 def _local(path: str) -> list[ExternalFile]:
     base = Path(path).expanduser()
-    if base.is_file():
-        return [_file(base, base.name)]
+    try:
+        if glob.has_magic(path) and not base.exists():
+            return [file for match in _expand(base) for file in _at(match)]
+        return _at(base)
+    except OSError as error:
+        where = error.filename or path
+        raise UserError(f"{where}: cannot be read ({error.strerror}); check its permissions") from None
+
+
+def _at(base: Path) -> list[ExternalFile]:
+    """A file, or all files of a folder; links that lead nowhere, pipes and devices are none."""
     if base.is_dir():
-        below = sorted(item for item in base.rglob("*") if item.is_file() and not _hidden(item.relative_to(base)))
-        return [_file(item, item.relative_to(base).as_posix()) for item in below]
-    return [
-        file
-        for match in sorted(glob.glob(str(base), recursive=True))  # noqa: PTH207  (Path.glob takes no absolute pattern)
-        for file in _local(match)
-    ]
+        return [_file(item, item.relative_to(base).as_posix()) for item in files_below(base)]
+    return [_file(base, base.name)] if base.is_file() else []
+
+
+def files_below(folder: Path) -> Iterator[Path]:
+    """Every file below a folder but hidden ones, in order. A folder that links lead to again is read once.
+
+    Raises:
+        OSError: a folder cannot be listed, so that files would be missing unnoticed.
+    """
+    for path in _below(folder, set()):
+        if path.is_file():
+            yield path
+
+
+def _below(folder: Path, seen: set[tuple[int, int]]) -> Iterator[Path]:
+    """A folder and all that stands below it, folders before what is in them."""
+    status = folder.stat()
+    if (status.st_dev, status.st_ino) in seen:
+        return
+    seen.add((status.st_dev, status.st_ino))
+    yield folder
+    for path in _visible(folder):
+        if path.is_dir():
+            yield from _below(path, seen)
+        else:
+            yield path
+
+
+def _visible(folder: Path) -> list[Path]:
+    return sorted((path for path in folder.iterdir() if not _hidden(Path(path.name))), key=lambda path: path.name)
+
+
+def _expand(pattern: Path) -> list[Path]:
+    """What a pattern names, in order. `**` stands for any number of folders."""
+    parts = pattern.parts
+    first = next(place for place, part in enumerate(parts) if glob.has_magic(part))
+    found = {Path(*parts[:first])}
+    for part in parts[first:]:
+        folders = [path for path in found if path.is_dir()]
+        if part == "**":
+            found = {below for folder in folders for below in _below(folder, set()) if below.is_dir()}
+        elif glob.has_magic(part):
+            listed = (path for folder in folders for path in _listed(folder, hidden=part.startswith(".")))
+            found = {path for path in listed if fnmatch.fnmatchcase(path.name, part)}
+        else:
+            found = {folder / part for folder in folders if (folder / part).exists()}
+    return sorted(found, key=str)
+
+
+def _listed(folder: Path, *, hidden: bool) -> list[Path]:
+    return list(folder.iterdir()) if hidden else _visible(folder)
 
 
 def _hidden(path: Path) -> bool:

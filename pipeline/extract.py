@@ -52,6 +52,8 @@ __all__ = ["Piece", "Reader", "deal", "extract", "peek"]
 
 PEEKED_FILES = 6
 """Files of which a look sees the beginning."""
+PEEKED_RECORDS = 1_000
+"""Records of each, of which most may give no text: half of a crawl's are requests."""
 TASK_BYTES = 2_000_000
 """Files of a source share a task while they are smaller than this together."""
 RECORDS = 1_000_000
@@ -178,8 +180,11 @@ def _module(kind: str) -> Any:
     }[kind]
 
 
-def peek(config: ExtractConfig, most: int) -> list[Document]:
+def peek(config: ExtractConfig, most: int) -> tuple[list[Document], Counter[str]]:
     """The first documents of the sources, `most` at most, from several files where there are several; for a look.
+
+    Returns:
+        The documents, and why records before them gave none: what failed, or the rule that rejected them, with counts.
 
     Raises:
         UserError: a path names nothing, or a file is damaged.
@@ -189,8 +194,17 @@ def peek(config: ExtractConfig, most: int) -> list[Document]:
     pieces = [piece for task in tasks for piece in task]
     chosen = pieces[:: max(1, len(pieces) // PEEKED_FILES)][:PEEKED_FILES]
     share = -(-most // max(1, len(chosen)))
-    kept = ((document for document, rule in reader.read(piece) if rule is None) for piece in chosen)
-    return [document for found in kept for document in islice(found, share)][:most]
+    rejected: Counter[str] = Counter()
+
+    def kept(piece: Piece) -> Iterator[Document]:
+        for document, rule in islice(reader.read(piece), PEEKED_RECORDS):
+            if rule is None:
+                yield document
+            else:
+                rejected[document.metadata.get("failure") or rule] += 1
+
+    documents = [document for piece in chosen for document in islice(kept(piece), share)]
+    return documents[:most], rejected
 
 
 class Reader(PipelineStep):

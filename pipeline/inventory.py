@@ -5,9 +5,10 @@ For whoever brings a corpus: `deepmill new` writes a recipe out of it.
 
 from __future__ import annotations
 
+import glob
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -17,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from infra.errors import UserError
-from infra.storage import ExternalFile
+from infra.storage import ExternalFile, files_below
 from pipeline.clean.filters import LanguageRule
 from pipeline.extract import peek
 from pipeline.sections import ExtractConfig, Profile
@@ -54,6 +55,12 @@ TEXT_PER_BYTE = {"web": 0.07, "wiki": 0.6, "book": 1.0, "jsonl": 0.9, "parquet":
 """Characters of text in a byte of files, as rules of thumb: main content of crawls is a fifteenth of a `.warc.gz`."""
 PACKED_TEXT = 3.0
 """Times as many where JSON lines or books are compressed."""
+WHY = {
+    "language": "in no programming language; unpack archives of other text",
+    "too_large": "larger than extract.max_record_bytes",
+    "too_short": "shorter than its min_characters",
+}
+"""Rules whose names say little about a first look."""
 LEAST_SHARE = 0.1
 """Of the text, for a language to be named."""
 
@@ -88,7 +95,7 @@ class FoundSource:
 
     @property
     def paths(self) -> list[str]:
-        return [f"{self.folder}/**/*{ending}" for ending in sorted(self.endings)]
+        return [f"{glob.escape(str(self.folder))}/**/*{glob.escape(ending)}" for ending in sorted(self.endings)]
 
 
 @dataclass
@@ -99,6 +106,8 @@ class Inventory:
     """By the name that the recipe gives them."""
     problems: list[str]
     """Files of questions and answers."""
+    conversations: list[str]
+    """Files of conversations, for `conversations.files`."""
     models: list[Path]
     """Folders of Hugging Face models, and GGUF files."""
     passed_over: Counter[str]
@@ -128,12 +137,17 @@ def take_inventory(folder: Path) -> Inventory:
         UserError: there is no such folder, or nothing in it is read.
     """
     if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder; give the one that your text lies in")
+        told = "a file; give the folder that it lies in" if folder.is_file() else None
+        raise UserError(f"{folder}: {told or 'no such folder; give the one that your text lies in'}")
     groups: dict[tuple[str, str], FoundSource] = {}
-    paths = list(islice(_files(folder), MOST_FILES))
+    try:
+        paths = list(islice(files_below(folder), MOST_FILES))
+    except OSError as error:
+        raise UserError(f"{error.filename}: cannot be read ({error.strerror}); check its permissions") from None
     weights = [path for path in paths if path.suffix.lower() in KINDS["model"]]
     models = {path if path.suffix.lower() == ".gguf" else path.parent for path in weights}
     problems: list[str] = []
+    conversations: list[str] = []
     passed_over: Counter[str] = Counter()
     for path in paths:
         kind, ending = _kind(path)
@@ -143,6 +157,8 @@ def take_inventory(folder: Path) -> Inventory:
             passed_over[path.suffix or path.name] += 1
         elif kind in ("jsonl", "parquet") and (columns := _columns(path, kind)).keys() >= PROBLEM:
             problems.append(str(path))
+        elif kind in ("jsonl", "parquet") and isinstance(columns.get("messages"), list) and not _text_field(columns):
+            conversations.append(str(path))
         else:
             below = path.relative_to(folder).parts
             top = below[0] if len(below) > 1 else ""
@@ -152,7 +168,7 @@ def take_inventory(folder: Path) -> Inventory:
             found.size += path.stat().st_size
             if found.files == 1 and kind in ("jsonl", "parquet"):
                 found.options = _options(columns)
-    if not groups and not models and not problems:
+    if not groups and not models and not problems and not conversations:
         names = ", ".join(f"{count} {ending}" for ending, count in passed_over.most_common(5)) or "it is empty"
         raise UserError(f"{folder}: nothing in it is text that Deepmill reads ({names}); see README, Your own text")
     sources = _named(_without_company(groups))
@@ -161,18 +177,7 @@ def take_inventory(folder: Path) -> Inventory:
     if sources and not models and all(source.trouble for source in sources.values()):
         told = "; ".join(f"{name}: {source.trouble}" for name, source in sources.items())
         raise UserError(f"{folder}: nothing in it can be read as text ({told}); see README, Your own text")
-    return Inventory(sources, problems, sorted(models), passed_over)
-
-
-def _files(folder: Path) -> Iterator[Path]:
-    """Files below a folder in order, without hidden ones."""
-    for path in sorted(folder.iterdir()):
-        if path.name.startswith("."):
-            continue
-        if path.is_dir():
-            yield from _files(path)
-        elif path.is_file():
-            yield path
+    return Inventory(sources, problems, conversations, sorted(models), passed_over)
 
 
 def _kind(path: Path) -> tuple[str, str]:
@@ -224,9 +229,13 @@ def _named(groups: Mapping[tuple[str, str], FoundSource]) -> dict[str, FoundSour
     return found
 
 
+def _text_field(columns: dict[str, Any]) -> str | None:
+    return next((name for name in TEXT_FIELDS if isinstance(columns.get(name), str)), None)
+
+
 def _options(columns: dict[str, Any]) -> dict[str, Any]:
     """The column that holds the text, and the profile that the others speak for."""
-    text = next((name for name in TEXT_FIELDS if isinstance(columns.get(name), str)), None)
+    text = _text_field(columns)
     options: dict[str, Any] = {} if text in (None, "text") else {"text_field": text}
     if text == "code" or any(isinstance(value, str) and language_of(value) for value in columns.values()):
         options["profile"] = Profile.CODE.value
@@ -254,12 +263,13 @@ def _read(name: str, source: FoundSource) -> None:
     options = {"kind": source.kind, "paths": source.paths, **source.options}
     try:
         config = ExtractConfig.model_validate({"sources": {name: options}})
-        documents = peek(config, DOCUMENTS)
+        documents, rejected = peek(config, DOCUMENTS)
     except (UserError, OSError) as error:
         source.trouble = str(error)
         return
     if not documents:
-        source.trouble = "none of the first records gave a text"
+        reasons = [f"{WHY.get(reason, reason)} ({number})" for reason, number in rejected.most_common(2)]
+        source.trouble = f"none of the first records gave a text: {'; '.join(reasons) or 'there are none'}"
     rule = LanguageRule((), 0.0)
     for document in documents:
         rule.filter(document)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
@@ -27,11 +28,25 @@ __all__ = [
 
 app = typer.Typer(
     help="Raw text in; a promoted, quantized, reasoning MoE model out.",
-    no_args_is_help=True,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
 console = Console(highlight=False)
+
+
+def _tell_version(asked: bool) -> None:
+    if asked:
+        print(f"deepmill {version('deepmill')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    _version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", is_eager=True, callback=_tell_version)
+    ] = False,
+) -> None:
+    pass
 
 
 def recipes_here(begun: str) -> list[str]:

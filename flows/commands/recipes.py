@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -100,16 +101,19 @@ def new(
     path = to or Path(f"{name or 'recipe'}.yaml")
     if path.exists():
         raise UserError(f"{path}: there already; name another file with --to")
+    if not path.parent.is_dir():
+        raise UserError(f"{path}: there is no folder {path.parent}; make it, or name another file with --to")
     found = take_inventory(folder)
     _show_found(found)
-    written = draft(found, path.stem)
+    written = draft(found, path)
     path.write_text(written.text, encoding="utf-8")
     recipe = load_recipe(str(path))
     _write_schema(path.with_name("recipe.schema.json"))
-    console.print(f"\n[bold]{path}[/] is written: {'; '.join(written.notes)}", soft_wrap=True)
+    console.print(f"\n[bold]{escape(str(path))}[/] is written: {escape('; '.join(written.notes))}", soft_wrap=True)
     stages = [stage for stage in stage_names() if recipe.has(stage)]
     console.print(f"[dim]it would run {', '.join(stages)}[/]")
-    console.print(f"\nRead it, then:  deepmill plan {path}\n                deepmill run {path}")
+    quoted = shlex.quote(str(path))
+    print(f"\nRead it, then:  deepmill plan {quoted}\n                deepmill run {quoted}")
 
 
 def _show_found(found: Inventory) -> None:
@@ -119,11 +123,12 @@ def _show_found(found: Inventory) -> None:
     for name, source in found.sources.items():
         languages = ", ".join(code for code, _ in source.languages.most_common(3))
         said = f"[red]not read:[/] {escape(source.trouble)}" if source.trouble else languages
-        table.add_row(name, source.kind, str(source.files), size(source.size), said)
-    for problems in found.problems:
-        table.add_row(Path(problems).stem, "problems", "1", size(Path(problems).stat().st_size), "")
+        table.add_row(escape(name), source.kind, str(source.files), size(source.size), said)
+    for kind, files in (("problems", found.problems), ("conversations", found.conversations)):
+        for path in map(Path, files):
+            table.add_row(escape(path.stem), kind, "1", size(path.stat().st_size), "")
     for model in found.models:
-        table.add_row(model.name, "model", "", "", "GGUF" if model.is_file() else "")
+        table.add_row(escape(model.name), "model", "", "", "GGUF" if model.is_file() else "")
     console.print(table)
     if found.passed_over:
         listed = ", ".join(f"{number} {ending}" for ending, number in found.passed_over.most_common(6))

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection
+import shlex
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import yaml
 
-from flows.recipe.recipe import PRESETS, Recipe
+from flows.recipe.recipe import PRESETS, Recipe, plain_name
 from flows.recipe.training_plan import plan_training
-from infra.units import count, size
+from infra.units import count, duration, plural, size
 from pipeline.inventory import FoundSource, Inventory
 
 __all__ = ["Draft", "draft"]
@@ -26,6 +28,8 @@ FLOPS_PER_CORE = 25e9
 """That training reaches, of fp32, on a core of today's."""
 CHARACTERS_PER_TOKEN = 3.5
 LEAST_STEPS = 100
+LEAST_TEXT = 1e6
+"""Characters; the sample has 9 million."""
 HELD_OUT = ((20e6, 0.02), (5e6, 0.05), (0, 0.1))
 """Share of the documents that is held out, from so many characters on: of little text some must be left to judge by."""
 CORPUS = "# Each source has a kind (what the files are) and a profile (what the text is, which decides the rules):\n"
@@ -40,26 +44,22 @@ class Draft:
     notes: tuple[str, ...]
 
 
-def draft(found: Inventory, name: str) -> Draft:
-    """A recipe whose `pretrain` reads the text up to four times, within an hour and a half of this machine."""
-    base, steps, hours = _size(found)
+def draft(found: Inventory, file: Path) -> Draft:
+    """A recipe, to be written to `file`: `pretrain` reads the text up to four times, in an hour and a half at most."""
+    name = plain_name(file.stem)
+    base, steps, seconds = _size(found)
     preset = _preset(base)
     preset["pretrain"] |= {"steps": steps, "warmup_steps": max(1, steps // 20), "validate_every": max(1, steps // 4)}
     preset["export"] |= {"title": name}
     preset["shards"]["validation_fraction"] = next(share for least, share in HELD_OUT if found.characters >= least)
-    notes = [f"the model of the preset {base}, {steps} steps, about {hours * 60:.0f} minutes of pretraining here"]
     if found.models:
         preset |= _preset("adopt", ("sft", "grpo", "evaluate", "quantize"))
         preset.pop("grpo", None)
-        notes = [f"it starts from {found.models[0]}, with the settings of the preset adopt"]
-        if not any(not source.trouble for source in found.sources.values()):
-            notes.append("no text beside the model: name sources before you run it")
-    _without_conversations(preset)
+    _give_conversations(found, preset)
     if found.problems:
         preset["reasoning"]["files"] = found.problems
-        notes.append(f"{len(found.problems)} files of questions and answers are problems to reason about")
     parts = [
-        f"# Written by `deepmill new`. deepmill plan {name}.yaml says what would run,\n"
+        f"# Written by `deepmill new`. deepmill plan {shlex.quote(str(file))} says what would run,\n"
         "# deepmill explain KEY what a key does.\n"
         "# yaml-language-server: $schema=recipe.schema.json\n",
         _yaml({"name": name, "description": f"a model of {_of(found)}"}),
@@ -67,18 +67,38 @@ def draft(found: Inventory, name: str) -> Draft:
         _sources(found),
         _clean(found),
         "# Problems with answers that can be checked, which the model learns to reason by; `files` takes your own.\n",
-        _yaml({"reasoning": preset["reasoning"]}),
+        _yaml({key: preset[key] for key in ("reasoning", "conversations") if key in preset}),
         _yaml({"shards": preset["shards"]}),
         *_start(found, preset),
         "# Fine-tuning, reinforcement and release as in the preset; null leaves a stage out.\n",
         _yaml({key: preset[key] for key in ("sft", "grpo", "evaluate", "quantize", "export") if key in preset}),
     ]
-    return Draft("".join(parts), tuple(notes))
+    begins = f"the model of the preset {base}, {steps} steps, about {duration(seconds)} of pretraining here"
+    if found.models:
+        begins = f"it starts from {found.models[0]}, with the settings of the preset adopt"
+    return Draft("".join(parts), (begins, *_notes(found, name, file)))
 
 
-def _without_conversations(preset: dict[str, Any]) -> None:
-    """Take out what reads the sample's conversations, which lie elsewhere."""
+def _notes(found: Inventory, name: str, file: Path) -> Iterator[str]:
+    if not found.characters:
+        yield "no text was found: name sources before you run it"
+    elif found.characters < LEAST_TEXT and not found.models:
+        yield f"{count(found.characters)} characters are too few for a model to learn a language from: add text"
+    if found.conversations:
+        yield f"{plural(len(found.conversations), 'file')} of conversations for fine-tuning"
+    if found.problems:
+        yield f"{plural(len(found.problems), 'file')} of questions and answers to learn to reason by"
+    if name != file.stem:
+        yield f"its model is called deepmill-{name}: `name` takes Latin letters"
+
+
+def _give_conversations(found: Inventory, preset: dict[str, Any]) -> None:
+    """Those that were found in place of the sample's, which lie elsewhere; without any, nothing reads some."""
     preset["reasoning"].pop("exclude", None)
+    preset.pop("conversations", None)
+    if found.conversations:
+        preset["conversations"] = {"files": found.conversations}
+        return
     for stage in ("sft", "grpo"):
         preset.get(stage, {}).get("replay", {}).pop("conversations", None)
 
@@ -90,7 +110,7 @@ def _preset(name: str, sections: Collection[str] = ()) -> dict[str, Any]:
 
 
 def _size(found: Inventory) -> tuple[str, int, float]:
-    """Preset, steps of pretraining, and hours that these take on this machine."""
+    """Preset, steps of pretraining, and seconds that these take on this machine."""
     tokens = max(1.0, found.characters / CHARACTERS_PER_TOKEN)
     for base in BASES:
         plan = plan_training(Recipe.model_validate(_preset(base)))
@@ -101,11 +121,11 @@ def _size(found: Inventory) -> tuple[str, int, float]:
         if steps >= LEAST_STEPS:
             break
     steps = max(LEAST_STEPS, steps)
-    return base, steps, steps * plan.batch_tokens / second / 3600
+    return base, steps, steps * plan.batch_tokens / second
 
 
 def _of(found: Inventory) -> str:
-    return ", ".join(found.sources) or "a model that exists"
+    return ", ".join(found.sources) or ("a model that exists" if found.models else "text that is to be named")
 
 
 def _yaml(values: dict[str, Any]) -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import re
 import typing
+import unicodedata
 from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
@@ -41,9 +43,13 @@ from pipeline.sections import (
     TokenizerConfig,
 )
 
-__all__ = ["PRESETS", "OnDrift", "Recipe", "keys_at", "load_recipe", "preset_names", "sections_at"]
+__all__ = ["PRESETS", "OnDrift", "Recipe", "keys_at", "load_recipe", "plain_name", "preset_names", "sections_at"]
 
 PRESETS = Path(__file__).parent / "presets"
+
+
+NAME = "[A-Za-z0-9][A-Za-z0-9._-]*"
+"""What a name consists of, as it is part of names in MLflow and of paths."""
 
 
 class OnDrift(StrEnum):
@@ -58,7 +64,7 @@ class OnDrift(StrEnum):
 class Recipe(Section):
     """Everything that decides what comes out, a section per stage, and its parallelism."""
 
-    name: str = Field("recipe", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    name: str = Field("recipe", pattern=f"^{NAME}$")
     """Names the runs and, unless `registry.model` does, the model."""
     description: str = ""
     """One line for people."""
@@ -188,6 +194,14 @@ class Recipe(Section):
         return self.registry.model or f"deepmill-{self.name}"
 
 
+def plain_name(text: str) -> str:
+    """A name for runs and models that says what `text` says, as far as Latin letters, digits and ``._-`` can."""
+    if re.fullmatch(NAME, text):
+        return text
+    latin = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
+    return re.sub("[^A-Za-z0-9._-]+", "-", latin).strip("-._") or "recipe"
+
+
 def preset_names() -> list[str]:
     """Recipes that come with the project."""
     return sorted(path.stem for path in PRESETS.glob("*.yaml"))
@@ -215,10 +229,10 @@ def load_recipe(source: str, settings: Sequence[str] = ()) -> Recipe:
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: byte {error.start} is not UTF-8; save the recipe as UTF-8") from None
     except yaml.YAMLError as error:
-        raise UserError(f"{path}: not valid YAML: {error}") from None
+        raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict):
         raise UserError(f"{path}: a recipe is a mapping of sections, not a {type(values).__name__}")
-    values.setdefault("name", path.stem)
+    values.setdefault("name", plain_name(path.stem))
     for setting in settings:
         _lay_over(values, setting)
     try:

@@ -1,9 +1,9 @@
 """Makes the virtual environment: ``python3.11 infra/deploy/set_up.py run|test FOLDER``. Standard library alone.
 
 The versions are known (`constraints.txt`) and so is what needs what (`run.txt`, `test.txt`, which a test holds to the
-packages' own metadata), so pip has nothing to search for: two processes of it unpack half of the packages each, and
-their bytecode is compiled by all processors afterwards. uv does all of it where it is there and no index is configured
-for pip alone. What is there already in the right version is left.
+packages' own metadata), so pip has nothing to search for: two processes of it unpack half of the packages each. uv does
+it where it is there and no index is configured for pip alone. What is there already in the right version is left.
+Afterwards `trim.py` deletes the packages' own tests, and `warm.py` has bytecode made of what runs import.
 """
 
 from __future__ import annotations
@@ -26,10 +26,6 @@ LISTS = {"run": ("run",), "test": ("run", "test")}
 EXTRAS = {"run": "all", "test": "all,cluster,operations,dev,docs"}
 HEAVY = ("torch", "transformers", "llvmlite", "pyarrow", "scipy", "playwright", "ray", "pandas", "sympy")
 """About half of what there is to unpack."""
-NEVER_RUN = r"[/\\]tests?[/\\]"
-"""A quarter of all bytecode is of the packages' own tests."""
-LOOPS = "from pipeline.sources.html import prepare; prepare()"
-"""Has Numba compile the loops over pages, which it keeps beside the code: else every process that starts first does."""
 OWN_DEPENDENCIES = ("torch",)
 """Builds of it differ in what they need (CUDA's libraries), which only its own metadata tells."""
 
@@ -45,10 +41,10 @@ def main(purpose: str, folder: Path) -> None:
     site = next(folder.glob("lib/python*/site-packages"))
     with _progress(lambda: len(list(site.glob("*.dist-info"))), len(names)):
         _install(python, names)
-    print("  compiling", flush=True)
-    compiler = [str(python), "-m", "compileall", "-q", "-j", "0", "-x", NEVER_RUN, str(site)]
-    # some files are templates, or no Python at all
-    _together([compiler, [str(python), "-c", LOOPS]], may_fail=True)
+    subprocess.run([sys.executable, str(HERE / "trim.py"), str(site)], check=False)
+    print("  compiling what runs import", flush=True)
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # it was meant for other programs than this
+    _together([[str(python), str(HERE / "warm.py"), half] for half in ("text", "servers")], may_fail=True)
     print(f"  ready after {time.monotonic() - clock:.0f} s", flush=True)
 
 

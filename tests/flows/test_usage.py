@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from importlib.metadata import entry_points
+from importlib.metadata import entry_points, version
 from pathlib import Path
 
 import pytest
 
-from flows.cli import app
+from flows.cli import app, main
 
 COMMANDS = sorted(command.name or command.callback.__name__ for command in app.registered_commands if command.callback)
 
@@ -41,7 +41,7 @@ def test_an_unknown_option_of_every_command(
     [
         (("frobnicate",), "error deepmill: no such command frobnicate; see deepmill --help"),
         (("statsu",), "error deepmill: no such command statsu; did you mean status?"),
-        (("--verison",), "error deepmill: no such option --verison; see deepmill --help"),
+        (("--verison",), "error deepmill: no such option --verison; did you mean --version?"),
         (("run", "--rot", "x"), "error deepmill run: no such option --rot; did you mean --root?"),
         (("run", "a", "b"), "error deepmill run: got unexpected extra argument(s) (b); see deepmill run --help"),
         (("promote",), "error deepmill promote: missing argument 'model'; see deepmill promote --help"),
@@ -52,6 +52,19 @@ def test_other_slips(
     arguments: tuple[str, ...], told: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert refused(capsys, monkeypatch, *arguments) == told
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"), [((), "explain"), (("--version",), f"deepmill {version('deepmill')}\n")]
+)
+def test_without_a_command(
+    arguments: tuple[str, ...], told: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["deepmill", *arguments])
+    main()
+    said = capsys.readouterr()
+    assert told in said.out
+    assert said.err == ""
 
 
 def test_a_value_of_the_wrong_type(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
+import os
+import re
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from functools import partial
@@ -41,6 +46,64 @@ def test_globs_single_files_and_order(folder: Path) -> None:
     assert _names(f"{folder}/**/*.txt") == ["a.txt", "b.txt", "c.txt"]
     assert _names(f"{folder}/b.txt", f"{folder}/a.txt") == ["b.txt", "a.txt"]
     assert _names(f"{folder}/b.txt", str(folder)) == ["b.txt", "a.txt", "sub/c.txt"], "each file once"
+
+
+@pytest.mark.timeout(20)
+def test_links_that_lead_back_up_are_followed_once(folder: Path) -> None:
+    for name in ("up", "again"):  # with the two of them 2^40 ways lead down
+        (folder / "sub" / name).symlink_to("..")
+    (folder / "beside").symlink_to("sub")
+    (folder / "itself").symlink_to("itself")
+    assert _names(str(folder)) == ["a.txt", "b.txt", "beside/c.txt"]
+    assert _names(f"{folder}/**/*.txt") == ["a.txt", "b.txt", "c.txt"]
+
+
+def test_a_folder_behind_a_link_is_read(folder: Path) -> None:
+    other = folder.parent / "other"
+    other.mkdir()
+    (other / "d.txt").write_text("d")
+    (folder / "sub" / "linked").symlink_to(other)
+    for path in (str(folder), f"{folder}/**/*.txt", f"{folder}/*/*/d.txt", f"{folder}/s*/linked"):
+        assert "d.txt" in [Path(name).name for name in _names(path)]
+
+
+def test_links_to_nothing_and_pipes_are_no_files(folder: Path) -> None:
+    (folder / "gone.txt").symlink_to("/nowhere/gone.txt")
+    os.mkfifo(folder / "pipe.txt")
+    assert _names(f"{folder}/*.txt") == ["a.txt", "b.txt"]
+    assert _names(str(folder)) == ["a.txt", "b.txt", "sub/c.txt"]
+    with pytest.raises(UserError, match=r"gone\.txt: no such file"):
+        resolve([f"{folder}/gone.txt"])
+
+
+def test_names_with_the_signs_of_patterns(folder: Path) -> None:
+    (folder / "old [1]").mkdir()
+    (folder / "old [1]" / "d*.txt").write_text("d")
+    for path in ("old [1]", "old [1]/d*.txt", f"{glob.escape('old [1]')}/*.txt"):
+        assert [Path(name).name for name in _names(f"{folder}/{path}")] == ["d*.txt"]
+    assert _names(f"{folder}/.h*") == [".hidden"]
+
+
+def test_a_folder_that_may_not_be_listed_is_named(folder: Path) -> None:
+    """As a user without root's rights sees it: files of it would be missing, and nobody would know."""
+    (folder / "sub").chmod(0)
+    ask = """
+import sys
+from infra.errors import UserError
+from infra.storage import resolve
+for path in sys.argv[1:]:
+    try:
+        print("read", resolve([path]))
+    except UserError as told:
+        print(told)
+"""
+    powers = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"] if os.geteuid() == 0 else []
+    paths = [str(folder), f"{folder}/**/*.txt", f"{folder}/sub/c.txt", f"{folder}/sub/*.txt"]
+    told = subprocess.run([*powers, sys.executable, "-c", ask, *paths], capture_output=True, text=True, check=True)
+    (folder / "sub").chmod(0o700)
+    for line in told.stdout.splitlines():
+        assert re.search(r"sub[^:]*: cannot be read \(Permission denied\); check its permissions", line)
+    assert told.stdout.count("\n") == len(paths)
 
 
 def test_relative_paths_name_the_same_files(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -149,10 +149,84 @@ def test_a_folder_whose_files_give_no_text(tmp_path: Path, monkeypatch: pytest.M
     assert not list(tmp_path.glob("*.yaml"))
 
 
+def test_a_folder_of_conversations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "chats").mkdir()
+    (tmp_path / "chats" / "book.txt").write_text(PROSE)
+    said = [{"role": "user", "content": "Who grinds?"}, {"role": "assistant", "content": "The miller."}]
+    (tmp_path / "chats" / "talk.jsonl").write_text(json.dumps({"messages": said}) + "\n")
+    assert "1 file of conversations for fine-tuning" in ask(tmp_path, "new", "chats")
+    recipe = load_recipe("chats.yaml")
+    assert recipe.conversations is not None
+    assert recipe.conversations.files == ("chats/talk.jsonl",)
+    assert recipe.sft is not None
+    assert recipe.sft.replay.conversations > 0
+    assert list(recipe.extract.sources) == ["book"]
+
+
+@pytest.mark.parametrize(
+    ("folder", "recipe", "name"),
+    [("Тексты", "тексты.yaml", "recipe"), ("Épées [1]", "épées--1.yaml", "epees--1"), ("a* b{c}", "a--b-c.yaml", None)],
+)
+def test_names_of_folders(
+    folder: str, recipe: str, name: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Letters of all scripts, and the signs of patterns, which must not be read as such."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / folder / "[old] texts").mkdir(parents=True)
+    (tmp_path / folder / "[old] texts" / "a?.txt").write_text(PROSE)
+    said = ask(tmp_path, "new", folder)
+    assert load_recipe(recipe).name == (name or "a--b-c")
+    assert (f"its model is called deepmill-{name}" in said) == (name is not None)
+    assert extract(load_recipe(recipe).extract, {}, tmp_path / "out").documents_out == 1
+
+
+@pytest.mark.timeout(20)
+def test_links_that_lead_back_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tree" / "a").mkdir(parents=True)
+    (tmp_path / "tree" / "a" / "b.txt").write_text(PROSE)
+    for name in ("up", "again"):
+        (tmp_path / "tree" / "a" / name).symlink_to("..")
+    (tmp_path / "tree" / "gone.txt").symlink_to("nowhere.txt")
+    (found,) = take_inventory(Path("tree")).sources.values()
+    assert (found.files, found.trouble) == (1, "")
+    ask(tmp_path, "new", "tree")
+    assert extract(load_recipe("tree.yaml").extract, {}, tmp_path / "out").documents_out == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("a.jsonl", b'{"number": 1}\n' * 5, r"text is missing, there is number \(5\)"),
+        ("a.jsonl", b'{"text": "' + b"x" * 20_000_000 + b'"}\n', r"larger than extract\.max_record_bytes \(1\)"),
+        ("a.zip", None, r"in no programming language; unpack archives of other text \(1\)"),
+        ("a.txt", b"", r"shorter than its min_characters \(1\)"),
+    ],
+)
+def test_why_nothing_was_read(name: str, content: bytes | None, told: str, tmp_path: Path) -> None:
+    if content is None:
+        with zipfile.ZipFile(tmp_path / name, "w") as archive:
+            archive.writestr("book.xyz", PROSE)
+    else:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(UserError, match=told):
+        take_inventory(tmp_path)
+
+
+def test_a_file_and_a_place_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.txt").write_text(PROSE)
+    with pytest.raises(UserError, match=r"^a\.txt: a file; give the folder that it lies in$"):
+        ask(tmp_path, "new", "a.txt")
+    with pytest.raises(UserError, match=r"^nowhere/x\.yaml: there is no folder nowhere; make it, or name another"):
+        ask(tmp_path, "new", ".", "--to", "nowhere/x.yaml")
+
+
 def test_a_model_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "base").mkdir()
     (tmp_path / "base" / "model.safetensors").write_bytes(b"")
     (tmp_path / "base" / "config.json").write_text("{}")
-    assert "no text beside the model" in ask(tmp_path, "new", "base")
+    assert "no text was found: name sources" in ask(tmp_path, "new", "base")
     assert yaml.safe_load(Path("base.yaml").read_text())["extract"] == {"sources": {}}

@@ -12,7 +12,7 @@ from packaging.utils import canonicalize_name
 
 import infra.deploy.closure as closure_script
 from infra.deploy.closure import closure
-from infra.deploy.set_up import EXTRAS, HEAVY, LOOPS
+from infra.deploy.set_up import EXTRAS, HEAVY
 
 ROOT = Path(__file__).parents[3]
 DEPLOY = ROOT / "infra" / "deploy"
@@ -47,10 +47,6 @@ def test_every_listed_package_has_one_version() -> None:
     assert {*names("run"), *names("test")} <= pinned
     assert not set(names("run")) & set(names("test"))
     assert set(HEAVY) <= {*names("run"), *names("test")}
-
-
-def test_what_it_has_compiled_is_there() -> None:
-    exec(LOOPS)
 
 
 def test_a_run_needs_no_tests_linters_or_clusters() -> None:
