@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 
 from flows.recipe.plan import PlannedStage
 from flows.run.record import RunRecord
+from infra.errors import first_line
 from infra.events import Event, Measured
 from infra.manifest import Manifest
 from infra.settings import Settings, without_password
@@ -61,8 +62,7 @@ class MlflowLog:
             try:
                 action()
             except Exception as error:
-                first = str(error).splitlines()[0] if str(error) else type(error).__name__
-                self._fail(first)
+                self._fail(first_line(error))
 
     def _fail(self, reason: str) -> None:
         self.trouble = f"MLflow does not take the log of this run ({reason}); the run goes on without"
