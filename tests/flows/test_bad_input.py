@@ -12,12 +12,11 @@ from typing import Any
 import pytest
 import yaml
 
-from flows.recipe.plan import make_plan
 from flows.recipe.recipe import load_recipe
 from infra.errors import UserError
-from infra.runner import make
-from infra.store import LocalStore
+from pipeline.extract import extract
 from tests.flows.tiny import deepmill, write_recipe
+from tests.pipeline.corpus import set_workers
 
 
 def refused(root: Path, *arguments: str) -> str:
@@ -84,14 +83,13 @@ def test_a_damaged_source(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", list(DAMAGED))
 def test_every_damage_is_named(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As above, where the flow hears of it."""
+    """As above, where the runner hears of it (`tests.infra.test_runner`: it passes the one line on)."""
     monkeypatch.chdir(tmp_path)
-    store = LocalStore(tmp_path / "store")
-    first = make_plan(load_recipe(with_source(tmp_path, *DAMAGED[kind])), store).stages[0]
+    set_workers(monkeypatch, 1)
+    recipe = load_recipe(with_source(tmp_path, *DAMAGED[kind]))
     with pytest.raises(UserError, match=re.escape(DAMAGED[kind][0])) as raised:
-        make(store, first.job, lambda event: None)
+        extract(recipe.extract, {}, tmp_path / "out")
     assert "\n" not in str(raised.value)
-    assert not list(store.manifests("extract"))
 
 
 @pytest.mark.drill

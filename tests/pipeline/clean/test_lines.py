@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from pipeline.clean.lines import CITATION, Cut, FastC4Quality
 from pipeline.tasks.verbatim import note_verbatim, verbatim_of
 from pipeline.text.words import WORDS
+from tests.examples import examples
 from tests.pipeline.corpus import words
 
 PROSE = st.sampled_from(
@@ -35,7 +36,7 @@ def _both(text: str, **ours: object) -> tuple[object, object, str, str]:
 
 
 @given(TEXTS, st.integers(1, 6), st.booleans(), st.booleans(), st.booleans())
-@settings(deadline=None, max_examples=600)
+@settings(deadline=None, max_examples=examples(600))
 def test_verdicts_are_datatroves(text: str, fewest: int, curly: bool, stops: bool, citations: bool) -> None:
     options = {"curly_bracket": curly, "terminal_punctuation": stops, "citations": citations}
     ours, theirs, left, lines = _both(text, min_sentences=fewest, **options)
@@ -47,7 +48,7 @@ def test_verdicts_are_datatroves(text: str, fewest: int, curly: bool, stops: boo
 
 
 @given(TEXTS, st.data(), st.booleans(), st.booleans())
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=examples(300))
 def test_verbatim_stretches_stay_to_the_character(text: str, data: st.DataObject, citations: bool, curly: bool) -> None:
     drawn = data.draw(st.sets(st.integers(0, len(text)), max_size=6))
     edges = sorted(edge for edge in drawn if text[edge - 1 : edge + 1] != "\r\n")  # no reader ends one in a line's end
@@ -66,7 +67,7 @@ def test_verbatim_stretches_stay_to_the_character(text: str, data: st.DataObject
 
 
 @given(TEXTS, st.booleans())
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=examples(300))
 def test_lines_go_whole_and_every_character_is_accounted_for(text: str, citations: bool) -> None:
     left = FastC4Quality(min_sentences=1, citations=citations).examine(text)
     if left.objection:
@@ -120,7 +121,7 @@ MARKS = st.text(alphabet="ab .!?…\"'”)」。！།။؟\u0301é 日กา")
 
 
 @given((MARKS | st.text()).map(lambda text: " ".join(text.split())))
-@settings(deadline=None, max_examples=600)
+@settings(deadline=None, max_examples=examples(600))
 def test_sentences_are_the_splitters(line: str) -> None:
     assume(line and "[" not in line)
     expected = len(WORDS.span_tokenize(line))

@@ -19,6 +19,7 @@ from pipeline.index.spans import WORD, Sources, Span
 from pipeline.index.stage import index, suffix_array
 from pipeline.sections import ShardsConfig
 from pipeline.tokens.shards import shards
+from tests.examples import examples
 from tests.pipeline.corpus import published, set_workers, words, write_documents
 from tests.pipeline.tokens.test_tokenizer import small_tokenizer
 
@@ -129,7 +130,7 @@ def check_true(text: str, found: list[Span]) -> None:
 
 
 @given(st.lists(st.sampled_from(["d1", "d2", "same", "odd", "copy", "d30"]), min_size=1, max_size=4), st.data())
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=examples(30))
 def test_pieces_of_odd_texts_are_found_whole(made: Path, names: list[str], data: st.DataObject) -> None:
     folder = made / "index-odd"
     whole = Sources(

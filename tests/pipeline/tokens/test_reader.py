@@ -15,6 +15,7 @@ from infra.errors import UserError
 from pipeline.sections import ShardsConfig
 from pipeline.tokens.reader import MIXTURE_PERIOD, ShardReader, permute
 from pipeline.tokens.shards import shards
+from tests.examples import examples
 from tests.pipeline.corpus import only, words, write_documents
 from tests.pipeline.tokens.test_tokenizer import small_tokenizer
 
@@ -35,7 +36,7 @@ def artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @given(st.integers(1, 3000), st.integers(0, 5))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 def test_permute_is_a_permutation(size: int, key: int) -> None:
     image = permute(np.arange(size), size, key)
     assert sorted(image) == list(range(size))
@@ -55,7 +56,7 @@ def test_permute_depends_on_its_key_and_shuffles() -> None:
     mixed=st.booleans(),
     pieces=st.sampled_from([1, 2, 4]),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 def test_ranks_share_out_the_global_batch(
     artifact: Path, batch: int, seed: int, step: int, mixed: bool, pieces: int
 ) -> None:
