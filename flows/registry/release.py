@@ -95,7 +95,7 @@ def register_version(session: Session) -> Outcome:
     name = session.recipe.model_name
     manifest = session.manifest("export")
     session.display.stage_begins("register", f"{name} in MLflow's registry", 0, 0)
-    session.mlflow.settle()
+    session.mlflow.flush()
     client = registry_client(session.settings)
     with registry_lock(session.settings, name):
         version = released_version(client, name, manifest.identity)
@@ -246,7 +246,7 @@ def promote_version(session: Session) -> Outcome:
 
 def _settled(registry: Registry, check: Callable[[], None], tell: Callable[[str], None]) -> str | None:
     """The holder of the alias, judged: nothing is built on a promotion by hand that nobody looked at."""
-    verdict = registry.settle(check)
+    verdict = registry.judge_by_hand(check)
     if verdict.message:
         tell(verdict.message)
     return verdict.version

@@ -87,7 +87,7 @@ class MlflowLog:
         """Show Markdown as the description of the parent run; `text` is asked for once the run is there."""
         self._put(lambda: self._parent.tags({"mlflow.note.content": text()}) if self._parent else None)
 
-    def settle(self) -> dict[str, str]:
+    def flush(self) -> dict[str, str]:
         """Wait until everything so far is written; where the parent run is."""
         done = threading.Event()
         self._queue.put(done.set)
