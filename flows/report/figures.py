@@ -34,5 +34,6 @@ def chart(title: str, svg: str, caption: str = "") -> list[Chart]:
 
 
 def section(anchor: str, title: str, text: str, *groups: list[Chart]) -> Section | None:
+    """A section of the figures that there are; None where there are none."""
     found = [each for group in groups for each in group]
     return Section(anchor, title, text, found) if found else None
