@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from html import escape
 
 from markupsafe import Markup
 
-__all__ = ["Chart", "Section", "chart", "section"]
+from infra.units import printable
+
+__all__ = ["Chart", "Section", "chart", "escaped", "section"]
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,11 @@ class Section:
     title: str
     text: str
     charts: list[Chart]
+
+
+def escaped(text: object) -> str:
+    """Foreign text as it may stand in an SVG: printable, and no markup."""
+    return escape(printable(text))
 
 
 def chart(title: str, svg: str, caption: str = "") -> list[Chart]:
