@@ -67,6 +67,47 @@ def test_without_a_command(
     assert said.err == ""
 
 
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("report",), "no run in store yet: deepmill run sample"),
+        (("duplicates",), "no run in store yet: deepmill run sample"),
+        (("report", "x"), "x: no such run in store; see deepmill status"),
+        (("schema", "--to", "nowhere/x.json"), "nowhere/x.json: No such file or directory; check the path, and"),
+        (("schema", "--to", "."), ".: Is a directory; check the path, and who may write there"),
+        (("plan",), "data/sample/wiki: not gathered yet; deepmill run sample does so"),
+        (("plan", "."), ".: a folder; deepmill new . writes a recipe for what lies in it"),
+        (("serve", "nobody"), "nobody@champion: not in the registry; see deepmill models"),
+        (("rollback", "nobody"), "nobody: no version is its champion; see deepmill models"),
+    ],
+)
+def test_a_stranger_is_told_what_to_do(
+    arguments: tuple[str, ...],
+    told: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    """In a folder where nothing was done yet."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DEEPMILL_ROOT", "store")
+    monkeypatch.setattr(sys, "argv", ["deepmill", *arguments])
+    with pytest.raises(SystemExit) as left:
+        main()
+    assert left.value.code == 1
+    said = capsys.readouterr().err
+    assert said.startswith(f"error {told}")
+    assert said.count("\n") == 1
+
+
+def test_a_fault_of_our_own_shows_where(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A file that nobody named."""
+    monkeypatch.setattr(sys, "argv", ["deepmill", "schema", "--to", str(tmp_path / "x.json")])
+    monkeypatch.setattr("flows.commands.recipes._schema", lambda: Path("/nowhere/ours").read_text())
+    with pytest.raises(FileNotFoundError):
+        main()
+
+
 def test_a_value_of_the_wrong_type(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     told = refused(capsys, monkeypatch, "plan", "--per-node", "many")
     assert told.startswith("error deepmill plan: invalid value for '--per-node'")
