@@ -6,6 +6,8 @@ import re
 from functools import cache
 from pathlib import Path
 
+from tests.test_packages import ORDER
+
 ROOT = Path(__file__).parents[1]
 PAGES = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")),
@@ -14,6 +16,7 @@ PAGES = [
 ]
 FOLDERS = ("infra", "pipeline", "model", "flows", "bench", "tests", "examples", "docs")
 NAME = rf"(?<![\w./<-])(?:{'|'.join(FOLDERS)})"
+UNTOLD = ("__init__", "finetune_sections")
 ELSEWHERE = {
     "infra/deploy/compose.env",  # which its reader writes
     "--help",
@@ -121,3 +124,13 @@ def test_commands_and_options() -> None:
             wrong += [(page.name, name, "no such command")] if name not in known else []
     assert seen > 100
     assert not wrong
+
+
+def test_the_order_of_packages_is_told_as_it_is_held() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    for layer, packages in ORDER.items():
+        told = re.search(rf"^{layer} .*→.*$", text, re.MULTILINE)
+        if layer != "infra":
+            assert told
+            names = [each for part in told[0].split("→") for each in part.split()[-1 if "," not in part else -2 :]]
+            assert [name.strip(",") for name in names] == [name for name in packages if name not in UNTOLD]
