@@ -14,7 +14,7 @@ import platform
 from flows.operations.device import device_files
 from infra.settings import Settings
 from infra.units import size
-from model.release.footprint import Processor
+from model.release.footprint import Loading, Processor
 from model.release.probe import BATCH, probe
 
 
@@ -30,7 +30,7 @@ def main() -> None:
     print(f"| {' | '.join(head)} |\n{'|---' * len(head)}|")
     for file in device_files(Settings(), asked.model):
         found = probe(file.path, context=asked.context, threads=asked.threads)
-        computed = file.footprint(asked.context, batch=BATCH, processor=processor).total
+        computed = file.footprint(asked.context, Loading(batch=BATCH, processor=processor)).total
         sizes = [size(each or 0) for each in (file.bytes, computed, found.load_bytes, found.peak_bytes)]
         start, speed = f"{1000 * found.start_seconds:,.0f} ms", f"{found.tokens_per_second:,.0f}"
         print(f"| {' | '.join((file.precision, *sizes, start, speed))} |", flush=True)

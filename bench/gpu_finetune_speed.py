@@ -22,6 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bench.gpu_problems import write_problems
 from bench.gpu_speed import _transformer, _transformers
 from bench.table import Row, row
 
@@ -66,8 +67,6 @@ def reinforcement(device: torch.device, quick: bool) -> list[Row]:
     steps = 3 if quick else STEPS
     new_tokens = NEW_TOKENS if device.type == "cuda" else 12
     with tempfile.TemporaryDirectory() as scratch:
-        from bench.gpu_finetune import write_problems
-
         tokenizer = write_problems(Path(scratch))
         wrote, updated = _ours_grpo(device, Path(scratch), tokenizer, new_tokens, steps)
         theirs = _guarded("TRL", lambda: _trl_grpo(device, tokenizer, new_tokens, steps))
@@ -186,8 +185,6 @@ def _trl_sft(device: torch.device, length: int, steps: int) -> float:
     """The same of TRL's SFTTrainer on rows that are tokens already."""
     from datasets import Dataset
     from trl import SFTConfig, SFTTrainer
-
-    from bench.gpu_finetune import write_problems
 
     peer = _transformers(_transformer(device), device, torch.float32)
     peer.set_experts_implementation("grouped_mm")

@@ -32,7 +32,7 @@ from flows.commands import (
 )
 from flows.commands.app import app
 from flows.commands.usage import usage_message
-from infra.errors import DeepmillError
+from infra.errors import DeepmillError, first_line
 from infra.extras import missing_module_message
 from infra.settings import quiet_network
 
@@ -90,8 +90,10 @@ def main() -> None:
     except Exception as error:
         if not type(error).__module__.startswith("mlflow."):
             raise
-        first = (str(error).splitlines() or [type(error).__name__])[0]  # the registry's or tracking server's, no bug
-        _complain(f"MLflow does not answer as it should ({first}); nothing was changed: run the command again")
+        # the registry's or tracking server's, no bug
+        _complain(
+            f"MLflow does not answer as it should ({first_line(error)}); nothing was changed: run the command again"
+        )
         sys.exit(1)
     if code:
         sys.exit(code)

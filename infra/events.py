@@ -46,6 +46,9 @@ FLUSH_SECONDS = 0.2
 class _Event(BaseModel):
     model_config = ConfigDict(frozen=True)
 
+    at: float | None = None
+    """When it was written, in seconds since 1970; None for what the runner says itself."""
+
 
 class Begun(_Event):
     """A phase begins."""
@@ -106,7 +109,8 @@ def _write(event: Event) -> None:
     path = os.environ.get(ENVIRONMENT_KEY)
     if not path:
         return
-    line = json.dumps({**event.model_dump(), "at": round(time.time(), 3)}, ensure_ascii=False, allow_nan=True) + "\n"
+    said = event.model_dump() | {"at": round(time.time(), 3)}
+    line = json.dumps(said, ensure_ascii=False, allow_nan=True) + "\n"
     handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     try:
         os.write(handle, line.encode())

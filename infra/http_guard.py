@@ -8,14 +8,14 @@ while its page is open (DNS rebinding). Another port of the same host is another
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-__all__ = ["LOOPBACK_NAMES", "OriginGuard", "host_name", "refuse"]
+__all__ = ["HEADERS", "LOOPBACK_NAMES", "OriginGuard", "foreign", "host_name", "refuse"]
 
 LOOPBACK_NAMES = ("127.0.0.1", "localhost", "[::1]")
 UNSAFE_METHODS = frozenset({"POST", "PUT", "PATCH", "DELETE"})
@@ -50,33 +50,36 @@ class OriginGuard:
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        if reason := self._foreign(scope, headers):
+        if reason := foreign(scope, self._hosts):
             await refuse(scope, receive, send, 403, reason)
         elif _body_without_type(scope, headers):
             await refuse(scope, receive, send, 415, "say what the body is: Content-Type: application/json")
         else:
             await self._app(scope, receive, _with_headers(send))
 
-    def _foreign(self, scope: Scope, headers: Headers) -> str:
-        """Why the request is not for this server or not from it; empty where nothing speaks against it."""
-        hosts = headers.getlist("host")
-        if len(hosts) != 1 or not self._is_own_host(hosts[0]):
-            shown = (hosts or ["none"])[0][:100]
-            return f"{shown!r} is not a name of this server; if it should be, add it to DEEPMILL_ALLOWED_HOSTS"
-        origins = headers.getlist("origin")
-        if any(not self._is_own_origin(origin, hosts[0]) for origin in origins):
-            return "this server answers pages of its own origin only"
-        if headers.get("sec-fetch-site") in ("cross-site", "same-site") and not _is_followed_link(scope, headers):
-            return "this server answers pages of its own origin only"
-        return ""
 
-    def _is_own_host(self, host: str) -> bool:
-        return host.lower() in self._hosts or host_name(host) in self._hosts
+def foreign(scope: Scope, hosts: Collection[str]) -> str:
+    """Why a request is not for this server or not from it; empty where nothing speaks against it.
 
-    def _is_own_origin(self, origin: str, host: str) -> bool:
-        """Whether a page of `origin` is this server's: the port counts, for another port may be another person's."""
-        authority = _authority(origin)
-        return authority is not None and (authority == host.lower() or authority in self._hosts - {*LOOPBACK_NAMES})
+    Args:
+        hosts: the server's own names, in lower case, as `OriginGuard` has them.
+    """
+    headers = Headers(scope=scope)
+    named = headers.getlist("host")
+    if len(named) != 1 or not (named[0].lower() in hosts or host_name(named[0]) in hosts):
+        shown = (named or ["none"])[0][:100]
+        return f"{shown!r} is not a name of this server; if it should be, add it to DEEPMILL_ALLOWED_HOSTS"
+    if any(not _is_own_origin(origin, named[0], hosts) for origin in headers.getlist("origin")):
+        return "this server answers pages of its own origin only"
+    if headers.get("sec-fetch-site") in ("cross-site", "same-site") and not _is_followed_link(scope, headers):
+        return "this server answers pages of its own origin only"
+    return ""
+
+
+def _is_own_origin(origin: str, host: str, hosts: Collection[str]) -> bool:
+    """Whether a page of `origin` is this server's: the port counts, for another port may be another person's."""
+    authority = _authority(origin)
+    return authority is not None and (authority == host.lower() or authority in {*hosts} - {*LOOPBACK_NAMES})
 
 
 def host_name(host: str) -> str:

@@ -1,4 +1,7 @@
-"""Serves an exported folder on this machine, with the headers that threads want: for a look at it."""
+"""Serves an exported folder on this machine, with the headers that threads want: for a look at it.
+
+Whoever has an account on the machine may read it, but no page of another origin.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from infra.errors import UserError
-from infra.http_guard import LOOPBACK_NAMES
+from infra.http_guard import HEADERS, LOOPBACK_NAMES, foreign
 
 __all__ = ["folder_server"]
 
@@ -16,7 +19,7 @@ ISOLATED = {"Cross-Origin-Opener-Policy": "same-origin", "Cross-Origin-Embedder-
 
 
 class _Files(SimpleHTTPRequestHandler):
-    """Files of one folder, to who asks this machine by one of its own names."""
+    """Files of one folder, to pages of its own and to who asks this machine by one of its names; no listings."""
 
     extensions_map = SimpleHTTPRequestHandler.extensions_map | {
         ".wasm": "application/wasm",
@@ -28,10 +31,13 @@ class _Files(SimpleHTTPRequestHandler):
         super().__init__(*args, **options)
 
     def send_head(self) -> Any:
-        host = self.headers.get("Host", "").rpartition(":")[0]
-        if host not in LOOPBACK_NAMES:
-            return self.send_error(403, "ask by the name localhost or 127.0.0.1")
+        headers = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in self.headers.items()]
+        if foreign({"type": "http", "method": self.command, "headers": headers}, LOOPBACK_NAMES):
+            return self.send_error(403, explain="ask by the name localhost or 127.0.0.1, from no other page")
         return super().send_head()
+
+    def list_directory(self, path: Any) -> Any:
+        return self.send_error(404)
 
     def end_headers(self) -> None:
         for name, value in self._more.items():
@@ -53,7 +59,7 @@ def folder_server(folder: Path, port: int = 0, *, isolated: bool = True) -> Thre
     Raises:
         UserError: the port is taken.
     """
-    handler = partial(_Files, directory=str(folder), headers=ISOLATED if isolated else {})
+    handler = partial(_Files, directory=str(folder), headers=HEADERS | (ISOLATED if isolated else {}))
     try:
         return ThreadingHTTPServer(("127.0.0.1", port), handler)
     except OSError as error:

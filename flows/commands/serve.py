@@ -94,20 +94,30 @@ def serve(
     listener = listen(host, port)
     key_file = cache / "api-key"
     made = "" if keys else own_key(key_file)
+    address = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
     _log_to_terminal()
+    run(
+        manager,
+        limits,
+        metrics,
+        listener,
+        keys=keys or [made],
+        names=_names(host),
+        origins=_origins(),
+        ready=lambda manager: _tell(manager, name, address, made, key_file),
+    )
 
-    def ready(manager: ModelManager) -> None:
-        assert manager.served is not None
-        address = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
-        version, serves = manager.served.version.label, manager.served.engine.spec.kind
-        console.print(f"[bold]{escape(version)}[/] on {serves}: {address}", soft_wrap=True)
-        if made:
-            console.print(f"chat page: {address}/#key={made}", soft_wrap=True)
-        key = f"of {key_file}" if made else "..."
-        client = f'client = OpenAI(base_url="{address}/v1", api_key={key}), model="{name}"'
-        console.print(f"[dim]{escape(client)}[/]", soft_wrap=True)
 
-    run(manager, limits, metrics, listener, keys=keys or [made], names=_names(host), origins=_origins(), ready=ready)
+def _tell(manager: ModelManager, name: str, address: str, made: str, key_file: Path) -> None:
+    """What is served and how to ask for it; `made` is the API key in `key_file`, empty where keys were given."""
+    assert manager.served is not None
+    version, serves = manager.served.version.label, manager.served.engine.spec.kind
+    console.print(f"[bold]{escape(version)}[/] on {serves}: {address}", soft_wrap=True)
+    if made:
+        console.print(f"chat page: {address}/#key={made}", soft_wrap=True)
+    key = f"of {key_file}" if made else "..."
+    client = f'client = OpenAI(base_url="{address}/v1", api_key={key}), model="{name}"'
+    console.print(f"[dim]{escape(client)}[/]", soft_wrap=True)
 
 
 def _one_of(choices: type[Choice], option: str, given: str) -> Choice:

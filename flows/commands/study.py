@@ -51,7 +51,7 @@ def _show_study(name: str) -> None:
 
     config = load_study(name)
     found = trials(config)
-    costs = budgets(config, found)
+    costs = budgets(found)
     first = {trial.arm: trial.recipe for trial in found if trial.seed == config.seeds[0]}
     ratios = branch_ratios(first, config.reference)
     console.print(f"[bold]{config.name}[/]  {config.description}")

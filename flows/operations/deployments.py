@@ -6,11 +6,11 @@ go to the queue `runs` of a pool, which takes a few at a time; upkeep never wait
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
-from typing import Any, cast
+from functools import partial
+from typing import Any
 
+from flows.operations.automations import make_automations
 from flows.operations.pools import RUNS, UPKEEP, make_pools
 from flows.recipe.recipe import Recipe, load_recipe
 from flows.recipe.stages import Family
@@ -19,11 +19,7 @@ from infra.json_objects import JsonObject
 
 __all__ = ["Deployment", "deploy", "deploy_all", "plan_deployments"]
 
-TOLD_OF = ["mill", "corpus", "pretrain", "finetune", "release", "rerun", "retention", "heartbeat"]
-"""Flows whose failure people are told of."""
 AUDIT_CRON = "*/10 * * * *"
-ZOMBIE_SECONDS = 300
-"""A flow run that says nothing for so long has no process any more."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +48,7 @@ def recipe_deployments(recipe: Recipe, servers: ServerSettings, *, first: bool) 
     """
     pool = servers.deployed_pools[0]
     parameters = {"recipe": recipe.model_dump(mode="json")}
-    shared: dict[str, Any] = {"parameters": parameters, "timezone": servers.timezone, "pool": pool}
+    deployment = partial(Deployment, parameters=parameters, timezone=servers.timezone, pool=pool)
     families = {
         "corpus": "raw text to token shards",
         "pretrain": "token shards to a base model",
@@ -60,20 +56,18 @@ def recipe_deployments(recipe: Recipe, servers: ServerSettings, *, first: bool) 
         "release": "quantize, export, register, promote",
     }
     found = [
-        Deployment(
+        deployment(
             "flows.mill:mill",
             recipe.name,
             f"{recipe.description or recipe.name}. The whole path; what is cached is not built again.",
             cron=servers.cron if first else "",
             tags=("recipe",),
-            **shared,
         )
     ]
     if not first:
         return found
     found += [
-        Deployment(f"flows.mill:{family}", recipe.name, f"{recipe.name}: {text}.", **shared)
-        for family, text in families.items()
+        deployment(f"flows.mill:{family}", recipe.name, f"{recipe.name}: {text}.") for family, text in families.items()
     ]
     return found
 
@@ -96,44 +90,34 @@ def plan_deployments(servers: ServerSettings) -> list[Deployment]:
             for family in Family
             for pool in servers.deployed_pools
         ]
-    upkeep: dict[str, Any] = {"pool": pool, "queue": UPKEEP, "tags": ("upkeep",), "timezone": servers.timezone}
+    upkeep = partial(Deployment, pool=pool, queue=UPKEEP, tags=("upkeep",), timezone=servers.timezone)
     found += [
-        Deployment(
-            "flows.operations.flows:rerun", "by-hand", "Make a recorded run again and compare the bytes.", **upkeep
-        ),
-        Deployment(
-            "flows.registry.promotion:promote", "by-hand", "Make a version champion if its gates pass.", **upkeep
-        ),
-        Deployment(
-            "flows.registry.promotion:rollback", "by-hand", "Give the alias back to the champion before.", **upkeep
-        ),
-        Deployment(
+        upkeep("flows.operations.flows:rerun", "by-hand", "Make a recorded run again and compare the bytes."),
+        upkeep("flows.registry.promotion:promote", "by-hand", "Make a version champion if its gates pass."),
+        upkeep("flows.registry.promotion:rollback", "by-hand", "Give the alias back to the champion before."),
+        upkeep(
             "flows.registry.promotion:audit_champion",
             "every-model",
             "Judge what somebody made champion in MLflow itself; undo it if its gates do not pass.",
             cron=AUDIT_CRON,
-            **upkeep,
         ),
-        Deployment(
+        upkeep(
             "flows.operations.flows:retention",
             "weekly",
             "Show what no kept run and no registered model needs; deletes only when told to.",
             cron="0 5 * * 0",
-            **upkeep,
         ),
-        Deployment(
+        upkeep(
             "flows.operations.flows:heartbeat",
             "hourly",
             "Can the mill run: store, MLflow, disk.",
             cron="17 * * * *",
-            **upkeep,
         ),
-        Deployment(
+        upkeep(
             "flows.operations.flows:tell_failure",
             "failures",
             "Sends the notifications of failed runs.",
             at_once=None,
-            **upkeep,
         ),
     ]
     return found
@@ -149,7 +133,7 @@ def deploy_all(servers: ServerSettings) -> list[str]:
     names = [deploy(item) for item in plan_deployments(servers)]
     for earlier, name in RENAMED.items():
         replace_deployment(earlier, name)
-    _make_automations(names)
+    make_automations()
     return names
 
 
@@ -219,91 +203,6 @@ def deploy(item: Deployment) -> str:
             properties[parameter]["position"] = place
     deployment.apply()
     return f"{flow.name}/{item.name}"
-
-
-def _make_automations(deployments: Sequence[str]) -> None:
-    """Watchers in the server: for runs whose process is gone or never began, and one that tells people of failures."""
-    from prefect.automations import Automation
-    from prefect.client.orchestration import get_client
-    from prefect.client.schemas.objects import StateType
-    from prefect.events.actions import ChangeFlowRunState, RunDeployment
-    from prefect.events.schemas.automations import EventTrigger, Posture
-
-    with get_client(sync_client=True) as client:
-        tell = client.read_deployment_by_name("tell/failures")
-    every_run = {"prefect.resource.id": ["prefect.flow-run.*"]}
-
-    def nothing_after(event: str, *expected: str) -> EventTrigger:
-        """A run of which neither what is expected after an event nor an end is heard in time."""
-        ended = ("Completed", "Failed", "Crashed", "Cancelled", "Cancelling")
-        return EventTrigger(
-            after={f"prefect.flow-run.{event}"},
-            expect={f"prefect.flow-run.{name}" for name in (*expected, *ended)},
-            match=every_run,
-            for_each={"prefect.resource.id"},
-            posture=Posture.Proactive,
-            threshold=1,
-            within=timedelta(seconds=ZOMBIE_SECONDS),
-        )
-
-    wanted = [
-        Automation(
-            name="deepmill: a run without a process has crashed",
-            description="Its worker or machine died. Start it again: it resumes.",
-            trigger=nothing_after("heartbeat", "heartbeat"),
-            actions=[
-                ChangeFlowRunState(
-                    state=StateType.CRASHED,
-                    message="its process is gone; start it again and it resumes",
-                )
-            ],
-        ),
-        Automation(
-            name="deepmill: a run that a worker took and never began waits again",
-            description="The worker died between taking it and starting its process.",
-            trigger=nothing_after("Pending", "Running", "Scheduled"),
-            actions=[ChangeFlowRunState(state=StateType.SCHEDULED, message="its worker went away before it began")],
-        ),
-        Automation(
-            name="deepmill: tell of failures",
-            description="By webhook and mail, as DEEPMILL_NOTIFY_WEBHOOK and DEEPMILL_NOTIFY_EMAIL say.",
-            trigger=EventTrigger(
-                expect={"prefect.flow-run.Failed", "prefect.flow-run.Crashed", "prefect.flow-run.TimedOut"},
-                match=every_run,
-                match_related={
-                    "prefect.resource.role": "flow",
-                    "prefect.resource.name": TOLD_OF,
-                },
-                posture=Posture.Reactive,
-                threshold=1,
-            ),
-            actions=[
-                RunDeployment(
-                    source="selected",
-                    deployment_id=tell.id,
-                    parameters={
-                        "flow_run_name": _template("{{ flow_run.name }}"),
-                        "flow_run_id": _template("{{ flow_run.id }}"),
-                        "state": _template("{{ flow_run.state.name }}"),
-                        "message": _template("{{ flow_run.state.message }}"),
-                    },
-                )
-            ],
-        ),
-    ]
-    for automation in wanted:
-        try:
-            there = cast("Automation", Automation.read(name=automation.name))
-        except ValueError:
-            automation.create()
-            continue
-        automation.id = there.id
-        automation.enabled = there.enabled
-        automation.update()
-
-
-def _template(text: str) -> dict[str, str]:
-    return {"__prefect_kind": "jinja", "template": text}
 
 
 if __name__ == "__main__":

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from flows.registry.aliases import IDENTITY
 from flows.registry.names import parse_name, registered_version, resolve
 from infra.errors import UserError
 from infra.settings import Settings
 from infra.units import size
-from model.release.footprint import CELLS, CacheType, DeviceFile, Footprint, Processor, model_files, read_device_file
+from model.release.footprint import CELLS, DeviceFile, Footprint, Loading, model_files, read_device_file
 
 __all__ = ["Device", "Fit", "device_files", "fits"]
 
@@ -28,8 +27,6 @@ class Device:
     """Bytes that it may take."""
     context: int | None = None
     """Tokens of question and answer; all that the model is meant for when None."""
-    cache: CacheType = CacheType.F16
-    processor: Processor = Processor.ARM64
 
 
 @dataclass(frozen=True)
@@ -76,30 +73,32 @@ def fits(files: list[DeviceFile], device: Device) -> Iterator[Fit]:
     """Every file on `device`."""
     for file in files:
         context = min(device.context or file.context, file.context)
-        found = file.footprint(context, cache=device.cache, processor=device.processor)
+        found = file.footprint(context)
         good = found.total <= device.memory
         yield Fit(file, context, found, good, "" if good else "; ".join(_advice(file, context, device, found.total)))
 
 
 def _advice(file: DeviceFile, context: int, device: Device, total: int) -> Iterator[str]:
     """One change after the other, the cheapest in quality first, until it fits; then what is missing still."""
-    options: dict[str, Any] = {"processor": device.processor, "cache": device.cache}
-    for change, text in (
-        ({"cache": CacheType.Q8_0}, "the cache in 8 bits"),
-        ({"batch": FEWEST}, f"{FEWEST} tokens of the prompt at once"),
-        ({"repack": False}, "weights not repacked (slower)"),
-    ):
-        now = file.footprint(context, **(options | change)).total
-        if now >= total or change.get("cache", device.cache) not in file.cache_types:
+    changes: tuple[tuple[str, Callable[[Loading], Loading]], ...] = (
+        ("the cache in 8 bits", lambda how: replace(how, in_8_bits=file.takes_8_bits)),
+        (f"{FEWEST} tokens of the prompt at once", lambda how: replace(how, batch=FEWEST)),
+        ("weights not repacked (slower)", lambda how: replace(how, repack=False)),
+    )
+    how = Loading()
+    for text, change in changes:
+        changed = change(how)
+        now = file.footprint(context, changed).total
+        if now >= total:
             continue
-        total, options = now, options | change
+        total, how = now, changed
         yield f"{text}: {size(total)}"
         if total <= device.memory:
             return
-    if most := file.longest_context(device.memory, **options):
+    if most := file.longest_context(device.memory, how):
         yield f"and a context of {most:,} tokens"
     else:
-        least = file.footprint(CELLS, **options)
+        least = file.footprint(CELLS, how)
         yield from _smaller(file, least, least.total - device.memory)
 
 

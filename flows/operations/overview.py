@@ -5,12 +5,11 @@ All of it is read from the store's records and manifests, but for the schedule, 
 
 from __future__ import annotations
 
-import contextlib
 import shutil
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
@@ -23,7 +22,9 @@ from flows.report.sparkline import sparkline
 from flows.report.templating import templates
 from flows.run.links import links_of
 from flows.run.record import GateRecord, RunRecord, read_record
+from flows.run.time_left import TimeLeft
 from infra.durable import write_durably
+from infra.errors import DeepmillError
 from infra.events import Advanced, Begun, Event, EventReader, Measured
 from infra.manifest import Manifest
 from infra.store import Store
@@ -32,9 +33,8 @@ from infra.units import decimal, duration, percent, size
 __all__ = [
     "OverviewRow",
     "Progress",
-    "Rates",
+    "ProgressReader",
     "overview_page",
-    "progress_of",
     "trends_of",
     "write_overview",
 ]
@@ -42,8 +42,6 @@ __all__ = [
 RUNS_SHOWN = 60
 NIGHTS = 14
 """Runs of a recipe whose trend is drawn."""
-STEADY_SECONDS = 20.0
-"""A rate over less than this is not worth telling."""
 FEW_BYTES = 10 << 30
 """Free space below which the disk is a worry."""
 MOST_FAILURES = 5
@@ -124,53 +122,88 @@ class Trend:
     """An SVG; empty where there are fewer than two runs that have it."""
 
 
-class Rates:
-    """What was seen of running stages when the page was asked for before: events bear no times, and there are many."""
+class ProgressReader:
+    """How far the stages are that run, by their events; only those are read that came since it was asked before."""
 
     def __init__(self) -> None:
-        self._first: dict[tuple[str, str, str], tuple[float, float]] = {}
-        self._read: dict[Path, tuple[EventReader, Progress]] = {}
+        self._followed: dict[str, _Followed] = {}
         self._turn = Lock()
 
-    def follow(self, path: Path, stage: str) -> Progress:
-        """How far a stage is by its events; only those are read that came since it was asked before."""
+    def read(self, running: Mapping[str, tuple[str, Path]], now: float) -> dict[str, Progress]:
+        """By run, how far its stage is. Other runs than these are forgotten: a server lives for months.
+
+        Args:
+            running: the stage that each run is at, and the file of its events.
+            now: in seconds since 1970, as events say when they were written.
+        """
         with self._turn:
-            reader, found = self._read.get(path, (EventReader(path), Progress(stage)))
-            with contextlib.suppress(OSError):
-                if path.stat().st_size < reader.offset:  # begun again
-                    reader, found = EventReader(path), Progress(stage)
-                for event in reader.new():
-                    found = _after(found, event)
-            self._read[path] = reader, found
+            self._followed = {run_id: self._follow(run_id, *at) for run_id, at in running.items()}
+            return {run_id: followed.progress(now) for run_id, followed in self._followed.items()}
+
+    def _follow(self, run_id: str, stage: str, path: Path) -> _Followed:
+        found = self._followed.get(run_id)
+        if found is None or found.reader.path != path or _bytes(path) < found.reader.offset:  # begun again
+            found = _Followed(stage, EventReader(path))
+        for event in found.reader.new():
+            found.take(event)
         return found
 
-    def left(self, run_id: str, seen: Progress, now: float) -> float | None:
-        """Seconds that the phase still takes; None before its rate is known."""
-        began, before = self._first.setdefault((run_id, seen.stage, seen.phase), (now, seen.done))
-        elapsed, done = now - began, seen.done - before
-        if not seen.total or done <= 0 or elapsed < STEADY_SECONDS:
-            return None
-        return max(0.0, seen.total - seen.done) * elapsed / done
+
+@dataclass
+class _Followed:
+    """What the events of one stage have said."""
+
+    stage: str
+    reader: EventReader
+    phase: str = ""
+    unit: str = ""
+    loss: float | None = None
+    rate: TimeLeft = field(default_factory=lambda: TimeLeft(0))
+
+    def take(self, event: Event) -> None:
+        match event:
+            case Begun():
+                self.phase, self.unit, self.loss = event.phase, event.unit, None
+                self.rate = TimeLeft(event.total, event.done)
+            case Advanced() if event.at is not None:
+                self.rate.advance(event.amount, event.at)
+            case Advanced():
+                self.rate.done += event.amount
+            case Measured():
+                self.loss = event.values.get("loss", self.loss)
+
+    def progress(self, now: float) -> Progress:
+        left = self.rate.seconds(now) if self.rate.total else None
+        return Progress(self.stage, self.phase, self.rate.done, self.rate.total, self.unit, self.loss, left)
+
+
+def _bytes(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
 
 
 def overview_page(
-    store: Store, links: Mapping[str, str], coming: Sequence[Coming] | None = None, rates: Rates | None = None
+    store: Store,
+    links: Mapping[str, str],
+    coming: Sequence[Coming] | None = None,
+    reader: ProgressReader | None = None,
 ) -> str:
     """The overview as one HTML page.
 
     Args:
         links: of its head, title to address; none where the page is a file.
         coming: what is scheduled; None where nobody could be asked.
-        rates: kept from one page to the next, for the time that is left.
+        reader: kept from one page to the next, or all events of what runs are read for each.
     """
     found = [record for name in reversed(store.runs()[-RUNS_SHOWN:]) if (record := read_record(store, name))]
     rows = [OverviewRow.of(record) for record in found]
+    progress = (reader or ProgressReader()).read(_running(found, store), time.time())
     page = templates().get_template("overview.html")
     return page.render(
         rows=rows,
-        running=[
-            (row, progress_of(record, store, rates)) for row, record in zip(rows, found, strict=True) if _runs(row)
-        ],
+        running=[(row, progress.get(row.run_id)) for row in rows if _runs(row)],
         nights=list(_nights(found, rows, store)),
         champions=list(_champions(rows)),
         failures=[row for row in rows if row.state in ("failed", "interrupted")][:MOST_FAILURES],
@@ -195,25 +228,15 @@ def write_overview(store: Store) -> Path:
     return path
 
 
-def progress_of(record: RunRecord, store: Store, rates: Rates | None = None) -> Progress | None:
-    """How far the stage is that a run is at, as its events on this machine tell; None where no stage runs."""
-    at = next(((name, each) for name, each in record.stages.items() if each.state == "running"), None)
-    if at is None:
-        return None
-    name, stage = at
-    found = (rates or Rates()).follow(store.staging(name, stage.identity).events, name)
-    return replace(found, left=rates.left(record.run_id, found, time.monotonic())) if rates else found
-
-
-def _after(found: Progress, event: Event) -> Progress:
-    match event:
-        case Begun():
-            return Progress(found.stage, event.phase, event.done, event.total, event.unit)
-        case Advanced():
-            return replace(found, done=found.done + event.amount)
-        case Measured() if (loss := event.values.get("loss")) is not None:
-            return replace(found, loss=loss)
-    return found
+def _running(records: Iterable[RunRecord], store: Store) -> dict[str, tuple[str, Path]]:
+    """By run that is at a stage, this stage and where on this machine its events are."""
+    return {
+        record.run_id: (name, store.staging(name, stage.identity).events)
+        for record in records
+        if record.state_now == "running"
+        for name, stage in record.stages.items()
+        if stage.state == "running"
+    }
 
 
 def _runs(row: OverviewRow) -> bool:
@@ -271,16 +294,27 @@ def _processor_hours(record: RunRecord, store: Store) -> float | None:
 def _manifest(record: RunRecord, store: Store, stage: str) -> Manifest | None:
     entry = record.stages.get(stage)
     is_there = entry is not None and entry.identity and entry.state not in ("running", "failed")
-    return _kept_manifest(store, stage, entry.identity) if entry and is_there else None
+    if not (entry and is_there):
+        return None
+    try:
+        return _kept_manifest(store, stage, entry.identity)
+    except (OSError, DeepmillError, LookupError):
+        return None  # one number less on a page
 
 
 @lru_cache(maxsize=4096)
-def _kept_manifest(store: Store, stage: str, identity: str) -> Manifest | None:
-    """A manifest, which never changes once it is there: the page asks for the same ones every half minute."""
-    try:
-        return store.find(stage, identity)
-    except (OSError, ValueError):
-        return None
+def _kept_manifest(store: Store, stage: str, identity: str) -> Manifest:
+    """A manifest, which never changes once it is there: the page asks for the same ones every half minute.
+
+    What is raised is not kept: a store that did not answer may do so the next time.
+
+    Raises:
+        LookupError: there is none; OSError, DeepmillError: see `Store.find`.
+    """
+    manifest = store.find(stage, identity)
+    if manifest is None:
+        raise LookupError(f"{stage}/{identity}: not there")
+    return manifest
 
 
 def _champions(rows: Sequence[OverviewRow]) -> Iterator[OverviewRow]:

@@ -14,7 +14,7 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.responses import HTMLResponse, PlainTextResponse, Response
 
-from flows.operations.overview import Rates, overview_page
+from flows.operations.overview import ProgressReader, overview_page
 from flows.operations.schedule import coming_runs
 from flows.report.report import write_report
 from flows.report.templating import templates
@@ -36,7 +36,7 @@ def create_app(settings: Settings, servers: ServerSettings) -> FastAPI:
     """The application; the store is opened once."""
     app = FastAPI(title="Deepmill", docs_url=None, redoc_url=None, openapi_url=None)
     store = open_store(settings)
-    rates = Rates()
+    reader = ProgressReader()
 
     @app.middleware("http")
     async def harden(request: Request, proceed: Callable[[Request], Awaitable[Response]]) -> Response:
@@ -55,7 +55,7 @@ def create_app(settings: Settings, servers: ServerSettings) -> FastAPI:
     @app.get("/")
     def overview() -> HTMLResponse:
         links = {"Prefect": servers.prefect_url, "MLflow": servers.mlflow_url, "metrics": "/metrics"}
-        page = overview_page(store, links, coming_runs(servers), rates)
+        page = overview_page(store, links, coming_runs(servers), reader)
         return HTMLResponse(page, headers={"Refresh": REFRESH_SECONDS})
 
     @app.get("/runs/{run_id}")

@@ -84,14 +84,14 @@ def service_group(settings: Settings, servers: ServerSettings) -> Group:
             once=True,
         ),
     ]
-    services += _workers(settings, servers, client)
+    services += _workers(servers, client)
     return Group(services=services, facts=_facts(settings, servers))
 
 
 def worker_group(settings: Settings, servers: ServerSettings) -> Group:
     """The workers of this machine alone, for servers that are elsewhere."""
     client = _client(settings, servers, known_login(settings, servers))
-    return Group(services=_workers(settings, servers, client), facts=_facts(settings, servers))
+    return Group(services=_workers(servers, client), facts=_facts(settings, servers))
 
 
 def _kept_in(settings: Settings) -> list[Path]:
@@ -100,7 +100,7 @@ def _kept_in(settings: Settings) -> list[Path]:
     return [*root.glob(f"{DATABASE}*"), *(root / name for name in ("runs", ".staging", ".leases"))]
 
 
-def _workers(settings: Settings, servers: ServerSettings, client: dict[str, str]) -> list[Service]:
+def _workers(servers: ServerSettings, client: dict[str, str]) -> list[Service]:
     worker = [sys.executable, "-m", "flows.operations.worker"]
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])  # finds our python
     return [

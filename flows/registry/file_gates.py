@@ -3,23 +3,15 @@ judged, and does the card say what a user must know?"""
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from flows.recipe.sections import PromoteConfig
 from flows.registry.files import VersionFiles
 from flows.registry.gates import Gate
 from flows.registry.names import registered_version
-from infra.integrity import folder_digests
 
-__all__ = ["REMOVAL", "evidence_gates", "file_digests", "removal_gates"]
+__all__ = ["REMOVAL", "evidence_gates", "removal_gates"]
 
 REMOVAL = "deepmill.removal."
 """Begins the tags of a version that name requests for removal: its training text had the documents."""
-
-
-def file_digests(folder: Path) -> dict[str, str]:
-    """SHA-256 of every file of a model's folder, by its path there."""
-    return folder_digests(folder)
 
 
 def evidence_gates(config: PromoteConfig, files: VersionFiles) -> list[Gate]:

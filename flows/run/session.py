@@ -20,7 +20,6 @@ from typing import Protocol
 from flows.recipe.plan import Plan, PlannedStage, State, make_plan, on_cluster
 from flows.recipe.recipe import OnDrift, Recipe
 from flows.recipe.sample_text import gather_sample_text
-from flows.recipe.stages import Family
 from flows.run.mlflow_log import MlflowLog
 from flows.run.record import RunRecord, StageRecord, write_record
 from infra import tracing
@@ -256,7 +255,7 @@ def active_session() -> Session:
 
 
 @contextlib.contextmanager
-def current_session(recipe: Recipe, family: Family) -> Iterator[Session]:
+def current_session(recipe: Recipe) -> Iterator[Session]:
     """The run that this flow is part of, or a run of its own when it was started by itself."""
     session = _current.get()
     if session is not None and session.recipe == recipe:

@@ -15,7 +15,7 @@ KNOWN_SHARE, KNOWN_SECONDS, STEADY_SECONDS = 0.02, 30.0, 2.0
 @dataclass
 class TimeLeft:
     """The rate of one phase, from its first sign of progress on: what came before was starting up, and says nothing of
-    the work. Times are a monotonic clock's, in seconds."""
+    the work. Times are one clock's, in seconds; where it goes back, no time has passed."""
 
     total: float
     done: float = 0.0
@@ -34,6 +34,7 @@ class TimeLeft:
         if self._first is None:  # when this piece was begun is not known
             self._first = self._seen = now
             return
+        now = max(now, self._seen)
         faded = 0.5 ** ((now - self._seen) / HALF_LIFE)
         self._work = self._work * faded + amount
         self._seconds = self._seconds * faded + now - self._seen

@@ -66,7 +66,7 @@ def compare(study: Study, found: list[Trial], run_ids: Mapping[tuple[str, int], 
             loads.setdefault(trial.arm, []).append(statistics.fmean(greatest))
     return Comparison(
         study=study,
-        costs=budgets(study, found),
+        costs=budgets(found),
         contrasts=contrast(study, losses),
         curves={arm: _mean_curve(list(by_seed.values())) for arm, by_seed in curves.items()},
         loads={arm: statistics.fmean(values) for arm, values in loads.items()},

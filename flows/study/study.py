@@ -187,7 +187,7 @@ def trials(study: Study) -> list[Trial]:
         UserError: a key that no recipe has, or arms that do not cost alike.
     """
     found = [_trial(study, name, seed) for seed in study.seeds for name in study.arms]
-    _check_budgets(study, budgets(study, found))
+    _check_budgets(study, budgets(found))
     return found
 
 
@@ -206,7 +206,7 @@ def _trial(study: Study, name: str, seed: int) -> Trial:
         raise UserError(f"study {study.name}, arm {name}: {error}") from None
 
 
-def budgets(study: Study, found: list[Trial]) -> dict[str, dict[Budget, float]]:
+def budgets(found: list[Trial]) -> dict[str, dict[Budget, float]]:
     """What each arm costs."""
     costs: dict[str, dict[Budget, float]] = {}
     for trial in found:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence, Set
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
@@ -173,6 +174,7 @@ def _sampled(
     """Mean accuracy, maj@k and pass@k of sampled answers, each with its interval over the problems."""
     from model.generation.generate import Sampling
     from model.generation.solve import solve
+    from pipeline.reasoning.scoring import same_answer
 
     many = config.samples_per_problem
     if not many:
@@ -183,7 +185,10 @@ def _sampled(
     solutions = solve(model, tokenizer, rows, sampling, batch_size=4 * config.batch_size, programs=config.programs)
     groups = [solutions[start : start + many] for start in range(0, len(solutions), many)]
     right = [sum(solution.score == 1 for solution in group) for group in groups]
-    voted = [group[majority([solution.value for solution in group])].score for group in groups]
+    voted = [
+        group[majority([solution.value for solution in group], partial(same_answer, row=task))].score
+        for task, group in zip(asked, groups, strict=True)
+    ]
     found: dict[str, int | float | list[float]] = {"samples_per_problem": many, "sampled_problems": len(asked)}
     steps = [k for k in (1, 2, 4, 8, 16, 32, 64, 128) if k < many] + [many]
     for k in steps:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from statistics import NormalDist
 
 __all__ = ["majority", "mean_interval", "pass_at_k", "wilson"]
@@ -43,13 +44,19 @@ def pass_at_k(right: int, samples: int, k: int) -> float:
     return 1.0 - math.comb(samples - right, k) / math.comb(samples, k)
 
 
-def majority(values: Sequence[str]) -> int:
+def majority(values: Sequence[str], same: Callable[[str, str], bool] = operator.eq) -> int:
     """Place of the first answer of the value that most answers give (maj@k; self-consistency); ties go to the first.
 
     Answers without a value do not vote, unless all are such.
+
+    Args:
+        same: whether two answers give one value; asked of distinct texts only.
     """
-    counts = Counter(value for value in values if value)
-    if not counts:
-        return 0
-    best = max(counts.values())
-    return next(place for place, value in enumerate(values) if value and counts[value] == best)
+    groups: list[tuple[str, int]] = []
+    for value, votes in Counter(value for value in values if value).items():  # as they first come
+        place = next((place for place, (first, _) in enumerate(groups) if same(first, value)), None)
+        if place is None:
+            groups.append((value, votes))
+        else:
+            groups[place] = (groups[place][0], groups[place][1] + votes)
+    return values.index(max(groups, key=lambda group: group[1])[0]) if groups else 0

@@ -158,7 +158,7 @@ def _write_ggufs(
 
 def _memory(folder: Path) -> dict[str, MemoryFacts]:
     """What llama.cpp takes with each file of `folder`, computed."""
-    from model.release.footprint import model_files, read_device_file
+    from model.release.footprint import Loading, model_files, read_device_file
 
     found = {}
     for path in model_files(folder):
@@ -167,7 +167,7 @@ def _memory(folder: Path) -> dict[str, MemoryFacts]:
             context=file.context,
             short=file.footprint(min(SHORT, file.context)).total,
             long=file.footprint(file.context).total,
-            long_8_bits=file.footprint(file.context, cache=file.cache_types[-1]).total,
+            long_8_bits=file.footprint(file.context, Loading(in_8_bits=file.takes_8_bits)).total,
         )
     return found
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from math import prod
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from infra.errors import UserError
 
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "TOLERANCE",
-    "CacheType",
     "DeviceFile",
     "Footprint",
+    "Loading",
     "Processor",
     "model_files",
     "precision_of",
@@ -43,20 +43,10 @@ DRAFTER = "-mtp-"
 """In the names of files that `export` writes beside the model's (``model-mtp-q8_0.gguf``)."""
 CELLS = 256
 """llama.cpp's cache has a multiple of so many tokens."""
+EIGHT_BITS = 34 / 32
+"""Bytes of a number of the cache in 8 bits, with its part of the scale."""
 ROWS = 512
 """Numbers per token of the prompt that its buffers hold with every model (measured)."""
-
-
-class CacheType(StrEnum):
-    """How the cache holds its numbers."""
-
-    F16 = "f16"
-    Q8_0 = "q8_0"
-
-    @property
-    def bytes(self) -> float:
-        """Per number; 8 bits have a 16-bit scale per 32."""
-        return 2.0 if self is CacheType.F16 else 34 / 32
 
 
 class Processor(StrEnum):
@@ -73,6 +63,21 @@ REPACKED: Mapping[Processor, Mapping[str, int]] = {
 """Types that llama.cpp v0.6 lays out anew (for dot products, for AVX2), by what their number of rows divides by."""
 NEVER_REPACKED = ("token_embd", "attn_k_b", "attn_v_b")
 """Looked up by row; multiplied a head at a time."""
+
+
+@dataclass(frozen=True)
+class Loading:
+    """How llama.cpp is asked to load a file."""
+
+    in_8_bits: bool = False
+    """The cache's numbers: 8 bits, and a 16-bit scale per 32; else 16 bits."""
+    batch: int = 64
+    """Tokens of the prompt that are read at once."""
+    repack: bool = True
+    processor: Processor = Processor.ARM64
+
+
+DEFAULT = Loading()
 
 
 @dataclass(frozen=True)
@@ -110,8 +115,8 @@ class DeviceFile:
     """The longest that the model is meant for."""
     cached: int
     """Numbers in the cache per token, all layers together."""
-    cache_types: tuple[CacheType, ...]
-    """That llama.cpp takes: 8 bits want heads of a multiple of 32 numbers."""
+    takes_8_bits: bool
+    """Whether the cache may have 8 bits, which wants heads of a multiple of 32 numbers."""
     width: int
     """Numbers of the buffers per token of the prompt, without the attention mask."""
 
@@ -120,31 +125,23 @@ class DeviceFile:
         """See `precision_of`."""
         return precision_of(self.path)
 
-    def footprint(
-        self,
-        context: int,
-        *,
-        cache: CacheType = CacheType.F16,
-        batch: int = 64,
-        repack: bool = True,
-        processor: Processor = Processor.ARM64,
-    ) -> Footprint:
-        """Memory for `context` tokens, of which `batch` are read at once."""
+    def footprint(self, context: int, how: Loading = DEFAULT) -> Footprint:
+        """Memory for `context` tokens."""
         cells = -(-context // CELLS) * CELLS
         return Footprint(
             weights=self.weights,
-            repacked=self.repackable[processor] if repack else 0,
+            repacked=self.repackable[how.processor] if how.repack else 0,
             vocabulary=self.entries * VOCABULARY_ENTRY,
-            cache=round(cells * self.cached * cache.bytes),
-            buffers=min(batch, cells) * (4 * self.width + 2 * cells) + 8 * self.vocabulary,
+            cache=round(cells * self.cached * (EIGHT_BITS if how.in_8_bits else 2)),
+            buffers=min(how.batch, cells) * (4 * self.width + 2 * cells) + 8 * self.vocabulary,
         )
 
-    def longest_context(self, memory: int, **options: Any) -> int:
-        """Tokens that fit into `memory` bytes with the options of `footprint`; 0 where not even the fewest do."""
+    def longest_context(self, memory: int, how: Loading = DEFAULT) -> int:
+        """Tokens that fit into `memory` bytes; 0 where not even the fewest do."""
         least, most = 0, max(1, self.context // CELLS)
         while least < most:
             middle = (least + most + 1) // 2
-            if self.footprint(middle * CELLS, **options).total <= memory:
+            if self.footprint(middle * CELLS, how).total <= memory:
                 least = middle
             else:
                 most = middle - 1
@@ -217,7 +214,7 @@ def _device_file(path: Path, reader: GGUFReader, facts: _Fields) -> DeviceFile:
         vocabulary=tokens,
         context=facts.number("context_length"),
         cached=layers * kept,
-        cache_types=tuple(CacheType) if key % 32 == 0 and (latent or value % 32 == 0) else (CacheType.F16,),
+        takes_8_bits=key % 32 == 0 and (bool(latent) or value % 32 == 0),
         width=_width(facts, heads, key, value),
     )
 

@@ -16,7 +16,7 @@ from infra.errors import UserError
 from infra.json_objects import JsonObject
 from model.serving.spec import EngineKind
 
-__all__ = ["CALL", "CALL_END", "Constraint", "Tool", "check_schema", "write_grammar"]
+__all__ = ["CALL", "CALL_END", "Constraint", "Tool", "write_grammar"]
 
 OPEN, CLOSE = "<think>", "</think>"
 CALL, CALL_END = "<tool_call>", "</tool_call>"
@@ -56,11 +56,6 @@ class Constraint:
     must_call: bool = False
     """Whether a tool has to be called; else the answer may be text."""
     many_calls: bool = True
-
-
-def check_schema(schema: JsonObject) -> None:
-    """UserError for a schema that cannot be held."""
-    _check(f"start: {_json(schema)}")
 
 
 def write_grammar(constraint: Constraint, kind: EngineKind, vocabulary: Mapping[str, int], before: str) -> str:

@@ -18,7 +18,7 @@ import json
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal, NotRequired, TypedDict
 
 from infra.json_objects import JsonObject
 from pipeline.reasoning.fork_server import Ending, ForkServer, Job, Limits
@@ -65,6 +65,8 @@ class TypedRequest(TypedDict):
     answer_type: str | None
     """What the row declares; None has it found."""
     choices: list[str]
+    question: NotRequired[str]
+    """May name the unit that is asked for."""
 
 
 class GymRequest(TypedDict):

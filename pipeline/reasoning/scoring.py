@@ -21,10 +21,13 @@ from decimal import Decimal
 from typing import Any
 
 from pipeline.reasoning.answers.boxes import boxed
+from pipeline.reasoning.answers.detect import find_type
+from pipeline.reasoning.answers.judge import same
 from pipeline.reasoning.answers.normalise import LONGEST
+from pipeline.reasoning.answers.types import declared_type
 from pipeline.reasoning.sandbox import LIMITS, GymRequest, Limits, TypedRequest, judge, run_programs
 
-__all__ = ["LONGEST_ANSWER", "Mark", "as_program", "boxed", "mark_answers", "score"]
+__all__ = ["LONGEST_ANSWER", "Mark", "as_program", "boxed", "mark_answers", "same_answer", "score"]
 
 Row = Mapping[str, Any]
 
@@ -77,6 +80,17 @@ def mark_answers(
 def score(task: str, answer: str, row: Row) -> float:
     """1 when `answer` is right for `row`, else 0; a program is run."""
     return mark_answers([answer], [{**row, "task": task}])[0].score
+
+
+def same_answer(first: str, second: str, row: Row) -> bool:
+    """Whether two answers to the question of `row` are the same to what judges them, right or wrong: for votes."""
+    if first == second or _normal(first) == _normal(second):
+        return True
+    if not _is_from_file(row):
+        numbers = [_NUMBER.fullmatch(_normal(text)) and Decimal(_normal(text)) for text in (first, second)]
+        return numbers[0] is not None and numbers[0] == numbers[1]
+    kind = declared_type(row["metadata"]) or find_type(str(row["answer"]))
+    return same(first, second, kind, str(row.get("question", "")))
 
 
 def as_program(answer: str) -> str | None:
@@ -136,6 +150,7 @@ def _request(value: str, row: Row) -> TypedRequest | GymRequest:
         "expected": str(row["answer"]),
         "answer_type": metadata.get("answer_type"),
         "choices": [text for text in choices if isinstance(text, str)] if isinstance(choices, list) else [],
+        "question": str(row.get("question", "")),
     }
 
 

@@ -136,7 +136,7 @@ def _prepare_typed() -> None:
     for answer in ("1/2", r"\sqrt{8} x", "5 km", "2020-01-02", "(1, 2)", "a, b", "x = 3", "B", "Paris"):
         _typed({"answer": f"The answer is {answer}.", "expected": answer, "answer_type": None, "choices": []})
     identity = {"answer": r"2\sin x\cos x", "expected": r"\sin 2x"}  # it loads mpmath
-    _typed({**identity, "answer_type": None, "choices": []})
+    _typed({**identity, "answer_type": None, "choices": [], "question": "How many km?"})
 
 
 def _typed(job: Job) -> float:
@@ -144,7 +144,7 @@ def _typed(job: Job) -> float:
     from pipeline.reasoning.answers.judge import judge
     from pipeline.reasoning.answers.types import declared_type
 
-    return float(judge(job["expected"], job["answer"], declared_type(job), job["choices"]))
+    return float(judge(job["expected"], job["answer"], declared_type(job), job["choices"], job.get("question", "")))
 
 
 def _prepare_gym() -> None:

@@ -71,7 +71,7 @@ def test_events_of_a_later_version_and_torn_ones_are_passed_over(tmp_path: Path)
     text = "".join(json.dumps(line) + "\n" for line in lines) + 'half\n{"event": "metr'
     (tmp_path / "events.jsonl").write_text(text)
     found = list(EventReader(tmp_path / "events.jsonl").new())
-    assert found == [Measured(step=3, values={"loss": 2.5}), Noted(text="done")]
+    assert found == [Measured(step=3, values={"loss": 2.5}, at=1.0), Noted(text="done")]
 
 
 @pytest.mark.parametrize(("text", "says"), [("{", "no valid JSON"), ("[1]", "holds no JSON object but list")])

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Sequence
+from itertools import pairwise
 
 from pipeline.reasoning.answers.text import equal_text
 
-__all__ = ["equal_choice", "read_choice"]
+__all__ = ["equal_choice", "read_choice", "read_letters"]
 
 _LABEL = r"(?:(?:the )?(?:correct |right |best )?(?:option|choice|answer|letter)\s*:?\s*)?"
 _BARE = re.compile(rf"{_LABEL}[(\[{{]?\s*([A-Za-z])\s*[)\]}}]?\s*[.:]?", re.IGNORECASE)
@@ -22,7 +24,7 @@ _TOO_MUCH = re.compile(
 
 def read_choice(text: str) -> tuple[str, str] | None:
     """The letter, in upper case, and the text after it where there is one."""
-    text = re.sub(r"\\[ ,;:]|~", " ", text)
+    text = re.sub(r"\\[ ,;:]|~", " ", unicodedata.normalize("NFKC", text))
     text = re.sub(r"\\(?:text|mathrm|mathbf|textbf|mbox)\s*\{([^{}]*)\}", r"\1", text).strip().replace("**", "")
     found = _BARE.fullmatch(text)
     if found is not None:
@@ -31,6 +33,20 @@ def read_choice(text: str) -> tuple[str, str] | None:
     if found is None:
         return None
     return (found[1] or found[2]).upper(), found[3].strip()
+
+
+def read_letters(text: str, *, any_order: bool = False) -> frozenset[str] | None:
+    """The letters of several choices, ``A and C``, ``ACD``: at least two of A to J that rise, or None.
+
+    Args:
+        any_order: letters with something between them need not rise; others may be a product or a segment.
+    """
+    text = re.sub(r"\\text\s*\{([^{}]*)\}", r" \1 ", unicodedata.normalize("NFKC", text))
+    text = re.sub(r"^(?:options|choices|answers)\b", "", text.strip(), flags=re.IGNORECASE)
+    letters = re.sub(r"\band\b|[\s(){},;&]|\\", "", text)
+    is_apart = any_order and letters not in text and len(set(letters)) == len(letters)
+    is_rising = is_apart or all(a < b for a, b in pairwise(letters))
+    return frozenset(letters) if re.fullmatch("[A-J]{2,10}", letters) and is_rising else None
 
 
 def equal_choice(expected: str, answer: str, choices: Sequence[str] = ()) -> bool:

@@ -14,32 +14,76 @@ _MONTHS = {
     for name in (month.lower(), month[:3].lower())
     if month
 } | {"sept": 9}
+_MONTHS |= {
+    name: place % 12 + 1 for place, name in enumerate((
+        "januar", "februar", "märz", "april", "mai", "juni",
+        "juli", "august", "september", "oktober", "november", "dezember",
+        "janvier", "février", "mars", "avril", "mai", "juin",
+        "juillet", "août", "septembre", "octobre", "novembre", "décembre",
+        "enero", "febrero", "marzo", "abril", "mayo", "junio",
+        "julio", "agosto", "septiembre", "octubre", "noviembre", "diciembre",
+        "gennaio", "febbraio", "marzo", "aprile", "maggio", "giugno",
+        "luglio", "agosto", "settembre", "ottobre", "novembre", "dicembre",
+        "janeiro", "fevereiro", "março", "abril", "maio", "junho",
+        "julho", "agosto", "setembro", "outubro", "novembro", "dezembro",
+    ))
+}  # fmt: skip
+"""German, French, Spanish, Italian and Portuguese ones."""
 _WEEKDAY = re.compile(
-    r"^(?:on )?(?:the )?(?:(?:mon|tues|wednes|thurs|fri|satur|sun)day|mon|tue|wed|thu|fri|sat|sun)\b[,.]?\s+(?=.*\d)"
+    r"^(?:on )?(?:the )?(?:(mon|tue|wed|thu|fri|sat|sun)(?:day|sday|nesday|rsday|urday)?)\b[,.]?\s+(?=.*\d)"
 )
 _ISO = re.compile(r"(\d{4})[-/.](\d{1,2})[-/.](\d{1,2})(?:t00:00(?::00)?z?)?")
+_COMPACT = re.compile(r"(\d{4})(\d{2})(\d{2})")
+_CHARACTERS = re.compile(r"(\d{4})\s?年\s?(\d{1,2})\s?月\s?(\d{1,2})\s?日")
 _NUMERIC = re.compile(r"(\d{1,2})([-/.])(\d{1,2})\2(\d{4})")
-_DAY_FIRST = re.compile(r"(?:the )?(\d{1,2})(?:st|nd|rd|th)?(?: of)?[ -]([a-z]{3,9})\.?,?(?:[ -](\d{4}))?")
+_DAY_FIRST = re.compile(
+    r"(?:the )?(\d{1,2})(?:st|nd|rd|th|er|\.|º)?(?: (?:of|de))?[ -]([^\W\d_]{3,10})\.?,?(?:(?: de)?[ -](\d{4}))?"
+)
 _MONTH_FIRST = re.compile(r"([a-z]{3,9})\.? (?:the )?(\d{1,2})(?:st|nd|rd|th)?(?:,? (\d{4}))?")
 _MONTH_YEAR = re.compile(r"([a-z]{3,9})\.?,? (?:of )?(\d{4})")
 _TIME = re.compile(
     r"(?:at )?(\d{1,2})(?:[:.](\d{2}))?(?::(\d{2}))?\s*(?:(a|p)\.?\s?m\.?|(o'?clock|hrs?|hours?)?)"
     r"(?: (?:in the )?(morning|afternoon|evening))?"
 )
+_HOURS = re.compile(r"(\d{2})(\d{2}) ?(?:hours|hrs|h)|(\d{1,2}) ?h ?(\d{2})")
+_SPOKEN = re.compile(r"(?:a )?(half|quarter) (past|to) ([a-z]+|\d{1,2})(?: ([ap])\.?m\.?)?")
+_WORDS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"]
 
 Date = tuple[str, ...]
 
 
-def read_date(text: str) -> Date | None:
-    """A date or a time of the day in one form for each, or None where `text` is neither."""
+def read_date(text: str, *, is_surely: bool = False) -> Date | None:
+    """A date or a time of the day in one form for each, or None where `text` is neither.
+
+    Args:
+        is_surely: it must be one, so that ``20240301`` and ``1530 hours`` are no numbers.
+    """
     text = " ".join(text.lower().replace("\\,", " ").split()).strip(" .")
+    text = re.sub(r"(?<=\d) ?: ?(?=\d)", ":", text)
     if not text or len(text) > 60:
         return None
-    return _read_day(_WEEKDAY.sub("", text)) or _read_time(text)
+    if is_surely and (found := _COMPACT.fullmatch(text)):
+        return _day(found[1], found[2], found[3])
+    if is_surely and (found := _HOURS.fullmatch(text)):
+        text = f"{found[1] or found[3].zfill(2)}:{found[2] or found[4]}"
+    weekday = _WEEKDAY.match(text)
+    day = _read_day(_WEEKDAY.sub("", text))
+    if weekday is not None and day is not None and not _is_on(weekday[1], day):
+        return None
+    return day or _read_time(text)
+
+
+def _is_on(weekday: str, date: Date) -> bool:
+    """Whether the date, where its year is known, is on that day of the week."""
+    if date[0] != "day" or not date[1]:
+        return True
+    return calendar.day_abbr[datetime.date(int(date[1]), int(date[2]), int(date[3])).weekday()].lower() == weekday
 
 
 def _read_day(text: str) -> Date | None:
     if found := _ISO.fullmatch(text):
+        return _day(found[1], found[2], found[3])
+    if found := _CHARACTERS.fullmatch(text):
         return _day(found[1], found[2], found[3])
     if found := _NUMERIC.fullmatch(text):
         first, second, year = int(found[1]), int(found[3]), found[4]
@@ -69,6 +113,8 @@ def _read_time(text: str) -> Date | None:
         return ("time", "12", "0", "0")
     if text in ("midnight", "12 midnight", "12:00 midnight"):
         return ("time", "0", "0", "0")
+    if (spoken := _SPOKEN.fullmatch(text)) is not None:
+        return _spoken_time(spoken)
     found = _TIME.fullmatch(text)
     if found is None or not (found[2] or found[4] or found[5] == "o'clock"):
         return None
@@ -83,3 +129,13 @@ def _read_time(text: str) -> Date | None:
     elif hour < 13 and hour and not text.startswith("0"):
         return ("half unknown", str(hour), str(minute), str(second))
     return ("time", str(hour), str(minute), str(second))
+
+
+def _spoken_time(found: re.Match[str]) -> Date | None:
+    """``half past two``, ``quarter to 3 pm``."""
+    hour = int(found[3]) if found[3].isdecimal() else _WORDS.index(found[3]) if found[3] in _WORDS else 0
+    if not 1 <= hour <= 12 or (found[1], found[2]) == ("half", "to"):
+        return None
+    minute = 30 if found[1] == "half" else 15
+    hour, minute = (hour, minute) if found[2] == "past" else ((hour - 2) % 12 + 1, 60 - minute)
+    return _read_time(f"{hour}:{minute:02} {found[4] + 'm' if found[4] else ''}".strip())

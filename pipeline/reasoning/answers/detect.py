@@ -10,8 +10,10 @@ from pipeline.reasoning.answers.boxes import unboxed
 from pipeline.reasoning.answers.budget import bounded
 from pipeline.reasoning.answers.choices import read_choice
 from pipeline.reasoning.answers.dates import read_date
+from pipeline.reasoning.answers.intervals import Interval, read_intervals
 from pipeline.reasoning.answers.lists import are_conjugate, is_ascending, read_listing
-from pipeline.reasoning.answers.normalise import LONGEST, mathematical, peel
+from pipeline.reasoning.answers.matrices import read_matrix
+from pipeline.reasoning.answers.normalise import LONGEST, mathematical, peel, spoken
 from pipeline.reasoning.answers.numbers import read_number
 from pipeline.reasoning.answers.quantities import read_quantity
 from pipeline.reasoning.answers.text import read_truth
@@ -25,6 +27,8 @@ _CODES = re.compile(
     re.IGNORECASE,
 )
 """Versions, addresses, scores, telephone numbers, ordinals: digits that are no number."""
+_NUMERAL = r"(?:0|[1-9]\d*)(?:\.\d+)?"
+_RATIO = re.compile(rf"{_NUMERAL}(?:\s*:\s*{_NUMERAL}){{1,5}}")
 _CHOICE = re.compile(r"\(?[A-Z]\)?\.?|[(\[]?[A-Z](?:[)\]][.:]?|[.:])\s+\S.*", re.DOTALL)
 
 
@@ -39,14 +43,14 @@ def _find_type(expected: str) -> AnswerType:
     words = peel(expected)
     if "\n" in words and "\\begin" not in words:
         return AnswerType.CODE_OUTPUT
-    text = peel(mathematical(words))
+    text = peel(spoken(mathematical(words)))
     if not text or len(text) > LONGEST:
         return AnswerType.TEXT
     if _CHOICE.fullmatch(words) and read_choice(words) is not None:
         return AnswerType.CHOICE
     if read_date(words) is not None:
         return AnswerType.DATE
-    if _CODES.fullmatch(text) or read_truth(words) is not None:
+    if (_CODES.fullmatch(text) and not _RATIO.fullmatch(text)) or read_truth(words) is not None:
         return AnswerType.TEXT
     if read_number(text) is not None:
         return AnswerType.NUMBER
@@ -57,11 +61,11 @@ def _find_type(expected: str) -> AnswerType:
 
 
 def _structure(text: str) -> AnswerType:
-    if re.fullmatch(r"\d+(?:\.\d+)?(?:\s*:\s*\d+(?:\.\d+)?)+", text):
+    if _RATIO.fullmatch(text):
         return AnswerType.SEQUENCE
-    if formulas.read_matrix(text) is not None or formulas.read_in_base(text) is not None:
+    if read_matrix(text) is not None or formulas.read_in_base(text) is not None:
         return AnswerType.EXPRESSION
-    intervals = formulas.read_intervals(text)
+    intervals = read_intervals(text)
     if intervals is not None and (len(intervals) > 1 or _is_surely_interval(intervals[0])):
         return AnswerType.EXPRESSION
     listing = read_listing(text)
@@ -75,7 +79,7 @@ def _structure(text: str) -> AnswerType:
     return AnswerType.EXPRESSION if formulas.formula(text) is not None else AnswerType.TEXT
 
 
-def _is_surely_interval(interval: formulas.Interval) -> bool:
+def _is_surely_interval(interval: Interval) -> bool:
     """Whether it is no pair of numbers: half open, or without an end."""
     opens, lower, upper, closes = interval
     return opens + closes not in ("()", "[]") or "\\infty" in lower + upper

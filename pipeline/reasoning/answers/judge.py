@@ -14,44 +14,64 @@ from collections.abc import Callable, Sequence
 from pipeline.reasoning.answers import formulas
 from pipeline.reasoning.answers.boxes import unboxed
 from pipeline.reasoning.answers.budget import bounded
-from pipeline.reasoning.answers.choices import equal_choice, read_choice
+from pipeline.reasoning.answers.choices import equal_choice, read_choice, read_letters
 from pipeline.reasoning.answers.dates import read_date
 from pipeline.reasoning.answers.detect import find_type
+from pipeline.reasoning.answers.intervals import Interval, equal_intervals, is_built, read_intervals
 from pipeline.reasoning.answers.lists import Listing, equal_in_any_order, equal_in_order, read_listing
-from pipeline.reasoning.answers.normalise import LONGEST, final_value, mathematical, peel, without_lead_in
-from pipeline.reasoning.answers.numbers import read_number
+from pipeline.reasoning.answers.matrices import Matrix, equal_matrix, read_matrix, read_vector
+from pipeline.reasoning.answers.normalise import LONGEST, final_value, mathematical, peel, spoken, without_lead_in
 from pipeline.reasoning.answers.quantities import Quantity, read_quantity
-from pipeline.reasoning.answers.sentences import stated_value, stated_words
+from pipeline.reasoning.answers.sentences import stated_words
 from pipeline.reasoning.answers.syntax import names
-from pipeline.reasoning.answers.text import equal_code_output, equal_text
+from pipeline.reasoning.answers.text import equal_code_output, equal_text, read_absence
 from pipeline.reasoning.answers.types import AnswerType
-
-__all__ = ["fits", "judge"]
-
-_FUNCTION = re.compile(r"\\?(?:sin|cos|tan|log|ln|exp|sqrt|not|neg|minus)")
-_NAMED = re.compile(
-    r"(?:(?:\\angle|\\triangle)\s*)?(?:[A-Za-z]|[A-Z]{2,3}|\\[a-z]{2,7}|(?i:(?:the )?(?:final )?"
-    r"(?:answer|result|total|sum|product|area|volume|perimeter|length|width|height|value|speed|distance|time|cost|price|mean|average|median)))"
-    r"(?:_\{?\w+\}?)?'*(?:\s*\([^()=]{1,20}\))?"
+from pipeline.reasoning.answers.values import (
+    equal_number,
+    equal_quantity,
+    equal_value,
+    in_asked_unit,
+    quantity_of,
+    readings,
+    right_side,
+    unit_added,
 )
 
+__all__ = ["fits", "judge", "same"]
 
-def judge(expected: str, answer: str, answer_type: AnswerType | None = None, choices: Sequence[str] = ()) -> bool:
+_CONSTANT = re.compile(r"\+\s*[cK]$")
+"""What an integral may end in, where its constant is called C."""
+
+
+def judge(
+    expected: str,
+    answer: str,
+    answer_type: AnswerType | None = None,
+    choices: Sequence[str] = (),
+    question: str = "",
+) -> bool:
     """Whether `answer` is right where `expected` is.
 
     Args:
         answer: what stands after the reasoning; boxes, Markdown and "The answer is" are seen through.
         answer_type: what the question declares; found from `expected` where it is None.
         choices: the texts of a question's choices, A first, where they are known.
+        question: what is asked, which may name the unit of the answer.
     """
     if not answer.strip() or len(answer) > LONGEST:
         return False
     with bounded():
         expected = unboxed(expected)
-        return _judge(expected, answer, answer_type or find_type(expected), choices)
+        return _judge(expected, answer, answer_type or find_type(expected), choices, question)
 
 
-def _judge(expected: str, answer: str, kind: AnswerType, choices: Sequence[str]) -> bool:
+def same(first: str, second: str, answer_type: AnswerType, question: str = "") -> bool:
+    """Whether two answers to one question give the same value, whatever it is."""
+    value = final_value(first) if first.strip() and len(first) <= LONGEST else None
+    return value is not None and judge(without_lead_in(value), second, answer_type, question=question)
+
+
+def _judge(expected: str, answer: str, kind: AnswerType, choices: Sequence[str], question: str) -> bool:
     if kind is AnswerType.CODE_OUTPUT:
         return equal_code_output(expected, answer)
     if _spaced(expected) == _spaced(answer):
@@ -59,16 +79,31 @@ def _judge(expected: str, answer: str, kind: AnswerType, choices: Sequence[str])
     value = final_value(answer)
     if value is None or ("?" in answer and "?" not in expected and kind is not AnswerType.TEXT):
         return False
+    if _is_absence_or_letters(peel(expected), {value, without_lead_in(value)}):
+        return True
     if kind is AnswerType.CHOICE:
         return any(equal_choice(peel(expected), text, choices) for text in (value, without_lead_in(value)))
     if kind is AnswerType.TEXT:
         return _equal_text(expected, value)
     if kind is AnswerType.DATE:
         wanted = read_date(peel(expected))
-        return wanted is not None and wanted in (read_date(value), read_date(without_lead_in(value)))
+        dates = [read_date(text, is_surely=True) for text in (value, without_lead_in(value))]
+        return wanted is not None and wanted in dates
     wanted_text = _formula_text(expected)
     given = without_lead_in(_formula_text(value))
+    if question and kind in (AnswerType.NUMBER, AnswerType.QUANTITY):
+        verdict = in_asked_unit(wanted_text, given, question)
+        if verdict is not None:
+            return verdict
     return bool(given) and _BY_TYPE[kind](wanted_text, given)
+
+
+def _is_absence_or_letters(expected: str, answers: set[str]) -> bool:
+    """What is written in many ways whatever its type: that there is nothing, and several choices."""
+    absence, letters = read_absence(expected), read_letters(expected)
+    return (absence is not None and absence in map(read_absence, answers)) or (
+        letters is not None and letters in (read_letters(answer, any_order=True) for answer in answers)
+    )
 
 
 def fits(expected: str, answer_type: AnswerType) -> bool:
@@ -85,7 +120,7 @@ def _fits(words: str, text: str, answer_type: AnswerType) -> bool:
         case AnswerType.DATE:
             return read_date(words) is not None
         case AnswerType.NUMBER | AnswerType.QUANTITY:
-            return _quantity(text) is not None
+            return quantity_of(text) is not None
         case AnswerType.SET:
             return read_listing(text) is not None
         case AnswerType.SEQUENCE:
@@ -98,7 +133,7 @@ def _spaced(text: str) -> str:
 
 
 def _formula_text(text: str) -> str:
-    return peel(mathematical(peel(text)))
+    return peel(spoken(mathematical(peel(text))))
 
 
 def _equal_text(expected: str, value: str) -> bool:
@@ -112,132 +147,40 @@ def _equal_text(expected: str, value: str) -> bool:
     return is_formula and re.sub(r"\s", "", mathematical(wanted)) == re.sub(r"\s", "", mathematical(value))
 
 
-# --- one value
-
-
-def _equal_number(expected: str, answer: str) -> bool:
-    wanted = _quantity(expected)
-    return wanted is not None and any(_equal_quantity(wanted, text) for text in _readings(answer))
-
-
-def _quantity(text: str) -> Quantity | None:
-    if read_number(text) is not None:
-        return Quantity(text)
-    found = read_quantity(text)
-    if found is not None and (found.number is not None or formulas.formula(found.value) is not None):
-        return found
-    return Quantity(text) if formulas.formula(text) is not None else None
-
-
-def _readings(answer: str) -> list[str]:
-    """What may be the one value of an answer: itself, the right side of ``x = 42``, what a sentence states."""
-    relation = formulas.read_relation(answer)
-    if relation is not None:
-        return _right_side(relation)
-    stated = stated_value(answer)
-    return [answer] if stated is None else [answer, stated]
-
-
-def _right_side(relation: formulas.Relation) -> list[str]:
-    """The last side of an equation that says nothing but what its value is: ``x = 42``, ``6 * 7 = 42``."""
-    if set(relation.signs) != {"="}:
-        return []
-    *before, last = relation.sides
-    if _NAMED.fullmatch(before[0]) and not _FUNCTION.match(before[0]):
-        before = before[1:]
-    last = peel(last)
-    if any(side == last for side in before):  # 42 = 42 says nothing
-        return []
-    number = read_number(last)
-    if number is None and (found := read_quantity(last)) is not None:
-        number = found.number
-    if before and number is None:
-        return [last] if all(formulas.equal_formula(side, last) for side in before) else []
-    return [last] if all(read_number(side) == number or formulas.value_of(side) == number for side in before) else []
-
-
-def _equal_quantity(wanted: Quantity, answer: str) -> bool:
-    if _is_plain(wanted) and _equal_value(wanted.value, answer):
-        return True
-    if read_number(answer) is not None:
-        return _without_unit(wanted, answer)
-    given = read_quantity(answer)
-    if given is None:
-        return _without_unit(wanted, answer) if formulas.formula(answer) is not None else False
-    if _is_plain(wanted):
-        return _unit_added(wanted, given)
-    if wanted.thing or given.thing:
-        return _equal_thing(wanted.thing, given.thing) and _equal_value(wanted.value, given.value)
-    assert wanted.unit is not None
-    assert given.unit is not None
-    if wanted.unit.powers != given.unit.powers:
-        return False
-    first, second = wanted.number, given.number
-    if first is not None and second is not None:
-        return first * wanted.unit.factor == second * given.unit.factor
-    return wanted.unit == given.unit and _equal_value(wanted.value, given.value)
-
-
-def _is_plain(quantity: Quantity) -> bool:
-    return quantity.unit is None and not quantity.thing
-
-
-def _without_unit(wanted: Quantity, answer: str) -> bool:
-    """An answer without the unit: right where the unit is notation (percent, degrees, a currency), else wrong."""
-    if wanted.is_percent and wanted.number is not None:
-        number = read_number(answer)
-        return number is not None and number in (wanted.number, wanted.number / 100)
-    return (wanted.is_angle or wanted.is_money) and _equal_value(wanted.value, answer)
-
-
-def _unit_added(wanted: Quantity, given: Quantity) -> bool:
-    """An answer with a unit where none is expected: the number must be the expected one.
-
-    A percentage may stand for a number above 1 (``50`` for ``50%``) or for the share that it is (``0.5``).
-    """
-    if not given.is_percent:
-        return _equal_value(wanted.value, given.value)
-    first, second = wanted.number, given.number
-    if first is None or second is None:
-        return False
-    return first == second if abs(first) > 1 else first == second / 100
-
-
-def _equal_thing(wanted: str, given: str) -> bool:
-    return bool(wanted) and wanted.rstrip("s") == given.rstrip("s")
-
-
-def _equal_value(expected: str, answer: str) -> bool:
-    """One number or formula; what is worked out for a number must be worked out in the answer."""
-    first, second = read_number(expected), read_number(answer)
-    if first is not None and second is not None:
-        return first == second
-    if first is not None:
-        expected = f"{first.numerator}/{first.denominator}"
-    if second is not None:
-        answer = f"{second.numerator}/{second.denominator}"
-    return formulas.equal_formula(expected, answer, finished=first is not None)
-
-
 # --- formulas
 
 
 def _equal_expression(expected: str, answer: str) -> bool:
-    if (matrix := formulas.read_matrix(expected)) is not None:
-        given_matrix = formulas.read_matrix(answer)
-        return given_matrix is not None and formulas.equal_matrix(matrix, given_matrix)
+    if (matrix := read_matrix(expected)) is not None:
+        return _equal_matrix(expected, matrix, answer)
+    if is_built(expected) or is_built(answer):
+        intervals = read_intervals(expected)
+        return intervals is not None and _equal_intervals(intervals, answer)
     if (digits := formulas.read_in_base(expected)) is not None:
         return digits == formulas.read_in_base(answer)
     relation, given = formulas.read_relation(expected), formulas.read_relation(answer)
     if relation is not None and given is not None and _variables(relation) != _variables(given):
         return False
-    if (intervals := formulas.read_intervals(expected)) is not None and _equal_intervals(intervals, answer):
+    if (intervals := read_intervals(expected)) is not None and _equal_intervals(intervals, answer):
         return True
     if relation is not None:
         return _equal_relation(relation, answer)
-    if _equal_value(expected, answer):
+    if expected.endswith("C"):
+        answer = _CONSTANT.sub("+C", answer)
+    if equal_value(expected, answer):
         return True
-    return given is not None and any(_equal_value(expected, text) for text in _right_side(given))
+    if given is not None:
+        return any(equal_value(expected, text) for text in right_side(given))
+    quantity, tree = read_quantity(answer), formulas.formula(expected)
+    return quantity is not None and tree is not None and not names(tree) and unit_added(Quantity(expected), quantity)
+
+
+def _equal_matrix(expected: str, matrix: Matrix, answer: str) -> bool:
+    """A matrix; of one row or column, also the tuple of its entries."""
+    given, vector, listing = read_matrix(answer), read_vector(expected), read_listing(answer)
+    if given is not None or vector is None or listing is None:
+        return given is not None and equal_matrix(matrix, given)
+    return listing.brackets == "()" and not listing.names and equal_in_order(vector, listing.items, _equal_plain_item)
 
 
 def _variables(relation: formulas.Relation) -> frozenset[str]:
@@ -245,20 +188,20 @@ def _variables(relation: formulas.Relation) -> frozenset[str]:
     return frozenset[str]().union(*(names(tree) for tree in trees if tree is not None))
 
 
-def _equal_intervals(intervals: tuple[formulas.Interval, ...], answer: str) -> bool:
-    given = formulas.read_intervals(answer)
-    return given is not None and formulas.equal_intervals(intervals, given)
+def _equal_intervals(intervals: tuple[Interval, ...], answer: str) -> bool:
+    given = read_intervals(answer)
+    return given is not None and equal_intervals(intervals, given)
 
 
 def _equal_relation(expected: formulas.Relation, answer: str) -> bool:
     given = formulas.read_relation(answer)
     if given is not None:
         return formulas.equal_relation(expected, given)
-    is_value = expected.signs == ("=",) and formulas.formula(expected.sides[1]) is not None
-    if not is_value or re.fullmatch(r"[A-Za-z]|\\[a-z]+", expected.sides[0]) is None:
+    named = re.fullmatch(r"([A-Za-z]|\\[a-z]+)(?:_\{?\w\}?|\s*\([A-Za-z]\))?", expected.sides[0])
+    tree = formulas.formula(expected.sides[1]) if expected.signs == ("=",) else None
+    if named is None or tree is None or named[1] in names(tree):
         return False
-    tree = formulas.formula(expected.sides[1])
-    return tree is not None and not names(tree) and _equal_value(expected.sides[1], answer)
+    return equal_value(expected.sides[1], answer)
 
 
 # --- several values
@@ -280,10 +223,10 @@ def _equal_item(expected: str, answer: str) -> bool:
 
 
 def _equal_plain_item(expected: str, answer: str) -> bool:
-    wanted = _quantity(peel(expected))
+    wanted = quantity_of(peel(expected))
     if wanted is None:
         return equal_text(_unquoted(expected), _unquoted(answer))
-    return _equal_quantity(wanted, peel(answer))
+    return equal_quantity(wanted, peel(answer))
 
 
 def _unquoted(text: str) -> str:
@@ -295,7 +238,7 @@ def _equal_set(expected: str, answer: str) -> bool:
     if wanted is None:
         return False
     if given is None:
-        only = [answer, *_readings(answer)] if len(wanted.items) == 1 else []
+        only = [answer, *readings(answer)] if len(wanted.items) == 1 else []
         return any(_equal_item(wanted.items[0], text) for text in only)
     if given.brackets not in ("", "{}"):  # a point or an interval, unless there are too many values for either
         is_bare = not wanted.brackets and not wanted.is_alternative and not wanted.names
@@ -307,13 +250,20 @@ def _equal_set(expected: str, answer: str) -> bool:
 
 def _equal_sequence(expected: str, answer: str) -> bool:
     ratio = [part.strip() for part in expected.split(":")]
+    if len(ratio) == 2 and re.fullmatch(r"\d+\s*/\s*\d+", answer):
+        return equal_in_order(ratio, answer.split("/"), _equal_plain_item)
     if len(ratio) > 1:
         return equal_in_order(ratio, re.split(r"\s*:\s*|\s+to\s+", answer), _equal_plain_item)
+    if answer[:1] == "]" or answer[-1:] == "[":  # ]0, 1[
+        intervals = read_intervals(expected)
+        return intervals is not None and _equal_intervals(intervals, answer)
     wanted, given = read_listing(expected), read_listing(answer)
     if wanted is None:
         return False
+    if given is None and (vector := read_vector(answer)) is not None:
+        return wanted.brackets == "()" and not wanted.names and equal_in_order(wanted.items, vector, _equal_plain_item)
     if given is None:
-        intervals = formulas.read_intervals(expected)
+        intervals = read_intervals(expected)
         return intervals is not None and _equal_intervals(intervals, answer)
     if given.names and not given.brackets:
         return _equal_named(wanted, given)
@@ -348,8 +298,8 @@ def _are_same_brackets(wanted: Listing, given: Listing) -> bool:
 
 
 _BY_TYPE: dict[AnswerType, Callable[[str, str], bool]] = {
-    AnswerType.NUMBER: _equal_number,
-    AnswerType.QUANTITY: _equal_number,
+    AnswerType.NUMBER: equal_number,
+    AnswerType.QUANTITY: equal_number,
     AnswerType.EXPRESSION: _equal_expression,
     AnswerType.SET: _equal_set,
     AnswerType.SEQUENCE: _equal_sequence,

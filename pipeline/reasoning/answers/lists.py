@@ -18,6 +18,7 @@ _BRACKETED = re.compile(r"([\[(])(.*)([\])])", re.DOTALL)
 _OR = re.compile(r"\\(?:text|mbox|mathrm)\s*\{\s*(?:or|and)\s*\}|,?\s*\b(?:or|and)\b|\\(?:lor|vee)(?![A-Za-z])")
 _ASSIGNED = re.compile(r"\s*([A-Za-z](?:_\{?\d+\}?)?|\\[a-z]+)\s*(?:=|\\in(?![A-Za-z]))\s*(.+)", re.DOTALL)
 _POINT = re.compile(r"\(([A-Za-z](?:_\{?\d\}?)?(?:\s*,\s*[A-Za-z](?:_\{?\d\}?)?)+)\)\s*=\s*(\(.+\))", re.DOTALL)
+_ANGLED = re.compile(r"\\langle\s*(.+?)\s*\\rangle|<\s*([^<>=]+,[^<>=]+)>", re.DOTALL)
 _THOUSANDS = re.compile(r"\d{1,3}(?:,\d{3})+(?!\d)")
 
 
@@ -42,6 +43,8 @@ class Listing:
 def read_listing(text: str) -> Listing | None:
     """What `text` lists, or None where it is one value."""
     text = re.sub(r"(?<=\d)\{,\}(?=\d{3})", "", text.strip())
+    if (vector := _ANGLED.fullmatch(text)) is not None:
+        text = f"({vector[1] or vector[2]})"
     text = re.sub(r"\\(?:[ ;:]|q?quad(?![A-Za-z]))|(?<=[,;])\s*\\,", " ", text)
     if "\\begin" in text or len(text) > 2000:
         return None

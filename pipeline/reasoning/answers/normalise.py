@@ -12,7 +12,7 @@ import unicodedata
 from pipeline.reasoning.answers.boxes import has_box, inner_value
 from pipeline.reasoning.answers.doubt import DENIAL
 
-__all__ = ["LONGEST", "final_value", "mathematical", "peel", "without_lead_in"]
+__all__ = ["LONGEST", "final_value", "mathematical", "peel", "spoken", "without_lead_in"]
 
 LONGEST = 2_000
 """Characters of an answer above which it is wrong unseen."""
@@ -24,15 +24,20 @@ _SIGNS = {
     "√": "\\sqrt ", "∛": "\\sqrt[3]", "π": "\\pi ", "∞": "\\infty ", "≤": "\\le ", "⩽": "\\le ", "≥": "\\ge ",
     "⩾": "\\ge ", "≠": "\\ne ", "≈": "\\approx ", "±": "\\pm ", "∪": "\\cup ", "∈": "\\in ", "∅": "\\emptyset ",
     "ℝ": "\\mathbb{R}", "∠": "\\angle ", "°": "^\\circ ", "º": "^\\circ ", "′": "'", "’": "'", "‘": "'", "“": '"',
-    "”": '"', "％": "%", "\u00a0": " ", "\u2009": "\\,", "\u202f": "\\,",
+    "”": '"', "％": "%", 
+    "℃": "^\\circ C", "℉": "^\\circ F", "∖": "\\setminus ", "∩": "\\cap ",
+    "⟨": "\\langle ", "⟩": "\\rangle ", "∣": "\\mid ", "\u00a0": " ", "\u2009": "\\,", "\u202f": "\\,",
 }  # fmt: skip
 _GREEK = {
     "α": "alpha", "β": "beta", "γ": "gamma", "δ": "delta", "ε": "epsilon", "θ": "theta", "λ": "lambda", "μ": "mu",
-    "ρ": "rho", "σ": "sigma", "τ": "tau", "φ": "phi", "ω": "omega",
+    "ρ": "rho", "η": "eta", "ζ": "zeta", "κ": "kappa", "ν": "nu", "ξ": "xi", "χ": "chi", "ψ": "psi", "ϕ": "phi",
+    "ϵ": "epsilon", "ϑ": "vartheta", "µ": "mu", "Γ": "Gamma", "Δ": "Delta", "Θ": "Theta", "Λ": "Lambda", "Ξ": "Xi",
+    "Σ": "Sigma", "Φ": "Phi", "Ψ": "Psi", "Ω": "Omega",
+    "σ": "sigma", "τ": "tau", "φ": "phi", "ω": "omega",
 }  # fmt: skip
 _PAIRS = (
     ("$$", "$$"), ("$", "$"), ("\\(", "\\)"), ("\\[", "\\]"), ("```", "```"), ("`", "`"), ("**", "**"), ("__", "__"),
-    ("*", "*"), ('"', '"'), ("'", "'"), ("“", "”"), ("«", "»"),
+    ("==", "=="), ("*", "*"), ('"', '"'), ("'", "'"), ("“", "”"), ("«", "»"),
 )  # fmt: skip
 _WRAPPING = re.compile(
     r"\\(?:text|textbf|textit|mbox|mathrm|mathbf|mathit|bm|boldsymbol|emph|underline)\s*\{([^{}]*)\}"
@@ -54,7 +59,8 @@ _LEAD_IN = re.compile(
     (?:
         {_WHOSE}{_NOUN}{_OF} \s*(?:{_IS}\b\s*:?|:|=)
       | \#\#\#\# | (?:it|this|that|which|he|she|they|we)\ (?:is|equals|gives|makes|comes\ to)\b
-      | it's\b | there\ (?:are|is)\b | we\ (?:get|have|find|obtain)\b | i\ (?:get|got|have|find)\b
+      | it's\b | there\ (?:are|is)\b | we\ (?:get|have|find|obtain)\b | i\ (?:get|got|have|find)\b | the\ point\b
+      | in\ (?=\d{4}$)
     )\s*""",
     re.IGNORECASE | re.VERBOSE,
 )
@@ -108,6 +114,20 @@ def _written(char: str, before: list[str]) -> str:
     return plain if plain.isascii() else char
 
 
+_SPOKEN = (
+    (re.compile(r"\+\s?/\s?-|\bplus[- ]or[- ]minus\b", re.IGNORECASE), r"\\pm "),
+    (re.compile(r"(?<![\w.])(?:minus|negative)\s+(?=\d|\\infty|infinity)", re.IGNORECASE), "-"),
+    (re.compile(r"(?<![\w.])(?:plus|positive)\s+(?=\\infty|infinity)", re.IGNORECASE), ""),
+)
+
+
+def spoken(text: str) -> str:
+    """`text` with the signs that are written out: ``minus 7``, ``+/- 2``."""
+    for pattern, sign in _SPOKEN:
+        text = pattern.sub(sign, text)
+    return text
+
+
 def peel(text: str) -> str:
     """`text` without the delimiters, the emphasis and the full stop around it."""
     text = _NOTHING.sub("", _BOLD.sub(r"\1", text)).strip()
@@ -125,8 +145,9 @@ def peel(text: str) -> str:
         outer = _ENVIRONMENT.fullmatch(text) or _HTML.fullmatch(text)
         if outer is not None:
             text = outer[2].strip()
+        text = re.sub(r"\s*[\u2713\u2714\u2705]\ufe0f?$", "", text)  # a tick
         text = _HEADING.sub("", text, count=1) if text.startswith("#") else text
-        if text.endswith((".", ",", ";", "。", "\\\\")) and not text.endswith(".."):
+        if text.endswith((".", ",", ";", ":", "。", "．", "\\\\")) and not text.endswith(".."):
             text = text[: -2 if text.endswith("\\\\") else -1].rstrip()
         text = re.sub(r"^(?:\\[,;:! ])+|(?:\\[,;:!])+$", "", text).strip()
         if text == before:

@@ -26,6 +26,12 @@ _FRACTION = re.compile(
 )
 _MIXED = re.compile(r"([-+]?)\s*(\d+)(?:\s*(?=\\[dtc]?frac)|\s+(?:and\s+)?(?=\d+\s*/))(.+)")
 _REPEATING = re.compile(r"([-+]?)\s*(\d*)\.(\d*)(?:\\(?:overline|bar)\s*\{?(\d+)\}?|\((\d+)\))")
+_DOTTED = re.compile(r"\\dot\s*\{?(\d)\}?(?:(\d*)\\dot\s*\{?(\d)\}?)?$")
+"""The first and the last digit that repeat, with a dot above them."""
+_SPACED = re.compile(r"([-+]?)\s*(\d{1,3}(?: \d{3})+(?:\.\d+)?)")
+_POINTED = re.compile(r"([-+]?)\s*(\d{1,3}(?:\.\d{3})+),(\d+)")
+"""``1.234.567,89``: thousands between points, which points alone would not tell."""
+_OVER = re.compile(r"\{?\s*([-+]?\d+)\s*(?:\\over|over)\s*([-+]?\d+)\s*\}?")
 _SMALL = (
     "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve",
     "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen",
@@ -35,6 +41,7 @@ _TENS = {
     "twenty": 20, "thirty": 30, "forty": 40, "fifty": 50, "sixty": 60, "seventy": 70, "eighty": 80, "ninety": 90,
 }  # fmt: skip
 _SCALES = {"thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
+_COUNTED = {**_SCALES, "hundred": 100, "dozen": 12}
 _PARTS = {
     "half": 2, "halves": 2, "third": 3, "thirds": 3, "quarter": 4, "quarters": 4, "fourth": 4, "fourths": 4,
     "fifth": 5, "fifths": 5, "sixth": 6, "sixths": 6, "seventh": 7, "eighth": 8, "eighths": 8, "ninth": 9, "tenth": 10,
@@ -49,7 +56,7 @@ def read_number(text: str) -> Fraction | None:
         return None
     while len(text) > 2 and text[0] == "(" and text[-1] == ")" and "(" not in text[1:-1]:
         text = text[1:-1].strip()
-    for reader in (_numeral, _scientific, _power_of_ten, _fraction, _mixed, _repeating, _scaled):
+    for reader in (_numeral, _scientific, _power_of_ten, _fraction, _mixed, _repeating, _grouped, _over, _scaled):
         found = reader(text)
         if found is not None:
             return found
@@ -103,7 +110,7 @@ def _mixed(text: str) -> Fraction | None:
 
 
 def _repeating(text: str) -> Fraction | None:
-    found = _REPEATING.fullmatch(text)
+    found = _REPEATING.fullmatch(_DOTTED.sub(r"(\1\2\3)", text))
     if found is None:
         return None
     whole, fixed, period = found[2] or "0", found[3], found[4] or found[5]
@@ -114,8 +121,24 @@ def _repeating(text: str) -> Fraction | None:
 def _scaled(text: str) -> Fraction | None:
     """``2.5 million``."""
     head, _, scale = text.rpartition(" ")
-    number = _numeral(head) if scale.lower() in _SCALES else None
-    return None if number is None else number * _SCALES[scale.lower()]
+    number = _numeral(head) if scale.lower() in _COUNTED else None
+    return None if number is None else number * _COUNTED[scale.lower()]
+
+
+def _grouped(text: str) -> Fraction | None:
+    """Thousands between spaces, or between points where a comma tells it."""
+    if (spaced := _SPACED.fullmatch(text)) is not None:
+        return _sign(spaced[1]) * _plain(spaced[2])
+    found = _POINTED.fullmatch(text)
+    if found is None:
+        return None
+    return _sign(found[1]) * Fraction(f"{found[2].replace('.', '')}.{found[3]}")
+
+
+def _over(text: str) -> Fraction | None:
+    """``{3 \\over 4}``."""
+    found = _OVER.fullmatch(text)
+    return None if found is None or not int(found[2]) else Fraction(int(found[1]), int(found[2]))
 
 
 def read_words(text: str) -> Fraction | None:
@@ -126,10 +149,20 @@ def read_words(text: str) -> Fraction | None:
     if words[0] in ("minus", "negative"):
         inner = read_words(" ".join(words[1:]))
         return None if inner is None else -inner
+    if words[-1] in _PARTS and "and" in words[1:-1]:  # three and a half
+        return _mixed_words(words)
     if words[-1] in _PARTS and len(words) > 1:
         count = Fraction(1) if words[:-1] in (["a"], ["one"]) else read_words(" ".join(words[:-1]))
         return None if count is None or count.denominator != 1 or count >= 20 else count / _PARTS[words[-1]]
     return _whole_words([word for word in words if word != "and"])
+
+
+def _mixed_words(words: list[str]) -> Fraction | None:
+    last = len(words) - 1 - words[::-1].index("and")
+    whole, part = read_words(" ".join(words[:last])), read_words(" ".join(words[last + 1 :]))
+    if whole is None or part is None or whole.denominator != 1 or not 0 < part < 1:
+        return None
+    return whole + part
 
 
 def _whole_words(words: list[str]) -> Fraction | None:
@@ -150,7 +183,7 @@ def _whole_words(words: list[str]) -> Fraction | None:
 def _below_thousand(words: list[str]) -> int | None:
     if words[:1] == ["a"] and len(words) > 1:
         words = ["one", *words[1:]]
-    if len(words) >= 2 and words[1] == "hundred" and words[0] in _UNITS and 0 < _UNITS[words[0]] < 10:
+    if len(words) >= 2 and words[1] == "hundred" and words[0] in _UNITS and 0 < _UNITS[words[0]] < 20:
         rest = _below_thousand(words[2:]) if len(words) > 2 else 0
         return None if rest is None or rest >= 100 else 100 * _UNITS[words[0]] + rest
     match words:

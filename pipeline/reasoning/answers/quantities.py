@@ -9,7 +9,7 @@ from fractions import Fraction
 from pipeline.reasoning.answers.doubt import DOUBTFUL
 from pipeline.reasoning.answers.numbers import read_number
 from pipeline.reasoning.answers.splitting import word_set
-from pipeline.reasoning.answers.units import CURRENCY_SIGNS, SCALE_WORDS, Unit, read_unit
+from pipeline.reasoning.answers.units import CURRENCIES, CURRENCY_SIGNS, SCALE_WORDS, Unit, read_unit
 
 __all__ = ["Quantity", "read_quantity"]
 
@@ -23,6 +23,8 @@ class Quantity:
     unit: Unit | None = None
     thing: str = ""
     """What is counted, where it is no unit."""
+    is_compound: bool = False
+    """Whether it is written in several units, so that its value is no number of the text."""
 
     @property
     def number(self) -> Fraction | None:
@@ -40,12 +42,31 @@ class Quantity:
         return self.unit is not None and self.unit.powers == (("degree", 1),)
 
     @property
+    def is_year(self) -> bool:
+        """Whether it is a year of our era."""
+        return self.thing == "ad"
+
+    @property
     def is_money(self) -> bool:
         """Whether the unit is a currency."""
-        return self.unit is not None and self.unit.powers in tuple(((name, 1),) for name in CURRENCY_SIGNS.values())
+        return self.unit is not None and self.unit.powers in _MONEY
 
 
-_CURRENCY = re.compile(r"([-+]?)\s*(?:\\?([$€£¥₹])|(?:US|USD)\s*\\?\$?\s?(?=\d))\s*(.+)", re.DOTALL)
+_MONEY = tuple(((name, 1),) for name in CURRENCIES)
+_CODES = {word: unit for unit, words in CURRENCIES.items() for word in words.split() if re.fullmatch("[A-Z]{3}", word)}
+_CURRENCY = re.compile(
+    rf"([-+]?)\s*(?:(?:US)?\\?(R?\$|[{''.join(sign for sign in CURRENCY_SIGNS if len(sign) == 1)}])"
+    rf"|(Rs)\.?|({'|'.join(_CODES)}|US)\s*\\?\$?\s?(?=\d))\s*(.+)",
+    re.DOTALL,
+)
+_RATE = re.compile(r"\s*(?:(?:per|an?|each)\s+|/\s*)([A-Za-z]+)$|\s+(each|apiece)$", re.IGNORECASE)
+"""``$18 per week``: what a price is asked for."""
+_ERA = re.compile(r"(?:AD )?(\d{1,4})(?: ?(?:AD|CE|A\.D\.?|C\.E\.?))?")
+_AGE = re.compile(r"(?<=years) (?:old|of age)$")
+_SUFFIX = re.compile(r"(\d)\s?([kKMB])")
+_LARGE = {"k": "thousand", "K": "thousand", "M": "million", "B": "billion"}
+_COMPOUND = re.compile(r"-?(?:\d+(?:\.\d+)?\s*[A-Za-z]+\.?(?:,?\s+and\s+|,\s*|\s*)){2,4}")
+_COMPOUND_PART = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]+)")
 _MONEY_WORDS = re.compile(r"\s*(?:dollars?|USD|euros?|EUR|pounds?|GBP|US dollars?)$", re.IGNORECASE)
 _THING = re.compile(r"(?:[A-Za-z]+[- ]){0,2}(?P<noun>[A-Za-z]{3,})")
 _IRREGULAR = word_set("people men women children mice geese feet teeth sheep fish deer dice percent points")
@@ -61,15 +82,19 @@ _NEVER_COUNTED = (
 
 def read_quantity(text: str) -> Quantity | None:
     """The quantity that all of `text` writes, or None."""
-    text = text.strip()
+    text = _AGE.sub("", text.strip())
     if len(text) > 300:
         return None
     money = _CURRENCY.fullmatch(text)
     if money is not None:
-        sign = CURRENCY_SIGNS.get(money[2] or "$", "usd")
-        return Quantity(money[1] + _MONEY_WORDS.sub("", money[3]), read_unit(sign))
-    if text.endswith(tuple("€£¥₹")) or text.endswith("\\$"):
+        currency = CURRENCY_SIGNS.get(money[2] or money[3]) or _CODES.get(money[4], "usd")
+        return _price(money[1], currency, _MONEY_WORDS.sub("", money[5]))
+    if (compound := _compound(text)) is not None:
+        return compound
+    if text.endswith(tuple("€£¥₹₩₽₱₺฿₫₪₦")) or text.endswith("\\$"):
         return Quantity(text[:-1].rstrip("\\ "), read_unit(CURRENCY_SIGNS[text[-1]]))
+    if (era := _ERA.fullmatch(text)) is not None and not text.isdecimal():
+        return Quantity(era[1], thing="ad")
     for found in _splits(text):
         unit = read_unit(found[1])
         if unit is not None:
@@ -81,10 +106,47 @@ def read_quantity(text: str) -> Quantity | None:
     return None
 
 
+def _price(sign: str, currency: str, amount: str) -> Quantity:
+    """What stands after the sign of a currency: a number, maybe short (``3M``), maybe a rate."""
+    unit = read_unit(currency)
+    rate = _RATE.search(amount)
+    if rate is not None and unit is not None:
+        amount = amount[: rate.start()]
+        per = (rate[1] or "one").lower()
+        unit = read_unit(f"{currency} per {per}") or Unit(unit.factor, (*unit.powers, (f"per {per}", 1)))
+    if (short := _SUFFIX.fullmatch(amount[-2:])) is not None:
+        amount = f"{amount[:-1]} {_LARGE[short[2]]}"
+    return Quantity(sign + amount, unit)
+
+
+def _compound(text: str) -> Quantity | None:
+    """``2 hours 30 minutes``, ``5 ft 6 in``, in the last unit; each is smaller than the one before."""
+    text = re.sub(r"\\(?:text|mathrm|mbox)\s*\{([^{}]*)\}", r" \1 ", re.sub(r"\\[,;:! ]", " ", text)).strip()
+    text = re.sub(r"(\d)\s*(?:'|\u2032)\s*(\d+(?:\.\d+)?)\s*(?:\"|'')$", r"\1 ft \2 in", text)
+    if _COMPOUND.fullmatch(text) is None:
+        return None
+    total, last = Fraction(0), None
+    for number, name in _COMPOUND_PART.findall(text):
+        unit = read_unit("min" if name == "m" and last == read_unit("h") else name)
+        if unit is None or (last is not None and (unit.powers != last.powers or unit.factor >= last.factor)):
+            return None
+        if last is not None and Fraction(number) * unit.factor >= last.factor:
+            return None
+        total, last = total + Fraction(number) * unit.factor, unit
+    if last is None:
+        return None
+    value = total / last.factor
+    return Quantity(
+        f"{'-' if text.startswith('-') else ''}{value.numerator}/{value.denominator}", last, is_compound=True
+    )
+
+
 def _splits(text: str) -> list[tuple[str, str]]:
     """Where the unit may begin."""
     found = []
-    for match in re.finditer(r"(?:(?<=[\d})!])|(?<=\\pi)|(?<=[A-Za-z])(?=\s))(?:\\[,;:! ]|\s)*(?=[A-Za-z\\%^])", text):
+    for match in re.finditer(
+        r"(?:(?<=[\d})!])|(?<=\\pi)|(?<=[A-Za-z])(?=\s))(?:\\[,;:! ]|\s)*(?=[A-Za-z\\%^¢円元])", text
+    ):
         value, tail = text[: match.start()].strip(), text[match.end() :].strip()
         if value and tail:
             found.append((value, tail))

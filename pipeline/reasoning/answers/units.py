@@ -12,7 +12,7 @@ from fractions import Fraction
 
 from pipeline.reasoning.answers.splitting import word_set
 
-__all__ = ["CURRENCY_SIGNS", "SCALE_WORDS", "Unit", "read_unit"]
+__all__ = ["CURRENCIES", "CURRENCY_SIGNS", "SCALE_WORDS", "Unit", "read_unit"]
 
 
 @dataclass(frozen=True)
@@ -32,45 +32,66 @@ class Unit:
 
 
 PLAIN = Unit(Fraction(1), ())
+CURRENCIES = {
+    "usd": "$ dollar dollars USD", "euro": "€ euros EUR", "gbp": "£ GBP", "yen": "¥ JPY 円", 
+    "inr": "₹ rupee rupees INR Rs",
+    "cny": "yuan RMB CNY 元", "chf": "franc francs CHF", "krw": "₩ won KRW", "rub": "₽ ruble rubles rouble roubles RUB",
+    "peso": "₱ pesos PHP MXN", "lira": "₺ liras TRY", "baht": "฿ THB", "dong": "₫ VND", "shekel": "₪ shekels ILS",
+    "krona": "kr kronor krone kroner SEK NOK DKK", "zloty": "zł złoty PLN", "naira": "₦ NGN", "real": "R$ reais BRL",
+}  # fmt: skip
+"""By unit: its signs and words, besides its own."""
+CURRENCY_SIGNS = {
+    name: unit
+    for unit, names in CURRENCIES.items()
+    for name in names.split()
+    if not name.isalpha() or not name.isascii()
+} | {"Rs": "inr"}
+"""What may stand before the number, by unit."""
 _FACTORS: dict[str, tuple[str, str]] = {
-    "m": ("1", "m"), "km": ("1000", "m"), "cm": ("1/100", "m"), "mm": ("1/1000", "m"), "nm": ("1/1000000000", "m"),
     "micrometre": ("1/1000000", "m"), "mi": ("1609.344", "m"), "ft": ("0.3048", "m"), "in": ("0.0254", "m"),
-    "yd": ("0.9144", "m"), "ha": ("10000", "m2"), "L": ("1/1000", "m3"), "mL": ("1/1000000", "m3"),
-    "gal": ("1", "gallon"),
-    "kg": ("1", "kg"), "g": ("1/1000", "kg"), "mg": ("1/1000000", "kg"), "lb": ("0.45359237", "kg"),
-    "oz": ("0.028349523125", "kg"), "t": ("1000", "kg"),
-    "s": ("1", "s"), "ms": ("1/1000", "s"), "min": ("60", "s"), "h": ("3600", "s"), "day": ("86400", "s"),
-    "week": ("604800", "s"), "month": ("1", "month"), "year": ("12", "month"),
-    "mph": ("0.44704", "m s-1"), "kph": ("5/18", "m s-1"),
-    "N": ("1", "kg m s-2"), "kN": ("1000", "kg m s-2"), "J": ("1", "kg m2 s-2"), "kJ": ("1000", "kg m2 s-2"),
-    "MJ": ("1000000", "kg m2 s-2"), "kWh": ("3600000", "kg m2 s-2"), "eV": ("1", "eV"), "cal": ("1", "cal"),
-    "kcal": ("1000", "cal"), "W": ("1", "kg m2 s-3"), "kW": ("1000", "kg m2 s-3"), "MW": ("1000000", "kg m2 s-3"),
-    "Pa": ("1", "kg m-1 s-2"), "kPa": ("1000", "kg m-1 s-2"), "MPa": ("1000000", "kg m-1 s-2"), "atm": ("1", "atm"),
-    "bar": ("100000", "kg m-1 s-2"), "Hz": ("1", "s-1"), "kHz": ("1000", "s-1"), "MHz": ("1000000", "s-1"),
-    "GHz": ("1000000000", "s-1"), "A": ("1", "A"), "mA": ("1/1000", "A"), "C": ("1", "A s"),
-    "V": ("1", "kg m2 s-3 A-1"), "kV": ("1000", "kg m2 s-3 A-1"), "ohm": ("1", "kg m2 s-3 A-2"),
-    "T": ("1", "kg s-2 A-1"), "mol": ("1", "mol"), "mmol": ("1/1000", "mol"), "M": ("1000", "mol m-3"), "K": ("1", "K"),
-    "degree": ("1", "degree"), "rad": ("1", "rad"), "celsius": ("1", "celsius"), "fahrenheit": ("1", "fahrenheit"),
-    "%": ("1/100", "percent"), "usd": ("1", "usd"), "cent": ("1/100", "usd"), "euro": ("1", "euro"),
-    "gbp": ("1", "gbp"),
-    "yen": ("1", "yen"), "inr": ("1", "inr"), "byte": ("1", "byte"), "KB": ("1", "KB"), "MB": ("1", "MB"),
-    "GB": ("1", "GB"), "TB": ("1", "TB"), "bit": ("1", "bit"),
+    "yd": ("0.9144", "m"), "nmi": ("1852", "m"), "ha": ("10000", "m2"), "acre": ("4046.8564224", "m2"),
+    "gal": ("1", "gallon"), "quart": ("1/4", "gallon"), "pint": ("1/8", "gallon"),
+    "lb": ("0.45359237", "kg"), "oz": ("0.028349523125", "kg"), "t": ("1000", "kg"),
+    "min": ("60", "s"), "h": ("3600", "s"), "day": ("86400", "s"), "week": ("604800", "s"), "month": ("1", "month"),
+    "year": ("12", "month"), "decade": ("120", "month"), "century": ("1200", "month"),
+    "mph": ("0.44704", "m s-1"), "kph": ("5/18", "m s-1"), "kWh": ("3600000", "kg m2 s-2"), "Nm": ("1", "kg m2 s-2"),
+    "atm": ("1", "atm"), "bar": ("100000", "kg m-1 s-2"), "K": ("1", "K"),
+    "degree": ("1", "degree"), "arcmin": ("1/60", "degree"), "arcsec": ("1/3600", "degree"), "rad": ("1", "rad"),
+    "celsius": ("1", "celsius"), "fahrenheit": ("1", "fahrenheit"), "%": ("1/100", "percent"),
+    "byte": ("1", "byte"), "KB": ("1", "KB"), "MB": ("1", "MB"), "GB": ("1", "GB"), "TB": ("1", "TB"),
+    "bit": ("1", "bit"), "cent": ("1/100", "usd"), "¢": ("1/100", "usd"),
+    **{currency: ("1", currency) for currency in CURRENCIES},
 }  # fmt: skip
 """By symbol: the factor, and the product of base units that it multiplies."""
-_OTHER_NAMES = """
-m: metre metres meter meters | km: kilometre kilometres kilometer kilometers | mm: millimetre millimetres millimeter
-cm: centimetre centimetres centimeter centimeters | mm: millimeters | nm: nanometre nanometres nanometer nanometers
-micrometre: micrometres micrometer micrometers | mi: mile miles | ft: foot feet | in: inch inches | yd: yard yards yds
-kg: kilogram kilograms kilo kilos | g: gram grams gm | mg: milligram milligrams | lb: pound pounds lbs
-oz: ounce ounces | t: tonne tonnes | s: second seconds sec secs | ms: millisecond milliseconds | h: hour hours hr hrs
-min: minute minutes mins | day: days d | week: weeks | month: months | year: years yr yrs | ha: hectare hectares
-L: l litre litres liter liters | mL: ml millilitre millilitres milliliter milliliters | gal: gallon gallons
-N: newton newtons | J: joule joules | kJ: kilojoule kilojoules | W: watt watts | kW: kilowatt kilowatts | kph: kmh
-Pa: pascal pascals | Hz: hertz | V: volt volts | A: ampere amperes amp amps | mol: mole moles | K: kelvin kelvins
-degree: degrees deg | rad: radian radians | %: percent | usd: dollar dollars USD | cent: cents | euro: euros EUR
-gbp: GBP | yen: JPY | inr: rupee rupees INR | byte: bytes B | bit: bits
+_PREFIXED: dict[str, tuple[str, str, str]] = {
+    "m": ("1", "m", "kcdmunp"), "g": ("1/1000", "kg", "kdcmun"), "s": ("1", "s", "munp"), 
+    "L": ("1/1000", "m3", "hdcmu"),
+    "N": ("1", "kg m s-2", "kMm"), "J": ("1", "kg m2 s-2", "kMGmu"), "W": ("1", "kg m2 s-3", "kMGmu"),
+    "Pa": ("1", "kg m-1 s-2", "hkMG"), "Hz": ("1", "s-1", "kMGT"), "A": ("1", "A", "kmun"), "C": ("1", "A s", "munp"),
+    "V": ("1", "kg m2 s-3 A-1", "kMmu"), "ohm": ("1", "kg m2 s-3 A-2", "kMm"), "T": ("1", "kg s-2 A-1", "mu"),
+    "F": ("1", "kg-1 m-2 s4 A2", "munp"), "H": ("1", "kg m2 s-2 A-2", "mu"), "Wb": ("1", "kg m2 s-2 A-1", "m"),
+    "mol": ("1", "mol", "kmu"), "M": ("1000", "mol m-3", "mun"), "eV": ("1", "eV", "kMG"), "cal": ("1", "cal", "k"),
+}  # fmt: skip
+"""Units that take prefixes, and which are written with them."""
+_PREFIXES = {
+    "T": ("tera", 12), "G": ("giga", 9), "M": ("mega", 6), "k": ("kilo", 3), "h": ("hecto", 2), "d": ("deci", -1),
+    "c": ("centi", -2), "m": ("milli", -3), "u": ("micro", -6), "n": ("nano", -9), "p": ("pico", -12),
+}  # fmt: skip
+_PREFIXED_NAMES = """
+m: metre metres meter meters | g: gram grams gramme grammes | s: second seconds | L: l litre litres liter liters
+N: newton newtons | J: joule joules | W: watt watts | Pa: pascal pascals | Hz: hertz | A: ampere amperes amp amps
+C: coulomb coulombs | V: volt volts | ohm: ohms | T: tesla teslas | F: farad farads | H: henry henries henrys
+Wb: weber webers | mol: mole moles | eV: electronvolt electronvolts | cal: calorie calories
 """
-CURRENCY_SIGNS = {"$": "usd", "€": "euro", "£": "gbp", "¥": "yen", "₹": "inr"}
+_OTHER_NAMES = """
+mi: mile miles | ft: foot feet | in: inch inches | yd: yard yards yds
+kg: kilo kilos kgs | g: gm gms | lb: pound pounds lbs | oz: ounce ounces | t: tonne tonnes | s: sec secs
+h: hour hours hr hrs | min: minute minutes mins | day: days d | week: weeks wk wks | month: months
+year: years yr yrs | decade: decades | century: centuries | ha: hectare hectares | acre: acres
+gal: gallon gallons | quart: quarts | pint: pints | kph: kmh | K: kelvin kelvins
+degree: degrees deg | rad: radian radians | %: percent pct | arcmin: arcminute arcminutes | arcsec: arcseconds
+cent: cents | byte: bytes B | bit: bits
+"""
 SCALE_WORDS = word_set(
     "hundred hundreds thousand thousands million millions billion billions trillion dozen dozens half halves "
     "third thirds quarter quarters fourths fifths sixths sevenths eighths ninths tenths hundredths thousandths "
@@ -88,28 +109,51 @@ def _base(text: str, factor: Fraction) -> Unit:
     return Unit(factor, tuple(sorted(powers)))
 
 
+def _words_of(lines: str) -> list[tuple[str, list[str]]]:
+    entries = [entry.partition(":") for entry in re.split(r"[|\n]", lines)]
+    return [(name.strip(), words.split()) for name, colon, words in entries if colon]
+
+
+def _prefixed() -> dict[str, Unit]:
+    """Units with their prefixes, as symbols and in words: ``km``, ``kilometres``."""
+    found: dict[str, Unit] = {}
+    words = dict(_words_of(_PREFIXED_NAMES))
+    for symbol, (factor, powers, prefixes) in _PREFIXED.items():
+        for prefix, power in [("", 0), *((prefix, _PREFIXES[prefix][1]) for prefix in prefixes)]:
+            unit = _base(powers, Fraction(factor) * Fraction(10) ** power)
+            spoken = _PREFIXES[prefix][0] if prefix else ""
+            found[prefix + symbol] = unit
+            found |= {(prefix if word == "l" else spoken) + word: unit for word in words.get(symbol, ())}
+    return found
+
+
 def _names() -> dict[str, Unit]:
-    found = {name: _base(powers, Fraction(factor)) for name, (factor, powers) in _FACTORS.items()}
-    for entry in re.split(r"[|\n]", _OTHER_NAMES):
-        name, colon, words = entry.partition(":")
-        if colon:
-            found |= {word: found[name.strip()] for word in words.split()}
+    found = _prefixed() | {name: _base(powers, Fraction(factor)) for name, (factor, powers) in _FACTORS.items()}
+    for name, words in _words_of(_OTHER_NAMES):
+        found |= dict.fromkeys(words, found[name])
+    for name, signs in CURRENCIES.items():
+        found |= dict.fromkeys(signs.split(), found[name])
     return found
 
 
 _UNITS = _names()
-_LOWER = {name.lower(): unit for name, unit in _UNITS.items() if len(name) > 3}
+_LOWER = {
+    name.lower(): unit for name, unit in _UNITS.items()
+    if len(name) > 2 and {other for key, other in _UNITS.items() if key.lower() == name.lower()} == {unit}
+}  # fmt: skip
 _PHRASES = tuple(
     (re.compile(pattern), written)
     for pattern, written in (
         (r"(?i:miles? per hour)", "mph"),
         (r"(?i:kilomet(?:er|re)s? per hour|km per hour)", "kph"),
+        (r"(?i:per ?cent\b)|(?i:\bpct\b)", "%"),
         (r"(?i:degrees? celsius)|\^\\circ\s*C", "celsius"),
         (r"(?i:degrees? fahrenheit)|\^\\circ\s*F", "fahrenheit"),
         (r"\^\{?\\circ\}?", "degree"),
         (r"\\%", "%"),
-        (r"\\Omega|ohms", "ohm"),
-        (r"\\mu\s*m", "micrometre"),
+        (r"\\Omega|\bohms\b", "ohm"),
+        (r"\\mu\s*(?=[A-Za-z])", "u"),
+        (r"\b(per|/) square second\b", r"\1 second^2"),
         (r"(?i:kilowatt[- ]hours?)", "kWh"),
         (r"(?i:\bper\b)", "/"),
         (r"(?i:\bsquared? )(\w+)", r"\1^2"),
@@ -121,13 +165,17 @@ _PHRASES = tuple(
     )
 )
 """What is written out, and the symbols for it."""
-_PART = re.compile(r"\s*([*/])?\s*([A-Za-z%]+)\.?\s*(?:\^\s*(?:\{\s*(-?\d)\s*\}|(-?\d))|(-\d))?")
+_PART = re.compile(r"\s*([*/-])?\s*([A-Za-z%円元¢₩₽₱₺฿₫₪₦€£¥₹]+)\.?\s*(?:\^\s*(?:\{\s*(-?\d)\s*\}|(-?\d))|(-\d))?")
+
+_STYLE = re.compile(r"\\(?:text|mathrm|mbox|operatorname|rm)\s*\{((?:[^{}]|\{[^{}]*\})*)\}")
+_QUOTIENT = re.compile(r"\\[dt]?frac\s*\{([^{}]*)\}\s*\{((?:[^{}]|\{[^{}]*\})*)\}")
 
 
 def read_unit(text: str) -> Unit | None:
     """The unit that all of `text` names, or None."""
-    text = re.sub(r"\\(?:text|mathrm|mbox|operatorname)\s*\{([^{}]*)\}", r" \1 ", text)
+    text = _STYLE.sub(lambda found: f" {found[1]} ", text)
     text = re.sub(r"\\cdot|\\times|·", "*", re.sub(r"\\[,;:! ]", " ", text))
+    text = _QUOTIENT.sub(lambda found: f"{found[1]}/" + "/".join(re.split(r"[ *]+", found[2].strip())), text)
     for pattern, written in _PHRASES:
         text = pattern.sub(written, text)
     text = re.sub(r"/\s*\((\w+(?:\^-?\d)?)[ *]+(\w+(?:\^-?\d)?)\)", r"/\1/\2", " ".join(text.split()))

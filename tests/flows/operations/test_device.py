@@ -13,7 +13,7 @@ from flows.cli import app, main
 from flows.operations.device import Device, fits
 from infra.settings import Settings
 from infra.units import read_size
-from model.release.footprint import CacheType, DeviceFile, Processor
+from model.release.footprint import DeviceFile, Loading, Processor
 from tests.flows.prepared import prepare_mlflow
 from tests.flows.registry.test_release import GOOD, versions
 
@@ -27,7 +27,7 @@ FILE = DeviceFile(
     vocabulary=100_000,
     context=8192,
     cached=8_000,
-    cache_types=tuple(CacheType),
+    takes_8_bits=True,
     width=10_000,
 )
 
@@ -50,15 +50,16 @@ def test_advice_ends_where_it_fits() -> None:
 
 
 def test_advice_is_only_what_llama_cpp_takes() -> None:
-    assert "8 bits" not in advice("250MB", replace(FILE, cache_types=(CacheType.F16,)))
+    assert "8 bits" not in advice("250MB", replace(FILE, takes_8_bits=False))
     assert "experts" not in advice("64MB", replace(FILE, experts=0))
 
 
 def test_the_context_that_is_advised_fits_and_no_longer_one() -> None:
-    most = FILE.longest_context(200_000_000, cache=CacheType.Q8_0, batch=16, repack=False)
+    how = Loading(in_8_bits=True, batch=16, repack=False)
+    most = FILE.longest_context(200_000_000, how)
 
     def total(context: int) -> int:
-        return FILE.footprint(context, cache=CacheType.Q8_0, batch=16, repack=False).total
+        return FILE.footprint(context, how).total
 
     assert total(most) <= 200_000_000 < total(most + 1)
 

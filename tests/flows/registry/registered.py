@@ -8,8 +8,8 @@ from typing import Any
 
 from flows.recipe.sections import PromoteConfig
 from flows.registry.aliases import CHALLENGER, FACTS, GATES, IDENTITY
-from flows.registry.file_gates import file_digests
 from flows.registry.files import file_tags, logged_digests
+from infra.integrity import folder_digests
 from infra.settings import Settings
 from infra.tracking import Tracker
 from model.release.card import SECTIONS
@@ -32,7 +32,7 @@ def register(settings: Settings, name: str, model: Path, facts: dict[str, Any], 
     location = str(tracker.client.get_logged_model(info.model_id).artifact_location)
     tags = {
         IDENTITY: f"artifact-of-{info.model_id}",
-        FACTS: json.dumps(facts | {"files": file_digests(model)}),
+        FACTS: json.dumps(facts | {"files": folder_digests(model)}),
         GATES: PromoteConfig(**gates).model_dump_json(),
         **file_tags(logged_digests(location, settings, name)),
     }

@@ -15,10 +15,10 @@ from flows.cli import app
 from flows.recipe.sections import PromoteConfig
 from flows.registry.audit import audit
 from flows.registry.facts import VersionFacts
-from flows.registry.file_gates import file_digests
 from flows.registry.gates import judge
 from flows.registry.release import CHALLENGER, FACTS, GATES, IDENTITY, promote_by_hand, released_version, rollback
 from infra.errors import UserError
+from infra.integrity import folder_digests
 from infra.settings import Settings, without_password
 from infra.tracking import registry_client
 from model.release.card import NO_LICENCE, SECTIONS
@@ -162,7 +162,7 @@ def registered(settings: Settings, name: str, folder: Path, card: str) -> Any:
     (artifact / "artifacts").mkdir(parents=True)
     shutil.copytree(folder, artifact / "artifacts" / "model")
     client.create_registered_model(name)
-    tags = {IDENTITY: "one", FACTS: json.dumps(GOOD | {"files": file_digests(folder)})}
+    tags = {IDENTITY: "one", FACTS: json.dumps(GOOD | {"files": folder_digests(folder)})}
     client.create_model_version(name, artifact.as_uri(), tags=tags, description=card)
     return artifact / "artifacts" / "model"
 

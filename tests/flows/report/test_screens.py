@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.operations.overview import Rates, overview_page
+from flows.operations.overview import ProgressReader, overview_page
 from flows.operations.schedule import Coming
 from flows.report.report import write_report
 from flows.run.record import RunRecord
@@ -53,7 +53,7 @@ def _overview(folder: Path) -> Path:
     links = {"Prefect": "http://127.0.0.1:4200", "MLflow": "http://127.0.0.1:5000"}
     page = folder / "overview.html"
     coming = [Coming("mill/sample", datetime(2026, 11, 28, 2, tzinfo=UTC))]
-    page.write_text(overview_page(store, links, coming, Rates()), encoding="utf-8")
+    page.write_text(overview_page(store, links, coming, ProgressReader()), encoding="utf-8")
     shown = page.read_text()
     assert "43 of 120 steps" in shown
     assert "<b>75 %</b>" in shown  # the last night's, of its last checkpoint

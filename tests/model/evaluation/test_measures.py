@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import combinations
 from statistics import fmean, stdev
 
 import pytest
 
 from model.evaluation.measures import majority, mean_interval, pass_at_k, wilson
+from pipeline.reasoning.scoring import same_answer
 
 
 def test_wilson() -> None:
@@ -34,6 +36,16 @@ def test_majority() -> None:
     assert majority(["7", "8"]) == 0
     assert majority(["", "", "8"]) == 2
     assert majority(["", ""]) == 0
+
+
+def test_votes_for_one_value_count_together_however_it_is_written() -> None:
+    row = {"task": "mine", "question": "How many km?", "answer": "7 km", "metadata": {"file": "mine.jsonl"}}
+    answers = ["8 km", "8", "7", "7 km", "The answer is 7000 m.", "8"]
+    assert majority(answers) == 1  # "8" is written alike twice
+    assert majority(answers[:5], partial(same_answer, row=row)) == 2
+    gym = {"task": "chain_sum", "question": "?", "answer": "7", "metadata": {"source_dataset": "chain_sum"}}
+    assert majority(["8", "7", "7.0"], partial(same_answer, row=gym)) == 1
+    assert not same_answer("x", "y", gym)
 
 
 def test_an_interval_holds_the_mean() -> None:

@@ -15,7 +15,7 @@ from infra.errors import UserError
 from model.architecture.transformer import Transformer
 from model.facts.release import ExportMetrics
 from model.release.card import measured
-from model.release.footprint import CELLS, PROGRAM, TOLERANCE, CacheType, Processor, read_device_file
+from model.release.footprint import CELLS, PROGRAM, TOLERANCE, Loading, Processor, read_device_file
 from model.release.gguf import write_gguf
 from model.release.grid import Grid
 from model.release.probe import probe
@@ -127,25 +127,26 @@ def test_arm_writes_the_same(
 
 
 @pytest.mark.parametrize("kind", ["f32", "q4_0"])
-@pytest.mark.parametrize(("context", "cache"), [(256, CacheType.F16), (8192, CacheType.F16), (8192, CacheType.Q8_0)])
+@pytest.mark.parametrize(("context", "in_8_bits"), [(256, False), (8192, False), (8192, True)])
 def test_the_estimate_is_near_what_is_taken(
-    context: int, cache: CacheType, kind: str, wide: dict[str, Path], native: Program
+    context: int, in_8_bits: bool, kind: str, wide: dict[str, Path], native: Program
 ) -> None:
-    options = ["-c", context, "-n", 8] + (["-8"] if cache is CacheType.Q8_0 else [])
+    options = ["-c", context, "-n", 8] + (["-8"] if in_8_bits else [])
     grown = native.run(wide[kind], "word " * 60, *options).grown  # the wheel's library is Python's extension besides
-    computed = read_device_file(wide[kind]).footprint(context, cache=cache, processor=Processor.X86_64).total
+    how = Loading(in_8_bits=in_8_bits, processor=Processor.X86_64)
+    computed = read_device_file(wide[kind]).footprint(context, how).total
     above, below = TOLERANCE
     assert computed * (1 - below) < grown + PROGRAM < computed * (1 + above)
 
 
 def test_a_context_that_is_said_to_fit_fits(wide: dict[str, Path]) -> None:
     file = read_device_file(wide["q8_0"])
-    longest = file.longest_context(file.footprint(10 * CELLS).total, batch=64)
+    longest = file.longest_context(file.footprint(10 * CELLS).total)
     assert longest == min(10 * CELLS, file.context)
     assert file.longest_context(1 << 20) == 0
     assert file.weights == sum(int(tensor.n_bytes) for tensor in GGUFReader(file.path).tensors)
     assert 0 < file.experts < file.weights
-    assert CacheType.Q8_0 in file.cache_types
+    assert file.takes_8_bits
 
 
 def test_a_probe_measures_a_process_of_its_own(files: dict[str, Path]) -> None:

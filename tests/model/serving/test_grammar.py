@@ -8,7 +8,7 @@ import pytest
 from llguidance import LLMatcher, LLTokenizer
 
 from infra.errors import UserError
-from model.serving.grammar import Constraint, Tool, check_schema, write_grammar
+from model.serving.grammar import Constraint, Tool, write_grammar
 from model.serving.spec import EngineKind
 from tests.model.serving.talker import words
 
@@ -72,7 +72,7 @@ def test_what_a_grammar_lets_through(constraint: Constraint, before: str, text: 
 )
 def test_a_schema_that_cannot_be_held_is_told_in_a_line(schema: dict[str, object]) -> None:
     with pytest.raises(UserError) as told:
-        check_schema(schema)
+        write_grammar(Constraint(schema), EngineKind.OWN, {}, "")
     assert "\n" not in str(told.value)
 
 

@@ -68,6 +68,33 @@ def test_a_declared_type_decides(kind: str | None, expected: str, answer: str, r
     assert judge(expected, answer, None if kind is None else AnswerType(kind)) is right
 
 
+@pytest.mark.parametrize(
+    ("question", "expected", "answer", "right"),
+    [
+        ("How many kilometres does the train travel?", "5 km", "5", True),
+        ("How many kilometres does the train travel?", "5 km", "5 m", False),
+        ("How many kilometres does the train travel?", "5", "5 m", False),
+        ("How many kilometres does the train travel?", "5", "5000 m", True),
+        ("How many metres does the train travel?", "5 km", "5", False),
+        ("How far does the train travel?", "5 km", "5", False),
+        ("What is the speed (in m/s)?", "10 m/s", "The answer is 10.", True),
+        ("What is the area in square centimetres?", "12 cm^2", "12", True),
+        ("What is the area in cm²?", "12 cm", "12", False),
+        ("How many red apples are left?", "5 apples", "5", True),
+        ("How many oranges are left?", "5 apples", "5", False),
+        ("How many minutes is that?", "2 hours 30 minutes", "150", True),
+        ("How many minutes is that?", "150", "2 hours 30 minutes", True),
+        ("How long is that?", "150", "2 hours 30 minutes", False),
+        ("How many cents?", "25", "$0.25", True),
+        ("What is it in degrees Celsius?", "20 °C", "20", True),
+        ("Is it in km or in m?", "8 km", "8", False),
+        ("How many km?", "5 km", "about 5", False),
+    ],
+)
+def test_a_question_may_name_the_unit(question: str, expected: str, answer: str, right: bool) -> None:
+    assert judge(expected, answer, question=question) is right
+
+
 def test_a_type_that_is_none_is_named() -> None:
     assert declared_type({}) is None
     assert declared_type({"answer_type": "date"}) is AnswerType.DATE

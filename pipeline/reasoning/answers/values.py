@@ -1,0 +1,165 @@
+"""Compares one value with another: numbers, percentages, quantities and formulas."""
+
+from __future__ import annotations
+
+import re
+
+from pipeline.reasoning.answers import formulas
+from pipeline.reasoning.answers.asked import asked_unit, names_unit
+from pipeline.reasoning.answers.lists import read_listing
+from pipeline.reasoning.answers.normalise import peel
+from pipeline.reasoning.answers.numbers import read_number
+from pipeline.reasoning.answers.quantities import Quantity, read_quantity
+from pipeline.reasoning.answers.sentences import stated_value
+from pipeline.reasoning.answers.units import read_unit
+
+__all__ = [
+    "equal_number",
+    "equal_quantity",
+    "equal_value",
+    "in_asked_unit",
+    "quantity_of",
+    "readings",
+    "right_side",
+    "unit_added",
+]
+
+_FUNCTION = re.compile(r"\\?(?:sin|cos|tan|log|ln|exp|sqrt|not|neg|minus)")
+_NAMED = re.compile(
+    r"(?:(?:\\angle|\\triangle)\s*)?(?:[A-Za-z]|[A-Z]{2,3}|\\[a-z]{2,7}|(?i:(?:the )?(?:final )?"
+    r"(?:answer|result|total|sum|product|area|volume|perimeter|length|width|height|value|speed|distance|time|cost|price|mean|average|median)))"
+    r"(?:_\{?\w+\}?)?'*(?:\s*\([^()=]{1,20}\))?"
+)
+
+
+def equal_number(expected: str, answer: str) -> bool:
+    """Whether the answer is the number, percentage or quantity that is expected."""
+    wanted = quantity_of(expected)
+    return wanted is not None and any(equal_quantity(wanted, text) for text in readings(answer))
+
+
+def quantity_of(text: str) -> Quantity | None:
+    """A number, a quantity or a formula as a quantity, or None."""
+    if read_number(text) is not None:
+        return Quantity(text)
+    found = read_quantity(text)
+    if found is not None and (found.number is not None or formulas.formula(found.value) is not None):
+        return found
+    return Quantity(text) if formulas.formula(text) is not None else None
+
+
+def readings(answer: str) -> list[str]:
+    r"""What may be the one value of an answer: itself, the right side of ``x = 42``, of a sentence, of ``\{42\}``."""
+    listing = read_listing(answer)
+    if listing is not None and len(listing.items) == 1 and len(listing.names) < 2:
+        return [answer, peel(listing.items[0])]
+    relation = formulas.read_relation(answer)
+    if relation is not None:
+        return right_side(relation)
+    stated = stated_value(answer)
+    return [answer] if stated is None else [answer, stated]
+
+
+def right_side(relation: formulas.Relation) -> list[str]:
+    """The last side of an equation that says nothing but what its value is: ``x = 42``, ``6 * 7 = 42``."""
+    if set(relation.signs) != {"="}:
+        return []
+    *before, last = relation.sides
+    if _NAMED.fullmatch(before[0]) and not _FUNCTION.match(before[0]):
+        before = before[1:]
+    last = peel(last)
+    if any(side == last for side in before):  # 42 = 42 says nothing
+        return []
+    number = read_number(last)
+    if number is None and (found := read_quantity(last)) is not None:
+        number = found.number
+    if before and number is None:
+        return [last] if all(formulas.equal_formula(side, last) for side in before) else []
+    return [last] if all(read_number(side) == number or formulas.value_of(side) == number for side in before) else []
+
+
+def equal_quantity(wanted: Quantity, answer: str) -> bool:
+    """Whether the answer is just the quantity that is wanted, in any unit of its kind."""
+    if _is_plain(wanted) and equal_value(wanted.value, answer):
+        return True
+    answer = _in_currency(wanted, answer)
+    if read_number(answer) is not None:
+        return _without_unit(wanted, answer)
+    given = read_quantity(answer)
+    if given is None:
+        return _without_unit(wanted, answer) if formulas.formula(answer) is not None else False
+    if _is_plain(wanted):
+        return unit_added(wanted, given)
+    if wanted.thing or given.thing:
+        return _equal_thing(wanted.thing, given.thing) and equal_value(wanted.value, given.value)
+    assert wanted.unit is not None
+    assert given.unit is not None
+    if wanted.unit.powers != given.unit.powers:
+        return False
+    first, second = wanted.number, given.number
+    if first is not None and second is not None:
+        return first * wanted.unit.factor == second * given.unit.factor
+    return wanted.unit == given.unit and equal_value(wanted.value, given.value)
+
+
+def _in_currency(wanted: Quantity, answer: str) -> str:
+    """An answer in a currency that has its word or sign in common with another unit, which the expected one tells."""
+    if wanted.unit == read_unit("gbp"):
+        return re.sub(r"\bpounds?(?: sterling)?$", "GBP", answer)
+    return answer.replace("¥", "CNY ") if wanted.unit == read_unit("cny") else answer
+
+
+def _is_plain(quantity: Quantity) -> bool:
+    return quantity.unit is None and not quantity.thing
+
+
+def _without_unit(wanted: Quantity, answer: str) -> bool:
+    """An answer without the unit: right where the unit is notation (percent, degrees, a currency), else wrong."""
+    if wanted.is_percent and wanted.number is not None:
+        number = read_number(answer)
+        return number is not None and number in (wanted.number, wanted.number / 100)
+    return (wanted.is_angle or wanted.is_money or wanted.is_year) and equal_value(wanted.value, answer)
+
+
+def unit_added(wanted: Quantity, given: Quantity) -> bool:
+    """An answer with a unit where none is expected: the number must be the expected one.
+
+    A percentage may stand for a number above 1 (``50`` for ``50%``) or for the share that it is (``0.5``).
+    """
+    if not given.is_percent:
+        return not given.is_compound and equal_value(wanted.value, given.value)
+    first, second = wanted.number, given.number
+    if first is None or second is None:
+        return False
+    return first == second if abs(first) > 1 else first == second / 100
+
+
+def _equal_thing(wanted: str, given: str) -> bool:
+    return bool(wanted) and wanted.rstrip("s") == given.rstrip("s")
+
+
+def equal_value(expected: str, answer: str) -> bool:
+    """One number or formula; what is worked out for a number must be worked out in the answer."""
+    first, second = read_number(expected), read_number(answer)
+    if first is not None and second is not None:
+        return first == second
+    if first is not None:
+        expected = f"{first.numerator}/{first.denominator}"
+    if second is not None:
+        answer = f"{second.numerator}/{second.denominator}"
+    return formulas.equal_formula(expected, answer, finished=first is not None)
+
+
+def in_asked_unit(expected: str, answer: str, question: str) -> bool | None:
+    """The verdict where the question names the unit that one of the two lacks, else None."""
+    wanted, texts = quantity_of(expected), readings(answer)
+    if wanted is None:
+        return None
+    if not _is_plain(wanted):
+        is_right = names_unit(question, wanted) and any(equal_value(wanted.value, text) for text in texts)
+        return True if is_right else None
+    given = next((found for text in texts if (found := read_quantity(text)) is not None), None)
+    unit = None if given is None or given.unit is None else asked_unit(question, given.unit)
+    if given is None or given.unit is None or unit is None or given.number is None or wanted.number is None:
+        return None
+    return given.number * given.unit.factor == wanted.number * unit.factor
