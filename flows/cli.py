@@ -7,6 +7,7 @@ ends within seconds: it starts neither Prefect nor a stage.
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import typer
 from rich.console import Console
@@ -81,6 +82,11 @@ def main() -> None:
             raise
         _complain(message)
         sys.exit(1)
+    except OSError as error:
+        if not _is_named(error.filename):
+            raise
+        _complain(f"{error.filename}: {error.strerror}; check the path, and who may write there")
+        sys.exit(1)
     except Exception as error:
         if not type(error).__module__.startswith("mlflow."):
             raise
@@ -91,6 +97,15 @@ def main() -> None:
         sys.exit(1)
     if code:
         sys.exit(code)
+
+
+def _is_named(file: object) -> bool:
+    """Whether the command line names the file, or by a path something beside or below it."""
+    given = [Path(value) for argument in sys.argv[1:] for value in (argument, argument.partition("=")[2]) if value]
+    if not isinstance(file, str):
+        return False
+    where, folders = Path(file), [path for path in given if len(path.parts) > 1]
+    return where in given or any(where in path.parents or where.parent == path.parent for path in folders)
 
 
 def _complain(text: str) -> None:

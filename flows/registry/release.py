@@ -296,9 +296,10 @@ def rollback(settings: Settings, name: str, alias: str = "champion") -> str:
     client = registry_client(settings)
     with registry_lock(settings, name) as check:
         registry = Registry(client, settings, name, alias)
-        champion, known = registry.holder(), registry.audited()
+        champion = registry.holder()
         if champion is None:
             raise UserError(f"{name}: no version is its {alias}; see deepmill models")
+        known = registry.audited()
         # a holder that was made so by hand, and was not judged yet, replaced the one that the audit knows
         previous = known if known not in (None, champion) else previous_of(client, name, champion)
         if not previous:

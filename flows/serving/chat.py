@@ -83,7 +83,8 @@ def converse(settings: Settings, console: Console, model: str, question: str | N
         try:
             asked = console.input("[bold cyan]you[/]  ").strip()
         except EOFError:
-            asked = ""
+            console.print()  # the shell's prompt begins a line
+            return
         if not asked:
             return
         _answer(console, loaded, asked, temperature)
