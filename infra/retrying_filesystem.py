@@ -31,6 +31,7 @@ NAMES = {
 """Errors of botocore that are no OSError."""
 REPEATED = {
     "cat_file",
+    "cat_ranges",
     "cp_file",
     "exists",
     "find",

@@ -17,12 +17,14 @@ TOGETHER = {
     "registry": ("tests/flows/registry/test_absence.py", "tests/flows/registry/test_lock.py"),  # an MLflow server
     "operations": ("tests/flows/operations/test_up",),
     "cluster": (  # S3, Slurm and Ray, one of each
+        "tests/flows/registry/test_trace_s3.py",
         "tests/flows/test_places.py",
         "tests/flows/test_scale.py",
         "tests/infra/test_nodes.py",
         "tests/infra/test_slurm.py",
         "tests/infra/test_storage.py",
         "tests/infra/test_store.py",
+        "tests/pipeline/index/test_index_s3.py",
         "tests/pipeline/tasks/test_executors.py",
         "tests/pipeline/tokens/test_reader_s3.py",
     ),

@@ -87,9 +87,6 @@ def _registry(name: Name, settings: Settings, cache: Path) -> Source:
     def sources(number: str) -> Sources | None:
         from flows.registry.sources import text_sources
 
-        if "://" in settings.root:
-            log.info("%s: no answer is traced to its sources, for an index would be fetched whole", settings.root)
-            return None
         try:
             return text_sources(settings, f"{name.model}/{number}").sources
         except UserError as error:  # most versions have none: a model without it is no worse
