@@ -48,6 +48,7 @@ _DOCUMENTS: tuple[tuple[bytes, str, str], ...] = (
 _CONTENTS: tuple[tuple[re.Pattern[bytes], str, str], ...] = tuple(
     (re.compile(pattern, re.IGNORECASE | re.DOTALL), what, remedy)
     for pattern, what, remedy in (
+        (rb"\x1f\x8b\x08", "compressed with gzip twice", "unpack it once"),
         (rb"filedesc://", "an ARC file, older than WARC", "convert it: warcio recompress OLD.arc.gz NEW.warc.gz"),
         (rb".{257}ustar", "a tar archive", _UNPACK),
         (rb" ?CDX [A-Za-z] ", "a CDX index of a crawl, which holds no pages", _NOT_TEXT),
