@@ -18,7 +18,7 @@ from pipeline.sources.signatures import file_of
 from pipeline.sources.stream import Damaged, Foreign, Found, Limits, Part
 from pipeline.sources.tables import ROWS, Row, Rows, batched, found_rows
 
-__all__ = ["parts", "read"]
+__all__ = ["foreign_of", "parts", "read"]
 
 _DICTIONARIES = frozenset({"PLAIN_DICTIONARY", "RLE_DICTIONARY"})
 _MAGIC = b"PAR1"
@@ -26,6 +26,7 @@ _UNPACK = "unpack it: Parquet compresses its own pages"
 _OTHERS = {
     b"PARE": ("an encrypted Parquet file", "decrypt it"),
     b"ORC": ("an ORC file", "convert it to Parquet"),
+    b"<": ("a page of HTML or XML", "get the file itself: a server's error may have been saved in its place"),
     b"\x1f\x8b": ("compressed as a whole with gzip", _UNPACK),
     b"\x28\xb5\x2f\xfd": ("compressed as a whole with zstd", _UNPACK),
 }
@@ -46,13 +47,13 @@ def read(source: ParquetSource, part: Part, limits: Limits) -> Iterator[Found]:
         Damaged: this is no Parquet file, or not all of one.
         UserError: there is no text column, or there are two.
     """
-    if not part.begin and (foreign := _foreign(part.file)):
+    if not part.begin and (foreign := foreign_of(part.file)):
         raise Foreign(*foreign)
     yield from found_rows(_decoded, source, part, limits)
     events.advance(part.size)
 
 
-def _foreign(file: ExternalFile) -> tuple[str, str] | None:
+def foreign_of(file: ExternalFile) -> tuple[str, str] | None:
     """What a file is that does not begin as one of Parquet, where that can be told, and what to do."""
     with open_seekable(file) as stream:
         head = stream.read(16)

@@ -62,6 +62,8 @@ def test_what_is_something_else_is_named(tmp_path: Path) -> None:
     for content, what in (
         (gzip.compress(whole), "compressed as a whole with gzip"),
         (b"ORC" + bytes(60), "an ORC file"),
+        (b"<html><body>404", "a page of HTML or XML"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "a pointer of Git LFS"),
         (b"PARE" + bytes(60) + b"PARE", "an encrypted Parquet file"),
         (b"ARROW1\0\0" + bytes(60), "an Arrow file"),
         (b"PK\x03\x04" + bytes(60), "a zip archive"),
