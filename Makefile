@@ -11,7 +11,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 # Hundreds of processes that tests start would each compile our code.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: run demo-browser test quick nightly coverage drill lint docs setup setup-tests sample sbom audit lock clean
+.PHONY: run demo-browser test quick images nightly coverage drill lint docs setup setup-tests sample sbom audit lock clean
 
 run: setup sample ## set up, then the sample recipe end to end
 	@$(BIN)/deepmill run sample
@@ -25,8 +25,11 @@ test: setup-tests ## set up, then every test whose components are here, but for 
 quick: setup-tests ## the tests of the edit loop: no servers, nothing long
 	@$(PYTEST) -m "not nightly and not drill and not slow"
 
+images: setup-tests ## the image of the data stages, built and run where podman can; its size
+	@$(BIN)/python -m pytest -s tests/infra/deploy/test_images.py::test_the_corpus_image_makes_documents
+
 nightly: setup-tests ## what CI runs once a day besides `make test`
-	@$(PYTEST) -m nightly
+	@DEEPMILL_TEST_EXAMPLES=whole $(PYTEST) -m "nightly or property"
 
 coverage: setup-tests ## `make test` with the lines and branches that it reaches, in processes that tests start too
 	@$(BIN)/coverage erase

@@ -24,6 +24,7 @@ from flows.recipe.plan import State
 from flows.recipe.recipe import Recipe, load_recipe
 from flows.recipe.stages import ACTIONS, Family, StageName
 from flows.registry.release import promote_version, register_version
+from flows.run.flow_parameters import shared_schemas
 from flows.run.links import link_run, links_of, links_text
 from flows.run.notifications import Topic, notify
 from flows.run.remote_pools import remote_pool, run_in_remote_pool
@@ -175,28 +176,27 @@ def _linked(session: Session) -> Iterator[None]:
             link_run(session.record, shown)
 
 
-@flow(name="corpus", persist_result=False)
-def corpus(recipe: Recipe = SAMPLE, changes: Changes = NONE) -> None:
-    """Raw web, wiki and book text to token shards."""
-    _run_family(laid_over(recipe, changes), Family.CORPUS)
+with shared_schemas():
 
+    @flow(name="corpus", persist_result=False)
+    def corpus(recipe: Recipe = SAMPLE, changes: Changes = NONE) -> None:
+        """Raw web, wiki and book text to token shards."""
+        _run_family(laid_over(recipe, changes), Family.CORPUS)
 
-@flow(name="pretrain", persist_result=False)
-def pretrain(recipe: Recipe = SAMPLE, changes: Changes = NONE) -> None:
-    """Token shards to a base model."""
-    _run_family(laid_over(recipe, changes), Family.PRETRAIN)
+    @flow(name="pretrain", persist_result=False)
+    def pretrain(recipe: Recipe = SAMPLE, changes: Changes = NONE) -> None:
+        """Token shards to a base model."""
+        _run_family(laid_over(recipe, changes), Family.PRETRAIN)
 
+    @flow(name="finetune", persist_result=False)
+    def finetune(recipe: Recipe = SAMPLE, changes: Changes = NONE) -> None:
+        """Chains of thought, reinforcement learning, evaluation."""
+        _run_family(laid_over(recipe, changes), Family.FINETUNE)
 
-@flow(name="finetune", persist_result=False)
-def finetune(recipe: Recipe = SAMPLE, changes: Changes = NONE) -> None:
-    """Chains of thought, reinforcement learning, evaluation."""
-    _run_family(laid_over(recipe, changes), Family.FINETUNE)
-
-
-@flow(name="release", persist_result=False)
-def release(recipe: Recipe = SAMPLE, changes: Changes = NONE) -> None:
-    """Quantize, export, register, promote."""
-    _run_family(laid_over(recipe, changes), Family.RELEASE)
+    @flow(name="release", persist_result=False)
+    def release(recipe: Recipe = SAMPLE, changes: Changes = NONE) -> None:
+        """Quantize, export, register, promote."""
+        _run_family(laid_over(recipe, changes), Family.RELEASE)
 
 
 FAMILIES = {Family.CORPUS: corpus, Family.PRETRAIN: pretrain, Family.FINETUNE: finetune, Family.RELEASE: release}

@@ -6,12 +6,13 @@ import os
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
-from infra.hashing import file_digest
+from infra.integrity import hashed, known_digests
 from infra.storage import ExternalFile, digest_of
 
-__all__ = ["DigestCache", "Take", "digests_of"]
+__all__ = ["DigestCache", "Take", "digests_of", "read_files"]
 
 Take = Callable[[Sequence[ExternalFile]], list[str]]
 """Reads files and gives their SHA-256, in order."""
@@ -22,12 +23,16 @@ MANY_BYTES = 20_000_000_000
 
 
 def digests_of(files: Sequence[Path], elsewhere: Take | None = None) -> list[str]:
-    """SHA-256 of each local file, in order: by a thread per core, or by `elsewhere` if they are over `MANY_BYTES`."""
+    """SHA-256 of each local file, in order. Those that this process has not read before (`infra.integrity`) are read
+    by a thread per core, or by `elsewhere` if they are over `MANY_BYTES`."""
+    return known_digests(files, partial(read_files, elsewhere))
+
+
+def read_files(elsewhere: Take | None, files: Sequence[Path]) -> Sequence[str]:
+    """SHA-256 of each local file, in order, by a thread per core, or by `elsewhere` if they are over `MANY_BYTES`."""
     found = [ExternalFile(str(file), file.name, file.stat().st_size) for file in files]
-    if elsewhere and sum(file.size for file in found) > MANY_BYTES:
-        return elsewhere(found)
-    with ThreadPoolExecutor(os.cpu_count() or 1) as threads:
-        return list(threads.map(file_digest, files))
+    many = sum(file.size for file in found) > MANY_BYTES
+    return elsewhere(found) if elsewhere and many else hashed(files)
 
 
 class DigestCache:

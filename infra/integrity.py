@@ -1,16 +1,16 @@
 """Folders compared with what was recorded of them: every recorded file is there and as recorded, and nothing else is.
 
 Whatever is used is verified, each time it is used. Files of gigabytes are not read each time: what a process has read
-whole it knows again by device, inode, size, modification and change time. That is safe because no program sets a
-file's change time, and because a file is only remembered once it has been at rest for longer than the clocks of file
-systems are coarse, so that no later change can leave the same stamp.
+whole it knows again by device, inode, size, modification and change time, also under another name. That is safe because
+no program sets a file's change time, and because a file is only remembered once it has been at rest for longer than the
+clocks of file systems are coarse, so that no later change can leave the same stamp.
 """
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +28,9 @@ __all__ = [
     "check_folder",
     "differences",
     "folder_digests",
+    "hashed",
     "known_digest",
+    "known_digests",
     "plain_files",
 ]
 
@@ -48,7 +50,10 @@ class _Stamp(NamedTuple):
     changed_ns: int
 
 
-_known: dict[str, tuple[_Stamp, str]] = {}
+_known: dict[tuple[int, int], tuple[_Stamp, str]] = {}
+"""By device and inode."""
+Hash = Callable[[Sequence[Path]], Sequence[str]]
+"""Reads files and gives their SHA-256, in order."""
 
 
 @dataclass(frozen=True)
@@ -59,15 +64,29 @@ class Difference:
     what: str
 
 
+def hashed(files: Sequence[Path]) -> list[str]:
+    """SHA-256 of each file's bytes, in hex, in order; read by a thread per core, for hashing leaves Python's lock."""
+    with ThreadPoolExecutor(os.cpu_count() or 1) as threads:
+        return list(threads.map(file_digest, files))
+
+
 def known_digest(path: Path) -> str:
     """SHA-256 of a file's bytes, in hex; read once per process as long as the file stays the same."""
-    key, before = str(path.absolute()), _stamp(path)
-    if key in _known and _known[key][0] == before:
-        return _known[key][1]
-    value = file_digest(path)
-    if _stamp(path) == before and time.time_ns() - max(before.modified_ns, before.changed_ns) > REST_NS:
-        _known[key] = (before, value)
-    return value
+    return known_digests([path])[0]
+
+
+def known_digests(files: Sequence[Path], read: Hash = hashed) -> list[str]:
+    """SHA-256 of each file's bytes, in hex, in order; those that have been read before and are the same are not given
+    to `read`."""
+    began, stamps = time.time_ns(), [_stamp(path) for path in files]
+    known = [_known.get((stamp.device, stamp.inode)) for stamp in stamps]
+    found = [each[1] if each and each[0] == stamp else "" for each, stamp in zip(known, stamps, strict=True)]
+    new = [place for place, value in enumerate(found) if not value]
+    for place, value in zip(new, read([files[place] for place in new]) if new else (), strict=True):
+        found[place], before = value, stamps[place]
+        if began - max(before.modified_ns, before.changed_ns) > REST_NS and _stamp(files[place]) == before:
+            _known[before.device, before.inode] = (before, value)
+    return found
 
 
 def _stamp(path: Path) -> _Stamp:
@@ -101,11 +120,17 @@ def _raise(error: OSError) -> None:
 
 def folder_digests(folder: Path, *, skip: Collection[str] = ()) -> dict[str, str]:
     """SHA-256 of every file of `folder`, by its path there."""
-    return {name: known_digest(folder / name) for name in plain_files(folder, skip=skip)}
+    names = list(plain_files(folder, skip=skip))
+    return dict(zip(names, known_digests([folder / name for name in names]), strict=True))
 
 
 def differences(
-    folder: Path, recorded: Mapping[str, str], *, skip: Collection[str] = (), bytecode: bool = False
+    folder: Path,
+    recorded: Mapping[str, str],
+    *,
+    skip: Collection[str] = (),
+    bytecode: bool = False,
+    read: Hash = hashed,
 ) -> list[Difference]:
     """What of `folder` is not as `recorded` (SHA-256 by path): files gone, changed, or never recorded.
 
@@ -114,6 +139,7 @@ def differences(
         recorded: Its files, as somebody vouched for them.
         skip: Top-level names that nobody reads.
         bytecode: Whether ``__pycache__`` may be there: Python leaves it beside code that was run in place.
+        read: Takes the checksums of files that this process does not know.
     """
     present = set(plain_files(folder, skip=skip))
     if bytecode:
@@ -121,17 +147,18 @@ def differences(
     found = [Difference(name, NOT_LISTED) for name in present - recorded.keys()]
     found += [Difference(name, GONE) for name in map(relative_path, recorded) if name not in present]
     there = [name for name in recorded if name in present]
-    with ThreadPoolExecutor(os.cpu_count() or 1) as threads:  # hashing leaves Python's lock
-        digests = threads.map(lambda name: known_digest(folder / name), there)
-        found += [
-            Difference(name, DAMAGED) for name, digest in zip(there, digests, strict=True) if digest != recorded[name]
-        ]
+    digests = known_digests([folder / name for name in there], read)
+    found += [
+        Difference(name, DAMAGED) for name, digest in zip(there, digests, strict=True) if digest != recorded[name]
+    ]
     return sorted(found, key=lambda each: each.path)
 
 
-def check_folder(folder: Path, recorded: Mapping[str, str], remedy: str, *, skip: Collection[str] = ()) -> None:
+def check_folder(
+    folder: Path, recorded: Mapping[str, str], remedy: str, *, skip: Collection[str] = (), read: Hash = hashed
+) -> None:
     """Raise a `UserError` of one line, which names the first file and ends in `remedy`, on any difference."""
-    wrong = differences(folder, recorded, skip=skip)
+    wrong = differences(folder, recorded, skip=skip, read=read)
     if wrong:
         more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
         raise UserError(f"{folder / wrong[0].path}: {wrong[0].what}{more}; {remedy}")

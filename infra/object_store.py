@@ -13,10 +13,11 @@ import json
 import shutil
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from infra.digests import MANY_BYTES
+from infra.digests import MANY_BYTES, Take, read_files
 from infra.durable import write_durably
 from infra.errors import TransientError, UserError
 from infra.hashing import file_digest
@@ -24,7 +25,7 @@ from infra.integrity import DAMAGED, differences
 from infra.json_objects import JsonObject
 from infra.lease import create_object, file_lease, object_lease
 from infra.listing import children, read_object
-from infra.manifest import MANIFEST, Manifest
+from infra.manifest import LOGS, MANIFEST, FileRecord, Manifest, read_manifest
 from infra.paths import file_name, relative_path, within
 from infra.retrying_filesystem import RetryingFileSystem
 from infra.store import NOT_STAGES, NOTES, PUBLISHED_BESIDE, REMEDY, OnWait, Send, Staging, Store, own_manifest
@@ -34,7 +35,11 @@ __all__ = ["ObjectStore"]
 AGAIN = "run the same command again: nothing is lost"
 UPLOADS = 3
 SENDERS = 8
-"""Files on their way at once."""
+"""Files on their way at once, either way."""
+OBJECTS = "objects.json"
+"""Beside the logs of an artifact's copy on this machine: what the store called its objects when it took them (ETag)."""
+SOURCES = 4
+"""Earlier artifacts of a stage, last first, whose objects are copied where they hold a file of a new one."""
 
 
 class ObjectStore(Store):
@@ -74,13 +79,14 @@ class ObjectStore(Store):
         self._fetch(manifest, folder)
         return folder
 
-    def verified(self, stage: str, identity: str) -> Path:
+    def verified(self, stage: str, identity: str, take: Take | None = None) -> Path:
         """See `Store`; a copy on this machine that is not what the store's manifest lists is fetched again."""
         manifest = self.find(stage, identity)
         if manifest is None:
             raise UserError(f"{self.place(stage, identity)}: the artifact is gone; run again to build it")
         folder = self._fetched(stage, identity)
-        if not (folder / MANIFEST).exists() or differences(folder, manifest.digests, skip=PUBLISHED_BESIDE):
+        read = partial(read_files, take)
+        if not (folder / MANIFEST).exists() or differences(folder, manifest.digests, skip=PUBLISHED_BESIDE, read=read):
             self._fetch(manifest, folder)
         return folder
 
@@ -90,19 +96,20 @@ class ObjectStore(Store):
         Raises:
             UserError: the store holds other bytes than its manifest records, or a link leads out of `folder`.
         """
-        source = self._artifact(manifest.stage, manifest.identity)
-        for file in manifest.files:
-            target = within(folder, file.path)
-            if target.is_file() and not target.is_symlink() and file_digest(target) == file.sha256:
-                continue
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.unlink(missing_ok=True)
-            self._fs.get_file(f"{source}/{file.path}", str(target))
-            if file_digest(target) != file.sha256:
-                raise UserError(f"{self.place(manifest.stage, manifest.identity)}/{file.path}: {DAMAGED}; {REMEDY}")
+        with ThreadPoolExecutor(SENDERS) as threads:
+            list(threads.map(lambda file: self._fetch_file(manifest, file, within(folder, file.path)), manifest.files))
         for extra in differences(folder, manifest.digests, skip=PUBLISHED_BESIDE):
             (folder / extra.path).unlink(missing_ok=True)
         write_durably(folder / MANIFEST, manifest.model_dump_json(indent=2).encode())
+
+    def _fetch_file(self, manifest: Manifest, file: FileRecord, target: Path) -> None:
+        if target.is_file() and not target.is_symlink() and file_digest(target) == file.sha256:
+            return
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.unlink(missing_ok=True)
+        self._fs.get_file(f"{self._artifact(manifest.stage, manifest.identity)}/{file.path}", str(target))
+        if file_digest(target) != file.sha256:
+            raise UserError(f"{self.place(manifest.stage, manifest.identity)}/{file.path}: {DAMAGED}; {REMEDY}")
 
     def place(self, stage: str, identity: str) -> str:
         return f"{self.address}/{stage}/{identity}"
@@ -128,6 +135,8 @@ class ObjectStore(Store):
     def _upload(self, folder: Path, manifest: Manifest, send: Send | None) -> None:
         """Put every file of an artifact but its manifest, and see that the store has them: a write may get lost.
 
+        A file that an earlier artifact of the stage has as well is copied by the store, and is not sent again.
+
         Raises:
             TransientError: files are missing or cut short after repeated uploads.
         """
@@ -138,16 +147,53 @@ class ObjectStore(Store):
         }
         base = self._artifact(manifest.stage, manifest.identity)
         address = self.place(manifest.stage, manifest.identity)
-        if send is None or sum(path.stat().st_size for path in left.values()) <= MANY_BYTES:
-            send = self._send
+        copied = self._copy(manifest)
         for _ in range(UPLOADS):
-            send({f"{address}/{name}": path for name, path in left.items()})
-            self._fs.invalidate_cache()
-            there = {key: entry["size"] for key, entry in self._fs.find(base, detail=True).items()} if left else {}
-            left = {name: path for name, path in left.items() if there.get(f"{base}/{name}") != path.stat().st_size}
+            wanted = {f"{address}/{name}": path for name, path in left.items() if name not in copied}
+            many = sum(path.stat().st_size for path in wanted.values()) > MANY_BYTES
+            (send if send and many else self._send)(wanted)
+            there = self._objects(base) if left else {}
+            left = {name: path for name, path in left.items() if there.get(name, {}).get("size") != path.stat().st_size}
             if not left:
+                tags = {name: there[name]["ETag"] for name in manifest.digests if "ETag" in there[name]}
+                (folder / LOGS / OBJECTS).write_text(json.dumps(tags))
                 return
+            copied = set()
         raise TransientError(f"{base}: the store took {len(left)} files and does not have them; {AGAIN}")
+
+    def _objects(self, base: str) -> dict[str, dict[str, Any]]:
+        """What the store says now of each object below a key, by its path there."""
+        self._fs.invalidate_cache()
+        return {key.removeprefix(f"{base}/"): entry for key, entry in self._fs.find(base, detail=True).items()}
+
+    def _copy(self, manifest: Manifest) -> set[str]:
+        """Let the store copy what it has of an artifact's files in others; the paths of those that it copied.
+
+        An object is a source while the store calls it what it did when this machine put it there: nobody has written
+        it since.
+        """
+        base = self._artifact(manifest.stage, manifest.identity)
+        wanted: dict[str, str] = {}
+        folders = self._fetched(manifest.stage, manifest.identity).parent.glob(f"*/{LOGS}/{OBJECTS}")
+        for file in sorted(folders, key=lambda path: path.stat().st_mtime, reverse=True)[:SOURCES]:
+            earlier = self._artifact(manifest.stage, file.parents[1].name)
+            tags = json.loads(file.read_bytes())
+            digests = read_manifest((file.parents[1] / MANIFEST).read_bytes(), str(file.parents[1])).digests
+            there = self._objects(earlier) if tags else {}
+            same = {digests[name]: name for name, tag in tags.items() if there.get(name, {}).get("ETag") == tag}
+            found = {path: same[digest] for path, digest in manifest.digests.items() if digest in same}
+            wanted = {path: f"{earlier}/{name}" for path, name in found.items()} | wanted
+        with ThreadPoolExecutor(SENDERS) as threads:
+            done = threads.map(lambda path: self._copied(wanted[path], f"{base}/{path}"), wanted)
+            return {path for path, copied in zip(wanted, done, strict=True) if copied}
+
+    def _copied(self, source: str, target: str) -> bool:
+        """Whether the store copied an object; what it does not copy is sent."""
+        try:
+            self._fs.cp_file(source, target)
+        except OSError:
+            return False
+        return True
 
     def _send(self, files: Mapping[str, Path]) -> None:
         with ThreadPoolExecutor(SENDERS) as threads:

@@ -165,7 +165,8 @@ def _build(
                 f"begins anew: the code has changed; what was half made waits in {staging.set_aside} for the old code"
             )
             listen(Noted(text=text))
-        inputs = {role: str(store.verified(*split_address(where))) for role, where in job.inputs.items()}
+        take = elsewhere.take if elsewhere else None
+        inputs = {role: str(store.verified(*split_address(where), take)) for role, where in job.inputs.items()}
         order = StageJob(
             entrypoint=job.entrypoint,
             config=job.config,
@@ -180,7 +181,7 @@ def _build(
         spent = _cpu_seconds() - spent
         metrics = _metrics(job.stage, staging, status)
         listen(Begun(phase="checksums", total=0, unit="files"))
-        files, content = record_files(staging.artifact, elsewhere.take if elsewhere else None)
+        files, content = record_files(staging.artifact, take)
     except OSError as error:
         raise _disk_error(error, staging.folder) from error
     return Manifest(

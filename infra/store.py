@@ -13,8 +13,10 @@ import os
 import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 
+from infra.digests import Take, read_files
 from infra.durable import sync_folder, write_durably
 from infra.errors import UserError
 from infra.integrity import check_folder
@@ -141,11 +143,12 @@ class Store(ABC):
             UserError: a file does not have the checksum that its manifest records.
         """
 
-    def verified(self, stage: str, identity: str) -> Path:
+    def verified(self, stage: str, identity: str, take: Take | None = None) -> Path:
         """`path`, for a stage that reads it: it holds what its manifest lists and nothing else.
 
         Stages read whole folders of an artifact, so a file that the manifest does not list would become their input:
-        it is refused like a damaged one. Files are read once per process while they stay the same (`infra.integrity`).
+        it is refused like a damaged one. Files are read once per process while they stay the same (`infra.integrity`);
+        the checksums of many bytes are taken by `take`, where there is such a thing.
 
         Raises:
             UserError: a file is missing, has another checksum than the manifest records, or is not listed.
@@ -154,7 +157,7 @@ class Store(ABC):
         if manifest is None:
             raise UserError(f"{self.place(stage, identity)}: the artifact is gone; run again to build it")
         folder = self.path(stage, identity)
-        check_folder(folder, manifest.digests, REMEDY, skip=PUBLISHED_BESIDE)
+        check_folder(folder, manifest.digests, REMEDY, skip=PUBLISHED_BESIDE, read=partial(read_files, take))
         return folder
 
     @abstractmethod

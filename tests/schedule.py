@@ -14,14 +14,17 @@ from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
 TOGETHER = {
+    "registry": ("tests/flows/registry/test_absence.py", "tests/flows/registry/test_lock.py"),  # an MLflow server
     "operations": ("tests/flows/operations/test_up",),
     "cluster": (  # S3, Slurm and Ray, one of each
+        "tests/flows/registry/test_trace_s3.py",
         "tests/flows/test_places.py",
         "tests/flows/test_scale.py",
         "tests/infra/test_nodes.py",
         "tests/infra/test_slurm.py",
         "tests/infra/test_storage.py",
         "tests/infra/test_store.py",
+        "tests/pipeline/index/test_index_s3.py",
         "tests/pipeline/tasks/test_executors.py",
         "tests/pipeline/tokens/test_reader_s3.py",
     ),
@@ -30,18 +33,23 @@ TOGETHER = {
 APART = ("tests/flows/recipe/test_preset_runs.py",)
 """Files whose tests share nothing and take long: each is handed out by itself."""
 LONGEST = (
-    "operations",
-    "tests/flows/test_mill.py",
+    "tests/flows/test_mill.py",  # makes the golden run
     "cluster",
-    "tests/infra/deploy/test_images.py",
-    "tests/flows/test_kills.py",
     "tests/flows/test_tutorial.py",
+    "operations",  # wants the golden run at once
+    "tests/infra/deploy/test_images.py",
+    "tests/infra/test_object_store_drills.py",
     "tests/model/training/test_layouts.py",
+    "tests/flows/browser/test_page.py",
+    "tests/flows/test_kills.py",
+    "registry",
     "tests/flows/study/test_study.py",
     "tests/flows/test_installed.py",
     "tests/flows/serving/test_command.py",
 )
 """Groups that are handed out first, in this order: what takes minutes and begins last would end alone."""
+LAST = ("tests/flows/test_places.py",)
+"""What begins so is the last of its group: at the beginning it would wait for the golden run, which others make."""
 
 SLOW = (
     "tests/flows/recipe/test_preset_runs.py",
@@ -81,12 +89,14 @@ def group_of(name: str) -> str:
 
 
 def arrange(items: list[pytest.Item]) -> None:
-    """Mark what is slow, and put the groups that take longest first; else the order is kept."""
+    """Mark what is slow and what is a property, and put the groups that take longest first; else the order is kept."""
     for item in items:
         if item.nodeid.startswith(SLOW):
             item.add_marker("slow")
+        if getattr(getattr(item, "obj", None), "is_hypothesis_test", False):
+            item.add_marker("property")
     rank = {name: place for place, name in enumerate(LONGEST)}
-    items.sort(key=lambda item: rank.get(group_of(item.nodeid), len(LONGEST)))
+    items.sort(key=lambda item: (rank.get(group_of(item.nodeid), len(LONGEST)), item.nodeid.startswith(LAST)))
 
 
 class Schedule(LoadScopeScheduling):

@@ -10,13 +10,13 @@ from types import SimpleNamespace
 from typing import Any
 
 from tests.conftest import hear_interrupts
-from tests.schedule import APART, LONGEST, SLOW, TOGETHER, Ends, group_of
+from tests.schedule import APART, LAST, LONGEST, SLOW, TOGETHER, Ends, group_of
 
 HOUSE = Path(__file__).parents[1]
 
 
 def test_what_it_names_is_there() -> None:
-    names = [name for members in TOGETHER.values() for name in members] + [*APART, *LONGEST]
+    names = [name for members in TOGETHER.values() for name in members] + [*APART, *LONGEST, *LAST]
     assert len(set(LONGEST)) == len(LONGEST)
     assert not [name for name in names if name not in TOGETHER and not list(HOUSE.glob(f"{name}*"))]
     for name in SLOW:

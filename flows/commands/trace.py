@@ -26,7 +26,9 @@ def trace(
     ] = "",
     step: Annotated[int, typer.Option("--step", "-n", min=0, help="Of its pretraining, from 0.")] = 0,
     text: Annotated[str | None, typer.Option("--text", "-t", help="A text to look for; - reads it.")] = None,
-    document: Annotated[str | None, typer.Option("--document", help="The id of one: which steps read it.")] = None,
+    document: Annotated[
+        str | None, typer.Option("--document", help="The id of one: which steps of each training read it.")
+    ] = None,
     min_words: Annotated[int, typer.Option(min=1, help="Fewest words of a span of the text.")] = 5,
     documents: Annotated[int, typer.Option(min=1, max=100, help="Most documents shown of a span.")] = 5,
     spans: Annotated[int, typer.Option(min=1, help="Most spans shown, the longest.")] = 10,
@@ -35,7 +37,8 @@ def trace(
     """Which documents, from which addresses, a training step learned from; which steps read a document; or in which
     documents a text stands.
 
-    `--text` wants a recipe with the stage `index`.
+    `--text` wants a recipe with the stage `index`. `--document` knows pretraining, continued pretraining, and the text
+    that fine-tuning goes on reading; a step of reinforcement whose answers taught little may have read less.
     """
     settings = settings_for(root)
     if text is not None:
@@ -64,11 +67,13 @@ def _of_step(settings: Settings, model: str, step: int) -> None:
 def _of_document(settings: Settings, model: str, document: str) -> None:
     from flows.registry.trace import readings
 
+    named = None
     for found in readings(settings, model, document):
-        named = found.document
-        console.print(
-            f"[bold]{escape(named['id'])}[/], {escape(named['source'])} {escape(named['url'])}", soft_wrap=True
-        )
+        if named != found.document:
+            named = found.document
+            console.print(
+                f"[bold]{escape(named['id'])}[/], {escape(named['source'])} {escape(named['url'])}", soft_wrap=True
+            )
         if not found.rows:
             told = "in no row of training: held out, or left over at the end of its source"
         elif not found.read_in:
@@ -77,7 +82,7 @@ def _of_document(settings: Settings, model: str, document: str) -> None:
             told = (
                 f"read in {plural(len(found.read_in), 'step')} of {found.steps}: {', '.join(map(str, found.read_in))}"
             )
-        console.print(f"[dim]pretrain {found.identity},[/] {told}", soft_wrap=True)
+        console.print(f"[dim]{found.stage} {found.identity},[/] {told}", soft_wrap=True)
 
 
 def _of_text(settings: Settings, model: str, text: str, min_words: int, documents: int, most: int) -> None:

@@ -174,7 +174,7 @@ STAGES: tuple[Stage, ...] = (
         Family.CORPUS,
         "pipeline.index.stage:index",
         (read("shards"),),
-        1,
+        2,
         "where a text stands in them",
         IndexMetrics,
     ),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from flows.registry.trace import lineage
+from flows.registry.trace import lineages
 from flows.run.record import StageRecord, records
 from infra.errors import UserError
 from infra.manifest import Manifest, address, split_address
@@ -43,7 +43,7 @@ def text_sources(settings: Settings, name: str = "") -> TextSources:
     manifest = _index_of(settings, store, name)
     shards = _input(store, manifest, "shards")
     tokenizer = _input(store, shards, "tokenizer")
-    index, spelling = (store.path(each.stage, each.identity) for each in (manifest, tokenizer))
+    index, spelling = store.place(manifest.stage, manifest.identity), store.path(tokenizer.stage, tokenizer.identity)
     from pipeline.index.spans import Sources
 
     licences = _licences(store, shards.identity)
@@ -57,7 +57,7 @@ def _index_of(settings: Settings, store: Store, name: str) -> Manifest:
         if latest is None:
             raise UserError(f"{store.address}: no index of training tokens in it; {REMEDY}")
         return latest
-    shards = lineage(settings, store, name, "shards")
+    shards = lineages(settings, store, name).get("shards")
     if not shards:
         raise UserError(f"{name}: it was made without token shards of its own; there is no training text to look in")
     mine = [each for each in store.manifests("index") if each.inputs.get("shards") == address("shards", shards)]

@@ -28,7 +28,7 @@ from pipeline.tokens.reader import ShardReader
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-__all__ = ["Kept", "Replayed"]
+__all__ = ["Kept", "Replayed", "replayed_text"]
 
 
 CONVERSATION = 1024
@@ -61,17 +61,17 @@ class Replayed:
     ) -> None:
         self._config, self._tokens, self._at_once, self._seed = config, tokens, at_once, seed
         shards, talks = inputs.get("shards"), inputs.get("conversations")
-        shares = {
-            "text": config.text if shards is not None else 0.0,
-            "conversations": config.conversations if talks is not None else 0.0,
-        }
+        shares = _shares(config, shards is not None, talks is not None)
         self._own = 1 - sum(shares.values())
         self._pad = chat_format(tokenizer).pad
         self.answers_too_long: int | None = None
         """Of conversations, that fit into no row."""
         streams = []
-        if shards is not None and shares["text"]:
-            streams.append(self._text(shards, shares["text"]))
+        text = (
+            replayed_text(config, shards, talks is not None, seed=seed, tokens=tokens) if shards is not None else None
+        )
+        if shards is not None and text is not None:
+            streams.append(self._text(text, shares["text"], shards))
         held_out: list[Chat] = []
         if talks is not None and shares["conversations"]:
             length = length or min(at_once, _row_length(shards) if shards is not None else CONVERSATION)
@@ -86,19 +86,15 @@ class Replayed:
             reading = Reading(shards, inputs["tokenizer"], config.validation_sequences)
         self.kept = Kept(reading, held_out, length, max(1, at_once // max(length, 1)), self._pad)
 
-    def _rows(self, weight: float, length: int) -> int:
-        return self._config.rows or max(1, round(self._tokens * weight / length))
-
-    def _text(self, shards: Path, share: float) -> Stream:
-        weight, length = share / self._own, _row_length(shards)
-        rows = self._rows(weight, length)
-        reader = ShardReader(shards, "train", global_batch=rows, seed=self._seed, mixture=self._config.mixture)
+    def _text(self, reader: ShardReader, share: float, shards: Path) -> Stream:
+        rows, length = reader.global_batch, reader.sequence_length
         at_once = max(1, self._at_once // length)
-        return Stream("text", ShardBatches(reader), rows, length, weight, at_once, file_digest(shards / "shards.json"))
+        digest = file_digest(shards / "shards.json")
+        return Stream("text", ShardBatches(reader), rows, length, share / self._own, at_once, digest)
 
     def _conversations(self, chats: list[Chat], length: int, share: float) -> Stream:
         weight = share / self._own
-        rows = self._rows(weight, length)
+        rows = _rows(self._config, weight, self._tokens, length)
         source = ChatBatches(chats, length, rows, self._pad, self._seed)
         return Stream("conversations", source, rows, length, weight, max(1, self._at_once // length), source.identity)
 
@@ -135,7 +131,41 @@ class Kept:
         return found.per_token
 
 
-def _row_length(shards: Path) -> int:
+def replayed_text(
+    config: ReplayConfig, shards: Path | str, conversations: bool, *, seed: int, tokens: int = 0
+) -> ShardReader | None:
+    """The text that is replayed, a batch for each update; None where there is none.
+
+    Args:
+        shards: folder or address.
+        conversations: whether the stage has some.
+        tokens: of the stage's own data in an update.
+
+    Raises:
+        ValueError: no text, or a mixture that does not fit it.
+    """
+    shares = _shares(config, True, conversations)
+    if not shares["text"]:
+        return None
+    weight = shares["text"] / (1 - sum(shares.values()))
+    rows = _rows(config, weight, tokens, _row_length(shards))
+    return ShardReader(shards, "train", global_batch=rows, seed=seed, mixture=config.mixture)
+
+
+def _shares(config: ReplayConfig, text: bool, conversations: bool) -> dict[str, float]:
+    """Of what there is."""
+    return {
+        "text": config.text if text else 0.0,
+        "conversations": config.conversations if conversations else 0.0,
+    }
+
+
+def _rows(config: ReplayConfig, weight: float, tokens: int, length: int) -> int:
+    """Of an update."""
+    return config.rows or max(1, round(tokens * weight / length))
+
+
+def _row_length(shards: Path | str) -> int:
     return ShardReader(shards, "train", global_batch=1).sequence_length
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import html
 import re
+from collections.abc import Iterator
 
 from pipeline.html.names import TAG_TRAITS, TAGS, VOID
 
@@ -31,12 +32,14 @@ _CDATA, _CDATA_END = "<![CDATA[", "]]>"
 
 def is_xhtml(page: str) -> bool:
     """Whether a page says that it is XHTML, by an XML declaration or its document type."""
-    return _XHTML.match(page[:HEAD].removeprefix("\ufeff")) is not None
+    head = page[:HEAD].removeprefix("\ufeff")
+    lower = head.lower()
+    return ("<?xml" in lower or "xhtml" in lower) and _XHTML.match(head) is not None
 
 
 def as_html(page: str) -> str:
     """The page with an end tag for each element that closes itself, and without what only XML has."""
-    page = _SELF_CLOSING.sub(_closed, page)
+    page = "".join(_with_end_tags(page))
     if _CDATA in page:
         page = "".join(_character_data(page))
     doctype = _DOCTYPE.search(page, 0, HEAD)
@@ -45,9 +48,19 @@ def as_html(page: str) -> str:
     return page
 
 
-def _closed(tag: re.Match[str]) -> str:
-    name = tag[1]
-    return tag[0] if name.lower() in _VOID else f"<{name}{tag[2]}></{name}>"
+def _with_end_tags(page: str) -> Iterator[str]:
+    """The page in pieces. Most tags do not close themselves: those that do are found by their ends."""
+    done = end = 0
+    while (found := page.find("/>", end)) >= 0:
+        begin = page.rfind("<", end, found)
+        end = found + 2
+        if begin >= 0 and (tag := _SELF_CLOSING.match(page, begin)):
+            end = tag.end()
+            if tag[1].lower() not in _VOID:
+                yield page[done : tag.end(2)]
+                yield f"></{tag[1]}>"
+                done = end
+    yield page[done:]
 
 
 def _character_data(page: str) -> list[str]:

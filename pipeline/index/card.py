@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from pydantic import ValidationError
+import json
 
 from infra.errors import UserError
 from infra.facts import Facts, StageMetrics
 
-__all__ = ["CARD", "IndexCard", "IndexMetrics", "PieceEntry", "read_index_card"]
+__all__ = [
+    "CARD",
+    "FANOUT",
+    "KEY_EVERY",
+    "KEY_TOKENS",
+    "IndexCard",
+    "IndexMetrics",
+    "PieceEntry",
+    "key_levels",
+    "read_index_card",
+]
 
 CARD = "index.json"
+FORMAT = 2
+KEY_TOKENS = 6
+"""First tokens of a suffix that are its key."""
+KEY_EVERY = 16
+"""Suffixes to a key."""
+FANOUT = 256
+"""Keys of a level to one of the level above it, up to a level of no more."""
 
 
 class PieceEntry(Facts):
@@ -27,7 +42,7 @@ class PieceEntry(Facts):
 class IndexCard(Facts):
     """All of it."""
 
-    format: int = 1
+    format: int = FORMAT
     dtype: str
     """Of a token, little-endian."""
     eos: int
@@ -45,15 +60,27 @@ class IndexMetrics(StageMetrics):
     index_bytes: int | None = None
 
 
-def read_index_card(folder: Path) -> IndexCard:
-    """The card of an `index` artifact.
+def key_levels(tokens: int) -> list[tuple[int, int, int]]:
+    """The levels of the keys of so many suffixes, all of them first: where in the file one begins, how many keys it
+    has, and how many suffixes these are apart."""
+    levels, first, apart = [], 0, KEY_EVERY
+    while True:
+        count = -(-tokens // apart)
+        levels.append((first, count, apart))
+        if count <= FANOUT:
+            return levels
+        first, apart = first + count, apart * FANOUT
+
+
+def read_index_card(body: bytes, folder: str) -> IndexCard:
+    """The card of an `index` artifact, out of the bytes of its file.
 
     Raises:
-        UserError: there is none, or it is damaged.
+        UserError: it is damaged, or of another format.
     """
     try:
-        return IndexCard.model_validate_json((folder / CARD).read_bytes())
-    except FileNotFoundError:
-        raise UserError(f"{folder}: no {CARD}; this is not an index artifact") from None
-    except ValidationError:
-        raise UserError(f"{folder / CARD}: damaged; make the index again") from None
+        if (form := json.loads(body)["format"]) != FORMAT:
+            raise UserError(f"{folder}/{CARD}: format {form}, {FORMAT} is wanted; make the index again")
+        return IndexCard.model_validate_json(body)
+    except (ValueError, KeyError, TypeError):  # pydantic's error is a ValueError
+        raise UserError(f"{folder}/{CARD}: damaged; make the index again") from None

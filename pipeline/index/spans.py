@@ -10,17 +10,23 @@ character at either end.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from operator import itemgetter
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import regex
 
 from infra.errors import UserError
-from pipeline.index.search import Patterns, open_pieces
+from pipeline.index.search import Patterns, Piece, open_pieces
 from pipeline.tokens.encoder import Encoder
 from pipeline.tokens.names import DocumentName, DocumentNames, card_of
+
+Answer = TypeVar("Answer")
 
 __all__ = ["MOST_CHARACTERS", "SourceName", "Sources", "Span"]
 
@@ -28,6 +34,10 @@ MOST_CHARACTERS = 50_000
 """Of a text: what stands in one document as a whole takes time by the square of its length."""
 LOOKED_AT = 1000
 """Places of a span that are looked at for different documents."""
+TRIED = 4
+"""Words looked up together of those whose runs may reach the same word."""
+SEARCHED_AT_ONCE = 8
+"""Pieces."""
 EAST_ASIAN = r"\p{Han}\p{Hiragana}\p{Katakana}"
 WORD = regex.compile(rf"(?V1)[{EAST_ASIAN}]|[\w--[_{EAST_ASIAN}]]+(?:['’][\w--[_{EAST_ASIAN}]]+)*")
 """One character of a script without spaces, or letters and digits; underscores are marks, as tokenizers have them."""
@@ -74,6 +84,26 @@ class _Starts:
             return self.words[self.word_of[pattern]][0]
         return int(self.ends[last])
 
+    @property
+    def behind(self) -> Patterns:
+        """What follows each word, in the tokens of the text."""
+        tails = np.zeros(len(self.words), np.int64)
+        tails[self.word_of] = self.patterns.tails
+        zeros = np.zeros(len(tails), np.int64)
+        return replace(
+            self.patterns, begins=zeros, head_lengths=zeros, tails=tails, lengths=len(self.patterns.text) - tails
+        )
+
+    def last_words(self, longest: np.ndarray) -> np.ndarray:
+        """For each word, the last one that its run can reach where so many tokens behind it are found together."""
+        reached = np.append(0, self.ends)[self.behind.tails + longest]
+        last = np.searchsorted([end for _, end in self.words], reached, side="right") - 1
+        return np.maximum(last, np.arange(len(self.words)))
+
+    def last_word(self, end: int) -> int:
+        """The last word that is whole before a character."""
+        return bisect_right(self.words, end, key=itemgetter(1)) - 1
+
     def tokens(self, pattern: int, end: int) -> int:
         """The fewest of the pattern's tokens that reach character `end`."""
         tail = int(self.patterns.tails[pattern])
@@ -85,7 +115,7 @@ class Sources:
     """Finds texts in the documents of token shards.
 
     Args:
-        index: folder of an `index` artifact.
+        index: folder or address of an `index` artifact; what a search looks at is mapped, or fetched by ranges.
         shards: folder or address of the shards that it was made of; only their index of documents is read.
         tokenizer: of theirs.
         licences: that are stated, by source.
@@ -95,10 +125,10 @@ class Sources:
     """
 
     def __init__(
-        self, index: Path, shards: Path | str, tokenizer: Path, licences: Mapping[str, str] | None = None
+        self, index: Path | str, shards: Path | str, tokenizer: Path, licences: Mapping[str, str] | None = None
     ) -> None:
         self.licences = licences or {}
-        self.card, self.pieces = open_pieces(index)
+        self.card, self.pieces = open_pieces(str(index))
         self.encoder = Encoder(tokenizer, plain=True)
         self.names = DocumentNames(str(shards), card_of(str(shards)).documents.files)
 
@@ -165,20 +195,46 @@ class Sources:
 
     def _maximal(self, starts: _Starts, min_words: int) -> Iterator[tuple[int, int]]:
         """Beginning and end of the spans that lie in no longer one."""
-        longest = np.zeros(len(starts.patterns), dtype=np.int64)
-        for piece in self.pieces:
-            np.maximum(longest, piece.longest(starts.patterns), out=longest)
-        reached = [starts.words[word][0] for word in range(len(starts.words))]
-        for pattern, word in enumerate(starts.word_of.tolist()):
-            reached[word] = max(reached[word], starts.end(pattern, int(longest[pattern])))
-        word_ends = np.asarray([end for _, end in starts.words])
-        before = 0
-        for word, (begin, _) in enumerate(starts.words):
-            last = int(np.searchsorted(word_ends, reached[word], side="right")) - 1
-            if last >= word and word_ends[last] > before:
-                before = int(word_ends[last])
+        before = -1
+        for word, last in enumerate(self._last_words(starts, min_words)):
+            if last >= word and last > before:
+                before = last
                 if last - word + 1 >= min_words:
-                    yield begin, before
+                    yield starts.words[word][0], starts.words[last][1]
+
+    def _last_words(self, starts: _Starts, min_words: int) -> list[int]:
+        """The last word of the longest run from each word on; -1 where that is no span, or would lie in another one.
+
+        How far the tokens behind a word are found together bounds its run. These bounds never fall from a word to the
+        next, so of the words with the same bound only those up to the first that reaches it are looked up.
+        """
+        found = [-1] * len(starts.words)
+        left: dict[int, list[int]] = {}
+        for word, bound in enumerate(starts.last_words(self._longest(starts.behind)).tolist()):
+            if bound - word + 1 >= min_words:
+                left.setdefault(bound, []).append(word)
+        while left:
+            asked = [word for words in left.values() for word in words[:TRIED]]
+            patterns = np.flatnonzero(np.isin(starts.word_of, asked)).tolist()
+            longest = self._longest(starts.patterns.cut(patterns, starts.patterns.lengths[patterns].tolist()))
+            for pattern, length in zip(patterns, longest.tolist(), strict=True):
+                word = int(starts.word_of[pattern])
+                found[word] = max(found[word], starts.last_word(starts.end(pattern, length)))
+            left = {
+                bound: words[TRIED:]
+                for bound, words in left.items()
+                if words[TRIED:] and max(found[word] for word in words[:TRIED]) < bound
+            }
+        return found
+
+    def _longest(self, patterns: Patterns) -> np.ndarray:
+        """How many of each pattern's first tokens stand together somewhere."""
+        return np.maximum.reduce(self._each(lambda piece: piece.longest(patterns)), initial=0)
+
+    def _each(self, ask: Callable[[Piece], Answer]) -> list[Answer]:
+        """What every piece has to say, several at once: each waits for its own pages, or for an object store."""
+        with ThreadPoolExecutor(max(1, min(len(self.pieces), SEARCHED_AT_ONCE))) as threads:
+            return list(threads.map(ask, self.pieces))
 
     def _documents(self, starts: _Starts, spans: Sequence[tuple[int, int]], most: int) -> list[tuple[int, list[int]]]:
         """For each span, in how many places it stands and the first few documents of these."""
@@ -191,14 +247,22 @@ class Sources:
         cut = starts.patterns.cut([pattern for _, pattern, _ in chosen], [length for *_, length in chosen])
         places = [0] * len(spans)
         indices: list[dict[int, None]] = [{} for _ in spans]
-        for piece in self.pieces:
-            for (number, *_), low, high in zip(chosen, *map(np.ndarray.tolist, piece.ranges(cut)), strict=True):
+        ranges = self._each(lambda piece: piece.ranges(cut))
+        for piece, (lows, highs) in zip(self.pieces, ranges, strict=True):
+            for (number, *_), low, high in zip(chosen, lows.tolist(), highs.tolist(), strict=True):
                 places[number] += high - low
-                for suffix in range(low, min(high, low + LOOKED_AT)):
-                    if len(indices[number]) >= most:
-                        break
-                    indices[number][piece.document(suffix)] = None
+                _add_documents(piece, low, min(high, low + LOOKED_AT), indices[number], most)
         return [(count, list(found)) for count, found in zip(places, indices, strict=True)]
+
+
+def _add_documents(piece: Piece, low: int, high: int, found: dict[int, None], most: int) -> None:
+    """Add the documents of some suffixes, in their order, up to `most`."""
+    step = most
+    while low < high and len(found) < most:
+        for document in piece.documents_at(piece.places(low, min(high, low + step))).tolist():
+            if len(found) < most:
+                found[document] = None
+        low, step = low + step, 4 * step  # a file of many copies
 
 
 def _checked(text: str, min_words: int) -> str:

@@ -7,11 +7,13 @@ where only the suffixes that begin with a token are kept; it depends on nothing 
 
     pieces/<source>-00000.tokens      uint16 or uint32: the tokens, each document's end-of-sequence token included
     pieces/<source>-00000.suffixes    uint32: where each suffix begins in them, in lexicographic order
+    pieces/<source>-00000.keys        the first 6 tokens of every 16th suffix, then every 256th of these, and so on
     pieces/<source>-00000.starts      uint32: where each document begins in them
     pieces/<source>-00000.documents   uint64: the document's index in the shards
     index.json                        what is there
 
-All numbers are little-endian, without headers, to be mapped into memory: 6 bytes per token of two bytes, 8 of four.
+All numbers are little-endian, without headers, to be mapped into memory or read by ranges: 6.8 bytes per token of two
+bytes, 9.5 of four. Behind a piece's last token its keys go on with the largest number that a token can be.
 No text encodes to the end-of-sequence token, so nothing that is looked up is found across two documents.
 """
 
@@ -27,7 +29,7 @@ import pyarrow.parquet as pq
 from datatrove.pipeline.base import PipelineStep
 
 from infra import events
-from pipeline.index.card import CARD, IndexCard, IndexMetrics, PieceEntry
+from pipeline.index.card import CARD, KEY_TOKENS, IndexCard, IndexMetrics, PieceEntry, key_levels
 from pipeline.index.section import IndexConfig
 from pipeline.tasks.documents import run_pipeline
 from pipeline.tokens.card import ShardsCard
@@ -101,9 +103,11 @@ class _Sort(PipelineStep):
         tokens, starts, documents = stream.documents(*task.rows)
         path = self.out_dir / "pieces" / task.name
         if len(tokens):
+            suffixes = suffix_array(tokens)
             columns = {
                 "tokens": tokens,
-                "suffixes": suffix_array(tokens).astype("<u4"),
+                "suffixes": suffixes.astype("<u4"),
+                "keys": keys_of(tokens, suffixes),
                 "starts": starts.astype("<u4"),
                 "documents": documents.astype("<u8"),
             }
@@ -128,6 +132,16 @@ def suffix_array(tokens: np.ndarray) -> np.ndarray:
     width = tokens.itemsize
     places = divsufsort(tokens.astype(tokens.dtype.newbyteorder(">")).view(np.uint8))
     return places[places % width == 0] // width
+
+
+def keys_of(tokens: np.ndarray, suffixes: np.ndarray) -> np.ndarray:
+    """The keys of all levels, one after the other [K, KEY_TOKENS]."""
+    levels = key_levels(len(tokens))
+    every = levels[0][2]
+    places = suffixes[::every, None].astype(np.int64) + np.arange(KEY_TOKENS)
+    inside = places < len(tokens)
+    keys = np.where(inside, tokens[np.where(inside, places, 0)], np.iinfo(tokens.dtype).max).astype(tokens.dtype)
+    return np.concatenate([keys[:: apart // every] for _, _, apart in levels])
 
 
 class _Stream:

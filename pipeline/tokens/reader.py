@@ -16,7 +16,7 @@ checksum is compared as it is read; opening reads `shards.json` and nothing else
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypedDict
@@ -58,8 +58,9 @@ class TracedDocument(TypedDict):
     source: str
 
 
-def permute(position: np.ndarray, size: int, *key: int | str) -> np.ndarray:
-    """Image of each `position` (int64, in [0, size)) under a permutation of [0, size) that `key` picks.
+def permute(position: np.ndarray, size: int, *key: int | str, inverse: bool = False) -> np.ndarray:
+    """Image of each `position` (int64, in [0, size)) under a permutation of [0, size) that `key` picks, or under its
+    inverse.
 
     Four Feistel rounds over the least even number of bits that covers `size`; a value that falls outside is sent
     through again until it is inside (cycle walking: fewer than four times on average).
@@ -73,8 +74,12 @@ def permute(position: np.ndarray, size: int, *key: int | str) -> np.ndarray:
     pending = np.arange(len(result))
     while len(pending):
         left, right = result[pending] >> shift, result[pending] & mask
-        for subkey in rounds:
-            left, right = right, left ^ (_mix(right ^ subkey) & mask)
+        if inverse:
+            for subkey in rounds[::-1]:
+                left, right = right ^ (_mix(left ^ subkey) & mask), left
+        else:
+            for subkey in rounds:
+                left, right = right, left ^ (_mix(right ^ subkey) & mask)
         result[pending] = (left << shift) | right
         pending = pending[result[pending] >= np.uint64(size)]
     return result.astype(np.int64)
@@ -198,12 +203,10 @@ class ShardReader:
         if self.mixture is None:
             return self._shuffled(positions, "", 0, self.rows).tolist()
         rows = np.empty_like(positions)
-        slots = np.asarray(list(self.mixture.values()))
+        slots = list(self.mixture.values())
         periods, places = np.divmod(positions, MIXTURE_PERIOD)
         for period in np.unique(periods):
-            # A shuffled deck: card i is the source of the period's row i; the n-th card of a source is its n-th draw.
-            cards = permute(np.arange(MIXTURE_PERIOD), MIXTURE_PERIOD, self.seed, "deck", int(period))
-            deck = np.searchsorted(np.cumsum(slots), cards, side="right")
+            deck = self._deck(int(period))
             for number, name in enumerate(self.mixture):
                 nth = np.cumsum(deck == number) - 1
                 here = np.flatnonzero(periods == period)
@@ -211,6 +214,39 @@ class ShardReader:
                 draws = period * slots[number] + nth[places[here]]
                 rows[here] = self._shuffled(draws, name, *self._source_rows[name])
         return rows.tolist()
+
+    def _deck(self, period: int) -> np.ndarray:
+        """A shuffled deck: card i is the number of the source of the period's row i; the n-th card of a source is its
+        n-th draw."""
+        assert self.mixture is not None
+        cards = permute(np.arange(MIXTURE_PERIOD), MIXTURE_PERIOD, self.seed, "deck", period)
+        return np.searchsorted(np.cumsum(list(self.mixture.values())), cards, side="right")
+
+    def steps_of(self, row: int, steps: int) -> list[int]:
+        """Which of the first `steps` steps read a row of the split; computed by the inverse of the order."""
+        positions = [
+            each for each in self._positions(row, steps * self.global_batch) if each // self.global_batch < steps
+        ]
+        return sorted({position // self.global_batch for position in positions})
+
+    def _positions(self, row: int, total: int) -> Iterator[int]:
+        """Where a row stands in the order, up to position `total` and some further ones."""
+        if self.mixture is None:
+            yield from self._draws(row, "", 0, self.rows, total)
+            return
+        name, (begin, count) = next(each for each in self._source_rows.items() if row < sum(each[1]))
+        if name not in self.mixture:
+            return
+        number, slots = list(self.mixture).index(name), self.mixture[name]
+        for draw in self._draws(row, name, begin, count, -(-total // MIXTURE_PERIOD) * slots):
+            period, nth = divmod(draw, slots)
+            yield period * MIXTURE_PERIOD + int(np.flatnonzero(self._deck(period) == number)[nth])
+
+    def _draws(self, row: int, name: str, begin: int, count: int, total: int) -> Iterator[int]:
+        """Which of a source's first `total` draws fall on a row, and perhaps one more: one in each epoch."""
+        for epoch in range(-(-total // count)):
+            place = permute(np.asarray([row - begin]), count, self.seed, name, epoch, inverse=True)
+            yield epoch * count + int(place[0])
 
     def _shuffled(self, draws: np.ndarray, name: str, begin: int, count: int) -> np.ndarray:
         """The rows that the given draws of a source (0, 1, 2, ... over all epochs) fall on."""

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 import xxhash
 
 from infra.errors import UserError
+from infra.ranges import RemoteFolder
 from pipeline.tokens.card import ShardFile
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ class LocalFiles:
         """What to call a file in a message."""
         return str(self.paths[file])
 
-    def ranges(self, wanted: Sequence[tuple[int, int, int]]) -> list[memoryview | bytes]:
+    def ranges(self, wanted: Sequence[tuple[int, int, int]]) -> Sequence[memoryview | bytes]:
         """The bytes of each `(file, begin, size)`."""
         return [self._map(file).data[begin : begin + size] for file, begin, size in wanted]
 
@@ -100,26 +101,20 @@ class RemoteFiles:
     """Files under an address that fsspec knows (`s3://bucket/prefix`); ranges are fetched at once, not one by one."""
 
     def __init__(self, folder: str, files: Sequence[ShardFile]) -> None:
-        import fsspec
-
-        self.system, root = fsspec.url_to_fs(folder)
-        self.paths = [f"{root.rstrip('/')}/{file.name}" for file in files]
+        self.folder, self.names = RemoteFolder(folder), [file.name for file in files]
 
     def name(self, file: int) -> str:
         """What to call a file in a message."""
-        return str(self.system.unstrip_protocol(self.paths[file]))
+        return self.folder.address(self.names[file])
 
-    def ranges(self, wanted: Sequence[tuple[int, int, int]]) -> list[memoryview | bytes]:
+    def ranges(self, wanted: Sequence[tuple[int, int, int]]) -> list[bytes]:
         """The bytes of each `(file, begin, size)`.
 
         Raises:
             UserError: a file is not there.
         """
-        paths = [self.paths[file] for file, _, _ in wanted]
-        begins = [begin for _, begin, _ in wanted]
-        ends = [begin + size for _, begin, size in wanted]
         try:
-            return list(self.system.cat_ranges(paths, begins, ends, on_error="raise"))
+            return self.folder.ranges([(self.names[file], begin, size) for file, begin, size in wanted])
         except FileNotFoundError as error:
             raise UserError(f"{error}: missing; make the shards again") from None
 

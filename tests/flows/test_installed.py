@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests import wheel
+from tests.flows.golden import DOCUMENTS, golden
+from tests.flows.prepared import prepare_mlflow
 from tests.flows.tiny import environment, write_recipe
 
 AFTER_THE_CORPUS = ("pretrain", "sft", "grpo", "evaluate", "quantize", "export")
@@ -34,7 +36,11 @@ def test_it_holds_every_file_that_is_no_code(site: Path) -> None:
 
 
 @pytest.mark.timeout(600)
+@pytest.mark.usefixtures("on_prefect")
 def test_it_runs_a_recipe_and_draws_its_report(site: Path, tmp_path: Path) -> None:
+    """It goes on from what the checkout made: the same code in another place is no drift."""
+    golden().lend(tmp_path, DOCUMENTS)
+    prepare_mlflow(tmp_path / "store")
     write_recipe(tmp_path, **dict.fromkeys(AFTER_THE_CORPUS), index={})
     made = deepmill(site, tmp_path, "run", "tiny.yaml")
     assert made.returncode == 0, made.stderr + made.stdout
@@ -43,6 +49,7 @@ def test_it_runs_a_recipe_and_draws_its_report(site: Path, tmp_path: Path) -> No
     assert shown.returncode == 0, shown.stderr
     drift = deepmill(site, tmp_path, "plan", "tiny.yaml")
     assert "Everything is cached" in drift.stdout, drift.stdout + drift.stderr
+    assert "the code has changed" not in drift.stdout
 
 
 def test_it_knows_the_presets(site: Path, tmp_path: Path) -> None:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,8 @@ from tests.flows.prepared import prepare_mlflow
 from tests.flows.tiny import SERVER, STAGES, ask, deepmill, start, write_recipe
 
 DYING = Path(__file__).with_name("dying")
+OWN_WAY = ("dedup", "decontaminate", "shards", "pretrain", "grpo", "evaluate", "quantize")
+"""Stages that go on in a way of their own; the others share one with these, or begin anew."""
 GONE_SECONDS = 60
 
 
@@ -47,13 +48,19 @@ def dying(monkeypatch: pytest.MonkeyPatch, events: int) -> Iterator[None]:
 
 
 @pytest.mark.timeout(600)
+@pytest.mark.parametrize(
+    "stages", [pytest.param(OWN_WAY, id="own way"), pytest.param(STAGES, id="all", marks=pytest.mark.nightly)]
+)
 def test_each_stage_is_killed_in_the_middle_of_its_work(
-    undisturbed: Milled, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    stages: Sequence[str], undisturbed: Milled, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Under the runner, which every flow uses: the stage's process is killed when half of its events are told."""
     store = LocalStore(tmp_path / "store")
     monkeypatch.chdir(write_recipe(tmp_path).parent)
+    undisturbed.lend(tmp_path, (name for name in STAGES if name not in stages))
     for item in make_plan(load_recipe("tiny.yaml"), store).stages:
+        if item.stage.name not in stages:
+            continue
         name, identity = item.stage.name, item.job.identity
         half = max(1, events_of(undisturbed.store, name, identity) // 2)
         with pytest.raises(StageKilledError, match=f"^{name}: stopped by SIGKILL"), dying(monkeypatch, half):
@@ -93,17 +100,13 @@ def kill_in(root: Path, name: str, *settings: str) -> None:
 def test_the_command_line_is_killed_and_goes_on(
     undisturbed: Milled, tmp_path: Path, prefect: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In a stage with tasks of its own and in a training; what the undisturbed run made before and after is there.
+    """In a stage with tasks of its own; what the undisturbed run made before and after is there.
 
-    The first has a Prefect server of its own, which must be gone as well.
+    The run that is killed has a Prefect server of its own, which must be gone as well.
     """
     write_recipe(tmp_path)
-    wanted = ("dedup", "sft")
-    for name, entry in undisturbed.records[0]["stages"].items():
-        if name in STAGES and name not in wanted:
-            shutil.copytree(
-                undisturbed.store.path(name, entry["identity"]), tmp_path / "store" / name / entry["identity"]
-            )
+    wanted = ("dedup",)
+    undisturbed.lend(tmp_path, (name for name in STAGES if name not in wanted))
     prepare_mlflow(tmp_path / "store")
     short = ("--set", "export=null")  # nothing to register
     for name in wanted:

@@ -71,11 +71,10 @@ def reference(raw: Path, tmp_path_factory: pytest.TempPathFactory) -> Contents:
 @pytest.mark.parametrize(
     ("executor", "place"),
     [
-        ("slurm", "disk"),
         ("ray", "s3"),
-        *(  # `tests.flows.test_places` has a flow with a local executor on S3
+        *(  # `tests.flows.test_places` has a flow with a local executor on S3, `test_executors` stages on Slurm
             pytest.param(*pair, marks=pytest.mark.nightly)
-            for pair in (("local", "disk"), ("local", "s3"), ("slurm", "s3"), ("ray", "disk"))
+            for pair in (("local", "disk"), ("local", "s3"), ("slurm", "disk"), ("slurm", "s3"), ("ray", "disk"))
         ),
     ],
 )

@@ -32,11 +32,7 @@ SMALL = {
     "sft.accuracy_tasks": 4,
     "sft.validation_sequences": 2,
     "sft.max_new_tokens": 8,
-    "grpo.steps": 1,
-    "grpo.questions": 2,
-    "grpo.group_size": 2,
-    "grpo.accuracy_tasks": 4,
-    "grpo.max_new_tokens": 8,
+    "grpo": "null",
     "evaluate.problems": 4,
     "evaluate.sequences": 2,
     "evaluate.max_new_tokens": 8,
@@ -46,7 +42,7 @@ SMALL = {
     "quantize.max_new_tokens": 8,
     "promote": "{min_accuracy: 0, max_forgetting: 100, max_quantization_kl: 10}",
 }
-"""What makes an hour a minute; the model learns nothing, and every stage runs."""
+"""What makes an hour a minute; the model learns nothing. `tests.flows.test_mill` reinforces one."""
 
 
 def _commands() -> list[list[str]]:

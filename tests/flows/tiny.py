@@ -9,6 +9,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -131,12 +132,12 @@ def environment(root: Path) -> dict[str, str]:
     )
 
 
-def start(root: Path, *arguments: str) -> subprocess.Popen[str]:
-    """`deepmill ...` in a process of its own, its output and errors together."""
+def start(root: Path, *arguments: str, inside: Sequence[str] = ()) -> subprocess.Popen[str]:
+    """`deepmill ...` in a process of its own, its output and errors together; `inside` is a command that runs it."""
     if arguments[0] in ("run", "study", "rerun"):
         prepare_prefect(root.parent / "prefect")
     return subprocess.Popen(
-        [sys.executable, "-m", "flows.cli", *arguments],
+        [*inside, sys.executable, "-m", "flows.cli", *arguments],
         env=environment(root),
         cwd=root,
         text=True,
@@ -146,9 +147,9 @@ def start(root: Path, *arguments: str) -> subprocess.Popen[str]:
     )
 
 
-def deepmill(root: Path, *arguments: str, status: int = 0) -> str:
+def deepmill(root: Path, *arguments: str, status: int = 0, inside: Sequence[str] = ()) -> str:
     """What `deepmill ...` prints; it must leave with `status`."""
-    process = start(root, *arguments)
+    process = start(root, *arguments, inside=inside)
     printed, _ = process.communicate(timeout=SECONDS)
     assert process.returncode == status, printed
     return printed

@@ -26,6 +26,8 @@ PACKAGES = ("python3.11", "python3.11-venv", "python-is-python3", "ca-certificat
 BASE = "localhost/deepmill-base:bookworm"
 CONFINED = ("--read-only", "--tmpfs=/tmp", "--cap-drop=ALL", "--security-opt=no-new-privileges")
 """As compose.yaml and the manifests confine a container."""
+PATIENCE = 3600
+"""Seconds for a command, which is no measure of anything: a crowded machine took 15 minutes to fetch the wheels."""
 SETTINGS = """\
 [containers]
 default_ulimits = ["nofile=1024:1024", "nproc=4096:4096"]
@@ -65,10 +67,10 @@ class House:
     folder: Path
     variables: dict[str, str]
 
-    def call(self, *command: str, seconds: float = 600, **more: str) -> str:
+    def call(self, *command: str, **more: str) -> str:
         """What a command said; it must succeed."""
         done = subprocess.run(
-            command, env=self.variables | more, capture_output=True, text=True, timeout=seconds, check=False
+            command, env=self.variables | more, capture_output=True, text=True, timeout=PATIENCE, check=False
         )
         assert done.returncode == 0, f"{command}: {done.stdout[-3000:]}{done.stderr[-3000:]}"
         return done.stdout
@@ -77,7 +79,7 @@ class House:
         """Build an image; its size in bytes."""
         given = [f"--build-arg={key}={value}" for key, value in ({"BASE": BASE} | arguments).items()]
         command = ["buildah", "bud", "--isolation=chroot", "--network=host", "--tag", name, *given, *options]
-        self.call(*command, "--file", str(dockerfile), str(context), seconds=1500)
+        self.call(*command, "--file", str(dockerfile), str(context))
         return int(self.call("podman", "image", "inspect", "--format", "{{.Size}}", name))
 
     def run(self, image: str, *command: str, options: Sequence[str] = ()) -> str:
@@ -90,21 +92,17 @@ def house() -> Iterator[House]:
     """A place with a base image in it.
 
     Raises:
-        NoContainersError: a container with no more in it than `true` does not run.
+        NoContainersError: there is no base here, or a container with no more to do than `true` does not run.
     """
     folder = Path(tempfile.mkdtemp(prefix="images-", dir="/var/tmp"))
     try:
         made = House(folder, _settings(folder))
-        tar = folder / "base.tar"
-        made.call("mmdebstrap", "--quiet", "--variant=minbase", f"--include={','.join(PACKAGES)}", "bookworm", str(tar))
-        made.call("podman", "import", "--quiet", str(tar), BASE)
-        tar.unlink()
         try:
+            made.call("podman", "info")  # soon said, where this machine has no containers
+            _make_base(made)
             made.run(BASE, "true")
         except AssertionError as error:
-            raise NoContainersError(
-                f"no images: podman runs no container here ({str(error).splitlines()[-1]})"
-            ) from None
+            raise NoContainersError(f"no images: {str(error).strip().splitlines()[-1]}") from None
         yield made
         made.call("podman", "rm", "--all", "--force")
     finally:
@@ -112,6 +110,13 @@ def house() -> Iterator[House]:
             if mounted.startswith(str(folder)):
                 subprocess.run(["umount", "--lazy", mounted], check=False)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _make_base(house: House) -> None:
+    tar = house.folder / "base.tar"
+    house.call("mmdebstrap", "--quiet", "--variant=minbase", f"--include={','.join(PACKAGES)}", "bookworm", str(tar))
+    house.call("podman", "import", "--quiet", str(tar), BASE)
+    tar.unlink()
 
 
 def _settings(folder: Path) -> dict[str, str]:
@@ -142,7 +147,7 @@ def wheels(folder: Path, extras: str, context: Path) -> Path:
         [*pip, *constraint, "--wheel-dir", str(found), *wanted],
         capture_output=True,
         text=True,
-        timeout=900,
+        timeout=PATIENCE,
         check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]

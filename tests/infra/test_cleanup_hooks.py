@@ -15,7 +15,7 @@ from infra.cleanup_hooks import ENVIRONMENT_KEY, cleanup_hook, run_cleanup_hooks
 from infra.manifest import Manifest
 from infra.runner import make
 from infra.store import LocalStore
-from tests.infra.test_runner import in_process, job_of, wait_for
+from tests.infra.test_runner import PATIENCE, in_process, job_of, wait_for
 
 
 @pytest.fixture
@@ -66,13 +66,13 @@ def test_whoever_is_killed(tmp_path: Path, victim: str) -> None:
     (stage,) = wait_for(pids)
     supervisor = int(Path(f"/proc/{stage}/stat").read_text().rpartition(")")[2].split()[1])
     os.kill({"stage": stage, "flow": runner.pid, "supervisor": supervisor}[victim], signal.SIGKILL)
-    runner.wait(20)
+    runner.wait(PATIENCE)
     if victim == "supervisor":
         assert not ran.exists()
         manifest: Manifest = make(store, job, lambda event: None)[0]
         assert manifest.metrics == {"ran": True}
     else:
-        deadline = time.monotonic() + 12
+        deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline and list(store.root.rglob("*.endings/*.json")):
             time.sleep(0.05)
         assert ran.exists()

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
+import infra.digests
 from infra import integrity
 from infra.errors import UserError
+from infra.hashing import file_digest
 from infra.integrity import DAMAGED, GONE, NOT_LISTED, differences, folder_digests, known_digest
 from infra.manifest import LOGS, WORK
+from infra.storage import ExternalFile
 from infra.store import LocalStore, Store
 from tests.infra.test_store import IDENTITY, bucket, stage_files
 
@@ -90,6 +94,41 @@ def test_a_file_is_read_once_and_again_when_it_changed(tmp_path: Path, monkeypat
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))  # the size and the time of before, but not the change's
     assert known_digest(path) != first
     assert opened == [path]
+
+
+def test_what_was_recorded_is_known_where_it_is_published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And linked elsewhere: of the files of all nights, a run reads each once for an artifact, not twice."""
+    store = LocalStore(tmp_path / "store")
+    monkeypatch.setattr(integrity, "REST_NS", -1)  # as if they had been at rest
+    opened: list[Path] = []
+    read = integrity.file_digest
+    monkeypatch.setattr(integrity, "file_digest", lambda path: opened.append(path) or read(path))
+    store.publish(*stage_files(store))
+    assert len(opened) == 1
+    file = store.verified("fake", IDENTITY) / "deep" / "a.txt"
+    assert len(opened) == 1
+    os.link(file, tmp_path / "part")  # which changes its change time
+    assert store.verified("fake", IDENTITY)
+    assert known_digest(tmp_path / "part") == known_digest(file)
+    assert len(opened) == 2
+
+
+def test_many_bytes_that_a_stage_reads_are_read_by_others(published: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(infra.digests, "MANY_BYTES", 1)
+    asked: list[str] = []
+
+    def take(files: Sequence[ExternalFile]) -> list[str]:
+        asked.extend(file.name for file in files)
+        return [file_digest(Path(file.path)) for file in files]
+
+    published.path("fake", IDENTITY)  # fetched, if it lies elsewhere
+    folder = published.verified("fake", IDENTITY, take)
+    assert asked == ["a.txt"]
+    (folder / "deep" / "a.txt").write_text("hellp")
+    if isinstance(published, LocalStore):
+        with pytest.raises(UserError, match=rf"a\.txt: {DAMAGED}"):
+            published.verified("fake", IDENTITY, take)
+    assert published.path("fake", IDENTITY) == folder
 
 
 def test_a_file_that_was_just_written_is_read_each_time(tmp_path: Path) -> None:

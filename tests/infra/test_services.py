@@ -38,7 +38,7 @@ def step(name: str, program: str, wave: int = 0) -> Service:
     return Service(name=name, command=[sys.executable, "-c", program], once=True, wave=wave)
 
 
-def until(condition: Callable[[], object], seconds: float = 20) -> None:
+def until(condition: Callable[[], object], seconds: float = 90) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline
@@ -69,7 +69,7 @@ def test_waves_restart_and_stop(tmp_path: Path) -> None:
     family = below(last.pid)
     assert stop_group(tmp_path)
     assert read_state(tmp_path) is None
-    assert not psutil.wait_procs(family, timeout=5)[1]
+    assert not psutil.wait_procs(family, timeout=90)[1]
     assert not stop_group(tmp_path)
 
 
@@ -108,7 +108,7 @@ def test_a_killed_keeper_leaves_no_process(tmp_path: Path) -> None:
     last = list(start_group(tmp_path, Group(services=[web("web", port)])))[-1]
     family = below(last.pid)
     os.kill(last.pid, signal.SIGKILL)
-    assert not psutil.wait_procs(family, timeout=15)[1]
+    assert not psutil.wait_procs(family, timeout=90)[1]
     assert read_state(tmp_path) is None
     assert list(start_group(tmp_path, Group(services=[web("web", port)])))[-1].state == "up"  # and it starts again
     assert stop_group(tmp_path)

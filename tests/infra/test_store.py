@@ -146,9 +146,9 @@ def test_lease_is_exclusive_and_told(store: Store) -> None:
     with store.lease("fake", IDENTITY, told.append):
         waiter = threading.Thread(target=second)
         waiter.start()
-        assert waits.wait(30)
+        assert waits.wait(90)
         order.append("first")
-    waiter.join(30)
+    waiter.join(90)
     assert order == ["first", "second"]
     assert len(told) >= 1
     assert "process" in told[0]
@@ -209,6 +209,40 @@ def test_damage_on_s3_is_noticed(tmp_path: Path) -> None:
     elsewhere = ObjectStore(address, tmp_path / "two")
     with pytest.raises(UserError, match=r"a\.txt: the checksum differs"):
         elsewhere.path("fake", IDENTITY)
+
+
+@pytest.mark.drill
+@pytest.mark.usefixtures("on_s3")
+@pytest.mark.parametrize("harm", ["", "written over", "gone"])
+def test_what_an_earlier_artifact_holds_is_copied_by_the_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, harm: str
+) -> None:
+    import s3fs
+
+    address = f"s3://test/{tmp_path.name}"
+    store = ObjectStore(address, tmp_path / "one")
+    store.publish(*stage_files(store, "as the night before"))
+    if harm:
+        other = s3fs.S3FileSystem()
+        earlier = f"{address}/fake/{IDENTITY}/deep/a.txt"
+        other.rm_file(earlier) if harm == "gone" else other.pipe_file(earlier, b"as no night before.")
+    sent: list[str] = []
+
+    def send(files: Mapping[str, Path]) -> None:
+        sent.extend(name.removeprefix(f"{address}/fake/second/") for name in files)
+        for name, path in files.items():
+            s3fs.S3FileSystem().put_file(str(path), name)
+
+    monkeypatch.setattr(infra.object_store, "MANY_BYTES", 0)
+    staging, manifest = stage_files(store, "as the night before")
+    (staging.artifact / "new.txt").write_text("of this night")
+    files, content = record_files(staging.artifact)
+    second = manifest.model_copy(update={"identity": "second", "files": files, "content": content})
+    store.publish(staging, second, send)
+    assert sorted(sent) == [".logs/stage.log", *(["deep/a.txt"] if harm else []), "new.txt"]
+    folder = ObjectStore(address, tmp_path / "two").verified("fake", "second")
+    assert (folder / "deep" / "a.txt").read_text() == "as the night before"
+    assert not (tmp_path / "two" / ".fetched" / "fake" / "second" / ".logs" / "objects.json").exists()
 
 
 def test_unwritable_root_is_one_line(tmp_path: Path) -> None:

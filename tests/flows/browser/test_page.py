@@ -184,7 +184,10 @@ def test_what_people_write_names_no_control_token(tab: Tab, folder: Path) -> Non
     assert tab.evaluate(plain, "a<|eos|>b <think>c</think>") == "a< |eos|>b < think>c< /think>"
 
 
-@pytest.mark.parametrize("isolated", [False, True], ids=["one thread", "threads by the server"])
+@pytest.mark.parametrize(
+    "isolated",
+    [pytest.param(False, id="one thread", marks=pytest.mark.nightly), pytest.param(True, id="threads by the server")],
+)
 def test_without_a_service_worker(chromium: Browser, folder: Path, isolated: bool) -> None:
     with visitor(chromium, service_workers="block") as tab, served(folder, isolated=isolated) as address:
         loaded(tab, f"{address}?threads=2")

@@ -14,6 +14,7 @@ from mlflow import MlflowClient
 
 from infra.services import answers
 from tests.flows.chromium import CHROMIUM
+from tests.flows.golden import DOCUMENTS, golden
 from tests.flows.operations.running import LOGIN, House, belonging_to, house
 from tests.flows.tiny import write_recipe
 from tests.infra.postgres import Postgres, postgres, postgres_bin
@@ -37,6 +38,7 @@ def up(tmp_path_factory: pytest.TempPathFactory, database: Postgres, s3: dict[st
     """Prefect, MLflow and the pages behind a login, on PostgreSQL and S3, with a worker for each of two pools."""
     root = tmp_path_factory.mktemp("up")
     write_recipe(root)
+    golden().lend(root, DOCUMENTS)
     settings = {
         "DEEPMILL_DATABASE": database.address,
         "DEEPMILL_ARTIFACTS": "s3://test/mlflow",
@@ -60,6 +62,7 @@ def alone() -> Iterator[House]:
         root = Path(folder) / "mill"
         root.mkdir(mode=0o755)
         write_recipe(root)
+        golden().lend(root, DOCUMENTS)
         with house(root) as at:
             yield at
         assert not belonging_to(root)

@@ -19,6 +19,7 @@ pytestmark = [
 ]
 
 
+@pytest.mark.nightly  # `test_up` has a run from the form, `test_up_doors` a link that logs in
 def test_a_run_from_the_form(alone: House, stranger: Any) -> None:
     deployment = alone.deployment("corpus/tiny")
     stranger.goto(alone.links()["Prefect"])

@@ -25,7 +25,13 @@ from pipeline.tokens.chat import chat_format, read_tokenizer
 from tests.flows.small import small
 from tests.pipeline.corpus import set_workers
 
-PRESETS = ("maths", "code", "science", "r1", "r1-zero", "deepseekmath-7b")
+PRESETS = (
+    "code",
+    "r1",
+    "r1-zero",
+    "deepseekmath-7b",
+    *(pytest.param(name, marks=pytest.mark.nightly) for name in ("maths", "science")),  # the stages of `code`
+)
 
 
 def run(recipe: Recipe, folder: Path) -> tuple[dict[str, Path], dict[str, Any]]:

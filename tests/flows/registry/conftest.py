@@ -16,9 +16,9 @@ import pytest
 from tests.flows.prepared import prepare_mlflow
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A real MLflow server."""
+    """A real MLflow server, in which each test has models of its own. Who uses it is of the group `registry`."""
     folder = tmp_path_factory.mktemp("server")
     prepare_mlflow(folder, "server.db")
     with socket.create_server(("127.0.0.1", 0)) as free:
@@ -43,4 +43,4 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield f"http://127.0.0.1:{port}"
     finally:
         os.killpg(process.pid, 9)
-        process.wait(30)
+        process.wait(90)

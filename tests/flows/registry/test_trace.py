@@ -13,8 +13,12 @@ from flows.registry.trace import LINEAGE, readings, trace
 from flows.serving.sources import find_source
 from infra.errors import UserError
 from infra.manifest import Manifest, address, record_files
+from infra.section import Section
 from infra.settings import Settings
-from infra.store import LocalStore
+from infra.store import LocalStore, Store
+from model.finetune_sections import ContinuedConfig, DpoConfig, GrpoConfig, SftConfig
+from model.training.replay_sources import Replayed
+from model.training.sources import ShardBatches, read_shards
 from pipeline.index.section import IndexConfig
 from pipeline.index.stage import index
 from pipeline.sections import ShardsConfig
@@ -28,7 +32,7 @@ from tests.pipeline.tokens.test_tokenizer import small_tokenizer
 PRETRAIN = {"steps": 30, "batch_size": 4, "seed": 5, "mixture": {"web": 3.0, "wiki": 1.0}}
 
 
-def publish(store: LocalStore, stage: str, folder: Path, **fields: Any) -> None:
+def publish(store: Store, stage: str, folder: Path, **fields: Any) -> None:
     """Store a folder as the artifact of `stage`, for these tests and others."""
     files, content = record_files(folder)
     manifest = Manifest(
@@ -202,7 +206,79 @@ def test_a_document_names_the_steps_that_read_it(settings: Settings, capsys: pyt
     assert any(len(steps) not in (0, 30) for steps in expected.values())
     name, steps = next(iter(expected.items()))
     app(["trace", "run-1", "--document", name], standalone_mode=False)
-    told = f"read in {len(steps)} steps of 30: {', '.join(map(str, steps))}"
+    told = f"pretrain pretrain-1, read in {len(steps)} steps of 30: {', '.join(map(str, steps))}"
     assert told in capsys.readouterr().out
     with pytest.raises(UserError, match="its shards have no document d40"):
         app(["trace", "run-1", "--document", "d40"], standalone_mode=False)
+
+
+def test_a_document_names_the_steps_of_every_training(
+    settings: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Against the sources that the stages themselves read from."""
+    from tokenizers import Tokenizer
+
+    monkeypatch.setattr(console, "width", 200)
+    store = LocalStore(Path(settings.root))
+    made: dict[str, tuple[Section, int]] = {
+        "continued": (ContinuedConfig(steps=7, batch_size=2, micro_batch=2, seed=1, mixture={"web": 1.0}), 1),
+        "sft": (
+            SftConfig(
+                steps=9,
+                batch_size=4,
+                sequence_length=64,
+                micro_batch=4,
+                replay={"text": 0.3, "validation_sequences": 0},
+            ),
+            1,
+        ),
+        "dpo": (DpoConfig(steps=3, replay={"rows": 2, "validation_sequences": 0}), 1),
+        "grpo": (
+            GrpoConfig(
+                steps=4,
+                minibatches=2,
+                passes=2,
+                replay={"rows": 1, "mixture": {"wiki": 1.0}, "validation_sequences": 0},
+            ),
+            4,
+        ),
+        "grpo_second": (GrpoConfig(steps=4, replay={"text": 0.0, "validation_sequences": 0}), 1),
+    }
+    identities = {"pretrain": "pretrain-1"} | {stage: f"{stage}-1" for stage in made}
+    shards_of = {"shards": address("shards", "shards-1")}
+    for stage, (config, _) in made.items():
+        publish(store, stage, tmp_path / "pretrain", config=config.model_dump(mode="json"), inputs=shards_of)
+    store.write_run(
+        "run-5", {"run_id": "run-5", "stages": {key: {"identity": each} for key, each in identities.items()}}
+    )
+    tokenizer = Tokenizer.from_file(str(tmp_path / "tokenizer" / "tokenizer.json"))
+    expected: dict[str, dict[str, set[int]]] = {}
+    for stage, (config, per_step) in made.items():
+        expected[stage] = {}
+        inputs = {"shards": tmp_path / "shards", "tokenizer": tmp_path / "tokenizer"}
+        if isinstance(config, ContinuedConfig):
+            reader = read_shards(inputs["shards"], "train", config, config.mixture).reader
+        else:
+            assert isinstance(config, SftConfig | DpoConfig | GrpoConfig)
+            tokens = config.batch_size * config.sequence_length if isinstance(config, SftConfig) else 0
+            streams = Replayed(
+                config.replay, inputs, tokenizer, at_once=64, seed=config.seed, tokens=tokens
+            ).replay.streams
+            if not streams:
+                continue
+            assert isinstance(streams[0].source, ShardBatches)
+            reader = streams[0].source.reader
+        for batch in range(config.steps * per_step):
+            for entry in reader.documents(batch):
+                expected[stage].setdefault(entry["id"], set()).add(batch // per_step)
+    for number in range(40):
+        found = readings(settings, "run-5", f"d{number}")
+        assert [each.stage for each in found] == ["pretrain", "continued", "sft", "dpo", "grpo"]
+        for each in found[1:]:
+            assert each.read_in == sorted(expected[each.stage].get(f"d{number}", ())), each
+    assert all(expected[stage] for stage in ("continued", "sft", "dpo", "grpo"))
+    app(["trace", "run-5", "--document", next(iter(expected["grpo"]))], standalone_mode=False)
+    assert "grpo grpo-1, read in" in capsys.readouterr().out
+    shutil.rmtree(Path(settings.root) / "sft")
+    with pytest.raises(UserError, match=r"run-5: its sft/sft-1 is not in .*; is --root its store\?"):
+        readings(settings, "run-5", "d1")

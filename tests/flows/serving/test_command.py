@@ -123,8 +123,8 @@ def test_a_registered_model_is_served_and_followed(environment: dict[str, str], 
         assert client.chat.completions.create(**ask).choices[0].message.content == ANSWER
         children = psutil.Process(server.pid).children(recursive=True)
         server.send_signal(signal.SIGTERM)
-        server.wait(30)
-        assert not psutil.wait_procs(children, timeout=20)[1]
+        server.wait(90)
+        assert not psutil.wait_procs(children, timeout=90)[1]
     finally:
         server.kill()
 
@@ -133,7 +133,7 @@ def test_a_registered_model_is_served_and_followed(environment: dict[str, str], 
     ("arguments", "told"),
     [
         (("../../no/such/model",), "write the model as NAME@ALIAS"),
-        (("nobody@champion",), "the alias names no version yet"),
+        (("nobody@champion",), "nobody@champion: not in the registry; see deepmill models"),
         (("talker/77",), "not in the registry"),
         (("talker@champion", "--engine", "warp"), "there are auto"),
         (("talker@champion", "--host", "0.0.0.0"), "set DEEPMILL_API_KEYS"),
@@ -214,4 +214,4 @@ def test_mlflow_serves_it_too(environment: dict[str, str], tmp_path: Path) -> No
         for process in psutil.Process().children(recursive=True):
             if str(port) in process.cmdline():
                 process.kill()
-        server.wait(30)
+        server.wait(90)

@@ -12,6 +12,7 @@ import yaml
 
 from flows.study.study import Budget, Study, budgets, contrast, load_study, study_names, trials
 from infra.errors import UserError
+from tests.flows.golden import DOCUMENTS, golden
 from tests.flows.prepared import prepare_mlflow
 from tests.flows.tiny import deepmill, write_recipe
 
@@ -95,6 +96,7 @@ def test_differences_are_paired_by_seed() -> None:
 @pytest.mark.usefixtures("on_prefect")
 def test_a_study_runs_as_one_flow_and_writes_one_page(tmp_path: Path) -> None:
     prepare_mlflow(tmp_path / "store")
+    golden().lend(tmp_path, DOCUMENTS)
     path = _study(tmp_path, seeds=[3])
     printed = deepmill(tmp_path, "study", str(path), "--to", str(tmp_path / "page.html"))
     assert "2 runs: 2 arms, 1 seeds" in printed

@@ -166,20 +166,28 @@ def test_two_ranks_write_and_learn_what_one_does(
         assert (weights[1][name] - value).abs().mean() < 2e-4, name
 
 
-def test_two_ranks_with_split_experts_go_on_where_they_were_killed(
-    inputs: dict[str, Path], two_ranks: Callable[[int], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    _on_two_ranks(monkeypatch, 2)
-    running = subprocess.Popen([sys.executable, "-c", RUNNING, *_arguments(config(**TWO_STEPS), inputs, tmp_path)])
-    snapshots = tmp_path / ".work" / "snapshots"
+def _killed_after_a_step(config: GrpoConfig, inputs: dict[str, Path], folder: Path) -> bool:
+    """Whether a run was killed in `folder` between its first step and its second."""
+    running = subprocess.Popen([sys.executable, "-c", RUNNING, *_arguments(config, inputs, folder)])
+    snapshots = folder / ".work" / "snapshots"
     while not (snapshots / "step-00000001").exists():
-        assert running.poll() is None
+        if running.poll() is not None:
+            assert running.returncode == 0
+            return False
         time.sleep(0.01)
     for process in [psutil.Process(running.pid), *psutil.Process(running.pid).children(recursive=True)]:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
-    assert running.wait() == -signal.SIGKILL
-    assert not (snapshots / "step-00000002").exists()
+    return running.wait() == -signal.SIGKILL and not (snapshots / "step-00000002").exists()
+
+
+def test_two_ranks_with_split_experts_go_on_where_they_were_killed(
+    inputs: dict[str, Path], two_ranks: Callable[[int], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _on_two_ranks(monkeypatch, 2)
+    while not _killed_after_a_step(config(**TWO_STEPS), inputs, tmp_path):
+        shutil.rmtree(tmp_path)  # this process stood still for as long as a step takes
+        tmp_path.mkdir()
     grpo(config(**TWO_STEPS), inputs, tmp_path)
     assert published(tmp_path) == published(two_ranks(2))
 

@@ -93,7 +93,10 @@ def test_a_model_from_elsewhere_gets_rows_for_the_tokens_it_lacks(
     before = fit_vocabulary(load_model(foreign), foreign, made["tokenizer"])
     assert before.config.vocab_size == own + len(SPECIAL_TOKENS)
     assert torch.equal(before.lm_head.weight[:own], model.lm_head.weight)
-    assert torch.allclose(before.lm_head.weight[own:], model.lm_head.weight.mean(0))
+    for number, token in enumerate(SPECIAL_TOKENS, start=own):
+        pieces = words.encode(token).ids
+        for rows in (before.lm_head.weight, before.model.embed_tokens.weight):
+            assert torch.allclose(rows[number], rows[pieces].mean(0)), "the mean of its pieces, and no other's"
     assert (before.lm_head.weight is before.model.embed_tokens.weight) == tied
     text = torch.tensor([words.encode("some text").ids])
     assert torch.allclose(before(text)[..., :own], model(text), atol=1e-5)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,10 @@ ROUNDED: dict[str, dict[str, Any]] = {
     "bf16-ep2": {"execution": _two(precision="bf16", expert_parallel=2)},
 }
 """Products in bf16, by choice: what a GPU does by itself."""
+AT_NIGHT = frozenset(
+    {"recompute1", "zero0-ep1", "zero2-ep1", "zero2-ep2", "offload3", "groups-zero3", "skipping-zero0", "bf16"}
+)
+"""Layouts whose parts others have: each is some seconds of two processors."""
 EP2, DP3 = _two(zero=1, expert_parallel=2), _two(zero=3)
 
 
@@ -93,9 +98,16 @@ def _launch(jobs: list[dict[str, Any]], folder: Path) -> None:
     launch(TARGET, {"jobs": [STOCK | job for job in jobs], "folder": str(folder)}, 2)
 
 
+def _params(names: Iterable[str]) -> list[Any]:
+    """The layouts as parameters of a test, of which some are for the night."""
+    return [pytest.param(name, marks=pytest.mark.nightly) if name in AT_NIGHT else name for name in names]
+
+
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Every layout of the matrix, and a chain of checkpoints through 2, 1 and 2 ranks, as far as two launches go."""
+def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The layouts of the matrix, and a chain of checkpoints through 2, 1 and 2 ranks, as far as two launches go."""
+    mine = [item for item in request.session.items if item.path == request.path]
+    by_night = any(item.get_closest_marker("nightly") for item in mine)
     folder = tmp_path_factory.mktemp("layouts")
     hidden = tmp_path_factory.mktemp("hidden")  # what the tests have installed and a run has not
     (hidden / "transformers.py").write_text("raise ImportError('a run has no transformers')\n")
@@ -105,7 +117,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setenv(ENVIRONMENT_KEY, "{}")  # restored afterwards; the jobs set their own
         for name, job in SINGLES.items():
             run_job(STOCK | {"name": name} | job, folder)
-        jobs = [{"name": name} | job for name, job in (MATRIX | (ROUNDED if _cpu_has_bf16() else {})).items()]
+        every = MATRIX | (ROUNDED if _cpu_has_bf16() else {})
+        jobs = [{"name": name} | job for name, job in every.items() if by_night or name not in AT_NIGHT]
         _launch(
             [
                 *jobs,
@@ -138,7 +151,7 @@ def _agree(folder: Path, name: str, reference: str) -> None:
         torch.testing.assert_close(value, weights[1][parameter], atol=3e-4, rtol=0)
 
 
-@pytest.mark.parametrize("name", MATRIX)
+@pytest.mark.parametrize("name", _params(MATRIX))
 def test_a_layout_trains_as_one_process(name: str, folder: Path) -> None:
     _agree(folder, name, REFERENCES.get(name, "single"))
     history = _history(folder, name)
@@ -155,14 +168,16 @@ def test_the_prediction_layer_comes_along(folder: Path) -> None:
     assert model.config.num_nextn_predict_layers == 1
 
 
-@pytest.mark.parametrize("name", ["skipping", *(name for name, other in REFERENCES.items() if other == "skipping")])
+@pytest.mark.parametrize(
+    "name", _params(["skipping", *(name for name, other in REFERENCES.items() if other == "skipping")])
+)
 def test_a_step_that_is_thrown_away_moves_nothing_in_any_layout(name: str, folder: Path) -> None:
     """Its first micro-batch has left gradients behind, in places that differ from layout to layout."""
     history = _history(folder, name)
     assert [row["step"] for row in history if row["grad_norm"] == 0.0] == [4]
 
 
-@pytest.mark.parametrize("name", ROUNDED)
+@pytest.mark.parametrize("name", _params(ROUNDED))
 def test_bf16_reaches_the_layers_of_deepspeed(name: str, folder: Path) -> None:
     """DeepSpeed closes an autocast around its engine: the losses would be those of fp32 to the last bits."""
     if not (folder / name).exists():

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.clean.blocklist import FastURLFilter, SortedLines
+from tests.examples import examples
 
 _RULE = FastURLFilter()
 LINES = st.sets(st.text(st.characters(exclude_characters="\n\r", exclude_categories=["Cs"]), min_size=1), min_size=1)
@@ -59,7 +60,7 @@ HOSTS = st.sampled_from(["example.com", "0-1avsex.com", "a.b.co.uk", "www.0-1avs
 
 
 @given(HOSTS, PARTS.map("-".join), st.sampled_from(["", "", *sorted(_RULE.banned_subwords)[::7]]))
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=examples(200))
 def test_verdicts_are_datatroves(host: str, words: str, inside: str) -> None:
     document = Document(text="", id="", metadata={"url": f"http://{host}/{words}/a{inside}b"})
     assert _RULE.filter(document) == URLFilter.filter(_RULE, document)

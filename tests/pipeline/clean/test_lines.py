@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from pipeline.clean.lines import CITATION, Cut, FastC4Quality
 from pipeline.tasks.verbatim import note_verbatim, verbatim_of
 from pipeline.text.words import WORDS
+from tests.examples import examples
 from tests.pipeline.corpus import words
 
 PROSE = st.sampled_from(
@@ -35,7 +36,7 @@ def _both(text: str, **ours: object) -> tuple[object, object, str, str]:
 
 
 @given(TEXTS, st.integers(1, 6), st.booleans(), st.booleans(), st.booleans())
-@settings(deadline=None, max_examples=600)
+@settings(deadline=None, max_examples=examples(600))
 def test_verdicts_are_datatroves(text: str, fewest: int, curly: bool, stops: bool, citations: bool) -> None:
     options = {"curly_bracket": curly, "terminal_punctuation": stops, "citations": citations}
     ours, theirs, left, lines = _both(text, min_sentences=fewest, **options)
@@ -47,10 +48,9 @@ def test_verdicts_are_datatroves(text: str, fewest: int, curly: bool, stops: boo
 
 
 @given(TEXTS, st.data(), st.booleans(), st.booleans())
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=examples(300))
 def test_verbatim_stretches_stay_to_the_character(text: str, data: st.DataObject, citations: bool, curly: bool) -> None:
-    drawn = data.draw(st.sets(st.integers(0, len(text)), max_size=6))
-    edges = sorted(edge for edge in drawn if text[edge - 1 : edge + 1] != "\r\n")  # no reader ends one in a line's end
+    edges = sorted(data.draw(st.sets(st.integers(0, len(text)), max_size=6)))
     held = list(zip(edges[::2], edges[1::2], strict=False))
     document = Document(text=text, id="", metadata={})
     note_verbatim(document.metadata, held)
@@ -65,8 +65,26 @@ def test_verbatim_stretches_stay_to_the_character(text: str, data: st.DataObject
         assert bare.text == document.text
 
 
+@pytest.mark.parametrize("ending", ["\r\n", "\n", "\u2028"])
+@pytest.mark.parametrize("held", ["x = 1\r", "x = 1", "1\r\n", "\r", "\n", "\r\n"])
+def test_a_verbatim_stretch_may_end_within_a_line_end(held: str, ending: str) -> None:
+    text = f"It is as it was.\nx = 1\r\n{ending}Menu{ending}"
+    line = text.index("x")
+    begin = text.index(held, line)
+    end = begin + len(held)
+    for spans in ([(begin, end)], [(line, line + 1), (max(line + 1, begin), end)]):
+        document = Document(text=text, id="", metadata={})
+        note_verbatim(document.metadata, spans)
+        rule = FastC4Quality(min_sentences=1)
+        assert rule.filter(document) is True
+        assert "Menu" not in document.text
+        left = [document.text[slice(*span)] for span in verbatim_of(document.metadata)]
+        assert left == [text[slice(*span)] for span in spans]
+        assert len(document.text) + sum(len(cut.text) for cut in rule.cuts) == len(text)
+
+
 @given(TEXTS, st.booleans())
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=examples(300))
 def test_lines_go_whole_and_every_character_is_accounted_for(text: str, citations: bool) -> None:
     left = FastC4Quality(min_sentences=1, citations=citations).examine(text)
     if left.objection:
@@ -120,7 +138,7 @@ MARKS = st.text(alphabet="ab .!?…\"'”)」。！།။؟\u0301é 日กา")
 
 
 @given((MARKS | st.text()).map(lambda text: " ".join(text.split())))
-@settings(deadline=None, max_examples=600)
+@settings(deadline=None, max_examples=examples(600))
 def test_sentences_are_the_splitters(line: str) -> None:
     assume(line and "[" not in line)
     expected = len(WORDS.span_tokenize(line))

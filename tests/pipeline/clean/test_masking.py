@@ -8,13 +8,14 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pipeline.clean.masking import FastPII
+from tests.examples import examples
 
 PIECES = st.sampled_from(
     ["a", "B", "é", "1", "_", "-", ".", "..", "@", "@b.c", "!", " ", "[", " 8.8.8.8 ", "]", "x@y.org"]
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400), deadline=None)
 @given(pieces=st.lists(PIECES, max_size=30))
 @example(pieces=["a@b.c", "@d.e", " ", "é", "a", "@b.c"])
 @example(pieces=[".", "a", ".", "b", "@b.c"])

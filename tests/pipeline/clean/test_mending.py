@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.clean.mending import FastFTFY
+from tests.examples import examples
 
 PIECES = [
     "caf\u00c3\u00a9",
@@ -26,7 +27,7 @@ PIECES = [
 
 
 @given(st.lists(st.sampled_from(PIECES) | st.text(max_size=4), max_size=30).map("".join))
-@settings(deadline=None, max_examples=500)
+@settings(deadline=None, max_examples=examples(500))
 def test_text_is_what_datatroves_formatter_makes_of_it(text: str) -> None:
     assert FastFTFY().format(text) == FTFYFormatter().format(text)
 

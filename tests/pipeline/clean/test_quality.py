@@ -9,13 +9,14 @@ from hypothesis import strategies as st
 
 from pipeline.clean.quality import FastFineWebQuality, FastGopherQuality
 from pipeline.text.words import WORDS
+from tests.examples import examples
 from tests.pipeline.corpus import words
 
 PIECES = ["the", "with", "12", "##", "...", "…", "- ", "•", "\n", "日", "é", "a" * 30, "?!", "don't", "№", "\x85"]
 
 
 @given(st.lists(st.sampled_from(PIECES), min_size=1, max_size=40).map(" ".join))
-@settings(deadline=None, max_examples=500)
+@settings(deadline=None, max_examples=examples(500))
 def test_verdicts_are_datatroves(text: str) -> None:
     document = Document(text=text, id="")
     theirs = GopherQualityFilter(min_doc_words=3, language=WORDS)
@@ -49,7 +50,7 @@ LINES = st.lists(
 
 
 @given(LINES.map("\n".join), st.sampled_from([0.01, 0.5]), st.sampled_from([0.1, 0.3, 0.9]))
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=examples(300))
 def test_finewebs_verdicts_are_datatroves(text: str, duplicates: float, breaks: float) -> None:
     options = {"char_duplicates_ratio": duplicates, "new_line_ratio": breaks}
     document = Document(text=text, id="")

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from pipeline.clean.repetition import FastGopherRepetition, duplicate_characters, top_characters
 from pipeline.clean.survey import survey
 from pipeline.text.words import WORDS
+from tests.examples import examples
 from tests.pipeline.corpus import words
 
 SIZES = (1, 2, 3, 5)
@@ -33,7 +34,7 @@ PARTS = st.lists(st.sampled_from(["a", "b", "a line", "\n", "\n\n", "\n\n\n", " 
 
 
 @given(PARTS.map("".join))
-@settings(deadline=None, max_examples=500)
+@settings(deadline=None, max_examples=examples(500))
 def test_repeated_lines_and_paragraphs_are_datatroves(text: str) -> None:
     document = Document(text=text, id="")
     theirs = GopherRepetitionFilter(top_n_grams=(), dup_n_grams=(), language=WORDS).filter(document)

@@ -6,12 +6,13 @@ from hypothesis import strategies as st
 
 from pipeline.clean.survey import survey
 from pipeline.text.words import WORDS
+from tests.examples import examples
 
 TEXTS = st.text() | st.text(alphabet="ab .…-•\n\r\t\x1c\u2028'’।”)日कि1_\u200d\u0301")
 
 
 @given(TEXTS)
-@settings(deadline=None, max_examples=600)
+@settings(deadline=None, max_examples=examples(600))
 def test_words_are_counted_as_one_by_one(text: str) -> None:
     found, words = survey(text), WORDS.word_tokenize(text)
     proper = [word for word in words if any(letter not in PUNCTUATION_SET for letter in word)]
@@ -22,7 +23,7 @@ def test_words_are_counted_as_one_by_one(text: str) -> None:
 
 
 @given(TEXTS)
-@settings(deadline=None, max_examples=600)
+@settings(deadline=None, max_examples=examples(600))
 def test_lines_are_counted_as_one_by_one(text: str) -> None:
     found, lines = survey(text), text.splitlines()
     full = [line for line in text.split("\n") if line.strip()]

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from pipeline.dedup import clusters
 from pipeline.dedup.clusters import KEYS, KeyFiles, join, near_edges, same
+from tests.examples import examples
 
 EDGES = st.lists(st.tuples(st.integers(0, 20), st.integers(0, 20)).filter(lambda edge: edge[0] != edge[1]), max_size=40)
 
@@ -68,7 +69,7 @@ def _keys(folder: Path, files: list[list[tuple[str, str, int]]]) -> KeyFiles:
     st.lists(st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 5)), max_size=8), min_size=1, max_size=4),
     st.sampled_from([2, 5, 100]),
 )
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=examples(40))
 def test_equal_digests_are_joined_and_the_least_key_stays(files: list[list[tuple[str, int]]], block: int) -> None:
     rows = [
         [(f"{word}-{number}-{row}", source, word) for row, (source, word) in enumerate(file)]

@@ -6,6 +6,7 @@ import random
 import shutil
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,12 +14,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from infra.errors import UserError
+from pipeline.index.columns import Column
 from pipeline.index.search import Patterns, open_pieces
 from pipeline.index.section import IndexConfig
 from pipeline.index.spans import WORD, Sources, Span
 from pipeline.index.stage import index, suffix_array
 from pipeline.sections import ShardsConfig
 from pipeline.tokens.shards import shards
+from tests.examples import examples
 from tests.pipeline.corpus import published, set_workers, words, write_documents
 from tests.pipeline.tokens.test_tokenizer import small_tokenizer
 
@@ -58,6 +61,12 @@ def make_index(folder: Path, name: str, piece_tokens: int) -> Path:
     return folder / name
 
 
+def values(column: Column) -> list[Any]:
+    """All of a column."""
+    found: list[Any] = column.take(np.arange(len(column))).tolist()
+    return found
+
+
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_shards(tmp_path_factory.mktemp("index"))
@@ -72,10 +81,12 @@ def sources(made: Path, request: pytest.FixtureRequest) -> Sources:
 def test_the_pieces_hold_each_document_of_the_rows_once(sources: Sources, made: Path) -> None:
     seen: dict[str, str] = {}
     for piece in sources.pieces:
-        assert sorted(piece.suffixes.tolist()) == list(range(piece.entry.tokens))
-        ends = [*piece.starts[1:].tolist(), piece.entry.tokens]
-        for begin, end, document in zip(piece.starts.tolist(), ends, piece.documents.tolist(), strict=True):
-            ids = piece.token_ids[begin:end].tolist()
+        assert sorted(values(piece.suffixes)) == list(range(piece.entry.tokens))
+        begins = values(piece.starts)
+        for begin, end, document in zip(
+            begins, [*begins[1:], piece.entry.tokens], values(piece.documents), strict=True
+        ):
+            ids = values(piece.tokens)[begin:end]
             name = sources.names[document]["id"]
             assert name not in seen
             seen[name] = sources.encoder.tokenizer.decode([token for token in ids if token != sources.card.eos])
@@ -87,9 +98,9 @@ def test_the_pieces_hold_each_document_of_the_rows_once(sources: Sources, made: 
 
 def in_rows(sources: Sources) -> dict[str, str]:
     """The texts that are whole in the rows."""
-    last = {sources.names[int(piece.documents[-1])]["id"] for piece in sources.pieces
-            if piece.token_ids[-1] != sources.card.eos}  # fmt: skip
-    named = {sources.names[index]["id"] for piece in sources.pieces for index in piece.documents.tolist()}
+    last = {sources.names[values(piece.documents)[-1]]["id"] for piece in sources.pieces
+            if values(piece.tokens)[-1] != sources.card.eos}  # fmt: skip
+    named = {sources.names[index]["id"] for piece in sources.pieces for index in values(piece.documents)}
     return {name: TEXTS[name] for name in named - last}
 
 
@@ -129,7 +140,7 @@ def check_true(text: str, found: list[Span]) -> None:
 
 
 @given(st.lists(st.sampled_from(["d1", "d2", "same", "odd", "copy", "d30"]), min_size=1, max_size=4), st.data())
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=examples(30))
 def test_pieces_of_odd_texts_are_found_whole(made: Path, names: list[str], data: st.DataObject) -> None:
     folder = made / "index-odd"
     whole = Sources(
@@ -160,7 +171,7 @@ def test_marks_that_join_do_not_hide_a_word(sources: Sources) -> None:
 def test_no_span_crosses_documents(sources: Sources) -> None:
     """Neighbours in the shards, as if they were one text, and with the control token written out between them."""
     for piece in sources.pieces:
-        names = [sources.names[int(each)]["id"] for each in piece.documents[:-1]]
+        names = [sources.names[each]["id"] for each in values(piece.documents)[:-1]]
         for one, other in pairwise(names[:3]):
             for between in ("", " ", "<|eos|>"):
                 text = TEXTS[one] + between + TEXTS[other]
@@ -188,7 +199,7 @@ def test_suffixes_are_sorted(values: list[int], kind: str, more: int) -> None:
 @settings(deadline=None)
 def test_a_search_agrees_with_looking_everywhere(sources_of_one: Sources, asked: list[int]) -> None:
     (piece,) = sources_of_one.pieces
-    corpus_tokens = piece.token_ids.tolist()
+    corpus_tokens = values(piece.tokens)
     low, high = min(corpus_tokens[:200]), 60
     text = [low + token * 7 % high for token in asked] + corpus_tokens[50:70]
     count = len(text)
@@ -199,7 +210,7 @@ def test_a_search_agrees_with_looking_everywhere(sources_of_one: Sources, asked:
     for begin, length in enumerate(longest):
         run = text[begin : begin + length]
         places = [at for at in range(len(corpus_tokens)) if corpus_tokens[at : at + length] == run]
-        assert places == sorted(piece.suffixes[lows[begin] : highs[begin]].tolist())
+        assert places == sorted(values(piece.suffixes)[lows[begin] : highs[begin]])
         longer = text[begin : begin + length + 1]
         assert len(longer) == length or not any(
             corpus_tokens[at : at + length + 1] == longer for at in range(len(corpus_tokens))
@@ -225,8 +236,8 @@ def test_what_cannot_be_looked_up_is_told(sources: Sources, made: Path, tmp_path
         with pytest.raises(UserError, match=why):
             sources.find(text)
     with pytest.raises(UserError, match="not an index artifact"):
-        open_pieces(tmp_path)
+        open_pieces(str(tmp_path))
     broken = make_index(made, f"broken-{len(sources.pieces)}", 700)
     next((broken / "pieces").glob("*.suffixes")).write_bytes(b"1234")
     with pytest.raises(UserError, match="make the index again"):
-        open_pieces(broken)
+        open_pieces(str(broken))

@@ -51,7 +51,7 @@ def test_a_program_ends(program: str, statuses: str) -> None:
     started = time.monotonic()
     (outcome,) = run_programs([program], LIMITS)
     assert outcome.status == statuses
-    assert time.monotonic() - started < 15
+    assert time.monotonic() - started < 90
     assert len(outcome.output) <= 500
     assert run_programs(["print(1)"])[0].output == "1\n"  # and the next one runs
 

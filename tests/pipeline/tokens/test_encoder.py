@@ -18,6 +18,7 @@ from pipeline.sections import TokenizerConfig
 from pipeline.tokens.encoder import Encoder, kept_encoder
 from pipeline.tokens.pretokenise import NUMBER, PieceTable, character_classes
 from pipeline.tokens.tokenizer import train_tokenizer
+from tests.examples import examples
 from tests.pipeline.corpus import words
 from tests.pipeline.tokens.test_tokenizer import PROSE, small_tokenizer
 
@@ -40,7 +41,7 @@ def _multilingual() -> Tokenizer:
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"])) | TRICKY)
-@settings(deadline=None, max_examples=400)
+@settings(deadline=None, max_examples=examples(400))
 def test_ids_are_the_librarys(encoder: Encoder, text: str) -> None:
     assert encoder.fast
     assert encoder([text])[0].tolist() == encoder.slowly([text])[0].tolist()

@@ -15,6 +15,7 @@ from infra.errors import UserError
 from pipeline.sections import ShardsConfig
 from pipeline.tokens.reader import MIXTURE_PERIOD, ShardReader, permute
 from pipeline.tokens.shards import shards
+from tests.examples import examples
 from tests.pipeline.corpus import only, words, write_documents
 from tests.pipeline.tokens.test_tokenizer import small_tokenizer
 
@@ -35,11 +36,12 @@ def artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @given(st.integers(1, 3000), st.integers(0, 5))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 def test_permute_is_a_permutation(size: int, key: int) -> None:
     image = permute(np.arange(size), size, key)
     assert sorted(image) == list(range(size))
     assert permute(np.asarray([size - 1]), size, key)[0] == image[-1]
+    assert permute(image, size, key, inverse=True).tolist() == list(range(size))
 
 
 def test_permute_depends_on_its_key_and_shuffles() -> None:
@@ -55,7 +57,7 @@ def test_permute_depends_on_its_key_and_shuffles() -> None:
     mixed=st.booleans(),
     pieces=st.sampled_from([1, 2, 4]),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 def test_ranks_share_out_the_global_batch(
     artifact: Path, batch: int, seed: int, step: int, mixed: bool, pieces: int
 ) -> None:
@@ -110,6 +112,27 @@ def test_mixture_is_exact_in_each_period_and_each_source_keeps_its_epochs(artifa
         size = len(ranges[name])
         for epoch in range(len(mine) // size):
             assert sorted(mine[epoch * size : (epoch + 1) * size]) == list(ranges[name])
+
+
+@given(
+    batch=st.sampled_from([1, 5, 12]), seed=st.integers(0, 3), steps=st.integers(0, 150), mixed=st.booleans(),
+    pieces=st.sampled_from([1, 2]), data=st.data(),
+)  # fmt: skip
+@settings(max_examples=12, deadline=None)
+def test_the_steps_of_a_row_are_those_that_read_it(
+    artifact: Path, batch: int, seed: int, steps: int, mixed: bool, pieces: int, data: st.DataObject
+) -> None:
+    mixture = {"web": 0.7, "book": 0.3} if mixed else None
+    reader = ShardReader(
+        artifact, "train", global_batch=batch, seed=seed, mixture=mixture, sequence_length=LENGTH // pieces
+    )
+    read: dict[int, set[int]] = {}
+    for step in range(steps):
+        for row in reader.step_rows(step):
+            read.setdefault(row, set()).add(step)
+    rows = data.draw(st.lists(st.integers(0, reader.rows - 1), min_size=1, max_size=20))
+    for row in [*rows, *list(read)[:5]]:
+        assert reader.steps_of(row, steps) == sorted(read.get(row, ()))
 
 
 def test_resume_is_one_integer(artifact: Path) -> None:
