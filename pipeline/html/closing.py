@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from pipeline.html.names import TAG_TRAITS, TAGS, VOID
 
-__all__ = ["as_html", "is_xhtml"]
+__all__ = ["SUBSET", "as_html", "is_xhtml"]
 
 HEAD = 2048
 """Characters in which a page says that it is XHTML."""
@@ -24,7 +24,9 @@ _SELF_CLOSING = re.compile(
     r"""<([A-Za-z][^\s<>/"'=]*+)((?:\s++[^\s<>/="']++(?:\s*+=\s*+(?:"[^"<]*+"|'[^'<]*+'))?+)*+)\s*+/>"""
 )
 _DOCTYPE = re.compile(r"<!DOCTYPE\b", re.IGNORECASE)
-_SUBSET = re.compile(r"<!DOCTYPE\b[^\[\]<>]{0,1000}\[[^\]]{0,100000}\]\s{0,100}>", re.IGNORECASE)
+SUBSET = r"""(?:[^\]"'<]|"[^"]*+"|'[^']*+'|<!--(?:[^-]|-(?!->))*+-->|<\?(?:[^?]|\?(?!>))*+\?>|<(?!!--|\?))*+"""
+"""What an XML document type declares in brackets: one within a string, a comment or an instruction ends nothing."""
+_WITH_SUBSET = re.compile(rf"<!DOCTYPE\b[^\[\]<>]{{0,1000}}\[{SUBSET}\]\s{{0,100}}>", re.IGNORECASE)
 _CDATA, _CDATA_END = "<![CDATA[", "]]>"
 
 
@@ -41,7 +43,7 @@ def as_html(page: str) -> str:
     if _CDATA in page:
         page = "".join(_character_data(page))
     doctype = _DOCTYPE.search(page, 0, HEAD)
-    if doctype and (subset := _SUBSET.match(page, doctype.start())):
+    if doctype and (subset := _WITH_SUBSET.match(page, doctype.start())):
         page = page[: subset.start()] + page[subset.end() :]
     return page
 
