@@ -53,7 +53,7 @@ def planted(sources: Sources, count: int) -> list[tuple[str, str, str]]:
     """Texts, what is planted in each between characters of others, and the document that has it."""
     random_ = random.Random(1)
     texts = whole_texts(sources)
-    found = []
+    found: list[tuple[str, str, str]] = []
     while len(found) < count:
         name = random_.choice(sorted(texts))
         begin = random_.randrange(len(texts[name]) - 24)
