@@ -7,6 +7,7 @@ ends within seconds: it starts neither Prefect nor a stage.
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import typer
 from rich.console import Console
@@ -31,7 +32,7 @@ from flows.commands import (
 )
 from flows.commands.app import app
 from flows.commands.usage import usage_message
-from infra.errors import DeepmillError
+from infra.errors import DeepmillError, first_line
 from infra.extras import missing_module_message
 from infra.settings import quiet_network
 
@@ -81,14 +82,30 @@ def main() -> None:
             raise
         _complain(message)
         sys.exit(1)
+    except OSError as error:
+        if not _is_named(error.filename):
+            raise
+        _complain(f"{error.filename}: {error.strerror}; check the path, and who may write there")
+        sys.exit(1)
     except Exception as error:
         if not type(error).__module__.startswith("mlflow."):
             raise
-        first = (str(error).splitlines() or [type(error).__name__])[0]  # the registry's or tracking server's, no bug
-        _complain(f"MLflow does not answer as it should ({first}); nothing was changed: run the command again")
+        # the registry's or tracking server's, no bug
+        _complain(
+            f"MLflow does not answer as it should ({first_line(error)}); nothing was changed: run the command again"
+        )
         sys.exit(1)
     if code:
         sys.exit(code)
+
+
+def _is_named(file: object) -> bool:
+    """Whether the command line names the file, or by a path something beside or below it."""
+    given = [Path(value) for argument in sys.argv[1:] for value in (argument, argument.partition("=")[2]) if value]
+    if not isinstance(file, str):
+        return False
+    where, folders = Path(file), [path for path in given if len(path.parts) > 1]
+    return where in given or any(where in path.parents or where.parent == path.parent for path in folders)
 
 
 def _complain(text: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["DeepmillError", "TransientError", "UserError"]
+__all__ = ["DeepmillError", "TransientError", "UserError", "first_line"]
 
 
 class DeepmillError(Exception):
@@ -18,3 +18,8 @@ class UserError(DeepmillError):
 
 class TransientError(DeepmillError):
     """A server that did not answer, or did not keep what it was given: trying again later may mend it."""
+
+
+def first_line(error: BaseException) -> str:
+    """What an error of somebody else's code says, in one line; what kind it is where it says nothing."""
+    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from infra.errors import TransientError
+from infra.errors import TransientError, first_line
 
 __all__ = ["PATIENCE_SECONDS", "RetryingFileSystem", "passes"]
 
@@ -95,10 +95,9 @@ class RetryingFileSystem:
                 if not passes(error):
                     raise
                 if time.monotonic() + pause > deadline:
-                    reason = (str(error).splitlines() or [""])[0] or type(error).__name__
                     raise TransientError(
-                        f"{self._address}: the store has not answered for {self._seconds:.0f} s ({reason}); run the "
-                        "same command when it does: what is finished is kept"
+                        f"{self._address}: the store has not answered for {self._seconds:.0f} s ({first_line(error)}); "
+                        "run the same command when it does: what is finished is kept"
                     ) from error
             time.sleep(pause * random.uniform(0.7, 1.3))  # many waiting at once should not come back at once
             pause = min(2 * pause, LONGEST_PAUSE)

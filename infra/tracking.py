@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from infra.errors import UserError
+from infra.errors import UserError, first_line
 from infra.json_objects import JsonObject
 from infra.lease import file_lease
 from infra.relocation import relocate
@@ -48,7 +48,7 @@ def registry_client(settings: Settings) -> MlflowClient:
         return mlflow.MlflowClient(settings.mlflow_uri)
     except Exception as error:
         address = without_password(settings.mlflow_uri)
-        reason = (str(error).splitlines() or [type(error).__name__])[0].replace(settings.mlflow_uri, address)
+        reason = first_line(error).replace(settings.mlflow_uri, address)
         raise UserError(f"{address}: cannot reach MLflow ({reason}); check DEEPMILL_TRACKING_URI") from None
 
 

@@ -1,10 +1,12 @@
-"""What the documentation names is there: files, modules, recipe keys, commands with their options, settings."""
+"""What the documentation names is there: files, modules, recipe keys, targets, settings (commands: test_usage.py)."""
 
 from __future__ import annotations
 
 import re
 from functools import cache
 from pathlib import Path
+
+from tests.test_packages import ORDER
 
 ROOT = Path(__file__).parents[1]
 PAGES = [
@@ -14,9 +16,9 @@ PAGES = [
 ]
 FOLDERS = ("infra", "pipeline", "model", "flows", "bench", "tests", "examples", "docs")
 NAME = rf"(?<![\w./<-])(?:{'|'.join(FOLDERS)})"
+UNTOLD = ("__init__", "finetune_sections")
 ELSEWHERE = {
     "infra/deploy/compose.env",  # which its reader writes
-    "--help",
     "model.json",  # a file of an export
     "model.predict",  # in Python that stands there
     "model.q_lora_rank",  # a key
@@ -85,19 +87,6 @@ def misnamed(page: Path) -> list[str]:
     return [name for name in wrong if name not in ELSEWHERE]
 
 
-def commands() -> dict[str, set[str]]:
-    """Their options, by their names."""
-    import typer
-
-    from flows.cli import app
-
-    found = typer.main.get_command(app).commands  # type: ignore[attr-defined]
-    return {
-        name: {option for each in command.params for option in (*each.opts, *each.secondary_opts)} | ELSEWHERE
-        for name, command in found.items()
-    }
-
-
 def test_files_modules_keys_and_targets() -> None:
     assert not [(page.name, wrong) for page in PAGES for wrong in misnamed(page)]
 
@@ -108,16 +97,11 @@ def test_settings() -> None:
     assert not [(page, name) for page, names in named for name in names if name not in settings()]
 
 
-def test_commands_and_options() -> None:
-    known, wrong, seen = commands(), [], 0
-    for page in PAGES:
-        text = "\n".join(code_of(page))
-        for name, rest in re.findall(
-            r"(?:^|\$ |&& |\()(?:\S*/)?deepmill ([a-z][\w-]*)(?!;)([^\n|;]*)$", text, re.MULTILINE
-        ):
-            seen += 1
-            given = re.findall(r"(?<!\S)--[a-z][\w-]*", rest.partition(" #")[0])
-            wrong += [(page.name, name, option) for option in given if option not in known.get(name, ())]
-            wrong += [(page.name, name, "no such command")] if name not in known else []
-    assert seen > 100
-    assert not wrong
+def test_the_order_of_packages_is_told_as_it_is_held() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    for layer, packages in ORDER.items():
+        told = re.search(rf"^{layer} .*→.*$", text, re.MULTILINE)
+        if layer != "infra":
+            assert told
+            names = [each for part in told[0].split("→") for each in part.split()[-1 if "," not in part else -2 :]]
+            assert [name.strip(",") for name in names] == [name for name in packages if name not in UNTOLD]

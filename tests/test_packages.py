@@ -50,8 +50,8 @@ ORDER = {
 """From the top down: each may import what stands after it."""
 
 
-def _modules() -> dict[str, Path]:
-    files = (path for layer in LAYERS for path in (ROOT / layer).rglob("*.py"))
+def _modules(*more: str) -> dict[str, Path]:
+    files = (path for layer in (*LAYERS, *more) for path in (ROOT / layer).rglob("*.py"))
     return {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path for path in files}
 
 
@@ -67,8 +67,8 @@ def _imports(path: Path, modules: Mapping[str, Path]) -> Iterator[str]:
 
 @cache
 def _graph() -> dict[str, list[str]]:
-    """What each module imports of ours."""
-    modules = _modules()
+    """What each module imports of ours, benches included."""
+    modules = _modules("bench")
     return {name: sorted(set(_imports(path, modules)) - {name}) for name, path in modules.items()}
 
 

@@ -1,4 +1,4 @@
-"""The pictures of docs/screens.md, taken of a finished run: ``python docs/site/pictures.py STORE MODEL@ALIAS``.
+"""The pictures of docs/screens.md, taken of a finished run: ``python -m docs.site.pictures STORE MODEL@ALIAS``.
 
 Starts the servers on the store and serves the model, opens each page in headless Chromium and writes docs/pictures/.
 Needs the packages of `make setup-tests` and Chromium.
@@ -19,6 +19,8 @@ from pathlib import Path
 from PIL import Image
 from playwright.sync_api import Browser, Page, sync_playwright
 
+from tests.flows.chromium import CHROMIUM
+
 OUT = Path(__file__).parents[1] / "pictures"
 PHONE, DESK = (390, 800), (1400, 900)
 DEEPMILL = [sys.executable, "-m", "flows.cli"]
@@ -36,7 +38,7 @@ def main() -> None:
     doors = {name: re.search(rf"{name} +(http\S+)", said).group(1) for name in ("Prefect", "Overview")}  # type: ignore[union-attr]
     try:
         with _served(model, environment) as chat, sync_playwright() as started:
-            browser = started.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
+            browser = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
             _chat(browser, chat)
             _pages(browser, doors["Overview"])
             _form(browser, doors["Prefect"])

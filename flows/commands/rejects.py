@@ -84,6 +84,7 @@ def _show_rules(found: dict[str, Found], source: str) -> None:
 
 
 def _show_text(found: dict[str, Found], rule: str, source: str, limit: int) -> None:
+    from pipeline.tasks.rules import says
     from pipeline.tasks.set_aside import KINDS, set_aside
 
     shown = 0
@@ -92,7 +93,9 @@ def _show_text(found: dict[str, Found], rule: str, source: str, limit: int) -> N
             for document in islice(set_aside(folder, kind, rule, source), limit - shown):
                 shown += 1
                 what = "cut out of" if kind == "cuts" else "rejected"
-                head = f"[bold]{escape(document.id)}[/] [dim]{what} by {stage}, {escape(document.metadata['rule'])}[/]"
+                by = document.metadata["rule"]
+                reason = f": {meaning}" if (meaning := says(stage, by)) else ""
+                head = f"[bold]{escape(document.id)}[/] [dim]{what} by {stage}, {escape(by + reason)}[/]"
                 console.print(head, soft_wrap=True)
                 _show_lines(document.text or str(document.metadata.get("failure") or document.metadata["url"] or ""))
     if not shown:

@@ -21,7 +21,7 @@ from flows.commands.app import (
     settings_for,
 )
 from flows.commands.watch import watched_flow
-from flows.recipe.sample_text import gather_sample_text
+from flows.recipe.sample_text import check_sample_text, gather_sample_text
 from flows.run.record import RunRecord, read_record, records
 from infra.extras import require
 from infra.settings import Settings
@@ -54,6 +54,7 @@ def plan(
     loaded = load_recipe(recipe, set_ or [])
     where = cluster_of(cluster, per_node=per_node, utilisation=utilisation, price=price) if cluster else None
     store = open_store(settings_for(root))
+    check_sample_text(loaded)
     planned = make_plan(loaded, store, restart_from=from_)
     table = Table(box=None, pad_edge=False, header_style="dim")
     for column in ("stage", "", "identity", "why"):
@@ -70,6 +71,8 @@ def plan(
     waiting = planned.waiting
     then = f", then {loaded.model_name} is registered and its gates decide" if loaded.has("export") else ""
     _show_requests(planned, store)
+    if not loaded.extract.sources:
+        console.print("\n[yellow]extract.sources names no text yet: without a source nothing runs[/]")
     console.print(
         f"\n{len(waiting)} of {len(planned.stages)} stages would run{then}{_took(planned, store)}."
         if waiting

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
@@ -96,16 +97,8 @@ def serve(
     made = "" if keys else own_key(key_file)
     address = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
     _log_to_terminal()
-    run(
-        manager,
-        limits,
-        metrics,
-        listener,
-        keys=keys or [made],
-        names=_names(host),
-        origins=_origins(),
-        ready=lambda manager: _tell(manager, name, address, made, key_file),
-    )
+    ready = partial(_tell, name=name, address=address, made=made, key_file=key_file)
+    run(manager, limits, metrics, listener, keys=keys or [made], names=_names(host), origins=_origins(), ready=ready)
 
 
 def _tell(manager: ModelManager, name: str, address: str, made: str, key_file: Path) -> None:

@@ -7,6 +7,7 @@ go to the queue `runs` of a pool, which takes a few at a time; upkeep never wait
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from flows.operations.automations import make_automations
@@ -47,7 +48,7 @@ def recipe_deployments(recipe: Recipe, servers: ServerSettings, *, first: bool) 
     """
     pool = servers.deployed_pools[0]
     parameters = {"recipe": recipe.model_dump(mode="json")}
-    shared: dict[str, Any] = {"parameters": parameters, "timezone": servers.timezone, "pool": pool}
+    deployment = partial(Deployment, parameters=parameters, timezone=servers.timezone, pool=pool)
     families = {
         "corpus": "raw text to token shards",
         "pretrain": "token shards to a base model",
@@ -55,20 +56,18 @@ def recipe_deployments(recipe: Recipe, servers: ServerSettings, *, first: bool) 
         "release": "quantize, export, register, promote",
     }
     found = [
-        Deployment(
+        deployment(
             "flows.mill:mill",
             recipe.name,
             f"{recipe.description or recipe.name}. The whole path; what is cached is not built again.",
             cron=servers.cron if first else "",
             tags=("recipe",),
-            **shared,
         )
     ]
     if not first:
         return found
     found += [
-        Deployment(f"flows.mill:{family}", recipe.name, f"{recipe.name}: {text}.", **shared)
-        for family, text in families.items()
+        deployment(f"flows.mill:{family}", recipe.name, f"{recipe.name}: {text}.") for family, text in families.items()
     ]
     return found
 
@@ -91,44 +90,34 @@ def plan_deployments(servers: ServerSettings) -> list[Deployment]:
             for family in Family
             for pool in servers.deployed_pools
         ]
-    upkeep: dict[str, Any] = {"pool": pool, "queue": UPKEEP, "tags": ("upkeep",), "timezone": servers.timezone}
+    upkeep = partial(Deployment, pool=pool, queue=UPKEEP, tags=("upkeep",), timezone=servers.timezone)
     found += [
-        Deployment(
-            "flows.operations.flows:rerun", "by-hand", "Make a recorded run again and compare the bytes.", **upkeep
-        ),
-        Deployment(
-            "flows.registry.promotion:promote", "by-hand", "Make a version champion if its gates pass.", **upkeep
-        ),
-        Deployment(
-            "flows.registry.promotion:rollback", "by-hand", "Give the alias back to the champion before.", **upkeep
-        ),
-        Deployment(
+        upkeep("flows.operations.flows:rerun", "by-hand", "Make a recorded run again and compare the bytes."),
+        upkeep("flows.registry.promotion:promote", "by-hand", "Make a version champion if its gates pass."),
+        upkeep("flows.registry.promotion:rollback", "by-hand", "Give the alias back to the champion before."),
+        upkeep(
             "flows.registry.promotion:audit_champion",
             "every-model",
             "Judge what somebody made champion in MLflow itself; undo it if its gates do not pass.",
             cron=AUDIT_CRON,
-            **upkeep,
         ),
-        Deployment(
+        upkeep(
             "flows.operations.flows:retention",
             "weekly",
             "Show what no kept run and no registered model needs; deletes only when told to.",
             cron="0 5 * * 0",
-            **upkeep,
         ),
-        Deployment(
+        upkeep(
             "flows.operations.flows:heartbeat",
             "hourly",
             "Can the mill run: store, MLflow, disk.",
             cron="17 * * * *",
-            **upkeep,
         ),
-        Deployment(
+        upkeep(
             "flows.operations.flows:tell_failure",
             "failures",
             "Sends the notifications of failed runs.",
             at_once=None,
-            **upkeep,
         ),
     ]
     return found

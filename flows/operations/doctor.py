@@ -15,7 +15,7 @@ from typing import Any
 
 from flows.operations.connection import connect, servers_up
 from flows.run.server_settings import ServerSettings
-from infra.errors import DeepmillError
+from infra.errors import DeepmillError, first_line
 from infra.relocation import moved
 from infra.settings import DATABASE, Settings, without_password
 from infra.units import size
@@ -59,7 +59,7 @@ def examine(settings: Settings, *, cron: bool = False) -> Iterator[Finding]:
         except DeepmillError as error:
             good, text = False, str(error)
         except Exception as error:
-            good, text = False, f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+            good, text = False, f"{type(error).__name__}: {first_line(error)}"
         yield Finding(what, good, text)
 
 

@@ -12,21 +12,21 @@ from flows.run.record import read_record, write_record
 from infra.open_store import open_store
 from infra.settings import Settings
 
-__all__ = ["settle"]
+__all__ = ["reap"]
 
 LATEST = 200
 """Runs that are looked at; of older ones nobody waits for news."""
 MESSAGE = "its process was killed; start it again and it resumes"
 
 
-def settle(settings: Settings) -> list[str]:
+def reap(settings: Settings) -> list[str]:
     """Close every run of this machine whose process is gone although it is said to run; their names.
 
     Raises:
         UserError: the store or MLflow cannot be reached.
     """
     store = open_store(settings)
-    settled = []
+    reaped = []
     for name in store.runs()[-LATEST:]:
         record = read_record(store, name)
         if record is None or record.state_now == record.state:
@@ -35,8 +35,8 @@ def settle(settings: Settings) -> list[str]:
         _close_in_mlflow(settings, name)
         record.state, record.error = "interrupted", MESSAGE
         write_record(store, record)
-        settled.append(name)
-    return settled
+        reaped.append(name)
+    return reaped
 
 
 def _close_in_prefect(flow_run: str | None) -> None:

@@ -19,7 +19,7 @@ from pathlib import Path
 from flows.recipe.removals import active
 from flows.recipe.stages import ACTIONS, stage_names
 from flows.run.record import RunRecord, read_record
-from infra.errors import UserError
+from infra.errors import UserError, first_line
 from infra.kept_parts import holding, unused
 from infra.manifest import split_address
 from infra.settings import Settings
@@ -146,8 +146,9 @@ def _registered(settings: Settings) -> set[Key]:
     except UserError:
         raise
     except Exception as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f"MLflow cannot say what registered models need ({reason}); nothing may be deleted") from None
+        raise UserError(
+            f"MLflow cannot say what registered models need ({first_line(error)}); nothing may be deleted"
+        ) from None
     return {key for version in versions for key in json.loads(version.tags.get(LINEAGE, "{}")).items()}
 
 

@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import sys
 
-from flows.operations.interrupted import settle
+from flows.operations.interrupted import reap
 from infra.settings import Settings
 
 __all__ = ["main"]
 
 
 def main(arguments: list[str]) -> None:
-    """Settle, then work until told to stop."""
+    """Reap what a killed worker left, then work until told to stop."""
     try:
-        for name in settle(Settings()):
+        for name in reap(Settings()):
             print(f"{name}: its process was killed", flush=True)
     except Exception as error:  # the work goes on, and what is not told now the server notices in some minutes
         print(f"what was interrupted could not be told: {error}", flush=True)

@@ -43,6 +43,7 @@ def find_key(path: str) -> Key:
     Raises:
         UserError: there is none; the nearest is named.
     """
+    path = path.rstrip(".")  # a shell completes it up to there
     *parents, name = path.split(".")
     for section in sections_at(parents, strict=True):
         if name in section.model_fields:
@@ -50,7 +51,7 @@ def find_key(path: str) -> Key:
     if sections_at([*parents, name], strict=True):  # a name of one's own in a mapping: `extract.sources.shelf`
         return replace(find_key(".".join(parents)), path=path)
     known = keys_at(parents, strict=True)
-    near = difflib.get_close_matches(name, known, 1, 0.5)
+    near = difflib.get_close_matches(name.lower(), known, 1, 0.5)
     where = [key.path for key in all_keys() if key.name == name]
     if where:
         hint = f"did you mean {where[0]}?"

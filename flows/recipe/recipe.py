@@ -6,7 +6,7 @@ import difflib
 import re
 import typing
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -214,6 +214,8 @@ def load_recipe(source: str, settings: Sequence[str] = ()) -> Recipe:
         UserError: no such recipe, unreadable YAML, an unknown key (the nearest right one is named) or a bad value.
     """
     path = Path(source)
+    if path.is_dir():
+        raise UserError(f"{source}: a folder; deepmill new {source} writes a recipe for what lies in it")
     if not path.suffix:
         path = PRESETS / f"{source}.yaml"
         if not path.exists():
@@ -223,7 +225,7 @@ def load_recipe(source: str, settings: Sequence[str] = ()) -> Recipe:
             )
             raise UserError(f"{source}: no such recipe; {hint}")
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        values = _values_in(path) or {}
     except OSError as error:
         raise UserError(f"{path}: cannot read the recipe ({error.strerror}); check the path") from None
     except UnicodeDecodeError as error:
@@ -239,6 +241,27 @@ def load_recipe(source: str, settings: Sequence[str] = ()) -> Recipe:
         return Recipe.model_validate(values)
     except ValidationError as error:
         raise UserError(_explain(error, source, settings)) from None
+
+
+class _Loader(yaml.SafeLoader):
+    """As YAML has it: a key that stands twice in a mapping is an error, where PyYAML takes the last one."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value in seen:
+                raise yaml.MarkedYAMLError(problem=f"{key.value} is given twice", problem_mark=key.start_mark)
+            seen.add(str(key.value))
+        return super().construct_mapping(node, deep)
+
+
+def _values_in(path: Path) -> Any:
+    loader = _Loader(path.read_text(encoding="utf-8"))
+    loader.name = path.name
+    try:
+        return loader.get_single_data()
+    finally:
+        loader.dispose()
 
 
 def _lay_over(values: JsonObject, setting: str) -> None:

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from flows.recipe.recipe import Recipe
+from infra.errors import UserError
 
-__all__ = ["gather_sample_text"]
+__all__ = ["check_sample_text", "gather_sample_text"]
 
 FOLDER = "data/sample"
 """Where the presets that are made of it look."""
 ADOPTED = "data/adopt"
 """Where the preset `adopt` looks for its weights and conversations."""
+
+
+def check_sample_text(recipe: Recipe) -> None:
+    """UserError where the recipe names what a run would gather first, and it is not there yet."""
+    for folder, paths in ((FOLDER, _paths(recipe)), (ADOPTED, _adopted(recipe))):
+        if missing := _missing(folder, paths):
+            raise UserError(f"{missing[0]}: not gathered yet; deepmill run {recipe.name} does so, or make sample")
 
 
 def gather_sample_text(recipe: Recipe, tell: Callable[[str], None]) -> None:
@@ -22,7 +30,7 @@ def gather_sample_text(recipe: Recipe, tell: Callable[[str], None]) -> None:
         UserError: it cannot be fetched, or files of somebody else are in its place.
     """
     _gather_adopted(recipe, tell)
-    if all(Path(path).exists() for path in _paths(recipe) if path.startswith(f"{FOLDER}/")):
+    if not _missing(FOLDER, _paths(recipe)):
         return
     from pipeline.sample.gather import gather
 
@@ -30,12 +38,19 @@ def gather_sample_text(recipe: Recipe, tell: Callable[[str], None]) -> None:
 
 
 def _gather_adopted(recipe: Recipe, tell: Callable[[str], None]) -> None:
-    named = (*(recipe.start.checkpoint if recipe.start else ()), *_paths(recipe))
-    if all(Path(path).exists() for path in named if path.startswith(f"{ADOPTED}/")):
+    if not _missing(ADOPTED, _adopted(recipe)):
         return
     from pipeline.sample.adopted import gather_adopted
 
     gather_adopted(Path(ADOPTED), tell)
+
+
+def _missing(folder: str, paths: Iterable[str]) -> list[str]:
+    return [path for path in paths if path.startswith(f"{folder}/") and not Path(path).exists()]
+
+
+def _adopted(recipe: Recipe) -> list[str]:
+    return [*(recipe.start.checkpoint if recipe.start else ()), *_paths(recipe)]
 
 
 def _paths(recipe: Recipe) -> list[str]:

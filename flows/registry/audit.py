@@ -67,7 +67,7 @@ def audit(settings: Settings, model: str, alias: str = "champion") -> Verdict:
     if version is None or version == registry.audited():
         return Verdict(version)
     with registry_lock(settings, model) as check:
-        return registry.settle(check)
+        return registry.audit_holder(check)
 
 
 def failed_gates(gates: list[Gate]) -> str:
@@ -125,7 +125,7 @@ class Registry:
         except UserError as error:
             return str(error)
 
-    def settle(self, check: Callable[[], None]) -> Verdict:
+    def audit_holder(self, check: Callable[[], None]) -> Verdict:
         """Judge a holder that the audit does not know, and keep or undo it; `check` is the lock's."""
         version, known = self.holder(), self.audited()
         if version is None or version == known:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from flows.registry.facts import facts_in
 from flows.registry.names import registered_version
-from infra.errors import UserError
+from infra.errors import UserError, first_line
 from infra.integrity import Difference, differences, folder_digests, plain_files
 from infra.paths import within
 from infra.relocation import local_path
@@ -202,7 +202,6 @@ def _download(location: str, scratch: Path, label: str) -> Path:
     try:
         return Path(mlflow.artifacts.download_artifacts(location, dst_path=str(scratch)))
     except (MlflowException, OSError) as error:
-        first = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(
-            f"{label}: its files cannot be fetched ({first}); is the artifact store {location} there?"
+            f"{label}: its files cannot be fetched ({first_line(error)}); is the artifact store {location} there?"
         ) from None

@@ -95,7 +95,7 @@ def register_version(session: Session) -> Outcome:
     name = session.recipe.model_name
     manifest = session.manifest("export")
     session.display.stage_begins("register", f"{name} in MLflow's registry", 0, 0)
-    session.mlflow.settle()
+    session.mlflow.flush()
     client = registry_client(session.settings)
     with registry_lock(session.settings, name):
         version = released_version(client, name, manifest.identity)
@@ -221,7 +221,7 @@ def promote_version(session: Session) -> Outcome:
     why = f"run {session.run_id}"
     with registry_lock(session.settings, name) as check:
         registry = Registry(client, session.settings, name, config.alias)
-        champion = _settled(registry, check, session.display.note)
+        champion = _audited_holder(registry, check, session.display.note)
         gates = registry.judged(version, champion, config)
         failed = "; ".join(gate.told for gate in gates if not gate.passed)
         if champion == version:
@@ -244,9 +244,9 @@ def promote_version(session: Session) -> Outcome:
     return outcome
 
 
-def _settled(registry: Registry, check: Callable[[], None], tell: Callable[[str], None]) -> str | None:
+def _audited_holder(registry: Registry, check: Callable[[], None], tell: Callable[[str], None]) -> str | None:
     """The holder of the alias, judged: nothing is built on a promotion by hand that nobody looked at."""
-    verdict = registry.settle(check)
+    verdict = registry.audit_holder(check)
     if verdict.message:
         tell(verdict.message)
     return verdict.version
@@ -272,7 +272,7 @@ def promote_by_hand(
     with registry_lock(settings, name) as check:
         config = config or own_gates(client, name, version)
         registry = Registry(client, settings, name, config.alias)
-        champion = _settled(registry, check, log.warning)
+        champion = _audited_holder(registry, check, log.warning)
         gates = registry.judged(version, champion, config)
         failed = [gate for gate in gates if not gate.passed]
         if failed and not force:
@@ -296,9 +296,10 @@ def rollback(settings: Settings, name: str, alias: str = "champion") -> str:
     client = registry_client(settings)
     with registry_lock(settings, name) as check:
         registry = Registry(client, settings, name, alias)
-        champion, known = registry.holder(), registry.audited()
+        champion = registry.holder()
         if champion is None:
             raise UserError(f"{name}: no version is its {alias}; see deepmill models")
+        known = registry.audited()
         # a holder that was made so by hand, and was not judged yet, replaced the one that the audit knows
         previous = known if known not in (None, champion) else previous_of(client, name, champion)
         if not previous:

@@ -12,7 +12,6 @@ import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from html import escape
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,6 +21,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
+from flows.report.figures import escaped
 from flows.run.run_view import Point
 from infra.units import count, decimal, percent, printable, shorten, size
 
@@ -105,7 +105,7 @@ def _inline(svg: str, name: str, label: str) -> str:
     body = re.sub(r"<!--.*?-->", "", body, flags=re.DOTALL)
     view = re.search(r'viewBox="([^"]+)"', body)
     assert view is not None
-    opening = f'<svg class="chart" role="img" aria-label="{_escape(label)}" viewBox="{view[1]}">'
+    opening = f'<svg class="chart" role="img" aria-label="{escaped(label)}" viewBox="{view[1]}">'
     body = opening + body[body.index(">") + 1 :]
     body = re.sub(r' id="([^"]+)"', rf' id="{name}-\1"', body)
     body = re.sub(r'(href="#|url\(#)', rf"\1{name}-", body)
@@ -115,10 +115,6 @@ def _inline(svg: str, name: str, label: str) -> str:
     for colour, variable in _VARIABLES.items():
         body = body.replace(colour, f"var({variable})")
     return re.sub(r"\s*\n\s*", "\n", body).strip()
-
-
-def _escape(text: str) -> str:
-    return escape(printable(text))
 
 
 def _thin(points: Sequence[Point]) -> list[Point]:
@@ -392,11 +388,11 @@ def lineage(nodes: Sequence[Node], *, row: int, width: int = 84) -> str:
             bend = 0.0 if span == 1 else (right - 8) * (0.3 + 0.7 * span / longest) * 4 / 3
             arcs.append(
                 f'<path d="M{right} {start:g}C{right - bend:.4g} {start:g} {right - bend:.4g} {end:g} {right} {end:g}">'
-                f"<title>{_escape(source)} → {_escape(name)}</title></path>"
+                f"<title>{escaped(source)} → {escaped(name)}</title></path>"
             )
         dots.append(
-            f'<circle class="{_escape(state)}" cx="{right}" cy="{end:g}" r="6">'
-            f"<title>{_escape(name)}: {_escape(state)}</title></circle>"
+            f'<circle class="{escaped(state)}" cx="{right}" cy="{end:g}" r="6">'
+            f"<title>{escaped(name)}: {escaped(state)}</title></circle>"
         )
     height = row * len(nodes)
     return (

@@ -12,11 +12,11 @@ from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from flows.report.disclosure import Disclosure
-from flows.report.templating import TEMPLATES
+from flows.report.templating import environment
 from infra.units import percent, printable
 from pipeline.sections import Stated
 
@@ -53,15 +53,7 @@ def licences(sources: Mapping[str, Stated]) -> str:
 
 @lru_cache(maxsize=1)
 def _pages() -> Environment:
-    found = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        undefined=StrictUndefined,
-        finalize=lambda value: value if isinstance(value, Markup) else plain(value),
-    )
+    found = environment(plain, keep_trailing_newline=True, undefined=StrictUndefined)
     found.filters |= {"said": _said, "known": _known, "rules": _rules, "percent": percent, "day": _day}
     return found
 

@@ -7,10 +7,10 @@ decides; narrow enough to be read on a telephone.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from html import escape
 from typing import NamedTuple
 
-from infra.units import count, percent, printable, shorten
+from flows.report.figures import escaped
+from infra.units import count, percent, shorten
 
 __all__ = ["Loss", "Step", "flow"]
 
@@ -62,7 +62,7 @@ def flow(steps: Sequence[Step], *, label: str) -> str:
     parts.append(_text(LEFT - 10, top + 12, "left over", "name end"))
     parts.append(_text(LEFT + 2, top + 12, f"{count(last.left)} characters, {percent(last.left / most)}", "name"))
     return (
-        f'<svg class="flow" role="img" aria-label="{_escape(label)}" viewBox="0 0 {WIDTH} {top + 20:g}">'
+        f'<svg class="flow" role="img" aria-label="{escaped(label)}" viewBox="0 0 {WIDTH} {top + 20:g}">'
         f"{''.join(parts)}</svg>"
     )
 
@@ -83,7 +83,7 @@ def _stage(parts: list[str], step: Step, top: float, scale: float) -> float:
     bottom = max(y, top + ROW)
     parts.append(
         f'<path class="kept" d="M{LEFT} {top:g}H{LEFT + max(after, 0.8):.6g}V{bottom:g}H{LEFT}Z">'
-        f"<title>{_escape(step.name)}: {count(step.left)} of {count(step.came)} characters stay</title></path>"
+        f"<title>{escaped(step.name)}: {count(step.left)} of {count(step.came)} characters stay</title></path>"
     )
     parts += ribbons
     parts.append(_text(LEFT - 10, top + 15, step.name, "name end"))
@@ -114,14 +114,10 @@ def _ribbon(loss: Loss, low: float, high: float, top: float, middle: float, thic
     what = f"{percent(share) if share >= LEAST else '< 0.1 %'} {shorten(loss.rule, LONGEST)}"
     title = f"{loss.kind} by {loss.rule}: {count(loss.characters)} characters"
     return (
-        f'<path class="{loss.kind}" d="{shape}"><title>{_escape(title)}</title></path>'
+        f'<path class="{loss.kind}" d="{shape}"><title>{escaped(title)}</title></path>'
         f"{_text(LABELS, middle + 4, what, '')}"
     )
 
 
 def _text(x: float, y: float, text: str, css: str) -> str:
-    return f'<text class="{css}" x="{x:g}" y="{y:g}">{_escape(text)}</text>'
-
-
-def _escape(text: str) -> str:
-    return escape(printable(text))
+    return f'<text class="{css}" x="{x:g}" y="{y:g}">{escaped(text)}</text>'

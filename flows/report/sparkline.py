@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from html import escape
 
 from markupsafe import Markup
 
-from infra.units import printable
+from flows.report.figures import escaped
 
 __all__ = ["sparkline"]
 
@@ -29,7 +28,7 @@ def sparkline(values: Sequence[float], label: str) -> Markup:
     ]
     line = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
     x, y = points[-1]
-    said = escape(printable(label))
+    said = escaped(label)
     return Markup(
         f'<svg class="spark" role="img" aria-label="{said}" viewBox="0 0 {WIDTH} {HEIGHT}"><title>{said}</title>'
         f'<polyline points="{line}"/><circle cx="{x:.1f}" cy="{y:.1f}" r="2.6"/></svg>'

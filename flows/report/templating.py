@@ -2,28 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, FileSystemLoader
 from markupsafe import Markup
 
 from infra.units import duration, percent, printable, shorten, size
 
-__all__ = ["TEMPLATES", "templates"]
+__all__ = ["environment", "templates"]
 
 TEMPLATES = Path(__file__).parent / "templates"
 
 
-@lru_cache(maxsize=1)
-def templates() -> Environment:
-    """The environment that loads from `TEMPLATES`; only `Markup` goes into a page as it is."""
-    found = Environment(
+def environment(shown: Callable[[object], str], **more: Any) -> Environment:
+    """What loads from `TEMPLATES`, and puts only `Markup` into a page as it is: all else is `shown`, then escaped."""
+    return Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
-        finalize=lambda value: value if isinstance(value, Markup) else printable(value),
+        finalize=lambda value: value if isinstance(value, Markup) else shown(value),
+        **more,
     )
+
+
+@lru_cache(maxsize=1)
+def templates() -> Environment:
+    """The environment of the HTML pages."""
+    found = environment(printable)
     found.filters |= {"size": size, "duration": duration, "shorten": shorten, "percent": percent}
     return found

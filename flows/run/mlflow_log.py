@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 
 from flows.recipe.plan import PlannedStage
 from flows.run.record import RunRecord
+from infra.errors import first_line
 from infra.events import Event, Measured
 from infra.manifest import Manifest
 from infra.settings import Settings, without_password
@@ -61,8 +62,7 @@ class MlflowLog:
             try:
                 action()
             except Exception as error:
-                first = str(error).splitlines()[0] if str(error) else type(error).__name__
-                self._fail(first)
+                self._fail(first_line(error))
 
     def _fail(self, reason: str) -> None:
         self.trouble = f"MLflow does not take the log of this run ({reason}); the run goes on without"
@@ -87,7 +87,7 @@ class MlflowLog:
         """Show Markdown as the description of the parent run; `text` is asked for once the run is there."""
         self._put(lambda: self._parent.tags({"mlflow.note.content": text()}) if self._parent else None)
 
-    def settle(self) -> dict[str, str]:
+    def flush(self) -> dict[str, str]:
         """Wait until everything so far is written; where the parent run is."""
         done = threading.Event()
         self._queue.put(done.set)

@@ -158,6 +158,8 @@ def find_record(store: Store, name: str) -> RunRecord:
     """
     found = [run for run in store.runs() if run.startswith(name)]
     record = read_record(store, found[-1]) if found else None
+    if record is None and not name:
+        raise UserError(f"no run in {store.address} yet: deepmill run sample")
     if record is None:
         raise UserError(f"{name}: no such run in {store.address}; see deepmill status")
     return record

@@ -14,7 +14,7 @@ from rich.padding import Padding
 
 from flows.registry.files import WEIGHTS, VersionFiles
 from flows.registry.names import parse_name, resolve
-from infra.errors import UserError
+from infra.errors import UserError, first_line
 from infra.settings import Settings
 from infra.tracking import registry_client
 
@@ -69,8 +69,7 @@ def load_version(settings: Settings, model: str) -> tuple[Answering, str]:
     try:
         return mlflow.pyfunc.load_model(str(folder)), version
     except MlflowException as error:
-        first = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f"{model}: cannot be loaded ({first}); register the model again") from None
+        raise UserError(f"{model}: cannot be loaded ({first_line(error)}); register the model again") from None
 
 
 def converse(settings: Settings, console: Console, model: str, question: str | None, temperature: float) -> None:
@@ -84,7 +83,8 @@ def converse(settings: Settings, console: Console, model: str, question: str | N
         try:
             asked = console.input("[bold cyan]you[/]  ").strip()
         except EOFError:
-            asked = ""
+            console.print()  # the shell's prompt begins a line
+            return
         if not asked:
             return
         _answer(console, loaded, asked, temperature)

@@ -267,7 +267,10 @@ class ModelManager:
             number = await asyncio.to_thread(self._source.current)
             served.aliases = frozenset(await asyncio.to_thread(self._source.aliases, served.version.number))
         except Exception as error:
-            self.trouble = f"the registry does not answer ({type(error).__name__})"
+            trouble = f"the registry does not answer ({type(error).__name__})"
+            if trouble != self.trouble:  # told once, and where: it may be a fault of ours
+                log.warning("%s", trouble, exc_info=not isinstance(error, DeepmillError))
+            self.trouble = trouble
             return
         self._metrics.alias.set(number is not None)
         if number is None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from flows.registry.audit import audit
 from flows.registry.files import WEIGHTS, VersionFiles
-from flows.registry.names import Name, parse_name
+from flows.registry.names import Name, parse_name, resolve
 from flows.serving.model_manager import Source, Version
 from infra.errors import UserError
 from infra.integrity import check_folder
@@ -33,7 +33,7 @@ def find_source(text: str, settings: Settings, cache: Path) -> tuple[str, Source
     """The name to serve under, and the source, of ``NAME@ALIAS``, ``NAME/VERSION`` or a folder.
 
     Raises:
-        UserError: it is neither.
+        UserError: it is neither, or the registry has no such model.
     """
     folder = Path(text)
     if folder.is_dir() and (folder / "config.json").is_file():
@@ -41,6 +41,7 @@ def find_source(text: str, settings: Settings, cache: Path) -> tuple[str, Source
     if folder.exists():
         raise UserError(f"{text}: no folder of a model: it has no config.json; name the folder `model` of an export")
     name = parse_name(text)
+    resolve(registry_client(settings), name)
     return name.model, _registry(name, settings, cache)
 
 

@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import Callable
 
+from infra.errors import first_line
 from model.serving.spec import EngineSpec
 
 __all__ = ["run", "tell"]
@@ -31,6 +32,5 @@ def run(serve: Callable[[EngineSpec], None]) -> None:
     try:
         serve(spec)
     except Exception as error:
-        first = (str(error).splitlines() or [""])[0]
-        tell(error=f"{type(error).__name__}: {first}")
+        tell(error=f"{type(error).__name__}: {first_line(error)}")
         sys.exit(1)

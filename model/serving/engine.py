@@ -101,6 +101,7 @@ class Request:
             body["logprobs"] = max(1, self.logprobs)  # llama.cpp takes 0 for none at all
         if self.grammar:
             body["grammar"] = self.grammar
+            body["structured_outputs"] = {"grammar": self.grammar}
         if self.prompt_logprobs:
             body["prompt_logprobs"] = True
         return body
@@ -199,9 +200,9 @@ class Engine:
         raise UserError(f"{path}: {self.spec.kind} did not come up within {START_SECONDS:.0f} s")
 
     async def _try(self, path: Path) -> None:
-        """Compute a token: vLLM finds out only then that it has no kernel for a model."""
+        """Compute a token: only then vLLM finds out that it has no kernel for a model, and compiles what it needs."""
         try:
-            async for _ in self.complete(Request([0], 1)):
+            async for _ in self.complete(Request([0], 1, logprobs=1)):
                 pass
         except EngineError:
             raise UserError(f"{path}: {self.spec.kind} cannot compute the model ({_reason(self._log)})") from None
@@ -298,21 +299,25 @@ def _delta(event: JsonObject, choice: JsonObject) -> Delta | None:
         None,
         tokens,
         int((usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0),
-        tuple(_entries(choice.get("logprobs") or {})),
+        tuple(_entries(choice)),
         tuple(event.get("prompt_logprobs") or ()),
     )
     return delta if delta.text or delta.entries or delta.prompt_entries or tokens is not None else None
 
 
-def _entries(told: JsonObject) -> list[TokenEntry]:
-    """Tokens as llama.cpp and our own engine tell them, or as vLLM does (OpenAI's older shape)."""
+def _entries(choice: JsonObject) -> list[TokenEntry]:
+    """Tokens as llama.cpp and our own engine tell them, or as vLLM does (OpenAI's older shape); not the one that ends
+    an answer."""
+    told: JsonObject = choice.get("logprobs") or {}
     if "content" in told:
-        return [entry for entry in told["content"] if entry["bytes"]]  # the token that ends an answer has no text
+        return [entry for entry in told["content"] if entry["bytes"]]
     columns = (told.get("tokens", ()), told.get("token_logprobs", ()), told.get("top_logprobs", ()))
-    return [
+    entries: list[TokenEntry] = [
         {**_entry(text, logprob), "top_logprobs": [_entry(*each) for each in (top or {}).items()]}
         for text, logprob, top in zip(*columns, strict=True)
     ]
+    is_ended = choice.get("finish_reason") == "stop" and choice.get("stop_reason") is None  # else by a word of `stop`
+    return entries[:-1] if is_ended else entries
 
 
 def _entry(text: str, logprob: float) -> TopEntry:

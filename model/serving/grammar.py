@@ -62,7 +62,7 @@ def write_grammar(constraint: Constraint, kind: EngineKind, vocabulary: Mapping[
     """The grammar for one engine.
 
     Args:
-        vocabulary: numbers of tokens by their text; our own engine reads tags that are tokens as those.
+        vocabulary: numbers of tokens by their text: some engines read tags that are tokens as those.
         before: the end of the prompt, which may have begun the reasoning, or ended it.
 
     Raises:
@@ -70,7 +70,7 @@ def write_grammar(constraint: Constraint, kind: EngineKind, vocabulary: Mapping[
     """
 
     def mark(text: str) -> str:
-        return text if kind is EngineKind.OWN and text in vocabulary else json.dumps(text)
+        return text if kind.reads_tags and text in vocabulary else json.dumps(text)
 
     lines = [f"start: {_thought(before, mark(OPEN), mark(CLOSE))} answer"]
     if constraint.schema is not None:

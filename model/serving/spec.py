@@ -30,7 +30,12 @@ class EngineKind(StrEnum):
     @property
     def has_grammars(self) -> bool:
         """Whether it holds what is written to a grammar (llguidance's)."""
-        return self in (EngineKind.LLAMA, EngineKind.OWN)
+        return self is not EngineKind.AUTO
+
+    @property
+    def reads_tags(self) -> bool:
+        """Whether its grammars take tags that are tokens as those; else as their text."""
+        return self in (EngineKind.OWN, EngineKind.VLLM)
 
     @property
     def tells_of_prompts(self) -> bool:
@@ -98,6 +103,8 @@ class CompletionRequest(TypedDict):
     logit_bias: NotRequired[dict[str, float]]
     logprobs: NotRequired[int]
     grammar: NotRequired[str]
+    structured_outputs: NotRequired[dict[str, str]]
+    """The grammar as vLLM takes it."""
     prompt_logprobs: NotRequired[bool]
     """Our own engine's: whether the prompt's tokens are told as well."""
 

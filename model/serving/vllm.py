@@ -25,6 +25,10 @@ __all__ = ["environment", "first_error", "vllm_command"]
 
 PROGRAM, OPTIONS = "DEEPMILL_VLLM", "DEEPMILL_VLLM_OPTIONS"
 GIB = 1 << 30
+GRAMMARS = ["--structured-outputs-config", '{"backend": "guidance"}']
+"""llguidance holds them, in whose language `model.serving.grammar` writes."""
+TOLD = [*GRAMMARS, "--enable-prompt-tokens-details"]
+"""What its answers are to be, and to say."""
 
 
 def vllm_command(spec: EngineSpec, port: int) -> list[str]:
@@ -53,7 +57,7 @@ def vllm_command(spec: EngineSpec, port: int) -> list[str]:
     exact = ["--compilation-config", '{"custom_ops": ["-rotary_embedding"]}'] if latent else []
     own = Path(spec.path) / CONFIG
     config = ["--hf-config-path", str(own)] if own.is_dir() else []
-    return [program, *start, *place, *limits, *config, *exact, *more]
+    return [program, *start, *place, *limits, *TOLD, *config, *exact, *more]
 
 
 def environment(spec: EngineSpec) -> dict[str, str]:

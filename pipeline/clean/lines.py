@@ -249,7 +249,10 @@ def _judge(text, held, begins, reasons, built, kind, stops, fewest_words, curly_
             span += 1
         if span < len(held) and held[span, 0] < i:
             begins[lines], reasons[lines] = begin, 0
-            pending, blank, last, kept_end = 0, False, lines, i if held[span, 1] >= i else end
+            while span + 1 < len(held) and held[span + 1, 0] < i:
+                span += 1
+            pending, blank, last = 0, False, lines
+            kept_end = min(i, max(end, held[span, 1]))  # of a line end in two characters one may be verbatim
             lines += 1
             begin = i
             continue

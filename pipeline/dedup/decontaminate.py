@@ -95,7 +95,7 @@ def evaluation_texts(config: DecontaminateConfig, reasoning: Path) -> Iterator[t
     """Set name and text of everything that training must not see."""
     for split in ("validation", "test"):
         for file in resolve([str(reasoning / f"{split}.jsonl")]):
-            for text in read_texts(file, ("question",)):
+            for text in read_texts(file, ("question",), may_be_empty=True):
                 yield f"reasoning/{split}", text
     for name, file in set_files(config.evaluation_sets):
         for text in read_texts(file, config.fields):

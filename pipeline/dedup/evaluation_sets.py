@@ -18,10 +18,12 @@ import pyarrow.parquet as pq
 from infra import events
 from infra.errors import UserError
 from infra.storage import ExternalFile, open_seekable, resolve
+from pipeline.sources.charset import NotText, decode
 from pipeline.sources.dataset import FORMAT, SPLITS, is_of
 from pipeline.sources.jsonl import field_of
+from pipeline.sources.parquet import foreign_of
 from pipeline.sources.passed_over import without_beside
-from pipeline.sources.stream import Damaged, Part, open_stream
+from pipeline.sources.stream import Damaged, Foreign, Part, open_stream
 from pipeline.tasks.guarded_reader import Broken, guarded_items
 
 __all__ = ["read_texts", "set_files", "text_of_value"]
@@ -77,20 +79,39 @@ def _name(path: str, file: ExternalFile) -> str:
     return f"{folder}/{stem}" if folder and not any(sign in folder for sign in "*?[") else stem
 
 
-def read_texts(file: ExternalFile, fields: Sequence[str]) -> Iterator[str]:
-    """The text of each record.
+def read_texts(file: ExternalFile, fields: Sequence[str], *, may_be_empty: bool = False) -> Iterator[str]:
+    """The text of each record; nothing of one whose text is null.
 
     Raises:
-        UserError: the file cannot be read, or a record has no text in any of `fields`.
+        UserError: the file cannot be read, has no record, or a record has no text in any of `fields`.
     """
+    found = 0
     for number, row in enumerate(_rows(file, tuple(fields)), 1):
-        values = (field_of(row, field) for field in fields) if isinstance(row, dict) else ()
+        values = [_value(row, field) for field in fields] if isinstance(row, dict) else []
         value = next((value for value in values if value is not None), None)
-        text = text_of_value(value)
+        is_null = value is None and isinstance(row, dict) and any(field in row for field in fields)
+        text = "" if is_null else text_of_value(value)
         if text is None:
+            there = f"; there is {', '.join(map(str, row))[:200]}" if isinstance(row, dict) else ""
             wanted = ", ".join(fields)
-            raise UserError(f"{file.path}: record {number}: not an object with the text in one of {wanted}")
+            raise UserError(f"{file.path}: record {number}: not an object with the text in one of {wanted}{there}")
+        found += 1
         yield text
+    if not found and not may_be_empty:
+        raise UserError(f"{file.path}: no record in it (a table needs a line of names); leave it out, or correct it")
+
+
+def _value(row: Any, field: str) -> Any:
+    """The value under a key or path, which leads through lists as well: `paragraphs.qas.question`."""
+    value = field_of(row, field)
+    if value is not None or "." not in field:
+        return value
+    key, _, rest = field.partition(".")
+    inner = row.get(key)
+    if isinstance(inner, dict):
+        return _value(inner, rest)
+    values = [_value(each, rest) for each in inner if isinstance(each, dict)] if isinstance(inner, list) else []
+    return [value for value in values if value is not None] or None
 
 
 def text_of_value(value: Any) -> str | None:
@@ -114,26 +135,45 @@ def _rows(file: ExternalFile, fields: tuple[str, ...]) -> Iterator[Any]:
     found = FORMAT.search(file.name)
     kind = found[1] if found else "jsonl"
     try:
+        if kind == "parquet" and (foreign := foreign_of(file)):
+            raise Foreign(*foreign)
         if kind in ("parquet", "arrow"):
             for rows in guarded_items(_table_rows, (file, kind, fields), SECONDS):
                 yield from rows
         elif kind in ("csv", "tsv"):
             with open_stream(Part(file)) as stream:
-                lines = stream.read().decode("utf-8-sig").splitlines(keepends=True)
-            yield from csv.DictReader(lines, delimiter="\t" if kind == "tsv" else ",")
+                lines = _decoded(stream.read()).splitlines(keepends=True)
+            yield from csv.DictReader(lines, delimiter="\t" if kind == "tsv" else _delimiter(lines, fields))
         else:
             with open_stream(Part(file)) as stream:
-                yield from _json_rows(stream.read())
-    except (Damaged, Broken, pa.ArrowException, UnicodeDecodeError, csv.Error) as error:
+                yield from _json_rows(stream.read(), fields)
+    except Damaged as damage:
+        raise UserError(f"{file.path}: {damage}; {damage.remedy}") from None
+    except (Broken, pa.ArrowException, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{file.path}: {error}; get the evaluation set again") from None
 
 
-def _json_rows(content: bytes) -> Iterator[Any]:
-    """The objects of JSON lines, or of one array."""
+def _decoded(content: bytes) -> str:
+    """A table's text, whatever its encoding; it must have one."""
+    try:
+        return decode(content)[0]
+    except NotText as finding:
+        raise Damaged("the table", f"it is no text ({finding})") from None
+
+
+def _delimiter(lines: list[str], fields: tuple[str, ...]) -> str:
+    """What stands between the names of the columns, so that one that is wanted is among them."""
+    head = lines[0].strip("\r\n") if lines else ""
+    named = (sign for sign in ",;\t|" if {name.strip(' "') for name in head.split(sign)} & set(fields))
+    return next(named, ",")
+
+
+def _json_rows(content: bytes, fields: tuple[str, ...]) -> Iterator[Any]:
+    """The objects of JSON lines, of one array, or of one object that holds them under a key."""
     content = content.removeprefix(b"\xef\xbb\xbf")
-    if content.lstrip()[:1] == b"[":
+    if content.lstrip()[:1] in (b"[", b"{"):
         try:
-            yield from json.loads(content)
+            yield from _unwrapped(json.loads(content), fields)
             return
         except ValueError:
             pass  # its lines will tell
@@ -143,6 +183,17 @@ def _json_rows(content: bytes) -> Iterator[Any]:
                 yield json.loads(line)
             except ValueError:
                 yield None
+
+
+def _unwrapped(value: Any, fields: tuple[str, ...]) -> list[Any]:
+    if isinstance(value, list):
+        return value
+    if any(_value(value, field) is not None or field in value for field in fields):
+        return [value]
+    held = [each for each in value.values() if isinstance(each, list) and all(isinstance(row, dict) for row in each)]
+    if len(held) == 1:
+        return [row["row"] if isinstance(row.get("row"), dict) else row for row in held[0]]
+    return list(value.values()) if value and all(isinstance(each, dict) for each in value.values()) else [value]
 
 
 def _table_rows(file: ExternalFile, kind: str, fields: tuple[str, ...]) -> Iterator[list[dict[str, Any]]]:

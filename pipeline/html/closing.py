@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import html
 import re
+from collections.abc import Iterator
 
 from pipeline.html.names import TAG_TRAITS, TAGS, VOID
 
-__all__ = ["as_html", "is_xhtml"]
+__all__ = ["SUBSET", "as_html", "is_xhtml"]
 
 HEAD = 2048
 """Characters in which a page says that it is XHTML."""
@@ -23,29 +24,43 @@ _SELF_CLOSING = re.compile(
     r"""<([A-Za-z][^\s<>/"'=]*+)((?:\s++[^\s<>/="']++(?:\s*+=\s*+(?:"[^"<]*+"|'[^'<]*+'))?+)*+)\s*+/>"""
 )
 _DOCTYPE = re.compile(r"<!DOCTYPE\b", re.IGNORECASE)
-_SUBSET = re.compile(r"<!DOCTYPE\b[^\[\]<>]{0,1000}\[[^\]]{0,100000}\]\s{0,100}>", re.IGNORECASE)
+SUBSET = r"""(?:[^\]"'<]|"[^"]*+"|'[^']*+'|<!--(?:[^-]|-(?!->))*+-->|<\?(?:[^?]|\?(?!>))*+\?>|<(?!!--|\?))*+"""
+"""What an XML document type declares in brackets: one within a string, a comment or an instruction ends nothing."""
+_WITH_SUBSET = re.compile(rf"<!DOCTYPE\b[^\[\]<>]{{0,1000}}\[{SUBSET}\]\s{{0,100}}>", re.IGNORECASE)
 _CDATA, _CDATA_END = "<![CDATA[", "]]>"
 
 
 def is_xhtml(page: str) -> bool:
     """Whether a page says that it is XHTML, by an XML declaration or its document type."""
-    return _XHTML.match(page[:HEAD].removeprefix("\ufeff")) is not None
+    head = page[:HEAD].removeprefix("\ufeff")
+    lower = head.lower()
+    return ("<?xml" in lower or "xhtml" in lower) and _XHTML.match(head) is not None
 
 
 def as_html(page: str) -> str:
     """The page with an end tag for each element that closes itself, and without what only XML has."""
-    page = _SELF_CLOSING.sub(_closed, page)
+    page = "".join(_with_end_tags(page))
     if _CDATA in page:
         page = "".join(_character_data(page))
     doctype = _DOCTYPE.search(page, 0, HEAD)
-    if doctype and (subset := _SUBSET.match(page, doctype.start())):
+    if doctype and (subset := _WITH_SUBSET.match(page, doctype.start())):
         page = page[: subset.start()] + page[subset.end() :]
     return page
 
 
-def _closed(tag: re.Match[str]) -> str:
-    name = tag[1]
-    return tag[0] if name.lower() in _VOID else f"<{name}{tag[2]}></{name}>"
+def _with_end_tags(page: str) -> Iterator[str]:
+    """The page in pieces. Most tags do not close themselves: those that do are found by their ends."""
+    done = end = 0
+    while (found := page.find("/>", end)) >= 0:
+        begin = page.rfind("<", end, found)
+        end = found + 2
+        if begin >= 0 and (tag := _SELF_CLOSING.match(page, begin)):
+            end = tag.end()
+            if tag[1].lower() not in _VOID:
+                yield page[done : tag.end(2)]
+                yield f"></{tag[1]}>"
+                done = end
+    yield page[done:]
 
 
 def _character_data(page: str) -> list[str]:

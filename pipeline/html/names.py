@@ -29,6 +29,7 @@ __all__ = [
     "TAG_TRAITS",
     "VOID",
     "fnv",
+    "hash_table",
 ]
 
 BLOCK, VOID, RAW, SKIPPED, GAP = 1, 2, 4, 8, 16
@@ -58,7 +59,7 @@ def fnv(name: bytes) -> int:
     return value
 
 
-def _table(names: dict[str, int]) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.int16]]:
+def hash_table(names: dict[str, int]) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.int16]]:
     """Hashes and numbers in an open hash table of 1,024 places."""
     hashes, numbers = np.zeros(1024, np.uint64), np.zeros(1024, np.int16)
     for name, number in names.items():
@@ -69,7 +70,7 @@ def _table(names: dict[str, int]) -> tuple[npt.NDArray[np.uint64], npt.NDArray[n
     return hashes, numbers
 
 
-TAG_HASHES, TAG_IDS = _table(TAGS)
+TAG_HASHES, TAG_IDS = hash_table(TAGS)
 TAG_TRAITS = np.zeros(len(TAGS) + 1, np.int16)
 for _trait, _names in _TRAITS.items():
     for _name in _names.split():

@@ -106,7 +106,7 @@ def raw_end(data, eights, i, n, name, length):  # type: ignore[no-untyped-def]
     In a comment inside of a script, a script within the script is part of it (HTML standard, 13.2.5.17 and after).
     """
     escaped = doubled = False
-    script = length == 6 and data[name + 1] == 99  # the c of script
+    script = length == 6 and data[name + 1] | 32 == 99  # the c of script
     begin = i
     while True:
         k = find(data, eights, i, n, 60)
@@ -126,11 +126,11 @@ def raw_end(data, eights, i, n, name, length):  # type: ignore[no-untyped-def]
             continue
         same = True
         for m in range(length):
-            if data[at + m] | 32 != data[name + m]:
+            if data[at + m] | 32 != data[name + m] | 32:
                 same = False
                 break
         after = data[at + length]
-        if same and (after == 62 or after == 47 or after <= 32):
+        if same and (after == 62 or after == 47 or after == 32 or (9 <= after <= 13 and after != 11)):
             if closing and not doubled:
                 return k
             doubled = not closing

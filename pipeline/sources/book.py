@@ -146,6 +146,11 @@ def _decode(raw: bytes, encoding: str) -> str:
         declared = _CHARSET.search(raw[:20_000])
         named = _NAMES.get(declared[1].upper(), declared[1].decode()) if declared else ""
         encoding = "utf-16" if raw[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8"
+        if encoding == "utf-8" and b"\0" in raw:
+            try:
+                return _lines(charset.decode(raw)[0])
+            except NotText as finding:
+                raise Unreadable("failure/encoding", f"it is no text ({finding}); leave it out of paths") from None
         if encoding == "utf-8" and named and not _is(raw, "utf-8") and _is(raw, named):
             encoding = named
         elif encoding == "utf-8" and not _is(raw, encoding):

@@ -38,26 +38,64 @@ class Volume(NamedTuple):
 _AS_EPUB = "convert it to EPUB (Calibre's ebook-convert does so)"
 _AS_TEXT = "make text of it (pandoc -t plain does so)"
 _HEAD = 4096
-_TEX = re.compile(rb"^[ \t]{0,10}\\(?:documentclass|documentstyle|begin\{document\})", re.MULTILINE)
-_REFUSED: tuple[tuple[str, str, Callable[[bytes, str], bool]], ...] = (
-    ("PDF", "make text of it (pdftotext does so)", lambda head, _: head.startswith(b"%PDF-")),
-    ("MOBI", _AS_EPUB, lambda head, _: head[60:68] in (b"BOOKMOBI", b"TEXtREAd")),
-    ("DjVu", "make text of it (djvutxt does so)", lambda head, _: head.startswith(b"AT&TFORM")),
-    ("FictionBook", _AS_EPUB, lambda head, _: b"<FictionBook" in head),
-    ("Word", _AS_TEXT, lambda head, _: head.startswith(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1")),
-    (
-        "TeX",
-        _AS_TEXT,
-        lambda head, ending: ending in (".tex", ".latex", ".ltx") or _TEX.search(head) is not None,
-    ),
-    ("reStructuredText", _AS_TEXT, lambda _, ending: ending == ".rst"),
-    ("Org", _AS_TEXT, lambda _, ending: ending == ".org"),
-    ("AsciiDoc", _AS_TEXT, lambda _, ending: ending in (".adoc", ".asciidoc")),
+_AS_TABLE = "read it as kind: jsonl or dataset, if it holds texts"
+_AS_HTML = "save it as a plain HTML page"
+_TOLD: tuple[tuple[str, str, str, re.Pattern[bytes]], ...] = tuple(
+    (name, remedy, endings, re.compile(pattern or rb"(?!)", re.MULTILINE))
+    for name, remedy, endings, pattern in (
+        ("PDF", "make text of it (pdftotext does so)", ".pdf", rb"\A\s*%PDF-"),
+        ("PostScript", "make text of it (ps2ascii does so)", ".ps .eps", rb"\A\s*%!PS"),
+        ("MOBI", _AS_EPUB, ".mobi .azw .azw3 .prc", rb"\A(?s:.{60})(?:BOOKMOBI|TEXtREAd)"),
+        ("LIT", _AS_EPUB, ".lit", rb"\AITOLITLS"),
+        ("LRF", _AS_EPUB, ".lrf", rb"\AL\0R\0F\0"),
+        ("CHM", _AS_EPUB, ".chm", rb"\AITSF"),
+        ("DjVu", "make text of it (djvutxt does so)", ".djvu .djv", rb"\AAT&TFORM"),
+        ("FictionBook", _AS_EPUB, ".fb2", rb"<FictionBook"),
+        ("Word", _AS_TEXT, ".doc", rb"\A\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1|<w:wordDocument|progid=\"Word"),
+        ("WordPerfect", _AS_TEXT, ".wpd", rb"\A\xffWPC"),
+        (
+            "TeX",
+            _AS_TEXT,
+            ".tex .latex .ltx .dtx",
+            rb"^[ \t]{0,10}\\(?:documentclass|documentstyle|begin\{document\}|usepackage"
+            rb"|(?:chapter|section|part)\*?\{)",
+        ),
+        ("Texinfo", _AS_TEXT, ".texi .texinfo .txi", rb"\A\s*\\input texinfo|^@settitle "),
+        ("roff", "make text of it (man -l or groff -Tutf8 does so)", ".man .roff .troff .mdoc", rb"^\.(?:TH|Dd) \S"),
+        ("reStructuredText", _AS_TEXT, ".rst", b""),
+        ("Org", _AS_TEXT, ".org", b""),
+        ("AsciiDoc", _AS_TEXT, ".adoc .asciidoc", b""),
+        ("Textile", _AS_TEXT, ".textile", b""),
+        ("markup of a wiki", _AS_TEXT, ".wiki .mediawiki", b""),
+        ("PHP", _AS_HTML, ".php .asp .aspx .jsp", rb"\A\s*<\?php\b"),
+        ("MHTML", _AS_HTML, ".mht .mhtml", rb"(?i:^Content-Type: multipart/related)"),
+        ("a mailbox", "make text of it", ".eml .mbox", rb"^MIME-Version: 1|\AFrom \S+@\S+ "),
+        ("JSON", _AS_TABLE, ".json .jsonl .ndjson .ipynb", b""),
+        ("a table", _AS_TABLE, ".csv .tsv", b""),
+        (
+            "a file of subtitles",
+            "read it as kind: subtitles",
+            ".srt .vtt .ass",
+            rb"\A\s*(?:\d+\s+)?(?:WEBVTT|\d\d:\d\d:\d\d[,.]\d{3} --> )",
+        ),
+        ("a uuencoded file", "decode it", ".uu", rb"\A\s*begin [0-7]{3} \S"),
+        (
+            "XML",
+            "make text of it (pandoc -f docbook|jats|tei -t plain, or convert it to HTML)",
+            ".xml .tei .sgml .sgm .dbk .nxml .abw",
+            rb"(?i:\A\s*(?:<\?xml\b|<!DOCTYPE\s+(?!html\b)))",
+        ),
+    )
 )
-"""Name, remedy, and how a file of it is told by its first bytes and its ending."""
+"""Name, remedy, endings of its names, and how a file of it begins."""
 _HTML = re.compile(
     rb"\s{0,100}(?:<\?xml[^>]{0,200}\?>\s{0,100})?(?:<!--[^>]{0,500}-->\s{0,100})?<(?:!doctype\s+html|html)\b", re.I
 )
+_FRAGMENT = re.compile(
+    rb"\s{0,100}<(?:body|div|p|h[1-6]|section|article|center|table|font|meta|title|head)\b[^<>]{0,500}>", re.I
+)
+_PARAGRAPHS = re.compile(rb"</(?:p|div|h[1-6]|title)>", re.I)
+"""With the beginning of one, a page without the element of all pages."""
 _COMPRESSED = (".gz", ".bz2", ".xz", ".zst")
 
 
@@ -70,13 +108,14 @@ def format_of(file: ExternalFile, content: bytes) -> str:
     head = content[:_HEAD].removeprefix(b"\xef\xbb\xbf")
     endings = [ending for ending in PurePosixPath(file.name.lower()).suffixes if ending not in _COMPRESSED]
     ending = endings[-1] if endings else ""
-    for name, remedy, is_such in _REFUSED:
-        if is_such(head, ending):
+    is_page = ending in (".htm", ".html", ".xhtml", ".xht") and b"<" in head
+    if _HTML.match(head) or is_page or (_FRAGMENT.match(head) and _PARAGRAPHS.search(head)):
+        return "html"
+    for name, remedy, names, begins in _TOLD:
+        if ending in names.split() or begins.search(head):
             raise Unreadable("failure/format", f"{name} is not read here; {remedy}")
     if head.lstrip().startswith(b"{\\rtf"):
         return "rtf"
-    if _HTML.match(head) or (ending in (".htm", ".html", ".xhtml", ".xht") and b"<" in head):
-        return "html"
     return "markdown" if ending in (".md", ".markdown", ".mkd") else "text"
 
 

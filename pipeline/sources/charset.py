@@ -3,7 +3,8 @@
 The order is that of the HTML standard: a byte order mark, what the sender says (the HTTP header), what the page says
 itself, detection. Two things differ. Bytes that are UTF-8, all but a few of them, are that whatever anybody says, for
 nothing else happens to be. And what is said must fit: a stray byte costs a character, which becomes U+FFFD, but where
-many mean nothing the next in the order is asked.
+many mean nothing the next in the order is asked; nor is windows-1252 believed, in which nothing means nothing and which
+servers say of all their pages, of what reads as no text in it and as one in another encoding.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import codecs
 import re
 from collections.abc import Iterator
 
-from pipeline.sources.detection import detect
+from pipeline.sources.detection import detect, instead_of
 from pipeline.sources.prescan import declared_in
 from pipeline.sources.whatwg import REPLACEMENT, decode_as, name_of
 
@@ -116,12 +117,19 @@ def _first_that_fits(body: bytes, names: Iterator[str]) -> tuple[str, str]:
 def _names(body: bytes, declared: str | None, html: bool, tld: str) -> Iterator[str]:
     """What the encoding may be, each found out only when the one before does not fit."""
     if declared and (b"\0" in body or not declared.startswith("utf-16")):  # white space and markup have NULs in it
-        yield declared
+        yield from _unless_rubbish(body, declared, tld)
     if html and (own := declared_in(body)):
-        yield own
+        yield from _unless_rubbish(body, own, tld)
     if found := detect(body, tld):
         yield found
     yield "utf-8"
+
+
+def _unless_rubbish(body: bytes, said: str, tld: str) -> Iterator[str]:
+    """What is said; before it another encoding where it is what servers say of all their pages, and cannot be."""
+    if said == "windows-1252" and (found := instead_of(body, said, tld)):
+        yield found
+    yield said
 
 
 def _counted(text: str) -> tuple[int, int]:

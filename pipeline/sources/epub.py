@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import posixpath
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 from urllib.parse import unquote
 from xml.etree import ElementTree
@@ -22,16 +22,17 @@ from pipeline.sources.gutenberg import LONGEST_FIELD, LONGEST_TITLE, Unreadable,
 from pipeline.sources.html import prepare, read_page
 from pipeline.sources.preformatted import marked, tidied, without_marks
 from pipeline.sources.stream import Limits, Part
-from pipeline.sources.xhtml import resolved
+from pipeline.sources.xhtml import mended, resolved
 from pipeline.tasks.documents import Document
 from pipeline.tasks.guard import Extracted, guarded
 
 __all__ = ["MISSING", "volume"]
 
-_CONTAINER = "{urn:oasis:names:tc:opendocument:xmlns:container}"
-_OPF = "{http://www.idpf.org/2007/opf}"
-_DC = "{http://purl.org/dc/elements/1.1/}"
-_PAGES = ("application/xhtml+xml", "text/html", "application/x-dtbook+xml")
+_PACKAGE = "application/oebps-package+xml"
+_PAGES = ("application/xhtml+xml", "text/html", "application/x-dtbook+xml", "text/x-oeb1-document")
+_PAGE_NAMES = (".xhtml", ".html", ".htm")
+"""Of pages whatever the manifest says that they are."""
+MOST_FALLBACKS = 5
 _CONTAINER_FILE, _ENCRYPTION_FILE = "META-INF/container.xml", "META-INF/encryption.xml"
 MISSING = "missing_chapter"
 """The rule of a chapter that the archive lacks: a fault of the book, and no failure to read it."""
@@ -124,9 +125,17 @@ class _Archive:
 
     def __init__(self, archive: ZipArchive, room: int) -> None:
         self._archive, self._room = archive, room
+        self._by_case = {info.filename.lower(): info.filename for info in archive.infos}
 
     def __contains__(self, name: object) -> bool:
         return name in self._archive
+
+    def place_of(self, name: str) -> str:
+        """What the archive calls the file that is meant, however its path is written; `name` where there is none."""
+        plain = name.replace("\\", "/").lstrip("/")
+        if name not in self and plain not in self:
+            return self._by_case.get(plain.lower(), name)
+        return name if name in self else plain
 
     def read(self, name: str) -> bytes:
         data = self._archive.read(name, self._room)
@@ -155,32 +164,33 @@ class _Archive:
         try:
             return ElementTree.fromstring(data)
         except ElementTree.ParseError as error:
-            raise ValueError(f"{name}: {error}") from None
+            try:
+                return ElementTree.fromstring(mended(data.decode("utf-8-sig")))
+            except (ElementTree.ParseError, ValueError):
+                raise ValueError(f"{name}: {error}") from None
 
 
 def _pages(archive: _Archive, book: dict[str, Any], problems: list[Unreadable]) -> Iterator[_Page]:
     """The XHTML of the reading order, each file once; fills in what is known of the book, and what is not there."""
     _check_kind(archive)
     _check_encryption(archive)
-    rootfile = archive.xml(_CONTAINER_FILE).find(f".//{_CONTAINER}rootfile")
-    if rootfile is None:
-        raise ValueError("the container names no package document")
-    place = rootfile.get("full-path") or ""
+    place = _package_place(archive)
     package = archive.xml(place)
     for name, field in (("title", "title"), ("creator", "author"), ("language", "language")):
-        if value := " ".join((package.findtext(f".//{_DC}{name}") or "").split()):
+        first = next(_named(package, name), None)
+        if first is not None and (value := " ".join((first.text or "").split())):
             book[field] = value[:LONGEST_FIELD]
-    items = {item.get("id"): item for item in package.iter(f"{_OPF}item")}
+    items = {item.get("id"): item for item in _named(package, "item")}
     seen: set[str] = set()
-    for reference in package.iter(f"{_OPF}itemref"):
-        item = items.get(reference.get("idref"))
+    for reference in list(_named(package, "itemref")) or _in_order_of_manifest(items):
+        item = _readable(items, reference.get("idref"))
         if item is None:
             problems.append(
                 Unreadable(MISSING, f"{reference.get('idref')} of the reading order is not in the manifest")
             )
             continue
-        name = posixpath.normpath(posixpath.join(posixpath.dirname(place), _href(item)))
-        if item.get("media-type") not in _PAGES or name in seen:
+        name = archive.place_of(posixpath.normpath(posixpath.join(posixpath.dirname(place), _href(item))))
+        if not _is_page(item) or name in seen:
             continue
         seen.add(name)
         content = archive.page(name)
@@ -189,6 +199,40 @@ def _pages(archive: _Archive, book: dict[str, Any], problems: list[Unreadable]) 
         else:
             is_nav = "nav" in (item.get("properties") or "").split()
             yield _Page(content, "navigation" if is_nav else "auxiliary" if reference.get("linear") == "no" else "")
+
+
+def _named(root: ElementTree.Element, name: str) -> Iterator[ElementTree.Element]:
+    """Elements of that name, in whatever namespace: some books declare none, or a wrong one."""
+    return (each for each in root.iter() if isinstance(each.tag, str) and each.tag.rpartition("}")[2] == name)
+
+
+def _package_place(archive: _Archive) -> str:
+    """Where the package document is: the first that is there, or what is named instead."""
+    files = list(_named(archive.xml(_CONTAINER_FILE), "rootfile"))
+    files.sort(key=lambda file: file.get("media-type") != _PACKAGE)
+    places = [archive.place_of(file.get("full-path") or "") for file in files]
+    if not places:
+        raise ValueError("the container names no package document")
+    return next((place for place in places if place in archive), places[0])
+
+
+def _is_page(item: ElementTree.Element) -> bool:
+    return item.get("media-type") in _PAGES or _href(item).lower().endswith(_PAGE_NAMES)
+
+
+def _readable(items: Mapping[str | None, ElementTree.Element], name: str | None) -> ElementTree.Element | None:
+    """The item of that name, or the one that is to be read in its place."""
+    item = items.get(name)
+    for _ in range(MOST_FALLBACKS):
+        if item is None or _is_page(item) or item.get("fallback") not in items:
+            break
+        item = items[item.get("fallback")]
+    return item
+
+
+def _in_order_of_manifest(items: Mapping[str | None, ElementTree.Element]) -> list[ElementTree.Element]:
+    """References to all pages of a book that has no reading order."""
+    return [ElementTree.Element("itemref", idref=name or "") for name, item in items.items() if _is_page(item)]
 
 
 def _check_kind(archive: _Archive) -> None:
@@ -204,7 +248,7 @@ def _check_kind(archive: _Archive) -> None:
 def _check_encryption(archive: _Archive) -> None:
     """Raise an Unreadable where more is encrypted than fonts."""
     if _ENCRYPTION_FILE in archive:
-        methods = archive.xml(_ENCRYPTION_FILE).iter("{http://www.w3.org/2001/04/xmlenc#}EncryptionMethod")
+        methods = _named(archive.xml(_ENCRYPTION_FILE), "EncryptionMethod")
         if any(method.get("Algorithm") not in _FONTS for method in methods):
             raise Unreadable("failure/encrypted", "the book is encrypted; get one without DRM")
 

@@ -15,15 +15,15 @@ from typing import NamedTuple
 __all__ = ["LONGEST_FIELD", "LONGEST_TITLE", "Book", "Unreadable", "books"]
 
 _MARKS = re.compile(
-    r"^[ \t]{0,20}(?:"
-    r"(?P<start>\*{3} ?(?:START|BEGINNING) OF (?:THE|THIS) (?:COPYRIGHTED )?PROJECT GUTENBERG"
+    r"^[\ufeff \t]{0,20}(?:"
+    r"(?P<start>\*[* ]{2,5}(?:START|BEGINNING) OF (?:THE|THIS) (?:COPYRIGHTED )?PROJECT GUTENBERG"
     r"(?P<title>[^*]{0,500}\*{3})?)"
-    r"|(?P<end>\*{3} ?END OF (?:THE|THIS) (?:COPYRIGHTED )?PROJECT GUTENBERG|\*{3} ?START: FULL LICENSE"
+    r"|(?P<end>\*[* ]{2,5}END OF (?:THE|THIS) (?:COPYRIGHTED )?PROJECT GUTENBERG|\*{3} ?START: FULL LICENSE"
     r"|\*{0,3} ?(?:End|Ende|Fin|Fine|Fim|Einde|Slut|Slutt|Loppu|Konec|Koniec)\b[^\n]{0,40}?"
     r"\b(?:Pro[jy]e[ck]t[eo]?|Projet|Progetto) Gutenberg|Ende dieses (?:E-?text|E-?book)e?s\b)"
     r"|(?P<small_start>[* ]{0,10}(?:START[* ]{1,4}THE|\*{2,4}) {0,10}SMALL PRINT!)"
     r"|(?P<small_end>\*END[* ]{0,3}THE SMALL PRINT)"
-    r"|(?P<header>\*{0,4}(?:The |This )?Project Gutenberg(?:'s|’s)? (?:E-?text|E-?book) of\b)"
+    r"|(?P<header>\*{0,4}(?:The |This )?Project Gutenberg(?:'s|’s)? (?:E-?text|E-?book)(?: of\b|[ \t]{0,20}$))"
     r")[^\n]*(?:\n|\Z)",
     re.MULTILINE | re.IGNORECASE,
 )
@@ -61,6 +61,8 @@ MOST_CREDITS = 5
 LONGEST_TITLE = 120
 LONGEST_FIELD = 1000
 """Characters kept of a book's title and author: every piece of it carries them."""
+SHORT = 500
+"""Characters beyond which what stands between a start and the next header is one that has lost its end."""
 LEAST = 5000
 """Characters beyond which what stands before a header is a book that has lost its end."""
 
@@ -112,13 +114,17 @@ def _spans(text: str) -> Iterator[_Span]:
     """Where the books are. What lies between is headers and licences."""
     begin: int | None = 0
     by = title = ""
-    some = False
+    some, header = False, 0
     for mark in _MARKS.finditer(text):
         kind = "start" if mark["start"] else str(mark.lastgroup)
         if kind == "header":
+            header = mark.start()
             begin, by, title = (mark.start(), "", "") if begin is None else (begin, by, title)
             continue
-        if begin is not None and (kind == "end" or _is_book(text, begin, mark.start(), by)):
+        if begin is not None and by == kind == "start" and header - begin > SHORT:  # a header, and no end before it
+            yield _Span(begin, header, by, title, is_whole=False)
+            some = True
+        elif begin is not None and (kind == "end" or _is_book(text, begin, mark.start(), by)):
             is_whole = kind == "end" or (not by and kind == "small_start")
             yield _Span(begin, mark.start(), by, title, is_whole)
             some = True

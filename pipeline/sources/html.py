@@ -15,6 +15,7 @@ from pipeline.html.closing import as_html, is_xhtml
 from pipeline.html.content import left_out, main_blocks, shown
 from pipeline.html.layout import Spans, render
 from pipeline.html.scan import scan
+from pipeline.html.slimming import slimmed
 
 __all__ = ["MOST_DEPTH", "PageText", "TooDeep", "prepare", "read_page", "text_of"]
 
@@ -63,7 +64,7 @@ def read_page(html: str, *, main_content: bool, xhtml: bool = False) -> PageText
     """
     if xhtml or is_xhtml(html):
         html = as_html(html)
-    tree = HTMLTree.parse(html)
+    tree = HTMLTree.parse(slimmed(html))
     body = tree.body
     page = scan(body.outer_html if body else str(tree))
     if page.depth > MOST_DEPTH:

@@ -16,6 +16,7 @@ import brotli
 from backports import zstd
 
 from pipeline.sources.codecs import Decoder, Inflate
+from pipeline.sources.whatwg import name_of
 
 __all__ = ["Fields", "NotHttp", "Response", "fields_of", "media_type_of", "response_of"]
 
@@ -33,7 +34,7 @@ LOOKED_AT = 256
 _STATUS = re.compile(rb"\s*HTTP/\d{1,2}(?:\.\d{1,2})?[ \t]+(\d{3})(?!\d)([^\r\n]*)", re.IGNORECASE)
 _FOLD = re.compile(rb"\r?\n[ \t]+")
 _END = re.compile(rb"\n\r?\n")
-_CHUNK = re.compile(rb"[ \t]*([0-9a-fA-F]{1,8})[ \t]*(?:;[^\r\n]*)?\r?\n")
+_CHUNK = re.compile(rb"[ \t]*0*([0-9a-fA-F]{1,8})[ \t]*(?:;[^\r\n]*)?\r?\n")
 _CONTROL = re.compile(rb"[\x00-\x08\x0b\x0e-\x1a\x1c-\x1f]")
 _MARKS = (b"\xff\xfe", b"\xfe\xff")
 _CHARSET = re.compile(r"[;,\s]charset\s*=\s*[\"']?([^\s\"';,]+)", re.IGNORECASE)
@@ -64,6 +65,8 @@ class Response:
             raise NotHttp(f"{len(codings)} codings, one upon another")
         for coding in reversed(codings or [""]):
             body = _decoded(body, coding, limit)
+        if body.startswith(_GZIP) and len(body) <= limit:  # packed by the application, and once more by its server
+            body = _decoded(body, "", limit)
         return body
 
 
@@ -142,6 +145,8 @@ class _Brotli:
 
 
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
+_NO_CODINGS = ("identity", "none", "null", "binary", "7bit", "8bit", "plain", "text")
+"""What is found in the place of a coding and is none; names of charsets are there as well."""
 _ERRORS = (zlib.error, zstd.ZstdError, brotli.error)
 
 
@@ -150,14 +155,27 @@ def _decoded(body: bytes, coding: str, limit: int) -> bytes:
         return _run(lambda: Inflate(31), body, limit, _GZIP)
     if body.startswith(_ZSTD):
         return _run(zstd.ZstdDecompressor, body, limit, _ZSTD)
-    if not coding or coding == "identity" or _is_plain(body):
+    wrapped = len(body) > 1 and body[0] & 15 == 8 and (body[0] << 8 | body[1]) % 31 == 0  # zlib's format
+    if _is_plain(body):
         return body
+    if not coding or coding in _NO_CODINGS or name_of(coding):
+        return _undeclared(body, limit) if wrapped else body
     if coding in ("br", "x-br", "brotli"):
         return _run(_Brotli, body, limit)
     if coding in ("deflate", "x-deflate", "gzip", "x-gzip"):
-        wrapped = len(body) > 1 and body[0] & 15 == 8 and (body[0] << 8 | body[1]) % 31 == 0
-        return _run(lambda: Inflate(15 if wrapped else -15), body, limit)  # zlib's format, or the bare one
+        try:
+            return _run(lambda: Inflate(15 if wrapped else -15), body, limit)  # with a head of zlib's, or the bare one
+        except NotHttp:
+            return _run(_Brotli, body, limit)
     raise NotHttp(f"the content coding {coding[:40]!r} is not read here")
+
+
+def _undeclared(body: bytes, limit: int) -> bytes:
+    """What begins like zlib's format and was declared to be nothing."""
+    try:
+        return _run(lambda: Inflate(15), body, limit)
+    except NotHttp:
+        return body
 
 
 def _is_plain(body: bytes) -> bool:

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import codecs
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
 from infra.storage import ExternalFile, open_file
 from pipeline.sections import JsonlSource, ParquetSource
 from pipeline.sources.parts import split
-from pipeline.sources.stream import CHUNK, Damaged, Found, Limits, Part, Stream, open_stream
+from pipeline.sources.stream import CHUNK, Damaged, Foreign, Found, Limits, Part, Stream, open_stream
 from pipeline.tasks.documents import Document
 
 __all__ = ["field_of", "from_row", "parts", "read"]
 
+_LINES = "make lines of an array (jq -c '.[]' does so)"
+_OPENED = (b"[", b"{", b"\xef\xbb\xbf[", b"\xef\xbb\xbf{")
+_DECODER = json.JSONDecoder(strict=False)
+_SPACE = re.compile(r"\s*")
 SHOWN = 2000
 """Characters of an unreadable line kept among the rejects."""
 
@@ -49,8 +54,12 @@ def read(source: JsonlSource, part: Part, limits: Limits) -> Iterator[Found]:
                         _pass(stream)
                         yield Document(text="", id="", metadata=place), "too_large"
                     elif line.strip():
-                        yield _parse(source, line, place)
+                        if number == 1 and line.strip() in _OPENED:
+                            raise Foreign("JSON over several lines, not a record on each", _LINES)
+                        yield from _parse(source, line, place)
                 return
+            except Foreign:
+                raise
             except Damaged as damage:
                 if not stream.resync():
                     raise
@@ -64,9 +73,11 @@ def _pass(stream: Stream) -> None:
         pass
 
 
-def _parse(source: JsonlSource, line: bytes, place: dict[str, Any]) -> Found:
+def _parse(source: JsonlSource, line: bytes, place: dict[str, Any]) -> Iterator[Found]:
+    """The records of a line: one, or those that stand on it without a line end between them."""
+    rows: list[Any] = []
     try:
-        row = json.loads(line.decode("utf-8-sig"))
+        rows = _rows(line.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         if error.end == len(error.object) and not line.endswith(b"\n"):
             raise _cut(place) from None
@@ -76,15 +87,41 @@ def _parse(source: JsonlSource, line: bytes, place: dict[str, Any]) -> Found:
             raise _cut(place) from None
         problem, rule = str(error), "failure/json"
     else:
+        problem, rule = "", "failure/json"
+    for row in rows:
         if isinstance(row, dict):
-            return from_row(source, row, place)
-        problem, rule = f"{type(row).__name__} where an object should be{_hint(row)}", "failure/json"
-    shown = line[:SHOWN].decode("utf-8", "backslashreplace").rstrip("\n")
-    return Document(text=shown, id="", metadata=place | {"failure": problem}), rule
+            yield from_row(source, row, place)
+            continue
+        problem = f"{type(row).__name__} where an object should be{_hint(row)}"
+    if problem:
+        shown = line[:SHOWN].decode("utf-8", "backslashreplace").rstrip("\n")
+        yield Document(text=shown, id="", metadata=place | {"failure": problem}), rule
+
+
+def _rows(line: str) -> list[Any]:
+    """The values of a line.
+
+    Raises:
+        ValueError, RecursionError: it is no JSON.
+    """
+    line = line.lstrip("\x1e")  # what begins a record of RFC 7464
+    try:
+        return [json.loads(line, strict=False)]
+    except json.JSONDecodeError as error:
+        if not error.msg.startswith("Extra data"):
+            raise
+    except ValueError:
+        return [json.loads(line, strict=False, parse_int=str)]  # a number of thousands of digits
+    rows, place = [], 0
+    while place < len(line):
+        row, place = _DECODER.raw_decode(line, place)
+        rows.append(row)
+        place = _SPACE.match(line, place).end()  # type: ignore[union-attr]
+    return rows
 
 
 def _hint(row: Any) -> str:
-    return "; make lines of an array (jq -c '.[]' does so)" if isinstance(row, list) else ""
+    return f"; {_LINES}" if isinstance(row, list) else ""
 
 
 def _cut(place: dict[str, Any]) -> Damaged:

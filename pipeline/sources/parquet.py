@@ -14,12 +14,23 @@ from pipeline.sections import ParquetSource
 from pipeline.sources.broken import is_of_the_file
 from pipeline.sources.columns import Paths, paths_of, rows_of
 from pipeline.sources.parts import split
-from pipeline.sources.stream import Damaged, Found, Limits, Part
+from pipeline.sources.signatures import file_of
+from pipeline.sources.stream import Damaged, Foreign, Found, Limits, Part
 from pipeline.sources.tables import ROWS, Row, Rows, batched, found_rows
 
-__all__ = ["parts", "read"]
+__all__ = ["foreign_of", "parts", "read"]
 
 _DICTIONARIES = frozenset({"PLAIN_DICTIONARY", "RLE_DICTIONARY"})
+_MAGIC = b"PAR1"
+_UNPACK = "unpack it: Parquet compresses its own pages"
+_OTHERS = {
+    b"PARE": ("an encrypted Parquet file", "decrypt it"),
+    b"ORC": ("an ORC file", "convert it to Parquet"),
+    b"<": ("a page of HTML or XML", "get the file itself: a server's error may have been saved in its place"),
+    b"\x1f\x8b": ("compressed as a whole with gzip", _UNPACK),
+    b"\x28\xb5\x2f\xfd": ("compressed as a whole with zstd", _UNPACK),
+}
+"""By how they begin, besides what no reader reads."""
 _BESIDE = frozenset({"PLAIN", "RLE", "BIT_PACKED"})
 """Encodings that a column read as a dictionary may have as well: of its pages without one, and of its levels."""
 
@@ -36,8 +47,19 @@ def read(source: ParquetSource, part: Part, limits: Limits) -> Iterator[Found]:
         Damaged: this is no Parquet file, or not all of one.
         UserError: there is no text column, or there are two.
     """
+    if not part.begin and (foreign := foreign_of(part.file)):
+        raise Foreign(*foreign)
     yield from found_rows(_decoded, source, part, limits)
     events.advance(part.size)
+
+
+def foreign_of(file: ExternalFile) -> tuple[str, str] | None:
+    """What a file is that does not begin as one of Parquet, where that can be told, and what to do."""
+    with open_seekable(file) as stream:
+        head = stream.read(16)
+    if head.startswith(_MAGIC):
+        return None
+    return next((told for magic, told in _OTHERS.items() if head.startswith(magic)), file_of(head, file.name))
 
 
 def _decoded(source: ParquetSource, part: Part, limits: Limits, begun: int) -> Iterator[Rows]:

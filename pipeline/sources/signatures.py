@@ -30,6 +30,7 @@ _FILES: tuple[tuple[bytes, str, str], ...] = (
     (b"Obj\x01", "an Avro file", "convert it to Parquet"),
     (b"\x89HDF\r\n\x1a\n", "an HDF5 file", "convert it to Parquet"),
     (b"\x93NUMPY", "a NumPy file", _NOT_TEXT),
+    (b"version https://", "a pointer of Git LFS", "fetch the file itself (git lfs pull)"),
     (b"SQLite format 3\0", "an SQLite database", "export its texts as JSON Lines"),
 )
 """How a file begins, what it is, and what to do: archives and tables, of which no reader of bytes makes anything."""
@@ -48,6 +49,7 @@ _DOCUMENTS: tuple[tuple[bytes, str, str], ...] = (
 _CONTENTS: tuple[tuple[re.Pattern[bytes], str, str], ...] = tuple(
     (re.compile(pattern, re.IGNORECASE | re.DOTALL), what, remedy)
     for pattern, what, remedy in (
+        (rb"\x1f\x8b\x08", "compressed with gzip twice", "unpack it once"),
         (rb"filedesc://", "an ARC file, older than WARC", "convert it: warcio recompress OLD.arc.gz NEW.warc.gz"),
         (rb".{257}ustar", "a tar archive", _UNPACK),
         (rb" ?CDX [A-Za-z] ", "a CDX index of a crawl, which holds no pages", _NOT_TEXT),

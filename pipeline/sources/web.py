@@ -42,7 +42,9 @@ ENVELOPES = (b'{"Container"', b'{"Envelope"')
 FETCHED = re.compile(r"(?:https?|ftps?|gopher|gemini|file|dat|ipfs):", re.IGNORECASE)
 """Addresses that something can have been fetched from."""
 DOMAIN = re.compile(r"https?://[^/?#]*\.([a-z]+)\.?(?::\d*)?(?:[/?#]|$)", re.IGNORECASE)
-TEXT = "text/plain"
+TEXT, HTML = "text/plain", "text/html"
+UNSAID = re.compile(rb"(?:\xef\xbb\xbf)?\s*<(?:!doctype html|html|head|body)[\s>]", re.IGNORECASE)
+"""How a page begins, where a server does not say that it is one."""
 FAILURES: dict[type[Exception], str] = {NotHttp: "http", NotText: "encoding", TooDeep: "nested"}
 """What may be found of a record, and the rule that rejects it then, after `failure/`."""
 Headers = dict[str, str]
@@ -100,12 +102,16 @@ def _address(headers: Headers) -> str:
 def _is_page(headers: Headers) -> bool:
     """Whether a record holds what was fetched, or text of it: crawlers keep their logs, arguments (with passwords) and
     pictures of pages as resources of schemes that nobody fetches from."""
-    kind = headers.get("warc-type", "")
+    kind = _kind(headers)
     return kind in ("response", "conversion") or (kind == "resource" and bool(FETCHED.match(_address(headers))))
 
 
+def _kind(headers: Headers) -> str:
+    return headers.get("warc-type", "").lower()
+
+
 def _refuse_wat(headers: Headers, block: bytes | None) -> None:
-    is_wat = headers.get("warc-type") == "metadata" and "json" in headers.get("content-type", "")
+    is_wat = _kind(headers) == "metadata" and "json" in headers.get("content-type", "")
     if is_wat and block and block.startswith(ENVELOPES):
         raise Foreign(
             "a WAT file: it holds metadata of pages, not their text", "use the WARC or WET file of that crawl"
@@ -126,6 +132,8 @@ def records(stream: Stream, limit: int) -> Iterator[tuple[Headers, bytes | None]
             continue
         number += 1
         place = f"record {number}"
+        if number == 1:
+            line = line.removeprefix(b"\xef\xbb\xbf")
         if not line.startswith(MAGIC):
             if number == 1 and (foreign := content_of(line)):
                 raise Foreign(*foreign)
@@ -175,19 +183,21 @@ def _text(
     """
     media_type, label = media_type_of(headers.get("content-type", ""))
     types = source.types
-    if headers["warc-type"] == "response":
+    is_response = _kind(headers) == "response" or media_type == "application/http"
+    if is_response:
         if media_type != "application/http" and not block.startswith(b"HTTP/"):
             return "", "not_http"
         response = response_of(block)
         if response.status not in source.statuses:
             return "", f"status/{response.status}"
         media_type, label = media_type_of(response.fields.get("content-type", [""])[-1])
-    elif headers["warc-type"] == "conversion":  # WET
+        media_type = media_type or (HTML if UNSAID.match(response.raw) else "")
+    elif _kind(headers) == "conversion":  # WET
         media_type, label, types = media_type or TEXT, label or "utf-8", (TEXT, *types)
     metadata["type"] = media_type
     if media_type not in types:
         return "", "type"
-    body = response.body(limit) if headers["warc-type"] == "response" else block
+    body = response.body(limit) if is_response else block
     if len(body) > limit:
         return "", "too_large"
     text = _decoded(source, body, media_type, label, _address(headers), metadata)

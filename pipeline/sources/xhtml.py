@@ -10,9 +10,14 @@ import html.entities
 import re
 from xml.etree import ElementTree
 
-__all__ = ["TooManyEntities", "resolved"]
+from pipeline.html.closing import SUBSET
 
-_DOCTYPE = re.compile(r"<!DOCTYPE\b[^\[\]<>]{0,1000}(?:\[(?P<subset>[^\]]{0,100000})\]\s{0,100})?>", re.IGNORECASE)
+__all__ = ["TooManyEntities", "mended", "resolved"]
+
+_DOCTYPE = re.compile(rf"<!DOCTYPE\b[^\[\]<>]{{0,1000}}(?:\[(?P<subset>{SUBSET})\]\s{{0,100}})?>", re.IGNORECASE)
+_COMMENT = re.compile(r"<!--(?:[^-]|-(?!->))*+-->")
+_BARE = re.compile(r"&(?!#?\w{1,100};)")
+_TYPE = "{http://www.idpf.org/2007/ops}type"
 _ENTITY = re.compile(r"<!ENTITY\s{1,50}([\w.:-]{1,100})\s{1,50}(?:\"([^\"]{0,10000})\"|'([^']{0,10000})')\s{0,50}>")
 _REFERENCE = re.compile(r"&([A-Za-z_][\w.:-]{0,100});")
 _OF_XML = frozenset({"amp", "lt", "gt", "quot", "apos"})
@@ -44,16 +49,24 @@ def resolved(page: str, *, readings: bool = False) -> str:
         for element in root.iter():
             if isinstance(element.tag, str):
                 element.tag = element.tag.rpartition("}")[2]
+            if "pagebreak" in f"{element.get(_TYPE)} {element.get('role')}":  # the number of a printed page
+                element.text = ""
+                element[:] = []
         _settle_ruby(root, readings)
         return ElementTree.tostring(root, encoding="unicode", method="html")
     except (ElementTree.ParseError, ValueError, RecursionError):
         return page
 
 
+def mended(document: str) -> str:
+    """An XML document with the entities of HTML put in, and a bare ampersand as a character."""
+    return _BARE.sub("&amp;", _with_entities(document))
+
+
 def _with_entities(page: str) -> str:
     """`page` without its document type, and with the entities that this, or HTML, defines put in."""
     doctype = _DOCTYPE.search(page, 0, HEAD + (1 << 17))
-    own = _entities(doctype["subset"] or "") if doctype and doctype.start() < HEAD else {}
+    own = _entities(_COMMENT.sub("", doctype["subset"] or "")) if doctype and doctype.start() < HEAD else {}
     if doctype and doctype.start() < HEAD:
         page = page[: doctype.start()] + page[doctype.end() :]
     room = len(page) + FREE

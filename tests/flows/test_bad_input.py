@@ -14,7 +14,9 @@ import yaml
 
 from flows.recipe.recipe import load_recipe
 from infra.errors import UserError
+from infra.settings import DATABASE
 from pipeline.extract import extract
+from tests.flows.prepared import prepare_mlflow
 from tests.flows.tiny import deepmill, write_recipe
 from tests.pipeline.corpus import set_workers
 
@@ -66,6 +68,8 @@ def test_a_root_that_cannot_be_written(tmp_path: Path) -> None:
     assert "file/store" in refused(tmp_path, "run", "tiny.yaml", "--root", "file/store")
 
 
+LITTLE = 300
+"""Kilobytes of a disk that some stages fill."""
 DAMAGED = {
     "truncated WARC": ("pages.warc.gz", "web", warc()[:-40]),
     "malformed XML": ("dump.xml", "wiki", b"<mediawiki><page><title>A</titl"),
@@ -77,8 +81,9 @@ DAMAGED = {
 
 @pytest.mark.usefixtures("on_prefect")
 def test_a_damaged_source(tmp_path: Path) -> None:
-    recipe = with_source(tmp_path, *DAMAGED["truncated WARC"])
-    assert "pages.warc.gz" in refused(tmp_path, "run", recipe)
+    recipe = with_source(tmp_path, *DAMAGED["broken row"])
+    prepare_mlflow(tmp_path / "store")
+    assert "rows.jsonl" in refused(tmp_path, "run", recipe)
 
 
 @pytest.mark.parametrize("kind", list(DAMAGED))
@@ -95,16 +100,19 @@ def test_every_damage_is_named(kind: str, tmp_path: Path, monkeypatch: pytest.Mo
 @pytest.mark.drill
 @pytest.mark.usefixtures("on_prefect")
 def test_a_full_disk_keeps_what_is_done(tmp_path: Path) -> None:
+    prepare_mlflow(tmp_path)
+    room = (tmp_path / DATABASE).stat().st_size // 1024 + LITTLE
     small = tmp_path / "small"
     small.mkdir()
     mount = shutil.which("mount")
     if (
         not mount
-        or subprocess.run([mount, "-t", "tmpfs", "-o", "size=900k", "tmpfs", str(small)], check=False).returncode
+        or subprocess.run([mount, "-t", "tmpfs", "-o", f"size={room}k", "tmpfs", str(small)], check=False).returncode
     ):
         pytest.skip("mounting a small file system is not allowed here")
     try:
         write_recipe(tmp_path)
+        prepare_mlflow(small / "store")
         line = deepmill(tmp_path, "run", "tiny.yaml", "--root", str(small / "store"), status=1).splitlines()[-1]
         assert "the disk is full; free space and run the same command" in line
     finally:

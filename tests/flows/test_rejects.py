@@ -8,12 +8,14 @@ import pytest
 
 from flows.cli import app
 from flows.commands.app import console
+from flows.report.accounts import STAGES
 from infra.errors import UserError
 from infra.store import LocalStore
 from pipeline.clean.section import CleanConfig, CleanRules
 from pipeline.clean.stage import clean
 from pipeline.dedup.section import DedupConfig
 from pipeline.dedup.stage import dedup
+from pipeline.tasks.rules import CUTS, REJECTS, says
 from tests.flows.registry.test_trace import publish
 from tests.pipeline.clean.test_clean import GERMAN, GOOD
 from tests.pipeline.corpus import set_workers, words, write_documents
@@ -66,7 +68,7 @@ def test_without_a_rule_all_rules_are_told(store: LocalStore, capsys: pytest.Cap
 
 def test_cut_lines_are_shown_by_the_beginning_of_a_rule(store: LocalStore, capsys: pytest.CaptureFixture[str]) -> None:
     shown = _shown(capsys, "--rule", "c4/lines", "--source", "shelf")
-    assert "page cut out of by clean, c4/lines/no_terminal_punc" in shown
+    assert "page cut out of by clean, c4/lines/no_terminal_punc: lines that do not end a sentence" in shown
     assert MENU in shown, "as it was, though it looks like the console's markup"
     assert "Der alte Hafen" not in shown
 
@@ -76,6 +78,13 @@ def test_rejected_documents_are_shown(store: LocalStore, capsys: pytest.CaptureF
     assert "german rejected by clean, language/other" in shown
     assert "Der alte Hafen" in shown
     assert _shown(capsys, "--rule", "", "-n", "1").count("rejected by") == 1
+
+
+def test_every_stage_with_accounts_has_its_rules() -> None:
+    assert set(REJECTS) == set(STAGES)
+    assert set(CUTS) < set(STAGES)
+    assert says("extract", "status/404") == "an HTTP status that is not wanted"
+    assert says("extract", "of an earlier version") == ""
 
 
 def test_what_is_not_there_is_told(store: LocalStore) -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from importlib.metadata import entry_points, version
 from pathlib import Path
 
 import pytest
+import typer
 
 from flows.cli import app, main
 
@@ -67,6 +70,47 @@ def test_without_a_command(
     assert said.err == ""
 
 
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("report",), "no run in store yet: deepmill run sample"),
+        (("duplicates",), "no run in store yet: deepmill run sample"),
+        (("report", "x"), "x: no such run in store; see deepmill status"),
+        (("schema", "--to", "nowhere/x.json"), "nowhere/x.json: No such file or directory; check the path, and"),
+        (("schema", "--to", "."), ".: Is a directory; check the path, and who may write there"),
+        (("plan",), "data/sample/wiki: not gathered yet; deepmill run sample does so"),
+        (("plan", "."), ".: a folder; deepmill new . writes a recipe for what lies in it"),
+        (("serve", "nobody"), "nobody@champion: not in the registry; see deepmill models"),
+        (("rollback", "nobody"), "nobody: no version is its champion; see deepmill models"),
+    ],
+)
+def test_a_stranger_is_told_what_to_do(
+    arguments: tuple[str, ...],
+    told: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    """In a folder where nothing was done yet."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DEEPMILL_ROOT", "store")
+    monkeypatch.setattr(sys, "argv", ["deepmill", *arguments])
+    with pytest.raises(SystemExit) as left:
+        main()
+    assert left.value.code == 1
+    said = capsys.readouterr().err
+    assert said.startswith(f"error {told}")
+    assert said.count("\n") == 1
+
+
+def test_a_fault_of_our_own_shows_where(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A file that nobody named."""
+    monkeypatch.setattr(sys, "argv", ["deepmill", "schema", "--to", str(tmp_path / "x.json")])
+    monkeypatch.setattr("flows.commands.recipes._schema", lambda: Path("/nowhere/ours").read_text())
+    with pytest.raises(FileNotFoundError):
+        main()
+
+
 def test_a_value_of_the_wrong_type(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     told = refused(capsys, monkeypatch, "plan", "--per-node", "many")
     assert told.startswith("error deepmill plan: invalid value for '--per-node'")
@@ -77,6 +121,36 @@ def test_the_installed_script() -> None:
     ended = subprocess.run([script, "frobnicate"], capture_output=True, text=True, check=False)
     assert (ended.returncode, ended.stdout) == (2, "")
     assert ended.stderr == "error deepmill: no such command frobnicate; see deepmill --help\n"
+
+
+def _written() -> Iterator[tuple[str, str]]:
+    """Every command line that the documentation shows, with its file."""
+    root = Path(__file__).parents[2]
+    for path in [*root.glob("*.md"), *root.glob("docs/**/*.md"), *root.glob("examples/**/*.md")]:
+        text = path.read_text(encoding="utf-8")
+        blocks = re.findall(r"^```(\w*)\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+        shown = "".join(block for language, block in blocks if language in ("", "sh", "bash", "console", "text"))
+        for line in [*re.findall(r"`([^`\n]+)`", text), *shown.replace("\\\n", " ").splitlines()]:
+            if found := re.match(r"(?:\$ |[A-Z_]+=\S+ )*deepmill (.+?)(?: *[#;&|>].*)?$", line):
+                yield f"{path.relative_to(root)}: {line}", found[1]
+
+
+def test_what_the_documentation_shows_exists() -> None:
+    """Commands and their options."""
+    known = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    wrong, seen = [], set()
+    for place, line in _written():
+        command, *words = line.split()
+        if command.startswith("--"):
+            continue
+        seen.add(command)
+        parameters = known[command].params if command in known else ()
+        options = {name for each in parameters for name in (*each.opts, *each.secondary_opts)} | {"--help"}
+        given = {found[0] for word in words if (found := re.match(r"--?[a-z][a-z-]*", word))}
+        if command not in known or not given <= options:
+            wrong.append(place)
+    assert wrong == []
+    assert len(seen) > 20
 
 
 @pytest.mark.parametrize(

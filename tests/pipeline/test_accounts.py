@@ -26,7 +26,8 @@ from pipeline.recall.section import RecallConfig
 from pipeline.recall.stage import recall
 from pipeline.sections import DecontaminateConfig, ExtractConfig, ShardsConfig
 from pipeline.tasks.documents import read_documents, source_characters
-from pipeline.tasks.ledger import OTHER, DocumentMetrics
+from pipeline.tasks.ledger import DocumentMetrics
+from pipeline.tasks.rules import CUTS, REJECTS, rule_of
 from pipeline.tokens.metrics import ShardMetrics
 from pipeline.tokens.shards import shards
 from tests.pipeline.corpus import set_workers, write_reasoning
@@ -168,10 +169,11 @@ def _check(
     rejected: dict[str, Counter[str]] = {source: Counter() for source in found.by_source}
     for document in read_documents(folder, "rejects"):
         rejected[document.metadata["source"]][document.metadata["rule"]] += len(document.text)
+    assert [rule for rule in found.dropped if not rule_of(folder.name, rule, REJECTS)] == []
     for source, account in found.by_source.items():
         assert account.unaccounted == 0
         assert account.characters_out == texts[source]
-        assert OTHER not in account.cut
+        assert [rule for rule in account.cut if not rule_of(folder.name, rule, CUTS)] == []
         if rejects_are_whole:
             counted = {rule: amount.characters for rule, amount in account.rejected.items()}
             assert counted == dict(rejected[source])
@@ -211,10 +213,12 @@ def test_what_comes_out_of_a_stage_goes_into_the_next(
     seeds.write_text("".join(json.dumps({"text": f"{n} {PROSE[0]} {PROSE[2]}"}) + "\n" for n in range(20)))
     asked = RecallConfig.model_validate(SEARCH | {"domains": {"harbour": {"seeds": [str(seeds)]}}})
     metrics = recall(asked, {"dedup": folders["dedup"]}, folders["recall"]).written()
+    assert metrics["dropped"].keys() == REJECTS["recall"].keys()
     out = _check(folders["recall"], metrics, out)
 
     inputs = {"dedup": folders["recall"], "reasoning": write_reasoning(tmp_path / "reasoning", test=[QUESTION])}
     metrics = decontaminate(DecontaminateConfig(max_loss=1), inputs, folders["decontaminate"]).written()
+    assert metrics["dropped"]
     out = _check(folders["decontaminate"], metrics, out)
 
     inputs = {"decontaminate": folders["decontaminate"], "tokenizer": small_tokenizer(tmp_path / "tokenizer")}
@@ -222,6 +226,8 @@ def test_what_comes_out_of_a_stage_goes_into_the_next(
     told = ShardMetrics.read(shards(packed, inputs, folders["shards"]).written())
     assert told is not None
     assert {source: account.characters_in for source, account in told.by_source.items()} == out
+    assert dict(told.dropped).keys() <= REJECTS["shards"].keys()
     for account in told.by_source.values():
         assert account.unaccounted == 0
+        assert account.cut.keys() <= CUTS["shards"].keys()
         assert account.characters_out == account.train_characters + account.validation_characters

@@ -39,6 +39,8 @@ from pipeline.reasoning.answers.values import (
 
 __all__ = ["fits", "judge", "same"]
 
+_NEARLY = re.compile(r"\s*(?:≈|\\approx(?![A-Za-z]))")
+"""What follows it is said besides."""
 _CONSTANT = re.compile(r"\+\s*[cK]$")
 """What an integral may end in, where its constant is called C."""
 
@@ -89,6 +91,7 @@ def _judge(expected: str, answer: str, kind: AnswerType, choices: Sequence[str],
         wanted = read_date(peel(expected))
         dates = [read_date(text, is_surely=True) for text in (value, without_lead_in(value))]
         return wanted is not None and wanted in dates
+    value = _NEARLY.split(value, maxsplit=1)[0].strip() or value
     wanted_text = _formula_text(expected)
     given = without_lead_in(_formula_text(value))
     if question and kind in (AnswerType.NUMBER, AnswerType.QUANTITY):
@@ -152,6 +155,7 @@ def _equal_text(expected: str, value: str) -> bool:
 
 def _equal_expression(expected: str, answer: str) -> bool:
     if (matrix := read_matrix(expected)) is not None:
+        answer = re.sub(r"^[A-Z]\s*=\s*", "", answer)
         return _equal_matrix(expected, matrix, answer)
     if is_built(expected) or is_built(answer):
         intervals = read_intervals(expected)
@@ -177,7 +181,15 @@ def _equal_expression(expected: str, answer: str) -> bool:
 
 def _equal_matrix(expected: str, matrix: Matrix, answer: str) -> bool:
     """A matrix; of one row or column, also the tuple of its entries."""
-    given, vector, listing = read_matrix(answer), read_vector(expected), read_listing(answer)
+    transposed = re.fullmatch(r"([\[(].+[\])])\^\s*(?:T|\{\s*(?:T|\\top)\s*\}|\\top)", answer, re.DOTALL)
+    given, vector, listing = (
+        read_matrix(answer),
+        read_vector(expected),
+        read_listing(transposed[1] if transposed else answer),
+    )
+    if transposed is not None and listing is not None and read_matrix(transposed[1]) is None:
+        is_column = vector is not None and all(len(row) == 1 for row in matrix[1])
+        return is_column and equal_in_order(vector or (), listing.items, _equal_plain_item)
     if given is not None or vector is None or listing is None:
         return given is not None and equal_matrix(matrix, given)
     return listing.brackets == "()" and not listing.names and equal_in_order(vector, listing.items, _equal_plain_item)
@@ -250,14 +262,15 @@ def _equal_set(expected: str, answer: str) -> bool:
 
 def _equal_sequence(expected: str, answer: str) -> bool:
     ratio = [part.strip() for part in expected.split(":")]
-    if len(ratio) == 2 and re.fullmatch(r"\d+\s*/\s*\d+", answer):
-        return equal_in_order(ratio, answer.split("/"), _equal_plain_item)
+    quotient = re.fullmatch(r"(\d+)\s*/\s*(\d+)|\\[dt]?frac\{(\d+)\}\{(\d+)\}", answer)
+    if len(ratio) == 2 and quotient is not None:
+        return equal_in_order(ratio, [part for part in quotient.groups() if part], _equal_plain_item)
     if len(ratio) > 1:
         return equal_in_order(ratio, re.split(r"\s*:\s*|\s+to\s+", answer), _equal_plain_item)
     if answer[:1] == "]" or answer[-1:] == "[":  # ]0, 1[
         intervals = read_intervals(expected)
         return intervals is not None and _equal_intervals(intervals, answer)
-    wanted, given = read_listing(expected), read_listing(answer)
+    wanted, given = read_listing(expected), read_listing(re.sub(r"^[A-Z]\s*(?=\()", "", answer))
     if wanted is None:
         return False
     if given is None and (vector := read_vector(answer)) is not None:

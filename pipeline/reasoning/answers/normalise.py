@@ -60,13 +60,26 @@ _LEAD_IN = re.compile(
         {_WHOSE}{_NOUN}{_OF} \s*(?:{_IS}\b\s*:?|:|=)
       | \#\#\#\# | (?:it|this|that|which|he|she|they|we)\ (?:is|equals|gives|makes|comes\ to)\b
       | it's\b | there\ (?:are|is)\b | we\ (?:get|have|find|obtain)\b | i\ (?:get|got|have|find)\b | the\ point\b
-      | in\ (?=\d{4}$)
+      | in\ (?=\d{4}$) | ans(?:wer)?\s*(?:\.|:|=|\ -\ ) | i\ (?:choose|pick|select)\b
     )\s*""",
     re.IGNORECASE | re.VERBOSE,
 )
+_ELSEWHERE = re.compile(
+    r"(?:(?:die |la |il |o |a )?"
+    r"(?:antwort|lösung|ergebnis|réponse|résultat|respuesta|solución|resultado|risposta|resposta)"
+    r"(?: (?:ist|lautet|est|es|è|é))?|ответ|відповідь|(?:最终|最終|正确)?(?:答案|答え|正解)|정답|답)"
+    r"(?:\s*[:：]|\s+(?=\S)|(?<=[\u3040-\uffff])(?:是|为|為|は|은|는)?\s*[:：]?)\s*",
+    re.IGNORECASE,
+)
+"""The same in other languages."""
+_ARROW = re.compile(r"(?:=>|->|→|⇒|∴|\\(?:therefore|implies|(?:long)?(?:right|Right)arrow|to)(?![A-Za-z]))\s*")
+_JSON = re.compile(r"\{\s*\"(?:final_?)?answer\"\s*:\s*(\"?)([^\"{}]+)\1\s*\}", re.IGNORECASE)
 _CONNECTIVE = re.compile(r"(?:so|thus|hence|therefore)\b,?\s+", re.IGNORECASE)
+_LEADS = (_LEAD_IN, _CONNECTIVE, _ARROW, _ELSEWHERE)
 _TURNED = re.compile(
-    r"(.{1,200}?) is (?:the|my|our) (?:final |correct |right )?(?:answer|result|solution)", re.IGNORECASE
+    r"(.{1,200}?) is (?:(?:the|my|our) (?:final |correct |right )?(?:answer|result|solution|choice|option)"
+    r"|correct|right)",
+    re.IGNORECASE,
 )
 _MARKER = re.compile(
     r"(?:(?<=[.!:\n])\s*|^\s*|\b(?:so|thus|hence|therefore)\b,?\s*)"
@@ -164,7 +177,7 @@ def without_lead_in(text: str) -> str:
     if turned is not None:
         text = peel(turned[1])
     for _ in range(3):
-        found = _LEAD_IN.match(text) or _CONNECTIVE.match(text)
+        found = next((match for each in _LEADS if (match := each.match(text))), None)
         if found is None or found.end() == len(text):
             break
         text = peel(text[found.end() :])
@@ -182,6 +195,8 @@ def final_value(answer: str) -> str | None:
         inner = inner_value(answer)
         return None if not inner else final_value(inner) if has_box(inner) else peel(inner) or None
     text = answer.strip()
+    if (wrapped := _JSON.fullmatch(text)) is not None:
+        text = wrapped[2].strip()
     markers = list(_MARKER.finditer(text))
     if len(markers) == 1 and markers[0].start() > 0:
         sentence = re.split(r"[.!?\n]", text[: markers[0].start()])[-1]

@@ -31,7 +31,7 @@ _DOTTED = re.compile(r"\\dot\s*\{?(\d)\}?(?:(\d*)\\dot\s*\{?(\d)\}?)?$")
 _SPACED = re.compile(r"([-+]?)\s*(\d{1,3}(?: \d{3})+(?:\.\d+)?)")
 _POINTED = re.compile(r"([-+]?)\s*(\d{1,3}(?:\.\d{3})+),(\d+)")
 """``1.234.567,89``: thousands between points, which points alone would not tell."""
-_OVER = re.compile(r"\{?\s*([-+]?\d+)\s*(?:\\over|over)\s*([-+]?\d+)\s*\}?")
+_OVER = re.compile(r"\{?\s*([-+]?\d+)\s*(?:\\over|over|out of)\s*([-+]?\d+)\s*\}?")
 _SMALL = (
     "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve",
     "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen",

@@ -62,7 +62,9 @@ _CURRENCY = re.compile(
 _RATE = re.compile(r"\s*(?:(?:per|an?|each)\s+|/\s*)([A-Za-z]+)$|\s+(each|apiece)$", re.IGNORECASE)
 """``$18 per week``: what a price is asked for."""
 _ERA = re.compile(r"(?:AD )?(\d{1,4})(?: ?(?:AD|CE|A\.D\.?|C\.E\.?))?")
-_AGE = re.compile(r"(?<=years) (?:old|of age)$")
+_MEASURED = re.compile(r"(?<=[a-z]) (?:old|of age|long|wide|tall|high|deep|thick|apart|away)$")
+"""What a length or an age is of."""
+_OF_ANGLE = re.compile(r"\\?(?:sin|cos|tan|cot|sec|csc)\b")
 _SUFFIX = re.compile(r"(\d)\s?([kKMB])")
 _LARGE = {"k": "thousand", "K": "thousand", "M": "million", "B": "billion"}
 _COMPOUND = re.compile(r"-?(?:\d+(?:\.\d+)?\s*[A-Za-z]+\.?(?:,?\s+and\s+|,\s*|\s*)){2,4}")
@@ -82,7 +84,7 @@ _NEVER_COUNTED = (
 
 def read_quantity(text: str) -> Quantity | None:
     """The quantity that all of `text` writes, or None."""
-    text = _AGE.sub("", text.strip())
+    text = _MEASURED.sub("", text.strip())
     if len(text) > 300:
         return None
     money = _CURRENCY.fullmatch(text)
@@ -97,7 +99,7 @@ def read_quantity(text: str) -> Quantity | None:
         return Quantity(era[1], thing="ad")
     for found in _splits(text):
         unit = read_unit(found[1])
-        if unit is not None:
+        if unit is not None and not (unit.powers == (("degree", 1),) and _OF_ANGLE.search(found[0])):
             return Quantity(found[0], unit)
     for value, tail in _splits(text):
         thing = _thing(tail)

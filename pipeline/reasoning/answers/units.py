@@ -88,7 +88,7 @@ mi: mile miles | ft: foot feet | in: inch inches | yd: yard yards yds
 kg: kilo kilos kgs | g: gm gms | lb: pound pounds lbs | oz: ounce ounces | t: tonne tonnes | s: sec secs
 h: hour hours hr hrs | min: minute minutes mins | day: days d | week: weeks wk wks | month: months
 year: years yr yrs | decade: decades | century: centuries | ha: hectare hectares | acre: acres
-gal: gallon gallons | quart: quarts | pint: pints | kph: kmh | K: kelvin kelvins
+gal: gallon gallons | quart: quarts | pint: pints | kph: kmh kmph | K: kelvin kelvins
 degree: degrees deg | rad: radian radians | %: percent pct | arcmin: arcminute arcminutes | arcsec: arcseconds
 cent: cents | byte: bytes B | bit: bits
 """

@@ -18,6 +18,11 @@ _CODE = re.compile(r"#(?:!/|(?:include\s*(?:<|&lt;|\"|&quot;)|(?:define|undef|if
 _QUOTES = re.compile(r"('{2,})")
 _COLON = re.compile(r":(?!//)")
 
+_JOINED = re.compile(
+    r"\s*[/,&・、，＆]\s*|\s+(?:and|und|et|y|e|i|и|та|і|a|en|og|och|ja|ve|és|și|και|و)\s+|[和及與与]|\s*및\s*",
+    re.IGNORECASE,
+)
+"""What joins two names in a heading."""
 _TEXT = 7
 """Below headings of every level."""
 
@@ -36,7 +41,7 @@ def text_of_lines(lines: list[str], dropped: Collection[str], kept: Kept, cuts: 
             if below and level > below:
                 cuts["sections"] += len(line) + 1
                 continue
-            below = level if kept.restored(title).casefold() in dropped else 0
+            below = level if _is_dropped(kept.restored(title), dropped) else 0
             if not below:
                 items.append((level, title))
         if below:
@@ -44,6 +49,12 @@ def text_of_lines(lines: list[str], dropped: Collection[str], kept: Kept, cuts: 
         elif not level:
             items += ((0, text) for text in _text(line, numbers))
     return "\n".join(_laid_out(items))
+
+
+def _is_dropped(title: str, dropped: Collection[str]) -> bool:
+    """Whether a heading, or every part of one that joins several (``Notes and references``), is among `dropped`."""
+    title = title.casefold().strip(" :：")
+    return title in dropped or all(part in dropped for part in _JOINED.split(title))
 
 
 def _heading(line: str) -> _Item:

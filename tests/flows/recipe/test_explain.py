@@ -52,7 +52,11 @@ def test_where_it_is_used(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("wrong", "hint"),
-    [("kl_weight", "did you mean grpo.kl_weight?"), ("grpo.klweight", "did you mean grpo.kl_weight?")],
+    [
+        ("kl_weight", "did you mean grpo.kl_weight?"),
+        ("grpo.klweight", "did you mean grpo.kl_weight?"),
+        ("GRPO", "did you mean grpo?"),
+    ],
 )
 def test_a_slip_is_answered_with_the_nearest(wrong: str, hint: str) -> None:
     with pytest.raises(UserError, match=f"^{wrong}: no such key; ") as told:
@@ -70,3 +74,7 @@ def test_the_schema_takes_every_preset_and_refuses_a_slip(tmp_path: Path) -> Non
         validator.validate(load_recipe(name).model_dump(mode="json"))
     assert [error.message for error in validator.iter_errors({"grpo": {"klweight": 1}})]
     assert [error.message for error in validator.iter_errors({"grpo": {"kl_weight": -1}})]
+
+
+def test_a_dot_at_the_end_is_as_the_shell_leaves_it() -> None:
+    assert find_key("grpo.").path == "grpo"

@@ -105,14 +105,28 @@ def test_files_that_are_no_recipes(tmp_path: Path) -> None:
         load_recipe(str(tmp_path / "away.yaml"))
     broken = tmp_path / "broken.yaml"
     broken.write_text("pretrain: [")
-    with pytest.raises(UserError, match="not valid YAML"):
+    with pytest.raises(UserError, match=r'^[^\n]*not valid YAML[^\n]*in "broken\.yaml", line 1, column 12[^\n]*$'):
         load_recipe(str(broken))
+    broken.write_text("pretrain: {steps: 3}\nsft: {steps: 1}\npretrain: {steps: 5}\n")
+    with pytest.raises(UserError, match=r'pretrain is given twice in "broken\.yaml", line 3'):
+        load_recipe(str(broken))
+    with pytest.raises(UserError, match=rf"a folder; deepmill new {tmp_path} writes a recipe for what lies in it"):
+        load_recipe(str(tmp_path))
     broken.write_text("- a list")
     with pytest.raises(UserError, match="a recipe is a mapping of sections, not a list"):
         load_recipe(str(broken))
     broken.write_bytes(b"name: \xff")
     with pytest.raises(UserError, match="byte 6 is not UTF-8"):
         load_recipe(str(broken))
+
+
+@pytest.mark.parametrize(
+    ("file", "name"),
+    [("mine.yaml", "mine"), ("My texts.yaml", "My-texts"), ("Été.yaml", "Ete"), ("текст.yaml", "recipe")],
+)
+def test_a_recipe_without_a_name_has_its_files(file: str, name: str, tmp_path: Path) -> None:
+    (tmp_path / file).write_text("")
+    assert load_recipe(str(tmp_path / file)).name == name
 
 
 def test_a_key_with_an_earlier_name_is_understood_and_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from flows.recipe.recipe import Recipe, load_recipe
-from flows.recipe.sample_text import gather_sample_text
+from flows.recipe.sample_text import check_sample_text, gather_sample_text
+from infra.errors import UserError
 from pipeline.sample import gather
 
 
@@ -30,3 +31,10 @@ def test_other_recipes_fetch_nothing() -> None:
     other = {"name": "mine", "extract": {"sources": {"notes": {"kind": "jsonl", "paths": ["notes.jsonl"]}}}}
     gather_sample_text(Recipe.model_validate(other), lambda line: pytest.fail(line))
     assert not Path("data").exists()
+
+
+@pytest.mark.parametrize("name", ["sample", "adopt"])
+def test_a_plan_says_how_to_come_by_it(name: str) -> None:
+    with pytest.raises(UserError, match=rf"^data/\S+: not gathered yet; deepmill run {name} does so"):
+        check_sample_text(load_recipe(name))
+    check_sample_text(Recipe())

@@ -101,7 +101,7 @@ def live(
     try:
         thread = threading.Thread(target=run)
         thread.start()
-        assert up.wait(120)
+        assert up.wait(600)  # as long as an engine is given
     finally:
         uvicorn.Server.__init__ = original  # type: ignore[method-assign]
     if failed:

@@ -133,7 +133,7 @@ def test_a_registered_model_is_served_and_followed(environment: dict[str, str], 
     ("arguments", "told"),
     [
         (("../../no/such/model",), "write the model as NAME@ALIAS"),
-        (("nobody@champion",), "the alias names no version yet"),
+        (("nobody@champion",), "nobody@champion: not in the registry; see deepmill models"),
         (("talker/77",), "not in the registry"),
         (("talker@champion", "--engine", "warp"), "there are auto"),
         (("talker@champion", "--host", "0.0.0.0"), "set DEEPMILL_API_KEYS"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -40,7 +41,17 @@ def wide(talkers: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> 
     return {"1": folder}
 
 
-@pytest.fixture(scope="module", params=[EngineKind.LLAMA, EngineKind.OWN], ids=str)
+VLLM = pytest.param(
+    EngineKind.VLLM,
+    marks=[
+        pytest.mark.drill,
+        pytest.mark.timeout(600),  # of which it takes a minute to start
+        pytest.mark.skipif(not os.environ.get("DEEPMILL_VLLM"), reason="DEEPMILL_VLLM names no vLLM"),
+    ],
+)
+
+
+@pytest.fixture(scope="module", params=[EngineKind.LLAMA, EngineKind.OWN, VLLM], ids=str)
 def each(
     request: pytest.FixtureRequest, wide: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Live]:
@@ -52,6 +63,12 @@ def each(
 @pytest.fixture(scope="module")
 def client(each: Live) -> openai.OpenAI:
     return openai.OpenAI(base_url=f"{each.url}/v1", api_key="none", max_retries=0)
+
+
+@pytest.fixture(scope="module")
+def kind(each: Live) -> EngineKind:
+    assert each.manager.served is not None
+    return EngineKind(each.manager.served.engine.spec.kind)
 
 
 def chat(client: openai.OpenAI, **change: Any) -> Any:
@@ -198,19 +215,26 @@ def test_what_a_tool_answered_is_read(client: openai.OpenAI) -> None:
     assert found.usage.prompt_tokens > short.usage.prompt_tokens + 60
 
 
-def test_prompts_that_begin_alike_are_read_once(client: openai.OpenAI) -> None:
+def test_prompts_that_begin_alike_are_read_once(client: openai.OpenAI, kind: EngineKind) -> None:
     """And say the same."""
-    long = "one two three four five six seven eight " * 8
+    long = "one two three four five six seven eight " * (40 if kind is EngineKind.VLLM else 8)
     fresh = client.completions.create(**TEXT | {"prompt": f"{long}{PROMPT}", "max_tokens": 24})
     again = client.completions.create(**TEXT | {"prompt": f"{long}{PROMPT}", "max_tokens": 24})
     other = client.completions.create(**TEXT | {"prompt": f"{long}one", "max_tokens": 24})
     assert fresh.choices[0].text == again.choices[0].text
+    if kind is EngineKind.VLLM:  # by blocks, of 128 tokens where it computes on a CPU
+        assert again.usage.prompt_tokens_details.cached_tokens >= 128
+        return
     assert again.usage.prompt_tokens_details.cached_tokens == again.usage.prompt_tokens - 1
     assert other.usage.prompt_tokens_details.cached_tokens > 60
 
 
-def test_embeddings(client: openai.OpenAI, each: Live) -> None:
+def test_embeddings(client: openai.OpenAI, each: Live, kind: EngineKind) -> None:
     """The official client asks for base64."""
+    if not kind.embeds:
+        with pytest.raises(openai.BadRequestError, match="vllm makes no embeddings here; serve with --engine llama"):
+            client.embeddings.create(model="talker", input=[QUESTION])
+        return
     texts = [QUESTION, "Calculate 4 + 4 + 4.", "one two three"]
     found = client.embeddings.create(model="talker", input=texts)
     assert [len(one.embedding) for one in found.data] == [64] * 3
@@ -231,10 +255,10 @@ def test_embeddings(client: openai.OpenAI, each: Live) -> None:
         assert http.post("/v1/embeddings", json=more).json()["error"]["param"] == "dimensions"
 
 
-def test_how_likely_a_prompt_is(client: openai.OpenAI, each: Live) -> None:
-    """As lm-eval asks it; llama.cpp does not say, and that is said."""
+def test_how_likely_a_prompt_is(client: openai.OpenAI, kind: EngineKind) -> None:
+    """As lm-eval asks it; llama.cpp does not say, vLLM is not asked, and that is said."""
     asked = TEXT | {"echo": True, "logprobs": 1, "max_tokens": 0}
-    if each.manager.served is not None and each.manager.served.engine.spec.kind == EngineKind.LLAMA:
+    if not kind.tells_of_prompts:
         with pytest.raises(openai.BadRequestError, match="--engine own"):
             client.completions.create(**asked)
         return

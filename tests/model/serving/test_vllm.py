@@ -10,6 +10,7 @@ import pytest
 from infra.errors import UserError
 from model.architecture.config import Family
 from model.release.vllm_config import write_config
+from model.serving.engine import Request, _delta
 from model.serving.spec import EngineSpec
 from model.serving.vllm import environment, first_error, vllm_command
 from tests.model.conftest import tiny_config
@@ -108,3 +109,18 @@ def test_the_first_error_of_a_log_is_told() -> None:
     assert first_error("(APIServer pid=1) pydantic.ValidationError: 1 error\n") is None
     assert first_error("ImportError: libtorch\n") == "ImportError: libtorch"
     assert first_error("usage: vllm\nvllm: error: unrecognized arguments\n") is None
+
+
+def test_the_token_that_ends_an_answer_is_none_of_it() -> None:
+    """An event as vLLM 0.32 sends it: the text is without the token, the log probabilities are with it."""
+    told = {"tokens": ["6", "<|eos|>"], "token_logprobs": [-0.1, -0.2], "top_logprobs": [{"6": -0.1}, None]}
+    choice = {"text": "6", "logprobs": told, "finish_reason": "stop", "stop_reason": None}
+    (entry,) = _delta({}, choice).entries  # type: ignore[union-attr]
+    assert (entry["token"], entry["logprob"], len(entry["top_logprobs"])) == ("6", -0.1, 1)
+    for whole in ({"stop_reason": "6"}, {"finish_reason": "length"}):
+        assert len(_delta({}, choice | whole).entries) == 2  # type: ignore[union-attr]
+
+
+def test_grammars_are_asked_for_by_its_name() -> None:
+    assert Request([1], 2, grammar="start: /a/").body()["structured_outputs"] == {"grammar": "start: /a/"}
+    assert "structured_outputs" not in Request([1], 2).body()

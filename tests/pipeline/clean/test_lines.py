@@ -50,8 +50,7 @@ def test_verdicts_are_datatroves(text: str, fewest: int, curly: bool, stops: boo
 @given(TEXTS, st.data(), st.booleans(), st.booleans())
 @settings(deadline=None, max_examples=examples(300))
 def test_verbatim_stretches_stay_to_the_character(text: str, data: st.DataObject, citations: bool, curly: bool) -> None:
-    drawn = data.draw(st.sets(st.integers(0, len(text)), max_size=6))
-    edges = sorted(edge for edge in drawn if text[edge - 1 : edge + 1] != "\r\n")  # no reader ends one in a line's end
+    edges = sorted(data.draw(st.sets(st.integers(0, len(text)), max_size=6)))
     held = list(zip(edges[::2], edges[1::2], strict=False))
     document = Document(text=text, id="", metadata={})
     note_verbatim(document.metadata, held)
@@ -64,6 +63,24 @@ def test_verbatim_stretches_stay_to_the_character(text: str, data: st.DataObject
     bare = Document(text=text, id="", metadata={})
     if not held and rule.filter(bare) is True:
         assert bare.text == document.text
+
+
+@pytest.mark.parametrize("ending", ["\r\n", "\n", "\u2028"])
+@pytest.mark.parametrize("held", ["x = 1\r", "x = 1", "1\r\n", "\r", "\n", "\r\n"])
+def test_a_verbatim_stretch_may_end_within_a_line_end(held: str, ending: str) -> None:
+    text = f"It is as it was.\nx = 1\r\n{ending}Menu{ending}"
+    line = text.index("x")
+    begin = text.index(held, line)
+    end = begin + len(held)
+    for spans in ([(begin, end)], [(line, line + 1), (max(line + 1, begin), end)]):
+        document = Document(text=text, id="", metadata={})
+        note_verbatim(document.metadata, spans)
+        rule = FastC4Quality(min_sentences=1)
+        assert rule.filter(document) is True
+        assert "Menu" not in document.text
+        left = [document.text[slice(*span)] for span in verbatim_of(document.metadata)]
+        assert left == [text[slice(*span)] for span in spans]
+        assert len(document.text) + sum(len(cut.text) for cut in rule.cuts) == len(text)
 
 
 @given(TEXTS, st.booleans())

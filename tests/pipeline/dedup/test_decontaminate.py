@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from infra import events
 from infra.errors import UserError
 from pipeline.dedup.decontaminate import Index, decontaminate, evaluation_texts
+from pipeline.dedup.evaluation_sets import read_texts, set_files
 from pipeline.sections import DecontaminateConfig
 from pipeline.tasks.documents import read_documents
 from tests.pipeline.corpus import only, write_documents, write_reasoning
@@ -239,6 +240,48 @@ def test_sets_of_every_format(tmp_path: Path, kind: str) -> None:
     config = DecontaminateConfig(evaluation_sets=(str(path),))
     texts = [text for _, text in evaluation_texts(config, write_reasoning(tmp_path / "reasoning"))]
     assert texts == ["one, two", "thr\u00e9e"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "field"),
+    [
+        ("a.json", '{"name": "x", "examples": [{"input": "one"}, {"input": "two"}]}', "input"),
+        ("a.json", '{"rows": [{"row": {"q": "one"}}, {"row": {"q": "two"}}]}', "q"),
+        ("a.json", '{"1": {"q": "one"}, "2": {"q": "two"}}', "q"),
+        ("a.json", '{"data": [{"paragraphs": [{"qas": [{"q": "one"}]}]}, {"paragraphs": [{"qas": [{"q": "two"}]}]}]}',
+         "paragraphs.qas.q"),
+        ("a.jsonl", '{"q": "one"}\n{"q": "two"}\n{"q": null}\n', "q"),
+        ("a.csv", "q;a\none;1\ntwo;2\n", "q"),
+    ],
+)  # fmt: skip
+def test_records_wherever_a_set_keeps_them(tmp_path: Path, name: str, content: str, field: str) -> None:
+    (tmp_path / name).write_text(content)
+    ((_, file),) = set_files([str(tmp_path / name)])
+    assert [text for text in read_texts(file, [field]) if text] == ["one", "two"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("a.csv", b"one,1\n", "no record in it"),
+        ("a.jsonl", b"\n", "no record in it"),
+        ("a.jsonl", b'{"prompt": "one"}\n', "the text in one of q; there is prompt"),
+        ("a.parquet", b"version https://git-lfs.github.com/spec/v1\n", "a pointer of Git LFS, .*git lfs pull"),
+        ("a.zip", b"PK\x03\x04" + bytes(60), "a zip archive, .*unpack it"),
+    ],
+)
+def test_a_set_without_a_text_protects_nothing(tmp_path: Path, name: str, content: bytes, said: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    ((_, file),) = set_files([str(tmp_path / name)])
+    with pytest.raises(UserError, match=said):
+        list(read_texts(file, ["q"]))
+
+
+def test_a_table_in_another_encoding(tmp_path: Path) -> None:
+    words = "Zażółć gęślą jaźń, a wiatr przychodzi ze wschodu; część łodzi śpi. " * 3
+    (tmp_path / "a.csv").write_bytes(f'q,a\n"{words}",1\n'.encode("cp1250"))
+    ((_, file),) = set_files([str(tmp_path / "a.csv")])
+    assert list(read_texts(file, ["q"])) == [words]
 
 
 def test_a_set_that_is_damaged_is_named(tmp_path: Path) -> None:

@@ -51,6 +51,15 @@ def test_a_paragraph_is_told_once() -> None:
     assert read_page(page_of(content + caption * 3), main_content=True).text.count("storm of 1953") == 1
 
 
+def test_nor_where_its_links_lead_elsewhere() -> None:
+    content, _ = PAGES["article"]
+    again = "".join(
+        f"<p>Tickets for the tour of the harbour are sold <a href=/{day}>at the office on the quay</a>.</p>"
+        for day in range(3)
+    )
+    assert read_page(page_of(content + again), main_content=True).text.count("Tickets for the tour") == 1
+
+
 def test_a_little_page_is_not_lost() -> None:
     page = "<body><div class=sidebar><p>Closed on Mondays, open from nine to five on all other days.</p></div></body>"
     assert "Closed on Mondays" in read_page(page, main_content=True).text

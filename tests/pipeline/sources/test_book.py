@@ -138,6 +138,19 @@ def test_a_book_that_lost_its_end_costs_itself_alone(tmp_path: Path) -> None:
     ]
 
 
+def test_a_short_book_that_lost_its_end_is_counted(tmp_path: Path) -> None:
+    header = HEADER.replace("eBook", "eBook of A Town")
+    found, _ = _read(tmp_path, f"{header}{START}{PARAGRAPH * 3}\n{header}{START}two {PARAGRAPH}\n{END}")
+    assert [(document.text[:3], rule) for document, rule in found] == [("", "failure/truncated"), ("two", None)]
+
+
+def test_bytes_that_are_no_text_are_no_book(tmp_path: Path) -> None:
+    document, rule = only(_read(tmp_path, bytes(range(9)) * 50)[0])
+    assert (rule, document.text) == ("failure/encoding", "")
+    plain = "The wind comes in with the tide. " * 9
+    assert only(_read(tmp_path, plain.encode("utf-16-le"))[0])[0].text == plain.strip()
+
+
 def test_credits_go_from_the_beginning_alone() -> None:
     credits_ = "Produced by Jane Doe and the Online\nDistributed Proofreading Team\n\n[Transcribed by the same]\n\n"
     words = "A TOWN\n\nProduced by the wind, the waves were high.\n\nTranscribed from memory.\n\nThe end."
@@ -297,6 +310,7 @@ PAGE = (
         ("a.htm", PAGE % PARAGRAPH, "CHAPTER I\n\nThe harbour"),
         ("a.txt", "<?xml version='1.0'?><!-- c --> " + PAGE % PARAGRAPH, "CHAPTER I\n\nThe harbour"),
         ("a.html", f"<p>{PARAGRAPH}", "The harbour"),
+        ("a.txt", f"<div class='x'><p>CHAPTER I</p><p>{PARAGRAPH}</p></div>", "CHAPTER I\n\nThe harbour"),
         ("a.rtf", RTF % PARAGRAPH, "CHAPTER I\n\nThe café, 東😀\nThe harbour"),
         ("a.txt", RTF % PARAGRAPH, "CHAPTER I\n\nThe café, 東😀\nThe harbour"),
         ("a.md", f"# A Town\n\n*The* [harbour](http://h) & `<b>`\n\n{PARAGRAPH}", "A Town\n\nThe harbour & <b>\n\nThe"),
@@ -336,6 +350,20 @@ def _zip(**members: str) -> bytes:
         ("a.docx", _zip(word__document_xml="<x/>"), "Word"),
         ("a.odt", _zip(mimetype="application/vnd.oasis.opendocument.text", content_xml="<x/>"), "OpenDocument"),
         ("a.rst", b"Title\n=====\n\nwords", "reStructuredText"),
+        ("a.txt", b"\\chapter{One}\nwords", "TeX"),
+        ("a.txt", b"\n\n%PDF-1.4\n", "PDF"),
+        ("a.ps", b"%!PS-Adobe-3.0\n(Hello) show", "PostScript"),
+        ("a.lit", b"ITOLITLS" + bytes(99), "LIT"),
+        ("a.wpd", b"\xffWPC" + bytes(99), "WordPerfect"),
+        ("a.txt", b"<?xml version='1.0'?><TEI xmlns='http://www.tei-c.org/ns/1.0'><text/></TEI>", "XML"),
+        ("a.txt", b"<!DOCTYPE book PUBLIC 'x'><book/>", "XML"),
+        ("a.1", b".TH LS 1\n.SH NAME\nls", "roff"),
+        ("a.texi", b"\\input texinfo\n@settitle T\nwords", "Texinfo"),
+        ("a.mht", b"MIME-Version: 1.0\nContent-Type: multipart/related\n\n<html>", "MHTML"),
+        ("a.txt", b"1\n00:00:01,000 --> 00:00:02,000\nwords", "a file of subtitles is not read here; read it as kind"),
+        ("a.json", b'{"text": "words"}', "JSON"),
+        ("a.csv", b"a,b\n", "a table"),
+        ("a.php", b"<?php x ?>words", "PHP"),
     ],
 )
 def test_what_is_not_read_is_named_with_the_remedy(tmp_path: Path, name: str, content: bytes, said: str) -> None:

@@ -158,6 +158,27 @@ def test_what_is_said_must_fit() -> None:
     assert decode(b"caf\xff and bar", "utf-8") == ("caf\ufffd and bar", "utf-8")
 
 
+def test_what_servers_say_of_all_pages_is_not_believed_of_rubbish() -> None:
+    for actual, words in (
+        ("cp949", KOREAN),
+        ("euc_jp", JAPANESE),
+        ("cp1251", RUSSIAN),
+        ("koi8-r", RUSSIAN),
+        ("cp1250", "Łódź leży nad rzeką, a wiatr przychodzi ze wschodu; część łodzi śpi. "),
+        ("cp1254", "Eski şehrin limanı batıya açılır ve rüzgâr gelgitle birlikte içeri girer. "),
+    ):
+        assert decode(_page(words * 4).encode(actual), "iso-8859-1", html=True)[0] == _page(words * 4), actual
+    for words in (GERMAN, "ÉCOLE SUPÉRIEURE À GENÈVE, ÜBER ÖL. ", "Það er gott veður í dag, þó að ræður séu. "):
+        found = decode(_page(words * 4).encode("cp1252"), "iso-8859-1", html=True)
+        assert found == (_page(words * 4), "windows-1252")
+
+
+def test_next_to_no_faults_are_none() -> None:
+    """A few signs beside letters do not make Russian Arabic."""
+    words = "Гавань открыта на запад, и ветер приходит с приливом; рыбаки выходят на рассвете. "
+    assert decode((words * 4).encode("koi8-r"))[0] == words * 4
+
+
 def test_the_order_of_the_standard() -> None:
     meta, xml = '<meta charset="koi8-r">', '<?xml version="1.0" encoding="windows-1251"?>'
     page = _page(RUSSIAN, meta)

@@ -133,6 +133,16 @@ def test_code_is_kept_to_the_byte(tmp_path: Path, end: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "line"),
+    [("a.py", "# -*- coding: koi8-r -*-"), ("a.rb", "#!/usr/bin/ruby\n# vim: set fileencoding=koi8-r :")],
+)
+def test_a_file_may_name_its_encoding(tmp_path: Path, name: str, line: str) -> None:
+    text = f"{line}\n# Гавань\n{CODE}"
+    assert only(_read(tmp_path, name, text.encode("koi8-r"))[0])[0].text == text
+    assert only(_read(tmp_path, name, text.encode())[0])[0].text == text  # what is UTF-8 is that
+
+
+@pytest.mark.parametrize(
     ("name", "content", "times"),
     [
         ("a.tar", _tar("w") * 2, 2),

@@ -180,6 +180,58 @@ def test_elements_that_close_themselves_swallow_nothing(tmp_path: Path, page: st
     assert "Two" in text
 
 
+def _package(content: bytes, *changes: tuple[str, str], member: str = "EPUB/package.opf") -> bytes:
+    for there, instead in changes:
+        content = _with(content, member, there, instead)
+    return content
+
+
+ITEM = '<item id="i1" href="text/b.xhtml" media-type="application/xhtml+xml"/>'
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        [('xmlns="http://www.idpf.org/2007/opf"', "")],
+        [("A Town", "A &amp; B & C&nbsp;D")],
+        [('href="text/b.xhtml"', 'href="text\\b.xhtml"')],
+        [('href="text/b.xhtml"', 'href="/EPUB/text/b.xhtml"')],
+        [('href="text/b.xhtml"', 'href="Text/B.XHTML"')],
+        [(ITEM, ITEM.replace("application/xhtml+xml", "text/x-oeb1-document"))],
+        [(ITEM, ITEM.replace("application/xhtml+xml", "image/jpeg"))],
+        [(ITEM, f'<item id="i1" href="b.pdf" media-type="application/pdf" fallback="f"/>{ITEM.replace("i1", "f")}')],
+        [("<spine>", "<none>"), ("</spine>", "</none>"), ("<itemref", "<gone"), ("<itemref", "<gone")],
+    ],
+    ids=["namespace", "ampersand", "backslash", "root", "case", "old type", "wrong type", "fallback", "no spine"],
+)
+def test_a_package_that_is_not_as_it_should_be_costs_no_chapter(tmp_path: Path, changes: list[tuple[str, str]]) -> None:
+    content = _package(epub({"a.xhtml": _page("One"), "b.xhtml": _page("Two")}), *changes)
+    found = _read(tmp_path, content)
+    assert [(document.text.partition("\n")[0], rule) for document, rule in found] == [("One", None), ("Two", None)]
+
+
+def test_the_package_is_the_one_of_an_epub_that_is_there(tmp_path: Path) -> None:
+    other = '<rootfiles><rootfile full-path="a.pdf" media-type="application/pdf"/>'
+    content = _package(epub({"a.xhtml": _page("One")}), ("<rootfiles>", other), member="META-INF/container.xml")
+    assert [rule for _, rule in _read(tmp_path, content)] == [None]
+
+
+def test_numbers_of_printed_pages_are_no_text(tmp_path: Path) -> None:
+    mark = '<span xmlns:epub="http://www.idpf.org/2007/ops" epub:type="pagebreak" id="p12">12</span>'
+    words = f"the har{mark}bour <span role='doc-pagebreak'>13</span>lies open. "
+    assert "the harbour lies open." in _texts(tmp_path, epub({"a": _page("One", words + WORDS)}))
+
+
+@pytest.mark.parametrize(
+    "subset",
+    ["<!-- ]> --><!ENTITY a 'A'>", "<?pi ]>?><!ENTITY a 'A'>", "<!ATTLIST p x CDATA ']>'><!ENTITY a \"A\">"],
+)
+def test_a_bracket_within_a_document_type_ends_nothing(tmp_path: Path, subset: str) -> None:
+    page = f"<!DOCTYPE html [{subset}]>{HEAD}<title>x</title></head><body><p>&a; {WORDS}</p></body></html>"
+    assert _texts(tmp_path, epub({"a": page})).startswith("A The harbour")
+    assert _texts(tmp_path, epub({"a": page.replace("<p>", "<p><br>")})).startswith("A The harbour")
+
+
 DOCTYPE = """<?xml version="1.0"?>
 <!DOCTYPE html PUBLIC "-//W3C//DTD XHTML 1.1//EN" "http://h/xhtml11.dtd" [
 <!ENTITY name "Ann &amp; Co"><!ENTITY all '<b>&name;</b> &hearts;'>

@@ -61,6 +61,9 @@ CODINGS: dict[str, tuple[str, Callable[[bytes], bytes]]] = {
     "says zstd, is plain": ("zstd", bytes),
     "says gzip twice, is it once": ("gzip, gzip", gzip.compress),
     "says what nobody knows, is plain": ("sdch", bytes),
+    "says gzip once, is it twice": ("gzip", lambda body: gzip.compress(gzip.compress(body))),
+    "says gzip, is br": ("gzip", brotli.compress),
+    "says nothing, is deflate": ("identity", zlib.compress),
 }
 
 
@@ -109,6 +112,15 @@ def test_chunks_that_break_off_anywhere(end: bytes) -> None:
         assert TEXT.startswith(found.rstrip(b"\r\n")), cut
         sizes = whole[:cut].count(b"12c" + end) * (3 + 2 * len(end))
         assert len(found) >= cut - sizes - 12, cut
+
+
+def test_what_is_no_coding_leaves_control_characters_alone() -> None:
+    for coding in ("binary", "8bit", "iso-8859-1", ""):
+        assert _body(f"Content-Encoding: {coding}", b"\x01" + TEXT) == b"\x01" + TEXT
+
+
+def test_a_size_may_have_zeros_before_it() -> None:
+    assert _body("Transfer-Encoding: chunked", b"000000000005\r\nhello\r\n000000000000\r\n\r\n") == b"hello"
 
 
 def test_what_is_not_in_chunks_though_it_says_so() -> None:

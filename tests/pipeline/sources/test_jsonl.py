@@ -107,6 +107,33 @@ def test_marks_of_byte_order_and_other_line_ends(tmp_path: Path, encoding: str, 
         assert len(parts(SOURCE, external(tmp_path / "f.jsonl", content), 10)) == 1
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        '{"text": "one"}{"text": "two"}\n',
+        '{"text": "one"} {"text": "two"}\r\n',
+        '{"text": "one"}\r{"text": "two"}\r',
+        '\x1e{"text": "one"}\n\x1e{"text": "two"}\n',
+    ],
+    ids=["nothing between", "a blank", "CR", "RFC 7464"],
+)
+def test_records_that_are_otherwise_apart(tmp_path: Path, content: str) -> None:
+    found, damage = _read(tmp_path, content.encode())
+    assert not damage
+    assert [(document.text, rule) for document, rule in found] == [("one", None), ("two", None)]
+
+
+def test_what_is_not_quite_json_but_clear(tmp_path: Path) -> None:
+    found, _ = _read(tmp_path, b'{"text": "a\tb"}\n{"text": "c", "n": ' + b"9" * 5000 + b"}\n")
+    assert [(document.text, rule) for document, rule in found] == [("a\tb", None), ("c", None)]
+
+
+@pytest.mark.parametrize("content", [b'[\n  {"text": "a"},\n  {"text": "b"}\n]\n', b'{\n  "text": "a"\n}\n'])
+def test_json_over_several_lines_is_named(tmp_path: Path, content: bytes) -> None:
+    found, damage = _read(tmp_path, content)
+    assert (found, damage) == ([], "this is JSON over several lines, not a record on each, which is not read here")
+
+
 def test_an_array_is_told_what_to_do_about(tmp_path: Path) -> None:
     found, _ = _read(tmp_path, b'[{"text": "a"}, {"text": "b"}]\n')
     assert found[0][0].metadata["failure"] == (

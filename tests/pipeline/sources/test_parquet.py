@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import gzip
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,20 @@ def test_files_that_are_not_whole(tmp_path: Path) -> None:
     content = _bytes(tmp_path, [{"text": f"{number} " * 50} for number in range(6)])
     for broken in (b"", b"nonsense", content[:-10], content[: len(content) // 2]):
         assert _read(tmp_path, broken)[1].startswith("row 1: not a whole Parquet file")
+
+
+def test_what_is_something_else_is_named(tmp_path: Path) -> None:
+    whole = _bytes(tmp_path, [{"text": "words"}])
+    for content, what in (
+        (gzip.compress(whole), "compressed as a whole with gzip"),
+        (b"ORC" + bytes(60), "an ORC file"),
+        (b"<html><body>404", "a page of HTML or XML"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "a pointer of Git LFS"),
+        (b"PARE" + bytes(60) + b"PARE", "an encrypted Parquet file"),
+        (b"ARROW1\0\0" + bytes(60), "an Arrow file"),
+        (b"PK\x03\x04" + bytes(60), "a zip archive"),
+    ):
+        assert _read(tmp_path, content) == ([], f"this is {what}, which is not read here")
 
 
 def test_a_row_that_is_not_utf8_is_a_failure(tmp_path: Path) -> None:

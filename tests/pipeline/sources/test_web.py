@@ -54,6 +54,9 @@ def test_a_page(tmp_path: Path) -> None:
         ({"type": "image/png"}, "type"),
         ({"http": "", "type": "text/dns"}, "not_http"),
         ({"http": "", "kind": "resource"}, None),
+        ({"kind": "Response"}, None),
+        ({"kind": "resource"}, None),
+        ({"type": ""}, None),
         ({"http": "", "kind": "conversion", "type": "text/plain"}, None),
         ({"type": "TEXT/HTML"}, None),
         ({"type": "text/plain"}, None),
@@ -271,6 +274,17 @@ def test_navigation_goes_unless_wanted(tmp_path: Path) -> None:
     body = page(WORDS).replace(b"<body>", b"<body><nav><a href='/'>Home</a> <a href='/x'>Elsewhere</a></nav>")
     assert "Elsewhere" not in _one(tmp_path, warc_record("u", body))[0].text
     assert "Elsewhere" in _one(tmp_path, warc_record("u", body), main_content=False)[0].text
+
+
+def test_a_byte_order_mark_before_the_first_record(tmp_path: Path) -> None:
+    assert _one(tmp_path, b"\xef\xbb\xbf" + warc_record("http://h/a", page(WORDS)))[1] is None
+
+
+def test_what_is_compressed_twice_is_named(tmp_path: Path) -> None:
+    twice = gzip.compress(gzip.compress(warc_record("http://h/a", page(WORDS))))
+    found, damage = read_all(read, SOURCE, external(tmp_path / "a.warc.gz", twice))
+    assert not found
+    assert damage == "this is compressed with gzip twice, which is not read here"
 
 
 def test_what_warcio_writes_is_read(tmp_path: Path) -> None:

@@ -326,6 +326,25 @@ def test_every_wiki_has_its_names() -> None:
             assert wiki.is_redirect(f"#{word.upper()} [[x]]") or wiki.is_redirect(f"#{word} [[x]]"), (code, word)
 
 
+@pytest.mark.parametrize(
+    ("language", "heading"),
+    [
+        ("en", "References and notes"), ("en", "Notes, citations and further reading"), ("en", "See also:"),
+        ("de", "Anmerkungen und Einzelnachweise"), ("ja", "脚注・出典"), ("ko", "각주 및 참고 문헌"),
+        ("ru", "Примечания и ссылки"),
+        ("ko", "출처"), ("zh", "延伸閱讀"), ("ka", "სქოლიო"), ("te", "మూలాలు"), ("simple", "Other websites"),
+    ],
+)  # fmt: skip
+def test_end_sections_go_whatever_joins_their_names(language: str, heading: str) -> None:
+    markup = f"Words.\n== History ==\nOld words.\n== {heading} ==\n* [http://h Gone]\n== After ==\nMore words."
+    assert _text(markup, language).split("\n\n") == ["Words.", "History", "Old words.", "After", "More words."]
+
+
+@pytest.mark.parametrize("heading", ["Sources and course", "Notes and coins", "Source", "And"])
+def test_a_heading_that_joins_something_else_stays(heading: str) -> None:
+    assert "Kept" in _text(f"Words.\n== {heading} ==\nKept words.")
+
+
 def test_the_largest_wikis_have_end_sections() -> None:
     large = "ceb de fr sv nl es ru it pl arz zh ja uk vi ar war pt fa ca id sr ko no tr ce fi cs hu tt ro sh eu ms he"
     english = [code for code in large.split() if wiki_of(code).end_sections == SECTIONS["en"]]

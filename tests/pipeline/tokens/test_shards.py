@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from infra.errors import UserError
 from pipeline.sections import ShardsConfig, TokenizerConfig
+from pipeline.tasks.rules import REJECTS
 from pipeline.tokens.encoder import Encoder
 from pipeline.tokens.rows import checksum
 from pipeline.tokens.shards import shards
@@ -71,6 +72,7 @@ def test_characters_are_those_of_the_rows(tmp_path: Path) -> None:
         assert getattr(told.by_source[source], f"{split}_characters") == len(tokenizer.decode(stream))
     assert all(account.unaccounted == 0 for account in told.by_source.values())
     assert told.by_source["poem"].rejected["less_than_a_row"].characters == 6
+    assert told.by_source["poem"].rejected.keys() == REJECTS["shards"].keys()
     assert told.by_source["web"].cut["row_remainder"] > 0
 
 
