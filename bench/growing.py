@@ -11,7 +11,9 @@ one that brings next to nothing: behind them all, and in an empty store.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
+import math
 import os
 import resource
 import shutil
@@ -19,7 +21,7 @@ import subprocess
 import sys
 import tempfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -157,7 +159,7 @@ def measure(folder: Path, nights: int, quick: bool) -> list[Row]:
             print(f"  a night of next to nothing: {starts[-1]:.1f} s", flush=True)
     cost, at_once = run(store("at-once"), recipe_of(raw, [*range(nights)], pinned, keep=False))
     print(f"at once: {cost:.1f} s ({_by_stage(at_once)})")
-    own, start = sum(owns) / len(owns), min(starts)
+    own, start = sum(owns) / len(owns), sum(starts) / len(starts)
     equal = sum(made[name][:2] == at_once[name][:2] for name in STAGES)
     rows.append(row("artifacts equal to one run's", "of 5", equal, {}, len(STAGES)))
     rows.append(row("dearest night / its files alone", "times", max(costs) / own, {}, MOST, most=True))
@@ -168,7 +170,7 @@ def measure(folder: Path, nights: int, quick: bool) -> list[Row]:
     parts = (path.stat() for path in (grown / ".parts").rglob("*") if path.is_file())
     beside = sum(each.st_size for each in parts if each.st_nlink == 1)
     rows.append(row("kept parts beside the artifacts", "MB", beside / 1e6, {}, None))
-    before = _of_those_before(folder, grown, nights, pinned) - start
+    before = _of_those_before(folder, grown, store, nights, pinned)
     rows.append(row("a night for each that came before it", "s", before / nights, {"its own files": own - start}, None))
     if before > 0:
         reached = (MOST - 1) * (own - start) * nights / before
@@ -176,15 +178,24 @@ def measure(folder: Path, nights: int, quick: bool) -> list[Row]:
     return rows
 
 
-def _of_those_before(folder: Path, grown: Path, nights: int, pinned: str) -> float:
-    """Processor seconds of a night of next to nothing behind all others, the least of some tries."""
-    tries = []
-    for number in range(TRIES):
-        root = folder / f"behind-{number}"
-        shutil.copytree(grown, root, copy_function=os.link)
-        tries.append(run(root, recipe_of(folder / "raw", [*range(nights + 1)], pinned, keep=True)))
-        print(f"next to nothing behind {nights} nights: {tries[-1][0]:.1f} s ({_by_stage(tries[-1][1])})", flush=True)
-    return min(seconds for seconds, _ in tries)
+def _of_those_before(folder: Path, grown: Path, store: Callable[[str], Path], nights: int, pinned: str) -> float:
+    """Processor seconds that a night of next to nothing costs more behind all others than in an empty store: the two
+    take turns, and the least of each counts."""
+    recipes = {
+        f"behind {nights} nights": recipe_of(folder / "raw", [*range(nights + 1)], pinned, keep=True),
+        "with nothing before": recipe_of(folder / "raw", [nights], pinned, keep=True),
+    }
+    least = dict.fromkeys(recipes, math.inf)
+    for number, (told, recipe) in itertools.product(range(TRIES), recipes.items()):
+        if told.startswith("behind"):
+            root = shutil.copytree(grown, folder / f"behind-{number}", copy_function=os.link)
+        else:
+            root = store(f"bare-{number}")
+        seconds, made = run(root, recipe)
+        print(f"next to nothing {told}: {seconds:.1f} s ({_by_stage(made)})", flush=True)
+        least[told] = min(least[told], seconds)
+    behind, bare = least.values()
+    return behind - bare
 
 
 def _by_stage(made: dict[str, Any]) -> str:

@@ -16,6 +16,8 @@ HALVES = {
     "text": ("pipeline", "infra", "model"),
     "servers": ("prefect.server.api.server", "mlflow.server", "mlflow.server.fastapi_app", "mlflow.pyfunc", "flows"),
 }
+LOOPS = "pipeline.sources.html"
+"""Has Numba compile the loops over pages. By its name, as all that is imported here: set-up stands below no layer."""
 OURS = ("flows", "model", "pipeline", "infra")
 
 
@@ -35,9 +37,7 @@ def main(half: str) -> None:
     quiet_network()
     warnings.simplefilter("ignore")
     if half == "text":
-        from pipeline.sources.html import prepare
-
-        prepare()
+        importlib.import_module(LOOPS).prepare()
     for name in HALVES[half]:
         _import(name)
 

@@ -12,9 +12,9 @@ their case, punctuation and hyphenation; of maths and code every number and oper
 Where the stage keeps parts, new documents are compared with those before through a kept index
 (`pipeline.dedup.bands`), and files are filtered again of which something else goes than before.
 
-Four passes: keys and signatures (a task per file), pairs (a task per band), clusters (one process while it can hold
-them, else rounds of tasks: `pipeline/dedup/removals.py`), and the filter (a task per file). Sentences take two more
-(see `pipeline/dedup/sentences.py`).
+Four passes: keys and signatures (a task per file), pairs (one or several per band), clusters (one process while it can
+hold them, else rounds of tasks: `pipeline/dedup/removals.py`), and the filter (a task per file). Sentences take two
+more (see `pipeline/dedup/sentences.py`).
 """
 
 from __future__ import annotations
@@ -61,6 +61,8 @@ __all__ = ["dedup"]
 
 FEW = 50_000
 """Documents up to which one process finds the pairs sooner than others start."""
+PAIRED = 20_000_000
+"""Signatures of a band that one task compares: some seconds; of more documents a band has several tasks."""
 
 SIGNED_BY = {
     *("precedence", "precedence_by_profile", "minhash", "foldings", "n_grams", "buckets", "hashes_per_bucket", "seed"),
@@ -135,7 +137,8 @@ def _pair(config: DedupConfig, artifact: Path, out_dir: Path, few: Literal[1] | 
         bands.keep(pairing)
     else:
         buckets = FastMinhashBuckets(work / "signatures", work / "pairs", minhash)
-        run_pipeline([buckets], config.buckets, work, "pairing", processes=few)
+        tasks = config.buckets * -(-count_documents(artifact) // PAIRED)
+        run_pipeline([buckets], tasks, work, "pairing", processes=few)
 
 
 def _kept_bands(signing: TaskParts | None, work: Path, files: int, buckets: int) -> KeptBands | None:

@@ -7,7 +7,9 @@ run, whatever executor runs the others.
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -64,19 +66,21 @@ class TaskParts:
         marks = folder / "completions"
         marks.mkdir(parents=True, exist_ok=True)
         left = [task for task in range(tasks) if not (marks / f"{task:05d}").exists()]
-        made = []
-        for task in left:
+
+        def take(task: int) -> bool:
             outputs, of = self.spared
             files = {name: path for name, path in self.files(task).items() if task not in of or name not in outputs}
-            if parts.take(self.key(folder.name, task), files):
+            if taken := parts.take(self.key(folder.name, task), files):
                 (marks / f"{task:05d}").touch()
-            else:
-                made.append(task)
+            return taken
+
+        with ThreadPoolExecutor(os.cpu_count() or 1) as threads:  # hashing leaves Python's lock
+            made = [task for task, taken in zip(left, threads.map(take, left), strict=True) if not taken]
         if len(made) < len(left):
             events.note(f"{folder.name}: {len(left) - len(made)} of {tasks} parts are as they were, and taken over")
         yield
-        for task in made:
-            parts.keep(self.key(folder.name, task), self.files(task))
+        with ThreadPoolExecutor(os.cpu_count() or 1) as threads:
+            list(threads.map(lambda task: parts.keep(self.key(folder.name, task), self.files(task)), made))
 
     def files(self, task: int) -> dict[str, Path]:
         """Where a task writes, by name."""

@@ -43,6 +43,10 @@ class Tokenised:
     by_file: bool = False
     """Whether documents are mixed within each task, and not over all of them."""
 
+    def __deepcopy__(self, memo: object) -> Tokenised:
+        """Itself, which never changes: datatrove copies its steps for every task, and what all files left with them."""
+        return self
+
     @classmethod
     def read(cls, work: Path, firsts: Sequence[int] | None = None) -> Tokenised:
         """From the work folder; with the indices of first documents, by file, else counted through."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -47,10 +48,11 @@ def small_tasks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def made_anew(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     """Tasks that were run while parts were kept, by pipeline."""
     found: Counter[str] = Counter()
-    keep = KeptParts.keep
+    keep, one_at_a_time = KeptParts.keep, threading.Lock()
 
     def count(parts: KeptParts, follows_from: Any, files: Mapping[str, Path]) -> None:
-        found[follows_from[0]] += 1
+        with one_at_a_time:
+            found[follows_from[0]] += 1
         keep(parts, follows_from, files)
 
     monkeypatch.setattr(KeptParts, "keep", count)

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from infra.errors import UserError
+from pipeline.dedup import stage
 from pipeline.dedup.section import DedupConfig
 from pipeline.dedup.stage import dedup
 from pipeline.tasks.documents import read_documents
@@ -79,6 +80,17 @@ def test_same_bytes_for_any_number_of_workers(tmp_path: Path, monkeypatch: pytes
         (tmp_path / str(workers)).mkdir()
         results.append(published(_run(tmp_path / str(workers), "a", [rows[:3], rows[3:]])))
     assert results[0] == results[1]
+
+
+def test_same_bytes_for_any_number_of_tasks_of_a_band(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = [[(f"{file}-{row}", "web", words(row % 5 * file, 60)) for row in range(20)] for file in range(3)]
+    found = []
+    for most, tasks in ((60, 1), (7, 9)):
+        monkeypatch.setattr(stage, "PAIRED", most)
+        out = _run(tmp_path, f"{tasks}", files, max_loss=1.0)
+        assert len(list((out / ".work" / "pairs").glob("*.dups"))) == tasks * DedupConfig().buckets
+        found.append(published(out))
+    assert found[0] == found[1]
 
 
 def test_no_documents_is_a_users_error(tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ def _planes() -> Iterator[Any]:
             yield pytest.param(plane, how, marks=() if by_day else pytest.mark.nightly)
 
 
-@pytest.mark.parametrize(("plane", "how"), _planes())
+@pytest.mark.parametrize(("plane", "how"), [*_planes()])
 def test_every_character_between_letters(plane: int, how: Fold) -> None:
     everything = [chr(code) for code in range(plane << 16, plane + 1 << 16, 1 if plane in INHABITED else 31)]
     easy = [character for character in everything if simplified(character, how)[0] != HARD]
