@@ -131,8 +131,6 @@ def _grammar(body: ChatBody | CompletionBody, chat: ChatFormat, kind: EngineKind
     if constraint is None:
         return ""
     param = "response_format" if constraint.schema is not None else "tools"
-    if not kind.has_grammars:
-        raise ApiError(400, f"{param}: {kind} is not asked for grammars; serve with --engine llama or own", param=param)
     # A completion is all answer: as if its reasoning had ended.
     before = chat.tokenizer.decode(prompt[-4:], skip_special_tokens=False) if isinstance(body, ChatBody) else "</think>"
     try:

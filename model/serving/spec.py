@@ -28,11 +28,6 @@ class EngineKind(StrEnum):
     """vLLM, installed in an environment of its own (`model.serving.vllm`); it reads a checkpoint's folder."""
 
     @property
-    def has_grammars(self) -> bool:
-        """Whether it holds what is written to a grammar (llguidance's)."""
-        return self is not EngineKind.AUTO
-
-    @property
     def reads_tags(self) -> bool:
         """Whether its grammars take tags that are tokens as those; else as their text."""
         return self in (EngineKind.OWN, EngineKind.VLLM)

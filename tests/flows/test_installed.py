@@ -54,5 +54,5 @@ def test_it_runs_a_recipe_and_draws_its_report(site: Path, tmp_path: Path) -> No
 
 def test_it_knows_the_presets(site: Path, tmp_path: Path) -> None:
     shown = deepmill(site, tmp_path, "plan", "sample")
-    assert "data/sample/wiki: no such file" in shown.stderr
+    assert "data/sample/wiki: not gathered yet; deepmill run sample does so" in shown.stderr
     assert not (tmp_path / "data").exists(), "a plan fetches nothing"
