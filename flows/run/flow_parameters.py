@@ -19,7 +19,8 @@ __all__ = ["shared_schemas"]
 @contextlib.contextmanager
 def shared_schemas() -> Iterator[None]:
     """In the block, flows whose parameters have the same names, types and defaults get one schema."""
-    work_out = prefect.flows.parameter_schema
+    module: Any = prefect.flows  # which exports nothing by name
+    work_out = module.parameter_schema
     known: list[tuple[inspect.Signature, ParameterSchema]] = []
 
     def schema(function: Callable[..., Any]) -> ParameterSchema:
@@ -30,8 +31,8 @@ def shared_schemas() -> Iterator[None]:
         known.append((takes, work_out(function)))
         return known[-1][1]
 
-    prefect.flows.parameter_schema = schema
+    module.parameter_schema = schema
     try:
         yield
     finally:
-        prefect.flows.parameter_schema = work_out
+        module.parameter_schema = work_out

@@ -40,8 +40,8 @@ _NUMBER = {name: number for number, name in enumerate(sorted({*" ".join(_NAMES.v
 _HASHES, _NUMBERS = hash_table(_NUMBER)
 _KINDS = np.zeros(64, np.int64)
 for _kind, _names in _NAMES.items():
-    for _name in _names.split():
-        _KINDS[_NUMBER[_name]] |= _kind
+    for _tag in _names.split():
+        _KINDS[_NUMBER[_tag]] |= _kind
 _BASIS, _PRIME = np.uint64(fnv(b"")), np.uint64(0x100000001B3)
 _NOTHING, _NAME, _ALL = range(3)
 _SPACE, _ENDS_NAME, _ENDS_ATTRIBUTE = 1, 2, 4
@@ -55,8 +55,8 @@ _BYTES[ord("=")] = _ENDS_ATTRIBUTE
 _LONGEST = 16
 _KNOWN = np.zeros((32, _LONGEST), np.bool_)
 """Whether a name with this first letter, of so many letters, may be known."""
-for _name in " ".join(_NAMES.values()).split():
-    _KNOWN[ord(_name[0]) & 31, len(_name)] = True
+for _tag in " ".join(_NAMES.values()).split():
+    _KNOWN[ord(_tag[0]) & 31, len(_tag)] = True
 DEEPEST = 64
 """Elements within each other in SVG or MathML that are read."""
 _LAST, _DEPTH, _IN_SELECT, _SEEN_TEMPLATE, _FROM, _TO = range(6)

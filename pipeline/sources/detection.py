@@ -44,8 +44,8 @@ DOUBTFUL = 0.1
 RUBBISH = 0.3
 """Faults from which on a text is none: German, French, Icelandic and capitals have 0 to 0.17 as windows-1252, what is
 Cyrillic, Greek, Turkish, Polish or Chinese and read as that 0.42 to 0.96."""
-MEASURED = 1 << 14
-"""Bytes of which a declared encoding is judged."""
+MEASURED, SOME = 1 << 16, 150
+"""Bytes, and runs of letters beyond ASCII in them, of which a declared encoding is judged."""
 ENOUGH_FOREIGN = 20
 """Bytes beyond ASCII below which it is not."""
 MOST_STRAY = 0.1
@@ -101,10 +101,10 @@ def instead_of(body: bytes, said: str, tld: str = "") -> str | None:
     head = body[:ENOUGH]
     if sum(map(len, re.findall(rb"[\x80-\xff]+", head[:MEASURED]))) < ENOUGH_FOREIGN:
         return None
-    if _faults(decode_as(head[:MEASURED], said)) < RUBBISH:
+    if _faults(decode_as(head[:MEASURED], said), SOME) < RUBBISH:
         return None
     found = detect(body, tld)
-    return found if found and _faults(decode_as(head[:MEASURED], found)) < DOUBTFUL else None
+    return found if found and _faults(decode_as(head[:MEASURED], found), SOME) < DOUBTFUL else None
 
 
 def _first(head: bytes, domain: bytes | None = None) -> str:
@@ -149,9 +149,9 @@ def _best(head: bytes, guesses: list[str]) -> tuple[str, float]:
     return best, fewest
 
 
-def _faults(text: str) -> float:
+def _faults(text: str, most: int = RUNS) -> float:
     """How little like a text it looks: what is wrong in a word, per pair of characters, and letters of no language."""
-    pairs = Counter(pair for run in islice(_runs(text), RUNS) for pair in pairwise(run))
+    pairs = Counter(pair for run in islice(_runs(text), most) for pair in pairwise(run))
     wrong = sum(count for pair, count in pairs.items() if _is_wrong(*pair))
     letters: Counter[str] = Counter()
     for (_, character), count in pairs.items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator
+from itertools import chain
 
 from infra.errors import UserError
 from pipeline.sections import ParquetSource
@@ -35,7 +36,9 @@ def _rows(source: ParquetSource, part: Part, limits: Limits) -> Iterator[Row]:
     with open_stream(part) as stream:
         stream.recode()
         lines = _Lines(stream, limits.bytes)
-        rows = csv.reader(lines, delimiter="\t" if ".tsv" in part.file.name.lower() else ",")
+        head = next((line for line in lines if line.strip()), "")
+        signs = "\t" if ".tsv" in part.file.name.lower() else ",;\t|"
+        rows = csv.reader(chain([head], lines), delimiter=_delimiter(head, signs, source.text_field))
         try:
             names = next(filter(None, rows), [])
         except csv.Error as error:
@@ -51,8 +54,16 @@ def _rows(source: ParquetSource, part: Part, limits: Limits) -> Iterator[Row]:
                 continue
             if row is None:
                 return
+            if lines.is_open:
+                raise Damaged(f"line {place['line']}", "truncated: a field in quotes does not end")
             found = {name: row[at] if at < len(row) else None for name, at in places.items()}
             yield finished_row(source, found, place, limits.bytes)
+
+
+def _delimiter(head: str, signs: str, wanted: str) -> str:
+    """What stands between the names of the columns, so that the one that is wanted is among them."""
+    named = (sign for sign in signs if wanted in {name.strip('" \r\n') for name in head.split(sign)})
+    return next(named, signs[0])
 
 
 def _places(names: list[str], source: ParquetSource, path: str) -> dict[str, int]:
@@ -75,11 +86,17 @@ class _Lines:
 
     def __init__(self, stream: Stream, most: int) -> None:
         self._stream, self._most, self._room = stream, most, 0
+        self._quotes, self._has_ended = 0, False
         self.begin()
 
     def begin(self) -> None:
         """A row begins."""
-        self._room = MOST_OF_A_ROW * self._most
+        self._room, self._quotes = MOST_OF_A_ROW * self._most, 0
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the file has ended within quotes."""
+        return self._has_ended and self._quotes % 2 == 1
 
     def __iter__(self) -> _Lines:
         return self
@@ -90,7 +107,9 @@ class _Lines:
         most = 2 * self._most
         line = self._stream.readline(most)
         if not line:
+            self._has_ended = True
             raise StopIteration
+        self._quotes += line.count(b'"')
         self._room -= len(line)
         rest = line
         while len(rest) == most and not rest.endswith(b"\n"):

@@ -68,15 +68,20 @@ def found_rows(decode: Decode, source: Any, part: Part, limits: Limits) -> Itera
 
 
 def batched(group: int, first: int, rows: Iterable[Row]) -> Iterator[Rows]:
-    """The rows in pieces that a pipe takes well."""
+    """The rows in pieces that a pipe takes well; where the file breaks off, what stands before that."""
     held: list[Row] = []
     size = 0
-    for row in rows:
-        held.append(row)
-        size += len(row[0])
-        if len(held) >= ROWS or size >= CHARACTERS:
+    try:
+        for row in rows:
+            held.append(row)
+            size += len(row[0])
+            if len(held) >= ROWS or size >= CHARACTERS:
+                yield Rows(group, first, held)
+                first, held, size = first + len(held), [], 0
+    except Damaged:
+        if held:
             yield Rows(group, first, held)
-            first, held, size = first + len(held), [], 0
+        raise
     if held:
         yield Rows(group, first, held)
 

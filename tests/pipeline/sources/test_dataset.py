@@ -131,6 +131,17 @@ def test_bad_rows_of_a_csv_are_failures(tmp_path: Path) -> None:
         read_all(read, other, part)
 
 
+def test_what_stands_between_columns_and_a_row_that_breaks_off(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text('id;"text"\n1;one, two\n2;"three"\n3;"fo')
+    source = DatasetSource(paths=(str(tmp_path),))
+    (part,) = parts(source, resolve(source.paths)[0], 10**9)
+    found, damage = read_all(read, source, part)
+    assert [document.text for document, _ in found] == ["one, two", "three"]
+    assert damage == "line 4: truncated: a field in quotes does not end"
+    (tmp_path / "a.csv").write_text('id,text\n1,5" pipe')  # no field in quotes
+    assert [document.text for document, _ in read_all(read, source, part)[0]] == ['5" pipe']
+
+
 def test_a_row_of_an_arrow_file_that_is_not_utf8_costs_itself_and_wild_offsets_are_damage(tmp_path: Path) -> None:
     texts = pa.array([b"first", b"caf\xe9", b"last"], pa.binary()).view(pa.string())
     path = tmp_path / "train.arrow"
