@@ -53,7 +53,9 @@ LAST = ("tests/flows/test_places.py",)
 
 SLOW = (
     "tests/flows/recipe/test_preset_runs.py",
+    "tests/flows/registry/test_absence.py",
     "tests/flows/registry/test_lock.py",
+    "tests/flows/run/test_prefect_server.py",
     "tests/flows/serving/test_command.py",
     "tests/flows/study/test_study.py::test_a_study_runs_as_one_flow",
     "tests/flows/test_bad_input.py",
@@ -69,6 +71,8 @@ SLOW = (
     "tests/model/training/test_replay.py::test_two_ranks",
     "tests/model/training/test_training.py::test_a_killed_run",
     "tests/pipeline/dedup/test_shingles.py::test_every_character",
+    "tests/pipeline/reasoning/test_reasoning.py::test_tasks_without_a_writer",
+    "tests/pipeline/reasoning/test_reasoning.py::test_the_bytes_depend",
     "tests/pipeline/test_growth.py",
     "tests/pipeline/test_hostile.py",
     "tests/pipeline/sample/test_sample.py",
@@ -76,6 +80,8 @@ SLOW = (
     "tests/pipeline/tokens/test_encoder.py::test_memory_does_not_grow",
     "tests/pipeline/tokens/test_shards.py::test_packing_loses_only",
     "tests/pipeline/tokens/test_tokenizer.py::test_same_bytes_in_other",
+    "tests/pipeline/tokens/test_tokenizer.py::test_transformers_loads",
+    "tests/test_site.py",
 )
 """What begins so gets the mark `slow`: some seconds of a processor, or a whole process of its own."""
 

@@ -4,16 +4,16 @@ A span begins and ends at words. From the start of each word the longest run tha
 inside a longer one is left out (OLMoTrace, arXiv 2504.07096, section 3). Tokens depend on what stands before them, so
 the first word is looked up by itself, once with a space before it and once without; those after it have the tokens that
 they have in the text. What is shown stands there verbatim, for equal tokens are equal bytes. What may be missed is a
-mark at the end of a span that the text joins with others ("end.)" for "end."), and, where a script has no spaces, a
-character at either end.
+mark at the end of a span that the text joins with others ("end.)" for "end."). Where a script has no spaces, a run of
+tokens is carried on by the characters around it.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from operator import itemgetter
 from pathlib import Path
 from typing import TypeVar
@@ -22,6 +22,7 @@ import numpy as np
 import regex
 
 from infra.errors import UserError
+from pipeline.index.ends import carried_on
 from pipeline.index.search import Patterns, Piece, open_pieces
 from pipeline.tokens.encoder import Encoder
 from pipeline.tokens.names import DocumentName, DocumentNames, card_of
@@ -38,9 +39,16 @@ TRIED = 4
 """Words looked up together of those whose runs may reach the same word."""
 SEARCHED_AT_ONCE = 8
 """Pieces."""
+CARRIED_AT = 100
+"""Places of a run that are looked at for characters by which it goes on."""
+CARRIED_WORDS = 3
+"""By so many words a run may be too short that is to be carried on."""
+NEAR = 4
+"""Characters from its end in which one of a script without spaces lets a run be carried on."""
 EAST_ASIAN = r"\p{Han}\p{Hiragana}\p{Katakana}"
 WORD = regex.compile(rf"(?V1)[{EAST_ASIAN}]|[\w--[_{EAST_ASIAN}]]+(?:['’][\w--[_{EAST_ASIAN}]]+)*")
 """One character of a script without spaces, or letters and digits; underscores are marks, as tokenizers have them."""
+UNSPACED = regex.compile(f"[{EAST_ASIAN}]")
 
 
 class SourceName(DocumentName):
@@ -60,15 +68,28 @@ class Span:
     text: str
     words: int
     places: int
-    """Where it stands in the training tokens, all documents together."""
+    """Where it stands in the training tokens, all documents together; of one that characters carried on, as many as
+    were looked at."""
     documents: tuple[SourceName, ...]
     """Different ones, as many as were asked for."""
+
+
+@dataclass
+class _Found:
+    """A span, and where it stands."""
+
+    begin: int
+    end: int
+    places: int = 0
+    documents: dict[int, None] = field(default_factory=dict)
+    """By their index, as they were found."""
 
 
 @dataclass(frozen=True)
 class _Starts:
     """The words of a text that a span may begin with, each as one or two patterns."""
 
+    text: str
     words: list[tuple[int, int]]
     word_of: np.ndarray
     """The word of each pattern."""
@@ -99,6 +120,18 @@ class _Starts:
         reached = np.append(0, self.ends)[self.behind.tails + longest]
         last = np.searchsorted([end for _, end in self.words], reached, side="right") - 1
         return np.maximum(last, np.arange(len(self.words)))
+
+    def count(self, begin: int, end: int) -> int:
+        """Words that are whole between two characters."""
+        return self.last_word(end) - self.first_word(begin) + 1
+
+    def is_open(self, begin: int, end: int) -> bool:
+        """Whether a run may go on at either end, for letters without spaces are near."""
+        return bool(UNSPACED.search(self.text[max(0, begin - NEAR) : begin] + self.text[end : end + NEAR]))
+
+    def first_word(self, begin: int) -> int:
+        """The first word that begins no sooner than a character."""
+        return bisect_left(self.words, begin, key=itemgetter(0))
 
     def last_word(self, end: int) -> int:
         """The last word that is whole before a character."""
@@ -139,20 +172,20 @@ class Sources:
             UserError: the text is too short or too long, or no text.
         """
         starts = self._starts(_checked(text, min_words))
-        spans = list(self._maximal(starts, min_words))
-        if not spans:
-            return []
-        found = self._documents(starts, spans, documents)
+        least = max(1, min_words - CARRIED_WORDS) if UNSPACED.search(text) else min_words
+        runs = [run for run in self._maximal(starts, least) if starts.count(*run) >= min_words or starts.is_open(*run)]
+        spans = self._found(starts, runs, documents) if runs else []
         return [
             Span(
-                begin=begin,
-                end=end,
-                text=text[begin:end],
-                words=sum(begin <= first and last <= end for first, last in starts.words),
-                places=places,
-                documents=tuple(self._named(index) for index in indices),
+                begin=span.begin,
+                end=span.end,
+                text=text[span.begin : span.end],
+                words=starts.count(span.begin, span.end),
+                places=span.places,
+                documents=tuple(self._named(index) for index in span.documents),
             )
-            for (begin, end), (places, indices) in zip(spans, found, strict=True)
+            for span in spans
+            if starts.count(span.begin, span.end) >= min_words
         ]
 
     def _named(self, index: int) -> SourceName:
@@ -186,7 +219,7 @@ class Sources:
             tails=tails[word_of],
             lengths=lengths + len(offsets) - tails[word_of],
         )
-        return _Starts(words, word_of, patterns, ends)
+        return _Starts(text, words, word_of, patterns, ends)
 
     def _heads(self, first: str) -> list[list[int]]:
         """The tokens of a first word, alone and after a space."""
@@ -236,23 +269,50 @@ class Sources:
         with ThreadPoolExecutor(max(1, min(len(self.pieces), SEARCHED_AT_ONCE))) as threads:
             return list(threads.map(ask, self.pieces))
 
-    def _documents(self, starts: _Starts, spans: Sequence[tuple[int, int]], most: int) -> list[tuple[int, list[int]]]:
-        """For each span, in how many places it stands and the first few documents of these."""
-        of_word = {begin: word for word, (begin, _) in enumerate(starts.words)}
+    def _found(self, starts: _Starts, runs: Sequence[tuple[int, int]], most: int) -> list[_Found]:
+        """The spans that runs of equal tokens are, or are carried on to, in the order of the text; none lies in
+        another."""
         chosen = [
             (number, pattern, starts.tokens(pattern, end))
-            for number, (begin, end) in enumerate(spans)
-            for pattern in np.flatnonzero(starts.word_of == of_word[begin]).tolist()
+            for number, (begin, end) in enumerate(runs)
+            for pattern in np.flatnonzero(starts.word_of == starts.first_word(begin)).tolist()
         ]
         cut = starts.patterns.cut([pattern for _, pattern, _ in chosen], [length for *_, length in chosen])
-        places = [0] * len(spans)
-        indices: list[dict[int, None]] = [{} for _ in spans]
+        found = {run: _Found(*run) for run in runs}
+        further: dict[tuple[int, int], _Found] = {}
         ranges = self._each(lambda piece: piece.ranges(cut))
         for piece, (lows, highs) in zip(self.pieces, ranges, strict=True):
-            for (number, *_), low, high in zip(chosen, lows.tolist(), highs.tolist(), strict=True):
-                places[number] += high - low
-                _add_documents(piece, low, min(high, low + LOOKED_AT), indices[number], most)
-        return [(count, list(found)) for count, found in zip(places, indices, strict=True)]
+            for (number, pattern, length), low, high in zip(chosen, lows.tolist(), highs.tolist(), strict=True):
+                run = runs[number]
+                found[run].places += high - low
+                _add_documents(piece, low, min(high, low + LOOKED_AT), found[run].documents, most)
+                if starts.is_open(*run):
+                    places = piece.places(low, min(high, low + CARRIED_AT))
+                    for begin, end, index in self._carried(starts, piece, places, pattern, length):
+                        span = further.setdefault((begin, end), _Found(begin, end))
+                        span.places += 1
+                        if len(span.documents) < most:
+                            span.documents[index] = None
+        return _outermost([*found.values(), *(span for key, span in further.items() if key not in found)])
+
+    def _carried(
+        self, starts: _Starts, piece: Piece, places: np.ndarray, pattern: int, length: int
+    ) -> Iterator[tuple[int, int, int]]:
+        """Words and document to which the text agrees with what stands around some places of a run."""
+        begin, end = starts.words[starts.word_of[pattern]][0], starts.end(pattern, length)
+        for place, index in zip(places.tolist(), piece.documents_at(places).tolist(), strict=True):
+            run = range(place, place + length)
+            first, last = carried_on(self.encoder.tokenizer.decode, piece, self.card.eos, run, starts.text, begin, end)
+            yield starts.words[starts.first_word(first)][0], starts.words[starts.last_word(last)][1], index
+
+
+def _outermost(spans: Sequence[_Found]) -> list[_Found]:
+    """Those that lie in no other one, in the order of the text."""
+    kept: list[_Found] = []
+    for span in sorted(spans, key=lambda span: (span.begin, -span.end)):
+        if not kept or span.end > kept[-1].end:
+            kept.append(span)
+    return kept
 
 
 def _add_documents(piece: Piece, low: int, high: int, found: dict[int, None], most: int) -> None:

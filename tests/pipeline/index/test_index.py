@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import Tokenizer
 
 from infra.errors import UserError
 from pipeline.index.columns import Column
@@ -40,13 +41,15 @@ def corpus() -> dict[str, str]:
 TEXTS = corpus()
 
 
-def make_shards(folder: Path, texts: dict[str, str] = TEXTS) -> Path:
-    """Folders `shards` and `tokenizer` of some texts."""
+def make_shards(folder: Path, texts: dict[str, str] = TEXTS, own: Tokenizer | None = None) -> Path:
+    """Folders `shards` and `tokenizer` of some texts, with a tokenizer in place of the small one."""
     rows = [(name, "wiki" if place % 3 else "web", text) for place, (name, text) in enumerate(texts.items())]
     inputs = {
         "decontaminate": write_documents(folder / "documents", rows[:20], rows[20:]),
         "tokenizer": small_tokenizer(folder / "tokenizer"),
     }
+    if own is not None:
+        own.save(str(folder / "tokenizer" / "tokenizer.json"))
     (folder / "shards").mkdir()
     shards(ShardsConfig(sequence_length=16, validation_fraction=0, rows_per_file=100), inputs, folder / "shards")
     shutil.rmtree(folder / "shards" / ".work")
@@ -72,7 +75,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_shards(tmp_path_factory.mktemp("index"))
 
 
-@pytest.fixture(scope="module", params=[1, 700, 1 << 24])
+@pytest.fixture(scope="module", params=[160, 700, 1 << 24])
 def sources(made: Path, request: pytest.FixtureRequest) -> Sources:
     folder = make_index(made, f"index-{request.param}", request.param)
     return Sources(folder, made / "shards", made / "tokenizer")
