@@ -333,9 +333,11 @@ def _check(config: ExtractConfig, files: Counter[str], metrics: DocumentMetrics,
                 f"{_example(out_dir, source, 'failure/')}; mend the files, or raise extract.max_failure_rate"
             )
         if not account.documents_out and not dropped[REMOVED]:
+            unread = "damaged_file" if damaged else "failure/"
+            example = f", {_example(out_dir, source, unread)}" if damaged or failures else ""
             raise UserError(
-                f"{where}: no document among {account.documents_in} records ({rules or 'the files are empty'}); "
-                f"is {options.kind} the right kind, and do its options fit?"
+                f"{where}: no document among {account.documents_in} records ({rules or 'the files are empty'})"
+                f"{example}; is {options.kind} the right kind, and do its options fit?"
             )
 
 

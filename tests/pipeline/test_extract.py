@@ -270,6 +270,8 @@ def test_one_source_cannot_hide_behind_another(tmp_path: Path) -> None:
     (corpus / "jsonl" / "rows.jsonl").write_text('{"title": "no text"}\n')
     with pytest.raises(UserError, match=r"my-jsonl .*1 of 1 records cannot be read"):
         _run(_config(corpus, max_failure_rate=0.5), tmp_path / "a")
+    with pytest.raises(UserError, match=r"1 records \(failure/field 1\), as my-jsonl/rows.jsonl/1 \(text is missing"):
+        _run(_config(corpus, max_failure_rate=1), tmp_path / "c")
     (corpus / "jsonl" / "rows.jsonl").write_text("\n")
     with pytest.raises(
         UserError, match=r"my-jsonl .*no document among 0 records \(the files are empty\); is jsonl the"
