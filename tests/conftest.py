@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 from xdist.remote import Producer
 
 from tests.cpu import Cpu
@@ -17,6 +18,9 @@ from tests.schedule import Ends, Schedule, arrange, group_of
 from tests.shared import KEY
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is there: the workers share the cores
+# Hypothesis gives an example 200 ms, which on a machine with other work passes while nothing is done.
+settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("suite")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
