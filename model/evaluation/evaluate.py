@@ -61,7 +61,7 @@ def evaluate(config: EvaluateConfig, inputs: Mapping[str, Path], out_dir: Path) 
     from model.architecture.checkpoint import load_model, write_json
     from model.architecture.devices import own_device
     from model.evaluation.samples_page import samples_page
-    from model.generation.solve import answered
+    from model.generation.solve import answered, note_what_is_cut
     from model.training.engine import threads_for
     from model.training.sources import token_bytes
     from model.training.text_loss import check_domain
@@ -92,6 +92,7 @@ def evaluate(config: EvaluateConfig, inputs: Mapping[str, Path], out_dir: Path) 
     checkpoints: dict[str, CheckpointMarks] = {}
     samples: list[Sample] = []
     continuations: list[Continuation] = []
+    note_what_is_cut(tokenizer, tasks, "evaluate.max_new_tokens", config.max_new_tokens)
     events.begin("checkpoints", len(names), "checkpoints")
     for name in names:
         model = load_model(inputs[name] / "model").to(device)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypedDict
 
+from infra import events
 from model.architecture.transformer import Transformer
 from model.generation.generate import (
     Completion,
@@ -23,7 +24,7 @@ from pipeline.tokens.chat import chat_format
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-__all__ = ["Answered", "Solution", "answered", "solve"]
+__all__ = ["Answered", "Solution", "answered", "note_what_is_cut", "solve"]
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,25 @@ def answered(problem: Problem, solution: Solution) -> Answered:
         "program": solution.program,
         "expected": problem["answer"],
     }
+
+
+def note_what_is_cut(tokenizer: Tokenizer, rows: Sequence[Problem], key: str, max_new_tokens: int) -> int:
+    """How many rows have a worked solution longer than an answer may be; a line for people where there are any.
+
+    A model that has learned to work as the rows do gets no end to such an answer, which counts as wrong.
+
+    Args:
+        key: of the recipe, which says how many tokens an answer may have.
+    """
+    chat = chat_format(tokenizer)
+    lengths = [len(chat.response(row["reasoning"], row["answer"])) for row in rows if row["reasoning"]]
+    longer = sum(length > max_new_tokens for length in lengths)
+    if longer:
+        events.note(
+            f"{longer} of {len(lengths)} worked solutions have more than {max_new_tokens} tokens: an answer like them "
+            f"is cut off and counts as wrong; set {key} to {max(lengths)} or more"
+        )
+    return longer
 
 
 def solve(

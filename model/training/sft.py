@@ -112,10 +112,11 @@ def _accuracy(job: RankJob[SftConfig], model: Transformer, asked: Sequence[Probl
 
     from model.architecture.devices import own_device
     from model.generation.generate import Sampling
-    from model.generation.solve import solve
+    from model.generation.solve import note_what_is_cut, solve
     from model.training.engine import threads_for
 
     torch.set_num_threads(threads_for(1))  # the other ranks are done
+    note_what_is_cut(job.tokenizer, asked, "sft.max_new_tokens", job.config.max_new_tokens)
     events.begin("held-out tasks", 0, f"{len(asked)} tasks")
     sampling = Sampling(max_new_tokens=job.config.max_new_tokens)
     solutions = solve(model.to(own_device()).eval(), job.tokenizer, asked, sampling)
