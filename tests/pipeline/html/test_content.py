@@ -54,7 +54,7 @@ def test_a_paragraph_is_told_once() -> None:
 def test_nor_where_its_links_lead_elsewhere() -> None:
     content, _ = PAGES["article"]
     again = "".join(
-        f"<p>Tickets for the tour of the harbour are sold <a href=/{day}>at the office on the quay</a>.</p>"
+        f"<p>Tickets for the tour of the harbour and its old lighthouse are sold <a href=/{day}>on the quay</a>.</p>"
         for day in range(3)
     )
     assert read_page(page_of(content + again), main_content=True).text.count("Tickets for the tour") == 1
