@@ -14,6 +14,7 @@ import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 from infra.digests import Take, read_files
@@ -50,6 +51,10 @@ NOT_STAGES = ("runs", "mlartifacts")
 """Folders of a local store that hold no artifacts."""
 
 
+UNFINISHED = (".tmp*", ".*.tmp")
+"""Files that a killed writer left half, under names that nobody takes up: safetensors' and `infra.durable`'s."""
+
+
 class Staging:
     """The private working folder of one artifact in the making."""
 
@@ -84,6 +89,9 @@ class Staging:
                 ours.rename(self.folder)
         resumed = marker.exists()
         self.artifact.mkdir(parents=True, exist_ok=True)
+        for path in chain.from_iterable(self.artifact.rglob(pattern) for pattern in UNFINISHED):
+            if path.is_file():
+                path.unlink()
         marker.write_text(fingerprint)
         for stale in (self.result, self.events):
             stale.unlink(missing_ok=True)

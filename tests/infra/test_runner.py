@@ -16,6 +16,7 @@ import pytest
 
 from infra.errors import UserError
 from infra.events import Event
+from infra.fingerprint import fingerprint
 from infra.hashing import identity_of
 from infra.manifest import MANIFEST
 from infra.runner import Job, StageError, StageKilledError, make, rebuild
@@ -167,6 +168,19 @@ def test_two_runs_make_it_once(store: LocalStore, tmp_path: Path) -> None:
 def test_stale_artifact_is_replaced(store: LocalStore) -> None:
     job = job_of("write", text="a")
     first, _ = make(store, job, lambda event: None)
+    second, there = make(store, job, lambda event: None, stale=lambda found: found == first)
+    assert not there
+    assert second.content == first.content
+
+
+def test_what_a_killed_writer_left_half_is_no_part_of_the_artifact(store: LocalStore) -> None:
+    job = job_of("write", text="a")
+    first, _ = make(store, job, lambda event: None)
+    staging = store.staging("fake", job.identity)
+    staging.prepare(fingerprint(job.entrypoint))
+    (staging.artifact / "model").mkdir()
+    for name in (".tmpkMd4V3", "model/.tmpAbCdEf", "model/.model.safetensors.4711.tmp"):
+        (staging.artifact / name).write_text("hal")
     second, there = make(store, job, lambda event: None, stale=lambda found: found == first)
     assert not there
     assert second.content == first.content
