@@ -65,9 +65,8 @@ def main() -> None:
     """Entry point: an error that the user can mend is one line, Ctrl-C leaves quietly, a bug shows its traceback."""
     quiet_network()
     try:
-        code = app(
-            sys.argv[1:] or ["--help"], standalone_mode=False
-        )  # Typer returns the code of a typer.Exit, and raises none
+        # Typer returns the code of a typer.Exit, and raises none.
+        code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
     except DeepmillError as error:
         _complain(str(error))
         sys.exit(1)

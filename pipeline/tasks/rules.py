@@ -18,6 +18,8 @@ _GUARD = {
     "failure/timeout": "it took more time than a record may",
 }
 """Of all work done in a process of its own."""
+_GROUPS = ("encoding", "url", "language", "pii", "gopher_repetition", "gopher_quality", "c4_quality", "fineweb_quality")
+"""Of the rules of `clean`."""
 REJECTS: Mapping[str, Mapping[str, str]] = {
     "extract": {
         **_GUARD,
@@ -57,9 +59,7 @@ REJECTS: Mapping[str, Mapping[str, str]] = {
     "clean": {
         "failure/crash": _GUARD["failure/crash"],
         "failure/timeout": _GUARD["failure/timeout"],
-        **{f"failure/{group}": f"a rule of {group} broke" for group in ("encoding", "url", "language", "pii")},
-        **{f"failure/{group}": f"a rule of {group} broke" for group in ("gopher_repetition", "gopher_quality")},
-        **{f"failure/{group}": f"a rule of {group} broke" for group in ("c4_quality", "fineweb_quality")},
+        **{f"failure/{group}": f"a rule of {group} broke" for group in _GROUPS},
         "c4_quality/curly_bracket": "a page with a curly bracket",
         "c4_quality/lorem_ipsum": "a page of filler",
         "c4_quality/too_few_sentences": "fewer sentences than `min_sentences` after lines went",

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 
 from pipeline.reasoning.answers.formulas import TURNED, equal_formula, formula, read_relation, solved, value_of
+from pipeline.reasoning.answers.lists import paired
 from pipeline.reasoning.answers.splitting import split_outside
 from pipeline.reasoning.answers.syntax import names
 
@@ -172,13 +173,7 @@ def equal_intervals(expected: tuple[Interval, ...], answer: tuple[Interval, ...]
     first, second = _joined(expected), _joined(answer)
     if first is not None and second is not None:
         return first == second
-    left = list(answer)
-    for interval in expected:
-        place = next((place for place, other in enumerate(left) if _equal_interval(interval, other)), None)
-        if place is None:
-            return False
-        del left[place]
-    return not left
+    return paired(expected, answer, _equal_interval)
 
 
 def _equal_interval(first: Interval, second: Interval) -> bool:

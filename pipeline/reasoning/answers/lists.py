@@ -6,11 +6,14 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import TypeVar
 
 from pipeline.reasoning.answers.numbers import read_number
 from pipeline.reasoning.answers.splitting import split_outside
 
-__all__ = ["Listing", "are_conjugate", "equal_in_any_order", "equal_in_order", "is_ascending", "read_listing"]
+__all__ = ["Listing", "are_conjugate", "equal_in_any_order", "equal_in_order", "is_ascending", "paired", "read_listing"]
+
+Item = TypeVar("Item")
 
 MOST_ITEMS = 100
 _SET = re.compile(r"\\\{(.*)\\\}|\{(.*)\}", re.DOTALL)
@@ -143,12 +146,15 @@ def equal_in_order(first: Sequence[str], second: Sequence[str], equal: Callable[
 
 def equal_in_any_order(first: Sequence[str], second: Sequence[str], equal: Callable[[str, str], bool]) -> bool:
     """Whether the items are equal in some order, each as often in both."""
-    if len(first) != len(second) or len(first) > MOST_ITEMS:
-        return False
+    return len(first) == len(second) <= MOST_ITEMS and paired(first, second, equal)
+
+
+def paired(first: Sequence[Item], second: Sequence[Item], equal: Callable[[Item, Item], bool]) -> bool:
+    """Whether each item has an equal one of its own among the others, and none of these is left."""
     left = list(second)
     for item in first:
         place = next((place for place, other in enumerate(left) if equal(item, other)), None)
         if place is None:
             return False
         del left[place]
-    return True
+    return not left
