@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from functools import cache
 from pathlib import Path
 
@@ -105,3 +106,10 @@ def test_the_order_of_packages_is_told_as_it_is_held() -> None:
             assert told
             names = [each for part in told[0].split("→") for each in part.split()[-1 if "," not in part else -2 :]]
             assert [name.strip(",") for name in names] == [name for name in packages if name not in UNTOLD]
+
+
+def test_the_changelog_begins_with_the_packages_version_or_with_what_is_not_released_yet():
+    heads = re.findall(r"^## (.*)$", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
+    released = heads[1:] if heads[0] == "Unreleased" else heads
+    assert released[0].startswith(f"{version} (")
