@@ -58,10 +58,11 @@ class _Watched:
     def see(self, name: str, gradient: Tensor) -> None:
         """Add the gradients [..., R] at a module's outputs."""
         gradient_nR = gradient.flatten(0, -2).double()
-        unit, kept = f"{name}.weight", slice(None)
+        unit = f"{name}.weight"
         if name.endswith(".kv_b_proj"):
-            unit, kept = f"{name.removesuffix('kv_b_proj')}v_b_proj.weight", self._values(gradient_nR.shape[1])
-        seen_RR = (gradient_nR[:, kept].T @ gradient_nR[:, kept]).float()  # of all matrices at once: half the memory
+            unit = f"{name.removesuffix('kv_b_proj')}v_b_proj.weight"
+            gradient_nR = gradient_nR[:, self._values(gradient_nR.shape[1])]
+        seen_RR = (gradient_nR.T @ gradient_nR).float()  # all matrices' are held at once: half the memory
         self.moments[unit] = self.moments[unit] + seen_RR if unit in self.moments else seen_RR
 
     def _values(self, rows: int) -> Tensor:

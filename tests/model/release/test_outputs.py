@@ -44,7 +44,7 @@ def slow_moments(model: Transformer, row: CalibrationBatch, drawn: dict[int, int
 
             handles.append(module.register_forward_hook(keep))
     logits_TV = model.lm_head(model.hidden(row.tokens_BT, row.documents_BT))[0]
-    sum(logits_TV[place].log_softmax(-1)[token] for place, token in drawn.items()).backward()
+    torch.stack([logits_TV[place].log_softmax(-1)[token] for place, token in drawn.items()]).sum().backward()
     for handle in handles:
         handle.remove()
     return {name: output.grad.flatten(0, -2).double() for name, output in kept.items() if output.grad is not None}
