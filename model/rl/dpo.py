@@ -121,7 +121,7 @@ def _pairs(job: RankJob[DpoConfig], model: Transformer, identity: str) -> Path:
 class Preferences(Task):
     """Updates on batches of pairs; held-out questions are answered before and after."""
 
-    phase = "steps"
+    phase = "train"
 
     def __init__(
         self,
