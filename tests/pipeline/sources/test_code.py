@@ -32,6 +32,13 @@ def _read(tmp_path: Path, name: str, content: bytes, **options: Any) -> tuple[li
     ("name", "content", "rule"),
     [
         ("src/a.py", CODE, None),
+        *(
+            (name, CODE, None)
+            for name in ("a.vue", "a.tf", "a.mm", "a.toml", "Gemfile", "Dockerfile.dev", "BUILD.bazel")
+        ),
+        ("bin/mill", f"#!/usr/bin/env -S python3.11 -u\n{CODE}", None),
+        ("bin/mill", f"#! /bin/sh\n{CODE}", None),
+        ("bin/mill", f"#!/opt/own\n{CODE}", "language"),
         ("Makefile", CODE, None),
         ("a.bat.py", CODE.replace("\n", "\r\n") + "\tx = 1  \n\n\n", None),
         ("a.unknown", CODE, "language"),
@@ -56,7 +63,7 @@ def test_rules(tmp_path: Path, name: str, content: str, rule: str | None) -> Non
     assert document.metadata["path"] == name
     if rule is None:
         assert document.text == content
-        assert document.metadata["programming_language"] == language_of(name)
+        assert document.metadata["programming_language"] == language_of(name, content.encode())
 
 
 def test_only_the_languages_wanted(tmp_path: Path) -> None:
@@ -152,6 +159,8 @@ def test_a_file_may_name_its_encoding(tmp_path: Path, name: str, line: str) -> N
         ("a-1.0.crate", _tar("w:gz"), 1),
         ("a.zip", b"#!/bin/sh\nexit\n" + _zip(), 1),
         ("a.egg", _zip(), 1),
+        ("a.zip", _tar("w"), 1),
+        ("a.tar", _zip(), 1),
     ],
 )
 def test_archives_behind_each_other_and_behind_something_else(
