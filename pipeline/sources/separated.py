@@ -15,7 +15,7 @@ from pipeline.sources.stream import Damaged, Found, Limits, Part, Stream, open_s
 from pipeline.sources.tables import WHOLE, Row, Rows, batched, failed_row, finished_row, found_rows
 from pipeline.sources.whatwg import codec_of
 
-__all__ = ["read"]
+__all__ = ["has_quoted_fields", "read"]
 
 SAMPLE = 1 << 16
 """Bytes by which a file's encoding is told, and what its quotes mean."""
@@ -54,7 +54,7 @@ def _rows(source: ParquetSource, part: Part, limits: Limits) -> Iterator[Row]:
         head = next((line for line in lines if line.strip() and not _SEPARATOR.match(line)), "")
         signs = "\t" if ".tsv" in part.file.name.lower() else ",;\t|"
         sign = _delimiter(head, signs, source.text_field)
-        is_quoted = sign != "\t" or _has_quoted_fields(sample)
+        is_quoted = sign != "\t" or has_quoted_fields(sample)
         rows = csv.reader(
             chain(head.splitlines(keepends=True) if _ends_in_cr(head) else [head], lines),
             delimiter=sign,
@@ -96,7 +96,7 @@ def _encoding(sample: bytes) -> str:
     return "" if name.startswith("utf-") else codec_of(name)
 
 
-def _has_quoted_fields(sample: str) -> bool:
+def has_quoted_fields(sample: str) -> bool:
     """Whether quotes stand around fields of a table with tabs, and are not characters of theirs."""
     lines = sample.split("\n")[:-1]
     fields = [field for line in lines for field in line.rstrip("\r").split("\t") if field.startswith('"')]
