@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 __all__ = ["with_tex"]
 
-_FORMULA = re.compile(r"<((?:\w+:)?math)\b([^<>]*)>(.*?)</\1\s*>", re.DOTALL | re.IGNORECASE)
+_OPENING = re.compile(r"<((?:\w{1,20}:)?math)\b([^<>]*)>", re.IGNORECASE)
 _SAID = re.compile(r"\balttext\s*=\s*[\"']\s*[^\"'\s]|encoding\s*=\s*[\"'][^\"']*tex", re.IGNORECASE)
 _BUILT = re.compile(r"<(?:\w+:)?m(?:sup|sub|subsup|frac|sqrt|root|under|over|underover|fenced|table|multiscripts)\b")
 """What parts stand in another way than one after the other."""
@@ -49,16 +49,29 @@ class _Node:
 
 def with_tex(page: str) -> str:
     """The page, its formulas of MathML alone as TeX in the `alttext` of empty ones."""
-    return _FORMULA.sub(_formula, page) if "<math" in page or ":math" in page else page
+    if "<math" not in page and ":math" not in page:
+        return page
+    pieces: list[str] = []
+    done = 0
+    while opening := _OPENING.search(page, done):
+        end = page.find(f"</{opening[1]}", opening.end())
+        after = page.find(">", end) + 1 if end >= 0 else 0
+        if not after:
+            break
+        made = _formula(opening[2], page[opening.end() : end])
+        pieces += page[done : opening.start()], made or page[opening.start() : after]
+        done = after
+    return "".join([*pieces, page[done:]])
 
 
-def _formula(match: re.Match[str]) -> str:
-    if _SAID.search(match[2]) or _SAID.search(match[3]) or not _BUILT.search(match[3]):
-        return match[0]
-    tree = _tree(match[3])
+def _formula(attributes: str, content: str) -> str:
+    """The element with TeX; '' for one that has some, or needs none."""
+    if _SAID.search(attributes) or _SAID.search(content) or not _BUILT.search(content):
+        return ""
+    tree = _tree(content)
     if tree is None or not (tex := _row(tree.children)):
-        return match[0]
-    display = ' display="block"' if _DISPLAY.search(match[2]) else ""
+        return ""
+    display = ' display="block"' if _DISPLAY.search(attributes) else ""
     return f'<math alttext="{html.escape(tex)}"{display}></math>'
 
 

@@ -128,7 +128,7 @@ CLASSES: dict[str, str] = {
     "math": " tex | latex | mathtex | math | formula |mwe math|latex|codecogs",
     "number": " lineno| linenos | line number | line numbers | linenumber | linenumbers | ln num | blob num |"
     " hljs ln numbers",
-    "anchor": " headerlink | header link | heading anchor | anchor link | anchorjs link |editsection| toclink |"
+    "anchor": " headerlink | header link | heading anchor | anchor link | anchorjs link |editsection|"
     " pagenum | pageno | pgnum ",
     "rendered": "katex html|mathjax|math jax| mjx ",
 }  # fmt: skip

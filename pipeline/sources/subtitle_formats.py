@@ -19,7 +19,7 @@ _CLOCK = r"-?(?:(\d{1,3}):)?(\d{1,2}):(\d{2})(?:[.,:] ?(\d{1,3}))?"
 _TIMING = re.compile(rf"\s*{_CLOCK}\s*(?:--?>|,)\s*{_CLOCK}(?:\s.*)?")
 _BEGUN = re.compile(r"\s*[\d:]{4,9}[.,]\d{1,3} +-(?:-(?:>[\s\d:.,]*)?)?")
 """The beginning of a line of timing."""
-_READING = re.compile(r"<r[tp]>.*?</r[tp]>|<rt>.*?(?=</ruby>)", re.IGNORECASE)
+_READING = re.compile(r"<r[tp]>.{0,200}?(?:</r[tp]>|(?=</ruby>))", re.IGNORECASE)
 _LINE_END = re.compile(r"<br\s*/?>|\\N|\\n(?![a-z])|\[br\]", re.IGNORECASE)
 _TAG = re.compile(r"</?[A-Za-z][^<>\n]{0,200}>|<[\d:.]{4,16}>|\{(?:\\|[A-Za-z]:)[^{}\n]{0,200}\}")
 _ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][0-9A-Fa-f]{1,6}|[A-Za-z]{2,8});")
@@ -34,8 +34,11 @@ _FRAMES = re.compile(r"(?:\{(\d+)\}\{(\d*)\}|\[(\d+)\]\[(\d*)\])(.*)")
 _FRAMES_A_SECOND, _TENTHS = 25.0, 10.0
 _SUNG = re.compile(r"((?:\[\d{1,3}:\d{2}(?:[.:]\d{1,3})?\])+)(.*)")
 _SUNG_CLOCK = re.compile(r"\[(\d{1,3}):(\d{2})(?:[.:](\d{1,3}))?\]")
-_SYNC = re.compile(r"<SYNC\s[^>]*?Start\s*=\s*[\"']?(\d+)[^>]*>(.*?)(?=<SYNC\b|</BODY|\Z)", re.IGNORECASE | re.DOTALL)
-_TIMED = re.compile(r"<(?:\w+:)?p\b([^>]*\bbegin\s*=[^>]*)>(.*?)</(?:\w+:)?p\s*>", re.DOTALL)
+_SYNC = re.compile(
+    r"<SYNC\s[^<>]{0,200}?Start\s{0,9}=\s{0,9}[\"']?(\d{1,12})[^<>]{0,200}>(.*?)(?=<SYNC\b|</BODY|\Z)",
+    re.IGNORECASE | re.DOTALL,
+)
+_TIMED = re.compile(r"<(?:\w{1,20}:)?p\b([^<>]{0,500})>(.{0,5000}?)</(?:\w{1,20}:)?p\s{0,9}>", re.DOTALL)
 _TIME = re.compile(r"\b(begin|end)\s*=\s*[\"'](?:(\d+):(\d+):(\d+)(?:[.:](\d+))?|(\d+(?:\.\d+)?)(h|m|s|ms|f|t)?)[\"']")
 _UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "f": 1 / 25, "t": 1e-7, "": 1.0}
 
@@ -134,6 +137,8 @@ def _synchronised(text: str) -> Iterator[Cue]:
 
 def _of_xml(text: str) -> Iterator[Cue]:
     for match in _TIMED.finditer(text):
+        if "begin" not in match[1]:
+            continue
         times = {"begin": 0.0, "end": 0.0}
         for name, hours, minutes, seconds, fraction, value, unit in _TIME.findall(match[1]):
             clock = (hours, minutes, seconds, fraction or "0")
