@@ -114,7 +114,7 @@ def _by_name(path: str, language: str | None, source: CodeSource) -> str | None:
     if language is None or (source.languages and language not in source.languages):
         return "language"
     skipped = _any_of(source.skip)
-    return "skipped" if any(map(skipped.match, PurePosixPath(path).parts)) else None
+    return "skipped" if any(map(skipped.match, PurePosixPath(path.replace("\\", "/")).parts)) else None
 
 
 @cache
