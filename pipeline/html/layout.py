@@ -299,7 +299,13 @@ def _flow(data, i, j, raw, out, k, content, space):  # type: ignore[no-untyped-d
             space = True
             continue
         if space:
-            if wraps != 2 or byte < 0xE3 or i >= j or not (_wide(byte, data[i]) and _wide(out[k - 3], out[k - 2])):
+            if (
+                wraps != 2
+                or byte < 0xE3
+                or i >= j
+                or k < 3
+                or not (_wide(byte, data[i]) and _wide(out[k - 3], out[k - 2]))
+            ):
                 k = _before(out, k, content, space)
             space, wraps = False, 0
         if byte == 0xC2 and i < j and data[i] == 0xAD:  # a soft hyphen says where a word may be parted

@@ -15,7 +15,7 @@ _OPENING = re.compile(r"<((?:\w{1,20}:)?math)\b([^<>]*)>", re.IGNORECASE)
 _SAID = re.compile(r"\balttext\s*=\s*[\"']\s*[^\"'\s]|encoding\s*=\s*[\"'][^\"']*tex", re.IGNORECASE)
 _BUILT = re.compile(r"<(?:\w+:)?m(?:sup|sub|subsup|frac|sqrt|root|under|over|underover|fenced|table|multiscripts)\b")
 """What parts stand in another way than one after the other."""
-_DISPLAY = re.compile(r"(?:display|mode)\s*=\s*[\"'](?:block|display)")
+_DISPLAY = re.compile(r"(?:display|mode)\s*=\s*[\"']?(?:block|display)")
 _TOKEN = re.compile(r"<(/?)(?:\w+:)?([\w-]+)([^<>]*?)(/?)>|([^<]+)")
 _ATTRIBUTE = re.compile(r"([\w-]+)\s*=\s*(?:\"([^\"]*)\"|'([^']*)')")
 _UNSEEN = re.compile("[\u2061-\u2064\u200b\ufeff]")

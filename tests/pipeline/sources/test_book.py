@@ -358,7 +358,7 @@ RICH_TEXT = {
     r'See {\field{\*\fldinst{HYPERLINK "http://h"}}{\fldrslt{the town}}} now': "See the town now",
     r"a{\v hidden}b{\deleted gone}c{\*\annotation no}": "abc",
     r"Words{\super\chftn}{\footnote\chftn  Said.} go": "Words[1] go\n\n[1] Said.",
-    r"\trowd One\cell Two\cell\row Three\cell\row": "One\tTwo\t\nThree",
+    r"\trowd One\cell Two\cell\row Three\cell\row": "One\tTwo\nThree",
     r"{\shp{\*\shpinst{\sp{\sn x}{\sv 1}}{\shptxt Box}}}{\upr{x}{\*\ud{y}}}": "Boxy",
     "a{\\pict\\bin3 }}}}b \\uc2\\u26481??c\\\nd": "ab 東c\nd",
 }
