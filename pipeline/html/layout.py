@@ -299,13 +299,8 @@ def _flow(data, i, j, raw, out, k, content, space):  # type: ignore[no-untyped-d
             space = True
             continue
         if space:
-            if (
-                wraps != 2
-                or byte < 0xE3
-                or i >= j
-                or k < 3
-                or not (_wide(byte, data[i]) and _wide(out[k - 3], out[k - 2]))
-            ):
+            joins = wraps == 2 and k >= 3 and byte >= 0xE3 and i < j
+            if not (joins and _wide(byte, data[i]) and _wide(out[k - 3], out[k - 2])):
                 k = _before(out, k, content, space)
             space, wraps = False, 0
         if byte == 0xC2 and i < j and data[i] == 0xAD:  # a soft hyphen says where a word may be parted
