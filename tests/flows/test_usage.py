@@ -80,6 +80,7 @@ def test_without_a_command(
         (("schema", "--to", "."), ".: Is a directory; check the path, and who may write there"),
         (("plan",), "data/sample/wiki: not gathered yet; deepmill run sample does so"),
         (("plan", "."), ".: a folder; deepmill new . writes a recipe for what lies in it"),
+        (("plan", "--root", "s3://nobody/x"), "the object store does not answer (Unable to locate credentials); check"),
         (("serve", "nobody"), "nobody@champion: not in the registry; see deepmill models"),
         (("rollback", "nobody"), "nobody: no version is its champion; see deepmill models"),
     ],
