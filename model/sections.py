@@ -181,7 +181,7 @@ class PretrainConfig(TrainingConfig):
     """Of the choice of held-out sequences; `seed` when empty. Runs that are compared want the same ones."""
     diagnose: Annotated[bool, Added] = False
     """With every validation also the loss by place in the sequence, and of tokens that repeat (induction)."""
-    mixture: dict[str, float] | None = None
+    mixture: dict[str, Annotated[float, Field(ge=0)]] | None = None
     """Weight of each source when sequences are drawn; as they come in the shards when empty."""
 
 
