@@ -88,7 +88,7 @@ def _arrange() -> None:
         # Typer keeps the line ends of a docstring, and joins those of an epilog.
         command.help = re.sub(r"(?<!\n)\n(?!\n)", " ", inspect.getdoc(command.callback) or "")
         shown = EXAMPLES.get(command.name or command.callback.__name__, ())
-        command.epilog = "\n\n".join(f"[dim]$[/] {escape(line)}" for line in shown)
+        command.epilog = "\n\n".join(f"$ {escape(line)}" for line in shown)
     app.registered_commands.sort(
         key=lambda command: places[command.callback.__module__] if command.callback else len(places)
     )
