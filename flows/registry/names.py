@@ -93,7 +93,7 @@ def resolve(client: MlflowClient, name: Name) -> str:
     """The version that `name` means now; UserError when there is none, with the nearest name there is."""
     version = name.version or alias_holder(client, name.model, name.alias)
     if version is None:
-        near = get_close_matches(str(name), _named(client), 1)
+        near = get_close_matches(str(name), _named(client), 1, cutoff=0.8)
         hint = f"did you mean {near[0]}?" if near else "see deepmill models"
         raise UserError(f"{name}: not in the registry; {hint}")
     return version
