@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["DeepmillError", "TransientError", "UserError", "first_line"]
+__all__ = ["DeepmillError", "TransientError", "UserError", "first_line", "is_of_object_store"]
 
 
 class DeepmillError(Exception):
@@ -23,3 +23,8 @@ class TransientError(DeepmillError):
 def first_line(error: BaseException) -> str:
     """What an error of somebody else's code says, in one line; what kind it is where it says nothing."""
     return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
+def is_of_object_store(error: BaseException) -> bool:
+    """Whether the client of an object store raised it: no credentials, no such region."""
+    return type(error).__module__.startswith(("botocore.", "aiobotocore."))

@@ -22,13 +22,13 @@ from infra.durable import write_durably
 from infra.errors import TransientError, UserError
 from infra.hashing import file_digest
 from infra.integrity import DAMAGED, differences
-from infra.json_objects import JsonObject
+from infra.json_objects import JsonObject, object_in
 from infra.lease import create_object, file_lease, object_lease
 from infra.listing import children, read_object
 from infra.manifest import LOGS, MANIFEST, FileRecord, Manifest, read_manifest
 from infra.paths import file_name, relative_path, within
 from infra.retrying_filesystem import RetryingFileSystem
-from infra.store import NOT_STAGES, NOTES, PUBLISHED_BESIDE, REMEDY, OnWait, Send, Staging, Store, own_manifest
+from infra.store import LOST, NOT_STAGES, NOTES, PUBLISHED_BESIDE, REMEDY, OnWait, Send, Staging, Store, own_manifest
 
 __all__ = ["ObjectStore"]
 
@@ -251,7 +251,7 @@ class ObjectStore(Store):
 
     def read_note(self, name: str) -> JsonObject | None:
         body = self._read(self._key(NOTES, f"{file_name(name)}.json"))
-        return None if body is None else dict(json.loads(body))
+        return None if body is None else object_in(body, self.note_place(name), LOST)
 
     def delete_note(self, name: str) -> None:
         with contextlib.suppress(FileNotFoundError):
@@ -271,7 +271,7 @@ class ObjectStore(Store):
 
     def read_run(self, run_id: str) -> JsonObject | None:
         body = self._read(self._key("runs", f"{file_name(run_id)}.json"))
-        return None if body is None else dict(json.loads(body))
+        return None if body is None else object_in(body, f"{self.address}/runs/{run_id}.json", LOST)
 
     def runs(self) -> list[str]:
         names = (each.name for each in children(self._fs, self._key("runs")) if not each.is_folder)

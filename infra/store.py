@@ -21,7 +21,7 @@ from infra.digests import Take, read_files
 from infra.durable import sync_folder, write_durably
 from infra.errors import UserError
 from infra.integrity import check_folder
-from infra.json_objects import JsonObject
+from infra.json_objects import JsonObject, object_in
 from infra.lease import file_lease
 from infra.manifest import LOGS, MANIFEST, WORK, Manifest, read_manifest
 from infra.paths import file_name
@@ -42,6 +42,8 @@ OnWait = Callable[[str], None]
 Send = Callable[[Mapping[str, Path]], None]
 """Puts files to the addresses that they are named by."""
 REMEDY = "it is not as the artifact's manifest says; delete the artifact's folder and run again"
+LOST = "put it back from a copy, or delete it"
+"""What to do about a record or a note that cannot be read."""
 PUBLISHED_BESIDE = (LOGS, MANIFEST)
 """What lies in an artifact's folder beside its files; no stage reads it."""
 NOTES = ".notes"
@@ -312,7 +314,7 @@ class LocalStore(Store):
 
     def read_note(self, name: str) -> JsonObject | None:
         try:
-            return dict(json.loads(self._note(name).read_bytes()))
+            return object_in(self._note(name).read_bytes(), str(self._note(name)), LOST)
         except FileNotFoundError:
             return None
 
@@ -336,7 +338,7 @@ class LocalStore(Store):
 
     def read_run(self, run_id: str) -> JsonObject | None:
         try:
-            return dict(json.loads(self._run(run_id).read_bytes()))
+            return object_in(self._run(run_id).read_bytes(), str(self._run(run_id)), LOST)
         except FileNotFoundError:
             return None
 
