@@ -191,7 +191,7 @@ def _complaint(kind: type[Any], values: Any) -> ApiError | None:
 
 def test_a_client_that_leaves_is_noticed_among_events_that_wait() -> None:
     """A thousand pieces that an engine has made already: nothing of sending them suspends."""
-    sent = []
+    sent: list[Any] = []
 
     async def drive() -> None:
         async def events() -> AsyncIterator[str]:
