@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from flows.cli import app, main
+from flows.cli import EXAMPLES, app, main
 
 COMMANDS = sorted(command.name or command.callback.__name__ for command in app.registered_commands if command.callback)
 
@@ -80,7 +80,6 @@ def test_without_a_command(
         (("schema", "--to", "."), ".: Is a directory; check the path, and who may write there"),
         (("plan",), "data/sample/wiki: not gathered yet; deepmill run sample does so"),
         (("plan", "."), ".: a folder; deepmill new . writes a recipe for what lies in it"),
-        (("plan", "--root", "s3://nobody/x"), "the object store does not answer (Unable to locate credentials); check"),
         (("serve", "nobody"), "nobody@champion: not in the registry; see deepmill models"),
         (("rollback", "nobody"), "nobody: no version is its champion; see deepmill models"),
     ],
@@ -112,6 +111,22 @@ def test_a_fault_of_our_own_shows_where(monkeypatch: pytest.MonkeyPatch, tmp_pat
         main()
 
 
+def test_an_object_store_without_credentials_is_one_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from botocore.exceptions import NoCredentialsError
+
+    def ask() -> None:
+        raise NoCredentialsError
+
+    monkeypatch.setattr(sys, "argv", ["deepmill", "schema"])
+    monkeypatch.setattr("flows.commands.recipes._schema", ask)
+    with pytest.raises(SystemExit):
+        main()
+    said = "error the object store does not answer (Unable to locate credentials); check the address and AWS_*\n"
+    assert capsys.readouterr().err == said
+
+
 def test_a_value_of_the_wrong_type(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     told = refused(capsys, monkeypatch, "plan", "--per-node", "many")
     assert told.startswith("error deepmill plan: invalid value for '--per-node'")
@@ -134,6 +149,8 @@ def _written() -> Iterator[tuple[str, str]]:
         for line in [*re.findall(r"`([^`\n]+)`", text), *shown.replace("\\\n", " ").splitlines()]:
             if found := re.match(r"(?:\$ |[A-Z_]+=\S+ )*deepmill (.+?)(?: *[#;&|>].*)?$", line):
                 yield f"{path.relative_to(root)}: {line}", found[1]
+    for lines in EXAMPLES.values():
+        yield from ((f"--help: {line}", line.removeprefix("deepmill ")) for line in lines)
 
 
 def test_what_the_documentation_shows_exists() -> None:
