@@ -8,7 +8,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from flows.commands.app import app, console, settings_for
+from flows.commands.app import RootOption, app, console, settings_for
 
 if TYPE_CHECKING:
     from flows.registry.facts import VersionFacts
@@ -24,13 +24,14 @@ def compare(
         list[str] | None, typer.Option("--question", "-q", help="Ask both this; may be given again.")
     ] = None,
     samples: Annotated[bool, typer.Option(help="Whether both are loaded and asked.")] = True,
+    root: RootOption = None,
 ) -> None:
     """Two versions side by side: the numbers that gates look at, then answers to the same questions."""
     from flows.registry.names import parse_name, resolve
     from flows.registry.release import facts_of
     from infra.tracking import registry_client
 
-    settings = settings_for()
+    settings = settings_for(root)
     client = registry_client(settings)
     names = [parse_name(text) for text in (first, second)]
     versions = [resolve(client, name) for name in names]

@@ -8,18 +8,18 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from flows.commands.app import app, console, settings_for
+from flows.commands.app import RootOption, app, console, settings_for
 
 
 @app.command()
-def models() -> None:
+def models(root: RootOption = None) -> None:
     """Registered models, their versions, aliases and numbers."""
     from flows.registry.facts import facts_in
     from flows.registry.file_gates import REMOVAL
     from infra.tracking import registry_client
 
     warned = []
-    client = registry_client(settings_for())
+    client = registry_client(settings_for(root))
     table = Table(box=None, pad_edge=False, header_style="dim")
     for column in ("model", "version", "alias", "accuracy", "precision", "size"):
         table.add_column(column, justify="right" if column in ("version", "accuracy", "size") else "left")
@@ -55,6 +55,7 @@ def promote(
     recipe: Annotated[
         str, typer.Option("--recipe", help="A recipe whose gates judge, in place of those the version carries.")
     ] = "",
+    root: RootOption = None,
 ) -> None:
     """Judge a version by the gates it was registered with, and make it the champion if they pass."""
     from flows.recipe.recipe import load_recipe
@@ -62,7 +63,7 @@ def promote(
     from flows.registry.release import promote_by_hand
     from infra.tracking import registry_client
 
-    settings = settings_for()
+    settings = settings_for(root)
     config = load_recipe(recipe).promote if recipe else own_gates(registry_client(settings), model, version)
     for gate in promote_by_hand(settings, model, version, config, force=force):
         mark = "[green]✓[/]" if gate.passed else "[red]✗[/]"
@@ -71,11 +72,13 @@ def promote(
 
 
 @app.command()
-def rollback(model: Annotated[str, typer.Argument(help="Name of a registered model.")]) -> None:
+def rollback(
+    model: Annotated[str, typer.Argument(help="Name of a registered model.")], root: RootOption = None
+) -> None:
     """Make the version before the champion the champion again."""
     from flows.registry.release import rollback as move_back
 
-    console.print(f"{model} version {move_back(settings_for(), model)} is the champion again")
+    console.print(f"{model} version {move_back(settings_for(root), model)} is the champion again")
 
 
 @app.command()
@@ -83,8 +86,9 @@ def chat(
     model: Annotated[str, typer.Argument(help="MODEL@ALIAS or MODEL/VERSION.")] = "deepmill-sample@champion",
     question: Annotated[str | None, typer.Option("--question", "-q", help="Ask one question and leave.")] = None,
     temperature: Annotated[float, typer.Option(min=0, help="0 takes the likeliest token.")] = 0.0,
+    root: RootOption = None,
 ) -> None:
     """Talk to a registered model; its reasoning is shown apart from the answer."""
     from flows.serving.chat import converse
 
-    converse(settings_for(), console, model, question, temperature)
+    converse(settings_for(root), console, model, question, temperature)
