@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import atexit
+import json
 import shutil
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Protocol
@@ -27,6 +29,10 @@ __all__ = ["Answering", "converse", "load_version"]
 
 class Answering(Protocol):
     """What answers: an MLflow pyfunc, or `_OwnCode`."""
+
+    @property
+    def metadata(self) -> Any:
+        """Of an MLflow pyfunc: its signature among it."""
 
     def predict(self, data: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
         """A row `reasoning, answer, text` for each row of `data`."""
@@ -79,23 +85,41 @@ def converse(settings: Settings, console: Console, model: str, question: str | N
     if question is not None:
         _answer(console, loaded, question, temperature)
         return
-    console.print(f"[bold]{model}[/] version {version}. Each question is asked by itself; an empty line leaves.")
+    remembers = _takes_conversations(loaded)
+    told = "It remembers the conversation" if remembers else "Each question is asked by itself"
+    console.print(f"[bold]{model}[/] version {version}. {told}; an empty line leaves.")
+    turns: list[dict[str, str]] = []
     while True:
         try:
             asked = console.input("[bold cyan]you[/]  ").strip()
             if not asked:
                 return
-            _answer(console, loaded, asked, temperature)
+            answer = _answer(console, loaded, asked, temperature, turns if remembers else ())
+            turns += [{"role": "user", "content": asked}, {"role": "assistant", "content": answer}]
         except (EOFError, KeyboardInterrupt):
             console.print()  # the shell's prompt begins a line
             return
 
 
-def _answer(console: Console, loaded: Answering, question: str, temperature: float) -> None:
+def _takes_conversations(loaded: Answering) -> bool:
+    """Whether the version knows the column `messages`, which those of earlier releases do not."""
+    if isinstance(loaded, _OwnCode):
+        return True
+    schema = loaded.metadata.get_input_schema()
+    return schema is not None and "messages" in schema.input_names()
+
+
+def _answer(
+    console: Console, loaded: Answering, question: str, temperature: float, before: Sequence[dict[str, str]] = ()
+) -> str:
     import pandas as pd
 
-    row = loaded.predict(pd.DataFrame({"question": [question]}), params={"temperature": temperature}).iloc[0]
+    asked = {"question": [question]}
+    if before:
+        asked = {"messages": [json.dumps([*before, {"role": "user", "content": question}])]}
+    row = loaded.predict(pd.DataFrame(asked), params={"temperature": temperature}).iloc[0]
     if row["reasoning"]:
         console.print(Padding(printable(row["reasoning"]), (0, 0, 0, 5)), style="dim italic", markup=False)
     console.print("[bold green]mill[/] ", end="")
     console.print(printable(row["answer"]) or "(no answer)", markup=False)
+    return str(row["answer"])

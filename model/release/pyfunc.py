@@ -1,4 +1,5 @@
-"""The model as MLflow serves it: question in, reasoning and answer out. Logged as code (no pickle), with its packages.
+"""The model as MLflow serves it: a question or a conversation in, reasoning and answer out. Logged as code (no pickle),
+with its packages.
 
 MLflow takes no signature from the hint `pandas.DataFrame`: the one logged with the model holds, `params` and all.
 """
@@ -6,14 +7,18 @@ MLflow takes no signature from the hint `pandas.DataFrame`: the one logged with 
 from __future__ import annotations
 
 import hashlib
+import json
 import secrets
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import mlflow
 import pandas as pd
 from mlflow.pyfunc.model import PythonModel
+
+if TYPE_CHECKING:
+    from pipeline.tokens.chat import Turn
 
 CHECKSUMS = "deepmill_checksums"
 """Key of the logged model's configuration: SHA-256 of every file that loading reads, by its path in the model."""
@@ -59,36 +64,53 @@ class ReasoningModel(PythonModel):
         self.model = load_quantized(folder).requires_grad_(False)
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
-        """A row `reasoning, answer, text` for each `question` (or `prompt`, taken as it is, chat tokens and all).
+        """A row `reasoning, answer, text` for each `question`, each conversation in `messages` (JSON, as chat clients
+        send it: ``[{"role": "user", "content": "..."}, ...]``), or each `prompt`, taken as it is, chat tokens and all.
 
         MLflow makes one row of ``{"question": ["one", "two"]}``, with a list in it: that is two questions.
 
         Raises:
-            ValueError: neither column is there, a question is no text, or a parameter is out of range.
+            ValueError: none of the columns is there, a question is no text, `messages` are none, or a parameter is out
+                of range.
         """
-        from model.generation.generate import Sampling, generate, prompt_tokens, split_reasoning
+        from model.generation.generate import Sampling, generate, split_reasoning
         from pipeline.tokens.chat import chat_format
 
+        chat = chat_format(self.tokenizer)
         if "question" in model_input:
-            prompts = [prompt_tokens(self.tokenizer, text) for text in _texts(model_input, "question")]
+            prompts = [chat.question(text) for text in _texts(model_input, "question")]
+        elif "messages" in model_input:
+            prompts = [chat.prompt(_turns(text)) for text in _texts(model_input, "messages")]
         elif "prompt" in model_input:
             encoded = self.tokenizer.encode_batch(_texts(model_input, "prompt"), add_special_tokens=False)
             prompts = [one.ids for one in encoded]
         else:
-            raise ValueError("the input has neither a column 'question' nor 'prompt'")
+            raise ValueError("the input has no column 'question', 'messages' or 'prompt'")
         chosen = DEFAULTS | {name: value for name, value in (params or {}).items() if value is not None}
         sampling = Sampling(
             max_new_tokens=int(chosen["max_new_tokens"]),
             temperature=float(chosen["temperature"]),
             seed=secrets.randbits(31) if int(chosen["seed"]) < 0 else int(chosen["seed"]),
         )
-        chat = chat_format(self.tokenizer)
         texts = [
             self.tokenizer.decode([token for token in completion.tokens if token != chat.eos])
             for completion in generate(self.model, prompts, sampling, stop=chat.eos, logprobs=False)
         ]
         rows = [(*split_reasoning(text), text) for text in texts]
         return pd.DataFrame(rows, columns=["reasoning", "answer", "text"], dtype=str)
+
+
+def _turns(text: str) -> list[Turn]:
+    """A conversation out of JSON."""
+    from pipeline.tokens.chat import ROLES, Turn
+
+    try:
+        turns = [Turn(each["role"], each["content"], each.get("reasoning") or "") for each in json.loads(text)]
+        if turns and all(turn.role in ROLES and isinstance(turn.content, str) for turn in turns):
+            return turns
+    except (ValueError, TypeError, KeyError, AttributeError):
+        pass
+    raise ValueError(f"messages: {text[:80]} is no JSON list of objects with a role ({', '.join(ROLES)}) and content")
 
 
 def _texts(model_input: pd.DataFrame, column: str) -> list[str]:

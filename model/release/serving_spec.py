@@ -72,7 +72,7 @@ def pyfunc_spec(folder: Path, *beside: Path) -> dict[str, Any]:
     from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
 
     signature = ModelSignature(
-        inputs=Schema([ColSpec("string", "question", required=False), ColSpec("string", "prompt", required=False)]),
+        inputs=Schema([ColSpec("string", name, required=False) for name in ("question", "messages", "prompt")]),
         outputs=Schema([ColSpec("string", name) for name in ("reasoning", "answer", "text")]),
         params=ParamSchema([ParamSpec(name, kind, default) for name, kind, default in PARAMETERS]),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -60,3 +61,33 @@ def test_what_is_no_text_is_refused(cell: Any, tmp_path: Path) -> None:
 
     with pytest.raises(ValueError, match="no text"):
         _texts(pd.DataFrame({"question": pd.Series([cell], dtype=object)}), "question")
+
+
+def test_a_conversation_of_one_message_is_a_question(loaded: Any) -> None:
+    assert "messages" in loaded.metadata.get_input_schema().input_names()  # what `deepmill chat` asks by
+    asked = json.dumps([{"role": "user", "content": QUESTION}])
+    assert loaded.predict({"messages": [asked]})["answer"][0] == ANSWER
+
+
+def test_turns_before_reach_the_model(loaded: Any) -> None:
+    from model.generation.generate import Sampling, generate
+    from pipeline.tokens.chat import Turn, chat_format
+
+    mine = loaded.unwrap_python_model()
+    turns = [("user", "Say it in full."), ("assistant", "one two three"), ("user", QUESTION)]
+    chat = chat_format(mine.tokenizer)
+    prompt = chat.prompt([Turn(role, content) for role, content in turns])
+    (completion,) = generate(mine.model, [prompt], Sampling(max_new_tokens=256, temperature=0.0, seed=0), stop=chat.eos)
+    wanted = mine.tokenizer.decode([token for token in completion.tokens if token != chat.eos])
+    asked = json.dumps([{"role": role, "content": content} for role, content in turns])
+    assert loaded.predict({"messages": [asked]})["text"][0] == wanted
+
+
+@pytest.mark.parametrize(
+    "text", ["Hello", "[]", '["Hello"]', '[{"role": "tool", "content": "4"}]', '[{"role": "user"}]']
+)
+def test_what_is_no_conversation_is_refused(text: str) -> None:
+    from model.release.pyfunc import _turns
+
+    with pytest.raises(ValueError, match="JSON list of objects with a role"):
+        _turns(text)
