@@ -26,8 +26,8 @@ def compare(
     samples: Annotated[bool, typer.Option(help="Whether both are loaded and asked.")] = True,
 ) -> None:
     """Two versions side by side: the numbers that gates look at, then answers to the same questions."""
+    from flows.registry.aliases import facts_of
     from flows.registry.names import parse_name, resolve
-    from flows.registry.release import facts_of
     from infra.tracking import registry_client
 
     settings = settings_for()
@@ -48,7 +48,7 @@ def compare(
 
 def rows(first: VersionFacts, second: VersionFacts) -> list[tuple[str, str, str, str]]:
     """Name, both values and their difference, for every number that either has."""
-    from infra.tracking import flatten
+    from infra.json_objects import flatten
 
     left, right = (flatten(facts.model_dump(exclude={"files"}, exclude_none=True)) for facts in (first, second))
     found = []

@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from infra.errors import UserError
+from infra.settings import Settings
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
 
-__all__ = ["Name", "alias_holder", "has_model", "parse_name", "registered_version", "resolve"]
+__all__ = ["Name", "alias_holder", "has_model", "parse_name", "registered_version", "resolve", "tags_of"]
 
 
 @dataclass(frozen=True)
@@ -94,3 +95,11 @@ def resolve(client: MlflowClient, name: Name) -> str:
     if version is None:
         raise UserError(f"{name}: not in the registry; see deepmill models")
     return version
+
+
+def tags_of(settings: Settings, text: str) -> dict[str, str]:
+    """The tags of the version that ``MODEL@ALIAS`` or ``MODEL/VERSION`` means now; UserError when there is none."""
+    from infra.tracking import registry_client
+
+    client, name = registry_client(settings), parse_name(text)
+    return dict(registered_version(client, name.model, resolve(client, name)).tags)

@@ -28,6 +28,7 @@ import pyarrow.parquet as pq
 from datatrove.pipeline.base import PipelineStep
 
 from infra import events
+from infra.durable import write_whole
 from infra.errors import UserError
 from pipeline.recall.classifier import Judge, line_of, train
 from pipeline.recall.discovery import Pages, below
@@ -115,9 +116,7 @@ class _Search:
                 scores = Scores(self.config.candidates, self.config.classifier.characters, folder)
                 self.run([DocumentReader(self.artifact), scores], folder, "judging")
                 told = self._look(domain, folder, before)
-                unfinished = folder / "round.tmp"
-                unfinished.write_text(told.model_dump_json(by_alias=True))
-                unfinished.replace(folder / "round.json")
+                write_whole(folder / "round.json", told.model_dump_json(by_alias=True).encode())
                 (folder / "model.bin").unlink()
             last = Round.model_validate_json((folder / "round.json").read_bytes())
             done.append(last)
