@@ -35,7 +35,8 @@ class TokenStream:
         """The index in the shards of each document, and its tokens [N]."""
         for first in range(0, self.share.rows, ROWS_AT_ONCE):
             tokens, starts, indices = self.documents(first, min(first + ROWS_AT_ONCE, self.share.rows))
-            yield from zip(indices.tolist(), np.split(tokens, starts[1:]), strict=True)
+            if len(starts):
+                yield from zip(indices.tolist(), np.split(tokens, starts[1:]), strict=True)
 
     def documents(self, first: int, last: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The documents that begin after the token before row `first` and no later than row `last` does.
