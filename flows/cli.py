@@ -36,7 +36,7 @@ from infra.errors import DeepmillError, first_line
 from infra.extras import missing_module_message
 from infra.settings import quiet_network
 
-__all__ = ["COMMANDS", "app", "main"]
+__all__ = ["app", "main"]
 
 COMMANDS = {
     "Runs": (runs, recipes, corpus, rejects, trace, study),

@@ -30,7 +30,6 @@ __all__ = [
     "NOTES",
     "PUBLISHED_BESIDE",
     "REMEDY",
-    "RUNS",
     "LocalStore",
     "OnWait",
     "Send",

@@ -23,7 +23,7 @@ import psutil
 
 from infra.cleanup_hooks import run_cleanup_hooks
 
-__all__ = ["GRACE_SECONDS", "die_with_parent", "supervise"]
+__all__ = ["die_with_parent", "supervise"]
 
 GRACE_SECONDS = 8.0
 """From SIGTERM to SIGKILL: a training checkpoint fits in, and a cancelled flow ends within 10 seconds."""

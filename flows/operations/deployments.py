@@ -20,7 +20,7 @@ from flows.run.server_settings import ServerSettings
 from infra.errors import DeepmillError
 from infra.json_objects import JsonObject
 
-__all__ = ["Deployment", "deploy", "deploy_all", "plan_deployments"]
+__all__ = ["Deployment", "deploy", "plan_deployments"]
 
 AUDIT_CRON = "*/10 * * * *"
 

@@ -25,7 +25,7 @@ from infra.manifest import split_address
 from infra.settings import Settings
 from infra.store import Store
 
-__all__ = ["GCCandidate", "GCPlan", "apply_gc", "needed_by", "plan_gc", "plan_removed"]
+__all__ = ["GCCandidate", "GCPlan", "apply_gc", "plan_gc", "plan_removed"]
 
 LEFTOVERS = (".staging", ".rerun", ".fetched", ".chat")
 """Local folders of unfinished work and fetched copies."""

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 __all__ = [
-    "AUDIT",
     "CHALLENGER",
     "GATES",
     "IDENTITY",

@@ -26,7 +26,7 @@ from pipeline.tasks.documents import read_documents
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
-__all__ = ["OVERLAP", "request_removal", "take_back"]
+__all__ = ["request_removal", "take_back"]
 
 MOST_SIGNED = 10_000
 """Documents of one request whose copies are looked for; others of a whole site go by their address alone."""

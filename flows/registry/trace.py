@@ -15,7 +15,7 @@ from flows.recipe.stages import CHECKPOINTS, stage_names
 from flows.registry.facts import lineage_in
 from flows.registry.names import tags_of
 from flows.run.record import find_record
-from infra.errors import UserError
+from infra.errors import UserError, first_problem
 from infra.manifest import Manifest, split_address
 from infra.open_store import open_store
 from infra.section import Section
@@ -130,7 +130,7 @@ def _order(store: Store, name: str, manifest: Manifest) -> TextOrder | None:
     try:
         config = section.model_validate(manifest.config)
     except ValidationError as error:
-        raise UserError(f"{manifest.address}: made with keys that this version does not know ({error})") from None
+        raise UserError(f"{manifest.address}: made with keys that this version does not know ({first_problem(error)})") from None
     assert isinstance(config, Section)
     return text_order(config, store.place(stage, identity), "conversations" in manifest.inputs)
 

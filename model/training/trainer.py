@@ -36,7 +36,6 @@ from model.training.journal import History, Journal, Row
 from model.training.snapshots import Snapshots, Trainee
 
 __all__ = [
-    "LOG_EVERY",
     "RunFacts",
     "Schedule",
     "StepRecord",

@@ -17,7 +17,7 @@ from pipeline.tokens.encoder import Encoder
 from pipeline.tokens.names import DocumentNames, card_of
 from pipeline.tokens.stream import TokenStream
 
-__all__ = ["PLACES", "documents_in_shards", "named_in", "search_documents", "search_shards"]
+__all__ = ["documents_in_shards", "named_in", "search_documents", "search_shards"]
 
 PLACES = ("documents", *KINDS)
 """Folders of an artifact with text of documents: those that stay, and what rules took away."""
