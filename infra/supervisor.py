@@ -87,6 +87,7 @@ def _end_descendants(child: int, grace: float) -> None:
                 process.kill()
         _reap(child)
         time.sleep(0.02)
+    _reap(child)  # whoever ended by itself too: processor time counts only of those that were waited for
 
 
 def _alive(me: psutil.Process) -> list[psutil.Process]:

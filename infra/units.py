@@ -52,11 +52,11 @@ def _scaled(value: float, units: tuple[str, ...], *, always: bool = False) -> st
     return f"{text} {units[place]}" if units[place] and (place or always) else text
 
 
-def duration(seconds: float) -> str:
-    """A time: ``0.4 s``, ``12 s``, ``1 m 12 s``, ``2 h 05 m``, ``3 d 04 h``."""
+def duration(seconds: float, *, estimated: bool = False) -> str:
+    """A time: ``0.4 s``, ``12 s``, ``1 m 12 s``, ``2 h 05 m``, ``3 d 04 h``; an estimate without tenths of a second."""
     if not math.isfinite(seconds):
         return "?"
-    if seconds < 9.95:
+    if seconds < 9.95 and not estimated:
         return f"{max(seconds, 0.0):.1f} s"
     whole = round(seconds)
     minutes, rest = divmod(whole, 60)

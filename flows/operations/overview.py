@@ -209,7 +209,7 @@ def overview_page(
         cards=_cards(rows, store),
         coming=coming,
         links=links,
-        store=store.address,
+        store=_address(store),
         served=bool(links),
         now=datetime.now(UTC).strftime("%-d %B %Y, %H:%M UTC"),
     )
@@ -236,6 +236,11 @@ def _running(records: Iterable[RunRecord], store: Store) -> dict[str, tuple[str,
         for name, stage in record.stages.items()
         if stage.state == "running"
     }
+
+
+def _address(store: Store) -> str:
+    """Of the store, whole: a folder that is named from somewhere says little on a page."""
+    return store.address if "://" in store.address else str(Path(store.address).resolve())
 
 
 def _runs(row: OverviewRow) -> bool:

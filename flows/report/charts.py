@@ -10,7 +10,7 @@ import io
 import logging
 import re
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -46,7 +46,12 @@ _VARIABLES = {INK: "--ink", MUTED: "--muted", GRID: "--grid"} | {
 }
 POINTS = 400
 """Most points drawn of one series."""
-WIDTH = 6.2
+WIDTH = 4.7
+"""Inches of 72 units: on a telephone the text is then nine pixels high, on a large screen thirteen."""
+LINE_LETTERS = 50
+"""That fit beside each other in a legend."""
+LONG_LABEL = 18
+"""Letters from which on a bar's label stands above it."""
 _STYLE: Any = {
     "svg.fonttype": "none",
     "text.parse_math": False,  # a source may be called $x_$
@@ -170,8 +175,14 @@ def lines(
         axes.margins(x=0.02)
         _form(axes, form)
         if len(drawn) > 1:
-            figure.legend(loc="outside upper left", ncols=min(len(drawn), 4))
+            _legend(figure, drawn)
     return result[0]
+
+
+def _legend(figure: Figure, names: Collection[str]) -> None:
+    """Above the chart, in as many columns as have room."""
+    each = max(len(shorten(name, 30)) for name in names) + 8  # the line before it
+    figure.legend(loc="outside upper left", ncols=max(1, min(len(names), LINE_LETTERS // each)))
 
 
 def curves(name: str, series: Mapping[str, Sequence[Point]], *, label: str, x_label: str, y_label: str) -> str:
@@ -185,7 +196,7 @@ def curves(name: str, series: Mapping[str, Sequence[Point]], *, label: str, x_la
         axes.set_xlim(left=0)
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         _form(axes, decimal)
-        figure.legend(loc="outside upper left", ncols=min(len(series), 4))
+        _legend(figure, series)
     return result[0]
 
 
@@ -206,14 +217,20 @@ def bars(name: str, rows: Sequence[tuple[str, float]], *, label: str, form: Form
     """One horizontal bar per row, the first on top, with its value at its end."""
     if not rows:
         return ""
-    with _figure(0.27 * len(rows) + 0.25, name, label) as (figure, result):
+    above = max(len(key) for key, _ in rows) > LONG_LABEL
+    with _figure((0.36 if above else 0.27) * len(rows) + 0.25, name, label) as (figure, result):
         axes = figure.subplots()
         places = range(len(rows))
-        drawn = axes.barh(places, [value for _, value in rows], height=0.68, color=SERIES[0])
+        drawn = axes.barh(places, [value for _, value in rows], height=0.3 if above else 0.68, color=SERIES[0])
         axes.bar_label(drawn, [form(value) for _, value in rows], padding=4, color=INK)
-        axes.set_yticks(places, [shorten(key, 32) for key, _ in rows])
+        if above:
+            axes.set_yticks([])
+            for place, (key, _) in zip(places, rows, strict=True):
+                axes.annotate(shorten(key, 50), (0, place - 0.22), va="bottom", color=INK)
+        else:
+            axes.set_yticks(places, [shorten(key, LONG_LABEL) for key, _ in rows])
         axes.invert_yaxis()
-        axes.margins(x=0.14, y=0.02)
+        axes.margins(x=0.14, y=0.05 if above else 0.02)
         _bare(axes)
     return result[0]
 
@@ -249,7 +266,7 @@ def stacks(name: str, rows: Sequence[tuple[str, Mapping[str, float]]], *, label:
         axes.invert_yaxis()
         axes.margins(x=0.02, y=0.02)
         _bare(axes)
-        figure.legend(loc="outside upper left", ncols=min(len(parts), 4))
+        _legend(figure, parts)
     return result[0]
 
 
@@ -267,12 +284,12 @@ def group_bars(
             places = [place + (number - (len(groups) - 1) / 2) * width for place in range(len(keys))]
             heights = [values.get(key, 0.0) for key in keys]
             drawn = axes.bar(places, heights, width=width * 0.92, label=shorten(group, 30))
-            if len(keys) * len(groups) <= 16:
+            if len(keys) * len(groups) <= 12:
                 axes.bar_label(drawn, [form(value) for value in heights], padding=2, fontsize=7.5, color=MUTED)
         axes.set_xticks(range(len(keys)), [shorten(key, 18) for key in keys])
         axes.grid(visible=False, axis="x")
         _form(axes, form)
-        figure.legend(loc="outside upper left", ncols=min(len(groups), 4))
+        _legend(figure, groups)
     return result[0]
 
 

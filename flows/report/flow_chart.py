@@ -22,8 +22,8 @@ LINE, ROW, GAP = 17, 46, 5
 """Heights: of a label, the least of a stage, and between what left."""
 SHOWN = 4
 """Rules of a stage that are drawn by themselves, the others together."""
-LONGEST = 26
-"""Characters of a rule's name."""
+LONGEST = 24
+"""Characters of a rule's name; of a longer one its last part is shown."""
 LEAST = 0.0005
 """Share of what came into a stage that is drawn by itself."""
 
@@ -111,12 +111,16 @@ def _ribbon(loss: Loss, low: float, high: float, top: float, middle: float, thic
         f"C{high:.6g} {y1:.6g} {high:.6g} {y1:.6g} {high:.6g} {top:g}Z"
     )
     share = loss.characters / came
-    what = f"{percent(share) if share >= LEAST else '< 0.1 %'} {shorten(loss.rule, LONGEST)}"
+    what = f"{percent(share) if share >= LEAST else '< 0.1 %'} {_named(loss.rule)}"
     title = f"{loss.kind} by {loss.rule}: {count(loss.characters)} characters"
     return (
         f'<path class="{loss.kind}" d="{shape}"><title>{escaped(title)}</title></path>'
         f"{_text(LABELS, middle + 4, what, '')}"
     )
+
+
+def _named(rule: str) -> str:
+    return shorten(rule if len(rule) <= LONGEST else rule.rpartition("/")[2], LONGEST)
 
 
 def _text(x: float, y: float, text: str, css: str) -> str:

@@ -6,6 +6,7 @@ that failed gets the sections that its artifacts allow.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -73,7 +74,7 @@ def write_report(record: RunRecord, store: Store, path: Path) -> Path:
         recipe=yaml.safe_dump(run.recipe, sort_keys=False, allow_unicode=True, width=100) if run.recipe else "",
         environment=_environment(run),
         packages=_packages(run),
-        commands=next_commands(run),
+        commands=[f"deepmill rerun {shlex.quote(run.run_id)}", *next_commands(run)],
         files_shown=FILES_SHOWN,
     )
     path.parent.mkdir(parents=True, exist_ok=True)

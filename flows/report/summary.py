@@ -441,4 +441,5 @@ def next_commands(run: Run, program: str = "deepmill", recipe: str = "") -> list
     reference = f"{model}@{run.release.alias or 'champion'}"
     if not run.release.promoted and version:
         reference = f"{model}/{shorten(version, 40)}"
-    return [f"{program} chat {shlex.quote(reference)}", report, change]
+    reference = shlex.quote(reference)
+    return [f"{program} chat {reference}", f"{program} serve {reference}", change]

@@ -38,7 +38,7 @@ class _Left(ProgressColumn):
 
     def render(self, task: Task) -> Text:
         seconds = task.fields["left"].seconds(time.monotonic())
-        return Text("" if seconds is None else f"{duration(seconds)} left", style="cyan")
+        return Text("" if seconds is None else f"{duration(seconds, estimated=True)} left", style="cyan")
 
 
 class TerminalDisplay:
@@ -57,7 +57,7 @@ class TerminalDisplay:
             transient=True,
         )
         self._task: Any = None
-        self._stage = ""
+        self._stage, self._place = "", ""
         self._phase, self._unit = "", ""
         self._left = TimeLeft(0.0)
         self._began = self._line = time.monotonic()
@@ -74,6 +74,7 @@ class TerminalDisplay:
 
     def stage_begins(self, name: str, title: str, number: int, of: int) -> None:
         self._stage, self._series = name, {}
+        self._place = f" ({number} of {of})" if of else ""
         self._began = self._line = time.monotonic()
         self._begin("starting", 0, "")
 
@@ -98,14 +99,18 @@ class TerminalDisplay:
 
     def _progress_line(self) -> str:
         seconds = self._left.seconds(self._line)
-        told = "" if seconds is None else f", {duration(seconds)} left"
-        return f"  {self._stage} {self._phase} {count(self._left.done)}/{count(self._left.total)} {self._unit}{told}"
+        told = "" if seconds is None else f", {duration(seconds, estimated=True)} left"
+        done = f"{count(self._left.done)}/{count(self._left.total)} {self._unit}"
+        return f"  {self._stage}{self._place} {self._phase} {done}{self._told_loss()}{told}"
+
+    def _told_loss(self) -> str:
+        name = "loss" if "loss" in self._series else "reward"
+        return f", {name} {self._series[name]:.2f}" if name in self._series else ""
 
     def _show_loss(self) -> None:
         """The number that training is about, beside its phase."""
-        name = "loss" if "loss" in self._series else "reward"
-        if self._live and name in self._series:
-            self._progress.update(self._task, description=f"{self._phase} {name} {self._series[name]:.2f}")
+        if self._live and (told := self._told_loss()):
+            self._progress.update(self._task, description=f"{self._phase}{told}")
 
     def _begin(self, phase: str, total: float, unit: str, done: float = 0) -> None:
         self._phase, self._unit, self._left = phase, unit, TimeLeft(total, done)

@@ -31,6 +31,7 @@ class Judge:
     def __init__(
         self, config: QuantizeConfig, original: Transformer, inputs: Mapping[str, Path], tokenizer: Tokenizer
     ) -> None:
+        from model.generation.solve import note_what_is_cut
         from pipeline.reasoning.problems import read_tasks
         from pipeline.tokens.reader import ShardReader
 
@@ -50,6 +51,7 @@ class Judge:
         each = max(1, count // max(1, len(sources)))
         self._sources = {source: reference(text_rows(shards, "validation", each, 0, source)) for source in sources}
         self._problems = read_tasks(held_out)[: config.accuracy_problems]
+        note_what_is_cut(tokenizer, self._problems, "quantize.max_new_tokens", config.max_new_tokens)
 
     @property
     def tokens(self) -> dict[str, int]:

@@ -26,7 +26,7 @@ from model.architecture.transformer import Transformer
 from model.facts.training import DpoMetrics, before_and_after, forgetting
 from model.finetune_sections import DpoConfig
 from model.generation.generate import Sampling
-from model.generation.solve import solve
+from model.generation.solve import note_what_is_cut, solve
 from model.rl.batches import Answer, MicroBatch, micro_batch
 from model.rl.pairs import Pair, encode_pairs, find_pairs
 from model.rl.rollout import questions_of_step
@@ -77,6 +77,7 @@ def run_rank(job: RankJob[DpoConfig]) -> DpoMetrics:
     config = job.config
     model = job.starting_model()
     held_out = read_tasks(job.inputs["reasoning"] / "validation.jsonl")[: config.accuracy_tasks]
+    note_what_is_cut(job.tokenizer, held_out, "dpo.max_new_tokens", config.max_new_tokens)
     identity = _identity(job)
     kept = _pairs(job, model, identity)
     pairs = encode_pairs(kept, job.tokenizer)
@@ -120,7 +121,7 @@ def _pairs(job: RankJob[DpoConfig], model: Transformer, identity: str) -> Path:
 class Preferences(Task):
     """Updates on batches of pairs; held-out questions are answered before and after."""
 
-    phase = "steps"
+    phase = "train"
 
     def __init__(
         self,

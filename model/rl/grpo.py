@@ -58,6 +58,7 @@ def learn_by(
     Args:
         further: files that determine what is learned besides start, tokenizer and problems.
     """
+    from model.generation.solve import note_what_is_cut
     from model.rl.reinforcement import Reinforcement
     from model.rl.watch import PolicyWatch
     from model.training.finish import write_artifact
@@ -76,6 +77,8 @@ def learn_by(
         policy = made(model, besides.replay)
     kept = Journal(job.snapshots / "rollouts.jsonl", writes=job.rank == 0)
     task = Reinforcement(policy, job.tokenizer, config, tasks, held_out, kept, besides.kept)
+    if job.rank == 0:
+        note_what_is_cut(job.tokenizer, task.held_out, f"{stage}.max_new_tokens", config.max_new_tokens)
     trainer = Trainer(
         task,
         policy,

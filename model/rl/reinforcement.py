@@ -36,7 +36,7 @@ class Reinforcement(Task):
         measure: further numbers of an evaluation.
     """
 
-    phase = "steps"
+    phase = "train"
 
     def __init__(
         self,

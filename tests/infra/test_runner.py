@@ -193,3 +193,19 @@ def test_remake_compares_and_leaves_the_store_alone(store: LocalStore) -> None:
     assert rebuild(store, job, lambda event: None).content == first.content
     assert (store.path("fake", job.identity) / MANIFEST).read_bytes() == before
     assert not list((store.root / ".rerun").rglob("out.txt"))
+
+
+def test_processor_time_counts_of_processes_that_nobody_waited_for() -> None:
+    """The fork server of a stage's workers ends when the stage does."""
+    script = """
+import os, time
+if not (child := os.fork()):
+    while time.process_time() < 0.5:
+        pass
+    os._exit(0)
+os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
+"""
+    command = [sys.executable, "-m", "infra.supervisor", str(os.getpid()), sys.executable, "-c", script]
+    _, status, usage = os.wait4(subprocess.Popen(command).pid, 0)
+    assert status == 0
+    assert usage.ru_utime + usage.ru_stime > 0.5

@@ -7,6 +7,7 @@ Working may stand beside a box, but nothing that changes its value: ``-\boxed{42
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 
 from pipeline.reasoning.answers.doubt import DENIAL
 
@@ -18,7 +19,7 @@ _BEFORE = re.compile(
     r"(?:[-+/^<>!~|_%²³]|\d|(?<![A-Za-z])[A-Za-z]|(?<=[\w)}])\s*\*)$|[-+/^<>!~|_]\s*$"
     r"|\\(?:neq?|approx|pm|mp|times|cdot|div|l[et]|g[et]|sim|frac|sqrt)\s*$"
     r"|\b(?:not|never|isn't|half|twice|double|triple|minus|negative|no|less|more|than|or|either|about|approximately|"
-    r"wrong|incorrect)\s*$",
+    r"wrong|incorrect)\s*$|\b(?:wrong|incorrect)\s*:\s*$",
     re.IGNORECASE,
 )
 """What changes the box that follows: a sign, a factor without a space between, a word."""
@@ -28,6 +29,9 @@ _AFTER = re.compile(
     re.IGNORECASE,
 )
 """What changes the box before it."""
+_CLOSING = re.compile(r"(?:[\s~]*(?:\$|\*\*|\\[)\]]|[.,;:](?!\d)|\\(?:checkmark|blacksquare|qed)(?![A-Za-z])))+")
+_LISTS = re.compile(r"[\s$]*(?:[,;]\s*(?:and\b)?|\band\b|\\text\s*\{\s*and\s*\})[\s$]*|\$?,\\\s?\$?")
+"""What stands between boxes that hold a value each of several."""
 
 
 def boxed(text: str) -> list[str]:
@@ -47,14 +51,17 @@ def has_box(text: str) -> bool:
 
 
 def inner_value(text: str) -> str | None:
-    """What the boxes, or the tags, of `text` all hold; None where they differ or what is beside them changes it."""
+    """What the boxes, or the tags, of `text` all hold, or list; None where they differ or what is beside changes it."""
     tagged = [(found.start(), found.start(1), found.end(1), found.end()) for found in _TAGGED.finditer(text)]
     places = tagged or _boxes(text)
-    contents = {text[first:last].strip() for _, first, last, _ in places}
-    if len(contents) != 1 or any(last < 0 for _, _, last, _ in places):
+    contents = dict.fromkeys(text[first:last].strip() for _, first, last, _ in places)
+    if not contents or any(last < 0 for _, _, last, _ in places):
+        return None
+    between = [text[one[3] : other[0]] for one, other in pairwise(places)]
+    if len(contents) > 1 and not (len(contents) == len(places) and all(map(_LISTS.fullmatch, between))):
         return None
     before, after = text[: places[0][0]], text[places[-1][3] :]
-    return None if _changes(before, after) else contents.pop()
+    return None if _changes(before, after) else ", ".join(contents)
 
 
 def _boxes(text: str) -> list[tuple[int, int, int, int]]:
@@ -81,7 +88,7 @@ def _boxes(text: str) -> list[tuple[int, int, int, int]]:
 def _changes(before: str, after: str) -> bool:
     """Whether the text around the boxes takes back or changes what they hold."""
     before = re.sub(r"(?:\$|\*\*|\\[(\[])+\s*$", "", before)
-    closing = re.match(r"(?:\s*(?:\$|\*\*|\\[)\]]|[.,;:](?!\d)))+", after)
+    closing = _CLOSING.match(after)
     rest = after if closing is None else after[closing.end() :]
     is_next_sentence = closing is not None and re.search(r"[.;]", closing[0]) is not None
     if _BEFORE.search(before) or DENIAL.search(after) or "?" in after:

@@ -14,7 +14,8 @@ __all__ = ["equal_choice", "read_choice", "read_letters"]
 _LABEL = r"(?:(?:the )?(?:correct |right |best )?(?:option|choice|answer|letter)\s*:?\s*)?"
 _BARE = re.compile(rf"{_LABEL}[(\[{{]?\s*([A-Za-z])\s*[)\]}}]?\s*[.:]?", re.IGNORECASE)
 _WITH_TEXT = re.compile(
-    rf"{_LABEL}(?:[(\[]([A-Za-z])[)\]]|([A-Za-z])(?:[).:]|\s+[-–—:]))\s+(\S.*)", re.IGNORECASE | re.DOTALL
+    rf"{_LABEL}(?:[(\[]([A-Za-z])[)\]]|([A-Za-z])(?:[).:]|\s+[-–—:]|(?=\s+\(.+\)$)))\s+(\S.*)",
+    re.IGNORECASE | re.DOTALL,
 )
 _TOO_MUCH = re.compile(
     r"[(\[]?\b(?-i:[A-Z])\b[)\].:]|\b(?:not|wrong|incorrect|or|and|isn't|maybe|never|either|neither|both|option|choice)\b|\?|\n",
@@ -32,7 +33,8 @@ def read_choice(text: str) -> tuple[str, str] | None:
     found = _WITH_TEXT.fullmatch(text)
     if found is None:
         return None
-    return (found[1] or found[2]).upper(), found[3].strip()
+    words = found[3].strip()
+    return (found[1] or found[2]).upper(), words[1:-1] if words[0] + words[-1] == "()" else words
 
 
 def read_letters(text: str, *, any_order: bool = False) -> frozenset[str] | None:

@@ -45,8 +45,13 @@ _TIME = re.compile(
     r"(?:at )?(\d{1,2})(?:[:.](\d{2}))?(?::(\d{2}))?\s*(?:(a|p)\.?\s?m\.?|(o'?clock|hrs?|hours?)?)"
     r"(?: (?:in the )?(morning|afternoon|evening))?"
 )
+_STYLE = re.compile(r"\\(?:text|mathrm|mbox)\s*\{([^{}]*)\}")
+_YEAR_MONTH = re.compile(r"(\d{4})[-/](\d{2})|(\d{2})/(\d{4})")
 _HOURS = re.compile(r"(\d{2})(\d{2}) ?(?:hours|hrs|h)|(\d{1,2}) ?h ?(\d{2})")
-_SPOKEN = re.compile(r"(?:a )?(half|quarter) (past|to) ([a-z]+|\d{1,2})(?: ([ap])\.?m\.?)?")
+_SPOKEN = re.compile(
+    r"(?:a )?(?P<part>half|quarter) (?P<side>past|to) (?P<hour>[a-z]+|\d{1,2})(?P<half> [ap]\.?m\.?| in the \w+)?"
+    r"|(?P<sharp>[a-z]+) o'?clock(?P<when> in the \w+)?"
+)
 _WORDS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"]
 
 Date = tuple[str, ...]
@@ -58,12 +63,15 @@ def read_date(text: str, *, is_surely: bool = False) -> Date | None:
     Args:
         is_surely: it must be one, so that ``20240301`` and ``1530 hours`` are no numbers.
     """
-    text = " ".join(text.lower().replace("\\,", " ").split()).strip(" .")
+    text = _STYLE.sub(r" \1 ", text.replace("\\,", " ").replace("\\ ", " "))
+    text = " ".join(text.lower().split()).strip(" .")
     text = re.sub(r"(?<=\d) ?: ?(?=\d)", ":", text)
     if not text or len(text) > 60:
         return None
     if is_surely and (found := _COMPACT.fullmatch(text)):
         return _day(found[1], found[2], found[3])
+    if is_surely and (found := _YEAR_MONTH.fullmatch(text)) and 1 <= int(found[2] or found[3]) <= 12:
+        return ("month", found[1] or found[4], str(int(found[2] or found[3])))
     if is_surely and (found := _HOURS.fullmatch(text)):
         text = f"{found[1] or found[3].zfill(2)}:{found[2] or found[4]}"
     weekday = _WEEKDAY.match(text)
@@ -111,7 +119,7 @@ def _day(year: str | None, month: str, day: str) -> Date | None:
 def _read_time(text: str) -> Date | None:
     if text in ("noon", "12 noon", "midday", "12:00 noon"):
         return ("time", "12", "0", "0")
-    if text in ("midnight", "12 midnight", "12:00 midnight"):
+    if text in ("midnight", "12 midnight", "12:00 midnight", "24:00"):
         return ("time", "0", "0", "0")
     if (spoken := _SPOKEN.fullmatch(text)) is not None:
         return _spoken_time(spoken)
@@ -132,10 +140,12 @@ def _read_time(text: str) -> Date | None:
 
 
 def _spoken_time(found: re.Match[str]) -> Date | None:
-    """``half past two``, ``quarter to 3 pm``."""
-    hour = int(found[3]) if found[3].isdecimal() else _WORDS.index(found[3]) if found[3] in _WORDS else 0
-    if not 1 <= hour <= 12 or (found[1], found[2]) == ("half", "to"):
+    """``half past two``, ``quarter to 3 pm``, ``five o'clock``."""
+    said = found["hour"] or found["sharp"]
+    hour = int(said) if said.isdecimal() else _WORDS.index(said) if said in _WORDS else 0
+    if not 1 <= hour <= 12 or (found["part"], found["side"]) == ("half", "to"):
         return None
-    minute = 30 if found[1] == "half" else 15
-    hour, minute = (hour, minute) if found[2] == "past" else ((hour - 2) % 12 + 1, 60 - minute)
-    return _read_time(f"{hour}:{minute:02} {found[4] + 'm' if found[4] else ''}".strip())
+    minute = {"half": 30, "quarter": 15}.get(found["part"] or "", 0)
+    if found["side"] == "to":
+        hour, minute = (hour - 2) % 12 + 1, 60 - minute
+    return _read_time(f"{hour}:{minute:02}{found['half'] or found['when'] or ''}")

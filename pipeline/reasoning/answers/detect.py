@@ -9,14 +9,16 @@ from pipeline.reasoning.answers import formulas
 from pipeline.reasoning.answers.boxes import unboxed
 from pipeline.reasoning.answers.budget import bounded
 from pipeline.reasoning.answers.choices import read_choice
+from pipeline.reasoning.answers.congruences import read_congruence
 from pipeline.reasoning.answers.dates import read_date
 from pipeline.reasoning.answers.intervals import Interval, read_intervals
 from pipeline.reasoning.answers.lists import are_conjugate, is_ascending, read_listing
 from pipeline.reasoning.answers.matrices import read_matrix
-from pipeline.reasoning.answers.normalise import LONGEST, mathematical, peel, spoken
+from pipeline.reasoning.answers.normalise import LONGEST, mathematical, peel, split_label, spoken
 from pipeline.reasoning.answers.numbers import read_number
 from pipeline.reasoning.answers.quantities import read_quantity
-from pipeline.reasoning.answers.text import read_truth
+from pipeline.reasoning.answers.syntax import names
+from pipeline.reasoning.answers.text import is_chemical, read_truth
 from pipeline.reasoning.answers.types import AnswerType
 
 __all__ = ["find_type"]
@@ -40,6 +42,13 @@ def find_type(expected: str) -> AnswerType:
 
 
 def _find_type(expected: str) -> AnswerType:
+    label, value = split_label(expected)
+    if label:
+        kind = _find_type(value)
+        is_value = kind in (AnswerType.NUMBER, AnswerType.QUANTITY) or (
+            kind is AnswerType.EXPRESSION and _is_root(value)
+        )
+        return kind if is_value else AnswerType.TEXT
     words = peel(expected)
     if "\n" in words and "\\begin" not in words:
         return AnswerType.CODE_OUTPUT
@@ -50,6 +59,8 @@ def _find_type(expected: str) -> AnswerType:
         return AnswerType.CHOICE
     if read_date(words) is not None:
         return AnswerType.DATE
+    if "\\mathrm" in words and is_chemical(words):
+        return AnswerType.TEXT
     if (_CODES.fullmatch(text) and not _RATIO.fullmatch(text)) or read_truth(words) is not None:
         return AnswerType.TEXT
     if read_number(text) is not None:
@@ -61,8 +72,10 @@ def _find_type(expected: str) -> AnswerType:
 
 
 def _structure(text: str) -> AnswerType:
-    if _RATIO.fullmatch(text):
+    if _RATIO.fullmatch(text) or _is_ratio(text.split(":")):
         return AnswerType.SEQUENCE
+    if read_congruence(text) is not None:
+        return AnswerType.EXPRESSION
     if read_matrix(text) is not None or formulas.read_in_base(text) is not None:
         return AnswerType.EXPRESSION
     intervals = read_intervals(text)
@@ -79,6 +92,16 @@ def _structure(text: str) -> AnswerType:
     return AnswerType.EXPRESSION if formulas.formula(text) is not None else AnswerType.TEXT
 
 
+def _is_ratio(parts: list[str]) -> bool:
+    r"""Whether they are numbers: ``1:\sqrt{3}``."""
+    return 1 < len(parts) < 7 and all(formulas.value_of(part) or _is_root(part) for part in parts)
+
+
+def _is_root(text: str) -> bool:
+    tree = formulas.formula(text)
+    return tree is not None and not names(tree) and "\\" in text
+
+
 def _is_surely_interval(interval: Interval) -> bool:
     """Whether it is no pair of numbers: half open, or without an end."""
     opens, lower, upper, closes = interval
@@ -93,6 +116,8 @@ def _are_values(items: tuple[str, ...]) -> bool:
 def _is_value(item: str) -> bool:
     if read_number(item) is not None or formulas.formula(item) is not None:
         return True
+    if (quantity := read_quantity(item)) is not None:
+        return quantity.unit is not None and quantity.number is not None
     inner = read_listing(item)
     return (
         inner is not None and inner.brackets == "()" and all(formulas.formula(part) is not None for part in inner.items)

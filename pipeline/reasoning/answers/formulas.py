@@ -9,6 +9,7 @@ from fractions import Fraction
 from pipeline.reasoning.answers import numerics
 from pipeline.reasoning.answers.algebra import quotient_of
 from pipeline.reasoning.answers.budget import OutOfBudgetError
+from pipeline.reasoning.answers.numbers import read_number
 from pipeline.reasoning.answers.quotients import Algebra, Polynomial
 from pipeline.reasoning.answers.syntax import Node, NotAFormulaError, is_unfinished, names, parse_formula
 
@@ -157,7 +158,7 @@ def _difference(algebra: Algebra, relation: Relation) -> tuple[str, Polynomial]:
     return sign, found.above
 
 
-_BASES = {"two": 2, "binary": 2, "eight": 8, "octal": 8, "ten": 10, "sixteen": 16, "hexadecimal": 16, "hex": 16}
+_BASES = {"binary": 2, "octal": 8, "hexadecimal": 16, "hex": 16}
 _IN_BASE = re.compile(
     r"\(?(?P<digits>[0-9A-Fa-f]+)\)?(?:_(?:\{(?:\\text\s*\{)?(?P<braced>\w+)\}?\}|(?P<bare>\d+))"
     r"|\s*\(?(?:in\s+)?base[\s-](?P<said>\w+)\)?|\s+in\s+(?P<named>binary|octal|hexadecimal|hex))"
@@ -170,10 +171,11 @@ def read_in_base(text: str) -> tuple[str, int] | None:
     if (prefixed := _PREFIX.fullmatch(text)) is not None:
         digits, base = prefixed["digits"], {"b": 2, "o": 8, "x": 16}[prefixed["kind"].lower()]
     else:
+        text = re.sub(r"^\\(?:text|mathrm)\s*\{(\w+)\}", r"\1", text)
         found = _IN_BASE.fullmatch(re.sub(r"\s*_\s*", "_", text))
         if found is None:
             return None
         said = (found["braced"] or found["bare"] or found["said"] or found["named"]).lower()
-        digits, base = found["digits"], _BASES.get(said) or (int(said) if said.isdecimal() and len(said) < 3 else 0)
+        digits, base = found["digits"], _BASES.get(said) or int((read_number(said) if len(said) < 10 else None) or 0)
     is_written_so = 2 <= base <= 16 and all(int(digit, 16) < base for digit in digits)
     return (digits.upper().lstrip("0") or "0", base) if is_written_so else None

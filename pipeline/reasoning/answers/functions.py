@@ -12,6 +12,8 @@ __all__ = ["call"]
 
 LARGEST_FACTORIAL = 300
 LARGEST_BINOMIAL = 1000
+MOST_CHOSEN = 8
+"""Of a number that is no more than a name."""
 _PI = (("#pi", Fraction(1)),)
 _SINES = {
     Fraction(0): (Fraction(0), 1), Fraction(1, 6): (Fraction(1, 2), 1), Fraction(1, 4): (Fraction(1, 2), 2),
@@ -76,6 +78,8 @@ def _over(algebra: Algebra, above: Quotient, below: Quotient) -> Quotient:
 
 def _arithmetic(algebra: Algebra, name: str, parts: list[Quotient]) -> Quotient | None:
     numbers = [part.rational() for part in parts]
+    if name == "binomial" and numbers[0] is None and numbers[1] in range(MOST_CHOSEN + 1):
+        return _falling(algebra, parts[0], int(numbers[1] or 0))
     if any(number is None for number in numbers):
         return None
     first, *rest = [number for number in numbers if number is not None]
@@ -88,6 +92,14 @@ def _arithmetic(algebra: Algebra, name: str, parts: list[Quotient]) -> Quotient 
     if first > (LARGEST_FACTORIAL if name == "factorial" else LARGEST_BINOMIAL):
         raise NotAFormulaError(f"too large a {name}")
     return algebra.number(Fraction(factorial(int(first)) if name == "factorial" else comb(int(first), int(rest[0]))))
+
+
+def _falling(algebra: Algebra, value: Quotient, count: int) -> Quotient:
+    """``n (n - 1) ... / count!``: a binomial coefficient as a polynomial."""
+    found = algebra.number(Fraction(1, factorial(count)))
+    for less in range(count):
+        found = algebra.times(found, algebra.plus(value, algebra.number(Fraction(-less))))
+    return found
 
 
 def _logarithm(algebra: Algebra, number: Fraction) -> Quotient:

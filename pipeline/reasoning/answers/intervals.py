@@ -17,9 +17,9 @@ __all__ = ["Interval", "equal_intervals", "is_built", "read_intervals"]
 Interval = tuple[str, str, str, str]
 """Opening bracket, lower end, upper end, closing bracket."""
 _INTERVAL = re.compile(r"([\[\](])(.+)([\])\[])", re.DOTALL)
-_REALS = ("\\mathbb{R}", "\\mathbb R", "\\R", "\\Bbb{R}", "all real numbers", "\\mathbf{R}")
+_REALS = ("\\mathbb{R}", "\\mathbb R", "\\R", "\\Bbb{R}", "all real numbers", "\\mathbf{R}", "all reals")
 _EVERYTHING = (("(", "-\\infty", "\\infty", ")"),)
-_MEMBER = re.compile(r"^\s*[A-Za-z]\s*\\in(?![A-Za-z])\s*")
+_MEMBER = re.compile(r"^\s*[A-Za-z]\s*\\in(?![A-Za-z])\s*|^all (?:real )?(?=[A-Za-z]\b)")
 _BUILT = re.compile(
     r"\\?\{\s*(?P<name>[A-Za-z])\s*(?:\\in\s*\\mathbb\s*\{?R\}?\s*)?(?:\\?[|:]|\\mid|\\colon)\s*(?P<rule>.+?)\\?\}",
     re.DOTALL,
@@ -153,6 +153,9 @@ def _punctured(text: str) -> tuple[Interval, ...] | None:
         return None
     left = _EVERYTHING[0] if split["whole"] in _REALS else _bracketed(split["whole"])
     points = [point.strip() for point in split["points"].split(",")]
+    if left == _EVERYTHING[0] and (hole := _bracketed(split["points"].strip())) is not None:
+        opens, closes = {"(": "]", "[": ")"}[hole[0]], {")": "[", "]": "("}[hole[3]]
+        return ("(", "-\\infty", hole[1], opens), (closes, hole[2], "\\infty", ")")
     if left is None or any(value_of(point) is None for point in points):
         return None
     found: list[Interval] = []

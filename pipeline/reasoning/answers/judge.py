@@ -15,12 +15,21 @@ from pipeline.reasoning.answers import formulas
 from pipeline.reasoning.answers.boxes import unboxed
 from pipeline.reasoning.answers.budget import bounded
 from pipeline.reasoning.answers.choices import equal_choice, read_choice, read_letters
+from pipeline.reasoning.answers.congruences import equal_congruence, read_congruence
 from pipeline.reasoning.answers.dates import read_date
 from pipeline.reasoning.answers.detect import find_type
 from pipeline.reasoning.answers.intervals import Interval, equal_intervals, is_built, read_intervals
 from pipeline.reasoning.answers.lists import Listing, equal_in_any_order, equal_in_order, read_listing
-from pipeline.reasoning.answers.matrices import Matrix, equal_matrix, read_matrix, read_vector
-from pipeline.reasoning.answers.normalise import LONGEST, final_value, mathematical, peel, spoken, without_lead_in
+from pipeline.reasoning.answers.matrices import Matrix, equal_matrix, read_matrix, read_sum_of_units, read_vector
+from pipeline.reasoning.answers.normalise import (
+    LONGEST,
+    final_value,
+    mathematical,
+    peel,
+    split_label,
+    spoken,
+    without_lead_in,
+)
 from pipeline.reasoning.answers.quantities import Quantity, read_quantity
 from pipeline.reasoning.answers.sentences import stated_words
 from pipeline.reasoning.answers.syntax import names
@@ -64,7 +73,13 @@ def judge(
         return False
     with bounded():
         expected = unboxed(expected)
-        return _judge(expected, answer, answer_type or find_type(expected), choices, question)
+        kind = answer_type or find_type(expected)
+        label, value = split_label(expected)
+        if label and answer_type is None and kind in (AnswerType.NUMBER, AnswerType.QUANTITY, AnswerType.EXPRESSION):
+            if split_label(without_lead_in(final_value(answer) or ""))[0] not in ("", label):
+                return False
+            expected = value
+        return _judge(expected, answer, kind, choices, question)
 
 
 def same(first: str, second: str, answer_type: AnswerType, question: str = "") -> bool:
@@ -84,7 +99,8 @@ def _judge(expected: str, answer: str, kind: AnswerType, choices: Sequence[str],
     if _is_absence_or_letters(peel(expected), {value, without_lead_in(value)}):
         return True
     if kind is AnswerType.CHOICE:
-        return any(equal_choice(peel(expected), text, choices) for text in (value, without_lead_in(value)))
+        said = (value, without_lead_in(value), stated_words(value) or "")
+        return any(equal_choice(peel(expected), text, choices) for text in said if text)
     if kind is AnswerType.TEXT:
         return _equal_text(expected, value)
     if kind is AnswerType.DATE:
@@ -113,6 +129,8 @@ def fits(expected: str, answer_type: AnswerType) -> bool:
     """Whether `expected` can be read as a value of the type that is declared for it."""
     expected = unboxed(expected)
     with bounded():
+        label, value = split_label(expected)
+        expected = value if label else expected
         return _fits(peel(expected), _formula_text(expected), answer_type)
 
 
@@ -146,8 +164,14 @@ def _equal_text(expected: str, value: str) -> bool:
     stated = stated_words(value)
     if wanted == value or (stated is not None and equal_text(wanted, peel(stated))):
         return True
-    is_formula = "\\" in wanted and "\\text" not in wanted
-    return is_formula and re.sub(r"\s", "", mathematical(wanted)) == re.sub(r"\s", "", mathematical(value))
+    is_formula = re.search(r"[\\=<>^*/()]", wanted) is not None and "\\text" not in wanted
+    return is_formula and _unspaced(wanted) == _unspaced(value)
+
+
+def _unspaced(text: str) -> str:
+    r"""A formula that is none of algebra's, ``O(n \log n)``, without white space and backslashes."""
+    text = re.sub(r"\\[lc]?dots(?![A-Za-z])", "...", mathematical(text))
+    return re.sub(r"\s|\\(?=[A-Za-z])", "", text)
 
 
 # --- formulas
@@ -156,12 +180,17 @@ def _equal_text(expected: str, value: str) -> bool:
 def _equal_expression(expected: str, answer: str) -> bool:
     if (matrix := read_matrix(expected)) is not None:
         answer = re.sub(r"^[A-Z]\s*=\s*", "", answer)
+        if (units := read_sum_of_units(answer, len(read_vector(expected) or ()))) is not None:
+            answer = f"({', '.join(units)})"
         return _equal_matrix(expected, matrix, answer)
     if is_built(expected) or is_built(answer):
         intervals = read_intervals(expected)
         return intervals is not None and _equal_intervals(intervals, answer)
     if (digits := formulas.read_in_base(expected)) is not None:
         return digits == formulas.read_in_base(answer)
+    if (congruence := read_congruence(expected)) is not None:
+        other = read_congruence(answer)
+        return other is not None and equal_congruence(congruence, other)
     relation, given = formulas.read_relation(expected), formulas.read_relation(answer)
     if relation is not None and given is not None and _variables(relation) != _variables(given):
         return False
@@ -255,7 +284,7 @@ def _equal_set(expected: str, answer: str) -> bool:
     if given.brackets not in ("", "{}"):  # a point or an interval, unless there are too many values for either
         is_bare = not wanted.brackets and not wanted.is_alternative and not wanted.names
         return is_bare and len(wanted.items) > 2 and equal_in_order(wanted.items, given.items, _equal_item)
-    if given.names and not given.is_one_unknown:
+    if given.names and not given.is_one_unknown and not (given.is_numbered and not wanted.names):
         return False
     return equal_in_any_order(wanted.items, given.items, _equal_item)
 
@@ -273,13 +302,17 @@ def _equal_sequence(expected: str, answer: str) -> bool:
     wanted, given = read_listing(expected), read_listing(re.sub(r"^[A-Z]\s*(?=\()", "", answer))
     if wanted is None:
         return False
-    if given is None and (vector := read_vector(answer)) is not None:
+    if given is None and (vector := read_vector(answer) or read_sum_of_units(answer, len(wanted.items))) is not None:
         return wanted.brackets == "()" and not wanted.names and equal_in_order(wanted.items, vector, _equal_plain_item)
     if given is None:
         intervals = read_intervals(expected)
         return intervals is not None and _equal_intervals(intervals, answer)
-    if given.names and not given.brackets:
+    if given.names and not given.brackets and not (wanted.is_numbered and given.is_one_unknown):
         return _equal_named(wanted, given)
+    if wanted.is_numbered and not given.brackets:  # the roots of one equation
+        compare = equal_in_any_order if given.is_one_unknown else equal_in_order
+        is_same = not given.names or given.names[0] == wanted.names[0].partition("_")[0]
+        return is_same and compare(wanted.items, given.items, _equal_item)
     if not _are_same_brackets(wanted, given) or given.is_alternative:
         return False
     if wanted.names:

@@ -18,7 +18,9 @@ Item = TypeVar("Item")
 MOST_ITEMS = 100
 _SET = re.compile(r"\\\{(.*)\\\}|\{(.*)\}", re.DOTALL)
 _BRACKETED = re.compile(r"([\[(])(.*)([\])])", re.DOTALL)
-_OR = re.compile(r"\\(?:text|mbox|mathrm)\s*\{\s*(?:or|and)\s*\}|,?\s*\b(?:or|and)\b|\\(?:lor|vee)(?![A-Za-z])")
+_OR = re.compile(
+    r"\\(?:text|mbox|mathrm)\s*\{\s*(?:or|and)\s*\}|,?\s*\b(?:or|and)\b|\\(?:lor|vee)(?![A-Za-z])|(?<=\s)\\?&(?=\s)"
+)
 _ASSIGNED = re.compile(r"\s*([A-Za-z](?:_\{?\d+\}?)?|\\[a-z]+)\s*(?:=|\\in(?![A-Za-z]))\s*(.+)", re.DOTALL)
 _POINT = re.compile(r"\(([A-Za-z](?:_\{?\d\}?)?(?:\s*,\s*[A-Za-z](?:_\{?\d\}?)?)+)\)\s*=\s*(\(.+\))", re.DOTALL)
 _ANGLED = re.compile(r"\\langle\s*(.+?)\s*\\rangle|<\s*([^<>=]+,[^<>=]+)>", re.DOTALL)
@@ -41,6 +43,12 @@ class Listing:
     def is_one_unknown(self) -> bool:
         """Whether all items are values of the same name: ``x = 1, x = 2``."""
         return len(set(self.names)) == 1
+
+    @property
+    def is_numbered(self) -> bool:
+        """Whether all items are values of one name with different indices: ``x_1 = 1, x_2 = 2``."""
+        stems = {name.partition("_")[0] for name in self.names}
+        return len(stems) == 1 and len(set(self.names)) == len(self.names) and all("_" in name for name in self.names)
 
 
 def read_listing(text: str) -> Listing | None:

@@ -7,18 +7,25 @@ what the one value is, it says so.
 from __future__ import annotations
 
 import re
+import string
 import unicodedata
 
 from pipeline.reasoning.answers.boxes import has_box, inner_value
 from pipeline.reasoning.answers.doubt import DENIAL
+from pipeline.reasoning.answers.numbers import read_number
 
-__all__ = ["LONGEST", "final_value", "mathematical", "peel", "spoken", "without_lead_in"]
+__all__ = ["LONGEST", "final_value", "mathematical", "peel", "split_label", "spoken", "without_lead_in"]
 
 LONGEST = 2_000
 """Characters of an answer above which it is wrong unseen."""
 
+_UNSEEN = string.whitespace + "\u00a0\u2009\u202f\u3000\u200b\u200c\u200d\u200e\u200f\u2060\ufeff"
+"""White space and marks without a width; inside a value the latter stay, and are wrong there."""
 _SUPERSCRIPTS = dict(zip("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ", "0123456789+-n", strict=True))
 _SUBSCRIPTS = dict(zip("₀₁₂₃₄₅₆₇₈₉", "0123456789", strict=True))
+_SMALL_FRACTION = re.compile(r"(?:(?<=\d)(?=[⁰¹²³⁴-⁹]))?[⁰¹²³⁴-⁹]+[⁄∕/][₀-₉]+")
+"""``⁷⁄₄``."""
+_FULL_SIZE = str.maketrans({**_SUPERSCRIPTS, **_SUBSCRIPTS})
 _SIGNS = {
     **dict.fromkeys("−–‒﹣－", "-"), **dict.fromkeys("⋅·∙", "\\cdot "), **dict.fromkeys("÷∕⁄", "/"), "×": "\\times ",
     "√": "\\sqrt ", "∛": "\\sqrt[3]", "π": "\\pi ", "∞": "\\infty ", "≤": "\\le ", "⩽": "\\le ", "≥": "\\ge ",
@@ -26,6 +33,7 @@ _SIGNS = {
     "ℝ": "\\mathbb{R}", "∠": "\\angle ", "°": "^\\circ ", "º": "^\\circ ", "′": "'", "’": "'", "‘": "'", "“": '"',
     "”": '"', "％": "%", 
     "℃": "^\\circ C", "℉": "^\\circ F", "∖": "\\setminus ", "∩": "\\cap ",
+    "∶": ":", "≡": "\\equiv ",
     "⟨": "\\langle ", "⟩": "\\rangle ", "∣": "\\mid ", "\u00a0": " ", "\u2009": "\\,", "\u202f": "\\,",
 }  # fmt: skip
 _GREEK = {
@@ -45,11 +53,15 @@ _WRAPPING = re.compile(
 _BOLD = re.compile(r"(?<![\w)*])\*\*(?=\S)([^*\n]{1,300}?)(?<=\S)\*\*(?![\w(*])")
 _ENVIRONMENT = re.compile(r"\\begin\{(align|equation|gather|math)\*?\}(.*)\\end\{\1\*?\}", re.DOTALL)
 _HTML = re.compile(r"<(b|strong|i|em|u|p|span|code)>(.*)</\1>", re.DOTALL | re.IGNORECASE)
+_TICK = re.compile(r"(?:[\u2713\u2714\u2705\u220e]\ufe0f?|\\(?:checkmark|blacksquare|qed))$")
 _HEADING = re.compile(r"#{1,6} +(?=\S)")
 _NOTHING = re.compile(r"\\(?:displaystyle|textstyle|left|right|limits|big|Big|bigg|Bigg|!)(?![A-Za-z])")
 _NOUN = (
-    r"(?:answer|result|solution|value|output|total|sum|product|difference|quotient|remainder|mean|average|median|area|"
-    r"perimeter|volume|length|probability|distance|speed|cost|price|number|choice|option|date|time)"
+    r"(?:(?:answer|result|solution|value|output|total|sum|product|difference|quotient|remainder|mean|average|median|"
+    r"area|perimeter|volume|length|probability|distance|speed|cost|price|number|choice|option|date|time|root|zero|point|"
+    r"coordinate|center|centre|ratio|equation|slope|range|domain|interval|set|sequence|matrix|vector|limit|expression|"
+    r"function|angle|height|width|weight|mass|age|amount|profit|score|percentage|diameter|color|colour|year)s?"
+    r"|vertex|vertices|radius)"
 )
 _OF = r"(?:\ (?:of|to|for|in)\ (?:the\ |this\ |that\ |our\ )?(?:[a-z]+|\$?\\?[a-zA-Z](?:\([a-z]\))?\$?)){0,2}"
 _WHOSE = r"(?:my|the|our|your|their|its)?\ ?(?:final\ |correct\ |right\ |exact\ |simplified\ |numerical\ |required\ )?"
@@ -60,7 +72,7 @@ _LEAD_IN = re.compile(
         {_WHOSE}{_NOUN}{_OF} \s*(?:{_IS}\b\s*:?|:|=)
       | \#\#\#\# | (?:it|this|that|which|he|she|they|we)\ (?:is|equals|gives|makes|comes\ to)\b
       | it's\b | there\ (?:are|is)\b | we\ (?:get|have|find|obtain)\b | i\ (?:get|got|have|find)\b | the\ point\b
-      | in\ (?=\d{4}$) | ans(?:wer)?\s*(?:\.|:|=|\ -\ ) | i\ (?:choose|pick|select)\b
+      | (?:in\ )?(?:the\ year\ |in\ )(?=\d{{4}}$) | ans(?:wer)?\s*(?:\.|:|=|\ -\ ) | i\ (?:choose|pick|select)\b
     )\s*""",
     re.IGNORECASE | re.VERBOSE,
 )
@@ -74,6 +86,9 @@ _ELSEWHERE = re.compile(
 """The same in other languages."""
 _ARROW = re.compile(r"(?:=>|->|→|⇒|∴|\\(?:therefore|implies|(?:long)?(?:right|Right)arrow|to)(?![A-Za-z]))\s*")
 _JSON = re.compile(r"\{\s*\"(?:final_?)?answer\"\s*:\s*(\"?)([^\"{}]+)\1\s*\}", re.IGNORECASE)
+_LABEL = re.compile(
+    r"((?:\\angle|\\triangle)\s*[A-Z]{1,3}|[A-Z]{2,3}|[A-Z]_\s*\{?\s*(?:\\(?:triangle|square)\s*)?[A-Z]{2,4}\s*\}?)\s*=\s*(?=[^=])"
+)
 _CONNECTIVE = re.compile(r"(?:so|thus|hence|therefore)\b,?\s+", re.IGNORECASE)
 _LEADS = (_LEAD_IN, _CONNECTIVE, _ARROW, _ELSEWHERE)
 _TURNED = re.compile(
@@ -81,9 +96,11 @@ _TURNED = re.compile(
     r"|correct|right)",
     re.IGNORECASE,
 )
+_HOPE = re.compile(r"[.!]\s+I hope (?:it|this) is (?:correct|right)\.?$", re.IGNORECASE)
+"""What the prompts of Minerva (Lewkowycz et al. 2022) have every answer end with."""
 _MARKER = re.compile(
     r"(?:(?<=[.!:\n])\s*|^\s*|\b(?:so|thus|hence|therefore)\b,?\s*)"
-    r"(?:\*\*)?(?:the |my |our )?(?:final |correct |right )?(?:answer|result)(?: is\b:?|:|\s*=)",
+    r"(?:\*\*)?(?:the |my |our )?(?:final |correct |right )?(?:answer|result)(?: is\b:?|:|\s*=)|\n#### (?=\S)",
     re.IGNORECASE,
 )
 
@@ -92,6 +109,7 @@ def mathematical(text: str) -> str:
     """`text` with the signs of mathematics that Unicode has written as LaTeX writes them."""
     if text.isascii():
         return text
+    text = _SMALL_FRACTION.sub(lambda found: found[0].translate(_FULL_SIZE), text)
     parts: list[str] = []
     raised = lowered = ""
     for char in text + "\0":
@@ -127,10 +145,23 @@ def _written(char: str, before: list[str]) -> str:
     return plain if plain.isascii() else char
 
 
+_BRACKETS = {
+    "lbrack": "[", "rbrack": "]", "lparen": "(", "rparen": ")", "lbrace": r"\\{", "rbrace": r"\\}", "colon": ":",
+}  # fmt: skip
+_COMPARED = {
+    "(?:less|smaller) than or equal to": "<=", "(?:greater|larger|more) than or equal to": ">=", "at most": "<=",
+    "at least": ">=", "(?:less|smaller) than": "<", "(?:greater|larger|more) than": ">", "not equal to": "!=",
+}  # fmt: skip
+"""How two values compare, said of a variable."""
 _SPOKEN = (
     (re.compile(r"\+\s?/\s?-|\bplus[- ]or[- ]minus\b", re.IGNORECASE), r"\\pm "),
     (re.compile(r"(?<![\w.])(?:minus|negative)\s+(?=\d|\\infty|infinity)", re.IGNORECASE), "-"),
     (re.compile(r"(?<![\w.])(?:plus|positive)\s+(?=\\infty|infinity)", re.IGNORECASE), ""),
+    *((re.compile(rf"\\{name}(?![A-Za-z])\s*"), sign) for name, sign in _BRACKETS.items()),
+    *(
+        (re.compile(rf"(?<![A-Za-z\\])([A-Za-z]) (?:is|must be) (?:strictly )?{words}\s+(?=\S)"), rf"\1 {sign} ")
+        for words, sign in _COMPARED.items()
+    ),
 )
 
 
@@ -143,8 +174,8 @@ def spoken(text: str) -> str:
 
 def peel(text: str) -> str:
     """`text` without the delimiters, the emphasis and the full stop around it."""
-    text = _NOTHING.sub("", _BOLD.sub(r"\1", text)).strip()
-    text = re.sub(r"(?<=[\w})])~(?=[\w\\(])", " ", text)  # LaTeX's space
+    text = _NOTHING.sub("", _BOLD.sub(r"\1", text)).strip(_UNSEEN)
+    text = re.sub(r"(?<=[\w)}{])~(?=[\w\\({}])", " ", text)  # LaTeX's space
     for _ in range(12):
         before = text
         for opens, closes in _PAIRS:
@@ -158,7 +189,7 @@ def peel(text: str) -> str:
         outer = _ENVIRONMENT.fullmatch(text) or _HTML.fullmatch(text)
         if outer is not None:
             text = outer[2].strip()
-        text = re.sub(r"\s*[\u2713\u2714\u2705]\ufe0f?$", "", text)  # a tick
+        text = _TICK.sub("", text).rstrip(" ~")
         text = _HEADING.sub("", text, count=1) if text.startswith("#") else text
         if text.endswith((".", ",", ";", ":", "。", "．", "\\\\")) and not text.endswith(".."):
             text = text[: -2 if text.endswith("\\\\") else -1].rstrip()
@@ -186,6 +217,13 @@ def without_lead_in(text: str) -> str:
     return text
 
 
+def split_label(text: str) -> tuple[str, str]:
+    r"""What a part of a figure is called, or nothing, and its value: ``AB = 5``, ``\angle A = 30^\circ``."""
+    text = mathematical(peel(text))
+    found = _LABEL.match(text)
+    return ("", text) if found is None else (re.sub(r"[\s{}]", "", found[1]), text[found.end() :])
+
+
 def final_value(answer: str) -> str | None:
     """What the answer gives as its value: what its boxes or tags hold, else what a final sentence says, else all of it.
 
@@ -193,8 +231,10 @@ def final_value(answer: str) -> str | None:
     """
     if has_box(answer) or "<answer>" in answer.lower():
         inner = inner_value(answer)
-        return None if not inner else final_value(inner) if has_box(inner) else peel(inner) or None
-    text = answer.strip()
+        if not inner or _says_otherwise(answer, inner):
+            return None
+        return final_value(inner) if has_box(inner) else peel(inner) or None
+    text = _HOPE.sub("", answer.strip())
     if (wrapped := _JSON.fullmatch(text)) is not None:
         text = wrapped[2].strip()
     markers = list(_MARKER.finditer(text))
@@ -205,3 +245,14 @@ def final_value(answer: str) -> str | None:
         text = text[markers[0].start() :].strip()
     text = peel(text)
     return text or None
+
+
+def _says_otherwise(answer: str, inner: str) -> bool:
+    """Whether the last sentence, after a box, says that the answer is another number or another letter."""
+    said = list(_MARKER.finditer(answer))
+    if not said or said[-1].start() < answer.rfind(inner):
+        return False
+    first, second = peel(inner), without_lead_in(peel(answer[said[-1].start() :]))
+    numbers = read_number(first), read_number(second)
+    are_letters = len(first) == len(second) == 1 and first.isalpha() and second.isalpha()
+    return first.casefold() != second.casefold() if are_letters else None not in numbers and numbers[0] != numbers[1]

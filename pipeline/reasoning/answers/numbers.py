@@ -24,13 +24,13 @@ _FRACTION = re.compile(
     rf"([-+]?)\s*(?:\\[dtc]?frac\s*(?:\{{\s*({_WHOLE})\s*\}}|(\d))\s*(?:\{{\s*({_WHOLE})\s*\}}|(\d))"
     rf"|({NUMERAL})\s*/\s*({NUMERAL}))"
 )
-_MIXED = re.compile(r"([-+]?)\s*(\d+)(?:\s*(?=\\[dtc]?frac)|\s+(?:and\s+)?(?=\d+\s*/))(.+)")
+_MIXED = re.compile(r"([-+]?)\s*(\d+)(?:(?:\s|\\[,;: ])*(?=\\[dtc]?frac)|\s+(?:and\s+)?(?=\d+\s*/))(.+)")
 _REPEATING = re.compile(r"([-+]?)\s*(\d*)\.(\d*)(?:\\(?:overline|bar)\s*\{?(\d+)\}?|\((\d+)\))")
 _DOTTED = re.compile(r"\\dot\s*\{?(\d)\}?(?:(\d*)\\dot\s*\{?(\d)\}?)?$")
 """The first and the last digit that repeat, with a dot above them."""
 _SPACED = re.compile(r"([-+]?)\s*(\d{1,3}(?: \d{3})+(?:\.\d+)?)")
-_POINTED = re.compile(r"([-+]?)\s*(\d{1,3}(?:\.\d{3})+),(\d+)")
-"""``1.234.567,89``: thousands between points, which points alone would not tell."""
+_POINTED = re.compile(r"([-+]?)\s*(\d{1,3}(?:\.\d{3})+),(\d+)|([-+]?)\s*(\d{1,3}(?: \d{3})+),(\d{1,2}|\d{4,})")
+"""``1.234.567,89``: thousands between points, which points alone would not tell; ``1 234 567,89``."""
 _OVER = re.compile(r"\{?\s*([-+]?\d+)\s*(?:\\over|over|out of)\s*([-+]?\d+)\s*\}?")
 _SMALL = (
     "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve",
@@ -40,7 +40,9 @@ _UNITS = {word: number for number, word in enumerate(_SMALL)}
 _TENS = {
     "twenty": 20, "thirty": 30, "forty": 40, "fifty": 50, "sixty": 60, "seventy": 70, "eighty": 80, "ninety": 90,
 }  # fmt: skip
-_SCALES = {"thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
+_SCALES = {
+    "thousand": 10**3, "lakh": 10**5, "million": 10**6, "crore": 10**7, "billion": 10**9, "trillion": 10**12
+}  # fmt: skip
 _COUNTED = {**_SCALES, "hundred": 100, "dozen": 12}
 _PARTS = {
     "half": 2, "halves": 2, "third": 3, "thirds": 3, "quarter": 4, "quarters": 4, "fourth": 4, "fourths": 4,
@@ -132,13 +134,17 @@ def _grouped(text: str) -> Fraction | None:
     found = _POINTED.fullmatch(text)
     if found is None:
         return None
-    return _sign(found[1]) * Fraction(f"{found[2].replace('.', '')}.{found[3]}")
+    sign, whole, part = (found[1], found[2], found[3]) if found[2] else (found[4], found[5], found[6])
+    return _sign(sign) * Fraction(f"{re.sub('[. ]', '', whole)}.{part}")
 
 
 def _over(text: str) -> Fraction | None:
-    """``{3 \\over 4}``."""
+    """``{3 \\over 4}``, ``1 in 8``."""
     found = _OVER.fullmatch(text)
-    return None if found is None or not int(found[2]) else Fraction(int(found[1]), int(found[2]))
+    if found is None:
+        chance = re.fullmatch(r"(\d+) in (\d+)", text)
+        return Fraction(int(chance[1]), int(chance[2])) if chance and int(chance[1]) < int(chance[2]) else None
+    return Fraction(int(found[1]), int(found[2])) if int(found[2]) else None
 
 
 def read_words(text: str) -> Fraction | None:
@@ -149,10 +155,15 @@ def read_words(text: str) -> Fraction | None:
     if words[0] in ("minus", "negative"):
         inner = read_words(" ".join(words[1:]))
         return None if inner is None else -inner
+    if words[:2] == ["half", "a"] and len(words) == 3 and words[2] in _COUNTED:
+        return Fraction(_COUNTED[words[2]], 2)
+    if len(words) > 1 and words[-1] == "dozen":
+        count = Fraction(1) if words == ["a", "dozen"] else read_words(" ".join(words[:-1]))
+        return None if count is None or not 0 < count < 20 else 12 * count
     if words[-1] in _PARTS and "and" in words[1:-1]:  # three and a half
         return _mixed_words(words)
     if words[-1] in _PARTS and len(words) > 1:
-        count = Fraction(1) if words[:-1] in (["a"], ["one"]) else read_words(" ".join(words[:-1]))
+        count = Fraction(1) if words[:-1] in (["a"], ["an"], ["one"]) else read_words(" ".join(words[:-1]))
         return None if count is None or count.denominator != 1 or count >= 20 else count / _PARTS[words[-1]]
     return _whole_words([word for word in words if word != "and"])
 
@@ -172,7 +183,7 @@ def _whole_words(words: list[str]) -> Fraction | None:
         place = next((index for index, word in enumerate(rest) if word in _SCALES), None)
         head = rest if place is None else rest[:place]
         scale = 1 if place is None else _SCALES[rest[place]]
-        count = _below_thousand(head)
+        count = _below_thousand(head, is_counting=place is not None)
         if count is None or scale >= last:
             return None
         total += count * scale
@@ -180,8 +191,9 @@ def _whole_words(words: list[str]) -> Fraction | None:
     return Fraction(total) if words else None
 
 
-def _below_thousand(words: list[str]) -> int | None:
-    if words[:1] == ["a"] and len(words) > 1:
+def _below_thousand(words: list[str], *, is_counting: bool = False) -> int | None:
+    """The number, or of what counts a scale: ``a million``."""
+    if words[:1] == ["a"] and (len(words) > 1 or is_counting):
         words = ["one", *words[1:]]
     if len(words) >= 2 and words[1] == "hundred" and words[0] in _UNITS and 0 < _UNITS[words[0]] < 20:
         rest = _below_thousand(words[2:]) if len(words) > 2 else 0

@@ -34,13 +34,17 @@ def agree(left: Node, right: Node) -> bool:
         if attempt == 2:  # below zero the square root of x squared is not x
             point = {name: -value for name, value in point.items()}
         with mpmath.workdps(DIGITS):
-            if not _agree_at(left, right, point, mpmath):
+            if not _agree_at(left, right, point, mpmath, is_real=attempt == 2):
                 return False
     return True
 
 
-def _agree_at(left: Node, right: Node, point: dict[str, Fraction], mpmath: Any) -> bool:
-    """At one point; once more with more digits where a number in between is very large or small."""
+def _agree_at(left: Node, right: Node, point: dict[str, Fraction], mpmath: Any, *, is_real: bool) -> bool:
+    """At one point; once more with more digits where a number in between is very large or small.
+
+    Args:
+        is_real: where neither is a real number, as roots below zero, which number it is does not count.
+    """
     while True:
         spend(5 * mpmath.mp.dps)
         run = _Run(point, mpmath)
@@ -51,8 +55,14 @@ def _agree_at(left: Node, right: Node, point: dict[str, Fraction], mpmath: Any) 
         if mpmath.mp.dps < wanted:
             mpmath.mp.dps = wanted
             continue
+        if is_real and not _has_i(left) and not _has_i(right) and mpmath.im(first) and mpmath.im(second):
+            return True
         scale = max(abs(first), abs(second), 1)
         return bool(abs(first - second) < scale * mpmath.mpf(10) ** (run.widest + 20 - mpmath.mp.dps))
+
+
+def _has_i(node: Node) -> bool:
+    return node == Node("constant", "i") or any(map(_has_i, node.children))
 
 
 class _Run:

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from pipeline.reasoning.answers.doubt import DOUBTFUL
+from pipeline.reasoning.answers.formulas import formula
 from pipeline.reasoning.answers.numbers import read_number
 from pipeline.reasoning.answers.splitting import word_set
+from pipeline.reasoning.answers.syntax import names
 from pipeline.reasoning.answers.units import CURRENCIES, CURRENCY_SIGNS, SCALE_WORDS, Unit, read_unit
 
 __all__ = ["Quantity", "read_quantity"]
@@ -42,6 +44,11 @@ class Quantity:
         return self.unit is not None and self.unit.powers == (("degree", 1),)
 
     @property
+    def is_abstract(self) -> bool:
+        """Whether the unit is only called one, or a square or a cube of it: ``8 square units``."""
+        return self.unit is not None and [name for name, _ in self.unit.powers] == ["unit"]
+
+    @property
     def is_year(self) -> bool:
         """Whether it is a year of our era."""
         return self.thing == "ad"
@@ -62,12 +69,23 @@ _CURRENCY = re.compile(
 _RATE = re.compile(r"\s*(?:(?:per|an?|each)\s+|/\s*)([A-Za-z]+)$|\s+(each|apiece)$", re.IGNORECASE)
 """``$18 per week``: what a price is asked for."""
 _ERA = re.compile(r"(?:AD )?(\d{1,4})(?: ?(?:AD|CE|A\.D\.?|C\.E\.?))?")
-_MEASURED = re.compile(r"(?<=[a-z]) (?:old|of age|long|wide|tall|high|deep|thick|apart|away)$")
-"""What a length or an age is of."""
+_MEASURED = re.compile(
+    r"(?<=[a-z]) (?:old|of age|long|wide|tall|high|deep|thick|apart|away)$"
+    r"|(?<=[a-z]) (?:in total|in all|altogether|left|remaining)$"
+)
+"""What a length or an age is of, and that there is no more."""
+_PARTS = {"half": "1/2", "a half": "1/2", "a quarter": "1/4", "quarter": "1/4", "three quarters": "3/4"}
+_PART_OF_UNIT = re.compile(rf"({'|'.join(_PARTS)}) (?:of )?an? (?=\S)", re.IGNORECASE)
+"""``half an hour``."""
+_PRIMES = re.compile(r"(-?\d+(?:\.\d+)?)\s*(?:(?P<inches>\"|'')|')")
 _OF_ANGLE = re.compile(r"\\?(?:sin|cos|tan|cot|sec|csc)\b")
 _SUFFIX = re.compile(r"(\d)\s?([kKMB])")
 _LARGE = {"k": "thousand", "K": "thousand", "M": "million", "B": "billion"}
 _COMPOUND = re.compile(r"-?(?:\d+(?:\.\d+)?\s*[A-Za-z]+\.?(?:,?\s+and\s+|,\s*|\s*)){2,4}")
+_ANGLE = re.compile(
+    r"(-?\d+)\s*\^\s*\{?\s*\\circ\s*\}?\s*(\d+(?:\.\d+)?)\s*(?:'|\^\s*\{?\s*\\prime\s*\}?)"
+    r"(?:\s*(\d+(?:\.\d+)?)\s*(?:\"|''|\^\s*\{\s*\\prime\s*\\prime\s*\}))?"
+)
 _COMPOUND_PART = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]+)")
 _MONEY_WORDS = re.compile(r"\s*(?:dollars?|USD|euros?|EUR|pounds?|GBP|US dollars?)$", re.IGNORECASE)
 _THING = re.compile(r"(?:[A-Za-z]+[- ]){0,2}(?P<noun>[A-Za-z]{3,})")
@@ -87,6 +105,10 @@ def read_quantity(text: str) -> Quantity | None:
     text = _MEASURED.sub("", text.strip())
     if len(text) > 300:
         return None
+    if (part := _PART_OF_UNIT.match(text)) is not None:
+        text = f"{_PARTS[part[1].lower()]} {text[part.end() :]}"
+    if (prime := _PRIMES.fullmatch(text)) is not None:
+        return Quantity(prime[1], read_unit("in" if prime["inches"] else "ft"))
     money = _CURRENCY.fullmatch(text)
     if money is not None:
         currency = CURRENCY_SIGNS.get(money[2] or money[3]) or _CODES.get(money[4], "usd")
@@ -103,9 +125,15 @@ def read_quantity(text: str) -> Quantity | None:
             return Quantity(found[0], unit)
     for value, tail in _splits(text):
         thing = _thing(tail)
-        if thing and read_number(value) is not None:
+        if thing and (read_number(value) is not None or _is_worked_out(value)):
             return Quantity(value, thing=thing)
     return None
+
+
+def _is_worked_out(text: str) -> bool:
+    r"""Whether a formula counts something: ``5!``, ``\binom{5}{2}``."""
+    tree = formula(text) if text[-1:] in "!})" else None
+    return tree is not None and not names(tree)
 
 
 def _price(sign: str, currency: str, amount: str) -> Quantity:
@@ -125,6 +153,8 @@ def _compound(text: str) -> Quantity | None:
     """``2 hours 30 minutes``, ``5 ft 6 in``, in the last unit; each is smaller than the one before."""
     text = re.sub(r"\\(?:text|mathrm|mbox)\s*\{([^{}]*)\}", r" \1 ", re.sub(r"\\[,;:! ]", " ", text)).strip()
     text = re.sub(r"(\d)\s*(?:'|\u2032)\s*(\d+(?:\.\d+)?)\s*(?:\"|'')$", r"\1 ft \2 in", text)
+    if (angle := _ANGLE.fullmatch(text)) is not None:
+        text = f"{angle[1]} degree {angle[2]} arcmin" + (f" {angle[3]} arcsec" if angle[3] else "")
     if _COMPOUND.fullmatch(text) is None:
         return None
     total, last = Fraction(0), None

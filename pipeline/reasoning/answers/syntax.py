@@ -39,9 +39,13 @@ class Node:
 
 TRIGONOMETRIC = ("sin", "cos", "tan", "cot", "sec", "csc")
 FUNCTIONS = word_set(
-    "sin cos tan cot sec csc arcsin arccos arctan asin acos atan sinh cosh tanh ln lg log exp abs sqrt floor ceil"
+    "sin cos tan cot sec csc tg ctg cosec arctg "
+    "arcsin arccos arctan asin acos atan sinh cosh tanh ln lg log exp abs sqrt cbrt floor ceil"
 )
-_RENAMED = {"lg": "log", "asin": "arcsin", "acos": "arccos", "atan": "arctan"}
+_RENAMED = {
+    "lg": "log", "tg": "tan", "ctg": "cot", "cosec": "csc", "arctg": "arctan",
+    "asin": "arcsin", "acos": "arccos", "atan": "arctan",
+}  # fmt: skip
 _CONSTANTS = {"pi": "pi", "infty": "infinity", "infinity": "infinity", "inf": "infinity", "oo": "infinity"}
 _GREEK = word_set(
     "alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta iota kappa lambda mu nu xi rho sigma "
@@ -55,7 +59,12 @@ _WORDS = word_set(
     "one two six ten sum max min mod gcd lcm for are was but any all off out per kg km cm mm ft lb oz hr mi ml "
     "mg sec day deg rad see red big old new hot cat dog men man sun sea sky car cup pen box bus"
 )
-_NO_FACTORS = ("\\cdot", "\\times", "\\div", "\\}", "\\%", "\\rvert", "\\rfloor", "\\rceil")
+_NO_FACTORS = ("\\choose", "\\cdot", "\\times", "\\div", "\\}", "\\%", "\\rvert", "\\rfloor", "\\rceil")
+_COMBINATIONS = re.compile(
+    r"(?<![A-Za-z\d\\])(?:C\((?P<n>\d+),\s*(?P<k>\d+)\)|(?:\{\}\s*)?[_^]?\{?(?P<m>\d+)\}?\s*C_?\{?(?P<j>\d+)\}?(?!\d)"
+    r"|C_\{?(?P<l>\d+)\}?\^\{?(?P<i>\d+)\}?)"
+)
+r"""Binomial coefficients: ``C(8,3)``, ``8C3``, ``{}^8C_3``, and ``C_8^3`` as France and Russia write them."""
 _TOKEN = re.compile(
     r"(?P<space>\s+|\\[,;:! ])|(?P<number>(?:\d+(?:\{,\}\d{3})*(?:\.\d+)?|\.\d+)(?:[eE][-+]?\d+(?![A-Za-z\d]))?)"
     r"|(?P<command>\\[A-Za-z]+|\\[{}|%$])|(?P<word>[A-Za-z]+)|(?P<sign>\*\*|[-+*/^_!|(){}\[\]%'])"
@@ -80,7 +89,7 @@ def parse_formula(text: str) -> Node:
     if len(text) > LONGEST_FORMULA:
         raise NotAFormulaError("too long")
     spend(20 + len(text))
-    parser = _Parser(_tokens(text))
+    parser = _Parser(_tokens(_COMBINATIONS.sub(r"\\binom{\g<n>\g<m>\g<l>}{\g<k>\g<j>\g<i>}", text)))
     found = parser.sum(0)
     if parser.place < len(parser.tokens):
         raise NotAFormulaError(f"unexpected {parser.tokens[parser.place].text}")
@@ -187,7 +196,7 @@ class _Parser:
     def _factor_follows(self) -> bool:
         """Whether the next token begins a factor that is multiplied without a sign."""
         text, kind = self.peek(), self.kind()
-        if kind == "word" or text == "(" or text == "{":
+        if kind == "word" or text in ("(", "{") or (kind == "number" and self.tokens[self.place - 1].text == "!"):
             return True
         if text == "|":
             return not self.bars
@@ -244,6 +253,9 @@ class _Parser:
         if text in ("(", "{"):
             bars, self.bars = self.bars, 0
             found = self.sum(depth + 1)
+            if text == "{" and self.peek() == "\\choose":
+                self.take()
+                found = Node("call", "binomial", (found, self.sum(depth + 1)))
             self.take(")" if text == "(" else "}")
             self.bars = bars
             return found
@@ -355,8 +367,9 @@ class _Parser:
             if exponent == _MINUS_ONE and name in TRIGONOMETRIC[:3]:
                 return Node("call", f"arc{name}", (self._operand(depth),))
             return Node("power", "", (Node("call", name, (self._operand(depth),)), exponent))
-        if name == "sqrt":
-            return Node("power", "", (self._operand(depth), Node("number", Fraction(1, 2))))
+        if name in ("sqrt", "cbrt"):
+            degree = 2 if name == "sqrt" else 3
+            return Node("power", "", (self._operand(depth), Node("number", Fraction(1, degree))))
         return Node("call", name, (self._operand(depth),))
 
     def _operand(self, depth: int) -> Node:

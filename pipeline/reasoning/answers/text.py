@@ -6,7 +6,7 @@ import calendar
 import re
 import unicodedata
 
-__all__ = ["equal_code_output", "equal_text", "read_absence", "read_truth"]
+__all__ = ["equal_code_output", "equal_text", "is_chemical", "read_absence", "read_truth"]
 
 _TRUTHS = {"yes": True, "true": True, "no": False, "false": False}
 _SHORT_TRUTHS = {"t": True, "f": False}
@@ -93,6 +93,11 @@ def _plain(text: str) -> str:
     text = _COMMAND.sub(r"\1", text)
     text = re.sub(r"\\([_%$&#])", r"\1", re.sub(r"\\[ ,;:]|~", " ", text))
     return " ".join(unicodedata.normalize("NFC", text).split())
+
+
+def is_chemical(text: str) -> bool:
+    """Whether it is a formula of chemistry."""
+    return _chemical(text) is not None
 
 
 def _chemical(text: str) -> str | None:

@@ -54,11 +54,12 @@ _FACTORS: dict[str, tuple[str, str]] = {
     "lb": ("0.45359237", "kg"), "oz": ("0.028349523125", "kg"), "t": ("1000", "kg"),
     "min": ("60", "s"), "h": ("3600", "s"), "day": ("86400", "s"), "week": ("604800", "s"), "month": ("1", "month"),
     "year": ("12", "month"), "decade": ("120", "month"), "century": ("1200", "month"),
-    "mph": ("0.44704", "m s-1"), "kph": ("5/18", "m s-1"), "kWh": ("3600000", "kg m2 s-2"), "Nm": ("1", "kg m2 s-2"),
+    "mph": ("0.44704", "m s-1"), "kph": ("5/18", "m s-1"), "unit": ("1", "unit"), "Nm": ("1", "kg m2 s-2"),
     "atm": ("1", "atm"), "bar": ("100000", "kg m-1 s-2"), "K": ("1", "K"),
     "degree": ("1", "degree"), "arcmin": ("1/60", "degree"), "arcsec": ("1/3600", "degree"), "rad": ("1", "rad"),
     "celsius": ("1", "celsius"), "fahrenheit": ("1", "fahrenheit"), "%": ("1/100", "percent"),
     "byte": ("1", "byte"), "KB": ("1", "KB"), "MB": ("1", "MB"), "GB": ("1", "GB"), "TB": ("1", "TB"),
+    "Mb": ("1", "Mb"), "Gb": ("1", "Gb"),
     "bit": ("1", "bit"), "cent": ("1/100", "usd"), "¢": ("1/100", "usd"),
     **{currency: ("1", currency) for currency in CURRENCIES},
 }  # fmt: skip
@@ -70,6 +71,7 @@ _PREFIXED: dict[str, tuple[str, str, str]] = {
     "Pa": ("1", "kg m-1 s-2", "hkMG"), "Hz": ("1", "s-1", "kMGT"), "A": ("1", "A", "kmun"), "C": ("1", "A s", "munp"),
     "V": ("1", "kg m2 s-3 A-1", "kMmu"), "ohm": ("1", "kg m2 s-3 A-2", "kMm"), "T": ("1", "kg s-2 A-1", "mu"),
     "F": ("1", "kg-1 m-2 s4 A2", "munp"), "H": ("1", "kg m2 s-2 A-2", "mu"), "Wb": ("1", "kg m2 s-2 A-1", "m"),
+    "Wh": ("3600", "kg m2 s-2", "kMG"),
     "mol": ("1", "mol", "kmu"), "M": ("1000", "mol m-3", "mun"), "eV": ("1", "eV", "kMG"), "cal": ("1", "cal", "k"),
 }  # fmt: skip
 """Units that take prefixes, and which are written with them."""
@@ -85,7 +87,8 @@ Wb: weber webers | mol: mole moles | eV: electronvolt electronvolts | cal: calor
 """
 _OTHER_NAMES = """
 mi: mile miles | ft: foot feet | in: inch inches | yd: yard yards yds
-kg: kilo kilos kgs | g: gm gms | lb: pound pounds lbs | oz: ounce ounces | t: tonne tonnes | s: sec secs
+kg: kilo kilos kgs Kg KG Kgs | km: Km KM kms | cm: cms Cm CM | unit: units
+g: gm gms | lb: pound pounds lbs | oz: ounce ounces | t: tonne tonnes | s: sec secs
 h: hour hours hr hrs | min: minute minutes mins | day: days d | week: weeks wk wks | month: months
 year: years yr yrs | decade: decades | century: centuries | ha: hectare hectares | acre: acres
 gal: gallon gallons | quart: quarts | pint: pints | kph: kmh kmph | K: kelvin kelvins
@@ -93,7 +96,8 @@ degree: degrees deg | rad: radian radians | %: percent pct | arcmin: arcminute a
 cent: cents | byte: bytes B | bit: bits
 """
 SCALE_WORDS = word_set(
-    "hundred hundreds thousand thousands million millions billion billions trillion dozen dozens half halves "
+    "hundred hundreds thousand thousands lakh lakhs crore crores million millions billion billions trillion dozen "
+    "dozens half halves "
     "third thirds quarter quarters fourths fifths sixths sevenths eighths ninths tenths hundredths thousandths "
     "times squared cubed pairs couples scores tens ones minus plus less more factorial"
 )

@@ -6,6 +6,7 @@ import re
 
 from pipeline.reasoning.answers import formulas
 from pipeline.reasoning.answers.asked import asked_unit, names_unit
+from pipeline.reasoning.answers.congruences import read_congruence
 from pipeline.reasoning.answers.lists import read_listing
 from pipeline.reasoning.answers.normalise import peel
 from pipeline.reasoning.answers.numbers import read_number
@@ -31,11 +32,34 @@ _NAMED = re.compile(
     r"(?:_\{?\w+\}?)?'*(?:\s*\([^()=]{1,20}\))?"
 )
 
+_GROUPED_BY_TWO = re.compile(r"[-+]?\d{1,2}(?:,\d{2})+,\d{3}(?:\.\d+)?")
+"""``12,34,567``, as India writes it: of an answer only where one number is expected, for ``1,10,100`` may be three."""
+_SHORT = re.compile(r"([-+]?\d+(?:\.\d+)?)([kM])")
+_SAID_TWICE = re.compile(r"(.+?)\s*\((?:or )?([^()]+)\)")
+
 
 def equal_number(expected: str, answer: str) -> bool:
     """Whether the answer is the number, percentage or quantity that is expected."""
     wanted = quantity_of(expected)
-    return wanted is not None and any(equal_quantity(wanted, text) for text in readings(answer))
+    if wanted is None:
+        return False
+    texts = _rewritten(answer) if _is_plain(wanted) else []
+    return any(equal_quantity(wanted, text) for text in texts or readings(answer))
+
+
+def _rewritten(answer: str) -> list[str]:
+    """A plain number in another notation: short, a residue, said twice, with a word for no more of it."""
+    answer = re.sub(r"(?<=\d) (?:in total|in all|altogether|left|remaining)$", "", answer)
+    if read_number(answer) is not None:
+        return [answer]
+    if (short := _SHORT.fullmatch(answer)) is not None:
+        return [f"{short[1]} {'thousand' if short[2] == 'k' else 'million'}"]
+    if (congruence := read_congruence(answer)) is not None:
+        is_one = len(congruence.residues) == 1 and congruence.is_reduced
+        return [str(residue) for residue in congruence.residues] if is_one else []
+    twice = _SAID_TWICE.fullmatch(answer)
+    number = None if twice is None else read_number(twice[1])
+    return [] if twice is None or number is None or read_number(twice[2]) != number else [twice[1]]
 
 
 def quantity_of(text: str) -> Quantity | None:
@@ -114,11 +138,12 @@ def _is_plain(quantity: Quantity) -> bool:
 
 
 def _without_unit(wanted: Quantity, answer: str) -> bool:
-    """An answer without the unit: right where the unit is notation (percent, degrees, a currency), else wrong."""
+    """An answer without the unit: right where the unit is notation (percent, degrees, a currency, none), else wrong."""
     if wanted.is_percent and wanted.number is not None:
         number = read_number(answer)
         return number is not None and number in (wanted.number, wanted.number / 100)
-    return (wanted.is_angle or wanted.is_money or wanted.is_year) and equal_value(wanted.value, answer)
+    is_notation = wanted.is_angle or wanted.is_money or wanted.is_year or wanted.is_abstract
+    return is_notation and equal_value(wanted.value, answer)
 
 
 def unit_added(wanted: Quantity, given: Quantity) -> bool:
@@ -141,6 +166,8 @@ def _equal_thing(wanted: str, given: str) -> bool:
 def equal_value(expected: str, answer: str) -> bool:
     """One number or formula; what is worked out for a number must be worked out in the answer."""
     first, second = read_number(expected), read_number(answer)
+    if second is None and _GROUPED_BY_TWO.fullmatch(answer):
+        second = read_number(answer.replace(",", ""))
     if first is not None and second is not None:
         return first == second
     if first is not None:

@@ -43,7 +43,7 @@ def test_every_stage_has_its_numbers(tmp_path: Path, width: int) -> None:
         assert all(word in text for word in words.split()), words
     assert "mlflow ui --backend-store-uri sqlite:///" in text
     assert f"DEEPMILL_ROOT={tmp_path}/store deepmill chat deepmill-sample@champion" in text
-    assert "deepmill report 20261124-114612-sample-3f2a" in text
+    assert "deepmill serve deepmill-sample@champion" in text
     assert "deepmill plan sample --set pretrain.steps=200" in text
 
 
@@ -134,13 +134,13 @@ def test_programs_beside_this_python_are_called_by_their_path(tmp_path: Path, mo
     record, store = example_run(tmp_path)
     monkeypatch.setattr(shutil, "which", lambda name: None)
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))  # a Python without programs beside it
-    assert "\n        deepmill report" in printed(record | {"root": "store"}, store)
+    assert "\n        deepmill serve" in printed(record | {"root": "store"}, store)
     beside = tmp_path / "some venv" / "bin"
     beside.mkdir(parents=True)
     (beside / "deepmill").touch()
     monkeypatch.setattr(sys, "executable", str(beside / "python"))
     monkeypatch.chdir(tmp_path)
-    assert "\n        'some venv/bin/deepmill' report" in printed(record | {"root": "store"}, store)
+    assert "\n        'some venv/bin/deepmill' serve" in printed(record | {"root": "store"}, store)
 
 
 def test_the_password_of_a_tracking_server_is_not_shown(tmp_path: Path) -> None:

@@ -35,10 +35,10 @@ def test_time_left_is_that_of_the_phase_and_waits_for_a_rate(clock: Clock) -> No
     display.event(Begun(phase="cleaning", total=1000, unit="documents", done=500))
     clock.now += 11
     display.event(Advanced(amount=1))  # nor do the workers' first seconds
-    assert told.getvalue().splitlines()[-1] == "  clean cleaning 501/1,000 documents"
+    assert told.getvalue().splitlines()[-1] == "  clean (2 of 13) cleaning 501/1,000 documents"
     clock.now += 11
     display.event(Advanced(amount=109))
-    assert told.getvalue().splitlines()[-1] == "  clean cleaning 610/1,000 documents, 39 s left"
+    assert told.getvalue().splitlines()[-1] == "  clean (2 of 13) cleaning 610/1,000 documents, 39 s left"
 
 
 def test_a_stage_of_half_a_minute_is_not_said_to_take_hours(clock: Clock) -> None:
@@ -54,7 +54,7 @@ def test_a_stage_of_half_a_minute_is_not_said_to_take_hours(clock: Clock) -> Non
         display.event(Advanced(amount=700_000))
     lines = told.getvalue().splitlines()
     assert "left" not in lines[0]
-    assert [line.rpartition(", ")[2] for line in lines[1:]] == ["14 s left", "3.3 s left"]
+    assert [line.rpartition(", ")[2] for line in lines[1:]] == ["14 s left", "3 s left"]
 
 
 def test_the_rate_is_that_of_late(clock: Clock) -> None:

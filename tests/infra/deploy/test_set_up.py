@@ -68,6 +68,15 @@ def test_a_package_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> 
         closure(set())
 
 
+def test_what_an_older_python_3_11_needs_is_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+    needs = {
+        "deepmill": ["redis"],
+        "redis": ['async-timeout; python_full_version < "3.11.3"', 'tomli; python_version < "3.11"'],
+    }
+    monkeypatch.setattr(closure_script, "requires", lambda name: needs.get(name, []))
+    assert closure(set()) == {"redis", "async-timeout"}
+
+
 @pytest.mark.parametrize(
     ("modules", "command", "extra"),
     [
