@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
-from rich.table import Table
 
-from flows.commands.app import app, console, settings_for
+from flows.commands.app import app, console, settings_for, table_of
 
 if TYPE_CHECKING:
     from flows.registry.facts import VersionFacts
@@ -36,9 +35,7 @@ def compare(
     versions = [resolve(client, name) for name in names]
     facts = [facts_of(client, name.model, version) for name, version in zip(names, versions, strict=True)]
     labels = [f"{name.model}/{version}" for name, version in zip(names, versions, strict=True)]
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for column in ("", *labels, "difference"):
-        table.add_column(column, justify="right" if column else "left")
+    table = table_of("", *labels, "difference", right=(*labels, "difference"))
     for row in rows(*facts):
         table.add_row(*row)
     console.print(table)

@@ -6,9 +6,8 @@ from typing import Annotated
 
 import typer
 from rich.markup import escape
-from rich.table import Table
 
-from flows.commands.app import RootOption, RunArgument, app, console, find_record, settings_for
+from flows.commands.app import RootOption, RunArgument, app, console, find_record, settings_for, table_of
 from infra.units import size
 
 __all__: list[str] = []
@@ -33,9 +32,7 @@ def diff(
     if not changes:
         console.print("nothing differs")
         return
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for column in ("", "what", before.run_id, second or "today"):
-        table.add_column(column, overflow="fold")
+    table = table_of("", "what", before.run_id, second or "today")
     section = ""
     for change in changes:
         table.add_row(

@@ -130,7 +130,9 @@ def _order(store: Store, name: str, manifest: Manifest) -> TextOrder | None:
     try:
         config = section.model_validate(manifest.config)
     except ValidationError as error:
-        raise UserError(f"{manifest.address}: made with keys that this version does not know ({first_problem(error)})") from None
+        raise UserError(
+            f"{manifest.address}: made with keys that this version does not know ({first_problem(error)})"
+        ) from None
     assert isinstance(config, Section)
     return text_order(config, store.place(stage, identity), "conversations" in manifest.inputs)
 
