@@ -17,7 +17,7 @@ EIGHT = ("q8_0", "rtn8", "torchao8")
 ROUNDING = ("rtn4", "rtn4 as 4.5", "rtn4 g16", "rtn4 as ours")
 LOW = ("q4_k_m", "q4_k_m imatrix", "rtn4 as 3.6")
 LIBRARIES = ("torchao4 g64", "torchao4 g32", "q4_k", "q4_k_m", "q4_k_m imatrix", "llmcompressor")
-OURS = ("int8", "int4", "int4 4.5", "int4 3.6", "int4_uniform")
+OURS = ("int8", "int4", "int4 4.5", "int4 3.6", "int4_uniform", "int4_uniform gradients")
 SAME = 0.01
 """Bits per weight within which two count as equal."""
 
@@ -80,6 +80,7 @@ def quality(contenders: Contenders) -> list[Row]:
         lost("of Q4_K_M's", "int4 3.6", LOW[:2], 1.0),
         lost("of rounding's with our types", "int4 3.6", LOW[2:], None),
         lost("of rounding's, 4 bits everywhere", "int4_uniform", ROUNDING[:1], 0.25),
+        lost("of rounding's, 4 bits everywhere, by gradients", "int4_uniform gradients", ROUNDING[:1], 0.25),
         lost("of llmcompressor's, 4 bits everywhere", "int4_uniform", ("llmcompressor",), 1.0),
         row("perplexity rise, 8 bits", "%", rise("int8"), {}, 0.1, most=True),
         row("perplexity rise, 4 bits", "%", rise("int4"), {}, 1.0, most=True),

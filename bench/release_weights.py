@@ -24,6 +24,7 @@ from model.release.calibrate import CalibrationBatch, calibrate
 from model.release.compressed import load_compressed
 from model.release.compressor import check_compressor, write_llmcompressor
 from model.release.kquants import k_quantize, k_quants
+from model.release.outputs import output_moments
 from model.release.quantized import Plan, Unit, make_plan, plain_unit
 from model.release.rounding import rounded
 from model.release.rows import apart, cut, sequence_length, task_rows, text_rows
@@ -63,6 +64,9 @@ class Contenders:
             "int4 4.5": lambda: self._sized(self._calibrated(self.budget_plan(4.5, k_quants=True))),
             "int4 3.6": lambda: self._sized(self._calibrated(self.budget_plan(3.6, k_quants=True))),
             "int4_uniform": lambda: self._sized(self._calibrated(self.plan(Precision.Q4_0))),
+            "int4_uniform gradients": lambda: self._sized(
+                self._calibrated(self.plan(Precision.Q4_0), output_moments(self.model, self._few(), 0))
+            ),
             "rtn8": lambda: self._sized(rounded(self.model, self.plan(Precision.Q8_0))),
             "rtn4": lambda: self._sized(rounded(self.model, self.plan(Precision.Q4_0))),
             "rtn4 g16": lambda: self._by(_rounded_by_group(16), lambda columns: 4 + 16 / 16),
@@ -92,6 +96,10 @@ class Contenders:
         )
         fit, check = ([batch for kind in kinds for batch in cut(kind[place], 4)] for place in (0, 1))
         return fit, check
+
+    def _few(self) -> list[CalibrationBatch]:
+        """Sixteen of the calibration rows, a quarter of them tasks, which come last."""
+        return [*self.calibration[:-1:8][:3], self.calibration[-1]]
 
     def weights(self, name: str) -> Weights:
         """The units of a contender; `MissingError` when it is not installed."""
@@ -126,9 +134,16 @@ class Contenders:
         work, unchanged = copy.deepcopy(self.model), dict.fromkeys(units(self.model))
         return calibrate(work, self.calibration, unchanged, damping=DAMPING, expert_tokens=1).importance
 
-    def _calibrated(self, plan: Plan) -> Weights:
-        work = copy.deepcopy(self.model)
-        made = calibrate(work, self.calibration, plan, damping=DAMPING, expert_tokens=EXPERT_TOKENS, check=self.check)
+    def _calibrated(self, plan: Plan, outputs: Mapping[str, Tensor] | None = None) -> Weights:
+        made = calibrate(
+            copy.deepcopy(self.model),
+            self.calibration,
+            plan,
+            damping=DAMPING,
+            expert_tokens=EXPERT_TOKENS,
+            check=self.check,
+            outputs=outputs,
+        )
         return made.stored
 
     def matrices(self) -> dict[str, Tensor]:

@@ -32,7 +32,7 @@ from flows.commands import (
 )
 from flows.commands.app import app
 from flows.commands.usage import usage_message
-from infra.errors import DeepmillError, first_line
+from infra.errors import DeepmillError, first_line, is_of_object_store
 from infra.extras import missing_module_message
 from infra.settings import quiet_network
 
@@ -87,6 +87,9 @@ def main() -> None:
         _complain(f"{error.filename}: {error.strerror}; check the path, and who may write there")
         sys.exit(1)
     except Exception as error:
+        if is_of_object_store(error):
+            _complain(f"the object store does not answer ({first_line(error)}); check the address and AWS_*")
+            sys.exit(1)
         if not type(error).__module__.startswith("mlflow."):
             raise
         # the registry's or tracking server's, no bug

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
+from infra.errors import UserError
 from infra.integrity import hashed, known_digests
 from infra.storage import ExternalFile, digest_of
 
@@ -43,8 +44,15 @@ class DigestCache:
     """
 
     def __init__(self, path: Path | None) -> None:
-        self._rows = sqlite3.connect(path or ":memory:", timeout=30)
-        self._rows.execute("CREATE TABLE IF NOT EXISTS digests (key TEXT PRIMARY KEY, digest TEXT NOT NULL)")
+        try:
+            self._rows = _opened(path)
+        except sqlite3.OperationalError as error:
+            raise UserError(f"{path}: {error}; check who may write there, or delete it: it only remembers") from None
+        except sqlite3.DatabaseError:
+            if path is None:
+                raise
+            path.unlink()  # damaged: what it remembers is read again
+            self._rows = _opened(path)
 
     def of(self, files: Iterable[ExternalFile], elsewhere: Take | None = None) -> list[str]:
         """SHA-256 of each file, in order.
@@ -73,6 +81,12 @@ class DigestCache:
 
     def close(self) -> None:
         self._rows.close()
+
+
+def _opened(path: Path | None) -> sqlite3.Connection:
+    rows = sqlite3.connect(path or ":memory:", timeout=30)
+    rows.execute("CREATE TABLE IF NOT EXISTS digests (key TEXT PRIMARY KEY, digest TEXT NOT NULL)")
+    return rows
 
 
 def _key(file: ExternalFile) -> str:

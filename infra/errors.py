@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pydantic import ValidationError
 
-__all__ = ["DeepmillError", "TransientError", "UserError", "first_line", "first_problem"]
+__all__ = ["DeepmillError", "TransientError", "UserError", "first_line", "first_problem", "is_of_object_store"]
 
 
 class DeepmillError(Exception):
@@ -34,3 +34,8 @@ def first_problem(error: ValidationError) -> str:
     """What pydantic found wrong first: where in the value, and what."""
     first = error.errors(include_url=False)[0]
     return ": ".join(filter(None, (".".join(map(str, first["loc"])), first["msg"])))
+
+
+def is_of_object_store(error: BaseException) -> bool:
+    """Whether the client of an object store raised it: no credentials, no such region."""
+    return type(error).__module__.startswith(("botocore.", "aiobotocore."))

@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 
 from infra.errors import UserError
 
-__all__ = ["JsonObject", "flatten", "read_object"]
+__all__ = ["JsonObject", "flatten", "object_in", "read_object"]
 
 JsonObject: TypeAlias = dict[str, Any]
 """A JSON object as it was read, or is to be written."""
@@ -26,12 +26,21 @@ def read_object(path: Path) -> JsonObject:
         UserError: it is no JSON, or something else than an object.
         OSError: it cannot be read.
     """
+    return object_in(path.read_bytes(), str(path), "make it again")
+
+
+def object_in(body: bytes, place: str, remedy: str) -> JsonObject:
+    """The object that JSON in UTF-8 holds.
+
+    Raises:
+        UserError: it is no JSON, or something else than an object; names `place` and `remedy`.
+    """
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{path}: no valid JSON ({error}); make it again") from None
+        found = json.loads(body.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{place}: no valid JSON ({error}); {remedy}") from None
     if not isinstance(found, dict):
-        raise UserError(f"{path}: holds no JSON object but {type(found).__name__}; make it again")
+        raise UserError(f"{place}: holds no JSON object but {type(found).__name__}; {remedy}")
     return found
 
 

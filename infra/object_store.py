@@ -260,5 +260,5 @@ class ObjectStore(Store):
         with contextlib.suppress(FileNotFoundError):
             self._fs.rm_file(self._record(NOTES, name))
 
-    def note_place(self, name: str) -> str:
-        return f"{self.address}/{NOTES}/{file_name(name)}.json"
+    def _record_place(self, folder: str, name: str) -> str:
+        return f"{self.address}/{folder}/{file_name(name)}.json"

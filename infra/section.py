@@ -19,7 +19,7 @@ log = logging.getLogger("deepmill.recipe")
 class Section(BaseModel):
     """A frozen group of recipe keys; unknown keys are refused, names of earlier versions (`Formerly`) understood."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
 
     @model_validator(mode="before")
     @classmethod

@@ -17,7 +17,7 @@ from functools import cache
 from pathlib import Path
 from typing import IO, Any, cast
 
-from infra.errors import UserError
+from infra.errors import UserError, is_of_object_store
 from infra.listing import expand
 from infra.web_files import MOST_BYTES, Facts, TooLargeError, look, open_ranges, open_whole
 
@@ -174,6 +174,8 @@ def _filesystem(path: str) -> tuple[Any, str]:
         return cast("tuple[Any, str]", fsspec.core.url_to_fs(path))
     except (ImportError, ValueError) as error:
         raise UserError(f"{path}: {error}; use a local path, s3:// or https://") from None
+    except OSError as error:  # some connect at once
+        raise UserError(f"{path}: cannot be reached ({error}); check the address") from None
 
 
 def _remote(path: str) -> list[ExternalFile]:
@@ -197,7 +199,9 @@ def _remote(path: str) -> list[ExternalFile]:
             )
             for item, facts in found
         ]
-    except OSError as error:
+    except Exception as error:
+        if not isinstance(error, OSError) and not is_of_object_store(error):
+            raise
         raise UserError(f"{path}: cannot be reached ({error}); check the address and AWS_*") from None
 
 

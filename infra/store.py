@@ -21,7 +21,7 @@ from infra.digests import Take, read_files
 from infra.durable import sync_folder, write_durably
 from infra.errors import UserError
 from infra.integrity import check_folder
-from infra.json_objects import JsonObject
+from infra.json_objects import JsonObject, object_in
 from infra.lease import file_lease
 from infra.manifest import LOGS, MANIFEST, WORK, Manifest, read_manifest
 from infra.paths import file_name
@@ -42,6 +42,8 @@ OnWait = Callable[[str], None]
 Send = Callable[[Mapping[str, Path]], None]
 """Puts files to the addresses that they are named by."""
 REMEDY = "it is not as the artifact's manifest says; delete the artifact's folder and run again"
+LOST = "put it back from a copy, or delete it"
+"""What to do about a record or a note that cannot be read."""
 PUBLISHED_BESIDE = (LOGS, MANIFEST)
 """What lies in an artifact's folder beside its files; no stage reads it."""
 NOTES, RUNS = ".notes", "runs"
@@ -204,7 +206,7 @@ class Store(ABC):
 
     def read_note(self, name: str) -> JsonObject | None:
         """A note; None where there is none."""
-        return _decoded(self._read_record(NOTES, name))
+        return self._read_object(NOTES, name)
 
     def notes(self, prefix: str) -> list[str]:
         """Names of all notes that begin so, in order."""
@@ -214,9 +216,9 @@ class Store(ABC):
     def delete_note(self, name: str) -> None:
         """Take a note away."""
 
-    @abstractmethod
     def note_place(self, name: str) -> str:
         """Path or address of a note's file, which `infra.storage` can read."""
+        return self._record_place(NOTES, name)
 
     def write_run(self, run_id: str, record: JsonObject) -> None:
         """Keep the record of a run; whole or not at all."""
@@ -224,11 +226,19 @@ class Store(ABC):
 
     def read_run(self, run_id: str) -> JsonObject | None:
         """The record of a run; None where there is none."""
-        return _decoded(self._read_record(RUNS, run_id))
+        return self._read_object(RUNS, run_id)
 
     def runs(self) -> list[str]:
         """Identifiers of all runs, oldest first."""
         return self._record_names(RUNS)
+
+    def _read_object(self, folder: str, name: str) -> JsonObject | None:
+        body = self._read_record(folder, name)
+        return None if body is None else object_in(body, self._record_place(folder, name), LOST)
+
+    @abstractmethod
+    def _record_place(self, folder: str, name: str) -> str:
+        """Path or address of the file of a record."""
 
     @abstractmethod
     def _write_record(self, folder: str, name: str, body: bytes) -> None:
@@ -245,10 +255,6 @@ class Store(ABC):
 
 def _encoded(record: JsonObject) -> bytes:
     return json.dumps(record, indent=2, sort_keys=True).encode()
-
-
-def _decoded(body: bytes | None) -> JsonObject | None:
-    return None if body is None else dict(json.loads(body))
 
 
 class LocalStore(Store):
@@ -341,8 +347,8 @@ class LocalStore(Store):
     def delete_note(self, name: str) -> None:
         self._record(NOTES, name).unlink(missing_ok=True)
 
-    def note_place(self, name: str) -> str:
-        return str(self._record(NOTES, name))
+    def _record_place(self, folder: str, name: str) -> str:
+        return str(self._record(folder, name))
 
 
 def own_manifest(body: bytes, place: str, stage: str, identity: str) -> Manifest:

@@ -58,7 +58,7 @@ class ContinuedConfig(TrainingConfig):
     """Optimizer steps (DeepSeekMath: 500 B tokens at 10 M a batch)."""
     batch_size: int = Field(2_500, ge=1)
     """Sequences per step, over all ranks (DeepSeekMath: 10 M tokens of 4 K)."""
-    mixture: dict[str, float] | None = None
+    mixture: dict[str, Annotated[float, Field(ge=0)]] | None = None
     """Weight of each source when sequences are drawn (DeepSeekMath: 56 % maths, 4 % AlgebraicStack, 10 % arXiv, 20 %
     code, 10 % natural language); as they come in the shards when empty."""
     domain: tuple[str, ...] = ()
@@ -78,7 +78,7 @@ class ReplayConfig(Section):
     """Share of plain text from the token shards (arXiv 2403.08763: 5 % for a weak shift, 25 % for a strong one)."""
     conversations: float = Field(0.1, ge=0, lt=1)
     """Share of the conversations of `conversations`, where the recipe has them."""
-    mixture: dict[str, float] | None = None
+    mixture: dict[str, Annotated[float, Field(ge=0)]] | None = None
     """Weight of each source of the text; as they come in the shards when empty."""
     rows: int = Field(0, ge=0)
     """Rows of text, and of conversations, per update; 0 for as many as have that share of its tokens."""

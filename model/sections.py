@@ -181,7 +181,7 @@ class PretrainConfig(TrainingConfig):
     """Of the choice of held-out sequences; `seed` when empty. Runs that are compared want the same ones."""
     diagnose: Annotated[bool, Added] = False
     """With every validation also the loss by place in the sequence, and of tokens that repeat (induction)."""
-    mixture: dict[str, float] | None = None
+    mixture: dict[str, Annotated[float, Field(ge=0)]] | None = None
     """Weight of each source when sequences are drawn; as they come in the shards when empty."""
 
 
@@ -302,6 +302,10 @@ class QuantizeConfig(Section):
     """An expert that fewer calibration tokens chose is under-calibrated: all tokens of its layer stand in for them."""
     damping: float = Field(0.01, gt=0)
     """Share of the mean added to the diagonal of a Hessian (GPTQ: 1 %); raised where that is not enough."""
+    gradient_sequences: Annotated[int, Added] = Field(0, ge=0)
+    """Calibration rows whose gradients say which outputs of a matrix the predictions depend on (YAQA, arXiv
+    2505.22988): errors of the int4 model count by that, and are made up for along the rows of a matrix as well. 16 are
+    enough; with 0 all outputs count alike. Takes a square of its outputs in memory for every matrix."""
     batch_size: int = Field(4, ge=1)
     """Rows that go through a layer at once. Small ones keep to memory that a process already has, which is faster."""
     seed: int = Field(0, ge=0)

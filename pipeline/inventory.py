@@ -30,10 +30,10 @@ __all__ = ["FoundSource", "Inventory", "take_inventory"]
 PACKED = (".gz", ".bz2", ".xz", ".zst")
 KINDS = {
     "web": (".warc", ".wet"),
-    "book": (".txt", ".epub", ".rtf", ".md", ".markdown", ".html", ".htm"),
+    "book": (".txt", ".epub", ".rtf", ".md", ".markdown", ".html", ".htm", ".rmd", ".qmd"),
     "jsonl": (".jsonl", ".ndjson"),
     "parquet": (".parquet",),
-    "subtitles": (".srt", ".vtt"),
+    "subtitles": (".srt", ".vtt", ".ass", ".ssa", ".sbv", ".smi", ".ttml", ".dfxp", ".lrc"),
     "code": (".whl", ".tar", ".tgz", ".zip"),
     "model": (".gguf", ".safetensors"),
 }
@@ -237,7 +237,9 @@ def _options(columns: dict[str, Any]) -> dict[str, Any]:
     """The column that holds the text, and the profile that the others speak for."""
     text = _text_field(columns)
     options: dict[str, Any] = {} if text in (None, "text") else {"text_field": text}
-    if text == "code" or any(isinstance(value, str) and language_of(value) for value in columns.values()):
+    if text == "code" or any(
+        isinstance(value, str) and "://" not in value and language_of(value) for value in columns.values()
+    ):
         options["profile"] = Profile.CODE.value
     elif "messages" in columns or "conversations" in columns:
         options["profile"] = Profile.DIALOGUE.value

@@ -255,7 +255,7 @@ class ParquetSource(Stated):
 
 
 class SubtitlesSource(Stated):
-    """Subtitles and captions (SubRip, WebVTT), plain or compressed: what is said, a document per file."""
+    """Subtitles and captions (SubRip, WebVTT and others), plain or compressed: what is said, a document per file."""
 
     kind: Literal["subtitles"] = "subtitles"
     profile: Annotated[Profile, Added] = Profile.DIALOGUE

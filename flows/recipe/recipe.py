@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import reprlib
 import typing
 import unicodedata
 from collections.abc import Hashable, Sequence
@@ -15,7 +16,7 @@ import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from flows.recipe.sections import DisclosureConfig, PromoteConfig, RegistryConfig
-from infra.errors import UserError
+from infra.errors import UserError, first_line
 from infra.execution import Layout
 from infra.json_objects import JsonObject
 from infra.section import Section
@@ -51,6 +52,16 @@ PRESETS = Path(__file__).parent / "presets"
 NAME = "[A-Za-z0-9][A-Za-z0-9._-]*"
 """What a name consists of, as it is part of names in MLflow and of paths."""
 
+LONGEST_NAME = 100
+"""Characters of a name: it becomes those of folders and files."""
+LONGEST_SHOWN = 80
+_WANTED = {
+    **dict.fromkeys(("model_type", "dict_type", "model_attributes_type"), "wants keys of its own below it"),
+    **dict.fromkeys(("tuple_type", "list_type", "set_type"), "wants a list, as [first, second]"),
+    "string_type": "wants text; put it in quotes",
+}
+"""What is said in place of pydantic's words, which are Python's."""
+
 
 class OnDrift(StrEnum):
     """What to do about an artifact that was made by other code than today's."""
@@ -64,7 +75,7 @@ class OnDrift(StrEnum):
 class Recipe(Section):
     """Everything that decides what comes out, a section per stage, and its parallelism."""
 
-    name: str = Field("recipe", pattern=f"^{NAME}$")
+    name: str = Field("recipe", pattern=f"^{NAME}$", max_length=LONGEST_NAME)
     """Names the runs and, unless `registry.model` does, the model."""
     description: str = ""
     """One line for people."""
@@ -158,14 +169,25 @@ class Recipe(Section):
     def _limits_name_sources(self) -> Recipe:
         """A limit for a source that there is not would go unnoticed."""
         known = {*self.extract.sources, *(self.recall.domains if self.recall else ())}
-        for stage in ("extract", "clean", "dedup", "decontaminate", "shards"):
-            for source in getattr(self, stage).max_loss_by_source if self.extract.sources else ():
+        named = {
+            f"{stage}.max_loss_by_source": getattr(self, stage).max_loss_by_source
+            for stage in ("extract", "clean", "dedup", "decontaminate", "shards")
+        } | ({} if self.pins else self._mixtures())
+        for key, sources in named.items() if self.extract.sources else ():
+            for source in sources:
                 if source not in known:
-                    raise ValueError(
-                        f"{stage}.max_loss_by_source names {source}, which is no source; there are "
-                        f"{', '.join(sorted(known))}"
-                    )
+                    raise ValueError(f"{key} names {source}, which is no source; there are {', '.join(sorted(known))}")
         return self
+
+    def _mixtures(self) -> dict[str, dict[str, float]]:
+        """The weights of sources that there are, by their keys; a source left out would stop a stage hours from now."""
+        found = {}
+        for stage in type(self).model_fields:
+            section = getattr(self, stage)
+            for key, holder in ((stage, section), (f"{stage}.replay", getattr(section, "replay", None))):
+                if mixture := getattr(holder, "mixture", None):
+                    found[f"{key}.mixture"] = mixture
+        return found
 
     @model_validator(mode="after")
     def _four_bits_are_four(self) -> Recipe:
@@ -232,6 +254,8 @@ def load_recipe(source: str, settings: Sequence[str] = ()) -> Recipe:
         raise UserError(f"{path}: byte {error.start} is not UTF-8; save the recipe as UTF-8") from None
     except yaml.YAMLError as error:
         raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    except (RecursionError, ValueError) as error:  # nested a thousand deep; a number of thousands of digits
+        raise UserError(f"{path}: no recipe ({first_line(error)}); correct what is too long or too deep") from None
     if not isinstance(values, dict):
         raise UserError(f"{path}: a recipe is a mapping of sections, not a {type(values).__name__}")
     values.setdefault("name", plain_name(path.stem))
@@ -266,12 +290,12 @@ def _values_in(path: Path) -> Any:
 
 def _lay_over(values: JsonObject, setting: str) -> None:
     key, equals, text = setting.partition("=")
-    if not equals or not key:
+    if not equals or not all(key.split(".")):
         raise UserError(f"--set {setting}: write it as section.key=value")
     try:
         value = yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise UserError(f"--set {setting}: the value is not valid YAML") from None
+    except (yaml.YAMLError, RecursionError, ValueError):
+        raise UserError(f"--set {setting[:LONGEST_SHOWN]}: the value is not valid YAML") from None
     *parents, last = key.split(".")
     here = values
     for parent in parents:
@@ -287,17 +311,41 @@ def _lay_over(values: JsonObject, setting: str) -> None:
 def _explain(error: ValidationError, source: str, settings: Sequence[str]) -> str:
     problems = error.errors(include_url=False)
     first = problems[0]
-    location = [str(part) for part in first["loc"]]
+    location = _written([str(part) for part in first["loc"]])
     key = ".".join(location)
     where = "--set" if any(setting.startswith(f"{key}=") for setting in settings) else source
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
     if first["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(location[-1], keys_at(location[:-1]), 1, 0.5)
-        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(keys_at(location[:-1]))}"
-        return f"{where}: {key}: no such key; {hint}{more}"
+        return f"{where}: {key}: no such key; {_nearest(location[-1], keys_at(location[:-1]))}{more}"
+    if first["type"].startswith("union_tag"):
+        kinds = [str(model.model_fields["kind"].default) for model in sections_at(location)]
+        given = first.get("ctx", {}).get("tag")
+        said = f"kind: no such kind as {given}" if given else "kind is missing"
+        return f"{where}: {key}: {said}; {_nearest(given or '', kinds)}{more}"
+    if first["type"] == "missing":
+        return f"{where}: {key} is missing{more}"
     if isinstance(first.get("input"), dict):  # a whole section, of which something is said that its keys do not say
         return ": ".join([where, *([key] if key else []), first["msg"].removeprefix("Value error, ")]) + more
-    return f"{where}: {key}: {first['msg']}, not {first.get('input')!r}{more}"
+    said = _WANTED.get(first["type"], first["msg"].removeprefix("Value error, "))
+    if first["type"] == "too_short":
+        said = f"wants {first['ctx']['min_length']} or more"
+    return f"{where}: {key}: {said}, not {reprlib.repr(first.get('input'))}{more}"
+
+
+def _written(location: Sequence[str]) -> list[str]:
+    """A place as the recipe has it: pydantic names the variant of a tagged union besides."""
+    found: list[str] = []
+    for part in location:
+        below = sections_at(found)
+        is_variant = any(part == model.model_fields.get("kind", Field()).default for model in below)
+        if not is_variant or any(part in model.model_fields for model in below):
+            found.append(part)
+    return found
+
+
+def _nearest(given: str, known: Sequence[str]) -> str:
+    near = difflib.get_close_matches(given, known, 1, 0.5)
+    return f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
 
 
 def sections_at(location: Sequence[str], *, strict: bool = False) -> list[type[BaseModel]]:

@@ -137,14 +137,16 @@ def load_config(folder: Path) -> ModelConfig:
         return read_gguf(folder)[0]
     path = folder / "config.json"
     try:
-        return ModelConfig.from_hf(json.loads(path.read_text(encoding="utf-8")))
+        return ModelConfig.from_hf(read_object(path))
     except FileNotFoundError:
         raise UserError(f"{folder}: no config.json; name the folder of a Hugging Face checkpoint") from None
     except ValidationError as error:
         first = error.errors()[0]
         raise UserError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
-    except ValueError as error:
+    except (ValueError, TypeError) as error:
         raise UserError(f"{path}: {error}") from None
+    except KeyError as error:
+        raise UserError(f"{path}: the key {error} is missing; copy the folder again") from None
 
 
 def _is_left_out(name: str, layers: tuple[int, ...]) -> bool:
@@ -192,16 +194,30 @@ def load_model(folder: Path, *, prediction: bool = False) -> Transformer:
     weights = {name: weight for name, weight in weights.items() if not _is_left_out(name, left_out)}
     weights = {name: weight.float() for name, weight in from_hf_names(weights).items()}
     model = skeleton(config)
-    if config.tie_word_embeddings:
+    if config.tie_word_embeddings and "model.embed_tokens.weight" in weights:
         weights.setdefault("lm_head.weight", weights["model.embed_tokens.weight"])
     try:
         model.load_state_dict(weights, assign=True)
-    except RuntimeError as error:
-        raise UserError(f"{folder}: the weights do not fit config.json: {error}") from None
+    except RuntimeError:
+        said = _difference(model.state_dict(), weights)
+        raise UserError(f"{folder}: the weights are not those of its configuration: {said}; copy it again") from None
     if config.tie_word_embeddings:
         model.lm_head.weight = model.model.embed_tokens.weight
     model.requires_grad_(True)
     return model.eval()
+
+
+def _difference(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str:
+    """What is missing, too much or of another shape, the first few of each by name."""
+    groups = {
+        "missing": [name for name in wanted if name not in found],
+        "not known": [name for name in found if name not in wanted],
+        "of another shape": [
+            name for name, weight in wanted.items() if name in found and found[name].shape != weight.shape
+        ],
+    }
+    few = {kind: names[:2] + [f"{len(names) - 2} more"] * (len(names) > 2) for kind, names in groups.items()}
+    return "; ".join(f"{' and '.join(names)} {kind}" for kind, names in few.items() if names)
 
 
 def with_prediction(model: Transformer, folder: Path) -> Transformer:

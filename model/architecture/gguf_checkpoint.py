@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from gguf import ExpertGatingFuncType, GGUFReader, dequantize
+from pydantic import ValidationError
 from torch import Tensor
 
 from infra.errors import UserError
@@ -50,6 +51,9 @@ _EXPERTS = {
     "first_k_dense_replace": "leading_dense_block_count",
 }
 
+NEEDED = ("block_count", "embedding_length", "attention.head_count")
+"""Without which a model would be taken for one of the sizes that we begin with."""
+
 
 def is_gguf(path: Path) -> bool:
     """Whether a checkpoint is one GGUF file."""
@@ -71,11 +75,21 @@ def read_gguf(path: Path) -> tuple[ModelConfig, dict[str, Tensor]]:
     vocabulary = tensors["token_embd.weight"].shape[1] if "token_embd.weight" in tensors else 0
     try:
         config = _config(values, tensors.keys(), int(vocabulary))
-    except (ValueError, KeyError) as error:
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise UserError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}; copy it again") from None
+    except ValueError as error:
         raise UserError(f"{path}: {error}") from None
+    except (KeyError, TypeError) as error:  # what is worked out of a number that is not there
+        raise UserError(
+            f"{path}: its metadata is not whole ({error}); copy it again, or convert the model again"
+        ) from None
     found: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
-        weight = torch.from_numpy(np.array(dequantize(tensor.data, tensor.tensor_type), dtype=np.float32))
+        try:
+            weight = torch.from_numpy(np.array(dequantize(tensor.data, tensor.tensor_type), dtype=np.float32))
+        except NotImplementedError as error:
+            raise UserError(f"{path}: tensor {name}: {error}; take a file of other blocks, such as Q8_0") from None
         if name == FREQUENCIES:
             config = _long_context(config, weight, path)
             continue
@@ -95,6 +109,8 @@ def _config(values: Mapping[str, Any], tensors: Any, vocabulary: int) -> ModelCo
         found = values.get(f"{architecture}.{key}")
         return float(f"{found:.7g}") if isinstance(found, float) else found  # 32 bits of what was 1e-5
 
+    if lacking := [key for key in NEEDED if not value(key)]:
+        raise ValueError(f"its metadata lacks {', '.join(lacking)}; copy it again, or convert the model again")
     family = FAMILIES[architecture]
     if value("rope.scaling.type") not in (None, "none"):
         raise ValueError(f"rotary scaling {value('rope.scaling.type')!r} is not read from GGUF files; take the folder")

@@ -10,7 +10,10 @@ usable ones.
 Some rows are held out: they go through the same layers, and of every matrix the codes are kept, calibrated or rounded
 to nearest, whose outputs on them are nearer to the original's. So few rows, or odd ones, cost no more than rounding.
 
-The embedding is rounded to nearest, at the scales of least squared error: a table look-up has no Hessian.
+The embedding is rounded to nearest, at the scales of least squared error: a table look-up has no Hessian of inputs.
+
+Where it is known which outputs matter (`model.release.outputs`), errors of all outputs are weighed by it: codes make up
+for errors of the rows above as well, and those of the embedding for errors in the columns before.
 
 All Hessians of a layer are held at once, and the hidden states of all rows.
 
@@ -21,7 +24,7 @@ position, C columns.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -35,7 +38,8 @@ from model.architecture.moe import FeedForward, MixtureOfExperts, RoutedExperts
 from model.architecture.rotary import rotary_tables
 from model.architecture.transformer import Layer, Transformer
 from model.facts.release import MatrixFacts, UnderCalibrated
-from model.release.gptq import Factors, factor, toward
+from model.release.factors import Factors, factor
+from model.release.gptq import toward
 from model.release.quantized import Plan, Unit, plain_unit
 from model.release.rounding import calibrated_to, rounded_to
 from model.release.statistics import Statistics, stacked, statistics
@@ -44,7 +48,7 @@ from model.sections import Precision
 
 EMBEDDING = "model.embed_tokens.weight"
 
-__all__ = ["Calibrated", "CalibrationBatch", "calibrate"]
+__all__ = ["EMBEDDING", "Calibrated", "CalibrationBatch", "calibrate"]
 
 
 @dataclass(frozen=True)
@@ -83,17 +87,19 @@ def calibrate(
     damping: float,
     expert_tokens: int,
     check: Sequence[CalibrationBatch] = (),
+    outputs: Mapping[str, Tensor] | None = None,
 ) -> Calibrated:
     """Quantize `model` in place, as `plan` says.
 
     Args:
         check: rows held out, on which calibrated codes must be nearer to the original than rounded ones; the rows that
             are calibrated on where there are none.
+        outputs: by unit, moments [R, R] of the gradients at its outputs; of the embedding at its columns.
 
     Returns:
         The stored weights, which `model` then has exactly, and how it went.
     """
-    worker = _Calibration(model, batches, check, plan, damping, expert_tokens)
+    worker = _Calibration(model, batches, check, plan, damping, expert_tokens, outputs or {})
     tied = model.config.tie_word_embeddings
     theirs = [model.model.embed_tokens(batch.tokens_BT) for batch in worker.batches]
     if tied:
@@ -126,11 +132,13 @@ class _Calibration:
         plan: Plan,
         damping: float,
         expert_tokens: int,
+        outputs: Mapping[str, Tensor],
     ) -> None:
         self.config = model.config
         self.batches, self.plan = [*batches, *check], plan
         self.is_held_out = [False] * len(batches) + [True] * len(check)
         self.damping, self.expert_tokens = damping, expert_tokens
+        self.outputs = dict(outputs)
         self.views = units(model)
         self.result = Calibrated()
         length = max(batch.tokens_BT.shape[1] for batch in self.batches)
@@ -155,9 +163,12 @@ class _Calibration:
         theirs = [x_BTD + y_BTD for x_BTD, y_BTD in zip(theirs, added, strict=True)]
         for units_of in groups:
             _, inputs = self._attend(layer.self_attn, units_of, normed)
+            seen = {module: self._statistics(inputs[module], their_inputs[module]) for module in units_of}
+            if "queries" in units_of and self.outputs:  # its outputs are multiplied with the latent keys
+                latent_CC = seen["kv_b_proj"].fit.own_BCC[0]
+                self.outputs[f"{prefix}self_attn.k_b_proj.weight"] = latent_CC
             for module, parts in units_of.items():
-                seen = self._statistics(inputs[module], their_inputs[module])
-                self._linear([f"{prefix}self_attn.{part}.weight" for part in parts], seen)
+                self._linear([f"{prefix}self_attn.{part}.weight" for part in parts], seen[module])
         added, _ = self._attend(layer.self_attn, (), normed)
         ours = [x_BTD + y_BTD for x_BTD, y_BTD in zip(ours, added, strict=True)]
         normed = [layer.post_attention_layernorm(x_BTD) for x_BTD in ours]
@@ -201,11 +212,13 @@ class _Calibration:
         self._put(name, rounded_to(self.views[name], self.plan[name]))
 
     def embedding(self) -> None:
-        """Store the table of embeddings: every weight of a row counts alike, whatever the tokens."""
+        """Store the table of embeddings: the weights of a row count by its columns, alike where nothing is known of
+        them, whatever the tokens."""
         weight_VD, precision = self.views[EMBEDDING], self.plan[EMBEDDING]
         if precision is Precision.Q4_0:
-            alike = factor(torch.zeros(1, weight_VD.shape[1], weight_VD.shape[1], dtype=torch.float64))
-            unit = calibrated_to(weight_VD[None], alike, precision)
+            alike_DD = torch.zeros(weight_VD.shape[1], weight_VD.shape[1], dtype=torch.float64)
+            columns = factor(self.outputs.get(EMBEDDING, alike_DD)[None], self.damping)
+            unit = calibrated_to(weight_VD[None], columns, precision)
             self._put(EMBEDDING, replace(unit, stored=unit.stored[0]))
         else:
             self.store(EMBEDDING)
@@ -366,7 +379,9 @@ class _Calibration:
         weight = self.views[name]
         matrices_BRC = weight.reshape(len(factors.damping), -1, weight.shape[-1])
         moved_BRC = toward(matrices_BRC, seen.fit.own_BCC, seen.fit.drift(matrices_BRC))
-        unit = calibrated_to(moved_BRC, factors, precision)
+        moments_RR = self._output_moments(name)
+        outputs = None if moments_RR is None else factor(moments_RR[None], self.damping)
+        unit = calibrated_to(moved_BRC, factors, precision, outputs)
         unit = replace(unit, stored=unit.stored.view(*weight.shape[:-1], -1))
         raised: dict[str, float] = {}
         for place, damping in enumerate(factors.damping):
@@ -376,6 +391,11 @@ class _Calibration:
             elif damping != self.damping:
                 raised[matrix] = damping
         self._keep(name, unit, rounded_to(weight, precision), seen, raised or None)
+
+    def _output_moments(self, name: str) -> Tensor | None:
+        """Those of a unit but the embedding, whose columns they are of."""
+        moments_RR = None if name == EMBEDDING else self.outputs.get(name)
+        return None if moments_RR is None else moments_RR.double()
 
     def _keep(
         self,
@@ -392,9 +412,12 @@ class _Calibration:
         """
         weight, matrices = self.views[name], len(seen.fit.own_BCC)
         weight_BRC = weight.reshape(matrices, -1, weight.shape[-1])
-        ours_B, plain_B = (seen.check.error(each.weight().view_as(weight_BRC), weight_BRC) for each in (unit, plain))
+        moments_RR = self._output_moments(name)
+        ours_B, plain_B = (
+            seen.check.error(each.weight().view_as(weight_BRC), weight_BRC, moments_RR) for each in (unit, plain)
+        )
         is_plain_B = plain_B <= ours_B
-        whole = float(seen.check.outputs(weight_BRC).sum()) or 1.0
+        whole = float(seen.check.outputs(weight_BRC, moments_RR).sum()) or 1.0
         self.result.errors[name] = MatrixFacts(
             precision=unit.precision,
             error=float(torch.where(is_plain_B, plain_B, ours_B).sum()) / whole,

@@ -8,6 +8,9 @@ Inputs drift as layers before are quantized: `toward` first moves a weight so th
 what the original made of those that were (the objective of GPTAQ, Li et al. 2025, arXiv 2504.02692; here in closed
 form, as ridge regression, before any rounding).
 
+Where the outputs are known that matter (`model.release.outputs`), errors are made up for along the rows as well
+(`model.release.two_sided`).
+
 Several matrices of one shape (the experts of a layer) go at once. Errors reach the columns of the same block at once
 and the rest after each block, in one product: the same sums in another order.
 
@@ -16,33 +19,17 @@ Shape suffixes: B matrices, R rows (outputs), C columns (inputs), G groups of a 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
+from model.release.factors import Factors, factor
 from model.release.grid import GROUP, Grid, best_scales, nearest
+from model.release.two_sided import round_both
 
-__all__ = ["Factors", "factor", "gptq", "round_columns", "round_to", "toward"]
+__all__ = ["gptq", "round_columns", "round_to", "toward"]
 
-RETRIES = 4
-"""Times that the damping is raised tenfold before a matrix is rounded to nearest."""
 RIDGE = 0.1
 """Share of the mean diagonal that holds `toward` near the weight as it is."""
-
-
-@dataclass(frozen=True)
-class Factors:
-    """What rounding needs to know of B Hessians."""
-
-    order_BC: Tensor
-    """Columns, those with the largest inputs first."""
-    upper_BCC: Tensor
-    """Of the inverse damped Hessians in that order: H^-1 = U^T U."""
-    importance_BC: Tensor
-    """Diagonals of the damped Hessians, in the order of the weight's columns; ones where a Hessian was of no use."""
-    damping: list[float | None]
-    """That each one needed; None where it was of no use."""
 
 
 def gptq(weight_RC: Tensor, hessian_CC: Tensor, grid: Grid, *, damping: float = 0.01) -> tuple[Tensor, Tensor]:
@@ -74,59 +61,34 @@ def toward(weight_BRC: Tensor, hessian_BCC: Tensor, drift_BRC: Tensor) -> Tensor
     return weight + torch.cholesky_solve(drift.transpose(1, 2), torch.linalg.cholesky(ridged)).transpose(1, 2)
 
 
-def factor(hessian_BCC: Tensor, damping: float = 0.01) -> Factors:
-    """Order the columns of Hessians [B, C, C] and factor their inverses.
-
-    Row c of U is the row of the inverse over the columns from c on once the earlier ones are eliminated, scaled: all
-    that the algorithm needs. A Hessian of too low a rank is tried again with ten times the damping; one that is zero,
-    not finite or still no good gives the identity (rounding to nearest).
-    """
-    columns = hessian_BCC.shape[-1]
-    sizes_BC = hessian_BCC.diagonal(dim1=-2, dim2=-1)
-    order_BC = sizes_BC.argsort(dim=-1, descending=True, stable=True)
-    ordered_BCC = hessian_BCC.double().gather(1, order_BC[..., None].expand_as(hessian_BCC))
-    ordered_BCC = ordered_BCC.gather(2, order_BC[:, None].expand_as(hessian_BCC))
-    identity = torch.eye(columns, dtype=torch.float64)
-    upper_BCC = identity.repeat(len(hessian_BCC), 1, 1)
-    importance_BC = torch.ones(len(hessian_BCC), columns, dtype=torch.float64)
-    used: list[float | None] = [None] * len(hessian_BCC)
-    mean_B = sizes_BC.double().mean(-1)
-    finite_B = hessian_BCC.isfinite().all(-1).all(-1)
-    pending = [place for place in range(len(used)) if bool(finite_B[place]) and float(mean_B[place]) > 0]
-    for attempt in range(RETRIES + 1):
-        if not pending:
-            break
-        share = damping * 10**attempt
-        damped = ordered_BCC[pending]  # indexing by a list copies
-        damped.diagonal(dim1=-2, dim2=-1).add_((share * mean_B[pending])[:, None])
-        # H = M M^T with M upper is a Cholesky factor of H turned over both ways, and U is its inverse: nothing is
-        # inverted but a triangle
-        lower, failed = torch.linalg.cholesky_ex(damped.flip(-1, -2))
-        # a failed factor is no number: keep the batch going with the identity in its place
-        lower[failed != 0] = identity
-        upper = torch.linalg.solve_triangular(lower.flip(-1, -2), identity, upper=True)
-        good = (failed == 0) & upper.isfinite().all(-1).all(-1)
-        for place, is_good, matrix in zip(pending, good.tolist(), upper, strict=True):
-            if is_good:
-                upper_BCC[place], used[place] = matrix, share
-                importance_BC[place] = sizes_BC[place].double() + share * mean_B[place]
-        pending = [place for place, is_good in zip(pending, good.tolist(), strict=True) if not is_good]
-    return Factors(order_BC, upper_BCC, importance_BC, used)
-
-
-def round_columns(weight_BRC: Tensor, factors: Factors, grid: Grid) -> tuple[Tensor, Tensor]:
-    """Codes [B, R, C] int8 and scales [B, R, G] float16."""
+def round_columns(
+    weight_BRC: Tensor, factors: Factors, grid: Grid, outputs: Factors | None = None
+) -> tuple[Tensor, Tensor]:
+    """Codes [B, R, C] int8 and scales [B, R, G] float16; `outputs` as in `round_to`."""
     scales = _scales(weight_BRC.double(), factors.importance_BC, grid)
-    return round_to(weight_BRC, factors, scales.repeat_interleave(GROUP, -1), None, grid.limits), scales
+    return round_to(weight_BRC, factors, scales.repeat_interleave(GROUP, -1), None, grid.limits, outputs), scales
 
 
 def round_to(
-    weight_BRC: Tensor, factors: Factors, step_BRC: Tensor, offset_BRC: Tensor | None, limits: tuple[int, int]
+    weight_BRC: Tensor,
+    factors: Factors,
+    step_BRC: Tensor,
+    offset_BRC: Tensor | None,
+    limits: tuple[int, int],
+    outputs: Factors | None = None,
 ) -> Tensor:
-    """Codes [B, R, C] int8 within `limits`, each worth its step times the code and its offset."""
+    """Codes [B, R, C] int8 within `limits`, each worth its step times the code and its offset.
+
+    Args:
+        outputs: of the moments [B or 1, R, R] of the gradients at the outputs, where errors are made up for along the
+            rows as well.
+    """
+    plain_BRC = weight_BRC.double() - (0.0 if offset_BRC is None else offset_BRC.double())
+    if outputs is not None:
+        return round_both(plain_BRC, factors, outputs, step_BRC, limits)
     order_BRC = factors.order_BC[:, None].expand(weight_BRC.shape)
     steps, upper_BCC = step_BRC.gather(-1, order_BRC), factors.upper_BCC
-    weight = (weight_BRC.double() - (0.0 if offset_BRC is None else offset_BRC.double())).gather(-1, order_BRC)
+    weight = plain_BRC.gather(-1, order_BRC)
     ordered = torch.empty(weight.shape, dtype=torch.int8)
     for start in range(0, weight.shape[-1], GROUP):
         end = start + GROUP

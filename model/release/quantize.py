@@ -39,6 +39,7 @@ from model.sections import Activations, Precision, QuantizeConfig
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
+    from torch import Tensor
 
     from model.architecture.transformer import Transformer
     from model.release.calibrate import CalibrationBatch
@@ -90,10 +91,14 @@ def quantize(config: QuantizeConfig, inputs: Mapping[str, Path], out_dir: Path) 
     predicts = load_config(checkpoint).num_nextn_predict_layers
     whole = load_model(checkpoint, prediction=True).requires_grad_(False) if predicts else None
     plans, costs = _plans(config, model, calibration)
+    outputs = _output_moments(config, model, calibration)
     events.begin("calibrating", len(plans) * model.config.num_hidden_layers, "layers")
     for name, plan in plans.items():
         further = _prediction(config, whole, name) if whole is not None else {}
-        precisions[name] = _one(config, model, plan, calibration, check, judge, checkpoint, out_dir / name, further)
+        seen = outputs if name == "int4" else {}  # eight bits lose too little
+        precisions[name] = _one(
+            config, model, plan, calibration, check, seen, judge, checkpoint, out_dir / name, further
+        )
     events.flush()
     more: dict[str, PrecisionFacts] = {}
     if config.activations is Activations.INT8:
@@ -173,12 +178,29 @@ def _plans(
     plans = {name: make_plan(model, precisions) for name, precisions in _precisions(config).items()}
     costs: dict[str, float] = {}
     if config.bits is not None:
-        rows = max(1, config.sensitivity_sequences // config.batch_size)
-        # of either kind of row: text comes first, tasks last
-        seen = calibration[:: max(1, len(calibration) // rows)][:rows]
+        seen = _some(config, calibration, config.sensitivity_sequences)
         costs = allocate(model, plans["int4"], config.bits, seen, k_quants=config.k_quants)
     _refuse_one_size(model, plans)
     return plans, costs
+
+
+def _output_moments(
+    config: QuantizeConfig, model: Transformer, calibration: Sequence[CalibrationBatch]
+) -> dict[str, Tensor]:
+    """By which the errors of outputs count in the int4 model; nothing where they count alike."""
+    from model.release.outputs import output_moments
+
+    if not config.gradient_sequences:
+        return {}
+    return output_moments(model, _some(config, calibration, config.gradient_sequences), config.seed)
+
+
+def _some(
+    config: QuantizeConfig, calibration: Sequence[CalibrationBatch], sequences: int
+) -> Sequence[CalibrationBatch]:
+    """About so many rows of either kind: text comes first, tasks last."""
+    batches = max(1, sequences // config.batch_size)
+    return calibration[:: max(1, len(calibration) // batches)][:batches]
 
 
 def _precisions(config: QuantizeConfig) -> dict[str, dict[Role, Precision]]:
@@ -213,6 +235,7 @@ def _one(
     plan: Plan,
     calibration: list[CalibrationBatch],
     check: list[CalibrationBatch],
+    outputs: Mapping[str, Tensor],
     judge: Judge,
     checkpoint: Path,
     folder: Path,
@@ -229,7 +252,15 @@ def _one(
     from model.release.rounding import rounded
 
     work = copy.deepcopy(model)
-    made = calibrate(work, calibration, plan, damping=config.damping, expert_tokens=config.expert_tokens, check=check)
+    made = calibrate(
+        work,
+        calibration,
+        plan,
+        damping=config.damping,
+        expert_tokens=config.expert_tokens,
+        check=check,
+        outputs=outputs,
+    )
     stored, plain = made.stored, rounded(model, plan)
     ours = judge.divergence(work)
     fill(work, plain)

@@ -11,7 +11,8 @@ from gguf import GGMLQuantizationType
 from torch import Tensor
 
 from model.architecture.transformer import Transformer
-from model.release.gptq import Factors, round_columns, round_to
+from model.release.factors import Factors
+from model.release.gptq import round_columns, round_to
 from model.release.grid import Grid
 from model.release.kcodes import LIMITS, grid_of, with_codes
 from model.release.kquants import k_quantize
@@ -36,14 +37,15 @@ def rounded_to(weight: Tensor, precision: Precision | None) -> Unit:
     return rounded_unit(weight, Grid(precision))
 
 
-def calibrated_to(weight_BRC: Tensor, factors: Factors, precision: Precision) -> Unit:
-    """The codes of matrices by GPTQ; of K-quants in the scales that llama.cpp chooses, with six bits as it rounds."""
+def calibrated_to(weight_BRC: Tensor, factors: Factors, precision: Precision, outputs: Factors | None = None) -> Unit:
+    """The codes of matrices by GPTQ, along the rows too where the `outputs` that matter are known; of K-quants in the
+    scales that llama.cpp chooses, with six bits as it rounds."""
     if precision not in K_QUANTS:
         grid = Grid(precision)
-        return Unit.packed(*round_columns(weight_BRC, factors, grid), grid)
+        return Unit.packed(*round_columns(weight_BRC, factors, grid, outputs), grid)
     kind = GGMLQuantizationType[precision.name]
     unit = k_quantize(weight_BRC, kind)
     if kind not in LIMITS:
         return unit
-    codes = round_to(weight_BRC, factors, *grid_of(unit.stored, kind), LIMITS[kind])
+    codes = round_to(weight_BRC, factors, *grid_of(unit.stored, kind), LIMITS[kind], outputs)
     return replace(unit, stored=with_codes(unit.stored, codes, kind))

@@ -41,16 +41,18 @@ class Moments:
             self.own_BCC + other.own_BCC, self.cross_BYC + other.cross_BYC, self.original_BYY + other.original_BYY
         )
 
-    def outputs(self, weight_BRC: Tensor) -> Tensor:
-        """Squared size [B] of the outputs that are wanted."""
+    def outputs(self, weight_BRC: Tensor, moments_RR: Tensor | None = None) -> Tensor:
+        """Squared size [B] of the outputs that are wanted; `moments` of the gradients there say how outputs count,
+        which count alike where none are given."""
         wanted_BRY = self._wanted(weight_BRC)
-        return _product(wanted_BRY, self.original_BYY, wanted_BRY)
+        return _product(wanted_BRY, self.original_BYY, wanted_BRY, moments_RR)
 
-    def error(self, quantized_BRC: Tensor, weight_BRC: Tensor) -> Tensor:
-        """Squared difference [B] of the quantized weight's outputs from those that are wanted."""
+    def error(self, quantized_BRC: Tensor, weight_BRC: Tensor, moments_RR: Tensor | None = None) -> Tensor:
+        """Squared difference [B] of the quantized weight's outputs from those that are wanted, likewise."""
         quantized = quantized_BRC.double()
-        mixed = _product(self._wanted(weight_BRC), self.cross_BYC, quantized)
-        return _product(quantized, self.own_BCC, quantized) - 2 * mixed + self.outputs(weight_BRC)
+        mixed = _product(self._wanted(weight_BRC), self.cross_BYC, quantized, moments_RR)
+        square = _product(quantized, self.own_BCC, quantized, moments_RR)
+        return square - 2 * mixed + self.outputs(weight_BRC, moments_RR)
 
     def drift(self, weight_BRC: Tensor) -> Tensor:
         """The outputs that are wanted less those of `weight`, times the inputs X: [B, R, C]."""
@@ -99,5 +101,6 @@ def stacked(each: Sequence[Statistics]) -> Statistics:
     return Statistics(join([found.fit for found in each]), join([found.check for found in each]))
 
 
-def _product(left_BRY: Tensor, moments_BYC: Tensor, right_BRC: Tensor) -> Tensor:
-    return ((left_BRY @ moments_BYC) * right_BRC).sum((-2, -1))
+def _product(left_BRY: Tensor, moments_BYC: Tensor, right_BRC: Tensor, moments_RR: Tensor | None) -> Tensor:
+    weighed_BRY = left_BRY if moments_RR is None else moments_RR @ left_BRY
+    return ((weighed_BRY @ moments_BYC) * right_BRC).sum((-2, -1))

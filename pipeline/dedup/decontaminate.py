@@ -50,6 +50,7 @@ __all__ = ["Index", "Match", "decontaminate", "evaluation_texts"]
 
 _ASCII_WORD = re.compile(r"\w+", re.ASCII)
 _WORD = regex.compile(rf"{UNSPACED_LETTER}{CONTINUING}*+|[\p{{L}}\p{{N}}\p{{M}}_--[{UNSPACED}]]++", regex.VERSION1)
+_AROUND_WORDS = re.compile(r"(?<![^\W_])_+|_+(?![^\W_])")
 _CHARACTER = regex.compile(r"\X")
 """What a reader takes for a character: a letter with all the marks on it (Unicode annex 29)."""
 REMEDY = "leave {source} out, or set reasoning.exclude and decontaminate.evaluation_sets to what evaluates"
@@ -162,7 +163,10 @@ class Index:
 
 
 def _words(text: str) -> Iterator[re.Match[str]]:
-    """Its words; one is a letter with the marks on it in a script without spaces."""
+    """Its words; one is a letter with the marks on it in a script without spaces. A word has underscores within it:
+    those around it are emphasis, and a row of them is a blank to be filled in."""
+    if "_" in text:
+        text = _AROUND_WORDS.sub(lambda found: " " * len(found[0]), text)
     return (_ASCII_WORD if text.isascii() else _WORD).finditer(text)
 
 

@@ -6,6 +6,7 @@ Of a folder whose files are named by split, those of the training split are left
 from __future__ import annotations
 
 import csv
+import io
 import json
 import re
 from collections.abc import Iterator, Sequence
@@ -23,6 +24,7 @@ from pipeline.sources.dataset import FORMAT, SPLITS, is_of
 from pipeline.sources.jsonl import field_of
 from pipeline.sources.parquet import foreign_of
 from pipeline.sources.passed_over import without_beside
+from pipeline.sources.separated import has_quoted_fields
 from pipeline.sources.stream import Damaged, Foreign, Part, open_stream
 from pipeline.tasks.guarded_reader import Broken, guarded_items
 
@@ -142,8 +144,12 @@ def _rows(file: ExternalFile, fields: tuple[str, ...]) -> Iterator[Any]:
                 yield from rows
         elif kind in ("csv", "tsv"):
             with open_stream(Part(file)) as stream:
-                lines = _decoded(stream.read()).splitlines(keepends=True)
-            yield from csv.DictReader(lines, delimiter="\t" if kind == "tsv" else _delimiter(lines, fields))
+                text = _decoded(stream.read())
+            lines = list(io.StringIO(text, newline=""))
+            sign = "\t" if kind == "tsv" else _delimiter(lines, fields)
+            is_quoted = sign != "\t" or has_quoted_fields(text)
+            quoting = csv.QUOTE_MINIMAL if is_quoted else csv.QUOTE_NONE
+            yield from csv.DictReader(lines, delimiter=sign, quoting=quoting)
         else:
             with open_stream(Part(file)) as stream:
                 yield from _json_rows(stream.read(), fields)

@@ -21,6 +21,8 @@ yet, formulas of which the bytes are no markup; preformatted text, and that of w
 ELEMENT, PIECE, MARGIN, MARK, INDENT, ROW, COLUMN = range(7)
 """Of a block: its element and first piece; lines before it; number or bullet (-1) and depth of a list's item, row and
 column of a table's cell."""
+NUMERALS = 24
+"""Bit of an item's mark from which on it is told how its number is written: in digits (0), as a, A, i or I."""
 CHARS, LINKED, WORDS, COMMAS, STOPS, DIGITS, CAPITALS, LAST, LINKS = range(7, 16)
 """Counts of a block: characters (a wide one for three, as it says as much), those in links, and so on; its last byte;
 its links."""

@@ -49,9 +49,9 @@ _LINE_MARKS = sum(1 << bit for bit, name in enumerate(CLASSES) if name == "ancho
 
 
 def shown(page: Page) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
-    """Which blocks are shown, and which pieces: all but those that a style or attribute hides."""
+    """Which blocks are shown, and which pieces: all but those that a style or attribute hides, or that mark a place."""
     _, whole = inherited(page)
-    pieces = whole[page.pieces[:, c.WITHIN]] & c.HIDDEN == 0
+    pieces = whole[page.pieces[:, c.WITHIN]] & (c.HIDDEN | _LINE_MARKS) == 0
     return _any(page, pieces), pieces
 
 

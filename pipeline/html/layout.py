@@ -20,6 +20,13 @@ MOST_INDENT = 8
 BLOCK_ROOM = 128
 PIECE_ROOM = 8
 """Bytes that the marks of a block and of a piece take at most."""
+_ROMAN = (
+    *((1000, "M"), (900, "CM"), (500, "D"), (400, "CD"), (100, "C"), (90, "XC"), (50, "L"), (40, "XL"), (10, "X")),
+    *((9, "IX"), (5, "V"), (4, "IV"), (1, "I")),
+)
+_ROMAN_VALUES = np.array([value for value, _ in _ROMAN], np.int64)
+_ROMAN_SIGNS = np.array([[*signs.ljust(2, "\0").encode()] for _, signs in _ROMAN], np.uint8)
+_MOST_ROMAN = 4000
 _SPACE, _LINE, _TAB, _BACKSLASH = 32, 10, 9, 92
 _NO_BREAK_SPACE = 160
 
@@ -117,16 +124,57 @@ def _mark(mark, indent, out, k):  # type: ignore[no-untyped-def]
         out[k], out[k + 1], out[k + 2] = 0xE2, 0x80, 0xA2
         k += 3
     else:
-        size = 1
-        while mark // size >= 10:
-            size *= 10
-        while size:
-            out[k] = 48 + mark // size % 10
-            k += 1
-            size //= 10
+        kind, number = mark >> c.NUMERALS, mark & ((1 << c.NUMERALS) - 1)
+        if kind > 2 and number < _MOST_ROMAN:
+            k = _roman(number, 32 if kind == 3 else 0, out, k)
+        elif kind == 1 or kind == 2:
+            k = _letters(number, 97 if kind == 1 else 65, out, k)
+        else:
+            k = _digits(number, out, k)
         out[k] = 46
         k += 1
     return _fill(out, k, _SPACE, 1)
+
+
+@inlined
+def _digits(number, out, k):  # type: ignore[no-untyped-def]
+    size = 1
+    while number // size >= 10:
+        size *= 10
+    while size:
+        out[k] = 48 + number // size % 10
+        k += 1
+        size //= 10
+    return k
+
+
+@inlined
+def _letters(number, first, out, k):  # type: ignore[no-untyped-def]
+    """a to z, then aa and so on."""
+    size = count = 1
+    while number > size * 26:
+        number -= size * 26
+        size *= 26
+        count += 1
+    number -= 1
+    for _ in range(count):
+        out[k] = first + number // size
+        number %= size
+        size //= 26
+        k += 1
+    return k
+
+
+@inlined
+def _roman(number, case, out, k):  # type: ignore[no-untyped-def]
+    for n in range(len(_ROMAN_VALUES)):
+        while number >= _ROMAN_VALUES[n]:
+            number -= _ROMAN_VALUES[n]
+            for m in range(2):
+                if _ROMAN_SIGNS[n, m]:
+                    out[k] = _ROMAN_SIGNS[n, m] + case
+                    k += 1
+    return k
 
 
 @inlined
@@ -208,6 +256,12 @@ def entity(data, i, j):  # type: ignore[no-untyped-def]
     return 0, i
 
 
+@inlined
+def _wide(lead, second):  # type: ignore[no-untyped-def]
+    """Whether a character that begins with these bytes is Chinese, Japanese or as wide; Hangul is not."""
+    return 0xE3 <= lead <= 0xE9 or (lead == 0xEF and 0xBC <= second <= 0xBD)
+
+
 @compiled
 def _verbatim(data, i, j, raw, out, k):  # type: ignore[no-untyped-def]
     """data[i:j] to the character; its entities too if it is `raw`."""
@@ -226,7 +280,12 @@ def _verbatim(data, i, j, raw, out, k):  # type: ignore[no-untyped-def]
 
 @inlined
 def _flow(data, i, j, raw, out, k, content, space):  # type: ignore[no-untyped-def]
-    """data[i:j] with a space for any white space; where it ends, and whether a space is due there."""
+    """data[i:j] with a space for any white space; where it ends, and whether a space is due there.
+
+    The end of a line between two wide letters is no space (CSS Text 3, 4.1.3): Chinese and Japanese have none.
+    """
+    first = k
+    wraps = 0  # 1: white space behind a letter of this text, 2: with the end of a line in it
     while i < j:
         byte = np.int64(data[i])
         i += 1
@@ -235,11 +294,18 @@ def _flow(data, i, j, raw, out, k, content, space):  # type: ignore[no-untyped-d
             if code:
                 byte, i = _SPACE if code == _NO_BREAK_SPACE else code, after
         if byte <= _SPACE:
+            wraps = 1 if k > first and not space else wraps
+            wraps = 2 if wraps and byte == _LINE else wraps
             space = True
             continue
         if space:
-            k = _before(out, k, content, space)
-            space = False
+            joins = wraps == 2 and k >= 3 and byte >= 0xE3 and i < j
+            if not (joins and _wide(byte, data[i]) and _wide(out[k - 3], out[k - 2])):
+                k = _before(out, k, content, space)
+            space, wraps = False, 0
+        if byte == 0xC2 and i < j and data[i] == 0xAD:  # a soft hyphen says where a word may be parted
+            i += 1
+            continue
         out[k] = byte
         k += 1
     return k, space

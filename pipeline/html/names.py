@@ -80,7 +80,7 @@ ATTRIBUTES = {
     name: fnv(name.encode())
     for name in (
         *("class", "id", "role", "itemprop", "style", "hidden", "aria-hidden", "type", "alt", "alttext", "display"),
-        *("encoding", "src", "start", "mode"),
+        *("encoding", "src", "start", "value", "mode"),
     )
 }
 
@@ -128,7 +128,8 @@ CLASSES: dict[str, str] = {
     "math": " tex | latex | mathtex | math | formula |mwe math|latex|codecogs",
     "number": " lineno| linenos | line number | line numbers | linenumber | linenumbers | ln num | blob num |"
     " hljs ln numbers",
-    "anchor": " headerlink | header link | heading anchor | anchor link | anchorjs link |editsection| toclink ",
+    "anchor": " headerlink | header link | heading anchor | anchor link | anchorjs link |editsection|"
+    " pagenum | pageno | pgnum ",
     "rendered": "katex html|mathjax|math jax| mjx ",
 }  # fmt: skip
 """What a class, id or role tells of an element, by the words in it."""

@@ -44,15 +44,15 @@ __all__ = ["scan"]
 DEEPEST = 1023
 """Elements within each other at which reading ends."""
 # What the attributes of a tag say.
-_OWN, _ALT0, _ALT1, _DISPLAY, _TEX, _START = range(6)
+_OWN, _ALT0, _ALT1, _DISPLAY, _TEX, _START, _VALUE, _NUMERALS = range(8)
 
 _F_MATH, _F_NUMBER, _F_RENDERED = c.CLASS_FLAGS["math"], c.CLASS_FLAGS["number"], c.CLASS_FLAGS["rendered"]
 _A_CLASS, _A_ID, _A_ROLE, _A_ITEMPROP, _A_STYLE, _A_HIDDEN, _A_ARIA, _A_TYPE = (
     np.uint64(ATTRIBUTES[name])
     for name in ("class", "id", "role", "itemprop", "style", "hidden", "aria-hidden", "type")
 )
-_A_ALT, _A_ALTTEXT, _A_DISPLAY, _A_ENCODING, _A_SRC, _A_START = (
-    np.uint64(ATTRIBUTES[name]) for name in ("alt", "alttext", "display", "encoding", "src", "start")
+_A_ALT, _A_ALTTEXT, _A_DISPLAY, _A_ENCODING, _A_SRC, _A_START, _A_VALUE = (
+    np.uint64(ATTRIBUTES[name]) for name in ("alt", "alttext", "display", "encoding", "src", "start", "value")
 )
 _T_A, _T_BR, _T_IMG, _T_MATH, _T_SCRIPT, _T_PRE, _T_LI, _T_OL, _T_UL, _T_MENU, _T_DIR = (
     TAGS[name] for name in ("a", "br", "img", "math", "script", "pre", "li", "ol", "ul", "menu", "dir")
@@ -96,7 +96,7 @@ def scan(markup: str) -> Page:
         np.empty((2 * tags + 1, c.OF_BLOCK), np.int32),
         stack,
         at,
-        np.zeros(6, np.int64),
+        np.zeros(8, np.int64),
     )
     depth = int(_scan(tables, _NAMES))
     elements, pieces, blocks = (int(at[column]) for column in (p.ELEMENTS, p.PIECES, p.BLOCKS))
@@ -225,7 +225,7 @@ def _end_formula(t):  # type: ignore[no-untyped-def]
 def _attributes(t, names, i, n, tag):  # type: ignore[no-untyped-def]
     """What the attributes from i on say, into `t.said`; where the tag ends."""
     data = t.data
-    for k in range(6):
+    for k in range(8):
         t.said[k] = 0
     t.said[_START] = 1
     while i < n and data[i] != 62:
@@ -273,11 +273,15 @@ def _attribute(t, names, name, i, j, tag):  # type: ignore[no-untyped-def]
         said[_ALT0], said[_ALT1] = i, j
     elif name == _A_SRC and tag == _T_IMG and has(data, i, j, b"tex"):
         said[_OWN] |= walk(data, i, j, names.next_state, names.masks, names.symbols) & _F_MATH
-    elif name == _A_START and tag == _T_OL and 0 < j - i < 7:
-        said[_START] = 0
+    elif name == _A_TYPE and tag == _T_OL and j - i == 1:
+        byte = data[i]
+        said[_NUMERALS] = 1 if byte == 97 else 2 if byte == 65 else 3 if byte == 105 else 4 if byte == 73 else 0  # aAiI
+    elif ((name == _A_START and tag == _T_OL) or (name == _A_VALUE and tag == _T_LI)) and 0 < j - i < 7:
+        number = 0
         for k in range(i, j):
             if 48 <= data[k] <= 57:
-                said[_START] = said[_START] * 10 + (data[k] - 48)
+                number = number * 10 + (data[k] - 48)
+        said[_START if tag == _T_OL else _VALUE] = number
 
 
 @inlined
@@ -294,6 +298,8 @@ def _start_tag(t, names, begin, n):  # type: ignore[no-untyped-def]
         at[p.OPEN] = -1
         at[p.MARGIN] = max(at[p.MARGIN], _gap(t, outer, tag, trait))
         if tag == _T_LI and stack[outer, p.LIST]:
+            if said[_VALUE] and stack[outer, p.ITEM] > 0:
+                stack[outer, p.ITEM] = (stack[outer, p.ITEM] >> c.NUMERALS << c.NUMERALS) + said[_VALUE]
             at[p.MARK] = stack[outer, p.ITEM] if stack[outer, p.ITEM] > 0 else -1
             at[p.INDENT] = stack[outer, p.LIST]
             stack[outer, p.ITEM] += stack[outer, p.ITEM] > 0
@@ -355,7 +361,7 @@ def _enter(stack, inner, tag, trait, element, said):  # type: ignore[no-untyped-
             stack[inner, p.PRE] = 1
         elif tag == _T_OL or tag == _T_UL or tag == _T_MENU or tag == _T_DIR:
             stack[inner, p.LIST] += 1
-            stack[inner, p.ITEM] = max(1, said[_START]) if tag == _T_OL else -1
+            stack[inner, p.ITEM] = (said[_NUMERALS] << c.NUMERALS) + max(1, said[_START]) if tag == _T_OL else -1
         elif tag == _T_TABLE or tag == _T_TR:
             stack[inner, p.ROW] = element if tag == _T_TR else -1
             stack[inner, p.COLUMN] = 0

@@ -20,7 +20,9 @@ from pipeline.html.search import find, has, hides, raw_end
 
 __all__ = ["slimmed"]
 
-_RAW, _DROPPED, _SCRIPT, _WHOLE, _FOREIGN, _SELECT, _TEMPLATE, _COL, _STOP, _IMG = (1 << bit for bit in range(10))
+_RAW, _DROPPED, _SCRIPT, _WHOLE, _FOREIGN, _SELECT, _TEMPLATE, _COL, _STOP, _IMG, _ITEM = (
+    1 << bit for bit in range(11)
+)
 _NAMES = {
     _RAW: "script style xmp iframe noembed noframes title textarea",
     _DROPPED: "script style",
@@ -33,6 +35,7 @@ _NAMES = {
     _COL: "col",
     _STOP: "frameset plaintext",
     _IMG: "img",
+    _ITEM: "li",
 }
 """What is to be known of an element: its content is no markup; it is not shown; it is a script; its attributes stay;
 what it holds is in another name space; and so on."""
@@ -295,6 +298,8 @@ def _says(data, name, end, i, j, kind):  # type: ignore[no-untyped-def]
     if length == 5:
         if first == 115 and data[name + 2] | 32 == 121:  # style
             return _ALL if hides(data, i, j) or has(data, i, j, b"&") else _NAME
+        if first == 118 and kind & _ITEM:  # value
+            return _ALL
         return _ALL if first == 99 or first == 115 else _NOTHING  # class, start
     if length == 4:
         return _ALL if first == 114 or first == 116 else _NOTHING  # role, type

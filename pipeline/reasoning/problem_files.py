@@ -101,11 +101,11 @@ def read_records(paths: Sequence[str]) -> Iterator[tuple[str, int, Any]]:
             continue
         with open_file(file) as handle:
             for number, line in enumerate(handle, 1):
-                text = line.decode("utf-8", errors="replace")
+                text = line.decode("utf-8-sig" if number == 1 else "utf-8", errors="replace")
                 if text.strip():
                     try:
                         yield file.name, number, json.loads(text)
-                    except ValueError:
+                    except (ValueError, RecursionError):
                         yield file.name, number, text
 
 
@@ -216,11 +216,11 @@ def _choices(given: Mapping[str, Any]) -> Row | str:
         labels, choices = choices.get("label"), choices.get("text")
     else:
         labels = None
-    texts = [_text(choice) for choice in choices] if isinstance(choices, Sequence) else []
+    texts = [_text(choice) for choice in choices] if isinstance(choices, list | tuple) else []
     if len(texts) < 2 or not all(texts):
         return "no list of choices"
     answer = given.get("answer", given.get("answerKey", given.get("label")))
-    names = [str(label) for label in labels] if labels else list(LETTERS[: len(texts)])
+    names = [str(label) for label in labels] if isinstance(labels, list | tuple) else list(LETTERS[: len(texts)])
     if isinstance(answer, int) and not isinstance(answer, bool) and 0 <= answer < len(texts):
         place = answer
     elif str(answer).strip() in texts:
@@ -235,4 +235,4 @@ def _choices(given: Mapping[str, Any]) -> Row | str:
 def _text(value: Any) -> str:
     if isinstance(value, int | float) and not isinstance(value, bool):
         value = str(value)
-    return value.strip() if isinstance(value, str) else ""
+    return value.strip().encode("utf-8", errors="replace").decode() if isinstance(value, str) else ""

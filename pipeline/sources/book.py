@@ -21,6 +21,7 @@ from pipeline.sources import charset, epub
 from pipeline.sources.book_formats import Volume, format_of, work_of
 from pipeline.sources.charset import NotText
 from pipeline.sources.gutenberg import LONGEST_FIELD, LONGEST_TITLE, Unreadable, books
+from pipeline.sources.headings import headed
 from pipeline.sources.html import prepare
 from pipeline.sources.preformatted import Unmarking, tidied, without_marks
 from pipeline.sources.stream import Found, Limits, Part, open_stream
@@ -31,18 +32,9 @@ from pipeline.tasks.verbatim import note_verbatim
 
 __all__ = ["chapters", "cut", "parts", "read"]
 
-_KIND = "chapter|book|part|act|letter|stave|canto|volume|psalm|section"
-_NUMBERS = (
-    "one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|thirteen|fourteen|fifteen|sixteen|seventeen|eighteen"
-    "|nineteen|twenty|thirty|forty|fifty|first|second|third|fourth|fifth|sixth|seventh|eighth|ninth|tenth|last"
-)
-_HEADING = re.compile(
-    rf"(?:^|\n\n)((?i:(?:{_KIND}) (?:\d{{1,3}}|[ivxlc]{{1,8}}|(?:the )?(?:{_NUMBERS})(?:-[a-z]+)?))"
-    # Then a title or nothing; a sentence that begins so goes on in lower case.
-    r"(?:[.:—–-][^\n]{0,80}| +[^\sa-z][^\n]{0,80})?)(?=\n\n|\n[^\n]{0,80}\n\n|\n?\Z)"
-)
 _INK = re.compile(r"\S")
 _CHARSET = re.compile(rb"^Character set encoding: *([A-Za-z0-9_-]+)", re.MULTILINE)
+_CODE_PAGE = re.compile(r"^CP-(?=\d)")
 _NAMES = {b"ISO-LATIN-1": "latin-1", b"ISO LATIN-1": "latin-1", b"UNICODE": "utf-8"}
 """What Gutenberg's older headers call some encodings."""
 _NOT_LINEAR = ("punycode", "idna")
@@ -144,7 +136,7 @@ def _decode(raw: bytes, encoding: str) -> str:
     """
     if encoding == AUTO:
         declared = _CHARSET.search(raw[:20_000])
-        named = _NAMES.get(declared[1].upper(), declared[1].decode()) if declared else ""
+        named = _NAMES.get(declared[1].upper(), _CODE_PAGE.sub("cp", declared[1].decode())) if declared else ""
         encoding = "utf-16" if raw[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8"
         if encoding == "utf-8" and b"\0" in raw:
             try:
@@ -185,7 +177,7 @@ def chapters(text: str, least: int) -> Iterator[tuple[str, str]]:
     """
     held = ""
     waiting: tuple[str, str] | None = None
-    for title, piece in _headed(text):
+    for title, piece in headed(text):
         if len(piece.strip()) < least:
             held += piece
             continue
@@ -202,15 +194,6 @@ def chapters(text: str, least: int) -> Iterator[tuple[str, str]]:
         yield waiting
     if held.strip():
         yield "", held.strip()
-
-
-def _headed(text: str) -> Iterator[tuple[str, str]]:
-    """Each heading and the text from it to the next; first what comes before all headings, with the title ''."""
-    title, begin = "", 0
-    for match in _HEADING.finditer(text):
-        yield title, text[begin : match.start(1)]
-        title, begin = " ".join(match[1].split()), match.start(1)
-    yield title, text[begin:]
 
 
 def cut(text: str, most: int) -> Iterator[str]:

@@ -16,6 +16,7 @@ from pipeline.sources.charset import decode
 from pipeline.sources.gutenberg import Unreadable
 from pipeline.sources.html import read_page
 from pipeline.sources.preformatted import marked, without_marks
+from pipeline.sources.rtf import text_of_rtf
 from pipeline.tasks.guard import Extracted
 
 __all__ = ["Volume", "format_of", "work_of"]
@@ -88,6 +89,7 @@ _TOLD: tuple[tuple[str, str, str, re.Pattern[bytes]], ...] = tuple(
     )
 )
 """Name, remedy, endings of its names, and how a file of it begins."""
+_MARKDOWN = (".md", ".markdown", ".mkd", ".mdown", ".mkdn", ".mdx", ".qmd", ".rmd")
 _HTML = re.compile(
     rb"\s{0,100}(?:<\?xml[^>]{0,200}\?>\s{0,100})?(?:<!--[^>]{0,500}-->\s{0,100})?<(?:!doctype\s+html|html)\b", re.I
 )
@@ -109,14 +111,15 @@ def format_of(file: ExternalFile, content: bytes) -> str:
     endings = [ending for ending in PurePosixPath(file.name.lower()).suffixes if ending not in _COMPRESSED]
     ending = endings[-1] if endings else ""
     is_page = ending in (".htm", ".html", ".xhtml", ".xht") and b"<" in head
-    if _HTML.match(head) or is_page or (_FRAGMENT.match(head) and _PARAGRAPHS.search(head)):
+    is_markdown = ending in _MARKDOWN  # which may begin with elements of HTML
+    if _HTML.match(head) or is_page or (not is_markdown and _FRAGMENT.match(head) and _PARAGRAPHS.search(head)):
         return "html"
     for name, remedy, names, begins in _TOLD:
         if ending in names.split() or begins.search(head):
             raise Unreadable("failure/format", f"{name} is not read here; {remedy}")
     if head.lstrip().startswith(b"{\\rtf"):
         return "rtf"
-    return "markdown" if ending in (".md", ".markdown", ".mkd") else "text"
+    return "markdown" if is_markdown else "text"
 
 
 def work_of(kind: str) -> Callable[[bytes], Extracted] | None:
@@ -131,18 +134,15 @@ def _html(content: bytes) -> Extracted:
 
 
 def _rtf(content: bytes) -> Extracted:
-    from striprtf.striprtf import rtf_to_text
-
     source = content.decode("latin-1")  # RTF is ASCII, and says of all else what it is
-    text = str(rtf_to_text(source, errors="replace"))
-    text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")  # what it writes as two halves
+    text = text_of_rtf(source)
     return without_marks(text, "\ufffd"), {"characters": len(source)}, None
 
 
 def _markdown(content: bytes) -> Extracted:
-    from markdown_it import MarkdownIt
+    from pipeline.sources.markdown import to_html
 
     source = decode(content)[0]
-    page = MarkdownIt("commonmark").enable("table").render(source)
+    page, title = to_html(source)
     read = read_page(f"<html><body>{page}</body></html>", main_content=False)
-    return marked(read), {"characters": len(source)}, None
+    return marked(read), {"title": title, "characters": len(source)}, None

@@ -20,7 +20,8 @@ _MARKS = re.compile(
     r"(?P<title>[^*]{0,500}\*{3})?)"
     r"|(?P<end>\*[* ]{2,5}END OF (?:THE|THIS) (?:COPYRIGHTED )?PROJECT GUTENBERG|\*{3} ?START: FULL LICENSE"
     r"|\*{0,3} ?(?:End|Ende|Fin|Fine|Fim|Einde|Slut|Slutt|Loppu|Konec|Koniec)\b[^\n]{0,40}?"
-    r"\b(?:Pro[jy]e[ck]t[eo]?|Projet|Progetto) Gutenberg|Ende dieses (?:E-?text|E-?book)e?s\b)"
+    r"\b(?:Pro[jy]e[ck]t[eo]?|Projet|Progetto) Gutenberg|Ende dieses (?:E-?text|E-?book)e?s\b"
+    r"|This site is full of FREE e-?books)"
     r"|(?P<small_start>[* ]{0,10}(?:START[* ]{1,4}THE|\*{2,4}) {0,10}SMALL PRINT!)"
     r"|(?P<small_end>\*END[* ]{0,3}THE SMALL PRINT)"
     r"|(?P<header>\*{0,4}(?:The |This )?Project Gutenberg(?:'s|’s)? (?:E-?text|E-?book)(?: of\b|[ \t]{0,20}$))"
@@ -28,7 +29,9 @@ _MARKS = re.compile(
     re.MULTILINE | re.IGNORECASE,
 )
 _HEADER = re.compile(
-    r"\s{0,1000}\*{0,4}(?:The |This )?Project Gutenberg(?:'s|’s)?\b[^\n]{0,20}?E-?(?:text|book)", re.IGNORECASE
+    r"\s{0,1000}\*{0,4} ?(?:The |This |A )?(?:Project Gutenberg|Distributed Proofreaders)(?:'s|’s)?\b[^\n]{0,20}?"
+    r"E-?(?:text|book)",
+    re.IGNORECASE,
 )
 _NAMED = re.compile(
     r"Project Gutenberg E-?(?:text|book)s? of ([^\n]{1,200}?)(?:,? by ([^\n]{1,200}?))?[ *]{0,8}$",
@@ -36,7 +39,8 @@ _NAMED = re.compile(
 )
 _FIELD = re.compile(r"^(Title|Author): *(\S[^\n]*)", re.MULTILINE)
 _ABOUT_THE_FILE = re.compile(
-    r"Project Gutenberg|\be-?texts?\b|\be-?books?\b|Plain Vanilla|electronic path|moved most of the information"
+    r"Project Gutenberg|Distributed Proofreaders Canada"
+    r"|\be-?texts?\b|\be-?books?\b|Plain Vanilla|electronic path|moved most of the information"
     r"|copyright laws|Character set encoding|^(?:Title|Author|Release Date|Language|Edition): ",
     re.IGNORECASE | re.MULTILINE,
 )

@@ -14,6 +14,7 @@ from resiliparse.parse.html import HTMLTree
 from pipeline.html.closing import as_html, is_xhtml
 from pipeline.html.content import left_out, main_blocks, shown
 from pipeline.html.layout import Spans, render
+from pipeline.html.mathml import with_tex
 from pipeline.html.scan import scan
 from pipeline.html.slimming import slimmed
 
@@ -64,7 +65,7 @@ def read_page(html: str, *, main_content: bool, xhtml: bool = False) -> PageText
     """
     if xhtml or is_xhtml(html):
         html = as_html(html)
-    tree = HTMLTree.parse(slimmed(html))
+    tree = HTMLTree.parse(slimmed(with_tex(html)))
     body = tree.body
     page = scan(body.outer_html if body else str(tree))
     if page.depth > MOST_DEPTH:

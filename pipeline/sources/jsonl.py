@@ -20,6 +20,8 @@ _LINES = "make lines of an array (jq -c '.[]' does so)"
 _OPENED = (b"[", b"{", b"\xef\xbb\xbf[", b"\xef\xbb\xbf{")
 _DECODER = json.JSONDecoder(strict=False)
 _SPACE = re.compile(r"\s*")
+_PADDING = b" \t\r\n\0\x1a"
+"""What may stand on a line of no record: some systems end a text with Control-Z, or fill it up with NULs."""
 SHOWN = 2000
 """Characters of an unreadable line kept among the rejects."""
 
@@ -53,7 +55,7 @@ def read(source: JsonlSource, part: Part, limits: Limits) -> Iterator[Found]:
                     if len(line) > limits.bytes and not line.endswith(b"\n"):
                         _pass(stream)
                         yield Document(text="", id="", metadata=place), "too_large"
-                    elif line.strip():
+                    elif line.strip(_PADDING):
                         if number == 1 and line.strip() in _OPENED:
                             raise Foreign("JSON over several lines, not a record on each", _LINES)
                         yield from _parse(source, line, place)
@@ -110,6 +112,8 @@ def _rows(line: str) -> list[Any]:
     except json.JSONDecodeError as error:
         if not error.msg.startswith("Extra data"):
             raise
+        if (bare := line.rstrip()).endswith(","):  # a line of an array
+            line = bare[:-1]
     except ValueError:
         return [json.loads(line, strict=False, parse_int=str)]  # a number of thousands of digits
     rows, place = [], 0

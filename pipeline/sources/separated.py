@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
+import re
 from collections.abc import Iterator
 from itertools import chain
 
 from infra.errors import UserError
 from pipeline.sections import ParquetSource
+from pipeline.sources.charset import NotText, decode
 from pipeline.sources.stream import Damaged, Found, Limits, Part, Stream, open_stream
 from pipeline.sources.tables import WHOLE, Row, Rows, batched, failed_row, finished_row, found_rows
+from pipeline.sources.whatwg import codec_of
 
-__all__ = ["read"]
+__all__ = ["has_quoted_fields", "read"]
 
+SAMPLE = 1 << 16
+"""Bytes by which a file's encoding is told, and what its quotes mean."""
+_SEPARATOR = re.compile(r"sep=.\s*\Z")
+"""What Excel may write before the line of names."""
+_SPACED = re.compile(r"[,;|] +\S")
+_ESCAPED, _DOUBLED = re.compile(r"\\\"[^\s\",;|]"), re.compile(r"[^\s\",;|]\"\"|\"\"[^\s\",;|]")
+"""A quote within a field, marked by a stroke, as databases write it, or by another quote."""
+_BACKSLASHED = re.compile(rb"(?<!\\)((?:\\\\)*)\\\"")
+_QUOTED = re.compile(r'"(?:[^"]|"")*"')
 MOST_OF_A_ROW = 4
 """Times the bytes of a record that a row may have with all its fields."""
 
@@ -34,13 +47,22 @@ def _decoded(source: ParquetSource, part: Part, limits: Limits, _: int) -> Itera
 def _rows(source: ParquetSource, part: Part, limits: Limits) -> Iterator[Row]:
     csv.field_size_limit(limits.bytes)
     with open_stream(part) as stream:
-        stream.recode()
-        lines = _Lines(stream, limits.bytes)
-        head = next((line for line in lines if line.strip()), "")
+        stream.recode(_encoding(stream.sample(SAMPLE)))
+        sample = stream.sample(SAMPLE).decode("utf-8-sig", "replace")
+        is_escaped = _ESCAPED.search(sample) is not None and not _DOUBLED.search(sample)
+        lines = _Lines(stream, limits.bytes, is_escaped=is_escaped)
+        head = next((line for line in lines if line.strip() and not _SEPARATOR.match(line)), "")
         signs = "\t" if ".tsv" in part.file.name.lower() else ",;\t|"
-        rows = csv.reader(chain([head], lines), delimiter=_delimiter(head, signs, source.text_field))
+        sign = _delimiter(head, signs, source.text_field)
+        is_quoted = sign != "\t" or has_quoted_fields(sample)
+        rows = csv.reader(
+            chain(head.splitlines(keepends=True) if _ends_in_cr(head) else [head], lines),
+            delimiter=sign,
+            quoting=csv.QUOTE_MINIMAL if is_quoted else csv.QUOTE_NONE,
+            skipinitialspace=_SPACED.search(head) is not None,
+        )
         try:
-            names = next(filter(None, rows), [])
+            names = [name.strip() for name in next(filter(None, rows), [])]
         except csv.Error as error:
             raise Damaged("line 1", f"no line of names ({error})") from None
         places = _places(names, source, part.file.path)
@@ -54,10 +76,36 @@ def _rows(source: ParquetSource, part: Part, limits: Limits) -> Iterator[Row]:
                 continue
             if row is None:
                 return
-            if lines.is_open:
+            if is_quoted and lines.is_open:
                 raise Damaged(f"line {place['line']}", "truncated: a field in quotes does not end")
             found = {name: row[at] if at < len(row) else None for name, at in places.items()}
             yield finished_row(source, found, place, limits.bytes)
+
+
+def _encoding(sample: bytes) -> str:
+    """The encoding of a file that begins so, by the name of Python's codec; '' for UTF-8."""
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(sample)
+        return ""
+    except UnicodeDecodeError:
+        pass
+    try:
+        name = decode(sample)[1]
+    except NotText:
+        return ""
+    return "" if name.startswith("utf-") else codec_of(name)
+
+
+def has_quoted_fields(sample: str) -> bool:
+    """Whether quotes stand around fields of a table with tabs, and are not characters of theirs."""
+    lines = sample.split("\n")[:-1]
+    fields = [field for line in lines for field in line.rstrip("\r").split("\t") if field.startswith('"')]
+    return len({line.count("\t") for line in lines}) > 1 or all(map(_QUOTED.fullmatch, fields))
+
+
+def _ends_in_cr(head: str) -> bool:
+    """Whether lines end so: all of them are one then."""
+    return "\r" in head and not head.endswith("\n")
 
 
 def _delimiter(head: str, signs: str, wanted: str) -> str:
@@ -84,8 +132,8 @@ class _Lines:
     Bytes that are not UTF-8 become halves of surrogate pairs, which the text that holds them is rejected for.
     """
 
-    def __init__(self, stream: Stream, most: int) -> None:
-        self._stream, self._most, self._room = stream, most, 0
+    def __init__(self, stream: Stream, most: int, *, is_escaped: bool) -> None:
+        self._stream, self._most, self._room, self._is_escaped = stream, most, 0, is_escaped
         self._quotes, self._has_ended = 0, False
         self.begin()
 
@@ -109,6 +157,8 @@ class _Lines:
         if not line:
             self._has_ended = True
             raise StopIteration
+        if self._is_escaped:
+            line = _BACKSLASHED.sub(rb'\1""', line)
         self._quotes += line.count(b'"')
         self._room -= len(line)
         rest = line

@@ -352,14 +352,24 @@ class Stream:
                 self.tail = (self.tail + self._take(len(self._buffer)))[-TAIL:]
                 return False
 
-    def recode(self) -> None:
-        """Go over to UTF-8, once, at the beginning of a file that a byte order mark shows to be UTF-16."""
-        while len(self._buffer) < 2 and self._more():
+    def sample(self, most: int) -> bytes:
+        """The next bytes, which stay to be read: `most`, or a little more, or as many as there are."""
+        while len(self._buffer) < most and self._more():
             pass
-        if self._buffer[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+        return bytes(self._buffer)
+
+    def recode(self, encoding: str = "") -> None:
+        """Go over to UTF-8, once, at the beginning of a file that a byte order mark shows to be UTF-16.
+
+        Args:
+            encoding: that of the file, by the name of Python's codec, where it has no such mark.
+        """
+        if self.sample(2)[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+            encoding = "utf-16"
+        if encoding:
             blocks = itertools.chain([(0, bytes(self._buffer))], self._blocks)
             self._buffer.clear()
-            decoder = codecs.getincrementaldecoder("utf-16")("replace")
+            decoder = codecs.getincrementaldecoder(encoding)("replace")
             self._blocks = ((origin, decoder.decode(data).encode("utf-8", "replace")) for origin, data in blocks)
 
     def __enter__(self) -> Stream:

@@ -15,7 +15,7 @@ from functools import cache
 
 from webencodings.labels import LABELS
 
-__all__ = ["REPLACEMENT", "decode_as", "name_of"]
+__all__ = ["REPLACEMENT", "codec_of", "decode_as", "name_of"]
 
 REPLACEMENT = "\ufffd"
 _CODECS = {
@@ -26,6 +26,14 @@ _CODECS = {
     "x-user-defined": "latin-1",
 }
 """Single-byte encodings that Python knows under another name."""
+
+
+_NEAREST = {"shift_jis": "cp932", "euc-kr": "cp949", "big5": "big5hkscs", "gbk": "gb18030"}
+
+
+def codec_of(name: str) -> str:
+    """Python's codec that comes nearest to the encoding of that name, to read a file piece by piece."""
+    return _CODECS.get(name) or _NEAREST.get(name, name)
 
 
 def name_of(label: str) -> str | None:

@@ -21,7 +21,7 @@ from xml.etree import ElementTree
 from infra.storage import ExternalFile
 from pipeline.sections import WikiSource
 from pipeline.sources.parts import split
-from pipeline.sources.stream import Damaged, Found, Limits, Part, Stream, open_stream
+from pipeline.sources.stream import Damaged, Foreign, Found, Limits, Part, Stream, open_stream
 from pipeline.sources.wikitext.render import rendered
 from pipeline.sources.wikitext.wikis import Wiki, code_of, wiki_of
 from pipeline.tasks.documents import Document
@@ -42,6 +42,24 @@ HEAD_ENDS = re.compile(b"</siteinfo>")
 
 
 _LANGUAGE = re.compile(rb"""<mediawiki\b[^>]*\bxml:lang=["']([^"']{1,40})["']""")
+
+
+_BEGINS = 256
+_OTHERS = tuple(
+    (re.compile(rb"(?:\xef\xbb\xbf)?\s*(?:" + pattern + rb")", re.IGNORECASE), what)
+    for pattern, what in (
+        (rb"-- (?:MySQL|MariaDB) dump|/\*M?!\d{5,6}", "a dump of a wiki's tables in SQL, which holds no articles"),
+        (rb"<feed>", "the abstracts of a wiki's articles"),
+        (rb"\{\"(?:index|create)\"", "a dump of CirrusSearch"),
+        (rb"\[?\s*\{\"type\":\"(?:item|property|lexeme)\"", "a dump of Wikidata, which holds no articles"),
+        (rb"\{\"name\":", "a dump of a wiki's pages in HTML"),
+        (rb"\d+:\d+:\S", "an index of a dump, which holds no articles"),
+        (rb"page_title\r?\n", "a list of titles, which holds no articles"),
+        (rb"ZIM\x04", "a ZIM file"),
+        (rb"<!DOCTYPE html|<html", "an HTML page"),
+    )
+)
+"""How that begins which is offered beside dumps of articles, or which a server answers in their place."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +99,9 @@ def site_of(stream: Stream) -> Site:
         Damaged: this is no MediaWiki dump.
     """
     stream.recode()
+    begins = stream.sample(_BEGINS)
+    if other := next((what for mark, what in _OTHERS if mark.match(begins)), ""):
+        raise Foreign(other, "use the wiki's pages-articles.xml.bz2")
     head = stream.take_through(HEAD_ENDS, HEAD)
     start = head.find(b"<siteinfo")
     if start < 0 or b"<mediawiki" not in head:
@@ -170,7 +191,8 @@ def _extract(payload: tuple[WikiSource, Site, bytes]) -> Extracted:
     try:
         page = ElementTree.fromstring(raw)
         title, space = page.findtext("title") or "", int(page.findtext("ns") or 0)
-        markup = page.findtext("revision/text") or ""
+        text_element = page.find("revision/text")
+        markup = (text_element.text if text_element is not None else "") or ""
         identity = int(page.findtext("id") or 0)
     except (ElementTree.ParseError, ValueError) as error:
         shown = raw[:200].decode("utf-8", "replace")
@@ -180,6 +202,9 @@ def _extract(payload: tuple[WikiSource, Site, bytes]) -> Extracted:
     note_record(metadata, len(markup))
     if rule := _rule_against(page, space, markup, source, site.wiki):
         return "", metadata, rule
+    if not markup and _is_stub(text_element):
+        problem = "a stub: the dump says how long the text is and does not have it; use the wiki's pages-articles"
+        return "", metadata | {"failure": problem}, "failure/stub"
     text, cuts, code = rendered(
         markup,
         site.wiki,
@@ -192,6 +217,10 @@ def _extract(payload: tuple[WikiSource, Site, bytes]) -> Extracted:
     before = f"{title}\n\n"
     note_verbatim(metadata, [(begin + len(before), end + len(before)) for begin, end in code])
     return before + text, metadata, None if len(text) >= source.min_characters else "too_short"
+
+
+def _is_stub(text: ElementTree.Element | None) -> bool:
+    return text is not None and text.get("bytes", "0") != "0" and text.get("deleted") is None
 
 
 def _rule_against(page: ElementTree.Element, space: int, markup: str, source: WikiSource, wiki: Wiki) -> str | None:

@@ -21,6 +21,7 @@ from pipeline.tokens.chat_template import (
     FIM_TOKENS,
     SPECIAL_TOKENS,
     VISIBLE_TOKENS,
+    TemplateFormat,
     read_format,
     template_of,
     token_names,
@@ -87,6 +88,10 @@ def adopt(config: TokenizerConfig, out_dir: Path) -> Tokenizer:
     found = read_foreign(Path(config.adopt[0]))
     _check(found, config)
     template = template_of(found.settings) if config.template == "adopted" else None
+    if template:  # now, and not when the first conversation is written
+        tokens = tuple(token_names(found.settings).items())
+        trial = [{"role": "user", "content": "?"}]
+        TemplateFormat(template, tokens, f"{found.path}: chat_template").render(trial, open_answer=True)
     wanted = (VISIBLE_TOKENS if template else SPECIAL_TOKENS) + (FIM_TOKENS if config.fill_in_middle else ())
     missing = [token for token in wanted if found.tokenizer.token_to_id(token) is None]
     has_settings = template is not None or template_of(found.settings) is None

@@ -18,8 +18,8 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from infra.errors import UserError
-from infra.json_objects import JsonObject
+from infra.errors import UserError, first_line
+from infra.json_objects import JsonObject, read_object
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -131,17 +131,16 @@ class TemplateFormat:
         Raises:
             UserError: the template cannot be read, or refuses the messages.
         """
-        from jinja2 import TemplateError
+        from jinja2 import TemplateSyntaxError
 
         names = {f"{role}_token": token for role, token in self.tokens}
         try:
             return self._compiled.render(
                 messages=messages, add_generation_prompt=open_answer, tools=None, documents=None, **names
             )
-        except (TemplateError, TypeError, AttributeError, KeyError) as error:
-            raise UserError(
-                f"{self.where}: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
-            ) from None
+        except Exception as error:  # of whatever kind a program of somebody else's ends with
+            at = f" (line {error.lineno})" if isinstance(error, TemplateSyntaxError) else ""
+            raise UserError(f"{self.where}: {first_line(error)}{at}") from None
 
 
 OWN_FORMAT = TemplateFormat(CHAT_TEMPLATE, (("bos", "<|bos|>"), ("eos", "<|eos|>"), ("pad", "<|pad|>")))
@@ -169,14 +168,14 @@ def _compile(template: str) -> Template:
 def token_names(settings: JsonObject) -> dict[str, str]:
     """Name of the special token of each role that a ``tokenizer_config.json`` gives one."""
     found = {role: settings.get(f"{role}_token") for role in ROLES}
-    names = {role: token["content"] if isinstance(token, dict) else token for role, token in found.items()}
+    names = {role: token.get("content") if isinstance(token, dict) else token for role, token in found.items()}
     return {role: name for role, name in names.items() if isinstance(name, str)}
 
 
 def read_format(folder: Path) -> TemplateFormat:
     """The chat format of a tokenizer's folder; that of tokenizers trained here where the folder has no template."""
     file, beside = folder / "tokenizer_config.json", folder / "chat_template.jinja"
-    settings: JsonObject = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    settings = read_object(file) if file.is_file() else {}
     template = beside.read_text(encoding="utf-8") if beside.is_file() else template_of(settings)
     if not template or template.endswith(EARLIER_END):
         return OWN_FORMAT
@@ -188,8 +187,9 @@ def template_of(settings: JsonObject) -> str | None:
     """The chat template of a ``tokenizer_config.json``."""
     template = settings.get("chat_template")
     if isinstance(template, list):  # several, by name
-        template = {entry["name"]: entry["template"] for entry in template}.get("default")
-    return template or None
+        named = [entry for entry in template if isinstance(entry, dict) and entry.get("name") == "default"]
+        template = named[-1].get("template") if named else None
+    return template if isinstance(template, str) and template else None
 
 
 def write_settings(out_dir: Path, settings: JsonObject) -> None:

@@ -39,8 +39,11 @@ def read_gguf_tokenizer(path: Path) -> tuple[Tokenizer, JsonObject]:
         raise UserError(f"{path}: not a readable GGUF file ({error}); copy it again") from None
     if values.get("ggml.model") != "gpt2":
         raise UserError(f"{path}: its tokenizer {values.get('ggml.model')!r} is no byte-level BPE; others are not read")
-    tokens: list[str] = values["ggml.tokens"]
-    return _tokenizer(path, values, tokens), _settings(values, tokens)
+    try:
+        tokens: list[str] = values["ggml.tokens"]
+        return _tokenizer(path, values, tokens), _settings(values, tokens)
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        raise UserError(f"{path}: its tokenizer is not whole ({error}); copy it again, or adopt the folder") from None
 
 
 def _tokenizer(path: Path, values: dict[str, Any], tokens: list[str]) -> Tokenizer:

@@ -111,6 +111,22 @@ def test_a_fault_of_our_own_shows_where(monkeypatch: pytest.MonkeyPatch, tmp_pat
         main()
 
 
+def test_an_object_store_without_credentials_is_one_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from botocore.exceptions import NoCredentialsError
+
+    def ask() -> None:
+        raise NoCredentialsError
+
+    monkeypatch.setattr(sys, "argv", ["deepmill", "schema"])
+    monkeypatch.setattr("flows.commands.recipes._schema", ask)
+    with pytest.raises(SystemExit):
+        main()
+    said = "error the object store does not answer (Unable to locate credentials); check the address and AWS_*\n"
+    assert capsys.readouterr().err == said
+
+
 def test_a_value_of_the_wrong_type(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     told = refused(capsys, monkeypatch, "plan", "--per-node", "many")
     assert told.startswith("error deepmill plan: invalid value for '--per-node'")

@@ -12,6 +12,7 @@ import pytest
 
 import infra.digests
 from infra.digests import DigestCache
+from infra.errors import UserError
 from infra.storage import ExternalFile, resolve
 
 
@@ -91,3 +92,15 @@ def test_many_bytes_are_read_elsewhere(tmp_path: Path, read: list[str], monkeypa
         assert digests.of(resolve([str(tmp_path)]), elsewhere) == [*known, "digest of b", "digest of c"]
         assert digests.of(resolve([str(tmp_path)]), elsewhere) == [*known, "digest of b", "digest of c"]
         assert (asked, len(read)) == ([["b", "c"]], 1)
+
+
+def test_a_damaged_memory_begins_anew(tmp_path: Path) -> None:
+    memory, file = tmp_path / "digests.db", tmp_path / "a"
+    file.write_bytes(b"x")
+    memory.write_bytes(b"no database" * 100)
+    with closing(DigestCache(memory)) as cache:
+        assert cache.of(resolve([str(file)])) == [hashlib.sha256(b"x").hexdigest()]
+    memory.unlink()
+    memory.mkdir()
+    with pytest.raises(UserError, match=r"digests\.db: unable to open .*, or delete it: it only remembers"):
+        DigestCache(memory)

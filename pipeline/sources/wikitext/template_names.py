@@ -12,7 +12,7 @@ _WORDS = {
     "first": """
         refnec référence_nécessaire senza_fonte citation_needed_span clarify_span nowrap strikethrough comment
         подсказка сс3 nobr nobreak nobold small smaller big large larger abbr abbrv tooltip strong em var samp
-        kbd mono sc smallcaps smallcaps2 sclass font noitalic italic bold nobold underline strike sub resize
+        kbd mono sc smallcaps smallcaps2 sclass font noitalic italic bold nobold underline strike sub uline
         center centre left right visible_anchor vanchor not_a_typo notatypo unicode script linktext mvar math
         bigmath keypress key button no_selflink selflink country nihongo2 hani ill interlanguage_link
         link-interwiki interwiki_link interlanguage_link_multi chem2 gloss term nw no_wrap columns-list
@@ -20,15 +20,21 @@ _WORDS = {
         internal_link_helper/en internal_link_helper нп нп2 нп3 нп4 нп5 не_переведено не_переведено_2
         не_переведено_3 не_переведено_5 не_перекладено iw link-en link-ja link-de link-fr link-ko link-ru
         link-es link-it 要出典範囲 要検証範囲 unbreakable petit grand noitalic corr lien liên_kết_ngôn_ngữ
+        citazione_necessaria chiarire cita_requerida carece_de_fontes2 référence_souhaitée refsou refins
+        référence_insuffisante passage_évasif passage_promotionnel passage_à_sourcer quand
     """,
     "last": """
         lang langue foreign_language transl transliteration translit xlit tlit color colour colored_link
-        colorlink llang dil ipa api afi мфа ipa-all script/slavonic script/hebrew script/arabic wikt-lang
+        colorlink llang dil
+        font_color fontcolor font_colour resize sort
+        ipa api afi мфа ipa-all script/slavonic script/hebrew script/arabic wikt-lang
         nastaliq rtl-lang rtl lang2 язык вс
     """,
     "flag": "flag flagcountry flagu noflag",
-    "second": "audio abbrlink pronunciation_link glossary_link glossarylink gli",
+    "second": "audio abbrlink pronunciation_link glossary_link glossarylink gli legend hover_title",
     "joined": "chem gaps",
+    "cited": "harvtxt harvard_citation_text",
+    "named": "sortname",
     "spaced": "date date_de_naissance",
     "measured": "unité unidad unidade fmtn число",
     "local measure": "m",

@@ -106,6 +106,16 @@ def _spaced(page: Page, arguments: Arguments) -> str | None:
     return " ".join(value for value in arguments.unnamed if value) or None
 
 
+def _cited(page: Page, arguments: Arguments) -> str | None:
+    """Doe & Roe (2000)."""
+    *names, year = [value for value in arguments.unnamed if value] or [""]
+    return f"{', '.join(names[:-1])}{' & ' if len(names) > 1 else ''}{names[-1]} ({year})" if names else None
+
+
+def _named(page: Page, arguments: Arguments) -> str | None:
+    return arguments.get("5") or " ".join(value for value in arguments.unnamed[:2] if value) or None
+
+
 def _measured(page: Page, arguments: Arguments) -> str | None:
     """A number with its unit."""
     number, *units = [value for value in arguments.unnamed if value] or [""]
@@ -339,6 +349,8 @@ KINDS: dict[str, _Handler] = {
     "second": _second,
     "joined": _joined,
     "spaced": _spaced,
+    "cited": _cited,
+    "named": _named,
     "measured": _measured,
     "local measure": _local_measure,
     "quoted": _quoted,

@@ -89,6 +89,27 @@ def test_the_kind_of_a_source_changes_with_its_keys(tmp_path: Path) -> None:
         ("pretrain.steps=[1", "--set pretrain.steps=[1: the value is not valid YAML"),
         ("extract.sources.notes.pathz=[a]", "did you mean paths?"),
         ("execution.stages.sft.rank=1", "did you mean ranks?"),
+        (".=3", "--set .=3: write it as section.key=value"),
+        ("pretrain..steps=3", "--set pretrain..steps=3: write it as section.key=value"),
+        ("name=" + "[" * 900, "[[[: the value is not valid YAML"),
+        ("name=" + "n" * 400, "--set: name: String should have at most 100 characters, not 'nnn"),
+        ("name=12", "--set: name: wants text; put it in quotes, not 12"),
+        ("clean=", "--set: clean: wants keys of its own below it, not None"),
+        ("pretrain.learning_rate=.inf", "--set: pretrain.learning_rate: Input should be a finite number, not inf"),
+        (
+            "extract.sources.notes.paths=a",
+            "--set: extract.sources.notes.paths: wants a list, as [first, second], not 'a'",
+        ),
+        ("extract.sources.notes.paths=[]", "--set: extract.sources.notes.paths: wants 1 or more, not []"),
+        (
+            "extract.sources.notes={kind: jsnol}",
+            "extract.sources.notes: kind: no such kind as jsnol; did you mean jsonl?",
+        ),
+        ("extract.sources.notes={}", "extract.sources.notes: kind is missing; there are web, wiki, book, code, jsonl,"),
+        ("extract.sources.notes={kind: book}", "tiny.yaml: extract.sources.notes.paths is missing"),
+        ("pretrain.mixture={moon: 2}", "pretrain.mixture names moon, which is no source; there are notes, wiki"),
+        ("sft.replay.mixture={moon: 2}", "sft.replay.mixture names moon, which is no source; there are notes, wiki"),
+        ("pretrain.mixture={wiki: -1}", "pretrain.mixture.wiki: Input should be greater than or equal to 0, not -1"),
     ],
 )
 def test_mistakes_are_one_line(tmp_path: Path, setting: str, expected: str) -> None:
@@ -114,6 +135,12 @@ def test_files_that_are_no_recipes(tmp_path: Path) -> None:
         load_recipe(str(tmp_path))
     broken.write_text("- a list")
     with pytest.raises(UserError, match="a recipe is a mapping of sections, not a list"):
+        load_recipe(str(broken))
+    broken.write_text(f"description: {'[' * 900}{']' * 900}")
+    with pytest.raises(UserError, match=r"broken\.yaml: no recipe \(maximum recursion depth"):
+        load_recipe(str(broken))
+    broken.write_text(f"pretrain: {{steps: 1{'0' * 5000}}}")
+    with pytest.raises(UserError, match=r"broken\.yaml: no recipe \(Exceeds the limit .*\); correct what is too long"):
         load_recipe(str(broken))
     broken.write_bytes(b"name: \xff")
     with pytest.raises(UserError, match="byte 6 is not UTF-8"):

@@ -40,6 +40,16 @@ def test_a_damaged_record_is_named(store: LocalStore, damage: dict[str, object])
         read_record(store, "r1")
 
 
+@pytest.mark.parametrize("body", [b'{"state": "run', b"[]", b"\xff{}", b"", b"[" * 100_000], ids=len)
+def test_a_record_or_a_note_that_is_none_is_named(store: LocalStore, body: bytes) -> None:
+    store.write_run("r1", {})
+    store.write_note("n1", {})
+    for file, read in (("runs/r1.json", store.read_run), (".notes/n1.json", store.read_note)):
+        (store.root / file).write_bytes(body)
+        with pytest.raises(UserError, match=rf"{file}: .*; put it back from a copy, or delete it"):
+            read(Path(file).stem)
+
+
 def test_a_state_that_is_none_is_refused() -> None:
     with pytest.raises(ValueError, match="seconds"):
         StageRecord().seconds = "long"  # type: ignore[assignment]

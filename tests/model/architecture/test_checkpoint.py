@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from infra.errors import UserError
 from model.architecture.checkpoint import load_config, load_model, save_model
@@ -54,3 +57,33 @@ def test_refusals_name_the_file(tmp_path: Path) -> None:
     weights.unlink()
     with pytest.raises(UserError, match="no safetensors"):
         load_model(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ([], "holds no JSON object but list"),
+        ({"rope_scaling": {"rope_type": "llama3"}}, "the key 'factor' is missing; copy the folder again"),
+        ({"rope_scaling": 3}, "'int' object is not iterable"),
+        ({"vocab_size": -3}, "vocab_size: Input should be greater"),
+    ],
+)
+def test_a_configuration_that_is_none_is_named(changes: Any, message: str, tmp_path: Path) -> None:
+    save_model(tiny_model(Family.LLAMA), tmp_path, None)
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | changes if changes else changes))
+    with pytest.raises(UserError, match=re.escape(f"{file}: {message}")) as caught:
+        load_config(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_weights_of_another_model_are_named_by_a_few(tmp_path: Path) -> None:
+    save_model(tiny_model(tie_word_embeddings=True), tmp_path, None)
+    weights = load_file(tmp_path / "model.safetensors")
+    weights["stranger"] = weights.pop("model.embed_tokens.weight")
+    weights["model.norm.weight"] = weights["model.norm.weight"][:3].clone()
+    save_file(weights, tmp_path / "model.safetensors")
+    with pytest.raises(UserError) as caught:
+        load_model(tmp_path)
+    assert "missing; stranger not known; model.norm.weight of another shape; copy it again" in str(caught.value)
+    assert len(str(caught.value)) < 400

@@ -155,6 +155,24 @@ def test_what_llama_cpp_cannot_follow_is_refused_at_once(tmp_path: Path) -> None
         adopt(TokenizerConfig(adopt=(str(metaspace),)), tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("lacking", "said"),
+    [
+        ("llama.block_count", "its metadata lacks block_count; copy it again"),
+        ("llama.attention.head_count", "its metadata lacks attention.head_count"),
+        ("tokenizer.ggml.tokens", "its tokenizer is not whole"),
+        ("tokenizer.ggml.merges", "its tokenizer is not whole"),
+    ],
+)
+def test_a_file_without_a_key_is_named(lacking: str, said: str, own: Path, tmp_path: Path) -> None:
+    path = write(make("dense"), own, tmp_path)
+    content = path.read_bytes()
+    assert content.count(lacking.encode()) >= 1
+    path.write_bytes(content.replace(lacking.encode(), lacking[:-1].encode() + b"X"))
+    with pytest.raises(UserError, match=rf"{path.name}: {said}"):
+        (read_foreign if lacking.startswith("tokenizer") else load_model)(path)
+
+
 def test_a_damaged_file_is_named(tmp_path: Path) -> None:
     path = tmp_path / "model.gguf"
     path.write_bytes(b"GGUF" + bytes(40))

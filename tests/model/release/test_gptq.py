@@ -8,7 +8,9 @@ import torch
 from gguf import GGMLQuantizationType
 from gguf import dequantize as gguf_dequantize
 
-from model.release.gptq import gptq, toward
+from model.release import two_sided
+from model.release.factors import factor
+from model.release.gptq import gptq, round_columns, toward
 from model.release.grid import (
     GROUP,
     Grid,
@@ -66,6 +68,55 @@ def test_gptq_is_slow_obq(grid: Grid) -> None:
     ours, slow = gptq(weight, hessian, grid), slow_obq(weight, hessian, grid)
     assert torch.equal(ours[0], slow[0])
     assert torch.equal(ours[1], slow[1])
+
+
+def moments(seed: int, matrices: int, size: int) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    seen = torch.randn(matrices, 200, size, generator=generator, dtype=torch.float64)
+    seen = seen @ torch.randn(size, size, generator=generator, dtype=torch.float64)
+    return seen.mT @ seen
+
+
+def slow_two_sided(weight, columns, rows, steps, damping=0.01):
+    """Weight by weight, with the inverse of both moments in one matrix of all weights of a row after the other."""
+    height, width = weight.shape
+    of_columns, of_rows = (
+        torch.linalg.inv(seen + damping * seen.diagonal().mean() * torch.eye(len(seen))) for seen in (columns, rows)
+    )
+    inverse, left = torch.kron(of_rows, of_columns), weight.clone().flatten()
+    order = [
+        row * width + column
+        for row in sorted(range(height), key=lambda row: -float(rows[row, row]))
+        for column in sorted(range(width), key=lambda column: -float(columns[column, column]))
+    ]
+    codes = torch.empty(height * width, dtype=torch.int8)
+    for place in order:
+        codes[place] = encode(left[place], steps.flatten()[place], Grid.Q4_0)
+        error = left[place] - codes[place] * steps.flatten()[place].double()
+        left -= error / inverse[place, place] * inverse[place]
+        inverse -= torch.outer(inverse[:, place], inverse[place]) / inverse[place, place]
+    return codes.view(height, width)
+
+
+@pytest.mark.parametrize(("matrices", "of_rows", "height"), [(1, 1, 6), (2, 1, 4), (2, 2, 5)])
+def test_rounding_by_rows_and_columns_is_brain_surgery_of_the_whole_matrix(
+    matrices: int, of_rows: int, height: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(two_sided, "TILE", 4)  # several tiles each way in a matrix that the slow way is quick for
+    weight = torch.randn(matrices, height, 32, generator=torch.Generator().manual_seed(6), dtype=torch.float64)
+    columns, rows = moments(7, matrices, 32), moments(8, of_rows, height)
+    found = factor(columns)
+    codes, scales = round_columns(weight, found, Grid.Q4_0, factor(rows))
+    steps = scales.repeat_interleave(GROUP, -1)
+    for place in range(matrices):
+        slow = slow_two_sided(weight[place], columns[place], rows[place % of_rows], steps[place])
+        assert torch.equal(codes[place], slow)
+
+    def loss(codes: torch.Tensor) -> float:
+        error = weight - codes.double() * steps.double()
+        return float(((rows @ error @ columns) * error).sum())
+
+    assert loss(codes) < 0.9 * loss(round_columns(weight, found, Grid.Q4_0)[0])
 
 
 @pytest.mark.parametrize("seed", range(5))

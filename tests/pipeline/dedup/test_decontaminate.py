@@ -63,6 +63,22 @@ def test_short_texts_must_occur_whole_and_tiny_ones_are_not_looked_for() -> None
     assert not Index([("test", "Sheep?")]).find("a sheep")
 
 
+@pytest.mark.parametrize(
+    ("text", "document"),
+    [
+        ("The capital of the old land is ____.", "It said: the capital of the old land is ________, and"),
+        ("The capital of the old land is big", "the _capital_ of the __old__ land is big"),
+        ("call read_all_lines with __init__ now", "So call `read_all_lines` with init now."),
+        ("Die Hauptstadt des Landes ist ___ geworden", "die _Hauptstadt_ des Landes ist „____“ geworden"),
+    ],
+)
+def test_blanks_and_emphasis_hide_no_copy(text: str, document: str) -> None:
+    match = Index([("test", text)]).find(document)
+    assert match is not None
+    assert document[slice(*match.span)].split()[-1].strip("_.,`") in text
+    assert not Index([("test", "a snake_case word")]).find("a snake case word")
+
+
 def _run(tmp_path: Path, rows: list[tuple[str, str, str]], sets: tuple[str, ...] = (), **splits: list[str]) -> Path:
     inputs = {
         "dedup": write_documents(tmp_path / "dedup", rows),
@@ -252,6 +268,8 @@ def test_sets_of_every_format(tmp_path: Path, kind: str) -> None:
          "paragraphs.qas.q"),
         ("a.jsonl", '{"q": "one"}\n{"q": "two"}\n{"q": null}\n', "q"),
         ("a.csv", "q;a\none;1\ntwo;2\n", "q"),
+        ("a.csv", "a,q\n\u2028\x0b,one\n2,two\n", "q"),
+        ("a.tsv", 'q\ta\none\t"1\ntwo\t2\n', "q"),
     ],
 )  # fmt: skip
 def test_records_wherever_a_set_keeps_them(tmp_path: Path, name: str, content: str, field: str) -> None:

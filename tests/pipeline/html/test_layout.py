@@ -26,6 +26,15 @@ def _escaped(text: str) -> str:
         ("<ul><li>a<ul><li>b</ul><li>c</ul>", "• a\n  • b\n• c"),
         ('<ol start="9"><li>a<li>b</ol>', "9. a\n10. b"),
         ("<ul><li><p>a</p><p>b</p></ul>", "• a\n\nb"),
+        ("<ol type=a start=26><li>a<li>b<li value=3>c</ol>", "z. a\naa. b\nc. c"),
+        ("<ol type=I><li value=1994>a</ol><ol type=i><li>b</ol>", "MCMXCIV. a\n\ni. b"),
+        ("<ul><li value=3>a</ul>", "• a"),
+        ("<p>har&shy;bour\u00adless &shy;a", "harbourless a"),
+        (
+            "<p>港は西に\n開いている。\n 風は West\nに 来る 항구는\n서쪽",
+            "港は西に開いている。風は West に 来る 항구는 서쪽",
+        ),
+        ("<p>the har<span class=pagenum>[Pg 12]</span>bour<h2>A<a class=headerlink>¶</a></h2>", "the harbour\n\nA"),
         ("<dl><dt>a<dd>b</dl>", "a\nb"),
         ("<table><tr><th>a<th>b<tr><td>1<td>2</table>", "a\tb\n1\t2"),
         ("<table><tr><td>a<td><td>c</table>", "a\t\tc"),
@@ -103,6 +112,21 @@ def test_lines_of_code_that_are_elements() -> None:
         ("<img class='latex' alt='\\frac12' src='x.png'>", r"\(\frac12\)"),
         ("<img alt='$a_1$' src='https://s0.wp.com/latex.php?latex=a_1'>", "$a_1$"),
         (r"\(a_1\)", r"\(a_1\)"),
+        ("<math><mfrac><mi>a</mi><msup><mi>b</mi><mn>2</mn></msup></mfrac></math>", r"\(\frac{a}{b^2}\)"),
+        (
+            "<math><mi>sin</mi><mo>\u2061</mo><msqrt><mi>x</mi><mo>&lt;</mo><mn>1</mn></msqrt></math>",
+            r"\(\sin\sqrt{x<1}\)",
+        ),
+        (
+            "<math display=block><munderover><mo>∑</mo><mrow><mi>i</mi><mo>=</mo><mn>1</mn></mrow><mi>n</mi>"
+            "</munderover></math>",
+            r"\[∑_{i=1}^n\]",
+        ),
+        (
+            "<m:math><m:mfenced open='['><m:mtable><m:mtr><m:mtd><m:mn>1</m:mn></m:mtd><m:mtd><m:mi>ab</m:mi></m:mtd>"
+            "</m:mtr></m:mtable></m:mfenced><m:mover><m:mi>x</m:mi><m:mo>^</m:mo></m:mover></m:math>",
+            r"\([\begin{matrix}1 & \mathrm{ab}\end{matrix})\hat{x}\)",
+        ),
         (
             "<span class=mwe-math-element><span style='display: none'><math alttext='{\\displaystyle z}'><mi>z</mi>"
             "</math></span><img class=mwe-math-fallback-image-inline alt='{\\displaystyle z}' aria-hidden=true></span>",

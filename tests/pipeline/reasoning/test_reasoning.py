@@ -224,9 +224,11 @@ def test_wrong_recipes_are_one_clear_line(changes: dict[str, Any], message: str,
 
 def test_a_file_of_another_kind_names_the_record(tmp_path: Path) -> None:
     file = tmp_path / "mine.jsonl"
-    file.write_text('{"question": "1 + 1?", "answer": "2"}\n{"question": "1 + 2?"}\n')
-    with pytest.raises(UserError, match=r"mine\.jsonl: record 2: no text in answer"):
-        reasoning(_config(files=(str(file),)), {}, tmp_path)
+    first = '\ufeff{"question": "1 + \\ud800 1?", "answer": "2"}\n'  # a mark of byte order, half a character
+    for record, why in (('{"question": "1 + 2?"}', "no text in answer"), ("[" * 100_000, "no JSON")):
+        file.write_text(first + record + "\n", encoding="utf-8")
+        with pytest.raises(UserError, match=rf"mine\.jsonl: record 2: {why}; 1 of 2 records are unusable"):
+            reasoning(_config(files=(str(file),)), {}, tmp_path)
 
 
 def test_files_in_the_forms_of_the_field(tmp_path: Path) -> None:
@@ -346,6 +348,8 @@ def test_programs_of_thought_from_a_file_are_run_and_kept(tmp_path: Path) -> Non
         ({"choices": {"text": ["x", "y"], "label": ["1", "2"]}, "answerKey": "2"}, 1),
         ({"choices": ["x", "y"], "answer": "Z"}, None),
         ({"choices": ["x"], "answer": 0}, None),
+        ({"choices": "xy", "answer": 0}, None),
+        ({"choices": {"text": ["x", "y"], "label": 3}, "answer": 1}, 1),
         ({"answer": 0}, None),
     ],
 )

@@ -295,6 +295,82 @@ def test_a_header_cannot_choose_a_slow_decoder(tmp_path: Path) -> None:
     assert time.process_time() - begin < 10
 
 
+@pytest.mark.parametrize(
+    "heading",
+    [
+        *("Erstes Kapitel", "Kapitel 2: Der Hafen", "CHAPITRE PREMIER", "Capítulo II", "CAPITOLO TERZO", "Глава 3"),
+        *("ЧАСТЬ ВТОРАЯ", "第一章", "第十二回　風", "제3장 항구", "HOOFDSTUK IV", "الفصل الأول", "CHAP. IV."),
+        *("PROLOGUE", "_CHAPTER I_", "          CHAPTER I", "EERSTE HOOFDSTUK", "ADVENTURE I. A SCANDAL", "IV"),
+    ],
+)
+def test_headings_of_other_languages_and_shapes(heading: str) -> None:
+    text = f"{PARAGRAPH}\n\n{heading}\n\n{PARAGRAPH}"
+    assert [title for title, _ in chapters(text, 10)] == ["", " ".join(heading.strip(" _").split())]
+
+
+@pytest.mark.parametrize("words", ["Глава 2 была длинной.", "Kapitel 2 war lang.", "第一章で見た。", "I\nIV"])
+def test_sentences_of_other_languages_are_no_headings(words: str) -> None:
+    text = f"Chapter 1\n\n{PARAGRAPH}\n\n{words}\n\n{PARAGRAPH}"
+    assert [title for title, _ in chapters(text, 10)] == ["Chapter 1"]
+
+
+@pytest.mark.parametrize(
+    ("header", "end"),
+    [
+        ("A Project Gutenberg of Australia eBook\n\nTitle: A\neBook No.: 1\n", "This site is full of FREE ebooks\nx\n"),
+        ("* A Project Gutenberg Canada Ebook *\n\nThis ebook is made available at no cost.\n", ""),
+        ("* A Distributed Proofreaders Canada eBook *\n\nThis eBook is made available.\n", ""),
+    ],
+)
+def test_what_sister_projects_have_around_a_book(header: str, end: str) -> None:
+    assert _one(f"{header}\n{PARAGRAPH}\n\n{end}").text.strip() == PARAGRAPH.strip()
+
+
+MARKDOWN = {
+    "---\ntitle: A\ntags: [b]\n---\n\nwords": "words",
+    "\ufeff+++\ntitle = 'A'\n+++\nwords": "words",
+    "% A\n% Jane\n\nwords": "words",
+    "words\n\n---\n\nmore": "words\n\nmore",
+    "$a*b*c$ and *d* and $x_1$, $\\{x \\mid x>0\\}$": "$a*b*c$ and d and $x_1$, $\\{x \\mid x>0\\}$",
+    "It cost $5 and then $6, *really*.": "It cost $5 and then $6, really.",
+    r"Let \(a_1*b*c\) \[sic\] be \[x^2\].": r"Let \(a_1*b*c\) [sic] be \[x^2\].",
+    "$$\na &= b \\\\\n- c &= d\n$$\n\nend": "$$\na &= b \\\\\n- c &= d\n$$\n\nend",
+    "\\begin{align}\na &= *b* \\\\\n\\end{align}": "\\begin{align}\na &= *b* \\\\\n\\end{align}",
+    "words[^1]\n\n[^1]: Yes.\n[^2]: No.": "words[^1]\n\n[^1]: Yes.\n\n[^2]: No.",
+    "~~gone~~ here": "gone here",
+    "# Head {#a .b}\n\nset {x=1}": "Head\n\nset {x=1}",
+    "::: {.note}\nwords\n:::\n\n```\n:::\n```": "words\n\n:::",
+    "これは**「強調」**です。": "これは「強調」です。",
+    "<div align='center'>\n\n**words**\n\n</div>": "words",
+}
+
+
+@pytest.mark.parametrize("source", MARKDOWN)
+def test_markdown_as_books_have_it(tmp_path: Path, source: str) -> None:
+    ((document, _),), _ = read_all(read, SOURCE, external(tmp_path / "a.md", source.encode()))
+    assert document.text == MARKDOWN[source]
+
+
+FONTS = r"{\fonttbl{\f0\fswiss Arial;}{\f1\fcharset204 Arial;}{\f2\fcharset128 Gothic;}{\f3\fcharset2 Symbol;}}"
+RICH_TEXT = {
+    r"{\f1 \'c3\'e0\'e2} {\f2 \'8d\'60} caf\'e9 {\f3 ab\u-3913?}": "Гав 港 café αβ•",
+    r"\mac caf\'8e\pc  caf\'82": "café café",
+    r'See {\field{\*\fldinst{HYPERLINK "http://h"}}{\fldrslt{the town}}} now': "See the town now",
+    r"a{\v hidden}b{\deleted gone}c{\*\annotation no}": "abc",
+    r"Words{\super\chftn}{\footnote\chftn  Said.} go": "Words[1] go\n\n[1] Said.",
+    r"\trowd One\cell Two\cell\row Three\cell\row": "One\tTwo\nThree",
+    r"{\shp{\*\shpinst{\sp{\sn x}{\sv 1}}{\shptxt Box}}}{\upr{x}{\*\ud{y}}}": "Boxy",
+    "a{\\pict\\bin3 }}}}b \\uc2\\u26481??c\\\nd": "ab 東c\nd",
+}
+
+
+@pytest.mark.parametrize("body", RICH_TEXT)
+def test_rich_text(tmp_path: Path, body: str) -> None:
+    content = (r"{\rtf1\ansi\ansicpg1252\deff0" + FONTS + r"\f0 " + body + "}").encode("latin-1")
+    ((document, _),), _ = read_all(read, SOURCE, external(tmp_path / "a.rtf", content))
+    assert document.text == RICH_TEXT[body].strip()
+
+
 RTF = (
     r"{\rtf1\ansi\ansicpg1252{\fonttbl{\f0 Times;}}{\info{\title x}}\f0 CHAPTER I\par \par "
     r"The caf\'e9, \u26481?\u-10179?\u-8704?\par %s\par}"

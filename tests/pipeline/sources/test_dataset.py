@@ -142,6 +142,30 @@ def test_what_stands_between_columns_and_a_row_that_breaks_off(tmp_path: Path) -
     assert [document.text for document, _ in read_all(read, source, part)[0]] == ['5" pipe']
 
 
+CHINESE = "港口向西开放，风随着潮水而来。"
+TABLES = {
+    "sep=;\nid;text\n1;a\n": ["a"],
+    'id, text\n1, a\n2, "b, c"\n': ["a", "b, c"],
+    'id,text\n1,"he said \\"yes\\", so"\n2,\\frac\n': ['he said "yes", so', "\\frac"],
+    'id,text\n1,"he said ""yes"", C:\\"\n2,b\n': ['he said "yes", C:\\', "b"],
+    "id,text\r1,a\r2,b\r": ["a", "b"],
+    'id\ttext\n1\t"Yes" he said\n2\t"open\n3\tc\n': ['"Yes" he said', '"open', "c"],
+    'id\ttext\n1\t"Yes\tno"\n2\t"say ""so"""\n': ["Yes\tno", 'say "so"'],
+    f"id,text\n1,{CHINESE}\n": [CHINESE],
+    "id,text\n1,un café\n2,x\n": ["un café", "x"],
+}
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_tables_as_programs_write_them(tmp_path: Path, table: str) -> None:
+    codec = "gbk" if CHINESE in table else "cp1252"
+    path = tmp_path / ("a.tsv" if "\t" in table else "a.csv")
+    path.write_bytes(table.encode(codec))
+    source = DatasetSource(paths=(str(path),), min_characters=1)
+    found, damage = read_all(read, source, resolve(source.paths)[0])
+    assert ([document.text for document, _ in found], damage) == (TABLES[table], "")
+
+
 def test_a_row_of_an_arrow_file_that_is_not_utf8_costs_itself_and_wild_offsets_are_damage(tmp_path: Path) -> None:
     texts = pa.array([b"first", b"caf\xe9", b"last"], pa.binary()).view(pa.string())
     path = tmp_path / "train.arrow"

@@ -128,6 +128,19 @@ def test_what_is_not_quite_json_but_clear(tmp_path: Path) -> None:
     assert [(document.text, rule) for document, rule in found] == [("a\tb", None), ("c", None)]
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        b'{"text": "a"},\n{"text": "b"}, \n',
+        b'{"text": "a"}\n{"text": "b"}\n\x1a',
+        b'{"text": "a"}\n{"text": "b"}\n\0\0',
+    ],
+)
+def test_what_stands_behind_a_record(tmp_path: Path, content: bytes) -> None:
+    found, damage = _read(tmp_path, content)
+    assert ([document.text for document, _ in found], damage) == (["a", "b"], "")
+
+
 @pytest.mark.parametrize("content", [b'[\n  {"text": "a"},\n  {"text": "b"}\n]\n', b'{\n  "text": "a"\n}\n'])
 def test_json_over_several_lines_is_named(tmp_path: Path, content: bytes) -> None:
     found, damage = _read(tmp_path, content)

@@ -101,6 +101,33 @@ def test_files_as_they_are_found(tmp_path: Path, content: bytes) -> None:
     assert _one(tmp_path, content)[0].text == SAID
 
 
+ONE = "1\n00:00:01,000 --> 00:00:02,000\n{}\n"
+EVENT = "Dialogue: 0,0:00:0{}.00,0:00:0{}.50,Default,,0,0,0,,{}\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (ONE.format("one<br>two\\Nthree"), "one two three"),
+        (ONE.format("Tom &amp; Jerry, it&#39;s AT&T"), "Tom & Jerry, it's AT&T"),
+        (ONE.format("[door\nslams] f(x) (sighs) \u202bא\u202c"), "f(x) א"),
+        (ONE.format("（田中）おはよう"), "おはよう"),
+        (ONE.format("{y:i}One.").replace(" --> ", " -> "), "One."),
+        (ONE.format("One.").replace(",000", ""), "One."),
+        ("WEBVTT\n\n00:01.000 --> 00:02.000\n<ruby>漢<rt>かん</rt></ruby>字&lrm;\n", "漢字"),
+        ("0:00:01.000,0:00:02.000\nOne.[br]two.\n", "One. two."),
+        (EVENT.format(3, 3, "Four.") + EVENT.format(1, 1, "{\\an8}One, two\\Nthree."), "One, two three.\nFour."),
+        ("{0}{25}One.|Two.\n{30}{60}{y:i}Three.\n", "One. Two.\nThree."),
+        ("[10][20]One|two\n[21][30]/Three\n", "One two\nThree"),
+        ("[ti:Song]\n[00:01.00]One line\n[00:02.00]Two line\n", "One line\nTwo line"),
+        ("<SAMI><BODY><SYNC Start=1000><P Class=A>안녕<br>여러분\n<SYNC Start=2000><P>&nbsp;\n</BODY>", "안녕 여러분"),
+        ("<tt><p begin='1s' end='00:00:02.5'>One<br/>two.</p><p begin='3s'>Three.</p></tt>", "One two.\nThree."),
+    ],
+)  # fmt: skip
+def test_other_ways_to_write_them(tmp_path: Path, content: str, said: str) -> None:
+    assert _one(tmp_path, content)[0].text == said
+
+
 @pytest.mark.parametrize(
     ("content", "rule"),
     [

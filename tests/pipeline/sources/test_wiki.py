@@ -199,6 +199,32 @@ def test_redirects_that_point_to_each_other_are_two_rejects(tmp_path: Path) -> N
     assert [rule for _, rule in _read(tmp_path, wiki_dump(*pages))[0]] == ["redirect", "redirect"]
 
 
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (b"-- MySQL dump 10.19\n", "a dump of a wiki's tables in SQL"),
+        (b"/*M!999999\\- enable the sandbox mode */\n-- MariaDB dump", "a dump of a wiki's tables in SQL"),
+        (b"<feed>\n<doc>\n<title>Wikipedia: A</title>", "the abstracts of a wiki's articles"),
+        (b'{"index":{"_type":"_doc","_id":"12"}}\n{"title":"A","text":"words"}\n', "a dump of CirrusSearch"),
+        (b'[\n{"type":"item","id":"Q1"},\n', "a dump of Wikidata"),
+        (b"ZIM\x04\x05\0", "a ZIM file"),
+        (b"560:10:AccessibleComputing\n", "an index of a dump"),
+    ],
+)
+def test_what_is_offered_beside_dumps_of_articles(tmp_path: Path, content: bytes, what: str) -> None:
+    for written in (content, gzip.compress(content)):
+        found, damage = _read(tmp_path, written)
+        assert (found, damage.startswith(f"this is {what}")) == ([], True)
+
+
+def test_a_dump_of_stubs_has_no_text(tmp_path: Path) -> None:
+    stub = wiki_page("A", "").replace("<text></text>", '<text bytes="120" sha1="x" xml:space="preserve" />')
+    gone = stub.replace("<text ", '<text deleted="deleted" ')
+    found, _ = _read(tmp_path, wiki_dump(stub, gone, wiki_page("B", "")))
+    assert [rule for _, rule in found] == ["failure/stub", "too_short", "too_short"]
+    assert "use the wiki's pages-articles" in found[0][0].metadata["failure"]
+
+
 @pytest.mark.parametrize("content", [b"", b"<html></html>", b"plain words", b"<mediawiki></mediawiki>"])
 def test_what_is_no_dump_is_named(tmp_path: Path, content: bytes) -> None:
     found, damage = _read(tmp_path, content)

@@ -203,6 +203,28 @@ def test_adopt_refuses_what_is_no_tokenizer(artifact: Path, tmp_path: Path) -> N
         _run(tmp_path / "c", TokenizerConfig(adopt=(str(tmp_path / "gap"),)))
 
 
+@pytest.mark.parametrize(
+    ("template", "said"),
+    [
+        ("{% if messages %}", "Unexpected end of template"),
+        ("{{ 1 / 0 }}", "division by zero"),
+        ("{{ messages[7].content.lost() }}", "list object has no element 7"),
+        ("{% for n in range(10**9) %}{% endfor %}", "Range too big"),
+        ("{{ raise_exception('no system prompt') }}", "no system prompt"),
+    ],
+)
+def test_a_chat_template_that_does_not_work_is_named_at_once(
+    template: str, said: str, artifact: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "adopted"
+    folder.mkdir()
+    (folder / "tokenizer.json").write_bytes((artifact / "tokenizer.json").read_bytes())
+    (folder / "tokenizer_config.json").write_text("{}")
+    (folder / "chat_template.jinja").write_text(template)
+    with pytest.raises(UserError, match=rf"adopted: chat_template: {said}"):
+        _run(tmp_path, TokenizerConfig(adopt=(str(folder),), template="adopted"))
+
+
 def test_sample_is_of_the_least_hashes(tmp_path: Path) -> None:
     """Against the plain way: sort all documents by hash, take from the front."""
     rows = [(f"d{i}", "web" if i % 3 else "wiki", words(i, 20 + i % 7)) for i in range(200)]
