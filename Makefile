@@ -3,8 +3,8 @@ PYTHON ?= python3.11
 VENV ?= .venv
 AUDIT ?= pypi
 BIN := $(VENV)/bin
-# A file's tests share one worker (tests/schedule.py), and the longest begin first. Three for two cores: servers are waited for.
-WORKERS ?= -n 3
+# A file's tests share one worker (tests/schedule.py), and the longest begin first. Four for two cores: servers are waited for.
+WORKERS ?= -n 4
 PYTEST := $(BIN)/python -m pytest $(WORKERS)
 export DO_NOT_TRACK = true
 export PIP_DISABLE_PIP_VERSION_CHECK = 1

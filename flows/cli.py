@@ -6,6 +6,8 @@ ends within seconds: it starts neither Prefect nor a stage.
 
 from __future__ import annotations
 
+import inspect
+import re
 import sys
 from pathlib import Path
 
@@ -44,6 +46,36 @@ COMMANDS = {
     "Servers and upkeep": (servers, upkeep),
 }
 """The groups of commands, by their heading in the help."""
+EXAMPLES = {
+    "plan": ("deepmill plan sample --set grpo.steps=80", "deepmill plan deepseek-moe-16b --cluster 64xh100 --price 2"),
+    "run": ("deepmill run sample", "deepmill run my-text.yaml --set pretrain.steps=2000"),
+    "rerun": ("deepmill rerun 20261128 --stage tokenizer",),
+    "report": ("deepmill report", "deepmill report 20261128 --to report.html"),
+    "explain": ("deepmill explain grpo", "deepmill explain grpo.kl_weight"),
+    "schema": ("deepmill schema --to recipe.schema.json",),
+    "new": ("deepmill new my-text",),
+    "duplicates": ("deepmill duplicates --limit 5",),
+    "rejects": ("deepmill rejects", "deepmill rejects --rule language --source web"),
+    "trace": (
+        "deepmill trace deepmill-sample@champion --step 10",
+        "deepmill trace --text 'In the beginning God created'",
+    ),
+    "study": ("deepmill study ladder --plan", "deepmill study papers"),
+    "promote": ("deepmill promote deepmill-sample 2",),
+    "rollback": ("deepmill rollback deepmill-sample",),
+    "chat": ("deepmill chat deepmill-sample@champion", "deepmill chat deepmill-sample/2 -q 'Calculate 4 + 8 + 4.'"),
+    "serve": ("deepmill serve deepmill-sample@champion", "deepmill serve ./my-model --port 0"),
+    "export": ("deepmill export --browser --open deepmill-sample@champion site",),
+    "compare": ("deepmill compare deepmill-sample@champion deepmill-sample/3",),
+    "disclose": ("deepmill disclose deepmill-sample@champion --to pages",),
+    "remove": ("deepmill remove --url 'https://example.org/blog/*' --reason 'asked by mail'", "deepmill remove --list"),
+    "logs": ("deepmill logs mlflow --lines 100",),
+    "deploy": ("deepmill deploy my-text.yaml --cron '0 2 * * *'",),
+    "doctor": ("deepmill doctor", "deepmill doctor --device deepmill-sample@champion --memory 64MB"),
+    "diff": ("deepmill diff", "deepmill diff 20261127 20261128"),
+    "gc": ("deepmill gc --keep-runs 5",),
+}
+"""What is typed, shown below a command's help."""
 
 
 def _arrange() -> None:
@@ -53,6 +85,10 @@ def _arrange() -> None:
     for command in app.registered_commands:
         assert command.callback is not None
         command.rich_help_panel = headings[command.callback.__module__]
+        # Typer keeps the line ends of a docstring, and joins those of an epilog.
+        command.help = re.sub(r"(?<!\n)\n(?!\n)", " ", inspect.getdoc(command.callback) or "")
+        shown = EXAMPLES.get(command.name or command.callback.__name__, ())
+        command.epilog = "\n\n".join(f"$ {escape(line)}" for line in shown)
     app.registered_commands.sort(
         key=lambda command: places[command.callback.__module__] if command.callback else len(places)
     )

@@ -170,13 +170,14 @@ def take_inventory(folder: Path) -> Inventory:
                 found.options = _options(columns)
     if not groups and not models and not problems and not conversations:
         names = ", ".join(f"{count} {ending}" for ending, count in passed_over.most_common(5)) or "it is empty"
-        raise UserError(f"{folder}: nothing in it is text that Deepmill reads ({names}); see README, Your own text")
+        kinds = "crawls, wiki dumps, books, subtitles, code, CSV, JSON lines and Parquet"
+        raise UserError(f"{folder}: nothing in it is text that Deepmill reads ({names}); it reads {kinds}")
     sources = _named(_without_company(groups))
     for name, source in sources.items():
         _read(name, source)
     if sources and not models and all(source.trouble for source in sources.values()):
         told = "; ".join(f"{name}: {source.trouble}" for name, source in sources.items())
-        raise UserError(f"{folder}: nothing in it can be read as text ({told}); see README, Your own text")
+        raise UserError(f"{folder}: nothing in it can be read as text ({told})")
     return Inventory(sources, problems, conversations, sorted(models), passed_over)
 
 

@@ -14,7 +14,7 @@ from xdist.remote import Producer
 from tests.cpu import Cpu
 from tests.infra import ray, slurm
 from tests.infra.s3 import s3_server, weed
-from tests.schedule import Ends, Schedule, arrange, group_of
+from tests.schedule import Ends, Schedule, arrange, ended
 from tests.shared import KEY
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is there: the workers share the cores
@@ -57,14 +57,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
-    """The cluster's servers end with the last test of their group: idle ones take processor seconds and memory.
-
-    Who asks for one later gets a new one.
-    """
-    if group_of(item.nodeid) == "cluster" and nextitem is not None and group_of(nextitem.nodeid) != "cluster":
-        for name in ("ray_place", "slurm_variables", "s3"):
-            for definition in item.session._fixturemanager.getfixturedefs(name, item) or ():
-                definition.finish(item._request)  # type: ignore[attr-defined]
+    """The cluster's servers end after the last test that uses them. Who asks for one later gets a new one."""
+    for name in ended(item.nodeid, nextitem and nextitem.nodeid):
+        for definition in item.session._fixturemanager.getfixturedefs(name, item) or ():
+            definition.finish(item._request)  # type: ignore[attr-defined]
 
 
 @pytest.fixture(scope="session", autouse=True)

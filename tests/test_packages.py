@@ -29,6 +29,7 @@ ORDER = {
     ),
     "pipeline": (
         *(
+            "loops",
             "inventory",
             "index",
             "extract",

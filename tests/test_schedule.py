@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import subprocess
 import sys
@@ -10,13 +11,13 @@ from types import SimpleNamespace
 from typing import Any
 
 from tests.conftest import hear_interrupts
-from tests.schedule import APART, LAST, LONGEST, SLOW, TOGETHER, Ends, group_of
+from tests.schedule import APART, ENDS, LONGEST, SLOW, TOGETHER, Ends, ended, group_of
 
 HOUSE = Path(__file__).parents[1]
 
 
 def test_what_it_names_is_there() -> None:
-    names = [name for members in TOGETHER.values() for name in members] + [*APART, *LONGEST, *LAST]
+    names = [name for members in TOGETHER.values() for name in members] + [*APART, *LONGEST, *ENDS.values()]
     assert len(set(LONGEST)) == len(LONGEST)
     assert not [name for name in names if name not in TOGETHER and not list(HOUSE.glob(f"{name}*"))]
     for name in SLOW:
@@ -26,9 +27,20 @@ def test_what_it_names_is_there() -> None:
 
 def test_groups() -> None:
     assert group_of("tests/infra/test_store.py::test_x[s3]") == "cluster"
-    assert group_of("tests/flows/operations/test_up_alone.py::test_x") == "operations"
+    assert group_of("tests/flows/operations/test_up.py::test_x") == "operations"
+    assert group_of("tests/flows/operations/test_up_alone.py::test_x") == "alone"
     assert group_of("tests/infra/test_lease.py::test_x[a::b]") == "tests/infra/test_lease.py"
     assert group_of(f"{APART[0]}::test_x[r1]") == f"{APART[0]}::test_x[r1]"
+
+
+def test_a_server_of_the_cluster_ends_after_its_last_test() -> None:
+    names = {"ray_place": r"ray_place", "slurm_variables": r"slurm_variables", "s3": r"\bs3\b|on_s3"}
+    for fixture, last in ENDS.items():
+        users = [file for file in TOGETHER["cluster"] if re.search(names[fixture], (HOUSE / file).read_text())]
+        assert users[-1] == last, fixture
+    assert ended(f"{ENDS['ray_place']}::test_x[ray]", f"{ENDS['ray_place']}::test_y") == []
+    assert ended(f"{ENDS['ray_place']}::test_y", "tests/infra/test_slurm.py::test_x") == ["ray_place"]
+    assert ended(f"{ENDS['s3']}::test_x", None) == ["s3"]
 
 
 def test_ends() -> None:

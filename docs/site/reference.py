@@ -110,7 +110,9 @@ def _commands() -> str:
         context = type(command).context_class(command, info_name=path)
         rows = [row for each in command.get_params(context) if (row := _parameter(each, context))]
         table = ["| | |", "|---|---|", *rows, ""] if rows else []
-        lines += [f"## {path}", "", _plain(command.help or ""), "", *table]
+        shown = _plain(command.epilog or "").replace("$ ", "").replace("\n\n", "\n")
+        example = ["```", shown, "```", ""] if shown else []
+        lines += [f"## {path}", "", _plain(command.help or ""), "", *table, *example]
     return "\n".join(lines)
 
 

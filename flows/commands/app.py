@@ -25,6 +25,7 @@ __all__ = [
     "console",
     "find_record",
     "keys_here",
+    "runs_here",
     "settings_for",
     "table_of",
 ]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 
-from flows.commands.app import app, console, settings_for, table_of
+from flows.commands.app import RootOption, app, console, settings_for, table_of
 
 if TYPE_CHECKING:
     from flows.registry.facts import VersionFacts
@@ -23,13 +23,14 @@ def compare(
         list[str] | None, typer.Option("--question", "-q", help="Ask both this; may be given again.")
     ] = None,
     samples: Annotated[bool, typer.Option(help="Whether both are loaded and asked.")] = True,
+    root: RootOption = None,
 ) -> None:
     """Two versions side by side: the numbers that gates look at, then answers to the same questions."""
     from flows.registry.aliases import facts_of
     from flows.registry.names import parse_name, resolve
     from infra.tracking import registry_client
 
-    settings = settings_for()
+    settings = settings_for(root)
     client = registry_client(settings)
     names = [parse_name(text) for text in (first, second)]
     versions = [resolve(client, name) for name in names]

@@ -7,11 +7,11 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from flows.commands.app import app, console, settings_for, table_of
+from flows.commands.app import RootOption, app, console, settings_for, table_of
 
 
 @app.command()
-def models() -> None:
+def models(root: RootOption = None) -> None:
     """Registered models, their versions, aliases and numbers."""
     from flows.registry.facts import facts_in
     from flows.registry.file_gates import REMOVAL
@@ -19,7 +19,7 @@ def models() -> None:
     from infra.units import printable, size
 
     warned = []
-    client = registry_client(settings_for())
+    client = registry_client(settings_for(root))
     columns = ("model", "version", "alias", "accuracy", "precision", "size")
     table = table_of(*columns, right=("version", "accuracy", "size"))
     for registered in client.search_registered_models():
@@ -52,6 +52,7 @@ def promote(
     recipe: Annotated[
         str, typer.Option("--recipe", help="A recipe whose gates judge, in place of those the version carries.")
     ] = "",
+    root: RootOption = None,
 ) -> None:
     """Judge a version by the gates it was registered with, and make it the champion if they pass."""
     from flows.recipe.recipe import load_recipe
@@ -59,7 +60,7 @@ def promote(
     from flows.registry.release import promote_by_hand
     from infra.tracking import registry_client
 
-    settings = settings_for()
+    settings = settings_for(root)
     config = load_recipe(recipe).promote if recipe else own_gates(registry_client(settings), model, version)
     for gate in promote_by_hand(settings, model, version, config, force=force):
         mark = "[green]✓[/]" if gate.passed else "[red]✗[/]"
@@ -68,11 +69,13 @@ def promote(
 
 
 @app.command()
-def rollback(model: Annotated[str, typer.Argument(help="Name of a registered model.")]) -> None:
+def rollback(
+    model: Annotated[str, typer.Argument(help="Name of a registered model.")], root: RootOption = None
+) -> None:
     """Make the version before the champion the champion again."""
     from flows.registry.release import rollback as move_back
 
-    console.print(f"{model} version {move_back(settings_for(), model)} is the champion again")
+    console.print(f"{model} version {move_back(settings_for(root), model)} is the champion again")
 
 
 @app.command()
@@ -80,8 +83,9 @@ def chat(
     model: Annotated[str, typer.Argument(help="MODEL@ALIAS or MODEL/VERSION.")] = "deepmill-sample@champion",
     question: Annotated[str | None, typer.Option("--question", "-q", help="Ask one question and leave.")] = None,
     temperature: Annotated[float, typer.Option(min=0, help="0 takes the likeliest token.")] = 0.0,
+    root: RootOption = None,
 ) -> None:
     """Talk to a registered model; its reasoning is shown apart from the answer."""
     from flows.serving.chat import converse
 
-    converse(settings_for(), console, model, question, temperature)
+    converse(settings_for(root), console, model, question, temperature)

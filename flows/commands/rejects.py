@@ -73,8 +73,9 @@ def _show_rules(found: dict[str, Found], source: str) -> None:
             if source not in ("", name):
                 continue
             rows = [(rule, count(each.documents), each.characters) for rule, each in account.rejected.items()]
-            rows += [(rule, "[dim]cut[/]", characters) for rule, characters in account.cut.items()]
-            for rule, documents, characters in sorted(rows, key=lambda row: (-row[2], row[0])):
+            rows += [(rule, f"[dim]{'cut' if n >= 0 else 'added'}[/]", n) for rule, n in account.cut.items()]
+            for rule, documents, signed in sorted(rows, key=lambda row: (-row[2], row[0])):
+                characters = abs(signed)  # a title that is set before its text adds some
                 share = percent(characters / account.characters_in) if account.characters_in else ""
                 table.add_row(stage, escape(name), escape(rule), documents, count(characters), share)
     console.print(table)

@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from flows.commands.app import app, console, settings_for
+from flows.commands.app import RootOption, app, console, settings_for
 from flows.serving.keys import KEYS
 from infra.errors import UserError
 
@@ -54,6 +54,7 @@ def serve(
         Path | None,
         typer.Option(help=f"API keys, one a line; or {KEYS}, separated by commas. With neither, one is made."),
     ] = None,
+    root: RootOption = None,
 ) -> None:
     """Serve a model: OpenAI's API under /v1, a chat page at /, /health, Prometheus at /metrics."""
     from flows.serving.keys import given_keys, own_key
@@ -72,7 +73,7 @@ def serve(
         raise UserError(f"--host {host}: anyone could use the model; set {KEYS} or --keys-file first")
     if drafter is not None and not (drafter.is_file() and drafts):
         raise UserError(f"--drafter {drafter}: " + ("no such file" if drafts else "say how many with --drafts, as 3"))
-    settings = settings_for()
+    settings = settings_for(root)
     cache = settings.local_root / "serving"
     name, source = find_source(model, settings, cache)
     limits = Limits(
@@ -108,9 +109,12 @@ def _tell(manager: ModelManager, name: str, address: str, made: str, key_file: P
     console.print(f"[bold]{escape(version)}[/] on {serves}: {address}", soft_wrap=True)
     if made:
         console.print(f"chat page: {address}/#key={made}", soft_wrap=True)
-    key = f"of {key_file}" if made else "..."
-    client = f'client = OpenAI(base_url="{address}/v1", api_key={key}), model="{name}"'
-    console.print(f"[dim]{escape(client)}[/]", soft_wrap=True)
+    key = f"open({str(key_file)!r}).read().strip()" if made else '"..."'
+    console.print("[dim]from Python:[/]")
+    console.print(f'[dim]  client = OpenAI(base_url="{address}/v1", api_key={escape(key)})[/]', soft_wrap=True)
+    asked = f'client.chat.completions.create(model="{name}", messages=[{{"role": "user", "content": "Hello"}}])'
+    console.print(f"[dim]  {escape(asked)}[/]", soft_wrap=True)
+    console.print("[dim]Ctrl-C stops the server.[/]")
 
 
 def _one_of(choices: type[Choice], option: str, given: str) -> Choice:

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
 
-from flows.commands.app import RootOption, RunArgument, app, console, find_record, settings_for, table_of
+from flows.commands.app import RootOption, app, console, find_record, runs_here, settings_for, table_of
+from infra.errors import UserError
 from infra.units import size
+
+if TYPE_CHECKING:
+    from infra.store import Store
 
 __all__: list[str] = []
 
 
 @app.command()
 def diff(
-    first: RunArgument,
+    first: Annotated[
+        str,
+        typer.Argument(
+            help="A run, or the beginning of its name; the last two runs when left out.", autocompletion=runs_here
+        ),
+    ] = "",
     second: Annotated[str, typer.Argument(help="Another run; today's code, packages and files when left out.")] = "",
     root: RootOption = None,
 ) -> None:
@@ -24,13 +33,15 @@ def diff(
     from infra.open_store import open_store
 
     store = open_store(settings_for(root))
+    if not first:
+        first, second = _last_two(store)
     before = find_record(store, first)
     if second:
         changes = list(compare_runs(store, before, find_record(store, second)))
     else:
         changes = list(differences_today(store, before))
     if not changes:
-        console.print("nothing differs")
+        console.print("nothing differs" + ("" if second else " from today's code, packages and files"))
         return
     table = table_of("", "what", before.run_id, second or "today")
     section = ""
@@ -43,6 +54,13 @@ def diff(
         )
         section = change.section
     console.print(table)
+
+
+def _last_two(store: Store) -> tuple[str, str]:
+    runs = store.runs()
+    if len(runs) < 2:
+        raise UserError(f"{store.address}: has fewer than two runs to compare; name one: deepmill diff RUN")
+    return runs[-2], runs[-1]
 
 
 @app.command()

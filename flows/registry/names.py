@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 from infra.errors import UserError
@@ -90,10 +91,12 @@ def registered_version(client: MlflowClient, model: str, version: str) -> ModelV
 
 
 def resolve(client: MlflowClient, name: Name) -> str:
-    """The version that `name` means now; UserError when there is none."""
+    """The version that `name` means now; UserError when there is none, with the nearest name there is."""
     version = name.version or alias_holder(client, name.model, name.alias)
     if version is None:
-        raise UserError(f"{name}: not in the registry; see deepmill models")
+        near = get_close_matches(str(name), _named(client), 1, cutoff=0.8)
+        hint = f"did you mean {near[0]}?" if near else "see deepmill models"
+        raise UserError(f"{name}: not in the registry; {hint}")
     return version
 
 
@@ -103,3 +106,8 @@ def tags_of(settings: Settings, text: str) -> dict[str, str]:
 
     client, name = registry_client(settings), parse_name(text)
     return dict(registered_version(client, name.model, resolve(client, name)).tags)
+
+
+def _named(client: MlflowClient) -> list[str]:
+    """Every alias of every model."""
+    return [f"{model.name}@{alias}" for model in client.search_registered_models() for alias in model.aliases]

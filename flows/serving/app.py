@@ -282,6 +282,7 @@ class _EventStream(Response):
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         async for event in self._events:
             await send({"type": "http.response.body", "body": event.encode(), "more_body": True})
+            await asyncio.sleep(0)  # neither events that wait nor a send suspend: a client's leaving would go unseen
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 

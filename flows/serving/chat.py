@@ -17,6 +17,7 @@ from flows.registry.names import parse_name, resolve
 from infra.errors import UserError, first_line
 from infra.settings import Settings
 from infra.tracking import registry_client
+from infra.units import printable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -78,16 +79,16 @@ def converse(settings: Settings, console: Console, model: str, question: str | N
     if question is not None:
         _answer(console, loaded, question, temperature)
         return
-    console.print(f"[bold]{model}[/] version {version}. An empty line leaves.")
+    console.print(f"[bold]{model}[/] version {version}. Each question is asked by itself; an empty line leaves.")
     while True:
         try:
             asked = console.input("[bold cyan]you[/]  ").strip()
-        except EOFError:
+            if not asked:
+                return
+            _answer(console, loaded, asked, temperature)
+        except (EOFError, KeyboardInterrupt):
             console.print()  # the shell's prompt begins a line
             return
-        if not asked:
-            return
-        _answer(console, loaded, asked, temperature)
 
 
 def _answer(console: Console, loaded: Answering, question: str, temperature: float) -> None:
@@ -95,6 +96,6 @@ def _answer(console: Console, loaded: Answering, question: str, temperature: flo
 
     row = loaded.predict(pd.DataFrame({"question": [question]}), params={"temperature": temperature}).iloc[0]
     if row["reasoning"]:
-        console.print(Padding(str(row["reasoning"]), (0, 0, 0, 5)), style="dim italic", markup=False)
+        console.print(Padding(printable(row["reasoning"]), (0, 0, 0, 5)), style="dim italic", markup=False)
     console.print("[bold green]mill[/] ", end="")
-    console.print(str(row["answer"]), markup=False)
+    console.print(printable(row["answer"]) or "(no answer)", markup=False)

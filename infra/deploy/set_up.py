@@ -44,7 +44,7 @@ def main(purpose: str, folder: Path) -> None:
     subprocess.run([sys.executable, str(HERE / "trim.py"), str(site)], check=False)
     print("  compiling what runs import", flush=True)
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # it was meant for other programs than this
-    _together([[str(python), str(HERE / "warm.py"), half] for half in ("text", "servers")], may_fail=True)
+    _together([[str(python), str(HERE / "warm.py"), part] for part in ("loops", "text", "servers")], may_fail=True)
     print(f"  ready after {time.monotonic() - clock:.0f} s", flush=True)
 
 

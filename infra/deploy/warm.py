@@ -1,7 +1,6 @@
-"""Has Python keep bytecode of what runs import, and Numba its loops: ``warm.py text|servers``.
+"""Has Python keep bytecode of what runs import, and Numba its loops: ``warm.py loops|text|servers``.
 
-Half of all modules are imported by no run; Python compiles those that are when they are. The two halves are for two
-processors; torch is the first's, whose loops take as long as what the second has to import before it.
+Half of all modules are imported by no run; Python compiles those that are when they are. The parts are made at once.
 """
 
 from __future__ import annotations
@@ -12,12 +11,13 @@ import pkgutil
 import sys
 import warnings
 
-HALVES = {
+PARTS: dict[str, tuple[str, ...]] = {
+    "loops": (),
     "text": ("pipeline", "infra", "model"),
     "servers": ("prefect.server.api.server", "mlflow.server", "mlflow.server.fastapi_app", "mlflow.pyfunc", "flows"),
 }
-LOOPS = "pipeline.sources.html"
-"""Has Numba compile the loops over pages. By its name, as all that is imported here: set-up stands below no layer."""
+LOOPS = "pipeline.loops"
+"""Has Numba compile the loops. By its name, as all that is imported here: set-up stands below no layer."""
 OURS = ("flows", "model", "pipeline", "infra")
 
 
@@ -30,15 +30,15 @@ def _import(name: str) -> None:
                 _import(below.name)
 
 
-def main(half: str) -> None:
-    """Import a half of what runs import."""
+def main(part: str) -> None:
+    """Make one part."""
     from infra.settings import quiet_network
 
     quiet_network()
     warnings.simplefilter("ignore")
-    if half == "text":
+    if part == "loops":
         importlib.import_module(LOOPS).prepare()
-    for name in HALVES[half]:
+    for name in PARTS[part]:
         _import(name)
 
 

@@ -49,7 +49,7 @@ class _Node:
 
 def with_tex(page: str) -> str:
     """The page, its formulas of MathML alone as TeX in the `alttext` of empty ones."""
-    if "<math" not in page and ":math" not in page:
+    if "math" not in page or ("<math" not in page and ":math" not in page):
         return page
     pieces: list[str] = []
     done = 0

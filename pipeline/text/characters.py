@@ -55,8 +55,8 @@ _PATTERNS = (
     (IS_FULL_STOP, FULL_STOP),
     (IS_CLOSING, CLOSING),
 )
+_CLASSES = tuple((bit, regex.compile(pattern, regex.VERSION1)) for bit, pattern in _PATTERNS)
 _KINDS: tuple[tuple[int, Callable[[str], object]], ...] = (
-    *((bit, regex.compile(pattern, regex.VERSION1).match) for bit, pattern in _PATTERNS),
     (IS_SPACE, str.isspace),
     (IS_LINE_END, lambda character: len(f"{character}a".splitlines()) > 1),
     (IS_ALPHA, str.isalpha),
@@ -83,14 +83,26 @@ class Characters:
     def build(self, page: int) -> None:
         """Fill in the code points of one page."""
         spelling = bytearray(self.spelling.tobytes())
+        self.kind[page * PAGE : (page + 1) * PAGE] = _kinds(page)
         for code in range(page * PAGE, (page + 1) * PAGE):
             character = chr(code)
-            self.kind[code] = sum(bit for bit, has in _KINDS if has(character))
             self.action[code], spelled = simplified(character, self.how)
             self.begin[code], self.length[code] = len(spelling), len(spelled)
             spelling += spelled
         self.spelling = np.frombuffer(bytes(spelling), dtype=np.uint8)
         self.built[page] = True
+
+
+@cache
+def _kinds(page: int) -> np.ndarray:
+    """What the characters of a page are, uint16 [PAGE]; that does not depend on what is folded."""
+    everything = [chr(code) for code in range(page * PAGE, (page + 1) * PAGE)]
+    kinds = np.zeros(PAGE, dtype=np.uint16)
+    for bit, pattern in _CLASSES:
+        kinds[[match.start() for match in pattern.finditer("".join(everything))]] |= bit
+    for bit, has in _KINDS:
+        kinds[[place for place, character in enumerate(everything) if has(character)]] |= bit
+    return kinds
 
 
 def simplified(character: str, how: Fold) -> tuple[int, bytes]:

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
-from tests.flows.prepared import prefect_server, prepare_prefect
+from tests.flows.prepared import shared_prefect
 from tests.flows.tiny import SERVER
 
 
 @pytest.fixture(scope="session")
-def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def prefect() -> str:
     """Address of the API of a Prefect server that all tests may use; they look at what is theirs."""
-    home = tmp_path_factory.mktemp("prefect-server")
-    prepare_prefect(home)
-    with prefect_server(home) as url:
-        yield url
+    return shared_prefect()
 
 
 @pytest.fixture

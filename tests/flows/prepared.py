@@ -21,10 +21,20 @@ from infra.settings import DATABASE
 from infra.tracking import make_database
 from tests.shared import made_once
 
+ADDRESS = "address.txt"
 MEMO = "memo_store.toml"
 """Where Prefect notes which block types its database knows."""
 PREFECT = "prefect.db"
 START_SECONDS = 180
+WITH_SESSION = """
+import os, select, sys, threading, uvicorn
+session = os.pidfd_open(int(sys.argv[1]))
+threading.Thread(target=lambda: select.select([session], [], []) and os._exit(0), daemon=True).start()
+uvicorn.run(sys.argv[2], factory=True, host="127.0.0.1", port=int(sys.argv[3]), log_level="error")
+"""
+"""Serves until a process has ended."""
+_started: list[subprocess.Popen[bytes]] = []
+"""Servers that may outlive this process, which for that must not forget them."""
 
 
 def prepare_mlflow(store: Path, name: str = DATABASE) -> None:
@@ -50,27 +60,48 @@ def prepare_prefect(home: Path) -> None:
 @contextlib.contextmanager
 def prefect_server(home: Path) -> Iterator[str]:
     """Prefect's server on loopback with what `home` holds; yields the address of its API."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "uvicorn", "--factory", "prefect.server.api.server:create_app"]
-    with (home / "server.log").open("ab") as log:
-        process = subprocess.Popen(
-            [*command, "--host", "127.0.0.1", "--port", str(port), "--log-level", "error"],
-            env=_quiet() | {"PREFECT_HOME": str(home), "PREFECT_UI_ENABLED": "0"},
-            stdout=log,
-            stderr=log,
-        )
-    url = f"http://127.0.0.1:{port}/api"
+    process, url = _serve_prefect(home, os.getpid())
     try:
-        deadline = time.monotonic() + START_SECONDS
-        while not _answers(url):
-            assert process.poll() is None, (home / "server.log").read_text()
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
         yield url
     finally:
         process.terminate()
         process.wait()
+
+
+def shared_prefect() -> str:
+    """Address of the API of the one server of this session, which whoever asks first starts."""
+    return (made_once("prefect-server", _share_prefect) / ADDRESS).read_text()
+
+
+def _share_prefect(folder: Path) -> None:
+    prepare_prefect(folder)
+    session = os.getppid() if "PYTEST_XDIST_WORKER" in os.environ else os.getpid()  # workers end before the others do
+    process, url = _serve_prefect(folder, session)
+    _started.append(process)
+    (folder / ADDRESS).write_text(url)
+
+
+def _serve_prefect(home: Path, session: int) -> tuple[subprocess.Popen[bytes], str]:
+    """A server that answers, and ends with the process `session` at the latest; the address of its API."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    app = "prefect.server.api.server:create_app"
+    with (home / "server.log").open("ab") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-c", WITH_SESSION, str(session), app, str(port)],
+            env=_quiet() | {"PREFECT_HOME": str(home), "PREFECT_UI_ENABLED": "0"},
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    url = f"http://127.0.0.1:{port}/api"
+    deadline = time.monotonic() + START_SECONDS
+    while not _answers(url):
+        assert process.poll() is None, (home / "server.log").read_text()
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    return process, url
 
 
 def _make_prefect(folder: Path) -> None:

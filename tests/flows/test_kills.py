@@ -22,8 +22,9 @@ from tests.flows.prepared import prepare_mlflow
 from tests.flows.tiny import SERVER, STAGES, ask, deepmill, start, write_recipe
 
 DYING = Path(__file__).with_name("dying")
-OWN_WAY = ("dedup", "decontaminate", "shards", "pretrain", "grpo", "evaluate", "quantize")
-"""Stages that go on in a way of their own; the others share one with these, or begin anew."""
+OWN_WAY = ("decontaminate", "shards", "pretrain", "evaluate", "quantize")
+"""Stages that go on in a way of their own, but for those that are killed by day anyway: `dedup` below, `grpo` in
+`tests.model.rl`. The others share one with these, or begin anew."""
 GONE_SECONDS = 60
 
 

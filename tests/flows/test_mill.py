@@ -57,21 +57,16 @@ def test_stage_logs_hold_no_warning(milled: Milled) -> None:
     assert not [path for path, text in told.items() if "Warning" in text or "Traceback" in text], told
 
 
-def test_nothing_is_made_twice(unchanged: Milled) -> None:
-    runs = len(unchanged.records)
-    printed = deepmill(unchanged.root, "run", "tiny.yaml")
-    assert "Everything is cached" in printed
-    assert len(unchanged.records) == runs
-    assert "deepmill chat deepmill-tiny@champion" in printed
-
-
-def test_what_is_cached_is_told_without_the_heavy_packages(unchanged: Milled) -> None:
+def test_nothing_is_made_twice_and_that_is_told_without_the_heavy_packages(unchanged: Milled) -> None:
     """Importing Prefect and MLflow takes most of such a run."""
+    runs = len(unchanged.records)
     command = [sys.executable, "-X", "importtime", "-m", "flows.cli", "run", "tiny.yaml"]
     ended = subprocess.run(
         command, env=environment(unchanged.root), cwd=unchanged.root, capture_output=True, text=True, check=True
     )
     assert "Everything is cached" in ended.stdout
+    assert "deepmill chat deepmill-tiny@champion" in ended.stdout
+    assert len(unchanged.records) == runs
     imported = {line.rpartition("|")[2].strip() for line in ended.stderr.splitlines()}
     assert "flows.recipe.plan" in imported
     assert imported.isdisjoint({"prefect", "mlflow", "torch", "matplotlib", "datatrove"})

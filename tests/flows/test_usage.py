@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from flows.cli import app, main
+from flows.cli import EXAMPLES, app, main
 
 COMMANDS = sorted(command.name or command.callback.__name__ for command in app.registered_commands if command.callback)
 
@@ -149,6 +149,8 @@ def _written() -> Iterator[tuple[str, str]]:
         for line in [*re.findall(r"`([^`\n]+)`", text), *shown.replace("\\\n", " ").splitlines()]:
             if found := re.match(r"(?:\$ |[A-Z_]+=\S+ )*deepmill (.+?)(?: *[#;&|>].*)?$", line):
                 yield f"{path.relative_to(root)}: {line}", found[1]
+    for lines in EXAMPLES.values():
+        yield from ((f"--help: {line}", line.removeprefix("deepmill ")) for line in lines)
 
 
 def test_what_the_documentation_shows_exists() -> None:

@@ -55,7 +55,7 @@ def inner_value(text: str) -> str | None:
     tagged = [(found.start(), found.start(1), found.end(1), found.end()) for found in _TAGGED.finditer(text)]
     places = tagged or _boxes(text)
     contents = dict.fromkeys(text[first:last].strip() for _, first, last, _ in places)
-    if not contents or any(last < 0 for _, _, last, _ in places):
+    if not contents or ("" in contents and len(contents) > 1) or any(last < 0 for _, _, last, _ in places):
         return None
     between = [text[one[3] : other[0]] for one, other in pairwise(places)]
     if len(contents) > 1 and not (len(contents) == len(places) and all(map(_LISTS.fullmatch, between))):

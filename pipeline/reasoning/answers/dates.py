@@ -63,7 +63,7 @@ def read_date(text: str, *, is_surely: bool = False) -> Date | None:
     Args:
         is_surely: it must be one, so that ``20240301`` and ``1530 hours`` are no numbers.
     """
-    text = _STYLE.sub(r" \1 ", text.replace("\\,", " ").replace("\\ ", " "))
+    text = _STYLE.sub(r" \1 ", text.replace("\\,", " ").replace("\\ ", " ").replace("{:}", ":"))
     text = " ".join(text.lower().split()).strip(" .")
     text = re.sub(r"(?<=\d) ?: ?(?=\d)", ":", text)
     if not text or len(text) > 60:

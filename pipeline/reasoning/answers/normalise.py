@@ -100,7 +100,7 @@ _HOPE = re.compile(r"[.!]\s+I hope (?:it|this) is (?:correct|right)\.?$", re.IGN
 """What the prompts of Minerva (Lewkowycz et al. 2022) have every answer end with."""
 _MARKER = re.compile(
     r"(?:(?<=[.!:\n])\s*|^\s*|\b(?:so|thus|hence|therefore)\b,?\s*)"
-    r"(?:\*\*)?(?:the |my |our )?(?:final |correct |right )?(?:answer|result)(?: is\b:?|:|\s*=)|\n#### (?=\S)",
+    r"(?:\*\*)?(?:the |my |our )?(?:final |correct |right )?(?:answer|result)(?: is\b:?|:|\s*=)|(?:^|\n)#### (?=\S)",
     re.IGNORECASE,
 )
 

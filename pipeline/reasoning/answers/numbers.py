@@ -47,7 +47,8 @@ _COUNTED = {**_SCALES, "hundred": 100, "dozen": 12}
 _PARTS = {
     "half": 2, "halves": 2, "third": 3, "thirds": 3, "quarter": 4, "quarters": 4, "fourth": 4, "fourths": 4,
     "fifth": 5, "fifths": 5, "sixth": 6, "sixths": 6, "seventh": 7, "eighth": 8, "eighths": 8, "ninth": 9, "tenth": 10,
-    "tenths": 10, "sevenths": 7, "ninths": 9,
+    "tenths": 10, "sevenths": 7, "ninths": 9, "twelfth": 12, "twelfths": 12, "sixteenth": 16, "sixteenths": 16,
+    "twentieth": 20, "twentieths": 20,
 }  # fmt: skip
 
 

@@ -64,6 +64,7 @@ def test_nothing_else_is_overwritten(registry: Registry, tmp_path: Path) -> None
             export_for_browser(registry.settings, "talker@champion", tmp_path / target)
     for model, why in (
         ("nobody@champion", "nobody@champion: not in the registry"),
+        ("talkr@champion", "did you mean talker@champion"),
         ("talker/7", "not in the registry"),
     ):
         with pytest.raises(UserError, match=why):

@@ -116,7 +116,21 @@ def test_what_is_whole_is_used(shop: Shop) -> None:
     assert rollback(shop.settings, "talker") == "1"
 
 
-@pytest.mark.parametrize("path", DAMAGES)
+def test_every_damage_is_seen(shop: Shop, tmp_path: Path) -> None:
+    """By what each use of a version asks first."""
+    files = VersionFiles(registry_client(shop.settings), shop.settings, "talker", "1")
+    folder, whole = shop.folders["1"], tmp_path / "whole"
+    shutil.copytree(folder, whole)
+    for path, damage in DAMAGES.items():
+        assert files.damage() == []
+        damage(folder)
+        assert [difference.path for difference in files.damage() or ()] == [path]
+        (folder / path).unlink(missing_ok=True)
+        if (whole / path).exists():
+            shutil.copyfile(whole / path, folder / path)
+
+
+@pytest.mark.parametrize("path", [WEIGHTS, "requirements.txt", "code/infra/more.py"])  # altered, gone, not recorded
 def test_what_is_not_as_registered_is_never_used(shop: Shop, path: str) -> None:
     """Neither served, nor chatted with, nor promoted, nor gone back to, nor kept by the audit."""
     client = registry_client(shop.settings)

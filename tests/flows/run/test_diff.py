@@ -10,6 +10,7 @@ from flows.cli import app
 from flows.recipe.stages import stage
 from flows.run.diff import Change, compare_runs, differences_today
 from flows.run.record import find_record
+from infra.errors import UserError
 from infra.fingerprint import environment, fingerprint, packages
 from infra.hashing import file_digest
 from infra.store import LocalStore
@@ -70,6 +71,16 @@ def test_the_command_shows_both_columns(store: LocalStore, capsys: pytest.Captur
         assert word in shown
     app(["diff", "20260101", "20260101"], standalone_mode=False)
     assert "nothing differs" in capsys.readouterr().out
+    app(["diff"], standalone_mode=False)
+    shown = capsys.readouterr().out
+    assert "20260101-a" in shown
+    assert "20260102-b" in shown
+
+
+def test_one_run_is_not_the_last_two(store: LocalStore) -> None:
+    record(store, "20260101-a", {})
+    with pytest.raises(UserError, match="fewer than two runs"):
+        app(["diff"], standalone_mode=False)
 
 
 def test_today_against_then(store: LocalStore, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from flows.serving.app import _EventStream
 from flows.serving.errors import ApiError
 from flows.serving.protocol import ChatBody, CompletionBody, parse, read_json
 
@@ -184,3 +187,27 @@ def _complaint(kind: type[Any], values: Any) -> ApiError | None:
     except ApiError as error:
         return error
     return None
+
+
+def test_a_client_that_leaves_is_noticed_among_events_that_wait() -> None:
+    """A thousand pieces that an engine has made already: nothing of sending them suspends."""
+    sent: list[Any] = []
+
+    async def drive() -> None:
+        async def events() -> AsyncIterator[str]:
+            for number in range(1000):
+                yield f"data: {number}\n\n"
+
+        async def receive() -> dict[str, str]:
+            return {"type": "http.disconnect"}
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        async def work() -> None:
+            pass
+
+        await _EventStream(events(), asyncio.create_task(work()), {})({"type": "http"}, receive, send)
+
+    asyncio.run(drive())
+    assert len(sent) < 10

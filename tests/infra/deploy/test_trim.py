@@ -70,9 +70,10 @@ def test_the_packages_are_here() -> None:
 
 def test_what_is_imported_in_advance_is_here(monkeypatch: pytest.MonkeyPatch) -> None:
     site = Path(sysconfig.get_path("purelib"))
-    for name in (name for half in warm.HALVES.values() for name in half):
+    for name in (name for part in warm.PARTS.values() for name in part):
         folder = Path(__file__).parents[3] if name in warm.OURS else site
         path = folder / name.replace(".", "/")
         assert path.is_dir() or path.with_suffix(".py").is_file(), name
     monkeypatch.setattr(warm, "_import", lambda name: None)
-    warm.main("text")
+    for part in warm.PARTS:
+        warm.main(part)

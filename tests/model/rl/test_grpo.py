@@ -152,7 +152,7 @@ def _on_two_ranks(patch: pytest.MonkeyPatch, width: int) -> None:
     patch.setenv(ENVIRONMENT_KEY, json.dumps({"ranks": 2, "expert_parallel": width, "checkpoints": {"seconds": 0}}))
 
 
-@pytest.mark.parametrize("width", [1, 2])
+@pytest.mark.parametrize("width", [pytest.param(1, marks=pytest.mark.nightly), 2])
 def test_two_ranks_write_and_learn_what_one_does(
     inputs: dict[str, Path], two_ranks: Callable[[int], Path], tmp_path: Path, width: int
 ) -> None:

@@ -75,7 +75,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_shards(tmp_path_factory.mktemp("index"))
 
 
-@pytest.fixture(scope="module", params=[160, 700, 1 << 24])
+@pytest.fixture(scope="module", params=[160, pytest.param(700, marks=pytest.mark.nightly), 1 << 24])
 def sources(made: Path, request: pytest.FixtureRequest) -> Sources:
     folder = make_index(made, f"index-{request.param}", request.param)
     return Sources(folder, made / "shards", made / "tokenizer")

@@ -11,7 +11,6 @@ from typing import Any
 
 import psutil
 import pytest
-import reasoning_gym
 
 from pipeline.reasoning.problem_files import read_problems
 from pipeline.reasoning.sandbox import Limits, judge, run_programs
@@ -157,6 +156,8 @@ def _fenced(program: str) -> str:
 
 
 def _entry(dataset: str) -> dict[str, Any]:
+    import reasoning_gym  # seconds, which only the worker that has this file is to pay
+
     return dict(json.loads(json.dumps(reasoning_gym.create_dataset(dataset, seed=3, size=1)[0])))
 
 
