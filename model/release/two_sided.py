@@ -72,7 +72,7 @@ def _round_in_order(
             upper_BCC[:, column_tT[:, :, None], column_tT[:, None, :]],
         )
         parts = (each.flatten(0, 1) for each in (tile_BtTT, step_BRC[at], *inner))
-        code_nTT, error_nTT = _round_tiles(*parts, limits)
+        code_nTT, error_nTT = _round_tiles(*parts, limits=limits)
         codes[at] = code_nTT.view(tile_BtTT.shape)
         pushed_BtRT = upper_BRR[:, row_tT].transpose(-1, -2) @ error_nTT.view(tile_BtTT.shape)
         moved_BRC[:, :, column_tT] += pushed_BtRT.transpose(1, 2)
@@ -80,7 +80,7 @@ def _round_in_order(
 
 
 def _round_tiles(
-    weight_nTT: Tensor, step_nTT: Tensor, down_nTT: Tensor, across_nTT: Tensor, limits: tuple[int, int]
+    weight_nTT: Tensor, step_nTT: Tensor, down_nTT: Tensor, across_nTT: Tensor, *, limits: tuple[int, int]
 ) -> tuple[Tensor, Tensor]:
     """Codes of tiles, and their errors as both factors scale them, given the factors' own tiles."""
     codes, errors = torch.empty(weight_nTT.shape, dtype=torch.int8), torch.empty_like(weight_nTT)
