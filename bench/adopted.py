@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import importlib.util
-import json
 import statistics
 import tempfile
 from collections.abc import Callable
@@ -20,7 +19,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from bench.contender import Cost, beside, contend
-from bench.table import Row, print_table, row
+from bench.table import Row, bench_parser, row, show
 
 BATCH, LENGTH, ROWS = 4, 256, 64
 WEIGHTS = Path("data/adopt/SmolLM2-135M-Instruct.Q4_1.gguf")
@@ -30,10 +29,8 @@ SPEED, MEMORY = 1.2, 1.0
 
 def main() -> None:
     """Measure and print; with ``--json`` write the rows."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = bench_parser(__doc__, "one round instead of five")
     parser.add_argument("weights", nargs="?", type=Path, default=WEIGHTS)
-    parser.add_argument("--quick", action="store_true", help="one round instead of five")
-    parser.add_argument("--json", type=Path, help="where the rows go")
     parser.add_argument("--contender", nargs=2, help=argparse.SUPPRESS)
     chosen = parser.parse_args()
     if chosen.contender:
@@ -41,9 +38,7 @@ def main() -> None:
         contend(lambda: _contender(name, Path(folder)))
         return
     rows = _measure(chosen.weights, 1 if chosen.quick else 5)
-    print_table(rows)
-    if chosen.json:
-        chosen.json.write_text(json.dumps(rows, indent=2) + "\n")
+    show(rows, chosen.json)
 
 
 def _measure(weights: Path, rounds: int) -> list[Row]:

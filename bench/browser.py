@@ -24,7 +24,7 @@ from typing import Any
 import psutil
 from playwright.sync_api import Page, sync_playwright
 
-from bench.table import Row, print_table, row
+from bench.table import Row, row, show
 from flows.browser.export import FACTS, export_for_browser
 from flows.browser.serve import folder_server
 from infra.settings import Settings
@@ -55,9 +55,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         folder = export_for_browser(Settings(), options.model, Path(scratch) / "folder").folder
         rows = measure(folder, options.questions, options.rounds)
-    print_table(rows)
-    if options.json:
-        options.json.write_text(json.dumps(rows, indent=1))
+    show(rows, options.json)
 
 
 def measure(folder: Path, questions: int, rounds: int) -> list[Row]:

@@ -7,7 +7,6 @@ Peers: ``pip install 'deepmill[bench]'``; one that is missing is named and not g
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import gzip
 import io
@@ -30,7 +29,7 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ["DEEPMILL_EXECUTION"] = json.dumps({"workers": 1})
 
 from bench.corpora import corpora  # noqa: E402
-from bench.table import Row, print_table, row  # noqa: E402  # after the threads were limited
+from bench.table import Row, bench_parser, row, show  # noqa: E402  # after the threads were limited
 
 DOCUMENT = 5_000
 """Characters of a document that is cut out of a book."""
@@ -38,9 +37,7 @@ DOCUMENT = 5_000
 
 def main() -> None:
     """Run the benches named, or all, and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="a tenth of the input")
-    parser.add_argument("--json", type=Path, help="where the rows go")
+    parser = bench_parser(__doc__, "a tenth of the input")
     parser.add_argument("--only", choices=sorted(BENCHES), action="append", help="these benches alone")
     chosen = parser.parse_args()
     corpora("web", "book", "code")  # before anything is measured
@@ -49,9 +46,7 @@ def main() -> None:
     for name in chosen.only or BENCHES:
         with tempfile.TemporaryDirectory() as folder, _quiet():
             rows += BENCHES[name](size, Path(folder))
-    print_table(rows)
-    if chosen.json:
-        chosen.json.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+    show(rows, chosen.json)
 
 
 @contextlib.contextmanager

@@ -9,7 +9,6 @@ half-made may be visible, and no process may be left. `--quick` takes a recipe o
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import random
@@ -25,6 +24,7 @@ from typing import Any
 
 import psutil
 
+from bench.table import bench_parser
 from flows.recipe.stages import stage_names
 from infra.store import LocalStore
 
@@ -136,11 +136,9 @@ def _stage_at_work(folder: Path) -> str:
 
 def main() -> None:
     """Drill, print what came out, and fail if a byte differs."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="a recipe of seconds, five kills")
+    parser = bench_parser(__doc__, "a recipe of seconds, five kills")
     parser.add_argument("--kills", type=int, help="how often")
     parser.add_argument("--seed", type=int, default=1, help="of the moments")
-    parser.add_argument("--json", type=Path, help="where the rows go")
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         recipe = "sample"

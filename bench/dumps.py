@@ -8,14 +8,12 @@ not to be compared; that they grow with every dump is.
 
 from __future__ import annotations
 
-import argparse
-import json
 import random
 import tempfile
 from pathlib import Path
 
 from bench.corpora import corpora
-from bench.table import Row, print_table, row
+from bench.table import Row, bench_parser, print_table, row, write_rows
 from pipeline.dedup.section import DedupConfig
 from pipeline.dedup.stage import dedup
 from pipeline.extract import extract
@@ -65,10 +63,7 @@ def measure(pages: list[Document], counts: list[int]) -> list[Row]:
 
 def main() -> None:
     """Measure, print, write."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="up to 6 dumps, not 16")
-    parser.add_argument("--json", type=Path)
-    arguments = parser.parse_args()
+    arguments = bench_parser(__doc__, "up to 6 dumps, not 16").parse_args()
     sources = {"wiki": {"kind": "wiki", "paths": [str(corpora("wiki") / "wiki" / "enwiki*.bz2")]}}
     with tempfile.TemporaryDirectory() as folder:
         extract(ExtractConfig.model_validate({"sources": sources}), {}, Path(folder))
@@ -78,8 +73,7 @@ def main() -> None:
     rows.append(row("each step removes more", "bool", float(shares == sorted(set(shares))), {}, 1))
     print_table(rows)
     print("published by DeepSeek-LLM for Common Crawl:", PUBLISHED)
-    if arguments.json:
-        arguments.json.write_text(json.dumps(rows, indent=2) + "\n")
+    write_rows(rows, arguments.json)
 
 
 if __name__ == "__main__":

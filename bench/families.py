@@ -7,11 +7,11 @@ against a slow reference written from Eq 9-11.
 
 from __future__ import annotations
 
-import argparse
-import json
 import tempfile
 from pathlib import Path
 from typing import Any
+
+from bench.table import bench_parser, write_rows
 
 LIMIT = 2e-5
 YARN = {"factor": 40.0, "original_max_position_embeddings": 64, "mscale": 1.0, "mscale_all_dim": 1.0}
@@ -37,16 +37,12 @@ VARIANTS: dict[str, dict[str, Any]] = {
 
 def main() -> None:
     """Compare and print; with ``--json`` write the rows."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="fewer tokens")
-    parser.add_argument("--json", type=Path, help="where the rows go")
-    chosen = parser.parse_args()
+    chosen = bench_parser(__doc__, "fewer tokens").parse_args()
     rows = [row for name in VARIANTS for row in compare(name, 32 if chosen.quick else 256)]
     for row in rows:
         mark = "holds" if row["holds"] else "MISSES"
         print(f"{row['metric']:<52} {row['ours']:.2e}   logits up to {row['scale']:.2f}   limit {LIMIT:.0e}   {mark}")
-    if chosen.json:
-        chosen.json.write_text(json.dumps(rows, indent=2) + "\n")
+    write_rows(rows, chosen.json)
 
 
 def compare(name: str, length: int) -> list[dict[str, Any]]:

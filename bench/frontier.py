@@ -29,7 +29,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.table import Row, print_table, row
+from bench.table import Row, bench_parser, print_table, row
 from model.architecture.config import Family, ModelConfig, count_parameters
 from model.planning.costs import flops_per_token
 from model.sections import PretrainConfig, PruneConfig, QuantizeConfig, Schedule
@@ -127,15 +127,13 @@ def training(rung: Rung, kind: str, tokens: int, text: Text, batch: int) -> Pret
 
 def main() -> None:
     """Measure what is wanted, print a table, keep the points in the folder and, with ``--json``, the rows."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="one tiny size: does it run, not what it shows")
+    parser = bench_parser(__doc__, "one tiny size: does it run, not what it shows")
     parser.add_argument("--rung", type=int, action="append", help="a file size in MB, may be repeated; all by default")
     parser.add_argument("--tokens", type=int, default=24_000_000, help="that the mixture is trained on")
     parser.add_argument("--batch", type=int, default=32, help="rows of a training step; a GPU wants 128")
     parser.add_argument("--folder", type=Path, help="where models and points are kept")
     parser.add_argument("--train", action="store_true", help="train what is not there, and measure nothing")
     parser.add_argument("--again", action="store_true", help="measure the speed of all models again")
-    parser.add_argument("--json", type=Path, help="where the rows go")
     parser.add_argument("--pictures", type=Path, help="folder that the plots go to")
     parser.add_argument("--decode", nargs=2, help=argparse.SUPPRESS)
     chosen = parser.parse_args()

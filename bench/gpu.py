@@ -18,13 +18,12 @@ import json
 import time
 import traceback
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from bench.table import Row, print_table, row
+from bench.table import Row, bench_parser, print_table, row
 
 SECTIONS = {
     "kernels": "bench.gpu",
@@ -50,9 +49,7 @@ TOLERANCE = 2e-2
 
 def main() -> None:
     """Verify and print; with ``--json`` write the rows. Ends with status 1 when a section failed."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="shorter rows, fewer rounds")
-    parser.add_argument("--json", type=Path, help="where the rows go")
+    parser = bench_parser(__doc__, "shorter rows, fewer rounds")
     parser.add_argument("--part", "--only", nargs="+", choices=SECTIONS, default=list(SECTIONS))
     parser.add_argument("--device", default="cuda", choices=("cuda", "cpu"), help=argparse.SUPPRESS)
     chosen = parser.parse_args()

@@ -9,7 +9,6 @@ one that a large product reaches on it.
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 from pathlib import Path
 
@@ -17,7 +16,7 @@ import torch
 
 from bench.gpu import seconds
 from bench.gpu_speed import LENGTH, _ours, _transformer, matrix_peak
-from bench.table import Row, print_table, row
+from bench.table import Row, row, show
 from model.planning.costs import flops_per_token
 from model.training.prepare import compile_parts
 
@@ -34,9 +33,7 @@ def main() -> None:
     parser.add_argument("--device", default="cuda", choices=("cuda", "cpu"), help=argparse.SUPPRESS)
     chosen = parser.parse_args()
     found = measure(torch.device(chosen.device))
-    print_table(found)
-    if chosen.json:
-        chosen.json.write_text(json.dumps(found, indent=2) + "\n")
+    show(found, chosen.json)
 
 
 def measure(device: torch.device) -> list[Row]:

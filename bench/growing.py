@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.corpora import corpora
-from bench.table import Row, print_table, row
+from bench.table import Row, bench_parser, row, show
 from flows.recipe.plan import make_plan
 from flows.recipe.recipe import Recipe
 from infra.runner import make
@@ -203,10 +203,8 @@ def _by_stage(made: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true")
+    parser = bench_parser(__doc__)
     parser.add_argument("--nights", type=int, default=10)
-    parser.add_argument("--json", type=Path)
     parser.add_argument("--one", nargs=2, type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
@@ -214,9 +212,7 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as folder:
         rows = measure(Path(folder), options.nights, options.quick)
-    print_table(rows)
-    if options.json:
-        options.json.write_text(json.dumps(rows, indent=1))
+    show(rows, options.json)
 
 
 if __name__ == "__main__":

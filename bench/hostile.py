@@ -9,7 +9,6 @@ that is not ours: where their work is not linear, a record has its limit of proc
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 import multiprocessing
@@ -19,6 +18,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from bench.table import bench_parser
 from tests.pipeline.hostile import LITTLE, RULES, TEXTS, growth, random_texts, text_of
 from tests.pipeline.hostile_files import READERS
 
@@ -103,10 +103,8 @@ def measured(cost: Callable[[str, int], Cost], name: str, shapes: int) -> Cost:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--quick", action="store_true", help="no shapes of text beyond the named ones")
+    parser = bench_parser((__doc__ or "").partition("\n")[0], "no shapes of text beyond the named ones")
     parser.add_argument("--only", default="", help="rules and readers with this in their name")
-    parser.add_argument("--json", type=Path, help="also write the costs here")
     options = parser.parse_args()
     chosen = [(rule_cost, name) for name in RULES] + [(reader_cost, name) for name in READERS]
     costs = []

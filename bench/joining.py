@@ -8,7 +8,6 @@ must be the same. The tasks' peak must not grow with the documents: four times a
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import shutil
@@ -22,7 +21,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from bench.table import Row, print_table, row
+from bench.table import Row, bench_parser, row, show
 from infra.execution import ENVIRONMENT_KEY
 from infra.hashing import file_digest
 from pipeline.dedup.clusters import KEYS
@@ -87,10 +86,8 @@ def measure(work: Path, limits: dict[str, int]) -> dict[str, Any]:
 
 def main() -> None:
     """Measure, and print a table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true")
+    parser = bench_parser(__doc__)
     parser.add_argument("--sizes", default="", help="millions of documents, least first")
-    parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     sizes = [int(float(size) * 1e6) for size in (options.sizes or ("0.1,0.4" if options.quick else "1,4")).split(",")]
     block = min(sizes) // 10
@@ -110,9 +107,7 @@ def main() -> None:
         rows.append(row(f"{name}: same removals", "", float(same), {}, target=1.0))
     rows.append(row("peak, largest over smallest", "ratio", peaks[-1] / peaks[0], {}, target=FLAT, most=True))
     print(f"blocks of {block} rows, tasks of {8 * block}")
-    print_table(rows)
-    if options.json:
-        options.json.write_text(json.dumps(rows, indent=2) + "\n")
+    show(rows, options.json)
 
 
 if __name__ == "__main__":

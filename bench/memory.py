@@ -11,7 +11,6 @@ A stage is flat if its peak on the largest input is at most half as much again a
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import gzip
 import json
@@ -26,7 +25,7 @@ from typing import Any
 
 from bench.corpora import corpora
 from bench.scale import chain
-from bench.table import Row, print_table, row
+from bench.table import Row, bench_parser, print_table, row
 
 SHARES = {"web": 0.40, "wiki": 0.15, "book": 0.25, "code": 0.20}
 """Of the bytes."""
@@ -183,11 +182,9 @@ def _measure(folder: Path, size: int) -> list[dict[str, Any]]:
 
 def main() -> None:
     """Make, measure, print."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="3 and 10 MB")
+    parser = bench_parser(__doc__, "3 and 10 MB")
     parser.add_argument("--sizes", default="10,100,1000", help="MB of raw input, least first")
     parser.add_argument("--folder", type=Path, help="keep all here; the same command goes on with the rest")
-    parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     sizes = [3, 10] if options.quick else [int(text) for text in options.sizes.split(",")]
     found: dict[int, list[dict[str, Any]]] = {}

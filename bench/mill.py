@@ -6,8 +6,6 @@ a recipe of seconds. No peer covers this path, so the rows name none; the limits
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 import subprocess
 import sys
@@ -15,16 +13,15 @@ import tempfile
 import time
 from pathlib import Path
 
+from bench.table import bench_parser, write_rows
+
 LIMITS = {"first run": 360.0, "nothing left to do": 10.0, "one key changed": 60.0}
 """Seconds on two cores."""
 
 
 def main() -> None:
     """Time the three runs and print a table; with ``--json`` write the rows."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="a recipe of seconds")
-    parser.add_argument("--json", type=Path, help="where the rows go")
-    chosen = parser.parse_args()
+    chosen = bench_parser(__doc__, "a recipe of seconds").parse_args()
     with tempfile.TemporaryDirectory() as folder:
         recipe = "sample"
         if chosen.quick:
@@ -42,8 +39,7 @@ def main() -> None:
     for entry in rows:
         mark = "holds" if entry["holds"] else "MISSES"
         print(f"{entry['metric']:<20} {entry['ours']:7.1f} s   limit {entry['target']:.0f} s   {mark}")
-    if chosen.json:
-        chosen.json.write_text(json.dumps(rows, indent=2) + "\n")
+    write_rows(rows, chosen.json)
 
 
 def run(recipe: str, folder: Path, *settings: str) -> float:

@@ -20,6 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from bench.table import write_rows
 from infra.hashing import identity_of
 from infra.manifest import Manifest
 from infra.runner import Job, make
@@ -272,8 +273,7 @@ def main() -> None:
         limit = f"limit {entry['target']:g}" if entry["target"] is not None else told
         mark = {True: "holds", False: "MISSES", None: ""}[entry["holds"]]
         print(f"{entry['metric']:<46} {entry['ours']:>9.3f} {entry['unit']:<3} {limit:<44} {mark}")
-    if chosen.json:
-        chosen.json.write_text(json.dumps(rows, indent=2) + "\n")
+    write_rows(rows, chosen.json)
 
 
 if __name__ == "__main__":

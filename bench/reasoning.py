@@ -8,9 +8,7 @@ that a run that was cut goes on where it was.
 
 from __future__ import annotations
 
-import argparse
 import importlib.util
-import json
 import os
 import statistics
 import tempfile
@@ -22,7 +20,7 @@ from typing import Any
 import torch
 
 from bench.learning import LAPTOP, NEW_TOKENS, QUICK, climb
-from bench.table import Row, print_table, row
+from bench.table import Row, bench_parser, row, show
 
 __all__ = ["main"]
 
@@ -31,13 +29,11 @@ PARTS = ("generation", "step", "learning")
 
 def main() -> None:
     """Measure, print a table, and with ``--json`` write its rows."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="everything tiny: does it run, not what it shows")
+    parser = bench_parser(__doc__, "everything tiny: does it run, not what it shows")
     parser.add_argument("--seeds", type=int, default=0, help="of the ladder; 3, or 1 when quick")
     parser.add_argument("--part", choices=PARTS, action="append", help="one part, may be repeated")
     parser.add_argument("--folder", type=Path, help="where the ladder's stages are kept")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
-    parser.add_argument("--json", type=Path, help="where the rows go")
     chosen = parser.parse_args()
     torch.set_num_threads(chosen.threads)
     parts = chosen.part or PARTS
@@ -51,9 +47,7 @@ def main() -> None:
             rows += generation(model, tasks, Path(scratch), quick=chosen.quick)
         if "step" in parts:
             rows += step_by_part(model, tasks, quick=chosen.quick)
-    print_table(rows)
-    if chosen.json:
-        chosen.json.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+    show(rows, chosen.json)
 
 
 def _speaker(folder: Path, *, scratch: Path, quick: bool) -> tuple[Path, Path]:

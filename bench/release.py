@@ -14,8 +14,6 @@ STORE/STAGE/IDENTITY`` on the model, rows and tokenizer of that artifact of a ru
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 import statistics
 import tempfile
@@ -30,7 +28,7 @@ from bench.release_model import LAPTOP, QUICK, make_model, model_of
 from bench.release_quality import quality
 from bench.release_serving import serving
 from bench.release_weights import Contenders, Weights
-from bench.table import Row, print_table, row
+from bench.table import Row, bench_parser, row, show
 from model.architecture.transformer import Transformer
 from model.release.gguf import write_gguf
 from model.release.quantized import plain_unit, save_quantized
@@ -43,13 +41,11 @@ PARTS = ("quality", "decode", "serving")
 
 def main() -> None:
     """Measure, print a table, and with ``--json`` write its rows."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="everything tiny: does it run, not what it shows")
+    parser = bench_parser(__doc__, "everything tiny: does it run, not what it shows")
     parser.add_argument("--part", choices=PARTS, action="append", help="one part, may be repeated")
     parser.add_argument("--folder", type=Path, help="where the model is kept")
     parser.add_argument("--artifact", type=Path, help="of a run, in a local store: its model in place of the bench's")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
-    parser.add_argument("--json", type=Path, help="where the rows go")
     chosen = parser.parse_args()
     torch.set_num_threads(chosen.threads)
     parts = chosen.part or PARTS
@@ -67,9 +63,7 @@ def main() -> None:
             rows += bench.decode(2 if chosen.quick else 5)
         if "serving" in parts:
             rows += serving(bench.served(), requests=24 if chosen.quick else 200)
-    print_table(rows)
-    if chosen.json:
-        chosen.json.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+    show(rows, chosen.json)
 
 
 class Bench:

@@ -10,13 +10,12 @@ are processor seconds of one process.
 from __future__ import annotations
 
 import argparse
-import json
 import random
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-from bench.table import Row, print_table, row
+from bench.table import Row, row, show
 from pipeline.removal.asks import Ask, Kind, Removals, sign
 from pipeline.sections import ExtractConfig
 from pipeline.tasks.documents import read_documents
@@ -58,9 +57,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     rows = measure(options.artifact, options.removed, options.overlap)
-    print_table(rows)
-    if options.json:
-        options.json.write_text(json.dumps(rows, indent=1))
+    show(rows, options.json)
 
 
 def measure(artifact: Path, removed: int, overlap: float) -> list[Row]:

@@ -9,7 +9,6 @@ sum in the same conversation, and who it is. A store that has the runs already i
 from __future__ import annotations
 
 import argparse
-import json
 import subprocess
 import sys
 import tempfile
@@ -18,7 +17,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING
 
-from bench.table import Row, print_table, row
+from bench.table import Row, print_table, row, write_rows
 from flows.recipe.recipe import load_recipe
 from flows.run.record import records
 from flows.run.run_view import Run
@@ -56,8 +55,7 @@ def main() -> None:
             print(f"seed {seed}")
             print_table(found)
             rows += [{"seed": seed, **entry} for entry in found]
-    if chosen.json:
-        chosen.json.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+    write_rows(rows, chosen.json)
 
 
 def run(recipe: str, settings: Sequence[str], root: Path) -> Run:

@@ -6,17 +6,14 @@ stands beside: a busy machine changes it less.
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import psutil
 
-from bench.table import Row, print_table, row
+from bench.table import Row, bench_parser, row, show
 from pipeline.reasoning.sandbox import judge, run_programs
 
 __all__ = ["main"]
@@ -45,16 +42,11 @@ WORK: dict[str, Callable[[int], Any]] = {
 
 def main() -> None:
     """Measure, print a table, and with ``--json`` write its rows."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="a few of each")
-    parser.add_argument("--json", type=Path, help="where the rows go")
-    chosen = parser.parse_args()
+    chosen = bench_parser(__doc__, "a few of each").parse_args()
     rows: list[Row] = []
     for name, work in WORK.items():
         rows += _measured(name, work, 20 if chosen.quick else 400)
-    print_table(rows)
-    if chosen.json:
-        chosen.json.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+    show(rows, chosen.json)
 
 
 def _measured(name: str, work: Callable[[int], Any], count: int) -> list[Row]:

@@ -10,7 +10,6 @@ it.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import json
 import os
@@ -26,6 +25,7 @@ from typing import Any
 import psutil
 
 from bench.corpora import corpora
+from bench.table import bench_parser
 from infra.execution import ENVIRONMENT_KEY
 
 STAGES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
@@ -182,9 +182,7 @@ def plan(measured: list[dict[str, Any]], terabytes: float) -> list[dict[str, Any
 
 def main() -> None:
     """Measure, and print both tables."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--json", type=Path)
+    parser = bench_parser(__doc__)
     parser.add_argument("--terabytes", type=float, default=10.0)
     parser.add_argument("--workers", default="1", help="such as 1,2")
     options = parser.parse_args()

@@ -8,7 +8,6 @@ free, no answer may have been a 5xx, memory must be flat and the open files as m
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
 import os
@@ -29,7 +28,7 @@ from typing import Any
 import httpx
 import psutil
 
-from bench.table import Row, print_table, row
+from bench.table import Row, bench_parser, row, show
 from tests.model.serving.talker import ANSWER, QUESTION, save_talker
 
 REQUESTS, QUICK_REQUESTS, CLIENTS = 100_000, 4_000, 64
@@ -342,15 +341,11 @@ def _address(server: subprocess.Popen[bytes], log: Path) -> str:
 
 def main() -> None:
     """Run it all and print it."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--quick", action="store_true")
+    parser = bench_parser((__doc__ or "").splitlines()[0])
     parser.add_argument("--requests", type=int)
-    parser.add_argument("--json", type=Path)
     chosen = parser.parse_args()
     rows = run(chosen.requests or (QUICK_REQUESTS if chosen.quick else REQUESTS))
-    print_table(rows)
-    if chosen.json:
-        chosen.json.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+    show(rows, chosen.json)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ answers were the same tokens, and how much faster it went.
 from __future__ import annotations
 
 import argparse
-import json
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -23,7 +22,7 @@ from statistics import median
 import torch
 from torch import Tensor
 
-from bench.table import Row, print_table, row
+from bench.table import Row, print_table, row, write_rows
 from model.architecture.cache import KVCache
 from model.architecture.checkpoint import load_model
 from model.architecture.transformer import Transformer
@@ -239,8 +238,7 @@ def main() -> None:
     domains["text"] = _texts(chosen.shards, chosen.prompts + 1)
     domains = {name: prompts for name, prompts in domains.items() if name in (chosen.domains or domains)}
     rows = measure(chosen.model, domains, chosen.tokens, chosen.guesses, chosen.drafter)
-    if chosen.json:
-        chosen.json.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+    write_rows(rows, chosen.json)
 
 
 if __name__ == "__main__":

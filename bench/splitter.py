@@ -7,15 +7,13 @@ two verdicts of the group are the same.
 
 from __future__ import annotations
 
-import argparse
-import json
 import tempfile
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 from bench.corpora import corpora
-from bench.table import Row, print_table, row
+from bench.table import Row, bench_parser, print_table, row, write_rows
 from pipeline.clean.section import CleanConfig
 from pipeline.clean.stage import Rules
 from pipeline.extract import extract
@@ -82,10 +80,7 @@ def measure(given: list[Document]) -> tuple[list[Row], list[dict[str, Any]]]:
 
 def main() -> None:
     """Measure, print, write."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="40 documents of each source, not 400")
-    parser.add_argument("--json", type=Path)
-    arguments = parser.parse_args()
+    arguments = bench_parser(__doc__, "40 documents of each source, not 400").parse_args()
     try:
         import spacy  # noqa: F401
     except ImportError:
@@ -103,8 +98,7 @@ def main() -> None:
     print(f"\n{'rule, of ' + str(len(given)) + ' documents':<45} {'ours':>6} {'spacy':>6} {'both':>6}")
     for rule in rules:
         print(f"{rule['rule']:<45} {rule['ours']:>6} {rule['spacy']:>6} {rule['both']:>6}")
-    if arguments.json:
-        arguments.json.write_text(json.dumps(rows + rules, indent=2) + "\n")
+    write_rows(rows + rules, arguments.json)
 
 
 if __name__ == "__main__":

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
+import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-__all__ = ["Row", "print_table", "row"]
+__all__ = ["Row", "bench_parser", "print_table", "row", "show", "write_rows"]
 
 Row = dict[str, Any]
 """metric, unit, ours, peers (name to value, None where it is not installed), ratio, target, holds."""
@@ -61,3 +64,23 @@ def print_table(rows: Sequence[Row]) -> None:
         if "by_seed" in entry:
             told.append(f"by seed {entry['by_seed']}")
         print("  ".join(told))
+
+
+def show(rows: Sequence[Row], to: Path | None) -> None:
+    """Print `rows` and, where ``--json`` named a file, write them there."""
+    print_table(rows)
+    write_rows(rows, to)
+
+
+def write_rows(rows: Sequence[Row], to: Path | None) -> None:
+    """Write `rows` where ``--json`` named a file."""
+    if to:
+        to.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+
+
+def bench_parser(description: str | None, quick: str | None = None) -> argparse.ArgumentParser:
+    """What every bench can be told: ``--quick``, which does what `quick` says, and ``--json``."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help=quick)
+    parser.add_argument("--json", type=Path, help="where the rows go")
+    return parser

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.contender import beside, contend
-from bench.table import Row, print_table, row
+from bench.table import Row, bench_parser, row, show
 
 if TYPE_CHECKING:
     from model.architecture.config import ModelConfig
@@ -57,9 +57,7 @@ MODEL: dict[str, Any] = {
 
 def main() -> None:
     """Measure and print; with ``--json`` write the rows."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="two rounds instead of five")
-    parser.add_argument("--json", type=Path, help="where the rows go")
+    parser = bench_parser(__doc__, "two rounds instead of five")
     parser.add_argument("--contender", nargs=2, help=argparse.SUPPRESS)
     chosen = parser.parse_args()
     if chosen.contender:
@@ -68,9 +66,7 @@ def main() -> None:
         return
     rounds = 2 if chosen.quick else 5
     rows = [*_small(rounds), *_laptop(rounds), *_two_processes(rounds), *_checkpoints()]
-    print_table(rows)
-    if chosen.json:
-        chosen.json.write_text(json.dumps(rows, indent=2) + "\n")
+    show(rows, chosen.json)
 
 
 def _tokens(step: int) -> Any:

@@ -38,7 +38,7 @@ from infra.errors import DeepmillError, first_line, is_of_object_store
 from infra.extras import missing_module_message
 from infra.settings import quiet_network
 
-__all__ = ["COMMANDS", "app", "main"]
+__all__ = ["app", "main"]
 
 COMMANDS = {
     "Runs": (runs, recipes, corpus, rejects, trace, study),

@@ -31,7 +31,7 @@ from flows.run.remote_pools import remote_pool, run_in_remote_pool
 from flows.run.session import Session, active_session, current_session, open_session
 from infra.errors import DeepmillError, TransientError
 from infra.events import Advanced, Begun, Event, Noted, Stuck, Waiting
-from infra.tracking import flatten
+from infra.json_objects import flatten
 
 __all__ = ["corpus", "finetune", "mill", "pretrain", "release"]
 

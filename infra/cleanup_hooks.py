@@ -16,9 +16,11 @@ import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from infra.durable import write_whole
+
 __all__ = ["ENVIRONMENT_KEY", "cleanup_hook", "run_cleanup_hooks"]
 
-ENVIRONMENT_KEY = "DEEPMILL_ENDINGS"
+ENVIRONMENT_KEY = "DEEPMILL_CLEANUP_HOOKS"
 """Folder of the commands that are registered, a file each."""
 SECONDS = 20.0
 """How long one command may take."""
@@ -31,9 +33,7 @@ def cleanup_hook(command: Sequence[str]) -> Iterator[None]:
     path = Path(folder, f"{uuid.uuid4().hex}.json") if folder else None
     if path:
         path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_suffix(".tmp")
-        unfinished.write_text(json.dumps(list(command)))
-        unfinished.replace(path)
+        write_whole(path, json.dumps(list(command)).encode())
     try:
         yield
     except BaseException:

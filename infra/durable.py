@@ -1,24 +1,30 @@
-"""Files that are whole or not there, and on disk. Light to import: every stage's process begins with it."""
+"""Files that are whole or not there, on disk where that matters. Light to import: every stage begins with it."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
-__all__ = ["sync_folder", "write_durably"]
+__all__ = ["sync_folder", "write_durably", "write_whole"]
+
+
+def write_whole(path: Path, body: bytes, *, sync: bool = False) -> None:
+    """Write a file whole or not at all, whoever else does so meanwhile; with `sync` its bytes are on disk first."""
+    unfinished = path.with_name(f".{path.name}.{os.urandom(8).hex()}.tmp")
+    try:
+        with unfinished.open("wb") as handle:
+            handle.write(body)
+            if sync:
+                handle.flush()
+                os.fsync(handle.fileno())
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
 def write_durably(path: Path, body: bytes) -> None:
     """Write a file whole or not at all, and have it on disk when this returns."""
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with unfinished.open("wb") as handle:
-            handle.write(body)
-            handle.flush()
-            os.fsync(handle.fileno())
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    write_whole(path, body, sync=True)
     sync_folder(path.parent)
 
 

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-__all__ = ["DeepmillError", "TransientError", "UserError", "first_line", "is_of_object_store"]
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
+
+__all__ = ["DeepmillError", "TransientError", "UserError", "first_line", "first_problem", "is_of_object_store"]
 
 
 class DeepmillError(Exception):
@@ -23,6 +28,12 @@ class TransientError(DeepmillError):
 def first_line(error: BaseException) -> str:
     """What an error of somebody else's code says, in one line; what kind it is where it says nothing."""
     return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
+def first_problem(error: ValidationError) -> str:
+    """What pydantic found wrong first: where in the value, and what."""
+    first = error.errors(include_url=False)[0]
+    return ": ".join(filter(None, (".".join(map(str, first["loc"])), first["msg"])))
 
 
 def is_of_object_store(error: BaseException) -> bool:

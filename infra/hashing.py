@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-__all__ = ["canonical_json", "digest", "file_digest", "identity_of"]
+__all__ = ["digest", "file_digest", "identity_of", "tree_files"]
 
 IDENTITY_LENGTH = 16
 """Hex digits of an identity: 64 bits, far beyond what a store of artifacts can collide in, and short enough to read."""

@@ -7,12 +7,13 @@ is a `JsonObject`.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from infra.errors import UserError
 
-__all__ = ["JsonObject", "object_in", "read_object"]
+__all__ = ["JsonObject", "flatten", "object_in", "read_object"]
 
 JsonObject: TypeAlias = dict[str, Any]
 """A JSON object as it was read, or is to be written."""
@@ -41,3 +42,15 @@ def object_in(body: bytes, place: str, remedy: str) -> JsonObject:
     if not isinstance(found, dict):
         raise UserError(f"{place}: holds no JSON object but {type(found).__name__}; {remedy}")
     return found
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> JsonObject:
+    """Nested mappings as one level of dotted keys."""
+    flat: JsonObject = {}
+    for key, value in values.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{name}.")
+        else:
+            flat[name] = value
+    return flat

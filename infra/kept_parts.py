@@ -26,7 +26,7 @@ from pydantic import Field
 from infra.facts import Facts
 from infra.hashing import digest, file_digest
 
-__all__ = ["FOLDER", "KeptParts", "PartsPlace", "holding", "installed", "kept_parts", "link_or_copy", "unused", "use"]
+__all__ = ["FOLDER", "KeptParts", "PartsPlace", "holding", "installed", "kept_parts", "unused", "use"]
 
 FOLDER = ".parts"
 """Below the store's local folder."""

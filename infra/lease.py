@@ -24,7 +24,7 @@ from infra.errors import TransientError
 from infra.facts import Facts
 from infra.listing import read_object
 
-__all__ = ["LEASE_SECONDS", "Place", "create_object", "file_lease", "object_lease", "shared_lease"]
+__all__ = ["Place", "create_object", "file_lease", "object_lease", "shared_lease"]
 
 LEASE_SECONDS = 30.0
 RENEW_SECONDS = 8.0

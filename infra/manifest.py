@@ -8,7 +8,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from infra.digests import Take, digests_of
-from infra.errors import UserError
+from infra.errors import UserError, first_problem
 from infra.hashing import digest
 from infra.integrity import plain_files
 from infra.json_objects import JsonObject
@@ -120,9 +120,7 @@ def read_manifest(body: bytes, place: str) -> Manifest:
     try:
         return Manifest.model_validate_json(body)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(map(str, first["loc"]))
-        said = f"{where}: {first['msg']}" if where else str(first["msg"])
+        said = first_problem(error)
         raise UserError(f"{place}: no valid manifest ({said}); delete the artifact's folder and run again") from None
 
 

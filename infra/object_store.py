@@ -22,13 +22,12 @@ from infra.durable import write_durably
 from infra.errors import TransientError, UserError
 from infra.hashing import file_digest
 from infra.integrity import DAMAGED, differences
-from infra.json_objects import JsonObject, object_in
 from infra.lease import create_object, file_lease, object_lease
 from infra.listing import children, read_object
 from infra.manifest import LOGS, MANIFEST, FileRecord, Manifest, read_manifest
 from infra.paths import file_name, relative_path, within
 from infra.retrying_filesystem import RetryingFileSystem
-from infra.store import LOST, NOT_STAGES, NOTES, PUBLISHED_BESIDE, REMEDY, OnWait, Send, Staging, Store, own_manifest
+from infra.store import NOT_STAGES, NOTES, PUBLISHED_BESIDE, REMEDY, OnWait, Send, Staging, Store, own_manifest
 
 __all__ = ["ObjectStore"]
 
@@ -244,35 +243,22 @@ class ObjectStore(Store):
                     if any(each.name == MANIFEST for each in children(self._fs, self._artifact(stage, identity))):
                         yield stage, identity
 
-    def write_note(self, name: str, body: JsonObject) -> None:
-        self._fs.pipe_file(
-            self._key(NOTES, f"{file_name(name)}.json"), json.dumps(body, indent=2, sort_keys=True).encode()
-        )
+    def _record(self, folder: str, name: str) -> str:
+        return self._key(folder, f"{file_name(name)}.json")
 
-    def read_note(self, name: str) -> JsonObject | None:
-        body = self._read(self._key(NOTES, f"{file_name(name)}.json"))
-        return None if body is None else object_in(body, self.note_place(name), LOST)
+    def _write_record(self, folder: str, name: str, body: bytes) -> None:
+        self._fs.pipe_file(self._record(folder, name), body)
+
+    def _read_record(self, folder: str, name: str) -> bytes | None:
+        return self._read(self._record(folder, name))
+
+    def _record_names(self, folder: str) -> list[str]:
+        names = (each.name for each in children(self._fs, self._key(folder)) if not each.is_folder)
+        return sorted(name.removesuffix(".json") for name in names if name.endswith(".json"))
 
     def delete_note(self, name: str) -> None:
         with contextlib.suppress(FileNotFoundError):
-            self._fs.rm_file(self._key(NOTES, f"{file_name(name)}.json"))
+            self._fs.rm_file(self._record(NOTES, name))
 
-    def notes(self, prefix: str) -> list[str]:
-        names = (each.name for each in children(self._fs, self._key(NOTES)) if not each.is_folder)
-        return sorted(name.removesuffix(".json") for name in names if name.startswith(prefix))
-
-    def note_place(self, name: str) -> str:
-        return f"{self.address}/{NOTES}/{file_name(name)}.json"
-
-    def write_run(self, run_id: str, record: JsonObject) -> None:
-        self._fs.pipe_file(
-            self._key("runs", f"{file_name(run_id)}.json"), json.dumps(record, indent=2, sort_keys=True).encode()
-        )
-
-    def read_run(self, run_id: str) -> JsonObject | None:
-        body = self._read(self._key("runs", f"{file_name(run_id)}.json"))
-        return None if body is None else object_in(body, f"{self.address}/runs/{run_id}.json", LOST)
-
-    def runs(self) -> list[str]:
-        names = (each.name for each in children(self._fs, self._key("runs")) if not each.is_folder)
-        return sorted(name.removesuffix(".json") for name in names if name.endswith(".json"))
+    def _record_place(self, folder: str, name: str) -> str:
+        return f"{self.address}/{folder}/{file_name(name)}.json"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from infra.facts import Facts
 
-__all__ = ["ProcessMark", "birth", "is_alive_here", "is_foreign_listener", "send_signal", "this_process"]
+__all__ = ["ProcessMark", "birth", "is_alive_here", "is_foreign_listener", "python_path", "send_signal", "this_process"]
 
 LISTENS = "0A"
 """State of a socket in /proc/net/tcp."""
@@ -71,6 +71,11 @@ def send_signal(process: ProcessMark, number: int) -> bool:
         return False
     finally:
         os.close(held)
+
+
+def python_path() -> str:
+    """``PYTHONPATH`` for a child that is to run the same code of ours as this process, wherever it is started."""
+    return os.pathsep.join(filter(None, (str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH"))))
 
 
 def is_foreign_listener(port: int) -> bool:

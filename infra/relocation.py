@@ -17,7 +17,7 @@ from urllib.parse import unquote, urlsplit
 from infra.errors import UserError
 from infra.settings import DATABASE
 
-__all__ = ["ARTIFACTS", "database_of", "local_path", "moved", "relocate"]
+__all__ = ["local_path", "moved", "relocate"]
 
 ARTIFACTS = "mlartifacts"
 """Folder of a store that MLflow's files lie in."""

@@ -14,7 +14,7 @@ from typing import Any
 
 from infra.errors import TransientError, first_line
 
-__all__ = ["PATIENCE_SECONDS", "RetryingFileSystem", "passes"]
+__all__ = ["RetryingFileSystem", "passes"]
 
 PATIENCE_SECONDS = 120.0
 """How long one request is repeated: a store that is restarted is back by then."""

@@ -19,8 +19,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from infra import cleanup_hooks as endings
-from infra import events
+from infra import cleanup_hooks, events
 from infra import execution as execution_module
 from infra.digests import Take
 from infra.errors import DeepmillError, UserError
@@ -31,6 +30,7 @@ from infra.hashing import digest
 from infra.json_objects import JsonObject
 from infra.kept_parts import FOLDER, PartsPlace, installed
 from infra.manifest import Manifest, record_files, split_address
+from infra.processes import python_path
 from infra.stage_job import Outcome, StageJob
 from infra.store import Send, Staging, Store
 
@@ -231,10 +231,10 @@ def _run(job: Job, staging: Staging, listen: Listener, lease: int | None) -> int
     command += [sys.executable, "-m", "infra.worker", str(staging.job)]
     variables = {
         **os.environ,
-        endings.ENVIRONMENT_KEY: str(staging.endings),
+        cleanup_hooks.ENVIRONMENT_KEY: str(staging.cleanup_hooks),
         events.ENVIRONMENT_KEY: str(staging.events),
         execution_module.ENVIRONMENT_KEY: job.execution.model_dump_json(),
-        "PYTHONPATH": os.pathsep.join(filter(None, (str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH")))),
+        "PYTHONPATH": python_path(),
         "PYTHONWARNINGS": "ignore",
     }
     reader = events.EventReader(staging.events)

@@ -8,8 +8,9 @@ from functools import lru_cache
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic.fields import FieldInfo
 
-__all__ = ["Added", "External", "ExternalPaths", "ForPeople", "Formerly", "Section", "earlier_names"]
+__all__ = ["Added", "External", "ExternalPaths", "ForPeople", "Formerly", "Section", "earlier_names", "is_marked"]
 
 
 log = logging.getLogger("deepmill.recipe")
@@ -61,6 +62,11 @@ class Formerly:
 
     def __init__(self, name: str) -> None:
         self.name = name
+
+
+def is_marked(field: FieldInfo, kind: type) -> bool:
+    """Whether a field has a marker of this kind, the class or one of its instances."""
+    return any(isinstance(marker, kind) or marker is kind for marker in field.metadata)
 
 
 def earlier_names(section: type[BaseModel]) -> dict[str, str]:

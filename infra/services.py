@@ -31,7 +31,7 @@ from infra.durable import write_durably
 from infra.errors import UserError
 from infra.facts import Facts
 from infra.private_files import PRIVATE_UMASK, private_folder
-from infra.processes import ProcessMark, birth, send_signal, this_process
+from infra.processes import ProcessMark, birth, python_path, send_signal, this_process
 
 __all__ = [
     "Group",
@@ -291,7 +291,7 @@ def start_group(folder: Path, group: Group) -> Iterator[GroupState]:
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            env=os.environ | {"PYTHONPATH": _python_path()},
+            env=os.environ | {"PYTHONPATH": python_path()},
         )
     assert keeper.stdin is not None
     with keeper.stdin as pipe:
@@ -324,11 +324,6 @@ def _failure(folder: Path, names: list[str]) -> str:
 
 def _append_private(path: Path) -> IO[bytes]:
     return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600), "ab")
-
-
-def _python_path() -> str:
-    house = str(Path(__file__).parents[1])
-    return os.pathsep.join(filter(None, (house, os.environ.get("PYTHONPATH"))))
 
 
 def stop_group(folder: Path, seconds: float = 60.0) -> bool:

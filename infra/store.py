@@ -46,13 +46,12 @@ LOST = "put it back from a copy, or delete it"
 """What to do about a record or a note that cannot be read."""
 PUBLISHED_BESIDE = (LOGS, MANIFEST)
 """What lies in an artifact's folder beside its files; no stage reads it."""
-NOTES = ".notes"
+NOTES, RUNS = ".notes", "runs"
+"""Folders of a store for small records, a JSON file each."""
 TRACES = "trace-*"
 """Files beside a stage's log that are kept with it."""
-NOT_STAGES = ("runs", "mlartifacts")
+NOT_STAGES = (RUNS, "mlartifacts")
 """Folders of a local store that hold no artifacts."""
-
-
 UNFINISHED = (".tmp*", ".*.tmp")
 """Files that a killed writer left half, under names that nobody takes up: safetensors' and `infra.durable`'s."""
 
@@ -65,7 +64,7 @@ class Staging:
         self.artifact = folder / "artifact"
         """What the stage writes into."""
         self.events = folder / "events.jsonl"
-        self.endings = folder.with_name(f"{folder.name}.endings")
+        self.cleanup_hooks = folder.with_name(f"{folder.name}.endings")
         """See `infra.cleanup_hooks`; apart, for it must outlive the leftovers of other code."""
         self.log = folder / "stage.log"
         self.job = folder / "job.json"
@@ -121,7 +120,7 @@ class Staging:
         return self.folder.with_name(f"{self.folder.name}.code-{fingerprint}")
 
     def remove(self) -> None:
-        for folder in (self.folder, self.endings, *self.folder.parent.glob(f"{self.folder.name}.code-*")):
+        for folder in (self.folder, self.cleanup_hooks, *self.folder.parent.glob(f"{self.folder.name}.code-*")):
             shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -201,37 +200,61 @@ class Store(ABC):
     def artifacts(self) -> Iterator[tuple[str, str]]:
         """Stage and identity of everything that is published or being published; opens no manifest."""
 
-    @abstractmethod
     def write_note(self, name: str, body: JsonObject) -> None:
         """Keep a small JSON object that belongs to no run; whole or not at all."""
+        self._write_record(NOTES, name, _encoded(body))
 
-    @abstractmethod
     def read_note(self, name: str) -> JsonObject | None:
         """A note; None where there is none."""
+        return self._read_object(NOTES, name)
+
+    def notes(self, prefix: str) -> list[str]:
+        """Names of all notes that begin so, in order."""
+        return [name for name in self._record_names(NOTES) if name.startswith(prefix)]
 
     @abstractmethod
     def delete_note(self, name: str) -> None:
         """Take a note away."""
 
-    @abstractmethod
-    def notes(self, prefix: str) -> list[str]:
-        """Names of all notes that begin so, in order."""
-
-    @abstractmethod
     def note_place(self, name: str) -> str:
         """Path or address of a note's file, which `infra.storage` can read."""
+        return self._record_place(NOTES, name)
 
-    @abstractmethod
     def write_run(self, run_id: str, record: JsonObject) -> None:
         """Keep the record of a run; whole or not at all."""
+        self._write_record(RUNS, run_id, _encoded(record))
 
-    @abstractmethod
     def read_run(self, run_id: str) -> JsonObject | None:
-        """The record of a run."""
+        """The record of a run; None where there is none."""
+        return self._read_object(RUNS, run_id)
 
-    @abstractmethod
     def runs(self) -> list[str]:
         """Identifiers of all runs, oldest first."""
+        return self._record_names(RUNS)
+
+    def _read_object(self, folder: str, name: str) -> JsonObject | None:
+        body = self._read_record(folder, name)
+        return None if body is None else object_in(body, self._record_place(folder, name), LOST)
+
+    @abstractmethod
+    def _record_place(self, folder: str, name: str) -> str:
+        """Path or address of the file of a record."""
+
+    @abstractmethod
+    def _write_record(self, folder: str, name: str, body: bytes) -> None:
+        """Write the file of a record, whole or not at all."""
+
+    @abstractmethod
+    def _read_record(self, folder: str, name: str) -> bytes | None:
+        """The file of a record; None where there is none."""
+
+    @abstractmethod
+    def _record_names(self, folder: str) -> list[str]:
+        """Names of the records in a folder, in order."""
+
+
+def _encoded(record: JsonObject) -> bytes:
+    return json.dumps(record, indent=2, sort_keys=True).encode()
 
 
 class LocalStore(Store):
@@ -304,46 +327,28 @@ class LocalStore(Store):
             if not stage.startswith(".") and stage not in NOT_STAGES:
                 yield from ((stage, name) for name in _names(self.root / stage))
 
-    def _note(self, name: str) -> Path:
-        return self.root / NOTES / f"{file_name(name)}.json"
+    def _record(self, folder: str, name: str) -> Path:
+        return self.root / folder / f"{file_name(name)}.json"
 
-    def write_note(self, name: str, body: JsonObject) -> None:
-        folder = self.root / NOTES
-        folder.mkdir(exist_ok=True)
-        write_durably(self._note(name), json.dumps(body, indent=2, sort_keys=True).encode())
+    def _write_record(self, folder: str, name: str, body: bytes) -> None:
+        path = self._record(folder, name)
+        path.parent.mkdir(exist_ok=True)
+        write_durably(path, body)
 
-    def read_note(self, name: str) -> JsonObject | None:
+    def _read_record(self, folder: str, name: str) -> bytes | None:
         try:
-            return object_in(self._note(name).read_bytes(), str(self._note(name)), LOST)
+            return self._record(folder, name).read_bytes()
         except FileNotFoundError:
             return None
+
+    def _record_names(self, folder: str) -> list[str]:
+        return sorted(name.removesuffix(".json") for name in _names(self.root / folder, ".json"))
 
     def delete_note(self, name: str) -> None:
-        self._note(name).unlink(missing_ok=True)
+        self._record(NOTES, name).unlink(missing_ok=True)
 
-    def notes(self, prefix: str) -> list[str]:
-        names = (name.removesuffix(".json") for name in _names(self.root / NOTES, ".json"))
-        return sorted(name for name in names if name.startswith(prefix))
-
-    def note_place(self, name: str) -> str:
-        return str(self._note(name))
-
-    def _run(self, run_id: str) -> Path:
-        return self.root / "runs" / f"{file_name(run_id)}.json"
-
-    def write_run(self, run_id: str, record: JsonObject) -> None:
-        folder = self.root / "runs"
-        folder.mkdir(exist_ok=True)
-        write_durably(self._run(run_id), json.dumps(record, indent=2, sort_keys=True).encode())
-
-    def read_run(self, run_id: str) -> JsonObject | None:
-        try:
-            return object_in(self._run(run_id).read_bytes(), str(self._run(run_id)), LOST)
-        except FileNotFoundError:
-            return None
-
-    def runs(self) -> list[str]:
-        return sorted(name.removesuffix(".json") for name in _names(self.root / "runs", ".json"))
+    def _record_place(self, folder: str, name: str) -> str:
+        return str(self._record(folder, name))
 
 
 def own_manifest(body: bytes, place: str, stage: str, identity: str) -> Manifest:

@@ -16,13 +16,14 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from types import FrameType
 
 import psutil
 
 from infra.cleanup_hooks import run_cleanup_hooks
 
-__all__ = ["GRACE_SECONDS", "die_with_parent", "supervise"]
+__all__ = ["die_with_parent", "supervise"]
 
 GRACE_SECONDS = 8.0
 """From SIGTERM to SIGKILL: a training checkpoint fits in, and a cancelled flow ends within 10 seconds."""
@@ -31,9 +32,11 @@ PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 
 
-def die_with_parent() -> None:
-    """Have the kernel kill this process when the thread that started it ends."""
+def die_with_parent(parent: int) -> None:
+    """Have the kernel kill this process when the thread of `parent` that started it ends."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it went before that took effect
+        os._exit(1)
 
 
 def supervise(parent: int, command: list[str], child_first: float = 0.0) -> int:
@@ -50,7 +53,7 @@ def supervise(parent: int, command: list[str], child_first: float = 0.0) -> int:
     # Prefect worker, which turns its SIGTERM into SIGINT, would never stop.
     signal.signal(signal.SIGINT, lambda signum, frame: None)
     run_cleanup_hooks()  # of an attempt whose supervisor was killed
-    child = subprocess.Popen(command, start_new_session=True, preexec_fn=die_with_parent)
+    child = subprocess.Popen(command, start_new_session=True, preexec_fn=partial(die_with_parent, os.getpid()))
     while child.poll() is None:
         # Polled, not PR_SET_PDEATHSIG: that one fires when the starting *thread* ends, and flows use threads.
         if stopping or os.getppid() != parent:

@@ -15,7 +15,7 @@ from typing import Any
 
 from infra.errors import UserError
 
-__all__ = ["ENDPOINT", "flush", "span"]
+__all__ = ["flush", "span"]
 
 ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
 FLUSH_MILLISECONDS = 3000

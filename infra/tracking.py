@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from infra.errors import UserError, first_line
-from infra.json_objects import JsonObject
+from infra.json_objects import flatten
 from infra.lease import file_lease
 from infra.relocation import relocate
 from infra.settings import DATABASE, Settings, without_password
@@ -77,18 +77,6 @@ def make_database(root: Path) -> None:
             leaving.unlink()
         SqlAlchemyStore(f"sqlite:///{growing}", (root / "mlartifacts").as_uri()).engine.dispose()
         growing.replace(whole)
-
-
-def flatten(values: Mapping[str, Any], prefix: str = "") -> JsonObject:
-    """Nested mappings as one level of dotted keys."""
-    flat: JsonObject = {}
-    for key, value in values.items():
-        name = f"{prefix}{key}"
-        if isinstance(value, Mapping):
-            flat |= flatten(value, f"{name}.")
-        else:
-            flat[name] = value
-    return flat
 
 
 class RunLog:

@@ -8,8 +8,6 @@ hand on are read from ``--data``; a kind whose collection is missing says where 
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 import pkgutil
 from importlib import import_module
@@ -20,7 +18,7 @@ for _variable in ("RAYON_NUM_THREADS", "OMP_NUM_THREADS", "NUMBA_NUM_THREADS"):
 
 import bench.fidelity  # noqa: E402
 from bench.fidelity.needs import Missing  # noqa: E402  # after the threads were limited
-from bench.table import Row, print_table  # noqa: E402
+from bench.table import Row, bench_parser, show  # noqa: E402
 
 
 def main() -> None:
@@ -30,11 +28,9 @@ def main() -> None:
         for module in pkgutil.iter_modules(bench.fidelity.__path__)
         if hasattr(found := import_module(f"bench.fidelity.{module.name}"), "rows")
     }
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = bench_parser(__doc__, "a tenth of the records")
     parser.add_argument("kinds", nargs="*", metavar="KIND", help=f"of {', '.join(kinds)}; all where none is named")
     parser.add_argument("--data", type=Path, help="folder of the collections")
-    parser.add_argument("--quick", action="store_true", help="a tenth of the records")
-    parser.add_argument("--json", type=Path, help="where the rows go")
     chosen = parser.parse_args()
     if unknown := set(chosen.kinds) - set(kinds):
         parser.error(f"no kind {', '.join(sorted(unknown))}; there are {', '.join(kinds)}")
@@ -44,9 +40,7 @@ def main() -> None:
             rows += kinds[name].rows(chosen.data, chosen.quick)
         except Missing as missing:
             print(f"{name}: not measured: {missing}")
-    print_table(rows)
-    if chosen.json:
-        chosen.json.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+    show(rows, chosen.json)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Articles out of whole pages: trafilatura's evaluation pages, and the articles of article-extraction-benchmark.
 
 trafilatura's are some 990 pages, each with pieces of text that belong to the article and pieces that do not; a piece
-counts where it is in the text, white space apart (its own `tests/eval_common.py`). The others are 181 articles whose
+counts where it is in the text, white space apart (its own ``tests/eval_common.py``). The others are 181 articles whose
 whole text is known; they are compared by shingles of four words (the benchmark's own `evaluate.py`).
 
 Both halves of the pages are shown (by the parity of a hash of the address): rules were tuned on the even one alone.

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.table import Table
 
 from flows.run.record import find_record
 from infra.settings import Settings
@@ -25,6 +27,7 @@ __all__ = [
     "keys_here",
     "runs_here",
     "settings_for",
+    "table_of",
 ]
 
 app = typer.Typer(
@@ -99,3 +102,11 @@ def settings_for(root: str | None = None) -> Settings:
         os.environ["DEEPMILL_ROOT"] = root  # stages and flows read the same settings
     connect(Settings())
     return Settings()
+
+
+def table_of(*columns: str, right: Collection[str] = ()) -> Table:
+    """An empty table without rules, the columns in `right` to the right; what is too long for a cell is folded."""
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for column in columns:
+        table.add_column(column, overflow="fold", justify="right" if column in right else "left")
+    return table

@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
-from rich.table import Table
 
-from flows.commands.app import RootOption, app, console, settings_for
+from flows.commands.app import RootOption, app, console, settings_for, table_of
 
 if TYPE_CHECKING:
     from flows.registry.facts import VersionFacts
@@ -27,8 +26,8 @@ def compare(
     root: RootOption = None,
 ) -> None:
     """Two versions side by side: the numbers that gates look at, then answers to the same questions."""
+    from flows.registry.aliases import facts_of
     from flows.registry.names import parse_name, resolve
-    from flows.registry.release import facts_of
     from infra.tracking import registry_client
 
     settings = settings_for(root)
@@ -37,9 +36,7 @@ def compare(
     versions = [resolve(client, name) for name in names]
     facts = [facts_of(client, name.model, version) for name, version in zip(names, versions, strict=True)]
     labels = [f"{name.model}/{version}" for name, version in zip(names, versions, strict=True)]
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for column in ("", *labels, "difference"):
-        table.add_column(column, justify="right" if column else "left")
+    table = table_of("", *labels, "difference", right=(*labels, "difference"))
     for row in rows(*facts):
         table.add_row(*row)
     console.print(table)
@@ -49,7 +46,7 @@ def compare(
 
 def rows(first: VersionFacts, second: VersionFacts) -> list[tuple[str, str, str, str]]:
     """Name, both values and their difference, for every number that either has."""
-    from infra.tracking import flatten
+    from infra.json_objects import flatten
 
     left, right = (flatten(facts.model_dump(exclude={"files"}, exclude_none=True)) for facts in (first, second))
     found = []

@@ -6,9 +6,8 @@ from typing import Annotated
 
 import typer
 from rich.markup import escape
-from rich.table import Table
 
-from flows.commands.app import RootOption, RunArgument, app, console, find_record, settings_for
+from flows.commands.app import RootOption, RunArgument, app, console, find_record, settings_for, table_of
 from infra.errors import UserError
 
 
@@ -35,9 +34,7 @@ def duplicates(
     if not found:
         console.print("No document has a copy.")
         return
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for column in ("document", "source", "rule", "alike", "through"):
-        table.add_column(column, overflow="fold", justify="right" if column == "alike" else "left")
+    table = table_of("document", "source", "rule", "alike", "through", right=("alike",))
     for cluster in find_clusters(artifact, id_ or list(found)[:limit]):
         kept = cluster.kept
         table.add_row(f"[bold]{escape(kept.id)}[/]", escape(kept.metadata["source"]), "[green]stays[/]", "", "")

@@ -6,9 +6,8 @@ from typing import Annotated
 
 import typer
 from rich.markup import escape
-from rich.table import Table
 
-from flows.commands.app import RootOption, app, console, settings_for
+from flows.commands.app import RootOption, app, console, settings_for, table_of
 
 
 @app.command()
@@ -17,14 +16,12 @@ def models(root: RootOption = None) -> None:
     from flows.registry.facts import facts_in
     from flows.registry.file_gates import REMOVAL
     from infra.tracking import registry_client
+    from infra.units import printable, size
 
     warned = []
     client = registry_client(settings_for(root))
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for column in ("model", "version", "alias", "accuracy", "precision", "size"):
-        table.add_column(column, justify="right" if column in ("version", "accuracy", "size") else "left")
-    from infra.units import printable, size
-
+    columns = ("model", "version", "alias", "accuracy", "precision", "size")
+    table = table_of(*columns, right=("version", "accuracy", "size"))
     for registered in client.search_registered_models():
         versions = client.search_model_versions(f"name = '{registered.name}'")
         for version in sorted(versions, key=lambda each: -int(each.version)):

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
-from rich.table import Table
 
-from flows.commands.app import RootOption, RunArgument, app, console, find_record, settings_for
+from flows.commands.app import RootOption, RunArgument, app, console, find_record, settings_for, table_of
 from infra.errors import UserError
 from infra.units import count, percent, printable, shorten
 
@@ -67,9 +66,8 @@ def _artifacts(store: Store, identities: dict[str, str], only: str) -> Iterator[
 
 def _show_rules(found: dict[str, Found], source: str) -> None:
     """A row for each stage, source and rule, what took most first."""
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for column in ("stage", "source", "rule", "documents", "characters", "of the source"):
-        table.add_column(column, overflow="fold", justify="left" if column in ("stage", "source", "rule") else "right")
+    numbers = ("documents", "characters", "of the source")
+    table = table_of("stage", "source", "rule", *numbers, right=numbers)
     for stage, (metrics, _) in found.items():
         for name, account in metrics.sources:
             if source not in ("", name):

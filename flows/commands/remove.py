@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
-from rich.table import Table
 
-from flows.commands.app import RootOption, app, console, find_record, settings_for
+from flows.commands.app import RootOption, app, console, find_record, settings_for, table_of
 from flows.recipe.removals import Request, requests
 from infra.errors import UserError
 from infra.units import count, plural, printable
@@ -68,9 +67,7 @@ def _show(request: Request) -> None:
     console.print(f"[bold]{request.id}[/]  {request.kind} {escape(printable(request.value))}", soft_wrap=True)
     if not request.found:
         console.print("[dim]in no document of the store: it will be left out wherever it comes from[/]")
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for column in ("document", "source", "address", "characters", "by"):
-        table.add_column(column, overflow="fold", justify="right" if column == "characters" else "left")
+    table = table_of("document", "source", "address", "characters", "by", right=("characters",))
     for each in request.found[:SHOWN]:
         by = each.how if each.how != "copy" else f"copy, {each.overlap:.0%}"
         table.add_row(escape(each.id), escape(each.source), escape(each.url), count(each.characters), by)
@@ -87,9 +84,7 @@ def _show_record(settings: Settings) -> None:
 
     every = list(requests(open_store(settings)))
     back = {each.takes_back: each for each in every}
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for column in ("request", "by", "what", "documents", "why", ""):
-        table.add_column(column, overflow="fold", justify="right" if column == "documents" else "left")
+    table = table_of("request", "by", "what", "documents", "why", "", right=("documents",))
     for each in every:
         if not each.takes_back:
             taken = back.get(each.id)

@@ -19,6 +19,7 @@ from flows.commands.app import (
     console,
     find_record,
     settings_for,
+    table_of,
 )
 from flows.commands.watch import watched_flow
 from flows.recipe.sample_text import check_sample_text, gather_sample_text
@@ -56,9 +57,7 @@ def plan(
     store = open_store(settings_for(root))
     check_sample_text(loaded)
     planned = make_plan(loaded, store, restart_from=from_)
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for column in ("stage", "", "identity", "why"):
-        table.add_column(column, overflow="fold")
+    table = table_of("stage", "", "identity", "why")
     styles = {"run": "[yellow]run[/]", "cached": "[green]cached[/]", "pinned": "[cyan]pinned[/]"}
     for item in planned.stages:
         state = styles.get(item.state, f"[magenta]{item.state}[/]")
@@ -118,10 +117,7 @@ def _show_kept(plan: Plan, store: Store) -> None:
     wanted = set(plan.recipe.extract.sources) | set(plan.recipe.recall.domains if plan.recipe.recall else ())
     rows = [(source, cells) for source, cells in shares(found) if source in wanted]
     if rows:
-        table = Table(box=None, pad_edge=False, header_style="dim")
-        table.add_column("characters kept when last made", overflow="fold")
-        for name in found:
-            table.add_column(name, justify="right")
+        table = table_of("characters kept when last made", *found, right=found)
         for source, cells in rows:
             table.add_row(escape(source), *cells)
         console.print()

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
-from rich.table import Table
 
-from flows.commands.app import RootOption, app, console, settings_for
+from flows.commands.app import RootOption, app, console, settings_for, table_of
 from infra.errors import UserError
 from infra.settings import Settings
 from infra.units import count, plural, printable
@@ -58,7 +57,7 @@ def _of_step(settings: Settings, model: str, step: int) -> None:
     console.print(
         f"[dim]pretrain {found.identity}, step {found.step} of {found.steps}, after {found.epochs:.3f} epochs[/]\n"
     )
-    table = _table("row", "document", "source", "address")
+    table = table_of("row", "document", "source", "address", right=("row",))
     for document in found.documents:
         table.add_row(*(escape(str(document[key])) for key in ("row", "id", "source", "url")))
     console.print(table)
@@ -103,15 +102,8 @@ def _print_spans(spans: Sequence[Span]) -> None:
     for span in spans:
         told = f"{plural(span.words, 'word')}, in {plural(span.places, 'place')}"
         console.print(f"\n[bold]{escape(' '.join(printable(span.text).split()))}[/]\n[dim]{told}[/]", soft_wrap=True)
-        table = _table("document", "source", "licence", "address")
+        table = table_of("document", "source", "licence", "address")
         for document in span.documents:
             licence = document["licence"] or "not stated"
             table.add_row(*map(escape, (document["id"], document["source"], licence, document["url"])))
         console.print(table)
-
-
-def _table(*columns: str) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for column in columns:
-        table.add_column(column, overflow="fold", justify="right" if column == "row" else "left")
-    return table

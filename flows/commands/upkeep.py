@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
-from rich.table import Table
 
-from flows.commands.app import RootOption, app, console, find_record, runs_here, settings_for
+from flows.commands.app import RootOption, app, console, find_record, runs_here, settings_for, table_of
 from infra.errors import UserError
 from infra.units import size
 
@@ -44,9 +43,7 @@ def diff(
     if not changes:
         console.print("nothing differs" + ("" if second else " from today's code, packages and files"))
         return
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for column in ("", "what", before.run_id, second or "today"):
-        table.add_column(column, overflow="fold")
+    table = table_of("", "what", before.run_id, second or "today")
     section = ""
     for change in changes:
         table.add_row(

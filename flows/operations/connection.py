@@ -18,7 +18,7 @@ from infra.processes import is_foreign_listener
 from infra.services import GroupState, answers, read_state
 from infra.settings import Settings
 
-__all__ = ["HEARTBEAT_SECONDS", "client_environment", "connect", "known_login", "servers_up"]
+__all__ = ["client_environment", "connect", "known_login", "servers_up"]
 
 HEARTBEAT_SECONDS = 30
 """How often a flow run says that it lives."""

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import sys
+
+from flows.operations.servers import database_url
+from flows.run.server_settings import ServerSettings
+from infra.errors import DeepmillError, UserError
 from infra.settings import DATABASE, Settings, without_password
 
 __all__ = ["make_databases"]
@@ -13,8 +18,6 @@ def make_databases() -> None:
     Raises:
         UserError: PostgreSQL cannot be reached, or the login may not create databases.
     """
-    from flows.run.server_settings import ServerSettings
-
     settings, servers = Settings(), ServerSettings()
     if servers.database.get_secret_value():
         _make_on_postgres(servers)
@@ -25,14 +28,9 @@ def make_databases() -> None:
         make_database(settings.local_root)
 
 
-def _make_on_postgres(servers: object) -> None:
+def _make_on_postgres(servers: ServerSettings) -> None:
     import psycopg
 
-    from flows.operations.servers import database_url
-    from flows.run.server_settings import ServerSettings
-    from infra.errors import UserError
-
-    assert isinstance(servers, ServerSettings)
     address = database_url(servers, "postgres", "")
     try:
         with psycopg.connect(address, autocommit=True, connect_timeout=10) as connection:
@@ -46,10 +44,6 @@ def _make_on_postgres(servers: object) -> None:
 
 
 if __name__ == "__main__":
-    import sys
-
-    from infra.errors import DeepmillError
-
     try:
         make_databases()
     except DeepmillError as problem:

@@ -6,6 +6,8 @@ go to the queue `runs` of a pool, which takes a few at a time; upkeep never wait
 
 from __future__ import annotations
 
+import importlib
+import sys
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -15,9 +17,10 @@ from flows.operations.pools import RUNS, UPKEEP, make_pools
 from flows.recipe.recipe import Recipe, load_recipe
 from flows.recipe.stages import Family
 from flows.run.server_settings import ServerSettings
+from infra.errors import DeepmillError
 from infra.json_objects import JsonObject
 
-__all__ = ["Deployment", "deploy", "deploy_all", "plan_deployments"]
+__all__ = ["Deployment", "deploy", "plan_deployments"]
 
 AUDIT_CRON = "*/10 * * * *"
 
@@ -162,12 +165,11 @@ def replace_deployment(earlier: str, name: str) -> bool:
 
 def deploy(item: Deployment) -> str:
     """Make or renew one deployment; its full name."""
-    import importlib
-
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy
     from prefect.exceptions import ObjectNotFound
     from prefect.schedules import Cron
+    from prefect.types.entrypoint import EntrypointType
 
     module, function = item.flow.split(":")
     flow = getattr(importlib.import_module(module), function)
@@ -177,8 +179,6 @@ def deploy(item: Deployment) -> str:
             fresh = False
         except ObjectNotFound:
             fresh = True
-    from prefect.types.entrypoint import EntrypointType
-
     limit = item.at_once and ConcurrencyLimitConfig(
         limit=item.at_once, collision_strategy=ConcurrencyLimitStrategy.ENQUEUE
     )
@@ -206,10 +206,6 @@ def deploy(item: Deployment) -> str:
 
 
 if __name__ == "__main__":
-    import sys
-
-    from infra.errors import DeepmillError
-
     try:
         print("\n".join(deploy_all(ServerSettings())))
     except DeepmillError as problem:

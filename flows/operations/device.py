@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from flows.registry.aliases import IDENTITY
-from flows.registry.names import parse_name, registered_version, resolve
+from flows.registry.names import tags_of
 from infra.errors import UserError
 from infra.settings import Settings
 from infra.units import size
@@ -59,11 +59,8 @@ def device_files(settings: Settings, model: str) -> list[DeviceFile]:
 
 def _export_folder(settings: Settings, model: str) -> Path:
     from infra.open_store import open_store
-    from infra.tracking import registry_client
 
-    client, name = registry_client(settings), parse_name(model)
-    version = resolve(client, name)
-    identity = registered_version(client, name.model, version).tags.get(IDENTITY)
+    identity = tags_of(settings, model).get(IDENTITY)
     if identity is None:
         raise UserError(f"{model}: its version does not say what it was made from; name its folder or GGUF file")
     return open_store(settings).verified("export", identity)

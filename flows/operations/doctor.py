@@ -6,6 +6,7 @@ import importlib.metadata
 import os
 import platform
 import shutil
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -70,10 +71,10 @@ def _python() -> tuple[bool, str]:
 
 def _packages() -> tuple[bool, str]:
     """The versions that only work together: pip does not see when they do not."""
+    from packaging.requirements import Requirement
+
     wrong = []
     for line in importlib.metadata.requires("deepmill") or [] if _installed("deepmill") else []:
-        from packaging.requirements import Requirement
-
         wanted = Requirement(line)
         if wanted.marker and not wanted.marker.evaluate({"extra": ""}):
             continue
@@ -106,8 +107,6 @@ def _processors() -> tuple[bool, str]:
 
 def _gpu() -> tuple[bool, str]:
     """Asked of the driver, in its own program: importing torch takes seconds and may hang on a broken one."""
-    import subprocess
-
     program = shutil.which("nvidia-smi")
     if program is None:
         return True, "none; training runs on the processors"

@@ -7,8 +7,9 @@ missing for minutes, and holds back what waits behind it; MLflow calls it runnin
 from __future__ import annotations
 
 from typing import Any
+from uuid import UUID
 
-from flows.run.record import read_record, write_record
+from flows.run.record import RUN_ID, read_record, write_record
 from infra.open_store import open_store
 from infra.settings import Settings
 
@@ -43,8 +44,6 @@ def _close_in_prefect(flow_run: str | None) -> None:
     """Crashed, or cancelled where that was being done; nothing where the run has ended or this server knows none."""
     if flow_run is None:
         return
-    from uuid import UUID
-
     from prefect.client.orchestration import get_client
     from prefect.exceptions import ObjectNotFound
     from prefect.states import Cancelled, Crashed
@@ -69,7 +68,7 @@ def _close_in_mlflow(settings: Settings, name: str) -> None:
         return
     where = [experiment.experiment_id]
     running = "attributes.status = 'RUNNING' and "
-    for run in client.search_runs(where, f"{running}tags.`deepmill.run_id` = '{name}'"):
+    for run in client.search_runs(where, f"{running}tags.`{RUN_ID}` = '{name}'"):
         for stage in client.search_runs(where, f"{running}tags.mlflow.parentRunId = '{run.info.run_id}'"):
             client.set_terminated(stage.info.run_id, "KILLED")
         client.set_terminated(run.info.run_id, "KILLED")

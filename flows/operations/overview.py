@@ -35,7 +35,6 @@ __all__ = [
     "Progress",
     "ProgressReader",
     "overview_page",
-    "trends_of",
     "write_overview",
 ]
 

@@ -25,7 +25,7 @@ from infra.open_store import open_store
 from infra.settings import Settings
 from infra.store import Store
 
-__all__ = ["create_app", "prometheus_text"]
+__all__ = ["create_app"]
 
 CONTENT = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; form-action 'none'; frame-ancestors 'none'"
 REFRESH_SECONDS = "30"

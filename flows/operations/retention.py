@@ -9,7 +9,6 @@ over, once they are asked for by themselves.
 
 from __future__ import annotations
 
-import json
 import shutil
 import time
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from pathlib import Path
 
 from flows.recipe.removals import active
 from flows.recipe.stages import ACTIONS, stage_names
+from flows.registry.facts import lineage_in
 from flows.run.record import RunRecord, read_record
 from infra.errors import UserError, first_line
 from infra.kept_parts import holding, unused
@@ -25,10 +25,8 @@ from infra.manifest import split_address
 from infra.settings import Settings
 from infra.store import Store
 
-__all__ = ["LINEAGE", "GCCandidate", "GCPlan", "apply_gc", "needed_by", "plan_gc", "plan_removed"]
+__all__ = ["GCCandidate", "GCPlan", "apply_gc", "plan_gc", "plan_removed"]
 
-LINEAGE = "deepmill.lineage"
-"""Tag of a registered version: stage to identity, as JSON."""
 LEFTOVERS = (".staging", ".rerun", ".fetched", ".chat")
 """Local folders of unfinished work and fetched copies."""
 
@@ -149,7 +147,7 @@ def _registered(settings: Settings) -> set[Key]:
         raise UserError(
             f"MLflow cannot say what registered models need ({first_line(error)}); nothing may be deleted"
         ) from None
-    return {key for version in versions for key in json.loads(version.tags.get(LINEAGE, "{}")).items()}
+    return {key for version in versions for key in lineage_in(version.tags).items()}
 
 
 def _leftovers(store: Store, keep_days: float) -> list[GCCandidate]:

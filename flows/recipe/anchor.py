@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from flows.recipe.recipe import Recipe
-from infra.section import External
+from infra.section import External, is_marked
 
 __all__ = ["anchored"]
 
@@ -23,8 +23,7 @@ def _anchored(value: Any, folder: Path) -> Any:
         found = {}
         for name in value.model_fields_set:
             below = getattr(value, name)
-            metadata = type(value).model_fields[name].metadata
-            outside = any(isinstance(marker, External) or marker is External for marker in metadata)
+            outside = is_marked(type(value).model_fields[name], External)
             found[name] = [_absolute(path, folder) for path in below] if outside else _anchored(below, folder)
         return found
     if isinstance(value, dict):

@@ -8,7 +8,7 @@ from pydantic import Field, SerializerFunctionWrapHandler, ValidationError, crea
 
 from flows.recipe.keys import Key, find_key
 from flows.recipe.recipe import Recipe
-from infra.errors import UserError
+from infra.errors import UserError, first_problem
 from infra.json_objects import JsonObject
 from infra.section import Section
 
@@ -81,5 +81,4 @@ def laid_over(recipe: Recipe, changes: Changes) -> Recipe:
     try:
         return Recipe.model_validate(values)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        raise UserError(f"changes: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+        raise UserError(f"changes: {first_problem(error)}") from None

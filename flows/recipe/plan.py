@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
-from pydantic.fields import FieldInfo
 
 from flows.recipe.recipe import OnDrift, Recipe
 from flows.recipe.removals import asked
@@ -18,13 +17,12 @@ from infra.digests import DigestCache, Take
 from infra.errors import UserError
 from infra.execution import Execution, Executor
 from infra.hashing import identity_of
-from infra.json_objects import JsonObject
+from infra.json_objects import JsonObject, flatten
 from infra.manifest import Manifest, address, split_address
 from infra.runner import Elsewhere, Job, drift
-from infra.section import Added, External, ForPeople, earlier_names
+from infra.section import Added, External, ForPeople, earlier_names, is_marked
 from infra.storage import ExternalFile, resolve
 from infra.store import Store
-from infra.tracking import flatten
 from infra.units import plural
 from pipeline.sections import ExtractConfig
 
@@ -228,9 +226,9 @@ def _replace(
         value = getattr(section, name)
         if name not in config:
             continue
-        if _is_marked(description, Added) and value == description.default:
+        if is_marked(description, Added) and value == description.default:
             del config[name]
-        elif _is_marked(description, External):
+        elif is_marked(description, External):
             files = resolve(value) if value else []
             found = dict(zip(files, digests.of(files, elsewhere), strict=True))
             config[name] = [[file.name, digest] for file, digest in found.items()]
@@ -256,7 +254,7 @@ def _without_words(section: BaseModel) -> JsonObject:
 def _drop_words(section: BaseModel, config: JsonObject) -> None:
     for name, description in type(section).model_fields.items():
         value = getattr(section, name)
-        if _is_marked(description, ForPeople):
+        if is_marked(description, ForPeople):
             del config[name]
         elif isinstance(value, BaseModel):
             _drop_words(value, config[name])
@@ -264,7 +262,3 @@ def _drop_words(section: BaseModel, config: JsonObject) -> None:
             for key, item in value.items():
                 if isinstance(item, BaseModel):
                     _drop_words(item, config[name][key])
-
-
-def _is_marked(field: FieldInfo, kind: type) -> bool:
-    return any(isinstance(marker, kind) or marker is kind for marker in field.metadata)

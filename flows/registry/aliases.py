@@ -14,22 +14,19 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from flows.recipe.sections import PromoteConfig
-from flows.registry.facts import FACTS, JudgedGate, Move, VersionFacts, facts_in
+from flows.registry.facts import JudgedGate, Move, VersionFacts, facts_in
 from flows.registry.gates import Gate
 from flows.registry.names import alias_holder, registered_version
-from infra.errors import UserError
+from infra.errors import UserError, first_problem
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 __all__ = [
-    "AUDIT",
     "CHALLENGER",
-    "FACTS",
     "GATES",
     "IDENTITY",
     "PREVIOUS",
-    "Move",
     "audit_of",
     "drop_alias",
     "facts_of",
@@ -79,10 +76,9 @@ def own_gates(client: MlflowClient, name: str, version: str) -> PromoteConfig:
     try:
         return PromoteConfig.model_validate_json(text) if text else PromoteConfig()
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
         raise UserError(
-            f"{name} version {version}: its gates (tag {GATES}) cannot be read ({first['msg']}); name a recipe's with "
-            "--recipe"
+            f"{name} version {version}: its gates (tag {GATES}) cannot be read ({first_problem(error)}); "
+            "name a recipe's with --recipe"
         ) from None
 
 

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING
 from flows.recipe.sections import PromoteConfig
 from flows.registry.aliases import (
     IDENTITY,
-    audit_of,
     drop_alias,
     facts_of,
     move_alias,
@@ -37,7 +36,7 @@ from infra.tracking import registry_client
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-__all__ = ["Registry", "Verdict", "audit", "audit_of", "failed_gates", "our_models"]
+__all__ = ["Registry", "Verdict", "audit", "our_models"]
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from flows.recipe.recipe import load_recipe
-from flows.registry.names import parse_name, registered_version, resolve
+from flows.registry.names import tags_of
 from flows.report.disclosure import disclosure
 from flows.report.disclosure_pages import write_disclosure
-from flows.run.record import RunRecord, StageRecord, find_record
+from flows.run.record import RUN_ID, RunRecord, StageRecord, find_record
 from flows.run.run_view import Run
 from infra.errors import UserError
 from infra.open_store import open_store
@@ -16,9 +16,6 @@ from infra.settings import Settings
 from infra.store import Store
 
 __all__ = ["disclose", "whole"]
-
-RUN_ID = "deepmill.run_id"
-"""Tag of a registered version: the run that made it."""
 
 
 def disclose(settings: Settings, name: str, recipe: str = "", to: Path | None = None) -> list[Path]:
@@ -47,12 +44,7 @@ def whole(record: RunRecord) -> RunRecord:
 def _record(settings: Settings, store: Store, name: str) -> RunRecord:
     if not name or any(run.startswith(name) for run in store.runs()):
         return find_record(store, name)
-    from infra.tracking import registry_client
-
-    client = registry_client(settings)
-    parsed = parse_name(name)
-    version = resolve(client, parsed)
-    run_id = registered_version(client, parsed.model, version).tags.get(RUN_ID)
+    run_id = tags_of(settings, name).get(RUN_ID)
     if run_id not in store.runs():
         raise UserError(f"{name}: its run {run_id or '(not recorded)'} is not in {store.address}; is --root its store?")
     return find_record(store, run_id)

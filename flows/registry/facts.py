@@ -1,4 +1,5 @@
-"""What a registered version and a model carry in their tags: the numbers that gates look at, and the trail of moves."""
+"""What a registered version and a model carry in their tags: the numbers that gates look at, what the version was made
+of, and the trail of moves."""
 
 from __future__ import annotations
 
@@ -7,13 +8,15 @@ from collections.abc import Mapping
 
 from pydantic import ConfigDict, Field, ValidationError
 
-from infra.errors import UserError
+from infra.errors import UserError, first_problem
 from infra.facts import Facts
 
-__all__ = ["FACTS", "JudgedGate", "Move", "VersionFacts", "facts_in"]
+__all__ = ["FACTS", "LINEAGE", "JudgedGate", "Move", "VersionFacts", "facts_in", "lineage_in"]
 
 FACTS = "deepmill.facts"
 """Tag with the `VersionFacts`, as JSON."""
+LINEAGE = "deepmill.lineage"
+"""Tag with the identity of the artifact of each stage, as JSON."""
 
 
 class VersionFacts(Facts):
@@ -60,9 +63,12 @@ def facts_in(tags: Mapping[str, str], label: str) -> VersionFacts | None:
     try:
         return VersionFacts.model_validate(json.loads(text))
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(map(str, first["loc"]))
-        raise UserError(f"{label}: its numbers (tag {FACTS}) cannot be read: {where}: {first['msg']}") from None
+        raise UserError(f"{label}: its numbers (tag {FACTS}) cannot be read: {first_problem(error)}") from None
+
+
+def lineage_in(tags: Mapping[str, str]) -> dict[str, str]:
+    """By stage, the identity of the artifact behind the version with these tags; empty where it is not ours."""
+    return dict(json.loads(tags.get(LINEAGE, "{}")))
 
 
 class JudgedGate(Facts):

@@ -19,7 +19,7 @@ from infra.tracking import registry_client
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-__all__ = ["HOLDER", "RegisteredLease", "registry_lock"]
+__all__ = ["RegisteredLease", "registry_lock"]
 
 HOLDER = "deepmill.lease"
 """Tag that tells a lease from a model, and who holds it."""

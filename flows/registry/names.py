@@ -12,12 +12,13 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 from infra.errors import UserError
+from infra.settings import Settings
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
 
-__all__ = ["Name", "alias_holder", "has_model", "parse_name", "registered_version", "resolve"]
+__all__ = ["Name", "alias_holder", "has_model", "parse_name", "registered_version", "resolve", "tags_of"]
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,14 @@ def resolve(client: MlflowClient, name: Name) -> str:
         hint = f"did you mean {near[0]}?" if near else "see deepmill models"
         raise UserError(f"{name}: not in the registry; {hint}")
     return version
+
+
+def tags_of(settings: Settings, text: str) -> dict[str, str]:
+    """The tags of the version that ``MODEL@ALIAS`` or ``MODEL/VERSION`` means now; UserError when there is none."""
+    from infra.tracking import registry_client
+
+    client, name = registry_client(settings), parse_name(text)
+    return dict(registered_version(client, name.model, resolve(client, name)).tags)
 
 
 def _named(client: MlflowClient) -> list[str]:

@@ -19,18 +19,14 @@ from flows.recipe.sections import PromoteConfig
 from flows.recipe.stages import BASES
 from flows.registry.aliases import (
     CHALLENGER,
-    FACTS,
     GATES,
     IDENTITY,
-    PREVIOUS,
-    facts_of,
-    move_alias,
     own_gates,
     previous_of,
 )
 from flows.registry.audit import Registry
 from flows.registry.disclose import whole
-from flows.registry.facts import VersionFacts
+from flows.registry.facts import FACTS, LINEAGE, VersionFacts
 from flows.registry.files import WEIGHTS, file_tags, logged_digests
 from flows.registry.gates import Gate
 from flows.registry.lock import registry_lock
@@ -38,7 +34,7 @@ from flows.registry.names import has_model
 from flows.registry.removal_tags import tag_reached
 from flows.report.disclosure import disclosure
 from flows.report.disclosure_pages import licences, write_disclosure
-from flows.run.record import GateRecord
+from flows.run.record import RUN_ID, GateRecord
 from flows.run.run_view import Run
 from infra.errors import UserError
 from infra.manifest import Manifest, split_address
@@ -54,15 +50,8 @@ if TYPE_CHECKING:
     from flows.run.session import Session
 
 __all__ = [
-    "CHALLENGER",
     "DISCLOSURE",
-    "FACTS",
-    "GATES",
-    "IDENTITY",
-    "PREVIOUS",
     "Outcome",
-    "facts_of",
-    "move_alias",
     "promote_by_hand",
     "promote_version",
     "register_version",
@@ -144,8 +133,8 @@ def _create_version(session: Session, client: MlflowClient, name: str, manifest:
         description=card,
         tags={
             IDENTITY: manifest.identity,
-            "deepmill.run_id": session.run_id,
-            "deepmill.lineage": json.dumps({stage: item.job.identity for stage, item in session.plan.items()}),
+            RUN_ID: session.run_id,
+            LINEAGE: json.dumps({stage: item.job.identity for stage, item in session.plan.items()}),
             FACTS: _facts(session, weights).tag(),
             GATES: session.recipe.promote.model_dump_json(),
             "deepmill.licence": (session.recipe.export.licence if session.recipe.export else "") or "not stated",

@@ -3,7 +3,6 @@ documents carry a tag, which a gate looks at."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,8 +10,8 @@ from typing import TYPE_CHECKING
 from flows.recipe.removals import FoundDocument, Reached, Request, find_request, keep
 from flows.recipe.removals import take_back as record_taken_back
 from flows.recipe.stages import STAGES
+from flows.registry.facts import lineage_in
 from flows.registry.removal_tags import tag, untag
-from flows.registry.trace import LINEAGE
 from flows.report.accounts import STAGES as OF_DOCUMENTS
 from infra.errors import UserError
 from infra.manifest import Manifest, address, split_address
@@ -27,7 +26,7 @@ from pipeline.tasks.documents import read_documents
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
-__all__ = ["OVERLAP", "request_removal", "take_back"]
+__all__ = ["request_removal", "take_back"]
 
 MOST_SIGNED = 10_000
 """Documents of one request whose copies are looked for; others of a whole site go by their address alone."""
@@ -182,7 +181,7 @@ def _versions(settings: Settings) -> list[ModelVersion]:
 
 def _learned(version: ModelVersion, store: Store, carried: set[str]) -> bool:
     """Whether the shards of a version had the documents; its `extract` artifact decides where they are gone."""
-    lineage = json.loads(version.tags.get(LINEAGE, "{}"))
+    lineage = lineage_in(version.tags)
     shards, extract = lineage.get("shards", ""), lineage.get("extract", "")
     if shards and store.find("shards", shards) is not None:
         return address("shards", shards) in carried

@@ -23,7 +23,7 @@ from pipeline.tasks.ledger import DocumentMetrics
 if TYPE_CHECKING:
     from flows.run.session import Session
 
-__all__ = ["AUDIT", "RemovalAudit", "audit_removals", "audit_run", "write_audit"]
+__all__ = ["RemovalAudit", "audit_removals", "audit_run", "write_audit"]
 
 AUDIT = "audit.json"
 

@@ -3,7 +3,6 @@ its trainings."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from operator import itemgetter
@@ -13,9 +12,10 @@ from pydantic import ValidationError
 
 from flows.recipe.recipe import sections_at
 from flows.recipe.stages import CHECKPOINTS, stage_names
-from flows.registry.names import parse_name, registered_version, resolve
+from flows.registry.facts import lineage_in
+from flows.registry.names import tags_of
 from flows.run.record import find_record
-from infra.errors import UserError
+from infra.errors import UserError, first_problem
 from infra.manifest import Manifest, split_address
 from infra.open_store import open_store
 from infra.section import Section
@@ -28,9 +28,6 @@ if TYPE_CHECKING:
     from pipeline.tokens.reader import TracedDocument
 
 __all__ = ["Readings", "Trace", "lineages", "readings", "trace"]
-
-LINEAGE = "deepmill.lineage"
-"""Tag of a registered version: the identity of the artifact of each stage."""
 
 
 @dataclass(frozen=True)
@@ -133,7 +130,9 @@ def _order(store: Store, name: str, manifest: Manifest) -> TextOrder | None:
     try:
         config = section.model_validate(manifest.config)
     except ValidationError as error:
-        raise UserError(f"{manifest.address}: made with keys that this version does not know ({error})") from None
+        raise UserError(
+            f"{manifest.address}: made with keys that this version does not know ({first_problem(error)})"
+        ) from None
     assert isinstance(config, Section)
     return text_order(config, store.place(stage, identity), "conversations" in manifest.inputs)
 
@@ -147,10 +146,4 @@ def lineages(settings: Settings, store: Store, name: str) -> dict[str, str]:
     if any(run.startswith(name) for run in store.runs()):
         stages = find_record(store, name).stages
         return {stage: record.identity for stage, record in stages.items() if record.identity}
-    from infra.tracking import registry_client
-
-    client = registry_client(settings)
-    parsed = parse_name(name)
-    version = resolve(client, parsed)
-    tags = registered_version(client, parsed.model, version).tags
-    return dict(json.loads(tags.get(LINEAGE, "{}")))
+    return lineage_in(tags_of(settings, name))

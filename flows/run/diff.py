@@ -11,11 +11,10 @@ from flows.run.growth import growth
 from flows.run.record import RunRecord
 from infra.errors import DeepmillError
 from infra.fingerprint import environment, fingerprint, has_changed, packages
-from infra.json_objects import JsonObject
+from infra.json_objects import JsonObject, flatten
 from infra.manifest import Manifest
 from infra.storage import digest_of, resolve
 from infra.store import Store
-from infra.tracking import flatten
 
 __all__ = ["Change", "compare_runs", "differences_today"]
 

@@ -11,12 +11,13 @@ import threading
 from collections.abc import Callable, Mapping
 
 from flows.recipe.plan import PlannedStage
-from flows.run.record import RunRecord
+from flows.run.record import RUN_ID, RunRecord
 from infra.errors import first_line
 from infra.events import Event, Measured
+from infra.json_objects import flatten
 from infra.manifest import Manifest
 from infra.settings import Settings, without_password
-from infra.tracking import RunLog, Tracker, flatten
+from infra.tracking import RunLog, Tracker
 
 __all__ = ["MlflowLog", "StageLog"]
 
@@ -39,7 +40,7 @@ class MlflowLog:
         self._thread.start()
         name, recipe = record.run_id, record.recipe
         tags = {
-            "deepmill.run_id": name,
+            RUN_ID: name,
             "deepmill.recipe": record.recipe_name,
             "deepmill.revision": record.revision,
         }

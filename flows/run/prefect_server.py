@@ -14,13 +14,12 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
-import urllib.request
 from types import TracebackType
 from typing import IO
 
 from infra.errors import UserError
 from infra.processes import is_foreign_listener
+from infra.services import answers
 
 __all__ = ["PREFECT_GUARDED", "PrefectServer"]
 
@@ -79,7 +78,7 @@ class PrefectServer:
         if self._process is None or self._log is None:
             return
         deadline = time.monotonic() + START_SECONDS
-        while not self._answers():
+        while not answers(f"{self._url}/health"):
             if time.monotonic() > deadline:
                 raise UserError(
                     f"the Prefect server of this run has not answered for {START_SECONDS:.0f} s; this machine may have "
@@ -109,16 +108,9 @@ class PrefectServer:
         from prefect.events.worker import EventsWorker
         from prefect.logging.handlers import APILogWorker
 
-        if self._answers():
+        if answers(f"{self._url}/health"):
             for worker in (APILogWorker, EventsWorker):
                 worker.drain_all(timeout=DRAIN_SECONDS)
-
-    def _answers(self) -> bool:
-        try:
-            with urllib.request.urlopen(f"{self._url}/health", timeout=5) as response:
-                return bool(response.status == 200)
-        except (urllib.error.URLError, OSError):
-            return False
 
     def _restore(self) -> None:
         for name, value in self._before.items():

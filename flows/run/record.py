@@ -7,12 +7,13 @@ from datetime import datetime
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from infra.errors import UserError
+from infra.errors import UserError, first_problem
 from infra.json_objects import JsonObject
 from infra.processes import ProcessMark, is_alive_here
 from infra.store import Store
 
 __all__ = [
+    "RUN_ID",
     "GateRecord",
     "ReleaseRecord",
     "RunRecord",
@@ -22,6 +23,10 @@ __all__ = [
     "records",
     "write_record",
 ]
+
+
+RUN_ID = "deepmill.run_id"
+"""Tag in MLflow of what a run made there, its own run and the registered version: the name of its record."""
 
 
 class _Record(BaseModel):
@@ -133,9 +138,7 @@ def read_record(store: Store, run_id: str) -> RunRecord | None:
     try:
         return RunRecord.model_validate({"run_id": run_id} | kept)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise UserError(f"run {run_id}: its record is damaged ({place}: {first['msg']}); delete it") from None
+        raise UserError(f"run {run_id}: its record is damaged ({first_problem(error)}); delete it") from None
 
 
 def write_record(store: Store, record: RunRecord) -> None:

@@ -28,7 +28,7 @@ from model.serving.grammar import write_grammar
 from model.serving.spec import EngineKind, TokenEntry
 from model.serving.stops import StopCutter
 
-__all__ = ["Answer", "Part", "chat_prompt", "engine_request", "not_served", "text_tokens"]
+__all__ = ["Answer", "Part", "chat_prompt", "not_served", "text_tokens"]
 
 DEATH_SECONDS = 2.0
 """Within which an engine that broke off is seen to have died, if it has."""

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from flows.recipe.recipe import Recipe
 from model.architecture.config import count_parameters
 
-__all__ = ["MOST_APART", "branch_ratios", "branch_warning"]
+__all__ = ["branch_ratios", "branch_warning"]
 
 MOST_APART = 2.0
 """Times that the strongest branch may be of the weakest before it is said."""

@@ -23,7 +23,7 @@ from pydantic import Field, ValidationError, model_validator
 from flows.recipe.recipe import Recipe, load_recipe
 from flows.recipe.stages import stage_names
 from flows.recipe.training_plan import plan_training
-from infra.errors import UserError
+from infra.errors import UserError, first_problem
 from infra.json_objects import JsonObject
 from infra.section import Section
 
@@ -155,8 +155,7 @@ def read_study(source: str, kind: type[S]) -> S:
     try:
         return kind.model_validate(values)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        raise UserError(f"{path}: {'.'.join(map(str, first['loc'])) or 'study'}: {first['msg']}") from None
+        raise UserError(f"{path}: {first_problem(error)}") from None
 
 
 def study_values(source: str) -> tuple[Path, JsonObject]:

@@ -17,10 +17,10 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from infra.launch.reports import PARENT, RankError, RankKilledError, newest_report, raise_report
+from infra.signals import sigterm_event
 
 __all__ = ["launch"]
 
@@ -37,20 +37,15 @@ def launch(target: str, argument: Any, ranks: int, *, environment: Mapping[str, 
         RankError: any other failure of a rank, with its traceback.
         SystemExit: 143, when SIGTERM arrived and the ranks have left.
     """
-    with tempfile.TemporaryDirectory(prefix="deepmill-launch-") as scratch:
-        processes: list[subprocess.Popen[bytes]] = []
-        terminated = threading.Event()
+    processes: list[subprocess.Popen[bytes]] = []
 
-        def forward(signum: int, frame: FrameType | None) -> None:
-            terminated.set()
-            for process in processes:
-                if process.poll() is None:
-                    process.send_signal(signal.SIGTERM)
+    def pass_on() -> None:
+        for process in processes:
+            process.terminate()
 
+    with tempfile.TemporaryDirectory(prefix="deepmill-launch-") as scratch, sigterm_event(pass_on) as terminated:
         job = Path(scratch, "job.json")
         job.write_text(json.dumps({"target": target, "argument": argument, "reports": scratch}), encoding="utf-8")
-        is_main = threading.current_thread() is threading.main_thread()
-        previous = signal.signal(signal.SIGTERM, forward) if is_main else None
         shared = {
             **os.environ,
             **(environment or {}),
@@ -70,8 +65,6 @@ def launch(target: str, argument: Any, ranks: int, *, environment: Mapping[str, 
             killed = _wait(processes, terminated)
         finally:
             _stop(processes, 0.0 if sys.exc_info()[0] else GRACE_SECONDS)
-            if previous is not None:
-                signal.signal(signal.SIGTERM, previous)
         _raise_failure(processes, killed, Path(scratch), terminated.is_set())
 
 

@@ -16,6 +16,7 @@ import subprocess
 import sys
 import time
 import zlib
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -96,14 +97,7 @@ def _watched(arguments: list[str], environment: dict[str, str], limit: float) ->
     It waits for the other nodes before it starts ranks, and is told how long; but with the network gone it waits in
     calls that know of no such limit.
     """
-    ours = os.getpid()
-
-    def bind() -> None:
-        die_with_parent()
-        if os.getppid() != ours:  # it died before that took effect
-            os._exit(1)
-
-    process = subprocess.Popen(arguments, env=environment, preexec_fn=bind)
+    process = subprocess.Popen(arguments, env=environment, preexec_fn=partial(die_with_parent, os.getpid()))
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda received, frame: process.send_signal(received))
     agent = psutil.Process(process.pid)

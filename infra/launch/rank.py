@@ -7,12 +7,10 @@ environment contract of torch (RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR, MASTER
 
 from __future__ import annotations
 
-import ctypes
 import importlib
 import json
 import os
 import re
-import signal
 import socket
 import sys
 import time
@@ -21,8 +19,8 @@ from pathlib import Path
 
 from infra.errors import DeepmillError, UserError
 from infra.launch.reports import PARENT, RankReport
+from infra.supervisor import die_with_parent
 
-_PR_SET_PDEATHSIG = 1
 _LOST = re.compile(
     r"gloo/transport|Connection (closed|reset)|NCCL|Broken pipe|[Tt]imed out|No route to host|unreachable"
 )
@@ -33,9 +31,7 @@ def main(job_file: str) -> None:
     """Do the job of one rank."""
     job = json.loads(Path(job_file).read_text(encoding="utf-8"))
     if parent := os.environ.get(PARENT):
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != int(parent):  # the parent died before prctl took effect
-            os._exit(1)
+        die_with_parent(int(parent))
     reports, rank = Path(job["reports"]), os.environ["RANK"]
     if any(reports.glob("user-*")):  # torchrun starts again whatever the failure was; this one would come back
         os._exit(1)

@@ -7,6 +7,7 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from infra.durable import write_whole
 from infra.errors import DeepmillError, UserError
 
 __all__ = ["PARENT", "RankError", "RankKilledError", "RankReport", "newest_report", "raise_report"]
@@ -40,9 +41,7 @@ class RankReport:
 
     def write(self, reports: Path) -> None:
         """Leave it in the folder for whoever started the rank, whole or not at all."""
-        unfinished = reports / f"{self.attempt}-{self.rank}.tmp"
-        unfinished.write_text(json.dumps(asdict(self)), encoding="utf-8")
-        unfinished.replace(reports / f"error-{self.attempt}-{self.rank}.json")
+        write_whole(reports / f"error-{self.attempt}-{self.rank}.json", json.dumps(asdict(self)).encode())
 
 
 def newest_report(reports: Path) -> RankReport | None:

@@ -12,27 +12,25 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 from pathlib import Path
-from types import FrameType
 
 from infra.errors import UserError
 from infra.execution import Execution
 from infra.launch.node_job import NodeJob
 from infra.launch.reports import RankKilledError, newest_report, raise_report
+from infra.signals import sigterm_event
+from infra.slurm import sbatch_options
 
 __all__ = ["command", "run"]
 
 
 def command(path: Path, wide: Execution) -> list[str]:
     """`srun`'s command line."""
-    options = wide.slurm
+    within_a_job = "SLURM_JOB_ID" in os.environ
+    options = sbatch_options(wide.slurm.model_copy(update={"time_limit": ""}) if within_a_job else wide.slurm)
     found = ["srun", f"--nodes={wide.nodes}", f"--ntasks={wide.nodes}", "--ntasks-per-node=1", "--kill-on-bad-exit=1"]
     found += ["--export=ALL", "--unbuffered", "--job-name=deepmill"]
-    for name, value in (("partition", options.partition), ("account", options.account), ("qos", options.qos)):
-        found += [f"--{name}={value}"] if value else []
-    found += [f"--time={options.time_limit}"] if "SLURM_JOB_ID" not in os.environ else []
-    found += [f"--{name}={value}" for name, value in options.arguments.items()]
+    found += [f"--{name}={value}" for name, value in options.items()]
     return [*found, sys.executable, "-m", "infra.launch.node", str(path)]
 
 
@@ -41,23 +39,14 @@ def run(job: NodeJob, path: Path, wide: Execution) -> None:
     if shutil.which("srun") is None:
         raise UserError("execution.launcher slurm: there is no srun here; run on a node of the cluster, or use local")
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    terminated = threading.Event()
     process = subprocess.Popen(command(path, wide), env=environment, stdin=subprocess.DEVNULL)
-
-    def forward(signum: int, frame: FrameType | None) -> None:
-        terminated.set()
-        process.send_signal(signal.SIGTERM)  # srun passes it on to its tasks, torchrun to the ranks
-
-    is_main = threading.current_thread() is threading.main_thread()
-    previous = signal.signal(signal.SIGTERM, forward) if is_main else None
-    try:
-        status = process.wait()
-    finally:
-        if process.poll() is None:
-            process.terminate()
-            process.wait()
-        if previous is not None:
-            signal.signal(signal.SIGTERM, previous)
+    with sigterm_event(process.terminate) as terminated:  # srun passes it on to its tasks, torchrun to the ranks
+        try:
+            status = process.wait()
+        finally:
+            if process.poll() is None:
+                process.terminate()
+                process.wait()
     if terminated.is_set():
         raise SystemExit(128 + signal.SIGTERM)
     if not status:

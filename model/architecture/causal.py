@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["BLOCK", "LONGEST", "attend_in_blocks", "suits_blocks"]
+__all__ = ["BLOCK", "attend_in_blocks", "suits_blocks"]
 
 BLOCK = 128
 """Queries of a block."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from statistics import fmean
@@ -61,7 +62,7 @@ def evaluate(config: EvaluateConfig, inputs: Mapping[str, Path], out_dir: Path) 
     from model.architecture.checkpoint import load_model, write_json
     from model.architecture.devices import own_device
     from model.evaluation.samples_page import samples_page
-    from model.generation.solve import answered, note_what_is_cut
+    from model.generation.solve import note_what_is_cut
     from model.training.engine import threads_for
     from model.training.sources import token_bytes
     from model.training.text_loss import check_domain
@@ -92,32 +93,14 @@ def evaluate(config: EvaluateConfig, inputs: Mapping[str, Path], out_dir: Path) 
     checkpoints: dict[str, CheckpointMarks] = {}
     samples: list[Sample] = []
     continuations: list[Continuation] = []
+    exam = _Exam(config, tokenizer, tasks, suites, text, bytes_V)
     note_what_is_cut(tokenizer, tasks, "evaluate.max_new_tokens", config.max_new_tokens)
     events.begin("checkpoints", len(names), "checkpoints")
     for name in names:
         model = load_model(inputs[name] / "model").to(device)
-        solutions = _solve(model, tokenizer, tasks, config)
-        marks = _marks(tasks, solutions)
-        read = {source: text_loss(model, batches, bytes_V) for source, batches in text.items()}
-        is_chat = (marks.format_rate or 0.0) >= CHAT_SHARE
-        taken = {
-            suite: _take(model, tokenizer, config.suites[suite], problems, config, is_chat)
-            for suite, problems in suites.items()
-        }
-        checkpoints[name] = CheckpointMarks(
-            **marks.given(),
-            **_sampled(model, tokenizer, tasks, config),
-            **_reading(read, config.domain),
-            **({"suites": taken} if taken else {}),
-        )
-        samples += [
-            Sample(checkpoint=name, correct=solution.score == 1, **answered(task, solution))
-            for task, solution in zip(tasks[: config.samples], solutions, strict=False)
-        ]
-        continuations += [
-            Continuation(checkpoint=name, prompt=prompt, text=continuation)
-            for prompt, continuation in zip(config.prompts, _continue(model, tokenizer, config), strict=True)
-        ]
+        checkpoints[name], answers, endings = exam.ask(name, model)
+        samples += answers
+        continuations += endings
         events.advance()
     events.flush()
     found = Evaluation(
@@ -131,6 +114,48 @@ def evaluate(config: EvaluateConfig, inputs: Mapping[str, Path], out_dir: Path) 
     write_json(out_dir / FILE, found.written())
     (out_dir / "samples.html").write_text(samples_page(found, _how(config, removed, left_out)), encoding="utf-8")
     return _flat(checkpoints)
+
+
+@dataclass(frozen=True)
+class _Exam:
+    """What every checkpoint is asked."""
+
+    config: EvaluateConfig
+    tokenizer: Tokenizer
+    tasks: Sequence[Problem]
+    suites: Mapping[str, Problems]
+    text: Mapping[str, list[TrainingBatch]]
+    """Held out, by source."""
+    bytes_V: Any
+
+    def ask(self, name: str, model: Transformer) -> tuple[CheckpointMarks, list[Sample], list[Continuation]]:
+        """The marks of the checkpoint `name`, some of its answers, and how it goes on from beginnings."""
+        from model.generation.solve import answered
+
+        config, tokenizer, tasks = self.config, self.tokenizer, self.tasks
+        solutions = _solve(model, tokenizer, tasks, config)
+        marks = _marks(tasks, solutions)
+        read = {source: text_loss(model, batches, self.bytes_V) for source, batches in self.text.items()}
+        is_chat = (marks.format_rate or 0.0) >= CHAT_SHARE
+        taken = {
+            suite: _take(model, tokenizer, config.suites[suite], problems, config, is_chat)
+            for suite, problems in self.suites.items()
+        }
+        found = CheckpointMarks(
+            **marks.given(),
+            **_sampled(model, tokenizer, tasks, config),
+            **_reading(read, config.domain),
+            **({"suites": taken} if taken else {}),
+        )
+        samples = [
+            Sample(checkpoint=name, correct=solution.score == 1, **answered(task, solution))
+            for task, solution in zip(tasks[: config.samples], solutions, strict=False)
+        ]
+        continuations = [
+            Continuation(checkpoint=name, prompt=prompt, text=continuation)
+            for prompt, continuation in zip(config.prompts, _continue(model, tokenizer, config), strict=True)
+        ]
+        return found, samples, continuations
 
 
 def _checkpoints_among(inputs: Mapping[str, Path]) -> list[str]:

@@ -19,7 +19,7 @@ FP32, BF16 = 4, 2
 LOSS_COPIES = 2
 """Times the logits of a chunk are there at once in the cross entropy: as input, and as log softmax or gradient."""
 LOSS_ROWS, CPU_LOGITS, GPU_LOGITS = 128, 1 << 20, 1 << 27
-"""Least rows, else logits of a chunk (`model.output`)."""
+"""Least rows, else logits of a chunk (`model.architecture.output`)."""
 BLOCK, LONGEST = 128, 2048
 """Queries of a block, and tokens up to which a CPU attends in blocks (`model.architecture.causal`)."""
 BACKWARD = 2

@@ -25,7 +25,7 @@ from model.architecture.rotary import frequencies
 from pipeline.tokens.chat_template import read_format
 from pipeline.tokens.llama_names import UNKNOWN_SPLIT, llama_name
 
-__all__ = ["DRAFTER", "FILE_TYPES", "Stored", "check_gguf", "draft_units", "undraftable", "unsupported", "write_gguf"]
+__all__ = ["DRAFTER", "Stored", "check_gguf", "draft_units", "undraftable", "unsupported", "write_gguf"]
 
 DRAFTER = "model-mtp-{}.gguf"
 """A file with the layer of multi-token prediction and no other. Files with the whole model do not have it: readers from

@@ -14,7 +14,7 @@ from infra.hashing import file_digest
 if TYPE_CHECKING:
     from mlflow.models.model import ModelInfo
 
-__all__ = ["PARAMETERS", "REQUIREMENTS", "log_pyfunc", "pyfunc_spec"]
+__all__ = ["PARAMETERS", "log_pyfunc", "pyfunc_spec"]
 
 HOUSE = Path(__file__).parents[2]
 PYFUNC = Path(__file__).with_name("pyfunc.py")

@@ -1,0 +1,1 @@
+"""Learning from what answers earn, or from which of two is better: GRPO, DPO, rejection sampling."""

@@ -25,7 +25,7 @@ from model.training.guard import poisoned
 from model.training.replay import Replay, loss_with
 from model.training.universal import Fragment, Reader
 
-__all__ = ["Policy", "policy_engine_config"]
+__all__ = ["Policy"]
 
 REFERENCE = "reference"
 """Kind of the renewed reference model's weights in a checkpoint."""

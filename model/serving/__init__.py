@@ -1,0 +1,1 @@
+"""Engines that answer requests, each a process of its own."""

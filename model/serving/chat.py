@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from model.generation.reasoning import Piece, ReasoningSplitter
 from model.generation.reasoning import split_reasoning as split
-from pipeline.tokens.chat import ROLES, ChatFormat, Turn
+from pipeline.tokens.chat import ChatFormat, Turn
 
-__all__ = ["ROLES", "ChatFormat", "Piece", "ReasoningSplitter", "Turn", "split"]
+__all__ = ["ChatFormat", "Piece", "ReasoningSplitter", "Turn", "split"]

@@ -26,7 +26,7 @@ from model.architecture.moe import (
 )
 from model.sections import BalanceScope, OptimizerConfig
 
-__all__ = ["RECENT", "ExpertLoads", "GateWatch", "load_statistics"]
+__all__ = ["ExpertLoads", "GateWatch", "load_statistics"]
 
 RECENT = 20
 """Steps whose loads are reported together."""

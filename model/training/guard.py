@@ -16,7 +16,7 @@ from infra import events
 from infra.errors import UserError
 from model.sections import BadStep
 
-__all__ = ["LEAST_JUMP", "RECENT", "BadSteps", "SpikeGuard", "poisoned"]
+__all__ = ["RECENT", "BadSteps", "SpikeGuard", "poisoned"]
 
 RECENT = 20
 """Losses whose median a new one is compared with."""

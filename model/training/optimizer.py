@@ -12,7 +12,7 @@ from model.sections import Decayed, OptimizerConfig, OptimizerKind
 from model.training.muon import Muon, is_matrix
 from model.training.uncompiled import AdamW
 
-__all__ = ["CLIP_MARGIN", "RATE", "make_optimizer", "moments", "parameter_groups", "set_learning_rate"]
+__all__ = ["CLIP_MARGIN", "make_optimizer", "moments", "parameter_groups", "set_learning_rate"]
 
 CLIP_MARGIN = 1e-6
 """What torch adds to the norm that it divides by."""

@@ -35,7 +35,7 @@ from infra.json_objects import JsonObject
 from model.training.journal import Journal, Mark
 from model.training.universal import INDEX, Fragment, Index, Reader, digest, write_fragments
 
-__all__ = ["FORMAT", "Restored", "Snapshots", "Trainee"]
+__all__ = ["Restored", "Snapshots", "Trainee"]
 
 FORMAT = 3
 POINTER = "latest.json"

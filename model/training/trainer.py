@@ -18,11 +18,9 @@ import signal
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
 from typing import Protocol
 
 import torch
@@ -31,13 +29,13 @@ from torch import Tensor
 
 from infra import events
 from infra.execution import execution
+from infra.signals import sigterm_event
 from model.training.engine import peak_memory_bytes
 from model.training.hooks import Hook, profilers
 from model.training.journal import History, Journal, Row
 from model.training.snapshots import Snapshots, Trainee
 
 __all__ = [
-    "LOG_EVERY",
     "RunFacts",
     "Schedule",
     "StepRecord",
@@ -45,7 +43,6 @@ __all__ = [
     "Task",
     "TaskState",
     "Trainer",
-    "sigterm_event",
 ]
 
 LOG_EVERY = 10
@@ -344,21 +341,3 @@ def _tensors(result: StepResult) -> list[Tensor]:
 
 def _tell(row: Row, step: int, prefix: str = "") -> None:
     events.metrics({f"{prefix}{name}": value for name, value in row.items() if name != "step"}, step)
-
-
-@contextmanager
-def sigterm_event() -> Iterator[threading.Event]:
-    """An event that SIGTERM sets, while the block runs (in a main thread; elsewhere signals are not ours to take)."""
-    terminated = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield terminated
-        return
-
-    def handle(signum: int, frame: FrameType | None) -> None:
-        terminated.set()
-
-    previous = signal.signal(signal.SIGTERM, handle)
-    try:
-        yield terminated
-    finally:
-        signal.signal(signal.SIGTERM, previous)

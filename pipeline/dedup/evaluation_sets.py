@@ -28,7 +28,7 @@ from pipeline.sources.separated import has_quoted_fields
 from pipeline.sources.stream import Damaged, Foreign, Part, open_stream
 from pipeline.tasks.guarded_reader import Broken, guarded_items
 
-__all__ = ["read_texts", "set_files", "text_of_value"]
+__all__ = ["read_texts", "set_files"]
 
 SECONDS = 60.0
 """Of processor time for each batch of rows."""

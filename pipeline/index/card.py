@@ -10,7 +10,6 @@ from infra.facts import Facts, StageMetrics
 __all__ = [
     "CARD",
     "FANOUT",
-    "KEY_EVERY",
     "KEY_TOKENS",
     "IndexCard",
     "IndexMetrics",

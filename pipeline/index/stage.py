@@ -25,7 +25,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 from datatrove.pipeline.base import PipelineStep
 
 from infra import events
@@ -34,7 +33,7 @@ from pipeline.index.section import IndexConfig
 from pipeline.tasks.documents import run_pipeline
 from pipeline.tokens.card import ShardsCard
 from pipeline.tokens.names import card_of
-from pipeline.tokens.rows import open_files
+from pipeline.tokens.stream import TokenStream
 
 __all__ = ["index"]
 
@@ -99,8 +98,7 @@ class _Sort(PipelineStep):
 
     def run(self, data: Iterable[Any] | None = None, rank: int = 0, world_size: int = 1) -> None:
         task = self.tasks[rank]
-        stream = _Stream(self.shards, task.source)
-        tokens, starts, documents = stream.documents(*task.rows)
+        tokens, starts, documents = TokenStream(self.shards, "train", task.source).documents(*task.rows)
         path = self.out_dir / "pieces" / task.name
         if len(tokens):
             suffixes = suffix_array(tokens)
@@ -142,71 +140,3 @@ def keys_of(tokens: np.ndarray, suffixes: np.ndarray) -> np.ndarray:
     inside = places < len(tokens)
     keys = np.where(inside, tokens[np.where(inside, places, 0)], np.iinfo(tokens.dtype).max).astype(tokens.dtype)
     return np.concatenate([keys[:: apart // every] for _, _, apart in levels])
-
-
-class _Stream:
-    """The training tokens of one source, its rows end to end."""
-
-    def __init__(self, folder: Path, source: str) -> None:
-        self.card = card_of(str(folder))
-        self.share = self.card.splits["train"][source]
-        self.length = self.card.sequence_length
-        self.dtype = np.dtype(self.card.dtype).newbyteorder("<")
-        self.paths = [folder / file.name for file in self.share.files]
-        self.files = open_files(str(folder), self.share.files)
-        self.first = np.cumsum([0, *(file.rows for file in self.share.files)])
-
-    def documents(self, first: int, last: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The documents that begin after the token before row `first` and no later than row `last` does.
-
-        Returns:
-            Their tokens, where in these each begins, and the index of each in the shards.
-        """
-        begin, end = self._boundary(first), self._boundary(last)
-        if begin >= end:
-            return np.empty(0, self.dtype), np.empty(0, np.int64), np.empty(0, np.uint64)
-        low, high = begin // self.length, -(-end // self.length)
-        tokens = np.concatenate([self._tokens(row) for row in range(low, high)])
-        tokens = tokens[begin - low * self.length : end - low * self.length]
-        starts = np.concatenate(([0], np.flatnonzero(tokens[:-1] == self.card.eos) + 1))
-        places, indices = zip(*self._listed(low, high), strict=True)
-        listed = np.concatenate(places)
-        found = np.searchsorted(listed, starts + begin)
-        assert np.array_equal(listed[found], starts + begin), "the rows' documents are not where their tokens begin"
-        return tokens, starts, np.concatenate(indices)[found]
-
-    def _boundary(self, row: int) -> int:
-        """The first token of a document that is not before row `row`; the end of all where there is none."""
-        if row == 0:
-            return 0
-        for here in range(row - 1, self.share.rows):
-            tokens = self._tokens(here)
-            ends = np.flatnonzero(tokens == self.card.eos)
-            if here == row - 1:
-                ends = ends[ends == self.length - 1]
-            if len(ends):
-                return here * self.length + int(ends[0]) + 1
-        return self.share.rows * self.length
-
-    def _tokens(self, row: int) -> np.ndarray:
-        file = int(np.searchsorted(self.first, row, side="right")) - 1
-        group, place = divmod(row - int(self.first[file]), self.card.rows_per_group)
-        width = self.length * self.dtype.itemsize
-        begin = self.share.files[file].tokens_at[group] + place * width
-        return np.frombuffer(self.files.ranges([(file, begin, width)])[0], self.dtype)
-
-    def _listed(self, low: int, high: int) -> Iterable[tuple[np.ndarray, np.ndarray]]:
-        """For the row groups that hold the rows: where each listed document begins in the stream, and its index."""
-        for number, path in enumerate(self.paths):
-            base = int(self.first[number])
-            if base >= high or int(self.first[number + 1]) <= low:
-                continue
-            opened = pq.ParquetFile(path)
-            for group in range(opened.num_row_groups):
-                here = base + group * self.card.rows_per_group
-                if here >= high or here + self.card.rows_per_group <= low:
-                    continue
-                table = opened.read_row_group(group, ["documents", "offsets"]).combine_chunks()
-                lists = table["offsets"].chunk(0)
-                rows = here + np.repeat(np.arange(len(lists)), lists.value_lengths().to_numpy())
-                yield rows * self.length + lists.flatten().to_numpy(), table["documents"].chunk(0).flatten().to_numpy()

@@ -27,7 +27,7 @@ from pipeline.reasoning.answers.normalise import LONGEST
 from pipeline.reasoning.answers.types import declared_type
 from pipeline.reasoning.sandbox import LIMITS, GymRequest, Limits, TypedRequest, judge, run_programs
 
-__all__ = ["LONGEST_ANSWER", "Mark", "as_program", "boxed", "mark_answers", "same_answer", "score"]
+__all__ = ["Mark", "as_program", "boxed", "mark_answers", "same_answer", "score"]
 
 Row = Mapping[str, Any]
 

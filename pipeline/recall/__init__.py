@@ -1,0 +1,1 @@
+"""Pages found, or judged, by a classifier that is taught with examples."""

@@ -50,6 +50,17 @@ class Sample:
         if len(found) > 2 * self.limits[kind]:
             self.kept[kind] = dict(sorted(found.items())[: self.limits[kind]])
 
+    def take(self, folder: Path) -> None:
+        """Take the rows of all files of a folder into account."""
+        for file in sorted(folder.glob("*.parquet")):
+            for row in pq.read_table(file).to_pylist():
+                self.add(row["kind"], row["key"], row["line"])
+
+    def labelled(self) -> list[tuple[str, bool]]:
+        """Lines, and whether they are of the kind ``in``, for a classifier: by their hashes, which mixes the kinds."""
+        rows = sorted((row["key"], row["line"], row["kind"] == "in") for row in self.rows())
+        return [(line, is_in) for _, line, is_in in rows]
+
     def rows(self) -> Iterator[Example]:
         """Rows of `EXAMPLES`."""
         for kind, found in self.kept.items():

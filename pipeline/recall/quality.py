@@ -100,16 +100,14 @@ def _learn(config: QualityConfig, artifact: Path, sources: tuple[str, ...], work
         events.begin("examples", count_documents(artifact), "documents")
         steps = [DocumentReader(artifact), Chance(config, sources, work)]
         run_pipeline(steps, len(document_files(artifact)), work, "examples")
-        for file in sorted((work / "examples").glob("*.parquet")):
-            for row in pq.read_table(file).to_pylist():
-                chosen.add("out", row["key"], row["line"])
-    rows = sorted((row["key"], row["line"], row["kind"] == "in") for row in chosen.rows())  # by hash: mixed
-    count = {kind: sum(is_in is (kind == "in") for *_, is_in in rows) for kind in ("in", "out")}
+        chosen.take(work / "examples")
+    rows = chosen.labelled()
+    count = {"in": sum(is_in for _, is_in in rows), "out": sum(not is_in for _, is_in in rows)}
     if not all(count.values()):
         lack = "positive" if not count["in"] else "negative"
         raise UserError(f"quality: there are no {lack} examples to learn from; see quality.{lack}")
     events.note(f"quality: learning from {count['in']} positive and {count['out']} negative examples")
-    train(((line, is_in) for _, line, is_in in rows), config.classifier, work, work / "model.bin")
+    train(rows, config.classifier, work, work / "model.bin")
 
 
 class Chance(PipelineStep):

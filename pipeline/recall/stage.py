@@ -28,6 +28,7 @@ import pyarrow.parquet as pq
 from datatrove.pipeline.base import PipelineStep
 
 from infra import events
+from infra.durable import write_whole
 from infra.errors import UserError
 from pipeline.recall.classifier import Judge, line_of, train
 from pipeline.recall.discovery import Pages, below
@@ -115,9 +116,7 @@ class _Search:
                 scores = Scores(self.config.candidates, self.config.classifier.characters, folder)
                 self.run([DocumentReader(self.artifact), scores], folder, "judging")
                 told = self._look(domain, folder, before)
-                unfinished = folder / "round.tmp"
-                unfinished.write_text(told.model_dump_json(by_alias=True))
-                unfinished.replace(folder / "round.json")
+                write_whole(folder / "round.json", told.model_dump_json(by_alias=True).encode())
                 (folder / "model.bin").unlink()
             last = Round.model_validate_json((folder / "round.json").read_bytes())
             done.append(last)
@@ -139,11 +138,9 @@ class _Search:
         chosen = _sample(self.config, self.total)
         for key, line in lines_of_files(domain.seeds, self.config.classifier.characters, self.config.seed, SEEDS):
             chosen.add("in", key, line)
-        for file in sorted((folder / "examples").glob("*.parquet")):
-            for row in pq.read_table(file).to_pylist():
-                chosen.add(row["kind"], row["key"], row["line"])
-        rows = sorted((row["key"], row["line"], row["kind"] == "in") for row in chosen.rows())  # by hash: mixed
-        count = {"in": sum(is_in for *_, is_in in rows), "out": sum(not is_in for *_, is_in in rows)}
+        chosen.take(folder / "examples")
+        rows = chosen.labelled()
+        count = {"in": sum(is_in for _, is_in in rows), "out": sum(not is_in for _, is_in in rows)}
         if not all(count.values()):
             lack = "of the field" if not count["in"] else "of anything else"
             raise UserError(
@@ -151,7 +148,7 @@ class _Search:
                 f"see its seeds, and recall.candidates ({', '.join(self.config.candidates)})"
             )
         events.note(f"{name}: learning from {count['in']} pages of the field and {count['out']} others")
-        train(((line, is_in) for _, line, is_in in rows), self.config.classifier, folder, folder / "model.bin")
+        train(rows, self.config.classifier, folder, folder / "model.bin")
         (folder / "counts.json").write_text(json.dumps(count))
         shutil.rmtree(folder / "examples")
 
@@ -274,7 +271,7 @@ class Scores(PipelineStep):
         waiting: list[str] = []
         places: list[int] = []
 
-        def settle() -> None:
+        def judge_waiting() -> None:
             for place, score in zip(places, judge.scores(waiting).tolist() if waiting else (), strict=True):
                 columns["score"][place] = score
             waiting.clear()
@@ -289,9 +286,9 @@ class Scores(PipelineStep):
             columns["url"].append(document.metadata["url"] if is_candidate else "")
             columns["bytes"].append(len(document.text.encode()))
             if len(waiting) == BATCH:
-                settle()
+                judge_waiting()
             yield document
-        settle()
+        judge_waiting()
         write_table(pa.table(columns, schema=SCORES), of_task(self.folder / "scores", rank))
 
 

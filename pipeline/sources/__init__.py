@@ -1,0 +1,1 @@
+"""Raw files to documents, a module per kind of source."""

@@ -14,13 +14,13 @@ and counts as a document alone.
 from __future__ import annotations
 
 import json
-import uuid
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 from pydantic import BaseModel, Field, PrivateAttr
 
+from infra.durable import write_whole
 from infra.facts import StageMetrics
 from infra.json_objects import JsonObject
 from infra.units import shorten
@@ -283,9 +283,7 @@ class Ledger(BaseModel):
         """Write the counts of task `rank` below a stage's work folder, whole or not at all."""
         folder = work / "ledger"
         folder.mkdir(parents=True, exist_ok=True)
-        unfinished = folder / f"{rank:05d}.{uuid.uuid4().hex}"
-        unfinished.write_text(self.model_dump_json(exclude_defaults=True))
-        unfinished.replace(folder / f"{rank:05d}.json")
+        write_whole(folder / f"{rank:05d}.json", self.model_dump_json(exclude_defaults=True).encode())
 
     @classmethod
     def merged(cls, work: Path) -> Self:

@@ -14,6 +14,7 @@ from typing import Any
 
 from datatrove.executor.base import PipelineExecutor
 
+from infra.durable import write_whole
 from infra.errors import DeepmillError, UserError
 
 __all__ = ["Reporting", "TaskError", "check_complete", "raise_failure"]
@@ -37,9 +38,7 @@ class Reporting(PipelineExecutor):
             }
             failures = Path(self.logging_dir.resolve_paths("failures"))
             failures.mkdir(parents=True, exist_ok=True)
-            unfinished = failures / f".{rank:05d}"
-            unfinished.write_text(json.dumps(report))
-            unfinished.replace(failures / f"{rank:05d}.json")
+            write_whole(failures / f"{rank:05d}.json", json.dumps(report).encode())
             raise
 
 

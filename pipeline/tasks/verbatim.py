@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-__all__ = ["VERBATIM", "Spans", "note_verbatim", "outside", "places_of", "verbatim_of"]
+__all__ = ["Spans", "note_verbatim", "outside", "places_of", "verbatim_of"]
 
 VERBATIM = "verbatim"
 Spans = list[tuple[int, int]]

@@ -14,11 +14,11 @@ from __future__ import annotations
 import numpy as np
 from datatrove.utils.word_tokenizers import WordTokenizer
 
-from pipeline.text.alphabet import SENTENCE_END, UNSPACED
+from pipeline.text.alphabet import SENTENCE_END
 from pipeline.text.characters import characters
 from pipeline.text.kernels import complete, split_words, utf8
 
-__all__ = ["UNSPACED", "WORDS", "FastWordTokenizer"]
+__all__ = ["WORDS", "FastWordTokenizer"]
 
 
 class FastWordTokenizer(WordTokenizer):

@@ -6,7 +6,7 @@ import json
 
 from pydantic import Field, ValidationError
 
-from infra.errors import UserError
+from infra.errors import UserError, first_problem
 from infra.facts import Facts
 
 __all__ = ["CARD", "DocumentIndex", "IndexFile", "ShardFile", "ShardsCard", "SourceShare", "read_card"]
@@ -90,6 +90,4 @@ def read_card(body: bytes, place: str) -> ShardsCard:
     try:
         return ShardsCard.model_validate(found)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(map(str, first["loc"]))
-        raise UserError(f"{place}: damaged ({where}: {first['msg']}); make the shards again") from None
+        raise UserError(f"{place}: damaged ({first_problem(error)}); make the shards again") from None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-__all__ = ["ADVICE", "MOST_PASSES", "passes", "repeated"]
+__all__ = ["ADVICE", "passes", "repeated"]
 
 MOST_PASSES = 4.0
 """Times that a text may be read before a person is told."""

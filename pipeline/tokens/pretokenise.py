@@ -64,7 +64,7 @@ def cut_pieces(text, classes, kind, at, cut):  # type: ignore[no-untyped-def]  #
     """Cut UTF-8 `text` into pieces; returns the number of its characters.
 
     Character c has the classes `kind[c]` and begins at byte `at[c]`; `cut[c]` says whether a piece begins there. The
-    passes are the splits of `pipeline.tokens.tokenizer.SPLITS` in order, each within the pieces that those before it
+    passes are the splits of `pipeline.tokens.own_split.SPLITS` in order, each within the pieces that those before it
     left.
     """
     n = 0

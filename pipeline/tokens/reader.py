@@ -19,16 +19,15 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import TypedDict
 
 import numpy as np
-import pyarrow.parquet as pq
 import torch
 
 from infra.errors import UserError
 from pipeline.tokens.card import ShardFile
 from pipeline.tokens.names import DocumentNames, card_of, open_file
-from pipeline.tokens.rows import checksum, open_files
+from pipeline.tokens.rows import Pieces, checksum, open_files, read_pieces
 
 __all__ = ["MIXTURE_PERIOD", "Batch", "ShardReader", "TracedDocument", "permute"]
 
@@ -307,16 +306,11 @@ class ShardReader:
         found: list[int] = []
         for number, entry in enumerate(self._entries):
             with open_file(self.folder, entry.name) as handle:
-                table = pq.ParquetFile(handle).read(["documents", "offsets"])
-            lists = table["documents"].combine_chunks()
-            counts = lists.value_lengths().to_numpy()
-            owners = np.repeat(np.arange(len(counts)), counts)
-            starts = table["offsets"].combine_chunks().flatten().to_numpy().astype(np.int64)
-            ends = np.append(starts[1:], 0)
-            ends[np.cumsum(counts) - 1] = self.card.sequence_length
-            for place in np.flatnonzero(lists.flatten().to_numpy() == index).tolist():
-                first = (int(self._first[number]) + int(owners[place])) * self._pieces
-                pieces = range(starts[place] // self.sequence_length, -(-ends[place] // self.sequence_length))
+                listed = read_pieces(handle, self.card.sequence_length)
+            for place in np.flatnonzero(listed.documents == index).tolist():
+                first = int(self._first[number] + listed.rows[place]) * self._pieces
+                begin, end = int(listed.begins[place]), int(listed.ends[place])
+                pieces = range(begin // self.sequence_length, -(-end // self.sequence_length))
                 found += [first + piece for piece in pieces]
         return found
 
@@ -328,18 +322,16 @@ class ShardReader:
         """
         found: list[TracedDocument] = []
         index = DocumentNames(self.folder, self.card.documents.files)
-        groups: dict[tuple[int, int], Any] = {}
+        groups: dict[tuple[int, int], Pieces] = {}
         for row in self.step_rows(step):
             stored, piece = divmod(row, self._pieces)
             file = int(np.searchsorted(self._first, stored, side="right")) - 1
             group, place = divmod(stored - int(self._first[file]), self.card.rows_per_group)
             if (file, group) not in groups:
                 with open_file(self.folder, self._entries[file].name) as handle:
-                    groups[file, group] = pq.ParquetFile(handle).read_row_group(group, ["documents", "offsets"])
-            here = groups[file, group].slice(place, 1).to_pylist()[0]
+                    groups[file, group] = read_pieces(handle, self.card.sequence_length, group)
+            here = groups[file, group]
             begin, end = piece * self.sequence_length, (piece + 1) * self.sequence_length
-            ends = [*here["offsets"][1:], self.sequence_length * self._pieces]
-            for number, first, last in zip(here["documents"], here["offsets"], ends, strict=True):
-                if first < end and last > begin:
-                    found.append(TracedDocument(row=row, index=number, **index[number]))
+            held = here.documents[(here.rows == place) & (here.begins < end) & (here.ends > begin)]
+            found += [TracedDocument(row=row, index=number, **index[number]) for number in held.tolist()]
         return found

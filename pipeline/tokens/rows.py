@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -24,7 +24,7 @@ from pipeline.tokens.card import ShardFile
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
-__all__ = ["LocalFiles", "RemoteFiles", "checksum", "open_files", "value_offsets"]
+__all__ = ["LocalFiles", "Pieces", "RemoteFiles", "checksum", "open_files", "read_pieces", "value_offsets"]
 
 OPEN_FILES = 256
 """Mapped files kept open."""
@@ -58,6 +58,32 @@ def value_offsets(path: Path, column: str, width: int) -> list[int]:
                 raise ValueError(f"{path}: column {column} does not lie where it was sought")
             begins.append(end - size)
     return begins
+
+
+class Pieces(NamedTuple):
+    """What rows say of the documents that they hold pieces of, in order; int64 [N] each."""
+
+    rows: np.ndarray
+    """Row of the file, or of the row group that was asked for."""
+    documents: np.ndarray
+    """Index of the document in the shards."""
+    begins: np.ndarray
+    """Token of the row with which the piece begins,"""
+    ends: np.ndarray
+    """and the one behind its last."""
+
+
+def read_pieces(file: Path | Any, sequence_length: int, group: int | None = None) -> Pieces:
+    """The pieces of all rows of a `file`, a path or one that is open, or of those of one row group."""
+    opened, columns = pq.ParquetFile(file), ["documents", "offsets"]
+    table = (opened.read(columns) if group is None else opened.read_row_group(group, columns)).combine_chunks()
+    documents, offsets = (table[name].combine_chunks() for name in columns)
+    counts = documents.value_lengths().to_numpy()
+    begins = offsets.flatten().to_numpy().astype(np.int64)
+    ends = np.append(begins[1:], 0)
+    ends[np.cumsum(counts) - 1] = sequence_length
+    rows = np.repeat(np.arange(len(counts)), counts)
+    return Pieces(rows, documents.flatten().to_numpy().astype(np.int64), begins, ends)
 
 
 def _first_value(path: Path, column: str, width: int) -> bytes:

@@ -47,7 +47,7 @@ from pipeline.tokens.packing import ROWS_PER_GROUP, Pack, PackTask, Tokenised, f
 from pipeline.tokens.shard_card import write_readme
 from pipeline.tokens.tokenise import OUTPUTS, SPLITS, Tokenise, held_out_below, token_dtype
 
-__all__ = ["SPLITS", "shards"]
+__all__ = ["shards"]
 
 REMEDY = "it fills too few rows: give {source} more text, join it to another source, or lower shards.sequence_length"
 MOST_DOCUMENTS = 1 << 24

@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from infra.supervisor import die_with_parent
@@ -141,7 +142,7 @@ def _start(
             stdout=log,
             stderr=subprocess.STDOUT,
             user=user,
-            preexec_fn=die_with_parent,
+            preexec_fn=partial(die_with_parent, os.getpid()),
         )
 
 

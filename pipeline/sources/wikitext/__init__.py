@@ -1,0 +1,1 @@
+"""The markup of wikis to text, a step a file; `render.py` has their order."""

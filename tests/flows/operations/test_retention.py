@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from flows.cli import app
-from flows.operations.retention import LINEAGE, apply_gc, plan_gc
+from flows.operations.retention import apply_gc, plan_gc
+from flows.registry.facts import LINEAGE
 from infra.errors import UserError
 from infra.settings import DATABASE, Settings
 from infra.store import LocalStore

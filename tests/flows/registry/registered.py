@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from flows.recipe.sections import PromoteConfig
-from flows.registry.aliases import CHALLENGER, FACTS, GATES, IDENTITY
+from flows.registry.aliases import CHALLENGER, GATES, IDENTITY
+from flows.registry.facts import FACTS
 from flows.registry.files import file_tags, logged_digests
 from infra.integrity import folder_digests
 from infra.settings import Settings

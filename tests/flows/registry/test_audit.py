@@ -9,12 +9,12 @@ import pytest
 
 from flows.cli import app
 from flows.recipe.sections import PromoteConfig
-from flows.registry.aliases import facts_of
-from flows.registry.audit import audit, audit_of
+from flows.registry.aliases import PREVIOUS, audit_of, facts_of
+from flows.registry.audit import audit
 from flows.registry.facts import JudgedGate, VersionFacts
 from flows.registry.gates import judge
 from flows.registry.names import alias_holder
-from flows.registry.release import PREVIOUS, promote_by_hand, rollback
+from flows.registry.release import promote_by_hand, rollback
 from infra.errors import UserError
 from infra.settings import Settings
 from infra.tracking import registry_client

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from flows.cli import app
-from flows.registry.disclose import RUN_ID
 from flows.report.disclosure_pages import FACTS, PAGES
+from flows.run.record import RUN_ID
 from infra.errors import UserError
 from infra.settings import Settings
 from tests.flows.example import example_run

@@ -13,10 +13,11 @@ import pytest
 
 from flows.cli import app
 from flows.recipe.sections import PromoteConfig
+from flows.registry.aliases import CHALLENGER, GATES, IDENTITY
 from flows.registry.audit import audit
-from flows.registry.facts import VersionFacts
+from flows.registry.facts import FACTS, VersionFacts
 from flows.registry.gates import judge
-from flows.registry.release import CHALLENGER, FACTS, GATES, IDENTITY, promote_by_hand, released_version, rollback
+from flows.registry.release import promote_by_hand, released_version, rollback
 from infra.errors import UserError
 from infra.integrity import folder_digests
 from infra.settings import Settings, without_password

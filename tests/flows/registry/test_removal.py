@@ -18,11 +18,11 @@ from flows.operations.retention import plan_removed
 from flows.recipe.plan import Plan, make_plan
 from flows.recipe.recipe import load_recipe
 from flows.recipe.removals import active, requests
+from flows.registry.facts import LINEAGE
 from flows.registry.file_gates import REMOVAL
 from flows.registry.release import promote_by_hand
 from flows.registry.removal_audit import audit_removals, audit_run
 from flows.registry.removal_tags import tag_reached
-from flows.registry.trace import LINEAGE
 from flows.run.record import RunRecord, StageRecord
 from flows.run.session import Session, Silent
 from infra.errors import UserError

@@ -9,7 +9,8 @@ import pytest
 
 from flows.cli import app
 from flows.commands.app import console
-from flows.registry.trace import LINEAGE, readings, trace
+from flows.registry.facts import LINEAGE
+from flows.registry.trace import readings, trace
 from flows.serving.sources import find_source
 from infra.errors import UserError
 from infra.manifest import Manifest, address, record_files

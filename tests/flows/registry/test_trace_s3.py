@@ -10,7 +10,7 @@ import pytest
 
 from flows.cli import app
 from flows.commands.app import console
-from flows.registry.trace import LINEAGE
+from flows.registry.facts import LINEAGE
 from flows.serving.sources import find_source
 from infra.manifest import address
 from infra.object_store import ObjectStore

@@ -20,7 +20,8 @@ import pytest
 
 from flows.cli import app
 from flows.commands.serve import _log_to_terminal
-from flows.registry.release import FACTS, IDENTITY
+from flows.registry.aliases import IDENTITY
+from flows.registry.facts import FACTS
 from flows.serving.keys import own_key
 from infra.errors import UserError
 from infra.settings import Settings, quiet_network

@@ -14,9 +14,11 @@ from hypothesis import strategies as st
 from infra.errors import UserError
 from pipeline.sections import ShardsConfig, TokenizerConfig
 from pipeline.tasks.rules import REJECTS
+from pipeline.tokens import stream as stream_module
 from pipeline.tokens.encoder import Encoder
 from pipeline.tokens.rows import checksum
 from pipeline.tokens.shards import shards
+from pipeline.tokens.stream import TokenStream
 from pipeline.tokens.tokenise import keys, token_dtype
 from pipeline.tokens.tokenizer import FIM_TOKENS, train_tokenizer
 from tests.pipeline.corpus import published, set_workers, words, write_documents
@@ -76,9 +78,10 @@ def test_characters_are_those_of_the_rows(tmp_path: Path) -> None:
     assert told.by_source["web"].cut["row_remainder"] > 0
 
 
-def test_rows_hold_each_document_once_and_its_end(tmp_path: Path) -> None:
+def test_rows_hold_each_document_once_and_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from tokenizers import Tokenizer
 
+    monkeypatch.setattr(stream_module, "ROWS_AT_ONCE", 2)  # documents that go on in the next rows
     folder = _run(tmp_path)
     tokenizer = Tokenizer.from_file(str(tmp_path / "tokenizer" / "tokenizer.json"))
     eos = tokenizer.token_to_id("<|eos|>")
@@ -99,6 +102,7 @@ def test_rows_hold_each_document_once_and_its_end(tmp_path: Path) -> None:
             assert row["offsets"][0] == 0
             for document, begin, end in zip(row["documents"], row["offsets"], ends, strict=True):
                 found.setdefault(document, []).extend(cells[begin:end])
+        assert {document: ids.tolist() for document, ids in TokenStream(folder, split, source)} == found
         here = [row for row in index if (row["split"], row["source"]) == (split, source)]
         wanted = {row["index"]: expected[row["id"]] for row in here}
         missing = 0
