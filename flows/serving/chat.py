@@ -30,10 +30,6 @@ __all__ = ["Answering", "converse", "load_version"]
 class Answering(Protocol):
     """What answers: an MLflow pyfunc, or `_OwnCode`."""
 
-    @property
-    def metadata(self) -> Any:
-        """Of an MLflow pyfunc: its signature among it."""
-
     def predict(self, data: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
         """A row `reasoning, answer, text` for each row of `data`."""
 
@@ -103,10 +99,9 @@ def converse(settings: Settings, console: Console, model: str, question: str | N
 
 def _takes_conversations(loaded: Answering) -> bool:
     """Whether the version knows the column `messages`, which those of earlier releases do not."""
-    if isinstance(loaded, _OwnCode):
-        return True
-    schema = loaded.metadata.get_input_schema()
-    return schema is not None and "messages" in schema.input_names()
+    metadata = getattr(loaded, "metadata", None)  # of what MLflow loaded
+    schema = metadata and metadata.get_input_schema()
+    return metadata is None or (schema is not None and "messages" in schema.input_names())
 
 
 def _answer(

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -43,9 +44,7 @@ class _Watched:
         model.model.embed_tokens.register_forward_hook(self._embedded)
         for name, module in model.named_modules():
             if isinstance(module, nn.Linear) and name != "lm_head":
-                module.register_full_backward_hook(
-                    lambda module, inputs, outputs, name=name: self.see(name, outputs[0])
-                )
+                module.register_full_backward_hook(partial(self._passed, name))
 
     def backward(self, batch: CalibrationBatch, generator: torch.Generator) -> None:
         """One pass forward and back."""
@@ -54,6 +53,9 @@ class _Watched:
             logits_nV = self.model.lm_head(states_BTD[:, :-1][counted(batch)])
             drawn_n = logits_nV.detach().softmax(-1).multinomial(1, generator=generator)[:, 0]
             F.cross_entropy(logits_nV, drawn_n, reduction="sum").backward()
+
+    def _passed(self, name: str, module: nn.Module, inputs: object, outputs: Sequence[Tensor]) -> None:
+        self.see(name, outputs[0])
 
     def see(self, name: str, gradient: Tensor) -> None:
         """Add the gradients [..., R] at a module's outputs."""

@@ -11,7 +11,7 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -148,7 +148,7 @@ def _rows(file: ExternalFile, fields: tuple[str, ...]) -> Iterator[Any]:
             lines = list(io.StringIO(text, newline=""))
             sign = "\t" if kind == "tsv" else _delimiter(lines, fields)
             is_quoted = sign != "\t" or has_quoted_fields(text)
-            quoting = csv.QUOTE_MINIMAL if is_quoted else csv.QUOTE_NONE
+            quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if is_quoted else csv.QUOTE_NONE
             yield from csv.DictReader(lines, delimiter=sign, quoting=quoting)
         else:
             with open_stream(Part(file)) as stream:
