@@ -21,7 +21,7 @@ from flows.browser import CHAT_PAGE, DEVICE_PAGE
 from flows.browser.wllama import LLAMA_CPP, write_wllama
 from flows.registry.audit import audit
 from flows.registry.files import WEIGHTS, VersionFiles
-from flows.registry.names import parse_name, registered_version
+from flows.registry.names import absent, parse_name, registered_version
 from infra.errors import DeepmillError, UserError
 from infra.facts import Facts
 from infra.hashing import digest, file_digest, tree_files
@@ -190,7 +190,7 @@ def _write_model(settings: Settings, model: str, folder: Path) -> BrowserFacts:
     client, name = registry_client(settings), parse_name(model)
     number = name.version or audit(settings, name.model, name.alias).version
     if number is None:
-        raise UserError(f"{name}: not in the registry; see deepmill models")
+        raise absent(client, name)
     cache, label = settings.local_root / "serving", f"{name.model}/{number}"
     files, _ = VersionFiles(client, settings, name.model, number).fetch(cache / f"{name.model}-{number}" / "files")
     weights = files / WEIGHTS

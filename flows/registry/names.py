@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
 
-__all__ = ["Name", "alias_holder", "has_model", "parse_name", "registered_version", "resolve", "tags_of"]
+__all__ = ["Name", "absent", "alias_holder", "has_model", "parse_name", "registered_version", "resolve", "tags_of"]
 
 
 @dataclass(frozen=True)
@@ -79,25 +79,30 @@ def registered_version(client: MlflowClient, model: str, version: str) -> ModelV
     """
     from mlflow.exceptions import MlflowException
 
-    absent = f"{model} version {version}: not in the registry; see deepmill models"
+    told = f"{model} version {version}: not in the registry; see deepmill models"
     if not version.isdigit():
-        raise UserError(absent)
+        raise UserError(told)
     try:
         return client.get_model_version(model, version)
     except MlflowException as error:
         if error.error_code != "RESOURCE_DOES_NOT_EXIST":
             raise
-        raise UserError(absent) from None
+        raise UserError(told) from None
 
 
 def resolve(client: MlflowClient, name: Name) -> str:
     """The version that `name` means now; UserError when there is none, with the nearest name there is."""
     version = name.version or alias_holder(client, name.model, name.alias)
     if version is None:
-        near = get_close_matches(str(name), _named(client), 1, cutoff=0.8)
-        hint = f"did you mean {near[0]}?" if near else "see deepmill models"
-        raise UserError(f"{name}: not in the registry; {hint}")
+        raise absent(client, name)
     return version
+
+
+def absent(client: MlflowClient, name: Name) -> UserError:
+    """That there is no such model or alias, with the nearest there is."""
+    near = get_close_matches(str(name), _named(client), 1, cutoff=0.8)
+    hint = f"did you mean {near[0]}?" if near else "see deepmill models"
+    return UserError(f"{name}: not in the registry; {hint}")
 
 
 def tags_of(settings: Settings, text: str) -> dict[str, str]:

@@ -36,6 +36,7 @@ REJECTS: Mapping[str, Mapping[str, str]] = {
         "failure/http": "no HTTP response",
         "failure/json": "a line that is no JSON object",
         "failure/nested": "elements that are nested too deep",
+        "failure/stub": "a page of a dump whose text is in another dump",
         "failure/subtitles": "a file without a cue",
         "failure/truncated": "a book whose end is missing",
         "failure/xml": "a page of a dump that is no XML",

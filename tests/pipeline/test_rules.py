@@ -111,8 +111,9 @@ def _wiki() -> Iterator[Input]:
         wiki_page("E", "x"),
         wiki_page("F", LARGE),
         wiki_page("G", "x").replace("<ns>0</ns>", "<ns>0</xx>"),
+        wiki_page("H", "x").replace("<text>x</text>", '<text bytes="9" />'),
     ]
-    rejects = {"redirect", "namespace/6", "model/json", "too_short", "too_large", "failure/xml"}
+    rejects = {"redirect", "namespace/6", "model/json", "too_short", "too_large", "failure/xml", "failure/stub"}
     cuts = {"title", "comments", "templates", "references", "media", "interlanguage", "tables", "sections", "tags"}
     files = {"dump.xml.bz2": bz2.compress(wiki_dump(*pages))}
     yield Input("wiki", files, len(markup) + 4, rejects, {*cuts, "markup"})

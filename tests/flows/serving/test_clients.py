@@ -180,7 +180,8 @@ def test_a_body_that_drips_is_bounded_in_all(talkers: dict[str, Path], tmp_path:
             writer.close()
             return status
 
-        assert b" 408 " in asyncio.run(drip())[:20]
+        # A byte that is on its way when the server closes ends in a reset, which may take the answer with it.
+        assert any(b" 408 " in asyncio.run(drip())[:20] for _ in range(3))
         assert is_answered(server)
 
 
