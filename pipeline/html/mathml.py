@@ -9,7 +9,7 @@ import html
 import re
 from dataclasses import dataclass, field
 
-__all__ = ["with_tex"]
+__all__ = ["has_formulas", "with_tex"]
 
 _OPENING = re.compile(r"<((?:\w{1,20}:)?math)\b([^<>]*)>", re.IGNORECASE)
 _SAID = re.compile(r"\balttext\s*=\s*[\"']\s*[^\"'\s]|encoding\s*=\s*[\"'][^\"']*tex", re.IGNORECASE)
@@ -47,10 +47,13 @@ class _Node:
         return html.unescape(next(values, default))
 
 
+def has_formulas(page: str) -> bool:
+    """Whether it may have some: the end of an element, whatever its prefix."""
+    return "math>" in page
+
+
 def with_tex(page: str) -> str:
     """The page, its formulas of MathML alone as TeX in the `alttext` of empty ones."""
-    if "math" not in page or ("<math" not in page and ":math" not in page):
-        return page
     pieces: list[str] = []
     done = 0
     while opening := _OPENING.search(page, done):

@@ -14,7 +14,7 @@ from resiliparse.parse.html import HTMLTree
 from pipeline.html.closing import as_html, is_xhtml
 from pipeline.html.content import left_out, main_blocks, shown
 from pipeline.html.layout import Spans, render
-from pipeline.html.mathml import with_tex
+from pipeline.html.mathml import has_formulas, with_tex
 from pipeline.html.scan import scan
 from pipeline.html.slimming import slimmed
 
@@ -65,7 +65,7 @@ def read_page(html: str, *, main_content: bool, xhtml: bool = False) -> PageText
     """
     if xhtml or is_xhtml(html):
         html = as_html(html)
-    tree = HTMLTree.parse(slimmed(with_tex(html)))
+    tree = HTMLTree.parse(_slimmed(html))
     body = tree.body
     page = scan(body.outer_html if body else str(tree))
     if page.depth > MOST_DEPTH:
@@ -74,3 +74,9 @@ def read_page(html: str, *, main_content: bool, xhtml: bool = False) -> PageText
     blocks, pieces = main_blocks(page) if main_content else shown(page)
     text, verbatim = render(page, blocks, pieces)
     return PageText(title, text, left_out(page, blocks), verbatim)
+
+
+def _slimmed(html: str) -> str:
+    """Without what no text comes of, formulas as TeX. They are looked for in what is left, and made of the whole."""
+    slim = slimmed(html)
+    return slimmed(with_tex(html)) if has_formulas(slim) else slim
