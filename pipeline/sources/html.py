@@ -79,4 +79,5 @@ def read_page(html: str, *, main_content: bool, xhtml: bool = False) -> PageText
 def _slimmed(html: str) -> str:
     """Without what no text comes of, formulas as TeX. They are looked for in what is left, and made of the whole."""
     slim = slimmed(html)
-    return slimmed(with_tex(html)) if has_formulas(slim) else slim
+    whole = with_tex(html) if has_formulas(slim) else html
+    return slim if whole == html else slimmed(whole)
