@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 from typing import Any
 
 from typer.exceptions import TyperException
 
 from flows.commands.app import app
+from infra.nearest import hint
 
 __all__ = ["usage_message"]
 
@@ -39,5 +39,4 @@ def _commands() -> list[str]:
 
 
 def _hint(wrong: str, known: Iterable[str], place: str) -> str:
-    near = difflib.get_close_matches(wrong, list(known), 1)
-    return f"did you mean {near[0]}?" if near else f"see {place} --help"
+    return hint(wrong, known, f"see {place} --help")

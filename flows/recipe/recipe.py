@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 import reprlib
 import typing
@@ -19,6 +18,7 @@ from flows.recipe.sections import DisclosureConfig, PromoteConfig, RegistryConfi
 from infra.errors import UserError, first_line
 from infra.execution import Layout
 from infra.json_objects import JsonObject
+from infra.nearest import hint
 from infra.section import Section
 from model.evaluation.sections import EvaluateConfig
 from model.finetune_sections import (
@@ -241,11 +241,9 @@ def load_recipe(source: str, settings: Sequence[str] = ()) -> Recipe:
     if not path.suffix:
         path = PRESETS / f"{source}.yaml"
         if not path.exists():
-            near = difflib.get_close_matches(source, preset_names(), 1)
-            hint = (
-                f"did you mean {near[0]}?" if near else f"there are {', '.join(preset_names())}, or give a .yaml file"
-            )
-            raise UserError(f"{source}: no such recipe; {hint}")
+            names = preset_names()
+            near = hint(source, names, f"there are {', '.join(names)}, or give a .yaml file")
+            raise UserError(f"{source}: no such recipe; {near}")
     try:
         values = _values_in(path) or {}
     except OSError as error:
@@ -344,8 +342,7 @@ def _written(location: Sequence[str]) -> list[str]:
 
 
 def _nearest(given: str, known: Sequence[str]) -> str:
-    near = difflib.get_close_matches(given, known, 1, 0.5)
-    return f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
+    return hint(given, known, f"there are {', '.join(known)}", 0.5)
 
 
 def sections_at(location: Sequence[str], *, strict: bool = False) -> list[type[BaseModel]]:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 from infra.errors import UserError
+from infra.nearest import hint
 from infra.settings import Settings
 
 if TYPE_CHECKING:
@@ -100,9 +100,8 @@ def resolve(client: MlflowClient, name: Name) -> str:
 
 def absent(client: MlflowClient, name: Name) -> UserError:
     """That there is no such model or alias, with the nearest there is."""
-    near = get_close_matches(str(name), _named(client), 1, cutoff=0.8)
-    hint = f"did you mean {near[0]}?" if near else "see deepmill models"
-    return UserError(f"{name}: not in the registry; {hint}")
+    near = hint(str(name), _named(client), "see deepmill models", 0.8)
+    return UserError(f"{name}: not in the registry; {near}")
 
 
 def tags_of(settings: Settings, text: str) -> dict[str, str]:

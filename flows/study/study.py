@@ -7,7 +7,6 @@ cost alike is refused unless it says so.
 
 from __future__ import annotations
 
-import difflib
 import json
 import math
 import statistics
@@ -25,6 +24,7 @@ from flows.recipe.stages import stage_names
 from flows.recipe.training_plan import plan_training
 from infra.errors import UserError, first_problem
 from infra.json_objects import JsonObject
+from infra.nearest import hint
 from infra.section import Section
 
 __all__ = [
@@ -165,9 +165,8 @@ def study_values(source: str) -> tuple[Path, JsonObject]:
         path = STUDIES / f"{source}.yaml"
         if not path.exists():
             names = sorted(each.stem for each in STUDIES.glob("*.yaml"))
-            near = difflib.get_close_matches(source, names, 1)
-            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(names)}, or give a .yaml file"
-            raise UserError(f"{source}: no such study; {hint}")
+            near = hint(source, names, f"there are {', '.join(names)}, or give a .yaml file")
+            raise UserError(f"{source}: no such study; {near}")
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
