@@ -82,8 +82,7 @@ def test_all_killed_and_up_again(alone: House) -> None:
     check_pool(alone)
     assert alone.wait(run, "CRASHED", seconds=100)["message"].startswith("its process was killed")
     until(lambda: alone.records()[-1]["state"] == "interrupted", 100, alone.worker_log)
-    recipe = alone.recipe()
-    recipe["pretrain"]["steps"] = 3
+    recipe = alone.recipe(pretrain={"steps": 3})
     recipe |= dict.fromkeys(("sft", "grpo", "evaluate", "quantize", "export"))
     assert alone.wait(alone.start("mill/tiny", recipe=recipe), "COMPLETED", "FAILED", "CRASHED")["type"] == "COMPLETED"
     stages = alone.records()[-1]["stages"]
