@@ -18,7 +18,7 @@ from flows.registry.release import DISCLOSURE
 from flows.report.disclosure_pages import FACTS, PAGES
 from infra.errors import UserError
 from tests.flows.golden import Milled, golden
-from tests.flows.tiny import SECONDS, SERVER, STAGES, ask, deepmill, environment, start
+from tests.flows.tiny import HOUSE, SECONDS, SERVER, STAGES, ask, deepmill, environment, start
 
 DISCLOSED = Path(__file__).parent / "report" / "disclosed"
 
@@ -120,6 +120,11 @@ def test_the_registered_model_answers(milled: Milled) -> None:
     printed = deepmill(milled.root, "chat", "deepmill-tiny@champion", "--question", "Calculate 1 + 2.")
     assert "mill " in printed
     assert "Warning" not in printed
+    program = [sys.executable, str(HOUSE / "examples/predict.py"), "deepmill-tiny@champion", "Calculate 1 + 2."]
+    shown = subprocess.run(
+        program, cwd=milled.root, env=environment(milled.root), capture_output=True, text=True, timeout=300, check=False
+    )
+    assert shown.returncode == 0, shown.stderr
     with pytest.raises(UserError, match="deepmill-tiny@nobody: not in the registry"):
         ask(milled.root, "chat", "deepmill-tiny@nobody", "-q", "1")
 
