@@ -138,13 +138,13 @@ def test_digests_of_many_files(executor: str, tmp_path: Path, monkeypatch: pytes
     for number in range(HASHED):
         (raw / str(number)).write_bytes(bytes([number]) * 7)
     files = resolve([str(raw)])
-    gone = raw / "2"
+    gone = raw / "3"  # the last: with two at work, one of the others may not be done
     gone.unlink()
     with pytest.raises((UserError, TaskError, FileNotFoundError), match="No such file"):
         digests_on(execution(), files, tmp_path / "digests")
     found = len(list(tmp_path.glob("digests/*/found/*.json")))
     assert found >= 2
-    gone.write_bytes(bytes([2]) * 7)
+    gone.write_bytes(bytes([3]) * 7)
     wanted = [hashlib.sha256(bytes([number]) * 7).hexdigest() for number in range(HASHED)]
     assert digests_on(execution(), files, tmp_path / "digests") == wanted
     assert not list((tmp_path / "digests").iterdir())
