@@ -131,7 +131,8 @@ def _value(scalar: Any) -> Any:
             return _printable(value)
         return value
     except UnicodeDecodeError:
-        return scalar.as_buffer().to_pybytes().decode("utf-8", "backslashreplace")
+        is_string = hasattr(scalar, "as_buffer")
+        return scalar.as_buffer().to_pybytes().decode("utf-8", "backslashreplace") if is_string else None
     except _NO_VALUE:
         try:
             return scalar.cast(pa.string()).as_py()

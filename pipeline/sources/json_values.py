@@ -17,7 +17,8 @@ BLANK = b" \t\r\n\0\x1a\x1e\xef\xbb\xbf"
 """What may stand around a record, and on a line of none: some systems end a text with Control-Z or fill it up with
 NULs, files that were joined have byte order marks within, and RFC 7464 has a mark before each record."""
 _BEGINS = re.compile(rb"\[\s*(?:[\[{\"]|\]?\s*\Z)|\{[ \t]*(?:\r?\n|\Z)")
-_MARK = re.compile(rb"[\"\[\]{},]")
+_MARK, _MARK_WITHIN = re.compile(rb"[\"\[\]{},]"), re.compile(rb"[\"\[\]{}]")
+"""What may end a value, and what may end what stands within one."""
 _OF_STRING = re.compile(rb"[^\"\\]*+(?:\\.[^\"\\]*+)*+", re.DOTALL)
 
 
@@ -34,13 +35,23 @@ def json_values(stream: Stream, most: int) -> Iterator[bytes | None]:
     """
     cutter = _Cutter(most)
     number = 0
-    while chunk := stream.read(CHUNK):
-        for value in cutter.of(chunk):
+    for piece in _pieces(stream):
+        for value in cutter.of(piece):
             number += 1
             yield value
     if cutter.is_open:
         raise Damaged(f"record {number + 1}", "truncated: the JSON does not end")
     yield from cutter.value()
+
+
+def _pieces(stream: Stream) -> Iterator[bytes]:
+    """The bytes of a file, those before the place where it is damaged too."""
+    try:
+        while piece := stream.read(CHUNK):
+            yield piece
+    except Damaged:
+        yield stream.sample(0)
+        raise
 
 
 class _Cutter:
@@ -65,7 +76,7 @@ class _Cutter:
             if self._in_string:
                 at = self._pass_string(piece, at)
                 continue
-            if not (mark := _MARK.search(piece, at)):
+            if not (mark := (_MARK_WITHIN if self._depth else _MARK).search(piece, at)):
                 break
             at, sign = mark.end(), mark[0]
             if sign == b'"':
@@ -93,7 +104,7 @@ class _Cutter:
         """The byte after the string, or after the piece."""
         at = _OF_STRING.match(piece, at + self._is_escaped).end()  # type: ignore[union-attr]
         self._in_string = piece[at : at + 1] != b'"'
-        self._is_escaped = piece[at:] == b"\\"
+        self._is_escaped = at == len(piece) - 1 and piece.endswith(b"\\")
         return at + 1
 
     def _hold(self, data: bytes) -> None:

@@ -172,6 +172,14 @@ def test_records_that_are_no_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPat
             assert [document.text for document, _ in found] == [each["text"] for each in PAIR][: len(found)]
 
 
+def test_of_an_array_what_stands_before_the_damage_is_read(tmp_path: Path) -> None:
+    rows = [{"text": f"{number} {number * 7919}"} for number in range(5000)]
+    found, damage = _read(tmp_path, gzip.compress(json.dumps(rows).encode())[:-20_000])
+    assert "truncated: the gzip data breaks off" in damage
+    assert [document.text for document, _ in found] == [each["text"] for each in rows][: len(found)]
+    assert len(found) > 500
+
+
 def test_of_an_array_a_bad_record_costs_itself(tmp_path: Path) -> None:
     rows = ['{"text": "a"}', '{"text": 5}', "7", '{"text": "b",}', '{"text": "' + "x" * LIMIT + '"}', '{"text": "c"}']
     found, damage = _read(tmp_path, f"[{','.join(rows)}]".encode())

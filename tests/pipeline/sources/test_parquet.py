@@ -240,12 +240,13 @@ FAR = pa.array([0, 600 * 10**15], pa.timestamp("us"))
         (pa.array([bytes([200, 201])] * 2, pa.binary(2)), ["c8c9"] * 2),
         (pa.array([b"caf\xe9", b"ab"]).view(pa.string()), ["caf\\xe9", "ab"]),
         (pa.array([b"\xff", b"ab"]).dictionary_encode(), ["ff", "ab"]),
+        (pa.ListArray.from_arrays([0, 1, 2], pa.array([b"\xff", b"ab"]).view(pa.string())), [None, ["ab"]]),
         (FAR, [datetime.datetime(1970, 1, 1), "20983-03-30 10:40:00.000000"]),
         (
             pa.array([1, 2**31 - 1], pa.int32()).cast(pa.date32()),
             [datetime.date(1970, 1, 2), "<value out of range: 2147483647>"],
         ),
-        (pa.array([1, 2], pa.timestamp("us", tz="Mars/Phobos")), [None, None]),
+        (pa.array([1, 2], pa.timestamp("us", tz="Mars/Phobos")), None),
         (pa.array([1, 10**9 + 1], pa.timestamp("ns")), None),
     ],
     ids=lambda value: str(value.type) if isinstance(value, pa.Array) else "",
@@ -256,7 +257,7 @@ def test_no_metadata_costs_a_row_its_text(tmp_path: Path, values: Any, kept: lis
     assert ([(document.text, rule) for document, rule in found], damage) == ([("one", None), ("two", None)], "")
     if kept is not None:
         told = [document.metadata.get("id") for document, _ in found]
-        assert told == kept or (kept[0] is None and all(map(str, told)))
+        assert told == kept
 
 
 def test_row_groups_without_rows(tmp_path: Path) -> None:
