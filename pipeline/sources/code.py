@@ -15,6 +15,7 @@ from functools import cache
 from pathlib import PurePosixPath
 from typing import IO, Any
 
+from infra import events
 from infra.storage import ExternalFile, open_file, open_seekable
 from pipeline.sections import CodeSource
 from pipeline.sources.archives import PATH, Content, ZipArchive, tar_files
@@ -114,14 +115,22 @@ def _content(part: Part, most: int) -> Content:
     return content if len(content) <= most else None
 
 
-def _archived(raw: IO[bytes], part: Part, most: int, *, is_zip: bool) -> Iterator[tuple[str, Content]]:
-    """The files of an archive."""
-    if is_zip:
-        archive = ZipArchive(raw, part.file.size)
-        yield from ((info.filename[:PATH], archive.content(info, most)) for info in archive.infos)
+def _archived(
+    raw: IO[bytes], part: Part, most: int, *, is_zip: bool, is_inner: bool = False
+) -> Iterator[tuple[str, Content]]:
+    """The files of an archive; what is read of one within another is no progress."""
+    if not is_zip:
+        with Stream(raw, part, is_look=is_inner) as stream:
+            yield from tar_files(stream, most)
         return
-    with Stream(raw, part) as stream:
-        yield from tar_files(stream, most)
+    archive, left = ZipArchive(raw, part.file.size), part.size
+    for info in archive.infos:
+        yield info.filename[:PATH], archive.content(info, most)
+        if not is_inner:
+            events.advance(info.compress_size)
+            left -= info.compress_size
+    if not is_inner:
+        events.advance(left)
 
 
 def _unpacked(path: str, content: Content, most: int) -> Iterator[tuple[str, Content]]:
@@ -129,10 +138,10 @@ def _unpacked(path: str, content: Content, most: int) -> Iterator[tuple[str, Con
     if not isinstance(content, bytes) or not _is_archive(path):
         yield path, content
         return
-    part = Part(ExternalFile("", path, len(content)), end=0)  # whose bytes are those of the outer one's progress
+    part = Part(ExternalFile("", path, len(content)))
     is_zip = _is_zip(content[:_TAR_HEAD], path)
     try:
-        for inner, each in _archived(io.BytesIO(content), part, most, is_zip=is_zip):
+        for inner, each in _archived(io.BytesIO(content), part, most, is_zip=is_zip, is_inner=True):
             yield f"{path}/{inner}"[:PATH], each
     except (*ARCHIVE_ERRORS, Damaged) as error:
         yield path, error

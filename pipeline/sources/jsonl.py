@@ -36,7 +36,7 @@ SHOWN = 2000
 def parts(source: JsonlSource, file: ExternalFile, size: int) -> list[Part]:
     """`file` in parts of about `size` bytes; one, where records are no lines, or lines end where bytes do not tell."""
     try:
-        with open_stream(Part(file)) as stream:
+        with open_stream(Part(file), is_look=True) as stream:
             head = stream.sample(_HEAD)
     except Damaged:  # whoever reads it says so
         return [Part(file)]
@@ -136,7 +136,7 @@ class _Records:
             return line.decode("utf-8-sig")
         except UnicodeDecodeError:
             if self._codec is None:
-                with open_stream(Part(self._part.file)) as stream:
+                with open_stream(Part(self._part.file), is_look=True) as stream:
                     self._codec = _other_encoding(stream.sample(SAMPLE)[:SAMPLE])
             if not self._codec:
                 raise
