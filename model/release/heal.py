@@ -14,7 +14,6 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -25,6 +24,7 @@ from model.release.divergence import counted
 from model.release.rows import cut, joined
 from model.sections import BadStep, OptimizerConfig, PruneConfig, Schedule
 from model.training.engine import SingleEngine
+from model.training.epochs import places_of_step
 from model.training.guard import BadSteps
 from model.training.journal import Row
 from model.training.lineage import lineage
@@ -74,13 +74,7 @@ class Healing(Task):
 
     def _rows(self, step: int) -> CalibrationBatch:
         """All rows in a new order for each pass over them, so that a step follows from its number."""
-        count = len(self.rows.tokens_BT)
-        places = np.arange(step * self.batch, (step + 1) * self.batch)
-        orders = {
-            epoch: np.random.default_rng((self.config.seed, epoch)).permutation(count)
-            for epoch in set((places // count).tolist())
-        }
-        chosen = torch.tensor([int(orders[place // count][place % count]) for place in places.tolist()])
+        chosen = places_of_step(step, self.batch, len(self.rows.tokens_BT), self.config.seed)
         columns = (self.rows.tokens_BT, self.rows.documents_BT, self.rows.valid_BT)
         return CalibrationBatch(*(column[chosen] for column in columns))
 
