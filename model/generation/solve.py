@@ -24,7 +24,7 @@ from pipeline.tokens.chat import chat_format
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-__all__ = ["Answered", "Solution", "answered", "note_what_is_cut", "solve"]
+__all__ = ["Answered", "Solution", "answered", "note_what_is_cut", "solve", "solve_each"]
 
 
 @dataclass(frozen=True)
@@ -128,3 +128,25 @@ def solve(
         )
         for completion, text, (thought, answer), mark in zip(completions, texts, parts, marks, strict=True)
     ]
+
+
+def solve_each(
+    model: Transformer,
+    tokenizer: Tokenizer,
+    rows: Sequence[Problem],
+    times: int,
+    sampling: Sampling,
+    *,
+    batch_size: int,
+    first: int = 0,
+    programs: bool = True,
+) -> list[list[Solution]]:
+    """`solve`, each of `rows` so many `times`: the solutions of each.
+
+    Args:
+        first: number of the first answer, where `rows` are a part of more: random numbers follow from it.
+    """
+    asked = [row for row in rows for _ in range(times)]
+    numbers = range(first, first + len(asked))
+    found = solve(model, tokenizer, asked, sampling, batch_size=batch_size, numbers=numbers, programs=programs)
+    return [found[start : start + times] for start in range(0, len(found), times)]
