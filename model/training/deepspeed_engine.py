@@ -9,7 +9,6 @@ train on wrong moments.
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -17,7 +16,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from model.architecture.devices import own_device
+from model.architecture.devices import own_device, own_rank, world_size
 from model.architecture.output import Learned
 from model.architecture.skeleton import skeleton
 from model.architecture.transformer import Transformer
@@ -42,7 +41,7 @@ class DeepSpeedEngine:
     """
 
     def __init__(self, model: Transformer, config: TrainingConfig) -> None:
-        self.rank, self.world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+        self.rank, self.world = own_rank(), world_size()
         self.layout = layout_of(model.config, config, self.world)
         self.device = own_device()
         prepare(model, self.device)

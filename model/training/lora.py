@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -33,6 +32,7 @@ from infra import events
 from infra.errors import UserError
 from infra.facts import Facts
 from model.architecture.checkpoint import write_json
+from model.architecture.devices import world_size
 from model.architecture.moe import FeedForward, RoutedExperts
 from model.architecture.transformer import Transformer
 from model.finetune_sections import Held, LoraConfig, LoraTarget, SftConfig
@@ -186,7 +186,7 @@ def adapt(model: Transformer, config: LoraConfig, seed: int) -> Adapters:
     Raises:
         UserError: nothing to adapt, more than one rank, an adapter to start from that does not fit.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if world_size() > 1:
         raise UserError("lora runs on one rank; set execution.stages.sft.ranks to 1")
     model.requires_grad_(False)
     adapters = Adapters(model, config)
