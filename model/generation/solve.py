@@ -8,14 +8,8 @@ from typing import TYPE_CHECKING, TypedDict
 
 from infra import events
 from model.architecture.transformer import Transformer
-from model.generation.generate import (
-    Completion,
-    Sampling,
-    generate,
-    is_well_formed,
-    prompt_tokens,
-    split_reasoning,
-)
+from model.generation.generate import Completion, Sampling, generate, is_well_formed
+from model.generation.reasoning import split_reasoning
 from pipeline.reasoning.problems import Problem
 from pipeline.reasoning.sandbox import LIMITS, Limits
 from pipeline.reasoning.scoring import mark_answers
@@ -104,8 +98,8 @@ def solve(
         numbers, logprobs: see `model.generation.generate.generate`.
         programs: run answers that are programs, within `limits` each.
     """
-    prompts = [prompt_tokens(tokenizer, row["question"]) for row in rows]
     chat = chat_format(tokenizer)
+    prompts = [chat.question(row["question"]) for row in rows]
     completions = generate(
         model, prompts, sampling, stop=chat.eos, batch_size=batch_size, numbers=numbers, logprobs=logprobs
     )

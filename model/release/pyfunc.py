@@ -73,7 +73,8 @@ class ReasoningModel(PythonModel):
             ValueError: none of the columns is there, a question is no text, `messages` are none, or a parameter is out
                 of range.
         """
-        from model.generation.generate import Sampling, generate, split_reasoning
+        from model.generation.generate import Sampling, generate
+        from model.generation.reasoning import split_reasoning
         from pipeline.tokens.chat import chat_format
 
         chat = chat_format(self.tokenizer)

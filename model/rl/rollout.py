@@ -19,7 +19,7 @@ import torch
 
 from model.architecture.transformer import Transformer
 from model.finetune_sections import GrpoConfig
-from model.generation.generate import Sampling, prompt_tokens
+from model.generation.generate import Sampling
 from model.generation.solve import Solution, solve
 from model.rl.batches import Answer
 from model.rl.loss import group_advantages
@@ -27,6 +27,7 @@ from model.rl.rewards import Reward, reward
 from model.training.epochs import places_of_step
 from pipeline.reasoning.problems import Problem
 from pipeline.reasoning.sandbox import Limits
+from pipeline.tokens.chat import chat_format
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -120,7 +121,8 @@ def _round(
     rewards = [reward(solution, config) for solution in solutions]
     rewards_QG = torch.tensor([mark.total for mark in rewards], dtype=torch.float64).view(-1, config.group_size)
     advantages_QG = group_advantages(rewards_QG, config.advantage)
-    prompts = {number: prompt_tokens(tokenizer, tasks[number]["question"]) for number in asked}
+    chat = chat_format(tokenizer)
+    prompts = {number: chat.question(tasks[number]["question"]) for number in asked}
     answers = [
         Answer(
             prompts[asked[place // config.group_size]], solution.completion.tokens, solution.completion.logprobs, edge
