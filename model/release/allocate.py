@@ -16,7 +16,7 @@ from torch import Tensor
 
 from infra.errors import UserError
 from model.architecture.transformer import Transformer
-from model.release.calibrate import CalibrationBatch
+from model.release.rows import CalibrationBatch
 from model.release.divergence import Reference
 from model.release.grid import GROUP
 from model.release.quantized import K_QUANTS, Plan

@@ -42,24 +42,14 @@ from model.release.factors import Factors, factor
 from model.release.gptq import toward
 from model.release.quantized import Plan, Unit, plain_unit
 from model.release.rounding import calibrated_to, rounded_to
+from model.release.rows import CalibrationBatch
 from model.release.statistics import Statistics, stacked, statistics
 from model.release.units import units
 from model.sections import Precision
 
 EMBEDDING = "model.embed_tokens.weight"
 
-__all__ = ["EMBEDDING", "Calibrated", "CalibrationBatch", "calibrate"]
-
-
-@dataclass(frozen=True)
-class CalibrationBatch:
-    """Rows that go through the model together."""
-
-    tokens_BT: Tensor
-    documents_BT: Tensor
-    """Number of the document of each token: a token sees its own document only."""
-    valid_BT: Tensor
-    """False for padding, which counts for nothing."""
+__all__ = ["EMBEDDING", "Calibrated", "calibrate"]
 
 
 @dataclass

@@ -22,7 +22,7 @@ from infra.errors import UserError
 from model.architecture.checkpoint import load_config
 from model.architecture.config import Family
 from model.architecture.transformer import Transformer
-from model.release.calibrate import CalibrationBatch
+from model.release.rows import CalibrationBatch
 from model.release.compressed import groups, linear_bits, unquantized, write_folder
 from model.release.quantized import Plan
 

@@ -18,7 +18,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from model.architecture.transformer import Transformer
-from model.release.calibrate import EMBEDDING, CalibrationBatch
+from model.release.calibrate import EMBEDDING
+from model.release.rows import CalibrationBatch
 from model.release.divergence import counted
 
 __all__ = ["output_moments"]

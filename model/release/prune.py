@@ -20,7 +20,7 @@ from model.architecture.config import ModelConfig
 from model.architecture.moe import RoutedExperts
 from model.architecture.skeleton import skeleton
 from model.architecture.transformer import Transformer
-from model.release.calibrate import CalibrationBatch
+from model.release.rows import CalibrationBatch
 from model.sections import PruneBy
 
 __all__ = ["Usage", "usage", "without", "worth_keeping"]

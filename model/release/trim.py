@@ -20,8 +20,7 @@ from infra.json_objects import read_object
 from model.architecture.checkpoint import GENERATION, TOKENIZER_FILES, load_config, prediction_bytes, write_json
 from model.architecture.config import count_parameters
 from model.facts.release import CHECKPOINT, TOKENIZER, PrecisionFacts, Quantization
-from model.release.calibrate import CalibrationBatch
-from model.release.rows import kinds_of_rows
+from model.release.rows import CalibrationBatch, kinds_of_rows
 from model.sections import QuantizeConfig
 from pipeline.tokens.reader import ShardReader
 from pipeline.tokens.trim import kept_tokens, new_numbers, write_trimmed

@@ -16,7 +16,7 @@ from model.architecture.checkpoint import load_model, save_model, to_hf_names
 from model.architecture.config import Family
 from model.evaluation.evaluate import evaluate
 from model.evaluation.sections import EvaluateConfig
-from model.release.calibrate import CalibrationBatch
+from model.release.rows import CalibrationBatch
 from model.release.compressed import groups, linear_bits, load_compressed, write_compressed
 from model.release.compressor import PYTHON, check_compressor, documents
 from model.release.export import export

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from model.architecture.transformer import Transformer
-from model.release.calibrate import CalibrationBatch
+from model.release.rows import CalibrationBatch
 from model.release.heal import Healing, heal
 from model.release.prune import without
 from model.sections import PruneConfig

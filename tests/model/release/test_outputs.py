@@ -8,7 +8,8 @@ from torch import nn
 
 from model.architecture.config import Family
 from model.architecture.transformer import Transformer
-from model.release.calibrate import CalibrationBatch, calibrate
+from model.release.calibrate import calibrate
+from model.release.rows import CalibrationBatch
 from model.release.divergence import Reference
 from model.release.outputs import output_moments
 from model.release.quantized import make_plan

@@ -23,7 +23,7 @@ from model.architecture.moe import Gate, MixtureOfExperts
 from model.architecture.transformer import Transformer
 from model.evaluation.evaluate import evaluate
 from model.evaluation.sections import EvaluateConfig
-from model.release.calibrate import CalibrationBatch
+from model.release.rows import CalibrationBatch
 from model.release.export import export
 from model.release.prune import Usage, usage, without, worth_keeping
 from model.release.pruned import write_pruned
