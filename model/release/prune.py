@@ -77,8 +77,8 @@ def _used(experts: RoutedExperts, x_TD: Tensor, gates_TK: Tensor, experts_TK: Te
     columns: list[tuple[float, float, float]] = []
     for expert in range(len(experts.down_proj)):
         rows_n, place_n = (experts_TK == expert).nonzero(as_tuple=True)
-        gate, up = F.linear(x_TD[rows_n], experts.gate_up_proj[expert]).chunk(2, dim=-1)
-        sizes_n = F.linear(F.silu(gate) * up, experts.down_proj[expert]).double().norm(dim=-1)
+        out_nD = F.linear(experts.inner(expert, x_TD[rows_n]), experts.down_proj[expert])
+        sizes_n = out_nD.double().norm(dim=-1)
         gated = float((sizes_n * gates_TK[rows_n, place_n]).sum())
         columns.append((float(len(rows_n)), float(sizes_n.sum()), gated))
     return Usage(*torch.tensor(columns, dtype=torch.float64).unbind(1))
