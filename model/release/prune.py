@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from model.architecture.config import ModelConfig
 from model.architecture.moe import RoutedExperts
-from model.architecture.skeleton import skeleton
+from model.architecture.skeleton import model_of
 from model.architecture.transformer import Transformer
 from model.release.rows import CalibrationBatch
 from model.sections import PruneBy
@@ -104,8 +104,4 @@ def without(model: Transformer, config: ModelConfig, kept: Mapping[int, Tensor])
         for name in weights:
             if name.startswith((f"{prefix}gate.", f"{prefix}experts.")):
                 weights[name] = weights[name][numbers]
-    pruned = skeleton(config)
-    pruned.load_state_dict(weights, assign=True)
-    if config.tie_word_embeddings:
-        pruned.lm_head.weight = pruned.model.embed_tokens.weight
-    return pruned.eval()
+    return model_of(config, weights)

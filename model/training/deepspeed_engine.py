@@ -18,7 +18,7 @@ from torch import Tensor
 
 from model.architecture.devices import own_device, own_rank, world_size
 from model.architecture.output import Learned
-from model.architecture.skeleton import skeleton
+from model.architecture.skeleton import model_of
 from model.architecture.transformer import Transformer
 from model.sections import TrainingConfig
 from model.training.balance import GateWatch
@@ -303,13 +303,7 @@ class DeepSpeedEngine:
             return None
         for name, buffer in kept_buffers(self.engine.module):
             weights[plain_name(name)] = buffer.detach().cpu().clone()
-        if self._plain.tie_word_embeddings:
-            weights["lm_head.weight"] = weights["model.embed_tokens.weight"]
-        model = skeleton(self._plain)
-        model.load_state_dict(weights, assign=True)
-        if self._plain.tie_word_embeddings:
-            model.lm_head.weight = model.model.embed_tokens.weight
-        return model.eval()
+        return model_of(self._plain, weights)
 
     def _whole(self, parameter: Any) -> Tensor:
         """All values of one parameter of this rank's model."""
