@@ -39,7 +39,6 @@ __all__ = [
     "load_study",
     "read_study",
     "recipe_with",
-    "study_names",
     "study_values",
     "trials",
 ]
@@ -138,11 +137,6 @@ class Contrast:
         if abs(self.difference) <= self.half_width:
             return "not told apart from the baseline"
         return "better than the baseline" if self.difference < 0 else "worse than the baseline"
-
-
-def study_names() -> list[str]:
-    """Studies that come with the project, ladders apart."""
-    return sorted(path.stem for path in STUDIES.glob("*.yaml") if not path.stem.startswith("ladder"))
 
 
 def load_study(source: str) -> Study:

@@ -169,12 +169,6 @@ def _feed_forward(config: ModelConfig, number: int, expert_parallel: int) -> int
     return config.n_routed_experts // expert_parallel * 3 * config.hidden_size * config.moe_intermediate_size
 
 
-def activations_per_token(config: ModelConfig, length: int, *, documents: bool = True) -> int:
-    """Bytes that autograd keeps per token between the passes on a CPU, the output layer's input included."""
-    kept, layers = _activations(config, length, Layout(), documents)
-    return kept + sum(layers)
-
-
 def _activations(config: ModelConfig, length: int, layout: Layout, documents: bool) -> tuple[int, list[int]]:
     """Bytes per token that are kept outside of the layers, and in each layer."""
     hidden, depths = config.hidden_size, config.num_nextn_predict_layers

@@ -16,11 +16,11 @@ from torch import Tensor
 
 from infra.errors import UserError
 from model.architecture.transformer import Transformer
-from model.release.rows import CalibrationBatch
 from model.release.divergence import Reference
 from model.release.grid import GROUP
 from model.release.quantized import K_QUANTS, Plan
 from model.release.rounding import rounded_to
+from model.release.rows import CalibrationBatch
 from model.release.units import Role, role_of, units
 from model.sections import Precision
 

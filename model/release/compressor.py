@@ -22,9 +22,9 @@ from infra.errors import UserError
 from model.architecture.checkpoint import load_config
 from model.architecture.config import Family
 from model.architecture.transformer import Transformer
-from model.release.rows import CalibrationBatch
 from model.release.compressed import groups, linear_bits, unquantized, write_folder
 from model.release.quantized import Plan
+from model.release.rows import CalibrationBatch
 
 __all__ = ["PYTHON", "check_compressor", "write_llmcompressor"]
 

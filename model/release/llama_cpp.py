@@ -69,7 +69,9 @@ def ask(address: str, route: str, body: JsonObject) -> JsonObject:
     Raises:
         OSError: it does not answer, or refuses.
     """
-    request = urllib.request.Request(f"{address}{route}", json.dumps(body).encode(), {"Content-Type": "application/json"})
+    request = urllib.request.Request(
+        f"{address}{route}", json.dumps(body).encode(), {"Content-Type": "application/json"}
+    )
     with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=ANSWER_SECONDS) as answer:
         found: JsonObject = json.load(answer)
     return found

@@ -19,8 +19,8 @@ from torch import Tensor, nn
 
 from model.architecture.transformer import Transformer
 from model.release.calibrate import EMBEDDING
-from model.release.rows import CalibrationBatch
 from model.release.divergence import counted
+from model.release.rows import CalibrationBatch
 
 __all__ = ["output_moments"]
 

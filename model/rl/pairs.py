@@ -85,9 +85,7 @@ def _sampled_pairs(
     events.begin("pairs", len(asked), "questions")
     for start in range(0, len(asked), CHUNK):
         chunk, first = asked[start : start + CHUNK], start * config.samples
-        groups = solve_each(
-            model, tokenizer, chunk, config.samples, sampling, batch_size=GENERATION_BATCH, first=first
-        )
+        groups = solve_each(model, tokenizer, chunk, config.samples, sampling, batch_size=GENERATION_BATCH, first=first)
         for task, mine in zip(chunk, groups, strict=True):
             good = [s for s in mine if s.score == 1 and s.is_well_formed]
             bad = [s for s in mine if s.score < 1]
