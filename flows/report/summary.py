@@ -58,7 +58,7 @@ STATE_STYLES = {
     "cached": "cyan",
     "pinned": "cyan",
     "drifted": "cyan",
-    "waited": "yellow",
+    "held back": "yellow",
     "running": "yellow",
     "cancelled": "yellow",
     "failed": "bold red",
