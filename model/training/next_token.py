@@ -269,7 +269,6 @@ def train(
     engine = make_engine(model, config)
     if micro % engine.world:
         raise ValueError(f"micro_batch {micro} does not divide among {engine.world} ranks")
-    _check_length(source, config.steps)
     replay = replay or Replay()
     task = NextToken(engine, source, config, depths, validation, evaluate, phase, replay)
     schedule = Schedule(config.steps, config.validate_every)
@@ -279,8 +278,3 @@ def train(
     return TrainingResult(
         engine.full_model(), history.steps, history.evaluations, task.bad.steps, task.loads.recent(), facts
     )
-
-
-def _check_length(source: BatchSource, steps: int) -> None:
-    if (there := getattr(source, "steps", None)) is not None and there < steps:
-        raise UserError(f"{steps} steps, but the data end after {there}; lower steps, or add data")
