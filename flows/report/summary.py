@@ -350,7 +350,7 @@ def _release_outcome(name: str, run: Run) -> str:
     return shorten(f"{what} is not {alias}: {', '.join(failed) or 'not promoted'}", 100)
 
 
-def samples(run: Run, limit: int = SAMPLES) -> list[Sample]:
+def samples(run: Run) -> list[Sample]:
     """A few answers of the most finished checkpoint, right ones and wrong ones."""
     rows = run.evaluation.samples
     for name in LAST_CHECKPOINTS:
@@ -358,9 +358,9 @@ def samples(run: Run, limit: int = SAMPLES) -> list[Sample]:
         right = [row for row in mine if row.correct]
         wrong = [row for row in mine if not row.correct]
         if mine:
-            kept = right[: max(limit - 1, limit - len(wrong))]
-            return kept + wrong[: limit - len(kept)]
-    return rows[:limit]
+            kept = right[: max(SAMPLES - 1, SAMPLES - len(wrong))]
+            return kept + wrong[: SAMPLES - len(kept)]
+    return rows[:SAMPLES]
 
 
 def _print_samples(console: Console, rows: list[Sample]) -> None:

@@ -84,10 +84,10 @@ def expert_parameters(config: ModelConfig) -> int:
     return layers * config.n_routed_experts * 3 * config.hidden_size * config.moe_intermediate_size if layers else 0
 
 
-def flops_per_token(config: ModelConfig, length: int, *, training: bool = True) -> float:
-    """Operations per token in rows of `length` tokens: two per weight it meets, and the attention to half of its row.
+def flops_per_token(config: ModelConfig, length: int) -> float:
+    """Operations of training per token in rows of `length` tokens: two per weight it meets, and the attention to half of its row.
 
-    Training takes three times those of a forward pass. Multi-token prediction adds its layers and output layers.
+    They are three times those of a forward pass. Multi-token prediction adds its layers and output layers.
     """
     embedding = config.vocab_size * config.hidden_size
     met = count_parameters(config, active=True) - (0 if config.tie_word_embeddings else embedding)
@@ -97,7 +97,7 @@ def flops_per_token(config: ModelConfig, length: int, *, training: bool = True) 
         met += depths * embedding
     query, value = _widths(config)
     attention = (config.num_hidden_layers + depths) * config.num_attention_heads * (query + value) * length
-    return (2 * met + attention) * (1 + BACKWARD if training else 1)
+    return (2 * met + attention) * (1 + BACKWARD)
 
 
 def scaled_flops_per_token(config: ModelConfig, length: int) -> float:
