@@ -51,8 +51,8 @@ STATE = "state.json"
 
 POLL_SECONDS = 0.2
 START_SECONDS = 300.0
-STOP_SECONDS = 60.0
 """A first start of the servers makes their databases."""
+STOP_SECONDS = 60.0
 BACKOFF = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 """Seconds before a restart, longer each time it falls over again soon."""
 SETTLED_SECONDS = 60.0

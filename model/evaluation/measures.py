@@ -15,7 +15,7 @@ Z = NormalDist().inv_cdf(0.975)
 
 
 def wilson(right: float, total: int) -> tuple[float, float]:
-    """Limits of the 95 % interval for a share of `right` in `total` (Wilson, 1927): sound for few and for extreme cases."""
+    """Limits of the 95 % interval for a share of `right` in `total` (Wilson, 1927), sound for few and extreme cases."""
     share = right / total
     middle = (share + Z * Z / (2 * total)) / (1 + Z * Z / total)
     half = Z / (1 + Z * Z / total) * math.sqrt(share * (1 - share) / total + Z * Z / (4 * total * total))
