@@ -85,8 +85,10 @@ def expert_parameters(config: ModelConfig) -> int:
 
 
 def flops_per_token(config: ModelConfig, length: int) -> float:
-    """Operations of training per token in rows of `length` tokens: three times those of a forward pass, which are two per
-    weight that it meets, and the attention to half of its row. Multi-token prediction adds its layers and output layers.
+    """Training operations per token in rows of `length` tokens: three times those of a forward pass.
+
+    It takes two per weight that a token meets, and the attention to half of its row. Multi-token prediction adds its
+    layers and output layers.
     """
     embedding = config.vocab_size * config.hidden_size
     met = count_parameters(config, active=True) - (0 if config.tie_word_embeddings else embedding)
