@@ -18,15 +18,17 @@ from typing import Any
 
 import torch
 from pydantic import ValidationError
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 from infra.errors import UserError
 from infra.json_objects import read_object
-from model.architecture.config import ModelConfig
+from model.architecture.config import Family, ModelConfig
 from model.architecture.gguf_checkpoint import is_gguf, read_gguf
+from model.architecture.hf_config import read_hf_config
 from model.architecture.skeleton import model_of, skeleton
+from model.architecture.stored_weights import WEIGHTS, prediction_depths, read_weights
 from model.architecture.transformer import Transformer
 
 __all__ = [
@@ -40,7 +42,6 @@ __all__ = [
     "with_prediction",
 ]
 
-WEIGHTS = "model.safetensors"
 GENERATION = "generation_config.json"
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
 
@@ -137,7 +138,7 @@ def load_config(folder: Path) -> ModelConfig:
         return read_gguf(folder)[0]
     path = folder / "config.json"
     try:
-        return ModelConfig.from_hf(read_object(path))
+        return read_hf_config(read_object(path))
     except FileNotFoundError:
         raise UserError(f"{folder}: no config.json; name the folder of a Hugging Face checkpoint") from None
     except ValidationError as error:
@@ -164,17 +165,24 @@ def prediction_bytes(folder: Path) -> int:
     return sum(tensor.numel() * tensor.element_size() for tensor in left_out)
 
 
-def _read_weights(folder: Path) -> dict[str, Tensor]:
-    files = sorted(folder.glob("*.safetensors"))
-    if not files:
-        raise UserError(f"{folder}: no safetensors weights; other formats are not read, convert the checkpoint first")
-    weights: dict[str, Tensor] = {}
-    for file in files:
-        try:
-            weights |= load_file(file)
-        except SafetensorError as error:
-            raise UserError(f"{file}: not a readable safetensors file ({error}); copy it again") from None
-    return weights
+def _read_folder(folder: Path) -> tuple[ModelConfig, dict[str, Tensor]]:
+    config, weights = load_config(folder), read_weights(folder)
+    depths = prediction_depths(weights, config.num_hidden_layers)
+    there = depths if config.model_type is Family.DEEPSEEK_V3 else 0
+    return config.model_copy(update={"num_nextn_predict_layers": there}), weights
+
+
+def _tied(config: ModelConfig, weights: dict[str, Tensor]) -> ModelConfig:
+    """The config, untied where the files hold an output layer of its own; fills in the one that is not there."""
+    embedding, output = "model.embed_tokens.weight", "lm_head.weight"
+    if not config.tie_word_embeddings:
+        return config
+    if embedding in weights and output in weights and not torch.equal(weights[embedding], weights[output]):
+        return config.model_copy(update={"tie_word_embeddings": False})
+    for name, other in ((output, embedding), (embedding, output)):
+        if other in weights:
+            weights.setdefault(name, weights[other])
+    return config
 
 
 def load_model(folder: Path, *, prediction: bool = False) -> Transformer:
@@ -185,17 +193,14 @@ def load_model(folder: Path, *, prediction: bool = False) -> Transformer:
     Layers of multi-token prediction are left out unless `prediction` asks for them: they serve training and drafts, and
     the model is whole without them (DeepSeek-V3, section 2.2).
     """
-    config, weights = read_gguf(folder) if is_gguf(folder) else (load_config(folder), None)
+    config, weights = read_gguf(folder) if is_gguf(folder) else _read_folder(folder)
     left_out = () if prediction else config.prediction_layers
     if left_out:
         config = config.model_copy(update={"num_nextn_predict_layers": 0})
-    if weights is None:
-        weights = _read_weights(folder)
     weights = {name: weight for name, weight in weights.items() if not _is_left_out(name, left_out)}
     weights = {name: weight.float() for name, weight in from_hf_names(weights).items()}
+    config = _tied(config, weights)
     model = skeleton(config)
-    if config.tie_word_embeddings and "model.embed_tokens.weight" in weights:
-        weights.setdefault("lm_head.weight", weights["model.embed_tokens.weight"])
     try:
         model.load_state_dict(weights, assign=True)
     except RuntimeError:
