@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import ValidationError
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -25,11 +24,13 @@ from torch import Tensor
 from infra.errors import UserError
 from infra.json_objects import read_object
 from model.architecture.config import Family, ModelConfig
-from model.architecture.gguf_checkpoint import is_gguf, read_gguf
-from model.architecture.hf_config import read_hf_config
+from model.architecture.gguf_checkpoint import read_gguf
+from model.architecture.gguf_parts import is_gguf
+from model.architecture.hf_config import load_hf_config
 from model.architecture.skeleton import model_of, skeleton
-from model.architecture.stored_weights import WEIGHTS, prediction_depths, read_weights
+from model.architecture.stored_weights import prediction_depths, read_weights
 from model.architecture.transformer import Transformer
+from model.architecture.weight_files import WEIGHTS
 
 __all__ = [
     "TOKENIZER_FILES",
@@ -136,18 +137,7 @@ def load_config(folder: Path) -> ModelConfig:
     """The architecture of a checkpoint, a folder or a GGUF file; UserError when there is none or of another kind."""
     if is_gguf(folder):
         return read_gguf(folder)[0]
-    path = folder / "config.json"
-    try:
-        return read_hf_config(read_object(path))
-    except FileNotFoundError:
-        raise UserError(f"{folder}: no config.json; name the folder of a Hugging Face checkpoint") from None
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise UserError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
-    except (ValueError, TypeError) as error:
-        raise UserError(f"{path}: {error}") from None
-    except KeyError as error:
-        raise UserError(f"{path}: the key {error} is missing; copy the folder again") from None
+    return load_hf_config(folder)
 
 
 def _is_left_out(name: str, layers: tuple[int, ...]) -> bool:

@@ -13,25 +13,18 @@ from pathlib import Path
 import numpy as np
 import torch
 from gguf import dequantize
-from pydantic import ValidationError
 from torch import Tensor
 
 from infra.errors import UserError
 from model.architecture.config import Llama3Scaling, ModelConfig
-from model.architecture.gguf_metadata import read_metadata
+from model.architecture.gguf_metadata import describe
 from model.architecture.gguf_names import PAIRED, unit_name
 from model.architecture.gguf_parts import open_gguf
 from model.architecture.rotary import frequencies
 
-__all__ = ["is_gguf", "read_gguf"]
+__all__ = ["read_gguf"]
 
-EMBEDDING = "token_embd.weight"
 FREQUENCIES = "rope_freqs.weight"
-
-
-def is_gguf(path: Path) -> bool:
-    """Whether a checkpoint is one GGUF file."""
-    return path.is_file() and path.suffix == ".gguf"
 
 
 def read_gguf(path: Path) -> tuple[ModelConfig, dict[str, Tensor]]:
@@ -41,21 +34,8 @@ def read_gguf(path: Path) -> tuple[ModelConfig, dict[str, Tensor]]:
         UserError: it is no GGUF file, or of an architecture that this project does not know.
     """
     parts = open_gguf(path)
-    values = {name: field.contents() for name, field in parts[0].fields.items() if not name.startswith("tokenizer.")}
     tensors = {tensor.name: tensor for part in parts for tensor in part.tensors}
-    if EMBEDDING not in tensors:
-        raise UserError(f"{path}: {EMBEDDING} is missing; copy it again")
-    try:
-        config = read_metadata(values, tensors.keys(), int(tensors[EMBEDDING].shape[1]))
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise UserError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}; copy it again") from None
-    except ValueError as error:
-        raise UserError(f"{path}: {error}") from None
-    except (KeyError, TypeError) as error:  # what is worked out of a number that is not there
-        raise UserError(
-            f"{path}: its metadata is not whole ({error}); copy it again, or convert the model again"
-        ) from None
+    config = describe(path, parts)
     found: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
         try:

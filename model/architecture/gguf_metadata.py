@@ -5,15 +5,18 @@ An absent key means what llama.cpp takes it to mean. A key that would change wha
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from gguf import ExpertGatingFuncType
+from gguf import ExpertGatingFuncType, GGUFReader
+from pydantic import ValidationError
 
+from infra.errors import UserError
 from infra.json_objects import JsonObject
 from model.architecture.config import Family, LinearScaling, ModelConfig, YarnScaling
 
-__all__ = ["YARN_WEIGHT", "read_metadata"]
+__all__ = ["YARN_WEIGHT", "describe", "read_metadata"]
 
 YARN_WEIGHT = 0.1
 """Files hold `mscale_all_dim` times this factor of YaRN's logarithm."""
@@ -68,6 +71,32 @@ _NEUTRAL = {
     "use_parallel_residual": False,
 }
 """Keys that change what is computed, with the value at which they do not."""
+
+
+EMBEDDING = "token_embd.weight"
+
+
+def describe(path: Path, parts: Sequence[GGUFReader]) -> ModelConfig:
+    """The architecture of the open file `path`.
+
+    Raises:
+        UserError: it is one that this project does not compute, or its metadata is not whole.
+    """
+    values = {name: field.contents() for name, field in parts[0].fields.items() if not name.startswith("tokenizer.")}
+    tensors = {tensor.name: tensor for part in parts for tensor in part.tensors}
+    if EMBEDDING not in tensors:
+        raise UserError(f"{path}: {EMBEDDING} is missing; copy it again")
+    try:
+        return read_metadata(values, tensors.keys(), int(tensors[EMBEDDING].shape[1]))
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise UserError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}; copy it again") from None
+    except ValueError as error:
+        raise UserError(f"{path}: {error}") from None
+    except (KeyError, TypeError) as error:  # what is worked out of a number that is not there
+        raise UserError(
+            f"{path}: its metadata is not whole ({error}); copy it again, or convert the model again"
+        ) from None
 
 
 class _Values:
@@ -161,6 +190,8 @@ def _scaling(value: _Values) -> JsonObject:
     kind, factor = value("rope.scaling.type"), value("rope.scaling.factor") or value("rope.scale_linear")
     if kind == "none" or not factor:
         return {}
+    if kind in (None, "linear") and factor != 1 and FAMILIES[value.architecture] is Family.DEEPSEEK_V2:
+        raise ValueError("linear rotary scaling is not supported in deepseek2, which scales its logits with it")
     if kind in (None, "linear"):
         return {} if factor == 1 else {"rope_scaling": LinearScaling(rope_type="linear", factor=factor)}
     if kind != "yarn":

@@ -9,9 +9,14 @@ from gguf import GGUFEndian, GGUFReader
 
 from infra.errors import UserError
 
-__all__ = ["open_gguf"]
+__all__ = ["is_gguf", "open_gguf"]
 
 _PART = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.gguf")
+
+
+def is_gguf(path: Path) -> bool:
+    """Whether a checkpoint is one GGUF file."""
+    return path.is_file() and path.suffix == ".gguf"
 
 
 def open_gguf(path: Path) -> list[GGUFReader]:

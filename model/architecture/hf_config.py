@@ -7,12 +7,16 @@ key that would change what the model computes is either done or refused; those o
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-from infra.json_objects import JsonObject
+from pydantic import ValidationError
+
+from infra.errors import UserError
+from infra.json_objects import JsonObject, read_object
 from model.architecture.config import DENSE, Family, LinearScaling, Llama3Scaling, ModelConfig, YarnScaling
 
-__all__ = ["read_hf_config"]
+__all__ = ["load_hf_config", "read_hf_config"]
 
 SHAPE = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
 EXPERTS = ("moe_intermediate_size", "n_routed_experts", "num_experts_per_tok")
@@ -61,6 +65,26 @@ _NEUTRAL: JsonObject = {
     "use_qk_norm": False,
 }
 """Keys that change what is computed, with the value at which they do not."""
+
+
+def load_hf_config(folder: Path) -> ModelConfig:
+    """The architecture of the checkpoint in a folder.
+
+    Raises:
+        UserError: it has no ``config.json``, or one that describes nothing that this project computes.
+    """
+    path = folder / "config.json"
+    try:
+        return read_hf_config(read_object(path))
+    except FileNotFoundError:
+        raise UserError(f"{folder}: no config.json; name the folder of a Hugging Face checkpoint") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise UserError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{path}: {error}") from None
+    except KeyError as error:
+        raise UserError(f"{path}: the key {error} is missing; copy the folder again") from None
 
 
 def read_hf_config(fields: Mapping[str, Any]) -> ModelConfig:

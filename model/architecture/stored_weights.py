@@ -16,14 +16,11 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from infra.errors import UserError
-from infra.json_objects import read_object
+from model.architecture.weight_files import block_size, weight_files
 
-__all__ = ["WEIGHTS", "prediction_depths", "read_weights"]
+__all__ = ["prediction_depths", "read_weights"]
 
-WEIGHTS = "model.safetensors"
-INDEX = f"{WEIGHTS}.index.json"
 BLOCK_SCALE = ".weight_scale_inv"
-BLOCK = (128, 128)
 _COMPUTED = re.compile(r"(.*\.)?rotary_emb\.(inv_freq|cos_cached|sin_cached)")
 """What older files keep although it follows from the configuration."""
 _PREDICTION = re.compile(r"model\.layers\.(\d+)\.eh_proj\.weight")
@@ -35,9 +32,9 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
     Raises:
         UserError: there are none, a file is missing or cannot be read, or they are quantized in a way not read here.
     """
-    block = _block(folder / "config.json")
+    block = block_size(folder / "config.json")
     weights: dict[str, Tensor] = {}
-    for file in _files(folder):
+    for file in weight_files(folder):
         try:
             weights |= load_file(file)
         except SafetensorError as error:
@@ -56,36 +53,6 @@ def prediction_depths(weights: Mapping[str, Tensor], layers: int) -> int:
     while layers + depths in found:
         depths += 1
     return depths
-
-
-def _files(folder: Path) -> list[Path]:
-    """As `transformers` chooses: one file, else those that the index names; others may be of another layout."""
-    if (folder / WEIGHTS).is_file():
-        return [folder / WEIGHTS]
-    index = folder / INDEX
-    if index.is_file():
-        named = read_object(index).get("weight_map")
-        if not isinstance(named, dict) or not all(isinstance(name, str) for name in named.values()):
-            raise UserError(f"{index}: has no weight_map; copy it again")
-        files = [folder / Path(name).name for name in sorted(set(named.values()))]
-        if missing := [file.name for file in files if not file.is_file()]:
-            raise UserError(f"{index}: names {missing[0]}, which is not there; copy the folder again")
-        return files
-    if files := sorted(folder.glob("*.safetensors")):
-        return files
-    raise UserError(f"{folder}: no safetensors weights; other formats are not read, convert the checkpoint first")
-
-
-def _block(config: Path) -> tuple[int, int]:
-    """Rows and columns that share a scale."""
-    stated = read_object(config).get("quantization_config") if config.is_file() else None
-    if stated is None:
-        return BLOCK
-    method = stated.get("quant_method") if isinstance(stated, dict) else stated
-    if method != "fp8":
-        raise UserError(f"{config}: its weights are quantized ({method}); take the checkpoint they were made from")
-    rows, columns = stated.get("weight_block_size") or BLOCK
-    return int(rows), int(columns)
 
 
 def _worked_out(weights: dict[str, Tensor], block: tuple[int, int], folder: Path) -> dict[str, Tensor]:

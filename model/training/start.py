@@ -66,7 +66,7 @@ def _tell(model: Transformer, folder: Path, tokenizer: Path) -> None:
 
 def checkpoint_folder(named: Sequence[str], key: str) -> Path:
     """The folder or GGUF file that a key names; UserError where it does not name one."""
-    from model.architecture.gguf_checkpoint import is_gguf
+    from model.architecture.gguf_parts import is_gguf
 
     if len(named) != 1 or not (Path(named[0]).is_dir() or is_gguf(Path(named[0]))):
         raise UserError(f"{key}: {', '.join(named)}: name one local folder of a checkpoint, or one GGUF file")

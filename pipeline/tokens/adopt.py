@@ -33,7 +33,7 @@ from pipeline.tokens.llama_names import UNKNOWN_SPLIT, name_of
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-__all__ = ["Foreign", "adopt", "read_foreign"]
+__all__ = ["Foreign", "adopt", "check_adoption", "read_foreign"]
 
 GENERATION = "generation_config.json"
 FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
@@ -98,21 +98,7 @@ def adopt(config: TokenizerConfig, out_dir: Path) -> Tokenizer:
     Raises:
         UserError: it is no tokenizer, or none that llama.cpp can follow where that is asked for.
     """
-    if len(config.adopt) != 1:
-        raise UserError(f"tokenizer.adopt: {len(config.adopt)} folders given; name one")
-    found = read_foreign(Path(config.adopt[0]))
-    _check(found, config)
-    template = template_of(found.settings) if config.template == "adopted" else None
-    if template:  # now, and not when the first conversation is written
-        tokens = tuple(token_names(found.settings).items())
-        trial = [{"role": "user", "content": "?"}]
-        TemplateFormat(template, tokens, f"{found.path}: chat_template").render(trial, open_answer=True)
-        end = dict(tokens).get("eos")
-        if end is None or found.tokenizer.token_to_id(end) is None:
-            where = found.path / FILES[1] if found.path.is_dir() else found.path
-            raise UserError(f"{where}: no eos_token of its vocabulary, so that no text would end; name one")
-    wanted = (VISIBLE_TOKENS if template else SPECIAL_TOKENS) + (FIM_TOKENS if config.fill_in_middle else ())
-    missing = [token for token in wanted if found.tokenizer.token_to_id(token) is None]
+    found, template, missing = _examined(config)
     has_settings = template is not None or template_of(found.settings) is None
     if not missing and has_settings and found.path.is_dir() and _says_all(found):
         for name in FILES:
@@ -131,6 +117,38 @@ def adopt(config: TokenizerConfig, out_dir: Path) -> Tokenizer:
         first = tokenizer.token_to_id(missing[0])
         events.note(f"{found.path}: the tokens {', '.join(missing)} were added, as ids {first} and after")
     return tokenizer
+
+
+def check_adoption(config: TokenizerConfig) -> None:
+    """See that `adopt` would go through, before anything is made for it.
+
+    Raises:
+        UserError: as of `adopt`.
+    """
+    found, template, missing = _examined(config)
+    if template:
+        names = tuple(token_names(found.settings).items())
+        ChatFormat(_grown(found, missing), TemplateFormat(template, names, f"{found.path}: chat_template"))
+
+
+def _examined(config: TokenizerConfig) -> tuple[Foreign, str | None, list[str]]:
+    """The tokenizer, the chat template that it keeps, and the tokens that it lacks."""
+    if len(config.adopt) != 1:
+        raise UserError(f"tokenizer.adopt: {len(config.adopt)} folders given; name one")
+    found = read_foreign(Path(config.adopt[0]))
+    _check(found, config)
+    template = template_of(found.settings) if config.template == "adopted" else None
+    if template:  # now, and not when the first conversation is written
+        tokens = tuple(token_names(found.settings).items())
+        trial = [{"role": "user", "content": "?"}]
+        TemplateFormat(template, tokens, f"{found.path}: chat_template").render(trial, open_answer=True)
+        end = dict(tokens).get("eos")
+        if end is None or found.tokenizer.token_to_id(end) is None:
+            where = found.path / FILES[1] if found.path.is_dir() else found.path
+            raise UserError(f"{where}: no eos_token of its vocabulary, so that no text would end; name one")
+    wanted = (VISIBLE_TOKENS if template else SPECIAL_TOKENS) + (FIM_TOKENS if config.fill_in_middle else ())
+    missing = [token for token in wanted if found.tokenizer.token_to_id(token) is None]
+    return found, template, missing
 
 
 def _says_all(found: Foreign) -> bool:

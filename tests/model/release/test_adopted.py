@@ -19,7 +19,7 @@ from model.architecture.checkpoint import load_model, save_model
 from model.architecture.config import Family
 from model.architecture.transformer import Transformer
 from model.architecture.vocabulary import fit_vocabulary
-from model.release.gguf import write_gguf
+from model.release.gguf import unsupported, write_gguf
 from model.release.grid import Grid
 from model.release.quantized import plain_unit, rounded_unit
 from model.release.units import units
@@ -29,11 +29,13 @@ from pipeline.tokens.adopt import adopt, read_foreign
 from pipeline.tokens.chat import Turn, chat_format, read_tokenizer
 from pipeline.tokens.chat_template import write_settings
 from pipeline.tokens.llama_names import PROBE, WAYS, Way, llama_name, pre_tokenizer_of
-from tests.model.conftest import tiny_model
-from tests.model.release.test_engines import CASES, make, write
+from tests.model.conftest import tiny_config, tiny_model
+from tests.model.release.test_engines import CASES, YARN, make, write
 from tests.model.release.test_one_prompt import CHATML
 from tests.model.serving.talker import save_tokenizer
 
+LLAMA3 = {"low_freq_factor": 1.0, "factor": 4.0, "original_max_position_embeddings": 64}
+LINEAR = {"rope_type": "linear", "factor": 4.0}
 NAMES = {"bos_token": "<|im_start|>", "eos_token": "<|im_end|>", "unk_token": "<|endoftext|>"}
 
 
@@ -135,6 +137,23 @@ def test_it_keeps_its_template_and_tokens(kind: str, tmp_path: Path) -> None:
     kept = json.loads((tmp_path / "model" / "generation_config.json").read_text())
     assert kept["eos_token_id"] == ([1, 2] if kind == "folder" else 1)
     assert kept.get("temperature") == (0.2 if kind == "folder" else None)
+
+
+@pytest.mark.parametrize(
+    ("config", "reason"),
+    [
+        ({"model_type": Family.QWEN2, "head_dim": 16}, "no head_dim"),
+        ({"model_type": Family.QWEN3, "rope_scaling": LLAMA3}, "in its llama architecture alone"),
+        ({"model_type": Family.DEEPSEEK_V3, "rope_scaling": LINEAR}, "latent attention scales its logits"),
+        ({"model_type": Family.DEEPSEEK_V3, "rope_scaling": YARN | {"mscale_all_dim": 0.5}}, "alike, and neither 0"),
+        ({"model_type": Family.LLAMA, "rope_scaling": YARN}, "outside latent attention"),
+    ],
+)
+def test_what_llama_cpp_computes_otherwise_is_known(config: dict[str, Any], reason: str, own: Path) -> None:
+    """Each of these was seen: other logits, or a file that it does not load."""
+    said = unsupported(tiny_config(config.pop("model_type"), **config), own)
+    assert said
+    assert reason in said
 
 
 def test_a_recipe_may_say_otherwise(tmp_path: Path) -> None:
@@ -251,7 +270,7 @@ def changed(
             inner = field.types[-1] if field.types[0] is GGUFValueType.ARRAY else None
             writer.add_key_value(key, field.contents(), field.types[0], inner)
     for key, (value, kind) in keys.items():
-        writer.add_key_value(key, value, kind)
+        writer.add_key_value(key, value, kind, GGUFValueType.INT32 if kind is GGUFValueType.ARRAY else None)
     for tensor in reader.tensors:
         if kept is None or tensor.name in kept:
             writer.add_tensor((named or {}).get(tensor.name, tensor.name), np.array(tensor.data))
@@ -274,6 +293,7 @@ U32, F32, TEXT = GGUFValueType.UINT32, GGUFValueType.FLOAT32, GGUFValueType.STRI
         ({"llama__rope__dimension_count": (4, U32)}, "a rotary embedding of 4 of 8 numbers is not supported"),
         ({"llama__attention__value_length": (4, U32)}, "keys and values of different widths"),
         ({"llama__attn_logit_softcapping": (30.0, F32)}, "llama.attn_logit_softcapping 30.0 is not supported"),
+        ({"llama__attention__head_count": ([4, 4, 4], GGUFValueType.ARRAY)}, "attention.head_count differs from layer"),
         ({"llama__expert_count": (8, U32)}, "llama with experts is no family"),
         ({"llama__rope__scaling__type": ("longrope", TEXT), "llama__rope__scaling__factor": (4.0, F32)}, "'longrope'"),
         ({"named": {"output_norm.weight": "rope_factors_long.weight"}}, "tensor rope_factors_long.weight is none of"),
