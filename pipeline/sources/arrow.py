@@ -7,6 +7,7 @@ from typing import IO, Any
 
 import pyarrow as pa
 
+from infra import events
 from infra.storage import open_seekable
 from pipeline.sections import ParquetSource
 from pipeline.sources.broken import is_of_the_file
@@ -25,6 +26,7 @@ def read(source: ParquetSource, part: Part, limits: Limits) -> Iterator[Found]:
         UserError: there is no text column, or there are two.
     """
     yield from found_rows(_decoded, source, part, limits)
+    events.advance(part.size)
 
 
 def _decoded(source: ParquetSource, part: Part, limits: Limits, _: int) -> Iterator[Rows]:

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import PurePosixPath
 from typing import Any
 
+from infra import events
 from infra.storage import ExternalFile, open_file
 from pipeline.sections import BookSource
 from pipeline.sources import charset, epub
@@ -94,6 +95,7 @@ def _volumes(source: BookSource, part: Part, limits: Limits) -> Iterator[Volume]
         is_zip = raw.read(4) == b"PK\x03\x04"
     if is_zip:
         yield epub.volume(source, part, limits)
+        events.advance(part.size)
         return
     with open_stream(part) as stream:
         content = stream.read(limits.bytes + 1)

@@ -14,6 +14,7 @@ from functools import cache
 from pathlib import PurePosixPath
 from typing import Any
 
+from infra import events
 from infra.storage import ExternalFile, open_file, open_seekable
 from pipeline.sections import CodeSource
 from pipeline.sources.archives import PATH, Content, ZipArchive, tar_files
@@ -88,9 +89,12 @@ def _files(part: Part, most: int) -> Iterator[tuple[str, Content]]:
                 yield from tar_files(stream, most)
         elif archive_of:
             with open_seekable(part.file) as raw:
-                archive = ZipArchive(raw, part.file.size)
+                archive, left = ZipArchive(raw, part.file.size), part.size
                 for info in archive.infos:
                     yield info.filename[:PATH], archive.content(info, most)
+                    events.advance(info.compress_size)
+                    left -= info.compress_size
+                events.advance(left)
         else:
             with open_stream(part) as stream:
                 content = stream.read(most + 1)

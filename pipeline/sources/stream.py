@@ -14,6 +14,7 @@ from __future__ import annotations
 import codecs
 import contextlib
 import itertools
+import math
 import re
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
@@ -134,7 +135,7 @@ class Part:
 class Stream:
     """Decompressed bytes of a part and of what follows it, with the few ways of reading that the formats need."""
 
-    def __init__(self, raw: IO[bytes], part: Part, signature: bytes = b"") -> None:
+    def __init__(self, raw: IO[bytes], part: Part, signature: bytes = b"", *, is_look: bool = False) -> None:
         self._raw, self._part, self._signature = raw, part, signature
         try:
             self.codec, self._ahead = recognise(raw)
@@ -149,6 +150,8 @@ class Stream:
         self._reads = READS + 2 * part.file.size
         """Times that it may still be read from."""
         self._damages = 0
+        self._reported: float = math.inf if is_look else part.begin
+        """Up to where progress was told: what is read again, and what lies beyond the part, is none."""
         self._hops = part.hop and part.walk is not Walk.MEMBERS
         self._plain_at = 0 if self._hops else part.begin
         self._blocks: Iterator[tuple[int, bytes]] = self._decoded(part.begin) if self.codec else self._plain()
@@ -169,8 +172,10 @@ class Stream:
         except TooLargeError as error:
             raise Damaged(f"byte {at}", str(error)) from None
         self._ahead = self._ahead[size:]
-        if self._part.begin <= at and (self._part.end is None or at < self._part.end):
-            events.advance(len(data))
+        ends = at + len(data) if self._part.end is None else min(at + len(data), self._part.end)
+        if ends > self._reported:
+            events.advance(ends - max(at, int(self._reported)))
+            self._reported = ends
         return data
 
     def _seek(self, at: int) -> None:
@@ -383,13 +388,14 @@ class Stream:
 
 
 @contextlib.contextmanager
-def open_stream(part: Part, signature: bytes = b"") -> Iterator[Stream]:
-    """The decompressed bytes of `part`. `signature` is how the content of a member begins, where that is known.
+def open_stream(part: Part, signature: bytes = b"", *, is_look: bool = False) -> Iterator[Stream]:
+    """The decompressed bytes of `part`. `signature` is how the content of a member begins, where that is known;
+    a look is not told as progress.
 
     Raises:
         Damaged: while reading, where the compressed data is corrupt or breaks off.
     """
-    with open_file(part.file) as raw, Stream(raw, part, signature) as stream:
+    with open_file(part.file) as raw, Stream(raw, part, signature, is_look=is_look) as stream:
         yield stream
 
 
