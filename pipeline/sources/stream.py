@@ -41,6 +41,7 @@ __all__ = [
     "most_decoded",
     "open_stream",
     "tidy",
+    "wide_encoding",
 ]
 
 FREE = 1 << 30
@@ -363,15 +364,18 @@ class Stream:
             pass
         return bytes(self._buffer)
 
+    def give_back(self, data: bytes) -> None:
+        """Let the last bytes that were read be read again."""
+        self._buffer[:0] = data
+        self.position -= len(data)
+
     def recode(self, encoding: str = "") -> None:
-        """Go over to UTF-8, once, at the beginning of a file that a byte order mark shows to be UTF-16.
+        """Go over to UTF-8, once, at the beginning of a file that shows to be UTF-16 or UTF-32.
 
         Args:
-            encoding: that of the file, by the name of Python's codec, where it has no such mark.
+            encoding: that of the file, by the name of Python's codec, where it does not.
         """
-        if self.sample(2)[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
-            encoding = "utf-16"
-        if encoding:
+        if encoding := wide_encoding(self.sample(_WIDE)) or encoding:
             blocks = itertools.chain([(0, bytes(self._buffer))], self._blocks)
             self._buffer.clear()
             decoder = codecs.getincrementaldecoder(encoding)("replace")
@@ -397,6 +401,29 @@ def open_stream(part: Part, signature: bytes = b"", *, is_look: bool = False) ->
     """
     with open_file(part.file) as raw, Stream(raw, part, signature, is_look=is_look) as stream:
         yield stream
+
+
+_WIDE = 8
+"""Bytes by which a text with more than one for every character is told."""
+_WIDE_MARKS = (
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+_WIDE_ASCII = (
+    (re.compile(rb"(?:[^\0]\0\0\0){2}"), "utf-32-le"),
+    (re.compile(rb"(?:\0\0\0[^\0]){2}"), "utf-32-be"),
+    (re.compile(rb"(?:[^\0]\0){4}"), "utf-16-le"),
+    (re.compile(rb"(?:\0[^\0]){4}"), "utf-16-be"),
+)
+"""Two or four characters of ASCII, with which tables, lines of JSON and XML begin."""
+
+
+def wide_encoding(head: bytes) -> str:
+    """UTF-16 or UTF-32, by the name of Python's codec, where a text begins so; '' for any other."""
+    marked = (name for mark, name in _WIDE_MARKS if head.startswith(mark))
+    return next(marked, next((name for begins, name in _WIDE_ASCII if begins.match(head)), ""))
 
 
 _GAPS = re.compile(r"\n{3,}")
