@@ -78,6 +78,8 @@ class Job:
     run_id: str = ""
     keep_parts: bool = False
     """Whether what single tasks make is kept for later artifacts, and taken from earlier ones."""
+    imports: tuple[str, ...] = ()
+    """Modules that the stage imports as it runs, which a run may do once for all its stages."""
 
 
 def make(
@@ -225,7 +227,8 @@ def _run(job: Job, staging: Staging, listen: Listener, lease: int | None) -> tup
     }
     reader = events.EventReader(staging.events)
     with staging.log.open("ab") as log:
-        process = begin(Begin(staging.job, job.entrypoint.split(":")[0], variables, log.fileno(), lease))
+        modules = (job.entrypoint.split(":")[0], *job.imports)
+        process = begin(Begin(staging.job, modules, variables, log.fileno(), lease))
     watch = _Watch(job, listen)
     try:
         while (status := process.poll()) is None:

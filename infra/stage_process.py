@@ -21,6 +21,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from infra.stage_server import Ended, Refused, Request
@@ -43,8 +44,8 @@ class Begin:
 
     job: Path
     """File of the `infra.stage_job.StageJob`."""
-    module: str
-    """Of its entry point."""
+    modules: tuple[str, ...]
+    """To be imported before it is forked: that of its entry point, and others."""
     variables: Mapping[str, str]
     log: int
     """Descriptor of a file for all that is printed."""
@@ -78,7 +79,17 @@ class StageProcess(ABC):
 
 def begin(what: Begin) -> StageProcess:
     """Start a stage."""
-    return _keeper.fork(what) or _Fresh(what)
+    return (_keeper.fork(what) if _has_descriptors() else None) or _Fresh(what)
+
+
+@cache
+def _has_descriptors() -> bool:
+    """Whether this system has descriptors of processes (Linux 5.3), by which a server's are told and signalled."""
+    try:
+        os.close(os.pidfd_open(os.getpid()))
+    except (AttributeError, OSError):
+        return False
+    return True
 
 
 class _Fresh(StageProcess):
@@ -172,7 +183,7 @@ class _Server:
 
     def fork(self, what: Begin) -> _Forked | Refused | None:
         """The stage's process; None where the server is gone."""
-        request = Request(job=str(what.job), module=what.module, variables=dict(what.variables))
+        request = Request(job=str(what.job), modules=what.modules, variables=dict(what.variables))
         mine, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         folder = os.open(".", os.O_PATH)
         descriptors = [theirs.fileno(), what.log, folder, *(() if what.lease is None else (what.lease,))]
@@ -224,20 +235,20 @@ class _Keeper:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._server: _Server | None = None
-        self._apart: set[str] = set()
-        """Modules that no process can be forked from."""
+        self._apart: set[tuple[str, ...]] = set()
+        """Modules after which no process can be forked."""
 
     def fork(self, what: Begin) -> _Forked | None:
         with self._lock:
             for _ in range(2):  # the second server has loaded today's code
-                if what.module in self._apart:
+                if what.modules in self._apart:
                     break
                 answer = self._suitable(what).fork(what)
                 if isinstance(answer, _Forked):
                     return answer
                 self._retire()
                 if answer and not answer.by_another:
-                    self._apart.add(what.module)
+                    self._apart.add(what.modules)
         return None
 
     def _suitable(self, what: Begin) -> _Server:

@@ -22,6 +22,7 @@ import socket
 import sys
 import time
 import traceback
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -48,8 +49,8 @@ class Request(Facts):
 
     job: str
     """File of the `infra.stage_job.StageJob`."""
-    module: str
-    """Of its entry point."""
+    modules: tuple[str, ...]
+    """To be imported."""
     variables: dict[str, str]
     """The stage's environment."""
 
@@ -79,10 +80,11 @@ class _Imports:
     loaded: dict[str, tuple[int, int] | None] = field(default_factory=dict)
     """Modification time and size of the file of each module; None where it was written while it was read."""
 
-    def add(self, module: str) -> None:
+    def add(self, modules: Iterable[str]) -> None:
         began = time.time_ns()
         with contextlib.suppress(BaseException):  # it is for the stage's process, which does the same, to say
-            importlib.import_module(module)
+            for module in modules:
+                importlib.import_module(module)
         for path in _files() - self.loaded.keys():
             stamp = _stamp(path)
             self.loaded[path] = stamp if stamp and stamp[0] < began else None
@@ -197,7 +199,7 @@ class _Server:
         changed = self._imports.changed()
         _print_to(log)
         if not changed:
-            self._imports.add(request.module)
+            self._imports.add(request.modules)
         if changed or not _can_fork():
             runner.send(Refused(by_another=changed).model_dump_json().encode())
             runner.close()

@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
-import select
 import signal
 import subprocess
 import sys
@@ -61,22 +60,31 @@ def stand_by() -> threading.Event:
 
 def watch(child: int, parent: int, stopping: threading.Event, child_first: float = 0.0) -> int:
     """Wait until `child` ends, `parent` is gone or `stopping` is set, and end all below; the status of a shell."""
-    child_ends = select.poll()
-    child_ends.register(os.pidfd_open(child), select.POLLIN)
-    while not child_ends.poll(1000 * POLL_SECONDS):
+    while not _has_ended(child):
         # Polled, not PR_SET_PDEATHSIG: that one fires when the starting *thread* ends, and flows use threads.
         if stopping.is_set() or os.getppid() != parent:
             if child_first:
                 os.kill(child, signal.SIGTERM)
-                child_ends.poll(1000 * child_first)
+                _wait(child, child_first)
             _end_descendants(GRACE_SECONDS)
             run_cleanup_hooks()
             return 128 + signal.SIGTERM
         _reap(child)
+        time.sleep(POLL_SECONDS)
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     _end_descendants(0.0)
     run_cleanup_hooks()
     return code if code >= 0 else 128 - code
+
+
+def _has_ended(child: int) -> bool:
+    return os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
+
+def _wait(child: int, seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline and not _has_ended(child):
+        time.sleep(POLL_SECONDS)
 
 
 def _end_descendants(grace: float) -> None:

@@ -109,6 +109,23 @@ def test_what_cannot_be_forked_is_not(store: LocalStore, code: Path, before: str
     assert made(store)["program"] == SERVER  # others are
 
 
+def test_a_server_that_hangs_is_no_more_than_slow(
+    store: LocalStore, code: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C ends the wait and the server; who is patient has an interpreter of the stage's own in the end."""
+    pids = tmp_path / "pids"
+    hang = f"open({str(pids)!r}, 'a').write(f'{{os.getpid()}}\\n'); time.sleep(600)"
+    write(code, "7", f"import sys, time\nif sys.orig_argv[2] == 'infra.stage_server':\n    {hang}")
+    interrupt = threading.Thread(target=lambda: (wait_for(pids), os.kill(os.getpid(), signal.SIGINT)))
+    interrupt.start()
+    with pytest.raises(KeyboardInterrupt):
+        run(store, code)
+    interrupt.join()
+    monkeypatch.setattr(stage_process, "START_SECONDS", 0.2)
+    assert run(store, code).metrics["program"] == ALONE
+    assert all(wait_gone(server, PATIENCE) for server in wait_for(pids))
+
+
 def test_an_import_that_fails_is_told_by_the_stage(store: LocalStore, code: Path) -> None:
     write(code, "7", "import no_such_module")
     with pytest.raises(StageError, match="ModuleNotFoundError: No module named 'no_such_module'") as raised:
