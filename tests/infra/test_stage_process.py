@@ -18,7 +18,7 @@ from infra import stage_process
 from infra.manifest import Manifest
 from infra.runner import StageError, StageKilledError, make
 from infra.store import LocalStore
-from tests.infra.test_runner import PATIENCE, job_of, wait_for, wait_gone
+from tests.infra.test_runner import PATIENCE, in_process, job_of, wait_for, wait_gone
 
 SERVER = "infra.stage_server"
 ALONE = "infra.supervisor"
@@ -116,7 +116,12 @@ def test_a_server_that_hangs_is_no_more_than_slow(
     pids = tmp_path / "pids"
     hang = f"open({str(pids)!r}, 'a').write(f'{{os.getpid()}}\\n'); time.sleep(600)"
     write(code, "7", f"import sys, time\nif sys.orig_argv[2] == 'infra.stage_server':\n    {hang}")
-    interrupt = threading.Thread(target=lambda: (wait_for(pids), os.kill(os.getpid(), signal.SIGINT)))
+
+    def press() -> None:
+        wait_for(pids)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    interrupt = threading.Thread(target=press)
     interrupt.start()
     with pytest.raises(KeyboardInterrupt):
         run(store, code)
@@ -124,6 +129,15 @@ def test_a_server_that_hangs_is_no_more_than_slow(
     monkeypatch.setattr(stage_process, "START_SECONDS", 0.2)
     assert run(store, code).metrics["program"] == ALONE
     assert all(wait_gone(server, PATIENCE) for server in wait_for(pids))
+
+
+def test_a_flow_that_is_killed_during_an_import_takes_the_server_along(store: LocalStore, code: Path) -> None:
+    pids = code.with_name("pids")
+    write(code, "7", f"import time\nopen({str(pids)!r}, 'a').write(f'{{os.getpid()}}\\n'); time.sleep(600)")
+    flow = in_process(store.root, replace(job_of(""), entrypoint=f"{code.stem}:found"))
+    (server,) = wait_for(pids)
+    flow.kill()
+    assert wait_gone(server, PATIENCE)
 
 
 def test_an_import_that_fails_is_told_by_the_stage(store: LocalStore, code: Path) -> None:
@@ -134,12 +148,12 @@ def test_an_import_that_fails_is_told_by_the_stage(store: LocalStore, code: Path
 
 
 def test_stages_run_beside_each_other(store: LocalStore, tmp_path: Path) -> None:
-    """Each waits for what the other writes; and one that is stopped leaves the other alone."""
+    """Each waits for what the other writes; their server outlives the threads that have it started."""
     a, b = str(tmp_path / "a"), str(tmp_path / "b")
     jobs = [job_of("tells_how_it_runs", text=b, pid_file=a), job_of("tells_how_it_runs", text=a, pid_file=b)]
     with ThreadPoolExecutor() as pool:
         both = list(pool.map(lambda job: make(store, job, lambda event: None)[0], jobs))
-    assert len({manifest.metrics["above"] for manifest in both}) == 1
+    assert {manifest.metrics["above"] for manifest in both} == {made(store)["above"]}
 
 
 def test_processor_time_is_that_of_the_stage_and_its_import(store: LocalStore, code: Path) -> None:
