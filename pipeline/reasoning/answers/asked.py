@@ -15,7 +15,8 @@ LONGEST = 4_000
 _ASKED = re.compile(
     r"(?:\b(?:how (?:many|much)|(?:number|measured|expressed|answer|give\w*|units?) (?:of|in)|in(?: units? of)?)\s+"
     r"|\((?!in\b))"
-    r"((?:(?:square|cubic|degrees?) )?[A-Za-z\\/^²³·°%{}-]{1,24}(?: per [A-Za-z]+)?(?: (?:squared|cubed)\b)?)",
+    r"((?:(?:square|cubic|degrees?) )?[A-Za-z\\/^²³·°%{}-](?:[A-Za-z\\/^²³·°%{}-]|(?<=[\^{-])[23]){0,23}"
+    r"(?: per [A-Za-z]+)?(?: (?:squared|cubed)\b)?)",
     re.IGNORECASE,
 )
 _COUNTED = re.compile(r"\bhow (?:many|much)\s+((?:[A-Za-z-]+\s+){0,3}[A-Za-z-]+)", re.IGNORECASE)

@@ -19,6 +19,7 @@ __all__ = [
     "equal_formula",
     "equal_relation",
     "formula",
+    "is_near",
     "read_in_base",
     "read_relation",
     "solved",
@@ -70,6 +71,17 @@ def value_of(text: str) -> Fraction | None:
         return None
     try:
         return quotient_of(Algebra(), tree).rational()
+    except (NotAFormulaError, OutOfBudgetError, RecursionError):
+        return None
+
+
+def is_near(text: str, number: Fraction) -> bool | None:
+    """Whether a formula comes to about `number`; None where it is none that can be worked out."""
+    tree, value = formula(text), value_of(text)
+    if value is not None:
+        return abs(value - number) <= abs(value) / 20
+    try:
+        return None if tree is None or names(tree) else numerics.is_near(tree, number)
     except (NotAFormulaError, OutOfBudgetError, RecursionError):
         return None
 

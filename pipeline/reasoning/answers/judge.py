@@ -30,6 +30,7 @@ from pipeline.reasoning.answers.normalise import (
     spoken,
     without_lead_in,
 )
+from pipeline.reasoning.answers.numbers import read_number
 from pipeline.reasoning.answers.quantities import Quantity, read_quantity
 from pipeline.reasoning.answers.sentences import stated_words
 from pipeline.reasoning.answers.syntax import names
@@ -50,6 +51,7 @@ __all__ = ["fits", "judge", "same"]
 
 _NEARLY = re.compile(r"\s*(?:≈|\\approx(?![A-Za-z]))")
 """What follows it is said besides."""
+_INEQUALITY = re.compile(r"[<>]=?(?!$)|\\(?:leq?|geq?|leqslant|geqslant|lt|gt)(?![A-Za-z])")
 _CONSTANT = re.compile(r"\+\s*[cK]$")
 """What an integral may end in, where its constant is called C."""
 
@@ -107,7 +109,7 @@ def _judge(expected: str, answer: str, kind: AnswerType, choices: Sequence[str],
         wanted = read_date(peel(expected))
         dates = [read_date(text, is_surely=True) for text in (value, without_lead_in(value))]
         return wanted is not None and wanted in dates
-    value = _NEARLY.split(value, maxsplit=1)[0].strip() or value
+    value = _without_rounded(value)
     wanted_text = _formula_text(expected)
     given = without_lead_in(_formula_text(value))
     if question and kind in (AnswerType.NUMBER, AnswerType.QUANTITY):
@@ -115,6 +117,18 @@ def _judge(expected: str, answer: str, kind: AnswerType, choices: Sequence[str],
         if verdict is not None:
             return verdict
     return bool(given) and _BY_TYPE[kind](wanted_text, given)
+
+
+def _without_rounded(value: str) -> str:
+    """A value without what it is about, where that is one number nearby: ``7/9 ≈ 0.78``."""
+    first, *others = [peel(part) for part in _NEARLY.split(value)]
+    exact = quantity_of(_formula_text(without_lead_in(first)).rpartition("=")[2].strip())
+    for other in others:
+        rounded = quantity_of(_formula_text(re.sub(r"\s*(?:\.{3}|…|\\[lc]?dots)$", "", other)))
+        number = None if rounded is None else read_number(rounded.value) or formulas.value_of(rounded.value)
+        if number is None or (exact is not None and formulas.is_near(exact.value, number) is False):
+            return value
+    return first or value
 
 
 def _is_absence_or_letters(expected: str, answers: set[str]) -> bool:
@@ -183,6 +197,8 @@ def _equal_expression(expected: str, answer: str) -> bool:
         if (units := read_sum_of_units(answer, len(read_vector(expected) or ()))) is not None:
             answer = f"({', '.join(units)})"
         return _equal_matrix(expected, matrix, answer)
+    if (units := read_sum_of_units(expected, 3) or read_sum_of_units(expected, 2)) is not None and len(units) > 1:
+        return _equal_vector(units, answer)
     if is_built(expected) or is_built(answer):
         intervals = read_intervals(expected)
         return intervals is not None and _equal_intervals(intervals, answer)
@@ -224,6 +240,21 @@ def _equal_matrix(expected: str, matrix: Matrix, answer: str) -> bool:
     return listing.brackets == "()" and not listing.names and equal_in_order(vector, listing.items, _equal_plain_item)
 
 
+def _equal_vector(expected: tuple[str, ...], answer: str) -> bool:
+    """A sum of multiples of unit vectors: such a sum, or the components as a point, a row or a column."""
+    given = read_sum_of_units(answer, len(expected)) or read_vector(answer)
+    if given is None and (listing := read_listing(answer)) is not None and listing.brackets == "()":
+        given = listing.items if not listing.names else None
+    return given is not None and _equal_components(expected, given)
+
+
+def _equal_components(expected: Sequence[str], given: Sequence[str]) -> bool:
+    """Whether they are equal one by one; a third that is nothing may be left out."""
+    size = max(len(expected), len(given))
+    rows = [[*row, *["0"] * (size - len(row))] for row in (expected, given)]
+    return min(len(expected), len(given)) > 1 and equal_in_order(rows[0], rows[1], equal_value)
+
+
 def _variables(relation: formulas.Relation) -> frozenset[str]:
     trees = [formulas.formula(side) for side in relation.sides]
     return frozenset[str]().union(*(names(tree) for tree in trees if tree is not None))
@@ -242,7 +273,7 @@ def _equal_relation(expected: formulas.Relation, answer: str) -> bool:
     tree = formulas.formula(expected.sides[1]) if expected.signs == ("=",) else None
     if named is None or tree is None or named[1] in names(tree):
         return False
-    return equal_value(expected.sides[1], answer)
+    return any(equal_value(expected.sides[1], text) for text in readings(answer))
 
 
 # --- several values
@@ -284,19 +315,22 @@ def _equal_set(expected: str, answer: str) -> bool:
     if given.brackets not in ("", "{}"):  # a point or an interval, unless there are too many values for either
         is_bare = not wanted.brackets and not wanted.is_alternative and not wanted.names
         return is_bare and len(wanted.items) > 2 and equal_in_order(wanted.items, given.items, _equal_item)
-    if given.names and not given.is_one_unknown and not (given.is_numbered and not wanted.names):
-        return False
+    if given.names and not given.is_one_unknown:
+        stems = {name.partition("_")[0] for name in given.names}
+        if not given.is_numbered or not (not wanted.names or (wanted.is_one_unknown and stems == set(wanted.names))):
+            return False
     return equal_in_any_order(wanted.items, given.items, _equal_item)
 
 
 def _equal_sequence(expected: str, answer: str) -> bool:
     ratio = [part.strip() for part in expected.split(":")]
+    answer = re.sub(r"(?:\\[,;! ])*\s*:\s*(?:\\[,;! ])*", ":", answer) if len(ratio) > 1 else answer
     quotient = re.fullmatch(r"(\d+)\s*/\s*(\d+)|\\[dt]?frac\{(\d+)\}\{(\d+)\}", answer)
     if len(ratio) == 2 and quotient is not None:
         return equal_in_order(ratio, [part for part in quotient.groups() if part], _equal_plain_item)
     if len(ratio) > 1:
         return equal_in_order(ratio, re.split(r"\s*:\s*|\s+to\s+", answer), _equal_plain_item)
-    if answer[:1] == "]" or answer[-1:] == "[":  # ]0, 1[
+    if answer[:1] == "]" or answer[-1:] == "[" or is_built(answer) or _INEQUALITY.search(answer[1:]):  # ]0, 1[
         intervals = read_intervals(expected)
         return intervals is not None and _equal_intervals(intervals, answer)
     wanted, given = read_listing(expected), read_listing(re.sub(r"^[A-Z]\s*(?=\()", "", answer))

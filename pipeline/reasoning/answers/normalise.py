@@ -53,9 +53,25 @@ _WRAPPING = re.compile(
 _BOLD = re.compile(r"(?<![\w)*])\*\*(?=\S)([^*\n]{1,300}?)(?<=\S)\*\*(?![\w(*])")
 _ENVIRONMENT = re.compile(r"\\begin\{(align|equation|gather|math)\*?\}(.*)\\end\{\1\*?\}", re.DOTALL)
 _HTML = re.compile(r"<(b|strong|i|em|u|p|span|code)>(.*)</\1>", re.DOTALL | re.IGNORECASE)
-_TICK = re.compile(r"(?:[\u2713\u2714\u2705\u220e]\ufe0f?|\\(?:checkmark|blacksquare|qed))$")
+_TICK = re.compile(
+    r"(?:[\u2713\u2714\u2705\u220e]\ufe0f?|\\(?:checkmark|blacksquare|qed))$|^[\u2713\u2714\u2705\u279c\u2794\u27a1\U0001f449]\ufe0f?\s*"
+)
 _HEADING = re.compile(r"#{1,6} +(?=\S)")
-_NOTHING = re.compile(r"\\(?:displaystyle|textstyle|left|right|limits|big|Big|bigg|Bigg|!)(?![A-Za-z])")
+_NOTHING = re.compile(
+    r"\\(?:displaystyle|textstyle|scriptstyle|left|right|limits|big|Big|bigg|Bigg|!|tiny|small|normalsize|large|Large|LARGE"
+    r"|huge|Huge|bf|it|rm|sf|sl|tt)(?![A-Za-z])|\\(?:color|textcolor|[hv]?phantom|vspace\*?)\s*\{[^{}]*\}"
+)
+_SPACE = re.compile(r"\\hspace\*?\s*\{[^{}]*\}")
+_FONT = re.compile(r"\\(text|math)(?:sf|tt|sl|up|normal|sc|md)(?=\s*\{)|\\(text)rm(?=\s*\{)")
+"""Fonts that are told no more apart than upright ones."""
+_STYLED_NUMBER = re.compile(
+    r"(?<![\w})])\\(?:(?:math|text)(?:rm|bf|it)?|underline|bm|boldsymbol)\s*\{(-?\d[\d.,]*)\}"
+    r"(?!\s*(?:\d|\\(?:math|text)[a-z]*\s*\{\s*[-\d]))"
+)
+_STYLED_SIGN = re.compile(r"\\(?:text|mathrm)\s*\{\s*(\\[$%])\s*\}")
+_DOLLAR = re.compile(r"(?<!\\)\$")
+_INLINE = re.compile(r"(?<![\w\\])\$(?=\S)((?:[^$]|(?<=\\)\$)*\S)(?<!\\)\$(?!\w)")
+"""One formula in a line of words; a price is followed by a digit, and its sign not preceded by one."""
 _NOUN = (
     r"(?:(?:answer|result|solution|value|output|total|sum|product|difference|quotient|remainder|mean|average|median|"
     r"area|perimeter|volume|length|probability|distance|speed|cost|price|number|choice|option|date|time|root|zero|point|"
@@ -71,7 +87,8 @@ _LEAD_IN = re.compile(
     (?:
         {_WHOSE}{_NOUN}{_OF} \s*(?:{_IS}\b\s*:?|:|=)
       | \#\#\#\# | (?:it|this|that|which|he|she|they|we)\ (?:is|equals|gives|makes|comes\ to)\b
-      | it's\b | there\ (?:are|is)\b | we\ (?:get|have|find|obtain)\b | i\ (?:get|got|have|find)\b | the\ point\b
+      | it's\b | there\ (?:are|is|were|was)\b
+      | we\ (?:get|have|find|obtain)\b | i\ (?:get|got|have|find)\b | the\ point\b
       | (?:in\ )?(?:the\ year\ |in\ )(?=\d{{4}}$) | ans(?:wer)?\s*(?:\.|:|=|\ -\ ) | i\ (?:choose|pick|select)\b
     )\s*""",
     re.IGNORECASE | re.VERBOSE,
@@ -90,7 +107,8 @@ _LABEL = re.compile(
     r"((?:\\angle|\\triangle)\s*[A-Z]{1,3}|[A-Z]{2,3}|[A-Z]_\s*\{?\s*(?:\\(?:triangle|square)\s*)?[A-Z]{2,4}\s*\}?)\s*=\s*(?=[^=])"
 )
 _CONNECTIVE = re.compile(r"(?:so|thus|hence|therefore)\b,?\s+", re.IGNORECASE)
-_LEADS = (_LEAD_IN, _CONNECTIVE, _ARROW, _ELSEWHERE)
+_TITLE = r"(?:#{1,6} +)?(?:\*\*)?(?:final )?answer(?:\*\*)?[ \t]*\n+(?=\S)"
+_LEADS = (re.compile(_TITLE, re.IGNORECASE), _LEAD_IN, _CONNECTIVE, _ARROW, _ELSEWHERE)
 _TURNED = re.compile(
     r"(.{1,200}?) is (?:(?:the|my|our) (?:final |correct |right )?(?:answer|result|solution|choice|option)"
     r"|correct|right)",
@@ -100,7 +118,8 @@ _HOPE = re.compile(r"[.!]\s+I hope (?:it|this) is (?:correct|right)\.?$", re.IGN
 """What the prompts of Minerva (Lewkowycz et al. 2022) have every answer end with."""
 _MARKER = re.compile(
     r"(?:(?<=[.!:\n])\s*|^\s*|\b(?:so|thus|hence|therefore)\b,?\s*)"
-    r"(?:\*\*)?(?:the |my |our )?(?:final |correct |right )?(?:answer|result)(?: is\b:?|:|\s*=)|(?:^|\n)#### (?=\S)",
+    r"(?:\*\*)?(?:the |my |our )?(?:final |correct |right )?(?:answer|result)(?: is\b:?|:|\s*=)|(?:^|\n)#### (?=\S)"
+    rf"|(?:^|\n){_TITLE}",
     re.IGNORECASE,
 )
 
@@ -158,6 +177,9 @@ _SPOKEN = (
     (re.compile(r"(?<![\w.])(?:minus|negative)\s+(?=\d|\\infty|infinity)", re.IGNORECASE), "-"),
     (re.compile(r"(?<![\w.])(?:plus|positive)\s+(?=\\infty|infinity)", re.IGNORECASE), ""),
     *((re.compile(rf"\\{name}(?![A-Za-z])\s*"), sign) for name, sign in _BRACKETS.items()),
+    (re.compile(r"\\(?:nice|s|x)frac(?![A-Za-z])"), r"\\frac"),
+    (re.compile(r"\\surd(?![A-Za-z])"), r"\\sqrt "),
+    (re.compile(r"\^?\s*\\(?:text)?degree(?![A-Za-z])"), r"^\\circ "),
     *(
         (re.compile(rf"(?<![A-Za-z\\])([A-Za-z]) (?:is|must be) (?:strictly )?{words}\s+(?=\S)"), rf"\1 {sign} ")
         for words, sign in _COMPARED.items()
@@ -174,7 +196,7 @@ def spoken(text: str) -> str:
 
 def peel(text: str) -> str:
     """`text` without the delimiters, the emphasis and the full stop around it."""
-    text = _NOTHING.sub("", _BOLD.sub(r"\1", text)).strip(_UNSEEN)
+    text = _plainly_styled(_BOLD.sub(r"\1", text)).strip(_UNSEEN)
     text = re.sub(r"(?<=[\w)}{])~(?=[\w\\({}])", " ", text)  # LaTeX's space
     for _ in range(12):
         before = text
@@ -196,6 +218,18 @@ def peel(text: str) -> str:
         text = re.sub(r"^(?:\\[,;:! ])+|(?:\\[,;:!])+$", "", text).strip()
         if text == before:
             break
+    return text
+
+
+def _plainly_styled(text: str) -> str:
+    """`text` without LaTeX's sizes, colours, invisible parts and fonts of numbers, and the signs around one formula."""
+    if "\\" in text:
+        text = _FONT.sub(lambda found: "\\text" if (found[1] or found[2]) == "text" else "\\mathrm", text)
+        text = _SPACE.sub(" ", _NOTHING.sub("", text))
+        text = _STYLED_SIGN.sub(r"\1", text)
+        text = _STYLED_NUMBER.sub(r"\1", text)
+    if len(_DOLLAR.findall(text)) == 2:
+        text = _INLINE.sub(r"\1", text)
     return text
 
 

@@ -11,7 +11,7 @@ from fractions import Fraction
 __all__ = ["LONGEST_EXPONENT", "read_number", "read_words"]
 
 LONGEST_EXPONENT = 400
-_GROUP = r"(?:,|\{,\}|\\,|\\!,|\\ |_|')"
+_GROUP = r"(?:,|\{,\}|\\[,;: ]|\\!,(?:\\!)?|_|')"
 NUMERAL = rf"(?:\d{{1,3}}(?:{_GROUP}\d{{3}})+(?!\d)|\d+)(?:\.\d+)?|\.\d+"
 _NUMERAL = re.compile(rf"([-+]?)\s*({NUMERAL})\.?")
 _SCIENTIFIC = re.compile(
@@ -31,6 +31,10 @@ _DOTTED = re.compile(r"\\dot\s*\{?(\d)\}?(?:(\d*)\\dot\s*\{?(\d)\}?)?$")
 _SPACED = re.compile(r"([-+]?)\s*(\d{1,3}(?: \d{3})+(?:\.\d+)?)")
 _POINTED = re.compile(r"([-+]?)\s*(\d{1,3}(?:\.\d{3})+),(\d+)|([-+]?)\s*(\d{1,3}(?: \d{3})+),(\d{1,2}|\d{4,})")
 """``1.234.567,89``: thousands between points, which points alone would not tell; ``1 234 567,89``."""
+_POINT = re.compile(r"(?<!\{),")
+"""A comma makes a point of what stands in brackets: ``(2,100)``."""
+_AND_SO_ON = re.compile(r"([-+]?)(\d*\.\d*?)(?:(\d)\3{2,}|(\d{2,6})\4+)(?:\s*\\[lc]?dots(?:\s*\{\})?|\.{3}|…)")
+"""``0.1666...``: a digit three times, or several digits twice, before the dots."""
 _OVER = re.compile(r"\{?\s*([-+]?\d+)\s*(?:\\over|over|out of)\s*([-+]?\d+)\s*\}?")
 _SMALL = (
     "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve",
@@ -57,7 +61,7 @@ def read_number(text: str) -> Fraction | None:
     text = text.strip()
     if not text or len(text) > 500:
         return None
-    while len(text) > 2 and text[0] == "(" and text[-1] == ")" and "(" not in text[1:-1]:
+    while len(text) > 2 and text[0] == "(" and text[-1] == ")" and "(" not in text[1:-1] and not _POINT.search(text):
         text = text[1:-1].strip()
     for reader in (_numeral, _scientific, _power_of_ten, _fraction, _mixed, _repeating, _grouped, _over, _scaled):
         found = reader(text)
@@ -67,7 +71,7 @@ def read_number(text: str) -> Fraction | None:
 
 
 def _plain(text: str) -> Fraction:
-    return Fraction(re.sub(r"\\!|\\|[ ,{}_']", "", text))
+    return Fraction(re.sub(r"\\!|\\|[ ,;:{}_']", "", text))
 
 
 def _sign(sign: str) -> int:
@@ -113,6 +117,8 @@ def _mixed(text: str) -> Fraction | None:
 
 
 def _repeating(text: str) -> Fraction | None:
+    if (endless := _AND_SO_ON.fullmatch(text)) is not None:
+        text = endless.expand(r"\1\2(\3\4)")
     found = _REPEATING.fullmatch(_DOTTED.sub(r"(\1\2\3)", text))
     if found is None:
         return None

@@ -12,7 +12,7 @@ from typing import Any
 from pipeline.reasoning.answers.budget import spend
 from pipeline.reasoning.answers.syntax import Node, NotAFormulaError, names
 
-__all__ = ["agree"]
+__all__ = ["agree", "is_near"]
 
 DIGITS = 60
 MOST_DIGITS = 600
@@ -37,6 +37,20 @@ def agree(left: Node, right: Node) -> bool:
             if not _agree_at(left, right, point, mpmath, is_real=attempt == 2):
                 return False
     return True
+
+
+def is_near(node: Node, number: Fraction) -> bool:
+    """Whether a formula without names comes to `number`, give or take a twentieth of it.
+
+    Raises:
+        NotAFormulaError: it cannot be worked out.
+    """
+    import mpmath
+
+    with mpmath.workdps(DIGITS):
+        spend(5 * DIGITS)
+        value = _Run({}, mpmath).value(node)
+        return bool(abs(value - mpmath.mpf(number.numerator) / number.denominator) <= abs(value) / 20)
 
 
 def _agree_at(left: Node, right: Node, point: dict[str, Fraction], mpmath: Any, *, is_real: bool) -> bool:

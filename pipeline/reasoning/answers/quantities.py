@@ -167,6 +167,9 @@ def _compound(text: str) -> Quantity | None:
         total, last = total + Fraction(number) * unit.factor, unit
     if last is None:
         return None
+    if last.powers in _MONEY:  # dollars and cents are told in dollars
+        last = Unit(Fraction(1), last.powers)
+        return Quantity(f"{total.numerator}/{total.denominator}", last)
     value = total / last.factor
     return Quantity(
         f"{'-' if text.startswith('-') else ''}{value.numerator}/{value.denominator}", last, is_compound=True

@@ -36,7 +36,7 @@ def stated_value(text: str) -> str | None:
     after = re.findall(r"[a-z']+", text[found[0].end() :].lower())
     if not before or len(before) > 15 or len(after) > 6:
         return None
-    if ((set(before) - _BETWEEN) | set(after)) & DOUBTFUL:
+    if ((set(before) - _BETWEEN) | (set(after) - {"every"})) & DOUBTFUL:
         return None
     if re.fullmatch(r"[A-Za-z' ,-]*[.!]?", text[found[0].end() :]) is None:
         return None

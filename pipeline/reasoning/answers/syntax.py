@@ -46,7 +46,14 @@ _RENAMED = {
     "lg": "log", "tg": "tan", "ctg": "cot", "cosec": "csc", "arctg": "arctan",
     "asin": "arcsin", "acos": "arccos", "atan": "arctan",
 }  # fmt: skip
-_CONSTANTS = {"pi": "pi", "infty": "infinity", "infinity": "infinity", "inf": "infinity", "oo": "infinity"}
+_CONSTANTS = {
+    "pi": "pi",
+    "infty": "infinity",
+    "infinity": "infinity",
+    "Infinity": "infinity",
+    "inf": "infinity",
+    "oo": "infinity",
+}
 _GREEK = word_set(
     "alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta iota kappa lambda mu nu xi rho sigma "
     "tau upsilon phi varphi chi psi omega Gamma Delta Theta Lambda Xi Pi Sigma Phi Psi Omega ell hbar"

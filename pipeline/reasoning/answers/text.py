@@ -22,6 +22,9 @@ _EMPTY = re.compile(
 _ENDLESS = re.compile(r"(?:there are )?infinite(?:ly many)? solutions")
 _INEXISTENT = re.compile(r"dne|d\.n\.e|(?:(?:the )?limit )?(?:does not|doesn't) exist")
 _CHEMICAL = re.compile(r"(?:(?:\d*[A-Z][a-z]?\d*|[()\[\]])+\d*[+−-]?|(?:\[[A-Z][a-z]\])?(?:\d[spdf]\d{1,2})+)")
+_REACTANTS = re.compile(rf"{_CHEMICAL.pattern}(?:\+{_CHEMICAL.pattern})*")
+_YIELDS = re.compile(r"-+>|=>|→|⟶|⇒|\\(?:long)?(?:right|Right)arrow(?![A-Za-z])|\\to(?![A-Za-z])")
+"""What stands between the sides of a reaction."""
 _ORDINALS = {
     word: number for number, word in enumerate(
         ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth", "eleventh",
@@ -102,8 +105,11 @@ def is_chemical(text: str) -> bool:
 
 def _chemical(text: str) -> str | None:
     """A formula of chemistry, an ion or the electrons of an atom without the marks of its indices, or None."""
-    text = re.sub(r"\\(?:ce|text|mathrm|mathbf)(?![A-Za-z])|[\s_^{}$]", "", unicodedata.normalize("NFKC", text))
-    return text.replace("−", "-") if _CHEMICAL.fullmatch(text) and re.search(r"[\d+−-]", text) else None
+    text = _YIELDS.sub("->", unicodedata.normalize("NFKC", text))
+    text = re.sub(r"\\(?:ce|text|mathrm|mathbf)(?![A-Za-z])|[\s_^{}$]", "", text).replace("−", "-")
+    sides = text.split("->")
+    is_formula = len(sides) == 1 and _CHEMICAL.fullmatch(text) and re.search(r"[\d+-]", text)
+    return text if is_formula or (len(sides) == 2 and all(map(_REACTANTS.fullmatch, sides))) else None
 
 
 def _ordinals(text: str) -> str:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import re
+from fractions import Fraction
 
 from pipeline.reasoning.answers import formulas
 from pipeline.reasoning.answers.asked import asked_unit, names_unit
 from pipeline.reasoning.answers.congruences import read_congruence
+from pipeline.reasoning.answers.doubt import DOUBTFUL
 from pipeline.reasoning.answers.lists import read_listing
 from pipeline.reasoning.answers.normalise import peel
 from pipeline.reasoning.answers.numbers import read_number
 from pipeline.reasoning.answers.quantities import Quantity, read_quantity
 from pipeline.reasoning.answers.sentences import stated_value
-from pipeline.reasoning.answers.units import read_unit
+from pipeline.reasoning.answers.units import SCALE_WORDS, Unit, read_unit
 
 __all__ = [
     "equal_number",
@@ -32,8 +34,15 @@ _NAMED = re.compile(
     r"(?:_\{?\w+\}?)?'*(?:\s*\([^()=]{1,20}\))?"
 )
 
+_DEGREES, _RADIANS = Unit(Fraction(1), (("degree", 1),)), Unit(Fraction(1), (("rad", 1),))
 _GROUPED_BY_TWO = re.compile(r"[-+]?\d{1,2}(?:,\d{2})+,\d{3}(?:\.\d+)?")
 """``12,34,567``, as India writes it: of an answer only where one number is expected, for ``1,10,100`` may be three."""
+_BESIDES = re.compile(
+    r"(?<=[\d}%]) (?:in total|in all|altogether|left|remaining|only"
+    r"|of (?:them|(?:the|all)(?P<whole>(?: [a-z]{3,}){1,2})))$"
+    r"|(?<=[a-z]) (?:every|each) (?:hour|day|night|week|month|year)$"
+)
+"""What is said of a number without changing it; "of the pizza" says what it is a part of."""
 _SHORT = re.compile(r"([-+]?\d+(?:\.\d+)?)([kM])")
 _SAID_TWICE = re.compile(r"(.+?)\s*\((?:or )?([^()]+)\)")
 
@@ -43,13 +52,21 @@ def equal_number(expected: str, answer: str) -> bool:
     wanted = quantity_of(expected)
     if wanted is None:
         return False
+    if _is_plain(wanted) or wanted.is_percent:
+        answer = _alone(answer)
     texts = _rewritten(answer) if _is_plain(wanted) else []
     return any(equal_quantity(wanted, text) for text in texts or readings(answer))
 
 
+def _alone(answer: str) -> str:
+    """A number without what is said of it and does not change it."""
+    found = _BESIDES.search(answer)
+    is_changed = found is None or set((found["whole"] or "").split()) & (DOUBTFUL | SCALE_WORDS)
+    return answer if found is None or is_changed else answer[: found.start()]
+
+
 def _rewritten(answer: str) -> list[str]:
     """A plain number in another notation: short, a residue, said twice, with a word for no more of it."""
-    answer = re.sub(r"(?<=\d) (?:in total|in all|altogether|left|remaining)$", "", answer)
     if read_number(answer) is not None:
         return [answer]
     if (short := _SHORT.fullmatch(answer)) is not None:
@@ -118,12 +135,18 @@ def equal_quantity(wanted: Quantity, answer: str) -> bool:
         return _equal_thing(wanted.thing, given.thing) and equal_value(wanted.value, given.value)
     assert wanted.unit is not None
     assert given.unit is not None
+    if {wanted.unit.powers, given.unit.powers} == {_DEGREES.powers, _RADIANS.powers}:
+        return equal_value(*(_in_radians(each) for each in (wanted, given)))
     if wanted.unit.powers != given.unit.powers:
         return False
     first, second = wanted.number, given.number
     if first is not None and second is not None:
         return first * wanted.unit.factor == second * given.unit.factor
     return wanted.unit == given.unit and equal_value(wanted.value, given.value)
+
+
+def _in_radians(angle: Quantity) -> str:
+    return angle.value if angle.unit == _RADIANS else f"({angle.value})*\\pi/180"
 
 
 def _in_currency(wanted: Quantity, answer: str) -> str:
