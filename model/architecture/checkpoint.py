@@ -27,7 +27,7 @@ from model.architecture.config import Family, ModelConfig
 from model.architecture.gguf_checkpoint import read_gguf
 from model.architecture.gguf_parts import is_gguf
 from model.architecture.hf_config import load_hf_config
-from model.architecture.skeleton import skeleton
+from model.architecture.skeleton import model_of, skeleton
 from model.architecture.stored_weights import prediction_depths, read_weights
 from model.architecture.transformer import Transformer
 from model.architecture.weight_files import WEIGHTS
@@ -225,9 +225,5 @@ def with_prediction(model: Transformer, folder: Path) -> Transformer:
         return model
     begun, trained = load_model(folder, prediction=True), model.state_dict()
     depths = begun.config.num_nextn_predict_layers
-    whole = skeleton(model.config.model_copy(update={"num_nextn_predict_layers": depths}))
     weights = {name: trained.get(name, weight) for name, weight in begun.state_dict().items()}
-    whole.load_state_dict(weights, assign=True)
-    if whole.config.tie_word_embeddings:
-        whole.lm_head.weight = whole.model.embed_tokens.weight
-    return whole.eval()
+    return model_of(model.config.model_copy(update={"num_nextn_predict_layers": depths}), weights)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from infra.errors import UserError
-from model.architecture.skeleton import skeleton
+from model.architecture.skeleton import model_of
 from model.architecture.transformer import Transformer
 from pipeline.tokens.adopt import read_foreign
 
@@ -58,11 +58,7 @@ def fit_vocabulary(model: Transformer, checkpoint: Path, tokenizer: Path) -> Tra
         for number, numbers in pieces.items():
             grown_VD[number] = rows_VD[numbers].mean(0)
         weights[name] = grown_VD
-    grown = skeleton(model.config.model_copy(update={"vocab_size": rows}))
-    grown.load_state_dict(weights, assign=True)
-    if grown.config.tie_word_embeddings:
-        grown.lm_head.weight = grown.model.embed_tokens.weight
-    return grown.requires_grad_(True).eval()
+    return model_of(model.config.model_copy(update={"vocab_size": rows}), weights).requires_grad_(True)
 
 
 def _new(words: Tokenizer, own: Tokenizer, known: int) -> list[int]:
