@@ -18,8 +18,8 @@ from model.finetune_sections import DpoConfig
 from model.generation.generate import Sampling
 from model.generation.solve import solve
 from model.rl.rollout import questions_of_step
-from pipeline.reasoning.problem_files import read_records
 from pipeline.reasoning.problems import read_tasks
+from pipeline.reasoning.record_files import read_records
 from pipeline.tokens.chat import chat_format
 
 if TYPE_CHECKING:
