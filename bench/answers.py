@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.table import Row, print_table, row
+from bench.table import Row, row, show
 from pipeline.reasoning.answers.judge import judge
 from pipeline.reasoning.answers.types import AnswerType
 
@@ -55,9 +55,7 @@ def main() -> None:
     for file in chosen.files:
         cases = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
         rows += measure(file.stem, cases, peer=not chosen.no_peer, show_wrong=chosen.wrong)
-    print_table(rows)
-    if chosen.json:
-        chosen.json.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+    show(rows, chosen.json)
 
 
 def measure(name: str, cases: Sequence[Case], *, peer: bool, show_wrong: bool = False) -> list[Row]:

@@ -16,7 +16,6 @@ import json
 import tempfile
 import threading
 import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -28,7 +27,7 @@ from bench.table import Row, row, show
 from flows.browser.export import FACTS, export_for_browser
 from flows.browser.serve import folder_server
 from infra.settings import Settings
-from model.release.llama_cpp import parameters
+from model.release import llama_cpp
 from tests.flows.chromium import CHROMIUM
 
 TOKENS = 128
@@ -86,17 +85,12 @@ class Native:
     def __init__(self, path: Path, context: int, threads: int) -> None:
         import xllamacpp
 
-        self._server = xllamacpp.Server(parameters(path, context=context, slots=1, threads=threads))
+        self._server = xllamacpp.Server(llama_cpp.parameters(path, context=context, slots=1, threads=threads))
 
     def ask(self, text: str, tokens: int = 0) -> dict[str, Any]:
         """An answer, with llama.cpp's own timings."""
-        body = json.dumps(request(text, tokens) | {"reasoning_format": "none"}).encode()
-        url = f"{self._server.listening_address}/v1/chat/completions"
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        with opener.open(
-            urllib.request.Request(url, body, {"Content-Type": "application/json"}), timeout=300
-        ) as answer:
-            told = json.load(answer)
+        body = request(text, tokens) | {"reasoning_format": "none"}
+        told = llama_cpp.ask(self._server.listening_address, "/v1/chat/completions", body)
         return {"text": told["choices"][0]["message"]["content"], "timings": told["timings"]}
 
 

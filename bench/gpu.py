@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import json
 import time
 import traceback
 from collections.abc import Callable
@@ -23,7 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bench.table import Row, bench_parser, print_table, row
+from bench.table import Row, bench_parser, print_table, row, write_rows
 
 SECTIONS = {
     "kernels": "bench.gpu",
@@ -67,8 +66,7 @@ def main() -> None:
                 found = importlib.import_module(SECTIONS[section]).measure(device, chosen.quick)
                 print_table(found)
                 rows += found
-                if chosen.json:  # what there is, should the time run out
-                    chosen.json.write_text(json.dumps(rows, indent=2) + "\n")
+                write_rows(rows, chosen.json)  # what there is, should the time run out
             except Exception:  # the other sections are worth having
                 traceback.print_exc()
                 failed.append(section)

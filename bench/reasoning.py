@@ -66,14 +66,15 @@ def generation(model_folder: Path, made: Path, scratch: Path, *, quick: bool) ->
     from tokenizers import Tokenizer
 
     from model.architecture.checkpoint import load_model
-    from model.generation.generate import Sampling, generate, prompt_tokens
+    from model.generation.generate import Sampling, generate
     from pipeline.reasoning.problems import read_tasks
     from pipeline.tokens.chat import chat_format
 
     tokenizer = Tokenizer.from_file(str(made / "tokenizer" / "tokenizer.json"))
-    stop, pad = chat_format(tokenizer).eos, chat_format(tokenizer).pad
+    chat = chat_format(tokenizer)
+    stop, pad = chat.eos, chat.pad
     questions = [row["question"] for row in read_tasks(made / "reasoning" / "test.jsonl")][: 2 if quick else 8]
-    prompts = [prompt_tokens(tokenizer, question) for question in questions for _ in range(8)]
+    prompts = [chat.question(question) for question in questions for _ in range(8)]
     ours = load_model(model_folder)
     peer = _transformers(model_folder)
     rows = []

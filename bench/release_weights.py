@@ -20,14 +20,14 @@ from torch import Tensor
 from infra.errors import UserError
 from model.architecture.checkpoint import load_model
 from model.release.allocate import allocate
-from model.release.calibrate import CalibrationBatch, calibrate
+from model.release.calibrate import calibrate
 from model.release.compressed import load_compressed
 from model.release.compressor import check_compressor, write_llmcompressor
 from model.release.kquants import k_quantize, k_quants
 from model.release.outputs import output_moments
 from model.release.quantized import Plan, Unit, make_plan, plain_unit
 from model.release.rounding import rounded
-from model.release.rows import apart, cut, sequence_length, task_rows, text_rows
+from model.release.rows import CalibrationBatch, apart, cut, sequence_length, task_rows, text_rows
 from model.release.units import Role, role_of, units
 from model.sections import Precision
 

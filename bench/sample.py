@@ -147,7 +147,8 @@ def turns(model: Transformer, tokenizer: Tokenizer, problems: Sequence[Problem])
 
 def _answers(model: Transformer, tokenizer: Tokenizer, chats: Sequence[Sequence[Turn]]) -> list[tuple[str, str]]:
     """Answer and reasoning, greedily."""
-    from model.generation.generate import Sampling, generate, split_reasoning
+    from model.generation.generate import Sampling, generate
+    from model.generation.reasoning import split_reasoning
     from pipeline.tokens.chat import chat_format
 
     chat = chat_format(tokenizer)

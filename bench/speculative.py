@@ -27,7 +27,6 @@ from model.architecture.cache import KVCache
 from model.architecture.checkpoint import load_model
 from model.architecture.transformer import Transformer
 from model.generation.decode import Decoder, Predictor
-from model.generation.generate import prompt_tokens
 from model.generation.past import Past
 from model.generation.speculative import Ahead, Drafted
 from model.release.gguf import draft_units, undraftable, write_gguf
@@ -230,11 +229,12 @@ def main() -> None:
     torch.set_num_threads(chosen.threads)
     tokenizer = read_tokenizer(chosen.model)
     problems = islice(read_tasks(chosen.reasoning / "test.jsonl"), chosen.prompts + 1)
-    domains = {"problems": [prompt_tokens(tokenizer, problem["question"]) for problem in problems]}
+    chat = chat_format(tokenizer)
+    domains = {"problems": [chat.question(problem["question"]) for problem in problems]}
     if chosen.conversations is not None:
         talks = read_conversations(chosen.conversations / "validation.jsonl")
         asked = dict.fromkeys(talk["messages"][0]["content"] for talk in talks)
-        domains["conversations"] = [prompt_tokens(tokenizer, text) for text in islice(asked, chosen.prompts + 1)]
+        domains["conversations"] = [chat.question(text) for text in islice(asked, chosen.prompts + 1)]
     domains["text"] = _texts(chosen.shards, chosen.prompts + 1)
     domains = {name: prompts for name, prompts in domains.items() if name in (chosen.domains or domains)}
     rows = measure(chosen.model, domains, chosen.tokens, chosen.guesses, chosen.drafter)

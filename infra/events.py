@@ -166,9 +166,9 @@ def folder() -> Path | None:
 class EventReader:
     """Reads events as they are appended to a file, from where it last stopped; half a line is left for later."""
 
-    def __init__(self, path: Path, offset: int = 0) -> None:
+    def __init__(self, path: Path) -> None:
         self.path = path
-        self.offset = offset
+        self.offset = 0
 
     def new(self) -> Iterator[Event]:
         """The complete events appended since the last call."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -10,7 +11,16 @@ from pathlib import Path
 
 from infra.facts import Facts
 
-__all__ = ["ProcessMark", "birth", "is_alive_here", "is_foreign_listener", "python_path", "send_signal", "this_process"]
+__all__ = [
+    "ProcessMark",
+    "birth",
+    "free_ports",
+    "is_alive_here",
+    "is_foreign_listener",
+    "python_path",
+    "send_signal",
+    "this_process",
+]
 
 LISTENS = "0A"
 """State of a socket in /proc/net/tcp."""
@@ -76,6 +86,13 @@ def send_signal(process: ProcessMark, number: int) -> bool:
 def python_path() -> str:
     """``PYTHONPATH`` for a child that is to run the same code of ours as this process, wherever it is started."""
     return os.pathsep.join(filter(None, (str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH"))))
+
+
+def free_ports(count: int = 1) -> list[int]:
+    """Ports of loopback that nobody listens on now."""
+    with contextlib.ExitStack() as stack:
+        held = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
+        return [int(each.getsockname()[1]) for each in held]
 
 
 def is_foreign_listener(port: int) -> bool:

@@ -52,6 +52,7 @@ STATE = "state.json"
 POLL_SECONDS = 0.2
 START_SECONDS = 300.0
 """A first start of the servers makes their databases."""
+STOP_SECONDS = 60.0
 BACKOFF = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 """Seconds before a restart, longer each time it falls over again soon."""
 SETTLED_SECONDS = 60.0
@@ -326,7 +327,7 @@ def _append_private(path: Path) -> IO[bytes]:
     return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600), "ab")
 
 
-def stop_group(folder: Path, seconds: float = 60.0) -> bool:
+def stop_group(folder: Path) -> bool:
     """Stop the keeper of `folder` and all it keeps, last service first; whether one ran.
 
     Signals nobody but the process that the state file tells of: of this machine, of this boot, born when it was.
@@ -337,11 +338,11 @@ def stop_group(folder: Path, seconds: float = 60.0) -> bool:
     if not is_kept(folder):
         return False
     _signal_keeper(folder, signal.SIGTERM)
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + STOP_SECONDS
     while is_kept(folder):
         if time.monotonic() > deadline:  # its supervisors notice, and end everything below them
             _signal_keeper(folder, signal.SIGKILL)
-            deadline = time.monotonic() + seconds
+            deadline = time.monotonic() + STOP_SECONDS
         time.sleep(POLL_SECONDS)
     return True
 

@@ -6,7 +6,6 @@ Secrets and addresses never enter a recipe, a manifest or a log; S3 credentials 
 from __future__ import annotations
 
 import os
-from collections.abc import MutableMapping
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
@@ -70,7 +69,7 @@ QUIET = {
 """Nothing calls home, and no library draws over our lines: neither this process nor the ones it starts."""
 
 
-def quiet_network(environment: MutableMapping[str, str] = os.environ) -> None:
+def quiet_network() -> None:
     """Switch off every telemetry and hub access, where the user has not chosen otherwise."""
     for name, value in QUIET.items():
-        environment.setdefault(name, value)
+        os.environ.setdefault(name, value)

@@ -219,7 +219,7 @@ class CodeSource(Stated):
 
 
 class JsonlSource(Stated):
-    """One JSON object per line, plain, gzip or bzip2."""
+    """JSON objects, one per line, in arrays or over several lines; plain or compressed."""
 
     kind: Literal["jsonl"] = "jsonl"
     profile: Annotated[Profile, Added] = Profile.PROSE

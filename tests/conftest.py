@@ -16,6 +16,7 @@ from tests.infra import ray, slurm
 from tests.infra.s3 import s3_server, weed
 from tests.schedule import Ends, Schedule, arrange, ended
 from tests.shared import KEY
+from tests.warm import Warm
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is there: the workers share the cores
 # Hypothesis gives an example 200 ms, which on a machine with other work passes while nothing is done.
@@ -32,6 +33,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     hear_interrupts()
     config.pluginmanager.register(Ends())
+    config.pluginmanager.register(Warm())
     if config.getoption("cpu"):
         config.pluginmanager.register(Cpu(config.getoption("cpu")))
 

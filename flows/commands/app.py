@@ -104,9 +104,12 @@ def settings_for(root: str | None = None) -> Settings:
     return Settings()
 
 
-def table_of(*columns: str, right: Collection[str] = ()) -> Table:
-    """An empty table without rules, the columns in `right` to the right; what is too long for a cell is folded."""
+def table_of(*columns: str, right: Collection[str] = (), whole: Collection[str] = ()) -> Table:
+    """An empty table without rules, the columns in `right` to the right; what is too long for a cell is folded, but in
+    those that stay `whole`."""
     table = Table(box=None, pad_edge=False, header_style="dim")
     for column in columns:
-        table.add_column(column, overflow="fold", justify="right" if column in right else "left")
+        table.add_column(
+            column, overflow="fold", no_wrap=column in whole, justify="right" if column in right else "left"
+        )
     return table

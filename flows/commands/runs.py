@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
-from rich.table import Table
 
 from flows.commands.app import (
     FromOption,
@@ -23,7 +22,7 @@ from flows.commands.app import (
 )
 from flows.commands.watch import watched_flow
 from flows.recipe.sample_text import check_sample_text, gather_sample_text
-from flows.run.record import RunRecord, read_record, records
+from flows.run.record import RunRecord, read_record, records, report_file
 from infra.extras import require
 from infra.settings import Settings
 from infra.units import duration, plural, printable
@@ -218,7 +217,7 @@ def _finish(record: RunRecord, store: Store, source: str) -> None:
     """The summary, and the report if it is not there yet."""
     from flows.report.summary import print_summary
 
-    path = store.local / "runs" / f"{record.run_id}.html"
+    path = report_file(store, record.run_id)
     if not path.exists():
         from flows.report.report import write_report  # draws charts
 
@@ -244,7 +243,7 @@ def rerun(
         console.print(f"[yellow]differs today[/] {change.section} {told}", soft_wrap=True)
     agreed = True
     for result in rerun_stages(store, record, stage):
-        mark = "[green]same bytes[/]" if result.same else "[red]different[/]"
+        mark = f"[{'green' if result.same else 'red'}]{result.verdict}[/]"
         console.print(f"{result.stage:<14} {mark}  {result.seconds:6.1f} s  [dim]{result.text}[/]")
         agreed = agreed and result.same
     if not agreed:
@@ -264,11 +263,7 @@ def status(root: RootOption = None, limit: Annotated[int, typer.Option(help="How
     if not names:
         console.print(f"No run in {store.address} yet: deepmill run sample")
         return
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for column in ("run", "state", "made", "cached", "model"):
-        table.add_column(
-            column, no_wrap=column in ("run", "state"), justify="right" if column in ("made", "cached") else "left"
-        )
+    table = table_of("run", "state", "made", "cached", "model", right=("made", "cached"), whole=("run", "state"))
     for name in reversed(names):
         record = read_record(store, name)
         if record is None:
@@ -298,5 +293,5 @@ def report(
 
     store = open_store(settings_for(root))
     record = find_record(store, run_id)
-    path = write_report(record, store, to or store.local / "runs" / f"{record.run_id}.html")
+    path = write_report(record, store, to or report_file(store, record.run_id))
     console.print(str(path), soft_wrap=True)

@@ -18,7 +18,7 @@ from flows.operations.overview import ProgressReader, overview_page
 from flows.operations.schedule import coming_runs
 from flows.report.report import write_report
 from flows.report.templating import templates
-from flows.run.record import RunRecord, read_record
+from flows.run.record import RunRecord, read_record, report_file
 from flows.run.server_settings import ServerSettings
 from infra.login_guard import LoginGuard
 from infra.open_store import open_store
@@ -63,7 +63,7 @@ def create_app(settings: Settings, servers: ServerSettings) -> FastAPI:
         record = read_record(store, run_id) if run_id in store.runs() else None
         if record is None:
             return PlainTextResponse(f"{run_id}: no such run", 404)
-        path = store.local / "runs" / f"{run_id}.html"
+        path = report_file(store, run_id)
         if record.state == "running" or not path.exists():
             write_report(record, store, path)
         return HTMLResponse(path.read_text(encoding="utf-8"))

@@ -116,7 +116,21 @@ def make_plan(recipe: Recipe, store: Store, *, restart_from: str | None = None) 
             planned.append(_decide(row, job, recipe, store, planned, row.name in again))
     finally:
         digests.close()
+    _look_at_model(recipe, {item.stage.name for item in planned if item.runs})
     return Plan(recipe, restart_from, tuple(planned))
+
+
+def _look_at_model(recipe: Recipe, runs: set[str]) -> None:
+    """What the stages `tokenizer` and `start` would refuse of a model that exists, after all the corpus was made."""
+    if "start" in runs and recipe.start and all(Path(path).exists() for path in recipe.start.checkpoint):
+        from model.architecture.first_look import look_at
+
+        for path in recipe.start.checkpoint:
+            look_at(Path(path))
+    if "tokenizer" in runs and recipe.tokenizer.adopt and all(Path(path).exists() for path in recipe.tokenizer.adopt):
+        from pipeline.tokens.adopt import check_adoption
+
+        check_adoption(recipe.tokenizer)
 
 
 def _with_requests(section: BaseModel, store: Store) -> BaseModel:

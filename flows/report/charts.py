@@ -244,7 +244,7 @@ def _bare(axes: Axes) -> None:
         text.set_color(INK)
 
 
-def stacks(name: str, rows: Sequence[tuple[str, Mapping[str, float]]], *, label: str, form: Form = count) -> str:
+def stacks(name: str, rows: Sequence[tuple[str, Mapping[str, float]]], *, label: str) -> str:
     """One horizontal bar per row, cut into parts; the first on top."""
     parts = list(dict.fromkeys(part for _, values in rows for part in values))
     if not rows or not parts:
@@ -259,7 +259,7 @@ def stacks(name: str, rows: Sequence[tuple[str, Mapping[str, float]]], *, label:
             drawn = axes.barh(
                 places, widths, left=left, height=0.68, label=shorten(part, 30), color=SERIES[number % len(SERIES)]
             )
-            texts = [form(width) if width > 0.09 * widest else "" for width in widths]
+            texts = [count(width) if width > 0.09 * widest else "" for width in widths]
             axes.bar_label(drawn, texts, label_type="center", color="#ffffff", fontsize=8)
             left = [start + width for start, width in zip(left, widths, strict=True)]
         axes.set_yticks(places, [shorten(key, 32) for key, _ in rows])
@@ -270,14 +270,12 @@ def stacks(name: str, rows: Sequence[tuple[str, Mapping[str, float]]], *, label:
     return result[0]
 
 
-def group_bars(
-    name: str, groups: Mapping[str, Mapping[str, float]], *, label: str, form: Form = decimal, height: float = 2.5
-) -> str:
+def group_bars(name: str, groups: Mapping[str, Mapping[str, float]], *, label: str, form: Form = decimal) -> str:
     """For every key a group of bars, one per member of `groups`."""
     keys = list(dict.fromkeys(key for values in groups.values() for key in values))
     if not keys:
         return ""
-    with _figure(height, name, label) as (figure, result):
+    with _figure(2.5, name, label) as (figure, result):
         axes = figure.subplots()
         width = 0.8 / len(groups)
         for number, (group, values) in enumerate(groups.items()):
@@ -293,8 +291,8 @@ def group_bars(
     return result[0]
 
 
-def intervals(name: str, rows: Sequence[tuple[str, float, float, float]], *, label: str, form: Form = percent) -> str:
-    """Label, value, lower and upper end of each row, left to right."""
+def intervals(name: str, rows: Sequence[tuple[str, float, float, float]], *, label: str) -> str:
+    """Label, share, lower and upper end of each row, left to right."""
     if not rows:
         return ""
     with _figure(2.5, name, label) as (figure, result):
@@ -308,12 +306,12 @@ def intervals(name: str, rows: Sequence[tuple[str, float, float, float]], *, lab
         axes.bar(places, values, width=0.52, color=SERIES[: len(rows)], alpha=0.9)
         axes.errorbar(places, values, yerr=reach, fmt="none", ecolor=INK, capsize=5, elinewidth=1.3)
         for place, (_, value, _, high) in enumerate(rows):
-            axes.annotate(form(value), (place, max(high, value)), (0, 4), textcoords="offset points", ha="center")
+            axes.annotate(percent(value), (place, max(high, value)), (0, 4), textcoords="offset points", ha="center")
         axes.set_xticks(places, [shorten(key, 24) for key, _, _, _ in rows])
         axes.grid(visible=False, axis="x")
         axes.set_xlim(-0.6, len(rows) - 0.4)
         axes.set_ylim(0, max(0.05, *(1.15 * max(high, value) for _, value, _, high in rows)))
-        _form(axes, form)
+        _form(axes, percent)
     return result[0]
 
 

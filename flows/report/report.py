@@ -27,10 +27,9 @@ from flows.report.domain_figures import (
 )
 from flows.report.figures import Chart, Section, chart, section
 from flows.report.summary import LAST_CHECKPOINTS, next_commands, outcome, quantization_points
-from flows.report.templating import templates
+from flows.report.templating import write_page
 from flows.run.record import GateRecord, RunRecord
 from flows.run.run_view import Point, Run, StageView
-from infra.durable import write_durably
 from infra.manifest import split_address
 from infra.store import Store
 from infra.units import count, decimal, duration, percent, size
@@ -52,8 +51,9 @@ SMOOTHING = 0.9
 def write_report(record: RunRecord, store: Store, path: Path) -> Path:
     """Write the page of a run to `path`, whole or not at all, and return `path`."""
     run = Run(record, store)
-    template = templates().get_template("report.html")
-    page = template.render(
+    return write_page(
+        path,
+        "report.html",
         run=run,
         revision=run.record.revision,
         dirty=run.record.dirty,
@@ -65,9 +65,7 @@ def write_report(record: RunRecord, store: Store, path: Path) -> Path:
             stage.name: outcome(stage, run) or (run.error if stage.state == "failed" else stage.why)
             for stage in run.stages
         },
-        sections=[
-            section for section in (corpus_section(run), _pretraining(run), _reasoning(run), _quality(run)) if section
-        ],
+        sections=[made for make in SECTIONS if (made := make(run))],
         samples=_samples(run),
         continuations=run.evaluation.continuations[:SAMPLES_SHOWN],
         gates=[_gate(gate) for gate in run.release.gates],
@@ -77,9 +75,6 @@ def write_report(record: RunRecord, store: Store, path: Path) -> Path:
         commands=[f"deepmill rerun {shlex.quote(run.run_id)}", *next_commands(run)],
         files_shown=FILES_SHOWN,
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_durably(path, page.encode("utf-8"))
-    return path
 
 
 def _moment(text: Any) -> str:

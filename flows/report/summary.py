@@ -22,7 +22,7 @@ from rich.text import Text
 
 from flows.recipe.stages import CHECKPOINTS
 from flows.report.accounts import kept_characters
-from flows.run.record import RunRecord
+from flows.run.record import RunRecord, report_file
 from flows.run.run_view import Run, StageView, number
 from infra.settings import Settings
 from infra.store import Store
@@ -58,7 +58,7 @@ STATE_STYLES = {
     "cached": "cyan",
     "pinned": "cyan",
     "drifted": "cyan",
-    "waited": "yellow",
+    "held back": "yellow",
     "running": "yellow",
     "cancelled": "yellow",
     "failed": "bold red",
@@ -350,7 +350,7 @@ def _release_outcome(name: str, run: Run) -> str:
     return shorten(f"{what} is not {alias}: {', '.join(failed) or 'not promoted'}", 100)
 
 
-def samples(run: Run, limit: int = SAMPLES) -> list[Sample]:
+def samples(run: Run) -> list[Sample]:
     """A few answers of the most finished checkpoint, right ones and wrong ones."""
     rows = run.evaluation.samples
     for name in LAST_CHECKPOINTS:
@@ -358,9 +358,9 @@ def samples(run: Run, limit: int = SAMPLES) -> list[Sample]:
         right = [row for row in mine if row.correct]
         wrong = [row for row in mine if not row.correct]
         if mine:
-            kept = right[: max(limit - 1, limit - len(wrong))]
-            return kept + wrong[: limit - len(kept)]
-    return rows[:limit]
+            kept = right[: max(SAMPLES - 1, SAMPLES - len(wrong))]
+            return kept + wrong[: SAMPLES - len(kept)]
+    return rows[:SAMPLES]
 
 
 def _print_samples(console: Console, rows: list[Sample]) -> None:
@@ -383,7 +383,7 @@ def _print_samples(console: Console, rows: list[Sample]) -> None:
 def _print_places(console: Console, run: Run, recipe: str) -> None:
     console.print()
     places = []
-    page = store_page(run)
+    page = report_file(run.store, run.run_id)
     report = run.record.report or (page if page.exists() else None)
     if report:
         places.append(("Report", shorten(report, 4096)))
@@ -395,7 +395,7 @@ def _print_places(console: Console, run: Run, recipe: str) -> None:
     if run.release.model:
         places.append(("Model", _release_outcome("promote", run)))
         exported = run.stage("export")
-        if exported and exported.identity:
+        if exported.identity:
             places.append(("", f"files in {run.store.place('export', exported.identity)}"))
     elif run.record.root:
         places.append(("Store", shorten(run.record.root, 4096)))
@@ -405,11 +405,6 @@ def _print_places(console: Console, run: Run, recipe: str) -> None:
     console.print(Text("Next", style="bold"))
     for command in next_commands(run, _program("deepmill"), recipe):
         console.print(Text(f"        {command}"), soft_wrap=True)
-
-
-def store_page(run: Run) -> Path:
-    """Where the report of a run lies unless it was wanted elsewhere."""
-    return run.store.local / "runs" / f"{run.run_id}.html"
 
 
 def _program(name: str) -> str:

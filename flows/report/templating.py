@@ -10,9 +10,10 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader
 from markupsafe import Markup
 
+from infra.durable import write_durably
 from infra.units import duration, percent, printable, shorten, size
 
-__all__ = ["environment", "templates"]
+__all__ = ["environment", "templates", "write_page"]
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -35,3 +36,10 @@ def templates() -> Environment:
     found = environment(printable)
     found.filters |= {"size": size, "duration": duration, "shorten": shorten, "percent": percent}
     return found
+
+
+def write_page(path: Path, template: str, **values: Any) -> Path:
+    """Write an HTML page, whole or not at all; returns `path`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_durably(path, templates().get_template(template).render(**values).encode("utf-8"))
+    return path

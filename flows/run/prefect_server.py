@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import secrets
-import socket
 import subprocess
 import sys
 import tempfile
@@ -18,7 +17,7 @@ from types import TracebackType
 from typing import IO
 
 from infra.errors import UserError
-from infra.processes import is_foreign_listener
+from infra.processes import free_ports, is_foreign_listener
 from infra.services import answers
 
 __all__ = ["PREFECT_GUARDED", "PrefectServer"]
@@ -46,8 +45,7 @@ class PrefectServer:
 
         if get_current_settings().api.url:
             return self
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self._port = free.getsockname()[1]
+        (self._port,) = free_ports()
         self._url = f"http://127.0.0.1:{self._port}/api"
         self._log = tempfile.TemporaryFile()  # read when the start fails
         command = [sys.executable, "-m", "infra.supervisor", str(os.getpid())]

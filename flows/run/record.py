@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime
+from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
@@ -21,6 +22,7 @@ __all__ = [
     "find_record",
     "read_record",
     "records",
+    "report_file",
     "write_record",
 ]
 
@@ -166,3 +168,8 @@ def find_record(store: Store, name: str) -> RunRecord:
     if record is None:
         raise UserError(f"{name}: no such run in {store.address}; see deepmill status")
     return record
+
+
+def report_file(store: Store, run_id: str) -> Path:
+    """Where the report of a run lies unless it was wanted elsewhere."""
+    return store.local / "runs" / f"{run_id}.html"

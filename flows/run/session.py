@@ -223,11 +223,9 @@ def planned_as(plan: Plan) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def open_session(
-    recipe: Recipe, *, settings: Settings | None = None, restart_from: str | None = None
-) -> Iterator[Session]:
+def open_session(recipe: Recipe, *, restart_from: str | None = None) -> Iterator[Session]:
     """Begin a run of `recipe`; its record is closed however the block is left."""
-    settings = settings or Settings()
+    settings = Settings()
     gather_sample_text(recipe, log.info)
     session = Session(recipe, settings, open_store(settings), _display.get(), restart_from)
     token = _current.set(session)

@@ -22,11 +22,12 @@ from flows.serving.protocol import ChatBody, CompletionBody
 from flows.serving.shapes import Call
 from flows.serving.tools import CallSplitter, with_tools
 from infra.errors import UserError
-from model.serving.chat import ChatFormat, ReasoningSplitter
+from model.generation.reasoning import ReasoningSplitter
 from model.serving.engine import Delta, EngineError, EngineGoneError, Request
 from model.serving.grammar import write_grammar
 from model.serving.spec import EngineKind, TokenEntry
 from model.serving.stops import StopCutter
+from pipeline.tokens.chat import ChatFormat
 
 __all__ = ["Answer", "Part", "chat_prompt", "not_served", "text_tokens"]
 

@@ -8,8 +8,8 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from infra.json_objects import JsonObject
-from model.serving.chat import Turn
 from model.serving.grammar import CALL, CALL_END
+from pipeline.tokens.chat import Turn
 
 __all__ = ["ROLES", "Format", "Message", "NamedTool", "OfferedTool"]
 

@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING, Any
 from flows.serving.errors import ApiError
 from flows.serving.metrics import Metrics
 from infra.errors import DeepmillError, UserError
-from model.serving.chat import ChatFormat
 from model.serving.defaults import SamplingDefaults, sampling_defaults
 from model.serving.engine import Engine
 from model.serving.gguf_file import draft_file, gguf_file
 from model.serving.spec import CacheType, EngineKind
+from pipeline.tokens.chat import ChatFormat
 
 if TYPE_CHECKING:
     from pipeline.index.spans import Sources

@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from flows.serving.shapes import Call
-from model.serving.chat import Turn
+from model.generation.reasoning import overlap
 from model.serving.grammar import CALL, CALL_END, Tool
-from model.serving.stops import overlap
+from pipeline.tokens.chat import Turn
 
 __all__ = ["CallSplitter", "with_tools"]
 

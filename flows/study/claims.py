@@ -16,9 +16,8 @@ from pathlib import Path
 import yaml
 from pydantic import Field
 
-from flows.report.templating import templates
+from flows.report.templating import write_page
 from flows.study.study import half_width
-from infra.durable import write_durably
 from infra.errors import UserError
 from infra.json_objects import JsonObject
 from infra.section import Section
@@ -166,7 +165,4 @@ def _evidence(claim: Claim, scale: str, link: str, arm: Sequence[float], than: S
 
 def write_claims(judged: Sequence[Judged], path: Path) -> Path:
     """Write the page to `path`; returns it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    page = templates().get_template("papers.html").render(judged=judged, verdicts=list(Verdict))
-    write_durably(path, page.encode("utf-8"))
-    return path
+    return write_page(path, "papers.html", judged=judged, verdicts=list(Verdict))

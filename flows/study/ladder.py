@@ -11,7 +11,6 @@ was, and where trials run (a flow, or packed onto one GPU by `bench.study`) is n
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,9 +18,9 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from flows.recipe.recipe import Recipe, load_recipe
+from flows.recipe.recipe import Recipe
 from flows.recipe.training_plan import plan_training
-from flows.study.study import AFTER_PRETRAINING, study_values
+from flows.study.study import AFTER_PRETRAINING, recipe_with, study_values
 from infra.errors import UserError
 from infra.json_objects import JsonObject
 from infra.section import Section
@@ -254,21 +253,16 @@ def recipe_of(ladder: Ladder, trial: LadderTrial) -> Recipe:
         "pretrain.learning_rate": trial.rate,
         "pretrain.batch_size": rung.batch_size,
     }
-    plan = plan_training(_load(ladder, trial, settings))
-    length = _load(ladder, trial, settings).shards.sequence_length
-    steps = round(rung.flops / plan.flops_per_token / (rung.batch_size * length))
+    where = f"ladder {ladder.name}, arm {trial.arm}"
+    recipe = recipe_with(ladder.base, settings, where)
+    tokens = rung.batch_size * recipe.shards.sequence_length
+    steps = round(rung.flops / plan_training(recipe).flops_per_token / tokens)
     if steps < 10:
         raise UserError(
             f"ladder {ladder.name}: {rung.flops:.0e} FLOPs are {steps} steps of {trial.arm}; lower batch_size"
         )
-    return _load(ladder, trial, settings | {"pretrain.steps": steps, "pretrain.warmup_steps": max(1, steps // 10)})
-
-
-def _load(ladder: Ladder, trial: LadderTrial, settings: JsonObject) -> Recipe:
-    try:
-        return load_recipe(ladder.base, [f"{key}={json.dumps(value)}" for key, value in settings.items()])
-    except UserError as error:
-        raise UserError(f"ladder {ladder.name}, arm {trial.arm}: {error}") from None
+    length = {"pretrain.steps": steps, "pretrain.warmup_steps": max(1, steps // 10)}
+    return recipe_with(ladder.base, settings | length, where)
 
 
 def _model(arm: LadderArm, rung: Rung, trial: LadderTrial) -> JsonObject:
@@ -300,10 +294,9 @@ def measured_of(metrics: PretrainMetrics) -> Measured:
     """
     if metrics.loss_after is None:
         raise ValueError("no held-out loss: set pretrain.validation_sequences")
-    loads = list((metrics.expert_load or {}).values())
     return Measured(
         loss=metrics.loss_after,
         seconds=metrics.seconds or 0.0,
         induction=metrics.named("induction_after"),
-        busiest=sum(load.max for load in loads) / len(loads) if loads else None,
+        busiest=metrics.busiest_expert,
     )

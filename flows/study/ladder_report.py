@@ -15,7 +15,7 @@ from pathlib import Path
 from markupsafe import Markup
 
 from flows.report import charts
-from flows.report.templating import templates
+from flows.report.templating import write_page
 from flows.study.branch import branch_ratios, branch_warning
 from flows.study.ladder import (
     Ladder,
@@ -233,27 +233,27 @@ def write_ladder(ladder: Ladder, results: Results, path: Path) -> Path:
         ]
         for arm in arms
     }
-    rows = result_rows(ladder, found)
-    page = templates().get_template("ladder.html").render(
+    multipliers, told = _multiplier_rows(ladder, results, laws), warnings(ladder, results, found)
+    write_page(
+        path,
+        "ladder.html",
         ladder=ladder,
-        rows=rows,
+        rows=result_rows(ladder, found),
         rungs=_rung_rows(ladder, results, arms),
-        multipliers=_multiplier_rows(ladder, results, laws),
+        multipliers=multipliers,
         sweeps=_sweep_rows(ladder, results),
         laws=laws,
-        warnings=warnings(ladder, results, found),
+        warnings=told,
         curves=Markup(charts.lines("ladder", curves, label="Loss by compute", x_label="log10 FLOPs", dotted=arms)),
-    )  # fmt: skip
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_durably(path, page.encode("utf-8"))
+    )
     numbers = {
         "kind": "ladder",
         "ladder": ladder.model_dump(mode="json"),
         "arms": [asdict(each) | {"verdict": each.verdict} for each in found],
-        "multipliers": _multiplier_rows(ladder, results, laws),
+        "multipliers": multipliers,
         "laws": {arm: asdict(law) for arm, law in laws.items()},
         "trials": [{**asdict(trial), **asdict(results[trial])} for trial in sorted(results)],
-        "warnings": warnings(ladder, results, found),
+        "warnings": told,
     }
     text = json.dumps(numbers, indent=2).replace("Infinity", "null")
     write_durably(path.with_suffix(".json"), (text + "\n").encode("utf-8"))

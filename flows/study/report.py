@@ -14,7 +14,7 @@ from pathlib import Path
 from markupsafe import Markup
 
 from flows.report import charts
-from flows.report.templating import templates
+from flows.report.templating import write_page
 from flows.run.record import RunRecord, read_record
 from flows.run.run_view import Point, Run
 from flows.study.branch import branch_ratios, branch_warning
@@ -61,9 +61,8 @@ def compare(study: Study, found: list[Trial], run_ids: Mapping[tuple[str, int], 
         curves.setdefault(trial.arm, {})[trial.seed] = points
         losses.setdefault(trial.arm, {})[trial.seed] = points[-1][1]
         measured = stage.measured_as(PretrainMetrics)
-        if measured is not None and measured.expert_load:
-            greatest = [load.max for load in measured.expert_load.values()]
-            loads.setdefault(trial.arm, []).append(statistics.fmean(greatest))
+        if measured is not None and measured.busiest_expert is not None:
+            loads.setdefault(trial.arm, []).append(measured.busiest_expert)
     return Comparison(
         study=study,
         costs=budgets(found),
@@ -106,20 +105,18 @@ def _difference(each: Contrast) -> str:
 
 def write_comparison(comparison: Comparison, path: Path) -> Path:
     """Write the page to `path` and the numbers beside it; returns `path`."""
-    template = templates().get_template("study.html")
-    rows = comparison_rows(comparison)
     curves = charts.lines("study", comparison.curves, label="Validation loss by step", dotted=list(comparison.curves))
     loads = charts.bars("load", list(comparison.loads.items()), label="Load of the busiest expert", form=_times)
-    page = template.render(
+    write_page(
+        path,
+        "study.html",
         study=comparison.study,
-        rows=rows,
+        rows=comparison_rows(comparison),
         warning=branch_warning(comparison.branches),
         runs=comparison.runs,
         curves=Markup(curves),
         loads=Markup(loads),
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_durably(path, page.encode("utf-8"))
     numbers = {
         "study": comparison.study.model_dump(mode="json"),
         "arms": [

@@ -38,7 +38,7 @@ __all__ = [
     "half_width",
     "load_study",
     "read_study",
-    "study_names",
+    "recipe_with",
     "study_values",
     "trials",
 ]
@@ -139,11 +139,6 @@ class Contrast:
         return "better than the baseline" if self.difference < 0 else "worse than the baseline"
 
 
-def study_names() -> list[str]:
-    """Studies that come with the project, ladders apart."""
-    return sorted(path.stem for path in STUDIES.glob("*.yaml") if not path.stem.startswith("ladder"))
-
-
 def load_study(source: str) -> Study:
     """The study of a name or a YAML file; UserError when there is none or a key is wrong."""
     return read_study(source, Study)
@@ -196,12 +191,15 @@ def _trial(study: Study, name: str, seed: int) -> Trial:
     )
     if study.only_pretrain:
         settings |= dict.fromkeys(AFTER_PRETRAINING)
+    return Trial(name, seed, recipe_with(study.base, settings, f"study {study.name}, arm {name}"))
+
+
+def recipe_with(base: str, settings: JsonObject, where: str) -> Recipe:
+    """The recipe `base` with `settings` laid over it; UserError, which begins with `where`, when they do not fit."""
     try:
-        return Trial(
-            name, seed, load_recipe(study.base, [f"{key}={json.dumps(value)}" for key, value in settings.items()])
-        )
+        return load_recipe(base, [f"{key}={json.dumps(value)}" for key, value in settings.items()])
     except UserError as error:
-        raise UserError(f"study {study.name}, arm {name}: {error}") from None
+        raise UserError(f"{where}: {error}") from None
 
 
 def budgets(found: list[Trial]) -> dict[str, dict[Budget, float]]:

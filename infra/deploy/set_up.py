@@ -75,8 +75,8 @@ def _uv() -> str | None:
     return None if any(word in configured.stdout for word in words) else found
 
 
-def _call(command: list[str], *, may_fail: bool = False) -> None:
-    _together([command], may_fail=may_fail)
+def _call(command: list[str]) -> None:
+    _together([command])
 
 
 def _together(commands: list[list[str]], *, may_fail: bool = False) -> None:

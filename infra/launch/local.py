@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from infra.launch.reports import PARENT, RankError, RankKilledError, newest_report, raise_report
+from infra.processes import free_ports
 from infra.signals import sigterm_event
 
 __all__ = ["launch"]
@@ -53,7 +53,7 @@ def launch(target: str, argument: Any, ranks: int, *, environment: Mapping[str, 
             "WORLD_SIZE": str(ranks),
             "LOCAL_WORLD_SIZE": str(ranks),
             "MASTER_ADDR": "127.0.0.1",
-            "MASTER_PORT": str(_free_port()),
+            "MASTER_PORT": str(free_ports()[0]),
             "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
         }
         shared.setdefault("OMP_NUM_THREADS", str(max(1, len(os.sched_getaffinity(0)) // ranks)))
@@ -66,12 +66,6 @@ def launch(target: str, argument: Any, ranks: int, *, environment: Mapping[str, 
         finally:
             _stop(processes, 0.0 if sys.exc_info()[0] else GRACE_SECONDS)
         _raise_failure(processes, killed, Path(scratch), terminated.is_set())
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _wait(processes: Sequence[subprocess.Popen[bytes]], terminated: threading.Event) -> list[int]:

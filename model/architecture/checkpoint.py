@@ -17,17 +17,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import ValidationError
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 from infra.errors import UserError
 from infra.json_objects import read_object
-from model.architecture.config import ModelConfig
-from model.architecture.gguf_checkpoint import is_gguf, read_gguf
-from model.architecture.skeleton import skeleton
+from model.architecture.config import Family, ModelConfig
+from model.architecture.gguf_checkpoint import read_gguf
+from model.architecture.gguf_parts import is_gguf
+from model.architecture.hf_config import load_hf_config
+from model.architecture.skeleton import model_of, skeleton
+from model.architecture.stored_weights import prediction_depths, read_weights
 from model.architecture.transformer import Transformer
+from model.architecture.weight_files import WEIGHTS
 
 __all__ = [
     "TOKENIZER_FILES",
@@ -40,7 +43,6 @@ __all__ = [
     "with_prediction",
 ]
 
-WEIGHTS = "model.safetensors"
 GENERATION = "generation_config.json"
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
 
@@ -135,18 +137,7 @@ def load_config(folder: Path) -> ModelConfig:
     """The architecture of a checkpoint, a folder or a GGUF file; UserError when there is none or of another kind."""
     if is_gguf(folder):
         return read_gguf(folder)[0]
-    path = folder / "config.json"
-    try:
-        return ModelConfig.from_hf(read_object(path))
-    except FileNotFoundError:
-        raise UserError(f"{folder}: no config.json; name the folder of a Hugging Face checkpoint") from None
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise UserError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
-    except (ValueError, TypeError) as error:
-        raise UserError(f"{path}: {error}") from None
-    except KeyError as error:
-        raise UserError(f"{path}: the key {error} is missing; copy the folder again") from None
+    return load_hf_config(folder)
 
 
 def _is_left_out(name: str, layers: tuple[int, ...]) -> bool:
@@ -164,17 +155,24 @@ def prediction_bytes(folder: Path) -> int:
     return sum(tensor.numel() * tensor.element_size() for tensor in left_out)
 
 
-def _read_weights(folder: Path) -> dict[str, Tensor]:
-    files = sorted(folder.glob("*.safetensors"))
-    if not files:
-        raise UserError(f"{folder}: no safetensors weights; other formats are not read, convert the checkpoint first")
-    weights: dict[str, Tensor] = {}
-    for file in files:
-        try:
-            weights |= load_file(file)
-        except SafetensorError as error:
-            raise UserError(f"{file}: not a readable safetensors file ({error}); copy it again") from None
-    return weights
+def _read_folder(folder: Path) -> tuple[ModelConfig, dict[str, Tensor]]:
+    config, weights = load_config(folder), read_weights(folder)
+    depths = prediction_depths(weights, config.num_hidden_layers)
+    there = depths if config.model_type is Family.DEEPSEEK_V3 else 0
+    return config.model_copy(update={"num_nextn_predict_layers": there}), weights
+
+
+def _tied(config: ModelConfig, weights: dict[str, Tensor]) -> ModelConfig:
+    """The config, untied where the files hold an output layer of its own; fills in the one that is not there."""
+    embedding, output = "model.embed_tokens.weight", "lm_head.weight"
+    if not config.tie_word_embeddings:
+        return config
+    if embedding in weights and output in weights and not torch.equal(weights[embedding], weights[output]):
+        return config.model_copy(update={"tie_word_embeddings": False})
+    for name, other in ((output, embedding), (embedding, output)):
+        if other in weights:
+            weights.setdefault(name, weights[other])
+    return config
 
 
 def load_model(folder: Path, *, prediction: bool = False) -> Transformer:
@@ -185,17 +183,14 @@ def load_model(folder: Path, *, prediction: bool = False) -> Transformer:
     Layers of multi-token prediction are left out unless `prediction` asks for them: they serve training and drafts, and
     the model is whole without them (DeepSeek-V3, section 2.2).
     """
-    config, weights = read_gguf(folder) if is_gguf(folder) else (load_config(folder), None)
+    config, weights = read_gguf(folder) if is_gguf(folder) else _read_folder(folder)
     left_out = () if prediction else config.prediction_layers
     if left_out:
         config = config.model_copy(update={"num_nextn_predict_layers": 0})
-    if weights is None:
-        weights = _read_weights(folder)
     weights = {name: weight for name, weight in weights.items() if not _is_left_out(name, left_out)}
     weights = {name: weight.float() for name, weight in from_hf_names(weights).items()}
+    config = _tied(config, weights)
     model = skeleton(config)
-    if config.tie_word_embeddings and "model.embed_tokens.weight" in weights:
-        weights.setdefault("lm_head.weight", weights["model.embed_tokens.weight"])
     try:
         model.load_state_dict(weights, assign=True)
     except RuntimeError:
@@ -230,9 +225,5 @@ def with_prediction(model: Transformer, folder: Path) -> Transformer:
         return model
     begun, trained = load_model(folder, prediction=True), model.state_dict()
     depths = begun.config.num_nextn_predict_layers
-    whole = skeleton(model.config.model_copy(update={"num_nextn_predict_layers": depths}))
     weights = {name: trained.get(name, weight) for name, weight in begun.state_dict().items()}
-    whole.load_state_dict(weights, assign=True)
-    if whole.config.tie_word_embeddings:
-        whole.lm_head.weight = whole.model.embed_tokens.weight
-    return whole.eval()
+    return model_of(model.config.model_copy(update={"num_nextn_predict_layers": depths}), weights)

@@ -7,16 +7,15 @@ norm. Free of torch, so that a recipe can be planned without loading it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from enum import StrEnum
-from typing import Annotated, Any, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
 from infra.json_objects import JsonObject
 from infra.section import Added, Section
 
-__all__ = ["Family", "Llama3Scaling", "ModelConfig", "YarnScaling", "count_parameters"]
+__all__ = ["DENSE", "Family", "LinearScaling", "Llama3Scaling", "ModelConfig", "YarnScaling", "count_parameters"]
 
 
 class Family(StrEnum):
@@ -80,6 +79,19 @@ class Llama3Scaling(Section):
     """Longest context of pretraining."""
 
 
+class LinearScaling(Section):
+    """All rotary frequencies divided alike (arXiv 2306.15595), as DeepSeek-Coder has it."""
+
+    rope_type: Literal["linear"]
+    """Tells it from the other ways, which have no such key in a recipe."""
+    factor: float = Field(ge=1)
+    """Longest context over the original one."""
+
+
+SCALINGS = {YarnScaling: "yarn", Llama3Scaling: "llama3", LinearScaling: "linear"}
+"""What ``config.json`` calls each way to stretch the rotary embedding."""
+
+
 class ModelConfig(Section):
     """Architecture, in the field names of Hugging Face; a field that a family does not use is ignored."""
 
@@ -135,8 +147,8 @@ class ModelConfig(Section):
     """Longest context the model is meant for."""
     rope_theta: float = Field(10000.0, gt=0)
     """Base of the rotary frequencies."""
-    rope_scaling: YarnScaling | Llama3Scaling | None = None
-    """YaRN, or Llama 3.1's way, for contexts longer than those of pretraining; none when empty."""
+    rope_scaling: YarnScaling | Llama3Scaling | LinearScaling | None = None
+    """YaRN, Llama 3.1's way, or plain division, for contexts longer than those of pretraining; none when empty."""
     num_nextn_predict_layers: int = Field(0, ge=0)
     """Depth of multi-token prediction: layers that are trained to predict further tokens (V3: 1; deepseek_v3 only)."""
     rms_norm_eps: float = Field(1e-6, gt=0)
@@ -265,12 +277,14 @@ class ModelConfig(Section):
             "eos_token_id": eos,
             "pad_token_id": pad,
         }
-        if self.head_dim is None:
+        if self.model_type is Family.QWEN3:  # whose readers take 128 where it is absent
+            fields["head_dim"] = self.head_width
+        elif self.head_dim is None:
             del fields["head_dim"]
         if not self.qk_norm:
             del fields["qk_norm"]
         if self.rope_scaling is not None:
-            kind = "yarn" if isinstance(self.rope_scaling, YarnScaling) else "llama3"
+            kind = SCALINGS[type(self.rope_scaling)]
             fields["rope_scaling"] |= {"type": kind, "rope_type": kind}
         if self.is_dense:
             moe = ("experts", "lora", "qk_", "v_head", "moe_", "group", "routed", "norm_topk", "first_k", "nextn")
@@ -289,58 +303,6 @@ class ModelConfig(Section):
             if self.has_selection_bias:
                 fields["rope_interleave"] = True
         return fields
-
-    @classmethod
-    def from_hf(cls, fields: Mapping[str, Any]) -> ModelConfig:
-        """Read a ``config.json``; keys of no consequence are ignored, what this model cannot compute is refused.
-
-        A sliding window bounds the context: within it attention is plain. Raises ValueError for a family, activation,
-        bias or rotary scaling that it does not implement.
-        """
-        family = fields.get("model_type")
-        if family not in list(Family):
-            raise ValueError(f"model_type {family!r} is not one of {', '.join(Family)}")
-        if fields.get("hidden_act", "silu") != "silu":
-            raise ValueError(f"hidden_act {fields['hidden_act']!r} is not silu")
-        if fields.get("attention_bias") or fields.get("mlp_bias"):
-            raise ValueError("biases in attention or feed-forward layers are not supported")
-        rope = fields.get("rope_parameters") or {}
-        scaling = dict(fields.get("rope_scaling") or rope)
-        known = {name: fields[name] for name in cls.model_fields if fields.get(name) is not None}
-        known.pop("rope_scaling", None)
-        if family not in DENSE:
-            known.pop("head_dim", None)
-        if (window := _window(fields)) and known.get("max_position_embeddings", 0) > window:
-            known["max_position_embeddings"] = window
-        if family != Family.DEEPSEEK_V3:
-            known.pop("num_nextn_predict_layers", None)
-        kind = scaling.get("rope_type", scaling.get("type", "default"))
-        if kind == "yarn":
-            known["rope_scaling"] = _yarn(scaling, fields)
-        elif kind == "llama3":
-            known["rope_scaling"] = {name: scaling[name] for name in Llama3Scaling.model_fields}
-        elif kind != "default":
-            raise ValueError(f"rotary scaling {kind!r} is not supported; yarn and llama3 are")
-        if "rope_theta" in rope:
-            known["rope_theta"] = rope["rope_theta"]
-        return cls.model_validate(known)
-
-
-def _window(fields: Mapping[str, Any]) -> int | None:
-    """The sliding window of a ``config.json``, where it is in use."""
-    is_used = fields.get("use_sliding_window", fields.get("model_type") == Family.MISTRAL)
-    window: int | None = fields.get("sliding_window")
-    return window if is_used else None
-
-
-def _yarn(scaling: JsonObject, fields: Mapping[str, Any]) -> JsonObject:
-    """YaRN's part of a ``config.json``, where absent keys mean what `transformers` takes them to mean."""
-    if scaling.get("attention_factor") is not None or scaling.get("truncate", True) is not True:
-        raise ValueError("YaRN with attention_factor or without truncation is not supported")
-    known = {name: scaling[name] for name in YarnScaling.model_fields if scaling.get(name) is not None}
-    if "factor" not in known:
-        known["factor"] = fields["max_position_embeddings"] / scaling["original_max_position_embeddings"]
-    return {"mscale": 0.0, "mscale_all_dim": 0.0} | known
 
 
 def count_parameters(config: ModelConfig, *, active: bool = False, prediction: bool = False) -> int:

@@ -9,55 +9,22 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from gguf import ExpertGatingFuncType, GGUFReader, dequantize
-from pydantic import ValidationError
+from gguf import dequantize
 from torch import Tensor
 
 from infra.errors import UserError
-from model.architecture.config import Family, Llama3Scaling, ModelConfig
+from model.architecture.config import Llama3Scaling, ModelConfig
+from model.architecture.gguf_metadata import describe
 from model.architecture.gguf_names import PAIRED, unit_name
+from model.architecture.gguf_parts import open_gguf
 from model.architecture.rotary import frequencies
 
-__all__ = ["is_gguf", "read_gguf"]
+__all__ = ["read_gguf"]
 
-FAMILIES = {"llama": Family.LLAMA, "qwen2": Family.QWEN2, "qwen3": Family.QWEN3, "deepseek2": Family.DEEPSEEK_V2}
 FREQUENCIES = "rope_freqs.weight"
-_PLAIN = {
-    "hidden_size": "embedding_length",
-    "num_hidden_layers": "block_count",
-    "num_attention_heads": "attention.head_count",
-    "intermediate_size": "feed_forward_length",
-    "max_position_embeddings": "context_length",
-    "rms_norm_eps": "attention.layer_norm_rms_epsilon",
-    "rope_theta": "rope.freq_base",
-}
-_EXPERTS = {
-    "q_lora_rank": "attention.q_lora_rank",
-    "kv_lora_rank": "attention.kv_lora_rank",
-    "qk_rope_head_dim": "rope.dimension_count",
-    "v_head_dim": "attention.value_length_mla",
-    "moe_intermediate_size": "expert_feed_forward_length",
-    "n_routed_experts": "expert_count",
-    "n_shared_experts": "expert_shared_count",
-    "num_experts_per_tok": "expert_used_count",
-    "n_group": "expert_group_count",
-    "topk_group": "expert_group_used_count",
-    "routed_scaling_factor": "expert_weights_scale",
-    "norm_topk_prob": "expert_weights_norm",
-    "first_k_dense_replace": "leading_dense_block_count",
-}
-
-NEEDED = ("block_count", "embedding_length", "attention.head_count")
-"""Without which a model would be taken for one of the sizes that we begin with."""
-
-
-def is_gguf(path: Path) -> bool:
-    """Whether a checkpoint is one GGUF file."""
-    return path.is_file() and path.suffix == ".gguf"
 
 
 def read_gguf(path: Path) -> tuple[ModelConfig, dict[str, Tensor]]:
@@ -66,24 +33,9 @@ def read_gguf(path: Path) -> tuple[ModelConfig, dict[str, Tensor]]:
     Raises:
         UserError: it is no GGUF file, or of an architecture that this project does not know.
     """
-    try:
-        reader = GGUFReader(path)
-    except Exception as error:  # of whatever kind a damaged file makes it
-        raise UserError(f"{path}: not a readable GGUF file ({error}); copy it again") from None
-    values = {name: field.contents() for name, field in reader.fields.items() if not name.startswith("tokenizer.")}
-    tensors = {tensor.name: tensor for tensor in reader.tensors}
-    vocabulary = tensors["token_embd.weight"].shape[1] if "token_embd.weight" in tensors else 0
-    try:
-        config = _config(values, tensors.keys(), int(vocabulary))
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise UserError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}; copy it again") from None
-    except ValueError as error:
-        raise UserError(f"{path}: {error}") from None
-    except (KeyError, TypeError) as error:  # what is worked out of a number that is not there
-        raise UserError(
-            f"{path}: its metadata is not whole ({error}); copy it again, or convert the model again"
-        ) from None
+    parts = open_gguf(path)
+    tensors = {tensor.name: tensor for part in parts for tensor in part.tensors}
+    config = describe(path, parts)
     found: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
         try:
@@ -98,45 +50,6 @@ def read_gguf(path: Path) -> tuple[ModelConfig, dict[str, Tensor]]:
             raise UserError(f"{path}: tensor {name} is none of this project's {config.model_type} models")
         found[unit] = _halves_order(unit, weight, config)
     return config, _joined(found)
-
-
-def _config(values: Mapping[str, Any], tensors: Any, vocabulary: int) -> ModelConfig:
-    architecture = values.get("general.architecture")
-    if architecture not in FAMILIES:
-        raise ValueError(f"its architecture {architecture!r} is not one of {', '.join(FAMILIES)}")
-
-    def value(key: str) -> Any:
-        found = values.get(f"{architecture}.{key}")
-        return float(f"{found:.7g}") if isinstance(found, float) else found  # 32 bits of what was 1e-5
-
-    if lacking := [key for key in NEEDED if not value(key)]:
-        raise ValueError(f"its metadata lacks {', '.join(lacking)}; copy it again, or convert the model again")
-    family = FAMILIES[architecture]
-    if value("rope.scaling.type") not in (None, "none"):
-        raise ValueError(f"rotary scaling {value('rope.scaling.type')!r} is not read from GGUF files; take the folder")
-    fields = {name: value(key) for name, key in _PLAIN.items()}
-    if window := value("attention.sliding_window"):
-        fields["max_position_embeddings"] = min(window, fields["max_position_embeddings"])
-    if family is Family.DEEPSEEK_V2:
-        fields |= {name: value(key) for name, key in _EXPERTS.items()}
-        fields["q_lora_rank"] = fields["q_lora_rank"] or None
-        fields["qk_nope_head_dim"] = value("attention.key_length_mla") - fields["qk_rope_head_dim"]
-        if value("expert_gating_func") == ExpertGatingFuncType.SIGMOID:
-            family = Family.DEEPSEEK_V3
-    else:
-        if value("expert_count"):
-            raise ValueError(f"{architecture} with experts is no family of this project")
-        fields["num_key_value_heads"] = value("attention.head_count_kv")
-        width, heads = value("attention.key_length"), fields["num_attention_heads"]
-        fields["head_dim"] = None if width in (None, fields["hidden_size"] / heads) else width
-    if predicts := value("nextn_predict_layers") or 0:  # counted among the blocks, whether they are in the file or not
-        fields["num_hidden_layers"] -= predicts
-        there = f"blk.{fields['num_hidden_layers']}.nextn.eh_proj.weight" in tensors
-        fields["num_nextn_predict_layers"] = predicts if there and family is Family.DEEPSEEK_V3 else None
-    known = {name: found for name, found in fields.items() if found is not None}
-    return ModelConfig.model_validate(
-        known | {"model_type": family, "vocab_size": vocabulary, "tie_word_embeddings": "output.weight" not in tensors}
-    )
 
 
 def _long_context(config: ModelConfig, factors_r: Tensor, path: Path) -> ModelConfig:

@@ -86,4 +86,5 @@ def unit_name(name: str) -> str | None:
 
 
 _UNITS = {name: unit for unit, name in _NAMES.items()}
-_LAYER_UNITS = {name: unit for unit, name in _LAYER_NAMES.items()}
+_LAYER_UNITS = {name: unit for unit, name in _LAYER_NAMES.items()} | {"attn_kv_b": "self_attn.kv_b_proj"}
+"""`attn_kv_b` is of files from before llama.cpp had it in two."""

@@ -45,7 +45,11 @@ class FeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., D] to [..., D]."""
-        return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
+        return self.down_proj(self.inner(x))
+
+    def inner(self, x: Tensor) -> Tensor:
+        """What `down_proj` gets of [..., D]: [..., F]."""
+        return F.silu(self.gate_proj(x)) * self.up_proj(x)
 
 
 class Gate(nn.Module):
@@ -106,6 +110,11 @@ class RoutedExperts(nn.Module):
         """The gated sum [T, D] of the chosen experts' outputs."""
         routing = Routing(experts_TK.flatten(), len(self.down_proj), experts_TK.shape[1])
         return gated_experts(x_TD, gates_TK.flatten(), routing, self.down_proj, self.gate_up_proj)
+
+    def inner(self, expert: int, x_nD: Tensor) -> Tensor:
+        """What `down_proj` of one expert gets of its n tokens: [n, F]."""
+        gate_nF, up_nF = F.linear(x_nD, self.gate_up_proj[expert]).chunk(2, dim=-1)
+        return F.silu(gate_nF) * up_nF
 
 
 class MixtureOfExperts(nn.Module):

@@ -13,7 +13,7 @@ import math
 import torch
 from torch import Tensor
 
-from model.architecture.config import Llama3Scaling, ModelConfig, YarnScaling
+from model.architecture.config import LinearScaling, Llama3Scaling, ModelConfig, YarnScaling
 
 __all__ = ["frequencies", "logit_scale", "rotary_tables", "rotate_halves", "rotate_interleaved"]
 
@@ -34,6 +34,8 @@ def frequencies(config: ModelConfig, device: torch.device | None = None) -> Tens
         return _llama3(scaling, frequencies_r)
     if scaling is None:
         return frequencies_r
+    if isinstance(scaling, LinearScaling):
+        return frequencies_r / scaling.factor
     kept_r = 1.0 - _ramp(scaling, dim, config.rope_theta, pairs_r / 2)
     return frequencies_r / scaling.factor * (1 - kept_r) + frequencies_r * kept_r
 

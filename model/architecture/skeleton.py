@@ -2,21 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from model.architecture.config import ModelConfig
 from model.architecture.transformer import Transformer
 
-__all__ = ["empty_model", "skeleton"]
+__all__ = ["empty_model", "model_of", "skeleton"]
 
 
 def skeleton(config: ModelConfig) -> Transformer:
     """The model on the meta device, of shapes without numbers; ``load_state_dict(assign=True)`` gives it weights."""
     with torch.device("meta"), _NothingDrawn():
         return Transformer(config)
+
+
+def model_of(config: ModelConfig, weights: Mapping[str, Tensor]) -> Transformer:
+    """The model that has `weights` themselves and no copies of them, in eval mode; where the configuration says so its
+    output layer is the embedding, and `weights` need not have one.
+
+    Raises:
+        RuntimeError: they are not the ones that it has.
+    """
+    model = skeleton(config)
+    tied = {"lm_head.weight": weights["model.embed_tokens.weight"]} if config.tie_word_embeddings else {}
+    model.load_state_dict({**weights, **tied}, assign=True)
+    if tied:
+        model.lm_head.weight = model.model.embed_tokens.weight
+    return model.eval()
 
 
 def empty_model(config: ModelConfig) -> Transformer:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from infra.errors import UserError
-from model.architecture.skeleton import skeleton
+from model.architecture.skeleton import model_of
 from model.architecture.transformer import Transformer
 from pipeline.tokens.adopt import read_foreign
 
@@ -21,10 +21,11 @@ __all__ = ["fit_vocabulary"]
 def fit_vocabulary(model: Transformer, checkpoint: Path, tokenizer: Path) -> Transformer:
     """`model`, or the same with rows for the tokens that `tokenizer` has behind those of the checkpoint's own.
 
-    A new row of the embedding and of the output layer is the mean of the rows of the pieces that the checkpoint's own
-    tokenizer makes of the token's text. The mean of all rows would be the same for every token, and a direction that
-    says nothing: at the rates of fine-tuning a model of 135 million parameters learned in 90 steps to write all of an
-    answer but the ``<think>`` before it (docs/experiments.md, "A model that exists, to its end").
+    Published embeddings are often filled up to a round number of rows, which nothing was learned into: a new token may
+    fall on one of those. A new row of the embedding and of the output layer is the mean of the rows of the pieces that
+    the checkpoint's own tokenizer makes of the token's text. The mean of all rows would be the same for every token,
+    and a direction that says nothing: at the rates of fine-tuning a model of 135 million parameters learned in 90 steps
+    to write all of an answer but the ``<think>`` before it (docs/experiments.md, "A model that exists, to its end").
 
     Args:
         checkpoint: its folder, where its own tokenizer lies, or its GGUF file.
@@ -37,25 +38,34 @@ def fit_vocabulary(model: Transformer, checkpoint: Path, tokenizer: Path) -> Tra
 
     words = Tokenizer.from_file(str(tokenizer / "tokenizer.json"))
     size, known = words.get_vocab_size(), model.config.vocab_size
-    if size <= known:
-        return model
     file = checkpoint if checkpoint.is_file() else checkpoint / "tokenizer.json"
     own = read_foreign(checkpoint).tokenizer if file.is_file() else None
     if own is None or not _extends(words, own):
+        if size <= known:
+            return model
         raise UserError(
             f"{checkpoint}: its vocabulary of {known} is smaller than the tokenizer's of {size}, which is not its own; "
             "name the checkpoint's folder in tokenizer.adopt"
         )
+    rows = max(size, known)
+    pieces = {number: _pieces(words.id_to_token(number), own, known) for number in _new(words, own, known)}
+    if not pieces:
+        return model
     weights = model.state_dict()
-    pieces = [_pieces(words.id_to_token(number), own, known) for number in range(known, size)]
     for name in ("model.embed_tokens.weight", "lm_head.weight"):
         rows_VD = weights[name]
-        weights[name] = torch.cat((rows_VD, torch.stack([rows_VD[numbers].mean(0) for numbers in pieces])))
-    grown = skeleton(model.config.model_copy(update={"vocab_size": size}))
-    grown.load_state_dict(weights, assign=True)
-    if grown.config.tie_word_embeddings:
-        grown.lm_head.weight = grown.model.embed_tokens.weight
-    return grown.requires_grad_(True).eval()
+        grown_VD = torch.cat((rows_VD, rows_VD.new_empty(rows - known, rows_VD.shape[1])))
+        for number, numbers in pieces.items():
+            grown_VD[number] = rows_VD[numbers].mean(0)
+        weights[name] = grown_VD
+    return model_of(model.config.model_copy(update={"vocab_size": rows}), weights).requires_grad_(True)
+
+
+def _new(words: Tokenizer, own: Tokenizer, known: int) -> list[int]:
+    """Numbers of the tokens that the checkpoint has not learned: those that its own tokenizer lacks, in rows to come or
+    in rows that fill its embedding up, and those beyond its embedding."""
+    learned = {number for number in own.get_vocab().values() if number < known}
+    return sorted(set(range(words.get_vocab_size())) - learned)
 
 
 def _pieces(token: str | None, own: Tokenizer, known: int) -> list[int]:

@@ -199,7 +199,7 @@ def _sampled(
 ) -> dict[str, int | float | list[float]]:
     """Mean accuracy, maj@k and pass@k of sampled answers, each with its interval over the problems."""
     from model.generation.generate import Sampling
-    from model.generation.solve import solve
+    from model.generation.solve import solve_each
     from pipeline.reasoning.scoring import same_answer
 
     many = config.samples_per_problem
@@ -207,9 +207,9 @@ def _sampled(
         return {}
     asked = tasks[: config.sampled_problems]
     sampling = Sampling(config.max_new_tokens, config.sampled_temperature, config.sampled_top_p, config.seed)
-    rows = [task for task in asked for _ in range(many)]
-    solutions = solve(model, tokenizer, rows, sampling, batch_size=4 * config.batch_size, programs=config.programs)
-    groups = [solutions[start : start + many] for start in range(0, len(solutions), many)]
+    groups = solve_each(
+        model, tokenizer, asked, many, sampling, batch_size=4 * config.batch_size, programs=config.programs
+    )
     right = [sum(solution.score == 1 for solution in group) for group in groups]
     voted = [
         group[majority([solution.value for solution in group], partial(same_answer, row=task))].score

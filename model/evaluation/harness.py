@@ -25,7 +25,8 @@ from model.architecture.transformer import Transformer
 from model.evaluation.choices import log_likelihoods
 from model.evaluation.measures import mean_interval, wilson
 from model.facts.evaluation import SuiteMarks, TaskMarks
-from model.generation.generate import Sampling, generate, split_reasoning
+from model.generation.generate import Sampling, generate
+from model.generation.reasoning import split_reasoning
 from pipeline.tokens.chat import Turn, chat_format
 
 try:

@@ -10,27 +10,28 @@ from statistics import NormalDist
 
 __all__ = ["majority", "mean_interval", "pass_at_k", "wilson"]
 
+Z = NormalDist().inv_cdf(0.975)
+"""Standard deviations on either side of a mean that 95 % lie within."""
 
-def wilson(right: float, total: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Limits of the interval for a share of `right` in `total` (Wilson, 1927): sound for few and for extreme cases."""
-    z = NormalDist().inv_cdf((1 + confidence) / 2)
+
+def wilson(right: float, total: int) -> tuple[float, float]:
+    """Limits of the 95 % interval for a share of `right` in `total` (Wilson, 1927), sound for few and extreme cases."""
     share = right / total
-    middle = (share + z * z / (2 * total)) / (1 + z * z / total)
-    half = z / (1 + z * z / total) * math.sqrt(share * (1 - share) / total + z * z / (4 * total * total))
+    middle = (share + Z * Z / (2 * total)) / (1 + Z * Z / total)
+    half = Z / (1 + Z * Z / total) * math.sqrt(share * (1 - share) / total + Z * Z / (4 * total * total))
     return max(0.0, middle - half), min(1.0, middle + half)
 
 
-def mean_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float]:
-    """Limits of the interval for the mean of values in [0, 1], one per problem.
+def mean_interval(values: Sequence[float]) -> tuple[float, float]:
+    """Limits of the 95 % interval for the mean of values in [0, 1], one per problem.
 
     Agresti and Coull's (1998), carried over from shares to means: z^2/2 zeros and as many ones are added to the values,
     so that few values, or equal ones, do not look certain.
     """
-    z = NormalDist().inv_cdf((1 + confidence) / 2)
-    total, added = len(values) + z * z, z * z / 2
+    total, added = len(values) + Z * Z, Z * Z / 2
     mean = (sum(values) + added) / total
     spread = sum((value - mean) ** 2 for value in values) + added * (mean**2 + (1 - mean) ** 2)
-    half = z * math.sqrt(spread) / total
+    half = Z * math.sqrt(spread) / total
     return max(0.0, mean - half), min(1.0, mean + half)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from statistics import fmean
 
 from pydantic import BaseModel, ConfigDict
 
@@ -83,6 +84,11 @@ class TrainingMetrics(StageMetrics):
     bits_per_byte_after: float | None = None
     expert_load: dict[str, ExpertLoad] | None = None
     """By layer; none for a dense model."""
+
+    @property
+    def busiest_expert(self) -> float | None:
+        """Load of the busiest expert over an even share, mean over the layers."""
+        return fmean(load.max for load in self.expert_load.values()) if self.expert_load else None
 
 
 class StartMetrics(StageMetrics):

@@ -1,4 +1,4 @@
-"""Text from a model: batched sampling with a key-value cache, and the prompt of a question.
+"""Text from a model: batched sampling with a key-value cache.
 
 Rows of a batch may have prompts of any length, and leave the batch as they finish. Each row draws from random numbers
 of its own, made from the seed and the row's place among the prompts: what a row says does not depend on how the rows
@@ -13,7 +13,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -24,23 +23,8 @@ from model.architecture.cache import KVCache
 from model.architecture.transformer import Transformer
 from model.generation.decode import Decoder
 from model.generation.past import Past
-from model.generation.reasoning import split_reasoning
-from pipeline.tokens.chat import chat_format, token_id
 
-if TYPE_CHECKING:
-    from tokenizers import Tokenizer
-
-__all__ = [
-    "Completion",
-    "Sampling",
-    "generate",
-    "is_well_formed",
-    "prompt_text",
-    "prompt_tokens",
-    "split_reasoning",
-    "stream",
-    "token_id",
-]
+__all__ = ["Completion", "Sampling", "choose", "generate", "is_well_formed", "stream"]
 
 BLOCKS_FROM, BLOCK = 2048, 64
 """Size of a vocabulary from which on it is sampled in blocks, and that of a block."""
@@ -115,16 +99,6 @@ def stream(model: Transformer, prompt: Sequence[int], sampling: Sampling, *, sto
     for _ in _decode(model, [prompt], [completion], [0], sampling, stop, logprobs=False):
         if not completion.finished:
             yield completion.tokens[-1]
-
-
-def prompt_text(question: str) -> str:
-    """The chat format up to where the model takes over; it writes ``<think>`` itself."""
-    return f"<|bos|><|user|>{question}<|assistant|>"
-
-
-def prompt_tokens(tokenizer: Tokenizer, question: str) -> list[int]:
-    """Tokens of `prompt_text`, in which nothing of the question is a control token."""
-    return chat_format(tokenizer).question(question)
 
 
 def is_well_formed(text: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
-__all__ = ["Piece", "ReasoningSplitter", "split_reasoning"]
+__all__ = ["CLOSE", "OPEN", "Piece", "ReasoningSplitter", "overlap", "split_reasoning"]
 
 OPEN, CLOSE = "<think>", "</think>"
 _TAG = re.compile(f"{OPEN}|{CLOSE}")
@@ -58,7 +58,7 @@ class ReasoningSplitter:
                 self._state = "reasoning"
         if self._state == "reasoning":
             thought, closed, rest = self._held.partition(CLOSE)
-            sure = len(thought) if closed else len(thought) - _tail_of_tag(thought)
+            sure = len(thought) if closed else len(thought) - overlap(thought, CLOSE)
             piece.reasoning = self._tell(thought[:sure], thought[sure:])
             if not closed:
                 return piece
@@ -100,9 +100,6 @@ def split_reasoning(text: str) -> tuple[str, str]:
     return first.reasoning + last.reasoning, first.content + last.content
 
 
-def _tail_of_tag(text: str) -> int:
-    """Length of the end of `text` that may be the beginning of the closing tag."""
-    for length in range(min(len(CLOSE) - 1, len(text)), 0, -1):
-        if CLOSE.startswith(text[-length:]):
-            return length
-    return 0
+def overlap(text: str, ending: str) -> int:
+    """Length of the end of `text` with which `ending` may have begun."""
+    return next((n for n in range(min(len(ending) - 1, len(text)), 0, -1) if text.endswith(ending[:n])), 0)

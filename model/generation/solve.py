@@ -8,14 +8,8 @@ from typing import TYPE_CHECKING, TypedDict
 
 from infra import events
 from model.architecture.transformer import Transformer
-from model.generation.generate import (
-    Completion,
-    Sampling,
-    generate,
-    is_well_formed,
-    prompt_tokens,
-    split_reasoning,
-)
+from model.generation.generate import Completion, Sampling, generate, is_well_formed
+from model.generation.reasoning import split_reasoning
 from pipeline.reasoning.problems import Problem
 from pipeline.reasoning.sandbox import LIMITS, Limits
 from pipeline.reasoning.scoring import mark_answers
@@ -24,7 +18,7 @@ from pipeline.tokens.chat import chat_format
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-__all__ = ["Answered", "Solution", "answered", "note_what_is_cut", "solve"]
+__all__ = ["Answered", "Solution", "answered", "note_what_is_cut", "solve", "solve_each"]
 
 
 @dataclass(frozen=True)
@@ -104,8 +98,8 @@ def solve(
         numbers, logprobs: see `model.generation.generate.generate`.
         programs: run answers that are programs, within `limits` each.
     """
-    prompts = [prompt_tokens(tokenizer, row["question"]) for row in rows]
     chat = chat_format(tokenizer)
+    prompts = [chat.question(row["question"]) for row in rows]
     completions = generate(
         model, prompts, sampling, stop=chat.eos, batch_size=batch_size, numbers=numbers, logprobs=logprobs
     )
@@ -128,3 +122,25 @@ def solve(
         )
         for completion, text, (thought, answer), mark in zip(completions, texts, parts, marks, strict=True)
     ]
+
+
+def solve_each(
+    model: Transformer,
+    tokenizer: Tokenizer,
+    rows: Sequence[Problem],
+    times: int,
+    sampling: Sampling,
+    *,
+    batch_size: int,
+    first: int = 0,
+    programs: bool = True,
+) -> list[list[Solution]]:
+    """`solve`, each of `rows` so many `times`: the solutions of each.
+
+    Args:
+        first: number of the first answer, where `rows` are a part of more: random numbers follow from it.
+    """
+    asked = [row for row in rows for _ in range(times)]
+    numbers = range(first, first + len(asked))
+    found = solve(model, tokenizer, asked, sampling, batch_size=batch_size, numbers=numbers, programs=programs)
+    return [found[start : start + times] for start in range(0, len(found), times)]

@@ -84,10 +84,11 @@ def expert_parameters(config: ModelConfig) -> int:
     return layers * config.n_routed_experts * 3 * config.hidden_size * config.moe_intermediate_size if layers else 0
 
 
-def flops_per_token(config: ModelConfig, length: int, *, training: bool = True) -> float:
-    """Operations per token in rows of `length` tokens: two per weight it meets, and the attention to half of its row.
+def flops_per_token(config: ModelConfig, length: int) -> float:
+    """Training operations per token in rows of `length` tokens: three times those of a forward pass.
 
-    Training takes three times those of a forward pass. Multi-token prediction adds its layers and output layers.
+    It takes two per weight that a token meets, and the attention to half of its row. Multi-token prediction adds its
+    layers and output layers.
     """
     embedding = config.vocab_size * config.hidden_size
     met = count_parameters(config, active=True) - (0 if config.tie_word_embeddings else embedding)
@@ -97,7 +98,7 @@ def flops_per_token(config: ModelConfig, length: int, *, training: bool = True) 
         met += depths * embedding
     query, value = _widths(config)
     attention = (config.num_hidden_layers + depths) * config.num_attention_heads * (query + value) * length
-    return (2 * met + attention) * (1 + BACKWARD if training else 1)
+    return (2 * met + attention) * (1 + BACKWARD)
 
 
 def scaled_flops_per_token(config: ModelConfig, length: int) -> float:
@@ -167,12 +168,6 @@ def _feed_forward(config: ModelConfig, number: int, expert_parallel: int) -> int
     if not config.is_moe_layer(number):
         return 3 * config.intermediate_size * config.hidden_size
     return config.n_routed_experts // expert_parallel * 3 * config.hidden_size * config.moe_intermediate_size
-
-
-def activations_per_token(config: ModelConfig, length: int, *, documents: bool = True) -> int:
-    """Bytes that autograd keeps per token between the passes on a CPU, the output layer's input included."""
-    kept, layers = _activations(config, length, Layout(), documents)
-    return kept + sum(layers)
 
 
 def _activations(config: ModelConfig, length: int, layout: Layout, documents: bool) -> tuple[int, list[int]]:

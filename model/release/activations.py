@@ -83,10 +83,9 @@ def int8_activations(model: Transformer) -> Iterator[None]:
 def _experts_forward(self: RoutedExperts, x_TD: Tensor, gates_TK: Tensor, experts_TK: Tensor) -> Tensor:
     """`RoutedExperts.forward`, in the open, with both inputs of each expert rounded."""
     x_TD, y_TD = _as_int8(x_TD), torch.zeros_like(x_TD)
-    for expert, (up_2FD, down_DF) in enumerate(zip(self.gate_up_proj, self.down_proj, strict=True)):
+    for expert, down_DF in enumerate(self.down_proj):
         token_t, choice_t = (experts_TK == expert).nonzero(as_tuple=True)
-        gate, up = F.linear(x_TD[token_t], up_2FD).chunk(2, dim=-1)
-        out_tD = F.linear(_as_int8(F.silu(gate) * up), down_DF)
+        out_tD = F.linear(_as_int8(self.inner(expert, x_TD[token_t])), down_DF)
         y_TD.index_add_(0, token_t, out_tD * gates_TK[token_t, choice_t][:, None])
     return y_TD
 

@@ -16,11 +16,11 @@ from torch import Tensor
 
 from infra.errors import UserError
 from model.architecture.transformer import Transformer
-from model.release.calibrate import CalibrationBatch
 from model.release.divergence import Reference
 from model.release.grid import GROUP
 from model.release.quantized import K_QUANTS, Plan
 from model.release.rounding import rounded_to
+from model.release.rows import CalibrationBatch
 from model.release.units import Role, role_of, units
 from model.sections import Precision
 
@@ -43,15 +43,13 @@ CHOICES = (Precision.Q2_K, Precision.Q3_K, Precision.Q4_0, Precision.Q6_K, Preci
 
 
 @torch.no_grad()
-def costs(
-    model: Transformer, batches: Sequence[CalibrationBatch], names: Sequence[str], precision: Precision = Precision.Q4_0
-) -> dict[str, float]:
-    """Divergence (nats per token) of `model` with one matrix rounded, for each of `names`."""
+def costs(model: Transformer, batches: Sequence[CalibrationBatch], names: Sequence[str]) -> dict[str, float]:
+    """Divergence (nats per token) of `model` with one matrix rounded to 4 bits, for each of `names`."""
     reference, views = Reference(model, batches), units(model)
     found = {}
     for name in names:
         kept: Tensor = views[name].clone()
-        views[name].copy_(rounded_to(kept, precision).weight())
+        views[name].copy_(rounded_to(kept, Precision.Q4_0).weight())
         found[name] = reference.compare(model).kl
         views[name].copy_(kept)
     return found

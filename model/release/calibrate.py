@@ -29,7 +29,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from infra import events
@@ -42,24 +41,14 @@ from model.release.factors import Factors, factor
 from model.release.gptq import toward
 from model.release.quantized import Plan, Unit, plain_unit
 from model.release.rounding import calibrated_to, rounded_to
+from model.release.rows import CalibrationBatch
 from model.release.statistics import Statistics, stacked, statistics
 from model.release.units import units
 from model.sections import Precision
 
 EMBEDDING = "model.embed_tokens.weight"
 
-__all__ = ["EMBEDDING", "Calibrated", "CalibrationBatch", "calibrate"]
-
-
-@dataclass(frozen=True)
-class CalibrationBatch:
-    """Rows that go through the model together."""
-
-    tokens_BT: Tensor
-    documents_BT: Tensor
-    """Number of the document of each token: a token sees its own document only."""
-    valid_BT: Tensor
-    """False for padding, which counts for nothing."""
+__all__ = ["EMBEDDING", "Calibrated", "calibrate"]
 
 
 @dataclass
@@ -289,13 +278,11 @@ class _Calibration:
         inputs: list[Tensor],
         wanted: list[Tensor],
     ) -> None:
-
-        def middle(of: FeedForward, states: list[Tensor]) -> list[Tensor]:
-            return [(F.silu(of.gate_proj(x_tD)) * of.up_proj(x_tD))[None] for x_tD in states]
-
         seen = self._statistics([x_tD[None] for x_tD in inputs], [y_tD[None] for y_tD in wanted])
         self._linear([f"{prefix}{name}.weight" for name in ("gate_proj", "up_proj")], seen)
-        seen = self._statistics(middle(module, inputs), self._with_loss(middle(original, wanted), ours, theirs))
+        middle = [module.inner(x_tD)[None] for x_tD in inputs]
+        wanted_middle = [original.inner(x_tD)[None] for x_tD in wanted]
+        seen = self._statistics(middle, self._with_loss(wanted_middle, ours, theirs))
         self._linear([f"{prefix}down_proj.weight"], seen)
 
     def _with_loss(self, inputs: list[Tensor], ours: list[Tensor], theirs: list[Tensor]) -> list[Tensor]:
@@ -322,10 +309,6 @@ class _Calibration:
             rows[True] = self._rows_of(chosen_tK, is_held_out_t, 1)
         self._count(prefix, chosen_tK[~is_held_out_t])
 
-        def middle(of: RoutedExperts, expert: int, x_nD: Tensor) -> Tensor:
-            gate, up = F.linear(x_nD, of.gate_up_proj[expert]).chunk(2, dim=-1)
-            return F.silu(gate) * up
-
         def seen(change: Callable[[RoutedExperts, int, Tensor], Tensor]) -> Statistics:
             found = [
                 statistics(
@@ -344,7 +327,7 @@ class _Calibration:
         self._linear(
             [f"{experts}{name}.weight" for name in ("gate_proj", "up_proj")], seen(lambda of, expert, x_nD: x_nD)
         )
-        self._linear([f"{experts}down_proj.weight"], seen(middle))
+        self._linear([f"{experts}down_proj.weight"], seen(RoutedExperts.inner))
 
     def _count(self, prefix: str, chosen_tK: Tensor) -> None:
         """Note how many calibration tokens chose each expert, and which had too few."""

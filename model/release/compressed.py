@@ -21,7 +21,14 @@ from torch import Tensor
 
 from infra.errors import UserError
 from infra.json_objects import JsonObject, read_object
-from model.architecture.checkpoint import TOKENIZER_FILES, from_hf_names, load_config, to_hf_names, write_json
+from model.architecture.checkpoint import (
+    GENERATION,
+    TOKENIZER_FILES,
+    from_hf_names,
+    load_config,
+    to_hf_names,
+    write_json,
+)
 from model.architecture.config import Family, ModelConfig
 from model.architecture.transformer import Transformer
 from model.release.fused import shared_bits, widened
@@ -156,7 +163,7 @@ def write_folder(
     if told.get("num_nextn_predict_layers"):
         told["num_nextn_predict_layers"] = 0  # they are not among the weights
     write_json(folder / "config.json", told)
-    for file in ("generation_config.json", *TOKENIZER_FILES):
+    for file in (GENERATION, *TOKENIZER_FILES):
         if (rest / file).exists():
             shutil.copyfile(rest / file, folder / file)
     save_file(dict(sorted(tensors.items())), folder / "model.safetensors", metadata={"format": "pt"})

@@ -19,12 +19,13 @@ from typing import IO
 from safetensors.torch import load_file
 
 from infra.errors import UserError
+from infra.json_objects import read_object
 from model.architecture.checkpoint import load_config
 from model.architecture.config import Family
 from model.architecture.transformer import Transformer
-from model.release.calibrate import CalibrationBatch
 from model.release.compressed import groups, linear_bits, unquantized, write_folder
 from model.release.quantized import Plan
+from model.release.rows import CalibrationBatch
 
 __all__ = ["PYTHON", "check_compressor", "write_llmcompressor"]
 
@@ -103,8 +104,8 @@ def write_llmcompressor(
         done = subprocess.run(command, env=os.environ | quiet, stdout=log, stderr=subprocess.STDOUT, check=False)
         if done.returncode:
             raise UserError(f"quantize.llmcompressor: {python} failed ({_last(log)}); {work / 'log'} has the rest")
-    settings = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))
-    theirs = json.loads((work / "out" / "config.json").read_text(encoding="utf-8"))["quantization_config"]
+    settings = read_object(checkpoint / "config.json")
+    theirs = read_object(work / "out" / "config.json")["quantization_config"]
     stored = load_file(work / "out" / "model.safetensors")
     tensors = {
         name: tensor if not tensor.is_floating_point() else unquantized(name, tensor) for name, tensor in stored.items()

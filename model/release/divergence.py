@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from model.architecture.transformer import Transformer
-from model.release.calibrate import CalibrationBatch
+from model.release.rows import CalibrationBatch
 
 __all__ = ["Divergence", "Reference", "counted"]
 

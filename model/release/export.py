@@ -11,12 +11,12 @@ prompts with the full one, and must find our probabilities and our tokens.
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
 from infra import events
+from infra.json_objects import read_object
 from model.facts.evaluation import read_evaluation
 from model.facts.release import (
     EXPORT,
@@ -206,7 +206,7 @@ def _copy(source: Path, target: Path, tokenizer: Path, config: ExportConfig) -> 
     if (source / PREDICTION).exists():
         shutil.copyfile(source / PREDICTION, target / PREDICTION)
     if sampled := _sampled(config):
-        write_json(target / GENERATION, json.loads((target / GENERATION).read_text(encoding="utf-8")) | sampled)
+        write_json(target / GENERATION, read_object(target / GENERATION) | sampled)
     for name in TOKENIZER_FILES:
         if (tokenizer / name).exists():
             shutil.copyfile(tokenizer / name, target / name)

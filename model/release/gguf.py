@@ -14,16 +14,26 @@ from typing import Protocol
 
 import numpy as np
 import torch
-from gguf import ExpertGatingFuncType, GGMLQuantizationType, GGUFReader, GGUFWriter, LlamaFileType, TokenType
+from gguf import (
+    ExpertGatingFuncType,
+    GGMLQuantizationType,
+    GGUFReader,
+    GGUFWriter,
+    LlamaFileType,
+    RopeScalingType,
+    TokenType,
+)
 from gguf import dequantize as gguf_dequantize
 
 from infra.errors import UserError
 from infra.json_objects import read_object
-from model.architecture.config import Family, Llama3Scaling, ModelConfig, YarnScaling
+from model.architecture.config import LinearScaling, Llama3Scaling, ModelConfig, YarnScaling
+from model.architecture.gguf_limits import unsupported
+from model.architecture.gguf_metadata import YARN_WEIGHT
 from model.architecture.gguf_names import ARCHITECTURES, PAIRED, gguf_name
 from model.architecture.rotary import frequencies
 from pipeline.tokens.chat_template import read_format
-from pipeline.tokens.llama_names import UNKNOWN_SPLIT, llama_name
+from pipeline.tokens.llama_names import llama_name
 
 __all__ = ["DRAFTER", "Stored", "check_gguf", "draft_units", "undraftable", "unsupported", "write_gguf"]
 
@@ -54,19 +64,6 @@ class Stored(Protocol):
 
     def weight(self) -> torch.Tensor:
         """The float32 weights."""
-
-
-def unsupported(config: ModelConfig, tokenizer: Path) -> str | None:
-    """Why llama.cpp cannot compute this architecture with this tokenizer's folder, or None when it can."""
-    if llama_name(tokenizer) is None:
-        return UNKNOWN_SPLIT
-    if config.model_type is Family.DEEPSEEK:
-        return "llama.cpp's deepseek architecture has no keys for the normalisation and the scale of the gate"
-    if config.model_type is Family.DEEPSEEK_V2 and config.n_group > 1:
-        return "llama.cpp ranks groups of experts as DeepSeek-V3 does, not by their best expert as V2"
-    if isinstance(config.rope_scaling, YarnScaling):
-        return "the keys of YaRN are not written yet, and without them a long context would go wrong silently"
-    return None
 
 
 def undraftable(config: ModelConfig) -> str | None:
@@ -182,6 +179,7 @@ def _add_architecture(writer: GGUFWriter, config: ModelConfig) -> None:
     writer.add_head_count(config.num_attention_heads)
     writer.add_rope_freq_base(config.rope_theta)
     writer.add_rope_dimension_count(config.rotary_dim)
+    _add_scaling(writer, config)
     writer.add_layer_norm_rms_eps(config.rms_norm_eps)
     writer.add_vocab_size(config.vocab_size)
     if config.is_dense:
@@ -210,6 +208,22 @@ def _add_architecture(writer: GGUFWriter, config: ModelConfig) -> None:
     writer.add_expert_gating_func(
         ExpertGatingFuncType.SIGMOID if config.has_selection_bias else ExpertGatingFuncType.SOFTMAX
     )
+
+
+def _add_scaling(writer: GGUFWriter, config: ModelConfig) -> None:
+    """How the rotary embedding is stretched; Llama 3.1's way is a tensor (`_frequency_factors`)."""
+    scaling = config.rope_scaling
+    if isinstance(scaling, LinearScaling):
+        writer.add_rope_scaling_type(RopeScalingType.LINEAR)
+        writer.add_rope_scaling_factor(scaling.factor)
+    elif isinstance(scaling, YarnScaling):
+        writer.add_rope_scaling_type(RopeScalingType.YARN)
+        writer.add_rope_scaling_factor(scaling.factor)
+        writer.add_rope_scaling_orig_ctx_len(scaling.original_max_position_embeddings)
+        writer.add_rope_scaling_yarn_beta_fast(scaling.beta_fast)
+        writer.add_rope_scaling_yarn_beta_slow(scaling.beta_slow)
+        if config.has_latent_attention:
+            writer.add_rope_scaling_yarn_log_mul(YARN_WEIGHT * scaling.mscale_all_dim)
 
 
 def _add_tokenizer(writer: GGUFWriter, config: ModelConfig, folder: Path, name: str) -> None:

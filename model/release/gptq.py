@@ -22,24 +22,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from model.release.factors import Factors, factor
+from model.release.factors import Factors
 from model.release.grid import GROUP, Grid, best_scales, nearest
 from model.release.two_sided import round_both
 
-__all__ = ["gptq", "round_columns", "round_to", "toward"]
+__all__ = ["round_columns", "round_to", "toward"]
 
 RIDGE = 0.1
 """Share of the mean diagonal that holds `toward` near the weight as it is."""
-
-
-def gptq(weight_RC: Tensor, hessian_CC: Tensor, grid: Grid, *, damping: float = 0.01) -> tuple[Tensor, Tensor]:
-    """Codes [R, C] int8 and scales [R, G] float16 for inputs of Hessian [C, C].
-
-    `damping` is the share of the mean diagonal added to the diagonal. An all-zero Hessian (no tokens seen) is rounding
-    to nearest, at the scales with the least squared error.
-    """
-    codes_1RC, scales_1RG = round_columns(weight_RC[None], factor(hessian_CC[None], damping), grid)
-    return codes_1RC[0], scales_1RG[0]
 
 
 def toward(weight_BRC: Tensor, hessian_BCC: Tensor, drift_BRC: Tensor) -> Tensor:

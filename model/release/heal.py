@@ -14,17 +14,16 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from model.architecture.transformer import Transformer
-from model.release.calibrate import CalibrationBatch
 from model.release.divergence import counted
-from model.release.rows import cut, joined
+from model.release.rows import CalibrationBatch, cut, joined
 from model.sections import BadStep, OptimizerConfig, PruneConfig, Schedule
 from model.training.engine import SingleEngine
+from model.training.epochs import places_of_step
 from model.training.guard import BadSteps
 from model.training.journal import Row
 from model.training.lineage import lineage
@@ -60,7 +59,7 @@ class Healing(Task):
 
     def step(self, step: int) -> StepResult:
         """Learn the rows of a step, some at a time."""
-        chosen = self._rows(step)
+        chosen = self.rows[places_of_step(step, self.batch, len(self.rows.tokens_BT), self.config.seed)]
         parts = list(cut(chosen, self.at_once))
         masks = [counted(part) for part in parts]
         tokens = max(1, sum(int(mask.sum()) for mask in masks))
@@ -71,18 +70,6 @@ class Healing(Task):
             self.engine.backward(loss, last=number + 1 == len(parts))
         norm = self.engine.step(learning_rate(self.config, step))
         return StepResult({"divergence": total, "grad_norm": norm}, tokens=chosen.tokens_BT.numel())
-
-    def _rows(self, step: int) -> CalibrationBatch:
-        """All rows in a new order for each pass over them, so that a step follows from its number."""
-        count = len(self.rows.tokens_BT)
-        places = np.arange(step * self.batch, (step + 1) * self.batch)
-        orders = {
-            epoch: np.random.default_rng((self.config.seed, epoch)).permutation(count)
-            for epoch in set((places // count).tolist())
-        }
-        chosen = torch.tensor([int(orders[place // count][place % count]) for place in places.tolist()])
-        columns = (self.rows.tokens_BT, self.rows.documents_BT, self.rows.valid_BT)
-        return CalibrationBatch(*(column[chosen] for column in columns))
 
     def _divergence(self, part: CalibrationBatch, mask_Bt: Tensor) -> Tensor:
         """Summed over the counted positions [n] of the part."""

@@ -1,17 +1,24 @@
-"""How llama.cpp is told to load a GGUF file: loopback, nothing fetched, every tensor checked."""
+"""How llama.cpp is told to load a GGUF file (loopback, nothing fetched, every tensor checked), and how it is asked."""
 
 from __future__ import annotations
 
+import json
+import urllib.request
 from pathlib import Path
 from typing import Any
 
 from gguf import GGUFReader
 
-__all__ = ["keep_in_8_bits", "parameters"]
+from infra.json_objects import JsonObject
+from model.architecture import gguf_names
+
+__all__ = ["ARCHITECTURES", "ask", "keep_in_8_bits", "parameters"]
 
 GROUP = 32
 """Numbers that share a scale in llama.cpp's q8_0."""
-ARCHITECTURES = ("deepseek2", "llama", "qwen2", "qwen3")
+ARCHITECTURES = tuple(sorted(set(gguf_names.ARCHITECTURES.values())))
+ANSWER_SECONDS = 600.0
+"""Some hundred tokens of a large model are written in this time."""
 
 
 def parameters(
@@ -54,6 +61,20 @@ def _draft(chosen: Any, drafts: int, drafter: Path, threads: int) -> None:
     draft = chosen.speculative.draft
     draft.mparams.path, draft.n_max = str(drafter), drafts
     draft.cpuparams.n_threads = draft.cpuparams_batch.n_threads = threads
+
+
+def ask(address: str, route: str, body: JsonObject) -> JsonObject:
+    """What llama.cpp's server at `address` answers; no proxy stands between.
+
+    Raises:
+        OSError: it does not answer, or refuses.
+    """
+    request = urllib.request.Request(
+        f"{address}{route}", json.dumps(body).encode(), {"Content-Type": "application/json"}
+    )
+    with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=ANSWER_SECONDS) as answer:
+        found: JsonObject = json.load(answer)
+    return found
 
 
 def keep_in_8_bits(parameters: object, path: Path) -> None:

@@ -18,8 +18,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from model.architecture.transformer import Transformer
-from model.release.calibrate import EMBEDDING, CalibrationBatch
+from model.release.calibrate import EMBEDDING
 from model.release.divergence import counted
+from model.release.rows import CalibrationBatch
 
 __all__ = ["output_moments"]
 

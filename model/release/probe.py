@@ -12,11 +12,11 @@ import json
 import subprocess
 import sys
 import time
-import urllib.request
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from infra.errors import UserError
+from model.release.llama_cpp import ask, parameters
 
 __all__ = ["Probe", "probe"]
 
@@ -68,8 +68,6 @@ def probe(path: Path, *, context: int, threads: int) -> Probe:
 def _measure(path: Path, context: int, tokens: int, threads: int) -> Probe:
     import xllamacpp
 
-    from model.release.llama_cpp import parameters
-
     chosen = parameters(path, context=context, slots=1, threads=threads)
     chosen.n_batch = chosen.n_ubatch = BATCH  # type: ignore[attr-defined]
     before, begun = _resident("VmRSS"), time.monotonic()
@@ -84,11 +82,7 @@ def _measure(path: Path, context: int, tokens: int, threads: int) -> Probe:
 def _write(address: str, tokens: int) -> float:
     """Tokens per second of so many, whatever they are."""
     asked = {"prompt": [7, 7, 7], "n_predict": tokens, "ignore_eos": True, "temperature": 0, "cache_prompt": False}
-    request = urllib.request.Request(
-        f"{address}/completion", json.dumps(asked).encode(), {"Content-Type": "application/json"}
-    )
-    with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=600) as answer:
-        return float(json.load(answer)["timings"]["predicted_per_second"])
+    return float(ask(address, "/completion", asked)["timings"]["predicted_per_second"])
 
 
 def _growth(before: int | None) -> int | None:

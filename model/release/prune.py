@@ -18,9 +18,9 @@ from torch import Tensor, nn
 
 from model.architecture.config import ModelConfig
 from model.architecture.moe import RoutedExperts
-from model.architecture.skeleton import skeleton
+from model.architecture.skeleton import model_of
 from model.architecture.transformer import Transformer
-from model.release.calibrate import CalibrationBatch
+from model.release.rows import CalibrationBatch
 from model.sections import PruneBy
 
 __all__ = ["Usage", "usage", "without", "worth_keeping"]
@@ -77,8 +77,8 @@ def _used(experts: RoutedExperts, x_TD: Tensor, gates_TK: Tensor, experts_TK: Te
     columns: list[tuple[float, float, float]] = []
     for expert in range(len(experts.down_proj)):
         rows_n, place_n = (experts_TK == expert).nonzero(as_tuple=True)
-        gate, up = F.linear(x_TD[rows_n], experts.gate_up_proj[expert]).chunk(2, dim=-1)
-        sizes_n = F.linear(F.silu(gate) * up, experts.down_proj[expert]).double().norm(dim=-1)
+        out_nD = F.linear(experts.inner(expert, x_TD[rows_n]), experts.down_proj[expert])
+        sizes_n = out_nD.double().norm(dim=-1)
         gated = float((sizes_n * gates_TK[rows_n, place_n]).sum())
         columns.append((float(len(rows_n)), float(sizes_n.sum()), gated))
     return Usage(*torch.tensor(columns, dtype=torch.float64).unbind(1))
@@ -104,8 +104,4 @@ def without(model: Transformer, config: ModelConfig, kept: Mapping[int, Tensor])
         for name in weights:
             if name.startswith((f"{prefix}gate.", f"{prefix}experts.")):
                 weights[name] = weights[name][numbers]
-    pruned = skeleton(config)
-    pruned.load_state_dict(weights, assign=True)
-    if config.tie_word_embeddings:
-        pruned.lm_head.weight = pruned.model.embed_tokens.weight
-    return pruned.eval()
+    return model_of(config, weights)

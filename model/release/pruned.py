@@ -11,11 +11,10 @@ from infra.errors import UserError
 from model.architecture.checkpoint import save_model
 from model.architecture.transformer import Transformer
 from model.facts.release import CHECKPOINT, Pruning
-from model.release.calibrate import CalibrationBatch
 from model.release.heal import heal
 from model.release.prune import usage, without, worth_keeping
 from model.release.quality import Judge, is_further
-from model.release.rows import kinds_of_rows
+from model.release.rows import CalibrationBatch, kinds_of_rows
 from model.sections import QuantizeConfig
 from model.training.lineage import weight_files
 

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
 CHECKSUMS = "deepmill_checksums"
 """Key of the logged model's configuration: SHA-256 of every file that loading reads, by its path in the model."""
-DEFAULTS: dict[str, Any] = {"max_new_tokens": 256, "temperature": 0.0, "seed": -1}
-"""Seed -1 draws a new one for each call, where the temperature makes it matter."""
 
 
 def check_files(root: Path, recorded: dict[str, str]) -> None:
@@ -73,7 +71,9 @@ class ReasoningModel(PythonModel):
             ValueError: none of the columns is there, a question is no text, `messages` are none, or a parameter is out
                 of range.
         """
-        from model.generation.generate import Sampling, generate, split_reasoning
+        from model.generation.generate import Sampling, generate
+        from model.generation.reasoning import split_reasoning
+        from model.release.serving_spec import PARAMETERS
         from pipeline.tokens.chat import chat_format
 
         chat = chat_format(self.tokenizer)
@@ -86,7 +86,8 @@ class ReasoningModel(PythonModel):
             prompts = [one.ids for one in encoded]
         else:
             raise ValueError("the input has no column 'question', 'messages' or 'prompt'")
-        chosen = DEFAULTS | {name: value for name, value in (params or {}).items() if value is not None}
+        given = {name: value for name, value in (params or {}).items() if value is not None}
+        chosen = {name: default for name, _, default in PARAMETERS} | given
         sampling = Sampling(
             max_new_tokens=int(chosen["max_new_tokens"]),
             temperature=float(chosen["temperature"]),

@@ -42,9 +42,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from model.architecture.transformer import Transformer
-    from model.release.calibrate import CalibrationBatch
     from model.release.quality import Judge
     from model.release.quantized import Plan, Unit
+    from model.release.rows import CalibrationBatch
     from model.release.units import Role
 
 __all__ = ["IMPORTANCE", "quantize"]

@@ -8,7 +8,6 @@ whole without, are in a file of their own, ``prediction.safetensors``. The same 
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ from torch import Tensor
 
 from infra.errors import UserError
 from infra.json_objects import JsonObject, read_object
-from model.architecture.checkpoint import TOKENIZER_FILES, load_config, write_json
+from model.architecture.checkpoint import GENERATION, TOKENIZER_FILES, load_config, write_json
 from model.architecture.config import ModelConfig
 from model.architecture.skeleton import empty_model
 from model.architecture.transformer import Transformer
@@ -116,7 +115,7 @@ def save_quantized(
     """Write `stored`, and the layers of multi-token `prediction` where the checkpoint has some that are to be kept; all
     else is copied from the folder of the checkpoint that it was made from."""
     folder.mkdir(parents=True, exist_ok=True)
-    config = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))
+    config = read_object(checkpoint / "config.json")
     form = FORMAT_K if any(unit.kind for unit in stored.values()) else FORMAT
     config[KEY] = {"format": form, "group": GROUP, "tensors": {name: unit.precision for name, unit in stored.items()}}
     if prediction:
@@ -126,7 +125,7 @@ def save_quantized(
     elif "num_nextn_predict_layers" in config:
         config["num_nextn_predict_layers"] = 0
     write_json(folder / "config.json", config)
-    for name in ("generation_config.json", *TOKENIZER_FILES):
+    for name in (GENERATION, *TOKENIZER_FILES):
         if (checkpoint / name).exists():
             shutil.copyfile(checkpoint / name, folder / name)
     save_file({name: unit.stored for name, unit in stored.items()}, folder / WEIGHTS, metadata={"format": "pt"})

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
 from infra.errors import UserError
-from model.release.calibrate import CalibrationBatch
 from model.sections import QuantizeConfig
 
 if TYPE_CHECKING:
@@ -17,11 +18,35 @@ if TYPE_CHECKING:
 
     from model.training.chats import Chat
 
-__all__ = ["apart", "conversation_rows", "cut", "joined", "kinds_of_rows", "sequence_length", "task_rows", "text_rows"]
+__all__ = [
+    "CalibrationBatch",
+    "apart",
+    "conversation_rows",
+    "cut",
+    "joined",
+    "kinds_of_rows",
+    "sequence_length",
+    "task_rows",
+    "text_rows",
+]
 
 
 TALKS = 32
 """Conversations that are read for each row, which holds a few."""
+
+
+@dataclass(frozen=True)
+class CalibrationBatch:
+    """Rows that go through the model together: B of them, of T tokens."""
+
+    tokens_BT: Tensor
+    documents_BT: Tensor
+    """Number of the document of each token: a token sees its own document only."""
+    valid_BT: Tensor
+    """False for padding, which counts for nothing."""
+
+    def __getitem__(self, rows: slice | list[int]) -> CalibrationBatch:
+        return CalibrationBatch(self.tokens_BT[rows], self.documents_BT[rows], self.valid_BT[rows])
 
 
 def sequence_length(shards: Path) -> int:
@@ -103,16 +128,12 @@ def apart(rows: CalibrationBatch, most: int) -> tuple[CalibrationBatch, Calibrat
     """At most `most` rows, and the others: at least one of each, but the same row twice where there is one alone."""
     total = len(rows.tokens_BT)
     first = max(1, min(most, total - 1))
-    columns = (rows.tokens_BT, rows.documents_BT, rows.valid_BT)
-    rest = CalibrationBatch(*(column[min(first, total - 1) :] for column in columns))
-    return CalibrationBatch(*(column[:first] for column in columns)), rest
+    return rows[:first], rows[min(first, total - 1) :]
 
 
 def cut(rows: CalibrationBatch, size: int) -> Iterator[CalibrationBatch]:
     """Batches of `size` rows."""
-    columns = (rows.tokens_BT, rows.documents_BT, rows.valid_BT)
-    for parts in zip(*(column.split(size) for column in columns), strict=True):
-        yield CalibrationBatch(*parts)
+    return (rows[start : start + size] for start in range(0, len(rows.tokens_BT), size))
 
 
 def joined(batches: Sequence[CalibrationBatch]) -> CalibrationBatch:

@@ -1,6 +1,6 @@
 """What MLflow needs to log the model so that it loads anywhere: signature, example, code and requirements.
 
-The packages of this house that the model needs are copied beside it, so it loads where Deepmill is not installed.
+Our own packages that the model needs are copied beside it, so it loads where Deepmill is not installed.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["PARAMETERS", "log_pyfunc", "pyfunc_spec"]
 
-HOUSE = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[2]
 PYFUNC = Path(__file__).with_name("pyfunc.py")
 CHECKSUMS = "deepmill_checksums"
 """As `model.release.pyfunc` calls it, which imports MLflow."""
@@ -80,7 +80,7 @@ def pyfunc_spec(folder: Path, *beside: Path) -> dict[str, Any]:
         "python_model": str(PYFUNC),
         "model_config": {CHECKSUMS: _checksums(folder, *beside)},
         "artifacts": {"model": str(folder.resolve())} | {each.name: str(each.resolve()) for each in beside},
-        "code_paths": [str(HOUSE / package) for package in CODE],
+        "code_paths": [str(ROOT / package) for package in CODE],
         "signature": signature,
         "input_example": pd.DataFrame(EXAMPLE),
         "pip_requirements": [f"{package}=={version(package).split('+')[0]}" for package in REQUIREMENTS],
@@ -93,7 +93,7 @@ def _checksums(*folders: Path) -> dict[str, str]:
         f"artifacts/{each.name}/{path.relative_to(each).as_posix()}": path for each in folders for path in _files(each)
     }
     for package in CODE:
-        files |= {f"code/{path.relative_to(HOUSE).as_posix()}": path for path in _files(HOUSE / package)}
+        files |= {f"code/{path.relative_to(ROOT).as_posix()}": path for path in _files(ROOT / package)}
     files[PYFUNC.name] = PYFUNC
     return {name: file_digest(path) for name, path in sorted(files.items())}
 

@@ -6,7 +6,6 @@ model predicts as before among the tokens that it still has (`pipeline.tokens.tr
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 from collections.abc import Iterator, Mapping
@@ -20,8 +19,7 @@ from infra.json_objects import read_object
 from model.architecture.checkpoint import GENERATION, TOKENIZER_FILES, load_config, prediction_bytes, write_json
 from model.architecture.config import count_parameters
 from model.facts.release import CHECKPOINT, TOKENIZER, PrecisionFacts, Quantization
-from model.release.calibrate import CalibrationBatch
-from model.release.rows import kinds_of_rows
+from model.release.rows import CalibrationBatch, kinds_of_rows
 from model.sections import QuantizeConfig
 from pipeline.tokens.reader import ShardReader
 from pipeline.tokens.trim import kept_tokens, new_numbers, write_trimmed
@@ -49,7 +47,7 @@ def trim_vocabulary(
 
     tokenizer, folder = read_tokenizer(inputs["tokenizer"]), inputs["tokenizer"]
     counts_V = token_counts(config, inputs, load_config(checkpoint).vocab_size)
-    state = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
+    state = read_object(folder / "tokenizer.json")
     kept = kept_tokens(state, np.flatnonzero(counts_V >= config.min_token_count).tolist())
     sample = ShardReader(inputs["shards"], "train", global_batch=1, verify=False)
     rows = (sample.batch(step).tokens[0].tolist() for step in range(min(TEXTS, sample.rows)))

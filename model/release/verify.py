@@ -6,8 +6,6 @@ Next-token log probabilities after prompts of several lengths, over the whole vo
 
 from __future__ import annotations
 
-import json
-import urllib.request
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +16,7 @@ import torch
 from infra.errors import UserError
 from infra.json_objects import JsonObject
 from model.architecture.transformer import Transformer
+from model.release.llama_cpp import ask, parameters
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -73,20 +72,14 @@ class Llama:
     def __init__(self, path: Path, *, context: int, drafts: int = 0, drafter: Path | None = None) -> None:
         import xllamacpp
 
-        from model.release.llama_cpp import parameters
-
         threads = torch.get_num_threads()
         chosen: Any = parameters(path, context=context, slots=1, threads=threads, drafts=drafts, drafter=drafter)
         chosen.cache_type_k = chosen.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32
         chosen.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
         self._server = xllamacpp.Server(chosen)
 
-    def _ask(self, route: str, body: JsonObject) -> Any:
-        request = urllib.request.Request(
-            f"{self._server.listening_address}{route}", json.dumps(body).encode(), {"Content-Type": "application/json"}
-        )
-        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=300) as answer:
-            return json.load(answer)
+    def _ask(self, route: str, body: JsonObject) -> JsonObject:
+        return ask(self._server.listening_address, route, body)
 
     def next_token(self, prompt: Sequence[int], size: int, letter: int) -> torch.Tensor:
         """Log probabilities [V] after `prompt`; what llama.cpp does not tell is NaN.

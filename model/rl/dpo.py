@@ -29,9 +29,9 @@ from model.generation.generate import Sampling
 from model.generation.solve import note_what_is_cut, solve
 from model.rl.batches import Answer, MicroBatch, micro_batch
 from model.rl.pairs import Pair, encode_pairs, find_pairs
-from model.rl.rollout import questions_of_step
 from model.sections import BadStep
 from model.training.engine import SingleEngine
+from model.training.epochs import places_of_step
 from model.training.finish import write_artifact
 from model.training.guard import BadSteps, poisoned
 from model.training.journal import Row
@@ -143,7 +143,7 @@ class Preferences(Task):
         """One update."""
         config, engine = self.config, self.engine
         size = min(config.batch_size, len(self.pairs))
-        chosen = questions_of_step(step, size, len(self.pairs), config.seed)
+        chosen = places_of_step(step, size, len(self.pairs), config.seed)
         sums = torch.zeros(3, dtype=torch.float64, device=engine.device)
         parts = _cut(chosen, self.pairs, config.micro_tokens)
         replayed = self.replay.learn(engine, step, loss_with(engine))

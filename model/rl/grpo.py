@@ -71,12 +71,12 @@ def learn_by(
     config = job.config
     model = job.starting_model()
     splits = [job.inputs["reasoning"] / f"{split}.jsonl" for split in ("train", "validation")]
-    tasks, held_out = (_chosen(read_tasks(split), config) for split in splits)
+    tasks, held_out = (_chosen(read_tasks(split), config, stage) for split in splits)
     with user_errors(stage):
         besides = Replayed(config.replay, job.inputs, job.tokenizer, at_once=config.micro_tokens, seed=config.seed)
         policy = made(model, besides.replay)
     kept = Journal(job.snapshots / "rollouts.jsonl", writes=job.rank == 0)
-    task = Reinforcement(policy, job.tokenizer, config, tasks, held_out, kept, besides.kept)
+    task = Reinforcement(policy, job.tokenizer, config, tasks, held_out, kept, besides.kept, stage)
     if job.rank == 0:
         note_what_is_cut(job.tokenizer, task.held_out, f"{stage}.max_new_tokens", config.max_new_tokens)
     trainer = Trainer(
@@ -99,12 +99,12 @@ def learn_by(
     return _metrics(config, task, trainer.history, facts)
 
 
-def _chosen(rows: list[Problem], config: GrpoConfig) -> list[Problem]:
+def _chosen(rows: list[Problem], config: GrpoConfig, stage: str) -> list[Problem]:
     """The rows of the kinds of tasks that are asked."""
     found = [row for row in rows if not config.tasks or row["task"] in config.tasks]
     if not found:
         there = sorted({row["task"] for row in rows})
-        raise UserError(f"grpo.tasks: no task is named {' or '.join(config.tasks)}; there are {', '.join(there)}")
+        raise UserError(f"{stage}.tasks: no task is named {' or '.join(config.tasks)}; there are {', '.join(there)}")
     return found
 
 

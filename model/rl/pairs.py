@@ -16,8 +16,9 @@ from infra.errors import UserError
 from model.architecture.transformer import Transformer
 from model.finetune_sections import DpoConfig
 from model.generation.generate import Sampling
-from model.generation.solve import solve
-from model.rl.rollout import questions_of_step
+from model.generation.solve import solve_each
+from model.rl.rollout import GENERATION_BATCH
+from model.training.epochs import places_of_step
 from pipeline.reasoning.problems import read_tasks
 from pipeline.reasoning.record_files import read_records
 from pipeline.tokens.chat import chat_format
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 __all__ = ["Pair", "encode_pairs", "find_pairs"]
+
+CHUNK = 32
+"""Questions that are asked together."""
 
 
 @dataclass(frozen=True)
@@ -75,19 +79,14 @@ def _sampled_pairs(
 ) -> list[dict[str, str]]:
     """The first right and the first wrong of the model's own answers to each question that has both."""
     tasks = read_tasks(reasoning / "train.jsonl")
-    asked = [
-        tasks[number] for number in questions_of_step(0, min(config.questions, len(tasks)), len(tasks), config.seed)
-    ]
+    asked = [tasks[place] for place in places_of_step(0, min(config.questions, len(tasks)), len(tasks), config.seed)]
+    sampling = Sampling(config.max_new_tokens, temperature=1.0, seed=config.seed)
     rows = []
     events.begin("pairs", len(asked), "questions")
-    for start in range(0, len(asked), 32):
-        chunk = asked[start : start + 32]
-        repeated = [task for task in chunk for _ in range(config.samples)]
-        numbers = range(start * config.samples, start * config.samples + len(repeated))
-        sampling = Sampling(config.max_new_tokens, temperature=1.0, seed=config.seed)
-        solutions = solve(model, tokenizer, repeated, sampling, batch_size=256, numbers=numbers)
-        for place, task in enumerate(chunk):
-            mine = solutions[place * config.samples : (place + 1) * config.samples]
+    for start in range(0, len(asked), CHUNK):
+        chunk, first = asked[start : start + CHUNK], start * config.samples
+        groups = solve_each(model, tokenizer, chunk, config.samples, sampling, batch_size=GENERATION_BATCH, first=first)
+        for task, mine in zip(chunk, groups, strict=True):
             good = [s for s in mine if s.score == 1 and s.is_well_formed]
             bad = [s for s in mine if s.score < 1]
             if good and bad:

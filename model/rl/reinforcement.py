@@ -34,6 +34,7 @@ class Reinforcement(Task):
     Args:
         kept: gets some answers of every step, so that a person can see what it was about.
         measure: further numbers of an evaluation.
+        stage: whose key an error names.
     """
 
     phase = "train"
@@ -47,11 +48,12 @@ class Reinforcement(Task):
         held_out: Sequence[Problem],
         kept: Journal,
         measure: Callable[[Engine, int], Row] | None = None,
+        stage: str = "grpo",
     ) -> None:
         self.policy, self.tokenizer, self.config, self.kept = policy, tokenizer, config, kept
         self.measure = measure
         self.tasks, self.held_out = tasks, held_out[: config.accuracy_tasks]
-        self.bad = BadSteps(BadStep.SKIP, "lower grpo.learning_rate", stage="grpo", tells=policy.rank == 0)
+        self.bad = BadSteps(BadStep.SKIP, f"lower {stage}.learning_rate", stage=stage, tells=policy.rank == 0)
         self._spent = [0.0, 0.0, 0.0]
 
     def step(self, step: int) -> StepResult:

@@ -91,7 +91,7 @@ def run_rank(job: RankJob[RejectionConfig]) -> StageMetrics:
     """One rank's chunks, a file each; those that are there already are passed over."""
     from model.architecture.devices import own_device
     from model.generation.generate import Sampling
-    from model.generation.solve import solve
+    from model.generation.solve import solve_each
 
     config, inputs, tokenizer = job.config, job.inputs, job.tokenizer
     model = job.starting_model()
@@ -102,21 +102,20 @@ def run_rank(job: RankJob[RejectionConfig]) -> StageMetrics:
     for number in range(job.rank, len(chunks), job.world):
         if files[number].exists():
             continue
-        repeated = [task for task in chunks[number] for _ in range(config.samples)]
         first = number * CHUNK * config.samples
-        places = range(first, first + len(repeated))
-        solutions = solve(model, tokenizer, repeated, sampling, batch_size=config.batch_size, numbers=places)
+        groups = solve_each(
+            model, tokenizer, chunks[number], config.samples, sampling, batch_size=config.batch_size, first=first
+        )
         rows: list[Problem] = []
         solved = 0
-        for place, task in enumerate(chunks[number]):
-            mine = solutions[place * config.samples : (place + 1) * config.samples]
+        for task, mine in zip(chunks[number], groups, strict=True):
             kept = choose_answers(
                 [(s.reasoning, s.answer) for s in mine if s.score == 1 and s.is_well_formed], config.kept
             )
             solved += bool(kept)
             rows += [_row(task, variant, *pair) for variant, pair in enumerate(kept)]
-        right = sum(solution.score == 1 for solution in solutions)
-        found = Answered(right=right, answers=len(solutions), solved=solved, rows=rows)
+        right = sum(solution.score == 1 for mine in groups for solution in mine)
+        found = Answered(right=right, answers=sum(map(len, groups)), solved=solved, rows=rows)
         write_durably(files[number], found.model_dump_json().encode())
         events.advance(len(chunks[number]))
     events.flush()

@@ -8,7 +8,6 @@ Shapes: Q questions, G answers to each.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -20,24 +19,20 @@ import torch
 
 from model.architecture.transformer import Transformer
 from model.finetune_sections import GrpoConfig
-from model.generation.generate import Sampling, prompt_tokens
+from model.generation.generate import Sampling
 from model.generation.solve import Solution, solve
 from model.rl.batches import Answer
 from model.rl.loss import group_advantages
 from model.rl.rewards import Reward, reward
+from model.training.epochs import places_of_step
 from pipeline.reasoning.problems import Problem
 from pipeline.reasoning.sandbox import Limits
+from pipeline.tokens.chat import chat_format
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-__all__ = [
-    "Rollout",
-    "Writer",
-    "program_limits",
-    "questions_of_step",
-    "roll_out",
-]
+__all__ = ["Rollout", "Writer", "program_limits", "roll_out"]
 
 GENERATION_BATCH = 256
 """Answers written at once."""
@@ -73,20 +68,6 @@ class Rollout:
     """Share of the questions whose answers differ in reward: the only ones that teach."""
 
 
-def questions_of_step(step: int, per_step: int, total: int, seed: int) -> list[int]:
-    """Numbers of the questions that `step` asks: every question once per epoch, each epoch in an order of its own."""
-    chosen = []
-    for place in range(step * per_step, (step + 1) * per_step):
-        epoch, place_in_epoch = divmod(place, total)
-        chosen.append(int(_order(epoch, total, seed)[place_in_epoch]))
-    return chosen
-
-
-@functools.lru_cache(maxsize=2)
-def _order(epoch: int, total: int, seed: int) -> np.ndarray:
-    return np.random.default_rng((seed, epoch)).permutation(total)
-
-
 def roll_out(policy: Writer, tokenizer: Tokenizer, tasks: Sequence[Problem], config: GrpoConfig, step: int) -> Rollout:
     """Let the policy answer the questions of `step`, `group_size` times each; every rank gets all the answers.
 
@@ -117,7 +98,7 @@ def _round(
     policy: Writer, tokenizer: Tokenizer, tasks: Sequence[Problem], config: GrpoConfig, step: int, later: int
 ) -> Rollout:
     """Round `later` of a step, from 0: questions of its own, and what the policy makes of them."""
-    asked = questions_of_step(step * config.sampling_rounds + later, config.questions, len(tasks), config.seed)
+    asked = places_of_step(step * config.sampling_rounds + later, config.questions, len(tasks), config.seed)
     rows = [tasks[number] for number in asked for _ in range(config.group_size)]
     mine = [
         place for place in range(len(rows)) if place // config.group_size % policy.world == policy.rank
@@ -140,7 +121,8 @@ def _round(
     rewards = [reward(solution, config) for solution in solutions]
     rewards_QG = torch.tensor([mark.total for mark in rewards], dtype=torch.float64).view(-1, config.group_size)
     advantages_QG = group_advantages(rewards_QG, config.advantage)
-    prompts = {number: prompt_tokens(tokenizer, tasks[number]["question"]) for number in asked}
+    chat = chat_format(tokenizer)
+    prompts = {number: chat.question(tasks[number]["question"]) for number in asked}
     answers = [
         Answer(
             prompts[asked[place // config.group_size]], solution.completion.tokens, solution.completion.logprobs, edge

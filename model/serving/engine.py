@@ -15,7 +15,6 @@ import json
 import os
 import secrets
 import signal
-import socket
 import sys
 import tempfile
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
@@ -27,6 +26,7 @@ import httpx
 
 from infra.errors import DeepmillError, UserError
 from infra.json_objects import JsonObject
+from infra.processes import free_ports
 from model.serving.spec import CacheType, CompletionRequest, EngineKind, EngineSpec, TokenEntry, TopEntry
 from model.serving.vllm import environment, first_error, vllm_command
 
@@ -163,7 +163,7 @@ class Engine:
             )
         key, file = secrets.token_urlsafe(24), str(drafter or "")
         spec = EngineSpec(kind.value, str(path), key, context, slots, threads, cache.value, drafts, file)
-        port = _free_port() if kind is EngineKind.VLLM else 0
+        port = free_ports()[0] if kind is EngineKind.VLLM else 0
         log = tempfile.TemporaryFile()  # noqa: SIM115 (the engine closes it)
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "infra.supervisor", str(os.getpid()), *_command(spec, port)),
@@ -355,11 +355,6 @@ def _reason(log: IO[bytes]) -> str:
     text = log.read().decode(errors="replace")
     lines = text.strip().splitlines()
     return (first_error(text) or lines[-1])[:300] if lines else "no reason given"
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return int(free.getsockname()[1])
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:

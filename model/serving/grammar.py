@@ -14,11 +14,11 @@ from typing import Any
 
 from infra.errors import UserError
 from infra.json_objects import JsonObject
+from model.generation.reasoning import CLOSE, OPEN
 from model.serving.spec import EngineKind
 
 __all__ = ["CALL", "CALL_END", "Constraint", "Tool", "write_grammar"]
 
-OPEN, CLOSE = "<think>", "</think>"
 CALL, CALL_END = "<tool_call>", "</tool_call>"
 """What a call of a tool stands between, as Hermes and Qwen write it."""
 LAYOUT = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}

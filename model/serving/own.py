@@ -30,13 +30,13 @@ from model.architecture.transformer import Transformer
 from model.generation.decode import Decoder, Predictor
 from model.generation.generate import Sampling, choose
 from model.generation.past import Past
+from model.generation.reasoning import overlap
 from model.generation.speculative import Ahead, Drafted
 from model.release.quantized import KEY, load_quantized
 from model.serving.child import run, tell
 from model.serving.prefix import PrefixCache
 from model.serving.spec import CacheType, CompletionEvent, CompletionRequest, EngineSpec, TokenEntry
 from model.serving.steering import Steering, entry
-from model.serving.stops import overlap
 from pipeline.tokens.chat import chat_format, read_tokenizer
 
 if TYPE_CHECKING:

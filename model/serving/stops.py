@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-__all__ = ["StopCutter", "overlap"]
+from model.generation.reasoning import overlap
+
+__all__ = ["StopCutter"]
 
 
 class StopCutter:
@@ -32,8 +34,3 @@ class StopCutter:
         """What was held back."""
         held, self._held = self._held, ""
         return held
-
-
-def overlap(text: str, ending: str) -> int:
-    """Length of the end of `text` with which `ending` may have begun."""
-    return next((n for n in range(min(len(ending) - 1, len(text)), 0, -1) if text.endswith(ending[:n])), 0)

@@ -78,8 +78,8 @@ def _sent(values: Tensor, device: torch.device) -> Tensor:
 class BatchSource(Protocol):
     """Where batches come from: a pure function of the step.
 
-    Two attributes are optional: ``steps``, after which there is no more, and ``epoch_steps``, after which the data come
-    round again.
+    Two attributes are optional: ``epoch_steps``, after which the data come round again, and ``repeated``, what is read
+    more often than serves, in words.
     """
 
     def batch(self, step: int, rank: int, world: int) -> TrainingBatch:

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 
 from model.training.batches import TrainingBatch
+from model.training.epochs import places_of_step
 from pipeline.tokens.chat import Turn, chat_format
 
 if TYPE_CHECKING:
@@ -185,21 +186,10 @@ class ChatBatches:
 
     def batch(self, step: int, rank: int, world: int) -> TrainingBatch:
         """The rows ``rank::world`` of the global batch of `step`."""
-        places = range(step * self.batch_size, (step + 1) * self.batch_size)
-        chosen = [self._row(place) for place in places[rank::world]]
-        columns = (self.tokens, self.documents, self.learned)
-        return TrainingBatch(*(torch.from_numpy(column[chosen]) for column in columns))
-
-    def _row(self, place: int) -> int:
         if self.seed is None:
-            return min(place, self.rows)
-        epoch, place = divmod(place, self.rows)
-        return int(self._order(epoch)[place])
-
-    def _order(self, epoch: int) -> np.ndarray:
-        if getattr(self, "_epoch", None) != epoch:
-            self._epoch, self._permutation = (
-                epoch,
-                np.random.default_rng((self.seed or 0, epoch)).permutation(self.rows),
-            )
-        return self._permutation
+            first = step * self.batch_size
+            chosen = [min(place, self.rows) for place in range(first, first + self.batch_size)]
+        else:
+            chosen = places_of_step(step, self.batch_size, self.rows, self.seed)
+        columns = (self.tokens, self.documents, self.learned)
+        return TrainingBatch(*(torch.from_numpy(column[chosen[rank::world]]) for column in columns))

@@ -9,7 +9,6 @@ train on wrong moments.
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -17,9 +16,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from model.architecture.devices import own_device
+from model.architecture.devices import own_device, own_rank, world_size
 from model.architecture.output import Learned
-from model.architecture.skeleton import skeleton
+from model.architecture.skeleton import model_of
 from model.architecture.transformer import Transformer
 from model.sections import TrainingConfig
 from model.training.balance import GateWatch
@@ -42,7 +41,7 @@ class DeepSpeedEngine:
     """
 
     def __init__(self, model: Transformer, config: TrainingConfig) -> None:
-        self.rank, self.world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+        self.rank, self.world = own_rank(), world_size()
         self.layout = layout_of(model.config, config, self.world)
         self.device = own_device()
         prepare(model, self.device)
@@ -304,13 +303,7 @@ class DeepSpeedEngine:
             return None
         for name, buffer in kept_buffers(self.engine.module):
             weights[plain_name(name)] = buffer.detach().cpu().clone()
-        if self._plain.tie_word_embeddings:
-            weights["lm_head.weight"] = weights["model.embed_tokens.weight"]
-        model = skeleton(self._plain)
-        model.load_state_dict(weights, assign=True)
-        if self._plain.tie_word_embeddings:
-            model.lm_head.weight = model.model.embed_tokens.weight
-        return model.eval()
+        return model_of(self._plain, weights)
 
     def _whole(self, parameter: Any) -> Tensor:
         """All values of one parameter of this rank's model."""

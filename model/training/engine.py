@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from infra.execution import Engine as EngineChoice
 from infra.execution import execution
-from model.architecture.devices import own_device
+from model.architecture.devices import own_device, world_size
 from model.architecture.output import Learned
 from model.architecture.transformer import Transformer
 from model.sections import OptimizerConfig, TrainingConfig
@@ -96,9 +96,7 @@ class Engine(Protocol):
 def make_engine(model: Transformer, config: TrainingConfig) -> Engine:
     """The engine that the execution asks for; distributed ranks and `engine: deepspeed` take DeepSpeed."""
     keep_memory()
-    world = int(os.environ.get("WORLD_SIZE", "1"))
-    choice = execution().engine
-    if world > 1 or choice is EngineChoice.DEEPSPEED:
+    if world_size() > 1 or execution().engine is EngineChoice.DEEPSPEED:
         from model.training.deepspeed_engine import DeepSpeedEngine
 
         return DeepSpeedEngine(model, config)

@@ -10,7 +10,6 @@ Shapes: T tokens, E routed experts, K experts per token.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from torch import Tensor, nn
 
 from infra import events
 from infra.errors import UserError
+from model.architecture.devices import world_size
 from model.architecture.transformer import Transformer
 from model.finetune_sections import EsftScore, SftConfig
 from model.training.chats import ChatBatches
@@ -65,7 +65,7 @@ def select_experts(model: Transformer, source: ChatBatches, config: SftConfig, p
     """
     if not model.config.moe_layers:
         raise UserError("sft.trained: experts wants a model with routed experts; this one is dense")
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if world_size() > 1:
         raise UserError("sft.trained: experts runs on one rank; set execution.stages.sft.ranks to 1")
     rows = min(config.esft_rows, source.rows)
     steps = -(-rows // source.batch_size)

@@ -83,6 +83,6 @@ class BadSteps:
         if self.steps[-1:] != [step + 1]:  # a step may have several updates
             self.steps.append(step + 1)
         if self.steps[-MOST_IN_A_ROW:] == list(range(step + 2 - MOST_IN_A_ROW, step + 2)):
-            raise UserError(f"{self._stage}{what}: the tenth bad step in a row; {self._remedy}")
+            raise UserError(f"{self._stage}{what}: bad step number {MOST_IN_A_ROW} in a row; {self._remedy}")
         if self._tells:
             events.note(f"{what}, skipped")

@@ -14,16 +14,14 @@ Shapes: O outputs, I inputs, r rank, E experts.
 
 from __future__ import annotations
 
-import json
 import math
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field, ValidationError
+from pydantic import Field
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -33,6 +31,7 @@ from infra import events
 from infra.errors import UserError
 from infra.facts import Facts
 from model.architecture.checkpoint import write_json
+from model.architecture.devices import world_size
 from model.architecture.moe import FeedForward, RoutedExperts
 from model.architecture.transformer import Transformer
 from model.finetune_sections import Held, LoraConfig, LoraTarget, SftConfig
@@ -52,8 +51,6 @@ class PeftConfig(Facts):
     peft_type: str
     r: int
     lora_alpha: float
-    target_modules: list[str] | str | None = None
-    target_parameters: list[str] | None = None
     use_dora: bool = False
     use_rslora: bool = False
     bias: str = "none"
@@ -164,10 +161,8 @@ class Adapters:
 
 def _check(folder: Path, config: LoraConfig) -> None:
     try:
-        said = PeftConfig.model_validate(
-            {name: value for name, value in json.loads((folder / CONFIG).read_text()).items() if name in _KNOWN}
-        )
-    except (OSError, ValueError, ValidationError) as error:
+        said = PeftConfig.model_validate_json((folder / CONFIG).read_bytes())
+    except (OSError, ValueError) as error:
         raise UserError(f"{folder / CONFIG}: not an adapter's configuration ({error})") from None
     if said.peft_type != "LORA" or said.use_dora or said.bias != "none" or said.rank_pattern or said.alpha_pattern:
         raise UserError(f"{folder}: plain LoRA of one rank, without DoRA and bias, is what can be gone on from")
@@ -177,16 +172,13 @@ def _check(folder: Path, config: LoraConfig) -> None:
         raise UserError(f"{folder}: its rank is {said.r} and its alpha {alpha}; set lora.rank and lora.alpha so")
 
 
-_KNOWN = frozenset(PeftConfig.model_fields)
-
-
 def adapt(model: Transformer, config: LoraConfig, seed: int) -> Adapters:
     """Freeze `model` and give adapters to what `config` targets, the same for the same seed.
 
     Raises:
         UserError: nothing to adapt, more than one rank, an adapter to start from that does not fit.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if world_size() > 1:
         raise UserError("lora runs on one rank; set execution.stages.sft.ranks to 1")
     model.requires_grad_(False)
     adapters = Adapters(model, config)

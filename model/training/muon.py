@@ -71,9 +71,8 @@ class Muon(Optimizer):
         lr: float,
         betas: tuple[float, float],
         weight_decay: float,
-        momentum: float = MOMENTUM,
     ) -> None:
-        defaults = {"lr": lr, "betas": betas, "weight_decay": weight_decay, "momentum": momentum}
+        defaults = {"lr": lr, "betas": betas, "weight_decay": weight_decay}
         super().__init__([part for group in groups for part in _by_kind(group)], defaults)
         self._own: set[nn.Parameter] | None = None
 
@@ -104,8 +103,8 @@ class Muon(Optimizer):
             state["step"], state["momentum"] = torch.zeros(()), torch.zeros_like(parameter)
         state["step"] += 1
         buffer: Tensor = state["momentum"]
-        buffer.lerp_(gradient, 1 - group["momentum"])
-        update = gradient.lerp(buffer, group["momentum"])  # Nesterov
+        buffer.lerp_(gradient, 1 - MOMENTUM)
+        update = gradient.lerp(buffer, MOMENTUM)  # Nesterov
         if group["fused"]:
             update = update.unflatten(-2, (2, -1))
         scale = RMS * max(update.shape[-2:]) ** 0.5

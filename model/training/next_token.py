@@ -29,7 +29,6 @@ from model.training.balance import ExpertLoads
 from model.training.batches import BatchSource, TrainingBatch
 from model.training.engine import Engine, make_engine
 from model.training.guard import BadSteps, SpikeGuard, poisoned
-from model.training.hooks import Hook
 from model.training.journal import History, Row
 from model.training.lineage import lineage
 from model.training.prediction import prediction_weight
@@ -244,7 +243,6 @@ def train(
     evaluate: Evaluate | None = None,
     identity: str = "",
     phase: str = "train",
-    hooks: Sequence[Hook] = (),
     replay: Replay | None = None,
 ) -> TrainingResult:
     """Train `model` in place for ``config.steps`` steps; every rank calls it with the same arguments.
@@ -269,18 +267,12 @@ def train(
     engine = make_engine(model, config)
     if micro % engine.world:
         raise ValueError(f"micro_batch {micro} does not divide among {engine.world} ranks")
-    _check_length(source, config.steps)
     replay = replay or Replay()
     task = NextToken(engine, source, config, depths, validation, evaluate, phase, replay)
     schedule = Schedule(config.steps, config.validate_every)
-    trainer = Trainer(task, engine, schedule, work_dir, lineage(config, identity + replay.identity), hooks=hooks)
+    trainer = Trainer(task, engine, schedule, work_dir, lineage(config, identity + replay.identity))
     facts = trainer.run()
     history = trainer.history
     return TrainingResult(
         engine.full_model(), history.steps, history.evaluations, task.bad.steps, task.loads.recent(), facts
     )
-
-
-def _check_length(source: BatchSource, steps: int) -> None:
-    if (there := getattr(source, "steps", None)) is not None and there < steps:
-        raise UserError(f"{steps} steps, but the data end after {there}; lower steps, or add data")

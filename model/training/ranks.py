@@ -7,7 +7,6 @@ all begin and end with is here.
 from __future__ import annotations
 
 import importlib
-import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -146,16 +145,17 @@ def _run_rank(call: RankCall) -> None:
     import torch
 
     from model.architecture.checkpoint import write_json
+    from model.architecture.devices import own_rank, world_size
     from model.training.engine import threads_for
 
-    world = int(os.environ.get("WORLD_SIZE", "1"))
+    world = world_size()
     torch.set_num_threads(threads_for(world))
     out_dir = Path(call.out_dir)
     job = RankJob(
         config=_named(call.section).model_validate(call.config),
         inputs={name: Path(path) for name, path in call.inputs.items()},
         out_dir=out_dir,
-        rank=int(os.environ.get("RANK", "0")),
+        rank=own_rank(),
         world=world,
     )
     function: RankFunction = _named(call.target)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from infra.json_objects import read_object
 from model.sections import TrainingConfig
 from model.training.batches import ReadAhead, TrainingBatch
 from pipeline.tokens.passes import repeated
@@ -63,7 +63,7 @@ def token_bytes(tokenizer: Path) -> Tensor:
 
     In a byte-level vocabulary every character of a token is one byte.
     """
-    description = json.loads((tokenizer / "tokenizer.json").read_text(encoding="utf-8"))
+    description = read_object(tokenizer / "tokenizer.json")
     vocabulary: dict[str, int] = description["model"]["vocab"]
     special = {token["content"]: token["id"] for token in description["added_tokens"] if token["special"]}
     size = 1 + max([*vocabulary.values(), *special.values()])

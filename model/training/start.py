@@ -10,10 +10,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from infra import events
 from infra.errors import UserError
+from infra.json_objects import read_object
 from model.facts.training import StartMetrics
 from model.finetune_sections import StartConfig
+
+if TYPE_CHECKING:
+    from model.architecture.transformer import Transformer
 
 __all__ = ["checkpoint_folder", "start"]
 
@@ -30,6 +36,8 @@ def start(config: StartConfig, inputs: Mapping[str, Path], out_dir: Path) -> Sta
 
     folder, tokenizer = checkpoint_folder(config.checkpoint, "start.checkpoint"), inputs["tokenizer"]
     model = load_model(folder, prediction=True)
+    _check_finite(model, folder)
+    _tell(model, folder, tokenizer)
     fitted = fit_vocabulary(model, folder, tokenizer)
     save_model(fitted, out_dir / "model", tokenizer)
     return StartMetrics(
@@ -38,9 +46,27 @@ def start(config: StartConfig, inputs: Mapping[str, Path], out_dir: Path) -> Sta
     )
 
 
+def _check_finite(model: Transformer, folder: Path) -> None:
+    for name, weight in model.state_dict().items():
+        if not bool(weight.isfinite().all()):
+            raise UserError(f"{folder}: {name} holds numbers that are not finite; copy it again")
+
+
+def _tell(model: Transformer, folder: Path, tokenizer: Path) -> None:
+    """What will be otherwise than its makers had it: now, and not when the model is exported."""
+    from model.architecture.gguf_limits import unsupported
+
+    context = model.config.max_position_embeddings
+    stated = read_object(folder / "config.json").get("max_position_embeddings") if folder.is_dir() else None
+    if isinstance(stated, int) and stated > context:
+        events.note(f"{folder}: its sliding window bounds the context to {context} tokens, of {stated}")
+    if reason := unsupported(model.config, tokenizer):
+        events.note(f"no GGUF files of this model will be exported: {reason}")
+
+
 def checkpoint_folder(named: Sequence[str], key: str) -> Path:
     """The folder or GGUF file that a key names; UserError where it does not name one."""
-    from model.architecture.gguf_checkpoint import is_gguf
+    from model.architecture.gguf_parts import is_gguf
 
     if len(named) != 1 or not (Path(named[0]).is_dir() or is_gguf(Path(named[0]))):
         raise UserError(f"{key}: {', '.join(named)}: name one local folder of a checkpoint, or one GGUF file")

@@ -2,7 +2,7 @@
 
 DeepSeekMath (arXiv 2402.03300, section 2.1): a document goes when any 10 consecutive words of it are 10 consecutive
 words of an evaluation text; evaluation texts of 3 to 9 words must occur whole; shorter ones are not looked for. Words
-are compared in lower case, in the normal form NFKC, without punctuation and invisible characters, a character each
+are compared without case, in the normal form NFKC, without punctuation and invisible characters, a character each
 where a script has no spaces between them. The match is exact: no hash can collide.
 
 The evaluation texts are the validation and test questions of the `reasoning` artifact and any further sets. A
@@ -51,6 +51,7 @@ __all__ = ["Index", "Match", "decontaminate", "evaluation_texts"]
 _ASCII_WORD = re.compile(r"\w+", re.ASCII)
 _WORD = regex.compile(rf"{UNSPACED_LETTER}{CONTINUING}*+|[\p{{L}}\p{{N}}\p{{M}}_--[{UNSPACED}]]++", regex.VERSION1)
 _AROUND_WORDS = re.compile(r"(?<![^\W_])_+|_+(?![^\W_])")
+_POINTS = re.compile(r"[\u0591-\u05bd\u05bf\u05c1\u05c2\u05c4\u05c5\u05c7\u064b-\u0652\u0670]+")
 _CHARACTER = regex.compile(r"\X")
 """What a reader takes for a character: a letter with all the marks on it (Unicode annex 29)."""
 REMEDY = "leave {source} out, or set reasoning.exclude and decontaminate.evaluation_sets to what evaluates"
@@ -122,7 +123,7 @@ class Index:
         self.words: dict[str, int] = {}
         self.grams: dict[int, dict[tuple[int, ...], str]] = {}
         for name, text in texts:
-            words = (match[0].lower() for match in _words(_compared(text)))
+            words = (match[0].casefold() for match in _words(_compared(text)))
             ids = tuple(self.words.setdefault(word, len(self.words)) for word in words)
             length = min(len(ids), n_gram)
             if length < min_n_gram:
@@ -153,7 +154,7 @@ class Index:
 
     def _hits(self, text: str) -> Iterator[tuple[int, int, str]]:
         """Length, first word and set of each n-gram in `text`, the longest first."""
-        ids = [self.words.get(match[0].lower(), -1) for match in _words(_compared(text))]
+        ids = [self.words.get(match[0].casefold(), -1) for match in _words(_compared(text))]
         for length, grams in sorted(self.grams.items(), reverse=True):
             run = 0
             for end, word in enumerate(ids, 1):
@@ -171,8 +172,9 @@ def _words(text: str) -> Iterator[re.Match[str]]:
 
 
 def _compared(text: str) -> str:
-    """`text` as it is compared: in NFKC, and without what is invisible (soft hyphens, joiners, marks of direction)."""
-    return text if text.isascii() else unicodedata.normalize("NFKC", text.translate(widened))
+    """`text` as it is compared: in NFKC, without what is invisible (soft hyphens, joiners, marks of direction), and
+    without the vowel points that Hebrew and Arabic may have or not."""
+    return text if text.isascii() else _POINTS.sub("", unicodedata.normalize("NFKC", text.translate(widened)))
 
 
 def _spans(text: str) -> list[tuple[int, int]]:

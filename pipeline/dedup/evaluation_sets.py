@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import re
 from collections.abc import Iterator, Sequence
+from itertools import dropwhile
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -20,11 +20,11 @@ from infra import events
 from infra.errors import UserError
 from infra.storage import ExternalFile, open_seekable, resolve
 from pipeline.sources.charset import NotText, decode
-from pipeline.sources.dataset import FORMAT, SPLITS, is_of
-from pipeline.sources.jsonl import field_of
+from pipeline.sources.dataset import FORMAT, SPLITS, format_of, is_of
+from pipeline.sources.jsonl import field_of, values_of
 from pipeline.sources.parquet import foreign_of
 from pipeline.sources.passed_over import without_beside
-from pipeline.sources.separated import has_quoted_fields
+from pipeline.sources.separated import dialect_of, is_head
 from pipeline.sources.stream import Damaged, Foreign, Part, open_stream
 from pipeline.tasks.guarded_reader import Broken, guarded_items
 
@@ -33,6 +33,10 @@ __all__ = ["read_texts", "set_files"]
 SECONDS = 60.0
 """Of processor time for each batch of rows."""
 ROWS = 256
+_LINE_END = re.compile(r"\r\n?|\n")
+_NO_QUESTION = ("system", "developer")
+"""Whose messages are no questions."""
+_OF_A_MESSAGE = frozenset({"role", "from", "type", "content", "value", "text"})
 _SHARD = re.compile(r"-\d+-of-\d+$")
 _WHERE = "decontaminate.evaluation_sets"
 
@@ -123,36 +127,31 @@ def text_of_value(value: Any) -> str | None:
     if isinstance(value, str):
         return value
     if isinstance(value, dict):
-        if value.get("role", value.get("from")) == "system":
+        if value.get("role", value.get("from")) in _NO_QUESTION:
             return ""
+        if value.keys().isdisjoint(_OF_A_MESSAGE):
+            return None
         return text_of_value(next((value[key] for key in ("content", "value", "text") if value.get(key)), ""))
     if isinstance(value, list):
         texts = [text_of_value(each) for each in value]
-        return None if None in texts or not texts else "\n".join(text for text in texts if text)
+        return None if None in texts else "\n".join(text for text in texts if text)
     return None
 
 
 def _rows(file: ExternalFile, fields: tuple[str, ...]) -> Iterator[Any]:
     """The records of a file; None for a line that is no JSON."""
-    found = FORMAT.search(file.name)
-    kind = found[1] if found else "jsonl"
+    kind = format_of(file) or "jsonl"
     try:
         if kind == "parquet" and (foreign := foreign_of(file)):
             raise Foreign(*foreign)
         if kind in ("parquet", "arrow"):
             for rows in guarded_items(_table_rows, (file, kind, fields), SECONDS):
                 yield from rows
-        elif kind in ("csv", "tsv"):
-            with open_stream(Part(file)) as stream:
-                text = _decoded(stream.read())
-            lines = list(io.StringIO(text, newline=""))
-            sign = "\t" if kind == "tsv" else _delimiter(lines, fields)
-            is_quoted = sign != "\t" or has_quoted_fields(text)
-            quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if is_quoted else csv.QUOTE_NONE
-            yield from csv.DictReader(lines, delimiter=sign, quoting=quoting)
-        else:
-            with open_stream(Part(file)) as stream:
-                yield from _json_rows(stream.read(), fields)
+            return
+        with open_stream(Part(file)) as stream:
+            stream.recode()
+            text = _decoded(stream.read())
+        yield from _json_rows(text, fields) if kind == "jsonl" else _separated_rows(file.name, text, fields)
     except Damaged as damage:
         raise UserError(f"{file.path}: {damage}; {damage.remedy}") from None
     except (Broken, pa.ArrowException, UnicodeDecodeError, csv.Error) as error:
@@ -160,40 +159,43 @@ def _rows(file: ExternalFile, fields: tuple[str, ...]) -> Iterator[Any]:
 
 
 def _decoded(content: bytes) -> str:
-    """A table's text, whatever its encoding; it must have one."""
+    """The text of a file, whatever its encoding; it must have one."""
     try:
         return decode(content)[0]
     except NotText as finding:
-        raise Damaged("the table", f"it is no text ({finding})") from None
+        raise Damaged("the file", f"it is no text ({finding})") from None
 
 
-def _delimiter(lines: list[str], fields: tuple[str, ...]) -> str:
-    """What stands between the names of the columns, so that one that is wanted is among them."""
-    head = lines[0].strip("\r\n") if lines else ""
-    named = (sign for sign in ",;\t|" if {name.strip(' "') for name in head.split(sign)} & set(fields))
-    return next(named, ",")
+def _separated_rows(name: str, text: str, fields: tuple[str, ...]) -> Iterator[dict[str | Any, Any]]:
+    lines = list(dropwhile(lambda line: not is_head(line), io.StringIO(text.removeprefix("\ufeff"), newline="")))
+    csv.field_size_limit(max(csv.field_size_limit(), len(text)))
+    yield from csv.DictReader(lines, **dialect_of(name, lines[0] if lines else "", text, fields))
 
 
-def _json_rows(content: bytes, fields: tuple[str, ...]) -> Iterator[Any]:
-    """The objects of JSON lines, of one array, or of one object that holds them under a key."""
-    content = content.removeprefix(b"\xef\xbb\xbf")
-    if content.lstrip()[:1] in (b"[", b"{"):
-        try:
-            yield from _unwrapped(json.loads(content), fields)
-            return
-        except ValueError:
-            pass  # its lines will tell
-    for line in content.splitlines():
-        if line.strip():
-            try:
-                yield json.loads(line)
-            except ValueError:
-                yield None
+def _json_rows(text: str, fields: tuple[str, ...]) -> Iterator[Any]:
+    """The objects of JSON lines, of one array, of one object that holds them under a key, or one after another."""
+    try:
+        values = list(values_of(text))
+    except (ValueError, RecursionError):
+        for line in _LINE_END.split(text):
+            if line.strip("\ufeff\0\x1a\x1e \t"):
+                yield from _values_or_none(line.removeprefix("\ufeff"))
+        return
+    yield from _unwrapped(values[0], fields) if len(values) == 1 else values
+
+
+def _values_or_none(line: str) -> list[Any]:
+    try:
+        return list(values_of(line))
+    except (ValueError, RecursionError):
+        return [None]
 
 
 def _unwrapped(value: Any, fields: tuple[str, ...]) -> list[Any]:
     if isinstance(value, list):
         return value
+    if not isinstance(value, dict):
+        return [value]
     if any(_value(value, field) is not None or field in value for field in fields):
         return [value]
     held = [each for each in value.values() if isinstance(each, list) and all(isinstance(row, dict) for row in each)]
@@ -208,6 +210,8 @@ def _table_rows(file: ExternalFile, kind: str, fields: tuple[str, ...]) -> Itera
         if kind == "parquet":
             table = pq.ParquetFile(raw)
             columns = [name for name in table.schema_arrow.names if name in wanted]
+            if twice := {name for name in columns if columns.count(name) > 1}:
+                raise UserError(f"{file.path}: several columns are named {min(twice)}; give all but one another name")
             batches: Any = table.iter_batches(ROWS, columns=columns)
         else:
             is_file = raw.read(6) == b"ARROW1"

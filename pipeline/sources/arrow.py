@@ -7,11 +7,13 @@ from typing import IO, Any
 
 import pyarrow as pa
 
+from infra import events
 from infra.storage import open_seekable
 from pipeline.sections import ParquetSource
 from pipeline.sources.broken import is_of_the_file
 from pipeline.sources.columns import Paths, paths_of, rows_of
-from pipeline.sources.stream import Damaged, Found, Limits, Part
+from pipeline.sources.signatures import EMPTY, file_of
+from pipeline.sources.stream import Damaged, Foreign, Found, Limits, Part
 from pipeline.sources.tables import ROWS, WHOLE, Row, Rows, batched, found_rows
 
 __all__ = ["read"]
@@ -25,6 +27,7 @@ def read(source: ParquetSource, part: Part, limits: Limits) -> Iterator[Found]:
         UserError: there is no text column, or there are two.
     """
     yield from found_rows(_decoded, source, part, limits)
+    events.advance(part.size)
 
 
 def _decoded(source: ParquetSource, part: Part, limits: Limits, _: int) -> Iterator[Rows]:
@@ -47,7 +50,10 @@ def _decoded(source: ParquetSource, part: Part, limits: Limits, _: int) -> Itera
 
 def _opened(stream: IO[bytes]) -> tuple[Any, Iterable[Any]]:
     """Schema and record batches of a file in either layout."""
-    is_file = stream.read(6) == b"ARROW1"
+    head = stream.read(16)
+    is_file = head.startswith(b"ARROW1")
+    if told := file_of(head) if head and not is_file else None if head else EMPTY:
+        raise Foreign(*told)
     stream.seek(0)
     if is_file:
         reader = pa.ipc.open_file(stream)

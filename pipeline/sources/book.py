@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import PurePosixPath
 from typing import Any
 
+from infra import events
 from infra.storage import ExternalFile, open_file
 from pipeline.sections import BookSource
 from pipeline.sources import charset, epub
@@ -24,7 +25,7 @@ from pipeline.sources.gutenberg import LONGEST_FIELD, LONGEST_TITLE, Unreadable,
 from pipeline.sources.headings import headed
 from pipeline.sources.html import prepare
 from pipeline.sources.preformatted import Unmarking, tidied, without_marks
-from pipeline.sources.stream import Found, Limits, Part, open_stream
+from pipeline.sources.stream import Found, Limits, Part, open_stream, wide_encoding
 from pipeline.tasks.documents import Document
 from pipeline.tasks.guard import guarded
 from pipeline.tasks.ledger import note_part, note_record
@@ -94,6 +95,7 @@ def _volumes(source: BookSource, part: Part, limits: Limits) -> Iterator[Volume]
         is_zip = raw.read(4) == b"PK\x03\x04"
     if is_zip:
         yield epub.volume(source, part, limits)
+        events.advance(part.size)
         return
     with open_stream(part) as stream:
         content = stream.read(limits.bytes + 1)
@@ -137,7 +139,7 @@ def _decode(raw: bytes, encoding: str) -> str:
     if encoding == AUTO:
         declared = _CHARSET.search(raw[:20_000])
         named = _NAMES.get(declared[1].upper(), _CODE_PAGE.sub("cp", declared[1].decode())) if declared else ""
-        encoding = "utf-16" if raw[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8"
+        encoding = wide_encoding(raw[:8]) or "utf-8"
         if encoding == "utf-8" and b"\0" in raw:
             try:
                 return _lines(charset.decode(raw)[0])

@@ -17,6 +17,8 @@ __all__ = ["Paths", "paths_of", "rows_of"]
 Paths = dict[str, tuple[str, ...]]
 """Of each name that a recipe has for a column: the column, and the fields within."""
 _NOT_UTF8 = object()
+_NO_VALUE = (ValueError, OverflowError, KeyError, pa.ArrowException)
+"""What is raised where Python has no value for Arrow's: dates after the year 9999, time zones that nobody knows."""
 _IS_BYTES = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view, pa.types.is_fixed_size_binary)
 _IS_TEXT = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view, *_IS_BYTES)
 
@@ -63,7 +65,7 @@ def rows_of(batch: Any, paths: Paths, source: ParquetSource, first: int, most: i
     sizes = _sizes(texts)
     is_large = bool(sizes) and max(size or 0 for size in sizes) > most
     names = [name for name in paths if name != source.text_field or not is_large]
-    values = [_values(_column(batch, paths[name])) for name in names]
+    values = [_values(_column(batch, paths[name]), is_text=name == source.text_field) for name in names]
     for number, row in enumerate(zip(*values, strict=True) if values else [()] * batch.num_rows):
         place = {"url": "", "row": first + number}
         named = dict(zip(names, row, strict=True))
@@ -71,9 +73,9 @@ def rows_of(batch: Any, paths: Paths, source: ParquetSource, first: int, most: i
             if (sizes[number] or 0) > most:
                 yield "", place, "too_large"
                 continue
-            named[source.text_field] = _value(texts[number])
-        if _NOT_UTF8 in row or named[source.text_field] is _NOT_UTF8:
-            yield failed_row(place, "a column is not UTF-8")
+            named[source.text_field] = _text(texts[number])
+        if named[source.text_field] is _NOT_UTF8:
+            yield failed_row(place, f"{source.text_field} is not UTF-8")
         else:
             yield finished_row(source, named, place, most)
 
@@ -97,20 +99,49 @@ def _sizes(column: Any) -> list[int | None]:
     return list(pc.binary_length(column).to_pylist())
 
 
-def _values(column: Any) -> list[Any]:
+def _values(column: Any, *, is_text: bool) -> list[Any]:
+    """What a column holds; a text that is not UTF-8 has a mark in its place, and nothing else costs a row its text."""
+    of_one = _text if is_text else _value
     kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+    if any(is_bytes(kind) for is_bytes in _IS_BYTES):
+        return [of_one(each) for each in column]
     try:
-        if any(is_text(kind) for is_text in _IS_BYTES):
-            return [_value(each) for each in column]
         return list(column.to_pylist())
-    except UnicodeDecodeError:
-        return [_value(each) for each in column]
+    except _NO_VALUE:
+        return [of_one(each) for each in column]
 
 
-def _value(scalar: Any) -> Any:
-    """What a scalar holds, bytes as the text that they are in UTF-8."""
+def _text(scalar: Any) -> Any:
+    """The text of a scalar, bytes as the text that they are in UTF-8."""
     try:
         value = scalar.as_py()
         return value.decode() if isinstance(value, bytes) else value
     except UnicodeDecodeError:
         return _NOT_UTF8
+    except _NO_VALUE:
+        return _value(scalar)
+
+
+def _value(scalar: Any) -> Any:
+    """What a scalar holds, or as much as Python has of it: bytes that are no text in hexadecimal digits, a time beyond
+    those of Python as Arrow writes it."""
+    try:
+        value = scalar.as_py()
+        if isinstance(value, bytes):
+            return _printable(value)
+        return value
+    except UnicodeDecodeError:
+        is_string = hasattr(scalar, "as_buffer")
+        return scalar.as_buffer().to_pybytes().decode("utf-8", "backslashreplace") if is_string else None
+    except _NO_VALUE:
+        try:
+            return scalar.cast(pa.string()).as_py()
+        except pa.ArrowException:
+            return None
+
+
+def _printable(value: bytes) -> str:
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return value.hex()

@@ -22,9 +22,11 @@ from pipeline.sources import arrow, jsonl, parquet, separated
 from pipeline.sources.passed_over import beside
 from pipeline.sources.stream import Found, Limits, Part
 
-__all__ = ["FORMAT", "SPLITS", "choose", "is_of", "parts", "read"]
+__all__ = ["FORMAT", "SPLITS", "choose", "format_of", "is_of", "parts", "read"]
 
-FORMAT = re.compile(r"\.(parquet|arrow|jsonl|json|csv|tsv)(?:\.(?:gz|bz2|xz|zst))?$")
+FORMAT = re.compile(r"\.(parquet|pq|arrow|feather|jsonl|ndjson|json|csv|tsv)(?:\.(?:gz|bz2|xz|zst))?$", re.IGNORECASE)
+_NAMES = {"json": "jsonl", "ndjson": "jsonl", "pq": "parquet", "feather": "arrow"}
+"""Endings that are other names of a format."""
 SPLITS = {
     "train": ("train", "training"),
     "validation": ("validation", "valid", "val", "dev"),
@@ -66,27 +68,35 @@ def _patterns(source: DatasetSource, readme: ExternalFile) -> list[str] | None:
     """What the README says are the files of the split; None if it says nothing."""
     with open_file(readme) as stream:
         text = stream.read(1 << 20).decode("utf-8", "replace")
-    head = re.match(r"---\n(.*?)\n---", text, re.DOTALL)
-    try:
-        configs = (yaml.safe_load(head[1]) or {}).get("configs") if head else None
-    except (yaml.YAMLError, AttributeError, RecursionError):
-        configs = None
-    if not configs:
+    if not (configs := _configs(text)):
         return None
-    names = [config.get("config_name", "default") for config in configs]
-    wanted = source.config or next((each["config_name"] for each in configs if each.get("default")), names[0])
-    if wanted not in names:
+    names = [str(config.get("config_name", "default")) for config in configs]
+    wanted = source.config or next((name for name, each in zip(names, configs, strict=True) if each.get("default")), "")
+    if wanted and wanted not in names:
         raise UserError(f"{readme.path}: no configuration {wanted} among {', '.join(names)}; set the source's config")
-    found = configs[names.index(wanted)].get("data_files")
+    config = configs[names.index(wanted) if wanted else 0]
+    folder = str(config.get("data_dir") or "").strip("/")
+    below = f"{folder}/" if folder else ""
+    found = config.get("data_files")
     if found is None:
-        return None
+        return [f"{below}*"] if folder else None
     entries = found if isinstance(found, list) else [found]
     patterns: list[str] = []
     for entry in entries:
         split, path = (entry.get("split"), entry.get("path")) if isinstance(entry, dict) else ("train", entry)
         if split == source.split:
             patterns += map(str, path if isinstance(path, list) else [path])
-    return [pattern.replace("**/", "*") for pattern in patterns]
+    return [below + pattern.removeprefix("./").replace("**/", "*") for pattern in patterns]
+
+
+def _configs(readme: str) -> list[dict[str, Any]]:
+    """The configurations that the head of a README names."""
+    head = re.match(r"\ufeff?---\r?\n(.*?)\r?\n---", readme, re.DOTALL)
+    try:
+        configs = (yaml.safe_load(head[1]) or {}).get("configs") if head else None
+    except (yaml.YAMLError, AttributeError, RecursionError):
+        return []
+    return [each for each in configs if isinstance(each, dict)] if isinstance(configs, list) else []
 
 
 def _saved(source: DatasetSource, states: list[ExternalFile], data: list[ExternalFile]) -> list[ExternalFile]:
@@ -94,28 +104,32 @@ def _saved(source: DatasetSource, states: list[ExternalFile], data: list[Externa
     state = folders.get(source.split) or (folders.get("") if source.split == "train" else None)
     if state is None:
         return []
-    with open_file(state) as stream:
-        content = json.loads(stream.read())
     folder = state.name.rpartition("/")[0]
-    names = [f"{folder}/{each['filename']}".lstrip("/") for each in content.get("_data_files", [])]
+    try:
+        with open_file(state) as stream:
+            content = json.loads(stream.read())
+        names = [f"{folder}/{each['filename']}".lstrip("/") for each in content.get("_data_files", [])]
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise UserError(f"{state.path}: not as save_to_disk writes it ({error}); save the data set again") from None
     return [file for name in names for file in data if file.name == name]
 
 
 def is_of(name: str, split: str) -> bool:
     """Whether the name of a file or of its folder says that it is of a split."""
     words = "|".join(map(re.escape, SPLITS.get(split, (split,))))
-    return re.search(rf"(?:^|[^a-zA-Z0-9])(?:{words})(?:[^a-zA-Z0-9]|$)", name) is not None
+    return re.search(rf"(?:^|[^a-z])(?:{words})(?:[^a-z]|$)", name, re.IGNORECASE) is not None
 
 
-def _format(file: ExternalFile) -> str:
+def format_of(file: ExternalFile) -> str:
+    """Parquet, Arrow, JSON lines (`jsonl`), CSV or TSV, by the end of a file's name; '' for any other."""
     found = FORMAT.search(file.name)
-    assert found, "chosen by its format"
-    return {"json": "jsonl"}.get(found[1], found[1])
+    name = found[1].lower() if found else ""
+    return _NAMES.get(name, name)
 
 
 def parts(source: DatasetSource, file: ExternalFile, size: int) -> list[Part]:
     """`file` in parts of about `size` bytes, where its format has them."""
-    match _format(file):
+    match format_of(file):
         case "jsonl":
             return jsonl.parts(_as(JsonlSource, source), file, size)
         case "parquet":
@@ -130,7 +144,7 @@ def read(source: DatasetSource, part: Part, limits: Limits) -> Iterator[Found]:
         Damaged: the file breaks off.
         UserError: there is no text column.
     """
-    match _format(part.file):
+    match format_of(part.file):
         case "jsonl":
             yield from jsonl.read(_as(JsonlSource, source), part, limits)
         case "parquet":

@@ -6,6 +6,8 @@ Every file of the archive is read with a bound, whatever size the archive claims
 from __future__ import annotations
 
 import posixpath
+import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
@@ -21,7 +23,7 @@ from pipeline.sources.charset import decode
 from pipeline.sources.gutenberg import LONGEST_FIELD, LONGEST_TITLE, Unreadable, books
 from pipeline.sources.html import prepare, read_page
 from pipeline.sources.preformatted import marked, tidied, without_marks
-from pipeline.sources.stream import Limits, Part
+from pipeline.sources.stream import Limits, Part, wide_encoding
 from pipeline.sources.xhtml import mended, resolved
 from pipeline.tasks.documents import Document
 from pipeline.tasks.guard import Extracted, guarded
@@ -38,6 +40,11 @@ MISSING = "missing_chapter"
 """The rule of a chapter that the archive lacks: a fault of the book, and no failure to read it."""
 _FONTS = ("http://www.idpf.org/2008/embedding", "http://ns.adobe.com/pdf/enc#RC")
 """Ways to obfuscate fonts, which are no text."""
+_NO_TEXT = (
+    *(".jpg", ".jpeg", ".png", ".gif", ".svg", ".webp", ".css", ".otf", ".ttf", ".woff", ".woff2"),
+    *(".mp3", ".m4a", ".mp4", ".ogg", ".webm", ".smil"),
+)
+_DECLARED = re.compile(r"<\?xml[^>]*\?>")
 XML = 4 << 20
 """Most bytes of a package document: in memory it takes thirty times as much."""
 _BREAK = "\n\n\x1c\n\n"
@@ -125,7 +132,7 @@ class _Archive:
 
     def __init__(self, archive: ZipArchive, room: int) -> None:
         self._archive, self._room = archive, room
-        self._by_case = {info.filename.lower(): info.filename for info in archive.infos}
+        self._by_spelling = {_spelled(info.filename): info.filename for info in archive.infos}
 
     def __contains__(self, name: object) -> bool:
         return name in self._archive
@@ -134,7 +141,7 @@ class _Archive:
         """What the archive calls the file that is meant, however its path is written; `name` where there is none."""
         plain = name.replace("\\", "/").lstrip("/")
         if name not in self and plain not in self:
-            return self._by_case.get(plain.lower(), name)
+            return self._by_spelling.get(_spelled(plain), name)
         return name if name in self else plain
 
     def read(self, name: str) -> bytes:
@@ -157,17 +164,29 @@ class _Archive:
                 raise
             return Unreadable("failure/epub", f"{name}: {error}")
 
+    def package(self) -> str:
+        """A package document, where no container names one; '' where there is none."""
+        return next((name for name in self._by_spelling.values() if name.lower().endswith(".opf")), "")
+
     def xml(self, name: str) -> ElementTree.Element:
         data = self.read(name)
+        if encoding := wide_encoding(data[:8]):
+            data = _DECLARED.sub("", data.decode(encoding, "replace"), count=1).encode()
+        data = data.removeprefix(b"\xef\xbb\xbf").lstrip()
         if len(data) > XML or b"<!ENTITY" in data or b"\0" in data:
             raise ValueError(f"{name} defines entities, is not UTF-8, or has more than {XML} bytes")
         try:
             return ElementTree.fromstring(data)
         except ElementTree.ParseError as error:
             try:
-                return ElementTree.fromstring(mended(data.decode("utf-8-sig")))
+                return ElementTree.fromstring(mended(data.decode()))
             except (ElementTree.ParseError, ValueError):
                 raise ValueError(f"{name}: {error}") from None
+
+
+def _spelled(name: str) -> str:
+    """A path in the spelling by which others are compared with it: of case, of accents, of what addresses escape."""
+    return unicodedata.normalize("NFC", unquote(name)).lower()
 
 
 def _pages(archive: _Archive, book: dict[str, Any], problems: list[Unreadable]) -> Iterator[_Page]:
@@ -182,7 +201,10 @@ def _pages(archive: _Archive, book: dict[str, Any], problems: list[Unreadable]) 
             book[field] = value[:LONGEST_FIELD]
     items = {item.get("id"): item for item in _named(package, "item")}
     seen: set[str] = set()
-    for reference in list(_named(package, "itemref")) or _in_order_of_manifest(items):
+    references = list(_named(package, "itemref")) or _in_order_of_manifest(items)
+    aside = {id(each) for each in references if each.get("linear") == "no"}
+    contents = {each.get("href") for each in _named(package, "reference") if each.get("type") == "toc"}
+    for reference in references:
         item = _readable(items, reference.get("idref"))
         if item is None:
             problems.append(
@@ -197,8 +219,9 @@ def _pages(archive: _Archive, book: dict[str, Any], problems: list[Unreadable]) 
         if isinstance(content, Unreadable):
             problems.append(content)
         else:
-            is_nav = "nav" in (item.get("properties") or "").split()
-            yield _Page(content, "navigation" if is_nav else "auxiliary" if reference.get("linear") == "no" else "")
+            is_nav = "nav" in (item.get("properties") or "").split() or item.get("href") in contents
+            is_aside = id(reference) in aside and len(aside) < len(references)
+            yield _Page(content, "navigation" if is_nav else "auxiliary" if is_aside else "")
 
 
 def _named(root: ElementTree.Element, name: str) -> Iterator[ElementTree.Element]:
@@ -208,6 +231,8 @@ def _named(root: ElementTree.Element, name: str) -> Iterator[ElementTree.Element
 
 def _package_place(archive: _Archive) -> str:
     """Where the package document is: the first that is there, or what is named instead."""
+    if _CONTAINER_FILE not in archive:
+        return archive.package()
     files = list(_named(archive.xml(_CONTAINER_FILE), "rootfile"))
     files.sort(key=lambda file: file.get("media-type") != _PACKAGE)
     places = [archive.place_of(file.get("full-path") or "") for file in files]
@@ -237,7 +262,7 @@ def _in_order_of_manifest(items: Mapping[str | None, ElementTree.Element]) -> li
 
 def _check_kind(archive: _Archive) -> None:
     """Raise an Unreadable where a zip archive is another kind of document."""
-    if _CONTAINER_FILE in archive:
+    if _CONTAINER_FILE in archive or archive.package():
         return
     if "word/document.xml" in archive or "content.xml" in archive:
         kind = "Word" if "word/document.xml" in archive else "OpenDocument"
@@ -248,9 +273,17 @@ def _check_kind(archive: _Archive) -> None:
 def _check_encryption(archive: _Archive) -> None:
     """Raise an Unreadable where more is encrypted than fonts."""
     if _ENCRYPTION_FILE in archive:
-        methods = _named(archive.xml(_ENCRYPTION_FILE), "EncryptionMethod")
-        if any(method.get("Algorithm") not in _FONTS for method in methods):
+        encrypted = _named(archive.xml(_ENCRYPTION_FILE), "EncryptedData")
+        if any(map(_is_text_encrypted, encrypted)):
             raise Unreadable("failure/encrypted", "the book is encrypted; get one without DRM")
+
+
+def _is_text_encrypted(data: ElementTree.Element) -> bool:
+    """Whether what is encrypted may be text: no font, picture or recording."""
+    if all(method.get("Algorithm") in _FONTS for method in _named(data, "EncryptionMethod")):
+        return False
+    names = [(reference.get("URI") or "").lower() for reference in _named(data, "CipherReference")]
+    return not names or not all(name.endswith(_NO_TEXT) for name in names)
 
 
 def _href(item: ElementTree.Element) -> str:

@@ -20,7 +20,7 @@ _MARKS = re.compile(
     r"(?P<title>[^*]{0,500}\*{3})?)"
     r"|(?P<end>\*[* ]{2,5}END OF (?:THE|THIS) (?:COPYRIGHTED )?PROJECT GUTENBERG|\*{3} ?START: FULL LICENSE"
     r"|\*{0,3} ?(?:End|Ende|Fin|Fine|Fim|Einde|Slut|Slutt|Loppu|Konec|Koniec)\b[^\n]{0,40}?"
-    r"\b(?:Pro[jy]e[ck]t[eo]?|Projet|Progetto) Gutenberg|Ende dieses (?:E-?text|E-?book)e?s\b"
+    r"\b(?:Pro[jy]e[ck]?t[eo]?|Progetto) Gutenberg|Ende dieses (?:E-?text|E-?book)e?s\b"
     r"|This site is full of FREE e-?books)"
     r"|(?P<small_start>[* ]{0,10}(?:START[* ]{1,4}THE|\*{2,4}) {0,10}SMALL PRINT!)"
     r"|(?P<small_end>\*END[* ]{0,3}THE SMALL PRINT)"

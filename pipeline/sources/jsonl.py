@@ -1,36 +1,46 @@
-"""Documents from JSON lines. A line that is no record is a failure; only a file that breaks off is damaged."""
+"""Documents from JSON lines, and from JSON whose records are no lines: an array, or objects over several lines.
+
+A line that is no record is a failure; only a file that breaks off is damaged.
+"""
 
 from __future__ import annotations
 
-import codecs
 import json
 import re
 from collections.abc import Iterator
 from typing import Any
 
-from infra.storage import ExternalFile, open_file
+from infra.storage import ExternalFile
 from pipeline.sections import JsonlSource, ParquetSource
+from pipeline.sources.charset import NotText, decode
+from pipeline.sources.json_values import BLANK, are_values, json_values
 from pipeline.sources.parts import split
-from pipeline.sources.stream import CHUNK, Damaged, Foreign, Found, Limits, Part, Stream, open_stream
+from pipeline.sources.signatures import SAVED_PAGE, content_of
+from pipeline.sources.stream import CHUNK, Damaged, Foreign, Found, Limits, Part, Stream, open_stream, wide_encoding
+from pipeline.sources.whatwg import REPLACEMENT, codec_of
 from pipeline.tasks.documents import Document
 
-__all__ = ["field_of", "from_row", "parts", "read"]
+__all__ = ["field_of", "from_row", "parts", "read", "values_of"]
 
-_LINES = "make lines of an array (jq -c '.[]' does so)"
-_OPENED = (b"[", b"{", b"\xef\xbb\xbf[", b"\xef\xbb\xbf{")
 _DECODER = json.JSONDecoder(strict=False)
 _SPACE = re.compile(r"\s*")
-_PADDING = b" \t\r\n\0\x1a"
-"""What may stand on a line of no record: some systems end a text with Control-Z, or fill it up with NULs."""
+SAMPLE = 1 << 16
+"""Bytes at the beginning of a file by which its encoding is told."""
+LEAST_FOREIGN = 8
+"""Characters beyond ASCII in them from which on an encoding other than UTF-8 is believed."""
+_HEAD = 512
 SHOWN = 2000
 """Characters of an unreadable line kept among the rejects."""
 
 
 def parts(source: JsonlSource, file: ExternalFile, size: int) -> list[Part]:
-    """`file` in parts of about `size` bytes; one, where it is UTF-16, whose lines end where bytes do not tell."""
-    with open_file(file) as raw:
-        is_wide = raw.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-    return [Part(file)] if is_wide else split(file, size)
+    """`file` in parts of about `size` bytes; one, where records are no lines, or lines end where bytes do not tell."""
+    try:
+        with open_stream(Part(file), is_look=True) as stream:
+            head = stream.sample(_HEAD)
+    except Damaged:  # whoever reads it says so
+        return [Part(file)]
+    return [Part(file)] if wide_encoding(head) or are_values(head) else split(file, size)
 
 
 def read(source: JsonlSource, part: Part, limits: Limits) -> Iterator[Found]:
@@ -39,34 +49,44 @@ def read(source: JsonlSource, part: Part, limits: Limits) -> Iterator[Found]:
     Raises:
         Damaged: the last line breaks off.
     """
-    number, lost = 0, bool(part.begin)
     with open_stream(part) as stream:
         if not part.begin:
             stream.recode()
-        while True:
-            try:
-                if lost:
-                    _pass(stream)
-                    lost = False
-                while stream.mine(1):
-                    number += 1
-                    place: dict[str, Any] = {"url": "", "line": number}
-                    line = stream.readline(limits.bytes + 1)
-                    if len(line) > limits.bytes and not line.endswith(b"\n"):
-                        _pass(stream)
+            if are_values(stream.sample(_HEAD)):
+                for number, value in enumerate(json_values(stream, limits.bytes), 1):
+                    place: dict[str, Any] = {"url": "", "record": number}
+                    if value is None:
                         yield Document(text="", id="", metadata=place), "too_large"
-                    elif line.strip(_PADDING):
-                        if number == 1 and line.strip() in _OPENED:
-                            raise Foreign("JSON over several lines, not a record on each", _LINES)
-                        yield from _parse(source, line, place)
+                    else:
+                        yield from _Records(source, part).of(value + b"\n", place)
                 return
-            except Foreign:
+        yield from _lines(_Records(source, part), stream, limits, lost=bool(part.begin))
+
+
+def _lines(records: _Records, stream: Stream, limits: Limits, *, lost: bool) -> Iterator[Found]:
+    number = 0
+    while True:
+        try:
+            if lost:
+                _pass(stream)
+                lost = False
+            while stream.mine(1):
+                number += 1
+                place: dict[str, Any] = {"url": "", "line": number}
+                line = stream.readline(limits.bytes + 1)
+                if len(line) > limits.bytes and not line.endswith(b"\n"):
+                    _pass(stream)
+                    yield Document(text="", id="", metadata=place), "too_large"
+                elif line.strip(BLANK):
+                    yield from records.of(line, place)
+            return
+        except Foreign:
+            raise
+        except Damaged as damage:
+            if not stream.resync():
                 raise
-            except Damaged as damage:
-                if not stream.resync():
-                    raise
-                yield Document(text="", id="", metadata={"url": "", "failure": str(damage)}), "failure/damaged"
-                lost = True
+            yield Document(text="", id="", metadata={"url": "", "failure": str(damage)}), "failure/damaged"
+            lost = True
 
 
 def _pass(stream: Stream) -> None:
@@ -75,61 +95,104 @@ def _pass(stream: Stream) -> None:
         pass
 
 
-def _parse(source: JsonlSource, line: bytes, place: dict[str, Any]) -> Iterator[Found]:
-    """The records of a line: one, or those that stand on it without a line end between them."""
-    rows: list[Any] = []
-    try:
-        rows = _rows(line.decode("utf-8-sig"))
-    except UnicodeDecodeError as error:
-        if error.end == len(error.object) and not line.endswith(b"\n"):
-            raise _cut(place) from None
-        problem, rule = f"byte {error.start} is not UTF-8", "failure/encoding"
-    except (ValueError, RecursionError) as error:
-        if not line.endswith(b"\n"):
-            raise _cut(place) from None
-        problem, rule = str(error), "failure/json"
-    else:
-        problem, rule = "", "failure/json"
-    for row in rows:
-        if isinstance(row, dict):
-            yield from_row(source, row, place)
-            continue
-        problem = f"{type(row).__name__} where an object should be{_hint(row)}"
-    if problem:
+class _Records:
+    """The records of the lines of a file."""
+
+    def __init__(self, source: JsonlSource, part: Part) -> None:
+        self._source, self._part = source, part
+        self._codec: str | None = None
+
+    def of(self, line: bytes, place: dict[str, Any]) -> Iterator[Found]:
+        """The records of a line: one, or those that stand on it without a line end between them.
+
+        Raises:
+            Damaged: the line breaks off.
+            Foreign: it is the first, and of no file of JSON.
+        """
+        problem, rule, is_cut = "", "failure/json", False
+        try:
+            for row in values_of(self._decoded(line)):
+                if isinstance(row, dict):
+                    yield from_row(self._source, row, place)
+                else:
+                    problem = f"{type(row).__name__} where an object should be"
+        except UnicodeDecodeError as error:
+            is_cut = error.end == len(error.object)
+            problem, rule = f"byte {error.start} is not UTF-8", "failure/encoding"
+        except (ValueError, RecursionError) as error:
+            problem, is_cut = str(error), True
+        if not problem:
+            return
+        if place.get("line") == 1 and not self._part.begin:
+            _refuse_other(line)
+        if is_cut and not line.endswith(b"\n"):
+            raise Damaged(f"line {place['line']}", "truncated: the last line is not whole")
         shown = line[:SHOWN].decode("utf-8", "backslashreplace").rstrip("\n")
         yield Document(text=shown, id="", metadata=place | {"failure": problem}), rule
 
+    def _decoded(self, line: bytes) -> str:
+        """The text of a line: UTF-8, or the encoding of other lines of the file that are not."""
+        try:
+            return line.decode("utf-8-sig")
+        except UnicodeDecodeError:
+            if self._codec is None:
+                with open_stream(Part(self._part.file), is_look=True) as stream:
+                    self._codec = _other_encoding(stream.sample(SAMPLE)[:SAMPLE])
+            if not self._codec:
+                raise
+            return line.decode(self._codec)
 
-def _rows(line: str) -> list[Any]:
-    """The values of a line.
+
+def _other_encoding(sample: bytes) -> str:
+    """What the lines of a file are in that are not UTF-8, by the name of Python's codec; '' where it is not certain."""
+    lines = sample.split(b"\n")[: -1 if len(sample) == SAMPLE else None]
+    try:
+        text, name = decode(b"\n".join(line for line in lines if not _is_utf_8(line)))
+    except NotText:
+        return ""
+    foreign = len(text) - len(text.encode("ascii", "ignore"))
+    return codec_of(name) if name != "utf-8" and foreign >= LEAST_FOREIGN and REPLACEMENT not in text else ""
+
+
+def _is_utf_8(line: bytes) -> bool:
+    try:
+        line.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _refuse_other(line: bytes) -> None:
+    """Raise a Foreign where a file begins as one of another kind does."""
+    if line.lstrip(BLANK).startswith(b"<"):
+        raise Foreign(*SAVED_PAGE)
+    if not line.lstrip(BLANK).startswith((b"{", b"[")) and (other := content_of(line)):
+        raise Foreign(*other)
+
+
+def values_of(line: str) -> Iterator[Any]:
+    """The values of a line, in order.
 
     Raises:
-        ValueError, RecursionError: it is no JSON.
+        ValueError, RecursionError: it is no JSON, from there on.
     """
-    line = line.lstrip("\x1e")  # what begins a record of RFC 7464
+    line = line.strip("\x1e\0\x1a")  # what begins a record of RFC 7464, what ends a text of old systems
     try:
-        return [json.loads(line, strict=False)]
+        yield json.loads(line, strict=False)
+        return
     except json.JSONDecodeError as error:
         if not error.msg.startswith("Extra data"):
             raise
         if (bare := line.rstrip()).endswith(","):  # a line of an array
             line = bare[:-1]
     except ValueError:
-        return [json.loads(line, strict=False, parse_int=str)]  # a number of thousands of digits
-    rows, place = [], 0
+        yield json.loads(line, strict=False, parse_int=str)  # a number of thousands of digits
+        return
+    place = 0
     while place < len(line):
         row, place = _DECODER.raw_decode(line, place)
-        rows.append(row)
+        yield row
         place = _SPACE.match(line, place).end()  # type: ignore[union-attr]
-    return rows
-
-
-def _hint(row: Any) -> str:
-    return f"; {_LINES}" if isinstance(row, list) else ""
-
-
-def _cut(place: dict[str, Any]) -> Damaged:
-    return Damaged(f"line {place['line']}", "truncated: the last line is not whole")
 
 
 def from_row(source: JsonlSource | ParquetSource, row: dict[str, Any], place: dict[str, Any]) -> Found:

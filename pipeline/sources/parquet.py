@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,7 +15,7 @@ from pipeline.sections import ParquetSource
 from pipeline.sources.broken import is_of_the_file
 from pipeline.sources.columns import Paths, paths_of, rows_of
 from pipeline.sources.parts import split
-from pipeline.sources.signatures import file_of
+from pipeline.sources.signatures import EMPTY, SAVED_PAGE, content_of
 from pipeline.sources.stream import Damaged, Foreign, Found, Limits, Part
 from pipeline.sources.tables import ROWS, Row, Rows, batched, found_rows
 
@@ -22,15 +23,24 @@ __all__ = ["foreign_of", "parts", "read"]
 
 _DICTIONARIES = frozenset({"PLAIN_DICTIONARY", "RLE_DICTIONARY"})
 _MAGIC = b"PAR1"
+_FOOTER = 1 << 20
+"""Bytes at the end of a file in which its footer, or most of it, stands."""
 _UNPACK = "unpack it: Parquet compresses its own pages"
 _OTHERS = {
     b"PARE": ("an encrypted Parquet file", "decrypt it"),
     b"ORC": ("an ORC file", "convert it to Parquet"),
-    b"<": ("a page of HTML or XML", "get the file itself: a server's error may have been saved in its place"),
+    b"<": SAVED_PAGE,
     b"\x1f\x8b": ("compressed as a whole with gzip", _UNPACK),
     b"\x28\xb5\x2f\xfd": ("compressed as a whole with zstd", _UNPACK),
+    b"BZh": ("compressed as a whole with bzip2", _UNPACK),
+    b"\xfd7zXZ\0": ("compressed as a whole with xz", _UNPACK),
+    b"\xff\xff\xff\xff": ("an Arrow stream", "read it as kind: dataset"),
 }
 """By how they begin, besides what no reader reads."""
+_PRINTABLE = re.compile(rb"[\t\n\r -~]+")
+_TEXT = ("text, and no Parquet file", "name it .csv or .jsonl for what it is, and read it as kind: dataset")
+_KEY = b"PKMT1"
+"""In the footer of a file whose columns are encrypted, beside their keys."""
 _BESIDE = frozenset({"PLAIN", "RLE", "BIT_PACKED"})
 """Encodings that a column read as a dictionary may have as well: of its pages without one, and of its levels."""
 
@@ -49,17 +59,34 @@ def read(source: ParquetSource, part: Part, limits: Limits) -> Iterator[Found]:
     """
     if not part.begin and (foreign := foreign_of(part.file)):
         raise Foreign(*foreign)
-    yield from found_rows(_decoded, source, part, limits)
+    try:
+        yield from found_rows(_decoded, source, part, limits)
+    except Damaged:
+        if _is_encrypted(part.file):
+            raise Foreign("a Parquet file with encrypted columns", "decrypt it") from None
+        raise
     events.advance(part.size)
+
+
+def _is_encrypted(file: ExternalFile) -> bool:
+    """Whether columns are, though the footer is not: pyarrow's decoder dies of these."""
+    with open_seekable(file) as stream:
+        stream.seek(max(0, file.size - _FOOTER))
+        return _KEY in stream.read(_FOOTER)
 
 
 def foreign_of(file: ExternalFile) -> tuple[str, str] | None:
     """What a file is that does not begin as one of Parquet, where that can be told, and what to do."""
     with open_seekable(file) as stream:
-        head = stream.read(16)
+        head = stream.read(512)
     if head.startswith(_MAGIC):
         return None
-    return next((told for magic, told in _OTHERS.items() if head.startswith(magic)), file_of(head, file.name))
+    if not head:
+        return EMPTY
+    if head[8:12] == b"DUCK":
+        return "a DuckDB database", "export its texts as Parquet (COPY ... TO)"
+    told = next((told for magic, told in _OTHERS.items() if head.startswith(magic)), content_of(head))
+    return told or (_TEXT if _PRINTABLE.fullmatch(head) else None)
 
 
 def _decoded(source: ParquetSource, part: Part, limits: Limits, begun: int) -> Iterator[Rows]:

@@ -17,16 +17,25 @@ _MACHINES = (
     *("md5sum*", "sha*sum*", "*checksums*", "*.cdx", "*.cdxj", "*.cdx.gz", "*.cdxj.gz", "*.idx", "*.index", "*.log"),
     *("robots.txt", "thumbs.db", "desktop.ini", "_success", "_metadata", "_common_metadata", "_committed_*"),
     *("_started_*", "*.paths.gz", "dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json"),
-    "*-multistream-index*.txt*",
+    *("*-multistream-index*.txt*", "dumpstatus.json"),
+    *("*.metadata.json", "version-hint.text", "snap-*.avro", "*-m[0-9]*.avro"),  # of Iceberg
 )
-_PEOPLE = ("readme", "readme.*", "license", "license.*", "licence", "licence.*", "copying", "copying.*", "changelog*")
+_FOLDERS = frozenset({"_delta_log", "_spark_metadata", "_temporary", "_symlink_format_manifest", "__macosx"})
+"""What programs keep beside their data."""
+_PEOPLE = (
+    *("readme", "readme.*", "license", "license.*", "licence", "licence.*", "copying", "copying.*", "changelog*"),
+    *("*.cff", "*.bib", "*.py", "*.sh", "*.ipynb", "*.yaml", "*.yml", "*.toml", "requirements*.txt", "makefile"),
+    *("*.png", "*.jpg", "*.jpeg", "*.gif", "*.svg", "*.webp", "*.ico", "*.css"),
+)
 _SAID = 3
 """Names of such files that are told."""
 
 
 def beside(name: str, *, code: bool = False) -> bool:
     """Whether a file of that name is no data. Of code the read-me files are a part."""
-    last = name.rpartition("/")[2].lower()
+    folder, _, last = name.lower().rpartition("/")
+    if not _FOLDERS.isdisjoint(folder.split("/")):
+        return True
     return any(fnmatch.fnmatchcase(last, pattern) for pattern in (_MACHINES if code else (*_MACHINES, *_PEOPLE)))
 
 

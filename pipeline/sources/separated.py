@@ -5,8 +5,9 @@ from __future__ import annotations
 import codecs
 import csv
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from itertools import chain
+from typing import Any
 
 from infra.errors import UserError
 from pipeline.sections import ParquetSource
@@ -15,7 +16,7 @@ from pipeline.sources.stream import Damaged, Found, Limits, Part, Stream, open_s
 from pipeline.sources.tables import WHOLE, Row, Rows, batched, failed_row, finished_row, found_rows
 from pipeline.sources.whatwg import codec_of
 
-__all__ = ["has_quoted_fields", "read"]
+__all__ = ["dialect_of", "is_head", "read"]
 
 SAMPLE = 1 << 16
 """Bytes by which a file's encoding is told, and what its quotes mean."""
@@ -26,6 +27,8 @@ _ESCAPED, _DOUBLED = re.compile(r"\\\"[^\s\",;|]"), re.compile(r"[^\s\",;|]\"\"|
 """A quote within a field, marked by a stroke, as databases write it, or by another quote."""
 _BACKSLASHED = re.compile(rb"(?<!\\)((?:\\\\)*)\\\"")
 _QUOTED = re.compile(r'"(?:[^"]|"")*"')
+_NONE = "\x1f"
+"""What stands between the columns of a table that has one: nothing that a text has in it."""
 MOST_OF_A_ROW = 4
 """Times the bytes of a record that a row may have with all its fields."""
 
@@ -51,16 +54,9 @@ def _rows(source: ParquetSource, part: Part, limits: Limits) -> Iterator[Row]:
         sample = stream.sample(SAMPLE).decode("utf-8-sig", "replace")
         is_escaped = _ESCAPED.search(sample) is not None and not _DOUBLED.search(sample)
         lines = _Lines(stream, limits.bytes, is_escaped=is_escaped)
-        head = next((line for line in lines if line.strip() and not _SEPARATOR.match(line)), "")
-        signs = "\t" if ".tsv" in part.file.name.lower() else ",;\t|"
-        sign = _delimiter(head, signs, source.text_field)
-        is_quoted = sign != "\t" or has_quoted_fields(sample)
-        rows = csv.reader(
-            chain(head.splitlines(keepends=True) if _ends_in_cr(head) else [head], lines),
-            delimiter=sign,
-            quoting=csv.QUOTE_MINIMAL if is_quoted else csv.QUOTE_NONE,
-            skipinitialspace=_SPACED.search(head) is not None,
-        )
+        head = next(filter(is_head, lines), "")
+        dialect = dialect_of(part.file.name, head, sample, {source.text_field})
+        rows = csv.reader(chain(head.splitlines(keepends=True) if _ends_in_cr(head) else [head], lines), **dialect)
         try:
             names = [name.strip() for name in next(filter(None, rows), [])]
         except csv.Error as error:
@@ -76,8 +72,11 @@ def _rows(source: ParquetSource, part: Part, limits: Limits) -> Iterator[Row]:
                 continue
             if row is None:
                 return
-            if is_quoted and lines.is_open:
+            if dialect["quoting"] != csv.QUOTE_NONE and lines.is_open:
                 raise Damaged(f"line {place['line']}", "truncated: a field in quotes does not end")
+            if any(row[len(names) :]):
+                yield failed_row(place, f"{len(row)} fields, and {len(names)} names of columns", "failure/csv")
+                continue
             found = {name: row[at] if at < len(row) else None for name, at in places.items()}
             yield finished_row(source, found, place, limits.bytes)
 
@@ -96,7 +95,7 @@ def _encoding(sample: bytes) -> str:
     return "" if name.startswith("utf-") else codec_of(name)
 
 
-def has_quoted_fields(sample: str) -> bool:
+def _has_quoted_fields(sample: str) -> bool:
     """Whether quotes stand around fields of a table with tabs, and are not characters of theirs."""
     lines = sample.split("\n")[:-1]
     fields = [field for line in lines for field in line.rstrip("\r").split("\t") if field.startswith('"')]
@@ -108,10 +107,38 @@ def _ends_in_cr(head: str) -> bool:
     return "\r" in head and not head.endswith("\n")
 
 
-def _delimiter(head: str, signs: str, wanted: str) -> str:
-    """What stands between the names of the columns, so that the one that is wanted is among them."""
-    named = (sign for sign in signs if wanted in {name.strip('" \r\n') for name in head.split(sign)})
-    return next(named, signs[0])
+def is_head(line: str) -> bool:
+    """Whether a line may be the one of the names: what stands before that is empty, or says what parts the columns."""
+    return bool(line.strip()) and not _SEPARATOR.match(line)
+
+
+def dialect_of(file: str, head: str, sample: str, wanted: Collection[str]) -> dict[str, Any]:
+    """How a table is written, as options of `csv.reader`.
+
+    Args:
+        file: its name.
+        head: the line of the names.
+        sample: text from its beginning.
+        wanted: columns of which one should be among the names.
+    """
+    sign = _delimiter(head, "\t,;|" if ".tsv" in file.lower() else ",;\t|", set(wanted))
+    is_quoted = sign != "\t" or _has_quoted_fields(sample)
+    return {
+        "delimiter": sign,
+        "quoting": csv.QUOTE_MINIMAL if is_quoted else csv.QUOTE_NONE,
+        "skipinitialspace": _SPACED.search(head) is not None,
+    }
+
+
+def _delimiter(head: str, signs: str, wanted: set[str]) -> str:
+    """What stands between the names of the columns, so that one that is wanted is among them."""
+    if _names(head, _NONE) & wanted:
+        return _NONE
+    return next((sign for sign in signs if _names(head, sign) & wanted), signs[0])
+
+
+def _names(head: str, sign: str) -> set[str]:
+    return {name.strip('\ufeff" \r\n') for name in head.split(sign)}
 
 
 def _places(names: list[str], source: ParquetSource, path: str) -> dict[str, int]:

@@ -7,11 +7,15 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["content_of", "file_of"]
+__all__ = ["EMPTY", "SAVED_PAGE", "content_of", "document_of", "file_of"]
 
 _UNPACK = "unpack it"
 _TEXT = "make plain text of it first"
 _NOT_TEXT = "leave it out of paths"
+_EXPORT = "export its texts as JSON Lines"
+EMPTY = ("an empty file", "get it again, or leave it out of paths")
+SAVED_PAGE = ("a page of HTML or XML", "get the file itself: a server's error may have been saved in its place")
+"""Where a file of data was expected."""
 _FILES: tuple[tuple[bytes, str, str], ...] = (
     (b"PK\x03\x04", "a zip archive", _UNPACK),
     (b"PK\x05\x06", "an empty zip archive", _NOT_TEXT),
@@ -24,14 +28,22 @@ _FILES: tuple[tuple[bytes, str, str], ...] = (
     (b"LZIP\x01", "compressed with lzip", _UNPACK),
     (b"\x89LZO\0\r\n\x1a\n", "compressed with lzop", _UNPACK),
     (b"\x1f\x9d", "compressed with compress", _UNPACK),
+    (b"\x5d\0\0", "compressed with lzma", _UNPACK),
     (b"\xff\x06\0\0sNaPpY", "compressed with snappy", _UNPACK),
     (b"PAR1\x15", "a Parquet file", "read it as kind: parquet"),
     (b"ARROW1\0\0", "an Arrow file", "read it as kind: dataset"),
+    (b"FEA1", "a Feather file of the first version", "convert it to Parquet"),
     (b"Obj\x01", "an Avro file", "convert it to Parquet"),
     (b"\x89HDF\r\n\x1a\n", "an HDF5 file", "convert it to Parquet"),
     (b"\x93NUMPY", "a NumPy file", _NOT_TEXT),
     (b"version https://", "a pointer of Git LFS", "fetch the file itself (git lfs pull)"),
-    (b"SQLite format 3\0", "an SQLite database", "export its texts as JSON Lines"),
+    (b"SQLite format 3\0", "an SQLite database", _EXPORT),
+    (b"\x80\x02", "a Python pickle", _EXPORT),
+    (b"\x80\x03", "a Python pickle", _EXPORT),
+    (b"\x80\x04", "a Python pickle", _EXPORT),
+    (b"\x80\x05", "a Python pickle", _EXPORT),
+    (b"bplist00", "a property list of Apple's (a web archive, perhaps)", _TEXT),
+    (b"ZIM\x04", "a ZIM file", "use the dump of that wiki, or a crawl"),
 )
 """How a file begins, what it is, and what to do: archives and tables, of which no reader of bytes makes anything."""
 _DOCUMENTS: tuple[tuple[bytes, str, str], ...] = (
@@ -61,7 +73,16 @@ _CONTENTS: tuple[tuple[re.Pattern[bytes], str, str], ...] = tuple(
         (rb"\S+\.(?:warc|wet|wat|arc)(?:\.gz|\.zst)?\r?\n", "a list of files", "fetch the files that it names"),
         (rb"\xef?\xbb?\xbf?\s*(?:<!doctype html|<html)", "an HTML page", "save crawls as WARC (wget --warc-file)"),
         (rb"\xef?\xbb?\xbf?\s*<mediawiki", "a dump of MediaWiki", "read it as kind: wiki"),
-        (rb"\xef?\xbb?\xbf?\s*\{\"", "a file of JSON", "read it as kind: jsonl, if it holds texts"),
+        (
+            rb"\xef?\xbb?\xbf?\s*(?:\{\s*(?:\"|\Z)|\[\s*(?:\{|\"|\Z))",
+            "a file of JSON",
+            "read it as kind: jsonl, if it holds texts",
+        ),
+        (rb"\xef?\xbb?\xbf?\s*<\?xml\b", "an XML file", _NOT_TEXT),
+        (rb"https?://[^\s,;]+\s", "a list of addresses", "fetch what it names (wget --warc-file)"),
+        (rb"From: <?Saved by|MIME-Version: 1", "a page saved as MHTML", "save crawls as WARC (wget --warc-file)"),
+        (rb"From \S+@\S+ ", "a mailbox", _TEXT),
+        (rb"\xd4\xc3\xb2\xa1|\xa1\xb2\xc3\xd4|\x0a\x0d\x0d\x0a", "a capture of network packets", _NOT_TEXT),
     )
 )
 """How the decompressed content begins of what lies about where crawls are kept."""
@@ -81,7 +102,12 @@ def _told(table: tuple[tuple[bytes, str, str], ...], head: bytes) -> tuple[str, 
     return next(((what, remedy) for magic, what, remedy in table if head.startswith(magic)), None)
 
 
+def document_of(head: bytes) -> tuple[str, str] | None:
+    """What a file is that begins so and is no text, and what to do; None for any other."""
+    return file_of(head) or _told(_DOCUMENTS, head)
+
+
 def content_of(head: bytes) -> tuple[str, str] | None:
     """What the content of a file is, plain or decompressed, that begins so where a crawl was expected."""
-    told = file_of(head) or _told(_DOCUMENTS, head)
+    told = document_of(head)
     return told or next(((what, remedy) for mark, what, remedy in _CONTENTS if mark.match(head)), None)

@@ -14,6 +14,7 @@ from __future__ import annotations
 import codecs
 import contextlib
 import itertools
+import math
 import re
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
@@ -40,6 +41,7 @@ __all__ = [
     "most_decoded",
     "open_stream",
     "tidy",
+    "wide_encoding",
 ]
 
 FREE = 1 << 30
@@ -134,7 +136,7 @@ class Part:
 class Stream:
     """Decompressed bytes of a part and of what follows it, with the few ways of reading that the formats need."""
 
-    def __init__(self, raw: IO[bytes], part: Part, signature: bytes = b"") -> None:
+    def __init__(self, raw: IO[bytes], part: Part, signature: bytes = b"", *, is_look: bool = False) -> None:
         self._raw, self._part, self._signature = raw, part, signature
         try:
             self.codec, self._ahead = recognise(raw)
@@ -149,6 +151,8 @@ class Stream:
         self._reads = READS + 2 * part.file.size
         """Times that it may still be read from."""
         self._damages = 0
+        self._reported: float = math.inf if is_look else part.begin
+        """Up to where progress was told: what is read again, and what lies beyond the part, is none."""
         self._hops = part.hop and part.walk is not Walk.MEMBERS
         self._plain_at = 0 if self._hops else part.begin
         self._blocks: Iterator[tuple[int, bytes]] = self._decoded(part.begin) if self.codec else self._plain()
@@ -169,8 +173,10 @@ class Stream:
         except TooLargeError as error:
             raise Damaged(f"byte {at}", str(error)) from None
         self._ahead = self._ahead[size:]
-        if self._part.begin <= at and (self._part.end is None or at < self._part.end):
-            events.advance(len(data))
+        ends = at + len(data) if self._part.end is None else min(at + len(data), self._part.end)
+        if ends > self._reported:
+            events.advance(ends - max(at, int(self._reported)))
+            self._reported = ends
         return data
 
     def _seek(self, at: int) -> None:
@@ -358,15 +364,18 @@ class Stream:
             pass
         return bytes(self._buffer)
 
+    def give_back(self, data: bytes) -> None:
+        """Let the last bytes that were read be read again."""
+        self._buffer[:0] = data
+        self.position -= len(data)
+
     def recode(self, encoding: str = "") -> None:
-        """Go over to UTF-8, once, at the beginning of a file that a byte order mark shows to be UTF-16.
+        """Go over to UTF-8, once, at the beginning of a file that shows to be UTF-16 or UTF-32.
 
         Args:
-            encoding: that of the file, by the name of Python's codec, where it has no such mark.
+            encoding: that of the file, by the name of Python's codec, where it does not.
         """
-        if self.sample(2)[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
-            encoding = "utf-16"
-        if encoding:
+        if encoding := wide_encoding(self.sample(_WIDE)) or encoding:
             blocks = itertools.chain([(0, bytes(self._buffer))], self._blocks)
             self._buffer.clear()
             decoder = codecs.getincrementaldecoder(encoding)("replace")
@@ -383,14 +392,38 @@ class Stream:
 
 
 @contextlib.contextmanager
-def open_stream(part: Part, signature: bytes = b"") -> Iterator[Stream]:
-    """The decompressed bytes of `part`. `signature` is how the content of a member begins, where that is known.
+def open_stream(part: Part, signature: bytes = b"", *, is_look: bool = False) -> Iterator[Stream]:
+    """The decompressed bytes of `part`. `signature` is how the content of a member begins, where that is known;
+    a look is not told as progress.
 
     Raises:
         Damaged: while reading, where the compressed data is corrupt or breaks off.
     """
-    with open_file(part.file) as raw, Stream(raw, part, signature) as stream:
+    with open_file(part.file) as raw, Stream(raw, part, signature, is_look=is_look) as stream:
         yield stream
+
+
+_WIDE = 8
+"""Bytes by which a text with more than one for every character is told."""
+_WIDE_MARKS = (
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+_WIDE_ASCII = (
+    (re.compile(rb"(?:[^\0]\0\0\0){2}"), "utf-32-le"),
+    (re.compile(rb"(?:\0\0\0[^\0]){2}"), "utf-32-be"),
+    (re.compile(rb"(?:[^\0]\0){4}"), "utf-16-le"),
+    (re.compile(rb"(?:\0[^\0]){4}"), "utf-16-be"),
+)
+"""Two or four characters of ASCII, with which tables, lines of JSON and XML begin."""
+
+
+def wide_encoding(head: bytes) -> str:
+    """UTF-16 or UTF-32, by the name of Python's codec, where a text begins so; '' for any other."""
+    marked = (name for mark, name in _WIDE_MARKS if head.startswith(mark))
+    return next(marked, next((name for begins, name in _WIDE_ASCII if begins.match(head)), ""))
 
 
 _GAPS = re.compile(r"\n{3,}")

@@ -20,7 +20,7 @@ from pipeline.sources.charset import NotText, decode
 from pipeline.sources.html import TooDeep, prepare, read_page
 from pipeline.sources.http import NotHttp, fields_of, media_type_of, response_of
 from pipeline.sources.parts import split
-from pipeline.sources.signatures import content_of
+from pipeline.sources.signatures import content_of, document_of
 from pipeline.sources.stream import Damaged, Foreign, Found, Limits, Part, Stream, open_stream, tidy
 from pipeline.tasks.documents import Document
 from pipeline.tasks.guard import Extracted, Job, guarded
@@ -36,6 +36,8 @@ MOST_LINES = 1000
 HEADERS = 1 << 20
 """Most bytes of them together."""
 MAGIC = b"WARC/"
+LOOKED_AT = 64
+"""Bytes behind a record."""
 NEXT = re.compile(rb"(?:\A|(?<=\n))WARC/[01]\.")
 ENVELOPES = (b'{"Container"', b'{"Envelope"')
 """How the records of a WAT file begin."""
@@ -43,8 +45,13 @@ FETCHED = re.compile(r"(?:https?|ftps?|gopher|gemini|file|dat|ipfs):", re.IGNORE
 """Addresses that something can have been fetched from."""
 DOMAIN = re.compile(r"https?://[^/?#]*\.([a-z]+)\.?(?::\d*)?(?:[/?#]|$)", re.IGNORECASE)
 TEXT, HTML = "text/plain", "text/html"
-UNSAID = re.compile(rb"(?:\xef\xbb\xbf)?\s*<(?:!doctype html|html|head|body)[\s>]", re.IGNORECASE)
-"""How a page begins, where a server does not say that it is one."""
+UNSAID = re.compile(
+    rb"(?:\xef\xbb\xbf)?\s*(?:<\?xml[^>]{0,200}>\s*)?(?:<!--.{0,1000}?-->\s*)?<(?:!doctype html|html|head|body)[\s>]",
+    re.IGNORECASE | re.DOTALL,
+)
+"""How a page begins, where a server does not say that it is one, or says that it is plain text."""
+WITHIN = re.compile(rb"\n(?=WARC/[01]\.\d+\r?\nWARC-|WARC/[01]\.\d+\r?\nContent-)", re.IGNORECASE)
+"""How a record begins within what another one says is its own."""
 FAILURES: dict[type[Exception], str] = {NotHttp: "http", NotText: "encoding", TooDeep: "nested"}
 """What may be found of a record, and the rule that rejects it then, after `failure/`."""
 Headers = dict[str, str]
@@ -157,10 +164,24 @@ def records(stream: Stream, limit: int) -> Iterator[tuple[Headers, bytes | None]
         else:
             block = stream.read(int(length))
             there = len(block)
+        if block is not None and (begun := _next_within(stream, block, int(length))):
+            stream.give_back(block[begun:])
+            block, there = block[:begun].rstrip(b"\r\n"), int(length)
         if there < int(length):
             raise Damaged(place, f"truncated: {there} of {length} bytes are there")
         if not before:
             yield headers, block
+
+
+def _next_within(stream: Stream, block: bytes, length: int) -> int:
+    """Where in a block the next record begins, because the length that a header tells is wrong; 0 where it does not.
+
+    A page may be about such files: so the block must also break off, or be followed by no record.
+    """
+    if not (found := WITHIN.search(block)):
+        return 0
+    behind = stream.sample(LOOKED_AT)[:LOOKED_AT].lstrip(b"\r\n")
+    return found.end() if len(block) < length or (behind and not behind.startswith(MAGIC)) else 0
 
 
 def _extract(payload: tuple[WebSource, Headers, bytes, int]) -> Extracted:
@@ -200,6 +221,11 @@ def _text(
     body = response.body(limit) if is_response else block
     if len(body) > limit:
         return "", "too_large"
+    if other := document_of(body):
+        metadata["type"] = other[0]
+        return "", "type"
+    if media_type == TEXT and is_response and UNSAID.match(body):
+        media_type = HTML
     text = _decoded(source, body, media_type, label, _address(headers), metadata)
     return text, None if len(text) >= source.min_characters else "too_short"
 

@@ -73,7 +73,7 @@ class Site:
 
 def parts(source: WikiSource, file: ExternalFile, size: int) -> list[Part]:
     """`file` in parts of about `size` bytes."""
-    with open_stream(Part(file)) as stream:
+    with open_stream(Part(file), is_look=True) as stream:
         is_utf16 = stream.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
     return [Part(file)] if is_utf16 else split(file, size)
 
@@ -84,7 +84,7 @@ def read(source: WikiSource, part: Part, limits: Limits) -> Iterator[Found]:
     Raises:
         Damaged: the XML breaks off, or is no MediaWiki dump.
     """
-    with open_stream(Part(part.file)) as stream:
+    with open_stream(Part(part.file), is_look=True) as stream:
         site = site_of(stream)
     with open_stream(part) as stream:
         if not part.begin:

@@ -21,7 +21,10 @@ LOOSE = "-*/"
 OPERATORS = "+=<>^%" + LOOSE
 """ASCII's, which are punctuation to datatrove; the mathematical symbols beyond ASCII are none."""
 _NOT_BEFORE_A_NUMBER = re.compile(rf"[{LOOSE}](?! ?[0-9])")
-_INVISIBLE = regex.compile(r"\p{Default_Ignorable_Code_Point}")
+_INVISIBLE = regex.compile(r"[\p{Default_Ignorable_Code_Point}\u0640]")
+"""With the stroke that only makes Arabic words longer."""
+_SPELLINGS = {"\u02bc": "'", "\u0643": "\u06a9", "\u064a": "\u06cc"}
+"""Letters that have two code points: the apostrophe, and Persian kaf and yeh as Arabic keyboards write them."""
 _SPACE = re.compile(r"\s+")
 
 
@@ -45,11 +48,12 @@ def invisible(character: str) -> bool:
 
 
 class _Widths(dict[int, str]):
-    """A table for `str.translate`, filled as it is asked: NFKC of each character, nothing for invisible ones."""
+    """A table for `str.translate`, filled as it is asked: NFKC of each character, nothing for invisible ones, one of
+    several spellings."""
 
     def __missing__(self, point: int) -> str:
-        character = chr(point)
-        self[point] = "" if invisible(character) else unicodedata.normalize("NFKC", character)
+        plain = unicodedata.normalize("NFKC", chr(point))
+        self[point] = "" if invisible(chr(point)) else "".join(_SPELLINGS.get(sign, sign) for sign in plain)
         return self[point]
 
 

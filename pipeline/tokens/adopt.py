@@ -33,7 +33,7 @@ from pipeline.tokens.llama_names import UNKNOWN_SPLIT, name_of
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-__all__ = ["Foreign", "adopt", "read_foreign"]
+__all__ = ["Foreign", "adopt", "check_adoption", "read_foreign"]
 
 GENERATION = "generation_config.json"
 FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
@@ -74,7 +74,22 @@ def read_foreign(path: Path) -> Foreign:
     beside, generation = path / "chat_template.jinja", path / GENERATION
     if beside.is_file():
         settings["chat_template"] = beside.read_text(encoding="utf-8")
-    return Foreign(path, tokenizer, settings, read_object(generation) if generation.is_file() else {})
+    sampled = read_object(generation) if generation.is_file() else {}
+    return Foreign(path, tokenizer, settings | _named_elsewhere(path, tokenizer, settings, sampled), sampled)
+
+
+def _named_elsewhere(path: Path, tokenizer: Tokenizer, settings: JsonObject, sampled: JsonObject) -> JsonObject:
+    """Special tokens that ``tokenizer_config.json`` leaves to other files: older ones have them in one beside it, and
+    the end of a text is among the model's ids."""
+    beside, model = path / FILES[2], path / "config.json"
+    named = token_names(read_object(beside)) if beside.is_file() else {}
+    found = {f"{role}_token": name for role, name in named.items() if f"{role}_token" not in settings}
+    if "eos" in token_names(settings | found):
+        return found
+    stated = ((read_object(model) if model.is_file() else {}) | sampled).get("eos_token_id")
+    number = stated[0] if isinstance(stated, list) and stated else stated
+    end = tokenizer.id_to_token(number) if isinstance(number, int) and number >= 0 else None
+    return found if end is None else found | {"eos_token": end}
 
 
 def adopt(config: TokenizerConfig, out_dir: Path) -> Tokenizer:
@@ -83,19 +98,9 @@ def adopt(config: TokenizerConfig, out_dir: Path) -> Tokenizer:
     Raises:
         UserError: it is no tokenizer, or none that llama.cpp can follow where that is asked for.
     """
-    if len(config.adopt) != 1:
-        raise UserError(f"tokenizer.adopt: {len(config.adopt)} folders given; name one")
-    found = read_foreign(Path(config.adopt[0]))
-    _check(found, config)
-    template = template_of(found.settings) if config.template == "adopted" else None
-    if template:  # now, and not when the first conversation is written
-        tokens = tuple(token_names(found.settings).items())
-        trial = [{"role": "user", "content": "?"}]
-        TemplateFormat(template, tokens, f"{found.path}: chat_template").render(trial, open_answer=True)
-    wanted = (VISIBLE_TOKENS if template else SPECIAL_TOKENS) + (FIM_TOKENS if config.fill_in_middle else ())
-    missing = [token for token in wanted if found.tokenizer.token_to_id(token) is None]
+    found, template, missing = _examined(config)
     has_settings = template is not None or template_of(found.settings) is None
-    if not missing and has_settings and found.path.is_dir():
+    if not missing and has_settings and found.path.is_dir() and _says_all(found):
         for name in FILES:
             if (found.path / name).is_file():
                 shutil.copyfile(found.path / name, out_dir / name)
@@ -112,6 +117,43 @@ def adopt(config: TokenizerConfig, out_dir: Path) -> Tokenizer:
         first = tokenizer.token_to_id(missing[0])
         events.note(f"{found.path}: the tokens {', '.join(missing)} were added, as ids {first} and after")
     return tokenizer
+
+
+def check_adoption(config: TokenizerConfig) -> None:
+    """See that `adopt` would go through, before anything is made for it.
+
+    Raises:
+        UserError: as of `adopt`.
+    """
+    found, template, missing = _examined(config)
+    if template:
+        names = tuple(token_names(found.settings).items())
+        ChatFormat(_grown(found, missing), TemplateFormat(template, names, f"{found.path}: chat_template"))
+
+
+def _examined(config: TokenizerConfig) -> tuple[Foreign, str | None, list[str]]:
+    """The tokenizer, the chat template that it keeps, and the tokens that it lacks."""
+    if len(config.adopt) != 1:
+        raise UserError(f"tokenizer.adopt: {len(config.adopt)} folders given; name one")
+    found = read_foreign(Path(config.adopt[0]))
+    _check(found, config)
+    template = template_of(found.settings) if config.template == "adopted" else None
+    if template:  # now, and not when the first conversation is written
+        tokens = tuple(token_names(found.settings).items())
+        trial = [{"role": "user", "content": "?"}]
+        TemplateFormat(template, tokens, f"{found.path}: chat_template").render(trial, open_answer=True)
+        end = dict(tokens).get("eos")
+        if end is None or found.tokenizer.token_to_id(end) is None:
+            where = found.path / FILES[1] if found.path.is_dir() else found.path
+            raise UserError(f"{where}: no eos_token of its vocabulary, so that no text would end; name one")
+    wanted = (VISIBLE_TOKENS if template else SPECIAL_TOKENS) + (FIM_TOKENS if config.fill_in_middle else ())
+    missing = [token for token in wanted if found.tokenizer.token_to_id(token) is None]
+    return found, template, missing
+
+
+def _says_all(found: Foreign) -> bool:
+    """Whether its own ``tokenizer_config.json`` names every special token that is known."""
+    return token_names(read_object(found.path / FILES[1])) == token_names(found.settings)
 
 
 def _check(found: Foreign, config: TokenizerConfig) -> None:
@@ -155,13 +197,18 @@ def _settings(found: Foreign, template: str) -> JsonObject:
 
 
 def _write_generation(found: Foreign, tokenizer: Tokenizer, out_dir: Path) -> None:
-    """How the adopted model is sampled, and where its answers end if not at the end of a text."""
+    """How the adopted model is sampled, and where its answers end if not at the end of a text alone."""
     kept = {key: value for key, value in found.generation.items() if not key.endswith(("_token_id", "_version"))}
     written = read_format(out_dir)
     text_end = tokenizer.token_to_id(written.token("eos") or "")
-    answer_end = ChatFormat(tokenizer, written).eos
-    if text_end != answer_end:
-        kept["eos_token_id"] = [answer_end] if text_end is None else [text_end, answer_end]
+    ends = [number for number in (text_end, ChatFormat(tokenizer, written).eos) if number is not None]
+    if written.template == template_of(found.settings):
+        stated = found.generation.get("eos_token_id")
+        others = stated if isinstance(stated, list) else [stated]
+        ends += [number for number in others if isinstance(number, int) and tokenizer.id_to_token(number) is not None]
+    ends = list(dict.fromkeys(ends))
+    if ends != [text_end]:
+        kept["eos_token_id"] = ends
     if kept:
         text = json.dumps(kept, ensure_ascii=False, indent=2, sort_keys=True)
         (out_dir / GENERATION).write_text(text + "\n", encoding="utf-8")

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
@@ -110,11 +111,21 @@ class ChatFormat:
 
     def _opening(self, question: list[dict[str, str]]) -> str:
         closed, opened = (self._template.render(question, open_answer=value) for value in (False, True))
-        if not opened.startswith(closed) or opened == closed:
-            raise UserError(
-                f"{self._template.where}: takes no notice of add_generation_prompt; set tokenizer.template to own"
-            )
-        return opened[len(closed) :]
+        if opened.startswith(closed) and (opened != closed or self._answers_at_once(question, opened)):
+            return opened[len(closed) :]
+        parts = self._escape.split(opened)  # a conversation that is closed may end in a token of its own
+        pairs = takewhile(lambda pair: pair[0] == pair[1], zip(parts, self._escape.split(closed), strict=False))
+        same = [part for part, _ in pairs]
+        if opening := "".join(parts[len(same) :]) if question[0]["content"] in "".join(same) else "":
+            return opening
+        raise UserError(
+            f"{self._template.where}: takes no notice of add_generation_prompt; set tokenizer.template to own"
+        )
+
+    def _answers_at_once(self, question: list[dict[str, str]], asked: str) -> bool:
+        """Whether an answer stands right behind what ends a question, as in Llama 2's ``[/INST]``."""
+        answered = self._template.render([*question, {"role": "assistant", "content": SAID}], open_answer=False)
+        return answered.startswith(asked) and not answered[len(asked) :].partition(SAID)[0].strip()
 
     def _ask_around(self, question: list[dict[str, str]]) -> Around:
         """What the template writes around reasoning and answer, where it knows reasoning; else the bare marks."""

@@ -10,13 +10,14 @@ Templates come from elsewhere: they run in Jinja's sandbox, without a clock, so 
 
 from __future__ import annotations
 
+import datetime
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from infra.errors import UserError, first_line
 from infra.json_objects import JsonObject, read_object
@@ -146,11 +147,17 @@ class TemplateFormat:
 OWN_FORMAT = TemplateFormat(CHAT_TEMPLATE, (("bos", "<|bos|>"), ("eos", "<|eos|>"), ("pad", "<|pad|>")))
 
 
+DAY = datetime.datetime(2025, 1, 1)
+"""What templates take for today that do not go without it."""
+
+
 @lru_cache(maxsize=8)
 def _compile(template: str) -> Template:
-    """As transformers compiles it, but for `strftime_now`: templates that ask for the day take a fixed one without."""
-    from jinja2 import TemplateError
-    from jinja2.ext import loopcontrols
+    """As transformers compiles it, but for `strftime_now`: templates that ask whether it is there have a day of their
+    own without, and the others get a fixed one."""
+    from jinja2 import TemplateError, nodes
+    from jinja2.ext import Extension, loopcontrols
+    from jinja2.parser import Parser
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
     def raise_exception(message: str) -> None:
@@ -159,9 +166,21 @@ def _compile(template: str) -> Template:
     def tojson(value: Any, ensure_ascii: bool = False, indent: int | None = None, **_: Any) -> str:
         return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent)
 
-    environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols])
+    class Generation(Extension):
+        """``{% generation %}`` marks what a model has written, for masks that transformers makes; it writes nothing."""
+
+        tags: ClassVar[set[str]] = {"generation"}
+
+        def parse(self, parser: Parser) -> list[nodes.Node]:
+            next(parser.stream)
+            return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+
+    extensions: list[type[Extension]] = [loopcontrols, Generation]
+    environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=extensions)
     environment.filters["tojson"] = tojson
     environment.globals["raise_exception"] = raise_exception
+    if not re.search(r"strftime_now\s+is\s+(not\s+)?defined", template):
+        environment.globals["strftime_now"] = DAY.strftime
     return environment.from_string(template)
 
 

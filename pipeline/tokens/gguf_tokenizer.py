@@ -20,8 +20,9 @@ CONTROL, USER_DEFINED = 3, 4
 IDS = {"bos": "bos_token_id", "eos": "eos_token_id", "pad": "padding_token_id", "unk": "unknown_token_id"}
 
 
-def read_gguf_tokenizer(path: Path) -> tuple[Tokenizer, JsonObject]:
-    """The tokenizer and its settings, as in ``tokenizer_config.json``.
+def read_gguf_tokenizer(path: Path) -> tuple[Tokenizer, JsonObject, JsonObject]:
+    """The tokenizer, its settings as in ``tokenizer_config.json``, and where answers end as in
+    ``generation_config.json``.
 
     Raises:
         UserError: no readable file, or a tokenizer of a kind that is not read.
@@ -41,7 +42,8 @@ def read_gguf_tokenizer(path: Path) -> tuple[Tokenizer, JsonObject]:
         raise UserError(f"{path}: its tokenizer {values.get('ggml.model')!r} is no byte-level BPE; others are not read")
     try:
         tokens: list[str] = values["ggml.tokens"]
-        return _tokenizer(path, values, tokens), _settings(values, tokens)
+        ends = [number for role in ("eos", "eot") if (number := values.get(f"ggml.{role}_token_id")) is not None]
+        return _tokenizer(path, values, tokens), _settings(values, tokens), {"eos_token_id": ends}
     except (KeyError, IndexError, TypeError, ValueError) as error:
         raise UserError(f"{path}: its tokenizer is not whole ({error}); copy it again, or adopt the folder") from None
 

@@ -35,6 +35,7 @@ _DEEPSEEK_V3 = (
     r"[!\"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*|"
     r"\s*[\r\n]+|\s+(?!\S)|\s+",
 )
+_DEEPSEEK_CODER = ("[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", "[一-龥\u0800-一가-\ud7ff]+", r"\p{N}")
 OWN = "deepseek-llm"
 """The way of tokenizers trained here."""
 
@@ -56,6 +57,7 @@ WAYS = (
     Way("dbrx", (_LLAMA3,)),
     Way("qwen2", (_LLAMA3.replace("{1,3}", ""),)),
     Way("deepseek-v3", _DEEPSEEK_V3),
+    Way("deepseek-coder", _DEEPSEEK_CODER),
 )
 SAME = {
     "smollm": ("starcoder", "command-r", "exaone", "minerva-7b", "refact"),

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -17,6 +16,7 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
+from infra.processes import free_ports
 from infra.settings import DATABASE
 from infra.tracking import make_database
 from tests.shared import made_once
@@ -83,8 +83,7 @@ def _share_prefect(folder: Path) -> None:
 
 def _serve_prefect(home: Path, session: int) -> tuple[subprocess.Popen[bytes], str]:
     """A server that answers, and ends with the process `session` at the latest; the address of its API."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    (port,) = free_ports()
     app = "prefect.server.api.server:create_app"
     with (home / "server.log").open("ab") as log:
         process = subprocess.Popen(

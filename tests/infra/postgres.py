@@ -6,12 +6,13 @@ import contextlib
 import os
 import pwd
 import shutil
-import socket
 import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+
+from infra.processes import free_ports
 
 PASSWORD = "postgres-test-password"
 
@@ -41,8 +42,7 @@ class Postgres:
         secret.write_text(PASSWORD)
         if self._user is not None:
             os.chown(secret, self._user, -1)
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port = free.getsockname()[1]
+        (self.port,) = free_ports()
         command = [str(programs / "initdb"), "-D", str(self._data), "-U", "mill", "-A", "scram-sha-256", "-E", "UTF8"]
         subprocess.run([*command, f"--pwfile={secret}"], user=self._user, cwd=folder, check=True, capture_output=True)
         self.address = f"postgresql://mill:{PASSWORD}@127.0.0.1:{self.port}"

@@ -18,13 +18,8 @@ import pytest
 
 from infra import services
 from infra.errors import UserError
-from infra.processes import birth
+from infra.processes import birth, free_ports
 from infra.services import Group, Service, answers, log_file, read_state, start_group, stop_group
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return int(free.getsockname()[1])
 
 
 def web(name: str, port: int, wave: int = 0) -> Service:
@@ -50,7 +45,7 @@ def below(pid: int) -> list[psutil.Process]:
 
 
 def test_waves_restart_and_stop(tmp_path: Path) -> None:
-    port = free_port()
+    port = free_ports()[0]
     ask = f"import urllib.request; urllib.request.urlopen('http://127.0.0.1:{port}/')"
     group = Group(services=[web("web", port), step("after", ask, wave=1)], facts={"web": f"port {port}"})
     last = list(start_group(tmp_path, group))[-1]
@@ -74,7 +69,7 @@ def test_waves_restart_and_stop(tmp_path: Path) -> None:
 
 
 def test_a_step_that_fails_stops_it_all_and_is_named(tmp_path: Path) -> None:
-    port = free_port()
+    port = free_ports()[0]
     group = Group(services=[web("web", port), step("bad", "import sys; sys.exit('the reason')", wave=1)])
     with pytest.raises(UserError, match="bad does not come up: the reason; its log is"):
         list(start_group(tmp_path, group))
@@ -83,7 +78,7 @@ def test_a_step_that_fails_stops_it_all_and_is_named(tmp_path: Path) -> None:
 
 
 def test_a_step_that_fails_is_named_before_one_that_still_starts(tmp_path: Path) -> None:
-    deaf = Service(name="deaf", command=["sleep", "60"], ready=f"http://127.0.0.1:{free_port()}/")
+    deaf = Service(name="deaf", command=["sleep", "60"], ready=f"http://127.0.0.1:{free_ports()[0]}/")
     group = Group(services=[deaf, step("bad", "import sys; sys.exit('the reason')")])
     with pytest.raises(UserError, match="bad does not come up: the reason"):
         list(start_group(tmp_path, group))
@@ -104,7 +99,7 @@ def test_orphans_that_end_are_buried(tmp_path: Path) -> None:
 
 
 def test_a_killed_keeper_leaves_no_process(tmp_path: Path) -> None:
-    port = free_port()
+    port = free_ports()[0]
     last = list(start_group(tmp_path, Group(services=[web("web", port)])))[-1]
     family = below(last.pid)
     os.kill(last.pid, signal.SIGKILL)

@@ -393,6 +393,7 @@ def test_what_lies_beside_the_data_is_passed_over_and_told(tmp_path: Path, monke
             "book/README.md",
         ),
         *("book/LICENSE", "jsonl/README", "jsonl/rows.jsonl.sha256", "parquet/_SUCCESS", "parquet/_metadata"),
+        *("jsonl/load.py", "jsonl/figure.png", "parquet/_delta_log/00.json", "parquet/metadata/v1.metadata.json"),
     ):
         (corpus / name).parent.mkdir(exist_ok=True)
         (corpus / name).write_bytes(b"no data at all, and long enough to be taken for text. " * 9)

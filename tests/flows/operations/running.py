@@ -6,7 +6,6 @@ import base64
 import contextlib
 import json
 import re
-import socket
 import subprocess
 import sys
 import time
@@ -20,16 +19,12 @@ from typing import Any
 
 import psutil
 
+from infra.processes import free_ports
 from tests.flows.tiny import environment
 
 LOGIN = "team:not-a-secret-in-a-test"
 VOCABULARY = 410
 """Not what the recipe says: the form is given it."""
-
-
-def free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as stack:
-        return [stack.enter_context(socket.create_server(("127.0.0.1", 0))).getsockname()[1] for _ in range(count)]
 
 
 @dataclass

@@ -214,3 +214,27 @@ def test_keys_for_models_from_elsewhere_came_later() -> None:
     """Artifacts of before are found: the sections of a recipe without such a model are what they were."""
     assert "head_dim" not in identity_config(ModelConfig(), DigestCache(None), {})
     assert not {"template", "llama_cpp"} & identity_config(TokenizerConfig(), DigestCache(None), {}).keys()
+
+
+def test_a_model_that_cannot_be_begun_with_is_named_before_the_corpus_is_made(
+    recipe: Path, store: LocalStore, tmp_path: Path
+) -> None:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    begins = ("pretrain=null", f"start={{checkpoint: {folder}}}")
+    shape = {
+        "vocab_size": 9,
+        "hidden_size": 8,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "intermediate_size": 8,
+    }
+    for name, content, said in (
+        ("nothing", "", r"model: no config\.json"),
+        ("config.json", {"model_type": "mixtral"}, r"model/config\.json: model_type 'mixtral' is not one of llama"),
+        ("config.json", shape | {"model_type": "llama"}, "model: no safetensors weights"),
+        ("model.safetensors", "", r"model: no tokenizer\.json"),
+    ):
+        (folder / name).write_text(json.dumps(content))
+        with pytest.raises(UserError, match=said):
+            planned(recipe, store, *begins)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -13,6 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
+from infra.processes import free_ports
 from tests.flows.prepared import prepare_mlflow
 
 
@@ -21,8 +21,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A real MLflow server, in which each test has models of its own. Who uses it is of the group `registry`."""
     folder = tmp_path_factory.mktemp("server")
     prepare_mlflow(folder, "server.db")
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    (port,) = free_ports()
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     command += ["--backend-store-uri", f"sqlite:///{folder / 'server.db'}", "--artifacts-destination", str(folder)]
     environment: dict[str, Any] = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}

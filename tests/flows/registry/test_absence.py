@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import sqlite3
 import sys
 from collections.abc import Callable, Iterator
@@ -17,6 +16,7 @@ from flows.registry.audit import audit
 from flows.registry.names import alias_holder, parse_name, registered_version, resolve
 from flows.registry.release import promote_by_hand, released_version, rollback
 from infra.errors import UserError
+from infra.processes import free_ports
 from infra.settings import Settings
 from infra.tracking import registry_client
 from tests.flows.prepared import prepare_mlflow
@@ -132,8 +132,7 @@ def test_no_other_registry_is_read_in_place_of_one_that_is_away(
     """The servers of `deepmill up` on another machine are down: the empty registry beside the store is not theirs."""
     from flows.operations.connection import connect
 
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    (port,) = free_ports()
     monkeypatch.setenv("DEEPMILL_SERVERS", "127.0.0.1")
     monkeypatch.setenv("DEEPMILL_MLFLOW_PORT", str(port))
     monkeypatch.setenv("DEEPMILL_TRACKING_URI", "to be restored")

@@ -6,7 +6,6 @@ import json
 import logging
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -24,6 +23,7 @@ from flows.registry.aliases import IDENTITY
 from flows.registry.facts import FACTS
 from flows.serving.keys import own_key
 from infra.errors import UserError
+from infra.processes import free_ports
 from infra.settings import Settings, quiet_network
 from infra.tracking import Tracker
 from model.release.serving_spec import log_pyfunc
@@ -179,8 +179,7 @@ def test_mlflow_serves_it_too(environment: dict[str, str], tmp_path: Path) -> No
     from infra.tracking import registry_client
 
     registry_client(Settings())
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    (port,) = free_ports()
     command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", "models:/talker/1", "--env-manager", "local"]
     settings = Settings()
     uvicorn = tmp_path / "uvicorn"  # which MLflow calls by this name

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flows.serving.tools import CallSplitter, with_tools
-from model.serving.chat import ReasoningSplitter, Turn
+from model.generation.reasoning import ReasoningSplitter
 from model.serving.grammar import Tool
+from pipeline.tokens.chat import Turn
 
 CALL = '<tool_call>\n{"name": "f", "arguments": {"a": 1}}\n</tool_call>'
 PIECES = st.sampled_from(

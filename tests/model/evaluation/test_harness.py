@@ -18,7 +18,8 @@ from model.architecture.checkpoint import load_model
 from model.evaluation.evaluate import evaluate
 from model.evaluation.harness import RENDERED, Harness, HarnessModel
 from model.evaluation.sections import EvaluateConfig
-from model.generation.generate import Sampling, split_reasoning
+from model.generation.generate import Sampling
+from model.generation.reasoning import split_reasoning
 from model.generation.solve import solve
 from tests.model.artifacts import shared_artifacts
 

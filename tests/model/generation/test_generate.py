@@ -12,12 +12,10 @@ from model.generation.generate import (
     Sampling,
     choose,
     generate,
-    prompt_text,
     running_sum,
-    split_reasoning,
     stream,
 )
-from pipeline.tokens.tokenizer import chat_text
+from model.generation.reasoning import split_reasoning
 from tests.model.conftest import tiny_model
 
 PROMPTS = [[5], [7, 8, 9], list(range(10, 30)), [7, 8, 9], [3, 1, 4, 1, 5, 9, 2, 6], [11, 12]]
@@ -152,10 +150,6 @@ def test_wrong_use_is_refused() -> None:
 )
 def test_split_reasoning(text: str, expected: tuple[str, str]) -> None:
     assert split_reasoning(text) == expected
-
-
-def test_a_prompt_begins_the_chat_format() -> None:
-    assert chat_text("1 + 1?", "easy", "2") == prompt_text("1 + 1?") + "<think>easy</think>2<|eos|>"
 
 
 @pytest.mark.parametrize("width", [1, 97, 3000])

@@ -14,7 +14,6 @@ from model.architecture.config import Family, ModelConfig, count_parameters
 from model.architecture.transformer import Transformer
 from model.planning.costs import (
     Layout,
-    activations_per_token,
     expert_parameters,
     flops_per_token,
     scaled_flops_per_token,
@@ -94,8 +93,8 @@ def test_activations_are_those_that_autograd_keeps(name: str) -> None:
         h_BTD = model.hidden(batch.tokens_BT, batch.documents_BT)
         states = model.mtp_hidden_states(h_BTD, batch.tokens_BT, batch.documents_BT)
         del states
-    measured = sum(tensor.untyped_storage().nbytes() for tensor in kept.values()) / (8 * LENGTH)
-    assert activations_per_token(config, LENGTH) == pytest.approx(measured, rel=0.05)
+    measured = sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
+    assert training_memory(config, LENGTH, Layout(rows=8)).activations == pytest.approx(measured, rel=0.05)
 
 
 def test_operations_of_the_published_comparison() -> None:

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from gguf import GGUFEndian, GGUFReader, GGUFValueType, GGUFWriter
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from infra.errors import UserError
@@ -14,7 +19,7 @@ from model.architecture.checkpoint import load_model, save_model
 from model.architecture.config import Family
 from model.architecture.transformer import Transformer
 from model.architecture.vocabulary import fit_vocabulary
-from model.release.gguf import write_gguf
+from model.release.gguf import unsupported, write_gguf
 from model.release.grid import Grid
 from model.release.quantized import plain_unit, rounded_unit
 from model.release.units import units
@@ -24,11 +29,13 @@ from pipeline.tokens.adopt import adopt, read_foreign
 from pipeline.tokens.chat import Turn, chat_format, read_tokenizer
 from pipeline.tokens.chat_template import write_settings
 from pipeline.tokens.llama_names import PROBE, WAYS, Way, llama_name, pre_tokenizer_of
-from tests.model.conftest import tiny_model
-from tests.model.release.test_engines import CASES, make, write
+from tests.model.conftest import tiny_config, tiny_model
+from tests.model.release.test_engines import CASES, YARN, make, write
 from tests.model.release.test_one_prompt import CHATML
 from tests.model.serving.talker import save_tokenizer
 
+LLAMA3 = {"low_freq_factor": 1.0, "factor": 4.0, "original_max_position_embeddings": 64}
+LINEAR = {"rope_type": "linear", "factor": 4.0}
 NAMES = {"bos_token": "<|im_start|>", "eos_token": "<|im_end|>", "unk_token": "<|endoftext|>"}
 
 
@@ -128,8 +135,25 @@ def test_it_keeps_its_template_and_tokens(kind: str, tmp_path: Path) -> None:
     assert grown.config.vocab_size == size + 2
     save_model(grown, tmp_path / "model", out)
     kept = json.loads((tmp_path / "model" / "generation_config.json").read_text())
-    assert kept["eos_token_id"] == 1
+    assert kept["eos_token_id"] == ([1, 2] if kind == "folder" else 1)
     assert kept.get("temperature") == (0.2 if kind == "folder" else None)
+
+
+@pytest.mark.parametrize(
+    ("config", "reason"),
+    [
+        ({"model_type": Family.QWEN2, "head_dim": 16}, "no head_dim"),
+        ({"model_type": Family.QWEN3, "rope_scaling": LLAMA3}, "in its llama architecture alone"),
+        ({"model_type": Family.DEEPSEEK_V3, "rope_scaling": LINEAR}, "latent attention scales its logits"),
+        ({"model_type": Family.DEEPSEEK_V3, "rope_scaling": YARN | {"mscale_all_dim": 0.5}}, "alike, and neither 0"),
+        ({"model_type": Family.LLAMA, "rope_scaling": YARN}, "outside latent attention"),
+    ],
+)
+def test_what_llama_cpp_computes_otherwise_is_known(config: dict[str, Any], reason: str, own: Path) -> None:
+    """Each of these was seen: other logits, or a file that it does not load."""
+    said = unsupported(tiny_config(config.pop("model_type"), **config), own)
+    assert said
+    assert reason in said
 
 
 def test_a_recipe_may_say_otherwise(tmp_path: Path) -> None:
@@ -155,11 +179,55 @@ def test_what_llama_cpp_cannot_follow_is_refused_at_once(tmp_path: Path) -> None
         adopt(TokenizerConfig(adopt=(str(metaspace),)), tmp_path)
 
 
+def test_rows_that_fill_an_embedding_up_become_new_tokens(tmp_path: Path) -> None:
+    """As in Qwen2, whose embedding has 271 rows more than its tokenizer has tokens."""
+    folder = foreign(tmp_path / "foreign", WAYS[0])
+    own = read_tokenizer(folder)
+    size = own.get_vocab_size()
+    model = tiny_model(Family.LLAMA, vocab_size=size + 27)
+    out = tmp_path / "out"
+    out.mkdir()
+    adopt(TokenizerConfig(adopt=(str(folder),)), out)
+    save_model(model, folder, None)
+    grown = fit_vocabulary(model, folder, out)
+    assert grown.config.vocab_size == size + 27
+    pieces = own.encode("<think>", add_special_tokens=False).ids
+    for rows, wanted in (
+        (grown.model.embed_tokens.weight, model.model.embed_tokens.weight),
+        (grown.lm_head.weight, model.lm_head.weight),
+    ):
+        torch.testing.assert_close(rows[size], wanted[pieces].mean(0))
+        assert torch.equal(rows[:size], wanted[:size])
+        assert torch.equal(rows[size + 2 :], wanted[size + 2 :])
+
+
+def ends(folder: Path, changes: dict[str, object], **files: dict[str, object]) -> Path:
+    """A tokenizer whose end is named elsewhere, or nowhere."""
+    settings = folder / "tokenizer_config.json"
+    settings.write_text(json.dumps({**json.loads(settings.read_text()), "eos_token": None, **changes}))
+    (folder / "special_tokens_map.json").unlink()
+    for name, content in files.items():
+        (folder / f"{name}.json").write_text(json.dumps(content))
+    return folder
+
+
+def test_the_end_of_a_text_is_looked_for_or_asked_for(tmp_path: Path) -> None:
+    folder = ends(foreign(tmp_path / "foreign", WAYS[0]), {})
+    with pytest.raises(UserError, match=r"foreign/tokenizer_config\.json: no eos_token of its vocabulary"):
+        adopt(TokenizerConfig(adopt=(str(folder),)), tmp_path)
+    ends_at = {"eos_token_id": [2, 1]}
+    (folder / "special_tokens_map.json").write_text("{}")
+    adopt(TokenizerConfig(adopt=(str(ends(folder, {}, generation_config=ends_at)),)), tmp_path)
+    assert json.loads((tmp_path / "tokenizer_config.json").read_text())["eos_token"] == "<|endoftext|>"
+    assert json.loads((tmp_path / "generation_config.json").read_text())["eos_token_id"] == [2, 1]
+
+
 @pytest.mark.parametrize(
     ("lacking", "said"),
     [
         ("llama.block_count", "its metadata lacks block_count; copy it again"),
         ("llama.attention.head_count", "its metadata lacks attention.head_count"),
+        ("llama.attention.layer_norm_rms_epsilon", "its metadata lacks attention.layer_norm_rms_epsilon"),
         ("tokenizer.ggml.tokens", "its tokenizer is not whole"),
         ("tokenizer.ggml.merges", "its tokenizer is not whole"),
     ],
@@ -179,3 +247,123 @@ def test_a_damaged_file_is_named(tmp_path: Path) -> None:
     for read in (load_model, read_foreign):
         with pytest.raises(UserError, match=r"model\.gguf: not a readable GGUF file|model\.gguf: its"):
             read(path)
+
+
+def changed(
+    source: Path,
+    target: Path,
+    *,
+    arch: str | None = None,
+    without: str = "(?!)",
+    kept: Collection[str] | None = None,
+    more: Mapping[str, torch.Tensor] | None = None,
+    named: Mapping[str, str] | None = None,
+    endian: GGUFEndian = GGUFEndian.LITTLE,
+    **values: tuple[Any, GGUFValueType],
+) -> Path:
+    """A GGUF file as other programs would have written it. `values` have two underscores for every point."""
+    reader = GGUFReader(source)
+    writer = GGUFWriter(target, arch or reader.fields["general.architecture"].contents(), endianess=endian)
+    keys = {key.replace("__", "."): value for key, value in values.items()}
+    for key, field in reader.fields.items():
+        if not key.startswith("GGUF.") and key not in {"general.architecture", *keys} and not re.search(without, key):
+            inner = field.types[-1] if field.types[0] is GGUFValueType.ARRAY else None
+            writer.add_key_value(key, field.contents(), field.types[0], inner)
+    for key, (value, kind) in keys.items():
+        writer.add_key_value(key, value, kind, GGUFValueType.INT32 if kind is GGUFValueType.ARRAY else None)
+    for tensor in reader.tensors:
+        if kept is None or tensor.name in kept:
+            writer.add_tensor((named or {}).get(tensor.name, tensor.name), np.array(tensor.data))
+    for name, weight in (more or {}).items():
+        writer.add_tensor(name, weight.detach().numpy())
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return target
+
+
+U32, F32, TEXT = GGUFValueType.UINT32, GGUFValueType.FLOAT32, GGUFValueType.STRING
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"arch": "gemma2"}, "its architecture 'gemma2' is not one of llama, qwen2, qwen3, deepseek2"),
+        ({"llama__rope__dimension_count": (4, U32)}, "a rotary embedding of 4 of 8 numbers is not supported"),
+        ({"llama__attention__value_length": (4, U32)}, "keys and values of different widths"),
+        ({"llama__attn_logit_softcapping": (30.0, F32)}, "llama.attn_logit_softcapping 30.0 is not supported"),
+        ({"llama__attention__head_count": ([4, 4, 4], GGUFValueType.ARRAY)}, "attention.head_count differs from layer"),
+        ({"llama__expert_count": (8, U32)}, "llama with experts is no family"),
+        ({"llama__rope__scaling__type": ("longrope", TEXT), "llama__rope__scaling__factor": (4.0, F32)}, "'longrope'"),
+        ({"named": {"output_norm.weight": "rope_factors_long.weight"}}, "tensor rope_factors_long.weight is none of"),
+        ({"named": {"output_norm.weight": "blk.0.attn_q.bias"}}, "self_attn.q_proj.bias not known"),
+        ({"named": {"token_embd.weight": "blk.0.attn_q.scale"}}, "token_embd.weight is missing"),
+        ({"endian": GGUFEndian.BIG}, "its numbers are big-endian"),
+    ],
+)
+def test_a_file_that_is_computed_otherwise_is_refused(
+    changes: dict[str, Any], said: str, own: Path, tmp_path: Path
+) -> None:
+    path = changed(write(make("dense"), own, tmp_path), tmp_path / "changed.gguf", **changes)
+    with pytest.raises(UserError, match=rf"changed\.gguf: .*{said}"):
+        load_model(path)
+
+
+def test_a_type_of_blocks_that_is_not_known(own: Path, tmp_path: Path) -> None:
+    path = write(make("dense"), own, tmp_path)
+    field, content = GGUFReader(path).tensors[0].field, bytearray(path.read_bytes())
+    place = field.offset + sum(part.nbytes for part in field.parts[:4])
+    content[place : place + 4] = (99).to_bytes(4, "little")
+    path.write_bytes(content)
+    with pytest.raises(UserError, match="blocks of a type not known here"):
+        load_model(path)
+
+
+def test_a_file_in_parts(own: Path, tmp_path: Path) -> None:
+    model = make("dense")
+    whole = GGUFReader(write(model, own, tmp_path))
+    names = [tensor.name for tensor in whole.tensors]
+    parts = [tmp_path / f"model-0000{number}-of-00002.gguf" for number in (1, 2)]
+    for number, path in enumerate(parts):
+        count = {"split__count": (2, GGUFValueType.UINT16), "split__no": (number, GGUFValueType.UINT16)}
+        changed(tmp_path / "model-f32.gguf", path, **count, kept=set(names[number::2]))
+    again = load_model(parts[0]).state_dict()
+    assert all(torch.equal(weight, again[name]) for name, weight in model.state_dict().items())
+    with pytest.raises(UserError, match=r"model-00002-of-00002\.gguf: not the first of its 2 parts; name model-00001"):
+        load_model(parts[1])
+    parts[1].unlink()
+    with pytest.raises(UserError, match=r"its part model-00002-of-00002\.gguf is not there"):
+        load_model(parts[0])
+    renamed = parts[0].rename(tmp_path / "first.gguf")
+    with pytest.raises(UserError, match=r"first\.gguf: one of 2 parts, and not named so"):
+        load_model(renamed)
+
+
+def test_a_file_from_before_keys_and_values_were_apart(own: Path, tmp_path: Path) -> None:
+    model = make("softmax gate")
+    config, path = model.config, write(model, own, tmp_path)
+    joined = {
+        f"blk.{number}.attn_kv_b.weight": layer.self_attn.kv_b_proj.weight
+        for number, layer in enumerate(model.model.layers)
+    }
+    width = config.qk_nope_head_dim + config.qk_rope_head_dim
+    lengths = {
+        "deepseek2__attention__key_length": (width, U32),
+        "deepseek2__attention__value_length": (config.v_head_dim, U32),
+    }
+    names = [
+        tensor.name
+        for tensor in GGUFReader(path).tensors
+        if "attn_k_b" not in tensor.name and "attn_v_b" not in tensor.name
+    ]
+    early = changed(
+        path,
+        tmp_path / "early.gguf",
+        without=r"_mla$|expert_weights_norm|gating_func",
+        kept=set(names),
+        more=joined,
+        **lengths,
+    )
+    again = load_model(early).state_dict()
+    assert all(torch.equal(weight, again[name]) for name, weight in model.state_dict().items())

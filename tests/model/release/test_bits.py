@@ -12,10 +12,9 @@ from infra.errors import UserError
 from model.architecture.checkpoint import save_model
 from model.architecture.config import Family
 from model.release.allocate import BITS, allocate, bits_of
-from model.release.calibrate import CalibrationBatch
 from model.release.quantize import quantize
 from model.release.quantized import make_plan
-from model.release.rows import cut, text_rows
+from model.release.rows import CalibrationBatch, cut, text_rows
 from model.release.units import Role, role_of, units
 from model.sections import Precision, QuantizeConfig
 from tests.model.artifacts import shared_artifacts

@@ -16,13 +16,13 @@ from model.architecture.checkpoint import load_model, save_model, to_hf_names
 from model.architecture.config import Family
 from model.evaluation.evaluate import evaluate
 from model.evaluation.sections import EvaluateConfig
-from model.release.calibrate import CalibrationBatch
 from model.release.compressed import groups, linear_bits, load_compressed, write_compressed
 from model.release.compressor import PYTHON, check_compressor, documents
 from model.release.export import export
 from model.release.quantize import quantize
 from model.release.quantized import load_quantized, make_plan, save_quantized
 from model.release.rounding import rounded
+from model.release.rows import CalibrationBatch
 from model.release.units import Role
 from model.sections import ExportConfig, Precision
 from tests.model.artifacts import shared_artifacts

@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 from tokenizers import Tokenizer
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from infra.errors import UserError
 from model.architecture.checkpoint import save_model
 from model.architecture.config import Family
+from model.architecture.hf_config import _ABSENT
 from model.architecture.transformer import Transformer
 from model.release.gguf import write_gguf
 from model.release.quantized import plain_unit
@@ -20,6 +21,7 @@ from model.release.verify import HOSTILE, verify_gguf
 from tests.model.conftest import tiny_model
 from tests.model.serving.talker import save_tokenizer, words
 
+YARN = {"factor": 8.0, "original_max_position_embeddings": 16}
 CASES = {
     "v3": (Family.DEEPSEEK_V3, {}),
     "v3 with q_lora": (Family.DEEPSEEK_V3, {"q_lora_rank": 32}),
@@ -34,8 +36,13 @@ CASES = {
             "tie_word_embeddings": True,
         },
     ),
+    "dense, divided": (Family.LLAMA, {"rope_scaling": {"rope_type": "linear", "factor": 4.0}}),
+    "qwen2, YaRN": (Family.QWEN2, {"rope_scaling": YARN | {"mscale": 0.0, "mscale_all_dim": 0.0, "beta_fast": 8.0}}),
+    "v3, YaRN": (Family.DEEPSEEK_V3, {"q_lora_rank": 32, "rope_scaling": YARN}),
+    "softmax gate, YaRN": (Family.DEEPSEEK_V2, {"rope_scaling": YARN | {"mscale": 0.707, "mscale_all_dim": 0.707}}),
     "mistral, wide heads": (Family.MISTRAL, {"num_key_value_heads": 2, "head_dim": 16}),
     "qwen2": (Family.QWEN2, {"num_key_value_heads": 2, "tie_word_embeddings": True}),
+    "qwen3": (Family.QWEN3, {}),
     "qwen3, wide heads": (Family.QWEN3, {"num_key_value_heads": 2, "head_dim": 16}),
 }
 
@@ -75,6 +82,12 @@ def test_transformers_computes_the_same(case: str, tokenizer: Path, tmp_path: Pa
     tokens_BT = torch.randint(7, model.config.vocab_size, (2, 40), generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         torch.testing.assert_close(model.lm_head(model.hidden(tokens_BT)), theirs(tokens_BT).logits, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("family", sorted(set(_ABSENT) - {Family.DEEPSEEK}))  # which transformers has no class for
+def test_absent_keys_mean_what_transformers_takes_them_to_mean(family: Family) -> None:
+    theirs = AutoConfig.for_model(family.value)
+    assert {name: getattr(theirs, name) for name in _ABSENT[family]} == _ABSENT[family]
 
 
 def test_another_model_is_noticed(tokenizer: Path, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from gguf import dequantize as gguf_dequantize
 
 from model.release import two_sided
 from model.release.factors import factor
-from model.release.gptq import gptq, round_columns, toward
+from model.release.gptq import round_columns, toward
 from model.release.grid import (
     GROUP,
     Grid,
@@ -60,6 +60,12 @@ def test_packing_is_lossless_and_worth_the_same_to_gguf(grid: Grid) -> None:
     assert all(torch.equal(a, b) for a, b in zip(unpack(blocks, grid), (codes, scales), strict=True))
     theirs = gguf_dequantize(blocks, GGMLQuantizationType[grid.name])
     np.testing.assert_array_equal(theirs, dequantize(codes, scales).numpy())
+
+
+def gptq(weight: torch.Tensor, hessian: torch.Tensor, grid: Grid) -> tuple[torch.Tensor, torch.Tensor]:
+    """Codes and scales of a single matrix."""
+    codes, scales = round_columns(weight[None], factor(hessian[None]), grid)
+    return codes[0], scales[0]
 
 
 @pytest.mark.parametrize("grid", list(Grid))

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from model.architecture.transformer import Transformer
-from model.release.calibrate import CalibrationBatch
 from model.release.heal import Healing, heal
 from model.release.prune import without
+from model.release.rows import CalibrationBatch
 from model.sections import PruneConfig
 from model.training.journal import Row
 from model.training.trainer import StepResult

@@ -17,14 +17,14 @@ from gguf import GGMLQuantizationType
 from model.architecture.checkpoint import save_model
 from model.architecture.config import Family
 from model.release.allocate import BITS, chosen_within
-from model.release.calibrate import CalibrationBatch, calibrate
+from model.release.calibrate import calibrate
 from model.release.compressed import unknown
 from model.release.gguf import check_gguf, write_gguf
 from model.release.kcodes import LIMITS, grid_of, with_codes
 from model.release.kquants import k_quantize, k_quants, k_type
 from model.release.quantized import Unit, load_quantized, make_plan, read_units, save_quantized
 from model.release.rounding import rounded
-from model.release.rows import cut
+from model.release.rows import CalibrationBatch, cut
 from model.release.units import Role, units
 from model.release.verify import check_runs
 from model.sections import Precision

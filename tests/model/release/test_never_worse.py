@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from model.release.calibrate import CalibrationBatch, calibrate
+from model.release.calibrate import calibrate
 from model.release.quantize import _calibration_rows, quantize
 from model.release.quantized import make_plan
 from model.release.rounding import rounded
-from model.release.rows import conversation_rows
+from model.release.rows import CalibrationBatch, conversation_rows
 from model.release.units import Role
 from model.sections import Precision, QuantizeConfig
 from pipeline.tokens.chat import read_tokenizer

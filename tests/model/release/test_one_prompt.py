@@ -15,6 +15,7 @@ from transformers import AutoTokenizer
 
 from flows.serving.answers import chat_prompt
 from flows.serving.protocol import ChatBody
+from infra.errors import UserError
 from model.architecture.checkpoint import save_model
 from model.architecture.config import Family
 from model.architecture.transformer import Transformer
@@ -154,6 +155,74 @@ def test_earlier_reasoning_is_dropped_and_text_stays_text(tokenizer: Path) -> No
     assert marks(hostile) == marks(MORE)
     assert "4+8=12" not in words.decode(served(tokenizer, MORE))
     assert json.loads((tokenizer / "tokenizer_config.json").read_text())["chat_template"]
+
+
+TURN = "{{ '<|im_start|>' + message.role + '\n' + message.content + '<|im_end|>\n' }}"
+ASKED = "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+TEMPLATES = {
+    "generation": (
+        "{% for message in messages %}{% if message.role == 'assistant' %}{% generation %}" + TURN +
+        "{% endgeneration %}{% else %}" + TURN + "{% endif %}{% endfor %}" + ASKED,
+        "<|im_start|>assistant\n",
+    ),
+    "answers stand behind [/INST]": (
+        "{% for message in messages %}{% if (message.role == 'user') != (loop.index0 % 2 == 0) %}"
+        "{{ raise_exception('roles must alternate') }}{% endif %}{% if message.role == 'user' %}"
+        "{{ '<|im_start|>[INST] ' + message.content + ' [/INST]' }}{% else %}{{ ' ' + message.content + '<|im_end|>' }}"
+        "{% endif %}{% endfor %}",
+        "",
+    ),
+    "an end of its own": (
+        "{% for message in messages %}" + TURN + "{% endfor %}" + ASKED.replace(
+            "{% endif %}", "{% else %}{{ '<|endoftext|>' }}{% endif %}"),
+        "<|im_start|>assistant\n",
+    ),
+    "a loop that goes on": (
+        "{% for message in messages %}{% if message.role == 'tool' %}{% continue %}{% endif %}" + TURN
+        + "{% endfor %}" + ASKED,
+        "<|im_start|>assistant\n",
+    ),
+}  # fmt: skip
+
+
+def with_template(folder: Path, template: str) -> Path:
+    save_tokenizer(folder)
+    grown = read_tokenizer(folder)
+    grown.add_tokens([AddedToken(name, special=True) for name in ("<|im_start|>", "<|im_end|>", "<|endoftext|>")])
+    grown.save(str(folder / "tokenizer.json"))
+    names = {"bos_token": "<|im_start|>", "eos_token": "<|im_end|>", "tokenizer_class": "PreTrainedTokenizerFast"}
+    write_settings(folder, names | {"chat_template": template})
+    return folder
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_templates_of_many_kinds(name: str, tmp_path: Path) -> None:
+    template, opening = TEMPLATES[name]
+    folder = with_template(tmp_path, template)
+    chat, theirs = chat_format(read_tokenizer(folder)), AutoTokenizer.from_pretrained(folder)
+    assert chat.opening == opening
+    assert chat.tokenizer.decode(chat.response("r", "a"), skip_special_tokens=False) == "<think>r</think>a<|im_end|>"
+    for messages in (ONE, [*ONE, {"role": "assistant", "content": "12"}, *ONE]):
+        asked = theirs.apply_chat_template(messages, add_generation_prompt=True)
+        assert served(folder, messages) == list(asked["input_ids"])
+
+
+def test_templates_that_ask_for_the_day(tmp_path: Path) -> None:
+    """The same prompt every day: that of the template's own where it has one, else of a fixed day."""
+    bare = "{% for message in messages %}" + TURN + "{% endfor %}" + ASKED
+    day = "{{ strftime_now('%d %b %Y') }}"
+    for template, said in (
+        (day, "01 Jan 2025"),
+        ("{% if strftime_now is defined %}" + day + "{% else %}26 Jul 2024{% endif %}", "26 Jul 2024"),
+    ):
+        folder = with_template(tmp_path / said, template + bare)
+        assert read_tokenizer(folder).decode(served(folder, ONE)).startswith(said)
+
+
+def test_a_template_without_the_role_of_an_answer_is_refused(tmp_path: Path) -> None:
+    folder = with_template(tmp_path, "{% for message in messages %}" + TURN + "{% endfor %}")
+    with pytest.raises(UserError, match="takes no notice of add_generation_prompt"):
+        chat_format(read_tokenizer(folder))
 
 
 def test_a_template_from_before_is_read_as_todays(tmp_path: Path) -> None:

@@ -8,10 +8,11 @@ from torch import nn
 
 from model.architecture.config import Family
 from model.architecture.transformer import Transformer
-from model.release.calibrate import CalibrationBatch, calibrate
+from model.release.calibrate import calibrate
 from model.release.divergence import Reference
 from model.release.outputs import output_moments
 from model.release.quantized import make_plan
+from model.release.rows import CalibrationBatch
 from model.release.units import Role, units
 from model.sections import Precision
 from tests.model.conftest import tiny_model

@@ -23,13 +23,13 @@ from model.architecture.moe import Gate, MixtureOfExperts
 from model.architecture.transformer import Transformer
 from model.evaluation.evaluate import evaluate
 from model.evaluation.sections import EvaluateConfig
-from model.release.calibrate import CalibrationBatch
 from model.release.export import export
 from model.release.prune import Usage, usage, without, worth_keeping
 from model.release.pruned import write_pruned
 from model.release.quality import Judge
 from model.release.quantize import _calibration_rows, quantize
 from model.release.quantized import load_quantized
+from model.release.rows import CalibrationBatch
 from model.sections import ExportConfig, PruneBy, PruneConfig, QuantizeConfig
 from pipeline.tokens.chat import read_tokenizer
 from tests.model.artifacts import shared_artifacts

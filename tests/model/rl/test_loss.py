@@ -15,7 +15,6 @@ from model.rl.batches import SHARED_UP_TO, Answer, micro_batches
 from model.rl.loss import group_advantages, grpo_loss, log_probabilities, token_weight
 from model.rl.policy import Policy
 from model.rl.rewards import overlong, reward
-from model.rl.rollout import questions_of_step
 from tests.model.conftest import tiny_model
 
 
@@ -168,12 +167,6 @@ def test_micro_batches_give_every_answer_token_its_probability_and_weight(max_to
             alone = [logits_TV[first + place, token].item() for place, token in enumerate(answer.tokens)]
             assert seen[answer.advantage] == pytest.approx(alone, abs=1e-5)
     assert weight == pytest.approx(1.0)
-
-
-def test_every_question_is_asked_once_per_lap_in_another_order() -> None:
-    laps = [[q for step in range(5 * lap, 5 * lap + 5) for q in questions_of_step(step, 4, 20, 0)] for lap in range(2)]
-    assert sorted(laps[0]) == sorted(laps[1]) == list(range(20))
-    assert laps[0] != laps[1]
 
 
 def test_rewards_add_up() -> None:

@@ -90,3 +90,9 @@ def test_a_teacher_of_another_vocabulary(tmp_path: Path) -> None:
     save_model(tiny_model(), tmp_path / "teacher" / "model", inputs()["tokenizer"])
     with pytest.raises(UserError, match="the teacher knows 97 tokens and the student"):
         on_policy(config(), inputs() | {"teacher": tmp_path / "teacher"}, tmp_path / "out")
+
+
+def test_an_error_names_the_stage_that_runs(tmp_path: Path) -> None:
+    teacher = {"teacher": inputs()["start"]}
+    with pytest.raises(UserError, match=r"^on_policy\.tasks: no task is named nothing; there are "):
+        on_policy(config(tasks=("nothing",)), inputs() | teacher, tmp_path / "out")

@@ -14,13 +14,13 @@ import pytest
 
 from infra.errors import UserError
 from model.architecture.config import Family
-from model.generation.generate import prompt_tokens
 from model.release.gguf import draft_units, write_gguf
 from model.release.quantized import plain_unit, read_units
 from model.release.units import units
 from model.serving.engine import Engine, EngineError, Request
 from model.serving.own import Writer
 from model.serving.spec import CacheType, EngineKind
+from pipeline.tokens.chat import chat_format
 from tests.model.conftest import tiny_model
 from tests.model.serving.talker import ANSWER, QUESTION, THOUGHT, save_talker, save_tokenizer, taught, words
 
@@ -90,7 +90,7 @@ def guessing(tmp_path_factory: pytest.TempPathFactory) -> Path:
 )
 def test_our_own_engine_says_the_same_with_guesses(change: dict[str, Any], guessing: Path) -> None:
     """Sampled answers too, and those that a grammar holds: every token is chosen from the model's own logits."""
-    asked = prompt_tokens(words(), QUESTION)
+    asked = chat_format(words()).question(QUESTION)
     plain, ahead = Writer(guessing), Writer(guessing, drafts=3)
     for prompt in (asked, asked, [*asked, *words().encode("<think>4+8", add_special_tokens=False).ids]):
         fields: dict[str, Any] = {"max_tokens": 40, "logprobs": 1} | change
@@ -118,14 +118,14 @@ def test_engines_guess_as_processes(guesser: str, guessing: Path, gguf: Path) ->
             write_gguf(drafter, config, draft_units(config, stored), guessing, name="talker")
 
     async def use(engine: Engine) -> None:
-        assert (await said(engine, Request(prompt_tokens(words(), QUESTION), 40)))[0] == SAID
+        assert (await said(engine, Request(chat_format(words()).question(QUESTION), 40)))[0] == SAID
 
     with_engine(kind, path, use, drafts=3, drafter=drafter)
 
 
 @pytest.mark.parametrize("kind", [EngineKind.LLAMA, EngineKind.OWN])
 def test_both_engines_say_what_was_taught(kind: EngineKind, folder: Path, gguf: Path) -> None:
-    prompt = prompt_tokens(words(), QUESTION)
+    prompt = chat_format(words()).question(QUESTION)
     length = len(words().encode(SAID + "<|eos|>", add_special_tokens=False).ids)
 
     async def use(engine: Engine) -> None:
@@ -150,7 +150,7 @@ def test_both_engines_say_what_was_taught(kind: EngineKind, folder: Path, gguf: 
 
 def test_keys_and_values_in_8_bits_say_the_same(folder: Path) -> None:
     async def use(engine: Engine) -> None:
-        prompt = prompt_tokens(words(), QUESTION)
+        prompt = chat_format(words()).question(QUESTION)
         for _ in range(2):  # the second time from the cache of the first
             assert (await said(engine, Request(prompt, 60)))[:2] == (SAID, "stop")
 
@@ -194,7 +194,7 @@ def test_the_own_engine_serves_what_llama_cpp_cannot(tmp_path: Path) -> None:
     folder = save_talker(tmp_path, model)
 
     async def use(engine: Engine) -> None:
-        assert (await said(engine, Request(prompt_tokens(words(), QUESTION), 60)))[0] == SAID
+        assert (await said(engine, Request(chat_format(words()).question(QUESTION), 60)))[0] == SAID
 
     with_engine(EngineKind.OWN, folder, use)
 
@@ -235,7 +235,7 @@ def test_a_killed_engine_is_an_error_and_leaves_nothing(kind: EngineKind, folder
     async def use(engine: Engine) -> None:
         supervisor = psutil.Process(engine._process.pid)
         (child,) = supervisor.children(recursive=True)
-        request = Request(prompt_tokens(words(), "Say it in full."), 70, temperature=5.0)
+        request = Request(chat_format(words()).question("Say it in full."), 70, temperature=5.0)
         os.kill(child.pid, signal.SIGSTOP)  # in the middle of an answer, however fast the machine
         waiting = asyncio.ensure_future(anext(engine.complete(request)))
         assert not (await asyncio.wait({waiting}, timeout=0.2))[0]

@@ -101,17 +101,6 @@ def test_tokens_that_the_model_does_not_know(tmp_path: Path) -> None:
         train(tiny_model(vocab_size=90), CountingBatches(), small_training(), tmp_path)
 
 
-class _Ending(CountingBatches):
-    """Has rows for three steps."""
-
-    steps = 3
-
-
-def test_the_data_end_too_early(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="6 steps, but the data end after 3; lower steps, or add data"):
-        train(tiny_model(), _Ending(), small_training(), tmp_path)
-
-
 def test_the_data_are_read_again(tmp_path: Path, notes: Path) -> None:
     source = CountingBatches()
     source.epoch_steps = 4  # type: ignore[attr-defined]

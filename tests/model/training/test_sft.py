@@ -15,7 +15,7 @@ from tokenizers import Tokenizer
 from infra.errors import UserError
 from model.architecture.checkpoint import load_model, save_model
 from model.finetune_sections import SftConfig
-from model.generation.generate import Sampling, token_id
+from model.generation.generate import Sampling
 from model.generation.solve import solve
 from model.training.chats import Chat, ChatBatches, encode_chats, encode_conversation, pack, with_follow_ups
 from model.training.sft import sft
@@ -87,7 +87,7 @@ def test_a_chat_is_the_chat_text_and_the_model_learns_its_own_part(words: Tokeni
     (chat,) = encode_chats(words, [TASK])
     whole = chat_text(TASK["question"], TASK["reasoning"], TASK["answer"])
     assert chat.prompt + chat.response == words.encode(whole, add_special_tokens=False).ids
-    batch = ChatBatches([chat], 64, 1, token_id(words, "<|pad|>"), None).batch(0, 0, 1)
+    batch = ChatBatches([chat], 64, 1, chat_format(words).pad, None).batch(0, 0, 1)
     learned_T = batch.tokens_BT[0, 1:][batch.loss_tokens_BT()[0]]
     assert words.decode(learned_T.tolist(), skip_special_tokens=False) == "<think>1+1=2</think>2<|eos|>"
 
@@ -96,7 +96,8 @@ def test_every_answer_of_a_conversation_is_learned_as_it_is_asked_for(words: Tok
     """Whatever the format shows of earlier answers: each one's prompt is the one that the model will be given."""
     turns = [Turn("system", "Be short."), Turn("user", "Hi"), Turn("assistant", "Hello!"), Turn("user", "1 + 1?"),
              Turn("assistant", "2", "1+1=2"), Turn("user", "Thanks"), Turn("assistant", "Gladly.")]  # fmt: skip
-    chat, pad = chat_format(words), token_id(words, "<|pad|>")
+    chat = chat_format(words)
+    pad = chat.pad
     found = []
     for each in encode_conversation(words, turns, 256):
         batch = ChatBatches([each], 256, 1, pad, None).batch(0, 0, 1)

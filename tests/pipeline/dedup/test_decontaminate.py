@@ -270,10 +270,20 @@ def test_sets_of_every_format(tmp_path: Path, kind: str) -> None:
         ("a.csv", "q;a\none;1\ntwo;2\n", "q"),
         ("a.csv", "a,q\n\u2028\x0b,one\n2,two\n", "q"),
         ("a.tsv", 'q\ta\none\t"1\ntwo\t2\n', "q"),
+        ("a.tsv", "q,a\none,1\ntwo,2\n", "q"),
+        ("a.csv", "sep=;\nq;a\none;1\ntwo;2\n", "q"),
+        ("a.csv", "\n\na, q\n1, one\n2, two\n", "q"),
+        ("A.CSV", "q,a\none,1\ntwo," + "x" * 200_000 + "\n", "q"),
+        ("a.ndjson", '{"q": "one"}{"q": "two"}', "q"),
+        ("a.json", '{\n"q": "one"\n}\n{\n"q": "two"\n}\n', "q"),
+        ("a.jsonl", '{"q": "one", "n": ' + "9" * 5000 + '}\r\n{"q": "two"}\r\n\x1a', "q"),
+        ("a.jsonl", '{"q": []}\n{"q": ["one"]}\n{"q": [{"role": "developer", "content": "x"}, {"content": "two"}]}\n',
+         "q"),
     ],
 )  # fmt: skip
-def test_records_wherever_a_set_keeps_them(tmp_path: Path, name: str, content: str, field: str) -> None:
-    (tmp_path / name).write_text(content)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "utf-32-be"])
+def test_records_wherever_a_set_keeps_them(tmp_path: Path, name: str, content: str, field: str, encoding: str) -> None:
+    (tmp_path / name).write_bytes(content.encode(encoding))
     ((_, file),) = set_files([str(tmp_path / name)])
     assert [text for text in read_texts(file, [field]) if text] == ["one", "two"]
 
@@ -286,6 +296,7 @@ def test_records_wherever_a_set_keeps_them(tmp_path: Path, name: str, content: s
         ("a.jsonl", b'{"prompt": "one"}\n', "the text in one of q; there is prompt"),
         ("a.parquet", b"version https://git-lfs.github.com/spec/v1\n", "a pointer of Git LFS, .*git lfs pull"),
         ("a.zip", b"PK\x03\x04" + bytes(60), "a zip archive, .*unpack it"),
+        ("a.jsonl", b'{"q": {"stem": "one", "choices": []}}\n', "the text in one of q; there is q"),
     ],
 )
 def test_a_set_without_a_text_protects_nothing(tmp_path: Path, name: str, content: bytes, said: str) -> None:
@@ -314,3 +325,20 @@ def test_vowel_signs_are_part_of_their_words() -> None:
     index = Index([("set", " ".join(words[:10]))])
     assert index.find(" ".join(words)) is not None
     assert index.find(" ".join(words[:9])) is None  # nine words, though twice as many pieces between vowel signs
+
+
+@pytest.mark.parametrize(
+    ("question", "copy"),
+    [
+        ("Wie groß ist die Straße zum Hafen heute", "WIE GROSS IST DIE STRASSE ZUM HAFEN HEUTE"),
+        ("كَمْ عَدَدُ السُّفُنِ في مِيناءِ المَدينةِ", "كم عـــدد السفن في ميناء المدينة"),
+        ("کتاب من روی میز است", "كتاب من روي ميز است"),
+        ("בְּרֵאשִׁית בָּרָא אֱלֹהִים אֵת הַשָּׁמַיִם", "בראשית ברא אלהים את השמים"),
+        ("What's the farmer's oldest sheep", "What\u02bcs the farmer\u2019s oldest sheep"),
+    ],
+)
+def test_other_spellings_of_the_same_words_hide_nothing(question: str, copy: str) -> None:
+    for text, document in ((question, copy), (copy, question)):
+        match = Index([("set", text)]).find(f"Before: {document}, and after.")
+        assert match is not None
+        assert f"Before: {document}, and after."[slice(*match.span)] == document

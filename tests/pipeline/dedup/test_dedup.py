@@ -164,6 +164,11 @@ def test_nothing_invisible_hides_a_copy_of_prose(tmp_path: Path, profile: str, h
     assert _copies(tmp_path, profile, [text, hidden(text)]) == [("0001", "folded")]
 
 
+def test_spellings_of_the_same_letter_are_copies(tmp_path: Path) -> None:
+    texts = ["کتاب من روی میز است", "كتاب من روي ميـــز است", "کتاب او روی میز است"]
+    assert _copies(tmp_path, "prose", texts) == [("0001", "folded")]
+
+
 def test_exact_means_equal_characters(tmp_path: Path) -> None:
     texts = ["One line.", "One line.", "one line", "One  line.", "One line.\n"]
     assert _copies(tmp_path, "prose", texts) == [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import tarfile
 import zipfile
@@ -170,3 +171,55 @@ def test_archives_behind_each_other_and_behind_something_else(
     found, damage = _read(tmp_path, name, content)
     assert not damage
     assert [document.metadata["path"] for document, rule in found if rule is None] == ["p/a.py", "p/b.c"] * times
+
+
+def _packed(name: str, content: bytes) -> bytes:
+    data = io.BytesIO()
+    with tarfile.open(fileobj=data, mode="w") as archive:
+        for each, inner in ((name, content), ("a.py", CODE.encode())):
+            info = tarfile.TarInfo(each)
+            info.size = len(inner)
+            archive.addfile(info, io.BytesIO(inner))
+    return data.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "rules"),
+    [
+        ("data.tar.gz", _tar("w:gz"), [None, "too_large", None, "skipped"]),
+        ("x.zip", _zip(), [None, "too_large", None, "skipped"]),
+        ("data.tar.gz", _tar("w:gz")[:-200], ["failure/archive"]),
+        ("x.zip", b"PK\x03\x04", ["failure/archive"]),
+        ("x.tar", _packed("y.tar", b"x" * 600), ["language", None]),
+        ("x.tar", _tar("w"), ["too_large"]),
+    ],
+)
+def test_archives_within_an_archive(tmp_path: Path, name: str, content: bytes, rules: list[str | None]) -> None:
+    """As packages of Ruby and Conda have them; one within it, and no further down."""
+    found, damage = _read(tmp_path, "a-1.0.gem", _packed(name, content))
+    assert not damage
+    inner = [rule for document, rule in found if document.metadata["path"].startswith(name)]
+    assert inner[-len(rules) :] == rules
+    assert (found[-1][0].metadata["path"], found[-1][1]) == ("a.py", None)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("doc/report.docx", _zip()),
+        ("data/x.parquet", b"PAR1\x15\x04" + bytes(50)),
+        ("data/db.sqlite", b"SQLite format 3\0" + bytes(50)),
+        ("weights.bin", b"version https://git-lfs.github.com/spec/v1\n"),
+        ("old.log.gz", gzip.compress(CODE.encode() * 50)[:-9]),
+    ],
+)
+def test_what_is_no_code_in_a_folder_of_code_stops_nothing(tmp_path: Path, name: str, content: bytes) -> None:
+    assert only(_read(tmp_path, name, content)[0])[1] == "language"
+    for packed in ("a.7z", "a.py"):
+        assert _read(tmp_path, packed, b"7z\xbc\xaf\x27\x1c\0\4" + bytes(30))[1].startswith("this is a 7z archive")
+
+
+def test_code_with_a_byte_that_means_nothing_is_not_changed_but_rejected(tmp_path: Path) -> None:
+    text = f"# {'é' * 50}\n{CODE}"
+    assert only(_read(tmp_path, "a.py", text.encode() + b"# \xe9\n")[0])[1] == "failure/encoding"
+    assert only(_read(tmp_path, "a.py", f"{text}# \ufffd\n".encode())[0])[1] is None

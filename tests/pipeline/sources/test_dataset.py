@@ -153,6 +153,9 @@ TABLES = {
     'id\ttext\n1\t"Yes\tno"\n2\t"say ""so"""\n': ["Yes\tno", 'say "so"'],
     f"id,text\n1,{CHINESE}\n": [CHINESE],
     "id,text\n1,un café\n2,x\n": ["un café", "x"],
+    "text\none, and more; so\ntwo\n": ["one, and more; so", "two"],
+    '"text"\r\n"one, ""and"" more"\r\n': ['one, "and" more'],
+    "id,text,title\n1,a\tb,x\n": ["a\tb"],
 }
 
 
@@ -192,3 +195,72 @@ def test_a_csv_without_a_line_of_names_is_damaged(tmp_path: Path) -> None:
     source = DatasetSource(paths=(str(tmp_path),))
     (file,) = resolve(source.paths)
     assert "no line of names" in read_all(read, source, file)[1]
+
+
+def test_a_row_with_more_fields_than_columns_is_a_failure(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("id,text\n1,a,\n2,b, and what was cut off\n3,c\n")
+    source = DatasetSource(paths=(str(tmp_path),))
+    found, _ = read_all(read, source, resolve(source.paths)[0])
+    assert [(document.text, rule) for document, rule in found] == [("a", None), ("", "failure/csv"), ("c", None)]
+    assert found[1][0].metadata["failure"] == "3 fields, and 2 names of columns"
+
+
+@pytest.mark.parametrize(
+    ("readme", "found"),
+    [
+        ("---\r\nconfigs:\r\n- config_name: a\r\n  data_files: x.jsonl\r\n---\r\n", ["x"]),
+        ("---\nconfigs:\n- config_name: a\n  data_files: ./x.jsonl\n---\n", ["x"]),
+        ("---\nconfigs:\n- data_files: x.jsonl\n---\n", ["x"]),
+        ("---\nconfigs:\n- config_name: a\n  data_dir: sub/\n---\n", ["y"]),
+        ("---\nconfigs:\n- config_name: a\n  data_dir: sub\n  data_files: y.jsonl\n---\n", ["y"]),
+        ("---\nconfigs: 5\n---\n", ["x", "y"]),
+        ("---\nconfigs: [a, b]\n---\n", ["x", "y"]),
+        ("---\nconfigs: [\n---\n", ["x", "y"]),
+    ],
+)
+def test_readmes_as_people_write_them(tmp_path: Path, readme: str, found: list[str]) -> None:
+    _write(tmp_path / "x.jsonl", "x")
+    _write(tmp_path / "sub" / "y.jsonl", "y")
+    (tmp_path / "README.md").write_bytes(readme.encode())
+    assert _texts(tmp_path) == found
+
+
+@pytest.mark.parametrize(
+    ("train", "other"),
+    [
+        ("Train.csv", "Test.csv"),
+        ("train1.csv", "test1.csv"),
+        ("TRAIN.JSONL.gz", "DEV.JSONL.gz"),
+        ("a.train.csv", "a.val.csv"),
+    ],
+)
+def test_splits_in_other_spellings(tmp_path: Path, train: str, other: str) -> None:
+    for name, text in ((train, "right"), (other, "wrong")):
+        written = tmp_path / f"x.{name.partition('.')[2].lower().removeprefix('train.').removeprefix('val.')}"
+        _write(written, text)
+        written.rename(tmp_path / name)
+    assert _texts(tmp_path) == ["right"]
+
+
+@pytest.mark.parametrize(
+    ("name", "written"), [("a.ndjson", "a.jsonl"), ("a.feather", "a.arrow"), ("a.pq", "a.parquet")]
+)
+def test_other_names_of_formats(tmp_path: Path, name: str, written: str) -> None:
+    _write(tmp_path / written, "right")
+    (tmp_path / written).rename(tmp_path / name)
+    assert _texts(tmp_path) == ["right"]
+
+
+def test_a_state_that_is_none_is_named(tmp_path: Path) -> None:
+    _write(tmp_path / "data-00000-of-00001.arrow", "x")
+    for content in ("{", "[]", '{"_data_files": [{}]}'):
+        (tmp_path / "state.json").write_text(content)
+        with pytest.raises(UserError, match=r"state\.json: not as save_to_disk writes it"):
+            _texts(tmp_path)
+
+
+def test_an_arrow_file_that_is_none_is_named(tmp_path: Path) -> None:
+    for content, what in ((b"", "an empty file"), (b"PAR1\x15" + bytes(60), "a Parquet file")):
+        (tmp_path / "a.arrow").write_bytes(content)
+        source = DatasetSource(paths=(str(tmp_path),))
+        assert read_all(read, source, resolve(source.paths)[0]) == ([], f"this is {what}, which is not read here")

@@ -201,8 +201,34 @@ ITEM = '<item id="i1" href="text/b.xhtml" media-type="application/xhtml+xml"/>'
         [(ITEM, ITEM.replace("application/xhtml+xml", "image/jpeg"))],
         [(ITEM, f'<item id="i1" href="b.pdf" media-type="application/pdf" fallback="f"/>{ITEM.replace("i1", "f")}')],
         [("<spine>", "<none>"), ("</spine>", "</none>"), ("<itemref", "<gone"), ("<itemref", "<gone")],
+        [('href="text/b.xhtml"', 'href="text/%62.xhtml"')],
+        [("<package", "\ufeff\n <package")],
+        [
+            ('idref="i0"', 'idref="i0" linear="no"'),
+            ('idref="i1"', 'idref="i1" linear="no"'),
+            ('idref="nav"', 'idref="nav" linear="no"'),
+        ],
+        [
+            (ITEM, ITEM + '<item id="t" href="nav.xhtml" media-type="application/xhtml+xml"/>'),
+            (' properties="nav"', ""),
+            ("</spine>", '</spine><guide><reference type="toc" href="nav.xhtml"/></guide>'),
+        ],
     ],
-    ids=["namespace", "ampersand", "backslash", "root", "case", "old type", "wrong type", "fallback", "no spine"],
+    ids=[
+        "namespace",
+        "ampersand",
+        "backslash",
+        "root",
+        "case",
+        "old type",
+        "wrong type",
+        "fallback",
+        "no spine",
+        "escaped",
+        "space before",
+        "all auxiliary",
+        "guide",
+    ],
 )
 def test_a_package_that_is_not_as_it_should_be_costs_no_chapter(tmp_path: Path, changes: list[tuple[str, str]]) -> None:
     content = _package(epub({"a.xhtml": _page("One"), "b.xhtml": _page("Two")}), *changes)
@@ -305,3 +331,44 @@ def test_preformatted_text_comes_through_to_the_byte(tmp_path: Path, split: bool
     found = [text for document in documents for text in _verbatim(document)]
     assert [text.rstrip("\n") for text in found] == [CODE.rstrip("\n"), "    x = 1\n\n\n    y = 2"]
     assert not any(set("\x02\x03") & set(document.text) for document in documents)
+
+
+def _renamed(content: bytes, changes: dict[str, str]) -> bytes:
+    """The archive with members under other names, or, where that is empty, without them."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(content)) as old, zipfile.ZipFile(buffer, "w") as new:
+        for info in old.infolist():
+            if name := changes.get(info.filename, info.filename):
+                new.writestr(name, old.read(info))
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"META-INF/container.xml": "", "mimetype": ""},
+        {"EPUB/text/é b": "EPUB/text/e\u0301 b"},
+        {"EPUB/text/é b": "EPUB/text/%C3%A9%20b"},
+    ],
+    ids=["no container", "decomposed", "escaped"],
+)
+def test_archives_that_name_their_files_otherwise(tmp_path: Path, changes: dict[str, str]) -> None:
+    assert "One" in _texts(tmp_path, _renamed(epub({"é b": _page("One")}), changes))
+
+
+def test_a_package_in_utf_16(tmp_path: Path) -> None:
+    content = epub({"a": _page("One")}, prolog='<?xml version="1.0" encoding="utf-16"?>')
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(content)) as old, zipfile.ZipFile(buffer, "w") as new:
+        for info in old.infolist():
+            data = old.read(info)
+            new.writestr(info.filename, data.decode().encode("utf-16") if info.filename.endswith("opf") else data)
+    assert "One" in _texts(tmp_path, buffer.getvalue())
+
+
+def test_pictures_that_are_encrypted_are_no_matter(tmp_path: Path) -> None:
+    picture = '<CipherData><CipherReference URI="EPUB/a.jpg"/></CipherData></EncryptedData>'
+    pages = {"META-INF/encryption.xml": ENCRYPTED.replace("</EncryptedData>", picture)}
+    assert "One" in _texts(tmp_path, epub({"a": _page("One")}, pages))
+    chapter = {name: text.replace("a.jpg", "text/a") for name, text in pages.items()}
+    assert only(_read(tmp_path, epub({"a": _page("One")}, chapter)))[1] == "failure/encrypted"

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import gzip
 import json
+import lzma
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pipeline.sections import JsonlSource
+from pipeline.sources import json_values
 from pipeline.sources.jsonl import parts, read
 from tests.pipeline.sources.raw import LIMIT, external, read_all
 
@@ -141,14 +143,87 @@ def test_what_stands_behind_a_record(tmp_path: Path, content: bytes) -> None:
     assert ([document.text for document, _ in found], damage) == (["a", "b"], "")
 
 
-@pytest.mark.parametrize("content", [b'[\n  {"text": "a"},\n  {"text": "b"}\n]\n', b'{\n  "text": "a"\n}\n'])
-def test_json_over_several_lines_is_named(tmp_path: Path, content: bytes) -> None:
+PAIR = [{"text": 'one, [two] " {', "id": [{"a": "}"}]}, {"text": "zwei \u00fc\\\\"}]
+VALUES = {
+    "an array on a line": json.dumps(PAIR),
+    "an array over lines": json.dumps(PAIR, indent=2),
+    "with a comma behind the last": json.dumps(PAIR)[:-1] + ",\n]\n",
+    "its brackets on the lines of records": "[" + ",\n".join(map(json.dumps, PAIR)) + "]\n",
+    "a record a line, brackets alone": "[\r\n" + ",\r\n".join(map(json.dumps, PAIR)) + "\r\n]\r\n",
+    "objects over lines": "\n".join(json.dumps(each, indent=2) for each in PAIR),
+    "arrays behind each other": json.dumps(PAIR[:1]) + "\n" + json.dumps(PAIR[1:]),
+}
+
+
+@pytest.mark.parametrize("chunk", [3, 1 << 20])
+@pytest.mark.parametrize("name", VALUES)
+def test_records_that_are_no_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, chunk: int) -> None:
+    monkeypatch.setattr(json_values, "CHUNK", chunk)
+    content = VALUES[name].encode()
+    for packed in (content, gzip.compress(b"\xef\xbb\xbf" + content)):
+        found, damage = _read(tmp_path, packed)
+        assert not damage
+        assert [(document.text, rule) for document, rule in found] == [(each["text"], None) for each in PAIR]
+        assert len(parts(SOURCE, external(tmp_path / "f.jsonl", packed), 20)) == 1
+    if name.startswith("an array"):
+        for end in range(1, content.rindex(b"]") + 1):
+            found, damage = _read(tmp_path, content[:end])
+            assert "truncated" in damage
+            assert [document.text for document, _ in found] == [each["text"] for each in PAIR][: len(found)]
+
+
+def test_of_an_array_what_stands_before_the_damage_is_read(tmp_path: Path) -> None:
+    rows = [{"text": f"{number} {number * 7919}"} for number in range(5000)]
+    found, damage = _read(tmp_path, gzip.compress(json.dumps(rows).encode())[:-20_000])
+    assert "truncated: the gzip data breaks off" in damage
+    assert [document.text for document, _ in found] == [each["text"] for each in rows][: len(found)]
+    assert len(found) > 500
+
+
+def test_of_an_array_a_bad_record_costs_itself(tmp_path: Path) -> None:
+    rows = ['{"text": "a"}', '{"text": 5}', "7", '{"text": "b",}', '{"text": "' + "x" * LIMIT + '"}', '{"text": "c"}']
+    found, damage = _read(tmp_path, f"[{','.join(rows)}]".encode())
+    assert not damage
+    assert [rule for _, rule in found] == [None, "failure/field", "failure/json", "failure/json", "too_large", None]
+    assert found[3][0].metadata["record"] == 4
+
+
+@pytest.mark.parametrize(
+    "encoding", ["cp1252", "cp1251", "gbk", "euc_kr", "utf-16-le", "utf-16-be", "utf-32", "utf-32-be"]
+)
+def test_a_file_all_in_another_encoding(tmp_path: Path, encoding: str) -> None:
+    words = {
+        "cp1251": "Гавань старого города",
+        "gbk": "港口向西开放，风随着潮水而来。",
+        "euc_kr": "항구는 서쪽으로 열려 있다",
+    }.get(encoding, "Der Hafen öffnet sich früh für größere Schiffe")
+    lines = [f'{{"text": "{words} {number}"}}\n' for number in range(9)]
+    content = "".join(lines).encode(encoding)
+    if not encoding.startswith("utf"):
+        content += lines[0].encode()  # one that is UTF-8 is so
     found, damage = _read(tmp_path, content)
-    assert (found, damage) == ([], "this is JSON over several lines, not a record on each, which is not read here")
+    assert not damage
+    assert [document.text for document, _ in found][:9] == [f"{words} {number}" for number in range(9)]
+    assert all(rule is None and words in document.text for document, rule in found)
 
 
-def test_an_array_is_told_what_to_do_about(tmp_path: Path) -> None:
-    found, _ = _read(tmp_path, b'[{"text": "a"}, {"text": "b"}]\n')
-    assert found[0][0].metadata["failure"] == (
-        "list where an object should be; make lines of an array (jq -c '.[]' does so)"
-    )
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (b"<!DOCTYPE html>\n<html>\n", "a page of HTML or XML"),
+        (b"<?xml version='1.0'?>\n<Error/>\n", "a page of HTML or XML"),
+        (gzip.compress(gzip.compress(b'{"text": "a"}\n')), "compressed with gzip twice"),
+        (b"a.jsonl" + bytes(250) + b"ustar\x0000" + bytes(247) + b'{"text": "a"}\n', "a tar archive"),
+        (lzma.compress(b'{"text": "a"}\n', lzma.FORMAT_ALONE), "compressed with lzma"),
+        (b"\x80\x04\x95" + bytes(60), "a Python pickle"),
+    ],
+)
+def test_what_is_no_file_of_json_is_named(tmp_path: Path, content: bytes, what: str) -> None:
+    assert _read(tmp_path, content) == ([], f"this is {what}, which is not read here")
+
+
+def test_records_before_the_place_where_a_line_goes_wrong_are_kept(tmp_path: Path) -> None:
+    found, damage = _read(tmp_path, b'{"text": "a"}{"text": "b"} oh\n{"text": "c"}{"text": "d')
+    assert [document.text for document, rule in found if rule is None] == ["a", "b", "c"]
+    assert [rule for _, rule in found] == [None, None, "failure/json", None]
+    assert damage == "line 2: truncated: the last line is not whole"

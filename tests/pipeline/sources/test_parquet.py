@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import bz2
 import datetime
 import gzip
 from collections.abc import Iterator
@@ -10,6 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pyarrow.parquet.encryption as pe
 import pytest
 
 from infra.errors import UserError
@@ -53,7 +56,7 @@ def test_the_columns_are_named_when_the_text_is_not_there(tmp_path: Path) -> Non
 
 def test_files_that_are_not_whole(tmp_path: Path) -> None:
     content = _bytes(tmp_path, [{"text": f"{number} " * 50} for number in range(6)])
-    for broken in (b"", b"nonsense", content[:-10], content[: len(content) // 2]):
+    for broken in (b"\1nonsense", content[:-10], content[: len(content) // 2]):
         assert _read(tmp_path, broken)[1].startswith("row 1: not a whole Parquet file")
 
 
@@ -67,6 +70,15 @@ def test_what_is_something_else_is_named(tmp_path: Path) -> None:
         (b"PARE" + bytes(60) + b"PARE", "an encrypted Parquet file"),
         (b"ARROW1\0\0" + bytes(60), "an Arrow file"),
         (b"PK\x03\x04" + bytes(60), "a zip archive"),
+        (b"", "an empty file"),
+        (b"FEA1" + bytes(60), "a Feather file of the first version"),
+        (b"\xff\xff\xff\xff" + bytes(60), "an Arrow stream"),
+        (b"\x80\x04\x95" + bytes(60), "a Python pickle"),
+        (bytes(8) + b"DUCK" + bytes(60), "a DuckDB database"),
+        (b'{"text": "a"}\n', "a file of JSON"),
+        (b"[\n {", "a file of JSON"),
+        (b"id,text\r\n1,a\r\n", "text, and no Parquet file"),
+        (bz2.compress(whole), "compressed as a whole with bzip2"),
     ):
         assert _read(tmp_path, content) == ([], f"this is {what}, which is not read here")
 
@@ -216,3 +228,59 @@ def test_a_row_group_that_takes_too_long_costs_itself(tmp_path: Path) -> None:
     part = Part(external(tmp_path / "f.parquet", (tmp_path / "a").read_bytes()))
     found = list(read(source, part, Limits(LIMIT, 0.3)))
     assert [(document.text, rule) for document, rule in found] == [("", "failure/timeout"), ("b", None)]
+
+
+FAR = pa.array([0, 600 * 10**15], pa.timestamp("us"))
+
+
+@pytest.mark.parametrize(
+    ("values", "kept"),
+    [
+        (pa.array([b"\xff\0", b"ab"]), ["ff00", "ab"]),
+        (pa.array([bytes([200, 201])] * 2, pa.binary(2)), ["c8c9"] * 2),
+        (pa.array([b"caf\xe9", b"ab"]).view(pa.string()), ["caf\\xe9", "ab"]),
+        (pa.array([b"\xff", b"ab"]).dictionary_encode(), ["ff", "ab"]),
+        (pa.ListArray.from_arrays([0, 1, 2], pa.array([b"\xff", b"ab"]).view(pa.string())), [None, ["ab"]]),
+        (FAR, [datetime.datetime(1970, 1, 1), "20983-03-30 10:40:00.000000"]),
+        (
+            pa.array([1, 2**31 - 1], pa.int32()).cast(pa.date32()),
+            [datetime.date(1970, 1, 2), "<value out of range: 2147483647>"],
+        ),
+        (pa.array([1, 2], pa.timestamp("us", tz="Mars/Phobos")), None),
+        (pa.array([1, 10**9 + 1], pa.timestamp("ns")), None),
+    ],
+    ids=lambda value: str(value.type) if isinstance(value, pa.Array) else "",
+)
+def test_no_metadata_costs_a_row_its_text(tmp_path: Path, values: Any, kept: list[Any] | None) -> None:
+    pq.write_table(pa.table({"text": ["one", "two"], "id": values}), tmp_path / "a")
+    found, damage = _read(tmp_path, (tmp_path / "a").read_bytes())
+    assert ([(document.text, rule) for document, rule in found], damage) == ([("one", None), ("two", None)], "")
+    if kept is not None:
+        told = [document.metadata.get("id") for document, _ in found]
+        assert told == kept
+
+
+def test_row_groups_without_rows(tmp_path: Path) -> None:
+    table = pa.table({"text": ["a", "b"]})
+    with pq.ParquetWriter(tmp_path / "a", table.schema) as writer:
+        for rows in (0, 1, 0, 2, 0):
+            writer.write_table(table.slice(0, rows))
+    assert [document.text for document, _ in _read(tmp_path, (tmp_path / "a").read_bytes())[0]] == ["a", "a", "b"]
+
+
+class _Keys(pe.KmsClient):  # type: ignore[misc]
+    def __init__(self, _: Any) -> None:
+        super().__init__()
+
+    def wrap_key(self, key: bytes, _: str) -> bytes:
+        return base64.b64encode(key)
+
+
+def test_columns_that_are_encrypted_are_named(tmp_path: Path) -> None:
+    table = pa.table({"text": ["a"], "id": ["b"]})
+    config = pe.EncryptionConfiguration(footer_key="f", column_keys={"c": ["text"]}, plaintext_footer=True)
+    properties = pe.CryptoFactory(_Keys).file_encryption_properties(pe.KmsConnectionConfig(), config)
+    with pq.ParquetWriter(tmp_path / "a", table.schema, encryption_properties=properties) as writer:
+        writer.write_table(table)
+    damage = _read(tmp_path, (tmp_path / "a").read_bytes())[1]
+    assert damage == "this is a Parquet file with encrypted columns, which is not read here"

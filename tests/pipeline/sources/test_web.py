@@ -193,6 +193,14 @@ def _wat(envelope: bytes) -> bytes:
         ("a.pdf", b"%PDF-1.7\n", "a PDF file"),
         ("a.parquet", b"PAR1\x15\x04", "a Parquet file"),
         ("a.warc.lz4", b"\x04\x22\x4d\x18", "compressed with lz4"),
+        ("a.har", b'{\n "log": {}}\n', "a file of JSON"),
+        ("a.json", b'[{"url": "x"}]\n', "a file of JSON"),
+        ("a.mhtml", b"From: <Saved by Blink>\r\nMIME-Version: 1.0\r\n", "a page saved as MHTML"),
+        ("a.txt", b"http://h/a\nhttp://h/b\n", "a list of addresses"),
+        ("a.mbox", b"From a@b.example Thu Jan 1\n", "a mailbox"),
+        ("a.xml", b"<?xml version='1.0'?><urlset>\n", "an XML file"),
+        ("a.zim", b"ZIM\x04" + bytes(60), "a ZIM file"),
+        ("a.webarchive", b"bplist00" + bytes(60), "a property list"),
     ],
 )
 def test_what_lies_about_beside_crawls_is_named(tmp_path: Path, name: str, content: bytes, what: str) -> None:
@@ -394,3 +402,39 @@ def test_wet_files_have_their_text_and_languages(tmp_path: Path) -> None:
     record = record.replace(b"Content-Type", b"WARC-Identified-Content-Language: rus,eng\r\nContent-Type", 1)
     document, rule = _one(tmp_path, record)
     assert (document.text, rule, document.metadata["languages"]) == (RUSSIAN.strip(), None, "rus,eng")
+
+
+@pytest.mark.parametrize("compress", [bytes, lambda data: gzip.compress(data, mtime=0), zstd.compress])
+@pytest.mark.parametrize("more", [200, LIMIT // 2])
+def test_a_length_that_is_too_long_swallows_no_record(tmp_path: Path, compress: Any, more: int) -> None:
+    whole = [warc_record(f"http://h/{number}", page(f"{number} {WORDS}")) for number in range(3)]
+    length = re.search(rb"Content-Length: (\d+)", whole[1])
+    assert length
+    whole[1] = whole[1].replace(length[0], b"Content-Length: %d" % (int(length[1]) + more))
+    found, damage = read_all(read, SOURCE, external(tmp_path / "f", b"".join(map(compress, whole))))
+    assert not damage
+    assert [(document.text, rule) for document, rule in found] == [(f"{n} {WORDS}".strip(), None) for n in range(3)]
+
+
+def test_a_page_about_such_files_is_whole(tmp_path: Path) -> None:
+    shown = b"</p><pre>\nWARC/1.0\nWARC-Type: response\n</pre><p>" + WORDS.encode()
+    record = warc_record("http://h/a", page(WORDS).replace(b"</p>", shown + b"</p>"))
+    found, damage = read_all(read, SOURCE, external(tmp_path / "f", record * 2))
+    assert not damage
+    assert [document.text.count("WARC-Type") for document, _ in found] == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("type", "before", "rule"),
+    [
+        ("text/plain", "<!DOCTYPE html>", None),
+        ("", '<?xml version="1.0"?>\n<!DOCTYPE html PUBLIC "-//W3C//DTD XHTML 1.0 Strict//EN" "x">', None),
+        ("", "<!-- saved --> <!DOCTYPE html>", None),
+        ("text/html", "%PDF-1.4\n", "type"),
+        ("text/plain", "\x89PNG\r\n\x1a\n", "type"),
+        ("text/html", "PK\x03\x04", "type"),
+    ],
+)
+def test_what_a_body_is_and_a_server_does_not_say(tmp_path: Path, type: str, before: str, rule: str | None) -> None:
+    document, found = _one(tmp_path, warc_record("http://h/a", before.encode("latin-1") + page(WORDS), type=type))
+    assert (document.text, found) == ("" if rule else WORDS.strip(), rule)

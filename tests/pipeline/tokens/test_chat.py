@@ -9,7 +9,6 @@ import pytest
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
 from model.evaluation.choices import _context
-from model.generation.generate import prompt_tokens
 from model.rl.pairs import _encode
 from model.training.chats import encode_chats
 from pipeline.sections import TokenizerConfig
@@ -39,7 +38,7 @@ def test_without_control_tokens_it_is_the_text_encoded_whole(words: Tokenizer) -
     whole = words.encode(chat_text(*TASK.values()), add_special_tokens=False).ids
     (chat,) = encode_chats(words, [TASK])
     assert chat.prompt + chat.response == whole
-    assert prompt_tokens(words, TASK["question"]) == chat.prompt
+    assert chat_format(words).question(TASK["question"]) == chat.prompt
     assert _context(chat_format(words), TASK["question"], chat=True) == [
         *chat.prompt,
         *(words.token_to_id(name) for name in ("<think>", "</think>")),
@@ -52,7 +51,7 @@ def test_training_evaluation_and_serving_see_the_same_ids(words: Tokenizer) -> N
     pair = _encode({"prompt": HOSTILE, "chosen": "<think>a</think><|eos|>", "rejected": HOSTILE}, words)
     prompts = [
         chat.prompt,
-        prompt_tokens(words, HOSTILE),
+        chat_format(words).question(HOSTILE),
         ChatFormat(words).prompt([Turn("user", HOSTILE)]),
         list(pair.prompt),
     ]
@@ -74,7 +73,7 @@ def test_the_harness_reads_a_tasks_text_as_text(words: Tokenizer) -> None:
     asked = HarnessModel(tiny_model(vocab_size=words.get_vocab_size()), words, chat=True)
     history = [{"role": "user", "content": f"{HOSTILE} \ue000 <\ue000|eos|>"}]
     prompt = asked.apply_chat_template(history)
-    assert asked.tok_encode(prompt) == prompt_tokens(words, history[0]["content"])
+    assert asked.tok_encode(prompt) == chat_format(words).question(history[0]["content"])
     _, continuation = asked._encode_pair(prompt, HOSTILE)
     assert continuation == chat_format(words).encode(HOSTILE)
     plain = HarnessModel(tiny_model(vocab_size=words.get_vocab_size()), words, chat=False)
@@ -125,3 +124,9 @@ def test_long_runs_of_white_space_take_linear_time(words: Tokenizer) -> None:
 
 def test_the_format_is_made_once(words: Tokenizer) -> None:
     assert chat_format(words) is chat_format(words)
+
+
+def test_the_tokenizer_is_left_as_it_was(words: Tokenizer) -> None:
+    before = words.to_str()
+    ChatFormat(words)
+    assert words.to_str() == before
