@@ -6,14 +6,13 @@ import re
 import reprlib
 import typing
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
-from pydantic_core import ErrorDetails
 
 from flows.recipe.sections import DisclosureConfig, PromoteConfig, RegistryConfig
 from flows.recipe.yaml_values import read_file, read_value
@@ -333,7 +332,7 @@ def _explain(error: ValidationError, source: str, settings: Sequence[str]) -> st
     return f"{where}: {key}: {said}, not {reprlib.repr(first.get('input'))[:200]}{_remedy(first, location)}{more}"
 
 
-def _remedy(problem: ErrorDetails, location: Sequence[str]) -> str:
+def _remedy(problem: Mapping[str, Any], location: Sequence[str]) -> str:
     """What to write instead, where what is given tells it."""
     given = problem.get("input")
     if problem["type"] in ("int_parsing", "float_parsing") and isinstance(given, str):

@@ -82,7 +82,7 @@ def _turns(record: Mapping[str, Any]) -> list[Any] | None:
     """The list of messages, with the system text that some sets have beside it."""
     prompt, completion = _list(record.get("prompt")), _list(record.get("completion"))
     if prompt and completion:
-        return [{"loss": False} | turn if isinstance(turn, Mapping) else turn for turn in prompt] + completion
+        return [{"loss": False, **turn} if isinstance(turn, Mapping) else turn for turn in prompt] + completion
     found = next(filter(None, (_list(record.get(key)) for key in _LISTS)), None)
     if found is None:
         return None
