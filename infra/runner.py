@@ -8,11 +8,8 @@ from __future__ import annotations
 
 import errno
 import os
-import resource
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -32,6 +29,7 @@ from infra.kept_parts import FOLDER, PartsPlace, installed
 from infra.manifest import Manifest, record_files, split_address
 from infra.processes import python_path
 from infra.stage_job import Outcome, StageJob
+from infra.stage_process import Begin, begin
 from infra.store import Send, Staging, Store
 
 __all__ = ["Elsewhere", "Job", "StageError", "StageKilledError", "StageTimeoutError", "drift", "make", "rebuild"]
@@ -39,8 +37,6 @@ __all__ = ["Elsewhere", "Job", "StageError", "StageKilledError", "StageTimeoutEr
 POLL_SECONDS = 0.05
 FULL = 1 << 20
 """Bytes free on a disk that counts as full."""
-STOP_SECONDS = 12.0
-"""How long the supervisor may take to end a stage's processes, its own grace included."""
 
 
 class StageError(DeepmillError):
@@ -82,6 +78,8 @@ class Job:
     run_id: str = ""
     keep_parts: bool = False
     """Whether what single tasks make is kept for later artifacts, and taken from earlier ones."""
+    imports: tuple[str, ...] = ()
+    """Modules that the stage imports as it runs, which a run may do once for all its stages."""
 
 
 def make(
@@ -176,9 +174,7 @@ def _build(
             parts=_parts(store, job, code) if job.keep_parts else None,
         )
         staging.job.write_text(order.model_dump_json())
-        spent = _cpu_seconds()
-        status = _run(job, staging, listen, lease)
-        spent = _cpu_seconds() - spent
+        status, spent = _run(job, staging, listen, lease)
         metrics = _metrics(job.stage, staging, status)
         listen(Begun(phase="checksums", total=0, unit="files"))
         files, content = record_files(staging.artifact, take)
@@ -214,21 +210,13 @@ def _parts(store: Store, job: Job, code: str) -> PartsPlace:
     return PartsPlace(folder=str(folder), made_by=digest([code, *installed()]), external=dict(job.external))
 
 
-def _cpu_seconds() -> float:
-    """Of every process that this one started and that has ended, with all below it."""
-    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return usage.ru_utime + usage.ru_stime
-
-
 def _cost(job: Job, cpu_seconds: float, seconds: float) -> dict[str, float]:
     gpus = len(list(Path("/proc/driver/nvidia/gpus").glob("*"))) if job.entrypoint.startswith("model.") else 0
     return {"cpu_seconds": round(cpu_seconds, 2), "gpu_seconds": round(seconds * min(gpus, job.execution.ranks), 2)}
 
 
-def _run(job: Job, staging: Staging, listen: Listener, lease: int | None) -> int:
-    """Run the stage's process under the supervisor and pass its events on; its exit status."""
-    command = [sys.executable, "-m", "infra.supervisor", str(os.getpid())]
-    command += [sys.executable, "-m", "infra.worker", str(staging.job)]
+def _run(job: Job, staging: Staging, listen: Listener, lease: int | None) -> tuple[int, float]:
+    """Run the stage's process under its supervisor and pass its events on; its exit status and processor seconds."""
     variables = {
         **os.environ,
         cleanup_hooks.ENVIRONMENT_KEY: str(staging.cleanup_hooks),
@@ -239,29 +227,22 @@ def _run(job: Job, staging: Staging, listen: Listener, lease: int | None) -> int
     }
     reader = events.EventReader(staging.events)
     with staging.log.open("ab") as log:
-        process = subprocess.Popen(
-            command,
-            env=variables,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            pass_fds=() if lease is None else (lease,),
-            start_new_session=True,  # Ctrl-C is for the flow alone, which then stops the stage in order
-        )
-        watch = _Watch(job, listen)
-        try:
-            while process.poll() is None:
-                for event in reader.new():
-                    listen(event)
-                    watch.progress()
-                watch.look()
-                time.sleep(POLL_SECONDS)
-        except BaseException:
-            _stop(process)
-            raise
+        modules = (job.entrypoint.split(":")[0], *job.imports)
+        process = begin(Begin(staging.job, modules, variables, log.fileno(), lease))
+    watch = _Watch(job, listen)
+    try:
+        while (status := process.poll()) is None:
+            for event in reader.new():
+                listen(event)
+                watch.progress()
+            watch.look()
+            time.sleep(POLL_SECONDS)
+    except BaseException:
+        process.stop()
+        raise
     for event in reader.new():
         listen(event)
-    return process.returncode
+    return status, process.cpu_seconds
 
 
 class _Watch:
@@ -296,16 +277,6 @@ class _Watch:
                     "run the same command to go on from where it was"
                 )
             self._listen(Stuck(minutes=minutes))
-
-
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    """End the whole tree: the supervisor does it on SIGTERM."""
-    process.send_signal(signal.SIGTERM)
-    try:
-        process.wait(STOP_SECONDS)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
 
 
 def _metrics(stage: str, staging: Staging, status: int) -> JsonObject:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Annotated
+from types import NoneType
+from typing import Annotated, get_args
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, model_validator
 from pydantic.fields import FieldInfo
 
 __all__ = ["Added", "External", "ExternalPaths", "ForPeople", "Formerly", "Section", "earlier_names", "is_marked"]
@@ -32,6 +33,9 @@ class Section(BaseModel):
         if not isinstance(values, Mapping):
             return values
         found = dict(values)
+        for name in _numbers(cls) & found.keys():
+            if isinstance(found[name], bool):
+                raise ValueError(f"{name} wants a number, not {str(found[name]).lower()}")
         for name, earlier in earlier_names(cls).items():
             if earlier in found:
                 if name in found:
@@ -39,6 +43,14 @@ class Section(BaseModel):
                 _deprecate(earlier, name)
                 found[name] = found.pop(earlier)
         return found
+
+
+@lru_cache
+def _numbers(section: type[Section]) -> frozenset[str]:
+    """Keys that hold a number, for which pydantic would take true for 1."""
+    numbers = ({int}, {float}, {int, NoneType}, {float, NoneType})
+    types = {name: field.annotation for name, field in section.model_fields.items()}
+    return frozenset(name for name, kind in types.items() if set(get_args(kind) or (kind,)) in numbers)
 
 
 class External:
@@ -84,5 +96,16 @@ def _deprecate(earlier: str, name: str) -> None:
     log.warning("the recipe key %s is now called %s; the old name will go", earlier, name)
 
 
-ExternalPaths = Annotated[tuple[str, ...], External()]
+def _name_something(paths: tuple[str, ...]) -> tuple[str, ...]:
+    """An empty path would be the folder that one is in.
+
+    Raises:
+        ValueError: one is empty.
+    """
+    if not all(path.strip() for path in paths):
+        raise ValueError("wants paths that are not empty")
+    return paths
+
+
+ExternalPaths = Annotated[tuple[str, ...], AfterValidator(_name_something), External()]
 """Local paths, folders, globs or ``s3://``/``https://`` addresses of files that are not artifacts."""

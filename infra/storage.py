@@ -64,7 +64,8 @@ def resolve(paths: Sequence[str], most: int = MOST_BYTES) -> list[ExternalFile]:
             if "://" in path:
                 raise UserError(f"{path}: no such file, or redirects lead in a circle; check the address")
             kind = "folder has no files in it" if Path(path).is_dir() else "no such file"
-            raise UserError(f"{path}: {kind}; correct the path in the recipe (it is relative to {Path.cwd()})")
+            what = "write $HOME and its like out, or ~" if "$" in path else "correct the path in the recipe"
+            raise UserError(f"{path}: {kind}; {what} (it is relative to {Path.cwd()})")
         for file in files:
             found.setdefault(file.path, file)
     return list(found.values())
@@ -88,7 +89,10 @@ def _web(address: str, most: int) -> list[ExternalFile]:
 
 
 def _local(path: str) -> list[ExternalFile]:
-    base = Path(path).expanduser()
+    try:
+        base = Path(path).expanduser()
+    except RuntimeError:  # ~nobody
+        return []
     try:
         if glob.has_magic(path) and not base.exists():
             return [file for match in _expand(base) for file in _at(match)]

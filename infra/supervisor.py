@@ -15,15 +15,15 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from functools import partial
-from types import FrameType
 
 import psutil
 
 from infra.cleanup_hooks import run_cleanup_hooks
 
-__all__ = ["die_with_parent", "supervise"]
+__all__ = ["die_with_parent", "stand_by", "supervise", "watch"]
 
 GRACE_SECONDS = 8.0
 """From SIGTERM to SIGKILL: a training checkpoint fits in, and a cancelled flow ends within 10 seconds."""
@@ -41,53 +41,68 @@ def die_with_parent(parent: int) -> None:
 
 def supervise(parent: int, command: list[str], child_first: float = 0.0) -> int:
     """Run `command` until it ends, `parent` is gone or SIGTERM arrives; returns the status of a shell."""
+    stopping = stand_by()
+    child = subprocess.Popen(command, start_new_session=True, preexec_fn=partial(die_with_parent, os.getpid()))
+    return watch(child.pid, parent, stopping, child_first)
+
+
+def stand_by() -> threading.Event:
+    """Make this process one that may `watch` a child it is about to start; the event is SIGTERM's arrival."""
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    stopping = False
-
-    def stop(signum: int, frame: FrameType | None) -> None:
-        nonlocal stopping
-        stopping = True
-
-    signal.signal(signal.SIGTERM, stop)
+    stopping = threading.Event()
+    signal.signal(signal.SIGTERM, lambda signum, frame: stopping.set())
     # Ctrl-C reaches the flow, which then sends SIGTERM. A handler, not SIG_IGN: that one COMMAND would inherit, and a
     # Prefect worker, which turns its SIGTERM into SIGINT, would never stop.
     signal.signal(signal.SIGINT, lambda signum, frame: None)
     run_cleanup_hooks()  # of an attempt whose supervisor was killed
-    child = subprocess.Popen(command, start_new_session=True, preexec_fn=partial(die_with_parent, os.getpid()))
-    while child.poll() is None:
+    return stopping
+
+
+def watch(child: int, parent: int, stopping: threading.Event, child_first: float = 0.0) -> int:
+    """Wait until `child` ends, `parent` is gone or `stopping` is set, and end all below; the status of a shell."""
+    while not _has_ended(child):
         # Polled, not PR_SET_PDEATHSIG: that one fires when the starting *thread* ends, and flows use threads.
-        if stopping or os.getppid() != parent:
+        if stopping.is_set() or os.getppid() != parent:
             if child_first:
-                child.terminate()
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    child.wait(child_first)
-            _end_descendants(child.pid, GRACE_SECONDS)
-            child.wait()
+                os.kill(child, signal.SIGTERM)
+                _wait(child, child_first)
+            _end_descendants(GRACE_SECONDS)
             run_cleanup_hooks()
             return 128 + signal.SIGTERM
-        _reap(child.pid)
+        _reap(child)
         time.sleep(POLL_SECONDS)
-    _end_descendants(child.pid, 0.0)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    _end_descendants(0.0)
     run_cleanup_hooks()
-    return child.returncode if child.returncode >= 0 else 128 - child.returncode
+    return code if code >= 0 else 128 - code
 
 
-def _end_descendants(child: int, grace: float) -> None:
+def _has_ended(child: int) -> bool:
+    return os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
+
+def _wait(child: int, seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline and not _has_ended(child):
+        time.sleep(POLL_SECONDS)
+
+
+def _end_descendants(grace: float) -> None:
     me = psutil.Process()
     for process in me.children(recursive=True):
         with contextlib.suppress(psutil.NoSuchProcess):
             process.terminate() if grace else process.kill()
     deadline = time.monotonic() + grace
     while time.monotonic() < deadline and _alive(me):
-        _reap(child)
+        _reap()
         time.sleep(POLL_SECONDS)
     while alive := _alive(me):
         for process in alive:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
-        _reap(child)
+        _reap()
         time.sleep(0.02)
-    _reap(child)  # whoever ended by itself too: processor time counts only of those that were waited for
+    _reap()  # whoever ended by itself too: processor time counts only of those that were waited for
 
 
 def _alive(me: psutil.Process) -> list[psutil.Process]:
@@ -99,11 +114,11 @@ def _alive(me: psutil.Process) -> list[psutil.Process]:
     return found
 
 
-def _reap(child: int) -> None:
-    """Collect the adopted ones that have ended, which below a worker that stays up for weeks would pile up; `child` is
-    left to its `Popen`."""
+def _reap(but: int = 0) -> None:
+    """Collect those that have ended, adopted ones too: below a worker that stays up for weeks they would pile up.
+    The child `but`, whose status is wanted, is left."""
     with contextlib.suppress(ChildProcessError):
-        while (ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)) and ended.si_pid != child:
+        while (ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)) and ended.si_pid != but:
             os.waitpid(ended.si_pid, 0)
 
 

@@ -8,7 +8,18 @@ import unicodedata
 
 from infra.errors import UserError
 
-__all__ = ["count", "decimal", "duration", "percent", "plural", "printable", "read_size", "shorten", "size"]
+__all__ = [
+    "count",
+    "decimal",
+    "duration",
+    "percent",
+    "plural",
+    "printable",
+    "read_size",
+    "shorten",
+    "size",
+    "written_out",
+]
 
 _THOUSANDS = ("", "k", "M", "G", "T", "P")
 _UNREADABLE = {"Cc", "Cs", "Co", "Cn"}
@@ -38,6 +49,16 @@ def read_size(text: str) -> int:
         raise UserError(f"{text}: not a number of bytes; write it as 64MB, 1.5GB or 64MiB")
     power = "KMGTP".find(match[2].upper()) + 1 if match[2] else 0
     return int(float(match[1]) * (1024 if match[3] else 1000) ** power)
+
+
+def written_out(text: str) -> float | None:
+    """The number that somebody means by ``10k``, ``5 GB``, ``64MiB``, ``1,000`` or ``50%``, or None."""
+    number = r"([-+]?\d+(?:,\d{3})*(?:\.\d+)?(?:e[-+]?\d{1,3})?)"
+    match = re.fullmatch(rf"\s*{number}\s*(?:(%)|([KMGTP]?)(i?)B?)\s*", text, re.IGNORECASE)
+    if match is None or (match[4] and not match[3]):
+        return None
+    power = "KMGTP".find(match[3].upper()) + 1 if match[3] else 0
+    return float(match[1].replace(",", "")) * (0.01 if match[2] else (1024 if match[4] else 1000) ** power)
 
 
 def _scaled(value: float, units: tuple[str, ...], *, always: bool = False) -> str:

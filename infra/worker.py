@@ -29,6 +29,7 @@ __all__ = ["main"]
 
 def main(job_file: Path) -> int:
     """Run the job; the status is 0 when the result file holds metrics, 1 when it holds an error."""
+    os.umask(0o022)
     job = StageJob.model_validate_json(job_file.read_bytes())
     signal.signal(signal.SIGTERM, _leave)
     warnings.simplefilter("ignore", ResourceWarning)
@@ -84,5 +85,4 @@ def _last_line(error: BaseException) -> str:
 
 
 if __name__ == "__main__":
-    os.umask(0o022)
     sys.exit(main(Path(sys.argv[1])))

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import ast
 import contextlib
-import gc
 import importlib
 import os
 import select
@@ -26,6 +25,8 @@ from pathlib import Path
 
 import pytest
 from execnet import XSpec
+
+from infra.imports import importing
 
 DOOR = (
     "import socket, sys; door = socket.socket(socket.AF_UNIX); door.connect(sys.argv[1]);"
@@ -60,24 +61,13 @@ class Warm:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_collection(self) -> Iterator[None]:
-        with _kept():
+        with importing():
             return (yield)
 
     def pytest_unconfigure(self) -> None:
         if self._process and self._folder:
             self._process.communicate()
             self._folder.cleanup()
-
-
-@contextlib.contextmanager
-def _kept() -> Iterator[None]:
-    """What is made meanwhile stays to the end: nobody looks for garbage in it, which is a fifth of importing."""
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.freeze()
-        gc.enable()
 
 
 def imports(tests: Iterable[Path]) -> list[str]:
@@ -132,7 +122,7 @@ def _become(files: list[int]) -> None:
 
 def main(listener: int, *arguments: str) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the forks are interrupted
-    with _kept():
+    with importing():
         for name in imports(_files(arguments)):
             with contextlib.suppress(Exception):  # the tests themselves tell
                 importlib.import_module(name)

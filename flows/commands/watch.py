@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from flows.commands.app import console
+from infra.imports import importing
 
 __all__ = ["watched_flow"]
 
@@ -28,7 +29,8 @@ def watched_flow(load: Callable[[], Any]) -> Iterator[Any]:
     from flows.run.session import watched_by
 
     with PrefectServer() as server, TerminalDisplay(console) as display:
-        flow = load()
+        with importing():
+            flow = load()
         server.wait()
         with watched_by(display):
             yield flow

@@ -15,6 +15,7 @@ from flows.run.server_settings import ServerSettings
 from infra.credentials import Credential
 from infra.errors import DeepmillError, UserError
 from infra.http_guard import OriginGuard
+from infra.imports import importing
 from infra.private_files import PRIVATE_UMASK
 from infra.settings import Settings
 
@@ -59,7 +60,8 @@ def main(name: str) -> None:
 
     os.umask(PRIVATE_UMASK)
     servers = ServerSettings()
-    app, port = application(name, servers)
+    with importing():
+        app, port = application(name, servers)
     serve_app(app, servers.host, port)
 
 

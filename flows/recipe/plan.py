@@ -112,6 +112,7 @@ def make_plan(recipe: Recipe, store: Store, *, restart_from: str | None = None) 
                 external=external,
                 execution=execution,
                 keep_parts=recipe.execution.keep_parts,
+                imports=row.imports if execution.ranks == 1 else (),  # else the ranks import, each for itself
             )
             planned.append(_decide(row, job, recipe, store, planned, row.name in again))
     finally:

@@ -6,7 +6,7 @@ import re
 import reprlib
 import typing
 import unicodedata
-from collections.abc import Hashable, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,13 @@ import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from flows.recipe.sections import DisclosureConfig, PromoteConfig, RegistryConfig
+from flows.recipe.yaml_values import read_file, read_value
 from infra.errors import UserError, first_line
 from infra.execution import Layout
 from infra.json_objects import JsonObject
 from infra.nearest import hint
 from infra.section import Section
+from infra.units import written_out
 from model.evaluation.sections import EvaluateConfig
 from model.finetune_sections import (
     ContinuedConfig,
@@ -55,12 +57,22 @@ NAME = "[A-Za-z0-9][A-Za-z0-9._-]*"
 LONGEST_NAME = 100
 """Characters of a name: it becomes those of folders and files."""
 LONGEST_SHOWN = 80
+_NO_COMMAS = "a comma begins another key: write numbers as 1000 and 0.5"
 _WANTED = {
     **dict.fromkeys(("model_type", "dict_type", "model_attributes_type"), "wants keys of its own below it"),
     **dict.fromkeys(("tuple_type", "list_type", "set_type"), "wants a list, as [first, second]"),
     "string_type": "wants text; put it in quotes",
+    **dict.fromkeys(("int_type", "int_parsing", "int_from_float"), "wants a whole number"),
+    **dict.fromkeys(("float_type", "float_parsing"), "wants a number"),
+    **dict.fromkeys(("bool_type", "bool_parsing"), "wants true or false"),
+    "invalid_key": f"wants keys that are text; {_NO_COMMAS}",
 }
 """What is said in place of pydantic's words, which are Python's."""
+
+
+_KINDS = {list: "a list", str: "text", int: "a number", float: "a number", bool: "true or false"}
+_PARTS_OF_UNION = ("bool", "int", "float", "str")
+"""What pydantic names in the place of a value that is none of several types."""
 
 
 class OnDrift(StrEnum):
@@ -175,6 +187,8 @@ class Recipe(Section):
         } | ({} if self.pins else self._mixtures())
         for key, sources in named.items() if self.extract.sources else ():
             for source in sources:
+                if key.endswith("mixture") and not any(sources.values()):
+                    raise ValueError(f"{key} weighs every source with 0; give one of them more")
                 if source not in known:
                     raise ValueError(f"{key} names {source}, which is no source; there are {', '.join(sorted(known))}")
         return self
@@ -245,7 +259,7 @@ def load_recipe(source: str, settings: Sequence[str] = ()) -> Recipe:
             near = hint(source, names, f"there are {', '.join(names)}, or give a .yaml file")
             raise UserError(f"{source}: no such recipe; {near}")
     try:
-        values = _values_in(path) or {}
+        values = read_file(path) or {}
     except OSError as error:
         raise UserError(f"{path}: cannot read the recipe ({error.strerror}); check the path") from None
     except UnicodeDecodeError as error:
@@ -255,7 +269,7 @@ def load_recipe(source: str, settings: Sequence[str] = ()) -> Recipe:
     except (RecursionError, ValueError) as error:  # nested a thousand deep; a number of thousands of digits
         raise UserError(f"{path}: no recipe ({first_line(error)}); correct what is too long or too deep") from None
     if not isinstance(values, dict):
-        raise UserError(f"{path}: a recipe is a mapping of sections, not a {type(values).__name__}")
+        raise UserError(f"{path}: a recipe is a mapping of sections, not {_KINDS.get(type(values), 'one value')}")
     values.setdefault("name", plain_name(path.stem))
     for setting in settings:
         _lay_over(values, setting)
@@ -265,39 +279,20 @@ def load_recipe(source: str, settings: Sequence[str] = ()) -> Recipe:
         raise UserError(_explain(error, source, settings)) from None
 
 
-class _Loader(yaml.SafeLoader):
-    """As YAML has it: a key that stands twice in a mapping is an error, where PyYAML takes the last one."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        seen: set[str] = set()
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode) and key.value in seen:
-                raise yaml.MarkedYAMLError(problem=f"{key.value} is given twice", problem_mark=key.start_mark)
-            seen.add(str(key.value))
-        return super().construct_mapping(node, deep)
-
-
-def _values_in(path: Path) -> Any:
-    loader = _Loader(path.read_text(encoding="utf-8"))
-    loader.name = path.name
-    try:
-        return loader.get_single_data()
-    finally:
-        loader.dispose()
-
-
 def _lay_over(values: JsonObject, setting: str) -> None:
-    key, equals, text = setting.partition("=")
+    key, equals, text = (part.strip() for part in setting.partition("="))
     if not equals or not all(key.split(".")):
         raise UserError(f"--set {setting}: write it as section.key=value")
     try:
-        value = yaml.safe_load(text)
+        value = read_value(text)
     except (yaml.YAMLError, RecursionError, ValueError):
         raise UserError(f"--set {setting[:LONGEST_SHOWN]}: the value is not valid YAML") from None
     *parents, last = key.split(".")
     here = values
     for parent in parents:
         below = here.setdefault(parent, {})
+        if below is None:
+            raise UserError(f"--set {setting}: {parent} is null, which leaves it out; set {parent}={{{last}: {text}}}")
         if not isinstance(below, dict):
             raise UserError(f"--set {setting}: {parent} holds a value, not a section")
         here = below
@@ -308,13 +303,15 @@ def _lay_over(values: JsonObject, setting: str) -> None:
 
 def _explain(error: ValidationError, source: str, settings: Sequence[str]) -> str:
     problems = error.errors(include_url=False)
-    first = problems[0]
-    location = _written([str(part) for part in first["loc"]])
+    first = next((each for each in problems if each["type"] == "invalid_key"), problems[0])
+    location = _written([str(part) for part in first["loc"] if part != "[key]"])
+    if is_any := location[-1:] != [] and location[-1] in _PARTS_OF_UNION:
+        location.pop()
     key = ".".join(location)
     where = "--set" if any(setting.startswith(f"{key}=") for setting in settings) else source
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
     if first["type"] == "extra_forbidden":
-        return f"{where}: {key}: no such key; {_nearest(location[-1], keys_at(location[:-1]))}{more}"
+        return f"{where}: {key}: no such key; {_meant(location)}{more}"
     if first["type"].startswith("union_tag"):
         kinds = [str(model.model_fields["kind"].default) for model in sections_at(location)]
         given = first.get("ctx", {}).get("tag")
@@ -322,12 +319,56 @@ def _explain(error: ValidationError, source: str, settings: Sequence[str]) -> st
         return f"{where}: {key}: {said}; {_nearest(given or '', kinds)}{more}"
     if first["type"] == "missing":
         return f"{where}: {key} is missing{more}"
-    if isinstance(first.get("input"), dict):  # a whole section, of which something is said that its keys do not say
+    is_section = isinstance(first.get("input"), dict) and first["type"] not in _WANTED
+    if is_section:  # of which something is said that its keys do not say
         return ": ".join([where, *([key] if key else []), first["msg"].removeprefix("Value error, ")]) + more
     said = _WANTED.get(first["type"], first["msg"].removeprefix("Value error, "))
+    if is_any:
+        said = "wants text, a number, true or false, or a list of texts"
     if first["type"] == "too_short":
         said = f"wants {first['ctx']['min_length']} or more"
-    return f"{where}: {key}: {said}, not {reprlib.repr(first.get('input'))}{more}"
+    if first["type"] == "string_pattern_mismatch" and first["ctx"]["pattern"] == f"^{NAME}$":
+        said = "wants letters without accents, digits and . _ -, the first a letter or a digit"
+    return f"{where}: {key}: {said}, not {reprlib.repr(first.get('input'))[:200]}{_remedy(first, location)}{more}"
+
+
+def _remedy(problem: Mapping[str, Any], location: Sequence[str]) -> str:
+    """What to write instead, where what is given tells it."""
+    given = problem.get("input")
+    if problem["type"] in ("int_parsing", "float_parsing") and isinstance(given, str):
+        number = written_out(given)
+        is_usable = number is not None and (number == int(number) or problem["type"] == "float_parsing")
+        return f"; write {number:.12g}" if number is not None and is_usable and abs(number) < 1e12 else ""
+    if _WANTED.get(problem["type"]) == _WANTED["dict_type"] and isinstance(given, bool):
+        return f"; write {location[-1]}: {{}} for its defaults, or null to leave it out"
+    if _WANTED.get(problem["type"]) == _WANTED["dict_type"] and isinstance(given, str) and ":" in given:
+        return "; a blank is missing behind the colon"
+    return ""
+
+
+def _meant(location: Sequence[str]) -> str:
+    """What a key was probably meant to be: one that stands elsewhere, or the nearest of those of its section."""
+    *above, name = location
+    if name.isdecimal():
+        return _NO_COMMAS
+    first, dot, rest = name.partition(".")
+    if dot and rest and first in keys_at(above):
+        return f"write {rest} below {first}"
+    if close := hint(name, keys_at(above), "", 0.8):
+        return close
+    places = [".".join(place) for place in _places_of(name)]
+    if near := [place for place in places if place.startswith(".".join(above))] or places:
+        return f"it stands in {', '.join(near[:3])}"
+    return _nearest(name, keys_at(above))
+
+
+def _places_of(name: str, below: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """The sections that have a key of that name, in the order of the recipe."""
+    for key in keys_at(below, strict=True):
+        if key == name and below:
+            yield below
+        if len(below) < 2:
+            yield from _places_of(name, (*below, key))
 
 
 def _written(location: Sequence[str]) -> list[str]:

@@ -84,6 +84,11 @@ class Stage:
     metrics: type[StageMetrics] = DocumentMetrics
     """What its metrics are read through, by whatever version of the stage they were written."""
 
+    @property
+    def imports(self) -> tuple[str, ...]:
+        """What it imports only as it runs, for the ranks of a training do it themselves."""
+        return ("torch",) if self.entrypoint.startswith("model.") else ()
+
 
 @dataclass(frozen=True)
 class Node:

@@ -18,6 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from infra.credentials import Credential
 from infra.http_guard import LOOPBACK_NAMES
+from infra.imports import importing
 from infra.json_objects import JsonObject
 from infra.login_guard import guarded
 from infra.private_files import PRIVATE_UMASK, close_files
@@ -122,7 +123,9 @@ def main(port: int) -> None:
     """Serve for the run that started this: its login is in the environment, as Prefect wants it."""
     os.umask(PRIVATE_UMASK)
     user, _, password = os.environ["PREFECT_SERVER_API_AUTH_STRING"].partition(":")
-    serve_app(guarded_prefect(Credential(user, password), LOOPBACK_NAMES), "127.0.0.1", port)
+    with importing():
+        app = guarded_prefect(Credential(user, password), LOOPBACK_NAMES)
+    serve_app(app, "127.0.0.1", port)
 
 
 if __name__ == "__main__":

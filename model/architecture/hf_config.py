@@ -120,7 +120,7 @@ def _family(fields: Mapping[str, Any]) -> Family:
 
 
 def _refuse(family: Family, fields: Mapping[str, Any]) -> None:
-    needed = SHAPE if family in DENSE else SHAPE + EXPERTS
+    needed: tuple[str, ...] = SHAPE if family in DENSE else SHAPE + EXPERTS
     needed += LATENT if family in (Family.DEEPSEEK_V2, Family.DEEPSEEK_V3) else ()
     if lacking := [name for name in needed if fields.get(name) is None]:
         raise ValueError(f"lacks {', '.join(lacking)}; copy the folder again")

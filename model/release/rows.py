@@ -95,8 +95,7 @@ def conversation_rows(file: Path, tokenizer: Tokenizer, length: int, count: int,
         UserError: none fits into a row.
     """
     from model.training.chats import encode_conversation
-    from pipeline.reasoning.conversations import read_conversations
-    from pipeline.tokens.chat import Turn
+    from pipeline.reasoning.conversations import read_conversations, turns_of
 
     talks = read_conversations(file)
     chats = [
@@ -104,7 +103,7 @@ def conversation_rows(file: Path, tokenizer: Tokenizer, length: int, count: int,
         for talk in talks[:: max(1, len(talks) // (count * TALKS))]
         for chat in encode_conversation(
             tokenizer,
-            [Turn(turn["role"], turn["content"], turn.get("reasoning", "")) for turn in talk["messages"]],
+            turns_of(talk),
             length,
         )
     ]

@@ -19,8 +19,8 @@ from model.generation.generate import Sampling
 from model.generation.solve import solve_each
 from model.rl.rollout import GENERATION_BATCH
 from model.training.epochs import places_of_step
-from pipeline.reasoning.problem_files import read_records
 from pipeline.reasoning.problems import read_tasks
+from pipeline.reasoning.record_files import read_records
 from pipeline.tokens.chat import chat_format
 
 if TYPE_CHECKING:

@@ -61,7 +61,7 @@ def encode_chats(tokenizer: Tokenizer, rows: Sequence[Problem]) -> list[Chat]:
 
 
 def encode_conversation(tokenizer: Tokenizer, turns: Sequence[Turn], length: int) -> list[Chat]:
-    """A conversation whose answers are all learned, each as it is asked for: after the prompt of what came before it.
+    """A conversation, of which answers are learned (`Turn.is_learned`) as they are asked for: after what came before.
 
     One chat, unless the format shows earlier turns otherwise than they were written (without their reasoning): then as
     many as that takes.
@@ -72,7 +72,7 @@ def encode_conversation(tokenizer: Tokenizer, turns: Sequence[Turn], length: int
     chat = chat_format(tokenizer)
     found: list[Chat] = []
     for place, turn in enumerate(turns):
-        if turn.role != "assistant":
+        if turn.role != "assistant" or not turn.is_learned:
             continue
         prompt, response = chat.prompt(turns[:place]), chat.response(turn.reasoning, turn.content)
         if len(prompt) + len(response) > length:

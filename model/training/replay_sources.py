@@ -21,8 +21,8 @@ from model.training.reading import Reading
 from model.training.replay import Replay, Stream, loss_with
 from model.training.sources import ShardBatches
 from model.training.text_loss import TextSums, losses_of
-from pipeline.reasoning.conversations import read_conversations
-from pipeline.tokens.chat import Turn, chat_format
+from pipeline.reasoning.conversations import read_conversations, turns_of
+from pipeline.tokens.chat import chat_format
 from pipeline.tokens.reader import ShardReader
 
 if TYPE_CHECKING:
@@ -178,8 +178,8 @@ def _chats(tokenizer: Tokenizer, path: Path, length: int) -> tuple[list[Chat], i
     chats: list[Chat] = []
     answers = 0
     for row in read_conversations(path):
-        turns = [Turn(turn["role"], turn["content"], turn.get("reasoning", "")) for turn in row["messages"]]
-        answers += sum(turn.role == "assistant" for turn in turns)
+        turns = turns_of(row)
+        answers += sum(turn.role == "assistant" and turn.is_learned for turn in turns)
         try:
             chats += encode_conversation(tokenizer, turns, length)
         except UserError as error:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
@@ -24,22 +25,26 @@ from typing import Any
 
 from infra.errors import UserError
 from infra.json_objects import JsonObject
-from infra.storage import ExternalFile, open_file, open_seekable, resolve
-from pipeline.reasoning.answers.boxes import boxed
+from pipeline.reasoning.answers.boxes import boxed, unboxed
 from pipeline.reasoning.answers.judge import fits
+from pipeline.reasoning.answers.normalise import LONGEST
 from pipeline.reasoning.answers.types import declared_type
 from pipeline.reasoning.problems import RejectedRecord, question_key
+from pipeline.reasoning.record_files import Unread, keys_of, read_records
 from pipeline.reasoning.scoring import mark_answers
 
-__all__ = ["identifier", "question_keys", "read_problems", "read_records"]
+__all__ = ["identifier", "question_keys", "read_problems"]
 
 Row = JsonObject
 """A `Problem` or `ChoiceProblem` in the making."""
-SEEN = "question seen before"
+SEEN, SEEN_OTHERWISE = "question seen before", "question seen before, with another answer"
 CHUNK = 4096
 """Records whose programs are run together."""
+JUDGES = ("math", "exact")
+"""How a row may ask to be judged."""
 QUESTIONS = ("question", "problem", "prompt")
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+_THOUGHT = re.compile(r"<think>(.*)</think>", re.DOTALL)
 _CALCULATOR = re.compile(r"<<[^<>]*>>")
 
 
@@ -71,57 +76,31 @@ def read_problems(
     rejects: list[RejectedRecord] = []
     example = ""
     seen = set() if taken is None else taken
-    repeated = 0
+    answers: dict[str, str] = {}
+    broken = 0
     for name, number, given, row, why in _rows(paths, choices):
-        if row is not None and question_key(row["question"]) in seen:
-            row, why = None, SEEN
-            repeated += 1
-        if row is None:
-            if why != SEEN:
-                example = example or f"{name}: record {number}: {why}"
-            text = given if isinstance(given, str) else json.dumps(given, default=str)
-            rejects.append({"file": name, "record": number, "rule": why, "text": text.strip()})
-        else:
+        key = "" if row is None else question_key(row["question"])
+        if row is not None and key not in seen:
             good.append(row)
-            seen.add(question_key(row["question"]))
-    broken = len(rejects) - repeated
+            seen.add(key)
+            answers[key] = str(row["answer"])
+            continue
+        if row is not None:
+            why = SEEN if answers.get(key, str(row["answer"])) == str(row["answer"]) else SEEN_OTHERWISE
+        else:
+            broken += 1
+            example = example or f"{name}: record {number}: {why}{keys_of(given)}"
+        text = given if isinstance(given, str) else json.dumps(given, default=str)
+        rejects.append({"file": name, "record": number, "rule": why, "text": text.strip()})
+    if not good and not rejects:
+        raise UserError(f"{where}: no record in the files; leave them out, or correct the paths")
     if not good or broken > max_failures * (len(good) + broken):
         raise UserError(
-            f"{example or f'{where}: no rows'}; {broken} of {len(good) + broken} records are unusable, "
-            f"each wants a JSON object with a question and an answer{' and choices' if choices else ''}"
+            f"{example or f'{where}: every question is in another split or set'}; {broken} of {len(good) + broken} "
+            "records are unusable, each wants a JSON object with a question and an "
+            f"answer{' and choices' if choices else ''}"
         )
     return good, rejects
-
-
-def read_records(paths: Sequence[str]) -> Iterator[tuple[str, int, Any]]:
-    """File name, record number and record: an object, or a line that is none."""
-    for file in sorted(resolve(paths), key=lambda file: file.name):
-        if file.name.endswith(".parquet"):
-            yield from _parquet(file)
-            continue
-        with open_file(file) as handle:
-            for number, line in enumerate(handle, 1):
-                text = line.decode("utf-8-sig" if number == 1 else "utf-8", errors="replace")
-                if text.strip():
-                    try:
-                        yield file.name, number, json.loads(text)
-                    except (ValueError, RecursionError):
-                        yield file.name, number, text
-
-
-def _parquet(file: ExternalFile) -> Iterator[tuple[str, int, Any]]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        with open_seekable(file) as handle:
-            number = 0
-            for batch in pq.ParquetFile(pa.PythonFile(handle, mode="r")).iter_batches(1024):
-                for row in batch.to_pylist():
-                    number += 1
-                    yield file.name, number, row
-    except (pa.ArrowException, OSError) as error:
-        raise UserError(f"{file.name}: not a readable Parquet file ({error}); write it again") from None
 
 
 def question_keys(paths: Sequence[str], where: str) -> set[str]:
@@ -161,8 +140,8 @@ def _row(name: str, number: int, given: Any, choices: bool) -> tuple[Row | None,
     Raises:
         UserError: the record declares a type that there is not.
     """
-    if isinstance(given, str):
-        return None, "no JSON"
+    if isinstance(given, Unread):
+        return None, given.why
     if not isinstance(given, Mapping):
         return None, "no JSON object"
     key = next((key for key in QUESTIONS if given.get(key) is not None), "question")
@@ -182,6 +161,10 @@ def _row(name: str, number: int, given: Any, choices: bool) -> tuple[Row | None,
         answer, reasoning = _solution(given)
         if not answer:
             return None, "no text in answer"
+        if len(answer) > LONGEST:
+            return None, f"an answer of more than {LONGEST} characters, which is compared with none"
+        if not isinstance(given.get("reasoning") or "", str):
+            return None, "reasoning that is no text"
         row |= {"reasoning": reasoning, "answer": answer}
         if program := _text(given.get("program")):
             row["response"] = f"```python\n{program}\n```"
@@ -190,6 +173,8 @@ def _row(name: str, number: int, given: Any, choices: bool) -> tuple[Row | None,
             kind = declared_type(given)
         except ValueError as error:
             raise UserError(f"{name}: record {number}: {error}; correct it, or leave it out to have it found") from None
+        if (way := given.get("judge", "math")) not in JUDGES:
+            raise UserError(f"{name}: record {number}: judge {way!r:.40} is neither {' nor '.join(JUDGES)}; correct it")
         if kind is not None and not fits(answer, kind):
             return None, f"the answer {answer[:40]!r} is no {kind.replace('_', ' ')}, which answer_type says"
     metadata = {name: value for name, value in given.items() if name not in used}
@@ -200,9 +185,15 @@ def _row(name: str, number: int, given: Any, choices: bool) -> tuple[Row | None,
 def _solution(given: Mapping[str, Any]) -> tuple[str, str]:
     """Answer and reasoning; the answer is empty where none can be found."""
     answer, reasoning = _text(given.get("answer")), _text(given.get("reasoning"))
+    if isinstance(given.get("answer"), bool):
+        answer = str(given["answer"])
+    if (thought := _THOUGHT.fullmatch(reasoning)) is not None:
+        reasoning = thought[1].strip()
     if "####" in answer:
         working, _, answer = answer.rpartition("####")
         reasoning = reasoning or _CALCULATOR.sub("", working).strip()
+    elif len(boxes := boxed(answer)) == 1 and unboxed(answer) == answer:  # in a sentence
+        reasoning, answer = reasoning or answer, boxes[0]
     solution = _text(given.get("solution"))
     if not answer and (boxes := boxed(solution)):
         answer = boxes[-1]
@@ -233,6 +224,6 @@ def _choices(given: Mapping[str, Any]) -> Row | str:
 
 
 def _text(value: Any) -> str:
-    if isinstance(value, int | float) and not isinstance(value, bool):
+    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
         value = str(value)
     return value.strip().encode("utf-8", errors="replace").decode() if isinstance(value, str) else ""

@@ -237,7 +237,8 @@ def _add_files(
     if sum(wanted.values()) + (not config.tasks) > len(rows):
         raise UserError(
             f"reasoning.files: {len(rows)} problems, of which {wanted['validation']} for validation and "
-            f"{wanted['test']} for test leave none to learn from; lower reasoning.validation and reasoning.test"
+            f"{wanted['test']} for test leave none to learn from; lower reasoning.validation and reasoning.test, or "
+            "add files"
         )
     by_hash = sorted(range(len(rows)), key=lambda place: _digest(rows[place]["question"]))
     split_of = dict(zip(by_hash, (split for split in wanted for _ in range(wanted[split])), strict=False))

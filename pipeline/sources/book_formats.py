@@ -79,6 +79,10 @@ _TOLD: tuple[tuple[str, str, str, re.Pattern[bytes]], ...] = tuple(
             ".srt .vtt .ass",
             rb"\A\s*(?:\d+\s+)?(?:WEBVTT|\d\d:\d\d:\d\d[,.]\d{3} --> )",
         ),
+        ("a tar archive", "unpack it", ".tar", rb"\A(?s:.{257})ustar"),
+        ("a zip archive", "unpack it", ".zip", rb"\APK\x03\x04"),
+        ("a file compressed with gzip twice", "unpack it once", "", rb"\A\x1f\x8b\x08"),
+        ("a crawl", "read it as kind: web", "", rb"\AWARC/[01]\.\d"),
         ("a uuencoded file", "decode it", ".uu", rb"\A\s*begin [0-7]{3} \S"),
         (
             "XML",

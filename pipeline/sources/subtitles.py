@@ -16,6 +16,7 @@ from infra.storage import ExternalFile
 from pipeline.sections import SubtitlesSource
 from pipeline.sources import charset
 from pipeline.sources.charset import NotText
+from pipeline.sources.signatures import content_of
 from pipeline.sources.stream import Found, Limits, Part, open_stream
 from pipeline.sources.subtitle_formats import Cue, cues_of
 from pipeline.tasks.documents import Document
@@ -30,6 +31,7 @@ _SOUND = re.compile(
 )
 """Over two lines too; what stands in brackets right behind a word is a part of it."""
 _DASH = re.compile(r"[-–—‐]\s?(?=\S)")
+_HEAD = 512
 _CONTIGUOUS = 0.1
 """Seconds between cues of captions that roll."""
 _ROLLED = 4
@@ -56,11 +58,12 @@ def read(source: SubtitlesSource, part: Part, limits: Limits) -> Iterator[Found]
     try:
         text = charset.decode(content)[0].replace("\r\n", "\n").replace("\r", "\n")
     except NotText as finding:
-        yield Document(text="", id="", metadata=metadata | {"failure": str(finding)}), "failure/encoding"
+        metadata["failure"] = _named(content) or str(finding)
+        yield Document(text="", id="", metadata=metadata), "failure/encoding"
         return
     cues = cues_of(text)
     if not cues:
-        metadata["failure"] = "no cue (00:00:01,000 --> 00:00:04,000) is in it"
+        metadata["failure"] = _named(content) or "no cue (00:00:01,000 --> 00:00:04,000) is in it"
         note_record(metadata, len(text))
         yield Document(text="", id="", metadata=metadata), "failure/subtitles"
         return
@@ -68,6 +71,12 @@ def read(source: SubtitlesSource, part: Part, limits: Limits) -> Iterator[Found]
     said = _joined(_spoken(_once(cues, cut), cut, keep=source.sounds), source.pause)
     note_record(metadata, len(text), **cut)
     yield Document(text=said, id="", metadata=metadata), None if len(said) >= source.min_characters else "too_short"
+
+
+def _named(content: bytes) -> str:
+    """What a file is that has no subtitles, with what to do; '' where that cannot be told."""
+    told = content_of(content[:_HEAD])
+    return f"this is {told[0]}; {told[1]}" if told else ""
 
 
 def _once(cues: list[Cue], cut: dict[str, int]) -> Iterator[Cue]:

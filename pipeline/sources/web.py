@@ -50,7 +50,7 @@ UNSAID = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 """How a page begins, where a server does not say that it is one, or says that it is plain text."""
-WITHIN = re.compile(rb"\n(?=WARC/[01]\.\d+\r?\nWARC-|WARC/[01]\.\d+\r?\nContent-)", re.IGNORECASE)
+WITHIN = re.compile(rb"\n(?=WARC/[01]\.\d+\r?\n(?:WARC|Content)-)", re.IGNORECASE)
 """How a record begins within what another one says is its own."""
 FAILURES: dict[type[Exception], str] = {NotHttp: "http", NotText: "encoding", TooDeep: "nested"}
 """What may be found of a record, and the rule that rejects it then, after `failure/`."""

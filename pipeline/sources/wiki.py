@@ -10,7 +10,6 @@ than one revision is held.
 
 from __future__ import annotations
 
-import codecs
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -21,7 +20,8 @@ from xml.etree import ElementTree
 from infra.storage import ExternalFile
 from pipeline.sections import WikiSource
 from pipeline.sources.parts import split
-from pipeline.sources.stream import Damaged, Foreign, Found, Limits, Part, Stream, open_stream
+from pipeline.sources.signatures import content_of
+from pipeline.sources.stream import Damaged, Foreign, Found, Limits, Part, Stream, open_stream, wide_encoding
 from pipeline.sources.wikitext.render import rendered
 from pipeline.sources.wikitext.wikis import Wiki, code_of, wiki_of
 from pipeline.tasks.documents import Document
@@ -44,7 +44,7 @@ HEAD_ENDS = re.compile(b"</siteinfo>")
 _LANGUAGE = re.compile(rb"""<mediawiki\b[^>]*\bxml:lang=["']([^"']{1,40})["']""")
 
 
-_BEGINS = 256
+_BEGINS = 512
 _OTHERS = tuple(
     (re.compile(rb"(?:\xef\xbb\xbf)?\s*(?:" + pattern + rb")", re.IGNORECASE), what)
     for pattern, what in (
@@ -74,8 +74,8 @@ class Site:
 def parts(source: WikiSource, file: ExternalFile, size: int) -> list[Part]:
     """`file` in parts of about `size` bytes."""
     with open_stream(Part(file), is_look=True) as stream:
-        is_utf16 = stream.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-    return [Part(file)] if is_utf16 else split(file, size)
+        is_wide = bool(wide_encoding(stream.sample(_BEGINS)))
+    return [Part(file)] if is_wide else split(file, size)
 
 
 def read(source: WikiSource, part: Part, limits: Limits) -> Iterator[Found]:
@@ -99,11 +99,13 @@ def site_of(stream: Stream) -> Site:
         Damaged: this is no MediaWiki dump.
     """
     stream.recode()
-    begins = stream.sample(_BEGINS)
+    begins = stream.sample(_BEGINS)[:_BEGINS]
     if other := next((what for mark, what in _OTHERS if mark.match(begins)), ""):
         raise Foreign(other, "use the wiki's pages-articles.xml.bz2")
     head = stream.take_through(HEAD_ENDS, HEAD)
     start = head.find(b"<siteinfo")
+    if b"<mediawiki" not in begins and (told := content_of(begins)):
+        raise Foreign(*told)
     if start < 0 or b"<mediawiki" not in head:
         raise Damaged("page 1", "this is no MediaWiki dump, or one that breaks off: it has no <siteinfo>")
     try:

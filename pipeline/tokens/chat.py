@@ -43,6 +43,8 @@ class Turn:
     content: str
     reasoning: str = ""
     """Of an assistant's message: what comes before its answer."""
+    is_learned: bool = True
+    """Of an assistant's message in training: whether the model learns to write it."""
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from infra.errors import UserError, first_line
 from infra.json_objects import JsonObject, read_object
@@ -169,7 +169,7 @@ def _compile(template: str) -> Template:
     class Generation(Extension):
         """``{% generation %}`` marks what a model has written, for masks that transformers makes; it writes nothing."""
 
-        tags: ClassVar[set[str]] = {"generation"}
+        tags = {"generation"}  # noqa: RUF012 (as the base class has it)
 
         def parse(self, parser: Parser) -> list[nodes.Node]:
             next(parser.stream)

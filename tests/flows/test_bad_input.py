@@ -12,12 +12,13 @@ from typing import Any
 import pytest
 import yaml
 
+from flows.cli import main
 from flows.recipe.recipe import load_recipe
 from infra.errors import UserError
 from infra.settings import DATABASE
 from pipeline.extract import extract
 from tests.flows.prepared import prepare_mlflow
-from tests.flows.tiny import deepmill, write_recipe
+from tests.flows.tiny import ask, deepmill, write_recipe
 from tests.pipeline.corpus import set_workers
 
 
@@ -59,13 +60,24 @@ def test_a_typo_in_a_key(tmp_path: Path) -> None:
 def test_a_missing_file(tmp_path: Path) -> None:
     write_recipe(tmp_path)
     (tmp_path / "corpus" / "notes.jsonl").unlink()
-    assert "notes.jsonl" in refused(tmp_path, "run", "tiny.yaml")
+    with pytest.raises(UserError, match=r"notes\.jsonl"):
+        ask(tmp_path, "run", "tiny.yaml")
 
 
-def test_a_root_that_cannot_be_written(tmp_path: Path) -> None:
+def test_a_root_that_cannot_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The line of an error of the system, by the whole command in this process."""
     write_recipe(tmp_path)
     (tmp_path / "file").write_text("not a folder")
-    assert "file/store" in refused(tmp_path, "run", "tiny.yaml", "--root", "file/store")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["deepmill", "run", "tiny.yaml", "--root", "file/store"])
+    with pytest.raises(SystemExit, match="1"):
+        main()
+    told = capsys.readouterr().err
+    assert told.startswith("error ")
+    assert "file/store" in told
+    assert len(told.splitlines()) == 1
 
 
 LITTLE = 300

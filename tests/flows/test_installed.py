@@ -39,7 +39,7 @@ def test_it_holds_every_file_that_is_no_code(site: Path) -> None:
 @pytest.mark.usefixtures("on_prefect")
 def test_it_runs_a_recipe_and_draws_its_report(site: Path, tmp_path: Path) -> None:
     """It goes on from what the checkout made: the same code in another place is no drift."""
-    golden().lend(tmp_path, DOCUMENTS)
+    golden().lend(tmp_path, (*DOCUMENTS, "tokenizer"))
     prepare_mlflow(tmp_path / "store")
     write_recipe(tmp_path, **dict.fromkeys(AFTER_THE_CORPUS), index={})
     made = deepmill(site, tmp_path, "run", "tiny.yaml")

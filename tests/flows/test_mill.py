@@ -18,7 +18,7 @@ from flows.registry.release import DISCLOSURE
 from flows.report.disclosure_pages import FACTS, PAGES
 from infra.errors import UserError
 from tests.flows.golden import Milled, golden
-from tests.flows.tiny import SECONDS, SERVER, STAGES, ask, deepmill, environment, start
+from tests.flows.tiny import HOUSE, SECONDS, SERVER, STAGES, ask, deepmill, environment, start
 
 DISCLOSED = Path(__file__).parent / "report" / "disclosed"
 
@@ -26,6 +26,14 @@ DISCLOSED = Path(__file__).parent / "report" / "disclosed"
 @pytest.fixture(scope="module")
 def milled() -> Milled:
     return golden()
+
+
+CHANGED = ("quantize.seed=4", "export.title=Other")
+"""What the runs behind the golden one change of the recipe: its last two stages are made anew."""
+
+
+def set_to(*settings: str) -> list[str]:
+    return [word for each in settings for word in ("--set", each)]
 
 
 @pytest.fixture
@@ -112,6 +120,11 @@ def test_the_registered_model_answers(milled: Milled) -> None:
     printed = deepmill(milled.root, "chat", "deepmill-tiny@champion", "--question", "Calculate 1 + 2.")
     assert "mill " in printed
     assert "Warning" not in printed
+    program = [sys.executable, str(HOUSE / "examples/predict.py"), "deepmill-tiny@champion", "Calculate 1 + 2."]
+    shown = subprocess.run(
+        program, cwd=milled.root, env=environment(milled.root), capture_output=True, text=True, timeout=300, check=False
+    )
+    assert shown.returncode == 0, shown.stderr
     with pytest.raises(UserError, match="deepmill-tiny@nobody: not in the registry"):
         ask(milled.root, "chat", "deepmill-tiny@nobody", "-q", "1")
 
@@ -136,26 +149,39 @@ def test_a_release_carries_what_it_was_trained_on_and_that_can_be_derived_again(
     assert summary == (DISCLOSED / "tiny.md").read_text()
 
 
-def test_two_runs_at_once_make_what_depends_on_a_changed_key_and_make_it_once(unchanged: Milled) -> None:
-    settings = ["--set", "quantize.seed=4", "--set", "export.title=Other"]
-    plan = ask(unchanged.root, "plan", "tiny.yaml", *settings)
-    assert "export.title: deepmill → Other" in plan
-    assert "2 of 13 stages would run" in plan
-    known = set(unchanged.store.runs())
-    processes = [start(unchanged.root, "run", "tiny.yaml", *settings) for _ in range(2)]
-    printed = [process.communicate(timeout=SECONDS)[0] for process in processes]
+@pytest.fixture(scope="module")
+def raced(milled: Milled, prefect: str) -> tuple[list[str], list[dict[str, Any]]]:
+    """Two runs at once of a recipe with changed keys, on a server that runs before and after them: what they printed,
+    and their records."""
+    known = set(milled.store.runs())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(SERVER, prefect)
+        processes = [start(milled.root, "run", "tiny.yaml", *set_to(*CHANGED)) for _ in range(2)]
+        printed = [process.communicate(timeout=SECONDS)[0] for process in processes]
     assert [process.returncode for process in processes] == [0, 0], printed
+    return printed, [milled.store.read_run(name) or {} for name in milled.store.runs() if name not in known]
+
+
+def test_a_plan_says_what_depends_on_a_changed_key(milled: Milled) -> None:
+    plan = ask(milled.root, "plan", "tiny.yaml", "--set", "quantize.seed=5", "--set", "export.title=Another")
+    assert "export.title: deepmill → Another" in plan
+    assert "2 of 13 stages would run" in plan
+
+
+def test_two_runs_at_once_make_what_depends_on_a_changed_key_and_make_it_once(
+    milled: Milled, raced: tuple[list[str], list[dict[str, Any]]]
+) -> None:
+    printed, records = raced
     assert any("deepmill-tiny version 2 is the champion now" in each for each in printed), printed
-    records = [unchanged.store.read_run(name) or {} for name in unchanged.store.runs() if name not in known]
     assert len(records) == 2
     made = [name for record in records for name, entry in record["stages"].items() if entry["state"] == "made"]
     assert sorted(made) == ["export", "quantize"]
     assert {record["release"]["version"] for record in records} == {"2"}
-    assert "version 1 is the champion again" in ask(unchanged.root, "rollback", "deepmill-tiny")
+    assert "version 1 is the champion again" in ask(milled.root, "rollback", "deepmill-tiny")
     with pytest.raises(UserError, match="is its first champion; there is nothing to go back to"):
-        ask(unchanged.root, "rollback", "deepmill-tiny")
-    ask(unchanged.root, "promote", "deepmill-tiny", "2")
-    assert "champion" in ask(unchanged.root, "models")
+        ask(milled.root, "rollback", "deepmill-tiny")
+    ask(milled.root, "promote", "deepmill-tiny", "2")
+    assert "champion" in ask(milled.root, "models")
 
 
 def test_rerun_gives_the_same_bytes(milled: Milled) -> None:
@@ -165,14 +191,13 @@ def test_rerun_gives_the_same_bytes(milled: Milled) -> None:
 
 
 @pytest.fixture(scope="module")
-def refused(milled: Milled, prefect: str) -> tuple[str, dict[str, Any]]:
-    """A run on a server that runs before and after it, whose model does not pass its gates: what it printed, and its
-    record."""
+def refused(milled: Milled, prefect: str, raced: tuple[list[str], list[dict[str, Any]]]) -> tuple[str, dict[str, Any]]:
+    """A run of what `raced` made, whose model does not pass its gates: what it printed, and its record."""
     known = set(milled.store.runs())
-    settings = ["quantize.seed=9", "promote.min_accuracy=0.99", "registry.model=strict"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(SERVER, prefect)
-        printed = deepmill(milled.root, "run", "tiny.yaml", *(word for each in settings for word in ("--set", each)))
+        settings = set_to(*CHANGED, "promote.min_accuracy=0.99", "registry.model=strict")
+        printed = deepmill(milled.root, "run", "tiny.yaml", *settings)
     (name,) = set(milled.store.runs()) - known
     return printed, milled.store.read_run(name) or {}
 
@@ -190,21 +215,40 @@ def post(url: str, **body: Any) -> Any:
         return json.load(response)
 
 
-def test_a_server_shows_flows_tasks_logs_and_tables(refused: tuple[str, dict[str, Any]], prefect: str) -> None:
-    record = refused[1]
+def runs_of(prefect: str, record: dict[str, Any]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """What Prefect knows of a run: the top flow, and those below it."""
     (top,) = post(f"{prefect}/flow_runs/filter", flow_runs={"id": {"any_": [record["prefect"]["flow_run_id"]]}})
-    below = post(f"{prefect}/flow_runs/filter", flow_runs={"parent_flow_run_id": {"any_": [top["id"]]}})
+    return top, post(f"{prefect}/flow_runs/filter", flow_runs={"parent_flow_run_id": {"any_": [top["id"]]}})
+
+
+def states(prefect: str, ids: list[str]) -> dict[str, str]:
+    """Of the tasks of flows, by name."""
+    found = post(f"{prefect}/task_runs/filter", task_runs={"flow_run_id": {"any_": ids}})
+    return {run["name"]: run["state_name"] for run in found}
+
+
+def test_a_server_shows_flows_tasks_and_tables(refused: tuple[str, dict[str, Any]], prefect: str) -> None:
+    top, below = runs_of(prefect, refused[1])
     names = {flow["id"]: flow["name"] for flow in post(f"{prefect}/flows/filter")}
     assert names[top["flow_id"]] == "mill"
     assert sorted(names[run["flow_id"]] for run in below) == ["corpus", "finetune", "pretrain", "release"]
     assert {run["state_type"] for run in (top, *below)} == {"COMPLETED"}
     ids = [run["id"] for run in (top, *below)]
-    found = post(f"{prefect}/task_runs/filter", task_runs={"flow_run_id": {"any_": ids}})
-    tasks = {run["name"]: run["state_name"] for run in found}
-    assert {tasks[name] for name in STAGES[: STAGES.index("quantize")]} == {"Cached"}
-    assert {tasks[name] for name in ("quantize", "export", "register")} == {"Completed"}
+    tasks = states(prefect, ids)
+    assert {tasks[name] for name in STAGES} == {"Cached"}
+    assert tasks["register"] == "Completed"
     artifacts = post(f"{prefect}/artifacts/filter", artifacts={"flow_run_id": {"any_": ids}})
     assert {f"{name}-metrics" for name in STAGES} | {"gates", "run"} <= {artifact["key"] for artifact in artifacts}
+    assert top["parameters"]["recipe"]["quantize"]["seed"] == 4
+
+
+def test_a_server_shows_what_a_stage_that_runs_says(
+    raced: tuple[list[str], list[dict[str, Any]]], prefect: str
+) -> None:
+    record = next(each for each in raced[1] if each["stages"]["quantize"]["state"] == "made")
+    top, below = runs_of(prefect, record)
+    ids = [run["id"] for run in (top, *below)]
+    tasks = states(prefect, ids)
+    assert (tasks["pretrain"], tasks["quantize"]) == ("Cached", "Completed")
     logs = post(f"{prefect}/logs/filter", logs={"flow_run_id": {"any_": ids}})
     assert any("calibrating" in log["message"] for log in logs)
-    assert top["parameters"]["recipe"]["quantize"]["seed"] == 9

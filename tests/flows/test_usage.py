@@ -14,6 +14,7 @@ import pytest
 import typer
 
 from flows.cli import EXAMPLES, app, main
+from tests.flows.prepared import prepare_mlflow
 
 COMMANDS = sorted(command.name or command.callback.__name__ for command in app.registered_commands if command.callback)
 
@@ -93,6 +94,8 @@ def test_a_stranger_is_told_what_to_do(
 ) -> None:
     """In a folder where nothing was done yet."""
     monkeypatch.chdir(tmp_path)
+    if "nobody" in arguments:  # the registry is asked, whose database takes seconds to make
+        prepare_mlflow(tmp_path / "store")
     monkeypatch.setenv("DEEPMILL_ROOT", "store")
     monkeypatch.setattr(sys, "argv", ["deepmill", *arguments])
     with pytest.raises(SystemExit) as left:

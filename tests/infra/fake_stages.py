@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from infra import events
 from infra.cleanup_hooks import cleanup_hook
@@ -86,3 +89,34 @@ def keeps_a_part(config: FakeConfig, inputs: Mapping[str, Path], out_dir: Path) 
         if parts is not None:
             parts.keep("the part", files)
     return {"keeps": parts is not None, "taken": taken}
+
+
+def tells_how_it_runs(config: FakeConfig, inputs: Mapping[str, Path], out_dir: Path) -> dict[str, Any]:
+    """What a stage can see of its own process; waits for the file `text` after it has written `pid_file`."""
+    if config.pid_file:
+        Path(config.pid_file).write_text(f"{os.getpid()}\n")
+        while not Path(config.text).exists():
+            time.sleep(0.01)
+    mask, supervisor = os.umask(0), psutil.Process().parent()
+    os.umask(mask)
+    assert supervisor is not None
+    return {
+        "above": supervisor.ppid(),
+        "program": supervisor.cmdline()[2],
+        "folder": str(Path.cwd()),
+        "umask": mask,
+        "leads": os.getsid(0) == os.getpid(),
+        "open": sorted(name for name in map(_shown, Path("/proc/self/fd").iterdir()) if name),
+        "variables": {name: os.environ.get(name) for name in ("DEEPMILL_EXECUTION", "DEEPMILL_TEST", "OTHER_TEST")},
+        "handlers": [
+            str(getattr(signal.getsignal(number), "__name__", "")) for number in (signal.SIGINT, signal.SIGTERM)
+        ],
+        "blocked": sorted(signal.pthread_sigmask(signal.SIG_BLOCK, ())),
+    }
+
+
+def _shown(descriptor: Path) -> str:
+    try:
+        return f"{descriptor.name} {descriptor.readlink().name}"
+    except OSError:  # of the listing itself
+        return ""

@@ -7,6 +7,9 @@ import sys
 import threading
 import time
 
+forks = 0
+"""Between the stage server and this process: one is the supervisor, two are the stage."""
+
 
 def _watch(events: str, count: int) -> None:
     while True:
@@ -19,6 +22,20 @@ def _watch(events: str, count: int) -> None:
         time.sleep(0.001)
 
 
-if "DEEPMILL_TEST_DIES_AFTER" in os.environ and sys.orig_argv[1:3] == ["-m", "infra.worker"]:
+def _start() -> None:
     arguments = (os.environ["DEEPMILL_EVENTS"], int(os.environ["DEEPMILL_TEST_DIES_AFTER"]))
     threading.Thread(target=_watch, args=arguments, daemon=True).start()
+
+
+def _count() -> None:
+    global forks
+    forks += 1
+    if forks == 2:
+        _start()
+
+
+if "DEEPMILL_TEST_DIES_AFTER" in os.environ:
+    if sys.orig_argv[1:3] == ["-m", "infra.worker"]:
+        _start()
+    elif sys.orig_argv[1:3] == ["-m", "infra.stage_server"]:
+        os.register_at_fork(after_in_child=_count)

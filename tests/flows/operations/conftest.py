@@ -14,12 +14,14 @@ from mlflow import MlflowClient
 
 from infra.services import answers
 from tests.flows.chromium import CHROMIUM
-from tests.flows.golden import DOCUMENTS, golden
+from tests.flows.golden import golden
 from tests.flows.operations.running import LOGIN, House, belonging_to, house
-from tests.flows.tiny import write_recipe
+from tests.flows.tiny import STAGES, write_recipe
 from tests.infra.postgres import Postgres, postgres, postgres_bin
 
 LIES = "--host-resolver-rules=MAP foreign.example 127.0.0.1, MAP rebound.example 127.0.0.1"
+LENT = [name for name in STAGES if name != "pretrain"]
+"""Of the golden run: what the houses' runs find there, so that their stages are those that a test is about."""
 ACTION_SECONDS = 240
 """What the browser waits for a page: the machine may have other work."""
 
@@ -38,7 +40,7 @@ def up(tmp_path_factory: pytest.TempPathFactory, database: Postgres, s3: dict[st
     """Prefect, MLflow and the pages behind a login, on PostgreSQL and S3, with a worker for each of two pools."""
     root = tmp_path_factory.mktemp("up")
     write_recipe(root)
-    golden().lend(root, DOCUMENTS)
+    golden().lend(root, LENT)
     settings = {
         "DEEPMILL_DATABASE": database.address,
         "DEEPMILL_ARTIFACTS": "s3://test/mlflow",
@@ -62,7 +64,7 @@ def alone() -> Iterator[House]:
         root = Path(folder) / "mill"
         root.mkdir(mode=0o755)
         write_recipe(root)
-        golden().lend(root, DOCUMENTS)
+        golden().lend(root, LENT)
         with house(root) as at:
             yield at
         assert not belonging_to(root)

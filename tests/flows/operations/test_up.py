@@ -106,16 +106,14 @@ def test_cancelled_in_the_ui_it_is_gone_and_goes_on(up: House, page: Any) -> Non
     up.wait(again, "COMPLETED", "FAILED", "CRASHED")
     record = up.records()[-1]
     assert record["state"] == "completed"
-    assert record["stages"]["shards"]["state"] == "cached"  # made by the run from the form
-    assert record["stages"]["pretrain"]["state"] == "made"
+    assert {name for name, entry in record["stages"].items() if entry["state"] == "made"} == {"pretrain"}
     assert record["release"]["promoted"]
 
 
 def test_the_same_run_from_the_command_line(up: House) -> None:
     """Nothing is left to do for the recipe that the worker ran; a changed key runs on the same servers."""
-    same = ("run", "tiny.yaml", "--set", f"tokenizer.vocabulary={VOCABULARY}")
-    assert "Everything is cached" in up.deepmill(*same)
-    printed = up.deepmill(*same, "--set", "export.title=Other")
+    assert "Everything is cached" in up.deepmill("run", "tiny.yaml")
+    printed = up.deepmill("run", "tiny.yaml", "--set", "export.title=Other")
     assert "deepmill-tiny version 2" in printed
     record = up.records()[-1]
     assert up.state(record["prefect"]["flow_run_id"])["type"] == "COMPLETED"
@@ -145,9 +143,7 @@ def test_a_promotion_in_mlflow_itself_is_judged(up: House, page: Any, client: Ml
 
 def test_a_recipe_sends_a_flow_to_another_pool(up: House) -> None:
     """The corpus is there already; training runs on the workers of the pool `gpu`, and the run's record has it all."""
-    recipe = up.recipe()
-    recipe["execution"]["pools"] = {"pretrain": "gpu"}
-    recipe["pretrain"]["steps"] = 3
+    recipe = up.recipe(execution={"pools": {"pretrain": "gpu"}}, pretrain={"steps": 3})
     recipe |= dict.fromkeys(("sft", "grpo", "evaluate", "quantize", "export"))
     run = up.start("mill/tiny", recipe=recipe)
     up.wait(run, "COMPLETED", "FAILED", "CRASHED")
@@ -189,8 +185,7 @@ def test_two_workers_and_a_schedule_make_everything_once(up: House) -> None:
     heartbeat = up.deployment("heartbeat/hourly")["id"]
     every_minute = [{"schedule": {"cron": "* * * * *", "timezone": "UTC"}, "active": True}]
     (schedule,) = up.ask(f"/deployments/{heartbeat}/schedules", every_minute)
-    recipe = up.recipe()
-    recipe["tokenizer"]["vocabulary"] = 420
+    recipe = up.recipe(tokenizer={"vocabulary": 420})
     corpus = recipe | dict.fromkeys(("pretrain", "sft", "grpo", "evaluate", "quantize", "export"))
     known = len(up.records())
     with ThreadPoolExecutor(1) as beside:  # a scheduled run of its own, while those of the heartbeat go on

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import sqlite3
 from typing import Any
 
 import psutil
@@ -77,13 +79,20 @@ def test_all_killed_and_up_again(alone: House) -> None:
     open_pool(alone)
     os.kill(alone.services()["keeper"]["pid"], signal.SIGKILL)
     assert not psutil.wait_procs(belonging_to(alone.root), timeout=60)[1]
-    assert alone.records()[-1]["state"] == "running"  # nobody was left to say otherwise
+    record = alone.records()[-1]
+    assert record["state"] == "running"  # nobody was left to say otherwise
     alone.deepmill("up")
     check_pool(alone)
     assert alone.wait(run, "CRASHED", seconds=100)["message"].startswith("its process was killed")
     until(lambda: alone.records()[-1]["state"] == "interrupted", 100, alone.worker_log)
-    recipe = alone.recipe()
-    recipe["pretrain"]["steps"] = 3
+    with contextlib.closing(sqlite3.connect(alone.root / "store" / "mlflow.db")) as base:
+        logged = base.execute(
+            "select r.status from runs r join tags t on r.run_uuid = t.run_uuid "
+            "where t.key = 'deepmill.run_id' and t.value = ?",
+            (record["run_id"],),
+        ).fetchall()
+    assert logged == [("KILLED",)]
+    recipe = alone.recipe(pretrain={"steps": 3})
     recipe |= dict.fromkeys(("sft", "grpo", "evaluate", "quantize", "export"))
     assert alone.wait(alone.start("mill/tiny", recipe=recipe), "COMPLETED", "FAILED", "CRASHED")["type"] == "COMPLETED"
     stages = alone.records()[-1]["stages"]

@@ -72,8 +72,7 @@ def test_secrets_are_nowhere(up: House) -> None:
 
 def test_servers_and_database_are_killed_and_the_run_goes_on(up: House, database: Postgres) -> None:
     """Prefect, MLflow, the worker's server connection and PostgreSQL go away in the middle of a run."""
-    recipe = up.recipe()
-    recipe["dedup"] = (recipe.get("dedup") or {}) | {"buckets": 5}  # whatever follows is made anew
+    recipe = up.recipe(tokenizer={"vocabulary": 430})  # it and the shards are made anew
     begun = time.time()
     run = up.start("corpus/tiny", recipe=recipe)
     up.wait_for_stage("*", begun)
@@ -100,6 +99,7 @@ def test_servers_and_database_are_killed_and_the_run_goes_on(up: House, database
     assert run
 
 
+@pytest.mark.nightly  # `test_up_alone` kills the worker with all the others, and is told the same
 def test_a_worker_is_killed_and_its_run_is_told_of_at_once(up: House, client: MlflowClient) -> None:
     """What it was running dies with it, is told in Prefect and MLflow once the next worker is there, and goes on."""
     run = up.start_training()

@@ -82,7 +82,32 @@ def test_the_kind_of_a_source_changes_with_its_keys(tmp_path: Path) -> None:
         ("pretrain.stpes=7", "--set: pretrain.stpes: no such key; did you mean steps?"),
         ("pretrain.model.hiden_size=7", "--set: pretrain.model.hiden_size: no such key; did you mean hidden_size?"),
         ("pretrian.steps=7", "pretrian: no such key; did you mean pretrain?"),
-        ("pretrain.steps=many", "--set: pretrain.steps: Input should be a valid integer"),
+        ("pretrain.steps=many", "--set: pretrain.steps: wants a whole number, not 'many'"),
+        ("pretrain.steps=10k", "--set: pretrain.steps: wants a whole number, not '10k'; write 10000"),
+        ("tokenizer.train_bytes=64 MiB", "wants a whole number, not '64 MiB'; write 67108864"),
+        ("promote.min_accuracy=95%", "promote.min_accuracy: wants a number, not '95%'; write 0.95"),
+        ("pretrain.steps=1:30", "pretrain.steps: wants a whole number, not '1:30'"),
+        ("pretrain.steps=true", "pretrain: steps wants a number, not true"),
+        ("pretrain={steps: 1,000}", "pretrain.000: no such key; a comma begins another key: write numbers as 1000"),
+        ("pretrain={steps: 1, steps: 2}", "the value is not valid YAML"),
+        ("tokenizer.fill_in_middle=maybe", "tokenizer.fill_in_middle: wants true or false, not 'maybe'"),
+        ("pretrain.lr=1", "pretrain.lr: no such key; did you mean learning_rate?"),
+        ("hidden_size=64", "hidden_size: no such key; it stands in pretrain.model, student.model"),
+        ("pretrain.hidden_size=64", "pretrain.hidden_size: no such key; it stands in pretrain.model"),
+        ("sft.group_size=4", "sft.group_size: no such key; it stands in grpo, grpo_second, on_policy"),
+        ("grpo=false", "grpo: wants keys of its own below it, not False; write grpo: {} for its defaults, or null to"),
+        ("pretrain=steps:5", "pretrain: wants keys of its own below it, not 'steps:5'; a blank is missing behind the"),
+        (
+            "extract.sources.my shelf={kind: book, paths: [a]}",
+            "extract.sources.my shelf: wants letters without accents",
+        ),
+        ("extract.sources.notes.paths=['']", "paths: wants paths that are not empty, not ['']"),
+        ("extract.sources.notes.paths={a: 1}", "paths: wants a list, as [first, second], not {'a': 1}"),
+        (
+            "reasoning.tasks=[{name: gcd, options: {a: [1]}}]",
+            "options.a: wants text, a number, true or false, or a list",
+        ),
+        ("pretrain.mixture={wiki: 0}", "pretrain.mixture weighs every source with 0; give one of them more"),
         ("pretrain.steps=0", "--set: pretrain.steps: Input should be greater than or equal to 1, not 0"),
         ("pretrain.steps", "--set pretrain.steps: write it as section.key=value"),
         ("pretrain.steps.more=1", "--set pretrain.steps.more=1: steps holds a value, not a section"),
@@ -119,6 +144,24 @@ def test_mistakes_are_one_line(tmp_path: Path, setting: str, expected: str) -> N
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("text", "steps"),
+    [("1e3", 1000), ("1.0e3", 1000), ("1_000", 1000), ("010", 10), ("0x10", 16), ("'7'", 7), ("+5", 5), ("2.0", 2)],
+)
+def test_numbers_as_people_write_them(tmp_path: Path, text: str, steps: int) -> None:
+    """PyYAML's rules are those of YAML 1.1, in which 1e3 is a text and 010 eight."""
+    (tmp_path / "it.yaml").write_text(f"pretrain: {{steps: {text}}}\n")
+    for recipe in (load_recipe(str(tmp_path / "it.yaml")), load_recipe("sample", [f" pretrain.steps = {text} "])):
+        assert recipe.pretrain is not None
+        assert recipe.pretrain.steps == steps
+
+
+def test_a_setting_of_a_stage_that_is_left_out(tmp_path: Path) -> None:
+    (tmp_path / "it.yaml").write_text("grpo: null\n")
+    with pytest.raises(UserError, match=r"grpo is null, which leaves it out; set grpo=\{steps: 3\}"):
+        load_recipe(str(tmp_path / "it.yaml"), ["grpo.steps=3"])
+
+
 def test_files_that_are_no_recipes(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="sampel: no such recipe; did you mean sample"):
         load_recipe("sampel")
@@ -135,6 +178,11 @@ def test_files_that_are_no_recipes(tmp_path: Path) -> None:
         load_recipe(str(tmp_path))
     broken.write_text("- a list")
     with pytest.raises(UserError, match="a recipe is a mapping of sections, not a list"):
+        load_recipe(str(broken))
+    broken.write_text("name: it\npretrain:\n# steps: 3\nsft: {steps: 1}\n")
+    with pytest.raises(
+        UserError, match=r"broken\.yaml: pretrain: has nothing below it in line 2; write pretrain: \{\} for"
+    ):
         load_recipe(str(broken))
     broken.write_text(f"description: {'[' * 900}{']' * 900}")
     with pytest.raises(UserError, match=r"broken\.yaml: no recipe \(maximum recursion depth"):

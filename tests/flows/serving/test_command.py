@@ -68,36 +68,23 @@ def environment(talkers: dict[str, Path], tmp_path_factory: pytest.TempPathFacto
 
 
 @pytest.mark.timeout(300)
-def test_an_installed_server_has_its_page(environment: dict[str, str], tmp_path: Path) -> None:
-    """From the wheel, away from the checkout: the page's files are in it."""
+def test_a_registered_model_is_served_and_followed(environment: dict[str, str], tmp_path: Path) -> None:
+    """By the wheel, away from the checkout: the files of the page are in it."""
+    from infra.tracking import registry_client
+
     site, log = wheel.unpacked(), tmp_path / "log"
     command = [sys.executable, "-c", "from flows.cli import main; main()", "serve", "talker@champion", "--port", "0"]
+    command += ["--poll-seconds", "0.2", "--threads", "1", "--context", "128"]
     variables = environment | {"PYTHONPATH": str(site), "PYTHONSAFEPATH": "1"}
     with log.open("w") as handle:
         server = subprocess.Popen(command, env=variables, cwd=tmp_path, stdout=handle, stderr=subprocess.STDOUT)
     try:
+        deadline = time.monotonic() + 120
         url = wait_for_address(server, log)
         for path, words in (("/", "<html"), ("/chat/api.js", "fetch("), ("/chat/chat.css", "{")):
             answer = httpx.get(f"{url}{path}")
             assert answer.status_code == 200
             assert words in answer.text
-    finally:
-        server.terminate()
-        server.wait(60)
-
-
-def test_a_registered_model_is_served_and_followed(environment: dict[str, str], tmp_path: Path) -> None:
-    from infra.tracking import registry_client
-
-    log = tmp_path / "log"
-    command = [sys.executable, "-m", "flows.cli", "serve", "talker@champion", "--port", "0", "--poll-seconds", "0.2"]
-    with log.open("w") as handle:
-        server = subprocess.Popen(
-            [*command, "--threads", "1", "--context", "128"], env=environment, stdout=handle, stderr=subprocess.STDOUT
-        )
-    try:
-        deadline = time.monotonic() + 120
-        url = wait_for_address(server, log)
         key_file = Path(environment["DEEPMILL_ROOT"]) / "serving" / "api-key"
         key = key_file.read_text().strip()
         assert key_file.stat().st_mode & 0o777 == 0o600

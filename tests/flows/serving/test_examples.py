@@ -1,4 +1,4 @@
-"""The programs of `examples/` run, on the real thing; `predict.py` in `tests/flows/test_tutorial.py`."""
+"""The programs of `examples/` run, on the real thing; `predict.py` in `tests/flows/test_mill.py`."""
 
 from __future__ import annotations
 

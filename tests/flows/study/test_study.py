@@ -96,7 +96,7 @@ def test_differences_are_paired_by_seed() -> None:
 @pytest.mark.usefixtures("on_prefect")
 def test_a_study_runs_as_one_flow_and_writes_one_page(tmp_path: Path) -> None:
     prepare_mlflow(tmp_path / "store")
-    golden().lend(tmp_path, DOCUMENTS)
+    golden().lend(tmp_path, (*DOCUMENTS, "tokenizer"))
     path = _study(tmp_path, seeds=[3])
     printed = deepmill(tmp_path, "study", str(path), "--to", str(tmp_path / "page.html"))
     assert "2 runs: 2 arms, 1 seeds" in printed

@@ -87,10 +87,17 @@ ROUNDED: dict[str, dict[str, Any]] = {
     "bf16-ep2": {"execution": _two(precision="bf16", expert_parallel=2)},
 }
 """Products in bf16, by choice: what a GPU does by itself."""
-AT_NIGHT = frozenset(
-    {"recompute1", "zero0-ep1", "zero2-ep1", "zero2-ep2", "offload3", "groups-zero3", "skipping-zero0", "bf16"}
-)
-"""Layouts whose parts others have: each is some seconds of two processors."""
+AT_NIGHT = frozenset(f"zero{layout}" for layout in ("0-ep1", "1-ep1", "2-ep1", "2-ep2", "3-ep1")) | {
+    "recompute1",
+    "offload3",
+    "softmax-ep2",
+    "groups-zero3",
+    "skipping-zero0",
+    "skipping-zero1",
+    "bf16",
+}
+"""Layouts whose parts others have: each is some seconds of two processors. By day Muon is under ZeRO-1 without split
+experts, the last of the chain under ZeRO-3, and another DeepSeek of the first kind has its experts split."""
 EP2, DP3 = _two(zero=1, expert_parallel=2), _two(zero=3)
 
 
@@ -116,6 +123,8 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         patch.syspath_prepend(str(hidden))
         patch.setenv(ENVIRONMENT_KEY, "{}")  # restored afterwards; the jobs set their own
         for name, job in SINGLES.items():
+            if name == "softmax" and not by_night:
+                continue
             run_job(STOCK | {"name": name} | job, folder)
         every = MATRIX | (ROUNDED if _cpu_has_bf16() else {})
         jobs = [{"name": name} | job for name, job in every.items() if by_night or name not in AT_NIGHT]

@@ -11,12 +11,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from infra.errors import UserError
-from pipeline.reasoning.conversations import ConversationsMetrics, conversations, read_conversations
+from pipeline.reasoning.conversations import ConversationsMetrics, conversations, read_conversations, turns_of
 from pipeline.reasoning.problems import Problem, write_tasks
 from pipeline.sections import ConversationsConfig
 
 
-def said(*texts: str, **more: Any) -> dict[str, Any]:
+def said(*texts: Any, **more: Any) -> dict[str, Any]:
     """A record in which a person and the assistant speak in turn; `more` is said of the last message."""
     turns: list[dict[str, Any]] = [
         {"role": ("user", "assistant")[place % 2], "content": text} for place, text in enumerate(texts)
@@ -45,6 +45,7 @@ SYSTEM = {"role": "developer", "content": "Be short."}
 PARTS = [{"type": "text", "text": "Hel"}, {"type": "text", "text": "lo"}]
 HELLO = [("user", "Hi"), ("assistant", "Hello!")]
 GREETED = [("user", "Hi"), ("assistant", "Hello!", "A greeting.")]
+SHAREGPT = [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello!"}]
 CALL = [{"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}]
 
 
@@ -63,6 +64,17 @@ CALL = [{"id": "1", "type": "function", "function": {"name": "f", "arguments": "
          [("user", "Hello"), ("assistant", "b")]),
         (said("a", "b", "c", "", tool_calls=CALL), [("user", "a"), ("assistant", "b")]),
         (said("half \ud800", "b"), [("user", "half \ufffd"), ("assistant", "b")]),
+        ({"conversations": SHAREGPT}, HELLO),
+        ({"conversations": SHAREGPT, "system": "Be short."}, [("system", "Be short."), *HELLO]),
+        ({"conversations": [*SHAREGPT, *SHAREGPT[:1], {"from": "function_call", "value": "{}"}]}, HELLO),
+        ({"messages": json.dumps(said("Hi", "Hello!")["messages"])}, HELLO),
+        ({"messages": {"role": ["User", "ASSISTANT"], "content": ["Hi", "Hello!"]}}, HELLO),
+        ({"prompt": said("Hi")["messages"], "completion": [{"role": "model", "content": "Hello!"}]}, HELLO),
+        ({"messages": [{"role": "system", "content": ""}, *said("Hi", ["Hel", "lo!"])["messages"]]}, HELLO),
+        (said("Hi", [{"type": "thinking", "thinking": "A greeting."}, {"type": "text", "text": "Hello!"}]), GREETED),
+        (said("Hi", "A greeting.\n</think>\n\nHello!"), GREETED),
+        (said("Hi", "Hello!", thinking="A greeting."), GREETED),
+        (said("Hi", "Hello!", "and", ""), HELLO),
     ],
 )  # fmt: skip
 def test_what_is_kept_of_a_record(
@@ -86,6 +98,11 @@ def test_what_is_kept_of_a_record(
         ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "content that is no text"),
         (said("a", "  "), "an empty message of the assistant"),
         (said("a"), "no answer"),
+        (said("a", "b", weight=0), "no answer"),
+        (said("a", "b", weight=0.5), "a weight that is neither 0 nor 1"),
+        (said("a", "<think>b"), "a <think> that never ends"),
+        (said("a", [{"type": "image_url", "text": "b"}]), "content that is no text"),
+        ("null", "no list of messages"),
         (said("a", "", tool_calls=CALL), "no answer"),
         ({"messages": [{"role": "assistant", "content": "b"}]}, "an answer before any question"),
         (said("what is 2 +  2?", "4"), "asks a held-out question"),
@@ -99,12 +116,25 @@ def test_what_is_rejected(reasoning: Path, tmp_path: Path, record: Any, why: str
     assert (metrics.train_conversations, metrics.answers) == (1, 1)
 
 
+@pytest.mark.parametrize("flag", [{"weight": 0}, {"train": False}, {"loss": False}])
+def test_an_answer_may_be_read_and_not_learned(reasoning: Path, tmp_path: Path, flag: dict[str, Any]) -> None:
+    turns = said("a", "b", "c", "d")["messages"]
+    turns[1] |= flag
+    assert _made(reasoning, tmp_path, [{"messages": turns}]).answers == 1
+    (row,) = read_conversations(tmp_path / "train.jsonl")
+    assert [turn.is_learned for turn in turns_of(row)] == [True, False, True, True]
+
+
 def test_too_many_bad_rows_and_too_few_good_ones_are_said(reasoning: Path, tmp_path: Path) -> None:
     good = [said(str(number), "b") for number in range(4)]
-    with pytest.raises(UserError, match=r"talk\.jsonl: record 5: no answer; 1 of 5 records are unusable, each wants"):
+    with pytest.raises(
+        UserError, match=r"talk\.jsonl: record 5: no answer \(it has messages\); 1 of 5 records are unu"
+    ):
         _made(reasoning, tmp_path, [*good, said("a")], max_failures=0.1)
     with pytest.raises(UserError, match="4 conversations, of which 4 are to be held out; add files, or lower"):
         _made(reasoning, tmp_path, good, validation=4)
+    with pytest.raises(UserError, match=r"conversations\.files: no record in them; leave them out"):
+        _made(reasoning, tmp_path, [])
 
 
 def test_as_many_are_held_out_as_were_asked_for_whatever_the_order(reasoning: Path, tmp_path: Path) -> None:

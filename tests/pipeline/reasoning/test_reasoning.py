@@ -166,10 +166,10 @@ def test_tasks_without_a_writer_are_judged_by_reasoning_gym(tmp_path: Path) -> N
 def test_own_files_are_dealt_out_and_checked(tmp_path: Path) -> None:
     file = tmp_path / "mine.jsonl"
     rows = [{"question": f"What is {n}?", "answer": n, "reasoning": f"It is {n}.", "level": 1} for n in range(200)]
-    file.write_text("".join(json.dumps(row) + "\n" for row in [*rows, rows[0]]) + "not json\n")
+    file.write_text("".join(json.dumps(row) + "\n" for row in [*rows, rows[0], rows[1] | {"answer": 7}]) + "not json\n")
     config = _config(tasks=(), files=(str(file),), train=8, validation=1, test=1)
     metrics, splits = _make(config, tmp_path / "out")
-    assert metrics.rejected == 2
+    assert metrics.rejected == 3
     assert sum(map(len, splits.values())) == 200
     assert {split: len(part) for split, part in splits.items()} == {"train": 198, "validation": 1, "test": 1}
     assert {row["task"] for row in splits["test"]} == {"mine"}
@@ -177,7 +177,8 @@ def test_own_files_are_dealt_out_and_checked(tmp_path: Path) -> None:
     rejects = [json.loads(line) for line in (tmp_path / "out" / "rejects.jsonl").read_text().splitlines()]
     assert [(row["record"], row["rule"].split(" (")[0]) for row in rejects] == [
         (201, "question seen before"),
-        (202, "no JSON"),
+        (202, "question seen before, with another answer"),
+        (203, "no JSON"),
     ]
 
 
@@ -225,7 +226,10 @@ def test_wrong_recipes_are_one_clear_line(changes: dict[str, Any], message: str,
 def test_a_file_of_another_kind_names_the_record(tmp_path: Path) -> None:
     file = tmp_path / "mine.jsonl"
     first = '\ufeff{"question": "1 + \\ud800 1?", "answer": "2"}\n'  # a mark of byte order, half a character
-    for record, why in (('{"question": "1 + 2?"}', "no text in answer"), ("[" * 100_000, "no JSON")):
+    for record, why in (
+        ('{"question": "1 + 2?"}', r"no text in answer \(it has question\)"),
+        ("[" * 100_000, "no JSON"),
+    ):
         file.write_text(first + record + "\n", encoding="utf-8")
         with pytest.raises(UserError, match=rf"mine\.jsonl: record 2: {why}; 1 of 2 records are unusable"):
             reasoning(_config(files=(str(file),)), {}, tmp_path)
@@ -314,6 +318,31 @@ def test_questions_of_other_sets_are_in_no_split(tmp_path: Path) -> None:
     other.write_text('{"text": "?"}\n')
     with pytest.raises(UserError, match=r"reasoning\.exclude: benchmark\.jsonl: record 1: no text in question"):
         _make(_config(exclude=(str(other),)), tmp_path / "wrong")
+
+
+@pytest.mark.parametrize(
+    ("row", "found"),
+    [
+        ({"answer": True}, ("True", "")),
+        ({"answer": "We get \\boxed{4}, done."}, ("4", "We get \\boxed{4}, done.")),
+        ({"answer": "\\boxed{1} and \\boxed{2}"}, ("\\boxed{1} and \\boxed{2}", "")),
+        ({"answer": "4", "reasoning": "<think>2 + 2</think>"}, ("4", "2 + 2")),
+        ({"answer": float("inf")}, "no text in answer (it has question, answer)"),
+        ({"answer": "x" * 2001}, "an answer of more than 2000 characters"),
+        ({"answer": "4", "reasoning": ["a"]}, "reasoning that is no text"),
+        ({"answer": "4", "judge": "llm"}, "judge 'llm' is neither math nor exact; correct it"),
+        ({"output": "4"}, "no text in answer (it has question, output)"),
+    ],
+)
+def test_answers_as_rows_have_them(row: dict[str, Any], found: tuple[str, str] | str, tmp_path: Path) -> None:
+    file = tmp_path / "mine.jsonl"
+    file.write_text(json.dumps({"question": "?"} | row) + "\n")
+    if isinstance(found, str):
+        with pytest.raises(UserError, match=re.escape(f"mine.jsonl: record 1: {found}")):
+            read_problems([str(file)], max_failures=0, where="x")
+    else:
+        (read,) = read_problems([str(file)], max_failures=0, where="x")[0]
+        assert (read["answer"], read["reasoning"]) == found
 
 
 def test_programs_of_thought_from_a_file_are_run_and_kept(tmp_path: Path) -> None:

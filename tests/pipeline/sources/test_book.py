@@ -440,6 +440,10 @@ def _zip(**members: str) -> bytes:
         ("a.json", b'{"text": "words"}', "JSON"),
         ("a.csv", b"a,b\n", "a table"),
         ("a.php", b"<?php x ?>words", "PHP"),
+        ("a.tar.gz", gzip.compress(b"a.txt" + bytes(252) + b"ustar\x0000" + bytes(247) + b"words"), "a tar archive"),
+        ("a.epub.gz", gzip.compress(_zip(mimetype="application/epub+zip")), "a zip archive"),
+        ("a.txt.gz", gzip.compress(gzip.compress(b"words")), "a file compressed with gzip twice"),
+        ("a.warc", b"WARC/1.0\r\nWARC-Type: response\r\n", "a crawl is not read here; read it as kind: web"),
     ],
 )
 def test_what_is_not_read_is_named_with_the_remedy(tmp_path: Path, name: str, content: bytes, said: str) -> None:

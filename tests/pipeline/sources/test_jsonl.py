@@ -143,7 +143,7 @@ def test_what_stands_behind_a_record(tmp_path: Path, content: bytes) -> None:
     assert ([document.text for document, _ in found], damage) == (["a", "b"], "")
 
 
-PAIR = [{"text": 'one, [two] " {', "id": [{"a": "}"}]}, {"text": "zwei \u00fc\\\\"}]
+PAIR: list[dict[str, Any]] = [{"text": 'one, [two] " {', "id": [{"a": "}"}]}, {"text": "zwei \u00fc\\\\"}]
 VALUES = {
     "an array on a line": json.dumps(PAIR),
     "an array over lines": json.dumps(PAIR, indent=2),

@@ -268,7 +268,7 @@ def test_row_groups_without_rows(tmp_path: Path) -> None:
     assert [document.text for document, _ in _read(tmp_path, (tmp_path / "a").read_bytes())[0]] == ["a", "a", "b"]
 
 
-class _Keys(pe.KmsClient):  # type: ignore[misc]
+class _Keys(pe.KmsClient):
     def __init__(self, _: Any) -> None:
         super().__init__()
 

@@ -140,6 +140,16 @@ def test_what_is_none(tmp_path: Path, content: bytes, rule: str) -> None:
     assert _one(tmp_path, content)[1] == rule
 
 
+def test_what_is_something_else_is_named(tmp_path: Path) -> None:
+    packed = b"a.srt" + bytes(252) + b"ustar\x0000" + bytes(247) + FILM.encode()
+    for content, said in (
+        (b"<html><p>404</p></html>", "this is an HTML page; "),
+        (gzip.compress(packed), "this is a tar archive; unpack it"),
+        (b'{"events": []}', "this is a file of JSON; "),
+    ):
+        assert _one(tmp_path, content)[0].metadata["failure"].startswith(said)
+
+
 @pytest.mark.parametrize("end", ["00:01:00,000 -", "00:01:00,000 --> ", "00:01:00,000 --> 00:01"])
 def test_one_that_breaks_off_is_damaged(tmp_path: Path, end: str) -> None:
     cut = FILM[: FILM.index("00:01:00")] + end

@@ -203,6 +203,8 @@ def test_redirects_that_point_to_each_other_are_two_rejects(tmp_path: Path) -> N
     ("content", "what"),
     [
         (b"-- MySQL dump 10.19\n", "a dump of a wiki's tables in SQL"),
+        (b"a.xml" + bytes(252) + b"ustar\x0000" + bytes(247) + b"<mediawiki>", "a tar archive"),
+        (b'{"text": "words"}\n', "a file of JSON"),
         (b"/*M!999999\\- enable the sandbox mode */\n-- MariaDB dump", "a dump of a wiki's tables in SQL"),
         (b"<feed>\n<doc>\n<title>Wikipedia: A</title>", "the abstracts of a wiki's articles"),
         (b'{"index":{"_type":"_doc","_id":"12"}}\n{"title":"A","text":"words"}\n', "a dump of CirrusSearch"),

@@ -36,6 +36,10 @@ from tests.pipeline.corpus import Row, published, words, write_documents, write_
 
 HOUSE = Path(__file__).parents[3]
 FILES = 4
+FEWER = 2
+"""Files of the test whose stages have many passes: on Slurm each task is a process that imports the pipeline."""
+HASHED = 4
+"""Files of the test of digests, each a task."""
 PATIENCE = 120
 """Seconds that ends may take on a busy machine."""
 
@@ -131,24 +135,24 @@ def test_digests_of_many_files(executor: str, tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(pipeline.tasks.digests, "TASK_BYTES", 10)
     raw = tmp_path / "raw"
     raw.mkdir()
-    for number in range(6):
+    for number in range(HASHED):
         (raw / str(number)).write_bytes(bytes([number]) * 7)
     files = resolve([str(raw)])
-    gone = raw / "4"
+    gone = raw / "3"  # the last: with two at work, one of the others may not be done
     gone.unlink()
     with pytest.raises((UserError, TaskError, FileNotFoundError), match="No such file"):
         digests_on(execution(), files, tmp_path / "digests")
     found = len(list(tmp_path.glob("digests/*/found/*.json")))
-    assert found >= 3
-    gone.write_bytes(bytes([4]) * 7)
-    wanted = [hashlib.sha256(bytes([number]) * 7).hexdigest() for number in range(6)]
+    assert found >= 2
+    gone.write_bytes(bytes([3]) * 7)
+    wanted = [hashlib.sha256(bytes([number]) * 7).hexdigest() for number in range(HASHED)]
     assert digests_on(execution(), files, tmp_path / "digests") == wanted
     assert not list((tmp_path / "digests").iterdir())
     (tmp_path / "there").mkdir()
     sent = {f"file://{tmp_path}/there/{file.name}": Path(file.path) for file in files}
     send_on(execution(), sent, tmp_path / "digests")
-    assert [(tmp_path / "there" / str(number)).read_bytes() for number in range(6)] == [
-        bytes([number]) * 7 for number in range(6)
+    assert [(tmp_path / "there" / str(number)).read_bytes() for number in range(HASHED)] == [
+        bytes([number]) * 7 for number in range(HASHED)
     ]
     assert not list((tmp_path / "digests").iterdir())
 
@@ -157,9 +161,10 @@ def test_digests_of_many_files(executor: str, tmp_path: Path, monkeypatch: pytes
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("executor", ["slurm", pytest.param("ray", marks=pytest.mark.nightly)], indirect=True)
 def test_stages_of_several_passes_give_the_same_bytes(
-    executor: str, artifact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    executor: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Deduplicate and decontaminate, with no pass kept here for being small."""
+    artifact = write_documents(tmp_path / "input", *map(rows, range(1, FEWER + 1)))
     reasoning = write_reasoning(tmp_path / "reasoning", test=[words(11, 20)])
     made: list[Any] = []
     there = os.environ[ENVIRONMENT_KEY]
@@ -170,7 +175,7 @@ def test_stages_of_several_passes_give_the_same_bytes(
             monkeypatch.setattr(dedup_stage, "FEW", 0)
             monkeypatch.setattr(decontaminate_stage, "FEW_BYTES", 0)
         metrics = dedup_stage.dedup(
-            DedupConfig(buckets=3, hashes_per_bucket=2), {"clean": artifact}, out / "dedup"
+            DedupConfig(buckets=2, hashes_per_bucket=2), {"clean": artifact}, out / "dedup"
         ).written()
         (out / "decontaminate").mkdir()
         inputs = {"dedup": out / "dedup", "reasoning": reasoning}
@@ -178,7 +183,7 @@ def test_stages_of_several_passes_give_the_same_bytes(
         made.append((metrics, more, published(out / "dedup"), published(out / "decontaminate")))
         monkeypatch.setenv(ENVIRONMENT_KEY, there)
     assert made[0] == made[1]
-    assert made[0][0]["dropped"] == {"exact": FILES - 1}
+    assert made[0][0]["dropped"] == {"exact": FEWER - 1}
 
 
 FLOW = """

@@ -1,0 +1,172 @@
+"""The messages of a record, in the forms that the field's sets of conversations have.
+
+    {"messages": [{"role": "user", "content": "Hi"}, ...]}             OpenAI's API and Hugging Face's sets
+    {"conversations": [{"from": "human", "value": "Hi"}, ...]}         ShareGPT, with its own names of roles
+    {"prompt": [{"role": ...}], "completion": [{"role": ...}]}         TRL: answers of the prompt are not learned
+
+The list may be written as JSON, or be columns (``{"role": [...], "content": [...]}``). An answer with ``"weight": 0``
+(OpenAI), ``"train": false`` (Axolotl) or ``"loss": false`` is read and not learned.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NotRequired
+
+from typing_extensions import TypedDict  # pydantic wants this one before Python 3.12
+
+__all__ = ["Message", "messages_of"]
+
+_LISTS = ("messages", "conversations", "conversation")
+_ROLES = {
+    "system": "system", "developer": "system", "user": "user", "human": "user", "assistant": "assistant",
+    "gpt": "assistant", "model": "assistant", "ai": "assistant", "bot": "assistant", "chatgpt": "assistant",
+    "tool": "tool", "function": "tool", "observation": "tool", "ipython": "tool", "function_call": "call",
+    "tool_call": "call",
+}  # fmt: skip
+_REASONING = ("reasoning_content", "reasoning", "thinking")
+_FLAGS = ("weight", "train", "loss")
+_TEXT_PARTS = (None, "text", "input_text", "output_text")
+_CLOSED_ALONE = re.compile(r"\n\s*</think>\s*\n|</think>\s*\n\s*\n")
+"""How reasoning ends whose beginning a chat template has written, as R1's does."""
+
+
+class Message(TypedDict):
+    """One turn."""
+
+    role: str
+    content: str
+    reasoning: NotRequired[str]
+    learned: NotRequired[bool]
+    """False of an answer that is only read."""
+
+
+def messages_of(record: Any) -> list[Message] | str:
+    """The messages up to the last answer that is learned, or what is wrong with the record.
+
+    Where a tool is called, or an answer is left empty, they end before that.
+    """
+    raw = _turns(record) if isinstance(record, Mapping) else None
+    if raw is None:
+        return "no list of messages"
+    found: list[Message] = []
+    why = "no answer"
+    for turn in raw:
+        role = turn.get("role", turn.get("from")) if isinstance(turn, Mapping) else None
+        known = _ROLES.get(role.lower()) if isinstance(role, str) else None
+        if known is None:
+            return "a message without a role that is known" if role is None else f"a message of the role {role!r:.40}"
+        if known in ("tool", "call") or turn.get("tool_calls") or turn.get("function_call"):
+            break
+        read = _message(known, turn)
+        if read == "" and known == "system":
+            continue
+        if read == "":
+            why = f"an empty message of the {known}"
+            if known == "assistant":
+                break
+            return why
+        if isinstance(read, str):
+            return read
+        if known == "assistant" and all(each["role"] != "user" for each in found):
+            return "an answer before any question"
+        found.append(read)
+    while found and not (found[-1]["role"] == "assistant" and found[-1].get("learned", True)):
+        found.pop()
+    return found or why
+
+
+def _turns(record: Mapping[str, Any]) -> list[Any] | None:
+    """The list of messages, with the system text that some sets have beside it."""
+    prompt, completion = _list(record.get("prompt")), _list(record.get("completion"))
+    if prompt and completion:
+        return [{"loss": False, **turn} if isinstance(turn, Mapping) else turn for turn in prompt] + completion
+    found = next(filter(None, (_list(record.get(key)) for key in _LISTS)), None)
+    if found is None:
+        return None
+    system = record.get("system")
+    is_said = any(isinstance(turn, Mapping) and turn.get("role", turn.get("from")) == "system" for turn in found)
+    return [{"role": "system", "content": system}, *found] if isinstance(system, str) and not is_said else found
+
+
+def _list(value: Any) -> list[Any] | None:
+    """A list of messages that is one, is written as JSON, or is given by columns."""
+    if isinstance(value, str) and value.lstrip().startswith("["):
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError):
+            return None
+    if isinstance(value, Mapping) and value and all(isinstance(column, list) for column in value.values()):
+        sizes = {len(column) for column in value.values()}
+        value = (
+            [dict(zip(value, row, strict=True)) for row in zip(*value.values(), strict=True)]
+            if len(sizes) == 1
+            else None
+        )
+    return value if isinstance(value, list) else None
+
+
+def _message(role: str, turn: Mapping[str, Any]) -> Message | str:
+    """One message, nothing where it is empty, or what is wrong with it."""
+    parts = _parts(turn.get("content", turn.get("value")))
+    if parts is None:
+        return "content that is no text"
+    content, reasoning = parts
+    given = next(filter(None, (turn.get(key) for key in _REASONING)), reasoning)
+    if not isinstance(given, str):
+        return "reasoning that is no text"
+    reasoning = given
+    if role == "assistant":
+        begun, mark, rest = content.partition("</think>")
+        opened = begun.lstrip().startswith("<think>")
+        if opened and not mark:
+            return "a <think> that never ends"
+        if mark and (opened or (begun.strip() and _CLOSED_ALONE.search(content))):
+            reasoning, content = reasoning or begun.lstrip().removeprefix("<think>"), rest
+    content, reasoning = _whole(content), _whole(reasoning)
+    if not content:
+        return ""
+    kept: Message = {"role": role, "content": content}
+    if reasoning and role == "assistant":
+        kept["reasoning"] = reasoning
+    flags = [turn[key] for key in _FLAGS if turn.get(key) is not None]
+    if any(flag not in (0, 1) for flag in flags):
+        return "a weight that is neither 0 nor 1"
+    if role == "assistant" and not all(flags):
+        kept["learned"] = False
+    return kept
+
+
+def _parts(content: Any) -> tuple[str, str] | None:
+    """Text and reasoning of a content: a text, nothing, or a list of OpenAI's or Anthropic's parts; None of others."""
+    if content is None or isinstance(content, str):
+        return content or "", ""
+    if not isinstance(content, Sequence):
+        return None
+    texts: list[str] = []
+    thoughts: list[str] = []
+    for kind, text in _kinds(content):
+        if not isinstance(text, str):
+            return None
+        (thoughts if kind in ("thinking", "reasoning") else texts).append(text)
+    return "".join(texts), "".join(thoughts)
+
+
+def _kinds(parts: Iterable[Any]) -> Iterable[tuple[str | None, Any]]:
+    """Kind and text of each part; no text where it is an image or another kind."""
+    for part in parts:
+        if not isinstance(part, Mapping):
+            yield None, part
+            continue
+        kind = part.get("type")
+        if kind in ("thinking", "reasoning"):
+            yield kind, part.get(kind) or part.get("text")
+        else:
+            yield kind, part.get("text") if kind in _TEXT_PARTS else None
+
+
+def _whole(text: str) -> str:
+    """`text` without white space around it and half characters, which JSON can hold and UTF-8 cannot."""
+    return text.strip().encode("utf-16", "surrogatepass").decode("utf-16", "replace")
