@@ -1,8 +1,9 @@
 """Everyday conversations for the sample's models: greetings, thanks, who they are, what they can do, what they cannot,
 and sums asked in other words and one after the other. Written here, so that nobody else's words are in them.
 
-`SUMS` are the sums that conversations hold. A recipe names their file in ``reasoning.exclude``, and so none of them is
-a question that the model is tested on. `EVERYDAY` is in no conversation: what a finished model is asked.
+`sums` are those of three numbers that conversations hold. A recipe names their file in ``reasoning.exclude``, and so
+none of them is a question that the model is tested on; `pairs` are of two. `EVERYDAY` is in no conversation: what a
+finished model is asked.
 """
 
 from __future__ import annotations
@@ -11,16 +12,20 @@ import json
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import product
+from itertools import cycle, product
 from pathlib import Path
 
 from infra.json_objects import JsonObject
 from pipeline.reasoning.chains import write_expression
 
-__all__ = ["EVERYDAY", "conversations", "sums", "write_conversations"]
+__all__ = ["EVERYDAY", "conversations", "pairs", "sums", "write_conversations"]
 
 SUMS = 90
 """Sums of three numbers from 0 to 10 that conversations hold."""
+FORMS = 3
+"""In how many of `ASKED` each sum is asked by itself."""
+OTHERS = 150
+"""Questions for another operation, which are declined."""
 LONGER = 700
 """Conversations of more than one question."""
 GREETED = 0.25
@@ -37,7 +42,9 @@ class Subject:
 
 WHO = "I am a small language model, made with Deepmill."
 NAMED = (3, 4, 5)
-ABLE = "I can add three numbers. Try: Calculate {} + {} + {}.".format(*NAMED)
+ABLE = "I can add two or three numbers. Try: Calculate {} + {} + {}.".format(*NAMED)
+
+DECLINED = f"I have not learned that. {ABLE}"
 
 SUBJECTS = (
     Subject(
@@ -65,7 +72,7 @@ SUBJECTS = (
     Subject(
         ("How do you do that?", "How do you add?", "How did you find it?", "Why?", "Why is that?", "Explain it",
          "How do you know?", "Are you sure?", "Is that right?", "Can you prove it?", "Show your work", "really?"),
-        ("I add the first two numbers, and then the third.",),
+        ("I add the first two numbers, and then the third if there is one.",),
     ),
     Subject(
         ("Thanks", "Thanks!", "thanks", "Thank you", "Thank you!", "thank you very much", "Thanks a lot",
@@ -123,7 +130,7 @@ SUBJECTS = (
          "What should I eat?", "Recommend a book", "Who wrote Hamlet?", "Play a game", "How do I learn English?",
          "Summarise this text", "What is a computer?", "Why is the sky blue?", "Who is God?", "When was the war?",
          "How many people live in China?", "Fix my code", "Plan my day", "Open the door"),
-        (f"I have not learned that. {ABLE}",),
+        (DECLINED,),
     ),
     Subject(
         ("I am sad", "I am happy", "I am tired", "I am hungry", "I am bored", "I have a dog",
@@ -136,17 +143,27 @@ SUBJECTS = (
 )  # fmt: skip
 """What people say who do not ask a sum."""
 
-ASKED = ("Calculate {0} + {1} + {2}.",) * 4 + (
-    "What is {0} + {1} + {2}?",
-    "Can you add {0}+{1}+{2}?",
-    "{0}+{1}+{2}",
-    "{0} + {1} + {2} = ?",
-    "Add {0}, {1} and {2}.",
-    "How much is {0} + {1} + {2}?",
-    "Please calculate {0} + {1} + {2}",
-    "And {0} + {1} + {2}?",
+ASKED = ("Calculate {spaced}.",) * 4 + (
+    "What is {spaced}?",
+    "What is {tight}?",
+    "what is {tight}",
+    "What is {plus}?",
+    "Can you add {tight}?",
+    "{tight}",
+    "{spaced}",
+    "{tight}=",
+    "{tight}?",
+    "{spaced} = ?",
+    "Add {listed}.",
+    "How much is {spaced}?",
+    "Please calculate {spaced}",
+    "And {spaced}?",
 )
 """How a sum is asked for; the first as the tasks have it."""
+SIGNS = ("*", "-", "/", "x", "times", "minus", "divided by")
+"""Of operations that the model does not learn."""
+OTHER_ASKED = tuple(form for form in ASKED if "dd" not in form and "{plus}" not in form)
+"""How those are asked for."""
 
 EVERYDAY = (
     "Good afternoon", "Hello my friend", "Hey, how is life?", "Nice to see you", "Tell me about yourself",
@@ -160,18 +177,32 @@ EVERYDAY = (
 """Everyday messages that no conversation holds."""
 
 
-def sums() -> list[tuple[int, int, int]]:
-    """The sums that conversations hold, the same every time; the one that answers name is the first."""
-    small = range(11)
-    others = [(first, second, third) for first, second, third in product(small, small, small)]
+def sums() -> list[tuple[int, ...]]:
+    """The sums of three numbers that conversations hold, the same every time; the first is that which answers name."""
+    others = list(product(range(11), repeat=3))
     others.remove(NAMED)
     return [NAMED, *random.Random("sums of conversations").sample(others, SUMS - 1)]
 
 
-def _sum(numbers: tuple[int, int, int], form: str) -> list[JsonObject]:
-    lines, total = write_expression("{} + {} + {}".format(*numbers))
+def pairs() -> list[tuple[int, ...]]:
+    """The sums of two numbers from 0 to 10, all of which conversations hold."""
+    return list(product(range(11), repeat=2))
+
+
+def _asked(numbers: tuple[int, ...], form: str) -> str:
+    words = [str(number) for number in numbers]
+    return form.format(
+        spaced=" + ".join(words),
+        tight="+".join(words),
+        plus=" plus ".join(words),
+        listed=f"{', '.join(words[:-1])} and {words[-1]}",
+    )
+
+
+def _sum(numbers: tuple[int, ...], form: str) -> list[JsonObject]:
+    lines, total = write_expression(" + ".join(map(str, numbers)))
     return [
-        {"role": "user", "content": form.format(*numbers)},
+        {"role": "user", "content": _asked(numbers, form)},
         {"role": "assistant", "content": str(total), "reasoning_content": "\n".join(lines)},
     ]
 
@@ -186,23 +217,36 @@ def conversations() -> Iterator[list[JsonObject]]:
     for subject in SUBJECTS:
         for number, said in enumerate(subject.said):
             yield _talk(said, subject.answers[number % len(subject.answers)])
+    yield from (_talk(question, DECLINED) for question in _others())
     draw = random.Random("longer conversations")
-    for number, asked in enumerate(sums()):
-        yield _sum(asked, ASKED[number % len(ASKED)])
+    sought = [*sums(), *pairs()]
+    forms = cycle(ASKED)
+    for asked in sought:
+        yield from (_sum(asked, next(forms)) for _ in range(FORMS))
     for _ in range(LONGER):
         messages: list[JsonObject] = []
         for turn in range(draw.choice((2, 2, 2, 3, 3, 4))):
             is_greeting = not turn and draw.random() < GREETED
             if not is_greeting and draw.random() < 0.65:
-                messages += _sum(draw.choice(sums()), draw.choice(ASKED))
+                messages += _sum(draw.choice(sought), draw.choice(ASKED))
             else:
                 subject = SUBJECTS[0] if is_greeting else draw.choice(SUBJECTS)
                 messages += _talk(draw.choice(subject.said), draw.choice(subject.answers))
         yield messages
 
 
+def _others() -> Iterator[str]:
+    """Questions for products, differences and quotients."""
+    draw = random.Random("other operations")
+    for number in range(OTHERS):
+        left, sign, right = str(draw.randrange(21)), draw.choice(SIGNS), str(draw.randrange(11))
+        spaced = f"{left} {sign} {right}"
+        tight = spaced if sign.isalpha() or " " in sign else left + sign + right
+        yield OTHER_ASKED[number % len(OTHER_ASKED)].format(spaced=spaced, tight=tight)
+
+
 def write_conversations(folder: Path) -> str:
-    """Write ``conversations.jsonl`` and, as questions with answers, the sums in them; what there is, in words."""
+    """Write ``conversations.jsonl`` and, as questions with answers, its sums of three numbers; says what there is."""
     rows = [{"messages": messages} for messages in conversations()]
     _write(folder / "conversations.jsonl", rows)
     asked = [_sum(numbers, ASKED[0]) for numbers in sums()]

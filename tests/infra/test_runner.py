@@ -151,7 +151,7 @@ def test_signal_is_told(store: LocalStore, tmp_path: Path) -> None:
 def _raise_killed(store: LocalStore, tmp_path: Path) -> None:
     job = job_of("write", text="b", seconds=30.0, pid_file=str(tmp_path / "pids2"))
 
-    def kill(event: dict[str, Any]) -> None:
+    def kill(event: Event) -> None:
         os.kill(wait_for(tmp_path / "pids2")[0], signal.SIGKILL)
 
     make(store, job, kill)
