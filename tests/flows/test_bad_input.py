@@ -85,7 +85,7 @@ LITTLE = 300
 DAMAGED = {
     "truncated WARC": ("pages.warc.gz", "web", warc()[:-40]),
     "malformed XML": ("dump.xml", "wiki", b"<mediawiki><page><title>A</titl"),
-    "invalid UTF-8": ("rows.jsonl", "jsonl", b'{"text": "Good text, then \xff\xfe\xfa bad."}\n' * 20),
+    "invalid UTF-8": ("rows.jsonl", "jsonl", b'{"text": "Good."}\n' * 20 + b'{"text": "Then \xff\xfe\xfa bad."}\n'),
     "empty corpus": ("rows.jsonl", "jsonl", b""),
     "broken row": ("rows.jsonl", "jsonl", b'{"text": "good"}\n{"text": \n'),
 }

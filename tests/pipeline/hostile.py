@@ -199,7 +199,7 @@ def _broken(text: str) -> object:
 
 def _row(text: str) -> object:
     source = JsonlSource(paths=("x",))
-    return jsonl._parse(source, json.dumps({"text": text}).encode() + b"\n", {"line": 1})
+    return [jsonl.from_row(source, row, {"line": 1}) for row in jsonl.values_of(json.dumps({"text": text}))]
 
 
 def _page(text: str) -> object:
