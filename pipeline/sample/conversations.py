@@ -211,9 +211,13 @@ def _talk(said: str, answer: str) -> list[JsonObject]:
     return [{"role": "user", "content": said}, {"role": "assistant", "content": answer}]
 
 
-def conversations() -> Iterator[list[JsonObject]]:
-    """The messages of each conversation, the same every time: every saying and every form of a sum by itself, and
+def conversations() -> list[list[JsonObject]]:
+    """The messages of each conversation, none twice and the same every time: every saying and every sum by itself, and
     then longer ones, in which half of the turns are sums."""
+    return list({json.dumps(messages): messages for messages in _drawn()}.values())
+
+
+def _drawn() -> Iterator[list[JsonObject]]:
     for subject in SUBJECTS:
         for number, said in enumerate(subject.said):
             yield _talk(said, subject.answers[number % len(subject.answers)])
@@ -247,7 +251,7 @@ def _others() -> Iterator[str]:
 
 def write_conversations(folder: Path) -> str:
     """Write ``conversations.jsonl`` and, as questions with answers, its sums of three numbers; says what there is."""
-    rows = [{"messages": messages} for messages in conversations()]
+    rows: list[JsonObject] = [{"messages": messages} for messages in conversations()]
     _write(folder / "conversations.jsonl", rows)
     asked = [_sum(numbers, ASKED[0]) for numbers in sums()]
     _write(folder / "sums.jsonl", [{"question": user["content"], "answer": said["content"]} for user, said in asked])

@@ -25,7 +25,7 @@ def test_every_sum_is_right_and_one_of_those_that_are_left_out_of_the_tasks(tmp_
     said = write_conversations(tmp_path)
     rows = [json.loads(line)["messages"] for line in (tmp_path / "conversations.jsonl").read_text().splitlines()]
     assert said.startswith(f"{len(rows):,} conversations")
-    assert rows == list(conversations()), "the same again"
+    assert rows == conversations(), "the same again"
     left_out = question_keys((str(tmp_path / "sums.jsonl"),), "reasoning.exclude")
     seen, later = set(), 0
     for talk in rows:
