@@ -49,6 +49,12 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Schedul
     return Schedule(config, log)
 
 
+@pytest.hookimpl
+def pytest_make_parametrize_id(val: object) -> str | None:
+    """The name of a case. Archives hold the second in which they were made, and all workers must find the same names."""
+    return "bytes" if isinstance(val, bytes) and (not val.isascii() or b"\0" in val) else None
+
+
 @pytest.hookimpl(tryfirst=True)  # before pytest selects by marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     arrange(items)
