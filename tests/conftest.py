@@ -51,7 +51,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Schedul
 
 @pytest.hookimpl
 def pytest_make_parametrize_id(val: object) -> str | None:
-    """The name of a case. Archives hold the second in which they were made, and all workers must find the same names."""
+    """The name of a case. Archives hold the second of their making, and all workers must find the same names."""
     return "bytes" if isinstance(val, bytes) and (not val.isascii() or b"\0" in val) else None
 
 

@@ -75,6 +75,8 @@ class CallSplitter:
     """Whether more than one call is wanted; else the answer is over after the first."""
     calls: list[Call] = field(default_factory=list)
     _held: str = ""
+    _is_behind_call: bool = False
+    """Whether blanks that come next belong to the call before."""
 
     @property
     def is_over(self) -> bool:
@@ -86,6 +88,7 @@ class CallSplitter:
         if not self.names:
             return text, []
         self._held += text
+        self._pass_blanks()
         said, found = "", []
         while not self.is_over:
             before, _, rest = self._held.partition(CALL)
@@ -93,7 +96,8 @@ class CallSplitter:
             if not ended:
                 break
             if call := self._read(body):
-                said, self._held = said + before, after.lstrip()
+                said, self._held, self._is_behind_call = said + before, after, True
+                self._pass_blanks()
                 self.calls.append(call)
                 found.append(call)
             else:
@@ -104,6 +108,11 @@ class CallSplitter:
         cut = place if place >= 0 else len(self._held) - overlap(self._held, CALL)
         said, self._held = said + self._held[:cut], self._held[cut:]
         return said, found
+
+    def _pass_blanks(self) -> None:
+        if self._is_behind_call:
+            self._held = self._held.lstrip()
+            self._is_behind_call = not self._held
 
     def end(self) -> str:
         """What was held back."""

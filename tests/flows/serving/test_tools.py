@@ -36,6 +36,11 @@ def test_a_stream_cut_anywhere_is_split_as_the_whole(parts: list[str], data: st.
     assert split(text, cuts) == split(text, [])
 
 
+def test_blanks_behind_a_call_belong_to_it_whenever_they_come() -> None:
+    text = f"so {CALL}\n \nthen"
+    assert all(split(text, list(range(cut, len(text)))) == ("so then", ['{"a": 1}']) for cut in range(len(text)))
+
+
 @pytest.mark.parametrize(
     ("text", "said", "calls"),
     [
