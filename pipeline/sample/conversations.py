@@ -162,8 +162,8 @@ ASKED = ("Calculate {spaced}.",) * 4 + (
 """How a sum is asked for; the first as the tasks have it."""
 SIGNS = ("*", "-", "/", "x", "times", "minus", "divided by")
 """Of operations that the model does not learn."""
-OTHER_ASKED = tuple(form for form in ASKED if "dd" not in form and "{plus}" not in form)
-"""How those are asked for."""
+OTHER_ASKED = tuple(form for form in ASKED if "add" not in form.lower() and "{plus}" not in form)
+"""How those are asked for: in no words that name a sum."""
 
 EVERYDAY = (
     "Good afternoon", "Hello my friend", "Hey, how is life?", "Nice to see you", "Tell me about yourself",
