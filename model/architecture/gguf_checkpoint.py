@@ -68,7 +68,7 @@ def _long_context(config: ModelConfig, factors_r: Tensor, path: Path) -> ModelCo
 
 
 def _halves_order(name: str, weight: Tensor, config: ModelConfig) -> Tensor:
-    """Llama's query and key projections and their biases in the order of our rotation; the inverse of what files have."""
+    """Llama's query and key projections and their biases in the order of our rotation, which undoes what files have."""
     if config.model_type not in PAIRED or not ROTATED.search(name):
         return weight
     heads = config.num_attention_heads if ".q_proj." in name else config.key_value_heads

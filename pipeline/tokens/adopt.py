@@ -122,6 +122,11 @@ def adopt(config: TokenizerConfig, out_dir: Path) -> Tokenizer:
         else:
             write_own_settings(out_dir)
     _write_generation(found, tokenizer, out_dir)
+    if found.is_changed:
+        events.note(
+            f"{found.path}: read as llama.cpp can, with blanks before every text or before none and added tokens as they "
+            "stand; tokenizer.llama_cpp: false keeps its own way"
+        )
     if missing:
         first = tokenizer.token_to_id(missing[0])
         events.note(f"{found.path}: the tokens {', '.join(missing)} were added, as ids {first} and after")

@@ -147,9 +147,9 @@ class ChatFormat:
             )
         return Around(before, between, text + ends[0])
 
-    def encode(self, text: str) -> list[int]:
+    def encode(self, text: str, after: After = After.CONTROL) -> list[int]:
         """Tokens of plain text; what looks like a control token is text too."""
-        return self._text(text)
+        return self._text(text, after)
 
     def written(self, text: str) -> list[int]:
         """Tokens of what a model wrote: the marks of the reasoning are its own, all else is text."""

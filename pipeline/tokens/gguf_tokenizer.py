@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["read_gguf_tokenizer"]
 
 IDS = {"bos": "bos_token_id", "eos": "eos_token_id", "pad": "padding_token_id", "unk": "unknown_token_id"}
-ABSENT = {"gpt2": {}, "llama": {"bos": 1, "eos": 2, "unk": 0}}
+ABSENT: dict[str, dict[str, int]] = {"gpt2": {}, "llama": {"bos": 1, "eos": 2, "unk": 0}}
 """Numbers of special tokens where a file does not say, by the kind of tokenizer: llama.cpp's."""
 
 

@@ -35,6 +35,7 @@ __all__ = [
     "byte_length",
     "inexpressible",
     "is_sentencepiece",
+    "pair_of",
     "prefix_of",
     "scores_of",
     "without_prefix",
@@ -230,9 +231,14 @@ def _inexpressible(written: str) -> str | None:
     return _scattered(model) or _left_apart(model, alone) or _other_runs(model, alone)
 
 
+def pair_of(merge: str | Sequence[str]) -> tuple[str, str]:
+    """The two parts of a merge, in either of the ways that they are written."""
+    left, right = merge.split(" ") if isinstance(merge, str) else merge
+    return left, right
+
+
 def _made(model: JsonObject) -> Iterator[tuple[str, str]]:
-    """The parts of each merge, in either of the ways that they are written."""
-    return (tuple(merge.split(" ") if isinstance(merge, str) else merge) for merge in model["merges"])
+    return map(pair_of, model["merges"])
 
 
 def _groups(model: JsonObject) -> list[set[str]]:
