@@ -124,7 +124,7 @@ def adopt(config: TokenizerConfig, out_dir: Path) -> Tokenizer:
     _write_generation(found, tokenizer, out_dir)
     if found.is_changed:
         events.note(
-            f"{found.path}: read as llama.cpp can, with blanks before every text or before none and added tokens as they "
+            f"{found.path}: read as llama.cpp can, with blanks before every text or none, added tokens as they "
             "stand; tokenizer.llama_cpp: false keeps its own way"
         )
     if missing:

@@ -146,6 +146,8 @@ def _decoder(*, strips: bool) -> JsonObject:
 
 _PREPEND: JsonObject = {"type": "Prepend", "prepend": BLANK}
 _REPLACE: JsonObject = {"type": "Replace", "pattern": {"String": " "}, "content": BLANK}
+_AS_IT_STANDS = {"normalized": False, "lstrip": False, "rstrip": False, "single_word": False}
+"""How llama.cpp finds added tokens."""
 _SCHEMES = {Prefix.UNLESS: "always", Prefix.FIRST: "first", Prefix.NEVER: "never"}
 
 
@@ -187,14 +189,15 @@ def _steps(part: JsonObject | None, key: str) -> list[JsonObject]:
 
 def as_llama_cpp(tokenizer: Tokenizer) -> Tokenizer:
     """The tokenizer with a blank where llama.cpp can set one, before every text or before none; itself where that is
-    so. Added tokens are found in the text as it is, and not as it is made ready for the pieces."""
+    so. Added tokens are found in the text as it is, not as it is made ready for the pieces, and take no blanks beside
+    them away."""
     from tokenizers import Tokenizer
 
     state: JsonObject = json.loads(tokenizer.to_str())
     if not is_sentencepiece(state) or (prefix := prefix_of(state)) is None:
         return tokenizer
     settled = Prefix.EVERY if prefix in (Prefix.EVERY, Prefix.UNLESS) else Prefix.NEVER
-    added = [token | {"normalized": False} for token in state["added_tokens"]]
+    added = [token | _AS_IT_STANDS for token in state["added_tokens"]]
     changed = _with_prefix(state, settled) | {"added_tokens": added}
     if prefix is settled and added == state["added_tokens"]:
         return tokenizer
@@ -222,7 +225,9 @@ def _inexpressible(written: str) -> str | None:
         return (
             "llama.cpp knows no dropout, prefixes of subwords or ignore_merges in a tokenizer of SentencePiece's kind"
         )
-    if prefix_of(state) not in (Prefix.EVERY, Prefix.NEVER) or any(x["normalized"] for x in state["added_tokens"]):
+    if prefix_of(state) not in (Prefix.EVERY, Prefix.NEVER) or any(
+        token | _AS_IT_STANDS != token for token in state["added_tokens"]
+    ):
         return "llama.cpp makes text ready for SentencePiece's pieces by its blanks alone, and this tokenizer otherwise"
     if lacking := next((byte for byte in BYTES if byte not in model["vocab"]), None):
         return f"llama.cpp wants pieces of all bytes, and {lacking} is missing"

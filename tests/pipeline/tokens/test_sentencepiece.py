@@ -100,6 +100,7 @@ def test_which_merges_scores_can_say(name: str) -> None:
     [
         (lambda state: state.update(normalizer={"type": "NFKC"}), "makes text ready"),
         (lambda state: state["added_tokens"][0].update(normalized=True), "makes text ready"),
+        (lambda state: state["added_tokens"][1].update(rstrip=True), "makes text ready"),
         (lambda state: state["model"].update(ignore_merges=True), "ignore_merges"),
         (lambda state: state["model"]["vocab"].pop("<0xE2>"), "<0xE2> is missing"),
     ],
@@ -113,6 +114,8 @@ def test_blanks_are_set_where_llama_cpp_can_set_them(prefix: Prefix) -> None:
     tokenizer = pieces().tokenizer(prefix, "<unk>")
     assert prefix_of(state_of(tokenizer)) is prefix
     settled = as_llama_cpp(tokenizer)
+    stripping = changed(lambda state: state["added_tokens"][1].update(rstrip=True, normalized=True))
+    assert as_llama_cpp(stripping).to_str() == changed(lambda state: None).to_str()
     assert (settled is tokenizer) == (prefix in (Prefix.EVERY, Prefix.NEVER))
     assert inexpressible(settled) is None
     behind = [f"<s>{text}" for text in TEXTS if not text.startswith(" ")]  # behind a control token nothing changes
