@@ -262,7 +262,9 @@ def _groups(model: JsonObject) -> list[set[str]]:
 
 def _scattered(model: JsonObject) -> str | None:
     odd = next((sorted(group) for group in _groups(model) if not _is_run(group)), None)
-    return odd and f"llama.cpp has one score for a piece, and the merges of {odd[0]!r} and {odd[1]!r} alternate"
+    if odd is None:
+        return None
+    return f"llama.cpp has one score for a piece, and the merges of {odd[0]!r} and {odd[1]!r} alternate"
 
 
 def _left_apart(model: JsonObject, alone: Tokenizer) -> str | None:
