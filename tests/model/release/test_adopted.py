@@ -132,8 +132,8 @@ def test_sentencepieces_tokens_are_the_same_everywhere(prefix: Prefix, tmp_path:
     model = tiny_model(Family.LLAMA, vocab_size=words.get_vocab_size() + 3, hidden_size=32, num_hidden_layers=1)
     path = written(model, tmp_path / "out", tmp_path)
     draw = random.Random(0)
-    texts = ["".join(draw.choices(LETTERS, k=draw.randint(1, 40))) for _ in range(50)]
-    texts += [*HOSTILE, *TEXTS, *(f"{begin}{'a' * length}b" for length in range(1, 20) for begin in ("", "  "))]
+    texts = ["".join(draw.choices(LETTERS, k=draw.randint(1, 40))) for _ in range(30)]
+    texts += [*HOSTILE, *TEXTS, *(f"{'a' * length}  b" for length in range(1, 20))]
     llama, theirs = Llama(path, context=32), AutoTokenizer.from_pretrained(tmp_path / "out")
     again = read_foreign(path)
     for text in texts:
@@ -332,7 +332,7 @@ U32, F32, TEXT = GGUFValueType.UINT32, GGUFValueType.FLOAT32, GGUFValueType.STRI
         ({"llama__expert_count": (8, U32)}, "llama with experts is no family"),
         ({"llama__rope__scaling__type": ("longrope", TEXT), "llama__rope__scaling__factor": (4.0, F32)}, "'longrope'"),
         ({"named": {"output_norm.weight": "rope_factors_long.weight"}}, "tensor rope_factors_long.weight is none of"),
-        ({"named": {"output_norm.weight": "blk.0.attn_q.bias"}}, "self_attn.q_proj.bias not known"),
+        ({"named": {"output_norm.weight": "blk.0.ffn_up.bias"}}, "mlp.up_proj.bias not known"),
         ({"named": {"token_embd.weight": "blk.0.attn_q.scale"}}, "token_embd.weight is missing"),
         ({"endian": GGUFEndian.BIG}, "its numbers are big-endian"),
     ],
