@@ -316,7 +316,7 @@ def test_a_table_in_another_encoding(tmp_path: Path) -> None:
 def test_a_set_that_is_damaged_is_named(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
     path.write_bytes(b"PAR1 and nothing")
-    with pytest.raises(UserError, match=r"a\.parquet: .*; get the evaluation set again"):
+    with pytest.raises(UserError, match=r"a\.parquet: .*not a whole Parquet file.*; get the file again"):
         list(evaluation_texts(DecontaminateConfig(evaluation_sets=(str(path),)), write_reasoning(tmp_path / "r")))
 
 

@@ -75,6 +75,18 @@ CALL = [{"id": "1", "type": "function", "function": {"name": "f", "arguments": "
         (said("Hi", "A greeting.\n</think>\n\nHello!"), GREETED),
         (said("Hi", "Hello!", thinking="A greeting."), GREETED),
         (said("Hi", "Hello!", "and", ""), HELLO),
+        ({"instruction": "Hi", "input": "", "output": "Hello!"}, HELLO),
+        ({"instruction": "Add.", "input": "1, 2", "output": "3", "prompt": "### Instruction: Add."},
+         [("user", "Add.\n\n1, 2"), ("assistant", "3")]),
+        ({"instruction": "Who?", "context": "I am Ada.", "response": "Ada", "category": "qa"},
+         [("user", "Who?\n\nI am Ada."), ("assistant", "Ada")]),
+        ({"instruction": "c", "output": "d", "system": "Be short.", "history": [["a", "b"]]},
+         [("system", "Be short."), ("user", "a"), ("assistant", "b"), ("user", "c"), ("assistant", "d")]),
+        ({"prompt": "Hi", "completion": "Hello!", "label": True}, HELLO),
+        ({"system_prompt": "", "question": "Hi", "response": "<think>A greeting.</think>Hello!"}, GREETED),
+        ({"id": "0", "data": ["Hi", "Hello!", "and then nobody answers"]}, HELLO),
+        ({"tools": [{"type": "function"}], **said("Hi", "Hello!", weight=1, name="bot")}, HELLO),
+        ({"prompt": "Hi", "prompt_id": "0", **said("Hi", "Hello!")}, HELLO),
     ],
 )  # fmt: skip
 def test_what_is_kept_of_a_record(
@@ -106,6 +118,14 @@ def test_what_is_kept_of_a_record(
         (said("a", "", tool_calls=CALL), "no answer"),
         ({"messages": [{"role": "assistant", "content": "b"}]}, "an answer before any question"),
         (said("what is 2 +  2?", "4"), "asks a held-out question"),
+        ({"prompt": "What is 2 + 2?", "completion": "4"}, "asks a held-out question"),
+        ({"prompt": "a", "completion": "b", "label": False}, "a completion whose label says that it is bad"),
+        ({"prompt": "a", "chosen": "b", "rejected": "c"}, "a preference, which dpo.files takes"),
+        ({"instruction": "a", "output": ""}, "an empty message of the assistant"),
+        ({"instruction": "a", "output": "b", "response": "c"}, "no list of messages"),
+        ({"message_tree_id": "1", "prompt": {"text": "a", "role": "prompter", "replies": []}}, "no list of messages"),
+        ({"message_id": "1", "parent_id": "0", "text": "a", "role": "prompter"}, "no list of messages"),
+        ({"text": "### Human: a### Assistant: b"}, "no list of messages"),
     ],
 )
 def test_what_is_rejected(reasoning: Path, tmp_path: Path, record: Any, why: str) -> None:
