@@ -352,8 +352,8 @@ class ReasoningConfig(Stated):
     test: int = Field(1_000, ge=1)
     """Problems for the evaluation alone, likewise."""
     files: ExternalPaths = ()
-    """Own tasks: JSON, Parquet, Arrow or CSV files of rows with question, answer and, if known, reasoning, or in the forms of
-    GSM8K and MATH (see docs/domain.md); what is not held out is learned from."""
+    """Own tasks: JSON, Parquet, Arrow or CSV files of rows with question, answer and, if known, reasoning, or in the
+    forms of GSM8K and MATH (see docs/domain.md); what is not held out is learned from."""
     exclude: Annotated[ExternalPaths, Added] = ()
     """Such files whose questions are in no split, such as those of `evaluate.suites`."""
     program_share: float = Field(0.0, ge=0, le=1)

@@ -144,7 +144,8 @@ def _read(config: ConversationsConfig, held_out: set[str]) -> tuple[list[Convers
     if broken > config.max_failures * (len(rows) + broken):
         raise UserError(
             f"{example}; {broken} of {len(rows) + broken} records are unusable; each wants to be an object with "
-            "messages (role, content), or with the texts instruction and output, or prompt and completion; correct them, or raise conversations.max_failures"
+            "messages (role, content), or with the texts instruction and output, or prompt and completion; correct "
+            "them, or raise conversations.max_failures"
         )
     return list(rows.values()), rejects
 

@@ -97,13 +97,13 @@ def _batches(file: ExternalFile, kind: str, wanted: frozenset[str] | None) -> It
         try:
             table = pq.ParquetFile(raw) if kind == "parquet" else None
             schema, batches = (table.schema_arrow, ()) if table else arrow.opened(raw)
-            names = [name for name in schema.names if wanted is None or name in wanted]
-            if wanted and (twice := {name for name in names if names.count(name) > 1}):
+            names = [name for name in schema.names if wanted is None or name in wanted] or schema.names
+            if wanted is not None and (twice := {name for name in names if names.count(name) > 1}):
                 raise UserError(f"{file.path}: several columns are named {min(twice)}; give all but one another name")
             for batch in table.iter_batches(ROWS, columns=names, use_threads=False) if table else batches:
                 arrow.check(batch)
                 for start in range(0, batch.num_rows, ROWS):
-                    yield _rows_of(batch.slice(start, ROWS), names)
+                    yield _rows_of(batch.slice(start, ROWS), set(names))
                 number += batch.num_rows
         except (pa.ArrowException, OSError) as error:
             if isinstance(error, MemoryError) or not is_of_the_file(error):
@@ -111,8 +111,11 @@ def _batches(file: ExternalFile, kind: str, wanted: frozenset[str] | None) -> It
             raise Damaged(f"row {number}", f"not a whole {kind.capitalize()} file ({error})") from None
 
 
-def _rows_of(batch: Any, names: list[str]) -> list[dict[str, Any]]:
-    columns = [_values(batch.column(name)) for name in names]
+def _rows_of(batch: Any, wanted: set[str]) -> list[dict[str, Any]]:
+    names = [name for name in batch.schema.names if name in wanted]
+    columns = [
+        _values(column) for name, column in zip(batch.schema.names, batch.columns, strict=True) if name in wanted
+    ]
     return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
 
 

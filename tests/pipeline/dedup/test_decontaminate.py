@@ -201,6 +201,12 @@ def test_messages_give_their_contents_but_for_the_systems(tmp_path: Path) -> Non
     ]
 
 
+def _parquet(columns: dict[str, list[str]]) -> bytes:
+    file = pa.BufferOutputStream()
+    pq.write_table(pa.table(columns), file)
+    return file.getvalue().to_pybytes()
+
+
 def _hub(folder: Path) -> Path:
     """A data set as the Hub has it, with what lies beside its data."""
     (folder / "data").mkdir(parents=True)
@@ -295,6 +301,8 @@ def test_records_wherever_a_set_keeps_them(tmp_path: Path, name: str, content: s
         ("a.jsonl", b"\n", "no record in it"),
         ("a.jsonl", b'{"prompt": "one"}\n', "the text in one of q; there is prompt"),
         ("a.parquet", b"version https://git-lfs.github.com/spec/v1\n", "a pointer of Git LFS, .*git lfs pull"),
+        ("a.parquet", _parquet({"prompt": ["one"]}), "the text in one of q; there is prompt"),
+        ("a.jsonl", b'{"q": "one"}\n{"q": "tw', "line 2: truncated: the last line is not whole; get the file again"),
         ("a.zip", b"PK\x03\x04" + bytes(60), "a zip archive, .*unpack it"),
         ("a.jsonl", b'{"q": {"stem": "one", "choices": []}}\n', "the text in one of q; there is q"),
     ],

@@ -115,9 +115,7 @@ def test_what_is_no_record_says_why(tmp_path: Path) -> None:
 
 def test_of_a_folder_the_data_are_read(tmp_path: Path) -> None:
     (tmp_path / "README.md").write_text("# A set")
-    with pytest.raises(
-        UserError, match=r"no file of JSON, Parquet, Arrow or CSV in it, but README\.md; name the files"
-    ):
+    with pytest.raises(UserError, match=r"no file of JSON, Parquet, .* but README\.md; name the files"):
         list(read_records([str(tmp_path)]))
     (tmp_path / "deep").mkdir()
     (tmp_path / "deep" / "a.jsonl").write_text(LINES)
