@@ -113,7 +113,8 @@ def _of_texts(record: Mapping[str, Any]) -> list[str] | None:
         [record[key] for key in keys if isinstance(record.get(key), str)] for keys in (_QUESTIONS, _BELOW, _ANSWERS)
     )
     history = _list(record.get("history")) or []
-    if not question or len(below) > 1 or len(answer) != 1 or not all(isinstance(pair, list) for pair in history):
+    are_pairs = all(isinstance(pair, list) and len(pair) == 2 for pair in history)
+    if not question or len(below) > 1 or len(answer) != 1 or not are_pairs:
         return None
     asked = "\n\n".join(filter(None, map(str.strip, question[:1] + below)))
     return [*(text for pair in history for text in pair), asked, *answer]

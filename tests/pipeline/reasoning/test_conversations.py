@@ -123,6 +123,7 @@ def test_what_is_kept_of_a_record(
         ({"prompt": "a", "chosen": "b", "rejected": "c"}, "a preference, which dpo.files takes"),
         ({"instruction": "a", "output": ""}, "an empty message of the assistant"),
         ({"instruction": "a", "output": "b", "response": "c"}, "no list of messages"),
+        ({"instruction": "a", "output": "b", "history": [["c"]]}, "no list of messages"),
         ({"message_tree_id": "1", "prompt": {"text": "a", "role": "prompter", "replies": []}}, "no list of messages"),
         ({"message_id": "1", "parent_id": "0", "text": "a", "role": "prompter"}, "no list of messages"),
         ({"text": "### Human: a### Assistant: b"}, "no list of messages"),
