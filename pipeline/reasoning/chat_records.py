@@ -29,7 +29,7 @@ _QUESTIONS, _BELOW, _ANSWERS = (
     ("input", "context"),
     ("output", "completion", "response"),
 )
-"""Names of texts: of one question the first that is there, of what stands below it and of the answer the only one."""
+"""Names of texts: of a question, of what stands below it, of its answer."""
 _ROLES = {
     "system": "system", "developer": "system", "user": "user", "human": "user", "prompter": "user",
     "assistant": "assistant", "gpt": "assistant", "model": "assistant", "ai": "assistant", "bot": "assistant",
@@ -95,14 +95,14 @@ def _turns(record: Mapping[str, Any]) -> list[Any] | str:
     prompt, completion = _list(record.get("prompt")), _list(record.get("completion"))
     if prompt and completion:
         return [{"loss": False, **turn} if isinstance(turn, Mapping) else turn for turn in prompt] + completion
-    found = next(filter(None, (_list(record.get(key)) for key in _LISTS)), None) or _of_texts(record)
-    found = found or _list(record.get("data"))
+    found, system = next(filter(None, (_list(record.get(key)) for key in _LISTS)), None), record.get("system")
+    if found is None:
+        found, system = _of_texts(record) or _list(record.get("data")), system or record.get("system_prompt")
     if not found:
         is_preference = "chosen" in record and "rejected" in record
         return "a preference, which dpo.files takes" if is_preference else "no list of messages"
     if all(isinstance(turn, str) for turn in found):
         found = _in_turn(found)
-    system = record.get("system", record.get("system_prompt"))
     is_said = any(isinstance(turn, Mapping) and turn.get("role", turn.get("from")) == "system" for turn in found)
     return [{"role": "system", "content": system}, *found] if isinstance(system, str) and not is_said else found
 
@@ -114,7 +114,8 @@ def _of_texts(record: Mapping[str, Any]) -> list[str] | None:
     )
     history = _list(record.get("history")) or []
     are_pairs = all(isinstance(pair, list) and len(pair) == 2 for pair in history)
-    if not question or len(below) > 1 or len(answer) != 1 or not are_pairs:
+    is_clear = len(question) == 1 or "instruction" in record  # rendered beside it, as `prompt`
+    if not question or not is_clear or len(below) > 1 or len(answer) != 1 or not are_pairs:
         return None
     asked = "\n\n".join(filter(None, map(str.strip, question[:1] + below)))
     return [*(text for pair in history for text in pair), asked, *answer]

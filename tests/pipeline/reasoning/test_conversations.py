@@ -83,10 +83,10 @@ CALL = [{"id": "1", "type": "function", "function": {"name": "f", "arguments": "
         ({"instruction": "c", "output": "d", "system": "Be short.", "history": [["a", "b"]]},
          [("system", "Be short."), ("user", "a"), ("assistant", "b"), ("user", "c"), ("assistant", "d")]),
         ({"prompt": "Hi", "completion": "Hello!", "label": True}, HELLO),
-        ({"system_prompt": "", "question": "Hi", "response": "<think>A greeting.</think>Hello!"}, GREETED),
+        ({"system_prompt": "Be short.", "question": "Hi", "response": "Hello!"}, [("system", "Be short."), *HELLO]),
         ({"id": "0", "data": ["Hi", "Hello!", "and then nobody answers"]}, HELLO),
         ({"tools": [{"type": "function"}], **said("Hi", "Hello!", weight=1, name="bot")}, HELLO),
-        ({"prompt": "Hi", "prompt_id": "0", **said("Hi", "Hello!")}, HELLO),
+        ({"prompt": "Hi", "system_prompt": "x", **said("Hi", "Hello!")}, HELLO),
     ],
 )  # fmt: skip
 def test_what_is_kept_of_a_record(
@@ -124,6 +124,7 @@ def test_what_is_kept_of_a_record(
         ({"instruction": "a", "output": ""}, "an empty message of the assistant"),
         ({"instruction": "a", "output": "b", "response": "c"}, "no list of messages"),
         ({"instruction": "a", "output": "b", "history": [["c"]]}, "no list of messages"),
+        ({"prompt": "a", "question": "b", "response": "c"}, "no list of messages"),
         ({"message_tree_id": "1", "prompt": {"text": "a", "role": "prompter", "replies": []}}, "no list of messages"),
         ({"message_id": "1", "parent_id": "0", "text": "a", "role": "prompter"}, "no list of messages"),
         ({"text": "### Human: a### Assistant: b"}, "no list of messages"),
