@@ -31,6 +31,8 @@ __all__ = ["records_of"]
 SECONDS = 60.0
 """Of processor time for each batch of rows."""
 ROWS = 256
+_VIEWED = {"row_idx", "row", "truncated_cells"}
+"""What the Hub's viewer puts around a row."""
 _BEGINS = {b"PAR1": "parquet", b"ARROW1": "arrow"}
 _NOT_OF_JSON = re.compile("binary|decimal|date|time|duration|interval|uuid")
 """Types of tables that JSON does not have, wherever they stand in a schema."""
@@ -50,7 +52,7 @@ def records_of(file: ExternalFile, wanted: Collection[str], *, is_all: bool = Tr
     kind = _kind_of(file)
     if kind == "jsonl":
         for place, record in records(Part(file), Limits(), wanted):
-            is_of_viewer = isinstance(record, dict) and record.keys() >= {"row_idx", "row"}
+            is_of_viewer = isinstance(record, dict) and record.keys() <= _VIEWED and isinstance(record.get("row"), dict)
             yield place.get("line") or place.get("record", 0), record["row"] if is_of_viewer else record
     elif kind in ("csv", "tsv"):
         yield from _lines(file, wanted)

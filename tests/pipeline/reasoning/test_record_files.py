@@ -44,7 +44,6 @@ VIEWED = {"features": [{"name": "a"}], "rows": [{"row_idx": place, "row": row} f
         ("a.json", "\n".join(json.dumps(row, indent=2) for row in ROWS).encode()),
         ("a.json", json.dumps(ROWS)[:-1].encode() + b",]\n"),
         ("a.jsonl", LINES.encode("utf-16-be")),
-        ("a.jsonl", LINES.replace("\n", "\r").encode()),
         ("a.jsonl", LINES.replace("\n", ",\n").encode() + b"\x1a"),
         ("a.jsonl", zstd.compress(LINES.encode())),
         ("a.jsonl.xz", LINES.encode()),
