@@ -318,7 +318,7 @@ def test_questions_of_other_sets_are_in_no_split(tmp_path: Path) -> None:
     for line, why in (('{"text": "?"}', r"no text in question.* \(it has text\)"), ("{,}", "no JSON")):
         other.write_text(line + "\n")
         with pytest.raises(UserError, match=rf"reasoning\.exclude: benchmark\.jsonl: record 1: {why}; correct it"):
-            _make(_config(exclude=(str(other),)), tmp_path / "wrong")
+            question_keys([str(other)], "reasoning.exclude")
 
 
 @pytest.mark.parametrize(
