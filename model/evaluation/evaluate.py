@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from typing import TYPE_CHECKING, TypeAlias, cast
 
 from infra import events
 from infra.errors import UserError
@@ -38,14 +38,14 @@ if TYPE_CHECKING:
     from model.architecture.transformer import Transformer
     from model.evaluation.harness import Harness
     from model.generation.solve import Solution
-    from model.training.batches import TrainingBatch
+    from model.training.reading import Reading
     from model.training.text_loss import TextLoss
     from pipeline.dedup.removed import RemovedSet
     from pipeline.reasoning.problems import ChoiceProblem, Problem
 
 Problems: TypeAlias = "list[Problem] | list[ChoiceProblem] | Harness"
 
-__all__ = ["evaluate", "text_loss"]
+__all__ = ["evaluate"]
 
 CHAT_SHARE = 0.5
 """Share of well-formed answers from which on a model is taken to speak the chat format."""
@@ -64,15 +64,14 @@ def evaluate(config: EvaluateConfig, inputs: Mapping[str, Path], out_dir: Path) 
     from model.evaluation.samples_page import samples_page
     from model.generation.solve import note_what_is_cut
     from model.training.engine import threads_for
-    from model.training.sources import token_bytes
-    from model.training.text_loss import check_domain
+    from model.training.ranks import user_errors
+    from model.training.reading import Reading
     from pipeline.dedup.removed import what_was_removed
     from pipeline.reasoning.problems import question_key, read_tasks
     from pipeline.tokens.chat import read_tokenizer
 
     torch.set_num_threads(threads_for(1))
     tokenizer = read_tokenizer(inputs["tokenizer"])
-    bytes_V = token_bytes(inputs["tokenizer"])
     tasks = read_tasks(inputs["reasoning"] / "test.jsonl")[: config.problems]
     training = read_tasks(inputs["reasoning"] / "train.jsonl")
     trained = {question_key(row["question"]) for row in training}
@@ -80,11 +79,8 @@ def evaluate(config: EvaluateConfig, inputs: Mapping[str, Path], out_dir: Path) 
     left_out: dict[str, int] = {}
     for name, suite in config.suites.items():
         suites[name], left_out[name] = _suite_problems(name, suite, set() if suite.training_questions else trained)
-    text = _held_out_text(config, inputs["shards"])
-    try:
-        check_domain(config.domain, text)
-    except ValueError as error:
-        raise UserError(f"evaluate.{error}") from error
+    with user_errors("evaluate"):
+        reading = Reading(inputs["shards"], inputs["tokenizer"], config.sequences, domain=config.domain)
     device = own_device()
     names = _checkpoints_among(inputs)
     sets = {"reasoning/test": [task["question"] for task in tasks]}
@@ -93,7 +89,7 @@ def evaluate(config: EvaluateConfig, inputs: Mapping[str, Path], out_dir: Path) 
     checkpoints: dict[str, CheckpointMarks] = {}
     samples: list[Sample] = []
     continuations: list[Continuation] = []
-    exam = _Exam(config, tokenizer, tasks, suites, text, bytes_V)
+    exam = _Exam(config, tokenizer, tasks, suites, reading)
     note_what_is_cut(tokenizer, tasks, "evaluate.max_new_tokens", config.max_new_tokens)
     events.begin("checkpoints", len(names), "checkpoints")
     for name in names:
@@ -124,18 +120,18 @@ class _Exam:
     tokenizer: Tokenizer
     tasks: Sequence[Problem]
     suites: Mapping[str, Problems]
-    text: Mapping[str, list[TrainingBatch]]
-    """Held out, by source."""
-    bytes_V: Any
+    reading: Reading
+    """Of held-out text."""
 
     def ask(self, name: str, model: Transformer) -> tuple[CheckpointMarks, list[Sample], list[Continuation]]:
         """The marks of the checkpoint `name`, some of its answers, and how it goes on from beginnings."""
         from model.generation.solve import answered
+        from model.training.text_loss import Alone
 
         config, tokenizer, tasks = self.config, self.tokenizer, self.tasks
         solutions = _solve(model, tokenizer, tasks, config)
         marks = _marks(tasks, solutions)
-        read = {source: text_loss(model, batches, self.bytes_V) for source, batches in self.text.items()}
+        read = self.reading.losses(Alone(model))
         is_chat = (marks.format_rate or 0.0) >= CHAT_SHARE
         taken = {
             suite: _take(model, tokenizer, config.suites[suite], problems, config, is_chat)
@@ -290,46 +286,6 @@ def _take(
         chance=fmean(1 / len(row["choices"]) for row in rows),
         problems=len(rows),
     )
-
-
-def text_loss(model: Transformer, batches: Sequence[TrainingBatch], bytes_V: Any) -> TextLoss:
-    """The loss of the learned tokens of `batches`, and the bytes that they stand for."""
-    import torch
-    import torch.nn.functional as F
-
-    from model.training.text_loss import TextSums, losses_of
-
-    device = model.lm_head.weight.device
-    sums = TextSums(1, bytes_V, device)
-    with torch.inference_mode():
-        for batch in batches:
-            loss_tokens_BT = batch.loss_tokens_BT()
-            targets_N = batch.tokens_BT[:, 1:][loss_tokens_BT].to(device)
-            there = batch.to(device)
-            hidden_BTD = model.hidden(there.tokens_BT, there.documents_BT)
-            logits_NV = model.lm_head(hidden_BTD[:, :-1][loss_tokens_BT.to(device)]).float()
-            sums.add(0, batch, F.cross_entropy(logits_NV, targets_N, reduction="sum"))
-    return losses_of(sums.tensor())[0]
-
-
-def _held_out_text(config: EvaluateConfig, shards: Path) -> dict[str, list[TrainingBatch]]:
-    """The first rows of each source's held-out text, in the reader's order, four to a batch."""
-    import torch
-
-    from model.training.batches import TrainingBatch
-    from pipeline.tokens.reader import ShardReader
-
-    text: dict[str, list[TrainingBatch]] = {}
-    rows = ShardReader(shards, "validation", global_batch=1).source_rows
-    for source in sorted(source for source, count in rows.items() if count):
-        reader = ShardReader(shards, "validation", global_batch=1, mixture={source: 1.0}, verify=False)
-        singles = [reader.batch(step) for step in range(min(config.sequences, rows[source]))]
-        groups = [singles[start : start + 4] for start in range(0, len(singles), 4)]
-        text[source] = [
-            TrainingBatch(torch.cat([row.tokens for row in group]), torch.cat([row.documents for row in group]))
-            for group in groups
-        ]
-    return text
 
 
 def _marks(tasks: Sequence[Problem], solutions: Sequence[Solution]) -> Marks:

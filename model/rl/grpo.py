@@ -17,7 +17,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from infra.errors import UserError
-from model.facts.training import GrpoMetrics, LayoutFacts, before_and_after, forgetting
+from model.facts.training import GrpoMetrics, before_and_after, forgetting
 from model.finetune_sections import GrpoConfig
 from model.training.ranks import RankJob, run_ranks, user_errors
 
@@ -130,5 +130,5 @@ def _metrics(config: GrpoConfig, task: Reinforcement, history: History, facts: R
         **before_and_after(history.evaluations[0], history.evaluations[-1]),
         **forgetting(history.evaluations),
         seconds=round(facts.seconds, 2),
-        layout=LayoutFacts(**facts.layout),
+        layout=facts.layout,
     )

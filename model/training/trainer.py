@@ -30,6 +30,7 @@ from torch import Tensor
 from infra import events
 from infra.execution import execution
 from infra.signals import sigterm_event
+from model.facts.training import LayoutFacts
 from model.training.engine import peak_memory_bytes
 from model.training.hooks import Hook, profilers
 from model.training.journal import History, Journal, Row
@@ -152,7 +153,7 @@ class Schedule:
 class RunFacts:
     """What a finished run has to say of itself; times are of this process."""
 
-    layout: dict[str, int]
+    layout: LayoutFacts
     tokens: int
     """Seen by all ranks, resumed steps included."""
     seconds: float
