@@ -40,7 +40,7 @@ from model.training.ranks import RankJob, run_alone, user_errors
 from model.training.replay import Replay
 from model.training.replay_sources import Kept, Replayed
 from model.training.schedule import learning_rate
-from model.training.trainer import Schedule, StepRecord, StepResult, Task, Trainer
+from model.training.trainer import RunLength, StepRecord, StepResult, Task, Trainer
 from pipeline.reasoning.problems import Problem, read_tasks
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def run_rank(job: RankJob[DpoConfig]) -> DpoMetrics:
     with user_errors("dpo"):
         besides = Replayed(config.replay, job.inputs, job.tokenizer, at_once=config.micro_tokens, seed=config.seed)
     task = Preferences(engine, pairs, config, job.tokenizer, held_out, besides.replay, besides.kept)
-    trainer = Trainer(task, engine, Schedule(config.steps), job.snapshots, identity + besides.replay.identity)
+    trainer = Trainer(task, engine, RunLength(config.steps), job.snapshots, identity + besides.replay.identity)
     trainer.run()
     steps, evaluations = trainer.history.steps, trainer.history.evaluations
     write_artifact(job, engine.model.cpu().eval(), steps, evaluations, begun=job.start)

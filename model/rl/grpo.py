@@ -65,7 +65,7 @@ def learn_by(
     from model.training.journal import Journal
     from model.training.lineage import lineage, weight_files
     from model.training.replay_sources import Replayed
-    from model.training.trainer import Schedule, Trainer
+    from model.training.trainer import RunLength, Trainer
     from pipeline.reasoning.problems import read_tasks
 
     config = job.config
@@ -82,7 +82,7 @@ def learn_by(
     trainer = Trainer(
         task,
         policy,
-        Schedule(config.steps, config.validate_every),
+        RunLength(config.steps, config.validate_every),
         job.snapshots,
         besides.replay.identity
         + lineage(config, *weight_files(job.start), *further, job.inputs["tokenizer"] / "tokenizer.json", *splits),

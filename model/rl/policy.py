@@ -24,7 +24,7 @@ from model.sections import OptimizerConfig, TrainingConfig
 from model.training.engine import SingleEngine, end_step, make_engine, own_weights, set_weights
 from model.training.guard import poisoned
 from model.training.replay import Replay
-from model.training.universal import Fragment, Reader
+from model.training.universal import CheckpointReader, Fragment
 
 __all__ = ["Policy"]
 
@@ -189,7 +189,7 @@ class Policy:
             for name, value in own_weights(self.reference).items():
                 yield Fragment(REFERENCE, name, 0, value.flatten())
 
-    def load(self, reader: Reader) -> None:
+    def load(self, reader: CheckpointReader) -> None:
         """Take what `fragments` gave from a checkpoint, whatever layout wrote it."""
         self.engine.load(reader)
         self._is_renewed = self.reference is not None and reader.has(REFERENCE, "model.norm.weight")

@@ -29,7 +29,7 @@ from model.training.optimizer import CLIP_MARGIN, make_optimizer, set_learning_r
 from model.training.pieces import is_expert, pieces_of, plain_name
 from model.training.prepare import computing_under_autocast, prepare, without_autocast
 from model.training.text_loss import token_losses
-from model.training.universal import BUFFER, MASTER, MOMENTS, Fragment, Reader, kept_buffers, shapes_of
+from model.training.universal import BUFFER, MASTER, MOMENTS, CheckpointReader, Fragment, kept_buffers, shapes_of
 
 __all__ = ["DeepSpeedEngine"]
 
@@ -227,7 +227,7 @@ class DeepSpeedEngine:
                 yield Fragment(BUFFER, plain_name(name), 0, buffer.flatten())
 
     @torch.no_grad()
-    def load(self, reader: Reader) -> None:
+    def load(self, reader: CheckpointReader) -> None:
         """Take this rank's weights, moments and buffers from a checkpoint, whatever layout wrote it."""
         step = float(reader.index.optimizer_step)
         for name, buffer in kept_buffers(self.engine.module):
@@ -259,7 +259,7 @@ class DeepSpeedEngine:
             persistent[0].all_gather(persistent)
         dist.barrier()
 
-    def _load_whole(self, reader: Reader, step: float) -> None:
+    def _load_whole(self, reader: CheckpointReader, step: float) -> None:
         mine = {parameter for _, parameter, _, _ in self._owned()} if self._shares_out else None
         for name, parameter in self.engine.module.named_parameters():
             pieces = [piece for _, piece in self._pieces(name, parameter, 0, parameter.numel())]

@@ -28,7 +28,7 @@ from model.training.batches import TrainingBatch
 from model.training.optimizer import CLIP_MARGIN, make_optimizer, moments, set_learning_rate
 from model.training.prepare import autocast, keep_memory, prepare
 from model.training.text_loss import token_losses
-from model.training.universal import BUFFER, MASTER, MOMENTS, Fragment, Reader, kept_buffers, shapes_of
+from model.training.universal import BUFFER, MASTER, MOMENTS, CheckpointReader, Fragment, kept_buffers, shapes_of
 
 __all__ = [
     "Engine",
@@ -82,7 +82,7 @@ class Engine(Protocol):
     def fragments(self) -> Iterator[Fragment]:
         """The pieces of the state that this rank writes into a checkpoint: live memory, not copies."""
 
-    def load(self, reader: Reader) -> None:
+    def load(self, reader: CheckpointReader) -> None:
         """Take this rank's state from a checkpoint, whatever layout wrote it."""
 
     def full_model(self) -> Transformer | None:
@@ -222,7 +222,7 @@ class SingleEngine:
         return (pair for pair in self.model.named_parameters() if pair[1].requires_grad)
 
     @torch.no_grad()
-    def load(self, reader: Reader) -> None:
+    def load(self, reader: CheckpointReader) -> None:
         """Take weights, moments and buffers from a checkpoint, whatever layout wrote it."""
         for name, parameter in self._trained():
             parameter.copy_(reader.read(MASTER, name).view_as(parameter))

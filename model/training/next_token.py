@@ -35,7 +35,7 @@ from model.training.prediction import prediction_weight
 from model.training.replay import Replay
 from model.training.schedule import learning_rate
 from model.training.text_loss import text_losses
-from model.training.trainer import RunFacts, Schedule, StepRecord, StepResult, Task, TaskState, Trainer
+from model.training.trainer import RunFacts, RunLength, StepRecord, StepResult, Task, TaskState, Trainer
 from pipeline.tokens.passes import ADVICE
 
 __all__ = ["NextToken", "TrainingResult", "Validation", "train"]
@@ -260,8 +260,8 @@ def train(
         raise ValueError(f"micro_batch {micro} does not divide among {engine.world} ranks")
     replay = replay or Replay()
     task = NextToken(engine, source, config, depths, validation, evaluate, phase, replay)
-    schedule = Schedule(config.steps, config.validate_every)
-    trainer = Trainer(task, engine, schedule, work_dir, lineage(config, identity + replay.identity))
+    length = RunLength(config.steps, config.validate_every)
+    trainer = Trainer(task, engine, length, work_dir, lineage(config, identity + replay.identity))
     facts = trainer.run()
     history = trainer.history
     return TrainingResult(

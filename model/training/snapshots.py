@@ -35,7 +35,7 @@ from infra.hashing import file_digest
 from infra.json_objects import JsonObject
 from model.facts.training import LayoutFacts
 from model.training.journal import Journal, Mark
-from model.training.universal import INDEX, Fragment, Index, Reader, write_fragments
+from model.training.universal import INDEX, CheckpointIndex, CheckpointReader, Fragment, write_fragments
 
 __all__ = ["Restored", "Snapshots", "Trainee"]
 
@@ -79,7 +79,7 @@ class Trainee(Protocol):
 
     def fragments(self) -> Iterator[Fragment]: ...
 
-    def load(self, reader: Reader) -> None: ...
+    def load(self, reader: CheckpointReader) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -262,7 +262,7 @@ class Snapshots:
         files = {STATE: file_digest(part / STATE)}
         for path in sorted(part.glob("rank-*.json")):
             files |= json.loads(path.read_text(encoding="utf-8"))
-        index = Index(
+        index = CheckpointIndex(
             format=FORMAT,
             step=self._step,
             fingerprint=self._fingerprint,
@@ -302,7 +302,7 @@ class Snapshots:
         for place in candidates:
             problem, reader = "", None
             try:
-                reader = Reader(place)
+                reader = CheckpointReader(place)
                 reader.verify(self._engine.rank, self._engine.world)
                 if self._engine.rank == 0:
                     self._check_journals(place)
@@ -340,12 +340,12 @@ class Snapshots:
 
     def _is_ours(self, place: Path) -> bool:
         try:
-            index = Index.of(place)
+            index = CheckpointIndex.of(place)
         except (OSError, ValueError):
             return False
         return index.format == FORMAT and index.fingerprint == self._fingerprint
 
-    def _tell(self, place: Path, reader: Reader, damage: list[str]) -> None:
+    def _tell(self, place: Path, reader: CheckpointReader, damage: list[str]) -> None:
         for line in damage:
             events.note(f"{line}; going on from {place.name} instead")
         there, here = reader.index.layout, self._engine.layout

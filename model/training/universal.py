@@ -35,10 +35,10 @@ __all__ = [
     "INDEX",
     "MASTER",
     "MOMENTS",
+    "CheckpointIndex",
+    "CheckpointReader",
     "Fragment",
-    "Index",
     "Piece",
-    "Reader",
     "kept_buffers",
     "shapes_of",
     "write_fragments",
@@ -102,7 +102,7 @@ def write_fragments(path: Path, fragments: Iterable[Fragment], *, are_copies: bo
     return file_digest(path)
 
 
-class Index(Facts):
+class CheckpointIndex(Facts):
     """What ``index.json`` says of a checkpoint."""
 
     format: int
@@ -117,7 +117,7 @@ class Index(Facts):
     """SHA-256 by name."""
 
     @classmethod
-    def of(cls, folder: Path) -> Index:
+    def of(cls, folder: Path) -> CheckpointIndex:
         """Of the checkpoint in a folder.
 
         Raises:
@@ -126,7 +126,7 @@ class Index(Facts):
         return cls.model_validate_json((folder / INDEX).read_bytes())
 
 
-class Reader:
+class CheckpointReader:
     """Reads any part of any parameter from a checkpoint folder, whoever wrote it.
 
     Raises:
@@ -135,7 +135,7 @@ class Reader:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.index = Index.of(folder)
+        self.index = CheckpointIndex.of(folder)
         self._starts: dict[tuple[str, str], list[int]] = defaultdict(list)
         self._places: dict[tuple[str, str], list[tuple[int, str, str]]] = defaultdict(list)
         self._handles: dict[str, safe_open] = {}
