@@ -128,19 +128,15 @@ class _Exam:
         from model.generation.solve import answered
         from model.training.text_loss import Alone
 
-        config, tokenizer, tasks = self.config, self.tokenizer, self.tasks
-        solutions = _solve(model, tokenizer, tasks, config)
+        config, tasks = self.config, self.tasks
+        solutions = self._solve(model, tasks)
         marks = _marks(tasks, solutions)
-        read = self.reading.losses(Alone(model))
         is_chat = (marks.format_rate or 0.0) >= CHAT_SHARE
-        taken = {
-            suite: _take(model, tokenizer, config.suites[suite], problems, config, is_chat)
-            for suite, problems in self.suites.items()
-        }
+        taken = {suite: self._take(model, suite, problems, is_chat) for suite, problems in self.suites.items()}
         found = CheckpointMarks(
             **marks.given(),
-            **_sampled(model, tokenizer, tasks, config),
-            **_reading(read, config.domain),
+            **self._sampled(model),
+            **_reading(self.reading.losses(Alone(model)), config.domain),
             **({"suites": taken} if taken else {}),
         )
         samples = [
@@ -149,9 +145,87 @@ class _Exam:
         ]
         continuations = [
             Continuation(checkpoint=name, prompt=prompt, text=continuation)
-            for prompt, continuation in zip(config.prompts, _continue(model, tokenizer, config), strict=True)
+            for prompt, continuation in zip(config.prompts, self._continue(model), strict=True)
         ]
         return found, samples, continuations
+
+    def _solve(self, model: Transformer, rows: Sequence[Problem]) -> list[Solution]:
+        from model.generation.generate import Sampling
+        from model.generation.solve import solve
+
+        config = self.config
+        sampling = Sampling(config.max_new_tokens, config.temperature, config.top_p, config.seed)
+        return solve(model, self.tokenizer, rows, sampling, batch_size=config.batch_size, programs=config.programs)
+
+    def _sampled(self, model: Transformer) -> dict[str, int | float | list[float]]:
+        """Mean accuracy, maj@k and pass@k of sampled answers, each with its interval over the problems."""
+        from model.generation.generate import Sampling
+        from model.generation.solve import solve_each
+        from pipeline.reasoning.scoring import same_answer
+
+        config, many = self.config, self.config.samples_per_problem
+        if not many:
+            return {}
+        asked = self.tasks[: config.sampled_problems]
+        sampling = Sampling(config.max_new_tokens, config.sampled_temperature, config.sampled_top_p, config.seed)
+        at_once = 4 * config.batch_size
+        groups = solve_each(model, self.tokenizer, asked, many, sampling, batch_size=at_once, programs=config.programs)
+        right = [sum(solution.score == 1 for solution in group) for group in groups]
+        voted = [
+            group[majority([solution.value for solution in group], partial(same_answer, row=task))].score
+            for task, group in zip(asked, groups, strict=True)
+        ]
+        found: dict[str, int | float | list[float]] = {"samples_per_problem": many, "sampled_problems": len(asked)}
+        steps = [k for k in (1, 2, 4, 8, 16, 32, 64, 128) if k < many] + [many]
+        for k in steps:
+            values = [pass_at_k(count, many, k) for count in right]
+            found[f"pass@{k}"] = fmean(values)
+            found[f"pass@{k}_interval"] = list(mean_interval(values))
+        found[f"maj@{many}"] = fmean(voted)
+        found[f"maj@{many}_interval"] = list(wilson(sum(voted), len(voted)))
+        return found
+
+    def _take(self, model: Transformer, suite: str, problems: Problems, is_chat: bool) -> SuiteMarks:
+        """One suite's numbers."""
+        from model.evaluation.choices import choose_answers
+
+        config = self.config
+        if not isinstance(problems, list):
+            return problems.measure(
+                model,
+                self.tokenizer,
+                chat=is_chat,
+                max_new_tokens=config.max_new_tokens,
+                batch_size=config.batch_size,
+                seed=config.seed,
+            )
+        if config.suites[suite].kind is not SuiteKind.CHOICE:
+            free = cast("list[Problem]", problems)
+            return SuiteMarks(**_marks(free, self._solve(model, free)).given())
+        rows = cast("list[ChoiceProblem]", problems)
+        chosen = choose_answers(model, self.tokenizer, rows, chat=is_chat)
+        right = sum(first == row["answer"] for (first, _), row in zip(chosen, rows, strict=True))
+        normalised = sum(second == row["answer"] for (_, second), row in zip(chosen, rows, strict=True))
+        low, high = wilson(right, len(rows))
+        return SuiteMarks(
+            accuracy=right / len(rows),
+            accuracy_low=low,
+            accuracy_high=high,
+            accuracy_normalised=normalised / len(rows),
+            chance=fmean(1 / len(row["choices"]) for row in rows),
+            problems=len(rows),
+        )
+
+    def _continue(self, model: Transformer) -> list[str]:
+        """What the model makes of the beginnings, sampled as R1 is (temperature 0.6, top-p 0.95)."""
+        from model.generation.generate import Sampling, generate
+        from pipeline.tokens.chat import chat_format
+
+        config, words = self.config, chat_format(self.tokenizer)
+        sampling = Sampling(config.continuation_tokens, temperature=0.6, top_p=0.95, seed=config.seed)
+        prompts = [words.encode(prompt) for prompt in config.prompts]
+        completions = generate(model, prompts, sampling, stop=words.eos, logprobs=False)
+        return [self.tokenizer.decode(completion.tokens) for completion in completions]
 
 
 def _checkpoints_among(inputs: Mapping[str, Path]) -> list[str]:
@@ -182,46 +256,6 @@ def _how(config: EvaluateConfig, removed: Mapping[str, RemovedSet], left_out: Ma
     return said
 
 
-def _solve(model: Transformer, tokenizer: Tokenizer, rows: Sequence[Problem], config: EvaluateConfig) -> list[Solution]:
-    from model.generation.generate import Sampling
-    from model.generation.solve import solve
-
-    sampling = Sampling(config.max_new_tokens, config.temperature, config.top_p, config.seed)
-    return solve(model, tokenizer, rows, sampling, batch_size=config.batch_size, programs=config.programs)
-
-
-def _sampled(
-    model: Transformer, tokenizer: Tokenizer, tasks: Sequence[Problem], config: EvaluateConfig
-) -> dict[str, int | float | list[float]]:
-    """Mean accuracy, maj@k and pass@k of sampled answers, each with its interval over the problems."""
-    from model.generation.generate import Sampling
-    from model.generation.solve import solve_each
-    from pipeline.reasoning.scoring import same_answer
-
-    many = config.samples_per_problem
-    if not many:
-        return {}
-    asked = tasks[: config.sampled_problems]
-    sampling = Sampling(config.max_new_tokens, config.sampled_temperature, config.sampled_top_p, config.seed)
-    groups = solve_each(
-        model, tokenizer, asked, many, sampling, batch_size=4 * config.batch_size, programs=config.programs
-    )
-    right = [sum(solution.score == 1 for solution in group) for group in groups]
-    voted = [
-        group[majority([solution.value for solution in group], partial(same_answer, row=task))].score
-        for task, group in zip(asked, groups, strict=True)
-    ]
-    found: dict[str, int | float | list[float]] = {"samples_per_problem": many, "sampled_problems": len(asked)}
-    steps = [k for k in (1, 2, 4, 8, 16, 32, 64, 128) if k < many] + [many]
-    for k in steps:
-        values = [pass_at_k(count, many, k) for count in right]
-        found[f"pass@{k}"] = fmean(values)
-        found[f"pass@{k}_interval"] = list(mean_interval(values))
-    found[f"maj@{many}"] = fmean(voted)
-    found[f"maj@{many}_interval"] = list(wilson(sum(voted), len(voted)))
-    return found
-
-
 def _suite_problems(name: str, suite: Suite, avoid: Set[str]) -> tuple[Problems, int]:
     """A suite's problems, and how many were passed over, for their questions are among `avoid`."""
     from pipeline.reasoning.problem_files import read_problems
@@ -248,44 +282,6 @@ def _suite_problems(name: str, suite: Suite, avoid: Set[str]) -> tuple[Problems,
 
 def _questions(problems: Problems) -> list[str]:
     return [row["question"] for row in problems] if isinstance(problems, list) else problems.questions()
-
-
-def _take(
-    model: Transformer,
-    tokenizer: Tokenizer,
-    suite: Suite,
-    problems: Problems,
-    config: EvaluateConfig,
-    is_chat: bool,
-) -> SuiteMarks:
-    """One suite's numbers."""
-    from model.evaluation.choices import choose_answers
-
-    if not isinstance(problems, list):
-        return problems.measure(
-            model,
-            tokenizer,
-            chat=is_chat,
-            max_new_tokens=config.max_new_tokens,
-            batch_size=config.batch_size,
-            seed=config.seed,
-        )
-    if suite.kind is not SuiteKind.CHOICE:
-        free = cast("list[Problem]", problems)
-        return SuiteMarks(**_marks(free, _solve(model, tokenizer, free, config)).given())
-    rows = cast("list[ChoiceProblem]", problems)
-    chosen = choose_answers(model, tokenizer, rows, chat=is_chat)
-    right = sum(first == row["answer"] for (first, _), row in zip(chosen, rows, strict=True))
-    normalised = sum(second == row["answer"] for (_, second), row in zip(chosen, rows, strict=True))
-    low, high = wilson(right, len(rows))
-    return SuiteMarks(
-        accuracy=right / len(rows),
-        accuracy_low=low,
-        accuracy_high=high,
-        accuracy_normalised=normalised / len(rows),
-        chance=fmean(1 / len(row["choices"]) for row in rows),
-        problems=len(rows),
-    )
 
 
 def _marks(tasks: Sequence[Problem], solutions: Sequence[Solution]) -> Marks:
@@ -317,18 +313,6 @@ def _reading(read: Mapping[str, TextLoss], domain: Sequence[str]) -> dict[str, f
         "bits_per_byte": {source: text.bits_per_byte for source, text in sorted(read.items()) if text.bytes},
         **{f"bits_per_byte_{name}": text.bits_per_byte for name, text in by_domain(read, domain).items()},
     }
-
-
-def _continue(model: Transformer, tokenizer: Tokenizer, config: EvaluateConfig) -> list[str]:
-    """What the model makes of the beginnings, sampled as R1 is (temperature 0.6, top-p 0.95)."""
-    from model.generation.generate import Sampling, generate
-    from pipeline.tokens.chat import chat_format
-
-    words = chat_format(tokenizer)
-    sampling = Sampling(config.continuation_tokens, temperature=0.6, top_p=0.95, seed=config.seed)
-    prompts = [words.encode(prompt) for prompt in config.prompts]
-    completions = generate(model, prompts, sampling, stop=words.eos, logprobs=False)
-    return [tokenizer.decode(completion.tokens) for completion in completions]
 
 
 def _flat(checkpoints: Mapping[str, CheckpointMarks]) -> EvaluateMetrics:
