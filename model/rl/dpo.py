@@ -38,7 +38,7 @@ from model.training.journal import Row
 from model.training.lineage import lineage, weight_files
 from model.training.ranks import RankJob, run_alone, user_errors
 from model.training.replay import Replay
-from model.training.replay_sources import Kept, Replayed
+from model.training.replay_sources import ReplaySources, Retention
 from model.training.schedule import learning_rate
 from model.training.trainer import RunLength, StepRecord, StepResult, Task, Trainer
 from pipeline.reasoning.problems import Problem, read_tasks
@@ -83,9 +83,11 @@ def run_rank(job: RankJob[DpoConfig]) -> DpoMetrics:
     pairs = encode_pairs(kept, job.tokenizer)
     engine = SingleEngine(model, config)
     with user_errors("dpo"):
-        besides = Replayed(config.replay, job.inputs, job.tokenizer, at_once=config.micro_tokens, seed=config.seed)
-    task = Preferences(engine, pairs, config, job.tokenizer, held_out, besides.replay, besides.kept)
-    trainer = Trainer(task, engine, RunLength(config.steps), job.snapshots, identity + besides.replay.identity)
+        replayed = ReplaySources(
+            config.replay, job.inputs, job.tokenizer, at_once=config.micro_tokens, seed=config.seed
+        )
+    task = Preferences(engine, pairs, config, job.tokenizer, held_out, replayed.replay, replayed.retention)
+    trainer = Trainer(task, engine, RunLength(config.steps), job.snapshots, identity + replayed.replay.identity)
     trainer.run()
     steps, evaluations = trainer.history.steps, trainer.history.evaluations
     write_artifact(job, engine.model.cpu().eval(), steps, evaluations, begun=job.start)
@@ -131,11 +133,11 @@ class Preferences(Task):
         tokenizer: Tokenizer,
         held_out: Sequence[Problem],
         replay: Replay,
-        kept: Kept,
+        retention: Retention,
     ) -> None:
         self.engine, self.pairs, self.config = engine, pairs, config
         self.tokenizer, self.held_out = tokenizer, held_out
-        self.replay, self.kept = replay, kept
+        self.replay, self.retention = replay, retention
         self.reference = _reference(engine.model, pairs, config, engine.device)
         self.bad = BadSteps(BadStep.STOP, "lower dpo.learning_rate", stage="dpo")
 
@@ -175,7 +177,7 @@ class Preferences(Task):
         """Share of the held-out questions that are answered right, and what else was kept."""
         sampling = Sampling(self.config.max_new_tokens)
         solutions = solve(self.engine.model, self.tokenizer, self.held_out, sampling)
-        return {"accuracy": fmean(solution.score for solution in solutions), **self.kept(self.engine, done)}
+        return {"accuracy": fmean(solution.score for solution in solutions), **self.retention(self.engine, done)}
 
 
 def _cut(chosen: Sequence[int], pairs: Sequence[Pair], max_tokens: int) -> list[list[int]]:

@@ -26,14 +26,14 @@ from pipeline.tokens.reader import ShardReader
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-__all__ = ["Kept", "Replayed", "replayed_text"]
+__all__ = ["ReplaySources", "Retention", "replayed_text"]
 
 
 CONVERSATION = 1024
 """Tokens of a row of conversations where nothing else has rows."""
 
 
-class Replayed:
+class ReplaySources:
     """What one stage reads besides.
 
     Args:
@@ -82,7 +82,7 @@ class Replayed:
         reading = None
         if shards is not None and config.validation_sequences:
             reading = Reading(shards, inputs["tokenizer"], config.validation_sequences)
-        self.kept = Kept(reading, held_out, length, max(1, at_once // max(length, 1)), self._pad)
+        self.retention = Retention(reading, held_out, length, max(1, at_once // max(length, 1)), self._pad)
 
     def _text(self, reader: ShardReader, share: float, shards: Path) -> Stream:
         rows, length = reader.global_batch, reader.sequence_length
@@ -97,7 +97,7 @@ class Replayed:
         return Stream("conversations", source, rows, length, weight, max(1, self._at_once // length), source.identity)
 
 
-class Kept:
+class Retention:
     """Measures what a model in training has kept: bits per byte of every source, the loss of held-out conversations.
 
     Args:

@@ -20,7 +20,7 @@ from model.sections import OptimizerConfig
 from model.training.batches import TrainingBatch
 from model.training.engine import SingleEngine
 from model.training.replay import Replay, Stream
-from model.training.replay_sources import Replayed
+from model.training.replay_sources import ReplaySources
 from model.training.sft import sft
 from tests.model.artifacts import shared_artifacts
 from tests.model.conftest import tiny_model
@@ -75,9 +75,9 @@ def test_rows_follow_the_share_of_the_tokens_unless_they_are_named(inputs: dict[
     words = Tokenizer.from_file(str(inputs["tokenizer"] / "tokenizer.json"))
     for named, wanted in ((0, 3), (7, 7)):
         config = ReplayConfig(text=0.25, rows=named)
-        besides = Replayed(config, inputs, words, tokens=4 * 96, at_once=100, seed=0)
-        (stream,) = besides.replay.streams
-        assert (stream.rows, stream.at_once, besides.replay.tokens) == (wanted, 2, wanted * 48)
+        replayed = ReplaySources(config, inputs, words, tokens=4 * 96, at_once=100, seed=0)
+        (stream,) = replayed.replay.streams
+        assert (stream.rows, stream.at_once, replayed.replay.tokens) == (wanted, 2, wanted * 48)
         assert stream.weight == pytest.approx(1 / 3)
 
 
