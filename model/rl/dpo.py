@@ -83,11 +83,9 @@ def run_rank(job: RankJob[DpoConfig]) -> DpoMetrics:
     pairs = encode_pairs(kept, job.tokenizer)
     engine = SingleEngine(model, config)
     with user_errors("dpo"):
-        replayed = ReplaySources(
-            config.replay, job.inputs, job.tokenizer, at_once=config.micro_tokens, seed=config.seed
-        )
-    task = Preferences(engine, pairs, config, job.tokenizer, held_out, replayed.replay, replayed.retention)
-    trainer = Trainer(task, engine, RunLength(config.steps), job.snapshots, identity + replayed.replay.identity)
+        sources = ReplaySources(config.replay, job.inputs, job.tokenizer, at_once=config.micro_tokens, seed=config.seed)
+    task = Preferences(engine, pairs, config, job.tokenizer, held_out, sources.replay, sources.retention)
+    trainer = Trainer(task, engine, RunLength(config.steps), job.snapshots, identity + sources.replay.identity)
     trainer.run()
     steps, evaluations = trainer.history.steps, trainer.history.evaluations
     write_artifact(job, engine.model.cpu().eval(), steps, evaluations, begun=job.start)

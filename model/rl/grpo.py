@@ -73,12 +73,10 @@ def learn_by(
     splits = [job.inputs["reasoning"] / f"{split}.jsonl" for split in ("train", "validation")]
     tasks, held_out = (_chosen(read_tasks(split), config, stage) for split in splits)
     with user_errors(stage):
-        replayed = ReplaySources(
-            config.replay, job.inputs, job.tokenizer, at_once=config.micro_tokens, seed=config.seed
-        )
-        policy = made(model, replayed.replay)
+        sources = ReplaySources(config.replay, job.inputs, job.tokenizer, at_once=config.micro_tokens, seed=config.seed)
+        policy = made(model, sources.replay)
     kept = Journal(job.snapshots / "rollouts.jsonl", writes=job.rank == 0)
-    task = Reinforcement(policy, job.tokenizer, config, tasks, held_out, kept, replayed.retention, stage)
+    task = Reinforcement(policy, job.tokenizer, config, tasks, held_out, kept, sources.retention, stage)
     if job.rank == 0:
         note_what_is_cut(job.tokenizer, task.held_out, f"{stage}.max_new_tokens", config.max_new_tokens)
     trainer = Trainer(
@@ -86,7 +84,7 @@ def learn_by(
         policy,
         RunLength(config.steps, config.validate_every),
         job.snapshots,
-        replayed.replay.identity
+        sources.replay.identity
         + lineage(config, *weight_files(job.start), *further, job.inputs["tokenizer"] / "tokenizer.json", *splits),
         hooks=[PolicyWatch(config, task, tells=stage == "grpo" and job.rank == 0, stage=stage)],
         journals={"rollouts": kept},

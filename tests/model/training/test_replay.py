@@ -75,9 +75,9 @@ def test_rows_follow_the_share_of_the_tokens_unless_they_are_named(inputs: dict[
     words = Tokenizer.from_file(str(inputs["tokenizer"] / "tokenizer.json"))
     for named, wanted in ((0, 3), (7, 7)):
         config = ReplayConfig(text=0.25, rows=named)
-        replayed = ReplaySources(config, inputs, words, tokens=4 * 96, at_once=100, seed=0)
-        (stream,) = replayed.replay.streams
-        assert (stream.rows, stream.at_once, replayed.replay.tokens) == (wanted, 2, wanted * 48)
+        sources = ReplaySources(config, inputs, words, tokens=4 * 96, at_once=100, seed=0)
+        (stream,) = sources.replay.streams
+        assert (stream.rows, stream.at_once, sources.replay.tokens) == (wanted, 2, wanted * 48)
         assert stream.weight == pytest.approx(1 / 3)
 
 
