@@ -1,12 +1,13 @@
 """What only a GPU can verify: ``python -m bench.gpu [--quick] [--json FILE] [--part SECTION ...]``.
 
-`kernels`: FlashAttention on packed documents and the experts' grouped products against plain versions, in value,
-gradient and time. `exactness` (`bench.gpu_exactness`): one training in every layout that one GPU has, against the
-CPU's losses; twice the same bits; a resumed run. `speed` (`bench.gpu_speed`): tokens per second against transformers,
-the share of the GPU's matrix peak, memory against `deepmill plan`, generation. `finetune` (`bench.gpu_finetune`): the
-stages `sft` and `grpo` against the CPU's losses and rewards, killed and resumed, and beside TRL. A section that fails
-is told at the end, and the others run. Without a GPU it says so and verifies nothing: there, CPU tests hold the
-wrappers' shapes and masks (`tests/model/architecture/test_packed.py`, `tests/model/architecture/test_grouped.py`).
+`attention` (`bench.gpu_attention`): every kernel for packed documents that is installed, and `kernels`: the experts'
+grouped products, against plain versions, in value, gradient and time. `exactness` (`bench.gpu_exactness`): one training
+in every layout that one GPU has, against the CPU's losses; twice the same bits; a resumed run. `speed`
+(`bench.gpu_speed`): tokens per second against transformers, the share of the GPU's matrix peak, memory against
+`deepmill plan`, generation. `finetune` (`bench.gpu_finetune`): the stages `sft` and `grpo` against the CPU's losses and
+rewards, killed and resumed, and beside TRL. A section that fails is told at the end, and the others run. Without a GPU
+it says so and verifies nothing: there, CPU tests hold the wrappers' shapes and masks
+(`tests/model/architecture/test_packed.py`, `tests/model/architecture/test_grouped.py`).
 ``--device cpu`` goes through the motions in small.
 """
 
@@ -17,7 +18,6 @@ import importlib
 import time
 import traceback
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -25,18 +25,13 @@ from torch import Tensor
 from bench.table import Row, bench_parser, print_table, row, write_rows
 
 SECTIONS = {
+    "attention": "bench.gpu_attention",
     "kernels": "bench.gpu",
     "exactness": "bench.gpu_exactness",
     "speed": "bench.gpu_speed",
     "finetune": "bench.gpu_finetune",
 }
 """Where each section's `measure(device, quick)` is."""
-SHAPES = {
-    # query heads, key-value heads, query width, value width
-    "DeepSeekMoE 16B": (16, 16, 128, 128),
-    "DeepSeek-LLM 67B (grouped queries)": (64, 8, 128, 128),
-    "DeepSeek-V2-Lite (latent, expanded)": (16, 16, 192, 128),
-}
 EXPERTS = {
     # tokens, routed experts, experts per token, hidden, expert width
     "DeepSeekMoE 16B": (8192, 64, 6, 2048, 1408),
@@ -76,12 +71,10 @@ def main() -> None:
 
 
 def measure(device: torch.device, quick: bool) -> list[Row]:
-    """The kernels."""
+    """The experts' kernels."""
     if device.type == "cpu":
         return experts("a small one", (64, 8, 2, 32, 16), device)
-    length = 1024 if quick else 4096
-    rows = [found for name in SHAPES for found in attention(name, length, device)]
-    return rows + [found for name, shape in EXPERTS.items() for found in experts(name, shape, device)]
+    return [found for name, shape in EXPERTS.items() for found in experts(name, shape, device)]
 
 
 def seconds(call: Callable[[], object], device: torch.device) -> float:
@@ -103,53 +96,6 @@ def milliseconds(call: Callable[[], object], device: torch.device) -> float:
 def error(found: list[Tensor], exact: list[Tensor]) -> float:
     """The largest difference, of the largest value of each tensor."""
     return max(((a - b).abs().max() / b.abs().max()).item() for a, b in zip(found, exact, strict=True))
-
-
-def attention(name: str, length: int, device: torch.device) -> list[Row]:
-    """Values and gradients of both kernels against fp32, and their times; what repeatable gradients cost."""
-    from model.architecture.packed import Documents, attend, document_mask
-
-    heads, shared, query, value = SHAPES[name]
-    torch.manual_seed(0)
-    inputs = [
-        torch.randn(2, length, count, width, device=device, dtype=torch.bfloat16, requires_grad=True)
-        for count, width in ((heads, query), (shared, query), (shared, value))
-    ]
-    starts = torch.rand(2, length, generator=torch.Generator().manual_seed(0)) < 6 / length
-    ids = starts.long().cumsum(1).to(device)
-    chosen = document_mask(ids, torch.bfloat16, max(query, value))
-    if not isinstance(chosen, Documents):
-        raise SystemExit("this GPU is not given FlashAttention (it is older than Ampere): nothing to verify")
-    masked = document_mask(ids, torch.float32, max(query, value))
-    masked_bf16 = masked.to(torch.bfloat16) if isinstance(masked, Tensor) else masked
-    dy = torch.randn(2, length, heads, value, device=device)
-
-    def run(mask: Any, dtype: torch.dtype = torch.bfloat16) -> list[Tensor]:
-        out = attend(*(x.to(dtype) for x in inputs), mask, query**-0.5)
-        return [out, *torch.autograd.grad(out, inputs, dy.to(dtype))]
-
-    exact, flash, plain = run(masked, torch.float32), run(chosen), run(masked_bf16)
-    slow = milliseconds(lambda: run(masked_bf16), device)
-    free = milliseconds(lambda: run(chosen), device)
-    torch.use_deterministic_algorithms(True)
-    fast = milliseconds(lambda: run(chosen), device)
-    is_same = all(torch.equal(a, b) for a, b in zip(run(chosen), run(chosen), strict=True))
-    torch.use_deterministic_algorithms(False)
-    what = f"{name}, 2 x {length} tokens: "
-    off = {"masked SDPA": error(plain, exact)}
-    return [
-        row(what + "error of values and gradients", "of max", error(flash, exact), {}, TOLERANCE, most=True),
-        row(what + "that error against masked SDPA's", "of max", error(flash, exact), off, 1.5, most=True),
-        row(what + "same bits twice", "", float(is_same), {}, 1.0),
-        row(
-            what + "forward and backward, repeatable",
-            "ms",
-            fast,
-            {"masked SDPA": slow, "FlashAttention, not repeatable": free},
-            None,
-            most=True,
-        ),
-    ]
 
 
 def experts(name: str, shape: tuple[int, int, int, int, int], device: torch.device) -> list[Row]:

@@ -50,8 +50,21 @@ LAYOUTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "DeepSpeed, ZeRO 2": ({"engine": "deepspeed", "zero": 2}, {}),
     "DeepSpeed, ZeRO 3": ({"engine": "deepspeed", "zero": 3}, {}),
     "DeepSpeed, ZeRO 1 resumed": ({"engine": "deepspeed", "zero": 1}, {}),
+    "flash2": ({"attention": "flash2"}, {}),
+    "flash2 again": ({"attention": "flash2"}, {}),
+    "flash3": ({"attention": "flash3"}, {}),
+    "flash3 again": ({"attention": "flash3"}, {}),
     "DeepSpeed, optimizer on the CPU": ({"engine": "deepspeed", "zero": 2, "offload": True}, {}),
 }
+PAIRS = {
+    "again": "one process",
+    "resumed": "one process",
+    "DeepSpeed, ZeRO 1 resumed": "DeepSpeed, ZeRO 1",
+    "flash2 again": "flash2",
+    "flash3 again": "flash3",
+}
+"""Layouts that must give another's bits."""
+WIDTH = MODEL["qk_nope_head_dim"] + MODEL["qk_rope_head_dim"]
 TOLERANCES = {"fp32": 1e-4, "bf16": 2e-2}
 """Largest difference of any step's loss from the CPU's."""
 BESIDE = 7
@@ -82,7 +95,7 @@ class _Batches:
 
 def measure(device: torch.device, quick: bool) -> list[Row]:
     """All layouts, each against the CPU's losses."""
-    names = list(LAYOUTS)[:4] if device.type == "cpu" else list(LAYOUTS)
+    names = list(LAYOUTS)[:4] if device.type == "cpu" else [name for name in LAYOUTS if _can_run(name, device)]
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         waiting = [("the CPU", ""), *((name, device.type) for name in names)]
@@ -107,13 +120,24 @@ def measure(device: torch.device, quick: bool) -> list[Row]:
             far = max(abs(a - b) for a, b in zip(found["losses"], reference["losses"], strict=True))
             most = TOLERANCES["fp32" if is_exact else "bf16"]
             rows.append(row(f"{name}: largest difference of a loss from the CPU's", "nats", far, {}, most, most=True))
-        for name, other in (("again", "one process"), ("resumed", "one process"),
-                            ("DeepSpeed, ZeRO 1 resumed", "DeepSpeed, ZeRO 1")):  # fmt: skip
+        for name, other in PAIRS.items():
             pair = [folder / f"{each}.json" for each in (name, other)]
             if all(path.exists() for path in pair):
                 is_same = pair[0].read_text() == pair[1].read_text()
                 rows.append(row(f"{name}: losses and weights of '{other}', bit for bit", "", float(is_same), {}, 1.0))
     return rows
+
+
+def _can_run(name: str, device: torch.device) -> bool:
+    """Whether this GPU has the kernel of attention that the layout asks for, by its package; why not is printed."""
+    from model.architecture.varlen import Kernel, why_not
+
+    if not (wanted := LAYOUTS[name][0].get("attention")):
+        return True
+    reason = why_not(Kernel(wanted), torch.cuda.get_device_capability(device), True, WIDTH)
+    if reason:
+        print(f"{name}: {reason}")
+    return reason is None
 
 
 def _start(name: str, kind: str, folder: Path, number: int) -> subprocess.Popen[str]:

@@ -8,12 +8,13 @@ from __future__ import annotations
 import os
 from enum import StrEnum
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from infra.section import Section
 
 __all__ = [
     "ENVIRONMENT_KEY",
+    "Attention",
     "Checkpoints",
     "Engine",
     "Execution",
@@ -94,6 +95,21 @@ class Precision(StrEnum):
     FP32 = "fp32"
 
 
+class Attention(StrEnum):
+    """What computes attention over packed documents in training on a GPU. Each gives the same bits every time, and
+    other bits than the others."""
+
+    TORCH = "torch"
+    """The FlashAttention 2 that comes with torch."""
+    AUTO = "auto"
+    """FlashAttention 3 on a Hopper GPU where the package flash-attn-3 is installed and has a kernel for the model,
+    torch's elsewhere."""
+    FLASH2 = "flash2"
+    """The package flash-attn, version 2; refused where it cannot be taken."""
+    FLASH3 = "flash3"
+    """The package flash-attn-3, for Hopper GPUs; refused where it cannot be taken."""
+
+
 class Checkpoints(Section):
     """Checkpoints that a killed training goes on from."""
 
@@ -160,6 +176,8 @@ class Execution(Section):
     start, and a C++ compiler on a CPU."""
     precision: Precision = Precision.AUTO
     """Of matrix products in training."""
+    attention: Attention = Attention.TORCH
+    """What computes attention over packed documents in training on a GPU."""
     checkpoints: Checkpoints = Checkpoints()
     """Checkpoints that a killed training goes on from."""
     profile: tuple[int, ...] = Field(default=(), max_length=2)
@@ -182,6 +200,13 @@ class Execution(Section):
         if steps and not (len(steps) == 2 and 1 <= steps[0] <= steps[1]):
             raise ValueError("name the first and the last step, counted from 1, such as [10, 13]")
         return steps
+
+    @model_validator(mode="after")
+    def _sixteen_bits(self) -> Execution:
+        """What a training stage would refuse after all the corpus was made."""
+        if self.attention in (Attention.FLASH2, Attention.FLASH3) and self.precision is Precision.FP32:
+            raise ValueError(f"attention {self.attention} computes in 16 bits, and precision is fp32: leave one out")
+        return self
 
     @property
     def processes(self) -> int:

@@ -38,6 +38,8 @@ PAUSES = (0.01, 0.05, 0.2, 0.5)
 RECORDED = (
     "torch",
     "deepspeed",
+    "flash-attn",
+    "flash-attn-3",
     "transformers",
     "tokenizers",
     "datatrove",

@@ -371,7 +371,8 @@ class DpoConfig(OptimizerConfig):
     """
 
     files: ExternalPaths = ()
-    """JSONL or Parquet files of rows with prompt, chosen and rejected; without any, pairs are sampled."""
+    """JSON, Parquet, Arrow or CSV files of rows with prompt, chosen and rejected, as texts or as messages of one
+    question; without any, pairs are sampled."""
     questions: int = Field(1000, ge=1)
     """Training questions that are asked for pairs."""
     samples: int = Field(8, ge=2)

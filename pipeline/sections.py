@@ -352,10 +352,10 @@ class ReasoningConfig(Stated):
     test: int = Field(1_000, ge=1)
     """Problems for the evaluation alone, likewise."""
     files: ExternalPaths = ()
-    """Own tasks: JSONL or Parquet files of rows with question, answer and, if known, reasoning, or in the forms of
-    GSM8K and MATH (see docs/domain.md); what is not held out is learned from."""
+    """Own tasks: JSON, Parquet, Arrow or CSV files of rows with question, answer and, if known, reasoning, or in the
+    forms of GSM8K and MATH (see docs/domain.md); what is not held out is learned from."""
     exclude: Annotated[ExternalPaths, Added] = ()
-    """JSONL or Parquet files whose questions are in no split, such as those of `evaluate.suites`."""
+    """Such files whose questions are in no split, such as those of `evaluate.suites`."""
     program_share: float = Field(0.0, ge=0, le=1)
     """Share of the training tasks solved by a program that prints the answer (program of thought, DeepSeekMath 3.1),
     where a writer of such programs knows the task."""
@@ -375,7 +375,8 @@ class ConversationsConfig(Stated):
     """Conversations of several turns that fine-tuning learns from besides (`sft.replay.conversations`)."""
 
     files: ExternalPaths = Field(min_length=1)
-    """JSONL or Parquet files of rows with `messages` of role and content, as in OpenAI's API (docs/domain.md)."""
+    """JSON, Parquet, Arrow or CSV files of rows with `messages` of role and content, as in OpenAI's API, or with texts:
+    `instruction`, `input`, `output` (Alpaca), `prompt`, `completion` (docs/domain.md)."""
     validation: int = Field(32, ge=0)
     """Conversations held out, on which the loss is measured."""
     max_failures: float = Field(0.01, ge=0, le=1)

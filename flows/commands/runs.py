@@ -23,9 +23,12 @@ from flows.commands.app import (
 from flows.commands.watch import watched_flow
 from flows.recipe.sample_text import check_sample_text, gather_sample_text
 from flows.run.record import RunRecord, read_record, records, report_file
+from infra.errors import UserError
+from infra.execution import Launcher
 from infra.extras import require
 from infra.settings import Settings
 from infra.units import duration, plural, printable
+from model.architecture.varlen import refused
 
 if TYPE_CHECKING:
     from flows.recipe.plan import Plan
@@ -197,6 +200,7 @@ def _run_flow(plan: Plan, store: Store, source: str) -> None:
     """Run the flow `mill` in this process, on the Prefect server that its settings name or one for this run alone."""
     recipe = plan.recipe
     require("prefect", "mlflow", *(["torch"] if any(item.stage.family != "corpus" for item in plan.waiting) else []))
+    _look_for_kernel(plan)
     console.print(f"[bold]{recipe.name}[/]  {recipe.description}")
     console.print(f"[dim]{len(plan.waiting)} stages to run; artifacts go to {store.address}[/]\n")
     from flows.recipe.stages import StageName
@@ -205,6 +209,17 @@ def _run_flow(plan: Plan, store: Store, source: str) -> None:
     with watched_flow(_mill) as mill, planned_as(plan):
         run_id = mill(recipe, restart_from=StageName(plan.restart_from) if plan.restart_from else None)
     _finish(find_record(store, run_id), store, source)
+
+
+def _look_for_kernel(plan: Plan) -> None:
+    """What pretraining would refuse after all the corpus was made, where it is to run on this machine."""
+    layout, training = plan.recipe.execution, plan.recipe.pretrain
+    wide = layout.of("pretrain")
+    if layout.pools or wide.launcher is not Launcher.LOCAL or training is None:
+        return
+    is_waiting = any(item.stage.name == "pretrain" for item in plan.waiting)
+    if is_waiting and (reason := refused(wide.attention, training.model.attention_width, here=True)):
+        raise UserError(reason)
 
 
 def _mill() -> Any:

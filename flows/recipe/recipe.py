@@ -19,6 +19,7 @@ from infra.execution import Layout
 from infra.json_objects import JsonObject
 from infra.nearest import hint
 from infra.section import Section
+from model.architecture.varlen import refused
 from model.evaluation.sections import EvaluateConfig
 from model.finetune_sections import (
     ContinuedConfig,
@@ -193,6 +194,14 @@ class Recipe(Section):
         """Likewise what pruning would be refused for."""
         if self.quantize and self.quantize.prune.share and self.pretrain and not self.start:
             self.quantize.prune.architecture(self.pretrain.model)
+        return self
+
+    @model_validator(mode="after")
+    def _heads_fit_the_kernel(self) -> Recipe:
+        """Likewise a kernel of attention that is too narrow for the model."""
+        wanted = self.execution.of("pretrain").attention
+        if self.pretrain and (reason := refused(wanted, self.pretrain.model.attention_width)):
+            raise ValueError(reason)
         return self
 
     def has(self, stage: str) -> bool:

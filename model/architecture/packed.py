@@ -1,25 +1,25 @@
 """The attention kernel: FlashAttention over packed documents on CUDA, blocks of queries where a CPU trains
 (`model.architecture.causal`), scaled dot product attention elsewhere.
 
-Which one runs is chosen here and nowhere else. A packed row holds several documents, each of which sees itself alone.
-The others are told so by a mask [T, T] per row, which costs T^2 work and memory; FlashAttention's variable-length
-kernel takes the lengths of the documents instead and never looks across. Both give the same numbers up to rounding.
+Which one runs is chosen here, and whose FlashAttention it is in `model.architecture.varlen`. A packed row holds several
+documents, each of which sees itself alone. The others are told so by a mask [T, T] per row, which costs T^2 work and
+memory; FlashAttention's variable-length kernel takes the lengths of the documents instead and never looks across. All
+give the same numbers up to rounding.
 
-Shapes: B rows, T new tokens, S seen tokens, N heads, G key-value heads, Q query and key width, V value width,
-M documents, t = B T tokens laid end to end.
+Shapes: B rows, T new tokens, S seen tokens, N heads, G key-value heads, Q query and key width, V value width
+(W and X as a kernel takes them), M documents, t = B T tokens laid end to end.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from model.architecture.causal import attend_in_blocks, suits_blocks
+from model.architecture.varlen import Kernel, attend_documents, kernel_widths
 
 __all__ = ["BEGINNING", "Documents", "Mask", "attend", "document_mask", "document_starts", "takes_flash"]
 
@@ -39,6 +39,7 @@ class Documents:
     """int32: the first token of each document, and the number of all tokens."""
     longest: int
     """Tokens that no document has more of: those of a row. Asking for the longest would wait for the device."""
+    kernel: Kernel = Kernel.TORCH
 
     @classmethod
     def of(cls, documents_BT: Tensor) -> Documents:
@@ -78,14 +79,16 @@ def document_mask(
     *,
     branches: bool = False,
     starts_M1: Tensor | None = None,
+    kernel: Kernel = Kernel.TORCH,
 ) -> Mask:
     """The mask of packed rows, in the form that the kernel for this device, `dtype` and head width takes.
 
     With `branches` documents see `BEGINNING` besides themselves, which no kernel but the masked one can do. `starts_M1`
-    is what `document_starts` found before the rows went to a device.
+    is what `document_starts` found before the rows went to a device, `kernel` what computes where no mask is needed.
     """
     if not branches and takes_flash(documents_BT.device, dtype, width):
-        return Documents(document_starts(documents_BT) if starts_M1 is None else starts_M1, documents_BT.shape[1])
+        starts_M1 = document_starts(documents_BT) if starts_M1 is None else starts_M1
+        return Documents(starts_M1, documents_BT.shape[1], kernel)
     length = documents_BT.shape[1]
     causal_TT = torch.ones(length, length, dtype=torch.bool, device=documents_BT.device).tril()
     seen_BTT = documents_BT[:, :, None] == documents_BT[:, None, :]
@@ -111,34 +114,13 @@ def attend(q_BTNQ: Tensor, k_BSGQ: Tensor, v_BSGV: Tensor, mask: Mask, scale: fl
     return y_BNTV.transpose(1, 2)
 
 
-def _kernel() -> Callable[..., Any]:
-    from torch.nn.attention.varlen import varlen_attn
-
-    kernel: Callable[..., Any] = varlen_attn
-    return kernel
-
-
 def _flash(q_BTNQ: Tensor, k_BTGQ: Tensor, v_BTGV: Tensor, documents: Documents, scale: float) -> Tensor:
-    """FlashAttention within each document.
-
-    The kernel wants one width for queries, keys and values: zeros fill up, which change no logit and add outputs that
-    are cut off again (latent attention: 192 and 128).
-    """
+    """FlashAttention within each document."""
     value = v_BTGV.shape[-1]
-    width = -(-max(q_BTNQ.shape[-1], value) // 8) * 8
-    # not said where it is not needed: torch 2.11 has no such argument
-    shared: dict[str, bool] = {"enable_gqa": True} if q_BTNQ.shape[2] != k_BTGQ.shape[2] else {}
-    q_tNW, k_tGW, v_tGW = (F.pad(x, (0, width - x.shape[-1])).flatten(0, 1) for x in (q_BTNQ, k_BTGQ, v_BTGV))
-    y_tNW: Tensor = _kernel()(
-        q_tNW,
-        k_tGW,
-        v_tGW,
-        documents.starts_M1,
-        documents.starts_M1,
-        documents.longest,
-        documents.longest,
-        scale=scale,
-        window_size=(-1, 0),  # causal
-        **shared,
+    wide, narrow = kernel_widths(documents.kernel, q_BTNQ.shape[-1], value)
+    q_tNW, k_tGW, v_tGX = (
+        F.pad(x, (0, width - x.shape[-1])).flatten(0, 1)
+        for x, width in ((q_BTNQ, wide), (k_BTGQ, wide), (v_BTGV, narrow))
     )
-    return y_tNW[..., :value].unflatten(0, q_BTNQ.shape[:2])
+    y_tNX = attend_documents(documents.kernel, q_tNW, k_tGW, v_tGX, documents.starts_M1, documents.longest, scale)
+    return y_tNX[..., :value].unflatten(0, q_BTNQ.shape[:2])

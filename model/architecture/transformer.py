@@ -21,6 +21,7 @@ from model.architecture.moe import FeedForward, MixtureOfExperts
 from model.architecture.output import Learned, OutputLayer
 from model.architecture.packed import Mask, document_mask
 from model.architecture.rotary import rotary_tables
+from model.architecture.varlen import Kernel
 
 __all__ = ["Transformer"]
 
@@ -100,6 +101,8 @@ class Transformer(nn.Module):
         self.config = config
         self.recomputes = False
         """Activation checkpointing: layers keep their input alone and run again in the backward pass."""
+        self.kernel = Kernel.TORCH
+        """Of attention over packed documents on a GPU."""
         self.model = Decoder(config)
         self.lm_head = OutputLayer(config.hidden_size, config.vocab_size)
         if config.tie_word_embeddings:
@@ -218,4 +221,5 @@ class Transformer(nn.Module):
         kind = documents_BT.device.type
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else self.lm_head.weight.dtype
         first = starts[0] if starts else None
-        return document_mask(documents_BT, dtype, self.config.attention_width, branches=branches, starts_M1=first)
+        width = self.config.attention_width
+        return document_mask(documents_BT, dtype, width, branches=branches, starts_M1=first, kernel=self.kernel)

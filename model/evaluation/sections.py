@@ -31,8 +31,8 @@ class Suite(Section):
     kind: SuiteKind = SuiteKind.PROBLEMS
     """What it holds."""
     paths: ExternalPaths = ()
-    """JSONL or Parquet files, for problems and multiple choice. For lm_eval one local folder of task files (YAML) and
-    their data; code that a task file names is run. Name the data in `decontaminate.evaluation_sets` too."""
+    """JSON, Parquet, Arrow or CSV files, for problems and multiple choice. For lm_eval one local folder of task files
+    (YAML) and their data; code that a task file names is run. Name the data in `decontaminate.evaluation_sets` too."""
     tasks: Annotated[tuple[str, ...], Added] = ()
     """Tasks, groups or tags of that folder; all tasks when empty."""
     dataset: str = ""

@@ -78,6 +78,8 @@ class TrainingMetrics(StageMetrics):
     checkpoints: int | None = None
     checkpoint_seconds: float | None = None
     layout: LayoutFacts | None = None
+    attention: str | None = None
+    """What computed attention over packed documents on a GPU: torch, or a package and its version. None on a CPU."""
     loss_before: float | None = None
     loss_after: float | None = None
     bits_per_byte_before: float | None = None

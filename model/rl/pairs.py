@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from infra import events
 from infra.errors import UserError
@@ -19,8 +19,9 @@ from model.generation.generate import Sampling
 from model.generation.solve import solve_each
 from model.rl.rollout import GENERATION_BATCH
 from model.training.epochs import places_of_step
+from pipeline.reasoning.chat_records import messages_of
 from pipeline.reasoning.problems import read_tasks
-from pipeline.reasoning.record_files import read_records
+from pipeline.reasoning.record_files import keys_of, read_records
 from pipeline.tokens.chat import chat_format
 
 if TYPE_CHECKING:
@@ -67,11 +68,35 @@ def encode_pairs(path: Path, tokenizer: Tokenizer) -> list[Pair]:
 def _file_pairs(config: DpoConfig) -> list[dict[str, str]]:
     rows = []
     for name, number, given in read_records(config.files):
-        texts = {key: given.get(key) for key in ("prompt", "chosen", "rejected")} if isinstance(given, Mapping) else {}
-        if not texts or not all(isinstance(text, str) and text for text in texts.values()):
-            raise UserError(f"{name}: record {number}: not an object with the texts prompt, chosen and rejected")
-        rows.append({key: str(text) for key, text in texts.items()})
+        prompt, chosen, rejected = _texts(given) if isinstance(given, Mapping) else ("", "", "")
+        if not (prompt and chosen and rejected):
+            raise UserError(
+                f"{name}: record {number}: not an object with prompt, chosen and rejected, as texts or as the messages "
+                f"of one question and its answer{keys_of(given)}; correct it, or leave it out of dpo.files"
+            )
+        rows.append({"prompt": prompt, "chosen": chosen, "rejected": rejected})
     return rows
+
+
+def _texts(given: Mapping[str, Any]) -> tuple[str, str, str]:
+    """Prompt and answers; the prompt is empty where the answers are not to one."""
+    asked, chosen = _asked_and_said(given.get("prompt"), given.get("chosen"))
+    also_asked, rejected = _asked_and_said(given.get("prompt"), given.get("rejected"))
+    return asked if asked == also_asked else "", chosen, rejected
+
+
+def _asked_and_said(prompt: Any, answer: Any) -> tuple[str, str]:
+    """Question and answer that are texts, or messages: the answer's may begin with the question."""
+    if isinstance(prompt, str) and isinstance(answer, str):
+        return prompt, answer
+    before = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt or []
+    if not isinstance(before, list) or not isinstance(answer, list):
+        return "", ""
+    turns = messages_of({"messages": answer if len(answer) > 1 else before + answer})
+    if isinstance(turns, str) or [turn["role"] for turn in turns] != ["user", "assistant"]:
+        return "", ""
+    thought = f"<think>{turns[1]['reasoning']}</think>" if "reasoning" in turns[1] else ""
+    return turns[0]["content"], thought + turns[1]["content"]
 
 
 def _sampled_pairs(

@@ -23,6 +23,7 @@ from torch import Tensor
 from infra import events
 from infra.errors import UserError
 from model.architecture.transformer import Transformer
+from model.architecture.varlen import told
 from model.facts.training import ExpertLoad, TrainingMetrics, before_and_after
 from model.sections import BadStep, TrainingConfig
 from model.training.balance import ExpertLoads
@@ -203,6 +204,8 @@ class TrainingResult:
     expert_load: Mapping[str, Mapping[str, float]]
     """Per layer: min, max (shares of an even load) and cv over the last steps."""
     facts: RunFacts
+    attention: str | None = None
+    """What computed attention over packed documents on a GPU."""
 
     def metrics(self) -> TrainingMetrics:
         """What every stage that learns the next token reports."""
@@ -219,6 +222,7 @@ class TrainingResult:
             checkpoints=facts.checkpoints,
             checkpoint_seconds=round(facts.checkpoint_seconds, 3),
             layout=facts.layout,
+            attention=self.attention,
             expert_load={layer: ExpertLoad(**load) for layer, load in self.expert_load.items()} or None,
             **(before_and_after(self.validation[0], self.validation[-1]) if self.validation else {}),
         )
@@ -264,6 +268,13 @@ def train(
     trainer = Trainer(task, engine, length, work_dir, lineage(config, identity + replay.identity))
     facts = trainer.run()
     history = trainer.history
+    packs_on_gpu = config.document_mask and engine.device.type == "cuda"
     return TrainingResult(
-        engine.full_model(), history.steps, history.evaluations, task.bad.steps, task.loads.recent(), facts
+        engine.full_model(),
+        history.steps,
+        history.evaluations,
+        task.bad.steps,
+        task.loads.recent(),
+        facts,
+        told(model.kernel) if packs_on_gpu else None,
     )

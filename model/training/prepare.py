@@ -16,10 +16,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from infra import events
 from infra.errors import UserError
-from infra.execution import Precision, execution
+from infra.execution import Attention, Precision, execution
+from model.architecture.devices import own_rank
 from model.architecture.grouped import compile_activations
 from model.architecture.transformer import Transformer
+from model.architecture.varlen import choose, load, told
 
 __all__ = ["autocast", "compile_parts", "computing_under_autocast", "keep_memory", "prepare", "without_autocast"]
 
@@ -29,12 +32,27 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 
 def prepare(model: Transformer, device: torch.device) -> None:
     """Make `model` recompute its layers' activations, and compile parts of them, as the execution asks; on a GPU, take
-    kernels that repeat. To be called before anything is computed."""
+    kernels that repeat. To be called before anything is computed.
+
+    Raises:
+        UserError: a kernel that is asked for cannot be had here.
+    """
     wide = execution()
     _repeat_exactly(device)
+    _take_kernel(model, device)
     model.recomputes = model.recomputes or wide.recompute
     if wide.compile:
         compile_parts(model)
+
+
+def _take_kernel(model: Transformer, device: torch.device) -> None:
+    """Let `model` attend over packed documents by the kernel that the execution asks for."""
+    wanted = execution().attention
+    gpu = torch.cuda.get_device_capability(device) if device.type == "cuda" else None
+    model.kernel = choose(wanted, gpu, _computes_in_bf16(device), model.config.attention_width)
+    load(model.kernel)
+    if wanted is not Attention.TORCH and own_rank() == 0:
+        events.note(f"execution.attention {wanted}: packed documents by {told(model.kernel)}")
 
 
 def compile_parts(model: Transformer) -> None:
@@ -106,6 +124,14 @@ def _cpu_has_bf16() -> bool:
     return "amx_bf16" in flags or "avx512_bf16" in flags
 
 
+def _computes_in_bf16(device: torch.device) -> bool:
+    """Whether `autocast` has anything to do."""
+    choice = execution().precision
+    if device.type == "cuda":
+        return choice is not Precision.FP32 and torch.cuda.is_bf16_supported(including_emulation=False)
+    return choice is Precision.BF16
+
+
 def autocast(device: torch.device) -> AbstractContextManager[Any]:
     """Matrix products in bf16 on a GPU that has it; weights, gradients and optimizer stay in fp32.
 
@@ -114,11 +140,7 @@ def autocast(device: torch.device) -> AbstractContextManager[Any]:
     Raises:
         UserError: bf16 was asked for on a CPU without it, which would be a hundred times slower.
     """
-    choice = execution().precision
-    if device.type == "cuda":
-        enabled = choice is not Precision.FP32 and torch.cuda.is_bf16_supported(including_emulation=False)
-    else:
-        enabled = choice is Precision.BF16
-        if enabled and not _cpu_has_bf16():
-            raise UserError("execution.precision bf16: this CPU has neither avx512_bf16 nor amx_bf16; set it to auto")
+    enabled = _computes_in_bf16(device)
+    if enabled and device.type != "cuda" and not _cpu_has_bf16():
+        raise UserError("execution.precision bf16: this CPU has neither avx512_bf16 nor amx_bf16; set it to auto")
     return torch.autocast(device.type, torch.bfloat16, enabled=enabled)

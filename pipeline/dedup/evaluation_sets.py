@@ -5,35 +5,23 @@ Of a folder whose files are named by split, those of the training split are left
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 from collections.abc import Iterator, Sequence
-from itertools import dropwhile
+from itertools import chain, islice
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from infra import events
 from infra.errors import UserError
-from infra.storage import ExternalFile, open_seekable, resolve
-from pipeline.sources.charset import NotText, decode
-from pipeline.sources.dataset import FORMAT, SPLITS, format_of, is_of
-from pipeline.sources.jsonl import field_of, values_of
-from pipeline.sources.parquet import foreign_of
+from infra.storage import ExternalFile, resolve
+from pipeline.sources.dataset import FORMAT, SPLITS, is_of
+from pipeline.sources.jsonl import Failure, field_of
 from pipeline.sources.passed_over import without_beside
-from pipeline.sources.separated import dialect_of, is_head
-from pipeline.sources.stream import Damaged, Foreign, Part, open_stream
-from pipeline.tasks.guarded_reader import Broken, guarded_items
+from pipeline.sources.records import records_of
+from pipeline.sources.stream import Damaged
 
 __all__ = ["read_texts", "set_files"]
 
-SECONDS = 60.0
-"""Of processor time for each batch of rows."""
-ROWS = 256
-_LINE_END = re.compile(r"\r\n?|\n")
 _NO_QUESTION = ("system", "developer")
 """Whose messages are no questions."""
 _OF_A_MESSAGE = frozenset({"role", "from", "type", "content", "value", "text"})
@@ -139,56 +127,15 @@ def text_of_value(value: Any) -> str | None:
 
 
 def _rows(file: ExternalFile, fields: tuple[str, ...]) -> Iterator[Any]:
-    """The records of a file; None for a line that is no JSON."""
-    kind = format_of(file) or "jsonl"
+    """The records of a file; None for what is none."""
+    wanted = {field.partition(".")[0] for field in fields} | set(fields)
     try:
-        if kind == "parquet" and (foreign := foreign_of(file)):
-            raise Foreign(*foreign)
-        if kind in ("parquet", "arrow"):
-            for rows in guarded_items(_table_rows, (file, kind, fields), SECONDS):
-                yield from rows
-            return
-        with open_stream(Part(file)) as stream:
-            stream.recode()
-            text = _decoded(stream.read())
-        yield from _json_rows(text, fields) if kind == "jsonl" else _separated_rows(file.name, text, fields)
+        found = records_of(file, wanted, is_all=False)
+        rows = (None if isinstance(row, Failure) else row for _, row in found)
+        first = list(islice(rows, 2))
+        yield from _unwrapped(first[0], fields) if len(first) == 1 else chain(first, rows)
     except Damaged as damage:
         raise UserError(f"{file.path}: {damage}; {damage.remedy}") from None
-    except (Broken, pa.ArrowException, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{file.path}: {error}; get the evaluation set again") from None
-
-
-def _decoded(content: bytes) -> str:
-    """The text of a file, whatever its encoding; it must have one."""
-    try:
-        return decode(content)[0]
-    except NotText as finding:
-        raise Damaged("the file", f"it is no text ({finding})") from None
-
-
-def _separated_rows(name: str, text: str, fields: tuple[str, ...]) -> Iterator[dict[str | Any, Any]]:
-    lines = list(dropwhile(lambda line: not is_head(line), io.StringIO(text.removeprefix("\ufeff"), newline="")))
-    csv.field_size_limit(max(csv.field_size_limit(), len(text)))
-    yield from csv.DictReader(lines, **dialect_of(name, lines[0] if lines else "", text, fields))
-
-
-def _json_rows(text: str, fields: tuple[str, ...]) -> Iterator[Any]:
-    """The objects of JSON lines, of one array, of one object that holds them under a key, or one after another."""
-    try:
-        values = list(values_of(text))
-    except (ValueError, RecursionError):
-        for line in _LINE_END.split(text):
-            if line.strip("\ufeff\0\x1a\x1e \t"):
-                yield from _values_or_none(line.removeprefix("\ufeff"))
-        return
-    yield from _unwrapped(values[0], fields) if len(values) == 1 else values
-
-
-def _values_or_none(line: str) -> list[Any]:
-    try:
-        return list(values_of(line))
-    except (ValueError, RecursionError):
-        return [None]
 
 
 def _unwrapped(value: Any, fields: tuple[str, ...]) -> list[Any]:
@@ -200,25 +147,5 @@ def _unwrapped(value: Any, fields: tuple[str, ...]) -> list[Any]:
         return [value]
     held = [each for each in value.values() if isinstance(each, list) and all(isinstance(row, dict) for row in each)]
     if len(held) == 1:
-        return [row["row"] if isinstance(row.get("row"), dict) else row for row in held[0]]
+        return held[0]
     return list(value.values()) if value and all(isinstance(each, dict) for each in value.values()) else [value]
-
-
-def _table_rows(file: ExternalFile, kind: str, fields: tuple[str, ...]) -> Iterator[list[dict[str, Any]]]:
-    wanted = {field.partition(".")[0] for field in fields} | set(fields)
-    with open_seekable(file) as raw:
-        if kind == "parquet":
-            table = pq.ParquetFile(raw)
-            columns = [name for name in table.schema_arrow.names if name in wanted]
-            if twice := {name for name in columns if columns.count(name) > 1}:
-                raise UserError(f"{file.path}: several columns are named {min(twice)}; give all but one another name")
-            batches: Any = table.iter_batches(ROWS, columns=columns)
-        else:
-            is_file = raw.read(6) == b"ARROW1"
-            raw.seek(0)
-            batches = pa.ipc.open_file(raw).read_all().to_batches() if is_file else pa.ipc.open_stream(raw)
-        for batch in batches:
-            batch.validate(full=True)
-            for start in range(0, batch.num_rows, ROWS):
-                rows = batch.slice(start, ROWS)
-                yield [{name: row[name] for name in row if name in wanted} for row in rows.to_pylist()]

@@ -3,9 +3,13 @@
     {"messages": [{"role": "user", "content": "Hi"}, ...]}             OpenAI's API and Hugging Face's sets
     {"conversations": [{"from": "human", "value": "Hi"}, ...]}         ShareGPT, with its own names of roles
     {"prompt": [{"role": ...}], "completion": [{"role": ...}]}         TRL: answers of the prompt are not learned
+    {"data": ["Hi", "Hello!", ...]}                                    UltraChat: texts in turn
+    {"instruction": "Add.", "input": "1, 2", "output": "3"}            Alpaca; Dolly has `context` and `response`
+    {"prompt": "Hi", "completion": "Hello!"}                           one question and its answer, as texts
 
-The list may be written as JSON, or be columns (``{"role": [...], "content": [...]}``). An answer with ``"weight": 0``
-(OpenAI), ``"train": false`` (Axolotl) or ``"loss": false`` is read and not learned.
+The list may be written as JSON, or be columns (``{"role": [...], "content": [...]}``). `input` stands below the
+instruction, after an empty line; `history` (LLaMA-Factory) has the questions and answers before. An answer with
+``"weight": 0`` (OpenAI), ``"train": false`` (Axolotl) or ``"loss": false`` is read and not learned.
 """
 
 from __future__ import annotations
@@ -20,11 +24,17 @@ from typing_extensions import TypedDict  # pydantic wants this one before Python
 __all__ = ["Message", "messages_of"]
 
 _LISTS = ("messages", "conversations", "conversation")
+_QUESTIONS, _BELOW, _ANSWERS = (
+    ("instruction", "prompt", "question"),
+    ("input", "context"),
+    ("output", "completion", "response"),
+)
+"""Names of texts: of a question, of what stands below it, of its answer."""
 _ROLES = {
-    "system": "system", "developer": "system", "user": "user", "human": "user", "assistant": "assistant",
-    "gpt": "assistant", "model": "assistant", "ai": "assistant", "bot": "assistant", "chatgpt": "assistant",
-    "tool": "tool", "function": "tool", "observation": "tool", "ipython": "tool", "function_call": "call",
-    "tool_call": "call",
+    "system": "system", "developer": "system", "user": "user", "human": "user", "prompter": "user",
+    "assistant": "assistant", "gpt": "assistant", "model": "assistant", "ai": "assistant", "bot": "assistant",
+    "chatgpt": "assistant", "tool": "tool", "function": "tool", "observation": "tool", "ipython": "tool",
+    "function_call": "call", "tool_call": "call",
 }  # fmt: skip
 _REASONING = ("reasoning_content", "reasoning", "thinking")
 _FLAGS = ("weight", "train", "loss")
@@ -48,9 +58,9 @@ def messages_of(record: Any) -> list[Message] | str:
 
     Where a tool is called, or an answer is left empty, they end before that.
     """
-    raw = _turns(record) if isinstance(record, Mapping) else None
-    if raw is None:
-        return "no list of messages"
+    raw = _turns(record) if isinstance(record, Mapping) else "no list of messages"
+    if isinstance(raw, str):
+        return raw
     found: list[Message] = []
     why = "no answer"
     for turn in raw:
@@ -78,17 +88,41 @@ def messages_of(record: Any) -> list[Message] | str:
     return found or why
 
 
-def _turns(record: Mapping[str, Any]) -> list[Any] | None:
-    """The list of messages, with the system text that some sets have beside it."""
+def _turns(record: Mapping[str, Any]) -> list[Any] | str:
+    """The list of messages, with the system text that some sets have beside it; or what is wrong with the record."""
+    if "completion" in record and record.get("label") is False:  # TRL's unpaired preferences
+        return "a completion whose label says that it is bad"
     prompt, completion = _list(record.get("prompt")), _list(record.get("completion"))
     if prompt and completion:
         return [{"loss": False, **turn} if isinstance(turn, Mapping) else turn for turn in prompt] + completion
-    found = next(filter(None, (_list(record.get(key)) for key in _LISTS)), None)
+    found, system = next(filter(None, (_list(record.get(key)) for key in _LISTS)), None), record.get("system")
     if found is None:
-        return None
-    system = record.get("system")
+        found, system = _of_texts(record) or _list(record.get("data")), system or record.get("system_prompt")
+    if not found:
+        is_preference = "chosen" in record and "rejected" in record
+        return "a preference, which dpo.files takes" if is_preference else "no list of messages"
+    if all(isinstance(turn, str) for turn in found):
+        found = _in_turn(found)
     is_said = any(isinstance(turn, Mapping) and turn.get("role", turn.get("from")) == "system" for turn in found)
     return [{"role": "system", "content": system}, *found] if isinstance(system, str) and not is_said else found
+
+
+def _of_texts(record: Mapping[str, Any]) -> list[str] | None:
+    """Question and answer of a record that has them as texts, after those of its history."""
+    question, below, answer = (
+        [record[key] for key in keys if isinstance(record.get(key), str)] for keys in (_QUESTIONS, _BELOW, _ANSWERS)
+    )
+    history = _list(record.get("history")) or []
+    are_pairs = all(isinstance(pair, list) and len(pair) == 2 for pair in history)
+    is_clear = len(question) == 1 or "instruction" in record  # rendered beside it, as `prompt`
+    if not question or not is_clear or len(below) > 1 or len(answer) != 1 or not are_pairs:
+        return None
+    asked = "\n\n".join(filter(None, map(str.strip, question[:1] + below)))
+    return [*(text for pair in history for text in pair), asked, *answer]
+
+
+def _in_turn(texts: Iterable[str]) -> list[Any]:
+    return [{"role": ("user", "assistant")[place % 2], "content": text} for place, text in enumerate(texts)]
 
 
 def _list(value: Any) -> list[Any] | None:

@@ -1,6 +1,6 @@
 """The stage `conversations`: chats of several turns from the user's files, for fine-tuning to go on reading.
 
-JSONL or Parquet, a conversation to a record, in the form of OpenAI's API and of Hugging Face's data sets::
+A conversation to a record, in the form of OpenAI's API and of Hugging Face's data sets::
 
     {"messages": [{"role": "system", "content": "..."}, {"role": "user", "content": "Hello"},
                   {"role": "assistant", "content": "Hi!", "reasoning_content": "A greeting."}, ...]}
@@ -144,7 +144,8 @@ def _read(config: ConversationsConfig, held_out: set[str]) -> tuple[list[Convers
     if broken > config.max_failures * (len(rows) + broken):
         raise UserError(
             f"{example}; {broken} of {len(rows) + broken} records are unusable; each wants to be an object with "
-            "messages (role, content), in JSONL or Parquet; correct them, or raise conversations.max_failures"
+            "messages (role, content), or with the texts instruction and output, or prompt and completion; correct "
+            "them, or raise conversations.max_failures"
         )
     return list(rows.values()), rejects
 

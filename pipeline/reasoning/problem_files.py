@@ -1,4 +1,4 @@
-r"""Problems from the user's files, JSONL or Parquet, in the forms that the field's sets have.
+r"""Problems from the user's files, in the forms that the field's sets have.
 
     {"question", "answer", "reasoning"?}           own tasks; "problem" and "prompt" are other names for the question
     {"question", "answer": "... #### 42"}          GSM8K: the working, then the answer after ####

@@ -1,43 +1,28 @@
-"""The records of the user's files: JSON lines, one JSON array, or Parquet, compressed or not.
+"""The records of the user's files: JSON lines, arrays, Parquet, Arrow or CSV, compressed or not.
 
 Of a folder or a glob the files that are called otherwise, such as a README, are left out.
 """
 
 from __future__ import annotations
 
-import bz2
-import codecs
-import datetime
-import gzip
-import io
-import json
-import lzma
-import re
-import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import chain
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any, cast
-
-from backports import zstd
+from typing import Any
 
 from infra.errors import UserError
-from infra.storage import ExternalFile, open_file, open_seekable, resolve
+from infra.storage import ExternalFile, resolve
+from pipeline.sources.dataset import format_of
+from pipeline.sources.jsonl import DAMAGED, ENCODING, Failure
+from pipeline.sources.passed_over import beside
+from pipeline.sources.records import records_of
+from pipeline.sources.stream import Damaged
 
 __all__ = ["Unread", "keys_of", "read_records"]
 
-_DATA = re.compile(r"\.(?:jsonl|ndjson|json|parquet)(?:\.(?:gz|bz2|xz|zst))?$", re.IGNORECASE)
-_OPENERS: dict[str, Callable[[IO[bytes]], Any]] = {
-    ".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open, ".zst": zstd.open
-}  # fmt: skip
-_DECODER_ERRORS = (EOFError, OSError, lzma.LZMAError, zlib.error, zstd.ZstdError)
-_HOLDERS = ("data", "rows", "records", "examples", "train")
-"""Keys of one object that holds all records."""
-_UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-
-
-_NOT_OF_JSON = re.compile("binary|decimal|date|time|duration|interval|uuid")
-"""Parquet's types that JSON does not have, wherever they stand in a schema."""
+_FIRST = ("jsonl", "parquet")
+"""Formats of which a folder is read before others, which may be the same records again."""
+_COLUMNS = frozenset({"question", "problem", "prompt", "messages", "conversations", "instruction"})
+_WHY = {"failure/json": "no JSON", ENCODING: "not UTF-8", "too_large": "larger than a record may be"}
 
 
 class Unread(str):
@@ -45,7 +30,7 @@ class Unread(str):
 
     why: str
 
-    def __new__(cls, text: str, why: str = "no JSON") -> Unread:
+    def __new__(cls, text: str, why: str) -> Unread:
         found = super().__new__(cls, text)
         found.why = why
         return found
@@ -58,9 +43,16 @@ def read_records(paths: Sequence[str]) -> Iterator[tuple[str, int, Any]]:
         UserError: a path names nothing or no data, a file is damaged.
     """
     for file in sorted(_files(paths), key=lambda file: file.name):
-        records = _parquet(file) if file.name.endswith(".parquet") else _json(file)
-        for number, record in records:
-            yield file.name, number, record
+        try:
+            for number, record in records_of(file, _COLUMNS):
+                if not isinstance(record, Failure):
+                    yield file.name, number, record
+                elif record.rule == DAMAGED:
+                    raise Damaged("a part of it", record.problem)
+                else:
+                    yield file.name, number, Unread(record.text, _WHY.get(record.rule, record.problem))
+        except Damaged as damage:
+            raise UserError(f"{file.name}: {damage}; {damage.remedy}") from None
 
 
 def keys_of(record: Any) -> str:
@@ -74,96 +66,16 @@ def _files(paths: Sequence[str]) -> list[ExternalFile]:
     for path in paths:
         files = resolve([path])
         if len(files) > 1 or not _is_named_by(path, files[0]):
-            data = [file for file in files if _DATA.search(file.name)]
+            data = [file for file in files if format_of(file) and not beside(file.name)]
             if not data:
                 names = ", ".join(file.name for file in files[:3])
-                raise UserError(f"{path}: no JSONL and no Parquet file in it, but {names}; name the files themselves")
-            files = data
+                raise UserError(
+                    f"{path}: no file of JSON, Parquet, Arrow or CSV in it, but {names}; name the files themselves"
+                )
+            files = [file for file in data if format_of(file) in _FIRST] or data
         found |= {file.path: file for file in files}
     return list(found.values())
 
 
 def _is_named_by(path: str, file: ExternalFile) -> bool:
     return file.path in (path, str(Path(path).expanduser().absolute()))
-
-
-def _json(file: ExternalFile) -> Iterator[tuple[int, Any]]:
-    opener = _OPENERS.get(Path(file.name).suffix.lower())
-    try:
-        with open_file(file) as raw, cast("IO[bytes]", opener(raw) if opener else raw) as handle:
-            yield from _records(io.BufferedReader(cast(io.RawIOBase, handle)) if opener else handle)
-    except _DECODER_ERRORS as error:
-        if opener is None:
-            raise
-        raise UserError(f"{file.name}: damaged ({error or 'it ends too early'}); get the file again") from None
-
-
-def _records(handle: IO[bytes]) -> Iterator[tuple[int, Any]]:
-    """Of an array its items, else a record to each line that is not blank."""
-    first = handle.readline()
-    if first.startswith(_UTF16):
-        text = (first + handle.read()).decode("utf-16", errors="replace")
-        first, handle = b"", io.BytesIO(text.encode("utf-8", errors="replace"))
-    first = first.removeprefix(codecs.BOM_UTF8)
-    if first.lstrip()[:1] == b"[" or first.strip() in (b"", b"{"):
-        content = first + handle.read()
-        if (items := _whole(content)) is not None:
-            yield from enumerate(items, 1)
-            return
-        first, handle = b"", io.BytesIO(content)
-    for number, line in enumerate(chain([first] if first else [], handle), 1):
-        if line.strip():
-            yield number, _record(line)
-
-
-def _whole(content: bytes) -> list[Any] | None:
-    """The records of a file that is one JSON array, or one object over several lines; None where it is neither."""
-    if content.lstrip()[:1] not in (b"[", b"{"):
-        return None
-    try:
-        value = json.loads(content)
-    except (ValueError, RecursionError):
-        return None
-    held = value if isinstance(value, list) else next(filter(None, map(value.get, _HOLDERS)), None)
-    return held if isinstance(held, list) else [value]
-
-
-def _record(line: bytes) -> Any:
-    try:
-        text = line.decode("utf-8")
-    except UnicodeDecodeError:
-        return Unread(line.decode("utf-8", errors="replace"), "not UTF-8")
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        return Unread(text)
-
-
-def _parquet(file: ExternalFile) -> Iterator[tuple[int, Any]]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        with open_seekable(file) as handle:
-            number = 0
-            table = pq.ParquetFile(pa.PythonFile(handle, mode="r"))
-            has_others = _NOT_OF_JSON.search(str(table.schema_arrow)) is not None
-            for batch in table.iter_batches(1024):
-                for row in batch.to_pylist():
-                    number += 1
-                    yield number, _as_json(row) if has_others else row
-    except (pa.ArrowException, OSError) as error:
-        raise UserError(f"{file.name}: not a readable Parquet file ({error}); write it again") from None
-
-
-def _as_json(value: Any) -> Any:
-    """The same in the types of JSON: texts written as bytes, decimal numbers, dates and times as text."""
-    if isinstance(value, bytes):
-        return value.decode("utf-8", errors="replace")
-    if isinstance(value, dict):
-        return {key: _as_json(each) for key, each in value.items()}
-    if isinstance(value, datetime.date | datetime.time):
-        return value.isoformat()
-    if isinstance(value, list):
-        return [_as_json(each) for each in value]
-    return value if value is None or isinstance(value, str | bool | int | float) else str(value)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TypedDict
@@ -13,8 +11,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from infra.errors import UserError
-from infra.storage import open_file, resolve
+from infra.storage import resolve
 from pipeline.recall.classifier import line_of
+from pipeline.sources.jsonl import records
+from pipeline.sources.stream import Damaged, Limits, Part
 
 __all__ = ["EXAMPLES", "Sample", "key_of", "lines_of_files", "of_task", "write_table"]
 
@@ -69,21 +69,22 @@ class Sample:
 
 
 def lines_of_files(paths: tuple[str, ...], characters: int, seed: int, what: str) -> Iterator[tuple[bytes, str]]:
-    """Key and line of each text of JSONL files, plain or gzip.
+    """Key and line of each text of JSONL files, compressed or not.
 
     Raises:
-        UserError: a record has no text; `what` says what the files are.
+        UserError: a record has no text, a file is damaged; `what` says what the files are.
     """
     for file in resolve(paths) if paths else ():
-        with open_file(file) as raw, gzip.open(raw) if file.name.endswith(".gz") else raw as stream:
-            for number, record in enumerate(stream, 1):
-                try:
-                    line = line_of(json.loads(record)["text"], characters)
-                except (ValueError, KeyError, TypeError, AttributeError):
+        try:
+            for number, (_, record) in enumerate(records(Part(file), Limits()), 1):
+                if not isinstance(text := record.get("text") if isinstance(record, dict) else None, str):
                     raise UserError(
                         f"{file.path}: record {number}: not a JSON object with a text; {what} are JSONL files"
-                    ) from None
+                    )
+                line = line_of(text, characters)
                 yield key_of(line, seed), line
+        except Damaged as damage:
+            raise UserError(f"{file.path}: {damage}; {damage.remedy}") from None
 
 
 def of_task(folder: Path, rank: int) -> Path:

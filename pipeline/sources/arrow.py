@@ -16,7 +16,7 @@ from pipeline.sources.signatures import EMPTY, file_of
 from pipeline.sources.stream import Damaged, Foreign, Found, Limits, Part
 from pipeline.sources.tables import ROWS, WHOLE, Row, Rows, batched, found_rows
 
-__all__ = ["read"]
+__all__ = ["check", "opened", "read"]
 
 
 def read(source: ParquetSource, part: Part, limits: Limits) -> Iterator[Found]:
@@ -34,7 +34,7 @@ def _decoded(source: ParquetSource, part: Part, limits: Limits, _: int) -> Itera
     first = 1
     with open_seekable(part.file) as stream:
         try:
-            schema, batches = _opened(stream)
+            schema, batches = opened(stream)
             paths = paths_of(schema, source, part.file.path)
             for batch in batches:
                 for rows in batched(WHOLE, first, _rows(batch, first, paths, source, limits)):
@@ -48,7 +48,7 @@ def _decoded(source: ParquetSource, part: Part, limits: Limits, _: int) -> Itera
             raise Damaged(f"row {first}", f"not a whole Arrow file ({error})") from None
 
 
-def _opened(stream: IO[bytes]) -> tuple[Any, Iterable[Any]]:
+def opened(stream: IO[bytes]) -> tuple[Any, Iterable[Any]]:
     """Schema and record batches of a file in either layout."""
     head = stream.read(16)
     is_file = head.startswith(b"ARROW1")
@@ -63,12 +63,12 @@ def _opened(stream: IO[bytes]) -> tuple[Any, Iterable[Any]]:
 
 
 def _rows(batch: Any, first: int, paths: Paths, source: ParquetSource, limits: Limits) -> Iterator[Row]:
-    _check(batch)
+    check(batch)
     for start in range(0, batch.num_rows, ROWS):
         yield from rows_of(batch.slice(start, ROWS), paths, source, first + start, limits.bytes)
 
 
-def _check(batch: Any) -> None:
+def check(batch: Any) -> None:
     """Raise an ArrowInvalid where offsets point out of the batch: Arrow trusts them, and would read there.
 
     Strings are looked at as bytes: those that are not UTF-8 cost their own row.

@@ -12,12 +12,12 @@ from infra.errors import UserError
 from pipeline.sections import ParquetSource
 from pipeline.sources.tables import Row, failed_row, finished_row
 
-__all__ = ["Paths", "paths_of", "rows_of"]
+__all__ = ["NO_VALUE", "Paths", "paths_of", "rows_of", "value_of"]
 
 Paths = dict[str, tuple[str, ...]]
 """Of each name that a recipe has for a column: the column, and the fields within."""
 _NOT_UTF8 = object()
-_NO_VALUE = (ValueError, OverflowError, KeyError, pa.ArrowException)
+NO_VALUE = (ValueError, OverflowError, KeyError, pa.ArrowException)
 """What is raised where Python has no value for Arrow's: dates after the year 9999, time zones that nobody knows."""
 _IS_BYTES = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view, pa.types.is_fixed_size_binary)
 _IS_TEXT = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view, *_IS_BYTES)
@@ -101,13 +101,13 @@ def _sizes(column: Any) -> list[int | None]:
 
 def _values(column: Any, *, is_text: bool) -> list[Any]:
     """What a column holds; a text that is not UTF-8 has a mark in its place, and nothing else costs a row its text."""
-    of_one = _text if is_text else _value
+    of_one = _text if is_text else value_of
     kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
     if any(is_bytes(kind) for is_bytes in _IS_BYTES):
         return [of_one(each) for each in column]
     try:
         return list(column.to_pylist())
-    except _NO_VALUE:
+    except NO_VALUE:
         return [of_one(each) for each in column]
 
 
@@ -118,11 +118,11 @@ def _text(scalar: Any) -> Any:
         return value.decode() if isinstance(value, bytes) else value
     except UnicodeDecodeError:
         return _NOT_UTF8
-    except _NO_VALUE:
-        return _value(scalar)
+    except NO_VALUE:
+        return value_of(scalar)
 
 
-def _value(scalar: Any) -> Any:
+def value_of(scalar: Any) -> Any:
     """What a scalar holds, or as much as Python has of it: bytes that are no text in hexadecimal digits, a time beyond
     those of Python as Arrow writes it."""
     try:
@@ -133,7 +133,7 @@ def _value(scalar: Any) -> Any:
     except UnicodeDecodeError:
         is_string = hasattr(scalar, "as_buffer")
         return scalar.as_buffer().to_pybytes().decode("utf-8", "backslashreplace") if is_string else None
-    except _NO_VALUE:
+    except NO_VALUE:
         try:
             return scalar.cast(pa.string()).as_py()
         except pa.ArrowException:

@@ -6,19 +6,29 @@ itself.
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from pipeline.sources.stream import CHUNK, Damaged, Stream
 
-__all__ = ["BLANK", "are_values", "json_values"]
+__all__ = ["BLANK", "are_values", "held_at", "is_open", "json_values"]
 
 BLANK = b" \t\r\n\0\x1a\x1e\xef\xbb\xbf"
 """What may stand around a record, and on a line of none: some systems end a text with Control-Z or fill it up with
 NULs, files that were joined have byte order marks within, and RFC 7464 has a mark before each record."""
-_BEGINS = re.compile(rb"\[\s*(?:[\[{\"]|\]?\s*\Z)|\{[ \t]*(?:\r?\n|\Z)")
+_BEGINS = re.compile(rb"\[\s*(?:[\[{\"]|\]?\s*\Z)|\{[ \t]*(?:\r?\n\s*(?:[\"}]|\Z)|\Z)")
 _MARK, _MARK_WITHIN = re.compile(rb"[\"\[\]{},]"), re.compile(rb"[\"\[\]{}]")
 """What may end a value, and what may end what stands within one."""
+_HEAD = 1 << 16
+"""Bytes of an object in which the key stands that holds all records."""
+_OBJECT = re.compile(r"\{\s*")
+_KEY = re.compile(r"\"([^\"\\]*)\"\s*:\s*")
+_HOLDERS = ("data", "rows", "records", "examples", "train", "instances")
+"""Keys of an object that holds all records of a file."""
+_OF_OBJECTS = re.compile(r"\[\s*[{\]]")
+_COMMA = re.compile(r"\s*,\s*")
+_DECODER = json.JSONDecoder(strict=False)
 _OF_STRING = re.compile(rb"[^\"\\]*+(?:\\.[^\"\\]*+)*+", re.DOTALL)
 
 
@@ -27,18 +37,59 @@ def are_values(head: bytes) -> bool:
     return _BEGINS.match(head.lstrip(BLANK)) is not None
 
 
-def json_values(stream: Stream, most: int) -> Iterator[bytes | None]:
+def is_open(line: bytes) -> bool:
+    """Whether brackets or quotes of a line have no end."""
+    cutter = _Cutter(0)
+    _ = list(cutter.of(line))
+    return cutter.is_open
+
+
+def held_at(stream: Stream, own: Collection[str], most: int) -> int:
+    """Bytes before the list of objects in which a file that is one object holds its records; 0 of any other file.
+
+    Args:
+        own: keys of a record: an object with one of them before the list is itself one. With none, nothing is held.
+        most: bytes that are looked through for a second object.
+    """
+    head = stream.sample(_HEAD)[:_HEAD] if own else b""
+    begin = len(head) - len(head.lstrip(BLANK))
+    at = _held_at(head[begin:].decode("latin-1"), own)  # in which a byte is a character
+    if not at:
+        return 0
+    cutter = _Cutter(0)
+    objects = len(list(cutter.of(stream.sample(most)))) + cutter.is_open
+    return begin + at if objects == 1 else 0
+
+
+def _held_at(head: str, own: Collection[str]) -> int:
+    opened = _OBJECT.match(head)
+    while opened and (key := _KEY.match(head, opened.end())) and key[1] not in own:
+        if key[1] in _HOLDERS and _OF_OBJECTS.match(head, key.end()):
+            return key.end()
+        try:
+            opened = _COMMA.match(head, _DECODER.raw_decode(head, key.end())[1])
+        except (ValueError, RecursionError):
+            break
+    return 0
+
+
+def json_values(stream: Stream, most: int, *, is_one_array: bool = False) -> Iterator[bytes | None]:
     """Each value in the bytes of the file, those of an array one by one; None for one of more than `most` bytes.
+
+    Args:
+        is_one_array: of the array that comes next alone.
 
     Raises:
         Damaged: the file breaks off.
     """
-    cutter = _Cutter(most)
+    cutter = _Cutter(most, is_one_array=is_one_array)
     number = 0
     for piece in _pieces(stream):
         for value in cutter.of(piece):
             number += 1
             yield value
+        if cutter.is_over:
+            return
     if cutter.is_open:
         raise Damaged(f"record {number + 1}", "truncated: the JSON does not end")
     yield from cutter.value()
@@ -57,12 +108,14 @@ def _pieces(stream: Stream) -> Iterator[bytes]:
 class _Cutter:
     """Cuts the pieces of a file where values end."""
 
-    def __init__(self, most: int) -> None:
-        self._most = most
+    def __init__(self, most: int, *, is_one_array: bool = False) -> None:
+        self._most, self._is_one_array = most, is_one_array
         self._held, self._size = bytearray(), 0
         """What is there of the next value, and of how many bytes that is: of too many nothing is held."""
         self._depth = 0
         self._in_array = self._in_string = self._is_escaped = False
+        self.is_over = False
+        """Whether the one array has ended."""
 
     @property
     def is_open(self) -> bool:
@@ -98,6 +151,9 @@ class _Cutter:
                     self._in_array = False
                 if not self._depth:
                     yield from self.value()
+                if is_end and self._is_one_array:
+                    self.is_over = True
+                    return
         self._hold(piece[begin:])
 
     def _pass_string(self, piece: bytes, at: int) -> int:

@@ -7,20 +7,20 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Collection, Iterator
+from typing import Any, NamedTuple
 
 from infra.storage import ExternalFile
 from pipeline.sections import JsonlSource, ParquetSource
 from pipeline.sources.charset import NotText, decode
-from pipeline.sources.json_values import BLANK, are_values, json_values
+from pipeline.sources.json_values import BLANK, are_values, held_at, is_open, json_values
 from pipeline.sources.parts import split
 from pipeline.sources.signatures import SAVED_PAGE, content_of
 from pipeline.sources.stream import CHUNK, Damaged, Foreign, Found, Limits, Part, Stream, open_stream, wide_encoding
 from pipeline.sources.whatwg import REPLACEMENT, codec_of
 from pipeline.tasks.documents import Document
 
-__all__ = ["field_of", "from_row", "parts", "read", "values_of"]
+__all__ = ["DAMAGED", "ENCODING", "Failure", "field_of", "from_row", "parts", "read", "records", "values_of"]
 
 _DECODER = json.JSONDecoder(strict=False)
 _SPACE = re.compile(r"\s*")
@@ -31,6 +31,8 @@ LEAST_FOREIGN = 8
 _HEAD = 512
 SHOWN = 2000
 """Characters of an unreadable line kept among the rejects."""
+DAMAGED, ENCODING = "failure/damaged", "failure/encoding"
+"""Rules of what is lost before a member that can be read again, and of a line in no encoding that is known."""
 
 
 def parts(source: JsonlSource, file: ExternalFile, size: int) -> list[Part]:
@@ -49,21 +51,58 @@ def read(source: JsonlSource, part: Part, limits: Limits) -> Iterator[Found]:
     Raises:
         Damaged: the last line breaks off.
     """
+    for place, row in records(part, limits):
+        if isinstance(row, dict):
+            yield from_row(source, row, place)
+            continue
+        found = row if isinstance(row, Failure) else _of_another_type(row)
+        why = {"failure": found.problem} if found.problem else {}
+        yield Document(text=found.text, id="", metadata=place | why), found.rule
+
+
+def _of_another_type(row: Any) -> Failure:
+    return Failure(json.dumps(row)[:SHOWN], "failure/json", f"{type(row).__name__} where an object should be")
+
+
+class Failure(NamedTuple):
+    """What is no record."""
+
+    text: str
+    """As much of it as is shown."""
+    rule: str
+    problem: str = ""
+
+
+_TOO_LARGE = Failure("", "too_large")
+
+
+def records(part: Part, limits: Limits, own: Collection[str] = ()) -> Iterator[tuple[dict[str, Any], Any]]:
+    """Place and value of each record that begins in `part`; an `Failure` in place of what is none.
+
+    Args:
+        own: keys of a record, where a file may be one object that holds them all under another key.
+
+    Raises:
+        Damaged: the last line breaks off, or what cannot be passed over is corrupt.
+        Foreign: this is no file of JSON.
+    """
     with open_stream(part) as stream:
+        lines = _Lines(part)
         if not part.begin:
             stream.recode()
-            if are_values(stream.sample(_HEAD)):
-                for number, value in enumerate(json_values(stream, limits.bytes), 1):
+            at = held_at(stream, own, limits.bytes)
+            if at or are_values(stream.sample(_HEAD)):
+                stream.read(at)
+                values = json_values(stream, limits.bytes, is_one_array=bool(at))
+                for number, value in enumerate(values, 1):
                     place: dict[str, Any] = {"url": "", "record": number}
-                    if value is None:
-                        yield Document(text="", id="", metadata=place), "too_large"
-                    else:
-                        yield from _Records(source, part).of(value + b"\n", place)
+                    for record in [_TOO_LARGE] if value is None else lines.of(value + b"\n", place):
+                        yield place, record
                 return
-        yield from _lines(_Records(source, part), stream, limits, lost=bool(part.begin))
+        yield from _of_lines(lines, stream, limits, lost=bool(part.begin))
 
 
-def _lines(records: _Records, stream: Stream, limits: Limits, *, lost: bool) -> Iterator[Found]:
+def _of_lines(lines: _Lines, stream: Stream, limits: Limits, *, lost: bool) -> Iterator[tuple[dict[str, Any], Any]]:
     number = 0
     while True:
         try:
@@ -76,16 +115,17 @@ def _lines(records: _Records, stream: Stream, limits: Limits, *, lost: bool) -> 
                 line = stream.readline(limits.bytes + 1)
                 if len(line) > limits.bytes and not line.endswith(b"\n"):
                     _pass(stream)
-                    yield Document(text="", id="", metadata=place), "too_large"
+                    yield place, _TOO_LARGE
                 elif line.strip(BLANK):
-                    yield from records.of(line, place)
+                    for record in lines.of(line, place):
+                        yield place, record
             return
         except Foreign:
             raise
         except Damaged as damage:
             if not stream.resync():
                 raise
-            yield Document(text="", id="", metadata={"url": "", "failure": str(damage)}), "failure/damaged"
+            yield {"url": ""}, Failure("", DAMAGED, str(damage))
             lost = True
 
 
@@ -95,40 +135,33 @@ def _pass(stream: Stream) -> None:
         pass
 
 
-class _Records:
-    """The records of the lines of a file."""
+class _Lines:
+    """What the lines of a file hold."""
 
-    def __init__(self, source: JsonlSource, part: Part) -> None:
-        self._source, self._part = source, part
+    def __init__(self, part: Part) -> None:
+        self._part = part
         self._codec: str | None = None
 
-    def of(self, line: bytes, place: dict[str, Any]) -> Iterator[Found]:
-        """The records of a line: one, or those that stand on it without a line end between them.
+    def of(self, line: bytes, place: dict[str, Any]) -> Iterator[Any]:
+        """The values of a line: one, or those that stand on it without a line end between them.
 
         Raises:
             Damaged: the line breaks off.
             Foreign: it is the first, and of no file of JSON.
         """
-        problem, rule, is_cut = "", "failure/json", False
         try:
-            for row in values_of(self._decoded(line)):
-                if isinstance(row, dict):
-                    yield from_row(self._source, row, place)
-                else:
-                    problem = f"{type(row).__name__} where an object should be"
+            yield from values_of(self._decoded(line))
+            return
         except UnicodeDecodeError as error:
             is_cut = error.end == len(error.object)
-            problem, rule = f"byte {error.start} is not UTF-8", "failure/encoding"
+            problem, rule = f"byte {error.start} is not UTF-8", ENCODING
         except (ValueError, RecursionError) as error:
-            problem, is_cut = str(error), True
-        if not problem:
-            return
+            problem, rule, is_cut = str(error), "failure/json", is_open(line)
         if place.get("line") == 1 and not self._part.begin:
             _refuse_other(line)
         if is_cut and not line.endswith(b"\n"):
             raise Damaged(f"line {place['line']}", "truncated: the last line is not whole")
-        shown = line[:SHOWN].decode("utf-8", "backslashreplace").rstrip("\n")
-        yield Document(text=shown, id="", metadata=place | {"failure": problem}), rule
+        yield Failure(line[:SHOWN].decode("utf-8", "backslashreplace").rstrip("\n"), rule, problem)
 
     def _decoded(self, line: bytes) -> str:
         """The text of a line: UTF-8, or the encoding of other lines of the file that are not."""

@@ -16,7 +16,7 @@ from pipeline.sources.stream import Damaged, Found, Limits, Part, Stream, open_s
 from pipeline.sources.tables import WHOLE, Row, Rows, batched, failed_row, finished_row, found_rows
 from pipeline.sources.whatwg import codec_of
 
-__all__ = ["dialect_of", "is_head", "read"]
+__all__ = ["read", "table_of"]
 
 SAMPLE = 1 << 16
 """Bytes by which a file's encoding is told, and what its quotes mean."""
@@ -48,37 +48,62 @@ def _decoded(source: ParquetSource, part: Part, limits: Limits, _: int) -> Itera
 
 
 def _rows(source: ParquetSource, part: Part, limits: Limits) -> Iterator[Row]:
-    csv.field_size_limit(limits.bytes)
     with open_stream(part) as stream:
-        stream.recode(_encoding(stream.sample(SAMPLE)))
-        sample = stream.sample(SAMPLE).decode("utf-8-sig", "replace")
-        is_escaped = _ESCAPED.search(sample) is not None and not _DOUBLED.search(sample)
-        lines = _Lines(stream, limits.bytes, is_escaped=is_escaped)
-        head = next(filter(is_head, lines), "")
-        dialect = dialect_of(part.file.name, head, sample, {source.text_field})
-        rows = csv.reader(chain(head.splitlines(keepends=True) if _ends_in_cr(head) else [head], lines), **dialect)
-        try:
-            names = [name.strip() for name in next(filter(None, rows), [])]
-        except csv.Error as error:
-            raise Damaged("line 1", f"no line of names ({error})") from None
+        names, rows = table_of(stream, part.file.name, {source.text_field}, limits.bytes)
         places = _places(names, source, part.file.path)
-        while True:
-            lines.begin()
-            place = {"url": "", "line": rows.line_num + 1}
-            try:
-                row = next(filter(None, rows), None)  # empty lines are none
-            except csv.Error as error:
-                yield failed_row(place, str(error), "failure/csv")
-                continue
-            if row is None:
-                return
-            if dialect["quoting"] != csv.QUOTE_NONE and lines.is_open:
-                raise Damaged(f"line {place['line']}", "truncated: a field in quotes does not end")
-            if any(row[len(names) :]):
-                yield failed_row(place, f"{len(row)} fields, and {len(names)} names of columns", "failure/csv")
-                continue
-            found = {name: row[at] if at < len(row) else None for name, at in places.items()}
-            yield finished_row(source, found, place, limits.bytes)
+        for line, row in rows:
+            place = {"url": "", "line": line}
+            if isinstance(row, str):
+                yield failed_row(place, row, "failure/csv")
+            else:
+                found = {name: row[at] if at < len(row) else None for name, at in places.items()}
+                yield finished_row(source, found, place, limits.bytes)
+
+
+def table_of(
+    stream: Stream, name: str, wanted: Collection[str], most: int
+) -> tuple[list[str], Iterator[tuple[int, list[str] | str]]]:
+    """The names of the columns, and the line that each row begins on with its fields, or what is wrong with it.
+
+    Args:
+        name: that of the file.
+        wanted: columns of which one should be among the names.
+        most: bytes of a row.
+
+    Raises:
+        Damaged: the file breaks off, or has no line of names.
+    """
+    csv.field_size_limit(most)
+    stream.recode(_encoding(stream.sample(SAMPLE)))
+    sample = stream.sample(SAMPLE).decode("utf-8-sig", "replace")
+    is_escaped = _ESCAPED.search(sample) is not None and not _DOUBLED.search(sample)
+    lines = _Lines(stream, most, is_escaped=is_escaped)
+    head = next(filter(_is_head, lines), "")
+    dialect = _dialect_of(name, head, sample, wanted)
+    rows = csv.reader(chain(head.splitlines(keepends=True) if _ends_in_cr(head) else [head], lines), **dialect)
+    try:
+        names = [name.strip() for name in next(filter(None, rows), [])]
+    except csv.Error as error:
+        raise Damaged("line 1", f"no line of names ({error})") from None
+    return names, _below(rows, lines, len(names), is_quoted=dialect["quoting"] != csv.QUOTE_NONE)
+
+
+def _below(rows: Any, lines: _Lines, columns: int, *, is_quoted: bool) -> Iterator[tuple[int, list[str] | str]]:
+    """The rows below the names."""
+    while True:
+        lines.begin()
+        line = rows.line_num + 1
+        try:
+            row = next(filter(None, rows), None)  # empty lines are none
+        except csv.Error as error:
+            yield line, str(error)
+            continue
+        if row is None:
+            return
+        if is_quoted and lines.is_open:
+            raise Damaged(f"line {line}", "truncated: a field in quotes does not end")
+        is_longer = any(row[columns:])
+        yield line, f"{len(row)} fields, and {columns} names of columns" if is_longer else row
 
 
 def _encoding(sample: bytes) -> str:
@@ -107,12 +132,12 @@ def _ends_in_cr(head: str) -> bool:
     return "\r" in head and not head.endswith("\n")
 
 
-def is_head(line: str) -> bool:
+def _is_head(line: str) -> bool:
     """Whether a line may be the one of the names: what stands before that is empty, or says what parts the columns."""
     return bool(line.strip()) and not _SEPARATOR.match(line)
 
 
-def dialect_of(file: str, head: str, sample: str, wanted: Collection[str]) -> dict[str, Any]:
+def _dialect_of(file: str, head: str, sample: str, wanted: Collection[str]) -> dict[str, Any]:
     """How a table is written, as options of `csv.reader`.
 
     Args:

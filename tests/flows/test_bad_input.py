@@ -57,6 +57,17 @@ def test_a_typo_in_a_key(tmp_path: Path) -> None:
     assert "did you mean steps?" in refused(tmp_path, "run", "tiny.yaml", "--set", "pretrain.stepz=3")
 
 
+def test_a_kernel_that_pretraining_could_not_take(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Told before the corpus is made."""
+    monkeypatch.setattr("model.architecture.varlen._installed", lambda package: None)
+    write_recipe(tmp_path)
+    run = ("run", "tiny.yaml", "--set", "execution.attention=flash3")
+    with pytest.raises(UserError, match=r"^execution\.attention flash3: flash-attn-3 is not installed"):
+        ask(tmp_path, *run)
+    with pytest.raises(UserError, match=r"execution\.attention flash3: heads of the model are 256 wide"):
+        ask(tmp_path, *run, "--set", "pretrain.model.v_head_dim=256")
+
+
 def test_a_missing_file(tmp_path: Path) -> None:
     write_recipe(tmp_path)
     (tmp_path / "corpus" / "notes.jsonl").unlink()

@@ -104,7 +104,8 @@ def test_a_changed_key_reruns_what_depends_on_it_and_says_why(
 
 def test_how_wide_it_runs_is_no_part_of_the_identity(recipe: Path, store: LocalStore) -> None:
     one = planned(recipe, store)
-    other = planned(recipe, store, "execution.workers=1", "execution.ranks=4", "execution.stages.sft.ranks=2")
+    wide = ("execution.workers=1", "execution.ranks=4", "execution.stages.sft.ranks=2", "execution.attention=auto")
+    other = planned(recipe, store, *wide)
     assert [item.job.identity for item in one.values()] == [item.job.identity for item in other.values()]
     assert (other["sft"].job.execution.ranks, other["pretrain"].job.execution.ranks) == (2, 4)
 

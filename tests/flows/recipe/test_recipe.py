@@ -114,6 +114,10 @@ def test_the_kind_of_a_source_changes_with_its_keys(tmp_path: Path) -> None:
         ("pretrain.steps=[1", "--set pretrain.steps=[1: the value is not valid YAML"),
         ("extract.sources.notes.pathz=[a]", "did you mean paths?"),
         ("execution.stages.sft.rank=1", "did you mean ranks?"),
+        (
+            "execution={attention: flash3, precision: fp32}",
+            "attention flash3 computes in 16 bits, and precision is fp32",
+        ),
         (".=3", "--set .=3: write it as section.key=value"),
         ("pretrain..steps=3", "--set pretrain..steps=3: write it as section.key=value"),
         ("name=" + "[" * 900, "[[[: the value is not valid YAML"),

@@ -7,12 +7,16 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
+
+from model.architecture.varlen import PACKAGES, Kernel
 
 DEPLOY = Path(__file__).parents[3] / "infra" / "deploy"
 MANIFESTS = sorted(path for path in (DEPLOY / "kubernetes").glob("*.yaml") if path.name != "kustomization.yaml")
@@ -158,6 +162,20 @@ def test_the_settings_that_the_files_name_exist() -> None:
     named = set(re.findall(r"DEEPMILL_[A-Z_]+", text))
     assert named
     assert named <= known, named - known
+
+
+def test_the_flash_attention_that_is_installed_is_one_that_is_taken() -> None:
+    """The extra and the image pin versions of which the kernel's rule says that gradients repeat."""
+    image = (DEPLOY / "Dockerfile.cuda").read_text()
+    (pinned,) = re.findall(r'^ARG FLASH_ATTENTION="(.+)"$', image, re.MULTILINE)
+    extras = tomllib.loads((DEPLOY.parents[1] / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    for line, kernel in ((pinned, Kernel.FLASH3), (*extras["gpu"], Kernel.FLASH2)):
+        requirement, package = Requirement(line), PACKAGES[kernel]
+        (pin,) = requirement.specifier
+        assert (requirement.name, pin.operator) == (package.name, "==")
+        assert pin.version in package.versions
+    others = [line for name, lines in extras.items() if name != "gpu" for line in lines]
+    assert not [line for line in others if "flash" in line or "gpu" in line], "set-up and CI have no CUDA compiler"
 
 
 def test_the_images_hold_what_the_code_needs() -> None:

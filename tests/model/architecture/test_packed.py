@@ -1,17 +1,23 @@
 """The attention kernel's choice, and what FlashAttention is handed: shapes, types, lengths and masks, without a GPU.
 
-The kernel itself is replaced by a slow one that follows its documented contract; ``bench/gpu.py`` runs the real one.
+The kernel itself is replaced by a slow one that follows its documented contract; ``python -m bench.gpu --part
+attention`` runs the real ones.
 """
 
 from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
 import model.architecture.packed
+import model.architecture.varlen
 from model.architecture.config import Family
 from model.architecture.packed import Documents, attend, document_mask, takes_flash
+from model.architecture.varlen import Kernel
 from model.training.batches import TrainingBatch
 from tests.model.conftest import tiny_model
 
@@ -42,12 +48,19 @@ def _slow_varlen(
     assert starts_q[-1] == len(q_tNW)
     assert longest_q == longest_k >= int(starts_q.diff().max())
     assert window_size == (-1, 0)
+    assert enable_gqa == (q_tNW.shape[1] > k_tGW.shape[1])
+    return _slow(Kernel.TORCH, q_tNW, k_tGW, v_tGW, starts_q, longest_q, scale)
+
+
+def _slow(
+    kernel: Kernel, q_tNW: Tensor, k_tGW: Tensor, v_tGX: Tensor, starts_M1: Tensor, longest: int, scale: float
+) -> Tensor:
+    """`model.architecture.varlen.attend_documents`, a document and a head at a time."""
     shared = q_tNW.shape[1] // k_tGW.shape[1]
-    assert enable_gqa == (shared > 1)
-    out = torch.empty_like(q_tNW)
-    for first, end in zip(starts_q[:-1].tolist(), starts_q[1:].tolist(), strict=True):
+    out = q_tNW.new_empty(*q_tNW.shape[:2], v_tGX.shape[-1])
+    for first, end in zip(starts_M1[:-1].tolist(), starts_M1[1:].tolist(), strict=True):
         for head in range(q_tNW.shape[1]):
-            q, k, v = q_tNW[first:end, head], k_tGW[first:end, head // shared], v_tGW[first:end, head // shared]
+            q, k, v = q_tNW[first:end, head], k_tGW[first:end, head // shared], v_tGX[first:end, head // shared]
             seen = torch.ones(end - first, end - first, dtype=torch.bool).tril()
             out[first:end, head] = (q @ k.T * scale).masked_fill(~seen, float("-inf")).softmax(-1) @ v
     return out
@@ -55,7 +68,7 @@ def _slow_varlen(
 
 @pytest.fixture
 def slow_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(model.architecture.packed, "_kernel", lambda: _slow_varlen)
+    monkeypatch.setattr(model.architecture.varlen, "_torch_function", lambda: _slow_varlen)
 
 
 DOCUMENTS = torch.tensor([[0] * 5 + [1] * 1 + [2] * 6, [0] * 12, [7] * 11 + [0]])
@@ -82,6 +95,33 @@ def test_flash_equals_the_mask(heads: int, shared: int, query: int, value: int) 
     flash = attend(q_BTNQ, k_BTGQ, v_BTGV, Documents.of(DOCUMENTS), 0.3)
     assert flash.shape == (3, 12, heads, value)
     torch.testing.assert_close(flash, masked, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("kernel", list(Kernel))
+@pytest.mark.parametrize(("shared", "query", "value"), [(1, 16, 16), (2, 16, 16), (1, 20, 12), (1, 188, 124)])
+def test_what_every_kernel_is_handed(
+    kernel: Kernel, shared: int, query: int, value: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Values and gradients of documents laid end to end, in the widths that the kernel takes, are the mask's."""
+    handed = []
+
+    def noted(kernel: Kernel, *operands: Any) -> Tensor:
+        handed.append((kernel, *(x.shape[-1] for x in operands[:3])))
+        return _slow(kernel, *operands)
+
+    monkeypatch.setattr(model.architecture.packed, "attend_documents", noted)
+    torch.manual_seed(0)
+    inputs = [
+        torch.randn(3, 12, heads, width, requires_grad=True)
+        for heads, width in ((2, query), (2 // shared, query), (2 // shared, value))
+    ]
+    found = []
+    for mask in (document_mask(DOCUMENTS, torch.float32, query), replace(Documents.of(DOCUMENTS), kernel=kernel)):
+        y_BTNV = attend(*inputs, mask, 0.1)
+        found.append([y_BTNV, *torch.autograd.grad(y_BTNV.square().sum(), inputs)])
+    torch.testing.assert_close(found[1], found[0], atol=1e-5, rtol=1e-5)
+    wide = -(-query // 8) * 8
+    assert handed == [(kernel, wide, wide, 128 if query > 128 and kernel is Kernel.FLASH3 else wide)]
 
 
 @pytest.mark.parametrize("family", list(Family))

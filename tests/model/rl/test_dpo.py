@@ -15,7 +15,7 @@ from infra.errors import UserError
 from infra.execution import ENVIRONMENT_KEY
 from model.finetune_sections import DpoConfig
 from model.rl.dpo import _batch, _cut, answer_log_probabilities, dpo, dpo_loss
-from model.rl.pairs import Pair
+from model.rl.pairs import Pair, _file_pairs
 from model.training.engine import SingleEngine
 from tests.model.artifacts import shared_artifacts
 from tests.model.conftest import tiny_model
@@ -101,6 +101,29 @@ def test_the_stage_learns_to_prefer_and_goes_on_to_the_same_bytes(
 def test_without_anything_to_prefer(inputs: dict[str, Path], tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no question got both a right and a wrong answer"):
         dpo(_config(tmp_path, files=(), questions=2, samples=2), inputs, tmp_path)
+
+
+ASKED, GOOD, BAD = (
+    {"role": role, "content": text} for role, text in (("user", "x"), ("assistant", "y"), ("assistant", "z"))
+)
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"prompt": "x", "chosen": [ASKED, GOOD], "rejected": [ASKED, BAD], "score": 1},
+        {"prompt": [ASKED], "chosen": [GOOD], "rejected": [BAD]},
+        {"chosen": [ASKED, GOOD], "rejected": [ASKED, BAD]},
+    ],
+)
+def test_pairs_of_messages(row: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "pairs.json").write_text(json.dumps([row]))
+    config = DpoConfig(files=(str(tmp_path / "pairs.json"),))
+    assert _file_pairs(config) == [{"prompt": "x", "chosen": "y", "rejected": "z"}]
+    for wrong in ({"chosen": [*row["chosen"], ASKED, GOOD]}, {"rejected": [{**ASKED, "content": "?"}, BAD]}):
+        (tmp_path / "pairs.json").write_text(json.dumps([row | wrong]))
+        with pytest.raises(UserError, match=r"record 1: not an object with prompt, .*it has .*chosen.*; correct it"):
+            _file_pairs(config)
 
 
 def test_a_file_of_another_kind(inputs: dict[str, Path], tmp_path: Path) -> None:

@@ -201,6 +201,12 @@ def test_messages_give_their_contents_but_for_the_systems(tmp_path: Path) -> Non
     ]
 
 
+def _parquet(columns: dict[str, list[str]]) -> bytes:
+    file = pa.BufferOutputStream()
+    pq.write_table(pa.table(columns), file)
+    return file.getvalue().to_pybytes()
+
+
 def _hub(folder: Path) -> Path:
     """A data set as the Hub has it, with what lies beside its data."""
     (folder / "data").mkdir(parents=True)
@@ -295,6 +301,8 @@ def test_records_wherever_a_set_keeps_them(tmp_path: Path, name: str, content: s
         ("a.jsonl", b"\n", "no record in it"),
         ("a.jsonl", b'{"prompt": "one"}\n', "the text in one of q; there is prompt"),
         ("a.parquet", b"version https://git-lfs.github.com/spec/v1\n", "a pointer of Git LFS, .*git lfs pull"),
+        ("a.parquet", _parquet({"prompt": ["one"]}), "the text in one of q; there is prompt"),
+        ("a.jsonl", b'{"q": "one"}\n{"q": "tw', "line 2: truncated: the last line is not whole; get the file again"),
         ("a.zip", b"PK\x03\x04" + bytes(60), "a zip archive, .*unpack it"),
         ("a.jsonl", b'{"q": {"stem": "one", "choices": []}}\n', "the text in one of q; there is q"),
     ],
@@ -316,7 +324,7 @@ def test_a_table_in_another_encoding(tmp_path: Path) -> None:
 def test_a_set_that_is_damaged_is_named(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
     path.write_bytes(b"PAR1 and nothing")
-    with pytest.raises(UserError, match=r"a\.parquet: .*; get the evaluation set again"):
+    with pytest.raises(UserError, match=r"a\.parquet: .*not a whole Parquet file.*; get the file again"):
         list(evaluation_texts(DecontaminateConfig(evaluation_sets=(str(path),)), write_reasoning(tmp_path / "r")))
 
 

@@ -12,7 +12,8 @@ import pytest
 
 from pipeline.sections import JsonlSource
 from pipeline.sources import json_values
-from pipeline.sources.jsonl import parts, read
+from pipeline.sources.jsonl import Failure, parts, read, records
+from pipeline.sources.stream import Limits, Part
 from tests.pipeline.sources.raw import LIMIT, external, read_all
 
 SOURCE = JsonlSource(paths=("unused",))
@@ -70,6 +71,19 @@ def test_a_last_line_that_breaks_off_is_damage(tmp_path: Path) -> None:
     found, damage = _read(tmp_path, b'{"text": "a"}\n{"text": "b')
     assert (len(found), damage) == (1, "line 2: truncated: the last line is not whole")
     assert "truncated" in _read(tmp_path, gzip.compress(b'{"text": "a"}\n')[:-3])[1]
+
+
+def test_a_last_line_that_is_whole_and_wrong_is_no_damage(tmp_path: Path) -> None:
+    found, damage = _read(tmp_path, b'{"text": "a"}\n{"text": "b",}')
+    assert ([rule for _, rule in found], damage) == ([None, "failure/json"], "")
+
+
+def test_an_object_that_holds_all_records_may_be_larger_than_one_of_them(tmp_path: Path) -> None:
+    rows = [{"text": "a" * size} for size in (50, 200, 60)]
+    content = json.dumps({"version": [1], "data": rows, "more": 1}).encode()
+    part = Part(external(tmp_path / "f.json", content))
+    found = [value for _, value in records(part, Limits(bytes=100), ("text",))]
+    assert found == [rows[0], Failure("", "too_large"), rows[2]]
 
 
 def test_a_cut_in_the_middle_of_a_character_is_damage(tmp_path: Path) -> None:
