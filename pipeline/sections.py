@@ -420,8 +420,8 @@ class TokenizerConfig(Section):
     """The chat template of an adopted tokenizer: its own where it has one, or (`own`) Deepmill's, whose control tokens
     are added too."""
     llama_cpp: Annotated[bool, Added] = True
-    """Refuse an adopted tokenizer that cuts text in a way which llama.cpp has no name for; false leaves GGUF files
-    out."""
+    """Refuse an adopted tokenizer that cuts text in a way which llama.cpp has no name for, and set the blanks of one of
+    SentencePiece's kind where llama.cpp does; false leaves it as it is, and GGUF files out."""
 
 
 class ShardsConfig(LossLimits):

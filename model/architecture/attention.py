@@ -41,7 +41,7 @@ class RMSNorm(nn.Module):
 class MultiHeadAttention(nn.Module):
     """Multi-head attention, or grouped-query attention when there are fewer key-value heads.
 
-    Qwen2 has a bias on what goes in, Qwen3 norms every head.
+    Qwen2 has a bias on what goes in, some Llamas on what comes out too; Qwen3 norms every head.
     """
 
     def __init__(self, config: ModelConfig, layer: int) -> None:
@@ -52,7 +52,7 @@ class MultiHeadAttention(nn.Module):
         self.q_proj = nn.Linear(config.hidden_size, self.heads * self.head_dim, bias=bias)
         self.k_proj = nn.Linear(config.hidden_size, self.kv_heads * self.head_dim, bias=bias)
         self.v_proj = nn.Linear(config.hidden_size, self.kv_heads * self.head_dim, bias=bias)
-        self.o_proj = nn.Linear(self.heads * self.head_dim, config.hidden_size, bias=False)
+        self.o_proj = nn.Linear(self.heads * self.head_dim, config.hidden_size, bias=config.attention_bias)
         self.has_head_norms = config.has_head_norms
         if self.has_head_norms:
             self.q_norm = RMSNorm(self.head_dim, config.rms_norm_eps)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
@@ -31,9 +30,9 @@ from model.architecture.skeleton import model_of, skeleton
 from model.architecture.stored_weights import prediction_depths, read_weights
 from model.architecture.transformer import Transformer
 from model.architecture.weight_files import WEIGHTS
+from pipeline.tokens.files import copy_tokenizer
 
 __all__ = [
-    "TOKENIZER_FILES",
     "from_hf_names",
     "load_config",
     "load_model",
@@ -44,7 +43,6 @@ __all__ = [
 ]
 
 GENERATION = "generation_config.json"
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
 
 _COPY = re.compile(r"model\.layers\.\d+\.(embed_tokens|shared_head\.head)\.weight")
 _EXPERT = re.compile(r"(.+\.mlp\.experts)\.(\d+)\.(gate_proj|up_proj|down_proj)\.weight")
@@ -114,9 +112,7 @@ def save_model(model: Transformer, folder: Path, tokenizer: Path | None) -> None
     special: dict[str, int] = {}
     if tokenizer is not None:
         special = _special_tokens(tokenizer)
-        for name in TOKENIZER_FILES:
-            if (tokenizer / name).exists() and tokenizer.resolve() != folder.resolve():
-                shutil.copyfile(tokenizer / name, folder / name)
+        copy_tokenizer(tokenizer, folder)
     write_json(folder / "config.json", model.config.to_hf(**special))
     adopted = None if tokenizer is None else tokenizer / GENERATION
     kept = read_object(adopted) if adopted is not None and adopted.is_file() else {}

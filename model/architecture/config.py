@@ -113,6 +113,10 @@ class ModelConfig(Section):
     """A norm on every head's queries and keys in the `deepseek` family, as Qwen3 has it: steadier at high rates. Latent
     attention norms its latents instead.
     """
+    attention_bias: Annotated[bool, Added] = False
+    """Biases on queries, keys, values and the output of attention in the `llama` family. `qwen2` has three of the four
+    whatever is said here.
+    """
     q_lora_rank: int | None = Field(None, ge=1)
     """Rank of the query compression of latent attention; none when empty."""
     kv_lora_rank: int = Field(128, ge=1)
@@ -188,7 +192,7 @@ class ModelConfig(Section):
     @property
     def has_qkv_bias(self) -> bool:
         """A bias on queries, keys and values of plain attention."""
-        return self.model_type is Family.QWEN2
+        return self.model_type is Family.QWEN2 or self.attention_bias
 
     @property
     def has_head_norms(self) -> bool:
@@ -255,6 +259,8 @@ class ModelConfig(Section):
             raise ValueError("num_nextn_predict_layers is for deepseek_v3 alone")
         if self.qk_norm and self.model_type is not Family.DEEPSEEK:
             raise ValueError("qk_norm is for the deepseek family: qwen3 has it, latent attention norms its latents")
+        if self.attention_bias and self.model_type is not Family.LLAMA:
+            raise ValueError("attention_bias is for the llama family alone")
         if not self.has_latent_attention:
             if self.head_dim is None and (self.hidden_size % self.num_attention_heads or self.head_width % 2):
                 raise ValueError("hidden_size / num_attention_heads must be an even whole number; else give head_dim")
@@ -269,7 +275,7 @@ class ModelConfig(Section):
             "architectures": [_ARCHITECTURES[self.model_type]],
             "num_key_value_heads": self.num_attention_heads if self.has_latent_attention else self.key_value_heads,
             "hidden_act": "silu",
-            "attention_bias": False,
+            "attention_bias": self.attention_bias,
             "attention_dropout": 0.0,
             "torch_dtype": "float32",
             "use_cache": True,
@@ -322,7 +328,8 @@ def count_parameters(config: ModelConfig, *, active: bool = False, prediction: b
     else:
         keys, width = config.head_width * config.key_value_heads, config.head_width * config.num_attention_heads
         attention = 2 * hidden * (width + keys)
-        attention += (width + 2 * keys) * config.has_qkv_bias + 2 * config.head_width * config.has_head_norms
+        attention += (width + 2 * keys) * config.has_qkv_bias + hidden * config.attention_bias
+        attention += 2 * config.head_width * config.has_head_norms
     dense = 3 * hidden * config.intermediate_size
     experts = config.num_experts_per_tok if active else config.n_routed_experts
     expert = 3 * hidden * config.moe_intermediate_size

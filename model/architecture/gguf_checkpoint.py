@@ -18,7 +18,7 @@ from torch import Tensor
 from infra.errors import UserError
 from model.architecture.config import Llama3Scaling, ModelConfig
 from model.architecture.gguf_metadata import describe
-from model.architecture.gguf_names import PAIRED, unit_name
+from model.architecture.gguf_names import PAIRED, ROTATED, unit_name
 from model.architecture.gguf_parts import open_gguf
 from model.architecture.rotary import frequencies
 
@@ -68,10 +68,10 @@ def _long_context(config: ModelConfig, factors_r: Tensor, path: Path) -> ModelCo
 
 
 def _halves_order(name: str, weight: Tensor, config: ModelConfig) -> Tensor:
-    """Rows of Llama's query and key projections in the order of our rotation; the inverse of what files have."""
-    if config.model_type not in PAIRED or not name.endswith(("q_proj.weight", "k_proj.weight")):
+    """Llama's query and key projections and their biases in the order of our rotation, which undoes what files have."""
+    if config.model_type not in PAIRED or not ROTATED.search(name):
         return weight
-    heads = config.num_attention_heads if name.endswith("q_proj.weight") else config.key_value_heads
+    heads = config.num_attention_heads if ".q_proj." in name else config.key_value_heads
     return weight.unflatten(0, (heads, -1, 2)).transpose(1, 2).flatten(0, 2)
 
 

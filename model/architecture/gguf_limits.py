@@ -6,15 +6,16 @@ from pathlib import Path
 
 from model.architecture.config import Family, LinearScaling, Llama3Scaling, ModelConfig, YarnScaling
 from model.architecture.gguf_names import ARCHITECTURES
-from pipeline.tokens.llama_names import UNKNOWN_SPLIT, llama_name
+from pipeline.tokens.chat import read_tokenizer
+from pipeline.tokens.llama_names import unnamed
 
 __all__ = ["unsupported"]
 
 
 def unsupported(config: ModelConfig, tokenizer: Path) -> str | None:
     """Why llama.cpp cannot compute this architecture with this tokenizer's folder, or None when it can."""
-    if llama_name(tokenizer) is None:
-        return UNKNOWN_SPLIT
+    if reason := unnamed(read_tokenizer(tokenizer)):
+        return reason
     if config.model_type is Family.DEEPSEEK:
         return "llama.cpp's deepseek architecture has no keys for the normalisation and the scale of the gate"
     if config.model_type is Family.DEEPSEEK_V2 and config.n_group > 1:

@@ -73,7 +73,7 @@ _NEUTRAL = {
 """Keys that change what is computed, with the value at which they do not."""
 
 
-EMBEDDING = "token_embd.weight"
+EMBEDDING, BIAS = "token_embd.weight", "blk.0.attn_q.bias"
 
 
 def describe(path: Path, parts: Sequence[GGUFReader]) -> ModelConfig:
@@ -129,7 +129,7 @@ def read_metadata(values: Mapping[str, Any], tensors: Collection[str], vocabular
     if FAMILIES[value.architecture] is Family.DEEPSEEK_V2:
         fields |= _latent(value)
     else:
-        fields |= _plain(value)
+        fields |= _plain(value) | {"attention_bias": value.architecture == "llama" and BIAS in tensors}
     if predicts := value("nextn_predict_layers") or 0:  # counted among the blocks, whether they are in the file or not
         fields["num_hidden_layers"] -= predicts
         there = f"blk.{fields['num_hidden_layers']}.nextn.eh_proj.weight" in tensors

@@ -6,7 +6,7 @@ import re
 
 from model.architecture.config import Family
 
-__all__ = ["ARCHITECTURES", "PAIRED", "gguf_name", "unit_name"]
+__all__ = ["ARCHITECTURES", "PAIRED", "ROTATED", "gguf_name", "unit_name"]
 
 ARCHITECTURES = {
     Family.LLAMA: "llama",
@@ -19,6 +19,8 @@ ARCHITECTURES = {
 """llama.cpp's name of each family that it computes."""
 PAIRED = (Family.LLAMA, Family.MISTRAL)
 """Whose queries and keys llama.cpp rotates in neighbouring pairs, and not in halves."""
+ROTATED = re.compile(r"\.[qk]_proj\.(weight|bias)$")
+"""What makes those."""
 
 _NAMES = {
     "model.embed_tokens.weight": "token_embd.weight",

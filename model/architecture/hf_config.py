@@ -37,7 +37,6 @@ _NULL = {"n_shared_experts": 0, "n_group": 1, "topk_group": 1, "first_k_dense_re
 """What null means where it is not "none"."""
 _SWIGLU = ("silu", "swish")
 _NEUTRAL: JsonObject = {
-    "attention_bias": False,
     "attention_chunk_size": None,
     "attention_multiplier": None,
     "attn_logit_softcapping": None,
@@ -102,6 +101,8 @@ def read_hf_config(fields: Mapping[str, Any]) -> ModelConfig:
     known = {name: given[name] for name in ModelConfig.model_fields if given.get(name) is not None}
     known |= {name: value for name, value in _NULL.items() if name in given and given[name] is None}
     known["rope_theta"], known["rope_scaling"] = _rope(given)
+    if family in (Family.MISTRAL, Family.QWEN2):  # whose readers pass it over
+        known.pop("attention_bias", None)
     if family not in DENSE:
         known.pop("head_dim", None)
         known = _ungrouped(family, fields, known)

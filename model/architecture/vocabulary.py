@@ -10,7 +10,7 @@ import torch
 from infra.errors import UserError
 from model.architecture.skeleton import model_of
 from model.architecture.transformer import Transformer
-from pipeline.tokens.adopt import read_foreign
+from pipeline.tokens.adopt import VOCABULARIES, read_foreign
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -38,8 +38,8 @@ def fit_vocabulary(model: Transformer, checkpoint: Path, tokenizer: Path) -> Tra
 
     words = Tokenizer.from_file(str(tokenizer / "tokenizer.json"))
     size, known = words.get_vocab_size(), model.config.vocab_size
-    file = checkpoint if checkpoint.is_file() else checkpoint / "tokenizer.json"
-    own = read_foreign(checkpoint).tokenizer if file.is_file() else None
+    has_own = checkpoint.is_file() or any((checkpoint / name).is_file() for name in VOCABULARIES)
+    own = read_foreign(checkpoint).tokenizer if has_own else None
     if own is None or not _extends(words, own):
         if size <= known:
             return model

@@ -17,6 +17,7 @@ import torch
 
 from model.architecture.transformer import Transformer
 from pipeline.tokens.chat import ChatFormat, chat_format
+from pipeline.tokens.plain_text import After
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -77,7 +78,8 @@ def choose_answers(
     """Of each row (question, choices) the place of the likeliest choice, and of the likeliest per byte."""
     words = chat_format(tokenizer)
     contexts = [_context(words, row["question"], chat) for row in rows for _ in row["choices"]]
-    continuations = [words.encode(choice if chat else f" {choice}") for row in rows for choice in row["choices"]]
+    begin, after = ("", After.CONTROL) if chat else (" ", After.TEXT)
+    continuations = [words.encode(begin + choice, after) for row in rows for choice in row["choices"]]
     scores = [found.logprob for found in log_likelihoods(model, contexts, continuations)]
     chosen, place = [], 0
     for row in rows:

@@ -155,6 +155,7 @@ class _MultiHead:
             counts_2 = torch.tensor([self.heads, self.kv_heads], device=gains_2Q.device)
             self.gains_HQ, self.eps = paired(gains_2Q).repeat_interleave(counts_2, dim=0), attention.q_norm.eps
         self.out_DH = attention.o_proj.weight.detach()
+        self.out_D = None if attention.o_proj.bias is None else attention.o_proj.bias.detach()
 
     def __call__(self, x_BD: Tensor, past: Seen) -> Tensor:
         """[B, D] to [B, D], the residual added."""
@@ -166,6 +167,7 @@ class _MultiHead:
         q_BNQ, k_BGQ, v_BGQ = all_BHQ.split((self.heads, self.kv_heads, self.kv_heads), dim=1)
         k_bSQ, v_bSQ = past.store(self.layer, k_BGQ, v_BGQ)
         y_BNQ = past.attend(q_BNQ, k_bSQ, v_bSQ)
+        x_BD = x_BD if self.out_D is None else x_BD + self.out_D
         return torch.addmm(x_BD, y_BNQ.flatten(1), self.out_DH.t())
 
 

@@ -10,7 +10,6 @@ of the widest (`model.release.fused`).
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -23,7 +22,6 @@ from infra.errors import UserError
 from infra.json_objects import JsonObject, read_object
 from model.architecture.checkpoint import (
     GENERATION,
-    TOKENIZER_FILES,
     from_hf_names,
     load_config,
     to_hf_names,
@@ -36,6 +34,7 @@ from model.release.grid import GROUP, Grid, unpack
 from model.release.quantized import KEY, Plan, Unit, load_quantized, read_units
 from model.release.units import units
 from model.sections import Precision
+from pipeline.tokens.files import copy_tokenizer
 
 __all__ = [
     "compress",
@@ -163,9 +162,7 @@ def write_folder(
     if told.get("num_nextn_predict_layers"):
         told["num_nextn_predict_layers"] = 0  # they are not among the weights
     write_json(folder / "config.json", told)
-    for file in (GENERATION, *TOKENIZER_FILES):
-        if (rest / file).exists():
-            shutil.copyfile(rest / file, folder / file)
+    copy_tokenizer(rest, folder, GENERATION)
     save_file(dict(sorted(tensors.items())), folder / "model.safetensors", metadata={"format": "pt"})
 
 

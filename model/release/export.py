@@ -197,8 +197,9 @@ def _write_drafter(
 
 def _copy(source: Path, target: Path, tokenizer: Path, config: ExportConfig) -> None:
     """A model folder, with the tokenizer of the run, and with how it is sampled where the recipe says so."""
-    from model.architecture.checkpoint import GENERATION, TOKENIZER_FILES, write_json
+    from model.architecture.checkpoint import GENERATION, write_json
     from model.release.quantized import PREDICTION
+    from pipeline.tokens.files import copy_tokenizer
 
     target.mkdir(parents=True, exist_ok=True)
     for name in ("config.json", GENERATION, "model.safetensors"):
@@ -207,9 +208,7 @@ def _copy(source: Path, target: Path, tokenizer: Path, config: ExportConfig) -> 
         shutil.copyfile(source / PREDICTION, target / PREDICTION)
     if sampled := _sampled(config):
         write_json(target / GENERATION, read_object(target / GENERATION) | sampled)
-    for name in TOKENIZER_FILES:
-        if (tokenizer / name).exists():
-            shutil.copyfile(tokenizer / name, target / name)
+    copy_tokenizer(tokenizer, target)
 
 
 def _sampled(config: ExportConfig) -> dict[str, bool | float]:

@@ -26,14 +26,15 @@ from gguf import (
 from gguf import dequantize as gguf_dequantize
 
 from infra.errors import UserError
-from infra.json_objects import read_object
+from infra.json_objects import JsonObject, read_object
 from model.architecture.config import LinearScaling, Llama3Scaling, ModelConfig, YarnScaling
 from model.architecture.gguf_limits import unsupported
 from model.architecture.gguf_metadata import YARN_WEIGHT
-from model.architecture.gguf_names import ARCHITECTURES, PAIRED, gguf_name
+from model.architecture.gguf_names import ARCHITECTURES, PAIRED, ROTATED, gguf_name
 from model.architecture.rotary import frequencies
 from pipeline.tokens.chat_template import read_format
-from pipeline.tokens.llama_names import llama_name
+from pipeline.tokens.llama_names import SENTENCEPIECE, llama_name
+from pipeline.tokens.sentencepiece import BYTES, Prefix, is_sentencepiece, prefix_of, scores_of
 
 __all__ = ["DRAFTER", "Stored", "check_gguf", "draft_units", "undraftable", "unsupported", "write_gguf"]
 
@@ -162,10 +163,10 @@ def _type(unit: Stored) -> GGMLQuantizationType:
 
 
 def _rotary_order(name: str, weight: torch.Tensor, config: ModelConfig) -> torch.Tensor:
-    """Rows of Llama's query and key projections in the order that llama.cpp rotates: pairs side by side."""
-    if config.model_type not in PAIRED or not name.endswith(("q_proj.weight", "k_proj.weight")):
+    """Llama's query and key projections and their biases in the order that llama.cpp rotates: pairs side by side."""
+    if config.model_type not in PAIRED or not ROTATED.search(name):
         return weight
-    heads = config.num_attention_heads if name.endswith("q_proj.weight") else config.key_value_heads
+    heads = config.num_attention_heads if ".q_proj." in name else config.key_value_heads
     return weight.unflatten(0, (heads, 2, -1)).transpose(1, 2).flatten(0, 2)
 
 
@@ -226,23 +227,40 @@ def _add_scaling(writer: GGUFWriter, config: ModelConfig) -> None:
             writer.add_rope_scaling_yarn_log_mul(YARN_WEIGHT * scaling.mscale_all_dim)
 
 
-def _add_tokenizer(writer: GGUFWriter, config: ModelConfig, folder: Path, name: str) -> None:
-    state = read_object(folder / "tokenizer.json")
-    settings = read_object(folder / "tokenizer_config.json")
-    tokens = [f"[PAD{number}]" for number in range(config.vocab_size)]
-    types = [TokenType.UNUSED] * config.vocab_size
+def _tokens(state: JsonObject, size: int) -> tuple[list[str], list[TokenType]]:
+    """Text and type of every row of the embedding."""
+    tokens, types = [f"[PAD{number}]" for number in range(size)], [TokenType.UNUSED] * size
     for token, number in state["model"]["vocab"].items():
         tokens[number], types[number] = token, TokenType.NORMAL
     for added in state["added_tokens"]:
         # user-defined tokens are matched in text and shown in output; control tokens are not shown
         tokens[added["id"]] = added["content"]
         types[added["id"]] = TokenType.CONTROL if added["special"] else TokenType.USER_DEFINED
-    merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in state["model"]["merges"]]
-    writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre(name)
+    if is_sentencepiece(state):
+        vocabulary: dict[str, int] = state["model"]["vocab"]
+        for byte in BYTES:
+            types[vocabulary[byte]] = TokenType.BYTE
+        if (unknown := vocabulary.get(state["model"]["unk_token"])) is not None:
+            types[unknown] = TokenType.UNKNOWN
+    return tokens, types
+
+
+def _add_tokenizer(writer: GGUFWriter, config: ModelConfig, folder: Path, name: str) -> None:
+    state = read_object(folder / "tokenizer.json")
+    settings = read_object(folder / "tokenizer_config.json")
+    tokens, types = _tokens(state, config.vocab_size)
+    if name == SENTENCEPIECE:
+        writer.add_tokenizer_model(name)
+        writer.add_tokenizer_pre("default")
+        scores = scores_of(state["model"])
+        writer.add_token_scores(scores + [0.0] * (len(tokens) - len(scores)))
+    else:
+        writer.add_tokenizer_model("gpt2")
+        writer.add_tokenizer_pre(name)
+        merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in state["model"]["merges"]]
+        writer.add_token_merges(merges)
     writer.add_token_list(tokens)
     writer.add_token_types(types)
-    writer.add_token_merges(merges)
     numbers = {token: number for number, token in enumerate(tokens)}
     for role, add in (
         ("bos", writer.add_bos_token_id),
@@ -256,5 +274,5 @@ def _add_tokenizer(writer: GGUFWriter, config: ModelConfig, folder: Path, name: 
             add(numbers[content])
     writer.add_add_bos_token(False)  # the chat format writes it
     writer.add_add_eos_token(False)
-    writer.add_add_space_prefix(False)
+    writer.add_add_space_prefix(name == SENTENCEPIECE and prefix_of(state) is Prefix.EVERY)
     writer.add_chat_template(read_format(folder).template)

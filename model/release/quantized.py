@@ -8,7 +8,6 @@ whole without, are in a file of their own, ``prediction.safetensors``. The same 
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,13 +21,14 @@ from torch import Tensor
 
 from infra.errors import UserError
 from infra.json_objects import JsonObject, read_object
-from model.architecture.checkpoint import GENERATION, TOKENIZER_FILES, load_config, write_json
+from model.architecture.checkpoint import GENERATION, load_config, write_json
 from model.architecture.config import ModelConfig
 from model.architecture.skeleton import empty_model
 from model.architecture.transformer import Transformer
 from model.release.grid import GROUP, Grid, dequantize, pack, round_to_nearest, unpack
 from model.release.units import Role, role_of, units
 from model.sections import Precision
+from pipeline.tokens.files import copy_tokenizer
 
 __all__ = [
     "K_QUANTS",
@@ -125,9 +125,7 @@ def save_quantized(
     elif "num_nextn_predict_layers" in config:
         config["num_nextn_predict_layers"] = 0
     write_json(folder / "config.json", config)
-    for name in (GENERATION, *TOKENIZER_FILES):
-        if (checkpoint / name).exists():
-            shutil.copyfile(checkpoint / name, folder / name)
+    copy_tokenizer(checkpoint, folder, GENERATION)
     save_file({name: unit.stored for name, unit in stored.items()}, folder / WEIGHTS, metadata={"format": "pt"})
 
 

@@ -16,11 +16,12 @@ import numpy as np
 from safetensors.torch import load_file, save_file
 
 from infra.json_objects import read_object
-from model.architecture.checkpoint import GENERATION, TOKENIZER_FILES, load_config, prediction_bytes, write_json
+from model.architecture.checkpoint import GENERATION, load_config, prediction_bytes, write_json
 from model.architecture.config import count_parameters
 from model.facts.release import CHECKPOINT, TOKENIZER, PrecisionFacts, Quantization
 from model.release.rows import CalibrationBatch, kinds_of_rows
 from model.sections import QuantizeConfig
+from pipeline.tokens.files import copy_tokenizer
 from pipeline.tokens.reader import ShardReader
 from pipeline.tokens.trim import kept_tokens, new_numbers, write_trimmed
 
@@ -112,9 +113,7 @@ def trim_folder(folder: Path, kept: list[int], tokenizer: Path) -> None:
         if (folder / name).exists():
             found = _renumbered(read_object(folder / name), number_of)
             write_json(folder / name, found | ({"vocab_size": len(kept)} if name == "config.json" else {}))
-    for name in TOKENIZER_FILES:
-        if (tokenizer / name).exists():
-            shutil.copyfile(tokenizer / name, folder / name)
+    copy_tokenizer(tokenizer, folder)
 
 
 def _renumbered(values: Mapping[str, Any], number_of: Mapping[int, int]) -> dict[str, Any]:

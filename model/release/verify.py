@@ -17,6 +17,7 @@ from infra.errors import UserError
 from infra.json_objects import JsonObject
 from model.architecture.transformer import Transformer
 from model.release.llama_cpp import ask, parameters
+from pipeline.tokens.llama_names import SENTENCEPIECE, name_of
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -42,6 +43,7 @@ HOSTILE = (
     "e\u0301 \u1e9b\u0323 ﬁ Ⅷ ½",
     "\x00\x01\x7f",
     "ＦＵＬＬ ｗｉｄｔｈ　text。、",
+    " one\n  <s>▁</s> \n\n   <0x41> ",
 )
 """Texts on which tokenizers are known to differ."""
 
@@ -130,7 +132,8 @@ def agreement(path: Path, model: Transformer, tokenizer: Tokenizer, prompts: Seq
         difference = float((ours_V - theirs_V).abs().max())
         worst = max(worst, difference) if difference == difference else float("inf")
         same = same and bool(ours_V.argmax() == theirs_V.argmax())
-    texts = HOSTILE if tokenizer.normalizer is None else map(tokenizer.normalizer.normalize_str, HOSTILE)
+    is_ready = tokenizer.normalizer is None or name_of(tokenizer) == SENTENCEPIECE  # whose blanks llama.cpp sets
+    texts = HOSTILE if is_ready else [tokenizer.normalizer.normalize_str(text) for text in HOSTILE]
     tokens = all(llama.tokens(text) == tokenizer.encode(text, add_special_tokens=False).ids for text in texts)
     return Agreement(worst, same, tokens)
 

@@ -107,6 +107,7 @@ def _sampled_pairs(
     asked = [tasks[place] for place in places_of_step(0, min(config.questions, len(tasks)), len(tasks), config.seed)]
     sampling = Sampling(config.max_new_tokens, temperature=1.0, seed=config.seed)
     rows = []
+    chat = chat_format(tokenizer)
     events.begin("pairs", len(asked), "questions")
     for start in range(0, len(asked), CHUNK):
         chunk, first = asked[start : start + CHUNK], start * config.samples
@@ -115,7 +116,7 @@ def _sampled_pairs(
             good = [s for s in mine if s.score == 1 and s.is_well_formed]
             bad = [s for s in mine if s.score < 1]
             if good and bad:
-                texts = (tokenizer.decode(s.completion.tokens, skip_special_tokens=True) for s in (good[0], bad[0]))
+                texts = (chat.said(s.completion.tokens) for s in (good[0], bad[0]))
                 rows.append(dict(zip(("prompt", "chosen", "rejected"), (task["question"], *texts), strict=True)))
         events.advance(len(chunk))
     events.flush()

@@ -38,10 +38,10 @@ from model.serving.prefix import PrefixCache
 from model.serving.spec import CacheType, CompletionEvent, CompletionRequest, EngineSpec, TokenEntry
 from model.serving.steering import Steering, entry
 from pipeline.tokens.chat import chat_format, read_tokenizer
+from pipeline.tokens.continuation import Continuation
 
 if TYPE_CHECKING:
     from llguidance import LLTokenizer
-    from tokenizers import Tokenizer
 
 __all__ = ["Writer", "load", "serve"]
 
@@ -60,6 +60,7 @@ class Writer:
     def __init__(self, folder: Path, cache: str = CacheType.AUTO, drafts: int = 0) -> None:
         """`drafts` tokens are guessed at a time, where the model has a layer of multi-token prediction."""
         self.tokenizer = read_tokenizer(folder)
+        self._words = Continuation(self.tokenizer)
         self.model = load(folder, prediction=bool(drafts))
         self.stop = chat_format(self.tokenizer).eos
         self._decoder = Decoder(self.model)
@@ -75,7 +76,7 @@ class Writer:
 
     def write(self, body: CompletionRequest) -> Generator[CompletionEvent, None, None]:
         """Events, one per token that completes a character, the last with the reason to finish and the counts."""
-        text = _Text(self.tokenizer, tuple(body.get("stop") or ()))
+        text = _Text(self._words, tuple(body.get("stop") or ()))
         if body.get("prompt_logprobs"):
             yield {"choices": [], "prompt_logprobs": self._look_at(body)}
         if body["max_tokens"]:
@@ -134,7 +135,7 @@ class Writer:
             if token == self.stop:
                 return
             steering.took(token)
-            told = entry(self.tokenizer, logits_V, token, body["logprobs"]) if "logprobs" in body else None
+            told = entry(self._words, logits_V, token, body["logprobs"]) if "logprobs" in body else None
             yield token, told
             if steering.is_over:
                 return
@@ -146,10 +147,10 @@ class Writer:
         """How likely the prompt's own tokens are; of the first nothing is known."""
         prompt, top = body["prompt"], body.get("logprobs", 1)
         logits_TV = self.model.lm_head(self.model.hidden(torch.tensor([prompt]))[0]).float()
-        first = entry(self.tokenizer, logits_TV[0], prompt[0], 0)
+        first = entry(self._words, logits_TV[0], prompt[0], 0)
         first["logprob"] = None
         later = zip(logits_TV, prompt[1:], strict=False)
-        return [first, *(entry(self.tokenizer, logits_V, token, top) for logits_V, token in later)]
+        return [first, *(entry(self._words, logits_V, token, top) for logits_V, token in later)]
 
     @torch.inference_mode()
     def embed(self, tokens: list[int]) -> list[float]:
@@ -161,8 +162,8 @@ class Writer:
 class _Text:
     """An answer as it grows: what of it is sure to stand, and the tokens that it is made of."""
 
-    def __init__(self, tokenizer: Tokenizer, endings: tuple[str, ...]) -> None:
-        self._tokenizer, self._endings = tokenizer, endings
+    def __init__(self, words: Continuation, endings: tuple[str, ...]) -> None:
+        self._words, self._endings = words, endings
         self.tokens: list[int] = []
         self._told: list[TokenEntry] = []
         self._text = ""
@@ -178,7 +179,7 @@ class _Text:
         """Note a token."""
         self.tokens.append(token)
         self._told += [told] if told else []
-        self._text = self._tokenizer.decode(self.tokens)
+        self._text = self._words.decode(self.tokens)
         places = [place for ending in self._endings if (place := self._text.find(ending)) >= 0]
         if places:
             self.is_cut, self._text, self._told = True, self._text[: min(places)], []

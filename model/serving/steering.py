@@ -19,7 +19,8 @@ from model.serving.spec import CompletionRequest, TokenEntry, TopEntry
 
 if TYPE_CHECKING:
     from llguidance import LLTokenizer
-    from tokenizers import Tokenizer
+
+    from pipeline.tokens.continuation import Continuation
 
 __all__ = ["Steering", "entry"]
 
@@ -95,14 +96,14 @@ class Steering:
         return self._matcher is not None and self._matcher.is_stopped()
 
 
-def entry(tokenizer: Tokenizer, logits_V: Tensor, token: int, top: int) -> TokenEntry:
+def entry(words: Continuation, logits_V: Tensor, token: int, top: int) -> TokenEntry:
     """What is told of a token where `logits_V` was to choose from, with so many of the likeliest."""
     logprobs_V = logits_V.log_softmax(0)
     values, tokens = logprobs_V.topk(min(top, len(logprobs_V)))
-    likeliest = [_one(tokenizer, *pair) for pair in zip(tokens.tolist(), values.tolist(), strict=True)]
-    return {**_one(tokenizer, token, float(logprobs_V[token])), "top_logprobs": likeliest}
+    likeliest = [_one(words, *pair) for pair in zip(tokens.tolist(), values.tolist(), strict=True)]
+    return {**_one(words, token, float(logprobs_V[token])), "top_logprobs": likeliest}
 
 
-def _one(tokenizer: Tokenizer, token: int, logprob: float | None) -> TopEntry:
-    text = tokenizer.decode([token], skip_special_tokens=False)
-    return {"id": token, "token": text, "bytes": list(text.encode()), "logprob": logprob}
+def _one(words: Continuation, token: int, logprob: float | None) -> TopEntry:
+    found = words.bytes_of(token)
+    return {"id": token, "token": found.decode(errors="replace"), "bytes": list(found), "logprob": logprob}

@@ -13,6 +13,7 @@ from infra.json_objects import read_object
 from model.sections import TrainingConfig
 from model.training.batches import ReadAhead, TrainingBatch
 from pipeline.tokens.passes import repeated
+from pipeline.tokens.sentencepiece import byte_length, is_sentencepiece
 
 if TYPE_CHECKING:
     from pipeline.tokens.reader import ShardReader
@@ -61,15 +62,16 @@ def read_shards(
 def token_bytes(tokenizer: Path) -> Tensor:
     """How many bytes of text each token stands for [V]; special tokens stand for none.
 
-    In a byte-level vocabulary every character of a token is one byte.
+    In a byte-level vocabulary every character of a token is one byte; of SentencePiece's kind it is text.
     """
     description = read_object(tokenizer / "tokenizer.json")
     vocabulary: dict[str, int] = description["model"]["vocab"]
     special = {token["content"]: token["id"] for token in description["added_tokens"] if token["special"]}
     size = 1 + max([*vocabulary.values(), *special.values()])
     bytes_V = torch.zeros(size, dtype=torch.int64)
+    length = byte_length if is_sentencepiece(description) else len
     for token, number in vocabulary.items():
-        bytes_V[number] = len(token)
+        bytes_V[number] = length(token)
     for number in special.values():
         bytes_V[number] = 0
     return bytes_V

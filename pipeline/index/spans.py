@@ -223,7 +223,7 @@ class Sources:
 
     def _heads(self, first: str) -> list[list[int]]:
         """The tokens of a first word, alone and after a space."""
-        alone, spaced = (self.encoder.slowly([each])[0].tolist() for each in (first, f" {first}"))
+        alone, spaced = (self.encoder.inside(each) for each in (first, f" {first}"))
         return [alone] if spaced[-len(alone) :] == alone else [alone, spaced]  # found with the shorter one too
 
     def _maximal(self, starts: _Starts, min_words: int) -> Iterator[tuple[int, int]]:

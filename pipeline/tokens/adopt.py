@@ -7,8 +7,7 @@ are added behind its tokens; one without a template gets the chat format of toke
 from __future__ import annotations
 
 import json
-import shutil
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,15 +27,22 @@ from pipeline.tokens.chat_template import (
     write_own_settings,
     write_settings,
 )
-from pipeline.tokens.llama_names import UNKNOWN_SPLIT, name_of
+from pipeline.tokens.files import TOKENIZER_FILES, copy_tokenizer
+from pipeline.tokens.llama_names import unnamed
+from pipeline.tokens.sentencepiece import as_llama_cpp, is_sentencepiece
+from pipeline.tokens.sentencepiece_model import MODEL, read_model
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-__all__ = ["Foreign", "adopt", "check_adoption", "read_foreign"]
+__all__ = ["VOCABULARIES", "Foreign", "adopt", "check_adoption", "read_foreign"]
 
 GENERATION = "generation_config.json"
-FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
+VOCABULARY, SETTINGS, NAMES = TOKENIZER_FILES[:3]
+VOCABULARIES = (VOCABULARY, MODEL)
+"""Files of a folder that hold one, the first where there are two."""
+AS_WRITTEN = (None, "PreTrainedTokenizerFast", "TokenizersBackend")
+"""Classes with which transformers takes ``tokenizer.json`` as it is; that of Llama sets blanks in a way of its own."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +55,8 @@ class Foreign:
     """As in ``tokenizer_config.json``, the chat template among them."""
     generation: JsonObject = field(default_factory=dict)
     """How its model is to be sampled, as in ``generation_config.json``."""
+    is_changed: bool = False
+    """Whether the tokenizer is no longer what its files say."""
 
 
 def read_foreign(path: Path) -> Foreign:
@@ -63,14 +71,17 @@ def read_foreign(path: Path) -> Foreign:
         return Foreign(path, *read_gguf_tokenizer(path))
     from tokenizers import Tokenizer
 
-    for name in FILES[:2]:
+    is_listed = (path / VOCABULARY).is_file()
+    for name in (VOCABULARY if is_listed or not (path / MODEL).is_file() else MODEL, SETTINGS):
         if not (path / name).is_file():
             raise UserError(f"{path}: no {name}; tokenizer.adopt wants a Hugging Face tokenizer folder, or a GGUF file")
+    settings = read_object(path / SETTINGS)
     try:
-        tokenizer = Tokenizer.from_file(str(path / "tokenizer.json"))
+        tokenizer = Tokenizer.from_file(str(path / VOCABULARY)) if is_listed else read_model(path, settings)
+    except UserError:
+        raise
     except Exception as error:  # a bare Exception is what the library raises
-        raise UserError(f"{path / 'tokenizer.json'}: cannot be read ({error}); save it again") from None
-    settings = read_object(path / "tokenizer_config.json")
+        raise UserError(f"{path / VOCABULARY}: cannot be read ({error}); save it again") from None
     beside, generation = path / "chat_template.jinja", path / GENERATION
     if beside.is_file():
         settings["chat_template"] = beside.read_text(encoding="utf-8")
@@ -81,7 +92,7 @@ def read_foreign(path: Path) -> Foreign:
 def _named_elsewhere(path: Path, tokenizer: Tokenizer, settings: JsonObject, sampled: JsonObject) -> JsonObject:
     """Special tokens that ``tokenizer_config.json`` leaves to other files: older ones have them in one beside it, and
     the end of a text is among the model's ids."""
-    beside, model = path / FILES[2], path / "config.json"
+    beside, model = path / NAMES, path / "config.json"
     named = token_names(read_object(beside)) if beside.is_file() else {}
     found = {f"{role}_token": name for role, name in named.items() if f"{role}_token" not in settings}
     if "eos" in token_names(settings | found):
@@ -100,19 +111,22 @@ def adopt(config: TokenizerConfig, out_dir: Path) -> Tokenizer:
     """
     found, template, missing = _examined(config)
     has_settings = template is not None or template_of(found.settings) is None
-    if not missing and has_settings and found.path.is_dir() and _says_all(found):
-        for name in FILES:
-            if (found.path / name).is_file():
-                shutil.copyfile(found.path / name, out_dir / name)
+    if not missing and has_settings and _is_as_written(found):
+        copy_tokenizer(found.path, out_dir)
         tokenizer = found.tokenizer
     else:
         tokenizer = _grown(found, missing)
-        tokenizer.save(str(out_dir / "tokenizer.json"))
+        tokenizer.save(str(out_dir / VOCABULARY))
         if template:
             write_settings(out_dir, _settings(found, template))
         else:
             write_own_settings(out_dir)
     _write_generation(found, tokenizer, out_dir)
+    if found.is_changed:
+        events.note(
+            f"{found.path}: read as llama.cpp can, with blanks before every text or none, added tokens as they "
+            "stand; tokenizer.llama_cpp: false keeps its own way"
+        )
     if missing:
         first = tokenizer.token_to_id(missing[0])
         events.note(f"{found.path}: the tokens {', '.join(missing)} were added, as ids {first} and after")
@@ -136,7 +150,7 @@ def _examined(config: TokenizerConfig) -> tuple[Foreign, str | None, list[str]]:
     if len(config.adopt) != 1:
         raise UserError(f"tokenizer.adopt: {len(config.adopt)} folders given; name one")
     found = read_foreign(Path(config.adopt[0]))
-    _check(found, config)
+    found = _checked(found, config)
     template = template_of(found.settings) if config.template == "adopted" else None
     if template:  # now, and not when the first conversation is written
         tokens = tuple(token_names(found.settings).items())
@@ -144,32 +158,47 @@ def _examined(config: TokenizerConfig) -> tuple[Foreign, str | None, list[str]]:
         TemplateFormat(template, tokens, f"{found.path}: chat_template").render(trial, open_answer=True)
         end = dict(tokens).get("eos")
         if end is None or found.tokenizer.token_to_id(end) is None:
-            where = found.path / FILES[1] if found.path.is_dir() else found.path
+            where = found.path / SETTINGS if found.path.is_dir() else found.path
             raise UserError(f"{where}: no eos_token of its vocabulary, so that no text would end; name one")
     wanted = (VISIBLE_TOKENS if template else SPECIAL_TOKENS) + (FIM_TOKENS if config.fill_in_middle else ())
     missing = [token for token in wanted if found.tokenizer.token_to_id(token) is None]
     return found, template, missing
 
 
-def _says_all(found: Foreign) -> bool:
-    """Whether its own ``tokenizer_config.json`` names every special token that is known."""
-    return token_names(read_object(found.path / FILES[1])) == token_names(found.settings)
+def _is_as_written(found: Foreign) -> bool:
+    """Whether its files say all that is known: every special token by name, and the tokenizer itself."""
+    if found.is_changed or not (found.path / VOCABULARY).is_file():
+        return False
+    settings = read_object(found.path / SETTINGS)
+    is_taken = settings.get("tokenizer_class") in AS_WRITTEN or not is_sentencepiece(
+        json.loads(found.tokenizer.to_str())
+    )
+    return is_taken and token_names(settings) == token_names(found.settings)
 
 
-def _check(found: Foreign, config: TokenizerConfig) -> None:
+def _checked(found: Foreign, config: TokenizerConfig) -> Foreign:
+    """The tokenizer, as llama.cpp can follow it where that is asked for."""
     tokenizer, path = found.tokenizer, found.path
     state: JsonObject = json.loads(tokenizer.to_str())
-    if state["model"]["type"] != "BPE" or "ByteLevel" not in json.dumps(state["pre_tokenizer"]):
-        raise UserError(f"{path}: its tokenizer is no byte-level BPE; others, as SentencePiece's, are not read")
+    is_byte_level = state["model"]["type"] == "BPE" and "ByteLevel" in json.dumps(state["pre_tokenizer"])
+    if not is_byte_level and not is_sentencepiece(state):
+        raise UserError(
+            f"{path}: its tokenizer is neither a byte-level BPE nor a BPE of SentencePiece that falls back on bytes; "
+            "others, as unigrams, are not read"
+        )
     last = max(tokenizer.get_vocab().values())
     if last >= tokenizer.get_vocab_size():
-        where = path / "tokenizer.json" if path.is_dir() else path
+        where = path / VOCABULARY if path.is_dir() else path
         raise UserError(
             f"{where}: ids reach {last}, but there are {tokenizer.get_vocab_size()} tokens; "
             "give the ids between to tokens of no use"
         )
-    if config.llama_cpp and name_of(tokenizer) is None:
-        raise UserError(f"{path}: {UNKNOWN_SPLIT}; set tokenizer.llama_cpp to false for a model without GGUF files")
+    if not config.llama_cpp:
+        return found
+    settled = as_llama_cpp(tokenizer)
+    if reason := unnamed(settled):
+        raise UserError(f"{path}: {reason}; set tokenizer.llama_cpp to false for a model without GGUF files")
+    return found if settled is tokenizer else replace(found, tokenizer=settled, is_changed=True)
 
 
 def _grown(found: Foreign, missing: list[str]) -> Tokenizer:

@@ -11,17 +11,18 @@ conversation of several answers is therefore as many examples: for turn i the `p
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import takewhile
+from itertools import groupby, takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 from infra.errors import UserError
 from pipeline.tokens.chat_template import CLOSE, OPEN, OWN_FORMAT, VISIBLE_TOKENS, Escape, TemplateFormat, read_format
-from pipeline.tokens.plain_text import PlainText, control_names, without_special
+from pipeline.tokens.continuation import Continuation
+from pipeline.tokens.plain_text import After, PlainText, control_names
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -82,7 +83,7 @@ class ChatFormat:
         self._escape = Escape(names.values())
         self._numbers = {name: number for number, name in names.items()}
         self._text = PlainText(tokenizer, names)
-        self._written = without_special(tokenizer, set(names.values()) - set(VISIBLE_TOKENS))
+        self._marks, self._words = Escape(VISIBLE_TOKENS), Continuation(tokenizer)
         for mark in VISIBLE_TOKENS:
             token_id(tokenizer, mark)
         question = [{"role": "user", "content": "?"}]
@@ -92,6 +93,8 @@ class ChatFormat:
         """``<think>`` where the opening has begun the reasoning, so that the model writes none: what to set before its
         text to tell reasoning from answer."""
         self._around = self._ask_around(question)
+        asked = self._template.render(question, open_answer=True)
+        self._before_answer = After.TEXT if self._escape.split(asked)[-1] else After.CONTROL
         self.eos = self._numbers[self._escape.split(self._around.after)[-2]]
         """The token that ends an answer."""
         self.bos = self._role("bos", self.eos)
@@ -144,13 +147,25 @@ class ChatFormat:
             )
         return Around(before, between, text + ends[0])
 
-    def encode(self, text: str) -> list[int]:
+    def encode(self, text: str, after: After = After.CONTROL) -> list[int]:
         """Tokens of plain text; what looks like a control token is text too."""
-        return self._text(text)
+        return self._text(text, after)
 
     def written(self, text: str) -> list[int]:
         """Tokens of what a model wrote: the marks of the reasoning are its own, all else is text."""
-        return list(self._written.encode(text, add_special_tokens=False).ids)
+        return self._cut(text, self._marks, self._text, self._before_answer)
+
+    def said(self, tokens: Sequence[int]) -> str:
+        """Text of what a model wrote, of which `written` makes the same tokens where it is cut as any text is."""
+        if not self._text.sets_blank(After.CONTROL):
+            return self._words.decode(tokens)
+        added = self.tokenizer.get_added_tokens_decoder()
+        found, after = "", self._before_answer
+        for is_added, run in groupby(tokens, added.__contains__):
+            shown = self._words.decode(list(run))
+            found += shown.removeprefix(" ") if not is_added and self._text.sets_blank(after) else shown
+            after = After.CONTROL
+        return found
 
     def text(self, turns: Sequence[Turn]) -> str:
         """A conversation up to where the model takes over, as `tokens` reads it."""
@@ -160,11 +175,24 @@ class ChatFormat:
         """A text in which `tokens` finds no control token."""
         return self._escape.hide(text)
 
-    def tokens(self, text: str) -> list[int]:
+    def tokens(self, text: str, after: After = After.NOTHING) -> list[int]:
         """Tokens of what `text` made: names of control tokens are those, unless `quoted`."""
+        return self._cut(text, self._escape, lambda part, after: self._text(self._escape.show(part), after), after)
+
+    def _cut(
+        self,
+        text: str,
+        names: Escape,
+        encode: Callable[[str, After], list[int]],
+        after: After,
+    ) -> list[int]:
+        """Tokens of a text in which `names` are control tokens, behind what stands before it."""
         found: list[int] = []
-        for place, part in enumerate(self._escape.split(text)):
-            found += [self._numbers[part]] if place % 2 else self.encode(self._escape.show(part)) if part else ()
+        for place, part in enumerate(names.split(text)):
+            if place % 2:
+                found.append(self._numbers[part])
+            elif part:
+                found += encode(part, After.CONTROL if place else after)
         return found
 
     def _message(self, turn: Turn) -> dict[str, str]:
@@ -187,7 +215,8 @@ class ChatFormat:
         """Tokens of what the model is to write: reasoning between its marks, the answer, the end."""
         around = self._around
         return self.tokens(
-            f"{around.before}{self.quoted(reasoning)}{around.between}{self.quoted(answer)}{around.after}"
+            f"{around.before}{self.quoted(reasoning)}{around.between}{self.quoted(answer)}{around.after}",
+            self._before_answer,
         )
 
     @property
@@ -197,7 +226,7 @@ class ChatFormat:
 
     def no_reasoning(self) -> list[int]:
         """Tokens that an answer without any reasoning begins with."""
-        return self.tokens(self.skipped)
+        return self.tokens(self.skipped, self._before_answer)
 
 
 def read_tokenizer(folder: Path) -> Tokenizer:

@@ -12,11 +12,16 @@ import os
 from collections.abc import Iterable, Sequence
 from functools import cached_property, lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from infra.errors import UserError
+from pipeline.tokens.plain_text import After, PlainText
 from pipeline.tokens.pretokenise import PieceTable
+
+if TYPE_CHECKING:
+    from tokenizers import AddedToken
 
 __all__ = ["Encoder", "kept_encoder"]
 
@@ -76,7 +81,16 @@ class Encoder:
     def slowly(self, texts: Sequence[str]) -> list[np.ndarray]:
         """The ids of each text as the tokenizers library finds them."""
         encodings = self.tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
-        return [np.asarray(encoding.ids, dtype=np.uint32) for encoding in encodings]
+        found = [np.asarray(encoding.ids, dtype=np.uint32) for encoding in encodings]
+        if self._mergeable.size:
+            for place, ids in enumerate(found):
+                if np.isin(ids, self._mergeable).any():
+                    found[place] = np.asarray(self._plain(texts[place], After.NOTHING), dtype=np.uint32)
+        return found
+
+    def inside(self, text: str) -> list[int]:
+        """The ids of text that goes on behind other text."""
+        return self._plain(text, After.TEXT)
 
     def agrees(self, texts: Iterable[str]) -> bool:
         """Whether both ways give the same ids for each of `texts`."""
@@ -96,10 +110,31 @@ class Encoder:
         )
 
     @cached_property
+    def _plain(self) -> PlainText:
+        special = {number: token.content for number, token in self._added.items() if token.special}
+        return PlainText(self.tokenizer, special)
+
+    @cached_property
+    def _mergeable(self) -> np.ndarray:
+        """Special tokens that the model makes of their text, as those do that have them among their pieces."""
+        from tokenizers import Tokenizer
+
+        alone = Tokenizer(self.tokenizer.model)
+        found = [
+            number
+            for number, token in self._added.items()
+            if token.special and alone.encode(token.content, add_special_tokens=False).ids == [number]
+        ]
+        return np.asarray(found, dtype=np.uint32)
+
+    @property
+    def _added(self) -> dict[int, AddedToken]:
+        return self.tokenizer.get_added_tokens_decoder()
+
+    @cached_property
     def _visible(self) -> list[str]:
         """Added tokens that are found in text, whatever the pre-tokenization: the marks of the reasoning."""
-        tokens = self.tokenizer.get_added_tokens_decoder().values()
-        return [token.content for token in tokens if not token.special]
+        return [token.content for token in self._added.values() if not token.special]
 
     @cached_property
     def _pieces(self) -> PieceTable:

@@ -15,14 +15,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from infra.json_objects import JsonObject
+from pipeline.tokens.sentencepiece import inexpressible, is_sentencepiece
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
     from tokenizers.pre_tokenizers import PreTokenizer
 
-__all__ = ["UNKNOWN_SPLIT", "WAYS", "Way", "llama_name", "name_of", "pre_tokenizer_of"]
+__all__ = ["SENTENCEPIECE", "WAYS", "Way", "llama_name", "name_of", "pre_tokenizer_of", "unnamed"]
 
 UNKNOWN_SPLIT = "llama.cpp knows no pre-tokenizer that cuts text as this tokenizer does"
+SENTENCEPIECE = "llama"
+"""The name of a tokenizer of SentencePiece's kind, which has scores and no pre-tokenizer."""
 
 _GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 _LLAMA3 = (
@@ -105,12 +108,21 @@ def way_named(name: str) -> Way | None:
 def name_of(tokenizer: Tokenizer) -> str | None:
     """The name, or None where llama.cpp has none for it."""
     state: JsonObject = json.loads(tokenizer.to_str())
+    if is_sentencepiece(state):
+        return None if inexpressible(tokenizer) else SENTENCEPIECE
     if state["model"]["type"] != "BPE" or tokenizer.pre_tokenizer is None:
         return None
     pieces = tokenizer.pre_tokenizer.pre_tokenize_str(PROBE)
     whole = bool(state["model"].get("ignore_merges"))
     found = [way for way, theirs in _known().items() if theirs == pieces]
     return next((way.name for way in found if way.ignore_merges == whole), None)
+
+
+def unnamed(tokenizer: Tokenizer) -> str | None:
+    """Why llama.cpp has no name for a tokenizer; None where it has one."""
+    if is_sentencepiece(json.loads(tokenizer.to_str())):
+        return inexpressible(tokenizer)
+    return None if name_of(tokenizer) else UNKNOWN_SPLIT
 
 
 def llama_name(folder: Path) -> str | None:

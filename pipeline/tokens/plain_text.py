@@ -1,19 +1,33 @@
-"""Text to token ids where nothing is a control token: what people, data rows and models write stays text."""
+"""Text to token ids where nothing is a control token: what people, data rows and models write stays text.
+
+A tokenizer of SentencePiece's kind sets a blank before some texts: it matters what stands before.
+"""
 
 from __future__ import annotations
 
 import json
 import re
 from collections.abc import Collection
+from enum import Enum
 from typing import TYPE_CHECKING
 
 from infra.json_objects import JsonObject
 from pipeline.tokens.chat_template import VISIBLE_TOKENS
+from pipeline.tokens.sentencepiece import Prefix, is_sentencepiece, prefix_of, without_prefix
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-__all__ = ["PlainText", "control_names", "without_special"]
+__all__ = ["After", "PlainText", "control_names", "without_special"]
+
+
+class After(Enum):
+    """What stands before a text."""
+
+    NOTHING = "nothing"
+    CONTROL = "control"
+    """A control token."""
+    TEXT = "text"
 
 
 def control_names(tokenizer: Tokenizer, template: str = "") -> dict[int, str]:
@@ -35,24 +49,41 @@ class PlainText:
         # Between the first character of a control token's name and the rest of it.
         inside = (f"(?<={re.escape(name[0])})(?={re.escape(name[1:])})" for name in names.values() if len(name) > 1)
         self._seam = re.compile("|".join(inside) or "(?!)")
-        self._tokenizer = without_special(tokenizer, names.values())
+        self._tokenizer, self._names = tokenizer, frozenset(names.values())
+        state: JsonObject = json.loads(tokenizer.to_str())
+        self._prefix = prefix_of(state) if is_sentencepiece(state) else None
+        self._cutters = {After.CONTROL: without_special(tokenizer, self._names)}
 
-    def __call__(self, text: str) -> list[int]:
-        """The ids of `text`."""
-        found = self._ids(text)
+    def sets_blank(self, after: After) -> bool:
+        """Whether a blank is set before a text there."""
+        if self._prefix is Prefix.FIRST:
+            return after is After.NOTHING
+        return self._prefix in (Prefix.EVERY, Prefix.UNLESS) and after is not After.TEXT
+
+    def __call__(self, text: str, after: After = After.CONTROL) -> list[int]:
+        """The ids of `text`, which stands behind a control token unless told otherwise."""
+        found = self._ids(text, after)
         if self._control.isdisjoint(found):
             return found
         # Some models hold control tokens among their pieces and find them there: cut the names in two.
-        found = [number for piece in self._seam.split(text) for number in self._ids(piece)]
+        first, *others = self._seam.split(text)
+        found = [*self._ids(first, after), *(number for piece in others for number in self._ids(piece, After.TEXT))]
         return [number for number in found if number not in self._control]
 
-    def _ids(self, text: str) -> list[int]:
+    def _cutter(self, after: After) -> Tokenizer:
+        if self.sets_blank(after) == self.sets_blank(After.CONTROL):
+            after = After.CONTROL
+        if after not in self._cutters:
+            self._cutters[after] = without_special(self._tokenizer, self._names, after)
+        return self._cutters[after]
+
+    def _ids(self, text: str, after: After) -> list[int]:
         if not text.isascii():  # half a character, of JSON or a terminal, is what any decoder makes of it
             text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-        return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
+        return list(self._cutter(after).encode(text, add_special_tokens=False).ids)
 
 
-def without_special(tokenizer: Tokenizer, names: Collection[str] = ()) -> Tokenizer:
+def without_special(tokenizer: Tokenizer, names: Collection[str] = (), after: After = After.CONTROL) -> Tokenizer:
     """A copy for text in the middle of a conversation, which finds neither special tokens nor those of `names`."""
     from tokenizers import Tokenizer
 
@@ -60,9 +91,11 @@ def without_special(tokenizer: Tokenizer, names: Collection[str] = ()) -> Tokeni
     state |= {"truncation": None, "padding": None}
     for token in state["added_tokens"]:
         token["special"] = token["special"] or token["content"] in names
+    if after is After.TEXT:
+        state = without_prefix(state)
     parts = state["pre_tokenizer"] or {}
     for part in (parts, *parts.get("pretokenizers", ())):
-        if part.get("type") == "Metaspace" and part.get("prepend_scheme") == "first":
+        if after is After.CONTROL and part.get("type") == "Metaspace" and part.get("prepend_scheme") == "first":
             part["prepend_scheme"] = "never"  # a control token comes first
         if part.get("type") == "Split" and part["pattern"].get("Regex") == r"\s+$":
             # The same pieces, but not looked for from every space of a long run anew (quadratic).

@@ -20,6 +20,7 @@ from tokenizers.pre_tokenizers import ByteLevel
 
 from infra.errors import UserError
 from infra.json_objects import JsonObject
+from pipeline.tokens.sentencepiece import pair_of
 
 __all__ = ["kept_tokens", "new_numbers", "write_trimmed"]
 
@@ -41,7 +42,7 @@ def kept_tokens(state: JsonObject, wanted: Collection[int]) -> list[int]:
         raise UserError("quantize.min_token_count: only the vocabulary of a byte-level BPE can be trimmed; set it to 0")
     numbers: dict[str, int] = model["vocab"]
     names = {number: name for name, number in numbers.items()}
-    parents = {left + right: (left, right) for left, right in map(_pair, model["merges"])}
+    parents = {left + right: (left, right) for left, right in map(pair_of, model["merges"])}
     kept = {token["id"] for token in state["added_tokens"]}
     kept |= {numbers[byte] for byte in ByteLevel.alphabet() if byte in numbers}  # some lack bytes that no UTF-8 has
     pending = [number for number in wanted if number not in kept]
@@ -90,8 +91,8 @@ def _trimmed(state: JsonObject, number_of: Mapping[int, int]) -> JsonObject:
     model = found["model"]
     vocab = {name: number_of[number] for name, number in model["vocab"].items() if number in number_of}
     model["vocab"] = dict(sorted(vocab.items(), key=lambda item: item[1]))
-    merges = (each for each in model["merges"] if "".join(_pair(each)) in vocab)
-    model["merges"] = [each for each in merges if all(part in vocab for part in _pair(each))]
+    merges = (each for each in model["merges"] if "".join(pair_of(each)) in vocab)
+    model["merges"] = [each for each in merges if all(part in vocab for part in pair_of(each))]
     for token in found["added_tokens"]:
         token["id"] = number_of[token["id"]]
     _renumber(found.get("post_processor"), number_of)
@@ -107,12 +108,6 @@ def _renumber(processor: Any, number_of: Mapping[int, int]) -> None:
     if processor.get("type") == "TemplateProcessing":
         for token in processor["special_tokens"].values():
             token["ids"] = [number_of[number] for number in token["ids"]]
-
-
-def _pair(merge: Any) -> tuple[str, str]:
-    """The two parts of a merge, in either of the ways that they are written."""
-    left, right = merge.split(" ") if isinstance(merge, str) else merge
-    return left, right
 
 
 def _check(source: Path, target: Path, number_of: Mapping[int, int], texts: Sequence[str]) -> None:

@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from flows.recipe.recipe import Recipe, load_recipe
+from model.architecture.checkpoint import save_model
 from model.architecture.config import Family
 from pipeline.tokens.llama_names import WAYS
 from tests.flows.tiny import NARROW
 from tests.model.conftest import tiny_model
 from tests.model.release.test_adopted import foreign, written
 from tests.pipeline.sources.raw import page, warc_record, wiki_dump, wiki_page
+from tests.pipeline.tokens.pieces import MISTRAL, pieces, save_pieces
 
 ONE_DIGIT = {"name": "chain_sum", "options": {"min_terms": 2, "max_terms": 2, "min_digits": 1, "max_digits": 1}}
 WORDS = {
@@ -42,8 +44,12 @@ SMALL: dict[str, dict[str, Any]] = {
 }
 
 
-def small(name: str, folder: Path) -> Recipe:
-    """The preset `name`, small, on text that is written into `folder`. Stages and all other keys are the preset's."""
+def small(name: str, folder: Path, begins: str = "file") -> Recipe:
+    """The preset `name`, small, on text that is written into `folder`. Stages and all other keys are the preset's.
+
+    Args:
+        begins: with a GGUF file and a byte-level vocabulary, or a folder and one of SentencePiece.
+    """
     values = load_recipe(name).model_dump(mode="json")
     sources = _sources(values)
     values["extract"]["sources"] = {
@@ -63,7 +69,7 @@ def small(name: str, folder: Path) -> Recipe:
     if values["evaluate"]["samples_per_problem"]:
         values["evaluate"] |= {"samples_per_problem": 2, "sampled_problems": 3}
     if values["start"] is not None:
-        values |= _beginning(folder)
+        values |= _beginning(folder, begins)
         values["sft"] |= {"micro_batch": 0, "sequence_length": 256}  # its chat template writes a system message
     if values["rejection"] is not None:  # something must be answered right: sums that a few steps teach
         values["reasoning"]["tasks"] = [ONE_DIGIT]
@@ -71,17 +77,21 @@ def small(name: str, folder: Path) -> Recipe:
     return Recipe.model_validate(values)
 
 
-def _beginning(folder: Path) -> dict[str, Any]:
-    """A model of another make in one GGUF file, with a chat template of its own, and a conversation."""
+def _beginning(folder: Path, kind: str) -> dict[str, Any]:
+    """A model of another make, with a chat template of its own, and a conversation."""
     model = tiny_model(
         Family.LLAMA,
-        vocab_size=700,
+        vocab_size=700 if kind == "file" else len(pieces().texts),
         hidden_size=64,
         intermediate_size=64,
         tie_word_embeddings=True,
         initializer_range=0.05,
     )
-    checkpoint = str(written(model, foreign(folder / "foreign", WAYS[0]), folder))
+    if kind == "file":
+        checkpoint = str(written(model, foreign(folder / "foreign", WAYS[0]), folder))
+    else:
+        checkpoint = str(save_pieces(folder / "foreign", template=MISTRAL))
+        save_model(model, folder / "foreign", None)
     said = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Hello!"}]
     (folder / "talks.jsonl").write_text(json.dumps({"messages": said}) + "\n")
     return {

@@ -54,14 +54,20 @@ def _one_worker(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.sched_getaffinity", lambda _: {0})  # a second thread only waits, at this size
 
 
-def test_a_model_that_exists_comes_out_with_its_own_template(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("begins", "name", "opening"),
+    [("file", "smollm", "<|im_start|>system\nYou are"), ("folder", "llama", "<s> [INST] Calc")],
+)
+def test_a_model_that_exists_comes_out_with_its_own_template(
+    begins: str, name: str, opening: str, tmp_path: Path
+) -> None:
     """In transformers and llama.cpp as here: the same prompt, the same greedy tokens."""
-    made, metrics = run(small("adopt", tmp_path), tmp_path)
+    made, metrics = run(small("adopt", tmp_path, begins), tmp_path)
     assert json.loads((made["evaluate"] / "evaluation.json").read_text())["order"] == ["start", "sft"]
-    assert (metrics["tokenizer"].llama_cpp, metrics["start"].tokens_added) == ("smollm", 2)
+    assert (metrics["tokenizer"].llama_cpp, metrics["start"].tokens_added) == (name, 2)
     folder, words = made["export"] / "hf", read_tokenizer(made["export"] / "hf")
     prompt, chat = chat_format(words).question("Calculate 4 + 8."), [{"role": "user", "content": "Calculate 4 + 8."}]
-    assert words.decode(prompt, skip_special_tokens=False).startswith("<|im_start|>system\nYou are")
+    assert words.decode(prompt, skip_special_tokens=False).startswith(opening)
     theirs = AutoTokenizer.from_pretrained(folder).apply_chat_template(chat, add_generation_prompt=True)["input_ids"]
     assert list(theirs) == prompt
     (said,) = generate(load_model(made["sft"] / "model"), [prompt], Sampling(12), stop=-1, logprobs=False)

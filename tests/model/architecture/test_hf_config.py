@@ -25,7 +25,7 @@ def read(family: Family, changes: dict[str, Any], without: tuple[str, ...] = ())
         (Family.LLAMA, {"model_type": "gpt2"}, "model_type 'gpt2' is not one of llama, deepseek"),
         (Family.LLAMA, {"model_type": None}, "model_type None"),
         (Family.LLAMA, {"hidden_act": "gelu"}, "hidden_act 'gelu' is not silu"),
-        (Family.LLAMA, {"attention_bias": True}, "attention_bias True is not supported"),
+        (Family.DEEPSEEK_V3, {"attention_bias": True}, "attention_bias is for the llama family alone"),
         (Family.LLAMA, {"mlp_bias": True}, "mlp_bias"),
         (Family.LLAMA, {"num_attention_heads": None}, "lacks num_attention_heads"),
         (Family.LLAMA, {"partial_rotary_factor": 0.5}, "partial_rotary_factor 0.5 is not supported, only 1"),

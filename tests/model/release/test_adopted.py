@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 import torch
 from gguf import GGUFEndian, GGUFReader, GGUFValueType, GGUFWriter
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import AutoTokenizer
 
 from infra.errors import UserError
 from model.architecture.checkpoint import load_model, save_model
@@ -29,10 +31,13 @@ from pipeline.tokens.adopt import adopt, read_foreign
 from pipeline.tokens.chat import Turn, chat_format, read_tokenizer
 from pipeline.tokens.chat_template import write_settings
 from pipeline.tokens.llama_names import PROBE, WAYS, Way, llama_name, pre_tokenizer_of
+from pipeline.tokens.sentencepiece import Prefix
 from tests.model.conftest import tiny_config, tiny_model
 from tests.model.release.test_engines import CASES, YARN, make, write
 from tests.model.release.test_one_prompt import CHATML
 from tests.model.serving.talker import save_tokenizer
+from tests.pipeline.tokens.pieces import LLAMA2, TEXTS, learned, save_pieces
+from tests.pipeline.tokens.pieces import NAMES as PIECE_NAMES
 
 LLAMA3 = {"low_freq_factor": 1.0, "factor": 4.0, "original_max_position_embeddings": 64}
 LINEAR = {"rope_type": "linear", "factor": 4.0}
@@ -110,6 +115,38 @@ def test_a_tokenizer_is_named_by_what_it_does_and_llama_cpp_agrees(way: Way, tmp
     assert again.settings == {**NAMES, "chat_template": CHATML}
 
 
+LETTERS = "aab bc  \n▁<>s/é我🦙x1"
+
+
+@pytest.mark.parametrize("prefix", Prefix)
+def test_sentencepieces_tokens_are_the_same_everywhere(prefix: Prefix, tmp_path: Path) -> None:
+    """Here, in transformers and in llama.cpp: of text, however it begins, and of what a chat template renders."""
+    (tmp_path / "out").mkdir()
+    source = save_pieces(tmp_path / "published", prefix)
+    if prefix is Prefix.EVERY:  # the merges as they were learned, one for each piece
+        state = json.loads((source / "tokenizer.json").read_text())
+        state["model"]["merges"] = learned()[0]["merges"]
+        (source / "tokenizer.json").write_text(json.dumps(state))
+    adopt(TokenizerConfig(adopt=(str(source),)), tmp_path / "out")
+    words = read_tokenizer(tmp_path / "out")
+    model = tiny_model(Family.LLAMA, vocab_size=words.get_vocab_size() + 3, hidden_size=32, num_hidden_layers=1)
+    path = written(model, tmp_path / "out", tmp_path)
+    draw = random.Random(0)
+    texts = ["".join(draw.choices(LETTERS, k=draw.randint(1, 40))) for _ in range(30)]
+    texts += [*HOSTILE, *TEXTS, *(f"{'a' * length}  b" for length in range(1, 20))]
+    llama, theirs = Llama(path, context=32), AutoTokenizer.from_pretrained(tmp_path / "out")
+    again = read_foreign(path)
+    for text in texts:
+        ids = words.encode(text, add_special_tokens=False).ids
+        assert llama.tokens(text) == ids, text
+        assert theirs(text, add_special_tokens=False)["input_ids"] == ids, text
+        assert again.tokenizer.encode(text, add_special_tokens=False).ids == ids, text
+    assert again.settings == {**PIECE_NAMES, "chat_template": LLAMA2}
+    kinds = GGUFReader(path).fields["tokenizer.ggml.token_type"].contents()
+    assert kinds[:5] == [2, 3, 3, 6, 6]
+    assert kinds[-6:] == [1, 4, 4, 5, 5, 5]  # a piece, the marks of the reasoning, rows that fill up
+
+
 @pytest.mark.parametrize("kind", ["folder", "file"])
 def test_it_keeps_its_template_and_tokens(kind: str, tmp_path: Path) -> None:
     folder = foreign(tmp_path / "foreign", WAYS[0])
@@ -171,12 +208,10 @@ def test_what_llama_cpp_cannot_follow_is_refused_at_once(tmp_path: Path) -> None
     with pytest.raises(UserError, match=r"odd: llama\.cpp knows no pre-tokenizer .* set tokenizer\.llama_cpp to false"):
         adopt(TokenizerConfig(adopt=(str(odd),)), tmp_path)
     adopt(TokenizerConfig(adopt=(str(odd),), llama_cpp=False), tmp_path)
-    metaspace = foreign(tmp_path / "metaspace", WAYS[0])
-    state = json.loads((metaspace / "tokenizer.json").read_text())
-    state["pre_tokenizer"] = {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "always", "split": True}
-    (metaspace / "tokenizer.json").write_text(json.dumps(state))
-    with pytest.raises(UserError, match=r"metaspace: its tokenizer is no byte-level BPE"):
-        adopt(TokenizerConfig(adopt=(str(metaspace),)), tmp_path)
+    unigram = foreign(tmp_path / "unigram", WAYS[0])
+    Tokenizer(models.Unigram([("<unk>", 0.0), ("a", -1.0)], unk_id=0)).save(str(unigram / "tokenizer.json"))
+    with pytest.raises(UserError, match=r"unigram: its tokenizer is neither a byte-level BPE nor a BPE of Sentence"):
+        adopt(TokenizerConfig(adopt=(str(unigram),)), tmp_path)
 
 
 def test_rows_that_fill_an_embedding_up_become_new_tokens(tmp_path: Path) -> None:
@@ -297,7 +332,7 @@ U32, F32, TEXT = GGUFValueType.UINT32, GGUFValueType.FLOAT32, GGUFValueType.STRI
         ({"llama__expert_count": (8, U32)}, "llama with experts is no family"),
         ({"llama__rope__scaling__type": ("longrope", TEXT), "llama__rope__scaling__factor": (4.0, F32)}, "'longrope'"),
         ({"named": {"output_norm.weight": "rope_factors_long.weight"}}, "tensor rope_factors_long.weight is none of"),
-        ({"named": {"output_norm.weight": "blk.0.attn_q.bias"}}, "self_attn.q_proj.bias not known"),
+        ({"named": {"output_norm.weight": "blk.0.ffn_up.bias"}}, "mlp.up_proj.bias not known"),
         ({"named": {"token_embd.weight": "blk.0.attn_q.scale"}}, "token_embd.weight is missing"),
         ({"endian": GGUFEndian.BIG}, "its numbers are big-endian"),
     ],

@@ -36,6 +36,7 @@ CASES = {
             "tie_word_embeddings": True,
         },
     ),
+    "dense, biases": (Family.LLAMA, {"attention_bias": True, "num_key_value_heads": 2}),
     "dense, divided": (Family.LLAMA, {"rope_scaling": {"rope_type": "linear", "factor": 4.0}}),
     "qwen2, YaRN": (Family.QWEN2, {"rope_scaling": YARN | {"mscale": 0.0, "mscale_all_dim": 0.0, "beta_fast": 8.0}}),
     "v3, YaRN": (Family.DEEPSEEK_V3, {"q_lora_rank": 32, "rope_scaling": YARN}),

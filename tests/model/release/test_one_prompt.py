@@ -31,10 +31,13 @@ from model.rl.pairs import _encode
 from model.rl.rollout import roll_out
 from model.sections import Precision
 from model.training.chats import encode_chats
+from pipeline.sections import TokenizerConfig
+from pipeline.tokens.adopt import adopt
 from pipeline.tokens.chat import chat_format, read_tokenizer
 from pipeline.tokens.chat_template import write_settings
 from tests.model.conftest import tiny_model
 from tests.model.serving.talker import save_tokenizer, words
+from tests.pipeline.tokens.pieces import MISTRAL, save_pieces
 
 CHATML = (
     "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}"
@@ -53,8 +56,12 @@ MORE = [
 ]
 
 
-@pytest.fixture(scope="module", params=["own", "chatml"])
+@pytest.fixture(scope="module", params=["own", "chatml", "sentencepiece"])
 def tokenizer(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    if request.param == "sentencepiece":
+        published, folder = tmp_path_factory.mktemp("published"), tmp_path_factory.mktemp("adopted")
+        adopt(TokenizerConfig(adopt=(str(save_pieces(published, template=MISTRAL)),)), folder)
+        return folder
     folder = save_tokenizer(tmp_path_factory.mktemp(request.param))
     if request.param == "chatml":
         grown = read_tokenizer(folder)

@@ -20,6 +20,7 @@ from model.training.pretrain import pretrain
 from model.training.sources import token_bytes
 from tests.model.conftest import tiny_config
 from tests.model.synthetic import CountingBatches
+from tests.pipeline.tokens.pieces import learned, save_pieces
 
 
 class _Reader:
@@ -104,6 +105,12 @@ def test_shards_are_read_ahead_and_the_metrics_come_back_typed(
 def test_a_batch_that_does_not_divide_is_one_clear_line(inputs: dict[str, Path], tmp_path: Path) -> None:
     with pytest.raises(UserError, match="batch_size 8 is not a multiple of micro_batch 3"):
         pretrain(_config(micro_batch=3), inputs, tmp_path / "out")
+
+
+def test_token_bytes_of_sentencepieces_vocabulary(tmp_path: Path) -> None:
+    bytes_V = token_bytes(save_pieces(tmp_path))
+    assert bytes_V[: 3 + 256].tolist() == [0] * 3 + [1] * 256
+    assert bytes_V[3 + 256 :].tolist() == [len(piece.replace("▁", " ").encode()) for piece in learned()[1]]
 
 
 def test_token_bytes_counts_characters_of_the_byte_alphabet(inputs: dict[str, Path]) -> None:
