@@ -113,7 +113,7 @@ def _pairs(job: RankJob[DpoConfig], model: Transformer, identity: str) -> Path:
     if not done.exists() or done.read_text() != identity:
         rows = find_pairs(job.config, job.inputs["reasoning"], model, job.tokenizer)
         lines = [json.dumps(row, ensure_ascii=False, sort_keys=True) + "\n" for row in rows]
-        write_durably(path, "".join(lines).encode())
+        write_durably(path, "".join(lines).encode(errors="replace"))  # JSON can hold half a character
         write_durably(done, identity.encode())
     return path
 
