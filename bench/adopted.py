@@ -102,8 +102,8 @@ def _rows(folder: Path) -> Any:
 def _ours(folder: Path) -> Callable[[int], None]:
     from model.architecture.checkpoint import load_model
     from model.sections import TrainingConfig
+    from model.training.batches import TrainingBatch
     from model.training.engine import make_engine
-    from model.training.prediction import targets_at
 
     engine = make_engine(load_model(folder / "model").train(), TrainingConfig(batch_size=BATCH, balance_loss=0.0))
     columns = _rows(folder)
@@ -111,11 +111,11 @@ def _ours(folder: Path) -> Callable[[int], None]:
     def step(number: int) -> None:
         place = number * BATCH % ROWS
         tokens, documents, learned = (column[place : place + BATCH] for column in columns)
-        targets = targets_at(0, tokens, documents, learned)
+        batch = TrainingBatch(tokens, documents, learned)
         engine.watch.begin(len(tokens))
-        (loss,) = engine.losses(tokens, documents, [targets])
+        (loss,) = engine.losses(batch)
         engine.watch.take_loss()
-        engine.backward(loss / int((targets >= 0).sum()), last=True)
+        engine.backward(loss / int(batch.loss_tokens_BT().sum()), last=True)
         engine.step(1e-5)
         engine.watch.finish_step(None, 0.0)
 

@@ -155,15 +155,14 @@ def training(length: int, rounds: int, device: torch.device) -> list[Row]:
 def _ours(transformer: Any) -> Callable[[Tensor], float]:
     """A step of our engine that gives the loss."""
     from model.sections import TrainingConfig
+    from model.training.batches import TrainingBatch
     from model.training.engine import SingleEngine
-    from model.training.prediction import targets_at
 
     engine = SingleEngine(transformer, TrainingConfig(batch_size=ROWS, balance_loss=0.0))
 
     def step(tokens: Tensor) -> float:
-        documents = torch.zeros_like(tokens)
         engine.watch.begin(len(tokens))
-        (loss,) = engine.losses(tokens, documents, [targets_at(0, tokens)])
+        (loss,) = engine.losses(TrainingBatch(tokens, torch.zeros_like(tokens)))
         engine.watch.take_loss()
         mean = loss / (tokens.shape[0] * (tokens.shape[1] - 1))
         engine.backward(mean, last=True)

@@ -93,8 +93,8 @@ def _ours(folder: Path) -> Callable[[int], None]:
     """One optimizer step of ours, by whichever engine the environment asks for."""
     from model.architecture.checkpoint import load_model
     from model.sections import TrainingConfig
+    from model.training.batches import TrainingBatch
     from model.training.engine import make_engine
-    from model.training.prediction import targets_at
 
     learned = BATCH * (LENGTH - 1)
     engine = make_engine(load_model(folder), TrainingConfig(batch_size=BATCH, balance_loss=0.0))
@@ -102,7 +102,7 @@ def _ours(folder: Path) -> Callable[[int], None]:
     def step(number: int) -> None:
         tokens = _tokens(number)[engine.rank :: engine.world]
         engine.watch.begin(len(tokens))
-        (loss,) = engine.losses(tokens, None, [targets_at(0, tokens)])
+        (loss,) = engine.losses(TrainingBatch(tokens))
         engine.watch.take_loss()
         engine.backward(loss / learned, last=True)
         engine.step(1e-4)

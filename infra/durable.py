@@ -5,16 +5,16 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-__all__ = ["sync_folder", "write_durably", "write_whole"]
+__all__ = ["sync", "write_durably", "write_whole"]
 
 
-def write_whole(path: Path, body: bytes, *, sync: bool = False) -> None:
-    """Write a file whole or not at all, whoever else does so meanwhile; with `sync` its bytes are on disk first."""
+def write_whole(path: Path, body: bytes, *, synced: bool = False) -> None:
+    """Write a file whole or not at all, whoever else does so meanwhile; with `synced` its bytes are on disk first."""
     unfinished = path.with_name(f".{path.name}.{os.urandom(8).hex()}.tmp")
     try:
         with unfinished.open("wb") as handle:
             handle.write(body)
-            if sync:
+            if synced:
                 handle.flush()
                 os.fsync(handle.fileno())
         unfinished.replace(path)
@@ -24,13 +24,13 @@ def write_whole(path: Path, body: bytes, *, sync: bool = False) -> None:
 
 def write_durably(path: Path, body: bytes) -> None:
     """Write a file whole or not at all, and have it on disk when this returns."""
-    write_whole(path, body, sync=True)
-    sync_folder(path.parent)
+    write_whole(path, body, synced=True)
+    sync(path.parent)
 
 
-def sync_folder(folder: Path) -> None:
-    """Have what was renamed into `folder` on disk."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def sync(path: Path) -> None:
+    """Have a file on disk, or what was renamed into a folder."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

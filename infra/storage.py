@@ -19,7 +19,7 @@ from typing import IO, Any, cast
 
 from infra.errors import UserError, is_of_object_store
 from infra.listing import expand
-from infra.web_files import MOST_BYTES, Facts, TooLargeError, look, open_ranges, open_whole
+from infra.web_files import MOST_BYTES, FileFacts, TooLargeError, look, open_ranges, open_whole
 
 __all__ = ["ExternalFile", "digest_of", "files_below", "open_file", "open_seekable", "resolve"]
 
@@ -255,7 +255,7 @@ def _is_streamed(file: ExternalFile) -> bool:
 
 
 @cache
-def _facts(address: str) -> Facts:
+def _facts(address: str) -> FileFacts:
     """What the web server tells of a file, asked once in a process.
 
     Raises:

@@ -18,7 +18,7 @@ from itertools import chain
 from pathlib import Path
 
 from infra.digests import Take, read_files
-from infra.durable import sync_folder, write_durably
+from infra.durable import sync, write_durably
 from infra.errors import UserError
 from infra.integrity import check_folder
 from infra.json_objects import JsonObject, object_in
@@ -299,7 +299,7 @@ class LocalStore(Store):
         with contextlib.suppress(FileExistsError):
             if not target.exists():
                 staging.artifact.rename(target)
-                sync_folder(target.parent)
+                sync(target.parent)
         staging.remove()
 
     def withdraw(self, stage: str, identity: str) -> None:

@@ -25,7 +25,7 @@ from urllib.parse import SplitResult, quote, unquote, urljoin, urlsplit
 
 from infra.errors import UserError
 
-__all__ = ["MOST_BYTES", "Facts", "TooLargeError", "look", "open_ranges", "open_whole"]
+__all__ = ["MOST_BYTES", "FileFacts", "TooLargeError", "look", "open_ranges", "open_whole"]
 
 MOST_BYTES = 100_000_000_000
 """Most bytes of a body whose length the server does not tell; the largest file of Wikipedia's dumps has a third."""
@@ -54,7 +54,7 @@ class TooLargeError(OSError):
 
 
 @dataclass(frozen=True)
-class Facts:
+class FileFacts:
     """What a server tells of a file."""
 
     size: int | None
@@ -64,7 +64,7 @@ class Facts:
     etag: str = ""
 
 
-def look(address: str) -> Facts | None:
+def look(address: str) -> FileFacts | None:
     """What there is to know of a file; None where there is none, or redirects lead in a circle.
 
     Raises:
@@ -82,8 +82,8 @@ def look(address: str) -> Facts | None:
             etag = answer.header("ETag")
             if answer.status == HTTPStatus.PARTIAL_CONTENT:
                 total = answer.header("Content-Range").rpartition("/")[2]
-                return Facts(_number(total), _number(total) is not None, etag)
-            return Facts(_number(answer.header("Content-Length")), False, etag)
+                return FileFacts(_number(total), _number(total) is not None, etag)
+            return FileFacts(_number(answer.header("Content-Length")), False, etag)
     return None
 
 

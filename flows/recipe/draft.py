@@ -11,7 +11,8 @@ from typing import Any
 
 import yaml
 
-from flows.recipe.recipe import PRESETS, Recipe, plain_name
+from flows.recipe.names import plain_name
+from flows.recipe.recipe import PRESETS, Recipe
 from flows.recipe.training_plan import plan_training
 from infra.units import count, duration, plural, size
 from pipeline.inventory import FoundSource, Inventory

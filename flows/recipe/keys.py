@@ -11,7 +11,8 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from flows.recipe.recipe import Recipe, keys_at, sections_at
+from flows.recipe.places import keys_at, sections_at
+from flows.recipe.recipe import Recipe
 from infra.errors import UserError
 
 __all__ = ["Key", "all_keys", "find_key", "sections_of"]
@@ -45,12 +46,12 @@ def find_key(path: str) -> Key:
     """
     path = path.rstrip(".")  # a shell completes it up to there
     *parents, name = path.split(".")
-    for section in sections_at(parents, strict=True):
+    for section in sections_at(Recipe, parents, strict=True):
         if name in section.model_fields:
             return Key(path, section, section.model_fields[name])
-    if sections_at([*parents, name], strict=True):  # a name of one's own in a mapping: `extract.sources.shelf`
+    if sections_at(Recipe, [*parents, name], strict=True):  # a name of one's own in a mapping: `extract.sources.shelf`
         return replace(find_key(".".join(parents)), path=path)
-    known = keys_at(parents, strict=True)
+    known = keys_at(Recipe, parents, strict=True)
     near = difflib.get_close_matches(name.lower(), known, 1, 0.5)
     where = [key.path for key in all_keys() if key.name == name]
     if where:
@@ -64,7 +65,7 @@ def find_key(path: str) -> Key:
 
 def sections_of(key: Key) -> list[type[BaseModel]]:
     """The models below a key, several where it is a union; none where it holds a value."""
-    return sections_at(key.path.split("."), strict=True)
+    return sections_at(Recipe, key.path.split("."), strict=True)
 
 
 def all_keys() -> Iterator[Key]:

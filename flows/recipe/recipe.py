@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import re
-import reprlib
-import typing
-import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
+from flows.recipe.mistakes import mistake
+from flows.recipe.names import LONGEST_NAME, NAME, plain_name
 from flows.recipe.sections import DisclosureConfig, PromoteConfig, RegistryConfig
 from flows.recipe.yaml_values import read_file, read_value
 from infra.errors import UserError, first_line
@@ -21,7 +19,6 @@ from infra.execution import Layout
 from infra.json_objects import JsonObject
 from infra.nearest import hint
 from infra.section import Section
-from infra.units import written_out
 from model.architecture.varlen import refused
 from model.evaluation.sections import EvaluateConfig
 from model.finetune_sections import (
@@ -47,33 +44,11 @@ from pipeline.sections import (
     TokenizerConfig,
 )
 
-__all__ = ["PRESETS", "OnDrift", "Recipe", "keys_at", "load_recipe", "plain_name", "preset_names", "sections_at"]
+__all__ = ["PRESETS", "OnDrift", "Recipe", "load_recipe", "preset_names"]
 
 PRESETS = Path(__file__).parent / "presets"
-
-
-NAME = "[A-Za-z0-9][A-Za-z0-9._-]*"
-"""What a name consists of, as it is part of names in MLflow and of paths."""
-
-LONGEST_NAME = 100
-"""Characters of a name: it becomes those of folders and files."""
 LONGEST_SHOWN = 80
-_NO_COMMAS = "a comma begins another key: write numbers as 1000 and 0.5"
-_WANTED = {
-    **dict.fromkeys(("model_type", "dict_type", "model_attributes_type"), "wants keys of its own below it"),
-    **dict.fromkeys(("tuple_type", "list_type", "set_type"), "wants a list, as [first, second]"),
-    "string_type": "wants text; put it in quotes",
-    **dict.fromkeys(("int_type", "int_parsing", "int_from_float"), "wants a whole number"),
-    **dict.fromkeys(("float_type", "float_parsing"), "wants a number"),
-    **dict.fromkeys(("bool_type", "bool_parsing"), "wants true or false"),
-    "invalid_key": f"wants keys that are text; {_NO_COMMAS}",
-}
-"""What is said in place of pydantic's words, which are Python's."""
-
-
 _KINDS = {list: "a list", str: "text", int: "a number", float: "a number", bool: "true or false"}
-_PARTS_OF_UNION = ("bool", "int", "float", "str")
-"""What pydantic names in the place of a value that is none of several types."""
 
 
 class OnDrift(StrEnum):
@@ -239,14 +214,6 @@ class Recipe(Section):
         return self.registry.model or f"deepmill-{self.name}"
 
 
-def plain_name(text: str) -> str:
-    """A name for runs and models that says what `text` says, as far as Latin letters, digits and ``._-`` can."""
-    if re.fullmatch(NAME, text):
-        return text
-    latin = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
-    return re.sub("[^A-Za-z0-9._-]+", "-", latin).strip("-._") or "recipe"
-
-
 def preset_names() -> list[str]:
     """Recipes that come with the project."""
     return sorted(path.stem for path in PRESETS.glob("*.yaml"))
@@ -285,7 +252,7 @@ def load_recipe(source: str, settings: Sequence[str] = ()) -> Recipe:
     try:
         return Recipe.model_validate(values)
     except ValidationError as error:
-        raise UserError(_explain(error, source, settings)) from None
+        raise UserError(mistake(error, Recipe, source, settings)) from None
 
 
 def _lay_over(values: JsonObject, setting: str) -> None:
@@ -308,122 +275,3 @@ def _lay_over(values: JsonObject, setting: str) -> None:
     if last == "kind" and here.get("kind") != value:
         here.clear()  # another variant of a union: keys of the old one mean nothing to it
     here[last] = value
-
-
-def _explain(error: ValidationError, source: str, settings: Sequence[str]) -> str:
-    problems = error.errors(include_url=False)
-    first = next((each for each in problems if each["type"] == "invalid_key"), problems[0])
-    location = _written([str(part) for part in first["loc"] if part != "[key]"])
-    if is_any := location[-1:] != [] and location[-1] in _PARTS_OF_UNION:
-        location.pop()
-    key = ".".join(location)
-    where = "--set" if any(setting.startswith(f"{key}=") for setting in settings) else source
-    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-    if first["type"] == "extra_forbidden":
-        return f"{where}: {key}: no such key; {_meant(location)}{more}"
-    if first["type"].startswith("union_tag"):
-        kinds = [str(model.model_fields["kind"].default) for model in sections_at(location)]
-        given = first.get("ctx", {}).get("tag")
-        said = f"kind: no such kind as {given}" if given else "kind is missing"
-        return f"{where}: {key}: {said}; {_nearest(given or '', kinds)}{more}"
-    if first["type"] == "missing":
-        return f"{where}: {key} is missing{more}"
-    is_section = isinstance(first.get("input"), dict) and first["type"] not in _WANTED
-    if is_section:  # of which something is said that its keys do not say
-        return ": ".join([where, *([key] if key else []), first["msg"].removeprefix("Value error, ")]) + more
-    said = _WANTED.get(first["type"], first["msg"].removeprefix("Value error, "))
-    if is_any:
-        said = "wants text, a number, true or false, or a list of texts"
-    if first["type"] == "too_short":
-        said = f"wants {first['ctx']['min_length']} or more"
-    if first["type"] == "string_pattern_mismatch" and first["ctx"]["pattern"] == f"^{NAME}$":
-        said = "wants letters without accents, digits and . _ -, the first a letter or a digit"
-    return f"{where}: {key}: {said}, not {reprlib.repr(first.get('input'))[:200]}{_remedy(first, location)}{more}"
-
-
-def _remedy(problem: Mapping[str, Any], location: Sequence[str]) -> str:
-    """What to write instead, where what is given tells it."""
-    given = problem.get("input")
-    if problem["type"] in ("int_parsing", "float_parsing") and isinstance(given, str):
-        number = written_out(given)
-        is_usable = number is not None and (number == int(number) or problem["type"] == "float_parsing")
-        return f"; write {number:.12g}" if number is not None and is_usable and abs(number) < 1e12 else ""
-    if _WANTED.get(problem["type"]) == _WANTED["dict_type"] and isinstance(given, bool):
-        return f"; write {location[-1]}: {{}} for its defaults, or null to leave it out"
-    if _WANTED.get(problem["type"]) == _WANTED["dict_type"] and isinstance(given, str) and ":" in given:
-        return "; a blank is missing behind the colon"
-    return ""
-
-
-def _meant(location: Sequence[str]) -> str:
-    """What a key was probably meant to be: one that stands elsewhere, or the nearest of those of its section."""
-    *above, name = location
-    if name.isdecimal():
-        return _NO_COMMAS
-    first, dot, rest = name.partition(".")
-    if dot and rest and first in keys_at(above):
-        return f"write {rest} below {first}"
-    if close := hint(name, keys_at(above), "", 0.8):
-        return close
-    places = [".".join(place) for place in _places_of(name)]
-    if near := [place for place in places if place.startswith(".".join(above))] or places:
-        return f"it stands in {', '.join(near[:3])}"
-    return _nearest(name, keys_at(above))
-
-
-def _places_of(name: str, below: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    """The sections that have a key of that name, in the order of the recipe."""
-    for key in keys_at(below, strict=True):
-        if key == name and below:
-            yield below
-        if len(below) < 2:
-            yield from _places_of(name, (*below, key))
-
-
-def _written(location: Sequence[str]) -> list[str]:
-    """A place as the recipe has it: pydantic names the variant of a tagged union besides."""
-    found: list[str] = []
-    for part in location:
-        below = sections_at(found)
-        is_variant = any(part == model.model_fields.get("kind", Field()).default for model in below)
-        if not is_variant or any(part in model.model_fields for model in below):
-            found.append(part)
-    return found
-
-
-def _nearest(given: str, known: Sequence[str]) -> str:
-    return hint(given, known, f"there are {', '.join(known)}", 0.5)
-
-
-def sections_at(location: Sequence[str], *, strict: bool = False) -> list[type[BaseModel]]:
-    """The models at a place of the recipe, through mappings, lists and the variants of unions.
-
-    `strict` takes no name that leads nowhere; else it is passed over, as pydantic's errors name more than keys.
-    """
-    models: list[Any] = [Recipe]
-    for part in location:
-        below: list[Any] = []
-        for model in models:
-            if isinstance(model, type) and issubclass(model, BaseModel):
-                if part in model.model_fields:
-                    below += _variants(model.model_fields[part].annotation)
-                elif part == model.model_fields.get("kind", Field()).default:
-                    below.append(model)  # pydantic names the variant of a tagged union in the location
-            elif typing.get_origin(model) in (dict, list, tuple):
-                below += _variants([each for each in typing.get_args(model) if each is not ...][-1])
-        models = below or ([] if strict else models)
-    return [model for model in models if isinstance(model, type) and issubclass(model, BaseModel)]
-
-
-def keys_at(location: Sequence[str], *, strict: bool = False) -> list[str]:
-    """Keys of the sections at a place of the recipe, each once; `strict` as in `sections_at`."""
-    return list(dict.fromkeys(name for model in sections_at(location, strict=strict) for name in model.model_fields))
-
-
-def _variants(annotation: Any) -> list[Any]:
-    origin = typing.get_origin(annotation)
-    if origin is typing.Annotated:
-        return _variants(typing.get_args(annotation)[0])
-    if origin is typing.Union or str(type(annotation)) == "<class 'types.UnionType'>":
-        return [variant for argument in typing.get_args(annotation) for variant in _variants(argument)]
-    return [annotation]

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from flows.recipe.recipe import sections_at
+from flows.recipe.places import sections_at
+from flows.recipe.recipe import Recipe
 from flows.recipe.stages import CHECKPOINTS, stage_names
 from flows.registry.facts import lineage_in
 from flows.registry.names import tags_of
@@ -126,7 +127,7 @@ def _order(store: Store, name: str, manifest: Manifest) -> TextOrder | None:
     stage, identity = split_address(manifest.inputs["shards"])
     if store.find(stage, identity) is None:
         raise UserError(f"{name}: its shards {stage}/{identity} are not in {store.address}; make them again")
-    (section,) = sections_at((manifest.stage,))
+    (section,) = sections_at(Recipe, (manifest.stage,))
     try:
         config = section.model_validate(manifest.config)
     except ValidationError as error:

@@ -61,6 +61,8 @@ class OutputLayer(nn.Linear):
         if torch.is_autocast_enabled(h.device.type):
             dtype = torch.get_autocast_dtype(h.device.type)
             h_tD, weight_VD = h_tD.to(dtype), weight_VD.to(dtype)
+        if not torch.is_grad_enabled():  # a Function hears all the same that weights need a gradient
+            h_tD, weight_VD = h_tD.detach(), weight_VD.detach()
         loss: Tensor = _SummedLoss.apply(h_tD, weight_VD, targets_t)
         return loss
 

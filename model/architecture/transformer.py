@@ -48,14 +48,14 @@ class Layer(nn.Module):
 
 
 class SharedHead(nn.Module):
-    """The norm before the output layer of a prediction layer; the output layer itself is the model's own."""
+    """The norm before the output layer of an MTP module; the output layer itself is the model's own."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
 
 
-class PredictionLayer(Layer):
+class MTPModule(Layer):
     """One depth of multi-token prediction (DeepSeek-V3, section 2.2).
 
     From what the depth before knows at position i and the token k places on, to the token after that.
@@ -83,7 +83,7 @@ class Decoder(nn.Module):
         super().__init__()
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
         self.layers = nn.ModuleList(Layer(config, number) for number in range(config.num_hidden_layers))
-        self.layers.extend(PredictionLayer(config, number) for number in config.prediction_layers)
+        self.layers.extend(MTPModule(config, number) for number in config.prediction_layers)
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
 
 
@@ -124,7 +124,7 @@ class Transformer(nn.Module):
         documents_BT: Tensor | None = None,
         positions_BT: Tensor | None = None,
         cache: KVCache | None = None,
-        further: bool = False,
+        mtp: bool = False,
         targets: Sequence[Tensor | Learned] | None = None,
         starts: Sequence[Tensor] | None = None,
     ) -> Tensor | tuple[Tensor, ...]:
@@ -137,7 +137,7 @@ class Transformer(nn.Module):
         documents of a row branch off from its document -1 (`model.architecture.packed.BEGINNING`), which all of them
         see.
 
-        With `further`, a tuple: these logits, then for each depth k of multi-token prediction the logits [B, T - k, V]
+        With `mtp`, a tuple: these logits, then for each depth k of multi-token prediction the logits [B, T - k, V]
         of the token k + 1 places after each position.
 
         With `targets` [B, T - k] for k = 0 and as many depths as are wanted, a tuple of their summed losses instead
@@ -145,15 +145,13 @@ class Transformer(nn.Module):
         `model.architecture.packed.document_starts` found of `documents_BT` before it went to a device.
         """
         h_BTD = self.hidden(tokens_BT, documents_BT, positions_BT, cache, starts)
+        states = [h_BTD]
+        if mtp or (targets and len(targets) > 1):
+            states += self.mtp_hidden_states(h_BTD, tokens_BT, documents_BT, starts)
         if targets is not None:
-            deeper = self.mtp_hidden_states(h_BTD, tokens_BT, documents_BT, starts) if len(targets) > 1 else []
-            states = [h_BTD, *deeper]
             return tuple(self.lm_head(x_BtD, wanted) for x_BtD, wanted in zip(states, targets, strict=True))
-        logits_BTV = self.lm_head(h_BTD).float()
-        if not further:
-            return logits_BTV
-        deeper = self.mtp_hidden_states(h_BTD, tokens_BT, documents_BT, starts)
-        return (logits_BTV, *(self.lm_head(x_BtD).float() for x_BtD in deeper))
+        logits = tuple(self.lm_head(x_BtD).float() for x_BtD in states)
+        return logits if mtp else logits[0]
 
     def hidden(
         self,

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from typing import TYPE_CHECKING, TypeAlias, cast
 
 from infra import events
 from infra.errors import UserError
@@ -38,14 +38,14 @@ if TYPE_CHECKING:
     from model.architecture.transformer import Transformer
     from model.evaluation.harness import Harness
     from model.generation.solve import Solution
-    from model.training.batches import TrainingBatch
+    from model.training.reading import Reading
     from model.training.text_loss import TextLoss
     from pipeline.dedup.removed import RemovedSet
     from pipeline.reasoning.problems import ChoiceProblem, Problem
 
 Problems: TypeAlias = "list[Problem] | list[ChoiceProblem] | Harness"
 
-__all__ = ["evaluate", "text_loss"]
+__all__ = ["evaluate"]
 
 CHAT_SHARE = 0.5
 """Share of well-formed answers from which on a model is taken to speak the chat format."""
@@ -64,15 +64,14 @@ def evaluate(config: EvaluateConfig, inputs: Mapping[str, Path], out_dir: Path) 
     from model.evaluation.samples_page import samples_page
     from model.generation.solve import note_what_is_cut
     from model.training.engine import threads_for
-    from model.training.sources import token_bytes
-    from model.training.text_loss import check_domain
+    from model.training.ranks import user_errors
+    from model.training.reading import Reading
     from pipeline.dedup.removed import what_was_removed
     from pipeline.reasoning.problems import question_key, read_tasks
     from pipeline.tokens.chat import read_tokenizer
 
     torch.set_num_threads(threads_for(1))
     tokenizer = read_tokenizer(inputs["tokenizer"])
-    bytes_V = token_bytes(inputs["tokenizer"])
     tasks = read_tasks(inputs["reasoning"] / "test.jsonl")[: config.problems]
     training = read_tasks(inputs["reasoning"] / "train.jsonl")
     trained = {question_key(row["question"]) for row in training}
@@ -80,11 +79,8 @@ def evaluate(config: EvaluateConfig, inputs: Mapping[str, Path], out_dir: Path) 
     left_out: dict[str, int] = {}
     for name, suite in config.suites.items():
         suites[name], left_out[name] = _suite_problems(name, suite, set() if suite.training_questions else trained)
-    text = _held_out_text(config, inputs["shards"])
-    try:
-        check_domain(config.domain, text)
-    except ValueError as error:
-        raise UserError(f"evaluate.{error}") from error
+    with user_errors("evaluate"):
+        reading = Reading(inputs["shards"], inputs["tokenizer"], config.sequences, domain=config.domain)
     device = own_device()
     names = _checkpoints_among(inputs)
     sets = {"reasoning/test": [task["question"] for task in tasks]}
@@ -93,7 +89,7 @@ def evaluate(config: EvaluateConfig, inputs: Mapping[str, Path], out_dir: Path) 
     checkpoints: dict[str, CheckpointMarks] = {}
     samples: list[Sample] = []
     continuations: list[Continuation] = []
-    exam = _Exam(config, tokenizer, tasks, suites, text, bytes_V)
+    exam = _Exam(config, tokenizer, tasks, suites, reading)
     note_what_is_cut(tokenizer, tasks, "evaluate.max_new_tokens", config.max_new_tokens)
     events.begin("checkpoints", len(names), "checkpoints")
     for name in names:
@@ -124,27 +120,23 @@ class _Exam:
     tokenizer: Tokenizer
     tasks: Sequence[Problem]
     suites: Mapping[str, Problems]
-    text: Mapping[str, list[TrainingBatch]]
-    """Held out, by source."""
-    bytes_V: Any
+    reading: Reading
+    """Of held-out text."""
 
     def ask(self, name: str, model: Transformer) -> tuple[CheckpointMarks, list[Sample], list[Continuation]]:
         """The marks of the checkpoint `name`, some of its answers, and how it goes on from beginnings."""
         from model.generation.solve import answered
+        from model.training.text_loss import Alone
 
-        config, tokenizer, tasks = self.config, self.tokenizer, self.tasks
-        solutions = _solve(model, tokenizer, tasks, config)
+        config, tasks = self.config, self.tasks
+        solutions = self._solve(model, tasks)
         marks = _marks(tasks, solutions)
-        read = {source: text_loss(model, batches, self.bytes_V) for source, batches in self.text.items()}
         is_chat = (marks.format_rate or 0.0) >= CHAT_SHARE
-        taken = {
-            suite: _take(model, tokenizer, config.suites[suite], problems, config, is_chat)
-            for suite, problems in self.suites.items()
-        }
+        taken = {suite: self._take(model, suite, problems, is_chat) for suite, problems in self.suites.items()}
         found = CheckpointMarks(
             **marks.given(),
-            **_sampled(model, tokenizer, tasks, config),
-            **_reading(read, config.domain),
+            **self._sampled(model),
+            **_reading(self.reading.losses(Alone(model)), config.domain),
             **({"suites": taken} if taken else {}),
         )
         samples = [
@@ -153,9 +145,87 @@ class _Exam:
         ]
         continuations = [
             Continuation(checkpoint=name, prompt=prompt, text=continuation)
-            for prompt, continuation in zip(config.prompts, _continue(model, tokenizer, config), strict=True)
+            for prompt, continuation in zip(config.prompts, self._continue(model), strict=True)
         ]
         return found, samples, continuations
+
+    def _solve(self, model: Transformer, rows: Sequence[Problem]) -> list[Solution]:
+        from model.generation.generate import Sampling
+        from model.generation.solve import solve
+
+        config = self.config
+        sampling = Sampling(config.max_new_tokens, config.temperature, config.top_p, config.seed)
+        return solve(model, self.tokenizer, rows, sampling, batch_size=config.batch_size, programs=config.programs)
+
+    def _sampled(self, model: Transformer) -> dict[str, int | float | list[float]]:
+        """Mean accuracy, maj@k and pass@k of sampled answers, each with its interval over the problems."""
+        from model.generation.generate import Sampling
+        from model.generation.solve import solve_each
+        from pipeline.reasoning.scoring import same_answer
+
+        config, many = self.config, self.config.samples_per_problem
+        if not many:
+            return {}
+        asked = self.tasks[: config.sampled_problems]
+        sampling = Sampling(config.max_new_tokens, config.sampled_temperature, config.sampled_top_p, config.seed)
+        at_once = 4 * config.batch_size
+        groups = solve_each(model, self.tokenizer, asked, many, sampling, batch_size=at_once, programs=config.programs)
+        right = [sum(solution.score == 1 for solution in group) for group in groups]
+        voted = [
+            group[majority([solution.value for solution in group], partial(same_answer, row=task))].score
+            for task, group in zip(asked, groups, strict=True)
+        ]
+        found: dict[str, int | float | list[float]] = {"samples_per_problem": many, "sampled_problems": len(asked)}
+        steps = [k for k in (1, 2, 4, 8, 16, 32, 64, 128) if k < many] + [many]
+        for k in steps:
+            values = [pass_at_k(count, many, k) for count in right]
+            found[f"pass@{k}"] = fmean(values)
+            found[f"pass@{k}_interval"] = list(mean_interval(values))
+        found[f"maj@{many}"] = fmean(voted)
+        found[f"maj@{many}_interval"] = list(wilson(sum(voted), len(voted)))
+        return found
+
+    def _take(self, model: Transformer, suite: str, problems: Problems, is_chat: bool) -> SuiteMarks:
+        """One suite's numbers."""
+        from model.evaluation.choices import choose_answers
+
+        config = self.config
+        if not isinstance(problems, list):
+            return problems.measure(
+                model,
+                self.tokenizer,
+                chat=is_chat,
+                max_new_tokens=config.max_new_tokens,
+                batch_size=config.batch_size,
+                seed=config.seed,
+            )
+        if config.suites[suite].kind is not SuiteKind.CHOICE:
+            free = cast("list[Problem]", problems)
+            return SuiteMarks(**_marks(free, self._solve(model, free)).given())
+        rows = cast("list[ChoiceProblem]", problems)
+        chosen = choose_answers(model, self.tokenizer, rows, chat=is_chat)
+        right = sum(first == row["answer"] for (first, _), row in zip(chosen, rows, strict=True))
+        normalised = sum(second == row["answer"] for (_, second), row in zip(chosen, rows, strict=True))
+        low, high = wilson(right, len(rows))
+        return SuiteMarks(
+            accuracy=right / len(rows),
+            accuracy_low=low,
+            accuracy_high=high,
+            accuracy_normalised=normalised / len(rows),
+            chance=fmean(1 / len(row["choices"]) for row in rows),
+            problems=len(rows),
+        )
+
+    def _continue(self, model: Transformer) -> list[str]:
+        """What the model makes of the beginnings, sampled as R1 is (temperature 0.6, top-p 0.95)."""
+        from model.generation.generate import Sampling, generate
+        from pipeline.tokens.chat import chat_format
+
+        config, words = self.config, chat_format(self.tokenizer)
+        sampling = Sampling(config.continuation_tokens, temperature=0.6, top_p=0.95, seed=config.seed)
+        prompts = [words.encode(prompt) for prompt in config.prompts]
+        completions = generate(model, prompts, sampling, stop=words.eos, logprobs=False)
+        return [self.tokenizer.decode(completion.tokens) for completion in completions]
 
 
 def _checkpoints_among(inputs: Mapping[str, Path]) -> list[str]:
@@ -186,46 +256,6 @@ def _how(config: EvaluateConfig, removed: Mapping[str, RemovedSet], left_out: Ma
     return said
 
 
-def _solve(model: Transformer, tokenizer: Tokenizer, rows: Sequence[Problem], config: EvaluateConfig) -> list[Solution]:
-    from model.generation.generate import Sampling
-    from model.generation.solve import solve
-
-    sampling = Sampling(config.max_new_tokens, config.temperature, config.top_p, config.seed)
-    return solve(model, tokenizer, rows, sampling, batch_size=config.batch_size, programs=config.programs)
-
-
-def _sampled(
-    model: Transformer, tokenizer: Tokenizer, tasks: Sequence[Problem], config: EvaluateConfig
-) -> dict[str, int | float | list[float]]:
-    """Mean accuracy, maj@k and pass@k of sampled answers, each with its interval over the problems."""
-    from model.generation.generate import Sampling
-    from model.generation.solve import solve_each
-    from pipeline.reasoning.scoring import same_answer
-
-    many = config.samples_per_problem
-    if not many:
-        return {}
-    asked = tasks[: config.sampled_problems]
-    sampling = Sampling(config.max_new_tokens, config.sampled_temperature, config.sampled_top_p, config.seed)
-    groups = solve_each(
-        model, tokenizer, asked, many, sampling, batch_size=4 * config.batch_size, programs=config.programs
-    )
-    right = [sum(solution.score == 1 for solution in group) for group in groups]
-    voted = [
-        group[majority([solution.value for solution in group], partial(same_answer, row=task))].score
-        for task, group in zip(asked, groups, strict=True)
-    ]
-    found: dict[str, int | float | list[float]] = {"samples_per_problem": many, "sampled_problems": len(asked)}
-    steps = [k for k in (1, 2, 4, 8, 16, 32, 64, 128) if k < many] + [many]
-    for k in steps:
-        values = [pass_at_k(count, many, k) for count in right]
-        found[f"pass@{k}"] = fmean(values)
-        found[f"pass@{k}_interval"] = list(mean_interval(values))
-    found[f"maj@{many}"] = fmean(voted)
-    found[f"maj@{many}_interval"] = list(wilson(sum(voted), len(voted)))
-    return found
-
-
 def _suite_problems(name: str, suite: Suite, avoid: Set[str]) -> tuple[Problems, int]:
     """A suite's problems, and how many were passed over, for their questions are among `avoid`."""
     from pipeline.reasoning.problem_files import read_problems
@@ -252,84 +282,6 @@ def _suite_problems(name: str, suite: Suite, avoid: Set[str]) -> tuple[Problems,
 
 def _questions(problems: Problems) -> list[str]:
     return [row["question"] for row in problems] if isinstance(problems, list) else problems.questions()
-
-
-def _take(
-    model: Transformer,
-    tokenizer: Tokenizer,
-    suite: Suite,
-    problems: Problems,
-    config: EvaluateConfig,
-    is_chat: bool,
-) -> SuiteMarks:
-    """One suite's numbers."""
-    from model.evaluation.choices import choose_answers
-
-    if not isinstance(problems, list):
-        return problems.measure(
-            model,
-            tokenizer,
-            chat=is_chat,
-            max_new_tokens=config.max_new_tokens,
-            batch_size=config.batch_size,
-            seed=config.seed,
-        )
-    if suite.kind is not SuiteKind.CHOICE:
-        free = cast("list[Problem]", problems)
-        return SuiteMarks(**_marks(free, _solve(model, tokenizer, free, config)).given())
-    rows = cast("list[ChoiceProblem]", problems)
-    chosen = choose_answers(model, tokenizer, rows, chat=is_chat)
-    right = sum(first == row["answer"] for (first, _), row in zip(chosen, rows, strict=True))
-    normalised = sum(second == row["answer"] for (_, second), row in zip(chosen, rows, strict=True))
-    low, high = wilson(right, len(rows))
-    return SuiteMarks(
-        accuracy=right / len(rows),
-        accuracy_low=low,
-        accuracy_high=high,
-        accuracy_normalised=normalised / len(rows),
-        chance=fmean(1 / len(row["choices"]) for row in rows),
-        problems=len(rows),
-    )
-
-
-def text_loss(model: Transformer, batches: Sequence[TrainingBatch], bytes_V: Any) -> TextLoss:
-    """The loss of the learned tokens of `batches`, and the bytes that they stand for."""
-    import torch
-    import torch.nn.functional as F
-
-    from model.training.text_loss import TextSums, losses_of
-
-    device = model.lm_head.weight.device
-    sums = TextSums(1, bytes_V, device)
-    with torch.inference_mode():
-        for batch in batches:
-            loss_tokens_BT = batch.loss_tokens_BT()
-            targets_N = batch.tokens_BT[:, 1:][loss_tokens_BT].to(device)
-            there = batch.to(device)
-            hidden_BTD = model.hidden(there.tokens_BT, there.documents_BT)
-            logits_NV = model.lm_head(hidden_BTD[:, :-1][loss_tokens_BT.to(device)]).float()
-            sums.add(0, batch, F.cross_entropy(logits_NV, targets_N, reduction="sum"))
-    return losses_of(sums.tensor())[0]
-
-
-def _held_out_text(config: EvaluateConfig, shards: Path) -> dict[str, list[TrainingBatch]]:
-    """The first rows of each source's held-out text, in the reader's order, four to a batch."""
-    import torch
-
-    from model.training.batches import TrainingBatch
-    from pipeline.tokens.reader import ShardReader
-
-    text: dict[str, list[TrainingBatch]] = {}
-    rows = ShardReader(shards, "validation", global_batch=1).source_rows
-    for source in sorted(source for source, count in rows.items() if count):
-        reader = ShardReader(shards, "validation", global_batch=1, mixture={source: 1.0}, verify=False)
-        singles = [reader.batch(step) for step in range(min(config.sequences, rows[source]))]
-        groups = [singles[start : start + 4] for start in range(0, len(singles), 4)]
-        text[source] = [
-            TrainingBatch(torch.cat([row.tokens for row in group]), torch.cat([row.documents for row in group]))
-            for group in groups
-        ]
-    return text
 
 
 def _marks(tasks: Sequence[Problem], solutions: Sequence[Solution]) -> Marks:
@@ -361,18 +313,6 @@ def _reading(read: Mapping[str, TextLoss], domain: Sequence[str]) -> dict[str, f
         "bits_per_byte": {source: text.bits_per_byte for source, text in sorted(read.items()) if text.bytes},
         **{f"bits_per_byte_{name}": text.bits_per_byte for name, text in by_domain(read, domain).items()},
     }
-
-
-def _continue(model: Transformer, tokenizer: Tokenizer, config: EvaluateConfig) -> list[str]:
-    """What the model makes of the beginnings, sampled as R1 is (temperature 0.6, top-p 0.95)."""
-    from model.generation.generate import Sampling, generate
-    from pipeline.tokens.chat import chat_format
-
-    words = chat_format(tokenizer)
-    sampling = Sampling(config.continuation_tokens, temperature=0.6, top_p=0.95, seed=config.seed)
-    prompts = [words.encode(prompt) for prompt in config.prompts]
-    completions = generate(model, prompts, sampling, stop=words.eos, logprobs=False)
-    return [tokenizer.decode(completion.tokens) for completion in completions]
 
 
 def _flat(checkpoints: Mapping[str, CheckpointMarks]) -> EvaluateMetrics:

@@ -26,7 +26,7 @@ from torch import Tensor
 from model.architecture.attention import LatentAttention, MultiHeadAttention, RMSNorm
 from model.architecture.cache import KVCache
 from model.architecture.moe import FeedForward, MixtureOfExperts
-from model.architecture.transformer import Layer, PredictionLayer, Transformer
+from model.architecture.transformer import Layer, MTPModule, Transformer
 from model.generation.past import Past, Seen, Stretch, paired
 
 __all__ = ["Decoder", "Predictor"]
@@ -70,7 +70,7 @@ class Predictor:
     def __init__(self, model: Transformer) -> None:
         """Of a model that has such a layer: its first."""
         self._model = model
-        layer = cast(PredictionLayer, model.model.layers[model.config.prediction_layers[0]])
+        layer = cast(MTPModule, model.model.layers[model.config.prediction_layers[0]])
         self._attend, self._feed = _attention(layer), _feed_forward(layer)
         self._attend.layer = 0
         self._token_norm, self._state_norm = _Norm(layer.enorm), _Norm(layer.hnorm)

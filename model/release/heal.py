@@ -29,8 +29,7 @@ from model.training.journal import Row
 from model.training.lineage import lineage
 from model.training.prepare import autocast
 from model.training.schedule import learning_rate
-from model.training.trainer import Schedule as Length
-from model.training.trainer import StepRecord, StepResult, Task, TaskState, Trainer
+from model.training.trainer import RunLength, StepRecord, StepResult, Task, TaskState, Trainer
 
 __all__ = ["Healing", "heal"]
 
@@ -135,7 +134,7 @@ def heal(
     engine = SingleEngine(pruned.requires_grad_(True), optimizer)
     task = Healing(engine, whole, joined(rows), optimizer, config.heal_batch, at_once)
     origin = lineage(config, optimizer.model_dump_json(), *identity)
-    trainer = Trainer(task, engine, Length(config.heal_steps), work, origin)
+    trainer = Trainer(task, engine, RunLength(config.heal_steps), work, origin)
     trainer.run()
     whole.cpu()
     healed = engine.full_model()

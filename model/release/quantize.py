@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -63,7 +64,6 @@ def quantize(config: QuantizeConfig, inputs: Mapping[str, Path], out_dir: Path) 
     import torch
 
     from model.architecture.checkpoint import load_config, load_model, write_json
-    from model.architecture.config import count_parameters
     from model.release.compressor import check_compressor
     from model.release.pruned import write_pruned
     from model.release.quality import Judge
@@ -81,32 +81,29 @@ def quantize(config: QuantizeConfig, inputs: Mapping[str, Path], out_dir: Path) 
     calibration, check = _calibration_rows(config, inputs, tokenizer)
     events.begin("judging", 1, "models")
     judge = Judge(config, model, inputs, tokenizer)
-    parameters = count_parameters(model.config)
-    precisions = {WHOLE: _measured(judge, model, checkpoint, parameters)}
+    work = _Work(config, model, checkpoint, calibration, check, judge, out_dir)
+    precisions = {WHOLE: work.measured(model, checkpoint)}
     pruning = None
     if config.prune.share:
         model, pruning = write_pruned(config, model, inputs, tokenizer, calibration, judge, out_dir)
-        checkpoint, parameters = out_dir / CHECKPOINT, count_parameters(model.config)
-        precisions[PRUNED] = _measured(judge, model, checkpoint, parameters)
+        checkpoint = out_dir / CHECKPOINT
+        work = replace(work, model=model, checkpoint=checkpoint)
+        precisions[PRUNED] = work.measured(model, checkpoint)
     predicts = load_config(checkpoint).num_nextn_predict_layers
     whole = load_model(checkpoint, prediction=True).requires_grad_(False) if predicts else None
-    plans, costs = _plans(config, model, calibration)
-    outputs = _output_moments(config, model, calibration)
+    plans, costs = work.plans()
+    outputs = work.output_moments()
     events.begin("calibrating", len(plans) * model.config.num_hidden_layers, "layers")
     for name, plan in plans.items():
         further = _prediction(config, whole, name) if whole is not None else {}
         seen = outputs if name == "int4" else {}  # eight bits lose too little
-        precisions[name] = _one(
-            config, model, plan, calibration, check, seen, judge, checkpoint, out_dir / name, further
-        )
+        precisions[name] = work.quantized(name, plan, seen, further)
     events.flush()
     more: dict[str, PrecisionFacts] = {}
     if config.activations is Activations.INT8:
-        more["w8a8"] = _w8a8(model, judge, checkpoint, out_dir / "w8a8")
+        more["w8a8"] = work.w8a8()
     if compressor:
-        more["llmcompressor"] = _llmcompressor(
-            config, compressor, model, plans["int4"], calibration, judge, checkpoint, out_dir
-        )
+        more["llmcompressor"] = work.llmcompressor(compressor, plans["int4"])
     report = Quantization(
         calibration=Calibration(
             rows=sum(len(batch.tokens_BT) for batch in calibration),
@@ -115,7 +112,7 @@ def quantize(config: QuantizeConfig, inputs: Mapping[str, Path], out_dir: Path) 
         ),
         cost_at_4_bits=costs,
         held_out_tokens=judge.tokens,
-        parameters=parameters,
+        parameters=work.parameters,
         pruning=pruning,
         precisions=precisions,
         **more,
@@ -126,81 +123,132 @@ def quantize(config: QuantizeConfig, inputs: Mapping[str, Path], out_dir: Path) 
     return _flat(report)
 
 
-def _measured(judge: Judge, model: Transformer, folder: Path, parameters: int, **more: Any) -> PrecisionFacts:
-    """Quality of a model, and the size of the weights in `folder`, without layers of multi-token prediction."""
-    from model.architecture.checkpoint import prediction_bytes
+@dataclass(frozen=True)
+class _Work:
+    """A model, and what its quantized forms are made with and judged by."""
 
-    size = (folder / "model.safetensors").stat().st_size - prediction_bytes(folder)
-    return PrecisionFacts(bytes=size, bits_per_weight=round(8 * size / parameters, 3), **judge(model).given(), **more)
+    config: QuantizeConfig
+    model: Transformer
+    checkpoint: Path
+    """Of the model."""
+    calibration: list[CalibrationBatch]
+    check: list[CalibrationBatch]
+    """Rows that the codes are checked on."""
+    judge: Judge
+    out_dir: Path
 
+    @property
+    def parameters(self) -> int:
+        """Without layers of multi-token prediction."""
+        from model.architecture.config import count_parameters
 
-def _w8a8(model: Transformer, judge: Judge, checkpoint: Path, folder: Path) -> PrecisionFacts:
-    from model.release.activations import int8_activations, write_w8a8
+        return count_parameters(self.model.config)
 
-    write_w8a8(model, checkpoint, folder)
-    with int8_activations(model):
-        measured = judge(model)
-    return PrecisionFacts(bytes=(folder / "model.safetensors").stat().st_size, **measured.given())
+    def measured(self, model: Transformer, folder: Path, **more: Any) -> PrecisionFacts:
+        """Quality of `model`, and the size of its weights in `folder`, without layers of multi-token prediction."""
+        from model.architecture.checkpoint import prediction_bytes
 
+        size = (folder / "model.safetensors").stat().st_size - prediction_bytes(folder)
+        bits = round(8 * size / self.parameters, 3)
+        return PrecisionFacts(bytes=size, bits_per_weight=bits, **self.judge(model).given(), **more)
 
-def _llmcompressor(
-    config: QuantizeConfig,
-    python: str,
-    model: Transformer,
-    plan: Plan,
-    calibration: Sequence[CalibrationBatch],
-    judge: Judge,
-    checkpoint: Path,
-    out_dir: Path,
-) -> Llmcompressor:
-    from model.architecture.config import count_parameters
-    from model.release.compressed import load_compressed
-    from model.release.compressor import write_llmcompressor
-    from model.training.engine import threads_for
+    def plans(self) -> tuple[dict[str, Plan], dict[str, float]]:
+        """The plans by name, and what matrices cost at 4 bits where that was asked."""
+        from model.release.allocate import allocate
+        from model.release.quantized import make_plan
 
-    folder, work = out_dir / "llmcompressor", out_dir / ".work" / "llmcompressor"
-    events.begin("llmcompressor", 1, "models")
-    write_llmcompressor(
-        python, model, plan, calibration, checkpoint, folder, work, damping=config.damping, threads=threads_for(1)
-    )
-    events.advance()
-    measured = _measured(judge, load_compressed(folder), folder, count_parameters(model.config))
-    return Llmcompressor(version=config.llmcompressor, **measured.given())
+        config = self.config
+        plans = {name: make_plan(self.model, precisions) for name, precisions in _precisions(config).items()}
+        costs: dict[str, float] = {}
+        if config.bits is not None:
+            seen = self._some(config.sensitivity_sequences)
+            costs = allocate(self.model, plans["int4"], config.bits, seen, k_quants=config.k_quants)
+        _refuse_one_size(self.model, plans)
+        return plans, costs
 
+    def output_moments(self) -> dict[str, Tensor]:
+        """By which the errors of outputs count in the int4 model; nothing where they count alike."""
+        from model.release.outputs import output_moments
 
-def _plans(
-    config: QuantizeConfig, model: Transformer, calibration: Sequence[CalibrationBatch]
-) -> tuple[dict[str, Plan], dict[str, float]]:
-    """The plans by name, and what matrices cost at 4 bits where that was asked."""
-    from model.release.allocate import allocate
-    from model.release.quantized import make_plan
+        sequences = self.config.gradient_sequences
+        return output_moments(self.model, self._some(sequences), self.config.seed) if sequences else {}
 
-    plans = {name: make_plan(model, precisions) for name, precisions in _precisions(config).items()}
-    costs: dict[str, float] = {}
-    if config.bits is not None:
-        seen = _some(config, calibration, config.sensitivity_sequences)
-        costs = allocate(model, plans["int4"], config.bits, seen, k_quants=config.k_quants)
-    _refuse_one_size(model, plans)
-    return plans, costs
+    def _some(self, sequences: int) -> Sequence[CalibrationBatch]:
+        """About so many rows of either kind: text comes first, tasks last."""
+        batches = max(1, sequences // self.config.batch_size)
+        return self.calibration[:: max(1, len(self.calibration) // batches)][:batches]
 
+    def quantized(
+        self, name: str, plan: Plan, outputs: Mapping[str, Tensor], prediction: Mapping[str, Unit]
+    ) -> PrecisionFacts:
+        """Make and judge one quantized model, with the layers of multi-token `prediction`. Judged is what was written,
+        read back."""
+        from safetensors.torch import save_file
 
-def _output_moments(
-    config: QuantizeConfig, model: Transformer, calibration: Sequence[CalibrationBatch]
-) -> dict[str, Tensor]:
-    """By which the errors of outputs count in the int4 model; nothing where they count alike."""
-    from model.release.outputs import output_moments
+        from model.release.calibrate import calibrate
+        from model.release.quality import is_further
+        from model.release.quantized import fill, load_quantized, save_quantized
+        from model.release.rounding import rounded
 
-    if not config.gradient_sequences:
-        return {}
-    return output_moments(model, _some(config, calibration, config.gradient_sequences), config.seed)
+        config, folder, copied = self.config, self.out_dir / name, copy.deepcopy(self.model)
+        made = calibrate(
+            copied,
+            self.calibration,
+            plan,
+            damping=config.damping,
+            expert_tokens=config.expert_tokens,
+            check=self.check,
+            outputs=outputs,
+        )
+        stored, plain = made.stored, rounded(self.model, plan)
+        ours = self.judge.divergence(copied)
+        fill(copied, plain)
+        nearest = self.judge.divergence(copied)
+        if is_worse := is_further(ours, nearest):
+            events.note(f"{name}: calibration did not help, so the weights are rounded to nearest")
+            stored = plain
+        save_quantized(folder, stored, self.checkpoint, prediction)
+        if name == "int8":  # calibrated on inputs that are nearest to full precision
+            save_file(made.importance, self.out_dir / IMPORTANCE, metadata={"format": "pt"})
+        if few := len(made.under_calibrated):
+            events.note(f"{name}: {few} experts had fewer than {config.expert_tokens} calibration tokens")
+        return self.measured(
+            load_quantized(folder),
+            folder,
+            rounded_to_nearest=nearest,
+            calibrated=not is_worse,
+            matrices=made.errors,
+            expert_tokens=made.expert_tokens,
+            starved_experts=made.under_calibrated,
+            uncalibrated_matrices=made.rounded,
+            kept_in_16_bits=[unit for unit, each in stored.items() if each.precision == "f16"],
+        )
 
+    def w8a8(self) -> PrecisionFacts:
+        """Make and judge the model with 8-bit activations."""
+        from model.release.activations import int8_activations, write_w8a8
 
-def _some(
-    config: QuantizeConfig, calibration: Sequence[CalibrationBatch], sequences: int
-) -> Sequence[CalibrationBatch]:
-    """About so many rows of either kind: text comes first, tasks last."""
-    batches = max(1, sequences // config.batch_size)
-    return calibration[:: max(1, len(calibration) // batches)][:batches]
+        folder = self.out_dir / "w8a8"
+        write_w8a8(self.model, self.checkpoint, folder)
+        with int8_activations(self.model):
+            measured = self.judge(self.model)
+        return PrecisionFacts(bytes=(folder / "model.safetensors").stat().st_size, **measured.given())
+
+    def llmcompressor(self, python: str, plan: Plan) -> Llmcompressor:
+        """Have `llmcompressor` make a model in the environment of `python`, and judge it."""
+        from model.release.compressed import load_compressed
+        from model.release.compressor import write_llmcompressor
+        from model.training.engine import threads_for
+
+        folder, work = self.out_dir / "llmcompressor", self.out_dir / ".work" / "llmcompressor"
+        damping, threads = self.config.damping, threads_for(1)
+        events.begin("llmcompressor", 1, "models")
+        write_llmcompressor(
+            python, self.model, plan, self.calibration, self.checkpoint, folder, work, damping=damping, threads=threads
+        )
+        events.advance()
+        measured = self.measured(load_compressed(folder), folder)
+        return Llmcompressor(version=self.config.llmcompressor, **measured.given())
 
 
 def _precisions(config: QuantizeConfig) -> dict[str, dict[Role, Precision]]:
@@ -227,68 +275,6 @@ def _refuse_one_size(model: Transformer, plans: Mapping[str, Plan]) -> None:
             "for one size; set quantize.experts and quantize.linear to q4_0, quantize.bits to less, or the widths of "
             "the model to multiples of 32"
         )
-
-
-def _one(
-    config: QuantizeConfig,
-    model: Transformer,
-    plan: Plan,
-    calibration: list[CalibrationBatch],
-    check: list[CalibrationBatch],
-    outputs: Mapping[str, Tensor],
-    judge: Judge,
-    checkpoint: Path,
-    folder: Path,
-    prediction: Mapping[str, Unit],
-) -> PrecisionFacts:
-    """Make and judge one quantized model, with the layers of multi-token `prediction`. Judged is what was written, read
-    back."""
-    from safetensors.torch import save_file
-
-    from model.architecture.config import count_parameters
-    from model.release.calibrate import calibrate
-    from model.release.quality import is_further
-    from model.release.quantized import fill, load_quantized, save_quantized
-    from model.release.rounding import rounded
-
-    work = copy.deepcopy(model)
-    made = calibrate(
-        work,
-        calibration,
-        plan,
-        damping=config.damping,
-        expert_tokens=config.expert_tokens,
-        check=check,
-        outputs=outputs,
-    )
-    stored, plain = made.stored, rounded(model, plan)
-    ours = judge.divergence(work)
-    fill(work, plain)
-    nearest = judge.divergence(work)
-    if is_worse := is_further(ours, nearest):
-        events.note(f"{folder.name}: calibration did not help, so the weights are rounded to nearest")
-        stored = plain
-    save_quantized(folder, stored, checkpoint, prediction)
-    if folder.name == "int8":  # calibrated on inputs that are nearest to full precision
-        save_file(made.importance, folder.with_name(IMPORTANCE), metadata={"format": "pt"})
-    if made.under_calibrated:
-        events.note(
-            f"{folder.name}: {len(made.under_calibrated)} experts had fewer than "
-            f"{config.expert_tokens} calibration tokens"
-        )
-    return _measured(
-        judge,
-        load_quantized(folder),
-        folder,
-        count_parameters(model.config),
-        rounded_to_nearest=nearest,
-        calibrated=not is_worse,
-        matrices=made.errors,
-        expert_tokens=made.expert_tokens,
-        starved_experts=made.under_calibrated,
-        uncalibrated_matrices=made.rounded,
-        kept_in_16_bits=[name for name, unit in stored.items() if unit.precision == "f16"],
-    )
 
 
 def _prediction(config: QuantizeConfig, whole: Transformer, name: str) -> dict[str, Unit]:

@@ -30,17 +30,17 @@ from model.generation.solve import note_what_is_cut, solve
 from model.rl.batches import Answer, MicroBatch, micro_batch
 from model.rl.pairs import Pair, encode_pairs, find_pairs
 from model.sections import BadStep
-from model.training.engine import SingleEngine
+from model.training.engine import SingleEngine, end_step
 from model.training.epochs import places_of_step
 from model.training.finish import write_artifact
 from model.training.guard import BadSteps, poisoned
 from model.training.journal import Row
 from model.training.lineage import lineage, weight_files
 from model.training.ranks import RankJob, run_alone, user_errors
-from model.training.replay import Replay, loss_with
-from model.training.replay_sources import Kept, Replayed
+from model.training.replay import Replay
+from model.training.replay_sources import ReplaySources, Retention
 from model.training.schedule import learning_rate
-from model.training.trainer import Schedule, StepRecord, StepResult, Task, Trainer
+from model.training.trainer import RunLength, StepRecord, StepResult, Task, Trainer
 from pipeline.reasoning.problems import Problem, read_tasks
 
 if TYPE_CHECKING:
@@ -83,9 +83,9 @@ def run_rank(job: RankJob[DpoConfig]) -> DpoMetrics:
     pairs = encode_pairs(kept, job.tokenizer)
     engine = SingleEngine(model, config)
     with user_errors("dpo"):
-        besides = Replayed(config.replay, job.inputs, job.tokenizer, at_once=config.micro_tokens, seed=config.seed)
-    task = Preferences(engine, pairs, config, job.tokenizer, held_out, besides.replay, besides.kept)
-    trainer = Trainer(task, engine, Schedule(config.steps), job.snapshots, identity + besides.replay.identity)
+        sources = ReplaySources(config.replay, job.inputs, job.tokenizer, at_once=config.micro_tokens, seed=config.seed)
+    task = Preferences(engine, pairs, config, job.tokenizer, held_out, sources.replay, sources.retention)
+    trainer = Trainer(task, engine, RunLength(config.steps), job.snapshots, identity + sources.replay.identity)
     trainer.run()
     steps, evaluations = trainer.history.steps, trainer.history.evaluations
     write_artifact(job, engine.model.cpu().eval(), steps, evaluations, begun=job.start)
@@ -113,7 +113,7 @@ def _pairs(job: RankJob[DpoConfig], model: Transformer, identity: str) -> Path:
     if not done.exists() or done.read_text() != identity:
         rows = find_pairs(job.config, job.inputs["reasoning"], model, job.tokenizer)
         lines = [json.dumps(row, ensure_ascii=False, sort_keys=True) + "\n" for row in rows]
-        write_durably(path, "".join(lines).encode())
+        write_durably(path, "".join(lines).encode(errors="replace"))  # JSON can hold half a character
         write_durably(done, identity.encode())
     return path
 
@@ -131,11 +131,11 @@ class Preferences(Task):
         tokenizer: Tokenizer,
         held_out: Sequence[Problem],
         replay: Replay,
-        kept: Kept,
+        retention: Retention,
     ) -> None:
         self.engine, self.pairs, self.config = engine, pairs, config
         self.tokenizer, self.held_out = tokenizer, held_out
-        self.replay, self.kept = replay, kept
+        self.replay, self.retention = replay, retention
         self.reference = _reference(engine.model, pairs, config, engine.device)
         self.bad = BadSteps(BadStep.STOP, "lower dpo.learning_rate", stage="dpo")
 
@@ -146,7 +146,7 @@ class Preferences(Task):
         chosen = places_of_step(step, size, len(self.pairs), config.seed)
         sums = torch.zeros(3, dtype=torch.float64, device=engine.device)
         parts = _cut(chosen, self.pairs, config.micro_tokens)
-        replayed = self.replay.learn(engine, step, loss_with(engine))
+        replayed = self.replay.learn(engine, step, lambda part: engine.losses(part)[0])
         for number, part in enumerate(parts):
             engine.watch.begin(2 * len(part))
             batch = _batch([self.pairs[place] for place in part], engine.device)
@@ -158,10 +158,9 @@ class Preferences(Task):
             sums += torch.stack((share.detach().double(), preferred, margin))
             share = share + engine.watch.take_loss() / len(parts)
             is_last = number + 1 == len(parts)
-            engine.backward(poisoned(share, sums[0].isfinite()) if is_last else share, last=is_last)
-        norm = engine.step(learning_rate(config, step))
-        speed = torch.where(norm.isfinite(), config.bias_update_speed, 0.0)
-        engine.watch.finish_step(engine.watch.counts(), speed)
+            is_good = sums[0].isfinite()
+            engine.backward(poisoned(share, is_good) if is_last else share, last=is_last)
+        norm, _, _ = end_step(engine, learning_rate(config, step), config.bias_update_speed, is_good)
         loss, preferred, margin = sums.unbind()
         return StepResult({"loss": loss, "preferred": preferred, "margin": margin, "grad_norm": norm, **replayed})
 
@@ -176,7 +175,7 @@ class Preferences(Task):
         """Share of the held-out questions that are answered right, and what else was kept."""
         sampling = Sampling(self.config.max_new_tokens)
         solutions = solve(self.engine.model, self.tokenizer, self.held_out, sampling)
-        return {"accuracy": fmean(solution.score for solution in solutions), **self.kept(self.engine, done)}
+        return {"accuracy": fmean(solution.score for solution in solutions), **self.retention(self.engine, done)}
 
 
 def _cut(chosen: Sequence[int], pairs: Sequence[Pair], max_tokens: int) -> list[list[int]]:

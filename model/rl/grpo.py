@@ -17,7 +17,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from infra.errors import UserError
-from model.facts.training import GrpoMetrics, LayoutFacts, before_and_after, forgetting
+from model.facts.training import GrpoMetrics, before_and_after, forgetting
 from model.finetune_sections import GrpoConfig
 from model.training.ranks import RankJob, run_ranks, user_errors
 
@@ -64,8 +64,8 @@ def learn_by(
     from model.training.finish import write_artifact
     from model.training.journal import Journal
     from model.training.lineage import lineage, weight_files
-    from model.training.replay_sources import Replayed
-    from model.training.trainer import Schedule, Trainer
+    from model.training.replay_sources import ReplaySources
+    from model.training.trainer import RunLength, Trainer
     from pipeline.reasoning.problems import read_tasks
 
     config = job.config
@@ -73,18 +73,18 @@ def learn_by(
     splits = [job.inputs["reasoning"] / f"{split}.jsonl" for split in ("train", "validation")]
     tasks, held_out = (_chosen(read_tasks(split), config, stage) for split in splits)
     with user_errors(stage):
-        besides = Replayed(config.replay, job.inputs, job.tokenizer, at_once=config.micro_tokens, seed=config.seed)
-        policy = made(model, besides.replay)
+        sources = ReplaySources(config.replay, job.inputs, job.tokenizer, at_once=config.micro_tokens, seed=config.seed)
+        policy = made(model, sources.replay)
     kept = Journal(job.snapshots / "rollouts.jsonl", writes=job.rank == 0)
-    task = Reinforcement(policy, job.tokenizer, config, tasks, held_out, kept, besides.kept, stage)
+    task = Reinforcement(policy, job.tokenizer, config, tasks, held_out, kept, sources.retention, stage)
     if job.rank == 0:
         note_what_is_cut(job.tokenizer, task.held_out, f"{stage}.max_new_tokens", config.max_new_tokens)
     trainer = Trainer(
         task,
         policy,
-        Schedule(config.steps, config.validate_every),
+        RunLength(config.steps, config.validate_every),
         job.snapshots,
-        besides.replay.identity
+        sources.replay.identity
         + lineage(config, *weight_files(job.start), *further, job.inputs["tokenizer"] / "tokenizer.json", *splits),
         hooks=[PolicyWatch(config, task, tells=stage == "grpo" and job.rank == 0, stage=stage)],
         journals={"rollouts": kept},
@@ -130,5 +130,5 @@ def _metrics(config: GrpoConfig, task: Reinforcement, history: History, facts: R
         **before_and_after(history.evaluations[0], history.evaluations[-1]),
         **forgetting(history.evaluations),
         seconds=round(facts.seconds, 2),
-        layout=LayoutFacts(**facts.layout),
+        layout=facts.layout,
     )

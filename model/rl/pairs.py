@@ -92,8 +92,9 @@ def _asked_and_said(prompt: Any, answer: Any) -> tuple[str, str]:
     before = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt or []
     if not isinstance(before, list) or not isinstance(answer, list):
         return "", ""
-    turns = messages_of({"messages": answer if len(answer) > 1 else before + answer})
-    if isinstance(turns, str) or [turn["role"] for turn in turns] != ["user", "assistant"]:
+    said = answer if len(answer) > 1 else before + answer
+    turns = messages_of({"messages": said})
+    if len(said) != 2 or isinstance(turns, str) or [turn["role"] for turn in turns] != ["user", "assistant"]:
         return "", ""
     thought = f"<think>{turns[1]['reasoning']}</think>" if "reasoning" in turns[1] else ""
     return turns[0]["content"], thought + turns[1]["content"]

@@ -16,14 +16,15 @@ import torch
 from torch import Tensor
 
 from model.architecture.transformer import Transformer
+from model.facts.training import LayoutFacts
 from model.finetune_sections import GrpoConfig, LossNormalisation
 from model.rl.batches import Answer, MicroBatch, micro_batches
 from model.rl.loss import GrpoTerms, grpo_loss, log_probabilities, token_weight
 from model.sections import OptimizerConfig, TrainingConfig
-from model.training.engine import SingleEngine, make_engine, own_weights, set_weights
+from model.training.engine import SingleEngine, end_step, make_engine, own_weights, set_weights
 from model.training.guard import poisoned
-from model.training.replay import Replay, loss_with
-from model.training.universal import Fragment, Reader
+from model.training.replay import Replay
+from model.training.universal import CheckpointReader, Fragment
 
 __all__ = ["Policy"]
 
@@ -66,8 +67,8 @@ class Policy:
         return self.engine.world
 
     @property
-    def layout(self) -> dict[str, int]:
-        """Ranks and expert-parallel width."""
+    def layout(self) -> LayoutFacts:
+        """How the ranks share the work."""
         return self.engine.layout
 
     def gather(self, mine: Any) -> list[Any]:
@@ -113,7 +114,7 @@ class Policy:
         parts = micro_batches(answers, config.micro_tokens, engine.device, weigh, rank=self.rank, world=self.world)
         sums = torch.zeros(4, dtype=torch.float64, device=engine.device)
         is_good = sums[0].isfinite()
-        replayed = self._replay.learn(engine, number, loss_with(engine))
+        replayed = self._replay.learn(engine, number, lambda part: engine.losses(part)[0])
         for place, part in enumerate(parts):
             engine.watch.begin(len(part.tokens_BT))
             terms, entropy = self._terms(part)
@@ -122,12 +123,7 @@ class Policy:
             loss = terms.loss + engine.watch.take_loss() / (len(parts) * engine.world)
             is_last = place + 1 == len(parts)
             engine.backward(poisoned(loss, is_good) if is_last else loss, last=is_last)
-        norm = engine.step(rate)
-        is_good = is_good & norm.isfinite()
-        counts_LE = engine.watch.counts()
-        if counts_LE is not None:
-            counts_LE = engine.all_reduce_sum(counts_LE)
-        engine.watch.finish_step(counts_LE, torch.where(is_good, config.bias_update_speed, 0.0))
+        norm, is_good, _ = end_step(engine, rate, config.bias_update_speed, is_good)
         if config.loss_normalisation is LossNormalisation.CONSTANT:  # its weights do not add up to 1
             sums[1:] *= config.max_new_tokens * len(lengths) / sum(lengths)
         further = torch.stack([norm.double(), *replayed.values(), is_good.double()])
@@ -193,7 +189,7 @@ class Policy:
             for name, value in own_weights(self.reference).items():
                 yield Fragment(REFERENCE, name, 0, value.flatten())
 
-    def load(self, reader: Reader) -> None:
+    def load(self, reader: CheckpointReader) -> None:
         """Take what `fragments` gave from a checkpoint, whatever layout wrote it."""
         self.engine.load(reader)
         self._is_renewed = self.reference is not None and reader.has(REFERENCE, "model.norm.weight")

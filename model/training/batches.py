@@ -6,7 +6,7 @@ Shapes: B rows of this rank, T tokens.
 from __future__ import annotations
 
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
@@ -62,6 +62,10 @@ class TrainingBatch:
         """Cut the rows into micro-batches."""
         columns = [value.chunk(parts) if value is not None else [None] * parts for value in self._columns()]
         return [TrainingBatch(*part) for part in zip(*columns, strict=True)]
+
+    def unlearned(self) -> TrainingBatch:
+        """The same rows, of which nothing is learned: for a rank that lacks rows where others have some."""
+        return replace(self, loss_mask_BT=torch.zeros_like(self.tokens_BT, dtype=torch.bool))
 
     def loss_tokens_BT(self) -> Tensor:
         """True [B, T - 1] where the token after position t is learned from it."""

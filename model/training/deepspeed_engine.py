@@ -17,18 +17,19 @@ import torch.distributed as dist
 from torch import Tensor
 
 from model.architecture.devices import own_device, own_rank, world_size
-from model.architecture.output import Learned
 from model.architecture.skeleton import model_of
 from model.architecture.transformer import Transformer
 from model.sections import TrainingConfig
 from model.training.balance import GateWatch
+from model.training.batches import TrainingBatch
 from model.training.deepspeed_setup import initialise, layout_of, settings_for, stage_of, zero_optimizer
 from model.training.exchange import exchange_compactly
 from model.training.muon import Muon
 from model.training.optimizer import CLIP_MARGIN, make_optimizer, set_learning_rate
 from model.training.pieces import is_expert, pieces_of, plain_name
 from model.training.prepare import computing_under_autocast, prepare, without_autocast
-from model.training.universal import BUFFER, MASTER, MOMENTS, Fragment, Reader, kept_buffers, shapes_of
+from model.training.text_loss import token_losses
+from model.training.universal import BUFFER, MASTER, MOMENTS, CheckpointReader, Fragment, kept_buffers, shapes_of
 
 __all__ = ["DeepSpeedEngine"]
 
@@ -70,7 +71,7 @@ class DeepSpeedEngine:
         self._host_group = dist.new_group(backend="gloo") if self.device.type != "cpu" else None
         self._ep_group = experts.ep_group if experts is not None else None
         self._ep_rank = dist.get_rank(self._ep_group) if self._ep_group is not None else 0
-        self._shares_out = self._zero != self.layout["zero"]
+        self._shares_out = self._zero != self.layout.zero
         """Muon under ZeRO-1: every parameter has one rank that steps it, and whose value the others take."""
         if self._shares_out:
             self._copies_group = self._group_of_copies()
@@ -84,16 +85,9 @@ class DeepSpeedEngine:
         logits: Tensor = self.engine(tokens_BT, documents_BT=documents_BT, positions_BT=positions_BT)
         return logits
 
-    def losses(
-        self,
-        tokens_BT: Tensor,
-        documents_BT: Tensor | None,
-        targets: Sequence[Tensor | Learned],
-        starts: Sequence[Tensor] | None = None,
-    ) -> tuple[Tensor, ...]:
-        """The summed loss of each of `targets`, of this rank's rows."""
-        found: tuple[Tensor, ...] = self.engine(tokens_BT, documents_BT=documents_BT, targets=targets, starts=starts)
-        return found
+    def losses(self, batch: TrainingBatch, depths: int = 0, *, document_mask: bool = True) -> tuple[Tensor, ...]:
+        """Summed losses [] of this rank's rows."""
+        return token_losses(self.engine, batch, self.device, depths, document_mask=document_mask)
 
     def backward(self, loss: Tensor, *, last: bool) -> None:
         """Add the gradient of this rank's share of the step's loss."""
@@ -122,14 +116,14 @@ class DeepSpeedEngine:
 
     def _group_of_copies(self) -> Any:
         """The ranks that hold the same experts as this one; every rank must call it."""
-        width = self.layout["expert_parallel"]
+        width = self.layout.expert_parallel
         groups = [dist.new_group(list(range(first, self.world, width))) for first in range(width)]
         return groups[self.rank % width]
 
     def _owner(self, number: int, name: str) -> int:
         """The rank that writes a whole parameter, and under Muon's ZeRO-1 steps it: whole parameters that several ranks
         hold alike go round among them."""
-        width = self.layout["expert_parallel"] if is_expert(name) else 1
+        width = self.layout.expert_parallel if is_expert(name) else 1
         return number % (self.world // width) * width + self.rank % width
 
     @torch.no_grad()
@@ -233,7 +227,7 @@ class DeepSpeedEngine:
                 yield Fragment(BUFFER, plain_name(name), 0, buffer.flatten())
 
     @torch.no_grad()
-    def load(self, reader: Reader) -> None:
+    def load(self, reader: CheckpointReader) -> None:
         """Take this rank's weights, moments and buffers from a checkpoint, whatever layout wrote it."""
         step = float(reader.index.optimizer_step)
         for name, buffer in kept_buffers(self.engine.module):
@@ -265,7 +259,7 @@ class DeepSpeedEngine:
             persistent[0].all_gather(persistent)
         dist.barrier()
 
-    def _load_whole(self, reader: Reader, step: float) -> None:
+    def _load_whole(self, reader: CheckpointReader, step: float) -> None:
         mine = {parameter for _, parameter, _, _ in self._owned()} if self._shares_out else None
         for name, parameter in self.engine.module.named_parameters():
             pieces = [piece for _, piece in self._pieces(name, parameter, 0, parameter.numel())]
@@ -316,6 +310,6 @@ class DeepSpeedEngine:
         return torch.cat(parts)[: parameter.ds_numel].view(parameter.ds_shape)
 
     def _all_experts(self, part_exx: Tensor) -> Tensor:
-        parts = [torch.empty_like(part_exx) for _ in range(self.layout["expert_parallel"])]
+        parts = [torch.empty_like(part_exx) for _ in range(self.layout.expert_parallel)]
         dist.all_gather(parts, part_exx.detach().contiguous(), group=self._ep_group)
         return torch.cat(parts)

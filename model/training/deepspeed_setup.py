@@ -18,6 +18,7 @@ from infra.errors import UserError
 from infra.execution import Execution, execution
 from infra.json_objects import JsonObject
 from model.architecture.config import Family, ModelConfig
+from model.facts.training import LayoutFacts
 from model.sections import OptimizerKind, TrainingConfig
 from model.training.optimizer import parameter_groups
 from model.training.uncompiled import AdamW
@@ -80,8 +81,8 @@ def _ask_for_no_transformers() -> None:
         PRESET_MODELS[name] = replace(PRESET_MODELS[name], min_transformers_version=None)
 
 
-def layout_of(architecture: ModelConfig, config: TrainingConfig, world: int) -> dict[str, int]:
-    """Ranks, expert-parallel width and ZeRO stage of this run.
+def layout_of(architecture: ModelConfig, config: TrainingConfig, world: int) -> LayoutFacts:
+    """How this run shares its work.
 
     Raises:
         UserError: what the execution asks for does not go together.
@@ -103,15 +104,15 @@ def layout_of(architecture: ModelConfig, config: TrainingConfig, world: int) -> 
         )
     if wide.offload and not zero:
         raise UserError("execution.offload moves what ZeRO has split; set execution.zero to 1, 2 or 3")
-    return {"ranks": world, "expert_parallel": width, "zero": zero}
+    return LayoutFacts(ranks=world, expert_parallel=width, zero=zero)
 
 
-def stage_of(config: TrainingConfig, layout: dict[str, int]) -> int:
+def stage_of(config: TrainingConfig, layout: LayoutFacts) -> int:
     """DeepSpeed's stage of ZeRO: none for Muon, whose state is shared out by whole parameters and not by DeepSpeed."""
-    return 0 if config.optimizer is OptimizerKind.MUON else layout["zero"]
+    return 0 if config.optimizer is OptimizerKind.MUON else layout.zero
 
 
-def settings_for(architecture: ModelConfig, config: TrainingConfig, layout: dict[str, int]) -> JsonObject:
+def settings_for(architecture: ModelConfig, config: TrainingConfig, layout: LayoutFacts) -> JsonObject:
     """DeepSpeed's configuration."""
     micro = config.micro_batch or config.batch_size
     stage = stage_of(config, layout)
@@ -125,7 +126,7 @@ def settings_for(architecture: ModelConfig, config: TrainingConfig, layout: dict
         if stage == 3:
             zero["offload_param"] = {"device": "cpu"}
     settings: JsonObject = {
-        "train_micro_batch_size_per_gpu": max(1, micro // layout["ranks"]),
+        "train_micro_batch_size_per_gpu": max(1, micro // layout.ranks),
         "gradient_accumulation_steps": config.batch_size // micro,
         # without ZeRO the engine clips itself, for DeepSpeed then clips before anyone could look at the norm
         "gradient_clipping": config.clip_norm if stage else 0.0,
@@ -134,11 +135,11 @@ def settings_for(architecture: ModelConfig, config: TrainingConfig, layout: dict
         "zero_allow_untested_optimizer": True,  # ours is torch's under another name
         "steps_per_print": 1 << 60,
     }
-    if layout["expert_parallel"] > 1:
+    if layout.expert_parallel > 1:
         sigmoid = architecture.model_type is Family.DEEPSEEK_V3
         settings["expert_parallel"] = {
             "enabled": True,
-            "autoep_size": layout["expert_parallel"],
+            "autoep_size": layout.expert_parallel,
             "preset_model": PRESETS[sigmoid],
             "moe_layer_pattern": r"model\.layers\.\d+\.mlp",
             "score_func": "sigmoid" if sigmoid else "softmax",

@@ -20,17 +20,20 @@ from torch import Tensor, nn
 from infra.execution import Engine as EngineChoice
 from infra.execution import execution
 from model.architecture.devices import own_device, world_size
-from model.architecture.output import Learned
 from model.architecture.transformer import Transformer
+from model.facts.training import LayoutFacts
 from model.sections import OptimizerConfig, TrainingConfig
 from model.training.balance import GateWatch
+from model.training.batches import TrainingBatch
 from model.training.optimizer import CLIP_MARGIN, make_optimizer, moments, set_learning_rate
 from model.training.prepare import autocast, keep_memory, prepare
-from model.training.universal import BUFFER, MASTER, MOMENTS, Fragment, Reader, kept_buffers, shapes_of
+from model.training.text_loss import token_losses
+from model.training.universal import BUFFER, MASTER, MOMENTS, CheckpointReader, Fragment, kept_buffers, shapes_of
 
 __all__ = [
     "Engine",
     "SingleEngine",
+    "end_step",
     "make_engine",
     "own_weights",
     "peak_memory_bytes",
@@ -44,8 +47,7 @@ class Engine(Protocol):
 
     rank: int
     world: int
-    layout: dict[str, int]
-    """Ranks, expert-parallel width and ZeRO stage."""
+    layout: LayoutFacts
     shapes: dict[str, list[int]]
     """Of the plain model's parameters and buffers: what a checkpoint must have."""
     watch: GateWatch
@@ -58,14 +60,8 @@ class Engine(Protocol):
     def forward(self, tokens_BT: Tensor, documents_BT: Tensor | None, positions_BT: Tensor | None = None) -> Tensor:
         """Logits [B, T, V]."""
 
-    def losses(
-        self,
-        tokens_BT: Tensor,
-        documents_BT: Tensor | None,
-        targets: Sequence[Tensor | Learned],
-        starts: Sequence[Tensor] | None = None,
-    ) -> tuple[Tensor, ...]:
-        """The summed loss of each of `targets`, of the rows of this rank; `starts`: see `Transformer.forward`."""
+    def losses(self, batch: TrainingBatch, depths: int = 0, *, document_mask: bool = True) -> tuple[Tensor, ...]:
+        """Summed losses [] of this rank's rows (`model.training.text_loss.token_losses`)."""
 
     def backward(self, loss: Tensor, *, last: bool) -> None:
         """Add the gradient of this rank's share of the step's loss; `last` marks its last micro-batch."""
@@ -86,7 +82,7 @@ class Engine(Protocol):
     def fragments(self) -> Iterator[Fragment]:
         """The pieces of the state that this rank writes into a checkpoint: live memory, not copies."""
 
-    def load(self, reader: Reader) -> None:
+    def load(self, reader: CheckpointReader) -> None:
         """Take this rank's state from a checkpoint, whatever layout wrote it."""
 
     def full_model(self) -> Transformer | None:
@@ -101,6 +97,27 @@ def make_engine(model: Transformer, config: TrainingConfig) -> Engine:
 
         return DeepSpeedEngine(model, config)
     return SingleEngine(model, config)
+
+
+def end_step(
+    engine: Engine, learning_rate: float, bias_speed: float, is_good: Tensor
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Update the weights, and the selection biases by `bias_speed` unless the step is thrown away; every rank calls it.
+
+    Args:
+        is_good: [] whether the loss was one to learn from; where not, `poisoned` has kept the weights as they were.
+
+    Returns:
+        The norm [] of the gradient before clipping, whether anything moved [], and the tokens of all ranks per layer
+        and expert [L, E].
+    """
+    norm = engine.step(learning_rate)
+    is_good = is_good & norm.isfinite()
+    counts_LE = engine.watch.counts()
+    if counts_LE is not None:
+        counts_LE = engine.all_reduce_sum(counts_LE)
+    engine.watch.finish_step(counts_LE, torch.where(is_good, bias_speed, 0.0))
+    return norm, is_good, counts_LE
 
 
 def peak_memory_bytes() -> int:
@@ -139,7 +156,7 @@ class SingleEngine:
 
     def __init__(self, model: Transformer, config: OptimizerConfig) -> None:
         self.rank, self.world = 0, 1
-        self.layout = {"ranks": 1, "expert_parallel": 1, "zero": 0}
+        self.layout = LayoutFacts(ranks=1, expert_parallel=1, zero=0)
         self.shapes = shapes_of(model)
         self.device = own_device()
         prepare(model, self.device)
@@ -159,17 +176,10 @@ class SingleEngine:
             logits: Tensor = self.model(tokens_BT, documents_BT=documents_BT, positions_BT=positions_BT)
         return logits
 
-    def losses(
-        self,
-        tokens_BT: Tensor,
-        documents_BT: Tensor | None,
-        targets: Sequence[Tensor | Learned],
-        starts: Sequence[Tensor] | None = None,
-    ) -> tuple[Tensor, ...]:
-        """The summed loss of each of `targets`."""
+    def losses(self, batch: TrainingBatch, depths: int = 0, *, document_mask: bool = True) -> tuple[Tensor, ...]:
+        """Summed losses [] of all rows."""
         with autocast(self.device):
-            found: tuple[Tensor, ...] = self.model(tokens_BT, documents_BT=documents_BT, targets=targets, starts=starts)
-        return found
+            return token_losses(self.model, batch, self.device, depths, document_mask=document_mask)
 
     def backward(self, loss: Tensor, *, last: bool) -> None:
         """Add the gradient of this rank's share of the step's loss."""
@@ -212,7 +222,7 @@ class SingleEngine:
         return (pair for pair in self.model.named_parameters() if pair[1].requires_grad)
 
     @torch.no_grad()
-    def load(self, reader: Reader) -> None:
+    def load(self, reader: CheckpointReader) -> None:
         """Take weights, moments and buffers from a checkpoint, whatever layout wrote it."""
         for name, parameter in self._trained():
             parameter.copy_(reader.read(MASTER, name).view_as(parameter))

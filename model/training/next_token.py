@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,19 +24,19 @@ from infra import events
 from infra.errors import UserError
 from model.architecture.transformer import Transformer
 from model.architecture.varlen import told
-from model.facts.training import ExpertLoad, LayoutFacts, TrainingMetrics, before_and_after
+from model.facts.training import ExpertLoad, TrainingMetrics, before_and_after
 from model.sections import BadStep, TrainingConfig
 from model.training.balance import ExpertLoads
 from model.training.batches import BatchSource, TrainingBatch
-from model.training.engine import Engine, make_engine
+from model.training.engine import Engine, end_step, make_engine
 from model.training.guard import BadSteps, SpikeGuard, poisoned
 from model.training.journal import History, Row
 from model.training.lineage import lineage
 from model.training.prediction import prediction_weight
 from model.training.replay import Replay
 from model.training.schedule import learning_rate
-from model.training.text_loss import TextSums, losses_of
-from model.training.trainer import RunFacts, Schedule, StepRecord, StepResult, Task, TaskState, Trainer
+from model.training.text_loss import text_losses
+from model.training.trainer import RunFacts, RunLength, StepRecord, StepResult, Task, TaskState, Trainer
 from pipeline.tokens.passes import ADVICE
 
 __all__ = ["NextToken", "TrainingResult", "Validation", "train"]
@@ -85,32 +85,27 @@ class NextToken(Task):
         config, engine = self.config, self.engine
         batch = self._batch(step)
         (count,) = engine.all_reduce_host([float(batch.loss_tokens_BT().sum())])
-        loss = further = torch.zeros((), dtype=torch.float64, device=engine.device)
+        loss = mtp_loss = torch.zeros((), dtype=torch.float64, device=engine.device)
         is_good = torch.tensor(count > 0, device=engine.device)
         replayed = self.replay.learn(engine, step, lambda part: self._weighed(part, step))
         parts = batch.split(self.accumulation)
         for number, part in enumerate(parts):
             engine.watch.begin(len(part.tokens_BT))
-            share, deeper = (value / max(count, 1) for value in self._token_losses(part))
+            share, mtp_share = (value / max(count, 1) for value in self._token_losses(part))
             loss = loss + engine.all_reduce_sum(share.detach().double())
             is_good = is_good & self.guard.judge(loss * len(parts) / (number + 1))
             balance = engine.watch.take_loss()
             if self.depths:
-                further = further + engine.all_reduce_sum(deeper.detach().double())
-                share = share + prediction_weight(config, step) * deeper
+                mtp_loss = mtp_loss + engine.all_reduce_sum(mtp_share.detach().double())
+                share = share + prediction_weight(config, step) * mtp_share
             share = share + balance / (engine.world * len(parts))
             is_last = number + 1 == len(parts)
             engine.backward(poisoned(share, is_good) if is_last else share, last=is_last)
-        counts_LE = engine.watch.counts()
-        if counts_LE is not None:
-            counts_LE = engine.all_reduce_sum(counts_LE)
-        norm = engine.step(learning_rate(config, step))
-        speed = torch.where(is_good & norm.isfinite(), config.bias_update_speed, 0.0)
-        engine.watch.finish_step(counts_LE, speed)
+        norm, _, counts_LE = end_step(engine, learning_rate(config, step), config.bias_update_speed, is_good)
         self.guard.add(loss)
         numbers: dict[str, float | Tensor] = {"loss": loss, "grad_norm": norm, "is_good": is_good, "loss_tokens": count}
         if self.depths:
-            numbers["prediction_loss"] = further
+            numbers["prediction_loss"] = mtp_loss
         tokens = batch.tokens_BT.numel() * engine.world + self.replay.tokens
         return StepResult(numbers | replayed, tokens, counts_LE)
 
@@ -134,23 +129,24 @@ class NextToken(Task):
         row |= {name: numbers[name] for name in self.replay.measures}
         return row | self.loads.add(record.counts_LE)
 
-    @torch.no_grad()
     def evaluate(self, done: int) -> Row:
         """Loss and bits per byte on the held-out batches, and what the stage measures besides."""
         found: dict[str, float] = {}
         if self.validation is not None:
-            sums = TextSums(1, self.validation.bytes_V, self.engine.device)
-            for number in range(self.validation.batches):
-                batch = self.validation.source.batch(number, self.engine.rank, self.engine.world)
-                for part in batch.split(self.accumulation):
-                    sums.add(0, part, self._token_losses(part)[0])
-            (text,) = losses_of(self.engine.all_reduce_sum(sums.tensor()))
+            held_out = self._held_out(self.validation)
+            masks = self.config.document_mask
+            (text,) = text_losses(self.engine, [held_out], self.validation.bytes_V, document_mask=masks)
             found["loss"] = text.per_token
             if text.bytes:
                 found["bits_per_byte"] = text.bits_per_byte
         if self.measure is not None:
             found |= self.measure(self.engine, done)
         return found
+
+    def _held_out(self, validation: Validation) -> Iterator[TrainingBatch]:
+        """This rank's rows, in micro-batches."""
+        for number in range(validation.batches):
+            yield from validation.source.batch(number, self.engine.rank, self.engine.world).split(self.accumulation)
 
     def state(self) -> TaskState:
         """Steps thrown away, and the loads of the last ones."""
@@ -184,18 +180,13 @@ class NextToken(Task):
 
     def _weighed(self, part: TrainingBatch, step: int) -> Tensor:
         """The summed loss of a micro-batch, that of multi-token prediction included."""
-        loss, deeper = self._token_losses(part)
-        return loss + prediction_weight(self.config, step) * deeper if self.depths else loss
+        loss, mtp_loss = self._token_losses(part)
+        return loss + prediction_weight(self.config, step) * mtp_loss if self.depths else loss
 
     def _token_losses(self, part: TrainingBatch) -> tuple[Tensor, Tensor]:
         """Sum of the losses of this rank's learned tokens of one micro-batch, and that of multi-token prediction."""
-        device = self.engine.device
-        depths = self.depths if torch.is_grad_enabled() else 0
-        targets, starts = part.learned(depths, device), part.starts(depths, device)
-        part = part.to(device)
-        documents = part.documents_BT if self.config.document_mask else None
-        loss, *deeper = self.engine.losses(part.tokens_BT, documents, targets, starts)
-        return loss, torch.stack(deeper).mean() if deeper else torch.zeros_like(loss)
+        loss, *further = self.engine.losses(part, self.depths, document_mask=self.config.document_mask)
+        return loss, torch.stack(further).mean() if further else torch.zeros_like(loss)
 
 
 @dataclass(frozen=True)
@@ -230,7 +221,7 @@ class TrainingResult:
             peak_memory_bytes=facts.peak_memory,
             checkpoints=facts.checkpoints,
             checkpoint_seconds=round(facts.checkpoint_seconds, 3),
-            layout=LayoutFacts(**facts.layout),
+            layout=facts.layout,
             attention=self.attention,
             expert_load={layer: ExpertLoad(**load) for layer, load in self.expert_load.items()} or None,
             **(before_and_after(self.validation[0], self.validation[-1]) if self.validation else {}),
@@ -273,8 +264,8 @@ def train(
         raise ValueError(f"micro_batch {micro} does not divide among {engine.world} ranks")
     replay = replay or Replay()
     task = NextToken(engine, source, config, depths, validation, evaluate, phase, replay)
-    schedule = Schedule(config.steps, config.validate_every)
-    trainer = Trainer(task, engine, schedule, work_dir, lineage(config, identity + replay.identity))
+    length = RunLength(config.steps, config.validate_every)
+    trainer = Trainer(task, engine, length, work_dir, lineage(config, identity + replay.identity))
     facts = trainer.run()
     history = trainer.history
     packs_on_gpu = config.document_mask and engine.device.type == "cuda"

@@ -1,23 +1,18 @@
-"""How well a model in training reads the held-out text of every source: what a stage gains there, and what it forgets.
+"""How well a model reads the held-out text of every source: what a stage gains there, and what it forgets.
 
-Measured through the engine, so that experts may be spread over ranks. The rows are the first of each source in the
-order of the shards' reader, as in `model.evaluation.evaluate`.
+A model in training is measured through its engine, so that experts may be spread over ranks. The rows are the first of
+each source in the order of the shards' reader.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor
-
 from model.training.batches import TrainingBatch
-from model.training.engine import Engine
 from model.training.journal import Row
 from model.training.sources import token_bytes
-from model.training.text_loss import TextSums, by_domain, check_domain, losses_of
+from model.training.text_loss import Measured, TextLoss, by_domain, check_domain, text_losses
 from pipeline.tokens.reader import ShardReader
 
 __all__ = ["Reading"]
@@ -56,26 +51,22 @@ class Reading:
         self._bytes_V = token_bytes(tokenizer)
         self._domain, self._document_mask = domain, document_mask
 
-    @torch.no_grad()
-    def __call__(self, engine: Engine, done: int) -> Row:
+    def __call__(self, engine: Measured, done: int) -> Row:
         """``bits_per_byte_SOURCE`` of the model as it is; every rank calls it."""
-        sums = TextSums(len(self._rows), self._bytes_V, engine.device)
-        for place, (source, rows) in enumerate(self._rows.items()):
-            # experts are exchanged between ranks, so all read equally often; what is read twice counts once
-            for turn in range(-(-rows // engine.world)):
-                number = turn * engine.world + engine.rank
-                row = self._readers[source].batch(min(number, rows - 1))
-                batch = TrainingBatch(row.tokens, row.documents)
-                loss = self._loss(engine, batch)
-                if number < rows:
-                    sums.add(place, batch, loss)
-        measured = dict(zip(self._rows, losses_of(engine.all_reduce_sum(sums.tensor())), strict=True))
+        measured = self.losses(engine)
         every = measured | by_domain(measured, self._domain)
         return {f"bits_per_byte_{name}": text.bits_per_byte for name, text in every.items()}
 
-    def _loss(self, engine: Engine, batch: TrainingBatch) -> Tensor:
-        there = batch.to(engine.device)
-        logits_BTV = engine.forward(there.tokens_BT, there.documents_BT if self._document_mask else None)
-        loss_tokens_BT = there.loss_tokens_BT()
-        targets_N = there.tokens_BT[:, 1:][loss_tokens_BT]
-        return F.cross_entropy(logits_BTV[:, :-1][loss_tokens_BT].float(), targets_N, reduction="sum")
+    def losses(self, model: Measured) -> dict[str, TextLoss]:
+        """The loss of each source's text; every rank calls it."""
+        texts = [self._rows_of(source, model.rank, model.world) for source in self._rows]
+        found = text_losses(model, texts, self._bytes_V, document_mask=self._document_mask)
+        return dict(zip(self._rows, found, strict=True))
+
+    def _rows_of(self, source: str, rank: int, world: int) -> Iterator[TrainingBatch]:
+        """This rank's, as many on every rank, for experts are exchanged in each: what is read twice counts once."""
+        rows = self._rows[source]
+        for number in range(rank, -(-rows // world) * world, world):
+            row = self._readers[source].batch(min(number, rows - 1))
+            batch = TrainingBatch(row.tokens, row.documents)
+            yield batch if number < rows else batch.unlearned()

@@ -14,7 +14,6 @@ Shapes: B rows of this rank, T tokens.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -24,7 +23,7 @@ from torch import Tensor
 from model.training.batches import BatchSource, TrainingBatch
 from model.training.engine import Engine
 
-__all__ = ["Replay", "Stream", "loss_with"]
+__all__ = ["Replay", "Stream"]
 
 Loss = Callable[[TrainingBatch], Tensor]
 """The summed loss [] of a micro-batch on the CPU, with its gradient."""
@@ -99,22 +98,10 @@ def _parts(stream: Stream, engine: Engine, number: int) -> list[TrainingBatch]:
     parts = [_joined(rows[start : start + stream.at_once]) for start in range(0, len(rows), stream.at_once)]
     most = len(range(0, stream.rows, engine.world))  # of the first rank
     if len(parts) < len(range(0, most, stream.at_once)):
-        row = stream.source.batch(number, 0, stream.rows)
-        parts.append(dataclasses.replace(row, loss_mask_BT=torch.zeros_like(row.tokens_BT, dtype=torch.bool)))
+        parts.append(stream.source.batch(number, 0, stream.rows).unlearned())
     return parts
 
 
 def _joined(rows: Sequence[TrainingBatch]) -> TrainingBatch:
     columns = zip(*((row.tokens_BT, row.documents_BT, row.loss_mask_BT) for row in rows), strict=True)
     return TrainingBatch(*(None if column[0] is None else torch.cat(column) for column in columns))  # type: ignore[arg-type]
-
-
-def loss_with(engine: Engine) -> Loss:
-    """How a stage that has no losses of tokens of its own computes those of replayed rows."""
-
-    def loss_of(part: TrainingBatch) -> Tensor:
-        targets, starts = part.learned(0, engine.device), part.starts(0, engine.device)
-        there = part.to(engine.device)
-        return engine.losses(there.tokens_BT, there.documents_BT, targets, starts)[0]
-
-    return loss_of

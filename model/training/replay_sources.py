@@ -9,8 +9,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import torch
-
 from infra.errors import UserError
 from infra.hashing import file_digest
 from model.finetune_sections import ReplayConfig
@@ -18,9 +16,9 @@ from model.training.chats import Chat, ChatBatches, encode_conversation
 from model.training.engine import Engine
 from model.training.journal import Row
 from model.training.reading import Reading
-from model.training.replay import Replay, Stream, loss_with
+from model.training.replay import Replay, Stream
 from model.training.sources import ShardBatches
-from model.training.text_loss import TextSums, losses_of
+from model.training.text_loss import text_losses
 from pipeline.reasoning.conversations import read_conversations, turns_of
 from pipeline.tokens.chat import chat_format
 from pipeline.tokens.reader import ShardReader
@@ -28,14 +26,14 @@ from pipeline.tokens.reader import ShardReader
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-__all__ = ["Kept", "Replayed", "replayed_text"]
+__all__ = ["ReplaySources", "Retention", "replayed_text"]
 
 
 CONVERSATION = 1024
 """Tokens of a row of conversations where nothing else has rows."""
 
 
-class Replayed:
+class ReplaySources:
     """What one stage reads besides.
 
     Args:
@@ -84,7 +82,7 @@ class Replayed:
         reading = None
         if shards is not None and config.validation_sequences:
             reading = Reading(shards, inputs["tokenizer"], config.validation_sequences)
-        self.kept = Kept(reading, held_out, length, max(1, at_once // max(length, 1)), self._pad)
+        self.retention = Retention(reading, held_out, length, max(1, at_once // max(length, 1)), self._pad)
 
     def _text(self, reader: ShardReader, share: float, shards: Path) -> Stream:
         rows, length = reader.global_batch, reader.sequence_length
@@ -99,7 +97,7 @@ class Replayed:
         return Stream("conversations", source, rows, length, weight, max(1, self._at_once // length), source.identity)
 
 
-class Kept:
+class Retention:
     """Measures what a model in training has kept: bits per byte of every source, the loss of held-out conversations.
 
     Args:
@@ -120,14 +118,10 @@ class Kept:
             found["conversations_loss"] = self._talk(engine)
         return found
 
-    @torch.no_grad()
     def _talk(self, engine: Engine) -> float:
         source = ChatBatches(self._chats, self._length, self._at_once * engine.world, self._pad, None)
-        sums, loss_of = TextSums(1, None, engine.device), loss_with(engine)
-        for number in range(source.batches):
-            batch = source.batch(number, engine.rank, engine.world)
-            sums.add(0, batch, loss_of(batch))
-        (found,) = losses_of(engine.all_reduce_sum(sums.tensor()))
+        batches = (source.batch(number, engine.rank, engine.world) for number in range(source.batches))
+        (found,) = text_losses(engine, [batches])
         return found.per_token
 
 

@@ -46,7 +46,7 @@ def run_rank(job: RankJob[SftConfig]) -> SftMetrics | None:
     from model.training.lineage import weight_files
     from model.training.lora import adapt, adapter_files, without_moving_bias
     from model.training.next_token import Validation, train
-    from model.training.replay_sources import Replayed
+    from model.training.replay_sources import ReplaySources
     from pipeline.reasoning.problems import read_tasks
     from pipeline.tokens.chat import chat_format
 
@@ -64,7 +64,7 @@ def run_rank(job: RankJob[SftConfig]) -> SftMetrics | None:
         adapters = adapt(model, config.lora, config.seed) if config.lora is not None else None
         trained = config if experts is None else frozen_gates(config)
         micro = (config.micro_batch or config.batch_size) // job.world
-        besides = Replayed(
+        sources = ReplaySources(
             config.replay,
             job.inputs,
             job.tokenizer,
@@ -80,8 +80,8 @@ def run_rank(job: RankJob[SftConfig]) -> SftMetrics | None:
             trained if adapters is None else without_moving_bias(trained),
             job.snapshots,
             validation=Validation(validating, batches),
-            evaluate=besides.kept,
-            replay=besides.replay,
+            evaluate=sources.retention,
+            replay=sources.replay,
             identity="".join(
                 (training.identity, *map(file_digest, (*weight_files(job.start), *adapter_files(config.lora))))
             ),
@@ -98,7 +98,7 @@ def run_rank(job: RankJob[SftConfig]) -> SftMetrics | None:
         rows=training.rows,
         epochs=round(config.steps * config.batch_size / training.rows, 3),
         tasks_too_long=training.left_out,
-        answers_too_long=besides.answers_too_long,
+        answers_too_long=sources.answers_too_long,
         accuracy=_accuracy(job, result.model, held_out[: config.accuracy_tasks]) if config.accuracy_tasks else None,
         **(part.shares() if (part := experts or adapters) is not None else {}),
         **forgetting(result.validation),

@@ -18,7 +18,7 @@ import shutil
 import socket
 import threading
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Protocol
 
@@ -27,13 +27,15 @@ from pydantic import Field
 from torch import Tensor
 
 from infra import events
-from infra.durable import sync_folder, write_durably
+from infra.durable import sync, write_durably
 from infra.errors import UserError
 from infra.execution import execution
 from infra.facts import Facts
+from infra.hashing import file_digest
 from infra.json_objects import JsonObject
+from model.facts.training import LayoutFacts
 from model.training.journal import Journal, Mark
-from model.training.universal import INDEX, Fragment, Index, Reader, digest, write_fragments
+from model.training.universal import INDEX, CheckpointIndex, CheckpointReader, Fragment, write_fragments
 
 __all__ = ["Restored", "Snapshots", "Trainee"]
 
@@ -62,7 +64,7 @@ class Trainee(Protocol):
     def world(self) -> int: ...
 
     @property
-    def layout(self) -> dict[str, int]: ...
+    def layout(self) -> LayoutFacts: ...
 
     @property
     def shapes(self) -> dict[str, list[int]]: ...
@@ -77,7 +79,7 @@ class Trainee(Protocol):
 
     def fragments(self) -> Iterator[Fragment]: ...
 
-    def load(self, reader: Reader) -> None: ...
+    def load(self, reader: CheckpointReader) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -257,10 +259,10 @@ class Snapshots:
 
     def _commit(self, part: Path) -> None:
         _write_synced(part / STATE, self._state.model_dump())
-        files = {STATE: digest(part / STATE)}
+        files = {STATE: file_digest(part / STATE)}
         for path in sorted(part.glob("rank-*.json")):
             files |= json.loads(path.read_text(encoding="utf-8"))
-        index = Index(
+        index = CheckpointIndex(
             format=FORMAT,
             step=self._step,
             fingerprint=self._fingerprint,
@@ -269,12 +271,17 @@ class Snapshots:
             shapes=self._engine.shapes,
             files=files,
         )
-        _write_synced(part / INDEX, asdict(index))
+        _write_synced(part / INDEX, index.model_dump())
         place = part.with_suffix("")
         shutil.rmtree(place, ignore_errors=True)
         part.rename(place)
-        sync_folder(self.folder)
-        pointer = {"snapshot": place.name, "step": index.step, "layout": index.layout, "fingerprint": index.fingerprint}
+        sync(self.folder)
+        pointer = {
+            "snapshot": place.name,
+            "step": index.step,
+            "layout": index.layout.model_dump(),
+            "fingerprint": index.fingerprint,
+        }
         write_durably(self.folder / POINTER, json.dumps(pointer).encode())
         complete = sorted(path for path in self.folder.glob("step-*") if path.suffix != ".part")
         for old in complete[: -self._policy.keep]:
@@ -295,7 +302,7 @@ class Snapshots:
         for place in candidates:
             problem, reader = "", None
             try:
-                reader = Reader(place)
+                reader = CheckpointReader(place)
                 reader.verify(self._engine.rank, self._engine.world)
                 if self._engine.rank == 0:
                     self._check_journals(place)
@@ -333,12 +340,12 @@ class Snapshots:
 
     def _is_ours(self, place: Path) -> bool:
         try:
-            index = Index.read(place)
+            index = CheckpointIndex.of(place)
         except (OSError, ValueError):
             return False
         return index.format == FORMAT and index.fingerprint == self._fingerprint
 
-    def _tell(self, place: Path, reader: Reader, damage: list[str]) -> None:
+    def _tell(self, place: Path, reader: CheckpointReader, damage: list[str]) -> None:
         for line in damage:
             events.note(f"{line}; going on from {place.name} instead")
         there, here = reader.index.layout, self._engine.layout
@@ -362,10 +369,10 @@ def _read_state(place: Path) -> _Saved:
         raise UserError(f"{place / STATE}: missing or damaged ({error})") from None
 
 
-def _words(layout: Mapping[str, int]) -> str:
-    return ", ".join(f"{name} {value}" for name, value in layout.items())
+def _words(layout: LayoutFacts) -> str:
+    return ", ".join(f"{name} {value}" for name, value in layout)
 
 
 def _write_synced(path: Path, value: Any) -> None:
     path.write_text(json.dumps(value), encoding="utf-8")
-    digest(path, sync=True)
+    sync(path)

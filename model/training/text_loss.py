@@ -1,22 +1,28 @@
 """How well a model reads text: the loss of its tokens, and what it says per token and per byte.
 
 Bits per byte compares models of different tokenizers: the loss in bits, over the bytes of text that the tokens stand
-for. Whoever measures says how the loss of a batch is computed; what is counted, and how it is added up over batches,
-ranks and sources, is written here.
+for. All losses of tokens, those of training too, come from `token_losses`; none holds all logits
+(`model.architecture.output`).
+
+Shapes: B rows of this rank, T tokens, V vocabulary.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor
 
 from model.training.batches import TrainingBatch
 
-__all__ = ["TextLoss", "TextSums", "by_domain", "check_domain", "losses_of"]
+if TYPE_CHECKING:
+    from model.architecture.transformer import Transformer
+
+__all__ = ["Alone", "Measured", "TextLoss", "by_domain", "check_domain", "text_losses", "token_losses"]
 
 
 @dataclass(frozen=True)
@@ -44,34 +50,80 @@ class TextLoss:
         return self.nats / max(self.bytes, 1) / math.log(2)
 
 
-class TextSums:
-    """Adds up the losses of several texts: on the device, for nobody needs them before the end.
+class Measured(Protocol):
+    """What is asked of an engine (`model.training.engine.Engine`), or of what stands for one, to measure it."""
+
+    rank: int
+    world: int
+    device: torch.device
+
+    def losses(self, batch: TrainingBatch, depths: int = 0, *, document_mask: bool = True) -> tuple[Tensor, ...]: ...
+
+    def all_reduce_sum(self, values: Tensor) -> Tensor: ...
+
+
+class Alone:
+    """A model that is not in training, measured by one process where it is, in its own precision."""
+
+    rank, world = 0, 1
+
+    def __init__(self, model: Transformer) -> None:
+        self.model, self.device = model, model.lm_head.weight.device
+
+    def losses(self, batch: TrainingBatch, depths: int = 0, *, document_mask: bool = True) -> tuple[Tensor, ...]:
+        """As `token_losses`."""
+        return token_losses(self.model, batch, self.device, depths, document_mask=document_mask)
+
+    def all_reduce_sum(self, values: Tensor) -> Tensor:
+        """Sum over the ranks: itself."""
+        return values
+
+
+def token_losses(
+    model: Callable[..., tuple[Tensor, ...]],
+    batch: TrainingBatch,
+    device: torch.device,
+    depths: int = 0,
+    *,
+    document_mask: bool = True,
+) -> tuple[Tensor, ...]:
+    """Summed losses [] of the learned tokens of a batch at depths 0 (the next token) to `depths` of prediction.
 
     Args:
+        model: a `Transformer` on `device`, or what wraps one.
+        document_mask: whether a token sees its own document alone; what follows on another is never learned.
+    """
+    targets, starts = batch.learned(depths, device), batch.starts(depths, device)
+    there = batch.to(device)
+    documents_BT = there.documents_BT if document_mask else None
+    return model(there.tokens_BT, documents_BT=documents_BT, targets=targets, starts=starts)
+
+
+@torch.no_grad()
+def text_losses(
+    model: Measured,
+    texts: Sequence[Iterable[TrainingBatch]],
+    bytes_V: Tensor | None = None,
+    *,
+    document_mask: bool = True,
+) -> list[TextLoss]:
+    """What was measured on each of `texts`; every rank calls it, with as many batches and with rows of its own.
+
+    Args:
+        texts: batches on the CPU.
         bytes_V: bytes that each token stands for, on the CPU; None where they are not known.
     """
-
-    def __init__(self, texts: int, bytes_V: Tensor | None, device: torch.device) -> None:
-        self._bytes_V = bytes_V
-        self._nats = torch.zeros(texts, dtype=torch.float64, device=device)
-        self._counts = torch.zeros(texts, 2, dtype=torch.float64)
-
-    def add(self, text: int, batch: TrainingBatch, nats: Tensor) -> None:
-        """A batch (on the CPU) of a text, and its summed loss [] wherever that is."""
-        loss_tokens_BT = batch.loss_tokens_BT()
-        self._nats[text] += nats.double()
-        self._counts[text, 0] += loss_tokens_BT.sum()
-        if self._bytes_V is not None:
-            self._counts[text, 1] += self._bytes_V[batch.tokens_BT[:, 1:][loss_tokens_BT]].sum()
-
-    def tensor(self) -> Tensor:
-        """Nats, tokens and bytes [texts, 3], on the device: what ranks add up."""
-        return torch.cat((self._nats[:, None], self._counts.to(self._nats.device)), dim=1)
-
-
-def losses_of(sums: Tensor) -> list[TextLoss]:
-    """What `TextSums.tensor` holds, of each text."""
-    return [TextLoss(nats, int(tokens), int(size)) for nats, tokens, size in sums.tolist()]
+    nats = torch.zeros(len(texts), dtype=torch.float64, device=model.device)  # nobody needs it before the end
+    counts = torch.zeros(len(texts), 2, dtype=torch.float64)
+    for text, batches in enumerate(texts):
+        for batch in batches:
+            nats[text] += model.losses(batch, document_mask=document_mask)[0].double()
+            loss_tokens_BT = batch.loss_tokens_BT()
+            counts[text, 0] += loss_tokens_BT.sum()
+            if bytes_V is not None:
+                counts[text, 1] += bytes_V[batch.tokens_BT[:, 1:][loss_tokens_BT]].sum()
+    sums = model.all_reduce_sum(torch.cat((nats[:, None], counts.to(model.device)), dim=1))
+    return [TextLoss(loss, int(tokens), int(size)) for loss, tokens, size in sums.tolist()]
 
 
 def check_domain(domain: Iterable[str], sources: Iterable[str]) -> None:

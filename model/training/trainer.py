@@ -30,6 +30,7 @@ from torch import Tensor
 from infra import events
 from infra.execution import execution
 from infra.signals import sigterm_event
+from model.facts.training import LayoutFacts
 from model.training.engine import peak_memory_bytes
 from model.training.hooks import Hook, profilers
 from model.training.journal import History, Journal, Row
@@ -37,7 +38,7 @@ from model.training.snapshots import Snapshots, Trainee
 
 __all__ = [
     "RunFacts",
-    "Schedule",
+    "RunLength",
     "StepRecord",
     "StepResult",
     "Task",
@@ -136,7 +137,7 @@ class Ranks(Trainee, Protocol):
 
 
 @dataclass(frozen=True)
-class Schedule:
+class RunLength:
     """How long a run is, and when it is evaluated: before the first step and after the last besides."""
 
     steps: int
@@ -152,7 +153,7 @@ class Schedule:
 class RunFacts:
     """What a finished run has to say of itself; times are of this process."""
 
-    layout: dict[str, int]
+    layout: LayoutFacts
     tokens: int
     """Seen by all ranks, resumed steps included."""
     seconds: float
@@ -177,14 +178,14 @@ class Trainer:
         self,
         task: Task,
         engine: Ranks,
-        schedule: Schedule,
+        length: RunLength,
         folder: Path,
         fingerprint: str,
         *,
         hooks: Sequence[Hook] = (),
         journals: Mapping[str, Journal] | None = None,
     ) -> None:
-        self.task, self.engine, self.schedule = task, engine, schedule
+        self.task, self.engine, self.length = task, engine, length
         self._is_first = engine.rank == 0
         self._hooks = (*profilers(engine.rank, folder.parent), *hooks)
         self._policy = execution().checkpoints
@@ -225,12 +226,12 @@ class Trainer:
     def _run(self, first: int, terminated: threading.Event) -> RunFacts:
         begun = self._saved = time.monotonic()
         if self._is_first:
-            events.begin(self.task.phase, self.schedule.steps, "steps", done=first)
+            events.begin(self.task.phase, self.length.steps, "steps", done=first)
         self.task.begin(self.history)
         if not self.history.evaluations:
             self._evaluate(0)
         self._since = time.monotonic()
-        for step in range(first, self.schedule.steps):
+        for step in range(first, self.length.steps):
             done = step + 1
             for hook in self._hooks:
                 hook.step_begins(step)
@@ -239,7 +240,7 @@ class Trainer:
                 events.advance()
             if done % self._log_every == 0:
                 self._log()
-            if self.schedule.evaluates(done):
+            if self.length.evaluates(done):
                 self._log()
                 self._evaluate(done)
             for hook in self._hooks:
@@ -286,7 +287,7 @@ class Trainer:
 
         One clock and one signal decide for all ranks, so that they save the same step. The clock is monotonic.
         """
-        is_due = time.monotonic() - self._saved >= self._policy.seconds and done < self.schedule.steps
+        is_due = time.monotonic() - self._saved >= self._policy.seconds and done < self.length.steps
         mine = (terminated.is_set(), is_due and self._is_first, self._snapshots.is_writing)
         is_ending, is_due, is_writing = (value > 0 for value in self.engine.all_reduce_host([*map(float, mine)]))
         if self._snapshots.pending and not is_writing:

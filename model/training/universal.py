@@ -13,10 +13,7 @@ shapes, layout and the checksum of every file, and is written last.
 from __future__ import annotations
 
 import bisect
-import hashlib
-import json
 import math
-import os
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -27,18 +24,21 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from infra.durable import sync
 from infra.errors import UserError
+from infra.facts import Facts
+from infra.hashing import file_digest
+from model.facts.training import LayoutFacts
 
 __all__ = [
     "BUFFER",
     "INDEX",
     "MASTER",
     "MOMENTS",
+    "CheckpointIndex",
+    "CheckpointReader",
     "Fragment",
-    "Index",
     "Piece",
-    "Reader",
-    "digest",
     "kept_buffers",
     "shapes_of",
     "write_fragments",
@@ -98,19 +98,11 @@ def write_fragments(path: Path, fragments: Iterable[Fragment], *, are_copies: bo
         for piece in fragments
     }
     save_file(tensors, path)
-    return digest(path, sync=True)
+    sync(path)
+    return file_digest(path)
 
 
-def digest(path: Path, *, sync: bool = False) -> str:
-    """SHA-256 of a file; with `sync`, after the disk has it."""
-    with path.open("rb") as handle:
-        if sync:
-            os.fsync(handle.fileno())
-        return hashlib.file_digest(handle, "sha256").hexdigest()
-
-
-@dataclass(frozen=True)
-class Index:
+class CheckpointIndex(Facts):
     """What ``index.json`` says of a checkpoint."""
 
     format: int
@@ -118,27 +110,23 @@ class Index:
     """Finished steps."""
     fingerprint: str
     """Of the run."""
-    layout: dict[str, int]
+    layout: LayoutFacts
     optimizer_step: int
     shapes: dict[str, list[int]]
     files: dict[str, str]
     """SHA-256 by name."""
 
     @classmethod
-    def read(cls, folder: Path) -> Index:
+    def of(cls, folder: Path) -> CheckpointIndex:
         """Of the checkpoint in a folder.
 
         Raises:
             OSError, ValueError: there is none, or it is another version's.
         """
-        values = json.loads((folder / INDEX).read_text(encoding="utf-8"))
-        try:
-            return cls(**values)
-        except TypeError as error:
-            raise ValueError(f"{folder / INDEX}: {error}") from None
+        return cls.model_validate_json((folder / INDEX).read_bytes())
 
 
-class Reader:
+class CheckpointReader:
     """Reads any part of any parameter from a checkpoint folder, whoever wrote it.
 
     Raises:
@@ -147,7 +135,7 @@ class Reader:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.index = Index.read(folder)
+        self.index = CheckpointIndex.of(folder)
         self._starts: dict[tuple[str, str], list[int]] = defaultdict(list)
         self._places: dict[tuple[str, str], list[tuple[int, str, str]]] = defaultdict(list)
         self._handles: dict[str, safe_open] = {}
@@ -175,7 +163,7 @@ class Reader:
             path = self.folder / name
             if not path.exists():
                 raise UserError(f"{path}: missing")
-            if digest(path) != expected:
+            if file_digest(path) != expected:
                 raise UserError(f"{path}: damaged (its checksum differs from {INDEX})")
 
     def check_shapes(self, shapes: Mapping[str, list[int]]) -> None:

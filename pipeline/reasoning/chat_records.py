@@ -56,7 +56,8 @@ class Message(TypedDict):
 def messages_of(record: Any) -> list[Message] | str:
     """The messages up to the last answer that is learned, or what is wrong with the record.
 
-    Where a tool is called, or an answer is left empty, they end before that.
+    Where a tool is called, or an answer is left empty, they end before that; a greeting before the first question is
+    left out, for nobody will have said it when the model is asked (FastChat does so too).
     """
     raw = _turns(record) if isinstance(record, Mapping) else "no list of messages"
     if isinstance(raw, str):
@@ -81,7 +82,8 @@ def messages_of(record: Any) -> list[Message] | str:
         if isinstance(read, str):
             return read
         if known == "assistant" and all(each["role"] != "user" for each in found):
-            return "an answer before any question"
+            why = "an answer before any question"
+            continue
         found.append(read)
     while found and not (found[-1]["role"] == "assistant" and found[-1].get("learned", True)):
         found.pop()

@@ -114,7 +114,8 @@ def question_keys(paths: Sequence[str], where: str) -> set[str]:
         texts = [_text(given.get(key)) for key in QUESTIONS] if isinstance(given, Mapping) else []
         question = next((text for text in texts if text), "")
         if not question:
-            raise UserError(f"{where}: {name}: record {number}: no text in {', '.join(QUESTIONS)}")
+            why = given.why if isinstance(given, Unread) else f"no text in {', '.join(QUESTIONS)}{keys_of(given)}"
+            raise UserError(f"{where}: {name}: record {number}: {why}; correct it, or leave it out")
         found.add(question_key(question))
     return found
 

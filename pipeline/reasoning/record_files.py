@@ -15,14 +15,14 @@ from pipeline.sources.dataset import format_of
 from pipeline.sources.jsonl import DAMAGED, ENCODING, Failure
 from pipeline.sources.passed_over import beside
 from pipeline.sources.records import records_of
-from pipeline.sources.stream import Damaged
+from pipeline.sources.stream import Damaged, Limits
 
 __all__ = ["Unread", "keys_of", "read_records"]
 
 _FIRST = ("jsonl", "parquet")
 """Formats of which a folder is read before others, which may be the same records again."""
 _COLUMNS = frozenset({"question", "problem", "prompt", "messages", "conversations", "instruction"})
-_WHY = {"failure/json": "no JSON", ENCODING: "not UTF-8", "too_large": "larger than a record may be"}
+_WHY = {"failure/json": "no JSON", ENCODING: "not UTF-8", "too_large": f"larger than {Limits.bytes // 10**6} MB"}
 
 
 class Unread(str):

@@ -291,4 +291,4 @@ def _write(path: Path, rows: Sequence[Problem] | Sequence[RejectedRecord]) -> No
         lines = [json.dumps(row, ensure_ascii=False, sort_keys=True) + "\n" for row in rows]
     except TypeError as error:
         raise UserError(f"reasoning: a task's metadata cannot be kept as JSON ({error}); leave that task out") from None
-    path.write_text("".join(lines), encoding="utf-8")
+    path.write_text("".join(lines), encoding="utf-8", errors="replace")  # halves of characters, in metadata

@@ -7,7 +7,6 @@ file and one row group, whatever the size of the corpus.
 
 from __future__ import annotations
 
-import hashlib
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ import pyarrow.parquet as pq
 from datatrove.pipeline.base import PipelineStep
 
 from infra import events
+from infra.hashing import file_digest
 from pipeline.tokens.card import ShardFile
 from pipeline.tokens.rows import checksum, value_offsets
 from pipeline.tokens.tokenise import ENTRY, SPLITS, TokenisedTask
@@ -195,7 +195,7 @@ class Pack(PipelineStep):
             name=task.name,
             rows=task.rows[1] - task.rows[0],
             bytes=path.stat().st_size,
-            sha256=file_sha256(path),
+            sha256=file_digest(path),
             tokens_at=value_offsets(path, "tokens", self.length * self.dtype.itemsize),
             checksums_at=value_offsets(path, "checksum", 8),
         )
@@ -274,9 +274,3 @@ def _schema(width: int) -> pa.Schema:
             ("source", pa.string()),
         ]
     )
-
-
-def file_sha256(path: Path) -> str:
-    """The checksum of a file."""
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()

@@ -33,6 +33,7 @@ import pyarrow.parquet as pq
 from infra import events
 from infra.errors import UserError
 from infra.execution import execution
+from infra.hashing import file_digest
 from infra.integrity import plain_files
 from infra.manifest import LOGS, MANIFEST
 from pipeline.sections import ShardsConfig
@@ -43,7 +44,7 @@ from pipeline.tasks.task_parts import TaskParts, digests_of, parts_of_files
 from pipeline.tokens.card import CARD, DocumentIndex, IndexFile, ShardFile, ShardsCard, SourceShare
 from pipeline.tokens.encoder import Encoder
 from pipeline.tokens.metrics import ShardMetrics, SourceShards
-from pipeline.tokens.packing import ROWS_PER_GROUP, Pack, PackTask, Tokenised, file_sha256, plan
+from pipeline.tokens.packing import ROWS_PER_GROUP, Pack, PackTask, Tokenised, plan
 from pipeline.tokens.shard_card import write_readme
 from pipeline.tokens.tokenise import OUTPUTS, SPLITS, Tokenise, held_out_below, token_dtype
 
@@ -191,7 +192,7 @@ def _index(tokenised: Tokenised, out_dir: Path) -> DocumentIndex:
             name=f"index/{number:05d}.parquet",
             rows=task.documents,
             bytes=(path := out_dir / "index" / f"{number:05d}.parquet").stat().st_size,
-            sha256=file_sha256(path),
+            sha256=file_digest(path),
             first=tokenised.firsts[number] if tokenised.by_file else None,
         )
         for number, task in enumerate(tokenised.tasks)

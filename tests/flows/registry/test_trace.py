@@ -18,7 +18,7 @@ from infra.section import Section
 from infra.settings import Settings
 from infra.store import LocalStore, Store
 from model.finetune_sections import ContinuedConfig, DpoConfig, GrpoConfig, SftConfig
-from model.training.replay_sources import Replayed
+from model.training.replay_sources import ReplaySources
 from model.training.sources import ShardBatches, read_shards
 from pipeline.index.section import IndexConfig
 from pipeline.index.stage import index
@@ -262,7 +262,7 @@ def test_a_document_names_the_steps_of_every_training(
         else:
             assert isinstance(config, SftConfig | DpoConfig | GrpoConfig)
             tokens = config.batch_size * config.sequence_length if isinstance(config, SftConfig) else 0
-            streams = Replayed(
+            streams = ReplaySources(
                 config.replay, inputs, tokenizer, at_once=64, seed=config.seed, tokens=tokens
             ).replay.streams
             if not streams:

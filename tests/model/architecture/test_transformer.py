@@ -142,7 +142,7 @@ def test_multi_token_prediction_equals_transformers(tmp_path: Path, monkeypatch:
     peer = MtpModel.from_pretrained(main)
     tokens_BT = _tokens(1, 20)
     with torch.no_grad():
-        _, *ours = model(tokens_BT, further=True)
+        _, *ours = model(tokens_BT, mtp=True)
         state_BTD = main.model(tokens_BT).last_hidden_state
         for depth, logits_BtV in enumerate(ours, 1):
             length = 20 - depth
@@ -161,7 +161,7 @@ def test_the_model_is_whole_without_its_prediction_layers(tmp_path: Path) -> Non
     with torch.no_grad():
         torch.testing.assert_close(load_model(tmp_path)(tokens_BT), model(tokens_BT), atol=0, rtol=0)
         again = load_model(tmp_path, prediction=True)
-        for mine, other in zip(again(tokens_BT, further=True), model(tokens_BT, further=True), strict=True):
+        for mine, other in zip(again(tokens_BT, mtp=True), model(tokens_BT, mtp=True), strict=True):
             torch.testing.assert_close(mine, other, atol=0, rtol=0)
 
 
@@ -170,9 +170,9 @@ def test_prediction_layers_keep_documents_apart() -> None:
     tokens_BT = _tokens(1, 20)
     documents_BT = torch.tensor([[0] * 9 + [1] * 11])
     with torch.no_grad():
-        _, packed = model(tokens_BT, documents_BT=documents_BT, further=True)
-        _, first = model(tokens_BT[:, :9], further=True)
-        _, second = model(tokens_BT[:, 9:], further=True)
+        _, packed = model(tokens_BT, documents_BT=documents_BT, mtp=True)
+        _, first = model(tokens_BT[:, :9], mtp=True)
+        _, second = model(tokens_BT[:, 9:], mtp=True)
     torch.testing.assert_close(packed[:, :8], first, atol=2e-5, rtol=1e-5)  # position 8 takes the next document's token
     torch.testing.assert_close(packed[:, 9:], second, atol=2e-5, rtol=1e-5)
 

@@ -118,7 +118,7 @@ def test_a_suite_of_training_questions_alone_is_refused(inputs: dict[str, Path],
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"domain": ("nonsense",)}, r"evaluate\.domain: no source is named nonsense; there are book, wiki"),
+        ({"domain": ("nonsense",)}, r"evaluate: domain: no source is named nonsense; there are book, wiki"),
         ({"suites": {"x": {"kind": "reasoning_gym", "dataset": "no"}}}, r"evaluate\.suites\.x: reasoning-gym has no"),
     ],
 )

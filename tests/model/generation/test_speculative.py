@@ -95,7 +95,7 @@ def test_the_predictor_equals_the_model_s_layer(changes: dict[str, object]) -> N
     past = predictor.past(11)
     with torch.no_grad():
         states_TD = model.hidden(tokens_BT)[0]
-        _, wanted_BTV = model(tokens_BT, further=True)
+        _, wanted_BTV = model(tokens_BT, mtp=True)
         parts = [predictor(states_TD[a:b], tokens_BT[0, a + 1 : b + 1], past) for a, b in ((0, 4), (4, 5), (5, 11))]
         torch.testing.assert_close(predictor.logits(torch.cat(parts)), wanted_BTV[0], atol=2e-5, rtol=1e-5)
 
@@ -145,7 +145,7 @@ def test_guesses_are_made_of_true_states_alone(monkeypatch: pytest.MonkeyPatch) 
     plain += [0, 0]
     write(Ahead(decoder, Predictor(model), past, PROMPT, states_TD, 1, guess), first(model, states_TD))
     with torch.no_grad():
-        _, wanted_BTV = model(torch.tensor([PROMPT + plain[:NEW]]), further=True)
+        _, wanted_BTV = model(torch.tensor([PROMPT + plain[:NEW]]), mtp=True)
     assert seen
     for place, logits_V in seen:
         torch.testing.assert_close(logits_V, wanted_BTV[0, len(PROMPT) + place - 2], atol=2e-5, rtol=1e-5)

@@ -97,7 +97,7 @@ def test_llama_cpp_guesses_with_it_as_we_do(artifacts: dict[str, Path]) -> None:
     assert found.timings["draft_n"] > 0
     row = [*prompt, *found.tokens]
     with torch.no_grad():
-        _, told_BTV = model(torch.tensor([row]), further=True)
+        _, told_BTV = model(torch.tensor([row]), mtp=True)
     right = sum(int(told_BTV[0, place].argmax()) == row[place + 2] for place in range(len(prompt) - 1, len(row) - 2))
     assert abs(found.timings["draft_n_accepted"] - right) <= 2  # those behind a right one are not guessed anew
 

@@ -128,7 +128,7 @@ def test_layers_of_multi_token_prediction_lose_the_same_rows(made: dict[str, Pat
     trimmed = load_model(tmp_path / "model", prediction=True)
     new_BT = torch.tensor([[1, 30, 31, 99, 7]])
     (wanted, deeper), (found, theirs) = (
-        each(tokens_BT, further=True) for each, tokens_BT in ((model, torch.tensor(kept)[new_BT]), (trimmed, new_BT))
+        each(tokens_BT, mtp=True) for each, tokens_BT in ((model, torch.tensor(kept)[new_BT]), (trimmed, new_BT))
     )
     torch.testing.assert_close(found, wanted[..., kept])
     torch.testing.assert_close(theirs, deeper[..., kept])

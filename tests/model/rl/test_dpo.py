@@ -63,7 +63,7 @@ def inputs() -> dict[str, Path]:
 
 def _config(tmp_path: Path, **changes: Any) -> DpoConfig:
     file = tmp_path / "pairs.jsonl"
-    rows = [{"prompt": f"{n} + 1?", "chosen": f"<think>{n}</think>{n + 1}", "rejected": "no"} for n in range(8)]
+    rows = [{"prompt": f"{n} + 1?", "chosen": f"<think>{n}</think>{n + 1}", "rejected": "no\ud800"} for n in range(8)]
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     fields: dict[str, Any] = {
         "files": (str(file),), "steps": 12, "batch_size": 4, "learning_rate": 1e-3, "warmup_steps": 0,

@@ -51,7 +51,7 @@ def taught(family: Family = Family.DEEPSEEK_V3, seed: int = 0, *, predicts: bool
     for _ in range(200):
         losses = [
             F.cross_entropy(logits_BTV[:, :-1].flatten(0, 1), tokens_BT[:, ahead:].flatten(), ignore_index=2)
-            for ahead, logits_BTV in enumerate(model(tokens_BT, further=True), 1)
+            for ahead, logits_BTV in enumerate(model(tokens_BT, mtp=True), 1)
         ]
         loss = torch.stack(losses).mean()
         optimizer.zero_grad()

@@ -21,7 +21,7 @@ def test_losses_equal_a_loop_over_tokens() -> None:
     targets = [targets_at(depth, tokens_BT, documents_BT, mask_BT) for depth in range(3)]
     with torch.no_grad():
         losses = model(tokens_BT, documents_BT=documents_BT, targets=targets)
-        logits = model(tokens_BT, documents_BT=documents_BT, further=True)
+        logits = model(tokens_BT, documents_BT=documents_BT, mtp=True)
     for depth, (loss, logits_BtV) in enumerate(zip(losses, logits, strict=True)):
         slow = 0.0
         for row in range(2):

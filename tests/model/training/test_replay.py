@@ -19,8 +19,8 @@ from model.rl.grpo import grpo
 from model.sections import OptimizerConfig
 from model.training.batches import TrainingBatch
 from model.training.engine import SingleEngine
-from model.training.replay import Replay, Stream, loss_with
-from model.training.replay_sources import Replayed
+from model.training.replay import Replay, Stream
+from model.training.replay_sources import ReplaySources
 from model.training.sft import sft
 from tests.model.artifacts import shared_artifacts
 from tests.model.conftest import tiny_model
@@ -59,7 +59,7 @@ def test_the_gradient_is_that_of_the_mean_loss_times_the_weight(at_once: int) ->
     source = _Rows(rows=5, length=12)
     engine = SingleEngine(tiny_model(), OptimizerConfig(balance_loss=0, bias_update_speed=0))
     stream = Stream("text", source, source.rows, source.length, 0.25, at_once, "")
-    losses = Replay([stream]).learn(engine, 7, loss_with(engine))
+    losses = Replay([stream]).learn(engine, 7, lambda part: engine.losses(part)[0])
     plain, batch = tiny_model().train(), source.batch(7, 0, 1)
     logits_BTV = plain(batch.tokens_BT)[:, 5:-1]  # what predicts the learned half
     mean = torch.nn.functional.cross_entropy(logits_BTV.flatten(0, 1), batch.tokens_BT[:, 6:].flatten())
@@ -75,9 +75,9 @@ def test_rows_follow_the_share_of_the_tokens_unless_they_are_named(inputs: dict[
     words = Tokenizer.from_file(str(inputs["tokenizer"] / "tokenizer.json"))
     for named, wanted in ((0, 3), (7, 7)):
         config = ReplayConfig(text=0.25, rows=named)
-        besides = Replayed(config, inputs, words, tokens=4 * 96, at_once=100, seed=0)
-        (stream,) = besides.replay.streams
-        assert (stream.rows, stream.at_once, besides.replay.tokens) == (wanted, 2, wanted * 48)
+        sources = ReplaySources(config, inputs, words, tokens=4 * 96, at_once=100, seed=0)
+        (stream,) = sources.replay.streams
+        assert (stream.rows, stream.at_once, sources.replay.tokens) == (wanted, 2, wanted * 48)
         assert stream.weight == pytest.approx(1 / 3)
 
 

@@ -23,7 +23,7 @@ from model.training.engine import SingleEngine
 from model.training.journal import History, Journal
 from model.training.next_token import NextToken, train
 from model.training.replay import Replay
-from model.training.trainer import Schedule, Trainer
+from model.training.trainer import RunLength, Trainer
 from tests.model.conftest import tiny_model
 from tests.model.synthetic import CountingBatches, small_training
 from tests.model.training.layouts import StoppedError, StoppingBatches
@@ -160,8 +160,8 @@ def test_a_journal_waits_for_a_disk_that_cannot_take_it(tmp_path: Path) -> None:
 
 
 def test_evaluations_are_at_the_beginning_the_end_and_in_between() -> None:
-    assert [done for done in range(1, 8) if Schedule(7, 3).evaluates(done)] == [3, 6, 7]
-    assert [done for done in range(1, 8) if Schedule(7).evaluates(done)] == [7]
+    assert [done for done in range(1, 8) if RunLength(7, 3).evaluates(done)] == [3, 6, 7]
+    assert [done for done in range(1, 8) if RunLength(7).evaluates(done)] == [7]
 
 
 # -- traces ----------------------------------------------------------------------------------------------------------

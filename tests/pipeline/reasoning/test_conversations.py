@@ -65,6 +65,7 @@ CALL = [{"id": "1", "type": "function", "function": {"name": "f", "arguments": "
         (said("a", "b", "c", "", tool_calls=CALL), [("user", "a"), ("assistant", "b")]),
         (said("half \ud800", "b"), [("user", "half \ufffd"), ("assistant", "b")]),
         ({"conversations": SHAREGPT}, HELLO),
+        ({"conversations": [*SHAREGPT[1:], *SHAREGPT]}, HELLO),
         ({"conversations": SHAREGPT, "system": "Be short."}, [("system", "Be short."), *HELLO]),
         ({"conversations": [*SHAREGPT, *SHAREGPT[:1], {"from": "function_call", "value": "{}"}]}, HELLO),
         ({"messages": json.dumps(said("Hi", "Hello!")["messages"])}, HELLO),

@@ -255,7 +255,7 @@ def test_files_in_the_forms_of_the_field(tmp_path: Path) -> None:
 
 def test_types_of_answers_are_declared_or_found_and_told_by_file(tmp_path: Path) -> None:
     mine = [
-        {"question": "How far?", "answer": "5 km"},
+        {"question": "How far?", "answer": "5 km", "note": "half \ud800", "size": float("nan")},
         {"question": "In which order?", "answer": "1, 2, 3", "answer_type": "sequence"},
         {"question": "Which version?", "answer": "3.10", "answer_type": "text"},
         *({"question": f"{n} + 1?", "answer": str(n + 1)} for n in range(30)),
@@ -315,9 +315,10 @@ def test_questions_of_other_sets_are_in_no_split(tmp_path: Path) -> None:
     asked = {question_key(row["question"]) for rows in splits.values() for row in rows}
     assert not asked & question_keys([str(other)], "x")
     assert made.rejected == 1
-    other.write_text('{"text": "?"}\n')
-    with pytest.raises(UserError, match=r"reasoning\.exclude: benchmark\.jsonl: record 1: no text in question"):
-        _make(_config(exclude=(str(other),)), tmp_path / "wrong")
+    for line, why in (('{"text": "?"}', r"no text in question.* \(it has text\)"), ("{,}", "no JSON")):
+        other.write_text(line + "\n")
+        with pytest.raises(UserError, match=rf"reasoning\.exclude: benchmark\.jsonl: record 1: {why}; correct it"):
+            question_keys([str(other)], "reasoning.exclude")
 
 
 @pytest.mark.parametrize(
