@@ -1,9 +1,9 @@
 """What the recipe that people meet first promises: ``python -m bench.sample [RECIPE] [--seeds N] [--root STORE] [--json
 FILE]``.
 
-Runs the recipe once per seed (of the weights, the order of the data and the samples; the data stages are shared) and
-asks the released model what its users ask: sums, everyday messages that no conversation of the sample holds, a second
-sum in the same conversation, and who it is. A store that has the runs already is only asked.
+Runs the recipe as it is, or once per seed (of the weights, the order of the data and the samples; the data stages are
+shared), and asks the released model what its users ask: sums, everyday messages that no conversation of the sample
+holds, a second sum in the same conversation, and who it is. A store that has the runs already is only asked.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def main() -> None:
     """Run, ask, print a table, and with ``--json`` write its rows."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("recipe", nargs="?", default="sample")
-    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--seeds", type=int, default=0, help="0 to N-1; the recipe's own when left out")
     parser.add_argument("--root", type=Path, help="the store; a temporary one when left out")
     parser.add_argument("--set", action="append", default=[], help="section.key=value, as in `deepmill run`")
     parser.add_argument("--json", type=Path, help="where the rows go")
@@ -49,10 +49,10 @@ def main() -> None:
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as scratch:
         root = chosen.root or Path(scratch)
-        for seed in range(chosen.seeds):
-            settings = [*chosen.set, *(f"{stage}.seed={seed}" for stage in SEEDED)]
-            found = promises(run(chosen.recipe, settings, root))
-            print(f"seed {seed}")
+        for seed in range(chosen.seeds) if chosen.seeds else (None,):
+            seeds = [] if seed is None else [f"{stage}.seed={seed}" for stage in SEEDED]
+            found = promises(run(chosen.recipe, [*chosen.set, *seeds], root))
+            print("the recipe's own seeds" if seed is None else f"seed {seed}")
             print_table(found)
             rows += [{"seed": seed, **entry} for entry in found]
     write_rows(rows, chosen.json)

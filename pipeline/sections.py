@@ -333,6 +333,9 @@ class ReasoningTask(Section):
     """Share of the tasks, relative to the other kinds."""
     options: dict[str, bool | int | float | str | tuple[str, ...]] = Field(default_factory=dict)
     """Options of the data set: how hard its questions are."""
+    known_sums: Annotated[int, Added] = Field(20, ge=9, le=20)
+    """Where it is worked out: sums and differences of a number up to this and one up to ten are written at once, others
+    a digit at a time. 9 leaves a hundred to learn by heart, 20 has shorter working."""
 
 
 class ReasoningConfig(Stated):

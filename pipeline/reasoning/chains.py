@@ -1,8 +1,8 @@
 """Chains of thought, written by programs: the working of arithmetic as pupils do it, a digit at a time.
 
-Each writer takes the metadata of a `reasoning-gym` task and returns (reasoning, answer), the answer computed by the
-very steps it has written. The form is terse, one line per operation, because a small model pays for every token; a
-digit, a carry and a borrow are each one token.
+Each writer takes the metadata of a `reasoning-gym` task, and which sums are known by heart, and returns (reasoning,
+answer), the answer computed by the very steps it has written. The form is terse, one line per operation, because a
+small model pays for every token; a digit, a carry and a borrow are each one token.
 """
 
 from __future__ import annotations
@@ -11,7 +11,10 @@ import ast
 from collections.abc import Callable, Mapping
 from typing import Any
 
-__all__ = ["PROGRAMS", "WRITERS", "write_addition", "write_expression", "write_product"]
+__all__ = ["KNOWN", "PROGRAMS", "WRITERS", "write_addition", "write_expression", "write_product"]
+
+KNOWN = 20
+"""Sums and differences of a number up to this and one up to ten are known by heart, and written at once."""
 
 
 def _digits(number: int) -> list[int]:
@@ -40,14 +43,14 @@ def _by_digits(left: int, right: int, sign: int) -> str:
     return ", ".join(steps)
 
 
-def write_addition(left: int, right: int, *, minus_zero: bool = False) -> tuple[str, int]:
+def write_addition(left: int, right: int, *, known: int = KNOWN, minus_zero: bool = False) -> tuple[str, int]:
     """One line that adds two numbers of any sign, and the sum: ``12-47=-(47-12): 7-2=5, 4-1=3, -35``.
 
-    `minus_zero` writes a `right` of 0 as ``-0``, as the question did.
+    `known` is as `KNOWN`, and `minus_zero` writes a `right` of 0 as ``-0``, as the question did.
     """
     total = left + right
     problem = f"{left}-0" if minus_zero and not right else f"{left}{right:+d}"
-    if max(abs(left), abs(right)) <= 20 and min(abs(left), abs(right)) <= 10:
+    if max(abs(left), abs(right)) <= known and min(abs(left), abs(right)) <= 10:
         return f"{problem}={total}", total
     big, small = max(abs(left), abs(right)), min(abs(left), abs(right))
     if (left < 0) == (right < 0):
@@ -60,7 +63,7 @@ def write_addition(left: int, right: int, *, minus_zero: bool = False) -> tuple[
     return f"{head}: {steps}, {total}", total
 
 
-def write_product(left: int, right: int) -> tuple[list[str], int]:
+def write_product(left: int, right: int, known: int = KNOWN) -> tuple[list[str], int]:
     """Lines of a long multiplication, and the product: one partial product per digit of `right`, then their sum."""
     product = left * right
     if min(abs(left), abs(right)) < 10 and max(abs(left), abs(right)) < 100:
@@ -71,38 +74,39 @@ def write_product(left: int, right: int) -> tuple[list[str], int]:
     lines = [f"{abs(left)}*{factor}={part}" for part, factor in parts]
     total = parts[0][0]
     for part, _ in parts[1:]:
-        line, total = write_addition(total, part)
+        line, total = write_addition(total, part, known=known)
         lines.append(line)
     if product < 0:
         lines.append(f"{left}*{right}=-{total}")
     return lines, product
 
 
-def write_expression(expression: str) -> tuple[list[str], int]:
-    """Lines that work an expression of whole numbers out, inner parts first and from the left, and its value.
+def write_expression(expression: str, known: int = KNOWN) -> tuple[list[str], int]:
+    """Lines that work an expression of whole numbers out, inner parts first and from the left, and its value; `known`
+    is as `KNOWN`.
 
     ValueError for anything but numbers, parentheses and the four operations.
     """
-    return _write_node(ast.parse(expression.replace(" ", ""), mode="eval").body)
+    return _write_node(ast.parse(expression.replace(" ", ""), mode="eval").body, known)
 
 
-def _write_node(node: ast.expr) -> tuple[list[str], int]:
+def _write_node(node: ast.expr, known: int) -> tuple[list[str], int]:
     match node:
         case ast.Constant(value=int(number)):
             return [], number
         case ast.UnaryOp(op=ast.USub(), operand=operand):
-            lines, number = _write_node(operand)
+            lines, number = _write_node(operand, known)
             return lines, -number
         case ast.BinOp(left=left, op=operation, right=right):
-            lines, first = _write_node(left)
-            more, second = _write_node(right)
+            lines, first = _write_node(left, known)
+            more, second = _write_node(right, known)
             match operation:
                 case ast.Add():
-                    written, result = write_addition(first, second)
+                    written, result = write_addition(first, second, known=known)
                 case ast.Sub():
-                    written, result = write_addition(first, -second, minus_zero=True)
+                    written, result = write_addition(first, -second, known=known, minus_zero=True)
                 case ast.Mult():
-                    product, result = write_product(first, second)
+                    product, result = write_product(first, second, known)
                     written = "\n".join(product)
                 case ast.Div() if second:
                     result = first // second
@@ -113,12 +117,12 @@ def _write_node(node: ast.expr) -> tuple[list[str], int]:
     raise ValueError(f"cannot work {ast.unparse(node)} out")
 
 
-def _expression(metadata: Mapping[str, Any]) -> tuple[str, str]:
-    lines, value = write_expression(metadata["expression"])
+def _expression(metadata: Mapping[str, Any], known: int) -> tuple[str, str]:
+    lines, value = write_expression(metadata["expression"], known)
     return "\n".join(lines), str(value)
 
 
-def _gcd(metadata: Mapping[str, Any]) -> tuple[str, str]:
+def _gcd(metadata: Mapping[str, Any], _: int) -> tuple[str, str]:
     """Euclid's algorithm."""
     divisor, *rest = metadata["numbers"]
     lines = []
@@ -132,19 +136,19 @@ def _gcd(metadata: Mapping[str, Any]) -> tuple[str, str]:
     return "\n".join(lines), str(divisor)
 
 
-def _spell_backward(metadata: Mapping[str, Any]) -> tuple[str, str]:
+def _spell_backward(metadata: Mapping[str, Any], _: int) -> tuple[str, str]:
     word = metadata["word"]
     return f"{' '.join(word)}\n{' '.join(reversed(word))}", word[::-1]
 
 
-WRITERS: Mapping[str, Callable[[Mapping[str, Any]], tuple[str, str]]] = {
+WRITERS: Mapping[str, Callable[[Mapping[str, Any], int], tuple[str, str]]] = {
     "basic_arithmetic": _expression,
     "chain_sum": _expression,
     "gcd": _gcd,
     "products": _expression,
     "spell_backward": _spell_backward,
 }
-"""By the name of the data set in `reasoning-gym`."""
+"""By the name of the data set in `reasoning-gym`: of its metadata, and of numbers as `KNOWN`."""
 
 
 def _expression_program(metadata: Mapping[str, Any]) -> tuple[str, str]:

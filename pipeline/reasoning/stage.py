@@ -171,7 +171,7 @@ def _distinct(
     for index in count():
         entry = dataset[index]
         key = question_key(entry["question"])
-        row = None if key in taken else _row(task.name, entry)
+        row = None if key in taken else _row(task, entry)
         if row is not None:
             in_vain = 0
             taken.add(key)
@@ -203,16 +203,16 @@ def _dataset(task: ReasoningTask, seed: int, where: str) -> Any:
         raise UserError(f"{where}: {task.name}: {error or 'wrong options'}; it has {', '.join(fields)}") from None
 
 
-def _row(name: str, entry: Mapping[str, Any]) -> Problem | None:
+def _row(task: ReasoningTask, entry: Mapping[str, Any]) -> Problem | None:
     """The entry in our form; None when working it out leads to another answer than the expected one."""
     written, answer = "", str(entry["answer"])
-    if name in WRITERS:
-        written, found = WRITERS[name](entry["metadata"])
+    if task.name in WRITERS:
+        written, found = WRITERS[task.name](entry["metadata"], task.known_sums)
         if found != answer:  # basic_arithmetic with "/" asks for other numbers than it answers for
             return None
     return {
-        "id": identifier(name, entry["question"]),
-        "task": name,
+        "id": identifier(task.name, entry["question"]),
+        "task": task.name,
         "question": entry["question"],
         "reasoning": written,
         "answer": answer,

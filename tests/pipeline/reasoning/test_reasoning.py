@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from infra.errors import UserError
-from pipeline.reasoning.chains import WRITERS, write_addition, write_product
+from pipeline.reasoning.chains import KNOWN, WRITERS, write_addition, write_product
 from pipeline.reasoning.problem_files import question_keys, read_problems
 from pipeline.reasoning.problems import Problem, ReasoningMetrics, question_key, read_tasks
 from pipeline.reasoning.scoring import score
@@ -77,9 +77,9 @@ def test_every_task_has_a_true_chain_of_thought(made: tuple[ReasoningMetrics, di
             assert re.split("[ =]", row["reasoning"])[-1] == row["answer"]
 
 
-@given(st.integers(-12_000, 12_000), st.integers(-12_000, 12_000))
-def test_additions_are_true(left: int, right: int) -> None:
-    line, total = write_addition(left, right)
+@given(st.integers(-12_000, 12_000), st.integers(-12_000, 12_000), st.sampled_from([9, 20]))
+def test_additions_are_true(left: int, right: int, known: int) -> None:
+    line, total = write_addition(left, right, known=known)
     assert total == left + right
     assert _equations_hold(line) or ": " in line
     assert line.endswith(str(total))
@@ -111,8 +111,33 @@ def test_the_working_of_a_pupil(left: int, right: int, line: str) -> None:
     assert write_addition(left, right) == (line, left + right)
 
 
+@pytest.mark.parametrize(
+    ("left", "right", "line"),
+    [
+        (16, 7, "16+7: 6+7=13, 1+1=2, 23"),
+        (9, 9, "9+9=18"),
+        (15, -8, "15-8: 15-8=7, 1-1=0, 7"),
+        (7, 10, "7+10: 0+7=7, 1=1, 17"),
+    ],
+)
+def test_what_is_not_known_by_heart_is_worked_out(left: int, right: int, line: str) -> None:
+    assert write_addition(left, right, known=9) == (line, left + right)
+    assert write_addition(left, right) == (f"{left}{right:+d}={left + right}", left + right)
+
+
+def test_a_task_says_what_is_known_by_heart(tmp_path: Path) -> None:
+    options = {"min_terms": 3, "max_terms": 3, "max_digits": 2, "allow_parentheses": False, "operators": ("+",)}
+    known = ReasoningTask(name="basic_arithmetic", options=options)
+    _, at_once = _make(_config(tasks=(known,)), tmp_path / "known")
+    _, worked = _make(_config(tasks=(known.model_copy(update={"known_sums": 9}),)), tmp_path / "worked")
+    for one, other in zip(at_once["train"], worked["train"], strict=True):
+        assert (one["question"], one["answer"]) == (other["question"], other["answer"])
+        written = [line.partition(":")[0] for line in other["reasoning"].split("\n")]
+        assert not any(re.match(r"\d\d\+|\d\+\d\d", line) and "=" in line for line in written)
+
+
 def test_euclid() -> None:
-    text, answer = WRITERS["gcd"]({"numbers": [48, 36, 30]})
+    text, answer = WRITERS["gcd"]({"numbers": [48, 36, 30]}, KNOWN)
     assert text == "48-1*36=12\n36-3*12=0\n30-2*12=6\n12-2*6=0"
     assert int(answer) == math.gcd(48, 36, 30)
 
