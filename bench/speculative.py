@@ -36,7 +36,7 @@ from model.release.rows import text_rows
 from model.release.units import Role
 from model.release.verify import Llama
 from model.sections import Precision
-from pipeline.reasoning.conversations import read_conversations
+from pipeline.reasoning.chats import read_conversations
 from pipeline.reasoning.problems import read_tasks
 from pipeline.tokens.chat import chat_format, read_tokenizer
 

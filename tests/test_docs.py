@@ -23,6 +23,7 @@ ELSEWHERE = {
     "model.json",  # a file of an export
     "model.predict",  # in Python that stands there
     "model.q_lora_rank",  # a key
+    "tokenizer.model",  # a file of SentencePiece's
     "clean.min_words",  # the spelling of earlier versions
 }
 

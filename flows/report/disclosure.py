@@ -24,7 +24,7 @@ from infra.facts import Facts
 from infra.hashing import digest
 from infra.json_objects import JsonObject
 from model.facts.training import DpoMetrics, GrpoMetrics, RejectionMetrics, TrainingMetrics
-from pipeline.reasoning.conversations import ConversationsMetrics
+from pipeline.reasoning.chats import ConversationsMetrics
 from pipeline.reasoning.problems import ReasoningMetrics
 from pipeline.sections import Origin
 from pipeline.tasks.ledger import Account, DocumentMetrics

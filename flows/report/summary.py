@@ -41,7 +41,7 @@ from model.facts.training import (
     TrainingMetrics,
 )
 from pipeline.index.card import IndexMetrics
-from pipeline.reasoning.conversations import ConversationsMetrics
+from pipeline.reasoning.chats import ConversationsMetrics
 from pipeline.reasoning.problems import ReasoningMetrics
 from pipeline.recall.rounds import RecallMetrics
 from pipeline.tasks.ledger import DocumentMetrics

@@ -95,7 +95,7 @@ def conversation_rows(file: Path, tokenizer: Tokenizer, length: int, count: int,
         UserError: none fits into a row.
     """
     from model.training.chats import encode_conversation
-    from pipeline.reasoning.conversations import read_conversations, turns_of
+    from pipeline.reasoning.chats import read_conversations, turns_of
 
     talks = read_conversations(file)
     chats = [

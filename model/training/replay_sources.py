@@ -19,7 +19,7 @@ from model.training.reading import Reading
 from model.training.replay import Replay, Stream
 from model.training.sources import ShardBatches
 from model.training.text_loss import text_losses
-from pipeline.reasoning.conversations import read_conversations, turns_of
+from pipeline.reasoning.chats import read_conversations, turns_of
 from pipeline.tokens.chat import chat_format
 from pipeline.tokens.reader import ShardReader
 

@@ -24,45 +24,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from typing_extensions import TypedDict  # pydantic wants this one before Python 3.12
-
 from infra import events
 from infra.errors import UserError
-from infra.facts import StageMetrics
-from pipeline.reasoning.chat_records import Message, messages_of
+from pipeline.reasoning.chat_records import messages_of
+from pipeline.reasoning.chats import Conversation, ConversationsMetrics
 from pipeline.reasoning.problems import RejectedRecord, question_key, read_tasks
 from pipeline.reasoning.record_files import Unread, keys_of, read_records
 from pipeline.sections import ConversationsConfig
-from pipeline.tokens.chat import Turn
 
-__all__ = ["Conversation", "ConversationsMetrics", "conversations", "read_conversations", "turns_of"]
+__all__ = ["conversations"]
 
 SEEN, HELD_OUT = "conversation seen before", "asks a held-out question"
 HARMLESS = (SEEN, HELD_OUT)
 """Rules that say nothing against the files."""
-
-
-class Conversation(TypedDict):
-    """A row of a split; the last message is an assistant's."""
-
-    id: str
-    file: str
-    messages: list[Message]
-
-
-class ConversationsMetrics(StageMetrics):
-    """Of the stage `conversations`."""
-
-    train_conversations: int | None = None
-    validation_conversations: int | None = None
-    answers: int | None = None
-    """Messages of the assistant, in both splits,"""
-    answers_later: int | None = None
-    """of which so many are not the first of their conversation,"""
-    answers_with_reasoning: int | None = None
-    """and so many give their reasoning."""
-    rejected: int | None = None
-    rejected_by: dict[str, int] | None = None
 
 
 def conversations(config: ConversationsConfig, inputs: Mapping[str, Path], out_dir: Path) -> ConversationsMetrics:
@@ -102,20 +76,6 @@ def conversations(config: ConversationsConfig, inputs: Mapping[str, Path], out_d
         rejected=len(rejects),
         rejected_by=dict(sorted(Counter(reject["rule"] for reject in rejects).items())),
     )
-
-
-def read_conversations(path: Path) -> list[Conversation]:
-    """The rows of a split."""
-    with path.open(encoding="utf-8") as handle:
-        return [json.loads(line) for line in handle]
-
-
-def turns_of(row: Conversation) -> list[Turn]:
-    """Its messages, as the chat format takes them."""
-    return [
-        Turn(turn["role"], turn["content"], turn.get("reasoning", ""), is_learned=turn.get("learned", True))
-        for turn in row["messages"]
-    ]
 
 
 def _read(config: ConversationsConfig, held_out: set[str]) -> tuple[list[Conversation], list[RejectedRecord]]:

@@ -163,7 +163,7 @@ def _with_prefix(state: JsonObject, prefix: Prefix) -> JsonObject:
 def is_sentencepiece(state: JsonObject) -> bool:
     """Whether a ``tokenizer.json`` is a BPE that falls back on bytes."""
     model = state["model"]
-    return bool(model["type"] == "BPE" and model.get("byte_fallback"))
+    return bool(model.get("type") == "BPE" and model.get("byte_fallback"))
 
 
 def prefix_of(state: JsonObject) -> Prefix | None:

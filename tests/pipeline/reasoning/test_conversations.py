@@ -11,7 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from infra.errors import UserError
-from pipeline.reasoning.conversations import ConversationsMetrics, conversations, read_conversations, turns_of
+from pipeline.reasoning.chats import ConversationsMetrics, read_conversations, turns_of
+from pipeline.reasoning.conversations import conversations
 from pipeline.reasoning.problems import Problem, write_tasks
 from pipeline.sections import ConversationsConfig
 
