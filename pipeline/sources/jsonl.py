@@ -77,7 +77,7 @@ _TOO_LARGE = Failure("", "too_large")
 
 
 def records(part: Part, limits: Limits, own: Collection[str] = ()) -> Iterator[tuple[dict[str, Any], Any]]:
-    """Place and value of each record that begins in `part`; an `Failure` in place of what is none.
+    """Place and value of each record that begins in `part`; a `Failure` in place of what is none.
 
     Args:
         own: keys of a record, where a file may be one object that holds them all under another key.

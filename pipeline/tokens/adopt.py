@@ -29,7 +29,7 @@ from pipeline.tokens.chat_template import (
 )
 from pipeline.tokens.files import TOKENIZER_FILES, copy_tokenizer
 from pipeline.tokens.llama_names import unnamed
-from pipeline.tokens.sentencepiece import as_llama_cpp, is_sentencepiece
+from pipeline.tokens.sentencepiece import as_llama_cpp, is_in_pieces
 from pipeline.tokens.sentencepiece_model import MODEL, read_model
 
 if TYPE_CHECKING:
@@ -170,9 +170,7 @@ def _is_as_written(found: Foreign) -> bool:
     if found.is_changed or not (found.path / VOCABULARY).is_file():
         return False
     settings = read_object(found.path / SETTINGS)
-    is_taken = settings.get("tokenizer_class") in AS_WRITTEN or not is_sentencepiece(
-        json.loads(found.tokenizer.to_str())
-    )
+    is_taken = settings.get("tokenizer_class") in AS_WRITTEN or not is_in_pieces(found.tokenizer)
     return is_taken and token_names(settings) == token_names(found.settings)
 
 
@@ -181,7 +179,7 @@ def _checked(found: Foreign, config: TokenizerConfig) -> Foreign:
     tokenizer, path = found.tokenizer, found.path
     state: JsonObject = json.loads(tokenizer.to_str())
     is_byte_level = state["model"]["type"] == "BPE" and "ByteLevel" in json.dumps(state["pre_tokenizer"])
-    if not is_byte_level and not is_sentencepiece(state):
+    if not is_byte_level and not is_in_pieces(tokenizer):
         raise UserError(
             f"{path}: its tokenizer is neither a byte-level BPE nor a BPE of SentencePiece that falls back on bytes; "
             "others, as unigrams, are not read"

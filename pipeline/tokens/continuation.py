@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from pipeline.tokens.sentencepiece import BLANK, BYTES, is_sentencepiece
+from pipeline.tokens.sentencepiece import BLANK, BYTES, is_in_pieces
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -23,7 +22,7 @@ class Continuation:
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
-        self._in_pieces = is_sentencepiece(json.loads(tokenizer.to_str()))
+        self._in_pieces = is_in_pieces(tokenizer)
         added = tokenizer.get_added_tokens_decoder()
         self._special = {number for number, token in added.items() if token.special}
         self._added = {number: token.content.encode() for number, token in added.items()}

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from infra.json_objects import JsonObject
-from pipeline.tokens.sentencepiece import inexpressible, is_sentencepiece
+from pipeline.tokens.sentencepiece import inexpressible, is_in_pieces
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -107,9 +107,9 @@ def way_named(name: str) -> Way | None:
 
 def name_of(tokenizer: Tokenizer) -> str | None:
     """The name, or None where llama.cpp has none for it."""
-    state: JsonObject = json.loads(tokenizer.to_str())
-    if is_sentencepiece(state):
+    if is_in_pieces(tokenizer):
         return None if inexpressible(tokenizer) else SENTENCEPIECE
+    state: JsonObject = json.loads(tokenizer.to_str())
     if state["model"]["type"] != "BPE" or tokenizer.pre_tokenizer is None:
         return None
     pieces = tokenizer.pre_tokenizer.pre_tokenize_str(PROBE)
@@ -120,7 +120,7 @@ def name_of(tokenizer: Tokenizer) -> str | None:
 
 def unnamed(tokenizer: Tokenizer) -> str | None:
     """Why llama.cpp has no name for a tokenizer; None where it has one."""
-    if is_sentencepiece(json.loads(tokenizer.to_str())):
+    if is_in_pieces(tokenizer):
         return inexpressible(tokenizer)
     return None if name_of(tokenizer) else UNKNOWN_SPLIT
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from infra.json_objects import JsonObject
 from pipeline.tokens.chat_template import VISIBLE_TOKENS
-from pipeline.tokens.sentencepiece import Prefix, is_sentencepiece, prefix_of, without_prefix
+from pipeline.tokens.sentencepiece import Prefix, is_in_pieces, prefix_of, without_prefix
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -50,8 +50,7 @@ class PlainText:
         inside = (f"(?<={re.escape(name[0])})(?={re.escape(name[1:])})" for name in names.values() if len(name) > 1)
         self._seam = re.compile("|".join(inside) or "(?!)")
         self._tokenizer, self._names = tokenizer, frozenset(names.values())
-        state: JsonObject = json.loads(tokenizer.to_str())
-        self._prefix = prefix_of(state) if is_sentencepiece(state) else None
+        self._prefix = prefix_of(json.loads(tokenizer.to_str())) if is_in_pieces(tokenizer) else None
         self._cutters = {After.CONTROL: without_special(tokenizer, self._names)}
 
     def sets_blank(self, after: After) -> bool:
