@@ -10,21 +10,17 @@ from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
 import torch
-from gguf import dequantize
 from torch import Tensor
 
 from infra.errors import UserError
 from model.architecture.config import Llama3Scaling, ModelConfig
 from model.architecture.gguf_metadata import describe
-from model.architecture.gguf_names import PAIRED, ROTATED, unit_name
-from model.architecture.gguf_parts import open_gguf
+from model.architecture.gguf_names import FREQUENCIES, PAIRED, ROTATED, unit_name
+from model.architecture.gguf_parts import open_gguf, worked_out
 from model.architecture.rotary import frequencies
 
 __all__ = ["read_gguf"]
-
-FREQUENCIES = "rope_freqs.weight"
 
 
 def read_gguf(path: Path) -> tuple[ModelConfig, dict[str, Tensor]]:
@@ -38,10 +34,7 @@ def read_gguf(path: Path) -> tuple[ModelConfig, dict[str, Tensor]]:
     config = describe(path, parts)
     found: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
-        try:
-            weight = torch.from_numpy(np.array(dequantize(tensor.data, tensor.tensor_type), dtype=np.float32))
-        except NotImplementedError as error:
-            raise UserError(f"{path}: tensor {name}: {error}; take a file of other blocks, such as Q8_0") from None
+        weight = torch.from_numpy(worked_out(path, tensor))
         if name == FREQUENCIES:
             config = _long_context(config, weight, path)
             continue

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from infra.errors import UserError
 from infra.json_objects import JsonObject
 from model.architecture.config import Family, LinearScaling, ModelConfig, YarnScaling
+from model.architecture.hf_config import first_fault
 
 __all__ = ["YARN_WEIGHT", "describe", "read_metadata"]
 
@@ -89,8 +90,7 @@ def describe(path: Path, parts: Sequence[GGUFReader]) -> ModelConfig:
     try:
         return read_metadata(values, tensors.keys(), int(tensors[EMBEDDING].shape[1]))
     except ValidationError as error:
-        first = error.errors()[0]
-        raise UserError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}; copy it again") from None
+        raise UserError(f"{path}: {first_fault(error)}; copy it again") from None
     except ValueError as error:
         raise UserError(f"{path}: {error}") from None
     except (KeyError, TypeError) as error:  # what is worked out of a number that is not there

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,14 @@ import pytest
 import torch
 from gguf import GGUFEndian, GGUFReader, GGUFValueType, GGUFWriter
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from infra.errors import UserError
 from model.architecture.checkpoint import load_model, save_model
 from model.architecture.config import Family
+from model.architecture.first_look import look_at
 from model.architecture.transformer import Transformer
+from model.architecture.transformers_limits import read_otherwise
 from model.architecture.vocabulary import fit_vocabulary
 from model.release.gguf import unsupported, write_gguf
 from model.release.grid import Grid
@@ -27,7 +29,7 @@ from model.release.quantized import plain_unit, rounded_unit
 from model.release.units import units
 from model.release.verify import HOSTILE, Llama
 from pipeline.sections import TokenizerConfig
-from pipeline.tokens.adopt import adopt, read_foreign
+from pipeline.tokens.adopt import adopt, check_adoption, read_foreign
 from pipeline.tokens.chat import Turn, chat_format, read_tokenizer
 from pipeline.tokens.chat_template import write_settings
 from pipeline.tokens.llama_names import PROBE, WAYS, Way, llama_name, pre_tokenizer_of
@@ -208,10 +210,85 @@ def test_what_llama_cpp_cannot_follow_is_refused_at_once(tmp_path: Path) -> None
     with pytest.raises(UserError, match=r"odd: llama\.cpp knows no pre-tokenizer .* set tokenizer\.llama_cpp to false"):
         adopt(TokenizerConfig(adopt=(str(odd),)), tmp_path)
     adopt(TokenizerConfig(adopt=(str(odd),), llama_cpp=False), tmp_path)
+    lower = foreign(tmp_path / "lower", WAYS[0])
+    edited(lower / "tokenizer.json", normalizer={"type": "Lowercase"})
+    with pytest.raises(UserError, match=r"lower: llama\.cpp leaves text as it is .* set tokenizer\.llama_cpp to false"):
+        adopt(TokenizerConfig(adopt=(str(lower),)), tmp_path)
     unigram = foreign(tmp_path / "unigram", WAYS[0])
     Tokenizer(models.Unigram([("<unk>", 0.0), ("a", -1.0)], unk_id=0)).save(str(unigram / "tokenizer.json"))
     with pytest.raises(UserError, match=r"unigram: its tokenizer is neither a byte-level BPE nor a BPE of Sentence"):
         adopt(TokenizerConfig(adopt=(str(unigram),)), tmp_path)
+
+
+def edited(file: Path, **changes: object) -> Path:
+    file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
+    return file.parent
+
+
+NAMED = [{"name": "tool_use", "template": CHATML}]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda folder: edited(folder / "tokenizer_config.json", chat_template=NAMED), "none of them named default"),
+        (lambda folder: (folder / "tokenizer.json").write_text("version https://git-lfs"), "git lfs pull"),
+        (lambda folder: (folder / "tokenizer.json").rename(folder / "vocab.json"), "vocab.json alone is not read"),
+        (lambda folder: (folder / "tokenizer.json").unlink(), "wants a Hugging Face tokenizer folder"),
+    ],
+)
+def test_a_tokenizer_that_is_not_read_is_told_why(change: Callable[[Path], object], said: str, tmp_path: Path) -> None:
+    change(foreign(tmp_path / "foreign", WAYS[0]))
+    with pytest.raises(UserError, match=f"foreign.*{said}"):
+        check_adoption(TokenizerConfig(adopt=(str(tmp_path / "foreign"),)))
+
+
+@pytest.mark.parametrize("stated", ["Qwen2Tokenizer", "LlamaTokenizerFast", None, "no settings"])
+def test_transformers_cuts_as_the_file_says_whatever_class_was_stated(stated: str | None, tmp_path: Path) -> None:
+    """Classes of a family have a rule of their own in transformers 5, and one is chosen where none is stated."""
+    folder = foreign(tmp_path / "foreign", WAYS[0])
+    words = read_tokenizer(folder)
+    words.add_tokens(["<think>", "</think>"])  # so that nothing is missing
+    words.save(str(folder / "tokenizer.json"))
+    if stated == "no settings":
+        (folder / "tokenizer_config.json").unlink()
+        (folder / "chat_template.jinja").write_text(CHATML)
+    else:
+        edited(folder / "tokenizer_config.json", tokenizer_class=stated)
+    (tmp_path / "out").mkdir()
+    adopt(TokenizerConfig(adopt=(str(folder),)), tmp_path / "out")
+    (tmp_path / "out" / "config.json").write_text(json.dumps(tiny_config(Family.QWEN3).to_hf()))
+    theirs = AutoTokenizer.from_pretrained(tmp_path / "out")
+    for text in HOSTILE:
+        assert theirs(text, add_special_tokens=False)["input_ids"] == words.encode(text).ids
+
+
+@pytest.mark.parametrize(
+    ("family", "way", "normalizer", "said"),
+    [
+        (Family.QWEN2, "qwen2", {"type": "NFC"}, {}),
+        (Family.QWEN2, "qwen2", None, {"AutoTokenizer"}),
+        (Family.QWEN2, "gpt-2", {"type": "NFC"}, {"AutoTokenizer"}),
+        (Family.QWEN3, "gpt-2", None, {}),
+        (Family.DEEPSEEK, "gpt-2", None, {"transformers"}),
+    ],
+)
+def test_what_transformers_reads_otherwise_is_told(
+    family: Family, way: str, normalizer: object, said: set[str], tmp_path: Path
+) -> None:
+    folder = foreign(tmp_path / "words", next(each for each in WAYS if each.name == way))
+    edited(folder / "tokenizer.json", normalizer=normalizer)
+    config = tiny_config(family)
+    assert read_otherwise(config, folder).keys() == set(said)
+    if family is Family.DEEPSEEK:
+        return
+    (folder / "config.json").write_text(json.dumps(config.to_hf()))
+    edited(folder / "tokenizer_config.json", tokenizer_class="PreTrainedTokenizerFast")
+    words = read_tokenizer(folder)
+    for kind in (AutoTokenizer, PreTrainedTokenizerFast):
+        theirs = kind.from_pretrained(folder)
+        same = [theirs(text)["input_ids"] == words.encode(text).ids for text in HOSTILE]
+        assert all(same) == (kind is PreTrainedTokenizerFast or not said)
 
 
 def test_rows_that_fill_an_embedding_up_become_new_tokens(tmp_path: Path) -> None:
@@ -343,6 +420,9 @@ def test_a_file_that_is_computed_otherwise_is_refused(
     path = changed(write(make("dense"), own, tmp_path), tmp_path / "changed.gguf", **changes)
     with pytest.raises(UserError, match=rf"changed\.gguf: .*{said}"):
         load_model(path)
+    if "mlp.up_proj.bias" not in said:  # a name that the family knows no weight of is seen when they are read
+        with pytest.raises(UserError, match=r"changed\.gguf: "):
+            look_at(path)
 
 
 def test_a_type_of_blocks_that_is_not_known(own: Path, tmp_path: Path) -> None:
