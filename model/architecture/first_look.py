@@ -89,7 +89,7 @@ def _known(path: Path, tensors: Iterable[ReaderTensor]) -> None:
     from model.architecture.gguf_names import FREQUENCIES, unit_name
     from model.architecture.gguf_parts import worked_out
 
-    seen = set()
+    seen: set[int] = set()
     for tensor in tensors:
         if tensor.name != FREQUENCIES and unit_name(tensor.name) is None:
             raise UserError(f"{path}: tensor {tensor.name} is of no model that this project computes")

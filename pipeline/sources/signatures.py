@@ -107,8 +107,11 @@ def _told(table: tuple[tuple[bytes, str, str], ...], head: bytes) -> tuple[str, 
 
 def unreadable(file: Path, error: Exception) -> UserError:
     """Names a model's file that could not be read, for what it is where its beginning tells."""
-    with file.open("rb") as handle:
-        head = handle.read(16)
+    try:
+        with file.open("rb") as handle:
+            head = handle.read(16)
+    except OSError as refused:
+        return UserError(f"{file}: cannot be read ({refused.strerror}); see that it may be")
     told = file_of(head) if head else EMPTY
     what, remedy = told or (f"cannot be read ({error})", "")
     return UserError(f"{file}: {what}; {remedy if 'git lfs' in remedy else 'copy it again'}")

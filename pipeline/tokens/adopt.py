@@ -15,7 +15,6 @@ from infra import events
 from infra.errors import UserError
 from infra.json_objects import JsonObject, read_object
 from pipeline.sections import TokenizerConfig
-from pipeline.sources.signatures import unreadable
 from pipeline.tokens.chat import ChatFormat
 from pipeline.tokens.chat_template import (
     FIM_TOKENS,
@@ -84,10 +83,13 @@ def read_foreign(path: Path) -> Foreign:
     except UserError:
         raise
     except Exception as error:  # a bare Exception is what the library raises
-        raise unreadable(path / VOCABULARY, error) from None
+        raise UserError(f"{path / VOCABULARY}: cannot be read ({error}); copy it again") from None
     beside, generation = path / "chat_template.jinja", path / GENERATION
     if beside.is_file():
-        settings["chat_template"] = beside.read_text(encoding="utf-8")
+        try:
+            settings["chat_template"] = beside.read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise UserError(f"{beside}: no UTF-8 ({error}); save it so") from None
     sampled = read_object(generation) if generation.is_file() else {}
     return Foreign(path, tokenizer, settings | _named_elsewhere(path, tokenizer, settings, sampled), sampled)
 

@@ -239,7 +239,7 @@ def test_a_model_that_cannot_be_begun_with_is_named_before_the_corpus_is_made(
         ("config.json", json.dumps(shape | {"model_type": "llama"}), "model: no safetensors weights"),
         ("model.safetensors", "", r"model\.safetensors: an empty file; copy it again"),
         ("model.safetensors", "version https://git-lfs", r"a pointer of Git LFS; fetch the file itself"),
-        ("model.safetensors", save(layer).decode("latin-1")[:-2], "not a readable safetensors file"),
+        ("model.safetensors", save(layer).decode("latin-1")[:-2], r"model\.safetensors: cannot be read"),
         ("model.safetensors", save(layer).decode("latin-1"), r"model: no tokenizer\.json"),
     ):
         (folder / name).write_text(content, encoding="latin-1")
@@ -247,4 +247,4 @@ def test_a_model_that_cannot_be_begun_with_is_named_before_the_corpus_is_made(
             planned(recipe, store, *begins)
     (folder / "model.safetensors").write_bytes(b"")
     with pytest.raises(UserError, match="an empty file"):
-        planned(recipe, store, "pretrain=null", f"continued={{checkpoint: {folder}}}")
+        planned(recipe, store, f"continued={{checkpoint: [{folder}]}}")

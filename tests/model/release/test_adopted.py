@@ -232,9 +232,10 @@ NAMED = [{"name": "tool_use", "template": CHATML}]
     ("change", "said"),
     [
         (lambda folder: edited(folder / "tokenizer_config.json", chat_template=NAMED), "none of them named default"),
-        (lambda folder: (folder / "tokenizer.json").write_text("version https://git-lfs"), "git lfs pull"),
+        (lambda folder: (folder / "tokenizer.json").write_text("version https://git-lfs"), "cannot be read"),
         (lambda folder: (folder / "tokenizer.json").rename(folder / "vocab.json"), "vocab.json alone is not read"),
         (lambda folder: (folder / "tokenizer.json").unlink(), "wants a Hugging Face tokenizer folder"),
+        (lambda folder: (folder / "chat_template.jinja").write_bytes(b"\xe9"), "no UTF-8"),
     ],
 )
 def test_a_tokenizer_that_is_not_read_is_told_why(change: Callable[[Path], object], said: str, tmp_path: Path) -> None:
@@ -357,7 +358,7 @@ def test_a_damaged_file_is_named(tmp_path: Path) -> None:
     path = tmp_path / "model.gguf"
     path.write_bytes(b"GGUF" + bytes(40))
     for read in (load_model, read_foreign):
-        with pytest.raises(UserError, match=r"model\.gguf: not a readable GGUF file|model\.gguf: its"):
+        with pytest.raises(UserError, match=r"model\.gguf: cannot be read|model\.gguf: not a readable GGUF file|model\.gguf: its"):
             read(path)
 
 
