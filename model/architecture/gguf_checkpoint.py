@@ -47,6 +47,9 @@ def read_gguf(path: Path) -> tuple[ModelConfig, dict[str, Tensor]]:
 
 def _long_context(config: ModelConfig, factors_r: Tensor, path: Path) -> ModelConfig:
     """The config with Llama 3.1's rotary scaling, if these are its divisors of the frequencies."""
+    other = UserError(f"{path}: {FREQUENCIES} is not of Llama 3.1's kind, which alone is known; take the folder")
+    if factors_r.shape != frequencies(config).shape or not bool((factors_r >= 1).all()):
+        raise other
     factor, usual = float(factors_r.max()), Llama3Scaling()
     kept_r = (1 / factors_r.double() - 1 / factor) / (1 - 1 / factor) if factor > 1 else factors_r.double()
     turns_r = kept_r * (usual.high_freq_factor - usual.low_freq_factor) + usual.low_freq_factor
@@ -57,7 +60,7 @@ def _long_context(config: ModelConfig, factors_r: Tensor, path: Path) -> ModelCo
         scaled = config.model_copy(update={"rope_scaling": scaling})
         if torch.allclose(frequencies(config) / frequencies(scaled), factors_r, rtol=1e-4):
             return scaled
-    raise UserError(f"{path}: {FREQUENCIES} is not of Llama 3.1's kind, which alone is known; take the folder")
+    raise other
 
 
 def _halves_order(name: str, weight: Tensor, config: ModelConfig) -> Tensor:

@@ -57,6 +57,7 @@ NEEDED = (
 )
 """Without which a model would be taken for one of the sizes that we begin with."""
 _NEUTRAL = {
+    "attention.causal": True,
     "attention.clamp_kqv": 0,
     "attention.max_alibi_bias": 0,
     "attention.scale": 0,

@@ -30,7 +30,7 @@ from pipeline.tokens.chat_template import (
 from pipeline.tokens.files import TOKENIZER_FILES, copy_tokenizer
 from pipeline.tokens.llama_names import unnamed
 from pipeline.tokens.sentencepiece import as_llama_cpp, is_in_pieces
-from pipeline.tokens.sentencepiece_model import MODEL, read_model
+from pipeline.tokens.sentencepiece_model import MODEL, read_model, with_added
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -79,7 +79,11 @@ def read_foreign(path: Path) -> Foreign:
         raise UserError(f"{path}: no {VOCABULARY}; {_instead(path)}")
     settings = read_object(path / SETTINGS) if (path / SETTINGS).is_file() else {}
     try:
-        tokenizer = Tokenizer.from_file(str(path / VOCABULARY)) if is_listed else read_model(path, settings)
+        tokenizer = (
+            with_added(Tokenizer.from_file(str(path / VOCABULARY)), path, settings)
+            if is_listed
+            else read_model(path, settings)
+        )
     except UserError:
         raise
     except Exception as error:  # a bare Exception is what the library raises
@@ -195,7 +199,9 @@ def _is_as_written(found: Foreign) -> bool:
     """Whether its files say all that is known: every special token by name, and the tokenizer itself."""
     if found.is_changed or not all((found.path / name).is_file() for name in (VOCABULARY, SETTINGS)):
         return False
-    settings = read_object(found.path / SETTINGS)
+    settings, state = (read_object(found.path / name) for name in (SETTINGS, VOCABULARY))
+    if len(state["added_tokens"]) != len(found.tokenizer.get_added_tokens_decoder()):
+        return False  # others are named in a file beside it
     return settings.get("tokenizer_class") in AS_WRITTEN and token_names(settings) == token_names(found.settings)
 
 
@@ -259,7 +265,8 @@ def _write_generation(found: Foreign, tokenizer: Tokenizer, out_dir: Path) -> No
     if written.template == template_of(found.settings):
         stated = found.generation.get("eos_token_id")
         others = stated if isinstance(stated, list) else [stated]
-        ends += [number for number in others if isinstance(number, int) and tokenizer.id_to_token(number) is not None]
+        known = range(tokenizer.get_vocab_size())
+        ends += [number for number in others if isinstance(number, int) and number in known]
     ends = list(dict.fromkeys(ends))
     if ends != [text_end]:
         kept["eos_token_id"] = ends

@@ -244,6 +244,27 @@ def test_a_tokenizer_that_is_not_read_is_told_why(change: Callable[[Path], objec
         check_adoption(TokenizerConfig(adopt=(str(tmp_path / "foreign"),)))
 
 
+@pytest.mark.parametrize("file", ["tokenizer_config.json", "added_tokens.json"])
+def test_tokens_that_stand_beside_the_vocabulary_are_tokens(file: str, tmp_path: Path) -> None:
+    folder = foreign(tmp_path / "foreign", WAYS[0])
+    size = read_tokenizer(folder).get_vocab_size()
+    added = {size: "<tool>", size + 1: "<think>"}
+    if file == "added_tokens.json":
+        (folder / file).write_text(json.dumps({text: number for number, text in added.items()}))
+    else:
+        edited(folder / file, added_tokens_decoder={str(number): {"content": text} for number, text in added.items()})
+    edited(folder / "tokenizer_config.json", tokenizer_class="PreTrainedTokenizerFast")
+    (tmp_path / "out").mkdir()
+    adopt(TokenizerConfig(adopt=(str(folder),)), tmp_path / "out")
+    words, theirs = read_tokenizer(tmp_path / "out"), AutoTokenizer.from_pretrained(folder)
+    for text in ("a<tool> b", "<think>"):
+        assert words.encode(text).ids == theirs(text)["input_ids"]
+        assert {size, size + 1} & set(words.encode(text).ids)
+    edited(folder / "tokenizer_config.json", added_tokens_decoder={str(size + 7): {"content": "<far>"}})
+    with pytest.raises(UserError, match="the added token '<far>' would not get its number"):
+        check_adoption(TokenizerConfig(adopt=(str(folder),)))
+
+
 @pytest.mark.parametrize("stated", ["Qwen2Tokenizer", "LlamaTokenizerFast", None, "no settings"])
 def test_transformers_cuts_as_the_file_says_whatever_class_was_stated(stated: str | None, tmp_path: Path) -> None:
     """Classes of a family have a rule of their own in transformers 5, and one is chosen where none is stated."""
@@ -328,7 +349,7 @@ def test_the_end_of_a_text_is_looked_for_or_asked_for(tmp_path: Path) -> None:
     folder = ends(foreign(tmp_path / "foreign", WAYS[0]), {})
     with pytest.raises(UserError, match=r"foreign/tokenizer_config\.json: no eos_token of its vocabulary"):
         adopt(TokenizerConfig(adopt=(str(folder),)), tmp_path)
-    ends_at = {"eos_token_id": [2, 1]}
+    ends_at = {"eos_token_id": [2, 1, -1, 9999]}
     (folder / "special_tokens_map.json").write_text("{}")
     adopt(TokenizerConfig(adopt=(str(ends(folder, {}, generation_config=ends_at)),)), tmp_path)
     assert json.loads((tmp_path / "tokenizer_config.json").read_text())["eos_token"] == "<|endoftext|>"
@@ -358,7 +379,9 @@ def test_a_damaged_file_is_named(tmp_path: Path) -> None:
     path = tmp_path / "model.gguf"
     path.write_bytes(b"GGUF" + bytes(40))
     for read in (load_model, read_foreign):
-        with pytest.raises(UserError, match=r"model\.gguf: cannot be read|model\.gguf: not a readable GGUF file|model\.gguf: its"):
+        with pytest.raises(
+            UserError, match=r"model\.gguf: cannot be read|model\.gguf: not a readable GGUF file|model\.gguf: its"
+        ):
             read(path)
 
 
@@ -405,6 +428,9 @@ U32, F32, TEXT = GGUFValueType.UINT32, GGUFValueType.FLOAT32, GGUFValueType.STRI
         ({"arch": "gemma2"}, "its architecture 'gemma2' is not one of llama, qwen2, qwen3, deepseek2"),
         ({"llama__rope__dimension_count": (4, U32)}, "a rotary embedding of 4 of 8 numbers is not supported"),
         ({"llama__attention__value_length": (4, U32)}, "keys and values of different widths"),
+        ({"llama__attention__causal": (False, GGUFValueType.BOOL)}, "llama.attention.causal False is not supported"),
+        ({"more": {"rope_freqs.weight": torch.ones(2)}}, "rope_freqs.weight is not of Llama 3.1's kind"),
+        ({"more": {"rope_freqs.weight": torch.full((4,), torch.nan)}}, "rope_freqs.weight is not of Llama 3.1's kind"),
         ({"llama__attn_logit_softcapping": (30.0, F32)}, "llama.attn_logit_softcapping 30.0 is not supported"),
         ({"llama__attention__head_count": ([4, 4, 4], GGUFValueType.ARRAY)}, "attention.head_count differs from layer"),
         ({"llama__expert_count": (8, U32)}, "llama with experts is no family"),
@@ -421,7 +447,7 @@ def test_a_file_that_is_computed_otherwise_is_refused(
     path = changed(write(make("dense"), own, tmp_path), tmp_path / "changed.gguf", **changes)
     with pytest.raises(UserError, match=rf"changed\.gguf: .*{said}"):
         load_model(path)
-    if "mlp.up_proj.bias" not in said:  # a name that the family knows no weight of is seen when they are read
+    if "up_proj.bias" not in said and "rope_freqs" not in said:  # which are seen when the weights are read
         with pytest.raises(UserError, match=r"changed\.gguf: "):
             look_at(path)
 
