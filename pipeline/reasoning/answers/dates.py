@@ -29,9 +29,7 @@ _MONTHS |= {
     ))
 }  # fmt: skip
 """German, French, Spanish, Italian and Portuguese ones."""
-_WEEKDAY = re.compile(
-    r"^(?:on )?(?:the )?(?:(mon|tue|wed|thu|fri|sat|sun)(?:day|sday|nesday|rsday|urday)?)\b[,.]?\s+(?=.*\d)"
-)
+_WEEKDAY = re.compile(r"^(?:the )?(?:(mon|tue|wed|thu|fri|sat|sun)(?:day|sday|nesday|rsday|urday)?)\b[,.]?\s+(?=.*\d)")
 _ISO = re.compile(r"(\d{4})[-/.](\d{1,2})[-/.](\d{1,2})(?:t00:00(?::00)?z?)?")
 _COMPACT = re.compile(r"(\d{4})(\d{2})(\d{2})")
 _CHARACTERS = re.compile(r"(\d{4})\s?年\s?(\d{1,2})\s?月\s?(\d{1,2})\s?日")
@@ -64,7 +62,7 @@ def read_date(text: str, *, is_surely: bool = False) -> Date | None:
         is_surely: it must be one, so that ``20240301`` and ``1530 hours`` are no numbers.
     """
     text = _STYLE.sub(r" \1 ", text.replace("\\,", " ").replace("\\ ", " ").replace("{:}", ":"))
-    text = " ".join(text.lower().split()).strip(" .")
+    text = " ".join(text.lower().split()).strip(" .").removeprefix("on ")
     text = re.sub(r"(?<=\d) ?: ?(?=\d)", ":", text)
     if not text or len(text) > 60:
         return None
