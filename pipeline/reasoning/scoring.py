@@ -134,7 +134,7 @@ def _at_once(value: str, row: Row) -> float | None:
 def _is_from_file(row: Row) -> bool:
     """Whether a row is judged by its answer's type: it comes from a file and does not ask for the letter."""
     metadata = row.get("metadata") or {}
-    return "file" in metadata and metadata.get("judge", "math") == "math"
+    return "file" in metadata and (metadata.get("judge") or "math") == "math"
 
 
 def _request(value: str, row: Row) -> TypedRequest | GymRequest:

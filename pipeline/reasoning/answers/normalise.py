@@ -14,7 +14,7 @@ from pipeline.reasoning.answers.boxes import has_box, inner_value
 from pipeline.reasoning.answers.doubt import DENIAL
 from pipeline.reasoning.answers.numbers import read_number
 
-__all__ = ["LONGEST", "final_value", "mathematical", "peel", "split_label", "spoken", "without_lead_in"]
+__all__ = ["LONGEST", "conclusion", "final_value", "mathematical", "peel", "split_label", "spoken", "without_lead_in"]
 
 LONGEST = 2_000
 """Characters of an answer above which it is wrong unseen."""
@@ -282,6 +282,14 @@ def final_value(answer: str) -> str | None:
         text = text[markers[0].start() :].strip()
     text = peel(text)
     return text or None
+
+
+def conclusion(text: str) -> tuple[str, str]:
+    """Some working and the value that its last sentence gives ("The answer is 42."), or twice nothing."""
+    markers = list(_MARKER.finditer(text))
+    last = peel(text[markers[0].start() :]) if len(markers) == 1 else ""
+    value = without_lead_in(last)
+    return (text[: markers[0].start()].strip(), value) if value != last and "\n" not in value else ("", "")
 
 
 def _says_otherwise(answer: str, inner: str) -> bool:
