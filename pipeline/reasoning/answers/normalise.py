@@ -86,7 +86,8 @@ _LEAD_IN = re.compile(
     rf"""(?:(?:so|thus|hence|therefore|then|and|finally|in\ conclusion|consequently)\b,?\ *)*
     (?:
         {_WHOSE}{_NOUN}{_OF} \s*(?:{_IS}\b\s*:?|:|=)
-      | \#\#\#\# | (?:it|this|that|which|he|she|they|we)\ (?:is|was|equals|gives|makes|comes\ to)\b
+      | \#\#\#\# | in\ total\b,?
+      | (?:it|this|that|which|he|she|they|we)\ (?:is|was|will\ be|equals|gives|makes|comes\ to)\b
       | it's\b | there\ (?:are|is|were|was)\b
       | we\ (?:get|have|find|obtain)\b | i\ (?:get|got|have|find)\b | the\ point\b
       | (?:in\ )?(?:the\ year\ |in\ )(?=\d{{4}}$) | ans(?:wer)?\s*(?:\.|:|=|\ -\ |\ (?=\\[\[(]|\$))

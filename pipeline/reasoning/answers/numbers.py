@@ -160,6 +160,10 @@ def read_words(text: str) -> Fraction | None:
     words = re.findall(r"[a-z]+", text.lower())
     if len(words) > 20 or re.fullmatch(r"[A-Za-z]+(?:(?:-|\s+)[A-Za-z]+)*", text.strip()) is None:
         return None
+    if words == ["half"]:
+        return Fraction(1, 2)
+    if "point" in words[1:-1]:
+        return _with_point(words)
     if words[0] in ("minus", "negative"):
         inner = read_words(" ".join(words[1:]))
         return None if inner is None else -inner
@@ -174,6 +178,16 @@ def read_words(text: str) -> Fraction | None:
         count = Fraction(1) if words[:-1] in (["a"], ["an"], ["one"]) else read_words(" ".join(words[:-1]))
         return None if count is None or count.denominator != 1 or count >= 20 else count / _PARTS[words[-1]]
     return _whole_words([word for word in words if word != "and"])
+
+
+def _with_point(words: list[str]) -> Fraction | None:
+    """``seven point five``: digits one by one after the point."""
+    place = words.index("point")
+    whole, digits = read_words(" ".join(words[:place])), [_UNITS.get(word, 10) for word in words[place + 1 :]]
+    if whole is None or whole.denominator != 1 or max(digits) > 9:
+        return None
+    part = Fraction(int("".join(map(str, digits))), 10 ** len(digits))
+    return whole - part if words[0] in ("minus", "negative") else whole + part
 
 
 def _mixed_words(words: list[str]) -> Fraction | None:

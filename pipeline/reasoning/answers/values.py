@@ -30,7 +30,7 @@ __all__ = [
 
 _FUNCTION = re.compile(r"\\?(?:sin|cos|tan|log|ln|exp|sqrt|not|neg|minus)")
 _NAMED = re.compile(
-    r"(?:(?:\\angle|\\triangle)\s*)?(?:[A-Za-z]|[A-Z]{2,3}|\\[a-z]{2,7}|(?i:(?:the )?(?:final )?"
+    r"(?:(?:\\angle|\\triangle)\s*)?(?:[A-Za-z]|[A-Z]{2,3}|\\[A-Za-z][a-z]{1,6}|(?i:(?:the )?(?:final )?"
     r"(?:answer|result|total|sum|product|area|volume|perimeter|length|width|height|value|speed|distance|time|cost|price|mean|average|median)))"
     r"(?:_\{?\w+\}?)?'*(?:\s*\([^()=]{1,20}\))?"
 )
@@ -45,7 +45,7 @@ _BESIDES = re.compile(
 )
 """What is said of a number without changing it; "of the pizza" says what it is a part of."""
 _SHORT = re.compile(r"([-+]?\d+(?:\.\d+)?)([kM])")
-_SAID_TWICE = re.compile(r"(.+?)\s*\((?:or )?([^()]+)\)")
+_SAID_TWICE = re.compile(r"([^()]+?)\s+\((?:or )?([^()]+)\)")
 
 
 def equal_number(expected: str, answer: str) -> bool:
@@ -61,6 +61,7 @@ def equal_number(expected: str, answer: str) -> bool:
 
 def _alone(answer: str) -> str:
     """A number without what is said of it and does not change it."""
+    answer = re.sub(r"\s*\\text\s*\{( of [^{}]*)\}$", r"\1", answer)
     found = _BESIDES.search(answer)
     is_changed = found is None or set((found["whole"] or "").split()) & (DOUBTFUL | SCALE_WORDS)
     return answer if found is None or is_changed else answer[: found.start()]
