@@ -23,17 +23,19 @@ _LEADING = r"(?:long)?(?:right|Right)arrow|implies|iff|to|therefore|equiv"
 """Commands that may stand before one."""
 _BEFORE = re.compile(
     r"(?:[-+/^<>!~|_%²³]|\d[.,]?|(?<![A-Za-z])[A-Za-z]|(?<=[\w)}])\s*\*)\Z|[-+/^<>!~|_]\s*$|\d\s*\\,\s*$"
-    rf"|\\(?!(?:{_STYLE}|{_LAYOUT}|{_LEADING})\s*$)[A-Za-z]+\s*\[?$|\w\s*\($|[(\[{{]\s*[^\s()\[\],]+\s*,\s*$"
+    rf"|\\(?!(?:{_STYLE}|{_LAYOUT}|{_LEADING})\s*$)[A-Za-z]+\s*\[?$|\w\($|[(\[{{]\s*[^\s()\[\],]+\s*,\s*$"
     r"|\b(?:not|never|isn't|half|twice|double|triple|minus|negative|no|less|more|than|or|either|about|approximately|"
     r"roughly|around|nearly|almost|up to|close to|under|over|most|least|wrong|incorrect|(?:not|\w+n't) be)\s*$"
     r"|\b(?:wrong|incorrect)\s*:\s*$"
-    r"|\b(?:doubt|unlikely|impossible|guess(?: is)?|perhaps|maybe|probably|possibly|not sure|unsure)\b[^.!?\n]*$",
+    r"|\b(?:(?<!no )doubt|unlikely|impossible)(?: that)?(?: (?:it|this|the answer))?(?: is| equals)?\s*$"
+    r"|\b(?:perhaps|maybe|probably|possibly)\b[^.!?,;\n]*$"
+    r"|\b(?:not sure|unsure|(?:my|a|the|best|wild) guess)\b[^.!?\n]*$",
     re.IGNORECASE,
 )
 """What changes the box that follows: a sign, a factor without a space between, a word."""
 _AFTER = re.compile(
     r"\s*\^(?!\s*\{?\s*\\circ)|\s*(?:\\right)?[)\]|]+\s*(?:[-+*/^!]|\\cdot|\\times)|\w|[.,:]\d"
-    r"|\s*(?:[-+*/=!|<>~&(²³\[{\d]|[–—]\s*\d|\\?%\s*\d"
+    r"|\s*(?:(?!-{3})[-+*/=!|<>~&²³\[{\d]|\((?!(?:since|as|because|where|by|from|using|see)\b)|[–—]\s*\d|\\?%\s*\d"
     rf"|\\(?!(?:{_LAYOUT}|{_BESIDE})(?![A-Za-z])|[^A-Za-z])"
     r"|(?:or|and|less|more|half|twice|times|to|squared|cubed|minus|plus|hundred|thousand|million|billion|dozen"
     r"|[b-fi-kn-rt-z])(?!\w))",
