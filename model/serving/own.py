@@ -38,7 +38,7 @@ from model.serving.prefix import PrefixCache
 from model.serving.spec import CacheType, CompletionEvent, CompletionRequest, EngineSpec, TokenEntry
 from model.serving.steering import Steering, entry
 from pipeline.tokens.chat import chat_format, read_tokenizer
-from pipeline.tokens.continuation import Continuation
+from pipeline.tokens.continuation import ContinuationDecoder
 
 if TYPE_CHECKING:
     from llguidance import LLTokenizer
@@ -60,7 +60,7 @@ class Writer:
     def __init__(self, folder: Path, cache: str = CacheType.AUTO, drafts: int = 0) -> None:
         """`drafts` tokens are guessed at a time, where the model has a layer of multi-token prediction."""
         self.tokenizer = read_tokenizer(folder)
-        self._words = Continuation(self.tokenizer)
+        self._words = ContinuationDecoder(self.tokenizer)
         self.model = load(folder, prediction=bool(drafts))
         self.stop = chat_format(self.tokenizer).eos
         self._decoder = Decoder(self.model)
@@ -162,7 +162,7 @@ class Writer:
 class _Text:
     """An answer as it grows: what of it is sure to stand, and the tokens that it is made of."""
 
-    def __init__(self, words: Continuation, endings: tuple[str, ...]) -> None:
+    def __init__(self, words: ContinuationDecoder, endings: tuple[str, ...]) -> None:
         self._words, self._endings = words, endings
         self.tokens: list[int] = []
         self._told: list[TokenEntry] = []
