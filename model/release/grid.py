@@ -43,7 +43,11 @@ class Grid(StrEnum):
 
 
 def scales_of(weight_RC: Tensor, grid: Grid) -> Tensor:
-    """Float16 scales [R, G]; for Q4_0 signed, so that the weight largest in size lands on the code -8, as in GGUF."""
+    """Float16 scales [R, G]; for Q4_0 signed, so that the weight largest in size lands on the code -8, as in GGUF.
+
+    Raises:
+        ValueError: a row is no whole number of groups.
+    """
     rows, columns = weight_RC.shape
     if columns % GROUP:
         raise ValueError(f"{columns} columns are no multiple of the group size {GROUP}")
