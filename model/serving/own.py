@@ -27,7 +27,7 @@ from torch import Tensor
 
 from infra.json_objects import JsonObject, read_object
 from model.architecture.transformer import Transformer
-from model.generation.decode import Decoder, Predictor
+from model.generation.decode import Predictor, StepDecoder
 from model.generation.generate import Sampling, choose
 from model.generation.past import Past
 from model.generation.reasoning import overlap
@@ -63,7 +63,7 @@ class Writer:
         self._words = ContinuationDecoder(self.tokenizer)
         self.model = load(folder, prediction=bool(drafts))
         self.stop = chat_format(self.tokenizer).eos
-        self._decoder = Decoder(self.model)
+        self._decoder = StepDecoder(self.model)
         self._prefixes = PrefixCache(self.model, in_8_bits=cache == CacheType.Q8_0)
         self._drafts = drafts
         self._predictor = Predictor(self.model) if self.model.config.num_nextn_predict_layers else None
