@@ -27,6 +27,7 @@ from model.finetune_sections import GrpoConfig
 from model.generation import generate as generation
 from model.generation.generate import Sampling, generate
 from model.release.gguf import write_gguf
+from model.release.pyfunc import ReasoningModel
 from model.release.quantized import make_plan, plain_unit, save_quantized
 from model.release.rounding import rounded
 from model.release.units import Role, units
@@ -135,8 +136,6 @@ def test_training_evaluation_and_reinforcement(tokenizer: Path, model: Transform
 
 
 def test_pyfunc(tokenizer: Path, model: Transformer, asked: list[list[int]], tmp_path: Path) -> None:
-    from model.release.pyfunc import ReasoningModel
-
     save_model(model, tmp_path / "checkpoint", tokenizer)
     plan = make_plan(model, dict.fromkeys((Role.LINEAR, Role.EMBEDDINGS), Precision.Q8_0))
     save_quantized(tmp_path / "model", rounded(model, plan), tmp_path / "checkpoint")
@@ -148,8 +147,6 @@ def test_pyfunc(tokenizer: Path, model: Transformer, asked: list[list[int]], tmp
 
 def test_what_goes_on_behind_a_text_keeps_its_blank(tokenizer: Path, model: Transformer) -> None:
     """In the harness, in MLflow and in the samples of `evaluate`, as in the server."""
-    from model.release.pyfunc import ReasoningModel
-
     words, beginnings = read_tokenizer(tokenizer), tuple(f"{letter} the user" for letter in "aeiou")
     chat, decode = chat_format(words), ContinuationDecoder(words).decode
     begins_word = [decode([token])[:1] == " " for token in range(words.get_vocab_size())]
@@ -244,6 +241,19 @@ def test_templates_of_many_kinds(name: str, tmp_path: Path) -> None:
     for messages in (ONE, [*ONE, {"role": "assistant", "content": "12"}, *ONE]):
         asked = theirs.apply_chat_template(messages, add_generation_prompt=True)
         assert served(folder, messages) == list(asked["input_ids"])
+
+
+def test_reasoning_that_the_template_has_begun_is_no_answer(tmp_path: Path) -> None:
+    begins = ASKED.replace("assistant\n", "assistant\n<think>\n")
+    tokenizer = read_tokenizer(
+        with_template(tmp_path, "{% for message in messages %}" + TURN + "{% endfor %}" + begins)
+    )
+    loaded = ReasoningModel()
+    loaded.tokenizer = tokenizer
+    loaded.model = tiny_model(Family.LLAMA, vocab_size=tokenizer.get_vocab_size(), max_position_embeddings=512)
+    (row,) = loaded.predict(None, pd.DataFrame({"question": ["q"]}), {"max_new_tokens": 4}).to_dict("records")
+    assert row["text"].strip()
+    assert (row["reasoning"], row["answer"]) == (row["text"].strip(), "")
 
 
 def test_templates_that_ask_for_the_day(tmp_path: Path) -> None:
