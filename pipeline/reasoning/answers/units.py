@@ -155,9 +155,12 @@ _PHRASES = tuple(
         (r"(?i:degrees? fahrenheit)|degrees? F\b|\^\s*\{?\s*\\circ\s*\}?\s*F\b", "fahrenheit"),
         (r"\^\s*\{?\s*\\circ\s*\}?", "degree"),
         (r"\\%", "%"),
+        (r"(?<![A-Za-z])([kM])\s*\\Omega", r"\1ohm"),
         (r"\\Omega|\bohms\b", "ohm"),
+        (r"\b(kil|meg)ohms?\b", lambda found: f"{found[1][0].replace('m', 'M')}ohm"),
         (r"\\mu\s*(?=[A-Za-z])", "u"),
         (r"\b(per|/) square second\b", r"\1 second^2"),
+        (r"(?<![A-Za-z])([ck]?m)s(?=\s*\^\s*\{?\s*-|-\d)", r"\1 s"),  # of a speed, not of milliseconds
         (r"(?i:kilowatt[- ]hours?)", "kWh"),
         (r"(?i:\bper\b)", "/"),
         (r"(?i:\bsquared? )(\w+)", r"\1^2"),
