@@ -62,8 +62,8 @@ def _piece(text: str) -> Sequence[Interval] | None:
     if len(sides) == 2 and all(read_relation(side) is not None for side in sides):
         return _side_by_side(sides[0].strip(), sides[1].strip())
     point = _POINT.fullmatch(text)
-    if point is not None and value_of(point[1] or point[2]) is not None:
-        return (("[", *((point[1] or point[2]),) * 2, "]"),)
+    if point is not None and value_of(end := point[1] or point[2]) is not None:
+        return (("[", end, end, "]"),)
     interval = _bracketed(text) or _bounded(text)
     return (interval,) if interval is not None else _apart(text) or _punctured(text)
 

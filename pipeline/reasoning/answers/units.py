@@ -157,7 +157,8 @@ _PHRASES = tuple(
         (r"\\%", "%"),
         (r"(?<![A-Za-z])([kM])\s*\\Omega", r"\1ohm"),
         (r"\\Omega|\bohms\b", "ohm"),
-        (r"\b(kil|meg)ohms?\b", lambda found: f"{found[1][0].replace('m', 'M')}ohm"),
+        (r"\bkilohms?\b", "kohm"),
+        (r"\bmegohms?\b", "Mohm"),
         (r"\\mu\s*(?=[A-Za-z])", "u"),
         (r"\b(per|/) square second\b", r"\1 second^2"),
         (r"(?<![A-Za-z])([ck]?m)s(?=\s*\^\s*\{?\s*-|-\d)", r"\1 s"),  # of a speed, not of milliseconds
