@@ -41,6 +41,8 @@ def registry_client(settings: Settings) -> MlflowClient:
 
     for name in ("mlflow", "alembic"):  # importing mlflow sets its own levels
         logging.getLogger(name).setLevel(logging.CRITICAL)
+    if settings.tracking_uri and "://" not in settings.tracking_uri:
+        raise UserError(f"DEEPMILL_TRACKING_URI: {settings.tracking_uri} is no address; write http://HOST:5000, say")
     if not settings.tracking_uri:
         make_database(settings.local_root)
     mlflow.set_tracking_uri(settings.mlflow_uri)
