@@ -40,8 +40,6 @@ def find_source(text: str, settings: Settings, cache: Path) -> tuple[str, Source
         return folder.resolve().name, _folder(folder.resolve())
     if folder.exists():
         raise UserError(f"{text}: no folder of a model: it has no config.json; name the folder `model` of an export")
-    if text.startswith((".", "/", "~")):
-        raise UserError(f"{text}: no such folder; name the folder `model` of an export, or a model as NAME@ALIAS")
     name = parse_name(text)
     resolve(registry_client(settings), name)
     return name.model, _registry(name, settings, cache)

@@ -131,7 +131,7 @@ def test_looking_makes_no_store(command: str, monkeypatch: pytest.MonkeyPatch, t
         ({"RECIPES": "sampel"}, ("up",), "sampel: no such recipe; did you mean sample?"),
         ({"TIMEZONE": "Mars"}, ("up",), "DEEPMILL_TIMEZONE=Mars: no time zone; name one as Europe/Berlin"),
         ({"CRON": "never"}, ("up",), "never: no schedule; write minute hour day month weekday"),
-        ({}, ("serve", "./away"), "./away: no such folder; name the folder `model` of an export"),
+        ({}, ("serve", "./away"), "./away: no such file or folder; write the model as NAME@ALIAS"),
     ],
 )
 def test_settings_and_places_that_cannot_be(
