@@ -335,7 +335,8 @@ class ReasoningTask(Section):
     """Options of the data set: how hard its questions are."""
     known_sums: Annotated[int, Added] = Field(20, ge=9, le=20)
     """Where it is worked out: sums and differences of a number up to this and one up to ten are written at once, others
-    a digit at a time. 9 leaves a hundred to learn by heart, 20 has shorter working."""
+    a digit at a time. 9 leaves a hundred to learn by heart, 20 has shorter working. Below 20 a carry is added in a step
+    of its own."""
 
 
 class ReasoningConfig(Stated):

@@ -1,20 +1,20 @@
 """Chains of thought, written by programs: the working of arithmetic as pupils do it, a digit at a time.
 
-Each writer takes the metadata of a `reasoning-gym` task, and which sums are known by heart, and returns (reasoning,
-answer), the answer computed by the very steps it has written. The form is terse, one line per operation, because a
-small model pays for every token; a digit, a carry and a borrow are each one token.
+Answers are computed by the very steps that are written. The form is terse, one line per operation, because a small
+model pays for every token; a digit, a carry and a borrow are each one token.
 """
 
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-__all__ = ["KNOWN", "PROGRAMS", "WRITERS", "write_addition", "write_expression", "write_product"]
+__all__ = ["KNOWN", "PROGRAMS", "WORKED", "work_out", "write_addition", "write_expression", "write_product"]
 
 KNOWN = 20
-"""Sums and differences of a number up to this and one up to ten are known by heart, and written at once."""
+"""Sums and differences of a number up to this and one up to ten are known by heart, and written at once; of two digits
+and a carry too. With fewer known, a carry has a step of its own."""
 
 
 def _digits(number: int) -> list[int]:
@@ -22,24 +22,25 @@ def _digits(number: int) -> list[int]:
     return [int(digit) for digit in reversed(str(number))]
 
 
-def _by_digits(left: int, right: int, sign: int) -> str:
+def _by_digits(left: int, right: int, sign: int, known: int) -> str:
     """Steps of ``left + sign * right`` for left >= right >= 0, or in any order when `sign` is 1.
 
-    ``47+38: 7+8=15, 4+3+1=8`` and ``52-38: 12-8=4, 5-3-1=1``: the carry comes last, a borrowed ten first.
+    ``47+38: 7+8=15, 4+3+1=8`` and ``52-38: 12-8=4, 5-3-1=1``: the carry comes last, a borrowed ten first. Where fewer
+    than `KNOWN` are known, ``4+3=7, 7+1=8``: small models write the carry beside the digits and do not add it.
     """
     symbol = "+" if sign > 0 else "-"
     upper, lower = sorted((_digits(left), _digits(right)), key=len, reverse=True)  # stable: left stays above
     steps, carry = [], 0
     for place, digit in enumerate(upper):
-        operands = [digit, *lower[place : place + 1], *([1] if carry else [])]
-        result = digit + sign * sum(operands[1:])
-        if sign > 0:
-            carry = result // 10
-        else:
-            carry = int(result < 0)
-            operands[0] += 10 * carry
-            result += 10 * carry
-        steps.append(f"{symbol.join(map(str, operands))}={result}")
+        others = [*lower[place : place + 1], *([1] if carry else [])]
+        carry = (digit + sum(others)) // 10 if sign > 0 else int(digit < sum(others))
+        if sign < 0:
+            digit += 10 * carry
+        groups = [others] if known >= KNOWN or not others else [[other] for other in others]
+        for group in groups:
+            result = digit + sign * sum(group)
+            steps.append(f"{symbol.join(map(str, [digit, *group]))}={result}")
+            digit = result
     return ", ".join(steps)
 
 
@@ -54,10 +55,10 @@ def write_addition(left: int, right: int, *, known: int = KNOWN, minus_zero: boo
         return f"{problem}={total}", total
     big, small = max(abs(left), abs(right)), min(abs(left), abs(right))
     if (left < 0) == (right < 0):
-        steps = _by_digits(abs(left), abs(right), 1)
+        steps = _by_digits(abs(left), abs(right), 1, known)
         rewritten = f"-({-left}+{-right})" if left < 0 else problem
     else:
-        steps = _by_digits(big, small, -1)
+        steps = _by_digits(big, small, -1, known)
         rewritten = f"{big}-{small}" if total >= 0 else f"-({big}-{small})"
     head = problem if rewritten == problem else f"{problem}={rewritten}"
     return f"{head}: {steps}, {total}", total
@@ -117,14 +118,9 @@ def _write_node(node: ast.expr, known: int) -> tuple[list[str], int]:
     raise ValueError(f"cannot work {ast.unparse(node)} out")
 
 
-def _expression(metadata: Mapping[str, Any], known: int) -> tuple[str, str]:
-    lines, value = write_expression(metadata["expression"], known)
-    return "\n".join(lines), str(value)
-
-
-def _gcd(metadata: Mapping[str, Any], _: int) -> tuple[str, str]:
+def _gcd(numbers: Sequence[int]) -> tuple[str, str]:
     """Euclid's algorithm."""
-    divisor, *rest = metadata["numbers"]
+    divisor, *rest = numbers
     lines = []
     for number in rest:
         left, right = max(divisor, number), min(divisor, number)
@@ -136,19 +132,28 @@ def _gcd(metadata: Mapping[str, Any], _: int) -> tuple[str, str]:
     return "\n".join(lines), str(divisor)
 
 
-def _spell_backward(metadata: Mapping[str, Any], _: int) -> tuple[str, str]:
-    word = metadata["word"]
+def _spell_backward(word: str) -> tuple[str, str]:
     return f"{' '.join(word)}\n{' '.join(reversed(word))}", word[::-1]
 
 
-WRITERS: Mapping[str, Callable[[Mapping[str, Any], int], tuple[str, str]]] = {
-    "basic_arithmetic": _expression,
-    "chain_sum": _expression,
-    "gcd": _gcd,
-    "products": _expression,
-    "spell_backward": _spell_backward,
-}
-"""By the name of the data set in `reasoning-gym`: of its metadata, and of numbers as `KNOWN`."""
+WORKED = ("basic_arithmetic", "chain_sum", "gcd", "products", "spell_backward")
+"""Data sets of `reasoning-gym` that are worked out here."""
+
+
+def work_out(task: str, metadata: Mapping[str, Any], known: int = KNOWN) -> tuple[str, str]:
+    """(reasoning, answer) of a task in `WORKED`, of its metadata; `known` is as `KNOWN`.
+
+    KeyError for another task.
+    """
+    match task:
+        case "basic_arithmetic" | "chain_sum" | "products":
+            lines, value = write_expression(metadata["expression"], known)
+            return "\n".join(lines), str(value)
+        case "gcd":
+            return _gcd(metadata["numbers"])
+        case "spell_backward":
+            return _spell_backward(metadata["word"])
+    raise KeyError(task)
 
 
 def _expression_program(metadata: Mapping[str, Any]) -> tuple[str, str]:

@@ -26,7 +26,7 @@ from infra import events
 from infra.errors import UserError
 from pipeline.reasoning.answers.detect import find_type
 from pipeline.reasoning.answers.types import declared_type
-from pipeline.reasoning.chains import PROGRAMS, WRITERS
+from pipeline.reasoning.chains import PROGRAMS, WORKED, work_out
 from pipeline.reasoning.problem_files import identifier, question_keys, read_problems
 from pipeline.reasoning.problems import Problem, ReasoningMetrics, RejectedRecord, question_key
 from pipeline.sections import ReasoningConfig, ReasoningTask
@@ -195,7 +195,7 @@ def _dataset(task: ReasoningTask, seed: int, where: str) -> Any:
     from reasoning_gym.factory import DATASETS
 
     if task.name not in DATASETS:
-        raise UserError(f"{where}: reasoning-gym has no {task.name!r}; with chains of thought: {list(WRITERS)}")
+        raise UserError(f"{where}: reasoning-gym has no {task.name!r}; with chains of thought: {list(WORKED)}")
     try:
         return reasoning_gym.create_dataset(task.name, **{**task.options, "seed": seed})
     except (AssertionError, TypeError, ValueError) as error:
@@ -206,8 +206,8 @@ def _dataset(task: ReasoningTask, seed: int, where: str) -> Any:
 def _row(task: ReasoningTask, entry: Mapping[str, Any]) -> Problem | None:
     """The entry in our form; None when working it out leads to another answer than the expected one."""
     written, answer = "", str(entry["answer"])
-    if task.name in WRITERS:
-        written, found = WRITERS[task.name](entry["metadata"], task.known_sums)
+    if task.name in WORKED:
+        written, found = work_out(task.name, entry["metadata"], task.known_sums)
         if found != answer:  # basic_arithmetic with "/" asks for other numbers than it answers for
             return None
     return {

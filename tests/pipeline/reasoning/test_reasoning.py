@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from infra.errors import UserError
-from pipeline.reasoning.chains import KNOWN, WRITERS, write_addition, write_product
+from pipeline.reasoning.chains import work_out, write_addition, write_product
 from pipeline.reasoning.problem_files import question_keys, read_problems
 from pipeline.reasoning.problems import Problem, ReasoningMetrics, question_key, read_tasks
 from pipeline.reasoning.scoring import score
@@ -118,11 +118,25 @@ def test_the_working_of_a_pupil(left: int, right: int, line: str) -> None:
         (9, 9, "9+9=18"),
         (15, -8, "15-8: 15-8=7, 1-1=0, 7"),
         (7, 10, "7+10: 0+7=7, 1=1, 17"),
+        (20, -8, "20-8: 10-8=2, 2-1=1, 12"),
     ],
 )
 def test_what_is_not_known_by_heart_is_worked_out(left: int, right: int, line: str) -> None:
     assert write_addition(left, right, known=9) == (line, left + right)
     assert write_addition(left, right) == (f"{left}{right:+d}={left + right}", left + right)
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "line"),
+    [
+        (47, 38, "47+38: 7+8=15, 4+3=7, 7+1=8, 85"),
+        (147, 59, "147+59: 7+9=16, 4+5=9, 9+1=10, 1+1=2, 206"),
+        (52, -38, "52-38: 12-8=4, 5-3=2, 2-1=1, 14"),
+        (155, -56, "155-56: 15-6=9, 15-5=10, 10-1=9, 1-1=0, 99"),
+    ],
+)
+def test_a_carry_has_a_step_of_its_own_where_little_is_known(left: int, right: int, line: str) -> None:
+    assert write_addition(left, right, known=9) == (line, left + right)
 
 
 def test_a_task_says_what_is_known_by_heart(tmp_path: Path) -> None:
@@ -137,7 +151,7 @@ def test_a_task_says_what_is_known_by_heart(tmp_path: Path) -> None:
 
 
 def test_euclid() -> None:
-    text, answer = WRITERS["gcd"]({"numbers": [48, 36, 30]}, KNOWN)
+    text, answer = work_out("gcd", {"numbers": [48, 36, 30]})
     assert text == "48-1*36=12\n36-3*12=0\n30-2*12=6\n12-2*6=0"
     assert int(answer) == math.gcd(48, 36, 30)
 
