@@ -35,14 +35,14 @@ KIND, TRAINING = "mlflow.experimentKind", "custom_model_development"
 def registry_client(settings: Settings) -> MlflowClient:
     """A client of the tracking server and registry that the settings name; MLflow's chatter is silenced, for what goes
     wrong is raised."""
+    if settings.tracking_uri and "://" not in settings.tracking_uri:
+        raise UserError("DEEPMILL_TRACKING_URI: no address; write it as http://HOST:5000, say")
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     import mlflow
 
     for name in ("mlflow", "alembic"):  # importing mlflow sets its own levels
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    if settings.tracking_uri and "://" not in settings.tracking_uri:
-        raise UserError(f"DEEPMILL_TRACKING_URI: {settings.tracking_uri} is no address; write http://HOST:5000, say")
     if not settings.tracking_uri:
         make_database(settings.local_root)
     mlflow.set_tracking_uri(settings.mlflow_uri)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from flows.commands.app import RootOption, app, console, settings_of_registry
+from flows.commands.app import RootOption, app, console, settings_for
 
 
 @app.command()
@@ -24,5 +24,5 @@ def disclose(
     """Write what the law asks to be said of training data: the EU's summary, California's, a datasheet, and JSON."""
     from flows.registry.disclose import disclose as write
 
-    for path in write(settings_of_registry(root), model, recipe, to):
+    for path in write(settings_for(root), model, recipe, to):
         console.print(str(path), soft_wrap=True)

@@ -169,12 +169,14 @@ def check_schedule(cron: str, timezone: str) -> None:
     Raises:
         UserError: `cron` or `timezone` is none.
     """
-    from zoneinfo import available_timezones
+    from zoneinfo import ZoneInfo
 
     from prefect.schedules import Cron
 
-    if timezone not in available_timezones():
-        raise UserError(f"DEEPMILL_TIMEZONE={timezone}: no time zone; name one as Europe/Berlin, or UTC")
+    try:
+        ZoneInfo(timezone)
+    except (KeyError, ValueError, OSError):
+        raise UserError(f"DEEPMILL_TIMEZONE={timezone}: no time zone; name one as Europe/Berlin, or UTC") from None
     try:
         Cron(cron)
     except ValueError:

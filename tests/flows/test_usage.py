@@ -125,7 +125,7 @@ def test_looking_makes_no_store(command: str, monkeypatch: pytest.MonkeyPatch, t
     ("settings", "arguments", "told"),
     [
         ({"TRACKING_URI": "http://127.0.0.1:9"}, ("models",), "http://127.0.0.1:9: MLflow does not answer (Connection"),
-        ({"TRACKING_URI": "nonsense"}, ("models",), "DEEPMILL_TRACKING_URI: nonsense is no address; write http://"),
+        ({"TRACKING_URI": "nonsense"}, ("models",), "DEEPMILL_TRACKING_URI: no address; write it as http://HOST:5000"),
         ({"RUNS_AT_ONCE": "many"}, ("up",), "DEEPMILL_RUNS_AT_ONCE: wants a whole number, not many; unset it"),
         ({"PREFECT_PORT": "99999"}, ("up",), "DEEPMILL_PREFECT_PORT: wants 65535 or less, not 99999; unset it"),
         ({"RECIPES": "sampel"}, ("up",), "sampel: no such recipe; did you mean sample?"),
@@ -144,13 +144,10 @@ def test_settings_and_places_that_cannot_be(
 ) -> None:
     """Told at once: nothing has begun."""
     monkeypatch.chdir(tmp_path)
-    for name, value in {
-        "ROOT": "store",
-        "PREFECT_PORT": "0",
-        "MLFLOW_PORT": "0",
-        "PAGES_PORT": "0",
-        **settings,
-    }.items():
+    for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
+        monkeypatch.delenv(name)
+    free = {"PREFECT_PORT": "0", "MLFLOW_PORT": "0", "PAGES_PORT": "0"}
+    for name, value in {"ROOT": "store", **free, **settings}.items():
         monkeypatch.setenv(f"DEEPMILL_{name}", value)
     monkeypatch.setattr(sys, "argv", ["deepmill", *arguments])
     with pytest.raises(SystemExit):
