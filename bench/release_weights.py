@@ -203,7 +203,7 @@ class Contenders:
 
 
 def _rounded_by_group(size: int) -> Callable[[Tensor], Tensor]:
-    """To nearest as `model.release.grid` does it (the extreme weight on -8), in groups of another size."""
+    """To nearest as `model.architecture.grid` does it (the extreme weight on -8), in groups of another size."""
 
     def change(weight: Tensor) -> Tensor:
         groups = weight.unflatten(-1, (-1, size))

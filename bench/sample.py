@@ -155,7 +155,7 @@ def _answers(model: Transformer, tokenizer: Tokenizer, chats: Sequence[Sequence[
     found = generate(model, [chat.prompt(turns) for turns in chats], Sampling(96), stop=chat.eos, logprobs=False)
     parts = []
     for completion in found:
-        thought, answer = split_reasoning(chat.begun + tokenizer.decode(completion.tokens))
+        thought, answer = split_reasoning(chat.begun + chat.said(completion.tokens))
         parts.append((answer.strip() if completion.finished else "", thought))
     return parts
 

@@ -26,7 +26,7 @@ from bench.table import Row, print_table, row, write_rows
 from model.architecture.cache import KVCache
 from model.architecture.checkpoint import load_model
 from model.architecture.transformer import Transformer
-from model.generation.decode import Decoder, Predictor
+from model.generation.decode import Predictor, StepDecoder
 from model.generation.past import Past
 from model.generation.speculative import Ahead, Drafted
 from model.release.gguf import draft_units, undraftable, write_gguf
@@ -88,7 +88,7 @@ class Own:
 
     def __init__(self, model: Transformer, stop: int) -> None:
         self.model, self.stop = model, stop
-        self.decoder, self.predictor = Decoder(model), Predictor(model)
+        self.decoder, self.predictor = StepDecoder(model), Predictor(model)
 
     @torch.inference_mode()
     def write(self, prompt: list[int], new: int, most: int, told: Drafted) -> Written:

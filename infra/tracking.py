@@ -34,7 +34,11 @@ KIND, TRAINING = "mlflow.experimentKind", "custom_model_development"
 
 def registry_client(settings: Settings) -> MlflowClient:
     """A client of the tracking server and registry that the settings name; MLflow's chatter is silenced, for what goes
-    wrong is raised."""
+    wrong is raised.
+
+    Raises:
+        UserError: there is no such server, or it cannot be reached.
+    """
     if settings.tracking_uri and "://" not in settings.tracking_uri:
         raise UserError("DEEPMILL_TRACKING_URI: no address; write it as http://HOST:5000, say")
     for name in ("mlflow", "alembic"):

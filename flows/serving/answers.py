@@ -105,7 +105,11 @@ def chat_prompt(body: ChatBody, chat: ChatFormat) -> list[int]:
 
 
 def text_tokens(text: str | list[int], chat: ChatFormat, param: str) -> list[int]:
-    """Tokens of a text, in which control tokens are read as such: this end of the API is for whoever knows them."""
+    """Tokens of a text, in which control tokens are read as such: this end of the API is for whoever knows them.
+
+    Raises:
+        ApiError: an id that is outside the vocabulary.
+    """
     if isinstance(text, str):
         return list(chat.tokenizer.encode(text, add_special_tokens=False).ids)
     size = chat.tokenizer.get_vocab_size()

@@ -5,7 +5,6 @@ One self-contained HTML file and, beside it, the same numbers as JSON. The same 
 
 from __future__ import annotations
 
-import json
 import math
 import statistics
 from collections.abc import Mapping
@@ -13,7 +12,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from markupsafe import Markup
+from pydantic import TypeAdapter
 
+from flows.recipe.recipe import Recipe
 from flows.report import charts
 from flows.report.templating import write_page
 from flows.study.branch import branch_ratios, branch_warning
@@ -32,6 +33,7 @@ from flows.study.ladder import (
 from flows.study.law import Law, Multiplier, fit_laws, multiplier
 from infra.durable import write_durably
 from infra.errors import UserError
+from infra.json_objects import JsonObject
 from infra.units import count
 from model.architecture.config import count_parameters
 
@@ -76,14 +78,7 @@ def standings(ladder: Ladder, results: Results) -> tuple[list[Standing], dict[st
     Raises:
         UserError: too little has been measured.
     """
-    ready = [arm for arm in ladder.arms if all(trial in results for trial in sweep(ladder, arm, results))]
-    reached = {
-        arm: {rung: found for rung in range(len(ladder.rungs)) if (found := climbed(ladder, arm, rung, results))}
-        for arm in ready
-    }
-    reached = {arm: rungs for arm, rungs in reached.items() if len(rungs) >= PAIR}
-    if ladder.baseline not in reached or len(reached) < PAIR:
-        raise UserError(f"ladder {ladder.name}: two arms have not climbed two rungs yet; run it again, it goes on")
+    reached = _reached(ladder, results)
     laws = fit_laws(
         {
             arm: {ladder.rungs[rung].flops: _losses(found) for rung, found in rungs.items()}
@@ -98,30 +93,46 @@ def standings(ladder: Ladder, results: Results) -> tuple[list[Standing], dict[st
     recipes = {arm: recipe_of(ladder, _at(ladder, arm, tops[arm], results)) for arm in reached}
     ratios = branch_ratios(recipes, ladder.baseline)
     standing = []
-    for arm, rungs in reached.items():
-        top, flops = tops[arm], ladder.rungs[tops[arm]].flops
-        config = recipes[arm].pretrain
-        assert config is not None
-        model = config.model.with_vocabulary(recipes[arm].tokenizer.vocabulary)
-        saved = None
-        if arm != ladder.baseline:
-            saved = multiplier(laws[arm], _losses(rungs[top]), _losses(plain[top]), flops)
+    for arm, top in tops.items():
+        mine, theirs, flops = reached[arm][top], plain[top], ladder.rungs[top].flops
+        saved = None if arm == ladder.baseline else multiplier(laws[arm], _losses(mine), _losses(theirs), flops)
+        parameters, active = _sizes(recipes[arm])
         best = swept_best(ladder, arm, results)
         standing.append(
             Standing(
                 arm=arm,
                 flops=flops,
-                parameters=count_parameters(model),
-                active=count_parameters(model, active=True),
-                losses=_losses(rungs[top]),
+                parameters=parameters,
+                active=active,
+                losses=_losses(mine),
                 compute=saved,
-                time=None if saved is None else saved.value * _seconds(plain[top]) / max(_seconds(rungs[top]), 1e-9),
+                time=None if saved is None else saved.value * _seconds(theirs) / max(_seconds(mine), 1e-9),
                 branch=ratios.get(arm),
                 rate=best.rate,
                 strength=best.strength,
             )
         )
     return standing, laws
+
+
+def _reached(ladder: Ladder, results: Results) -> dict[str, dict[int, dict[int, Measured]]]:
+    """What was measured by arm, rung and seed, of the arms whose sweep is done and that climbed two rungs."""
+    swept = [arm for arm in ladder.arms if all(trial in results for trial in sweep(ladder, arm, results))]
+    reached = {
+        arm: {rung: found for rung in range(len(ladder.rungs)) if (found := climbed(ladder, arm, rung, results))}
+        for arm in swept
+    }
+    reached = {arm: rungs for arm, rungs in reached.items() if len(rungs) >= PAIR}
+    if ladder.baseline not in reached or len(reached) < PAIR:
+        raise UserError(f"ladder {ladder.name}: two arms have not climbed two rungs yet; run it again, it goes on")
+    return reached
+
+
+def _sizes(recipe: Recipe) -> tuple[int, int]:
+    """Parameters of a trial's model, and those that a token passes."""
+    assert recipe.pretrain is not None
+    model = recipe.pretrain.model.with_vocabulary(recipe.tokenizer.vocabulary)
+    return count_parameters(model), count_parameters(model, active=True)
 
 
 def _at(ladder: Ladder, arm: str, rung: int, results: Results) -> LadderTrial:
@@ -246,7 +257,7 @@ def write_ladder(ladder: Ladder, results: Results, path: Path) -> Path:
         warnings=told,
         curves=Markup(charts.lines("ladder", curves, label="Loss by compute", x_label="log10 FLOPs", dotted=arms)),
     )
-    numbers = {
+    numbers: JsonObject = {  # pydantic writes null for an infinity, which JSON has no number for
         "kind": "ladder",
         "ladder": ladder.model_dump(mode="json"),
         "arms": [asdict(each) | {"verdict": each.verdict} for each in found],
@@ -255,6 +266,5 @@ def write_ladder(ladder: Ladder, results: Results, path: Path) -> Path:
         "trials": [{**asdict(trial), **asdict(results[trial])} for trial in sorted(results)],
         "warnings": told,
     }
-    text = json.dumps(numbers, indent=2).replace("Infinity", "null")
-    write_durably(path.with_suffix(".json"), (text + "\n").encode("utf-8"))
+    write_durably(path.with_suffix(".json"), TypeAdapter(JsonObject).dump_json(numbers, indent=2) + b"\n")
     return path

@@ -60,7 +60,13 @@ def newest_report(reports: Path) -> RankReport | None:
 
 
 def raise_report(report: RankReport) -> None:
-    """Raise what a rank reported."""
+    """Raise what a rank reported.
+
+    Raises:
+        UserError: it was a mistake of the user.
+        RankKilledError: the rank lost the others, which may be tried again.
+        RankError: anything else, with the traceback.
+    """
     if report.is_user_error:
         raise UserError(report.message)
     who = f"rank {report.rank} of {report.ranks} on {report.host}"

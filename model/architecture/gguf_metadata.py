@@ -16,7 +16,7 @@ from infra.errors import UserError
 from infra.json_objects import JsonObject
 from model.architecture.config import Family, LinearScaling, ModelConfig, YarnScaling
 
-__all__ = ["YARN_WEIGHT", "describe", "read_metadata"]
+__all__ = ["YARN_WEIGHT", "Metadata", "describe", "read_metadata"]
 
 YARN_WEIGHT = 0.1
 """Files hold `mscale_all_dim` times this factor of YaRN's logarithm."""
@@ -82,7 +82,7 @@ def describe(path: Path, parts: Sequence[GGUFReader]) -> ModelConfig:
     Raises:
         UserError: it is one that this project does not compute, or its metadata is not whole.
     """
-    values = {name: field.contents() for name, field in parts[0].fields.items() if not name.startswith("tokenizer.")}
+    values = _values(parts[0])
     tensors = {tensor.name: tensor for part in parts for tensor in part.tensors}
     if EMBEDDING not in tensors:
         raise UserError(f"{path}: {EMBEDDING} is missing; copy it again")
@@ -99,11 +99,22 @@ def describe(path: Path, parts: Sequence[GGUFReader]) -> ModelConfig:
         ) from None
 
 
-class _Values:
+def _values(reader: GGUFReader) -> JsonObject:
+    """By key, without the tokenizer's."""
+    return {name: field.contents() for name, field in reader.fields.items() if not name.startswith("tokenizer.")}
+
+
+class Metadata:
     """The values of one architecture; numbers of 32 bits as they were written (1e-5, not 9.9999997e-06)."""
 
     def __init__(self, values: Mapping[str, Any], architecture: str) -> None:
         self._values, self.architecture = values, architecture
+
+    @classmethod
+    def of(cls, reader: GGUFReader) -> Metadata:
+        """Those of the architecture that the file says it is of."""
+        values = _values(reader)
+        return cls(values, str(values.get("general.architecture")))
 
     def __call__(self, key: str) -> Any:
         found = self._values.get(f"{self.architecture}.{key}")
@@ -122,7 +133,7 @@ def read_metadata(values: Mapping[str, Any], tensors: Collection[str], vocabular
         ValueError: an architecture, or a key of it, that this project does not compute; or a key is missing.
         KeyError, TypeError: a number is missing, or is none.
     """
-    value = _Values(values, _architecture(values))
+    value = Metadata(values, _architecture(values))
     fields = {name: value(key) for name, key in _PLAIN.items()} | _scaling(value)
     if window := value("attention.sliding_window"):
         fields["max_position_embeddings"] = min(window, fields["max_position_embeddings"])
@@ -143,7 +154,7 @@ def _architecture(values: Mapping[str, Any]) -> str:
     named = values.get("general.architecture")
     if named not in FAMILIES:
         raise ValueError(f"its architecture {named!r} is not one of {', '.join(FAMILIES)}")
-    value = _Values(values, named)
+    value = Metadata(values, named)
     if lacking := [key for key in NEEDED if not value(key)]:
         raise ValueError(f"its metadata lacks {', '.join(lacking)}; copy it again, or convert the model again")
     if several := [key for key in _PLAIN.values() if isinstance(value(key), list)]:
@@ -154,7 +165,7 @@ def _architecture(values: Mapping[str, Any]) -> str:
     return str(named)
 
 
-def _plain(value: _Values) -> JsonObject:
+def _plain(value: Metadata) -> JsonObject:
     """Of dense families."""
     if value("expert_count"):
         raise ValueError(f"{value.architecture} with experts is no family of this project")
@@ -171,7 +182,7 @@ def _plain(value: _Values) -> JsonObject:
     }
 
 
-def _latent(value: _Values) -> JsonObject:
+def _latent(value: Metadata) -> JsonObject:
     """Of DeepSeek-V2 and V3, in files from before and after llama.cpp absorbed the expansion of keys and values."""
     fields = {name: value(key) for name, key in _EXPERTS.items()}
     fields |= {name: absent for name, absent in _ABSENT.items() if fields[name] is None}
@@ -185,7 +196,7 @@ def _latent(value: _Values) -> JsonObject:
     return fields | {"model_type": Family.DEEPSEEK_V3 if is_sigmoid else Family.DEEPSEEK_V2}
 
 
-def _scaling(value: _Values) -> JsonObject:
+def _scaling(value: Metadata) -> JsonObject:
     """How the rotary embedding is stretched; Llama 3.1's way is told by a tensor instead."""
     kind, factor = value("rope.scaling.type"), value("rope.scaling.factor") or value("rope.scale_linear")
     if kind == "none" or not factor:

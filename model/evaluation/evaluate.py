@@ -64,33 +64,19 @@ def evaluate(config: EvaluateConfig, inputs: Mapping[str, Path], out_dir: Path) 
     from model.evaluation.samples_page import samples_page
     from model.generation.solve import note_what_is_cut
     from model.training.engine import threads_for
-    from model.training.ranks import user_errors
-    from model.training.reading import Reading
     from pipeline.dedup.removed import what_was_removed
-    from pipeline.reasoning.problems import question_key, read_tasks
-    from pipeline.tokens.chat import read_tokenizer
+    from pipeline.reasoning.problems import read_tasks
 
     torch.set_num_threads(threads_for(1))
-    tokenizer = read_tokenizer(inputs["tokenizer"])
-    tasks = read_tasks(inputs["reasoning"] / "test.jsonl")[: config.problems]
-    training = read_tasks(inputs["reasoning"] / "train.jsonl")
-    trained = {question_key(row["question"]) for row in training}
-    suites: dict[str, Problems] = {}
-    left_out: dict[str, int] = {}
-    for name, suite in config.suites.items():
-        suites[name], left_out[name] = _suite_problems(name, suite, set() if suite.training_questions else trained)
-    with user_errors("evaluate"):
-        reading = Reading(inputs["shards"], inputs["tokenizer"], config.sequences, domain=config.domain)
+    trained = [row["question"] for row in read_tasks(inputs["reasoning"] / "train.jsonl")]
+    exam = _read_exam(config, inputs, trained)
     device = own_device()
     names = _checkpoints_among(inputs)
-    sets = {"reasoning/test": [task["question"] for task in tasks]}
-    sets |= {name: _questions(suite) for name, suite in suites.items()}
-    removed = what_was_removed(sets, (row["question"] for row in training), inputs.get("decontaminate"))
+    removed = what_was_removed(exam.questions(), trained, inputs.get("decontaminate"))
     checkpoints: dict[str, CheckpointMarks] = {}
     samples: list[Sample] = []
     continuations: list[Continuation] = []
-    exam = _Exam(config, tokenizer, tasks, suites, reading)
-    note_what_is_cut(tokenizer, tasks, "evaluate.max_new_tokens", config.max_new_tokens)
+    note_what_is_cut(exam.tokenizer, exam.tasks, "evaluate.max_new_tokens", config.max_new_tokens)
     events.begin("checkpoints", len(names), "checkpoints")
     for name in names:
         model = load_model(inputs[name] / "model").to(device)
@@ -105,10 +91,11 @@ def evaluate(config: EvaluateConfig, inputs: Mapping[str, Path], out_dir: Path) 
         samples=samples,
         continuations=continuations,
         decontamination=removed,
-        training_questions_left_out=left_out,
+        training_questions_left_out=exam.left_out,
     )
     write_json(out_dir / FILE, found.written())
-    (out_dir / "samples.html").write_text(samples_page(found, _how(config, removed, left_out)), encoding="utf-8")
+    how = _how(config, removed, exam.left_out)
+    (out_dir / "samples.html").write_text(samples_page(found, how), encoding="utf-8")
     return _flat(checkpoints)
 
 
@@ -120,8 +107,15 @@ class _Exam:
     tokenizer: Tokenizer
     tasks: Sequence[Problem]
     suites: Mapping[str, Problems]
+    left_out: dict[str, int]
+    """By suite: problems passed over, for a training question is the same."""
     reading: Reading
     """Of held-out text."""
+
+    def questions(self) -> dict[str, list[str]]:
+        """By set of problems."""
+        asked = {name: _questions(suite) for name, suite in self.suites.items()}
+        return {"reasoning/test": [task["question"] for task in self.tasks], **asked}
 
     def ask(self, name: str, model: Transformer) -> tuple[CheckpointMarks, list[Sample], list[Continuation]]:
         """The marks of the checkpoint `name`, some of its answers, and how it goes on from beginnings."""
@@ -145,7 +139,7 @@ class _Exam:
         ]
         continuations = [
             Continuation(checkpoint=name, prompt=prompt, text=continuation)
-            for prompt, continuation in zip(config.prompts, self._continue(model), strict=True)
+            for prompt, continuation in zip(config.prompts, continued(config, self.tokenizer, model), strict=True)
         ]
         return found, samples, continuations
 
@@ -216,16 +210,35 @@ class _Exam:
             problems=len(rows),
         )
 
-    def _continue(self, model: Transformer) -> list[str]:
-        """What the model makes of the beginnings, sampled as R1 is (temperature 0.6, top-p 0.95)."""
-        from model.generation.generate import Sampling, generate
-        from pipeline.tokens.chat import chat_format
 
-        config, words = self.config, chat_format(self.tokenizer)
-        sampling = Sampling(config.continuation_tokens, temperature=0.6, top_p=0.95, seed=config.seed)
-        prompts = [words.encode(prompt) for prompt in config.prompts]
-        completions = generate(model, prompts, sampling, stop=words.eos, logprobs=False)
-        return [self.tokenizer.decode(completion.tokens) for completion in completions]
+def continued(config: EvaluateConfig, tokenizer: Tokenizer, model: Transformer) -> list[str]:
+    """What the model makes of `config.prompts`, sampled as R1 is (temperature 0.6, top-p 0.95)."""
+    from model.generation.generate import Sampling, generate
+    from pipeline.tokens.chat import chat_format
+
+    words = chat_format(tokenizer)
+    sampling = Sampling(config.continuation_tokens, temperature=0.6, top_p=0.95, seed=config.seed)
+    prompts = [words.encode(prompt) for prompt in config.prompts]
+    completions = generate(model, prompts, sampling, stop=words.eos, logprobs=False)
+    return [words.continuation(completion.tokens) for completion in completions]
+
+
+def _read_exam(config: EvaluateConfig, inputs: Mapping[str, Path], trained: Sequence[str]) -> _Exam:
+    """The exam; a suite leaves out the questions `trained` on, unless it says otherwise."""
+    from model.training.ranks import user_errors
+    from model.training.reading import Reading
+    from pipeline.reasoning.problems import question_key, read_tasks
+    from pipeline.tokens.chat import read_tokenizer
+
+    tasks = read_tasks(inputs["reasoning"] / "test.jsonl")[: config.problems]
+    avoid = set(map(question_key, trained))
+    suites: dict[str, Problems] = {}
+    left_out: dict[str, int] = {}
+    for name, suite in config.suites.items():
+        suites[name], left_out[name] = _suite_problems(name, suite, set() if suite.training_questions else avoid)
+    with user_errors("evaluate"):
+        reading = Reading(inputs["shards"], inputs["tokenizer"], config.sequences, domain=config.domain)
+    return _Exam(config, read_tokenizer(inputs["tokenizer"]), tasks, suites, left_out, reading)
 
 
 def _checkpoints_among(inputs: Mapping[str, Path]) -> list[str]:

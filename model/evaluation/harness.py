@@ -182,7 +182,7 @@ class HarnessModel(TemplateLM):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        self.model, self.words, self.chat = model, tokenizer, chat
+        self.model, self.chat = model, chat
         self.max_new_tokens, self.batch_size, self.seed = max_new_tokens, batch_size, seed
         self.format = chat_format(tokenizer)
         self.longest = model.config.max_position_embeddings
@@ -275,11 +275,13 @@ class HarnessModel(TemplateLM):
                 logprobs=False,
             )
             for place, completion in zip(places, completions, strict=True):
-                text = self.words.decode(completion.tokens)
-                found[place] = _until(
-                    split_reasoning(self.format.begun + text)[1] if self.chat else text, requests[place].args[1]
-                )
+                found[place] = _until(self._answer(completion.tokens), requests[place].args[1])
         return found
+
+    def _answer(self, tokens: Sequence[int]) -> str:
+        if self.chat:
+            return split_reasoning(self.format.begun + self.format.said(tokens))[1]
+        return self.format.continuation(tokens)
 
     def _sampling(self, settings: Mapping[str, Any]) -> Sampling:
         most = settings.get("max_gen_toks", settings.get("max_new_tokens", self.max_new_tokens))

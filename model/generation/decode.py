@@ -7,7 +7,7 @@ writes one column and hides the same slots as the last, the inner products of ex
 are those of `Transformer.forward` with a `KVCache`, but for rounding. Copied are the weights of attention and of the
 shared experts; routed experts, unless they are tiny, and dense layers are used where they lie.
 
-`Decoder.several` does the same for the next few tokens of one row at once.
+`StepDecoder.several` does the same for the next few tokens of one row at once.
 
 Shapes: B rows (of a stretch: T tokens), S seen tokens, D hidden, N heads, G key-value heads (1 with latent attention),
 b = B G, n = N / G, Q query width (P without position + R rotary), C latent width, V value width, E routed experts, K
@@ -29,10 +29,10 @@ from model.architecture.moe import FeedForward, MixtureOfExperts
 from model.architecture.transformer import Layer, MTPModule, Transformer
 from model.generation.past import Past, Seen, Stretch, paired
 
-__all__ = ["Decoder", "Predictor"]
+__all__ = ["Predictor", "StepDecoder"]
 
 
-class Decoder:
+class StepDecoder:
     """`model`, laid out for steps of one token per row. Its weights must not change meanwhile."""
 
     def __init__(self, model: Transformer) -> None:

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from model.architecture.cache import KVCache
 from model.architecture.transformer import Transformer
-from model.generation.decode import Decoder
+from model.generation.decode import StepDecoder
 from model.generation.past import Past
 
 __all__ = ["Completion", "Sampling", "choose", "generate", "is_well_formed", "stream"]
@@ -121,7 +121,7 @@ def _decode(
     """Write the `completions` of the prompts, whose noise `seeds` seed; yields whenever each has one token more."""
     if not all(prompts):
         raise ValueError("a prompt is empty: it needs one token at least, such as <|bos|>")
-    decoder = Decoder(model)
+    decoder = StepDecoder(model)
     past, logits_BV = _prefill(model, prompts, sampling.max_new_tokens)
     noise_BT: Tensor | None = None
     if sampling.temperature > 0:

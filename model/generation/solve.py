@@ -103,7 +103,7 @@ def solve(
     completions = generate(
         model, prompts, sampling, stop=chat.eos, batch_size=batch_size, numbers=numbers, logprobs=logprobs
     )
-    texts = [chat.begun + tokenizer.decode(completion.tokens) for completion in completions]
+    texts = [chat.begun + chat.said(completion.tokens) for completion in completions]
     parts = [split_reasoning(text) for text in texts]
     # an answer that has no end is none
     answers = [

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from model.generation.decode import Decoder, Predictor
+from model.generation.decode import Predictor, StepDecoder
 from model.generation.past import Past
 
 __all__ = ["Ahead", "Drafted"]
@@ -52,7 +52,7 @@ class Ahead:
 
     def __init__(
         self,
-        decoder: Decoder,
+        decoder: StepDecoder,
         predictor: Predictor,
         past: Past,
         prompt: Sequence[int],

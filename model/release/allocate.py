@@ -15,9 +15,9 @@ from gguf import QK_K
 from torch import Tensor
 
 from infra.errors import UserError
+from model.architecture.grid import GROUP
 from model.architecture.transformer import Transformer
 from model.release.divergence import Reference
-from model.release.grid import GROUP
 from model.release.quantized import K_QUANTS, Plan
 from model.release.rounding import rounded_to
 from model.release.rows import CalibrationBatch

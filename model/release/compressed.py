@@ -28,9 +28,9 @@ from model.architecture.checkpoint import (
     write_json,
 )
 from model.architecture.config import Family, ModelConfig
+from model.architecture.grid import GROUP, Grid, unpack
 from model.architecture.transformer import Transformer
 from model.release.fused import shared_bits, widened
-from model.release.grid import GROUP, Grid, unpack
 from model.release.quantized import KEY, Plan, Unit, load_quantized, read_units
 from model.release.units import units
 from model.sections import Precision

@@ -20,6 +20,8 @@ from infra.errors import UserError
 if TYPE_CHECKING:
     from gguf import GGUFReader
 
+    from model.architecture.gguf_metadata import Metadata
+
 __all__ = [
     "TOLERANCE",
     "DeviceFile",
@@ -166,11 +168,12 @@ def read_device_file(path: Path) -> DeviceFile:
     """
     from gguf import GGUFReader
 
+    from model.architecture.gguf_metadata import Metadata
     from model.release.llama_cpp import ARCHITECTURES
 
     try:
         reader = GGUFReader(path)
-        facts = _Fields(reader)
+        facts = Metadata.of(reader)
         if facts.architecture not in ARCHITECTURES:
             raise UserError(f"{path}: its architecture is {facts.architecture}, not one of {', '.join(ARCHITECTURES)}")
         return _device_file(path, reader, facts)
@@ -180,39 +183,25 @@ def read_device_file(path: Path) -> DeviceFile:
         raise UserError(f"{path}: not a readable GGUF file ({type(error).__name__}: {error})") from None
 
 
-class _Fields:
-    """Metadata of a file, by the part of the name behind the architecture."""
-
-    def __init__(self, reader: GGUFReader) -> None:
-        self._fields = reader.fields
-        self.architecture = str(self._fields["general.architecture"].contents())
-
-    def number(self, name: str, default: int = 0) -> int:
-        field = self._fields.get(f"{self.architecture}.{name}")
-        return default if field is None else int(field.contents())
-
-    def length(self, name: str) -> int:
-        field = self._fields.get(name)
-        return 0 if field is None else len(field.data)
-
-
-def _device_file(path: Path, reader: GGUFReader, facts: _Fields) -> DeviceFile:
-    heads, layers = facts.number("attention.head_count"), facts.number("block_count")
-    layers -= facts.number("nextn_predict_layers")
-    key = facts.number("attention.key_length", facts.number("embedding_length") // heads)
-    value = facts.number("attention.value_length", key)
-    latent = facts.number("attention.kv_lora_rank")
-    kept = key if latent else facts.number("attention.head_count_kv", heads) * (key + value)
-    tokens = facts.length("tokenizer.ggml.tokens")
+def _device_file(path: Path, reader: GGUFReader, facts: Metadata) -> DeviceFile:
+    heads, layers = facts("attention.head_count"), facts("block_count") - (facts("nextn_predict_layers") or 0)
+    key = facts("attention.key_length") or facts("embedding_length") // heads
+    value = facts("attention.value_length") or key
+    latent = facts("attention.kv_lora_rank")
+    kept = key if latent else (facts("attention.head_count_kv") or heads) * (key + value)
+    tokens, merges = (
+        len(field.data) if (field := reader.fields.get(f"tokenizer.ggml.{name}")) else 0
+        for name in ("tokens", "merges")
+    )
     return DeviceFile(
         path=path,
         bytes=path.stat().st_size,
         weights=sum(int(tensor.n_bytes) for tensor in reader.tensors),
         experts=sum(int(tensor.n_bytes) for tensor in reader.tensors if "_exps." in tensor.name),
         repackable={processor: _repackable(reader, processor) for processor in Processor},
-        entries=tokens + facts.length("tokenizer.ggml.merges"),
+        entries=tokens + merges,
         vocabulary=tokens,
-        context=facts.number("context_length"),
+        context=facts("context_length"),
         cached=layers * kept,
         takes_8_bits=key % 32 == 0 and (bool(latent) or value % 32 == 0),
         width=_width(facts, heads, key, value),
@@ -232,19 +221,19 @@ def _repackable(reader: GGUFReader, processor: Processor) -> int:
     )
 
 
-def _width(facts: _Fields, heads: int, key: int, value: int) -> int:
+def _width(facts: Metadata, heads: int, key: int, value: int) -> int:
     """Numbers that a token of the prompt has in the buffers at the worst moment, fitted to llama.cpp's own figures.
 
     Three times the residual stream, and what is largest of: the dense layer's three products, the experts' three,
     the outputs of the chosen experts, attention's queries and outputs (with latent attention in both their forms).
     """
-    hidden, chosen = facts.number("embedding_length"), facts.number("expert_used_count")
-    attention = 2 * heads * key + 2 * facts.number("attention.head_count_kv", heads) * value
-    if facts.number("attention.kv_lora_rank"):
-        attention = heads * (key + value + facts.number("attention.key_length_mla"))
+    hidden, chosen = facts("embedding_length"), facts("expert_used_count") or 0
+    attention = 2 * heads * key + 2 * (facts("attention.head_count_kv") or heads) * value
+    if facts("attention.kv_lora_rank"):
+        attention = heads * (key + value + (facts("attention.key_length_mla") or 0))
     wide = (
-        3 * facts.number("feed_forward_length"),
-        3 * prod((chosen, facts.number("expert_feed_forward_length"))),
+        3 * (facts("feed_forward_length") or 0),
+        3 * prod((chosen, facts("expert_feed_forward_length") or 0)),
         (chosen + 3) * hidden if chosen else 0,
         attention,
     )

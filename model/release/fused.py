@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping
 
-from model.release.grid import Grid, unpack
+from model.architecture.grid import Grid, unpack
 from model.release.quantized import Unit
 
 __all__ = ["fused_layer", "shared_bits", "widened"]

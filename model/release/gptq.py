@@ -22,8 +22,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from model.architecture.grid import GROUP, Grid, best_scales, nearest
 from model.release.factors import Factors
-from model.release.grid import GROUP, Grid, best_scales, nearest
 from model.release.two_sided import round_both
 
 __all__ = ["round_columns", "round_to", "toward"]

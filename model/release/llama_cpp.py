@@ -11,6 +11,7 @@ from gguf import GGUFReader
 
 from infra.json_objects import JsonObject
 from model.architecture import gguf_names
+from model.architecture.gguf_metadata import Metadata
 
 __all__ = ["ARCHITECTURES", "ask", "keep_in_8_bits", "parameters"]
 
@@ -88,32 +89,22 @@ def keep_in_8_bits(parameters: object, path: Path) -> None:
     """
     import xllamacpp
 
-    if (width := _key_width(GGUFReader(path))) % GROUP:
+    value = Metadata.of(GGUFReader(path))
+    width = value("attention.key_length") or value("embedding_length") // value("attention.head_count")
+    if width % GROUP:
         raise ValueError(f"a head has {width} numbers per key, 8 bits want a multiple of {GROUP}: --cache-type auto")
     chosen: Any = parameters
     chosen.cache_type_k = chosen.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_Q8_0
     chosen.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_ENABLED
 
 
-def _key_width(reader: GGUFReader) -> int:
-    """Numbers that the cache keeps of a key of one head."""
-
-    def number(name: str) -> int:
-        field = reader.fields.get(f"{architecture}.{name}")
-        return 0 if field is None else int(field.parts[-1][0])
-
-    architecture = bytes(reader.fields["general.architecture"].parts[-1]).decode()
-    return number("attention.key_length") or number("embedding_length") // number("attention.head_count")
-
-
 def _inspect(path: Path) -> bool:
     """Whether a file has a layer of multi-token prediction. llama.cpp ends the whole process over some damaged files:
     look first."""
     try:
-        reader = GGUFReader(path)
-        architecture = bytes(reader.fields["general.architecture"].parts[-1]).decode()
+        value = Metadata.of(GGUFReader(path))
     except Exception as error:
         raise ValueError(f"no readable GGUF file ({type(error).__name__}: {error})") from None
-    if architecture not in ARCHITECTURES:
-        raise ValueError(f"its architecture is {architecture}, not one of {', '.join(ARCHITECTURES)}")
-    return f"{architecture}.nextn_predict_layers" in reader.fields
+    if value.architecture not in ARCHITECTURES:
+        raise ValueError(f"its architecture is {value.architecture}, not one of {', '.join(ARCHITECTURES)}")
+    return value("nextn_predict_layers") is not None

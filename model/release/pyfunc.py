@@ -77,11 +77,13 @@ class ReasoningModel(PythonModel):
         from pipeline.tokens.chat import chat_format
 
         chat = chat_format(self.tokenizer)
+        read, begun = chat.said, chat.begun
         if "question" in model_input:
             prompts = [chat.question(text) for text in _texts(model_input, "question")]
         elif "messages" in model_input:
             prompts = [chat.prompt(_turns(text)) for text in _texts(model_input, "messages")]
         elif "prompt" in model_input:
+            read, begun = chat.continuation, ""
             encoded = self.tokenizer.encode_batch(_texts(model_input, "prompt"), add_special_tokens=False)
             prompts = [one.ids for one in encoded]
         else:
@@ -93,11 +95,9 @@ class ReasoningModel(PythonModel):
             temperature=float(chosen["temperature"]),
             seed=secrets.randbits(31) if int(chosen["seed"]) < 0 else int(chosen["seed"]),
         )
-        texts = [
-            self.tokenizer.decode([token for token in completion.tokens if token != chat.eos])
-            for completion in generate(self.model, prompts, sampling, stop=chat.eos, logprobs=False)
-        ]
-        rows = [(*split_reasoning(text), text) for text in texts]
+        completions = generate(self.model, prompts, sampling, stop=chat.eos, logprobs=False)
+        texts = [read(completion.tokens) for completion in completions]
+        rows = [(*split_reasoning(begun + text), text) for text in texts]
         return pd.DataFrame(rows, columns=["reasoning", "answer", "text"], dtype=str)
 
 

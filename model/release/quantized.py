@@ -23,9 +23,9 @@ from infra.errors import UserError
 from infra.json_objects import JsonObject, read_object
 from model.architecture.checkpoint import GENERATION, load_config, write_json
 from model.architecture.config import ModelConfig
+from model.architecture.grid import GROUP, Grid, dequantize, pack, round_to_nearest, unpack
 from model.architecture.skeleton import empty_model
 from model.architecture.transformer import Transformer
-from model.release.grid import GROUP, Grid, dequantize, pack, round_to_nearest, unpack
 from model.release.units import Role, role_of, units
 from model.sections import Precision
 from pipeline.tokens.files import copy_tokenizer

@@ -10,10 +10,10 @@ from dataclasses import replace
 from gguf import GGMLQuantizationType
 from torch import Tensor
 
+from model.architecture.grid import Grid
 from model.architecture.transformer import Transformer
 from model.release.factors import Factors
 from model.release.gptq import round_columns, round_to
-from model.release.grid import Grid
 from model.release.kcodes import LIMITS, grid_of, with_codes
 from model.release.kquants import k_quantize
 from model.release.quantized import K_QUANTS, Plan, Unit, plain_unit, rounded_unit

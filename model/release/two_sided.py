@@ -22,8 +22,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from model.architecture.grid import nearest
 from model.release.factors import Factors
-from model.release.grid import nearest
 
 __all__ = ["round_both"]
 

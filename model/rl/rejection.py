@@ -30,7 +30,7 @@ from model.training.lineage import lineage, weight_files
 from model.training.ranks import RankJob, run_ranks
 from pipeline.reasoning.problems import Problem, read_tasks, write_tasks
 
-__all__ = ["choose_answers", "rejection"]
+__all__ = ["rejection", "shortest_answers"]
 
 CHUNK = 32
 """Questions that one rank asks together."""
@@ -109,7 +109,7 @@ def run_rank(job: RankJob[RejectionConfig]) -> StageMetrics:
         rows: list[Problem] = []
         solved = 0
         for task, mine in zip(chunks[number], groups, strict=True):
-            kept = choose_answers(
+            kept = shortest_answers(
                 [(s.reasoning, s.answer) for s in mine if s.score == 1 and s.is_well_formed], config.kept
             )
             solved += bool(kept)
@@ -140,7 +140,7 @@ def _files(config: RejectionConfig, inputs: Mapping[str, Path], out_dir: Path, c
     return [folder / f"{number:06d}.json" for number in range(chunks)]
 
 
-def choose_answers(answers: Sequence[tuple[str, str]], most: int) -> list[tuple[str, str]]:
+def shortest_answers(answers: Sequence[tuple[str, str]], most: int) -> list[tuple[str, str]]:
     """Different answers, the shortest first: what is long among the right ones mostly wanders."""
     distinct = list(dict.fromkeys(answers))
     return sorted(distinct, key=lambda pair: (len(pair[0]) + len(pair[1]), pair))[:most]

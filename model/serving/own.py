@@ -27,7 +27,7 @@ from torch import Tensor
 
 from infra.json_objects import JsonObject, read_object
 from model.architecture.transformer import Transformer
-from model.generation.decode import Decoder, Predictor
+from model.generation.decode import Predictor, StepDecoder
 from model.generation.generate import Sampling, choose
 from model.generation.past import Past
 from model.generation.reasoning import overlap
@@ -38,7 +38,7 @@ from model.serving.prefix import PrefixCache
 from model.serving.spec import CacheType, CompletionEvent, CompletionRequest, EngineSpec, TokenEntry
 from model.serving.steering import Steering, entry
 from pipeline.tokens.chat import chat_format, read_tokenizer
-from pipeline.tokens.continuation import Continuation
+from pipeline.tokens.continuation import ContinuationDecoder
 
 if TYPE_CHECKING:
     from llguidance import LLTokenizer
@@ -60,10 +60,10 @@ class Writer:
     def __init__(self, folder: Path, cache: str = CacheType.AUTO, drafts: int = 0) -> None:
         """`drafts` tokens are guessed at a time, where the model has a layer of multi-token prediction."""
         self.tokenizer = read_tokenizer(folder)
-        self._words = Continuation(self.tokenizer)
+        self._words = ContinuationDecoder(self.tokenizer)
         self.model = load(folder, prediction=bool(drafts))
         self.stop = chat_format(self.tokenizer).eos
-        self._decoder = Decoder(self.model)
+        self._decoder = StepDecoder(self.model)
         self._prefixes = PrefixCache(self.model, in_8_bits=cache == CacheType.Q8_0)
         self._drafts = drafts
         self._predictor = Predictor(self.model) if self.model.config.num_nextn_predict_layers else None
@@ -162,7 +162,7 @@ class Writer:
 class _Text:
     """An answer as it grows: what of it is sure to stand, and the tokens that it is made of."""
 
-    def __init__(self, words: Continuation, endings: tuple[str, ...]) -> None:
+    def __init__(self, words: ContinuationDecoder, endings: tuple[str, ...]) -> None:
         self._words, self._endings = words, endings
         self.tokens: list[int] = []
         self._told: list[TokenEntry] = []

@@ -20,7 +20,7 @@ from model.serving.spec import CompletionRequest, TokenEntry, TopEntry
 if TYPE_CHECKING:
     from llguidance import LLTokenizer
 
-    from pipeline.tokens.continuation import Continuation
+    from pipeline.tokens.continuation import ContinuationDecoder
 
 __all__ = ["Steering", "entry"]
 
@@ -96,7 +96,7 @@ class Steering:
         return self._matcher is not None and self._matcher.is_stopped()
 
 
-def entry(words: Continuation, logits_V: Tensor, token: int, top: int) -> TokenEntry:
+def entry(words: ContinuationDecoder, logits_V: Tensor, token: int, top: int) -> TokenEntry:
     """What is told of a token where `logits_V` was to choose from, with so many of the likeliest."""
     logprobs_V = logits_V.log_softmax(0)
     values, tokens = logprobs_V.topk(min(top, len(logprobs_V)))
@@ -104,6 +104,6 @@ def entry(words: Continuation, logits_V: Tensor, token: int, top: int) -> TokenE
     return {**_one(words, token, float(logprobs_V[token])), "top_logprobs": likeliest}
 
 
-def _one(words: Continuation, token: int, logprob: float | None) -> TopEntry:
+def _one(words: ContinuationDecoder, token: int, logprob: float | None) -> TopEntry:
     found = words.bytes_of(token)
     return {"id": token, "token": found.decode(errors="replace"), "bytes": list(found), "logprob": logprob}

@@ -3,7 +3,7 @@
 ``s = alpha / rank``; A is drawn, B begins at zero, so the adapted model begins as the model that it adapts. A linear
 layer computes ``W x + s B (A x)`` and never makes ``B A``; stacked experts make ``W + s B A`` of a whole layer, as peft
 does for them. With `held` the weights themselves are kept in 8- or 4-bit codes (QLoRA, arXiv 2305.14314) and decoded
-for each product, again in the backward pass. Codes are those of `model.release.grid`: 32 weights of a row share a
+for each product, again in the backward pass. Codes are those of `model.architecture.grid`: 32 weights of a row share a
 float16 scale.
 
 Whoever reads an adapted module's ``weight`` gets the whole ``W + s B A``, so generation and export need not know.
@@ -32,6 +32,7 @@ from infra.errors import UserError
 from infra.facts import Facts
 from model.architecture.checkpoint import write_json
 from model.architecture.devices import world_size
+from model.architecture.grid import GROUP, Grid, dequantize, round_to_nearest
 from model.architecture.moe import FeedForward, RoutedExperts
 from model.architecture.transformer import Transformer
 from model.finetune_sections import Held, LoraConfig, LoraTarget, SftConfig
@@ -40,8 +41,6 @@ __all__ = ["Adapters", "adapt", "adapter_files", "without_moving_bias"]
 
 ADAPTER, CONFIG = "adapter_model.safetensors", "adapter_config.json"
 PREFIX = "base_model.model."
-GROUP = 32
-"""Weights of a row that share a scale."""
 EXPERT_WEIGHTS = ("gate_up_proj", "down_proj")
 
 
@@ -236,16 +235,7 @@ class HeldWeight(nn.Module):
         if self.held is Held.FP32:
             self.plain = nn.Parameter(weight.detach(), requires_grad=False)
             return
-        groups = weight.detach().float().unflatten(-1, (-1, GROUP))
-        if held is Held.Q8_0:
-            scales = (groups.abs().amax(-1) / 127).half()
-            low, high = -127, 127
-        else:
-            extreme = groups.gather(-1, groups.abs().argmax(-1, keepdim=True)).squeeze(-1)
-            scales = (extreme / -8).half()
-            low, high = -8, 7
-        step = scales.float()[..., None]
-        codes = (groups / torch.where(step == 0, 1.0, step)).round().clamp(low, high).to(torch.int8).flatten(-2)
+        codes, scales = round_to_nearest(weight.detach(), Grid(held))
         if held is Held.Q4_0:
             codes = (codes[..., ::2] + 8).to(torch.uint8) | ((codes[..., 1::2] + 8).to(torch.uint8) << 4)
         self.register_buffer("codes", codes, persistent=False)
@@ -258,7 +248,7 @@ class HeldWeight(nn.Module):
         codes = self.codes
         if self.held is Held.Q4_0:
             codes = torch.stack((codes & 15, codes >> 4), -1).flatten(-2).to(torch.int8) - 8
-        return (codes.unflatten(-1, (-1, GROUP)).float() * self.scales.float()[..., None]).view(self.shape)
+        return dequantize(codes, self.scales)
 
 
 class _HeldProduct(torch.autograd.Function):

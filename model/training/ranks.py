@@ -173,7 +173,11 @@ def _named(name: str) -> Any:
 
 @contextmanager
 def user_errors(stage: str) -> Iterator[None]:
-    """What is wrong with a value, told as a mistake of the user in that stage's section."""
+    """What is wrong with a value, told as a mistake of the user in that stage's section.
+
+    Raises:
+        UserError: in place of a ValueError.
+    """
     try:
         yield
     except ValueError as error:

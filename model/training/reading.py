@@ -12,7 +12,7 @@ from pathlib import Path
 from model.training.batches import TrainingBatch
 from model.training.journal import Row
 from model.training.sources import token_bytes
-from model.training.text_loss import Measured, TextLoss, by_domain, check_domain, text_losses
+from model.training.text_loss import Measurable, TextLoss, by_domain, check_domain, text_losses
 from pipeline.tokens.reader import ShardReader
 
 __all__ = ["Reading"]
@@ -51,13 +51,13 @@ class Reading:
         self._bytes_V = token_bytes(tokenizer)
         self._domain, self._document_mask = domain, document_mask
 
-    def __call__(self, engine: Measured, done: int) -> Row:
+    def __call__(self, engine: Measurable, done: int) -> Row:
         """``bits_per_byte_SOURCE`` of the model as it is; every rank calls it."""
         measured = self.losses(engine)
         every = measured | by_domain(measured, self._domain)
         return {f"bits_per_byte_{name}": text.bits_per_byte for name, text in every.items()}
 
-    def losses(self, model: Measured) -> dict[str, TextLoss]:
+    def losses(self, model: Measurable) -> dict[str, TextLoss]:
         """The loss of each source's text; every rank calls it."""
         texts = [self._rows_of(source, model.rank, model.world) for source in self._rows]
         found = text_losses(model, texts, self._bytes_V, document_mask=self._document_mask)

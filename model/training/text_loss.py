@@ -22,7 +22,7 @@ from model.training.batches import TrainingBatch
 if TYPE_CHECKING:
     from model.architecture.transformer import Transformer
 
-__all__ = ["Alone", "Measured", "TextLoss", "by_domain", "check_domain", "text_losses", "token_losses"]
+__all__ = ["Alone", "Measurable", "TextLoss", "by_domain", "check_domain", "text_losses", "token_losses"]
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class TextLoss:
         return self.nats / max(self.bytes, 1) / math.log(2)
 
 
-class Measured(Protocol):
+class Measurable(Protocol):
     """What is asked of an engine (`model.training.engine.Engine`), or of what stands for one, to measure it."""
 
     rank: int
@@ -101,7 +101,7 @@ def token_losses(
 
 @torch.no_grad()
 def text_losses(
-    model: Measured,
+    model: Measurable,
     texts: Sequence[Iterable[TrainingBatch]],
     bytes_V: Tensor | None = None,
     *,

@@ -124,7 +124,11 @@ def _clear_leftovers(folder: Path) -> None:
 
 
 def fetch_wheel(wheel: str, folder: Path) -> ZipFile:
-    """A wheel of the index that pip is configured with; its file is gone, and is read from memory."""
+    """A wheel of the index that pip is configured with; its file is gone, and is read from memory.
+
+    Raises:
+        UserError: pip could not fetch it.
+    """
     into = folder / ".wheels" / wheel.partition("=")[0]
     command = [
         sys.executable,

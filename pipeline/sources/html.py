@@ -48,9 +48,9 @@ def prepare() -> None:
         read_page("<p>a</p>", main_content=main_content)
 
 
-def text_of(html: str, *, main_content: bool, xhtml: bool = False) -> tuple[str, str]:
+def text_of(html: str, *, main_content: bool) -> tuple[str, str]:
     """Title and text of a page, as `read_page` gives them."""
-    page = read_page(html, main_content=main_content, xhtml=xhtml)
+    page = read_page(html, main_content=main_content)
     return page.title, page.text
 
 

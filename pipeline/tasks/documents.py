@@ -72,7 +72,11 @@ def document_files(artifact: Path, kind: str = "documents") -> list[Path]:
 
 
 def read_file(file: Path) -> Iterator[Document]:
-    """The documents of one file; `metadata` holds `source`, `url`, what the column holds, and `rule` of a reject."""
+    """The documents of one file; `metadata` holds `source`, `url`, what the column holds, and `rule` of a reject.
+
+    Raises:
+        UserError: it is no Parquet file.
+    """
     try:
         handle = pq.ParquetFile(file)
     except pa.ArrowInvalid as error:

@@ -43,7 +43,11 @@ class Reporting(PipelineExecutor):
 
 
 def raise_failure(folder: Path) -> None:
-    """Raise what the first of the failed tasks reported."""
+    """Go on where no task has failed.
+
+    Raises:
+        UserError, TaskError: what the first of the failed ones reported.
+    """
     for path in sorted((folder / "failures").glob("*.json"))[:1]:
         report = json.loads(path.read_text())
         if report["is_user_error"]:

@@ -21,7 +21,7 @@ from weakref import WeakKeyDictionary
 
 from infra.errors import UserError
 from pipeline.tokens.chat_template import CLOSE, OPEN, OWN_FORMAT, VISIBLE_TOKENS, Escape, TemplateFormat, read_format
-from pipeline.tokens.continuation import Continuation
+from pipeline.tokens.continuation import ContinuationDecoder
 from pipeline.tokens.plain_text import After, PlainText, control_names
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ class ChatFormat:
         self._escape = Escape(names.values())
         self._numbers = {name: number for number, name in names.items()}
         self._text = PlainText(tokenizer, names)
-        self._marks, self._words = Escape(VISIBLE_TOKENS), Continuation(tokenizer)
+        self._marks, self._words = Escape(VISIBLE_TOKENS), ContinuationDecoder(tokenizer)
         for mark in VISIBLE_TOKENS:
             token_id(tokenizer, mark)
         question = [{"role": "user", "content": "?"}]
@@ -155,8 +155,17 @@ class ChatFormat:
         """Tokens of what a model wrote: the marks of the reasoning are its own, all else is text."""
         return self._cut(text, self._marks, self._text, self._before_answer)
 
+    def continuation(self, tokens: Sequence[int]) -> str:
+        """Text of what a model wrote behind a plain text, up to the token that ends an answer."""
+        return self._words.decode(self._ended(tokens))
+
+    def _ended(self, tokens: Sequence[int]) -> Sequence[int]:
+        """Without the end, which is no special token in every vocabulary."""
+        return tokens[:-1] if tokens and tokens[-1] == self.eos else tokens
+
     def said(self, tokens: Sequence[int]) -> str:
-        """Text of what a model wrote, of which `written` makes the same tokens where it is cut as any text is."""
+        """Text of an answer, of which `written` makes the same tokens, but for the end, where it is cut as any is."""
+        tokens = self._ended(tokens)
         if not self._text.sets_blank(After.CONTROL):
             return self._words.decode(tokens)
         added = self.tokenizer.get_added_tokens_decoder()

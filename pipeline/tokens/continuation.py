@@ -10,10 +10,10 @@ from pipeline.tokens.sentencepiece import BLANK, BYTES, is_in_pieces
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-__all__ = ["Continuation"]
+__all__ = ["ContinuationDecoder"]
 
 
-class Continuation:
+class ContinuationDecoder:
     """Decodes tokens that go on behind others.
 
     A decoder of SentencePiece's kind drops the blank that a text begins with, and makes a whole run of single bytes

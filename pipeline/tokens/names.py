@@ -66,7 +66,11 @@ class DocumentNames:
 
 
 def open_file(folder: str, name: str) -> Any:
-    """A file of a shards artifact, a local folder or an address that fsspec knows, for reading."""
+    """A file of a shards artifact, a local folder or an address that fsspec knows, for reading.
+
+    Raises:
+        UserError: it is missing.
+    """
     try:
         if "://" in folder:
             import fsspec

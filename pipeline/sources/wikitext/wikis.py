@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
 
@@ -90,8 +90,8 @@ class Wiki:
         return self._redirect.match(markup) is not None
 
 
-def wiki_of(code: str, namespaces: Mapping[int, str] | None = None, aliases: Iterable[str] = ()) -> Wiki:
-    """The wiki of that code; `namespaces` are those that its dump names, `aliases` further hidden ones."""
+def wiki_of(code: str, namespaces: Mapping[int, str] | None = None) -> Wiki:
+    """The wiki of that code; `namespaces` are those that its dump names."""
     told = {number: name.lower() for number, name in (namespaces or {}).items() if name}
     empty: tuple[frozenset[str], ...] = (frozenset(),) * 4
     files, categories, templates, redirects = _names().get(code) or _names().get(code.partition("-")[0], empty)
@@ -99,7 +99,7 @@ def wiki_of(code: str, namespaces: Mapping[int, str] | None = None, aliases: Ite
     english = {*_ENGLISH[FILE], *_ENGLISH[CATEGORY]}
     return Wiki(
         code,
-        frozenset(english | files | categories | own | {alias.lower() for alias in aliases}),
+        frozenset(english | files | categories | own),
         frozenset({*_ENGLISH[TEMPLATE], *templates, *filter(None, [told.get(TEMPLATE)])}),
         frozenset({"redirect", *redirects}),
     )

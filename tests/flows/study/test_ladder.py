@@ -108,7 +108,7 @@ def test_a_trial_spends_its_budget() -> None:
 
 
 def test_the_page_says_how_much_compute_is_saved(tmp_path: Path) -> None:
-    ladder = _ladder(pass_marks=["at least 1.5 times"])
+    ladder = _ladder(pass_marks=["at least 1.5 times"], description="Infinity is a word")
     results = _climb(ladder)
     (dense, sparse), laws = standings(ladder, results)
     assert dense.verdict == "baseline"
@@ -123,6 +123,7 @@ def test_the_page_says_how_much_compute_is_saved(tmp_path: Path) -> None:
     assert page.read_bytes() == again.read_bytes()
     numbers = json.loads(page.with_suffix(".json").read_text())
     assert [arm["verdict"] for arm in numbers["arms"]] == ["baseline", "saves compute"]
+    assert numbers["ladder"]["description"] == "Infinity is a word"
     assert "at least 1.5 times" in page.read_text()
 
 

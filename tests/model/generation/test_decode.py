@@ -8,7 +8,7 @@ import torch
 from model.architecture.cache import KVCache
 from model.architecture.config import Family
 from model.generation import decode
-from model.generation.decode import Decoder
+from model.generation.decode import StepDecoder
 from model.generation.past import Past
 from tests.model.conftest import tiny_model
 
@@ -41,7 +41,7 @@ def test_a_step_equals_the_model(name: str, least: float, monkeypatch: pytest.Mo
     positions_BT = torch.arange(13).expand(3, -1)
     positions_BT = positions_BT.masked_fill(positions_BT >= torch.tensor(lengths)[:, None], -1)
     cache = KVCache(model.config, batch=3, capacity=13)
-    decoder = Decoder(model)
+    decoder = StepDecoder(model)
     with torch.no_grad():
         model(tokens_BT[:, :13], positions_BT=positions_BT, cache=cache)
         order = [2, 0, 1, 0]
@@ -69,7 +69,7 @@ def test_a_step_on_a_cache_in_8_bits_equals_the_model_on_one(name: str) -> None:
         for cache in (first, plain):
             model(tokens_BT[:, :7], positions_BT=positions_BT, cache=cache)
         past = Past(model, first, torch.arange(2), capacity=12)
-        decoder, different = Decoder(model), 0.0
+        decoder, different = StepDecoder(model), 0.0
         for step in range(7, 12):
             wanted_BV, exact_BV = (model(tokens_BT[:, step : step + 1], cache=cache)[:, 0] for cache in (first, plain))
             found_BV = decoder(tokens_BT[:, step], past)
@@ -85,7 +85,7 @@ def test_a_step_in_sixteen_bits_is_near_that_in_thirty_two() -> None:
     with torch.no_grad():
         model(torch.tensor([[5, 6, 7], [8, 9, 10]]), cache=cache)
         past = Past(model, cache, torch.arange(2), capacity=8)
-        found_BV = Decoder(model)(torch.tensor([11, 12]), past)
+        found_BV = StepDecoder(model)(torch.tensor([11, 12]), past)
         whole_BV = model.float()(torch.tensor([[5, 6, 7, 11], [8, 9, 10, 12]]))[:, -1]
     assert found_BV.dtype == torch.float32
     assert torch.nn.functional.cosine_similarity(found_BV, whole_BV).min() > 0.99

@@ -12,7 +12,7 @@ from model.architecture.cache import KVCache
 from model.architecture.config import Family
 from model.architecture.transformer import Transformer
 from model.generation import decode
-from model.generation.decode import Decoder, Predictor
+from model.generation.decode import Predictor, StepDecoder
 from model.generation.past import Past
 from model.generation.speculative import Ahead, Drafted
 from tests.model.conftest import tiny_model
@@ -62,20 +62,20 @@ def test_several_tokens_equal_as_many_steps(name: str, least: float, monkeypatch
     past, _ = read(model, PROMPT, 8)
     new = [8, 30, 77, 4, 51]
     with torch.no_grad():
-        _, found_TV = Decoder(model).several(torch.tensor(new), past)
+        _, found_TV = StepDecoder(model).several(torch.tensor(new), past)
         past.rewind(len(PROMPT) + 2)  # as if the third guess had been wrong
-        _, again_TV = Decoder(model).several(torch.tensor([66, 7]), past)
+        _, again_TV = StepDecoder(model).several(torch.tensor([66, 7]), past)
         whole_TV = model(torch.tensor([PROMPT + new]))[0, len(PROMPT) :]
         other_TV = model(torch.tensor([[*PROMPT, *new[:2], 66, 7]]))[0, -2:]
     torch.testing.assert_close(found_TV, whole_TV, atol=2e-5, rtol=1e-5)
     torch.testing.assert_close(again_TV, other_TV, atol=2e-5, rtol=1e-5)
     with pytest.raises(ValueError, match="holds 15 tokens"):
-        Decoder(model).several(torch.zeros(8, dtype=torch.int64), past)
+        StepDecoder(model).several(torch.zeros(8, dtype=torch.int64), past)
 
 
 def test_several_tokens_with_a_cache_in_8_bits() -> None:
     model = tiny_model(kv_lora_rank=32, qk_rope_head_dim=32)
-    decoder, new = Decoder(model), torch.tensor([8, 30, 77])
+    decoder, new = StepDecoder(model), torch.tensor([8, 30, 77])
     pasts = []
     for _ in range(2):
         cache = KVCache(model.config, 1, len(PROMPT), in_8_bits=True)
@@ -104,7 +104,7 @@ def test_the_predictor_equals_the_model_s_layer(changes: dict[str, object]) -> N
 @pytest.mark.parametrize("right", [0.0, 0.6, 1.0])
 def test_the_answer_is_that_of_plain_decoding(most: int, right: float) -> None:
     model = predicting()
-    decoder = Decoder(model)
+    decoder = StepDecoder(model)
     past, states_TD = read(model, PROMPT, NEW)
     first_V = first(model, states_TD)
     plain, plain_TV = write(lambda token: decoder(torch.tensor([token]), past)[0], first_V)
@@ -133,7 +133,7 @@ def test_the_answer_is_that_of_plain_decoding(most: int, right: float) -> None:
 def test_guesses_are_made_of_true_states_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """The predictor's first guess of every pass is the one that training saw: of the tokens and states before it."""
     model = predicting()
-    decoder, seen = Decoder(model), []
+    decoder, seen = StepDecoder(model), []
     past, states_TD = read(model, PROMPT, NEW)
 
     def guess(logits_V: Tensor, place: int) -> int:

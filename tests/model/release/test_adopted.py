@@ -19,10 +19,10 @@ from transformers import AutoTokenizer
 from infra.errors import UserError
 from model.architecture.checkpoint import load_model, save_model
 from model.architecture.config import Family
+from model.architecture.grid import Grid
 from model.architecture.transformer import Transformer
 from model.architecture.vocabulary import fit_vocabulary
 from model.release.gguf import unsupported, write_gguf
-from model.release.grid import Grid
 from model.release.quantized import plain_unit, rounded_unit
 from model.release.units import units
 from model.release.verify import HOSTILE, Llama

@@ -12,12 +12,12 @@ import pytest
 from gguf import GGUFReader
 
 from infra.errors import UserError
+from model.architecture.grid import Grid
 from model.architecture.transformer import Transformer
 from model.facts.release import ExportMetrics
 from model.release.card import measured
 from model.release.footprint import CELLS, PROGRAM, TOLERANCE, Loading, Processor, read_device_file
 from model.release.gguf import write_gguf
-from model.release.grid import Grid
 from model.release.probe import probe
 from model.release.quantized import plain_unit, rounded_unit
 from model.release.units import units

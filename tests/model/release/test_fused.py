@@ -11,9 +11,9 @@ import torch
 
 from model.architecture.checkpoint import save_model, to_hf_names
 from model.architecture.config import Family
+from model.architecture.grid import Grid
 from model.release.compressed import groups, load_compressed, write_compressed
 from model.release.fused import fused_layer, shared_bits, widened
-from model.release.grid import Grid
 from model.release.quantized import load_quantized, make_plan, rounded_unit, save_quantized
 from model.release.rounding import rounded
 from model.release.units import Role

@@ -8,10 +8,7 @@ import torch
 from gguf import GGMLQuantizationType
 from gguf import dequantize as gguf_dequantize
 
-from model.release import two_sided
-from model.release.factors import factor
-from model.release.gptq import round_columns, toward
-from model.release.grid import (
+from model.architecture.grid import (
     GROUP,
     Grid,
     best_scales,
@@ -22,6 +19,9 @@ from model.release.grid import (
     scales_of,
     unpack,
 )
+from model.release import two_sided
+from model.release.factors import factor
+from model.release.gptq import round_columns, toward
 
 
 def problem(seed: int, rows: int = 12, columns: int = 64) -> tuple[torch.Tensor, torch.Tensor]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from copy import deepcopy
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,10 +20,14 @@ from infra.errors import UserError
 from model.architecture.checkpoint import save_model
 from model.architecture.config import Family
 from model.architecture.transformer import Transformer
+from model.evaluation.evaluate import continued
 from model.evaluation.harness import HarnessModel
+from model.evaluation.sections import EvaluateConfig
 from model.finetune_sections import GrpoConfig
 from model.generation import generate as generation
+from model.generation.generate import Sampling, generate
 from model.release.gguf import write_gguf
+from model.release.pyfunc import ReasoningModel
 from model.release.quantized import make_plan, plain_unit, save_quantized
 from model.release.rounding import rounded
 from model.release.units import Role, units
@@ -35,6 +40,7 @@ from pipeline.sections import TokenizerConfig
 from pipeline.tokens.adopt import adopt
 from pipeline.tokens.chat import chat_format, read_tokenizer
 from pipeline.tokens.chat_template import write_settings
+from pipeline.tokens.continuation import ContinuationDecoder
 from tests.model.conftest import tiny_model
 from tests.model.serving.talker import save_tokenizer, words
 from tests.pipeline.tokens.pieces import MISTRAL, save_pieces
@@ -130,8 +136,6 @@ def test_training_evaluation_and_reinforcement(tokenizer: Path, model: Transform
 
 
 def test_pyfunc(tokenizer: Path, model: Transformer, asked: list[list[int]], tmp_path: Path) -> None:
-    from model.release.pyfunc import ReasoningModel
-
     save_model(model, tmp_path / "checkpoint", tokenizer)
     plan = make_plan(model, dict.fromkeys((Role.LINEAR, Role.EMBEDDINGS), Precision.Q8_0))
     save_quantized(tmp_path / "model", rounded(model, plan), tmp_path / "checkpoint")
@@ -139,6 +143,31 @@ def test_pyfunc(tokenizer: Path, model: Transformer, asked: list[list[int]], tmp
     served_model.load_context(SimpleNamespace(artifacts={"model": str(tmp_path / "model")}, model_config={}))
     served_model.predict(None, pd.DataFrame({"question": [QUESTION]}), {"max_new_tokens": 1})
     assert asked == [served(tokenizer, ONE)]
+
+
+def test_what_goes_on_behind_a_text_keeps_its_blank(tokenizer: Path, model: Transformer) -> None:
+    """In the harness, in MLflow and in the samples of `evaluate`, as in the server."""
+    words, beginnings = read_tokenizer(tokenizer), tuple(f"{letter} the user" for letter in "aeiou")
+    chat, decode = chat_format(words), ContinuationDecoder(words).decode
+    begins_word = [decode([token])[:1] == " " for token in range(words.get_vocab_size())]
+    model = deepcopy(model)
+    model.lm_head.weight[begins_word] *= 1000
+
+    def written(sampling: Sampling, first: Sequence[int] = ()) -> list[str]:
+        prompts = [[*first, *chat.encode(beginning)] for beginning in beginnings]
+        found = [decode(one.tokens) for one in generate(model, prompts, sampling, stop=chat.eos)]
+        assert any(text.startswith(" ") for text in found)
+        return found
+
+    harness = HarnessModel(model, words, chat=False, max_new_tokens=4)
+    asked = [SimpleNamespace(args=(beginning, {})) for beginning in beginnings]
+    assert harness.generate_until(asked) == written(Sampling(4), [chat.bos])
+    loaded = ReasoningModel()
+    loaded.model, loaded.tokenizer = model, words
+    said = loaded.predict(None, pd.DataFrame({"prompt": beginnings}), {"max_new_tokens": 4, "seed": 0})["text"]
+    assert list(said) == written(Sampling(4))
+    config = EvaluateConfig(prompts=beginnings, continuation_tokens=4)
+    assert continued(config, words, model) == written(Sampling(4, temperature=0.6, top_p=0.95))
 
 
 def test_what_is_trained_is_what_the_template_renders(tokenizer: Path) -> None:

@@ -17,7 +17,7 @@ from infra.events import ENVIRONMENT_KEY as EVENTS
 from infra.execution import ENVIRONMENT_KEY
 from model.architecture.checkpoint import load_model, save_model
 from model.finetune_sections import RejectionConfig
-from model.rl.rejection import choose_answers, rejection
+from model.rl.rejection import rejection, shortest_answers
 from pipeline.reasoning.problems import read_tasks
 from tests.model.artifacts import shared_artifacts
 from tests.pipeline.corpus import published
@@ -27,8 +27,8 @@ CONFIG = RejectionConfig(samples=12, kept=1, max_new_tokens=12, general_share=0.
 
 def test_the_shortest_different_ones_are_kept() -> None:
     answers = [("a long way", "4"), ("short", "4"), ("short", "4"), ("middle one", "4")]
-    assert choose_answers(answers, 2) == [("short", "4"), ("a long way", "4")]
-    assert choose_answers(answers, 9) == [("short", "4"), ("a long way", "4"), ("middle one", "4")]
+    assert shortest_answers(answers, 2) == [("short", "4"), ("a long way", "4")]
+    assert shortest_answers(answers, 9) == [("short", "4"), ("a long way", "4"), ("middle one", "4")]
 
 
 @pytest.fixture(scope="module")

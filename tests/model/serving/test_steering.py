@@ -11,7 +11,7 @@ import torch
 from model.generation.generate import _prefill
 from model.serving.prefix import PrefixCache
 from model.serving.steering import Steering, entry
-from pipeline.tokens.continuation import Continuation
+from pipeline.tokens.continuation import ContinuationDecoder
 from tests.model.serving.talker import QUESTION, taught, words
 
 BODY: dict[str, Any] = {"prompt": [1, 2, 2], "top_k": 0, "min_p": 0.0, "repeat_penalty": 1.0}
@@ -44,7 +44,7 @@ def test_each_key_does_what_it_says(change: dict[str, Any], wanted: list[float])
 
 
 def test_how_likely_a_token_was() -> None:
-    found = entry(Continuation(words()), LOGITS, 3, 2)
+    found = entry(ContinuationDecoder(words()), LOGITS, 3, 2)
     assert found["logprob"] == pytest.approx(float(LOGITS.log_softmax(0)[3]))
     assert [each["id"] for each in found["top_logprobs"]] == [2, 3]
 

@@ -140,7 +140,7 @@ def test_we_read_pefts(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("held", "bytes_per_weight", "most"), [(Held.Q8_0, 1.0625, 0.01), (Held.Q4_0, 0.5625, 0.13)])
 def test_weights_held_in_codes(held: Held, bytes_per_weight: float, most: float) -> None:
     """They are near the weights, as small as promised, and gradients go through them as through what they say."""
-    from model.release.grid import Grid, dequantize, round_to_nearest
+    from model.architecture.grid import Grid, dequantize, round_to_nearest
 
     weight = torch.randn(6, 64, generator=torch.Generator().manual_seed(0))
     kept = HeldWeight(weight, held)

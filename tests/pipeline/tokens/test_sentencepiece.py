@@ -18,7 +18,7 @@ from infra.json_objects import JsonObject
 from pipeline.sections import TokenizerConfig
 from pipeline.tokens.adopt import adopt, read_foreign
 from pipeline.tokens.chat import Turn, chat_format, read_tokenizer
-from pipeline.tokens.continuation import Continuation
+from pipeline.tokens.continuation import ContinuationDecoder
 from pipeline.tokens.encoder import Encoder
 from pipeline.tokens.llama_names import SENTENCEPIECE, llama_name
 from pipeline.tokens.plain_text import After, PlainText
@@ -184,7 +184,7 @@ def test_every_byte_of_a_text_is_counted() -> None:
 def test_an_answer_streams_as_it_comes() -> None:
     tokenizer = pieces().tokenizer(Prefix.EVERY, "<unk>")
     tokenizer.add_tokens([AddedToken("<think>", special=False)])
-    words = Continuation(tokenizer)
+    words = ContinuationDecoder(tokenizer)
     tokens = tokenizer.encode("the 🫠🫠x<think>").ids
     texts = [words.decode(tokens[:count]) for count in range(len(tokens) + 1)]
     assert texts[-1] == " the 🫠🫠x<think>"

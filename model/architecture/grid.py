@@ -42,12 +42,16 @@ class Grid(StrEnum):
         return (-8, 7) if self is Grid.Q4_0 else (-127, 127)
 
 
-def scales_of(weight_RC: Tensor, grid: Grid) -> Tensor:
-    """Float16 scales [R, G]; for Q4_0 signed, so that the weight largest in size lands on the code -8, as in GGUF."""
-    rows, columns = weight_RC.shape
-    if columns % GROUP:
-        raise ValueError(f"{columns} columns are no multiple of the group size {GROUP}")
-    groups = weight_RC.float().reshape(rows, columns // GROUP, GROUP)
+def scales_of(weight: Tensor, grid: Grid) -> Tensor:
+    """Float16 scales [..., G] of weights [..., C]; for Q4_0 signed, so that the largest weight lands on the code -8, as
+    in GGUF.
+
+    Raises:
+        ValueError: a row is no whole number of groups.
+    """
+    if weight.shape[-1] % GROUP:
+        raise ValueError(f"{weight.shape[-1]} columns are no multiple of the group size {GROUP}")
+    groups = _groups(weight)
     if grid is Grid.Q8_0:
         return (groups.abs().amax(-1) / 127).half()
     extreme = groups.gather(-1, groups.abs().argmax(-1, keepdim=True)).squeeze(-1)
@@ -95,15 +99,20 @@ def nearest(weight: Tensor, scale: Tensor, limits: tuple[int, int]) -> Tensor:
     return ratio.round().clamp(*limits).to(torch.int8)
 
 
-def round_to_nearest(weight_RC: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
-    """Codes [R, C] int8 and scales [R, G] float16, without calibration."""
-    scales = scales_of(weight_RC, grid)
-    return encode(weight_RC.float(), scales.repeat_interleave(GROUP, 1), grid), scales
+def round_to_nearest(weight: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
+    """Codes [..., C] int8 and scales [..., G] float16 of weights [..., C], without calibration."""
+    scales = scales_of(weight, grid)
+    return encode(_groups(weight), scales[..., None], grid).flatten(-2), scales
 
 
-def dequantize(codes_RC: Tensor, scales_RG: Tensor) -> Tensor:
-    """The float32 weights [R, C]."""
-    return codes_RC.float() * scales_RG.float().repeat_interleave(GROUP, 1)
+def dequantize(codes: Tensor, scales: Tensor) -> Tensor:
+    """The float32 weights [..., C] of codes [..., C] and scales [..., G]."""
+    return (_groups(codes) * scales.float()[..., None]).flatten(-2)
+
+
+def _groups(values: Tensor) -> Tensor:
+    """Values [..., C] in float32, [..., G, 32]."""
+    return values.float().unflatten(-1, (-1, GROUP))
 
 
 def pack(codes_RC: Tensor, scales_RG: Tensor, grid: Grid) -> np.ndarray:
