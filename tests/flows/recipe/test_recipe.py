@@ -213,7 +213,7 @@ def test_files_that_are_no_recipes(tmp_path: Path) -> None:
     [("mine.yaml", "mine"), ("My texts.yaml", "My-texts"), ("Été.yaml", "Ete"), ("текст.yaml", "recipe")],
 )
 def test_a_recipe_without_a_name_has_its_files(file: str, name: str, tmp_path: Path) -> None:
-    (tmp_path / file).write_text("")
+    (tmp_path / file).write_text("pretrain: {}")
     assert load_recipe(str(tmp_path / file)).name == name
 
 
