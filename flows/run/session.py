@@ -134,14 +134,9 @@ class Session:
             StageError, StageKilledError: it broke, or was stopped.
         """
         item = self.plan[name]
-        inputs = {role: split_address(where)[0] for role, where in item.job.inputs.items()}
-        for upstream in inputs.values():
-            if self.store.find(upstream, self.identity(upstream)) is None:
-                raise UserError(
-                    f"{name} reads {upstream}, not made yet for this recipe; run the flow of {upstream} first"
-                )
+        inputs = self._inputs(item)
         self.display.stage_begins(name, item.stage.title, list(self.plan).index(name) + 1, len(self.plan))
-        tracked = self.mlflow.stage(item, {role: self.manifest(upstream) for role, upstream in inputs.items()})
+        tracked = self.mlflow.stage(item, inputs)
         entry = StageRecord(
             identity=item.job.identity,
             state="running",
@@ -157,31 +152,52 @@ class Session:
             listen(event)
 
         clock = time.monotonic()
+
+        def ended(state: str) -> None:
+            entry.state, entry.seconds = state, round(time.monotonic() - clock, 2)
+            self.display.stage_ends(name, entry.state, entry.seconds)
+
         try:
-            with tracing.span(name, {"deepmill.identity": item.job.identity}) as span:
-                manifest, was_there = make(
-                    self.store,
-                    item.job,
-                    fan_out,
-                    stale=lambda found: self._stale(item, found),
-                    elsewhere=on_cluster(item.job.execution, self.store),
-                )
-                if span is not None:
-                    span.set_attribute("deepmill.cached", was_there)
+            manifest, was_there = self._make(item, fan_out)
         except BaseException as error:
-            entry.state, entry.seconds = "failed", round(time.monotonic() - clock, 2)
-            self.display.stage_ends(name, "failed", entry.seconds)
+            ended("failed")
             tracked.end("FAILED" if isinstance(error, DeepmillError) else "KILLED", None)
             with contextlib.suppress(OSError):  # the disk may be full: what went wrong matters more than its record
                 self.save()
             raise
         state = (item.state if not item.runs else State.CACHED) if was_there else State.RUN
-        entry.state = "made" if state is State.RUN else str(state)
-        entry.seconds = round(time.monotonic() - clock, 2)
-        self.display.stage_ends(name, entry.state, entry.seconds)
+        ended("made" if state is State.RUN else str(state))
         tracked.end("FINISHED", manifest, self.store.place(name, manifest.identity))
         self.save()
         return manifest, state
+
+    def _inputs(self, item: PlannedStage) -> dict[str, Manifest]:
+        """What a stage reads, by its role there."""
+        found = {}
+        for role, where in item.job.inputs.items():
+            upstream = split_address(where)[0]
+            manifest = self.store.find(upstream, self.identity(upstream))
+            if manifest is None:
+                raise UserError(
+                    f"{item.stage.name} reads {upstream}, not made yet for this recipe; run the flow of {upstream} "
+                    "first"
+                )
+            found[role] = manifest
+        return found
+
+    def _make(self, item: PlannedStage, listen: Listener) -> tuple[Manifest, bool]:
+        """The stage's artifact, and whether it was there already."""
+        with tracing.span(item.stage.name, {"deepmill.identity": item.job.identity}) as span:
+            manifest, was_there = make(
+                self.store,
+                item.job,
+                listen,
+                stale=lambda found: self._stale(item, found),
+                elsewhere=on_cluster(item.job.execution, self.store),
+            )
+            if span is not None:
+                span.set_attribute("deepmill.cached", was_there)
+        return manifest, was_there
 
     def _stale(self, item: PlannedStage, found: Manifest) -> bool:
         if item.state is State.PINNED:

@@ -22,6 +22,7 @@ from model.training.ranks import RankJob, run_ranks, user_errors
 
 if TYPE_CHECKING:
     from model.architecture.transformer import Transformer
+    from model.training.replay_sources import ReplaySources
     from pipeline.reasoning.problems import Problem
 
 __all__ = ["sft"]
@@ -46,7 +47,6 @@ def run_rank(job: RankJob[SftConfig]) -> SftMetrics | None:
     from model.training.lineage import weight_files
     from model.training.lora import adapt, adapter_files, without_moving_bias
     from model.training.next_token import Validation, train
-    from model.training.replay_sources import ReplaySources
     from pipeline.reasoning.problems import read_tasks
     from pipeline.tokens.chat import chat_format
 
@@ -63,16 +63,7 @@ def run_rank(job: RankJob[SftConfig]) -> SftMetrics | None:
         experts = select_experts(model, training, config, pad) if config.trained is Trained.EXPERTS else None
         adapters = adapt(model, config.lora, config.seed) if config.lora is not None else None
         trained = config if experts is None else frozen_gates(config)
-        micro = (config.micro_batch or config.batch_size) // job.world
-        sources = ReplaySources(
-            config.replay,
-            job.inputs,
-            job.tokenizer,
-            at_once=micro * length,
-            seed=config.seed,
-            tokens=config.batch_size * length,
-            length=length,
-        )
+        sources = _replay_sources(job)
         batches = min(-(-config.validation_sequences // config.batch_size), validating.batches)
         result = train(
             model.train(),
@@ -82,9 +73,8 @@ def run_rank(job: RankJob[SftConfig]) -> SftMetrics | None:
             validation=Validation(validating, batches),
             evaluate=sources.retention,
             replay=sources.replay,
-            identity="".join(
-                (training.identity, *map(file_digest, (*weight_files(job.start), *adapter_files(config.lora))))
-            ),
+            identity=training.identity
+            + "".join(map(file_digest, (*weight_files(job.start), *adapter_files(config.lora)))),
         )
     if result.model is None:
         return None
@@ -103,6 +93,22 @@ def run_rank(job: RankJob[SftConfig]) -> SftMetrics | None:
         **(part.shares() if (part := experts or adapters) is not None else {}),
         **forgetting(result.validation),
         **dict(result.metrics()),
+    )
+
+
+def _replay_sources(job: RankJob[SftConfig]) -> ReplaySources:
+    """What is learned besides, and what shows how much of it is forgotten."""
+    from model.training.replay_sources import ReplaySources
+
+    config, length = job.config, job.config.sequence_length
+    return ReplaySources(
+        config.replay,
+        job.inputs,
+        job.tokenizer,
+        at_once=(config.micro_batch or config.batch_size) // job.world * length,
+        seed=config.seed,
+        tokens=config.batch_size * length,
+        length=length,
     )
 
 
