@@ -126,6 +126,9 @@ def main() -> None:
         if is_of_object_store(error):
             _complain(f"the object store does not answer ({first_line(error)}); check the address and AWS_*")
             sys.exit(1)
+        if str(error).startswith("Failed to reach API at"):  # Prefect's, where it is told of a server
+            _complain(f"{first_line(error)}; check PREFECT_API_URL, or unset it: a run then brings a server of its own")
+            sys.exit(1)
         if not type(error).__module__.startswith("mlflow."):
             raise
         # the registry's or tracking server's, no bug

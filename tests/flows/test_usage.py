@@ -171,15 +171,28 @@ def test_an_object_store_without_credentials_is_one_line(
 ) -> None:
     from botocore.exceptions import NoCredentialsError
 
+    said = "error the object store does not answer (Unable to locate credentials); check the address and AWS_*\n"
+    assert _told_of(NoCredentialsError(), capsys, monkeypatch) == said
+
+
+def test_a_prefect_that_nobody_started_is_one_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `prefect.client.orchestration` raises it when a flow begins."""
+    told = _told_of(RuntimeError("Failed to reach API at http://127.0.0.1:9/api/"), capsys, monkeypatch)
+    assert told.startswith("error Failed to reach API at http://127.0.0.1:9/api/; check PREFECT_API_URL, or unset it")
+    assert told.count("\n") == 1
+
+
+def _told_of(error: Exception, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> str:
     def ask() -> None:
-        raise NoCredentialsError
+        raise error
 
     monkeypatch.setattr(sys, "argv", ["deepmill", "schema"])
     monkeypatch.setattr("flows.commands.recipes._schema", ask)
     with pytest.raises(SystemExit):
         main()
-    said = "error the object store does not answer (Unable to locate credentials); check the address and AWS_*\n"
-    assert capsys.readouterr().err == said
+    return capsys.readouterr().err
 
 
 def test_a_value_of_the_wrong_type(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
