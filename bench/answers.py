@@ -85,7 +85,7 @@ def measure(name: str, cases: Sequence[Case], *, peer: bool, show_wrong: bool = 
 
 def _verdict(case: Case) -> bool:
     declared = AnswerType(case["answer_type"]) if "answer_type" in case else None
-    return judge(case["expected"], case["answer"], declared, case.get("choices", ()))
+    return judge(case["expected"], case["answer"], declared, case.get("choices", ()), case.get("question", ""))
 
 
 def _peer(cases: Sequence[Case]) -> list[bool] | None:

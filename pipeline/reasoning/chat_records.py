@@ -7,13 +7,15 @@
     {"instruction": "Add.", "input": "1, 2", "output": "3"}            Alpaca; Dolly has `context` and `response`
     {"prompt": "Hi", "completion": "Hello!"}                           one question and its answer, as texts
 
-The list may be written as JSON, or be columns (``{"role": [...], "content": [...]}``). `input` stands below the
-instruction, after an empty line; `history` (LLaMA-Factory) has the questions and answers before. An answer with
-``"weight": 0`` (OpenAI), ``"train": false`` (Axolotl) or ``"loss": false`` is read and not learned.
+The list may be written as JSON, or as Python prints it, or be columns (``{"role": [...], "content": [...]}``). What one
+side says in several messages is one turn, for many chat templates take no others. `input` stands below the instruction,
+after an empty line; `history` (LLaMA-Factory) has the questions and answers before. An answer with ``"weight": 0``
+(OpenAI), ``"train": false`` (Axolotl) or ``"loss": false`` is read and not learned.
 """
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -33,11 +35,14 @@ _QUESTIONS, _BELOW, _ANSWERS = (
 _ROLES = {
     "system": "system", "developer": "system", "user": "user", "human": "user", "prompter": "user",
     "assistant": "assistant", "gpt": "assistant", "model": "assistant", "ai": "assistant", "bot": "assistant",
-    "chatgpt": "assistant", "tool": "tool", "function": "tool", "observation": "tool", "ipython": "tool",
-    "function_call": "call", "tool_call": "call",
+    "chatgpt": "assistant", "gpt-4": "assistant", "bing": "assistant", "bard": "assistant", "tool": "tool",
+    "function": "tool", "observation": "tool", "ipython": "tool", "function_call": "call", "tool_call": "call",
 }  # fmt: skip
 _REASONING = ("reasoning_content", "reasoning", "thinking")
 _FLAGS = ("weight", "train", "loss")
+_MEDIA = ("image", "images", "video", "videos", "audio", "audios")
+LONGEST_LITERAL = 1_000_000
+"""Characters of a list written as Python has it that are read."""
 _TEXT_PARTS = (None, "text", "input_text", "output_text")
 _CLOSED_ALONE = re.compile(r"\n\s*</think>\s*\n|</think>\s*\n\s*\n")
 """How reasoning ends whose beginning a chat template has written, as R1's does."""
@@ -65,10 +70,12 @@ def messages_of(record: Any) -> list[Message] | str:
     found: list[Message] = []
     why = "no answer"
     for turn in raw:
-        role = turn.get("role", turn.get("from")) if isinstance(turn, Mapping) else None
-        known = _ROLES.get(role.lower()) if isinstance(role, str) else None
+        role = _first(turn, "role", "from") if isinstance(turn, Mapping) else None
+        known = _ROLES.get(role.strip().lower()) if isinstance(role, str) else None
         if known is None:
             return "a message without a role that is known" if role is None else f"a message of the role {role!r:.40}"
+        if (channel := turn.get("channel")) not in (None, "", "final"):
+            return f"a message of the channel {channel!r:.40}"
         if known in ("tool", "call") or turn.get("tool_calls") or turn.get("function_call"):
             break
         read = _message(known, turn)
@@ -84,14 +91,31 @@ def messages_of(record: Any) -> list[Message] | str:
         if known == "assistant" and all(each["role"] != "user" for each in found):
             why = "an answer before any question"
             continue
-        found.append(read)
+        if found and _is_one_turn(found[-1], read):
+            found[-1]["content"] += f"\n\n{read['content']}"
+        else:
+            found.append(read)
     while found and not (found[-1]["role"] == "assistant" and found[-1].get("learned", True)):
         found.pop()
     return found or why
 
 
+def _first(turn: Mapping[str, Any], *names: str) -> Any:
+    """The first of the values that is there: tables have each name in every row."""
+    return next((turn[name] for name in names if turn.get(name) is not None), None)
+
+
+def _is_one_turn(last: Message, added: Message) -> bool:
+    """Whether the second of two messages only goes on with the first."""
+    if last["role"] != added["role"] or added["role"] == "system" or "reasoning" in added:
+        return False
+    return last.get("learned", True) == added.get("learned", True)
+
+
 def _turns(record: Mapping[str, Any]) -> list[Any] | str:
     """The list of messages, with the system text that some sets have beside it; or what is wrong with the record."""
+    if seen := next((name for name in _MEDIA if record.get(name)), None):
+        return f"a conversation about what is no text ({seen})"
     if "completion" in record and record.get("label") is False:  # TRL's unpaired preferences
         return "a completion whose label says that it is bad"
     prompt, completion = _list(record.get("prompt")), _list(record.get("completion"))
@@ -101,8 +125,10 @@ def _turns(record: Mapping[str, Any]) -> list[Any] | str:
     if found is None:
         found, system = _of_texts(record) or _list(record.get("data")), system or record.get("system_prompt")
     if not found:
-        is_preference = "chosen" in record and "rejected" in record
-        return "a preference, which dpo.files takes" if is_preference else "no list of messages"
+        if "chosen" in record and "rejected" in record:
+            return "a preference, which dpo.files takes"
+        named = next((key for key in _LISTS if record.get(key)), None)
+        return "no list of messages" if named is None else f"{named} that are no list of messages"
     if all(isinstance(turn, str) for turn in found):
         found = _in_turn(found)
     is_said = any(isinstance(turn, Mapping) and turn.get("role", turn.get("from")) == "system" for turn in found)
@@ -130,10 +156,7 @@ def _in_turn(texts: Iterable[str]) -> list[Any]:
 def _list(value: Any) -> list[Any] | None:
     """A list of messages that is one, is written as JSON, or is given by columns."""
     if isinstance(value, str) and value.lstrip().startswith("["):
-        try:
-            value = json.loads(value)
-        except (ValueError, RecursionError):
-            return None
+        value = _literal(value)
     if isinstance(value, Mapping) and value and all(isinstance(column, list) for column in value.values()):
         sizes = {len(column) for column in value.values()}
         value = (
@@ -144,9 +167,23 @@ def _list(value: Any) -> list[Any] | None:
     return value if isinstance(value, list) else None
 
 
+def _literal(text: str) -> Any:
+    """What JSON, or a list as Python prints it, holds; None where it is neither."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        pass
+    try:
+        return ast.literal_eval(text.strip()) if len(text) <= LONGEST_LITERAL else None
+    except (ValueError, SyntaxError, RecursionError, MemoryError):
+        return None
+
+
 def _message(role: str, turn: Mapping[str, Any]) -> Message | str:
     """One message, nothing where it is empty, or what is wrong with it."""
-    parts = _parts(turn.get("content", turn.get("value")))
+    if not turn.keys() & {"content", "value"}:
+        return f"a message without content (it has {', '.join(map(str, turn)):.60})"
+    parts = _parts(_first(turn, "content", "value"))
     if parts is None:
         return "content that is no text"
     content, reasoning = parts

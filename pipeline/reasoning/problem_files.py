@@ -27,7 +27,7 @@ from infra.errors import UserError
 from infra.json_objects import JsonObject
 from pipeline.reasoning.answers.boxes import boxed, unboxed
 from pipeline.reasoning.answers.judge import fits
-from pipeline.reasoning.answers.normalise import LONGEST
+from pipeline.reasoning.answers.normalise import LONGEST, conclusion
 from pipeline.reasoning.answers.types import declared_type
 from pipeline.reasoning.problems import RejectedRecord, question_key
 from pipeline.reasoning.record_files import Unread, keys_of, read_records
@@ -44,7 +44,10 @@ JUDGES = ("math", "exact")
 """How a row may ask to be judged."""
 QUESTIONS = ("question", "problem", "prompt")
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-_THOUGHT = re.compile(r"<think>(.*)</think>", re.DOTALL)
+_THOUGHT = re.compile(r"<think>(.*?)</think>(.*)", re.DOTALL)
+_SENTENCE = re.compile(r"[a-z\d)]\.\s+(?=[A-Z])")
+MOST_SENTENCES = 2
+"""Of an answer whose value nothing marks; no other answer would be equal to more."""
 _CALCULATOR = re.compile(r"<<[^<>]*>>")
 
 
@@ -160,12 +163,8 @@ def _row(name: str, number: int, given: Any, choices: bool) -> tuple[Row | None,
         used.add("choices")
     else:
         answer, reasoning = _solution(given)
-        if not answer:
-            return None, "no text in answer"
-        if len(answer) > LONGEST:
-            return None, f"an answer of more than {LONGEST} characters, which is compared with none"
-        if not isinstance(given.get("reasoning") or "", str):
-            return None, "reasoning that is no text"
+        if (why := _unusable(given, answer, reasoning)) is not None:
+            return None, why
         row |= {"reasoning": reasoning, "answer": answer}
         if program := _text(given.get("program")):
             row["response"] = f"```python\n{program}\n```"
@@ -174,7 +173,7 @@ def _row(name: str, number: int, given: Any, choices: bool) -> tuple[Row | None,
             kind = declared_type(given)
         except ValueError as error:
             raise UserError(f"{name}: record {number}: {error}; correct it, or leave it out to have it found") from None
-        if (way := given.get("judge", "math")) not in JUDGES:
+        if (way := given.get("judge") or "math") not in JUDGES:
             raise UserError(f"{name}: record {number}: judge {way!r:.40} is neither {' nor '.join(JUDGES)}; correct it")
         if kind is not None and not fits(answer, kind):
             return None, f"the answer {answer[:40]!r} is no {kind.replace('_', ' ')}, which answer_type says"
@@ -183,22 +182,59 @@ def _row(name: str, number: int, given: Any, choices: bool) -> tuple[Row | None,
     return row, ""
 
 
+def _unusable(given: Mapping[str, Any], answer: str, reasoning: str) -> str | None:
+    """What is wrong with the answer of a free question, or with how it is reached."""
+    if not answer:
+        if isinstance(raw := given.get("answer"), int):
+            return f"the answer {raw}, which may be a choice or its position; write the choice"
+        is_nested = isinstance(raw, list | Mapping)
+        return f"an answer that is a {type(raw).__name__}, no text or number" if is_nested else "no text in answer"
+    if len(answer) > LONGEST:
+        return f"an answer of more than {LONGEST} characters, which is compared with none"
+    if given.get("answer_type") is None and len(_SENTENCE.findall(answer)) >= MOST_SENTENCES:
+        return (
+            "an answer of several sentences; mark its value by #### or \\boxed, or give the file to conversations.files"
+        )
+    if not isinstance(given.get("reasoning") or "", str) or "think>" in reasoning:
+        return (
+            "reasoning that is no text" if "think>" not in reasoning else "reasoning that holds a mark of its own end"
+        )
+    return "a program that is no text" if given.get("program") and not _text(given["program"]) else None
+
+
 def _solution(given: Mapping[str, Any]) -> tuple[str, str]:
     """Answer and reasoning; the answer is empty where none can be found."""
     answer, reasoning = _text(given.get("answer")), _text(given.get("reasoning"))
     if isinstance(given.get("answer"), bool):
         answer = str(given["answer"])
-    if (thought := _THOUGHT.fullmatch(reasoning)) is not None:
+    if (chosen := _chosen(given)) is not None:
+        answer = chosen
+    if (thought := _THOUGHT.fullmatch(reasoning)) is not None and not thought[2].strip():
         reasoning = thought[1].strip()
+    if (thought := _THOUGHT.fullmatch(answer)) is not None:
+        reasoning, answer = reasoning or thought[1].strip(), thought[2].strip()
     if "####" in answer:
         working, _, answer = answer.rpartition("####")
-        reasoning = reasoning or _CALCULATOR.sub("", working).strip()
+        reasoning = reasoning or _CALCULATOR.sub("", working).rstrip("# \n").strip()
     elif len(boxes := boxed(answer)) == 1 and unboxed(answer) == answer:  # in a sentence
         reasoning, answer = reasoning or answer, boxes[0]
+    elif (concluded := conclusion(answer))[1]:
+        reasoning, answer = reasoning or concluded[0], concluded[1]
     solution = _text(given.get("solution"))
-    if not answer and (boxes := boxed(solution)):
-        answer = boxes[-1]
+    if not answer:
+        answer = boxes[-1] if (boxes := boxed(solution)) else conclusion(solution)[1]
     return answer.strip(), reasoning or solution
+
+
+def _chosen(given: Mapping[str, Any]) -> str | None:
+    """The text of the choice whose position is the answer, as MMLU has it; nothing where it may be a choice itself."""
+    choices, answer = given.get("choices"), given.get("answer")
+    if not isinstance(choices, list) or not isinstance(answer, int) or isinstance(answer, bool):
+        return None
+    texts = [_text(choice) for choice in choices]
+    if not 0 <= answer < len(texts) or texts[answer] == str(answer):
+        return None
+    return "" if str(answer) in texts else texts[answer]
 
 
 def _choices(given: Mapping[str, Any]) -> Row | str:

@@ -37,7 +37,7 @@ LONGEST_PROGRAM = 8_000
 ONE_ANSWER = frozenset({"basic_arithmetic", "chain_sum", "gcd", "products", "spell_backward"})
 """Tasks of reasoning-gym with a single right answer, which need no judge."""
 _NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)")
-_PROGRAM = re.compile(r"\s*```(?:python|py)?[ \t]*\n(?P<code>.*?)\n?```\s*", re.DOTALL)
+_PROGRAM = re.compile(r"\s*```(?:python3?|py)?[ \t]*\n(?P<code>.*?)\n?```\s*", re.DOTALL | re.IGNORECASE)
 _THOUSANDS = re.compile(r"(?<=[0-9]),(?=[0-9]{3}(?![0-9]))")
 _CODE = re.compile(r"__|\b(?:exec|eval|compile|import|lambda|getattr|open|globals|os|sys)\b")
 
@@ -134,7 +134,7 @@ def _at_once(value: str, row: Row) -> float | None:
 def _is_from_file(row: Row) -> bool:
     """Whether a row is judged by its answer's type: it comes from a file and does not ask for the letter."""
     metadata = row.get("metadata") or {}
-    return "file" in metadata and metadata.get("judge", "math") == "math"
+    return "file" in metadata and (metadata.get("judge") or "math") == "math"
 
 
 def _request(value: str, row: Row) -> TypedRequest | GymRequest:

@@ -1,4 +1,4 @@
-"""The unit that a question asks for: a bare number is in it, and a number in another unit is converted to it."""
+"""What a question asks for: a unit, in which bare numbers are and to which others convert; values in any order."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from functools import lru_cache
 from pipeline.reasoning.answers.quantities import Quantity
 from pipeline.reasoning.answers.units import Unit, read_unit
 
-__all__ = ["asked_unit", "names_unit"]
+__all__ = ["asked_unit", "asks_for_all", "names_unit"]
 
 LONGEST = 4_000
 """Characters at the end of a question that are looked through."""
@@ -20,6 +20,21 @@ _ASKED = re.compile(
     re.IGNORECASE,
 )
 _COUNTED = re.compile(r"\bhow (?:many|much)\s+((?:[A-Za-z-]+\s+){0,3}[A-Za-z-]+)", re.IGNORECASE)
+_ALL = re.compile(
+    r"\b(?:all|both|every|each)\b[^.?!]{0,60}?\b(?:solutions?|roots?|zeros?|values?|numbers?|integers?|primes?|[a-z]\b)"
+    r"|\bsolve\b|\b(?:the|its|two|real|complex) (?:solutions|roots|zeros|x-intercepts|factors|divisors)\b",
+    re.IGNORECASE,
+)
+_IN_ORDER = re.compile(
+    r"\b(?:order\w*|ascending|descending|increasing|decreasing|respectively|next|sequence|sort\w*|arrange\w*|rank\w*"
+    r"|from (?:the )?(?:least|smallest|greatest|largest|lowest|highest)|pairs?|triples?|coordinates?|terms?)\b",
+    re.IGNORECASE,
+)
+
+
+def asks_for_all(question: str) -> bool:
+    """Whether several values are asked for of which none comes first: all solutions of an equation."""
+    return _ALL.search(question) is not None and _IN_ORDER.search(question) is None
 
 
 def names_unit(question: str, quantity: Quantity) -> bool:

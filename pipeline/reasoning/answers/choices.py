@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 from pipeline.reasoning.answers.text import equal_text
@@ -18,14 +18,14 @@ _WITH_TEXT = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 _TOO_MUCH = re.compile(
-    r"[(\[]?\b(?-i:[A-Z])\b[)\].:]|\b(?:not|wrong|incorrect|or|and|isn't|maybe|never|either|neither|both|option|choice)\b|\?|\n",
+    r"[(\[]?\b(?-i:[A-Z])\b[)\].:]|^(?:(?-i:[A-Z])|\([A-Z]\))$|\b(?:not|wrong|incorrect|or|and|isn't|maybe|never|either|neither|both|option|choice)\b|\?|\n",
     re.IGNORECASE,
 )
 
 
 def read_choice(text: str) -> tuple[str, str] | None:
     """The letter, in upper case, and the text after it where there is one."""
-    text = re.sub(r"\\[ ,;:]|~", " ", unicodedata.normalize("NFKC", text))
+    text = re.sub(r"\\[ ,;:]|(?<=\S)~", " ", unicodedata.normalize("NFKC", text))
     text = re.sub(r"\\(?:text|mathrm|mathbf|textbf|mbox)\s*\{([^{}]*)\}", r"\1", text).strip().replace("**", "")
     found = _BARE.fullmatch(text)
     if found is not None:
@@ -34,7 +34,9 @@ def read_choice(text: str) -> tuple[str, str] | None:
     if found is None:
         return None
     words = found[3].strip()
-    return (found[1] or found[2]).upper(), words[1:-1] if words[0] + words[-1] == "()" else words
+    inner = words[1:-1]
+    is_in_brackets = words[0] + words[-1] == "()" and len(inner) > 1 and not set("()") & set(inner)
+    return (found[1] or found[2]).upper(), inner if is_in_brackets else words
 
 
 def read_letters(text: str, *, any_order: bool = False) -> frozenset[str] | None:
@@ -51,12 +53,15 @@ def read_letters(text: str, *, any_order: bool = False) -> frozenset[str] | None
     return frozenset(letters) if re.fullmatch("[A-J]{2,10}", letters) and is_rising else None
 
 
-def equal_choice(expected: str, answer: str, choices: Sequence[str] = ()) -> bool:
+def equal_choice(
+    expected: str, answer: str, choices: Sequence[str] = (), equal: Callable[[str, str], bool] = equal_text
+) -> bool:
     """Whether `answer` names the choice that `expected` names.
 
     Args:
         choices: the texts of the choices, A first, where they are known: they may stand for their letter then, and a
             letter beside another one's text is wrong.
+        equal: whether the second text says what a choice, the first, does.
     """
     wanted = read_choice(expected)
     if wanted is None:
@@ -66,9 +71,9 @@ def equal_choice(expected: str, answer: str, choices: Sequence[str] = ()) -> boo
     text = text or (choices[place] if place < len(choices) else "")
     given = read_choice(answer)
     if given is None:
-        return bool(text) and equal_text(text, answer)
+        return bool(text) and equal(text, answer) and sum(equal(choice, answer) for choice in choices) < 2
     if given[0] != letter:
         return False
     if not given[1]:
         return True
-    return equal_text(text, given[1]) if text else not _TOO_MUCH.search(given[1])
+    return equal(text, given[1]) if text else not _TOO_MUCH.search(given[1])

@@ -29,9 +29,7 @@ _MONTHS |= {
     ))
 }  # fmt: skip
 """German, French, Spanish, Italian and Portuguese ones."""
-_WEEKDAY = re.compile(
-    r"^(?:on )?(?:the )?(?:(mon|tue|wed|thu|fri|sat|sun)(?:day|sday|nesday|rsday|urday)?)\b[,.]?\s+(?=.*\d)"
-)
+_WEEKDAY = re.compile(r"^(?:the )?(?:(mon|tue|wed|thu|fri|sat|sun)(?:day|sday|nesday|rsday|urday)?)\b[,.]?\s+(?=.*\d)")
 _ISO = re.compile(r"(\d{4})[-/.](\d{1,2})[-/.](\d{1,2})(?:t00:00(?::00)?z?)?")
 _COMPACT = re.compile(r"(\d{4})(\d{2})(\d{2})")
 _CHARACTERS = re.compile(r"(\d{4})\s?年\s?(\d{1,2})\s?月\s?(\d{1,2})\s?日")
@@ -43,7 +41,7 @@ _MONTH_FIRST = re.compile(r"([a-z]{3,9})\.? (?:the )?(\d{1,2})(?:st|nd|rd|th)?(?
 _MONTH_YEAR = re.compile(r"([a-z]{3,9})\.?,? (?:of )?(\d{4})")
 _TIME = re.compile(
     r"(?:at )?(\d{1,2})(?:[:.](\d{2}))?(?::(\d{2}))?\s*(?:(a|p)\.?\s?m\.?|(o'?clock|hrs?|hours?)?)"
-    r"(?: (?:in the )?(morning|afternoon|evening))?"
+    r"(?: (?:in the |at )?(morning|afternoon|evening|night))?"
 )
 _STYLE = re.compile(r"\\(?:text|mathrm|mbox)\s*\{([^{}]*)\}")
 _YEAR_MONTH = re.compile(r"(\d{4})[-/](\d{2})|(\d{2})/(\d{4})")
@@ -64,7 +62,7 @@ def read_date(text: str, *, is_surely: bool = False) -> Date | None:
         is_surely: it must be one, so that ``20240301`` and ``1530 hours`` are no numbers.
     """
     text = _STYLE.sub(r" \1 ", text.replace("\\,", " ").replace("\\ ", " ").replace("{:}", ":"))
-    text = " ".join(text.lower().split()).strip(" .")
+    text = " ".join(text.lower().split()).strip(" .").removeprefix("on ")
     text = re.sub(r"(?<=\d) ?: ?(?=\d)", ":", text)
     if not text or len(text) > 60:
         return None
@@ -132,6 +130,8 @@ def _read_time(text: str) -> Date | None:
     half = found[4] or {"morning": "a", "afternoon": "p", "evening": "p"}.get(found[6] or "", "")
     if hour > 23 or minute > 59 or second > 59 or (half and not 1 <= hour <= 12):
         return None
+    if not half and found[6] == "night":  # which two o'clock at night is depends on the day meant
+        half = "p" if 6 <= hour <= 11 else ""
     if half:
         hour = hour % 12 + (12 if half == "p" else 0)
     elif hour < 13 and hour and not text.startswith("0"):

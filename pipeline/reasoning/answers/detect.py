@@ -133,7 +133,7 @@ def _listing_type(text: str) -> AnswerType:
     is_set = (
         listing.brackets == "{}"
         or listing.is_alternative
-        or listing.is_one_unknown
+        or (listing.is_one_unknown and listing.brackets in ("", "{}"))
         or (not listing.brackets and (is_ascending(listing.items) or are_conjugate(listing.items)))
     )
     return AnswerType.SET if is_set else AnswerType.SEQUENCE

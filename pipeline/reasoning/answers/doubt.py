@@ -6,7 +6,7 @@ import re
 
 from pipeline.reasoning.answers.splitting import word_set
 
-__all__ = ["DENIAL", "DOUBTFUL"]
+__all__ = ["DENIAL", "DOUBTFUL", "RETRACTION"]
 
 DENIAL = re.compile(
     r"\b(?:not|no|never|wrong|incorrect|false|cannot|\w+n't|if|unless|doubt|maybe|perhaps|possibly|impossible|suppose|"
@@ -14,6 +14,14 @@ DENIAL = re.compile(
     re.IGNORECASE,
 )
 """Words that take back what stands in the same sentence."""
+RETRACTION = re.compile(
+    r"(?:^|[.!?:;,\n])\W*(?:but |no,? )?(?:wait|hold on|actually|hmm+|oops|sorry|edit|correction"
+    r"|alternatively|instead|but then)\b"
+    r"|\b(?:i made an? (?:mistake|error)|my mistake|mistaken|re-?(?:check|do|think)|reconsider|second thoughts?|i meant"
+    r"|(?:just|only|this is|it is|was) an? (?:wild |educated )?guess|guessing|correct answer)\b",
+    re.IGNORECASE,
+)
+"""With what somebody goes back on a value after giving it."""
 DOUBTFUL = word_set(
     "not no never neither nor or and either maybe perhaps possibly probably likely might could may if unless "
     "whether about approximately around roughly nearly almost over under more less fewer greater smaller least "

@@ -27,8 +27,9 @@ _BUILT = re.compile(
 _UNION = re.compile(r"\\cup(?![A-Za-z])|\\text\s*\{\s*or\s*\}|\bor\b|(?<=[\])])\s*U\s*(?=[\[(])|\\lor(?![A-Za-z])")
 _BOTH = re.compile(r"\\text\s*\{\s*and\s*\}|\band\b|\\land(?![A-Za-z])|\\wedge(?![A-Za-z])")
 _WITHOUT = re.compile(
-    r"(?P<whole>.+?)\s*(?:(?:\\setminus|\\backslash|\bexcept\b)\s*\\?\{?|-\s*\\?\{)(?P<points>[^{}\\]+)\\?\}?"
+    r"(?P<whole>.+?)\s*(?:(?:\\setminus|\\backslash|\bexcept\b)\s*\\?\{?|-\s*\\?\{)(?P<points>(?:[^{}\\]|\\[dt]?frac(?:\{\d+\}\{\d+\}|\d\d))+)\\?\}?"
 )
+_POINT = re.compile(r"\\?\{\s*([^{},\\]+|\\frac\{\d+\}\{\d+\})\s*\\?\}|[A-Za-z]\s*=\s*([^=<>,]+)")
 _ABSOLUTE = re.compile(r"(?:\\?\||\\lvert)\s*[A-Za-z]\s*([-+][^|\\]+)?(?:\\?\||\\rvert)")
 
 
@@ -38,7 +39,7 @@ def is_built(text: str) -> bool:
 
 
 def read_intervals(text: str) -> tuple[Interval, ...] | None:
-    """A union of intervals, or None."""
+    """A union of intervals, maybe with points apart from them, or None."""
     text = _MEMBER.sub("", text).strip()
     if (built := _BUILT.fullmatch(text)) is not None:
         text = built["rule"].strip()
@@ -48,7 +49,7 @@ def read_intervals(text: str) -> tuple[Interval, ...] | None:
         if intervals is None:
             return None
         found += intervals
-    return tuple(found)
+    return tuple(found) if any(lower != upper for _, lower, upper, _ in found) else None
 
 
 def _piece(text: str) -> Sequence[Interval] | None:
@@ -57,6 +58,12 @@ def _piece(text: str) -> Sequence[Interval] | None:
     both = _BOTH.split(text)
     if len(both) == 2:
         return _common(both[0].strip(), both[1].strip())
+    sides = split_outside(text, ",")
+    if len(sides) == 2 and all(read_relation(side) is not None for side in sides):
+        return _side_by_side(sides[0].strip(), sides[1].strip())
+    point = _POINT.fullmatch(text)
+    if point is not None and value_of(end := point[1] or point[2]) is not None:
+        return (("[", end, end, "]"),)
     interval = _bracketed(text) or _bounded(text)
     return (interval,) if interval is not None else _apart(text) or _punctured(text)
 
@@ -107,12 +114,26 @@ def _half(text: str) -> Interval | None:
     return ("(", "-\\infty", found[2], "]" if found[1] == "<=" else ")")
 
 
-def _common(first: str, second: str) -> tuple[Interval] | None:
-    """``x > 0 and x <= 5``."""
-    relations = [read_relation(text) for text in (first, second)]
-    variables = {found[0] for relation in relations if relation is not None and (found := solved(relation))}
+def _side_by_side(first: str, second: str) -> tuple[Interval, ...] | None:
+    """``x > 0, x < 5`` holds for both, ``x < 0, x > 5`` for either: of the two whichever is something."""
+    both = _common(first, second)
+    if both is None or len(both) > 1 or (lower := _end(both[0][1])) is None or (upper := _end(both[0][2])) is None:
+        return both if both is not None and len(both) > 1 else None
     one, two = _half(first), _half(second)
-    if one is None or two is None or len(variables) != 1:
+    return both if lower < upper else (one, two) if lower > upper and one is not None and two is not None else None
+
+
+def _common(first: str, second: str) -> tuple[Interval, ...] | None:
+    r"""``x > 0 and x <= 5``, ``x > 0 and x \ne 5``."""
+    relations = [read_relation(text) for text in (first, second)]
+    known = [found for relation in relations if relation is not None and (found := solved(relation))]
+    one, two = _half(first), _half(second)
+    if len({found[0] for found in known}) != 1 or len(known) < 2:
+        return None
+    for half, (_, sign, point) in ((one, known[1]), (two, known[0])):
+        if half is not None and sign == "!=":
+            return _around(half, point)
+    if one is None or two is None:
         return None
     lower, upper = (one, two) if one[2] == "\\infty" else (two, one)
     if lower[2] != "\\infty" or upper[1] != "-\\infty":
@@ -188,7 +209,7 @@ def _joined(intervals: tuple[Interval, ...]) -> list[tuple[_End, bool, _End, boo
     known: list[tuple[_End, bool, _End, bool]] = []
     for opens, lower, upper, closes in intervals:
         first, last = _end(lower), _end(upper)
-        if first is None or last is None or first >= last:
+        if first is None or last is None or first > last or (first == last and opens + closes != "[]"):
             return None
         known.append((first, opens == "[", last, closes == "]"))
     known.sort(key=lambda interval: (interval[0], not interval[1]))

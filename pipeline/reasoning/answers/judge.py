@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Sequence
 
 from pipeline.reasoning.answers import formulas
+from pipeline.reasoning.answers.asked import asks_for_all
 from pipeline.reasoning.answers.boxes import unboxed
 from pipeline.reasoning.answers.budget import bounded
 from pipeline.reasoning.answers.choices import equal_choice, read_choice, read_letters
@@ -45,6 +46,7 @@ from pipeline.reasoning.answers.values import (
     readings,
     right_side,
     unit_added,
+    without_asked,
 )
 
 __all__ = ["fits", "judge", "same"]
@@ -52,6 +54,8 @@ __all__ = ["fits", "judge", "same"]
 _NEARLY = re.compile(r"\s*(?:≈|\\approx(?![A-Za-z]))")
 """What follows it is said besides."""
 _INEQUALITY = re.compile(r"[<>]=?(?!$)|\\(?:leq?|geq?|leqslant|geqslant|lt|gt)(?![A-Za-z])")
+_NAME = re.compile(r"^[A-Za-z](?:_\{?\w\}?)?\s*=\s*(?=[(\[])")
+"""What a point, a vector or an interval is called."""
 _CONSTANT = re.compile(r"\+\s*[cK]$")
 """What an integral may end in, where its constant is called C."""
 
@@ -76,12 +80,19 @@ def judge(
     with bounded():
         expected = unboxed(expected)
         kind = answer_type or find_type(expected)
+        if kind is AnswerType.SEQUENCE and answer_type is None and asks_for_all(question):
+            kind = AnswerType.SET if _is_bare_list(expected) else kind
         label, value = split_label(expected)
         if label and answer_type is None and kind in (AnswerType.NUMBER, AnswerType.QUANTITY, AnswerType.EXPRESSION):
             if split_label(without_lead_in(final_value(answer) or ""))[0] not in ("", label):
                 return False
             expected = value
         return _judge(expected, answer, kind, choices, question)
+
+
+def _is_bare_list(expected: str) -> bool:
+    listing = read_listing(_formula_text(expected))
+    return listing is not None and not listing.brackets and not listing.names
 
 
 def same(first: str, second: str, answer_type: AnswerType, question: str = "") -> bool:
@@ -102,7 +113,7 @@ def _judge(expected: str, answer: str, kind: AnswerType, choices: Sequence[str],
         return True
     if kind is AnswerType.CHOICE:
         said = (value, without_lead_in(value), stated_words(value) or "")
-        return any(equal_choice(peel(expected), text, choices) for text in said if text)
+        return any(equal_choice(peel(expected), text, choices, _equal_choice_text) for text in said if text)
     if kind is AnswerType.TEXT:
         return _equal_text(expected, value)
     if kind is AnswerType.DATE:
@@ -113,6 +124,7 @@ def _judge(expected: str, answer: str, kind: AnswerType, choices: Sequence[str],
     wanted_text = _formula_text(expected)
     given = without_lead_in(_formula_text(value))
     if question and kind in (AnswerType.NUMBER, AnswerType.QUANTITY):
+        given = without_asked(given, question)
         verdict = in_asked_unit(wanted_text, given, question)
         if verdict is not None:
             return verdict
@@ -171,6 +183,15 @@ def _formula_text(text: str) -> str:
     return peel(spoken(mathematical(peel(text))))
 
 
+def _equal_choice_text(choice: str, answer: str) -> bool:
+    """Whether the answer is what a choice says: its words, or its value."""
+    if equal_text(choice, answer):
+        return True
+    kind = find_type(choice)
+    is_value = kind not in (AnswerType.TEXT, AnswerType.CHOICE, AnswerType.CODE_OUTPUT)
+    return is_value and _judge(choice, answer, kind, (), "")
+
+
 def _equal_text(expected: str, value: str) -> bool:
     wanted = peel(expected)
     if any(equal_text(wanted, text) for text in (value, without_lead_in(value))):
@@ -208,12 +229,14 @@ def _equal_expression(expected: str, answer: str) -> bool:
         other = read_congruence(answer)
         return other is not None and equal_congruence(congruence, other)
     relation, given = formulas.read_relation(expected), formulas.read_relation(answer)
-    if relation is not None and given is not None and _variables(relation) != _variables(given):
+    if relation is not None and given is not None and _variables(given) not in (_variables(relation), None):
         return False
     if (intervals := read_intervals(expected)) is not None and _equal_intervals(intervals, answer):
         return True
     if relation is not None:
         return _equal_relation(relation, answer)
+    if _closed_up(expected) == _closed_up(answer):  # however large
+        return True
     if expected.endswith("C"):
         answer = _CONSTANT.sub("+C", answer)
     if equal_value(expected, answer):
@@ -222,6 +245,11 @@ def _equal_expression(expected: str, answer: str) -> bool:
         return any(equal_value(expected, text) for text in right_side(given))
     quantity, tree = read_quantity(answer), formulas.formula(expected)
     return quantity is not None and tree is not None and not names(tree) and unit_added(Quantity(expected), quantity)
+
+
+def _closed_up(text: str) -> str:
+    """A formula without spaces beside signs."""
+    return re.sub(r"\s*([^\w\s])\s*", r"\1", text)
 
 
 def _equal_matrix(expected: str, matrix: Matrix, answer: str) -> bool:
@@ -255,9 +283,11 @@ def _equal_components(expected: Sequence[str], given: Sequence[str]) -> bool:
     return min(len(expected), len(given)) > 1 and equal_in_order(rows[0], rows[1], equal_value)
 
 
-def _variables(relation: formulas.Relation) -> frozenset[str]:
+def _variables(relation: formulas.Relation) -> frozenset[str] | None:
+    """The names of all sides; None where one is no formula: ``x`` and ``4 and x``."""
     trees = [formulas.formula(side) for side in relation.sides]
-    return frozenset[str]().union(*(names(tree) for tree in trees if tree is not None))
+    known = [tree for tree in trees if tree is not None]
+    return frozenset[str]().union(*map(names, known)) if len(known) == len(trees) else None
 
 
 def _equal_intervals(intervals: tuple[Interval, ...], answer: str) -> bool:
@@ -267,6 +297,8 @@ def _equal_intervals(intervals: tuple[Interval, ...], answer: str) -> bool:
 
 def _equal_relation(expected: formulas.Relation, answer: str) -> bool:
     given = formulas.read_relation(answer)
+    if given is not None and len(given.signs) > len(expected.signs) == 1 and (ends := right_side(given)):
+        given = formulas.Relation((given.sides[0], ends[0]), expected.signs)  # x = 5 + 6 = 11
     if given is not None:
         return formulas.equal_relation(expected, given)
     named = re.fullmatch(r"([A-Za-z]|\\[a-z]+)(?:_\{?\w\}?|\s*\([A-Za-z]\))?", expected.sides[0])
@@ -323,6 +355,7 @@ def _equal_set(expected: str, answer: str) -> bool:
 
 
 def _equal_sequence(expected: str, answer: str) -> bool:
+    expected, answer = (_NAME.sub("", text) for text in (expected, answer))
     ratio = [part.strip() for part in expected.split(":")]
     answer = re.sub(r"(?:\\[,;! ])*\s*:\s*(?:\\[,;! ])*", ":", answer) if len(ratio) > 1 else answer
     quotient = re.fullmatch(r"(\d+)\s*/\s*(\d+)|\\[dt]?frac\{(\d+)\}\{(\d+)\}", answer)

@@ -14,7 +14,7 @@ from pipeline.reasoning.answers.boxes import has_box, inner_value
 from pipeline.reasoning.answers.doubt import DENIAL
 from pipeline.reasoning.answers.numbers import read_number
 
-__all__ = ["LONGEST", "final_value", "mathematical", "peel", "split_label", "spoken", "without_lead_in"]
+__all__ = ["LONGEST", "conclusion", "final_value", "mathematical", "peel", "split_label", "spoken", "without_lead_in"]
 
 LONGEST = 2_000
 """Characters of an answer above which it is wrong unseen."""
@@ -45,7 +45,7 @@ _GREEK = {
 }  # fmt: skip
 _PAIRS = (
     ("$$", "$$"), ("$", "$"), ("\\(", "\\)"), ("\\[", "\\]"), ("```", "```"), ("`", "`"), ("**", "**"), ("__", "__"),
-    ("==", "=="), ("*", "*"), ('"', '"'), ("'", "'"), ("“", "”"), ("«", "»"),
+    ("==", "=="), ("*", "*"), ('"', '"'), ("'", "'"), ("“", "”"), ("«", "»"), ("「", "」"), ("『", "』"),
 )  # fmt: skip
 _WRAPPING = re.compile(
     r"\\(?:text|textbf|textit|mbox|mathrm|mathbf|mathit|bm|boldsymbol|emph|underline)\s*\{([^{}]*)\}"
@@ -62,7 +62,7 @@ _NOTHING = re.compile(
     r"|huge|Huge|bf|it|rm|sf|sl|tt)(?![A-Za-z])|\\(?:color|textcolor|[hv]?phantom|vspace\*?)\s*\{[^{}]*\}"
 )
 _SPACE = re.compile(r"\\hspace\*?\s*\{[^{}]*\}")
-_FONT = re.compile(r"\\(text|math)(?:sf|tt|sl|up|normal|sc|md)(?=\s*\{)|\\(text)rm(?=\s*\{)")
+_FONT = re.compile(r"\\(text|math)(?:sf|tt|sl|up|normal|sc|md)(?=\s*\{)|\\(text)(?:rm|bf|it)(?=\s*\{)")
 """Fonts that are told no more apart than upright ones."""
 _STYLED_NUMBER = re.compile(
     r"(?<![\w})])\\(?:(?:math|text)(?:rm|bf|it)?|underline|bm|boldsymbol)\s*\{(-?\d[\d.,]*)\}"
@@ -86,10 +86,12 @@ _LEAD_IN = re.compile(
     rf"""(?:(?:so|thus|hence|therefore|then|and|finally|in\ conclusion|consequently)\b,?\ *)*
     (?:
         {_WHOSE}{_NOUN}{_OF} \s*(?:{_IS}\b\s*:?|:|=)
-      | \#\#\#\# | (?:it|this|that|which|he|she|they|we)\ (?:is|equals|gives|makes|comes\ to)\b
+      | \#\#\#\# | in\ total\b,?
+      | (?:it|this|that|which|he|she|they|we)\ (?:is|was|will\ be|equals|gives|makes|comes\ to)\b
       | it's\b | there\ (?:are|is|were|was)\b
       | we\ (?:get|have|find|obtain)\b | i\ (?:get|got|have|find)\b | the\ point\b
-      | (?:in\ )?(?:the\ year\ |in\ )(?=\d{{4}}$) | ans(?:wer)?\s*(?:\.|:|=|\ -\ ) | i\ (?:choose|pick|select)\b
+      | (?:in\ )?(?:the\ year\ |in\ )(?=\d{{4}}$) | ans(?:wer)?\s*(?:\.|:|=|\ -\ |\ (?=\\[\[(]|\$))
+      | i\ (?:would\ |will\ )?(?:choose|pick|select)\b
     )\s*""",
     re.IGNORECASE | re.VERBOSE,
 )
@@ -213,8 +215,10 @@ def peel(text: str) -> str:
             text = outer[2].strip()
         text = _TICK.sub("", text).rstrip(" ~")
         text = _HEADING.sub("", text, count=1) if text.startswith("#") else text
-        if text.endswith((".", ",", ";", ":", "。", "．", "\\\\")) and not text.endswith(".."):
-            text = text[: -2 if text.endswith("\\\\") else -1].rstrip()
+        if text.endswith("\\\\"):
+            text = text[:-2].rstrip()
+        elif text.endswith((".", ",", ";", ":", "。", "．")) and text[-2:-1] not in (".", "\\"):
+            text = text[:-1].rstrip()
         text = re.sub(r"^(?:\\[,;:! ])+|(?:\\[,;:!])+$", "", text).strip()
         if text == before:
             break
@@ -281,12 +285,21 @@ def final_value(answer: str) -> str | None:
     return text or None
 
 
+def conclusion(text: str) -> tuple[str, str]:
+    """Some working and the value that its last sentence gives ("The answer is 42."), or twice nothing."""
+    markers = list(_MARKER.finditer(text))
+    last = peel(text[markers[0].start() :]) if len(markers) == 1 else ""
+    value = without_lead_in(last)
+    return (text[: markers[0].start()].strip(), value) if value != last and "\n" not in value else ("", "")
+
+
 def _says_otherwise(answer: str, inner: str) -> bool:
-    """Whether the last sentence, after a box, says that the answer is another number or another letter."""
+    """Whether the last sentence after a box, or a line that begins with ####, gives another number or letter."""
     said = list(_MARKER.finditer(answer))
-    if not said or said[-1].start() < answer.rfind(inner):
+    if not said or (said[-1].start() < answer.rfind(inner) and "####" not in said[-1][0]):
         return False
-    first, second = peel(inner), without_lead_in(peel(answer[said[-1].start() :]))
+    rest = answer[said[-1].start() :].strip()
+    first, second = peel(inner), without_lead_in(peel(rest.split("\n")[0] if rest.startswith("####") else rest))
     numbers = read_number(first), read_number(second)
     are_letters = len(first) == len(second) == 1 and first.isalpha() and second.isalpha()
     return first.casefold() != second.casefold() if are_letters else None not in numbers and numbers[0] != numbers[1]

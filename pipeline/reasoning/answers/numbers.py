@@ -48,11 +48,12 @@ _SCALES = {
     "thousand": 10**3, "lakh": 10**5, "million": 10**6, "crore": 10**7, "billion": 10**9, "trillion": 10**12
 }  # fmt: skip
 _COUNTED = {**_SCALES, "hundred": 100, "dozen": 12}
+_DECIMALS = ("tenths", "hundredths", "thousandths")
 _PARTS = {
     "half": 2, "halves": 2, "third": 3, "thirds": 3, "quarter": 4, "quarters": 4, "fourth": 4, "fourths": 4,
     "fifth": 5, "fifths": 5, "sixth": 6, "sixths": 6, "seventh": 7, "eighth": 8, "eighths": 8, "ninth": 9, "tenth": 10,
     "tenths": 10, "sevenths": 7, "ninths": 9, "twelfth": 12, "twelfths": 12, "sixteenth": 16, "sixteenths": 16,
-    "twentieth": 20, "twentieths": 20,
+    "twentieth": 20, "twentieths": 20, "hundredth": 100, "hundredths": 100, "thousandth": 1000, "thousandths": 1000,
 }  # fmt: skip
 
 
@@ -128,10 +129,10 @@ def _repeating(text: str) -> Fraction | None:
 
 
 def _scaled(text: str) -> Fraction | None:
-    """``2.5 million``."""
-    head, _, scale = text.rpartition(" ")
-    number = _numeral(head) if scale.lower() in _COUNTED else None
-    return None if number is None else number * _COUNTED[scale.lower()]
+    """``2.5 million``, ``7 hundredths``."""
+    head, _, scale = text.lower().rpartition(" ")
+    number = _numeral(head) if scale in _COUNTED or scale in _DECIMALS else None
+    return None if number is None else number * _COUNTED[scale] if scale in _COUNTED else number / _PARTS[scale]
 
 
 def _grouped(text: str) -> Fraction | None:
@@ -159,6 +160,10 @@ def read_words(text: str) -> Fraction | None:
     words = re.findall(r"[a-z]+", text.lower())
     if len(words) > 20 or re.fullmatch(r"[A-Za-z]+(?:(?:-|\s+)[A-Za-z]+)*", text.strip()) is None:
         return None
+    if words == ["half"]:
+        return Fraction(1, 2)
+    if "point" in words[1:-1]:
+        return _with_point(words)
     if words[0] in ("minus", "negative"):
         inner = read_words(" ".join(words[1:]))
         return None if inner is None else -inner
@@ -173,6 +178,16 @@ def read_words(text: str) -> Fraction | None:
         count = Fraction(1) if words[:-1] in (["a"], ["an"], ["one"]) else read_words(" ".join(words[:-1]))
         return None if count is None or count.denominator != 1 or count >= 20 else count / _PARTS[words[-1]]
     return _whole_words([word for word in words if word != "and"])
+
+
+def _with_point(words: list[str]) -> Fraction | None:
+    """``seven point five``: digits one by one after the point."""
+    place = words.index("point")
+    whole, digits = read_words(" ".join(words[:place])), [_UNITS.get(word, 10) for word in words[place + 1 :]]
+    if whole is None or whole.denominator != 1 or max(digits) > 9:
+        return None
+    part = Fraction(int("".join(map(str, digits))), 10 ** len(digits))
+    return whole - part if words[0] in ("minus", "negative") else whole + part
 
 
 def _mixed_words(words: list[str]) -> Fraction | None:

@@ -75,8 +75,10 @@ _MEASURED = re.compile(
 )
 """What a length or an age is of, and that there is no more."""
 _PARTS = {"half": "1/2", "a half": "1/2", "a quarter": "1/4", "quarter": "1/4", "three quarters": "3/4"}
-_PART_OF_UNIT = re.compile(rf"({'|'.join(_PARTS)}) (?:of )?an? (?=\S)", re.IGNORECASE)
+_PART_OF_UNIT = re.compile(rf"({'|'.join(_PARTS)}|\d+/\d+) (?:of )?an? (?=\S)", re.IGNORECASE)
 """``half an hour``."""
+_AND_A_HALF = re.compile(r"(\d+|an?) ([a-z]{3,}) and a half")
+"""``an hour and a half``."""
 _PRIMES = re.compile(r"(-?\d+(?:\.\d+)?)\s*(?:(?P<inches>\"|'')|')")
 _OF_ANGLE = re.compile(r"\\?(?:sin|cos|tan|cot|sec|csc)\b")
 _SUFFIX = re.compile(r"(\d)\s?([kKMB])")
@@ -89,6 +91,7 @@ _ANGLE = re.compile(
 _COMPOUND_PART = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]+)")
 _MONEY_WORDS = re.compile(r"\s*(?:dollars?|USD|euros?|EUR|pounds?|GBP|US dollars?)$", re.IGNORECASE)
 _THING = re.compile(r"(?:[A-Za-z]+[- ]){0,2}(?P<noun>[A-Za-z]{3,})")
+_SAME_THING = {"persons": "people"}
 _IRREGULAR = word_set("people men women children mice geese feet teeth sheep fish deer dice percent points")
 _NEVER_COUNTED = (
     word_set(
@@ -106,7 +109,9 @@ def read_quantity(text: str) -> Quantity | None:
     if len(text) > 300:
         return None
     if (part := _PART_OF_UNIT.match(text)) is not None:
-        text = f"{_PARTS[part[1].lower()]} {text[part.end() :]}"
+        text = f"{_PARTS.get(part[1].lower(), part[1])} {text[part.end() :]}"
+    if (half := _AND_A_HALF.fullmatch(text)) is not None:
+        text = f"{half[1] if half[1].isdecimal() else 1}.5 {half[2]}"
     if (prime := _PRIMES.fullmatch(text)) is not None:
         return Quantity(prime[1], read_unit("in" if prime["inches"] else "ft"))
     money = _CURRENCY.fullmatch(text)
@@ -115,7 +120,7 @@ def read_quantity(text: str) -> Quantity | None:
         return _price(money[1], currency, _MONEY_WORDS.sub("", money[5]))
     if (compound := _compound(text)) is not None:
         return compound
-    if text.endswith(tuple("€£¥₹₩₽₱₺฿₫₪₦")) or text.endswith("\\$"):
+    if text.endswith(tuple("€£¥₹₩₽₱₺฿₫₪₦$")):
         return Quantity(text[:-1].rstrip("\\ "), read_unit(CURRENCY_SIGNS[text[-1]]))
     if (era := _ERA.fullmatch(text)) is not None and not text.isdecimal():
         return Quantity(era[1], thing="ad")
@@ -189,13 +194,16 @@ def _splits(text: str) -> list[tuple[str, str]]:
 
 
 def _thing(tail: str) -> str:
-    """The counted thing in a normal form, or nothing."""
+    """The counted thing in a normal form, also with what it is of (``cups of flour``), or nothing."""
     tail = re.sub(r"\\(?:text|mathrm|mbox)\s*\{([^{}]*)\}", r"\1", tail)
-    tail = " ".join(tail.split())
+    tail, of, substance = " ".join(tail.split()).partition(" of ")
     found = _THING.fullmatch(tail)
-    words = re.findall(r"[a-z]+", tail.lower())
-    if found is None or any(word in _NEVER_COUNTED for word in words):
+    words, others = (re.findall(r"[a-z]+", part.lower()) for part in (tail, substance))
+    if found is None or any(word in _NEVER_COUNTED for word in words + others):
+        return ""
+    if of and re.fullmatch(r"[A-Za-z]+(?: [A-Za-z]+){0,2}", substance) is None:
         return ""
     noun = found["noun"].lower()
     is_counted = (noun.endswith("s") and not noun.endswith(("ss", "us", "is", "ous"))) or noun in _IRREGULAR
-    return " ".join(words) if is_counted else ""
+    words = [_SAME_THING.get(word, word) for word in words]
+    return " ".join([*words, *(["of", *others] if of else [])]) if is_counted else ""

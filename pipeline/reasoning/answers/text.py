@@ -38,7 +38,7 @@ _ABBREVIATED = {name[:3].lower(): name.lower() for name in (*calendar.day_name, 
     "tues": "tuesday", "thur": "thursday", "thurs": "thursday", "sept": "september",
 }  # fmt: skip
 _ERAS = {"bce": "bc", "ce": "ad"}
-_COMMAND = re.compile(r"\\(?:text|textbf|textit|mathrm|mathbf|mbox|emph)\s*\{([^{}]*)\}")
+_COMMAND = re.compile(r"\\(?:ce|text|textbf|textit|mathrm|mathbf|mbox|emph)\s*\{([^{}]*)\}")
 
 
 def read_truth(text: str) -> bool | None:
@@ -125,7 +125,7 @@ def _words(text: str) -> str:
     text = re.sub(r"(?<=[^\W\d_])\.(?=[^\W\d_]|\s|$)", "", text)  # U.S.A.
     text = re.sub(r"(?<=[^\W\d_])-(?=[^\W\d_])", " ", text)
     text = re.sub(r"\s*([,;:])(?=\s|$)\s*", r"\1 ", text).strip(" .,;:!'\"")
-    text = re.sub(r"^(?:the|an|a|on) (?=\S)", "", _ordinals(" ".join(text.split())))
+    text = re.sub(r"^(?:the|an|a|on|in) (?=\S)", "", _ordinals(" ".join(text.split())))
     text = re.sub(r"^(?:ad|ce) (\d+)$", r"\1 ad", text)
     return _ABBREVIATED.get(text) or re.sub(r"(?<=\d )(?:bce|ce)$", lambda found: _ERAS[found[0]], text)
 

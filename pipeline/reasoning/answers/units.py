@@ -155,9 +155,13 @@ _PHRASES = tuple(
         (r"(?i:degrees? fahrenheit)|degrees? F\b|\^\s*\{?\s*\\circ\s*\}?\s*F\b", "fahrenheit"),
         (r"\^\s*\{?\s*\\circ\s*\}?", "degree"),
         (r"\\%", "%"),
+        (r"(?<![A-Za-z])([kM])\s*\\Omega", r"\1ohm"),
         (r"\\Omega|\bohms\b", "ohm"),
+        (r"\bkilohms?\b", "kohm"),
+        (r"\bmegohms?\b", "Mohm"),
         (r"\\mu\s*(?=[A-Za-z])", "u"),
         (r"\b(per|/) square second\b", r"\1 second^2"),
+        (r"(?<![A-Za-z])([ck]?m)s(?=\s*\^\s*\{?\s*-|-\d)", r"\1 s"),  # of a speed, not of milliseconds
         (r"(?i:kilowatt[- ]hours?)", "kWh"),
         (r"(?i:\bper\b)", "/"),
         (r"(?i:\bsquared? )(\w+)", r"\1^2"),

@@ -25,11 +25,12 @@ __all__ = [
     "readings",
     "right_side",
     "unit_added",
+    "without_asked",
 ]
 
 _FUNCTION = re.compile(r"\\?(?:sin|cos|tan|log|ln|exp|sqrt|not|neg|minus)")
 _NAMED = re.compile(
-    r"(?:(?:\\angle|\\triangle)\s*)?(?:[A-Za-z]|[A-Z]{2,3}|\\[a-z]{2,7}|(?i:(?:the )?(?:final )?"
+    r"(?:(?:\\angle|\\triangle)\s*)?(?:[A-Za-z]|[A-Z]{2,3}|\\[A-Za-z][a-z]{1,6}|(?i:(?:the )?(?:final )?"
     r"(?:answer|result|total|sum|product|area|volume|perimeter|length|width|height|value|speed|distance|time|cost|price|mean|average|median)))"
     r"(?:_\{?\w+\}?)?'*(?:\s*\([^()=]{1,20}\))?"
 )
@@ -44,7 +45,7 @@ _BESIDES = re.compile(
 )
 """What is said of a number without changing it; "of the pizza" says what it is a part of."""
 _SHORT = re.compile(r"([-+]?\d+(?:\.\d+)?)([kM])")
-_SAID_TWICE = re.compile(r"(.+?)\s*\((?:or )?([^()]+)\)")
+_SAID_TWICE = re.compile(r"([^()]+?)\s+\((?:or )?([^()]+)\)")
 
 
 def equal_number(expected: str, answer: str) -> bool:
@@ -60,6 +61,7 @@ def equal_number(expected: str, answer: str) -> bool:
 
 def _alone(answer: str) -> str:
     """A number without what is said of it and does not change it."""
+    answer = re.sub(r"\s*\\text\s*\{( of [^{}]*)\}$", r"\1", answer)
     found = _BESIDES.search(answer)
     is_changed = found is None or set((found["whole"] or "").split()) & (DOUBTFUL | SCALE_WORDS)
     return answer if found is None or is_changed else answer[: found.start()]
@@ -109,6 +111,8 @@ def right_side(relation: formulas.Relation) -> list[str]:
     if _NAMED.fullmatch(before[0]) and not _FUNCTION.match(before[0]):
         before = before[1:]
     last = peel(last)
+    if len(before) == 1 and _NAMED.fullmatch(last) and read_number(before[0]) is not None:  # 42 = x
+        before, last = [], before[0]
     if any(side == last for side in before):  # 42 = 42 says nothing
         return []
     number = read_number(last)
@@ -117,6 +121,17 @@ def right_side(relation: formulas.Relation) -> list[str]:
     if before and number is None:
         return [last] if all(formulas.equal_formula(side, last) for side in before) else []
     return [last] if all(read_number(side) == number or formulas.value_of(side) == number for side in before) else []
+
+
+def without_asked(answer: str, question: str) -> str:
+    """An answer that begins with what is asked for, as the question writes it, without that: ``a+b = 5``."""
+    relation = formulas.read_relation(answer)
+    if relation is None or set(relation.signs) != {"="} or any("," in side for side in relation.sides[:-1]):
+        return answer
+    asked = r"\s*".join(map(re.escape, re.sub(r"\s", "", relation.sides[0])))
+    alone = rf"(?<![\w+*/^({{=-])(?<![+*/^(=-]\s){asked}(?!\w|\s*[+*/^(=<>-])"
+    is_asked = re.search("[A-Za-z]", relation.sides[0]) and re.search(alone, question.replace("$", " "))
+    return " = ".join(relation.sides[1:]) if is_asked else answer
 
 
 def equal_quantity(wanted: Quantity, answer: str) -> bool:
@@ -183,7 +198,10 @@ def unit_added(wanted: Quantity, given: Quantity) -> bool:
 
 
 def _equal_thing(wanted: str, given: str) -> bool:
-    return bool(wanted) and wanted.rstrip("s") == given.rstrip("s")
+    """Whether the same is counted; what it is made of may be left out: ``cups`` for ``cups of flour``."""
+    (first, _, of_first), (second, _, of_second) = wanted.partition(" of "), given.partition(" of ")
+    is_same = not of_first or not of_second or of_first == of_second
+    return bool(first) and is_same and first.rstrip("s") == second.rstrip("s")
 
 
 def equal_value(expected: str, answer: str) -> bool:

@@ -89,6 +89,14 @@ CALL = [{"id": "1", "type": "function", "function": {"name": "f", "arguments": "
         ({"id": "0", "data": ["Hi", "Hello!", "and then nobody answers"]}, HELLO),
         ({"tools": [{"type": "function"}], **said("Hi", "Hello!", weight=1, name="bot")}, HELLO),
         ({"prompt": "Hi", "system_prompt": "x", **said("Hi", "Hello!")}, HELLO),
+        ({"messages": str(said("Hi", "Hello!")["messages"])}, HELLO),
+        ({"conversations": [{"role": None, "content": None, **turn} for turn in SHAREGPT]}, HELLO),
+        ({"messages": [{"role": " User", "content": "Hi"}, {"role": "gpt-4", "content": "Hello!"}]}, HELLO),
+        ({"messages": [*said("a")["messages"], *said("b", "c")["messages"], *said("", "d")["messages"][1:]]},
+         [("user", "a\n\nb"), ("assistant", "c\n\nd")]),
+        ({"messages": [*said("a", "b")["messages"], SYSTEM, *said("c", "d")["messages"]]},
+         [("user", "a"), ("assistant", "b"), ("system", "Be short."), ("user", "c"), ("assistant", "d")]),
+        ({"image": None, "images": [], **said("Hi", "Hello!", tool_calls=[], channel="final")}, HELLO),
     ],
 )  # fmt: skip
 def test_what_is_kept_of_a_record(
@@ -130,6 +138,11 @@ def test_what_is_kept_of_a_record(
         ({"message_tree_id": "1", "prompt": {"text": "a", "role": "prompter", "replies": []}}, "no list of messages"),
         ({"message_id": "1", "parent_id": "0", "text": "a", "role": "prompter"}, "no list of messages"),
         ({"text": "### Human: a### Assistant: b"}, "no list of messages"),
+        ({"messages": "[{'role': 'user' 'content': 'a'}]"}, "messages that are no list of messages"),
+        ({"messages": {"role": ["user", "assistant"], "content": ["a"]}}, "messages that are no list of messages"),
+        ({"messages": [{"role": "user", "text": "a"}]}, "a message without content (it has role, text)"),
+        ({"image": "a.jpg", **said("<image> What?", "A cat.")}, "a conversation about what is no text (image)"),
+        (said("a", "thinking", channel="analysis"), "a message of the channel 'analysis'"),
     ],
 )
 def test_what_is_rejected(reasoning: Path, tmp_path: Path, record: Any, why: str) -> None:

@@ -372,6 +372,21 @@ def test_questions_of_other_sets_are_in_no_split(tmp_path: Path) -> None:
         ({"answer": "4", "reasoning": ["a"]}, "reasoning that is no text"),
         ({"answer": "4", "judge": "llm"}, "judge 'llm' is neither math nor exact; correct it"),
         ({"output": "4"}, "no text in answer (it has question, output)"),
+        ({"answer": "4", "judge": None}, ("4", "")),
+        ({"answer": "2 and 2.\r\n##### 4\r\n"}, ("4", "2 and 2.")),
+        ({"answer": "We add 2 and 2. The answer is: $4$."}, ("4", "We add 2 and 2.")),
+        ({"answer": "The answer is 4."}, ("4", "")),
+        ({"solution": "We add.\nThe answer is 4."}, ("4", "We add.\nThe answer is 4.")),
+        ({"answer": "<think>2 + 2</think>4"}, ("4", "2 + 2")),
+        ({"choices": ["3 km", "4 km"], "answer": 1}, ("4 km", "")),
+        ({"choices": ["1", "3"], "answer": 1}, "the answer 1, which may be a choice or its position; write the choice"),
+        (
+            {"answer": "There are 3 bags. Each has 4. So 12 in all."},
+            "an answer of several sentences; mark its value by",
+        ),
+        ({"answer": ["4"]}, "an answer that is a list, no text or number"),
+        ({"answer": "4", "reasoning": "<think>2 + 2"}, "reasoning that holds a mark of its own end"),
+        ({"answer": "4", "program": ["print(4)"]}, "a program that is no text"),
     ],
 )
 def test_answers_as_rows_have_them(row: dict[str, Any], found: tuple[str, str] | str, tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ CASES: list[dict[str, Any]] = [
 
 def _verdict(case: dict[str, Any]) -> bool:
     declared = AnswerType(case["answer_type"]) if "answer_type" in case else None
-    return judge(case["expected"], case["answer"], declared, case.get("choices", ()))
+    return judge(case["expected"], case["answer"], declared, case.get("choices", ()), case.get("question", ""))
 
 
 @pytest.mark.parametrize("kind", list(AnswerType))
