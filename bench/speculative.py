@@ -1,11 +1,11 @@
 """What guessed tokens bring: ``python -m bench.speculative MODEL SHARDS REASONING [--drafter FOLDER] [--json FILE]``.
 
-MODEL is the folder ``model`` of an artifact whose recipe had ``pretrain.model.num_nextn_predict_layers: 1`` (and
-``pretrain.model.q_lora_rank``, without which llama.cpp has no graph for it), SHARDS and REASONING are artifacts of the
-same run; a drafter is the folder ``model`` of a smaller one. Held-out problems and the beginnings of held-out text are
-gone on with, the likeliest token each time, by our own engine and by llama.cpp: with and without guesses in turns, one
-prompt after another, so that what else the machine does falls on both. Told is how many guesses were right, how many
-answers were the same tokens, and how much faster it went.
+MODEL is the folder ``model`` of an artifact, SHARDS and REASONING are artifacts of the same run. Guesses are those of
+its own layer, where its recipe had ``pretrain.model.num_nextn_predict_layers: 1`` (and ``pretrain.model.q_lora_rank``,
+without which llama.cpp has no graph for it), and those of a drafter, the folder ``model`` of a smaller one. Held-out
+problems and the beginnings of held-out text are gone on with, the likeliest token each time, by our own engine and by
+llama.cpp: with and without guesses in turns, one prompt after another, so that what else the machine does falls on
+both. Told is how many guesses were right, how many answers were the same tokens, and how much faster it went.
 """
 
 from __future__ import annotations
@@ -177,10 +177,10 @@ def measure(
     """All of the table."""
     whole = load_model(model, prediction=True).requires_grad_(False)
     stop = chat_format(read_tokenizer(model)).eos
-    engine = Own(whole, stop)
-    ways: dict[str, Callable[[list[list[int]], int], Told]] = {
-        "own": lambda prompts, most: own(engine, prompts, new, most)
-    }
+    ways: dict[str, Callable[[list[list[int]], int], Told]] = {}
+    if whole.config.prediction_layers:
+        engine = Own(whole, stop)
+        ways["own"] = lambda prompts, most: own(engine, prompts, new, most)
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as scratch:
         for precision in (Precision.Q8_0, Precision.Q4_0):

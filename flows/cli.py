@@ -120,11 +120,14 @@ def main() -> None:
     except OSError as error:
         if not _is_named(error.filename):
             raise
-        _complain(f"{error.filename}: {error.strerror}; check the path, and who may write there")
+        _complain(_told(error))
         sys.exit(1)
     except Exception as error:
         if is_of_object_store(error):
             _complain(f"the object store does not answer ({first_line(error)}); check the address and AWS_*")
+            sys.exit(1)
+        if str(error).startswith("Failed to reach API at"):  # Prefect's, where it is told of a server
+            _complain(f"{first_line(error)}; check PREFECT_API_URL, or unset it: a run then brings a server of its own")
             sys.exit(1)
         if not type(error).__module__.startswith("mlflow."):
             raise
@@ -144,6 +147,12 @@ def _is_named(file: object) -> bool:
         return False
     where, folders = Path(file), [path for path in given if len(path.parts) > 1]
     return where in given or any(where in path.parents or where.parent == path.parent for path in folders)
+
+
+def _told(error: OSError) -> str:
+    if isinstance(error, FileExistsError | NotADirectoryError) and not Path(error.filename).is_dir():
+        return f"{error.filename}: a file, where a folder should be; name another path"
+    return f"{error.filename}: {error.strerror}; check the path, and who may write there"
 
 
 def _complain(text: str) -> None:

@@ -11,14 +11,14 @@ from infra.store import LocalStore, Store
 __all__ = ["open_store"]
 
 
-def open_store(settings: Settings) -> Store:
-    """The store that the settings name.
+def open_store(settings: Settings, *, writes: bool = True) -> Store:
+    """The store that the settings name; a folder is made where there is none, unless it is only looked into.
 
     Raises:
-        UserError: it cannot be written to.
+        UserError: it cannot be written to, though it is to be (`writes`).
     """
     if "://" not in settings.root:
-        return LocalStore(Path(settings.root))
+        return LocalStore(Path(settings.root), writes=writes)
     from infra.object_store import ObjectStore  # brings fsspec and the client of the object store
 
     try:

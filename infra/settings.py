@@ -7,21 +7,41 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-__all__ = ["DATABASE", "Settings", "quiet_network", "without_password"]
+from infra.errors import UserError
+from infra.wanted import wanted
+
+__all__ = ["DATABASE", "Environment", "Settings", "quiet_network", "without_password"]
 
 DATABASE = "mlflow.db"
 """MLflow's SQLite file beside the store."""
 
 
-class Settings(BaseSettings):
-    """Read from the environment, prefix ``DEEPMILL_``."""
+class Environment(BaseSettings):
+    """Read from the environment, prefix ``DEEPMILL_``.
+
+    Raises:
+        UserError: a variable has a value that it cannot have.
+    """
 
     model_config = SettingsConfigDict(env_prefix="DEEPMILL_", use_attribute_docstrings=True)
+
+    def __init__(self, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            name, said = f"DEEPMILL_{first['loc'][0]}".upper(), wanted(first) or first["msg"]
+            raise UserError(f"{name}: {said}, not {first['input']}; unset it for the default") from None
+
+
+class Settings(Environment):
+    """Where things are kept."""
 
     root: str = "store"
     """The artifact store: a folder or ``s3://bucket/prefix``."""

@@ -258,11 +258,15 @@ def _encoded(record: JsonObject) -> bytes:
 
 
 class LocalStore(Store):
-    """A store in a folder."""
+    """A store in a folder, which is made unless it is only looked into (`writes`)."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, writes: bool = True) -> None:
         self.root = self.local = root.absolute()
         self.address = str(root)
+        if not writes:
+            if self.root.exists() and not self.root.is_dir():
+                raise UserError(f"{root}: no folder; name the folder of a store with --root")
+            return
         try:
             self.root.mkdir(parents=True, exist_ok=True)
             probe = self.root / f".probe-{os.getpid()}"

@@ -39,6 +39,8 @@ def registry_client(settings: Settings) -> MlflowClient:
     Raises:
         UserError: there is no such server, or it cannot be reached.
     """
+    if settings.tracking_uri and "://" not in settings.tracking_uri:
+        raise UserError("DEEPMILL_TRACKING_URI: no address; write it as http://HOST:5000, say")
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     import mlflow

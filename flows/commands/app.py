@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Collection
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from flows.run.record import find_record
-from infra.settings import Settings
+from infra.errors import UserError, first_line
+from infra.settings import Settings, without_password
 
 __all__ = [
     "FromOption",
@@ -27,11 +31,13 @@ __all__ = [
     "keys_here",
     "runs_here",
     "settings_for",
+    "settings_of_registry",
     "table_of",
 ]
 
 app = typer.Typer(
     help="Raw text in; a promoted, quantized, reasoning MoE model out.",
+    epilog="Begin with deepmill run sample, or with deepmill new FOLDER for your own text.",
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
@@ -76,7 +82,7 @@ def runs_here(begun: str) -> list[str]:
     from flows.run.record import records
     from infra.open_store import open_store
 
-    found = records(open_store(Settings()))
+    found = records(open_store(Settings(), writes=False))
     return [run_id for record in found if (run_id := record.run_id).startswith(begun)]
 
 
@@ -102,6 +108,25 @@ def settings_for(root: str | None = None) -> Settings:
         os.environ["DEEPMILL_ROOT"] = root  # stages and flows read the same settings
     connect(Settings())
     return Settings()
+
+
+def settings_of_registry(root: str | None = None) -> Settings:
+    """`settings_for`, for a command that can do nothing without MLflow: an address where nobody answers is told at
+    once, where MLflow's client would try for minutes."""
+    settings = settings_for(root)
+    address = urlsplit(settings.tracking_uri)
+    if address.scheme not in ("http", "https") or getproxies().get(address.scheme):
+        return settings
+    try:
+        port = address.port or {"http": 80, "https": 443}[address.scheme]
+        socket.create_connection((address.hostname or "", port), 5).close()
+    except (ConnectionRefusedError, socket.gaierror, ValueError) as error:
+        reason = getattr(error, "strerror", None) or first_line(error)
+        raise UserError(
+            f"{without_password(settings.tracking_uri)}: MLflow does not answer ({reason}); "
+            "check DEEPMILL_TRACKING_URI, or start it with deepmill up"
+        ) from None
+    return settings
 
 
 def table_of(*columns: str, right: Collection[str] = (), whole: Collection[str] = ()) -> Table:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 
-from flows.commands.app import RootOption, app, console, settings_for, table_of
+from flows.commands.app import RootOption, app, console, settings_of_registry, table_of
 
 if TYPE_CHECKING:
     from flows.registry.facts import VersionFacts
@@ -30,7 +30,7 @@ def compare(
     from flows.registry.names import parse_name, resolve
     from infra.tracking import registry_client
 
-    settings = settings_for(root)
+    settings = settings_of_registry(root)
     client = registry_client(settings)
     names = [parse_name(text) for text in (first, second)]
     versions = [resolve(client, name) for name in names]

@@ -24,7 +24,7 @@ def duplicates(
     from infra.open_store import open_store
     from pipeline.dedup.duplicates import changes, find_clusters, sizes
 
-    store = open_store(settings_for(root))
+    store = open_store(settings_for(root), writes=False)
     record = find_record(store, run_id)
     identity = record.stages["dedup"].identity if "dedup" in record.stages else ""
     if not identity or store.find("dedup", identity) is None:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from flows.commands.app import RootOption, app, console, settings_for
+from flows.commands.app import RootOption, app, console, settings_of_registry
 from infra.errors import UserError
 
 
@@ -28,8 +28,8 @@ def export(
     from infra.units import size
 
     if not browser:
-        raise UserError("export: say --browser; the files of other formats are in the artifact `export` of the run")
-    done = export_for_browser(settings_for(root), model, folder)
+        raise UserError("export: say --browser; the other formats lie where the run's summary says, in STORE/export/")
+    done = export_for_browser(settings_of_registry(root), model, folder)
     console.print(f"[bold]{done.label}[/] in {done.folder}, {size(done.bytes)}", soft_wrap=True)
     if show:
         _open(folder, port)

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from flows.commands.app import RootOption, app, console, settings_for, table_of
+from flows.commands.app import RootOption, app, console, settings_of_registry, table_of
 
 
 @app.command()
@@ -19,7 +19,7 @@ def models(root: RootOption = None) -> None:
     from infra.units import printable, size
 
     warned = []
-    client = registry_client(settings_for(root))
+    client = registry_client(settings_of_registry(root))
     columns = ("model", "version", "alias", "accuracy", "precision", "size")
     table = table_of(*columns, right=("version", "accuracy", "size"))
     for registered in client.search_registered_models():
@@ -60,7 +60,7 @@ def promote(
     from flows.registry.release import promote_by_hand
     from infra.tracking import registry_client
 
-    settings = settings_for(root)
+    settings = settings_of_registry(root)
     config = load_recipe(recipe).promote if recipe else own_gates(registry_client(settings), model, version)
     for gate in promote_by_hand(settings, model, version, config, force=force):
         mark = "[green]✓[/]" if gate.passed else "[red]✗[/]"
@@ -75,7 +75,7 @@ def rollback(
     """Make the version before the champion the champion again."""
     from flows.registry.release import rollback as move_back
 
-    console.print(f"{model} version {move_back(settings_for(root), model)} is the champion again")
+    console.print(f"{model} version {move_back(settings_of_registry(root), model)} is the champion again")
 
 
 @app.command()
@@ -88,4 +88,4 @@ def chat(
     """Talk to a registered model; its reasoning is shown apart from the answer."""
     from flows.serving.chat import converse
 
-    converse(settings_for(root), console, model, question, temperature)
+    converse(settings_of_registry(root), console, model, question, temperature)

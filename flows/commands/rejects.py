@@ -37,7 +37,7 @@ def rejects(
     """What went, by which rule: a table of all rules, or with --rule the text, cut lines as well as documents."""
     from infra.open_store import open_store
 
-    store = open_store(settings_for(root))
+    store = open_store(settings_for(root), writes=False)
     record = find_record(store, run_id)
     found = dict(_artifacts(store, {name: each.identity for name, each in record.stages.items()}, stage))
     if not found:

@@ -154,6 +154,10 @@ def run(
     store = open_store(settings)  # an unwritable root is told before anything starts
     gather_sample_text(loaded, lambda line: console.print(f"[dim]{line}[/]"))
     planned = make_plan(loaded, store, restart_from=from_)
+    if not loaded.extract.sources and any(item.stage.name == "extract" for item in planned.waiting):
+        raise UserError(
+            f"{recipe}: extract.sources names no text; deepmill new FOLDER writes a recipe for a folder of it"
+        )
     if not _show_finished(planned, settings, store, recipe):
         _run_flow(planned, store, recipe)
 
@@ -273,7 +277,7 @@ def status(root: RootOption = None, limit: Annotated[int, typer.Option(help="How
 
     settings = settings_for(root)
     show_servers(settings)
-    store = open_store(settings)
+    store = open_store(settings, writes=False)
     names = store.runs()[-limit:]
     if not names:
         console.print(f"No run in {store.address} yet: deepmill run sample")
@@ -306,7 +310,7 @@ def report(
     from flows.report.report import write_report
     from infra.open_store import open_store
 
-    store = open_store(settings_for(root))
+    store = open_store(settings_for(root), writes=False)
     record = find_record(store, run_id)
     path = write_report(record, store, to or report_file(store, record.run_id))
     console.print(str(path), soft_wrap=True)

@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from flows.commands.app import RootOption, app, console, settings_for
+from flows.commands.app import RootOption, app, console, settings_for, settings_of_registry
 from flows.serving.keys import KEYS
 from infra.errors import UserError
 
@@ -73,7 +73,7 @@ def serve(
         raise UserError(f"--host {host}: anyone could use the model; set {KEYS} or --keys-file first")
     if drafter is not None and not (drafter.is_file() and drafts):
         raise UserError(f"--drafter {drafter}: " + ("no such file" if drafts else "say how many with --drafts, as 3"))
-    settings = settings_for(root)
+    settings = settings_for(root) if Path(model).is_dir() else settings_of_registry(root)
     cache = settings.local_root / "serving"
     name, source = find_source(model, settings, cache)
     limits = Limits(

@@ -28,6 +28,7 @@ def up(
 ) -> None:
     """Start Prefect, MLflow, the pages and a worker, and deploy every flow with its schedule."""
     from flows.operations.connection import known_login
+    from flows.operations.deployments import check_schedule, plan_deployments
     from flows.operations.servers import service_group
     from flows.run.server_settings import ServerSettings
     from infra.services import keep, start_group, stop_group
@@ -37,6 +38,9 @@ def up(
     folder = servers.folder(settings)
     if not _is_up(folder):
         servers.check()
+        plan_deployments(servers)  # a recipe that cannot be read is told before anything starts
+        if servers.cron and {"cron", "timezone"} & servers.model_fields_set:
+            check_schedule(servers.cron, servers.timezone)
     group = service_group(settings, servers)
     if foreground:
         _print_addresses(servers.addresses, None)

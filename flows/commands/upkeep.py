@@ -32,7 +32,7 @@ def diff(
     from flows.run.diff import compare_runs, differences_today
     from infra.open_store import open_store
 
-    store = open_store(settings_for(root))
+    store = open_store(settings_for(root), writes=False)
     if not first:
         first, second = _last_two(store)
     before = find_record(store, first)

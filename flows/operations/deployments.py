@@ -17,10 +17,10 @@ from flows.operations.pools import RUNS, UPKEEP, make_pools
 from flows.recipe.recipe import Recipe, load_recipe
 from flows.recipe.stages import Family
 from flows.run.server_settings import ServerSettings
-from infra.errors import DeepmillError
+from infra.errors import DeepmillError, UserError, first_line
 from infra.json_objects import JsonObject
 
-__all__ = ["Deployment", "deploy", "plan_deployments"]
+__all__ = ["Deployment", "check_schedule", "deploy", "plan_deployments"]
 
 AUDIT_CRON = "*/10 * * * *"
 
@@ -163,10 +163,35 @@ def replace_deployment(earlier: str, name: str) -> bool:
     return True
 
 
+def check_schedule(cron: str, timezone: str) -> None:
+    """Refuse a schedule that Prefect would not take.
+
+    Raises:
+        UserError: `cron` or `timezone` is none.
+    """
+    from zoneinfo import ZoneInfo
+
+    from prefect.schedules import Cron
+
+    try:
+        ZoneInfo(timezone)
+    except (KeyError, ValueError, OSError):
+        raise UserError(f"DEEPMILL_TIMEZONE={timezone}: no time zone; name one as Europe/Berlin, or UTC") from None
+    try:
+        Cron(cron)
+    except ValueError:
+        raise UserError(f"{cron}: no schedule; write minute hour day month weekday, as 0 2 * * *") from None
+
+
 def deploy(item: Deployment) -> str:
-    """Make or renew one deployment; its full name."""
+    """Make or renew one deployment; its full name.
+
+    Raises:
+        UserError: its schedule is none, or Prefect does not take it.
+    """
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy
+    from prefect.deployments.runner import DeploymentApplyError
     from prefect.exceptions import ObjectNotFound
     from prefect.schedules import Cron
     from prefect.types.entrypoint import EntrypointType
@@ -183,6 +208,8 @@ def deploy(item: Deployment) -> str:
         limit=item.at_once, collision_strategy=ConcurrencyLimitStrategy.ENQUEUE
     )
     when: dict[str, Any] = {}
+    if item.cron:
+        check_schedule(item.cron, item.timezone)
     if fresh and item.cron:
         when["schedule"] = Cron(item.cron, timezone=item.timezone)
     deployment = flow.to_deployment(
@@ -201,7 +228,10 @@ def deploy(item: Deployment) -> str:
     for place, parameter in enumerate(("changes", "restart_from", "recipe")):
         if parameter in properties:
             properties[parameter]["position"] = place
-    deployment.apply()
+    try:
+        deployment.apply()
+    except DeploymentApplyError as error:
+        raise UserError(f"{flow.name}/{item.name}: Prefect does not take it: {first_line(error)}") from None
     return f"{flow.name}/{item.name}"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import reprlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -12,20 +13,11 @@ from flows.recipe.names import NAME
 from flows.recipe.places import keys_at, sections_at
 from infra.nearest import hint
 from infra.units import written_out
+from infra.wanted import KEYS_BELOW, wanted
 
 __all__ = ["mistake"]
 
 _NO_COMMAS = "a comma begins another key: write numbers as 1000 and 0.5"
-_WANTED = {
-    **dict.fromkeys(("model_type", "dict_type", "model_attributes_type"), "wants keys of its own below it"),
-    **dict.fromkeys(("tuple_type", "list_type", "set_type"), "wants a list, as [first, second]"),
-    "string_type": "wants text; put it in quotes",
-    **dict.fromkeys(("int_type", "int_parsing", "int_from_float"), "wants a whole number"),
-    **dict.fromkeys(("float_type", "float_parsing"), "wants a number"),
-    **dict.fromkeys(("bool_type", "bool_parsing"), "wants true or false"),
-    "invalid_key": f"wants keys that are text; {_NO_COMMAS}",
-}
-"""What is said in place of pydantic's words, which are Python's."""
 _PARTS_OF_UNION = ("bool", "int", "float", "str")
 """What pydantic names in the place of a value that is none of several types."""
 
@@ -44,7 +36,8 @@ def mistake(error: ValidationError, recipe: type[BaseModel], source: str, settin
     if is_any := location[-1:] != [] and location[-1] in _PARTS_OF_UNION:
         location.pop()
     key = ".".join(location)
-    where = "--set" if any(setting.startswith(f"{key}=") for setting in settings) else source
+    begun = (f"{key}=", f"{key}.") if first["type"] == "extra_forbidden" else f"{key}="
+    where = "--set" if any(setting.startswith(begun) for setting in settings) else source
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
     if first["type"] == "missing":
         return f"{where}: {key} is missing{more}"
@@ -52,8 +45,8 @@ def mistake(error: ValidationError, recipe: type[BaseModel], source: str, settin
     return ": ".join(filter(None, (where, key, _said(first, recipe, location, said)))) + more
 
 
-def _said(problem: Mapping[str, Any], recipe: type[BaseModel], location: Sequence[str], wanted: str) -> str:
-    """What is said of a problem; `wanted` where that is known already."""
+def _said(problem: Mapping[str, Any], recipe: type[BaseModel], location: Sequence[str], known: str) -> str:
+    """What is said of a problem; `known` where it is known what is wanted."""
     kind, given = problem["type"], problem.get("input")
     if kind == "extra_forbidden":
         return f"no such key; {_meant(recipe, location)}"
@@ -62,14 +55,14 @@ def _said(problem: Mapping[str, Any], recipe: type[BaseModel], location: Sequenc
         tag = problem.get("ctx", {}).get("tag")
         return f"{f'kind: no such kind as {tag}' if tag else 'kind is missing'}; {_nearest(tag or '', kinds)}"
     message = problem["msg"].removeprefix("Value error, ")
-    if isinstance(given, dict) and kind not in _WANTED:  # of the keys together
+    wants = known or wanted(problem)
+    if kind == "invalid_key":
+        wants = f"wants keys that are text; {_NO_COMMAS}"
+    if isinstance(given, dict) and not wants:  # of the keys together
         return str(message)
-    wanted = wanted or _WANTED.get(kind, message)
-    if kind == "too_short":
-        wanted = f"wants {problem['ctx']['min_length']} or more"
     if kind == "string_pattern_mismatch" and problem["ctx"]["pattern"] == f"^{NAME}$":
-        wanted = "wants letters without accents, digits and . _ -, the first a letter or a digit"
-    return f"{wanted}, not {reprlib.repr(given)[:200]}{_remedy(problem, location)}"
+        wants = "wants letters without accents, digits and . _ -, the first a letter or a digit"
+    return f"{wants or message}, not {reprlib.repr(given)[:200]}{_remedy(problem, location)}"
 
 
 def _remedy(problem: Mapping[str, Any], location: Sequence[str]) -> str:
@@ -79,10 +72,13 @@ def _remedy(problem: Mapping[str, Any], location: Sequence[str]) -> str:
         number = written_out(given)
         is_usable = number is not None and (number == int(number) or problem["type"] == "float_parsing")
         return f"; write {number:.12g}" if number is not None and is_usable and abs(number) < 1e12 else ""
-    if _WANTED.get(problem["type"]) == _WANTED["dict_type"] and isinstance(given, bool):
+    if wanted(problem) == KEYS_BELOW and isinstance(given, bool):
         return f"; write {location[-1]}: {{}} for its defaults, or null to leave it out"
-    if _WANTED.get(problem["type"]) == _WANTED["dict_type"] and isinstance(given, str) and ":" in given:
+    if wanted(problem) == KEYS_BELOW and isinstance(given, str) and ":" in given:
         return "; a blank is missing behind the colon"
+    if problem["type"] in ("enum", "literal_error") and isinstance(given, str):
+        near = hint(given, re.findall("'([^']*)'", problem["ctx"]["expected"]), "")
+        return f"; {near}" if near else ""
     return ""
 
 

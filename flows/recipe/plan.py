@@ -98,7 +98,7 @@ def make_plan(recipe: Recipe, store: Store, *, restart_from: str | None = None) 
             external: dict[str, str] = {}
             execution = recipe.execution.of(row.name)
             cluster = on_cluster(execution, store)
-            config = identity_config(section, digests, external, cluster.take if cluster else None)
+            config = identity_config(section, digests, external, cluster.take if cluster else None, row.name)
             inputs = {role: address(name, identities[name]) for role, name in node.inputs.items()}
             identity = recipe.pins.get(row.name) or identity_of(row.name, row.version, config, inputs)
             identities[row.name] = identity
@@ -230,16 +230,25 @@ def on_cluster(execution: Execution, store: Store) -> Elsewhere | None:
 
 
 def identity_config(
-    section: BaseModel, digests: DigestCache, external: dict[str, str], elsewhere: Take | None = None
+    section: BaseModel, digests: DigestCache, external: dict[str, str], elsewhere: Take | None = None, place: str = ""
 ) -> JsonObject:
-    """A section as it enters an identity: contents stand in for external paths. Fills `external` path by path."""
+    """A section as it enters an identity: contents stand in for external paths. Fills `external` path by path.
+
+    Raises:
+        UserError: a path names nothing that can be read; its key is named, below `place`.
+    """
     config = _without_words(section)
-    _replace(section, config, digests, external, elsewhere)
+    _replace(section, config, digests, external, elsewhere, place)
     return config
 
 
 def _replace(
-    section: BaseModel, config: JsonObject, digests: DigestCache, external: dict[str, str], elsewhere: Take | None
+    section: BaseModel,
+    config: JsonObject,
+    digests: DigestCache,
+    external: dict[str, str],
+    elsewhere: Take | None,
+    place: str,
 ) -> None:
     for name, description in type(section).model_fields.items():
         value = getattr(section, name)
@@ -248,19 +257,27 @@ def _replace(
         if is_marked(description, Added) and value == description.default:
             del config[name]
         elif is_marked(description, External):
-            files = resolve(value) if value else []
+            files = _resolved(value, f"{place}.{name}") if value else []
             found = dict(zip(files, digests.of(files, elsewhere), strict=True))
             config[name] = [[file.name, digest] for file, digest in found.items()]
             external |= {file.path: digest for file, digest in found.items()}
         elif isinstance(value, BaseModel):
-            _replace(value, config[name], digests, external, elsewhere)
+            _replace(value, config[name], digests, external, elsewhere, f"{place}.{name}")
         elif isinstance(value, Mapping):
             for key, item in value.items():
                 if isinstance(item, BaseModel):
-                    _replace(item, config[name][key], digests, external, elsewhere)
+                    _replace(item, config[name][key], digests, external, elsewhere, f"{place}.{name}.{key}")
     for name, earlier in earlier_names(type(section)).items():
         if name in config:
             config[earlier] = config.pop(name)
+
+
+def _resolved(paths: Sequence[str], key: str) -> list[ExternalFile]:
+    """The files that a key of the recipe names; what is wrong with them is said with the key."""
+    try:
+        return resolve(paths)
+    except UserError as error:
+        raise UserError(f"{key}: {error}") from None
 
 
 def _without_words(section: BaseModel) -> JsonObject:

@@ -13,7 +13,7 @@ from pydantic import Field, ValidationError, model_validator
 from flows.recipe.mistakes import mistake
 from flows.recipe.names import LONGEST_NAME, NAME, plain_name
 from flows.recipe.sections import DisclosureConfig, PromoteConfig, RegistryConfig
-from flows.recipe.yaml_values import read_file, read_value
+from flows.recipe.yaml_values import read_file, read_value, yaml_mistake
 from infra.errors import UserError, first_line
 from infra.execution import Layout
 from infra.json_objects import JsonObject
@@ -235,15 +235,17 @@ def load_recipe(source: str, settings: Sequence[str] = ()) -> Recipe:
             near = hint(source, names, f"there are {', '.join(names)}, or give a .yaml file")
             raise UserError(f"{source}: no such recipe; {near}")
     try:
-        values = read_file(path) or {}
+        values = read_file(path)
     except OSError as error:
         raise UserError(f"{path}: cannot read the recipe ({error.strerror}); check the path") from None
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: byte {error.start} is not UTF-8; save the recipe as UTF-8") from None
     except yaml.YAMLError as error:
-        raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+        raise UserError(f"{path}: not valid YAML: {yaml_mistake(error)}") from None
     except (RecursionError, ValueError) as error:  # nested a thousand deep; a number of thousands of digits
         raise UserError(f"{path}: no recipe ({first_line(error)}); correct what is too long or too deep") from None
+    if values is None:
+        raise UserError(f"{path}: empty; deepmill new FOLDER writes a recipe for a folder of text")
     if not isinstance(values, dict):
         raise UserError(f"{path}: a recipe is a mapping of sections, not {_KINDS.get(type(values), 'one value')}")
     values.setdefault("name", plain_name(path.stem))

@@ -11,7 +11,7 @@ import yaml
 
 from infra.errors import UserError
 
-__all__ = ["read_file", "read_value"]
+__all__ = ["read_file", "read_value", "yaml_mistake"]
 
 _INTEGER = re.compile(r"[-+]?(?:0|[1-9][0-9_]*|0x[0-9a-fA-F_]+|0b[01_]+)$")
 _EXPONENT = re.compile(r"[-+]?[0-9][0-9_]*(?:\.[0-9]*)?[eE][-+]?[0-9]{1,3}$")
@@ -67,3 +67,15 @@ def read_value(text: str) -> Any:
         return loader.get_single_data()
     finally:
         loader.dispose()
+
+
+def yaml_mistake(error: yaml.YAMLError) -> str:
+    """What keeps a file from being YAML, as ``line 3, column 1: a tab, where YAML wants blanks``."""
+    if not isinstance(error, yaml.MarkedYAMLError) or error.problem_mark is None:
+        return " ".join(str(error).split())
+    mark, problem = error.problem_mark, error.problem or ""
+    if r"'\t'" in problem:
+        problem = "a tab, where YAML wants blanks"
+    problem = problem.replace("'<stream end>'", "the end of the file")
+    began = f" ({error.context}, line {error.context_mark.line + 1})" if error.context and error.context_mark else ""
+    return f"line {mark.line + 1}, column {mark.column + 1}: {problem}{began}"

@@ -38,7 +38,8 @@ def parse_name(text: str) -> Name:
     """A name as people write it; UserError for anything else, paths among it."""
     match = re.fullmatch(r"([\w][\w .+-]*)(?:@([\w-]+)|/(\d+))?", text)
     if match is None:
-        raise UserError(f"{text}: write the model as NAME@ALIAS or NAME/VERSION")
+        away = "no such file or folder; " if text.startswith((".", "/", "~")) else ""
+        raise UserError(f"{text}: {away}write the model as NAME@ALIAS or NAME/VERSION")
     return Name(match[1], match[2] or "champion", match[3])
 
 

@@ -39,7 +39,7 @@ def text_sources(settings: Settings, name: str = "") -> TextSources:
     Raises:
         UserError: there is no such model or run, its shards have no index, or an artifact is gone.
     """
-    store = open_store(settings)
+    store = open_store(settings, writes=False)
     manifest = _index_of(settings, store, name)
     shards = _input(store, manifest, "shards")
     tokenizer = _input(store, shards, "tokenizer")

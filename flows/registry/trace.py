@@ -52,7 +52,7 @@ def trace(settings: Settings, name: str, step: int) -> Trace:
     Raises:
         UserError: there is no such model or run, its artifacts are gone, or the training has no such step.
     """
-    store = open_store(settings)
+    store = open_store(settings, writes=False)
     identity = lineages(settings, store, name).get("pretrain")
     manifest = store.find("pretrain", identity) if identity else None
     order = _order(store, name, manifest) if manifest else None
@@ -89,7 +89,7 @@ def readings(settings: Settings, name: str, document: str) -> list[Readings]:
     """
     from pipeline.tokens.names import DocumentNames
 
-    store = open_store(settings)
+    store = open_store(settings, writes=False)
     orders = [(made, order) for made in _trainings(settings, store, name) if (order := _order(store, name, made))]
     if not orders:
         raise UserError(f"{name}: no training that reads token shards is in {store.address}; is --root its store?")

@@ -40,9 +40,13 @@ __all__ = [
 ]
 
 SERIES = tuple(f"#0000{number}" for number in range(11, 19))
+ON_SERIES = tuple(f"#0000{number}" for number in range(21, 29))
+"""Of text on them."""
 INK, MUTED, GRID = "#000001", "#000002", "#000003"
 _VARIABLES = {INK: "--ink", MUTED: "--muted", GRID: "--grid"} | {
-    colour: f"--series-{number}" for number, colour in enumerate(SERIES, 1)
+    colour: f"--{name}-{number}"
+    for name, colours in (("series", SERIES), ("on-series", ON_SERIES))
+    for number, colour in enumerate(colours, 1)
 }
 POINTS = 400
 """Most points drawn of one series."""
@@ -260,7 +264,7 @@ def stacks(name: str, rows: Sequence[tuple[str, Mapping[str, float]]], *, label:
                 places, widths, left=left, height=0.68, label=shorten(part, 30), color=SERIES[number % len(SERIES)]
             )
             texts = [count(width) if width > 0.09 * widest else "" for width in widths]
-            axes.bar_label(drawn, texts, label_type="center", color="#ffffff", fontsize=8)
+            axes.bar_label(drawn, texts, label_type="center", color=ON_SERIES[number % len(SERIES)], fontsize=8)
             left = [start + width for start, width in zip(left, widths, strict=True)]
         axes.set_yticks(places, [shorten(key, 32) for key, _ in rows])
         axes.invert_yaxis()

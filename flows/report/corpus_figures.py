@@ -66,7 +66,7 @@ def _duplicates(run: Run) -> list[Chart]:
     copies = run.stage("dedup").measured_as(DocumentMetrics)
     found = drops(copies) if copies else []
     label = "Duplicates removed, by how they were found"
-    return chart("Duplicates", charts.bars("dedup", found, label=label), "Removed, by how they were found.")
+    return chart("Duplicates", charts.bars("dedup", found, label=label), "Documents removed, by how they were found.")
 
 
 def _sources(stages: Mapping[str, DocumentMetrics]) -> list[Chart]:

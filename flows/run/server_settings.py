@@ -8,11 +8,10 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from infra.credentials import Credential
 from infra.errors import UserError
-from infra.settings import Settings
+from infra.settings import Environment, Settings
 
 __all__ = ["LOOPBACK", "ServerSettings"]
 
@@ -24,18 +23,16 @@ OWN_RECIPES = "recipes"
 """Folder where a team's recipes are looked for, below the one that `deepmill up` is called in."""
 
 
-class ServerSettings(BaseSettings):
+class ServerSettings(Environment):
     """Read from the environment, prefix ``DEEPMILL_``."""
-
-    model_config = SettingsConfigDict(env_prefix="DEEPMILL_", use_attribute_docstrings=True)
 
     home: Path | None = None
     """Folder for the servers' state and logs; beside the store when left out."""
     host: str = "127.0.0.1"
     """What the servers bind to. Anything but loopback needs `login`."""
-    prefect_port: int = 4200
-    mlflow_port: int = 5000
-    pages_port: int = 4280
+    prefect_port: int = Field(4200, ge=0, le=65535)
+    mlflow_port: int = Field(5000, ge=0, le=65535)
+    pages_port: int = Field(4280, ge=0, le=65535)
     """Overview, reports and metrics."""
     login: SecretStr = SecretStr("")
     """``user:password`` that Prefect, MLflow and the pages ask for; one is made where this is empty."""

@@ -25,7 +25,8 @@ def given_keys(file: Path | None) -> list[str]:
     try:
         keys = [line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{file}: cannot read the API keys ({error}); name a file with a key in each line") from None
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
+        raise UserError(f"{file}: cannot read the API keys ({reason}); name a file with a key in each line") from None
     if not keys:
         raise UserError(f"{file}: holds no API key; write one a line")
     return keys

@@ -22,6 +22,7 @@ from pydantic import Field, ValidationError, model_validator
 from flows.recipe.recipe import Recipe, load_recipe
 from flows.recipe.stages import stage_names
 from flows.recipe.training_plan import plan_training
+from flows.recipe.yaml_values import yaml_mistake
 from infra.errors import UserError, first_problem
 from infra.json_objects import JsonObject
 from infra.nearest import hint
@@ -166,8 +167,10 @@ def study_values(source: str) -> tuple[Path, JsonObject]:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"{path}: cannot read the study ({error.strerror}); check the path") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not valid YAML in UTF-8: {error}") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: byte {error.start} is not UTF-8; save the study as UTF-8") from None
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: not valid YAML: {yaml_mistake(error)}") from None
     if not isinstance(values, dict):
         raise UserError(f"{path}: a study is a mapping of keys")
     return path, {"name": path.stem} | values

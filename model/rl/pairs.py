@@ -62,7 +62,8 @@ def find_pairs(config: DpoConfig, reasoning: Path, model: Transformer, tokenizer
 
 def encode_pairs(path: Path, tokenizer: Tokenizer) -> list[Pair]:
     """The pairs of a file with one JSON object per line, in tokens."""
-    return [_encode(json.loads(line), tokenizer) for line in path.read_text(encoding="utf-8").splitlines()]
+    with path.open(encoding="utf-8") as handle:  # `splitlines` would also cut at U+2028, which JSON may hold
+        return [_encode(json.loads(line), tokenizer) for line in handle]
 
 
 def _file_pairs(config: DpoConfig) -> list[dict[str, str]]:

@@ -2,12 +2,16 @@
 
 A model in training is measured through its engine, so that experts may be spread over ranks. The rows are the first of
 each source in the order of the shards' reader.
+
+Shapes: B rows of this rank, T tokens.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from pathlib import Path
+
+import torch
 
 from model.training.batches import TrainingBatch
 from model.training.journal import Row
@@ -16,6 +20,9 @@ from model.training.text_loss import Measurable, TextLoss, by_domain, check_doma
 from pipeline.tokens.reader import ShardReader
 
 __all__ = ["Reading"]
+
+TOKENS_AT_ONCE = 2048
+"""Tokens of a rank that go through the model together: one row of a small model leaves most of a GPU idle."""
 
 
 class Reading:
@@ -59,14 +66,19 @@ class Reading:
 
     def losses(self, model: Measurable) -> dict[str, TextLoss]:
         """The loss of each source's text; every rank calls it."""
-        texts = [self._rows_of(source, model.rank, model.world) for source in self._rows]
+        texts = [self._batches(source, model.rank, model.world) for source in self._rows]
         found = text_losses(model, texts, self._bytes_V, document_mask=self._document_mask)
         return dict(zip(self._rows, found, strict=True))
 
-    def _rows_of(self, source: str, rank: int, world: int) -> Iterator[TrainingBatch]:
-        """This rank's, as many on every rank, for experts are exchanged in each: what is read twice counts once."""
-        rows = self._rows[source]
-        for number in range(rank, -(-rows // world) * world, world):
-            row = self._readers[source].batch(min(number, rows - 1))
-            batch = TrainingBatch(row.tokens, row.documents)
-            yield batch if number < rows else batch.unlearned()
+    def _batches(self, source: str, rank: int, world: int) -> Iterator[TrainingBatch]:
+        """Of this rank's rows, as many on every rank, for experts are exchanged in each: what is read twice counts
+        once."""
+        rows, reader = self._rows[source], self._readers[source]
+        numbers = range(rank, -(-rows // world) * world, world)
+        at_once = max(1, TOKENS_AT_ONCE // reader.sequence_length)
+        for start in range(0, len(numbers), at_once):
+            mine = numbers[start : start + at_once]
+            read = [reader.batch(min(number, rows - 1)) for number in mine]
+            tokens_BT = torch.cat([row.tokens for row in read])
+            is_new_B1 = torch.tensor(mine)[:, None] < rows
+            yield TrainingBatch(tokens_BT, torch.cat([row.documents for row in read]), is_new_B1.expand_as(tokens_BT))

@@ -71,7 +71,9 @@ def test_a_kernel_that_pretraining_could_not_take(tmp_path: Path, monkeypatch: p
 def test_a_missing_file(tmp_path: Path) -> None:
     write_recipe(tmp_path)
     (tmp_path / "corpus" / "notes.jsonl").unlink()
-    with pytest.raises(UserError, match=r"notes\.jsonl"):
+    with pytest.raises(
+        UserError, match=r"^extract\.sources\.\w+\.paths: \S*notes\.jsonl: no such file; correct the path"
+    ):
         ask(tmp_path, "run", "tiny.yaml")
 
 

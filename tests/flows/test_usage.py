@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import subprocess
@@ -78,6 +79,9 @@ def test_without_a_command(
         (("duplicates",), "no run in store yet: deepmill run sample"),
         (("report", "x"), "x: no such run in store; see deepmill status"),
         (("schema", "--to", "nowhere/x.json"), "nowhere/x.json: No such file or directory; check the path, and"),
+        (("report", "--root", "file"), "file: no folder; name the folder of a store with --root"),
+        (("schema", "--to", "file/x.json"), "file/x.json: a file, where a folder should be; name another path"),
+        (("run", "deepseek-moe-16b"), "deepseek-moe-16b: extract.sources names no text; deepmill new FOLDER writes"),
         (("schema", "--to", "."), ".: Is a directory; check the path, and who may write there"),
         (("plan",), "data/sample/wiki: not gathered yet; deepmill run sample does so"),
         (("plan", "."), ".: a folder; deepmill new . writes a recipe for what lies in it"),
@@ -94,8 +98,10 @@ def test_a_stranger_is_told_what_to_do(
 ) -> None:
     """In a folder where nothing was done yet."""
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
     if "nobody" in arguments:  # the registry is asked, whose database takes seconds to make
         prepare_mlflow(tmp_path / "store")
+        capsys.readouterr()  # what making it says, where this test is the first to want one
     monkeypatch.setenv("DEEPMILL_ROOT", "store")
     monkeypatch.setattr(sys, "argv", ["deepmill", *arguments])
     with pytest.raises(SystemExit) as left:
@@ -104,6 +110,52 @@ def test_a_stranger_is_told_what_to_do(
     said = capsys.readouterr().err
     assert said.startswith(f"error {told}")
     assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", ["status", "report", "duplicates", "rejects", "diff"])
+def test_looking_makes_no_store(command: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("DEEPMILL_ROOT", str(tmp_path / "mistyped"))
+    monkeypatch.setattr(sys, "argv", ["deepmill", command])
+    with contextlib.suppress(SystemExit):
+        main()
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("settings", "arguments", "told"),
+    [
+        ({"TRACKING_URI": "http://127.0.0.1:9"}, ("models",), "http://127.0.0.1:9: MLflow does not answer (Connection"),
+        ({"TRACKING_URI": "nonsense"}, ("models",), "DEEPMILL_TRACKING_URI: no address; write it as http://HOST:5000"),
+        ({"RUNS_AT_ONCE": "many"}, ("up",), "DEEPMILL_RUNS_AT_ONCE: wants a whole number, not many; unset it"),
+        ({"PREFECT_PORT": "99999"}, ("up",), "DEEPMILL_PREFECT_PORT: wants 65535 or less, not 99999; unset it"),
+        ({"RECIPES": "sampel"}, ("up",), "sampel: no such recipe; did you mean sample?"),
+        ({"TIMEZONE": "Mars"}, ("up",), "DEEPMILL_TIMEZONE=Mars: no time zone; name one as Europe/Berlin"),
+        ({"CRON": "never"}, ("up",), "never: no schedule; write minute hour day month weekday"),
+        ({}, ("serve", "./away"), "./away: no such file or folder; write the model as NAME@ALIAS"),
+    ],
+)
+def test_settings_and_places_that_cannot_be(
+    settings: dict[str, str],
+    arguments: tuple[str, ...],
+    told: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    """Told at once: nothing has begun."""
+    monkeypatch.chdir(tmp_path)
+    for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
+        monkeypatch.delenv(name)
+    free = {"PREFECT_PORT": "0", "MLFLOW_PORT": "0", "PAGES_PORT": "0"}
+    for name, value in {"ROOT": "store", **free, **settings}.items():
+        monkeypatch.setenv(f"DEEPMILL_{name}", value)
+    monkeypatch.setattr(sys, "argv", ["deepmill", *arguments])
+    with pytest.raises(SystemExit):
+        main()
+    said = capsys.readouterr().err
+    assert said.startswith(f"error {told}")
+    assert said.count("\n") == 1
+    assert not (tmp_path / "store" / ".services").exists()
 
 
 def test_a_fault_of_our_own_shows_where(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -119,15 +171,28 @@ def test_an_object_store_without_credentials_is_one_line(
 ) -> None:
     from botocore.exceptions import NoCredentialsError
 
+    said = "error the object store does not answer (Unable to locate credentials); check the address and AWS_*\n"
+    assert _told_of(NoCredentialsError(), capsys, monkeypatch) == said
+
+
+def test_a_prefect_that_nobody_started_is_one_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `prefect.client.orchestration` raises it when a flow begins."""
+    told = _told_of(RuntimeError("Failed to reach API at http://127.0.0.1:9/api/"), capsys, monkeypatch)
+    assert told.startswith("error Failed to reach API at http://127.0.0.1:9/api/; check PREFECT_API_URL, or unset it")
+    assert told.count("\n") == 1
+
+
+def _told_of(error: Exception, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> str:
     def ask() -> None:
-        raise NoCredentialsError
+        raise error
 
     monkeypatch.setattr(sys, "argv", ["deepmill", "schema"])
     monkeypatch.setattr("flows.commands.recipes._schema", ask)
     with pytest.raises(SystemExit):
         main()
-    said = "error the object store does not answer (Unable to locate credentials); check the address and AWS_*\n"
-    assert capsys.readouterr().err == said
+    return capsys.readouterr().err
 
 
 def test_a_value_of_the_wrong_type(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

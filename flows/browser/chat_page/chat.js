@@ -19,6 +19,8 @@ async function meet() {
   } catch (error) { find("model").textContent = error.message; }
 }
 
+const seconds = (milliseconds) => milliseconds < 100 ? `${milliseconds.toFixed(0)} ms` : `${(milliseconds / 1000).toFixed(1)} s`;
+
 const isAtEnd = () => talk.scrollHeight - talk.scrollTop - talk.clientHeight < 60;
 const toEnd = () => { talk.scrollTop = talk.scrollHeight; };
 
@@ -95,7 +97,7 @@ async function reply() {
       message.content += piece.content;
       if (piece.tokens) tokens = `, ${piece.tokens} tokens${piece.speed ? ` (${piece.speed.toFixed(1)} a second)` : ""}`;
       message.cut ||= piece.cut;
-      message.by = `${piece.by}${tokens}, ${((performance.now() - began) / 1000).toFixed(1)} s${message.cut ? ", cut at its longest" : ""}`;
+      message.by = `${piece.by}${tokens}, ${seconds(performance.now() - began)}${message.cut ? ", cut at its longest" : ""}`;
       drawing ||= requestAnimationFrame(() => {
         const follow = isAtEnd();
         drawing = 0;
@@ -159,7 +161,13 @@ find("menu").addEventListener("click", () => {
   if (document.body.classList.contains("side")) find("fresh").focus();
 });
 talk.addEventListener("click", () => showSide(false));
-find("door").addEventListener("close", () => { useKey(find("key").value); meet(); });
+find("door").addEventListener("close", () => {
+  const given = find("key").value;
+  find("refused").hidden = !given; // seen only if the door opens again
+  find("key").value = "";
+  useKey(given);
+  meet();
+});
 find("instruct").addEventListener("click", () => { find("system-text").value = chat.system; find("system").showModal(); });
 find("system").addEventListener("close", () => {
   if (find("system").returnValue !== "save") return;

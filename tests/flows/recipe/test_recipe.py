@@ -108,7 +108,7 @@ def test_the_kind_of_a_source_changes_with_its_keys(tmp_path: Path) -> None:
             "options.a: wants text, a number, true or false, or a list",
         ),
         ("pretrain.mixture={wiki: 0}", "pretrain.mixture weighs every source with 0; give one of them more"),
-        ("pretrain.steps=0", "--set: pretrain.steps: Input should be greater than or equal to 1, not 0"),
+        ("pretrain.steps=0", "--set: pretrain.steps: wants 1 or more, not 0"),
         ("pretrain.steps", "--set pretrain.steps: write it as section.key=value"),
         ("pretrain.steps.more=1", "--set pretrain.steps.more=1: steps holds a value, not a section"),
         ("pretrain.steps=[1", "--set pretrain.steps=[1: the value is not valid YAML"),
@@ -124,7 +124,7 @@ def test_the_kind_of_a_source_changes_with_its_keys(tmp_path: Path) -> None:
         ("name=" + "n" * 400, "--set: name: String should have at most 100 characters, not 'nnn"),
         ("name=12", "--set: name: wants text; put it in quotes, not 12"),
         ("clean=", "--set: clean: wants keys of its own below it, not None"),
-        ("pretrain.learning_rate=.inf", "--set: pretrain.learning_rate: Input should be a finite number, not inf"),
+        ("pretrain.learning_rate=.inf", "--set: pretrain.learning_rate: wants a finite number, not inf"),
         (
             "extract.sources.notes.paths=a",
             "--set: extract.sources.notes.paths: wants a list, as [first, second], not 'a'",
@@ -138,7 +138,7 @@ def test_the_kind_of_a_source_changes_with_its_keys(tmp_path: Path) -> None:
         ("extract.sources.notes={kind: book}", "tiny.yaml: extract.sources.notes.paths is missing"),
         ("pretrain.mixture={moon: 2}", "pretrain.mixture names moon, which is no source; there are notes, wiki"),
         ("sft.replay.mixture={moon: 2}", "sft.replay.mixture names moon, which is no source; there are notes, wiki"),
-        ("pretrain.mixture={wiki: -1}", "pretrain.mixture.wiki: Input should be greater than or equal to 0, not -1"),
+        ("pretrain.mixture={wiki: -1}", "pretrain.mixture.wiki: wants 0 or more, not -1"),
     ],
 )
 def test_mistakes_are_one_line(tmp_path: Path, setting: str, expected: str) -> None:
@@ -173,10 +173,19 @@ def test_files_that_are_no_recipes(tmp_path: Path) -> None:
         load_recipe(str(tmp_path / "away.yaml"))
     broken = tmp_path / "broken.yaml"
     broken.write_text("pretrain: [")
-    with pytest.raises(UserError, match=r'^[^\n]*not valid YAML[^\n]*in "broken\.yaml", line 1, column 12[^\n]*$'):
+    for text, told in (
+        ("pretrain: [", "line 1, column 12: expected the node content, but found the end of the file .*line 1"),
+        ("pretrain:\n\tsteps: 3\n", "line 2, column 1: a tab, where YAML wants blanks"),
+        ("pretrain: {steps: \x00}", "special characters are not allowed"),
+    ):
+        broken.write_text(text)
+        with pytest.raises(UserError, match=rf"^[^\n]*broken\.yaml: not valid YAML: [^\n]*{told}[^\n]*$"):
+            load_recipe(str(broken))
+    broken.write_text("# nothing yet\n")
+    with pytest.raises(UserError, match=r"broken\.yaml: empty; deepmill new FOLDER writes a recipe"):
         load_recipe(str(broken))
     broken.write_text("pretrain: {steps: 3}\nsft: {steps: 1}\npretrain: {steps: 5}\n")
-    with pytest.raises(UserError, match=r'pretrain is given twice in "broken\.yaml", line 3'):
+    with pytest.raises(UserError, match=r"broken\.yaml: not valid YAML: line 3, column 1: pretrain is given twice$"):
         load_recipe(str(broken))
     with pytest.raises(UserError, match=rf"a folder; deepmill new {tmp_path} writes a recipe for what lies in it"):
         load_recipe(str(tmp_path))
@@ -204,7 +213,7 @@ def test_files_that_are_no_recipes(tmp_path: Path) -> None:
     [("mine.yaml", "mine"), ("My texts.yaml", "My-texts"), ("Été.yaml", "Ete"), ("текст.yaml", "recipe")],
 )
 def test_a_recipe_without_a_name_has_its_files(file: str, name: str, tmp_path: Path) -> None:
-    (tmp_path / file).write_text("")
+    (tmp_path / file).write_text("pretrain: {}")
     assert load_recipe(str(tmp_path / file)).name == name
 
 

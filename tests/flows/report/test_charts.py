@@ -3,6 +3,7 @@ from __future__ import annotations
 import re
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -130,3 +131,22 @@ def test_a_chart_alone_has_all_its_colours(svgs: dict[str, str]) -> None:
     wanted = set(re.findall(r"var\((--[\w-]+)\)", alone))
     assert {"--series-1", "--muted"} <= wanted <= given.keys()
     assert given["--series-1"] == "#0f766e"  # of the light page, the first in the sheet
+
+
+def _luminance(colour: str) -> float:
+    """WCAG 2's relative luminance."""
+    parts = [int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5)]
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def test_text_on_every_bar_can_be_read(svgs: dict[str, str]) -> None:
+    """In both schemes, 4.5 to 1; axe does not look at text over shapes."""
+    for place in range(1, 5):
+        assert f"var(--on-series-{place})" in svgs["stacks"]
+    sheet = (Path(charts.__file__).parent / "templates" / "report.css").read_text(encoding="utf-8")
+    for part in sheet.split("prefers-color-scheme: dark"):
+        scheme = dict(re.findall(r"--([\w-]+): (#\w{6})", part))
+        for place in range(1, 9):
+            both = sorted(_luminance(scheme[f"{name}-{place}"]) for name in ("series", "on-series"))
+            assert (both[1] + 0.05) / (both[0] + 0.05) >= 4.5, place

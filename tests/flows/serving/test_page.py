@@ -50,6 +50,10 @@ def test_a_conversation(server: Live, tmp_path: Path) -> None:
 def test_a_key_is_asked_for(server: Live, tmp_path: Path) -> None:
     with Page(server.url, tmp_path) as page:
         page.until("document.querySelector('#door').open")
+        assert page.value("document.querySelector('#refused').hidden") is True
+        page.value("document.querySelector('#key').focus()")
+        page.type("mistaken")
+        page.until("document.querySelector('#door').open && !document.querySelector('#refused').hidden")
         page.value("document.querySelector('#key').focus()")
         page.type("secret")
         page.until("document.querySelector('#model').textContent == 'talker, version 1'")

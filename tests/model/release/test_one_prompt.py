@@ -243,6 +243,19 @@ def test_templates_of_many_kinds(name: str, tmp_path: Path) -> None:
         assert served(folder, messages) == list(asked["input_ids"])
 
 
+def test_reasoning_that_the_template_has_begun_is_no_answer(tmp_path: Path) -> None:
+    begins = ASKED.replace("assistant\n", "assistant\n<think>\n")
+    tokenizer = read_tokenizer(
+        with_template(tmp_path, "{% for message in messages %}" + TURN + "{% endfor %}" + begins)
+    )
+    loaded = ReasoningModel()
+    loaded.tokenizer = tokenizer
+    loaded.model = tiny_model(Family.LLAMA, vocab_size=tokenizer.get_vocab_size(), max_position_embeddings=512)
+    (row,) = loaded.predict(None, pd.DataFrame({"question": ["q"]}), {"max_new_tokens": 4}).to_dict("records")
+    assert row["text"].strip()
+    assert (row["reasoning"], row["answer"]) == (row["text"].strip(), "")
+
+
 def test_templates_that_ask_for_the_day(tmp_path: Path) -> None:
     """The same prompt every day: that of the template's own where it has one, else of a fixed day."""
     bare = "{% for message in messages %}" + TURN + "{% endfor %}" + ASKED

@@ -15,10 +15,11 @@ from infra.errors import UserError
 from infra.execution import ENVIRONMENT_KEY
 from model.finetune_sections import DpoConfig
 from model.rl.dpo import _batch, _cut, answer_log_probabilities, dpo, dpo_loss
-from model.rl.pairs import Pair, _file_pairs
+from model.rl.pairs import Pair, _file_pairs, encode_pairs
 from model.training.engine import SingleEngine
 from tests.model.artifacts import shared_artifacts
 from tests.model.conftest import tiny_model
+from tests.model.serving.talker import words
 from tests.pipeline.corpus import published
 
 
@@ -124,6 +125,13 @@ def test_pairs_of_messages(row: dict[str, Any], tmp_path: Path) -> None:
         (tmp_path / "pairs.json").write_text(json.dumps([row | wrong]))
         with pytest.raises(UserError, match=r"record 1: not an object with prompt, .*it has .*chosen.*; correct it"):
             _file_pairs(config)
+
+
+def test_texts_with_line_ends_of_unicode_are_whole(tmp_path: Path) -> None:
+    row = {"prompt": "x\u2028y", "chosen": "<think>a\x85</think>b", "rejected": "c\x0cd\u2029e"}
+    (tmp_path / "pairs.jsonl").write_text(json.dumps(row, ensure_ascii=False) + "\n")
+    (pair,) = encode_pairs(tmp_path / "pairs.jsonl", words())
+    assert words().decode(pair.rejected) == row["rejected"]
 
 
 def test_a_file_of_another_kind(inputs: dict[str, Path], tmp_path: Path) -> None:
