@@ -122,12 +122,16 @@ def make_plan(recipe: Recipe, store: Store, *, restart_from: str | None = None) 
 
 
 def _look_at_model(recipe: Recipe, runs: set[str]) -> None:
-    """What the stages `tokenizer` and `start` would refuse of a model that exists, after all the corpus was made."""
-    if "start" in runs and recipe.start and all(Path(path).exists() for path in recipe.start.checkpoint):
+    """What `tokenizer`, `start` and `continued` would refuse of a model that exists, after all the corpus was made."""
+    sections = {"start": recipe.start, "continued": recipe.continued}
+    begun = [
+        Path(path) for name, section in sections.items() if section and name in runs for path in section.checkpoint
+    ]
+    if begun and all(path.exists() for path in begun):
         from model.architecture.first_look import look_at
 
-        for path in recipe.start.checkpoint:
-            look_at(Path(path))
+        for path in begun:
+            look_at(path)
     if "tokenizer" in runs and recipe.tokenizer.adopt and all(Path(path).exists() for path in recipe.tokenizer.adopt):
         from pipeline.tokens.adopt import check_adoption
 

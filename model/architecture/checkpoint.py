@@ -159,8 +159,11 @@ def _read_folder(folder: Path) -> tuple[ModelConfig, dict[str, Tensor]]:
 
 
 def _tied(config: ModelConfig, weights: dict[str, Tensor]) -> ModelConfig:
-    """The config, untied where the files hold an output layer of its own; fills in the one that is not there."""
+    """The config, untied where the files hold an output layer of its own, and tied where they hold none and nothing is
+    said; fills in the one that is not there."""
     embedding, output = "model.embed_tokens.weight", "lm_head.weight"
+    if "tie_word_embeddings" not in config.model_fields_set and output not in weights:
+        config = config.model_copy(update={"tie_word_embeddings": True})
     if not config.tie_word_embeddings:
         return config
     if embedding in weights and output in weights and not torch.equal(weights[embedding], weights[output]):

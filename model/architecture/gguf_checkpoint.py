@@ -10,21 +10,17 @@ from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
 import torch
-from gguf import dequantize
 from torch import Tensor
 
 from infra.errors import UserError
 from model.architecture.config import Llama3Scaling, ModelConfig
 from model.architecture.gguf_metadata import describe
-from model.architecture.gguf_names import PAIRED, ROTATED, unit_name
-from model.architecture.gguf_parts import open_gguf
+from model.architecture.gguf_names import FREQUENCIES, PAIRED, ROTATED, unit_name
+from model.architecture.gguf_parts import open_gguf, worked_out
 from model.architecture.rotary import frequencies
 
 __all__ = ["read_gguf"]
-
-FREQUENCIES = "rope_freqs.weight"
 
 
 def read_gguf(path: Path) -> tuple[ModelConfig, dict[str, Tensor]]:
@@ -38,10 +34,7 @@ def read_gguf(path: Path) -> tuple[ModelConfig, dict[str, Tensor]]:
     config = describe(path, parts)
     found: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
-        try:
-            weight = torch.from_numpy(np.array(dequantize(tensor.data, tensor.tensor_type), dtype=np.float32))
-        except NotImplementedError as error:
-            raise UserError(f"{path}: tensor {name}: {error}; take a file of other blocks, such as Q8_0") from None
+        weight = torch.from_numpy(worked_out(path, tensor))
         if name == FREQUENCIES:
             config = _long_context(config, weight, path)
             continue
@@ -54,6 +47,9 @@ def read_gguf(path: Path) -> tuple[ModelConfig, dict[str, Tensor]]:
 
 def _long_context(config: ModelConfig, factors_r: Tensor, path: Path) -> ModelConfig:
     """The config with Llama 3.1's rotary scaling, if these are its divisors of the frequencies."""
+    other = UserError(f"{path}: {FREQUENCIES} is not of Llama 3.1's kind, which alone is known; take the folder")
+    if factors_r.shape != frequencies(config).shape or not bool((factors_r >= 1).all()):
+        raise other
     factor, usual = float(factors_r.max()), Llama3Scaling()
     kept_r = (1 / factors_r.double() - 1 / factor) / (1 - 1 / factor) if factor > 1 else factors_r.double()
     turns_r = kept_r * (usual.high_freq_factor - usual.low_freq_factor) + usual.low_freq_factor
@@ -64,7 +60,7 @@ def _long_context(config: ModelConfig, factors_r: Tensor, path: Path) -> ModelCo
         scaled = config.model_copy(update={"rope_scaling": scaling})
         if torch.allclose(frequencies(config) / frequencies(scaled), factors_r, rtol=1e-4):
             return scaled
-    raise UserError(f"{path}: {FREQUENCIES} is not of Llama 3.1's kind, which alone is known; take the folder")
+    raise other
 
 
 def _halves_order(name: str, weight: Tensor, config: ModelConfig) -> Tensor:

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from infra.errors import UserError
 from infra.json_objects import JsonObject
 from model.architecture.config import Family, LinearScaling, ModelConfig, YarnScaling
+from model.architecture.hf_config import first_fault
 
 __all__ = ["YARN_WEIGHT", "Metadata", "describe", "read_metadata"]
 
@@ -56,6 +57,7 @@ NEEDED = (
 )
 """Without which a model would be taken for one of the sizes that we begin with."""
 _NEUTRAL = {
+    "attention.causal": True,
     "attention.clamp_kqv": 0,
     "attention.max_alibi_bias": 0,
     "attention.scale": 0,
@@ -89,8 +91,7 @@ def describe(path: Path, parts: Sequence[GGUFReader]) -> ModelConfig:
     try:
         return read_metadata(values, tensors.keys(), int(tensors[EMBEDDING].shape[1]))
     except ValidationError as error:
-        first = error.errors()[0]
-        raise UserError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}; copy it again") from None
+        raise UserError(f"{path}: {first_fault(error)}; copy it again") from None
     except ValueError as error:
         raise UserError(f"{path}: {error}") from None
     except (KeyError, TypeError) as error:  # what is worked out of a number that is not there

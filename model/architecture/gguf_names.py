@@ -6,7 +6,10 @@ import re
 
 from model.architecture.config import Family
 
-__all__ = ["ARCHITECTURES", "PAIRED", "ROTATED", "gguf_name", "unit_name"]
+__all__ = ["ARCHITECTURES", "FREQUENCIES", "PAIRED", "ROTATED", "gguf_name", "unit_name"]
+
+FREQUENCIES = "rope_freqs.weight"
+"""Divisors of the rotary frequencies: part of the architecture, and no weight of ours."""
 
 ARCHITECTURES = {
     Family.LLAMA: "llama",

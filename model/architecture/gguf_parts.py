@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from gguf import GGUFEndian, GGUFReader
+import numpy as np
+from gguf import GGUFEndian, GGUFReader, ReaderTensor, dequantize
 
 from infra.errors import UserError
+from pipeline.sources.signatures import unreadable
 
-__all__ = ["is_gguf", "open_gguf"]
+__all__ = ["is_gguf", "open_gguf", "worked_out"]
 
 _PART = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.gguf")
 
@@ -51,7 +53,19 @@ def _open(path: Path) -> GGUFReader:
             raise UserError(
                 f"{path}: blocks of a type not known here ({error}); take Q8_0 or another older one"
             ) from None
-        raise UserError(f"{path}: not a readable GGUF file ({error}); copy it again") from None
+        raise unreadable(path, error) from None
     if reader.endianess is not GGUFEndian.LITTLE:
         raise UserError(f"{path}: its numbers are big-endian; convert it for little-endian machines")
     return reader
+
+
+def worked_out(path: Path, tensor: ReaderTensor, rows: int | None = None) -> np.ndarray:
+    """The fp32 numbers of a tensor, or of its first `rows`.
+
+    Raises:
+        UserError: its blocks are of a type that only llama.cpp reads.
+    """
+    try:
+        return np.array(dequantize(tensor.data[:rows], tensor.tensor_type), dtype=np.float32)
+    except NotImplementedError as error:
+        raise UserError(f"{path}: tensor {tensor.name}: {error}; take a file of other blocks, such as Q8_0") from None

@@ -16,13 +16,12 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from infra.errors import UserError
-from model.architecture.weight_files import block_size, weight_files
+from model.architecture.weight_files import block_size, our_names, weight_files
+from pipeline.sources.signatures import unreadable
 
 __all__ = ["prediction_depths", "read_weights"]
 
 BLOCK_SCALE = ".weight_scale_inv"
-_COMPUTED = re.compile(r"(.*\.)?rotary_emb\.(inv_freq|cos_cached|sin_cached)")
-"""What older files keep although it follows from the configuration."""
 _PREDICTION = re.compile(r"model\.layers\.(\d+)\.eh_proj\.weight")
 
 
@@ -37,11 +36,9 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
     for file in weight_files(folder):
         try:
             weights |= load_file(file)
-        except SafetensorError as error:
-            raise UserError(f"{file}: not a readable safetensors file ({error}); copy it again") from None
-    weights = {name: weight for name, weight in weights.items() if not _COMPUTED.fullmatch(name)}
-    if "embed_tokens.weight" in weights:  # of the model without its output layer, where the two are tied
-        weights = {name if name.startswith("lm_head.") else f"model.{name}": value for name, value in weights.items()}
+        except (SafetensorError, OSError) as error:
+            raise unreadable(file, error) from None
+    weights = {name: weights[stored] for stored, name in our_names(weights).items()}
     return _worked_out(weights, block, folder)
 
 

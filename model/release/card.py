@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from infra.units import size
 from model.architecture.config import Family, ModelConfig, count_parameters
+from model.architecture.transformers_limits import AUTO_TOKENIZER, TRANSFORMERS
 from model.facts.evaluation import Evaluation
 from model.facts.release import (
     PRUNED,
@@ -68,7 +69,7 @@ def card(
         *_weak_spots(quantization),
         "## Files",
         _table(("file", "bytes"), [(f"`{name}`", f"{size:,}") for name, size in sorted(export.files.items())]),
-        *[f"Not written: {what}: {why}." for what, why in sorted(export.left_out.items())],
+        *[f"Not written: {what}: {why}." for what, why in sorted(export.left_out.items()) if what != AUTO_TOKENIZER],
         *_agreement(export.verified),
         *_memory(export),
         "## Loading",
@@ -256,16 +257,18 @@ def _totals(found: MemoryFacts) -> tuple[int, int, int]:
 
 def _loading(export: ExportFacts, architecture: ModelConfig) -> str:
     lines = []
-    if "transformers" not in export.left_out:
+    if TRANSFORMERS not in export.left_out:
+        words = "PreTrainedTokenizerFast" if AUTO_TOKENIZER in export.left_out else AUTO_TOKENIZER
         lines += [
             "```python",
-            "from transformers import AutoModelForCausalLM, AutoTokenizer",
+            f"from transformers import AutoModelForCausalLM, {words}",
             "",
-            'model, tokenizer = AutoModelForCausalLM.from_pretrained("hf"), AutoTokenizer.from_pretrained("hf")',
+            f'model, tokenizer = AutoModelForCausalLM.from_pretrained("hf"), {words}.from_pretrained("hf")',
             'chat = [{"role": "user", "content": "Calculate 4 + 8 + 4."}]',
             'inputs = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_tensors="pt")',
             "```",
             "",
+            *([f"Not `{AUTO_TOKENIZER}`: {why}.", ""] if (why := export.left_out.get(AUTO_TOKENIZER)) else []),
         ]
     if "compressed" not in export.left_out:
         written_out = "VLLM_MLA_DISABLE=1 " if needs_writing_out(architecture) else ""

@@ -46,6 +46,7 @@ def export(config: ExportConfig, inputs: Mapping[str, Path], out_dir: Path) -> E
     """
     from model.architecture.checkpoint import load_config, write_json
     from model.architecture.config import Family
+    from model.architecture.transformers_limits import read_otherwise
     from model.release.card import card
     from model.release.compressed import unknown, write_compressed
     from model.release.gguf import unsupported
@@ -74,7 +75,7 @@ def export(config: ExportConfig, inputs: Mapping[str, Path], out_dir: Path) -> E
         for kind in ("hf", "compressed", "w8a8"):
             if (out_dir / kind).is_dir():
                 write_config(out_dir / kind)
-        left_out["transformers"] = "it has no class for model_type deepseek; the files are in its layout all the same"
+    left_out |= read_otherwise(architecture, tokenizer)
     reason = unsupported(architecture, tokenizer) if config.gguf else "export.gguf is false"
     if reason:
         left_out["gguf"] = reason

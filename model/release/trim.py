@@ -42,7 +42,7 @@ def trim_vocabulary(
     """Trim every model in `out_dir`, and the `checkpoint`, which is copied to it; the report with their new sizes.
 
     Raises:
-        UserError: the tokenizer is no byte-level BPE.
+        UserError: the tokenizer is no BPE that knows all bytes.
     """
     from pipeline.tokens.chat import read_tokenizer
 

@@ -19,7 +19,7 @@ from model.architecture.config import count_parameters
 from model.facts.training import ContinuedMetrics, rise
 from model.finetune_sections import ContinuedConfig
 from model.training.ranks import RankJob, run_ranks, user_errors
-from model.training.start import checkpoint_folder
+from model.training.start import check_finite, checkpoint_folder
 
 if TYPE_CHECKING:
     from model.training.journal import Row
@@ -49,7 +49,9 @@ def run_rank(job: RankJob[ContinuedConfig]) -> ContinuedMetrics | None:
 
     config, shards = job.config, job.inputs["shards"]
     start = _start(job)
-    model = fit_vocabulary(load_model(start, prediction=True), start, job.inputs["tokenizer"])
+    begun = load_model(start, prediction=True)
+    check_finite(begun, start)
+    model = fit_vocabulary(begun, start, job.inputs["tokenizer"])
     with user_errors("continued"):
         reading = Reading(
             shards,

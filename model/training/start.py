@@ -21,7 +21,7 @@ from model.finetune_sections import StartConfig
 if TYPE_CHECKING:
     from model.architecture.transformer import Transformer
 
-__all__ = ["checkpoint_folder", "start"]
+__all__ = ["check_finite", "checkpoint_folder", "start"]
 
 
 def start(config: StartConfig, inputs: Mapping[str, Path], out_dir: Path) -> StartMetrics:
@@ -36,7 +36,7 @@ def start(config: StartConfig, inputs: Mapping[str, Path], out_dir: Path) -> Sta
 
     folder, tokenizer = checkpoint_folder(config.checkpoint, "start.checkpoint"), inputs["tokenizer"]
     model = load_model(folder, prediction=True)
-    _check_finite(model, folder)
+    check_finite(model, folder)
     _tell(model, folder, tokenizer)
     fitted = fit_vocabulary(model, folder, tokenizer)
     save_model(fitted, out_dir / "model", tokenizer)
@@ -46,7 +46,8 @@ def start(config: StartConfig, inputs: Mapping[str, Path], out_dir: Path) -> Sta
     )
 
 
-def _check_finite(model: Transformer, folder: Path) -> None:
+def check_finite(model: Transformer, folder: Path) -> None:
+    """UserError where a weight from elsewhere is no number, which training would only tell as its loss."""
     for name, weight in model.state_dict().items():
         if not bool(weight.isfinite().all()):
             raise UserError(f"{folder}: {name} holds numbers that are not finite; copy it again")
@@ -55,6 +56,7 @@ def _check_finite(model: Transformer, folder: Path) -> None:
 def _tell(model: Transformer, folder: Path, tokenizer: Path) -> None:
     """What will be otherwise than its makers had it: now, and not when the model is exported."""
     from model.architecture.gguf_limits import unsupported
+    from model.architecture.transformers_limits import read_otherwise
 
     context = model.config.max_position_embeddings
     stated = read_object(folder / "config.json").get("max_position_embeddings") if folder.is_dir() else None
@@ -62,6 +64,8 @@ def _tell(model: Transformer, folder: Path, tokenizer: Path) -> None:
         events.note(f"{folder}: its sliding window bounds the context to {context} tokens, of {stated}")
     if reason := unsupported(model.config, tokenizer):
         events.note(f"no GGUF files of this model will be exported: {reason}")
+    for what, why in read_otherwise(model.config, tokenizer).items():
+        events.note(f"do not load its export with {what}: {why}")
 
 
 def checkpoint_folder(named: Sequence[str], key: str) -> Path:

@@ -6,8 +6,11 @@ A file that is whole and not read here needs no fetching again, which is the rem
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
-__all__ = ["EMPTY", "SAVED_PAGE", "content_of", "document_of", "file_of"]
+from infra.errors import UserError
+
+__all__ = ["EMPTY", "SAVED_PAGE", "content_of", "document_of", "file_of", "unreadable"]
 
 _UNPACK = "unpack it"
 _TEXT = "make plain text of it first"
@@ -100,6 +103,18 @@ def file_of(head: bytes, name: str = "") -> tuple[str, str] | None:
 
 def _told(table: tuple[tuple[bytes, str, str], ...], head: bytes) -> tuple[str, str] | None:
     return next(((what, remedy) for magic, what, remedy in table if head.startswith(magic)), None)
+
+
+def unreadable(file: Path, error: Exception) -> UserError:
+    """Names a model's file that could not be read, for what it is where its beginning tells."""
+    try:
+        with file.open("rb") as handle:
+            head = handle.read(16)
+    except OSError as refused:
+        return UserError(f"{file}: cannot be read ({refused.strerror}); see that it may be")
+    told = file_of(head) if head else EMPTY
+    what, remedy = told or (f"cannot be read ({error})", "")
+    return UserError(f"{file}: {what}; {remedy if 'git lfs' in remedy else 'copy it again'}")
 
 
 def document_of(head: bytes) -> tuple[str, str] | None:

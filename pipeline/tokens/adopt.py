@@ -30,7 +30,7 @@ from pipeline.tokens.chat_template import (
 from pipeline.tokens.files import TOKENIZER_FILES, copy_tokenizer
 from pipeline.tokens.llama_names import unnamed
 from pipeline.tokens.sentencepiece import as_llama_cpp, is_in_pieces
-from pipeline.tokens.sentencepiece_model import MODEL, read_model
+from pipeline.tokens.sentencepiece_model import MODEL, read_model, with_added
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -41,8 +41,11 @@ GENERATION = "generation_config.json"
 VOCABULARY, SETTINGS, NAMES = TOKENIZER_FILES[:3]
 VOCABULARIES = (VOCABULARY, MODEL)
 """Files of a folder that hold one, the first where there are two."""
-AS_WRITTEN = (None, "PreTrainedTokenizerFast", "TokenizersBackend")
-"""Classes with which transformers takes ``tokenizer.json`` as it is; that of Llama sets blanks in a way of its own."""
+AS_WRITTEN = ("PreTrainedTokenizerFast", "TokenizersBackend")
+"""Classes with which transformers takes ``tokenizer.json`` as it is. Those of a family, which it chooses where a folder
+names none, set blanks or cut text in a way of their own."""
+OTHERS = ("vocab.json", "tekken.json", "*.tiktoken", "*.model", "vocab.txt")
+"""Vocabularies in files that are not read."""
 
 
 @dataclass(frozen=True)
@@ -72,21 +75,38 @@ def read_foreign(path: Path) -> Foreign:
     from tokenizers import Tokenizer
 
     is_listed = (path / VOCABULARY).is_file()
-    for name in (VOCABULARY if is_listed or not (path / MODEL).is_file() else MODEL, SETTINGS):
-        if not (path / name).is_file():
-            raise UserError(f"{path}: no {name}; tokenizer.adopt wants a Hugging Face tokenizer folder, or a GGUF file")
-    settings = read_object(path / SETTINGS)
+    if not is_listed and not (path / MODEL).is_file():
+        raise UserError(f"{path}: no {VOCABULARY}; {_instead(path)}")
+    settings = read_object(path / SETTINGS) if (path / SETTINGS).is_file() else {}
     try:
-        tokenizer = Tokenizer.from_file(str(path / VOCABULARY)) if is_listed else read_model(path, settings)
+        tokenizer = (
+            with_added(Tokenizer.from_file(str(path / VOCABULARY)), path, settings)
+            if is_listed
+            else read_model(path, settings)
+        )
     except UserError:
         raise
     except Exception as error:  # a bare Exception is what the library raises
-        raise UserError(f"{path / VOCABULARY}: cannot be read ({error}); save it again") from None
+        raise UserError(f"{path / VOCABULARY}: cannot be read ({error}); copy it again") from None
     beside, generation = path / "chat_template.jinja", path / GENERATION
     if beside.is_file():
-        settings["chat_template"] = beside.read_text(encoding="utf-8")
+        try:
+            settings["chat_template"] = beside.read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise UserError(f"{beside}: no UTF-8 ({error}); save it so") from None
     sampled = read_object(generation) if generation.is_file() else {}
     return Foreign(path, tokenizer, settings | _named_elsewhere(path, tokenizer, settings, sampled), sampled)
+
+
+def _instead(path: Path) -> str:
+    """What to do where a folder has no vocabulary that is read."""
+    for pattern in OTHERS:
+        for file in path.glob(pattern):
+            return (
+                f"{file.name} alone is not read: save it with transformers (AutoTokenizer.from_pretrained, then "
+                "save_pretrained), and name that folder"
+            )
+    return "tokenizer.adopt wants a Hugging Face tokenizer folder, or a GGUF file"
 
 
 def _named_elsewhere(path: Path, tokenizer: Tokenizer, settings: JsonObject, sampled: JsonObject) -> JsonObject:
@@ -152,26 +172,37 @@ def _examined(config: TokenizerConfig) -> tuple[Foreign, str | None, list[str]]:
     found = read_foreign(Path(config.adopt[0]))
     found = _checked(found, config)
     template = template_of(found.settings) if config.template == "adopted" else None
+    if template is None and config.template == "adopted" and found.settings.get("chat_template"):
+        raise UserError(
+            f"{_settings_file(found)}: its chat_template is several, none of them named default; name one so, or set "
+            "tokenizer.template to own"
+        )
     if template:  # now, and not when the first conversation is written
         tokens = tuple(token_names(found.settings).items())
         trial = [{"role": "user", "content": "?"}]
         TemplateFormat(template, tokens, f"{found.path}: chat_template").render(trial, open_answer=True)
         end = dict(tokens).get("eos")
         if end is None or found.tokenizer.token_to_id(end) is None:
-            where = found.path / SETTINGS if found.path.is_dir() else found.path
-            raise UserError(f"{where}: no eos_token of its vocabulary, so that no text would end; name one")
+            raise UserError(
+                f"{_settings_file(found)}: no eos_token of its vocabulary, so that no text would end; name one"
+            )
     wanted = (VISIBLE_TOKENS if template else SPECIAL_TOKENS) + (FIM_TOKENS if config.fill_in_middle else ())
     missing = [token for token in wanted if found.tokenizer.token_to_id(token) is None]
     return found, template, missing
 
 
+def _settings_file(found: Foreign) -> Path:
+    return found.path / SETTINGS if found.path.is_dir() else found.path
+
+
 def _is_as_written(found: Foreign) -> bool:
     """Whether its files say all that is known: every special token by name, and the tokenizer itself."""
-    if found.is_changed or not (found.path / VOCABULARY).is_file():
+    if found.is_changed or not all((found.path / name).is_file() for name in (VOCABULARY, SETTINGS)):
         return False
-    settings = read_object(found.path / SETTINGS)
-    is_taken = settings.get("tokenizer_class") in AS_WRITTEN or not is_in_pieces(found.tokenizer)
-    return is_taken and token_names(settings) == token_names(found.settings)
+    settings, state = (read_object(found.path / name) for name in (SETTINGS, VOCABULARY))
+    if len(state["added_tokens"]) != len(found.tokenizer.get_added_tokens_decoder()):
+        return False  # others are named in a file beside it
+    return settings.get("tokenizer_class") in AS_WRITTEN and token_names(settings) == token_names(found.settings)
 
 
 def _checked(found: Foreign, config: TokenizerConfig) -> Foreign:
@@ -184,6 +215,8 @@ def _checked(found: Foreign, config: TokenizerConfig) -> Foreign:
             f"{path}: its tokenizer is neither a byte-level BPE nor a BPE of SentencePiece that falls back on bytes; "
             "others, as unigrams, are not read"
         )
+    if state["model"].get("dropout"):
+        raise UserError(f"{path}: its BPE leaves out merges by chance; set model.dropout of its tokenizer.json to null")
     last = max(tokenizer.get_vocab().values())
     if last >= tokenizer.get_vocab_size():
         where = path / VOCABULARY if path.is_dir() else path
@@ -232,7 +265,8 @@ def _write_generation(found: Foreign, tokenizer: Tokenizer, out_dir: Path) -> No
     if written.template == template_of(found.settings):
         stated = found.generation.get("eos_token_id")
         others = stated if isinstance(stated, list) else [stated]
-        ends += [number for number in others if isinstance(number, int) and tokenizer.id_to_token(number) is not None]
+        known = range(tokenizer.get_vocab_size())
+        ends += [number for number in others if isinstance(number, int) and number in known]
     ends = list(dict.fromkeys(ends))
     if ends != [text_end]:
         kept["eos_token_id"] = ends

@@ -10,6 +10,7 @@ tokenizers of that name do.
 from __future__ import annotations
 
 import json
+import unicodedata
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["SENTENCEPIECE", "WAYS", "Way", "llama_name", "name_of", "pre_tokenizer_of", "unnamed"]
 
 UNKNOWN_SPLIT = "llama.cpp knows no pre-tokenizer that cuts text as this tokenizer does"
+REWRITES = "llama.cpp leaves text as it is before it cuts it, and this tokenizer writes it otherwise (its normalizer)"
 SENTENCEPIECE = "llama"
 """The name of a tokenizer of SentencePiece's kind, which has scores and no pre-tokenizer."""
 
@@ -110,7 +112,7 @@ def name_of(tokenizer: Tokenizer) -> str | None:
     if is_in_pieces(tokenizer):
         return None if inexpressible(tokenizer) else SENTENCEPIECE
     state: JsonObject = json.loads(tokenizer.to_str())
-    if state["model"]["type"] != "BPE" or tokenizer.pre_tokenizer is None:
+    if state["model"]["type"] != "BPE" or tokenizer.pre_tokenizer is None or _rewrites(tokenizer):
         return None
     pieces = tokenizer.pre_tokenizer.pre_tokenize_str(PROBE)
     whole = bool(state["model"].get("ignore_merges"))
@@ -122,7 +124,15 @@ def unnamed(tokenizer: Tokenizer) -> str | None:
     """Why llama.cpp has no name for a tokenizer; None where it has one."""
     if is_in_pieces(tokenizer):
         return inexpressible(tokenizer)
-    return None if name_of(tokenizer) else UNKNOWN_SPLIT
+    if name_of(tokenizer):
+        return None
+    return REWRITES if _rewrites(tokenizer) else UNKNOWN_SPLIT
+
+
+def _rewrites(tokenizer: Tokenizer) -> bool:
+    """Whether it changes text beyond Unicode's NFC, which llama.cpp's converter lets pass too: most text is in it."""
+    made = PROBE if tokenizer.normalizer is None else tokenizer.normalizer.normalize_str(PROBE)
+    return made not in (PROBE, unicodedata.normalize("NFC", PROBE))
 
 
 def llama_name(folder: Path) -> str | None:

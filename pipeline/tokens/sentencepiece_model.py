@@ -18,7 +18,7 @@ from pipeline.tokens.sentencepiece import Kind, Pieces, Prefix
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-__all__ = ["MODEL", "read_model"]
+__all__ = ["MODEL", "read_model", "with_added"]
 
 MODEL = "tokenizer.model"
 BPE = 2
@@ -92,7 +92,7 @@ def read_model(folder: Path, settings: JsonObject) -> Tokenizer:
     if not messages.get(READY, {}).get(DUMMY_PREFIX, 1) or settings.get("add_prefix_space") is False:
         prefix = Prefix.NEVER
     try:
-        return _with_added(pieces.tokenizer(prefix, unknown), folder, settings)
+        return with_added(pieces.tokenizer(prefix, unknown), folder, settings)
     except ValueError as error:
         raise UserError(f"{path}: {error}") from None
 
@@ -114,14 +114,21 @@ def _unreadable(trained: dict[int, Any], ready: dict[int, Any]) -> str | None:
     return "it takes blanks away" if ready.get(FEWER_BLANKS, 1) else None
 
 
-def _with_added(tokenizer: Tokenizer, folder: Path, settings: JsonObject) -> Tokenizer:
-    """With the tokens behind the pieces: transformers keeps them in two files."""
+def with_added(tokenizer: Tokenizer, folder: Path, settings: JsonObject) -> Tokenizer:
+    """With the tokens behind the vocabulary that it lacks: transformers keeps them in two files.
+
+    Raises:
+        ValueError: one would not get its number.
+    """
     from tokenizers import AddedToken
 
     beside, named = folder / "added_tokens.json", token_names(settings).values()
-    added = {number: {"content": text} for text, number in (read_object(beside) if beside.is_file() else {}).items()}
-    added |= {int(number): token for number, token in settings.get("added_tokens_decoder", {}).items()}
+    added = {int(number): token for number, token in settings.get("added_tokens_decoder", {}).items()}
+    if not added and beside.is_file():  # older folders
+        added = {number: {"content": text} for text, number in read_object(beside).items()}
     for number, token in sorted(added.items()):
+        if tokenizer.token_to_id(token["content"]) is not None:
+            continue
         special = bool(token.get("special", token["content"] in named))
         tokenizer.add_tokens([AddedToken(token["content"], special=special, normalized=False)])
         if tokenizer.token_to_id(token["content"]) != number:

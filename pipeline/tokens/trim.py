@@ -1,9 +1,10 @@
-"""A tokenizer without the tokens that nobody uses: a byte-level BPE whose other texts are still cut as before.
+"""A tokenizer without the tokens that nobody uses; the BPE of bytes or of SentencePiece cuts other texts as before.
 
 Kept are the single bytes, the added tokens (control tokens, ``<think>``), every token that is wanted, and those that
-the merges of a kept token go through. A text all of whose tokens are kept is cut into the same ones: the merges that
-made them are all there, in the same order, and a merge that is gone was never made in it. Any other text is cut finer.
-Tokens keep their order and are numbered anew.
+its merges go through. Which they are is found by making it, for vocabularies from elsewhere list several merges for one
+token. A text all of whose tokens are kept is cut into the same ones: the merges that made them are all there, in the
+same order, and a merge that is gone was never made in it. Any other text is cut finer. Tokens keep their order and are
+numbered anew.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import copy
 import json
 import shutil
 from collections.abc import Collection, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ from tokenizers.pre_tokenizers import ByteLevel
 
 from infra.errors import UserError
 from infra.json_objects import JsonObject
-from pipeline.tokens.sentencepiece import pair_of
+from pipeline.tokens.sentencepiece import BLANK, BYTES, is_sentencepiece, pair_of
 
 __all__ = ["kept_tokens", "new_numbers", "write_trimmed"]
 
@@ -35,24 +37,35 @@ def kept_tokens(state: JsonObject, wanted: Collection[int]) -> list[int]:
         wanted: numbers of tokens that must stay.
 
     Raises:
-        UserError: the tokenizer is no byte-level BPE.
+        UserError: the tokenizer is of another kind.
     """
     model = state["model"]
-    if model["type"] != "BPE" or '"ByteLevel"' not in json.dumps(state.get("decoder")):
-        raise UserError("quantize.min_token_count: only the vocabulary of a byte-level BPE can be trimmed; set it to 0")
+    if not is_sentencepiece(state) and (model["type"] != "BPE" or '"ByteLevel"' not in json.dumps(state["decoder"])):
+        raise UserError(
+            "quantize.min_token_count: only the vocabulary of a BPE that knows all bytes can be trimmed; set it to 0"
+        )
     numbers: dict[str, int] = model["vocab"]
     names = {number: name for name, number in numbers.items()}
-    parents = {left + right: (left, right) for left, right in map(pair_of, model["merges"])}
+    order = {pair_of(merge): place for place, merge in enumerate(model["merges"])}
     kept = {token["id"] for token in state["added_tokens"]}
-    kept |= {numbers[byte] for byte in ByteLevel.alphabet() if byte in numbers}  # some lack bytes that no UTF-8 has
-    pending = [number for number in wanted if number not in kept]
-    while pending:
-        number = pending.pop()
-        if number in kept or number not in names:
-            continue
-        kept.add(number)
-        pending += [numbers[part] for part in parents.get(names[number], ())]
+    always = (*BYTES, BLANK, model["unk_token"]) if is_sentencepiece(state) else ByteLevel.alphabet()
+    kept |= {numbers[piece] for piece in always if piece in numbers}  # some lack bytes that no UTF-8 has
+    for number in set(wanted) - kept:
+        if number in names:
+            kept |= {number, *(numbers[part] for part in _made_of(names[number], order) if part in numbers)}
     return sorted(kept)
+
+
+def _made_of(piece: str, order: Mapping[tuple[str, str], int]) -> set[str]:
+    """The characters of a piece, and all that becomes of them on the way to it: the earliest merge first, on the left
+    where there are two."""
+    parts = list(piece)
+    found = set(parts)
+    while merges := [(order[pair], place) for place, pair in enumerate(pairwise(parts)) if pair in order]:
+        _, place = min(merges)
+        parts[place : place + 2] = ["".join(parts[place : place + 2])]
+        found.add(parts[place])
+    return found
 
 
 def new_numbers(kept: Sequence[int]) -> dict[int, int]:

@@ -8,7 +8,9 @@ from contextlib import closing
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 import pytest
+from safetensors.numpy import save
 
 from flows.recipe.plan import Plan, PlannedStage, State, identity_config, make_plan
 from flows.recipe.recipe import Recipe, load_recipe
@@ -230,12 +232,19 @@ def test_a_model_that_cannot_be_begun_with_is_named_before_the_corpus_is_made(
         "num_attention_heads": 2,
         "intermediate_size": 8,
     }
+    layer = {"model.layers.0.x": np.zeros(1, np.float32)}
     for name, content, said in (
         ("nothing", "", r"model: no config\.json"),
-        ("config.json", {"model_type": "mixtral"}, r"model/config\.json: model_type 'mixtral' is not one of llama"),
-        ("config.json", shape | {"model_type": "llama"}, "model: no safetensors weights"),
-        ("model.safetensors", "", r"model: no tokenizer\.json"),
+        ("config.json", json.dumps({"model_type": "mixtral"}), r"config\.json: model_type 'mixtral' is not one of"),
+        ("config.json", json.dumps(shape | {"model_type": "llama"}), "model: no safetensors weights"),
+        ("model.safetensors", "", r"model\.safetensors: an empty file; copy it again"),
+        ("model.safetensors", "version https://git-lfs", r"a pointer of Git LFS; fetch the file itself"),
+        ("model.safetensors", save(layer).decode("latin-1")[:-2], r"model\.safetensors: cannot be read"),
+        ("model.safetensors", save(layer).decode("latin-1"), r"model: no tokenizer\.json"),
     ):
-        (folder / name).write_text(json.dumps(content))
+        (folder / name).write_text(content, encoding="latin-1")
         with pytest.raises(UserError, match=said):
             planned(recipe, store, *begins)
+    (folder / "model.safetensors").write_bytes(b"")
+    with pytest.raises(UserError, match="an empty file"):
+        planned(recipe, store, f"continued={{checkpoint: [{folder}]}}")

@@ -52,7 +52,7 @@ def test_refusals_name_the_file(tmp_path: Path) -> None:
     save_model(tiny_model(), tmp_path, None)
     weights = tmp_path / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])
-    with pytest.raises(UserError, match=r"model\.safetensors: not a readable"):
+    with pytest.raises(UserError, match=r"model\.safetensors: cannot be read"):
         load_model(tmp_path)
     weights.unlink()
     with pytest.raises(UserError, match="no safetensors"):

@@ -14,6 +14,7 @@ from torch import Tensor
 from infra.errors import UserError
 from model.architecture.checkpoint import load_model, save_model
 from model.architecture.config import Family
+from model.architecture.first_look import look_at
 from tests.model.conftest import tiny_model
 
 Change = Callable[[dict[str, Tensor]], None]
@@ -57,6 +58,18 @@ def test_the_same_model_in_other_words(change: Change, tmp_path: Path) -> None:
     for name, weight in tiny_model(Family.LLAMA, tie_word_embeddings=True).state_dict().items():
         wanted = weight.bfloat16().float() if change is halve else weight
         assert torch.equal(found[name], wanted), name
+
+
+def test_without_an_output_layer_it_is_tied_where_nothing_is_said(tmp_path: Path) -> None:
+    stored(tmp_path, add_frequencies, tie_word_embeddings=True)
+    file = tmp_path / "config.json"
+    said = json.loads(file.read_text())
+    del said["tie_word_embeddings"]
+    file.write_text(json.dumps(said))
+    assert load_model(tmp_path).config.tie_word_embeddings
+    file.write_text(json.dumps(said | {"tie_word_embeddings": False}))
+    with pytest.raises(UserError, match=f"{OUTPUT} missing"):
+        load_model(tmp_path)
 
 
 def test_an_output_layer_of_its_own_unties(tmp_path: Path) -> None:
@@ -124,6 +137,7 @@ def test_blocks_of_eight_bits_are_worked_out(tmp_path: Path) -> None:
     file = tmp_path / "config.json"
     method = {"quant_method": "fp8", "weight_block_size": [16, 16]}
     file.write_text(json.dumps(json.loads(file.read_text()) | {"quantization_config": method}))
+    look_at(tmp_path)
     assert wanted
     assert all(torch.equal(state(tmp_path)[name], weight) for name, weight in wanted.items())
     file.write_text(json.dumps(json.loads(file.read_text()) | {"quantization_config": {"quant_method": "gptq"}}))
@@ -155,3 +169,73 @@ def scale_little(weights: dict[str, Tensor]) -> None:
 def test_numbers_without_their_scales_are_refused(change: Change, said: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=said):
         load_model(stored(tmp_path, change))
+
+
+@pytest.mark.parametrize(
+    ("file", "said"),
+    [
+        ("gone.safetensors", r"its gone\.safetensors is a link to a file that is not there: fetch it again"),
+        ("model-q8_0.gguf", r"name its GGUF file itself \(model-q8_0\.gguf\)"),
+        ("snapshots/1f3/config.json", r"it is of Hugging Face's cache: name .*/snapshots/1f3"),
+        ("adapter_config.json", "it holds an adapter alone: merge it"),
+        ("consolidated.00.pth", "it is in the layout of its makers"),
+        ("pytorch_model.bin", "its weights are pickled, which is never read"),
+    ],
+)
+def test_a_folder_of_another_kind_is_told_what_to_name(file: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+    if file == "gone.safetensors":
+        (tmp_path / file).symlink_to("nowhere")
+    else:
+        (tmp_path / file).touch()
+    with pytest.raises(UserError, match=f"no config.json; {said}"):
+        look_at(tmp_path)
+    save_model(tiny_model(Family.LLAMA), tmp_path, None)
+    look_at(tmp_path)
+    (tmp_path / "model.safetensors").rename(tmp_path / "adapter_model.safetensors")
+    with pytest.raises(UserError, match=f"no safetensors weights; {said}"):
+        look_at(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"num_hidden_layers": 4}, "config.json says 4 layers, the files have 3; copy it again"),
+        ({"num_hidden_layers": 2}, "config.json says 2 layers, the files have 3; copy it again"),
+        ({"vocab_size": 98}, r"model\.embed_tokens\.weight is \[97, 32\], and config\.json says \[98, 32\]"),
+    ],
+)
+def test_a_configuration_of_another_size_is_seen_in_the_headers(
+    change: dict[str, int], said: str, tmp_path: Path
+) -> None:
+    save_model(tiny_model(Family.LLAMA), tmp_path, None)
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | change))
+    with pytest.raises(UserError, match=said):
+        look_at(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "new", "said"),
+    [
+        (UP, None, f"{UP} is missing, or unlike that of other layers; copy it again"),
+        (UP, torch.zeros(0, 32), f"{UP} is missing, or unlike"),
+        ("value_head.weight", torch.zeros(1), "value_head.weight is no weight of a llama model; save the model with"),
+    ],
+)
+def test_weights_that_do_not_fit_are_seen_in_the_headers(
+    name: str, new: Tensor | None, said: str, tmp_path: Path
+) -> None:
+    def change(weights: dict[str, Tensor]) -> None:
+        weights.pop(name, None)
+        weights.update({} if new is None else {name: new})
+
+    with pytest.raises(UserError, match=said):
+        look_at(stored(tmp_path, change))
+
+
+@pytest.mark.parametrize("family", Family)
+def test_every_family_passes_the_first_look(family: Family, tmp_path: Path) -> None:
+    depths = {"num_nextn_predict_layers": 1} if family is Family.DEEPSEEK_V3 else {}
+    save_model(tiny_model(family, **depths), tmp_path, None)
+    look_at(tmp_path)

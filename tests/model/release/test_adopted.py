@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,20 +14,22 @@ import pytest
 import torch
 from gguf import GGUFEndian, GGUFReader, GGUFValueType, GGUFWriter
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from infra.errors import UserError
 from model.architecture.checkpoint import load_model, save_model
 from model.architecture.config import Family
+from model.architecture.first_look import look_at
 from model.architecture.grid import Grid
 from model.architecture.transformer import Transformer
+from model.architecture.transformers_limits import read_otherwise
 from model.architecture.vocabulary import fit_vocabulary
 from model.release.gguf import unsupported, write_gguf
 from model.release.quantized import plain_unit, rounded_unit
 from model.release.units import units
 from model.release.verify import HOSTILE, Llama
 from pipeline.sections import TokenizerConfig
-from pipeline.tokens.adopt import adopt, read_foreign
+from pipeline.tokens.adopt import adopt, check_adoption, read_foreign
 from pipeline.tokens.chat import Turn, chat_format, read_tokenizer
 from pipeline.tokens.chat_template import write_settings
 from pipeline.tokens.llama_names import PROBE, WAYS, Way, llama_name, pre_tokenizer_of
@@ -208,10 +210,107 @@ def test_what_llama_cpp_cannot_follow_is_refused_at_once(tmp_path: Path) -> None
     with pytest.raises(UserError, match=r"odd: llama\.cpp knows no pre-tokenizer .* set tokenizer\.llama_cpp to false"):
         adopt(TokenizerConfig(adopt=(str(odd),)), tmp_path)
     adopt(TokenizerConfig(adopt=(str(odd),), llama_cpp=False), tmp_path)
+    lower = foreign(tmp_path / "lower", WAYS[0])
+    edited(lower / "tokenizer.json", normalizer={"type": "Lowercase"})
+    with pytest.raises(UserError, match=r"lower: llama\.cpp leaves text as it is .* set tokenizer\.llama_cpp to false"):
+        adopt(TokenizerConfig(adopt=(str(lower),)), tmp_path)
     unigram = foreign(tmp_path / "unigram", WAYS[0])
     Tokenizer(models.Unigram([("<unk>", 0.0), ("a", -1.0)], unk_id=0)).save(str(unigram / "tokenizer.json"))
     with pytest.raises(UserError, match=r"unigram: its tokenizer is neither a byte-level BPE nor a BPE of Sentence"):
         adopt(TokenizerConfig(adopt=(str(unigram),)), tmp_path)
+
+
+def edited(file: Path, **changes: object) -> Path:
+    file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
+    return file.parent
+
+
+NAMED = [{"name": "tool_use", "template": CHATML}]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda folder: edited(folder / "tokenizer_config.json", chat_template=NAMED), "none of them named default"),
+        (lambda folder: (folder / "tokenizer.json").write_text("version https://git-lfs"), "cannot be read"),
+        (lambda folder: (folder / "tokenizer.json").rename(folder / "vocab.json"), "vocab.json alone is not read"),
+        (lambda folder: (folder / "tokenizer.json").unlink(), "wants a Hugging Face tokenizer folder"),
+        (lambda folder: (folder / "chat_template.jinja").write_bytes(b"\xe9"), "no UTF-8"),
+    ],
+)
+def test_a_tokenizer_that_is_not_read_is_told_why(change: Callable[[Path], object], said: str, tmp_path: Path) -> None:
+    change(foreign(tmp_path / "foreign", WAYS[0]))
+    with pytest.raises(UserError, match=f"foreign.*{said}"):
+        check_adoption(TokenizerConfig(adopt=(str(tmp_path / "foreign"),)))
+
+
+@pytest.mark.parametrize("file", ["tokenizer_config.json", "added_tokens.json"])
+def test_tokens_that_stand_beside_the_vocabulary_are_tokens(file: str, tmp_path: Path) -> None:
+    folder = foreign(tmp_path / "foreign", WAYS[0])
+    size = read_tokenizer(folder).get_vocab_size()
+    added = {size: "<tool>", size + 1: "<think>"}
+    if file == "added_tokens.json":
+        (folder / file).write_text(json.dumps({text: number for number, text in added.items()}))
+    else:
+        edited(folder / file, added_tokens_decoder={str(number): {"content": text} for number, text in added.items()})
+    edited(folder / "tokenizer_config.json", tokenizer_class="PreTrainedTokenizerFast")
+    (tmp_path / "out").mkdir()
+    adopt(TokenizerConfig(adopt=(str(folder),)), tmp_path / "out")
+    words, theirs = read_tokenizer(tmp_path / "out"), AutoTokenizer.from_pretrained(folder)
+    for text in ("a<tool> b", "<think>"):
+        assert words.encode(text).ids == theirs(text)["input_ids"]
+        assert {size, size + 1} & set(words.encode(text).ids)
+    edited(folder / "tokenizer_config.json", added_tokens_decoder={str(size + 7): {"content": "<far>"}})
+    with pytest.raises(UserError, match="the added token '<far>' would not get its number"):
+        check_adoption(TokenizerConfig(adopt=(str(folder),)))
+
+
+@pytest.mark.parametrize("stated", ["Qwen2Tokenizer", "LlamaTokenizerFast", None, "no settings"])
+def test_transformers_cuts_as_the_file_says_whatever_class_was_stated(stated: str | None, tmp_path: Path) -> None:
+    """Classes of a family have a rule of their own in transformers 5, and one is chosen where none is stated."""
+    folder = foreign(tmp_path / "foreign", WAYS[0])
+    words = read_tokenizer(folder)
+    words.add_tokens(["<think>", "</think>"])  # so that nothing is missing
+    words.save(str(folder / "tokenizer.json"))
+    if stated == "no settings":
+        (folder / "tokenizer_config.json").unlink()
+        (folder / "chat_template.jinja").write_text(CHATML)
+    else:
+        edited(folder / "tokenizer_config.json", tokenizer_class=stated)
+    (tmp_path / "out").mkdir()
+    adopt(TokenizerConfig(adopt=(str(folder),)), tmp_path / "out")
+    (tmp_path / "out" / "config.json").write_text(json.dumps(tiny_config(Family.QWEN3).to_hf()))
+    theirs = AutoTokenizer.from_pretrained(tmp_path / "out")
+    for text in HOSTILE:
+        assert theirs(text, add_special_tokens=False)["input_ids"] == words.encode(text).ids
+
+
+@pytest.mark.parametrize(
+    ("family", "way", "normalizer", "said"),
+    [
+        (Family.QWEN2, "qwen2", {"type": "NFC"}, {}),
+        (Family.QWEN2, "qwen2", None, {"AutoTokenizer"}),
+        (Family.QWEN2, "gpt-2", {"type": "NFC"}, {"AutoTokenizer"}),
+        (Family.QWEN3, "gpt-2", None, {}),
+        (Family.DEEPSEEK, "gpt-2", None, {"transformers"}),
+    ],
+)
+def test_what_transformers_reads_otherwise_is_told(
+    family: Family, way: str, normalizer: object, said: set[str], tmp_path: Path
+) -> None:
+    folder = foreign(tmp_path / "words", next(each for each in WAYS if each.name == way))
+    edited(folder / "tokenizer.json", normalizer=normalizer)
+    config = tiny_config(family)
+    assert read_otherwise(config, folder).keys() == set(said)
+    if family is Family.DEEPSEEK:
+        return
+    (folder / "config.json").write_text(json.dumps(config.to_hf()))
+    edited(folder / "tokenizer_config.json", tokenizer_class="PreTrainedTokenizerFast")
+    words = read_tokenizer(folder)
+    for kind in (AutoTokenizer, PreTrainedTokenizerFast):
+        theirs = kind.from_pretrained(folder)
+        same = [theirs(text)["input_ids"] == words.encode(text).ids for text in HOSTILE]
+        assert all(same) == (kind is PreTrainedTokenizerFast or not said)
 
 
 def test_rows_that_fill_an_embedding_up_become_new_tokens(tmp_path: Path) -> None:
@@ -250,7 +349,7 @@ def test_the_end_of_a_text_is_looked_for_or_asked_for(tmp_path: Path) -> None:
     folder = ends(foreign(tmp_path / "foreign", WAYS[0]), {})
     with pytest.raises(UserError, match=r"foreign/tokenizer_config\.json: no eos_token of its vocabulary"):
         adopt(TokenizerConfig(adopt=(str(folder),)), tmp_path)
-    ends_at = {"eos_token_id": [2, 1]}
+    ends_at = {"eos_token_id": [2, 1, -1, 9999]}
     (folder / "special_tokens_map.json").write_text("{}")
     adopt(TokenizerConfig(adopt=(str(ends(folder, {}, generation_config=ends_at)),)), tmp_path)
     assert json.loads((tmp_path / "tokenizer_config.json").read_text())["eos_token"] == "<|endoftext|>"
@@ -280,7 +379,9 @@ def test_a_damaged_file_is_named(tmp_path: Path) -> None:
     path = tmp_path / "model.gguf"
     path.write_bytes(b"GGUF" + bytes(40))
     for read in (load_model, read_foreign):
-        with pytest.raises(UserError, match=r"model\.gguf: not a readable GGUF file|model\.gguf: its"):
+        with pytest.raises(
+            UserError, match=r"model\.gguf: cannot be read|model\.gguf: not a readable GGUF file|model\.gguf: its"
+        ):
             read(path)
 
 
@@ -327,6 +428,9 @@ U32, F32, TEXT = GGUFValueType.UINT32, GGUFValueType.FLOAT32, GGUFValueType.STRI
         ({"arch": "gemma2"}, "its architecture 'gemma2' is not one of llama, qwen2, qwen3, deepseek2"),
         ({"llama__rope__dimension_count": (4, U32)}, "a rotary embedding of 4 of 8 numbers is not supported"),
         ({"llama__attention__value_length": (4, U32)}, "keys and values of different widths"),
+        ({"llama__attention__causal": (False, GGUFValueType.BOOL)}, "llama.attention.causal False is not supported"),
+        ({"more": {"rope_freqs.weight": torch.ones(2)}}, "rope_freqs.weight is not of Llama 3.1's kind"),
+        ({"more": {"rope_freqs.weight": torch.full((4,), torch.nan)}}, "rope_freqs.weight is not of Llama 3.1's kind"),
         ({"llama__attn_logit_softcapping": (30.0, F32)}, "llama.attn_logit_softcapping 30.0 is not supported"),
         ({"llama__attention__head_count": ([4, 4, 4], GGUFValueType.ARRAY)}, "attention.head_count differs from layer"),
         ({"llama__expert_count": (8, U32)}, "llama with experts is no family"),
@@ -343,6 +447,9 @@ def test_a_file_that_is_computed_otherwise_is_refused(
     path = changed(write(make("dense"), own, tmp_path), tmp_path / "changed.gguf", **changes)
     with pytest.raises(UserError, match=rf"changed\.gguf: .*{said}"):
         load_model(path)
+    if "up_proj.bias" not in said and "rope_freqs" not in said:  # which are seen when the weights are read
+        with pytest.raises(UserError, match=r"changed\.gguf: "):
+            look_at(path)
 
 
 def test_a_type_of_blocks_that_is_not_known(own: Path, tmp_path: Path) -> None:

@@ -12,8 +12,10 @@ from tokenizers import Tokenizer
 from infra.errors import UserError
 from pipeline.sections import TokenizerConfig
 from pipeline.tokens.chat_template import SPECIAL_TOKENS
+from pipeline.tokens.sentencepiece import Prefix, inexpressible
 from pipeline.tokens.tokenizer import train_tokenizer
 from pipeline.tokens.trim import kept_tokens, new_numbers, write_trimmed
+from tests.pipeline.tokens.pieces import TEXTS, save_pieces
 
 DOMAIN = "the theorem holds for the other theorems, therefore they hold there"
 OTHER = "quick brown foxes; naïve 漢字 🦙\n\tquicker browner"
@@ -87,7 +89,37 @@ def test_settings_number_their_tokens_anew(folder: Path, tmp_path: Path) -> None
     assert found == {"bos_token": "<|bos|>", "added_tokens_decoder": {"0": {"content": "<|bos|>"}}}
 
 
-def test_what_is_no_byte_level_bpe_is_refused() -> None:
-    state = {"model": {"type": "WordPiece", "vocab": {}}, "added_tokens": []}
-    with pytest.raises(UserError, match="only the vocabulary of a byte-level BPE can be trimmed; set it to 0"):
+def test_of_several_merges_of_a_token_those_that_make_it_are_kept(folder: Path, tmp_path: Path) -> None:
+    """As vocabularies have them that were tiktoken's, whose lists hold every pair of parts that makes a token."""
+    state = _state(folder)
+    vocabulary = state["model"]["vocab"]
+    state["model"]["merges"] = [
+        [token[:place], token[place:]]
+        for token in sorted(vocabulary, key=vocabulary.__getitem__)
+        for place in range(1, len(token))
+        if {token[:place], token[place:]} <= vocabulary.keys()
+    ]
+    assert len(state["model"]["merges"]) > len(_state(folder)["model"]["merges"])
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source" / "tokenizer.json").write_text(json.dumps(state))
+    before, after, _ = _trim(tmp_path / "source", tmp_path / "target")
+    assert after.encode(DOMAIN).tokens == before.encode(DOMAIN).tokens
+
+
+@pytest.mark.parametrize("prefix", [Prefix.EVERY, Prefix.NEVER])
+def test_sentencepieces_vocabulary(prefix: Prefix, tmp_path: Path) -> None:
+    source = save_pieces(tmp_path / "source", prefix)
+    kept_text = "the then there    four aaaaaaa  twelve"
+    before, after, kept = _trim(source, tmp_path / "target", kept_text)
+    assert 259 < len(kept) < before.get_vocab_size()
+    assert after.encode(kept_text).tokens == before.encode(kept_text).tokens
+    assert inexpressible(after) is None  # by scores, for llama.cpp
+    for text in (OTHER, "▁ x", *TEXTS):
+        assert after.decode(after.encode(text).ids) == before.decode(before.encode(text).ids), text
+    assert after.token_to_id("<unk>") == 0
+
+
+def test_another_kind_is_refused() -> None:
+    state = {"model": {"type": "WordPiece", "vocab": {}}, "added_tokens": [], "decoder": None}
+    with pytest.raises(UserError, match="only the vocabulary of a BPE that knows all bytes can be trimmed; set it to"):
         kept_tokens(state, [])
