@@ -194,6 +194,7 @@ def deploy(
             loaded.description or f"The recipe {loaded.name}.",
             parameters={"recipe": loaded.model_dump(mode="json")},
             cron=cron,
+            reschedules=True,
             timezone=servers.timezone,
             pool=pool or servers.deployed_pools[0],
             tags=("recipe",),

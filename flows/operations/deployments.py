@@ -10,7 +10,6 @@ import importlib
 import sys
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
 
 from flows.operations.automations import make_automations
 from flows.operations.pools import RUNS, UPKEEP, make_pools
@@ -36,6 +35,8 @@ class Deployment:
     parameters: JsonObject = field(default_factory=dict)
     cron: str = ""
     """When it starts by itself; empty for what people start. No schedule that is switched off: it looks like one."""
+    reschedules: bool = False
+    """Whether `cron` takes the place of the schedules that a deployment has; else what people made of them stays."""
     timezone: str = "UTC"
     pool: str = "default"
     queue: str = RUNS
@@ -207,11 +208,9 @@ def deploy(item: Deployment) -> str:
     limit = item.at_once and ConcurrencyLimitConfig(
         limit=item.at_once, collision_strategy=ConcurrencyLimitStrategy.ENQUEUE
     )
-    when: dict[str, Any] = {}
     if item.cron:
         check_schedule(item.cron, item.timezone)
-    if fresh and item.cron:
-        when["schedule"] = Cron(item.cron, timezone=item.timezone)
+    scheduled = bool(item.cron) and (fresh or item.reschedules)
     deployment = flow.to_deployment(
         name=item.name,
         parameters=item.parameters,
@@ -221,8 +220,10 @@ def deploy(item: Deployment) -> str:
         work_pool_name=item.pool,
         work_queue_name=item.queue,
         entrypoint_type=EntrypointType.MODULE_PATH,
-        **when,
+        schedule=Cron(item.cron, timezone=item.timezone) if scheduled else None,
     )
+    if not fresh:  # Prefect leaves what is not set as people left it; an empty list would delete their schedules
+        deployment.model_fields_set.difference_update({"paused"} if scheduled else {"paused", "schedules"})
     # The form shows parameters by their position; the recipe is sixty screens long.
     properties = deployment._parameter_openapi_schema.properties
     for place, parameter in enumerate(("changes", "restart_from", "recipe")):
