@@ -137,7 +137,7 @@ def test_markdown_is_drawn_and_nothing_of_it_runs(chromium: Browser, server: Liv
     assert answer.locator("script, img, b").count() == 0
     assert "snake_case_name, 2*3*4" in answer.inner_text()
     assert tab.title() == "Deepmill"
-    expect(tab.locator(".error")).to_have_text("the engine was lost")
+    expect(tab.locator(".turn .error")).to_have_text("the engine was lost")
     tab.context.close()
 
 
