@@ -1,10 +1,10 @@
 """Fine-tuning of a model that exists, beside its peers: ``python -m bench.adopted [--quick] [--json FILE] [GGUF]``.
 
-SmolLM2-135M-Instruct (the weights of the preset `adopt`), the same packed rows of solved sums in its own chat template,
-loss on the answers alone, fp32, forward + backward + AdamW, two threads. Peers: transformers in a plain loop, and TRL's
-SFTTrainer where it is installed (``pip install --target FOLDER --no-deps trl accelerate``, on ``PYTHONPATH``).
-Contenders have processes of their own and take turns. Tokens per second of the rows, processor seconds per step and the
-most memory of each.
+SmolLM2-135M-Instruct (the weights of the preset `adopt`), the same packed rows of solved sums in its own chat
+template, loss on the answers alone, fp32, forward + backward + AdamW, two threads. Peers where they are installed:
+transformers (`make setup-tests`) in a plain loop, and TRL's SFTTrainer (``pip install --target FOLDER --no-deps trl
+accelerate``, on ``PYTHONPATH``). Contenders have processes of their own and take turns. Tokens per second of the rows,
+processor seconds per step and the most memory of each.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import importlib.util
 import statistics
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,7 +24,8 @@ from bench.table import Row, bench_parser, row, show
 
 BATCH, LENGTH, ROWS = 4, 256, 64
 WEIGHTS = Path("data/adopt/SmolLM2-135M-Instruct.Q4_1.gguf")
-NAMES = ("ours", "transformers", "TRL")
+PEERS = {"ours": "transformers", "ours, recomputing": "TRL"}
+"""Each of ours with the peer that does as it does: TRL recomputes activations unless it is told otherwise."""
 SPEED, MEMORY = 1.2, 1.0
 
 
@@ -45,8 +47,8 @@ def _measure(weights: Path, rounds: int) -> list[Row]:
     with tempfile.TemporaryDirectory() as scratch, contextlib.ExitStack() as close:
         folder = Path(scratch)
         _prepare(weights, folder)
-        there = [name for name in NAMES if name != "TRL" or importlib.util.find_spec("trl")]
-        steps = {name: beside("bench.adopted", name, folder, close) for name in there}
+        peers = [name for name in PEERS.values() if importlib.util.find_spec(name.lower())]
+        steps = {name: beside("bench.adopted", name, folder, close) for name in [*PEERS, *peers]}
         told: dict[str, list[Cost]] = {name: [] for name in steps}
         for number in range(rounds + 1):
             for name, step in steps.items():
@@ -54,17 +56,20 @@ def _measure(weights: Path, rounds: int) -> list[Row]:
                 if number:
                     told[name].append(found)
 
-    def middle(key: Literal["wall", "cpu", "memory"]) -> tuple[float, dict[str, float | None]]:
-        values = {name: statistics.median(turn[key] for turn in turns) for name, turns in told.items()}
-        return values.pop("ours"), {name: values.get(name) for name in NAMES[1:]}
+    def middle(name: str, key: Literal["wall", "cpu", "memory"]) -> float | None:
+        return statistics.median(turn[key] for turn in told[name]) if name in told else None
 
-    (wall, walls), (cpu, cpus), (memory, memories) = (middle("wall"), middle("cpu"), middle("memory"))
-    speeds = {name: None if seconds is None else BATCH * LENGTH / seconds for name, seconds in walls.items()}
-    return [
-        row("fine-tuning SmolLM2-135M", "tokens/s", BATCH * LENGTH / wall, speeds, SPEED),
-        row("processor time of a step", "s", cpu, cpus, 1 / SPEED, most=True),
-        row("most memory", "GB", memory, memories, MEMORY, most=True),
-    ]
+    rows = []
+    for ours, peer in PEERS.items():
+        wall, cpu, memory = (middle(ours, key) or 0.0 for key in ("wall", "cpu", "memory"))
+        theirs = middle(peer, "wall")
+        speed = None if theirs is None else BATCH * LENGTH / theirs
+        rows += [
+            row(f"SmolLM2-135M, {ours}", "tokens/s", BATCH * LENGTH / wall, {peer: speed}, SPEED),
+            row(f"processor time of a step, {ours}", "s", cpu, {peer: middle(peer, "cpu")}, 1 / SPEED, most=True),
+            row(f"most memory, {ours}", "GB", memory, {peer: middle(peer, "memory")}, MEMORY, most=True),
+        ]
+    return rows
 
 
 def _prepare(weights: Path, folder: Path) -> None:
@@ -99,13 +104,15 @@ def _rows(folder: Path) -> Any:
     return torch.load(folder / "rows.pt", weights_only=True)
 
 
-def _ours(folder: Path) -> Callable[[int], None]:
+def _ours(folder: Path, *, recomputes: bool = False) -> Callable[[int], None]:
     from model.architecture.checkpoint import load_model
     from model.sections import TrainingConfig
     from model.training.batches import TrainingBatch
     from model.training.engine import make_engine
 
-    engine = make_engine(load_model(folder / "model").train(), TrainingConfig(batch_size=BATCH, balance_loss=0.0))
+    model = load_model(folder / "model").train()
+    model.recomputes = recomputes
+    engine = make_engine(model, TrainingConfig(batch_size=BATCH, balance_loss=0.0))
     columns = _rows(folder)
 
     def step(number: int) -> None:
@@ -171,7 +178,9 @@ def _trl(folder: Path) -> Callable[[int], None]:
 
 
 def _contender(name: str, folder: Path) -> Callable[[int], None]:
-    return {"ours": _ours, "transformers": _transformers, "TRL": _trl}[name](folder)
+    recomputing = partial(_ours, recomputes=True)
+    made = {"ours": _ours, "ours, recomputing": recomputing, "transformers": _transformers, "TRL": _trl}
+    return made[name](folder)
 
 
 if __name__ == "__main__":
