@@ -120,7 +120,7 @@ def settings_of_registry(root: str | None = None) -> Settings:
     try:
         port = address.port or {"http": 80, "https": 443}[address.scheme]
         socket.create_connection((address.hostname or "", port), 5).close()
-    except (ConnectionRefusedError, socket.gaierror, ValueError) as error:
+    except (OSError, ValueError) as error:  # refused, unknown, unreachable, silent; a port that is none
         reason = getattr(error, "strerror", None) or first_line(error)
         raise UserError(
             f"{without_password(settings.tracking_uri)}: MLflow does not answer ({reason}); "

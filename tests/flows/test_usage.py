@@ -72,6 +72,19 @@ def test_without_a_command(
     assert said.err == ""
 
 
+def _assert_refused(
+    arguments: tuple[str, ...], told: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One line that begins so, and the exit status of a mistake."""
+    monkeypatch.setattr(sys, "argv", ["deepmill", *arguments])
+    with pytest.raises(SystemExit) as left:
+        main()
+    assert left.value.code == 1
+    said = capsys.readouterr().err
+    assert said.startswith(f"error {told}")
+    assert said.count("\n") == 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
@@ -103,13 +116,7 @@ def test_a_stranger_is_told_what_to_do(
         prepare_mlflow(tmp_path / "store")
         capsys.readouterr()  # what making it says, where this test is the first to want one
     monkeypatch.setenv("DEEPMILL_ROOT", "store")
-    monkeypatch.setattr(sys, "argv", ["deepmill", *arguments])
-    with pytest.raises(SystemExit) as left:
-        main()
-    assert left.value.code == 1
-    said = capsys.readouterr().err
-    assert said.startswith(f"error {told}")
-    assert said.count("\n") == 1
+    _assert_refused(arguments, told, capsys, monkeypatch)
 
 
 @pytest.mark.parametrize("command", ["status", "report", "duplicates", "rejects", "diff"])
@@ -125,6 +132,7 @@ def test_looking_makes_no_store(command: str, monkeypatch: pytest.MonkeyPatch, t
     ("settings", "arguments", "told"),
     [
         ({"TRACKING_URI": "http://127.0.0.1:9"}, ("models",), "http://127.0.0.1:9: MLflow does not answer (Connection"),
+        ({"TRACKING_URI": "http://255.255.255.255:9"}, ("models",), "http://255.255.255.255:9: MLflow does not answer"),
         ({"TRACKING_URI": "nonsense"}, ("models",), "DEEPMILL_TRACKING_URI: no address; write it as http://HOST:5000"),
         ({"RUNS_AT_ONCE": "many"}, ("up",), "DEEPMILL_RUNS_AT_ONCE: wants a whole number, not many; unset it"),
         ({"PREFECT_PORT": "99999"}, ("up",), "DEEPMILL_PREFECT_PORT: wants 65535 or less, not 99999; unset it"),
@@ -149,12 +157,7 @@ def test_settings_and_places_that_cannot_be(
     free = {"PREFECT_PORT": "0", "MLFLOW_PORT": "0", "PAGES_PORT": "0"}
     for name, value in {"ROOT": "store", **free, **settings}.items():
         monkeypatch.setenv(f"DEEPMILL_{name}", value)
-    monkeypatch.setattr(sys, "argv", ["deepmill", *arguments])
-    with pytest.raises(SystemExit):
-        main()
-    said = capsys.readouterr().err
-    assert said.startswith(f"error {told}")
-    assert said.count("\n") == 1
+    _assert_refused(arguments, told, capsys, monkeypatch)
     assert not (tmp_path / "store" / ".services").exists()
 
 
