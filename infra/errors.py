@@ -33,7 +33,8 @@ def first_line(error: BaseException) -> str:
 def first_problem(error: ValidationError) -> str:
     """What pydantic found wrong first: where in the value, and what."""
     first = error.errors(include_url=False)[0]
-    return ": ".join(filter(None, (".".join(map(str, first["loc"])), first["msg"])))
+    said = first["msg"].removeprefix("Value error, ")
+    return ": ".join(filter(None, (".".join(map(str, first["loc"])), said)))
 
 
 def is_of_object_store(error: BaseException) -> bool:

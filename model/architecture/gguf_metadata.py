@@ -12,10 +12,9 @@ from typing import Any
 from gguf import ExpertGatingFuncType, GGUFReader
 from pydantic import ValidationError
 
-from infra.errors import UserError
+from infra.errors import UserError, first_problem
 from infra.json_objects import JsonObject
 from model.architecture.config import Family, LinearScaling, ModelConfig, YarnScaling
-from model.architecture.hf_config import first_fault
 
 __all__ = ["YARN_WEIGHT", "Metadata", "describe", "read_metadata"]
 
@@ -91,7 +90,7 @@ def describe(path: Path, parts: Sequence[GGUFReader]) -> ModelConfig:
     try:
         return read_metadata(values, tensors.keys(), int(tensors[EMBEDDING].shape[1]))
     except ValidationError as error:
-        raise UserError(f"{path}: {first_fault(error)}; copy it again") from None
+        raise UserError(f"{path}: {first_problem(error)}; copy it again") from None
     except ValueError as error:
         raise UserError(f"{path}: {error}") from None
     except (KeyError, TypeError) as error:  # what is worked out of a number that is not there

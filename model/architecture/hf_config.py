@@ -12,11 +12,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from infra.errors import UserError
+from infra.errors import UserError, first_problem
 from infra.json_objects import JsonObject, read_object
 from model.architecture.config import DENSE, Family, LinearScaling, Llama3Scaling, ModelConfig, YarnScaling
 
-__all__ = ["first_fault", "load_hf_config", "read_hf_config"]
+__all__ = ["load_hf_config", "read_hf_config"]
 
 SHAPE = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
 EXPERTS = ("moe_intermediate_size", "n_routed_experts", "num_experts_per_tok")
@@ -78,18 +78,11 @@ def load_hf_config(folder: Path) -> ModelConfig:
     except FileNotFoundError:
         raise UserError(f"{folder}: no config.json; name the folder of a Hugging Face checkpoint") from None
     except ValidationError as error:
-        raise UserError(f"{path}: {first_fault(error)}") from None
+        raise UserError(f"{path}: {first_problem(error)}") from None
     except (ValueError, TypeError) as error:
         raise UserError(f"{path}: {error}") from None
     except KeyError as error:
         raise UserError(f"{path}: the key {error} is missing; copy the folder again") from None
-
-
-def first_fault(error: ValidationError) -> str:
-    """What is wrong with an architecture, and with which key where it is one alone."""
-    first = error.errors()[0]
-    where = "".join(f"{part}: " for part in first["loc"])
-    return where + str(first["msg"]).removeprefix("Value error, ")
 
 
 def read_hf_config(fields: Mapping[str, Any]) -> ModelConfig:

@@ -40,7 +40,9 @@ def kept_tokens(state: JsonObject, wanted: Collection[int]) -> list[int]:
         UserError: the tokenizer is of another kind.
     """
     model = state["model"]
-    if not is_sentencepiece(state) and (model["type"] != "BPE" or '"ByteLevel"' not in json.dumps(state["decoder"])):
+    if not is_sentencepiece(state) and (
+        model["type"] != "BPE" or '"ByteLevel"' not in json.dumps(state.get("decoder"))
+    ):
         raise UserError(
             "quantize.min_token_count: only the vocabulary of a BPE that knows all bytes can be trimmed; set it to 0"
         )
