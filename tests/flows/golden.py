@@ -11,8 +11,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from infra.store import LocalStore
-from tests.flows.tiny import STAGES, deepmill, write_recipe
+from tests.flows.tiny import SERVER, STAGES, deepmill, write_recipe
 from tests.shared import made_once
 
 PRINTED = "printed.txt"
@@ -74,5 +76,7 @@ def golden() -> Milled:
 
 def _run(root: Path) -> None:
     write_recipe(root)
-    printed = deepmill(root, "run", "tiny.yaml", inside=() if why_not_alone() else ALONE)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv(SERVER, raising=False)  # of the test that is the first to want it
+        printed = deepmill(root, "run", "tiny.yaml", inside=() if why_not_alone() else ALONE)
     (root / PRINTED).write_text(printed)
