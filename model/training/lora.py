@@ -15,9 +15,10 @@ Shapes: O outputs, I inputs, r rank, E experts.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -31,13 +32,16 @@ from infra import events
 from infra.errors import UserError
 from infra.facts import Facts
 from model.architecture.checkpoint import write_json
-from model.architecture.devices import world_size
+from model.architecture.devices import own_rank
 from model.architecture.grid import GROUP, Grid, dequantize, round_to_nearest
 from model.architecture.moe import FeedForward, RoutedExperts
 from model.architecture.transformer import Transformer
-from model.finetune_sections import Held, LoraConfig, LoraTarget, SftConfig
+from model.finetune_sections import Held, LoraConfig, LoraTarget
+from model.sections import OptimizerConfig
 
-__all__ = ["Adapters", "adapt", "adapter_files", "without_moving_bias"]
+__all__ = ["Adapters", "adapt", "adapter_files", "is_adapted", "without_moving_bias"]
+
+Config = TypeVar("Config", bound=OptimizerConfig)
 
 ADAPTER, CONFIG = "adapter_model.safetensors", "adapter_config.json"
 PREFIX = "base_model.model."
@@ -74,6 +78,8 @@ class Adapters:
     def count(self) -> None:
         """Note how much is trained, while it is apart from the weights."""
         self._trained = sum(value.numel() for value in self.model.parameters() if value.requires_grad)
+        if own_rank():
+            return
         events.note(
             f"training {self._trained:,} parameters of adapters, {self._trained / self._total:.1%} of the model's"
         )
@@ -84,6 +90,24 @@ class Adapters:
             "trained_parameters": self._trained,
             "trained_parameters_share": round(self._trained / self._total, 4),
         }
+
+    def factors(self) -> dict[str, nn.Parameter]:
+        """What is trained, by name."""
+        return {name: value for name, value in self.model.named_parameters() if value.requires_grad}
+
+    @contextmanager
+    def holding(self, values: Mapping[str, Tensor]) -> Iterator[None]:
+        """Let the model compute with other factors, of these names; for passes without gradients."""
+        own = {name: factor.data for name, factor in self.factors().items()}
+        try:
+            self._hold(values)
+            yield
+        finally:
+            self._hold(own)
+
+    def _hold(self, values: Mapping[str, Tensor]) -> None:
+        for name, factor in self.factors().items():
+            factor.data = values[name]
 
     @torch.no_grad()
     def merge(self) -> None:
@@ -175,10 +199,8 @@ def adapt(model: Transformer, config: LoraConfig, seed: int) -> Adapters:
     """Freeze `model` and give adapters to what `config` targets, the same for the same seed.
 
     Raises:
-        UserError: nothing to adapt, more than one rank, an adapter to start from that does not fit.
+        UserError: nothing to adapt, an adapter to start from that does not fit.
     """
-    if world_size() > 1:
-        raise UserError("lora runs on one rank; set execution.stages.sft.ranks to 1")
     model.requires_grad_(False)
     adapters = Adapters(model, config)
     generator = torch.Generator().manual_seed(seed)
@@ -201,7 +223,12 @@ def adapter_files(config: LoraConfig | None) -> list[Path]:
     return [Path(folder) / name for folder in folders for name in (CONFIG, ADAPTER)]
 
 
-def without_moving_bias(config: SftConfig) -> SftConfig:
+def is_adapted(model: nn.Module) -> bool:
+    """Whether `model` has adapters."""
+    return any(isinstance(module, (AdaptedLinear, AdaptedExperts)) for module in model.modules())
+
+
+def without_moving_bias(config: Config) -> Config:
     """`config` that moves nothing but adapters: a selection bias has no gradient, and is none of an adapter's."""
     return config.model_copy(update={"bias_update_speed": 0.0})
 
