@@ -13,7 +13,8 @@ from model.rl.dpo import _batch, answer_log_probabilities, dpo_loss
 from model.rl.pairs import Pair
 from model.rl.policy import Policy
 from model.rl.reference import FormerFactors, FrozenCopy
-from model.training.lora import EXPERT_WEIGHTS, AdaptedExperts, Adapters, adapt
+from model.training.adapted import EXPERT_WEIGHTS, AdaptedExperts
+from model.training.lora import Adapters, adapt
 from tests.model.training.test_lora import CONFIG, _learned, _wide
 
 CPU = torch.device("cpu")

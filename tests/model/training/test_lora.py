@@ -22,7 +22,8 @@ from model.architecture.checkpoint import save_model
 from model.architecture.config import Family
 from model.architecture.transformer import Transformer
 from model.finetune_sections import Held, LoraConfig, LoraTarget, SftConfig
-from model.training.lora import Adapters, HeldWeight, adapt
+from model.training.adapted import HeldWeight
+from model.training.lora import Adapters, adapt
 from model.training.sft import sft
 from tests.model.artifacts import is_start_with_adapter, shared_artifacts
 from tests.model.conftest import tiny_model
