@@ -153,8 +153,8 @@ def _run_ladder(config: Ladder, recipe: Recipe, settings: Settings) -> Path:
 
 
 def _papers(studies: Path, to: Path | None) -> Path:
-    """The page of the papers' claims, from what has been measured in this store and by the project; the one at `to` links
-    to the studies' pages where they are."""
+    """The page of the papers' claims, from what has been measured in this store and by the project; the one at `to`
+    links to the studies' pages where they are."""
     from flows.study.claims import judge, load_claims, write_claims
 
     claims = load_claims()

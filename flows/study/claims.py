@@ -156,9 +156,10 @@ def _numbers(path: Path) -> JsonObject:
 
 
 def _by_seed(arm: JsonObject, measure: str) -> dict[int, float]:
-    """Losses of a ladder come by seed; what a study measures in the order of its seeds, and losses alone by an earlier
-    version."""
-    values = arm["measures"].get(measure, {}).get("values", []) if "measures" in arm else arm["losses"]
+    """What a study measures comes in the order of its seeds. A ladder has losses alone, by seed; so had a study of an
+    earlier version, in order."""
+    measured = arm.get("measures", {"loss": {"values": arm.get("losses", [])}})
+    values = measured.get(measure, {}).get("values", [])
     return dict(enumerate(values)) if isinstance(values, list) else {int(seed): loss for seed, loss in values.items()}
 
 
@@ -172,6 +173,6 @@ def _evidence(claim: Claim, scale: str, link: str, arm: Sequence[float], than: S
 
 
 def write_claims(judged: Sequence[Judged], path: Path, studies: str = "") -> Path:
-    """Write the page to `path`; returns it. `studies` is the address of the folder of the studies' pages, with the stroke
-    at its end, where the page is in another one."""
+    """Write the page to `path`; returns it. `studies` is the address of the folder of the studies' pages, with the
+    stroke at its end, where the page is in another one."""
     return write_page(path, "papers.html", judged=judged, verdicts=list(Verdict), studies=studies)

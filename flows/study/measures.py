@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from flows.recipe.recipe import Recipe
-from flows.recipe.stages import stage_names
+from flows.recipe.stages import CHECKPOINTS, stage_names
 from flows.run.run_view import Run
 from infra.errors import UserError
 from infra.nearest import hint
@@ -86,15 +86,15 @@ class Measure:
         return points[-1][1] if points else None
 
     def _accuracy(self, run: Run) -> float | None:
-        ordered = run.evaluation.ordered
-        if not ordered:
+        found = run.evaluation.checkpoints
+        marks = next((found[name] for name in reversed(CHECKPOINTS) if name in found), None)
+        if marks is None:
             return None
-        _, marks = ordered[-1]
         share = (marks.accuracy_by_task or {}).get(self.of) if self.of else marks.accuracy
         return None if share is None else 100 * share
 
     def _kinds(self, run: Run) -> str:
-        kinds = {kind for _, marks in run.evaluation.ordered for kind in marks.accuracy_by_task or {}}
+        kinds = {kind for marks in run.evaluation.checkpoints.values() for kind in marks.accuracy_by_task or {}}
         return f"its problems are of {', '.join(sorted(kinds))}" if kinds else "its evaluation cannot be read"
 
 
