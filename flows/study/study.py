@@ -232,7 +232,10 @@ def trials(study: Study) -> list[Trial]:
 
 
 def _trial(study: Study, name: str, seed: int) -> Trial:
-    settings = study.settings | study.arms[name] | {"name": f"{study.name}-{name}-{seed}"}
+    arm = study.arms[name]
+    left_out = tuple(f"{key}." for key, value in arm.items() if value is None)
+    common = {key: value for key, value in study.settings.items() if not key.startswith(left_out)}
+    settings = common | arm | {"name": f"{study.name}-{name}-{seed}"}
     if study.only_pretrain:
         settings |= dict.fromkeys(AFTER_PRETRAINING)
     where = f"study {study.name}, arm {name}"
