@@ -33,6 +33,7 @@ __all__ = [
     "Arm",
     "Budget",
     "Contrast",
+    "OverBase",
     "Study",
     "Trial",
     "budgets",
@@ -50,7 +51,7 @@ STUDIES = Path(__file__).parent / "studies"
 _NAMES = stage_names()
 AFTER_PRETRAINING = tuple(_NAMES[_NAMES.index("pretrain") + 1 :])
 
-S = TypeVar("S", bound=Section)
+S = TypeVar("S", bound="OverBase")
 
 Arm = JsonObject
 """Keys of a recipe (``pretrain.model.n_routed_experts``) and what this arm sets them to."""
@@ -68,17 +69,22 @@ class Budget(StrEnum):
     """That the base model reads, in one stage or two."""
 
 
-class Study(Section):
+class OverBase(Section):
+    """Recipes that all begin with one."""
+
+    base: str = "sample"
+    """Recipe that all arms start from: a preset or a YAML file."""
+    settings: Arm = Field(default_factory=dict)
+    """Laid over the base in every arm."""
+
+
+class Study(OverBase):
     """What is compared with what, and how often."""
 
     name: str = Field("study", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     """Names the study and its runs."""
     description: str = ""
     """The question, in one line."""
-    base: str = "sample"
-    """Recipe that all arms start from: a preset or a YAML file."""
-    settings: Arm = Field(default_factory=dict)
-    """Laid over the base in every arm."""
     arms: dict[str, Arm] = Field(min_length=2)
     """Laid over that, by name of the arm."""
     baseline: str = ""
