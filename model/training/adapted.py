@@ -133,6 +133,7 @@ class AdaptedExperts(RoutedExperts):
     bases: nn.ModuleDict
     lora_A: nn.ParameterDict
     lora_B: nn.ParameterDict
+    experts: int
     scale: float
 
     @classmethod
@@ -142,6 +143,7 @@ class AdaptedExperts(RoutedExperts):
         for name in EXPERT_WEIGHTS:
             delattr(module, name)
         module.__class__ = cls
+        module.experts = len(weights[EXPERT_WEIGHTS[0]])  # type: ignore[assignment]
         module.bases = nn.ModuleDict({name: HeldWeight(weight, config.held) for name, weight in weights.items()})
         # peft's layouts: A [r E, I] expert by expert, B [O, r E] rank by rank
         module.lora_A = nn.ParameterDict(
@@ -159,17 +161,16 @@ class AdaptedExperts(RoutedExperts):
         return torch.baddbmm(self.bases[name](), b_EOr, a_ErI, alpha=self.scale)
 
     def _factors(self, name: str) -> tuple[Tensor, Tensor]:
-        experts = self.bases[name].shape[0]
         return (
-            self.lora_A[name].unflatten(0, (experts, -1)),
-            self.lora_B[name].unflatten(1, (-1, experts)).permute(2, 0, 1),
+            self.lora_A[name].unflatten(0, (self.experts, -1)),
+            self.lora_B[name].unflatten(1, (-1, self.experts)).permute(2, 0, 1),
         )
 
     def forward(self, x_TD: Tensor, gates_TK: Tensor, experts_TK: Tensor) -> Tensor:
         """The gated sum [T, D] of the chosen experts' outputs."""
         kind = x_TD.device.type
         x_TD = x_TD.to(torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x_TD.dtype)
-        routing = Routing(experts_TK.flatten(), self.bases["down_proj"].shape[0], experts_TK.shape[1])
+        routing = Routing(experts_TK.flatten(), self.experts, experts_TK.shape[1])
         gates_t1 = gates_TK.flatten().to(x_TD.dtype)[routing.order_t, None]
         gate_up_tX = self._product("gate_up_proj", x_TD.index_select(0, routing.tokens_t), routing)
         return routing.summed(self._product("down_proj", activated(gate_up_tX, gates_t1), routing), x_TD)
@@ -181,7 +182,7 @@ class AdaptedExperts(RoutedExperts):
     def merge(self) -> None:
         """Become plain experts."""
         weights = {name: getattr(self, name) for name in EXPERT_WEIGHTS}
-        del self.bases, self.lora_A, self.lora_B
+        del self.bases, self.lora_A, self.lora_B, self.experts
         self.__class__ = RoutedExperts  # type: ignore[assignment]
         for name, weight in weights.items():
             setattr(self, name, nn.Parameter(weight))
