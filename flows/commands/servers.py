@@ -18,6 +18,9 @@ from infra.extras import require
 
 __all__ = ["show_servers"]
 
+LEAST_MEMORY = 1_000_000
+"""Bytes of a device; less is a number without its unit."""
+
 
 @app.command()
 def up(
@@ -244,7 +247,9 @@ def _fits_device(settings: Any, model: str, memory: str, context: int) -> bool:
     from infra.units import read_size, size
 
     require("gguf")
-    device = Device(memory=read_size(memory), context=context or None)
+    if (room := read_size(memory)) < LEAST_MEMORY:
+        raise UserError(f"--memory {memory}: {room:,} bytes, where no model fits; write it as 64MB")
+    device = Device(memory=room, context=context or None)
     table = Table(box=None, pad_edge=False, header_style="dim")
     parts = ("weights", "repacked", "vocabulary", "cache", "buffers", "program")
     for column in ("", "precision", "context", *parts, "total"):

@@ -44,6 +44,8 @@ __all__ = [
 ]
 
 log = logging.getLogger("deepmill.run")
+STOPPED = "stopped before its end; the same recipe, run again, goes on from there"
+"""What the record of a cancelled run says."""
 
 
 class Display(Protocol):
@@ -251,8 +253,11 @@ def open_session(recipe: Recipe, *, restart_from: str | None = None) -> Iterator
     except DeepmillError as error:
         session.end("failed", str(error))
         raise
-    except BaseException as error:
-        session.end("failed" if isinstance(error, Exception) else "cancelled", f"{type(error).__name__}: {error}")
+    except Exception as error:
+        session.end("failed", f"{type(error).__name__}: {error}")
+        raise
+    except BaseException:  # Ctrl-C, SIGTERM, or Prefect's cancellation
+        session.end("cancelled", STOPPED)
         raise
     else:
         session.end("completed")
