@@ -20,6 +20,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from flows.recipe.recipe import preset_names
 from flows.recipe.stages import CHECKPOINTS
 from flows.report.accounts import kept_characters
 from flows.run.record import RunRecord, report_file
@@ -48,7 +49,16 @@ from pipeline.tasks.ledger import DocumentMetrics
 from pipeline.tokens.metrics import ShardMetrics, TokenizerMetrics
 from pipeline.tokens.passes import repeated
 
-__all__ = ["LAST_CHECKPOINTS", "drops", "next_commands", "outcome", "print_summary", "quantization_points", "samples"]
+__all__ = [
+    "LAST_CHECKPOINTS",
+    "drops",
+    "in_store",
+    "next_commands",
+    "outcome",
+    "print_summary",
+    "quantization_points",
+    "samples",
+]
 
 LAST_CHECKPOINTS = CHECKPOINTS[::-1]
 """Checkpoints, the most finished first."""
@@ -415,15 +425,26 @@ def _program(name: str) -> str:
     return shlex.quote(str(beside.relative_to(Path.cwd()) if beside.is_relative_to(Path.cwd()) else beside))
 
 
+def in_store(run: Run, program: str = "deepmill") -> str:
+    """How to call a program for the store of a run: named where it is not the one that a command by itself takes."""
+    root = str(run.record.root or "")
+    if not root or root == Settings.model_fields["root"].default:
+        return program
+    return f"DEEPMILL_ROOT={shlex.quote(shorten(root, 4096))} {program}"
+
+
+def _recipe_file(name: str) -> str:
+    """What to give for a recipe of which only the name is known: `deepmill new` calls its files by it."""
+    return name if name in preset_names() else f"{name}.yaml"
+
+
 def next_commands(run: Run, program: str = "deepmill", recipe: str = "") -> list[str]:
     """Commands worth trying after this run; the first about what there is, the last one a change.
 
     They name the store where it is not the one that a command without settings takes.
     """
-    recipe = shlex.quote(shorten(recipe or run.recipe_name, 200))
-    root = str(run.record.root or "")
-    if root and root != Settings.model_fields["root"].default:
-        program = f"DEEPMILL_ROOT={shlex.quote(shorten(root, 4096))} {program}"
+    recipe = shlex.quote(shorten(recipe or _recipe_file(run.recipe_name), 200))
+    program = in_store(run, program)
     report = f"{program} report {shlex.quote(shorten(run.run_id, 200))}"
     if run.state != "completed":
         return [f"{program} run {recipe}", report, f"{program} plan {recipe}"]
