@@ -39,7 +39,8 @@ def up(
     require("prefect", "mlflow")
     settings, servers = settings_for(root), ServerSettings()
     folder = servers.folder(settings)
-    if not _is_up(folder):
+    was_up = _is_up(folder)
+    if not was_up:
         servers.check()
         plan_deployments(servers)  # a recipe that cannot be read is told before anything starts
         if servers.cron and {"cron", "timezone"} & servers.model_fields_set:
@@ -61,7 +62,8 @@ def up(
                         f"{mark} {name:<16}{address}  [dim]{time.monotonic() - started:.0f} s[/]", soft_wrap=True
                     )
     except KeyboardInterrupt:
-        stop_group(folder)
+        if not was_up:
+            stop_group(folder)
         raise
     console.print()
     _print_addresses(servers.addresses, None if servers.credentials() else known_login(settings, servers))

@@ -155,14 +155,14 @@ class Session:
 
         clock = time.monotonic()
 
-        def ended(state: str) -> None:
+        def ended(state: str, shown: str = "") -> None:
             entry.state, entry.seconds = state, round(time.monotonic() - clock, 2)
-            self.display.stage_ends(name, entry.state, entry.seconds)
+            self.display.stage_ends(name, shown or entry.state, entry.seconds)
 
         try:
             manifest, was_there = self._make(item, fan_out)
         except BaseException as error:
-            ended("failed")
+            ended("failed", "" if isinstance(error, Exception) else "stopped")
             tracked.end("FAILED" if isinstance(error, DeepmillError) else "KILLED", None)
             with contextlib.suppress(OSError):  # the disk may be full: what went wrong matters more than its record
                 self.save()

@@ -6,10 +6,12 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from flows.cli import main
 from infra.services import log_file
 from tests.flows.tiny import environment
 
@@ -28,6 +30,28 @@ def test_a_command_that_is_stopped_says_so(number: int, status: int, tmp_path: P
         process.send_signal(number)
         _, told = process.communicate()
     assert (process.returncode, told) == (status, b"stopped\n")
+
+
+@pytest.fixture
+def handlers() -> Iterator[None]:
+    """Signals as they are: a command that was stopped takes none any more, for its process is about to end."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("handlers")
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_run_that_is_stopped_says_how_it_goes_on(
+    number: int, status: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In this process; `tests.flows.test_kills` has whole runs."""
+    monkeypatch.setattr("sys.argv", ["deepmill", "run", "tiny.yaml"])
+    monkeypatch.setattr("flows.recipe.recipe.load_recipe", lambda *arguments: signal.raise_signal(number))
+    with pytest.raises(SystemExit, match=str(status)):
+        main()
+    assert capsys.readouterr().err == "stopped; finished stages are kept; the same command goes on from there\n"
 
 
 def test_ctrl_c_before_the_commands_are_imported(tmp_path: Path) -> None:
