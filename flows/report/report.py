@@ -17,6 +17,7 @@ from markupsafe import Markup
 
 from flows.recipe.stages import STAGES
 from flows.report import charts
+from flows.report.commands import in_store, next_commands
 from flows.report.corpus_figures import corpus_section
 from flows.report.domain_figures import (
     accuracy_by_suite,
@@ -26,7 +27,7 @@ from flows.report.domain_figures import (
     text_kept,
 )
 from flows.report.figures import Chart, Section, chart, section
-from flows.report.summary import LAST_CHECKPOINTS, in_store, next_commands, outcome, quantization_points
+from flows.report.summary import LAST_CHECKPOINTS, outcome, quantization_points
 from flows.report.templating import write_page
 from flows.run.record import GateRecord, RunRecord
 from flows.run.run_view import Point, Run, StageView
