@@ -22,11 +22,10 @@ from pydantic import Field, ValidationError, model_validator
 from flows.recipe.recipe import Recipe, load_recipe
 from flows.recipe.stages import CHECKPOINTS, stage_names
 from flows.recipe.training_plan import plan_training
-from flows.recipe.yaml_values import read_file, read_value, yaml_mistake
+from flows.recipe.yaml_values import near_file, read_file, read_value, yaml_mistake
 from flows.study.measures import Better, Measure, measure_of
 from infra.errors import UserError, first_problem
 from infra.json_objects import JsonObject
-from infra.nearest import hint
 from infra.section import Section
 
 __all__ = [
@@ -189,12 +188,14 @@ def study_values(source: str) -> tuple[Path, JsonObject]:
         path = STUDIES / f"{source}.yaml"
         if not path.exists():
             names = sorted(each.stem for each in STUDIES.glob("*.yaml"))
-            near = hint(source, names, f"there are {', '.join(names)}, or give a .yaml file")
+            others = f"there are {', '.join(names)}, or give a .yaml file"
+            near = near_file(Path(f"{source}.yaml"), others, names)
             raise UserError(f"{source}: no such study; {near}")
     try:
         values = read_file(path)
     except OSError as error:
-        raise UserError(f"{path}: cannot read the study ({error.strerror}); check the path") from None
+        remedy = near_file(path, "check the path")
+        raise UserError(f"{path}: cannot read the study ({error.strerror}); {remedy}") from None
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: byte {error.start} is not UTF-8; save the study as UTF-8") from None
     except yaml.YAMLError as error:
