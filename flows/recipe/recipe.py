@@ -13,11 +13,10 @@ from pydantic import Field, ValidationError, model_validator
 from flows.recipe.mistakes import mistake
 from flows.recipe.names import LONGEST_NAME, NAME, plain_name
 from flows.recipe.sections import DisclosureConfig, PromoteConfig, RegistryConfig
-from flows.recipe.yaml_values import read_file, read_value, yaml_mistake
+from flows.recipe.yaml_values import near_file, read_file, read_value, yaml_mistake
 from infra.errors import UserError, first_line
 from infra.execution import Layout
 from infra.json_objects import JsonObject
-from infra.nearest import hint
 from infra.section import Section
 from model.architecture.varlen import refused
 from model.evaluation.sections import EvaluateConfig
@@ -29,6 +28,7 @@ from model.finetune_sections import (
     RejectionConfig,
     SftConfig,
     StartConfig,
+    Trained,
 )
 from model.sections import ExportConfig, PretrainConfig, QuantizeConfig
 from pipeline.clean.section import CleanConfig
@@ -204,6 +204,15 @@ class Recipe(Section):
             raise ValueError(reason)
         return self
 
+    @model_validator(mode="after")
+    def _chosen_experts_have_one_rank(self) -> Recipe:
+        """Likewise expert-selective fine-tuning on several ranks."""
+        for stage in ("sft", "sft_second", "distill"):
+            section = getattr(self, stage)
+            if section and section.trained is Trained.EXPERTS and self.execution.of(stage).ranks > 1:
+                raise ValueError(f"{stage}.trained: experts runs on one rank; set execution.stages.{stage}.ranks to 1")
+        return self
+
     def has(self, stage: str) -> bool:
         """Whether the recipe has this stage: its section is not null."""
         return getattr(self, stage) is not None
@@ -232,12 +241,14 @@ def load_recipe(source: str, settings: Sequence[str] = ()) -> Recipe:
         path = PRESETS / f"{source}.yaml"
         if not path.exists():
             names = preset_names()
-            near = hint(source, names, f"there are {', '.join(names)}, or give a .yaml file")
+            others = f"there are {', '.join(names)}, or give a .yaml file"
+            near = near_file(Path(f"{source}.yaml"), others, names)
             raise UserError(f"{source}: no such recipe; {near}")
     try:
         values = read_file(path)
     except OSError as error:
-        raise UserError(f"{path}: cannot read the recipe ({error.strerror}); check the path") from None
+        remedy = near_file(path, "check the path")
+        raise UserError(f"{path}: cannot read the recipe ({error.strerror}); {remedy}") from None
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: byte {error.start} is not UTF-8; save the recipe as UTF-8") from None
     except yaml.YAMLError as error:

@@ -148,6 +148,16 @@ def test_mistakes_are_one_line(tmp_path: Path, setting: str, expected: str) -> N
     assert "\n" not in str(caught.value)
 
 
+def test_chosen_experts_have_one_rank(tmp_path: Path) -> None:
+    """Told at once, and not when `sft` begins; adapters may have several."""
+    recipe, wide = str(write_recipe(tmp_path)), "execution.ranks=2"
+    with pytest.raises(UserError, match=r"sft\.trained: experts runs on one rank; set execution\.stages\.sft\.ranks"):
+        load_recipe(recipe, ["sft.trained=experts", wide])
+    alone = load_recipe(recipe, ["sft.trained=experts", wide, "execution.stages.sft.ranks=1"])
+    assert [alone.execution.of(stage).ranks for stage in ("sft", "grpo")] == [1, 2]
+    load_recipe(recipe, ["sft.lora={}", wide])
+
+
 @pytest.mark.parametrize(
     ("text", "steps"),
     [("1e3", 1000), ("1.0e3", 1000), ("1_000", 1000), ("010", 10), ("0x10", 16), ("'7'", 7), ("+5", 5), ("2.0", 2)],
@@ -166,11 +176,16 @@ def test_a_setting_of_a_stage_that_is_left_out(tmp_path: Path) -> None:
         load_recipe(str(tmp_path / "it.yaml"), ["grpo.steps=3"])
 
 
-def test_files_that_are_no_recipes(tmp_path: Path) -> None:
+def test_files_that_are_no_recipes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match="sampel: no such recipe; did you mean sample"):
         load_recipe("sampel")
     with pytest.raises(UserError, match=r"away\.yaml: cannot read the recipe \(No such file"):
         load_recipe(str(tmp_path / "away.yaml"))
+    for slip, there in (("my-txt.yaml", "my-text.yaml"), ("my-text.ymal", "my-text.yaml"), ("my-text", "my-text.yaml")):
+        (tmp_path / there).touch()
+        monkeypatch.chdir(tmp_path)
+        with pytest.raises(UserError, match=f"{slip}: .*; did you mean {there}\\?"):
+            load_recipe(slip)
     broken = tmp_path / "broken.yaml"
     broken.write_text("pretrain: [")
     for text, told in (

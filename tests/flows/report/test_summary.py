@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from flows.report.summary import drops, next_commands, outcome, print_summary, samples
+from flows.report.commands import next_commands
+from flows.report.summary import drops, outcome, print_summary, samples
 from flows.run.record import RunRecord
 from flows.run.run_view import Run
 from infra.store import LocalStore, Store
