@@ -178,8 +178,9 @@ class TemplateFormat:
     @lru_cache(maxsize=32)  # noqa: B019 (of a few formats)
     def takes_parts(self, role: str) -> bool:
         """Whether it reads the content of such messages in parts."""
-        asked, text = {"role": "user", "content": "?"}, "deepmillpart"
-        message = {"role": role, "content": [{"type": "text", "text": text}]}
+        text = "deepmillpart"
+        asked: dict[str, Any] = {"role": "user", "content": "?"}
+        message: dict[str, Any] = {"role": role, "content": [{"type": "text", "text": text}]}
         turns = [message, asked] if role == "system" else [message] if role == "user" else [asked, message]
         try:
             found = self.render(turns, open_answer=False)
