@@ -172,9 +172,10 @@ def _turns(record: Mapping[str, Any], left_out: Counter[str]) -> list[Any] | str
         found, system = _of_texts(record) or _list(record.get("data")), system or record.get("system_prompt")
     if not found:
         text = next((record[key] for key in ("text", *_LISTS) if isinstance(record.get(key), str)), "")
-        found = turns_of_text(text)
-        if isinstance(found, str):
-            return found
+        told: list[Any] | str | None = turns_of_text(text)
+        if isinstance(told, str):
+            return told
+        found = told
     if not found:
         if "chosen" in record and "rejected" in record:
             return "a preference, which dpo.files takes"
