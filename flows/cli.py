@@ -7,7 +7,9 @@ ends within seconds: it starts neither Prefect nor a stage.
 from __future__ import annotations
 
 import inspect
+import os
 import re
+import signal
 import sys
 from pathlib import Path
 
@@ -33,7 +35,9 @@ from flows.commands import (
     upkeep,
 )
 from flows.commands.app import app
+from flows.commands.stop import Stop
 from flows.commands.usage import usage_message
+from infra.disk import disk_problem
 from infra.errors import DeepmillError, first_line, is_of_object_store
 from infra.extras import missing_module_message
 from infra.settings import quiet_network
@@ -78,6 +82,9 @@ EXAMPLES = {
 """What is typed, shown below a command's help."""
 
 
+INTERRUPTED = 128 + signal.SIGINT
+
+
 def _arrange() -> None:
     """Put every command under its heading, in the order of `COMMANDS`; a group that is not named there is an error."""
     headings = {module.__name__: heading for heading, modules in COMMANDS.items() for module in modules}
@@ -98,17 +105,20 @@ _arrange()
 
 
 def main() -> None:
-    """Entry point: an error that the user can mend is one line, Ctrl-C leaves quietly, a bug shows its traceback."""
+    """Entry point: an error that the user can mend is one line, and so is Ctrl-C; a bug shows its traceback."""
     quiet_network()
+    stop = Stop()
     try:
-        # Typer returns the code of a typer.Exit, and raises none.
+        # Typer returns the code of a typer.Exit, and raises none; that of a KeyboardInterrupt too.
         code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
+        if code == INTERRUPTED:
+            raise KeyboardInterrupt
     except DeepmillError as error:
         _complain(str(error))
         sys.exit(1)
     except (KeyboardInterrupt, typer.Abort):
-        Console(stderr=True).print("stopped; the same command resumes")
-        sys.exit(130)
+        Console(stderr=True, highlight=False, soft_wrap=True).print(stop.told(_command()))
+        sys.exit(stop.status)
     except TyperException as error:
         _complain(usage_message(error))
         sys.exit(error.exit_code)
@@ -117,12 +127,13 @@ def main() -> None:
             raise
         _complain(message)
         sys.exit(1)
-    except OSError as error:
-        if not _is_named(error.filename):
-            raise
-        _complain(_told(error))
-        sys.exit(1)
     except Exception as error:
+        if isinstance(error, OSError) and _is_named(error.filename):
+            _complain(_told(error))
+            sys.exit(1)
+        if problem := disk_problem(error, os.environ.get("DEEPMILL_ROOT", "store")):
+            _complain(problem)
+            sys.exit(1)
         if is_of_object_store(error):
             _complain(f"the object store does not answer ({first_line(error)}); check the address and AWS_*")
             sys.exit(1)
@@ -138,6 +149,11 @@ def main() -> None:
         sys.exit(1)
     if code:
         sys.exit(code)
+
+
+def _command() -> str:
+    """The command that was given, for no option comes before it."""
+    return next(iter(sys.argv[1:]), "")
 
 
 def _is_named(file: object) -> bool:

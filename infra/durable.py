@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -9,7 +10,13 @@ __all__ = ["sync", "write_durably", "write_whole"]
 
 
 def write_whole(path: Path, body: bytes, *, synced: bool = False) -> None:
-    """Write a file whole or not at all, whoever else does so meanwhile; with `synced` its bytes are on disk first."""
+    """Write a file whole or not at all, whoever else does so meanwhile; with `synced` its bytes are on disk first.
+
+    Raises:
+        OSError: of `path`, whichever name it was written under.
+    """
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     unfinished = path.with_name(f".{path.name}.{os.urandom(8).hex()}.tmp")
     try:
         with unfinished.open("wb") as handle:
@@ -18,6 +25,8 @@ def write_whole(path: Path, body: bytes, *, synced: bool = False) -> None:
                 handle.flush()
                 os.fsync(handle.fileno())
         unfinished.replace(path)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         unfinished.unlink(missing_ok=True)
 

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from infra.wanted import wanted
+
 if TYPE_CHECKING:
     from pydantic import ValidationError
 
 __all__ = ["DeepmillError", "TransientError", "UserError", "first_line", "first_problem", "is_of_object_store"]
+
+_OF_KEYS = {"missing": "is missing", "extra_forbidden": "no such key"}
+"""What pydantic calls what is the matter with a key, in plain words."""
 
 
 class DeepmillError(Exception):
@@ -33,7 +38,7 @@ def first_line(error: BaseException) -> str:
 def first_problem(error: ValidationError) -> str:
     """What pydantic found wrong first: where in the value, and what."""
     first = error.errors(include_url=False)[0]
-    said = first["msg"].removeprefix("Value error, ")
+    said = _OF_KEYS.get(first["type"]) or wanted(first) or first["msg"].removeprefix("Value error, ")
     return ": ".join(filter(None, (".".join(map(str, first["loc"])), said)))
 
 

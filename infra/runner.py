@@ -19,6 +19,7 @@ from pathlib import Path
 from infra import cleanup_hooks, events
 from infra import execution as execution_module
 from infra.digests import Take
+from infra.disk import disk_problem
 from infra.errors import DeepmillError, UserError
 from infra.events import Begun, Listener, Noted, Stuck, Waiting
 from infra.execution import Execution
@@ -297,9 +298,6 @@ def _metrics(stage: str, staging: Staging, status: int) -> JsonObject:
 
 
 def _disk_error(error: OSError, folder: Path) -> DeepmillError:
-    where = error.filename or folder
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return UserError(f"{where}: the disk is full; free space and run the same command: finished stages are kept")
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return UserError(f"{where}: {error.strerror}; make it writable or choose another folder with --root")
-    return StageError(f"{where}: {error}")
+    if problem := disk_problem(error, folder):
+        return UserError(problem)
+    return StageError(f"{error.filename or folder}: {error}")

@@ -210,9 +210,19 @@ def _remote(path: str) -> list[ExternalFile]:
 
 
 def open_file(file: ExternalFile) -> IO[bytes]:
-    """The bytes of a file, as a stream."""
+    """The bytes of a file, as a stream.
+
+    Raises:
+        UserError: a local file is gone, or may not be read.
+        OSError: what is elsewhere does not answer.
+    """
     if not file.is_remote:
-        return Path(file.path).open("rb")
+        try:
+            return Path(file.path).open("rb")
+        except OSError as error:
+            raise UserError(
+                f"{file.path}: cannot be read ({error.strerror}); put it back, or see who may read it"
+            ) from None
     if not _is_web(file.path):
         filesystem, key = _filesystem(file.path)
         return cast("IO[bytes]", filesystem.open(key, "rb"))

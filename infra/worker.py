@@ -6,7 +6,6 @@ parameter is annotated with, so nothing here knows any stage.
 
 from __future__ import annotations
 
-import errno
 import importlib
 import os
 import signal
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from infra import events, kept_parts
+from infra.disk import disk_problem
 from infra.durable import write_durably
 from infra.errors import DeepmillError, UserError
 from infra.json_objects import JsonObject
@@ -43,17 +43,13 @@ def _outcome(job: StageJob) -> Outcome:
         return Outcome(metrics=_call(job))
     except UserError as error:
         return _failed(str(error), "user")
-    except OSError as error:
-        traceback.print_exc()
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            return _failed(_last_line(error), "crash")
-        where = error.filename or job.out_dir
-        return _failed(f"{where}: the disk is full; free space and run the same command", "user")
     except MemoryError:
         traceback.print_exc()
         return _failed("out of memory", "crash")
     except Exception as error:
         traceback.print_exc()
+        if problem := disk_problem(error, job.out_dir):
+            return _failed(problem, "user")
         return _failed(_last_line(error), "user" if isinstance(error, DeepmillError) else "crash")
 
 

@@ -203,7 +203,7 @@ def _head(path: Path) -> bytes:
     try:
         with open_stream(Part(ExternalFile(str(path), path.name, path.stat().st_size))) as stream:
             return bytes(stream.read(2000))
-    except (Damaged, OSError):
+    except (Damaged, OSError, UserError):
         return b""
 
 
@@ -256,7 +256,7 @@ def _columns(path: Path, kind: str) -> dict[str, Any]:
             return dict(rows[0]) if rows else {}
         with open_stream(Part(ExternalFile(str(path), path.name, path.stat().st_size))) as stream:
             row = json.loads(stream.readline(1 << 20).decode("utf-8-sig"))
-    except (OSError, ValueError, StopIteration, pa.ArrowException, Damaged):
+    except (OSError, ValueError, StopIteration, pa.ArrowException, Damaged, UserError):
         return {}
     return row if isinstance(row, dict) else {}
 

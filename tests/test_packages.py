@@ -20,7 +20,19 @@ SEPARATE = {"llmcompressor"}
 """What only runs in an environment of its own."""
 ORDER = {
     "flows": (
-        *("cli", "commands", "study", "serving", "operations", "mill", "browser", "registry", "report", "run"),
+        *(
+            "__main__",
+            "cli",
+            "commands",
+            "study",
+            "serving",
+            "operations",
+            "mill",
+            "browser",
+            "registry",
+            "report",
+            "run",
+        ),
         *("recipe", "__init__"),
     ),
     "model": (

@@ -270,7 +270,7 @@ def rerun(
 
 
 @app.command()
-def status(root: RootOption = None, limit: Annotated[int, typer.Option(help="How many runs.")] = 15) -> None:
+def status(root: RootOption = None, limit: Annotated[int, typer.Option(min=1, help="How many runs.")] = 15) -> None:
     """The latest runs, how they stand and what they made."""
     from flows.commands.servers import show_servers
     from infra.open_store import open_store
@@ -312,5 +312,10 @@ def report(
 
     store = open_store(settings_for(root), writes=False)
     record = find_record(store, run_id)
-    path = write_report(record, store, to or report_file(store, record.run_id))
+    try:
+        path = write_report(record, store, to or report_file(store, record.run_id))
+    except OSError as error:
+        if to is not None:
+            raise
+        raise UserError(f"{error.filename}: {error.strerror}; say with --to where the page may be written") from None
     console.print(str(path), soft_wrap=True)

@@ -18,6 +18,9 @@ from infra.extras import require
 
 __all__ = ["show_servers"]
 
+LEAST_MEMORY = 1_000_000
+"""Bytes of a device; less is a number without its unit."""
+
 
 @app.command()
 def up(
@@ -36,7 +39,8 @@ def up(
     require("prefect", "mlflow")
     settings, servers = settings_for(root), ServerSettings()
     folder = servers.folder(settings)
-    if not _is_up(folder):
+    was_up = _is_up(folder)
+    if not was_up:
         servers.check()
         plan_deployments(servers)  # a recipe that cannot be read is told before anything starts
         if servers.cron and {"cron", "timezone"} & servers.model_fields_set:
@@ -58,7 +62,8 @@ def up(
                         f"{mark} {name:<16}{address}  [dim]{time.monotonic() - started:.0f} s[/]", soft_wrap=True
                     )
     except KeyboardInterrupt:
-        stop_group(folder)
+        if not was_up:
+            stop_group(folder)
         raise
     console.print()
     _print_addresses(servers.addresses, None if servers.credentials() else known_login(settings, servers))
@@ -244,7 +249,9 @@ def _fits_device(settings: Any, model: str, memory: str, context: int) -> bool:
     from infra.units import read_size, size
 
     require("gguf")
-    device = Device(memory=read_size(memory), context=context or None)
+    if (room := read_size(memory)) < LEAST_MEMORY:
+        raise UserError(f"--memory {memory}: {room:,} bytes, where no model fits; write it as 64MB")
+    device = Device(memory=room, context=context or None)
     table = Table(box=None, pad_edge=False, header_style="dim")
     parts = ("weights", "repacked", "vocabulary", "cache", "buffers", "program")
     for column in ("", "precision", "context", *parts, "total"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -23,7 +24,7 @@ def usage_message(error: TyperException) -> str:
     context: Any = getattr(error, "ctx", None)
     command = context.command.name if context is not None and context.parent is not None else ""
     place = f"{PROGRAM} {command}".strip()
-    text = error.format_message().rstrip(".")
+    text = _plain(error.format_message().rstrip("."))
     if wrong := getattr(error, "option_name", None) if hasattr(error, "possibilities") else None:
         text = f"no such option {wrong}"
         known = [name for parameter in context.command.params for name in parameter.opts + parameter.secondary_opts]
@@ -32,6 +33,18 @@ def usage_message(error: TyperException) -> str:
         wrong = text.split("'")[1] if "'" in text else ""
         return f"{PROGRAM}: no such command {wrong}; {_hint(wrong, _commands(), PROGRAM)}"
     return f"{place}: {text[:1].lower()}{text[1:]}; see {place} --help"
+
+
+def _plain(text: str) -> str:
+    """Without pydantic's words, in which Typer judges numbers."""
+    for theirs, ours in (
+        (r"Input should be greater than or equal to (\S+)", r"wants \1 or more"),
+        (r"Input should be less than or equal to (\S+)", r"wants \1 or less"),
+        (r"Input should be a valid integer.*", "wants a whole number"),
+        (r"Input should be a valid number.*", "wants a number"),
+    ):
+        text = re.sub(theirs, ours, text)
+    return text
 
 
 def _commands() -> list[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -18,12 +17,11 @@ __all__ = ["watched_flow"]
 def watched_flow(load: Callable[[], Any]) -> Iterator[Any]:
     """The flow that `load` imports, on the Prefect server that its settings name or one for this run alone.
 
-    It is loaded while that server starts; SIGTERM stops it as Ctrl-C does.
+    It is loaded while that server starts.
     """
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "INFO")
     os.environ.setdefault("PREFECT_SERVER_LOGGING_LEVEL", "CRITICAL")
-    signal.signal(signal.SIGTERM, _interrupt)
     from flows.run.display import TerminalDisplay
     from flows.run.prefect_server import PrefectServer
     from flows.run.session import watched_by
@@ -34,7 +32,3 @@ def watched_flow(load: Callable[[], Any]) -> Iterator[Any]:
         server.wait()
         with watched_by(display):
             yield flow
-
-
-def _interrupt(signum: int, frame: Any) -> None:
-    raise KeyboardInterrupt

@@ -13,11 +13,10 @@ from pydantic import Field, ValidationError, model_validator
 from flows.recipe.mistakes import mistake
 from flows.recipe.names import LONGEST_NAME, NAME, plain_name
 from flows.recipe.sections import DisclosureConfig, PromoteConfig, RegistryConfig
-from flows.recipe.yaml_values import read_file, read_value, yaml_mistake
+from flows.recipe.yaml_values import near_file, read_file, read_value, yaml_mistake
 from infra.errors import UserError, first_line
 from infra.execution import Layout
 from infra.json_objects import JsonObject
-from infra.nearest import hint
 from infra.section import Section
 from model.architecture.varlen import refused
 from model.evaluation.sections import EvaluateConfig, EvaluateReleaseConfig
@@ -247,12 +246,14 @@ def load_recipe(source: str, settings: Sequence[str] = ()) -> Recipe:
         path = PRESETS / f"{source}.yaml"
         if not path.exists():
             names = preset_names()
-            near = hint(source, names, f"there are {', '.join(names)}, or give a .yaml file")
+            others = f"there are {', '.join(names)}, or give a .yaml file"
+            near = near_file(Path(f"{source}.yaml"), others, names)
             raise UserError(f"{source}: no such recipe; {near}")
     try:
         values = read_file(path)
     except OSError as error:
-        raise UserError(f"{path}: cannot read the recipe ({error.strerror}); check the path") from None
+        remedy = near_file(path, "check the path")
+        raise UserError(f"{path}: cannot read the recipe ({error.strerror}); {remedy}") from None
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: byte {error.start} is not UTF-8; save the recipe as UTF-8") from None
     except yaml.YAMLError as error:

@@ -8,17 +8,19 @@ from pathlib import Path
 from flows.recipe.recipe import Recipe
 from infra.errors import UserError
 
-__all__ = ["check_sample_text", "gather_sample_text"]
+__all__ = ["CODE_FIRST", "check_sample_text", "gather_sample_text"]
 
 FOLDER = "data/sample"
 """Where the presets that are made of it look."""
 ADOPTED = "data/adopt"
 """Where the preset `adopt` looks for its weights and conversations."""
+CODE_FIRST = "data/code-first"
+"""Where the study `code-first` looks for code, exercises and problems."""
 
 
 def check_sample_text(recipe: Recipe) -> None:
     """UserError where the recipe names what a run would gather first, and it is not there yet."""
-    for folder, paths in ((FOLDER, _paths(recipe)), (ADOPTED, _adopted(recipe))):
+    for folder, paths in ((FOLDER, _paths(recipe)), (ADOPTED, _adopted(recipe)), (CODE_FIRST, _paths(recipe))):
         if missing := _missing(folder, paths):
             raise UserError(f"{missing[0]}: not gathered yet; deepmill run {recipe.name} does so, or make sample")
 
@@ -30,6 +32,7 @@ def gather_sample_text(recipe: Recipe, tell: Callable[[str], None]) -> None:
         UserError: it cannot be fetched, or files of somebody else are in its place.
     """
     _gather_adopted(recipe, tell)
+    _gather_code_first(recipe, tell)
     if not _missing(FOLDER, _paths(recipe)):
         return
     from pipeline.sample.gather import gather
@@ -45,6 +48,14 @@ def _gather_adopted(recipe: Recipe, tell: Callable[[str], None]) -> None:
     gather_adopted(Path(ADOPTED), tell)
 
 
+def _gather_code_first(recipe: Recipe, tell: Callable[[str], None]) -> None:
+    if not _missing(CODE_FIRST, _paths(recipe)):
+        return
+    from pipeline.sample.code_first import gather_code_first
+
+    gather_code_first(Path(CODE_FIRST), tell)
+
+
 def _missing(folder: str, paths: Iterable[str]) -> list[str]:
     return [path for path in paths if path.startswith(f"{folder}/") and not Path(path).exists()]
 
@@ -56,4 +67,9 @@ def _adopted(recipe: Recipe) -> list[str]:
 def _paths(recipe: Recipe) -> list[str]:
     """Of sources, conversations and questions that are left out."""
     paths = [path for source in recipe.extract.sources.values() for path in source.paths]
-    return [*paths, *recipe.reasoning.exclude, *(recipe.conversations.files if recipe.conversations else ())]
+    return [
+        *paths,
+        *recipe.reasoning.files,
+        *recipe.reasoning.exclude,
+        *(recipe.conversations.files if recipe.conversations else ()),
+    ]

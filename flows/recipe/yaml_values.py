@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from infra.errors import UserError
+from infra.nearest import hint
 
-__all__ = ["read_file", "read_value", "yaml_mistake"]
+__all__ = ["near_file", "read_file", "read_value", "yaml_mistake"]
 
 _INTEGER = re.compile(r"[-+]?(?:0|[1-9][0-9_]*|0x[0-9a-fA-F_]+|0b[01_]+)$")
 _EXPONENT = re.compile(r"[-+]?[0-9][0-9_]*(?:\.[0-9]*)?[eE][-+]?[0-9]{1,3}$")
@@ -58,6 +59,15 @@ def read_file(path: Path) -> Any:
         return None if node is None else loader.construct_document(node)
     finally:
         loader.dispose()
+
+
+def near_file(path: Path, otherwise: str, presets: Iterable[str] = ()) -> str:
+    """``did you mean FILE?``, the preset or the YAML file beside `path` whose name is nearest; `otherwise` where none
+    is near."""
+    there = {name: name for name in presets}
+    there |= {each.stem: str(each) for each in sorted(path.parent.glob("*.y*ml")) if each.stem not in there}
+    near = hint(path.stem, there, "", 0.7).removeprefix("did you mean ").removesuffix("?")
+    return f"did you mean {there[near]}?" if near else otherwise
 
 
 def read_value(text: str) -> Any:

@@ -155,9 +155,10 @@ def lines(
     dashed: Mapping[str, Sequence[Point]] | None = None,
     floor: float | None = None,
     height: float = 2.5,
+    ticks: Mapping[float, str] | None = None,
 ) -> str:
     """Series over steps. Those `dotted` are few measurements, drawn as points on a line; those in `dashed` belong to
-    the series of the same name and share its colour."""
+    the series of the same name and share its colour. `ticks` are where the x axis says what."""
     drawn = {key: _thin(points) for key, points in series.items() if points}
     if not drawn:
         return ""
@@ -173,6 +174,8 @@ def lines(
         axes.set_xlabel(printable(x_label))
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: count(value)))
+        if ticks:
+            axes.set_xticks(list(ticks), list(ticks.values()))
         axes.grid(visible=False, axis="x")
         if floor is not None:
             axes.set_ylim(bottom=floor)

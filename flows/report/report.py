@@ -17,6 +17,7 @@ from markupsafe import Markup
 
 from flows.recipe.stages import STAGES
 from flows.report import charts
+from flows.report.commands import in_store, next_commands
 from flows.report.corpus_figures import corpus_section
 from flows.report.domain_figures import (
     accuracy_by_suite,
@@ -26,7 +27,7 @@ from flows.report.domain_figures import (
     text_kept,
 )
 from flows.report.figures import Chart, Section, chart, section
-from flows.report.summary import LAST_CHECKPOINTS, next_commands, outcome, quantization_points
+from flows.report.summary import LAST_CHECKPOINTS, outcome, quantization_points
 from flows.report.templating import write_page
 from flows.run.record import GateRecord, RunRecord
 from flows.run.run_view import Point, Run, StageView
@@ -72,7 +73,7 @@ def write_report(record: RunRecord, store: Store, path: Path) -> Path:
         recipe=yaml.safe_dump(run.recipe, sort_keys=False, allow_unicode=True, width=100) if run.recipe else "",
         environment=_environment(run),
         packages=_packages(run),
-        commands=[f"deepmill rerun {shlex.quote(run.run_id)}", *next_commands(run)],
+        commands=[f"{in_store(run)} rerun {shlex.quote(run.run_id)}", *next_commands(run)],
         files_shown=FILES_SHOWN,
     )
 
@@ -234,13 +235,25 @@ def _reasoning(run: Run) -> Section | None:
     return section(
         "reasoning",
         "Reasoning",
-        "Fine-tuned on chains of thought, then reinforced by answers that a program can check (GRPO).",
+        _taught(run),
         chart("Domain and general text", *gained_and_forgotten(run.stage("continued").history())),
         chart("Experts that the tasks use", *experts_of_the_tasks(expert_uses(run.stage("sft")))),
         tuned,
         figures,
         chart("What fine-tuning did to text", *text_kept({name: run.stage(name).history() for name in TUNED})),
     )
+
+
+def _taught(run: Run) -> str:
+    """How the run taught it, by the stages that it had."""
+    ways = {
+        "sft": "fine-tuned on chains of thought",
+        "dpo": "taught which of two answers people prefer (DPO)",
+        "grpo": "reinforced by answers that a program can check (GRPO)",
+    }
+    found = [text for name, text in ways.items() if run.stage(name).identity]
+    told = ", then ".join(found) or "trained on text of its domain"
+    return f"{told[0].upper()}{told[1:]}."
 
 
 def _quality(run: Run) -> Section | None:

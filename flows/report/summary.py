@@ -8,11 +8,8 @@ from __future__ import annotations
 
 import re
 import shlex
-import shutil
-import sys
 from collections.abc import Callable, Iterator
 from functools import singledispatch
-from pathlib import Path
 
 from rich import box
 from rich.console import Console
@@ -22,9 +19,9 @@ from rich.text import Text
 
 from flows.recipe.stages import CHECKPOINTS
 from flows.report.accounts import kept_characters
+from flows.report.commands import next_commands, path_of_program
 from flows.run.record import RunRecord, report_file
-from flows.run.run_view import Run, StageView, number
-from infra.settings import Settings
+from flows.run.run_view import Run, StageView
 from infra.store import Store
 from infra.units import count, decimal, duration, percent, plural, printable, shorten, size
 from model.facts.evaluation import RELEASE, EvaluateMetrics, Sample
@@ -48,7 +45,14 @@ from pipeline.tasks.ledger import DocumentMetrics
 from pipeline.tokens.metrics import ShardMetrics, TokenizerMetrics
 from pipeline.tokens.passes import repeated
 
-__all__ = ["LAST_CHECKPOINTS", "drops", "next_commands", "outcome", "print_summary", "quantization_points", "samples"]
+__all__ = [
+    "LAST_CHECKPOINTS",
+    "drops",
+    "outcome",
+    "print_summary",
+    "quantization_points",
+    "samples",
+]
 
 LAST_CHECKPOINTS = (RELEASE, *CHECKPOINTS[::-1])
 """Checkpoints, the most finished first; before them what is served, where that is another model."""
@@ -396,7 +400,7 @@ def _print_places(console: Console, run: Run, recipe: str) -> None:
     if tracking.startswith(("http://", "https://")):
         places.append(("MLflow", re.sub(r"//[^/@]*@", "//", tracking)))
     elif tracking:
-        places.append(("MLflow", f"{_program('mlflow')} ui --backend-store-uri {shlex.quote(tracking)}"))
+        places.append(("MLflow", f"{path_of_program('mlflow')} ui --backend-store-uri {shlex.quote(tracking)}"))
     if run.release.model:
         places.append(("Model", _release_outcome("promote", run)))
         exported = run.stage("export")
@@ -408,38 +412,5 @@ def _print_places(console: Console, run: Run, recipe: str) -> None:
         line = Text(f"{name:8}", style="bold").append(text, style="not bold")
         console.print(line, soft_wrap=True)
     console.print(Text("Next", style="bold"))
-    for command in next_commands(run, _program("deepmill"), recipe):
+    for command in next_commands(run, path_of_program("deepmill"), recipe):
         console.print(Text(f"        {command}"), soft_wrap=True)
-
-
-def _program(name: str) -> str:
-    """How to call a program from the shell: by name where that works, else by the path beside this Python."""
-    beside = Path(sys.executable).parent / name
-    if shutil.which(name) or not beside.exists():
-        return name
-    return shlex.quote(str(beside.relative_to(Path.cwd()) if beside.is_relative_to(Path.cwd()) else beside))
-
-
-def next_commands(run: Run, program: str = "deepmill", recipe: str = "") -> list[str]:
-    """Commands worth trying after this run; the first about what there is, the last one a change.
-
-    They name the store where it is not the one that a command without settings takes.
-    """
-    recipe = shlex.quote(shorten(recipe or run.recipe_name, 200))
-    root = str(run.record.root or "")
-    if root and root != Settings.model_fields["root"].default:
-        program = f"DEEPMILL_ROOT={shlex.quote(shorten(root, 4096))} {program}"
-    report = f"{program} report {shlex.quote(shorten(run.run_id, 200))}"
-    if run.state != "completed":
-        return [f"{program} run {recipe}", report, f"{program} plan {recipe}"]
-    steps = number(run.recipe, "pretrain.steps")
-    change = f"{program} plan {recipe}" + (f" --set pretrain.steps={2 * int(steps)}" if steps else "")
-    if not run.release.model:
-        return [report, change]
-    model = shorten(run.release.model, 200)
-    version = run.release.version
-    reference = f"{model}@{run.release.alias or 'champion'}"
-    if not run.release.promoted and version:
-        reference = f"{model}/{shorten(version, 40)}"
-    reference = shlex.quote(reference)
-    return [f"{program} chat {reference}", f"{program} serve {reference}", change]

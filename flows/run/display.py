@@ -19,7 +19,13 @@ from infra.units import count, duration
 __all__ = ["TerminalDisplay"]
 
 LINE_SECONDS = 10.0
-MARKS = {"made": "[green]✓[/]", "cached": "[dim]·[/]", "failed": "[red]✗[/]", "held back": "[yellow]![/]"}
+MARKS = {
+    "made": "[green]✓[/]",
+    "cached": "[dim]·[/]",
+    "failed": "[red]✗[/]",
+    "stopped": "[yellow]![/]",
+    "held back": "[yellow]![/]",
+}
 
 
 class _Amount(ProgressColumn):

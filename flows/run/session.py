@@ -44,6 +44,8 @@ __all__ = [
 ]
 
 log = logging.getLogger("deepmill.run")
+STOPPED = "stopped before its end; the same recipe, run again, goes on from there"
+"""What the record of a cancelled run says."""
 
 
 class Display(Protocol):
@@ -153,14 +155,14 @@ class Session:
 
         clock = time.monotonic()
 
-        def ended(state: str) -> None:
+        def ended(state: str, shown: str = "") -> None:
             entry.state, entry.seconds = state, round(time.monotonic() - clock, 2)
-            self.display.stage_ends(name, entry.state, entry.seconds)
+            self.display.stage_ends(name, shown or entry.state, entry.seconds)
 
         try:
             manifest, was_there = self._make(item, fan_out)
         except BaseException as error:
-            ended("failed")
+            ended("failed", "" if isinstance(error, Exception) else "stopped")
             tracked.end("FAILED" if isinstance(error, DeepmillError) else "KILLED", None)
             with contextlib.suppress(OSError):  # the disk may be full: what went wrong matters more than its record
                 self.save()
@@ -251,8 +253,11 @@ def open_session(recipe: Recipe, *, restart_from: str | None = None) -> Iterator
     except DeepmillError as error:
         session.end("failed", str(error))
         raise
-    except BaseException as error:
-        session.end("failed" if isinstance(error, Exception) else "cancelled", f"{type(error).__name__}: {error}")
+    except Exception as error:
+        session.end("failed", f"{type(error).__name__}: {error}")
+        raise
+    except BaseException:  # Ctrl-C, SIGTERM, or Prefect's cancellation
+        session.end("cancelled", STOPPED)
         raise
     else:
         session.end("completed")

@@ -41,13 +41,16 @@ def _strength(recipe: Recipe) -> float | None:
     return statistics.fmean(branch_strengths(model, config.initial, config.seed))
 
 
-def branch_warning(ratios: Mapping[str, float]) -> str:
-    """One line where the arms begin more than twice apart; else nothing."""
+def branch_warning(ratios: Mapping[str, float], *, swept: bool = False) -> str:
+    """One line where the arms begin more than twice apart; else nothing. In a ladder each arm's strength is `swept`."""
     if not ratios or max(ratios.values()) <= MOST_APART * min(ratios.values()):
         return ""
     weakest, strongest = min(ratios, key=ratios.__getitem__), max(ratios, key=ratios.__getitem__)
     times = ratios[strongest] / ratios[weakest]
+    begins = f"the feed-forward branch of {strongest} begins {times:.1f} times as strong as that of {weakest}"
+    if swept:
+        return f"{begins}; each has the strength and the learning rate that were best for it among those tried"
     return (
-        f"the feed-forward branch of {strongest} begins {times:.1f} times as strong as that of {weakest}: their "
-        "difference may be one of initial scale; set routed_scaling_factor, or sweep the learning rate per arm"
+        f"{begins}: their difference may be one of initial scale; set routed_scaling_factor, or sweep the learning "
+        "rate per arm"
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
@@ -17,6 +17,7 @@ import yaml
 from pydantic import Field
 
 from flows.report.templating import write_page
+from flows.study.measures import Better
 from flows.study.study import half_width
 from infra.errors import UserError
 from infra.json_objects import JsonObject
@@ -36,15 +37,6 @@ class Verdict(StrEnum):
     UNMEASURED = "not measured"
 
 
-class Better(StrEnum):
-    """Which way a measure is better."""
-
-    LOWER = "lower"
-    """A loss."""
-    HIGHER = "higher"
-    """An accuracy, in per cent."""
-
-
 class Recorded(Section):
     """What was measured before, by seed."""
 
@@ -53,6 +45,8 @@ class Recorded(Section):
     """The section of docs/experiments.md."""
     arm: tuple[float, ...] = Field(min_length=1)
     than: tuple[float, ...] = Field(min_length=1)
+    confounded: str = ""
+    """What else differed between the arms, where something did: it is shown, and decides nothing."""
 
 
 class Claim(Section):
@@ -65,6 +59,8 @@ class Claim(Section):
     """Whose arms settle it."""
     arm: str = ""
     than: str = ""
+    measure: str = "loss"
+    """Of the study: its number by which the claim stands or falls."""
     better: Better = Better.LOWER
     recorded: tuple[Recorded, ...] = ()
 
@@ -81,11 +77,17 @@ class Evidence:
     half_width: float
     """Of the 95 % interval over paired seeds; infinite with one."""
     verdict: Verdict
+    digits: int = 3
+    """Behind the point: a loss has three, an accuracy in per cent one."""
+    confounded: str = ""
+    """Why it decides nothing."""
 
     @property
     def shown(self) -> str:
         """The difference and its interval."""
-        return f"{self.difference:+.4g}" + (f" ± {self.half_width:.2g}" if self.seeds > 1 else "")
+        return f"{self.difference:+.{self.digits}f}" + (
+            f" ± {self.half_width:.{self.digits}f}" if self.seeds > 1 else ""
+        )
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,7 @@ class Judged:
     @property
     def verdict(self) -> Verdict:
         """What all of it says: where scales disagree, or none decides, nothing is told apart."""
-        said = {each.verdict for each in self.evidence} - {Verdict.UNDECIDED}
+        said = {each.verdict for each in self.evidence if not each.confounded} - {Verdict.UNDECIDED}
         if not self.evidence:
             return Verdict.UNMEASURED
         return said.pop() if len(said) == 1 else Verdict.UNDECIDED
@@ -120,7 +122,10 @@ def judge(claims: Sequence[Claim], studies: Path) -> list[Judged]:
 
 def _recorded(claim: Claim) -> list[Evidence]:
     return [
-        _evidence(claim, each.scale, f"docs/experiments.md, “{each.where}”", each.arm, each.than)
+        replace(
+            _evidence(claim, each.scale, f"docs/experiments.md, “{each.where}”", each.arm, each.than),
+            confounded=each.confounded,
+        )
         for each in claim.recorded
     ]
 
@@ -133,12 +138,12 @@ def _own(claim: Claim, studies: Path) -> list[Evidence]:
         arms = {each["arm"]: each for each in numbers.get("arms", [])}
         if claim.arm not in arms or claim.than not in arms:
             continue
-        arm, than = (_by_seed(arms[name]["losses"]) for name in (claim.arm, claim.than))
+        arm, than = (_by_seed(arms[name], claim.measure) for name in (claim.arm, claim.than))
         seeds = sorted(arm.keys() & than.keys())
         if seeds:
             scale = f"{path.stem}: {arms[claim.arm]['flops']:.2g} FLOPs" if "flops" in arms[claim.arm] else path.stem
             pair = ([arm[seed] for seed in seeds], [than[seed] for seed in seeds])
-            found.append(_evidence(claim, scale, f"{path.stem}.html", *pair))
+            found.append(_evidence(claim, scale, f"{path.stem}.html#arm-{claim.arm}", *pair))
     return found
 
 
@@ -150,9 +155,12 @@ def _numbers(path: Path) -> JsonObject:
     return numbers
 
 
-def _by_seed(losses: list[float] | dict[str, float]) -> dict[int, float]:
-    """Losses of a ladder come by seed, those of a study in the order of its seeds."""
-    return dict(enumerate(losses)) if isinstance(losses, list) else {int(seed): loss for seed, loss in losses.items()}
+def _by_seed(arm: JsonObject, measure: str) -> dict[int, float]:
+    """What a study measures comes in the order of its seeds. A ladder has losses alone, by seed; so had a study of an
+    earlier version, in order."""
+    measured = arm.get("measures", {"loss": {"values": arm.get("losses", [])}})
+    values = measured.get(measure, {}).get("values", [])
+    return dict(enumerate(values)) if isinstance(values, list) else {int(seed): loss for seed, loss in values.items()}
 
 
 def _evidence(claim: Claim, scale: str, link: str, arm: Sequence[float], than: Sequence[float]) -> Evidence:
@@ -160,9 +168,11 @@ def _evidence(claim: Claim, scale: str, link: str, arm: Sequence[float], than: S
     difference, half = statistics.fmean(paired), half_width(paired)
     gain = difference if claim.better is Better.HIGHER else -difference
     verdict = Verdict.UNDECIDED if abs(gain) <= half else Verdict.REPRODUCED if gain > 0 else Verdict.CONTRADICTED
-    return Evidence(scale, link, len(paired), difference, half, verdict)
+    digits = 1 if claim.better is Better.HIGHER else 3
+    return Evidence(scale, link, len(paired), difference, half, verdict, digits)
 
 
-def write_claims(judged: Sequence[Judged], path: Path) -> Path:
-    """Write the page to `path`; returns it."""
-    return write_page(path, "papers.html", judged=judged, verdicts=list(Verdict))
+def write_claims(judged: Sequence[Judged], path: Path, studies: str = "") -> Path:
+    """Write the page to `path`; returns it. `studies` is the address of the folder of the studies' pages, with the
+    stroke at its end, where the page is in another one."""
+    return write_page(path, "papers.html", judged=judged, verdicts=list(Verdict), studies=studies)

@@ -32,7 +32,8 @@ def study(config: Study) -> str:
     found = trials(config)
     run_ids = {(trial.arm, trial.seed): str(mill(trial.recipe)) for trial in found}
     comparison = compare(config, found, run_ids, store)
-    create_table_artifact(comparison_rows(comparison), key="study", description=config.description or config.name)
+    rows = comparison_rows(comparison, config.measured[0])
+    create_table_artifact(rows, key="study", description=config.description or config.name)
     return str(write_comparison(comparison, Path(store.local) / "studies" / f"{config.name}.html"))
 
 

@@ -20,7 +20,7 @@ from pydantic import Field, model_validator
 
 from flows.recipe.recipe import Recipe
 from flows.recipe.training_plan import plan_training
-from flows.study.study import AFTER_PRETRAINING, recipe_with, study_values
+from flows.study.study import AFTER_PRETRAINING, OverBase, recipe_with, study_values
 from infra.errors import UserError
 from infra.json_objects import JsonObject
 from infra.section import Section
@@ -88,7 +88,7 @@ class Rung(Section):
     """Sequences per step."""
 
 
-class Ladder(Section):
+class Ladder(OverBase):
     """What climbs, how far, and what is swept."""
 
     name: str = Field("ladder", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
@@ -97,10 +97,6 @@ class Ladder(Section):
     """The question, in one line."""
     pass_marks: tuple[str, ...] = ()
     """What was asked for, written down before the run: shown on the page."""
-    base: str = "sample"
-    """Recipe that all trials start from: a preset or a YAML file."""
-    settings: JsonObject = Field(default_factory=dict)
-    """Laid over the base in every trial."""
     arms: dict[str, LadderArm] = Field(min_length=2)
     """By name; the first is the baseline."""
     rungs: tuple[Rung, ...] = Field(min_length=1)

@@ -223,7 +223,7 @@ def warnings(ladder: Ladder, results: Results, found: list[Standing]) -> list[st
     ]
     if left := len(wanted(ladder, results)):
         told.append(f"not finished: {left} trials are still wanted")
-    if warning := branch_warning({each.arm: each.branch for each in found if each.branch is not None}):
+    if warning := branch_warning({each.arm: each.branch for each in found if each.branch is not None}, swept=True):
         told.append(warning)
     return told
 
@@ -244,6 +244,7 @@ def write_ladder(ladder: Ladder, results: Results, path: Path) -> Path:
         ]
         for arm in arms
     }
+    ticks = {math.log10(rung.flops): f"{rung.flops:.3g}" for rung in ladder.rungs}
     multipliers, told = _multiplier_rows(ladder, results, laws), warnings(ladder, results, found)
     write_page(
         path,
@@ -255,7 +256,9 @@ def write_ladder(ladder: Ladder, results: Results, path: Path) -> Path:
         sweeps=_sweep_rows(ladder, results),
         laws=laws,
         warnings=told,
-        curves=Markup(charts.lines("ladder", curves, label="Loss by compute", x_label="log10 FLOPs", dotted=arms)),
+        curves=Markup(
+            charts.lines("ladder", curves, label="Loss by compute", x_label="FLOPs", dotted=arms, ticks=ticks)
+        ),
     )
     numbers: JsonObject = {  # pydantic writes null for an infinity, which JSON has no number for
         "kind": "ladder",

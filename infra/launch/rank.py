@@ -17,6 +17,7 @@ import time
 import traceback
 from pathlib import Path
 
+from infra.disk import disk_problem
 from infra.errors import DeepmillError, UserError
 from infra.launch.reports import PARENT, RankReport
 from infra.supervisor import die_with_parent
@@ -39,15 +40,16 @@ def main(job_file: str) -> None:
         module, function = job["target"].split(":")
         getattr(importlib.import_module(module), function)(job["argument"])
     except Exception as error:
+        problem = disk_problem(error, Path.cwd())
         report = RankReport(
             rank=int(rank),
             ranks=int(os.environ["WORLD_SIZE"]),
             host=socket.gethostname(),
             attempt=int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")),
             time=time.time(),
-            is_user_error=isinstance(error, UserError),
+            is_user_error=isinstance(error, UserError) or problem is not None,
             is_lost=not isinstance(error, DeepmillError) and bool(_LOST.search(str(error))),
-            message=str(error),
+            message=problem or str(error),
             traceback=traceback.format_exc(),
         )
         report.write(reports)

@@ -184,7 +184,10 @@ def read_device_file(path: Path) -> DeviceFile:
     except UserError:
         raise
     except Exception as error:
-        raise UserError(f"{path}: not a readable GGUF file ({type(error).__name__}: {error})") from None
+        raise UserError(
+            f"{path}: not a readable GGUF file ({type(error).__name__}: {error}); "
+            "name one, a folder that holds one, or MODEL@ALIAS"
+        ) from None
 
 
 def _device_file(path: Path, reader: GGUFReader, facts: Metadata) -> DeviceFile:

@@ -10,7 +10,6 @@ for the one before it. One training at a time writes to a folder.
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import json
 import os
@@ -27,6 +26,7 @@ from pydantic import Field
 from torch import Tensor
 
 from infra import events
+from infra.disk import is_full
 from infra.durable import sync, write_durably
 from infra.errors import UserError
 from infra.execution import execution
@@ -98,7 +98,7 @@ class _Writer:
 
     def __init__(self, place: Path, rank: int, fragments: list[Fragment]) -> None:
         self.place, self.rank, self._fragments = place, rank, fragments
-        self.error: OSError | None = None
+        self.error: Exception | None = None
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
@@ -113,10 +113,8 @@ class _Writer:
             name = f"rank-{self.rank:05d}.safetensors"
             checksum = write_fragments(self.place / name, self._fragments, are_copies=self._thread is not None)
             _write_synced(self.place / f"rank-{self.rank:05d}.json", {name: checksum})
-        except OSError as error:
-            self.error = error
         except Exception as error:  # safetensors wraps what the system says
-            self.error = OSError(errno.ENOSPC if "No space left" in str(error) else errno.EIO, str(error))
+            self.error = error
         finally:
             self._fragments = []
 
@@ -241,7 +239,7 @@ class Snapshots:
             return True
         self._writer.wait()
         writer, self._writer = self._writer, None
-        error: OSError | None = writer.error
+        error: Exception | None = writer.error
         failed = self._any(error is not None)
         if not failed and self._engine.rank == 0:
             try:
@@ -252,7 +250,7 @@ class Snapshots:
         if failed and self._engine.rank == 0:
             shutil.rmtree(writer.place, ignore_errors=True)
         if error is not None:
-            reason = "the disk is full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else str(error)
+            reason = "the disk is full" if is_full(error) else str(error)
             with contextlib.suppress(OSError):  # the same full disk
                 events.note(f"the checkpoint of step {self._step} was not written ({reason}); training goes on without")
         return not failed

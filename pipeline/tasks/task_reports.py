@@ -14,6 +14,7 @@ from typing import Any
 
 from datatrove.executor.base import PipelineExecutor
 
+from infra.disk import disk_problem
 from infra.durable import write_whole
 from infra.errors import DeepmillError, UserError
 
@@ -31,9 +32,10 @@ class Reporting(PipelineExecutor):
         try:
             return super()._run_for_rank(rank, local_rank, node_rank)
         except Exception as error:
+            problem = disk_problem(error, self.logging_dir.resolve_paths(""))
             report = {
-                "is_user_error": isinstance(error, UserError),
-                "message": str(error) or type(error).__name__,
+                "is_user_error": isinstance(error, UserError) or problem is not None,
+                "message": problem or str(error) or type(error).__name__,
                 "traceback": traceback.format_exc(),
             }
             failures = Path(self.logging_dir.resolve_paths("failures"))

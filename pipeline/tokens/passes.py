@@ -25,7 +25,7 @@ def passes(rows: Mapping[str, float], mixture: Mapping[str, float] | None, seque
     rows = {source: count for source, count in rows.items() if count}
     if mixture is None:
         total = sum(rows.values())
-        return dict.fromkeys(sorted(rows), sequences / total)
+        return dict.fromkeys(sorted(rows), sequences / total) if total else {}
     weights = {source: weight for source, weight in mixture.items() if weight > 0 and source in rows}
     total = sum(weights.values())
     return {source: sequences * weight / total / rows[source] for source, weight in sorted(weights.items())}

@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator, Sequence
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ OWN_WAY = ("decontaminate", "shards", "pretrain", "evaluate", "quantize")
 """Stages that go on in a way of their own, but for those that are killed by day anyway: `dedup` below, `grpo` in
 `tests.model.rl`. The others share one with these, or begin anew."""
 GONE_SECONDS = 60
+STOPPED = "stopped; finished stages are kept; the same command goes on from there\n"
 
 
 @pytest.fixture(scope="module")
@@ -80,8 +82,8 @@ def _has_begun(staging: Path, since: float) -> bool:
     return False
 
 
-def kill_in(root: Path, name: str, *settings: str) -> None:
-    """`deepmill run`, killed once the stage works; nothing of it may be left."""
+def kill_in(root: Path, name: str, *settings: str, number: int = signal.SIGKILL) -> str:
+    """What `deepmill run` said, which got the signal once the stage worked; nothing of it may be left."""
     begun = time.time()
     process = start(root, "run", "tiny.yaml", *settings)
     deadline = time.monotonic() + 240
@@ -90,10 +92,11 @@ def kill_in(root: Path, name: str, *settings: str) -> None:
         time.sleep(0.02)
     assert process.poll() is None, f"{name}: {process.communicate()[0]}"
     family: list[Any] = psutil.Process(process.pid).children(recursive=True)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+    os.kill(process.pid, number)
+    said, _ = process.communicate()
     _, alive = psutil.wait_procs(family, timeout=GONE_SECONDS)
     assert not alive, f"{name}: left running: {alive}"
+    return said
 
 
 @pytest.mark.drill
@@ -123,8 +126,13 @@ def test_the_command_line_is_killed_and_goes_on(
 @pytest.mark.timeout(1800)
 def test_the_command_line_is_killed_in_every_stage(undisturbed: Milled, tmp_path: Path) -> None:
     write_recipe(tmp_path)
-    for name in STAGES:
-        kill_in(tmp_path, name)
+    signals = dict(zip(STAGES, cycle((signal.SIGKILL, signal.SIGINT, signal.SIGTERM)), strict=False))
+    for name, number in signals.items():
+        said = kill_in(tmp_path, name, number=number)
+        assert "Traceback" not in said
+        assert said.endswith(STOPPED) == (number != signal.SIGKILL), said
     deepmill(tmp_path, "run", "tiny.yaml")
     assert Milled(tmp_path).contents() == undisturbed.made()
-    assert ask(tmp_path, "status").count("interrupted") == len(STAGES)
+    status = ask(tmp_path, "status")
+    killed = list(signals.values()).count(signal.SIGKILL)
+    assert (status.count("interrupted"), status.count("cancelled")) == (killed, len(STAGES) - killed)

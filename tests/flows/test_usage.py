@@ -49,6 +49,14 @@ def test_an_unknown_option_of_every_command(
         (("--verison",), "error deepmill: no such option --verison; did you mean --version?"),
         (("run", "--rot", "x"), "error deepmill run: no such option --rot; did you mean --root?"),
         (("run", "a", "b"), "error deepmill run: got unexpected extra argument(s) (b); see deepmill run --help"),
+        (
+            ("serve", "--port", "99999"),
+            "error deepmill serve: invalid value for '--port': wants 65535 or less; see deepmill serve --help",
+        ),
+        (
+            ("status", "--limit", "0"),
+            "error deepmill status: invalid value for '--limit': wants 1 or more; see deepmill status --help",
+        ),
         (("promote",), "error deepmill promote: missing argument 'model'; see deepmill promote --help"),
         (("gc", "--keep-runs"), "error deepmill: option '--keep-runs' requires an argument; see deepmill --help"),
     ],
@@ -95,6 +103,14 @@ def _assert_refused(
         (("report", "--root", "file"), "file: no folder; name the folder of a store with --root"),
         (("schema", "--to", "file/x.json"), "file/x.json: a file, where a folder should be; name another path"),
         (("run", "deepseek-moe-16b"), "deepseek-moe-16b: extract.sources names no text; deepmill new FOLDER writes"),
+        (
+            ("doctor", "--device", "file"),
+            "file: not a readable GGUF file (ValueError: cannot mmap an empty file); name",
+        ),
+        (
+            ("doctor", "--device", "file", "--memory", "64"),
+            "--memory 64: 64 bytes, where no model fits; write it as 64",
+        ),
         (("schema", "--to", "."), ".: Is a directory; check the path, and who may write there"),
         (("plan",), "data/sample/wiki: not gathered yet; deepmill run sample does so"),
         (("plan", "."), ".: a folder; deepmill new . writes a recipe for what lies in it"),

@@ -36,6 +36,9 @@ def fail(argument: dict[str, Any]) -> None:
         time.sleep(0.01)
     if argument["how"] == "user":
         raise UserError("corpus.txt: record 7: broken; mend it")
+    if argument["how"] == "full":
+        with Path("/dev/full").open("w") as handle:
+            handle.write("x")
     if argument["how"] == "bug":
         raise RuntimeError("a bug")
     os.kill(os.getpid(), signal.SIGKILL)
@@ -77,6 +80,7 @@ def test_ranks_get_the_environment(tmp_path: Path) -> None:
     ("how", "error", "message"),
     [
         ("user", UserError, "^corpus.txt: record 7: broken; mend it$"),
+        ("full", UserError, "the disk is full; free space and run the same command"),
         ("bug", RankError, "rank 1 of 2 failed:\n(.|\n)*RuntimeError: a bug"),
         ("kill", RankError, "rank 1 of 2 was killed by SIGKILL"),
     ],

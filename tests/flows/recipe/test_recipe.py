@@ -168,11 +168,16 @@ def test_a_setting_of_a_stage_that_is_left_out(tmp_path: Path) -> None:
         load_recipe(str(tmp_path / "it.yaml"), ["grpo.steps=3"])
 
 
-def test_files_that_are_no_recipes(tmp_path: Path) -> None:
+def test_files_that_are_no_recipes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match="sampel: no such recipe; did you mean sample"):
         load_recipe("sampel")
     with pytest.raises(UserError, match=r"away\.yaml: cannot read the recipe \(No such file"):
         load_recipe(str(tmp_path / "away.yaml"))
+    for slip, there in (("my-txt.yaml", "my-text.yaml"), ("my-text.ymal", "my-text.yaml"), ("my-text", "my-text.yaml")):
+        (tmp_path / there).touch()
+        monkeypatch.chdir(tmp_path)
+        with pytest.raises(UserError, match=f"{slip}: .*; did you mean {there}\\?"):
+            load_recipe(slip)
     broken = tmp_path / "broken.yaml"
     broken.write_text("pretrain: [")
     for text, told in (

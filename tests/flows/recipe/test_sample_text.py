@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from flows.recipe.recipe import Recipe, load_recipe
-from flows.recipe.sample_text import check_sample_text, gather_sample_text
+from flows.recipe.sample_text import CODE_FIRST, check_sample_text, gather_sample_text
 from infra.errors import UserError
 from pipeline.sample import gather
 
@@ -31,6 +31,15 @@ def test_other_recipes_fetch_nothing() -> None:
     other = {"name": "mine", "extract": {"sources": {"notes": {"kind": "jsonl", "paths": ["notes.jsonl"]}}}}
     gather_sample_text(Recipe.model_validate(other), lambda line: pytest.fail(line))
     assert not Path("data").exists()
+
+
+def test_a_studys_text_is_written_without_the_samples() -> None:
+    files = {"reasoning": {"tasks": [], "files": [f"{CODE_FIRST}/problems.jsonl"]}}
+    said: list[str] = []
+    for _ in range(2):
+        gather_sample_text(Recipe.model_validate(files), said.append)
+    assert len(said) == 1
+    assert not Path("data/sample").exists()
 
 
 @pytest.mark.parametrize("name", ["sample", "adopt"])

@@ -150,6 +150,18 @@ def test_what_fine_tuning_did_to_text() -> None:
     assert text_kept({"sft": {"loss": [(1.0, 1.0)]}})[0] == ""
 
 
+def test_what_it_tells_to_type_works_where_it_is_read(tmp_path: Path) -> None:
+    """Of a store elsewhere and of a recipe of one's own; and says what was done, and no more."""
+    record, store = example_run(tmp_path)
+    record["root"] = "/data/mine"
+    record["recipe_name"] = record["recipe"]["name"] = "mine"
+    del record["stages"]["grpo"]
+    said = " ".join(" ".join(written(record, store, tmp_path)[1].text).split())
+    assert f"DEEPMILL_ROOT=/data/mine deepmill rerun {record['run_id']} DEEPMILL_ROOT=/data/mine deepmill" in said
+    assert "DEEPMILL_ROOT=/data/mine deepmill plan mine.yaml" in said
+    assert "Fine-tuned on chains of thought." in said
+
+
 def test_a_version_held_back(tmp_path: Path) -> None:
     record, store = example_run(tmp_path)
     record["release"] |= {"promoted": False}

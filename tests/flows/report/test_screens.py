@@ -71,12 +71,9 @@ def _study(folder: Path) -> Path:
         name="gates", description="Two ways to choose an expert.", arms={"base": {}, "sigmoid": {}}, seeds=(0, 1)
     )
     costs = {arm: dict.fromkeys(Budget, 1.5e9) for arm in study.arms}
-    contrasts = [
-        Contrast("base", (3.0, 3.2), 0.0, 0.0, 0),
-        Contrast("sigmoid", (2.9, 3.12), -0.09, 0.127, 2),
-    ]
+    contrasts = {"loss": [Contrast("base", (3.0, 3.2), 0.0, 0.0, 0), Contrast("sigmoid", (2.9, 3.12), -0.09, 0.127, 2)]}
     curves = {arm: [(0.0, 9.0), (50.0, 4.0), (100.0, 3.0)] for arm in study.arms}
-    runs = [(arm, seed, f"20261127-0200{seed}0-gates-{arm}", 3.0) for arm in study.arms for seed in (0, 1)]
+    runs = [(arm, seed, f"20261127-0200{seed}0-gates-{arm}", [3.0]) for arm in study.arms for seed in (0, 1)]
     branches = {"base": 1.0, "sigmoid": 0.4}
     found = Comparison(study, costs, contrasts, curves, {"base": 1.4, "sigmoid": 1.2}, branches, runs)
     return write_comparison(found, folder / "study.html")

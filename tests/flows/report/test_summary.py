@@ -13,8 +13,9 @@ import pytest
 from rich.console import Console
 
 from flows.recipe.stages import graph
+from flows.report.commands import next_commands
 from flows.report.report import write_report
-from flows.report.summary import drops, next_commands, outcome, print_summary, samples
+from flows.report.summary import drops, outcome, print_summary, samples
 from flows.run.record import RunRecord
 from flows.run.run_view import Run
 from infra.store import LocalStore, Store

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
 from flows.study.claims import Claim, Verdict, judge, load_claims, write_claims
 from flows.study.ladder import Ladder, is_ladder
+from flows.study.measures import measure_of
 from flows.study.study import STUDIES, load_study, read_study
 from infra.errors import UserError
 
@@ -37,6 +39,10 @@ def _recorded(*pairs: tuple[float, float]) -> dict[str, object]:
 def test_an_interval_decides(tmp_path: Path, pairs: list[tuple[float, float]], better: str, verdict: Verdict) -> None:
     (judged,) = judge([_claim(better=better, recorded=[_recorded(*pairs)])], tmp_path)
     assert judged.verdict is verdict
+    confounded = _recorded((3.0, 9.1), (3.1, 9.21), (2.9, 9.0)) | {"confounded": "one learning rate"}
+    (judged,) = judge([_claim(better=better, recorded=[_recorded(*pairs), confounded])], tmp_path)
+    assert judged.verdict is verdict, "what is confounded is shown, and decides nothing"
+    assert [each.confounded for each in judged.evidence] == ["", "one learning rate"]
 
 
 def test_the_stores_own_studies_and_ladders_come_first(tmp_path: Path) -> None:
@@ -46,12 +52,20 @@ def test_the_stores_own_studies_and_ladders_come_first(tmp_path: Path) -> None:
                        {"arm": "other", "flops": 1e12, "losses": {"1": 2.0, "0": 1.9}}]}  # fmt: skip
     (tmp_path / "pair-gpu.json").write_text(json.dumps(ladder))
     (judged,) = judge([_claim(recorded=[_recorded((3.0, 3.1), (3.1, 3.21))])], tmp_path)
-    assert [each.link for each in judged.evidence[:2]] == ["pair-gpu.html", "pair.html"]
+    assert [each.link for each in judged.evidence[:2]] == ["pair-gpu.html#arm-one", "pair.html#arm-one"]
     assert judged.evidence[0].scale == "pair-gpu: 1e+12 FLOPs"
     assert [each.seeds for each in judged.evidence] == [2, 2, 2]
     assert judged.evidence[0].difference == pytest.approx(0.1)
     assert [each.verdict for each in judged.evidence[1:]] == [Verdict.CONTRADICTED, Verdict.REPRODUCED]
     assert judged.verdict is Verdict.UNDECIDED, "scales disagree"
+    values = {"one": [51.0, 55.0, 58.0], "other": [40.0, 44.5, 47.0]}
+    arms = [{"arm": arm, "measures": {"accuracy/program": {"values": each}}} for arm, each in values.items()]
+    (tmp_path / "pair.json").write_text(json.dumps({"arms": arms}))
+    (judged,) = judge([_claim(measure="accuracy/program", better="higher")], tmp_path)
+    assert [(each.link, each.verdict) for each in judged.evidence] == [("pair.html#arm-one", Verdict.REPRODUCED)]
+    (tmp_path / "copies").mkdir()
+    copy = write_claims([judged], tmp_path / "copies" / "papers.html", f"{tmp_path.as_uri()}/").read_text()
+    assert f'<a href="{tmp_path.as_uri()}/pair.html#arm-one">pair.html</a>' in copy
     (tmp_path / "pair.json").write_text("{")
     with pytest.raises(UserError, match="run the study again"):
         judge([_claim()], tmp_path)
@@ -64,6 +78,8 @@ def test_the_projects_claims_name_what_there_is(tmp_path: Path) -> None:
         if claim.study:
             read = read_study(claim.study, Ladder) if is_ladder(claim.study) else load_study(claim.study)
             assert {claim.arm, claim.than} <= read.arms.keys(), claim.claim
+            assert claim.better is measure_of(claim.measure).better
+            assert claim.measure in getattr(read, "measures", ("loss",)), claim.claim
         for each in claim.recorded:
             assert any(title.startswith(each.where) for title in titles), each.where
             assert len(each.arm) == len(each.than)
@@ -71,3 +87,15 @@ def test_the_projects_claims_name_what_there_is(tmp_path: Path) -> None:
     page = write_claims(judge(claims, tmp_path), tmp_path / "papers.html").read_text()
     assert page.count("<section>") == len(claims)
     assert "Run <code>deepmill study attention</code>" in page
+
+
+def test_what_is_recorded_stands_in_the_log() -> None:
+    sections = {part.split("\n")[0]: part for part in re.split(r"\n##+ ", DOCS.read_text())}
+    ladder = json.loads((DOCS.parent / "studies" / "ladder-gpu.json").read_text())
+    losses = {f"{row['measured']['loss']:.4f}" for row in ladder}
+    for claim in load_claims():
+        for each in claim.recorded:
+            (text,) = (part for title, part in sections.items() if title.startswith(each.where))
+            told = set(re.findall(r"\d+(?:\.\d+)?", text)) | (losses if "Ladders" in each.where else set())
+            for value in (*each.arm, *each.than):
+                assert {f"{value:.4f}", f"{value:.1f}", f"{value:g}"} & told, f"{claim.claim}, {each.scale}: {value}"

@@ -11,6 +11,7 @@ import pytest
 from pydantic import ValidationError
 
 from flows.recipe.training_plan import plan_training
+from flows.study.cost import cost_line, ladder_flops
 from flows.study.ladder import (
     Ladder,
     LadderTrial,
@@ -169,6 +170,13 @@ def test_the_projects_ladders_cost_what_they_say(name: str) -> None:
     for arm, rung in itertools.product(ladder.arms, range(len(ladder.rungs))):
         plan = plan_training(recipe_of(ladder, LadderTrial(arm, rung, ladder.strengths[0], ladder.rates[0], 0)))
         assert plan.tokens * plan.flops_per_token == pytest.approx(ladder.rungs[rung].flops, rel=0.01)
+
+
+def test_a_ladder_says_what_it_costs() -> None:
+    ladder = _ladder()
+    assert ladder_flops(ladder) == pytest.approx(sum(RUNGS[trial.rung]["flops"] for trial in _climb(ladder)) - 2 * 1e10)
+    told = cost_line(ladder_flops(read_study("ladder", Ladder)))
+    assert told.startswith("1.1e+15 operations of training: some 5 h")
 
 
 def test_climbed_holds_the_seeds_that_there_are() -> None:

@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from flows.study.study import STUDIES, Budget, Study, budgets, contrast, load_study, trials
+from flows.study.cost import training_flops
+from flows.study.measures import Better
+from flows.study.study import STUDIES, Budget, Study, budgets, contrast, laid_over, load_study, trials
 from infra.errors import UserError
 from tests.flows.golden import DOCUMENTS, golden
 from tests.flows.prepared import prepare_mlflow
@@ -43,7 +45,40 @@ def test_the_projects_studies_match_their_budgets(name: str) -> None:
     trained = [trial.recipe.pretrain for trial in found[: len(study.arms)]]
     assert [config.seed for config in trained if config] == [study.seeds[0]] * len(study.arms)
     assert {config.validation_seed for config in trained if config} == {0}, "the same held-out rows for every seed"
-    assert not any(found[0].recipe.has(stage) for stage in ("sft", "grpo", "export"))
+    assert found[0].recipe.has("sft") is not study.only_pretrain
+    assert not any(found[0].recipe.has(stage) for stage in ("grpo", "export"))
+
+
+def test_code_first_is_paid_for_and_pairs_all_its_trainings() -> None:
+    study = load_study("code-first")
+    found = trials(study)
+    assert sum(training_flops(trial.recipe) for trial in found) / 60e9 < 30 * 60, "half an hour, and what comes on top"
+    for trial in found:
+        sections = (trial.recipe.pretrain, trial.recipe.continued, trial.recipe.sft)
+        assert {section.seed for section in sections if section} == {trial.seed}
+    general, code, _ = (trial.recipe for trial in found[: len(study.arms)])
+    assert general.model_copy(update={"pretrain": None, "name": ""}) == code.model_copy(
+        update={"pretrain": None, "name": ""}
+    ), "they differ in what the first stage reads alone"
+    assert general.pretrain is not None
+    assert code.pretrain is not None
+    assert general.pretrain.model_copy(update={"mixture": None}) == code.pretrain.model_copy(update={"mixture": None})
+
+
+def test_other_text_is_laid_over_every_arm() -> None:
+    study = laid_over(
+        load_study("code-first"),
+        ["extract.sources.code={kind: code, paths: [mine/]}", "sft.steps=1e1", "continued.learning_rate=1e-3"],
+    )
+    for trial in trials(study)[: len(study.arms)]:
+        assert trial.recipe.extract.sources["code"].paths == ("mine/",)
+        assert trial.recipe.extract.sources["book"].paths == ("data/sample/book",)
+        assert trial.recipe.sft is not None
+        assert trial.recipe.sft.steps == 10
+        assert trial.recipe.continued is None or trial.recipe.continued.learning_rate == 1e-3
+    for wrong in ("sft.steps", "=1", "sft.steps={"):
+        with pytest.raises(UserError, match=r"write it as section\.key=value"):
+            laid_over(study, [wrong])
 
 
 def test_arms_that_cost_otherwise_are_refused_unless_it_is_said(tmp_path: Path) -> None:
@@ -61,6 +96,11 @@ def test_arms_that_cost_otherwise_are_refused_unless_it_is_said(tmp_path: Path) 
         ({"baseline": "third"}, "third is no arm; there are one, other"),
         ({"arms": {"one": {}, "other": {"pretrain.stepps": 1}}}, r"arm other: .*did you mean steps"),
         ({"seedz": [1]}, "seedz"),
+        ({"measures": ["accuracy"]}, "measure accuracy wants evaluate.*only_pretrain: false"),
+        ({"measures": ["loss", "loss/dpo"]}, "measure loss/dpo wants dpo"),
+        ({"measures": ["loss/pretain"]}, "did you mean pretrain"),
+        ({"measures": ["perplexity"]}, "perplexity is no measure; there are loss"),
+        ({"measures": ["loss", "loss"]}, "twice"),
     ],
 )
 def test_mistakes_are_one_clear_line(tmp_path: Path, changes: dict[str, object], message: str) -> None:
@@ -88,6 +128,8 @@ def test_differences_are_paired_by_seed() -> None:
     assert better.wins == 3
     assert better.verdict == "better than the baseline"
     assert noise.verdict == "not told apart from the baseline"
+    _, lower, _ = contrast(study, losses, Better.HIGHER)
+    assert (lower.difference, lower.wins, lower.verdict) == (better.difference, 0, "worse than the baseline")
     (_, alone) = contrast(Study(arms={"a": {}, "b": {}}, seeds=(0,)), {"a": {0: 3.0}, "b": {0: 2.0}})
     assert alone.half_width == math.inf
     assert alone.verdict == "not told apart from the baseline"
@@ -105,11 +147,12 @@ def test_a_study_runs_as_one_flow_and_writes_one_page(tmp_path: Path) -> None:
     assert "http://" not in page.replace("http://www.w3.org", "")
     numbers = json.loads((tmp_path / "store" / "studies" / "pair.json").read_text())
     assert [arm["arm"] for arm in numbers["arms"]] == ["one", "other"]
-    one, other = (run["loss"] for run in numbers["runs"])
+    one, other = (run["values"]["loss"] for run in numbers["runs"])
     assert one != other
-    assert [arm["losses"] for arm in numbers["arms"]] == [[one], [other]]
-    assert numbers["arms"][1]["difference"] == pytest.approx(other - one)
-    assert numbers["arms"][1]["half_width_95"] is None
+    measured = [arm["measures"]["loss"] for arm in numbers["arms"]]
+    assert [arm["values"] for arm in measured] == [[one], [other]]
+    assert measured[1]["difference"] == pytest.approx(other - one)
+    assert measured[1]["half_width_95"] is None
     made = {
         stage: [f for f in (tmp_path / "store" / stage).iterdir() if f.is_dir()] for stage in ("shards", "pretrain")
     }

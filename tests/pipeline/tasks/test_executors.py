@@ -15,6 +15,7 @@ from typing import Any
 
 import psutil
 import pytest
+from datatrove.executor import LocalPipelineExecutor
 from datatrove.pipeline.base import PipelineStep
 
 import pipeline.tasks.digests
@@ -31,6 +32,7 @@ from pipeline.sections import DecontaminateConfig
 from pipeline.tasks.digests import digests_on, send_on
 from pipeline.tasks.documents import Document, DocumentReader, DocumentWriter, run_pipeline
 from pipeline.tasks.executors import TaskError
+from pipeline.tasks.task_reports import Reporting, raise_failure
 from tests.infra import ray, slurm
 from tests.pipeline.corpus import Row, published, words, write_documents, write_reasoning
 
@@ -128,6 +130,29 @@ def test_errors_arrive_and_what_is_done_is_not_repeated(executor: str, artifact:
     assert published(folder / "documents") == published(tmp_path / "here" / "documents")
 
 
+class _Filled(PipelineStep):
+    """Wants to write where nothing fits."""
+
+    type = "FILTER"
+    name = "filled"
+
+    def run(self, data: Iterable[Document], rank: int = 0, world_size: int = 1) -> Iterator[Document]:
+        with Path("/dev/full").open("w") as handle:
+            handle.write("x")
+        yield from data
+
+
+class _Reported(Reporting, LocalPipelineExecutor):
+    """As executors elsewhere tell of a task that failed."""
+
+
+def test_a_full_disk_on_another_machine_is_told_as_one(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="No space left"):
+        _Reported([_Filled()], logging_dir=str(tmp_path))._run_for_rank(0)
+    with pytest.raises(UserError, match="the disk is full; free space and run the same command"):
+        raise_failure(tmp_path)
+
+
 @pytest.mark.drill
 @pytest.mark.timeout(900)
 def test_digests_of_many_files(executor: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,7 +165,7 @@ def test_digests_of_many_files(executor: str, tmp_path: Path, monkeypatch: pytes
     files = resolve([str(raw)])
     gone = raw / "3"  # the last: with two at work, one of the others may not be done
     gone.unlink()
-    with pytest.raises((UserError, TaskError, FileNotFoundError), match="No such file"):
+    with pytest.raises(UserError, match=r"cannot be read \(No such file or directory\); put it back"):
         digests_on(execution(), files, tmp_path / "digests")
     found = len(list(tmp_path.glob("digests/*/found/*.json")))
     assert found >= 2

@@ -12,6 +12,7 @@ ROWS = {"code": 100, "maths": 10, "web": 1000, "none": 0}
 def test_a_mixture_reads_each_by_its_share() -> None:
     assert passes(ROWS, {"maths": 3, "web": 1, "code": 0}, 400) == {"maths": 30.0, "web": 0.1}
     assert passes(ROWS, None, 2220) == {"code": 2.0, "maths": 2.0, "web": 2.0}
+    assert passes({}, None, 2220) == {}  # shards of another version, which say nothing of rows
 
 
 @pytest.mark.parametrize(
