@@ -28,6 +28,7 @@ from model.finetune_sections import (
     RejectionConfig,
     SftConfig,
     StartConfig,
+    Trained,
 )
 from model.sections import ExportConfig, PretrainConfig, QuantizeConfig
 from pipeline.clean.section import CleanConfig
@@ -202,6 +203,15 @@ class Recipe(Section):
         wanted = self.execution.of("pretrain").attention
         if self.pretrain and (reason := refused(wanted, self.pretrain.model.attention_width)):
             raise ValueError(reason)
+        return self
+
+    @model_validator(mode="after")
+    def _chosen_experts_have_one_rank(self) -> Recipe:
+        """Likewise expert-selective fine-tuning on several ranks."""
+        for stage in ("sft", "sft_second", "distill"):
+            section = getattr(self, stage)
+            if section and section.trained is Trained.EXPERTS and self.execution.of(stage).ranks > 1:
+                raise ValueError(f"{stage}.trained: experts runs on one rank; set execution.stages.{stage}.ranks to 1")
         return self
 
     def section(self, stage: str) -> Section | None:

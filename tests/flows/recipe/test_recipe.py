@@ -150,6 +150,16 @@ def test_mistakes_are_one_line(tmp_path: Path, setting: str, expected: str) -> N
     assert "\n" not in str(caught.value)
 
 
+def test_chosen_experts_have_one_rank(tmp_path: Path) -> None:
+    """Told at once, and not when `sft` begins; adapters may have several."""
+    recipe, wide = str(write_recipe(tmp_path)), "execution.ranks=2"
+    with pytest.raises(UserError, match=r"sft\.trained: experts runs on one rank; set execution\.stages\.sft\.ranks"):
+        load_recipe(recipe, ["sft.trained=experts", wide])
+    alone = load_recipe(recipe, ["sft.trained=experts", wide, "execution.stages.sft.ranks=1"])
+    assert [alone.execution.of(stage).ranks for stage in ("sft", "grpo")] == [1, 2]
+    load_recipe(recipe, ["sft.lora={}", wide])
+
+
 @pytest.mark.parametrize(
     ("text", "steps"),
     [("1e3", 1000), ("1.0e3", 1000), ("1_000", 1000), ("010", 10), ("0x10", 16), ("'7'", 7), ("+5", 5), ("2.0", 2)],
