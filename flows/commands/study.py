@@ -107,8 +107,10 @@ def _run_study(config: Study, recipe: Recipe, settings: Settings) -> Path:
         console.print(f"[bold]{measure.label}[/]")
         for arm in arms:
             found = arm["measures"][measure.name]
-            difference = measure.difference(found["difference"], found["half_width_95"])
-            console.print(f"  {arm['arm']:<16} {measure.listed(found['values'])}   {difference}   {found['verdict']}")
+            said = f"{measure.difference(found['difference'], found['half_width_95'])}   {found['verdict']}"
+            if arm["arm"] == config.reference:
+                said = "baseline"
+            console.print(f"  {arm['arm']:<16} {measure.listed(found['values'])}   {said}", soft_wrap=True)
     return page
 
 

@@ -58,6 +58,8 @@ def export(config: ExportConfig, inputs: Mapping[str, Path], out_dir: Path) -> E
     architecture = load_config(checkpoint)
     quantization = read_quantization(quantized)
     evaluation = read_evaluation(inputs["evaluate"])
+    if "evaluate_release" in inputs:
+        evaluation = evaluation.with_release(read_evaluation(inputs["evaluate_release"]))
     _copy(checkpoint, out_dir / "hf", tokenizer, config)
     _copy(quantized / config.precision.value, out_dir / "model", tokenizer, config)
     left_out: dict[str, str] = {}
