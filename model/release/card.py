@@ -69,7 +69,7 @@ def card(
         *_weak_spots(quantization),
         "## Files",
         _table(("file", "bytes"), [(f"`{name}`", f"{size:,}") for name, size in sorted(export.files.items())]),
-        *[f"Not written: {what}: {why}." for what, why in sorted(export.left_out.items()) if what != AUTO_TOKENIZER],
+        *[f"Not written: {what}: {why}." for what, why in sorted(export.left_out.items())],
         *_agreement(export.verified),
         *_memory(export),
         "## Loading",
@@ -262,8 +262,10 @@ def _totals(found: MemoryFacts) -> tuple[int, int, int]:
 
 def _loading(export: ExportFacts, architecture: ModelConfig) -> str:
     lines = []
-    if TRANSFORMERS not in export.left_out:
-        words = "PreTrainedTokenizerFast" if AUTO_TOKENIZER in export.left_out else AUTO_TOKENIZER
+    if why := export.not_read_by.get(TRANSFORMERS):
+        lines += [f"Not read by transformers: {why}.", ""]
+    else:
+        words = "PreTrainedTokenizerFast" if AUTO_TOKENIZER in export.not_read_by else AUTO_TOKENIZER
         lines += [
             "```python",
             f"from transformers import AutoModelForCausalLM, {words}",
@@ -273,7 +275,7 @@ def _loading(export: ExportFacts, architecture: ModelConfig) -> str:
             'inputs = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_tensors="pt")',
             "```",
             "",
-            *([f"Not `{AUTO_TOKENIZER}`: {why}.", ""] if (why := export.left_out.get(AUTO_TOKENIZER)) else []),
+            *([f"Not `{AUTO_TOKENIZER}`: {why}.", ""] if (why := export.not_read_by.get(AUTO_TOKENIZER)) else []),
         ]
     if "compressed" not in export.left_out:
         written_out = "VLLM_MLA_DISABLE=1 " if needs_writing_out(architecture) else ""
