@@ -67,6 +67,14 @@ def test_other_slips(
     assert refused(capsys, monkeypatch, *arguments) == told
 
 
+@pytest.mark.parametrize("command", COMMANDS)
+def test_flags_are_not_shown_as_if_they_took_a_value(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    app([command, "--help"], standalone_mode=False)
+    told = capsys.readouterr().out
+    assert "--help" in told
+    assert "<bool>" not in told
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"), [((), "explain"), (("--version",), f"deepmill {version('deepmill')}\n")]
 )
