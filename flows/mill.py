@@ -44,6 +44,11 @@ RestartFrom = Annotated[
 NONE = Changes()
 
 
+def artifact_key(stage: str, what: str) -> str:
+    """Of what Prefect shows of a stage; it takes no underscore, which some stages have in their names."""
+    return f"{stage.replace('_', '-')}-{what}"
+
+
 class _PrefectListener:
     """Shows a stage's events in the Prefect UI: notes and phases as logs, progress as an artifact."""
 
@@ -74,7 +79,7 @@ class _PrefectListener:
     def _show(self, percent: float) -> None:
         self._shown = time.monotonic()
         if self._artifact is None:
-            self._artifact = create_progress_artifact(percent, key=f"{self._name}-progress")
+            self._artifact = create_progress_artifact(percent, key=artifact_key(self._name, "progress"))
         else:
             update_progress(self._artifact, percent)
 
@@ -110,7 +115,7 @@ def run_stage(name: str, identity: str) -> Any:
     numbers = {key: value for key, value in flatten(manifest.metrics).items() if isinstance(value, int | float | str)}
     create_table_artifact(
         [{"metric": key, "value": value} for key, value in (row | numbers).items()],
-        key=f"{name}-metrics",
+        key=artifact_key(name, "metrics"),
         description=f"`{name}` → {session.store.place(name, identity)}",
     )
     if state is State.RUN:

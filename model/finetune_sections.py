@@ -48,6 +48,45 @@ class StartConfig(Section):
         return (value,) if isinstance(value, str) else value
 
 
+class LoraTarget(StrEnum):
+    """Which weights get an adapter."""
+
+    ATTENTION = "attention"
+    EXPERTS = "experts"
+    """The routed experts, each one of its own."""
+    FEED_FORWARD = "feed_forward"
+    """Dense layers and shared experts."""
+
+
+class Held(StrEnum):
+    """How the weights that do not move are held in training."""
+
+    FP32 = "fp32"
+    Q8_0 = "q8_0"
+    """In 8-bit codes: 8.5 bits per weight."""
+    Q4_0 = "q4_0"
+    """In 4-bit codes: 4.5 bits per weight."""
+
+
+class LoraConfig(Section):
+    """Low-rank adapters (LoRA, arXiv 2106.09685): the weights stay, and two narrow matrices beside each are trained.
+
+    The artifact has the adapter in peft's format, and the model with it merged.
+    """
+
+    rank: int = Field(16, ge=1)
+    """Width of an adapter; of each expert's too."""
+    alpha: float = Field(32.0, gt=0)
+    """The adapter counts alpha / rank times (LoRA learns less and forgets less, arXiv 2405.09673: twice the rank)."""
+    targets: tuple[LoraTarget, ...] = Field(tuple(LoraTarget), min_length=1)
+    """Which weights get one (arXiv 2405.09673: all)."""
+    held: Held = Held.FP32
+    """How the weights beside them are held: codes of 8 or 4 bits make it QLoRA (arXiv 2305.14314), where rows are a
+    multiple of 32 weights. What is merged is then what the codes say."""
+    adapter: ExternalPaths = Field((), max_length=1)
+    """Folder of an adapter in peft's format to go on from, made for the very model that the stage starts from."""
+
+
 class ContinuedConfig(TrainingConfig):
     """Continued pretraining on a mixture of domain and general text (defaults: DeepSeekMath, section 2.3)."""
 
@@ -61,6 +100,9 @@ class ContinuedConfig(TrainingConfig):
     mixture: dict[str, Annotated[float, Field(ge=0)]] | None = None
     """Weight of each source when sequences are drawn (DeepSeekMath: 56 % maths, 4 % AlgebraicStack, 10 % arXiv, 20 %
     code, 10 % natural language); as they come in the shards when empty."""
+    lora: Annotated[LoraConfig | None, Added] = None
+    """Train adapters instead of the weights themselves; ``{}`` for the defaults. Rows of the vocabulary stay as they
+    are, those of new tokens too."""
     domain: tuple[str, ...] = ()
     """Sources that are the domain; all others are general, and are watched for what is forgotten."""
     max_forgetting: float = Field(0.0, ge=0)
@@ -118,45 +160,6 @@ class EsftScore(StrEnum):
     """Mean gate value over the tokens (ESFT-Gate)."""
     TOKEN = "token"
     """Share of the tokens' choices (ESFT-Token)."""
-
-
-class LoraTarget(StrEnum):
-    """Which weights get an adapter."""
-
-    ATTENTION = "attention"
-    EXPERTS = "experts"
-    """The routed experts, each one of its own."""
-    FEED_FORWARD = "feed_forward"
-    """Dense layers and shared experts."""
-
-
-class Held(StrEnum):
-    """How the weights that do not move are held in training."""
-
-    FP32 = "fp32"
-    Q8_0 = "q8_0"
-    """In 8-bit codes: 8.5 bits per weight."""
-    Q4_0 = "q4_0"
-    """In 4-bit codes: 4.5 bits per weight."""
-
-
-class LoraConfig(Section):
-    """Low-rank adapters (LoRA, arXiv 2106.09685): the weights stay, and two narrow matrices beside each are trained.
-
-    The artifact has the adapter in peft's format, and the model with it merged.
-    """
-
-    rank: int = Field(16, ge=1)
-    """Width of an adapter; of each expert's too."""
-    alpha: float = Field(32.0, gt=0)
-    """The adapter counts alpha / rank times (LoRA learns less and forgets less, arXiv 2405.09673: twice the rank)."""
-    targets: tuple[LoraTarget, ...] = Field(tuple(LoraTarget), min_length=1)
-    """Which weights get one (arXiv 2405.09673: all)."""
-    held: Held = Held.FP32
-    """How the weights beside them are held: codes of 8 or 4 bits make it QLoRA (arXiv 2305.14314), where rows are a
-    multiple of 32 weights. What is merged is then what the codes say."""
-    adapter: ExternalPaths = Field((), max_length=1)
-    """Folder of an adapter in peft's format to go on from, made for the very model that the stage starts from."""
 
 
 class SftConfig(TrainingConfig):
@@ -240,6 +243,9 @@ class GrpoConfig(OptimizerConfig):
     """Most tokens of an answer (DeepSeekMath: 1,024); one without an end earns nothing."""
     minibatches: int = Field(1, ge=1)
     """Updates per step, each on a share of its questions (DeepSeekMath: 1; R1: 16)."""
+    lora: Annotated[LoraConfig | None, Added] = None
+    """Train adapters instead of the weights themselves; ``{}`` for the defaults. The reference is then the model
+    without what they have learned, and needs no copy of its own."""
     passes: Annotated[int, Added] = Field(1, ge=1)
     """How often the answers of a step are gone through (DeepSeekMath, Algorithm 1: mu, which is 1)."""
     micro_tokens: int = Field(16_384, ge=1)
@@ -383,6 +389,9 @@ class DpoConfig(OptimizerConfig):
     """Optimizer steps."""
     batch_size: int = Field(512, ge=1)
     """Pairs per step (DeepSeek-LLM: 512)."""
+    lora: Annotated[LoraConfig | None, Added] = None
+    """Train adapters instead of the weights themselves; ``{}`` for the defaults. The reference is the model that the
+    stage begins with, the adapter of `lora.adapter` in it."""
     micro_tokens: int = Field(16_384, ge=1)
     """Most tokens that go through the model at once; a longer pair goes alone."""
     beta: float = Field(0.1, gt=0)

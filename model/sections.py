@@ -321,6 +321,12 @@ class QuantizeConfig(Section):
     """Version of llmcompressor that makes one model more, `llmcompressor`, of the same make-up and rows as int4, with
     embeddings in 16 bits; in a separate environment, whose Python DEEPMILL_LLMCOMPRESSOR names. None when empty."""
 
+    def changes_model(self, served: ServedPrecision) -> bool:
+        """Whether what is served is more than the finished model in 8 or 4 bits: its own quality is then measured."""
+        small = {Precision.Q2_K, Precision.Q3_K}
+        fewer_bits = self.k_quants or not small.isdisjoint((self.experts, self.linear, self.embeddings))
+        return bool(self.prune.share or self.min_token_count) or (fewer_bits and served is ServedPrecision.INT4)
+
     def has_four_bits(self, has_experts: bool) -> bool:
         """Whether any matrix but embeddings has less than 8 bits in the int4 model."""
         kinds = {self.linear, self.experts} if has_experts else {self.linear}

@@ -17,7 +17,7 @@ PAGES = [
 ]
 FOLDERS = ("infra", "pipeline", "model", "flows", "bench", "tests", "examples", "docs")
 NAME = rf"(?<![\w./<-])(?:{'|'.join(FOLDERS)})"
-UNTOLD = ("__init__", "finetune_sections")
+UNTOLD = ("__init__", "__main__", "finetune_sections")
 ELSEWHERE = {
     "infra/deploy/compose.env",  # which its reader writes
     "model.json",  # a file of an export

@@ -107,10 +107,10 @@ def _run_study(config: Study, recipe: Recipe, settings: Settings) -> Path:
         console.print(f"[bold]{measure.label}[/]")
         for arm in arms:
             found = arm["measures"][measure.name]
-            values = ", ".join(measure.shown(value) for value in found["values"])
-            half_width = "" if found["half_width_95"] is None else f" ± {measure.shown(found['half_width_95'])}"
-            difference = measure.shown(found["difference"], signed=True)
-            console.print(f"  {arm['arm']:<16} {values}   {difference}{half_width}   {found['verdict']}")
+            said = f"{measure.difference(found['difference'], found['half_width_95'])}   {found['verdict']}"
+            if arm["arm"] == config.reference:
+                said = "baseline"
+            console.print(f"  {arm['arm']:<16} {measure.listed(found['values'])}   {said}", soft_wrap=True)
     return page
 
 

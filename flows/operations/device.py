@@ -105,8 +105,9 @@ def _advice(file: DeviceFile, context: int, device: Device, total: int) -> Itera
 def _smaller(file: DeviceFile, least: Footprint, missing: int) -> Iterator[str]:
     """What another model would save, where no setting helps this one."""
     yield f"{size(least.total)} at the least, {size(missing)} too much: take a lower precision or a smaller model"
-    if file.experts:
-        yield f"a quarter of the experts pruned saves {size(file.experts / 4)} (quantize.prune)"
+    if file.spare:
+        saved = size(file.expert_bytes * file.spare / file.experts)
+        yield f"{file.spare} of the {file.experts} experts of each layer pruned save {saved} (quantize.prune)"
     if least.vocabulary > least.total / 10:
         saved = size(least.vocabulary / 2)
         yield f"half of the vocabulary trimmed saves {saved} and its rows of the weights (quantize.min_token_count)"

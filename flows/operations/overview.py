@@ -277,8 +277,9 @@ def trends_of(found: Sequence[RunRecord], store: Store) -> list[Trend]:
 
 
 def _evaluated(record: RunRecord, store: Store, what: str) -> float | None:
-    """A measure of the last checkpoint that the run's evaluation tells of, the mean over its sources."""
-    manifest = _manifest(record, store, "evaluate")
+    """A measure of the served weights or of the last checkpoint that the run's evaluation tells of, the mean over its
+    sources."""
+    manifest = _manifest(record, store, "evaluate_release") or _manifest(record, store, "evaluate")
     if manifest is None:
         return None
     numbers = {name: float(value) for name, value in manifest.metrics.items() if isinstance(value, int | float)}

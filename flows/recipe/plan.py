@@ -94,7 +94,7 @@ def make_plan(recipe: Recipe, store: Store, *, restart_from: str | None = None) 
     try:
         for node in nodes:
             row = node.stage
-            section = _with_requests(getattr(recipe, row.name), store)
+            section = _with_requests(recipe.section(row.name), store)
             external: dict[str, str] = {}
             execution = recipe.execution.of(row.name)
             cluster = on_cluster(execution, store)
@@ -122,24 +122,34 @@ def make_plan(recipe: Recipe, store: Store, *, restart_from: str | None = None) 
 
 
 def _look_at_model(recipe: Recipe, runs: set[str]) -> None:
-    """What `tokenizer`, `start` and `continued` would refuse of a model that exists, after all the corpus was made."""
+    """What `tokenizer`, `start`, `continued` and `quantize` would refuse of a model that exists, after hours."""
+    prune = recipe.quantize.prune if recipe.quantize and "quantize" in runs else None
     sections = {"start": recipe.start, "continued": recipe.continued}
     begun = [
-        Path(path) for name, section in sections.items() if section and name in runs for path in section.checkpoint
+        Path(path)
+        for name, section in sections.items()
+        if section and (name in runs or (prune and prune.share))
+        for path in section.checkpoint
     ]
     if begun and all(path.exists() for path in begun):
         from model.architecture.first_look import look_at
 
         for path in begun:
-            look_at(path)
+            architecture = look_at(path)
+        if prune and prune.share:
+            try:
+                prune.architecture(architecture)  # of the last one, which fine-tuning starts from
+            except ValueError as error:
+                raise UserError(f"{begun[-1]}: {error}") from None
     if "tokenizer" in runs and recipe.tokenizer.adopt and all(Path(path).exists() for path in recipe.tokenizer.adopt):
         from pipeline.tokens.adopt import check_adoption
 
         check_adoption(recipe.tokenizer)
 
 
-def _with_requests(section: BaseModel, store: Store) -> BaseModel:
+def _with_requests(section: BaseModel | None, store: Store) -> BaseModel:
     """The section of `extract` with what the store's requests for removal ask for; any other as it is."""
+    assert section is not None  # the graph has no stage that the recipe leaves out
     if not isinstance(section, ExtractConfig) or not (asks := asked(store)):
         return section
     return section.model_copy(update={"removed": tuple(dict.fromkeys((*section.removed, *asks)))})

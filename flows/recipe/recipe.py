@@ -19,7 +19,7 @@ from infra.execution import Layout
 from infra.json_objects import JsonObject
 from infra.section import Section
 from model.architecture.varlen import refused
-from model.evaluation.sections import EvaluateConfig
+from model.evaluation.sections import EvaluateConfig, EvaluateReleaseConfig
 from model.finetune_sections import (
     ContinuedConfig,
     DpoConfig,
@@ -28,6 +28,7 @@ from model.finetune_sections import (
     RejectionConfig,
     SftConfig,
     StartConfig,
+    Trained,
 )
 from model.sections import ExportConfig, PretrainConfig, QuantizeConfig
 from pipeline.clean.section import CleanConfig
@@ -191,7 +192,8 @@ class Recipe(Section):
     @model_validator(mode="after")
     def _experts_are_left(self) -> Recipe:
         """Likewise what pruning would be refused for."""
-        if self.quantize and self.quantize.prune.share and self.pretrain and not self.start:
+        adopted = self.continued is not None and self.continued.checkpoint  # `flows.recipe.plan` looks at that one
+        if self.quantize and self.quantize.prune.share and self.pretrain and not adopted:
             self.quantize.prune.architecture(self.pretrain.model)
         return self
 
@@ -203,9 +205,32 @@ class Recipe(Section):
             raise ValueError(reason)
         return self
 
+    @model_validator(mode="after")
+    def _chosen_experts_have_one_rank(self) -> Recipe:
+        """Likewise expert-selective fine-tuning on several ranks."""
+        for stage in ("sft", "sft_second", "distill"):
+            section = getattr(self, stage)
+            if section and section.trained is Trained.EXPERTS and self.execution.of(stage).ranks > 1:
+                raise ValueError(f"{stage}.trained: experts runs on one rank; set execution.stages.{stage}.ranks to 1")
+        return self
+
+    def section(self, stage: str) -> Section | None:
+        """What a stage is told: the section of its name, or for `evaluate_release` those of others; None where it is
+        left out."""
+        found: Section | None = self._evaluate_release() if stage == "evaluate_release" else getattr(self, stage)
+        return found
+
+    def _evaluate_release(self) -> EvaluateReleaseConfig | None:
+        """Asked of what is served where that is another model than the last one that `evaluate` measures."""
+        if not (self.evaluate and self.quantize and self.export):
+            return None
+        if not self.quantize.changes_model(self.export.precision):
+            return None
+        return EvaluateReleaseConfig(**dict(self.evaluate), precision=self.export.precision)
+
     def has(self, stage: str) -> bool:
         """Whether the recipe has this stage: its section is not null."""
-        return getattr(self, stage) is not None
+        return self.section(stage) is not None
 
     @property
     def model_name(self) -> str:

@@ -72,7 +72,7 @@ def read(*stages: str, role: str = "", optional: bool = False) -> Input:
 
 @dataclass(frozen=True)
 class Stage:
-    """One row. The recipe section has the stage's name."""
+    """One row. The recipe's section has the stage's name, unless `Recipe.section` says otherwise."""
 
     name: str
     title: str
@@ -319,11 +319,22 @@ STAGES: tuple[Stage, ...] = (
         version=3,
     ),
     Stage(
+        "evaluate_release",
+        "quality of what is served",
+        Family.RELEASE,
+        "model.evaluation.evaluate:evaluate_release",
+        (read("quantize"), read("shards"), read("reasoning"), read("tokenizer"), read("decontaminate")),
+        metrics=EvaluateMetrics,
+    ),
+    Stage(
         "export",
         "Hugging Face, vLLM, GGUF, MLflow",
         Family.RELEASE,
         "model.release.export:export",
-        (read("quantize"), read(*RELEASED, role="model"), read("evaluate"), read("tokenizer")),
+        (
+            *(read("quantize"), read(*RELEASED, role="model"), read("evaluate"), read("tokenizer")),
+            read("evaluate_release", optional=True),
+        ),
         metrics=ExportMetrics,
         version=4,
     ),

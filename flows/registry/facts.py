@@ -39,6 +39,9 @@ class VersionFacts(Facts):
     parameters: int | None = None
     bits_per_byte: dict[str, float] = Field(default_factory=dict)
     """Of held-out text, by source."""
+    measured: str = ""
+    """The checkpoint that accuracy, format and bits per byte are of, in full precision; `release`: the served weights.
+    Empty in earlier releases, which measured the last checkpoint."""
     base: str = ""
     """The stage whose model was fine-tuned; empty where it is the released one, and in earlier releases."""
     bits_per_byte_base: dict[str, float] = Field(default_factory=dict)

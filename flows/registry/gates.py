@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from flows.recipe.sections import PromoteConfig
 from flows.registry.facts import VersionFacts
+from model.facts.evaluation import RELEASE
 from model.facts.training import rise
 
 __all__ = ["Gate", "judge"]
@@ -29,20 +30,21 @@ class Gate:
 
 def judge(config: PromoteConfig, facts: VersionFacts, champion: VersionFacts | None) -> list[Gate]:
     """Every gate of `config` on the numbers of a version, beside those of the present champion."""
+    by = "by the served weights, at least" if facts.measured == RELEASE else "at least"
     gates = [
         Gate(
             "accuracy",
             facts.accuracy >= config.min_accuracy,
             facts.accuracy,
             config.min_accuracy,
-            "share of held-out problems answered right, at least",
+            f"share of held-out problems answered right, {by}",
         ),
         Gate(
             "format",
             facts.format_rate >= config.min_format_rate,
             facts.format_rate,
             config.min_format_rate,
-            "share of answers in the asked-for format, at least",
+            f"share of answers in the asked-for format, {by}",
         ),
         Gate(
             "quantization",
@@ -77,6 +79,8 @@ def _forgetting(config: PromoteConfig, facts: VersionFacts) -> list[Gate]:
     source, most = max(rises.items(), key=lambda item: item[1])
     change = f"{base[source]:.3g} to {ours[source]:.3g}"
     remedy = "more replay.text in sft and grpo, or a lower learning_rate"
+    if facts.measured == RELEASE:
+        remedy = f"fewer experts pruned, fewer tokens trimmed or more bits in quantize, {remedy}"
     text = f"rise of bits per byte of {source} since {facts.base} ({change}; less with {remedy}), at most"
     return [Gate("forgetting", most <= config.max_forgetting, most, config.max_forgetting, text)]
 

@@ -40,7 +40,7 @@ from infra.errors import UserError
 from infra.manifest import Manifest, split_address
 from infra.settings import Settings, without_password
 from infra.tracking import registry_client
-from model.facts.evaluation import read_evaluation
+from model.facts.evaluation import RELEASE, read_evaluation
 from model.facts.release import ExportMetrics, QuantizeMetrics
 from model.facts.training import PretrainMetrics
 
@@ -172,6 +172,9 @@ def _facts(session: Session, files: dict[str, str]) -> VersionFacts:
     """The numbers that gates, `models` and `compare` look at."""
     evaluation = read_evaluation(session.store.verified("evaluate", session.identity("evaluate")))
     released = split_address(session.plan["export"].job.inputs["model"])[0]
+    if "evaluate_release" in session.plan:  # what is served is another model
+        served = session.store.verified("evaluate_release", session.identity("evaluate_release"))
+        evaluation, released = evaluation.with_release(read_evaluation(served)), RELEASE
     marks = evaluation.checkpoints[released]
     first = next((name for name in BASES if name in evaluation.checkpoints), released)
     base = session.manifest(next(name for name in BASES if session.recipe.has(name))).metrics
@@ -191,6 +194,7 @@ def _facts(session: Session, files: dict[str, str]) -> VersionFacts:
             "tokens_per_second": exported.decode_speed(SERVED.get(precision, "")) or 0.0,
             "parameters": quantized.parameters or PretrainMetrics.read(base).parameters or 0,
             "bits_per_byte": marks.bits_per_byte,
+            "measured": released,
             "base": first if first != released else "",
             "bits_per_byte_base": evaluation.checkpoints[first].bits_per_byte if first != released else {},
             "files": files,

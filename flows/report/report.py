@@ -34,7 +34,7 @@ from flows.run.run_view import Point, Run, StageView
 from infra.manifest import split_address
 from infra.store import Store
 from infra.units import count, decimal, duration, percent, size
-from model.facts.evaluation import Sample
+from model.facts.evaluation import RELEASE, Sample
 from model.facts.training import PretrainMetrics
 from pipeline.tasks.ledger import DocumentMetrics
 from pipeline.tokens.metrics import ShardMetrics
@@ -101,7 +101,8 @@ def _cards(run: Run) -> Iterator[tuple[str, str, str]]:
         marks = run.evaluation.checkpoints.get(name)
         if marks is not None and marks.accuracy is not None:
             interval = ", {} to {}".format(*map(percent, marks.interval)) if marks.interval else ""
-            yield percent(marks.accuracy), "problems solved", f"after {name}{interval}"
+            when = "as it is served" if name == RELEASE else f"after {name}"
+            yield percent(marks.accuracy), "problems solved", f"{when}{interval}"
             break
     points = quantization_points(run)
     if points:

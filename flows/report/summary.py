@@ -24,7 +24,7 @@ from flows.run.record import RunRecord, report_file
 from flows.run.run_view import Run, StageView
 from infra.store import Store
 from infra.units import count, decimal, duration, percent, plural, printable, shorten, size
-from model.facts.evaluation import EvaluateMetrics, Sample
+from model.facts.evaluation import RELEASE, EvaluateMetrics, Sample
 from model.facts.release import ExportMetrics, QuantizeMetrics
 from model.facts.training import (
     ContinuedMetrics,
@@ -54,8 +54,8 @@ __all__ = [
     "samples",
 ]
 
-LAST_CHECKPOINTS = CHECKPOINTS[::-1]
-"""Checkpoints, the most finished first."""
+LAST_CHECKPOINTS = (RELEASE, *CHECKPOINTS[::-1])
+"""Checkpoints, the most finished first; before them what is served, where that is another model."""
 STATE_STYLES = {
     "made": "green",
     "completed": "green",
@@ -294,6 +294,11 @@ def _change(what: str, first: float | None, last: float | None, form: Callable[[
 def _(found: EvaluateMetrics, stage: StageView, run: Run) -> Iterator[str]:
     checkpoints = run.evaluation.checkpoints
     judged = [(name, checkpoints[name]) for name in reversed(LAST_CHECKPOINTS) if name in checkpoints]
+    of_release = [name == RELEASE for name, _ in judged]
+    if stage.name == "evaluate_release":
+        judged = judged[-2:]  # the last checkpoint, and what became of it
+    elif any(of_release):
+        judged = judged[:-1]
     steps = [f"{name} {percent(marks.accuracy)}" for name, marks in judged if marks.accuracy is not None]
     if not steps:
         return

@@ -177,8 +177,9 @@ class Run:
 
     @cached_property
     def evaluation(self) -> Evaluation:
-        """Contents of the `evaluate` artifact."""
-        return self.stage("evaluate").facts(Evaluation, EVALUATION)
+        """Contents of the `evaluate` artifact, with what was measured of the served weights themselves."""
+        found, release = (self.stage(name).facts(Evaluation, EVALUATION) for name in ("evaluate", "evaluate_release"))
+        return found.with_release(release)
 
     @cached_property
     def quantization(self) -> Quantization:

@@ -20,7 +20,7 @@ from flows.serving.metrics import Metrics
 from flows.serving.model_manager import ModelManager, Served
 from flows.serving.protocol import ChatBody, CompletionBody
 from flows.serving.shapes import Call
-from flows.serving.tools import CallSplitter, with_tools
+from flows.serving.tools import CallSplitter
 from infra.errors import UserError
 from model.generation.reasoning import ReasoningSplitter
 from model.serving.engine import Delta, EngineError, EngineGoneError, Request
@@ -100,7 +100,10 @@ def engine_request(body: ChatBody | CompletionBody, served: Served, limits: Limi
 
 def chat_prompt(body: ChatBody, chat: ChatFormat) -> list[int]:
     """Tokens of a conversation up to where the model takes over, tools and all."""
-    prompt = chat.prompt(with_tools([message.turn() for message in body.messages], body.offered))
+    turns = [message.turn() for message in body.messages]
+    if body.continue_final_message:
+        return chat.continued(turns, body.offered)
+    prompt = chat.prompt(turns, body.offered)
     return [*prompt, *chat.no_reasoning()] if body.skips_reasoning else prompt
 
 
@@ -139,7 +142,7 @@ def _grammar(body: ChatBody | CompletionBody, chat: ChatFormat, kind: EngineKind
     # A completion is all answer: as if its reasoning had ended.
     before = chat.tokenizer.decode(prompt[-4:], skip_special_tokens=False) if isinstance(body, ChatBody) else "</think>"
     try:
-        return write_grammar(constraint, kind, chat.tokenizer.get_vocab(), before.rstrip())
+        return write_grammar(constraint, kind, chat.tokenizer.get_vocab(), before.rstrip(), chat.call_style)
     except UserError as error:
         raise ApiError(400, f"{param}: {error}", param=param, code="invalid_value") from None
 
@@ -198,7 +201,7 @@ class Answer:
 
     def __post_init__(self) -> None:
         chat = self.body if isinstance(self.body, ChatBody) else None
-        self._splitter = ReasoningSplitter(waits=False) if chat else None
+        self._splitter = ReasoningSplitter(waits=False, goes_on=chat.continue_final_message) if chat else None
         self._cutter = StopCutter(self.body.endings if chat else ())
         names = frozenset(tool.name for tool in chat.offered) if chat else frozenset()
         self._calls = CallSplitter(names, chat.parallel_tool_calls if chat else True)
@@ -257,6 +260,7 @@ class Answer:
     async def _run(self, served: Served, asked: Request) -> None:
         if self._splitter is not None and isinstance(self.body, ChatBody) and not self.body.skips_reasoning:
             self._splitter.feed(served.chat.begun)
+        self._calls.style = served.chat.call_style
         events = 0
         try:
             if asked.max_tokens or asked.prompt_logprobs:
@@ -330,7 +334,8 @@ class Answer:
             self._say(piece.reasoning, piece.content, [])
         if not self._calls.is_over:
             rest, calls = self._calls.feed(self._cutter.end())
-            self._told(Part(content=rest + self._calls.end(), calls=calls))
+            held, more = self._calls.end()
+            self._told(Part(content=rest + held, calls=calls + more))
         if (left := self._held + self._undecided) and not self._cutter.found:
             self._told(Part(entries=left))
         if self._cutter.found:

@@ -10,9 +10,11 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from flows.serving.errors import ApiError
-from flows.serving.messages import ROLES, Format, Message, NamedTool, OfferedTool
+from flows.serving.wishes import Format, NamedTool, OfferedTool
 from infra.json_objects import JsonObject
-from model.serving.grammar import Constraint, Tool
+from model.serving.grammar import Constraint
+from pipeline.tokens.messages import ROLES, Message
+from pipeline.tokens.tools import Tool
 
 __all__ = ["ChatBody", "CompletionBody", "EmbeddingsBody", "Sampled", "parse", "read_json"]
 
@@ -153,11 +155,19 @@ class ChatBody(Sampled):
     reasoning_effort: str | None = None
     """Only ``none`` is something to our models: they have no levels of effort."""
     chat_template_kwargs: _TemplateOptions | None = None
+    continue_final_message: bool = False
+    """Whether the answer goes on with the last message, an assistant's, as vLLM and transformers have it."""
+    add_generation_prompt: bool | None = None
+    """False goes with `continue_final_message`, and true without."""
 
     @model_validator(mode="after")
     def _fits(self) -> ChatBody:
         if self.top_logprobs and not self.logprobs:
             raise ValueError("top_logprobs: set logprobs as well")
+        if self.add_generation_prompt is self.continue_final_message:
+            raise ValueError("add_generation_prompt: the opposite of continue_final_message; leave it out")
+        if self.continue_final_message:
+            self._goes_on()
         names = [tool.function.name for tool in self.tools]
         if len(set(names)) != len(names):
             raise ValueError("tools: two have the same name")
@@ -168,6 +178,13 @@ class ChatBody(Sampled):
         if self.offered and self.tool_choice in (None, "auto") and self.schema_wanted is not None:
             raise ValueError("response_format: not together with tools that need not be called; set tool_choice")
         return self
+
+    def _goes_on(self) -> None:
+        last = self.messages[-1]
+        if last.role != "assistant" or last.tool_calls or not last.content:
+            raise ValueError("continue_final_message: the last message is no assistant's text")
+        if self.constraint is not None:
+            raise ValueError("continue_final_message: not together with a format, or with tools that have to be called")
 
     @property
     def limit(self) -> int | None:
@@ -192,6 +209,8 @@ class ChatBody(Sampled):
     @property
     def skips_reasoning(self) -> bool:
         """Whether the model is to answer at once."""
+        if self.continue_final_message:
+            return True
         off = self.chat_template_kwargs is not None and not self.chat_template_kwargs.enable_thinking
         return off or self.reasoning_effort == "none"
 

@@ -1,68 +1,18 @@
-"""Tools in a conversation: how they are offered to the model, and how its calls are told from its text.
-
-The chat format has no tokens for tools, so they are text, in the form that Hermes and Qwen made common: signatures
-between ``<tools>`` tags in the system text, a call as JSON between ``<tool_call>`` tags, a tool's answer between
-``<tool_response>`` tags in the next message of the user.
-"""
+"""Calls of tools, told from the text of an answer."""
 
 from __future__ import annotations
 
 import json
+import re
 import secrets
-from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from flows.serving.shapes import Call
 from model.generation.reasoning import overlap
-from model.serving.grammar import CALL, CALL_END, Tool
-from pipeline.tokens.chat import Turn
+from pipeline.tokens.tools import CALL, CALL_END, LISTED, CallStyle
 
-__all__ = ["CallSplitter", "with_tools"]
-
-
-def with_tools(turns: Sequence[Turn], tools: Sequence[Tool]) -> list[Turn]:
-    """The conversation with the tools in its system text, and with what tools answered as the user's words."""
-    found: list[Turn] = []
-    previous = None
-    for turn in turns:
-        if turn.role == "tool":
-            answer = f"<tool_response>\n{turn.content}\n</tool_response>"
-            if previous == "tool":
-                found[-1] = Turn("user", f"{found[-1].content}\n{answer}")
-            else:
-                found.append(Turn("user", answer))
-        else:
-            found.append(turn)
-        previous = turn.role
-    if not tools:
-        return found
-    offer = _offer(tools)
-    if found and found[0].role in ("system", "developer"):
-        return [Turn("system", f"{found[0].content}\n\n{offer}"), *found[1:]]
-    return [Turn("system", offer), *found]
-
-
-def _offer(tools: Sequence[Tool]) -> str:
-    signatures = [
-        json.dumps(
-            {
-                "type": "function",
-                "function": {"name": tool.name, "description": tool.description, "parameters": tool.parameters},
-            },
-            ensure_ascii=False,
-        )
-        for tool in tools
-    ]
-    return "\n".join(
-        [
-            "You may call these functions:",
-            "<tools>",
-            *signatures,
-            "</tools>",
-            "To call one, write its name and arguments as JSON between tags:",
-            f'{CALL}\n{{"name": <name>, "arguments": <object>}}\n{CALL_END}',
-        ]
-    )
+__all__ = ["CallSplitter"]
 
 
 @dataclass
@@ -73,8 +23,12 @@ class CallSplitter:
     """Of the tools; without any all is text."""
     many: bool = True
     """Whether more than one call is wanted; else the answer is over after the first."""
+    style: CallStyle = CallStyle.TAGGED
+    """How the model writes them. Those without tags are an answer's beginning, and told at its end."""
     calls: list[Call] = field(default_factory=list)
     _held: str = ""
+    _is_text: bool = False
+    """Whether an answer without tags is known to be no call."""
     _is_behind_call: bool = False
     """Whether blanks that come next belong to the call before."""
 
@@ -88,6 +42,8 @@ class CallSplitter:
         if not self.names:
             return text, []
         self._held += text
+        if self.style is not CallStyle.TAGGED:
+            return self._before_end(), []
         self._pass_blanks()
         said, found = "", []
         while not self.is_over:
@@ -114,22 +70,63 @@ class CallSplitter:
             self._held = self._held.lstrip()
             self._is_behind_call = not self._held
 
-    def end(self) -> str:
-        """What was held back."""
+    def _before_end(self) -> str:
+        """What of an answer without tags is sure to be text: all, where it does not begin as a call does."""
+        begun, sign = self._held.lstrip(), "{" if self.style is CallStyle.BARE else "["
+        if not self._is_text and (not begun or begun.startswith(sign)):
+            return ""
+        self._is_text = True
+        said, self._held = self._held, ""
+        return said
+
+    def end(self) -> tuple[str, list[Call]]:
+        """What was held back, and the calls in it."""
         held, self._held = self._held, ""
-        return held
+        if self.style is CallStyle.TAGGED or not self.names:
+            return held, []
+        found = [self._call(told) for told in _objects(held)]
+        calls = [call for call in found if call is not None]
+        if not calls or len(calls) < len(found):
+            return held, []
+        self.calls += calls if self.many else calls[:1]
+        return "", self.calls
 
     def _read(self, body: str) -> Call | None:
         try:
-            told = json.loads(body)
-            name, arguments = told["name"], told.get("arguments", {})
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            return self._call(json.loads(body))
+        except (ValueError, RecursionError):
             return None
-        if name not in self.names:
+
+    def _call(self, told: Any) -> Call | None:
+        try:
+            name, arguments = told["name"], told.get(self.style.arguments, {})
+        except (KeyError, TypeError, AttributeError):
+            return None
+        if not isinstance(name, str) or name not in self.names:
             return None
         text = arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
         return {
-            "id": f"call_{secrets.token_hex(12)}",
+            # Mistral's template takes ids of nine letters and figures alone
+            "id": secrets.token_hex(5)[:9] if self.style is CallStyle.LISTED else f"call_{secrets.token_hex(12)}",
             "type": "function",
             "function": {"name": name, "arguments": text},
         }
+
+
+_BETWEEN = re.compile(r"[\s;,]*")
+_DECODER = json.JSONDecoder()
+
+
+def _objects(text: str) -> list[Any]:
+    """The values of JSON that a text is, one behind another or in a list; nothing where it is anything else."""
+    text = text.strip().removeprefix(LISTED).strip()
+    found: list[Any] = []
+    place = 0
+    try:
+        while place < len(text):
+            value, place = _DECODER.raw_decode(text, place)
+            found += value if isinstance(value, list) else [value]
+            place = _BETWEEN.match(text, place).end()  # type: ignore[union-attr]
+    except (ValueError, RecursionError):
+        return []
+    return found

@@ -10,7 +10,8 @@ from infra.units import duration
 __all__ = ["cost_line", "ladder_flops", "training_flops"]
 
 TWO_CORES = 60e9
-"""Operations per second that a training of some hundred thousand to some million parameters reaches on two cores."""
+"""Operations per second that a training of some hundred thousand to some million parameters reaches on two cores,
+to be cautious: one gives 49 to 67 GFLOP to a second of its own (docs/experiments.md, "Ladders")."""
 
 
 def training_flops(recipe: Recipe) -> float:

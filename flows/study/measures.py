@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -53,12 +55,23 @@ class Measure:
         """What its numbers are, as the beginning of a sentence."""
         if self.is_loss:
             return f"Loss at the end of {self.of} on held-out rows, in nats per token"
-        return f"Share of the held-out problems{f' of {self.of}' if self.of else ''} that the last model solves"
+        return (
+            f"Share of the held-out problems{f' of the kind {self.of}' if self.of else ''} that the last model solves"
+        )
 
-    def shown(self, value: float, *, signed: bool = False) -> str:
-        """A value with its unit; a difference is `signed`, of accuracies in points."""
-        sign = "+" if signed else ""
-        return f"{value:{sign}.4f}" if self.is_loss else f"{value:{sign}.1f}{'' if signed else ' %'}"
+    def shown(self, value: float) -> str:
+        """A value with its unit."""
+        return f"{value:.4f}" if self.is_loss else f"{value:.1f} %"
+
+    def listed(self, values: Sequence[float]) -> str:
+        """Several, without the unit."""
+        return ", ".join(self.shown(value).removesuffix(" %") for value in values)
+
+    def difference(self, value: float, half_width: float | None) -> str:
+        """With its 95 % interval, where it has one; of accuracies in points."""
+        digits = 4 if self.is_loss else 1
+        has_interval = half_width is not None and math.isfinite(half_width)
+        return f"{value:+.{digits}f}" + (f" ± {half_width:.{digits}f}" if has_interval else "")
 
     def check(self, recipe: Recipe) -> None:
         """UserError where a run of `recipe` will not have it: known now, and not when all has been trained."""

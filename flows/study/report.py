@@ -89,8 +89,8 @@ def comparison_rows(comparison: Comparison, measure: Measure) -> list[dict[str, 
         {
             "arm": each.arm,
             measure.label: measure.shown(each.mean),
-            "by seed": ", ".join(measure.shown(value).removesuffix(" %") for value in each.values),
-            "difference": "" if each.arm == reference else _difference(each, measure),
+            "by seed": measure.listed(each.values),
+            "difference": "" if each.arm == reference else measure.difference(each.difference, each.half_width),
             "better in": "" if each.arm == reference else f"{each.wins} of {len(each.values)} seeds",
             "verdict": "baseline" if each.arm == reference else each.verdict,
         }
@@ -113,11 +113,6 @@ def cost_rows(comparison: Comparison) -> list[dict[str, str]]:
         }
         for arm, cost in comparison.costs.items()
     ]
-
-
-def _difference(each: Contrast, measure: Measure) -> str:
-    half_width = f" ± {measure.shown(each.half_width).removesuffix(' %')}" if math.isfinite(each.half_width) else ""
-    return f"{measure.shown(each.difference, signed=True)}{half_width}"
 
 
 def write_comparison(comparison: Comparison, path: Path) -> Path:

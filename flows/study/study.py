@@ -48,7 +48,7 @@ __all__ = [
 
 STUDIES = Path(__file__).parent / "studies"
 _NAMES = stage_names()
-AFTER_PRETRAINING = tuple(_NAMES[_NAMES.index("pretrain") + 1 :])
+AFTER_PRETRAINING = tuple(name for name in _NAMES[_NAMES.index("pretrain") + 1 :] if name in Recipe.model_fields)
 
 S = TypeVar("S", bound="OverBase")
 

@@ -25,8 +25,8 @@ _OUTSIDE = {_EMBEDDING, "model.norm.weight", "lm_head.weight"}
 _LAYER = re.compile(r"model\.layers\.(\d+)\.(.+)")
 
 
-def look_at(checkpoint: Path) -> None:
-    """See that the model can be read.
+def look_at(checkpoint: Path) -> ModelConfig:
+    """Its architecture; the model can be read.
 
     Raises:
         UserError: there is none, one that this project does not compute, or files that are not whole.
@@ -37,15 +37,16 @@ def look_at(checkpoint: Path) -> None:
         config = load_hf_config(checkpoint)
         block_size(checkpoint / "config.json")
         _fits(checkpoint, config, stored_shapes(checkpoint))
-    elif checkpoint.suffix == ".gguf" and checkpoint.is_file():
+        return config
+    if checkpoint.suffix == ".gguf" and checkpoint.is_file():
         from model.architecture.gguf_metadata import describe
         from model.architecture.gguf_parts import open_gguf
 
         parts = open_gguf(checkpoint)
-        describe(checkpoint, parts)
+        config = describe(checkpoint, parts)
         _known(checkpoint, (tensor for part in parts for tensor in part.tensors))
-    else:
-        raise UserError(f"{checkpoint}: name one local folder of a checkpoint, or one GGUF file")
+        return config
+    raise UserError(f"{checkpoint}: name one local folder of a checkpoint, or one GGUF file")
 
 
 def _fits(folder: Path, config: ModelConfig, shapes: Mapping[str, Shape]) -> None:

@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["Routing", "compile_activations", "gated_experts", "takes_grouped"]
+__all__ = ["Routing", "activated", "compile_activations", "gated_experts", "products", "takes_grouped"]
 
 ALIGNED = 16
 """Bytes that a row of each operand of the grouped kernel is a multiple of."""
@@ -35,6 +35,11 @@ def takes_grouped(x_TD: Tensor, *weights_EYX: Tensor) -> bool:
     widths = [width for weight_EYX in weights_EYX for width in weight_EYX.shape[1:]]
     is_aligned = not any(width * x_TD.element_size() % ALIGNED for width in widths)
     return is_aligned and torch.cuda.get_device_capability(x_TD.device) >= (8, 0)
+
+
+def products(routing: Routing, x_TD: Tensor, *weights_EYX: Tensor) -> _OneByOne | _Grouped:
+    """What multiplies rows of each expert with its matrices, in the order of `routing`."""
+    return _Grouped(routing) if takes_grouped(x_TD, *weights_EYX) else _OneByOne(routing)
 
 
 class Routing:
@@ -104,8 +109,7 @@ def gated_experts(x_TD: Tensor, gates_t: Tensor, routing: Routing, down_EDF: Ten
 class _GatedExperts(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x_TD: Tensor, gates_t: Tensor, routing: Routing, down_EDF: Tensor, *up_EXD: Tensor) -> Tensor:
-        takes = takes_grouped(x_TD, down_EDF, *up_EXD)
-        multiply: _OneByOne | _Grouped = _Grouped(routing) if takes else _OneByOne(routing)
+        multiply = products(routing, x_TD, down_EDF, *up_EXD)
         x_tD = x_TD.index_select(0, routing.tokens_t)
         gate_up_tX = multiply.forward(x_tD, *up_EXD)
         inner_tF = _activation.forward(gate_up_tX, gates_t[routing.order_t, None])
@@ -164,6 +168,25 @@ class _Activation:
 
 
 _activation = _Activation()
+
+
+def activated(gate_up_tX: Tensor, gates_t1: Tensor) -> Tensor:
+    """The inner layer [t, F], times the gates."""
+    inner_tF: Tensor = _Activated.apply(gate_up_tX, gates_t1)
+    return inner_tF
+
+
+class _Activated(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, gate_up_tX: Tensor, gates_t1: Tensor) -> Tensor:
+        ctx.save_for_backward(gate_up_tX, gates_t1)
+        return _activation.forward(gate_up_tX, gates_t1)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor]:
+        gate_up_tX, gates_t1 = ctx.saved_tensors
+        _, d_gates_t, d_gate_up_tX = _activation.backward(gate_up_tX, gates_t1, gradients[0].clone())
+        return d_gate_up_tX, d_gates_t[:, None]
 
 
 def compile_activations() -> None:

@@ -1,4 +1,5 @@
-"""The stage `evaluate`: what each checkpoint can do, measured on what none of them was trained on.
+"""The stages `evaluate` and `evaluate_release`: what each checkpoint can do, and what is served where that is another
+model than the last of them, measured on what none of them was trained on.
 
 All are asked the same questions of the test split in the same chat format, read the same held-out text of every source,
 take the same further suites, and continue the same beginnings. A base model has never seen the chat format, and is
@@ -10,7 +11,7 @@ Artifact: ``evaluation.json`` (which says, too, what was removed from the traini
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,9 +21,10 @@ from typing import TYPE_CHECKING, TypeAlias, cast
 from infra import events
 from infra.errors import UserError
 from model.evaluation.measures import majority, mean_interval, pass_at_k, wilson
-from model.evaluation.sections import EvaluateConfig, Suite, SuiteKind
+from model.evaluation.sections import EvaluateConfig, EvaluateReleaseConfig, Suite, SuiteKind
 from model.facts.evaluation import (
     FILE,
+    RELEASE,
     CheckpointMarks,
     Continuation,
     EvaluateMetrics,
@@ -45,7 +47,7 @@ if TYPE_CHECKING:
 
 Problems: TypeAlias = "list[Problem] | list[ChoiceProblem] | Harness"
 
-__all__ = ["evaluate"]
+__all__ = ["evaluate", "evaluate_release"]
 
 CHAT_SHARE = 0.5
 """Share of well-formed answers from which on a model is taken to speak the chat format."""
@@ -57,9 +59,34 @@ def evaluate(config: EvaluateConfig, inputs: Mapping[str, Path], out_dir: Path) 
     Raises:
         UserError: an input that is no artifact of its stage, a suite that cannot be read.
     """
+    from model.architecture.checkpoint import load_model
+
+    models = {name: partial(load_model, inputs[name] / "model") for name in _checkpoints_among(inputs)}
+    return _examine(config, inputs, models, out_dir)
+
+
+def evaluate_release(config: EvaluateReleaseConfig, inputs: Mapping[str, Path], out_dir: Path) -> EvaluateMetrics:
+    """Measure, as `evaluate` does its checkpoints, the served weights of `quantize`, with the tokenizer that they have.
+
+    Raises:
+        UserError: an input that is no artifact of its stage, a suite that cannot be read.
+    """
+    from model.facts.release import tokenizer_of
+    from model.release.quantized import load_quantized
+
+    written = inputs["tokenizer"]
+    tokenizer = tokenizer_of(written, inputs["quantize"])
+    served = partial(load_quantized, inputs["quantize"] / config.precision.value)
+    return _examine(config, {**inputs, "tokenizer": tokenizer, "written": written}, {RELEASE: served}, out_dir)
+
+
+def _examine(
+    config: EvaluateConfig, inputs: Mapping[str, Path], models: Mapping[str, Callable[[], Transformer]], out_dir: Path
+) -> EvaluateMetrics:
+    """Measure the models that `models` load, in their order."""
     import torch
 
-    from model.architecture.checkpoint import load_model, write_json
+    from model.architecture.checkpoint import write_json
     from model.architecture.devices import own_device
     from model.evaluation.samples_page import samples_page
     from model.generation.solve import note_what_is_cut
@@ -71,23 +98,21 @@ def evaluate(config: EvaluateConfig, inputs: Mapping[str, Path], out_dir: Path) 
     trained = [row["question"] for row in read_tasks(inputs["reasoning"] / "train.jsonl")]
     exam = _read_exam(config, inputs, trained)
     device = own_device()
-    names = _checkpoints_among(inputs)
     removed = what_was_removed(exam.questions(), trained, inputs.get("decontaminate"))
     checkpoints: dict[str, CheckpointMarks] = {}
     samples: list[Sample] = []
     continuations: list[Continuation] = []
     note_what_is_cut(exam.tokenizer, exam.tasks, "evaluate.max_new_tokens", config.max_new_tokens)
-    events.begin("checkpoints", len(names), "checkpoints")
-    for name in names:
-        model = load_model(inputs[name] / "model").to(device)
-        checkpoints[name], answers, endings = exam.ask(name, model)
+    events.begin("checkpoints", len(models), "checkpoints")
+    for name, load in models.items():
+        checkpoints[name], answers, endings = exam.ask(name, load().to(device))
         samples += answers
         continuations += endings
         events.advance()
     events.flush()
     found = Evaluation(
         checkpoints=checkpoints,
-        order=names,
+        order=list(models),
         samples=samples,
         continuations=continuations,
         decontamination=removed,
@@ -224,7 +249,11 @@ def continued(config: EvaluateConfig, tokenizer: Tokenizer, model: Transformer) 
 
 
 def _read_exam(config: EvaluateConfig, inputs: Mapping[str, Path], trained: Sequence[str]) -> _Exam:
-    """The exam; a suite leaves out the questions `trained` on, unless it says otherwise."""
+    """The exam; a suite leaves out the questions `trained` on, unless it says otherwise.
+
+    Where the tokenizer is another one than that which the shards are `written` with, their text is cut anew.
+    """
+    from model.evaluation.recut import Recut
     from model.training.ranks import user_errors
     from model.training.reading import Reading
     from pipeline.reasoning.problems import question_key, read_tasks
@@ -237,7 +266,9 @@ def _read_exam(config: EvaluateConfig, inputs: Mapping[str, Path], trained: Sequ
     for name, suite in config.suites.items():
         suites[name], left_out[name] = _suite_problems(name, suite, set() if suite.training_questions else avoid)
     with user_errors("evaluate"):
-        reading = Reading(inputs["shards"], inputs["tokenizer"], config.sequences, domain=config.domain)
+        written, tokenizer = inputs.get("written", inputs["tokenizer"]), inputs["tokenizer"]
+        recut = Recut(written, tokenizer) if written != tokenizer else None
+        reading = Reading(inputs["shards"], tokenizer, config.sequences, domain=config.domain, recut=recut)
     return _Exam(config, read_tokenizer(inputs["tokenizer"]), tasks, suites, left_out, reading)
 
 

@@ -1,4 +1,4 @@
-"""Recipe section of the stage `evaluate`. Light on purpose: the command line loads it to plan."""
+"""Sections of the stages `evaluate` and `evaluate_release`. Light on purpose: the command line loads them to plan."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import Annotated
 from pydantic import Field, model_validator
 
 from infra.section import Added, ExternalPaths, Section
+from model.sections import ServedPrecision
 
-__all__ = ["EvaluateConfig", "Suite", "SuiteKind"]
+__all__ = ["EvaluateConfig", "EvaluateReleaseConfig", "Suite", "SuiteKind"]
 
 
 class SuiteKind(StrEnum):
@@ -95,3 +96,10 @@ class EvaluateConfig(Section):
     """Beginnings of text that each checkpoint continues."""
     continuation_tokens: int = Field(48, ge=1)
     """Most tokens of a continuation."""
+
+
+class EvaluateReleaseConfig(EvaluateConfig):
+    """What is measured on the served weights. No recipe writes it: it has the keys of `evaluate`, and of `export`."""
+
+    precision: ServedPrecision = ServedPrecision.INT4
+    """Which of the quantized models is served."""

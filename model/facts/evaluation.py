@@ -12,6 +12,7 @@ from infra.json_objects import JsonObject
 from pipeline.dedup.removed import RemovedSet
 
 __all__ = [
+    "RELEASE",
     "CheckpointMarks",
     "Continuation",
     "EvaluateMetrics",
@@ -24,6 +25,9 @@ __all__ = [
 ]
 
 FILE = "evaluation.json"
+RELEASE = "release"
+"""What the served weights are called among the checkpoints, where they were measured themselves: they are another model
+than the last checkpoint."""
 TaskMarks = dict[str, int | float | list[float]]
 """Of one task of lm-eval: its measures by the names that the harness gives them, ``NAME_interval`` the limits of their
 95 % interval, and `problems`."""
@@ -138,6 +142,19 @@ class Evaluation(Facts):
     def written(self) -> JsonObject:
         """As JSON values, without what was not measured."""
         return self.model_dump(mode="json", exclude_unset=True)
+
+    def with_release(self, release: Evaluation) -> Evaluation:
+        """With what was measured of the served weights behind the checkpoints."""
+        if not release.checkpoints:
+            return self
+        return self.model_copy(
+            update={
+                "checkpoints": self.checkpoints | release.checkpoints,
+                "order": [*self.order, *release.order],
+                "samples": [*self.samples, *release.samples],
+                "continuations": [*self.continuations, *release.continuations],
+            }
+        )
 
     @property
     def ordered(self) -> list[tuple[str, CheckpointMarks]]:

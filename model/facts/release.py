@@ -236,6 +236,8 @@ class ExportFacts(Facts):
     """Sizes in bytes."""
     left_out: dict[str, str] = Field(default_factory=dict)
     """What was not written, and why."""
+    not_read_by: dict[str, str] = Field(default_factory=dict)
+    """What of transformers does not read what was written, or reads it otherwise, and why."""
     precision: str = ""
     verified: dict[str, EngineAgreement] = Field(default_factory=dict)
     """By engine."""

@@ -21,6 +21,7 @@ __all__ = [
     "RejectionMetrics",
     "SftMetrics",
     "StartMetrics",
+    "TrainedShare",
     "TrainingMetrics",
     "before_and_after",
     "forgetting",
@@ -57,6 +58,13 @@ class ExpertLoad(BaseModel):
     max: float
     cv: float
     """Coefficient of variation; 0 is perfect balance."""
+
+
+class TrainedShare(StageMetrics):
+    """How much of the model was trained, where that is adapters or some of the experts; None where it is all."""
+
+    trained_parameters: int | None = None
+    trained_parameters_share: float | None = None
 
 
 class TrainingMetrics(StageMetrics):
@@ -108,7 +116,7 @@ class PretrainMetrics(TrainingMetrics):
     parameters_active: int | None = None
 
 
-class ContinuedMetrics(TrainingMetrics):
+class ContinuedMetrics(TrainingMetrics, TrainedShare):
     """Of `continued`; bits per byte of every source besides, before and after."""
 
     parameters: int | None = None
@@ -129,7 +137,7 @@ class Forgetting(StageMetrics):
     """That source."""
 
 
-class SftMetrics(TrainingMetrics, Forgetting):
+class SftMetrics(TrainingMetrics, TrainedShare, Forgetting):
     """Of `sft`, `sft_second` and `distill`."""
 
     rows: int | None = None
@@ -140,11 +148,9 @@ class SftMetrics(TrainingMetrics, Forgetting):
     accuracy: float | None = None
     trained_experts: int | None = None
     trained_experts_share: float | None = None
-    trained_parameters: int | None = None
-    trained_parameters_share: float | None = None
 
 
-class DpoMetrics(Forgetting):
+class DpoMetrics(TrainedShare, Forgetting):
     """Of `dpo`."""
 
     pairs: int | None = None
@@ -156,7 +162,7 @@ class DpoMetrics(Forgetting):
     accuracy_after: float | None = None
 
 
-class GrpoMetrics(Forgetting):
+class GrpoMetrics(TrainedShare, Forgetting):
     """Of `grpo` and `grpo_second`."""
 
     steps: int | None = None

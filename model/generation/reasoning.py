@@ -35,11 +35,17 @@ class ReasoningSplitter:
     """
 
     waits: bool = True
+    goes_on: bool = False
+    """Whether an answer has begun before the text: all of it is answer, blanks at its beginning too."""
     _held: str = ""
     """What cannot be told apart yet: a beginning without tags, what may be part of a tag, white space at an end."""
     _state: str = field(default="start")
     _begun: bool = False
     """Whether something of the present part was told: from then on white space before it counts."""
+
+    def __post_init__(self) -> None:
+        if self.goes_on:
+            self._state, self._begun = "answer", True
 
     def feed(self, text: str) -> Piece:
         """What of the text so far can be told apart for sure and was not returned before."""

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from infra.units import size
 from model.architecture.config import Family, ModelConfig, count_parameters
 from model.architecture.transformers_limits import AUTO_TOKENIZER, TRANSFORMERS
-from model.facts.evaluation import Evaluation
+from model.facts.evaluation import RELEASE, Evaluation
 from model.facts.release import (
     PRUNED,
     WHOLE,
@@ -52,7 +52,7 @@ def card(
         "Deepmill. The recipe, the inputs and the code are named by the run that the registry's version points to.",
         "## Architecture",
         _table(("", ""), _architecture(architecture)),
-        *_evaluation(evaluation),
+        *_evaluation(evaluation, export.precision),
         "## Precision and size",
         "Divergence is KL(full precision || quantized) on held-out text, in nats per token; "
         "*to nearest* is the same without calibration. Bits per weight are those of the whole file.",
@@ -63,13 +63,13 @@ def card(
             ),
             _quantization(quantization),
         ),
-        *_pruned(quantization),
+        *_made_smaller(quantization),
         *_by_source(quantization),
         *_further(quantization),
         *_weak_spots(quantization),
         "## Files",
         _table(("file", "bytes"), [(f"`{name}`", f"{size:,}") for name, size in sorted(export.files.items())]),
-        *[f"Not written: {what}: {why}." for what, why in sorted(export.left_out.items()) if what != AUTO_TOKENIZER],
+        *[f"Not written: {what}: {why}." for what, why in sorted(export.left_out.items())],
         *_agreement(export.verified),
         *_memory(export),
         "## Loading",
@@ -132,7 +132,7 @@ def _architecture(config: ModelConfig) -> list[tuple[str, str]]:
     return rows
 
 
-def _evaluation(evaluation: Evaluation) -> Iterable[str]:
+def _evaluation(evaluation: Evaluation, precision: str) -> Iterable[str]:
     marks = evaluation.checkpoints
     if not marks:
         return
@@ -147,6 +147,11 @@ def _evaluation(evaluation: Evaluation) -> Iterable[str]:
     yield "## Evaluation"
     counted = f"{problems} held-out problems (95 % interval)" if problems else "held-out problems"
     yield f"Accuracy: share of {counted} answered exactly right. Bits per byte of held-out text, by source."
+    if RELEASE in marks:
+        yield (
+            f"`{RELEASE}` is the {precision} model that is served, which is smaller than the last checkpoint; the "
+            "checkpoints were measured in full precision."
+        )
     yield _table(("checkpoint", "accuracy", *sources), rows)
 
 
@@ -164,7 +169,7 @@ def _quantization(quantization: Quantization) -> list[tuple[str, ...]]:
     return rows
 
 
-def _pruned(quantization: Quantization) -> Iterable[str]:
+def _made_smaller(quantization: Quantization) -> Iterable[str]:
     """What was taken out of the model that all files hold."""
     if quantization.vocabulary:
         yield (
@@ -177,7 +182,7 @@ def _pruned(quantization: Quantization) -> Iterable[str]:
         yield (
             f"Of the {found.experts_before} routed experts of each layer {found.experts_after} are left "
             f"(`quantize.prune`, by {found.by}); {told}: divergence {found.unhealed.kl:.3g} before, `{PRUNED}` above "
-            f"after. The files hold the pruned model; `{WHOLE}`, and the evaluation, are of the whole one."
+            f"after. The files hold the pruned model; `{WHOLE}` is the whole one."
         )
 
 
@@ -257,8 +262,10 @@ def _totals(found: MemoryFacts) -> tuple[int, int, int]:
 
 def _loading(export: ExportFacts, architecture: ModelConfig) -> str:
     lines = []
-    if TRANSFORMERS not in export.left_out:
-        words = "PreTrainedTokenizerFast" if AUTO_TOKENIZER in export.left_out else AUTO_TOKENIZER
+    if why := export.not_read_by.get(TRANSFORMERS):
+        lines += [f"Not read by transformers: {why}.", ""]
+    else:
+        words = "PreTrainedTokenizerFast" if AUTO_TOKENIZER in export.not_read_by else AUTO_TOKENIZER
         lines += [
             "```python",
             f"from transformers import AutoModelForCausalLM, {words}",
@@ -268,7 +275,7 @@ def _loading(export: ExportFacts, architecture: ModelConfig) -> str:
             'inputs = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_tensors="pt")',
             "```",
             "",
-            *([f"Not `{AUTO_TOKENIZER}`: {why}.", ""] if (why := export.left_out.get(AUTO_TOKENIZER)) else []),
+            *([f"Not `{AUTO_TOKENIZER}`: {why}.", ""] if (why := export.not_read_by.get(AUTO_TOKENIZER)) else []),
         ]
     if "compressed" not in export.left_out:
         written_out = "VLLM_MLA_DISABLE=1 " if needs_writing_out(architecture) else ""

@@ -58,6 +58,8 @@ def export(config: ExportConfig, inputs: Mapping[str, Path], out_dir: Path) -> E
     architecture = load_config(checkpoint)
     quantization = read_quantization(quantized)
     evaluation = read_evaluation(inputs["evaluate"])
+    if "evaluate_release" in inputs:
+        evaluation = evaluation.with_release(read_evaluation(inputs["evaluate_release"]))
     _copy(checkpoint, out_dir / "hf", tokenizer, config)
     _copy(quantized / config.precision.value, out_dir / "model", tokenizer, config)
     left_out: dict[str, str] = {}
@@ -75,7 +77,6 @@ def export(config: ExportConfig, inputs: Mapping[str, Path], out_dir: Path) -> E
         for kind in ("hf", "compressed", "w8a8"):
             if (out_dir / kind).is_dir():
                 write_config(out_dir / kind)
-    left_out |= read_otherwise(architecture, tokenizer)
     reason = unsupported(architecture, tokenizer) if config.gguf else "export.gguf is false"
     if reason:
         left_out["gguf"] = reason
@@ -92,6 +93,7 @@ def export(config: ExportConfig, inputs: Mapping[str, Path], out_dir: Path) -> E
     facts = ExportFacts(
         files=files,
         left_out=left_out,
+        not_read_by=read_otherwise(architecture, tokenizer),
         precision=config.precision.value,
         verified=verified,
         memory=_memory(out_dir / "gguf"),

@@ -107,7 +107,11 @@ class DeviceFile:
     bytes: int
     weights: int
     experts: int
-    """Bytes of `weights` in routed experts."""
+    """Routed experts of each layer; 0 in a dense model."""
+    spare: int
+    """Of them, a quarter, as far as a token still passes as many as before; else 0."""
+    expert_bytes: int
+    """Bytes of `weights` in all of them."""
     repackable: Mapping[Processor, int]
     entries: int
     """Tokens and merges of the vocabulary."""
@@ -200,7 +204,9 @@ def _device_file(path: Path, reader: GGUFReader, facts: Metadata) -> DeviceFile:
         path=path,
         bytes=path.stat().st_size,
         weights=sum(int(tensor.n_bytes) for tensor in reader.tensors),
-        experts=sum(int(tensor.n_bytes) for tensor in reader.tensors if "_exps." in tensor.name),
+        experts=facts("expert_count") or 0,
+        spare=_spare(facts),
+        expert_bytes=sum(int(tensor.n_bytes) for tensor in reader.tensors if "_exps." in tensor.name),
         repackable={processor: _repackable(reader, processor) for processor in Processor},
         entries=tokens + merges,
         vocabulary=tokens,
@@ -209,6 +215,15 @@ def _device_file(path: Path, reader: GGUFReader, facts: Metadata) -> DeviceFile:
         takes_8_bits=key % 32 == 0 and (bool(latent) or value % 32 == 0),
         width=_width(facts, heads, key, value),
     )
+
+
+def _spare(facts: Metadata) -> int:
+    """A quarter of the experts of each group, of all groups, unless too few would be left for a token."""
+    groups = facts("expert_group_count") or 1
+    group = (facts("expert_count") or 0) // groups
+    gone = round(group / 4)
+    passed = (group - gone) * (facts("expert_group_used_count") or groups)
+    return gone * groups if passed >= (facts("expert_used_count") or 0) else 0
 
 
 def _repackable(reader: GGUFReader, processor: Processor) -> int:

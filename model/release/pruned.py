@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from infra import events
-from infra.errors import UserError
 from model.architecture.checkpoint import save_model
+from model.architecture.config import ModelConfig
 from model.architecture.transformer import Transformer
 from model.facts.release import CHECKPOINT, Pruning
 from model.release.heal import heal
@@ -27,24 +27,19 @@ __all__ = ["write_pruned"]
 def write_pruned(
     config: QuantizeConfig,
     model: Transformer,
+    small: ModelConfig,
     inputs: Mapping[str, Path],
     tokenizer: Tokenizer,
     calibration: Sequence[CalibrationBatch],
     judge: Judge,
     out_dir: Path,
 ) -> tuple[Transformer, Pruning]:
-    """Prune the model of ``inputs["model"]`` as `config` says, and write it to the folder ``checkpoint`` of `out_dir`.
+    """Prune the model of ``inputs["model"]`` to the architecture `small`, as `config` says, and write it to the folder
+    ``checkpoint`` of `out_dir`.
 
     Healing that ends further from the whole model than it began, on held-out text or tasks, is not kept.
-
-    Raises:
-        UserError: it cannot be pruned so.
     """
     asked = config.prune
-    try:
-        small = asked.architecture(model.config)
-    except ValueError as error:
-        raise UserError(str(error)) from None
     scores = {layer: seen.score(asked.by) for layer, seen in usage(model, calibration).items()}
     left, groups = small.n_routed_experts, small.n_group
     kept = {layer: worth_keeping(scores_E, left, groups) for layer, scores_E in scores.items()}

@@ -7,18 +7,14 @@ MLflow takes no signature from the hint `pandas.DataFrame`: the one logged with 
 from __future__ import annotations
 
 import hashlib
-import json
 import secrets
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import mlflow
 import pandas as pd
 from mlflow.pyfunc.model import PythonModel
-
-if TYPE_CHECKING:
-    from pipeline.tokens.chat import Turn
 
 CHECKSUMS = "deepmill_checksums"
 """Key of the logged model's configuration: SHA-256 of every file that loading reads, by its path in the model."""
@@ -75,13 +71,14 @@ class ReasoningModel(PythonModel):
         from model.generation.reasoning import split_reasoning
         from model.release.serving_spec import PARAMETERS
         from pipeline.tokens.chat import chat_format
+        from pipeline.tokens.messages import read_turns
 
         chat = chat_format(self.tokenizer)
         read, begun = chat.said, chat.begun
         if "question" in model_input:
             prompts = [chat.question(text) for text in _texts(model_input, "question")]
         elif "messages" in model_input:
-            prompts = [chat.prompt(_turns(text)) for text in _texts(model_input, "messages")]
+            prompts = [chat.prompt(read_turns(text)) for text in _texts(model_input, "messages")]
         elif "prompt" in model_input:
             read, begun = chat.continuation, ""
             encoded = self.tokenizer.encode_batch(_texts(model_input, "prompt"), add_special_tokens=False)
@@ -99,19 +96,6 @@ class ReasoningModel(PythonModel):
         texts = [read(completion.tokens) for completion in completions]
         rows = [(*split_reasoning(begun + text), text) for text in texts]
         return pd.DataFrame(rows, columns=["reasoning", "answer", "text"], dtype=str)
-
-
-def _turns(text: str) -> list[Turn]:
-    """A conversation out of JSON."""
-    from pipeline.tokens.chat import ROLES, Turn
-
-    try:
-        turns = [Turn(each["role"], each["content"], each.get("reasoning") or "") for each in json.loads(text)]
-        if turns and all(turn.role in ROLES and isinstance(turn.content, str) for turn in turns):
-            return turns
-    except (ValueError, TypeError, KeyError, AttributeError):
-        pass
-    raise ValueError(f"messages: {text[:80]} is no JSON list of objects with a role ({', '.join(ROLES)}) and content")
 
 
 def _texts(model_input: pd.DataFrame, column: str) -> list[str]:

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
     from torch import Tensor
 
+    from model.architecture.config import ModelConfig
     from model.architecture.transformer import Transformer
     from model.release.quality import Judge
     from model.release.quantized import Plan, Unit
@@ -75,6 +76,7 @@ def quantize(config: QuantizeConfig, inputs: Mapping[str, Path], out_dir: Path) 
     checkpoint = inputs["model"] / "model"
     compressor = check_compressor(config.llmcompressor, checkpoint) if config.llmcompressor else ""
     model = load_model(checkpoint).requires_grad_(False)
+    small = _without_experts(config, model.config)
     tokenizer = read_tokenizer(inputs["tokenizer"])
     if tokenizer.get_vocab_size() > model.config.vocab_size:
         raise UserError(f"{checkpoint}: its vocabulary is smaller than the tokenizer's; train it with this tokenizer")
@@ -84,8 +86,8 @@ def quantize(config: QuantizeConfig, inputs: Mapping[str, Path], out_dir: Path) 
     work = _Work(config, model, checkpoint, calibration, check, judge, out_dir)
     precisions = {WHOLE: work.measured(model, checkpoint)}
     pruning = None
-    if config.prune.share:
-        model, pruning = write_pruned(config, model, inputs, tokenizer, calibration, judge, out_dir)
+    if small is not None:
+        model, pruning = write_pruned(config, model, small, inputs, tokenizer, calibration, judge, out_dir)
         checkpoint = out_dir / CHECKPOINT
         work = replace(work, model=model, checkpoint=checkpoint)
         precisions[PRUNED] = work.measured(model, checkpoint)
@@ -249,6 +251,18 @@ class _Work:
         events.advance()
         measured = self.measured(load_compressed(folder), folder)
         return Llmcompressor(version=self.config.llmcompressor, **measured.given())
+
+
+def _without_experts(config: QuantizeConfig, whole: ModelConfig) -> ModelConfig | None:
+    """The architecture of the pruned model, where one is asked for.
+
+    Raises:
+        UserError: the model cannot be pruned so.
+    """
+    try:
+        return config.prune.architecture(whole) if config.prune.share else None
+    except ValueError as error:
+        raise UserError(str(error)) from None
 
 
 def _precisions(config: QuantizeConfig) -> dict[str, dict[Role, Precision]]:

@@ -3,7 +3,8 @@
 Of two answers to a prompt, the likelihood of the preferred one is raised against that of the other, measured from where
 the model began. Where the pairs come from is in `model.rl.pairs`. It runs in the stage's own process.
 
-Artifact: ``model/``, ``history.json`` and ``pairs.jsonl`` (what was preferred to what).
+Artifact: ``model/``, ``history.json`` and ``pairs.jsonl`` (what was preferred to what), with low-rank adapters
+``adapter/`` in peft's format, which ``model/`` has merged.
 
 Shapes: P pairs of a micro-batch, N tokens of their answers.
 """
@@ -36,6 +37,7 @@ from model.training.finish import write_artifact
 from model.training.guard import BadSteps, poisoned
 from model.training.journal import Row
 from model.training.lineage import lineage, weight_files
+from model.training.lora import adapt, adapter_files, without_moving_bias
 from model.training.ranks import RankJob, run_alone, user_errors
 from model.training.replay import Replay
 from model.training.replay_sources import ReplaySources, Retention
@@ -76,6 +78,9 @@ def run_rank(job: RankJob[DpoConfig]) -> DpoMetrics:
     """All of the stage."""
     config = job.config
     model = job.starting_model()
+    adapters = adapt(model, config.lora, config.seed) if config.lora is not None else None
+    if adapters is not None:
+        config = without_moving_bias(config)
     held_out = read_tasks(job.inputs["reasoning"] / "validation.jsonl")[: config.accuracy_tasks]
     note_what_is_cut(job.tokenizer, held_out, "dpo.max_new_tokens", config.max_new_tokens)
     identity = _identity(job)
@@ -88,7 +93,7 @@ def run_rank(job: RankJob[DpoConfig]) -> DpoMetrics:
     trainer = Trainer(task, engine, RunLength(config.steps), job.snapshots, identity + sources.replay.identity)
     trainer.run()
     steps, evaluations = trainer.history.steps, trainer.history.evaluations
-    write_artifact(job, engine.model.cpu().eval(), steps, evaluations, begun=job.start)
+    write_artifact(job, engine.model.cpu().eval(), steps, evaluations, begun=job.start, adapters=adapters)
     (job.out_dir / "pairs.jsonl").write_bytes(kept.read_bytes())
     return DpoMetrics(
         pairs=len(pairs),
@@ -96,6 +101,7 @@ def run_rank(job: RankJob[DpoConfig]) -> DpoMetrics:
         train_loss_first=steps[0]["loss"],
         train_loss_last=fmean(row["loss"] for row in steps[-10:]),
         preferred_last=fmean(row["preferred"] for row in steps[-10:]),
+        **(adapters.shares() if adapters is not None else {}),
         **before_and_after(evaluations[0], evaluations[-1]),
         **forgetting(evaluations),
     )
@@ -103,7 +109,8 @@ def run_rank(job: RankJob[DpoConfig]) -> DpoMetrics:
 
 def _identity(job: RankJob[DpoConfig]) -> str:
     read = (*weight_files(job.start), job.inputs["tokenizer"] / "tokenizer.json")
-    files = (*read, job.inputs["reasoning"] / "train.jsonl", *map(Path, job.config.files))
+    named = (*map(Path, job.config.files), *adapter_files(job.config.lora))
+    files = (*read, job.inputs["reasoning"] / "train.jsonl", *named)
     return lineage(job.config, *(file for file in files if file.is_file()))
 
 

@@ -5,7 +5,8 @@ towards the better ones of every group (`model.rl.reinforcement`). From a fine-t
 reinforcement, from a base model R1-Zero. Ranks share the questions and the updates; experts may be spread over them.
 
 Artifact: ``model/`` (a Hugging Face checkpoint with the tokenizer), ``history.json`` (every step and validation) and
-``rollouts.jsonl`` (some answers of every step, with what they earned).
+``rollouts.jsonl`` (some answers of every step, with what they earned), with low-rank adapters ``adapter/`` in peft's
+format, which ``model/`` has merged.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from model.rl.policy import Policy
     from model.rl.reinforcement import Reinforcement
     from model.training.journal import History
+    from model.training.lora import Adapters
     from model.training.replay import Replay
     from model.training.trainer import RunFacts
     from pipeline.reasoning.problems import Problem
@@ -47,13 +49,17 @@ def run_rank(job: RankJob[GrpoConfig]) -> GrpoMetrics | None:
     """One rank's part; rank 0 writes the artifact."""
     from model.rl.policy import Policy
 
-    return learn_by(lambda model, replay: Policy(model, job.config, job.world, replay), job, "grpo")
+    return learn_by(lambda model, replay, adapters: Policy(model, job.config, job.world, replay, adapters), job, "grpo")
 
 
 def learn_by(
-    made: Callable[[Transformer, Replay], Policy], job: RankJob[Any], stage: str, further: Sequence[Path] = ()
+    made: Callable[[Transformer, Replay, Adapters | None], Policy],
+    job: RankJob[Any],
+    stage: str,
+    further: Sequence[Path] = (),
 ) -> GrpoMetrics | None:
-    """Train the policy that `made` makes of the model to start from and what is replayed; rank 0 writes the artifact.
+    """Train the policy that `made` makes of the model to start from, what is replayed and the model's adapters; rank 0
+    writes the artifact.
 
     Args:
         further: files that determine what is learned besides start, tokenizer and problems.
@@ -64,28 +70,30 @@ def learn_by(
     from model.training.finish import write_artifact
     from model.training.journal import Journal
     from model.training.lineage import lineage, weight_files
+    from model.training.lora import adapt, adapter_files
     from model.training.replay_sources import ReplaySources
     from model.training.trainer import RunLength, Trainer
     from pipeline.reasoning.problems import read_tasks
 
     config = job.config
     model = job.starting_model()
+    adapters = adapt(model, config.lora, config.seed) if config.lora is not None else None
     splits = [job.inputs["reasoning"] / f"{split}.jsonl" for split in ("train", "validation")]
     tasks, held_out = (_chosen(read_tasks(split), config, stage) for split in splits)
     with user_errors(stage):
         sources = ReplaySources(config.replay, job.inputs, job.tokenizer, at_once=config.micro_tokens, seed=config.seed)
-        policy = made(model, sources.replay)
+        policy = made(model, sources.replay, adapters)
     kept = Journal(job.snapshots / "rollouts.jsonl", writes=job.rank == 0)
     task = Reinforcement(policy, job.tokenizer, config, tasks, held_out, kept, sources.retention, stage)
     if job.rank == 0:
         note_what_is_cut(job.tokenizer, task.held_out, f"{stage}.max_new_tokens", config.max_new_tokens)
+    files = (*weight_files(job.start), *further, job.inputs["tokenizer"] / "tokenizer.json", *splits)
     trainer = Trainer(
         task,
         policy,
         RunLength(config.steps, config.validate_every),
         job.snapshots,
-        sources.replay.identity
-        + lineage(config, *weight_files(job.start), *further, job.inputs["tokenizer"] / "tokenizer.json", *splits),
+        sources.replay.identity + lineage(config, *files, *adapter_files(config.lora)),
         hooks=[PolicyWatch(config, task, tells=stage == "grpo" and job.rank == 0, stage=stage)],
         journals={"rollouts": kept},
     )
@@ -94,9 +102,10 @@ def learn_by(
     if finished is None:
         return None
     steps, evaluations = trainer.history.steps, trainer.history.evaluations
-    write_artifact(job, finished.cpu().eval(), steps, evaluations, begun=job.start)
+    write_artifact(job, finished.cpu().eval(), steps, evaluations, begun=job.start, adapters=adapters)
     (job.out_dir / "rollouts.jsonl").write_bytes(kept.contents())
-    return _metrics(config, task, trainer.history, facts)
+    metrics = _metrics(config, task, trainer.history, facts)
+    return metrics if adapters is None else metrics.model_copy(update=adapters.shares())
 
 
 def _chosen(rows: list[Problem], config: GrpoConfig, stage: str) -> list[Problem]:

@@ -26,6 +26,7 @@ from model.training.ranks import RankJob, run_ranks
 if TYPE_CHECKING:
     from model.architecture.transformer import Transformer
     from model.rl.pupil import Pupil
+    from model.training.lora import Adapters
     from model.training.replay import Replay
 
 __all__ = ["on_policy"]
@@ -51,12 +52,12 @@ def run_rank(job: RankJob[OnPolicyConfig]) -> GrpoMetrics | None:
     folder = job.inputs["teacher"] / "model"
     teacher = load_model(folder).requires_grad_(False)
 
-    def pupil(model: Transformer, replay: Replay) -> Pupil:
+    def pupil(model: Transformer, replay: Replay, adapters: Adapters | None) -> Pupil:
         if teacher.config.vocab_size != model.config.vocab_size:
             raise UserError(
                 f"on_policy: the teacher knows {teacher.config.vocab_size} tokens and the student "
                 f"{model.config.vocab_size}; both must have the recipe's tokenizer"
             )
-        return Pupil(model, teacher, job.config, job.world, replay)
+        return Pupil(model, teacher, job.config, job.world, replay, adapters)
 
     return learn_by(pupil, job, "on_policy", weight_files(folder))

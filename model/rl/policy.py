@@ -1,9 +1,9 @@
 """The policy that GRPO trains, on any number of ranks, and the reference it must not stray far from.
 
 Training goes through the engine, whose experts may be spread over ranks. Answers are written by the `actor`, a whole
-model that every rank holds: on one rank it is the model in training itself, on several a copy that `refresh` brings up
-to date. So ranks write answers of different lengths without waiting for each other at every token; the price is memory
-for one whole copy per rank, and for the reference one more.
+model that every rank holds: on one rank, and where adapters are trained, it is the model in training itself, elsewhere
+a copy that `refresh` brings up to date. So ranks write answers of different lengths without waiting for each other at
+every token; the price is memory for one whole copy per rank, and for the reference one more (`model.rl.reference`).
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from model.architecture.devices import own_device
 from model.architecture.transformer import Transformer
 from model.facts.training import LayoutFacts
 from model.finetune_sections import GrpoConfig, LossNormalisation
 from model.rl.batches import Answer, MicroBatch, micro_batches
 from model.rl.loss import GrpoTerms, grpo_loss, log_probabilities, token_weight
+from model.rl.reference import FormerFactors, FrozenCopy, Reference
 from model.sections import OptimizerConfig, TrainingConfig
-from model.training.engine import SingleEngine, end_step, make_engine, own_weights, set_weights
+from model.training.engine import SingleEngine, end_step, make_engine
 from model.training.guard import poisoned
+from model.training.lora import Adapters, without_moving_bias
 from model.training.replay import Replay
 from model.training.universal import CheckpointReader, Fragment
 
 __all__ = ["Policy"]
-
-REFERENCE = "reference"
-"""Kind of the renewed reference model's weights in a checkpoint."""
 
 
 def policy_engine_config(config: OptimizerConfig, world: int) -> TrainingConfig:
@@ -41,20 +41,27 @@ def policy_engine_config(config: OptimizerConfig, world: int) -> TrainingConfig:
 class Policy:
     """A model in training with its optimizer, the actor and, where the divergence has a weight, a reference."""
 
-    def __init__(self, model: Transformer, config: GrpoConfig, world: int = 1, replay: Replay | None = None) -> None:
-        self.config, self._replay = config, replay or Replay()
-        self._is_renewed = False
-        self.reference: Transformer | None = None
-        if config.kl_weight:
-            self.reference = copy.deepcopy(model).requires_grad_(False).eval()  # before the gates are hooked
-        actor = None if world == 1 else copy.deepcopy(model).requires_grad_(False).eval()
-        self.engine = make_engine(model, policy_engine_config(config, world))
+    def __init__(
+        self,
+        model: Transformer,
+        config: GrpoConfig,
+        world: int = 1,
+        replay: Replay | None = None,
+        adapters: Adapters | None = None,
+    ) -> None:
+        self.config = config if adapters is None else without_moving_bias(config)
+        self._replay = replay or Replay()
+        self.reference: Reference | None = None
+        if config.kl_weight and adapters is None:
+            self.reference = FrozenCopy(model, own_device())
+        actor = None if world == 1 or adapters else copy.deepcopy(model).requires_grad_(False).eval()
+        self.engine = make_engine(model, policy_engine_config(self.config, world))
+        if config.kl_weight and adapters is not None:
+            self.reference = FormerFactors(adapters)
         if actor is None and not isinstance(self.engine, SingleEngine):  # engine: deepspeed on one rank
-            actor = copy.deepcopy(self.reference or self.engine.full_model())
+            actor = copy.deepcopy(self.reference.model if self.reference else self.engine.full_model())
         self._single = self.engine if isinstance(self.engine, SingleEngine) else None
         self.actor: Transformer = self._single.model if self._single else actor.to(self.engine.device)  # type: ignore[union-attr]
-        if self.reference is not None:
-            self.reference.to(self.engine.device)
 
     @property
     def rank(self) -> int:
@@ -99,8 +106,7 @@ class Policy:
     def renew_reference(self) -> None:
         """Make the policy of now the reference."""
         if self.reference is not None:
-            set_weights(self.reference, own_weights(self.actor))
-            self._is_renewed = True
+            self.reference.renew(self.actor)
 
     def update(self, answers: Sequence[Answer], rate: float, number: int = 0) -> dict[str, float] | None:
         """One optimizer step on `answers`, the same on every rank; loss, kl, clipped share, entropy, gradient norm, and
@@ -135,10 +141,7 @@ class Policy:
 
     def _terms(self, part: MicroBatch) -> tuple[GrpoTerms, Tensor]:
         """The loss of a micro-batch and what is watched of it, and the entropy of its answers."""
-        reference_N = None
-        if self.reference is not None:
-            with torch.no_grad():
-                reference_N, _ = part.log_probabilities(self.reference)
+        reference_N = self.reference.log_probabilities(part) if self.reference is not None else None
         logprobs_N, entropy_N = log_probabilities(self._logits(part), part.targets_N)
         terms = grpo_loss(
             logprobs_N,
@@ -185,19 +188,14 @@ class Policy:
     def fragments(self) -> Iterator[Fragment]:
         """The pieces of weights, moments and a renewed reference that this rank writes into a checkpoint."""
         yield from self.engine.fragments()
-        if self.reference is not None and self._is_renewed and self.rank == 0:
-            for name, value in own_weights(self.reference).items():
-                yield Fragment(REFERENCE, name, 0, value.flatten())
+        if self.reference is not None and self.rank == 0:
+            yield from self.reference.fragments()
 
     def load(self, reader: CheckpointReader) -> None:
         """Take what `fragments` gave from a checkpoint, whatever layout wrote it."""
         self.engine.load(reader)
-        self._is_renewed = self.reference is not None and reader.has(REFERENCE, "model.norm.weight")
-        if self.reference is not None and self._is_renewed:
-            weights = own_weights(self.reference)
-            set_weights(
-                self.reference, {name: reader.read(REFERENCE, name).view_as(value) for name, value in weights.items()}
-            )
+        if self.reference is not None:
+            self.reference.load(reader)
         self.refresh()
 
     def full_model(self) -> Transformer | None:

@@ -10,6 +10,7 @@ from model.finetune_sections import OnPolicyConfig
 from model.rl.batches import MicroBatch
 from model.rl.loss import GrpoTerms, reverse_divergence
 from model.rl.policy import Policy
+from model.training.lora import Adapters
 from model.training.replay import Replay
 
 __all__ = ["Pupil"]
@@ -25,8 +26,9 @@ class Pupil(Policy):
         config: OnPolicyConfig,
         world: int = 1,
         replay: Replay | None = None,
+        adapters: Adapters | None = None,
     ) -> None:
-        super().__init__(model, config, world, replay)
+        super().__init__(model, config, world, replay, adapters)
         self.teacher = teacher.to(self.device).eval()
 
     def _terms(self, part: MicroBatch) -> tuple[GrpoTerms, Tensor]:

@@ -16,11 +16,10 @@ from infra.errors import UserError
 from infra.json_objects import JsonObject
 from model.generation.reasoning import CLOSE, OPEN
 from model.serving.spec import EngineKind
+from pipeline.tokens.tools import CALL, CALL_END, LISTED, CallStyle, Tool
 
-__all__ = ["CALL", "CALL_END", "Constraint", "Tool", "write_grammar"]
+__all__ = ["Constraint", "write_grammar"]
 
-CALL, CALL_END = "<tool_call>", "</tool_call>"
-"""What a call of a tool stands between, as Hermes and Qwen write it."""
 LAYOUT = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
 """JSON on one line, as Python writes it: where any white space may stand, a small model writes nothing else."""
 DATA = ("const", "enum", "default", "examples", "allOf")
@@ -30,21 +29,10 @@ LEXEMES = (
     r'thought[suffix="</think>"]: /(.|\n)*/',
     r'said[suffix="<tool_call>"]: /(.|\n)*/',
     r"TEXT: /(.|\n)*/ & ~/(.|\n)*<tool_call>(.|\n)*/",
+    r"PLAIN: /([^\[{](.|\n)*)?/",
     r"SPACE: /\n{0,2}/",
 )
 """What the rules are made of; not every grammar needs each."""
-
-
-@dataclass(frozen=True)
-class Tool:
-    """A function that the model may ask for."""
-
-    name: str
-    parameters: JsonObject
-    """JSON Schema of its arguments."""
-    description: str = ""
-    strict: bool = False
-    """Whether the arguments must follow the schema."""
 
 
 @dataclass(frozen=True)
@@ -58,12 +46,19 @@ class Constraint:
     many_calls: bool = True
 
 
-def write_grammar(constraint: Constraint, kind: EngineKind, vocabulary: Mapping[str, int], before: str) -> str:
+def write_grammar(
+    constraint: Constraint,
+    kind: EngineKind,
+    vocabulary: Mapping[str, int],
+    before: str,
+    style: CallStyle = CallStyle.TAGGED,
+) -> str:
     """The grammar for one engine.
 
     Args:
         vocabulary: numbers of tokens by their text: some engines read tags that are tokens as those.
         before: the end of the prompt, which may have begun the reasoning, or ended it.
+        style: of calls.
 
     Raises:
         UserError: a schema cannot be held.
@@ -75,8 +70,11 @@ def write_grammar(constraint: Constraint, kind: EngineKind, vocabulary: Mapping[
     lines = [f"start: {_thought(before, mark(OPEN), mark(CLOSE))} answer"]
     if constraint.schema is not None:
         lines.append(f"answer: {_json(constraint.schema)}")
-    else:
+    elif style is CallStyle.TAGGED:
         lines += _calls(constraint, mark(CALL), mark(CALL_END))
+    else:
+        listed = f"<[{vocabulary[LISTED]}]>?" if kind.reads_tags and LISTED in vocabulary else ""
+        lines += _bare_calls(constraint, style, listed)
     grammar = "\n".join([*lines, *LEXEMES])
     _check(grammar)
     return f"%llguidance {{}}\n{grammar}" if kind is EngineKind.LLAMA else grammar
@@ -91,6 +89,15 @@ def _calls(constraint: Constraint, opening: str, closing: str) -> list[str]:
     return [f"answer: {answer}", f"call: SPACE {opening} rest", f"rest: SPACE ({bodies}) SPACE {closing}"]
 
 
+def _bare_calls(constraint: Constraint, style: CallStyle, listed: str) -> list[str]:
+    """Rules for calls without tags; text where none has to be called, which does not begin as they do."""
+    bodies = " | ".join(_json(_call(tool, style)) for tool in constraint.tools)
+    more = '(", " call)*' if constraint.many_calls else ""
+    calls = "call" if style is CallStyle.BARE else f'{listed} "[" call {more} "]"'
+    text = "" if constraint.must_call else "PLAIN | "
+    return [f"answer: {text}{calls}", f"call: {bodies}"]
+
+
 def _thought(before: str, opening: str, closing: str) -> str:
     """The reasoning that may come first, or has begun."""
     if before.endswith(CLOSE):
@@ -100,11 +107,11 @@ def _thought(before: str, opening: str, closing: str) -> str:
     return f"{body} SPACE" if before.endswith(OPEN) else f"({opening} {body} SPACE)?"
 
 
-def _call(tool: Tool) -> JsonObject:
+def _call(tool: Tool, style: CallStyle = CallStyle.TAGGED) -> JsonObject:
     return {
         "type": "object",
-        "properties": {"name": {"const": tool.name}, "arguments": tool.parameters or {"type": "object"}},
-        "required": ["name", "arguments"],
+        "properties": {"name": {"const": tool.name}, style.arguments: tool.parameters or {"type": "object"}},
+        "required": ["name", style.arguments],
         "additionalProperties": False,
     }
 

@@ -4,7 +4,8 @@ Two numbers are watched side by side, bits per byte of the domain's held-out tex
 gained, and what is forgotten for it. It starts from `pretrain`'s model, or from any Hugging Face checkpoint of a family
 that this project knows, whose vocabulary grows by the tokens of the chat format where it lacks them.
 
-Artifact: as of `pretrain`; the validations in ``history.json`` hold the bits per byte of every source.
+Artifact: as of `pretrain`, with low-rank adapters ``adapter/`` in peft's format, which ``model/`` has merged; the
+validations in ``history.json`` hold the bits per byte of every source.
 """
 
 from __future__ import annotations
@@ -43,15 +44,17 @@ def run_rank(job: RankJob[ContinuedConfig]) -> ContinuedMetrics | None:
     from model.architecture.vocabulary import fit_vocabulary
     from model.training.finish import write_artifact
     from model.training.lineage import weight_files
+    from model.training.lora import adapt, adapter_files, without_moving_bias
     from model.training.next_token import train
     from model.training.reading import Reading
     from model.training.sources import read_shards
 
     config, shards = job.config, job.inputs["shards"]
     start = _start(job)
-    begun = load_model(start, prediction=True)
+    begun = load_model(start, prediction=config.lora is None)
     check_finite(begun, start)
     model = fit_vocabulary(begun, start, job.inputs["tokenizer"])
+    adapters = adapt(model, config.lora, config.seed) if config.lora is not None else None
     with user_errors("continued"):
         reading = Reading(
             shards,
@@ -63,17 +66,25 @@ def run_rank(job: RankJob[ContinuedConfig]) -> ContinuedMetrics | None:
         result = train(
             model.train(),
             read_shards(shards, "train", config, config.mixture).ahead(config.steps),
-            config,
+            config if adapters is None else without_moving_bias(config),
             job.snapshots,
             evaluate=reading,
-            identity="".join(map(file_digest, (shards / "shards.json", *weight_files(start)))),
+            identity="".join(
+                map(file_digest, (shards / "shards.json", *weight_files(start), *adapter_files(config.lora)))
+            ),
             phase="continued pretraining",
         )
     if result.model is None:
         return None
     lost = _forgotten(config, result.validation[0], result.validation[-1])
-    write_artifact(job, result.model, result.history, result.validation)
-    return ContinuedMetrics(parameters=count_parameters(model.config), forgetting=lost, **dict(result.metrics()))
+    begun_from = start if adapters is not None else None
+    write_artifact(job, result.model, result.history, result.validation, begun=begun_from, adapters=adapters)
+    return ContinuedMetrics(
+        parameters=count_parameters(model.config),
+        forgetting=lost,
+        **(adapters.shares() if adapters is not None else {}),
+        **dict(result.metrics()),
+    )
 
 
 def _start(job: RankJob[ContinuedConfig]) -> Path:

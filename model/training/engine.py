@@ -2,12 +2,14 @@
 
 An engine owns model, optimizer and ranks: it does the passes and the steps, adds numbers up over the ranks, and tells
 and takes its state in pieces that know no layout (`model.training.universal`). `SingleEngine` is one process;
-`model.training.deepspeed_engine` is several. Losses are given as the share of the global batch's loss that this rank's
-micro-batch holds, so the sum over ranks and micro-batches is the loss of the step whatever the layout.
+`model.training.deepspeed_engine` is several, and `ReplicatedEngine` several that train adapters. Losses are given as
+the share of the global batch's loss that this rank's micro-batch holds, so the sum over ranks and micro-batches is the
+loss of the step whatever the layout.
 """
 
 from __future__ import annotations
 
+import datetime
 import math
 import os
 import resource
@@ -15,16 +17,19 @@ from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
+from infra import events
 from infra.execution import Engine as EngineChoice
 from infra.execution import execution
-from model.architecture.devices import own_device, world_size
+from model.architecture.devices import own_device, own_rank, world_size
 from model.architecture.transformer import Transformer
 from model.facts.training import LayoutFacts
 from model.sections import OptimizerConfig, TrainingConfig
 from model.training.balance import GateWatch
 from model.training.batches import TrainingBatch
+from model.training.lora import is_adapted
 from model.training.optimizer import CLIP_MARGIN, make_optimizer, moments, set_learning_rate
 from model.training.prepare import autocast, keep_memory, prepare
 from model.training.text_loss import token_losses
@@ -32,12 +37,12 @@ from model.training.universal import BUFFER, MASTER, MOMENTS, CheckpointReader, 
 
 __all__ = [
     "Engine",
+    "ReplicatedEngine",
     "SingleEngine",
     "end_step",
     "make_engine",
     "own_weights",
     "peak_memory_bytes",
-    "set_weights",
     "threads_for",
 ]
 
@@ -90,8 +95,11 @@ class Engine(Protocol):
 
 
 def make_engine(model: Transformer, config: TrainingConfig) -> Engine:
-    """The engine that the execution asks for; distributed ranks and `engine: deepspeed` take DeepSpeed."""
+    """The engine that the execution asks for: distributed ranks and `engine: deepspeed` take DeepSpeed, but not for
+    adapters, which are too small to be shared out."""
     keep_memory()
+    if is_adapted(model):
+        return SingleEngine(model, config) if world_size() == 1 else ReplicatedEngine(model, config)
     if world_size() > 1 or execution().engine is EngineChoice.DEEPSPEED:
         from model.training.deepspeed_engine import DeepSpeedEngine
 
@@ -144,13 +152,6 @@ def own_weights(model: Transformer) -> dict[str, Tensor]:
     return {name: value for name, value in model.state_dict().items() if name not in tied}
 
 
-def set_weights(model: Transformer, weights: dict[str, Tensor]) -> None:
-    """Copy what `own_weights` gave into `model`."""
-    if model.config.tie_word_embeddings:
-        weights = weights | {"lm_head.weight": weights["model.embed_tokens.weight"]}
-    model.load_state_dict(weights)
-
-
 class SingleEngine:
     """One process and torch's own optimizers; fp32, with products in bf16 where the hardware has it."""
 
@@ -163,7 +164,7 @@ class SingleEngine:
         self.model = model.to(self.device).train()
         self._clip_norm = config.clip_norm
         self.optimizer = make_optimizer(list(model.named_parameters()), config)
-        self.watch = GateWatch(model, model.config, config, lambda values: values)
+        self.watch = GateWatch(model, model.config, config, self._mean)
 
     @property
     def optimizer_step(self) -> int:
@@ -199,6 +200,9 @@ class SingleEngine:
             self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         return norm
+
+    def _mean(self, values: Tensor) -> Tensor:
+        return values
 
     def all_reduce_sum(self, values: Tensor) -> Tensor:
         """Sum over the ranks: itself."""
@@ -240,3 +244,55 @@ class SingleEngine:
     def full_model(self) -> Transformer | None:
         """The whole model on rank 0."""
         return self.model.cpu().eval()
+
+
+class ReplicatedEngine(SingleEngine):
+    """One of several ranks that each hold the whole model and train its adapters on their share of every batch.
+
+    The gradients are summed, and all ranks make the same update of the same bits. Adapters and their moments are so
+    small that there is nothing to gain from sharing those out; the weights beside them are held by every rank.
+    """
+
+    def __init__(self, model: Transformer, config: OptimizerConfig) -> None:
+        device, wide = own_device(), execution()
+        if device.type == "cuda":
+            torch.cuda.set_device(device)
+        timeout = datetime.timedelta(seconds=wide.timeout_seconds)
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=timeout)
+        self._host_group = dist.new_group(backend="gloo", timeout=timeout) if device.type != "cpu" else None
+        super().__init__(model, config)
+        self.rank, self.world = own_rank(), world_size()
+        self.layout = LayoutFacts(ranks=self.world, expert_parallel=1, zero=0)
+        if self.rank == 0 and (wide.expert_parallel > 1 or wide.zero or wide.offload):
+            events.note("adapters: every rank holds the whole model; expert_parallel, zero and offload are left aside")
+
+    def step(self, learning_rate: float) -> Tensor:
+        """Sum the gradients over the ranks, then as on one rank."""
+        factors = [factor for _, factor in self._trained()]
+        gradients = [torch.zeros_like(factor) if factor.grad is None else factor.grad for factor in factors]
+        total = self.all_reduce_sum(torch.cat([gradient.flatten() for gradient in gradients]))
+        for factor, part in zip(factors, total.split([factor.numel() for factor in factors]), strict=True):
+            factor.grad = part.view_as(factor)
+        return super().step(learning_rate)
+
+    def all_reduce_sum(self, values: Tensor) -> Tensor:
+        """Sum over the ranks, on their devices."""
+        dist.all_reduce(values)
+        return values
+
+    def all_reduce_host(self, values: Sequence[float]) -> list[float]:
+        """Sum over the ranks of numbers that the processes know, over a group that no device takes part in."""
+        sums = torch.tensor(values, dtype=torch.float64)
+        dist.all_reduce(sums, group=self._host_group)
+        return sums.tolist()
+
+    def _mean(self, values: Tensor) -> Tensor:
+        return self.all_reduce_sum(values) / self.world
+
+    def fragments(self) -> Iterator[Fragment]:
+        """All of the state from rank 0: that of the others is the same."""
+        return super().fragments() if self.rank == 0 else iter(())
+
+    def full_model(self) -> Transformer | None:
+        """The whole model on rank 0, None elsewhere."""
+        return super().full_model() if self.rank == 0 else None

@@ -9,6 +9,7 @@ from typing import Any
 from model.architecture.checkpoint import save_model, with_prediction, write_json
 from model.architecture.transformer import Transformer
 from model.training.journal import Row
+from model.training.lora import Adapters
 from model.training.ranks import RankJob
 
 __all__ = ["write_artifact"]
@@ -21,13 +22,18 @@ def write_artifact(
     evaluations: Sequence[Row] = (),
     *,
     begun: Path | None = None,
+    adapters: Adapters | None = None,
 ) -> None:
-    """Write ``model/`` with the tokenizer, and ``history.json``.
+    """Write ``model/`` with the tokenizer, ``history.json``, and of low-rank adapters ``adapter/`` in peft's format.
 
     Args:
+        adapters: those of `model`, into which they are merged for good.
         begun: the checkpoint that was gone on from, whose layers of multi-token prediction are handed on where they
             were not trained.
     """
+    if adapters is not None:
+        adapters.write(job.out_dir / "adapter")
+        adapters.merge()
     if begun is not None:
         model = with_prediction(model, begun)
     save_model(model, job.out_dir / "model", job.inputs["tokenizer"])

@@ -1,47 +1,41 @@
 """Low-rank adapters (LoRA, arXiv 2106.09685): the weights stay, and what is learned is ``s B A`` beside them.
 
-``s = alpha / rank``; A is drawn, B begins at zero, so the adapted model begins as the model that it adapts. A linear
-layer computes ``W x + s B (A x)`` and never makes ``B A``; stacked experts make ``W + s B A`` of a whole layer, as peft
-does for them. With `held` the weights themselves are kept in 8- or 4-bit codes (QLoRA, arXiv 2305.14314) and decoded
-for each product, again in the backward pass. Codes are those of `model.architecture.grid`: 32 weights of a row share a
-float16 scale.
-
-Whoever reads an adapted module's ``weight`` gets the whole ``W + s B A``, so generation and export need not know.
-Adapters are read and written in peft's format (``adapter_config.json``, ``adapter_model.safetensors``).
-
-Shapes: O outputs, I inputs, r rank, E experts.
+``s = alpha / rank``; A is drawn, B begins at zero, so the adapted model begins as the model that it adapts. The
+modules that compute with them are in `model.training.adapted`. Here a model gets them, and loses them again: they are
+read and written in peft's format (``adapter_config.json``, ``adapter_model.safetensors``), and merged into the weights.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import torch
-import torch.nn.functional as F
 from pydantic import Field
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from infra import events
 from infra.errors import UserError
 from infra.facts import Facts
 from model.architecture.checkpoint import write_json
-from model.architecture.devices import world_size
-from model.architecture.grid import GROUP, Grid, dequantize, round_to_nearest
+from model.architecture.devices import own_rank
 from model.architecture.moe import FeedForward, RoutedExperts
 from model.architecture.transformer import Transformer
-from model.finetune_sections import Held, LoraConfig, LoraTarget, SftConfig
+from model.finetune_sections import LoraConfig, LoraTarget
+from model.sections import OptimizerConfig
+from model.training.adapted import EXPERT_WEIGHTS, AdaptedExperts, AdaptedLinear
 
-__all__ = ["Adapters", "adapt", "adapter_files", "without_moving_bias"]
+__all__ = ["Adapters", "adapt", "adapter_files", "is_adapted", "without_moving_bias"]
+
+Config = TypeVar("Config", bound=OptimizerConfig)
 
 ADAPTER, CONFIG = "adapter_model.safetensors", "adapter_config.json"
 PREFIX = "base_model.model."
-EXPERT_WEIGHTS = ("gate_up_proj", "down_proj")
 
 
 class PeftConfig(Facts):
@@ -74,6 +68,8 @@ class Adapters:
     def count(self) -> None:
         """Note how much is trained, while it is apart from the weights."""
         self._trained = sum(value.numel() for value in self.model.parameters() if value.requires_grad)
+        if own_rank():
+            return
         events.note(
             f"training {self._trained:,} parameters of adapters, {self._trained / self._total:.1%} of the model's"
         )
@@ -84,6 +80,24 @@ class Adapters:
             "trained_parameters": self._trained,
             "trained_parameters_share": round(self._trained / self._total, 4),
         }
+
+    def factors(self) -> dict[str, nn.Parameter]:
+        """What is trained, by name."""
+        return {name: value for name, value in self.model.named_parameters() if value.requires_grad}
+
+    @contextmanager
+    def holding(self, values: Mapping[str, Tensor]) -> Iterator[None]:
+        """Let the model compute with other factors, of these names; for passes without gradients."""
+        own = {name: factor.data for name, factor in self.factors().items()}
+        try:
+            self._hold(values)
+            yield
+        finally:
+            self._hold(own)
+
+    def _hold(self, values: Mapping[str, Tensor]) -> None:
+        for name, factor in self.factors().items():
+            factor.data = values[name]
 
     @torch.no_grad()
     def merge(self) -> None:
@@ -175,10 +189,8 @@ def adapt(model: Transformer, config: LoraConfig, seed: int) -> Adapters:
     """Freeze `model` and give adapters to what `config` targets, the same for the same seed.
 
     Raises:
-        UserError: nothing to adapt, more than one rank, an adapter to start from that does not fit.
+        UserError: nothing to adapt, an adapter to start from that does not fit.
     """
-    if world_size() > 1:
-        raise UserError("lora runs on one rank; set execution.stages.sft.ranks to 1")
     model.requires_grad_(False)
     adapters = Adapters(model, config)
     generator = torch.Generator().manual_seed(seed)
@@ -201,7 +213,12 @@ def adapter_files(config: LoraConfig | None) -> list[Path]:
     return [Path(folder) / name for folder in folders for name in (CONFIG, ADAPTER)]
 
 
-def without_moving_bias(config: SftConfig) -> SftConfig:
+def is_adapted(model: nn.Module) -> bool:
+    """Whether `model` has adapters."""
+    return any(isinstance(module, (AdaptedLinear, AdaptedExperts)) for module in model.modules())
+
+
+def without_moving_bias(config: Config) -> Config:
     """`config` that moves nothing but adapters: a selection bias has no gradient, and is none of an adapter's."""
     return config.model_copy(update={"bias_update_speed": 0.0})
 
@@ -220,160 +237,3 @@ def _targets(model: Transformer, config: LoraConfig) -> Iterator[tuple[str, nn.M
             continue
         if kind in config.targets:
             yield name, module
-
-
-class HeldWeight(nn.Module):
-    """A frozen weight [..., O, I], as it is or in codes, which checkpoints leave out: they follow from the start."""
-
-    codes: Tensor
-    scales: Tensor
-
-    def __init__(self, weight: Tensor, held: Held) -> None:
-        super().__init__()
-        self.shape = weight.shape
-        self.held = Held.FP32 if weight.shape[-1] % GROUP else held  # rows of other widths stay as they are
-        if self.held is Held.FP32:
-            self.plain = nn.Parameter(weight.detach(), requires_grad=False)
-            return
-        codes, scales = round_to_nearest(weight.detach(), Grid(held))
-        if held is Held.Q4_0:
-            codes = (codes[..., ::2] + 8).to(torch.uint8) | ((codes[..., 1::2] + 8).to(torch.uint8) << 4)
-        self.register_buffer("codes", codes, persistent=False)
-        self.register_buffer("scales", scales, persistent=False)
-
-    def forward(self) -> Tensor:
-        """The weight."""
-        if self.held is Held.FP32:
-            return self.plain
-        codes = self.codes
-        if self.held is Held.Q4_0:
-            codes = torch.stack((codes & 15, codes >> 4), -1).flatten(-2).to(torch.int8) - 8
-        return dequantize(codes, self.scales)
-
-
-class _HeldProduct(torch.autograd.Function):
-    """``x W^T`` that keeps the codes for the backward pass, and not the weight."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, held: HeldWeight) -> Tensor:
-        ctx.held, ctx.dtype = held, x.dtype
-        return F.linear(x, held().to(x.dtype))
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        (dy,) = gradients
-        return dy.to(ctx.dtype) @ ctx.held().to(ctx.dtype), None
-
-
-def _drawn(shape: tuple[int, ...], generator: torch.Generator) -> nn.Parameter:
-    """A as peft draws it: uniform within one over the root of the inputs."""
-    bound = 1 / math.sqrt(shape[-1])
-    return nn.Parameter((torch.rand(shape, generator=generator) * 2 - 1) * bound)
-
-
-class AdaptedLinear(nn.Linear):
-    """A linear layer and its adapter."""
-
-    base: HeldWeight
-    lora_A: nn.Parameter
-    lora_B: nn.Parameter
-    scale: float
-
-    @classmethod
-    def take(cls, module: nn.Linear, config: LoraConfig, generator: torch.Generator) -> None:
-        """Make `module` one, in its place."""
-        outputs, inputs = module.weight.shape
-        weight = module.weight.detach()
-        del module.weight
-        module.__class__ = cls
-        module.base = HeldWeight(weight, config.held)
-        module.lora_A = _drawn((config.rank, inputs), generator)
-        module.lora_B = nn.Parameter(torch.zeros(outputs, config.rank))
-        module.scale = config.alpha / config.rank  # type: ignore[assignment]
-
-    def __getattr__(self, name: str) -> Any:
-        if name == "weight":
-            return self.base() + self.scale * (self.lora_B @ self.lora_A)
-        return super().__getattr__(name)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[..., I] to [..., O]."""
-        if self.base.held is Held.FP32:
-            y = F.linear(x, self.base(), self.bias)
-        else:
-            kind = x.device.type
-            cast = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
-            y = _HeldProduct.apply(x.to(cast), self.base)
-            y = y if self.bias is None else y + self.bias
-        return y + self.scale * F.linear(F.linear(x, self.lora_A), self.lora_B)
-
-    def merge(self) -> None:
-        """Become a plain linear layer."""
-        weight = self.weight
-        del self.base, self.lora_A, self.lora_B
-        self.__class__ = nn.Linear  # type: ignore[assignment]
-        self.weight = nn.Parameter(weight)
-
-    def peft(self, prefix: str) -> dict[str, Tensor]:
-        """A [r, I] and B [O, r] by peft's names: views, which `Adapters.read` writes into."""
-        return {f"{prefix}.lora_A.weight": self.lora_A.data, f"{prefix}.lora_B.weight": self.lora_B.data}
-
-
-class AdaptedExperts(RoutedExperts):
-    """Stacked experts and the adapters of each."""
-
-    bases: nn.ModuleDict
-    lora_A: nn.ParameterDict
-    lora_B: nn.ParameterDict
-    scale: float
-
-    @classmethod
-    def take(cls, module: RoutedExperts, config: LoraConfig, generator: torch.Generator) -> None:
-        """Make `module` one, in its place."""
-        weights = {name: getattr(module, name).detach() for name in EXPERT_WEIGHTS}
-        for name in EXPERT_WEIGHTS:
-            delattr(module, name)
-        module.__class__ = cls
-        module.bases = nn.ModuleDict({name: HeldWeight(weight, config.held) for name, weight in weights.items()})
-        # peft's layouts: A [r E, I] expert by expert, B [O, r E] rank by rank
-        module.lora_A = nn.ParameterDict(
-            {name: _drawn((config.rank * len(w), w.shape[2]), generator) for name, w in weights.items()}
-        )
-        module.lora_B = nn.ParameterDict(
-            {name: nn.Parameter(torch.zeros(w.shape[1], config.rank * len(w))) for name, w in weights.items()}
-        )
-        module.scale = config.alpha / config.rank  # type: ignore[assignment]
-
-    def __getattr__(self, name: str) -> Any:
-        if name not in EXPERT_WEIGHTS:
-            return super().__getattr__(name)
-        base_EOI = self.bases[name]()
-        experts = len(base_EOI)
-        a_ErI = self.lora_A[name].unflatten(0, (experts, -1))
-        b_EOr = self.lora_B[name].unflatten(1, (-1, experts)).permute(2, 0, 1)
-        return torch.baddbmm(base_EOI, b_EOr, a_ErI, alpha=self.scale)
-
-    def forward(self, x_TD: Tensor, gates_TK: Tensor, experts_TK: Tensor) -> Tensor:
-        """The gated sum [T, D] of the chosen experts' outputs. Held weights are decoded again in the backward pass."""
-        whole = super().forward
-        if torch.is_grad_enabled() and any(base.held is not Held.FP32 for base in self.bases.values()):
-            y_TD: Tensor = checkpoint(whole, x_TD, gates_TK, experts_TK, use_reentrant=False, preserve_rng_state=False)
-            return y_TD
-        return whole(x_TD, gates_TK, experts_TK)
-
-    def merge(self) -> None:
-        """Become plain experts."""
-        weights = {name: getattr(self, name) for name in EXPERT_WEIGHTS}
-        del self.bases, self.lora_A, self.lora_B
-        self.__class__ = RoutedExperts  # type: ignore[assignment]
-        for name, weight in weights.items():
-            setattr(self, name, nn.Parameter(weight))
-
-    def peft(self, prefix: str) -> dict[str, Tensor]:
-        """By peft's names, which wraps the second weight around the first (`EXPERT_WEIGHTS`)."""
-        places = (f"{prefix}.base_layer", prefix)
-        return {
-            f"{place}.lora_{side}.weight": factors[name].data
-            for name, place in zip(EXPERT_WEIGHTS, places, strict=True)
-            for side, factors in (("A", self.lora_A), ("B", self.lora_B))
-        }

@@ -8,7 +8,7 @@ Shapes: B rows of this rank, T tokens.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 import torch
@@ -30,10 +30,11 @@ class Reading:
 
     Args:
         shards: the artifact.
-        tokenizer: the artifact.
+        tokenizer: that of the model.
         rows: of each source at most.
         domain: sources that are measured together as well, and all others together.
         document_mask: whether a token sees its own document alone.
+        recut: makes rows of the tokenizer's tokens, where the shards have other ones.
 
     Raises:
         ValueError: no held-out text, a domain that names no source.
@@ -47,6 +48,7 @@ class Reading:
         *,
         domain: Collection[str] = (),
         document_mask: bool = True,
+        recut: Callable[[TrainingBatch], TrainingBatch] | None = None,
     ) -> None:
         counts = ShardReader(shards, "validation", global_batch=1).source_rows
         check_domain(domain, counts)
@@ -56,7 +58,7 @@ class Reading:
             for source in self._rows
         }
         self._bytes_V = token_bytes(tokenizer)
-        self._domain, self._document_mask = domain, document_mask
+        self._domain, self._document_mask, self._recut = domain, document_mask, recut
 
     def __call__(self, engine: Measurable, done: int) -> Row:
         """``bits_per_byte_SOURCE`` of the model as it is; every rank calls it."""
@@ -81,4 +83,6 @@ class Reading:
             read = [reader.batch(min(number, rows - 1)) for number in mine]
             tokens_BT = torch.cat([row.tokens for row in read])
             is_new_B1 = torch.tensor(mine)[:, None] < rows
-            yield TrainingBatch(tokens_BT, torch.cat([row.documents for row in read]), is_new_B1.expand_as(tokens_BT))
+            documents_BT = torch.cat([row.documents for row in read])
+            batch = TrainingBatch(tokens_BT, documents_BT, is_new_B1.expand_as(tokens_BT))
+            yield self._recut(batch) if self._recut else batch

@@ -78,10 +78,7 @@ def run_rank(job: RankJob[SftConfig]) -> SftMetrics | None:
         )
     if result.model is None:
         return None
-    if adapters is not None:
-        adapters.write(job.out_dir / "adapter")
-        adapters.merge()
-    write_artifact(job, result.model, result.history, result.validation, begun=job.start)
+    write_artifact(job, result.model, result.history, result.validation, begun=job.start, adapters=adapters)
     if experts is not None:
         write_json(job.out_dir / "experts.json", experts.report())
     return SftMetrics(

@@ -7,10 +7,10 @@ model pays for every token; a digit, a carry and a borrow are each one token.
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
-__all__ = ["KNOWN", "PROGRAMS", "WORKED", "work_out", "write_addition", "write_expression", "write_product"]
+__all__ = ["KNOWN", "PROGRAMS", "WORKED", "write_addition", "write_expression", "write_product"]
 
 KNOWN = 20
 """Sums and differences of a number up to this and one up to ten are known by heart, and written at once; of two digits
@@ -118,9 +118,14 @@ def _write_node(node: ast.expr, known: int) -> tuple[list[str], int]:
     raise ValueError(f"cannot work {ast.unparse(node)} out")
 
 
-def _gcd(numbers: Sequence[int]) -> tuple[str, str]:
+def _expression(metadata: Mapping[str, Any], known: int) -> tuple[str, str]:
+    lines, value = write_expression(metadata["expression"], known)
+    return "\n".join(lines), str(value)
+
+
+def _gcd(metadata: Mapping[str, Any], known: int) -> tuple[str, str]:
     """Euclid's algorithm."""
-    divisor, *rest = numbers
+    divisor, *rest = metadata["numbers"]
     lines = []
     for number in rest:
         left, right = max(divisor, number), min(divisor, number)
@@ -132,28 +137,20 @@ def _gcd(numbers: Sequence[int]) -> tuple[str, str]:
     return "\n".join(lines), str(divisor)
 
 
-def _spell_backward(word: str) -> tuple[str, str]:
+def _spell_backward(metadata: Mapping[str, Any], known: int) -> tuple[str, str]:
+    word = metadata["word"]
     return f"{' '.join(word)}\n{' '.join(reversed(word))}", word[::-1]
 
 
-WORKED = ("basic_arithmetic", "chain_sum", "gcd", "products", "spell_backward")
-"""Data sets of `reasoning-gym` that are worked out here."""
-
-
-def work_out(task: str, metadata: Mapping[str, Any], known: int = KNOWN) -> tuple[str, str]:
-    """(reasoning, answer) of a task in `WORKED`, of its metadata; `known` is as `KNOWN`.
-
-    KeyError for another task.
-    """
-    match task:
-        case "basic_arithmetic" | "chain_sum" | "products":
-            lines, value = write_expression(metadata["expression"], known)
-            return "\n".join(lines), str(value)
-        case "gcd":
-            return _gcd(metadata["numbers"])
-        case "spell_backward":
-            return _spell_backward(metadata["word"])
-    raise KeyError(task)
+WORKED: Mapping[str, Callable[[Mapping[str, Any], int], tuple[str, str]]] = {
+    "basic_arithmetic": _expression,
+    "chain_sum": _expression,
+    "gcd": _gcd,
+    "products": _expression,
+    "spell_backward": _spell_backward,
+}
+"""Data sets of `reasoning-gym` that are worked out here: (reasoning, answer) of a task, of its metadata and what is
+known by heart (as `KNOWN`)."""
 
 
 def _expression_program(metadata: Mapping[str, Any]) -> tuple[str, str]:

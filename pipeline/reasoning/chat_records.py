@@ -6,11 +6,15 @@
     {"data": ["Hi", "Hello!", ...]}                                    UltraChat: texts in turn
     {"instruction": "Add.", "input": "1, 2", "output": "3"}            Alpaca; Dolly has `context` and `response`
     {"prompt": "Hi", "completion": "Hello!"}                           one question and its answer, as texts
+    {"prompt": {"text": "Hi", "role": "prompter", "replies": [...]}}   OASST: of a tree the best path
+    [{"role": "user", "content": "Hi"}, ...]                           messages without a key
+    {"text": "<|im_start|>user\\nHi<|im_end|>..."}                     a whole chat (`chat_texts`)
 
 The list may be written as JSON, or as Python prints it, or be columns (``{"role": [...], "content": [...]}``). What one
 side says in several messages is one turn, for many chat templates take no others. `input` stands below the instruction,
 after an empty line; `history` (LLaMA-Factory) has the questions and answers before. An answer with ``"weight": 0``
-(OpenAI), ``"train": false`` (Axolotl) or ``"loss": false`` is read and not learned.
+(OpenAI), ``"train": false`` (Axolotl) or ``"loss": false`` is read and not learned. What gpt-oss says in the channel
+`analysis` is the reasoning of the answer behind it; its `commentary` is left out, or is the call of a tool.
 """
 
 from __future__ import annotations
@@ -18,10 +22,14 @@ from __future__ import annotations
 import ast
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NotRequired
 
 from typing_extensions import TypedDict  # pydantic wants this one before Python 3.12
+
+from pipeline.reasoning.chat_texts import turns_of_text
+from pipeline.reasoning.message_trees import best_path
 
 __all__ = ["Message", "messages_of"]
 
@@ -40,6 +48,8 @@ _ROLES = {
 }  # fmt: skip
 _REASONING = ("reasoning_content", "reasoning", "thinking")
 _FLAGS = ("weight", "train", "loss")
+CHANNELS = ("final", "analysis", "commentary")
+"""Of the answers of gpt-oss."""
 _MEDIA = ("image", "images", "video", "videos", "audio", "audios")
 LONGEST_LITERAL = 1_000_000
 """Characters of a list written as Python has it that are read."""
@@ -58,27 +68,54 @@ class Message(TypedDict):
     """False of an answer that is only read."""
 
 
-def messages_of(record: Any) -> list[Message] | str:
+THOUGHT_ALONE, COMMENTARY, BESIDE = (
+    "analysis without an answer",
+    "commentary",
+    "messages of a tree beside its best path",
+)
+"""What is left out of conversations that are kept."""
+
+
+def messages_of(record: Any, left_out: Counter[str] | None = None) -> list[Message] | str:
     """The messages up to the last answer that is learned, or what is wrong with the record.
 
     Where a tool is called, or an answer is left empty, they end before that; a greeting before the first question is
     left out, for nobody will have said it when the model is asked (FastChat does so too).
+
+    Args:
+        left_out: counts what else is left out.
     """
-    raw = _turns(record) if isinstance(record, Mapping) else "no list of messages"
-    if isinstance(raw, str):
-        return raw
+    if isinstance(record, list) and all(isinstance(each, Mapping) for each in record):
+        record = {"messages": record}
+    counted: Counter[str] = Counter()
+    raw = _turns(record, counted) if isinstance(record, Mapping) else "no list of messages"
+    found = raw if isinstance(raw, str) else _kept(raw, counted)
+    if left_out is not None and not isinstance(found, str):
+        left_out.update(+counted)
+    return found
+
+
+def _kept(raw: Iterable[Any], left_out: Counter[str]) -> list[Message] | str:
     found: list[Message] = []
+    thoughts: list[str] = []
     why = "no answer"
     for turn in raw:
         role = _first(turn, "role", "from") if isinstance(turn, Mapping) else None
         known = _ROLES.get(role.strip().lower()) if isinstance(role, str) else None
         if known is None:
             return "a message without a role that is known" if role is None else f"a message of the role {role!r:.40}"
-        if (channel := turn.get("channel")) not in (None, "", "final"):
+        if (channel := turn.get("channel") or "final") not in CHANNELS:
             return f"a message of the channel {channel!r:.40}"
-        if known in ("tool", "call") or turn.get("tool_calls") or turn.get("function_call"):
+        is_sent = channel != "final" and turn.get("recipient")  # to a tool
+        if known in ("tool", "call") or turn.get("tool_calls") or turn.get("function_call") or is_sent:
             break
+        if channel == "commentary":
+            left_out[COMMENTARY] += 1
+            continue
         read = _message(known, turn)
+        if channel == "analysis" and not isinstance(read, str):
+            thoughts.append(read["content"])
+            continue
         if read == "" and known == "system":
             continue
         if read == "":
@@ -88,6 +125,11 @@ def messages_of(record: Any) -> list[Message] | str:
             return why
         if isinstance(read, str):
             return read
+        if known == "assistant" and thoughts:
+            read.setdefault("reasoning", "\n\n".join(thoughts))
+        elif thoughts:
+            left_out[THOUGHT_ALONE] += 1
+        thoughts = []
         if known == "assistant" and all(each["role"] != "user" for each in found):
             why = "an answer before any question"
             continue
@@ -95,6 +137,7 @@ def messages_of(record: Any) -> list[Message] | str:
             found[-1]["content"] += f"\n\n{read['content']}"
         else:
             found.append(read)
+    left_out[THOUGHT_ALONE] += bool(thoughts)
     while found and not (found[-1]["role"] == "assistant" and found[-1].get("learned", True)):
         found.pop()
     return found or why
@@ -112,18 +155,27 @@ def _is_one_turn(last: Message, added: Message) -> bool:
     return last.get("learned", True) == added.get("learned", True)
 
 
-def _turns(record: Mapping[str, Any]) -> list[Any] | str:
+def _turns(record: Mapping[str, Any], left_out: Counter[str]) -> list[Any] | str:
     """The list of messages, with the system text that some sets have beside it; or what is wrong with the record."""
     if seen := next((name for name in _MEDIA if record.get(name)), None):
         return f"a conversation about what is no text ({seen})"
     if "completion" in record and record.get("label") is False:  # TRL's unpaired preferences
         return "a completion whose label says that it is bad"
+    if path := best_path(record):
+        left_out[BESIDE] += path.left_out
+        return path.messages
     prompt, completion = _list(record.get("prompt")), _list(record.get("completion"))
     if prompt and completion:
         return [{"loss": False, **turn} if isinstance(turn, Mapping) else turn for turn in prompt] + completion
     found, system = next(filter(None, (_list(record.get(key)) for key in _LISTS)), None), record.get("system")
     if found is None:
         found, system = _of_texts(record) or _list(record.get("data")), system or record.get("system_prompt")
+    if not found:
+        text = next((record[key] for key in ("text", *_LISTS) if isinstance(record.get(key), str)), "")
+        told: list[Any] | str | None = turns_of_text(text)
+        if isinstance(told, str):
+            return told
+        found = told
     if not found:
         if "chosen" in record and "rejected" in record:
             return "a preference, which dpo.files takes"

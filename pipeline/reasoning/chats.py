@@ -35,6 +35,8 @@ class ConversationsMetrics(StageMetrics):
     """and so many give their reasoning."""
     rejected: int | None = None
     rejected_by: dict[str, int] | None = None
+    left_out: dict[str, int] | None = None
+    """Of conversations that were kept: thoughts without an answer, commentary, replies beside the best."""
 
 
 def read_conversations(path: Path) -> list[Conversation]:

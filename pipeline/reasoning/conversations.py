@@ -28,6 +28,7 @@ from infra import events
 from infra.errors import UserError
 from pipeline.reasoning.chat_records import messages_of
 from pipeline.reasoning.chats import Conversation, ConversationsMetrics
+from pipeline.reasoning.message_trees import joined
 from pipeline.reasoning.problems import RejectedRecord, question_key, read_tasks
 from pipeline.reasoning.record_files import Unread, keys_of, read_records
 from pipeline.sections import ConversationsConfig
@@ -50,7 +51,7 @@ def conversations(config: ConversationsConfig, inputs: Mapping[str, Path], out_d
         for split in ("validation", "test")
         for row in read_tasks(inputs["reasoning"] / f"{split}.jsonl")
     }
-    rows, rejects = _read(config, held_out)
+    rows, rejects, left_out = _read(config, held_out)
     if not rows and not rejects:
         raise UserError("conversations.files: no record in them; leave them out, or correct the paths")
     if len(rows) <= config.validation:
@@ -75,20 +76,24 @@ def conversations(config: ConversationsConfig, inputs: Mapping[str, Path], out_d
         answers_with_reasoning=sum("reasoning" in turn for turns in answers for turn in turns),
         rejected=len(rejects),
         rejected_by=dict(sorted(Counter(reject["rule"] for reject in rejects).items())),
+        left_out=dict(sorted(left_out.items())) or None,
     )
 
 
-def _read(config: ConversationsConfig, held_out: set[str]) -> tuple[list[Conversation], list[RejectedRecord]]:
-    """Good rows and rejected records, of all files in the order of their names.
+def _read(
+    config: ConversationsConfig, held_out: set[str]
+) -> tuple[list[Conversation], list[RejectedRecord], Counter[str]]:
+    """Good rows, rejected records and what was left out of good ones, of all files in the order of their names.
 
     Raises:
         UserError: too many are unusable.
     """
     rows: dict[str, Conversation] = {}
     rejects: list[RejectedRecord] = []
+    left_out: Counter[str] = Counter()
     example, broken = "", 0
-    for name, number, given in read_records(config.files):
-        found = given.why if isinstance(given, Unread) else messages_of(given)
+    for name, number, given in joined(read_records(config.files, listed=("role", "from"))):
+        found = given.why if isinstance(given, Unread) else messages_of(given, left_out)
         if not isinstance(found, str):
             digest = hashlib.blake2b(json.dumps(found, sort_keys=True).encode(), digest_size=8).hexdigest()
             asked = {question_key(turn["content"]) for turn in found if turn["role"] == "user"}
@@ -107,7 +112,7 @@ def _read(config: ConversationsConfig, held_out: set[str]) -> tuple[list[Convers
             "messages (role, content), or with the texts instruction and output, or prompt and completion; correct "
             "them, or raise conversations.max_failures"
         )
-    return list(rows.values()), rejects
+    return list(rows.values()), rejects, left_out
 
 
 def _write(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -5,7 +5,7 @@ Of a folder or a glob the files that are called otherwise, such as a README, are
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,15 +36,18 @@ class Unread(str):
         return found
 
 
-def read_records(paths: Sequence[str]) -> Iterator[tuple[str, int, Any]]:
+def read_records(paths: Sequence[str], listed: Collection[str] = ()) -> Iterator[tuple[str, int, Any]]:
     """File name, record number and record: what its JSON holds, or `Unread`.
+
+    Args:
+        listed: keys of what a record may be a list of, as messages without a key are.
 
     Raises:
         UserError: a path names nothing or no data, a file is damaged.
     """
     for file in sorted(_files(paths), key=lambda file: file.name):
         try:
-            for number, record in records_of(file, _COLUMNS):
+            for number, record in records_of(file, _COLUMNS, listed=listed):
                 if not isinstance(record, Failure):
                     yield file.name, number, record
                 elif record.rule == DAMAGED:

@@ -26,7 +26,7 @@ from infra import events
 from infra.errors import UserError
 from pipeline.reasoning.answers.detect import find_type
 from pipeline.reasoning.answers.types import declared_type
-from pipeline.reasoning.chains import PROGRAMS, WORKED, work_out
+from pipeline.reasoning.chains import PROGRAMS, WORKED
 from pipeline.reasoning.problem_files import identifier, question_keys, read_problems
 from pipeline.reasoning.problems import Problem, ReasoningMetrics, RejectedRecord, question_key
 from pipeline.sections import ReasoningConfig, ReasoningTask
@@ -206,8 +206,8 @@ def _dataset(task: ReasoningTask, seed: int, where: str) -> Any:
 def _row(task: ReasoningTask, entry: Mapping[str, Any]) -> Problem | None:
     """The entry in our form; None when working it out leads to another answer than the expected one."""
     written, answer = "", str(entry["answer"])
-    if task.name in WORKED:
-        written, found = work_out(task.name, entry["metadata"], task.known_sums)
+    if work_out := WORKED.get(task.name):
+        written, found = work_out(entry["metadata"], task.known_sums)
         if found != answer:  # basic_arithmetic with "/" asks for other numbers than it answers for
             return None
     return {

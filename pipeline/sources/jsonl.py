@@ -76,11 +76,14 @@ class Failure(NamedTuple):
 _TOO_LARGE = Failure("", "too_large")
 
 
-def records(part: Part, limits: Limits, own: Collection[str] = ()) -> Iterator[tuple[dict[str, Any], Any]]:
+def records(
+    part: Part, limits: Limits, own: Collection[str] = (), listed: Collection[str] = ()
+) -> Iterator[tuple[dict[str, Any], Any]]:
     """Place and value of each record that begins in `part`; a `Failure` in place of what is none.
 
     Args:
         own: keys of a record, where a file may be one object that holds them all under another key.
+        listed: keys of what a record may be a list of: where the first line begins so, each line is such a record.
 
     Raises:
         Damaged: the last line breaks off, or what cannot be passed over is corrupt.
@@ -91,7 +94,8 @@ def records(part: Part, limits: Limits, own: Collection[str] = ()) -> Iterator[t
         if not part.begin:
             stream.recode()
             at = held_at(stream, own, limits.bytes)
-            if at or are_values(stream.sample(_HEAD)):
+            is_listed = listed and _begins_list(stream.sample(SAMPLE)[:SAMPLE], listed)
+            if at or (are_values(stream.sample(_HEAD)) and not is_listed):
                 stream.read(at)
                 values = json_values(stream, limits.bytes, is_one_array=bool(at))
                 for number, value in enumerate(values, 1):
@@ -100,6 +104,18 @@ def records(part: Part, limits: Limits, own: Collection[str] = ()) -> Iterator[t
                         yield place, record
                 return
         yield from _of_lines(lines, stream, limits, lost=bool(part.begin))
+
+
+def _begins_list(head: bytes, keys: Collection[str]) -> bool:
+    """Whether a file begins with a list, on one line, of objects with one of the `keys`."""
+    line = head.lstrip(BLANK).split(b"\n")[0].decode("utf-8", "replace")
+    if is_open(line.encode()) and len(line) < SAMPLE // 2:
+        return False
+    try:
+        first, _ = _DECODER.raw_decode(line.removeprefix("[").lstrip())
+    except (ValueError, RecursionError):
+        return False
+    return line.startswith("[") and isinstance(first, dict) and not first.keys().isdisjoint(keys)
 
 
 def _of_lines(lines: _Lines, stream: Stream, limits: Limits, *, lost: bool) -> Iterator[tuple[dict[str, Any], Any]]:

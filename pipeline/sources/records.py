@@ -38,11 +38,14 @@ _NOT_OF_JSON = re.compile("binary|decimal|date|time|duration|interval|uuid")
 """Types of tables that JSON does not have, wherever they stand in a schema."""
 
 
-def records_of(file: ExternalFile, wanted: Collection[str], *, is_all: bool = True) -> Iterator[tuple[int, Any]]:
+def records_of(
+    file: ExternalFile, wanted: Collection[str], *, is_all: bool = True, listed: Collection[str] = ()
+) -> Iterator[tuple[int, Any]]:
     """Number and value of each record; a `Failure` in place of what is none.
 
     Args:
         wanted: names of which a record, or a table's columns, should have one.
+        listed: as in `jsonl.records`.
         is_all: whether the other columns of Parquet and Arrow are read as well.
 
     Raises:
@@ -51,7 +54,7 @@ def records_of(file: ExternalFile, wanted: Collection[str], *, is_all: bool = Tr
     """
     kind = _kind_of(file)
     if kind == "jsonl":
-        for place, record in records(Part(file), Limits(), wanted):
+        for place, record in records(Part(file), Limits(), wanted, listed):
             is_of_viewer = isinstance(record, dict) and record.keys() <= _VIEWED and isinstance(record.get("row"), dict)
             yield place.get("line") or place.get("record", 0), record["row"] if is_of_viewer else record
     elif kind in ("csv", "tsv"):

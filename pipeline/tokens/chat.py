@@ -11,41 +11,29 @@ conversation of several answers is therefore as many examples: for turn i the `p
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
 from itertools import groupby, takewhile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from infra.errors import UserError
 from pipeline.tokens.chat_template import CLOSE, OPEN, OWN_FORMAT, VISIBLE_TOKENS, Escape, TemplateFormat, read_format
 from pipeline.tokens.continuation import ContinuationDecoder
+from pipeline.tokens.messages import Turn
 from pipeline.tokens.plain_text import After, PlainText, control_names
+from pipeline.tokens.tools import TRIAL, CallStyle, Tool, arguments_of, as_text, style_of
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-__all__ = ["ROLES", "ChatFormat", "Turn", "chat_format", "read_tokenizer", "token_id"]
+__all__ = ["ChatFormat", "Turn", "chat_format", "read_tokenizer", "token_id"]
 
-ROLES = ("system", "developer", "user", "assistant")
-"""Roles that a message may have; `developer` is OpenAI's newer name of `system`."""
 THOUGHT, SAID = "deepmillthought", "deepmillsaid"
 """What stands for reasoning and answer where a template is asked what it writes around them."""
 _formats: WeakKeyDictionary[Tokenizer, TemplateFormat] = WeakKeyDictionary()
-
-
-@dataclass(frozen=True)
-class Turn:
-    """One message."""
-
-    role: str
-    content: str
-    reasoning: str = ""
-    """Of an assistant's message: what comes before its answer."""
-    is_learned: bool = True
-    """Of an assistant's message in training: whether the model learns to write it."""
 
 
 @dataclass(frozen=True)
@@ -176,13 +164,51 @@ class ChatFormat:
             after = After.CONTROL
         return found
 
-    def text(self, turns: Sequence[Turn]) -> str:
+    def text(self, turns: Sequence[Turn], tools: Sequence[Tool] = ()) -> str:
         """A conversation up to where the model takes over, as `tokens` reads it."""
-        return self._template.render([self._message(turn) for turn in turns], open_answer=True)
+        return self._render(turns, tools, open_answer=True)
+
+    def _render(self, turns: Sequence[Turn], tools: Sequence[Tool], *, open_answer: bool) -> str:
+        if not self._takes_tools:
+            turns, tools = as_text(turns, tools), ()
+        messages = [self._message(turn) for turn in turns]
+        offered = [self._quoted(tool.signature) for tool in tools]
+        return self._template.render(messages, open_answer=open_answer, tools=offered or None)
+
+    @cached_property
+    def call_style(self) -> CallStyle:
+        """How the model writes calls of tools."""
+        return self._own_style or CallStyle.TAGGED
+
+    @property
+    def _takes_tools(self) -> bool:
+        return self._own_style is not None
+
+    @cached_property
+    def _own_style(self) -> CallStyle | None:
+        """Of the template, where it takes tools and writes calls in a way that is read here."""
+        if not self._template.takes_tools:
+            return None
+        messages = [self._message(Turn("user", "?")), self._message(Turn("assistant", "", calls=(TRIAL,)))]
+        offered = [Tool(TRIAL.name, {"type": "object", "properties": {}}, TRIAL.name).signature]
+        try:
+            opened = self._template.render(messages[:1], open_answer=True, tools=offered)
+            whole = self._template.render(messages, open_answer=False, tools=offered)
+        except UserError:
+            return None
+        return style_of(whole.removeprefix(opened))
 
     def quoted(self, text: str) -> str:
         """A text in which `tokens` finds no control token."""
         return self._escape.hide(text)
+
+    def _quoted(self, value: Any) -> Any:
+        """A value of JSON in which `tokens` finds no control token."""
+        if isinstance(value, str):
+            return self.quoted(value)
+        if isinstance(value, Mapping):
+            return {self.quoted(key): self._quoted(each) for key, each in value.items()}
+        return [self._quoted(each) for each in value] if isinstance(value, list) else value
 
     def tokens(self, text: str, after: After = After.NOTHING) -> list[int]:
         """Tokens of what `text` made: names of control tokens are those, unless `quoted`."""
@@ -204,17 +230,43 @@ class ChatFormat:
                 found += encode(part, After.CONTROL if place else after)
         return found
 
-    def _message(self, turn: Turn) -> dict[str, str]:
-        role = "system" if turn.role == "developer" else turn.role
-        reasoning, content = turn.reasoning, turn.content
-        if role == "assistant" and not reasoning and CLOSE in content:  # as templates read it
-            reasoning, content = content.split(CLOSE)[0].split(OPEN)[-1], content.split(CLOSE)[-1]
-        message = {"role": role, "content": self.quoted(content)}
-        return message | {"reasoning_content": self.quoted(reasoning)} if reasoning else message
+    def _parts(self, role: str, parts: Sequence[str]) -> Any:
+        """Content as the template takes it: parts, or the text that llama.cpp and vLLM make of them."""
+        if self._template.takes_parts(role):
+            return [{"type": "text", "text": part} for part in parts]
+        return "\n".join(parts)
 
-    def prompt(self, turns: Sequence[Turn]) -> list[int]:
+    def _message(self, turn: Turn) -> dict[str, Any]:
+        role = "system" if turn.role == "developer" else turn.role
+        reasoning, content = _thought(turn)
+        said = self._parts(role, turn.parts) if turn.parts and content == turn.content else content
+        calls = [
+            {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": arguments_of(call)}}
+            for call in turn.calls
+        ]
+        others = {"reasoning_content": reasoning, "tool_calls": calls, "tool_call_id": turn.call_id, "name": turn.name}
+        given = {"content": said} | {key: value for key, value in others.items() if value}
+        return {"role": role, **self._quoted(given)}
+
+    def prompt(self, turns: Sequence[Turn], tools: Sequence[Tool] = ()) -> list[int]:
         """Tokens of a conversation up to where the model takes over."""
-        return self.tokens(self.text(turns))
+        return self.tokens(self.text(turns, tools))
+
+    def continued(self, turns: Sequence[Turn], tools: Sequence[Tool] = ()) -> list[int]:
+        """Tokens of a conversation whose last message, an answer, the model goes on with.
+
+        Raises:
+            UserError: the template does not write that message.
+        """
+        *before, last = turns
+        reasoning, content = _thought(last)
+        if reasoning:  # which a template without a place for it would leave out
+            return [*self.prompt(before, tools), *self._answer(reasoning, content, "")]
+        begun = [*before, replace(last, content=last.content + SAID)]
+        text, found, _ = self._render(begun, tools, open_answer=False).rpartition(SAID)
+        if not found:
+            raise UserError(f"{self._template.where}: does not write the last message, so that nothing can go on there")
+        return self.tokens(text)
 
     def question(self, text: str) -> list[int]:
         """Tokens of a conversation that is one question."""
@@ -222,11 +274,12 @@ class ChatFormat:
 
     def response(self, reasoning: str, answer: str) -> list[int]:
         """Tokens of what the model is to write: reasoning between its marks, the answer, the end."""
+        return self._answer(reasoning, answer, self._around.after)
+
+    def _answer(self, reasoning: str, answer: str, after: str) -> list[int]:
         around = self._around
-        return self.tokens(
-            f"{around.before}{self.quoted(reasoning)}{around.between}{self.quoted(answer)}{around.after}",
-            self._before_answer,
-        )
+        text = f"{around.before}{self.quoted(reasoning)}{around.between}{self.quoted(answer)}{after}"
+        return self.tokens(text, self._before_answer)
 
     @property
     def skipped(self) -> str:
@@ -236,6 +289,14 @@ class ChatFormat:
     def no_reasoning(self) -> list[int]:
         """Tokens that an answer without any reasoning begins with."""
         return self.tokens(self.skipped, self._before_answer)
+
+
+def _thought(turn: Turn) -> tuple[str, str]:
+    """Reasoning and answer of a message, told apart as templates do it."""
+    reasoning, content = turn.reasoning, turn.content
+    if turn.role == "assistant" and not reasoning and CLOSE in content:
+        return content.split(CLOSE)[0].split(OPEN)[-1], content.split(CLOSE)[-1]
+    return reasoning, content
 
 
 def read_tokenizer(folder: Path) -> Tokenizer:

@@ -23,7 +23,7 @@ from infra.errors import UserError, first_line
 from infra.json_objects import JsonObject, read_object
 
 if TYPE_CHECKING:
-    from jinja2 import Template
+    from jinja2 import Environment, Template
 
 __all__ = [
     "CHAT_TEMPLATE",
@@ -51,30 +51,69 @@ OPEN, CLOSE = VISIBLE_TOKENS
 ROLES = ("bos", "eos", "pad", "unk")
 
 # Messages may carry the reasoning as `reasoning_content` (the field of DeepSeek's API), as `reasoning` (vLLM's) or
-# inside the content.
-CHAT_TEMPLATE = (
-    "{{- bos_token -}}"
-    "{%- set ns = namespace(last=-1) -%}"
-    "{%- for message in messages -%}"
-    "{%- if message['role'] == 'user' -%}{%- set ns.last = loop.index0 -%}{%- endif -%}"
-    "{%- endfor -%}"
-    "{%- for message in messages -%}"
-    "{%- set content = message['content'] -%}"
-    "{%- if message['role'] == 'user' -%}{{- '<|user|>' + content -}}"
-    "{%- elif message['role'] == 'assistant' -%}"
-    "{%- set reasoning = message['reasoning_content'] or message['reasoning'] or '' -%}"
-    "{%- if '</think>' in content -%}"
-    "{%- set reasoning = content.split('</think>')[0].split('<think>')[-1] -%}"
-    "{%- set content = content.split('</think>')[-1] -%}"
-    "{%- endif -%}"
-    "{%- if loop.index0 < ns.last -%}{%- set reasoning = '' -%}{%- endif -%}"
-    "{{- '<|assistant|><think>' + reasoning + '</think>' + content + eos_token -}}"
-    "{%- else -%}{{- content -}}{%- endif -%}"
-    "{%- endfor -%}"
-    "{%- if add_generation_prompt -%}{{- '<|assistant|>' -}}{%- endif -%}"
-)
-EARLIER_END = "{{- '<|assistant|><think>' -}}{%- endif -%}"
-"""How templates of models from before 2026-12 end, which were prompted with ``<|assistant|>`` all the same."""
+# inside the content; the content may be a text, nothing, or parts. The loop over the parts is written where vLLM looks
+# for one. Calls of tools and what tools answer are text, in the form that Hermes and Qwen made common.
+CHAT_TEMPLATE = """\
+{{- bos_token -}}
+{%- set ns = namespace(last=-1, text='', before='') -%}
+{%- for message in messages -%}
+{%- if message['role'] in ['user', 'tool'] -%}{%- set ns.last = loop.index0 -%}{%- endif -%}
+{%- endfor -%}
+{%- if tools -%}
+{%- set ns.text = 'You may call these functions:\\n<tools>\\n' -%}
+{%- for tool in tools -%}
+{%- set about = tool['function'] -%}
+{%- set ns.text = ns.text + '{"type": "function", "function": {"name": ' + about['name'] | tojson
+    + ', "description": ' + (about['description'] or '') | tojson
+    + ', "parameters": ' + (about['parameters'] or {'type': 'object'}) | tojson + '}}\\n' -%}
+{%- endfor -%}
+{%- set ns.text = ns.text + '</tools>\\nTo call one, write its name and arguments as JSON between tags:\\n'
+    + '<tool_call>\\n{"name": <name>, "arguments": <object>}\\n</tool_call>' -%}
+{%- endif -%}
+{%- set offer = ns.text -%}
+{%- if offer and messages[0]['role'] not in ['system', 'developer'] -%}{{- offer -}}{%- endif -%}
+{%- for message in messages -%}
+{%- if message['content'] and message['content'][0] is mapping -%}
+{%- set ns.text = '' -%}
+{%- for part in message['content'] -%}
+{%- if part['type'] != 'text' -%}{{- raise_exception('content that is no text') -}}{%- endif -%}
+{%- set ns.text = ns.text + part['text'] -%}
+{%- endfor -%}
+{%- else -%}
+{%- set ns.text = message['content'] or '' -%}
+{%- endif -%}
+{%- if message['role'] == 'user' -%}
+{{- '<|user|>' + ns.text -}}
+{%- elif message['role'] == 'tool' -%}
+{{- ('\\n' if ns.before == 'tool' else '<|user|>') + '<tool_response>\\n' + ns.text + '\\n</tool_response>' -}}
+{%- elif message['role'] == 'assistant' -%}
+{%- set reasoning = message['reasoning_content'] or message['reasoning'] or '' -%}
+{%- if '</think>' in ns.text -%}
+{%- set reasoning = ns.text.split('</think>')[0].split('<think>')[-1] -%}
+{%- set ns.text = ns.text.split('</think>')[-1] -%}
+{%- endif -%}
+{%- if loop.index0 < ns.last -%}{%- set reasoning = '' -%}{%- endif -%}
+{%- for call in message['tool_calls'] or [] -%}
+{%- if call['function'] -%}{%- set call = call['function'] -%}{%- endif -%}
+{%- set arguments = call['arguments'] if call['arguments'] is string else call['arguments'] | tojson -%}
+{%- set ns.text = ns.text + ('\\n' if ns.text else '') + '<tool_call>\\n{"name": ' + call['name'] | tojson
+    + ', "arguments": ' + arguments + '}\\n</tool_call>' -%}
+{%- endfor -%}
+{{- '<|assistant|><think>' + reasoning + '</think>' + ns.text + eos_token -}}
+{%- elif message['role'] in ['system', 'developer'] -%}
+{{- ns.text + ('\\n\\n' + offer if offer and loop.first else '') -}}
+{%- else -%}
+{{- raise_exception('unknown role ' + message['role']) -}}
+{%- endif -%}
+{%- set ns.before = message['role'] -%}
+{%- endfor -%}
+{%- if add_generation_prompt -%}
+{{- '<|assistant|>' -}}
+{%- if enable_thinking is defined and not enable_thinking -%}{{- '<think></think>' -}}{%- endif -%}
+{%- endif -%}"""
+EARLIER_BEGINNING = "{{- bos_token -}}{%- set ns = namespace(last=-1) -%}"
+"""How templates of tokenizers trained here before 2026-12 begin: they took no parts, no tools and no messages without
+content, and the first of them ended in a ``<think>`` that no model was prompted with."""
 
 _BREAK = "\ue000"
 
@@ -126,8 +165,40 @@ class TemplateFormat:
     def _compiled(self) -> Template:
         return _compile(self.template)
 
-    def render(self, messages: Sequence[Mapping[str, str]], *, open_answer: bool) -> str:
+    @cached_property
+    def takes_tools(self) -> bool:
+        """Whether it writes the tools that it is given."""
+        from jinja2 import TemplateSyntaxError, meta
+
+        try:
+            return "tools" in meta.find_undeclared_variables(_environment().parse(self.template))
+        except TemplateSyntaxError:  # which `render` tells
+            return False
+
+    @lru_cache(maxsize=32)  # noqa: B019 (of a few formats)
+    def takes_parts(self, role: str) -> bool:
+        """Whether it reads the content of such messages in parts."""
+        text = "deepmillpart"
+        asked: dict[str, Any] = {"role": "user", "content": "?"}
+        message: dict[str, Any] = {"role": role, "content": [{"type": "text", "text": text}]}
+        turns = [message, asked] if role == "system" else [message] if role == "user" else [asked, message]
+        try:
+            found = self.render(turns, open_answer=False)
+        except UserError:
+            return False
+        return text in found and "'text'" not in found and '"text"' not in found
+
+    def render(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        open_answer: bool,
+        tools: Sequence[JsonObject] | None = None,
+    ) -> str:
         """The text of a conversation; with `open_answer` up to where the model takes over.
+
+        Args:
+            tools: as OpenAI's API has them; None for none.
 
         Raises:
             UserError: the template cannot be read, or refuses the messages.
@@ -137,7 +208,7 @@ class TemplateFormat:
         names = {f"{role}_token": token for role, token in self.tokens}
         try:
             return self._compiled.render(
-                messages=messages, add_generation_prompt=open_answer, tools=None, documents=None, **names
+                messages=messages, add_generation_prompt=open_answer, tools=tools, documents=None, **names
             )
         except Exception as error:  # of whatever kind a program of somebody else's ends with
             at = f" (line {error.lineno})" if isinstance(error, TemplateSyntaxError) else ""
@@ -155,6 +226,13 @@ DAY = datetime.datetime(2025, 1, 1)
 def _compile(template: str) -> Template:
     """As transformers compiles it, but for `strftime_now`: templates that ask whether it is there have a day of their
     own without, and the others get a fixed one."""
+    environment = _environment()
+    if not re.search(r"strftime_now\s+is\s+(not\s+)?defined", template):
+        environment.globals["strftime_now"] = DAY.strftime
+    return environment.from_string(template)
+
+
+def _environment() -> Environment:
     from jinja2 import TemplateError, nodes
     from jinja2.ext import Extension, loopcontrols
     from jinja2.parser import Parser
@@ -179,9 +257,7 @@ def _compile(template: str) -> Template:
     environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=extensions)
     environment.filters["tojson"] = tojson
     environment.globals["raise_exception"] = raise_exception
-    if not re.search(r"strftime_now\s+is\s+(not\s+)?defined", template):
-        environment.globals["strftime_now"] = DAY.strftime
-    return environment.from_string(template)
+    return environment
 
 
 def token_names(settings: JsonObject) -> dict[str, str]:
@@ -196,7 +272,7 @@ def read_format(folder: Path) -> TemplateFormat:
     file, beside = folder / "tokenizer_config.json", folder / "chat_template.jinja"
     settings = read_object(file) if file.is_file() else {}
     template = beside.read_text(encoding="utf-8") if beside.is_file() else template_of(settings)
-    if not template or template.endswith(EARLIER_END):
+    if not template or template.startswith(EARLIER_BEGINNING):
         return OWN_FORMAT
     where = f"{beside if beside.is_file() else file}: chat_template"
     return TemplateFormat(template, tuple(token_names(settings).items()), where)

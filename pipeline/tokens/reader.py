@@ -99,7 +99,6 @@ class ShardReader:
         split: "train" or "validation".
         global_batch: rows of a step, over all ranks.
         seed: of the order.
-        sequence_length: tokens of a row, where smaller than stored: a stored row then counts as several.
         mixture: weight of each source; a source left out is not read. None reads every row once per epoch.
         verify: compare every row that is read with its checksum.
 
@@ -115,7 +114,6 @@ class ShardReader:
         *,
         global_batch: int,
         seed: int = 0,
-        sequence_length: int | None = None,
         mixture: Mapping[str, float] | None = None,
         verify: bool = True,
     ) -> None:
@@ -129,15 +127,9 @@ class ShardReader:
             raise ValueError(f"no split {split!r} in {self.folder}; there are {', '.join(sorted(self.card.splits))}")
         if global_batch < 1:
             raise ValueError(f"global_batch is {global_batch}; it must be at least 1")
-        stored = self.card.sequence_length
-        self.sequence_length = sequence_length or stored
-        if stored % self.sequence_length:
-            raise ValueError(
-                f"sequence_length {self.sequence_length} does not divide the {stored} tokens of a stored row"
-            )
-        self._pieces = stored // self.sequence_length
+        self.sequence_length = self.card.sequence_length
         self._dtype = np.dtype(self.card.dtype).newbyteorder("<")
-        self._width = stored * self._dtype.itemsize
+        self._width = self.sequence_length * self._dtype.itemsize
         self._open()
         if not self.rows:
             raise ValueError(
@@ -154,7 +146,7 @@ class ShardReader:
             begin = first[-1]
             files += entry.files
             first += (begin + np.cumsum([file.rows for file in entry.files], dtype=np.int64)).tolist()
-            self._source_rows[source] = (begin * self._pieces, (first[-1] - begin) * self._pieces)
+            self._source_rows[source] = (begin, first[-1] - begin)
         self._first = np.asarray(first)
         self._entries = files
         self._files = open_files(self.folder, files)
@@ -183,7 +175,7 @@ class ShardReader:
     @property
     def rows(self) -> int:
         """Rows of the split, all sources."""
-        return int(self._first[-1]) * self._pieces
+        return int(self._first[-1])
 
     def __len__(self) -> int:
         """Steps of one epoch without a mixture, the last one counted although it reaches into the next epoch."""
@@ -278,7 +270,7 @@ class ShardReader:
         Raises:
             UserError: a row does not have its checksum.
         """
-        stored, pieces = np.divmod(np.asarray(rows, dtype=np.int64), self._pieces)
+        stored = np.asarray(rows, dtype=np.int64)
         files = np.searchsorted(self._first, stored, side="right") - 1
         within = stored - self._first[files]
         wanted: list[tuple[int, int, int]] = []
@@ -290,15 +282,13 @@ class ShardReader:
                 wanted.append((file, begin + place * width, width))
         found = self._files.ranges(wanted)
         tokens = np.empty((len(rows), self.sequence_length), dtype=np.int64)
-        for place, piece in enumerate(pieces.tolist()):
-            data = found[place]
+        for place, data in enumerate(found[: len(rows)]):
             if self.verify and checksum(data) != int.from_bytes(found[len(rows) + place], "little"):
                 raise UserError(
                     f"{self._files.name(int(files[place]))}: damaged (row {within[place]} does not have its checksum); "
                     "make the shards again"
                 )
-            begin = piece * self.sequence_length
-            tokens[place] = np.frombuffer(data, self._dtype)[begin : begin + self.sequence_length]
+            tokens[place] = np.frombuffer(data, self._dtype)
         return tokens
 
     def rows_of(self, index: int) -> list[int]:
@@ -307,11 +297,7 @@ class ShardReader:
         for number, entry in enumerate(self._entries):
             with open_file(self.folder, entry.name) as handle:
                 listed = read_pieces(handle, self.card.sequence_length)
-            for place in np.flatnonzero(listed.documents == index).tolist():
-                first = int(self._first[number] + listed.rows[place]) * self._pieces
-                begin, end = int(listed.begins[place]), int(listed.ends[place])
-                pieces = range(begin // self.sequence_length, -(-end // self.sequence_length))
-                found += [first + piece for piece in pieces]
+            found += (self._first[number] + listed.rows[listed.documents == index]).tolist()
         return found
 
     def documents(self, step: int) -> list[TracedDocument]:
@@ -324,14 +310,12 @@ class ShardReader:
         index = DocumentNames(self.folder, self.card.documents.files)
         groups: dict[tuple[int, int], Pieces] = {}
         for row in self.step_rows(step):
-            stored, piece = divmod(row, self._pieces)
-            file = int(np.searchsorted(self._first, stored, side="right")) - 1
-            group, place = divmod(stored - int(self._first[file]), self.card.rows_per_group)
+            file = int(np.searchsorted(self._first, row, side="right")) - 1
+            group, place = divmod(row - int(self._first[file]), self.card.rows_per_group)
             if (file, group) not in groups:
                 with open_file(self.folder, self._entries[file].name) as handle:
                     groups[file, group] = read_pieces(handle, self.card.sequence_length, group)
             here = groups[file, group]
-            begin, end = piece * self.sequence_length, (piece + 1) * self.sequence_length
-            held = here.documents[(here.rows == place) & (here.begins < end) & (here.ends > begin)]
+            held = here.documents[here.rows == place]
             found += [TracedDocument(row=row, index=number, **index[number]) for number in held.tolist()]
         return found

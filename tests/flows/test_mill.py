@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from flows.registry.facts import FACTS as TAG
 from flows.registry.release import DISCLOSURE
 from flows.report.disclosure_pages import FACTS, PAGES
 from infra.errors import UserError
@@ -28,8 +29,13 @@ def milled() -> Milled:
     return golden()
 
 
-CHANGED = ("quantize.seed=4", "export.title=Other")
-"""What the runs behind the golden one change of the recipe: its last two stages are made anew."""
+CHANGED = (
+    "quantize.seed=4",
+    "quantize.prune={share: 0.25, heal_steps: 2, heal_batch: 2}",
+    "export.title=Other",
+)
+"""What the runs behind the golden one change of the recipe: its last two stages are made anew, and the model that is
+served, without some of its experts, is evaluated."""
 
 
 def set_to(*settings: str) -> list[str]:
@@ -175,13 +181,35 @@ def test_two_runs_at_once_make_what_depends_on_a_changed_key_and_make_it_once(
     assert any("deepmill-tiny version 2 is the champion now" in each for each in printed), printed
     assert len(records) == 2
     made = [name for record in records for name, entry in record["stages"].items() if entry["state"] == "made"]
-    assert sorted(made) == ["export", "quantize"]
+    assert sorted(made) == ["evaluate_release", "export", "quantize"]
     assert {record["release"]["version"] for record in records} == {"2"}
     assert "version 1 is the champion again" in ask(milled.root, "rollback", "deepmill-tiny")
     with pytest.raises(UserError, match="is its first champion; there is nothing to go back to"):
         ask(milled.root, "rollback", "deepmill-tiny")
     ask(milled.root, "promote", "deepmill-tiny", "2")
     assert "champion" in ask(milled.root, "models")
+
+
+def test_a_version_without_some_experts_is_judged_by_its_own_numbers(
+    milled: Milled, raced: tuple[list[str], list[dict[str, Any]]]
+) -> None:
+    stages = raced[1][0]["stages"]
+    made = {name: milled.store.path(name, stages[name]["identity"]) for name in ("evaluate", "evaluate_release")}
+    whole, served = (json.loads((folder / "evaluation.json").read_text())["checkpoints"] for folder in made.values())
+    base = sqlite3.connect(milled.root / "store" / "mlflow.db")
+    tags = base.execute("select version, value from model_version_tags where name = 'deepmill-tiny' and key = ?", [TAG])
+    facts = {version: json.loads(value) for version, value in tags}
+    assert (facts[1]["measured"], facts[1]["bits_per_byte"]) == ("grpo", whole["grpo"]["bits_per_byte"])
+    assert facts[2]["measured"] == "release"
+    for name in ("accuracy", "accuracy_low", "accuracy_high", "format_rate", "bits_per_byte"):
+        assert facts[2][name] == served["release"][name]
+    assert facts[2]["bits_per_byte"] != facts[1]["bits_per_byte"]
+    assert facts[2]["bits_per_byte_base"] == facts[1]["bits_per_byte_base"] == whole["pretrain"]["bits_per_byte"]
+    assert facts[2]["parameters"] < facts[1]["parameters"]
+    (card,) = base.execute("select description from model_versions where version = 2").fetchone()
+    assert "| release | " in card
+    (logged,) = base.execute("select count(*) from metrics where key = 'evaluate_release.accuracy_release'").fetchone()
+    assert logged
 
 
 def test_rerun_gives_the_same_bytes(milled: Milled) -> None:
@@ -204,6 +232,8 @@ def refused(milled: Milled, prefect: str, raced: tuple[list[str], list[dict[str,
 
 def test_a_gate_that_does_not_pass_leaves_a_challenger(milled: Milled, refused: tuple[str, dict[str, Any]]) -> None:
     assert "strict version 1 stays a challenger: accuracy" in refused[0]
+    texts = {gate["gate"]: gate["text"] for gate in refused[1]["release"]["gates"]}
+    assert "by the served weights" in texts["accuracy"]
     with pytest.raises(UserError, match="not in the registry"):
         ask(milled.root, "chat", "strict@champion", "-q", "1")
 

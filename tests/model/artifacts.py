@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+import torch
 from tokenizers import Tokenizer
 
-from model.architecture.checkpoint import save_model
+from model.architecture.checkpoint import load_model, save_model
+from model.finetune_sections import LoraConfig
+from model.training.lora import adapt
 from pipeline.reasoning.stage import reasoning
 from pipeline.sections import ReasoningConfig, ReasoningTask, ShardsConfig, TokenizerConfig
 from pipeline.tokens.shards import shards
@@ -26,6 +31,20 @@ def shared_artifacts() -> dict[str, Path]:
     """
     root = made_once("artifacts", _make)
     return {name: root / name for name in (*NAMES, "decontaminate")}
+
+
+def is_start_with_adapter(made: Path, start: Path, lora: Mapping[str, Any]) -> int:
+    """Assert that the model of the artifact `made` is that of `start` with the adapter that lies beside it; how many
+    numbers the adapter is."""
+    model = load_model(start / "model")
+    adapters = adapt(model, LoraConfig.model_validate({**lora, "adapter": (str(made / "adapter"),)}), seed=5)
+    found = sum(factor.numel() for factor in adapters.factors().values())
+    adapters.merge()
+    there, before = load_model(made / "model").state_dict(), load_model(start / "model").state_dict()
+    for name, value in model.state_dict().items():
+        torch.testing.assert_close(there[name], value, atol=1e-6, rtol=1e-6, msg=name)
+    assert any(not torch.equal(there[name], value) for name, value in before.items()), "it has learned something"
+    return found
 
 
 def _make(root: Path) -> None:

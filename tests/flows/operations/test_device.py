@@ -21,7 +21,9 @@ FILE = DeviceFile(
     path=Path("model-q4_0.gguf"),
     bytes=101_000_000,
     weights=100_000_000,
-    experts=60_000_000,
+    experts=16,
+    spare=4,
+    expert_bytes=60_000_000,
     repackable={Processor.ARM64: 90_000_000, Processor.X86_64: 80_000_000},
     entries=200_000,
     vocabulary=100_000,
@@ -45,13 +47,13 @@ def test_advice_ends_where_it_fits() -> None:
     assert advice("250MB").endswith("weights not repacked (slower): 229 MB")
     assert re.search(r"; and a context of \d,\d{3} tokens$", advice("200MB"))
     assert advice("64MB", context=1024).count("at the least") == 1
-    assert "a quarter of the experts pruned saves 15.0 MB" in advice("64MB")
+    assert "4 of the 16 experts of each layer pruned save 15.0 MB" in advice("64MB")
     assert "half of the vocabulary trimmed saves 23.0 MB" in advice("64MB")
 
 
 def test_advice_is_only_what_llama_cpp_takes() -> None:
     assert "8 bits" not in advice("250MB", replace(FILE, takes_8_bits=False))
-    assert "experts" not in advice("64MB", replace(FILE, experts=0))
+    assert "experts" not in advice("64MB", replace(FILE, spare=0))
 
 
 def test_the_context_that_is_advised_fits_and_no_longer_one() -> None:

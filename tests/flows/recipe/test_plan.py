@@ -245,6 +245,9 @@ def test_a_model_that_cannot_be_begun_with_is_named_before_the_corpus_is_made(
         (folder / name).write_text(content, encoding="latin-1")
         with pytest.raises(UserError, match=said):
             planned(recipe, store, *begins)
+    for begun in (begins, (f"continued={{checkpoint: [{folder}]}}",)):
+        with pytest.raises(UserError, match=r"model: quantize\.prune: the model has no experts to take out; set"):
+            planned(recipe, store, *begun, "quantize.prune.share=0.25")
     (folder / "model.safetensors").write_bytes(b"")
     with pytest.raises(UserError, match="an empty file"):
         planned(recipe, store, f"continued={{checkpoint: [{folder}]}}")

@@ -44,7 +44,7 @@ def run(recipe: Recipe, folder: Path) -> tuple[dict[str, Path], dict[str, Any]]:
         made[stage].mkdir(parents=True)
         module, _, function = node.stage.entrypoint.partition(":")
         inputs = {role: made[source] for role, source in node.inputs.items()}
-        metrics[stage] = getattr(importlib.import_module(module), function)(getattr(recipe, stage), inputs, made[stage])
+        metrics[stage] = getattr(importlib.import_module(module), function)(recipe.section(stage), inputs, made[stage])
     return made, metrics
 
 

@@ -15,6 +15,7 @@ from flows.recipe.stages import STAGES
 from infra.digests import DigestCache
 from infra.errors import UserError
 from infra.section import _deprecate
+from model.evaluation.sections import EvaluateReleaseConfig
 from model.finetune_sections import GrpoConfig
 from tests.flows.tiny import write_recipe
 
@@ -54,7 +55,8 @@ def test_every_stage_has_a_section_and_every_key_a_help_text() -> None:
         ]
 
     missing = []
-    for row in STAGES:
+    missing += bare(EvaluateReleaseConfig, "evaluate_release")
+    for row in (each for each in STAGES if each.name != "evaluate_release"):
         annotation = Recipe.model_fields[row.name].annotation
         (section,) = (part for part in get_args(annotation) or (annotation,) if part is not NoneType)
         assert isinstance(section, type)
@@ -146,6 +148,16 @@ def test_mistakes_are_one_line(tmp_path: Path, setting: str, expected: str) -> N
         load_recipe(str(write_recipe(tmp_path)), [setting])
     assert expected in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_chosen_experts_have_one_rank(tmp_path: Path) -> None:
+    """Told at once, and not when `sft` begins; adapters may have several."""
+    recipe, wide = str(write_recipe(tmp_path)), "execution.ranks=2"
+    with pytest.raises(UserError, match=r"sft\.trained: experts runs on one rank; set execution\.stages\.sft\.ranks"):
+        load_recipe(recipe, ["sft.trained=experts", wide])
+    alone = load_recipe(recipe, ["sft.trained=experts", wide, "execution.stages.sft.ranks=1"])
+    assert [alone.execution.of(stage).ranks for stage in ("sft", "grpo")] == [1, 2]
+    load_recipe(recipe, ["sft.lora={}", wide])
 
 
 @pytest.mark.parametrize(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import importlib
+from typing import Any
 
 import pytest
 
 from flows.recipe.recipe import Recipe
 from flows.recipe.stages import STAGES, Family, Stage, downstream, graph
 from infra.errors import UserError
+from model.evaluation.sections import EvaluateReleaseConfig
 
 
 def test_a_stage_reads_only_what_comes_before_it() -> None:
@@ -26,7 +28,7 @@ def test_the_families_in_turn_are_the_table() -> None:
 def test_entry_points_are_there(row: Stage) -> None:
     module, _, function = row.entrypoint.partition(":")
     assert callable(getattr(importlib.import_module(module), function))
-    assert row.name in Recipe.model_fields
+    assert row.name in (*Recipe.model_fields, "evaluate_release")
 
 
 def test_downstream_goes_all_the_way() -> None:
@@ -42,6 +44,32 @@ def test_a_role_is_filled_by_the_first_stage_that_the_recipe_has() -> None:
     assert left_out["quantize"]["model"] == "sft"
     assert "grpo" not in left_out["evaluate"]
     assert {node.stage.name: node for node in graph(Recipe().has)}["quantize"].inputs["model"] == "grpo"
+
+
+@pytest.mark.parametrize(
+    ("changes", "served"),
+    [
+        ({}, None),
+        ({"quantize": {"prune": {"share": 0.25}}}, "int4"),
+        ({"quantize": {"min_token_count": 1}, "export": {"precision": "int8"}}, "int8"),
+        ({"quantize": {"k_quants": True}}, "int4"),
+        ({"quantize": {"experts": "q3_k"}}, "int4"),
+        ({"quantize": {"experts": "q3_k"}, "export": {"precision": "int8"}}, None),
+        ({"quantize": {"experts": "q4_k", "linear": "q6_k"}}, None),
+        ({"quantize": {"prune": {"share": 0.25}}, "export": None}, None),
+        ({"quantize": {"prune": {"share": 0.25}}, "export": None, "evaluate": None}, None),
+    ],
+)
+def test_what_is_served_is_evaluated_where_it_is_another_model(changes: dict[str, Any], served: str | None) -> None:
+    """And only there: the inputs of `export`, and so its identity, stay what they were."""
+    recipe = Recipe.model_validate({"evaluate": {"problems": 7}} | changes)
+    nodes = {node.stage.name: dict(node.inputs) for node in graph(recipe.has)}
+    section = recipe.section("evaluate_release")
+    assert (section is not None) == recipe.has("evaluate_release") == ("evaluate_release" in nodes) == bool(served)
+    assert ("evaluate_release" in nodes.get("export", {})) == bool(served)
+    if isinstance(section, EvaluateReleaseConfig):
+        assert (section.problems, section.precision) == (7, served)
+        assert downstream(["evaluate_release"], graph(recipe.has)) == {"evaluate_release", "export"}
 
 
 def test_fine_tuning_may_start_from_any_checkpoint() -> None:

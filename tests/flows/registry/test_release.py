@@ -85,6 +85,19 @@ def test_a_first_version_may_not_have_forgotten_what_its_base_knew(limit: float,
         assert "replay.text" in failed[0].told
 
 
+def test_gates_of_a_release_that_was_measured_itself_say_so() -> None:
+    read = {
+        "measured": "release",
+        "base": "pretrain",
+        "bits_per_byte": {"web": 3.0},
+        "bits_per_byte_base": {"web": 2.0},
+    }
+    gates = {gate.gate: gate for gate in judge(PromoteConfig(min_accuracy=0.99), VersionFacts(**GOOD | read), None)}
+    assert "answered right, by the served weights, at least" in gates["accuracy"].told
+    assert not gates["forgetting"].passed
+    assert "less with fewer experts pruned" in gates["forgetting"].told
+
+
 def test_promotion_rollback_and_their_trail(settings: Settings) -> None:
     client = versions(settings, "trail", GOOD, GOOD | {"accuracy": 0.65}, GOOD | {"quantization_kl": 0.4})
     config = PromoteConfig()

@@ -12,13 +12,16 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from flows.recipe.stages import graph
 from flows.report.commands import next_commands
+from flows.report.report import write_report
 from flows.report.summary import drops, outcome, print_summary, samples
 from flows.run.record import RunRecord
 from flows.run.run_view import Run
 from infra.store import LocalStore, Store
+from model.facts.evaluation import RELEASE
 from pipeline.tasks.ledger import DocumentMetrics
-from tests.flows.example import HOSTILE, METRICS, example_run
+from tests.flows.example import EVALUATION, FILES, HOSTILE, METRICS, example_run
 
 
 @pytest.fixture(autouse=True)
@@ -112,6 +115,27 @@ def test_broken_artifact_files_cost_only_themselves(tmp_path: Path) -> None:
     (folder / "evaluation.json").write_text(json.dumps([1, 2]), encoding="utf-8")
     (store.path("quantize", run.stage("quantize").identity) / "quantization.json").write_text("{", encoding="utf-8")
     assert "4.9 M parameters" in printed(record, store)
+
+
+def test_what_is_served_has_a_line_of_its_own_where_it_is_another_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    marks = EVALUATION["checkpoints"]["sft"]
+    sample = EVALUATION["samples"][0] | {"checkpoint": RELEASE, "question": "Of the pruned one"}
+    evaluation = {"checkpoints": {RELEASE: marks}, "order": [RELEASE], "samples": [sample]}
+    monkeypatch.setitem(METRICS, "evaluate_release", {})
+    monkeypatch.setitem(FILES, "evaluate_release", {"evaluation.json": evaluation})
+    monkeypatch.setattr("tests.flows.example.NODES", {node.stage.name: node for node in graph(METRICS.__contains__)})
+    record, store = example_run(tmp_path)
+    run = Run(RunRecord.model_validate(record), store)
+    lines = {name: outcome(run.stage(name), run) for name in ("evaluate", "evaluate_release")}
+    assert lines == {
+        "evaluate": "accuracy pretrain 0 % → sft 40 % → grpo 48 % (40 % to 54 %); 200 problems",
+        "evaluate_release": "accuracy grpo 48 % → release 40 % (34 % to 48 %); 200 problems",
+    }
+    assert [row.question for row in samples(run)] == ["Of the pruned one"]
+    page = write_report(RunRecord.model_validate(record), store, tmp_path / "report.html").read_text()
+    assert "as it is served, 34 % to 48 %" in page
 
 
 def test_drops_are_sorted_and_samples_mixed(tmp_path: Path) -> None:

@@ -46,6 +46,7 @@ def test_what_would_change_an_answer_is_refused_by_its_name(change: dict[str, An
 
 
 TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
+ENDS = {"messages": [*ASK["messages"], {"role": "assistant", "content": "b"}]}
 SCHEMA = {"type": "json_schema", "json_schema": {"name": "a", "schema": {"type": "object"}}}
 
 
@@ -74,6 +75,10 @@ SCHEMA = {"type": "json_schema", "json_schema": {"name": "a", "schema": {"type":
         ({"tool_choice": "required"}, "tool_choice"),
         ({"tools": [TOOL], "tool_choice": {"type": "function", "function": {"name": "g"}}}, "tool_choice"),
         ({"tools": [TOOL], "response_format": SCHEMA}, "response_format"),
+        ({"continue_final_message": True}, "continue_final_message"),
+        ({"add_generation_prompt": False}, "add_generation_prompt"),
+        ({"continue_final_message": True, "add_generation_prompt": True}, "add_generation_prompt"),
+        ({"continue_final_message": True, "response_format": SCHEMA, **ENDS}, "continue_final_message"),
         ({"chat_template_kwargs": {"other": 1}}, "chat_template_kwargs.other"),
         ({"messages": [{"role": "user", "content": "a", "tool_calls": [{"function": {"name": "f"}}]}]}, "messages.0"),
     ],
@@ -110,6 +115,8 @@ def test_a_value_that_makes_no_sense_is_told_by_its_name(change: dict[str, Any],
         {"messages": [{"role": "user", "content": [{"type": "text", "text": "a"}], "name": "Ann"}]},
         {"messages": [{"role": "assistant", "content": "a", "refusal": None, "tool_calls": None, "annotations": []}]},
         {"messages": [{"role": "developer", "content": "a"}, {"role": "assistant", "reasoning_content": "b"}]},
+        {"continue_final_message": True, "add_generation_prompt": False, **ENDS},
+        {"continue_final_message": False, "add_generation_prompt": True},
         {"max_tokens": 10**30},
         {"seed": -1},
     ],

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows.serving.tools import CallSplitter, with_tools
+from flows.serving.tools import CallSplitter
 from model.generation.reasoning import ReasoningSplitter
-from model.serving.grammar import Tool
-from pipeline.tokens.chat import Turn
+from pipeline.tokens.messages import Call, Turn
+from pipeline.tokens.tools import CallStyle, Tool, as_text
 
 CALL = '<tool_call>\n{"name": "f", "arguments": {"a": 1}}\n</tool_call>'
 PIECES = st.sampled_from(
@@ -19,13 +19,13 @@ PIECES = st.sampled_from(
 )
 
 
-def split(text: str, cuts: list[int], many: bool = True) -> tuple[str, list[str]]:
-    splitter = CallSplitter(frozenset({"f"}), many)
+def split(text: str, cuts: list[int], many: bool = True, style: CallStyle = CallStyle.TAGGED) -> tuple[str, list[str]]:
+    splitter = CallSplitter(frozenset({"f"}), many, style)
     said, place = "", 0
     for cut in [*sorted(cuts), len(text)]:
         said += splitter.feed(text[place:cut])[0]
         place = max(place, cut)
-    said += splitter.end()
+    said += splitter.end()[0]
     return said, [call["function"]["arguments"] for call in splitter.calls]
 
 
@@ -59,21 +59,51 @@ def test_what_only_looks_like_a_call_stays_text(text: str, said: str, calls: lis
         assert split(text, [], many=False) == ("", calls[:1])
 
 
+BARE = '{"name": "f", "parameters": {"a": 1}}'
+LIST = '[{"name": "f", "arguments": {"a": 1}, "id": "000000000"}]'
+
+
+@pytest.mark.parametrize(
+    ("style", "text", "said", "calls"),
+    [
+        (CallStyle.BARE, BARE, "", ['{"a": 1}']),
+        (CallStyle.BARE, f" {BARE}; {BARE}", "", ['{"a": 1}'] * 2),
+        (CallStyle.BARE, f"so {BARE}", f"so {BARE}", []),
+        (CallStyle.BARE, BARE.replace('"f"', '"g"'), BARE.replace('"f"', '"g"'), []),
+        (CallStyle.BARE, f"{BARE} so", f"{BARE} so", []),
+        (CallStyle.BARE, '{"a": 1', '{"a": 1', []),
+        (CallStyle.LISTED, LIST, "", ['{"a": 1}']),
+        (CallStyle.LISTED, f"[TOOL_CALLS] {LIST}", "", ['{"a": 1}']),
+        (CallStyle.LISTED, "[1] says so", "[1] says so", []),
+        (CallStyle.LISTED, "no", "no", []),
+    ],
+)
+def test_calls_without_tags(style: CallStyle, text: str, said: str, calls: list[str]) -> None:
+    for cuts in ([], list(range(len(text)))):
+        assert split(text, cuts, style=style) == (said, calls)
+
+
 def test_tools_stand_in_the_system_text_and_answers_with_the_user() -> None:
     turns = [
         Turn("developer", "Be brief."),
         Turn("user", "?"),
-        Turn("assistant", CALL),
+        Turn("assistant", "so", calls=(Call("f", '{"a":1}'),)),
         Turn("tool", "1"),
         Turn("tool", "2"),
     ]
-    found = with_tools(turns, [Tool("f", {"type": "object"}, "It \u00e9 does.")])
+    found = as_text(turns, [Tool("f", {"type": "object"}, "It \u00e9 does.")])
     assert [turn.role for turn in found] == ["system", "user", "assistant", "user"]
     assert found[0].content.startswith("Be brief.\n\n")
     line = next(line for line in found[0].content.splitlines() if line.startswith('{"type"'))
     assert json.loads(line)["function"]["name"] == "f"
+    assert found[2].content == f"so\n{CALL}"
     assert found[-1].content == "<tool_response>\n1\n</tool_response>\n<tool_response>\n2\n</tool_response>"
-    assert with_tools(turns[1:2], [])[0] == turns[1]
+    assert as_text(turns[1:2], [])[0] == turns[1]
+
+
+def test_an_answer_that_goes_on_is_all_answer() -> None:
+    splitter = ReasoningSplitter(goes_on=True)
+    assert splitter.feed(" world").content == " world"
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,8 @@ def test_a_finished_run_is_measured(tmp_path: Path) -> None:
     found = {name: measure_of(name).value(run) for name in ("accuracy", "loss", "loss/sft")}
     assert found["accuracy"] == pytest.approx(47.5), "of the last checkpoint, in per cent"
     assert found["loss/sft"] < found["loss"], "at the end"
+    assert measure_of("accuracy").difference(4.56, 8.123) == "+4.6 ± 8.1"
+    assert measure_of("loss").difference(-0.12, None) == measure_of("loss").difference(-0.12, math.inf) == "-0.1200"
     assert measure_of("accuracy").better is Better.HIGHER
     assert measure_of("loss/sft").better is Better.LOWER
     with pytest.raises(UserError, match=r"has no accuracy, sums; its evaluation"):

@@ -68,14 +68,14 @@ def test_code_first_is_paid_for_and_pairs_all_its_trainings() -> None:
 def test_other_text_is_laid_over_every_arm() -> None:
     study = laid_over(
         load_study("code-first"),
-        ["extract.sources.code={kind: code, paths: [mine/]}", "sft.steps=1e1", "continued.steps=210"],
+        ["extract.sources.code={kind: code, paths: [mine/]}", "sft.steps=1e1", "continued.learning_rate=1e-3"],
     )
     for trial in trials(study)[: len(study.arms)]:
         assert trial.recipe.extract.sources["code"].paths == ("mine/",)
         assert trial.recipe.extract.sources["book"].paths == ("data/sample/book",)
         assert trial.recipe.sft is not None
         assert trial.recipe.sft.steps == 10
-        assert trial.recipe.continued is None or trial.recipe.continued.steps == 210
+        assert trial.recipe.continued is None or trial.recipe.continued.learning_rate == 1e-3
     for wrong in ("sft.steps", "=1", "sft.steps={"):
         with pytest.raises(UserError, match=r"write it as section\.key=value"):
             laid_over(study, [wrong])

@@ -145,7 +145,7 @@ def test_a_context_that_is_said_to_fit_fits(wide: dict[str, Path]) -> None:
     assert longest == min(10 * CELLS, file.context)
     assert file.longest_context(1 << 20) == 0
     assert file.weights == sum(int(tensor.n_bytes) for tensor in GGUFReader(file.path).tensors)
-    assert 0 < file.experts < file.weights
+    assert 0 < file.expert_bytes < file.weights
     assert file.takes_8_bits
 
 

@@ -5,17 +5,21 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from copy import deepcopy
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from urllib.error import HTTPError
 
 import pandas as pd
 import pytest
+from jinja2 import TemplateError
 from tokenizers import AddedToken
 from transformers import AutoTokenizer
 
 from flows.serving.answers import chat_prompt
-from flows.serving.protocol import ChatBody
+from flows.serving.errors import ApiError
+from flows.serving.protocol import ChatBody, parse
 from infra.errors import UserError
 from model.architecture.checkpoint import save_model
 from model.architecture.config import Family
@@ -38,9 +42,11 @@ from model.sections import Precision
 from model.training.chats import encode_chats
 from pipeline.sections import TokenizerConfig
 from pipeline.tokens.adopt import adopt
-from pipeline.tokens.chat import chat_format, read_tokenizer
-from pipeline.tokens.chat_template import write_settings
+from pipeline.tokens.chat import ChatFormat, chat_format, read_tokenizer
+from pipeline.tokens.chat_template import EARLIER_BEGINNING, write_settings
 from pipeline.tokens.continuation import ContinuationDecoder
+from pipeline.tokens.messages import read_turns
+from pipeline.tokens.tools import as_text
 from tests.model.conftest import tiny_model
 from tests.model.serving.talker import save_tokenizer, words
 from tests.pipeline.tokens.pieces import MISTRAL, save_pieces
@@ -52,6 +58,29 @@ CHATML = (
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
 """SmolLM2's, in short."""
+QWEN = """
+{%- if messages[0]['role'] == 'system' %}{% set first = messages[0]['content'] %}{% else %}
+{%- set first = 'You are Qwen.' %}{% endif %}
+{%- if tools %}
+{{- '<|im_start|>system\\n' + first + '\\n\\n# Tools\\n\\n<tools>' }}
+{%- for tool in tools %}{{ '\\n' }}{{ tool | tojson }}{% endfor %}
+{{- '\\n</tools><|im_end|>\\n' }}
+{%- else %}{{ '<|im_start|>system\\n' + first + '<|im_end|>\\n' }}{% endif %}
+{%- for message in messages %}
+{%- if message.role == 'user' or (message.role == 'system' and not loop.first) %}
+{{- '<|im_start|>' + message.role + '\\n' + message.content + '<|im_end|>\\n' }}
+{%- elif message.role == 'assistant' %}
+{{- '<|im_start|>assistant' }}{% if message.content %}{{ '\\n' + message.content }}{% endif %}
+{%- for call in message.tool_calls or [] %}
+{%- if call.function %}{% set call = call.function %}{% endif %}
+{{- '\\n<tool_call>\\n{"name": "' + call.name + '", "arguments": ' }}{{ call.arguments | tojson }}
+{{- '}\\n</tool_call>' }}
+{%- endfor %}{{ '<|im_end|>\\n' }}
+{%- elif message.role == 'tool' %}
+{{- '<|im_start|>user\\n<tool_response>\\n' + message.content + '\\n</tool_response><|im_end|>\\n' }}
+{%- endif %}{% endfor %}
+{%- if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"""
+"""Qwen2.5's, in short."""
 QUESTION = " What is 4 + 8?\n"
 ONE = [{"role": "user", "content": QUESTION}]
 MORE = [
@@ -62,19 +91,20 @@ MORE = [
 ]
 
 
-@pytest.fixture(scope="module", params=["own", "chatml", "sentencepiece"])
+@pytest.fixture(scope="module", params=["own", "chatml", "qwen", "sentencepiece"])
 def tokenizer(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     if request.param == "sentencepiece":
         published, folder = tmp_path_factory.mktemp("published"), tmp_path_factory.mktemp("adopted")
         adopt(TokenizerConfig(adopt=(str(save_pieces(published, template=MISTRAL)),)), folder)
         return folder
     folder = save_tokenizer(tmp_path_factory.mktemp(request.param))
-    if request.param == "chatml":
+    if request.param in ("chatml", "qwen"):
+        template = {"chatml": CHATML, "qwen": QWEN}[request.param]
         grown = read_tokenizer(folder)
         grown.add_tokens([AddedToken(name, special=True) for name in ("<|im_start|>", "<|im_end|>")])
         grown.save(str(folder / "tokenizer.json"))
         names = {"bos_token": "<|im_start|>", "eos_token": "<|im_end|>", "pad_token": "<|im_end|>"}
-        write_settings(folder, names | {"chat_template": CHATML, "tokenizer_class": "PreTrainedTokenizerFast"})
+        write_settings(folder, names | {"chat_template": template, "tokenizer_class": "PreTrainedTokenizerFast"})
     return folder
 
 
@@ -105,19 +135,191 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
     return seen
 
 
-def served(tokenizer: Path, messages: list[dict[str, str]]) -> list[int]:
-    body = ChatBody.model_validate({"model": "m", "messages": messages})
-    chat = chat_format(read_tokenizer(tokenizer))
-    return chat_prompt(body, chat)
+def served(tokenizer: Path, messages: Any, **more: Any) -> list[int]:
+    return chat_prompt(parse(ChatBody, {"model": "m", "messages": messages} | more), ours(tokenizer))
 
 
-@pytest.mark.parametrize("messages", [ONE, MORE], ids=["question", "conversation"])
-def test_serve_transformers_and_llama_cpp(tokenizer: Path, llama: Llama, messages: list[dict[str, str]]) -> None:
+def ours(tokenizer: Path) -> ChatFormat:
+    return _ours(tokenizer, (tokenizer / "tokenizer_config.json").read_text())
+
+
+@cache
+def _ours(tokenizer: Path, settings: str) -> ChatFormat:
+    return chat_format(read_tokenizer(tokenizer))
+
+
+@cache
+def theirs(tokenizer: Path) -> Any:
+    return AutoTokenizer.from_pretrained(tokenizer)
+
+
+def in_llama_cpp(llama: Llama, messages: Any, **more: Any) -> list[int]:
+    text = llama._ask("/apply-template", {"messages": messages} | more)["prompt"]
+    body = {"content": text, "add_special": True, "parse_special": True}
+    return list(llama._ask("/tokenize", body)["tokens"])
+
+
+def in_mlflow(tokenizer: Path, messages: Any) -> list[int]:
+    return ours(tokenizer).prompt(read_turns(json.dumps(messages)))
+
+
+def spoken(*contents: Any, **more: Any) -> list[dict[str, Any]]:
+    """A user's message, an answer, and so on; `more` is said of the last."""
+    turns: list[dict[str, Any]] = [
+        {"role": ("user", "assistant")[place % 2], "content": each} for place, each in enumerate(contents)
+    ]
+    turns[-1] |= more
+    return turns
+
+
+def parts(*texts: str) -> list[dict[str, str]]:
+    return [{"type": "text", "text": text} for text in texts]
+
+
+EVERYWHERE = {
+    "a question": ONE,
+    "a conversation": MORE,
+    "an empty system text": [{"role": "system", "content": ""}, *ONE],
+    "two system texts": [{"role": "system", "content": "A."}, {"role": "system", "content": "B."}, *ONE],
+    "a name": spoken("q", name="Ann"),
+    "blanks": spoken("  \n "),
+    "blanks around an answer": spoken("a", " b\n", "c"),
+    "an empty question": spoken(""),
+    "two questions": [*ONE, *ONE],
+    "control tokens in text": spoken("a", "x", "b <tool_call> é 漢"),
+}
+CALLED = [{"id": "call00001", "type": "function", "function": {"name": "f", "arguments": '{"a": "é <b>"}'}}]
+"""Arguments in the only form that all three write alike: as Python's json does."""
+ANSWERED = {"role": "tool", "tool_call_id": "call00001", "content": "3"}
+TOOLS = [{"type": "function", "function": {"name": "f", "description": "It é does.", "parameters": {"type": "object"}}}]
+WITH_TOOLS = {
+    "tools": (ONE, TOOLS),
+    "tools and a system text": (MORE, TOOLS),
+    "a call": ([*spoken("q", None, tool_calls=CALLED), ANSWERED], TOOLS),
+    "a call without tools": ([*spoken("q", None, tool_calls=CALLED), ANSWERED], None),
+    "calls behind text": ([*spoken("q", "t", tool_calls=CALLED * 2), ANSWERED, ANSWERED, *spoken("so?")], TOOLS),
+}
+OWN_SHAPES = {
+    "nothing": spoken("q", None, "r"),
+    "no content at all": [*ONE, {"role": "assistant", "reasoning_content": "r"}, *ONE],
+    "parts": spoken(parts("a", "b "), parts("c"), parts("d", "e")),
+    "parts everywhere": [
+        {"role": "system", "content": parts("A", "B")},
+        *spoken("q", None, tool_calls=CALLED),
+        ANSWERED | {"content": parts("3", "4")},
+    ],
+    "a developer": [{"role": "developer", "content": "D"}, *ONE],
+    "an answer of a tool that nobody called": [*ONE, ANSWERED, ANSWERED, *ONE],
+    "reasoning before a call": [*spoken("q", None, tool_calls=CALLED, reasoning_content="r"), ANSWERED],
+    "reasoning in the content": spoken("q", "<think>r</think>a"),
+}
+OTHERWISE_IN_LLAMA_CPP = {
+    "no content at all",  # which it refuses
+    "reasoning in the content",  # of a last message, which it sets behind the prompt as it stands
+}
+only_own = pytest.mark.parametrize("tokenizer", ["own"], indirect=True)
+
+
+def in_transformers(tokenizer: Path, messages: Any, **more: Any) -> list[int]:
+    return list(theirs(tokenizer).apply_chat_template(messages, **more)["input_ids"])
+
+
+@pytest.mark.parametrize("shape", EVERYWHERE)
+def test_serve_transformers_and_llama_cpp(tokenizer: Path, llama: Llama, shape: str) -> None:
+    messages = EVERYWHERE[shape]
     wanted = served(tokenizer, messages)
-    theirs = AutoTokenizer.from_pretrained(tokenizer).apply_chat_template(messages, add_generation_prompt=True)
-    assert list(theirs["input_ids"]) == wanted
-    text = llama._ask("/apply-template", {"messages": messages})["prompt"]
-    assert llama._ask("/tokenize", {"content": text, "add_special": True, "parse_special": True})["tokens"] == wanted
+    assert in_mlflow(tokenizer, messages) == wanted
+    assert in_transformers(tokenizer, messages, add_generation_prompt=True) == wanted
+    assert in_llama_cpp(llama, messages) == wanted
+
+
+@only_own
+@pytest.mark.parametrize("shape", OWN_SHAPES)
+def test_messages_of_the_world_in_our_own_template(tokenizer: Path, llama: Llama, shape: str) -> None:
+    messages = OWN_SHAPES[shape]
+    wanted = served(tokenizer, messages)
+    assert in_mlflow(tokenizer, messages) == wanted
+    assert in_transformers(tokenizer, messages, add_generation_prompt=True) == wanted
+    if shape not in OTHERWISE_IN_LLAMA_CPP:
+        assert in_llama_cpp(llama, messages) == wanted
+
+
+GOES_ON = {"continue_final_message": True}
+
+
+@pytest.mark.parametrize("shape", ["b c", "<think>r</think> b c"])
+def test_an_answer_that_goes_on(tokenizer: Path, llama: Llama, shape: str) -> None:
+    messages = spoken("a", shape)
+    wanted = served(tokenizer, messages, **GOES_ON)
+    assert in_transformers(tokenizer, messages, **GOES_ON) == wanted
+    if "<think>" not in shape:
+        assert in_llama_cpp(llama, messages) == wanted
+
+
+@pytest.mark.parametrize("tokenizer", ["own", "qwen"], indirect=True)
+@pytest.mark.parametrize("shape", WITH_TOOLS)
+def test_tools_where_the_template_takes_them(tokenizer: Path, llama: Llama, shape: str) -> None:
+    messages, tools = WITH_TOOLS[shape]
+    offered = {"tools": tools} if tools else {}
+    wanted = served(tokenizer, messages, **offered)
+    loaded = [_loaded(message) for message in messages]
+    assert in_transformers(tokenizer, loaded, add_generation_prompt=True, tools=tools) == wanted
+    assert in_llama_cpp(llama, messages, **offered) == wanted
+
+
+def _loaded(message: dict[str, Any]) -> dict[str, Any]:
+    """With a call's arguments as transformers takes them: the object."""
+    calls = [
+        call | {"function": call["function"] | {"arguments": json.loads(call["function"]["arguments"])}}
+        for call in message.get("tool_calls") or ()
+    ]
+    return message | {"tool_calls": calls} if calls else message
+
+
+@only_own
+def test_our_own_template_writes_tools_as_text_does(tokenizer: Path) -> None:
+    """The ids of models from before, whose template knew no tools."""
+    chat = ours(tokenizer)
+    for messages, tools in WITH_TOOLS.values():
+        body = parse(ChatBody, {"model": "m", "messages": messages, "tools": tools})
+        turns = [message.turn() for message in body.messages]
+        assert chat.prompt(as_text(turns, body.offered)) == chat.prompt(turns, body.offered)
+
+
+@only_own
+@pytest.mark.parametrize(
+    ("messages", "why"),
+    [
+        ([{"role": "function", "name": "f", "content": "3"}], "unknown role"),
+        ([{"role": "wizard", "content": "3"}], "unknown role"),
+        (spoken([{"type": "image_url", "image_url": {"url": "data:,"}}]), "text"),
+    ],
+)
+def test_what_is_refused_is_refused_everywhere_in_a_line(
+    tokenizer: Path, llama: Llama, messages: Any, why: str
+) -> None:
+    for ask, error in (
+        (served, ApiError), (in_mlflow, ValueError), (in_transformers, TemplateError), (in_llama_cpp, HTTPError)
+    ):  # fmt: skip
+        with pytest.raises(error) as told:
+            ask(llama if ask is in_llama_cpp else tokenizer, messages)
+        if ask is not in_llama_cpp:
+            said = getattr(told.value, "message", None) or str(told.value)
+            assert why in said or "Input should be" in said
+            assert "\n" not in said
+
+
+def test_parts_in_a_template_that_takes_text(tokenizer: Path, llama: Llama) -> None:
+    """A line break between them, as llama.cpp and vLLM set it; our own template takes parts and sets none."""
+    messages = spoken(parts("a", "b"), parts("c"), parts("d"))
+    assert served(tokenizer, messages) == in_llama_cpp(llama, messages)
+
+
+@only_own
+def test_an_answer_without_reasoning(tokenizer: Path) -> None:
+    off = {"enable_thinking": False}
+    wanted = served(tokenizer, ONE, chat_template_kwargs=off)
+    assert in_transformers(tokenizer, ONE, add_generation_prompt=True, **off) == wanted
 
 
 def test_training_evaluation_and_reinforcement(tokenizer: Path, model: Transformer, asked: list[list[int]]) -> None:
@@ -175,7 +377,7 @@ def test_what_is_trained_is_what_the_template_renders(tokenizer: Path) -> None:
     words = read_tokenizer(tokenizer)
     (chat,) = encode_chats(words, [{"question": "q", "reasoning": "r", "answer": "a"}])
     messages = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "<think>r</think>a"}]
-    theirs = AutoTokenizer.from_pretrained(tokenizer).apply_chat_template(messages)["input_ids"]
+    theirs = in_transformers(tokenizer, messages)
     assert chat.prompt + chat.response == list(theirs)[: len(chat)]
     assert words.decode(list(theirs)[len(chat) :]).strip() == ""
 
@@ -275,12 +477,14 @@ def test_a_template_without_the_role_of_an_answer_is_refused(tmp_path: Path) -> 
 
 
 def test_a_template_from_before_is_read_as_todays(tmp_path: Path) -> None:
-    """Models were prompted without ``<think>`` although their exported template ended in it."""
+    """Its models were prompted alike, though their template took fewer messages or ended in ``<think>``."""
     folder = save_tokenizer(tmp_path)
     settings = json.loads((folder / "tokenizer_config.json").read_text())
     now = served(folder, MORE)
-    settings["chat_template"] = settings["chat_template"].replace(
-        "{{- '<|assistant|>' -}}", "{{- '<|assistant|><think>' -}}"
+    settings["chat_template"] = (
+        EARLIER_BEGINNING
+        + "{%- for message in messages -%}{{- message['content'] -}}"
+        + ("{%- endfor -%}{%- if add_generation_prompt -%}{{- '<|assistant|><think>' -}}{%- endif -%}")
     )
     write_settings(folder, settings)
     assert served(folder, MORE) == now

@@ -17,26 +17,31 @@ from flows.recipe.plan import identity_config
 from flows.recipe.recipe import load_recipe
 from infra.digests import DigestCache
 from infra.errors import UserError
-from model.architecture.checkpoint import load_config, load_model
+from model.architecture.checkpoint import load_config, load_model, save_model
 from model.architecture.config import Family, ModelConfig
 from model.architecture.moe import Gate, MixtureOfExperts
 from model.architecture.transformer import Transformer
-from model.evaluation.evaluate import evaluate
-from model.evaluation.sections import EvaluateConfig
+from model.evaluation.evaluate import evaluate, evaluate_release
+from model.evaluation.sections import EvaluateConfig, EvaluateReleaseConfig
+from model.facts.evaluation import RELEASE, read_evaluation
 from model.release.export import export
+from model.release.footprint import model_files, read_device_file
 from model.release.prune import Usage, usage, without, worth_keeping
 from model.release.pruned import write_pruned
 from model.release.quality import Judge
 from model.release.quantize import _calibration_rows, quantize
 from model.release.quantized import load_quantized
 from model.release.rows import CalibrationBatch
-from model.sections import ExportConfig, PruneBy, PruneConfig, QuantizeConfig
+from model.sections import ExportConfig, PruneBy, PruneConfig, QuantizeConfig, ServedPrecision
 from pipeline.tokens.chat import read_tokenizer
 from tests.model.artifacts import shared_artifacts
 from tests.model.conftest import tiny_config, tiny_model
 from tests.pipeline.corpus import published
 
 FAMILIES = [Family.DEEPSEEK, Family.DEEPSEEK_V2, Family.DEEPSEEK_V3]
+
+
+ASKED: dict[str, Any] = {"problems": 2, "max_new_tokens": 2, "sequences": 2}
 
 
 def _rows(vocabulary: int = 97) -> CalibrationBatch:
@@ -138,6 +143,7 @@ def test_the_lowest_go_of_every_group_and_equals_from_the_end() -> None:
 @pytest.mark.parametrize(
     ("changes", "share", "told"),
     [
+        ({}, 0.95, r"leaves 0 of 8 experts: Input should be greater than or equal to 1; set less$"),
         ({}, 0.75, r"leaves 2 of 8 experts: num_experts_per_tok exceeds n_routed_experts; set less$"),
         ({"n_group": 2, "topk_group": 1}, 0.5, r"leaves 4 of 8 experts: num_experts_per_tok exceeds the experts of"),
         ({}, 0.05, r"takes out none of 8 experts; set at least 0\.125$"),
@@ -176,12 +182,15 @@ def test_off_it_is_no_part_of_an_identity(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def released(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     made = shared_artifacts()
-    made |= {name: tmp_path_factory.mktemp(name) for name in ("evaluate", "quantize", "export")}
+    made |= {name: tmp_path_factory.mktemp(name) for name in ("evaluate", "quantize", "evaluate_release", "export")}
     made["model"] = made["grpo"]
-    evaluate(EvaluateConfig(problems=2, max_new_tokens=2, sequences=2), made, made["evaluate"])
+    evaluate(EvaluateConfig(**ASKED), made, made["evaluate"])
     quantize(_config(), made, made["quantize"])
+    evaluate_release(EvaluateReleaseConfig(**ASKED, precision=ServedPrecision.INT8), made, made["evaluate_release"])
     export(
-        ExportConfig(title="Tiny", q4_k_m=False, compressed=False), made, made["export"]
+        ExportConfig(title="Tiny", q4_k_m=False, precision=ServedPrecision.INT8),
+        made,
+        made["export"],
     )  # llama.cpp has computed with the files
     return made
 
@@ -219,9 +228,36 @@ def test_all_files_hold_the_pruned_model(released: dict[str, Path]) -> None:
     verified = json.loads((released["export"] / "export.json").read_text())["verified"]["llama.cpp"]
     assert verified["top1_equal"]
     assert verified["tokens_equal"]
+    described = [json.loads(path.read_text()) for path in released["export"].rglob("config.json")]
+    assert [config["n_routed_experts"] for config in described] == [6] * 3
+    assert {config["num_experts_per_tok"] for config in described} == {3}
+    files = [read_device_file(path) for path in model_files(released["export"] / "gguf")]
+    assert {(file.precision, file.experts, file.spare) for file in files} == {
+        (kind, 6, 2) for kind in ("f32", "q8_0", "q4_0")
+    }
     card = (released["export"] / "MODEL_CARD.md").read_text()
     assert "Of the 8 routed experts of each layer 6 are left" in card
     assert "6 routed, 3 per token" in card
+
+
+def test_what_is_served_is_evaluated_and_told_beside_the_checkpoints(released: dict[str, Path], tmp_path: Path) -> None:
+    """As `evaluate` finds it of a checkpoint with the very weights that are served."""
+    save_model(load_quantized(released["quantize"] / "int8"), tmp_path / "served" / "model", released["tokenizer"])
+    (tmp_path / "found").mkdir()
+    inputs = {name: released[name] for name in ("shards", "reasoning", "tokenizer", "decontaminate")}
+    evaluate(EvaluateConfig(**ASKED), inputs | {"grpo": tmp_path / "served"}, tmp_path / "found")
+    wanted, found = (read_evaluation(folder) for folder in (tmp_path / "found", released["evaluate_release"]))
+    assert found.checkpoints == {RELEASE: wanted.checkpoints["grpo"]}
+    assert found.samples == [sample.model_copy(update={"checkpoint": RELEASE}) for sample in wanted.samples]
+    marks, whole = found.checkpoints[RELEASE], read_evaluation(released["evaluate"])
+    assert marks.interval
+    assert marks.bits_per_byte != whole.checkpoints["grpo"].bits_per_byte
+    assert [name for name, _ in whole.with_release(found).ordered] == [*whole.order, RELEASE]
+    bits = " | ".join(f"{value:.3f}" for _, value in sorted(marks.bits_per_byte.items()))
+    accuracy = "{:.1%} ({:.1%} to {:.1%})".format(marks.accuracy, *marks.interval)
+    card = (released["export"] / "MODEL_CARD.md").read_text()
+    assert f"| {RELEASE} | {accuracy} | {bits} |" in card
+    assert f"`{RELEASE}` is the int8 model that is served" in card
 
 
 def test_healing_that_does_harm_is_not_kept(released: dict[str, Path], tmp_path: Path) -> None:
@@ -229,7 +265,8 @@ def test_healing_that_does_harm_is_not_kept(released: dict[str, Path], tmp_path:
     config = _config(prune=wild)
     model, words = load_model(released["model"] / "model").requires_grad_(False), read_tokenizer(released["tokenizer"])
     judge = Judge(config, model, released, words)
-    pruned, facts = write_pruned(config, model, released, words, [_rows()], judge, tmp_path)
+    small = wild.architecture(model.config)
+    pruned, facts = write_pruned(config, model, small, released, words, [_rows()], judge, tmp_path)
     assert not facts.healed
     assert (facts.divergence_last or 0.0) > 2 * (facts.divergence_first or 1e9)
     assert judge.divergence(load_model(tmp_path / "checkpoint")) == facts.unhealed == judge.divergence(pruned)
@@ -239,5 +276,5 @@ def test_pruning_twice_gives_the_same_bytes(released: dict[str, Path], tmp_path:
     config = _config()
     model, words = load_model(released["model"] / "model").requires_grad_(False), read_tokenizer(released["tokenizer"])
     rows, judge = _calibration_rows(config, released, words)[0], Judge(config, model, released, words)
-    write_pruned(config, model, released, words, rows, judge, tmp_path)
+    write_pruned(config, model, config.prune.architecture(model.config), released, words, rows, judge, tmp_path)
     assert published(tmp_path / "checkpoint") == published(released["quantize"] / "checkpoint")

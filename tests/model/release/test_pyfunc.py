@@ -84,10 +84,10 @@ def test_turns_before_reach_the_model(loaded: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["Hello", "[]", '["Hello"]', '[{"role": "tool", "content": "4"}]', '[{"role": "user"}]']
+    "text", ["Hello", "[]", '["Hello"]', '[{"role": "wizard", "content": "4"}]', '[{"role": "user"}]']
 )
 def test_what_is_no_conversation_is_refused(text: str) -> None:
-    from model.release.pyfunc import _turns
+    from pipeline.tokens.messages import read_turns
 
     with pytest.raises(ValueError, match="JSON list of objects with a role"):
-        _turns(text)
+        read_turns(text)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +17,22 @@ from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM
 
 from model.architecture.checkpoint import load_config, load_model, save_model
-from model.evaluation.evaluate import evaluate
-from model.evaluation.sections import EvaluateConfig
+from model.evaluation.evaluate import evaluate, evaluate_release
+from model.evaluation.recut import Recut
+from model.evaluation.sections import EvaluateConfig, EvaluateReleaseConfig
+from model.facts.evaluation import RELEASE, read_evaluation
 from model.facts.release import read_quantization
 from model.release.export import export
 from model.release.quantize import quantize
 from model.release.quantized import load_quantized
 from model.release.trim import token_counts, trim_folder, trim_vocabulary
 from model.sections import ExportConfig, QuantizeConfig
+from model.training.batches import TrainingBatch
 from pipeline.tokens.reader import ShardReader
 from tests.model.artifacts import shared_artifacts
 from tests.model.conftest import tiny_model
 
-CONFIG = QuantizeConfig(calibration_sequences=4, evaluation_sequences=2, accuracy_problems=0, min_token_count=40)
+CONFIG = QuantizeConfig(calibration_sequences=4, evaluation_sequences=2, accuracy_problems=0, min_token_count=80)
 
 
 @pytest.fixture(scope="module")
@@ -99,6 +105,49 @@ def test_it_predicts_as_before_among_the_tokens_that_are_left(made: dict[str, Pa
 
 def _row(made: dict[str, Path], step: int) -> list[int]:
     return ShardReader(made["shards"], "train", global_batch=1).batch(step).tokens[0, :12].tolist()
+
+
+@torch.no_grad()
+def test_it_is_measured_on_the_text_that_the_whole_model_read(
+    made: dict[str, Path], report: Any, tmp_path: Path
+) -> None:
+    """Bits per byte of the words of each document, whatever they are cut into, by a loop over documents."""
+    config = EvaluateReleaseConfig(problems=2, max_new_tokens=2, sequences=2)
+    evaluate_release(config, made, tmp_path)
+    found = read_evaluation(tmp_path).checkpoints[RELEASE]
+    before, after = _tokenizers(made)
+    model, lost = load_quantized(made["quantize"] / "int4"), 0
+    for source in ("book", "wiki"):
+        rows = ShardReader(made["shards"], "validation", global_batch=2, mixture={source: 1.0}, verify=False).batch(0)
+        nats, size = 0.0, 0
+        for tokens, documents in zip(rows.tokens.tolist(), rows.documents.tolist(), strict=True):
+            lost += sum(after.token_to_id(before.id_to_token(token)) is None for token in tokens)
+            row = [
+                (token, document)
+                for document, piece in groupby(zip(tokens, documents, strict=True), key=itemgetter(1))
+                for token in after.encode(before.decode([old for old, _ in piece], skip_special_tokens=False)).ids
+            ]
+            for start in range(0, len(row), 48):  # what does not fit goes on in a row of its own
+                for _, piece in groupby(row[start : start + 48], key=itemgetter(1)):
+                    new = [token for token, _ in piece]
+                    chances = model.lm_head(model.hidden(torch.tensor([new])))[0, :-1].log_softmax(-1)
+                    nats -= chances[torch.arange(len(new) - 1), new[1:]].sum().item()
+                    size += len(after.decode(new[1:]).encode())
+        assert found.bits_per_byte[source] == pytest.approx(nats / size / math.log(2), rel=1e-5)
+    assert lost
+
+
+def test_text_cut_anew_is_the_same_text_in_rows_of_the_same_length(made: dict[str, Path], report: Any) -> None:
+    before, after = _tokenizers(made)
+    recut = Recut(made["tokenizer"], made["quantize"] / "tokenizer")
+    whole = ShardReader(made["shards"], "validation", global_batch=4, verify=False).batch(0)
+    mask_BT = torch.tensor([True, True, True, False])[:, None].expand_as(whole.tokens)
+    found = recut(TrainingBatch(whole.tokens, whole.documents, mask_BT))
+    assert found.tokens_BT.shape[1] == whole.tokens.shape[1]
+    assert len(found.tokens_BT) > 4
+    assert found.loss_mask_BT is not None
+    words = [row[kept].tolist() for row, kept in zip(found.tokens_BT, found.loss_mask_BT, strict=True)]
+    assert "".join(map(after.decode, words)) == "".join(before.decode_batch(whole.tokens[:3].tolist()))
 
 
 def test_all_exported_files_have_the_trimmed_vocabulary(made: dict[str, Path], report: Any) -> None:

@@ -17,7 +17,7 @@ from model.finetune_sections import DpoConfig
 from model.rl.dpo import _batch, _cut, answer_log_probabilities, dpo, dpo_loss
 from model.rl.pairs import Pair, _file_pairs, encode_pairs
 from model.training.engine import SingleEngine
-from tests.model.artifacts import shared_artifacts
+from tests.model.artifacts import is_start_with_adapter, shared_artifacts
 from tests.model.conftest import tiny_model
 from tests.model.serving.talker import words
 from tests.pipeline.corpus import published
@@ -73,13 +73,15 @@ def _config(tmp_path: Path, **changes: Any) -> DpoConfig:
     return DpoConfig.model_validate(fields | changes)
 
 
+@pytest.mark.parametrize("lora", [None, {"rank": 4}])
 def test_the_stage_learns_to_prefer_and_goes_on_to_the_same_bytes(
-    inputs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    lora: dict[str, Any] | None, inputs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(ENVIRONMENT_KEY, json.dumps({"checkpoints": {"seconds": 0}}))
+    config = _config(tmp_path, lora=lora, learning_rate=1e-2 if lora else 1e-3)
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
-    metrics = dpo(_config(tmp_path), inputs, tmp_path / "a")
+    metrics = dpo(config, inputs, tmp_path / "a")
     whole, steps = SingleEngine.step, itertools.count()
 
     def step(engine: SingleEngine, rate: float) -> torch.Tensor:
@@ -89,14 +91,16 @@ def test_the_stage_learns_to_prefer_and_goes_on_to_the_same_bytes(
 
     monkeypatch.setattr(SingleEngine, "step", step)
     with pytest.raises(KeyboardInterrupt):
-        dpo(_config(tmp_path), inputs, tmp_path / "b")
-    dpo(_config(tmp_path), inputs, tmp_path / "b")
+        dpo(config, inputs, tmp_path / "b")
+    dpo(config, inputs, tmp_path / "b")
     assert next(steps) == 13  # the twelve, and the one that was cut short
     assert metrics.pairs == 8
     assert metrics.train_loss_first == pytest.approx(math.log(2), abs=1e-4)
     assert metrics.train_loss_last < 0.6
     assert metrics.preferred_last > 0.8
     assert published(tmp_path / "a") == published(tmp_path / "b")
+    if lora is not None:
+        assert metrics.trained_parameters == is_start_with_adapter(tmp_path / "a", inputs["start"], lora)
 
 
 def test_without_anything_to_prefer(inputs: dict[str, Path], tmp_path: Path) -> None:

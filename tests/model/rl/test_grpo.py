@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import shutil
 import signal
@@ -16,6 +17,8 @@ from typing import Any
 
 import psutil
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from infra.errors import UserError
 from infra.execution import ENVIRONMENT_KEY
@@ -25,8 +28,9 @@ from model.finetune_sections import GrpoConfig
 from model.rl.grpo import grpo
 from model.rl.rewards import Reward
 from model.rl.rollout import roll_out
+from model.training.engine import SingleEngine
 from pipeline.reasoning.problems import read_tasks
-from tests.model.artifacts import shared_artifacts
+from tests.model.artifacts import is_start_with_adapter, shared_artifacts
 from tests.pipeline.corpus import published
 
 RUNNING = """
@@ -190,6 +194,67 @@ def test_two_ranks_with_split_experts_go_on_where_they_were_killed(
         tmp_path.mkdir()
     grpo(config(**TWO_STEPS), inputs, tmp_path)
     assert published(tmp_path) == published(two_ranks(2))
+
+
+LORA = {"rank": 4}
+
+
+@pytest.fixture(scope="module")
+def adapted(inputs: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """An artifact of adapters, and a folder whose run was cut short in its third step."""
+    made, cut = tmp_path_factory.mktemp("adapted"), tmp_path_factory.mktemp("cut")
+    metrics = grpo(config(**ADAPTING), inputs, made)
+    assert metrics.trained_parameters == is_start_with_adapter(made, inputs["start"], LORA)
+    whole, steps = SingleEngine.step, itertools.count()
+
+    def step(engine: SingleEngine, rate: float) -> torch.Tensor:
+        if next(steps) == 2:
+            raise KeyboardInterrupt
+        return whole(engine, rate)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(SingleEngine, "step", step)
+        with pytest.raises(KeyboardInterrupt):
+            grpo(config(**ADAPTING), inputs, cut)
+    return made, cut
+
+
+ADAPTING: dict[str, Any] = {"steps": 3, "minibatches": 1, "lora": LORA, "learning_rate": 1e-2, "reference_every": 1}
+
+
+def test_adapters_that_were_cut_short_end_with_the_same_bytes(
+    inputs: dict[str, Path], adapted: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """And a renewed reference is kept as factors alone."""
+    made, cut = adapted
+    again = tmp_path / "again"
+    shutil.copytree(cut, again)
+    kept = {name for file in again.rglob("step-*2/rank-*.safetensors") for name in load_file(file)}
+    assert {"weight", "reference"} <= {name.partition("/")[0] for name in kept}
+    assert all(".lora_" in name for name in kept if name.startswith(("weight/", "reference/")))
+    grpo(config(**ADAPTING), inputs, again)
+    assert published(again) == published(made)
+    steps = json.loads((made / "history.json").read_text())["steps"]
+    assert [row["kl"] for row in steps] == pytest.approx([0.0] * 3, abs=1e-3)
+
+
+def test_two_ranks_go_on_with_adapters_that_one_began(
+    inputs: dict[str, Path], adapted: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each holds the whole model, whatever the execution says of experts, and learns from the gradients of both."""
+    made, cut = adapted
+    again = tmp_path / "again"
+    shutil.copytree(cut, again)
+    _on_two_ranks(monkeypatch, 2)
+    metrics = grpo(config(**ADAPTING), inputs, again)
+    assert metrics.layout == LayoutFacts(ranks=2, expert_parallel=1, zero=0)
+    one, two = (json.loads((folder / "history.json").read_text())["steps"] for folder in (made, again))
+    assert two[:2] == one[:2]
+    assert two[2] == pytest.approx(one[2], rel=1e-4, abs=1e-4)
+    for name, value in load_file(made / "adapter" / "adapter_model.safetensors").items():
+        there = load_file(again / "adapter" / "adapter_model.safetensors")[name]
+        assert (there - value).abs().mean() < 2e-4, name
+    is_start_with_adapter(again, inputs["start"], LORA)
 
 
 def test_kinds_of_tasks_that_are_not_there(inputs: dict[str, Path], tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from model.finetune_sections import Advantage, GrpoConfig, LossNormalisation
 from model.rl.batches import SHARED_UP_TO, Answer, micro_batches
 from model.rl.loss import group_advantages, grpo_loss, log_probabilities, token_weight
 from model.rl.policy import Policy
+from model.rl.reference import FrozenCopy
 from model.rl.rewards import overlong, reward
 from tests.model.conftest import tiny_model
 
@@ -192,7 +193,7 @@ def test_the_gradient_of_an_update_is_that_of_the_plain_formula(monkeypatch: pyt
         answers.append(Answer(prompt, tokens, old, edge))
     plain = copy.deepcopy(model)
     policy = Policy(model, config)
-    policy.reference = reference
+    policy.reference = FrozenCopy(reference, policy.device)
     found: dict[str, torch.Tensor] = {}
 
     def keep(rate: float) -> torch.Tensor:

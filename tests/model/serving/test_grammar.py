@@ -8,8 +8,9 @@ import pytest
 from llguidance import LLMatcher, LLTokenizer
 
 from infra.errors import UserError
-from model.serving.grammar import Constraint, Tool, write_grammar
+from model.serving.grammar import Constraint, write_grammar
 from model.serving.spec import EngineKind
+from pipeline.tokens.tools import CallStyle, Tool
 from tests.model.serving.talker import words
 
 SCHEMA = {
@@ -19,15 +20,16 @@ SCHEMA = {
     "additionalProperties": False,
 }
 GOOD = json.dumps({"a": "x", "b": True})
+BARE, LISTED = (f'{{"name": "f", "{key}": {GOOD}}}' for key in ("parameters", "arguments"))
 CALL = f'<tool_call>\n{{"name": "f", "arguments": {GOOD}}}\n</tool_call>'
 TOOLS = (Tool("f", SCHEMA), Tool("g", {"type": "object"}))
 MUST, MAY = Constraint(tools=TOOLS, must_call=True), Constraint(tools=TOOLS)
 
 
-def fits(constraint: Constraint, before: str, text: str) -> bool:
+def fits(constraint: Constraint, before: str, text: str, style: CallStyle = CallStyle.TAGGED) -> bool:
     """Whether our engine would let the whole text through and end there."""
     tokenizer = words()
-    grammar = write_grammar(constraint, EngineKind.OWN, tokenizer.get_vocab(), before)
+    grammar = write_grammar(constraint, EngineKind.OWN, tokenizer.get_vocab(), before, style)
     matcher = LLMatcher(LLTokenizer(tokenizer.to_str(), eos_token=tokenizer.token_to_id("<|eos|>")), grammar)
     assert not matcher.is_error(), matcher.get_error()
     ids = tokenizer.encode(text, add_special_tokens=False).ids
@@ -64,6 +66,24 @@ def fits(constraint: Constraint, before: str, text: str) -> bool:
 )
 def test_what_a_grammar_lets_through(constraint: Constraint, before: str, text: str, is_fitting: bool) -> None:
     assert fits(constraint, before, text) is is_fitting
+
+
+@pytest.mark.parametrize(
+    ("style", "constraint", "text", "is_fitting"),
+    [
+        (CallStyle.BARE, MUST, BARE, True),
+        (CallStyle.BARE, MUST, "no", False),
+        (CallStyle.BARE, MUST, f"<think>4</think>{BARE}", True),
+        (CallStyle.BARE, MAY, "just text", True),
+        (CallStyle.BARE, MAY, BARE.replace("true", "1"), False),
+        (CallStyle.LISTED, MUST, f"[{LISTED}]", True),
+        (CallStyle.LISTED, MUST, f"[{LISTED}, {LISTED}]", True),
+        (CallStyle.LISTED, MUST, LISTED, False),
+        (CallStyle.LISTED, MAY, "text", True),
+    ],
+)
+def test_calls_without_tags(style: CallStyle, constraint: Constraint, text: str, is_fitting: bool) -> None:
+    assert fits(constraint, "", text, style) is is_fitting
 
 
 @pytest.mark.parametrize(

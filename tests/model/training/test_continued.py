@@ -23,7 +23,7 @@ from model.training.start import start
 from pipeline.sections import ShardsConfig, TokenizerConfig
 from pipeline.tokens.shards import shards
 from pipeline.tokens.tokenizer import SPECIAL_TOKENS, tokenizer
-from tests.model.artifacts import shared_artifacts
+from tests.model.artifacts import is_start_with_adapter, shared_artifacts
 from tests.model.conftest import tiny_model
 from tests.pipeline.corpus import published
 
@@ -112,6 +112,12 @@ def test_a_model_from_elsewhere_gets_rows_for_the_tokens_it_lacks(
     (foreign / "tokenizer.json").write_bytes((inputs["tokenizer"] / "tokenizer.json").read_bytes())
     with pytest.raises(UserError, match="which is not its own; name the checkpoint's folder"):
         fit_vocabulary(load_model(foreign), foreign, made["tokenizer"])
+
+
+def test_adapters_go_on_reading(inputs: dict[str, Path], tmp_path: Path) -> None:
+    metrics = continued(_config(lora={"rank": 4}, learning_rate=3e-2), _read(inputs), tmp_path)
+    assert metrics.trained_parameters == is_start_with_adapter(tmp_path, inputs["pretrain"], {"rank": 4})
+    assert metrics.bits_per_byte_domain_after < metrics.bits_per_byte_domain_before
 
 
 def test_two_ranks_measure_what_one_does(

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from infra.errors import UserError
+from pipeline.reasoning.chat_texts import UNCERTAIN
 from pipeline.reasoning.chats import ConversationsMetrics, read_conversations, turns_of
 from pipeline.reasoning.conversations import conversations
 from pipeline.reasoning.problems import Problem, write_tasks
@@ -47,6 +48,22 @@ PARTS = [{"type": "text", "text": "Hel"}, {"type": "text", "text": "lo"}]
 HELLO = [("user", "Hi"), ("assistant", "Hello!")]
 GREETED = [("user", "Hi"), ("assistant", "Hello!", "A greeting.")]
 SHAREGPT = [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello!"}]
+FINAL = {"role": "assistant", "content": "Hello!", "channel": "final"}
+BAD, BEST = {"text": "Go away.", "rank": 1}, {"text": "Hello!", "rank": 0}
+FOLLOWS = {"text": "b", "role": "prompter", "replies": [{"text": "c", "role": "assistant", "replies": []}]}
+GONE = {"text": "Best!", "rank": -1, "role": "assistant", "deleted": True, "replies": []}
+TREE = {
+    "message_tree_id": "1",
+    "prompt": {
+        "text": "Hi",
+        "role": "prompter",
+        "replies": [
+            GONE,
+            BAD | {"role": "assistant", "replies": []},
+            BEST | {"role": "assistant", "replies": [FOLLOWS]},
+        ],
+    },
+}
 CALL = [{"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}]
 
 
@@ -96,6 +113,20 @@ CALL = [{"id": "1", "type": "function", "function": {"name": "f", "arguments": "
          [("user", "a\n\nb"), ("assistant", "c\n\nd")]),
         ({"messages": [*said("a", "b")["messages"], SYSTEM, *said("c", "d")["messages"]]},
          [("user", "a"), ("assistant", "b"), ("system", "Be short."), ("user", "c"), ("assistant", "d")]),
+        (said("Hi", "Hello!")["messages"], HELLO),
+        ({"messages": [*said("Hi", "A greeting.", channel="analysis")["messages"], FINAL]}, GREETED),
+        ({"messages": [*said("Hi", "Wait.", channel="commentary")["messages"], FINAL]}, HELLO),
+        ({"messages": [*said("Hi", "Hello!", "x", "{}", channel="commentary", recipient="f")["messages"]]}, HELLO),
+        ({"text": "### Human: Hi### Assistant: Hello!"}, HELLO),
+        ({"text": "Human: Hi\n\nAssistant: Hello!\n\nHuman: unanswered"}, HELLO),
+        ({"text": "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\nHello!<|im_end|>\n"}, HELLO),
+        ({"text": "<s>[INST] <<SYS>>\nBe short.\n<</SYS>>\n\nHi [/INST] Hello! </s>"},
+         [("system", "Be short."), *HELLO]),
+        ({"text": "<|start_header_id|>user<|end_header_id|>\n\nHi<|eot_id|><|start_header_id|>assistant"
+          "<|end_header_id|>\n\nHello!<|eot_id|>"}, HELLO),
+        ({"text": "<|start|>user<|message|>Hi<|end|><|start|>assistant<|channel|>analysis<|message|>A greeting.<|end|>"
+          "<|start|>assistant<|channel|>final<|message|>Hello!<|return|>"}, GREETED),
+        (TREE, [*HELLO, ("user", "b"), ("assistant", "c")]),
         ({"image": None, "images": [], **said("Hi", "Hello!", tool_calls=[], channel="final")}, HELLO),
     ],
 )  # fmt: skip
@@ -135,20 +166,25 @@ def test_what_is_kept_of_a_record(
         ({"instruction": "a", "output": "b", "response": "c"}, "no list of messages"),
         ({"instruction": "a", "output": "b", "history": [["c"]]}, "no list of messages"),
         ({"prompt": "a", "question": "b", "response": "c"}, "no list of messages"),
-        ({"message_tree_id": "1", "prompt": {"text": "a", "role": "prompter", "replies": []}}, "no list of messages"),
-        ({"message_id": "1", "parent_id": "0", "text": "a", "role": "prompter"}, "no list of messages"),
-        ({"text": "### Human: a### Assistant: b"}, "no list of messages"),
+        ({"message_tree_id": "1", "prompt": {"text": "a", "role": "prompter", "replies": []}}, "no answer"),
+        ({"message_id": "1", "parent_id": "0", "text": "a", "role": "prompter"},
+         "a message whose first question is not in the file"),
+        ({"text": "A chat. ### Human: a### Assistant: b"}, "no list of messages"),
+        ({"text": "Human: write a chat\n\nAssistant: Human: a\nHuman: b\nAssistant: c"}, UNCERTAIN),
+        ({"text": "Human: a\n\nUser: b\n\nAssistant: c"}, UNCERTAIN),
+        ({"text": "<|im_start|>user\na<|im_start|>assistant\nb<|im_end|>"}, UNCERTAIN),
         ({"messages": "[{'role': 'user' 'content': 'a'}]"}, "messages that are no list of messages"),
         ({"messages": {"role": ["user", "assistant"], "content": ["a"]}}, "messages that are no list of messages"),
         ({"messages": [{"role": "user", "text": "a"}]}, "a message without content (it has role, text)"),
         ({"image": "a.jpg", **said("<image> What?", "A cat.")}, "a conversation about what is no text (image)"),
-        (said("a", "thinking", channel="analysis"), "a message of the channel 'analysis'"),
+        (said("a", "thinking", channel="analysis"), "no answer"),
+        (said("a", "b", channel="inner"), "a message of the channel 'inner'"),
     ],
-)
+)  # fmt: skip
 def test_what_is_rejected(reasoning: Path, tmp_path: Path, record: Any, why: str) -> None:
     metrics = _made(reasoning, tmp_path, [record, said("Hi", "Hello!"), said("Hi", "Hello!")])
     rejects = [json.loads(line) for line in (tmp_path / "rejects.jsonl").read_text().splitlines()]
-    assert [reject["rule"] for reject in rejects] == [why, "conversation seen before"]
+    assert sorted(reject["rule"] for reject in rejects) == sorted([why, "conversation seen before"])
     assert metrics.rejected_by == {why: 1, "conversation seen before": 1}
     assert (metrics.train_conversations, metrics.answers) == (1, 1)
 
@@ -182,6 +218,44 @@ def test_as_many_are_held_out_as_were_asked_for_whatever_the_order(reasoning: Pa
     first = (tmp_path / "validation.jsonl").read_text()
     _made(reasoning, tmp_path, rows[::-1], validation=7)
     assert (tmp_path / "validation.jsonl").read_text() == first
+
+
+def test_what_is_left_out_of_conversations_is_counted(reasoning: Path, tmp_path: Path) -> None:
+    rows = [
+        {"messages": [*said("a", "t", channel="analysis")["messages"], *said("b", "c")["messages"]]},
+        {"messages": [*said("Hi", "Wait.", channel="commentary")["messages"], FINAL]},
+        TREE,
+    ]
+    left_out = _made(reasoning, tmp_path, rows).left_out
+    assert left_out == {"analysis without an answer": 1, "commentary": 1, "messages of a tree beside its best path": 2}
+    assert _made(reasoning, tmp_path, [said("Hi", "Hello!")]).left_out is None
+
+
+def test_rows_of_a_tree_are_put_together(reasoning: Path, tmp_path: Path) -> None:
+    rows: list[dict[str, Any]] = [
+        {"message_id": "1", "parent_id": None, "text": "Hi", "role": "prompter", "rank": None},
+        {"message_id": "3", "parent_id": "1", "role": "assistant", **BAD},
+        {"message_id": "5", "parent_id": None, "text": "x", "role": "prompter"},
+        {"message_id": "2", "parent_id": "1", "role": "assistant", **BEST},
+        {"message_id": "6", "parent_id": "5", "text": "y", "role": "assistant"},
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "tree.parquet")
+    for files in (None, (str(tmp_path / "tree.parquet"),)):
+        metrics = _made(reasoning, tmp_path, rows, **({"files": files} if files else {}))
+        assert metrics.left_out == {"messages of a tree beside its best path": 1}
+        said_first = {row["messages"][1]["content"] for row in read_conversations(tmp_path / "train.jsonl")}
+        assert said_first == {"Hello!", "y"}
+        assert metrics.rejected == 0
+
+
+@pytest.mark.parametrize("ends", ["\n", ""])
+def test_a_line_may_be_a_list_of_messages(reasoning: Path, tmp_path: Path, ends: str) -> None:
+    lists = [said(str(number), "b")["messages"] for number in range(3)]
+    (tmp_path / "talk.jsonl").write_text("\n".join(map(json.dumps, lists)) + ends)
+    (tmp_path / "array.json").write_text(json.dumps(lists))
+    for name in ("talk.jsonl", "array.json"):
+        config = ConversationsConfig(files=(str(tmp_path / name),), validation=0)
+        assert conversations(config, {"reasoning": reasoning}, tmp_path).train_conversations == 3
 
 
 def test_parquet_says_the_same(reasoning: Path, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from infra.errors import UserError
-from pipeline.reasoning.chains import work_out, write_addition, write_product
+from pipeline.reasoning.chains import KNOWN, WORKED, write_addition, write_product
 from pipeline.reasoning.problem_files import question_keys, read_problems
 from pipeline.reasoning.problems import Problem, ReasoningMetrics, question_key, read_tasks
 from pipeline.reasoning.scoring import score
@@ -151,7 +151,7 @@ def test_a_task_says_what_is_known_by_heart(tmp_path: Path) -> None:
 
 
 def test_euclid() -> None:
-    text, answer = work_out("gcd", {"numbers": [48, 36, 30]})
+    text, answer = WORKED["gcd"]({"numbers": [48, 36, 30]}, KNOWN)
     assert text == "48-1*36=12\n36-3*12=0\n30-2*12=6\n12-2*6=0"
     assert int(answer) == math.gcd(48, 36, 30)
 

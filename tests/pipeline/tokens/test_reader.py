@@ -55,24 +55,13 @@ def test_permute_depends_on_its_key_and_shuffles() -> None:
     seed=st.integers(0, 3),
     step=st.integers(0, 500),
     mixed=st.booleans(),
-    pieces=st.sampled_from([1, 2, 4]),
 )
 @settings(max_examples=examples(40), deadline=None)
-def test_ranks_share_out_the_global_batch(
-    artifact: Path, batch: int, seed: int, step: int, mixed: bool, pieces: int
-) -> None:
+def test_ranks_share_out_the_global_batch(artifact: Path, batch: int, seed: int, step: int, mixed: bool) -> None:
     mixture = {"web": 0.5, "book": 0.5} if mixed else None
-    reader = ShardReader(
-        artifact,
-        "train",
-        global_batch=batch,
-        seed=seed,
-        mixture=mixture,
-        sequence_length=LENGTH // pieces,
-        verify=False,
-    )
+    reader = ShardReader(artifact, "train", global_batch=batch, seed=seed, mixture=mixture, verify=False)
     whole = reader.batch(step)
-    assert whole.tokens.shape == whole.documents.shape == (batch, LENGTH // pieces)
+    assert whole.tokens.shape == whole.documents.shape == (batch, LENGTH)
     assert whole.rows == reader.step_rows(step)
     for world in (w for w in (2, 3, 4) if batch % w == 0):
         for rank in range(world):
@@ -116,16 +105,14 @@ def test_mixture_is_exact_in_each_period_and_each_source_keeps_its_epochs(artifa
 
 @given(
     batch=st.sampled_from([1, 5, 12]), seed=st.integers(0, 3), steps=st.integers(0, 150), mixed=st.booleans(),
-    pieces=st.sampled_from([1, 2]), data=st.data(),
+    data=st.data(),
 )  # fmt: skip
 @settings(max_examples=12, deadline=None)
 def test_the_steps_of_a_row_are_those_that_read_it(
-    artifact: Path, batch: int, seed: int, steps: int, mixed: bool, pieces: int, data: st.DataObject
+    artifact: Path, batch: int, seed: int, steps: int, mixed: bool, data: st.DataObject
 ) -> None:
     mixture = {"web": 0.7, "book": 0.3} if mixed else None
-    reader = ShardReader(
-        artifact, "train", global_batch=batch, seed=seed, mixture=mixture, sequence_length=LENGTH // pieces
-    )
+    reader = ShardReader(artifact, "train", global_batch=batch, seed=seed, mixture=mixture)
     read: dict[int, set[int]] = {}
     for step in range(steps):
         for row in reader.step_rows(step):
@@ -145,11 +132,10 @@ def test_resume_is_one_integer(artifact: Path) -> None:
         assert again.tokens.equal(batch.tokens)
 
 
-@pytest.mark.parametrize("length", [LENGTH, LENGTH // 4])
-def test_trace_names_the_documents_whose_tokens_are_in_the_batch(artifact: Path, length: int) -> None:
+def test_trace_names_the_documents_whose_tokens_are_in_the_batch(artifact: Path) -> None:
     from tokenizers import Tokenizer
 
-    reader = ShardReader(artifact, "train", global_batch=3, sequence_length=length)
+    reader = ShardReader(artifact, "train", global_batch=3)
     eos = reader.card.eos
     texts = {d.id: d.text for d in _documents(artifact)}
     tokenizer = Tokenizer.from_file(str(artifact.parent / "tokenizer" / "tokenizer.json"))
@@ -224,8 +210,6 @@ def test_documents_of_a_batch_are_those_of_the_files(artifact: Path) -> None:
 
 
 def test_arguments_that_do_not_fit_are_refused(artifact: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="does not divide"):
-        ShardReader(artifact, "train", global_batch=2, sequence_length=5)
     with pytest.raises(ValueError, match="no split 'test'"):
         ShardReader(artifact, "test", global_batch=2)
     with pytest.raises(ValueError, match="names math"):
