@@ -12,10 +12,12 @@ import re
 import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 import typer
 from rich.console import Console
 from rich.markup import escape
+from typer.core import TyperCommand
 from typer.exceptions import TyperException
 
 from flows.commands import (
@@ -85,12 +87,24 @@ EXAMPLES = {
 INTERRUPTED = 128 + signal.SIGINT
 
 
+class _Command(TyperCommand):
+    """Its help shows a flag by its name alone: with Typer's ``<bool>`` behind it people would type a value."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        found: list[Any] = super().get_params(ctx)
+        for parameter in found:
+            if getattr(parameter, "is_flag", False) and parameter.metavar is None:
+                parameter.metavar = ""
+        return found
+
+
 def _arrange() -> None:
     """Put every command under its heading, in the order of `COMMANDS`; a group that is not named there is an error."""
     headings = {module.__name__: heading for heading, modules in COMMANDS.items() for module in modules}
     places = {name: place for place, name in enumerate(headings)}
     for command in app.registered_commands:
         assert command.callback is not None
+        command.cls = _Command
         command.rich_help_panel = headings[command.callback.__module__]
         # Typer keeps the line ends of a docstring, and joins those of an epilog.
         command.help = re.sub(r"(?<!\n)\n(?!\n)", " ", inspect.getdoc(command.callback) or "")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import re
+import resource
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,9 +23,12 @@ REMEDIES = {
 FORBIDDEN = (errno.EACCES, errno.EPERM)
 WRAPPED = {os.strerror(number): number for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)} | {
     "database or disk is full": errno.ENOSPC,  # SQLite's words
+    "disk I/O error": errno.EIO,
     "attempt to write a readonly database": errno.EROFS,
 }
 """What is read in the errors of libraries that keep the system's number to themselves: safetensors, SQLAlchemy."""
+SHORT_WRITE = re.compile(r"\d+ requested and \d+ written")
+"""All that numpy says of an array that did not fit, in `tofile`, `save`, and the GGUF files written with it."""
 
 
 def disk_problem(error: BaseException, place: Path | str) -> str | None:
@@ -36,19 +41,16 @@ def disk_problem(error: BaseException, place: Path | str) -> str | None:
         told = f"{error.strerror}; see that it may be read and written, or choose another folder with --root"
         return f"{os.fsdecode(error.filename)}: {told}"
     for each in _causes(error):
-        number = each.errno if isinstance(each, OSError) else _wrapped(each)
-        if number in REMEDIES:
-            name = getattr(each, "filename", None) or place
+        if (number := _number(each)) in REMEDIES:
+            # Of a copy the first name is what was read.
+            name = getattr(each, "filename2", None) or getattr(each, "filename", None) or place
             return f"{os.fsdecode(name)}: {REMEDIES[number]}"
     return None
 
 
 def is_full(error: BaseException) -> bool:
     """Whether there was no room for a file."""
-    return any(
-        (each.errno if isinstance(each, OSError) else _wrapped(each)) in (errno.ENOSPC, errno.EDQUOT)
-        for each in _causes(error)
-    )
+    return any(_number(each) in (errno.ENOSPC, errno.EDQUOT) for each in _causes(error))
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
@@ -61,6 +63,12 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
         at = at.__cause__
 
 
-def _wrapped(error: BaseException) -> int | None:
+def _number(error: BaseException) -> int | None:
+    """The system's number for it."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno
     text = str(error)
+    if SHORT_WRITE.fullmatch(text):
+        no_limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0] == resource.RLIM_INFINITY
+        return errno.ENOSPC if no_limit else errno.EFBIG
     return next((number for words, number in WRAPPED.items() if words in text), None)

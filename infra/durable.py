@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 from pathlib import Path
@@ -28,7 +29,8 @@ def write_whole(path: Path, body: bytes, *, synced: bool = False) -> None:
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
-        unfinished.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # a file system that may only be read says so before it looks
+            unfinished.unlink()
 
 
 def write_durably(path: Path, body: bytes) -> None:

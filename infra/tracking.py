@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -54,8 +55,22 @@ def registry_client(settings: Settings) -> MlflowClient:
         return mlflow.MlflowClient(settings.mlflow_uri)
     except Exception as error:
         address = without_password(settings.mlflow_uri)
+        if of_another := re.search(r"out-of-date database schema \(found version (\w+)", str(error)):
+            raise UserError(_of_another_version(address, of_another[1])) from None
         reason = first_line(error).replace(settings.mlflow_uri, address)
         raise UserError(f"{address}: cannot reach MLflow ({reason}); check DEEPMILL_TRACKING_URI") from None
+
+
+def _of_another_version(address: str, revision: str) -> str:
+    """What to do about a database whose tables this MLflow does not know; `revision` is Alembic's name for them."""
+    import mlflow
+
+    versions = Path(mlflow.__file__).parent / "store" / "db_migrations" / "versions"
+    if any(versions.glob(f"{revision}_*.py")):
+        told = f"an older MLflow made it; copy the database, then: mlflow db upgrade {address}"
+    else:
+        told = f"a newer MLflow than {mlflow.__version__}, which is installed here, made it; install that one"
+    return f"{address}: {told}"
 
 
 def look_at_artifacts(client: MlflowClient, experiment: str) -> str:

@@ -243,7 +243,7 @@ def _write_page(folder: Path, facts: BrowserFacts) -> None:
     page = (CHAT_PAGE / "chat.html").read_text(encoding="utf-8")
     for mark, more in (
         ("</head>", HEAD),
-        ("</main>", UNSERVED),
+        ('</div>\n<p id="said"', UNSERVED),  # where the conversation will be
         ("</body>", '<script type="module" src="chat/card.js"></script>\n'),
     ):
         page = page.replace(mark, more + mark, 1)

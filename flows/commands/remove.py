@@ -82,7 +82,7 @@ def _show(request: Request) -> None:
 def _show_record(settings: Settings) -> None:
     from infra.open_store import open_store
 
-    every = list(requests(open_store(settings)))
+    every = list(requests(open_store(settings, writes=False)))
     back = {each.takes_back: each for each in every}
     table = table_of("request", "by", "what", "documents", "why", "", right=("documents",))
     for each in every:

@@ -273,6 +273,7 @@ def rerun(
 def status(root: RootOption = None, limit: Annotated[int, typer.Option(min=1, help="How many runs.")] = 15) -> None:
     """The latest runs, how they stand and what they made."""
     from flows.commands.servers import show_servers
+    from flows.operations.interrupted import MESSAGE
     from infra.open_store import open_store
 
     settings = settings_for(root)
@@ -293,8 +294,8 @@ def status(root: RootOption = None, limit: Annotated[int, typer.Option(min=1, he
         outcome = f"{release.model} v{release.version}" if release.version else ""
         if release.promoted:
             outcome += " [green]champion[/]"
-        elif record.error:
-            first_line = record.error.splitlines()[0]
+        elif told := record.error or (MESSAGE if record.state_now == "interrupted" else ""):
+            first_line = told.splitlines()[0]
             outcome = f"[red]{escape(', '.join(failed) or 'error')}[/]: {escape(first_line)}"
         table.add_row(name, record.state_now, str(made), str(len(stages) - made - len(failed)), outcome)
     console.print(table)

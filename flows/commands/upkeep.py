@@ -81,7 +81,7 @@ def gc(
 
     settings = settings_for(root)
     connect(settings)
-    store = open_store(settings)
+    store = open_store(settings, writes=delete)
     held = plan_removed(store)
     plan = held if removed else plan_gc(store, Settings(), keep_runs, keep_days)
     for item in plan.items:

@@ -15,6 +15,7 @@ from model.release.footprint import CELLS, DeviceFile, Footprint, Loading, model
 
 __all__ = ["Device", "Fit", "device_files", "fits"]
 
+GGUF = ".gguf"
 FEWEST = 16
 """Tokens of the prompt that are read at once where every byte counts."""
 
@@ -50,6 +51,8 @@ def device_files(settings: Settings, model: str) -> list[DeviceFile]:
     path = Path(model)
     if path.is_file():
         return [read_device_file(path)]
+    if path.suffix.lower() == GGUF:
+        raise UserError(f"{model}: no such file; name one, a folder that holds one, or MODEL@ALIAS")
     folder = path if path.is_dir() else _export_folder(settings, model)
     found = model_files(folder) + model_files(folder / "gguf")
     if not found:
@@ -63,7 +66,7 @@ def _export_folder(settings: Settings, model: str) -> Path:
     identity = tags_of(settings, model).get(IDENTITY)
     if identity is None:
         raise UserError(f"{model}: its version does not say what it was made from; name its folder or GGUF file")
-    return open_store(settings).verified("export", identity)
+    return open_store(settings, writes=False).verified("export", identity)
 
 
 def fits(files: list[DeviceFile], device: Device) -> Iterator[Fit]:

@@ -28,7 +28,7 @@ def disclose(settings: Settings, name: str, recipe: str = "", to: Path | None = 
     Raises:
         UserError: there is no such model, run or recipe, or the store has nothing of its corpus.
     """
-    store = open_store(settings)
+    store = open_store(settings, writes=to is None)
     record = _record(settings, store, name)
     stated = load_recipe(recipe).model_dump(mode="json") if recipe else None
     folder = to or store.local / "runs" / f"{record.run_id}.disclosure"

@@ -62,9 +62,7 @@ def load_version(settings: Settings, model: str) -> tuple[Answering, str]:
 
     name = parse_name(model)
     version = resolve(client, name)
-    talks = settings.local_root / ".chat"
-    talks.mkdir(parents=True, exist_ok=True)
-    scratch = tempfile.mkdtemp(dir=talks)
+    scratch = _scratch(settings.local_root / ".chat")
     atexit.register(shutil.rmtree, scratch, ignore_errors=True)  # the code of a pyfunc may be read as late as that
     folder, recorded = VersionFiles(client, settings, name.model, version).fetch(Path(scratch) / "files")
     if recorded is None or not recorded.whole:
@@ -73,6 +71,15 @@ def load_version(settings: Settings, model: str) -> tuple[Answering, str]:
         return mlflow.pyfunc.load_model(str(folder)), version
     except MlflowException as error:
         raise UserError(f"{model}: cannot be loaded ({first_line(error)}); register the model again") from None
+
+
+def _scratch(talks: Path) -> str:
+    """A new folder on the store's disk, which has room for a model; elsewhere where the store may only be read."""
+    try:
+        talks.mkdir(parents=True, exist_ok=True)
+        return tempfile.mkdtemp(dir=talks)
+    except OSError:
+        return tempfile.mkdtemp()
 
 
 def converse(settings: Settings, console: Console, model: str, question: str | None, temperature: float) -> None:

@@ -33,7 +33,7 @@ def samples_page(found: Evaluation, note: str) -> str:
         "<!doctype html>",
         '<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">',
         f"<title>Answers</title><style>{_STYLE}</style>",
-        "<h1>Answers</h1>",
+        "<main><h1>Answers</h1>",
         "<ul>",
         *(_mark(name, mark) for name, mark in found.checkpoints.items()),
         "</ul>",
@@ -44,7 +44,7 @@ def samples_page(found: Evaluation, note: str) -> str:
         lines.append(f'<p class="quiet">Expected: {escape(rows[0].expected)}</p>')
         lines += [_answer(row) for row in rows]
         lines.append("</article>")
-    return "\n".join([*lines, "</html>", ""])
+    return "\n".join([*lines, "</main></html>", ""])
 
 
 def _mark(name: str, marks: CheckpointMarks) -> str:

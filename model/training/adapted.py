@@ -18,6 +18,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from model.architecture.grid import GROUP, Grid, dequantize, round_to_nearest
 from model.architecture.grouped import Routing, activated
@@ -167,16 +168,26 @@ class AdaptedExperts(RoutedExperts):
         )
 
     def forward(self, x_TD: Tensor, gates_TK: Tensor, experts_TK: Tensor) -> Tensor:
-        """The gated sum [T, D] of the chosen experts' outputs."""
+        """The gated sum [T, D] of the chosen experts' outputs. Beside weights in codes, which are there to save memory,
+        the inner layers are computed again in the backward pass."""
+        if torch.is_grad_enabled() and any(base.held is not Held.FP32 for base in self.bases.values()):
+            y_TD: Tensor = checkpoint(
+                self._sum, x_TD, gates_TK, experts_TK, use_reentrant=False, preserve_rng_state=False
+            )
+            return y_TD
+        return self._sum(x_TD, gates_TK, experts_TK)
+
+    def _sum(self, x_TD: Tensor, gates_TK: Tensor, experts_TK: Tensor) -> Tensor:
         kind = x_TD.device.type
         x_TD = x_TD.to(torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x_TD.dtype)
         routing = Routing(experts_TK.flatten(), self.experts, experts_TK.shape[1])
         gates_t1 = gates_TK.flatten().to(x_TD.dtype)[routing.order_t, None]
-        gate_up_tX = self._product("gate_up_proj", x_TD.index_select(0, routing.tokens_t), routing)
-        return routing.summed(self._product("down_proj", activated(gate_up_tX, gates_t1), routing), x_TD)
+        gate_up_tX = self._product("gate_up_proj", x_TD, routing, is_sorted=False)
+        inner_tF = activated(gate_up_tX, gates_t1)
+        return routing.summed(self._product("down_proj", inner_tF, routing, is_sorted=True), x_TD)
 
-    def _product(self, name: str, x_tI: Tensor, routing: Routing) -> Tensor:
-        y_tO: Tensor = Factored.apply(x_tI, *self._factors(name), self.bases[name], self.scale, routing)
+    def _product(self, name: str, x: Tensor, routing: Routing, *, is_sorted: bool) -> Tensor:
+        y_tO: Tensor = Factored.apply(x, *self._factors(name), self.bases[name], self.scale, routing, is_sorted)
         return y_tO
 
     def merge(self) -> None:

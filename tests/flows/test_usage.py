@@ -67,6 +67,14 @@ def test_other_slips(
     assert refused(capsys, monkeypatch, *arguments) == told
 
 
+@pytest.mark.parametrize("command", COMMANDS)
+def test_flags_are_not_shown_as_if_they_took_a_value(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    app([command, "--help"], standalone_mode=False)
+    told = capsys.readouterr().out
+    assert "--help" in told
+    assert "<bool>" not in told
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"), [((), "explain"), (("--version",), f"deepmill {version('deepmill')}\n")]
 )
@@ -103,6 +111,7 @@ def _assert_refused(
         (("report", "--root", "file"), "file: no folder; name the folder of a store with --root"),
         (("schema", "--to", "file/x.json"), "file/x.json: a file, where a folder should be; name another path"),
         (("run", "deepseek-moe-16b"), "deepseek-moe-16b: extract.sources names no text; deepmill new FOLDER writes"),
+        (("doctor", "--device", "my.gguf"), "my.gguf: no such file; name one, a folder that holds one, or MODEL@ALIAS"),
         (
             ("doctor", "--device", "file"),
             "file: not a readable GGUF file (ValueError: cannot mmap an empty file); name",

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import resource
+import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -41,10 +42,28 @@ def _write_tensors(path: Path) -> None:
         save_file({"weights": np.zeros(3 * LITTLE)}, path)
 
 
+def _write_array_to_a_full_device(path: Path) -> None:
+    with Path("/dev/full").open("wb") as handle:
+        np.zeros(3 * LITTLE).tofile(handle)
+
+
+def _copy(path: Path) -> None:
+    path.write_bytes(bytes(3 * LITTLE))
+    with small_files():
+        shutil.copyfile(path, path.with_name("copy"))
+
+
 def _write_rows(path: Path) -> None:
     with contextlib.closing(sqlite3.connect(path)) as rows:
         rows.execute("pragma max_page_count=1")
         rows.execute("create table told (text)")
+
+
+def _write_rows_that_the_system_refuses(path: Path) -> None:
+    with small_files(), contextlib.closing(sqlite3.connect(path)) as rows:
+        rows.execute("create table told (text)")
+        rows.execute("insert into told values (zeroblob(100000))")
+        rows.commit()
 
 
 def _write_where_only_reading_is_allowed(path: Path) -> None:
@@ -70,8 +89,11 @@ def _pass_on(path: Path) -> None:
     [
         (_write_bytes, "place: larger than a file may be here (ulimit -f", False),
         (_write_tensors, "place: larger than a file may be here (ulimit -f", False),
+        (_write_array_to_a_full_device, "place: the disk is full; free space and run the same command", True),
+        (_copy, "copy: larger than a file may be here (ulimit -f", False),
         (_write_rows, "place: the disk is full; free space and run the same command", True),
         (_write_to_a_full_device, "place: the disk is full; free space and run the same command", True),
+        (_write_rows_that_the_system_refuses, "place: the disk cannot read or write it", False),
         (_write_where_only_reading_is_allowed, "place: the file system is read-only; make it writable", False),
         (_pass_on, "file: the disk is full; free space and run the same command", True),
     ],

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -12,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from infra.errors import UserError
-from infra.settings import Settings
+from infra.settings import DATABASE, Settings
 from infra.tracking import Tracker, registry_client
+from tests.flows.prepared import prepare_mlflow
 
 OPEN = """
 from infra.settings import Settings
@@ -61,3 +64,24 @@ def test_a_server_that_is_away_is_one_line(tmp_path: Path, monkeypatch: pytest.M
         registry_client(Settings())
     assert "secret" not in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("revision", "told"),
+    [
+        (
+            "451aebb31d03",
+            r"an older MLflow made it; copy the database, then: mlflow db upgrade sqlite:///.*mlflow\.db$",
+        ),
+        ("ffffffffffff", r"a newer MLflow than \S+, which is installed here, made it; install that one$"),
+    ],
+)
+def test_the_database_of_another_mlflow_is_told_as_one(
+    revision: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepare_mlflow(tmp_path)
+    monkeypatch.setenv("DEEPMILL_ROOT", str(tmp_path))
+    with contextlib.closing(sqlite3.connect(tmp_path / DATABASE)) as rows, rows:
+        rows.execute("update alembic_version set version_num = ?", (revision,))
+    with pytest.raises(UserError, match=told):
+        registry_client(Settings())
