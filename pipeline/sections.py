@@ -337,6 +337,10 @@ class ReasoningTask(Section):
     """Where it is worked out: sums and differences of a number up to this and one up to ten are written at once, others
     a digit at a time. 9 leaves a hundred to learn by heart, 20 has shorter working. Below 20 a carry is added in a step
     of its own."""
+    remaining: Annotated[bool, Added] = False
+    """Where three numbers or more are added: every line of the working also has those that are still to come
+    (``35+84 +71: …, 119`` and ``119 +71: …, 190``). Small models copy them from there more surely than from the
+    question."""
 
 
 class ReasoningConfig(Stated):

@@ -7,10 +7,13 @@ model pays for every token; a digit, a carry and a borrow are each one token.
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["KNOWN", "PROGRAMS", "WORKED", "write_addition", "write_expression", "write_product"]
+if TYPE_CHECKING:
+    from pipeline.sections import ReasoningTask
+
+__all__ = ["KNOWN", "PROGRAMS", "WORKED", "write_addition", "write_expression", "write_product", "write_sum"]
 
 KNOWN = 20
 """Sums and differences of a number up to this and one up to ten are known by heart, and written at once; of two digits
@@ -64,6 +67,22 @@ def write_addition(left: int, right: int, *, known: int = KNOWN, minus_zero: boo
     return f"{head}: {steps}, {total}", total
 
 
+def write_sum(numbers: Sequence[int], known: int = KNOWN) -> tuple[list[str], int]:
+    """Lines that add numbers >= 0 a digit at a time, each with what is still to be added, and the sum: ``35+84 +71:
+    5+4=9, 3+8=11, 119``, then ``119 +71: 9+1=10, 1+7=8, 8+1=9, 1=1, 190``.
+
+    A number of the question that is wanted only behind the working of others is what small models learn last to copy;
+    here it stands behind the same token a line above, from the first line on. `known` is as `KNOWN`.
+    """
+    total, *rest = numbers
+    lines, gap = [], ""
+    for place, number in enumerate(rest):
+        waiting = " ".join(f"+{later}" for later in rest[place:])
+        lines.append(f"{total}{gap}{waiting}: {_by_digits(total, number, 1, known)}, {total + number}")
+        total, gap = total + number, " "
+    return lines, total
+
+
 def write_product(left: int, right: int, known: int = KNOWN) -> tuple[list[str], int]:
     """Lines of a long multiplication, and the product: one partial product per digit of `right`, then their sum."""
     product = left * right
@@ -82,13 +101,18 @@ def write_product(left: int, right: int, known: int = KNOWN) -> tuple[list[str],
     return lines, product
 
 
-def write_expression(expression: str, known: int = KNOWN) -> tuple[list[str], int]:
-    """Lines that work an expression of whole numbers out, inner parts first and from the left, and its value; `known`
-    is as `KNOWN`.
+def write_expression(expression: str, known: int = KNOWN, *, remaining: bool = False) -> tuple[list[str], int]:
+    """Lines that work an expression of whole numbers out, inner parts first and from the left, and its value.
+
+    `known` is as `KNOWN`; with `remaining` three and more numbers that are only added are worked out by `write_sum`.
 
     ValueError for anything but numbers, parentheses and the four operations.
     """
-    return _write_node(ast.parse(expression.replace(" ", ""), mode="eval").body, known)
+    plain = expression.replace(" ", "")
+    numbers = plain.split("+")
+    if remaining and len(numbers) > 2 and all(map(str.isdecimal, numbers)):
+        return write_sum([int(number) for number in numbers], known)
+    return _write_node(ast.parse(plain, mode="eval").body, known)
 
 
 def _write_node(node: ast.expr, known: int) -> tuple[list[str], int]:
@@ -118,12 +142,12 @@ def _write_node(node: ast.expr, known: int) -> tuple[list[str], int]:
     raise ValueError(f"cannot work {ast.unparse(node)} out")
 
 
-def _expression(metadata: Mapping[str, Any], known: int) -> tuple[str, str]:
-    lines, value = write_expression(metadata["expression"], known)
+def _expression(metadata: Mapping[str, Any], task: ReasoningTask) -> tuple[str, str]:
+    lines, value = write_expression(metadata["expression"], task.known_sums, remaining=task.remaining)
     return "\n".join(lines), str(value)
 
 
-def _gcd(metadata: Mapping[str, Any], known: int) -> tuple[str, str]:
+def _gcd(metadata: Mapping[str, Any], task: ReasoningTask) -> tuple[str, str]:
     """Euclid's algorithm."""
     divisor, *rest = metadata["numbers"]
     lines = []
@@ -137,20 +161,20 @@ def _gcd(metadata: Mapping[str, Any], known: int) -> tuple[str, str]:
     return "\n".join(lines), str(divisor)
 
 
-def _spell_backward(metadata: Mapping[str, Any], known: int) -> tuple[str, str]:
+def _spell_backward(metadata: Mapping[str, Any], task: ReasoningTask) -> tuple[str, str]:
     word = metadata["word"]
     return f"{' '.join(word)}\n{' '.join(reversed(word))}", word[::-1]
 
 
-WORKED: Mapping[str, Callable[[Mapping[str, Any], int], tuple[str, str]]] = {
+WORKED: Mapping[str, Callable[[Mapping[str, Any], ReasoningTask], tuple[str, str]]] = {
     "basic_arithmetic": _expression,
     "chain_sum": _expression,
     "gcd": _gcd,
     "products": _expression,
     "spell_backward": _spell_backward,
 }
-"""Data sets of `reasoning-gym` that are worked out here: (reasoning, answer) of a task, of its metadata and what is
-known by heart (as `KNOWN`)."""
+"""Data sets of `reasoning-gym` that are worked out here: (reasoning, answer) of an entry, by its metadata and how its
+task is to be written."""
 
 
 def _expression_program(metadata: Mapping[str, Any]) -> tuple[str, str]:

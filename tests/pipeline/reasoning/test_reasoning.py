@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from infra.errors import UserError
-from pipeline.reasoning.chains import KNOWN, WORKED, write_addition, write_product
+from pipeline.reasoning.chains import WORKED, write_addition, write_expression, write_product
 from pipeline.reasoning.problem_files import question_keys, read_problems
 from pipeline.reasoning.problems import Problem, ReasoningMetrics, question_key, read_tasks
 from pipeline.reasoning.scoring import score
@@ -150,8 +150,34 @@ def test_a_task_says_what_is_known_by_heart(tmp_path: Path) -> None:
         assert not any(re.match(r"\d\d\+|\d\+\d\d", line) and "=" in line for line in written)
 
 
+@pytest.mark.parametrize(
+    ("expression", "lines", "value"),
+    [
+        ("35 + 84 + 71", ["35+84 +71: 5+4=9, 3+8=11, 119", "119 +71: 9+1=10, 1+7=8, 8+1=9, 1=1, 190"], 190),
+        ("0 + 6 + 1", ["0+6 +1: 0+6=6, 6", "6 +1: 6+1=7, 7"], 7),
+        ("1+2+3+4", ["1+2 +3 +4: 1+2=3, 3", "3 +3 +4: 3+3=6, 6", "6 +4: 6+4=10, 10"], 10),
+        ("5 + 6", ["5+6=11"], 11),
+        ("12 - 3 + 4", ["12-3: 12-3=9, 1-1=0, 9", "9+4=13"], 13),
+        ("(1 + 2) + 3 + 4", ["1+2=3", "3+3=6", "6+4=10"], 10),
+        ("2 * 3 + 4 + 5", ["2*3=6", "6+4=10", "10+5: 0+5=5, 1=1, 15"], 15),
+    ],
+)
+def test_lines_name_what_is_still_to_be_added(expression: str, lines: list[str], value: int) -> None:
+    assert write_expression(expression, known=9, remaining=True) == (lines, value)
+
+
+def test_a_task_names_what_is_still_to_be_added(tmp_path: Path) -> None:
+    options = {"min_terms": 3, "max_terms": 4, "allow_parentheses": False, "operators": ("+",)}
+    task = ReasoningTask(name="basic_arithmetic", options=options, remaining=True)
+    _, splits = _make(_config(tasks=(task,)), tmp_path / "made")
+    for row in splits["train"]:
+        first = row["reasoning"].partition(":")[0]
+        assert first.replace("+", " + ").replace("  ", " ") in row["question"]
+        assert row["reasoning"].endswith(f", {row['answer']}")
+
+
 def test_euclid() -> None:
-    text, answer = WORKED["gcd"]({"numbers": [48, 36, 30]}, KNOWN)
+    text, answer = WORKED["gcd"]({"numbers": [48, 36, 30]}, ReasoningTask(name="gcd"))
     assert text == "48-1*36=12\n36-3*12=0\n30-2*12=6\n12-2*6=0"
     assert int(answer) == math.gcd(48, 36, 30)
 
