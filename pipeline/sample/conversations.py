@@ -1,6 +1,9 @@
 """Everyday conversations for the sample's models: greetings, thanks, who they are, what they can do, what they cannot,
 and sums asked in other words and one after the other. Written here, so that nobody else's words are in them.
 
+Their sums are worked out in lines, or `in_digits`, as the tasks of a recipe are that has `known_sums: 9` and
+`remaining`: a model that is taught two ways to work takes the one that it knows less well now and then.
+
 `sums` are those of three numbers that conversations hold. A recipe names their file in ``reasoning.exclude``, and so
 none of them is a question that the model is tested on; `pairs` are of two. `EVERYDAY` is in no conversation: what a
 finished model is asked.
@@ -10,13 +13,14 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import cycle, product
 from pathlib import Path
 
 from infra.json_objects import JsonObject
-from pipeline.reasoning.chains import write_expression
+from pipeline.reasoning.chains import KNOWN, write_expression
 
 __all__ = ["EVERYDAY", "conversations", "pairs", "sums", "write_conversations"]
 
@@ -199,8 +203,9 @@ def _asked(numbers: tuple[int, ...], form: str) -> str:
     )
 
 
-def _sum(numbers: tuple[int, ...], form: str) -> list[JsonObject]:
-    lines, total = write_expression(" + ".join(map(str, numbers)))
+def _sum(numbers: tuple[int, ...], form: str, *, in_digits: bool = False) -> list[JsonObject]:
+    known = 9 if in_digits else KNOWN
+    lines, total = write_expression(" + ".join(map(str, numbers)), known, remaining=in_digits)
     return [
         {"role": "user", "content": _asked(numbers, form)},
         {"role": "assistant", "content": str(total), "reasoning_content": "\n".join(lines)},
@@ -211,13 +216,14 @@ def _talk(said: str, answer: str) -> list[JsonObject]:
     return [{"role": "user", "content": said}, {"role": "assistant", "content": answer}]
 
 
-def conversations() -> list[list[JsonObject]]:
+def conversations(*, in_digits: bool = False) -> list[list[JsonObject]]:
     """The messages of each conversation, none twice and the same every time: every saying and every sum by itself, and
     then longer ones, in which half of the turns are sums."""
-    return list({json.dumps(messages): messages for messages in _drawn()}.values())
+    work = partial(_sum, in_digits=in_digits)
+    return list({json.dumps(messages): messages for messages in _drawn(work)}.values())
 
 
-def _drawn() -> Iterator[list[JsonObject]]:
+def _drawn(work: Callable[[tuple[int, ...], str], list[JsonObject]]) -> Iterator[list[JsonObject]]:
     for subject in SUBJECTS:
         for number, said in enumerate(subject.said):
             yield _talk(said, subject.answers[number % len(subject.answers)])
@@ -226,13 +232,13 @@ def _drawn() -> Iterator[list[JsonObject]]:
     sought = [*sums(), *pairs()]
     forms = cycle(ASKED)
     for asked in sought:
-        yield from (_sum(asked, next(forms)) for _ in range(FORMS))
+        yield from (work(asked, next(forms)) for _ in range(FORMS))
     for _ in range(LONGER):
         messages: list[JsonObject] = []
         for turn in range(draw.choice((2, 2, 2, 3, 3, 4))):
             is_greeting = not turn and draw.random() < GREETED
             if not is_greeting and draw.random() < 0.65:
-                messages += _sum(draw.choice(sought), draw.choice(ASKED))
+                messages += work(draw.choice(sought), draw.choice(ASKED))
             else:
                 subject = SUBJECTS[0] if is_greeting else draw.choice(SUBJECTS)
                 messages += _talk(draw.choice(subject.said), draw.choice(subject.answers))
@@ -250,9 +256,11 @@ def _others() -> Iterator[str]:
 
 
 def write_conversations(folder: Path) -> str:
-    """Write ``conversations.jsonl`` and, as questions with answers, its sums of three numbers; says what there is."""
+    """Write ``conversations.jsonl``, the same ``in-digits.jsonl`` and, as questions with answers, the sums of three
+    numbers in both; says what there is."""
     rows: list[JsonObject] = [{"messages": messages} for messages in conversations()]
     _write(folder / "conversations.jsonl", rows)
+    _write(folder / "in-digits.jsonl", [{"messages": messages} for messages in conversations(in_digits=True)])
     asked = [_sum(numbers, ASKED[0]) for numbers in sums()]
     _write(folder / "sums.jsonl", [{"question": user["content"], "answer": said["content"]} for user, said in asked])
     return f"{len(rows):,} conversations of our own"

@@ -6,9 +6,11 @@ import json
 import re
 from pathlib import Path
 
+from pipeline.reasoning.chains import WORKED
 from pipeline.reasoning.problem_files import question_keys
 from pipeline.reasoning.problems import question_key
 from pipeline.sample.conversations import EVERYDAY, conversations, pairs, sums, write_conversations
+from pipeline.sections import ReasoningTask
 
 
 def _plain(text: str) -> str:
@@ -42,3 +44,20 @@ def test_every_sum_is_right_and_one_of_those_that_are_left_out_of_the_tasks(tmp_
             later += place > 0
     assert seen == {*sums(), *pairs()}
     assert later > 500, "sums that follow on something"
+
+
+def test_sums_in_digits_are_worked_out_as_the_tasks_are(tmp_path: Path) -> None:
+    write_conversations(tmp_path)
+    by_lines, in_digits = (
+        [json.loads(line)["messages"] for line in (tmp_path / f"{name}.jsonl").read_text().splitlines()]
+        for name in ("conversations", "in-digits")
+    )
+    assert in_digits == conversations(in_digits=True), "the same again"
+    told = [[(turn["role"], turn["content"]) for turn in talk] for talk in by_lines]
+    assert [[(turn["role"], turn["content"]) for turn in talk] for talk in in_digits] == told
+    task = ReasoningTask(name="basic_arithmetic", known_sums=9, remaining=True)
+    for user, assistant in (talk[place : place + 2] for talk in in_digits for place in range(0, len(talk), 2)):
+        if "reasoning_content" in assistant:
+            expression = " + ".join(re.findall(r"\d+", user["content"]))
+            worked = WORKED[task.name]({"expression": expression}, task)
+            assert (assistant["reasoning_content"], assistant["content"]) == worked
