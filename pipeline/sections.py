@@ -334,13 +334,10 @@ class ReasoningTask(Section):
     options: dict[str, bool | int | float | str | tuple[str, ...]] = Field(default_factory=dict)
     """Options of the data set: how hard its questions are."""
     known_sums: Annotated[int, Added] = Field(20, ge=9, le=20)
-    """Where it is worked out: sums and differences of a number up to this and one up to ten are written at once, others
-    a digit at a time. 9 leaves a hundred to learn by heart, 20 has shorter working. Below 20 a carry is added in a step
-    of its own."""
+    """Sums and differences of a number up to this and one up to ten are written at once in the working, others a digit
+    at a time: 9 leaves a hundred to learn by heart, 20 is shorter. Below 20 a carry is added in a step of its own."""
     remaining: Annotated[bool, Added] = False
-    """Where three numbers or more are added: every line of the working also has those that are still to come
-    (``35+84 +71: …, 119`` and ``119 +71: …, 190``). Small models copy them from there more surely than from the
-    question."""
+    """Every line of a sum of three numbers or more also has those that are still to come (``35+84 +71: …, 119``)."""
 
 
 class ReasoningConfig(Stated):
@@ -397,8 +394,7 @@ class DecontaminateConfig(LossLimits):
     """How overlap with the evaluation sets is found."""
 
     max_loss: Annotated[float | None, Added] = Field(None, ge=0, le=1)
-    """Most share of a source's characters that may be lost; when left out, 0.5 of a source of 1,000 documents or
-    more."""
+    """Most share of a source's characters that may be lost; left out, 0.5 of a source of 1,000 documents or more."""
     n_gram: int = Field(10, ge=2)
     """A document sharing this many consecutive words with an evaluation text is removed (DeepSeekMath)."""
     min_n_gram: int = Field(3, ge=1)

@@ -30,7 +30,8 @@ from pipeline.reasoning.chat_records import messages_of
 from pipeline.reasoning.chats import Conversation, ConversationsMetrics
 from pipeline.reasoning.message_trees import joined
 from pipeline.reasoning.problems import RejectedRecord, question_key, read_tasks
-from pipeline.reasoning.record_files import Unread, keys_of, read_records
+from pipeline.reasoning.record_files import keys_of, read_records
+from pipeline.reasoning.unread import Unread
 from pipeline.sections import ConversationsConfig
 
 __all__ = ["conversations"]

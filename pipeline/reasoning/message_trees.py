@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.reasoning.record_files import Unread
+from pipeline.reasoning.unread import Unread
 
 __all__ = ["Path", "best_path", "joined"]
 

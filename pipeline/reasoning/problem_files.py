@@ -30,8 +30,9 @@ from pipeline.reasoning.answers.judge import fits
 from pipeline.reasoning.answers.normalise import LONGEST, conclusion
 from pipeline.reasoning.answers.types import declared_type
 from pipeline.reasoning.problems import RejectedRecord, question_key
-from pipeline.reasoning.record_files import Unread, keys_of, read_records
+from pipeline.reasoning.record_files import keys_of, read_records
 from pipeline.reasoning.scoring import mark_answers
+from pipeline.reasoning.unread import Unread
 
 __all__ = ["identifier", "question_keys", "read_problems"]
 

@@ -11,29 +11,19 @@ from typing import Any
 
 from infra.errors import UserError
 from infra.storage import ExternalFile, resolve
+from pipeline.reasoning.unread import Unread
 from pipeline.sources.dataset import format_of
 from pipeline.sources.jsonl import DAMAGED, ENCODING, Failure
 from pipeline.sources.passed_over import beside
 from pipeline.sources.records import records_of
 from pipeline.sources.stream import Damaged, Limits
 
-__all__ = ["Unread", "keys_of", "read_records"]
+__all__ = ["keys_of", "read_records"]
 
 _FIRST = ("jsonl", "parquet")
 """Formats of which a folder is read before others, which may be the same records again."""
 _COLUMNS = frozenset({"question", "problem", "prompt", "messages", "conversations", "instruction"})
 _WHY = {"failure/json": "no JSON", ENCODING: "not UTF-8", "too_large": f"larger than {Limits.bytes // 10**6} MB"}
-
-
-class Unread(str):
-    """The text of a record that is none."""
-
-    why: str
-
-    def __new__(cls, text: str, why: str) -> Unread:
-        found = super().__new__(cls, text)
-        found.why = why
-        return found
 
 
 def read_records(paths: Sequence[str], listed: Collection[str] = ()) -> Iterator[tuple[str, int, Any]]:

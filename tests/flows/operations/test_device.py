@@ -75,7 +75,7 @@ def test_sizes_are_read_as_people_write_them(text: str, bytes_: int) -> None:
     ("arguments", "message"),
     [
         (["--device", "{folder}"], "no GGUF file; export the model with export.gguf: true"),
-        (["--device", "{folder}/x.gguf"], "write the model as NAME@ALIAS or NAME/VERSION"),
+        (["--device", "{folder}/x.gguf"], "x.gguf: no such file; name one, a folder that holds one, or MODEL@ALIAS"),
         (["--device", "told@champion"], "told@champion: not in the registry"),
         (["--device", "told/1"], "export/artifact1: the artifact is gone; run again to build it"),
         (["--device", "{folder}", "--memory", "much"], "much: not a number of bytes; write it as 64MB"),

@@ -65,7 +65,7 @@ def test_refusals_name_the_file(tmp_path: Path) -> None:
         ([], "holds no JSON object but list"),
         ({"rope_scaling": {"rope_type": "llama3"}}, "the key 'factor' is missing; copy the folder again"),
         ({"rope_scaling": 3}, "rope_scaling and rope_parameters must be one object"),
-        ({"vocab_size": -3}, "vocab_size: Input should be greater"),
+        ({"vocab_size": -3}, "vocab_size: wants 0 or more"),
     ],
 )
 def test_a_configuration_that_is_none_is_named(changes: Any, message: str, tmp_path: Path) -> None:
