@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable, Mapping, Sequence
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -25,14 +26,19 @@ def _digits(number: int) -> list[int]:
     return [int(digit) for digit in reversed(str(number))]
 
 
-def _by_digits(left: int, right: int, sign: int, known: int) -> str:
+def _by_digits(left: int, right: int, sign: int, known: int, *, padded: bool = False) -> str:
     """Steps of ``left + sign * right`` for left >= right >= 0, or in any order when `sign` is 1.
 
     ``47+38: 7+8=15, 4+3+1=8`` and ``52-38: 12-8=4, 5-3-1=1``: the carry comes last, a borrowed ten first. Where fewer
     than `KNOWN` are known, ``4+3=7, 7+1=8``: small models write the carry beside the digits and do not add it.
+    `padded` writes each place of both numbers, in their order: ``7+24: 7+4=11, 0+2=2, 2+1=3``.
     """
     symbol = "+" if sign > 0 else "-"
-    upper, lower = sorted((_digits(left), _digits(right)), key=len, reverse=True)  # stable: left stays above
+    upper, lower = _digits(left), _digits(right)
+    if padded:
+        upper, lower = map(list, zip(*zip_longest(upper, lower, fillvalue=0), strict=True))
+    elif len(lower) > len(upper):
+        upper, lower = lower, upper
     steps, carry = [], 0
     for place, digit in enumerate(upper):
         others = [*lower[place : place + 1], *([1] if carry else [])]
@@ -69,16 +75,17 @@ def write_addition(left: int, right: int, *, known: int = KNOWN, minus_zero: boo
 
 def write_sum(numbers: Sequence[int], known: int = KNOWN) -> tuple[list[str], int]:
     """Lines that add numbers >= 0 a digit at a time, each with what is still to be added, and the sum: ``35+84 +71:
-    5+4=9, 3+8=11, 119``, then ``119 +71: 9+1=10, 1+7=8, 8+1=9, 1=1, 190``.
+    5+4=9, 3+8=11, 119``, then ``119 +71: 9+1=10, 1+7=8, 8+1=9, 1+0=1, 190``.
 
     A number of the question that is wanted only behind the working of others is what small models learn last to copy;
-    here it stands behind the same token a line above, from the first line on. `known` is as `KNOWN`.
+    here it stands behind the same token a line above, from the first line on. One form serves numbers of all lengths:
+    no order to choose, and no digit that is missing or known by heart. `known` is as `KNOWN`.
     """
     total, *rest = numbers
     lines, gap = [], ""
     for place, number in enumerate(rest):
         waiting = " ".join(f"+{later}" for later in rest[place:])
-        lines.append(f"{total}{gap}{waiting}: {_by_digits(total, number, 1, known)}, {total + number}")
+        lines.append(f"{total}{gap}{waiting}: {_by_digits(total, number, 1, known, padded=True)}, {total + number}")
         total, gap = total + number, " "
     return lines, total
 
@@ -104,13 +111,13 @@ def write_product(left: int, right: int, known: int = KNOWN) -> tuple[list[str],
 def write_expression(expression: str, known: int = KNOWN, *, remaining: bool = False) -> tuple[list[str], int]:
     """Lines that work an expression of whole numbers out, inner parts first and from the left, and its value.
 
-    `known` is as `KNOWN`; with `remaining` three and more numbers that are only added are worked out by `write_sum`.
+    `known` is as `KNOWN`; with `remaining` numbers that are only added are worked out by `write_sum`.
 
     ValueError for anything but numbers, parentheses and the four operations.
     """
     plain = expression.replace(" ", "")
     numbers = plain.split("+")
-    if remaining and len(numbers) > 2 and all(map(str.isdecimal, numbers)):
+    if remaining and len(numbers) > 1 and all(map(str.isdecimal, numbers)):
         return write_sum([int(number) for number in numbers], known)
     return _write_node(ast.parse(plain, mode="eval").body, known)
 
