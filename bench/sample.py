@@ -88,7 +88,29 @@ def promises(made: Run) -> list[Row]:
         ),
         row("whole run", "s", made.seconds or 0.0, {}, None),
     ]
-    return [*rows, *conversation(made, last)]
+    return [*rows, *four_bits(made, last), *conversation(made, last)]
+
+
+def four_bits(made: Run, stage: str) -> list[Row]:
+    """What is lost by four bits per weight: the served model is asked what `evaluate` asked the model of `stage`."""
+    from model.evaluation.evaluate import evaluate_release
+    from model.evaluation.sections import EvaluateReleaseConfig
+    from model.facts.evaluation import RELEASE, read_evaluation
+
+    config = EvaluateReleaseConfig.model_validate(made.recipe["evaluate"])
+    needed = ("quantize", "shards", "reasoning", "tokenizer", "decontaminate")
+    inputs = {name: folder for name in needed if (folder := made.stage(name).folder)}
+    with tempfile.TemporaryDirectory() as scratch:
+        evaluate_release(config, inputs, Path(scratch))
+        served = read_evaluation(Path(scratch)).checkpoints[RELEASE]
+    whole = made.evaluation.checkpoints[stage]
+    least, most = fmean(whole.bits_per_byte.values()), fmean(served.bits_per_byte.values())
+    lost = 100 * ((whole.accuracy or 0.0) - (served.accuracy or 0.0))
+    return [
+        row("4 bits below the model, sums", "points", lost, {}, 1, most=True),
+        row("4 bits, bits per byte", "", most, {"the model": least}, None),
+        row("4 bits, bits per byte, of the model's", "", most / least, {}, 1.01, most=True),
+    ]
 
 
 def conversation(made: Run, stage: str) -> list[Row]:

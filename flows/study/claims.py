@@ -62,6 +62,8 @@ class Claim(Section):
     measure: str = "loss"
     """Of the study: its number by which the claim stands or falls."""
     better: Better = Better.LOWER
+    within: float = Field(0.0, ge=0)
+    """How much worse the arm may be and still be as good, in units of the measure: of claims that nothing is lost."""
     recorded: tuple[Recorded, ...] = ()
 
 
@@ -166,7 +168,7 @@ def _by_seed(arm: JsonObject, measure: str) -> dict[int, float]:
 def _evidence(claim: Claim, scale: str, link: str, arm: Sequence[float], than: Sequence[float]) -> Evidence:
     paired = [a - b for a, b in zip(arm, than, strict=True)]
     difference, half = statistics.fmean(paired), half_width(paired)
-    gain = difference if claim.better is Better.HIGHER else -difference
+    gain = claim.within + (difference if claim.better is Better.HIGHER else -difference)
     verdict = Verdict.UNDECIDED if abs(gain) <= half else Verdict.REPRODUCED if gain > 0 else Verdict.CONTRADICTED
     digits = 1 if claim.better is Better.HIGHER else 3
     return Evidence(scale, link, len(paired), difference, half, verdict, digits)

@@ -45,6 +45,22 @@ def test_an_interval_decides(tmp_path: Path, pairs: list[tuple[float, float]], b
     assert [each.confounded for each in judged.evidence] == ["", "one learning rate"]
 
 
+@pytest.mark.parametrize(
+    ("pairs", "verdict"),
+    [
+        ([(98.0, 98.2), (97.1, 97.0), (96.2, 96.3)], Verdict.REPRODUCED),
+        ([(98.0, 98.2), (97.1, 99.0), (96.2, 96.3)], Verdict.UNDECIDED),
+        ([(96.0, 98.2), (97.0, 99.0), (94.2, 96.3)], Verdict.CONTRADICTED),
+        ([(99.0, 96.2), (99.1, 96.0), (99.2, 96.3)], Verdict.REPRODUCED),
+    ],
+)
+def test_nothing_lost_is_no_more_lost_than_the_margin(
+    tmp_path: Path, pairs: list[tuple[float, float]], verdict: Verdict
+) -> None:
+    (judged,) = judge([_claim(better="higher", within=1, recorded=[_recorded(*pairs)])], tmp_path)
+    assert judged.verdict is verdict
+
+
 def test_the_stores_own_studies_and_ladders_come_first(tmp_path: Path) -> None:
     study = {"arms": [{"arm": "one", "losses": [3.2, 3.3]}, {"arm": "other", "losses": [3.0, 3.1001]}]}
     (tmp_path / "pair.json").write_text(json.dumps(study))
