@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import resource
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypedDict
+
+from infra.threads import patience
 
 __all__ = ["Cost", "beside", "contend"]
 
@@ -37,11 +40,25 @@ def contend(make: Callable[[], Callable[[int], None]]) -> None:
         print("cost", json.dumps(cost), flush=True)
 
 
-def beside(bench: str, name: str, folder: Path, close: contextlib.ExitStack) -> Callable[[int], Cost]:
-    """The contender of a name in a process of its own: `python -m BENCH --contender NAME FOLDER` calls `contend`."""
+def beside(
+    bench: str, name: str, folder: Path, close: contextlib.ExitStack, more: Mapping[str, str] | None = None
+) -> Callable[[int], Cost]:
+    """The contender of a name in a process of its own: `python -m BENCH --contender NAME FOLDER` calls `contend`.
+
+    `more` is added to its environment; without it, ours has the one that stages have, and a peer that of its library.
+    """
+    if more is None:
+        more = patience(os.environ) if name == "ours" else {}
     command = [sys.executable, "-m", bench, "--contender", name, str(folder)]
     process = close.enter_context(
-        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            env=os.environ | more,
+        )
     )
     assert process.stdin is not None
     assert process.stdout is not None

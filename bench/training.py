@@ -19,6 +19,8 @@ import contextlib
 import json
 import os
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -65,7 +67,7 @@ def main() -> None:
         contend(lambda: _contender(name, Path(folder)))
         return
     rounds = 2 if chosen.quick else 5
-    rows = [*_small(rounds), *_laptop(rounds), *_two_processes(rounds), *_checkpoints()]
+    rows = [*_small(rounds), *_laptop(rounds), *_two_processes(rounds), *_checkpoints(), *_busy(rounds)]
     show(rows, chosen.json)
 
 
@@ -192,6 +194,27 @@ def _one_process(rounds: int, config: ModelConfig, whose: str) -> list[Row]:
     return [
         row(f"tokens per second, 1 process x 2 threads{whose}", "tokens/s", ours, dict(found), 1.2),
         row(f"share of the fp32 matrix peak{whose}", "", ours * flops_per_token(config, LENGTH) / peak, {}, 0.65),
+    ]
+
+
+def _busy(rounds: int) -> list[Row]:
+    """Seconds of a step alone, and while another program has all of one core: as stages run, and as OpenMP's threads
+    wait by themselves, which beside the program is one step, for it may take a minute."""
+    alone, busy = {}, {}
+    with tempfile.TemporaryDirectory() as scratch, contextlib.ExitStack() as close:
+        folder = Path(scratch)
+        _write_model(folder)
+        settings: dict[str, dict[str, str] | None] = {"ours": None, "threads that spin": {}}
+        steps = {name: beside("bench.training", "ours", folder, close, more) for name, more in settings.items()}
+        for name, step in steps.items():
+            alone[name] = statistics.median(step(number)["wall"] for number in range(rounds + 1))
+        other = close.enter_context(subprocess.Popen([sys.executable, "-c", "while True: pass"]))
+        close.callback(other.kill)
+        for name, step in steps.items():
+            busy[name] = statistics.median(step(number)["wall"] for number in range(rounds if name == "ours" else 1))
+    return [
+        row(f"seconds of a step, {where}", "s", found.pop("ours"), dict(found), None, most=True)
+        for where, found in (("alone", alone), ("beside a busy program", busy))
     ]
 
 

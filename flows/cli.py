@@ -43,6 +43,7 @@ from infra.disk import disk_problem
 from infra.errors import DeepmillError, first_line, is_of_object_store
 from infra.extras import missing_module_message
 from infra.settings import quiet_network
+from infra.threads import patience
 
 __all__ = ["app", "main"]
 
@@ -121,6 +122,7 @@ _arrange()
 def main() -> None:
     """Entry point: an error that the user can mend is one line, and so is Ctrl-C; a bug shows its traceback."""
     quiet_network()
+    os.environ.update(patience(os.environ))
     stop = Stop()
     try:
         # Typer returns the code of a typer.Exit, and raises none; that of a KeyboardInterrupt too.

@@ -32,6 +32,7 @@ from infra.processes import python_path
 from infra.stage_job import Outcome, StageJob
 from infra.stage_process import Begin, begin
 from infra.store import Send, Staging, Store
+from infra.threads import patience
 
 __all__ = ["Elsewhere", "Job", "StageError", "StageKilledError", "StageTimeoutError", "drift", "make", "rebuild"]
 
@@ -220,6 +221,7 @@ def _run(job: Job, staging: Staging, listen: Listener, lease: int | None) -> tup
     """Run the stage's process under its supervisor and pass its events on; its exit status and processor seconds."""
     variables = {
         **os.environ,
+        **patience(os.environ),
         cleanup_hooks.ENVIRONMENT_KEY: str(staging.cleanup_hooks),
         events.ENVIRONMENT_KEY: str(staging.events),
         execution_module.ENVIRONMENT_KEY: job.execution.model_dump_json(),

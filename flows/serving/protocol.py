@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from flows.serving.errors import ApiError
 from flows.serving.wishes import Format, NamedTool, OfferedTool
 from infra.json_objects import JsonObject
+from infra.wanted import wanted
 from model.serving.grammar import Constraint
 from pipeline.tokens.messages import ROLES, Message
 from pipeline.tokens.tools import Tool
@@ -372,8 +373,8 @@ def _broken_text(values: JsonObject) -> str | None:
 
 def _told(error: ValidationError) -> ApiError:
     """The first of pydantic's complaints, as an answer."""
-    first = error.errors(include_url=False, include_context=False)[0]
-    message = first["msg"].removeprefix("Value error, ")
+    first = error.errors(include_url=False)[0]
+    message = wanted(first) or first["msg"].removeprefix("Value error, ")
     if not first["loc"]:  # a rule over several keys names the one that it is about
         return ApiError(400, message, param=message.partition(":")[0], code="invalid_value")
     key = ".".join(str(part) for part in first["loc"] if not isinstance(part, str) or part.isidentifier())

@@ -8,7 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, TypeAdapter, ValidationError, model_validator
+
+from infra.errors import first_problem
 
 __all__ = ["ROLES", "Call", "Message", "Turn", "read_turns"]
 
@@ -68,13 +70,20 @@ class _Called(BaseModel):
     function: _CalledFunction
 
 
+_Content = Annotated[
+    Annotated[str, Tag("text")] | Annotated[list[_Part], Field(min_length=1), Tag("parts")],
+    Discriminator(lambda content: "parts" if isinstance(content, list) else "text"),
+]
+"""One of the two by what was given, so that what is wrong is told of that one."""
+
+
 class Message(BaseModel):
     """One message of a conversation."""
 
     model_config = ConfigDict(extra="allow", use_attribute_docstrings=True)
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: str | Annotated[list[_Part], Field(min_length=1)] | None = None
+    content: _Content | None = None
     reasoning_content: str | None = None
     reasoning: str | None = None
     name: str | None = None
@@ -121,9 +130,7 @@ def read_turns(text: str) -> list[Turn]:
     try:
         return [message.turn() for message in _MESSAGES.validate_json(text)]
     except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False)[0]
-        where = ".".join(map(str, first["loc"]))
-        why = f"{where}: {first['msg']}" if where else first["msg"]
         raise ValueError(
-            f"messages: {text[:80]} is no JSON list of objects with a role ({', '.join(ROLES)}) and content ({why})"
+            f"messages: {text[:80]} is no JSON list of objects with a role ({', '.join(ROLES)}) and content "
+            f"({first_problem(error)})"
         ) from None

@@ -107,7 +107,10 @@ def tells_how_it_runs(config: FakeConfig, inputs: Mapping[str, Path], out_dir: P
         "umask": mask,
         "leads": os.getsid(0) == os.getpid(),
         "open": sorted(name for name in map(_shown, Path("/proc/self/fd").iterdir()) if name),
-        "variables": {name: os.environ.get(name) for name in ("DEEPMILL_EXECUTION", "DEEPMILL_TEST", "OTHER_TEST")},
+        "variables": {
+            name: os.environ.get(name)
+            for name in ("DEEPMILL_EXECUTION", "DEEPMILL_TEST", "OTHER_TEST", "GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
+        },
         "handlers": [
             str(getattr(signal.getsignal(number), "__name__", "")) for number in (signal.SIGINT, signal.SIGTERM)
         ],

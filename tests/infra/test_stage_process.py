@@ -18,6 +18,7 @@ from infra import stage_process
 from infra.manifest import Manifest
 from infra.runner import StageError, StageKilledError, make
 from infra.store import LocalStore
+from infra.threads import CHOICES, SPINS
 from tests.infra.test_runner import PATIENCE, in_process, job_of, wait_for, wait_gone
 
 SERVER = "infra.stage_server"
@@ -75,6 +76,17 @@ def test_a_forked_stage_is_as_one_alone(store: LocalStore, tmp_path: Path, monke
     assert forked == alone
     assert forked["variables"]["DEEPMILL_TEST"] == "now"
     assert forked["folder"] == str(tmp_path)
+
+
+def test_threads_of_a_stage_soon_sleep_where_the_user_did_not_choose(
+    store: LocalStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in CHOICES:
+        monkeypatch.delenv(name, raising=False)
+    assert made(store)["variables"]["GOMP_SPINCOUNT"] == SPINS
+    monkeypatch.setenv("OMP_WAIT_POLICY", "active")
+    chosen = made(store)["variables"]
+    assert (chosen["GOMP_SPINCOUNT"], chosen["OMP_WAIT_POLICY"]) == (None, "active")
 
 
 def test_one_server_while_nothing_changes(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:

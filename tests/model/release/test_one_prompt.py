@@ -292,7 +292,7 @@ def test_our_own_template_writes_tools_as_text_does(tokenizer: Path) -> None:
     [
         ([{"role": "function", "name": "f", "content": "3"}], "unknown role"),
         ([{"role": "wizard", "content": "3"}], "unknown role"),
-        (spoken([{"type": "image_url", "image_url": {"url": "data:,"}}]), "text"),
+        (spoken([{"type": "image_url", "image_url": {"url": "data:,"}}]), "wants text"),
     ],
 )
 def test_what_is_refused_is_refused_everywhere_in_a_line(
@@ -305,7 +305,7 @@ def test_what_is_refused_is_refused_everywhere_in_a_line(
             ask(llama if ask is in_llama_cpp else tokenizer, messages)
         if ask is not in_llama_cpp:
             said = getattr(told.value, "message", None) or str(told.value)
-            assert why in said or "Input should be" in said
+            assert why in said or "wants system" in said
             assert "\n" not in said
 
 
