@@ -292,7 +292,7 @@ def test_our_own_template_writes_tools_as_text_does(tokenizer: Path) -> None:
     [
         ([{"role": "function", "name": "f", "content": "3"}], "unknown role"),
         ([{"role": "wizard", "content": "3"}], "unknown role"),
-        (spoken([{"type": "image_url", "image_url": {"url": "data:,"}}]), "wants text"),
+        (spoken([{"type": "image_url", "image_url": {"url": "data:,"}}]), " text"),
     ],
 )
 def test_what_is_refused_is_refused_everywhere_in_a_line(
