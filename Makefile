@@ -61,7 +61,7 @@ $(VENV)/.ready-%: pyproject.toml constraints.txt infra/deploy/set_up.py infra/de
 
 sample: data/sample/manifest.json
 
-data/sample/manifest.json: $(VENV)/.ready-run $(wildcard pipeline/sample/*.py)
+data/sample/manifest.json: $(VENV)/.ready-run $(wildcard pipeline/sample/*.py) pipeline/reasoning/chains.py
 	@$(BIN)/python -m pipeline.sample.gather data/sample
 	@touch $@
 

