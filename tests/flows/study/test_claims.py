@@ -102,7 +102,7 @@ def test_the_projects_claims_name_what_there_is(tmp_path: Path) -> None:
     assert (STUDIES / "experts.yaml").exists()
     page = write_claims(judge(claims, tmp_path), tmp_path / "papers.html").read_text()
     assert page.count("<section>") == len(claims)
-    assert "Run <code>deepmill study attention</code>" in page
+    assert "Run <code>deepmill study code-first</code>" in page
 
 
 def test_what_is_recorded_stands_in_the_log() -> None:
