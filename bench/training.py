@@ -206,9 +206,11 @@ def _busy(rounds: int) -> list[Row]:
         _write_model(folder)
         settings: dict[str, dict[str, str] | None] = {"ours": None, "threads that spin": {}}
         steps = {name: beside("bench.training", "ours", folder, close, more) for name, more in settings.items()}
-        for name, step in steps.items():
-            alone[name] = statistics.median(step(number)["wall"] for number in range(rounds + 1))
-        other = close.enter_context(subprocess.Popen([sys.executable, "-c", "while True: pass"]))
+        for name, speed in _interleaved(steps, rounds).items():
+            alone[name] = BATCH * LENGTH / speed
+        other = close.enter_context(
+            subprocess.Popen([sys.executable, "-c", "while True: pass"], start_new_session=True)
+        )
         close.callback(other.kill)
         for name, step in steps.items():
             busy[name] = statistics.median(step(number)["wall"] for number in range(rounds if name == "ours" else 1))
