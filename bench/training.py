@@ -209,7 +209,10 @@ def _busy(rounds: int) -> list[Row]:
         for name, speed in _interleaved(steps, rounds).items():
             alone[name] = BATCH * LENGTH / speed
         other = close.enter_context(
-            subprocess.Popen([sys.executable, "-c", "while True: pass"], start_new_session=True)
+            subprocess.Popen(
+                [sys.executable, "-c", "import os\nabove = os.getppid()\nwhile os.getppid() == above: pass"],
+                start_new_session=True,
+            )
         )
         close.callback(other.kill)
         for name, step in steps.items():
