@@ -104,12 +104,12 @@ def four_bits(made: Run, stage: str) -> list[Row]:
         evaluate_release(config, inputs, Path(scratch))
         served = read_evaluation(Path(scratch)).checkpoints[RELEASE]
     whole = made.evaluation.checkpoints[stage]
-    least, most = fmean(whole.bits_per_byte.values()), fmean(served.bits_per_byte.values())
+    before, after = (fmean(marks.bits_per_byte.values()) for marks in (whole, served))
     lost = 100 * ((whole.accuracy or 0.0) - (served.accuracy or 0.0))
     return [
         row("4 bits below the model, sums", "points", lost, {}, 1, most=True),
-        row("4 bits, bits per byte", "", most, {"the model": least}, None),
-        row("4 bits, bits per byte, of the model's", "", most / least, {}, 1.01, most=True),
+        row("4 bits, bits per byte", "", after, {"the model": before}, None),
+        row("4 bits, bits per byte, of the model's", "", after / before, {}, 1.01, most=True),
     ]
 
 

@@ -337,7 +337,7 @@ class ReasoningTask(Section):
     """Sums and differences of a number up to this and one up to ten are written at once in the working, others a digit
     at a time: 9 leaves a hundred to learn by heart, 20 is shorter. Below 20 a carry is added in a step of its own."""
     remaining: Annotated[bool, Added] = False
-    """Every line of a sum also has the numbers still to come, and each place of both: ``35+84 +71: …, 119``."""
+    """Every line of a sum also has the numbers still to come (``35+84 +71: …``), and 0 where a digit is missing."""
 
 
 class ReasoningConfig(Stated):
