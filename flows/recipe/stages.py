@@ -334,6 +334,7 @@ STAGES: tuple[Stage, ...] = (
         (
             *(read("quantize"), read(*RELEASED, role="model"), read("evaluate"), read("tokenizer")),
             read("evaluate_release", optional=True),
+            read("on_policy", "distill", "student", role="student", optional=True),
         ),
         metrics=ExportMetrics,
         version=4,

@@ -39,6 +39,8 @@ PRUNED = "pruned"
 """What it is called without the experts that were taken out."""
 CHECKPOINT, TOKENIZER = "checkpoint", "tokenizer"
 """Folders of the model in 32 bits and of its tokenizer, where they are others than those that `quantize` was given."""
+STUDENT = "model-draft-q8_0.gguf"
+"""The small model that was distilled from the released one: a draft model, as llama.cpp calls it."""
 
 
 class QuantizeMetrics(StageMetrics):

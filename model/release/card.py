@@ -10,6 +10,7 @@ from model.architecture.transformers_limits import AUTO_TOKENIZER, TRANSFORMERS
 from model.facts.evaluation import RELEASE, Evaluation
 from model.facts.release import (
     PRUNED,
+    STUDENT,
     WHOLE,
     EngineAgreement,
     ExportFacts,
@@ -283,6 +284,8 @@ def _loading(export: ExportFacts, architecture: ModelConfig) -> str:
         lines += ["```sh", f"{written_out}vllm serve compressed{config}  # without a GPU: hf", "```", ""]
     if "gguf" not in export.left_out:
         lines += ["```sh", "llama-cli --model gguf/model-q4_0.gguf --jinja", "```", ""]
+    if (path := f"gguf/{STUDENT}") in export.files:
+        lines += [f"`{path}`, the student, guesses: llama.cpp's `--model-draft`, `deepmill serve --drafter`.", ""]
     lines.append(f"`model/` holds the {export.precision} weights that the registry's version serves.")
     return "\n".join(lines)
 

@@ -2,10 +2,10 @@
 
 Artifact: ``hf/`` (full precision, for transformers and what loads its checkpoints), ``compressed/`` (the served
 precision as compressed-tensors, for vLLM and SGLang), ``w8a8/`` and ``llmcompressor/`` (by choice of `quantize`: with
-8-bit activations; quantized by that library), ``gguf/`` (full, 8 and 4 bits, for llama.cpp; the layer of multi-token
-prediction, which guesses for all three, in a file of its own), ``model/`` (what MLflow registers and serves: one of the
-quantized models), ``MODEL_CARD.md`` and ``export.json``, which also says what was left out and why, and how closely
-llama.cpp agrees. Every GGUF file is read back and compared; llama.cpp itself computes
+8-bit activations; quantized by that library), ``gguf/`` (full, 8 and 4 bits, for llama.cpp; what guesses tokens for all
+three in files of its own: the layer of multi-token prediction, the distilled student), ``model/`` (what MLflow
+registers and serves: one of the quantized models), ``MODEL_CARD.md`` and ``export.json``, which also says what was left
+out and why, and how closely llama.cpp agrees. Every GGUF file is read back and compared; llama.cpp itself computes
 prompts with the full one, and must find our probabilities and our tokens.
 """
 
@@ -20,6 +20,7 @@ from infra.json_objects import read_object
 from model.facts.evaluation import read_evaluation
 from model.facts.release import (
     EXPORT,
+    STUDENT,
     EngineAgreement,
     ExportFacts,
     ExportMetrics,
@@ -85,6 +86,8 @@ def export(config: ExportConfig, inputs: Mapping[str, Path], out_dir: Path) -> E
         verified["llama.cpp"], measured = _write_ggufs(config, checkpoint, quantized, tokenizer, out_dir / "gguf")
         if reason := _write_drafter(config, checkpoint, quantized, tokenizer, out_dir / "gguf"):
             left_out["drafts"] = reason
+        if "student" in inputs and (reason := _write_student(config, inputs, checkpoint, tokenizer, out_dir / "gguf")):
+            left_out["draft model"] = reason
     files = {
         path.relative_to(out_dir).as_posix(): path.stat().st_size
         for path in sorted(out_dir.rglob("*"))
@@ -194,6 +197,34 @@ def _write_drafter(
     path, stored = folder / DRAFTER.format("q8_0"), read_units(quantized / "int8", prediction=True)[1]
     write_gguf(path, whole, draft_units(whole, stored), tokenizer, name=config.title)
     check_gguf(path, whole, draft_units(whole, stored))
+    check_drafts(folder / "model-q8_0.gguf", path, load_model(checkpoint), read_tokenizer(tokenizer))
+    return None
+
+
+def _write_student(
+    config: ExportConfig, inputs: Mapping[str, Path], checkpoint: Path, tokenizer: Path, folder: Path
+) -> str | None:
+    """Write and check the small model that was distilled from this one, in 8 bits, for it guesses well what this one
+    says; why there is none."""
+    from model.architecture.checkpoint import load_model
+    from model.release.gguf import check_gguf, unsupported, write_gguf
+    from model.release.quantized import make_plan
+    from model.release.rounding import rounded
+    from model.release.units import Role
+    from model.release.verify import check_drafts
+    from model.sections import Precision
+    from pipeline.tokens.chat import read_tokenizer
+
+    if tokenizer != inputs["tokenizer"]:
+        return "the student knows tokens that quantize.min_token_count took from the model"
+    student = load_model(inputs["student"] / "model").requires_grad_(False)
+    if reason := unsupported(student.config, tokenizer):
+        return f"the student: {reason}"
+    path = folder / STUDENT
+    eight = dict.fromkeys((Role.EXPERTS, Role.LINEAR, Role.EMBEDDINGS), Precision.Q8_0)
+    stored = rounded(student, make_plan(student, eight))
+    write_gguf(path, student.config, stored, tokenizer, name=f"{config.title}, student")
+    check_gguf(path, student.config, stored)
     check_drafts(folder / "model-q8_0.gguf", path, load_model(checkpoint), read_tokenizer(tokenizer))
     return None
 

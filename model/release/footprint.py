@@ -41,7 +41,7 @@ GRAPH = 6_000_000
 """and of code and graphs that llama.cpp touches with any model (measured)."""
 VOCABULARY_ENTRY = 230
 """Bytes per token and per merge: 218 to 245 in llama.cpp for vocabularies of 4 k to 152 k tokens (measured)."""
-DRAFTER = "-mtp-"
+GUESSING = ("-mtp-", "-draft-")
 """In the names of files that `export` writes beside the model's (``model-mtp-q8_0.gguf``)."""
 CELLS = 256
 """llama.cpp's cache has a multiple of so many tokens."""
@@ -156,7 +156,7 @@ class DeviceFile:
 
 def model_files(folder: Path) -> list[Path]:
     """The GGUF files of whole models in a folder: not those that only guess tokens for one of them."""
-    return sorted(path for path in folder.glob("*.gguf") if DRAFTER not in path.name)
+    return sorted(path for path in folder.glob("*.gguf") if not any(part in path.name for part in GUESSING))
 
 
 def precision_of(path: Path) -> str:

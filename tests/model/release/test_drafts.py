@@ -16,6 +16,7 @@ from model.architecture.config import Family, ModelConfig
 from model.evaluation.evaluate import evaluate
 from model.evaluation.sections import EvaluateConfig
 from model.release.export import export
+from model.release.footprint import model_files
 from model.release.gguf import draft_units, undraftable, write_gguf
 from model.release.quantize import quantize
 from model.release.quantized import load_quantized, plain_unit
@@ -32,14 +33,15 @@ LAYER = "model.layers.3."
 
 @pytest.fixture(scope="module")
 def artifacts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """From a model with the layer to its export."""
+    """From a model with the layer, and a student, to its export."""
     made = shared_artifacts()
-    for name in ("model", "evaluate", "quantize", "export"):
+    for name in ("model", "student", "evaluate", "quantize", "export"):
         made[name] = tmp_path_factory.mktemp(name)
     size = Tokenizer.from_file(str(made["tokenizer"] / "tokenizer.json")).get_vocab_size()
     widths = {"kv_lora_rank": 32, "moe_intermediate_size": 32, "v_head_dim": 16, "q_lora_rank": 32}
     model = tiny_model(vocab_size=size, num_nextn_predict_layers=1, **widths)
     save_model(model, made["model"] / "model", made["tokenizer"])
+    save_model(tiny_model(Family.LLAMA, vocab_size=size), made["student"] / "model", made["tokenizer"])
     inputs = {name: made[name] for name in ("reasoning", "tokenizer", "shards")} | {"sft": made["model"]}
     evaluate(EvaluateConfig(problems=2, max_new_tokens=2, sequences=1), inputs, made["evaluate"])
     quantize(CONFIG, made, made["quantize"])
@@ -84,6 +86,30 @@ def test_the_export_has_it_in_every_layout(artifacts: dict[str, Path]) -> None:
     assert {tensor.name.split(".")[0] for tensor in drafter.tensors} == {"token_embd", "output_norm", "output", "blk"}
     assert {tensor.name.split(".")[1] for tensor in drafter.tensors if tensor.name.startswith("blk")} == {"3"}
     assert "drafts" not in read_object(out / "export.json")["left_out"]
+
+
+def test_the_export_has_the_student_that_guesses(artifacts: dict[str, Path]) -> None:
+    gguf = artifacts["export"] / "gguf"
+    path = gguf / "model-draft-q8_0.gguf"
+    student = load_model(artifacts["student"] / "model")
+    again = load_model(path)
+    assert again.config.model_type is Family.LLAMA
+    for name, weight in student.state_dict().items():
+        assert (again.state_dict()[name] - weight).norm() < 0.01 * weight.norm(), name
+    prompt = torch.randint(7, again.config.vocab_size, (12,), generator=torch.Generator().manual_seed(3)).tolist()
+    found = Llama(gguf / "model-q8_0.gguf", context=96, drafts=2, drafter=path).written(prompt, 40)
+    assert found.tokens == Llama(gguf / "model-q8_0.gguf", context=96).written(prompt, 40).tokens
+    assert found.timings["draft_n"] > 0
+    assert [file.name for file in model_files(gguf)] == [f"model-{kind}.gguf" for kind in ("f32", "q4_0", "q8_0")]
+    assert "gguf/model-draft-q8_0.gguf" in (artifacts["export"] / "MODEL_CARD.md").read_text()
+
+
+def test_a_student_of_other_tokens_is_left_out_with_the_reason(artifacts: dict[str, Path], tmp_path: Path) -> None:
+    trimmed = QuantizeConfig(**CONFIG.model_dump() | {"min_token_count": 1})
+    quantize(trimmed, artifacts, tmp_path / "quantize")
+    export(ExportConfig(q4_k_m=False), artifacts | {"quantize": tmp_path / "quantize"}, tmp_path / "export")
+    assert not (tmp_path / "export" / "gguf" / "model-draft-q8_0.gguf").exists()
+    assert "min_token_count" in read_object(tmp_path / "export" / "export.json")["left_out"]["draft model"]
 
 
 def test_llama_cpp_guesses_with_it_as_we_do(artifacts: dict[str, Path]) -> None:
