@@ -304,8 +304,9 @@ class QuantizeConfig(Section):
     """Share of the mean added to the diagonal of a Hessian (GPTQ: 1 %); raised where that is not enough."""
     gradient_sequences: Annotated[int, Added] = Field(0, ge=0)
     """Calibration rows whose gradients say which outputs of a matrix the predictions depend on (YAQA, arXiv
-    2505.22988): errors of the int4 model count by that, and are made up for along the rows of a matrix as well. 16 are
-    enough; with 0 all outputs count alike. Takes a square of its outputs in memory for every matrix."""
+    2505.22988): errors of the int4 model count by that, and by how uncertain the next token is, and are made up for
+    along the rows of a matrix as well. 16 are enough; with 0 all outputs and tokens count alike. Takes a square of its
+    outputs in memory for every matrix."""
     batch_size: int = Field(4, ge=1)
     """Rows that go through a layer at once. Small ones keep to memory that a process already has, which is faster."""
     seed: int = Field(0, ge=0)

@@ -13,7 +13,9 @@ to nearest, whose outputs on them are nearer to the original's. So few rows, or 
 The embedding is rounded to nearest, at the scales of least squared error: a table look-up has no Hessian of inputs.
 
 Where it is known which outputs matter (`model.release.outputs`), errors of all outputs are weighed by it: codes make up
-for errors of the rows above as well, and those of the embedding for errors in the columns before.
+for errors of the rows above as well, and those of the embedding for errors in the columns before. A token then counts
+by how far an error there can move the prediction (`model.release.divergence.uncertainty`): the trace of what the
+moments of the gradients at the logits would be.
 
 All Hessians of a layer are held at once, and the hidden states of all rows.
 
@@ -37,6 +39,7 @@ from model.architecture.moe import FeedForward, MixtureOfExperts, RoutedExperts
 from model.architecture.rotary import rotary_tables
 from model.architecture.transformer import Layer, Transformer
 from model.facts.release import MatrixFacts, UnderCalibrated
+from model.release.divergence import uncertainty
 from model.release.factors import Factors, factor
 from model.release.gptq import toward
 from model.release.quantized import Plan, Unit, plain_unit
@@ -83,7 +86,8 @@ def calibrate(
     Args:
         check: rows held out, on which calibrated codes must be nearer to the original than rounded ones; the rows that
             are calibrated on where there are none.
-        outputs: by unit, moments [R, R] of the gradients at its outputs; of the embedding at its columns.
+        outputs: by unit, moments [R, R] of the gradients at its outputs; of the embedding at its columns. Tokens count
+            by their uncertainty then, and alike where there are none.
 
     Returns:
         The stored weights, which `model` then has exactly, and how it went.
@@ -128,6 +132,8 @@ class _Calibration:
         self.is_held_out = [False] * len(batches) + [True] * len(check)
         self.damping, self.expert_tokens = damping, expert_tokens
         self.outputs = dict(outputs)
+        self.counts = [uncertainty(model, batch) if outputs else None for batch in self.batches]
+        """By batch, what each of its tokens counts, where they do not count alike."""
         self.views = units(model)
         self.result = Calibrated()
         length = max(batch.tokens_BT.shape[1] for batch in self.batches)
@@ -223,7 +229,7 @@ class _Calibration:
 
     def _statistics(self, ours: list[Tensor], theirs: list[Tensor]) -> Statistics:
         """Of inputs [B, t, C] of every batch."""
-        return statistics(zip(ours, theirs, self.is_held_out, strict=True))
+        return statistics(zip(ours, theirs, self.counts, self.is_held_out, strict=True))
 
     def see(self, name: str, squares_BC: Tensor) -> None:
         """Note how much each input column of a unit matters; columns that were never used count a little too."""
@@ -302,6 +308,8 @@ class _Calibration:
     ) -> None:
         """Every expert on the tokens that chose it, of either kind of row."""
         x_tD, y_tD = torch.cat(ours), torch.cat(theirs)
+        counts = [count_t for count_t in self.counts if count_t is not None]
+        count_t = torch.cat(counts) if counts else None
         is_held_out_t = torch.tensor(self.is_held_out).repeat_interleave(torch.tensor([len(x) for x in ours]))
         chosen_tK = module.gate(x_tD)[1]
         rows = {False: self._rows_of(chosen_tK, ~is_held_out_t, self.expert_tokens)}
@@ -315,6 +323,7 @@ class _Calibration:
                     (
                         change(module.experts, expert, x_tD[row_of[expert]])[None],
                         change(original.experts, expert, y_tD[row_of[expert]])[None],
+                        None if count_t is None else count_t[row_of[expert]],
                         is_held_out,
                     )
                     for is_held_out, row_of in rows.items()

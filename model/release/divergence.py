@@ -19,10 +19,12 @@ from torch import Tensor
 from model.architecture.transformer import Transformer
 from model.release.rows import CalibrationBatch
 
-__all__ = ["Divergence", "Reference", "counted"]
+__all__ = ["Divergence", "Reference", "counted", "uncertainty"]
 
 LOGITS_AT_ONCE = 1 << 25
 """Numbers in the logits of one slice: 128 MiB."""
+SURE = 1e-4
+"""Least uncertainty of a token: an expert that reads such tokens alone has statistics all the same."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,19 @@ def counted(batch: CalibrationBatch) -> Tensor:
     """True [B, T - 1] for positions whose next token is real and of the same document."""
     valid_BT, documents_BT = batch.valid_BT, batch.documents_BT
     return valid_BT[:, :-1] & valid_BT[:, 1:] & (documents_BT[:, :-1] == documents_BT[:, 1:])
+
+
+@torch.no_grad()
+def uncertainty(model: Transformer, batch: CalibrationBatch) -> Tensor:
+    """How far an error can move the prediction at each token [t] that is no padding: 1 - sum p^2.
+
+    That is the trace of the Fisher information of its logits, diag(p) - p p^T (Martens 2014, arXiv 1412.1193, section
+    9): 0 where the model is sure of the next token, near 1 where it knows little.
+    """
+    states_tD = model.hidden(batch.tokens_BT, batch.documents_BT)[batch.valid_BT]
+    slices = states_tD.split(max(1, LOGITS_AT_ONCE // model.config.vocab_size))
+    found = torch.cat([1 - model.lm_head(state_nD).softmax(-1).square().sum(-1) for state_nD in slices])
+    return found.clamp(min=SURE)
 
 
 class Reference:

@@ -30,11 +30,13 @@ class Moments:
     """Y^T Y."""
 
     @classmethod
-    def of(cls, ours_BtC: Tensor, theirs_BtY: Tensor) -> Moments:
-        """Of some tokens."""
+    def of(cls, ours_BtC: Tensor, theirs_BtY: Tensor, weight_t: Tensor | None) -> Moments:
+        """Of some tokens, each counted by its `weight`, or all alike."""
         ours, theirs = ours_BtC.double(), theirs_BtY.double()
-        across = theirs.transpose(1, 2)
-        return cls(ours.transpose(1, 2) @ ours, across @ ours, across @ theirs)
+        own, across = ours.transpose(1, 2), theirs.transpose(1, 2)
+        if weight_t is not None:
+            own, across = own * weight_t, across * weight_t
+        return cls(own @ ours, across @ ours, across @ theirs)
 
     def __add__(self, other: Moments) -> Moments:
         return Moments(
@@ -76,14 +78,15 @@ class Statistics:
     """Of those held out."""
 
 
-def statistics(inputs: Iterable[tuple[Tensor, Tensor, bool]]) -> Statistics:
-    """From inputs [B, t, C] and the original's [B, t, Y] of some rows each, and whether they are held out.
+def statistics(inputs: Iterable[tuple[Tensor, Tensor, Tensor | None, bool]]) -> Statistics:
+    """From inputs [B, t, C] and the original's [B, t, Y] of some rows each, what their tokens [t] count where they do
+    not alike, and whether they are held out.
 
     Where none are, all are both.
     """
     sums: dict[bool, Moments] = {}
-    for ours_BtC, theirs_BtC, is_held_out in inputs:
-        found = Moments.of(ours_BtC, theirs_BtC)
+    for ours_BtC, theirs_BtC, weight_t, is_held_out in inputs:
+        found = Moments.of(ours_BtC, theirs_BtC, weight_t)
         sums[is_held_out] = sums[is_held_out] + found if is_held_out in sums else found
     return Statistics(sums[False], sums.get(True, sums[False]))
 

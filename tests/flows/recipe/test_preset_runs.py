@@ -18,6 +18,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from flows.recipe.recipe import Recipe
 from flows.recipe.stages import graph
 from model.architecture.checkpoint import load_config, load_model
+from model.facts.release import STUDENT
 from model.generation.generate import Sampling, generate
 from model.release.verify import Llama
 from pipeline.reasoning.problems import read_tasks
@@ -104,4 +105,5 @@ def test_it_runs_to_its_end(name: str, tmp_path: Path) -> None:
         assert evaluation["order"] == stages
         assert load_config(made["distill"] / "model").model_type == "llama"
         assert {row["answer"] for row in read_tasks(made["rejection"] / "train.jsonl")}
+        assert (made["export"] / "gguf" / STUDENT).exists()
     assert (made["evaluate"] / "samples.html").exists() == bool(recipe.evaluate.samples)

@@ -76,7 +76,7 @@ def test_who_guesses(talkers: dict[str, Path], tmp_path: Path, caplog: pytest.Lo
     other = Version("talker", "1", talkers["1"])
     assert drafter(other, replace(place, drafter=path), EngineKind.LLAMA) == (3, path)
     assert not _said(caplog)
-    for kind, reason in ((EngineKind.LLAMA, "no layer"), (EngineKind.OWN, "no layer"), (EngineKind.VLLM, "vLLM")):
+    for kind, reason in ((EngineKind.LLAMA, "--drafter"), (EngineKind.OWN, "no layer"), (EngineKind.VLLM, "vLLM")):
         assert drafter(other, place, kind) == (0, None)
         assert reason in _said(caplog)[-1]
 

@@ -7,12 +7,14 @@ import torch
 from torch import nn
 
 from model.architecture.config import Family
+from model.architecture.moe import MixtureOfExperts
 from model.architecture.transformer import Transformer
 from model.release.calibrate import calibrate
-from model.release.divergence import Reference
+from model.release.divergence import Reference, uncertainty
 from model.release.outputs import output_moments
 from model.release.quantized import make_plan
 from model.release.rows import CalibrationBatch
+from model.release.statistics import Moments
 from model.release.units import Role, units
 from model.sections import Precision
 from tests.model.conftest import tiny_model
@@ -84,3 +86,47 @@ def test_codes_that_know_which_outputs_matter_are_nearer() -> None:
         assert all(facts.error <= facts.error_rounded for facts in made.errors.values())
         found[knows] = reference.compare(model).kl
     assert found[True] < 0.95 * found[False], found
+
+
+def test_uncertainty_is_the_trace_of_what_gradients_at_the_logits_have_for_moments() -> None:
+    model, batch = model_of(Family.DEEPSEEK_V3), rows(1, 2)
+    with torch.no_grad():
+        logits_BTV = model.lm_head(model.hidden(batch.tokens_BT, batch.documents_BT))
+    slow = []
+    for logits_V in logits_BTV[batch.valid_BT].double():
+        chance_V = logits_V.softmax(-1)
+        gradients_VV = torch.eye(len(chance_V)) - chance_V  # of every token that may be drawn
+        slow.append((chance_V[:, None] * gradients_VV.square()).sum())
+    torch.testing.assert_close(uncertainty(model, batch).double(), torch.stack(slow), rtol=1e-4, atol=1e-6)
+
+
+def test_a_token_that_counts_twice_is_a_token_seen_twice() -> None:
+    ours, theirs = (torch.randn(1, 2, width, generator=torch.Generator().manual_seed(width)) for width in (3, 5))
+    twice = [0, 0, 1]
+    found = Moments.of(ours, theirs, torch.tensor([2.0, 1.0]))
+    wanted = Moments.of(ours[:, twice], theirs[:, twice], None)
+    for name in ("own_BCC", "cross_BYC", "original_BYY"):
+        torch.testing.assert_close(getattr(found, name), getattr(wanted, name))
+
+
+@pytest.mark.parametrize("knows", [False, True])
+def test_tokens_count_by_their_uncertainty_where_outputs_do(knows: bool) -> None:
+    """In the output layer, which sees all tokens, and in the experts, which see some."""
+    model, batch = model_of(Family.DEEPSEEK_V3), rows(7, 4)
+    plan = make_plan(model, dict.fromkeys((Role.EXPERTS, Role.LINEAR, Role.EMBEDDINGS), Precision.Q8_0))
+    count_t = uncertainty(model, batch).double() if knows else torch.ones(int(batch.valid_BT.sum())).double()
+    outputs = output_moments(model, [batch], 0) if knows else {}
+    found = calibrate(model, [batch], plan, damping=0.01, expert_tokens=1, outputs=outputs).importance
+    mixture = next(module for module in model.modules() if isinstance(module, MixtureOfExperts))
+    inputs: list[torch.Tensor] = []
+    mixture.register_forward_pre_hook(lambda module, args: inputs.append(args[0][batch.valid_BT]))
+    with torch.no_grad():
+        states_tD = model.hidden(batch.tokens_BT, batch.documents_BT)[batch.valid_BT]
+        chosen_tK = mixture.gate(inputs[0])[1]
+    is_first_t = (chosen_tK == 0).any(1)
+    name = next(name for name in found if name.endswith("mlp.experts.gate_proj.weight"))
+    for squares_C, seen_C in (
+        (found["lm_head.weight"][0], count_t @ states_tD.double().square()),
+        (found[name][0], count_t[is_first_t] @ inputs[0][is_first_t].double().square()),
+    ):
+        torch.testing.assert_close(squares_C, (seen_C / seen_C.mean() + 1e-6).float(), rtol=1e-3, atol=1e-5)
