@@ -154,7 +154,7 @@ def drafter(version: Version, place: Place, kind: EngineKind) -> tuple[int, Path
         return place.drafts, place.drafter if place.drafts else None
     if kind is EngineKind.LLAMA:
         reason = undraftable(config)
-        reason = reason and f"{reason}; a small model of the same tokenizer can, as --drafter"
+        reason = reason and f"{reason}; --drafter takes a small model of the same tokenizer"
     elif kind is EngineKind.VLLM:
         reason = "vLLM is not told to"
     elif not config.num_nextn_predict_layers:

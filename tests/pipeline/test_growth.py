@@ -69,7 +69,7 @@ def test_the_measure_tells_a_square() -> None:
     def square(size: int) -> Callable[[], object]:
         return lambda: [sum(range(size)) for _ in range(size)]
 
-    assert not _is_linear(lambda scale: growth(square, 700 * scale, 1))[0]
+    assert not _is_linear(lambda scale: growth(square, 700 * scale))[0]
 
 
 def test_a_book_with_a_row_of_spaces_is_read_at_once() -> None:
